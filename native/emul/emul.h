@@ -1,0 +1,54 @@
+/*
+ * The node's kernel and zoneadmd as simcn plays them.
+ *
+ * The library that these functions live in has two faces. The one is the platform's: zone_list,
+ * zone_get_state, zonecfg_notify_bind, mount, getpeerucred and the rest, with their real names and
+ * ABI, for programs that would run on SmartOS unchanged. The other is this header: what happens on a
+ * real node below those calls, and what only a simulated node lets anybody do.
+ *
+ * All state lies in files below the alternate root that zonecfg_set_root() names, so any number of
+ * processes see one node:
+ *
+ *   <root>/etc/zones/index          configured zones, the platform's format
+ *   <root>/etc/zones/<name>.xml     brand and zonepath of each
+ *   <root>/etc/mnttab               mounts in force
+ *   <root>/system/simcn/zones       what the kernel knows: one fixed-size record a zone id, shared
+ *   <root>/system/simcn/evchan/     one datagram socket a subscriber of com.sun:zones:status
+ *
+ * Every function returns 0, or a negated errno. None is called by the daemon.
+ */
+#ifndef EMUL_H
+#define	EMUL_H
+
+#include <stdint.h>
+
+/* Makes the folders above where they are missing, and empties the kernel's table (a node's boot). */
+int emul_node_boot(const char *root);
+
+/* Writes the index line (state configured) and the XML. -EEXIST when the name is taken. */
+int emul_zone_configure(const char *name, const char *brand, const char *zonepath,
+    const char *uuid);
+
+/* Sets the state in the index: 0 configured, 1 incomplete, 2 installed. */
+int emul_zone_index_state(const char *name, uint32_t state);
+
+/* Removes the index line and the XML. -EBUSY while the kernel knows the zone. */
+int emul_zone_delete(const char *name);
+
+/*
+ * Moves the kernel's status of a zone (zone_status_t: 1 initialized, 2 ready ... 8 dying, 10 free).
+ * `initialized` gives the zone a fresh id, `free` takes it back. *zoneid is the id it has, or had.
+ */
+int emul_zone_status(const char *name, int32_t status, int32_t initpid, int32_t *zoneid);
+
+/*
+ * Publishes a state change to every subscriber, in order, and waits while one's queue is full: as on
+ * the platform, a stuck subscriber holds up whoever publishes. `when` is in ns since 1970.
+ */
+int emul_publish(const char *name, int32_t zoneid, const char *newstate, const char *oldstate,
+    int64_t when);
+
+/* Unmounts whatever this or an earlier run left mounted below the root. *count: how many. */
+int emul_unmount_all(const char *root, uint32_t *count);
+
+#endif

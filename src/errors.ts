@@ -1,0 +1,48 @@
+/*
+ * The errors of the outer world, with enough in them to act on.
+ *
+ * Three kinds of fault exist here. A guest's fault is a value (a reply), never an exception. The
+ * world's fault (an errno, a libzonecfg code, an exit code) is a WorldError: what was tried, on what,
+ * and the code by name. Our own fault is an assertion that nobody catches: SMF restarts us.
+ *
+ * No message made here ever holds a metadata value.
+ */
+
+export class WorldError extends Error {
+  /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
+  readonly code: string;
+  /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
+  readonly call: string;
+  /** On what it was called: a path, a zone name. */
+  readonly subject: string;
+
+  constructor(call: string, subject: string, code: string, detail = '', cause?: unknown) {
+    const tail = detail === '' ? '' : `: ${detail}`;
+    super(`${call}(${subject}): ${code}${tail}`, cause === undefined ? {} : { cause });
+    this.name = 'WorldError';
+    this.code = code;
+    this.call = call;
+    this.subject = subject;
+  }
+}
+
+/** The code of whatever was thrown, `UNKNOWN` where it carries none. */
+export function codeOf(err: unknown): string {
+  if (typeof err === 'object' && err !== null && 'code' in err && typeof err.code === 'string') {
+    return err.code;
+  }
+  return 'UNKNOWN';
+}
+
+/** The words of whatever was thrown. */
+export function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err);
+}
+
+/** Wraps an error of node:fs and its kind, keeping its errno's name. */
+export function worldError(call: string, subject: string, err: unknown): WorldError {
+  if (err instanceof WorldError) {
+    return err;
+  }
+  return new WorldError(call, subject, codeOf(err), messageOf(err), err);
+}

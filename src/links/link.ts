@@ -1,0 +1,67 @@
+/*
+ * What every link has in common: the path a zone's requests come in by, whatever carries it.
+ *
+ * A link is made by its zone and ended by it. It knows bytes, connections and limits; what a request
+ * means it leaves to the `handle` it was given. Two exist: zone-socket (OS brands, we listen) and
+ * serial (HVM brands, we connect to the hypervisor's port).
+ */
+import type { Request } from '../protocol/request';
+import type { DataRequest } from '../protocol/request';
+import type { Reply } from '../protocol/reply';
+
+/** The process at the other end of a connection, as getpeerucred tells. */
+export interface Peer {
+  readonly zoneid: number;
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** Where a request came from. `peer` is null on a serial port: the hypervisor stands between. */
+export interface Origin {
+  readonly zonename: string;
+  readonly peer: Peer | null;
+}
+
+/**
+ * Answers a request that needs the VM's data. Never throws; a promise never rejects and settles
+ * within 30 s. A reply that can be given at once is returned at once, not as a promise.
+ */
+export type Handle = (origin: Origin, request: DataRequest) => Reply | Promise<Reply>;
+
+/** Why a link turned something away, or dropped it. Names are label values of a metric: keep them. */
+export type Refusal =
+  | 'peer' // connection from another zone
+  | 'connections' // too many connections of the zone
+  | 'line' // a line longer than the limit
+  | 'broken-frame' // a V2 line that is no valid frame
+  | 'bad-line' // answered FAILURE or `invalid command`, a bare reset excepted
+  | 'idle' // a connection closed for silence
+  | 'unread' // a peer that does not read its replies
+  | 'rate' // slowed down for its share
+  | 'dropped-reply'; // the asker reset the line before its answer was there
+
+/** What a link tells of itself. Whoever makes the link turns these into records and metrics. */
+export interface LinkObserver {
+  /** A connection was accepted (zone socket) or made (serial). */
+  opened(): void;
+  closed(): void;
+  received(bytes: number): void;
+  sent(bytes: number): void;
+  /** A request was answered. `elapsedMs` runs from its last byte to the write of its reply. */
+  answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void;
+  refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void;
+}
+
+/** A link as its zone sees it. */
+export interface Link {
+  /** For status: `listening`, `connecting`, `connected`, `down` ... */
+  readonly state: string;
+  /** The host path of the socket it listens on or connects to. */
+  readonly path: string;
+  readonly connections: number;
+  /**
+   * Ends it: no new work, requests already asked are answered within `graceMs`, then all is closed.
+   * Idempotent; resolves when every descriptor is closed. Never rejects.
+   */
+  stop(graceMs: number): Promise<void>;
+}

@@ -1,0 +1,148 @@
+/*
+ * The log: bunyan records on stdout, which SMF keeps in the service's log file.
+ *
+ * Operators have scripts on today's agent's fields, so the names stay: `zonename`, `brand`, `query`,
+ * `response`, `err` (spec: platform section 9). Message text is constant, data is fields. A metadata
+ * value is never logged at any level; a key is cut and escaped by `printableKey`.
+ *
+ * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and lets one zone
+ * fill no more of the log than its share: what is left out is counted and told with the next record.
+ */
+import bunyan from 'bunyan';
+
+export type Logger = bunyan;
+export type Fields = Readonly<Record<string, unknown>>;
+export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
+
+/** Enough to see what led to a fault, and what today's agent keeps. */
+const RING_RECORDS = 10;
+/** Longest key in a record, characters (spec: protocol D23). */
+const KEY_CHARS = 256;
+
+export interface LogShare {
+  /** Records a second that a zone may write on the long run. */
+  readonly perSecond: number;
+  /** Records that it may write at once. */
+  readonly burst: number;
+}
+
+export const DEFAULT_LOG_SHARE: LogShare = { perSecond: 50, burst: 500 };
+
+export interface KeptRecord {
+  readonly time: string;
+  readonly level: Level;
+  readonly msg: string;
+  readonly fields: Fields;
+}
+
+/** @param level a bunyan level name; @param out where records go, one JSON object a line */
+export function createLogger(level: Level, out: NodeJS.WritableStream): Logger {
+  return bunyan.createLogger({
+    name: 'metadata',
+    streams: [{ level, stream: out }],
+    serializers: { err: serializeError },
+  });
+}
+
+/** A key as a record may show it: at most 256 characters, control characters escaped. */
+export function printableKey(key: string): string {
+  const cut = key.length > KEY_CHARS ? `${key.slice(0, KEY_CHARS)}...` : key;
+  return cut.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (c) => {
+    return `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** One zone's voice in the log. */
+export class ZoneLog {
+  private readonly parent: Logger;
+  private readonly zonename: string;
+  private readonly share: LogShare;
+  private readonly ring: KeptRecord[] = [];
+  private child: Logger | null = null;
+  private brand: string;
+  private tokens: number;
+  private refilledAt = 0;
+  private suppressed = 0;
+
+  constructor(parent: Logger, zonename: string, brand: string, share = DEFAULT_LOG_SHARE) {
+    this.parent = parent;
+    this.zonename = zonename;
+    this.brand = brand;
+    this.share = share;
+    this.tokens = share.burst;
+  }
+
+  debug(fields: Fields, msg: string): void {
+    this.write('debug', fields, msg);
+  }
+
+  info(fields: Fields, msg: string): void {
+    this.write('info', fields, msg);
+  }
+
+  warn(fields: Fields, msg: string): void {
+    this.write('warn', fields, msg);
+  }
+
+  error(fields: Fields, msg: string): void {
+    this.write('error', fields, msg);
+  }
+
+  /** The last ten records of any level, oldest first, those the log left out included. */
+  recent(): readonly KeptRecord[] {
+    return this.ring;
+  }
+
+  /** A zone can come back under the same name with another brand. */
+  rebrand(brand: string): void {
+    this.brand = brand;
+    this.child = null;
+  }
+
+  private write(level: Level, fields: Fields, msg: string): void {
+    this.ring.push({ time: new Date().toISOString(), level, msg, fields });
+    if (this.ring.length > RING_RECORDS) {
+      this.ring.shift();
+    }
+    // Made late: most zones of a node say nothing for hours, and a child logger is not small.
+    this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
+    const logger = this.child;
+    if (logger.levels(0) > bunyan.resolveLevel(level)) {
+      return;
+    }
+    if (!this.takeToken()) {
+      this.suppressed++;
+      return;
+    }
+    if (this.suppressed > 0) {
+      const left = this.suppressed;
+      this.suppressed = 0;
+      logger.warn({ suppressed: left }, 'records of this zone were left out');
+    }
+    logger[level](fields, msg);
+  }
+
+  private takeToken(): boolean {
+    const now = Date.now();
+    const gained = ((now - this.refilledAt) / 1000) * this.share.perSecond;
+    if (gained >= 1) {
+      this.tokens = Math.min(this.share.burst, this.tokens + gained);
+      this.refilledAt = now;
+    }
+    if (this.tokens < 1) {
+      return false;
+    }
+    this.tokens -= 1;
+    return true;
+  }
+}
+
+function serializeError(err: unknown): unknown {
+  if (!(err instanceof Error)) {
+    return err;
+  }
+  const { name, message, stack } = err;
+  const code = 'code' in err ? err.code : undefined;
+  const signal = 'signal' in err ? err.signal : undefined;
+  return { message, name, stack, code, signal };
+}

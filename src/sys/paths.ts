@@ -1,0 +1,68 @@
+/*
+ * Where things are on a compute node, below the root that the daemon was given.
+ *
+ * Everyone who names a platform path names it here. A platform path (`/zones/<uuid>`, as libzonecfg
+ * and VM objects give it) becomes a path of this machine through `host`. Pure: it touches no file.
+ */
+import { join } from 'node:path';
+
+export class Paths {
+  readonly root: string;
+
+  /** @param root an absolute path; `/` on SmartOS */
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** A platform path as this machine's path. */
+  host(platformPath: string): string {
+    return join(this.root, platformPath);
+  }
+
+  /** The folder of all zones' sockets; made by the zones service at boot, mode 755. */
+  get zonecontrol(): string {
+    return this.host('/var/zonecontrol');
+  }
+
+  /** The folder of one zone's socket, the one that is mounted into the zone. */
+  zoneFolder(zonename: string): string {
+    return join(this.zonecontrol, zonename);
+  }
+
+  zoneSocket(zonename: string): string {
+    return join(this.zoneFolder(zonename), 'metadata.sock');
+  }
+
+  get mnttab(): string {
+    return this.host('/etc/mnttab');
+  }
+
+  /** The agent's own folder: its admin socket and the lock that keeps a second agent out. */
+  get runDir(): string {
+    return this.host('/var/run/mdatad');
+  }
+
+  get adminSocket(): string {
+    return join(this.runDir, 'admin.sock');
+  }
+
+  get agentLock(): string {
+    return join(this.runDir, 'agent.lock');
+  }
+
+  /** The lock that the platform's VM tool takes around a change of a VM's configuration. */
+  vmConfigLock(uuid: string): string {
+    return this.host(`/var/run/vm.${uuid}.config.lockfile`);
+  }
+
+  get vmadm(): string {
+    return this.host('/usr/sbin/vmadm');
+  }
+
+  /** Where vminfod answers: its loopback port on a node, a socket below a simulated root. */
+  get vminfodUrl(): string {
+    return this.root === '/'
+      ? 'http://127.0.0.1:9090'
+      : `unix:${this.host('/var/run/vminfod.sock')}`;
+  }
+}
