@@ -1,0 +1,193 @@
+/*
+ * The hypervisor's side of a guest's second serial port, as bhyve and qemu play it.
+ *
+ * simcn makes one for each HVM zone that it boots; tests make them directly. The host end is a unix
+ * socket at `path` (`<zonepath>/root/tmp/vm.ttyb`), the guest end is `guest`. What is kept true to the
+ * platform (spec: protocol section 12, platform section 5):
+ *
+ *   bhyve  removes an old file, binds, listens. One client; a further one is accepted and shut at
+ *          once. A guest's reboot is a new process: close, unlink, bind again.
+ *   kvm    one client; further ones connect and wait, unheard, until it leaves. A guest's reboot
+ *          keeps the process and so the connection.
+ *   both   octets for a host that is not there, or does not read, are lost without a word. Opening
+ *          the port in the guest throws away what the host sent and nobody read. The socket file
+ *          stays behind when the process ends.
+ *
+ * It does not play the port's speed, and it knows nothing of the metadata protocol.
+ */
+import { once } from 'node:events';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { GuestPort } from './ttyb-guest';
+
+export type TtybKind = 'bhyve' | 'kvm';
+
+/**
+ * - `drop`: of so many octets that the guest writes, one is lost (0: none).
+ * - `held`: 1: another program has the port, so the agent meets what a second client meets; 0: it left.
+ * - `flap`: the guest restarts so many times, 100 ms apart; resolves after the last one.
+ */
+export type TtybFault = 'drop' | 'held' | 'flap';
+
+export interface TtybOptions {
+  /** Host path of the socket. Its folder is made when it is not there. */
+  readonly path: string;
+  readonly kind: TtybKind;
+  /**
+   * A unix socket for real client programs in the "guest": connecting to it is opening the port (what
+   * was unread is thrown away), and its octets are the port's. Left out: only the `guest` object.
+   */
+  readonly guestPath?: string;
+}
+
+/** Pause between two restarts of a flapping guest: quicker than any real firmware. */
+const FLAP_INTERVAL_MS = 100;
+
+export class Ttyb {
+  readonly guest = new GuestPort();
+  /** How many hosts have connected so far, those turned away included. */
+  connects = 0;
+  private readonly path: string;
+  private readonly kind: TtybKind;
+  private readonly guestPath: string | undefined;
+  private server: Server | null = null;
+  private programs: Server | null = null;
+  /** Clients of the port, the first of which is served; more than one only under kvm. */
+  private hosts: Socket[] = [];
+  private held = false;
+
+  constructor(options: TtybOptions) {
+    this.path = options.path;
+    this.kind = options.kind;
+    this.guestPath = options.guestPath;
+  }
+
+  /** True while a host is connected and served. */
+  get connected(): boolean {
+    return this.guest.attached;
+  }
+
+  /** The hypervisor process starts. Resolves when it listens; rejects as bind does. */
+  async start(): Promise<void> {
+    if (this.server !== null) {
+      return;
+    }
+    await mkdir(dirname(this.path), { recursive: true });
+    await rm(this.path, { force: true });
+    this.server = await listen(this.path, (host) => this.accept(host));
+    if (this.guestPath !== undefined && this.programs === null) {
+      await rm(this.guestPath, { force: true });
+      this.programs = await listen(this.guestPath, (program) => this.guest.open(program));
+    }
+  }
+
+  /** The hypervisor process ends: the socket file stays, as on the platform. Idempotent. */
+  async stop(): Promise<void> {
+    this.guest.closePrograms();
+    await closeServer(this.programs);
+    this.programs = null;
+    if (this.guestPath !== undefined) {
+      await rm(this.guestPath, { force: true });
+    }
+    await this.endProcess();
+  }
+
+  /** The guest reboots. Resolves when the port can be connected to again. */
+  async reboot(): Promise<void> {
+    if (this.kind === 'kvm' || this.server === null) {
+      this.guest.discardUnread();
+      return;
+    }
+    await this.endProcess();
+    await this.start();
+  }
+
+  /** Sets, changes or (value 0) ends a fault. */
+  async fault(name: TtybFault, value: number): Promise<void> {
+    switch (name) {
+      case 'drop':
+        this.guest.dropOneIn = value;
+        return;
+      case 'held':
+        this.hold(value > 0);
+        return;
+      case 'flap':
+        for (let i = 0; i < value; i++) {
+          await this.endProcess();
+          await this.start();
+          await delay(FLAP_INTERVAL_MS);
+        }
+        return;
+      default:
+        throw new Error(`no such ttyb fault: ${String(name satisfies never)}`);
+    }
+  }
+
+  private async endProcess(): Promise<void> {
+    const server = this.server;
+    this.server = null;
+    for (const host of this.hosts) {
+      host.destroy();
+    }
+    await closeServer(server);
+  }
+
+  private accept(host: Socket): void {
+    this.connects++;
+    const taken = this.held || this.hosts.length > 0;
+    if (taken && this.kind === 'bhyve') {
+      host.destroy();
+      return;
+    }
+    this.hosts.push(host);
+    // A host that vanishes is met by `close`; the guest learns nothing, as from a real port.
+    host.on('error', () => undefined);
+    host.once('close', () => {
+      this.hosts = this.hosts.filter((other) => other !== host);
+      this.guest.detach(host);
+      this.serveFirst();
+    });
+    this.serveFirst();
+  }
+
+  private hold(held: boolean): void {
+    this.held = held;
+    if (held) {
+      for (const host of this.hosts) {
+        host.destroy();
+      }
+    }
+    this.serveFirst();
+  }
+
+  private serveFirst(): void {
+    const first = this.hosts[0];
+    if (first !== undefined && !this.held) {
+      this.guest.attach(first);
+    }
+  }
+}
+
+/**
+ * Listens at `path`. The socket is bound under another name: a server's close removes the name that it
+ * was bound to, and a hypervisor that dies leaves its file behind.
+ */
+async function listen(path: string, accept: (socket: Socket) => void): Promise<Server> {
+  const server = createServer({ pauseOnConnect: true }, accept);
+  const bound = join(dirname(path), '.b');
+  await rm(bound, { force: true });
+  server.listen(bound, 1);
+  await once(server, 'listening');
+  await rename(bound, path);
+  return server;
+}
+
+async function closeServer(server: Server | null): Promise<void> {
+  if (server === null) {
+    return;
+  }
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+}
