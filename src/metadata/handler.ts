@@ -1,7 +1,22 @@
 /*
  * From a request to its answer, over whatever holds the VM's data. Pure but for the store it is given.
+ * (spec: protocol section 7, keys section 6)
+ *
+ * What always holds:
+ * - No request throws out of here and no promise that is given rejects: a fault of ours is a FAILURE
+ *   for that request and told to `onFault`.
+ * - What is there is answered at once, not by a promise. Only keys with a colon need the VM object (for
+ *   its namespaces and properties); everything else is answered though vminfod never came.
+ * - "I do not know yet" is never NOTFOUND: a guest would take it for the key's absence and be set up
+ *   wrongly for good.
+ * - A refusal comes before any write. Keys arrive trimmed, not empty, and, for writes, without control
+ *   characters: request.ts sees to it.
  */
+import type { Reply } from '../protocol/reply';
+import type { DataRequest } from '../protocol/request';
 import type { JsonObject } from '../vm/vm';
+import { classify, listKeys, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
+import { render, sdcValue } from './sdc';
 
 /** Flat metadata as the config file holds it: own names only, file order kept. */
 export interface MetadataMaps {
@@ -37,4 +52,178 @@ export interface VmData {
   loaded(): Promise<JsonObject | undefined>;
   /** Durable when it resolves to `stored`. Never rejects; settles within 30 s. */
   change(change: Change): Promise<ChangeResult>;
+}
+
+export interface AnswerOptions {
+  /**
+   * Whether a guest may write the bare name `operator-script`, which then replaces the operator's own
+   * script, as the platform's agent lets it.
+   */
+  readonly operatorScriptWritable: boolean;
+  /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
+  readonly commaDeletes: boolean;
+  /** Told of a fault of ours that a request met. The error may name the VM's files, never a value. */
+  readonly onFault: (request: DataRequest, err: unknown) => void;
+}
+
+type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
+
+/** For a request of a zone that is gone from the node. */
+export const VM_NOT_FOUND: Reply = { kind: 'failure', text: 'VM not found' };
+
+const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
+const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
+const STORED: Reply = { kind: 'success', text: 'OK' };
+const OPERATOR_SCRIPT = 'operator-script';
+/** Stands in where nothing of the VM object is looked at. */
+const NO_VM: JsonObject = {};
+
+/** Answers a request for the VM whose data is given. Never throws; a promise never rejects. */
+export function answer(
+  data: VmData,
+  request: DataRequest,
+  options: AnswerOptions,
+): Reply | Promise<Reply> {
+  const fault = (err: unknown): Reply => {
+    options.onFault(request, err);
+    return FAULT;
+  };
+  try {
+    const reply = respondWhenKnown(data, request, options);
+    return reply instanceof Promise ? reply.catch(fault) : reply;
+  } catch (err) {
+    return fault(err);
+  }
+}
+
+function respondWhenKnown(
+  data: VmData,
+  request: DataRequest,
+  options: AnswerOptions,
+): Reply | Promise<Reply> {
+  if (!needsVm(data, request)) {
+    return respond(data, NO_VM, request, options);
+  }
+  const known = data.vm();
+  if (known !== undefined) {
+    return respond(data, known, request, options);
+  }
+  return data.loaded().then((vm) => {
+    return vm === undefined ? NOT_LOADED : respond(data, vm, request, options);
+  });
+}
+
+function needsVm(data: VmData, request: DataRequest): boolean {
+  if (request.kind !== 'keys') {
+    return needsNamespaces(request.key);
+  }
+  const { customer, internal } = data.metadata();
+  return [...customer.keys(), ...internal.keys()].some(needsNamespaces);
+}
+
+function respond(
+  data: VmData,
+  vm: JsonObject,
+  request: DataRequest,
+  options: AnswerOptions,
+): Reply | Promise<Reply> {
+  switch (request.kind) {
+    case 'get':
+      return get(data, vm, request.key);
+    case 'keys':
+      return { kind: 'success', text: listKeys(data.metadata(), namespacesOf(vm)).join('\n') };
+    case 'put':
+    case 'delete':
+      return write(data, vm, request, options);
+    default: {
+      const never: never = request;
+      return never;
+    }
+  }
+}
+
+function get(data: VmData, vm: JsonObject, key: string): Reply {
+  const keyClass = classify(key, namespacesOf(vm));
+  switch (keyClass.kind) {
+    case 'sdc':
+      return sdcValue(keyClass.name, vm, data);
+    case 'namespaced':
+    case 'password':
+      return render(data.metadata().internal.get(key));
+    case 'plain':
+      return render(data.metadata().customer.get(key));
+    default: {
+      const never: never = keyClass;
+      return never;
+    }
+  }
+}
+
+function write(
+  data: VmData,
+  vm: JsonObject,
+  request: WriteRequest,
+  options: AnswerOptions,
+): Reply | Promise<Reply> {
+  const refusal = refusalOf(data, vm, request, options);
+  if (refusal !== null) {
+    return { kind: 'failure', text: refusal };
+  }
+  return data.change(changeOf(request)).then((result) => {
+    return result.kind === 'stored' ? STORED : { kind: 'failure', text: result.text };
+  });
+}
+
+/** Why a write is not even tried, in the words that the guest is told; null when it is. */
+function refusalOf(
+  data: VmData,
+  vm: JsonObject,
+  request: WriteRequest,
+  options: AnswerOptions,
+): string | null {
+  const { key } = request;
+  const namespaces = namespacesOf(vm);
+  const keyClass = classify(key, namespaces);
+  if (keyClass.kind === 'sdc') {
+    return cannotUpdateNamespace('sdc');
+  }
+  if (keyClass.kind === 'namespaced') {
+    return cannotUpdateNamespace(keyClass.namespace);
+  }
+  if (key.startsWith(DOCKER_PREFIX) && isDocker(data, vm, namespaces)) {
+    return cannotUpdateNamespace('docker');
+  }
+  if (key === OPERATOR_SCRIPT && !options.operatorScriptWritable) {
+    return 'Cannot update the "operator-script" Key.';
+  }
+  if (request.kind === 'delete' && key.includes(',') && !options.commaDeletes) {
+    return 'Cannot delete a key that contains a comma.';
+  }
+  return null;
+}
+
+const DOCKER_PREFIX = 'docker:';
+
+/**
+ * A docker VM that lost its list of namespaces (a migration can) would take `docker:` keys for the
+ * guest's own and let it write what tools trust. On all other VMs `docker:` is a name like any other.
+ */
+function isDocker(data: VmData, vm: JsonObject, namespaces: readonly string[]): boolean {
+  return (
+    vm.docker === true || lostNamespaces(data.metadata().internal, namespaces).includes('docker')
+  );
+}
+
+function cannotUpdateNamespace(namespace: string): string {
+  return `Cannot update the "${namespace}" Namespace.`;
+}
+
+function changeOf(request: WriteRequest): Change {
+  const { key } = request;
+  // The operator's script is kept with the internal metadata, see the option that lets it through.
+  const isInternal = classify(key, []).kind === 'password' || key === OPERATOR_SCRIPT;
+  const map = isInternal ? 'internal' : 'customer';
+  return request.kind === 'put'
+    ? { kind: 'set', map, key, value: request.value }
+    : { kind: 'remove', map, key };
 }

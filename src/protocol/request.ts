@@ -1,6 +1,14 @@
 /*
  * What a guest asked: one line, understood. (spec: protocol sections 2, 3, 5, 6, 7)
+ *
+ * The links call `parseLine` with each line. It is a pure function of the line's octets: it never
+ * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
+ * refused without the VM's data is refused here, so that nobody behind it sees a key that is empty, a
+ * key or value that was no UTF-8, or a name that the store could not hold.
  */
+import { isUtf8 } from 'node:buffer';
+import { endOfText, isBlank, readFrame, readIdOfHead } from './frame';
+import type { Frame } from './frame';
 
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
@@ -21,9 +29,230 @@ export type LineRequest =
   | { readonly kind: 'negotiate'; readonly accepted: boolean }
   /** A payload that does not decode to what the verb needs: `Invalid VERB Request`. */
   | { readonly kind: 'malformed'; readonly wire: Wire; readonly verb: 'GET' | 'PUT' | 'DELETE' }
+  /** `verb` is the guest's text: cut and escape it before it goes to a log. */
   | { readonly kind: 'unknown'; readonly wire: Wire; readonly verb: string }
   | { readonly kind: 'too-large'; readonly wire: Wire }
   /** A V2 line that is no valid frame: silence, and a record of why. */
   | { readonly kind: 'broken'; readonly reason: string; readonly line: Buffer };
 
 export type Request = DataRequest | LineRequest;
+
+/** On a serial port lines may begin with noise; on a socket every octet was meant. */
+export type Channel = 'socket' | 'serial';
+
+const V1: Wire = { version: 1 };
+const BARE_RESET: Request = { kind: 'reset', bare: true };
+const NO_COMMAND: Request = { kind: 'reset', bare: false };
+const KEYS_V1: Request = { kind: 'keys', wire: V1 };
+/** What a record shows of a V1 command that is none: the reply does not repeat it. */
+const UNKNOWN_V1_CHARS = 32;
+const FRAME_START = Buffer.from('V2 ', 'latin1');
+/**
+ * How many frame starts inside a serial line are tried, from the last one back. Base64 holds no SP, so
+ * the frame's own start is the last, or, with `V2` as the code, the one before. The bound keeps a guest
+ * from having a line's CRC computed once for each start that it put into it.
+ */
+const MAX_FRAME_STARTS = 4;
+
+/**
+ * Understands a line.
+ * @param line without its LF; `broken` requests keep it, nothing else does
+ */
+export function parseLine(line: Buffer, channel: Channel): Request {
+  if (channel === 'socket') {
+    return parseClean(line);
+  }
+  const cleaned = dropNuls(line);
+  const request = parseClean(cleaned);
+  const isFrame = 'wire' in request && request.wire.version === 2;
+  return isFrame ? request : salvage(cleaned, request);
+}
+
+/** Understands a line that was too long to keep. @param head its first octets, see Framer */
+export function parseOversize(head: Buffer, channel: Channel): Request {
+  const id = readIdOfHead(channel === 'serial' ? dropNuls(head) : head);
+  return { kind: 'too-large', wire: id === null ? V1 : { version: 2, id } };
+}
+
+/** A guest's port sends NULs when it is opened or reset (seen before cloud-init's first frame). */
+function dropNuls(line: Buffer): Buffer {
+  let from = 0;
+  while (line[from] === 0) {
+    from++;
+  }
+  return from === 0 ? line : line.subarray(from);
+}
+
+/**
+ * The frame behind noise, where the line's rest is one. Where it only looks like one, silence: a client
+ * repeats its request then, while it would take a `FAILURE` line for the key's absence.
+ * @param otherwise what the line is when no frame is in it
+ */
+function salvage(line: Buffer, otherwise: Request): Request {
+  let request = otherwise;
+  let at = line.length;
+  for (let tries = 0; tries < MAX_FRAME_STARTS && at > 0; tries++) {
+    at = line.lastIndexOf(FRAME_START, at - 1);
+    if (at <= 0) {
+      break;
+    }
+    const read = readFrame(line, at);
+    if (read.kind === 'frame') {
+      return requestOf(read);
+    }
+    if (read.header && otherwise.kind !== 'broken') {
+      request = { kind: 'broken', reason: `noise before a frame: ${read.reason}`, line };
+    }
+  }
+  return request;
+}
+
+function parseClean(line: Buffer): Request {
+  const end = endOfText(line, 0);
+  if (end === 0) {
+    return BARE_RESET;
+  }
+  if (isV2(line, end)) {
+    const read = readFrame(line);
+    return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
+  }
+  const commandEnd = endOfCommand(line, end);
+  if (commandEnd === 0) {
+    return NO_COMMAND;
+  }
+  return parseV1(line, commandEnd, end);
+}
+
+/** Whether the command is `V2`; what follows it must be a frame then. */
+function isV2(line: Buffer, end: number): boolean {
+  return line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
+}
+
+function endOfCommand(line: Buffer, end: number): number {
+  let at = 0;
+  while (at < end && !isBlank(line[at])) {
+    at++;
+  }
+  return at;
+}
+
+function parseV1(line: Buffer, commandEnd: number, end: number): Request {
+  const command = line.toString('latin1', 0, Math.min(commandEnd, UNKNOWN_V1_CHARS));
+  switch (command) {
+    case 'GET': {
+      if (commandEnd === end) {
+        return NO_COMMAND;
+      }
+      const key = keyOf(line.subarray(commandEnd + 1, end));
+      return key === null ? malformed(V1, 'GET') : { kind: 'get', wire: V1, key };
+    }
+    case 'KEYS':
+      return KEYS_V1;
+    case 'NEGOTIATE':
+      if (commandEnd === end) {
+        return NO_COMMAND;
+      }
+      return {
+        kind: 'negotiate',
+        accepted: line.toString('latin1', commandEnd + 1, end) === 'V2',
+      };
+    default:
+      return { kind: 'unknown', wire: V1, verb: command };
+  }
+}
+
+function requestOf({ id, code, payload }: Frame): Request {
+  const wire: Wire = { version: 2, id };
+  switch (code) {
+    case 'GET': {
+      const key = decodeKey(payload);
+      return key === null ? malformed(wire, 'GET') : { kind: 'get', wire, key };
+    }
+    case 'KEYS':
+      return { kind: 'keys', wire };
+    case 'PUT':
+      return parsePut(wire, payload);
+    case 'DELETE': {
+      const key = decodeKey(payload);
+      return key === null || !isStorable(key)
+        ? malformed(wire, 'DELETE')
+        : { kind: 'delete', wire, key };
+    }
+    default:
+      return { kind: 'unknown', wire, verb: code };
+  }
+}
+
+/** The payload is `base64(key) SP base64(value)`, encoded once more. The value may be empty. */
+function parsePut(wire: Wire, payload: string): Request {
+  const terms = decodeBase64(payload)?.toString('latin1') ?? '';
+  const space = terms.indexOf(' ');
+  if (space < 0) {
+    return malformed(wire, 'PUT');
+  }
+  const key = decodeKey(terms.slice(0, space));
+  const value = decodeText(decodeBase64(terms.slice(space + 1)));
+  if (key === null || value === null || !isStorable(key)) {
+    return malformed(wire, 'PUT');
+  }
+  return { kind: 'put', wire, key, value };
+}
+
+function malformed(wire: Wire, verb: 'GET' | 'PUT' | 'DELETE'): Request {
+  return { kind: 'malformed', wire, verb };
+}
+
+/**
+ * `__proto__` would be lost by whoever handles the metadata as a plain object, and a control character
+ * would make the list of keys, which LF separates, ambiguous.
+ */
+function isStorable(key: string): boolean {
+  return key !== '__proto__' && !/[\u0000-\u001f\u007f]/.test(key);
+}
+
+function decodeKey(payload: string): string | null {
+  const octets = decodeBase64(payload);
+  return octets === null ? null : keyOf(octets);
+}
+
+/** A key is UTF-8, its outer white space does not count, and something must be left. */
+function keyOf(octets: Buffer): string | null {
+  const text = decodeText(octets);
+  if (text === null) {
+    return null;
+  }
+  let from = 0;
+  let to = text.length;
+  while (from < to && isKeySpace(text.charCodeAt(from))) {
+    from++;
+  }
+  while (to > from && isKeySpace(text.charCodeAt(to - 1))) {
+    to--;
+  }
+  return from === to ? null : text.slice(from, to);
+}
+
+/** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
+function isKeySpace(char: number): boolean {
+  return char === 0x20 || (char >= 0x09 && char <= 0x0d);
+}
+
+/** UTF-8 or nothing: metadata is JSON text, so other octets could only be stored changed. */
+function decodeText(octets: Buffer | null): string | null {
+  return octets !== null && isUtf8(octets) ? octets.toString('utf8') : null;
+}
+
+/**
+ * Base64 of the standard alphabet; padding may be missing, but not wrong. The runtime's own decoder
+ * skips what it does not know and takes the URL alphabet too, so the text is checked first.
+ */
+function decodeBase64(text: string): Buffer | null {
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
+    return null;
+  }
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  if (padding === 0 ? text.length % 4 === 1 : text.length % 4 !== 0) {
+    return null;
+  }
+  return Buffer.from(text, 'base64');
+}

@@ -1,0 +1,95 @@
+/*
+ * What a key's name says: where its value is kept, who may write it, and whether it is listed.
+ * (spec: keys sections 1, 4, 5)
+ *
+ * Names are the guest's: they are looked up in Maps, never as properties of an object.
+ */
+import type { JsonObject } from '../vm/vm';
+import type { MetadataMaps } from './handler';
+
+export type KeyClass =
+  /** Of the VM itself, read-only. `name` is the key without `sdc:`. */
+  | { readonly kind: 'sdc'; readonly name: string }
+  /** In a namespace that the operator keeps, read-only for the guest. */
+  | { readonly kind: 'namespaced'; readonly namespace: string }
+  /** Ends in `_pw`: the guest's own, kept apart from what others may see. */
+  | { readonly kind: 'password' }
+  | { readonly kind: 'plain' };
+
+const SDC = 'sdc:';
+const PASSWORD_END = '_pw';
+const PASSWORD: KeyClass = { kind: 'password' };
+const PLAIN: KeyClass = { kind: 'plain' };
+
+/** @param namespaces the VM's own at this moment; without a colon in the key they do not matter */
+export function classify(key: string, namespaces: readonly string[]): KeyClass {
+  if (key.startsWith(SDC)) {
+    return { kind: 'sdc', name: key.slice(SDC.length) };
+  }
+  const colon = key.indexOf(':');
+  if (colon >= 0) {
+    const namespace = key.slice(0, colon);
+    if (namespaces.includes(namespace)) {
+      return { kind: 'namespaced', namespace };
+    }
+  }
+  return key.endsWith(PASSWORD_END) ? PASSWORD : PLAIN;
+}
+
+/** `internal_metadata_namespaces` of a VM object; absent or of another shape means none. */
+export function namespacesOf(vm: JsonObject): readonly string[] {
+  const names = Object.hasOwn(vm, 'internal_metadata_namespaces')
+    ? vm.internal_metadata_namespaces
+    : undefined;
+  return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : [];
+}
+
+/** Whether a key's class depends on the namespaces, and so on the VM object. */
+export function needsNamespaces(key: string): boolean {
+  return key.includes(':');
+}
+
+/**
+ * The names that KEYS lists: those of the customer's map that are read from it, then those of the
+ * internal map that are. No sort: the order is the metadata file's.
+ */
+export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): string[] {
+  const names: string[] = [];
+  for (const key of maps.customer.keys()) {
+    if (isListable(key) && classify(key, namespaces).kind === 'plain') {
+      names.push(key);
+    }
+  }
+  for (const key of maps.internal.keys()) {
+    if (isListable(key) && classify(key, namespaces).kind !== 'plain') {
+      names.push(key);
+    }
+  }
+  return names;
+}
+
+/**
+ * Namespaces that the internal map has keys of though the VM lists them no more, as a migration can
+ * leave it. Their keys then fall to the customer's map for reading and writing: an operator must know.
+ */
+export function lostNamespaces(
+  internal: ReadonlyMap<string, unknown>,
+  namespaces: readonly string[],
+): string[] {
+  const lost = new Set<string>();
+  for (const key of internal.keys()) {
+    const colon = key.indexOf(':');
+    if (colon >= 0 && classify(key, namespaces).kind === 'plain') {
+      lost.add(key.slice(0, colon));
+    }
+  }
+  return [...lost];
+}
+
+/**
+ * A `sdc:` name cannot be read from the maps, an empty one not at all, and one with a control character
+ * would break the list's lines.
+ */
+function isListable(key: string): boolean {
+  return key !== '' && !key.startsWith(SDC) && !/[\u0000-\u001f\u007f]/.test(key);
+}

@@ -1,0 +1,120 @@
+/*
+ * The `sdc:` names: what a guest may know of its VM. (spec: keys section 3)
+ *
+ * A name is looked up in this order: names that are never told, names that are made up of other data,
+ * names that point into an array or a map with dots, properties of the VM object as they stand.
+ *
+ * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
+ * tags and routes come from the files, as the VM object's copies may be old.
+ */
+import type { Reply } from '../protocol/reply';
+import type { JsonObject } from '../vm/vm';
+import type { VmData } from './handler';
+import { routesOf } from './routes';
+
+/** Computes a special name's answer. */
+type Special = (vm: JsonObject, data: VmData) => Reply;
+
+const NOTFOUND: Reply = { kind: 'notfound' };
+/** An object or an array has no text that a guest could be given: FAILURE without a reason. */
+const NO_TEXT: Reply = { kind: 'failure', text: '' };
+
+/** The host's secrets and options, readable through the platform's agent by an oversight. */
+const DENIED: ReadonlySet<string> = new Set([
+  'internal_metadata',
+  'vnc_password',
+  'spice_password',
+  'spice_opts',
+  'qemu_opts',
+  'qemu_extra_opts',
+  'bhyve_extra_opts',
+]);
+const DENIED_PREFIX = 'internal_metadata.';
+
+/** Names with an answer of their own. A new one is a row here. */
+const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
+  ['nics', (vm) => renderJson(property(vm, 'nics'))],
+  ['resolvers', (vm) => renderJson(property(vm, 'resolvers'))],
+  ['tmpfs', (vm) => renderJson(property(vm, 'tmpfs'))],
+  ['routes', (vm, data) => renderJson(routesOf(data.routes(), property(vm, 'nics')))],
+  ['operator-script', (_vm, data) => render(data.metadata().internal.get('operator-script'))],
+  ['volumes', (_vm, data) => render(data.metadata().internal.get('sdc:volumes'))],
+]);
+/** What follows is a tag's name, dots included. */
+const TAGS_PREFIX = 'tags.';
+
+/** `NAME.KEY` points into these maps. */
+const MAPS: ReadonlyMap<string, (data: VmData) => ReadonlyMap<string, unknown>> = new Map([
+  ['customer_metadata', (data: VmData) => data.metadata().customer],
+  ['routes', (data: VmData) => data.routes()],
+  ['tags', (data: VmData) => data.tags()],
+]);
+/** `NAME.INDEX` points into these arrays. */
+const ARRAYS: ReadonlySet<string> = new Set(['internal_metadata_namespaces', 'resolvers']);
+/** `NAME.INDEX.PROPERTY` points into the objects in these arrays. */
+const ARRAYS_OF_OBJECTS: ReadonlySet<string> = new Set(['disks', 'nics', 'pci_devices']);
+
+/** The answer to GET of `sdc:` and `name`. */
+export function sdcValue(name: string, vm: JsonObject, data: VmData): Reply {
+  if (DENIED.has(name) || name.startsWith(DENIED_PREFIX)) {
+    return NOTFOUND;
+  }
+  const special = SPECIAL.get(name);
+  if (special !== undefined) {
+    return special(vm, data);
+  }
+  if (name.startsWith(TAGS_PREFIX)) {
+    return render(data.tags().get(name.slice(TAGS_PREFIX.length)));
+  }
+  if (MAPS.has(name)) {
+    return NO_TEXT;
+  }
+  return render(flattened(name, vm, data));
+}
+
+/** A value as text. Numbers and booleans as JavaScript writes them; false is a value. */
+export function render(value: unknown): Reply {
+  switch (typeof value) {
+    case 'string':
+      return { kind: 'success', text: value };
+    case 'number':
+    case 'boolean':
+      return { kind: 'success', text: String(value) };
+    case 'object':
+      return value === null ? NOTFOUND : NO_TEXT;
+    default:
+      return NOTFOUND;
+  }
+}
+
+/** Compact JSON, which some names promise whatever the value is. */
+function renderJson(value: unknown): Reply {
+  return value === undefined || value === null
+    ? NOTFOUND
+    : { kind: 'success', text: JSON.stringify(value) };
+}
+
+function flattened(name: string, vm: JsonObject, data: VmData): unknown {
+  const tokens = name.split('.', 4);
+  const [first = '', second = '', third = ''] = tokens;
+  if (tokens.length === 3 && ARRAYS_OF_OBJECTS.has(first)) {
+    return property(element(property(vm, first), second), third);
+  }
+  if (tokens.length === 2 && ARRAYS.has(first)) {
+    return element(property(vm, first), second);
+  }
+  const map = tokens.length === 2 ? MAPS.get(first) : undefined;
+  return map === undefined ? property(vm, name) : map(data).get(second);
+}
+
+function element(array: unknown, index: string): unknown {
+  return Array.isArray(array) && /^(?:0|[1-9][0-9]*)$/.test(index)
+    ? array[Number(index)]
+    : undefined;
+}
+
+function property(object: unknown, name: string): unknown {
+  // An array's own `length` is nobody's property either.
+  const isPlain = typeof object === 'object' && object !== null && !Array.isArray(object);
+  return isPlain && Object.hasOwn(object, name) ? Reflect.get(object, name) : undefined;
+}

@@ -1,0 +1,244 @@
+/*
+ * The guest's side of the protocol: one command, asked until it is answered. mdata-get and its kin,
+ * the doctor's probes and the tests drive it; it does no I/O and has no clock and no random source.
+ *
+ *     closed --open--> resetting --invalid command--> negotiating --V2_OK------> asking (V2)
+ *       ^                  |                              |  `---other line----> asking (V1)
+ *       `----- reopen -----+---- time-out, hang-up, ------+------------------------ |
+ *                                wrong answer to a reset                             `--reply--> idle
+ *
+ * Each call says what to do next: send octets and wait so long, close and come back, or take the
+ * outcome. A request that was not answered is sent again with a new id after a new reset, without
+ * limit, as the platform's client does: requests can be repeated safely. Whoever wants a limit stops.
+ */
+import { Framer } from './framer';
+import { buildFrame, readFrame } from './frame';
+
+/** Time-outs of the platform's client, milliseconds without an octet (spec: protocol 11.1). */
+const RESET_MS = 2_000;
+const NEGOTIATE_MS = 6_000;
+const REPLY_V1_MS = 6_000;
+const REPLY_V2_MS = 45_000;
+/** Pause after a reset that was not answered as it should be. */
+const REOPEN_PAUSE_MS = 1_000;
+/** A reply is bounded by what a zone may store (4 MiB), in base64, with room to spare. */
+const MAX_REPLY_BYTES = 16 * 1024 * 1024;
+const RESET = Buffer.from('\n', 'latin1');
+const NEGOTIATE = Buffer.from('NEGOTIATE V2\n', 'latin1');
+const LF = RESET;
+
+/** Keys and values are octets: whether they are UTF-8 is the server's to say. */
+export type Command =
+  | { readonly kind: 'get'; readonly key: Buffer }
+  | { readonly kind: 'keys' }
+  | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
+  | { readonly kind: 'delete'; readonly key: Buffer };
+
+export type Outcome =
+  | { readonly kind: 'success'; readonly data: Buffer }
+  | { readonly kind: 'notfound' }
+  | { readonly kind: 'failure'; readonly text: string }
+  /** PUT or DELETE of a server, or a key with LF, that V1 has no request for. */
+  | { readonly kind: 'unsupported' };
+
+/** What to do next. */
+export type Step =
+  /** Send, then give up after `waitMs` without an octet. */
+  | { readonly kind: 'send'; readonly bytes: Buffer; readonly waitMs: number }
+  /** Go on reading. */
+  | { readonly kind: 'wait' }
+  /** Close the channel and open it anew after `pauseMs`. */
+  | { readonly kind: 'reopen'; readonly pauseMs: number; readonly reason: string }
+  | { readonly kind: 'done'; readonly outcome: Outcome };
+
+type State = 'closed' | 'resetting' | 'negotiating' | 'asking' | 'idle';
+
+const WAIT: Step = { kind: 'wait' };
+
+export class ClientSession {
+  private readonly freshId: () => string;
+  private framer = new Framer(MAX_REPLY_BYTES);
+  private state: State = 'closed';
+  private version: 1 | 2 = 1;
+  private command: Command;
+  private id = '';
+  /** Lines of a V1 value so far; null until `SUCCESS` came. */
+  private value: Buffer[] | null = null;
+
+  /** @param freshId gives eight lower-case hex digits, others each time */
+  constructor(command: Command, freshId: () => string) {
+    this.command = command;
+    this.freshId = freshId;
+  }
+
+  /** The channel was opened: resets whatever another client left on it. */
+  open(): Step {
+    this.framer = new Framer(MAX_REPLY_BYTES);
+    this.value = null;
+    this.state = 'resetting';
+    return { kind: 'send', bytes: RESET, waitMs: RESET_MS };
+  }
+
+  /** Asks something else on a channel whose last command was answered. */
+  again(command: Command): Step {
+    this.command = command;
+    return this.ask();
+  }
+
+  /** Octets came in. */
+  receive(chunk: Buffer): Step {
+    this.framer.push(chunk);
+    for (let line = this.framer.next(); line !== null; line = this.framer.next()) {
+      const step = line.kind === 'line' ? this.understand(line.bytes) : WAIT;
+      if (step.kind !== 'wait') {
+        return step;
+      }
+    }
+    return WAIT;
+  }
+
+  /** Nothing came in the time given. */
+  timedOut(): Step {
+    return this.reopen('receive timeout');
+  }
+
+  /** The channel was closed by the other side, or failed. */
+  hungUp(): Step {
+    return this.reopen('connection closed');
+  }
+
+  private understand(line: Buffer): Step {
+    switch (this.state) {
+      case 'resetting':
+        if (line.toString('latin1') !== 'invalid command') {
+          return this.reopen('unexpected answer to a reset');
+        }
+        this.state = 'negotiating';
+        return { kind: 'send', bytes: NEGOTIATE, waitMs: NEGOTIATE_MS };
+      case 'negotiating':
+        this.version = line.toString('latin1') === 'V2_OK' ? 2 : 1;
+        return this.ask();
+      case 'asking':
+        return this.version === 2 ? this.understandV2(line) : this.understandV1(line);
+      case 'closed':
+      case 'idle':
+        return WAIT;
+      default: {
+        const never: never = this.state;
+        return never;
+      }
+    }
+  }
+
+  private ask(): Step {
+    this.state = 'asking';
+    this.value = null;
+    if (this.version === 2) {
+      // A new id each time: a late reply to an older request must not be taken for this one's.
+      this.id = this.freshId();
+      return { kind: 'send', bytes: encodeV2(this.command, this.id), waitMs: REPLY_V2_MS };
+    }
+    const bytes = encodeV1(this.command);
+    return bytes === null
+      ? this.done({ kind: 'unsupported' })
+      : { kind: 'send', bytes, waitMs: REPLY_V1_MS };
+  }
+
+  /** Noise and replies to others are passed over; the time-out deals with what never comes. */
+  private understandV2(line: Buffer): Step {
+    const frame = readFrame(line);
+    if (frame.kind !== 'frame' || frame.id !== this.id) {
+      return WAIT;
+    }
+    const data = Buffer.from(frame.payload, 'base64');
+    switch (frame.code) {
+      case 'SUCCESS':
+        return this.done({ kind: 'success', data });
+      case 'NOTFOUND':
+        return this.done({ kind: 'notfound' });
+      default:
+        return this.done({ kind: 'failure', text: data.toString('utf8') });
+    }
+  }
+
+  private understandV1(line: Buffer): Step {
+    if (this.value !== null) {
+      return this.collect(this.value, line);
+    }
+    switch (line.toString('latin1')) {
+      case 'SUCCESS':
+        this.value = [];
+        return WAIT;
+      case 'NOTFOUND':
+        return this.done({ kind: 'notfound' });
+      case 'FAILURE':
+        return this.done({ kind: 'failure', text: '' });
+      default:
+        return this.reopen('unexpected answer to a request');
+    }
+  }
+
+  /** A V1 value ends with a line that is a dot; a line that begins with two has one too many. */
+  private collect(value: Buffer[], line: Buffer): Step {
+    if (line[0] !== 0x2e) {
+      value.push(line);
+      return WAIT;
+    }
+    if (line.length > 1) {
+      value.push(line.subarray(1));
+      return WAIT;
+    }
+    const parts = value.flatMap((part, index) => (index === 0 ? [part] : [LF, part]));
+    return this.done({ kind: 'success', data: Buffer.concat(parts) });
+  }
+
+  private done(outcome: Outcome): Step {
+    this.state = 'idle';
+    return { kind: 'done', outcome };
+  }
+
+  private reopen(reason: string): Step {
+    const pauseMs = this.state === 'asking' ? 0 : REOPEN_PAUSE_MS;
+    this.state = 'closed';
+    return { kind: 'reopen', pauseMs, reason };
+  }
+}
+
+/** A V2 request, LF included. Also for clients that keep to a session of their own. */
+export function encodeV2(command: Command, id: string): Buffer {
+  switch (command.kind) {
+    case 'get':
+      return buildFrame(id, 'GET', command.key);
+    case 'keys':
+      return buildFrame(id, 'KEYS', '');
+    case 'put': {
+      const terms = `${command.key.toString('base64')} ${command.value.toString('base64')}`;
+      return buildFrame(id, 'PUT', terms);
+    }
+    case 'delete':
+      return buildFrame(id, 'DELETE', command.key);
+    default: {
+      const never: never = command;
+      return never;
+    }
+  }
+}
+
+/** A V1 request, LF included; null where V1 has none. */
+export function encodeV1(command: Command): Buffer | null {
+  switch (command.kind) {
+    case 'get':
+      return command.key.includes(LF)
+        ? null
+        : Buffer.concat([Buffer.from('GET ', 'latin1'), command.key, LF]);
+    case 'keys':
+      return Buffer.from('KEYS\n', 'latin1');
+    case 'put':
+    case 'delete':
+      return null;
+    default: {
+      const never: never = command;
+      return never;
+    }
+  }
+}

@@ -1,0 +1,176 @@
+/*
+ * Cuts a stream of octets into lines, for every connection of a guest and for our own clients.
+ *
+ * Pull-style: `push` takes what the kernel gave, `next` hands out one line after the other, so that a
+ * caller whose queue is full can stop in the middle of a chunk and go on later.
+ *
+ * What always holds:
+ * - Every octet is looked at once and copied at most a few times, however the stream was cut: a line of
+ *   2 MiB in chunks of one octet costs no more than the same line in one piece.
+ * - An unfinished line never holds more than the limit; a longer one keeps its first 64 octets, from
+ *   which its sender can still be answered, and is told once, when its LF comes.
+ * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
+ * - Between lines nothing is held: thousands of connections are idle at any time.
+ *
+ * It knows nothing of white space, CR or text: a line is the octets between two LFs.
+ */
+
+/** Enough of `V2 length crc id code` to answer the sender of a line that is too long. */
+const HEAD_BYTES = 64;
+/** Most requests fit: a serial port brings them octet by octet. */
+const FIRST_CAPACITY = 256;
+/** Up to here a loop beats the call into the runtime's search. */
+const SHORT_SEARCH = 48;
+const LF = 0x0a;
+
+export type Line =
+  | { readonly kind: 'line'; readonly bytes: Buffer }
+  /** Longer than the limit; `head` holds its first 64 octets. */
+  | { readonly kind: 'oversize'; readonly head: Buffer };
+
+/** The octets [from, to) of a buffer. Only a buffer that is our own is written to, behind `to`. */
+interface Span {
+  bytes: Buffer;
+  from: number;
+  to: number;
+  own: boolean;
+}
+
+export class Framer {
+  private readonly maxLineBytes: number;
+  /** Pushed, not yet searched. */
+  private input: Span | null = null;
+  /** The unfinished line: searched, no LF in it. */
+  private line: Span | null = null;
+  /** Of an unfinished line that is too long already: its first octets, and how many came so far. */
+  private head: Buffer | null = null;
+  private headOf = 0;
+
+  /** @param maxLineBytes the longest line that is handed out, without its LF */
+  constructor(maxLineBytes: number) {
+    this.maxLineBytes = maxLineBytes;
+  }
+
+  /** Takes a chunk; the caller must not write to it afterwards. */
+  push(chunk: Buffer): void {
+    if (chunk.length === 0) {
+      return;
+    }
+    if (this.input === null) {
+      this.input = { bytes: chunk, from: 0, to: chunk.length, own: false };
+    } else {
+      append(this.input, chunk, 0, chunk.length, Infinity);
+    }
+  }
+
+  /** The next whole line without its LF; null when more octets are needed. */
+  next(): Line | null {
+    const input = this.input;
+    if (input === null) {
+      return null;
+    }
+    const { bytes, from, to } = input;
+    const lf = indexOfLf(bytes, from, to);
+    if (lf < 0) {
+      this.input = null;
+      this.hold(bytes, from, to);
+      return null;
+    }
+    input.from = lf + 1;
+    if (input.from === to) {
+      this.input = null;
+    }
+    if (this.line === null && this.head === null && lf - from <= this.maxLineBytes) {
+      return { kind: 'line', bytes: bytes.subarray(from, lf) };
+    }
+    this.hold(bytes, from, lf);
+    return this.take();
+  }
+
+  /** Octets of the line whose LF is still to come, those of it that were thrown away included. */
+  get unfinished(): number {
+    return this.head === null ? lengthOf(this.line) : this.headOf;
+  }
+
+  /** Octets that were pushed and not pulled yet. The caller bounds them, by not reading on. */
+  get unread(): number {
+    return lengthOf(this.input);
+  }
+
+  /** Forgets the unfinished line: what comes next starts a new one. */
+  forget(): void {
+    this.line = null;
+    this.head = null;
+    this.headOf = 0;
+  }
+
+  /** Adds octets without LF to the unfinished line. */
+  private hold(bytes: Buffer, from: number, to: number): void {
+    const total = this.unfinished + to - from;
+    if (this.head !== null) {
+      this.headOf = total;
+    } else if (total > this.maxLineBytes) {
+      this.startDiscarding(bytes, from, to, total);
+    } else if (from < to) {
+      // What is held longer than the chunk is copied, or a short rest would keep 64 KiB in memory.
+      this.line ??= { bytes: EMPTY, from: 0, to: 0, own: true };
+      append(this.line, bytes, from, to, this.maxLineBytes);
+    }
+  }
+
+  private startDiscarding(bytes: Buffer, from: number, to: number, total: number): void {
+    const held = this.line;
+    const start = held === null ? EMPTY : held.bytes.subarray(0, Math.min(held.to, HEAD_BYTES));
+    const rest = bytes.subarray(from, Math.min(to, from + HEAD_BYTES - start.length));
+    this.head = Buffer.concat([start, rest]);
+    this.headOf = total;
+    this.line = null;
+  }
+
+  /** Hands out what was held: its LF has come. */
+  private take(): Line {
+    const { line, head } = this;
+    this.forget();
+    if (head !== null) {
+      return { kind: 'oversize', head };
+    }
+    return { kind: 'line', bytes: line === null ? EMPTY : line.bytes.subarray(0, line.to) };
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+function lengthOf(span: Span | null): number {
+  return span === null ? 0 : span.to - span.from;
+}
+
+/** Never moves what is there: lines that were handed out may still point to it. */
+function append(span: Span, more: Buffer, from: number, to: number, maxCapacity: number): void {
+  const added = to - from;
+  if (!span.own || span.to + added > span.bytes.length) {
+    const needed = span.to - span.from + added;
+    const capacity = Math.max(needed, Math.min(2 * needed, maxCapacity), FIRST_CAPACITY);
+    // Not from the shared pool: an unfinished line must not keep its neighbours in memory.
+    const grown = Buffer.allocUnsafeSlow(capacity);
+    span.to = span.bytes.copy(grown, 0, span.from, span.to);
+    span.from = 0;
+    span.bytes = grown;
+    span.own = true;
+  }
+  more.copy(span.bytes, span.to, from, to);
+  span.to += added;
+}
+
+function indexOfLf(bytes: Buffer, from: number, to: number): number {
+  if (to - from <= SHORT_SEARCH) {
+    for (let at = from; at < to; at++) {
+      if (bytes[at] === LF) {
+        return at;
+      }
+    }
+    return -1;
+  }
+  // Behind `to` an own buffer holds old octets: they must be neither found nor searched.
+  const searched = to === bytes.length ? bytes : bytes.subarray(0, to);
+  return searched.indexOf(LF, from);
+}
