@@ -1,0 +1,118 @@
+/*
+ * The daemon's configuration: one JSON file, checked whole before anything starts.
+ *
+ * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
+ * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
+ * silently not there is found out too late. This is the only place that looks at process.env.
+ */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { codeOf, messageOf } from './errors';
+import { DEFAULT_LINK_LIMITS } from './links/limits';
+import { DEFAULT_LOG_SHARE } from './log';
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
+
+const MIB = 1024 * 1024;
+const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
+
+const limitsSchema = z.strictObject({
+  /** Longest request line. */
+  line_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.lineBytes),
+  /** Replies that a peer has not read yet, a connection. */
+  unsent_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.unsentBytes),
+  /** Requests that wait for their answer on one connection. */
+  queued_requests: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.queuedRequests),
+  /** Open connections of one zone. */
+  connections: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.connections),
+  /** A silent connection of a zone socket is closed after this. */
+  idle_seconds: z.number().min(1).max(86400).default(600),
+  /** Writes of one zone on the long run, and at once. */
+  writes_per_second: z.number().min(1).max(10000).default(20),
+  write_burst: bytes(1, 10000).default(100),
+  /** All of one VM's metadata as its file holds it. */
+  metadata_bytes: bytes(1024, 64 * MIB).default(4 * MIB),
+  metadata_keys: bytes(1, 65536).default(1024),
+  /** Log records of one zone on the long run, and at once. */
+  records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_SHARE.perSecond),
+  record_burst: bytes(1, 100000).default(DEFAULT_LOG_SHARE.burst),
+});
+
+const datasetsSchema = z.strictObject({
+  /** Turns the "safe" policy of delegated datasets off as a whole. */
+  enabled: z.boolean().default(true),
+  /** Who may use it: owner uuids. Absent: everyone. */
+  owners: z.array(z.string()).optional(),
+});
+
+const configSchema = z.strictObject({
+  log_level: z.enum(LOG_LEVELS).default('info'),
+  /** `http://HOST:PORT` or `unix:/path`. Absent: the platform's. */
+  vminfod: z
+    .string()
+    .regex(/^(http:\/\/[^/]+|unix:\/.+)$/, 'wants http://HOST:PORT or unix:/PATH')
+    .optional(),
+  /** How guests' changes reach metadata.json: by our own writer, or through `vmadm update`. */
+  writer: z.enum(['file', 'vmadm']).default('file'),
+  /** Lets guests change operator-script, as the platform's own agent does. */
+  operator_script_writable: z.boolean().default(false),
+  /** Mounts a missing folder even into a running zone. Its processes could move the mount point. */
+  mount_running_zones: z.boolean().default(false),
+  /** How often the zones are compared with what events told. */
+  reconcile_seconds: z.number().min(1).max(3600).default(60),
+  /** A loopback port for Prometheus besides the admin socket. */
+  metrics_port: bytes(1, 65535).optional(),
+  limits: z.prefault(limitsSchema, {}),
+  datasets: z.prefault(datasetsSchema, {}),
+});
+
+export type Config = Readonly<z.infer<typeof configSchema>>;
+
+export class ConfigError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'ConfigError';
+  }
+}
+
+/** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
+export function parseConfig(text: string, source: string): Config {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (err) {
+    throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
+  }
+  const parsed = configSchema.safeParse(json);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map((issue) => {
+      const where = issue.path.length === 0 ? 'the whole' : issue.path.join('.');
+      return `${where}: ${issue.message}`;
+    });
+    throw new ConfigError(`${source}: ${faults.join('; ')}`);
+  }
+  return parsed.data;
+}
+
+/** Reads and parses a configuration file; without a path, all defaults. */
+export function loadConfig(path: string | undefined): Config {
+  if (path === undefined) {
+    return parseConfig('{}', 'defaults');
+  }
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (err) {
+    throw new ConfigError(`${path}: cannot be read: ${codeOf(err)}`);
+  }
+  return parseConfig(text, path);
+}
+
+/** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */
+export function defaultRoot(): string | undefined {
+  const fromEnvironment = process.env.MDATAD_ROOT;
+  if (fromEnvironment !== undefined && fromEnvironment !== '') {
+    return fromEnvironment;
+  }
+  return process.platform === 'sunos' ? '/' : undefined;
+}

@@ -1,0 +1,54 @@
+/*
+ * One look at every zone of the node through libzonecfg: the first picture, and each reconcile's.
+ *
+ * The listing gives the loop back every few dozen zones, so that thousands of zones never stall the
+ * requests of one. A zone that goes away in the middle of it is left out.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { codeOf } from '../errors';
+import type { Platform, ZoneState } from '../sys/ffi';
+
+/** Zones a turn: about half a millisecond of libzonecfg calls. */
+const ZONES_PER_TURN = 32;
+
+export interface ZoneFacts {
+  readonly zonename: string;
+  readonly brand: string;
+  /** Platform path, no trailing slash. */
+  readonly zonepath: string;
+  readonly state: ZoneState;
+}
+
+/** All configured zones but the global one. Throws a WorldError when the list itself cannot be had. */
+export async function listZones(platform: Platform): Promise<ZoneFacts[]> {
+  const facts: ZoneFacts[] = [];
+  let inTurn = 0;
+  for (const zonename of platform.configuredZones()) {
+    if (++inTurn > ZONES_PER_TURN) {
+      inTurn = 0;
+      await nextTurn();
+    }
+    const zone = lookAt(platform, zonename);
+    if (zone !== undefined) {
+      facts.push(zone);
+    }
+  }
+  return facts;
+}
+
+/** One zone's facts; undefined when no such zone is configured (any more). */
+export function lookAt(platform: Platform, zonename: string): ZoneFacts | undefined {
+  try {
+    return {
+      zonename,
+      brand: platform.zoneBrand(zonename),
+      zonepath: platform.zonepath(zonename),
+      state: platform.zoneState(zonename),
+    };
+  } catch (err) {
+    if (codeOf(err) === 'Z_NO_ZONE') {
+      return undefined;
+    }
+    throw err;
+  }
+}

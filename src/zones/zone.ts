@@ -1,0 +1,200 @@
+/*
+ * One zone of the node, from its first sight to its deletion, and the link its guest talks through.
+ *
+ *                  start
+ *                    |
+ *                    v      ready        running
+ *   +-----------> halted ---------> ready -----> running
+ *   |  halted      |  ^  ^           |  ^          |  |
+ *   +--------------+  |  +-----------+  +----------+  |
+ *                     |     halted        ready      |   (events can be lost: every move between
+ *                     +------------------------------+    the three is legal)
+ *                     halted
+ *            any of them --deleted--> leaving --> gone
+ *
+ * The registry tells it what the platform says; it never asks for itself. An OS zone's socket lives
+ * through all of them, whatever the zone does: it must be there before the zone boots. What changes
+ * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
+ */
+import type { ZoneLog } from '../log';
+import { Fsm, type StateRecord } from '../fsm';
+import type { Link } from '../links/link';
+import type { ZoneFacts } from './picture';
+
+export type Phase = 'halted' | 'ready' | 'running';
+export type ZoneMachineState = Phase | 'leaving' | 'gone';
+
+/** An OS zone's link: its socket. */
+export interface SocketLink extends Link {
+  /** Resolves when it listens; keeps trying for itself when it cannot yet. */
+  start(): Promise<void>;
+  /** After `stop`: takes the socket and the empty folder away, where they are ours. */
+  remove(): void;
+}
+
+/** An HVM zone's link: the hypervisor's second serial port. */
+export interface PortLink extends Link {
+  zoneRunning(): void;
+  zoneStopped(): void;
+  guestRebooted(): void;
+}
+
+export type ZoneLink =
+  | { readonly kind: 'socket'; readonly link: SocketLink }
+  | { readonly kind: 'port'; readonly link: PortLink };
+
+/** The mount of the socket's folder into an OS zone. */
+export interface FolderDuty {
+  onReady(): void;
+  onRunning(): void;
+  onHalted(): void;
+  /** For status, in words. */
+  readonly state: string;
+}
+
+export interface ZoneParts {
+  readonly log: ZoneLog;
+  readonly link: ZoneLink;
+  /** Null for HVM zones: nothing is mounted there. */
+  readonly folder: FolderDuty | null;
+}
+
+export class Zone {
+  readonly facts: ZoneFacts;
+  readonly log: ZoneLog;
+  readonly link: ZoneLink;
+  readonly folder: FolderDuty | null;
+  private readonly machine: Fsm<ZoneMachineState>;
+  private ending: Promise<void> | null = null;
+  private graceMs = 0;
+
+  constructor(facts: ZoneFacts, parts: ZoneParts) {
+    this.facts = facts;
+    this.log = parts.log;
+    this.link = parts.link;
+    this.folder = parts.folder;
+    this.machine = new Fsm<ZoneMachineState>(
+      `zone ${facts.zonename}`,
+      {
+        halted: { next: ['ready', 'running', 'leaving'], enter: () => this.enterHalted() },
+        ready: { next: ['halted', 'running', 'leaving'], enter: () => this.enterReady() },
+        running: { next: ['halted', 'ready', 'leaving'], enter: () => this.enterRunning() },
+        leaving: { next: ['gone'], enter: () => undefined },
+        gone: { next: [], enter: () => undefined },
+      },
+      phaseOfState(facts.state),
+      (state, previous) => this.log.debug({ state, previous }, 'zone state'),
+    );
+  }
+
+  get zonename(): string {
+    return this.facts.zonename;
+  }
+
+  get state(): ZoneMachineState {
+    return this.machine.state;
+  }
+
+  history(): readonly StateRecord<ZoneMachineState>[] {
+    return this.machine.history();
+  }
+
+  /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
+  async start(): Promise<void> {
+    this.machine.start();
+    if (this.link.kind === 'socket') {
+      await this.link.link.start();
+    }
+  }
+
+  /** What the platform says the zone is now. Repeating the same is harmless. */
+  moved(phase: Phase): void {
+    if (this.ending === null && this.machine.state !== phase) {
+      this.machine.goto(phase);
+    }
+  }
+
+  /** The guest of an HVM zone rebooted in place: its hypervisor is a new process in the same zone. */
+  guestRebooted(): void {
+    if (this.ending === null && this.link.kind === 'port') {
+      this.link.link.guestRebooted();
+    }
+  }
+
+  /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
+  leave(): Promise<void> {
+    return this.end(0, () => {
+      if (this.link.kind === 'socket') {
+        this.link.link.remove();
+      }
+    });
+  }
+
+  /** The agent stops: answers what was asked, within `graceMs`; the socket's file stays. Idempotent. */
+  stop(graceMs: number): Promise<void> {
+    return this.end(graceMs, () => undefined);
+  }
+
+  private end(graceMs: number, finish: () => void): Promise<void> {
+    this.ending ??= (async () => {
+      this.graceMs = graceMs;
+      this.machine.goto('leaving');
+      await this.link.link.stop(this.graceMs);
+      finish();
+      this.machine.goto('gone');
+    })();
+    return this.ending;
+  }
+
+  private enterHalted(): void {
+    this.folder?.onHalted();
+    if (this.link.kind === 'port') {
+      this.link.link.zoneStopped();
+    }
+  }
+
+  private enterReady(): void {
+    this.folder?.onReady();
+    if (this.link.kind === 'port') {
+      // The hypervisor is not started yet; what an earlier run of the zone left is over.
+      this.link.link.zoneStopped();
+    }
+  }
+
+  private enterRunning(): void {
+    this.folder?.onRunning();
+    if (this.link.kind === 'port') {
+      this.link.link.zoneRunning();
+    }
+  }
+}
+
+/** The phase of a zone whose state libzonecfg told. */
+export function phaseOfState(state: ZoneFacts['state']): Phase {
+  switch (state) {
+    case 'ready':
+      return 'ready';
+    case 'running':
+      return 'running';
+    case 'configured':
+    case 'incomplete':
+    case 'installed':
+    case 'shutting_down':
+    case 'down':
+    case 'mounted':
+      return 'halted';
+  }
+}
+
+/** The phase that a kernel state of an event means; names we do not know mean that it does not run. */
+export function phaseOfEvent(newstate: string): Phase {
+  switch (newstate) {
+    case 'ready':
+    case 'booting':
+      return 'ready';
+    case 'running':
+      return 'running';
+    default:
+      return 'halted';
+  }
+}

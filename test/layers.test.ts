@@ -1,0 +1,126 @@
+/*
+ * The import rules of the design: lower layers never know higher ones, and each world has one door.
+ */
+import assert from 'node:assert';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+
+const TOP = resolve(__dirname, '..', '..');
+const SRC = join(TOP, 'src');
+
+/** Who may import whom, by folder below src/. Files at the top of src/ are rooms of their own. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  errors: [],
+  fsm: [],
+  log: ['errors'],
+  'log-sink': ['errors'],
+  config: ['errors', 'log', 'links/limits'],
+  sys: ['errors', 'sys'],
+  protocol: ['protocol'],
+  metadata: ['protocol', 'metadata', 'vm/vm'],
+  vm: ['errors', 'log', 'fsm', 'sys', 'metadata', 'vm'],
+  links: ['errors', 'log', 'fsm', 'sys', 'protocol', 'links'],
+  zones: ['errors', 'log', 'fsm', 'sys', 'links', 'zones'],
+  datasets: ['errors', 'vm/vm', 'datasets', 'metadata/datasets'],
+  admin: [
+    'errors',
+    'log',
+    'config',
+    'sys',
+    'protocol',
+    'vm',
+    'links',
+    'zones',
+    'datasets',
+    'admin',
+  ],
+  agent: ['*'],
+  main: ['*'],
+};
+
+/** Modules that only some rooms may open. */
+const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
+  { module: /^ffi-napi$/, rooms: /^sys\/(ffi|abi)/ },
+  { module: /^(node:)?child_process$/, rooms: /^sys\/exec$/ },
+  { module: /^(node:)?net$/, rooms: /^(links|admin)\// },
+  { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
+];
+
+/** Words that only some rooms may say. */
+const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
+  { word: /process\.env\b/, rooms: /^config$/ },
+  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^main$/ },
+  { word: /\.node['"`]/, rooms: /^sys\/native$/ },
+];
+
+interface SourceFile {
+  /** Below src/, without its ending: `links/serial`. */
+  readonly room: string;
+  readonly text: string;
+}
+
+function sources(folder = SRC): SourceFile[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) {
+      return sources(path);
+    }
+    if (!entry.name.endsWith('.ts') || entry.name.endsWith('.d.ts')) {
+      return [];
+    }
+    return [{ room: relative(SRC, path).replace(/\.ts$/, ''), text: readFileSync(path, 'utf8') }];
+  });
+}
+
+function importsOf(text: string): string[] {
+  return [...text.matchAll(/(?:from|require\(|import\()\s*'([^']+)'/g)].map((m) => m[1] ?? '');
+}
+
+function topOf(room: string): string {
+  return room.split('/')[0] ?? room;
+}
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
+}
+
+describe('the layers of src/', () => {
+  const files = sources();
+
+  it('are all known to this test', () => {
+    const unknown = files.map((file) => topOf(file.room)).filter((top) => !(top in MAY_IMPORT));
+    assert.deepStrictEqual([...new Set(unknown)], []);
+  });
+
+  it('import only what lies below them', () => {
+    const faults = files.flatMap(({ room, text }) => {
+      const allowed = MAY_IMPORT[topOf(room)] ?? [];
+      return importsOf(text)
+        .filter((name) => name.startsWith('.'))
+        .map((name) => relative(SRC, resolve(dirname(join(SRC, room)), name)))
+        .filter((target) => !allowed.some((a) => a === '*' || a === target || a === topOf(target)))
+        .map((target) => `${room} imports ${target}`);
+    });
+    assert.deepStrictEqual(faults, []);
+  });
+
+  it('reach the outer world through one door each', () => {
+    const faults = files.flatMap(({ room, text }) =>
+      importsOf(text).flatMap((name) =>
+        DOORS.filter((door) => door.module.test(name) && !door.rooms.test(room)).map(
+          () => `${room} imports ${name}`,
+        ),
+      ),
+    );
+    assert.deepStrictEqual(faults, []);
+  });
+
+  it('read the environment, end the process and take signals in one place each', () => {
+    const faults = files.flatMap(({ room, text }) =>
+      WORDS.filter(({ word, rooms }) => word.test(withoutComments(text)) && !rooms.test(room)).map(
+        ({ word }) => `${room} says ${word.source}`,
+      ),
+    );
+    assert.deepStrictEqual(faults, []);
+  });
+});

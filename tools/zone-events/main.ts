@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+/*
+ * Prints one JSON object for each zone state change, as operators know them from sysevent(8).
+ */
+import { Command } from 'commander';
+import { messageOf } from '../../src/errors';
+import { defaultRoot } from '../../src/config';
+import { openPlatform } from '../../src/sys/ffi';
+import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+
+async function main(): Promise<void> {
+  const command = new Command('zone-events')
+    .description('prints one JSON object for each zone state change')
+    .option('--root <dir>', 'the root of the compute node', defaultRoot())
+    .parse();
+  const { root } = command.opts<{ root?: string }>();
+  if (root === undefined) {
+    command.error('zone-events: --root DIR is needed off SmartOS');
+  }
+  const events = new ZoneEvents(openPlatform(root));
+  events.on('data', (event: ZoneEvent) => process.stdout.write(`${render(event)}\n`));
+  events.on('lost', () => process.stderr.write('zone-events: events were lost\n'));
+  const facts = await events.start();
+  process.stdout.write(`${JSON.stringify({ ...stamp('ready'), zones: facts.length })}\n`);
+  const stop = () => void events.stop();
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+}
+
+function stamp(type: string): { date: string; type: string } {
+  return { date: new Date().toISOString(), type };
+}
+
+function render(event: ZoneEvent): string {
+  const { newstate, oldstate } = statesOf(event);
+  const head = {
+    ...stamp('event'),
+    channel: 'com.sun:zones:status',
+    class: 'status',
+    subclass: 'change',
+  };
+  const data = { zonename: event.zonename, newstate, oldstate, zoneid: event.zoneid };
+  // `when` is past 2^53: its digits go in as they are.
+  const text = JSON.stringify({ ...head, data });
+  return `${text.slice(0, -2)},"when":${event.when}}}`;
+}
+
+function statesOf(event: ZoneEvent): { newstate: string; oldstate: string } {
+  switch (event.kind) {
+    case 'created':
+      return { newstate: 'configured', oldstate: '' };
+    case 'deleted':
+      return { newstate: '', oldstate: 'configured' };
+    case 'changed':
+      return event;
+  }
+}
+
+main().catch((err: unknown) => {
+  process.stderr.write(`zone-events: ${messageOf(err)}\n`);
+  process.exitCode = 1;
+});
