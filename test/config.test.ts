@@ -1,0 +1,55 @@
+import assert from 'node:assert';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ConfigError, loadConfig, parseConfig } from '../src/config';
+
+describe('the configuration', () => {
+  it('has the documented defaults', () => {
+    const config = loadConfig(undefined);
+    assert.strictEqual(config.log_level, 'info');
+    assert.strictEqual(config.writer, 'file');
+    assert.strictEqual(config.limits.line_bytes, 2 * 1024 * 1024);
+    assert.strictEqual(config.limits.metadata_keys, 1024);
+    assert.strictEqual(config.limits.connections, 64);
+    assert.strictEqual(config.vminfod, undefined);
+  });
+
+  it('keeps what a file says and fills in the rest', () => {
+    const config = parseConfig('{"limits":{"connections":8},"writer":"vmadm"}', 'test');
+    assert.strictEqual(config.limits.connections, 8);
+    assert.strictEqual(config.limits.queued_requests, 16);
+    assert.strictEqual(config.writer, 'vmadm');
+  });
+
+  for (const [text, words] of [
+    ['{"limits":{"conections":8}}', /limits: .*conections/],
+    ['{"limits":{"connections":0}}', /limits\.connections: /],
+    ['{"log_level":"loud"}', /log_level: /],
+    ['{"vminfod":"ftp://x"}', /vminfod: wants http:\/\/HOST:PORT or unix:\/PATH/],
+    ['[]', /the whole: /],
+    ['{', /not JSON/],
+  ] as const) {
+    it(`refuses ${text} and says where the fault is`, () => {
+      assert.throws(
+        () => parseConfig(text, 'mdatad.json'),
+        (err: unknown) =>
+          err instanceof ConfigError &&
+          err.message.startsWith('mdatad.json: ') &&
+          words.test(err.message),
+      );
+    });
+  }
+
+  it('names a file that cannot be read, and why', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mdatad-'));
+    try {
+      const path = join(folder, 'absent.json');
+      assert.throws(() => loadConfig(path), { message: `${path}: cannot be read: ENOENT` });
+      writeFileSync(path, '{"log_level":"debug"}');
+      assert.strictEqual(loadConfig(path).log_level, 'debug');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

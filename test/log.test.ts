@@ -1,0 +1,75 @@
+import assert from 'node:assert';
+import { Writable } from 'node:stream';
+import { createLogger, printableKey, ZoneLog } from '../src/log';
+import { WorldError } from '../src/errors';
+
+interface Record_ {
+  readonly msg: string;
+  readonly level: number;
+  readonly zonename?: string;
+  readonly brand?: string;
+  readonly suppressed?: number;
+  readonly err?: { readonly message: string; readonly code: string };
+}
+
+function collector(): { readonly records: Record_[]; readonly out: Writable } {
+  const records: Record_[] = [];
+  const out = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      records.push(JSON.parse(chunk.toString()) as Record_);
+      done();
+    },
+  });
+  return { records, out };
+}
+
+describe('a zone in the log', () => {
+  it('puts its name and brand into each record', () => {
+    const { records, out } = collector();
+    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
+    log.info({}, 'hello');
+    log.debug({}, 'not at this level');
+    assert.deepStrictEqual(
+      records.map((r) => [r.msg, r.zonename, r.brand, r.level]),
+      [['hello', 'z1', 'lx', 30]],
+    );
+  });
+
+  it('keeps its last ten records of any level', () => {
+    const { out } = collector();
+    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
+    for (let i = 0; i < 12; i++) {
+      log.debug({ i }, `record ${i}`);
+    }
+    assert.deepStrictEqual(
+      log.recent().map((r) => r.msg),
+      Array.from({ length: 10 }, (_, i) => `record ${i + 2}`),
+    );
+  });
+
+  it('writes no more than its share, and counts what it left out', () => {
+    const { records, out } = collector();
+    const share = { perSecond: 0.001, burst: 3 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    for (let i = 0; i < 50; i++) {
+      log.warn({}, 'bad line');
+    }
+    assert.strictEqual(records.length, 3);
+    const generous = new ZoneLog(createLogger('info', out), 'quiet', 'joyent');
+    generous.warn({}, 'another zone is not held back');
+    assert.strictEqual(records.length, 4);
+  });
+
+  it('shows an error by its words and code', () => {
+    const { records, out } = collector();
+    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
+    log.error({ err: new WorldError('mount', '/a', 'EBUSY') }, 'mount failed');
+    assert.strictEqual(records[0]?.err?.code, 'EBUSY');
+    assert.strictEqual(records[0]?.err?.message, 'mount(/a): EBUSY');
+  });
+
+  it('cuts and escapes keys', () => {
+    assert.strictEqual(printableKey('a\nb\u001b[31m'), 'a\\u000ab\\u001b[31m');
+    assert.strictEqual(printableKey('x'.repeat(300)), `${'x'.repeat(256)}...`);
+  });
+});
