@@ -1,0 +1,235 @@
+/*
+ * The answers that one connection owes, in the order in which they were asked for.
+ *
+ *   request --ask--> [queue] --> running --> unfit --> outlet
+ *                       |           |          |
+ *                       +-----------+----------+--- dropAll: a new client is on the line
+ *
+ * What always holds:
+ * - One request at a time is with the handler, and the next one starts when its answer has been
+ *   written: a GET behind a PUT sees what the PUT stored.
+ * - `dropAll` takes back answers, never effects: a write that was asked for is carried out, unheard.
+ * - An answer becomes bytes only when there is room for them; until then it is a reference into the
+ *   VM's data.
+ *
+ * Used by a connection, which gives it requests and takes its bytes. It reads nothing, frames nothing,
+ * and holds no more than `full` lets its connection give it.
+ */
+import { encodeReply, replyToLine } from '../protocol/reply';
+import type { Reply } from '../protocol/reply';
+import type { DataRequest, LineRequest, Request } from '../protocol/request';
+import type { LinkLimits } from './limits';
+import type { Handle, LinkObserver, Origin } from './link';
+
+/** A request and what is known of its coming. */
+export interface Asked {
+  readonly request: Request;
+  /** When its last octet came, in ms of the connection's clock. */
+  readonly at: number;
+  /** Octets of its line. */
+  readonly bytes: number;
+}
+
+/** Where answers go. */
+export interface Outlet {
+  /** True: the kernel took what was written before, so another answer may follow. */
+  readonly clear: boolean;
+  /** True: so many octets may be written now. False: `pump` is called when that may have changed. */
+  fits(bytes: number): boolean;
+  /** Takes one whole answer. */
+  write(bytes: Buffer): void;
+}
+
+export interface AnswersOptions {
+  readonly origin: Origin;
+  readonly handle: Handle;
+  readonly observer: LinkObserver;
+  readonly limits: LinkLimits;
+  readonly outlet: Outlet;
+  readonly now: () => number;
+  /** Something was finished that nobody was waiting for: there may be more to do, or an end. */
+  readonly moved: () => void;
+}
+
+export class Answers {
+  private readonly options: AnswersOptions;
+  private readonly queue: Asked[] = [];
+  private queued = 0;
+  /** With the handler, as a promise. */
+  private current: Asked | null = null;
+  /** Answered by the handler, too big to be written now. */
+  private unfit: { readonly asked: Asked; readonly reply: Reply } | null = null;
+  /** Writes whose answers were taken back and that still run. */
+  private unheard = 0;
+
+  constructor(options: AnswersOptions) {
+    this.options = options;
+  }
+
+  /** True: the handler has a request; it settles by itself. */
+  get running(): boolean {
+    return this.current !== null;
+  }
+
+  /** True: an answer is owed. */
+  get owing(): boolean {
+    return this.current !== null || this.unfit !== null || this.queue.length > 0;
+  }
+
+  /** True: the connection must not give it more than resets. */
+  get full(): boolean {
+    const { limits } = this.options;
+    return this.queue.length >= limits.queuedRequests || this.queued >= limits.lineBytes;
+  }
+
+  /** Octets of the requests that wait for their turn. */
+  get queuedBytes(): number {
+    return this.queued;
+  }
+
+  /** Takes a request. It is answered at once when nothing stands before it. */
+  ask(asked: Asked): void {
+    if (this.queue.length === 0 && this.free) {
+      this.begin(asked);
+    } else {
+      this.queue.push(asked);
+      this.queued += asked.bytes;
+    }
+  }
+
+  /** Answers past the queue: a reset's answer does not wait for what was asked before it. */
+  answerNow(asked: Asked, request: LineRequest): void {
+    this.answerLine(asked, request);
+  }
+
+  /** Goes on after something that stood in the way has moved. */
+  pump(): void {
+    const { unfit } = this;
+    if (unfit !== null) {
+      this.unfit = null;
+      this.deliver(unfit.asked, unfit.reply);
+    }
+    while (this.free) {
+      const next = this.queue.shift();
+      if (next === undefined) {
+        return;
+      }
+      this.queued -= next.bytes;
+      this.begin(next);
+    }
+  }
+
+  /** Takes back every answer that was not written yet. Writes that wait are started, unheard. */
+  dropAll(): void {
+    const dropped: Asked[] = [];
+    if (this.current !== null) {
+      dropped.push(this.current);
+      this.current = null;
+      this.unheard++;
+    }
+    if (this.unfit !== null) {
+      dropped.push(this.unfit.asked);
+      this.unfit = null;
+    }
+    for (const asked of this.queue.splice(0)) {
+      dropped.push(asked);
+      this.carryOut(asked.request);
+    }
+    this.queued = 0;
+    for (const { request } of dropped) {
+      this.options.observer.refused('dropped-reply', { kind: request.kind });
+    }
+  }
+
+  private get free(): boolean {
+    const { limits, outlet } = this.options;
+    return (
+      this.current === null &&
+      this.unfit === null &&
+      this.unheard < limits.queuedRequests &&
+      outlet.clear
+    );
+  }
+
+  private begin(asked: Asked): void {
+    const { request } = asked;
+    if (!isDataRequest(request)) {
+      this.answerLine(asked, request);
+      return;
+    }
+    const answer = this.options.handle(this.options.origin, request);
+    if (!(answer instanceof Promise)) {
+      this.deliver(asked, answer);
+      return;
+    }
+    this.current = asked;
+    void answer.then((reply) => {
+      if (this.current === asked) {
+        this.current = null;
+        this.deliver(asked, reply);
+        this.pump();
+      } else {
+        this.unheard--;
+      }
+      this.options.moved();
+    });
+  }
+
+  /** Lets a write happen that nobody hears of. A question that nobody hears the answer of is dropped. */
+  private carryOut(request: Request): void {
+    if (request.kind !== 'put' && request.kind !== 'delete') {
+      return;
+    }
+    // No client leaves that many behind: two queues' full.
+    if (this.unheard >= 2 * this.options.limits.queuedRequests) {
+      this.options.observer.refused('rate', { kind: request.kind });
+      return;
+    }
+    const answer = this.options.handle(this.options.origin, request);
+    if (answer instanceof Promise) {
+      this.unheard++;
+      void answer.then(() => {
+        this.unheard--;
+        this.options.moved();
+      });
+    }
+  }
+
+  private deliver(asked: Asked, reply: Reply): void {
+    const { request, at } = asked;
+    if (!isDataRequest(request)) {
+      return;
+    }
+    const { outlet, observer, origin, now } = this.options;
+    // Base64 makes four octets of three; that much is known before the reply is built.
+    const size = reply.kind === 'notfound' ? 0 : Math.ceil((reply.text.length * 4) / 3);
+    if (!outlet.fits(size)) {
+      this.unfit = { asked, reply };
+      return;
+    }
+    outlet.write(encodeReply(request.wire, reply));
+    observer.answered(origin, request, reply, now() - at);
+  }
+
+  private answerLine(asked: Asked, request: LineRequest): void {
+    const bytes = replyToLine(request);
+    if (bytes === null) {
+      return;
+    }
+    const { outlet, observer, origin, now } = this.options;
+    outlet.write(bytes);
+    observer.answered(origin, request, null, now() - asked.at);
+  }
+}
+
+function isDataRequest(request: Request): request is DataRequest {
+  switch (request.kind) {
+    case 'get':
+    case 'keys':
+    case 'put':
+    case 'delete':
+      return true;
+    default:
+      return false;
+  }
+}

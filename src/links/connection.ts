@@ -1,0 +1,272 @@
+/*
+ * One stream that speaks the protocol: a program's connection to a zone socket, or a guest's port.
+ *
+ *   socket --data--> intake --a turn--> answers --one write each--> socket
+ *      ^                                   |
+ *      +----------- pause, resume <--------+   zone sockets only
+ *
+ * What always holds:
+ * - Every answer is handed over in one write. Answers of one turn may leave together, never torn.
+ * - A zone socket is read only while there is room for what it says (limits.ts). A port is always read,
+ *   since its hypervisor throws away what nobody reads; what is too much there is dropped here, line by
+ *   line. A client that waits for its answers never loses one.
+ * - A peer that ends its side gets all that it asked for, then the end.
+ * - It has no timer of its own: `sweep` is called about once a second while a zone has connections.
+ *
+ * Made by the links, which count and close them. What a request means it does not know.
+ */
+import type { Socket } from 'node:net';
+import type { Channel } from '../protocol/request';
+import { Answers } from './answers';
+import { untakenOf } from './handle';
+import { Intake } from './intake';
+import { SMALL_BYTES } from './limits';
+import type { LinkLimits } from './limits';
+import type { Handle, LinkObserver, Origin } from './link';
+import type { Share } from './share';
+import { costOf } from './turns';
+import type { Lane, Turns } from './turns';
+
+/** A reader may stop so long when others of its zone wait for the room that its replies take. */
+const UNREAD_GRACE_MS = 2000;
+/** A sender may stop so long in a big line when others of its zone wait to send theirs. */
+const STALLED_LINE_MS = 10_000;
+
+/** What all connections of one link have in common. */
+export interface ConnectionContext {
+  readonly channel: Channel;
+  readonly handle: Handle;
+  readonly observer: LinkObserver;
+  readonly limits: LinkLimits;
+  readonly turns: Turns;
+  readonly lane: Lane;
+  readonly share: Share;
+  /** A clock in ms that never goes back. */
+  readonly now: () => number;
+}
+
+export class Connection {
+  /** Octets heard so far. */
+  received = 0;
+  private readonly socket: Socket;
+  private readonly context: ConnectionContext;
+  private readonly answers: Answers;
+  private readonly intake: Intake;
+  private phase: 'open' | 'ending' | 'closed' = 'open';
+  private unsent = 0;
+  private untaken = 0;
+  private movedAt: number;
+
+  /** @param closed runs once, when the descriptor is closed */
+  constructor(socket: Socket, origin: Origin, context: ConnectionContext, closed: () => void) {
+    const { channel, handle, observer, limits, now } = context;
+    this.socket = socket;
+    this.context = context;
+    this.answers = new Answers({
+      origin,
+      handle,
+      observer,
+      limits,
+      now,
+      outlet: this,
+      moved: () => this.roomMade(),
+    });
+    this.intake = new Intake({ channel, limits, observer, answers: this.answers, now });
+    this.movedAt = now();
+    socket.on('data', (chunk: Buffer) => this.heard(chunk));
+    socket.on('end', () => this.finish());
+    // The peer vanished: `close` follows and tells all that matters.
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      this.close();
+      closed();
+    });
+  }
+
+  /** Octets of a port that were dropped: cut lines, and what was more than anyone waits for. */
+  get dropped(): number {
+    return this.intake.dropped;
+  }
+
+  /** Answers what was heard, reads no more, then closes. */
+  finish(): void {
+    if (this.phase === 'open') {
+      this.phase = 'ending';
+      this.socket.pause();
+      this.context.turns.offer(this.context.lane, this);
+      this.settle();
+    }
+  }
+
+  /** Closes at once. Writes under way are carried out, unheard. */
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  /** Closes a zone socket's connection that is silent, or in the way of others. */
+  sweep(): void {
+    const { share, limits, now } = this.context;
+    const untaken = this.unsent === 0 ? 0 : untakenOf(this.socket);
+    if (untaken !== this.untaken) {
+      this.untaken = untaken;
+      this.movedAt = now();
+    }
+    const still = now() - this.movedAt;
+    const stalled = share.coveted && share.isCollector(this) && !this.answers.owing;
+    if (this.unsent > 0 && share.crowded && still >= UNREAD_GRACE_MS) {
+      this.refuse('unread');
+    } else if (stalled && still >= STALLED_LINE_MS) {
+      this.refuse('idle');
+    } else if (still >= limits.idleMs && !this.answers.running) {
+      this.refuse(this.unsent > 0 ? 'unread' : 'idle');
+    }
+  }
+
+  // For the turns.
+
+  get ready(): boolean {
+    return this.intake.unread > 0 && this.mayTake;
+  }
+
+  work(cost: number): number {
+    let spent = 0;
+    this.socket.cork();
+    while (spent < cost && this.mayTake) {
+      const before = this.socket.writableLength;
+      const bytes = this.intake.next();
+      if (bytes === null) {
+        break;
+      }
+      spent += costOf(bytes + this.socket.writableLength - before);
+    }
+    this.socket.uncork();
+    this.account();
+    this.settle();
+    return spent;
+  }
+
+  // For the answers.
+
+  /** A port gets one answer at a time: one that is not in the kernel yet can still be taken back. */
+  get clear(): boolean {
+    return this.context.channel === 'serial'
+      ? this.socket.writableLength === 0
+      : !this.socket.writableNeedDrain;
+  }
+
+  fits(bytes: number): boolean {
+    const { share } = this.context;
+    if (bytes <= SMALL_BYTES || !share.full || this.phase === 'closed') {
+      return true;
+    }
+    share.waitForRoom(this);
+    return false;
+  }
+
+  write(bytes: Buffer): void {
+    if (!this.socket.writable) {
+      return;
+    }
+    // Only resets come past `clear`: a guest that sends them without end and reads nothing.
+    if (this.socket.writableLength > this.context.limits.unsentBytes && !this.clear) {
+      this.context.observer.refused('unread', { unsent: this.unsent });
+      return;
+    }
+    this.socket.write(bytes, this.taken);
+    this.context.observer.sent(bytes.length);
+    this.account();
+  }
+
+  // For the share.
+
+  roomMade(): void {
+    if (this.phase === 'closed') {
+      return;
+    }
+    this.answers.pump();
+    this.context.turns.offer(this.context.lane, this);
+    this.settle();
+  }
+
+  private heard(chunk: Buffer): void {
+    const { observer, turns, lane, now } = this.context;
+    this.movedAt = now();
+    this.received += chunk.length;
+    observer.received(chunk.length);
+    this.intake.push(chunk);
+    turns.offer(lane, this);
+    this.settle();
+  }
+
+  private get mayTake(): boolean {
+    if (this.phase === 'closed') {
+      return false;
+    }
+    return this.context.channel === 'serial' || (!this.answers.full && this.clear);
+  }
+
+  /** After anything happened: reads on or pauses, lets others have what is not needed, ends. */
+  private settle(): void {
+    if (this.phase === 'ending') {
+      this.endWhenDone();
+    } else if (this.phase === 'open' && this.context.channel === 'socket') {
+      const reads = this.intake.unread === 0 && this.mayTake && this.mayCollect();
+      if (!reads) {
+        this.socket.pause();
+      } else if (this.socket.isPaused()) {
+        this.socket.resume();
+      }
+    }
+  }
+
+  /** A line that is not small needs the zone's one place for it. */
+  private mayCollect(): boolean {
+    const { share } = this.context;
+    if (this.intake.heldBytes + this.answers.queuedBytes > SMALL_BYTES) {
+      return share.collect(this);
+    }
+    share.collected(this);
+    return true;
+  }
+
+  private endWhenDone(): void {
+    // A hypervisor that ended its side is gone: nobody would hear.
+    const deaf = this.context.channel === 'serial' && this.socket.readableEnded;
+    const done = this.intake.unread === 0 && !this.answers.owing;
+    if ((deaf || done) && !this.socket.writableEnded) {
+      this.socket.destroySoon();
+    }
+  }
+
+  /** The kernel took a write. */
+  private readonly taken = (): void => {
+    this.movedAt = this.context.now();
+    this.account();
+    if (this.answers.owing || this.intake.unread > 0 || this.socket.isPaused()) {
+      this.roomMade();
+    }
+  };
+
+  private account(): void {
+    const unsent = this.phase === 'closed' ? 0 : this.socket.writableLength;
+    const change = unsent - this.unsent;
+    this.unsent = unsent;
+    if (change !== 0) {
+      this.context.share.unsentChanged(change);
+    }
+  }
+
+  private refuse(reason: 'idle' | 'unread'): void {
+    this.context.observer.refused(reason, { unsent: this.unsent, unread: this.intake.heldBytes });
+    this.socket.destroy();
+  }
+
+  private close(): void {
+    this.phase = 'closed';
+    this.intake.stop();
+    this.context.turns.withdraw(this.context.lane, this);
+    this.context.share.leave(this);
+    this.account();
+    this.answers.dropAll();
+  }
+}

@@ -1,0 +1,156 @@
+/*
+ * From octets to requests: what one connection heard, and which of it is answered when.
+ *
+ * A connection pushes what it read and pulls line by line, as its turns come. Here is decided what a
+ * line is (a request, the end of a line that somebody left, a new client's reset), what is dropped, and
+ * what a port that talks to itself is told. It reads and writes nothing; answers are made in answers.ts.
+ */
+import { Framer } from '../protocol/framer';
+import type { Line } from '../protocol/framer';
+import { parseLine, parseOversize } from '../protocol/request';
+import type { Channel, Request } from '../protocol/request';
+import type { Answers, Asked } from './answers';
+import { EchoGuard, signOf } from './echo-guard';
+import type { LinkLimits } from './limits';
+import type { LinkObserver } from './link';
+
+/** No line of a client pauses so long before its LF: a LF that comes later is the next client's. */
+const CUT_LINE_MS = 1000;
+const LF = 0x0a;
+const CR = 0x0d;
+const RESET: Request = { kind: 'reset', bare: true };
+
+export interface IntakeOptions {
+  readonly channel: Channel;
+  readonly limits: LinkLimits;
+  readonly observer: LinkObserver;
+  readonly answers: Answers;
+  readonly now: () => number;
+}
+
+export class Intake {
+  /** Octets of a port that were dropped: cut lines, and what was more than anyone waits for. */
+  dropped = 0;
+  private readonly options: IntakeOptions;
+  private readonly framer: Framer;
+  private readonly guard: EchoGuard | null;
+  private heardAt: number;
+  /** The LF to come ends a line that its sender left. */
+  private cut = false;
+
+  constructor(options: IntakeOptions) {
+    this.options = options;
+    this.framer = new Framer(options.limits.lineBytes);
+    this.guard = options.channel === 'serial' ? new EchoGuard(options.now) : null;
+    this.heardAt = options.now();
+  }
+
+  /** Octets that were pushed and not looked at. */
+  get unread(): number {
+    return this.framer.unread;
+  }
+
+  /** Octets held of the line that has no LF yet. Of a line over the limit only its head is held. */
+  get heldBytes(): number {
+    const { unfinished } = this.framer;
+    return unfinished > this.options.limits.lineBytes ? 0 : unfinished;
+  }
+
+  push(chunk: Buffer): void {
+    const now = this.options.now();
+    if (this.options.channel === 'serial') {
+      const paused = now - this.heardAt >= CUT_LINE_MS;
+      if (paused && this.unread === 0 && this.framer.unfinished > 0 && startsWithNewline(chunk)) {
+        this.cut = true;
+      }
+      if (this.unread > this.options.limits.lineBytes) {
+        this.dropBacklog();
+      }
+    }
+    this.heardAt = now;
+    this.framer.push(chunk);
+  }
+
+  /** Takes one line. @returns its octets, null when there is no whole line */
+  next(): number | null {
+    const line = this.framer.next();
+    if (line === null) {
+      return null;
+    }
+    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
+    const request = this.understand(line, bytes);
+    if (request.kind === 'broken') {
+      const { reason } = request;
+      this.options.observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
+    } else {
+      this.take({ request, at: this.heardAt, bytes });
+    }
+    return bytes;
+  }
+
+  /** Nothing is heard or told any more. */
+  stop(): void {
+    this.guard?.stop();
+  }
+
+  private understand(line: Line, bytes: number): Request {
+    const { channel, limits, observer } = this.options;
+    const cut = this.cut;
+    this.cut = false;
+    if (line.kind === 'oversize') {
+      observer.refused('line', { limit: limits.lineBytes });
+    }
+    const request =
+      line.kind === 'line' ? parseLine(line.bytes, channel) : parseOversize(line.head, channel);
+    // A whole frame whose LF came late is a slow guest's: length and CRC cannot be right by chance.
+    if (cut && signOf(request) !== 'client') {
+      this.dropped += bytes;
+      return RESET;
+    }
+    return request;
+  }
+
+  private take(asked: Asked): void {
+    const { answers, observer } = this.options;
+    const { request } = asked;
+    const sign = signOf(request);
+    if (sign === 'client') {
+      this.guard?.clear();
+    } else if (sign === 'neutral') {
+      this.guard?.stop();
+    } else if (request.kind !== 'too-large') {
+      observer.refused('bad-line', { kind: request.kind, bytes: asked.bytes });
+    }
+    if (sign === 'client' && (request.kind === 'reset' || request.kind === 'negotiate')) {
+      answers.dropAll();
+      answers.answerNow(asked, request);
+    } else if (this.guard === null) {
+      answers.ask(asked);
+    } else if (answers.full || (sign === 'bad' && !this.guard.bad(() => answers.ask(asked)))) {
+      this.dropped += asked.bytes + 1;
+      observer.refused('rate', { kind: request.kind });
+    } else if (sign !== 'bad') {
+      answers.ask(asked);
+    }
+  }
+
+  /** More on a port than turns come round for: nobody waits for answers to that. */
+  private dropBacklog(): void {
+    const before = this.unread + this.framer.unfinished;
+    while (this.framer.next() !== null) {
+      // Only the line that is still unfinished may be a client's who waits.
+    }
+    const bytes = before - this.framer.unfinished;
+    this.dropped += bytes;
+    this.options.observer.refused('rate', { bytes });
+  }
+}
+
+function startsWithNewline(chunk: Buffer): boolean {
+  return chunk[0] === LF || (chunk[0] === CR && chunk[1] === LF);
+}
+
+/** What a record may show of a broken frame: its header. Base64 may be a value's. */
+function headOf(line: Buffer): string {
+  return /^V2[ 0-9a-fA-F]{0,30}/.exec(line.toString('latin1', 0, 32))?.[0] ?? '';
+}

@@ -1,0 +1,123 @@
+/*
+ * Who works next: fair turns between zones, however many connections each of them has.
+ *
+ *   bytes of a connection --offer--> its lane has not worked in this round: works at once, in the
+ *                                    event that brought the bytes: an idle zone's request never waits
+ *                                    otherwise, or when it has more: into its lane, and the lane into
+ *                                    the ring
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      one turn each, for a slice of time, then the event
+ *                                                   loop goes round and others are heard
+ *
+ * What always holds: a lane is in the ring exactly while it has a worker waiting; a worker waits in at
+ * most one place; no round lasts longer than the slice and one turn. It knows no bytes and no requests,
+ * only their cost. One Turns serves the whole process.
+ */
+
+/** Cost that a zone may have in one turn: about as many small requests. */
+const TURN_COST = 16;
+/** How long a round may keep the event loop from hearing an idle zone. */
+const SLICE_MS = 2;
+/** Octets read or written that weigh as much as one request. */
+const BYTES_PER_COST = 8 * 1024;
+
+/** What one request costs. @param bytes octets of its line and of its reply */
+export function costOf(bytes: number): number {
+  return 1 + Math.floor(bytes / BYTES_PER_COST);
+}
+
+export interface Worker {
+  /** True while there is something to do that `work` could do now. */
+  readonly ready: boolean;
+  /** Does some, for about the cost given, and tells what it came to. */
+  work(cost: number): number;
+}
+
+/** One zone's place in the ring. */
+export class Lane {
+  readonly waiting = new Set<Worker>();
+  /** Cost of the turns taken since the last round. */
+  spent = 0;
+}
+
+export class Turns {
+  private readonly ring = new Set<Lane>();
+  private readonly spenders = new Set<Lane>();
+  private readonly now: () => number;
+  private scheduled = false;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(now: () => number = () => performance.now()) {
+    this.now = now;
+  }
+
+  /** A worker may have something to do. It works at once, or gets its turn later. */
+  offer(lane: Lane, worker: Worker): void {
+    if (lane.waiting.has(worker) || !worker.ready) {
+      return;
+    }
+    if (lane.waiting.size === 0 && lane.spent < TURN_COST) {
+      this.turn(lane, worker);
+    } else {
+      this.enqueue(lane, worker);
+    }
+  }
+
+  /** A worker is gone: it gets no turn any more. */
+  withdraw(lane: Lane, worker: Worker): void {
+    lane.waiting.delete(worker);
+    if (lane.waiting.size === 0) {
+      this.ring.delete(lane);
+    }
+  }
+
+  private turn(lane: Lane, worker: Worker): void {
+    lane.spent += worker.work(TURN_COST - lane.spent);
+    this.spenders.add(lane);
+    this.schedule();
+    if (worker.ready) {
+      this.enqueue(lane, worker);
+    }
+  }
+
+  private enqueue(lane: Lane, worker: Worker): void {
+    lane.waiting.add(worker);
+    this.ring.add(lane);
+    this.schedule();
+  }
+
+  private schedule(): void {
+    if (!this.scheduled) {
+      this.scheduled = true;
+      setImmediate(() => this.round());
+    }
+  }
+
+  private round(): void {
+    this.scheduled = false;
+    for (const lane of this.spenders) {
+      lane.spent = 0;
+    }
+    this.spenders.clear();
+    const end = this.now() + SLICE_MS;
+    // A Set hands out what is added while it is walked: the ring turns until the slice is over.
+    for (const lane of this.ring) {
+      this.ring.delete(lane);
+      const [worker] = lane.waiting;
+      if (worker === undefined) {
+        continue;
+      }
+      lane.waiting.delete(worker);
+      lane.spent = 0;
+      this.turn(lane, worker);
+      if (lane.waiting.size > 0) {
+        this.ring.add(lane);
+      }
+      if (this.now() >= end) {
+        break;
+      }
+    }
+    if (this.ring.size > 0) {
+      this.schedule();
+    }
+  }
+}
