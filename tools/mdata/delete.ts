@@ -1,0 +1,16 @@
+#!/usr/bin/env node
+/*
+ * mdata-delete: removes a metadata key. One that is not there counts as removed.
+ */
+import { metadataFor, operand } from './operands';
+import { runTool } from './tool';
+
+void runTool({
+  name: 'mdata-delete',
+  summary: 'Removes a metadata key.',
+  operands: ['<key>'],
+  help: 'Removing a key that does not exist succeeds.',
+  command: (operands) => ({ kind: 'delete', key: operand(operands, 0) }),
+  found: () => undefined,
+  wanted: metadataFor,
+});

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+/*
+ * mdata-get: prints the value of a metadata key.
+ */
+import { metadataFor, operand } from './operands';
+import { NEWLINE, runTool } from './tool';
+
+void runTool({
+  name: 'mdata-get',
+  summary: 'Prints the value of a metadata key.',
+  operands: ['<key>'],
+  help: 'Keys that begin with sdc: tell of the VM itself: sdc:uuid, sdc:nics, sdc:image_uuid ...',
+  command: (operands) => ({ kind: 'get', key: operand(operands, 0) }),
+  found: (data) => {
+    process.stdout.write(data.at(-1) === NEWLINE[0] ? data : Buffer.concat([data, NEWLINE]));
+  },
+  wanted: metadataFor,
+});

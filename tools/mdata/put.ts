@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+/*
+ * mdata-put: sets a metadata key, to a value given as an operand or else read from stdin to its end.
+ */
+import { buffer } from 'node:stream/consumers';
+import { metadataFor, operand } from './operands';
+import { runTool } from './tool';
+
+void runTool({
+  name: 'mdata-put',
+  summary: 'Sets a metadata key.',
+  operands: ['<key>', '[value]'],
+  help: 'Without a value, all of stdin is the value, a final newline included. Values are UTF-8.',
+  command: async (operands) => ({
+    kind: 'put',
+    key: operand(operands, 0),
+    value: operands.length > 1 ? operand(operands, 1) : await buffer(process.stdin),
+  }),
+  found: () => undefined,
+  wanted: metadataFor,
+});

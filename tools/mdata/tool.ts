@@ -1,0 +1,72 @@
+/*
+ * What the four mdata programs share: from the command line to the exit code. Output and exit codes are
+ * those of the platform's client, which boot scripts and Salt read.
+ */
+import { messageOf } from '../../src/errors';
+import type { Command, Outcome } from '../../src/protocol/client';
+import { readArguments } from './arguments';
+import type { Usage } from './arguments';
+import { ask } from './session';
+
+const EXIT_NOTFOUND = 1;
+const EXIT_ERROR = 2;
+
+export interface Tool extends Usage {
+  /** Makes the command of the operands, of which commander has seen to the number. */
+  readonly command: (operands: readonly Buffer[]) => Command | Promise<Command>;
+  /** Prints what was found. */
+  readonly found: (data: Buffer) => void;
+  /** What was wanted, for messages: `metadata for 'key'`. */
+  readonly wanted: (operands: readonly Buffer[]) => Buffer;
+}
+
+/** Runs a program; its exit code is set when the promise resolves. Never rejects. */
+export async function runTool(tool: Tool): Promise<void> {
+  process.exitCode = await outcomeOf(tool).catch((err: unknown) => {
+    say(`${tool.name}: ${messageOf(err)}`);
+    return EXIT_ERROR;
+  });
+}
+
+async function outcomeOf(tool: Tool): Promise<number> {
+  const args = readArguments(tool);
+  if ('kind' in args) {
+    return args.code;
+  }
+  const { operands, paths, limitMs } = args;
+  const command = await tool.command(operands);
+  const outcome = await ask(command, {
+    paths,
+    limitMs,
+    note: (text) => say(`${tool.name}: ${text}`),
+  });
+  return conclude(tool, operands, outcome);
+}
+
+function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): number {
+  switch (outcome.kind) {
+    case 'success':
+      tool.found(outcome.data);
+      return 0;
+    case 'notfound':
+      // Octets as they came: a key need not be UTF-8.
+      process.stderr.write(Buffer.concat([Buffer.from('No '), tool.wanted(operands), NEWLINE]));
+      return EXIT_NOTFOUND;
+    case 'failure':
+      say(`${tool.name}: ${outcome.text === '' ? 'the request failed' : outcome.text}`);
+      return EXIT_ERROR;
+    case 'unsupported':
+      say(`${tool.name}: the metadata service speaks version 1 only, which cannot do this`);
+      return EXIT_ERROR;
+    default: {
+      const never: never = outcome;
+      return never;
+    }
+  }
+}
+
+export const NEWLINE = Buffer.from('\n');
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
