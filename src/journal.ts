@@ -1,0 +1,200 @@
+/*
+ * What happened on a zone's link, as log records and as counts.
+ *
+ * A link tells its journal; the journal writes one info record for each handled request, which for a
+ * PUT or DELETE is the audit record too (who, how long a value, with what result), and a warning once a
+ * minute for each kind of refusal with how often it came since. It counts all of them. No record holds
+ * a value: of a PUT only the length is told.
+ */
+import { printableKey, type Fields, type ZoneLog } from './log';
+import type { LinkObserver, Origin, Refusal } from './links/link';
+import type { Reply } from './protocol/reply';
+import type { Request } from './protocol/request';
+
+/** A kind of refusal is told once in this time a zone, with a count. */
+const REPEAT_MS = 60_000;
+
+export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
+export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
+
+/** Where the whole node's figures are kept; the admin side makes metrics of them. */
+export interface NodeFigures {
+  request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void;
+  refused(reason: Refusal): void;
+  bytes(received: number, sent: number): void;
+  connections(change: 1 | -1): void;
+}
+
+/** One zone's figures since the agent knows it. */
+export interface Tally {
+  requests: number;
+  failures: number;
+  refusals: number;
+  opened: number;
+  connections: number;
+  bytesReceived: number;
+  bytesSent: number;
+  lastRequest: LastRequest | null;
+}
+
+export interface LastRequest {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly verb: CountedVerb;
+  readonly key: string;
+  readonly outcome: Outcome;
+  readonly elapsedMs: number;
+}
+
+interface Repeated {
+  toldAt: number;
+  since: number;
+}
+
+export class Journal implements LinkObserver {
+  readonly tally: Tally = {
+    requests: 0,
+    failures: 0,
+    refusals: 0,
+    opened: 0,
+    connections: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+    lastRequest: null,
+  };
+  private readonly log: ZoneLog;
+  private readonly figures: NodeFigures;
+  private readonly now: () => number;
+  private repeated: Map<Refusal, Repeated> | null = null;
+
+  constructor(log: ZoneLog, figures: NodeFigures, now: () => number = Date.now) {
+    this.log = log;
+    this.figures = figures;
+    this.now = now;
+  }
+
+  opened(): void {
+    this.tally.opened++;
+    this.tally.connections++;
+    this.figures.connections(1);
+  }
+
+  closed(): void {
+    this.tally.connections--;
+    this.figures.connections(-1);
+  }
+
+  received(bytes: number): void {
+    this.tally.bytesReceived += bytes;
+    this.figures.bytes(bytes, 0);
+  }
+
+  sent(bytes: number): void {
+    this.tally.bytesSent += bytes;
+    this.figures.bytes(0, bytes);
+  }
+
+  answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
+    switch (request.kind) {
+      case 'get':
+      case 'put':
+      case 'delete':
+        this.handled(origin, request, request.key, reply, elapsedMs);
+        return;
+      case 'keys':
+        this.handled(origin, request, '', reply, elapsedMs);
+        return;
+      case 'reset':
+      case 'negotiate':
+      case 'malformed':
+      case 'unknown':
+      case 'too-large':
+      case 'broken':
+        // Part of each session, or told as a refusal.
+        return;
+      default: {
+        const never: never = request;
+        return never;
+      }
+    }
+  }
+
+  refused(reason: Refusal, detail: Fields): void {
+    this.tally.refusals++;
+    this.figures.refused(reason);
+    this.repeated ??= new Map();
+    const now = this.now();
+    const before = this.repeated.get(reason);
+    if (before !== undefined && now - before.toldAt < REPEAT_MS) {
+      before.since++;
+      return;
+    }
+    const repeats = before === undefined ? {} : { more_since_last: before.since };
+    this.repeated.set(reason, { toldAt: now, since: 0 });
+    this.log.warn({ reason, ...detail, ...repeats }, 'refused');
+  }
+
+  private handled(
+    origin: Origin,
+    request: Extract<Request, { kind: 'get' | 'keys' | 'put' | 'delete' }>,
+    key: string,
+    reply: Reply | null,
+    elapsedMs: number,
+  ): void {
+    const verb = verbOf(request.kind);
+    const outcome = outcomeOf(reply);
+    const arg = printableKey(key);
+    this.tally.requests++;
+    if (outcome === 'FAILURE') {
+      this.tally.failures++;
+    }
+    this.tally.lastRequest = { at: this.now(), verb, key: arg, outcome, elapsedMs };
+    this.figures.request(verb, outcome, elapsedMs);
+    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: elapsedMs };
+    this.log.info(
+      { response: outcome, query, ...reasonOf(reply), ...auditOf(origin, request) },
+      arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`,
+    );
+  }
+}
+
+function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {
+  switch (kind) {
+    case 'get':
+      return 'GET';
+    case 'keys':
+      return 'KEYS';
+    case 'put':
+      return 'PUT';
+    case 'delete':
+      return 'DELETE';
+  }
+}
+
+/** A reply that its asker no longer waited for counts by its effect, which is told as null. */
+function outcomeOf(reply: Reply | null): Outcome {
+  switch (reply?.kind) {
+    case 'success':
+      return 'SUCCESS';
+    case 'notfound':
+      return 'NOTFOUND';
+    case 'failure':
+    case undefined:
+      return 'FAILURE';
+  }
+}
+
+/** Why it failed, in the fixed words that the guest was told. */
+function reasonOf(reply: Reply | null): Fields {
+  return reply?.kind === 'failure' && reply.text !== '' ? { reason: reply.text } : {};
+}
+
+/** Who changed what: zone and key are in the record anyway. */
+function auditOf(origin: Origin, request: Request): Fields {
+  if (request.kind !== 'put' && request.kind !== 'delete') {
+    return {};
+  }
+  const length = request.kind === 'put' ? { length: Buffer.byteLength(request.value) } : {};
+  const { peer } = origin;
+  return peer === null ? length : { ...length, peer: { pid: peer.pid, uid: peer.uid } };
+}
