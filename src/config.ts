@@ -13,6 +13,7 @@ import { DEFAULT_LOG_SHARE } from './log';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 
+const VMINFOD_URL = /^(http:\/\/[^/]+|unix:\/.+)$/;
 const MIB = 1024 * 1024;
 const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
 
@@ -48,10 +49,7 @@ const datasetsSchema = z.strictObject({
 const configSchema = z.strictObject({
   log_level: z.enum(LOG_LEVELS).default('info'),
   /** `http://HOST:PORT` or `unix:/path`. Absent: the platform's. */
-  vminfod: z
-    .string()
-    .regex(/^(http:\/\/[^/]+|unix:\/.+)$/, 'wants http://HOST:PORT or unix:/PATH')
-    .optional(),
+  vminfod: z.string().regex(VMINFOD_URL, 'wants http://HOST:PORT or unix:/PATH').optional(),
   /** How guests' changes reach metadata.json: by our own writer, or through `vmadm update`. */
   writer: z.enum(['file', 'vmadm']).default('file'),
   /** Lets guests change operator-script, as the platform's own agent does. */
@@ -106,6 +104,14 @@ export function loadConfig(path: string | undefined): Config {
     throw new ConfigError(`${path}: cannot be read: ${codeOf(err)}`);
   }
   return parseConfig(text, path);
+}
+
+/** The URL of vminfod as the command line gives it; throws a ConfigError. */
+export function parseVminfodUrl(url: string): string {
+  if (!VMINFOD_URL.test(url)) {
+    throw new ConfigError(`--vminfod ${url}: wants http://HOST:PORT or unix:/PATH`);
+  }
+  return url;
 }
 
 /** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */

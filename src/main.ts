@@ -1,0 +1,171 @@
+#!/usr/bin/env node
+/*
+ * mdatad: the daemon's command line, its signals and its exit codes. The only file that ends the process.
+ *
+ * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
+ * A fault of ours is not caught: the process dies with its story in the log, and SMF restarts it.
+ */
+import { resolve } from 'node:path';
+import { Command, CommanderError, Option } from 'commander';
+import { Agent } from './agent';
+import {
+  ConfigError,
+  defaultRoot,
+  loadConfig,
+  LOG_LEVELS,
+  parseVminfodUrl,
+  type Config,
+} from './config';
+import { messageOf } from './errors';
+import { createLogger, type Level, type Logger } from './log';
+import { LogSink } from './log-sink';
+
+const EXIT_OK = 0;
+const EXIT_FATAL = 95;
+const EXIT_CONFIG = 96;
+const EXIT_PERMISSION = 100;
+
+/** What was asked is answered within this; SMF's own patience is longer. */
+const STOP_GRACE_MS = 4000;
+
+interface Options {
+  readonly root: string | undefined;
+  readonly config: string | undefined;
+  readonly logLevel: Level | undefined;
+  readonly vminfod: string | undefined;
+  readonly checkConfig: boolean | undefined;
+}
+
+const STDOUT_FD = 1;
+
+function parseArguments(argv: readonly string[]): Options {
+  const command = new Command('mdatad')
+    .description('the metadata agent of a SmartOS global zone')
+    .option('--root <dir>', 'the root of the compute node', defaultRoot())
+    .option('--config <file>', 'configuration, JSON')
+    .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))
+    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH')
+    .option('--check-config', 'check the configuration and exit')
+    .exitOverride();
+  command.parse(argv);
+  return command.opts<Options>();
+}
+
+/** The configuration as file and command line together give it: the command line wins. */
+function effectiveConfig(options: Options): Config {
+  const config = loadConfig(options.config);
+  return {
+    ...config,
+    ...(options.logLevel === undefined ? {} : { log_level: options.logLevel }),
+    ...(options.vminfod === undefined ? {} : { vminfod: parseVminfodUrl(options.vminfod) }),
+  };
+}
+
+async function run(options: Options, root: string): Promise<void> {
+  const startedAt = performance.now();
+  const config = effectiveConfig(options);
+  const sink = new LogSink(STDOUT_FD);
+  const log = createLogger(config.log_level, sink);
+  const end = (code: number): never => {
+    sink.flushSync();
+    process.exit(code);
+  };
+  endWithItsStory(log, sink);
+
+  const agent = new Agent({ root, config, log, startedAt });
+  let stopping = false;
+  const stop = (signal: string): void => {
+    if (stopping) {
+      return;
+    }
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    void agent.stop(STOP_GRACE_MS).then(() => {
+      log.info('Agent exiting');
+      end(EXIT_OK);
+    });
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  process.on('SIGHUP', () => reload(agent, options, log));
+  try {
+    await agent.start();
+  } catch (err) {
+    if (!stopping) {
+      log.fatal({ err }, 'cannot start');
+      process.stderr.write(`mdatad: cannot start: ${messageOf(err)}\n`);
+      await agent.stop(0);
+      end(exitCodeOf(err));
+    }
+  }
+}
+
+/** A bad new configuration leaves the old one in force: a running agent is worth more than a new limit. */
+function reload(agent: Agent, options: Options, log: Logger): void {
+  try {
+    agent.reload(effectiveConfig(options));
+    log.info('configuration reloaded');
+  } catch (err) {
+    if (!(err instanceof ConfigError)) {
+      throw err;
+    }
+    log.error({ err }, 'configuration not reloaded, the old one stays in force');
+  }
+}
+
+function endWithItsStory(log: Logger, sink: LogSink): void {
+  process.on('uncaughtExceptionMonitor', (err) => {
+    log.fatal({ err }, 'uncaught exception');
+    sink.flushSync();
+  });
+}
+
+function exitCodeOf(err: unknown): number {
+  const code = typeof err === 'object' && err !== null && 'code' in err ? err.code : undefined;
+  return code === 'EPERM' || code === 'EACCES' ? EXIT_PERMISSION : EXIT_FATAL;
+}
+
+function refuse(code: number, message: string): void {
+  process.stderr.write(`mdatad: ${message}\n`);
+  process.exitCode = code;
+}
+
+async function main(): Promise<void> {
+  let options: Options;
+  try {
+    options = parseArguments(process.argv);
+  } catch (err) {
+    if (!(err instanceof CommanderError)) {
+      throw err;
+    }
+    // commander has told already what was wrong; help and version are no error.
+    process.exitCode = err.exitCode === 0 ? EXIT_OK : EXIT_CONFIG;
+    return;
+  }
+  try {
+    if (options.checkConfig === true) {
+      effectiveConfig(options);
+      process.stdout.write('mdatad: configuration OK\n');
+      return;
+    }
+    if (options.root === undefined) {
+      refuse(
+        EXIT_CONFIG,
+        '--root DIR is needed off SmartOS (simcn up --root DIR makes a node there)',
+      );
+      return;
+    }
+    if (resolve(options.root) === '/' && process.geteuid?.() !== 0) {
+      refuse(EXIT_PERMISSION, 'only root can serve the zones of a real node');
+      return;
+    }
+    await run(options, resolve(options.root));
+  } catch (err) {
+    if (!(err instanceof ConfigError)) {
+      throw err;
+    }
+    refuse(EXIT_CONFIG, err.message);
+  }
+}
+
+void main();
