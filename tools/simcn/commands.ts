@@ -1,0 +1,88 @@
+/*
+ * What the node does for each command that comes in over the control socket: arguments parsed, the node
+ * asked, an answer for a person or a program made.
+ */
+import type { Socket } from 'node:net';
+import { z } from 'zod';
+
+import type { Args, Serve } from './control';
+import { ZoneDisk } from './disk';
+import { parseFault } from './faults';
+import type { Injector } from './injector';
+import type { Node } from './node';
+import { viewOf } from './view';
+import { parseVms } from './vm-input';
+
+const id = z.object({ uuid: z.string() });
+const named = id.extend({ name: z.string() });
+const schemas = {
+  create: z.object({ vms: z.unknown(), boot: z.boolean() }),
+  reboot: id.extend({ guest: z.boolean() }),
+  set: id.extend({ properties: z.record(z.string(), z.unknown()) }),
+  fault: z.object({ text: z.string(), zone: z.string().nullable() }),
+};
+
+export function serveNode(node: Node, injector: Injector): Serve {
+  return async (command: string, args: Args, caller: Socket): Promise<unknown> => {
+    switch (command) {
+      case 'create': {
+        const { vms, boot } = schemas.create.parse(args);
+        const zones = await node.create(parseVms(vms), boot);
+        return zones.map((zone) => zone.uuid);
+      }
+      case 'boot':
+        return node.boot(id.parse(args).uuid);
+      case 'shutdown':
+        return node.shutdown(id.parse(args).uuid);
+      case 'reboot': {
+        const { uuid, guest } = schemas.reboot.parse(args);
+        return node.reboot(uuid, guest);
+      }
+      case 'destroy': {
+        const { uuid } = id.parse(args);
+        await injector.release(node.find(uuid));
+        return node.destroy(uuid);
+      }
+      case 'reprovision':
+        return node.reprovision(id.parse(args).uuid);
+      case 'snapshot': {
+        const { uuid, name } = named.parse(args);
+        return node.snapshot(uuid, name);
+      }
+      case 'rollback': {
+        const { uuid, name } = named.parse(args);
+        return node.rollback(uuid, name);
+      }
+      case 'snapshots':
+        return new ZoneDisk(node.machine.paths, node.find(id.parse(args).uuid)).snapshots();
+      case 'ls':
+        return node.list();
+      case 'enter':
+        return enter(node, id.parse(args).uuid, caller);
+      case 'set': {
+        const { uuid, properties } = schemas.set.parse(args);
+        return node.setProperties(uuid, properties);
+      }
+      case 'fault': {
+        const { text, zone } = schemas.fault.parse(args);
+        const zonename = zone === null ? null : node.find(zone).zonename;
+        return injector.inject(parseFault(text, zonename));
+      }
+      case 'faults':
+        return node.machine.faults.all();
+      case 'clear-faults':
+        return injector.clear();
+      default:
+        throw new Error(`no such command: ${command}`);
+    }
+  };
+}
+
+/** A session in a zone lasts as long as the caller stays, and no longer than the zone runs. */
+function enter(node: Node, uuid: string, caller: Socket): unknown {
+  const zone = node.find(uuid);
+  const view = viewOf(node.machine, zone);
+  const leave = zone.enter(() => caller.destroy());
+  caller.once('close', leave);
+  return view;
+}

@@ -1,0 +1,126 @@
+/*
+ * How simcn's commands reach the node: a unix socket, one JSON request a line, one JSON answer a line.
+ *
+ *   -> {"command":"boot","args":{"uuid":"…"}}
+ *   <- {"ok":true,"result":null}   or   {"ok":false,"error":"in words for a person"}
+ *
+ * A connection may stay open after its answer: the node closes it when what was asked for ends (a
+ * session in a zone, when the zone halts), and learns by its close that the asker is gone.
+ */
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+
+import { codeOf, messageOf } from '../../src/errors';
+
+const requestSchema = z.object({
+  command: z.string(),
+  args: z.record(z.string(), z.unknown()).default({}),
+});
+const answerSchema = z.discriminatedUnion('ok', [
+  z.object({ ok: z.literal(true), result: z.unknown() }),
+  z.object({ ok: z.literal(false), error: z.string() }),
+]);
+
+export type Args = Readonly<Record<string, unknown>>;
+/** @param caller the connection, for commands that outlive their answer */
+export type Serve = (command: string, args: Args, caller: Socket) => Promise<unknown>;
+
+export class ControlServer {
+  private readonly server: Server;
+  private readonly callers = new Set<Socket>();
+
+  constructor(serve: Serve) {
+    this.server = createServer((caller) => {
+      this.callers.add(caller);
+      caller.once('close', () => this.callers.delete(caller));
+      // A command that was interrupted: `close` says the same.
+      caller.on('error', () => undefined);
+      createInterface({ input: caller, crlfDelay: Infinity }).on('line', (line) => {
+        void answer(line, caller, serve);
+      });
+    });
+  }
+
+  async listen(path: string): Promise<void> {
+    this.server.listen(path);
+    await once(this.server, 'listening');
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.server, 'close');
+    this.server.close();
+    for (const caller of this.callers) {
+      caller.destroy();
+    }
+    await closed;
+  }
+}
+
+async function answer(line: string, caller: Socket, serve: Serve): Promise<void> {
+  let reply: unknown;
+  try {
+    const { command, args } = requestSchema.parse(JSON.parse(line));
+    reply = { ok: true, result: (await serve(command, args, caller)) ?? null };
+  } catch (err) {
+    reply = { ok: false, error: messageOf(err) };
+  }
+  if (!caller.destroyed) {
+    caller.write(`${JSON.stringify(reply)}\n`);
+  }
+}
+
+/** A conversation with the node; `end` it, or keep it open for as long as the node shall know. */
+export interface Call {
+  readonly result: unknown;
+  /** Resolves when the node ends the conversation. */
+  readonly ended: Promise<unknown>;
+  end(): void;
+}
+
+/** The node did not understand or could not do it; or there is none. */
+export class ControlError extends Error {}
+
+/** @throws ControlError in words for a person */
+export async function call(root: string, command: string, args: Args): Promise<Call> {
+  const socket = connect(controlSocket(root));
+  // Later errors end in `close`, which is all that anyone waits for.
+  socket.on('error', () => undefined);
+  try {
+    await once(socket, 'connect');
+  } catch (err) {
+    if (['ENOENT', 'ECONNREFUSED'].includes(codeOf(err))) {
+      throw new ControlError(`no node is up at ${root} (start it: simcn up --root ${root})`);
+    }
+    throw new ControlError(`cannot reach the node at ${root}: ${messageOf(err)}`);
+  }
+  const ended = once(socket, 'close');
+  const lines = createInterface({ input: socket, crlfDelay: Infinity });
+  const line = new Promise<string | null>((resolve) => {
+    lines.once('line', resolve);
+    lines.once('close', () => resolve(null));
+  });
+  socket.write(`${JSON.stringify({ command, args })}\n`);
+  const text = await line;
+  if (text === null) {
+    throw new ControlError(`the node at ${root} ended before it answered`);
+  }
+  const reply = answerSchema.parse(JSON.parse(text));
+  if (!reply.ok) {
+    socket.destroy();
+    throw new ControlError(reply.error);
+  }
+  return { result: reply.result, ended, end: () => socket.destroy() };
+}
+
+/** A call that is over with its answer. */
+export async function ask(root: string, command: string, args: Args = {}): Promise<unknown> {
+  const { result, end } = await call(root, command, args);
+  end();
+  return result;
+}
+
+export function controlSocket(root: string): string {
+  return `${root}/var/run/simcn.sock`;
+}

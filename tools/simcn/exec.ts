@@ -1,0 +1,116 @@
+/*
+ * `simcn exec`: runs a program in a zone's own view, as zlogin does.
+ *
+ * The view is made by the small C program zexec in a process that then becomes the command itself, so
+ * that its root is the zone's. An ordinary user gets it through a user namespace; where even that is
+ * refused the command runs on the host, is told the socket by MDATA_SOCKET, and a line on stderr says so.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+
+import { call } from './control';
+import { PROJECT, viewSchema, type View } from './view';
+
+const ZEXEC = join(PROJECT, 'native', 'build', 'Release', 'zexec');
+/** What `simcn exec` is sent goes to the command. */
+const PASSED_ON: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'];
+/** A shell's way to tell of a signal in an exit status. */
+const SIGNAL_STATUS_BASE = 128;
+
+type Isolation = 'root' | 'user' | 'none';
+
+/**
+ * Resolves to the command's exit status (128 + n for signal n).
+ * @throws ControlError when the zone cannot be entered
+ */
+export async function execInZone(root: string, uuid: string, argv: readonly string[]): Promise<number> {
+  const session = await call(root, 'enter', { uuid });
+  try {
+    const view = viewSchema.parse(session.result);
+    return await runIn(view, argv, session.ended);
+  } finally {
+    session.end();
+  }
+}
+
+async function runIn(
+  view: View,
+  argv: readonly string[],
+  halted: Promise<unknown>,
+): Promise<number> {
+  const isolation = isolationHere();
+  const [program = '', ...args] = isolation === 'none' ? argv : zexecArgv(view, isolation, argv);
+  const child = spawn(program, args, {
+    stdio: 'inherit',
+    env: environment(view, isolation),
+    // A group of its own, so that all of it can be ended where no view tells whose a process is.
+    detached: isolation === 'none',
+  });
+  const forward = PASSED_ON.map((signal) => {
+    const listener = () => child.kill(signal);
+    process.on(signal, listener);
+    return () => process.removeListener(signal, listener);
+  });
+  void halted.then(() => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      process.kill(isolation === 'none' ? -child.pid : child.pid, 'SIGKILL');
+    }
+  });
+  try {
+    // Rejects when the program could not be started at all.
+    const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    return code ?? SIGNAL_STATUS_BASE + (signal === null ? 0 : constants.signals[signal]);
+  } finally {
+    for (const stop of forward) {
+      stop();
+    }
+  }
+}
+
+function isolationHere(): Isolation {
+  if (!existsSync(ZEXEC)) {
+    process.stderr.write(`simcn: ${ZEXEC} is not built (npm run build): running on the host\n`);
+    return 'none';
+  }
+  if (process.geteuid?.() === 0) {
+    return 'root';
+  }
+  const probe = spawnSync(ZEXEC, ['--user', '--root', '/', '--', 'true'], { stdio: 'ignore' });
+  if (probe.status === 0) {
+    return 'user';
+  }
+  process.stderr.write('simcn: user namespaces are refused here: running on the host\n');
+  return 'none';
+}
+
+function zexecArgv(view: View, isolation: Isolation, argv: readonly string[]): string[] {
+  const socketBind =
+    isolation === 'user' && !view.mounted && view.mountPoint !== null
+      ? ['--ro', view.socketFolder, view.mountPoint]
+      : [];
+  return [
+    ZEXEC,
+    ...(isolation === 'user' ? ['--user'] : ['--ns', `/proc/${view.nodePid}/ns/mnt`]),
+    ...view.binds.flatMap((b) => [b.writable ? '--rw' : '--ro', b.source, b.target]),
+    ...socketBind,
+    ...['--root', view.zoneroot, '--', ...argv],
+  ];
+}
+
+function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
+  const { TERM, LANG } = process.env;
+  const common = { ...(TERM ? { TERM } : {}), ...(LANG ? { LANG } : {}) };
+  return isolation === 'none'
+    ? {
+        ...common,
+        PATH: `${view.toolsFolder}:${process.env['PATH'] ?? ''}`,
+        HOME: view.zoneroot,
+        MDATA_SOCKET: join(view.socketFolder, 'metadata.sock'),
+        SIMCN_NODE: process.execPath,
+        SIMCN_PROJECT: PROJECT,
+      }
+    : { ...common, PATH: view.path, HOME: '/root' };
+}

@@ -1,0 +1,86 @@
+/*
+ * A zone's config folder without room: every write fails, what is there can still be read.
+ *
+ * As root a tiny file system is mounted over the folder, with the folder's files in it and the rest
+ * filled up: a real ENOSPC. An ordinary user may not mount; his folder becomes unwritable instead, which
+ * is EACCES at the same calls, and he is told so.
+ */
+import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { codeOf } from '../../src/errors';
+import { run } from '../../src/sys/exec';
+
+/** Added to the size of the folder's files: what the file system itself takes. */
+const ROOM_BYTES = 64 * 1024;
+const FILLER = '.full';
+const FILLER_CHUNK = Buffer.alloc(4096);
+
+type Trick = 'mounted' | 'unwritable';
+
+export class FullDisk {
+  private readonly folder: string;
+  private trick: Trick | null = null;
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** @returns what is different from a real full disk, '' for nothing */
+  async fill(): Promise<string> {
+    if (process.geteuid?.() !== 0) {
+      chmodSync(this.folder, 0o555);
+      this.trick = 'unwritable';
+      return 'an ordinary user cannot fill a disk: writes fail with EACCES instead of ENOSPC';
+    }
+    const files = this.read();
+    const bytes = [...files.values()].reduce((sum, content) => sum + content.length + 4096, 0);
+    const options = `size=${ROOM_BYTES + bytes},mode=755`;
+    await run(['mount', '-t', 'tmpfs', '-o', options, 'simcn-full', this.folder]);
+    this.trick = 'mounted';
+    this.write(files);
+    this.fillUp();
+    return '';
+  }
+
+  /** Gives the room back. What was changed meanwhile (a rename needs no room) stays. */
+  async release(): Promise<void> {
+    const trick = this.trick;
+    this.trick = null;
+    if (trick === 'unwritable') {
+      chmodSync(this.folder, 0o755);
+    } else if (trick === 'mounted') {
+      rmSync(join(this.folder, FILLER), { force: true });
+      const files = this.read();
+      await run(['umount', this.folder]);
+      this.write(files);
+    }
+  }
+
+  private read(): Map<string, Buffer> {
+    const names = readdirSync(this.folder, { withFileTypes: true }).filter((e) => e.isFile());
+    return new Map(names.map(({ name }) => [name, readFileSync(join(this.folder, name))]));
+  }
+
+  private write(files: ReadonlyMap<string, Buffer>): void {
+    for (const [name, content] of files) {
+      writeFileSync(join(this.folder, name), content, { mode: 0o644 });
+    }
+  }
+
+  private fillUp(): void {
+    const fd = openSync(join(this.folder, FILLER), 'w', 0o600);
+    try {
+      for (;;) {
+        writeSync(fd, FILLER_CHUNK);
+      }
+    } catch (err) {
+      if (codeOf(err) !== 'ENOSPC') {
+        throw err;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
+}

@@ -1,0 +1,158 @@
+/*
+ * Makes the faults happen that somebody has to act for, and undoes them.
+ *
+ * The table (faults.ts) says which are in force; here is what a lock held by a stranger, a full disk and
+ * a broken serial port take. Events and vmadm look at the table themselves.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { ZoneDisk } from './disk';
+import { FullDisk } from './full-disk';
+import type { Fault } from './faults';
+import type { Node } from './node';
+import type { TtybFault } from './ttyb';
+import type { Zone } from './zone';
+
+/** vminfod's part, played by the HTTP service. */
+export interface VminfodFaults {
+  /** @param zonename null: all zones */
+  inject(name: VminfodFault, value: number, zonename: string | null): Promise<void> | void;
+  clear(): Promise<void> | void;
+}
+export type VminfodFault = 'down' | 'freeze' | 'delay' | 'garbage';
+
+const VMINFOD_FAULTS = {
+  'vminfod.down': 'down',
+  'vminfod.freeze': 'freeze',
+  'vminfod.delay': 'delay',
+  'vminfod.garbage': 'garbage',
+} as const;
+
+/** A lock that somebody else has is waited for this long. */
+const LOCK_WAIT_MS = 5000;
+const LOCK_POLL_MS = 10;
+const DEFAULT_DROP_ONE_IN = 50;
+
+interface HeldLock {
+  readonly fd: number;
+  readonly timer: NodeJS.Timeout | null;
+}
+
+export class Injector {
+  private readonly node: Node;
+  private readonly vminfod: VminfodFaults;
+  private readonly locks = new Map<string, HeldLock>();
+  private readonly disks = new Map<string, FullDisk>();
+
+  constructor(node: Node, vminfod: VminfodFaults) {
+    this.node = node;
+    this.vminfod = vminfod;
+  }
+
+  /** @returns what the person should know about it, '' for nothing */
+  async inject(fault: Fault): Promise<string> {
+    const { name, value, zonename } = fault;
+    const { faults } = this.node.machine;
+    switch (name) {
+      case 'events.drop':
+      case 'events.delay':
+      case 'vmadm.hang':
+      case 'vmadm.fail':
+        faults.set(fault);
+        return '';
+      case 'vminfod.down':
+      case 'vminfod.freeze':
+      case 'vminfod.delay':
+      case 'vminfod.garbage':
+        faults.set(fault);
+        await this.vminfod.inject(VMINFOD_FAULTS[name], value, zonename);
+        return '';
+      case 'lock.held':
+        await this.holdLock(this.zoneOf(fault), value);
+        return '';
+      case 'disk.full':
+        return this.fillDisk(this.zoneOf(fault));
+      case 'ttyb.drop':
+        await this.breakPort(this.zoneOf(fault), 'drop', value === 0 ? DEFAULT_DROP_ONE_IN : value);
+        return '';
+      case 'ttyb.held':
+        await this.breakPort(this.zoneOf(fault), 'held', 1);
+        return '';
+      case 'ttyb.flap':
+        await this.breakPort(this.zoneOf(fault), 'flap', value);
+        return '';
+      default:
+        throw new Error(`no such fault: ${String(name satisfies never)}`);
+    }
+  }
+
+  /** Ends all faults. */
+  async clear(): Promise<void> {
+    this.node.machine.faults.clear();
+    await this.vminfod.clear();
+    for (const zone of this.node.all()) {
+      await this.release(zone);
+      await zone.hypervisor?.fault('drop', 0);
+      await zone.hypervisor?.fault('held', 0);
+    }
+  }
+
+  /** Ends the faults that would be in the way of the zone's removal. */
+  async release(zone: Zone): Promise<void> {
+    const lock = this.locks.get(zone.zonename);
+    if (lock !== undefined) {
+      this.locks.delete(zone.zonename);
+      clearTimeout(lock.timer ?? undefined);
+      closeSync(lock.fd);
+    }
+    const disk = this.disks.get(zone.zonename);
+    if (disk !== undefined) {
+      this.disks.delete(zone.zonename);
+      await disk.release();
+      this.node.rewatch(zone);
+    }
+  }
+
+  private zoneOf(fault: Fault): Zone {
+    return this.node.find(fault.zonename ?? '');
+  }
+
+  /** Takes the lock as any other process would. @param ms 0: until it is cleared */
+  private async holdLock(zone: Zone, ms: number): Promise<void> {
+    if (this.locks.has(zone.zonename)) {
+      throw new Error(`the lock of ${zone.zonename} is held already`);
+    }
+    const { paths, platform } = this.node.machine;
+    // This process opens the file here only: closing any other descriptor of it would drop the lock.
+    const fd = openSync(paths.vmConfigLock(zone.uuid), 'w', 0o644);
+    const deadline = Date.now() + LOCK_WAIT_MS;
+    while (!platform.tryLock(fd)) {
+      if (Date.now() > deadline) {
+        closeSync(fd);
+        throw new Error(`the lock of ${zone.zonename} could not be had for ${LOCK_WAIT_MS} ms`);
+      }
+      await delay(LOCK_POLL_MS);
+    }
+    const timer = ms === 0 ? null : setTimeout(() => void this.release(zone), ms);
+    this.locks.set(zone.zonename, { fd, timer });
+  }
+
+  private async fillDisk(zone: Zone): Promise<string> {
+    if (this.disks.has(zone.zonename)) {
+      throw new Error(`the disk of ${zone.zonename} is full already`);
+    }
+    const disk = new FullDisk(new ZoneDisk(this.node.machine.paths, zone).config);
+    const note = await disk.fill();
+    this.disks.set(zone.zonename, disk);
+    this.node.rewatch(zone);
+    return note;
+  }
+
+  private async breakPort(zone: Zone, name: TtybFault, value: number): Promise<void> {
+    if (zone.hypervisor === null) {
+      throw new Error(`zone ${zone.zonename} has no serial port (brand ${zone.brand.name}, ${zone.zoneState})`);
+    }
+    await zone.hypervisor.fault(name, value);
+  }
+}

@@ -1,0 +1,109 @@
+/*
+ * The node's kernel as the zones meet it: each zone's status, and the events that tell of its changes.
+ *
+ * A status goes into the shared table first and is published then, as in the kernel, so that whoever is
+ * told of a state finds at least that state. A move waits until every subscriber's queue took its
+ * event: a subscriber that is stuck holds up the zone, as on the platform. A test can have events of a
+ * zone lost or late; the moves themselves are never touched by that.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Emulation, ZoneStatus } from '../../src/sys/ffi';
+import type { FaultTable } from './faults';
+
+/** The kernel's zone_status_t. `free` is seen in events and in the table only. */
+export type KernelStatus = ZoneStatus | 'free';
+
+const STATUS_NUMBERS: Readonly<Record<KernelStatus, number>> = {
+  uninitialized: 0,
+  initialized: 1,
+  ready: 2,
+  booting: 3,
+  running: 4,
+  shutting_down: 5,
+  empty: 6,
+  down: 7,
+  dying: 8,
+  dead: 9,
+  free: 10,
+};
+
+/**
+ * The kernel's zone_status_table: what an event calls a status. Several share a name, so an event's old
+ * and new state can be equal. (spec: platform section 3)
+ */
+const EVENT_NAMES: Readonly<Record<KernelStatus, string>> = {
+  uninitialized: 'uninitialized',
+  initialized: 'initialized',
+  ready: 'ready',
+  booting: 'ready',
+  running: 'running',
+  shutting_down: 'shutting_down',
+  empty: 'shutting_down',
+  down: 'shutting_down',
+  dying: 'shutting_down',
+  dead: 'uninitialized',
+  free: 'free',
+};
+
+/** What an event gives as the id of a zone that the kernel does not know. */
+const NO_ZONEID = -1;
+
+export class Kernel {
+  private readonly emulation: Emulation;
+  private readonly faults: FaultTable;
+  /** The last late event of each zone: later ones stay behind it. */
+  private readonly late = new Map<string, Promise<void>>();
+
+  constructor(emulation: Emulation, faults: FaultTable) {
+    this.emulation = emulation;
+    this.faults = faults;
+  }
+
+  /**
+   * Moves a zone on and tells everybody.
+   * @param pid of its init; 0 for none
+   * @returns the zone's id
+   */
+  async move(zonename: string, from: KernelStatus, to: KernelStatus, pid = 0): Promise<number> {
+    const zoneid = this.emulation.zoneStatus(zonename, STATUS_NUMBERS[to], pid);
+    await this.publish(zonename, zoneid, EVENT_NAMES[to], EVENT_NAMES[from]);
+    return zoneid;
+  }
+
+  async configured(zonename: string): Promise<void> {
+    await this.publish(zonename, NO_ZONEID, 'configured', '');
+  }
+
+  async deleted(zonename: string): Promise<void> {
+    await this.publish(zonename, NO_ZONEID, '', 'configured');
+  }
+
+  private async publish(
+    zonename: string,
+    zoneid: number,
+    newstate: string,
+    oldstate: string,
+  ): Promise<void> {
+    if (this.faults.of('events.drop', zonename) !== undefined) {
+      return;
+    }
+    const when = BigInt(Date.now()) * 1_000_000n;
+    const send = () => this.emulation.publish(zonename, zoneid, newstate, oldstate, when);
+    const lateMs = this.faults.of('events.delay', zonename)?.value ?? 0;
+    const before = this.late.get(zonename);
+    if (lateMs === 0 && before === undefined) {
+      await send();
+      return;
+    }
+    const sent = Promise.all([delay(lateMs), before]).then(send);
+    this.late.set(zonename, sent);
+    const forget = () => {
+      if (this.late.get(zonename) === sent) {
+        this.late.delete(zonename);
+      }
+    };
+    // Nobody waits for a late event, so nobody would hear of its failure; the order of the rest counts.
+    sent.then(forget, forget);
+  }
+}

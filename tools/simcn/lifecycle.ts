@@ -1,0 +1,255 @@
+/*
+ * How a zone is made, booted, halted and removed: the platform's steps, in the platform's order.
+ *
+ *   create   index: configured -> incomplete -> installed
+ *   boot     installed -> initialized -> ready (brand: folder, mount) -> booting -> running
+ *   halt     running -> shutting_down -> empty -> down (unmount) -> dying -> dead -> free
+ *   destroy  halt, uninstall (socket folder, zonepath), index line removed
+ *
+ * Every step tells the kernel first and vminfod after it, as vminfod learns of it from the kernel. Each
+ * function runs as one operation of its zone (Zone.exclusive); the node sees to that.
+ */
+import assert from 'node:assert';
+import { rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Emulation } from '../../src/sys/ffi';
+import { ZoneDisk } from './disk';
+import { PlayedHypervisor, portPath } from './hypervisor';
+import type { KernelStatus } from './kernel';
+import type { Machine } from './machine';
+import { makeSocketFolder, mountSocketFolder, unmountZone } from './mounts';
+import { Qemu } from './qemu';
+import { readConfig, writeConfig, type IndexState } from './store';
+import type { StartState, VmConfig } from './vm-input';
+import type { Zone } from './zone';
+
+/** The index's number of a state (libzonecfg's zone_state_t). */
+const INDEX_STATES: Readonly<Record<IndexState, number>> = {
+  configured: 0,
+  incomplete: 1,
+  installed: 2,
+};
+
+/** Ids of played init processes start here, above what this machine's own processes commonly have. */
+const PLAYED_PID_BASE = 5_000_000;
+
+export class Lifecycle {
+  private readonly machine: Machine;
+  private readonly emulation: Emulation;
+  private nextPid = PLAYED_PID_BASE;
+
+  constructor(machine: Machine, emulation: Emulation) {
+    this.machine = machine;
+    this.emulation = emulation;
+  }
+
+  /** The zone's index line is there already. @param until the last state to go to */
+  async install(zone: Zone, config: VmConfig, until: IndexState): Promise<void> {
+    const { kernel } = this.machine;
+    zone.newborn = true;
+    await kernel.configured(zone.zonename);
+    this.changed(zone);
+    if (until === 'configured') {
+      zone.newborn = false;
+      this.changed(zone);
+      return;
+    }
+    this.index(zone, 'incomplete');
+    const disk = new ZoneDisk(this.machine.paths, zone);
+    disk.make();
+    writeConfig(disk.config, config);
+    zone.config = readConfig(disk.config);
+    zone.newborn = false;
+    if (until === 'installed') {
+      this.index(zone, 'installed');
+    }
+    this.changed(zone);
+  }
+
+  /** Takes an installed zone to where it was given. */
+  async startAs(zone: Zone, start: StartState): Promise<void> {
+    switch (start) {
+      case 'configured':
+      case 'incomplete':
+      case 'installed':
+        return;
+      case 'ready':
+        await this.ready(zone);
+        return;
+      case 'running':
+        await this.boot(zone);
+        return;
+      case 'shutting_down':
+      case 'down':
+        // A zone that hangs on its way down, as a zone with a process in the kernel does.
+        await this.boot(zone);
+        await this.move(zone, 'shutting_down');
+        if (start === 'down') {
+          await this.down(zone);
+        }
+        return;
+      default:
+        throw new Error(`no such state: ${String(start satisfies never)}`);
+    }
+  }
+
+  async boot(zone: Zone): Promise<void> {
+    await this.ready(zone);
+    try {
+      await delay(this.machine.options.readyMs);
+      await this.move(zone, 'booting');
+      zone.wanted = true;
+      await this.move(zone, 'running');
+      // After it: the zone runs from the moment that its init is executed, its port is there later.
+      await this.startHypervisor(zone);
+    } catch (err) {
+      await this.halt(zone);
+      throw err;
+    }
+  }
+
+  async ready(zone: Zone): Promise<void> {
+    if (zone.indexState !== 'installed') {
+      throw new Error(`zone ${zone.zonename} is ${zone.indexState}, not installed`);
+    }
+    if (zone.known) {
+      throw new Error(`zone ${zone.zonename} is already ${zone.zoneState}`);
+    }
+    const { kernel, paths } = this.machine;
+    const pid = this.nextPid++;
+    const zoneid = await kernel.move(zone.zonename, 'uninitialized', 'initialized', pid);
+    zone.status = 'initialized';
+    zone.run = { zoneid, pid, bootTimestamp: new Date().toISOString(), initRestarts: 0 };
+    const { zoneroot } = new ZoneDisk(paths, zone);
+    try {
+      makeSocketFolder(this.machine, zone);
+      mountSocketFolder(this.machine, zone, zoneroot);
+      await this.move(zone, 'ready');
+    } catch (err) {
+      await this.halt(zone);
+      throw err;
+    }
+  }
+
+  /** Halts a zone that the kernel knows, from whatever status it is in. */
+  async halt(zone: Zone): Promise<void> {
+    if (zone.status !== 'shutting_down' && zone.status !== 'down') {
+      await this.move(zone, 'shutting_down');
+    }
+    if (zone.status !== 'down') {
+      await this.down(zone);
+    }
+    await this.move(zone, 'dying', false);
+    await this.move(zone, 'dead', false);
+    await this.move(zone, 'free', false);
+    zone.status = 'uninitialized';
+    zone.run = null;
+    zone.overlay = null;
+    zone.exitTimestamp = new Date().toISOString();
+    this.changed(zone);
+  }
+
+  /** A reboot that the guest asks for, not the operator. */
+  async guestReboot(zone: Zone): Promise<void> {
+    if (zone.hypervisor === null || zone.run === null) {
+      await this.halt(zone);
+      await this.boot(zone);
+      return;
+    }
+    await zone.hypervisor.guestReboot();
+    if (zone.brand.name === 'bhyve') {
+      // bhyve is the zone's init: it exited and was executed again. qemu goes on, and nobody learns.
+      zone.run.initRestarts++;
+      this.changed(zone);
+    }
+  }
+
+  async destroy(zone: Zone): Promise<void> {
+    if (zone.known) {
+      await this.halt(zone);
+    }
+    if (zone.indexState !== 'configured') {
+      this.index(zone, 'incomplete');
+      // What the uninstall script of the joyent brands does.
+      rmSync(this.machine.paths.zoneFolder(zone.zonename), { recursive: true, force: true });
+      new ZoneDisk(this.machine.paths, zone).remove();
+      this.index(zone, 'configured');
+    }
+    this.emulation.zoneDelete(zone.zonename);
+    this.machine.store.remove(zone.zonename);
+    this.machine.feed.remove(zone.zonename);
+    await this.machine.kernel.deleted(zone.zonename);
+  }
+
+  /** The zone is not as it was: keep it and tell vminfod. */
+  changed(zone: Zone): void {
+    this.machine.store.save(zone.zonename, zone.stored());
+    this.machine.feed.put(zone.vm());
+  }
+
+  private index(zone: Zone, state: IndexState): void {
+    this.emulation.zoneIndexState(zone.zonename, INDEX_STATES[state]);
+    zone.indexState = state;
+  }
+
+  private async move(zone: Zone, to: KernelStatus, tell = true): Promise<void> {
+    await this.machine.kernel.move(zone.zonename, zone.status, to, zone.run?.pid ?? 0);
+    const before = zone.zoneState;
+    zone.status = to;
+    if (tell && zone.zoneState !== before) {
+      this.changed(zone);
+    }
+  }
+
+  /** shutting_down -> empty (no process is left) -> down (no mount is left). */
+  private async down(zone: Zone): Promise<void> {
+    const { zoneroot } = new ZoneDisk(this.machine.paths, zone);
+    await zone.killAll(zoneroot);
+    const hypervisor = zone.hypervisor;
+    zone.hypervisor = null;
+    await hypervisor?.stop();
+    await this.move(zone, 'empty');
+    unmountZone(this.machine, zoneroot);
+    await this.move(zone, 'down');
+  }
+
+  private async startHypervisor(zone: Zone): Promise<void> {
+    if (!zone.brand.hvm) {
+      return;
+    }
+    assert(zone.hypervisor === null, `${zone.zonename}: a second hypervisor`);
+    const { zoneroot, zonepath, logs } = new ZoneDisk(this.machine.paths, zone);
+    const port = portPath(zoneroot, zone.properties);
+    if (zone.qemu === null) {
+      const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
+      zone.hypervisor = new PlayedHypervisor(kind, port, `${zonepath}/ttyb`);
+      await zone.hypervisor.start();
+      return;
+    }
+    if (port === null) {
+      throw new Error(`zone ${zone.zonename}: com2 names no socket`);
+    }
+    const qemu = new Qemu(zone.qemu, { port, logs, name: zone.zonename }, () => {
+      this.poweredOff(zone);
+    });
+    zone.hypervisor = qemu;
+    await qemu.start();
+    if (zone.run !== null && qemu.pid !== null) {
+      zone.run = { ...zone.run, pid: qemu.pid };
+    }
+  }
+
+  /** The guest's hypervisor ended by itself: the zone has lost its init, so it halts. */
+  private poweredOff(zone: Zone): void {
+    const halted = zone.exclusive(async () => {
+      if (zone.known && zone.hypervisor !== null) {
+        zone.wanted = false;
+        await this.halt(zone);
+      }
+    });
+    halted.catch((err: unknown) => {
+      this.machine.notice(`halt of ${zone.zonename} failed: ${String(err)}`);
+    });
+  }
+}

@@ -1,0 +1,35 @@
+/*
+ * What the parts of a node share: handed to whoever moves zones, changed by nobody after `simcn up`.
+ */
+import type { Platform } from '../../src/sys/ffi';
+import type { Paths } from '../../src/sys/paths';
+import type { JsonObject } from '../../src/vm/vm';
+import type { FaultTable } from './faults';
+import type { Kernel } from './kernel';
+import type { VmStore } from './store';
+
+export interface NodeOptions {
+  /** A platform from before December 2016: its brands do not mount the socket folder. */
+  readonly oldPlatform: boolean;
+  /** How long a zone stays ready before it boots: the time in which an agent can mount. */
+  readonly readyMs: number;
+}
+
+/** The part of vminfod that the node feeds. */
+export interface VmFeed {
+  /** The VM is as told now: a create or modify event, or none where nothing changed. */
+  put(vm: JsonObject): void;
+  remove(zonename: string): void;
+}
+
+export interface Machine {
+  readonly paths: Paths;
+  readonly platform: Platform;
+  readonly kernel: Kernel;
+  readonly store: VmStore;
+  readonly feed: VmFeed;
+  readonly faults: FaultTable;
+  readonly options: NodeOptions;
+  /** Tells the person at the terminal (stderr), each text once. */
+  readonly notice: (text: string) => void;
+}

@@ -1,0 +1,320 @@
+/*
+ * The node: all its zones, and what can be done to them.
+ *
+ * One object in one process (`simcn up`), spoken to by commands.ts. Zones are keyed by zonename; a
+ * command may name one by its uuid as well. It survives its own end: zones that ran run again when a
+ * node is made on the same root, as after a reboot of the host.
+ */
+import { existsSync } from 'node:fs';
+
+import { messageOf } from '../../src/errors';
+import type { Emulation } from '../../src/sys/ffi';
+import type { JsonObject } from '../../src/vm/vm';
+import { ConfigWatch } from './config-watch';
+import { ZoneDisk } from './disk';
+import { Lifecycle } from './lifecycle';
+import type { Machine } from './machine';
+import { killStrayQemu } from './qemu';
+import { readConfig, type IndexState } from './store';
+import type { VmInput } from './vm-input';
+import { Zone } from './zone';
+
+export interface ZoneLine {
+  readonly uuid: string;
+  readonly zonename: string;
+  readonly brand: string;
+  readonly zone_state: string;
+  readonly zoneid: number | null;
+  readonly alias: string;
+}
+
+export class Node {
+  readonly machine: Machine;
+  private readonly emulation: Emulation;
+  private readonly lifecycle: Lifecycle;
+  private readonly zones = new Map<string, Zone>();
+  private readonly watches = new Map<string, ConfigWatch>();
+
+  constructor(machine: Machine, emulation: Emulation) {
+    this.machine = machine;
+    this.emulation = emulation;
+    this.lifecycle = new Lifecycle(machine, emulation);
+  }
+
+  get size(): number {
+    return this.zones.size;
+  }
+
+  all(): Zone[] {
+    return [...this.zones.values()];
+  }
+
+  /** @throws Error for a zone that is not there */
+  find(id: string): Zone {
+    const zone = this.zones.get(id) ?? this.all().find((other) => other.uuid === id);
+    if (zone === undefined) {
+      throw new Error(`no such zone: ${id}`);
+    }
+    return zone;
+  }
+
+  list(): ZoneLine[] {
+    return this.all().map((zone) => {
+      const { zonename, uuid, zoneState: zone_state } = zone;
+      const alias = zone.properties['alias'];
+      return {
+        uuid,
+        zonename,
+        brand: zone.brand.name,
+        zone_state,
+        zoneid: zone.run?.zoneid ?? null,
+        alias: typeof alias === 'string' ? alias : '',
+      };
+    });
+  }
+
+  /** Takes up the zones of an earlier run, and boots those that ran or boot by themselves. */
+  async recover(): Promise<void> {
+    const stored = this.machine.store.load();
+    const names = new Set(stored.map((vm) => vm.properties['zonename']));
+    const indexed = new Set(this.machine.platform.configuredZones());
+    for (const name of indexed) {
+      if (!names.has(name)) {
+        // The run before ended between two steps of a create or a destroy.
+        this.emulation.zoneDelete(name);
+      }
+    }
+    for (const vm of stored) {
+      const zone = new Zone(vm);
+      const disk = new ZoneDisk(this.machine.paths, zone);
+      if (!indexed.has(zone.zonename)) {
+        this.emulation.zonesConfigure([this.indexEntry(zone)]);
+      }
+      zone.config = readConfig(disk.config);
+      killStrayQemu(disk.logs);
+      this.zones.set(zone.zonename, zone);
+      this.watch(zone);
+      this.lifecycle.changed(zone);
+    }
+    await this.each([...this.zones.values()].filter(bootsByItself), (zone) =>
+      this.lifecycle.boot(zone),
+    );
+  }
+
+  /**
+   * Makes zones and takes each to the state it was given.
+   * @param boot true: all are booted, whatever their state says
+   * @throws Error when one of them exists already: then none is made
+   */
+  async create(vms: readonly VmInput[], boot: boolean): Promise<Zone[]> {
+    const zones = vms.map((vm) => new Zone(storedForm(vm)));
+    const taken = zones.find((zone, i) => {
+      return this.zones.has(zone.zonename) || zones.findIndex((z) => z.zonename === zone.zonename) < i;
+    });
+    if (taken !== undefined) {
+      throw new Error(`zone ${taken.zonename} exists already`);
+    }
+    for (const zone of zones) {
+      this.zones.set(zone.zonename, zone);
+    }
+    try {
+      this.emulation.zonesConfigure(zones.map((zone) => this.indexEntry(zone)));
+    } catch (err) {
+      for (const zone of zones) {
+        this.zones.delete(zone.zonename);
+      }
+      throw err;
+    }
+    const inputs = new Map(zones.map((zone, i) => [zone, vms[i]]));
+    await this.each(zones, async (zone) => {
+      const vm = inputs.get(zone);
+      if (vm === undefined) {
+        return;
+      }
+      const start = boot ? 'running' : vm.start;
+      const until = start === 'configured' || start === 'incomplete' ? start : 'installed';
+      await this.lifecycle.install(zone, vm.config, until);
+      this.watch(zone);
+      await this.lifecycle.startAs(zone, start);
+    });
+    return zones;
+  }
+
+  boot(id: string): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(async () => {
+      if (zone.status === 'ready') {
+        await this.lifecycle.halt(zone);
+      }
+      await this.lifecycle.boot(zone);
+    });
+  }
+
+  shutdown(id: string): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(async () => {
+      mustBeKnown(zone);
+      zone.wanted = false;
+      await this.lifecycle.halt(zone);
+    });
+  }
+
+  /** @param guest true: the guest reboots, the operator has nothing to do with it */
+  reboot(id: string, guest: boolean): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(async () => {
+      mustBeKnown(zone);
+      if (guest) {
+        await this.lifecycle.guestReboot(zone);
+        return;
+      }
+      await this.lifecycle.halt(zone);
+      await this.lifecycle.boot(zone);
+    });
+  }
+
+  destroy(id: string): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(async () => {
+      // A second destroy may have waited behind the first.
+      this.find(id);
+      this.unwatch(zone);
+      await this.lifecycle.destroy(zone);
+      this.zones.delete(zone.zonename);
+    });
+  }
+
+  snapshot(id: string, name: string): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(() => this.diskOf(zone).snapshot(name));
+  }
+
+  /** A running zone is halted for it and booted again. */
+  rollback(id: string, name: string): Promise<void> {
+    const zone = this.find(id);
+    const disk = this.diskOf(zone);
+    return zone.exclusive(async () => {
+      if (!(await disk.snapshots()).includes(name)) {
+        throw new Error(`zone ${zone.zonename} has no snapshot named ${name}`);
+      }
+      await this.whileHalted(zone, () => disk.rollback(name));
+    });
+  }
+
+  reprovision(id: string): Promise<void> {
+    const zone = this.find(id);
+    const disk = this.diskOf(zone);
+    return zone.exclusive(() => this.whileHalted(zone, () => disk.reprovision()));
+  }
+
+  /** What zonecfg does for vmadm: properties replaced, those given as null removed. */
+  setProperties(id: string, set: JsonObject): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(() => {
+      const kept = Object.entries({ ...zone.properties, ...set }).filter(([, v]) => v !== null);
+      zone.properties = Object.fromEntries(kept);
+      zone.lastModified = new Date().toISOString();
+      this.lifecycle.changed(zone);
+      return Promise.resolve();
+    });
+  }
+
+  /** Halts all; zones that ran will run again. Collects failures instead of stopping at the first. */
+  async stop(): Promise<void> {
+    for (const zone of this.zones.values()) {
+      this.unwatch(zone);
+    }
+    await this.each(this.all(), async (zone) => {
+      if (zone.known) {
+        await this.lifecycle.halt(zone);
+      }
+    });
+  }
+
+  /** The config folder is another one from now on: something was mounted over it, or taken away. */
+  rewatch(zone: Zone): void {
+    this.unwatch(zone);
+    this.watch(zone);
+    this.reread(zone);
+  }
+
+  private watch(zone: Zone): void {
+    const { config } = new ZoneDisk(this.machine.paths, zone);
+    if (existsSync(config)) {
+      this.watches.set(zone.zonename, new ConfigWatch(config, () => this.reread(zone)));
+      // What changed between the first reading and the watch.
+      this.reread(zone);
+    }
+  }
+
+  private unwatch(zone: Zone): void {
+    this.watches.get(zone.zonename)?.close();
+    this.watches.delete(zone.zonename);
+  }
+
+  private reread(zone: Zone): void {
+    const config = readConfig(new ZoneDisk(this.machine.paths, zone).config);
+    if (JSON.stringify(config) !== JSON.stringify(zone.config)) {
+      zone.config = config;
+      zone.lastModified = new Date().toISOString();
+      this.lifecycle.changed(zone);
+    }
+  }
+
+  private diskOf(zone: Zone): ZoneDisk {
+    if (zone.brand.hvm) {
+      throw new Error(`zone ${zone.zonename} is of brand ${zone.brand.name}: not for its disks`);
+    }
+    if (zone.indexState !== 'installed') {
+      throw new Error(`zone ${zone.zonename} is ${zone.indexState}, not installed`);
+    }
+    return new ZoneDisk(this.machine.paths, zone);
+  }
+
+  private async whileHalted(zone: Zone, work: () => Promise<void>): Promise<void> {
+    const ran = zone.known;
+    if (ran) {
+      await this.lifecycle.halt(zone);
+    }
+    await work();
+    if (ran) {
+      await this.lifecycle.boot(zone);
+    }
+  }
+
+  private indexEntry(zone: Zone): {
+    name: string;
+    brand: string;
+    zonepath: string;
+    uuid: string;
+    state: IndexState;
+  } {
+    const { zonename: name, brand, zonepath, uuid, indexState: state } = zone;
+    return { name, brand: brand.name, zonepath, uuid, state };
+  }
+
+  private async each(zones: readonly Zone[], work: (zone: Zone) => Promise<void>): Promise<void> {
+    const results = await Promise.allSettled(
+      zones.map((zone) => zone.exclusive(() => work(zone))),
+    );
+    const failures = results.flatMap((r) => (r.status === 'rejected' ? [messageOf(r.reason)] : []));
+    if (failures.length > 0) {
+      throw new Error(failures.join('\n'));
+    }
+  }
+}
+
+function mustBeKnown(zone: Zone): void {
+  if (!zone.known) {
+    throw new Error(`zone ${zone.zonename} is not running (it is ${zone.zoneState})`);
+  }
+}
+
+function bootsByItself(zone: Zone): boolean {
+  return zone.indexState === 'installed' && (zone.wanted || zone.properties['autoboot'] === true);
+}
+
+function storedForm(vm: VmInput) {
+  const { properties, overlay, qemu } = vm;
+  return { properties, overlay, qemu, indexState: 'configured' as const, running: false };
+}

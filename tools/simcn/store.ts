@@ -1,0 +1,127 @@
+/*
+ * What the node keeps of a VM on disk, and finds again after a restart.
+ *
+ *   <root>/system/simcn/vms/<zonename>.json     properties, as zonecfg's XML has them on a real node
+ *   <root>/<zonepath>/config/metadata.json      {"customer_metadata":…,"internal_metadata":…}
+ *   <root>/<zonepath>/config/{tags,routes}.json
+ *
+ * The config files have the platform's names and format: the agent and vmadm write them as well, so
+ * what the node knows of them is only ever a copy. A missing or unparsable one reads as empty, as the
+ * platform's loader has it.
+ */
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { codeOf } from '../../src/errors';
+import type { Paths } from '../../src/sys/paths';
+import type { JsonObject } from '../../src/vm/vm';
+import type { QemuGuest, VmConfig } from './vm-input';
+import { z } from 'zod';
+
+/** How far a zone was installed, by the index's names. */
+export type IndexState = 'configured' | 'incomplete' | 'installed';
+
+export interface StoredVm {
+  readonly properties: JsonObject;
+  readonly indexState: IndexState;
+  /** It ran, or was to: it runs again when the node is up again. */
+  readonly running: boolean;
+  readonly overlay: string | null;
+  readonly qemu: QemuGuest | null;
+}
+
+const object = z.record(z.string(), z.unknown());
+const storedSchema = z.object({
+  properties: object,
+  indexState: z.enum(['configured', 'incomplete', 'installed']),
+  running: z.boolean(),
+  overlay: z.string().nullable(),
+  qemu: z
+    .object({ kernel: z.string(), initrd: z.string(), append: z.string(), memory: z.number() })
+    .nullable(),
+});
+const metadataSchema = z.object({
+  customer_metadata: object.default({}),
+  internal_metadata: object.default({}),
+});
+
+export class VmStore {
+  private readonly folder: string;
+
+  constructor(paths: Paths) {
+    this.folder = paths.host('/system/simcn/vms');
+    mkdirSync(this.folder, { recursive: true });
+  }
+
+  /** All VMs; a file that an earlier run left half written is passed over. */
+  load(): StoredVm[] {
+    const found: StoredVm[] = [];
+    for (const name of readdirSync(this.folder).sort()) {
+      if (!name.endsWith('.json')) {
+        continue;
+      }
+      const parsed = storedSchema.safeParse(readJson(join(this.folder, name)));
+      if (parsed.success) {
+        found.push(parsed.data);
+      }
+    }
+    return found;
+  }
+
+  save(zonename: string, vm: StoredVm): void {
+    replaceFile(join(this.folder, `${zonename}.json`), JSON.stringify(vm));
+  }
+
+  remove(zonename: string): void {
+    rmSync(join(this.folder, `${zonename}.json`), { force: true });
+  }
+}
+
+/** Reads the files of a config folder. Never throws. */
+export function readConfig(folder: string): VmConfig {
+  const metadata = metadataSchema.safeParse(readJson(join(folder, 'metadata.json')));
+  const tags = object.safeParse(readJson(join(folder, 'tags.json')));
+  const routes = object.safeParse(readJson(join(folder, 'routes.json')));
+  return {
+    customer_metadata: metadata.success ? metadata.data.customer_metadata : {},
+    internal_metadata: metadata.success ? metadata.data.internal_metadata : {},
+    tags: tags.success ? tags.data : {},
+    routes: routes.success ? routes.data : {},
+  };
+}
+
+export function writeConfig(folder: string, config: VmConfig): void {
+  const { customer_metadata, internal_metadata, tags, routes } = config;
+  writeConfigFile(folder, 'metadata.json', { customer_metadata, internal_metadata });
+  writeConfigFile(folder, 'tags.json', tags);
+  writeConfigFile(folder, 'routes.json', routes);
+}
+
+/** @param name `metadata.json`, `tags.json` or `routes.json` */
+export function writeConfigFile(folder: string, name: string, content: JsonObject): void {
+  replaceFile(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
+}
+
+function replaceFile(path: string, text: string): void {
+  const temporary = `${path}.new`;
+  try {
+    writeFileSync(temporary, text, { mode: 0o644 });
+    renameSync(temporary, path);
+  } catch (err) {
+    rmSync(temporary, { force: true });
+    throw err;
+  }
+}
+
+/** The file's content; undefined for one that is not there or holds no JSON. */
+function readJson(path: string): unknown {
+  try {
+    const content: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    return content;
+  } catch (err) {
+    if (err instanceof SyntaxError || ['ENOENT', 'EACCES', 'EISDIR'].includes(codeOf(err))) {
+      return undefined;
+    }
+    throw err;
+  }
+}

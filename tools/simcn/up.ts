@@ -1,0 +1,144 @@
+/*
+ * `simcn up`: a node from its boot to its end, in one process in the foreground.
+ *
+ * Start: the lock that keeps a second node off the same root, what a killed run left mounted, the
+ * kernel's table emptied, vminfod, the zones of an earlier run, new zones, the control socket. Then one
+ * line on stdout. End, in reverse: zones halted, all unmounted, sockets closed.
+ */
+import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { isAbsolute, resolve } from 'node:path';
+
+import { messageOf } from '../../src/errors';
+import { openEmulation, openPlatform } from '../../src/sys/ffi';
+import { Paths } from '../../src/sys/paths';
+import { serveNode } from './commands';
+import { ControlServer, controlSocket } from './control';
+import { FaultTable } from './faults';
+import { Injector } from './injector';
+import { Kernel } from './kernel';
+import type { Machine, NodeOptions } from './machine';
+import { Node } from './node';
+import { VmStore } from './store';
+import { installZoneTools } from './view';
+import { VminfodService } from './vminfod';
+import { parseVms } from './vm-input';
+import { installVmadm } from './vmadm-install';
+
+/** sizeof sun_path less its NUL. */
+const SOCKET_PATH_BYTES = 107;
+/** The longest socket path below a root: a zone's, with a uuid for its name. */
+const LONGEST_SOCKET = `/var/zonecontrol/${'u'.repeat(36)}/metadata.sock`;
+export const ROOT_BYTES = SOCKET_PATH_BYTES - LONGEST_SOCKET.length;
+
+const FOLDERS = ['/etc/zones', '/system/simcn', '/tmp', '/usr/sbin', '/var/run', '/var/zonecontrol'];
+
+export interface UpNode {
+  readonly zones: number;
+  /** Halts everything and leaves nothing mounted, listening or running. */
+  readonly stop: () => Promise<void>;
+}
+
+/**
+ * @param vmsFile JSON of VM objects to be made, where they are not there yet; null: none
+ * @throws Error in words for the person at the terminal
+ */
+export async function bringUp(
+  givenRoot: string,
+  vmsFile: string | null,
+  options: NodeOptions,
+): Promise<UpNode> {
+  const root = checkRoot(givenRoot);
+  const given = vmsFile === null ? [] : parseVms(JSON.parse(readFileSync(vmsFile, 'utf8')));
+  const paths = new Paths(root);
+  for (const folder of FOLDERS) {
+    mkdirSync(paths.host(folder), { recursive: true, mode: 0o755 });
+  }
+  // Whatever the umask: the agent's sockets are reached through it.
+  chmodSync(paths.zonecontrol, 0o755);
+
+  const platform = openPlatform(root);
+  const lock = openSync(paths.host('/var/run/simcn.lock'), 'w');
+  if (!platform.tryLock(lock)) {
+    closeSync(lock);
+    throw new Error(`a node is up at ${root} already`);
+  }
+  const emulation = openEmulation(root);
+  emulation.unmountAll();
+  emulation.nodeBoot();
+
+  const faults = new FaultTable();
+  const store = new VmStore(paths);
+  const vminfod = new VminfodService(paths.host('/var/run/vminfod.sock'));
+  const machine: Machine = {
+    paths,
+    platform,
+    kernel: new Kernel(emulation, faults),
+    store,
+    feed: vminfod,
+    faults,
+    options,
+    notice: onceEach((text) => process.stderr.write(`simcn: ${text}\n`)),
+  };
+  const node = new Node(machine, emulation);
+  const injector = new Injector(node, vminfod);
+  const control = new ControlServer(serveNode(node, injector));
+  const stop = async () => {
+    await injector.clear();
+    await control.close();
+    await node.stop();
+    await vminfod.stop();
+    emulation.unmountAll();
+    rmSync(controlSocket(root), { force: true });
+    closeSync(lock);
+  };
+
+  try {
+    installZoneTools(paths);
+    installVmadm(paths);
+    await vminfod.start();
+    await node.recover();
+    const present = new Set(node.all().map((zone) => zone.zonename));
+    await node.create(
+      given.filter((vm) => !present.has(vm.zonename)),
+      false,
+    );
+    rmSync(controlSocket(root), { force: true });
+    await control.listen(controlSocket(root));
+  } catch (err) {
+    await stop();
+    throw err;
+  }
+  return { zones: node.size, stop };
+}
+
+/** The root as an absolute path, made where it is missing. */
+function checkRoot(given: string): string {
+  const root = isAbsolute(given) ? resolve(given) : resolve(process.cwd(), given);
+  if (root === '/') {
+    throw new Error('the root of this machine is no place for a simulated node: give a folder');
+  }
+  const bytes = Buffer.byteLength(root);
+  if (bytes > ROOT_BYTES) {
+    throw new Error(
+      `the root's path has ${bytes} bytes, and at most ${ROOT_BYTES} leave room for the zones' sockets ` +
+        `(a unix socket's path has at most ${SOCKET_PATH_BYTES}): ${root}`,
+    );
+  }
+  try {
+    mkdirSync(root, { recursive: true, mode: 0o755 });
+    statSync(root);
+  } catch (err) {
+    throw new Error(`the root cannot be used: ${messageOf(err)}`);
+  }
+  return root;
+}
+
+function onceEach(tell: (text: string) => void): (text: string) => void {
+  const told = new Set<string>();
+  return (text) => {
+    if (!told.has(text)) {
+      told.add(text);
+      tell(text);
+    }
+  };
+}

@@ -1,0 +1,93 @@
+/*
+ * A zone's own view, as data: what has to be bound where for a program to run "in the zone".
+ *
+ * Made by the node (it knows the zone), used by `simcn exec` (exec.ts hands it to the zexec program).
+ * The zone shares the host's programs read-only; its root, its delegated datasets and /tmp are its own.
+ */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import { z } from 'zod';
+
+import type { Paths } from '../../src/sys/paths';
+import { ZoneDisk } from './disk';
+import { mountsBelow } from './mounts';
+import type { Machine } from './machine';
+import type { Zone } from './zone';
+import { hostFolders, TOOLS } from './zoneroot';
+
+/** The checkout, seen from the built file. */
+export const PROJECT = join(__dirname, '..', '..', '..');
+const MDATA_TOOLS = ['get', 'put', 'list', 'delete'] as const;
+
+const bindSchema = z.object({ source: z.string(), target: z.string(), writable: z.boolean() });
+export type Bind = z.infer<typeof bindSchema>;
+
+export const viewSchema = z.object({
+  zoneroot: z.string(),
+  /** The node's process: its mount namespace has the zone's mounts. */
+  nodePid: z.number(),
+  /** The node could not mount the socket folder: whoever makes the view has to bind it. */
+  mounted: z.boolean(),
+  /** Host path of the folder, and where it belongs in the zone (null: this brand has none). */
+  socketFolder: z.string(),
+  mountPoint: z.string().nullable(),
+  binds: z.array(bindSchema),
+  path: z.string(),
+  toolsFolder: z.string(),
+});
+export type View = z.infer<typeof viewSchema>;
+
+/** @throws Error for a zone that nothing can run in */
+export function viewOf(machine: Machine, zone: Zone): View {
+  if (zone.brand.hvm) {
+    throw new Error(
+      `zone ${zone.zonename} is a ${zone.brand.name} guest with a kernel of its own: nothing can be run in it`,
+    );
+  }
+  if (zone.status !== 'running') {
+    throw new Error(`zone ${zone.zonename} is not running (it is ${zone.zoneState})`);
+  }
+  const { paths } = machine;
+  const disk = new ZoneDisk(paths, zone);
+  const { mountPoint } = zone.brand;
+  const host = hostFolders().filter((folder) => folder.link === null);
+  const tools = toolsFolder(paths);
+  return {
+    zoneroot: disk.zoneroot,
+    nodePid: process.pid,
+    mounted: mountPoint !== null && mountsBelow(machine, disk.zoneroot).length > 0,
+    socketFolder: paths.zoneFolder(zone.zonename),
+    mountPoint,
+    binds: [
+      ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
+      { source: '/dev', target: '/dev', writable: true },
+      { source: '/proc', target: '/proc', writable: true },
+      { source: tools, target: `${TOOLS}/bin`, writable: false },
+      { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
+      { source: PROJECT, target: `${TOOLS}/project`, writable: false },
+      ...disk.datasets.map((source) => {
+        return { source, target: source.slice(paths.root.length), writable: true };
+      }),
+    ],
+    path: `${TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+    toolsFolder: tools,
+  };
+}
+
+/** The metadata commands of a zone, one small script each, for all zones together. */
+export function installZoneTools(paths: Paths): void {
+  const folder = toolsFolder(paths);
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const built = relative(PROJECT, join(__dirname, '..', 'mdata'));
+  for (const tool of MDATA_TOOLS) {
+    const script = join(folder, `mdata-${tool}`);
+    const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
+    const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}/${tool}.js"`;
+    writeFileSync(script, `#!/bin/sh\nexec ${node} ${program} "$@"\n`);
+    chmodSync(script, 0o755);
+  }
+}
+
+function toolsFolder(paths: Paths): string {
+  return paths.host('/system/simcn/bin');
+}

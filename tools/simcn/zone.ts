@@ -1,0 +1,168 @@
+/*
+ * One zone of the node: what it is, what state it is in, and the VM object that this makes.
+ *
+ * It is made by the node and moved by lifecycle.ts. Operations on one zone run one after the other
+ * (`exclusive`), those of different zones side by side. It does nothing to the kernel by itself.
+ */
+import type { JsonObject } from '../../src/vm/vm';
+import { brandOf, type Brand } from './brand';
+import type { Hypervisor } from './hypervisor';
+import type { KernelStatus } from './kernel';
+import { killProcessesOf } from './processes';
+import type { IndexState, StoredVm } from './store';
+import type { QemuGuest, VmConfig } from './vm-input';
+
+/** What is true of a zone only while the kernel knows it. */
+interface Run {
+  readonly zoneid: number;
+  readonly pid: number;
+  readonly bootTimestamp: string;
+  initRestarts: number;
+}
+
+export class Zone {
+  readonly zonename: string;
+  readonly uuid: string;
+  readonly brand: Brand;
+  /** Platform path, `/zones/<uuid>`. */
+  readonly zonepath: string;
+  readonly qemu: QemuGuest | null;
+  properties: JsonObject;
+  config: VmConfig = { customer_metadata: {}, internal_metadata: {}, tags: {}, routes: {} };
+  indexState: IndexState;
+  status: KernelStatus = 'uninitialized';
+  run: Run | null = null;
+  hypervisor: Hypervisor | null = null;
+  overlay: string | null;
+  /** It runs again when the node comes back. */
+  wanted: boolean;
+  /** vminfod knows no more than the first properties of a zone that is just being made. */
+  newborn = false;
+  exitTimestamp: string | null = null;
+  lastModified = new Date().toISOString();
+  private readonly sessions = new Set<() => void>();
+  private entered = false;
+  private tail: Promise<unknown> = Promise.resolve();
+
+  constructor(vm: StoredVm) {
+    const { zonename, uuid, brand, zonepath } = identity(vm.properties);
+    this.zonename = zonename;
+    this.uuid = uuid;
+    this.brand = brandOf(brand);
+    this.zonepath = zonepath;
+    this.qemu = vm.qemu;
+    this.properties = vm.properties;
+    this.indexState = vm.indexState;
+    this.overlay = vm.overlay;
+    this.wanted = vm.running;
+  }
+
+  /** Runs one operation at a time; a failed one does not stop the next. */
+  exclusive<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.tail.then(operation, operation);
+    // The caller has the rejection; here it only marks the end.
+    this.tail = result.catch(() => undefined);
+    return result;
+  }
+
+  /** True from ready to the last moment of a shutdown. */
+  get known(): boolean {
+    return this.run !== null;
+  }
+
+  /** The state by libzonecfg's name. */
+  get zoneState(): string {
+    switch (this.status) {
+      case 'uninitialized':
+      case 'initialized':
+      case 'dead':
+      case 'free':
+        return this.indexState;
+      case 'ready':
+        return 'ready';
+      case 'booting':
+      case 'running':
+        return 'running';
+      case 'shutting_down':
+      case 'empty':
+        return 'shutting_down';
+      case 'down':
+      case 'dying':
+        return 'down';
+      default:
+        throw new Error(`no such status: ${String(this.status satisfies never)}`);
+    }
+  }
+
+  /** The VM object as vminfod has it. */
+  vm(): JsonObject {
+    const zoneState = this.zoneState;
+    const state = this.overlay ?? (zoneState === 'installed' ? 'stopped' : zoneState);
+    if (this.newborn) {
+      const { zonename, uuid, zonepath } = this;
+      const first = { zonename, uuid, brand: this.brand.name, hvm: this.brand.hvm, zonepath };
+      return { ...first, zone_state: zoneState, state, zoneid: null };
+    }
+    return {
+      nics: [],
+      resolvers: [],
+      ...this.properties,
+      ...(this.brand.hvm && Array.isArray(this.properties['disks']) ? { device: null } : {}),
+      zone_state: zoneState,
+      state,
+      zoneid: this.run?.zoneid ?? null,
+      ...(this.run === null
+        ? {}
+        : {
+            pid: this.run.pid,
+            init_restarts: this.run.initRestarts,
+            boot_timestamp: this.run.bootTimestamp,
+          }),
+      ...(this.exitTimestamp === null ? {} : { exit_timestamp: this.exitTimestamp }),
+      last_modified: this.lastModified,
+      ...this.config,
+    };
+  }
+
+  stored(): StoredVm {
+    const { properties, indexState, wanted: running, overlay, qemu } = this;
+    return { properties, indexState, running, overlay, qemu };
+  }
+
+  /** Somebody works inside. @param end called when the zone halts; @returns to be called at the end */
+  enter(end: () => void): () => void {
+    this.entered = true;
+    this.sessions.add(end);
+    return () => this.sessions.delete(end);
+  }
+
+  /** Ends whatever runs inside, as the kernel does: sessions, and what they left in the background. */
+  async killAll(zoneroot: string): Promise<void> {
+    for (const end of this.sessions) {
+      end();
+    }
+    this.sessions.clear();
+    // Most zones are never entered: reading all of /proc for each would slow the halt of a full node.
+    if (this.entered) {
+      this.entered = false;
+      await killProcessesOf(zoneroot);
+    }
+  }
+}
+
+/** What no VM can be without; vm-input.ts saw to it that it is there. */
+function identity(properties: JsonObject): Record<'zonename' | 'uuid' | 'brand' | 'zonepath', string> {
+  const text = (name: string): string => {
+    const value = properties[name];
+    if (typeof value !== 'string') {
+      throw new Error(`stored VM without ${name}`);
+    }
+    return value;
+  };
+  return {
+    zonename: text('zonename'),
+    uuid: text('uuid'),
+    brand: text('brand'),
+    zonepath: text('zonepath'),
+  };
+}
