@@ -1,0 +1,52 @@
+# Off illumos the platform's symbols come from the emulation library; its path is fixed, as src/sys/ffi.ts
+# opens it by name and must get the very instance that the addon is linked with.
+{
+  'target_defaults': {
+    'cflags': ['-Wall', '-Wextra', '-std=gnu11'],
+    'defines': ['NAPI_VERSION=8'],
+  },
+  'targets': [
+    {
+      'target_name': 'mdatad',
+      'sources': ['addon.c', 'zone_events.c'],
+      'conditions': [
+        ['OS=="solaris"', {
+          'libraries': ['-lzonecfg'],
+        }, {
+          'dependencies': ['zoneemul'],
+          'ldflags': ["-Wl,-rpath,'$$ORIGIN'"],
+        }],
+      ],
+    },
+  ],
+  'conditions': [
+    ['OS!="solaris"', {
+      'targets': [
+        {
+          'target_name': 'zoneemul',
+          'type': 'shared_library',
+          'product_dir': '<(PRODUCT_DIR)',
+          'product_prefix': 'lib',
+          'cflags': ['-fvisibility=hidden'],
+          'libraries': ['-lpthread'],
+          'sources': [
+            'emul/channel.c',
+            'emul/lofs.c',
+            'emul/mnttab.c',
+            'emul/node.c',
+            'emul/platform.c',
+            'emul/store.c',
+            'emul/table.c',
+            'emul/ucred.c',
+            'emul/zindex.c',
+          ],
+        },
+      ],
+    }],
+    ['OS=="linux"', {
+      'targets': [
+        { 'target_name': 'zexec', 'type': 'executable', 'sources': ['emul/zexec.c'] },
+      ],
+    }],
+  ],
+}

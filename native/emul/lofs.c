@@ -1,0 +1,324 @@
+/*
+ * lofs mounts: mount(2) and umount2(2) with the platform's signatures, as real bind mounts of Linux.
+ *
+ * The names shadow libc's inside of this library, so the kernel is called by number. A mount is made
+ * read-only before it is attached: there is no moment in which a zone could write through it. Without
+ * the privilege the kernel refuses and so do these: nothing is ever pretended.
+ */
+#define	_GNU_SOURCE
+#include "illumos.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "emul.h"
+#include "mnttab.h"
+#include "node.h"
+
+/* umount2(2) of Linux; <sys/mount.h> cannot be included next to the platform's prototypes. */
+#define	LINUX_MNT_DETACH	0x2
+#define	LINUX_UMOUNT_NOFOLLOW	0x8
+
+/* An option as the platform spells it, and what it means to the kernel here. */
+static const struct {
+	const char *name;
+	unsigned int set;
+	unsigned int clear;
+} OPTIONS[] = {
+	{ "ro", MOUNT_ATTR_RDONLY, 0 },
+	{ "rw", 0, MOUNT_ATTR_RDONLY },
+	{ "nosuid", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0 },
+	{ "suid", 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV },
+	{ "nosetuid", MOUNT_ATTR_NOSUID, 0 },
+	{ "setuid", 0, MOUNT_ATTR_NOSUID },
+	{ "nodevices", MOUNT_ATTR_NODEV, 0 },
+	{ "devices", 0, MOUNT_ATTR_NODEV },
+	{ "noexec", MOUNT_ATTR_NOEXEC, 0 },
+	{ "exec", 0, MOUNT_ATTR_NOEXEC },
+};
+
+/* Options that are unknown are left out, as the platform's kernel does. */
+static int
+parse_options(const char *text, unsigned int *attributes)
+{
+	char *copy = strdup(text);
+	char *rest = copy, *option;
+	size_t i;
+
+	if (copy == NULL)
+		return (-ENOMEM);
+	*attributes = 0;
+	while ((option = strsep(&rest, ",")) != NULL) {
+		for (i = 0; i < sizeof (OPTIONS) / sizeof (OPTIONS[0]); i++) {
+			if (strcmp(option, OPTIONS[i].name) == 0)
+				*attributes = (*attributes | OPTIONS[i].set) & ~OPTIONS[i].clear;
+		}
+	}
+	free(copy);
+	return (0);
+}
+
+static void
+format_options(unsigned int attributes, char *buf, size_t len)
+{
+	(void) snprintf(buf, len, "%s,%s,%s,%s",
+	    attributes & MOUNT_ATTR_RDONLY ? "ro" : "rw",
+	    attributes & MOUNT_ATTR_NODEV ? "nodevices" : "devices",
+	    attributes & MOUNT_ATTR_NOSUID ? "nosetuid" : "setuid",
+	    attributes & MOUNT_ATTR_NOEXEC ? "noexec" : "exec");
+}
+
+/* EBUSY as on the platform: something is mounted at `dir`, or this very folder is. */
+static int
+check_ends(const char *special, const char *dir, int flags, dev_t *dev)
+{
+	struct stat from, to;
+	struct statx stx;
+
+	if (stat(special, &from) != 0 || stat(dir, &to) != 0)
+		return (-errno);
+	if (!S_ISDIR(from.st_mode) || !S_ISDIR(to.st_mode))
+		return (-ENOTDIR);
+	*dev = from.st_dev;
+	if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+		return (-EBUSY);
+	if ((flags & ILLUMOS_MS_OVERLAY) == 0 &&
+	    statx(AT_FDCWD, dir, AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &stx) == 0 &&
+	    (stx.stx_attributes & stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0)
+		return (-EBUSY);
+	return (0);
+}
+
+/* A copy of the tree gets its attributes while it is nowhere yet, and is attached complete. */
+static int
+bind_mount(const char *special, const char *dir, unsigned int attributes)
+{
+	struct mount_attr attr = { .attr_set = attributes };
+	int err = 0;
+	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, special, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (fd < 0)
+		return (-errno);
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof (attr)) != 0 ||
+	    syscall(SYS_move_mount, fd, "", AT_FDCWD, dir,
+	    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) != 0)
+		err = -errno;
+	(void) close(fd);
+	return (err);
+}
+
+/* The same in two steps, for kernels before 5.12: it is writable for a moment. */
+static int
+bind_mount_old(const char *special, const char *dir, unsigned int attributes)
+{
+	unsigned long flags = MS_BIND | MS_REMOUNT;
+	int err;
+
+	if (attributes & MOUNT_ATTR_RDONLY)
+		flags |= MS_RDONLY;
+	if (attributes & MOUNT_ATTR_NOSUID)
+		flags |= MS_NOSUID;
+	if (attributes & MOUNT_ATTR_NODEV)
+		flags |= MS_NODEV;
+	if (attributes & MOUNT_ATTR_NOEXEC)
+		flags |= MS_NOEXEC;
+	if (syscall(SYS_mount, special, dir, NULL, MS_BIND, NULL) != 0)
+		return (-errno);
+	if (syscall(SYS_mount, NULL, dir, NULL, flags, NULL) == 0)
+		return (0);
+	err = -errno;
+	(void) syscall(SYS_umount2, dir, LINUX_MNT_DETACH);
+	return (err);
+}
+
+/* With the node's lock held. */
+static int
+mount_lofs(node_t *node, const char *special, const char *dir, int flags, char *options,
+    size_t len)
+{
+	char name[ZONENAME_MAX];
+	unsigned int attributes;
+	dev_t dev = 0;
+	int err;
+
+	if ((err = parse_options(options, &attributes)) != 0 ||
+	    (err = check_ends(special, dir, flags, &dev)) != 0)
+		return (err);
+	err = bind_mount(special, dir, attributes);
+	if (err == -ENOSYS)
+		err = bind_mount_old(special, dir, attributes);
+	if (err != 0)
+		return (err);
+	format_options(attributes, options, len);
+	err = mnttab_add(node->root, special, dir, options,
+	    node_zone_of_path(node, dir, name) == 0 ? name : NULL, dev);
+	if (err != 0)
+		(void) syscall(SYS_umount2, dir, LINUX_MNT_DETACH);
+	return (err);
+}
+
+/* Alone with the current node on the whole machine. */
+static int
+lock_current(node_t **node, int *lock)
+{
+	if ((*node = node_enter_current()) == NULL)
+		return (-ENOMEM);
+	*lock = store_lock((*node)->root, STORE_LOCK);
+	if (*lock >= 0)
+		return (0);
+	node_leave(*node);
+	return (*lock);
+}
+
+int
+mount(const char *special, const char *dir, int flags, ...)
+{
+	const char *fstype;
+	char *options;
+	node_t *node;
+	size_t len;
+	va_list args;
+	int err, lock;
+
+	va_start(args, flags);
+	fstype = va_arg(args, const char *);
+	(void) va_arg(args, char *);
+	(void) va_arg(args, int);
+	options = va_arg(args, char *);
+	len = (size_t)va_arg(args, int);
+	va_end(args);
+
+	if ((flags & ILLUMOS_MS_OPTIONSTR) == 0 || options == NULL || fstype == NULL ||
+	    strcmp(fstype, "lofs") != 0 || memchr(options, '\0', len) == NULL) {
+		errno = EINVAL;
+		return (-1);
+	}
+	err = lock_current(&node, &lock);
+	if (err == 0) {
+		err = mount_lofs(node, special, dir, flags, options, len);
+		store_unlock(lock);
+		node_leave(node);
+	}
+	errno = -err;
+	return (err == 0 ? 0 : -1);
+}
+
+int
+umount2(const char *dir, int flags)
+{
+	node_t *node;
+	int err, lock;
+
+	err = lock_current(&node, &lock);
+	if (err == 0) {
+		if (syscall(SYS_umount2, dir, flags & ILLUMOS_MS_FORCE ? LINUX_MNT_DETACH : 0) != 0)
+			err = -errno;
+		else
+			err = mnttab_remove(node->root, dir);
+		store_unlock(lock);
+		node_leave(node);
+	}
+	errno = -err;
+	return (err == 0 ? 0 : -1);
+}
+
+static int
+unmount(const char *dir)
+{
+	/* Busy: whoever uses it keeps it until then, but it is out of the tree. */
+	if (syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW) == 0 ||
+	    syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW | LINUX_MNT_DETACH) == 0)
+		return (0);
+	return (-errno);
+}
+
+/* Mount points strictly below `real`, in the order they were made. The caller frees both levels. */
+static int
+mounts_below(const char *real, char ***dirs, size_t *count)
+{
+	FILE *info = fopen("/proc/self/mountinfo", "re");
+	size_t room = 0, len = strlen(real);
+	char *line = NULL, *rest, *field = NULL;
+	char **grown;
+	int i;
+
+	*dirs = NULL;
+	*count = 0;
+	if (info == NULL)
+		return (-errno);
+	while (getline(&line, &room, info) > 0) {
+		/* id, parent, device, root, then the mount point */
+		for (rest = line, i = 0; i < 5; i++)
+			field = strsep(&rest, " ");
+		if (field == NULL)
+			continue;
+		mnttab_unescape(field);
+		if (strncmp(field, real, len) != 0 || field[len] != '/')
+			continue;
+		grown = realloc(*dirs, (*count + 1) * sizeof (char *));
+		if (grown == NULL || (grown[*count] = strdup(field)) == NULL) {
+			*dirs = grown == NULL ? *dirs : grown;
+			free(line);
+			(void) fclose(info);
+			return (-ENOMEM);
+		}
+		*dirs = grown;
+		(*count)++;
+	}
+	free(line);
+	(void) fclose(info);
+	return (0);
+}
+
+int
+emul_unmount_all(const char *root, uint32_t *count)
+{
+	char *real = realpath(root, NULL);
+	char **dirs = NULL;
+	size_t found = 0;
+	node_t *node;
+	int err = 0, one, lock;
+
+	*count = 0;
+	if (real == NULL)
+		return (-errno);
+	if (strcmp(real, "/") == 0) {
+		/* The whole machine's mounts are nobody's to take away. */
+		free(real);
+		return (-EINVAL);
+	}
+	err = mounts_below(real, &dirs, &found);
+	while (found > 0) {
+		found--;
+		if (err == 0) {
+			one = unmount(dirs[found]);
+			if (one == 0)
+				(*count)++;
+			else
+				err = one;
+		}
+		free(dirs[found]);
+	}
+	free(dirs);
+	free(real);
+	if (err != 0 || (node = node_enter(root)) == NULL)
+		return (err);
+	/* Nothing is mounted below the root, and its table has no other lines. */
+	lock = store_lock(node->root, STORE_LOCK);
+	if (lock >= 0) {
+		char path[STORE_PATH_BYTES];
+
+		if ((err = store_path(path, node->root, STORE_MNTTAB)) == 0)
+			err = store_replace(path, "", 0);
+		store_unlock(lock);
+	}
+	node_leave(node);
+	return (err);
+}

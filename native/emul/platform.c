@@ -1,0 +1,378 @@
+/*
+ * What libc and libzonecfg tell of zones, with the platform's signatures and results. Reading only:
+ * each call costs a stat or two of the node's files, whatever the number of zones.
+ */
+#define	_GNU_SOURCE
+#include "illumos.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node.h"
+
+/* libzonecfg's word for zones without a brand of their own; the global zone is one. */
+#define	NATIVE_BRAND	"native"
+
+zoneid_t
+getzoneid(void)
+{
+	return (GLOBAL_ZONEID);
+}
+
+static void
+global_record(zone_record_t *zone)
+{
+	memset(zone, 0, sizeof (*zone));
+	(void) strcpy(zone->name, GLOBAL_ZONENAME);
+	(void) strcpy(zone->brand, NATIVE_BRAND);
+	(void) strcpy(zone->rootpath, "/");
+	zone->status = ZONE_IS_RUNNING;
+	zone->initpid = 1;
+}
+
+/* A zone is found by its id until it is free, by its name until it is dying. */
+static int
+record_by_name(const char *name, zone_record_t *zone)
+{
+	node_t *node;
+	int err;
+
+	if (strcmp(name, GLOBAL_ZONENAME) == 0) {
+		global_record(zone);
+		return (0);
+	}
+	if ((node = node_enter_current()) == NULL)
+		return (-ENOMEM);
+	if ((err = table_open(&node->table, node->root)) == 0)
+		err = table_by_name(&node->table, node->root, name, zone);
+	node_leave(node);
+	return (err == 0 && zone->status >= ZONE_IS_DYING ? -ESRCH : err);
+}
+
+static int
+record_by_id(zoneid_t id, zone_record_t *zone)
+{
+	node_t *node;
+	int err;
+
+	if (id == GLOBAL_ZONEID) {
+		global_record(zone);
+		return (0);
+	}
+	if ((node = node_enter_current()) == NULL)
+		return (-ENOMEM);
+	if ((err = table_open(&node->table, node->root)) == 0)
+		err = table_by_id(&node->table, node->root, id, zone);
+	node_leave(node);
+	return (err);
+}
+
+zoneid_t
+getzoneidbyname(const char *name)
+{
+	zone_record_t zone;
+
+	if (name == NULL)
+		return (getzoneid());
+	if (record_by_name(name, &zone) != 0) {
+		errno = EINVAL;
+		return (-1);
+	}
+	return (zone.id);
+}
+
+/* The platform's rule for strings: what fits is copied, what there is is returned. */
+static ssize_t
+copy_out(void *buf, size_t len, const void *value, size_t size)
+{
+	if (buf != NULL)
+		memcpy(buf, value, size < len ? size : len);
+	return ((ssize_t)size);
+}
+
+ssize_t
+zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
+{
+	zone_record_t zone;
+
+	if (record_by_id(id, &zone) != 0) {
+		errno = EINVAL;
+		return (-1);
+	}
+	switch (attr) {
+	case ZONE_ATTR_ROOT:
+		return (copy_out(buf, len, zone.rootpath, strlen(zone.rootpath) + 1));
+	case ZONE_ATTR_NAME:
+		return (copy_out(buf, len, zone.name, strlen(zone.name) + 1));
+	case ZONE_ATTR_STATUS:
+		return (copy_out(buf, len, &zone.status, sizeof (zone.status)));
+	case ZONE_ATTR_UNIQID:
+		return (copy_out(buf, len, &zone.uniqid, sizeof (zone.uniqid)));
+	case ZONE_ATTR_INITPID:
+		return (copy_out(buf, len, &zone.initpid, sizeof (zone.initpid)));
+	case ZONE_ATTR_BRAND:
+		return (copy_out(buf, len, zone.brand, strlen(zone.brand) + 1));
+	default:
+		errno = EINVAL;
+		return (-1);
+	}
+}
+
+ssize_t
+getzonenamebyid(zoneid_t id, char *buf, size_t len)
+{
+	return (zone_getattr(id, ZONE_ATTR_NAME, buf, len));
+}
+
+int
+zone_list(zoneid_t *ids, unsigned int *count)
+{
+	static const size_t BYTES = (MAX_ZONEID + 1) * sizeof (zone_status_t);
+	zone_status_t *status;
+	unsigned int room, found = 1;
+	node_t *node;
+	zoneid_t id;
+	int err = 0;
+
+	if (count == NULL || (status = malloc(BYTES)) == NULL) {
+		errno = count == NULL ? EFAULT : ENOMEM;
+		return (-1);
+	}
+	if ((node = node_enter_current()) == NULL) {
+		free(status);
+		errno = ENOMEM;
+		return (-1);
+	}
+	if ((err = table_open(&node->table, node->root)) == 0)
+		err = table_statuses(&node->table, node->root, status);
+	node_leave(node);
+	/* A node that was never booted has the global zone, as every kernel has. */
+	if (err == -ENOENT)
+		memset(status, 0, BYTES);
+	else if (err != 0) {
+		free(status);
+		errno = -err;
+		return (-1);
+	}
+	room = *count;
+	if (room > 0 && ids != NULL)
+		ids[0] = GLOBAL_ZONEID;
+	for (id = MIN_USERZONEID; id <= MAX_ZONEID; id++) {
+		if (status[id] < ZONE_IS_INITIALIZED || status[id] >= ZONE_IS_DYING)
+			continue;
+		if (found < room && ids != NULL)
+			ids[found] = id;
+		found++;
+	}
+	*count = found;
+	free(status);
+	return (0);
+}
+
+/* Alone with the current node and a fresh index. Z_OK, and the caller leaves. */
+static int
+index_enter(node_t **node)
+{
+	int err;
+
+	if ((*node = node_enter_current()) == NULL)
+		return (Z_NOMEM);
+	err = zindex_refresh(&(*node)->index, (*node)->root);
+	if (err == 0)
+		return (Z_OK);
+	node_leave(*node);
+	switch (err) {
+	case -ENOENT:
+		return (Z_NO_ZONE);
+	case -EACCES:
+		return (Z_ACCES);
+	case -ENOMEM:
+		return (Z_NOMEM);
+	default:
+		return (Z_SYSTEM);
+	}
+}
+
+int
+zone_get_state(char *name, zone_state_t *state)
+{
+	zone_record_t record;
+	zindex_zone_t *zone;
+	node_t *node;
+	int code;
+
+	if (name == NULL || state == NULL)
+		return (Z_INVAL);
+	/* The kernel knows better than the index, for as long as it knows the zone at all. */
+	if (strcmp(name, GLOBAL_ZONENAME) == 0) {
+		*state = ZONE_STATE_RUNNING;
+		return (Z_OK);
+	}
+	if ((code = index_enter(&node)) != Z_OK)
+		return (code);
+	if (table_open(&node->table, node->root) == 0 &&
+	    table_by_name(&node->table, node->root, name, &record) == 0) {
+		switch (record.status) {
+		case ZONE_IS_INITIALIZED:
+		case ZONE_IS_READY:
+		case ZONE_IS_BOOTING:
+			*state = ZONE_STATE_READY;
+			break;
+		case ZONE_IS_RUNNING:
+			*state = ZONE_STATE_RUNNING;
+			break;
+		case ZONE_IS_SHUTTING_DOWN:
+		case ZONE_IS_EMPTY:
+			*state = ZONE_STATE_SHUTTING_DOWN;
+			break;
+		default:
+			*state = ZONE_STATE_DOWN;
+			break;
+		}
+	} else if ((zone = zindex_find(&node->index, name)) != NULL) {
+		*state = zone->state;
+	} else {
+		code = Z_NO_ZONE;
+	}
+	node_leave(node);
+	return (code);
+}
+
+char *
+zone_state_str(zone_state_t state)
+{
+	/* The platform's prototype has no const; its callers do not write either. */
+	static char unknown[] = "unknown";
+	const char *name = zindex_state_name(state);
+
+	return (name == NULL ? unknown : (char *)(uintptr_t)name);
+}
+
+static int
+zone_path(char *name, const char *tail, char *buf, size_t len)
+{
+	zindex_zone_t *zone;
+	node_t *node;
+	int code;
+	int n;
+
+	if (name == NULL || buf == NULL)
+		return (Z_INVAL);
+	if ((code = index_enter(&node)) != Z_OK)
+		return (code);
+	zone = zindex_find(&node->index, name);
+	if (zone == NULL) {
+		code = Z_NO_ZONE;
+	} else {
+		if (strcmp(name, GLOBAL_ZONENAME) == 0)
+			tail = "";
+		n = snprintf(buf, len, "%s%s", zone->zonepath, tail);
+		code = n < 0 || (size_t)n >= len ? Z_INVAL : Z_OK;
+	}
+	node_leave(node);
+	return (code);
+}
+
+int
+zone_get_zonepath(char *name, char *buf, size_t len)
+{
+	return (zone_path(name, "", buf, len));
+}
+
+int
+zone_get_rootpath(char *name, char *buf, size_t len)
+{
+	return (zone_path(name, "/root", buf, len));
+}
+
+int
+zone_get_brand(char *name, char *buf, size_t len)
+{
+	char brand[BRAND_MAX] = NATIVE_BRAND;
+	zindex_zone_t *zone;
+	node_t *node;
+	int code;
+	int n;
+
+	if (name == NULL || buf == NULL)
+		return (Z_INVAL);
+	if ((code = index_enter(&node)) != Z_OK)
+		return (code);
+	zone = zindex_find(&node->index, name);
+	if (zone == NULL)
+		code = Z_NO_ZONE;
+	else if (strcmp(name, GLOBAL_ZONENAME) != 0 && zindex_brand(zone, node->root, brand) != 0)
+		code = Z_NO_ZONE;
+	node_leave(node);
+	if (code != Z_OK)
+		return (code);
+	n = snprintf(buf, len, "%s", brand);
+	return (n < 0 || (size_t)n >= len ? Z_INVAL : Z_OK);
+}
+
+char *
+zonecfg_strerror(int code)
+{
+	static char ok[] = "OK", nomem[] = "Not enough memory", inval[] = "Invalid argument";
+	static char acces[] = "Permission denied", no_zone[] = "No such zone configured";
+	static char state[] = "Invalid zone state", sys[] = "Operating system error";
+	static char unknown[] = "Unknown error";
+
+	switch (code) {
+	case Z_OK:
+		return (ok);
+	case Z_NOMEM:
+		return (nomem);
+	case Z_INVAL:
+		return (inval);
+	case Z_ACCES:
+		return (acces);
+	case Z_NO_ZONE:
+		return (no_zone);
+	case Z_BAD_ZONE_STATE:
+		return (state);
+	case Z_SYSTEM:
+		return (sys);
+	default:
+		return (unknown);
+	}
+}
+
+FILE *
+setzoneent(void)
+{
+	char root[STORE_PATH_BYTES], path[STORE_PATH_BYTES];
+
+	node_current_root(root);
+	if (store_path(path, root, STORE_INDEX) != 0)
+		return (NULL);
+	return (fopen(path, "re"));
+}
+
+char *
+getzoneent(FILE *cookie)
+{
+	char *line = NULL;
+	char *name = NULL;
+	size_t room = 0;
+
+	while (name == NULL && getline(&line, &room, cookie) > 0) {
+		char *colon = strchr(line, ':');
+
+		if (*line == '#' || colon == NULL || colon == line)
+			continue;
+		*colon = '\0';
+		if ((name = strdup(line)) == NULL)
+			break;
+	}
+	free(line);
+	return (name);
+}
+
+void
+endzoneent(FILE *cookie)
+{
+	if (cookie != NULL)
+		(void) fclose(cookie);
+}

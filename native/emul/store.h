@@ -1,0 +1,37 @@
+/*
+ * The files that a simulated node is made of: where they are, who may change them, how they change.
+ */
+#ifndef STORE_H
+#define	STORE_H
+
+#include <stddef.h>
+
+#define	STORE_PATH_BYTES	4096
+
+#define	STORE_INDEX	"/etc/zones/index"
+#define	STORE_MNTTAB	"/etc/mnttab"
+#define	STORE_TABLE	"/system/simcn/zones"
+#define	STORE_CHANNEL	"/system/simcn/evchan"
+#define	STORE_LOCK	"/system/simcn/lock"
+#define	STORE_EVLOCK	"/system/simcn/evlock"
+
+/* `path` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. */
+int store_path(char *path, const char *root, const char *tail);
+
+/* Makes a folder and those above it, mode 755, from below the root on. */
+int store_mkdirs(const char *root, const char *tail);
+
+/* Waits for the lock file `tail` (STORE_LOCK, STORE_EVLOCK). A file descriptor, or -errno. */
+int store_lock(const char *root, const char *tail);
+void store_unlock(int fd);
+
+/* The whole file, NUL-ended; the caller frees. */
+int store_read(const char *path, char **bytes, size_t *len);
+
+/*
+ * Replaces a file at one moment: temporary file and rename. Its mtime is always later than that of
+ * the file before, so that (dev, ino, mtime, size) tells any two versions apart.
+ */
+int store_replace(const char *path, const char *bytes, size_t len);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * The configured zones: the lines of /etc/zones/index, and the brand that each zone's XML names.
+ */
+#ifndef ZINDEX_H
+#define	ZINDEX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "illumos.h"
+
+#define	BRAND_MAX	64
+
+/* One version of a file. */
+typedef struct file_id {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec mtime;
+} file_id_t;
+
+typedef struct zindex_zone {
+	/* All three point into the index's text. The name is NUL-ended, so is the path. */
+	const char *name;
+	const char *zonepath;
+	const char *uuid;
+	zone_state_t state;
+	/* Where its line lies in the file. */
+	size_t offset;
+	size_t length;
+	int32_t next;
+	/* Filled when first asked for, good for one version of the XML. */
+	file_id_t xml;
+	char brand[BRAND_MAX];
+} zindex_zone_t;
+
+typedef struct zindex {
+	file_id_t id;
+	char *text;
+	zindex_zone_t *zones;
+	uint32_t count;
+	uint32_t duplicates;
+	int32_t *buckets;
+	uint32_t nbuckets;
+} zindex_t;
+
+/* Brings the parsed picture up to the file: one stat when nothing changed. */
+int zindex_refresh(zindex_t *ix, const char *root);
+void zindex_fini(zindex_t *ix);
+
+/* NULL where no such zone is configured. Good until the next refresh. */
+zindex_zone_t *zindex_find(zindex_t *ix, const char *name);
+int zindex_brand(zindex_zone_t *zone, const char *root, char *brand);
+
+/* The three below are for the holder of the node's lock, on a fresh index. */
+int zindex_add(zindex_t *ix, const char *root, const char *lines);
+int zindex_set_state(zindex_t *ix, const char *root, const char *name, zone_state_t state);
+int zindex_remove(zindex_t *ix, const char *root, const char *name);
+
+/* "configured" ... as the index and events write it, NULL above `mounted`. */
+const char *zindex_state_name(zone_state_t state);
+
+#endif
