@@ -107,10 +107,8 @@ export class Framer {
   /** Adds octets without LF to the unfinished line. */
   private hold(bytes: Buffer, from: number, to: number): void {
     const total = this.unfinished + to - from;
-    if (this.head !== null) {
-      this.headOf = total;
-    } else if (total > this.maxLineBytes) {
-      this.startDiscarding(bytes, from, to, total);
+    if (total > this.maxLineBytes) {
+      this.discard(bytes, from, to, total);
     } else if (from < to) {
       // What is held longer than the chunk is copied, or a short rest would keep 64 KiB in memory.
       this.line ??= { bytes: EMPTY, from: 0, to: 0, own: true };
@@ -118,11 +116,14 @@ export class Framer {
     }
   }
 
-  private startDiscarding(bytes: Buffer, from: number, to: number, total: number): void {
-    const held = this.line;
-    const start = held === null ? EMPTY : held.bytes.subarray(0, Math.min(held.to, HEAD_BYTES));
-    const rest = bytes.subarray(from, Math.min(to, from + HEAD_BYTES - start.length));
-    this.head = Buffer.concat([start, rest]);
+  /** Keeps the line's first octets and lets the others go. */
+  private discard(bytes: Buffer, from: number, to: number, total: number): void {
+    const start = this.head ?? this.line?.bytes.subarray(0, Math.min(this.line.to, HEAD_BYTES));
+    const kept = start ?? EMPTY;
+    if (this.head === null || kept.length < HEAD_BYTES) {
+      const end = Math.min(to, from + HEAD_BYTES - kept.length);
+      this.head = Buffer.concat([kept, bytes.subarray(from, end)]);
+    }
     this.headOf = total;
     this.line = null;
   }

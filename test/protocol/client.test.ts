@@ -1,0 +1,164 @@
+import assert from 'node:assert';
+import { ClientSession, encodeV1, encodeV2 } from '../../src/protocol/client';
+import type { Command, Step } from '../../src/protocol/client';
+import { frame, putFrame } from '../support/frames';
+
+const GET: Command = { kind: 'get', key: Buffer.from('motd') };
+const REQUEST_1 = frame('00000001', 'GET', 'motd');
+const REQUEST_2 = frame('00000002', 'GET', 'motd');
+
+/** A session whose ids are 00000001, 00000002 ... */
+function session(command: Command = GET): ClientSession {
+  let count = 0;
+  return new ClientSession(command, () => String(++count).padStart(8, '0'));
+}
+
+function sent(step: Step): string {
+  assert.strictEqual(step.kind, 'send');
+  return step.bytes.toString('latin1');
+}
+
+/** Brings a session to where its request was sent. */
+function asking(command: Command = GET, answer = 'V2_OK\n'): ClientSession {
+  const client = session(command);
+  client.open();
+  client.receive(Buffer.from('invalid command\n'));
+  client.receive(Buffer.from(answer));
+  return client;
+}
+
+describe('client', () => {
+  it("resets, negotiates and asks, with the waits of the platform's client", () => {
+    const client = session();
+    const steps = [
+      client.open(),
+      client.receive(Buffer.from('invalid command\n')),
+      client.receive(Buffer.from('V2_OK\n')),
+    ];
+    assert.deepStrictEqual(steps, [
+      { kind: 'send', bytes: Buffer.from('\n'), waitMs: 2_000 },
+      { kind: 'send', bytes: Buffer.from('NEGOTIATE V2\n'), waitMs: 6_000 },
+      { kind: 'send', bytes: REQUEST_1, waitMs: 45_000 },
+    ]);
+  });
+
+  it('understands answers cut at every octet', () => {
+    const stream = Buffer.concat([
+      Buffer.from('invalid command\nV2_OK\n'),
+      frame('00000001', 'SUCCESS', '.hid\n'),
+    ]);
+    for (let at = 0; at <= stream.length; at++) {
+      const client = session();
+      client.open();
+      const whole = [stream.subarray(0, at), stream.subarray(at)].flatMap((chunk) => {
+        // A server answers only what was asked: what it sends comes line by line.
+        const steps: Step[] = [];
+        for (let from = 0; from < chunk.length;) {
+          const lf = chunk.indexOf('\n', from);
+          const end = lf < 0 ? chunk.length : lf + 1;
+          steps.push(client.receive(chunk.subarray(from, end)));
+          from = end;
+        }
+        return steps;
+      });
+      assert.deepStrictEqual(whole.at(-1), {
+        kind: 'done',
+        outcome: { kind: 'success', data: Buffer.from('.hid\n') },
+      });
+    }
+  });
+
+  it('begins anew after a pause when a reset is not answered as it should be', () => {
+    for (const answer of ['FAILURE\n', 'NOTFOUND\n', ' invalid command\n', 'invalid command\r\n']) {
+      const client = session();
+      client.open();
+      const step = client.receive(Buffer.from(answer));
+      assert.strictEqual(step.kind === 'reopen' && step.pauseMs, 1_000);
+      assert.strictEqual(sent(client.open()), '\n');
+    }
+  });
+
+  it('sends a request that was not answered again with a new id', () => {
+    for (const lose of ['timedOut', 'hungUp'] as const) {
+      const client = asking();
+      const lost = client[lose]();
+      assert.strictEqual(lost.kind === 'reopen' && lost.pauseMs, 0);
+      client.open();
+      client.receive(Buffer.from('invalid command\n'));
+      assert.strictEqual(sent(client.receive(Buffer.from('V2_OK\n'))), REQUEST_2.toString());
+    }
+  });
+
+  it('passes over noise, broken frames and replies to other requests', () => {
+    const client = asking();
+    const wrongCrc = frame('00000001', 'SUCCESS', 'x').toString().replace('SUCCESS', 'SUCCESs');
+    for (const line of ['FAILURE\n', 'login: \n', wrongCrc]) {
+      assert.deepStrictEqual(client.receive(Buffer.from(line)), { kind: 'wait' });
+    }
+    const foreign = client.receive(frame('ffffffff', 'SUCCESS', 'x'));
+    assert.deepStrictEqual(foreign, { kind: 'wait' });
+    const step = client.receive(frame('00000001', 'NOTFOUND'));
+    assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'notfound' } });
+  });
+
+  it('gives the reason of a failure', () => {
+    const step = asking().receive(frame('00000001', 'FAILURE', 'VM not found'));
+    assert.deepStrictEqual(step, {
+      kind: 'done',
+      outcome: { kind: 'failure', text: 'VM not found' },
+    });
+  });
+
+  it('asks one thing after the other on a channel', () => {
+    const client = asking();
+    client.receive(frame('00000001', 'NOTFOUND'));
+    assert.strictEqual(sent(client.again({ kind: 'keys' })), frame('00000002', 'KEYS').toString());
+  });
+
+  it('falls back to V1, undoes its dots and gives the octets of a value', () => {
+    const client = session();
+    client.open();
+    client.receive(Buffer.from('invalid command\n'));
+    assert.strictEqual(sent(client.receive(Buffer.from('FAILURE\n'))), 'GET motd\n');
+    const step = client.receive(Buffer.from('SUCCESS\n\n..a\n...\nb\xff\n\n.\n', 'latin1'));
+    const data = Buffer.from('\n.a\n..\nb\xff\n', 'latin1');
+    assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'success', data } });
+  });
+
+  it('reads an empty V1 value, an absent one and a failure', () => {
+    const outcome = (answer: string): unknown => {
+      const step = asking(GET, 'FAILURE\n').receive(Buffer.from(answer));
+      return step.kind === 'done' ? step.outcome : step.kind;
+    };
+    assert.deepStrictEqual(outcome('SUCCESS\n\n.\n'), { kind: 'success', data: Buffer.alloc(0) });
+    assert.deepStrictEqual(outcome('NOTFOUND\n'), { kind: 'notfound' });
+    assert.deepStrictEqual(outcome('FAILURE\n'), { kind: 'failure', text: '' });
+    assert.strictEqual(outcome('invalid command\n'), 'reopen');
+  });
+
+  it('does not ask V1 for what it cannot do', () => {
+    const commands: Command[] = [
+      { kind: 'put', key: Buffer.from('k'), value: Buffer.from('v') },
+      { kind: 'delete', key: Buffer.from('k') },
+      { kind: 'get', key: Buffer.from('a\nKEYS') },
+    ];
+    for (const command of commands) {
+      const client = session(command);
+      client.open();
+      client.receive(Buffer.from('invalid command\n'));
+      const step = client.receive(Buffer.from('FAILURE\n'));
+      assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'unsupported' } });
+    }
+  });
+
+  it('encodes each command as an independent builder does', () => {
+    const key = Buffer.from('k\xff', 'latin1');
+    const value = Buffer.from('v\0\xfe', 'latin1');
+    assert.deepStrictEqual(encodeV2({ kind: 'get', key }, 'ab'), frame('ab', 'GET', key));
+    assert.deepStrictEqual(encodeV2({ kind: 'keys' }, 'ab'), frame('ab', 'KEYS'));
+    assert.deepStrictEqual(encodeV2({ kind: 'delete', key }, 'ab'), frame('ab', 'DELETE', key));
+    assert.deepStrictEqual(encodeV2({ kind: 'put', key, value }, 'ab'), putFrame('ab', key, value));
+    assert.deepStrictEqual(encodeV1({ kind: 'get', key }), Buffer.from('GET k\xff\n', 'latin1'));
+    assert.deepStrictEqual(encodeV1({ kind: 'keys' }), Buffer.from('KEYS\n'));
+  });
+});

@@ -1,0 +1,197 @@
+import assert from 'node:assert';
+import fc from 'fast-check';
+import { Framer } from '../../src/protocol/framer';
+import type { Line } from '../../src/protocol/framer';
+
+const MAX = 1000;
+
+/** Pushes the chunks, pulling all there is after each. */
+function linesOf(framer: Framer, chunks: readonly Buffer[]): Line[] {
+  const lines: Line[] = [];
+  for (const chunk of chunks) {
+    framer.push(chunk);
+    for (let line = framer.next(); line !== null; line = framer.next()) {
+      lines.push(line);
+    }
+  }
+  return lines;
+}
+
+/** What the lines of a stream are, said slowly. */
+function expected(stream: Buffer, max: number): Line[] {
+  const parts = stream.toString('latin1').split('\n').slice(0, -1);
+  return parts.map((part) =>
+    part.length > max
+      ? { kind: 'oversize', head: Buffer.from(part.slice(0, 64), 'latin1') }
+      : { kind: 'line', bytes: Buffer.from(part, 'latin1') },
+  );
+}
+
+/** Cuts a stream at the given places. */
+function cut(stream: Buffer, places: readonly number[]): Buffer[] {
+  const at = [0, ...places.map((place) => place % (stream.length + 1)), stream.length];
+  at.sort((a, b) => a - b);
+  return at.slice(1).map((end, index) => stream.subarray(at[index], end));
+}
+
+const stream = fc
+  .array(fc.oneof(fc.constant(0x0a), fc.constant(0x00), fc.integer({ min: 0, max: 255 })), {
+    maxLength: 400,
+  })
+  .map((octets) => Buffer.from(octets));
+
+describe('framer', () => {
+  it('gives the lines of a stream, however it was cut and wherever the limit lies', () => {
+    fc.assert(
+      fc.property(
+        stream,
+        fc.array(fc.nat(), { maxLength: 30 }),
+        fc.integer({ min: 0, max: 120 }),
+        (octets, places, max) => {
+          const framer = new Framer(max);
+          assert.deepStrictEqual(linesOf(framer, cut(octets, places)), expected(octets, max));
+          const rest = octets.length - 1 - octets.lastIndexOf(0x0a);
+          assert.strictEqual(framer.unfinished, rest);
+        },
+      ),
+    );
+  });
+
+  it('gives the same lines to a caller who pulls only now and then', () => {
+    fc.assert(
+      fc.property(
+        stream,
+        fc.array(fc.tuple(fc.nat(), fc.nat({ max: 3 })), { maxLength: 30 }),
+        (octets, plan) => {
+          const framer = new Framer(50);
+          const chunks = cut(
+            octets,
+            plan.map(([place]) => place),
+          );
+          const lines: Line[] = [];
+          chunks.forEach((chunk, index) => {
+            framer.push(chunk);
+            for (let pulls = plan[index]?.[1] ?? 0; pulls > 0; pulls--) {
+              const line = framer.next();
+              if (line !== null) {
+                lines.push(line);
+              }
+            }
+          });
+          lines.push(...linesOf(framer, [Buffer.from('\n')]));
+          const whole = Buffer.concat([octets, Buffer.from('\n')]);
+          assert.deepStrictEqual(lines, expected(whole, 50));
+        },
+      ),
+    );
+  });
+
+  it('never writes to a line that it handed out', () => {
+    const framer = new Framer(MAX);
+    framer.push(Buffer.from('fir'));
+    framer.next();
+    framer.push(Buffer.from('st\nsecond\nthi'));
+    framer.push(Buffer.from('rd\n'));
+    const lines = linesOf(framer, [Buffer.alloc(300, 'x'), Buffer.from('\n')]);
+    const texts = lines.map((line) => (line.kind === 'line' ? line.bytes.toString() : ''));
+    assert.deepStrictEqual(texts, ['first', 'second', 'third', 'x'.repeat(300)]);
+  });
+
+  it('hands out a line that lies whole in a chunk as a view of it', () => {
+    const framer = new Framer(MAX);
+    framer.push(Buffer.from('half'));
+    assert.strictEqual(framer.next(), null);
+    const chunk = Buffer.from(' one\ntwo\nthree');
+    const [, two] = linesOf(framer, [chunk]);
+    assert(two?.kind === 'line');
+    assert.strictEqual(two.bytes.buffer, chunk.buffer);
+    assert.strictEqual(two.bytes.byteOffset, chunk.byteOffset + 5);
+  });
+
+  it('does not keep a chunk for the sake of its rest', () => {
+    const framer = new Framer(MAX);
+    const chunk = Buffer.from('whole\nrest');
+    linesOf(framer, [chunk]);
+    chunk.fill('!');
+    const [line] = linesOf(framer, [Buffer.from('\n')]);
+    assert(line?.kind === 'line');
+    assert.strictEqual(line.bytes.toString(), 'rest');
+  });
+
+  it('tells of a line at the limit as a line and of one octet more as too long', () => {
+    for (const size of [1, 7, 5000]) {
+      const framer = new Framer(MAX);
+      const octets = Buffer.from(`${'a'.repeat(MAX)}\n${'b'.repeat(MAX + 1)}\nc\n`);
+      const chunks: Buffer[] = [];
+      for (let at = 0; at < octets.length; at += size) {
+        chunks.push(octets.subarray(at, at + size));
+      }
+      const lines = linesOf(framer, chunks);
+      assert.deepStrictEqual(
+        lines.map((line) => line.kind),
+        ['line', 'oversize', 'line'],
+      );
+      const [, tooLong] = lines;
+      assert(tooLong?.kind === 'oversize');
+      assert.strictEqual(tooLong.head.toString(), 'b'.repeat(64));
+    }
+  });
+
+  it('counts all octets of an unfinished line and forgets them when told to', () => {
+    const framer = new Framer(10);
+    for (const octets of ['abc', 'x'.repeat(100)]) {
+      linesOf(framer, [Buffer.from(octets)]);
+      assert.strictEqual(framer.unfinished, octets.length);
+      framer.forget();
+      assert.strictEqual(framer.unfinished, 0);
+      assert.deepStrictEqual(linesOf(framer, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
+    }
+  });
+
+  it('keeps what was not pulled when the unfinished line is forgotten', () => {
+    const framer = new Framer(10);
+    linesOf(framer, [Buffer.from('abc')]);
+    framer.push(Buffer.from('de\nf\n'));
+    assert.strictEqual(framer.unread, 5);
+    framer.forget();
+    assert.deepStrictEqual(linesOf(framer, []), []);
+    assert.strictEqual(framer.next()?.kind, 'line');
+    assert.strictEqual(framer.unread, 2);
+  });
+
+  it('takes 2 MiB octet by octet in a time that grows with the size, not with its square', () => {
+    const time = (bytes: number): number => {
+      const framer = new Framer(bytes);
+      const octet = Buffer.from('a');
+      const start = process.cpuUsage().user;
+      for (let count = 0; count < bytes; count++) {
+        framer.push(octet);
+        framer.next();
+      }
+      const [line] = linesOf(framer, [Buffer.from('\n')]);
+      assert(line?.kind === 'line' && line.bytes.length === bytes);
+      return process.cpuUsage().user - start;
+    };
+    time(64 * 1024);
+    const small = time(256 * 1024);
+    const large = time(2 * 1024 * 1024);
+    // Eight times the octets: 8 when linear, 64 when quadratic. The floor absorbs a fast machine's noise.
+    assert(large < 24 * Math.max(small, 10_000), `${small} us for 1/8, ${large} us for all`);
+  });
+
+  it('holds no more than the limit of a line without end', () => {
+    const framer = new Framer(1024 * 1024);
+    const chunk = Buffer.alloc(64 * 1024, 'x');
+    global.gc?.();
+    const before = process.memoryUsage().arrayBuffers;
+    let most = 0;
+    for (let count = 0; count < 1024; count++) {
+      framer.push(chunk);
+      framer.next();
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+    }
+    assert.strictEqual(framer.unfinished, 64 * 1024 * 1024);
+    // The doubling's last copy and the one before it may both be there until they are collected.
+    assert(most < 4 * 1024 * 1024, `${most} bytes`);
+  });
+});

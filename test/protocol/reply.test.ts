@@ -1,0 +1,85 @@
+import assert from 'node:assert';
+import fc from 'fast-check';
+import { encodeReply, replyToLine } from '../../src/protocol/reply';
+import type { Wire } from '../../src/protocol/request';
+import { frame, readFrame, readV1Value } from '../support/frames';
+
+const V1: Wire = { version: 1 };
+const V2: Wire = { version: 2, id: 'a1b2c3d4' };
+
+/** Text with many of the places that dot-stuffing is about. */
+const dotty = fc
+  .array(fc.constantFrom('.', '\n', '\r', '\u2028', '\u2029', 'a', '☃', ' '), { maxLength: 40 })
+  .map((parts) => parts.join(''));
+
+describe('reply', () => {
+  it('reaches an independent V1 receiver unchanged', () => {
+    fc.assert(
+      fc.property(dotty, (text) => {
+        const sent = encodeReply(V1, { kind: 'success', text }).toString('utf8');
+        assert.strictEqual(readV1Value(sent), text);
+      }),
+    );
+  });
+
+  it('reaches an independent V2 receiver unchanged', () => {
+    fc.assert(
+      fc.property(fc.oneof(dotty, fc.string()), (text) => {
+        const sent = encodeReply(V2, { kind: 'success', text }).toString('latin1');
+        const { id, code, payload } = readFrame(sent);
+        assert.deepStrictEqual([id, code, payload.toString()], ['a1b2c3d4', 'SUCCESS', text]);
+      }),
+    );
+  });
+
+  it('doubles a dot after LF and at the start, and nowhere else', () => {
+    const stuffed = (text: string): string =>
+      encodeReply(V1, { kind: 'success', text }).toString('utf8');
+    assert.strictEqual(stuffed('.a\n.b\n..c'), 'SUCCESS\n..a\n..b\n...c\n.\n');
+    assert.strictEqual(stuffed('a\r.b\u2028.c\u2029.d'), 'SUCCESS\na\r.b\u2028.c\u2029.d\n.\n');
+    assert.strictEqual(stuffed('\n.\n'), 'SUCCESS\n\n..\n\n.\n');
+    assert.strictEqual(stuffed(''), 'SUCCESS\n\n.\n');
+  });
+
+  it('has no reason for a failure in V1 and no payload for an empty one in V2', () => {
+    const failure = { kind: 'failure', text: 'reason' } as const;
+    assert.strictEqual(encodeReply(V1, failure).toString(), 'FAILURE\n');
+    assert.deepStrictEqual(encodeReply(V2, failure), frame('a1b2c3d4', 'FAILURE', 'reason'));
+    assert.deepStrictEqual(
+      encodeReply(V2, { kind: 'failure', text: '' }),
+      frame('a1b2c3d4', 'FAILURE'),
+    );
+    assert.strictEqual(encodeReply(V1, { kind: 'notfound' }).toString(), 'NOTFOUND\n');
+    assert.deepStrictEqual(encodeReply(V2, { kind: 'notfound' }), frame('a1b2c3d4', 'NOTFOUND'));
+  });
+
+  it('answers lines that need no data from the line alone', () => {
+    const text = (request: Parameters<typeof replyToLine>[0]): string | undefined =>
+      replyToLine(request)?.toString('latin1');
+    assert.strictEqual(text({ kind: 'reset', bare: true }), 'invalid command\n');
+    assert.strictEqual(text({ kind: 'reset', bare: false }), 'invalid command\n');
+    assert.strictEqual(text({ kind: 'negotiate', accepted: true }), 'V2_OK\n');
+    assert.strictEqual(text({ kind: 'negotiate', accepted: false }), 'FAILURE\n');
+    assert.strictEqual(text({ kind: 'malformed', wire: V1, verb: 'GET' }), 'FAILURE\n');
+    assert.strictEqual(text({ kind: 'unknown', wire: V1, verb: 'FOO' }), 'FAILURE\n');
+    assert.strictEqual(text({ kind: 'too-large', wire: V1 }), 'FAILURE\n');
+  });
+
+  it('says what was wrong in V2, and nothing to a broken frame', () => {
+    const failure = (text: string): Buffer => frame('a1b2c3d4', 'FAILURE', text);
+    for (const verb of ['GET', 'PUT', 'DELETE'] as const) {
+      const reply = replyToLine({ kind: 'malformed', wire: V2, verb });
+      assert.deepStrictEqual(reply, failure(`Invalid ${verb} Request`));
+    }
+    assert.deepStrictEqual(
+      replyToLine({ kind: 'unknown', wire: V2, verb: 'get' }),
+      failure('Unknown command get'),
+    );
+    assert.deepStrictEqual(
+      replyToLine({ kind: 'too-large', wire: V2 }),
+      failure('Request too large'),
+    );
+    const line = Buffer.from('V2 x');
+    assert.strictEqual(replyToLine({ kind: 'broken', reason: 'no length', line }), null);
+  });
+});
