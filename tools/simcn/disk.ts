@@ -40,7 +40,7 @@ export class ZoneDisk {
     this.snapshotFolder = join(this.zonepath, '.zfs', 'snapshot');
     this.datasets = delegated(zone).map((name) => paths.host(`/${name}`));
     this.facts = factsOf(zone);
-    const limit = zone.properties['zfs_snapshot_limit'];
+    const limit = zone.properties.zfs_snapshot_limit;
     this.limit = typeof limit === 'number' ? limit : null;
   }
 
@@ -111,7 +111,7 @@ export class ZoneDisk {
 
 /** Dataset names below the pool: `zones/<uuid>/data`. Others are not ours to make folders for. */
 function delegated(zone: Zone): string[] {
-  const names: unknown = zone.properties['datasets'];
+  const names: unknown = zone.properties.datasets;
   const own = `${zone.zonepath.slice(1)}/`;
   return Array.isArray(names)
     ? names.filter((name): name is string => {

@@ -26,7 +26,11 @@ type Isolation = 'root' | 'user' | 'none';
  * Resolves to the command's exit status (128 + n for signal n).
  * @throws ControlError when the zone cannot be entered
  */
-export async function execInZone(root: string, uuid: string, argv: readonly string[]): Promise<number> {
+export async function execInZone(
+  root: string,
+  uuid: string,
+  argv: readonly string[],
+): Promise<number> {
   const session = await call(root, 'enter', { uuid });
   try {
     const view = viewSchema.parse(session.result);
@@ -106,7 +110,7 @@ function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
   return isolation === 'none'
     ? {
         ...common,
-        PATH: `${view.toolsFolder}:${process.env['PATH'] ?? ''}`,
+        PATH: `${view.toolsFolder}:${process.env.PATH ?? ''}`,
         HOME: view.zoneroot,
         MDATA_SOCKET: join(view.socketFolder, 'metadata.sock'),
         SIMCN_NODE: process.execPath,

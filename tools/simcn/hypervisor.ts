@@ -25,7 +25,7 @@ const DEFAULT_PORT = '/tmp/vm.ttyb';
  * so no metadata channel.
  */
 export function portPath(zoneroot: string, properties: JsonObject): string | null {
-  const com2 = properties['com2'];
+  const com2 = properties.com2;
   if (com2 === undefined) {
     return `${zoneroot}${DEFAULT_PORT}`;
   }

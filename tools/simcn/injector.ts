@@ -151,7 +151,9 @@ export class Injector {
 
   private async breakPort(zone: Zone, name: TtybFault, value: number): Promise<void> {
     if (zone.hypervisor === null) {
-      throw new Error(`zone ${zone.zonename} has no serial port (brand ${zone.brand.name}, ${zone.zoneState})`);
+      throw new Error(
+        `zone ${zone.zonename} has no serial port (brand ${zone.brand.name}, ${zone.zoneState})`,
+      );
     }
     await zone.hypervisor.fault(name, value);
   }

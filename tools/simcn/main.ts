@@ -8,6 +8,7 @@
 import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { z } from 'zod';
 
 import { messageOf } from '../../src/errors';
 import { ask } from './control';
@@ -57,7 +58,7 @@ function makeProgram(finish: (status: number) => void): Command {
     program
       .command(usage)
       .description(description)
-      .option('--root <dir>', 'the root of the node', process.env['SIMCN_ROOT'])
+      .option('--root <dir>', 'the root of the node', process.env.SIMCN_ROOT)
       .exitOverride();
   const simple = (usage: string, description: string, name: string, extra: object = {}) =>
     command(usage, description).action(async (uuid: string, options: { root?: string }) => {
@@ -105,7 +106,6 @@ function makeProgram(finish: (status: number) => void): Command {
     });
   command('exec <uuid> <command...>', 'run a command in a zone, in its own view')
     .usage('[--root DIR] UUID -- CMD...')
-    .passThroughOptions()
     .action(async (uuid: string, argv: string[], options: { root?: string }) => {
       finish(await execInZone(rootOf(options), uuid, argv));
     });
@@ -148,7 +148,9 @@ async function runNode(flags: UpFlags): Promise<void> {
   const standard = oldPlatform ? OLD_PLATFORM_READY_MS : DEFAULT_READY_MS;
   const readyMs = flags.readyMs === undefined ? standard : Number(flags.readyMs);
   if (!Number.isFinite(readyMs) || readyMs < 0) {
-    throw new UsageError(`--ready-ms: a number of milliseconds is needed, not ${flags.readyMs ?? ''}`);
+    throw new UsageError(
+      `--ready-ms: a number of milliseconds is needed, not ${flags.readyMs ?? ''}`,
+    );
   }
   // Listened for first: a signal in the middle of the start shall leave nothing behind either.
   const told = new Promise<void>((done) => {
@@ -176,23 +178,29 @@ async function fault(name: string | undefined, flags: FaultFlags): Promise<void>
   }
 }
 
-function printZones(zones: unknown, json: boolean): void {
+const zoneLines = z.array(
+  z.object({
+    zoneid: z.number().nullable(),
+    uuid: z.string(),
+    brand: z.string(),
+    zone_state: z.string(),
+    alias: z.string(),
+  }),
+);
+
+function printZones(listed: unknown, json: boolean): void {
   if (json) {
-    console.log(JSON.stringify(zones, null, 2));
+    console.log(JSON.stringify(listed, null, 2));
     return;
   }
-  const rows: readonly unknown[] = Array.isArray(zones) ? zones : [];
-  const columns = ['zoneid', 'uuid', 'brand', 'zone_state', 'alias'];
-  const cells = rows.map((row) =>
-    columns.map((column) => {
-      const value: unknown = Object.entries(Object(row) as object).find(([k]) => k === column)?.[1];
-      return value === null || value === undefined || value === '' ? '-' : String(value);
-    }),
-  );
-  const table = [columns.map((column) => column.toUpperCase()), ...cells];
-  const widths = columns.map((_, i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
-  for (const line of table) {
-    console.log(line.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ').trimEnd());
+  const rows = zoneLines.parse(listed).map(({ zoneid, uuid, brand, zone_state, alias }) => {
+    return [zoneid === null ? '-' : String(zoneid), uuid, brand, zone_state, alias];
+  });
+  const table = [['ZONEID', 'UUID', 'BRAND', 'STATE', 'ALIAS'], ...rows];
+  const widths = [0, 1, 2, 3, 4].map((i) => Math.max(...table.map((row) => row[i]?.length ?? 0)));
+  for (const row of table) {
+    const cells = row.map((cell, i) => cell.padEnd(widths[i] ?? 0));
+    console.log(cells.join('  ').trimEnd());
   }
 }
 

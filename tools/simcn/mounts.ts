@@ -30,7 +30,9 @@ export function mountSocketFolder(machine: Machine, zone: Zone, zoneroot: string
     if (!['EPERM', 'EACCES'].includes(codeOf(err))) {
       throw err;
     }
-    machine.notice('mounts are refused to this user: zones run without their socket folder mounted');
+    machine.notice(
+      'mounts are refused to this user: zones run without their socket folder mounted',
+    );
   }
 }
 
@@ -62,6 +64,8 @@ export function mountsBelow(machine: Machine, folder: string): string[] {
   const points = table.split('\n').flatMap((line) => line.split('\t')[1] ?? []);
   // On a real node the table has the node's own paths; below another root it may have either.
   return points
-    .map((point) => (point.startsWith(`${machine.paths.root}/`) ? point : machine.paths.host(point)))
+    .map((point) =>
+      point.startsWith(`${machine.paths.root}/`) ? point : machine.paths.host(point),
+    )
     .filter((point) => point.startsWith(`${folder}/`));
 }

@@ -61,7 +61,7 @@ export class Node {
   list(): ZoneLine[] {
     return this.all().map((zone) => {
       const { zonename, uuid, zoneState: zone_state } = zone;
-      const alias = zone.properties['alias'];
+      const alias = zone.properties.alias;
       return {
         uuid,
         zonename,
@@ -76,7 +76,7 @@ export class Node {
   /** Takes up the zones of an earlier run, and boots those that ran or boot by themselves. */
   async recover(): Promise<void> {
     const stored = this.machine.store.load();
-    const names = new Set(stored.map((vm) => vm.properties['zonename']));
+    const names = new Set(stored.map((vm) => vm.properties.zonename));
     const indexed = new Set(this.machine.platform.configuredZones());
     for (const name of indexed) {
       if (!names.has(name)) {
@@ -109,7 +109,9 @@ export class Node {
   async create(vms: readonly VmInput[], boot: boolean): Promise<Zone[]> {
     const zones = vms.map((vm) => new Zone(storedForm(vm)));
     const taken = zones.find((zone, i) => {
-      return this.zones.has(zone.zonename) || zones.findIndex((z) => z.zonename === zone.zonename) < i;
+      return (
+        this.zones.has(zone.zonename) || zones.findIndex((z) => z.zonename === zone.zonename) < i
+      );
     });
     if (taken !== undefined) {
       throw new Error(`zone ${taken.zonename} exists already`);
@@ -294,9 +296,7 @@ export class Node {
   }
 
   private async each(zones: readonly Zone[], work: (zone: Zone) => Promise<void>): Promise<void> {
-    const results = await Promise.allSettled(
-      zones.map((zone) => zone.exclusive(() => work(zone))),
-    );
+    const results = await Promise.allSettled(zones.map((zone) => zone.exclusive(() => work(zone))));
     const failures = results.flatMap((r) => (r.status === 'rejected' ? [messageOf(r.reason)] : []));
     if (failures.length > 0) {
       throw new Error(failures.join('\n'));
@@ -311,7 +311,7 @@ function mustBeKnown(zone: Zone): void {
 }
 
 function bootsByItself(zone: Zone): boolean {
-  return zone.indexState === 'installed' && (zone.wanted || zone.properties['autoboot'] === true);
+  return zone.indexState === 'installed' && (zone.wanted || zone.properties.autoboot === true);
 }
 
 function storedForm(vm: VmInput) {

@@ -95,7 +95,9 @@ export class Qemu implements Hypervisor {
   }
 
   fault(): Promise<void> {
-    return Promise.reject(new Error('faults of the serial port need a played guest, not a real one'));
+    return Promise.reject(
+      new Error('faults of the serial port need a played guest, not a real one'),
+    );
   }
 
   private get monitor(): string {

@@ -30,7 +30,14 @@ const SOCKET_PATH_BYTES = 107;
 const LONGEST_SOCKET = `/var/zonecontrol/${'u'.repeat(36)}/metadata.sock`;
 export const ROOT_BYTES = SOCKET_PATH_BYTES - LONGEST_SOCKET.length;
 
-const FOLDERS = ['/etc/zones', '/system/simcn', '/tmp', '/usr/sbin', '/var/run', '/var/zonecontrol'];
+const FOLDERS = [
+  '/etc/zones',
+  '/system/simcn',
+  '/tmp',
+  '/usr/sbin',
+  '/var/run',
+  '/var/zonecontrol',
+];
 
 export interface UpNode {
   readonly zones: number;

@@ -109,7 +109,9 @@ export function parseVms(given: unknown): VmInput[] {
   return list.map((vm, i) => {
     const parsed = inputSchema.safeParse(vm);
     if (!parsed.success) {
-      const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+      const problems = parsed.error.issues.map(
+        (issue) => `${issue.path.join('.')}: ${issue.message}`,
+      );
       throw new Error(`VM ${i}: ${problems.join('; ')}`);
     }
     return split(parsed.data);

@@ -107,7 +107,7 @@ export class Zone {
       nics: [],
       resolvers: [],
       ...this.properties,
-      ...(this.brand.hvm && Array.isArray(this.properties['disks']) ? { device: null } : {}),
+      ...(this.brand.hvm && Array.isArray(this.properties.disks) ? { device: null } : {}),
       zone_state: zoneState,
       state,
       zoneid: this.run?.zoneid ?? null,
@@ -151,7 +151,9 @@ export class Zone {
 }
 
 /** What no VM can be without; vm-input.ts saw to it that it is there. */
-function identity(properties: JsonObject): Record<'zonename' | 'uuid' | 'brand' | 'zonepath', string> {
+function identity(
+  properties: JsonObject,
+): Record<'zonename' | 'uuid' | 'brand' | 'zonepath', string> {
   const text = (name: string): string => {
     const value = properties[name];
     if (typeof value !== 'string') {

@@ -1,0 +1,107 @@
+/*
+ * `vmadm update`: the platform's order of things, with its weak points.
+ *
+ * It takes the VM's lock for as long as it needs, reads the maps from vminfod (not from the files, which
+ * may be newer), writes the whole metadata.json, and then waits for vminfod to show what it wrote: for
+ * 60 s, after which it fails although the file is written.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import type { Platform } from '../../src/sys/ffi';
+import type { Paths } from '../../src/sys/paths';
+import type { JsonObject } from '../../src/vm/vm';
+import { ask } from './control';
+import { writeConfigFile } from './store';
+import { applyPayload, type Applied, type MapName } from './vmadm-payload';
+import { vmByUuid } from './vmadm-vminfod';
+
+const VMINFOD_TIMEOUT_MS = 60_000;
+const POLL_MS = 20;
+
+export class UpdateError extends Error {}
+
+/** @param payload from parsePayload */
+export async function updateVm(
+  paths: Paths,
+  platform: Platform,
+  uuid: string,
+  payload: JsonObject,
+): Promise<void> {
+  const fd = await lock(paths, platform, uuid);
+  try {
+    const vm = await vmByUuid(paths, uuid);
+    if (vm === undefined) {
+      throw new UpdateError(`VM ${uuid} not found`);
+    }
+    const applied = applyPayload(vm, payload);
+    writeMaps(paths, vm, applied);
+    if (Object.keys(applied.properties).length > 0) {
+      await ask(paths.root, 'set', { uuid, properties: applied.properties });
+    }
+    await shown(paths, uuid, applied);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Waits without limit, as the platform does. */
+async function lock(paths: Paths, platform: Platform, uuid: string): Promise<number> {
+  const fd = openSync(paths.vmConfigLock(uuid), 'w', 0o644);
+  while (!platform.tryLock(fd)) {
+    await delay(POLL_MS);
+  }
+  return fd;
+}
+
+function writeMaps(paths: Paths, vm: JsonObject, applied: Applied): void {
+  const { zonepath } = vm;
+  if (typeof zonepath !== 'string') {
+    throw new UpdateError(`VM ${String(vm.uuid)} has no zonepath yet`);
+  }
+  const folder = paths.host(`${zonepath}/config`);
+  const now = (name: MapName): unknown => applied.maps.get(name) ?? vm[name] ?? {};
+  if (applied.maps.has('customer_metadata') || applied.maps.has('internal_metadata')) {
+    writeConfigFile(folder, 'metadata.json', {
+      customer_metadata: now('customer_metadata'),
+      internal_metadata: now('internal_metadata'),
+    });
+  }
+  for (const name of ['tags', 'routes'] as const) {
+    const map = applied.maps.get(name);
+    if (map !== undefined) {
+      writeConfigFile(folder, `${name}.json`, map);
+    }
+  }
+}
+
+/** Waits until vminfod has what was written. */
+async function shown(paths: Paths, uuid: string, applied: Applied): Promise<void> {
+  const wanted = new Map<string, unknown>([
+    ...applied.maps.entries(),
+    ...Object.entries(applied.properties),
+  ]);
+  const deadline = Date.now() + VMINFOD_TIMEOUT_MS;
+  while (wanted.size > 0) {
+    const vm = await vmByUuid(paths, uuid);
+    const missing = [...wanted].filter(([name, value]) => {
+      return vm === undefined || serial(vm[name]) !== serial(value);
+    });
+    if (missing.length === 0) {
+      return;
+    }
+    if (Date.now() > deadline) {
+      throw new UpdateError(`timed out waiting for vminfod to show the update of VM ${uuid}`);
+    }
+    await delay(POLL_MS);
+  }
+}
+
+/** Maps compare whatever their order: the files and vminfod may differ in it. */
+function serial(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) => {
+    return typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner;
+  });
+}
