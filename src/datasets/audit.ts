@@ -1,0 +1,183 @@
+/*
+ * The audit of one VM's delegated datasets: safe for the node, unsafe and why, or exempt.
+ *
+ * "safe" leaves no word on a VM, only marks: a privilege list without sys_fs_import and the two limits. A
+ * VM that bears any mark was meant to be safe and must bear all of them; one that bears none is a plain
+ * delegated dataset, as operators' services have. Losing the last mark makes no VM plain: the caller
+ * hands the audit before this one in, and it remembers.
+ *
+ * Called for each zone's creation, change and boot, and by `mdatactl datasets`. A caller that warns keeps the
+ * last audit of each zone and warns where the signature differs. Pure; it never waits for a number: what
+ * is not known is not judged. The feature switch is the caller's: an audit tells what is.
+ */
+import {
+  delegationOf,
+  LIMIT_NAMES,
+  own,
+  type Delegation,
+  type LimitName,
+} from '../metadata/datasets';
+import { IMPORT_PRIVILEGE, withoutImport } from '../metadata/privileges';
+import type { JsonObject } from '../vm/vm';
+import type { SafePolicy } from './policy';
+import { shown, type ReasonCode } from './reason';
+import { checkBrand, checkPlatform, DEFAULT_LIMITS, isListed } from './rules';
+import type { Usage } from './usage';
+
+/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
+export type AuditRule =
+  ReasonCode | 'receive-granted' | 'privileges-unreadable' | 'limit-missing' | 'limit-exceeded';
+
+/** One rule that a VM breaks. */
+export interface Finding {
+  readonly rule: AuditRule;
+  /** The property of the VM object. */
+  readonly member: string;
+  /** What the VM has there, as JSON. */
+  readonly value: string;
+  readonly text: string;
+  /** What to do. */
+  readonly fix: string;
+}
+
+/** A limit and what is used of it; undefined where it is not set or not known. */
+export interface Use {
+  readonly limit: number | undefined;
+  readonly used: number | undefined;
+}
+
+interface Audited {
+  readonly datasets: readonly string[];
+  readonly use: Readonly<Record<LimitName, Use>>;
+  /** Bears a mark of "safe", or did when it was audited before. */
+  readonly marked: boolean;
+  /** The same for as long as the verdict and its reasons are; use alone does not change it. */
+  readonly signature: string;
+}
+
+export type Audit =
+  | { readonly kind: 'none'; readonly signature: string }
+  | (Audited & { readonly kind: 'safe' })
+  | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
+  | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly [Finding, ...Finding[]] });
+
+/** What is known besides the VM object. */
+export interface AuditFacts {
+  /** `uname -v` or a build stamp of the node; left out off SmartOS. */
+  readonly platform?: string | undefined;
+  readonly usage?: Usage | undefined;
+  /** The audit of the same VM before this one. */
+  readonly last?: Audit | undefined;
+}
+
+/** Audits a VM object as vminfod tells it. */
+export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = {}): Audit {
+  const delegation = delegationOf(vm);
+  if (delegation === undefined) {
+    return { kind: 'none', signature: 'none' };
+  }
+  const { datasets } = delegation;
+  const use = useOf(delegation, facts.usage);
+  const marked = isMarked(delegation, facts.last);
+  const why = exemption(vm, policy, marked);
+  if (why !== undefined) {
+    return { kind: 'exempt', why, datasets, use, marked, signature: `exempt ${why}` };
+  }
+  const [first, ...others] = [
+    ...findPlace(vm, facts.platform),
+    ...findPrivileges(vm, delegation),
+    ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
+  ];
+  if (first === undefined) {
+    return { kind: 'safe', datasets, use, marked, signature: 'safe' };
+  }
+  const findings: readonly [Finding, ...Finding[]] = [first, ...others];
+  const broken = findings.map(({ rule, member, value }) => `${rule} ${member}=${value}`);
+  const signature = `unsafe ${broken.join('; ')}`;
+  return { kind: 'unsafe', findings, datasets, use, marked, signature };
+}
+
+/** Why the rules of "safe" are not for this VM; undefined where they are. */
+export function exemption(
+  vm: JsonObject,
+  policy: SafePolicy,
+  marked: boolean,
+): 'owner' | 'plain' | undefined {
+  if (policy.plainOwners === 'all') {
+    return marked ? undefined : 'plain';
+  }
+  return isListed(policy.plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
+}
+
+/** True where the VM bears a mark of "safe" now, or bore one in the audit before. */
+export function isMarked(delegation: Delegation, last: Audit | undefined): boolean {
+  const before = last !== undefined && last.kind !== 'none' && last.marked;
+  return before || delegation.receive === 'none' || delegation.limits.size > 0;
+}
+
+function useOf(delegation: Delegation, usage: Usage | undefined): Audited['use'] {
+  const { limits } = delegation;
+  return {
+    zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
+    zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
+  };
+}
+
+function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
+  const findings: Finding[] = [];
+  for (const { code, member, text } of checkBrand(vm)) {
+    const fix = 'destroy the VM and create it without a delegated dataset';
+    findings.push({ rule: code, member, value: shown(own(vm, member)), text, fix });
+  }
+  for (const { code, member, text } of checkPlatform(vm, platform)) {
+    const value = shown(member === '' ? platform : own(vm, member));
+    const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
+    findings.push({ rule: code, member: 'platform_buildstamp', value, text, fix });
+  }
+  return findings;
+}
+
+function findPrivileges(vm: JsonObject, delegation: Delegation): readonly Finding[] {
+  const member = 'limit_priv';
+  const list = own(vm, member);
+  const value = shown(list);
+  switch (delegation.receive) {
+    case 'none':
+      return [];
+    case 'unreadable': {
+      const text = `limit_priv ${value} is no list of privileges`;
+      const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
+      return [{ rule: 'privileges-unreadable', member, value, text, fix }];
+    }
+    case 'default':
+    case 'named': {
+      const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+      // A zone's privileges are fixed when it boots.
+      const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+      return [{ rule: 'receive-granted', member, value, text, fix }];
+    }
+  }
+}
+
+function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
+  const value = shown(own(vm, member));
+  if (limit === undefined) {
+    const text = `${member} is not set`;
+    const usual = DEFAULT_LIMITS[member];
+    const fix = updateWith(vm, { [member]: Math.max(usual, used ?? 0) });
+    return [{ rule: 'limit-missing', member, value, text, fix }];
+  }
+  if (used !== undefined && used > limit) {
+    const text = `${used} are used of ${member} ${limit}`;
+    const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
+    return [{ rule: 'limit-exceeded', member, value, text, fix }];
+  }
+  return [];
+}
+
+/** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */
+function updateWith(vm: JsonObject, update: JsonObject): string {
+  const uuid = own(vm, 'uuid');
+  const subject = typeof uuid === 'string' && /^[0-9a-f-]{36}$/i.test(uuid) ? uuid : 'UUID';
+  return `vmadm update ${subject} <<<'${JSON.stringify(update)}'`;
+}

@@ -1,0 +1,111 @@
+/*
+ * Updates of a VM that has delegated datasets: what makes it safe stays, or the update is refused.
+ *
+ * Limits may be moved, down to what is used, and not be taken away. A privilege list may be changed and gets
+ * the exclusion as at creation; sys_fs_import is not granted later. Only what the update touches is
+ * judged, so a VM that is unsafe already can still be updated otherwise. An update that asks for "safe" makes
+ * a plain delegated dataset safe: it gets what is missing. Updates of exempt VMs, of VMs without
+ * datasets, and all of them while the feature is off pass untouched. Pure, as datasets/policy is.
+ */
+import { delegationOf, isLimit, LIMIT_NAMES, own, type LimitName } from '../metadata/datasets';
+import type { JsonObject } from '../vm/vm';
+import { exemption, isMarked, type AuditFacts } from './audit';
+import { checkUse, isObject, notAnObject, readWish, type SafePolicy } from './policy';
+import { outcome, type Expansion, type Reason } from './reason';
+import { checkLimit, DEFAULT_LIMITS, fitPrivileges } from './rules';
+import type { Usage } from './usage';
+
+/**
+ * The update as the VM tool takes it, or all reasons why not.
+ *
+ * @param vm the VM object as it is now
+ * @param update whatever JSON gave
+ */
+export function expandUpdate(
+  vm: JsonObject,
+  update: unknown,
+  policy: SafePolicy,
+  facts: AuditFacts = {},
+): Expansion {
+  if (!isObject(update)) {
+    return { kind: 'refused', reasons: [notAnObject(update)] };
+  }
+  const wish = readWish(update);
+  switch (wish.kind) {
+    case 'wrong':
+      return { kind: 'refused', reasons: [wish.reason] };
+    case 'safe':
+      return makeSafe(vm, update, policy, facts);
+    case 'other':
+      return isHeld(vm, policy, facts)
+        ? keepSafe(update, facts.usage)
+        : { kind: 'accepted', payload: update };
+  }
+}
+
+/** True where the rules of "safe" hold for changes of this VM. */
+function isHeld(vm: JsonObject, policy: SafePolicy, facts: AuditFacts): boolean {
+  const delegation = delegationOf(vm);
+  if (!policy.enabled || delegation === undefined) {
+    return false;
+  }
+  return exemption(vm, policy, isMarked(delegation, facts.last)) === undefined;
+}
+
+function keepSafe(update: JsonObject, usage: Usage | undefined): Expansion {
+  const reasons: Reason[] = [];
+  let payload = update;
+  if (Object.hasOwn(update, 'limit_priv')) {
+    const fitted = fitPrivileges(update.limit_priv);
+    reasons.push(...fitted.reasons);
+    payload = { ...payload, limit_priv: fitted.value };
+  }
+  for (const name of LIMIT_NAMES) {
+    if (Object.hasOwn(update, name)) {
+      reasons.push(...checkLimit(name, update[name], usedOf(name, usage)));
+    }
+  }
+  return outcome(payload, reasons);
+}
+
+function makeSafe(
+  vm: JsonObject,
+  update: JsonObject,
+  policy: SafePolicy,
+  facts: AuditFacts,
+): Expansion {
+  const member = 'delegate_dataset';
+  if (delegationOf(vm) === undefined) {
+    const text = 'the VM has no delegated dataset, and one is delegated only at its creation';
+    return { kind: 'refused', reasons: [{ code: 'no-delegated-dataset', member, text }] };
+  }
+  // The VM tool takes delegate_dataset at creation only.
+  const wanted = Object.fromEntries(Object.entries(update).filter(([name]) => name !== member));
+  const filled: Record<string, unknown> = { limit_priv: own(vm, 'limit_priv') };
+  for (const name of LIMIT_NAMES) {
+    filled[name] = limitFor(vm, name, facts.usage);
+  }
+  const kept = keepSafe({ ...filled, ...wanted }, facts.usage);
+  const use = checkUse({ ...vm, ...wanted }, policy, facts.platform);
+  switch (kept.kind) {
+    case 'accepted':
+      return outcome(kept.payload, use);
+    case 'refused':
+      return outcome(update, [...use, ...kept.reasons]);
+  }
+}
+
+/** The VM's own limit, or the usual one, but never less than it has made already. */
+function limitFor(vm: JsonObject, name: LimitName, usage: Usage | undefined): number {
+  const limit = own(vm, name);
+  return Math.max(isLimit(limit) ? limit : DEFAULT_LIMITS[name], usedOf(name, usage) ?? 0);
+}
+
+function usedOf(name: LimitName, usage: Usage | undefined): number | undefined {
+  switch (name) {
+    case 'zfs_snapshot_limit':
+      return usage?.snapshots;
+    case 'zfs_filesystem_limit':
+      return usage?.filesystems;
+  }
+}
