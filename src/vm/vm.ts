@@ -1,6 +1,84 @@
 /*
  * A VM object as vminfod tells it: plain JSON of which nothing may be believed.
+ *
+ * A member can be missing, null (the platform's loader itself leaves `"device": null`), of another type
+ * than documented, or named like something on Object.prototype. So members are read through the
+ * functions here, which look at own properties only and give `undefined` for what is not as it should
+ * be. Pure. (spec: platform section 1)
  */
 
 /** A parsed JSON object. Own properties only: read through `Object.hasOwn`. */
 export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** What a zone's life and link depend on, read once when the object comes in. */
+export interface VmFacts {
+  readonly zonename: string;
+  readonly uuid: string;
+  readonly brand: string | undefined;
+  readonly zonepath: string | undefined;
+  readonly zoneState: string | undefined;
+  /** Present only while the zone runs. */
+  readonly initRestarts: number | undefined;
+  readonly com2: string | undefined;
+}
+
+/** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
+const ZONENAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
+
+export function isJsonObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** True for what can be a zone's name or a VM's uuid, and so part of a path. */
+export function isZonename(value: unknown): value is string {
+  return typeof value === 'string' && ZONENAME.test(value);
+}
+
+export function own(object: JsonObject, name: string): unknown {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
+export function ownString(object: JsonObject, name: string): string | undefined {
+  const value = own(object, name);
+  return typeof value === 'string' ? value : undefined;
+}
+
+export function ownNumber(object: JsonObject, name: string): number | undefined {
+  const value = own(object, name);
+  return typeof value === 'number' ? value : undefined;
+}
+
+/** A map of the object (`tags`, `customer_metadata` ...): empty where it is missing or no map. */
+export function ownMap(object: JsonObject, name: string): ReadonlyMap<string, unknown> {
+  const value = own(object, name);
+  return new Map(isJsonObject(value) ? Object.entries(value) : []);
+}
+
+/** The facts of a VM object, undefined for one that names no zone. */
+export function factsOf(vm: JsonObject): VmFacts | undefined {
+  const zonename = own(vm, 'zonename');
+  if (!isZonename(zonename)) {
+    return undefined;
+  }
+  const uuid = own(vm, 'uuid');
+  return {
+    zonename,
+    uuid: isZonename(uuid) ? uuid : zonename,
+    brand: ownString(vm, 'brand'),
+    zonepath: ownString(vm, 'zonepath'),
+    zoneState: ownString(vm, 'zone_state'),
+    initRestarts: ownNumber(vm, 'init_restarts'),
+    com2: ownString(vm, 'com2'),
+  };
+}
+
+/** Parses text to an object; undefined for anything else, text that is no JSON included. */
+export function parseJsonObject(text: string): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isJsonObject(value) ? value : undefined;
+  } catch {
+    // Not JSON: for the caller that is one more way of not being an object.
+    return undefined;
+  }
+}

@@ -1,0 +1,165 @@
+/*
+ * One connection to vminfod's event stream, from its ready line to its end.
+ *
+ * Made and thrown away by vminfod.ts, which decides when to try again. Nothing on the stream is believed:
+ * a line that is no event means that we no longer know what we see, and ends the stream; the next ready
+ * line tells the truth again. There is no heartbeat, so silence on a ready stream is health. Reading goes
+ * in slices, so that neither the ready line nor a burst of events holds up the guests.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import { WorldError } from '../errors';
+import { BrokenLine, ReadyLine } from './ready-line';
+import { isJsonObject, isZonename, own, parseJsonObject, type JsonObject } from './vm';
+import { bytesOf, get } from './vminfod-http';
+import { recordOf, type VmRecord, type VmTable } from './vm-table';
+
+/** vminfod sends the ready line at once; a pause this long within it is no health. */
+const READY_PROGRESS_MS = 30_000;
+/** An event carries a VM object and, in its changes, parts of it twice; bytes. */
+const MAX_EVENT_BYTES = 256 * 1024 * 1024;
+/** Others get a turn after this much work, ms. */
+const SLICE_MS = 5;
+/** Largest bite of one step of work, bytes: well under a millisecond. */
+const BITE_BYTES = 64 * 1024;
+const LF = 0x0a;
+
+export interface StreamOptions {
+  readonly url: string;
+  readonly table: VmTable;
+  /** Sees each VM object whole, its metadata included, right after the table has it. */
+  readonly observe: (zonename: string, vm: JsonObject) => void;
+}
+
+/**
+ * Follows the stream until it ends, which it does only by failing: rejects with a WorldError or a
+ * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first picture.
+ */
+export async function followEvents(
+  options: StreamOptions,
+  signal: AbortSignal,
+  onReady: () => void,
+): Promise<never> {
+  const { url } = options;
+  const progress = new AbortController();
+  const either = AbortSignal.any([signal, progress.signal]);
+  const timer = setTimeout(() => {
+    progress.abort(new WorldError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
+  }, READY_PROGRESS_MS);
+  try {
+    const response = await get(url, '/events', either);
+    const reader = new EventReader(options, () => !either.aborted);
+    let sliceStart = Date.now();
+    for await (const chunk of bytesOf(response)) {
+      for (let at = 0; at < chunk.length; at += BITE_BYTES) {
+        const wasReady = reader.ready;
+        await reader.read(chunk.subarray(at, at + BITE_BYTES));
+        either.throwIfAborted();
+        if (!wasReady && reader.ready) {
+          clearTimeout(timer);
+          onReady();
+        }
+        if (Date.now() - sliceStart >= SLICE_MS) {
+          await turn();
+          sliceStart = Date.now();
+        }
+      }
+      if (!reader.ready) {
+        timer.refresh();
+      }
+    }
+    throw new WorldError('GET /events', url, 'ECONNRESET', 'the stream ended');
+  } catch (err) {
+    // An aborted request fails in words of its own; why it was aborted says more.
+    throw either.aborted ? either.reason : err;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Bytes to events to the table. */
+class EventReader {
+  ready = false;
+  private readonly options: StreamOptions;
+  private readonly live: () => boolean;
+  private readonly picture = new Map<string, VmRecord>();
+  private readonly readyLine = new ReadyLine((json) => this.takePiece(json));
+  private pending: Buffer[] = [];
+  private pendingBytes = 0;
+
+  constructor(options: StreamOptions, live: () => boolean) {
+    this.options = options;
+    this.live = live;
+  }
+
+  async read(chunk: Buffer): Promise<void> {
+    let from = 0;
+    if (!this.ready) {
+      from = this.readyLine.push(chunk);
+      if (!this.readyLine.done) {
+        return;
+      }
+      await this.options.table.replace(this.picture, this.live);
+      this.picture.clear();
+      this.ready = true;
+    }
+    this.readEvents(chunk, from);
+  }
+
+  private takePiece(json: Buffer): void {
+    const vm = parseJsonObject(json.toString('utf8'));
+    if (vm === undefined) {
+      throw new BrokenLine('a VM of the ready line is no JSON');
+    }
+    const record = recordOf(vm);
+    // A VM without a usable name is no zone that anyone could ask for; the others are none the worse.
+    if (record !== undefined) {
+      this.picture.set(record.facts.zonename, record);
+      this.options.observe(record.facts.zonename, vm);
+    }
+  }
+
+  private readEvents(chunk: Buffer, start: number): void {
+    let from = start;
+    for (;;) {
+      const end = chunk.indexOf(LF, from);
+      const part = chunk.subarray(from, end === -1 ? chunk.length : end);
+      this.pending.push(part);
+      this.pendingBytes += part.length;
+      if (this.pendingBytes > MAX_EVENT_BYTES) {
+        throw new BrokenLine('an event does not end');
+      }
+      if (end === -1) {
+        return;
+      }
+      const line = this.pending.length === 1 ? part : Buffer.concat(this.pending);
+      this.pending = [];
+      this.pendingBytes = 0;
+      from = end + 1;
+      this.act(line.toString('utf8'));
+    }
+  }
+
+  private act(line: string): void {
+    const event = parseJsonObject(line);
+    if (event === undefined) {
+      throw new BrokenLine('an event is no JSON object');
+    }
+    const { table, observe } = this.options;
+    const type = own(event, 'type');
+    const zonename = own(event, 'zonename');
+    if (type === 'delete' && isZonename(zonename)) {
+      table.remove(zonename);
+      return;
+    }
+    const vm = own(event, 'vm');
+    if ((type !== 'create' && type !== 'modify') || !isJsonObject(vm)) {
+      throw new BrokenLine('an event is of no known kind');
+    }
+    const record = recordOf(vm);
+    if (record === undefined) {
+      throw new BrokenLine('an event names no zone');
+    }
+    table.put(record);
+    observe(record.facts.zonename, vm);
+  }
+}

@@ -1,0 +1,167 @@
+/*
+ * Writes metadata.json itself, under the platform's lock. (spec: platform section 4.1; pain 1)
+ *
+ *   lock -> read the file -> edit -> temp file, fsync -> rename -> fsync folder -> answer -> hold lock
+ *
+ * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
+ * lock is held on after the guest has its answer, until vminfod shows the change or 2 s passed; further
+ * changes of the VM go under the lock that is held, and nobody waits for vminfod.
+ *
+ * A process that is killed at any step leaves the old file or the new one, whole; at worst a temp file,
+ * which has one fixed name, is never read, and goes with the next write or the next start.
+ */
+import * as fs from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import vasync from 'vasync';
+import { codeOf, WorldError, worldError } from '../errors';
+import type { ChangeResult } from '../metadata/handler';
+import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits } from './change-plan';
+import { pathOf } from './config-files';
+import { ConfirmationHolds, type HeldLock } from './confirmation-holds';
+import {
+  readMetadataFile,
+  replaceFile,
+  syncFile,
+  tempPathOf,
+  type WriteSteps,
+} from './metadata-file';
+import type { Backend, Target, Turn } from './writer';
+import type { JsonObject } from './vm';
+
+/** Takes the platform's lock of a VM; waits for it until the signal is aborted. */
+export type TakeLock = (uuid: string, signal: AbortSignal) => Promise<HeldLock>;
+
+/** VMs written at once: more would only queue up for the disk, and for node's few threads. */
+const CONCURRENT_WRITES = 4;
+/** After a long hold others get this much time to come to the lock, ms. */
+const YIELD_MS = 100;
+/** Large files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */
+const BYTES_PER_MS = 32 * 1024;
+
+export interface FileWriterOptions {
+  readonly takeLock: TakeLock;
+  readonly limits?: MetadataLimits;
+  /** Longest time that a lock is held for a confirmation, ms. */
+  readonly confirmMs?: number;
+  /** Replaced by tests that end the process at a step. */
+  readonly steps?: WriteSteps;
+}
+
+interface Job {
+  readonly turn: Turn;
+  readonly done: (results: readonly ChangeResult[]) => void;
+}
+
+export class FileWriter implements Backend {
+  readonly holds: ConfirmationHolds;
+  /** Disk work of all VMs; its status tells what is in progress. */
+  readonly queue: vasync.Queue<Job>;
+  private readonly options: FileWriterOptions;
+  private readonly limits: MetadataLimits;
+  /** The file as our last write left it, known to be on stable storage. */
+  private readonly durable = new Map<string, string>();
+  private readonly nextWriteAt = new Map<string, number>();
+
+  constructor(options: FileWriterOptions) {
+    this.options = options;
+    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
+    this.holds = new ConfirmationHolds(options.confirmMs);
+    this.queue = vasync.queue<Job>((job, callback) => {
+      this.write(job.turn).then(
+        (results) => {
+          job.done(results);
+          callback();
+        },
+        (err: unknown) => callback(worldError('write', job.turn.target.folder, err)),
+      );
+    }, CONCURRENT_WRITES);
+  }
+
+  async commit(turn: Turn): Promise<readonly ChangeResult[]> {
+    const { target, signal } = turn;
+    await this.pace(target, signal);
+    if (!this.holds.resume(target.zonename)) {
+      turn.stage('locking');
+      if (this.holds.releasedEarly(target.zonename)) {
+        await delay(YIELD_MS, undefined, { signal });
+      }
+      this.holds.begin(target, await this.options.takeLock(target.uuid, signal));
+    }
+    turn.stage('queued');
+    try {
+      return await new Promise((resolve, reject) => {
+        this.queue.push({ turn, done: resolve }, (err) => {
+          if (err !== undefined && err !== null) {
+            reject(err);
+          }
+        });
+      });
+    } finally {
+      this.holds.pause(target.zonename);
+    }
+  }
+
+  /** What vminfod told of a VM, metadata included. */
+  observe(zonename: string, vm: JsonObject): void {
+    this.holds.observe(zonename, vm);
+  }
+
+  /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
+  clean(folder: string): void {
+    try {
+      fs.unlinkSync(tempPathOf(pathOf(folder, 'metadata')));
+    } catch {
+      // Nothing there is the rule; anything else is told by the next write, which meets it too.
+    }
+  }
+
+  forget(target: Pick<Target, 'zonename' | 'folder'>): void {
+    this.durable.delete(pathOf(target.folder, 'metadata'));
+    this.nextWriteAt.delete(target.zonename);
+    this.holds.releasedEarly(target.zonename);
+  }
+
+  async stop(): Promise<void> {
+    await this.holds.stop();
+    this.queue.close();
+  }
+
+  private async pace({ zonename }: Target, signal: AbortSignal): Promise<void> {
+    const wait = (this.nextWriteAt.get(zonename) ?? 0) - Date.now();
+    if (wait > 0) {
+      await delay(wait, undefined, { signal });
+    }
+  }
+
+  private async write(turn: Turn): Promise<readonly ChangeResult[]> {
+    const { target } = turn;
+    const changes = turn.take();
+    if (changes.length === 0) {
+      return [];
+    }
+    turn.stage('writing');
+    const path = pathOf(target.folder, 'metadata');
+    const file = readMetadataFile(path);
+    const plan = planChanges(changes, file.maps, file.bytes.length, this.limits);
+    const { steps } = this.options;
+    if (plan.empty) {
+      // Answered as stored, so it must be on disk, whoever wrote it.
+      if (file.identity !== null && this.durable.get(path) !== file.identity) {
+        await syncFile(path, steps);
+        this.durable.set(path, file.identity);
+      }
+      return plan.results;
+    }
+    const next = file.edited(plan);
+    const undo = this.holds.expect(target.zonename, plan);
+    try {
+      const identity = await replaceFile(path, next, file.stat, steps);
+      this.durable.set(path, identity);
+    } catch (err) {
+      undo();
+      throw err instanceof WorldError ? err : new WorldError('write', path, codeOf(err), '', err);
+    }
+    this.nextWriteAt.set(target.zonename, Date.now() + next.length / BYTES_PER_MS);
+    return plan.results;
+  }
+}

@@ -1,0 +1,204 @@
+/*
+ * The data of all VMs: who asks for a zone's data or changes it comes here.
+ *
+ *   vminfod --stream--> table ----+
+ *   <zonepath>/config/*.json -----+--> data(zonename): VmData
+ *   change -> writer -> metadata.json
+ *
+ * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only asked for objects). An
+ * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
+ */
+import { join } from 'node:path';
+import { WorldError } from '../errors';
+import type { Logger, ZoneLog } from '../log';
+import type { Change, ChangeResult, MetadataMaps, VmData } from '../metadata/handler';
+import { Arrivals } from './arrivals';
+import { ConfigFiles } from './config-files';
+import { FileWriter, type FileWriterOptions } from './file-writer';
+import { isZonename, type JsonObject, type VmFacts } from './vm';
+import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
+import { Vminfod, type VminfodStatus } from './vminfod';
+import { VmTable, type VmChange } from './vm-table';
+import { Writer, type Target, type WriterStatus, type WriteShare } from './writer';
+
+/** Longest wait of a request for a VM object that is not known yet. */
+const LOADED_MS = 5000;
+
+export type WriterChoice =
+  | ({ readonly kind: 'file' } & FileWriterOptions)
+  | ({ readonly kind: 'vmadm' } & VmadmWriterOptions);
+
+export interface StoreOptions {
+  readonly vminfodUrl: string;
+  readonly writer: WriterChoice;
+  readonly share?: WriteShare;
+  readonly log: Logger;
+}
+
+export interface StoreStatus {
+  readonly vminfod: VminfodStatus;
+  readonly vms: number;
+  readonly tracked: number;
+  /** Requests that wait for a VM object. */
+  readonly waiting: number;
+  readonly writer: WriterStatus;
+  /** Locks held until vminfod shows a change, and how often it did not. */
+  readonly holds: number;
+  readonly unconfirmed: number;
+}
+
+export class Store {
+  readonly table = new VmTable();
+  private readonly vminfod: Vminfod;
+  private readonly writer: Writer;
+  private readonly fileWriter: FileWriter | null;
+  private readonly files = new ConfigFiles();
+  private readonly arrivals = new Arrivals(LOADED_MS);
+  private readonly tracked = new Map<string, TrackedVm>();
+
+  constructor(options: StoreOptions) {
+    const backend = backendOf(options.writer);
+    this.fileWriter = backend instanceof FileWriter ? backend : null;
+    this.writer = new Writer(backend, options.share);
+    this.vminfod = new Vminfod(
+      {
+        url: options.vminfodUrl,
+        table: this.table,
+        observe: (zonename, vm) => this.fileWriter?.observe(zonename, vm),
+      },
+      options.log,
+    );
+    this.table.on('changed', ({ zonename, next }) => this.vmChanged(zonename, next));
+  }
+
+  start(): void {
+    this.vminfod.start();
+  }
+
+  /** Idempotent. Changes under way are finished, within 4 s. */
+  async stop(): Promise<void> {
+    this.arrivals.stop();
+    await this.writer.stop();
+    await this.vminfod.stop();
+  }
+
+  /**
+   * A zone exists. Tracked again under its name it gets the new path.
+   *
+   * @param hostZonepath the zonepath as a path of this machine; @param uuid names the VM for its lock
+   */
+  track(zonename: string, hostZonepath: string, uuid: string, log: ZoneLog): void {
+    if (!isZonename(zonename) || !isZonename(uuid)) {
+      throw new WorldError('track', zonename, 'EINVAL', 'no name of a zone');
+    }
+    const target: Target = { zonename, uuid, folder: join(hostZonepath, 'config'), log };
+    const parts = { table: this.table, files: this.files, writer: this.writer };
+    const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
+    this.tracked.set(zonename, new TrackedVm(target, parts, wait));
+    if (!this.writer.busy(zonename)) {
+      this.fileWriter?.clean(target.folder);
+    }
+  }
+
+  /** The zone is gone. */
+  untrack(zonename: string): void {
+    const known = this.tracked.get(zonename);
+    if (known !== undefined) {
+      this.tracked.delete(zonename);
+      this.writer.forget(zonename);
+      this.fileWriter?.forget(known.target);
+      this.files.forget(known.target.folder);
+    }
+  }
+
+  /** The data of a tracked zone; undefined for any other. */
+  data(zonename: string): VmData | undefined {
+    return this.tracked.get(zonename);
+  }
+
+  facts(zonename: string): VmFacts | undefined {
+    return this.table.facts(zonename);
+  }
+
+  /** Tells of VMs that came, changed and went. Returns how to stop listening. */
+  onChanged(listener: (change: VmChange) => void): () => void {
+    this.table.on('changed', listener);
+    return () => this.table.off('changed', listener);
+  }
+
+  status(): StoreStatus {
+    return {
+      vminfod: this.vminfod.status(),
+      vms: this.table.size,
+      tracked: this.tracked.size,
+      waiting: this.arrivals.waiting,
+      writer: this.writer.status(),
+      holds: this.fileWriter?.holds.size ?? 0,
+      unconfirmed: this.fileWriter?.holds.unconfirmed ?? 0,
+    };
+  }
+
+  private waitFor(zonename: string): Promise<JsonObject | undefined> {
+    if (this.vminfod.status().state === 'following') {
+      // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
+      void this.vminfod.lookUp(zonename);
+    }
+    return this.arrivals.wait(zonename);
+  }
+
+  private vmChanged(zonename: string, next: VmFacts | undefined): void {
+    if (next !== undefined && this.arrivals.waiting > 0) {
+      const vm = this.table.vm(zonename);
+      if (vm !== undefined) {
+        this.arrivals.arrived(zonename, vm);
+      }
+    }
+  }
+}
+
+function backendOf(choice: WriterChoice): FileWriter | VmadmWriter {
+  return choice.kind === 'file' ? new FileWriter(choice) : new VmadmWriter(choice);
+}
+
+interface Parts {
+  readonly table: VmTable;
+  readonly files: ConfigFiles;
+  readonly writer: Writer;
+}
+
+class TrackedVm implements VmData {
+  readonly target: Target;
+  private readonly parts: Parts;
+  private readonly wait: () => Promise<JsonObject | undefined>;
+
+  constructor(target: Target, parts: Parts, wait: () => Promise<JsonObject | undefined>) {
+    this.target = target;
+    this.parts = parts;
+    this.wait = wait;
+  }
+
+  metadata(): MetadataMaps {
+    return this.parts.files.metadata(this.target.folder, this.target.log);
+  }
+
+  tags(): ReadonlyMap<string, unknown> {
+    return this.parts.files.tags(this.target.folder, this.target.log);
+  }
+
+  routes(): ReadonlyMap<string, unknown> {
+    return this.parts.files.routes(this.target.folder, this.target.log);
+  }
+
+  vm(): JsonObject | undefined {
+    return this.parts.table.vm(this.target.zonename);
+  }
+
+  loaded(): Promise<JsonObject | undefined> {
+    const known = this.vm();
+    return known === undefined ? this.wait() : Promise.resolve(known);
+  }
+
+  change(change: Change): Promise<ChangeResult> {
+    return this.parts.writer.change(this.target, change);
+  }
+}

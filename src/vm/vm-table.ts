@@ -1,0 +1,138 @@
+/*
+ * All VM objects of the node, as vminfod told them last.
+ *
+ * The feed (vminfod.ts) writes here, the store reads. An object is kept as JSON text with the contents of
+ * its two metadata maps taken out: those are read from the config files, they can be megabytes, and they
+ * are secrets. Parsed objects are held for the few zones that ask. A whole new picture is compared with
+ * the old one, so that nobody need know whether a change came as an event or during an outage.
+ */
+import { EventEmitter } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+import { Lru } from './lru';
+import { factsOf, isJsonObject, own, parseJsonObject, type JsonObject, type VmFacts } from './vm';
+
+/** Text of the VM objects that are kept parsed, bytes. Parsed they take a few times that. */
+const PARSED_BYTES = 2 * 1024 * 1024;
+/** VMs compared before others get a turn: about 5 ms. */
+const SLICE_VMS = 512;
+
+export interface VmRecord {
+  readonly facts: VmFacts;
+  readonly json: Buffer;
+}
+
+/** `previous` is absent for a new VM, `next` for one that is gone. */
+export interface VmChange {
+  readonly zonename: string;
+  readonly previous: VmFacts | undefined;
+  readonly next: VmFacts | undefined;
+}
+
+/** What listeners of a table's `changed` get. */
+interface TableEvents {
+  changed: [VmChange];
+}
+
+/** A VM object as it is kept; undefined for one that names no zone. */
+export function recordOf(vm: JsonObject): VmRecord | undefined {
+  const facts = factsOf(vm);
+  if (facts === undefined) {
+    return undefined;
+  }
+  const text = JSON.stringify({
+    ...vm,
+    ...emptied(vm, 'customer_metadata'),
+    ...emptied(vm, 'internal_metadata'),
+  });
+  const json = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
+  json.write(text);
+  return { facts, json };
+}
+
+/** The member stays, so that asking for the map as such is answered as ever; what it holds does not. */
+function emptied(vm: JsonObject, name: string): JsonObject {
+  return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
+}
+
+export class VmTable extends EventEmitter<TableEvents> {
+  private readonly records = new Map<string, VmRecord>();
+  private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
+
+  constructor() {
+    super();
+    // One listener a consumer, not one a zone; a few consumers are normal.
+    this.setMaxListeners(32);
+  }
+
+  get size(): number {
+    return this.records.size;
+  }
+
+  zonenames(): string[] {
+    return [...this.records.keys()];
+  }
+
+  facts(zonename: string): VmFacts | undefined {
+    return this.records.get(zonename)?.facts;
+  }
+
+  /** The object without its metadata, undefined while it is not known. */
+  vm(zonename: string): JsonObject | undefined {
+    const record = this.records.get(zonename);
+    if (record === undefined) {
+      return undefined;
+    }
+    const known = this.parsed.get(zonename);
+    if (known !== undefined) {
+      return known;
+    }
+    const vm = parseJsonObject(record.json.toString('utf8'));
+    if (vm !== undefined) {
+      this.parsed.set(zonename, vm, record.json.length);
+    }
+    return vm;
+  }
+
+  /** A VM as it is now. */
+  put(record: VmRecord): void {
+    const { zonename } = record.facts;
+    const previous = this.records.get(zonename);
+    if (previous?.json.equals(record.json) === true) {
+      return;
+    }
+    this.records.set(zonename, record);
+    this.parsed.delete(zonename);
+    this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
+  }
+
+  remove(zonename: string): void {
+    const previous = this.records.get(zonename);
+    if (previous !== undefined) {
+      this.records.delete(zonename);
+      this.parsed.delete(zonename);
+      this.emit('changed', { zonename, previous: previous.facts, next: undefined });
+    }
+  }
+
+  /**
+   * All VMs as they are now: what is not among them is gone. Takes turns with other work; `live` is asked
+   * after each, and when it says no the rest is left as it is, for a newer picture to tell.
+   */
+  async replace(picture: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
+    let done = 0;
+    for (const zonename of this.zonenames()) {
+      if (!picture.has(zonename)) {
+        this.remove(zonename);
+      }
+    }
+    for (const record of picture.values()) {
+      this.put(record);
+      if (++done % SLICE_VMS === 0) {
+        await turn();
+        if (!live()) {
+          return;
+        }
+      }
+    }
+  }
+}

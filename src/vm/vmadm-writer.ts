@@ -1,0 +1,81 @@
+/*
+ * Writes metadata through `vmadm update`, for operators who want the platform's own tool to do it.
+ *
+ * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
+ * it is answered in time by writer.ts, and a repetition joins it. The payload is in the update's own log
+ * on the platform; none of it is in ours. (spec: platform section 4)
+ */
+import { randomUUID } from 'node:crypto';
+import type { ChangeResult } from '../metadata/handler';
+import { run } from '../sys/exec';
+import {
+  DEFAULT_METADATA_LIMITS,
+  planChanges,
+  type Edits,
+  type MetadataLimits,
+} from './change-plan';
+import { pathOf } from './config-files';
+import { readMetadataFile } from './metadata-file';
+import { failed, type Backend, type Turn } from './writer';
+
+/** The tool takes removals as lists, and no commas in them. */
+const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');
+
+export interface VmadmWriterOptions {
+  /** Host path of the program. */
+  readonly vmadm: string;
+  readonly limits?: MetadataLimits;
+}
+
+export class VmadmWriter implements Backend {
+  private readonly options: VmadmWriterOptions;
+
+  constructor(options: VmadmWriterOptions) {
+    this.options = options;
+  }
+
+  async commit(turn: Turn): Promise<readonly ChangeResult[]> {
+    const { target } = turn;
+    const changes = turn.take();
+    if (changes.length === 0) {
+      return [];
+    }
+    turn.stage('writing');
+    const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
+    const allowed = changes.filter((_, index) => hasComma[index] !== true);
+    const file = readMetadataFile(pathOf(target.folder, 'metadata'));
+    const limits = this.options.limits ?? DEFAULT_METADATA_LIMITS;
+    const plan = planChanges(allowed, file.maps, file.bytes.length, limits);
+    if (!plan.empty) {
+      const requestId = randomUUID();
+      target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');
+      await run([this.options.vmadm, 'update', target.uuid], {
+        stdin: JSON.stringify(payloadOf(plan)),
+        env: { REQ_ID: requestId, VMADM_IDENT: 'mdatad' },
+        secret: true,
+      });
+    }
+    const results = [...plan.results];
+    return hasComma.map((comma) => (comma ? COMMA : (results.shift() ?? COMMA)));
+  }
+
+  stop(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function payloadOf(plan: { readonly customer: Edits; readonly internal: Edits }): object {
+  return {
+    ...partOf('customer_metadata', plan.customer),
+    ...partOf('internal_metadata', plan.internal),
+  };
+}
+
+function partOf(name: string, edits: Edits): object {
+  const set = [...edits].filter(([, value]) => value !== undefined);
+  const removed = [...edits].filter(([, value]) => value === undefined).map(([key]) => key);
+  return {
+    ...(set.length > 0 ? { [`set_${name}`]: Object.fromEntries(set) } : {}),
+    ...(removed.length > 0 ? { [`remove_${name}`]: removed } : {}),
+  };
+}

@@ -1,0 +1,289 @@
+/*
+ * The simulated node's vminfod: its HTTP interface on a unix socket. (spec: platform section 2)
+ *
+ * Whoever owns the VMs makes it with a way to list them and tells it of each change; it keeps the copy
+ * that vminfod keeps, which is what answers and events are made from. The copy is what faults act on:
+ *
+ *   down     the socket is gone and streams end; on the way back the copy is made anew
+ *   freeze   changes of a zone reach neither the copy nor the stream, until it is thawed or it restarts
+ *   delay    changes reach both later
+ *   garbage  the next line of each stream is no JSON
+ *
+ * Thawing tells what was missed. It knows nothing of files: the owner reads metadata.json and says so.
+ */
+import { randomUUID } from 'node:crypto';
+import { unlinkSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
+import { changesBetween } from './changes';
+
+export interface VmSource {
+  /** All VM objects as they are now. */
+  vms(): Iterable<JsonObject>;
+}
+
+interface Listener {
+  readonly ident: string;
+  readonly response: ServerResponse;
+}
+
+const JSON_TYPE = { 'Content-Type': 'application/json' };
+const GARBAGE = Buffer.concat([Buffer.from('{"type":"mod\u0000'), Buffer.from([0xff, 0xfe, 0x0a])]);
+
+export class VminfodService {
+  private readonly path: string;
+  private readonly source: VmSource;
+  private readonly copy = new Map<string, string>();
+  private readonly listeners = new Set<Listener>();
+  private readonly frozen = new Set<string>();
+  private readonly timers = new Set<NodeJS.Timeout>();
+  private server: Server | null = null;
+  private startedAt = Date.now();
+  private delayMs = 0;
+
+  /** @param path the unix socket to serve on */
+  constructor(path: string, source: VmSource) {
+    this.path = path;
+    this.source = source;
+  }
+
+  /** Reads all VMs and listens. An old socket file is replaced. */
+  async start(): Promise<void> {
+    this.copy.clear();
+    for (const vm of this.source.vms()) {
+      this.copy.set(zonenameOf(vm), JSON.stringify(vm));
+    }
+    this.startedAt = Date.now();
+    try {
+      unlinkSync(this.path);
+    } catch {
+      // None there, the usual case; any other reason shows again when listening fails.
+    }
+    const server = createServer((request, response) => this.answer(request, response));
+    // The stream has no end and no heartbeat.
+    server.requestTimeout = 0;
+    server.keepAliveTimeout = 1000;
+    this.server = server;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(this.path, resolve);
+    });
+  }
+
+  /** Ends all streams and stops listening, as when vminfod stops or dies. Idempotent. */
+  async stop(): Promise<void> {
+    this.timers.forEach((timer) => clearTimeout(timer));
+    this.timers.clear();
+    const server = this.server;
+    this.server = null;
+    if (server !== null) {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      this.listeners.clear();
+      await closed;
+    }
+  }
+
+  /** `vminfod.down`: stops or starts it. */
+  async setDown(down: boolean): Promise<void> {
+    if (down) {
+      await this.stop();
+    } else if (this.server === null) {
+      await this.start();
+    }
+  }
+
+  /** `vminfod.freeze`: it notices nothing of this zone any more; thawed, it finds what it missed. */
+  setFrozen(zonename: string, frozen: boolean): void {
+    if (frozen) {
+      this.frozen.add(zonename);
+    } else if (this.frozen.delete(zonename)) {
+      const vm = [...this.source.vms()].find((candidate) => zonenameOf(candidate) === zonename);
+      if (vm === undefined) {
+        this.deleted(zonename);
+      } else {
+        this.modified(vm);
+      }
+    }
+  }
+
+  /** `vminfod.delay`: what happens is noticed this much later, ms; 0 ends it. */
+  setDelay(ms: number): void {
+    this.delayMs = ms;
+  }
+
+  /** `vminfod.garbage`: every stream gets a line that is no JSON now. */
+  sendGarbage(): void {
+    this.broadcast(GARBAGE);
+  }
+
+  /** A VM is there. */
+  created(vm: JsonObject): void {
+    this.modified(vm);
+  }
+
+  /** A VM is other than it was. Nothing is told where it is not. */
+  modified(vm: JsonObject): void {
+    const text = JSON.stringify(vm);
+    this.later(zonenameOf(vm), () => this.put(text));
+  }
+
+  /** A VM is gone. */
+  deleted(zonename: string): void {
+    this.later(zonename, () => this.remove(zonename));
+  }
+
+  /** How many streams are open. */
+  get listenerCount(): number {
+    return this.listeners.size;
+  }
+
+  private later(zonename: string, notice: () => void): void {
+    const act = (): void => {
+      // A stopped one reads everything when it starts.
+      if (this.server !== null && !this.frozen.has(zonename)) {
+        notice();
+      }
+    };
+    if (this.delayMs === 0) {
+      act();
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.timers.delete(timer);
+      act();
+    }, this.delayMs);
+    this.timers.add(timer);
+  }
+
+  private put(text: string): void {
+    const vm = parsed(text);
+    const zonename = zonenameOf(vm);
+    const old = this.copy.get(zonename);
+    if (old === text) {
+      return;
+    }
+    this.copy.set(zonename, text);
+    const common = { date: new Date().toISOString(), zonename, uuid: own(vm, 'uuid'), vm };
+    if (old === undefined) {
+      this.tell({ type: 'create', ...common });
+      return;
+    }
+    const changes = changesBetween(parsed(old), vm);
+    if (changes.length > 0) {
+      this.tell({ type: 'modify', ...common, changes });
+    }
+  }
+
+  private remove(zonename: string): void {
+    const old = this.copy.get(zonename);
+    if (old !== undefined) {
+      this.copy.delete(zonename);
+      const date = new Date().toISOString();
+      this.tell({ type: 'delete', date, zonename, uuid: own(parsed(old), 'uuid') });
+    }
+  }
+
+  private tell(event: object): void {
+    this.broadcast(`${JSON.stringify(event)}\n`);
+  }
+
+  private broadcast(line: string | Buffer): void {
+    for (const { response } of this.listeners) {
+      response.write(line);
+    }
+  }
+
+  private answer(request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== 'GET') {
+      response.writeHead(400, JSON_TYPE).end();
+      return;
+    }
+    const { pathname } = new URL(request.url ?? '/', 'http://vminfod');
+    const one = /^\/vms\/([^/]+)$/.exec(pathname)?.[1];
+    if (one !== undefined) {
+      this.answerVm(decodeName(one), response);
+      return;
+    }
+    switch (pathname) {
+      case '/ping':
+        respond(response, 200, JSON.stringify({ ping: 'pong' }));
+        return;
+      case '/status':
+        respond(response, 200, JSON.stringify(this.status()));
+        return;
+      case '/vms':
+        respond(response, 200, this.allVms());
+        return;
+      case '/events':
+        this.follow(request, response);
+        return;
+      default:
+        respond(response, 404, 'Unsupported URL Path');
+    }
+  }
+
+  private answerVm(zonename: string, response: ServerResponse): void {
+    const text = this.copy.get(zonename);
+    if (text === undefined) {
+      respond(response, 404, `VM Not Found: ${zonename}`);
+    } else {
+      respond(response, 200, text);
+    }
+  }
+
+  private follow(request: IncomingMessage, response: ServerResponse): void {
+    const uuid = randomUUID();
+    const listener = { ident: request.headers['user-agent'] ?? uuid, response };
+    response.writeHead(200, JSON_TYPE);
+    const date = new Date().toISOString();
+    response.write(`${JSON.stringify({ type: 'ready', date, uuid, vms: this.allVms() })}\n`);
+    this.listeners.add(listener);
+    response.once('close', () => this.listeners.delete(listener));
+    response.on('error', () => this.listeners.delete(listener));
+  }
+
+  private allVms(): string {
+    return `[${[...this.copy.values()].join(',')}]`;
+  }
+
+  private status(): object {
+    const now = new Date();
+    return {
+      pid: process.pid,
+      uptime: (now.getTime() - this.startedAt) / 1000,
+      memory: process.memoryUsage(),
+      state: 'running',
+      status: 'running',
+      numVms: this.copy.size,
+      curDate: now.toISOString(),
+      curTime: now.getTime(),
+      queue: { paused: false, working: 0, queue: [] },
+      lastRefresh: new Date(this.startedAt).toISOString(),
+      refreshErrors: 0,
+      eventsListeners: [...this.listeners].map((listener) => listener.ident),
+    };
+  }
+}
+
+function respond(response: ServerResponse, code: number, body: string): void {
+  response.writeHead(code, JSON_TYPE).end(body);
+}
+
+function parsed(text: string): JsonObject {
+  const value: unknown = JSON.parse(text);
+  return isJsonObject(value) ? value : {};
+}
+
+function zonenameOf(vm: JsonObject): string {
+  return String(own(vm, 'zonename') ?? own(vm, 'uuid'));
+}
+
+function decodeName(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    // No such zone then, and the answer repeats what was asked.
+    return name;
+  }
+}
