@@ -22,6 +22,10 @@ export interface Tool extends Usage {
 
 /** Runs a program; its exit code is set when the promise resolves. Never rejects. */
 export async function runTool(tool: Tool): Promise<void> {
+  // Whoever reads us may stop early (`| head`): an error, but none to show a stack for.
+  process.stdout.on('error', () => {
+    process.exitCode = EXIT_ERROR;
+  });
   process.exitCode = await outcomeOf(tool).catch((err: unknown) => {
     say(`${tool.name}: ${messageOf(err)}`);
     return EXIT_ERROR;

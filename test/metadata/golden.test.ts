@@ -1,0 +1,74 @@
+import assert from 'node:assert';
+import { answer } from '../../src/metadata/handler';
+import { Framer } from '../../src/protocol/framer';
+import { encodeReply, replyToLine } from '../../src/protocol/reply';
+import { parseLine } from '../../src/protocol/request';
+import type { Channel, Request } from '../../src/protocol/request';
+import { FIXTURE, GOLDEN } from '../support/golden';
+import { memoryVm } from '../support/vm-data';
+import type { MemoryVm } from '../support/vm-data';
+
+const OPTIONS = {
+  operatorScriptWritable: false,
+  commaDeletes: true,
+  onFault: (_request: unknown, err: unknown): void => assert.fail(String(err)),
+};
+
+/** All that a VM says to a stream of octets that comes in the given chunks. */
+async function converse(
+  vm: MemoryVm,
+  chunks: readonly Buffer[],
+  channel: Channel,
+): Promise<string> {
+  const framer = new Framer(2 * 1024 * 1024);
+  let out = '';
+  for (const chunk of chunks) {
+    framer.push(chunk);
+    for (let line = framer.next(); line !== null; line = framer.next()) {
+      assert(line.kind === 'line');
+      out += await said(vm, parseLine(line.bytes, channel));
+    }
+  }
+  return out;
+}
+
+async function said(vm: MemoryVm, request: Request): Promise<string> {
+  switch (request.kind) {
+    case 'get':
+    case 'keys':
+    case 'put':
+    case 'delete':
+      return encodeReply(request.wire, await answer(vm, request, OPTIONS)).toString('latin1');
+    default:
+      return replyToLine(request)?.toString('latin1') ?? '';
+  }
+}
+
+describe('the worked examples of the specification', () => {
+  for (const { name, in: sent, out, change } of GOLDEN) {
+    const octets = Buffer.from(sent, 'latin1');
+    const changes = change === undefined ? [] : [change];
+
+    it(`${name} (socket)`, async () => {
+      const vm = memoryVm(FIXTURE);
+      assert.strictEqual(await converse(vm, [octets], 'socket'), out ?? '');
+      assert.deepStrictEqual(vm.changes, changes);
+    });
+
+    it(`${name} (serial, cut at every octet)`, async () => {
+      for (let at = 0; at <= octets.length; at++) {
+        const vm = memoryVm(FIXTURE);
+        const chunks = [octets.subarray(0, at), octets.subarray(at)];
+        assert.strictEqual(await converse(vm, chunks, 'serial'), out ?? '', `cut at ${at}`);
+        assert.deepStrictEqual(vm.changes, changes);
+      }
+    });
+  }
+
+  it('give the same answers in one stream, octet by octet', async () => {
+    const stream = Buffer.from(GOLDEN.map((row) => row.in).join(''), 'latin1');
+    const octets = Array.from(stream, (octet) => Buffer.from([octet]));
+    const said = await converse(memoryVm(FIXTURE), octets, 'socket');
+    assert.strictEqual(said, GOLDEN.map((row) => row.out ?? '').join(''));
+  });
+});

@@ -1,0 +1,217 @@
+import assert from 'node:assert';
+import { answer, VM_NOT_FOUND } from '../../src/metadata/handler';
+import type { AnswerOptions, VmData } from '../../src/metadata/handler';
+import type { Reply } from '../../src/protocol/reply';
+import type { DataRequest, Wire } from '../../src/protocol/request';
+import { FIXTURE } from '../support/golden';
+import { EMPTY_VM, memoryVm } from '../support/vm-data';
+
+const wire: Wire = { version: 2, id: 'a1b2c3d4' };
+const NOTFOUND: Reply = { kind: 'notfound' };
+const OK: Reply = { kind: 'success', text: 'OK' };
+const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
+
+const OPTIONS: AnswerOptions = {
+  operatorScriptWritable: false,
+  commaDeletes: true,
+  onFault: (_request, err) => assert.fail(String(err)),
+};
+
+function get(key: string): DataRequest {
+  return { kind: 'get', wire, key };
+}
+
+function put(key: string, value = 'v'): DataRequest {
+  return { kind: 'put', wire, key, value };
+}
+
+function remove(key: string): DataRequest {
+  return { kind: 'delete', wire, key };
+}
+
+function refused(text: string): Reply {
+  return { kind: 'failure', text };
+}
+
+describe('handler', () => {
+  it('answers from memory at once', () => {
+    const vm = memoryVm(FIXTURE);
+    for (const request of [
+      get('motd'),
+      get('sdc:uuid'),
+      get('nosuch'),
+      { kind: 'keys', wire } as const,
+    ]) {
+      assert(!(answer(vm, request, OPTIONS) instanceof Promise));
+    }
+  });
+
+  it('reads each class of key from its own map and never falls back to the other', () => {
+    const vm = memoryVm(FIXTURE);
+    const value = (key: string): unknown => answer(vm, get(key), OPTIONS);
+    assert.deepStrictEqual(value('root_pw'), { kind: 'success', text: 's3cret' });
+    assert.deepStrictEqual(value('docker:cmd'), { kind: 'success', text: '["sh"]' });
+    assert.deepStrictEqual(value('docker:restartcount'), { kind: 'success', text: '3' });
+    assert.deepStrictEqual(value('two words'), { kind: 'success', text: 'ok' });
+    for (const key of ['hidden', 'operator-script', 'other_pw', 'docker:nosuch', 'constructor']) {
+      assert.deepStrictEqual(value(key), NOTFOUND, key);
+    }
+  });
+
+  it('answers plain and password keys though the VM object is not known', () => {
+    const vm = memoryVm(FIXTURE, { kind: 'stored' }, false);
+    assert.strictEqual((answer(vm, get('two words'), OPTIONS) as Reply).kind, 'success');
+    assert.strictEqual((answer(vm, get('root_pw'), OPTIONS) as Reply).kind, 'success');
+    assert.deepStrictEqual(answer(vm, get('nosuch'), OPTIONS), NOTFOUND);
+  });
+
+  it('lists keys without the VM object when no name has a colon', async () => {
+    const plain = { ...EMPTY_VM, customer: { a: '1', b: '2' }, internal: { x_pw: '3', y: '4' } };
+    const vm = memoryVm(plain, { kind: 'stored' }, false);
+    assert.deepStrictEqual(answer(vm, { kind: 'keys', wire }, OPTIONS), {
+      kind: 'success',
+      text: 'a\nb\nx_pw',
+    });
+    const spaced = memoryVm({ ...plain, customer: { 'a:b': '1' } }, { kind: 'stored' }, false);
+    assert.deepStrictEqual(await answer(spaced, { kind: 'keys', wire }, OPTIONS), NOT_LOADED);
+  });
+
+  it('waits for the VM object and never says NOTFOUND for what it does not know', async () => {
+    const unknown = memoryVm(FIXTURE, { kind: 'stored' }, false);
+    for (const request of [get('sdc:uuid'), get('docker:nosuch'), put('x:y'), remove('x:y')]) {
+      assert.deepStrictEqual(await answer(unknown, request, OPTIONS), NOT_LOADED);
+    }
+    assert.deepStrictEqual(unknown.changes, []);
+    const late: VmData = { ...unknown, loaded: () => Promise.resolve(FIXTURE.vm) };
+    assert.deepStrictEqual(await answer(late, get('sdc:quota'), OPTIONS), {
+      kind: 'success',
+      text: '10',
+    });
+    assert.deepStrictEqual(await answer(late, get('docker:nosuch'), OPTIONS), NOTFOUND);
+  });
+
+  it('lists nothing as an empty success', () => {
+    const reply = answer(memoryVm(EMPTY_VM), { kind: 'keys', wire }, OPTIONS);
+    assert.deepStrictEqual(reply, { kind: 'success', text: '' });
+  });
+
+  it("stores a change in the map of the key's class", async () => {
+    const vm = memoryVm(FIXTURE);
+    for (const request of [
+      put('colour', 'blue'),
+      put('empty', ''),
+      put('x:y_pw', 'p'),
+      put('x:y', 'p'),
+      put('sdc', 'p'),
+      remove('motd'),
+      remove('root_pw'),
+      remove('a,b'),
+    ]) {
+      assert.deepStrictEqual(await answer(vm, request, OPTIONS), OK);
+    }
+    assert.deepStrictEqual(vm.changes, [
+      { kind: 'set', map: 'customer', key: 'colour', value: 'blue' },
+      { kind: 'set', map: 'customer', key: 'empty', value: '' },
+      { kind: 'set', map: 'internal', key: 'x:y_pw', value: 'p' },
+      { kind: 'set', map: 'customer', key: 'x:y', value: 'p' },
+      { kind: 'set', map: 'customer', key: 'sdc', value: 'p' },
+      { kind: 'remove', map: 'customer', key: 'motd' },
+      { kind: 'remove', map: 'internal', key: 'root_pw' },
+      { kind: 'remove', map: 'customer', key: 'a,b' },
+    ]);
+  });
+
+  it('refuses a write in the words of the specification, before anything is stored', () => {
+    const vm = memoryVm(FIXTURE);
+    for (const make of [put, remove]) {
+      const reply = (key: string): unknown => answer(vm, make(key), OPTIONS);
+      assert.deepStrictEqual(reply('sdc:uuid'), refused('Cannot update the "sdc" Namespace.'));
+      assert.deepStrictEqual(reply('sdc:'), refused('Cannot update the "sdc" Namespace.'));
+      assert.deepStrictEqual(
+        reply('docker:x_pw'),
+        refused('Cannot update the "docker" Namespace.'),
+      );
+      assert.deepStrictEqual(
+        reply('operator-script'),
+        refused('Cannot update the "operator-script" Key.'),
+      );
+    }
+    assert.deepStrictEqual(vm.changes, []);
+  });
+
+  it('keeps docker: read-only where a docker VM lost its list of namespaces', async () => {
+    const lost = { ...FIXTURE, vm: {} };
+    const docker = { ...EMPTY_VM, vm: { docker: true } };
+    for (const fixture of [lost, docker]) {
+      const vm = memoryVm(fixture);
+      for (const request of [put('docker:cmd'), remove('docker:cmd')]) {
+        const reply = answer(vm, request, OPTIONS);
+        assert.deepStrictEqual(reply, refused('Cannot update the "docker" Namespace.'));
+      }
+      assert.deepStrictEqual(vm.changes, []);
+    }
+    const other = memoryVm(EMPTY_VM);
+    assert.deepStrictEqual(await answer(other, put('docker:cmd'), OPTIONS), OK);
+  });
+
+  it("lets the operator's script through where that is wanted, into the internal map", async () => {
+    const vm = memoryVm(FIXTURE);
+    const options = { ...OPTIONS, operatorScriptWritable: true };
+    assert.deepStrictEqual(await answer(vm, put('operator-script'), options), OK);
+    assert.deepStrictEqual(vm.changes, [
+      { kind: 'set', map: 'internal', key: 'operator-script', value: 'v' },
+    ]);
+  });
+
+  it('refuses to remove a key with a comma where the writer cannot', () => {
+    const vm = memoryVm(FIXTURE);
+    const options = { ...OPTIONS, commaDeletes: false };
+    assert.deepStrictEqual(
+      answer(vm, remove('a,b'), options),
+      refused('Cannot delete a key that contains a comma.'),
+    );
+    assert.deepStrictEqual(vm.changes, []);
+    assert(answer(vm, put('a,b'), options) instanceof Promise);
+  });
+
+  it('tells the reason of a store that failed', async () => {
+    const vm = memoryVm(FIXTURE, { kind: 'failed', text: 'Could not update metadata.' });
+    assert.deepStrictEqual(
+      await answer(vm, put('k'), OPTIONS),
+      refused('Could not update metadata.'),
+    );
+  });
+
+  it('answers FAILURE to a request that meets a fault of ours, and tells of the fault', async () => {
+    const faults: unknown[] = [];
+    const options = { ...OPTIONS, onFault: (_: DataRequest, err: unknown) => faults.push(err) };
+    const fault = new Error('broken');
+    const broken = (): never => {
+      throw fault;
+    };
+    const vm = memoryVm(FIXTURE, { kind: 'stored' }, false);
+    const cases: [VmData, DataRequest][] = [
+      [{ ...vm, metadata: broken }, get('motd')],
+      [
+        { ...vm, metadata: broken },
+        { kind: 'keys', wire },
+      ],
+      [{ ...vm, vm: broken }, get('sdc:uuid')],
+      [{ ...vm, loaded: () => Promise.reject(fault) }, get('sdc:uuid')],
+      [{ ...vm, loaded: () => Promise.resolve({}), routes: broken }, get('sdc:routes')],
+      [{ ...vm, change: broken }, put('k')],
+      [{ ...vm, change: () => Promise.reject(fault) }, put('k')],
+    ];
+    for (const [data, request] of cases) {
+      assert.deepStrictEqual(await answer(data, request, options), refused('Internal error.'));
+    }
+    assert.deepStrictEqual(
+      faults,
+      cases.map(() => fault),
+    );
+  });
+
+  it('has the words for a VM that is gone', () => {
+    assert.deepStrictEqual(VM_NOT_FOUND, refused('VM not found'));
+  });
+});
