@@ -40,11 +40,7 @@ export function watchFolder(
 }
 
 /** Watches the folder, or the nearest one above it that is there, down to `top`. */
-export function watchNearest(
-  folder: string,
-  top: string,
-  changed: () => void,
-): FolderWatch | null {
+export function watchNearest(folder: string, top: string, changed: () => void): FolderWatch | null {
   for (let at = folder; at.length >= top.length; at = dirname(at)) {
     const found = watchFolder(at, changed, changed);
     if (found !== null || at === dirname(at)) {

@@ -1,0 +1,58 @@
+/*
+ * One try to connect to a hypervisor's port: looks, connects, looks again.
+ *
+ * The second look makes sure that what answered is the file that was checked: in between a hypervisor
+ * process could have put a link in its place. Used by a serial link, which tries again as it sees fit.
+ */
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { WorldError, worldError } from '../errors';
+import { findPort } from './port-file';
+import type { PortFile } from './port-file';
+
+export interface Dial {
+  /** Rejects with a WorldError. After `cancel` it may do either, and nobody should care. */
+  readonly done: Promise<{ readonly socket: Socket; readonly file: PortFile }>;
+  /** Closes what it opened. Idempotent. */
+  cancel(): void;
+}
+
+/**
+ * @param zoneroot host path of the zone's root
+ * @param port path inside the zone
+ * @param found is told which file the try goes to
+ */
+export function dialPort(zoneroot: string, port: string, found: (file: PortFile) => void): Dial {
+  const cancelled = new AbortController();
+  const dial = async (): Promise<{ socket: Socket; file: PortFile }> => {
+    const file = await findPort(zoneroot, port);
+    cancelled.signal.throwIfAborted();
+    found(file);
+    const socket = connect(file.path);
+    cancelled.signal.addEventListener('abort', () => socket.destroy());
+    try {
+      await connected(socket, file.path);
+      const after = await findPort(zoneroot, port);
+      if (after.identity !== file.identity) {
+        throw new WorldError('connect', file.path, 'ESTALE', 'the port was replaced meanwhile');
+      }
+    } catch (err) {
+      socket.destroy();
+      throw err;
+    }
+    return { socket, file };
+  };
+  return {
+    done: dial(),
+    cancel: () => cancelled.abort(),
+  };
+}
+
+function connected(socket: Socket, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // Also a hang-up before the socket has its owner is told here, or to nobody: `close` tells it later.
+    socket.on('error', (err) => reject(worldError('connect', path, err)));
+    socket.once('close', () => reject(new WorldError('connect', path, 'ECANCELED')));
+    socket.once('connect', () => resolve());
+  });
+}

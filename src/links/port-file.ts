@@ -1,0 +1,78 @@
+/*
+ * Where a hypervisor's port is, and whether it may be trusted to be there.
+ *
+ * The zone's root is in the hands of a hypervisor process that a guest may have taken over: a link named
+ * `tmp` could lead us to another VM's port. So each component below the root is looked at before we
+ * connect, and once more after it. Pure looking: nothing is opened here.
+ */
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { WorldError, worldError } from '../errors';
+import { MAX_SOCKET_PATH_BYTES } from './socket-file';
+
+/** What the platform gives bhyve when the VM says nothing; qemu's is the same, always. */
+const DEFAULT_PORT = '/tmp/vm.ttyb';
+
+/**
+ * The port's path inside the zone by the VM's `com2`.
+ * @returns null when the VM has no metadata channel: a device, or options that we do not know
+ */
+export function portOf(com2: unknown): string | null {
+  if (com2 === undefined || com2 === null) {
+    return DEFAULT_PORT;
+  }
+  const path = typeof com2 === 'string' ? /^socket,(\/[^,\0]+)$/.exec(com2)?.[1] : undefined;
+  if (path === undefined || componentsOf(path).some((name) => name === '.' || name === '..')) {
+    return null;
+  }
+  return path;
+}
+
+/** A port's file as it was found. Two of them are the same file when their `identity` is the same. */
+export interface PortFile {
+  readonly path: string;
+  readonly identity: string;
+}
+
+/**
+ * Finds the port below a zone's root.
+ * @param zoneroot host path; it and what is above it belong to the global zone
+ * @param port path inside the zone
+ * Rejects with a WorldError: ENOENT when it is not there (yet), ELOOP for a symbolic link, ENOTDIR,
+ * ENOTSOCK, ENAMETOOLONG for a path that no socket address holds.
+ */
+export async function findPort(zoneroot: string, port: string): Promise<PortFile> {
+  const names = componentsOf(port);
+  const path = join(zoneroot, ...names);
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    const detail = `${bytes} octets, at most ${MAX_SOCKET_PATH_BYTES} fit`;
+    throw new WorldError('connect', path, 'ENAMETOOLONG', detail);
+  }
+  let at = zoneroot;
+  let identity = '';
+  for (const [i, name] of names.entries()) {
+    at = join(at, name);
+    identity = await look(at, i === names.length - 1);
+  }
+  return { path, identity };
+}
+
+/** Looks at one component. An inode's number is used again soon; with its time of change it is its own. */
+async function look(path: string, last: boolean): Promise<string> {
+  const stats = await lstat(path, { bigint: true }).catch((err: unknown) => {
+    throw worldError('lstat', path, err);
+  });
+  if (stats.isSymbolicLink()) {
+    throw new WorldError('lstat', path, 'ELOOP', 'a symbolic link inside a zone is not followed');
+  }
+  if (last ? !stats.isSocket() : !stats.isDirectory()) {
+    const [code, wanted] = last ? ['ENOTSOCK', 'a socket'] : ['ENOTDIR', 'a folder'];
+    throw new WorldError('lstat', path, code, `not ${wanted}`);
+  }
+  return `${stats.dev}:${stats.ino}:${stats.ctimeNs}`;
+}
+
+function componentsOf(path: string): string[] {
+  return path.split('/').filter((name) => name !== '');
+}

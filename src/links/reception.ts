@@ -1,0 +1,128 @@
+/*
+ * The open connections of one zone socket: who may come in, who is sent away, and when they must leave.
+ *
+ * Made by a zone socket, which hands it what any of its servers accepts: connections outlive the server
+ * that they came in by. Only a process of the zone itself or of the global zone is let in.
+ */
+import type { Socket } from 'node:net';
+import { codeOf, messageOf } from '../errors';
+import type { PeerCredential } from '../sys/ffi';
+import { Connection } from './connection';
+import type { ConnectionContext } from './connection';
+import { fdOf } from './handle';
+import type { Sweep } from './sweep';
+
+export interface ReceptionOptions {
+  readonly zonename: string;
+  readonly context: ConnectionContext;
+  readonly sweep: Sweep;
+  /** May throw a WorldError: then the connection is refused. */
+  readonly peerOf: (fd: number) => PeerCredential;
+  readonly allowed: (peer: PeerCredential) => boolean;
+}
+
+export class Reception {
+  private readonly options: ReceptionOptions;
+  private readonly open = new Set<Connection>();
+  private closed = false;
+  private leaveSweep: (() => void) | null = null;
+  private emptied: () => void = () => undefined;
+
+  constructor(options: ReceptionOptions) {
+    this.options = options;
+  }
+
+  /** How many connections are open. */
+  get size(): number {
+    return this.open.size;
+  }
+
+  accept(socket: Socket): void {
+    const { zonename, context, sweep } = this.options;
+    const { observer, limits } = context;
+    if (this.closed) {
+      socket.destroy();
+      return;
+    }
+    if (this.open.size >= limits.connections) {
+      socket.destroy();
+      observer.refused('connections', { limit: limits.connections });
+      return;
+    }
+    const peer = this.identify(socket);
+    if (peer === null) {
+      socket.destroy();
+      return;
+    }
+    const connection = new Connection(socket, { zonename, peer }, context, () => {
+      this.left(connection);
+    });
+    this.open.add(connection);
+    this.leaveSweep ??= sweep.often(() => this.look());
+    observer.opened();
+  }
+
+  /**
+   * Lets nobody in any more. Who is in gets the answers to what was asked, for `graceMs` at most.
+   * Resolves when all have left. Called once.
+   */
+  async close(graceMs: number): Promise<void> {
+    this.closed = true;
+    if (this.open.size === 0) {
+      return;
+    }
+    // Once round the event loop, to hear what has been asked already.
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    const empty = new Promise<void>((resolve) => {
+      this.emptied = resolve;
+    });
+    for (const connection of this.open) {
+      connection.finish();
+    }
+    const timer = setTimeout(() => {
+      for (const connection of this.open) {
+        connection.destroy();
+      }
+    }, graceMs);
+    if (this.open.size > 0) {
+      await empty;
+    }
+    clearTimeout(timer);
+  }
+
+  private left(connection: Connection): void {
+    this.open.delete(connection);
+    this.options.context.observer.closed();
+    if (this.open.size === 0) {
+      this.leaveSweep?.();
+      this.leaveSweep = null;
+      this.emptied();
+    }
+  }
+
+  /** Who connected, null when it may not. */
+  private identify(socket: Socket): PeerCredential | null {
+    const { peerOf, allowed, context } = this.options;
+    const fd = fdOf(socket);
+    if (fd === undefined) {
+      return null;
+    }
+    try {
+      const peer = peerOf(fd);
+      if (allowed(peer)) {
+        return peer;
+      }
+      context.observer.refused('peer', { zoneid: peer.zoneid, pid: peer.pid, uid: peer.uid });
+    } catch (err) {
+      // A peer that is gone again has no credential.
+      context.observer.refused('peer', { code: codeOf(err), reason: messageOf(err) });
+    }
+    return null;
+  }
+
+  private look(): void {
+    for (const connection of this.open) {
+      connection.sweep();
+    }
+  }
+}
