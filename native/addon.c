@@ -50,8 +50,6 @@ typedef struct subscription {
 	napi_threadsafe_function tsfn;
 	/* NULL when the source is detached. */
 	zone_events_t *events;
-	/* Commands whose promises are open; while there are any, the loop is kept alive. */
-	unsigned int outstanding;
 	/* Set by close: what is still queued is dropped. */
 	int closing;
 	/* The handle, the thread-safe function. */
@@ -166,12 +164,8 @@ finish(napi_env env, subscription_t *sub)
 static void
 take_result(napi_env env, subscription_t *sub, const zone_item_t *item)
 {
-	if (item->token != NULL) {
-		assert(sub->outstanding > 0);
-		if (--sub->outstanding == 0)
-			(void) napi_unref_threadsafe_function(env, sub->tsfn);
+	if (item->token != NULL)
 		settle(env, item->token, item->result);
-	}
 	if (item->command == ZONE_COMMAND_CLOSE)
 		finish(env, sub);
 }
@@ -281,8 +275,6 @@ make_handle(napi_env env, napi_value on_item, subscription_t *sub)
 	CALL(env, napi_create_threadsafe_function(env, on_item, NULL, name, 0, 1, sub, tsfn_gone, sub,
 	    take_items, &sub->tsfn));
 	sub->owners++;
-	/* A subscription alone does not keep a process alive; its open promises do. */
-	CALL(env, napi_unref_threadsafe_function(env, sub->tsfn));
 	return (handle);
 }
 
@@ -369,8 +361,6 @@ post(napi_env env, napi_callback_info info, zone_command_t command)
 	}
 	if (command == ZONE_COMMAND_CLOSE)
 		sub->closing = 1;
-	if (sub->outstanding++ == 0)
-		CALL(env, napi_ref_threadsafe_function(env, sub->tsfn));
 	return (promise);
 }
 

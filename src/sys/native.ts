@@ -1,6 +1,23 @@
 /*
  * The door to the addon: zone state changes as libzonecfg tells them. No one else loads a `.node` file.
+ *
+ * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
+ * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
+ * bounded: what finds it full is counted, `onLost` tells, and the zones have to be listed anew.
  */
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { WorldError, worldError } from '../errors';
+import { onRoot } from './ffi-library';
+
+/** The same from every folder that is built into: <top>/dist/src/sys. */
+const ADDON_PATH = join(__dirname, '../../../native/build/Release/mdatad.node');
+
+/** Two changes for each of 4,096 zones while the main thread is busy: about 1.5 MiB. */
+const MAX_QUEUED_EVENTS = 8192;
+
+/** What all calls are on: the event channel of the kernel's zones. */
+const CHANNEL = 'com.sun:zones:status';
 
 /** A state change as the platform publishes it. State names are the kernel's. */
 export interface RawZoneEvent {
@@ -14,13 +31,126 @@ export interface RawZoneEvent {
   readonly when: bigint;
 }
 
-/** One subscription. All of its methods may be called at any time; after `close` they reject. */
+/**
+ * One subscription. All of its methods may be called at any time; after `close` they reject. Calls are
+ * carried out one after the other, and an event that is told after a section was left is told after
+ * its promise resolved.
+ */
 export interface ZoneSubscription {
   /** Holds events back: until `exitCritical` says false, the listing replaces them. */
   enterCritical(): Promise<void>;
   /** True: an event came in meanwhile, list again and call this again; the section is still held. */
   exitCritical(): Promise<boolean>;
   abortCritical(): Promise<void>;
-  /** No event is delivered after it was called. Idempotent. */
+  /** No event is delivered after it was called. Leaves the section. Idempotent. */
   close(): Promise<void>;
+}
+
+/** Nothing in it for us to see. */
+type Handle = object;
+
+/** With `lost` 0 an event, else nothing but how many were lost. */
+type OnItem = (
+  lost: number,
+  zonename: string,
+  zoneid: number,
+  newstate: string,
+  oldstate: string,
+  when: bigint,
+) => void;
+
+/** The addon's own face (native/addon.c). */
+interface Addon {
+  bind(onItem: OnItem, maxEvents: number): Handle;
+  enter(handle: Handle): Promise<number>;
+  exit(handle: Handle): Promise<number>;
+  abort(handle: Handle): Promise<number>;
+  close(handle: Handle): Promise<number>;
+}
+
+let addon: Addon | null = null;
+
+function isAddon(loaded: unknown): loaded is Addon {
+  return (
+    typeof loaded === 'object' &&
+    loaded !== null &&
+    ['bind', 'enter', 'exit', 'abort', 'close'].every((name) => name in loaded)
+  );
+}
+
+function load(): Addon {
+  if (addon === null) {
+    const loaded: unknown = createRequire(__filename)(ADDON_PATH);
+    if (!isAddon(loaded)) {
+      throw new WorldError('load', ADDON_PATH, 'UNKNOWN', 'not the addon that was built with this');
+    }
+    addon = loaded;
+  }
+  return addon;
+}
+
+/**
+ * Subscribes to the state changes of all zones of the node. An open subscription keeps the process
+ * alive, as a listening socket does; one that nobody holds any more is closed by the collector.
+ *
+ * @param onEvent called on the main thread, in the order of the events
+ * @param onLost called where `count` events are missing; all zones must be listed again
+ * @param options.root the node, where the process has more than one: else the last that was opened
+ * @param options.maxQueued events that wait for the main thread, at most
+ * @throws WorldError when libzonecfg refuses (not in the global zone, not permitted, no node there)
+ */
+export function bindZoneEvents(
+  onEvent: (event: RawZoneEvent) => void,
+  onLost: (count: number) => void,
+  options: { readonly root?: string; readonly maxQueued?: number } = {},
+): ZoneSubscription {
+  const native = load();
+  if (options.root !== undefined) {
+    onRoot(options.root);
+  }
+  let handle: Handle;
+  try {
+    handle = native.bind(deliverTo(onEvent, onLost), options.maxQueued ?? MAX_QUEUED_EVENTS);
+  } catch (err) {
+    throw worldError('zonecfg_notify_bind', CHANNEL, err);
+  }
+
+  let closed: Promise<void> | null = null;
+  return {
+    enterCritical: async () => {
+      await carryOut('zonecfg_notify_critical_enter', native.enter(handle));
+    },
+    exitCritical: async () => {
+      return (await carryOut('zonecfg_notify_critical_exit', native.exit(handle))) === 1;
+    },
+    abortCritical: async () => {
+      await carryOut('zonecfg_notify_critical_abort', native.abort(handle));
+    },
+    close: () => {
+      closed ??= carryOut('zonecfg_notify_unbind', native.close(handle)).then(() => undefined);
+      return closed;
+    },
+  };
+}
+
+/** Apart, so that what the addon holds for ever does not hold the handle: it could never be collected. */
+function deliverTo(
+  onEvent: (event: RawZoneEvent) => void,
+  onLost: (count: number) => void,
+): OnItem {
+  return (lost, zonename, zoneid, newstate, oldstate, when) => {
+    if (lost > 0) {
+      onLost(lost);
+    } else {
+      onEvent({ zonename, zoneid, newstate, oldstate, when });
+    }
+  };
+}
+
+async function carryOut(call: string, command: Promise<number>): Promise<number> {
+  try {
+    return await command;
+  } catch (err) {
+    throw worldError(call, CHANNEL, err);
+  }
 }
