@@ -1,0 +1,273 @@
+# What install, upgrade and uninstall share: their options, their checks of the machine and of the
+# package, and the steps that change anything. Sourced; sets variables that they read:
+#
+#   package   the folder that the script came with (an unpacked package, or an installed release)
+#   root      the root to work below; empty for the machine's own
+#   home      $root/opt/mdatad
+#   smf       yes where SMF is to be told, no below a root that has no SMF
+#   node      the Node that runs mdatad
+#
+# Every change goes through `run`, which under --dry-run says what it would do and does nothing.
+
+MDATAD=svc:/site/mdatad:default
+TAKEOVER=svc:/site/mdatad-takeover:default
+
+package=$(cd "$(dirname "$0")/.." && pwd -P)
+. "$package/smf/lib/node.sh"
+. "$package/smf/lib/platform-agent.sh"
+
+program=${0##*/}
+root=
+node_tree=
+dry_run=no
+purge=no
+# What the daemon may take to serve all zones of a full node, seconds.
+wait_seconds=60
+
+say() {
+	echo "$program: $*"
+}
+
+die() {
+	echo "$program: $*" >&2
+	exit 1
+}
+
+run() {
+	if [ "$dry_run" = yes ]; then
+		echo "would run: $*"
+		return 0
+	fi
+	"$@"
+}
+
+usage_fault() {
+	echo "$program: $1" >&2
+	usage >&2
+	exit 2
+}
+
+parse_options() {
+	while [ $# -gt 0 ]; do
+		case "$1" in
+		--dry-run) dry_run=yes ;;
+		--purge) purge=yes ;;
+		--root | --node | --wait)
+			[ $# -ge 2 ] || usage_fault "$1 wants a value"
+			case "$1" in
+			--root) root=$2 ;;
+			--node) node_tree=$2 ;;
+			--wait) wait_seconds=$2 ;;
+			esac
+			shift
+			;;
+		-h | --help)
+			usage
+			exit 0
+			;;
+		*) usage_fault "$1 is no option of this script" ;;
+		esac
+		shift
+	done
+	case "$root" in
+	'' | /*) ;;
+	*) usage_fault "--root wants an absolute path, not $root" ;;
+	esac
+	case "$wait_seconds" in
+	'' | *[!0-9]*) usage_fault "--wait wants seconds, not $wait_seconds" ;;
+	esac
+	root=${root%/}
+}
+
+# --- the machine ---------------------------------------------------------------------------------
+
+check_machine() {
+	if [ -n "$root" ]; then
+		[ -d "$root" ] || die "$root is no folder: --root wants one that exists"
+		root=$(cd "$root" && pwd -P)
+	else
+		case "$(uname -s) $(uname -v)" in
+		"SunOS joyent_"*) ;;
+		*) die "this is not SmartOS (uname says $(uname -s) $(uname -v))" ;;
+		esac
+	fi
+	home=$root/opt/mdatad
+	if command -v zonename >/dev/null 2>&1; then
+		zone=$(zonename)
+		[ "$zone" = global ] || die "this is the zone $zone: mdatad runs in the global zone only"
+	fi
+	[ -n "$root" ] || [ "$(id -u)" = 0 ] || die "only root can do this"
+	find_smf
+	[ -n "$root" ] || check_opt
+}
+
+find_smf() {
+	smf=yes
+	for command in svcadm svccfg svcs; do
+		place=$(command -v $command) || place=
+		case "$place" in
+		'')
+			[ -n "$root" ] || die "the command $command is missing: SMF cannot be told"
+			smf=no
+			;;
+		/usr/sbin/$command | /usr/bin/$command)
+			# The services of this machine are not those of the node below --root.
+			[ -z "$root" ] || smf=no
+			;;
+		esac
+	done
+	[ "$smf" = yes ] || say "no SMF below $root: services are left as they are"
+}
+
+# A node that was booted with "noimport" has no pool, and its /opt goes with the RAM disk.
+check_opt() {
+	awk '$2 == "/opt" && $3 == "zfs" { found = 1 } END { exit !found }' /etc/mnttab ||
+		die "/opt is not on the pool (booted with noimport?): nothing there would outlive a reboot"
+}
+
+# --- the package ---------------------------------------------------------------------------------
+
+# release_field NAME: a line of the package's RELEASE file, which `npm run package` wrote.
+release_field() {
+	sed -n "s/^$1=//p" "$package/RELEASE"
+}
+
+check_package() {
+	need RELEASE "it is no package: make one with npm run package"
+	need dist/src/main.js "the daemon"
+	need dist/tools/mdatactl/main.js "the operator's command"
+	need dist/tools/smf/launch.js "what the start method runs"
+	need node_modules "the packages that the daemon uses"
+	need smf/mdatad.xml "the service's manifest"
+	need smf/takeover.xml "the manifest of the hand-over at boot"
+	need smf/method/mdatad "the service's method"
+	need smf/method/takeover "the method of the hand-over at boot"
+	release=$(release_field id)
+	[ -n "$release" ] || die "$package/RELEASE names no release"
+	choose_node
+	check_target
+}
+
+need() {
+	[ -e "$package/$1" ] || die "$package/$1 is missing: $2"
+}
+
+choose_node() {
+	if [ -n "$node_tree" ]; then
+		[ -x "$node_tree/bin/node" ] || die "--node $node_tree: there is no $node_tree/bin/node"
+		node_tree=$(cd "$node_tree" && pwd -P)
+		node=$node_tree/bin/node
+	elif ! find_node "$package" "$home"; then
+		# A root that is not this machine's is a try-out: there this machine's Node will do.
+		[ -n "$root" ] && node=$(command -v node) ||
+			die "there is no Node for mdatad: name one (20.15 or later) with --node DIR, or put it at $home/node"
+		node_tree=$(cd "$(dirname "$(readlink -f "$node")")/.." && pwd -P)
+	fi
+	"$node" -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a === 20 && +b >= 15) ? 0 : 1)' ||
+		die "$node is $("$node" --version 2>&1): mdatad wants Node 20.15 or later"
+}
+
+# Native code runs only where it was built for, and a daemon that cannot load it helps nobody.
+check_target() {
+	addon=$package/native/build/Release/mdatad.node
+	[ -f "$addon" ] ||
+		die "$addon is missing: build it in a SmartOS zone, as $package/README.md says"
+	machine=$("$node" -p 'process.platform + "-" + process.arch')
+	target=$(release_field target)
+	[ "$target" = "$machine" ] || die "the package was made for $target, and $node is for $machine"
+	fault=$(cd "$package" && "$node" -e 'require(process.argv[1]); require("ffi-napi")' "$addon" 2>&1) ||
+		die "the native code does not load with $node: $(echo "$fault" | sed -n '/Error/{p;q;}')"
+}
+
+# --- the steps -----------------------------------------------------------------------------------
+
+# The release that is in force, by name; empty when there is none.
+installed_release() {
+	[ -L "$home/current" ] || return 0
+	target=$(readlink "$home/current")
+	echo "${target##*/}"
+}
+
+# Puts the package below versions/. A release appears whole or not at all.
+stage() {
+	if [ -d "$home/versions/$release" ]; then
+		say "$release is in $home/versions already"
+		return 0
+	fi
+	partial=$home/versions/.partial
+	run mkdir -p "$home/versions" "$home/etc" &&
+		run chmod 700 "$home/etc" &&
+		run rm -rf "$partial" &&
+		run mkdir "$partial" &&
+		run cp -RPp "$package/." "$partial" &&
+		run mv "$partial" "$home/versions/$release"
+}
+
+# link TARGET NAME: makes or replaces a symbolic link at one stroke. `ln -f` leaves a moment without
+# one, and `mv` onto a link to a folder moves into the folder.
+link() {
+	[ "$(readlink "$2" 2>/dev/null)" = "$1" ] && return 0
+	run rm -f "$2.new" && run ln -s "$1" "$2.new" &&
+		run "$node" -e 'require("fs").renameSync(process.argv[1], process.argv[2])' "$2.new" "$2"
+}
+
+# put_in_force RELEASE: what is started next, and what is imported at the next boot, is this release.
+put_in_force() {
+	from=$home/versions/$1/smf
+	{ [ -z "$node_tree" ] || [ "$node_tree" = "$home/node" ] || link "$node_tree" "$home/node"; } &&
+		link "versions/$1" "$home/current" &&
+		link current/bin "$home/bin" &&
+		link current/man "$home/man" &&
+		run mkdir -p "$root/opt/custom/smf" &&
+		copy_whole "$from/takeover.xml" "$root/opt/custom/smf/mdatad-takeover.xml" &&
+		copy_whole "$from/mdatad.xml" "$root/opt/custom/smf/mdatad.xml"
+}
+
+# Under a name that is not imported until it is whole.
+copy_whole() {
+	run cp "$1" "$2.new" && run mv -f "$2.new" "$2"
+}
+
+remove_manifests() {
+	run rm -f "$root/opt/custom/smf/mdatad-takeover.xml" "$root/opt/custom/smf/mdatad.xml"
+}
+
+import_manifests() {
+	for manifest in mdatad-takeover.xml mdatad.xml; do
+		run svccfg import "$root/opt/custom/smf/$manifest" || return 1
+	done
+}
+
+service_state() {
+	svcs -H -o state "$1" 2>/dev/null
+}
+
+# Starts the services and waits until the daemon serves. The moment without a listener runs from the
+# end of the old agent to the start of this one; the sockets' files stay in place all the while.
+bring_up() {
+	run svcadm enable -s "$TAKEOVER" && run svcadm enable -s "$MDATAD" && probe
+}
+
+take_down() {
+	[ -z "$(service_state "$1")" ] || run svcadm disable -s "$1"
+}
+
+forget() {
+	[ -z "$(service_state "$1")" ] || run svccfg delete -f "${1%:default}"
+}
+
+probe() {
+	run "$node" "$home/current/dist/tools/smf/probe.js" --root "${root:-/}" --wait "$wait_seconds"
+}
+
+# give_back: the platform's own agent serves again.
+give_back() {
+	has_platform_agent || return 0
+	run svcadm enable -s "$PLATFORM_AGENT" || return 1
+	[ "$dry_run" = yes ] || [ "$(service_state "$PLATFORM_AGENT")" = online ]
+}
+
+# From here to the end a Ctrl-C would leave zones without an agent.
+no_way_back() {
+	trap '' HUP INT TERM
+}

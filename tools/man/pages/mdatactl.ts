@@ -1,0 +1,95 @@
+import { entries, HELP_OPTION, JSON_OPTION, ROOT_OPTION, type ManCommand } from '../command';
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error'];
+
+export const MDATACTL: ManCommand = {
+  name: 'mdatactl',
+  section: 8,
+  summary: 'look at and steer the metadata agent',
+  synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
+  description: [
+    'mdatactl asks the running mdatad over its admin socket, to which only root may connect. Tables fit the terminal; colour is used on a terminal only.',
+    "_UUID_ is a zone's uuid or its name.",
+  ],
+  options: [ROOT_OPTION, JSON_OPTION, HELP_OPTION],
+  subcommands: [
+    {
+      name: 'status',
+      operands: '',
+      text: 'The agent in one screen: version, uptime, zones, sockets, serial links, requests a second and their latency, pending writes, vminfod, what is in progress, memory, limits hit.',
+    },
+    {
+      name: 'zones',
+      operands: '',
+      text: 'One line a zone: alias, brand, state, link, last request, requests, errors, reconnects.',
+    },
+    {
+      name: 'zone',
+      operands: 'UUID',
+      words: 'zone',
+      text: 'Everything about one zone, with the history of its states and its last records.',
+    },
+    {
+      name: 'get',
+      operands: 'UUID KEY',
+      words: 'zone',
+      text: "Asks for a key as the guest would, through the zone's real socket. Tells the length; the value itself only with the flag that `mdatactl get --help` names, as it may be a password.",
+    },
+    {
+      name: 'doctor',
+      operands: '[UUID]',
+      words: 'zone',
+      text: 'Walks the whole chain of one zone or of all: index entry, folder and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do.',
+    },
+    { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
+    {
+      name: 'log-level',
+      operands: '[LEVEL]',
+      words: LEVELS,
+      text: 'Prints the level of the log, or sets it until the agent ends.',
+    },
+    {
+      name: 'tail',
+      operands: '[UUID]',
+      words: 'zone',
+      text: 'Prints log records as they come, of one zone or of all, until it is interrupted.',
+    },
+    {
+      name: 'notify',
+      operands: 'UUID STATE',
+      words: 'zone',
+      text: 'Tells the agent that a zone is in _STATE_, for the hooks of a brand. The agent looks for itself; an event that also tells does no harm.',
+    },
+    {
+      name: 'datasets',
+      operands: '[UUID]',
+      words: 'zone',
+      text: 'Delegated datasets and the policy in force for them.',
+    },
+  ],
+  sections: [
+    {
+      title: 'EXAMPLES',
+      blocks: [
+        { kind: 'example', text: 'Is the agent well?', lines: ['# mdatactl status'] },
+        {
+          kind: 'example',
+          text: 'Why does this zone get no metadata?',
+          lines: ['# mdatactl doctor 3f6a1c1e-6d3b-4b41-9d0d-2a7f6f0c8a55'],
+        },
+        {
+          kind: 'example',
+          text: 'Which zones had errors?',
+          lines: ["# mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors"],
+        },
+      ],
+    },
+    entries('FILES', [['`/var/run/mdatad/admin.sock`', 'Where the agent answers.']]),
+  ],
+  exit: [
+    ['0', 'Done; for `doctor`: all is well.'],
+    ['1', 'Failed, or the agent is not there; for `doctor`: something is wrong.'],
+    ['2', 'Wrong usage.'],
+  ],
+  seeAlso: ['mdatad(8)', 'mdata-get(1)', 'vmadm(8)'],
+};

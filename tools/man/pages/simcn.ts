@@ -1,0 +1,163 @@
+import { entries, HELP_OPTION, ROOT_OPTION, type ManCommand, type Option } from '../command';
+
+const ZONE: Option = {
+  flag: '--zone',
+  value: 'UUID',
+  words: 'zone',
+  text: 'Only for this zone.',
+};
+
+const FAULTS = [
+  'events.drop',
+  'events.delay=',
+  'vminfod.down',
+  'vminfod.freeze',
+  'vminfod.delay=',
+  'vminfod.garbage',
+  'lock.held',
+  'vmadm.hang=',
+  'vmadm.fail',
+  'disk.full',
+  'ttyb.drop',
+  'ttyb.held',
+  'ttyb.flap=',
+];
+
+export const SIMCN: ManCommand = {
+  name: 'simcn',
+  section: 1,
+  summary: 'a simulated SmartOS compute node',
+  synopsis: ['up --root DIR [--vms FILE]', 'COMMAND --root DIR [ARGUMENT ...]'],
+  description: [
+    "`simcn up` plays a SmartOS compute node below a folder: zones with the platform's states and events, vminfod, vmadm, and the hypervisors' side of the second serial port. mdatad runs on it as on a real node. Every other command talks to that node.",
+    "_UUID_ is a zone's uuid or its name. A VM starts in the state that its `zone_state` says; without one it runs.",
+  ],
+  options: [
+    {
+      ...ROOT_OPTION,
+      text: 'The root of the node. Default: the environment variable `SIMCN_ROOT`.',
+    },
+    HELP_OPTION,
+  ],
+  subcommands: [
+    {
+      name: 'up',
+      operands: '',
+      options: [
+        {
+          flag: '--vms',
+          value: 'FILE',
+          words: 'file',
+          text: 'JSON of VM objects, as `vmadm lookup -j` prints.',
+        },
+        {
+          flag: '--old-platform',
+          text: 'Brands do not mount the socket folder, as before December 2016.',
+        },
+        {
+          flag: '--ready-ms',
+          value: 'N',
+          text: 'How long a zone stays ready before it boots, ms.',
+        },
+      ],
+      text: 'Is the node, in the foreground, until SIGTERM. The first line on standard output tells that it is ready, as JSON.',
+    },
+    {
+      name: 'create',
+      operands: '',
+      options: [{ flag: '--boot', text: 'Boots them, whatever their `zone_state` says.' }],
+      text: 'Makes zones of a VM object, or an array of them, on standard input.',
+    },
+    { name: 'boot', operands: 'UUID', words: 'zone', text: 'Boots a zone.' },
+    { name: 'shutdown', operands: 'UUID', words: 'zone', text: 'Halts a zone.' },
+    {
+      name: 'reboot',
+      operands: 'UUID',
+      words: 'zone',
+      options: [
+        { flag: '--guest', text: 'The guest reboots by itself: an HVM zone is not halted for it.' },
+      ],
+      text: 'Halts and boots a zone.',
+    },
+    {
+      name: 'destroy',
+      operands: 'UUID',
+      words: 'zone',
+      text: 'Halts, uninstalls and removes a zone.',
+    },
+    {
+      name: 'reprovision',
+      operands: 'UUID',
+      words: 'zone',
+      text: "Replaces a zone's root; its delegated data stays.",
+    },
+    {
+      name: 'snapshot',
+      operands: 'UUID NAME',
+      words: 'zone',
+      text: "Keeps a copy of a zone's root.",
+    },
+    {
+      name: 'rollback',
+      operands: 'UUID NAME',
+      words: 'zone',
+      text: "Puts a zone's root back; a running zone is halted for it and booted again.",
+    },
+    {
+      name: 'ls',
+      operands: '',
+      options: [{ flag: '--json', text: 'As JSON.' }],
+      text: 'Lists the zones.',
+    },
+    {
+      name: 'exec',
+      operands: 'UUID -- CMD [ARGUMENT ...]',
+      words: 'zone',
+      text: "Runs a command in the zone's own view: its mounts, its root, its `/.zonecontrol`. Ends as the command did.",
+    },
+    {
+      name: 'fault',
+      operands: 'NAME[=VALUE] | --clear',
+      words: FAULTS,
+      options: [ZONE, { flag: '--clear', text: 'Ends all faults.' }],
+      text: 'Breaks something; see FAULTS.',
+    },
+  ],
+  sections: [
+    entries('FAULTS', [
+      ['`events.drop`', 'State changes of zones are not told.'],
+      ['`events.delay=`_MS_', 'They are told late.'],
+      ['`vminfod.down`', 'vminfod does not answer.'],
+      ['`vminfod.freeze`', 'It tells no change, of a zone with `--zone`.'],
+      ['`vminfod.delay=`_MS_', 'It tells changes late.'],
+      ['`vminfod.garbage`', 'It sends what is no JSON.'],
+      ['`lock.held`[`=`_MS_]', "Another process holds a zone's configuration lock."],
+      ['`vmadm.hang=`_MS_', 'vmadm takes that long.'],
+      ['`vmadm.fail`', 'vmadm fails.'],
+      ['`disk.full`', "There is no space for a zone's configuration."],
+      ['`ttyb.drop`', 'A serial port loses octets.'],
+      ['`ttyb.held`', 'Another client holds a serial port.'],
+      ['`ttyb.flap=`_N_', 'The connection of a serial port breaks that often.'],
+    ]),
+    {
+      title: 'EXAMPLES',
+      blocks: [
+        {
+          kind: 'example',
+          text: 'A node, its agent, and a question from inside a zone:',
+          lines: [
+            '$ simcn up --root /tmp/cn --vms vms.json &',
+            '$ mdatad --root /tmp/cn | bunyan &',
+            '$ simcn exec --root /tmp/cn web01 -- mdata-get sdc:uuid',
+          ],
+        },
+      ],
+    },
+  ],
+  exit: [
+    ['0', 'Done.'],
+    ['1', 'Refused or failed.'],
+    ['2', 'Wrong usage.'],
+  ],
+  seeAlso: ['mdatad(8)', 'mdatactl(8)', 'mdata-get(1)'],
+};

@@ -1,0 +1,173 @@
+/*
+ * The service's settings: each property of the SMF property group `config`, and the member of the
+ * daemon's configuration file that it becomes.
+ *
+ * The manifest, the start method and mdatad(8) all follow this table, and tests hold it against both
+ * the manifest and the daemon's own schema. SMF allows no dot in a property's name, so a section's
+ * name stands in front of its members: limits_connections is `limits.connections`.
+ */
+
+export type PropertyType = 'astring' | 'count' | 'boolean';
+
+export interface Setting {
+  /** Name within the property group. */
+  readonly property: string;
+  readonly type: PropertyType;
+  /** Where its value goes in the configuration file. */
+  readonly path: readonly string[];
+  /** As the manifest has it: the daemon's own default, or the word for "not set". */
+  readonly initial: string;
+  /** A property that holds exactly this is left out of the file. Needed where there is no default. */
+  readonly unset?: string;
+  /** The property may have many values and becomes an array. */
+  readonly list?: true;
+  /** For people: what it does, with unit and range. */
+  readonly text: string;
+}
+
+export const SETTINGS: readonly Setting[] = [
+  {
+    property: 'log_level',
+    type: 'astring',
+    path: ['log_level'],
+    initial: 'info',
+    text: 'Least level that is logged: `trace`, `debug`, `info`, `warn` or `error`.',
+  },
+  {
+    property: 'vminfod',
+    type: 'astring',
+    path: ['vminfod'],
+    initial: '',
+    unset: '',
+    text: "Where vminfod answers, `http://`_HOST_`:`_PORT_ or `unix:`_PATH_. Not set: the platform's own.",
+  },
+  {
+    property: 'writer',
+    type: 'astring',
+    path: ['writer'],
+    initial: 'file',
+    text: "How guests' changes reach `metadata.json`: `file` (written in place, safely) or `vmadm`.",
+  },
+  {
+    property: 'operator_script_writable',
+    type: 'boolean',
+    path: ['operator_script_writable'],
+    initial: 'false',
+    text: "Lets guests change `operator-script`, as the platform's own agent does.",
+  },
+  {
+    property: 'mount_running_zones',
+    type: 'boolean',
+    path: ['mount_running_zones'],
+    initial: 'false',
+    text: 'Mounts a missing socket folder into running zones too. Their processes could move the mount point meanwhile.',
+  },
+  {
+    property: 'reconcile_seconds',
+    type: 'count',
+    path: ['reconcile_seconds'],
+    initial: '60',
+    text: 'How often the zones are compared with what events told, seconds, 1 to 3600.',
+  },
+  {
+    property: 'metrics_port',
+    type: 'count',
+    path: ['metrics_port'],
+    initial: '0',
+    unset: '0',
+    text: 'A loopback port that serves the metrics to Prometheus. 0: none.',
+  },
+  {
+    property: 'limits_line_bytes',
+    type: 'count',
+    path: ['limits', 'line_bytes'],
+    initial: '2097152',
+    text: 'Longest request line, bytes.',
+  },
+  {
+    property: 'limits_unsent_bytes',
+    type: 'count',
+    path: ['limits', 'unsent_bytes'],
+    initial: '4194304',
+    text: 'Replies that a guest has not read yet, bytes a connection. Above it no request is read.',
+  },
+  {
+    property: 'limits_queued_requests',
+    type: 'count',
+    path: ['limits', 'queued_requests'],
+    initial: '16',
+    text: 'Requests of one connection that may wait for their answer.',
+  },
+  {
+    property: 'limits_connections',
+    type: 'count',
+    path: ['limits', 'connections'],
+    initial: '64',
+    text: 'Open connections of one zone.',
+  },
+  {
+    property: 'limits_idle_seconds',
+    type: 'count',
+    path: ['limits', 'idle_seconds'],
+    initial: '600',
+    text: 'A silent connection of a zone socket is closed after this, seconds.',
+  },
+  {
+    property: 'limits_writes_per_second',
+    type: 'count',
+    path: ['limits', 'writes_per_second'],
+    initial: '20',
+    text: 'Writes of one zone a second on the long run.',
+  },
+  {
+    property: 'limits_write_burst',
+    type: 'count',
+    path: ['limits', 'write_burst'],
+    initial: '100',
+    text: 'Writes of one zone at once.',
+  },
+  {
+    property: 'limits_metadata_bytes',
+    type: 'count',
+    path: ['limits', 'metadata_bytes'],
+    initial: '4194304',
+    text: "Size of one VM's `metadata.json`, bytes.",
+  },
+  {
+    property: 'limits_metadata_keys',
+    type: 'count',
+    path: ['limits', 'metadata_keys'],
+    initial: '1024',
+    text: 'Metadata keys of one VM.',
+  },
+  {
+    property: 'limits_records_per_second',
+    type: 'count',
+    path: ['limits', 'records_per_second'],
+    initial: '50',
+    text: 'Log records of one zone a second on the long run.',
+  },
+  {
+    property: 'limits_record_burst',
+    type: 'count',
+    path: ['limits', 'record_burst'],
+    initial: '500',
+    text: 'Log records of one zone at once.',
+  },
+  {
+    property: 'datasets_enabled',
+    type: 'boolean',
+    path: ['datasets', 'enabled'],
+    initial: 'true',
+    text: 'The safe policy of delegated datasets, as a whole.',
+  },
+  {
+    property: 'datasets_owners',
+    type: 'astring',
+    path: ['datasets', 'owners'],
+    initial: '',
+    unset: '',
+    list: true,
+    text: 'Owners who may use that policy, as uuids. Not set: everyone.',
+  },
+];
