@@ -34,6 +34,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'datasets',
     'admin',
   ],
+  journal: ['log', 'protocol', 'links/link'],
+  figures: ['journal', 'links/link'],
+  'zone-maker': ['*'],
   agent: ['*'],
   main: ['*'],
 };

@@ -121,10 +121,19 @@ export class Registry extends EventEmitter {
       await this.forget(zonename);
     } else if (known === undefined) {
       await this.learn(facts);
-    } else {
+    } else if (known.state !== phaseOfState(facts.state)) {
       this.move(known, phaseOfState(facts.state));
     }
     return facts;
+  }
+
+  /** Somebody else's view of a zone differs from ours: looks for itself, and contains what goes wrong. */
+  async hint(zonename: string): Promise<void> {
+    try {
+      await this.notify(zonename);
+    } catch (err) {
+      this.options.log.warn({ err, zonename }, 'zone could not be looked at');
+    }
   }
 
   /** Compares every zone with libzonecfg. @returns how many differences were repaired */
@@ -201,7 +210,8 @@ export class Registry extends EventEmitter {
     if (before !== undefined) {
       await before;
       if (!this.stopped && !this.zones.has(facts.zonename)) {
-        this.discoverAfter(facts.zonename);
+        // Time has passed since the zone was seen: what counts is what it is now.
+        await this.hint(facts.zonename);
       }
       return;
     }
@@ -212,15 +222,6 @@ export class Registry extends EventEmitter {
     this.zones.set(facts.zonename, zone);
     this.emit('arrived', zone);
     await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
-  }
-
-  /** Time has passed since the creation was seen: what counts is what the zone is now. */
-  private discoverAfter(zonename: string): void {
-    try {
-      this.discover(zonename);
-    } catch (err) {
-      this.options.log.error({ err, zonename }, 'zone could not be looked at');
-    }
   }
 
   private move(zone: Zone, phase: ReturnType<typeof phaseOfEvent>): void {

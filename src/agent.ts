@@ -1,0 +1,250 @@
+/*
+ * The daemon, put together: which parts there are, in what order they come up and go down.
+ *
+ *   one agent a node -> VM data -> zones (sockets, ports) -> ready        start, a vasync pipeline
+ *   zones -> VM data -> lock                                              stop, the other way round
+ *
+ * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
+ * link does in links/. The status that the operators' side shows is gathered here.
+ */
+import { mkdirSync } from 'node:fs';
+import * as vasync from 'vasync';
+import type { Config } from './config';
+import { codeOf, WorldError } from './errors';
+import { Figures } from './figures';
+import type { Handle } from './links/link';
+import { openPlatform, type Platform } from './sys/ffi';
+import { takeLock, type HeldLock } from './sys/lock';
+import { Paths } from './sys/paths';
+import type { Logger } from './log';
+import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
+import { Store, type WriterChoice } from './vm/store';
+import type { VmChange } from './vm/vm-table';
+import { ZoneEvents } from './zones/events';
+import { Registry } from './zones/registry';
+import { phaseOfState, type Zone } from './zones/zone';
+import { ZoneMaker } from './zone-maker';
+
+/** An agent that is being replaced has this long to go. */
+const OTHER_AGENT_MS = 2000;
+/** The platform's VM tool holds its lock for a whole update; the writer gives up before we do. */
+const CONFIG_LOCK_MS = 29_000;
+
+export interface AgentOptions {
+  /** Absolute; `/` on SmartOS. */
+  readonly root: string;
+  readonly config: Config;
+  readonly log: Logger;
+  /** When the process began to work, on the clock of performance.now(). */
+  readonly startedAt: number;
+}
+
+export class Agent {
+  readonly figures = new Figures();
+  readonly paths: Paths;
+  private readonly options: AgentOptions;
+  private readonly log: Logger;
+  private config: Config;
+  private platform: Platform | null = null;
+  private store: Store | null = null;
+  private registry: Registry | null = null;
+  private maker: ZoneMaker | null = null;
+  private lock: HeldLock | null = null;
+  private starting: vasync.PipelineStatus | null = null;
+  private stopping: Promise<void> | null = null;
+
+  constructor(options: AgentOptions) {
+    this.options = options;
+    this.config = options.config;
+    this.log = options.log;
+    this.paths = new Paths(options.root);
+  }
+
+  /** Resolves when the sockets of all zones of the first picture listen. Rejects when it cannot go on. */
+  start(): Promise<void> {
+    type Step = (arg: null, done: (err?: Error | null) => void) => void;
+    const step = (name: string, work: () => Promise<void>): Step => {
+      const run: Step = (_, done) => {
+        work().then(
+          () => done(),
+          (err: unknown) => done(err instanceof Error ? err : new Error(String(err))),
+        );
+      };
+      return Object.defineProperty(run, 'name', { value: name });
+    };
+    const funcs = [
+      step('one agent a node', () => this.claimNode()),
+      step('VM data', () => Promise.resolve(this.startStore())),
+      step('zones', () => this.startZones()),
+    ];
+    return new Promise((resolve, reject) => {
+      this.starting = vasync.pipeline({ funcs, arg: null }, (err) => {
+        if (err) {
+          reject(err);
+          return;
+        }
+        this.tellReady();
+        resolve();
+      });
+    });
+  }
+
+  /** New limits, level and rules take effect at once; what needs a restart is told. */
+  reload(config: Config): void {
+    const restart = (['writer', 'vminfod', 'metrics_port'] as const).filter(
+      (name) => config[name] !== this.config[name],
+    );
+    if (restart.length > 0) {
+      this.log.warn({ members: restart }, 'these members need a restart of the agent');
+    }
+    this.config = config;
+    this.log.level(config.log_level);
+    this.maker?.reload(config);
+  }
+
+  /** Answers what was asked, within `graceMs`, and takes everything down. Idempotent; never rejects. */
+  stop(graceMs: number): Promise<void> {
+    this.stopping ??= this.takeDown(graceMs);
+    return this.stopping;
+  }
+
+  private async claimNode(): Promise<void> {
+    const { runDir, agentLock } = this.paths;
+    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+    try {
+      this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
+    } catch (err) {
+      if (codeOf(err) !== 'ETIMEDOUT') {
+        throw err;
+      }
+      const detail = 'another mdatad serves this node, and goes on: stop it first';
+      throw new WorldError('lock', agentLock, 'EBUSY', detail, err);
+    }
+  }
+
+  private startStore(): void {
+    this.platform = openPlatform(this.options.root);
+    const store = new Store({
+      vminfodUrl: this.config.vminfod ?? this.paths.vminfodUrl,
+      writer: this.chooseWriter(),
+      share: {
+        perSecond: this.config.limits.writes_per_second,
+        burst: this.config.limits.write_burst,
+      },
+      log: this.log,
+    });
+    store.onChanged((change) => this.vmChanged(change));
+    store.start();
+    this.store = store;
+  }
+
+  private chooseWriter(): WriterChoice {
+    const limits = {
+      metadataBytes: this.config.limits.metadata_bytes,
+      metadataKeys: this.config.limits.metadata_keys,
+    };
+    if (this.config.writer === 'vmadm') {
+      return { kind: 'vmadm', vmadm: this.paths.vmadm, limits };
+    }
+    const takeConfigLock = (uuid: string, signal: AbortSignal): Promise<HeldLock> =>
+      takeLock(this.paths.vmConfigLock(uuid), { timeoutMs: CONFIG_LOCK_MS, signal });
+    return { kind: 'file', takeLock: takeConfigLock, limits };
+  }
+
+  private async startZones(): Promise<void> {
+    const { platform, store } = this;
+    if (platform === null || store === null) {
+      throw new Error('zones come after the platform and the VM data');
+    }
+    const maker = new ZoneMaker({
+      paths: this.paths,
+      platform,
+      store,
+      log: this.log,
+      figures: this.figures,
+      config: this.config,
+      handle: this.handleOver(store),
+    });
+    this.maker = maker;
+    const registry = new Registry({
+      platform,
+      events: new ZoneEvents(platform),
+      log: this.log.child({ component: 'zones' }, true),
+      reconcileMs: this.config.reconcile_seconds * 1000,
+      makeZone: (facts) => maker.make(facts),
+    });
+    this.registry = registry;
+    registry.on('left', (zone: Zone) => {
+      if (registry.get(zone.zonename) === undefined) {
+        store.untrack(zone.zonename);
+      }
+    });
+    registry.on('event', (event: { readonly when: bigint }) => this.figures.zoneEvent(event.when));
+    registry.on('repaired', (repair: string) => this.figures.repaired(repair));
+    await registry.start();
+  }
+
+  private handleOver(store: Store): Handle {
+    const options: AnswerOptions = {
+      operatorScriptWritable: this.config.operator_script_writable,
+      commaDeletes: this.config.writer === 'file',
+      onFault: (request, err) => {
+        this.figures.faults++;
+        this.log.error({ err, request: request.kind }, 'request met a fault of the agent');
+      },
+    };
+    return (origin, request) => {
+      const data = store.data(origin.zonename);
+      return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+    };
+  }
+
+  /** vminfod says something of a zone. For its state that is a hint only: libzonecfg is asked. */
+  private vmChanged({ zonename, previous, next }: VmChange): void {
+    const zone = this.registry?.get(zonename);
+    if (next !== undefined && zone !== undefined) {
+      const before = previous?.initRestarts;
+      const after = next.initRestarts;
+      if (before !== undefined && after !== undefined && before !== after) {
+        zone.guestRebooted();
+      }
+    }
+    const differs =
+      zone === undefined
+        ? next !== undefined
+        : next === undefined || zone.state !== phaseOfVmState(next.zoneState);
+    if (differs && this.starting?.ndone === this.starting?.operations.length) {
+      void this.registry?.hint(zonename);
+    }
+  }
+
+  private tellReady(): void {
+    const { registry } = this;
+    let sockets = 0;
+    let hvm = 0;
+    for (const zone of registry?.all() ?? []) {
+      if (zone.link.kind === 'port') {
+        hvm++;
+      } else if (zone.link.link.state === 'listening') {
+        sockets++;
+      }
+    }
+    const elapsed = Math.round(performance.now() - this.options.startedAt);
+    this.log.info({ zones: registry?.size ?? 0, sockets, hvm, elapsed_ms: elapsed }, 'ready');
+  }
+
+  private async takeDown(graceMs: number): Promise<void> {
+    try {
+      await this.registry?.stop(graceMs);
+      await this.store?.stop();
+      this.lock?.release();
+    } catch (err) {
+      this.log.error({ err }, 'could not be taken down cleanly');
+    }
+  }
+}
+
+/** The phase that vminfod's zone_state means, undefined where it says nothing. */
+function phaseOfVmState(zoneState: string | undefined): ReturnType<typeof phaseOfState> {
+  return zoneState === 'running' || zoneState === 'ready' ? phaseOfState(zoneState) : 'halted';
+}

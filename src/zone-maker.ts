@@ -1,0 +1,135 @@
+/*
+ * Makes a zone with all that belongs to it: its voice in the log, its journal, its VM data, its link.
+ *
+ * By brand: kvm and bhyve get a serial link, every other brand a socket and the duty for its mount.
+ */
+import type { Config } from './config';
+import type { Figures } from './figures';
+import { Journal } from './journal';
+import type { LinkLimits } from './links/limits';
+import type { Handle } from './links/link';
+import { SerialLink, type PortFacts } from './links/serial';
+import { Sweep } from './links/sweep';
+import { Turns } from './links/turns';
+import { ZoneSocket } from './links/zone-socket';
+import { ZoneLog, type Logger } from './log';
+import type { PeerCredential, Platform } from './sys/ffi';
+import type { Paths } from './sys/paths';
+import type { Store } from './vm/store';
+import { FolderMount } from './zones/folder-mount';
+import type { ZoneFacts } from './zones/picture';
+import { Zone, type ZoneLink } from './zones/zone';
+
+const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];
+const GLOBAL_ZONEID = 0;
+
+export interface ZoneMakerOptions {
+  readonly paths: Paths;
+  readonly platform: Platform;
+  readonly store: Store;
+  readonly log: Logger;
+  readonly figures: Figures;
+  readonly config: Config;
+  readonly handle: Handle;
+}
+
+export class ZoneMaker {
+  private readonly options: ZoneMakerOptions;
+  /** One object for all links, changed in place when the configuration is. */
+  private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
+  private readonly turns = new Turns();
+  private readonly sweep = new Sweep();
+  private readonly journals = new WeakMap<Zone, Journal>();
+  private config: Config;
+
+  constructor(options: ZoneMakerOptions) {
+    this.options = options;
+    this.config = options.config;
+    this.limits = linkLimits(options.config);
+  }
+
+  make(facts: ZoneFacts): Zone {
+    const { paths, store, figures, handle } = this.options;
+    const { zonename, brand, zonepath } = facts;
+    const log = this.logFor(facts);
+    store.track(zonename, paths.host(zonepath), zonename, log);
+    const journal = new Journal(log, figures);
+    const common = {
+      zonename,
+      handle,
+      observer: journal,
+      limits: this.limits,
+      turns: this.turns,
+      log,
+    };
+    const hvm = HVM_BRANDS.includes(brand);
+    const link: ZoneLink = hvm
+      ? {
+          kind: 'port',
+          link: new SerialLink({
+            ...common,
+            zoneroot: paths.host(`${zonepath}/root`),
+            facts: () => this.portFacts(zonename),
+          }),
+        }
+      : {
+          kind: 'socket',
+          link: new ZoneSocket({
+            ...common,
+            path: paths.zoneSocket(zonename),
+            sweep: this.sweep,
+            peerOf: (fd) => this.options.platform.peer(fd),
+            allowed: (peer) => this.isOfZone(peer, zonename),
+          }),
+        };
+    const zone = new Zone(facts, { log, link, folder: hvm ? null : this.folderDuty(facts, log) });
+    this.journals.set(zone, journal);
+    log.info({ state: facts.state, zonepath }, 'zone arrived');
+    return zone;
+  }
+
+  journalOf(zone: Zone): Journal | undefined {
+    return this.journals.get(zone);
+  }
+
+  reload(config: Config): void {
+    this.config = config;
+    Object.assign(this.limits, linkLimits(config));
+  }
+
+  private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
+    const { records_per_second: perSecond, record_burst: burst } = this.config.limits;
+    return new ZoneLog(this.options.log, zonename, brand, { perSecond, burst });
+  }
+
+  private folderDuty(facts: ZoneFacts, log: ZoneLog): FolderMount {
+    const { paths, platform } = this.options;
+    const mountRunning = this.config.mount_running_zones;
+    return new FolderMount({ facts, paths, platform, log, mountRunning });
+  }
+
+  private async portFacts(zonename: string): Promise<PortFacts | undefined> {
+    const { store } = this.options;
+    const vm = await store.data(zonename)?.loaded();
+    return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+  }
+
+  /** A zone's socket is for its own processes and the global zone's. */
+  private isOfZone(peer: PeerCredential, zonename: string): boolean {
+    if (peer.zoneid === GLOBAL_ZONEID) {
+      return true;
+    }
+    return peer.zoneid > 0 && this.options.platform.zoneName(peer.zoneid) === zonename;
+  }
+}
+
+function linkLimits(config: Config): { -readonly [K in keyof LinkLimits]: LinkLimits[K] } {
+  const { limits } = config;
+  return {
+    lineBytes: limits.line_bytes,
+    unsentBytes: limits.unsent_bytes,
+    queuedRequests: limits.queued_requests,
+    connections: limits.connections,
+    idleMs: limits.idle_seconds * 1000,
+  };
+}

@@ -1,0 +1,147 @@
+/*
+ * The lofs mount of a zone's socket folder, as far as it is ours to see to.
+ *
+ * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml
+ * says so. There we only look whether it is in force when the zone runs. Where a brand does not, we mount
+ * it when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
+ * processes could move the mount point away under our eyes. What we mounted we unmount.
+ */
+import { readFileSync } from 'node:fs';
+import { codeOf } from '../errors';
+import type { ZoneLog } from '../log';
+import type { FolderMounts } from '../sys/mounts';
+import type { Paths } from '../sys/paths';
+import type { ZoneFacts } from './picture';
+import type { FolderDuty } from './zone';
+
+/** Inside the zone. lx keeps what is native of SmartOS below /native. */
+const MOUNT_POINT = '/.zonecontrol';
+const LX_MOUNT_POINT = '/native/.zonecontrol';
+
+/** Brands of SmartOS that have the folder; others have it only where their own files mount it. */
+const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
+
+export type MountState =
+  | 'zone halted'
+  | 'left to the brand'
+  | 'mounted by the brand'
+  | 'mounted by the agent'
+  | 'not mounted'
+  | 'none for this brand';
+
+export interface FolderMountOptions {
+  readonly facts: ZoneFacts;
+  readonly paths: Paths;
+  readonly mounts: FolderMounts;
+  readonly log: ZoneLog;
+  readonly mountRunning: boolean;
+}
+
+/** Where a brand shows the folder, as the zone sees it. */
+export function mountPointOf(brand: string): string {
+  return brand === 'lx' ? LX_MOUNT_POINT : MOUNT_POINT;
+}
+
+/** Whether the brand's own files mount the folder; undefined where the platform has no file of it. */
+export function brandMounts(paths: Paths, brand: string): boolean | undefined {
+  try {
+    const xml = readFileSync(paths.host(`/usr/lib/brand/${brand}/platform.xml`), 'utf8');
+    return xml.includes('/var/zonecontrol');
+  } catch (err) {
+    if (codeOf(err) === 'ENOENT') {
+      return undefined;
+    }
+    throw err;
+  }
+}
+
+export class FolderMount implements FolderDuty {
+  state: MountState = 'zone halted';
+  private readonly options: FolderMountOptions;
+  private readonly zoneroot: string;
+
+  constructor(options: FolderMountOptions) {
+    this.options = options;
+    this.zoneroot = options.paths.host(`${options.facts.zonepath}/root`);
+  }
+
+  onReady(): void {
+    if (this.isOurs()) {
+      this.mount();
+    } else {
+      this.state = 'left to the brand';
+    }
+  }
+
+  onRunning(): void {
+    this.contained('verify', () => {
+      if (this.isMounted()) {
+        this.state = this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
+      } else if (!this.isExpected()) {
+        this.state = 'none for this brand';
+      } else if (this.options.mountRunning) {
+        this.mount();
+      } else {
+        this.state = 'not mounted';
+        this.options.log.warn(
+          { mountpoint: this.mountPoint },
+          'zone runs without its metadata folder: reboot it, or set mount_running_zones',
+        );
+      }
+    });
+  }
+
+  onHalted(): void {
+    if (this.state === 'mounted by the agent') {
+      this.contained('unmount', () => {
+        if (this.isMounted()) {
+          this.options.mounts.unmount(this.mountPoint);
+        }
+      });
+    }
+    this.state = 'zone halted';
+  }
+
+  private mount(): void {
+    this.contained('mount', () => {
+      this.state = 'mounted by the agent';
+      if (this.isMounted()) {
+        return;
+      }
+      const { mounts, paths, facts, log } = this.options;
+      mounts.mount(paths.zoneFolder(facts.zonename), this.zoneroot, mountPointOf(facts.brand));
+      log.info({ mountpoint: this.mountPoint }, 'mounted the metadata folder');
+    });
+  }
+
+  private get mountPoint(): string {
+    return `${this.zoneroot}${mountPointOf(this.options.facts.brand)}`;
+  }
+
+  private isMounted(): boolean {
+    return this.options.mounts.isMounted(this.mountPoint);
+  }
+
+  private isOurs(): boolean {
+    const { paths, facts } = this.options;
+    return NATIVE_BRANDS.includes(facts.brand) && brandMounts(paths, facts.brand) === false;
+  }
+
+  private isExpected(): boolean {
+    const { paths, facts } = this.options;
+    return NATIVE_BRANDS.includes(facts.brand) || brandMounts(paths, facts.brand) === true;
+  }
+
+  /** A zone whose folder cannot be mounted is told in the log; it and all others go on. */
+  private contained(what: string, step: () => void): void {
+    try {
+      step();
+    } catch (err) {
+      this.state = 'not mounted';
+      this.options.log.error(
+        { err, mountpoint: this.mountPoint },
+        `could not ${what} the metadata folder`,
+      );
+    }
+  }
+}
