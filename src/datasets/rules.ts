@@ -48,7 +48,7 @@ export function checkBrand(members: JsonObject): readonly Reason[] {
   if (!isHvm(members)) {
     return [];
   }
-  const text = `a ${brand ?? 'HVM'} guest has disks and takes no delegated dataset: leave it out`;
+  const text = `HVM guests (${brand ?? 'hvm'}) have disks and take no delegated dataset: leave it out`;
   return [{ code: 'hvm-brand', member, text }];
 }
 

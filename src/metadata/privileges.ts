@@ -86,12 +86,6 @@ export function importGrant(items: readonly Privilege[]): ImportGrant {
   return grant;
 }
 
-/** True where the list takes its privileges from `default`, less what it removes. */
-export function startsFromDefault(items: readonly Privilege[]): boolean {
-  const first = items[0];
-  return first === undefined || first.removed || first.name === 'default';
-}
-
 /**
  * The same `limit_priv` with sys_fs_import taken out at its end; text stays text, an array stays an
  * array, and what was written stays as it was written.

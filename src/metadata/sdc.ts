@@ -9,6 +9,7 @@
  */
 import type { Reply } from '../protocol/reply';
 import type { JsonObject } from '../vm/vm';
+import { datasetsText, delegateDatasetWord } from './datasets';
 import type { VmData } from './handler';
 import { routesOf } from './routes';
 
@@ -39,6 +40,8 @@ const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
   ['routes', (vm, data) => renderJson(routesOf(data.routes(), property(vm, 'nics')))],
   ['operator-script', (_vm, data) => render(data.metadata().internal.get('operator-script'))],
   ['volumes', (_vm, data) => render(data.metadata().internal.get('sdc:volumes'))],
+  ['datasets', (vm) => render(datasetsText(vm))],
+  ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
 /** What follows is a tag's name, dots included. */
 const TAGS_PREFIX = 'tags.';

@@ -1,0 +1,98 @@
+import assert from 'node:assert';
+import fc from 'fast-check';
+import { parseZfsList, usageOf, type Usage } from '../../src/datasets/usage';
+
+function listed(text: string): ReadonlyMap<string, Usage> {
+  const listing = parseZfsList(text);
+  assert(listing.kind === 'listed', text);
+  return listing.usage;
+}
+
+const NODE = `zones\tfilesystem
+zones/img@final\tsnapshot
+zones/a\tfilesystem
+zones/a@vmsnap-one\tsnapshot
+zones/a/data\tfilesystem
+zones/a/data@1\tsnapshot
+zones/a/data/db\tfilesystem
+zones/a/data/db@1\tsnapshot
+zones/a/data/db@2\tsnapshot
+zones/a/data/db#mark\tbookmark
+zones/a/data/swap\tvolume
+zones/a/data/with space\tfilesystem
+zones/a/database\tfilesystem
+zones/a/database@1\tsnapshot
+zones/b/data\tfilesystem
+`;
+
+describe('usage', () => {
+  it('counts snapshots of a dataset and below, filesystems and volumes below it', () => {
+    const usage = listed(NODE);
+    assert.deepStrictEqual(usage.get('zones/a/data'), { snapshots: 3, filesystems: 3 });
+    assert.deepStrictEqual(usage.get('zones/a/data/db'), { snapshots: 2, filesystems: 0 });
+    assert.deepStrictEqual(usage.get('zones/a'), { snapshots: 5, filesystems: 5 });
+    assert.deepStrictEqual(usage.get('zones/b/data'), { snapshots: 0, filesystems: 0 });
+    assert.strictEqual(usage.get('zones/c'), undefined);
+  });
+
+  it('adds up the datasets of a VM, each thing once', () => {
+    const usage = listed(NODE);
+    assert.deepStrictEqual(usageOf(usage, ['zones/a/data', 'zones/a/database']), {
+      snapshots: 4,
+      filesystems: 3,
+    });
+    const nested = ['zones/a/data/db', 'zones/a/data', 'zones/a/data'];
+    assert.deepStrictEqual(usageOf(usage, nested), { snapshots: 3, filesystems: 3 });
+  });
+
+  it('knows no sum where a part of it is not known', () => {
+    const usage = listed(NODE);
+    assert.strictEqual(usageOf(usage, ['zones/a/data', 'zones/a/gone']), undefined);
+    assert.strictEqual(usageOf(usage, []), undefined);
+    assert.strictEqual(usageOf(listed(''), ['zones/a/data']), undefined);
+  });
+
+  it('trusts no listing with a line that it cannot read', () => {
+    for (const line of ['zones/a', 'zones/a filesystem', '\tsnapshot', 'a\tfilesystem\t7']) {
+      const text = `zones\tfilesystem\n${line}\n`;
+      assert.deepStrictEqual(parseZfsList(text), { kind: 'garbled', line: 2 }, line);
+    }
+    assert.deepStrictEqual(parseZfsList('@x\tsnapshot'), { kind: 'garbled', line: 1 });
+    assert.deepStrictEqual(parseZfsList('zones/a\tsnapshot'), { kind: 'garbled', line: 1 });
+  });
+
+  it('agrees with a count by hand, dataset by dataset, in any order of lines', () => {
+    const pathArb = fc
+      .array(fc.constantFrom('a', 'b', 'ab'), { minLength: 1, maxLength: 4 })
+      .map((parts) => parts.join('/'));
+    const lineArb = fc.oneof(
+      fc.tuple(pathArb, fc.constantFrom('filesystem', 'volume')),
+      fc.tuple(fc.tuple(pathArb, fc.constantFrom('x', 'y')), fc.constant('snapshot')),
+    );
+    const linesArb = fc
+      .array(lineArb, { maxLength: 30 })
+      .map((lines) =>
+        lines.map(([name, type]) => `${typeof name === 'string' ? name : name.join('@')}\t${type}`),
+      )
+      .map((lines) => [...new Map(lines.map((line) => [line.split('\t')[0], line])).values()]);
+    fc.assert(
+      fc.property(linesArb, (lines) => {
+        const usage = listed(lines.join('\n'));
+        for (const [dataset, counted] of usage) {
+          const snapshots = lines.filter(
+            (line) =>
+              line.endsWith('\tsnapshot') &&
+              (line.startsWith(`${dataset}@`) || line.startsWith(`${dataset}/`)),
+          );
+          const filesystems = lines.filter(
+            (line) => !line.endsWith('\tsnapshot') && line.startsWith(`${dataset}/`),
+          );
+          assert.deepStrictEqual(counted, {
+            snapshots: snapshots.length,
+            filesystems: filesystems.length,
+          });
+        }
+      }),
+    );
+  });
+});
