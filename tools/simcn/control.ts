@@ -76,7 +76,7 @@ export interface Call {
   readonly result: unknown;
   /** Resolves when the node ends the conversation. */
   readonly ended: Promise<unknown>;
-  end(): void;
+  readonly end: () => void;
 }
 
 /** The node did not understand or could not do it; or there is none. */

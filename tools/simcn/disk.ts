@@ -46,7 +46,7 @@ export class ZoneDisk {
 
   /** Installs: makes all folders. What is there already stays. */
   make(): void {
-    for (const folder of [this.zoneroot, this.config, this.logs, ...this.datasets]) {
+    for (const folder of [this.zoneroot, this.config, ...this.datasets]) {
       mkdirSync(folder, { recursive: true, mode: 0o755 });
     }
     makeZoneroot(this.zoneroot, this.facts);
@@ -127,7 +127,6 @@ function factsOf(zone: Zone): ZonerootFacts {
     hostname: String(named),
     mountPoint: zone.brand.mountPoint,
     hvm: zone.brand.hvm,
-    datasets: delegated(zone),
   };
 }
 

@@ -1,8 +1,8 @@
 /*
  * The faults that a node can be told to have, by name, for all zones or for one.
  *
- * This table only knows which are in force. Whoever plays the part that fails asks it (the event
- * channel, vmadm), or is told when one comes and goes (vminfod, the serial ports, the lock, the disk).
+ * The table keeps those that somebody asks for at the moment it matters: the event channel and vmadm.
+ * The others are acted on when they come and when they go (injector.ts).
  */
 
 /** What a fault's value means. */
@@ -26,7 +26,7 @@ export const FAULTS = {
 
 export type FaultName = keyof typeof FAULTS;
 
-/** `vmadm` runs in a process of its own and these are its to play. */
+/** Of one zone: all zones at once is nothing that happens to a node. */
 const ZONE_FAULTS: readonly FaultName[] = [
   'lock.held',
   'disk.full',

@@ -12,22 +12,8 @@ import { FullDisk } from './full-disk';
 import type { Fault } from './faults';
 import type { Node } from './node';
 import type { TtybFault } from './ttyb';
+import type { VminfodService } from './vminfod';
 import type { Zone } from './zone';
-
-/** vminfod's part, played by the HTTP service. */
-export interface VminfodFaults {
-  /** @param zonename null: all zones */
-  inject(name: VminfodFault, value: number, zonename: string | null): Promise<void> | void;
-  clear(): Promise<void> | void;
-}
-export type VminfodFault = 'down' | 'freeze' | 'delay' | 'garbage';
-
-const VMINFOD_FAULTS = {
-  'vminfod.down': 'down',
-  'vminfod.freeze': 'freeze',
-  'vminfod.delay': 'delay',
-  'vminfod.garbage': 'garbage',
-} as const;
 
 /** A lock that somebody else has is waited for this long. */
 const LOCK_WAIT_MS = 5000;
@@ -41,11 +27,11 @@ interface HeldLock {
 
 export class Injector {
   private readonly node: Node;
-  private readonly vminfod: VminfodFaults;
+  private readonly vminfod: VminfodService;
   private readonly locks = new Map<string, HeldLock>();
   private readonly disks = new Map<string, FullDisk>();
 
-  constructor(node: Node, vminfod: VminfodFaults) {
+  constructor(node: Node, vminfod: VminfodService) {
     this.node = node;
     this.vminfod = vminfod;
   }
@@ -62,11 +48,18 @@ export class Injector {
         faults.set(fault);
         return '';
       case 'vminfod.down':
+        await this.vminfod.setDown(true);
+        return '';
       case 'vminfod.freeze':
+        for (const zone of this.affected(zonename)) {
+          this.vminfod.setFrozen(zone, true);
+        }
+        return '';
       case 'vminfod.delay':
+        this.vminfod.setDelay(value);
+        return '';
       case 'vminfod.garbage':
-        faults.set(fault);
-        await this.vminfod.inject(VMINFOD_FAULTS[name], value, zonename);
+        this.vminfod.sendGarbage();
         return '';
       case 'lock.held':
         await this.holdLock(this.zoneOf(fault), value);
@@ -90,7 +83,11 @@ export class Injector {
   /** Ends all faults. */
   async clear(): Promise<void> {
     this.node.machine.faults.clear();
-    await this.vminfod.clear();
+    this.vminfod.setDelay(0);
+    await this.vminfod.setDown(false);
+    for (const zonename of this.affected(null)) {
+      this.vminfod.setFrozen(zonename, false);
+    }
     for (const zone of this.node.all()) {
       await this.release(zone);
       await zone.hypervisor?.fault('drop', 0);
@@ -112,6 +109,10 @@ export class Injector {
       await disk.release();
       this.node.rewatch(zone);
     }
+  }
+
+  private affected(zonename: string | null): string[] {
+    return zonename === null ? this.node.all().map((zone) => zone.zonename) : [zonename];
   }
 
   private zoneOf(fault: Fault): Zone {

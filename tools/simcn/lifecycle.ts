@@ -178,14 +178,14 @@ export class Lifecycle {
     }
     this.emulation.zoneDelete(zone.zonename);
     this.machine.store.remove(zone.zonename);
-    this.machine.feed.remove(zone.zonename);
+    this.machine.feed.deleted(zone.zonename);
     await this.machine.kernel.deleted(zone.zonename);
   }
 
   /** The zone is not as it was: keep it and tell vminfod. */
   changed(zone: Zone): void {
     this.machine.store.save(zone.zonename, zone.stored());
-    this.machine.feed.put(zone.vm());
+    this.machine.feed.modified(zone.vm());
   }
 
   private index(zone: Zone, state: IndexState): void {

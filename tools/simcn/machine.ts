@@ -15,11 +15,11 @@ export interface NodeOptions {
   readonly readyMs: number;
 }
 
-/** The part of vminfod that the node feeds. */
+/** The part of vminfod that the node tells of its VMs. */
 export interface VmFeed {
-  /** The VM is as told now: a create or modify event, or none where nothing changed. */
-  put(vm: JsonObject): void;
-  remove(zonename: string): void;
+  /** A VM is there, or is other than it was. */
+  modified(vm: JsonObject): void;
+  deleted(zonename: string): void;
 }
 
 export interface Machine {

@@ -47,6 +47,7 @@ const metadataSchema = z.object({
 
 export class VmStore {
   private readonly folder: string;
+  private readonly saved = new Map<string, string>();
 
   constructor(paths: Paths) {
     this.folder = paths.host('/system/simcn/vms');
@@ -68,11 +69,17 @@ export class VmStore {
     return found;
   }
 
+  /** Writes nothing where nothing changed: most changes of a VM are of its state alone. */
   save(zonename: string, vm: StoredVm): void {
-    replaceFile(join(this.folder, `${zonename}.json`), JSON.stringify(vm));
+    const text = JSON.stringify(vm);
+    if (this.saved.get(zonename) !== text) {
+      replaceFile(join(this.folder, `${zonename}.json`), text);
+      this.saved.set(zonename, text);
+    }
   }
 
   remove(zonename: string): void {
+    this.saved.delete(zonename);
     rmSync(join(this.folder, `${zonename}.json`), { force: true });
   }
 }

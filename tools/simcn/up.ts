@@ -75,7 +75,9 @@ export async function bringUp(
 
   const faults = new FaultTable();
   const store = new VmStore(paths);
-  const vminfod = new VminfodService(paths.host('/var/run/vminfod.sock'));
+  const vminfod = new VminfodService(paths.host('/var/run/vminfod.sock'), {
+    vms: () => node.all().map((zone) => zone.vm()),
+  });
   const machine: Machine = {
     paths,
     platform,

@@ -13,7 +13,7 @@ import { ZoneDisk } from './disk';
 import { mountsBelow } from './mounts';
 import type { Machine } from './machine';
 import type { Zone } from './zone';
-import { hostFolders, TOOLS } from './zoneroot';
+import { hostFolders, makeMountPoints, TOOLS } from './zoneroot';
 
 /** The checkout, seen from the built file. */
 export const PROJECT = join(__dirname, '..', '..', '..');
@@ -37,7 +37,10 @@ export const viewSchema = z.object({
 });
 export type View = z.infer<typeof viewSchema>;
 
-/** @throws Error for a zone that nothing can run in */
+/**
+ * The view of a running zone, with its mount points made.
+ * @throws Error for a zone that nothing can run in
+ */
 export function viewOf(machine: Machine, zone: Zone): View {
   if (zone.brand.hvm) {
     throw new Error(
@@ -52,23 +55,28 @@ export function viewOf(machine: Machine, zone: Zone): View {
   const { mountPoint } = zone.brand;
   const host = hostFolders().filter((folder) => folder.link === null);
   const tools = toolsFolder(paths);
+  const binds = [
+    ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
+    { source: '/dev', target: '/dev', writable: true },
+    { source: '/proc', target: '/proc', writable: true },
+    { source: tools, target: `${TOOLS}/bin`, writable: false },
+    { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
+    { source: PROJECT, target: `${TOOLS}/project`, writable: false },
+    ...disk.datasets.map((source) => {
+      return { source, target: source.slice(paths.root.length), writable: true };
+    }),
+  ];
+  makeMountPoints(
+    disk.zoneroot,
+    binds.map((bind) => bind.target),
+  );
   return {
     zoneroot: disk.zoneroot,
     nodePid: process.pid,
     mounted: mountPoint !== null && mountsBelow(machine, disk.zoneroot).length > 0,
     socketFolder: paths.zoneFolder(zone.zonename),
     mountPoint,
-    binds: [
-      ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
-      { source: '/dev', target: '/dev', writable: true },
-      { source: '/proc', target: '/proc', writable: true },
-      { source: tools, target: `${TOOLS}/bin`, writable: false },
-      { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
-      { source: PROJECT, target: `${TOOLS}/project`, writable: false },
-      ...disk.datasets.map((source) => {
-        return { source, target: source.slice(paths.root.length), writable: true };
-      }),
-    ],
+    binds,
     path: `${TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
     toolsFolder: tools,
   };

@@ -1,11 +1,19 @@
 /*
- * The template that a zone's root is made from.
+ * What a zone's root is made of.
  *
  * A zone's programs are the host's: its /usr and the like are bound into the root when something is
- * executed there (view.ts), so the root on disk holds mount points, the links that lead into /usr, and
- * files of its own in /etc. A hypervisor's root has nothing but /tmp, where its serial port is.
+ * executed there (view.ts). So the root on disk begins with little: files of its own in /etc, /tmp, and
+ * the brand's mount point. The rest of the mount points, and the links that lead into /usr, come with
+ * the first program. A hypervisor's root has nothing but /tmp, where its serial port is.
  */
-import { lstatSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+  type Stats,
+} from 'node:fs';
 import { join } from 'node:path';
 
 import { codeOf } from '../../src/errors';
@@ -15,12 +23,16 @@ export interface ZonerootFacts {
   /** Where the socket folder is mounted, as the zone sees it. */
   readonly mountPoint: string | null;
   readonly hvm: boolean;
-  /** Names of delegated datasets; each is seen at `/<name>`. */
-  readonly datasets: readonly string[];
 }
 
-/** The host's folders that a zone shares, where the host has them as folders; links are copied. */
-export const SHARED_FOLDERS = [
+/** Of the host, as far as it has them: a folder that zones share, or a link that is the same in each. */
+export interface HostFolder {
+  readonly path: string;
+  /** Null: a folder. */
+  readonly link: string | null;
+}
+
+const HOST_FOLDERS = [
   '/usr',
   '/bin',
   '/sbin',
@@ -34,73 +46,74 @@ export const SHARED_FOLDERS = [
 /** Where the node's own tools are seen in a zone. */
 export const TOOLS = '/opt/simcn';
 
-/** Made once: the host does not change while a node is up. */
-let shared: readonly { readonly path: string; readonly link: string | null }[] | undefined;
-
-export function hostFolders(): readonly { readonly path: string; readonly link: string | null }[] {
-  shared ??= SHARED_FOLDERS.flatMap((path) => {
-    try {
-      return [{ path, link: lstatSync(path).isSymbolicLink() ? readlinkSync(path) : null }];
-    } catch (err) {
-      if (codeOf(err) === 'ENOENT') {
-        return [];
-      }
-      throw err;
+export function hostFolders(): HostFolder[] {
+  return HOST_FOLDERS.flatMap((path) => {
+    const found = look(path);
+    if (found === undefined) {
+      return [];
     }
+    return [{ path, link: found.isSymbolicLink() ? readlinkSync(path) : null }];
   });
-  return shared;
 }
 
-/** Fills an empty root; what is there already stays as it is. */
+/** Fills an empty root. */
 export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
-  const folder = (path: string, mode = 0o755) =>
-    mkdirSync(join(zoneroot, path), { recursive: true, mode });
-  folder('/tmp');
+  makeFolder(zoneroot, '/tmp');
   if (facts.hvm) {
     return;
   }
-  for (const path of ['/etc', '/dev', '/proc', '/root', '/var/db', '/var/tmp', '/var/svc/log']) {
-    folder(path);
-  }
-  for (const path of ['/bin', '/node', '/project']) {
-    folder(`${TOOLS}${path}`);
-  }
-  for (const { path, link } of hostFolders()) {
-    if (link === null) {
-      folder(path);
-    } else {
-      linkOnce(link, join(zoneroot, path));
-    }
-  }
-  for (const name of facts.datasets) {
-    folder(`/${name}`);
-  }
   if (facts.mountPoint !== null) {
-    folder(facts.mountPoint);
+    makeFolder(zoneroot, facts.mountPoint);
   }
-  const file = (path: string, text: string) => writeOnce(join(zoneroot, path), text);
+  makeFolder(zoneroot, '/var/db');
+  makeFolder(zoneroot, '/root');
+  makeFolder(zoneroot, '/etc');
+  const { hostname } = facts;
+  const file = (path: string, text: string) => writeFileSync(join(zoneroot, path), text);
   file('/etc/passwd', 'root:x:0:0:Super-User:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n');
   file('/etc/group', 'root:x:0:\nnogroup:x:65534:\n');
-  file('/etc/hosts', `127.0.0.1\tlocalhost ${facts.hostname}\n::1\tlocalhost\n`);
-  file('/etc/nodename', `${facts.hostname}\n`);
+  file('/etc/hosts', `127.0.0.1\tlocalhost ${hostname}\n::1\tlocalhost\n`);
+  file('/etc/nodename', `${hostname}\n`);
 }
 
-function linkOnce(target: string, path: string): void {
-  try {
-    symlinkSync(target, path);
-  } catch (err) {
-    if (codeOf(err) !== 'EEXIST') {
-      throw err;
+/** Makes the places that a view binds to, and the host's links, where the zone does not have them. */
+export function makeMountPoints(zoneroot: string, targets: readonly string[]): void {
+  for (const target of targets) {
+    makeFolder(zoneroot, target);
+  }
+  for (const { path, link } of hostFolders()) {
+    const inside = join(zoneroot, path);
+    if (link !== null && look(inside) === undefined) {
+      symlinkSync(link, inside);
     }
   }
 }
 
-function writeOnce(path: string, text: string): void {
-  try {
-    writeFileSync(path, text, { mode: 0o644, flag: 'wx' });
-  } catch (err) {
-    if (codeOf(err) !== 'EEXIST') {
-      throw err;
+/**
+ * Makes a folder in a root that a guest may have rearranged.
+ * @throws Error for a symbolic link on the way: it could lead out of the zone
+ */
+function makeFolder(zoneroot: string, path: string): void {
+  let inside = zoneroot;
+  for (const name of path.split('/').filter((part) => part !== '')) {
+    inside = join(inside, name);
+    const found = look(inside);
+    if (found === undefined) {
+      mkdirSync(inside, { mode: 0o755 });
+    } else if (!found.isDirectory()) {
+      throw new Error(`${inside} is no folder`);
     }
+  }
+}
+
+/** What is there, symbolic links not followed; undefined for nothing. */
+function look(path: string): Stats | undefined {
+  try {
+    return lstatSync(path);
+  } catch (err) {
+    if (codeOf(err) === 'ENOENT') {
+      return undefined;
+    }
+    throw err;
   }
 }

@@ -1,0 +1,229 @@
+import assert from 'node:assert';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { get } from 'node:http';
+
+import { eventually } from '../support/eventually';
+import { runProgram, SIMCN, SimNode, whyNoNode } from '../support/simcn';
+
+const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
+const OTHER = '54f1cc77-68f1-42ab-acac-5c4f64f5d6e0';
+const isRoot = process.geteuid?.() === 0;
+
+function vm(uuid: string, more: object = {}): object {
+  return { uuid, brand: 'joyent', alias: 'z', ...more };
+}
+
+interface Vm {
+  readonly [name: string]: unknown;
+  readonly zoneid: number | null;
+}
+
+/** The VM as vminfod tells it; undefined where it answers 404. */
+function vminfodVm(node: SimNode, uuid: string): Promise<Vm | undefined> {
+  return new Promise((resolve, reject) => {
+    const socketPath = node.path('/var/run/vminfod.sock');
+    get({ socketPath, path: `/vms/${uuid}` }, (response) => {
+      let body = '';
+      response.on('data', (chunk: Buffer) => (body += chunk.toString()));
+      response.on('end', () =>
+        resolve(response.statusCode === 200 ? (JSON.parse(body) as Vm) : undefined),
+      );
+    }).on('error', reject);
+  });
+}
+
+describe('simcn: zones', function () {
+  this.timeout(60_000);
+  let node: SimNode;
+
+  before(async function () {
+    if (whyNoNode() !== null) {
+      this.skip();
+    }
+    node = await SimNode.start({ vms: [vm(ZONE)] });
+  });
+  after(async () => {
+    // Undefined where the suite was skipped.
+    await (node as SimNode | undefined)?.stop();
+  });
+
+  const index = () => readFileSync(node.path('/etc/zones/index'), 'utf8');
+
+  it('tells in one line that it is ready, and with how many zones', () => {
+    assert.deepStrictEqual(node.ready, { ready: true, root: node.root, zones: 1 });
+  });
+
+  it('starts a VM in the state that its zone_state says', async () => {
+    const states = ['configured', 'incomplete', 'installed', 'ready', 'running', 'down'];
+    const uuids = states.map((_, i) => `00000000-0000-4000-8000-00000000000${i}`);
+    await node.ok(
+      ['create'],
+      JSON.stringify(uuids.map((uuid, i) => vm(uuid, { zone_state: states[i] }))),
+    );
+    const shown = await Promise.all(uuids.map((uuid) => vminfodVm(node, uuid)));
+    assert.deepStrictEqual(
+      shown.map((each) => each?.zone_state),
+      states,
+    );
+    assert.strictEqual(shown[2]?.state, 'stopped');
+    assert.strictEqual(shown[2].zoneid, null);
+    await Promise.all(uuids.map((uuid) => node.ok(['destroy', uuid])));
+    assert.deepStrictEqual(
+      await Promise.all(uuids.map((u) => vminfodVm(node, u))),
+      states.map(() => undefined),
+    );
+  });
+
+  it('gives a running zone an id, a pid, and a folder for its socket', async () => {
+    const shown = await vminfodVm(node, ZONE);
+    assert.strictEqual(shown?.zone_state, 'running');
+    assert.ok(shown.zoneid !== null && shown.zoneid > 0);
+    assert.strictEqual(shown.init_restarts, 0);
+    assert.deepStrictEqual(shown.tags, {});
+    assert.strictEqual(statSync(node.path(`/var/zonecontrol/${ZONE}`)).mode & 0o777, 0o755);
+    assert.match(index(), new RegExp(`^${ZONE}:installed:/zones/${ZONE}:`, 'm'));
+  });
+
+  it('mounts the folder while the zone runs, and only then', async function () {
+    if (!isRoot) {
+      this.skip();
+    }
+    const target = node.path(`/zones/${ZONE}/root/.zonecontrol`);
+    assert.ok(node.mounts().includes(target));
+    assert.match(readFileSync(node.path('/etc/mnttab'), 'utf8'), /\.zonecontrol\tlofs\t/);
+    await node.ok(['shutdown', ZONE]);
+    assert.ok(!node.mounts().includes(target));
+    await node.ok(['boot', ZONE]);
+    assert.ok(node.mounts().includes(target));
+  });
+
+  it('gives a rebooted zone a new id', async () => {
+    const before = await vminfodVm(node, ZONE);
+    await node.ok(['reboot', ZONE]);
+    const after = await vminfodVm(node, ZONE);
+    assert.strictEqual(after?.zone_state, 'running');
+    assert.notStrictEqual(after.zoneid, before?.zoneid);
+  });
+
+  it('removes all of a destroyed zone, and makes it anew under the same uuid', async () => {
+    await node.ok(['create', '--boot'], JSON.stringify(vm(OTHER, { zone_state: 'installed' })));
+    for (let round = 0; round < 2; round++) {
+      assert.strictEqual((await vminfodVm(node, OTHER))?.zone_state, 'running');
+      await node.ok(['destroy', OTHER]);
+      assert.strictEqual(await vminfodVm(node, OTHER), undefined);
+      assert.ok(!existsSync(node.path(`/zones/${OTHER}`)));
+      assert.ok(!existsSync(node.path(`/var/zonecontrol/${OTHER}`)));
+      assert.ok(!index().includes(OTHER));
+      await node.ok(['create'], JSON.stringify(vm(OTHER)));
+    }
+    await node.ok(['destroy', OTHER]);
+  });
+
+  it('lists the zones for people and for programs', async () => {
+    assert.match(await node.ok(['ls']), new RegExp(`ZONEID +UUID[^]*${ZONE} +joyent +running +z`));
+    const [first] = JSON.parse(await node.ok(['ls', '--json'])) as { uuid: string }[];
+    assert.strictEqual(first?.uuid, ZONE);
+  });
+
+  it('refuses in plain words, and changes nothing', async () => {
+    const cases: [string[], string, RegExp][] = [
+      [['boot', OTHER], '', /no such zone: 54f1cc77/],
+      [['boot', ZONE], '', /is already running/],
+      [['create'], JSON.stringify(vm(ZONE)), /exists already/],
+      [['create'], JSON.stringify(vm('nonsense')), /VM 0: uuid: not a uuid/],
+      [['create'], JSON.stringify([vm(OTHER), vm(OTHER)]), /exists already/],
+      [['rollback', ZONE, 'never'], '', /no snapshot named never/],
+      [['fault', 'events.delay'], '', /needs a value/],
+      [['fault', 'disk.full'], '', /--zone/],
+    ];
+    for (const [argv, stdin, words] of cases) {
+      const { status, stderr } = await node.simcn(argv, stdin);
+      assert.strictEqual(status, 1, argv.join(' '));
+      assert.match(stderr, words);
+    }
+    assert.strictEqual((JSON.parse(await node.ok(['ls', '--json'])) as []).length, 1);
+  });
+
+  it('sees an edit of a config file as a change of the VM', async () => {
+    const { stdout } = await runProgram([
+      'sh',
+      '-c',
+      `cd '${node.path(`/zones/${ZONE}/config`)}' && echo '{"role":"db"}' > t && mv t tags.json`,
+    ]);
+    assert.strictEqual(stdout, '');
+    await eventually(async () => {
+      return JSON.stringify((await vminfodVm(node, ZONE))?.tags) === '{"role":"db"}';
+    });
+  });
+
+  it('keeps its zones over a restart, as over a reboot of the host', async () => {
+    const root = node.root;
+    assert.strictEqual(await node.end(), 0);
+    assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes(root));
+    node = await SimNode.start({ root });
+    assert.strictEqual(node.ready.zones, 1);
+    const shown = await vminfodVm(node, ZONE);
+    assert.strictEqual(shown?.zone_state, 'running');
+    assert.deepStrictEqual(shown.tags, { role: 'db' });
+  });
+
+  it('cleans up after a run that was killed', async () => {
+    const root = node.root;
+    await node.end('SIGKILL');
+    node = await SimNode.start({ root });
+    assert.strictEqual((await vminfodVm(node, ZONE))?.zone_state, 'running');
+    const below = node.mounts();
+    assert.strictEqual(new Set(below).size, below.length, 'mounted twice');
+  });
+
+  it('lets no second node onto its root', async () => {
+    const second = await runProgram([process.execPath, SIMCN, 'up', '--root', node.root]);
+    assert.strictEqual(second.status, 1);
+    assert.match(second.stderr, /a node is up at .* already/);
+  });
+
+  it('refuses a root too long for the sockets below it, naming the limit', async () => {
+    const long = `/tmp/${'x'.repeat(60)}`;
+    const { status, stderr } = await runProgram([process.execPath, SIMCN, 'up', '--root', long]);
+    assert.strictEqual(status, 1);
+    assert.match(stderr, /65 bytes, and at most 40/);
+    assert.ok(!existsSync(long));
+  });
+
+  it('says where no node is up', async () => {
+    const { status, stderr } = await runProgram([
+      process.execPath,
+      SIMCN,
+      'ls',
+      '--root',
+      '/tmp/no',
+    ]);
+    assert.strictEqual(status, 1);
+    assert.match(stderr, /no node is up at \/tmp\/no/);
+  });
+});
+
+describe('simcn: a node full of zones', function () {
+  this.timeout(120_000);
+
+  it('makes and boots 500 zones in one go, and ends them all', async function () {
+    if (whyNoNode() !== null) {
+      this.skip();
+    }
+    const vms = Array.from({ length: 500 }, (_, i) =>
+      vm(`00000000-0000-4000-8000-${String(i).padStart(12, '0')}`),
+    );
+    const started = Date.now();
+    const node = await SimNode.start({ vms });
+    const took = Date.now() - started;
+    try {
+      const zones = JSON.parse(await node.ok(['ls', '--json'])) as { zone_state: string }[];
+      assert.strictEqual(zones.filter((zone) => zone.zone_state === 'running').length, 500);
+      assert.ok(took < 15_000, `took ${took} ms`);
+      assert.strictEqual(await node.end(), 0);
+      assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes(node.root));
+    } finally {
+      await node.stop();
+    }
+  });
+});
