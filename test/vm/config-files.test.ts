@@ -1,0 +1,161 @@
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { ConfigFiles } from '../../src/vm/config-files';
+import { logRecords, type LogRecords } from '../support/log-records';
+import { tempDir, type TempDir } from '../support/temp-dir';
+
+const WARNING = 'config file cannot be used';
+
+describe('ConfigFiles', () => {
+  let dir: TempDir;
+  let logs: LogRecords;
+  let files: ConfigFiles;
+  let path: string;
+
+  beforeEach(() => {
+    dir = tempDir();
+    logs = logRecords();
+    files = new ConfigFiles();
+    path = join(dir.path, 'metadata.json');
+  });
+
+  afterEach(() => dir.remove());
+
+  const customer = (): unknown => {
+    return Object.fromEntries(files.metadata(dir.path, logs.zoneLog('z')).customer);
+  };
+  const write = (map: unknown): void => {
+    fs.writeFileSync(path, JSON.stringify({ customer_metadata: map }));
+  };
+  const warnings = (): number => logs.records(WARNING).length;
+
+  it('keeps the order of the file, and names of prototypes as names', () => {
+    fs.writeFileSync(
+      path,
+      '{"customer_metadata":{"z":"1","__proto__":"p","a":2,"constructor":"c"}}',
+    );
+    const { customer: map, internal } = files.metadata(dir.path, logs.zoneLog('z'));
+    assert.deepStrictEqual(
+      [...map],
+      [
+        ['z', '1'],
+        ['__proto__', 'p'],
+        ['a', 2],
+        ['constructor', 'c'],
+      ],
+    );
+    assert.strictEqual(internal.size, 0);
+  });
+
+  it('reads tags and routes as flat maps', () => {
+    fs.writeFileSync(join(dir.path, 'tags.json'), '{"a.b":true}');
+    fs.writeFileSync(join(dir.path, 'routes.json'), '{"10.0.0.0/8":"nics[0]"}');
+    assert.deepStrictEqual([...files.tags(dir.path, logs.zoneLog('z'))], [['a.b', true]]);
+    assert.deepStrictEqual(
+      [...files.routes(dir.path, logs.zoneLog('z'))],
+      [['10.0.0.0/8', 'nics[0]']],
+    );
+  });
+
+  it('sees each of many quick changes of the same length, in place or by rename', () => {
+    for (let round = 100; round < 400; round++) {
+      if (round % 2 === 0) {
+        write({ n: round });
+      } else {
+        fs.writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: { n: round } }));
+        fs.renameSync(`${path}.new`, path);
+      }
+      assert.deepStrictEqual(customer(), { n: round });
+    }
+  });
+
+  it('parses a settled file once', async () => {
+    write({ a: '1' });
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    const first = files.metadata(dir.path, logs.zoneLog('z'));
+    assert.strictEqual(files.metadata(dir.path, logs.zoneLog('z')), first);
+  });
+
+  it('sees a change that was made with the old modification time', async () => {
+    write({ a: '1' });
+    const { atime, mtime } = fs.statSync(path);
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    assert.deepStrictEqual(customer(), { a: '1' });
+    write({ a: '2' });
+    fs.utimesSync(path, atime, mtime);
+    assert.deepStrictEqual(customer(), { a: '2' });
+  });
+
+  it('reads a missing file as empty without a word, and its return', () => {
+    assert.deepStrictEqual(customer(), {});
+    write({ a: '1' });
+    assert.deepStrictEqual(customer(), { a: '1' });
+    fs.unlinkSync(path);
+    assert.deepStrictEqual(customer(), {});
+    fs.rmdirSync(dir.path);
+    fs.writeFileSync(dir.path, '');
+    assert.deepStrictEqual(customer(), {});
+    assert.strictEqual(warnings(), 0);
+  });
+
+  it('reads a torn file as empty for as long as the tear lasts, with one warning', () => {
+    write({ a: '1' });
+    fs.writeFileSync(path, '{"customer_metadata":{"a":');
+    assert.deepStrictEqual([customer(), customer(), customer()], [{}, {}, {}]);
+    assert.strictEqual(warnings(), 1);
+    fs.appendFileSync(path, '"2"}}');
+    assert.deepStrictEqual(customer(), { a: '2' });
+    fs.writeFileSync(path, '[]');
+    assert.deepStrictEqual(customer(), {});
+    assert.strictEqual(warnings(), 2);
+  });
+
+  it('takes maps of another type for empty', () => {
+    for (const wrong of ['null', '[1]', '"x"', '7', 'true']) {
+      fs.writeFileSync(path, `{"customer_metadata":${wrong},"internal_metadata":{"k":"v"}}`);
+      const maps = files.metadata(dir.path, logs.zoneLog('z'));
+      assert.deepStrictEqual([maps.customer.size, maps.internal.get('k')], [0, 'v']);
+    }
+  });
+
+  const strange: readonly (readonly [string, (at: string) => void])[] = [
+    ['a folder', (at) => fs.mkdirSync(at)],
+    ['a symbolic link', (at) => fs.symlinkSync('/etc/passwd', at)],
+    ['a dangling link', (at) => fs.symlinkSync('/nowhere', at)],
+    ['a FIFO', (at) => void execFileSync('mkfifo', [at])],
+    ['a file of 100 MB', (at) => fs.closeSync(fs.openSync(at, 'w')) ?? fs.truncateSync(at, 1e8)],
+    ['a device', (at) => fs.symlinkSync('/dev/zero', at)],
+  ];
+  for (const [name, make] of strange) {
+    it(`reads ${name} as empty at once, with one warning`, () => {
+      make(path);
+      assert.deepStrictEqual([customer(), customer()], [{}, {}]);
+      assert.strictEqual(warnings(), 1);
+    });
+  }
+
+  it('holds no more than its bound, whoever asks', () => {
+    const small = new ConfigFiles(64 * 1024);
+    const zones = Array.from({ length: 50 }, (_, index) => join(dir.path, String(index)));
+    for (const folder of zones) {
+      fs.mkdirSync(folder);
+      const text = JSON.stringify({ customer_metadata: { k: 'x'.repeat(10_000) } });
+      fs.writeFileSync(join(folder, 'metadata.json'), text);
+    }
+    for (const folder of zones) {
+      assert.strictEqual(small.metadata(folder, logs.zoneLog('z')).customer.size, 1);
+    }
+    const before = fs.readdirSync('/proc/self/fd').length;
+    assert.strictEqual(small.metadata(zones[0] ?? '', logs.zoneLog('z')).customer.size, 1);
+    assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
+  });
+
+  it('never warns with a value', () => {
+    fs.writeFileSync(path, '{"customer_metadata":{"root_pw":"hunter2"');
+    customer();
+    assert.strictEqual(warnings(), 1);
+    assert.doesNotMatch(logs.text(), /hunter2/);
+  });
+});
