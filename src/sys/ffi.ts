@@ -84,7 +84,7 @@ export function openPlatform(root: string): Platform {
     zoneRootpath: (zonename) => zoneText(root, 'zone_get_rootpath', zonename),
     mountLofs: (special, dir, options) => mountLofs(root, special, dir, options),
     umount: (dir, force) => umount(root, dir, force),
-    tryLock,
+    tryLock: trySetLock,
     unlock,
     peer: (fd) => peer(root, fd),
   };
@@ -207,7 +207,8 @@ function setLock(fd: number, type: number): number {
   return libc().fcntl(fd, FLOCK.F_SETLK, flock) === -1 ? errno() : 0;
 }
 
-function tryLock(fd: number): boolean {
+/** `tryLock` of a Platform, which no root matters to. */
+export function trySetLock(fd: number): boolean {
   const err = setLock(fd, FLOCK.F_WRLCK);
   if (err === 0) {
     return true;
