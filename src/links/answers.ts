@@ -55,6 +55,8 @@ export class Answers {
   private readonly options: AnswersOptions;
   private readonly queue: Asked[] = [];
   private queued = 0;
+  /** Octets of the requests that run, unheard ones included. */
+  private busy = 0;
   /** With the handler, as a promise. */
   private current: Asked | null = null;
   /** Answered by the handler, too big to be written now. */
@@ -82,9 +84,9 @@ export class Answers {
     return this.queue.length >= limits.queuedRequests || this.queued >= limits.lineBytes;
   }
 
-  /** Octets of the requests that wait for their turn. */
-  get queuedBytes(): number {
-    return this.queued;
+  /** Octets of the requests that wait or run. */
+  get heldBytes(): number {
+    return this.queued + this.busy;
   }
 
   /** Takes a request. It is answered at once when nothing stands before it. */
@@ -133,7 +135,7 @@ export class Answers {
     }
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
-      this.carryOut(asked.request);
+      this.carryOut(asked);
     }
     this.queued = 0;
     for (const { request } of dropped) {
@@ -163,7 +165,9 @@ export class Answers {
       return;
     }
     this.current = asked;
+    this.busy += asked.bytes;
     void answer.then((reply) => {
+      this.busy -= asked.bytes;
       if (this.current === asked) {
         this.current = null;
         this.deliver(asked, reply);
@@ -176,7 +180,7 @@ export class Answers {
   }
 
   /** Lets a write happen that nobody hears of. A question that nobody hears the answer of is dropped. */
-  private carryOut(request: Request): void {
+  private carryOut({ request, bytes }: Asked): void {
     if (request.kind !== 'put' && request.kind !== 'delete') {
       return;
     }
@@ -188,8 +192,10 @@ export class Answers {
     const answer = this.options.handle(this.options.origin, request);
     if (answer instanceof Promise) {
       this.unheard++;
+      this.busy += bytes;
       void answer.then(() => {
         this.unheard--;
+        this.busy -= bytes;
         this.options.moved();
       });
     }

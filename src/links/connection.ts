@@ -222,7 +222,7 @@ export class Connection {
   /** A line that is not small needs the zone's one place for it. */
   private mayCollect(): boolean {
     const { share } = this.context;
-    if (this.intake.heldBytes + this.answers.queuedBytes > SMALL_BYTES) {
+    if (this.intake.heldBytes + this.answers.heldBytes > SMALL_BYTES) {
       return share.collect(this);
     }
     share.collected(this);

@@ -1,0 +1,50 @@
+/* Takes down what a link tells of itself. */
+import type { LinkObserver, Refusal } from '../../src/links/link';
+import type { Request } from '../../src/protocol/request';
+
+export class Recorder implements LinkObserver {
+  opens = 0;
+  closes = 0;
+  receivedBytes = 0;
+  sentBytes = 0;
+  readonly answers: { readonly kind: Request['kind']; readonly elapsedMs: number }[] = [];
+  readonly refusals: Refusal[] = [];
+  readonly warnings: string[] = [];
+
+  opened(): void {
+    this.opens++;
+  }
+
+  closed(): void {
+    this.closes++;
+  }
+
+  received(bytes: number): void {
+    this.receivedBytes += bytes;
+  }
+
+  sent(bytes: number): void {
+    this.sentBytes += bytes;
+  }
+
+  answered(_origin: unknown, request: Request, _reply: unknown, elapsedMs: number): void {
+    this.answers.push({ kind: request.kind, elapsedMs });
+  }
+
+  refused(reason: Refusal): void {
+    this.refusals.push(reason);
+  }
+
+  /** As a voice: what was warned of. */
+  warn(_fields: unknown, msg: string): void {
+    this.warnings.push(msg);
+  }
+
+  info(): void {
+    // Nothing is asked about these.
+  }
+
+  count(reason: Refusal): number {
+    return this.refusals.filter((one) => one === reason).length;
+  }
+}
