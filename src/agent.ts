@@ -74,7 +74,7 @@ export class Agent {
     };
     const funcs = [
       step('one agent a node', () => this.claimNode()),
-      step('VM data', () => Promise.resolve(this.startStore())),
+      step('VM data', () => this.startStore()),
       step('zones', () => this.startZones()),
     ];
     return new Promise((resolve, reject) => {
@@ -122,7 +122,7 @@ export class Agent {
     }
   }
 
-  private startStore(): void {
+  private startStore(): Promise<void> {
     this.platform = openPlatform(this.options.root);
     const store = new Store({
       vminfodUrl: this.config.vminfod ?? this.paths.vminfodUrl,
@@ -136,6 +136,7 @@ export class Agent {
     store.onChanged((change) => this.vmChanged(change));
     store.start();
     this.store = store;
+    return Promise.resolve();
   }
 
   private chooseWriter(): WriterChoice {

@@ -150,12 +150,17 @@ export class Journal implements LinkObserver {
     }
     this.tally.lastRequest = { at: this.now(), verb, key: arg, outcome, elapsedMs };
     this.figures.request(verb, outcome, elapsedMs);
-    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: elapsedMs };
+    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     this.log.info(
       { response: outcome, query, ...reasonOf(reply), ...auditOf(origin, request) },
       arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`,
     );
   }
+}
+
+/** As precise as anyone reads it: whole microseconds, in ms. */
+function microseconds(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
 }
 
 function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {

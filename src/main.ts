@@ -73,12 +73,12 @@ async function run(options: Options, root: string): Promise<void> {
   endWithItsStory(log, sink);
 
   const agent = new Agent({ root, config, log, startedAt });
-  let stopping = false;
+  const life: { stopping: boolean } = { stopping: false };
   const stop = (signal: string): void => {
-    if (stopping) {
+    if (life.stopping) {
       return;
     }
-    stopping = true;
+    life.stopping = true;
     log.info({ signal }, 'stopping');
     void agent.stop(STOP_GRACE_MS).then(() => {
       log.info('Agent exiting');
@@ -91,12 +91,13 @@ async function run(options: Options, root: string): Promise<void> {
   try {
     await agent.start();
   } catch (err) {
-    if (!stopping) {
-      log.fatal({ err }, 'cannot start');
-      process.stderr.write(`mdatad: cannot start: ${messageOf(err)}\n`);
-      await agent.stop(0);
-      end(exitCodeOf(err));
+    if (life.stopping) {
+      return;
     }
+    log.fatal({ err }, 'cannot start');
+    process.stderr.write(`mdatad: cannot start: ${messageOf(err)}\n`);
+    await agent.stop(0);
+    end(exitCodeOf(err));
   }
 }
 

@@ -14,6 +14,7 @@ import { Turns } from './links/turns';
 import { ZoneSocket } from './links/zone-socket';
 import { ZoneLog, type Logger } from './log';
 import type { PeerCredential, Platform } from './sys/ffi';
+import { openMounts, type FolderMounts } from './sys/mounts';
 import type { Paths } from './sys/paths';
 import type { Store } from './vm/store';
 import { FolderMount } from './zones/folder-mount';
@@ -39,6 +40,7 @@ export class ZoneMaker {
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly turns = new Turns();
   private readonly sweep = new Sweep();
+  private readonly mounts: FolderMounts;
   private readonly journals = new WeakMap<Zone, Journal>();
   private config: Config;
 
@@ -46,6 +48,7 @@ export class ZoneMaker {
     this.options = options;
     this.config = options.config;
     this.limits = linkLimits(options.config);
+    this.mounts = openMounts(options.platform, options.paths.mnttab);
   }
 
   make(facts: ZoneFacts): Zone {
@@ -103,9 +106,9 @@ export class ZoneMaker {
   }
 
   private folderDuty(facts: ZoneFacts, log: ZoneLog): FolderMount {
-    const { paths, platform } = this.options;
+    const { paths } = this.options;
     const mountRunning = this.config.mount_running_zones;
-    return new FolderMount({ facts, paths, platform, log, mountRunning });
+    return new FolderMount({ facts, paths, mounts: this.mounts, log, mountRunning });
   }
 
   private async portFacts(zonename: string): Promise<PortFacts | undefined> {

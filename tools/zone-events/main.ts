@@ -13,10 +13,9 @@ async function main(): Promise<void> {
     .description('prints one JSON object for each zone state change')
     .option('--root <dir>', 'the root of the compute node', defaultRoot())
     .parse();
-  const { root } = command.opts<{ root?: string }>();
-  if (root === undefined) {
+  const root =
+    command.opts<{ root?: string }>().root ??
     command.error('zone-events: --root DIR is needed off SmartOS');
-  }
   const events = new ZoneEvents(openPlatform(root));
   events.on('data', (event: ZoneEvent) => process.stdout.write(`${render(event)}\n`));
   events.on('lost', () => process.stderr.write('zone-events: events were lost\n'));
