@@ -10,7 +10,7 @@
  */
 import type { Edits } from './change-plan';
 import { ownMap, type JsonObject } from './vm';
-import type { Target } from './writer';
+import type { Target } from './backend';
 
 export interface HeldLock {
   release(): void;

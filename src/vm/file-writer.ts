@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import vasync from 'vasync';
 import { codeOf, WorldError, worldError } from '../errors';
 import type { ChangeResult } from '../metadata/handler';
+import { takeLock } from '../sys/lock';
 import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits } from './change-plan';
 import { pathOf } from './config-files';
 import { ConfirmationHolds, type HeldLock } from './confirmation-holds';
@@ -25,11 +26,17 @@ import {
   tempPathOf,
   type WriteSteps,
 } from './metadata-file';
-import type { Backend, Target, Turn } from './writer';
+import type { Backend, Target, Turn } from './backend';
 import type { JsonObject } from './vm';
 
-/** Takes the platform's lock of a VM; waits for it until the signal is aborted. */
-export type TakeLock = (uuid: string, signal: AbortSignal) => Promise<HeldLock>;
+/** Takes a lock, waiting for it until the signal is aborted. */
+export type TakeLock = (path: string, signal: AbortSignal) => Promise<HeldLock>;
+
+/** The signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
+const LONGEST_LOCK_WAIT_MS = 10 * 60 * 1000;
+const platformLock: TakeLock = (path, signal) => {
+  return takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
+};
 
 /** VMs written at once: more would only queue up for the disk, and for node's few threads. */
 const CONCURRENT_WRITES = 4;
@@ -39,7 +46,9 @@ const YIELD_MS = 100;
 const BYTES_PER_MS = 32 * 1024;
 
 export interface FileWriterOptions {
-  readonly takeLock: TakeLock;
+  /** Host path of the platform's lock of a VM, by its uuid. */
+  readonly lockPath: (uuid: string) => string;
+  readonly takeLock?: TakeLock;
   readonly limits?: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
@@ -85,7 +94,7 @@ export class FileWriter implements Backend {
       if (this.holds.releasedEarly(target.zonename)) {
         await delay(YIELD_MS, undefined, { signal });
       }
-      this.holds.begin(target, await this.options.takeLock(target.uuid, signal));
+      this.holds.begin(target, await this.lock(target.uuid, signal));
     }
     turn.stage('queued');
     try {
@@ -124,6 +133,11 @@ export class FileWriter implements Backend {
   async stop(): Promise<void> {
     await this.holds.stop();
     this.queue.close();
+  }
+
+  private lock(uuid: string, signal: AbortSignal): Promise<HeldLock> {
+    const { lockPath, takeLock: take = platformLock } = this.options;
+    return take(lockPath(uuid), signal);
   }
 
   private async pace({ zonename }: Target, signal: AbortSignal): Promise<void> {

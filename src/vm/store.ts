@@ -19,7 +19,9 @@ import { isZonename, type JsonObject, type VmFacts } from './vm';
 import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod';
 import { VmTable, type VmChange } from './vm-table';
-import { Writer, type Target, type WriterStatus, type WriteShare } from './writer';
+import type { Target } from './backend';
+import type { WriteShare } from './write-lane';
+import { Writer, type WriterStatus } from './writer';
 
 /** Longest wait of a request for a VM object that is not known yet. */
 const LOADED_MS = 5000;

@@ -16,7 +16,7 @@ import {
 } from './change-plan';
 import { pathOf } from './config-files';
 import { readMetadataFile } from './metadata-file';
-import { failed, type Backend, type Turn } from './writer';
+import { failed, type Backend, type Turn } from './backend';
 
 /** The tool takes removals as lists, and no commas in them. */
 const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');

@@ -28,6 +28,8 @@ export interface VminfodStatus {
   readonly state: VminfodState;
   /** When it came into this state, ms since 1970. */
   readonly since: number;
+  /** When the outage that lasts began, ms since 1970; null: there is none. */
+  readonly outageSince: number | null;
   /** Streams that came up after the first one. */
   readonly reconnects: number;
   /** Why the last stream ended or the last attempt failed. */
@@ -93,6 +95,7 @@ export class Vminfod {
     return {
       state: this.fsm.state,
       since: this.fsm.history().at(-1)?.since ?? 0,
+      outageSince: this.outageSince,
       reconnects: Math.max(0, this.streams - 1),
       lastError: this.lastError,
     };

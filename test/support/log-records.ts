@@ -26,7 +26,7 @@ export function logRecords(): LogRecords {
     zoneLog: (zonename) => new ZoneLog(log, zonename, 'joyent'),
     records: (msg) => {
       const all = lines.map((line) => parseJsonObject(line) ?? {});
-      return msg === undefined ? all : all.filter((record) => record['msg'] === msg);
+      return msg === undefined ? all : all.filter((record) => record.msg === msg);
     },
     text: () => lines.join(''),
   };

@@ -70,13 +70,13 @@ describe('the simulated vminfod', () => {
     assert.deepStrictEqual(await askAll('/other'), [404, json, 'Unsupported URL Path']);
     assert.deepStrictEqual(await askAll('/vms', 'POST'), [400, json, '']);
     const [, , status] = await askAll('/status?full=true');
-    assert.strictEqual(parseJsonObject(status)?.['numVms'], 1);
+    assert.strictEqual(parseJsonObject(status)?.numVms, 1);
   });
 
   it('begins a stream with all VMs in a string, and goes on with changes', async () => {
     const { lines } = await follow();
-    assert.strictEqual(lines[0]?.['type'], 'ready');
-    assert.deepStrictEqual(JSON.parse(String(lines[0]?.['vms'])), vms);
+    assert.strictEqual(lines[0]?.type, 'ready');
+    assert.deepStrictEqual(JSON.parse(String(lines[0].vms)), vms);
     service.modified(vmObject(Z));
     service.modified(vmObject(Z, { zone_state: 'down' }));
     service.created(vmObject(zonenameOf(2)));
@@ -84,14 +84,14 @@ describe('the simulated vminfod', () => {
     service.deleted(Z);
     await eventually(() => lines.length === 4);
     assert.deepStrictEqual(
-      lines.slice(1).map((line) => [line['type'], line['zonename'], line['uuid']]),
+      lines.slice(1).map((line) => [line.type, line.zonename, line.uuid]),
       [
         ['modify', Z, Z],
         ['create', zonenameOf(2), zonenameOf(2)],
         ['delete', Z, Z],
       ],
     );
-    assert.deepStrictEqual(lines[1]?.['changes'], [
+    assert.deepStrictEqual(lines[1]?.changes, [
       {
         prettyPath: 'zone_state',
         path: ['zone_state'],
@@ -112,7 +112,7 @@ describe('the simulated vminfod', () => {
     assert.deepStrictEqual((await askAll(`/vms/${Z}`))[2], JSON.stringify(vmObject(Z)));
     service.setFrozen(Z, false);
     await eventually(() => lines.length === 3);
-    assert.deepStrictEqual(lines[2]?.['vm'], vms[0]);
+    assert.deepStrictEqual(lines[2]?.vm, vms[0]);
   });
 
   it('comes late, goes down and sends garbage when told', async () => {
@@ -123,7 +123,7 @@ describe('the simulated vminfod', () => {
     await eventually(() => lines.length === 2);
     assert(Date.now() - start >= 49);
     service.sendGarbage();
-    await eventually(() => lines[2]?.['garbage'] === true);
+    await eventually(() => lines[2]?.garbage === true);
     await service.setDown(true);
     await eventually(ended);
     await assert.rejects(ask('/ping'), { code: 'ENOENT' });

@@ -125,7 +125,13 @@ describe('ConfigFiles', () => {
     ['a symbolic link', (at) => fs.symlinkSync('/etc/passwd', at)],
     ['a dangling link', (at) => fs.symlinkSync('/nowhere', at)],
     ['a FIFO', (at) => void execFileSync('mkfifo', [at])],
-    ['a file of 100 MB', (at) => fs.closeSync(fs.openSync(at, 'w')) ?? fs.truncateSync(at, 1e8)],
+    [
+      'a file of 100 MB',
+      (at) => {
+        fs.writeFileSync(at, '{}');
+        fs.truncateSync(at, 1e8);
+      },
+    ],
     ['a device', (at) => fs.symlinkSync('/dev/zero', at)],
   ];
   for (const [name, make] of strange) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, unlinkSync } from 'node:fs';
+import { readdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
@@ -33,7 +34,7 @@ describe('Vminfod', () => {
     dir = tempDir();
     path = join(dir.path, 'vminfod.sock');
     logs = logRecords();
-    vms = new Map(vmObjects(3).map((vm) => [String(vm['zonename']), vm]));
+    vms = new Map(vmObjects(3).map((vm) => [String(vm.zonename), vm]));
     service = new VminfodService(path, { vms: () => vms.values() });
     table = new VmTable();
     changes = [];
@@ -76,7 +77,7 @@ describe('Vminfod', () => {
     await eventually(() => changes.length === 3);
     assert.deepStrictEqual(changes, ['9 none configured', '0 running down', '1 running none']);
     assert.strictEqual(table.facts(z0)?.initRestarts, 2);
-    assert.strictEqual(table.vm(z0)?.['zone_state'], 'down');
+    assert.strictEqual(table.vm(z0)?.zone_state, 'down');
     assert.strictEqual(table.vm(z1), undefined);
   });
 
@@ -88,10 +89,10 @@ describe('Vminfod', () => {
     await service.start();
     client.start();
     await following();
-    assert.deepStrictEqual(table.vm(z0)?.['customer_metadata'], {});
-    assert.deepStrictEqual(table.vm(z0)?.['internal_metadata'], {});
+    assert.deepStrictEqual(table.vm(z0)?.customer_metadata, {});
+    assert.deepStrictEqual(table.vm(z0)?.internal_metadata, {});
     const [, seen] = observed.find(([zonename]) => zonename === z0) ?? [];
-    assert.deepStrictEqual(seen?.['customer_metadata'], { k: 'v' });
+    assert.deepStrictEqual(seen?.customer_metadata, { k: 'v' });
   });
 
   it('keeps serving while vminfod is down, and then tells the difference', async () => {
@@ -140,7 +141,7 @@ describe('Vminfod', () => {
       vms.set(z9, vmObject(z9, { alias: `round ${round}` }));
       await service.setDown(false);
       await following();
-      assert.strictEqual(table.vm(z9)?.['alias'], `round ${round}`);
+      assert.strictEqual(table.vm(z9)?.alias, `round ${round}`);
     }
     assert.strictEqual(client.status().reconnects, 100);
     assert.strictEqual(logs.records(DOWN).length, 100);
@@ -304,12 +305,7 @@ async function close(server: Server): Promise<void> {
 }
 
 /** Serves a line from a process of its own, so that only the reading is measured. */
-async function serveElsewhere(
-  path: string,
-  line: string,
-): Promise<import('node:child_process').ChildProcess> {
-  const { spawn } = await import('node:child_process');
-  const { writeFileSync } = await import('node:fs');
+async function serveElsewhere(path: string, line: string): Promise<ChildProcess> {
   writeFileSync(`${path}.line`, line);
   const script = `
     const line = require('fs').readFileSync(process.argv[1] + '.line');

@@ -1,0 +1,211 @@
+import assert from 'node:assert';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import type { Change, VmData } from '../../src/metadata/handler';
+import type { JsonObject } from '../../src/vm/vm';
+import { Store } from '../../src/vm/store';
+import type { VmChange } from '../../src/vm/vm-table';
+import { VminfodService } from '../../tools/simcn/vminfod';
+import { eventually } from '../support/eventually';
+import { logRecords, type LogRecords } from '../support/log-records';
+import { tempDir, type TempDir } from '../support/temp-dir';
+import { vmObject, zonenameOf } from '../support/vm-objects';
+
+const Z = zonenameOf(1);
+const LOCK_CHILD = join(__dirname, '..', 'support', 'lock-child.js');
+const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
+
+describe('Store', () => {
+  let dir: TempDir;
+  let zonepath: string;
+  let lockPath: string;
+  let logs: LogRecords;
+  let vms: Map<string, JsonObject>;
+  let service: VminfodService;
+  let store: Store;
+  let fds: number;
+
+  beforeEach(async () => {
+    fds = fs.readdirSync('/proc/self/fd').length;
+    dir = tempDir();
+    zonepath = join(dir.path, 'zone');
+    lockPath = join(dir.path, `${Z}.lock`);
+    fs.mkdirSync(join(zonepath, 'config'), { recursive: true });
+    fs.writeFileSync(join(zonepath, 'config', 'metadata.json'), '{"customer_metadata":{"a":"1"}}');
+    logs = logRecords();
+    vms = new Map([[Z, vmObject(Z)]]);
+    const path = join(dir.path, 'v.sock');
+    service = new VminfodService(path, { vms: () => vms.values() });
+    await service.start();
+    store = new Store({
+      vminfodUrl: `unix:${path}`,
+      writer: { kind: 'file', lockPath: (uuid) => join(dir.path, `${uuid}.lock`) },
+      log: logs.log,
+    });
+    store.track(Z, zonepath, Z, logs.zoneLog(Z));
+    store.start();
+  });
+
+  afterEach(async () => {
+    await store.stop();
+    await store.stop();
+    await service.stop();
+    await eventually(() => fs.readdirSync('/proc/self/fd').length <= fds, 'descriptors closed');
+    dir.remove();
+  });
+
+  const data = (zonename = Z): VmData => {
+    const found = store.data(zonename);
+    assert(found !== undefined);
+    return found;
+  };
+  /** vminfod reads the file as it does after each change. */
+  const refresh = (): void => {
+    const customer = Object.fromEntries(data().metadata().customer);
+    service.modified(vmObject(Z, { customer_metadata: customer }));
+  };
+  const lockIsFree = (): boolean => {
+    const { stdout } = spawnSync(process.execPath, [LOCK_CHILD, lockPath], { timeout: 1000 });
+    return String(stdout) === 'held\n';
+  };
+
+  it('knows a VM by its object and its files', async () => {
+    fs.writeFileSync(join(zonepath, 'config', 'tags.json'), '{"t":true}');
+    const vm = await data().loaded();
+    assert.strictEqual(vm?.zone_state, 'running');
+    assert.deepStrictEqual([...data().metadata().customer], [['a', '1']]);
+    assert.deepStrictEqual([...data().tags()], [['t', true]]);
+    assert.strictEqual(data().routes().size, 0);
+    assert.strictEqual(store.data('other'), undefined);
+  });
+
+  it('shows each acknowledged change to the next reader, a thousand times', async function () {
+    this.timeout(60_000);
+    store.untrack(Z);
+    const fast = new Store({
+      vminfodUrl: `unix:${join(dir.path, 'v.sock')}`,
+      writer: { kind: 'file', lockPath: () => lockPath },
+      share: { perSecond: 1e6, burst: 1e6 },
+      log: logs.log,
+    });
+    fast.track(Z, zonepath, Z, logs.zoneLog(Z));
+    for (let round = 0; round < 1000; round++) {
+      const result = await fast.data(Z)?.change(set('a', String(round)));
+      assert.deepStrictEqual(result, { kind: 'stored' });
+      assert.strictEqual(fast.data(Z)?.metadata().customer.get('a'), String(round));
+    }
+    await fast.stop();
+  });
+
+  it('holds the platform lock against other processes until vminfod shows the change', async () => {
+    await data().loaded();
+    await data().change(set('k', 'v'));
+    assert.strictEqual(lockIsFree(), false);
+    refresh();
+    await eventually(() => store.status().holds === 0);
+    assert.strictEqual(lockIsFree(), true);
+    assert.strictEqual(store.status().unconfirmed, 0);
+  });
+
+  it('keeps two changes and answers both at once while vminfod is frozen', async () => {
+    await data().loaded();
+    service.setFrozen(Z, true);
+    const start = Date.now();
+    assert.strictEqual((await data().change(set('k1', 'v'))).kind, 'stored');
+    assert.strictEqual((await data().change(set('k2', 'v'))).kind, 'stored');
+    assert(Date.now() - start < 1000);
+    assert.deepStrictEqual([...data().metadata().customer.keys()], ['a', 'k1', 'k2']);
+    await eventually(() => store.status().unconfirmed === 1);
+    assert.strictEqual(lockIsFree(), true);
+  });
+
+  it('waits for another process that holds the lock', async () => {
+    const child = spawn(process.execPath, [LOCK_CHILD, lockPath, '300'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    const start = Date.now();
+    assert.strictEqual((await data().change(set('k', 'v'))).kind, 'stored');
+    assert(Date.now() - start >= 250);
+    refresh();
+  });
+
+  it('tells of VMs that come, change and go', async () => {
+    await data().loaded();
+    const seen: VmChange[] = [];
+    const end = store.onChanged((change) => seen.push(change));
+    service.modified(vmObject(Z, { init_restarts: 1 }));
+    service.created(vmObject(zonenameOf(2)));
+    service.deleted(zonenameOf(2));
+    await eventually(() => seen.length === 3);
+    assert.deepStrictEqual(
+      seen.map(({ previous, next }) => [
+        previous?.initRestarts,
+        next?.initRestarts,
+        next?.zonename,
+      ]),
+      [
+        [undefined, 1, Z],
+        [undefined, undefined, zonenameOf(2)],
+        [undefined, undefined, undefined],
+      ],
+    );
+    end();
+    service.deleted(Z);
+    await eventually(() => store.facts(Z) === undefined);
+    assert.strictEqual(seen.length, 3);
+  });
+
+  it('lets a request wait for the VM object, and no longer than 5 s', async () => {
+    const late = zonenameOf(3);
+    const never = zonenameOf(4);
+    for (const zonename of [late, never]) {
+      store.track(zonename, join(dir.path, zonename), zonename, logs.zoneLog(zonename));
+    }
+    await data().loaded();
+    const start = Date.now();
+    const waits = [data(late).loaded(), data(late).loaded(), data(never).loaded()];
+    assert.strictEqual(store.status().waiting, 3);
+    service.created(vmObject(late));
+    const [one, two, none] = await Promise.all(waits);
+    assert.deepStrictEqual([one?.zonename, two?.zonename, none], [late, late, undefined]);
+    const elapsed = Date.now() - start;
+    assert(elapsed >= 4990 && elapsed < 5500, `${elapsed} ms`);
+    assert.strictEqual(store.status().waiting, 0);
+  });
+
+  it('ends all waiting when it stops', async () => {
+    await service.stop();
+    const unknown = zonenameOf(5);
+    store.track(unknown, join(dir.path, unknown), unknown, logs.zoneLog(unknown));
+    const wait = data(unknown).loaded();
+    await store.stop();
+    assert.strictEqual(await wait, undefined);
+  });
+
+  it('takes no name that could lead a path astray', () => {
+    for (const name of ['..', 'a/b', '', '.', 'x'.repeat(64)]) {
+      assert.throws(() => store.track(name, zonepath, Z, logs.zoneLog(Z)), { code: 'EINVAL' });
+      assert.throws(() => store.track(Z, zonepath, name, logs.zoneLog(Z)), { code: 'EINVAL' });
+    }
+  });
+
+  it('fails what waits for a VM that is gone, and forgets it', async () => {
+    const child = spawn(process.execPath, [LOCK_CHILD, lockPath, '400'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    const waiting = data().change(set('k', 'v'));
+    await eventually(() => store.status().writer.inProgress[0]?.stage === 'locking');
+    store.untrack(Z);
+    assert.strictEqual((await waiting).kind, 'failed');
+    assert.strictEqual(store.data(Z), undefined);
+    await once(child, 'exit');
+    assert.strictEqual(
+      fs.readFileSync(join(zonepath, 'config', 'metadata.json'), 'utf8'),
+      '{"customer_metadata":{"a":"1"}}',
+    );
+  });
+});
