@@ -40,7 +40,10 @@ export type ChangeResult =
 
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {
-  /** From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty. */
+  /**
+   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a WorldError
+   * where the machine fails to read it, for "no such key" would be a lie then.
+   */
   metadata(): MetadataMaps;
   /** From `tags.json`, in the same way. */
   tags(): ReadonlyMap<string, unknown>;
