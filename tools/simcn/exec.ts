@@ -4,6 +4,7 @@
  * The view is made by the small C program zexec in a process that then becomes the command itself, so
  * that its root is the zone's. An ordinary user gets it through a user namespace; where even that is
  * refused the command runs on the host, is told the socket by MDATA_SOCKET, and a line on stderr says so.
+ * It is the caller's own command: without a view it has the caller's rights, and no more.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -74,19 +75,26 @@ async function runIn(
   }
 }
 
+/**
+ * What this machine allows: a view made as root, a view in a user namespace, or none. Being root says
+ * little, as root of a container often may not mount; so it is tried.
+ * @throws Error where zexec is not built
+ */
 function isolationHere(): Isolation {
   if (!existsSync(ZEXEC)) {
-    process.stderr.write(`simcn: ${ZEXEC} is not built (npm run build): running on the host\n`);
-    return 'none';
+    throw new Error(`${ZEXEC} is missing: npm run build`);
   }
-  if (process.geteuid?.() === 0) {
+  const works = (...flags: string[]) => {
+    const argv = [...flags, '--root', '/', '--', 'true'];
+    return spawnSync(ZEXEC, argv, { stdio: 'ignore' }).status === 0;
+  };
+  if (process.geteuid?.() === 0 && works()) {
     return 'root';
   }
-  const probe = spawnSync(ZEXEC, ['--user', '--root', '/', '--', 'true'], { stdio: 'ignore' });
-  if (probe.status === 0) {
+  if (works('--user')) {
     return 'user';
   }
-  process.stderr.write('simcn: user namespaces are refused here: running on the host\n');
+  process.stderr.write('simcn: namespaces are refused here: the command runs on the host\n');
   return 'none';
 }
 

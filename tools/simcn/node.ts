@@ -5,8 +5,6 @@
  * command may name one by its uuid as well. It survives its own end: zones that ran run again when a
  * node is made on the same root, as after a reboot of the host.
  */
-import { existsSync } from 'node:fs';
-
 import { messageOf } from '../../src/errors';
 import type { Emulation } from '../../src/sys/ffi';
 import type { JsonObject } from '../../src/vm/vm';
@@ -15,7 +13,7 @@ import { ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';
 import type { Machine } from './machine';
 import { killStrayQemu } from './qemu';
-import { readConfig, type IndexState } from './store';
+import { Storage } from './storage';
 import type { VmInput } from './vm-input';
 import { Zone } from './zone';
 
@@ -33,12 +31,15 @@ export class Node {
   private readonly emulation: Emulation;
   private readonly lifecycle: Lifecycle;
   private readonly zones = new Map<string, Zone>();
-  private readonly watches = new Map<string, ConfigWatch>();
+  private readonly storage: Storage;
+  private readonly configs: ConfigWatch;
 
   constructor(machine: Machine, emulation: Emulation) {
     this.machine = machine;
     this.emulation = emulation;
     this.lifecycle = new Lifecycle(machine, emulation);
+    this.storage = new Storage(machine.paths, this.lifecycle);
+    this.configs = new ConfigWatch(machine.paths, (zone) => this.lifecycle.changed(zone));
   }
 
   get size(): number {
@@ -73,31 +74,23 @@ export class Node {
     });
   }
 
-  /** Takes up the zones of an earlier run, and boots those that ran or boot by themselves. */
+  /**
+   * Takes up the zones of an earlier run, and boots those that ran or boot by themselves. What the node
+   * stored counts, and the index is made from it: a run that was killed may have left it a step behind.
+   * A zone that does not boot any more stays halted, and the person at the terminal is told.
+   */
   async recover(): Promise<void> {
-    const stored = this.machine.store.load();
-    const names = new Set(stored.map((vm) => vm.properties.zonename));
-    const indexed = new Set(this.machine.platform.configuredZones());
-    for (const name of indexed) {
-      if (!names.has(name)) {
-        // The run before ended between two steps of a create or a destroy.
-        this.emulation.zoneDelete(name);
-      }
-    }
-    for (const vm of stored) {
-      const zone = new Zone(vm);
+    const zones = this.machine.store.load().map((vm) => new Zone(vm));
+    this.emulation.zonesConfigure(zones.map(indexEntry));
+    for (const zone of zones) {
       const disk = new ZoneDisk(this.machine.paths, zone);
-      if (!indexed.has(zone.zonename)) {
-        this.emulation.zonesConfigure([this.indexEntry(zone)]);
-      }
-      zone.config = readConfig(disk.config);
       killStrayQemu(disk.logs);
       this.zones.set(zone.zonename, zone);
-      this.watch(zone);
+      this.configs.open(zone);
       this.lifecycle.changed(zone);
     }
-    await this.each([...this.zones.values()].filter(bootsByItself), (zone) =>
-      this.lifecycle.boot(zone),
+    await this.each(zones.filter(bootsByItself), (zone) => this.lifecycle.boot(zone)).catch(
+      (err: unknown) => this.machine.notice(messageOf(err)),
     );
   }
 
@@ -120,7 +113,7 @@ export class Node {
       this.zones.set(zone.zonename, zone);
     }
     try {
-      this.emulation.zonesConfigure(zones.map((zone) => this.indexEntry(zone)));
+      this.emulation.zonesConfigure(zones.map(indexEntry));
     } catch (err) {
       for (const zone of zones) {
         this.zones.delete(zone.zonename);
@@ -136,7 +129,7 @@ export class Node {
       const start = boot ? 'running' : vm.start;
       const until = start === 'configured' || start === 'incomplete' ? start : 'installed';
       await this.lifecycle.install(zone, vm.config, until);
-      this.watch(zone);
+      this.configs.open(zone);
       await this.lifecycle.startAs(zone, start);
     });
     return zones;
@@ -180,7 +173,7 @@ export class Node {
     return zone.exclusive(async () => {
       // A second destroy may have waited behind the first.
       this.find(id);
-      this.unwatch(zone);
+      this.configs.close(zone);
       await this.lifecycle.destroy(zone);
       this.zones.delete(zone.zonename);
     });
@@ -188,25 +181,17 @@ export class Node {
 
   snapshot(id: string, name: string): Promise<void> {
     const zone = this.find(id);
-    return zone.exclusive(() => this.diskOf(zone).snapshot(name));
+    return zone.exclusive(() => this.storage.snapshot(zone, name));
   }
 
-  /** A running zone is halted for it and booted again. */
   rollback(id: string, name: string): Promise<void> {
     const zone = this.find(id);
-    const disk = this.diskOf(zone);
-    return zone.exclusive(async () => {
-      if (!(await disk.snapshots()).includes(name)) {
-        throw new Error(`zone ${zone.zonename} has no snapshot named ${name}`);
-      }
-      await this.whileHalted(zone, () => disk.rollback(name));
-    });
+    return zone.exclusive(() => this.storage.rollback(zone, name));
   }
 
   reprovision(id: string): Promise<void> {
     const zone = this.find(id);
-    const disk = this.diskOf(zone);
-    return zone.exclusive(() => this.whileHalted(zone, () => disk.reprovision()));
+    return zone.exclusive(() => this.storage.reprovision(zone));
   }
 
   /** What zonecfg does for vmadm: properties replaced, those given as null removed. */
@@ -224,7 +209,7 @@ export class Node {
   /** Halts all; zones that ran will run again. Collects failures instead of stopping at the first. */
   async stop(): Promise<void> {
     for (const zone of this.zones.values()) {
-      this.unwatch(zone);
+      this.configs.close(zone);
     }
     await this.each(this.all(), async (zone) => {
       if (zone.known) {
@@ -235,64 +220,7 @@ export class Node {
 
   /** The config folder is another one from now on: something was mounted over it, or taken away. */
   rewatch(zone: Zone): void {
-    this.unwatch(zone);
-    this.watch(zone);
-    this.reread(zone);
-  }
-
-  private watch(zone: Zone): void {
-    const { config } = new ZoneDisk(this.machine.paths, zone);
-    if (existsSync(config)) {
-      this.watches.set(zone.zonename, new ConfigWatch(config, () => this.reread(zone)));
-      // What changed between the first reading and the watch.
-      this.reread(zone);
-    }
-  }
-
-  private unwatch(zone: Zone): void {
-    this.watches.get(zone.zonename)?.close();
-    this.watches.delete(zone.zonename);
-  }
-
-  private reread(zone: Zone): void {
-    const config = readConfig(new ZoneDisk(this.machine.paths, zone).config);
-    if (JSON.stringify(config) !== JSON.stringify(zone.config)) {
-      zone.config = config;
-      zone.lastModified = new Date().toISOString();
-      this.lifecycle.changed(zone);
-    }
-  }
-
-  private diskOf(zone: Zone): ZoneDisk {
-    if (zone.brand.hvm) {
-      throw new Error(`zone ${zone.zonename} is of brand ${zone.brand.name}: not for its disks`);
-    }
-    if (zone.indexState !== 'installed') {
-      throw new Error(`zone ${zone.zonename} is ${zone.indexState}, not installed`);
-    }
-    return new ZoneDisk(this.machine.paths, zone);
-  }
-
-  private async whileHalted(zone: Zone, work: () => Promise<void>): Promise<void> {
-    const ran = zone.known;
-    if (ran) {
-      await this.lifecycle.halt(zone);
-    }
-    await work();
-    if (ran) {
-      await this.lifecycle.boot(zone);
-    }
-  }
-
-  private indexEntry(zone: Zone): {
-    name: string;
-    brand: string;
-    zonepath: string;
-    uuid: string;
-    state: IndexState;
-  } {
-    const { zonename: name, brand, zonepath, uuid, indexState: state } = zone;
-    return { name, brand: brand.name, zonepath, uuid, state };
+    this.configs.open(zone);
   }
 
   private async each(zones: readonly Zone[], work: (zone: Zone) => Promise<void>): Promise<void> {
@@ -312,6 +240,11 @@ function mustBeKnown(zone: Zone): void {
 
 function bootsByItself(zone: Zone): boolean {
   return zone.indexState === 'installed' && (zone.wanted || zone.properties.autoboot === true);
+}
+
+function indexEntry(zone: Zone) {
+  const { zonename: name, brand, zonepath, uuid, indexState: state } = zone;
+  return { name, brand: brand.name, zonepath, uuid, state };
 }
 
 function storedForm(vm: VmInput) {

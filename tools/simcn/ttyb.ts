@@ -50,7 +50,8 @@ export class Ttyb {
   readonly guest = new GuestPort();
   /** How many hosts have connected so far, those turned away included. */
   connects = 0;
-  private readonly path: string;
+  /** Host path of the socket. */
+  readonly path: string;
   private readonly kind: TtybKind;
   private readonly guestPath: string | undefined;
   private server: Server | null = null;

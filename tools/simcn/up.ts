@@ -71,6 +71,8 @@ export async function bringUp(
   }
   const emulation = openEmulation(root);
   emulation.unmountAll();
+  // Made anew from what the node stored of its zones.
+  rmSync(paths.host('/etc/zones'), { recursive: true, force: true });
   emulation.nodeBoot();
 
   const faults = new FaultTable();
@@ -94,11 +96,14 @@ export async function bringUp(
   const stop = async () => {
     await injector.clear();
     await control.close();
-    await node.stop();
-    await vminfod.stop();
-    emulation.unmountAll();
-    rmSync(controlSocket(root), { force: true });
-    closeSync(lock);
+    try {
+      await node.stop();
+    } finally {
+      await vminfod.stop();
+      emulation.unmountAll();
+      rmSync(controlSocket(root), { force: true });
+      closeSync(lock);
+    }
   };
 
   try {
