@@ -1,0 +1,60 @@
+"""A terminal whose other end is a guest's emulated serial port.
+
+    guest-pty.py SOCKET
+
+SOCKET is the guest's end of a played port: connecting to it is opening the port. stdout tells the
+terminal's path first, then `line N` for every line that the program on the terminal has written
+(counted from 0), which is held back until stdin says `go`. So a test can do whatever it wants
+between any two requests of a program that it cannot change. Octets of the host pass at once. Ends with
+its stdin, or when the port is closed.
+"""
+
+import os
+import pty
+import selectors
+import socket
+import sys
+import tty
+
+CHUNK = 4096
+
+
+def write_all(fd, octets):
+    while octets:
+        octets = octets[os.write(fd, octets):]
+
+
+def main():
+    port = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    port.connect(sys.argv[1])
+    # The terminal's own end stays open: the port is there whether or not a program has it open.
+    master, terminal = pty.openpty()
+    tty.setraw(terminal)
+    print(os.ttyname(terminal), flush=True)
+
+    waiting = b""
+    lines = 0
+    held = False
+    selector = selectors.DefaultSelector()
+    for source in (port.fileno(), master, sys.stdin.fileno()):
+        selector.register(source, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            octets = os.read(key.fd, CHUNK)
+            if not octets:
+                return
+            if key.fd == port.fileno():
+                write_all(master, octets)
+            elif key.fd == master:
+                waiting += octets
+            else:
+                line, _, waiting = waiting.partition(b"\n")
+                port.sendall(line + b"\n")
+                held = False
+        if not held and b"\n" in waiting:
+            held = True
+            print(f"line {lines}", flush=True)
+            lines += 1
+
+
+main()
