@@ -160,6 +160,8 @@ describe('cloud-init on a serial port', function () {
     const release = await gather(SHORT_S);
     await agent.kill();
     release();
+    const sent = () => clients.every(({ index, terminal }) => terminal.lines > index);
+    await eventually(sent, 'all requests on their way');
     agent = await AgentProcess.start(node.root);
     // Every request was lost. The reset is the only one that cloud-init sends again by itself.
     assert.strictEqual(await completed(), ZONES.length - 1);

@@ -3,10 +3,10 @@
     guest-pty.py SOCKET
 
 SOCKET is the guest's end of a played port: connecting to it is opening the port. stdout tells the
-terminal's path first, then `line N` for every line that the program on the terminal has written
-(counted from 0), which is held back until stdin says `go`. So a test can do whatever it wants
-between any two requests of a program that it cannot change. Octets of the host pass at once. Ends with
-its stdin, or when the port is closed.
+terminal's path first. Then for every line that the program on the terminal writes, counted from 0: `line
+N`; the line is held back until stdin says `go`; `sent N` when the port has it. So a test can do whatever
+it wants between any two requests of a program that it cannot change. Octets of the host pass at once.
+Ends with its stdin, or when the port is closed.
 """
 
 import os
@@ -50,11 +50,12 @@ def main():
             else:
                 line, _, waiting = waiting.partition(b"\n")
                 port.sendall(line + b"\n")
+                print(f"sent {lines}", flush=True)
+                lines += 1
                 held = False
         if not held and b"\n" in waiting:
             held = True
             print(f"line {lines}", flush=True)
-            lines += 1
 
 
 main()

@@ -18,7 +18,7 @@ const BRIDGE = join(__dirname, '..', '..', '..', 'test', 'support', 'guest-pty.p
 export type BeforeLine = (line: number) => Promise<void> | void;
 
 export class GuestTerminal {
-  /** How many lines the program has written. */
+  /** How many lines of the program have gone to the port. */
   lines = 0;
   /** The terminal's device. */
   readonly path: string;
@@ -46,7 +46,7 @@ export class GuestTerminal {
     const [path] = await Promise.race([first, exited]);
     const terminal = new GuestTerminal(path, child);
     told.on('line', (line) => {
-      void terminal.pass(line, beforeLine);
+      void terminal.heard(line, beforeLine);
     });
     return terminal;
   }
@@ -63,15 +63,19 @@ export class GuestTerminal {
     }
   }
 
-  private async pass(told: string, beforeLine: BeforeLine): Promise<void> {
-    const number = Number(/^line (\d+)$/.exec(told)?.[1]);
-    assert(Number.isInteger(number), `the bridge said ${told}`);
+  private async heard(told: string, beforeLine: BeforeLine): Promise<void> {
+    const [, what, digits] = /^(line|sent) (\d+)$/.exec(told) ?? [];
+    assert(what !== undefined, `the bridge said ${told}`);
+    const number = Number(digits);
+    if (what === 'sent') {
+      this.lines = number + 1;
+      return;
+    }
     try {
       await beforeLine(number);
     } catch (err) {
       this.fault ??= err;
     }
-    this.lines = number + 1;
     this.child.stdin?.write('go\n');
   }
 }
