@@ -26,8 +26,8 @@ const LINES = 'one\n..two\n\u00e9 \u2603';
 /** A boot takes two seconds of an idle machine in software. */
 const BOOT_MS = 90_000;
 const STEP_MS = 45_000;
-/** A request on an idle line; what the guest's clock adds is a tenth of a second of listening. */
-const ANSWER_S = 1;
+/** A client whose first reset is lost waits two seconds for its answer, and one more. */
+const ANSWER_S = 2;
 /** A reconnect, from the guest's hypervisor being there. */
 const RECONNECT_MS = 1000;
 /** The client's own pauses after a line that another one left unfinished, and one round more. */
