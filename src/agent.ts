@@ -1,14 +1,18 @@
 /*
  * The daemon, put together: which parts there are, in what order they come up and go down.
  *
- *   one agent a node -> VM data -> zones (sockets, ports) -> ready        start, a vasync pipeline
- *   zones -> VM data -> lock                                              stop, the other way round
+ *   one agent a node -> VM data -> operators' door -> zones -> ready      start, a vasync pipeline
+ *   zones -> VM data -> operators' door -> lock                           stop, the other way round
  *
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
- * link does in links/. The status that the operators' side shows is gathered here.
+ * link does in links/, what operators are shown in admin/.
  */
 import { mkdirSync } from 'node:fs';
 import * as vasync from 'vasync';
+import type { AdminNode, AgentPhase } from './admin/node';
+import { AdminServer } from './admin/server';
+import type { Tail } from './admin/tail';
+import { packageVersion } from './admin/version';
 import type { Config } from './config';
 import { codeOf, WorldError } from './errors';
 import { Figures } from './figures';
@@ -27,14 +31,16 @@ import { ZoneMaker } from './zone-maker';
 
 /** An agent that is being replaced has this long to go. */
 const OTHER_AGENT_MS = 2000;
-/** The platform's VM tool holds its lock for a whole update; the writer gives up before we do. */
-const CONFIG_LOCK_MS = 29_000;
 
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
   readonly root: string;
   readonly config: Config;
   readonly log: Logger;
+  /** Live records, a stream of the logger. */
+  readonly tail: Tail;
+  /** Log records that were lost since the start. */
+  readonly lostRecords: () => number;
   /** When the process began to work, on the clock of performance.now(). */
   readonly startedAt: number;
 }
@@ -49,6 +55,7 @@ export class Agent {
   private store: Store | null = null;
   private registry: Registry | null = null;
   private maker: ZoneMaker | null = null;
+  private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
   private starting: vasync.PipelineStatus | null = null;
   private stopping: Promise<void> | null = null;
@@ -75,6 +82,7 @@ export class Agent {
     const funcs = [
       step('one agent a node', () => this.claimNode()),
       step('VM data', () => this.startStore()),
+      step("operators' door", () => this.openDoor()),
       step('zones', () => this.startZones()),
     ];
     return new Promise((resolve, reject) => {
@@ -98,7 +106,7 @@ export class Agent {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }
     this.config = config;
-    this.log.level(config.log_level);
+    this.log.levels(0, config.log_level);
     this.maker?.reload(config);
   }
 
@@ -147,9 +155,39 @@ export class Agent {
     if (this.config.writer === 'vmadm') {
       return { kind: 'vmadm', vmadm: this.paths.vmadm, limits };
     }
-    const takeConfigLock = (uuid: string, signal: AbortSignal): Promise<HeldLock> =>
-      takeLock(this.paths.vmConfigLock(uuid), { timeoutMs: CONFIG_LOCK_MS, signal });
-    return { kind: 'file', takeLock: takeConfigLock, limits };
+    return { kind: 'file', lockPath: (uuid) => this.paths.vmConfigLock(uuid), limits };
+  }
+
+  private openDoor(): Promise<void> {
+    const { platform, store } = this;
+    assert(platform !== null && store !== null, 'the door comes after the platform and the VM data');
+    this.admin = new AdminServer(this.seenByAdmin(platform, store));
+    return this.admin.start();
+  }
+
+  private seenByAdmin(platform: Platform, store: Store): AdminNode {
+    const { log, paths, figures } = this;
+    const { tail, lostRecords } = this.options;
+    return {
+      version: packageVersion(),
+      startedAt: Date.now() - Math.round(performance.now() - this.options.startedAt),
+      vminfodUrl: this.config.vminfod ?? paths.vminfodUrl,
+      ...{ paths, platform, store, figures, log, tail, lostRecords },
+      phase: () => this.phase(),
+      config: () => this.config,
+      registry: () => this.registry,
+      journalOf: (zone) => this.maker?.journalOf(zone),
+      starting: () => this.starting,
+      logLevel: () => levelName(log.levels(0)),
+      setLogLevel: (level) => log.levels(0, level),
+    };
+  }
+
+  private phase(): AgentPhase {
+    if (this.stopping !== null) {
+      return 'stopping';
+    }
+    return this.started ? 'serving' : 'starting';
   }
 
   private async startZones(): Promise<void> {
