@@ -17,6 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { codeOf, WorldError } from '../../src/errors';
 import type { Hypervisor } from './hypervisor';
+import type { TtybFault } from './ttyb';
 import type { QemuGuest } from './vm-input';
 
 const QEMU = 'qemu-system-x86_64';
@@ -96,10 +97,11 @@ export class Qemu implements Hypervisor {
     await once(monitor, 'close');
   }
 
-  fault(): Promise<void> {
-    return Promise.reject(
-      new Error('faults of the serial port need a played guest, not a real one'),
-    );
+  /** A real port cannot be made to fail; to end faults (value 0) it never has is no error. */
+  fault(name: TtybFault, value: number): Promise<void> {
+    return value === 0
+      ? Promise.resolve()
+      : Promise.reject(new Error(`ttyb.${name} needs a played guest, not a real one`));
   }
 
   private get monitor(): string {

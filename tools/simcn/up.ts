@@ -93,18 +93,16 @@ export async function bringUp(
   const node = new Node(machine, emulation);
   const injector = new Injector(node, vminfod);
   const control = new ControlServer(serveNode(node, injector));
-  const stop = async () => {
-    await injector.clear();
-    await control.close();
-    try {
-      await node.stop();
-    } finally {
-      await vminfod.stop();
-      emulation.unmountAll();
-      rmSync(controlSocket(root), { force: true });
-      closeSync(lock);
-    }
-  };
+  const stop = () =>
+    allOf([
+      () => injector.clear(),
+      () => control.close(),
+      () => node.stop(),
+      () => vminfod.stop(),
+      () => emulation.unmountAll(),
+      () => rmSync(controlSocket(root), { force: true }),
+      () => closeSync(lock),
+    ]);
 
   try {
     installZoneTools(paths);
@@ -145,6 +143,21 @@ function checkRoot(given: string): string {
     throw new Error(`the root cannot be used: ${messageOf(err)}`);
   }
   return root;
+}
+
+/** Takes every step, whatever became of those before it. @throws the first failure */
+async function allOf(steps: readonly (() => unknown)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (err) {
+      failures.push(err);
+    }
+  }
+  if (failures.length > 0) {
+    throw new Error(failures.map(messageOf).join('\n'));
+  }
 }
 
 function onceEach(tell: (text: string) => void): (text: string) => void {
