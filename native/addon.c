@@ -1,7 +1,8 @@
 /*
  * The addon: zone state changes for JavaScript. Glue only; what it does is in zone_events.c.
  *
- *   bind(onItem, maxEvents) -> handle        onItem(lost, zonename, zoneid, newstate, oldstate, when)
+ *   bind(onItem, maxEvents, later) -> handle
+ *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later turn
  *   enter(handle), exit(handle), abort(handle), close(handle) -> Promise<number>
  *
  * `lost` is 0 with an event, else how many were lost and nothing else is told. Promises resolve to 0,
@@ -11,8 +12,8 @@
  * subscription hangs on its environment by a cleanup hook, so that every worker may load this.
  *
  * Its end has one order: the source is detached (nobody calls wake any more), then the loop is
- * released, then the callback, then the memory goes when both owners let go of it: the handle, by
- * garbage collection, and the thread-safe function.
+ * released, then the callback, then the memory goes when its owners let go of it: the handle, by
+ * garbage collection, the thread-safe function, and a slice of a burst that waits for its turn.
  */
 #ifdef __sun
 #ifndef __EXTENSIONS__
@@ -50,9 +51,10 @@ typedef struct subscription {
 	napi_threadsafe_function tsfn;
 	/* NULL when the source is detached. */
 	zone_events_t *events;
+	/* JavaScript's way to have something called in a later turn of the loop. */
+	napi_ref later;
 	/* Set by close: what is still queued is dropped. */
 	int closing;
-	/* The handle, the thread-safe function. */
 	int owners;
 } subscription_t;
 
@@ -208,23 +210,20 @@ tell_in_scope(napi_env env, napi_value on_item, const zone_item_t *item)
 }
 
 /*
- * On the loop, after a wake-up. It stops after a result, so that whoever awaited it goes on before
- * later events are told; and after an exception, which Node takes for an uncaught one.
+ * What the queue has, a slice at most. It stops after a result, so that whoever awaited it goes on
+ * before later events are told; and after an exception, which Node takes for an uncaught one. True
+ * when a slice was full.
  */
-static void
-take_items(napi_env env, napi_value on_item, void *context, void *data)
+static int
+take_slice(napi_env env, napi_value on_item, subscription_t *sub)
 {
-	subscription_t *sub = context;
 	zone_item_t item;
 	int left;
 
-	(void) data;
-	if (env == NULL || sub->events == NULL)
-		return;
 	assert(pthread_equal(pthread_self(), sub->env_thread));
 	for (left = ITEMS_PER_TURN; left > 0; left--) {
 		if (zone_events_next(sub->events, &item) == 0)
-			return;
+			return (0);
 		if (item.kind == ZONE_ITEM_RESULT) {
 			take_result(env, sub, &item);
 			break;
@@ -232,7 +231,55 @@ take_items(napi_env env, napi_value on_item, void *context, void *data)
 		if (!sub->closing && tell_in_scope(env, on_item, &item) != napi_ok)
 			break;
 	}
+	if (left > 0 && sub->events != NULL)
+		zone_events_rewake(sub->events);
+	return (left == 0);
+}
+
+/* In a later turn: the queue is asked for another wake-up. */
+static napi_value
+go_on(napi_env env, napi_callback_info info)
+{
+	void *data;
+	subscription_t *sub;
+
+	CALL(env, napi_get_cb_info(env, info, NULL, NULL, NULL, &data));
+	sub = data;
 	if (sub->events != NULL)
+		zone_events_rewake(sub->events);
+	let_go(sub);
+	return (NULL);
+}
+
+/* A wake-up of our own would be served in this very turn, as thread-safe functions serve many. */
+static napi_status
+go_on_later(napi_env env, subscription_t *sub)
+{
+	napi_value receiver, later, function;
+	napi_status status;
+
+	if ((status = napi_get_undefined(env, &receiver)) != napi_ok ||
+	    (status = napi_get_reference_value(env, sub->later, &later)) != napi_ok ||
+	    (status = napi_create_function(env, "goOn", NAPI_AUTO_LENGTH, go_on, sub,
+	    &function)) != napi_ok)
+		return (status);
+	sub->owners++;
+	status = napi_call_function(env, receiver, later, 1, &function, NULL);
+	if (status != napi_ok)
+		let_go(sub);
+	return (status);
+}
+
+/* On the loop, after a wake-up. */
+static void
+take_items(napi_env env, napi_value on_item, void *context, void *data)
+{
+	subscription_t *sub = context;
+
+	(void) data;
+	if (env == NULL || sub->events == NULL)
+		return;
+	if (take_slice(env, on_item, sub) && go_on_later(env, sub) != napi_ok && sub->events != NULL)
 		zone_events_rewake(sub->events);
 }
 
@@ -240,9 +287,13 @@ take_items(napi_env env, napi_value on_item, void *context, void *data)
 static void
 tsfn_gone(napi_env env, void *data, void *hint)
 {
-	(void) env;
+	subscription_t *sub = data;
+
 	(void) hint;
-	let_go(data);
+	if (env != NULL && sub->later != NULL)
+		(void) napi_delete_reference(env, sub->later);
+	sub->later = NULL;
+	let_go(sub);
 }
 
 /* The handle was collected. Nobody can close the subscription any more, so it is closed now. */
@@ -263,7 +314,7 @@ handle_gone(napi_env env, void *data, void *hint)
 
 /* Makes both owners. On failure an exception is pending, and what was made goes by itself. */
 static napi_value
-make_handle(napi_env env, napi_value on_item, subscription_t *sub)
+make_handle(napi_env env, napi_value on_item, napi_value later, subscription_t *sub)
 {
 	napi_value handle, name;
 
@@ -275,23 +326,25 @@ make_handle(napi_env env, napi_value on_item, subscription_t *sub)
 	CALL(env, napi_create_threadsafe_function(env, on_item, NULL, name, 0, 1, sub, tsfn_gone, sub,
 	    take_items, &sub->tsfn));
 	sub->owners++;
+	CALL(env, napi_create_reference(env, later, 1, &sub->later));
 	return (handle);
 }
 
 static napi_value
 js_bind(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2;
-	napi_value argv[2], handle;
-	napi_valuetype type;
+	size_t argc = 3;
+	napi_value argv[3], handle;
+	napi_valuetype type, later_type;
 	uint32_t max_events;
 	subscription_t *sub;
 	int err;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_typeof(env, argv[0], &type));
-	if (argc != 2 || type != napi_function) {
-		(void) napi_throw_type_error(env, "EINVAL", "bind(onItem, maxEvents)");
+	CALL(env, napi_typeof(env, argv[2], &later_type));
+	if (argc != 3 || type != napi_function || later_type != napi_function) {
+		(void) napi_throw_type_error(env, "EINVAL", "bind(onItem, maxEvents, later)");
 		return (NULL);
 	}
 	CALL(env, napi_get_value_uint32(env, argv[1], &max_events));
@@ -302,7 +355,7 @@ js_bind(napi_env env, napi_callback_info info)
 	}
 	sub->env = env;
 	sub->env_thread = pthread_self();
-	handle = make_handle(env, argv[0], sub);
+	handle = make_handle(env, argv[0], argv[2], sub);
 	err = handle == NULL ? -EINVAL :
 	    zone_events_open(wake, sub, max_events, &sub->events);
 	if (err == 0) {

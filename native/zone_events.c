@@ -214,16 +214,20 @@ section_thread(void *p)
 			(void) pthread_cond_wait(&ze->posted, &ze->mutex);
 		command = node->item.command;
 		/*
-		 * An event can be told as soon as the section is left, before we know that it is. The
-		 * result takes its place in the queue now, so that the reader sees it first.
+		 * An event can be told as soon as the section is left, before we know that it is. So that
+		 * the reader sees the result first, it takes its place in the queue now. Until it is
+		 * entered, on the other hand, events are told that come before the result.
 		 */
 		node->pending = 1;
-		append(&ze->queue, node);
+		if (command != ZONE_COMMAND_ENTER)
+			append(&ze->queue, node);
 		(void) pthread_mutex_unlock(&ze->mutex);
 		result = carry_out(ze, command, &held);
 		(void) pthread_mutex_lock(&ze->mutex);
 		node->item.result = result;
 		node->pending = 0;
+		if (command == ZONE_COMMAND_ENTER)
+			append(&ze->queue, node);
 		if (command == ZONE_COMMAND_CLOSE) {
 			ze->thread_ended = 1;
 			(void) pthread_cond_broadcast(&ze->ended);

@@ -60,7 +60,6 @@ node_enter(const char *root)
 	if (node == NULL && (node = calloc(1, sizeof (*node))) != NULL) {
 		(void) strcpy(node->root, trimmed);
 		(void) pthread_mutex_init(&node->mutex, NULL);
-		node->table.fd = -1;
 		node->next = nodes;
 		nodes = node;
 	}
@@ -250,7 +249,7 @@ initialize(node_t *node, const char *name, int32_t initpid, int32_t *zoneid)
 		return (err);
 	record.status = ZONE_IS_INITIALIZED;
 	record.initpid = initpid;
-	err = table_add(&node->table, &record);
+	err = table_add(&node->table, node->root, &record);
 	*zoneid = record.id;
 	return (err);
 }

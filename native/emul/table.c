@@ -51,12 +51,9 @@ bucket_of(const char *name)
 void
 table_fini(table_t *t)
 {
-	if (t->file != NULL) {
+	if (t->file != NULL)
 		(void) munmap(t->file, sizeof (struct table_file));
-		(void) close(t->fd);
-	}
 	t->file = NULL;
-	t->fd = -1;
 }
 
 int
@@ -87,17 +84,33 @@ table_open(table_t *t, const char *root)
 		return (-EINVAL);
 	}
 	file = mmap(NULL, sizeof (struct table_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (file == MAP_FAILED) {
-		err = -errno;
-		(void) close(fd);
+	err = file == MAP_FAILED ? -errno : 0;
+	(void) close(fd);
+	if (err != 0)
 		return (err);
-	}
 	table_fini(t);
 	t->file = file;
-	t->fd = fd;
 	t->dev = st.st_dev;
 	t->ino = st.st_ino;
 	return (0);
+}
+
+/* A store into a hole of a full disk is a SIGBUS; a refusal here is an error. */
+static int
+reserve(const char *root, size_t offset, size_t len)
+{
+	char path[STORE_PATH_BYTES];
+	int err = store_path(path, root, STORE_TABLE);
+	int fd;
+
+	if (err != 0)
+		return (err);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return (-errno);
+	err = -posix_fallocate(fd, (off_t)offset, (off_t)len);
+	(void) close(fd);
+	return (err);
 }
 
 int
@@ -114,11 +127,8 @@ table_create(const char *root)
 		return (-errno);
 	if (ftruncate(fd, sizeof (struct table_file)) != 0)
 		err = -errno;
-	/* A store into a hole of a full disk is a SIGBUS; a refusal here is an error. */
-	if (err == 0)
-		err = -posix_fallocate(fd, 0, sizeof (struct table_head));
 	(void) close(fd);
-	return (err);
+	return (err == 0 ? reserve(root, 0, sizeof (struct table_head)) : err);
 }
 
 static int
@@ -280,7 +290,7 @@ table_clear(table_t *t)
 }
 
 int
-table_add(table_t *t, zone_record_t *zone)
+table_add(table_t *t, const char *root, zone_record_t *zone)
 {
 	struct table_head *head = &t->file->head;
 	int32_t id = head->last_id;
@@ -295,10 +305,10 @@ table_add(table_t *t, zone_record_t *zone)
 	}
 	if (tries == MAX_ZONEID)
 		return (-EAGAIN);
-	err = posix_fallocate(t->fd, (off_t)((char *)&t->file->zones[id] - (char *)t->file),
+	err = reserve(root, (size_t)((char *)&t->file->zones[id] - (char *)t->file),
 	    sizeof (zone_record_t));
 	if (err != 0)
-		return (-err);
+		return (err);
 	write_begin(t);
 	zone->id = head->last_id = id;
 	zone->uniqid = ++head->last_uniqid;

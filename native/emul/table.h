@@ -30,7 +30,6 @@ struct table_file;
 
 typedef struct table {
 	struct table_file *file;
-	int fd;
 	dev_t dev;
 	ino_t ino;
 } table_t;
@@ -49,7 +48,7 @@ int table_statuses(table_t *t, const char *root, zone_status_t *status);
 int table_create(const char *root);
 void table_clear(table_t *t);
 /* Takes the id that was free for the longest: `zone->id` and `uniqid` are set here. */
-int table_add(table_t *t, zone_record_t *zone);
+int table_add(table_t *t, const char *root, zone_record_t *zone);
 void table_update(table_t *t, zoneid_t id, zone_status_t status, int32_t initpid);
 void table_remove(table_t *t, zoneid_t id);
 

@@ -61,7 +61,8 @@ type OnItem = (
 
 /** The addon's own face (native/addon.c). */
 interface Addon {
-  bind(onItem: OnItem, maxEvents: number): Handle;
+  /** @param later has a function called in a later turn of the loop: bursts are told in slices */
+  bind(onItem: OnItem, maxEvents: number, later: (f: () => void) => void): Handle;
   enter(handle: Handle): Promise<number>;
   exit(handle: Handle): Promise<number>;
   abort(handle: Handle): Promise<number>;
@@ -110,7 +111,11 @@ export function bindZoneEvents(
   }
   let handle: Handle;
   try {
-    handle = native.bind(deliverTo(onEvent, onLost), options.maxQueued ?? MAX_QUEUED_EVENTS);
+    handle = native.bind(
+      deliverTo(onEvent, onLost),
+      options.maxQueued ?? MAX_QUEUED_EVENTS,
+      setImmediate,
+    );
   } catch (err) {
     throw worldError('zonecfg_notify_bind', CHANNEL, err);
   }
