@@ -62,9 +62,12 @@ describe('a real guest, with a small client of its own', function () {
   });
 
   after(async () => {
-    await agent?.stop();
-    await node?.stop();
-    (folder as TempDir | undefined)?.remove();
+    try {
+      await agent?.stop();
+    } finally {
+      await node?.stop();
+      (folder as TempDir | undefined)?.remove();
+    }
     // A child's handle closes a moment after its exit.
     const children = () => process.getActiveResourcesInfo().includes('ProcessWrap');
     await eventually(() => !children(), 'the end of all processes');

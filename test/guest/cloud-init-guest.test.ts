@@ -52,9 +52,12 @@ describe('cloud-init in a real guest', function () {
   });
 
   after(async () => {
-    await agent?.stop();
-    await node?.stop();
-    (folder as TempDir | undefined)?.remove();
+    try {
+      await agent?.stop();
+    } finally {
+      await node?.stop();
+      (folder as TempDir | undefined)?.remove();
+    }
   });
 
   it('knows the platform by itself, waits for an agent that comes late, and gets all', async () => {

@@ -35,8 +35,11 @@ describe('cloud-init in a zone', function () {
   });
 
   after(async () => {
-    await agent?.stop();
-    await node?.stop();
+    try {
+      await agent?.stop();
+    } finally {
+      await node?.stop();
+    }
   });
 
   async function fetchIn(uuid: string, ...more: string[]): Promise<void> {
