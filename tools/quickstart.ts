@@ -46,30 +46,23 @@ function simcn(root: string, ...args: string[]): { status: number; stdout: strin
   return { status: status ?? 1, stdout: `${stdout}${stderr}` };
 }
 
-/** Starts a program and resolves with the first line of its stdout that `wanted` accepts. */
-async function startUntil(
-  argv: readonly string[],
-  wanted: (line: string) => boolean,
-  output: 'pipe' | number,
-): Promise<ChildProcess> {
-  const child = spawn(process.execPath, argv, { stdio: ['ignore', output, 'inherit'] });
-  const exited = once(child, 'exit').then(([code]) => {
-    throw new TourFault(`${argv.join(' ')} ended with ${String(code)} before it was ready`);
-  });
-  // Whoever waits for readiness hears of it; later it is only the end of the program.
-  exited.catch(() => undefined);
-  const ready = (async () => {
+function start(argv: readonly string[], stdout: 'pipe' | number): ChildProcess {
+  return spawn(process.execPath, argv, { stdio: ['ignore', stdout, 'inherit'] });
+}
+
+/** Resolves with the first line of a program's stdout that says it is ready. */
+async function untilSaidReady(child: ChildProcess): Promise<void> {
+  const said = async (): Promise<void> => {
     if (child.stdout !== null) {
       for await (const line of createInterface({ input: child.stdout })) {
-        if (wanted(line)) {
+        if (line.includes('"ready":true')) {
           return;
         }
       }
     }
-    throw new TourFault(`${argv.join(' ')} said nothing of being ready`);
-  })();
-  await (output === 'pipe' ? withinBound(Promise.race([ready, exited])) : Promise.resolve());
-  return child;
+    throw new TourFault('simcn ended before it was ready');
+  };
+  await withinBound(said());
 }
 
 function withinBound<T>(promise: Promise<T>): Promise<T> {
@@ -88,9 +81,9 @@ function logLines(path: string): Record<string, unknown>[] {
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
-async function untilReady(log: string): Promise<Record<string, unknown>> {
+async function untilLogged(child: ChildProcess, log: string): Promise<Record<string, unknown>> {
   const end = Date.now() + READY_MS;
-  while (Date.now() < end) {
+  while (Date.now() < end && child.exitCode === null) {
     const ready = logLines(log).find((record) => record.msg === 'ready');
     if (ready !== undefined) {
       return ready;
@@ -204,10 +197,11 @@ async function main(): Promise<number> {
       `A simulated compute node below ${root}, ${isRoot ? 'with' : 'as an ordinary user, without'} real mounts.`,
     );
     const up = [SIMCN, 'up', '--root', root, '--vms', join(TOP, 'tools/simcn/sample-node.json')];
-    node = await startUntil(up, (line) => line.includes('"ready":true'), 'pipe');
+    node = start(up, 'pipe');
+    await untilSaidReady(node);
     mkdirSync(join(root, 'var/svc/log'), { recursive: true });
-    agent = await startUntil([MDATAD, '--root', root], () => true, openSync(log, 'a'));
-    const ready = await untilReady(log);
+    agent = start([MDATAD, '--root', root], openSync(log, 'a'));
+    const ready = await untilLogged(agent, log);
     say(
       `mdatad is ready: ${String(ready.zones)} zones, ${String(ready.sockets)} sockets, ${String(ready.hvm)} HVM guests, after ${String(ready.elapsed_ms)} ms.`,
     );
