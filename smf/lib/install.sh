@@ -12,7 +12,7 @@
 MDATAD=svc:/site/mdatad:default
 TAKEOVER=svc:/site/mdatad-takeover:default
 
-package=$(cd "$(dirname "$0")/.." && pwd -P)
+package=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$package/smf/lib/node.sh"
 . "$package/smf/lib/platform-agent.sh"
 

@@ -4,11 +4,14 @@
  */
 import type { Block, ManCommand, Option, Subcommand } from './command';
 
+/** Of the last change to what the pages say: a page is the same whenever it is built. */
+const PAGES_DATE = 'November 2026';
+
 /** The page's source; ends in a newline. */
 export function manPage(command: ManCommand, version: string): string {
   const { name, section } = command;
   const lines = [
-    `.TH ${name.toUpperCase()} ${section} "" "mdatad ${version}" "mdatad"`,
+    `.TH ${name.toUpperCase()} ${section} "${PAGES_DATE}" "mdatad ${version}" "mdatad"`,
     ...head('NAME'),
     `${escape(name)} \\- ${inline(command.summary)}`,
     ...head('SYNOPSIS'),
@@ -25,7 +28,9 @@ export function manPage(command: ManCommand, version: string): string {
     ...head('SEE ALSO'),
     command.seeAlso.map(reference).join(',\n'),
   ];
-  return `${lines.join('\n')}\n`;
+  // A heading begins a paragraph by itself, and mandoc complains of a second beginning.
+  const needed = lines.filter((line, i) => line !== '.PP' || !lines[i - 1]?.startsWith('.SH'));
+  return `${needed.join('\n')}\n`;
 }
 
 function head(title: string): string[] {

@@ -106,7 +106,7 @@ function generated(project: Project, options: Options): TarEntry[] {
 /** A command of bin/: the script runs with mdatad's own Node, whatever `node` the PATH has. */
 function wrapper(file: string): string {
   return `#!/bin/sh
-release=$(cd "$(dirname "$0")/.." && pwd -P)
+release=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$release/smf/lib/node.sh"
 if ! find_node "$release" "\${release%/versions/*}"; then
 	echo "\${0##*/}: there is no Node for mdatad: run smf/install --node DIR" >&2
@@ -136,6 +136,9 @@ function wantsModuleFile(path: string, folder: string, compiled: boolean): boole
   }
   if (inner.startsWith('build/')) {
     return compiled && /^build\/Release\/[^/]+\.node$/.test(inner);
+  }
+  if (/\.(map|ts|mts|cts)$/.test(inner)) {
+    return false;
   }
   // The sources of other people's native code are of use only where it is yet to be compiled.
   return !compiled || !/^(deps|test|example|prebuilds)\//.test(inner);

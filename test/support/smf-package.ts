@@ -1,0 +1,95 @@
+/*
+ * Packages for the tests of the install scripts: made by the real `package` program from this checkout,
+ * with a daemon of a few lines in place of the real one, so that it can be made to fail.
+ */
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { TOP } from './manifest';
+
+/** The folder that tsc wrote to: the one that this file runs from. */
+export const BUILT = resolve(__dirname, '..', '..');
+
+/** What the daemon of a package does. */
+export type Behaviour = 'serve' | 'end at once' | 'never be well' | 'refuse the configuration';
+
+/** Makes a package and unpacks it below `folder`. Returns the unpacked folder and the tarball. */
+export function makePackage(folder: string): {
+  readonly unpacked: string;
+  readonly tarball: string;
+} {
+  const top = join(folder, 'checkout');
+  mkdirSync(join(top, 'dist'), { recursive: true });
+  for (const part of ['src', 'tools']) {
+    cpSync(join(BUILT, part), join(top, 'dist', part), { recursive: true });
+  }
+  for (const part of ['native', 'node_modules', 'smf']) {
+    symlinkSync(join(TOP, part), join(top, part));
+  }
+  for (const part of ['package.json', 'LICENSE']) {
+    cpSync(join(TOP, part), join(top, part));
+  }
+  writeFileSync(join(top, 'package-lock.json'), JSON.stringify({ packages: fewModules() }));
+  mkdirSync(join(top, 'dist/tools/mdatactl'), { recursive: true });
+  writeFileSync(join(top, 'dist/src/main.js'), daemon('serve'));
+  writeFileSync(
+    join(top, 'dist/tools/mdatactl/main.js'),
+    'console.log("mdatactl of the package")\n',
+  );
+  execFileSync(process.execPath, [
+    join(BUILT, 'tools/package.js'),
+    ...['--top', top],
+    ...['--out', folder],
+  ]);
+  const { version } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  const tarball = join(folder, `mdatad-${version}.tgz`);
+  execFileSync('tar', ['xzf', tarball, '-C', folder]);
+  return { unpacked: join(folder, `mdatad-${version}`), tarball };
+}
+
+/** Of the daemon's packages those that the scripts themselves need: copying all of them takes long. */
+function fewModules(): object {
+  const lock = JSON.parse(readFileSync(join(TOP, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, object>;
+  };
+  const wanted = /^node_modules\/(commander|ffi-napi|@2060|ref-|debug|ms|get-|node-)/;
+  return Object.fromEntries(Object.entries(lock.packages).filter(([path]) => wanted.test(path)));
+}
+
+/** Another release of the same package, with a daemon that behaves so. Returns its folder. */
+export function otherRelease(unpacked: string, id: string, behaviour: Behaviour): string {
+  const folder = `${unpacked}-${id}`;
+  cpSync(unpacked, folder, { recursive: true, verbatimSymlinks: true });
+  const release = readFileSync(join(folder, 'RELEASE'), 'utf8');
+  writeFileSync(join(folder, 'RELEASE'), release.replace(/^id=.*/m, `id=${id}`));
+  writeFileSync(join(folder, 'dist/src/main.js'), daemon(behaviour));
+  return folder;
+}
+
+/** Answers /healthz on the admin socket and tells its configuration, at start and on SIGHUP. */
+function daemon(behaviour: Behaviour): string {
+  return `
+const { readFileSync, rmSync } = require('node:fs');
+const option = (name) => process.argv[process.argv.indexOf(name) + 1];
+const behaviour = ${JSON.stringify(behaviour)};
+if (process.argv.includes('--check-config')) {
+  process.exit(behaviour === 'refuse the configuration' ? 96 : 0);
+}
+if (behaviour === 'end at once') {
+  process.exit(95);
+}
+const tell = () => console.log('config ' + readFileSync(option('--config'), 'utf8').trim());
+const socket = option('--root') + '/var/run/mdatad/admin.sock';
+rmSync(socket, { force: true });
+require('node:http')
+  .createServer((request, response) => {
+    const well = behaviour === 'serve' && request.url === '/healthz';
+    response.writeHead(well ? 200 : 503).end(well ? 'ok' : 'no zone has its socket yet');
+  })
+  .listen(socket, tell);
+process.on('SIGHUP', tell);
+process.on('SIGTERM', () => process.exit(0));
+`;
+}

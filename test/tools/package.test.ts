@@ -1,0 +1,189 @@
+import assert from 'node:assert';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { tarOf, type TarEntry } from '../../tools/package/tar';
+import { TOP } from '../support/manifest';
+import { BUILT, makePackage } from '../support/smf-package';
+
+describe('the package program', function () {
+  this.timeout(60_000);
+
+  let folder = '';
+  let unpacked = '';
+  let tarball = '';
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    ({ unpacked, tarball } = makePackage(folder));
+  });
+
+  after(() => rmSync(folder, { recursive: true }));
+
+  function pack(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+    const program = join(BUILT, 'tools/package.js');
+    const top = join(folder, 'checkout');
+    return spawnSync(process.execPath, [program, '--top', top, '--out', folder, ...args], {
+      encoding: 'utf8',
+    });
+  }
+
+  function listed(...args: string[]): string[] {
+    const { status, stdout, stderr } = pack('--dry-run', ...args);
+    assert.strictEqual(status, 0, stderr);
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((path) => path.slice(path.indexOf('/') + 1));
+  }
+
+  it('makes the same bytes of the same checkout', () => {
+    const before = readFileSync(tarball);
+    assert.strictEqual(pack().status, 0);
+    assert(before.equals(readFileSync(tarball)));
+  });
+
+  it('lists with --dry-run what the tarball holds, and writes nothing', () => {
+    const before = readFileSync(tarball);
+    rmSync(tarball);
+    const list = listed();
+    assert.throws(() => readFileSync(tarball));
+    writeFileSync(tarball, before);
+    const inside = execFileSync('tar', ['tzf', tarball], { encoding: 'utf8' })
+      .trimEnd()
+      .split('\n')
+      .filter((path) => !path.endsWith('/'))
+      .map((path) => path.slice(path.indexOf('/') + 1));
+    assert.deepStrictEqual(list, inside.sort());
+  });
+
+  it('holds what a node needs, and nothing of tests or development', () => {
+    const list = listed();
+    const wanted = [
+      'LICENSE',
+      'README.md',
+      'RELEASE',
+      'bin/mdata-get',
+      'bin/mdatad',
+      'completion/mdatad.bash',
+      'dist/src/main.js',
+      'dist/tools/smf/launch.js',
+      'man/man1/mdata-get.1',
+      'man/man8/mdatad.8',
+      'native/binding.gyp',
+      'native/build/Release/mdatad.node',
+      'node_modules/commander/package.json',
+      'node_modules/ffi-napi/build/Release/ffi_bindings.node',
+      'smf/install',
+      'smf/mdatad.xml',
+    ];
+    assert.deepStrictEqual(
+      wanted.filter((path) => !list.includes(path)),
+      [],
+    );
+    const unwanted =
+      /(^dist\/test|^dist\/tools\/(package|simcn)|^bin\/simcn|node_modules\/(mocha|typescript)|\.map$|obj\.target)/;
+    assert.deepStrictEqual(
+      list.filter((path) => unwanted.test(path)),
+      [],
+    );
+  });
+
+  it('takes all packages of production from the lock file of this checkout, and none other', () => {
+    const top = join(folder, 'checkout');
+    const few = readFileSync(join(top, 'package-lock.json'), 'utf8');
+    writeFileSync(
+      join(top, 'package-lock.json'),
+      readFileSync(join(TOP, 'package-lock.json'), 'utf8'),
+    );
+    try {
+      const list = listed();
+      for (const name of ['bunyan', 'commander', 'ffi-napi', 'prom-client', 'vasync', 'zod']) {
+        assert(list.includes(`node_modules/${name}/package.json`), name);
+      }
+      assert(!list.some((path) => path.startsWith('node_modules/eslint/')));
+    } finally {
+      writeFileSync(join(top, 'package-lock.json'), few);
+    }
+  });
+
+  it('leaves compiled code out of a package for another machine, and puts sources in', () => {
+    const list = listed('--target', 'sunos-x64');
+    assert(!list.some((path) => path.endsWith('.node')));
+    assert(list.includes('native/addon.c'));
+    assert(list.some((path) => path.startsWith('node_modules/ffi-napi/deps/')));
+  });
+
+  it('puts the Node of --node in, and says that it does', () => {
+    const tree = join(folder, 'node-tree');
+    mkdirSync(join(tree, 'bin'), { recursive: true });
+    mkdirSync(join(tree, 'share'), { recursive: true });
+    writeFileSync(join(tree, 'bin/node'), '#!/bin/sh\n');
+    chmodSync(join(tree, 'bin/node'), 0o755);
+    writeFileSync(join(tree, 'share/doc'), '');
+    const list = listed('--node', tree);
+    assert(list.includes('node/bin/node'));
+    assert(!list.includes('node/share/doc'));
+    const { status, stderr } = pack('--node', '/nonexistent');
+    assert.strictEqual(status, 1);
+    assert.match(stderr, /--node \/nonexistent: there is no \/nonexistent\/bin\/node/);
+  });
+
+  it('says what is to be built when it is not', () => {
+    const { status, stderr } = pack('--top', join(folder, 'node-tree'));
+    assert.strictEqual(status, 1);
+    assert.notStrictEqual(stderr, '');
+    rmSync(join(folder, 'checkout/dist/src/main.js'));
+    assert.match(pack().stderr, /dist\/src\/main\.js is missing: run npm run build/);
+  });
+
+  it('keeps the scripts and commands executable', () => {
+    const modes = execFileSync('tar', ['tvzf', tarball], { encoding: 'utf8' });
+    for (const path of ['smf/install', 'smf/method/mdatad', 'bin/mdatactl']) {
+      assert.match(modes, new RegExp(`^-rwxr-xr-x root/root .* \\S+/${path}$`, 'm'));
+    }
+    assert.match(
+      readFileSync(join(unpacked, 'RELEASE'), 'utf8'),
+      /^id=\d+\.\d+\.\d+-[0-9a-f]{8}$/m,
+    );
+  });
+});
+
+describe('a tar', () => {
+  const file = (path: string, data: string): TarEntry => {
+    return { kind: 'file', path, mode: 0o644, data: Buffer.from(data) };
+  };
+
+  it('is read by tar(1) as it was written: long names, links, empty and block-sized files', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    try {
+      const long = `${'a'.repeat(90)}/${'b'.repeat(90)}`;
+      const entries: TarEntry[] = [
+        file(long, 'long'),
+        file('z/empty', ''),
+        file('z/block', 'x'.repeat(512)),
+        file('z/more', 'x'.repeat(513)),
+        { kind: 'link', path: 'z/link', target: 'block' },
+      ];
+      const archive = join(folder, 'a.tar');
+      writeFileSync(archive, tarOf(entries));
+      execFileSync('tar', ['xf', archive, '-C', folder]);
+      assert.strictEqual(readFileSync(join(folder, long), 'utf8'), 'long');
+      assert.strictEqual(readFileSync(join(folder, 'z/empty'), 'utf8'), '');
+      assert.strictEqual(readFileSync(join(folder, 'z/link'), 'utf8').length, 512);
+      assert.strictEqual(readFileSync(join(folder, 'z/more'), 'utf8').length, 513);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('does not depend on the order of its entries', () => {
+    const [a, b] = [file('x/a', '1'), file('y', '2')];
+    assert(tarOf([a, b]).equals(tarOf([b, a])));
+  });
+
+  it('refuses a name that it cannot hold', () => {
+    assert.throws(() => tarOf([file('n'.repeat(101), '')]), /too long for a tar/);
+  });
+});
