@@ -7,13 +7,16 @@
 import assert from 'node:assert';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 export const SIMCN = join(__dirname, '..', '..', 'tools', 'simcn', 'main.js');
 const NATIVE = join(__dirname, '..', '..', '..', 'native', 'build', 'Release', 'zexec');
+
+/** The user and the group of nobody, as everywhere on Linux. */
+const NOBODY = 65534;
 
 export interface Result {
   readonly status: number;
@@ -69,8 +72,7 @@ export class SimNode {
       flags.push('--vms', file);
     }
     if (asNobody) {
-      chmodSync(root, 0o777);
-      rmSync(root, { recursive: true });
+      chownSync(root, NOBODY, NOBODY);
     }
     const argv = [...prefix, process.execPath, SIMCN, 'up', '--root', root, ...flags];
     const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
