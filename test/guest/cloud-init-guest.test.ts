@@ -2,6 +2,8 @@
  * A real guest under qemu in which the real cloud-init fetches its data from its own serial port: python
  * and the data source, as Debian has them, are in the guest's initrd.
  */
+import assert from 'node:assert';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { AgentProcess } from '../support/guest-agent';
@@ -67,5 +69,13 @@ describe('cloud-init in a real guest', function () {
     await guest.until(/^GUEST cloud-init ended with 0/, BOOT_MS);
     const attempts = guest.lines().flatMap((line) => parseAttempt(line) ?? []);
     assertComplete(attempts, UUID);
+  });
+
+  it('ends with its node', async () => {
+    assert(node !== undefined);
+    const pid = readFileSync(node.path(`/zones/${UUID}/logs/qemu.pid`), 'utf8').trim();
+    assert(existsSync(`/proc/${pid}`), `process ${pid} of the running guest`);
+    await node.end();
+    assert(!existsSync(`/proc/${pid}`), `process ${pid} was left behind`);
   });
 });
