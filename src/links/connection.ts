@@ -81,6 +81,7 @@ export class Connection {
       this.close();
       closed();
     });
+    socket.resume();
   }
 
   /** Octets of a port that were dropped: cut lines, and what was more than anyone waits for. */

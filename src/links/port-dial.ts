@@ -11,7 +11,10 @@ import { findPort } from './port-file';
 import type { PortFile } from './port-file';
 
 export interface Dial {
-  /** Rejects with a WorldError. After `cancel` it may do either, and nobody should care. */
+  /**
+   * A socket that is paused; whoever takes it lets it flow. Rejects with a WorldError. After `cancel`
+   * it may do either, and nobody should care.
+   */
   readonly done: Promise<{ readonly socket: Socket; readonly file: PortFile }>;
   /** Closes what it opened. Idempotent. */
   cancel(): void;
@@ -28,7 +31,8 @@ export function dialPort(zoneroot: string, port: string, found: (file: PortFile)
     const file = await findPort(zoneroot, port);
     cancelled.signal.throwIfAborted();
     found(file);
-    const socket = connect(file.path);
+    // Not read before it has its owner, who would miss an early end.
+    const socket = connect(file.path).pause();
     cancelled.signal.addEventListener('abort', () => socket.destroy());
     try {
       await connected(socket, file.path);

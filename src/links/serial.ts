@@ -91,6 +91,8 @@ export class SerialLink implements Link {
   private triedAt = -Infinity;
   /** The last try met somebody who did not want us, or what must not be there. */
   private turnedDown = false;
+  /** The file at which the last connection ended at once, without an octet. */
+  private heldFile = '';
   private graceMs = 0;
   private ending = false;
   private stopped: Promise<void> | null = null;
@@ -331,11 +333,16 @@ export class SerialLink implements Link {
   /** What the end of a connection means for the next try. */
   private judge(held: boolean): void {
     this.turnedDown = held;
-    if (held) {
-      this.tally.heldByAnother();
-      this.faults.warn({ path: this.path }, 'another program holds the port of the VM');
-    } else {
+    if (!held) {
+      this.heldFile = '';
       this.pace.quicken(this.now());
+      return;
     }
+    this.tally.heldByAnother();
+    // Once may be a guest that reboots at once: then the next try meets another file.
+    if (this.heldFile === this.tried) {
+      this.faults.warn({ path: this.path }, 'another program holds the port of the VM');
+    }
+    this.heldFile = this.tried;
   }
 }

@@ -116,6 +116,11 @@ export class ZoneSocket implements Link {
     return this.reception.size;
   }
 
+  /** The file that it listens at, null before the first. */
+  get file(): FileIdentity | null {
+    return this.identity;
+  }
+
   history(): readonly StateRecord<ZoneSocketState>[] {
     return this.machine.history();
   }

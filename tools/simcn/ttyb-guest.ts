@@ -20,11 +20,12 @@ export class GuestPort extends EventEmitter {
   lost = 0;
   /** Octets of the host that opening the port threw away. */
   discarded = 0;
+  /** Octets of the host that wait for the guest to read. */
+  unreadBytes = 0;
   /** Of so many written octets one is lost; 0: none. */
   dropOneIn = 0;
   private host: Socket | null = null;
   private unread: Buffer[] = [];
-  private unreadBytes = 0;
   private programs: Socket[] = [];
   private written = 0;
 
