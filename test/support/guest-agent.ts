@@ -39,6 +39,11 @@ export class AgentProcess {
     return agent;
   }
 
+  get pid(): number {
+    assert(this.child.pid !== undefined, 'a started process has an id');
+    return this.child.pid;
+  }
+
   /** As a crash would end it: nothing is answered, nothing is taken down. */
   async kill(): Promise<void> {
     await this.end('SIGKILL');

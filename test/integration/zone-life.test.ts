@@ -1,0 +1,142 @@
+/*
+ * A zone's own view of its metadata, through all that happens to zones and to the agent.
+ */
+import assert from 'node:assert';
+import { existsSync, statSync } from 'node:fs';
+import { AgentProcess } from '../support/guest-agent';
+import { skipSuite } from '../support/guest-skip';
+import { SimNode, whyNoNode } from '../support/simcn';
+import { eventually } from '../support/eventually';
+
+const NATIVE = '5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11';
+const LX = 'c8c0b5c2-7d1f-6b8c-d7ad-c9a2f0b45b1e';
+const HVM = 'aaac8650-4b58-6633-9054-a2c22e7beb36';
+
+function vm(uuid: string, brand: string): object {
+  return { uuid, brand, alias: `a-${brand}`, customer_metadata: { motd: `hello from ${brand}` } };
+}
+
+describe('a zone and its metadata', function () {
+  this.timeout(90_000);
+  let node: SimNode;
+  let agent: AgentProcess;
+
+  before(async function () {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    node = await SimNode.start({ vms: [vm(NATIVE, 'joyent'), vm(LX, 'lx'), vm(HVM, 'bhyve')] });
+    agent = await AgentProcess.start(node.root);
+    if ((await node.exec(NATIVE, 'true')).status !== 0) {
+      skipSuite(this, 'no zone can be entered, for want of namespaces');
+    }
+  });
+
+  after(async () => {
+    await agent.stop();
+    await node.stop();
+  });
+
+  async function ask(uuid: string, ...argv: string[]): Promise<string> {
+    const { status, stdout, stderr } = await node.exec(uuid, ...argv);
+    assert.strictEqual(status, 0, `${argv.join(' ')}: ${stderr}`);
+    return stdout;
+  }
+
+  it('has the socket where its brand puts it, and cannot change the folder', async () => {
+    assert.strictEqual(await ask(NATIVE, 'mdata-get', 'motd'), 'hello from joyent\n');
+    assert.strictEqual(await ask(LX, 'mdata-get', 'motd'), 'hello from lx\n');
+    for (const [uuid, folder] of [
+      [NATIVE, '/.zonecontrol'],
+      [LX, '/native/.zonecontrol'],
+    ] as const) {
+      assert.strictEqual(
+        await ask(uuid, 'stat', '-c', '%F %a', `${folder}/metadata.sock`),
+        'socket 600\n',
+      );
+      const { status, stderr } = await node.exec(uuid, 'touch', `${folder}/x`);
+      assert.notStrictEqual(status, 0);
+      assert.match(stderr, /Read-only file system/);
+    }
+  });
+
+  it('has modes that do not hang on anybody’s umask', () => {
+    const folder = node.path(`/var/zonecontrol/${NATIVE}`);
+    assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+    assert.strictEqual(statSync(`${folder}/metadata.sock`).mode & 0o7777, 0o600);
+  });
+
+  it('has no socket for an HVM guest', () => {
+    assert(!existsSync(node.path(`/var/zonecontrol/${HVM}/metadata.sock`)));
+  });
+
+  for (const [what, change] of [
+    ['a reboot', (uuid: string) => [['reboot', uuid]]],
+    [
+      'a halt and a boot',
+      (uuid: string) => [
+        ['shutdown', uuid],
+        ['boot', uuid],
+      ],
+    ],
+    [
+      'a rollback',
+      (uuid: string) => [
+        ['snapshot', uuid, 's1'],
+        ['rollback', uuid, 's1'],
+      ],
+    ],
+    ['a reprovision', (uuid: string) => [['reprovision', uuid]]],
+  ] as const) {
+    it(`goes on after ${what}`, async () => {
+      for (const uuid of [NATIVE, LX]) {
+        await ask(uuid, 'mdata-put', 'kept', what);
+        for (const argv of change(uuid)) {
+          await node.ok(argv);
+        }
+        assert.strictEqual(await ask(uuid, 'mdata-get', 'kept'), `${what}\n`);
+      }
+    });
+  }
+
+  it('goes on after the agent was killed and started again, for clients that run meanwhile', async () => {
+    const waiting = node.exec(
+      NATIVE,
+      'sh',
+      '-c',
+      'echo up >/root/up; while [ ! -e /root/go ]; do sleep 0.05; done; mdata-get motd',
+    );
+    await eventually(() => existsSync(node.path(`/zones/${NATIVE}/root/root/up`)));
+    await agent.kill();
+    agent = await AgentProcess.start(node.root);
+    await ask(NATIVE, 'touch', '/root/go');
+    assert.strictEqual((await waiting).stdout, 'hello from joyent\n');
+  });
+
+  it('finds a client that asks while there is no agent, as soon as there is one', async () => {
+    await agent.kill();
+    const asking = node.exec(LX, 'mdata-get', 'motd');
+    agent = await AgentProcess.start(node.root);
+    assert.strictEqual((await asking).stdout, 'hello from lx\n');
+  });
+
+  it('leaves nothing when it is destroyed, and comes back under its uuid', async () => {
+    const folder = node.path(`/var/zonecontrol/${NATIVE}`);
+    for (let round = 0; round < 3; round++) {
+      await node.ok(['destroy', NATIVE]);
+      await eventually(() => !existsSync(folder), 'the folder is gone');
+      const again = {
+        ...vm(NATIVE, 'joyent-minimal'),
+        customer_metadata: { round: String(round) },
+      };
+      await node.ok(['create', '--boot'], JSON.stringify(again));
+      assert.strictEqual(await ask(NATIVE, 'mdata-get', 'round'), `${round}\n`);
+    }
+  });
+
+  it('refuses a second agent on the node, and the first goes on', async () => {
+    await assert.rejects(AgentProcess.start(node.root), /another mdatad serves this node/);
+    assert.strictEqual(await ask(LX, 'mdata-get', 'motd'), 'hello from lx\n');
+  });
+});
