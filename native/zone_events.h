@@ -18,6 +18,8 @@
 
 #include "zonecfg_notify.h"
 
+/* A zone's name with its NUL: ZONENAME_MAX, which is in one header or another as platforms go. */
+#define	ZONE_EVENT_NAME_MAX	64
 /* The longest is "uninitialized"; room for what a later platform may call a state. */
 #define	ZONE_EVENT_STATE_MAX	32
 
@@ -41,7 +43,7 @@ typedef enum zone_item_kind {
 typedef struct zone_item {
 	zone_item_kind_t kind;
 	/* Of an event. */
-	char zonename[ZONENAME_MAX];
+	char zonename[ZONE_EVENT_NAME_MAX];
 	char newstate[ZONE_EVENT_STATE_MAX];
 	char oldstate[ZONE_EVENT_STATE_MAX];
 	zoneid_t zoneid;

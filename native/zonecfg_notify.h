@@ -8,7 +8,6 @@
 #ifdef __sun
 #include <sys/types.h>
 #include <sys/time.h>
-#include <zone.h>
 #define	ZONECFG_EXPORT
 #else
 #include "emul/illumos.h"

@@ -121,8 +121,10 @@ change_begin(const char *root, node_t **node, int *lock)
 	if (err < 0)
 		goto bail;
 	if ((err = table_open(&(*node)->table, (*node)->root)) == 0 &&
-	    (err = zindex_refresh(&(*node)->index, (*node)->root)) == 0)
+	    (err = zindex_refresh(&(*node)->index, (*node)->root)) == 0) {
+		table_repair(&(*node)->table);
 		return (0);
+	}
 	store_unlock(*lock);
 bail:
 	node_leave(*node);
@@ -154,6 +156,7 @@ emul_node_boot(const char *root)
 		goto bail;
 	if ((err = table_create(node->root)) == 0 &&
 	    (err = table_open(&node->table, node->root)) == 0) {
+		table_repair(&node->table);
 		table_clear(&node->table);
 		/* An empty addition writes the index where it is missing. */
 		if (zindex_refresh(&node->index, node->root) == -ENOENT)

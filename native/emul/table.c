@@ -8,6 +8,7 @@
 #define	_GNU_SOURCE
 #include "table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -158,15 +159,9 @@ rehash(struct table_file *file)
 static void
 write_begin(table_t *t)
 {
-	unsigned int sequence = atomic_load(&t->file->head.sequence);
-
-	if (sequence % 2 == 0) {
-		atomic_store(&t->file->head.sequence, sequence + 1);
-		atomic_thread_fence(memory_order_seq_cst);
-		return;
-	}
-	/* A writer died; as the lock is ours, nobody else writes. */
-	rehash(t->file);
+	assert(atomic_load(&t->file->head.sequence) % 2 == 0);
+	atomic_fetch_add(&t->file->head.sequence, 1);
+	atomic_thread_fence(memory_order_seq_cst);
 }
 
 static void
@@ -174,6 +169,16 @@ write_end(table_t *t)
 {
 	atomic_thread_fence(memory_order_seq_cst);
 	atomic_fetch_add(&t->file->head.sequence, 1);
+}
+
+void
+table_repair(table_t *t)
+{
+	/* As the lock is ours, nobody else writes: whoever did is dead. */
+	if (atomic_load(&t->file->head.sequence) % 2 != 0) {
+		rehash(t->file);
+		write_end(t);
+	}
 }
 
 static int
@@ -191,12 +196,8 @@ read_begin(table_t *t, const char *root, unsigned int *sequence)
 	lock = store_lock(root, STORE_LOCK);
 	if (lock < 0)
 		return (lock);
+	table_repair(t);
 	*sequence = atomic_load(&t->file->head.sequence);
-	if (*sequence % 2 != 0) {
-		write_begin(t);
-		write_end(t);
-		*sequence = atomic_load(&t->file->head.sequence);
-	}
 	store_unlock(lock);
 	return (0);
 }

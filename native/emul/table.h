@@ -46,6 +46,11 @@ int table_statuses(table_t *t, const char *root, zone_status_t *status);
 
 /* These are for the holder of the node's lock. */
 int table_create(const char *root);
+/*
+ * Ends what a writer left half done that was killed. First of all after taking the lock: a reader who
+ * waits too long takes it too, and would wait for its own thread.
+ */
+void table_repair(table_t *t);
 void table_clear(table_t *t);
 /* Takes the id that was free for the longest: `zone->id` and `uniqid` are set here. */
 int table_add(table_t *t, const char *root, zone_record_t *zone);

@@ -119,7 +119,7 @@ describe('the mount of a socket folder', () => {
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  describe('for real', () => {
+  describe('for real (which needs root)', () => {
     before(function () {
       needsRoot(this);
     });

@@ -1,0 +1,95 @@
+/*
+ * The emulation and the queue of the addon as C: under the sanitizers and valgrind, against a dead
+ * writer, with many threads, and timed. The program is emulation.c beside this test.
+ */
+import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pending } from '../support/pending';
+
+const TOP = resolve(__dirname, '..', '..', '..');
+const NATIVE = join(TOP, 'native');
+const PROGRAM = join(TOP, 'test/native/emulation.c');
+const SOURCES = [
+  PROGRAM,
+  join(NATIVE, 'zone_events.c'),
+  ...readdirSync(join(NATIVE, 'emul'))
+    .filter((name) => name.endsWith('.c') && name !== 'zexec.c')
+    .map((name) => join(NATIVE, 'emul', name)),
+];
+const SCENARIOS = ['zones', 'events', 'threads', 'dead-writer'];
+
+/** Limits for slow machines: what is measured here is ten times below. */
+const MOST_MS_FOR_4096_ZONES = 150;
+
+describe('the emulation in C', () => {
+  let folder: string;
+
+  before(function () {
+    if (spawnSync('cc', ['--version']).status !== 0) {
+      pending(this, 'needs a C compiler');
+    }
+    folder = mkdtempSync(join(tmpdir(), 'emulation-'));
+  });
+
+  after(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  function build(name: string, flags: readonly string[]): string {
+    const program = join(folder, name);
+    const args = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-g', '-pthread', `-I${NATIVE}`];
+    const { status, stderr } = spawnSync('cc', [...args, ...flags, '-o', program, ...SOURCES], {
+      encoding: 'utf8',
+    });
+    assert.strictEqual(stderr, '');
+    assert.strictEqual(status, 0);
+    return program;
+  }
+
+  function run(command: readonly string[], scenario: string): string {
+    const root = mkdtempSync(join(folder, 'root-'));
+    const [program = '', ...args] = command;
+    const { status, stdout, stderr } = spawnSync(program, [...args, scenario, root], {
+      encoding: 'utf8',
+      timeout: 120_000,
+    });
+    assert.strictEqual(stderr, '');
+    assert.strictEqual(status, 0);
+    return stdout.trim();
+  }
+
+  it('answers for 4,096 zones what a first picture asks, in a fraction of a second', () => {
+    const ms = Number(run([build('plain', ['-O2'])], 'bench'));
+    assert.ok(ms < MOST_MS_FOR_4096_ZONES, `${ms} ms for state, brand, zonepath and id of each`);
+  });
+
+  it('is clean under the address and undefined-behaviour sanitizers', function () {
+    this.timeout(180_000);
+    const program = build('sanitized', ['-fsanitize=address,undefined', '-fno-sanitize-recover']);
+    for (const scenario of SCENARIOS) {
+      assert.strictEqual(run([program], scenario), 'ok', scenario);
+    }
+  });
+
+  it('is clean under the thread sanitizer', function () {
+    this.timeout(180_000);
+    const program = build('threads', ['-fsanitize=thread', '-Wno-tsan']);
+    for (const scenario of ['events', 'threads']) {
+      assert.strictEqual(run([program], scenario), 'ok', scenario);
+    }
+  });
+
+  it('loses no memory and no descriptor under valgrind', function () {
+    this.timeout(180_000);
+    if (spawnSync('valgrind', ['--version']).status !== 0) {
+      pending(this, 'needs valgrind');
+    }
+    const valgrind = ['valgrind', '-q', '--error-exitcode=9', '--leak-check=full'];
+    for (const scenario of ['zones', 'events']) {
+      assert.strictEqual(run([...valgrind, build('plain', ['-O1'])], scenario), 'ok', scenario);
+    }
+  });
+});
