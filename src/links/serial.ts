@@ -110,7 +110,7 @@ export class SerialLink implements Link {
       limits,
       turns,
       lane: new Lane(),
-      share: new Share(limits.unsentBytes),
+      share: new Share(limits),
       now: this.now,
     };
     this.machine = new Fsm<SerialState>(`serial link ${zonename}`, this.states(), 'idle');

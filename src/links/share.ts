@@ -11,20 +11,23 @@
  * connection's sweep, which asks `crowded` and `coveted`.
  */
 
+import type { LinkLimits } from './limits';
+
 export interface Sharer {
   /** There may be room now: look again. */
   roomMade(): void;
 }
 
 export class Share {
-  private readonly maxUnsentBytes: number;
+  private readonly limits: Pick<LinkLimits, 'unsentBytes'>;
   private readonly forRoom = new Set<Sharer>();
   /** The first one collects a big line, the others wait for it. */
   private readonly collectors = new Set<Sharer>();
   private unsent = 0;
 
-  constructor(maxUnsentBytes: number) {
-    this.maxUnsentBytes = maxUnsentBytes;
+  /** @param limits may change while it is used */
+  constructor(limits: Pick<LinkLimits, 'unsentBytes'>) {
+    this.limits = limits;
   }
 
   /** Octets of replies that no kernel has taken yet, over all connections. */
@@ -34,7 +37,7 @@ export class Share {
 
   /** True: a big reply must wait. */
   get full(): boolean {
-    return this.unsent >= this.maxUnsentBytes;
+    return this.unsent >= this.limits.unsentBytes;
   }
 
   /** True: someone waits for others to read their replies. */

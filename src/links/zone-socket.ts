@@ -82,7 +82,7 @@ export class ZoneSocket implements Link {
     this.faults = new Rarely(options.log, now);
     const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed } = options;
     const lane = new Lane();
-    const share = new Share(limits.unsentBytes);
+    const share = new Share(limits);
     this.reception = new Reception({
       zonename,
       context: { channel: 'socket', handle, observer, limits, turns, lane, share, now },

@@ -32,7 +32,7 @@ class World {
 
   constructor(limits: Partial<LinkLimits> = {}) {
     this.limits = { ...DEFAULT_LINK_LIMITS, ...limits };
-    this.share = new Share(this.limits.unsentBytes);
+    this.share = new Share(this.limits);
   }
 
   set(key: string, value: string): void {
