@@ -110,7 +110,7 @@ find_smf() {
 			[ -n "$root" ] || die "the command $command is missing: SMF cannot be told"
 			smf=no
 			;;
-		/usr/sbin/$command | /usr/bin/$command)
+		"/usr/sbin/$command" | "/usr/bin/$command")
 			# The services of this machine are not those of the node below --root.
 			[ -z "$root" ] || smf=no
 			;;
@@ -121,7 +121,7 @@ find_smf() {
 
 # A node that was booted with "noimport" has no pool, and its /opt goes with the RAM disk.
 check_opt() {
-	awk '$2 == "/opt" && $3 == "zfs" { found = 1 } END { exit !found }' /etc/mnttab ||
+	grep "$(printf '\t/opt\tzfs\t')" /etc/mnttab >/dev/null ||
 		die "/opt is not on the pool (booted with noimport?): nothing there would outlive a reboot"
 }
 

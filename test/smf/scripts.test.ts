@@ -1,4 +1,5 @@
 import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -134,7 +135,7 @@ describe('the install scripts', function () {
     });
 
     it('refuses a zone, another system, a missing Node and each missing piece in words of its own', () => {
-      const zone = new NodeRoot('web01');
+      const zone = new NodeRoot({ zonename: 'web01' });
       const words = new Set<string>();
       const note = (outcome: Outcome, pattern: RegExp): void => {
         refuse(outcome, pattern);
@@ -187,6 +188,22 @@ describe('the install scripts', function () {
       assert.strictEqual(status, 2);
       assert.match(stderr, /--forse is no option of this script\nusage: install/);
     });
+  });
+
+  it('do without SMF below a root that has none: files go in, change and come out', () => {
+    const bare = (from: string, name: string): Outcome => {
+      const file = join(from, 'smf', name);
+      return spawnSync(file, ['--root', node.root], { encoding: 'utf8' });
+    };
+    assert.match(succeed(bare(unpacked, 'install')).stdout, /no SMF below .*services are left/);
+    assert(existsSync(node.at('opt/custom/smf/mdatad.xml')));
+    succeed(bare(unpacked, 'install'));
+    succeed(bare(second, 'upgrade'));
+    assert.strictEqual(release(), '9.0.0-second');
+    succeed(bare(second, 'uninstall'));
+    assert(!existsSync(node.at('opt/mdatad/current')));
+    assert.deepStrictEqual(readdirSync(node.at('opt/custom/smf')), []);
+    assert.deepStrictEqual(changes(), []);
   });
 
   describe('a reboot', () => {

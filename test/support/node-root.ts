@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Service, SmfState } from './fake-smf';
 
 export const PLATFORM_AGENT = 'svc:/system/smartdc/metadata:default';
@@ -25,14 +25,17 @@ export class NodeRoot {
   private readonly smf: string;
   private readonly path: string;
 
-  constructor(zonename = 'global') {
-    const base = mkdtempSync(join(tmpdir(), 'mdf-'));
-    this.root = join(base, 'r');
-    this.smf = join(base, 'smf');
-    const bin = join(base, 'bin');
+  private readonly base = mkdtempSync(join(tmpdir(), 'mdf-'));
+
+  /** @param options.root a root that is there already, and stays; left out: an empty one */
+  constructor(options: { readonly zonename?: string; readonly root?: string } = {}) {
+    const { zonename = 'global', root = join(this.base, 'r') } = options;
+    this.root = root;
+    this.smf = join(this.base, 'smf');
+    const bin = join(this.base, 'bin');
     this.path = `${bin}:${process.env.PATH ?? ''}`;
     for (const folder of [this.root, this.smf, bin]) {
-      mkdirSync(folder);
+      mkdirSync(folder, { recursive: true });
     }
     const program = join(__dirname, 'fake-smf.js');
     for (const name of COMMANDS) {
@@ -102,7 +105,7 @@ export class NodeRoot {
 
   remove(): void {
     this.killDaemon();
-    rmSync(dirname(this.root), { recursive: true, force: true });
+    rmSync(this.base, { recursive: true, force: true });
   }
 
   private killDaemon(): void {

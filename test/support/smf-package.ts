@@ -13,11 +13,13 @@ export const BUILT = resolve(__dirname, '..', '..');
 /** What the daemon of a package does. */
 export type Behaviour = 'serve' | 'end at once' | 'never be well' | 'refuse the configuration';
 
-/** Makes a package and unpacks it below `folder`. Returns the unpacked folder and the tarball. */
-export function makePackage(folder: string): {
+export interface Package {
   readonly unpacked: string;
   readonly tarball: string;
-} {
+}
+
+/** Makes a package with the real daemon, or a stand-in, and unpacks it below `folder`. */
+export function makePackage(folder: string, daemonIs: 'real' | 'stand-in' = 'stand-in'): Package {
   const top = join(folder, 'checkout');
   mkdirSync(join(top, 'dist'), { recursive: true });
   for (const part of ['src', 'tools']) {
@@ -26,16 +28,18 @@ export function makePackage(folder: string): {
   for (const part of ['native', 'node_modules', 'smf']) {
     symlinkSync(join(TOP, part), join(top, part));
   }
-  for (const part of ['package.json', 'LICENSE']) {
+  for (const part of ['package.json', 'package-lock.json', 'LICENSE']) {
     cpSync(join(TOP, part), join(top, part));
   }
-  writeFileSync(join(top, 'package-lock.json'), JSON.stringify({ packages: fewModules() }));
-  mkdirSync(join(top, 'dist/tools/mdatactl'), { recursive: true });
-  writeFileSync(join(top, 'dist/src/main.js'), daemon('serve'));
-  writeFileSync(
-    join(top, 'dist/tools/mdatactl/main.js'),
-    'console.log("mdatactl of the package")\n',
-  );
+  if (daemonIs === 'stand-in') {
+    writeFileSync(join(top, 'package-lock.json'), JSON.stringify({ packages: fewModules() }));
+    writeFileSync(join(top, 'dist/src/main.js'), daemon('serve'));
+    mkdirSync(join(top, 'dist/tools/mdatactl'), { recursive: true });
+    writeFileSync(
+      join(top, 'dist/tools/mdatactl/main.js'),
+      'console.log("mdatactl of the package")\n',
+    );
+  }
   execFileSync(process.execPath, [
     join(BUILT, 'tools/package.js'),
     ...['--top', top],
@@ -59,12 +63,18 @@ function fewModules(): object {
 }
 
 /** Another release of the same package, with a daemon that behaves so. Returns its folder. */
-export function otherRelease(unpacked: string, id: string, behaviour: Behaviour): string {
+export function otherRelease(
+  unpacked: string,
+  id: string,
+  behaviour: Behaviour | 'as it is',
+): string {
   const folder = `${unpacked}-${id}`;
   cpSync(unpacked, folder, { recursive: true, verbatimSymlinks: true });
   const release = readFileSync(join(folder, 'RELEASE'), 'utf8');
   writeFileSync(join(folder, 'RELEASE'), release.replace(/^id=.*/m, `id=${id}`));
-  writeFileSync(join(folder, 'dist/src/main.js'), daemon(behaviour));
+  if (behaviour !== 'as it is') {
+    writeFileSync(join(folder, 'dist/src/main.js'), daemon(behaviour));
+  }
   return folder;
 }
 

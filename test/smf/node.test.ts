@@ -1,0 +1,99 @@
+/*
+ * The real daemon, from the real package, installed on a simulated node by the real scripts; only SMF
+ * itself is played.
+ */
+import assert from 'node:assert';
+import { lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually } from '../support/eventually';
+import { MDATAD, NodeRoot, PLATFORM_AGENT } from '../support/node-root';
+import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
+import { BUILT, makePackage, otherRelease } from '../support/smf-package';
+
+const ZONE = '0f5c1c1e-6d3b-4b41-9d0d-2a7f6f0c8a55';
+const VM = { uuid: ZONE, zonename: ZONE, brand: 'joyent', zonepath: `/zones/${ZONE}` };
+
+describe('mdatad as a service of a node', function () {
+  this.timeout(120_000);
+
+  let folder = '';
+  let unpacked = '';
+  let sim: SimNode;
+  let node: NodeRoot;
+
+  before(async function () {
+    if (whyNoNode() !== null) {
+      this.skip(); // the native code is not built
+    }
+    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    unpacked = makePackage(folder, 'real').unpacked;
+    sim = await SimNode.start({ vms: [{ ...VM, zone_state: 'running', state: 'running' }] });
+    node = new NodeRoot({ root: sim.root });
+  });
+
+  after(async () => {
+    node.remove();
+    await sim.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  function script(release: string, name: string): void {
+    const { status, stdout, stderr } = node.run(join(release, 'smf', name), ['--root', sim.root]);
+    assert.strictEqual(status, 0, stdout + stderr);
+  }
+
+  function socket(): string {
+    return sim.path(`/var/zonecontrol/${ZONE}/metadata.sock`);
+  }
+
+  function ask(): Promise<Result> {
+    const get = join(BUILT, 'tools/mdata/get.js');
+    return runProgram([process.execPath, get, '--socket', socket(), '--timeout', '5', 'sdc:uuid']);
+  }
+
+  it('serves the zones as soon as the install script has ended', async () => {
+    script(unpacked, 'install');
+    assert.strictEqual(node.state(PLATFORM_AGENT), 'disabled');
+    const { status, stdout, stderr } = await ask();
+    assert.deepStrictEqual([status, stdout], [0, `${ZONE}\n`], stderr);
+  });
+
+  it('has read the settings of the service', () => {
+    const text = readFileSync(node.at('var/run/mdatad/config.json'), 'utf8');
+    assert.match(text, /"log_level":"info"/);
+    assert.match(node.daemonLog(), /"msg":"ready"/);
+  });
+
+  it('takes new settings over on refresh, without an end', async () => {
+    const pid = node.daemonPid();
+    writeFileSync(node.at('opt/mdatad/etc/mdatad.json'), '{"limits":{"connections":7}}');
+    const method = node.at('opt/mdatad/current/smf/method/mdatad');
+    const { status } = node.run('/usr/bin/env', [`SMF_FMRI=${MDATAD}`, method, 'refresh']);
+    assert.strictEqual(status, 0);
+    await eventually(() => node.daemonLog().includes('configuration reloaded'));
+    assert.strictEqual(node.daemonPid(), pid);
+  });
+
+  it('is never without a socket file while it is upgraded, and serves afterwards', async () => {
+    const inode = lstatSync(socket()).ino;
+    const second = otherRelease(unpacked, '9.0.0-second', 'as it is');
+    const gone = join(folder, 'gone');
+    // Looks as often as a shell can, for as long as the upgrade takes.
+    const watch = `while kill -0 $$ 2>/dev/null; do [ -S '${socket()}' ] || echo gone >>'${gone}'; done`;
+    const upgrade = `(${watch}) & watcher=$!; '${second}/smf/upgrade' --root '${sim.root}'; s=$?; kill $watcher; exit $s`;
+    const { status, stdout, stderr } = node.run('/bin/sh', ['-c', upgrade]);
+    assert.strictEqual(status, 0, stdout + stderr);
+    assert.throws(() => readFileSync(gone), { code: 'ENOENT' });
+    assert.notStrictEqual(lstatSync(socket()).ino, inode);
+    assert.strictEqual((await ask()).status, 0);
+  });
+
+  it('leaves the zones to the agent of the platform when it is uninstalled', () => {
+    const pid = node.daemonPid();
+    script(unpacked, 'uninstall');
+    assert.strictEqual(node.state(PLATFORM_AGENT), 'online');
+    assert.match(node.daemonLog(), /Agent exiting/);
+    assert.notStrictEqual(pid, 0);
+  });
+});
