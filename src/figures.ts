@@ -36,6 +36,48 @@ class LatencyCount implements Latency {
   }
 }
 
+/** The last minute is kept in parts of this, so that it moves on without a timer. */
+const PART_MS = 10_000;
+const PARTS = 6;
+
+/** Latencies of about the last minute. */
+class RecentLatency {
+  private readonly parts = new Map<number, LatencyCount>();
+  private readonly now: () => number;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(now: () => number) {
+    this.now = now;
+  }
+
+  add(elapsedMs: number): void {
+    const number = Math.floor(this.now() / PART_MS);
+    let part = this.parts.get(number);
+    if (part === undefined) {
+      part = new LatencyCount();
+      this.parts.set(number, part);
+      this.forgetBefore(number - PARTS + 1);
+    }
+    part.add(elapsedMs);
+  }
+
+  /** The parts of the last minute, and how many ms they span: 50 to 60 s, less after the start. */
+  read(): { readonly latencies: readonly Latency[]; readonly spanMs: number } {
+    const now = this.now();
+    const first = Math.floor(now / PART_MS) - PARTS + 1;
+    this.forgetBefore(first);
+    return { latencies: [...this.parts.values()], spanMs: now - Math.max(0, first * PART_MS) };
+  }
+
+  private forgetBefore(first: number): void {
+    for (const number of this.parts.keys()) {
+      if (number < first) {
+        this.parts.delete(number);
+      }
+    }
+  }
+}
+
 export class Figures implements NodeFigures {
   readonly requests = new Map<string, number>();
   readonly latency = new Map<CountedVerb, LatencyCount>();
@@ -49,6 +91,12 @@ export class Figures implements NodeFigures {
   /** Of the last zone event: from its happening to our hearing of it. */
   eventLagMs = 0;
   faults = 0;
+  readonly recent: RecentLatency;
+
+  /** @param now a clock in ms that never goes back, near 0 at the start of the process */
+  constructor(now: () => number = () => performance.now()) {
+    this.recent = new RecentLatency(now);
+  }
 
   request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void {
     add(this.requests, `${verb} ${outcome}`);
@@ -58,6 +106,7 @@ export class Figures implements NodeFigures {
       this.latency.set(verb, latency);
     }
     latency.add(elapsedMs);
+    this.recent.add(elapsedMs);
   }
 
   refused(reason: Refusal): void {

@@ -21,6 +21,7 @@ export class LogSink extends Writable {
   private writing = false;
   private scheduled = false;
   private lost = 0;
+  private lostBefore = 0;
 
   constructor(fd: number) {
     super({ decodeStrings: false });
@@ -30,6 +31,11 @@ export class LogSink extends Writable {
   /** Records that could not be kept since the last time this was told in the log. */
   get lostRecords(): number {
     return this.lost;
+  }
+
+  /** Records that could not be kept since the start. */
+  get lostInAll(): number {
+    return this.lostBefore + this.lost;
   }
 
   /** bunyan calls this for each record. Never blocks, never fails. */
@@ -97,6 +103,7 @@ export class LogSink extends Writable {
   private take(): string {
     if (this.lost > 0) {
       const { lost } = this;
+      this.lostBefore += lost;
       this.lost = 0;
       this.lines.push(lostRecord(lost));
     }
