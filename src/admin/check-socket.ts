@@ -1,0 +1,169 @@
+/*
+ * The doctor's steps for an OS zone's socket: folder, file, listener, mount, and what the zone sees.
+ */
+import type { Stats } from 'node:fs';
+import { lstat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { codeOf, messageOf } from '../errors';
+import { ZoneSocket } from '../links/zone-socket';
+import { mountPointOf } from '../zones/folder-mount';
+import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { roundTrip } from './round-trip';
+import { octal } from './words';
+
+/** What must be in force; each by any of the names that tables use. */
+const MOUNT_OPTIONS: readonly (readonly string[])[] = [
+  ['ro'],
+  ['nodevices', 'nodev'],
+  ['nosetuid', 'nosuid'],
+  ['noexec'],
+];
+
+export async function checkSocket(patient: Patient): Promise<Step[]> {
+  return [
+    await checkFolder(patient),
+    await checkFile(patient),
+    checkListener(patient),
+    checkMount(patient),
+    await checkView(patient),
+    await checkRoundTrip(patient),
+  ];
+}
+
+const REPAIR = 'mdatad makes it anew within 2 s; if this stays, look at its log for the reason';
+
+async function checkFolder({ zone }: Patient): Promise<Step> {
+  const step = 'folder';
+  const folder = dirname(zone.link.link.path);
+  const stats = await look(folder);
+  if (typeof stats === 'string') {
+    return fail(step, `${folder}: ${stats}`, REPAIR);
+  }
+  if (!stats.isDirectory()) {
+    const remedy = `something else is in its place: move it away, then svcadm restart mdatad`;
+    return fail(step, `${folder} is no folder`, remedy);
+  }
+  return guarded(step, folder, stats, 0o755);
+}
+
+async function checkFile({ zone }: Patient): Promise<Step> {
+  const step = 'socket';
+  const { link } = zone.link;
+  const stats = await look(link.path);
+  if (typeof stats === 'string') {
+    return fail(step, `${link.path}: ${stats}`, REPAIR);
+  }
+  if (!stats.isSocket()) {
+    return fail(step, `${link.path} is no socket`, REPAIR);
+  }
+  const ours = link instanceof ZoneSocket ? link.file : null;
+  if (ours !== null && (ours.dev !== stats.dev || ours.ino !== stats.ino)) {
+    const found = `${link.path} is another's: (dev, ino) is (${stats.dev}, ${stats.ino}), ours is (${ours.dev}, ${ours.ino})`;
+    return fail(step, found, `stop who made it (another agent?); ${REPAIR}`);
+  }
+  return guarded(step, link.path, stats, 0o600);
+}
+
+/** Mode and owner, which decide who may talk. */
+function guarded(step: string, path: string, stats: Stats, mode: number): Step {
+  const owner = process.geteuid?.() ?? 0;
+  const found = `${path} ${octal(stats.mode)}`;
+  if ((stats.mode & 0o7777) !== mode) {
+    return warn(step, `${found}, not ${octal(mode)}`, `chmod ${octal(mode)} ${path}`);
+  }
+  if (stats.uid !== owner) {
+    return warn(step, `${found} belongs to uid ${stats.uid}`, `chown ${owner} ${path}`);
+  }
+  return ok(step, found);
+}
+
+function checkListener({ zone }: Patient): Step {
+  const { state, connections } = zone.link.link;
+  return state === 'listening'
+    ? ok('listener', `listening, ${connections} connected`)
+    : fail(
+        'listener',
+        `does not listen: ${state}`,
+        'mdatactl zone tells its last records; ' + REPAIR,
+      );
+}
+
+function checkMount({ visit, zone }: Patient): Step {
+  const step = 'mount';
+  if (zone.state === 'halted') {
+    return skip(step, 'the zone does not run');
+  }
+  const { mounts, node } = visit;
+  if (mounts === null) {
+    return warn(step, `${node.paths.mnttab} cannot be read`, 'svcadm restart mnttab, or reboot');
+  }
+  const at = mountPoint({ visit, zone });
+  const entry = mounts.get(at);
+  if (entry === undefined) {
+    if (zone.folder?.state === 'none for this brand') {
+      return skip(step, `brand ${zone.facts.brand} has no metadata folder`);
+    }
+    const remedy = `vmadm reboot ${zone.zonename}: its brand mounts it then (or set mount_running_zones and restart mdatad)`;
+    return fail(step, `nothing is mounted at ${at}: the zone cannot reach its socket`, remedy);
+  }
+  const folder = dirname(zone.link.link.path);
+  if (entry.special !== folder) {
+    const remedy = `vmadm reboot ${zone.zonename}`;
+    return fail(step, `${at} shows ${entry.special}, not ${folder}`, remedy);
+  }
+  const missing = MOUNT_OPTIONS.filter((names) => !names.some((n) => entry.options.includes(n)));
+  if (missing.length > 0) {
+    const names = missing.map(([name]) => name).join(', ');
+    const remedy = `vmadm reboot ${zone.zonename}; if it is back, look at /usr/lib/brand/${zone.facts.brand}/platform.xml`;
+    return warn(step, `${at} is mounted without ${names}`, remedy);
+  }
+  return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
+}
+
+/** A folder that was removed and made anew while the zone runs: the zone still has the old one. */
+async function checkView({ visit, zone }: Patient): Promise<Step> {
+  const step = 'view';
+  if (zone.state !== 'running' || visit.mounts?.has(mountPoint({ visit, zone })) !== true) {
+    return skip(step, 'nothing is mounted');
+  }
+  const { path } = zone.link.link;
+  const seen = join(mountPoint({ visit, zone }), 'metadata.sock');
+  const [inside, outside] = [await look(seen), await look(path)];
+  const remedy = `vmadm reboot ${zone.zonename}: a running zone keeps the folder that it was booted with`;
+  if (typeof inside === 'string') {
+    return fail(step, `the zone sees no socket (${inside}): its folder was replaced`, remedy);
+  }
+  if (typeof outside !== 'string' && inside.ino !== outside.ino) {
+    return fail(step, 'the zone sees another socket than ours: its folder was replaced', remedy);
+  }
+  return ok(step, 'the zone sees this socket');
+}
+
+async function checkRoundTrip({ zone }: Patient): Promise<Step> {
+  const step = 'round trip';
+  const asked = 'GET sdc:uuid';
+  const result = await roundTrip(zone.link.link.path, 'sdc:uuid');
+  if (result.kind === 'failed') {
+    return fail(step, `${asked}: ${result.reason}`, 'mend what is wrong above');
+  }
+  const { outcome, elapsedMs } = result;
+  if (outcome.kind === 'success') {
+    return ok(step, `${asked} answered in ${elapsedMs} ms`);
+  }
+  const why = outcome.kind === 'failure' ? `FAILURE ${outcome.text}` : outcome.kind;
+  return fail(step, `${asked}: ${why.trim()}`, 'see "VM data" below');
+}
+
+function mountPoint({ visit, zone }: Patient): string {
+  const { zonepath, brand } = zone.facts;
+  return join(visit.node.paths.host(`${zonepath}/root`), mountPointOf(brand));
+}
+
+/** Why it could not be looked at, in words. */
+async function look(path: string): Promise<Stats | string> {
+  try {
+    return await lstat(path);
+  } catch (err) {
+    return codeOf(err) === 'ENOENT' ? 'is not there' : messageOf(err);
+  }
+}

@@ -1,0 +1,144 @@
+/*
+ * The doctor's steps for a VM's data: what vminfod tells and how old it is, and the config files.
+ *
+ * vminfod can lose its watch of a VM and say nothing (its files change, its copy does not). So it is
+ * asked for this VM, and its answer is compared with the platform and with the files. Values are
+ * compared here and go nowhere.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { codeOf, messageOf } from '../errors';
+import { printableKey } from '../log';
+import { lostNamespaces, namespacesOf } from '../metadata/keys';
+import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
+import { own, ownMap, ownString, parseJsonObject, type JsonObject } from '../vm/vm';
+import { getText } from '../vm/vminfod-http';
+import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { counted, inBytes, inWords } from './words';
+
+const ASK_MS = 2000;
+/** A change on its way from the file to vminfod has arrived after this. */
+const SECOND_LOOK_MS = 500;
+const RESTART = 'svcadm restart vminfod: it then reads all VMs anew';
+
+export async function checkVm(patient: Patient): Promise<Step[]> {
+  return [
+    await checkData(patient),
+    ...(['metadata', 'tags', 'routes'] as const).map((name) => checkFile(patient, name)),
+    checkNamespaces(patient),
+  ];
+}
+
+async function checkData(patient: Patient): Promise<Step> {
+  const step = 'VM data';
+  const { visit, zone } = patient;
+  const { vminfod, node } = visit;
+  const facts = node.store.facts(zone.zonename);
+  if (facts === undefined) {
+    return vminfod.verdict === 'fail'
+      ? fail(step, `none: vminfod ${vminfod.words}`, vminfod.remedy)
+      : fail(step, `none: vminfod does not know this VM`, `vmadm get ${zone.zonename}; ${RESTART}`);
+  }
+  const changed = visit.changedAt(zone.zonename);
+  const age = changed === undefined ? '' : `, its last change ${inWords(Date.now() - changed)} ago`;
+  const told = `known from vminfod${age}`;
+  if (vminfod.verdict === 'fail') {
+    return warn(step, `${told}; vminfod ${vminfod.words}`, vminfod.remedy);
+  }
+  let behind = await behindOf(patient);
+  if (behind !== null) {
+    await delay(SECOND_LOOK_MS);
+    behind = await behindOf(patient);
+  }
+  return behind === null ? ok(step, told) : warn(step, `${told}, but ${behind}`, RESTART);
+}
+
+/** How vminfod's own copy differs from the truth; null where it does not. */
+async function behindOf({ visit, zone }: Patient): Promise<string | null> {
+  const { node } = visit;
+  const { zonename } = zone;
+  let vm: JsonObject | undefined;
+  try {
+    const path = `/vms/${encodeURIComponent(zonename)}`;
+    vm = parseJsonObject(await getText(node.vminfodUrl, path, AbortSignal.timeout(ASK_MS)));
+  } catch (err) {
+    return `vminfod does not answer for it: ${messageOf(err)}`;
+  }
+  if (vm === undefined) {
+    return 'vminfod answers with no object';
+  }
+  const state = ownString(vm, 'zone_state');
+  if (state !== undefined && (state === 'running') !== (zone.state === 'running')) {
+    return `vminfod is behind: it says ${state}, the platform says ${zone.state}`;
+  }
+  if (state !== node.store.facts(zonename)?.zoneState) {
+    return 'its stream is behind its own answers';
+  }
+  const files = node.store.data(zonename)?.metadata();
+  if (files === undefined) {
+    return null;
+  }
+  const same =
+    sameMap(files.customer, ownMap(vm, 'customer_metadata')) &&
+    sameMap(files.internal, ownMap(vm, 'internal_metadata'));
+  return same
+    ? null
+    : 'vminfod is behind: it does not show what metadata.json holds (guests get what the file holds)';
+}
+
+function sameMap(a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): boolean {
+  return a.size === b.size && [...a].every(([key, value]) => b.has(key) && same(value, b.get(key)));
+}
+
+function same(a: unknown, b: unknown): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
+
+function checkFile({ visit, zone }: Patient, name: ConfigName): Step {
+  const step = `${name}.json`;
+  const path = pathOf(visit.node.paths.host(`${zone.facts.zonepath}/config`), name);
+  const effect = 'guests see none of it until then';
+  try {
+    const file = readConfigFile(path);
+    if (file.kind === 'refused') {
+      return fail(step, `${path} is ${file.reason}: ${effect}`, 'put a regular file in its place');
+    }
+    const size = inBytes(file.bytes.length);
+    return parseJsonObject(file.bytes.toString('utf8')) === undefined
+      ? fail(
+          step,
+          `${path} (${size}) holds no JSON object: ${effect}`,
+          `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`,
+        )
+      : ok(step, `${size}, well formed`);
+  } catch (err) {
+    if (codeOf(err) === 'ENOENT') {
+      return skip(step, 'the VM has none');
+    }
+    return fail(step, messageOf(err), 'mend the file system or the permissions');
+  }
+}
+
+/** Reads what the agent would serve: a file that cannot be read was told of above. */
+function checkNamespaces({ visit, zone }: Patient): Step {
+  const step = 'namespaces';
+  const data = visit.node.store.data(zone.zonename);
+  const vm = data?.vm();
+  if (data === undefined || vm === undefined) {
+    return skip(step, 'not known before the VM data is');
+  }
+  try {
+    const lost = lostNamespaces(data.metadata().internal, namespacesOf(vm)).map(printableKey);
+    if (lost.length === 0) {
+      const count = namespacesOf(vm).length;
+      return ok(step, count === 0 ? 'none' : `${counted(count, 'namespace')}, all listed`);
+    }
+    const names = JSON.stringify([...namespacesOf(vm), ...lost]);
+    return warn(
+      step,
+      `internal_metadata has keys of ${lost.join(', ')}, which internal_metadata_namespaces does not list: guests read and write their own in place of them`,
+      `vmadm update ${String(own(vm, 'uuid'))} <<<'{"internal_metadata_namespaces":${names}}'`,
+    );
+  } catch (err) {
+    return skip(step, messageOf(err));
+  }
+}

@@ -1,0 +1,80 @@
+/*
+ * The doctor's steps for writes: the lock of the VM's configuration, and room on its disk.
+ */
+import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { codeOf, messageOf } from '../errors';
+import { takeLock } from '../sys/lock';
+import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { openersOf } from './file-openers';
+import { inBytes, inWords } from './words';
+
+/** A lock that is held for longer than a write takes. */
+const LOCK_MS = 300;
+/** A guest's write that has waited this long is about to fail. */
+const LONG_WAIT_MS = 10_000;
+const SCARCE_BYTES = 16 * 1024 * 1024;
+
+export async function checkWrites(patient: Patient): Promise<Step[]> {
+  return [await checkLock(patient), await checkDisk(patient)];
+}
+
+/**
+ * Takes the lock and gives it back. Through takeLock, since closing a descriptor of the file that we
+ * opened beside it would drop a lock that our own writer holds.
+ */
+async function checkLock({ visit, zone }: Patient): Promise<Step> {
+  const step = 'config lock';
+  const { store, paths } = visit.node;
+  const path = paths.vmConfigLock(store.facts(zone.zonename)?.uuid ?? zone.zonename);
+  if (!existsSync(path)) {
+    return ok(step, 'free, never taken');
+  }
+  try {
+    const lock = await takeLock(path, { timeoutMs: LOCK_MS });
+    lock.release();
+    return ok(step, 'free');
+  } catch (err) {
+    if (codeOf(err) !== 'ETIMEDOUT') {
+      return fail(step, messageOf(err), 'guests cannot change metadata: mend what it names');
+    }
+  }
+  const { writer, holds } = store.status();
+  const write = writer.inProgress.find(({ zonename }) => zonename === zone.zonename);
+  const openers = await openersOf(path);
+  if (openers.length === 0 && (write !== undefined || holds > 0)) {
+    return ok(step, 'held by a write of the agent itself');
+  }
+  const who = openers.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
+  const holder = who === '' ? 'a process that cannot be seen' : who;
+  const waits =
+    write === undefined
+      ? ''
+      : `; a write of the guest has waited for it for ${inWords(write.oldestMs)}`;
+  const remedy =
+    'a vmadm update holds it for seconds; if it stays, look at that process (pstack, pargs) and end it';
+  const found = `held by ${holder}${waits}`;
+  return (write?.oldestMs ?? 0) >= LONG_WAIT_MS
+    ? fail(step, found, remedy)
+    : warn(step, found, remedy);
+}
+
+async function checkDisk({ visit, zone }: Patient): Promise<Step> {
+  const step = 'disk';
+  const folder = visit.node.paths.host(`${zone.facts.zonepath}/config`);
+  try {
+    const { bavail, bsize } = await statfs(folder);
+    const free = bavail * bsize;
+    const found = `${inBytes(free)} free in ${folder}`;
+    const remedy = `free some, or raise the quota: vmadm update ${zone.zonename} quota=GIB`;
+    // A write is a second file beside the first.
+    if (free < visit.node.config().limits.metadata_bytes / 64) {
+      return fail(step, `${found}: writes of the guest fail`, remedy);
+    }
+    return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
+  } catch (err) {
+    return codeOf(err) === 'ENOENT'
+      ? skip(step, `${folder} is not there`)
+      : fail(step, messageOf(err), 'mend the file system');
+  }
+}

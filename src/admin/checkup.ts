@@ -1,0 +1,74 @@
+/*
+ * What a doctor's visit finds: steps, each with a verdict, what was found, and what to do about it.
+ */
+import type { MountEntry } from '../sys/mounts';
+import type { Zone } from '../zones/zone';
+import type { AdminNode } from './node';
+import type { VminfodHealth } from './vminfod-health';
+
+/** `skip`: there is nothing to look at, as the mount of a halted zone. */
+export type Verdict = 'ok' | 'warn' | 'fail' | 'skip';
+
+export interface Step {
+  readonly step: string;
+  readonly verdict: Verdict;
+  readonly finding: string;
+  /** What to do; empty where nothing is wrong. */
+  readonly remedy: string;
+}
+
+export interface ZoneCheckup {
+  readonly zonename: string;
+  readonly alias: string | null;
+  readonly brand: string;
+  readonly state: string;
+  readonly verdict: Verdict;
+  readonly steps: readonly Step[];
+}
+
+export interface Checkup {
+  /** Of the node and all its zones: the worst there is. */
+  readonly verdict: Verdict;
+  readonly node: readonly Step[];
+  readonly zones: readonly ZoneCheckup[];
+}
+
+/** What the steps of one visit look at, read once. */
+export interface Visit {
+  readonly node: AdminNode;
+  /** Null: the table of mounts could not be read. */
+  readonly mounts: ReadonlyMap<string, MountEntry> | null;
+  readonly vminfod: VminfodHealth;
+  /** When vminfod told of the last change of a VM, ms since 1970; undefined: not since the start. */
+  readonly changedAt: (zonename: string) => number | undefined;
+}
+
+/** A zone and its visit. */
+export interface Patient {
+  readonly visit: Visit;
+  readonly zone: Zone;
+}
+
+export function ok(step: string, finding: string): Step {
+  return { step, verdict: 'ok', finding, remedy: '' };
+}
+
+export function warn(step: string, finding: string, remedy: string): Step {
+  return { step, verdict: 'warn', finding, remedy };
+}
+
+export function fail(step: string, finding: string, remedy: string): Step {
+  return { step, verdict: 'fail', finding, remedy };
+}
+
+export function skip(step: string, finding: string): Step {
+  return { step, verdict: 'skip', finding, remedy: '' };
+}
+
+export function worst(verdicts: Iterable<Verdict>): Verdict {
+  const all = new Set(verdicts);
+  if (all.has('fail')) {
+    return 'fail';
+  }
+  return all.has('warn') ? 'warn' : 'ok';
+}

@@ -1,0 +1,238 @@
+/*
+ * What can be asked of the agent, and what it says. (README, "For operators")
+ *
+ *   GET  /healthz                 200 ok, or 503 with what is wrong
+ *   GET  /status                  the agent in one look
+ *   GET  /zones, /zones/UUID      a row each; everything about one
+ *   GET  /doctor, /doctor/UUID    the whole chain, looked at now
+ *   GET  /datasets[/UUID]         delegated datasets and what the policy says of them
+ *   GET  /metrics                 Prometheus text        GET /kang/snapshot   the same for kang
+ *   GET  /tail[?zone=UUID]        log records as they come, one a line, without end
+ *   GET  /log-level  PUT /log-level {"level"}
+ *   POST /notify {"zonename", "state"}
+ *
+ * No reply holds a metadata value.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { z } from 'zod';
+import { LOG_LEVELS } from '../config';
+import { isZonename } from '../vm/vm';
+import type { Registry } from '../zones/registry';
+import type { Zone } from '../zones/zone';
+import { datasetsReport } from './datasets-report';
+import type { Doctor } from './doctor';
+import { readJson, Refused, sendJson, sendText } from './exchange';
+import { kangSnapshot } from './kang';
+import type { Metrics } from './metrics';
+import { levelOf, setLevel } from './log-level';
+import type { AdminNode } from './node';
+import { healthOf, statusOf, type Status } from './status';
+import type { VminfodProbe } from './vminfod-health';
+import type { SelfHealth } from './watchdog';
+import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
+
+const ZONES_PER_TURN = 32;
+
+/** What a brand's hook may say a zone came to; the agent looks for itself anyway. */
+export const NOTIFY_STATES = [
+  'created',
+  'configured',
+  'incomplete',
+  'installed',
+  'ready',
+  'running',
+  'shutting_down',
+  'down',
+  'halted',
+  'changed',
+  'deleted',
+] as const;
+
+const levelBody = z.strictObject({ level: z.enum(LOG_LEVELS) });
+const notifyBody = z.strictObject({ zonename: z.string(), state: z.enum(NOTIFY_STATES) });
+
+export interface Parts {
+  readonly node: AdminNode;
+  readonly doctor: Doctor;
+  readonly metrics: Metrics;
+  readonly probe: VminfodProbe;
+  readonly self: () => SelfHealth;
+}
+
+export interface Ask {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly url: URL;
+  /** The part of the path behind the route's name; empty where there is none. */
+  readonly operand: string;
+}
+
+interface Route {
+  readonly method: 'GET' | 'PUT' | 'POST';
+  readonly path: string;
+  /** Whether something follows the path. */
+  readonly operand?: 'zone';
+  readonly run: (parts: Parts, ask: Ask) => void | Promise<void>;
+}
+
+/** Those that may be asked over the loopback port as well. */
+export const PUBLIC_ROUTES: readonly Route[] = [
+  { method: 'GET', path: '/healthz', run: health },
+  { method: 'GET', path: '/metrics', run: metrics },
+];
+
+export const ROUTES: readonly Route[] = [
+  ...PUBLIC_ROUTES,
+  { method: 'GET', path: '/status', run: status },
+  { method: 'GET', path: '/zones', run: zones },
+  { method: 'GET', path: '/zones', operand: 'zone', run: zone },
+  { method: 'GET', path: '/doctor', run: doctor },
+  { method: 'GET', path: '/doctor', operand: 'zone', run: doctor },
+  { method: 'GET', path: '/datasets', run: datasets },
+  { method: 'GET', path: '/datasets', operand: 'zone', run: datasets },
+  { method: 'GET', path: '/kang/snapshot', run: kang },
+  { method: 'GET', path: '/tail', run: tail },
+  { method: 'GET', path: '/log-level', run: logLevel },
+  { method: 'PUT', path: '/log-level', run: setLogLevel },
+  { method: 'POST', path: '/notify', run: notify },
+];
+
+/** Carries a request out. Throws Refused for what is not to be had. */
+export async function route(
+  routes: readonly Route[],
+  parts: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://mdatad');
+  const matching = routes.flatMap((each) => {
+    const operand = operandOf(each, url.pathname);
+    return operand === undefined ? [] : [{ each, operand }];
+  });
+  if (matching.length === 0) {
+    throw new Refused(404, `no such thing to ask: ${url.pathname}`);
+  }
+  const found = matching.find(({ each }) => each.method === request.method);
+  if (found === undefined) {
+    response.setHeader('Allow', matching.map(({ each }) => each.method).join(', '));
+    throw new Refused(405, `${url.pathname} does not take ${request.method ?? ''}`);
+  }
+  await found.each.run(parts, { request, response, url, operand: found.operand });
+}
+
+function operandOf({ path, operand }: Route, pathname: string): string | undefined {
+  if (operand === undefined) {
+    return pathname === path ? '' : undefined;
+  }
+  const rest = pathname.startsWith(`${path}/`) ? pathname.slice(path.length + 1) : '';
+  return rest === '' || rest.includes('/') ? undefined : rest;
+}
+
+function health({ node, self }: Parts, { response }: Ask): void {
+  const { well, words } = healthOf(node, self());
+  sendText(response, well ? 200 : 503, `${words}\n`);
+}
+
+async function metrics(parts: Parts, { response }: Ask): Promise<void> {
+  sendText(response, 200, await parts.metrics.text(), parts.metrics.contentType);
+}
+
+async function status(parts: Parts, { response }: Ask): Promise<void> {
+  sendJson(response, 200, await currentStatus(parts));
+}
+
+async function kang(parts: Parts, { response }: Ask): Promise<void> {
+  sendJson(response, 200, kangSnapshot(parts.node, await currentStatus(parts)));
+}
+
+async function currentStatus({ node, self, probe }: Parts): Promise<Status> {
+  return statusOf(node, self(), await probe.look(node.store.status()));
+}
+
+async function zones({ node }: Parts, { response }: Ask): Promise<void> {
+  const rows: ZoneRow[] = [];
+  for (const each of [...(node.registry()?.all() ?? [])]) {
+    if (rows.length % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
+      await nextTurn();
+    }
+    rows.push(zoneRow(node, each));
+  }
+  sendJson(response, 200, rows);
+}
+
+function zone({ node }: Parts, { response, operand }: Ask): void {
+  sendJson(response, 200, zoneReport(node, zoneNamed(node, operand)));
+}
+
+async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
+  const checkup =
+    operand === '' ? await parts.doctor.visitAll() : await parts.doctor.visitZone(named(operand));
+  sendJson(response, 200, checkup);
+}
+
+async function datasets({ node }: Parts, { response, operand }: Ask): Promise<void> {
+  const zonename = operand === '' ? undefined : zoneNamed(node, operand).zonename;
+  sendJson(response, 200, await datasetsReport(node, zonename));
+}
+
+function tail({ node }: Parts, { response, url }: Ask): void {
+  const wanted = url.searchParams.get('zone');
+  const zonename = wanted === null ? null : zoneNamed(node, wanted).zonename;
+  response.writeHead(200, { 'Content-Type': 'application/x-json-stream' });
+  // The headers go now: the first record may be long in coming.
+  response.flushHeaders();
+  if (!node.tail.follow(response, zonename)) {
+    response.end(`${JSON.stringify({ level: 50, msg: 'too many follow the log already' })}\n`);
+  }
+}
+
+function logLevel({ node }: Parts, { response }: Ask): void {
+  sendJson(response, 200, { level: levelOf(node.log) });
+}
+
+async function setLogLevel({ node }: Parts, { request, response }: Ask): Promise<void> {
+  const { level } = parsed(levelBody, await readJson(request));
+  const previous = levelOf(node.log);
+  setLevel(node.log, level);
+  node.log.info({ level, previous }, 'log level changed');
+  sendJson(response, 200, { level, previous });
+}
+
+async function notify({ node }: Parts, { request, response }: Ask): Promise<void> {
+  const { zonename, state } = parsed(notifyBody, await readJson(request));
+  const facts = await registryOf(node).notify(named(zonename));
+  sendJson(response, 200, { zonename, said: state, is: facts?.state ?? null });
+}
+
+function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(body);
+  if (!result.success) {
+    const faults = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+    throw new Refused(400, faults.join('; ').replace(/^: /, ''));
+  }
+  return result.data;
+}
+
+function registryOf(node: AdminNode): Registry {
+  const registry = node.registry();
+  if (registry === null) {
+    throw new Refused(503, 'the agent is starting and knows no zones yet');
+  }
+  return registry;
+}
+
+function zoneNamed(node: AdminNode, name: string): Zone {
+  const found = registryOf(node).get(named(name));
+  if (found === undefined) {
+    throw new Refused(404, `no such zone: ${name}`);
+  }
+  return found;
+}
+
+function named(name: string): string {
+  if (!isZonename(name)) {
+    throw new Refused(400, 'that is no name of a zone');
+  }
+  return name;
+}

@@ -1,0 +1,161 @@
+/*
+ * The operators' door: HTTP on a unix socket that only root can open, and, where it is configured,
+ * health and metrics on a loopback port.
+ *
+ * Made by the agent before its zones, so that health can be asked from the first moment, and stopped
+ * after them. What is asked is in routes.ts. No fault of a request leaves this file, and none can hold
+ * the agent's memory: bodies, connections and their times are bounded.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { codeOf, messageOf, worldError } from '../errors';
+import { fdOf } from '../links/handle';
+import { listenAt, removeSocketFile, type FileIdentity } from '../links/socket-file';
+import { Doctor } from './doctor';
+import { Refused, sendError } from './exchange';
+import { makeMetrics } from './metrics';
+import type { AdminNode } from './node';
+import { PUBLIC_ROUTES, route, ROUTES, type Parts } from './routes';
+import { VminfodProbe } from './vminfod-health';
+import { memoryCeiling, Watchdog } from './watchdog';
+
+const GLOBAL_ZONEID = 0;
+const HEADERS_MS = 5000;
+const REQUEST_MS = 10_000;
+const IDLE_MS = 5000;
+/** Operators, a monitor, a few who follow the log. */
+const MOST_CONNECTIONS = 64;
+const LOOPBACK = '127.0.0.1';
+
+export class AdminServer {
+  private readonly node: AdminNode;
+  private readonly watchdog: Watchdog;
+  private readonly doctor: Doctor;
+  private readonly parts: Parts;
+  private server: Server | null = null;
+  private loopback: Server | null = null;
+  private identity: FileIdentity | null = null;
+
+  constructor(node: AdminNode) {
+    this.node = node;
+    const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
+    this.watchdog = new Watchdog({ ceiling, voice: node.log });
+    const self = (): ReturnType<Watchdog['state']> => this.watchdog.state();
+    const probe = new VminfodProbe(node.vminfodUrl);
+    this.doctor = new Doctor({ node, probe, self });
+    this.parts = { node, doctor: this.doctor, metrics: makeMetrics(node, self), probe, self };
+  }
+
+  /** Rejects with a WorldError when the socket cannot be made; a loopback port in use is only told. */
+  async start(): Promise<void> {
+    const server = this.makeServer(ROUTES);
+    server.prependListener('connection', (socket: Socket) => this.admit(socket));
+    this.identity = await listenAt(server, this.node.paths.adminSocket);
+    this.server = server;
+    this.watchdog.start();
+    const port = this.node.config().metrics_port;
+    if (port !== undefined) {
+      await this.openLoopback(port);
+    }
+  }
+
+  /** Ends what is under way and takes the socket away. Idempotent; never rejects. */
+  async stop(): Promise<void> {
+    this.watchdog.stop();
+    this.doctor.stop();
+    this.node.tail.endAll();
+    const { server, loopback, identity } = this;
+    [this.server, this.loopback, this.identity] = [null, null, null];
+    await Promise.all([close(server), close(loopback)]);
+    if (identity !== null) {
+      try {
+        removeSocketFile(identity, this.node.paths.adminSocket);
+      } catch (err) {
+        this.node.log.warn({ err }, 'could not remove the admin socket');
+      }
+    }
+  }
+
+  private makeServer(routes: typeof ROUTES): Server {
+    const server = createServer({ headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS });
+    server.keepAliveTimeout = IDLE_MS;
+    server.maxConnections = MOST_CONNECTIONS;
+    server.on('request', (request, response) => void this.answer(routes, request, response));
+    server.on('clientError', (_err, socket) => socket.destroy());
+    server.on('error', (err) => {
+      if (server.listening) {
+        this.node.log.warn({ err }, 'could not accept an operator');
+      }
+    });
+    return server;
+  }
+
+  private async answer(
+    routes: typeof ROUTES,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    // Whoever goes away in the middle of a reply is gone: nobody is left to tell.
+    response.on('error', () => undefined);
+    try {
+      await route(routes, this.parts, request, response);
+    } catch (err) {
+      if (response.headersSent) {
+        response.destroy();
+        return;
+      }
+      if (err instanceof Refused) {
+        sendError(response, err.status, err.message);
+      } else {
+        this.node.log.error({ err, path: request.url }, 'an operator could not be answered');
+        sendError(response, 500, messageOf(err));
+      }
+    } finally {
+      // A body that nobody read must not keep the connection.
+      request.resume();
+    }
+  }
+
+  /** Root's, or our own user's off a compute node; nobody's from inside a zone. */
+  private admit(socket: Socket): void {
+    try {
+      const fd = fdOf(socket);
+      const peer = fd === undefined ? null : this.node.platform.peer(fd);
+      const known = peer !== null && (peer.uid === 0 || peer.uid === process.geteuid?.());
+      if (known && peer.zoneid === GLOBAL_ZONEID) {
+        return;
+      }
+      this.node.log.warn({ peer }, 'refused at the admin socket');
+    } catch (err) {
+      // One that is gone again has no credential.
+      this.node.log.debug({ err }, 'refused at the admin socket');
+    }
+    socket.destroy();
+  }
+
+  private async openLoopback(port: number): Promise<void> {
+    const server = this.makeServer(PUBLIC_ROUTES);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, LOOPBACK, () => {
+          server.off('error', reject);
+          resolve();
+        });
+      });
+      this.loopback = server;
+      this.node.log.info({ port }, 'metrics are on the loopback port');
+    } catch (err) {
+      const told = worldError('listen', `${LOOPBACK}:${port}`, err);
+      this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
+    }
+  }
+}
+
+async function close(server: Server | null): Promise<void> {
+  if (server !== null) {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeAllConnections();
+    await closed;
+  }
+}

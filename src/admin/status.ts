@@ -1,0 +1,207 @@
+/*
+ * The agent in one look: what `mdatactl status` shows and monitors read as JSON.
+ *
+ * A snapshot, gathered when somebody asks. The loop is given back every few dozen zones, so that a
+ * status of thousands of zones holds up no request.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { percentile } from '../figures';
+import type { LoopDelay, SelfHealth } from './watchdog';
+import { levelOf } from './log-level';
+import type { AdminNode, AgentPhase } from './node';
+import type { VminfodHealth } from './vminfod-health';
+import type { WriterStatus } from '../vm/writer';
+import type { Zone } from '../zones/zone';
+import { troublesOf, type Trouble } from './zone-report';
+import { counted } from './words';
+
+/** More are counted, not listed. */
+const MOST_TROUBLES = 20;
+const ZONES_PER_TURN = 64;
+
+export interface Health {
+  readonly well: boolean;
+  /** One line: `ok`, or what is wrong. */
+  readonly words: string;
+}
+
+/** Something that vasync works on. */
+export interface Progress {
+  readonly what: string;
+  readonly pending: number;
+  readonly waiting: number;
+}
+
+export interface Status {
+  readonly version: string;
+  readonly pid: number;
+  readonly root: string;
+  readonly phase: AgentPhase;
+  readonly health: Health;
+  readonly startedAt: number;
+  readonly uptimeMs: number;
+  readonly log: {
+    readonly level: string;
+    readonly lostRecords: number;
+    readonly followers: number;
+  };
+  readonly zones: {
+    readonly total: number;
+    readonly byState: Readonly<Record<string, number>>;
+    readonly byBrand: Readonly<Record<string, number>>;
+  };
+  readonly sockets: { readonly total: number; readonly listening: number };
+  readonly ports: { readonly total: number; readonly connected: number; readonly waiting: number };
+  readonly requests: {
+    readonly total: number;
+    readonly failures: number;
+    readonly perSecond: number;
+    /** Of the last minute; null when it is over the histogram's last bound. */
+    readonly p50Ms: number | null;
+    readonly p99Ms: number | null;
+    readonly openConnections: number;
+    /** Requests that wait for a VM object. */
+    readonly waitingForVm: number;
+  };
+  readonly writes: WriterStatus & { readonly locksHeld: number; readonly unconfirmed: number };
+  readonly vminfod: VminfodHealth;
+  readonly inProgress: readonly Progress[];
+  readonly memory: { readonly rssBytes: number; readonly ceilingBytes: number };
+  readonly loop: LoopDelay;
+  readonly alarms: readonly string[];
+  readonly limitsHit: Readonly<Record<string, number>>;
+  readonly events: { readonly total: number; readonly lagMs: number };
+  readonly repairs: Readonly<Record<string, number>>;
+  readonly faults: number;
+  readonly troubles: readonly Trouble[];
+  readonly troublesInAll: number;
+}
+
+/** Whether the agent does what it is there for. Needs no zone to be asked. */
+export function healthOf(node: AdminNode, self: SelfHealth): Health {
+  switch (node.phase()) {
+    case 'starting': {
+      const binding = node.registry()?.bindingStatus;
+      const left = binding === undefined ? 0 : binding.pending + binding.waiting;
+      const words =
+        left === 0 ? 'starting' : `starting: ${counted(left, 'zone socket')} still to be bound`;
+      return { well: false, words };
+    }
+    case 'stopping':
+      return { well: false, words: 'stopping' };
+    case 'serving':
+      return self.alarms.length === 0
+        ? { well: true, words: 'ok' }
+        : { well: false, words: self.alarms.join('; ') };
+  }
+}
+
+export async function statusOf(
+  node: AdminNode,
+  self: SelfHealth,
+  vminfod: VminfodHealth,
+): Promise<Status> {
+  const { figures, store } = node;
+  const { waiting, writer, holds, unconfirmed } = store.status();
+  const census = await takeCensus(node);
+  return {
+    version: node.version,
+    pid: process.pid,
+    root: node.paths.root,
+    phase: node.phase(),
+    health: healthOf(node, self),
+    startedAt: node.startedAt,
+    uptimeMs: Date.now() - node.startedAt,
+    log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
+    ...census,
+    requests: { ...requestsOf(node), waitingForVm: waiting },
+    writes: { ...writer, locksHeld: holds, unconfirmed },
+    vminfod,
+    inProgress: progressOf(node),
+    memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },
+    loop: self.loop,
+    alarms: self.alarms,
+    limitsHit: Object.fromEntries(figures.refusals),
+    events: { total: figures.zoneEvents, lagMs: figures.eventLagMs },
+    repairs: Object.fromEntries(figures.repairs),
+    faults: figures.faults,
+  };
+}
+
+function requestsOf({ figures }: AdminNode): Omit<Status['requests'], 'waitingForVm'> {
+  const { latencies, spanMs } = figures.recent.read();
+  const recent = latencies.reduce((sum, { count }) => sum + count, 0);
+  let total = 0;
+  let failures = 0;
+  for (const [name, count] of figures.requests) {
+    total += count;
+    failures += name.endsWith(' FAILURE') ? count : 0;
+  }
+  return {
+    total,
+    failures,
+    perSecond: Math.round((recent / Math.max(1, spanMs / 1000)) * 100) / 100,
+    p50Ms: finite(percentile(latencies, 0.5)),
+    p99Ms: finite(percentile(latencies, 0.99)),
+    openConnections: figures.openConnections,
+  };
+}
+
+function finite(ms: number): number | null {
+  return Number.isFinite(ms) ? ms : null;
+}
+
+function progressOf(node: AdminNode): Progress[] {
+  const progress: Progress[] = [];
+  const starting = node.starting();
+  for (const { funcname, status } of starting?.operations ?? []) {
+    if (status === 'waiting' || status === 'pending') {
+      const pending = status === 'pending' ? 1 : 0;
+      progress.push({ what: `start: ${funcname}`, pending, waiting: 1 - pending });
+    }
+  }
+  const binding = node.registry()?.bindingStatus;
+  if (binding !== undefined && binding.pending + binding.waiting > 0) {
+    progress.push({ what: 'bringing zones up', ...binding });
+  }
+  return progress;
+}
+
+type Census = Pick<Status, 'zones' | 'sockets' | 'ports' | 'troubles' | 'troublesInAll'>;
+
+async function takeCensus(node: AdminNode): Promise<Census> {
+  const byState = new Map<string, number>();
+  const byBrand = new Map<string, number>();
+  const sockets = { total: 0, listening: 0 };
+  const ports = { total: 0, connected: 0, waiting: 0 };
+  const troubles: Trouble[] = [];
+  const zones: Zone[] = [...(node.registry()?.all() ?? [])];
+  for (const [i, zone] of zones.entries()) {
+    if (i % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
+      await nextTurn();
+    }
+    byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);
+    byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
+    const { kind, link } = zone.link;
+    if (kind === 'socket') {
+      sockets.total++;
+      sockets.listening += link.state === 'listening' ? 1 : 0;
+    } else {
+      ports.total++;
+      ports.connected += link.state === 'connected' ? 1 : 0;
+      ports.waiting += link.state === 'waiting' ? 1 : 0;
+    }
+    troubles.push(...troublesOf(node, zone));
+  }
+  return {
+    zones: {
+      total: zones.length,
+      byState: Object.fromEntries(byState),
+      byBrand: Object.fromEntries(byBrand),
+    },
+    sockets,
+    ports,
+    troubles: troubles.slice(0, MOST_TROUBLES),
+    troublesInAll: troubles.length,
+  };
+}

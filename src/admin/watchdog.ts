@@ -1,0 +1,126 @@
+/*
+ * The agent's eye on itself: how late its event loop is, and how much memory it has taken.
+ *
+ * A loop that is held up answers nobody; memory over the ceiling is a leak or an attack. Both are told
+ * in the log, at most once a minute each, and shown by health, status and metrics. It judges the last
+ * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
+ */
+import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
+import type { Config } from '../config';
+import { SMALL_BYTES } from '../links/limits';
+import { Rarely, type Voice } from '../links/rarely';
+import { inBytes } from './words';
+
+/** Between two looks at the loop: ten wake-ups a second are not seen in an idle node's CPU time. */
+const RESOLUTION_MS = 100;
+const WINDOW_MS = 10_000;
+/** A guest's client feels this; worth a look. */
+const LATE_MS = 250;
+/** Half the looks of a window this late: the agent is as good as dead. */
+const WEDGED_MS = 1000;
+
+const MIB = 1024 * 1024;
+/** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
+const BASE_BYTES = 120 * MIB;
+/** A zone that is left alone: its objects, its VM's JSON, its last records. */
+const ZONE_BYTES = 15 * 1024;
+/** Zones that may try at once what their limits allow before it is called an alarm. */
+const ZONES_AT_LIMIT = 8;
+
+export interface LoopDelay {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+}
+
+export interface SelfHealth {
+  readonly loop: LoopDelay;
+  readonly rssBytes: number;
+  readonly ceilingBytes: number;
+  /** What is wrong, in words; empty when all is well. */
+  readonly alarms: readonly string[];
+}
+
+/** What the agent may take, by the number of its zones. */
+export function memoryCeiling(zones: number, limits: Config['limits']): number {
+  // links/limits.ts: requests, unread replies, the one reply over that, and small things per connection.
+  const atLimit =
+    3 * limits.line_bytes +
+    limits.unsent_bytes +
+    2 * limits.metadata_bytes +
+    limits.connections * 6 * SMALL_BYTES;
+  return BASE_BYTES + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
+}
+
+export interface WatchdogOptions {
+  readonly ceiling: () => number;
+  readonly voice: Voice;
+  /** Of this process, bytes. */
+  readonly rss?: () => number;
+}
+
+export class Watchdog {
+  private readonly options: WatchdogOptions;
+  private readonly histogram: IntervalHistogram;
+  private readonly lateWarnings: Rarely;
+  private readonly memoryWarnings: Rarely;
+  private readonly rss: () => number;
+  private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0 };
+  private timer: NodeJS.Timeout | null = null;
+
+  constructor(options: WatchdogOptions) {
+    const now = (): number => performance.now();
+    this.options = options;
+    this.rss = options.rss ?? (() => process.memoryUsage.rss());
+    this.histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+    this.lateWarnings = new Rarely(options.voice, now);
+    this.memoryWarnings = new Rarely(options.voice, now);
+  }
+
+  start(): void {
+    this.histogram.enable();
+    this.timer = setInterval(() => this.look(), WINDOW_MS);
+    this.timer.unref();
+  }
+
+  /** Idempotent. */
+  stop(): void {
+    clearInterval(this.timer ?? undefined);
+    this.histogram.disable();
+  }
+
+  state(): SelfHealth {
+    const rssBytes = this.rss();
+    const ceilingBytes = this.options.ceiling();
+    const alarms: string[] = [];
+    if (this.loop.p50Ms > WEDGED_MS) {
+      alarms.push(`the event loop is late by ${Math.round(this.loop.p50Ms)} ms most of the time`);
+    }
+    if (rssBytes > ceilingBytes) {
+      alarms.push(
+        `memory is ${inBytes(rssBytes)}, over the ceiling of ${inBytes(ceilingBytes)}: a leak, or more zones at their limits than foreseen`,
+      );
+    }
+    return { loop: this.loop, rssBytes, ceilingBytes, alarms };
+  }
+
+  /** Judges the window that ends now. Exposed for tests; the timer calls it. */
+  look(): void {
+    const late = (ns: number): number => Math.max(0, ns / 1e6 - RESOLUTION_MS);
+    const { histogram } = this;
+    if (histogram.count > 0) {
+      const [p50Ms, p99Ms] = [late(histogram.percentile(50)), late(histogram.percentile(99))];
+      this.loop = { p50Ms, p99Ms, maxMs: late(histogram.max) };
+    }
+    histogram.reset();
+    if (this.loop.maxMs > LATE_MS) {
+      const { p99Ms, maxMs } = this.loop;
+      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was held up');
+    }
+    const { rssBytes, ceilingBytes } = this.state();
+    if (rssBytes > ceilingBytes) {
+      const fields = { rss_bytes: rssBytes, ceiling_bytes: ceilingBytes };
+      this.memoryWarnings.warn(fields, 'memory is over its ceiling');
+    }
+  }
+}

@@ -1,0 +1,74 @@
+/*
+ * Numbers as an operator reads them: durations, sizes, counts. Shared by the daemon, which puts them
+ * into sentences, and by mdatactl, which puts them into tables. Pure.
+ */
+
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+/** For sentences: `40 ms`, `3 seconds`, `1 minute`, `5 hours`, `12 days`. One unit, rounded down. */
+export function inWords(ms: number): string {
+  if (ms < SECOND_MS) {
+    return `${Math.max(0, Math.round(ms))} ms`;
+  }
+  if (ms < MINUTE_MS) {
+    return counted(Math.floor(ms / SECOND_MS), 'second');
+  }
+  if (ms < HOUR_MS) {
+    return counted(Math.floor(ms / MINUTE_MS), 'minute');
+  }
+  return ms < 2 * DAY_MS
+    ? counted(Math.floor(ms / HOUR_MS), 'hour')
+    : counted(Math.floor(ms / DAY_MS), 'day');
+}
+
+/** For tables: `40ms`, `3s`, `1m05s`, `5h02m`, `12d03h`. */
+export function inShort(ms: number): string {
+  if (ms < SECOND_MS) {
+    return `${Math.max(0, Math.round(ms))}ms`;
+  }
+  if (ms < MINUTE_MS) {
+    return `${Math.floor(ms / SECOND_MS)}s`;
+  }
+  if (ms < HOUR_MS) {
+    return `${Math.floor(ms / MINUTE_MS)}m${padded((ms % MINUTE_MS) / SECOND_MS)}s`;
+  }
+  if (ms < DAY_MS) {
+    return `${Math.floor(ms / HOUR_MS)}h${padded((ms % HOUR_MS) / MINUTE_MS)}m`;
+  }
+  return `${Math.floor(ms / DAY_MS)}d${padded((ms % DAY_MS) / HOUR_MS)}h`;
+}
+
+/** `512 B`, `14 KiB`, `96 MiB`, `1.5 GiB`. */
+export function inBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit > 0 && value < 10 ? 1 : 0;
+  return `${value.toFixed(digits)} ${units[unit] ?? ''}`;
+}
+
+/** `1 zone`, `3 zones`. @param many where the plural is no plain s */
+export function counted(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`;
+}
+
+/** A latency: `0.25 ms`, `40 ms`; null is what the histogram has no bound for. */
+export function latency(ms: number | null): string {
+  return ms === null ? 'over 30 s' : `${ms} ms`;
+}
+
+/** File permissions as chmod takes them. */
+export function octal(mode: number): string {
+  return `0${(mode & 0o7777).toString(8).padStart(3, '0')}`;
+}
+
+function padded(value: number): string {
+  return String(Math.floor(value)).padStart(2, '0');
+}

@@ -1,0 +1,132 @@
+/*
+ * One zone as operators see it: a row of `mdatactl zones`, and everything about it for `mdatactl zone`.
+ *
+ * Read from what the agent holds; asks neither the platform nor vminfod. No metadata value is in it:
+ * of the last request the key is told, and the records are those of the log.
+ */
+import type { StateRecord } from '../fsm';
+import type { LastRequest, Tally } from '../journal';
+import type { KeptRecord } from '../log';
+import { SerialLink } from '../links/serial';
+import type { SerialCounts } from '../links/serial-tally';
+import { ZoneSocket } from '../links/zone-socket';
+import { ownString } from '../vm/vm';
+import type { VmFacts } from '../vm/vm';
+import type { Zone } from '../zones/zone';
+import type { AdminNode } from './node';
+
+export interface ZoneRow {
+  readonly zonename: string;
+  readonly alias: string | null;
+  readonly brand: string;
+  /** halted, ready, running, leaving, gone */
+  readonly state: string;
+  readonly kind: 'socket' | 'port';
+  readonly link: string;
+  readonly connections: number;
+  /** The folder's mount in words; null for an HVM zone. */
+  readonly mount: string | null;
+  readonly requests: number;
+  readonly errors: number;
+  readonly refusals: number;
+  /** Of an HVM zone's port; null for a socket. */
+  readonly reconnects: number | null;
+  readonly lastRequest: LastRequest | null;
+}
+
+/** A trouble of a zone that can be seen without asking anybody. */
+export interface Trouble {
+  readonly zonename: string;
+  readonly what: string;
+  readonly remedy: string;
+}
+
+export interface ZoneReport extends ZoneRow {
+  readonly zonepath: string;
+  readonly path: string;
+  readonly history: readonly StateRecord<string>[];
+  readonly linkHistory: readonly StateRecord<string>[];
+  readonly port: SerialCounts | null;
+  readonly tally: Tally | null;
+  /** What vminfod tells of it, null when nothing. */
+  readonly vm: VmFacts | null;
+  readonly write: {
+    readonly stage: string;
+    readonly waiting: number;
+    readonly oldestMs: number;
+  } | null;
+  readonly troubles: readonly Trouble[];
+  readonly records: readonly KeptRecord[];
+}
+
+export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
+  const { link } = zone.link;
+  const tally = node.journalOf(zone)?.tally;
+  const vm = node.store.table.vm(zone.zonename);
+  return {
+    zonename: zone.zonename,
+    alias: (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null,
+    brand: zone.facts.brand,
+    state: zone.state,
+    kind: zone.link.kind,
+    link: link.state,
+    connections: link.connections,
+    mount: zone.folder?.state ?? null,
+    requests: tally?.requests ?? 0,
+    errors: tally?.failures ?? 0,
+    refusals: tally?.refusals ?? 0,
+    reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
+    lastRequest: tally?.lastRequest ?? null,
+  };
+}
+
+export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
+  const { link } = zone.link;
+  const { zonename, facts } = zone;
+  const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
+  const known = link instanceof SerialLink || link instanceof ZoneSocket;
+  return {
+    ...zoneRow(node, zone),
+    zonepath: facts.zonepath,
+    path: link.path,
+    history: zone.history(),
+    linkHistory: known ? link.history() : [],
+    port: link instanceof SerialLink ? link.counts : null,
+    tally: node.journalOf(zone)?.tally ?? null,
+    vm: node.store.facts(zonename) ?? null,
+    write:
+      write === undefined
+        ? null
+        : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
+    troubles: troublesOf(node, zone),
+    records: zone.log.recent(),
+  };
+}
+
+/** Writes that wait this long for a lock are worth a word. */
+const LONG_WAIT_MS = 5000;
+
+/** What is wrong with a zone as far as the agent itself knows. */
+export function troublesOf(node: AdminNode, zone: Zone): Trouble[] {
+  const { zonename, link } = zone;
+  const doctor = `mdatactl doctor ${zonename}`;
+  const troubles: Trouble[] = [];
+  const trouble = (what: string, remedy: string): void => {
+    troubles.push({ zonename, what, remedy });
+  };
+  if (link.kind === 'socket' && link.link.state !== 'listening') {
+    trouble(`its socket does not listen (${link.link.state})`, doctor);
+  }
+  if (link.kind === 'port' && zone.state === 'running' && link.link.state === 'waiting') {
+    trouble('its serial port cannot be reached', doctor);
+  }
+  if (zone.folder?.state === 'not mounted') {
+    trouble('runs without its metadata folder', `vmadm reboot ${zonename}`);
+  }
+  const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
+  if (write !== undefined && write.oldestMs >= LONG_WAIT_MS) {
+    const seconds = Math.floor(write.oldestMs / 1000);
+    trouble(`a write of its guest has waited for ${seconds} s (${write.stage})`, doctor);
+  }
+  return troubles;
+}
