@@ -25,9 +25,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   admin: [
     'errors',
     'log',
+    'fsm',
     'config',
+    'journal',
+    'figures',
     'sys',
     'protocol',
+    'metadata',
     'vm',
     'links',
     'zones',
