@@ -9,6 +9,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import * as vasync from 'vasync';
+import { setLevel } from './admin/log-level';
 import type { AdminNode, AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
 import type { Tail } from './admin/tail';
@@ -106,7 +107,7 @@ export class Agent {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }
     this.config = config;
-    this.log.levels(0, config.log_level);
+    setLevel(this.log, config.log_level);
     this.maker?.reload(config);
   }
 
@@ -160,7 +161,9 @@ export class Agent {
 
   private openDoor(): Promise<void> {
     const { platform, store } = this;
-    assert(platform !== null && store !== null, 'the door comes after the platform and the VM data');
+    if (platform === null || store === null) {
+      throw new Error('the door comes after the platform and the VM data');
+    }
     this.admin = new AdminServer(this.seenByAdmin(platform, store));
     return this.admin.start();
   }
@@ -178,9 +181,11 @@ export class Agent {
       registry: () => this.registry,
       journalOf: (zone) => this.maker?.journalOf(zone),
       starting: () => this.starting,
-      logLevel: () => levelName(log.levels(0)),
-      setLogLevel: (level) => log.levels(0, level),
     };
+  }
+
+  private get started(): boolean {
+    return this.starting !== null && this.starting.ndone === this.starting.operations.length;
   }
 
   private phase(): AgentPhase {
@@ -252,7 +257,7 @@ export class Agent {
       zone === undefined
         ? next !== undefined
         : next === undefined || zone.state !== phaseOfVmState(next.zoneState);
-    if (differs && this.starting?.ndone === this.starting?.operations.length) {
+    if (differs && this.started) {
       void this.registry?.hint(zonename);
     }
   }
@@ -276,6 +281,7 @@ export class Agent {
     try {
       await this.registry?.stop(graceMs);
       await this.store?.stop();
+      await this.admin?.stop();
       this.lock?.release();
     } catch (err) {
       this.log.error({ err }, 'could not be taken down cleanly');

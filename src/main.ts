@@ -7,6 +7,7 @@
  */
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
+import { addTail } from './admin/log-level';
 import { Agent } from './agent';
 import {
   ConfigError,
@@ -72,7 +73,8 @@ async function run(options: Options, root: string): Promise<void> {
   };
   endWithItsStory(log, sink);
 
-  const agent = new Agent({ root, config, log, startedAt });
+  const lostRecords = (): number => sink.lostInAll;
+  const agent = new Agent({ root, config, log, tail: addTail(log), lostRecords, startedAt });
   const life: { stopping: boolean } = { stopping: false };
   const stop = (signal: string): void => {
     if (life.stopping) {
