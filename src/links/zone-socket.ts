@@ -1,10 +1,10 @@
 /*
  * The link of an OS zone: a unix socket in a folder that the zone sees as its /.zonecontrol.
  *
- *     new --start--> binding --listens--> listening ----+
- *                     |   ^  ^                |         | the file is gone, or another's
- *              failed |   |  +----------------+---------+
- *                     v   | retry             | soon after the last time
+ *     new --start--> binding --listens--> listening
+ *                     |   ^                   |
+ *              failed |   | retry             | the file is gone, or another's
+ *                     v   |                   |
  *                    waiting <----------------+
  *
  *     any of them --stop--> stopping --all closed--> stopped
@@ -36,6 +36,11 @@ import type { Turns } from './turns';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
+/**
+ * What removed the file may still be at work: the brand's uninstall takes the whole folder away, just
+ * before the zone is deleted, and must not find a new socket in it. Clients miss the file for 2 s at most.
+ */
+const SETTLE_MS = 400;
 /** Who removes our file again so soon fights with us over it: then we take our time. */
 const CONTESTED_MS = 1000;
 
@@ -96,7 +101,7 @@ export class ZoneSocket implements Link {
         new: { next: ['binding', 'stopping'], enter: () => undefined },
         binding: { next: ['listening', 'waiting', 'stopping'], enter: (h) => this.enterBinding(h) },
         listening: {
-          next: ['binding', 'waiting', 'stopping'],
+          next: ['waiting', 'stopping'],
           enter: (h) => this.enterListening(h),
         },
         waiting: { next: ['binding', 'stopping'], enter: (h) => this.enterWaiting(h) },
@@ -194,7 +199,8 @@ export class ZoneSocket implements Link {
         (still) => {
           if (!still) {
             this.contested = this.now() - listeningAt < CONTESTED_MS;
-            handle.goto(this.contested ? 'waiting' : 'binding');
+            this.retryMs = Math.max(this.retryMs, SETTLE_MS);
+            handle.goto('waiting');
           }
           done();
         },

@@ -73,22 +73,33 @@ export class FolderMount implements FolderDuty {
     }
   }
 
-  onRunning(): void {
+  onRunning(): boolean {
+    let fine = true;
     this.contained('verify', () => {
       if (this.isMounted()) {
         this.state = this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
-      } else if (!this.isExpected()) {
-        this.state = 'none for this brand';
-      } else if (this.options.mountRunning) {
-        this.mount();
-      } else {
+      } else if (this.isExpected()) {
         this.state = 'not mounted';
-        this.options.log.warn(
-          { mountpoint: this.mountPoint },
-          'zone runs without its metadata folder: reboot it, or set mount_running_zones',
-        );
+        fine = false;
+      } else {
+        this.state = 'none for this brand';
       }
     });
+    return fine;
+  }
+
+  onStillMissing(): void {
+    if (this.onRunning()) {
+      return;
+    }
+    if (this.options.mountRunning) {
+      this.mount();
+    } else {
+      this.options.log.warn(
+        { mountpoint: this.mountPoint },
+        'zone runs without its metadata folder: reboot it, or set mount_running_zones',
+      );
+    }
   }
 
   onHalted(): void {

@@ -17,7 +17,7 @@
  * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
-import { Fsm, type StateRecord } from '../fsm';
+import { Fsm, type StateHandle, type StateRecord } from '../fsm';
 import type { Link } from '../links/link';
 import type { ZoneFacts } from './picture';
 
@@ -46,7 +46,10 @@ export type ZoneLink =
 /** The mount of the socket's folder into an OS zone. */
 export interface FolderDuty {
   onReady(): void;
-  onRunning(): void;
+  /** @returns whether all is as it should be */
+  onRunning(): boolean;
+  /** The zone still runs some time after it was not. */
+  onStillMissing(): void;
   onHalted(): void;
   /** For status, in words. */
   readonly state: string;
@@ -58,6 +61,9 @@ export interface ZoneParts {
   /** Null for HVM zones: nothing is mounted there. */
   readonly folder: FolderDuty | null;
 }
+
+/** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
+const SECOND_LOOK_MS = 1000;
 
 export class Zone {
   readonly facts: ZoneFacts;
@@ -78,13 +84,14 @@ export class Zone {
       {
         halted: { next: ['ready', 'running', 'leaving'], enter: () => this.enterHalted() },
         ready: { next: ['halted', 'running', 'leaving'], enter: () => this.enterReady() },
-        running: { next: ['halted', 'ready', 'leaving'], enter: () => this.enterRunning() },
+        running: { next: ['halted', 'ready', 'leaving'], enter: (h) => this.enterRunning(h) },
         leaving: { next: ['gone'], enter: () => undefined },
         gone: { next: [], enter: () => undefined },
       },
       phaseOfState(facts.state),
       (state, previous) => this.log.debug({ state, previous }, 'zone state'),
     );
+    this.machine.start();
   }
 
   get zonename(): string {
@@ -101,8 +108,7 @@ export class Zone {
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
-    this.machine.start();
-    if (this.link.kind === 'socket') {
+    if (this.ending === null && this.link.kind === 'socket') {
       await this.link.link.start();
     }
   }
@@ -161,8 +167,11 @@ export class Zone {
     }
   }
 
-  private enterRunning(): void {
-    this.folder?.onRunning();
+  private enterRunning(handle: StateHandle<ZoneMachineState>): void {
+    const { folder } = this;
+    if (folder !== null && !folder.onRunning()) {
+      handle.timeout(SECOND_LOOK_MS, () => folder.onStillMissing());
+    }
     if (this.link.kind === 'port') {
       this.link.link.zoneRunning();
     }

@@ -190,17 +190,16 @@ function assertMounts(node: SimNode, zones: readonly Modelled[]): void {
 }
 
 async function answers(socket: string, uuid: string): Promise<boolean> {
-  let peer: Peer;
+  const expected = `SUCCESS\n${uuid}\n.\n`;
   try {
-    peer = await Peer.at(socket);
+    const peer = await Peer.at(socket);
+    const heard = await peer.ask('GET me\n', expected.length);
+    peer.socket.destroy();
+    return heard === expected;
   } catch {
-    // Nobody listens yet: that is the answer.
+    // Nobody listens there, or not for long: the zone is still on its way.
     return false;
   }
-  const expected = `SUCCESS\n${uuid}\n.\n`;
-  const heard = await peer.ask('GET me\n', expected.length);
-  peer.socket.destroy();
-  return heard === expected;
 }
 
 function countDescriptors(pid: number): number {

@@ -26,8 +26,9 @@ export class Peer {
 
   static async at(path: string): Promise<Peer> {
     const socket = connect({ path, allowHalfOpen: true });
+    const peer = new Peer(socket);
     await once(socket, 'connect');
-    return new Peer(socket);
+    return peer;
   }
 
   get over(): boolean {
