@@ -372,23 +372,72 @@ fill(char *to, size_t room, const char *from)
 	return (0);
 }
 
-int
-emul_publish(const char *root, const char *name, int32_t zoneid, const char *newstate,
-    const char *oldstate, int64_t when)
+/* The next field of a line that ends at `stop`; *at is moved behind it. NULL where there is none. */
+static char *
+next_field(char **at, char stop)
 {
-	struct message m = { .kind = MESSAGE_EVENT, .zoneid = zoneid, .when = when };
+	char *field = *at;
+	char *end = strchr(field, stop);
+
+	if (end == NULL)
+		return (NULL);
+	*end = '\0';
+	*at = end + 1;
+	return (field);
+}
+
+static int
+parse_event(char **at, struct message *m)
+{
+	char *name = next_field(at, ':');
+	char *zoneid = name == NULL ? NULL : next_field(at, ':');
+	char *newstate = zoneid == NULL ? NULL : next_field(at, ':');
+	char *oldstate = newstate == NULL ? NULL : next_field(at, ':');
+	char *when = oldstate == NULL ? NULL : next_field(at, '\n');
+
+	if (when == NULL || fill(m->zonename, sizeof (m->zonename), name) != 0 ||
+	    fill(m->newstate, sizeof (m->newstate), newstate) != 0 ||
+	    fill(m->oldstate, sizeof (m->oldstate), oldstate) != 0)
+		return (-EINVAL);
+	m->kind = MESSAGE_EVENT;
+	m->zoneid = (int32_t)strtol(zoneid, NULL, 10);
+	m->when = strtoll(when, NULL, 10);
+	return (0);
+}
+
+static int
+publish_all(int dirfd, char *lines)
+{
+	struct message m;
+	char *at = lines;
+	int err = 0;
+
+	while (err == 0 && *at != '\0') {
+		(void) memset(&m, 0, sizeof (m));
+		err = parse_event(&at, &m);
+		if (err == 0)
+			err = send_to_all(dirfd, &m);
+	}
+	return (err);
+}
+
+int
+emul_publish(const char *root, const char *events)
+{
+	char *lines = strdup(events);
 	int dirfd, lock, err;
 
-	if (fill(m.zonename, sizeof (m.zonename), name) != 0 ||
-	    fill(m.newstate, sizeof (m.newstate), newstate) != 0 ||
-	    fill(m.oldstate, sizeof (m.oldstate), oldstate) != 0)
-		return (-EINVAL);
-	if ((dirfd = open_channel(root)) < 0)
+	if (lines == NULL)
+		return (-ENOMEM);
+	if ((dirfd = open_channel(root)) < 0) {
+		free(lines);
 		return (dirfd);
+	}
 	lock = store_lock(root, STORE_EVLOCK);
-	err = lock < 0 ? lock : send_to_all(dirfd, &m);
+	err = lock < 0 ? lock : publish_all(dirfd, lines);
 	if (lock >= 0)
 		store_unlock(lock);
 	(void) close(dirfd);
+	free(lines);
 	return (err);
 }

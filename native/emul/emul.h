@@ -59,11 +59,11 @@ EMUL_EXPORT int emul_zone_status(const char *root, const char *name, int32_t sta
     int32_t initpid, int32_t *zoneid);
 
 /*
- * Publishes a state change to every subscriber, in order, and waits while one's queue is full: as on
- * the platform, a stuck subscriber holds up whoever publishes. `when` is in ns since 1970.
+ * Publishes state changes to every subscriber, in order, and waits while one's queue is full: as on the
+ * platform, a stuck subscriber holds up whoever publishes. One event a line, `name:zoneid:new:old:when`,
+ * each ended by a newline; `when` is in ns since 1970. Events before a line that is none are sent.
  */
-EMUL_EXPORT int emul_publish(const char *root, const char *name, int32_t zoneid,
-    const char *newstate, const char *oldstate, int64_t when);
+EMUL_EXPORT int emul_publish(const char *root, const char *events);
 
 /* Unmounts whatever this or an earlier run left mounted below the root. *count: how many. */
 EMUL_EXPORT int emul_unmount_all(const char *root, uint32_t *count);

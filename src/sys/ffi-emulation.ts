@@ -52,7 +52,7 @@ export interface Emulation {
 export function openEmulation(root: string): Emulation {
   const at = cString(root);
   const library = emulated();
-  let last: Promise<unknown> = Promise.resolve();
+  const channel = new Channel(at);
 
   return {
     nodeBoot: () => check('emul_node_boot', root, library.emul_node_boot(at)),
@@ -74,12 +74,8 @@ export function openEmulation(root: string): Emulation {
       check('emul_zone_status', zonename, result);
       return zoneid.readInt32LE(0);
     },
-    publish: (zonename, zoneid, newstate, oldstate, when) => {
-      // One at a time: events keep their order, and a stuck subscriber costs one thread of the pool.
-      const sent = last.then(() => publish(at, zonename, zoneid, newstate, oldstate, when));
-      last = sent.catch(() => undefined);
-      return sent;
-    },
+    publish: (zonename, zoneid, newstate, oldstate, when) =>
+      channel.publish(`${zonename}:${zoneid}:${newstate}:${oldstate}:${when}\n`),
     unmountAll: () => {
       const count = memory(4);
       check('emul_unmount_all', root, library.emul_unmount_all(at, count));
@@ -92,30 +88,51 @@ function line({ name, state, zonepath, uuid, brand }: ZoneConfiguration): string
   return `${name}:${state}:${zonepath}:${uuid}:${brand}\n`;
 }
 
-function publish(
-  root: string,
-  zonename: string,
-  zoneid: number,
-  newstate: string,
-  oldstate: string,
-  when: bigint,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const [name, to, from] = [cString(zonename), cString(newstate), cString(oldstate)];
-    const done = (err: unknown, result: number) => {
-      try {
-        if (err !== null && err !== undefined) {
-          throw new WorldError('emul_publish', zonename, 'UNKNOWN', '', err);
+/**
+ * Sends events in the order that they come in: one call at a time, which takes all that wait. So a stuck
+ * subscriber costs one thread of the pool, and a busy caller's events do not queue up one turn each.
+ */
+class Channel {
+  private readonly root: string;
+  private waiting: string[] = [];
+  /** The call that will take what waits, once the one under way is done. */
+  private next: Promise<void> | null = null;
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  publish(event: string): Promise<void> {
+    this.waiting.push(event);
+    if (this.next === null) {
+      this.next = this.last.then(() => {
+        const events = cString(this.waiting.join(''));
+        this.waiting = [];
+        this.next = null;
+        return this.send(events);
+      });
+      this.last = this.next.catch(() => undefined);
+    }
+    return this.next;
+  }
+
+  private send(events: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      emulated().emul_publish.async(this.root, events, (err: unknown, result: number) => {
+        try {
+          if (err !== null && err !== undefined) {
+            throw new WorldError('emul_publish', this.root, 'UNKNOWN', '', err);
+          }
+          // The errno is the result itself, so it is not lost on the way from the pool's thread.
+          check('emul_publish', this.root, result);
+          resolve();
+        } catch (fault) {
+          reject(fault instanceof Error ? fault : new Error(String(fault)));
         }
-        // The errno is the result itself, so it is not lost on the way from the pool's thread.
-        check('emul_publish', zonename, result);
-        resolve();
-      } catch (fault) {
-        reject(fault instanceof Error ? fault : new Error(String(fault)));
-      }
-    };
-    emulated().emul_publish.async(root, name, zoneid, to, from, when.toString(), done);
-  });
+      });
+    });
+  }
 }
 
 function check(call: string, subject: string, result: number): void {

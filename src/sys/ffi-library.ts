@@ -54,7 +54,7 @@ function openEmulated() {
     emul_zone_index_state: ['int', ['string', 'string', 'uint32']],
     emul_zone_delete: ['int', ['string', 'string']],
     emul_zone_status: ['int', ['string', 'string', 'int', 'int', 'pointer']],
-    emul_publish: ['int', ['string', 'string', 'int', 'string', 'string', 'int64']],
+    emul_publish: ['int', ['string', 'string']],
     emul_unmount_all: ['int', ['string', 'pointer']],
   });
 }

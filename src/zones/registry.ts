@@ -23,6 +23,8 @@ import { phaseOfEvent, phaseOfState, type Zone } from './zone';
 const BIND_CONCURRENCY = 32;
 /** An event on its way has arrived after this; a difference that is still there was missed. */
 const SECOND_LOOK_MS = 2000;
+/** A busy node's events come late: the second look waits for twice their delay, at most so long. */
+const LAST_LOOK_MS = 60_000;
 
 export interface RegistryOptions {
   readonly platform: Platform;
@@ -51,6 +53,10 @@ export class Registry extends EventEmitter {
   private readonly binding: vasync.Queue<Zone>;
   private timer: NodeJS.Timeout | null = null;
   private reconciling: Promise<number> | null = null;
+  /** Zones that events came of since the reconcile under way took its first look. */
+  private readonly touched = new Set<string>();
+  /** Of the last event: from its happening to here. */
+  private eventLagMs = 0;
   private stopped = false;
 
   constructor(options: RegistryOptions) {
@@ -162,6 +168,10 @@ export class Registry extends EventEmitter {
   private apply(event: ZoneEvent): void {
     this.emit('event', event);
     const { zonename } = event;
+    this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
+    if (this.reconciling !== null) {
+      this.touched.add(zonename);
+    }
     try {
       switch (event.kind) {
         case 'deleted':
@@ -256,16 +266,30 @@ export class Registry extends EventEmitter {
     this.timer.unref();
   }
 
+  /** Waits until events that were on their way at the first look have come. */
+  private async settle(): Promise<void> {
+    const start = performance.now();
+    let waited = 0;
+    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.eventLagMs))) {
+      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
+      waited = performance.now() - start;
+    }
+  }
+
   private async reconcileOnce(): Promise<number> {
     const { log } = this.options;
+    this.touched.clear();
     try {
       const first = await this.differences();
       if (first.size === 0) {
         return 0;
       }
-      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
+      await this.settle();
       const second = await this.differences();
-      const missed = [...second.values()].filter((d) => first.get(d.zonename)?.repair === d.repair);
+      const missed = [...second.values()].filter(
+        ({ zonename, repair }) =>
+          first.get(zonename)?.repair === repair && !this.touched.has(zonename),
+      );
       for (const difference of missed) {
         log.warn(
           { zonename: difference.zonename, repair: difference.repair },

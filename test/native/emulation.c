@@ -161,10 +161,13 @@ next(zone_events_t *ze)
 static void
 publish(int from, int to)
 {
+	char event[64];
 	int n;
 
-	for (n = from; n <= to; n++)
-		assert(emul_publish(root, "zone-1", 1, "running", "ready", n) == 0);
+	for (n = from; n <= to; n++) {
+		(void) snprintf(event, sizeof (event), "zone-1:1:running:ready:%d\n", n);
+		assert(emul_publish(root, event) == 0);
+	}
 }
 
 static int
