@@ -3,11 +3,11 @@
  */
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { codeOf, messageOf } from '../errors';
 import { ZoneSocket } from '../links/zone-socket';
-import { mountPointOf } from '../zones/folder-mount';
 import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { folderViewOf, mountPointIn } from './folder-view';
 import { roundTrip } from './round-trip';
 import { octal } from './words';
 
@@ -25,7 +25,7 @@ export async function checkSocket(patient: Patient): Promise<Step[]> {
     await checkFile(patient),
     checkListener(patient),
     checkMount(patient),
-    await checkView(patient),
+    checkView(patient),
     await checkRoundTrip(patient),
   ];
 }
@@ -97,7 +97,7 @@ function checkMount({ visit, zone }: Patient): Step {
   if (mounts === null) {
     return warn(step, `${node.paths.mnttab} cannot be read`, 'svcadm restart mnttab, or reboot');
   }
-  const at = mountPoint({ visit, zone });
+  const at = mountPointIn(node.paths, zone);
   const entry = mounts.get(at);
   if (entry === undefined) {
     if (zone.folder?.state === 'none for this brand') {
@@ -120,23 +120,23 @@ function checkMount({ visit, zone }: Patient): Step {
   return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
 }
 
-/** A folder that was removed and made anew while the zone runs: the zone still has the old one. */
-async function checkView({ visit, zone }: Patient): Promise<Step> {
+function checkView({ visit, zone }: Patient): Step {
   const step = 'view';
-  if (zone.state !== 'running' || visit.mounts?.has(mountPoint({ visit, zone })) !== true) {
+  const { paths } = visit.node;
+  const at = mountPointIn(paths, zone);
+  if (zone.state !== 'running' || visit.mounts?.has(at) !== true) {
     return skip(step, 'nothing is mounted');
   }
-  const { path } = zone.link.link;
-  const seen = join(mountPoint({ visit, zone }), 'metadata.sock');
-  const [inside, outside] = [await look(seen), await look(path)];
-  const remedy = `vmadm reboot ${zone.zonename}: a running zone keeps the folder that it was booted with`;
-  if (typeof inside === 'string') {
-    return fail(step, `the zone sees no socket (${inside}): its folder was replaced`, remedy);
+  switch (folderViewOf(paths, zone)) {
+    case 'ours':
+      return ok(step, 'the zone sees this socket');
+    case 'another': {
+      const found = `the zone has another folder at ${at}: ours was unmounted, or replaced while the zone runs`;
+      return fail(step, found, `vmadm reboot ${zone.zonename}: it gets the folder when it boots`);
+    }
+    case 'unknown':
+      return skip(step, 'cannot be looked at');
   }
-  if (typeof outside !== 'string' && inside.ino !== outside.ino) {
-    return fail(step, 'the zone sees another socket than ours: its folder was replaced', remedy);
-  }
-  return ok(step, 'the zone sees this socket');
 }
 
 async function checkRoundTrip({ zone }: Patient): Promise<Step> {
@@ -152,11 +152,6 @@ async function checkRoundTrip({ zone }: Patient): Promise<Step> {
   }
   const why = outcome.kind === 'failure' ? `FAILURE ${outcome.text}` : outcome.kind;
   return fail(step, `${asked}: ${why.trim()}`, 'see "VM data" below');
-}
-
-function mountPoint({ visit, zone }: Patient): string {
-  const { zonepath, brand } = zone.facts;
-  return join(visit.node.paths.host(`${zonepath}/root`), mountPointOf(brand));
 }
 
 /** Why it could not be looked at, in words. */

@@ -23,6 +23,8 @@ const ZONE_STATES = ['halted', 'ready', 'running'] as const;
 export interface Metrics {
   readonly contentType: string;
   text(): Promise<string>;
+  /** The same as prom-client's objects. */
+  json(): Promise<unknown>;
 }
 
 export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
@@ -34,7 +36,11 @@ export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
   addVminfod(catalogue, node);
   addProcess(catalogue, node, self);
   const { registry } = catalogue;
-  return { contentType: registry.contentType, text: () => registry.metrics() };
+  return {
+    contentType: registry.contentType,
+    text: () => registry.metrics(),
+    json: () => registry.getMetricsAsJSON(),
+  };
 }
 
 function addRequests(to: Catalogue, { figures }: AdminNode): void {

@@ -6,7 +6,7 @@
  *   GET  /zones, /zones/UUID      a row each; everything about one
  *   GET  /doctor, /doctor/UUID    the whole chain, looked at now
  *   GET  /datasets[/UUID]         delegated datasets and what the policy says of them
- *   GET  /metrics                 Prometheus text        GET /kang/snapshot   the same for kang
+ *   GET  /metrics[?format=json]   Prometheus text        GET /kang/snapshot   the agent as kang wants it
  *   GET  /tail[?zone=UUID]        log records as they come, one a line, without end
  *   GET  /log-level  PUT /log-level {"level"}
  *   POST /notify {"zonename", "state"}
@@ -134,7 +134,11 @@ function health({ node, self }: Parts, { response }: Ask): void {
   sendText(response, well ? 200 : 503, `${words}\n`);
 }
 
-async function metrics(parts: Parts, { response }: Ask): Promise<void> {
+async function metrics(parts: Parts, { response, url }: Ask): Promise<void> {
+  if (url.searchParams.get('format') === 'json') {
+    sendJson(response, 200, await parts.metrics.json());
+    return;
+  }
   sendText(response, 200, await parts.metrics.text(), parts.metrics.contentType);
 }
 

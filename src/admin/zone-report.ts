@@ -13,7 +13,10 @@ import { ZoneSocket } from '../links/zone-socket';
 import { ownString } from '../vm/vm';
 import type { VmFacts } from '../vm/vm';
 import type { Zone } from '../zones/zone';
+import { messageOf } from '../errors';
+import { folderViewOf } from './folder-view';
 import type { AdminNode } from './node';
+import { inWords } from './words';
 
 export interface ZoneRow {
   readonly zonename: string;
@@ -106,6 +109,13 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
 /** Writes that wait this long for a lock are worth a word. */
 const LONG_WAIT_MS = 5000;
 
+/** A warning in a zone's log is news for this long. */
+const RECENT_MS = 5 * 60_000;
+
+function hasFolder({ state, folder }: Zone): boolean {
+  return state === 'running' && folder?.state.startsWith('mounted') === true;
+}
+
 /** What is wrong with a zone as far as the agent itself knows. */
 export function troublesOf(node: AdminNode, zone: Zone): Trouble[] {
   const { zonename, link } = zone;
@@ -122,11 +132,25 @@ export function troublesOf(node: AdminNode, zone: Zone): Trouble[] {
   }
   if (zone.folder?.state === 'not mounted') {
     trouble('runs without its metadata folder', `vmadm reboot ${zonename}`);
+  } else if (hasFolder(zone) && folderViewOf(node.paths, zone) === 'another') {
+    const what = 'its metadata folder was unmounted, or replaced while it runs';
+    trouble(what, `vmadm reboot ${zonename}`);
   }
   const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
   if (write !== undefined && write.oldestMs >= LONG_WAIT_MS) {
     const seconds = Math.floor(write.oldestMs / 1000);
     trouble(`a write of its guest has waited for ${seconds} s (${write.stage})`, doctor);
+  }
+  const last = zone.log.recent().findLast(({ level }) => level === 'warn' || level === 'error');
+  if (
+    troubles.length === 0 &&
+    last !== undefined &&
+    Date.now() - Date.parse(last.time) < RECENT_MS
+  ) {
+    const ago = inWords(Date.now() - Date.parse(last.time));
+    const err = last.fields.err;
+    const why = err === undefined ? '' : ` (${messageOf(err)})`;
+    trouble(`${ago} ago its log said: ${last.msg}${why}`, doctor);
   }
   return troubles;
 }

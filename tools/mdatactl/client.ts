@@ -1,0 +1,138 @@
+/*
+ * Asks the running agent over its admin socket, and says what to do when it is not there.
+ *
+ * The types of the replies are the agent's own: both come out of one package.
+ */
+import { request, type IncomingMessage } from 'node:http';
+import type { DatasetsReport } from '../../src/admin/datasets-report';
+import type { Checkup } from '../../src/admin/checkup';
+import type { Status } from '../../src/admin/status';
+import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
+import { codeOf, messageOf } from '../../src/errors';
+import { isJsonObject, ownString } from '../../src/vm/vm';
+
+/** A doctor's visit of thousands of zones takes its time. */
+const ANSWER_MS = 120_000;
+
+export interface Answers {
+  readonly status: Status;
+  readonly zones: readonly ZoneRow[];
+  readonly zone: ZoneReport;
+  readonly doctor: Checkup;
+  readonly datasets: DatasetsReport;
+  readonly metrics: unknown;
+  readonly level: { readonly level: string; readonly previous?: string };
+  readonly notify: {
+    readonly zonename: string;
+    readonly said: string;
+    readonly is: string | null;
+  };
+}
+
+/** What a person is told, with the lines that help further. */
+export class ControlError extends Error {
+  readonly help: readonly string[];
+
+  constructor(message: string, help: readonly string[] = []) {
+    super(message);
+    this.name = 'ControlError';
+    this.help = help;
+  }
+}
+
+export interface Question {
+  readonly method?: 'GET' | 'PUT' | 'POST';
+  readonly path: string;
+  readonly body?: unknown;
+}
+
+export class Client {
+  private readonly socketPath: string;
+
+  constructor(socketPath: string) {
+    this.socketPath = socketPath;
+  }
+
+  /** The reply to a question, as what `name` says it is. */
+  async ask<N extends keyof Answers>(_name: N, question: Question): Promise<Answers[N]> {
+    const reply: unknown = JSON.parse(await this.text(question));
+    // The other end of the socket is this same package: what it sends has its own types.
+    return reply as Answers[N];
+  }
+
+  async text(question: Question): Promise<string> {
+    const response = await this.open(question);
+    const chunks: Buffer[] = [];
+    const body: AsyncIterable<Buffer> = response;
+    for await (const chunk of body) {
+      chunks.push(chunk);
+    }
+    const text = Buffer.concat(chunks).toString('utf8');
+    if (response.statusCode !== 200) {
+      throw new ControlError(refusalOf(text));
+    }
+    return text;
+  }
+
+  /** The reply while it comes in, whatever its status. */
+  open({ method = 'GET', path, body }: Question): Promise<IncomingMessage> {
+    const { socketPath } = this;
+    const text = body === undefined ? '' : JSON.stringify(body);
+    return new Promise((resolve, reject) => {
+      const asked = request({ socketPath, path, method, agent: false }, (response) => {
+        clearTimeout(timer);
+        resolve(response);
+      });
+      const timer = setTimeout(() => {
+        const words = `mdatad took the question but did not answer within ${ANSWER_MS / 1000} s`;
+        reject(new ControlError(words, ['it is wedged: svcadm restart mdatad']));
+        asked.destroy();
+      }, ANSWER_MS);
+      asked.on('error', (err) => {
+        clearTimeout(timer);
+        reject(notThere(socketPath, `${method} ${path}`, err));
+      });
+      asked.end(text);
+    });
+  }
+}
+
+function refusalOf(text: string): string {
+  try {
+    const reply: unknown = JSON.parse(text);
+    return (isJsonObject(reply) ? ownString(reply, 'error') : undefined) ?? text.trim();
+  } catch {
+    // Not ours, then; its own words are the best there is.
+    return text.trim();
+  }
+}
+
+function notThere(socketPath: string, tried: string, err: unknown): ControlError {
+  const code = codeOf(err);
+  const start = [
+    'is it up?       svcs -xv mdatad          its log: svcs -L mdatad',
+    'to start it:    svcadm enable mdatad     (by hand: mdatad --root DIR)',
+    'another root?   --root DIR, or MDATAD_ROOT in the environment',
+  ];
+  switch (code) {
+    case 'ENOENT':
+      return new ControlError(`mdatad is not there: no socket at ${socketPath}`, start);
+    case 'ECONNREFUSED':
+      return new ControlError(
+        `mdatad is not there: it left its socket at ${socketPath}, and nobody listens`,
+        ['it was killed or it crashed: its log tells', ...start],
+      );
+    case 'EACCES':
+    case 'EPERM':
+      return new ControlError(`not permitted to open ${socketPath}`, [
+        'only root may: become root, or use pfexec',
+      ]);
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return new ControlError(`mdatad hung up on "${tried}"`, [
+        'only root of the global zone is served; or it is just ending: svcs -xv mdatad',
+      ]);
+    default:
+      return new ControlError(`${tried} at ${socketPath} failed: ${messageOf(err)}`, start);
+  }
+}

@@ -1,0 +1,286 @@
+#!/usr/bin/env node
+/*
+ * mdatactl: the operators' command line. Asks the running agent and shows what it says.
+ *
+ * What is asked and how it looks is in the files beside this one; here are the commands, their options,
+ * and the exit status.
+ */
+import { Command, CommanderError } from 'commander';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Verdict } from '../../src/admin/checkup';
+import { platformStamp, policyOf } from '../../src/admin/datasets-report';
+import { ConfigError, defaultRoot, loadConfig } from '../../src/config';
+import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
+import { messageOf } from '../../src/errors';
+import { Paths } from '../../src/sys/paths';
+import { Client, ControlError } from './client';
+import { follow } from './follow';
+import { getKey } from './get';
+import { screenOf, type Screen } from './paint';
+import { recordLine } from './record-line';
+import { showDatasets } from './show-datasets';
+import { showDoctor } from './show-doctor';
+import { showStatus } from './show-status';
+import { showZone, showZones } from './show-zones';
+import { findZone } from './zone-name';
+
+const EXIT_OK = 0;
+const EXIT_LESS = 1;
+const EXIT_FAILED = 2;
+const EXIT_USAGE = 3;
+
+const HELP = `
+UUID is a zone's uuid or name, its alias, or the beginning of its uuid.
+
+Exit status:
+  0  done; doctor: all is well; get: found
+  1  doctor: warnings; get: not found; datasets expand: refused
+  2  failed, or the agent is not there; doctor: something is broken
+  3  wrong usage
+
+Examples:
+  mdatactl status                       is the agent well?
+  mdatactl doctor UUID                  why does this zone get no metadata?
+  mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors
+  mdatactl tail UUID                    what does this guest ask for, now?
+  mdatactl get UUID root_authorized_keys`;
+
+interface Options {
+  readonly root?: string;
+  readonly json?: true;
+}
+
+/** What a command works with. */
+interface Desk {
+  readonly client: Client;
+  readonly json: boolean;
+  readonly screen: Screen;
+  readonly now: number;
+}
+
+class UsageError extends Error {}
+
+function deskOf(command: Command): Desk {
+  const { root = defaultRoot(), json } = command.optsWithGlobals<Options>();
+  if (root === undefined) {
+    throw new UsageError(
+      '--root DIR is needed off SmartOS (simcn up --root DIR made the node there)',
+    );
+  }
+  return {
+    client: new Client(new Paths(resolve(root)).adminSocket),
+    json: json === true,
+    screen: screenOf(process.stdout, process.env),
+    now: Date.now(),
+  };
+}
+
+function makeProgram(finish: (status: number) => void): Command {
+  const program = new Command('mdatactl')
+    .description('Looks at and steers the metadata agent of this node')
+    .exitOverride()
+    .showHelpAfterError('(mdatactl --help lists the commands)')
+    .addHelpText('after', HELP);
+
+  /** Options may stand before the command or behind it. */
+  const options = (command: Command): Command =>
+    command
+      .option('--root <dir>', 'the root of the compute node')
+      .option('--json', 'print JSON, for scripts')
+      .exitOverride();
+  const add = (usage: string, description: string): Command =>
+    options(program.command(usage).description(description));
+  options(program);
+
+  add('status', 'the agent in one screen').action(async (_options, command: Command) => {
+    const desk = deskOf(command);
+    const status = await desk.client.ask('status', { path: '/status' });
+    print(desk, status, () => showStatus(status, desk.screen));
+  });
+
+  add('zones', 'one line a zone').action(async (_options, command: Command) => {
+    const desk = deskOf(command);
+    const zones = await desk.client.ask('zones', { path: '/zones' });
+    print(desk, zones, () => showZones(zones, desk.screen, desk.now));
+  });
+
+  add('zone <uuid>', 'everything about one zone').action(
+    async (uuid: string, _options, command: Command) => {
+      const desk = deskOf(command);
+      const path = `/zones/${await findZone(desk.client, uuid)}`;
+      const zone = await desk.client.ask('zone', { path });
+      print(desk, zone, () => showZone(zone, desk.screen, desk.now));
+    },
+  );
+
+  add('get <uuid> <key>', 'ask for a key as the guest would, through its socket')
+    .option('--show-value', 'print the value too: it may be a password')
+    .action(async (uuid: string, key: string, own: { showValue?: true }, command: Command) => {
+      const desk = deskOf(command);
+      const path = `/zones/${await findZone(desk.client, uuid)}`;
+      const zone = await desk.client.ask('zone', { path });
+      const got = await getKey(zone, key, own.showValue === true, complain);
+      print(desk, got, () => [
+        got.found
+          ? (got.value ??
+            got.value_base64 ??
+            `found, ${got.length ?? 0} bytes (--show-value prints it)`)
+          : `not found: ${key}`,
+      ]);
+      finish(got.found ? EXIT_OK : EXIT_LESS);
+    });
+
+  add('doctor [uuid]', 'look at the whole chain of a zone, or of all, and say where it breaks')
+    .option('--all', 'every step, also of zones that are well')
+    .action(async (uuid: string | undefined, own: { all?: true }, command: Command) => {
+      const desk = deskOf(command);
+      const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
+      const checkup = await desk.client.ask('doctor', { path: `/doctor${path}` });
+      const whole = uuid !== undefined || own.all === true;
+      print(desk, checkup, () => showDoctor(checkup, whole, desk.screen));
+      finish(exitOf(checkup.verdict));
+    });
+
+  add('metrics', 'the metrics, as Prometheus reads them').action(
+    async (_options, command: Command) => {
+      const desk = deskOf(command);
+      if (desk.json) {
+        const path = '/metrics?format=json';
+        print(desk, await desk.client.ask('metrics', { path }), () => []);
+      } else {
+        process.stdout.write(await desk.client.text({ path: '/metrics' }));
+      }
+    },
+  );
+
+  add('log-level [level]', 'print the level of the log, or set it until the agent ends').action(
+    async (level: string | undefined, _options, command: Command) => {
+      const desk = deskOf(command);
+      const path = '/log-level';
+      const reply = await desk.client.ask(
+        'level',
+        level === undefined ? { path } : { method: 'PUT', path, body: { level } },
+      );
+      const { previous } = reply;
+      print(desk, reply, () => [
+        previous === undefined ? reply.level : `${reply.level} (was ${previous})`,
+      ]);
+    },
+  );
+
+  add('tail [uuid]', 'log records as they come, until interrupted').action(
+    async (uuid: string | undefined, _options, command: Command) => {
+      const desk = deskOf(command);
+      const zonename = uuid === undefined ? null : await findZone(desk.client, uuid);
+      await follow(desk.client, zonename, (record, line) => {
+        console.log(desk.json ? line : recordLine(record, desk.screen));
+      });
+    },
+  );
+
+  add('notify <uuid> <state>', 'tell the agent that something happened to a zone').action(
+    async (zonename: string, state: string, _options, command: Command) => {
+      const desk = deskOf(command);
+      const question = { method: 'POST', path: '/notify', body: { zonename, state } } as const;
+      const reply = await desk.client.ask('notify', question);
+      print(desk, reply, () => [
+        reply.is === null
+          ? `${zonename}: no such zone on this node; nothing is served for it`
+          : `${zonename}: you said ${state}, it is ${reply.is}`,
+      ]);
+    },
+  );
+
+  const datasets = options(
+    program
+      .command('datasets')
+      .description('delegated datasets, and what the policy "safe" says of them')
+      .argument('[uuid]'),
+  ).action(async (uuid: string | undefined, _options, command: Command) => {
+    const desk = deskOf(command);
+    const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
+    const report = await desk.client.ask('datasets', { path: `/datasets${path}` });
+    print(desk, report, () => showDatasets(report, desk.screen));
+  });
+  options(datasets.command('expand'))
+    .description('expand "delegate_dataset": "safe" of a payload on stdin')
+    .option('--config <file>', 'take the policy from this file, not from the running agent')
+    .action(async (own: { config?: string }, command: Command) => {
+      const policy =
+        own.config === undefined
+          ? await runningPolicy(deskOf(command).client)
+          : policyOf(loadConfig(own.config));
+      const json = command.optsWithGlobals<Options>().json === true;
+      finish(expand(policy, json));
+    });
+  return program;
+}
+
+async function runningPolicy(client: Client): Promise<SafePolicy> {
+  const { policy } = await client.ask('datasets', { path: '/datasets' });
+  return policy;
+}
+
+function expand(policy: SafePolicy, json: boolean): number {
+  let payload: unknown;
+  try {
+    payload = JSON.parse(readFileSync(0, 'utf8'));
+  } catch (err) {
+    throw new UsageError(`stdin holds no JSON: ${messageOf(err)}`);
+  }
+  const expansion = expandPayload(payload, policy, platformStamp());
+  if (json) {
+    console.log(JSON.stringify(expansion, null, 2));
+  } else if (expansion.kind === 'accepted') {
+    console.log(JSON.stringify(expansion.payload, null, 2));
+  } else {
+    expansion.reasons.forEach(({ text }) => complain(text));
+  }
+  return expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS;
+}
+
+function exitOf(verdict: Verdict): number {
+  switch (verdict) {
+    case 'ok':
+    case 'skip':
+      return EXIT_OK;
+    case 'warn':
+      return EXIT_LESS;
+    case 'fail':
+      return EXIT_FAILED;
+  }
+}
+
+function print(desk: Desk, value: unknown, lines: () => readonly string[]): void {
+  console.log(desk.json ? JSON.stringify(value, null, 2) : lines().join('\n'));
+}
+
+function complain(text: string): void {
+  console.error(`mdatactl: ${text}`);
+}
+
+async function main(): Promise<number> {
+  let status = EXIT_OK;
+  try {
+    const program = makeProgram((wanted) => (status = wanted));
+    await program.parseAsync(process.argv);
+  } catch (err) {
+    if (err instanceof CommanderError) {
+      // It has told already. Asking for help is no mistake.
+      return err.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+    }
+    complain(messageOf(err));
+    if (err instanceof ControlError) {
+      err.help.forEach((line) => console.error(`  ${line}`));
+    }
+    return err instanceof UsageError || err instanceof ConfigError ? EXIT_USAGE : EXIT_FAILED;
+  }
+  return status;
+}
+
+// Whoever reads us may stop early (`| head`): that ends us, and is no fault.
+process.stdout.on('error', () => process.exit(EXIT_OK));
+void main().then((status) => {
+  process.exitCode = status;
+});

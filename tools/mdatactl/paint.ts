@@ -1,0 +1,33 @@
+/*
+ * Colour for people: on a terminal, and only where NO_COLOR is not set (https://no-color.org).
+ */
+
+export type Colour = 'red' | 'yellow' | 'green' | 'dim' | 'bold';
+
+const CODES: Readonly<Record<Colour, number>> = { red: 31, yellow: 33, green: 32, dim: 2, bold: 1 };
+
+export type Paint = (colour: Colour, text: string) => string;
+
+export const plain: Paint = (_colour, text) => text;
+
+export const coloured: Paint = (colour, text) => `\u001b[${CODES[colour]}m${text}\u001b[0m`;
+
+/** How wide and how colourful the output may be. */
+export interface Screen {
+  readonly width: number;
+  readonly paint: Paint;
+}
+
+/** Width where the output is no terminal: it may be read on one later. */
+const FILE_WIDTH = 100;
+const LEAST_WIDTH = 60;
+
+export function screenOf(out: NodeJS.WriteStream, environment: NodeJS.ProcessEnv): Screen {
+  const noColour = environment.NO_COLOR !== undefined && environment.NO_COLOR !== '';
+  const told = Number(environment.COLUMNS);
+  const width = out.isTTY ? out.columns : told > 0 ? told : FILE_WIDTH;
+  return {
+    width: Math.max(LEAST_WIDTH, width),
+    paint: out.isTTY && !noColour && environment.TERM !== 'dumb' ? coloured : plain,
+  };
+}

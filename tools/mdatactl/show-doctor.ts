@@ -1,0 +1,75 @@
+/* `mdatactl doctor` for a person: where the chain breaks first, then what is well. Pure. */
+import type { Checkup, Step, Verdict, ZoneCheckup } from '../../src/admin/checkup';
+import { counted } from '../../src/admin/words';
+import type { Colour, Screen } from './paint';
+import { paragraph, remedyLines } from './table';
+
+const STEP_WIDTH = 15;
+const VERDICT_WIDTH = 6;
+const INDENT = 2 + STEP_WIDTH + VERDICT_WIDTH;
+
+const WORDS: Readonly<Record<Verdict, readonly [word: string, colour: Colour]>> = {
+  ok: ['ok', 'green'],
+  warn: ['WARN', 'yellow'],
+  fail: ['FAIL', 'red'],
+  skip: ['-', 'dim'],
+};
+
+/** @param whole every step, also of zones that are well */
+export function showDoctor(checkup: Checkup, whole: boolean, screen: Screen): string[] {
+  const { paint } = screen;
+  const sick = checkup.zones.filter(({ verdict }) => verdict !== 'ok');
+  const shown = whole ? checkup.zones : sick;
+  const hidden = checkup.zones.length - shown.length;
+  return [
+    paint('bold', 'node'),
+    ...checkup.node.flatMap((step) => stepLines(step, screen)),
+    ...shown.flatMap((zone) => ['', ...zoneLines(zone, whole, screen)]),
+    '',
+    ...(hidden > 0
+      ? [`${counted(hidden, 'zone')} well (mdatactl doctor UUID shows each step)`]
+      : []),
+    summary(checkup, screen),
+  ];
+}
+
+function zoneLines(zone: ZoneCheckup, whole: boolean, screen: Screen): string[] {
+  const { zonename, alias, brand, state } = zone;
+  const about = [alias, brand, state].filter((word) => word !== null && word !== '').join(', ');
+  const steps = whole
+    ? zone.steps
+    : zone.steps.filter(({ verdict }) => verdict === 'warn' || verdict === 'fail');
+  return [
+    screen.paint('bold', `zone ${zonename}`) + (about === '' ? '' : `  (${about})`),
+    ...steps.flatMap((step) => stepLines(step, screen)),
+  ];
+}
+
+function stepLines({ step, verdict, finding, remedy }: Step, { paint, width }: Screen): string[] {
+  const [word, colour] = WORDS[verdict];
+  const label = `  ${step.padEnd(STEP_WIDTH)}${word.padEnd(VERDICT_WIDTH)}`;
+  const [first = '', ...rest] = paragraph(label, finding, INDENT, width);
+  const painted = `  ${step.padEnd(STEP_WIDTH)}${paint(colour, word.padEnd(VERDICT_WIDTH))}`;
+  return [
+    painted + first.slice(label.length),
+    ...rest,
+    ...(remedy === '' ? [] : remedyLines(remedy, INDENT, width)),
+  ];
+}
+
+function summary({ verdict, node, zones }: Checkup, { paint }: Screen): string {
+  const count = (wanted: Verdict): number =>
+    [...node, ...zones.flatMap(({ steps }) => steps)].filter((s) => s.verdict === wanted).length;
+  switch (verdict) {
+    case 'ok':
+    case 'skip':
+      return paint('green', 'all is well');
+    case 'warn':
+      return paint('yellow', counted(count('warn'), 'warning'));
+    case 'fail': {
+      const warnings = count('warn');
+      const more = warnings === 0 ? '' : `, ${counted(warnings, 'warning')}`;
+      return paint('red', `broken: ${counted(count('fail'), 'fault')}${more}`);
+    }
+  }
+}
