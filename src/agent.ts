@@ -9,12 +9,15 @@
  */
 import { mkdirSync } from 'node:fs';
 import * as vasync from 'vasync';
+import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
 import type { AdminNode, AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
 import type { Tail } from './admin/tail';
 import { packageVersion } from './admin/version';
 import type { Config } from './config';
+import { LiveAudit } from './datasets/live';
+import { listUsage } from './datasets/zfs-list';
 import { codeOf, WorldError } from './errors';
 import { Figures } from './figures';
 import type { Handle } from './links/link';
@@ -54,6 +57,7 @@ export class Agent {
   private config: Config;
   private platform: Platform | null = null;
   private store: Store | null = null;
+  private datasets: LiveAudit | null = null;
   private registry: Registry | null = null;
   private maker: ZoneMaker | null = null;
   private admin: AdminServer | null = null;
@@ -109,6 +113,7 @@ export class Agent {
     this.config = config;
     setLevel(this.log, config.log_level);
     this.maker?.reload(config);
+    this.datasets?.reload(policyOf(config));
   }
 
   /** Answers what was asked, within `graceMs`, and takes everything down. Idempotent; never rejects. */
@@ -142,7 +147,22 @@ export class Agent {
       },
       log: this.log,
     });
-    store.onChanged((change) => this.vmChanged(change));
+    const datasets = new LiveAudit({
+      policy: policyOf(this.config),
+      platform: platformStamp(),
+      vms: store.table,
+      listUsage: () => listUsage(this.paths.zfs),
+      log: this.log.child({ component: 'datasets' }, true),
+    });
+    this.datasets = datasets;
+    store.onChanged((change) => {
+      this.vmChanged(change);
+      if (change.next === undefined) {
+        datasets.forget(change.zonename);
+      } else {
+        datasets.touch(change.zonename);
+      }
+    });
     store.start();
     this.store = store;
     return Promise.resolve();
@@ -160,22 +180,22 @@ export class Agent {
   }
 
   private openDoor(): Promise<void> {
-    const { platform, store } = this;
-    if (platform === null || store === null) {
+    const { platform, store, datasets } = this;
+    if (platform === null || store === null || datasets === null) {
       throw new Error('the door comes after the platform and the VM data');
     }
-    this.admin = new AdminServer(this.seenByAdmin(platform, store));
+    this.admin = new AdminServer(this.seenByAdmin(platform, store, datasets));
     return this.admin.start();
   }
 
-  private seenByAdmin(platform: Platform, store: Store): AdminNode {
+  private seenByAdmin(platform: Platform, store: Store, datasets: LiveAudit): AdminNode {
     const { log, paths, figures } = this;
     const { tail, lostRecords } = this.options;
     return {
       version: packageVersion(),
       startedAt: Date.now() - Math.round(performance.now() - this.options.startedAt),
       vminfodUrl: this.config.vminfod ?? paths.vminfodUrl,
-      ...{ paths, platform, store, figures, log, tail, lostRecords },
+      ...{ paths, platform, store, datasets, figures, log, tail, lostRecords },
       phase: () => this.phase(),
       config: () => this.config,
       registry: () => this.registry,
@@ -223,9 +243,14 @@ export class Agent {
         store.untrack(zone.zonename);
       }
     });
+    const touch = (zone: Zone): void => this.datasets?.touch(zone.zonename);
+    registry.on('arrived', touch);
+    registry.on('moved', touch);
     registry.on('event', (event: { readonly when: bigint }) => this.figures.zoneEvent(event.when));
     registry.on('repaired', (repair: string) => this.figures.repaired(repair));
     await registry.start();
+    // Not before: nobody waits for an audit, and guests wait for their sockets.
+    this.datasets?.start();
   }
 
   private handleOver(store: Store): Handle {
@@ -280,6 +305,7 @@ export class Agent {
   private async takeDown(graceMs: number): Promise<void> {
     try {
       await this.registry?.stop(graceMs);
+      this.datasets?.stop();
       await this.store?.stop();
       await this.admin?.stop();
       this.lock?.release();

@@ -44,6 +44,8 @@ const datasetsSchema = z.strictObject({
   enabled: z.boolean().default(true),
   /** Who may use it: owner uuids. Absent: everyone. */
   owners: z.array(z.string()).optional(),
+  /** Whose zones may hold a plain delegated dataset: the audit lets them be. Absent: see SafePolicy. */
+  plain_owners: z.array(z.string()).optional(),
 });
 
 const configSchema = z.strictObject({

@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   vm: ['errors', 'log', 'fsm', 'sys', 'metadata', 'vm'],
   links: ['errors', 'log', 'fsm', 'sys', 'protocol', 'links'],
   zones: ['errors', 'log', 'fsm', 'sys', 'links', 'zones'],
-  datasets: ['errors', 'vm/vm', 'metadata', 'datasets'],
+  datasets: ['errors', 'log', 'sys', 'vm/vm', 'metadata', 'datasets'],
   admin: [
     'errors',
     'log',

@@ -3,25 +3,22 @@
  *
  * Use is read from one `zfs list` of the whole node where there is a zfs; without it no limit is judged.
  */
-import { existsSync } from 'node:fs';
 import { version } from 'node:os';
-import { auditVm, type Audit } from '../datasets/audit';
+import { auditVm } from '../datasets/audit';
+import type { DatasetAudit } from '../datasets/live';
 import type { SafePolicy } from '../datasets/policy';
-import { parseZfsList, usageOf, ZFS_LIST_ARGS, type Usage } from '../datasets/usage';
+import { usageOf } from '../datasets/usage';
+import { listUsage } from '../datasets/zfs-list';
 import type { Config } from '../config';
-import { messageOf } from '../errors';
-import { delegationOf } from '../metadata/datasets';
-import { run } from '../sys/exec';
+import { delegatedDatasets } from '../metadata/datasets';
 import { ownString } from '../vm/vm';
 import type { AdminNode } from './node';
-
-const ZFS_MS = 10_000;
 
 export interface DatasetRow {
   readonly zonename: string;
   readonly alias: string | null;
   readonly owner: string | null;
-  readonly audit: Exclude<Audit, { readonly kind: 'none' }>;
+  readonly audit: DatasetAudit;
 }
 
 export interface DatasetsReport {
@@ -32,7 +29,8 @@ export interface DatasetsReport {
 }
 
 export function policyOf({ datasets }: Config): SafePolicy {
-  return { enabled: datasets.enabled, safeOwners: datasets.owners ?? 'all', plainOwners: 'all' };
+  const { enabled, owners = 'all', plain_owners: plainOwners = 'all' } = datasets;
+  return { enabled, safeOwners: owners, plainOwners };
 }
 
 /** The platform stamp of this node; undefined off SmartOS. */
@@ -46,37 +44,23 @@ export async function datasetsReport(
   zonename: string | undefined,
 ): Promise<DatasetsReport> {
   const policy = policyOf(node.config());
-  const listed = await listUsage(node.paths.host('/usr/sbin/zfs'));
+  const listed = await listUsage(node.paths.zfs);
+  const platform = platformStamp();
   const { table } = node.store;
   const zones = (zonename === undefined ? table.zonenames() : [zonename]).flatMap((name) => {
     const vm = table.vm(name);
     if (vm === undefined) {
       return [];
     }
-    const datasets = delegationOf(vm)?.datasets ?? [];
-    const usage = typeof listed === 'string' ? undefined : usageOf(listed, datasets);
-    const audit = auditVm(vm, policy, { platform: platformStamp(), usage });
+    const usage =
+      listed.kind === 'known' ? usageOf(listed.usage, delegatedDatasets(vm)) : undefined;
+    const last = node.datasets.lastOf(name);
+    const audit = auditVm(vm, policy, { platform, usage, last });
     if (audit.kind === 'none') {
       return [];
     }
     const alias = ownString(vm, 'alias') ?? null;
     return [{ zonename: name, alias, owner: ownString(vm, 'owner_uuid') ?? null, audit }];
   });
-  return { policy, usageUnknown: typeof listed === 'string' ? listed : '', zones };
-}
-
-/** @returns use by dataset, or why it is not known */
-async function listUsage(zfs: string): Promise<ReadonlyMap<string, Usage> | string> {
-  if (!existsSync(zfs)) {
-    return `${zfs} is not there`;
-  }
-  try {
-    const { stdout } = await run([zfs, ...ZFS_LIST_ARGS], { timeoutMs: ZFS_MS });
-    const listing = parseZfsList(stdout);
-    return listing.kind === 'listed'
-      ? listing.usage
-      : `zfs list: line ${listing.line} is unreadable`;
-  } catch (err) {
-    return messageOf(err);
-  }
+  return { policy, usageUnknown: listed.kind === 'unknown' ? listed.why : '', zones };
 }

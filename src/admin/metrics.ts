@@ -34,6 +34,7 @@ export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
   addZones(catalogue, node);
   addEachZone(catalogue, node);
   addVminfod(catalogue, node);
+  addDatasets(catalogue, node);
   addProcess(catalogue, node, self);
   const { registry } = catalogue;
   return {
@@ -133,6 +134,19 @@ function addVminfod(to: Catalogue, { store }: AdminNode): void {
   to.gauge('mdatad_vms', 'VM objects that vminfod told.', [], () => one(status().vms));
   const waiting = 'Requests that wait for a VM object.';
   to.gauge('mdatad_requests_waiting_for_vm', waiting, [], () => one(status().waiting));
+}
+
+function addDatasets(to: Catalogue, { datasets }: AdminNode): void {
+  const audited = 'VMs with delegated datasets, by the verdict of the last audit.';
+  to.gauge('mdatad_datasets', audited, ['verdict'], () =>
+    byName('verdict', Object.entries(datasets.counts().verdicts)),
+  );
+  const broken = 'VMs that break a rule of the policy "safe", by rule.';
+  to.gauge('mdatad_dataset_rules_broken', broken, ['rule'], () =>
+    byName('rule', Object.entries(datasets.counts().rules)),
+  );
+  const warnings = 'Warnings of unsafe datasets, one for each change.';
+  to.counter('mdatad_dataset_warnings_total', warnings, [], () => one(datasets.counts().warnings));
 }
 
 function addProcess(to: Catalogue, node: AdminNode, self: () => SelfHealth): void {

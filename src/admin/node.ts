@@ -4,6 +4,7 @@
  */
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
+import type { LiveAudit } from '../datasets/live';
 import type { Figures } from '../figures';
 import type { Journal } from '../journal';
 import type { Logger } from '../log';
@@ -24,6 +25,7 @@ export interface AdminNode {
   readonly platform: Platform;
   readonly store: Store;
   readonly figures: Figures;
+  readonly datasets: LiveAudit;
   readonly log: Logger;
   readonly tail: Tail;
   /** Where vminfod is asked. */

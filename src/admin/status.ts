@@ -9,6 +9,7 @@ import { percentile } from '../figures';
 import type { LoopDelay, SelfHealth } from './watchdog';
 import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
+import type { AuditCounts } from '../datasets/live';
 import type { VminfodHealth } from './vminfod-health';
 import type { WriterStatus } from '../vm/writer';
 import type { Zone } from '../zones/zone';
@@ -73,6 +74,8 @@ export interface Status {
   readonly events: { readonly total: number; readonly lagMs: number };
   readonly repairs: Readonly<Record<string, number>>;
   readonly faults: number;
+  /** What the live audit says of delegated datasets. */
+  readonly datasets: AuditCounts;
   readonly troubles: readonly Trouble[];
   readonly troublesInAll: number;
 }
@@ -125,6 +128,7 @@ export async function statusOf(
     events: { total: figures.zoneEvents, lagMs: figures.eventLagMs },
     repairs: Object.fromEntries(figures.repairs),
     faults: figures.faults,
+    datasets: node.datasets.counts(),
   };
 }
 

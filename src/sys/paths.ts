@@ -59,6 +59,10 @@ export class Paths {
     return this.host('/usr/sbin/vmadm');
   }
 
+  get zfs(): string {
+    return this.host('/usr/sbin/zfs');
+  }
+
   /** Where vminfod answers: its loopback port on a node, a socket below a simulated root. */
   get vminfodUrl(): string {
     return this.root === '/'

@@ -235,7 +235,7 @@ function expand(policy: SafePolicy, json: boolean): number {
   } else if (expansion.kind === 'accepted') {
     console.log(JSON.stringify(expansion.payload, null, 2));
   } else {
-    expansion.reasons.forEach(({ text }) => complain(text));
+    expansion.reasons.forEach(({ code, text }) => console.error(`${code}: ${text}`));
   }
   return expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS;
 }

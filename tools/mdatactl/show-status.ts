@@ -10,7 +10,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string, colour?: Colour): string[] =>
     paragraph(label, text, INDENT, width).map((each) => (colour ? paint(colour, each) : each));
-  const { sockets, ports, writes, vminfod, events, log, loop, memory, health } = status;
+  const { sockets, ports, writes, vminfod, events, log, loop, memory, health, datasets } = status;
   return [
     paint('bold', `mdatad ${status.version}`) +
       `  ${status.phase}, up ${inShort(status.uptimeMs)}, pid ${status.pid}, root ${status.root}`,
@@ -45,6 +45,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
       `${inBytes(memory.rssBytes)}, ceiling ${inBytes(memory.ceilingBytes)}; event loop late by ${Math.round(loop.maxMs)} ms at most`,
       status.alarms.length > 0 ? 'red' : undefined,
     ),
+    ...line('datasets', datasetsLine(status), datasets.verdicts.unsafe > 0 ? 'yellow' : undefined),
     ...line('limits hit', namedCounts(status.limitsHit) || 'none'),
     ...line(
       'log',
@@ -89,6 +90,19 @@ function writesLine({ writes }: Status): string {
 function repairsLine({ repairs }: Status): string {
   const text = namedCounts(repairs);
   return text === '' ? 'reconcile found nothing to repair' : `reconcile repaired ${text}`;
+}
+
+function datasetsLine({ datasets }: Status): string {
+  const { enabled, verdicts, rules } = datasets;
+  if (!enabled) {
+    return 'the policy "safe" is switched off';
+  }
+  const { safe, unsafe, exempt } = verdicts;
+  if (safe + unsafe + exempt === 0) {
+    return 'none delegated';
+  }
+  const why = unsafe > 0 ? ` (${namedCounts(rules)}; mdatactl datasets tells what to do)` : '';
+  return `${safe} safe, ${unsafe} unsafe, ${exempt} exempt${why}`;
 }
 
 function troubleLines({ troubles, troublesInAll }: Status, { paint, width }: Screen): string[] {

@@ -170,4 +170,13 @@ export const SETTINGS: readonly Setting[] = [
     list: true,
     text: 'Owners who may use that policy, as uuids. Not set: everyone.',
   },
+  {
+    property: 'datasets_plain_owners',
+    type: 'astring',
+    path: ['datasets', 'plain_owners'],
+    initial: '',
+    unset: '',
+    list: true,
+    text: 'Owners whose zones may have a plain delegated dataset, as uuids: nobody else is exempt from that policy. Not set: every zone is that was never made safe.',
+  },
 ];
