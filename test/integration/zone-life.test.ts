@@ -2,7 +2,7 @@
  * A zone's own view of its metadata, through all that happens to zones and to the agent.
  */
 import assert from 'node:assert';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
 import { skipSuite } from '../support/guest-skip';
 import { SimNode, whyNoNode } from '../support/simcn';
@@ -11,6 +11,8 @@ import { eventually } from '../support/eventually';
 const NATIVE = '5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11';
 const LX = 'c8c0b5c2-7d1f-6b8c-d7ad-c9a2f0b45b1e';
 const HVM = 'aaac8650-4b58-6633-9054-a2c22e7beb36';
+
+const isRoot = process.getuid?.() === 0;
 
 function vm(uuid: string, brand: string): object {
   return { uuid, brand, alias: `a-${brand}`, customer_metadata: { motd: `hello from ${brand}` } };
@@ -138,5 +140,37 @@ describe('a zone and its metadata', function () {
   it('refuses a second agent on the node, and the first goes on', async () => {
     await assert.rejects(AgentProcess.start(node.root), /another mdatad serves this node/);
     assert.strictEqual(await ask(LX, 'mdata-get', 'motd'), 'hello from lx\n');
+  });
+});
+
+describe('on a platform whose brands do not mount the folder', function () {
+  this.timeout(60_000);
+
+  it('the agent mounts it when the zone becomes ready, and unmounts it when the zone halts', async function () {
+    const missing = whyNoNode() ?? (isRoot ? null : 'only root can mount');
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    const node = await SimNode.start({ flags: ['--old-platform'] });
+    const agent = await AgentProcess.start(node.root);
+    try {
+      for (const [uuid, brand, point] of [
+        [NATIVE, 'joyent', '.zonecontrol'],
+        [LX, 'lx', 'native/.zonecontrol'],
+      ] as const) {
+        await node.ok(['create', '--boot'], JSON.stringify(vm(uuid, brand)));
+        const inZone = await node.exec(uuid, 'mdata-get', 'motd');
+        assert.strictEqual(inZone.stdout, `hello from ${brand}\n`, inZone.stderr);
+        const line = readFileSync(node.path('/etc/mnttab'), 'utf8')
+          .split('\n')
+          .find((entry) => entry.includes(`/zones/${uuid}/root/${point}\t`));
+        assert.match(line ?? '', /\tlofs\tro,nodevices,nosetuid,noexec,zone=/);
+        await node.ok(['shutdown', uuid]);
+        await eventually(() => !node.mounts().some((path) => path.includes(uuid)), 'unmounted');
+      }
+    } finally {
+      await agent.stop();
+      await node.stop();
+    }
   });
 });

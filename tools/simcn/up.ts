@@ -12,6 +12,7 @@ import { messageOf } from '../../src/errors';
 import { openEmulation, openPlatform } from '../../src/sys/ffi';
 import { Paths } from '../../src/sys/paths';
 import { serveNode } from './commands';
+import { installBrands } from './brand-files';
 import { ControlServer, controlSocket } from './control';
 import { FaultTable } from './faults';
 import { Injector } from './injector';
@@ -105,6 +106,7 @@ export async function bringUp(
     ]);
 
   try {
+    installBrands(paths, options.oldPlatform);
     installZoneTools(paths);
     installVmadm(paths);
     await vminfod.start();
