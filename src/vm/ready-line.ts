@@ -101,7 +101,7 @@ export class ReadyLine {
     const before = this.head.length;
     const text = Buffer.concat([this.head, chunk.subarray(0, MAX_ENVELOPE_BYTES)]);
     const lineEnd = text.indexOf(LF);
-    const marker = /"vms"\s*:\s*"/.exec(text.toString('latin1'));
+    const marker = /"vms"[ \t\r]*:[ \t\r]*"/.exec(text.toString('latin1'));
     if (marker === null || (lineEnd !== -1 && lineEnd < marker.index)) {
       if (lineEnd !== -1) {
         throw new BrokenLine('first line is no ready line');
@@ -114,6 +114,9 @@ export class ReadyLine {
       }
       this.head = text;
       return chunk.length;
+    }
+    if (text[0] !== OPEN_BRACE) {
+      throw new BrokenLine('first line is no object');
     }
     const end = marker.index + marker[0].length;
     this.head = Buffer.from(text.subarray(0, end));
