@@ -1,0 +1,129 @@
+/*
+ * Runs one target: inputs from its corpus, changed, and new ones; keeps what reaches something new; stops
+ * at the first fault, with its input made small. From the same seed, corpus and number of executions the
+ * same run follows.
+ */
+import { messageOf } from '../../src/errors';
+import { Draft } from './draft';
+import { Features } from './features';
+import { mutate } from './mutate';
+import { Random } from './random';
+import { shrink } from './shrink';
+import { Wrong } from './target';
+import type { Target } from './target';
+
+/** Inputs that are changed further: more would only thin out the chances of each. */
+const MOST_KEPT = 4096;
+/** One input in so many is new; the others are changed ones. */
+const NEW_ONE_IN = 5;
+/** The clock is looked at once in so many executions. */
+const BATCH = 256;
+
+export interface Finding {
+  readonly target: string;
+  readonly message: string;
+  readonly input: Buffer;
+}
+
+export class Run {
+  readonly features = new Features();
+  readonly target: Target;
+  executions = 0;
+  finding: Finding | null = null;
+  private readonly random: Random;
+  private readonly draft = new Draft();
+  private readonly kept: Buffer[] = [];
+
+  constructor(target: Target, seed: number) {
+    this.target = target;
+    this.random = new Random(seed, hashOf(target.name));
+  }
+
+  /** The inputs that reached something new when they came, the given ones first. */
+  get corpus(): readonly Buffer[] {
+    return this.kept;
+  }
+
+  /** Runs given inputs; those that reach something new are kept. */
+  replay(inputs: readonly Buffer[]): void {
+    for (const input of inputs) {
+      if (!this.execute(input)) {
+        return;
+      }
+    }
+  }
+
+  /** Goes on until the clock or the number of executions says so, or a fault is found. */
+  go(untilMs: number, mostExecutions: number): void {
+    const end = this.executions + mostExecutions;
+    while (this.executions < end && performance.now() < untilMs) {
+      const batch = Math.min(BATCH, end - this.executions);
+      for (let i = 0; i < batch; i++) {
+        if (!this.execute(this.make())) {
+          return;
+        }
+      }
+    }
+  }
+
+  private make(): Buffer {
+    const { random, draft, kept, target } = this;
+    const parent = kept[random.below(kept.length)];
+    const other = kept[random.below(kept.length)];
+    if (parent === undefined || other === undefined || random.oneIn(NEW_ONE_IN)) {
+      target.generate(random, draft.clear());
+    } else {
+      draft.clear().octets(parent);
+      mutate(random, draft, other, target.words);
+      target.repair?.(random, draft);
+    }
+    return draft.view();
+  }
+
+  /** @returns false at a fault */
+  private execute(input: Buffer): boolean {
+    this.executions++;
+    try {
+      this.target.run(input, this.features);
+    } catch (err) {
+      this.finding = this.tell(err, input);
+      return false;
+    }
+    if (this.features.takeFresh() && this.kept.length < MOST_KEPT) {
+      this.kept.push(Buffer.from(input));
+    }
+    return true;
+  }
+
+  private tell(err: unknown, input: Buffer): Finding {
+    const rule = ruleOf(err);
+    const scratch = new Features();
+    const fails = (candidate: Buffer): boolean => {
+      try {
+        this.target.run(candidate, scratch);
+        return false;
+      } catch (again) {
+        return ruleOf(again) === rule;
+      }
+    };
+    const small = shrink(input, fails);
+    let message = messageOf(err);
+    try {
+      this.target.run(small, scratch);
+    } catch (again) {
+      message = messageOf(again);
+    }
+    return { target: this.target.name, message, input: small };
+  }
+}
+
+/** What went wrong, without the values that it went wrong with. */
+function ruleOf(err: unknown): string {
+  return err instanceof Wrong
+    ? (err.message.split(':')[0] ?? '')
+    : `threw ${String(err)}`.slice(0, 40);
+}
+
+function hashOf(name: string): number {
+  return Buffer.from(name).reduce((hash, octet) => (Math.imul(hash, 33) ^ octet) | 0, 5381);
+}

@@ -1,0 +1,125 @@
+#!/usr/bin/env node
+/*
+ * `npm run fuzz -- --seconds N [--seed S] [--target T]`: throws made-up input at the agent's parsers, and
+ * at a whole agent on a simulated node, and compares what comes of it with independent models.
+ *
+ * Everything follows from the seed, which is printed first. Ends at the first fault, with status 1 and a
+ * test that shows it. Status 2 is wrong usage.
+ */
+import { Command, InvalidArgumentError } from 'commander';
+import { readCorpus, writeCorpus } from './corpus';
+import { coverageOf } from './coverage';
+import { Run } from './engine';
+import { FIGURES_HEAD, figuresOf, testCase } from './report';
+import type { Target } from './target';
+import { findTarget, TARGETS } from './targets';
+
+const EXIT_FAULT = 1;
+const EXIT_USAGE = 2;
+/** Turns are short, so that every target is reached early in a long run too. */
+const TURN_MS = 2000;
+
+interface Options {
+  readonly seconds: number;
+  readonly executions: number;
+  readonly seed: number;
+  readonly target: string | undefined;
+  readonly save: boolean | undefined;
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new InvalidArgumentError('a whole number is needed');
+  }
+  return value;
+}
+
+function parseArguments(argv: readonly string[]): Options {
+  const names = TARGETS.map((target) => target.name).join(', ');
+  return new Command('fuzz')
+    .description('throws made-up input at the agent')
+    .option('--seconds <n>', 'for how long, all targets together', wholeNumber, 60)
+    .option('--executions <n>', 'at most so many executions of each target', wholeNumber, Infinity)
+    .option('--seed <n>', 'where chance starts', wholeNumber, Date.now() % 0x1_0000_0000)
+    .option('--target <name>', `only one of: ${names}`)
+    .option('--save', 'keep the inputs that reach something new in test/corpus')
+    .parse(argv)
+    .opts<Options>();
+}
+
+/** Gives the targets turns until the time is over. @returns false at a fault */
+function fuzz(targets: readonly Target[], options: Options): boolean {
+  const runs = targets.map((target) => new Run(target, options.seed));
+  const spent = new Map<Run, number>();
+  const turn = (run: Run, work: () => void): void => {
+    const before = performance.now();
+    work();
+    spent.set(run, (spent.get(run) ?? 0) + performance.now() - before);
+  };
+  for (const run of runs) {
+    turn(run, () => run.replay(readCorpus(run.target.name)));
+  }
+  const end = performance.now() + options.seconds * 1000;
+  const found = (): boolean => runs.some((run) => run.finding !== null);
+  const unfinished = (): Run[] => runs.filter((run) => run.executions < options.executions);
+  while (performance.now() < end && !found() && unfinished().length > 0) {
+    for (const run of unfinished()) {
+      const turnMs = Math.min(TURN_MS, (options.seconds * 1000) / runs.length);
+      const until = Math.min(end, performance.now() + turnMs);
+      turn(run, () => run.go(until, options.executions - run.executions));
+    }
+  }
+  return conclude(runs, spent, options);
+}
+
+function conclude(
+  runs: readonly Run[],
+  spent: ReadonlyMap<Run, number>,
+  options: Options,
+): boolean {
+  console.log(FIGURES_HEAD);
+  for (const run of runs) {
+    console.log(figuresOf(run, spent.get(run) ?? 0));
+  }
+  const executions = runs.reduce((sum, run) => sum + run.executions, 0);
+  const reached = runs.reduce((sum, run) => sum + run.features.reached, 0);
+  const { reached: blocks } = coverageOf('src', () => {
+    for (const run of runs) {
+      new Run(run.target, options.seed).replay(run.corpus);
+    }
+  });
+  console.log(`${executions} executions, ${reached} features, ${blocks} blocks of src/ reached`);
+  for (const run of runs) {
+    if (options.save === true) {
+      writeCorpus(run.target.name, essential(run, options.seed));
+    }
+    if (run.finding !== null) {
+      console.log(`\nFAULT\n${testCase(run.finding, options.seed)}`);
+    }
+  }
+  return runs.every((run) => run.finding === null);
+}
+
+/** The kept inputs that still reach something new when the shortest come first. */
+function essential(run: Run, seed: number): readonly Buffer[] {
+  const again = new Run(run.target, seed);
+  again.replay([...run.corpus].sort((a, b) => a.length - b.length || a.compare(b)));
+  return again.corpus;
+}
+
+function main(): void {
+  const options = parseArguments(process.argv);
+  const one = options.target === undefined ? undefined : findTarget(options.target);
+  if (options.target !== undefined && one === undefined) {
+    console.error(`fuzz: no such target: ${options.target}`);
+    process.exitCode = EXIT_USAGE;
+    return;
+  }
+  console.log(`seed ${options.seed}`);
+  if (!fuzz(one === undefined ? TARGETS : [one], options)) {
+    process.exitCode = EXIT_FAULT;
+  }
+}
+
+main();

@@ -1,0 +1,40 @@
+/*
+ * Reads an input as a row of decisions: whoever builds a structure asks it what comes next. When the input
+ * is over every decision is the first one, so that any octets make a whole structure, and small changes of
+ * the octets small changes of it.
+ */
+
+export class Choices {
+  private readonly octets: Buffer;
+  private at = 0;
+
+  constructor(octets: Buffer) {
+    this.octets = octets;
+  }
+
+  get over(): boolean {
+    return this.at >= this.octets.length;
+  }
+
+  octet(): number {
+    return this.octets[this.at++] ?? 0;
+  }
+
+  below(bound: number): number {
+    return this.octet() % bound;
+  }
+
+  pick<T>(list: readonly [T, ...T[]]): T {
+    return list[this.below(list.length)] ?? list[0];
+  }
+
+  /** Up to 15 characters of ASCII. */
+  text(): string {
+    const length = this.below(16);
+    let text = '';
+    for (let i = 0; i < length; i++) {
+      text += String.fromCharCode(this.octet() & 0x7f);
+    }
+    return text;
+  }
+}
