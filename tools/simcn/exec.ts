@@ -6,7 +6,7 @@
  * refused the command runs on the host, is told the socket by MDATA_SOCKET, and a line on stderr says so.
  * It is the caller's own command: without a view it has the caller's rights, and no more.
  */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -48,17 +48,20 @@ async function runIn(
 ): Promise<number> {
   const isolation = isolationHere();
   const [program = '', ...args] = isolation === 'none' ? argv : zexecArgv(view, isolation, argv);
+  // Heard from before the command runs: it may be told to end as soon as it says a word.
+  let started: ChildProcess | null = null;
+  const forward = PASSED_ON.map((signal) => {
+    const listener = () => started?.kill(signal);
+    process.on(signal, listener);
+    return () => process.removeListener(signal, listener);
+  });
   const child = spawn(program, args, {
     stdio: 'inherit',
     env: environment(view, isolation),
     // A group of its own, so that all of it can be ended where no view tells whose a process is.
     detached: isolation === 'none',
   });
-  const forward = PASSED_ON.map((signal) => {
-    const listener = () => child.kill(signal);
-    process.on(signal, listener);
-    return () => process.removeListener(signal, listener);
-  });
+  started = child;
   void halted.then(() => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
       process.kill(isolation === 'none' ? -child.pid : child.pid, 'SIGKILL');
