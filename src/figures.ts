@@ -4,10 +4,16 @@
  */
 import type { CountedVerb, NodeFigures, Outcome } from './journal';
 import type { Refusal } from './links/link';
+import type { PortFigures } from './port-journal';
 
 /** Upper bounds of the latency histogram, ms: from memory's answers to a client's patience. */
 export const LATENCY_BOUNDS_MS = [
   0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000,
+] as const;
+
+/** Upper bounds of the boot histogram, ms: from a small guest's first look to a slow installer's. */
+export const BOOT_BOUNDS_MS = [
+  250, 500, 1000, 2500, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
 ] as const;
 
 export interface Latency {
@@ -18,13 +24,20 @@ export interface Latency {
 }
 
 class LatencyCount implements Latency {
-  readonly buckets = new Array<number>(LATENCY_BOUNDS_MS.length + 1).fill(0);
+  readonly buckets: number[];
   sumMs = 0;
   count = 0;
+  private readonly bounds: readonly number[];
+
+  /** @param bounds upper bounds of the buckets, ms, ascending */
+  constructor(bounds: readonly number[] = LATENCY_BOUNDS_MS) {
+    this.bounds = bounds;
+    this.buckets = new Array<number>(bounds.length + 1).fill(0);
+  }
 
   add(elapsedMs: number): void {
     let at = 0;
-    for (const bound of LATENCY_BOUNDS_MS) {
+    for (const bound of this.bounds) {
       if (elapsedMs <= bound) {
         break;
       }
@@ -78,7 +91,19 @@ class RecentLatency {
   }
 }
 
-export class Figures implements NodeFigures {
+/** What happened on the ports of all HVM guests. */
+export interface PortCounts {
+  connects: number;
+  /** Connections after the first one of a boot. */
+  reconnects: number;
+  disconnects: number;
+  /** Times that another program had the port. */
+  held: number;
+  /** Octets that were no request. */
+  droppedBytes: number;
+}
+
+export class Figures implements NodeFigures, PortFigures {
   readonly requests = new Map<string, number>();
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
@@ -91,6 +116,15 @@ export class Figures implements NodeFigures {
   /** Of the last zone event: from its happening to our hearing of it. */
   eventLagMs = 0;
   faults = 0;
+  readonly ports: PortCounts = {
+    connects: 0,
+    reconnects: 0,
+    disconnects: 0,
+    held: 0,
+    droppedBytes: 0,
+  };
+  /** From a zone's running to its guest's first answered request, by `BOOT_BOUNDS_MS`. */
+  readonly bootToAnswer = new LatencyCount(BOOT_BOUNDS_MS);
   readonly recent: RecentLatency;
 
   /** @param now a clock in ms that never goes back, near 0 at the start of the process */
@@ -123,6 +157,29 @@ export class Figures implements NodeFigures {
     if (change === 1) {
       this.acceptedConnections++;
     }
+  }
+
+  portConnected(again: boolean): void {
+    this.ports.connects++;
+    if (again) {
+      this.ports.reconnects++;
+    }
+  }
+
+  portDisconnected(): void {
+    this.ports.disconnects++;
+  }
+
+  portHeld(): void {
+    this.ports.held++;
+  }
+
+  portDropped(bytes: number): void {
+    this.ports.droppedBytes += bytes;
+  }
+
+  bootAnswered(afterMs: number): void {
+    this.bootToAnswer.add(afterMs);
   }
 
   repaired(what: string): void {

@@ -8,13 +8,16 @@ import type { Figures } from './figures';
 import { Journal } from './journal';
 import type { LinkLimits } from './links/limits';
 import type { Handle } from './links/link';
-import { SerialLink, type PortFacts } from './links/serial';
+import { SerialLink } from './links/serial';
+import type { PortFacts } from './links/serial-options';
 import { Sweep } from './links/sweep';
 import { Turns } from './links/turns';
 import { ZoneSocket } from './links/zone-socket';
 import { ZoneLog, type Logger } from './log';
+import { PortJournal } from './port-journal';
 import type { PeerCredential, Platform } from './sys/ffi';
 import { openMounts, type FolderMounts } from './sys/mounts';
+import { openPeers, type Peers } from './sys/native';
 import type { Paths } from './sys/paths';
 import type { Store } from './vm/store';
 import { FolderMount } from './zones/folder-mount';
@@ -41,6 +44,7 @@ export class ZoneMaker {
   private readonly turns = new Turns();
   private readonly sweep = new Sweep();
   private readonly mounts: FolderMounts;
+  private readonly peers: Peers;
   private readonly journals = new WeakMap<Zone, Journal>();
   private config: Config;
 
@@ -49,6 +53,7 @@ export class ZoneMaker {
     this.config = options.config;
     this.limits = linkLimits(options.config);
     this.mounts = openMounts(options.platform, options.paths.mnttab);
+    this.peers = openPeers(options.paths.root);
   }
 
   make(facts: ZoneFacts): Zone {
@@ -73,6 +78,8 @@ export class ZoneMaker {
             ...common,
             zoneroot: paths.host(`${zonepath}/root`),
             facts: () => this.portFacts(zonename),
+            portObserver: new PortJournal(log, figures),
+            ranBefore: facts.state === 'running',
           }),
         }
       : {
@@ -81,7 +88,7 @@ export class ZoneMaker {
             ...common,
             path: paths.zoneSocket(zonename),
             sweep: this.sweep,
-            peerOf: (fd) => this.options.platform.peer(fd),
+            peerOf: (fd) => this.peers.peer(fd),
             allowed: (peer) => this.isOfZone(peer, zonename),
           }),
         };
@@ -122,7 +129,7 @@ export class ZoneMaker {
     if (peer.zoneid === GLOBAL_ZONEID) {
       return true;
     }
-    return peer.zoneid > 0 && this.options.platform.zoneName(peer.zoneid) === zonename;
+    return peer.zoneid > 0 && this.peers.zoneName(peer.zoneid) === zonename;
   }
 }
 

@@ -84,7 +84,7 @@ export class Connection {
     socket.resume();
   }
 
-  /** Octets of a port that were dropped: cut lines, and what was more than anyone waits for. */
+  /** Octets of a port that were no request: noise, cut lines, and more than anyone waits for. */
   get dropped(): number {
     return this.intake.dropped;
   }

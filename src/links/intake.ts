@@ -16,6 +16,7 @@ import type { LinkObserver } from './link';
 
 /** No line of a client pauses so long before its LF: a LF that comes later is the next client's. */
 const CUT_LINE_MS = 1000;
+const FRAME_START = Buffer.from('V2 ', 'latin1');
 const LF = 0x0a;
 const CR = 0x0d;
 const RESET: Request = { kind: 'reset', bare: true };
@@ -29,7 +30,7 @@ export interface IntakeOptions {
 }
 
 export class Intake {
-  /** Octets of a port that were dropped: cut lines, and what was more than anyone waits for. */
+  /** Octets of a port that were no request: noise, cut lines, and more than anyone waits for. */
   dropped = 0;
   private readonly options: IntakeOptions;
   private readonly framer: Framer;
@@ -81,6 +82,7 @@ export class Intake {
     const request = this.understand(line, bytes);
     if (request.kind === 'broken') {
       const { reason } = request;
+      this.dropped += this.guard === null ? 0 : bytes;
       this.options.observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
     } else {
       this.take({ request, at: this.heardAt, bytes });
@@ -106,6 +108,10 @@ export class Intake {
     if (cut && signOf(request) !== 'client') {
       this.dropped += bytes;
       return RESET;
+    }
+    if (this.guard !== null && line.kind === 'line' && isFrame(request)) {
+      // Base64 holds no SP, so a verb's frame begins where the line says this for the last time.
+      this.dropped += Math.max(0, line.bytes.lastIndexOf(FRAME_START));
     }
     return request;
   }
@@ -144,6 +150,11 @@ export class Intake {
     this.dropped += bytes;
     this.options.observer.refused('rate', { bytes });
   }
+}
+
+/** A client's frame: its code is a verb of the protocol. */
+function isFrame(request: Request): boolean {
+  return 'wire' in request && request.wire.version === 2 && signOf(request) === 'client';
 }
 
 function startsWithNewline(chunk: Buffer): boolean {

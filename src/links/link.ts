@@ -52,6 +52,28 @@ export interface LinkObserver {
   refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void;
 }
 
+/**
+ * What a serial link tells besides: how its guest's port comes and goes. Times are ms, on one clock.
+ * A connection that another's port ended at once is told as `heldByAnother` only.
+ */
+export interface PortObserver {
+  /**
+   * The first connection since the zone runs.
+   * @param afterMs since the zone runs, or since we know it where its boot was not seen
+   */
+  connected(afterMs: number, bootSeen: boolean): void;
+  /** @param awayMs how long the guest had nobody to talk to */
+  reconnected(awayMs: number): void;
+  disconnected(lastedMs: number): void;
+  /** The first request since the zone runs has its answer; a bare reset is none. */
+  firstAnswered(afterMs: number, bootSeen: boolean): void;
+  heldByAnother(): void;
+  /** Octets that were no request: noise, lines that a client left, floods. */
+  dropped(bytes: number): void;
+  /** The link ended; nothing comes after this. */
+  ended(): void;
+}
+
 /** A link as its zone sees it. */
 export interface Link {
   /** For status: `listening`, `connecting`, `connected`, `down` ... */

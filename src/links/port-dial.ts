@@ -1,8 +1,9 @@
 /*
  * One try to connect to a hypervisor's port: looks, connects, looks again.
  *
- * The second look makes sure that what answered is the file that was checked: in between a hypervisor
- * process could have put a link in its place. Used by a serial link, which tries again as it sees fit.
+ * The second look makes sure that what answered is the file that was checked, reached by the same way:
+ * in between a hypervisor process could have put a link in the place of the file or of a folder, and
+ * have taken it away again. A mere change in the port's folder looks the same and costs one more try. Used by a serial link, which tries again as it sees fit.
  */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
@@ -37,7 +38,7 @@ export function dialPort(zoneroot: string, port: string, found: (file: PortFile)
     try {
       await connected(socket, file.path);
       const after = await findPort(zoneroot, port);
-      if (after.identity !== file.identity) {
+      if (after.way !== file.way) {
         throw new WorldError('connect', file.path, 'ESTALE', 'the port was replaced meanwhile');
       }
     } catch (err) {

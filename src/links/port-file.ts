@@ -5,13 +5,14 @@
  * `tmp` could lead us to another VM's port. So each component below the root is looked at before we
  * connect, and once more after it. Pure looking: nothing is opened here.
  */
+import assert from 'node:assert';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { WorldError, worldError } from '../errors';
 import { MAX_SOCKET_PATH_BYTES } from './socket-file';
 
 /** What the platform gives bhyve when the VM says nothing; qemu's is the same, always. */
-const DEFAULT_PORT = '/tmp/vm.ttyb';
+export const DEFAULT_PORT = '/tmp/vm.ttyb';
 
 /**
  * The port's path inside the zone by the VM's `com2`.
@@ -22,16 +23,23 @@ export function portOf(com2: unknown): string | null {
     return DEFAULT_PORT;
   }
   const path = typeof com2 === 'string' ? /^socket,(\/[^,\0]+)$/.exec(com2)?.[1] : undefined;
-  if (path === undefined || componentsOf(path).some((name) => name === '.' || name === '..')) {
+  const names = componentsOf(path ?? '');
+  if (path === undefined || names.length === 0 || names.some((n) => n === '.' || n === '..')) {
     return null;
   }
   return path;
 }
 
-/** A port's file as it was found. Two of them are the same file when their `identity` is the same. */
 export interface PortFile {
   readonly path: string;
+  /** Two looks that find the same `identity` found the same file. */
   readonly identity: string;
+  /**
+   * Two looks that find the same `way` were led there by the same folders, and none of these was
+   * renamed or changed in between: the time of change tells of a folder that was put aside for a link
+   * and came back.
+   */
+  readonly way: string;
 }
 
 /**
@@ -43,19 +51,20 @@ export interface PortFile {
  */
 export async function findPort(zoneroot: string, port: string): Promise<PortFile> {
   const names = componentsOf(port);
+  assert(names.length > 0, 'a port has a name');
   const path = join(zoneroot, ...names);
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_SOCKET_PATH_BYTES) {
     const detail = `${bytes} octets, at most ${MAX_SOCKET_PATH_BYTES} fit`;
     throw new WorldError('connect', path, 'ENAMETOOLONG', detail);
   }
+  const way: string[] = [];
   let at = zoneroot;
-  let identity = '';
   for (const [i, name] of names.entries()) {
     at = join(at, name);
-    identity = await look(at, i === names.length - 1);
+    way.push(await look(at, i === names.length - 1));
   }
-  return { path, identity };
+  return { path, identity: way.at(-1) ?? '', way: way.join(' ') };
 }
 
 /** Looks at one component. An inode's number is used again soon; with its time of change it is its own. */

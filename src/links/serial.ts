@@ -12,63 +12,37 @@
  * Made and told by its zone; what it must know of the VM it asks for when the zone runs. What always
  * holds: no try before the VM's data is loaded, none while the zone does not run, at most one at a time
  * and ten a second. A close is answered by a new try, whatever events come before or after it; events
- * and changes of the port's file only shorten a wait. Nothing is ever sent unasked.
+ * and changes of the port's file only shorten a wait. Nothing is ever sent unasked. How long a wait is
+ * says port-tries.ts; a connection is in the hands of port-session.ts.
  */
 import assert from 'node:assert';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { codeOf } from '../errors';
 import { Fsm } from '../fsm';
 import type { StateHandle, StateRecord } from '../fsm';
-import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
-import type { LinkLimits } from './limits';
-import type { Handle, Link, LinkObserver } from './link';
+import type { Link } from './link';
 import { Pace } from './pace';
 import { dialPort } from './port-dial';
-import { portOf } from './port-file';
+import { DEFAULT_PORT, portOf } from './port-file';
+import { PortSession } from './port-session';
+import { PortTries } from './port-tries';
 import { watchPort } from './port-watch';
 import { Rarely } from './rarely';
-import type { Voice } from './rarely';
+import type { SerialOptions } from './serial-options';
 import { SerialTally } from './serial-tally';
 import type { SerialCounts } from './serial-tally';
 import { Share } from './share';
 import { Lane } from './turns';
-import type { Turns } from './turns';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;
-/** After a reboot was told: how long a new process may take to make its port. */
-const REBOOT_MS = 10_000;
-/** A port that ends a connection so soon, without an octet, is held by another. */
-const HELD_MS = 1000;
-/** What connect says of a hypervisor that is not there yet, is busy, or was just replaced. */
-const NOT_YET = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EAGAIN', 'ESTALE'];
+/** A connect to a socket of this machine takes no time; a file system may hang. */
+const DIAL_MS = 5000;
 
 export type SerialState =
   'idle' | 'loading' | 'none' | 'connecting' | 'waiting' | 'connected' | 'stopping' | 'stopped';
-
-/** What the VM's data says of the port. */
-export interface PortFacts {
-  /** The VM's `com2`, whatever it is. */
-  readonly com2: unknown;
-}
-
-export interface SerialOptions {
-  readonly zonename: string;
-  /** Host path of the zone's root. */
-  readonly zoneroot: string;
-  /** Settles when the VM's data is loaded, or with undefined to be asked again. Never rejects. */
-  readonly facts: () => Promise<PortFacts | undefined>;
-  readonly handle: Handle;
-  readonly observer: LinkObserver;
-  readonly limits: LinkLimits;
-  /** One for the whole process. */
-  readonly turns: Turns;
-  readonly log: Voice;
-  readonly now?: () => number;
-}
 
 type Handled = StateHandle<SerialState>;
 
@@ -76,43 +50,28 @@ export class SerialLink implements Link {
   private readonly options: SerialOptions;
   private readonly context: ConnectionContext;
   private readonly machine: Fsm<SerialState>;
-  private readonly faults: Rarely;
   private readonly tally: SerialTally;
+  private readonly tries: PortTries;
+  private readonly loadFaults: Rarely;
   /** `running`, `stopped`, `rebooted` from the zone; `closed` from the connection. */
   private readonly signals = new EventEmitter();
-  private readonly now: () => number;
-  private readonly pace = new Pace();
   /** The port inside the zone, once the VM's data told it. */
-  private port = '';
-  private connection: Connection | null = null;
+  private port = DEFAULT_PORT;
+  private session: PortSession | null = null;
   private dialled: Socket | null = null;
-  /** Which file the last try went to, and when. */
-  private tried = '';
-  private triedAt = -Infinity;
-  /** The last try met somebody who did not want us, or what must not be there. */
-  private turnedDown = false;
-  /** The file at which the last connection ended at once, without an octet. */
-  private heldFile = '';
   private graceMs = 0;
   private ending = false;
   private stopped: Promise<void> | null = null;
 
   constructor(options: SerialOptions) {
-    const { handle, limits, turns, zonename } = options;
+    const { handle, limits, turns, zonename, observer, portObserver, ranBefore, log } = options;
     this.options = options;
-    this.now = options.now ?? (() => performance.now());
-    this.faults = new Rarely(options.log, this.now);
-    this.tally = new SerialTally(options.observer, this.now);
-    this.context = {
-      channel: 'serial',
-      handle,
-      observer: this.tally,
-      limits,
-      turns,
-      lane: new Lane(),
-      share: new Share(limits),
-      now: this.now,
-    };
+    const now = options.now ?? (() => performance.now());
+    this.loadFaults = new Rarely(log, now);
+    this.tries = new PortTries(log, now);
+    this.tally = new SerialTally({ observer, port: portObserver, now, ranBefore });
+    const own = { lane: new Lane(), share: new Share(limits), observer: this.tally };
+    this.context = { channel: 'serial', handle, limits, turns, now, ...own };
     this.machine = new Fsm<SerialState>(`serial link ${zonename}`, this.states(), 'idle');
     this.machine.start();
   }
@@ -123,15 +82,15 @@ export class SerialLink implements Link {
 
   /** Host path of the port; of the usual one as long as the VM's data told no other. */
   get path(): string {
-    return join(this.options.zoneroot, this.port === '' ? '/tmp/vm.ttyb' : this.port);
+    return join(this.options.zoneroot, this.port);
   }
 
   get connections(): number {
-    return this.connection === null ? 0 : 1;
+    return this.session === null ? 0 : 1;
   }
 
   get counts(): SerialCounts {
-    return this.tally.counts(this.connection?.dropped ?? 0);
+    return this.tally.counts();
   }
 
   history(): readonly StateRecord<SerialState>[] {
@@ -157,7 +116,10 @@ export class SerialLink implements Link {
     this.stopped ??= new Promise((resolve) => {
       this.graceMs = graceMs;
       this.ending = true;
-      this.signals.once('ended', resolve);
+      this.signals.once('ended', () => {
+        this.options.portObserver.ended();
+        resolve();
+      });
       this.machine.goto('stopping');
     });
     return this.stopped;
@@ -200,13 +162,12 @@ export class SerialLink implements Link {
           return;
         }
         const port = portOf(facts.com2);
-        this.port = port ?? '';
-        this.turnedDown = false;
-        this.pace.quicken(this.now());
+        this.port = port ?? DEFAULT_PORT;
+        this.tries.startOver();
         handle.goto(port === null ? 'none' : 'connecting');
       },
       (err) => {
-        this.faults.warn({ err }, 'could not learn the port of the VM');
+        this.loadFaults.warn({ err }, 'could not learn the port of the VM');
         askAgain();
       },
     );
@@ -220,47 +181,46 @@ export class SerialLink implements Link {
 
   private enterConnecting(handle: Handled): void {
     this.idleWhenStopped(handle);
-    handle.on(this.signals, 'rebooted', () => this.pace.quicken(this.now()));
-    handle.timeout(Pace.rest(this.triedAt, this.now()), () => {
-      this.triedAt = this.now();
-      this.tally.tried();
-      const dial = dialPort(this.options.zoneroot, this.port, ({ identity }) => {
-        this.met(identity);
-      });
-      handle.leaving(() => {
-        if (this.dialled === null) {
-          dial.cancel();
-        }
-      });
-      handle.until(
-        dial.done,
-        ({ socket }) => {
-          this.dialled = socket;
-          handle.goto('connected');
-        },
-        (err) => {
-          this.turnedDown = !NOT_YET.includes(codeOf(err));
-          if (this.turnedDown) {
-            this.faults.warn({ err, path: this.path }, 'could not use the port of the VM');
-          }
-          handle.goto('waiting');
-        },
-      );
+    handle.on(this.signals, 'rebooted', () => this.tries.hope());
+    handle.timeout(this.tries.restMs(), () => this.dial(handle));
+  }
+
+  private dial(handle: Handled): void {
+    const { tries, tally, port } = this;
+    tries.begun();
+    tally.tried();
+    const dial = dialPort(this.options.zoneroot, port, ({ identity }) => tries.met(identity));
+    handle.leaving(() => {
+      if (this.dialled === null) {
+        dial.cancel();
+      }
     });
+    handle.timeout(DIAL_MS, () => handle.goto('waiting'));
+    handle.until(
+      dial.done,
+      ({ socket }) => {
+        this.dialled = socket;
+        handle.goto('connected');
+      },
+      (err) => {
+        tries.failed(err, this.path);
+        handle.goto('waiting');
+      },
+    );
   }
 
   private enterWaiting(handle: Handled): void {
     this.idleWhenStopped(handle);
     const quick = (): void => {
-      this.pace.quicken(this.now());
+      this.tries.hope();
       handle.goto('connecting');
     };
     handle.on(this.signals, 'rebooted', quick);
     handle.on(this.signals, 'running', quick);
-    const wait = this.turnedDown ? this.pace.nextSlow() : this.pace.next(this.now());
+    const wait = this.tries.waitMs();
     handle.timeout(wait, () => handle.goto('connecting'));
     if (wait > Pace.QUICK_MS) {
-      handle.leaving(watchPort(this.options.zoneroot, this.port, this.tried, quick));
+      handle.leaving(watchPort(this.options.zoneroot, this.port, this.tries.identity, quick));
     }
   }
 
@@ -268,81 +228,50 @@ export class SerialLink implements Link {
     const socket = this.dialled;
     this.dialled = null;
     assert(socket !== null, 'connected without a socket');
-    const since = this.now();
-    const connection = new Connection(
-      socket,
-      { zonename: this.options.zonename, peer: null },
-      this.context,
-      () => {
-        this.tally.disconnected(connection.dropped);
-        // One that the zone's end closed may be late: there can be another already.
-        if (this.connection === connection) {
-          this.connection = null;
-          this.signals.emit('closed');
-        }
-      },
-    );
-    this.connection = connection;
-    this.tally.connected();
-    this.idleWhenStopped(handle);
-    handle.on(this.signals, 'closed', () => {
-      this.judge(connection.received === 0 && this.now() - since < HELD_MS);
-      handle.goto('waiting');
+    const { context, tally, tries, port } = this;
+    const { zonename, zoneroot } = this.options;
+    const { identity } = tries;
+    const options = { zonename, zoneroot, port, identity, context, tally };
+    const session = new PortSession(socket, options, (held) => {
+      // One that the zone's end closed may be late: there can be another already.
+      if (this.session === session) {
+        this.session = null;
+        this.signals.emit('closed', held);
+      }
     });
-    handle.on(this.signals, 'rebooted', () => {
-      // It may be the old process's, which is about to close it, or the new one's already: only where
-      // the port's file is another one is it surely old.
-      const end = watchPort(this.options.zoneroot, this.port, this.tried, () => {
-        connection.destroy();
-      });
-      handle.leaving(end);
-      handle.timeout(REBOOT_MS, end);
+    this.session = session;
+    this.idleWhenStopped(handle);
+    handle.on(this.signals, 'rebooted', () => session.guestRebooted());
+    handle.on(this.signals, 'closed', (held) => {
+      if (held === true) {
+        tally.heldByAnother();
+        tries.heldByAnother(this.path);
+      } else {
+        tries.lost();
+      }
+      handle.goto('waiting');
     });
     handle.leaving(() => {
       // Not when the agent stops: that state answers first what was asked.
       if (!this.ending) {
-        connection.destroy();
+        session.destroy();
       }
     });
   }
 
   private enterStopping(handle: Handled): void {
-    const { connection } = this;
-    if (connection === null) {
+    const { session } = this;
+    if (session === null) {
       handle.goto('stopped');
       return;
     }
     handle.on(this.signals, 'closed', () => handle.goto('stopped'));
-    handle.timeout(this.graceMs, () => connection.destroy());
+    handle.timeout(this.graceMs, () => session.destroy());
     // Once round the event loop, to hear what has been asked already.
-    setImmediate(() => setImmediate(() => connection.finish()));
+    setImmediate(() => setImmediate(() => session.finish()));
   }
 
   private idleWhenStopped(handle: Handled): void {
     handle.on(this.signals, 'stopped', () => handle.goto('idle'));
-  }
-
-  private met(identity: string): void {
-    if (identity !== this.tried) {
-      this.tried = identity;
-      // A new file is a new process: it has its own ten seconds.
-      this.pace.quicken(this.now());
-    }
-  }
-
-  /** What the end of a connection means for the next try. */
-  private judge(held: boolean): void {
-    this.turnedDown = held;
-    if (!held) {
-      this.heldFile = '';
-      this.pace.quicken(this.now());
-      return;
-    }
-    this.tally.heldByAnother();
-    // Once may be a guest that reboots at once: then the next try meets another file.
-    if (this.heldFile === this.tried) {
-      this.faults.warn({ path: this.path }, 'another program holds the port of the VM');
-    }
-    this.heldFile = this.tried;
   }
 }

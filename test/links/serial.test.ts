@@ -4,14 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LINK_LIMITS } from '../../src/links/limits';
-import { SerialLink, type PortFacts, type SerialOptions } from '../../src/links/serial';
+import { SerialLink } from '../../src/links/serial';
+import type { PortFacts, SerialOptions } from '../../src/links/serial-options';
 import { Turns } from '../../src/links/turns';
 import type { Reply } from '../../src/protocol/reply';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
-import { putFrame } from '../support/frames';
+import { base64, frame, putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
-import { Recorder } from '../support/recorder';
+import { Recorder, ToldOfPort } from '../support/recorder';
 
 /** From the moment at which a connection is possible again. */
 const RECONNECT_MS = 500;
@@ -24,12 +25,14 @@ describe('a serial link', () => {
   let ports: Ttyb[];
   let links: SerialLink[];
   let pending: ((reply: Reply) => void)[];
+  let told: ToldOfPort;
 
   beforeEach(() => {
     before = openThings();
     zoneroot = mkdtempSync(join(tmpdir(), 'sl-'));
     path = join(zoneroot, 'tmp', 'vm.ttyb');
     recorder = new Recorder();
+    told = new ToldOfPort();
     ports = [];
     links = [];
     pending = [];
@@ -53,6 +56,8 @@ describe('a serial link', () => {
           ? new Promise((resolve) => pending.push(resolve))
           : { kind: 'success', text: 'value' },
       observer: recorder,
+      portObserver: told,
+      ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       turns: new Turns(),
       log: recorder,
@@ -93,11 +98,82 @@ describe('a serial link', () => {
     const { connectedAfterMs: atFirst } = link.counts;
     assert.strictEqual(atFirst, null);
     await running(link, ttyb);
+    assert.deepStrictEqual(told.facts, ['connected'], 'a bare reset is no request');
+    ttyb.guest.write('GET k\n');
+    await eventually(() => link.counts.answeredAfterMs !== null, 'an answer');
     const { attempts, connects, reconnects, connectedAfterMs, answeredAfterMs } = link.counts;
     assert.deepStrictEqual([attempts, connects, reconnects], [1, 1, 0]);
     assert.ok(connectedAfterMs !== null && answeredAfterMs !== null);
     assert.ok(connectedAfterMs <= answeredAfterMs && answeredAfterMs < RECONNECT_MS);
     assert.deepStrictEqual([link.state, link.connections, link.path], ['connected', 1, path]);
+    assert.deepStrictEqual(told.facts, ['connected', 'first answered']);
+    assert.deepStrictEqual(told.connects, [{ afterMs: connectedAfterMs, bootSeen: true }]);
+    assert.deepStrictEqual(told.firstAnswers, [{ afterMs: answeredAfterMs, bootSeen: true }]);
+  });
+
+  it('tells of a silent guest when it has stayed for a second', async () => {
+    const link = make();
+    const ttyb = port();
+    await ttyb.start();
+    link.zoneRunning();
+    await eventually(() => ttyb.connected);
+    assert.deepStrictEqual(told.facts, []);
+    await eventually(() => told.facts.length > 0, 'the word', 2000);
+    assert.deepStrictEqual(told.facts, ['connected']);
+    assert.ok((told.connects[0]?.afterMs ?? Infinity) < RECONNECT_MS);
+  });
+
+  it('takes no time for that of a boot which nobody saw, and the next boot for one', async () => {
+    const link = make({ ranBefore: true });
+    const ttyb = port();
+    await running(link, ttyb);
+    ttyb.guest.write('KEYS\n');
+    await eventually(() => told.firstAnswers.length === 1);
+    link.zoneStopped();
+    await eventually(() => !ttyb.connected);
+    link.zoneRunning();
+    await served(ttyb);
+    ttyb.guest.write('GET k\n');
+    await eventually(() => told.firstAnswers.length === 2);
+    const seen = told.firstAnswers.map(({ bootSeen }) => bootSeen);
+    assert.deepStrictEqual(seen, [false, true]);
+    const boot = ['connected', 'first answered'];
+    assert.deepStrictEqual(told.facts, [...boot, 'disconnected', ...boot]);
+  });
+
+  it('tells how long a guest that reboots had nobody to talk to', async () => {
+    const link = make();
+    const ttyb = port();
+    await running(link, ttyb);
+    await ttyb.stop();
+    await delay(150);
+    await ttyb.start();
+    await served(ttyb);
+    assert.deepStrictEqual(told.facts, ['connected', 'disconnected', 'reconnected']);
+    const away = told.aways[0] ?? 0;
+    assert.ok(away >= 145 && away < 150 + RECONNECT_MS, String(away));
+    assert.strictEqual(link.counts.reconnects, 1);
+    await link.stop(0);
+    assert.deepStrictEqual(told.facts.slice(3), ['disconnected', 'ended']);
+  });
+
+  it('counts what was no request, before the guest leaves and after', async () => {
+    const link = make();
+    const ttyb = port();
+    await running(link, ttyb);
+    // Noise before a frame, a frame with a wrong length, and a rest that no client ends.
+    const noise = '\0\0login: ';
+    const whole = frame('0000000a', 'GET', base64(Buffer.from('k')));
+    const broken = 'V2 99 00000000 0000000b GET aw==';
+    ttyb.guest.write(Buffer.concat([Buffer.from(noise), whole, Buffer.from(`${broken}\n`)]));
+    await eventually(() => link.counts.answeredAfterMs !== null, 'an answer');
+    assert.strictEqual(link.counts.droppedBytes, noise.length + broken.length);
+    ttyb.guest.write('\n');
+    await eventually(() => told.droppedBytes > 0, 'the word');
+    await ttyb.stop();
+    await eventually(() => told.facts.includes('disconnected'));
+    assert.strictEqual(told.droppedBytes, noise.length + broken.length);
+    assert.strictEqual(link.counts.droppedBytes, told.droppedBytes);
   });
 
   it('says nothing unasked', async () => {
@@ -296,6 +372,8 @@ describe('a serial link', () => {
     assert.ok(ttyb.connects >= 2 && ttyb.connects <= 3, String(ttyb.connects));
     assert.deepStrictEqual(recorder.warnings, ['another program holds the port of the VM']);
     assert.strictEqual(link.counts.held, ttyb.connects);
+    assert.strictEqual(link.counts.reconnects, 0);
+    assert.deepStrictEqual(new Set(told.facts), new Set(['held']));
     await ttyb.fault('held', 0);
     // A new process of the hypervisor is noticed at once, however long the wait still is.
     await ttyb.reboot();
@@ -359,6 +437,7 @@ describe('a serial link', () => {
     '/dev/zconsole',
     'socket,tmp/x',
     'socket,/tmp/../x',
+    'socket,//',
     'socket,/a,wait',
     7,
     '',

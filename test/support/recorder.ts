@@ -1,5 +1,5 @@
 /* Takes down what a link tells of itself. */
-import type { LinkObserver, Refusal } from '../../src/links/link';
+import type { LinkObserver, PortObserver, Refusal } from '../../src/links/link';
 import type { Request } from '../../src/protocol/request';
 
 export class Recorder implements LinkObserver {
@@ -46,5 +46,45 @@ export class Recorder implements LinkObserver {
 
   count(reason: Refusal): number {
     return this.refusals.filter((one) => one === reason).length;
+  }
+}
+
+/** Takes down what a serial link tells of its port: the names of what happened, and the numbers. */
+export class ToldOfPort implements PortObserver {
+  readonly facts: string[] = [];
+  readonly firstAnswers: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
+  readonly connects: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
+  readonly aways: number[] = [];
+  droppedBytes = 0;
+
+  connected(afterMs: number, bootSeen: boolean): void {
+    this.facts.push('connected');
+    this.connects.push({ afterMs, bootSeen });
+  }
+
+  reconnected(awayMs: number): void {
+    this.facts.push('reconnected');
+    this.aways.push(awayMs);
+  }
+
+  disconnected(): void {
+    this.facts.push('disconnected');
+  }
+
+  firstAnswered(afterMs: number, bootSeen: boolean): void {
+    this.facts.push('first answered');
+    this.firstAnswers.push({ afterMs, bootSeen });
+  }
+
+  heldByAnother(): void {
+    this.facts.push('held');
+  }
+
+  dropped(bytes: number): void {
+    this.droppedBytes += bytes;
+  }
+
+  ended(): void {
+    this.facts.push('ended');
   }
 }
