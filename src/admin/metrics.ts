@@ -5,9 +5,8 @@
  * Each metric takes its values when it is read. Series of single zones are bounded: the zones that have
  * been known longest get their own, all others share the one that is named `other`.
  */
-import { LATENCY_BOUNDS_MS } from '../figures';
+import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../figures';
 import type { Tally } from '../journal';
-import { SerialLink } from '../links/serial';
 import type { Zone } from '../zones/zone';
 import { Catalogue, type Series } from './catalogue';
 import type { AdminNode } from './node';
@@ -32,6 +31,7 @@ export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
   addRequests(catalogue, node);
   addWrites(catalogue, node);
   addZones(catalogue, node);
+  addPorts(catalogue, node);
   addEachZone(catalogue, node);
   addVminfod(catalogue, node);
   addDatasets(catalogue, node);
@@ -99,17 +99,35 @@ function addZones(to: Catalogue, node: AdminNode): void {
     const links = zonesOf(node).map(({ link }) => `${link.kind} ${link.link.state}`);
     return byTwoNames('kind', 'state', countEach(links, []));
   });
-  to.counter('mdatad_reconnects_total', 'Serial ports connected to again.', [], () => {
-    const ports = zonesOf(node).map(({ link }) => link.link);
-    const counts = ports.map((link) => (link instanceof SerialLink ? link.counts.reconnects : 0));
-    return one(counts.reduce((sum, count) => sum + count, 0));
-  });
   to.counter('mdatad_zone_events_total', 'Events of zones.', [], () => one(figures.zoneEvents));
   const lag = 'From the last zone event to our hearing of it.';
   to.gauge('mdatad_zone_event_lag_seconds', lag, [], () => one(figures.eventLagMs / 1000));
   const repairs = 'Differences that no event told.';
   to.counter('mdatad_reconcile_repairs_total', repairs, ['repair'], () =>
     byName('repair', figures.repairs),
+  );
+}
+
+/** The ports of HVM guests. */
+function addPorts(to: Catalogue, { figures }: AdminNode): void {
+  const { ports, bootToAnswer } = figures;
+  const again = 'Serial ports connected to again.';
+  to.counter('mdatad_reconnects_total', again, [], () => one(ports.reconnects));
+  const lost = 'Connections to serial ports that ended.';
+  to.counter('mdatad_port_disconnects_total', lost, [], () => one(ports.disconnects));
+  const held = 'Times that another program had the serial port of a VM.';
+  to.counter('mdatad_port_held_total', held, [], () => one(ports.held));
+  const dropped = 'Octets on serial ports that were no request.';
+  to.counter('mdatad_port_dropped_bytes_total', dropped, [], () => one(ports.droppedBytes));
+  to.histogram(
+    'mdatad_boot_to_answer_seconds',
+    "From an HVM zone's running to its guest's first answered request.",
+    [],
+    BOOT_BOUNDS_MS.map((ms) => ms / 1000),
+    () => {
+      const { buckets, sumMs, count } = bootToAnswer;
+      return [{ labels: {}, counts: buckets, sum: sumMs / 1000, count }];
+    },
   );
 }
 
