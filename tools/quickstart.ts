@@ -187,7 +187,7 @@ Ctrl-C ends it.`);
 async function main(): Promise<number> {
   const keepUp = !process.argv.includes('--once');
   const root = mkdtempSync(join(tmpdir(), 'cn-'));
-  const log = join(root, 'var/svc/log/system-mdatad:default.log');
+  const log = join(root, 'var/svc/log/site-mdatad:default.log');
   const isRoot = process.getuid?.() === 0;
   let node: ChildProcess | null = null;
   let agent: ChildProcess | null = null;
