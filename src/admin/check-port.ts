@@ -7,6 +7,9 @@ import { SerialLink } from '../links/serial';
 import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
 import { counted, inWords } from './words';
 
+/** As the link itself judges it. */
+const HELD_MS = 1000;
+
 export async function checkPort(patient: Patient): Promise<Step[]> {
   const { visit, zone } = patient;
   if (zone.state !== 'running') {
@@ -57,8 +60,8 @@ function checkLink({ zone }: Patient): Step {
       return ok(step, `connected (${tried})`);
     case 'waiting':
     case 'connecting':
-      if (counts !== null && counts.held > 0) {
-        const found = `another program holds the port (${tried}, turned away ${counted(counts.held, 'time')})`;
+      if (link instanceof SerialLink && wasTurnedAway(link)) {
+        const found = `another program holds the port (${tried}, turned away ${counted(counts?.held ?? 0, 'time')})`;
         const remedy =
           "stop it: the platform's own agent (svcadm disable svc:/system/smartdc/metadata:default) or a console on the port (socat, nc)";
         return fail(step, found, remedy);
@@ -77,6 +80,14 @@ function checkLink({ zone }: Patient): Step {
         'mdatactl zone tells its history',
       );
   }
+}
+
+/** A port that is held takes a connection and ends it at once; one without a hypervisor takes none. */
+function wasTurnedAway(link: SerialLink): boolean {
+  const history = link.history();
+  const waiting = history.findLastIndex(({ state }) => state === 'waiting');
+  const [before, after] = [history[waiting - 1], history[waiting]];
+  return before?.state === 'connected' && (after?.since ?? 0) - before.since < HELD_MS;
 }
 
 /** Whether a guest has ever spoken says what no look from outside can. */

@@ -1,0 +1,204 @@
+/*
+ * The operators' door of a real agent on a simulated node.
+ */
+import assert from 'node:assert';
+import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
+import { isJsonObject, own, parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { adminSocketOf, askAdmin, askJson, openAdmin } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { AgentProcess } from '../support/guest-agent';
+import { skipSuite } from '../support/guest-skip';
+import { parseExposition, sampleOf } from '../support/prometheus';
+import { SimNode, whyNoNode } from '../support/simcn';
+import { vmObject, zonenameOf } from '../support/vm-objects';
+
+const SECRET = 'Hae6-planted-secret';
+const OS_ZONE = zonenameOf(1);
+const HVM_ZONE = zonenameOf(2);
+const VMS = [
+  vmObject(OS_ZONE, {
+    alias: 'web0',
+    customer_metadata: { plain: SECRET, 'user-script': `#!/bin/sh\n# ${SECRET}` },
+    internal_metadata: { root_pw: SECRET },
+  }),
+  vmObject(HVM_ZONE, { alias: 'hvm0', brand: 'kvm', customer_metadata: { plain: SECRET } }),
+];
+
+function objectOf(value: unknown): JsonObject {
+  assert(isJsonObject(value), `an object, not ${JSON.stringify(value)}`);
+  return value;
+}
+
+describe("the operators' door", function () {
+  this.timeout(60_000);
+  const ends: (() => Promise<void>)[] = [];
+  let node: SimNode;
+  let agent: AgentProcess;
+  let root = '';
+
+  before(async function () {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    node = await SimNode.start({ vms: VMS });
+    ends.push(() => node.stop());
+    root = node.root;
+    agent = await AgentProcess.start(root);
+    ends.unshift(() => agent.stop());
+  });
+
+  after(async () => {
+    for (const end of ends) {
+      await end();
+    }
+  });
+
+  it("is root's alone: folder 0755, socket 0600", () => {
+    const path = adminSocketOf(root);
+    assert.strictEqual(statSync(path).mode & 0o777, 0o600);
+    assert(statSync(path).isSocket());
+    assert.strictEqual(statSync(dirname(path)).mode & 0o777, 0o755);
+  });
+
+  it('says that all is well, in one word', async () => {
+    assert.deepStrictEqual(await askAdmin(root, '/healthz'), { status: 200, text: 'ok\n' });
+  });
+
+  it('shows the agent in one look', async () => {
+    await node.exec(OS_ZONE, 'true');
+    const status = objectOf(await askJson(root, '/status'));
+    assert.deepStrictEqual(
+      { phase: status.phase, health: status.health, sockets: status.sockets },
+      {
+        phase: 'serving',
+        health: { well: true, words: 'ok' },
+        sockets: { total: 1, listening: 1 },
+      },
+    );
+    assert.strictEqual(own(objectOf(status.zones), 'total'), 2);
+    assert.strictEqual(own(objectOf(status.vminfod), 'verdict'), 'ok');
+    assert.strictEqual(status.pid, agent.pid);
+  });
+
+  it('counts what guests ask in metrics that a stranger can read', async () => {
+    const before = parseExposition((await askAdmin(root, '/metrics')).text);
+    const labels = { verb: 'GET', outcome: 'SUCCESS' };
+    const asked = sampleOf(before, 'mdatad_requests_total', labels) ?? 0;
+    await askJson(root, `/doctor/${OS_ZONE}`);
+    const after = parseExposition((await askAdmin(root, '/metrics')).text);
+    assert.strictEqual(sampleOf(after, 'mdatad_requests_total', labels), asked + 1);
+    assert.strictEqual(after.types.get('mdatad_request_duration_seconds'), 'histogram');
+    const bounds = after.samples
+      .filter(({ name }) => name === 'mdatad_request_duration_seconds_bucket')
+      .map(({ labels: { size }, value }) => (assert(size === 2), value));
+    assert.deepStrictEqual(
+      bounds,
+      [...bounds].sort((a, b) => a - b),
+      'buckets are cumulated',
+    );
+    const count = sampleOf(after, 'mdatad_request_duration_seconds_count', { verb: 'GET' });
+    assert.strictEqual(bounds.at(-1), count);
+    assert.strictEqual(count, asked + 1);
+    assert.strictEqual(sampleOf(after, 'mdatad_zone_requests_total', { zonename: OS_ZONE }), count);
+    assert.strictEqual(sampleOf(after, 'mdatad_zones', { state: 'running' }), 2);
+    assert.strictEqual(sampleOf(after, 'mdatad_vminfod_following'), 1);
+    for (const { name } of after.samples) {
+      const family = name.replace(/_(bucket|sum|count)$/, '');
+      assert(after.types.has(name) || after.types.has(family), `${name} has a type`);
+    }
+  });
+
+  it("gives a snapshot in kang's shape, its objects under the names of their types", async () => {
+    const snapshot = objectOf(await askJson(root, '/kang/snapshot'));
+    const service = objectOf(snapshot.service);
+    assert.deepStrictEqual(Object.keys(service), ['name', 'component', 'ident', 'version']);
+    assert.deepStrictEqual(snapshot.types, ['zone', 'link', 'write']);
+    assert(!Number.isNaN(Date.parse(String(objectOf(snapshot.stats).started))));
+    for (const type of ['zone', 'link']) {
+      const ids = Object.keys(objectOf(snapshot[type]));
+      assert.deepStrictEqual(ids.sort(), [OS_ZONE, HVM_ZONE].sort());
+    }
+    const zone = objectOf(objectOf(snapshot.zone)[OS_ZONE]);
+    assert.strictEqual(zone.link, `link:${OS_ZONE}`);
+    assert.deepStrictEqual(snapshot.write, {});
+  });
+
+  it('lets the level of the log be moved, for zones that were there before too', async () => {
+    const set = await askAdmin(root, '/log-level', 'PUT', '{"level":"debug"}');
+    assert.deepStrictEqual(JSON.parse(set.text), { level: 'debug', previous: 'info' });
+    const seen = agent.records.length;
+    await node.ok(['reboot', OS_ZONE]);
+    await eventually(
+      () =>
+        agent.records.slice(seen).some(({ msg, level }) => msg === 'zone state' && level === 20),
+      'a debug record of the zone',
+    );
+    await askAdmin(root, '/log-level', 'PUT', '{"level":"info"}');
+    assert.deepStrictEqual(await askJson(root, '/log-level'), { level: 'info' });
+  });
+
+  it('shows live records of one zone only to who asks for them', async () => {
+    const live = await openAdmin(root, `/tail?zone=${OS_ZONE}`);
+    const lines = createInterface({ input: live })[Symbol.asyncIterator]();
+    await askJson(root, '/doctor');
+    const { value } = (await lines.next()) as { value: string };
+    assert.strictEqual(parseJsonObject(value)?.zonename, OS_ZONE);
+    live.destroy();
+    const followers = async (): Promise<unknown> =>
+      own(objectOf(objectOf(await askJson(root, '/status')).log), 'followers');
+    await eventually(async () => (await followers()) === 0, 'the follower is forgotten');
+  });
+
+  it('takes a hint that a zone is there, and looks for itself', async () => {
+    const tell = (zonename: string, state: string) =>
+      askAdmin(root, '/notify', 'POST', JSON.stringify({ zonename, state }));
+    const known = await tell(OS_ZONE, 'deleted');
+    assert.deepStrictEqual(JSON.parse(known.text), {
+      zonename: OS_ZONE,
+      said: 'deleted',
+      is: 'running',
+    });
+    const gone = await tell(zonenameOf(99), 'running');
+    assert.deepStrictEqual(JSON.parse(gone.text), {
+      zonename: zonenameOf(99),
+      said: 'running',
+      is: null,
+    });
+  });
+
+  it('refuses what it cannot take, each with its own words, and goes on', async () => {
+    const cases: readonly [path: string, method: string, body: string, status: number][] = [
+      ['/nothing', 'GET', '', 404],
+      ['/zones/../status', 'POST', '', 405],
+      [`/zones/${zonenameOf(99)}`, 'GET', '', 404],
+      ['/zones/%2e%2e%2fx', 'GET', '', 400],
+      ['/notify', 'POST', 'no json', 400],
+      ['/notify', 'POST', '{"zonename":"../../etc","state":"running"}', 400],
+      ['/notify', 'POST', '{"zonename":"a","state":"sideways"}', 400],
+      ['/notify', 'POST', 'x'.repeat(100_000), 413],
+      ['/log-level', 'PUT', '{"level":"loud"}', 400],
+      ['/status', 'DELETE', '', 405],
+    ];
+    const words = new Set<string>();
+    for (const [path, method, body, status] of cases) {
+      const reply = await askAdmin(root, path, method, body);
+      assert.strictEqual(reply.status, status, `${method} ${path}: ${reply.text}`);
+      words.add(reply.text);
+    }
+    // Two names that are none are refused alike.
+    assert.strictEqual(words.size, cases.length - 1);
+    assert.strictEqual((await askAdmin(root, '/healthz')).status, 200);
+  });
+
+  it('shows no value of any metadata, whatever is asked', async () => {
+    const paths = ['/status', '/zones', '/doctor', '/datasets', '/metrics', '/kang/snapshot'];
+    for (const path of [...paths, `/zones/${OS_ZONE}`, `/zones/${HVM_ZONE}`]) {
+      const { text, status } = await askAdmin(root, path);
+      assert.strictEqual(status, 200, path);
+      assert(!text.includes(SECRET), `${path} holds a secret`);
+    }
+  });
+});

@@ -1,0 +1,81 @@
+/*
+ * vminfod's state in words, and the question that finds a wedged one.
+ */
+import assert from 'node:assert';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { healthOf, VminfodProbe } from '../../src/admin/vminfod-health';
+import type { StoreStatus } from '../../src/vm/store';
+import { tempDir } from '../support/temp-dir';
+
+const NOW = 10_000_000;
+
+function statusWith(vminfod: Partial<StoreStatus['vminfod']>, more: object = {}): StoreStatus {
+  return {
+    vminfod: {
+      state: 'following',
+      since: NOW - 60_000,
+      outageSince: null,
+      reconnects: 0,
+      lastError: null,
+      ...vminfod,
+    },
+    vms: 12,
+    tracked: 12,
+    waiting: 0,
+    writer: { inProgress: [], stored: 0, failed: 0, joined: 0, timedOut: 0 },
+    holds: 0,
+    unconfirmed: 0,
+    ...more,
+  };
+}
+
+describe('the health of vminfod', () => {
+  it('says how long it has been down, and what is served meanwhile', () => {
+    const down = statusWith({
+      state: 'connecting',
+      since: NOW - 100,
+      outageSince: NOW - 180_000,
+      lastError: 'GET /events: ECONNREFUSED',
+    });
+    const { verdict, words, remedy } = healthOf(down, 'refused', NOW);
+    assert.strictEqual(verdict, 'fail');
+    assert.match(words, /^has been down for 3 minutes; serving what was last known of 12 VMs/);
+    assert.match(words, /ECONNREFUSED/);
+    assert.match(remedy, /svcadm/);
+  });
+
+  it('tells a wedged one from a well one behind the same open stream', () => {
+    const well = healthOf(statusWith({}), 3.5, NOW);
+    assert.deepStrictEqual([well.verdict, well.remedy], ['ok', '']);
+    assert.strictEqual(well.words, 'following for 1 minute, 12 VMs, answers in 3.5 ms');
+    const wedged = healthOf(statusWith({}), 'no answer within 1 second', NOW);
+    assert.strictEqual(wedged.verdict, 'fail');
+    assert.match(wedged.words, /is wedged: .*no answer within 1 second/);
+  });
+
+  it('warns of one that does not show what was written', () => {
+    const { verdict, words } = healthOf(statusWith({}, { unconfirmed: 2 }), 1, NOW);
+    assert.strictEqual(verdict, 'warn');
+    assert.match(words, /did not show 2 writes/);
+  });
+
+  it('asks one that never answers for a second only, and once for all who look', async () => {
+    const dir = tempDir();
+    const path = join(dir.path, 'vminfod.sock');
+    let connections = 0;
+    const mute = createServer(() => connections++);
+    await new Promise<void>((resolve) => mute.listen(path, resolve));
+    try {
+      const probe = new VminfodProbe(`unix:${path}`);
+      const began = performance.now();
+      const looks = await Promise.all([1, 2, 3].map(() => probe.look(statusWith({}))));
+      assert(performance.now() - began < 3000);
+      assert(looks.every(({ verdict }) => verdict === 'fail'));
+      assert.strictEqual(connections, 1);
+    } finally {
+      mute.close();
+      dir.remove();
+    }
+  });
+});

@@ -1,0 +1,65 @@
+/*
+ * The agent's eye on itself.
+ */
+import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
+import { memoryCeiling, Watchdog } from '../../src/admin/watchdog';
+import { parseConfig } from '../../src/config';
+import type { Fields } from '../../src/log';
+import { openThings } from '../support/open-things';
+
+function voice(): { said: { msg: string; fields: Fields }[]; info: () => void; warn: Speak } {
+  const said: { msg: string; fields: Fields }[] = [];
+  return { said, info: () => undefined, warn: (fields, msg) => void said.push({ msg, fields }) };
+}
+type Speak = (fields: Fields, msg: string) => void;
+
+describe('the watchdog', () => {
+  it('raises an alarm above the memory ceiling, says so once a minute, and ends it below', () => {
+    const spoken = voice();
+    let rss = 50;
+    const dog = new Watchdog({ ceiling: () => 100, voice: spoken, rss: () => rss });
+    dog.look();
+    assert.deepStrictEqual(dog.state().alarms, []);
+    rss = 101;
+    dog.look();
+    dog.look();
+    assert.match(dog.state().alarms.join(), /memory is 101 B, over the ceiling of 100 B/);
+    assert.deepStrictEqual(
+      spoken.said.map(({ msg }) => msg),
+      ['memory is over its ceiling'],
+    );
+    rss = 100;
+    assert.deepStrictEqual(dog.state().alarms, []);
+  });
+
+  it('notices a loop that was held up, and leaves no timer behind', async () => {
+    const before = openThings();
+    const spoken = voice();
+    const dog = new Watchdog({ ceiling: () => Infinity, voice: spoken });
+    dog.start();
+    await delay(250);
+    const end = performance.now() + 500;
+    while (performance.now() < end) {
+      // Holds the loop up, which is what is looked for.
+    }
+    await delay(250);
+    dog.look();
+    dog.stop();
+    dog.stop();
+    const { maxMs } = dog.state().loop;
+    assert(maxMs > 250 && maxMs < 5000, `late by ${maxMs} ms`);
+    assert.strictEqual(spoken.said[0]?.msg, 'the event loop was held up');
+    assert.deepStrictEqual(openThings(), before);
+  });
+
+  it('has a ceiling that grows with the zones and with the limits', () => {
+    const { limits } = parseConfig('{}', 'defaults');
+    const MIB = 1024 * 1024;
+    assert.strictEqual(memoryCeiling(0, limits), 120 * MIB);
+    assert.strictEqual(memoryCeiling(1, limits) - memoryCeiling(0, limits), 24 * MIB + 15 * 1024);
+    assert.strictEqual(memoryCeiling(101, limits) - memoryCeiling(100, limits), 15 * 1024);
+    const wide = { ...limits, unsent_bytes: limits.unsent_bytes + 8 * MIB };
+    assert.strictEqual(memoryCeiling(8, wide) - memoryCeiling(8, limits), 64 * MIB);
+  });
+});

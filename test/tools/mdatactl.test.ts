@@ -1,0 +1,245 @@
+/*
+ * mdatactl as an operator and a script meet it: a process, its output, its exit status.
+ */
+import assert from 'node:assert';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { isJsonObject, parseJsonObject } from '../../src/vm/vm';
+import { AgentProcess } from '../support/guest-agent';
+import { skipSuite } from '../support/guest-skip';
+import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
+import { tempDir } from '../support/temp-dir';
+import { vmObject, zonenameOf } from '../support/vm-objects';
+import { adminSocketOf } from '../support/admin';
+import { eventually } from '../support/eventually';
+
+const MDATACTL = join(__dirname, '..', '..', 'tools', 'mdatactl', 'main.js');
+const SECRET = 'Hae6-planted-secret';
+const OS_ZONE = zonenameOf(1);
+const HVM_ZONE = zonenameOf(2);
+const VMS = [
+  vmObject(OS_ZONE, {
+    alias: 'web0',
+    zonepath: `/zones/${OS_ZONE}`,
+    datasets: [`zones/${OS_ZONE}/data`],
+    zfs_snapshot_limit: 8,
+    customer_metadata: { key: SECRET, multi: 'a\nb' },
+  }),
+  vmObject(HVM_ZONE, { alias: 'hvm0', brand: 'bhyve' }),
+];
+
+function mdatactl(root: string, argv: readonly string[], stdin = ''): Promise<Result> {
+  return runProgram([process.execPath, MDATACTL, '--root', root, ...argv], stdin);
+}
+
+describe('mdatactl', function () {
+  this.timeout(60_000);
+  const ends: (() => Promise<void>)[] = [];
+  let node: SimNode;
+  let ctl: (...argv: string[]) => Promise<Result>;
+
+  before(async function () {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    node = await SimNode.start({ vms: VMS });
+    ends.push(() => node.stop());
+    const agent = await AgentProcess.start(node.root);
+    ends.unshift(() => agent.stop());
+    ctl = (...argv) => mdatactl(node.root, argv);
+  });
+
+  after(async () => {
+    for (const end of ends) {
+      await end();
+    }
+  });
+
+  it('shows each view to a person within 100 columns, without colour when it is no terminal', async () => {
+    const views = [['status'], ['zones'], ['doctor'], ['doctor', OS_ZONE], ['zone', HVM_ZONE]];
+    for (const argv of views) {
+      const { status, stdout, stderr } = await ctl(...argv);
+      assert.strictEqual(status, 0, `${argv.join(' ')}: ${stdout}${stderr}`);
+      assert(!stdout.includes('\u001b'), 'no colour');
+      // A path is longer than a line where the root is; it is not cut, so that it can be copied.
+      const wide = stdout.split('\n').filter((line) => line.length > 100 && !line.includes('/'));
+      assert.deepStrictEqual(wide, []);
+    }
+    assert.match((await ctl('status')).stdout, /^sockets +1 of 1 listening$/m);
+    assert.match((await ctl('zones')).stdout, new RegExp(`^${OS_ZONE} web0 .* listening`, 'm'));
+  });
+
+  it('gives scripts JSON everywhere', async () => {
+    const views = ['status', 'zones', 'doctor', 'metrics', 'log-level', 'datasets'];
+    for (const argv of [
+      ...views.map((view) => [view]),
+      ['zone', OS_ZONE],
+      ['get', OS_ZONE, 'key'],
+    ]) {
+      const { status, stdout } = await ctl(...argv, '--json');
+      assert.strictEqual(status, 0, argv.join(' '));
+      assert.doesNotThrow(() => JSON.parse(stdout), argv.join(' '));
+      assert(!stdout.includes(SECRET));
+    }
+    const zones: unknown = JSON.parse((await ctl('zones', '--json')).stdout);
+    assert(Array.isArray(zones));
+    const first: unknown = zones.find((zone) => isJsonObject(zone) && zone.zonename === OS_ZONE);
+    assert(isJsonObject(first));
+    assert.deepStrictEqual(
+      [first.alias, first.brand, first.state, first.link],
+      ['web0', 'joyent-minimal', 'running', 'listening'],
+    );
+  });
+
+  it('takes a zone by its alias, and by the beginning of its uuid when that is clear', async () => {
+    assert.match((await ctl('zone', 'web0')).stdout, new RegExp(`^${OS_ZONE}  web0`));
+    const unclear = await ctl('zone', OS_ZONE.slice(0, 8));
+    assert.strictEqual(unclear.status, 2);
+    assert.match(unclear.stderr, /could be 2 zones/);
+    const unknown = await ctl('doctor', 'nobody');
+    assert.strictEqual(unknown.status, 2);
+    assert.match(unknown.stderr, /no zone is named nobody/);
+  });
+
+  it('asks for a key as the guest would, and shows its value only when told to', async () => {
+    const found = await ctl('get', OS_ZONE, 'key');
+    assert.deepStrictEqual(
+      [found.status, found.stdout],
+      [0, `found, ${SECRET.length} bytes (--show-value prints it)\n`],
+    );
+    const shown = await ctl('get', OS_ZONE, 'multi', '--show-value');
+    assert.deepStrictEqual([shown.status, shown.stdout], [0, 'a\nb\n']);
+    const json = await ctl('get', 'web0', 'key', '--json', '--show-value');
+    assert.deepStrictEqual(JSON.parse(json.stdout), {
+      zonename: OS_ZONE,
+      key: 'key',
+      found: true,
+      length: SECRET.length,
+      value: SECRET,
+    });
+    assert.deepStrictEqual(
+      (({ status, stdout }) => [status, stdout])(await ctl('get', OS_ZONE, 'absent')),
+      [1, 'not found: absent\n'],
+    );
+  });
+
+  it('says where to ask for a key of an HVM guest', async () => {
+    const { status, stderr } = await ctl('get', HVM_ZONE, 'key');
+    assert.strictEqual(status, 2);
+    assert.match(stderr, /is a bhyve guest: it has a serial port, no socket/);
+    assert.match(stderr, /mdata-get KEY/);
+  });
+
+  it('ends as monitors want it: 0 well, 1 warnings, 2 broken', async () => {
+    assert.strictEqual((await ctl('doctor')).status, 0);
+    const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
+    writeFileSync(path, 'no json');
+    const broken = await ctl('doctor');
+    assert.strictEqual(broken.status, 2);
+    assert.match(broken.stdout, /tags\.json +FAIL/);
+    assert.match(broken.stdout, /^broken: 1 fault$/m);
+    writeFileSync(path, '{}');
+    await node.ok(['fault', 'lock.held', '--zone', OS_ZONE]);
+    assert.strictEqual((await ctl('doctor', OS_ZONE)).status, 1);
+    await node.ok(['fault', '--clear']);
+    await eventually(async () => (await ctl('doctor')).status === 0, 'well again');
+  });
+
+  it('moves the level of the log and tells what it was', async () => {
+    assert.strictEqual((await ctl('log-level', 'debug')).stdout, 'debug (was info)\n');
+    assert.strictEqual((await ctl('log-level')).stdout, 'debug\n');
+    assert.strictEqual((await ctl('log-level', 'info')).stdout, 'info (was debug)\n');
+    assert.strictEqual((await ctl('log-level', 'loud')).status, 2);
+  });
+
+  it('tells the agent of a zone, and what the agent saw for itself', async () => {
+    const { stdout } = await ctl('notify', OS_ZONE, 'halted');
+    assert.strictEqual(stdout, `${OS_ZONE}: you said halted, it is running\n`);
+    const gone = await ctl('notify', zonenameOf(9), 'deleted', '--json');
+    assert.deepStrictEqual(JSON.parse(gone.stdout), {
+      zonename: zonenameOf(9),
+      said: 'deleted',
+      is: null,
+    });
+  });
+
+  it('follows the log of a zone, line by line', async () => {
+    const argv = [MDATACTL, 'tail', OS_ZONE, '--json', '--root', node.root];
+    const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const lines: string[] = [];
+    createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
+    await eventually(async () => {
+      await ctl('get', OS_ZONE, 'key');
+      return lines.length > 0;
+    }, 'a record');
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+    const record = parseJsonObject(lines[0] ?? '');
+    assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET key']);
+  });
+
+  it('expands a safe dataset by the policy of the running agent, and refuses with reasons', async () => {
+    const payload = { brand: 'joyent', delegate_dataset: 'safe', limit_priv: 'default' };
+    const good = await mdatactl(node.root, ['datasets', 'expand'], JSON.stringify(payload));
+    assert.strictEqual(good.status, 0, good.stderr);
+    assert.deepStrictEqual(JSON.parse(good.stdout), {
+      brand: 'joyent',
+      delegate_dataset: true,
+      limit_priv: 'default,-sys_fs_import',
+      zfs_snapshot_limit: 128,
+      zfs_filesystem_limit: 32,
+    });
+    const hvm = JSON.stringify({ ...payload, brand: 'bhyve' });
+    const bad = await mdatactl(node.root, ['datasets', 'expand'], hvm);
+    assert.strictEqual(bad.status, 1);
+    assert.match(bad.stderr, /HVM guests \(bhyve\) have disks/);
+    const audited = await ctl('datasets');
+    assert.match(audited.stdout, /UNSAFE/);
+    assert.match(audited.stdout, new RegExp(`vmadm update ${OS_ZONE} <<<'`));
+  });
+
+  it('says what it tried and what to do when the agent is not there', async () => {
+    const dir = tempDir();
+    try {
+      const absent = await mdatactl(dir.path, ['status']);
+      assert.strictEqual(absent.status, 2);
+      assert(absent.stderr.includes(`no socket at ${adminSocketOf(dir.path)}`));
+      assert.match(absent.stderr, /svcadm enable mdatad/);
+      assert.strictEqual(absent.stdout, '');
+    } finally {
+      dir.remove();
+    }
+  });
+
+  it('tells a left socket from a missing one', async () => {
+    const dir = tempDir();
+    try {
+      const { stdout } = await runProgram(['mkdir', '-p', join(dir.path, 'var/run/mdatad')]);
+      assert.strictEqual(stdout, '');
+      const path = adminSocketOf(dir.path);
+      const argv = ['-e', `require('net').createServer().listen(${JSON.stringify(path)})`];
+      const child = spawn(process.execPath, argv, { stdio: 'ignore' });
+      await eventually(async () => (await runProgram(['test', '-S', path])).status === 0);
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      const left = await mdatactl(dir.path, ['doctor']);
+      assert.strictEqual(left.status, 2);
+      assert.match(left.stderr, /nobody listens/);
+    } finally {
+      dir.remove();
+    }
+  });
+
+  it('knows wrong usage from failure, and documents its exit codes', async () => {
+    assert.strictEqual((await ctl('zone')).status, 3);
+    assert.strictEqual((await ctl('nonsense')).status, 3);
+    assert.strictEqual((await ctl('status', '--nonsense')).status, 3);
+    const help = await ctl('--help');
+    assert.strictEqual(help.status, 0);
+    assert.match(help.stdout, /Exit status:\n +0 +done/);
+  });
+});
