@@ -9,7 +9,7 @@ export const MDATACTL: ManCommand = {
   synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
   description: [
     'mdatactl asks the running mdatad over its admin socket, to which only root may connect. Tables fit the terminal; colour is used on a terminal only.',
-    "_UUID_ is a zone's uuid or its name.",
+    "_UUID_ is a zone's uuid or name, its alias, or the beginning of its uuid.",
   ],
   options: [ROOT_OPTION, JSON_OPTION, HELP_OPTION],
   subcommands: [
@@ -33,13 +33,15 @@ export const MDATACTL: ManCommand = {
       name: 'get',
       operands: 'UUID KEY',
       words: 'zone',
-      text: "Asks for a key as the guest would, through the zone's real socket. Tells the length; the value itself only with the flag that `mdatactl get --help` names, as it may be a password.",
+      text: "Asks for a key as the guest would, through the zone's real socket. Tells the length; HVM guests have no socket to ask.",
+      options: [{ flag: '--show-value', text: 'Prints the value too. It may be a password.' }],
     },
     {
       name: 'doctor',
       operands: '[UUID]',
       words: 'zone',
       text: 'Walks the whole chain of one zone or of all: index entry, folder and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do.',
+      options: [{ flag: '--all', text: 'Shows each step, also of zones that are well.' }],
     },
     { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
     {
@@ -58,13 +60,21 @@ export const MDATACTL: ManCommand = {
       name: 'notify',
       operands: 'UUID STATE',
       words: 'zone',
-      text: 'Tells the agent that a zone is in _STATE_, for the hooks of a brand. The agent looks for itself; an event that also tells does no harm.',
+      text: 'Tells the agent that a zone is in _STATE_ (created, configured, incomplete, installed, ready, running, shutting_down, down, halted, changed, deleted), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm.',
     },
     {
       name: 'datasets',
-      operands: '[UUID]',
+      operands: '[UUID|expand]',
       words: 'zone',
-      text: 'Delegated datasets and the policy in force for them.',
+      options: [
+        {
+          flag: '--config',
+          value: 'FILE',
+          words: 'file',
+          text: 'For `expand`: takes the policy from this configuration, not from the running agent.',
+        },
+      ],
+      text: 'Delegated datasets and the policy in force for them. `datasets expand` expands `"delegate_dataset": "safe"` of the payload on stdin, or says why it is refused.',
     },
   ],
   sections: [
@@ -87,9 +97,10 @@ export const MDATACTL: ManCommand = {
     entries('FILES', [['`/var/run/mdatad/admin.sock`', 'Where the agent answers.']]),
   ],
   exit: [
-    ['0', 'Done; for `doctor`: all is well.'],
-    ['1', 'Failed, or the agent is not there; for `doctor`: something is wrong.'],
-    ['2', 'Wrong usage.'],
+    ['0', 'Done; for `get`: found; for `doctor`: all is well.'],
+    ['1', 'For `get`: not found; for `doctor`: warnings; for `datasets expand`: refused.'],
+    ['2', 'Failed, or the agent is not there; for `doctor`: something is broken.'],
+    ['3', 'Wrong usage.'],
   ],
   seeAlso: ['mdatad(8)', 'mdata-get(1)', 'vmadm(8)'],
 };
