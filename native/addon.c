@@ -1,9 +1,12 @@
 /*
- * The addon: zone state changes for JavaScript. Glue only; what it does is in zone_events.c.
+ * The addon: zone state changes and peers for JavaScript. Glue only; what it does is in zone_events.c
+ * and peer.c.
  *
  *   bind(onItem, maxEvents, later) -> handle
  *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later turn
  *   enter(handle), exit(handle), abort(handle), close(handle) -> Promise<number>
+ *   peer(fd, into) -> 0 or -errno; into, an Int32Array of 3: zone id, process id, user id
+ *   zonename(zoneid) -> string, or -errno
  *
  * `lost` is 0 with an event, else how many were lost and nothing else is told. Promises resolve to 0,
  * or to 1 for an exit that still holds the section; refusals reject with `code`.
@@ -31,10 +34,14 @@
 #include <string.h>
 
 #include "napi_call.h"
+#include "peer.h"
 #include "zone_events.h"
 
 /* Items that one turn of the loop takes: a burst of events must not keep a guest waiting. */
 #define	ITEMS_PER_TURN	256
+
+/* What is told of a peer. */
+#define	PEER_MEMBERS	3
 
 /*
  * How long the end of a process or worker waits for libzonecfg. Leaving the section waits for an
@@ -441,6 +448,57 @@ js_close(napi_env env, napi_callback_info info)
 	return (post(env, info, ZONE_COMMAND_CLOSE));
 }
 
+static napi_value
+js_peer(napi_env env, napi_callback_info info)
+{
+	size_t argc = 2, length = 0;
+	napi_value argv[2], result;
+	napi_typedarray_type type = napi_uint8_array;
+	bool is_array = false;
+	void *data = NULL;
+	int32_t fd, *into;
+	peer_t peer;
+	int err;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
+	CALL(env, napi_get_value_int32(env, argv[0], &fd));
+	CALL(env, napi_is_typedarray(env, argv[1], &is_array));
+	if (is_array)
+		CALL(env, napi_get_typedarray_info(env, argv[1], &type, &length, &data, NULL, NULL));
+	if (type != napi_int32_array || length != PEER_MEMBERS) {
+		(void) napi_throw_type_error(env, "EINVAL", "peer(fd, into)");
+		return (NULL);
+	}
+	err = peer_of(fd, &peer);
+	if (err == 0) {
+		into = data;
+		into[0] = (int32_t)peer.zoneid;
+		into[1] = (int32_t)peer.pid;
+		into[2] = (int32_t)peer.uid;
+	}
+	CALL(env, napi_create_int32(env, err, &result));
+	return (result);
+}
+
+static napi_value
+js_zonename(napi_env env, napi_callback_info info)
+{
+	size_t argc = 1;
+	napi_value arg, result;
+	char name[ZONENAME_MAX];
+	int32_t zoneid;
+	int err;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
+	CALL(env, napi_get_value_int32(env, arg, &zoneid));
+	err = peer_zonename(zoneid, name);
+	if (err != 0)
+		CALL(env, napi_create_int32(env, err, &result));
+	else
+		CALL(env, napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &result));
+	return (result);
+}
+
 NAPI_MODULE_INIT()
 {
 	static const struct {
@@ -452,6 +510,8 @@ NAPI_MODULE_INIT()
 		{ "exit", js_exit },
 		{ "abort", js_abort },
 		{ "close", js_close },
+		{ "peer", js_peer },
+		{ "zonename", js_zonename },
 	};
 	napi_value function;
 	size_t i;

@@ -81,12 +81,14 @@ zone_of_process(pid_t pid)
 	ssize_t len;
 
 	(void) snprintf(link, sizeof (link), "/proc/%ld/root", (long)pid);
-	len = readlink(link, path, sizeof (path) - 1);
-	if (pid <= 0 || len < 0 || stat(link, &seen) != 0)
+	if (pid <= 0 || stat(link, &seen) != 0)
 		return (-1);
-	path[len] = '\0';
 	if (stat("/", &own) == 0 && own.st_dev == seen.st_dev && own.st_ino == seen.st_ino)
 		return (GLOBAL_ZONEID);
+	len = readlink(link, path, sizeof (path) - 1);
+	if (len < 0)
+		return (-1);
+	path[len] = '\0';
 	if ((node = node_enter_current()) == NULL)
 		return (-1);
 	zoneid = zone_of_root(node, path, &seen);

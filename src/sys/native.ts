@@ -1,5 +1,6 @@
 /*
- * The door to the addon: zone state changes as libzonecfg tells them. No one else loads a `.node` file.
+ * The door to the addon: zone state changes as libzonecfg tells them, and who connected to a socket. No
+ * one else loads a `.node` file.
  *
  * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
  * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
@@ -8,6 +9,8 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { WorldError, worldError } from '../errors';
+import { errnoName } from './abi';
+import type { PeerCredential } from './ffi';
 import { onRoot } from './ffi-library';
 
 /** The same from every folder that is built into: <top>/dist/src/sys. */
@@ -67,16 +70,18 @@ interface Addon {
   exit(handle: Handle): Promise<number>;
   abort(handle: Handle): Promise<number>;
   close(handle: Handle): Promise<number>;
+  /** @param into zone id, process id, user id @returns 0 or the negative errno */
+  peer(fd: number, into: Int32Array): number;
+  /** @returns the negative errno where there is no such zone */
+  zonename(zoneid: number): string | number;
 }
+
+const MEMBERS = ['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename'] as const;
 
 let addon: Addon | null = null;
 
 function isAddon(loaded: unknown): loaded is Addon {
-  return (
-    typeof loaded === 'object' &&
-    loaded !== null &&
-    ['bind', 'enter', 'exit', 'abort', 'close'].every((name) => name in loaded)
-  );
+  return typeof loaded === 'object' && loaded !== null && MEMBERS.every((name) => name in loaded);
 }
 
 function load(): Addon {
@@ -158,4 +163,37 @@ async function carryOut(call: string, command: Promise<number>): Promise<number>
   } catch (err) {
     throw worldError(call, CHANNEL, err);
   }
+}
+
+/** Who connects, as `Platform` tells it too, but at a price that every connection can pay. */
+export interface Peers {
+  /** @param fd a connected socket @throws WorldError, ENOTCONN when the peer is gone */
+  peer(fd: number): PeerCredential;
+  /** @throws WorldError for a zone that the kernel does not know */
+  zoneName(zoneid: number): string;
+}
+
+/** @param root the node, as for `openPlatform` */
+export function openPeers(root: string): Peers {
+  const native = load();
+  const into = new Int32Array(3);
+  return {
+    peer: (fd) => {
+      onRoot(root);
+      const err = native.peer(fd, into);
+      if (err !== 0) {
+        throw new WorldError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
+      }
+      const [zoneid = -1, pid = -1, uid = -1] = into;
+      return { zoneid, pid, uid: uid >>> 0 };
+    },
+    zoneName: (zoneid) => {
+      onRoot(root);
+      const name = native.zonename(zoneid);
+      if (typeof name === 'number') {
+        throw new WorldError('getzonenamebyid', String(zoneid), errnoName(-name));
+      }
+      return name;
+    },
+  };
 }
