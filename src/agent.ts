@@ -26,6 +26,7 @@ import { takeLock, type HeldLock } from './sys/lock';
 import { Paths } from './sys/paths';
 import type { Logger } from './log';
 import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
+import { moments } from './vm/moment';
 import { Store, type WriterChoice } from './vm/store';
 import type { VmChange } from './vm/vm-table';
 import { ZoneEvents } from './zones/events';
@@ -145,6 +146,7 @@ export class Agent {
         perSecond: this.config.limits.writes_per_second,
         burst: this.config.limits.write_burst,
       },
+      moment: moments(),
       log: this.log,
     });
     const datasets = new LiveAudit({

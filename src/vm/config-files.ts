@@ -2,15 +2,15 @@
  * metadata.json, tags.json and routes.json of a VM, as they are now.
  *
  * Every request asks the file itself (one lstat) whether it is still the one that was read, so a change
- * is seen by the next GET whoever made it and whether or not vminfod noticed. What was parsed is kept for
- * the zones that ask, within a bound for all of them together; all others hold nothing.
+ * is seen by the next GET whoever made it and whether or not vminfod noticed. Requests that were heard
+ * together and are answered in one moment share the look (moment.ts). What was parsed is kept for the
+ * zones that ask, within a bound for all of them together; all others hold nothing.
  *
  * A missing or unparsable file reads as empty; a fault of the machine (EIO, too many open files) does not:
  * then the last good reading is served, and without one it throws, since a guest takes "no such key" for
  * good. Nothing here blocks on what is no regular file, and nothing here writes. (spec: platform section 1)
  */
 import * as fs from 'node:fs';
-import { join } from 'node:path';
 import { codeOf, worldError } from '../errors';
 import type { ZoneLog } from '../log';
 import type { MetadataMaps } from '../metadata/handler';
@@ -40,6 +40,13 @@ type Parsed =
   | { readonly name: 'metadata'; readonly maps: MetadataMaps }
   | { readonly name: 'tags' | 'routes'; readonly map: ReadonlyMap<string, unknown> };
 
+/** What the last look found, good for its moment. */
+interface Look {
+  readonly moment: number;
+  readonly path: string;
+  readonly parsed: Parsed | undefined;
+}
+
 interface Reading {
   readonly stat: fs.BigIntStats;
   /** False: may change without looking different. */
@@ -54,10 +61,16 @@ export class ConfigFiles {
   private readonly readings: Lru<Reading>;
   /** Paths that read as empty for a reason, with the reason that was warned of. */
   private readonly warned = new Map<string, string>();
+  private readonly moment: () => number;
+  private last: Look | null = null;
 
-  /** @param cacheBytes what the parsed files of all zones may weigh together */
-  constructor(cacheBytes = CACHE_BYTES) {
+  /**
+   * @param cacheBytes what the parsed files of all zones may weigh together
+   * @param moment tells looks of one moment, which may be shared; by default each is its own
+   */
+  constructor(cacheBytes = CACHE_BYTES, moment = everyLook()) {
     this.readings = new Lru(cacheBytes);
+    this.moment = moment;
   }
 
   metadata(folder: string, log: FileLog): MetadataMaps {
@@ -80,6 +93,7 @@ export class ConfigFiles {
       this.readings.delete(path);
       this.warned.delete(path);
     }
+    this.last = null;
   }
 
   private flat(
@@ -93,6 +107,16 @@ export class ConfigFiles {
 
   private read(folder: string, name: ConfigName, log: FileLog): Parsed | undefined {
     const path = pathOf(folder, name);
+    const moment = this.moment();
+    if (this.last?.moment === moment && this.last.path === path) {
+      return this.last.parsed;
+    }
+    const parsed = this.look(path, name, log);
+    this.last = { moment, path, parsed };
+    return parsed;
+  }
+
+  private look(path: string, name: ConfigName, log: FileLog): Parsed | undefined {
     const known = this.readings.get(path);
     try {
       const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -157,8 +181,13 @@ export class ConfigFiles {
   }
 }
 
+function everyLook(): () => number {
+  let looks = 0;
+  return () => ++looks;
+}
+
 export function pathOf(folder: string, name: ConfigName): string {
-  return join(folder, `${name}.json`);
+  return `${folder}/${name}.json`;
 }
 
 export type ConfigRead =

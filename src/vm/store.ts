@@ -34,6 +34,8 @@ export interface StoreOptions {
   readonly vminfodUrl: string;
   readonly writer: WriterChoice;
   readonly share?: WriteShare;
+  /** Looks at a file that may be shared, see ConfigFiles. */
+  readonly moment?: () => number;
   readonly log: Logger;
 }
 
@@ -54,7 +56,7 @@ export class Store {
   private readonly vminfod: Vminfod;
   private readonly writer: Writer;
   private readonly fileWriter: FileWriter | null;
-  private readonly files = new ConfigFiles();
+  private readonly files: ConfigFiles;
   private readonly arrivals = new Arrivals(LOADED_MS);
   private readonly tracked = new Map<string, TrackedVm>();
 
@@ -62,6 +64,7 @@ export class Store {
     const backend = backendOf(options.writer);
     this.fileWriter = backend instanceof FileWriter ? backend : null;
     this.writer = new Writer(backend, options.share);
+    this.files = new ConfigFiles(undefined, options.moment);
     this.vminfod = new Vminfod(
       {
         url: options.vminfodUrl,
