@@ -57,7 +57,7 @@ export class ZoneLog {
   private readonly parent: Logger;
   private readonly zonename: string;
   private readonly share: LogShare;
-  private readonly ring: KeptRecord[] = [];
+  private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
   private brand: string;
   private tokens: number;
@@ -90,7 +90,9 @@ export class ZoneLog {
 
   /** The last ten records of any level, oldest first, those the log left out included. */
   recent(): readonly KeptRecord[] {
-    return this.ring;
+    return this.ring.map(({ at, level, msg, fields }) => {
+      return { time: new Date(at).toISOString(), level, msg, fields };
+    });
   }
 
   /** A zone can come back under the same name with another brand. */
@@ -100,7 +102,7 @@ export class ZoneLog {
   }
 
   private write(level: Level, fields: Fields, msg: string): void {
-    this.ring.push({ time: new Date().toISOString(), level, msg, fields });
+    this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
     }
