@@ -3,10 +3,11 @@
  * and our objects by type and id. Ids that name objects of other services too (`zone`) are the uuids
  * that those use.
  */
+import { hostname } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AdminNode } from './node';
 import type { Status } from './status';
 import { zoneReport } from './zone-report';
-import { hostname } from 'node:os';
 
 const TYPES = ['zone', 'link', 'write'] as const;
 
@@ -21,12 +22,18 @@ export type KangSnapshot = {
   readonly types: readonly string[];
 } & Readonly<Record<(typeof TYPES)[number], Readonly<Record<string, unknown>>>>;
 
+/** Zones between which others get a turn. */
+const ZONES_PER_TURN = 64;
+
 /** The objects stand under their types' names, as kang's own servers have them. */
-export function kangSnapshot(node: AdminNode, status: Status): KangSnapshot {
+export async function kangSnapshot(node: AdminNode, status: Status): Promise<KangSnapshot> {
   const zones = [...(node.registry()?.all() ?? [])];
   const zone: [string, unknown][] = [];
   const link: [string, unknown][] = [];
-  for (const each of zones) {
+  for (const [i, each] of zones.entries()) {
+    if (i % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
+      await nextTurn();
+    }
     const report = zoneReport(node, each);
     const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
     const since = report.history.at(-1)?.since ?? null;

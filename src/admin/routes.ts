@@ -1,5 +1,5 @@
 /*
- * What can be asked of the agent, and what it says. (README, "For operators")
+ * What can be asked of the agent, and what it says.
  *
  *   GET  /healthz                 200 ok, or 503 with what is wrong
  *   GET  /status                  the agent in one look
@@ -147,7 +147,7 @@ async function status(parts: Parts, { response }: Ask): Promise<void> {
 }
 
 async function kang(parts: Parts, { response }: Ask): Promise<void> {
-  sendJson(response, 200, kangSnapshot(parts.node, await currentStatus(parts)));
+  sendJson(response, 200, await kangSnapshot(parts.node, await currentStatus(parts)));
 }
 
 async function currentStatus({ node, self, probe }: Parts): Promise<Status> {

@@ -180,6 +180,9 @@ async function takeCensus(node: AdminNode): Promise<Census> {
   const ports = { total: 0, connected: 0, waiting: 0 };
   const troubles: Trouble[] = [];
   const zones: Zone[] = [...(node.registry()?.all() ?? [])];
+  const writes = new Map(
+    node.store.status().writer.inProgress.map((write) => [write.zonename, write]),
+  );
   for (const [i, zone] of zones.entries()) {
     if (i % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
       await nextTurn();
@@ -195,7 +198,7 @@ async function takeCensus(node: AdminNode): Promise<Census> {
       ports.connected += link.state === 'connected' ? 1 : 0;
       ports.waiting += link.state === 'waiting' ? 1 : 0;
     }
-    troubles.push(...troublesOf(node, zone));
+    troubles.push(...troublesOf(node, zone, writes.get(zone.zonename)));
   }
   return {
     zones: {

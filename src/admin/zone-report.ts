@@ -12,6 +12,7 @@ import type { SerialCounts } from '../links/serial-tally';
 import { ZoneSocket } from '../links/zone-socket';
 import { ownString } from '../vm/vm';
 import type { VmFacts } from '../vm/vm';
+import type { WriterStatus } from '../vm/writer';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../errors';
 import { folderViewOf } from './folder-view';
@@ -36,6 +37,9 @@ export interface ZoneRow {
   readonly reconnects: number | null;
   readonly lastRequest: LastRequest | null;
 }
+
+/** A zone's changes that are under way. */
+export type WriteInProgress = WriterStatus['inProgress'][number];
 
 /** A trouble of a zone that can be seen without asking anybody. */
 export interface Trouble {
@@ -86,7 +90,8 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
 export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
   const { link } = zone.link;
   const { zonename, facts } = zone;
-  const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
+  const writes = node.store.status().writer.inProgress;
+  const write = writes.find((w) => w.zonename === zonename);
   const known = link instanceof SerialLink || link instanceof ZoneSocket;
   return {
     ...zoneRow(node, zone),
@@ -101,7 +106,7 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
-    troubles: troublesOf(node, zone),
+    troubles: troublesOf(node, zone, write),
     records: zone.log.recent(),
   };
 }
@@ -116,8 +121,12 @@ function hasFolder({ state, folder }: Zone): boolean {
   return state === 'running' && folder?.state.startsWith('mounted') === true;
 }
 
-/** What is wrong with a zone as far as the agent itself knows. */
-export function troublesOf(node: AdminNode, zone: Zone): Trouble[] {
+/** What is wrong with a zone as far as the agent itself knows. @param write its own, if there is one */
+export function troublesOf(
+  node: AdminNode,
+  zone: Zone,
+  write: WriteInProgress | undefined,
+): Trouble[] {
   const { zonename, link } = zone;
   const doctor = `mdatactl doctor ${zonename}`;
   const troubles: Trouble[] = [];
@@ -136,7 +145,6 @@ export function troublesOf(node: AdminNode, zone: Zone): Trouble[] {
     const what = 'its metadata folder was unmounted, or replaced while it runs';
     trouble(what, `vmadm reboot ${zonename}`);
   }
-  const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
   if (write !== undefined && write.oldestMs >= LONG_WAIT_MS) {
     const seconds = Math.floor(write.oldestMs / 1000);
     trouble(`a write of its guest has waited for ${seconds} s (${write.stage})`, doctor);

@@ -211,8 +211,19 @@ function makeProgram(finish: (status: number) => void): Command {
         own.config === undefined
           ? await runningPolicy(deskOf(command).client)
           : policyOf(loadConfig(own.config));
+      const expansion = expandPayload(
+        payloadFrom(readFileSync(0, 'utf8')),
+        policy,
+        platformStamp(),
+      );
       const json = command.optsWithGlobals<Options>().json === true;
-      finish(expand(policy, json));
+      const accepted = expansion.kind === 'accepted';
+      if (json || accepted) {
+        console.log(JSON.stringify(json ? expansion : expansion.payload, null, 2));
+      } else {
+        expansion.reasons.forEach(({ text }) => complain(text));
+      }
+      finish(accepted ? EXIT_OK : EXIT_LESS);
     });
   return program;
 }
@@ -222,22 +233,12 @@ async function runningPolicy(client: Client): Promise<SafePolicy> {
   return policy;
 }
 
-function expand(policy: SafePolicy, json: boolean): number {
-  let payload: unknown;
+function payloadFrom(text: string): unknown {
   try {
-    payload = JSON.parse(readFileSync(0, 'utf8'));
+    return JSON.parse(text);
   } catch (err) {
     throw new UsageError(`stdin holds no JSON: ${messageOf(err)}`);
   }
-  const expansion = expandPayload(payload, policy, platformStamp());
-  if (json) {
-    console.log(JSON.stringify(expansion, null, 2));
-  } else if (expansion.kind === 'accepted') {
-    console.log(JSON.stringify(expansion.payload, null, 2));
-  } else {
-    expansion.reasons.forEach(({ code, text }) => console.error(`${code}: ${text}`));
-  }
-  return expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS;
 }
 
 function exitOf(verdict: Verdict): number {
