@@ -217,13 +217,14 @@ function makeProgram(finish: (status: number) => void): Command {
         platformStamp(),
       );
       const json = command.optsWithGlobals<Options>().json === true;
-      const accepted = expansion.kind === 'accepted';
-      if (json || accepted) {
-        console.log(JSON.stringify(json ? expansion : expansion.payload, null, 2));
+      if (json) {
+        console.log(JSON.stringify(expansion, null, 2));
+      } else if (expansion.kind === 'accepted') {
+        console.log(JSON.stringify(expansion.payload, null, 2));
       } else {
         expansion.reasons.forEach(({ text }) => complain(text));
       }
-      finish(accepted ? EXIT_OK : EXIT_LESS);
+      finish(expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS);
     });
   return program;
 }
