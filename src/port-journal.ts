@@ -13,8 +13,8 @@
 import type { PortObserver } from './links/link';
 import type { Fields } from './log';
 
-/** Records of one guest's port in a minute: a boot, a reboot, and the end. */
-const MOST_RECORDS = 6;
+/** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */
+const MOST_RECORDS = 8;
 const MINUTE_MS = 60_000;
 
 /** Where the whole node's figures are kept. */

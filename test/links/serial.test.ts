@@ -10,7 +10,7 @@ import { Turns } from '../../src/links/turns';
 import type { Reply } from '../../src/protocol/reply';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
-import { base64, frame, putFrame } from '../support/frames';
+import { frame, putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Recorder, ToldOfPort } from '../support/recorder';
 
@@ -163,7 +163,7 @@ describe('a serial link', () => {
     await running(link, ttyb);
     // Noise before a frame, a frame with a wrong length, and a rest that no client ends.
     const noise = '\0\0login: ';
-    const whole = frame('0000000a', 'GET', base64(Buffer.from('k')));
+    const whole = frame('0000000a', 'GET', 'k');
     const broken = 'V2 99 00000000 0000000b GET aw==';
     ttyb.guest.write(Buffer.concat([Buffer.from(noise), whole, Buffer.from(`${broken}\n`)]));
     await eventually(() => link.counts.answeredAfterMs !== null, 'an answer');

@@ -1,0 +1,326 @@
+/*
+ * HVM guests of a played node, through the real agent: hypervisors that come, go, flap and lie.
+ */
+import assert from 'node:assert';
+import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { own, ownString, type JsonObject } from '../../src/vm/vm';
+import { ask } from '../../tools/simcn/control';
+import { Ttyb } from '../../tools/simcn/ttyb';
+import { eventually } from '../support/eventually';
+import { frame, putFrame, readFrame } from '../support/frames';
+import { AgentProcess } from '../support/guest-agent';
+import { portConnections } from '../support/guest-port';
+import { skipSuite } from '../support/guest-skip';
+import { GuestTty } from '../support/guest-tty';
+import { SimNode, whyNoNode } from '../support/simcn';
+
+/** From the moment at which a connection is possible again: twice what a calm machine gives. */
+const RECONNECT_MS = 1000;
+/** The longest wait between two tries that nothing cuts short. */
+const SLOWEST_MS = 5500;
+/** Long enough for ten tries, if there were any. */
+const ANY_TRY_MS = 1000;
+
+const BHYVE = uuidOf(1);
+const KVM = uuidOf(2);
+const VICTIM = uuidOf(3);
+const ELSEWHERE = uuidOf(4);
+const NOWHERE = uuidOf(5);
+const SHORT_LIVED = uuidOf(6);
+
+function uuidOf(index: number): string {
+  return `aaac8650-6f2b-4d0e-9a57-${index.toString(16).padStart(12, '0')}`;
+}
+
+function vm(uuid: string, brand: string, more: JsonObject = {}): JsonObject {
+  return { uuid, brand, customer_metadata: { me: uuid }, ...more };
+}
+
+describe('an HVM guest on a node', function () {
+  this.timeout(60_000);
+  let node: SimNode;
+  let agent: AgentProcess;
+  let players: Ttyb[];
+  let ttys: GuestTty[];
+
+  before(async function () {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    node = await SimNode.start({
+      vms: [
+        vm(BHYVE, 'bhyve'),
+        vm(KVM, 'kvm'),
+        vm(VICTIM, 'bhyve'),
+        vm(ELSEWHERE, 'bhyve', { com2: 'socket,/var/run/mdata' }),
+        vm(NOWHERE, 'bhyve', { com2: '/dev/zconsole' }),
+        vm(SHORT_LIVED, 'bhyve'),
+      ],
+    });
+    agent = await AgentProcess.start(node.root);
+  });
+
+  after(async () => {
+    await agent.stop();
+    await node.stop();
+  });
+
+  beforeEach(() => {
+    players = [];
+    ttys = [];
+  });
+
+  afterEach(async () => {
+    for (const tty of ttys) {
+      tty.close();
+    }
+    await Promise.all(players.map((player) => player.stop()));
+    await ask(node.root, 'clear-faults');
+  });
+
+  function zoneroot(uuid: string): string {
+    return node.path(`/zones/${uuid}/root`);
+  }
+
+  function portOf(uuid: string): string {
+    return `${zoneroot(uuid)}/tmp/vm.ttyb`;
+  }
+
+  /** A hypervisor that counts, at the place of the zone's own. */
+  function player(uuid: string): Ttyb {
+    const made = new Ttyb({ path: portOf(uuid), kind: 'bhyve' });
+    players.push(made);
+    return made;
+  }
+
+  /** What the agent logged of a zone, from a place in its log on. */
+  function recordsOf(uuid: string, from: number): JsonObject[] {
+    return agent.records.slice(from).filter((record) => record.zonename === uuid);
+  }
+
+  function messagesOf(uuid: string, from: number): (string | undefined)[] {
+    return recordsOf(uuid, from).map((record) => ownString(record, 'msg'));
+  }
+
+  async function fault(text: string, uuid: string): Promise<void> {
+    await ask(node.root, 'fault', { text, zone: uuid });
+  }
+
+  /** A program in the guest opens the port and resets the line; it has it until it closes it. */
+  async function ready(uuid: string, ms = RECONNECT_MS): Promise<GuestTty> {
+    const tty = await GuestTty.open(node, uuid);
+    ttys.push(tty);
+    await tty.reset(ms);
+    return tty;
+  }
+
+  async function served(uuid: string, ms = RECONNECT_MS): Promise<void> {
+    const tty = await ready(uuid, ms);
+    assert.strictEqual(await tty.get('me', uuid), `SUCCESS\n${uuid}\n.\n`);
+    tty.close();
+  }
+
+  for (const [what, uuid] of [
+    ['bhyve', BHYVE],
+    ['kvm', KVM],
+    ['where com2 says', ELSEWHERE],
+  ] as const) {
+    it(`is served: ${what}`, () => served(uuid));
+  }
+
+  it('without a socket in com2 has no channel, which is told once', () => {
+    assert.deepStrictEqual(messagesOf(NOWHERE, 0), ['zone arrived', 'the VM has no metadata port']);
+  });
+
+  it('is told of in the order of its boot', async () => {
+    await ask(node.root, 'shutdown', { uuid: BHYVE });
+    const from = agent.records.length;
+    await ask(node.root, 'boot', { uuid: BHYVE });
+    await served(BHYVE);
+    await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
+    await served(BHYVE);
+    await eventually(() => messagesOf(BHYVE, from).includes('guest reconnected'));
+    const told = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
+    assert.deepStrictEqual(told, [
+      'guest connected',
+      'first request answered',
+      'guest disconnected',
+      'guest reconnected',
+    ]);
+    const fields = recordsOf(BHYVE, from).flatMap((r) => own(r, 'after_ms') ?? []);
+    assert.strictEqual(fields.length, 2);
+    assert.ok(fields.every((ms) => typeof ms === 'number' && ms >= 0 && ms < 5000));
+  });
+
+  it('that reboots three times in a row is served after each', async () => {
+    for (let n = 0; n < 3; n++) {
+      await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
+    }
+    await served(BHYVE);
+    for (let n = 0; n < 3; n++) {
+      await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
+      await served(BHYVE);
+    }
+  });
+
+  it('in a boot loop fills no log, and is served when it stays', async () => {
+    const from = agent.records.length;
+    await fault('ttyb.flap=30', BHYVE);
+    await served(BHYVE);
+    const told = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
+    assert.ok(told.length <= 8, JSON.stringify(told));
+    assert.ok(!told.some((msg) => msg?.startsWith('another program')));
+  });
+
+  it('of kvm keeps its connection through a warm reboot', async () => {
+    const before = portConnections(zoneroot(KVM));
+    await ask(node.root, 'reboot', { uuid: KVM, guest: true });
+    await served(KVM);
+    assert.deepStrictEqual(portConnections(zoneroot(KVM)), before);
+  });
+
+  it('whose port another holds is asked at most once a second, with one warning', async () => {
+    const from = agent.records.length;
+    const holder = player(BHYVE);
+    await holder.start();
+    await holder.fault('held', 1);
+    await fault('ttyb.held', BHYVE);
+    await eventually(() => holder.connects > 0, 'a first try');
+    await delay(4000);
+    assert.ok(holder.connects >= 2 && holder.connects <= 5, String(holder.connects));
+    const warnings = recordsOf(BHYVE, from).filter((r) => Number(r.level) >= 40);
+    const [warning] = warnings;
+    assert.strictEqual(warnings.length, 1);
+    assert.strictEqual(warning?.msg, 'another program holds the port of the VM');
+    assert.strictEqual(warning.zonename, BHYVE);
+    await holder.fault('held', 0);
+    await eventually(() => holder.connected, 'the agent has the port', SLOWEST_MS);
+    await holder.stop();
+    await ask(node.root, 'clear-faults');
+    await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
+    await served(BHYVE);
+  });
+
+  it('that is stopped while the agent tries is tried no more', async () => {
+    await fault('ttyb.held', BHYVE);
+    rmSync(portOf(BHYVE));
+    await ask(node.root, 'shutdown', { uuid: BHYVE });
+    const late = player(BHYVE);
+    await late.start();
+    await delay(ANY_TRY_MS);
+    assert.strictEqual(late.connects, 0);
+    await late.stop();
+    await ask(node.root, 'clear-faults');
+    await ask(node.root, 'boot', { uuid: BHYVE });
+    await served(BHYVE);
+  });
+
+  it('that is destroyed while the agent tries is tried no more', async () => {
+    await fault('ttyb.held', SHORT_LIVED);
+    rmSync(portOf(SHORT_LIVED));
+    await ask(node.root, 'destroy', { uuid: SHORT_LIVED });
+    const late = player(SHORT_LIVED);
+    await late.start();
+    await delay(ANY_TRY_MS);
+    assert.strictEqual(late.connects, 0);
+    await late.stop();
+    rmSync(node.path(`/zones/${SHORT_LIVED}`), { recursive: true });
+  });
+
+  it('whose hypervisor puts a link in its way gets no other guest, and is served when it is gone', async () => {
+    const victims = portConnections(zoneroot(VICTIM));
+    const from = agent.records.length;
+    const tmp = `${zoneroot(BHYVE)}/tmp`;
+    renameSync(tmp, `${tmp}.aside`);
+    symlinkSync(`${zoneroot(VICTIM)}/tmp`, tmp);
+    await fault('ttyb.held', BHYVE);
+    await eventually(() => messagesOf(BHYVE, from).includes('could not use the port of the VM'));
+    const record = recordsOf(BHYVE, from).find((r) => Number(r.level) === 40);
+    assert.match(JSON.stringify(record?.err), /ELOOP/);
+    assert.deepStrictEqual(portConnections(zoneroot(VICTIM)), victims);
+    unlinkSync(tmp);
+    renameSync(`${tmp}.aside`, tmp);
+    await ask(node.root, 'clear-faults');
+    await served(BHYVE, SLOWEST_MS);
+    await served(VICTIM);
+  });
+
+  it('keeps the effect of a PUT that was reset while it ran, and never hears of it', async () => {
+    const tty = await ready(BHYVE);
+    await fault('lock.held', BHYVE);
+    const from = tty.peer.receivedBytes;
+    const answers = `invalid command\nV2_OK\n`;
+    tty.peer.write(putFrame('0000000a', 'late', 'kept'));
+    assert.strictEqual(await tty.peer.ask('\nNEGOTIATE V2\n', answers.length), answers);
+    await ask(node.root, 'clear-faults');
+    // What the write did is in an answer soon; what it said is not.
+    const value = (id: string): string | null => {
+      const line = tty.peer.text
+        .slice(from)
+        .split('\n')
+        .find((each) => each.includes(` ${id} `));
+      return line === undefined ? null : readFrame(`${line}\n`).payload.toString();
+    };
+    let round = 0;
+    await eventually(async () => {
+      const id = (0x1000 + round++).toString(16).padStart(8, '0');
+      tty.peer.write(frame(id, 'GET', 'late'));
+      await eventually(() => value(id) !== null, 'an answer');
+      return value(id) === 'kept';
+    }, 'the effect of the PUT');
+    assert.ok(!tty.peer.text.includes(' 0000000a '));
+  });
+
+  it('is answered rightly or not at all, wherever noise falls into its octets', async () => {
+    const tty = await ready(BHYVE);
+    const right = frame('0000000b', 'SUCCESS', BHYVE);
+    const request = frame('0000000b', 'GET', 'me');
+    for (const noise of ['\0', '\xff', 'x', '\n', 'V2 ', '\r']) {
+      for (let at = 0; at <= request.length; at++) {
+        const from = tty.peer.receivedBytes;
+        const octets = Buffer.from(noise, 'latin1');
+        tty.peer.write(Buffer.concat([request.subarray(0, at), octets, request.subarray(at)]));
+        // A rest may stand before the first of them, so that a client sends another.
+        await tty.reset(RECONNECT_MS);
+        const lines = tty.peer.text.slice(from).split('\n').slice(0, -1);
+        const where = `${JSON.stringify(noise)} at ${at}: ${JSON.stringify(lines)}`;
+        for (const line of lines) {
+          // Behind a newline there may be a V1 line, such as `GET bWU=`.
+          const known = [right.toString().trimEnd(), 'invalid command', 'FAILURE', 'NOTFOUND'];
+          assert.ok(known.includes(line), where);
+        }
+        assert.strictEqual(await tty.peer.ask(request, right.length), right.toString(), where);
+      }
+    }
+  });
+
+  it('is answered by complete data only, though vminfod comes long after the agent', async () => {
+    await agent.stop();
+    await ask(node.root, 'fault', { text: 'vminfod.down', zone: null });
+    agent = await AgentProcess.start(node.root);
+    await delay(ANY_TRY_MS);
+    for (const uuid of [BHYVE, KVM, VICTIM]) {
+      assert.deepStrictEqual(portConnections(zoneroot(uuid)), []);
+    }
+    const asked = served(BHYVE, 10_000);
+    await ask(node.root, 'clear-faults');
+    await asked;
+    await served(KVM, 10_000);
+    const told = recordsOf(BHYVE, 0).find((record) => record.msg === 'guest connected');
+    assert.strictEqual(told?.ran_before, true);
+  });
+
+  it('is served again by an agent that was killed and started', async () => {
+    await agent.kill();
+    agent = await AgentProcess.start(node.root);
+    await served(BHYVE, 5000);
+    await served(ELSEWHERE, 5000);
+    mkdirSync(`${zoneroot(NOWHERE)}/tmp`, { recursive: true });
+    const late = player(NOWHERE);
+    await late.start();
+    await delay(ANY_TRY_MS);
+    assert.strictEqual(late.connects, 0);
+  });
+});

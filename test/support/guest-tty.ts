@@ -1,0 +1,50 @@
+/*
+ * A program in a played HVM guest that has opened its second serial port, as simcn gives it to tests:
+ * what it writes is lost while nobody has the port, so it says everything again until it is answered.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Peer } from './peer';
+import type { SimNode } from './simcn';
+
+const RESET_ANSWER = 'invalid command\n';
+const REPEAT_MS = 50;
+
+export class GuestTty {
+  readonly peer: Peer;
+
+  private constructor(peer: Peer) {
+    this.peer = peer;
+  }
+
+  /** Opens the port of this VM: what was unread in it is lost. */
+  static async open(node: SimNode, uuid: string): Promise<GuestTty> {
+    return new GuestTty(await Peer.at(node.path(`/zones/${uuid}/ttyb`)));
+  }
+
+  /** Resets the line as clients do. Rejects when nobody answered within `ms`. */
+  async reset(ms: number): Promise<void> {
+    const end = performance.now() + ms;
+    for (;;) {
+      const from = this.peer.receivedBytes;
+      this.peer.write('\n');
+      for (let waited = 0; waited < REPEAT_MS; waited += 5) {
+        if (this.peer.text.slice(from).endsWith(RESET_ANSWER)) {
+          return;
+        }
+        await delay(5);
+      }
+      if (performance.now() > end) {
+        throw new Error(`nobody answered the guest within ${ms} ms`);
+      }
+    }
+  }
+
+  /** Asks in V1 for a key of which the value is expected. @returns the whole answer */
+  get(key: string, expected: string): Promise<string> {
+    return this.peer.ask(`GET ${key}\n`, `SUCCESS\n${expected}\n.\n`.length);
+  }
+
+  close(): void {
+    this.peer.socket.destroy();
+  }
+}
