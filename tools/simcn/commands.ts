@@ -12,6 +12,7 @@ import type { Injector } from './injector';
 import type { Node } from './node';
 import { viewOf } from './view';
 import { parseVms } from './vm-input';
+import { listPool } from './zfs-install';
 
 const id = z.object({ uuid: z.string() });
 const named = id.extend({ name: z.string() });
@@ -55,6 +56,8 @@ export function serveNode(node: Node, injector: Injector): Serve {
       }
       case 'snapshots':
         return new ZoneDisk(node.machine.paths, node.find(id.parse(args).uuid)).snapshots();
+      case 'zfs-list':
+        return listPool(node.machine.paths, node.all());
       case 'ls':
         return node.list();
       case 'enter':

@@ -83,17 +83,23 @@ export interface Call {
 export class ControlError extends Error {}
 
 /** @throws ControlError in words for a person */
-export async function call(root: string, command: string, args: Args): Promise<Call> {
-  const socket = connect(controlSocket(root));
+export function call(root: string, command: string, args: Args): Promise<Call> {
+  const nobody = `no node is up at ${root} (start it: simcn up --root ${root})`;
+  return callAt(controlSocket(root), nobody, command, args);
+}
+
+/** @param nobody said where nobody listens */
+async function callAt(path: string, nobody: string, command: string, args: Args): Promise<Call> {
+  const socket = connect(path);
   // Later errors end in `close`, which is all that anyone waits for.
   socket.on('error', () => undefined);
   try {
     await once(socket, 'connect');
   } catch (err) {
     if (['ENOENT', 'ECONNREFUSED'].includes(codeOf(err))) {
-      throw new ControlError(`no node is up at ${root} (start it: simcn up --root ${root})`);
+      throw new ControlError(nobody);
     }
-    throw new ControlError(`cannot reach the node at ${root}: ${messageOf(err)}`);
+    throw new ControlError(`cannot reach the node at ${path}: ${messageOf(err)}`);
   }
   const ended = once(socket, 'close');
   const lines = createInterface({ input: socket, crlfDelay: Infinity });
@@ -104,7 +110,7 @@ export async function call(root: string, command: string, args: Args): Promise<C
   socket.write(`${JSON.stringify({ command, args })}\n`);
   const text = await line;
   if (text === null) {
-    throw new ControlError(`the node at ${root} ended before it answered`);
+    throw new ControlError(`the node at ${path} ended before it answered`);
   }
   const reply = answerSchema.parse(JSON.parse(text));
   if (!reply.ok) {
@@ -117,6 +123,13 @@ export async function call(root: string, command: string, args: Args): Promise<C
 /** A call that is over with its answer. */
 export async function ask(root: string, command: string, args: Args = {}): Promise<unknown> {
   const { result, end } = await call(root, command, args);
+  end();
+  return result;
+}
+
+/** The same over a socket that a zone has. */
+export async function askAt(path: string, command: string, args: Args): Promise<unknown> {
+  const { result, end } = await callAt(path, 'the zone is not running', command, args);
   end();
   return result;
 }

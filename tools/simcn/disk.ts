@@ -4,7 +4,7 @@
  *   <zonepath>/root                     the zone's root, made from a template
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
  *   <zonepath>/logs                     a real guest's console
- *   <zonepath>/data (and others)        delegated datasets, as `datasets` of the VM names them
+ *   <zonepath>/data (and others)        delegated datasets (zfs-tree.ts)
  *   <zonepath>/.zfs/snapshot/<name>     copies of root
  *
  * A snapshot is of the root only: config, and what is delegated, stay out of a rollback, and so does
@@ -16,11 +16,9 @@ import { join } from 'node:path';
 
 import { run } from '../../src/sys/exec';
 import type { Paths } from '../../src/sys/paths';
-import { makeZoneroot, type ZonerootFacts } from './zoneroot';
+import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Zone } from './zone';
-
-/** ZFS's rule for the name of a snapshot, and vmadm's limit on its length. */
-const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:-]{1,64}$/;
+import { makeZoneroot, type ZonerootFacts } from './zoneroot';
 
 export class ZoneDisk {
   readonly zonepath: string;
@@ -28,6 +26,7 @@ export class ZoneDisk {
   readonly config: string;
   readonly logs: string;
   readonly datasets: readonly string[];
+  private readonly tree: ZfsTree;
   private readonly snapshotFolder: string;
   private readonly facts: ZonerootFacts;
   private readonly limit: number | null;
@@ -38,7 +37,8 @@ export class ZoneDisk {
     this.config = join(this.zonepath, 'config');
     this.logs = join(this.zonepath, 'logs');
     this.snapshotFolder = join(this.zonepath, '.zfs', 'snapshot');
-    this.datasets = delegated(zone).map((name) => paths.host(`/${name}`));
+    this.tree = new ZfsTree(paths, zone);
+    this.datasets = this.tree.delegated.map((name) => paths.host(`/${name}`));
     this.facts = factsOf(zone);
     const limit = zone.properties.zfs_snapshot_limit;
     this.limit = typeof limit === 'number' ? limit : null;
@@ -46,16 +46,15 @@ export class ZoneDisk {
 
   /** Installs: makes all folders. What is there already stays. */
   make(): void {
-    for (const folder of [this.zoneroot, this.config, ...this.datasets]) {
+    for (const folder of [this.zoneroot, this.config]) {
       mkdirSync(folder, { recursive: true, mode: 0o755 });
     }
+    this.tree.make();
     makeZoneroot(this.zoneroot, this.facts);
   }
 
   remove(): void {
-    for (const dataset of this.datasets) {
-      rmSync(dataset, { recursive: true, force: true });
-    }
+    this.tree.remove();
     rmSync(this.zonepath, { recursive: true, force: true });
   }
 
@@ -101,23 +100,15 @@ export class ZoneDisk {
     }
   }
 
-  /** A fresh root from the template; snapshots go with the old one, delegated datasets stay. */
+  async destroySnapshot(name: string): Promise<void> {
+    await rm(join(this.snapshotFolder, name), { recursive: true, force: true });
+  }
+
+  /** A fresh root from the template; delegated datasets stay. */
   async reprovision(): Promise<void> {
-    await rm(join(this.zonepath, '.zfs'), { recursive: true, force: true });
     await rm(this.zoneroot, { recursive: true, force: true });
     this.make();
   }
-}
-
-/** Dataset names below the pool: `zones/<uuid>/data`. Others are not ours to make folders for. */
-function delegated(zone: Zone): string[] {
-  const names: unknown = zone.properties.datasets;
-  const own = `${zone.zonepath.slice(1)}/`;
-  return Array.isArray(names)
-    ? names.filter((name): name is string => {
-        return typeof name === 'string' && name.startsWith(own) && !name.includes('..');
-      })
-    : [];
 }
 
 function factsOf(zone: Zone): ZonerootFacts {

@@ -126,6 +126,9 @@ function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
         MDATA_SOCKET: join(view.socketFolder, 'metadata.sock'),
         SIMCN_NODE: process.execPath,
         SIMCN_PROJECT: PROJECT,
+        ...(view.zfsFolder === null
+          ? {}
+          : { SIMCN_ZFS: view.zfsFolder, SIMCN_ZFS_PREFIX: view.root }),
       }
     : { ...common, PATH: view.path, HOME: '/root' };
 }

@@ -22,6 +22,7 @@ import { makeSocketFolder, mountSocketFolder, unmountZone } from './mounts';
 import { Qemu } from './qemu';
 import { readConfig, writeConfig, type IndexState } from './store';
 import type { StartState, VmConfig } from './vm-input';
+import { ZfsDoor } from './zfs-door';
 import type { Zone } from './zone';
 
 /** The index's number of a state (libzonecfg's zone_state_t). */
@@ -125,6 +126,7 @@ export class Lifecycle {
     try {
       makeSocketFolder(this.machine, zone);
       mountSocketFolder(this.machine, zone, zoneroot);
+      zone.zfs = await ZfsDoor.open(paths, zone);
       await this.move(zone, 'ready');
     } catch (err) {
       await this.halt(zone);
@@ -209,6 +211,9 @@ export class Lifecycle {
     const hypervisor = zone.hypervisor;
     zone.hypervisor = null;
     await hypervisor?.stop();
+    const zfs = zone.zfs;
+    zone.zfs = null;
+    await zfs?.close();
     await this.move(zone, 'empty');
     unmountZone(this.machine, zoneroot);
     await this.move(zone, 'down');

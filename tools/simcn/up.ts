@@ -24,6 +24,7 @@ import { installZoneTools } from './view';
 import { VminfodService } from './vminfod';
 import { parseVms } from './vm-input';
 import { installVmadm } from './vmadm-install';
+import { installZfs } from './zfs-install';
 
 /** sizeof sun_path less its NUL. */
 const SOCKET_PATH_BYTES = 107;
@@ -109,6 +110,7 @@ export async function bringUp(
     installBrands(paths, options.oldPlatform);
     installZoneTools(paths);
     installVmadm(paths);
+    installZfs(paths);
     await vminfod.start();
     await node.recover();
     const present = new Set(node.all().map((zone) => zone.zonename));

@@ -13,6 +13,7 @@ import { ZoneDisk } from './disk';
 import { mountsBelow } from './mounts';
 import type { Machine } from './machine';
 import type { Zone } from './zone';
+import { ZfsTree } from './zfs-tree';
 import { hostFolders, makeMountPoints, TOOLS } from './zoneroot';
 
 /** The checkout, seen from the built file. */
@@ -34,6 +35,9 @@ export const viewSchema = z.object({
   binds: z.array(bindSchema),
   path: z.string(),
   toolsFolder: z.string(),
+  /** The node's root, and the folder of the zone's door to ZFS (null: nothing is delegated). */
+  root: z.string(),
+  zfsFolder: z.string().nullable(),
 });
 export type View = z.infer<typeof viewSchema>;
 
@@ -55,6 +59,7 @@ export function viewOf(machine: Machine, zone: Zone): View {
   const { mountPoint } = zone.brand;
   const host = hostFolders().filter((folder) => folder.link === null);
   const tools = toolsFolder(paths);
+  const zfsFolder = zone.zfs === null ? null : new ZfsTree(paths, zone).folder;
   const binds = [
     ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
     { source: '/dev', target: '/dev', writable: true },
@@ -62,6 +67,7 @@ export function viewOf(machine: Machine, zone: Zone): View {
     { source: tools, target: `${TOOLS}/bin`, writable: false },
     { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
     { source: PROJECT, target: `${TOOLS}/project`, writable: false },
+    ...(zfsFolder === null ? [] : [{ source: zfsFolder, target: `${TOOLS}/zfs`, writable: false }]),
     ...disk.datasets.map((source) => {
       return { source, target: source.slice(paths.root.length), writable: true };
     }),
@@ -79,18 +85,24 @@ export function viewOf(machine: Machine, zone: Zone): View {
     binds,
     path: `${TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
     toolsFolder: tools,
+    root: paths.root,
+    zfsFolder,
   };
 }
 
-/** The metadata commands of a zone, one small script each, for all zones together. */
+/** The commands of a zone that are the node's, one small script each, for all zones together. */
 export function installZoneTools(paths: Paths): void {
   const folder = toolsFolder(paths);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
-  const built = relative(PROJECT, join(__dirname, '..', 'mdata'));
-  for (const tool of MDATA_TOOLS) {
-    const script = join(folder, `mdata-${tool}`);
-    const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
-    const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}/${tool}.js"`;
+  const tools = new Map([
+    ...MDATA_TOOLS.map((tool) => [`mdata-${tool}`, join('..', 'mdata', `${tool}.js`)] as const),
+    ['zfs', 'zfs.js'],
+  ]);
+  const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
+  for (const [name, file] of tools) {
+    const built = relative(PROJECT, join(__dirname, file));
+    const script = join(folder, name);
+    const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}"`;
     writeFileSync(script, `#!/bin/sh\nexec ${node} ${program} "$@"\n`);
     chmodSync(script, 0o755);
   }

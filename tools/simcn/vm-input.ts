@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 
+import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
 import type { JsonObject } from '../../src/vm/vm';
 import { brandOf } from './brand';
 
@@ -74,6 +75,7 @@ const inputSchema = z.looseObject({
   internal_metadata: object.default({}),
   tags: object.default({}),
   routes: object.default({}),
+  delegate_dataset: z.union([z.boolean(), z.stringbool(), z.null()]).default(false),
   nics: z.array(z.unknown()).default([]),
   resolvers: z.array(z.unknown()).default([]),
   simcn: z
@@ -101,13 +103,19 @@ const TRANSIENT = [
 ];
 
 /**
- * Parses one VM object, or an array of them.
+ * Parses one VM object, or an array of them. A payload's `delegate_dataset` is carried out: the
+ * dataset is named as the platform names it, and "safe" is expanded.
  * @throws Error that names the VM's place in the array and every wrong property
  */
 export function parseVms(given: unknown): VmInput[] {
   const list: readonly unknown[] = Array.isArray(given) ? given : [given];
   return list.map((vm, i) => {
-    const parsed = inputSchema.safeParse(vm);
+    const expanded = expandPayload(vm, DEFAULT_POLICY);
+    if (expanded.kind === 'refused') {
+      const reasons = expanded.reasons.map(({ code, text }) => `${code}: ${text}`);
+      throw new Error(`VM ${i}: ${reasons.join('; ')}`);
+    }
+    const parsed = inputSchema.safeParse(expanded.payload);
     if (!parsed.success) {
       const problems = parsed.error.issues.map(
         (issue) => `${issue.path.join('.')}: ${issue.message}`,
@@ -119,8 +127,8 @@ export function parseVms(given: unknown): VmInput[] {
 }
 
 function split(given: z.infer<typeof inputSchema>): VmInput {
-  const { zone_state, state, customer_metadata, internal_metadata, tags, routes, simcn, ...rest } =
-    given;
+  const { zone_state, state, simcn, delegate_dataset, ...others } = given;
+  const { customer_metadata, internal_metadata, tags, routes, ...rest } = others;
   const uuid = given.uuid ?? given.zonename ?? randomUUID();
   const zonename = given.zonename ?? uuid;
   const zonepath = given.zonepath ?? `/zones/${zonename}`;
@@ -140,6 +148,7 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     create_timestamp: new Date().toISOString(),
     zfs_filesystem: zonepath.slice(1),
     zpool: 'zones',
+    ...(delegate_dataset === true ? { datasets: [`${zonepath.slice(1)}/data`] } : {}),
     ...Object.fromEntries(kept),
   };
   return {

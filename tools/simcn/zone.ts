@@ -11,6 +11,7 @@ import type { KernelStatus } from './kernel';
 import { killProcessesOf } from './processes';
 import type { IndexState, StoredVm } from './store';
 import type { QemuGuest, VmConfig } from './vm-input';
+import type { ZfsDoor } from './zfs-door';
 
 /** What is true of a zone only while the kernel knows it. */
 interface Run {
@@ -33,6 +34,8 @@ export class Zone {
   status: KernelStatus = 'uninitialized';
   run: Run | null = null;
   hypervisor: Hypervisor | null = null;
+  /** Open from ready to down, where something is delegated. */
+  zfs: ZfsDoor | null = null;
   overlay: string | null;
   /** It runs again when the node comes back. */
   wanted: boolean;
