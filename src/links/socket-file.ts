@@ -9,12 +9,26 @@
  * A server of node:net removes, when it is closed, the name that it was bound to. That name is gone since
  * step 4, so closing one never removes a file, neither a successor's nor its own; `removeSocketFile` does,
  * and only one that is still ours. Used by zone-socket.
+ *
+ * The calls are synchronous: each takes microseconds where its way through the pool of threads takes
+ * tens of them, and 4,096 zones need some 25,000 at the start. Who binds many gives the loop back in
+ * between.
  */
-import { lstatSync, rmdirSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs';
 import type { Stats } from 'node:fs';
-import { chmod, chown, lstat, mkdir, rename, rm } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { basename, dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { WorldError, codeOf, worldError } from '../errors';
 
 /** Octets of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
@@ -48,16 +62,22 @@ export async function listenAt(server: Server, path: string): Promise<FileIdenti
   try {
     checkSocketPath(path);
     checkSocketPath(own);
-    await ensureFolder(folder);
-    await attempt('unlink', own, rm(own, { force: true }));
-    await attempt('bind', own, listen(server, own));
-    await secure(own, 0o600);
-    const { dev, ino } = await attempt('lstat', own, lstat(own));
-    await attempt('rename', path, rename(own, path));
-    return { dev, ino };
+    ensureFolder(folder);
+    attempt('unlink', own, () => rmSync(own, { force: true }));
+    await listen(server, own).catch((err: unknown) => {
+      throw worldError('bind', own, err);
+    });
+    attempt('chmod', own, () => chmodSync(own, 0o600));
+    const stats = attempt('lstat', own, () => lstatSync(own));
+    giveToRoot(own, stats);
+    attempt('rename', path, () => renameSync(own, path));
+    // Who connected to the socket that was there before is accepted by it first: it may be closed next.
+    await nextTurn();
+    await nextTurn();
+    return { dev: stats.dev, ino: stats.ino };
   } catch (err) {
     server.close();
-    await rm(own, { force: true }).catch(() => undefined); // the first error is the one to tell
+    removeQuietly(own); // the first error is the one to tell
     throw err;
   }
 }
@@ -96,28 +116,39 @@ function sameFile(identity: FileIdentity, stats: Stats): boolean {
   return stats.isSocket() && stats.dev === identity.dev && stats.ino === identity.ino;
 }
 
-async function ensureFolder(folder: string): Promise<void> {
-  await attempt('mkdir', folder, mkdir(folder, { recursive: true, mode: 0o755 }));
-  const stats = await attempt('lstat', folder, lstat(folder));
+function ensureFolder(folder: string): void {
+  let stats = attempt('lstat', folder, () => lstatSync(folder, { throwIfNoEntry: false }));
+  if (stats === undefined) {
+    attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: 0o755 }));
+    stats = attempt('lstat', folder, () => lstatSync(folder));
+  }
   if (!stats.isDirectory()) {
     throw new WorldError('lstat', folder, 'ENOTDIR', 'the folder of a zone socket must be one');
   }
-  if ((stats.mode & 0o7777) !== 0o755 || stats.uid !== 0) {
-    await secure(folder, 0o755);
+  if ((stats.mode & 0o7777) !== 0o755) {
+    attempt('chmod', folder, () => chmodSync(folder, 0o755));
   }
+  giveToRoot(folder, stats);
 }
 
 /** Off a compute node the agent may run as a user, who can give nothing to root. */
-async function secure(path: string, mode: number): Promise<void> {
-  if (process.getuid?.() === 0) {
-    await attempt('chown', path, chown(path, 0, 0));
+function giveToRoot(path: string, { uid, gid }: Stats): void {
+  if (process.getuid?.() === 0 && (uid !== 0 || gid !== 0)) {
+    attempt('chown', path, () => chownSync(path, 0, 0));
   }
-  await attempt('chmod', path, chmod(path, mode));
 }
 
-async function attempt<T>(call: string, subject: string, promise: Promise<T>): Promise<T> {
+function removeQuietly(path: string): void {
   try {
-    return await promise;
+    rmSync(path, { force: true });
+  } catch {
+    // Called while another error is on its way, which says more.
+  }
+}
+
+function attempt<T>(call: string, subject: string, step: () => T): T {
+  try {
+    return step();
   } catch (err) {
     throw worldError(call, subject, err);
   }
