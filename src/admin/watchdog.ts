@@ -21,7 +21,7 @@ const WEDGED_MS = 1000;
 
 const MIB = 1024 * 1024;
 /** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
-const BASE_BYTES = 120 * MIB;
+const BASE_BYTES = 256 * MIB;
 /** A zone that is left alone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 /** Zones that may try at once what their limits allow before it is called an alarm. */

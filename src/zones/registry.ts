@@ -16,15 +16,12 @@ import type { Logger } from '../log';
 import { WorldError } from '../errors';
 import type { Platform } from '../sys/ffi';
 import type { ZoneEvent, ZoneEvents } from './events';
-import { listZones, lookAt, type ZoneFacts } from './picture';
+import { lookAt, type ZoneFacts } from './picture';
+import { isOther, Reconcile } from './reconcile';
 import { phaseOfEvent, phaseOfState, type Zone } from './zone';
 
 /** Sockets that are being bound at once: enough to keep the disk busy, few enough to go on serving. */
 const BIND_CONCURRENCY = 32;
-/** An event on its way has arrived after this; a difference that is still there was missed. */
-const SECOND_LOOK_MS = 2000;
-/** A busy node's events come late: the second look waits for twice their delay, at most so long. */
-const LAST_LOOK_MS = 60_000;
 
 export interface RegistryOptions {
   readonly platform: Platform;
@@ -32,14 +29,6 @@ export interface RegistryOptions {
   readonly log: Logger;
   readonly reconcileMs: number;
   readonly makeZone: (facts: ZoneFacts) => Zone;
-}
-
-export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
-
-interface Difference {
-  readonly repair: Repair;
-  readonly zonename: string;
-  readonly facts: ZoneFacts | undefined;
 }
 
 /**
@@ -51,12 +40,8 @@ export class Registry extends EventEmitter {
   /** Zones of the same name that are still being taken down. */
   private readonly departures = new Map<string, Promise<void>>();
   private readonly binding: vasync.Queue<Zone>;
+  private readonly safetyNet: Reconcile;
   private timer: NodeJS.Timeout | null = null;
-  private reconciling: Promise<number> | null = null;
-  /** Zones that events came of since the reconcile under way took its first look. */
-  private readonly touched = new Set<string>();
-  /** Of the last event: from its happening to here. */
-  private eventLagMs = 0;
   private stopped = false;
 
   constructor(options: RegistryOptions) {
@@ -71,6 +56,15 @@ export class Registry extends EventEmitter {
         },
       );
     }, BIND_CONCURRENCY);
+    this.safetyNet = new Reconcile({
+      platform: options.platform,
+      log: options.log,
+      zones: this.zones,
+      repair: (zonename, repair) => {
+        this.emit('repaired', repair);
+        return this.hint(zonename);
+      },
+    });
   }
 
   /** Takes the first picture and resolves when the sockets of all its zones listen, or have failed once. */
@@ -127,6 +121,9 @@ export class Registry extends EventEmitter {
       await this.forget(zonename);
     } else if (known === undefined) {
       await this.learn(facts);
+    } else if (isOther(known, facts)) {
+      await this.forget(zonename);
+      await this.learn(facts);
     } else if (known.state !== phaseOfState(facts.state)) {
       this.move(known, phaseOfState(facts.state));
     }
@@ -144,10 +141,7 @@ export class Registry extends EventEmitter {
 
   /** Compares every zone with libzonecfg. @returns how many differences were repaired */
   reconcile(): Promise<number> {
-    this.reconciling ??= this.reconcileOnce().finally(() => {
-      this.reconciling = null;
-    });
-    return this.reconciling;
+    return this.safetyNet.run();
   }
 
   /** Stops the events, then every zone's link within `graceMs`. Idempotent. */
@@ -168,10 +162,7 @@ export class Registry extends EventEmitter {
   private apply(event: ZoneEvent): void {
     this.emit('event', event);
     const { zonename } = event;
-    this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
-    if (this.reconciling !== null) {
-      this.touched.add(zonename);
-    }
+    this.safetyNet.heard(event);
     try {
       switch (event.kind) {
         case 'deleted':
@@ -265,84 +256,4 @@ export class Registry extends EventEmitter {
     }, this.options.reconcileMs);
     this.timer.unref();
   }
-
-  /** Waits until events that were on their way at the first look have come. */
-  private async settle(): Promise<void> {
-    const start = performance.now();
-    let waited = 0;
-    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.eventLagMs))) {
-      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
-      waited = performance.now() - start;
-    }
-  }
-
-  private async reconcileOnce(): Promise<number> {
-    const { log } = this.options;
-    this.touched.clear();
-    try {
-      const first = await this.differences();
-      if (first.size === 0) {
-        return 0;
-      }
-      await this.settle();
-      const second = await this.differences();
-      const missed = [...second.values()].filter(
-        ({ zonename, repair }) =>
-          first.get(zonename)?.repair === repair && !this.touched.has(zonename),
-      );
-      for (const difference of missed) {
-        log.warn(
-          { zonename: difference.zonename, repair: difference.repair },
-          'reconcile repaired',
-        );
-        this.emit('repaired', difference.repair);
-        await this.repair(difference);
-      }
-      return missed.length;
-    } catch (err) {
-      log.error({ err }, 'reconcile failed');
-      return 0;
-    }
-  }
-
-  private async differences(): Promise<Map<string, Difference>> {
-    const found = new Map<string, Difference>();
-    const seen = new Set<string>();
-    for (const facts of await listZones(this.options.platform)) {
-      const { zonename } = facts;
-      seen.add(zonename);
-      const zone = this.zones.get(zonename);
-      if (zone === undefined) {
-        found.set(zonename, { repair: 'missed creation', zonename, facts });
-      } else if (isOther(zone, facts)) {
-        found.set(zonename, { repair: 'changed identity', zonename, facts });
-      } else if (zone.state !== phaseOfState(facts.state)) {
-        found.set(zonename, { repair: 'missed state', zonename, facts });
-      }
-    }
-    for (const zonename of this.zones.keys()) {
-      if (!seen.has(zonename)) {
-        found.set(zonename, { repair: 'missed deletion', zonename, facts: undefined });
-      }
-    }
-    return found;
-  }
-
-  private async repair({ zonename, facts }: Difference): Promise<void> {
-    const zone = this.zones.get(zonename);
-    if (facts === undefined) {
-      await this.forget(zonename);
-    } else if (zone === undefined) {
-      await this.learn(facts);
-    } else if (isOther(zone, facts)) {
-      await this.forget(zonename);
-      await this.learn(facts);
-    } else {
-      this.move(zone, phaseOfState(facts.state));
-    }
-  }
-}
-
-function isOther(zone: Zone, facts: ZoneFacts): boolean {
-  return zone.facts.brand !== facts.brand || zone.facts.zonepath !== facts.zonepath;
 }

@@ -1,0 +1,119 @@
+/*
+ * The safety net below the events: compares the zones that we hold with what libzonecfg says.
+ *
+ *   look --differences?--> wait until late events have come --> look again --> repair what is left
+ *
+ * In a healthy run it finds nothing. A difference counts only if it is there twice and no event of its
+ * zone came in between: then its event was missed. Run by the registry, one at a time.
+ */
+import type { Logger } from '../log';
+import type { Platform } from '../sys/ffi';
+import type { ZoneEvent } from './events';
+import { listZones, type ZoneFacts } from './picture';
+import { phaseOfState, type Zone } from './zone';
+
+/** An event on its way has arrived after this; a difference that is still there was missed. */
+const SECOND_LOOK_MS = 2000;
+/** A busy node's events come late: the second look waits for twice their delay, at most so long. */
+const LAST_LOOK_MS = 60_000;
+
+export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
+
+export interface ReconcileOptions {
+  readonly platform: Platform;
+  readonly log: Logger;
+  /** The zones that we hold, by name. */
+  readonly zones: ReadonlyMap<string, Zone>;
+  /** Makes us hold a zone as libzonecfg says now. */
+  readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
+}
+
+export class Reconcile {
+  private readonly options: ReconcileOptions;
+  private running: Promise<number> | null = null;
+  /** Zones that events came of since the look before. */
+  private readonly touched = new Set<string>();
+  /** Of the last event: from its happening to here. */
+  private eventLagMs = 0;
+
+  constructor(options: ReconcileOptions) {
+    this.options = options;
+  }
+
+  /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
+  run(): Promise<number> {
+    this.running ??= this.once().finally(() => {
+      this.running = null;
+    });
+    return this.running;
+  }
+
+  /** An event came in. */
+  heard(event: ZoneEvent): void {
+    this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
+    if (this.running !== null) {
+      this.touched.add(event.zonename);
+    }
+  }
+
+  private async once(): Promise<number> {
+    const { log } = this.options;
+    let repaired = 0;
+    this.touched.clear();
+    try {
+      const first = await this.differences();
+      if (first.size === 0) {
+        return 0;
+      }
+      await this.settle();
+      for (const [zonename, repair] of await this.differences()) {
+        if (first.get(zonename) === repair && !this.touched.has(zonename)) {
+          log.warn({ zonename, repair }, 'reconcile repaired');
+          await this.options.repair(zonename, repair);
+          repaired++;
+        }
+      }
+    } catch (err) {
+      log.error({ err }, 'reconcile failed');
+    }
+    return repaired;
+  }
+
+  /** Waits until events that were on their way at the first look have come. */
+  private async settle(): Promise<void> {
+    const start = performance.now();
+    let waited = 0;
+    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.eventLagMs))) {
+      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
+      waited = performance.now() - start;
+    }
+  }
+
+  private async differences(): Promise<Map<string, Repair>> {
+    const { platform, zones } = this.options;
+    const found = new Map<string, Repair>();
+    const seen = new Set<string>();
+    for (const facts of await listZones(platform)) {
+      seen.add(facts.zonename);
+      const zone = zones.get(facts.zonename);
+      if (zone === undefined) {
+        found.set(facts.zonename, 'missed creation');
+      } else if (isOther(zone, facts)) {
+        found.set(facts.zonename, 'changed identity');
+      } else if (zone.state !== phaseOfState(facts.state)) {
+        found.set(facts.zonename, 'missed state');
+      }
+    }
+    for (const zonename of zones.keys()) {
+      if (!seen.has(zonename)) {
+        found.set(zonename, 'missed deletion');
+      }
+    }
+    return found;
+  }
+}
+
+/** Whether a zone came back under the name as something else. */
+export function isOther(zone: Zone, facts: ZoneFacts): boolean {
+  return zone.facts.brand !== facts.brand || zone.facts.zonepath !== facts.zonepath;
+}
