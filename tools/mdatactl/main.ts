@@ -222,7 +222,7 @@ function makeProgram(finish: (status: number) => void): Command {
       } else if (expansion.kind === 'accepted') {
         console.log(JSON.stringify(expansion.payload, null, 2));
       } else {
-        expansion.reasons.forEach(({ text }) => complain(text));
+        expansion.reasons.forEach(({ code, text }) => complain(`${code}: ${text}`));
       }
       finish(expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS);
     });
