@@ -7,7 +7,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * link does in links/, what operators are shown in admin/.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
@@ -34,6 +34,8 @@ import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneMaker } from './zone-maker';
 
+/** What is left for the VM data where the links took all of the grace. */
+const LAST_GRACE_MS = 500;
 /** An agent that is being replaced has this long to go. */
 const OTHER_AGENT_MS = 2000;
 
@@ -124,7 +126,11 @@ export class Agent {
   }
 
   private async claimNode(): Promise<void> {
-    const { runDir, agentLock } = this.paths;
+    const { runDir, agentLock, zoneIndex } = this.paths;
+    if (!existsSync(zoneIndex)) {
+      const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
+      throw new WorldError('look', zoneIndex, 'ENOENT', detail);
+    }
     mkdirSync(runDir, { recursive: true, mode: 0o755 });
     try {
       this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
@@ -304,11 +310,13 @@ export class Agent {
     this.log.info({ zones: registry?.size ?? 0, sockets, hvm, elapsed_ms: elapsed }, 'ready');
   }
 
+  /** What guests asked and what writes still need share the same grace: a write that hangs uses it up. */
   private async takeDown(graceMs: number): Promise<void> {
+    const deadline = performance.now() + graceMs;
     try {
       await this.registry?.stop(graceMs);
       this.datasets?.stop();
-      await this.store?.stop();
+      await this.store?.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
       await this.admin?.stop();
       this.lock?.release();
     } catch (err) {

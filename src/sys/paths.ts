@@ -33,6 +33,11 @@ export class Paths {
     return join(this.zoneFolder(zonename), 'metadata.sock');
   }
 
+  /** The configured zones, one a line; every node has it. */
+  get zoneIndex(): string {
+    return this.host('/etc/zones/index');
+  }
+
   get mnttab(): string {
     return this.host('/etc/mnttab');
   }

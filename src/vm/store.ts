@@ -80,10 +80,10 @@ export class Store {
     this.vminfod.start();
   }
 
-  /** Idempotent. Changes under way are finished, within 4 s. */
-  async stop(): Promise<void> {
+  /** Idempotent. Changes under way are finished, within `graceMs`: 4 s when it is left out. */
+  async stop(graceMs?: number): Promise<void> {
     this.arrivals.stop();
-    await this.writer.stop();
+    await this.writer.stop(graceMs);
     await this.vminfod.stop();
   }
 
