@@ -58,13 +58,23 @@ export async function findPort(zoneroot: string, port: string): Promise<PortFile
     const detail = `${bytes} octets, at most ${MAX_SOCKET_PATH_BYTES} fit`;
     throw new WorldError('connect', path, 'ENAMETOOLONG', detail);
   }
+  // From the port up: a folder that is looked at after its port has all changes that made the port, so
+  // that a port which appears between two looks is no change of its way.
   const way: string[] = [];
-  let at = zoneroot;
-  for (const [i, name] of names.entries()) {
-    at = join(at, name);
-    way.push(await look(at, i === names.length - 1));
+  let fault: Error | null = null;
+  for (let depth = names.length; depth > 0; depth--) {
+    const at = join(zoneroot, ...names.slice(0, depth));
+    try {
+      way.push(await look(at, depth === names.length));
+    } catch (err) {
+      // The one nearest to the root tells the cause: below a link anything may be found, or nothing.
+      fault = err instanceof WorldError ? err : worldError('lstat', at, err);
+    }
   }
-  return { path, identity: way.at(-1) ?? '', way: way.join(' ') };
+  if (fault !== null) {
+    throw fault;
+  }
+  return { path, identity: way[0] ?? '', way: way.join(' ') };
 }
 
 /** Looks at one component. An inode's number is used again soon; with its time of change it is its own. */

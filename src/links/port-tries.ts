@@ -26,6 +26,8 @@ export class PortTries {
   private begunAt = -Infinity;
   /** The last try met somebody who did not want us, or what must not be there. */
   private turnedDown = false;
+  /** We gave up a connection just now, which its hypervisor may still see in the way of the next. */
+  private inOwnWay = false;
   /** The file at which the last connection ended at once, without an octet. */
   private heldFile = '';
 
@@ -67,7 +69,9 @@ export class PortTries {
 
   /** There is no connection. */
   failed(err: unknown, path: string): void {
-    this.turnedDown = !NOT_YET.includes(codeOf(err));
+    const code = codeOf(err);
+    this.inOwnWay = code === 'ESTALE';
+    this.turnedDown = !NOT_YET.includes(code);
     if (this.turnedDown) {
       this.faults.warn({ err, path }, 'could not use the port of the VM');
     }
@@ -75,6 +79,7 @@ export class PortTries {
 
   /** A connection ended that was one: the next comes as soon as it can. */
   lost(): void {
+    this.inOwnWay = false;
     this.turnedDown = false;
     this.heldFile = '';
     this.hope();
@@ -82,6 +87,10 @@ export class PortTries {
 
   /** A connection ended at once, without an octet. */
   heldByAnother(path: string): void {
+    if (this.inOwnWay) {
+      this.lost();
+      return;
+    }
     this.turnedDown = true;
     // Once may be a guest that reboots at once: then the next try meets another file.
     if (this.heldFile === this.identity) {

@@ -71,6 +71,20 @@ describe('a try to connect to a port', () => {
     }
   });
 
+  it('finds one way to a port that appears while it looks', async () => {
+    for (let round = 0; round < 50; round++) {
+      await own.stop();
+      rmSync(own.path);
+      const started = own.start();
+      let found = await findPort(zoneroot, '/tmp/vm.ttyb').catch(() => null);
+      while (found === null) {
+        found = await findPort(zoneroot, '/tmp/vm.ttyb').catch(() => null);
+      }
+      await started;
+      assert.strictEqual((await findPort(zoneroot, '/tmp/vm.ttyb')).way, found.way);
+    }
+  });
+
   it('finds another way where a folder was put aside, and the same way where nothing was', async () => {
     const before = await findPort(zoneroot, '/tmp/vm.ttyb');
     assert.deepStrictEqual(await findPort(zoneroot, '/tmp/vm.ttyb'), before);

@@ -70,6 +70,15 @@ describe('the tries to reach a port', () => {
     assert.deepStrictEqual(voice.warnings, []);
   });
 
+  it('are quick when it was our own connection that held the port', () => {
+    tries.met('4:5:6');
+    tries.failed(new WorldError('connect', '/p', 'ESTALE'), '/p');
+    tries.heldByAnother('/p');
+    assert.strictEqual(tries.waitMs(), 100);
+    tries.heldByAnother('/p');
+    assert.strictEqual(tries.waitMs(), 1000);
+  });
+
   it('are quick after a connection that was one', () => {
     failFor(60_000, 'ELOOP');
     tries.lost();
