@@ -68,7 +68,7 @@ export async function findPort(zoneroot: string, port: string): Promise<PortFile
       way.push(await look(at, depth === names.length));
     } catch (err) {
       // The one nearest to the root tells the cause: below a link anything may be found, or nothing.
-      fault = err instanceof WorldError ? err : worldError('lstat', at, err);
+      fault = worldError('lstat', at, err);
     }
   }
   if (fault !== null) {

@@ -2,10 +2,11 @@
  * Two hundred HVM guests that reboot at once, while fifty zones ask without pause.
  *
  * A machine with time to spare keeps every bound of the requirement; on one that is busy with other
- * things, which the delay of this process's own loop tells, what counts is the difference to a calm run.
+ * things or has few cores (this process's own loop tells), what counts is the difference to a calm run.
  */
 import assert from 'node:assert';
 import { statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ask } from '../../tools/simcn/control';
@@ -27,6 +28,8 @@ const RECONNECT_MS = 1000;
 /** On a busy machine. */
 const LATE_RECONNECT_MS = 2000;
 const BUSY_LOOP_MS = 20;
+/** The agent, the node and this process work at once; with fewer each waits for the others. */
+const CORES = 4;
 
 const hvms = Array.from({ length: HVMS }, (_, i) => uuidOf('aaac8650', i));
 const zones = Array.from({ length: ZONES }, (_, i) => uuidOf('5f3c8d8a', i));
@@ -80,7 +83,8 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
       })(),
     );
     loop.disable();
-    const slow = loop.percentile(99) / 1e6 > BUSY_LOOP_MS || calm > P99_MS;
+    const crowded = availableParallelism() < CORES || calm > P99_MS;
+    const slow = crowded || loop.percentile(99) / 1e6 > BUSY_LOOP_MS;
 
     const latest = Math.max(...(await reconnections(from)).values());
     const allowed = slow ? LATE_RECONNECT_MS : RECONNECT_MS;
