@@ -1,0 +1,95 @@
+/*
+ * Runs the C client (client.c), which is built when it is first needed.
+ */
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { encodeV2 } from '../../src/protocol/client';
+import type { Processes } from './processes';
+
+const SOURCE = resolve(__dirname, '..', '..', '..', 'tools', 'bench', 'client.c');
+
+export interface Load {
+  /** `conn`: connect, NEGOTIATE, one request, close. `open`: connections stay. */
+  readonly mode: 'conn' | 'open';
+  readonly seconds: number;
+  readonly connections: number;
+  readonly sockets: readonly string[];
+  readonly requests: readonly string[];
+  /** In flight on each connection. */
+  readonly depth?: number;
+  /** Answers on each connection, after which it ends. */
+  readonly most?: number;
+  /** Octets written and read at once. */
+  readonly piece?: number;
+}
+
+const resultSchema = z.object({
+  requests: z.number(),
+  seconds: z.number(),
+  p50_us: z.number(),
+  p99_us: z.number(),
+  lost: z.number(),
+});
+
+export interface LoadResult {
+  readonly requests: number;
+  readonly perSecond: number;
+  readonly seconds: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
+export function getLine(key: string): string {
+  return encodeV2({ kind: 'get', key: Buffer.from(key) }, 'deadbeef').toString('latin1');
+}
+
+export function putLine(key: string, value: string): string {
+  const command = { kind: 'put', key: Buffer.from(key), value: Buffer.from(value) } as const;
+  return encodeV2(command, 'deadbeef').toString('latin1');
+}
+
+export class Client {
+  private readonly program: string;
+  private readonly processes: Processes;
+
+  /** @param folder where the program is built */
+  constructor(folder: string, processes: Processes) {
+    this.program = join(folder, 'client');
+    this.processes = processes;
+    const argv = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', this.program, SOURCE];
+    const { status, stderr } = spawnSync('cc', argv, { encoding: 'utf8' });
+    if (status !== 0) {
+      throw new Error(`cc could not build ${SOURCE}: ${stderr}`);
+    }
+  }
+
+  /** Rejects when an answer was lost: what is measured then is no service. */
+  async run(load: Load): Promise<LoadResult> {
+    const { mode, seconds, connections, depth = 1, most = 0, piece = 0 } = load;
+    const numbers = [seconds, connections, depth, most, piece].map(String);
+    const child = this.processes.start([this.program, mode, ...numbers], 'pipe');
+    const said: Buffer[] = [];
+    child.stdout?.on('data', (chunk: Buffer) => said.push(chunk));
+    child.stdin?.end(
+      `${load.requests.length}\n${load.requests.join('')}${load.sockets.join('\n')}\n`,
+    );
+    await once(child, 'close');
+    if (child.exitCode !== 0) {
+      throw new Error(`the client ended with ${child.exitCode ?? child.signalCode ?? 'nothing'}`);
+    }
+    const result = resultSchema.parse(JSON.parse(Buffer.concat(said).toString()));
+    if (result.lost > 0) {
+      throw new Error(`${result.lost} connections were closed before their answer came`);
+    }
+    const { requests, p50_us: p50Us, p99_us: p99Us } = result;
+    return {
+      requests,
+      perSecond: requests / result.seconds,
+      seconds: result.seconds,
+      p50Us,
+      p99Us,
+    };
+  }
+}

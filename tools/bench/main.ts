@@ -1,0 +1,97 @@
+/*
+ * `npm run bench`: how fast and how small the agent is, against the floor of node:net and the goals.
+ *
+ *   --quick         fewer and shorter runs, under a minute
+ *   --smoke         smallest of all: shows that all of it works, says nothing of speed
+ *   --json FILE     writes what was measured
+ *   --baseline FILE compares with what an earlier run wrote
+ *
+ * Exit status: 0 measured, whatever the figures; 1 something failed; 2 wrong usage.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { messageOf } from '../../src/errors';
+import { Processes } from './processes';
+import { headOf, lineOf, parseReport, reportOf, type Row } from './report';
+import { Bench, type Scale } from './rows';
+
+const SCALES = {
+  full: {
+    ...{ pairs: 7, seconds: 3, starts: 5 },
+    ...{ manyZones: 4096, idleZones: 1024, idleSeconds: 60, burst: 1000 },
+  },
+  quick: {
+    ...{ pairs: 3, seconds: 0.5, starts: 1 },
+    ...{ manyZones: 1024, idleZones: 256, idleSeconds: 5, burst: 200 },
+  },
+  smoke: {
+    ...{ pairs: 1, seconds: 0.1, starts: 1 },
+    ...{ manyZones: 24, idleZones: 8, idleSeconds: 0.5, burst: 8 },
+  },
+} as const satisfies Record<string, Scale>;
+
+interface Options {
+  readonly quick?: true;
+  readonly smoke?: true;
+  readonly json?: string;
+  readonly baseline?: string;
+}
+
+function parseArguments(): Options {
+  const command = new Command('bench')
+    .description('measures the agent against the floor of node:net')
+    .option('--quick', 'fewer and shorter runs, under a minute')
+    .option('--smoke', 'shows that it works, not how fast')
+    .option('--json <file>', 'writes what was measured')
+    .option('--baseline <file>', 'compares with an earlier run')
+    .exitOverride();
+  return command.parse().opts<Options>();
+}
+
+async function measure(options: Options): Promise<void> {
+  const { baseline } = options;
+  const before = baseline === undefined ? null : parseReport(readFileSync(baseline, 'utf8'));
+  const scale = options.smoke ? SCALES.smoke : options.quick ? SCALES.quick : SCALES.full;
+  const rows: Row[] = [];
+  const processes = new Processes();
+  const interrupted = (): void => {
+    void processes.endAll().then(() => process.exit(1));
+  };
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
+  console.log(headOf(before !== null));
+  try {
+    const bench = new Bench(scale, processes, (row) => {
+      rows.push(row);
+      console.log(
+        lineOf(
+          row,
+          before?.rows.find(({ name }) => name === row.name),
+        ),
+      );
+    });
+    await bench.run();
+  } finally {
+    await processes.endAll();
+  }
+  const report = reportOf(rows);
+  console.log(`\n${report.machine}; Node.js ${report.node}`);
+  if (options.json !== undefined) {
+    writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  }
+}
+
+async function main(): Promise<number> {
+  try {
+    await measure(parseArguments());
+    return 0;
+  } catch (err) {
+    if (err instanceof CommanderError) {
+      return err.exitCode === 0 ? 0 : 2;
+    }
+    console.error(`bench: ${messageOf(err)}`);
+    return 1;
+  }
+}
+
+void main().then((status) => process.exit(status));

@@ -1,0 +1,193 @@
+/*
+ * What is measured: a simulated node with the agent on it, and beside it the floor on as many sockets.
+ */
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { buildFrame } from '../../src/protocol/frame';
+import { Paths } from '../../src/sys/paths';
+import { Client as AdminClient } from '../mdatactl/client';
+import type { Processes } from './processes';
+
+const DIST = resolve(__dirname, '..', '..');
+const SIMCN = join(DIST, 'tools', 'simcn', 'main.js');
+const MDATAD = join(DIST, 'src', 'main.js');
+const FLOOR = join(__dirname, 'floor.js');
+const READY_MS = 120_000;
+const LOOK_MS = 5;
+
+export const KEY = 'sixteen';
+/** What the floor says has the size of what the agent says. */
+export const VALUE = '0123456789abcdef';
+
+type Child = ChildProcess & { readonly pid: number };
+
+/** A VM object about as long as a small real one. */
+export function makeVm(number: number): object {
+  const uuid = randomUUID();
+  const ip = `10.${(number >> 16) & 255}.${(number >> 8) & 255}.${number & 255}`;
+  return {
+    uuid,
+    zonename: uuid,
+    brand: 'joyent',
+    alias: `bench-${number}`,
+    owner_uuid: randomUUID(),
+    image_uuid: randomUUID(),
+    zone_state: 'running',
+    max_physical_memory: 1024,
+    quota: 10,
+    cpu_shares: 100,
+    dns_domain: 'local',
+    resolvers: ['192.0.2.1', '192.0.2.2'],
+    nics: [{ interface: 'net0', mac: '02:00:00:00:00:01', nic_tag: 'external', ip, primary: true }],
+    customer_metadata: { [KEY]: VALUE, 'user-script': '#!/bin/sh\n'.padEnd(300, 'true\n') },
+    internal_metadata: {},
+    tags: { role: 'bench' },
+    routes: {},
+  };
+}
+
+export interface Started {
+  readonly pid: number;
+  /** From the start of the process to the record "ready", and to all VM objects. */
+  readonly readyMs: number;
+  readonly loadedMs: number;
+}
+
+/** One simulated node. The agent and the floor come and go on it. */
+export class BenchNode {
+  readonly root: string;
+  readonly zones: number;
+  private readonly processes: Processes;
+  private readonly folder: string;
+  private readonly names: readonly string[];
+  private simcn: Child | null = null;
+  private agent: Child | null = null;
+  private floor: Child | null = null;
+
+  constructor(parent: string, zones: number, processes: Processes) {
+    this.folder = mkdtempSync(join(parent, 'n'));
+    this.root = join(this.folder, 'cn');
+    this.zones = zones;
+    this.processes = processes;
+    const vms = Array.from({ length: zones }, (_, number) => makeVm(number));
+    this.names = vms.map((vm) => String(Reflect.get(vm, 'uuid')));
+    writeFileSync(join(this.folder, 'vms.json'), JSON.stringify(vms));
+  }
+
+  async up(): Promise<void> {
+    mkdirSync(this.root);
+    const argv = [SIMCN, 'up', '--root', this.root, '--vms', join(this.folder, 'vms.json')];
+    // Its mounts go with it, also where it is killed.
+    const apart = process.getuid?.() === 0 ? ['unshare', '-m', '--propagation', 'private'] : [];
+    this.simcn = this.processes.start([...apart, process.execPath, ...argv], 'pipe');
+    await said(this.simcn);
+  }
+
+  /** A fresh agent, logging at info to a file. Another one that runs is ended. */
+  async startAgent(limits: Readonly<Record<string, number>> = {}): Promise<Started> {
+    await this.stopAgent();
+    const log = join(this.folder, 'mdatad.log');
+    const config = join(this.folder, 'mdatad.json');
+    writeFileSync(config, JSON.stringify({ limits }));
+    const fd = openSync(log, 'w');
+    const start = performance.now();
+    const argv = [MDATAD, '--root', this.root, '--config', config];
+    this.agent = this.processes.start([process.execPath, ...argv], fd);
+    closeSync(fd);
+    await until(() => readFileSync(log, 'utf8').includes('"msg":"ready"'));
+    const readyMs = performance.now() - start;
+    await until(async () => (await this.status()).vminfod.vms >= this.zones);
+    return { pid: this.agent.pid, readyMs, loadedMs: performance.now() - start };
+  }
+
+  async stopAgent(): Promise<void> {
+    if (this.agent !== null) {
+      await this.processes.end(this.agent);
+      this.agent = null;
+    }
+  }
+
+  status() {
+    const { adminSocket } = new Paths(this.root);
+    return new AdminClient(adminSocket).ask('status', { path: '/status' });
+  }
+
+  /** @returns its process id */
+  async startFloor(sockets: number): Promise<number> {
+    await this.stopFloor();
+    const child = this.processes.start([process.execPath, FLOOR], 'pipe');
+    const answer = buildFrame('deadbeef', 'SUCCESS', VALUE).toString('latin1').trimEnd();
+    child.stdin?.end([answer, ...this.floorSockets(sockets), ''].join('\n'));
+    await said(child);
+    this.floor = child;
+    return child.pid;
+  }
+
+  async stopFloor(): Promise<void> {
+    if (this.floor !== null) {
+      await this.processes.end(this.floor);
+      this.floor = null;
+      rmSync(this.floorFolder, { recursive: true, force: true });
+    }
+  }
+
+  /** The agent's sockets of the first zones. */
+  agentSockets(count: number): string[] {
+    const paths = new Paths(this.root);
+    return this.names.slice(0, count).map((name) => paths.zoneSocket(name));
+  }
+
+  floorSockets(count: number): string[] {
+    mkdirSync(this.floorFolder, { recursive: true });
+    return Array.from({ length: count }, (_, number) => join(this.floorFolder, String(number)));
+  }
+
+  /** Ends all and removes the node. */
+  async down(): Promise<void> {
+    await this.stopAgent();
+    await this.stopFloor();
+    if (this.simcn !== null) {
+      await this.processes.end(this.simcn);
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private get floorFolder(): string {
+    return join(this.folder, 'floor');
+  }
+}
+
+/** Waits for the first line of a program. */
+async function said(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'exit').then(() => {
+    throw new Error('a process of the benchmark ended before it was ready');
+  });
+  ended.catch(() => undefined);
+  const bound = AbortSignal.timeout(READY_MS);
+  if (child.stdout !== null) {
+    await Promise.race([once(child.stdout, 'data', { signal: bound }), ended]);
+    child.stdout.resume();
+  }
+}
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const end = performance.now() + READY_MS;
+  while (!(await condition())) {
+    if (performance.now() > end) {
+      throw new Error('the agent was not ready in time');
+    }
+    await pause(LOOK_MS);
+  }
+}

@@ -1,0 +1,97 @@
+/*
+ * What a benchmark found, as rows: for people, for JSON, and against an earlier run.
+ */
+import { cpus, release, totalmem } from 'node:os';
+import { z } from 'zod';
+
+export interface Goal {
+  readonly least?: number;
+  readonly most?: number;
+}
+
+const rowSchema = z.object({
+  name: z.string(),
+  unit: z.string(),
+  /** The median; the least and the greatest value of all runs. */
+  median: z.number(),
+  least: z.number(),
+  greatest: z.number(),
+  runs: z.number(),
+  goal: z.string(),
+  met: z.boolean(),
+  note: z.string(),
+});
+
+export type Row = Readonly<z.infer<typeof rowSchema>>;
+
+const reportSchema = z.object({
+  machine: z.string(),
+  node: z.string(),
+  rows: z.array(rowSchema),
+});
+
+export type Report = Readonly<z.infer<typeof reportSchema>>;
+
+export function rowOf(
+  name: string,
+  unit: string,
+  goal: Goal,
+  values: readonly number[],
+  note: string,
+): Row {
+  const sorted = [...values].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] ?? NaN;
+  const { least: atLeast = -Infinity, most: atMost = Infinity } = goal;
+  return {
+    ...{ name, unit, median, note },
+    least: sorted[0] ?? NaN,
+    greatest: sorted.at(-1) ?? NaN,
+    runs: values.length,
+    goal: goalText(goal),
+    met: median >= atLeast && median <= atMost,
+  };
+}
+
+function goalText({ least, most }: Goal): string {
+  return least !== undefined ? `>= ${least}` : most !== undefined ? `<= ${most}` : '';
+}
+
+export function reportOf(rows: readonly Row[]): Report {
+  const [cpu] = cpus();
+  const memory = Math.round(totalmem() / 1024 ** 3);
+  const machine = `${cpus().length} x ${cpu?.model ?? 'unknown'}, ${memory} GiB, ${release()}`;
+  return { machine, node: process.version, rows: [...rows] };
+}
+
+/** Throws for text that is no report. */
+export function parseReport(text: string): Report {
+  return reportSchema.parse(JSON.parse(text));
+}
+
+/** One row as a line of a Markdown table. */
+export function lineOf(row: Row, before?: Row): string {
+  const spread = row.runs > 1 ? ` (${round(row.least)} to ${round(row.greatest)})` : '';
+  const verdict = row.goal === '' ? '' : row.met ? 'met' : 'missed';
+  const cells = [
+    row.name,
+    `${round(row.median)} ${row.unit}${spread}`,
+    row.goal,
+    verdict,
+    row.note,
+  ];
+  if (before !== undefined) {
+    const change = (100 * (row.median - before.median)) / before.median;
+    cells.push(`${round(before.median)}, ${change < 0 ? '' : '+'}${change.toFixed(0)} %`);
+  }
+  return `| ${cells.join(' | ')} |`;
+}
+
+export function headOf(compared: boolean): string {
+  const names = ['what', 'measured', 'goal', '', 'of the median run'];
+  const cells = compared ? [...names, 'baseline, change'] : names;
+  return `| ${cells.join(' | ')} |\n|${' --- |'.repeat(cells.length)}`;
+}
+
+function round(value: number): string {
+  return Number(value.toPrecision(3)).toString();
+}
