@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 const TOP = resolve(__dirname, '..', '..');
 const SIMCN = join(__dirname, 'simcn', 'main.js');
 const MDATAD = join(__dirname, '..', 'src', 'main.js');
+const MDATACTL = join(__dirname, 'mdatactl', 'main.js');
 const BUNYAN = join(TOP, 'node_modules', '.bin', 'bunyan');
 /** On a slow machine; on this kind of node it takes about a second. */
 const READY_MS = 60_000;
@@ -97,6 +98,16 @@ function zonesOf(root: string): ListedZone[] {
   return JSON.parse(simcn(root, 'ls', '--json').stdout) as ListedZone[];
 }
 
+function step(
+  zone: ListedZone,
+  command: readonly string[],
+  about: string,
+  shows?: RegExp,
+  status = 0,
+): Step {
+  return { zone, command, about, status, ...(shows === undefined ? {} : { shows }) };
+}
+
 function tour(zones: readonly ListedZone[]): Step[] {
   const byBrand = (brand: string): ListedZone => {
     const zone = zones.find((candidate) => candidate.brand === brand);
@@ -107,13 +118,6 @@ function tour(zones: readonly ListedZone[]): Step[] {
   };
   const native = byBrand('joyent');
   const lx = byBrand('lx');
-  const step = (
-    zone: ListedZone,
-    command: string[],
-    about: string,
-    shows?: RegExp,
-    status = 0,
-  ): Step => ({ zone, command, about, status, ...(shows === undefined ? {} : { shows }) });
   return [
     step(
       native,
@@ -130,7 +134,22 @@ function tour(zones: readonly ListedZone[]): Step[] {
     step(native, ['mdata-delete', 'triton.cns.status'], '... and takes it back'),
     step(native, ['mdata-get', 'triton.cns.status'], '... gone: exit status 1', undefined, 1),
     step(native, ['mdata-put', 'sdc:uuid', 'x'], "what is not the guest's: refused", /sdc/, 2),
+    ...datasetSteps(native),
     step(lx, ['mdata-get', 'sdc:brand'], 'an lx zone has it in /native/.zonecontrol', /^lx$/m),
+  ];
+}
+
+/** A zone that manages a dataset of its own, within what "safe" leaves it. */
+function datasetSteps(zone: ListedZone): Step[] {
+  const data = `zones/${zone.uuid}/data`;
+  const send = `zfs send ${data}/db@monday | zfs recv ${data}/copy`;
+  return [
+    step(zone, ['mdata-get', 'sdc:datasets'], 'the datasets that it manages itself', /data/),
+    step(zone, ['mdata-get', 'sdc:delegate_dataset'], '... by the rules of "safe"', /^safe$/m),
+    step(zone, ['zfs', 'create', `${data}/db`], 'a filesystem for its database'),
+    step(zone, ['zfs', 'snapshot', `${data}/db@monday`], '... and a snapshot of it'),
+    step(zone, ['zfs', 'list', '-t', 'all'], '... which stay when its root is replaced', /@monday/),
+    step(zone, ['sh', '-c', send], 'streams may hurt the node: refused', /permission denied/, 1),
   ];
 }
 
@@ -138,6 +157,19 @@ function play(root: string, step: Step): void {
   say(`\n  # ${step.about}`);
   say(`  [${step.zone.alias ?? step.zone.uuid}]$ ${step.command.join(' ')}`);
   const { status, stdout } = simcn(root, 'exec', step.zone.uuid, '--', ...step.command);
+  check(stdout, status, step);
+}
+
+/** The operator's look at the same. */
+function audit(root: string): void {
+  say('\n  # what the node says of the delegated datasets, and how much of them is used');
+  say('  [global zone]$ mdatactl datasets');
+  const argv = [MDATACTL, '--root', root, 'datasets'];
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' });
+  check(`${stdout}${stderr}`, status ?? 1, { status: 0, shows: /1\/8/ });
+}
+
+function check(stdout: string, status: number, step: Pick<Step, 'status' | 'shows'>): void {
   for (const line of stdout.trimEnd().split('\n')) {
     say(`  ${line}`);
   }
@@ -176,6 +208,8 @@ The node is up below ${root}. In another terminal:
   npx simcn exec ${uuid} -- mdata-list
   npx simcn exec ${uuid} -- bash
   npx simcn reboot ${uuid}
+  npx simcn reprovision ${uuid}     # its datasets stay
+  npx mdatactl datasets --root ${root}
   npx simcn fault vminfod.down            # and --clear
   ${root}/usr/sbin/vmadm get ${uuid}
   npx zone-events --root ${root}
@@ -210,6 +244,7 @@ async function main(): Promise<number> {
     for (const step of tour(zones)) {
       play(root, step);
     }
+    audit(root);
     say('\nWhat the agent wrote about it:\n');
     await showLog(log);
     if (keepUp) {

@@ -26,8 +26,9 @@ const HELP = `
 A node lives below its root DIR, a path of at most ${ROOT_BYTES} bytes:
   etc/zones/index, etc/mnttab        the zones, and the mounts in force
   zones/UUID/{root,config}           a zone's root, and its metadata.json, tags.json, routes.json
+  zones/UUID/data                    what is delegated to it; "delegate_dataset": true or "safe" makes it
   var/zonecontrol/UUID/              the folder of its metadata socket, mounted in the zone
-  var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/vmadm   vmadm
+  var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/{vmadm,zfs}
 UUID is a zone's uuid or its name. DIR may come from SIMCN_ROOT.
 
 Faults:

@@ -13,6 +13,7 @@
  * itself is not destroyed from inside. Errors are in the words of zfs, less what it was called with.
  */
 import {
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -192,9 +193,12 @@ export class ZfsTree {
     if (!recursive && (doomed.length > 1 || this.snapshotsOf(name).length > 0)) {
       throw new Error("dataset has children or snapshots: use '-r' to destroy them as well");
     }
+    const contents = doomed.map((each) => this.content(each));
     this.save(this.datasets().filter((each) => !doomed.some((gone) => gone.name === each.name)));
+    for (const content of contents) {
+      rmSync(content, { recursive: true, force: true });
+    }
     for (const each of doomed) {
-      rmSync(this.content(each), { recursive: true, force: true });
       rmSync(join(this.folder, 'snapshots', escaped(each.name)), { recursive: true, force: true });
     }
   }
@@ -263,10 +267,23 @@ export class ZfsTree {
     return join(this.folder, 'snapshots', escaped(dataset), snap);
   }
 
+  /**
+   * Where a dataset's bytes are.
+   * @throws Error where the guest put something else, a link out of the zone even, in a folder's place
+   */
   private content({ name, type }: Dataset): string {
-    return type === 'filesystem'
-      ? this.paths.host(`/${name}`)
-      : join(this.folder, 'volumes', escaped(name));
+    if (type === 'volume') {
+      return join(this.folder, 'volumes', escaped(name));
+    }
+    const top = this.delegated.find((each) => name === each || name.startsWith(`${each}/`));
+    let folder = this.paths.host(`/${top ?? name}`);
+    for (const part of name.slice((top ?? name).length + 1).split('/')) {
+      folder = join(folder, part);
+      if (lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() === false) {
+        throw new Error(`mountpoint is busy: ${part} is no folder`);
+      }
+    }
+    return folder;
   }
 
   /** What a dataset's folder holds of its own: a dataset below it is a folder there too. */
