@@ -95,8 +95,14 @@ export class BenchNode {
     await said(this.simcn);
   }
 
-  /** A fresh agent, logging at info to a file. Another one that runs is ended. */
-  async startAgent(limits: Readonly<Record<string, number>> = {}): Promise<Started> {
+  /**
+   * A fresh agent, logging at info to a file. Another one that runs is ended.
+   * @param flags for the runtime: profiles and the like
+   */
+  async startAgent(
+    limits: Readonly<Record<string, number>> = {},
+    flags: readonly string[] = [],
+  ): Promise<Started> {
     await this.stopAgent();
     const log = join(this.folder, 'mdatad.log');
     const config = join(this.folder, 'mdatad.json');
@@ -104,7 +110,7 @@ export class BenchNode {
     const fd = openSync(log, 'w');
     const start = performance.now();
     const argv = [MDATAD, '--root', this.root, '--config', config];
-    this.agent = this.processes.start([process.execPath, ...argv], fd);
+    this.agent = this.processes.start([process.execPath, ...flags, ...argv], fd);
     closeSync(fd);
     await until(() => readFileSync(log, 'utf8').includes('"msg":"ready"'));
     const readyMs = performance.now() - start;
