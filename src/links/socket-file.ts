@@ -63,7 +63,7 @@ export async function listenAt(server: Server, path: string): Promise<FileIdenti
     checkSocketPath(path);
     checkSocketPath(own);
     ensureFolder(folder);
-    attempt('unlink', own, () => rmSync(own, { force: true }));
+    attempt('unlink', own, () => removeFile(own));
     await listen(server, own).catch((err: unknown) => {
       throw worldError('bind', own, err);
     });
@@ -138,9 +138,16 @@ function giveToRoot(path: string, { uid, gid }: Stats): void {
   }
 }
 
+/** Looks first: that nothing is there is the rule, and an error of node:fs costs more than ten looks. */
+function removeFile(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+    rmSync(path, { force: true });
+  }
+}
+
 function removeQuietly(path: string): void {
   try {
-    rmSync(path, { force: true });
+    removeFile(path);
   } catch {
     // Called while another error is on its way, which says more.
   }

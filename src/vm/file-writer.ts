@@ -117,8 +117,12 @@ export class FileWriter implements Backend {
 
   /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
   clean(folder: string): void {
+    const path = tempPathOf(pathOf(folder, 'metadata'));
     try {
-      fs.unlinkSync(tempPathOf(pathOf(folder, 'metadata')));
+      // Asked of each zone at the start: an error thrown for nothing there would cost more than ten looks.
+      if (fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+        fs.unlinkSync(path);
+      }
     } catch {
       // Nothing there is the rule; anything else is told by the next write, which meets it too.
     }
