@@ -25,10 +25,17 @@ export class AgentProcess {
     this.child = child;
   }
 
-  /** Resolves when it is ready: all sockets of the first picture listen. */
-  static async start(root: string, flags: readonly string[] = []): Promise<AgentProcess> {
-    const argv = [MDATAD, '--root', root, ...flags];
-    const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  /**
+   * Resolves when it is ready: all sockets of the first picture listen.
+   * @param prefix a command that runs the agent: as another user, under limits
+   */
+  static async start(
+    root: string,
+    flags: readonly string[] = [],
+    prefix: readonly string[] = [],
+  ): Promise<AgentProcess> {
+    const argv = [...prefix, process.execPath, MDATAD, '--root', root, ...flags];
+    const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
     const agent = new AgentProcess(child);
     try {
       await agent.ready();

@@ -1,0 +1,209 @@
+/*
+ * What a zone's VM object, files and events can hold, in all the ways that ended the platform's agent or
+ * could: it stays in that zone, and the process with all other zones goes on.
+ */
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  openSync,
+  closeSync,
+  ftruncateSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { JsonObject } from '../../src/vm/vm';
+import { AgentProcess } from '../support/guest-agent';
+import { eventually } from '../support/eventually';
+import { LyingVminfod } from '../support/lying-vminfod';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const BROKEN = 1;
+const HEALTHY = 2;
+const GUEST = 3;
+const MIB = 1024 * 1024;
+
+/** Keys that meet every rule of the handler. */
+const KEYS = [
+  'motd',
+  'root_pw',
+  'docker:cmd',
+  'sdc:uuid',
+  'sdc:nics',
+  'sdc:nics.0.ip',
+  'sdc:routes',
+  'sdc:resolvers.0',
+  'sdc:tags.a',
+  'sdc:tags',
+  'sdc:device',
+  'sdc:operator-script',
+  'sdc:volumes',
+  'sdc:datasets',
+  'sdc:delegate_dataset',
+  'sdc:constructor',
+  'sdc:__proto__',
+  'constructor',
+  '__proto__',
+];
+
+describe('a zone with broken data', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+  let vminfod: LyingVminfod;
+
+  function tell(index: number, more: JsonObject): void {
+    vminfod.tell(uuidOf(index), { ...osZone(index), zonename: uuidOf(index), ...more });
+  }
+
+  before(async function () {
+    const vms = [osZone(BROKEN), osZone(HEALTHY), osZone(GUEST, { brand: 'bhyve' })];
+    played = await PlayedNode.start(this, { vms });
+    await played.agent.stop();
+    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    await vminfod.start();
+    [BROKEN, HEALTHY].forEach((index) => tell(index, {}));
+    played.agent = await AgentProcess.start(played.root, vminfod.flags);
+    await eventually(() => played.answers(HEALTHY), 'the agent serves');
+  });
+
+  afterEach('the process lives, and the other zone is served', async () => {
+    process.kill(played.agent.pid, 0);
+    assert(await played.answers(HEALTHY));
+  });
+
+  after(async () => {
+    await played.stop();
+    await vminfod.stop();
+  });
+
+  /** Every question gets an answer of the protocol, and none is a fault of the agent. */
+  async function askAll(): Promise<void> {
+    const session = await played.open(BROKEN);
+    for (const key of KEYS) {
+      const { code, text } = await session.get(key);
+      assert(['SUCCESS', 'NOTFOUND', 'FAILURE'].includes(code), `${key}: ${code}`);
+      assert.notStrictEqual(text, 'Internal error.', key);
+    }
+    assert.strictEqual((await session.keys()).code, 'SUCCESS');
+    session.close();
+    assert.deepStrictEqual(played.records('request met a fault of the agent'), []);
+  }
+
+  const deep = (depth: number): JsonObject => {
+    return Array.from({ length: depth }).reduce<JsonObject>((inner) => ({ inner }), {});
+  };
+  const objects: readonly (readonly [string, JsonObject])[] = [
+    ['a property that is null', { device: null, nics: null, resolvers: null, quota: null }],
+    ['no metadata maps', { customer_metadata: undefined, internal_metadata: undefined }],
+    [
+      'metadata maps that are null',
+      { customer_metadata: null, internal_metadata: null, tags: null },
+    ],
+    ['metadata maps that are lists', { customer_metadata: [], internal_metadata: [1], routes: [] }],
+    ['texts where lists should be', { nics: 'x', resolvers: 'y', datasets: 'z', disks: 7 }],
+    ['lists of anything', { nics: [null, 7, 'x', [], { ip: null }], resolvers: [{}, null] }],
+    ['namespaces that are none', { internal_metadata_namespaces: [null, 7, {}, ''] }],
+    ['names of the object prototype', JSON.parse('{"__proto__":{"uuid":"x"},"constructor":7}')],
+    ['a brand of another kind', { brand: 7, zone_state: null, zonepath: {}, com2: [] }],
+    ['thousands of members', Object.fromEntries(Array.from({ length: 5000 }, (_, n) => [n, n]))],
+    ['great depth', deep(2000)],
+    ['a member of 8 MiB', { notes: 'x'.repeat(8 * MIB) }],
+    ['limits of all kinds', { limit_priv: {}, zfs_snapshot_limit: -1, datasets: [null, 'a'] }],
+  ];
+  for (const [what, more] of objects) {
+    it(`answers with a VM object that has ${what}`, async () => {
+      tell(BROKEN, more);
+      await delay(50);
+      await askAll();
+    });
+  }
+
+  it('answers a request on an open session of a VM that has just left vminfod', async () => {
+    tell(BROKEN, {});
+    const session = await played.open(BROKEN);
+    assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
+    vminfod.forget(uuidOf(BROKEN));
+    await delay(50);
+    assert.strictEqual((await session.get('motd')).code, 'NOTFOUND');
+    const gone = session.get('sdc:uuid');
+    tell(BROKEN, {});
+    assert.strictEqual((await gone).text, uuidOf(BROKEN), 'it waits for the VM to come back');
+    session.close();
+  });
+
+  it('a guest that reboots again and again while the agent waits for its port harms nobody', async () => {
+    const facts = { brand: 'bhyve', zone_state: 'running' };
+    for (let restarts = 0; restarts < 300; restarts++) {
+      tell(GUEST, { ...facts, init_restarts: restarts });
+      if (restarts % 50 === 0) {
+        await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+        assert(await played.answers(HEALTHY));
+      }
+    }
+  });
+
+  const spoil: readonly (readonly [string, (path: string) => void])[] = [
+    ['cut in the middle', (path) => writeFileSync(path, '{"customer_metadata":{"a":"b')],
+    ['empty', (path) => writeFileSync(path, '')],
+    ['no JSON', (path) => writeFileSync(path, Buffer.from([0, 255, 254, 123]))],
+    ['a list', (path) => writeFileSync(path, '[]')],
+    ['null', (path) => writeFileSync(path, 'null')],
+    ['of maps that are none', (path) => writeFileSync(path, '{"customer_metadata":7}')],
+    ['deep', (path) => writeFileSync(path, '['.repeat(200_000))],
+    ['of 100 MB', (path) => writeSparse(path, 100 * MIB)],
+    ['a folder', (path) => mkdirSync(path)],
+    ['a link to itself', (path) => symlinkSync(path, path)],
+    ["a link to another zone's", (path) => symlinkSync('/etc/passwd', path)],
+    ['a pipe', (path) => execFileSync('mkfifo', [path])],
+    ['a device that never ends', (path) => symlinkSync('/dev/zero', path)],
+    ['not there', () => undefined],
+    ['not to be read', (path) => writeFileSync(path, '{}', { mode: 0 })],
+  ];
+  for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
+    it(`answers whatever ${file} is, and refuses to overwrite what it does not understand`, async () => {
+      const path = played.config(BROKEN, file);
+      for (const [what, make] of spoil) {
+        rmSync(path, { recursive: true, force: true });
+        make(path);
+        await askAll();
+        assert(await played.answers(HEALTHY), what);
+        if (file === 'metadata.json') {
+          const session = await played.open(BROKEN);
+          const put = await session.put('k', 'v');
+          const empty = ['not there', 'not to be read'].includes(what);
+          assert.strictEqual(put.code, empty ? 'SUCCESS' : 'FAILURE', what);
+          session.close();
+        }
+        assert.deepStrictEqual(
+          readdirSync(played.config(BROKEN)).filter((name) => name.includes('mdatad')),
+          [],
+          'no temporary file is left',
+        );
+      }
+      rmSync(path, { recursive: true, force: true });
+    });
+  }
+
+  it('the config folder itself may go, be a file, and come back', async () => {
+    const folder = played.config(BROKEN);
+    rmSync(folder, { recursive: true });
+    await askAll();
+    writeFileSync(folder, 'no folder');
+    await askAll();
+    rmSync(folder);
+    mkdirSync(folder);
+    writeFileSync(played.config(BROKEN, 'metadata.json'), '{"customer_metadata":{"motd":"back"}}');
+    const session = await played.open(BROKEN);
+    assert.strictEqual((await session.get('motd')).text, 'back');
+    session.close();
+  });
+});
+
+function writeSparse(path: string, bytes: number): void {
+  const fd = openSync(path, 'w');
+  ftruncateSync(fd, bytes);
+  closeSync(fd);
+}

@@ -1,0 +1,166 @@
+/*
+ * vminfod notices nothing of one zone: writes in it must be as good as ever, and in other zones too.
+ */
+import assert from 'node:assert';
+import { askJson } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { quantile, type Answer, type GuestSession } from '../support/guest-session';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const FROZEN = 1;
+const OTHER = 2;
+const STUCK = 1;
+/** The platform's own client gives up after 45 s; the agent promises 30 s. */
+const CLIENT_MS = 45_000;
+
+describe('with vminfod frozen for a zone', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    const vms = [FROZEN, OTHER].map((index) => osZone(index));
+    // A guest's share of writes is not what is looked at here.
+    const limits = { writes_per_second: 10_000, write_burst: 10_000 };
+    played = await PlayedNode.start(this, { vms, config: { limits } });
+    await played.fault('vminfod.freeze', FROZEN);
+  });
+
+  after(async () => {
+    await played.clearFaults();
+    await played.stop();
+  });
+
+  it('a PUT is answered within 5 s, and the value is in the file by then', async () => {
+    const session = await played.open(FROZEN);
+    const answer = await session.put('k', 'v');
+    assert.strictEqual(played.metadata(FROZEN).customer.k, 'v');
+    assert.strictEqual(answer.code, 'SUCCESS');
+    assert(answer.ms < 5000, `${answer.ms} ms`);
+    session.close();
+  });
+
+  it('100 PUTs of another zone meanwhile have their 99th percentile below 1 s', async () => {
+    const frozen = await played.open(FROZEN);
+    const other = await played.open(OTHER);
+    const times: number[] = [];
+    const stuck: Promise<unknown>[] = [];
+    for (let n = 0; n < 100; n++) {
+      if (n % 10 === 0) {
+        stuck.push(frozen.put(`stuck${n}`, 'v'));
+      }
+      const answer = await other.put('status', `up ${n}`);
+      assert.strictEqual(answer.code, 'SUCCESS');
+      times.push(answer.ms);
+    }
+    await Promise.all(stuck);
+    const p99 = quantile(times, 0.99);
+    assert(p99 < 1000, `${p99} ms`);
+    assert.strictEqual(played.metadata(OTHER).customer.status, 'up 99');
+    frozen.close();
+    other.close();
+  });
+
+  it('a PUT of one key and then of another keeps both', async () => {
+    const session = await played.open(FROZEN);
+    await session.put('k1', 'one');
+    await session.put('k2', 'two');
+    const { customer } = played.metadata(FROZEN);
+    assert.deepStrictEqual([customer.k1, customer.k2], ['one', 'two']);
+    assert.strictEqual((await session.get('k1')).text, 'one');
+    session.close();
+  });
+
+  it('says in the log and in its figures that vminfod did not confirm', async () => {
+    await eventually(() => played.records('vminfod did not confirm a metadata update').length > 0);
+    const [record] = played.records('vminfod did not confirm a metadata update');
+    assert.strictEqual(record?.zonename, uuidOf(FROZEN));
+    const status = JSON.stringify(await askJson(played.root, '/status'));
+    assert.match(status, /"unconfirmed":[1-9]/);
+  });
+
+  it('1,000 times a value that was PUT is what the next GET gives', async () => {
+    const writer = await played.open(OTHER);
+    const reader = await played.open(OTHER);
+    await played.fault('vminfod.freeze', OTHER);
+    for (let n = 0; n < 1000; n++) {
+      const put = await writer.put('seen', `value ${n}`);
+      assert.strictEqual(put.code, 'SUCCESS');
+      assert.strictEqual((await reader.get('seen')).text, `value ${n}`);
+    }
+    writer.close();
+    reader.close();
+  });
+});
+
+describe('a write that hangs', function () {
+  this.timeout(120_000);
+  let locked: PlayedNode;
+  let vmadm: PlayedNode;
+  let patience: { readonly locked: Promise<Answer[]>; readonly vmadm: Promise<Answer[]> };
+  let sessions: GuestSession[] = [];
+
+  before(async function () {
+    const vms = [STUCK, OTHER].map((index) => osZone(index));
+    locked = await PlayedNode.start(this, { vms });
+    vmadm = await PlayedNode.start(this, { vms, config: { writer: 'vmadm', log_level: 'debug' } });
+    await locked.fault('lock.held', STUCK);
+    await vmadm.fault('vmadm.hang=40000', STUCK);
+    const ask = async (played: PlayedNode): Promise<Answer[]> => {
+      const asking = await Promise.all([1, 2, 3].map(() => played.open(STUCK)));
+      sessions = [...sessions, ...asking];
+      return Promise.all(asking.map((session) => session.put('k', 'v')));
+    };
+    // Both take as long as a client's patience: together, they take it once.
+    patience = { locked: ask(locked), vmadm: ask(vmadm) };
+  });
+
+  after(async () => {
+    sessions.forEach((session) => session.close());
+    for (const played of [locked, vmadm]) {
+      await played.clearFaults();
+      await played.stop();
+    }
+  });
+
+  for (const name of ['locked', 'vmadm'] as const) {
+    it(`in one zone holds up no other (${name})`, async () => {
+      const session = await (name === 'locked' ? locked : vmadm).open(OTHER);
+      const put = await session.put('k', 'v');
+      assert.strictEqual(put.code, 'SUCCESS');
+      assert(put.ms < 5000, `${put.ms} ms`);
+      session.close();
+    });
+  }
+
+  it('is named in the status, with what it waits for', async () => {
+    await eventually(async () => {
+      const status = JSON.stringify(await askJson(locked.root, '/status'));
+      return status.includes(uuidOf(STUCK)) && status.includes('locking');
+    }, 'the status names the zone');
+  });
+
+  it('behind a lock ends in FAILURE with the reason, and is not carried out later', async () => {
+    for (const answer of await patience.locked) {
+      assert.strictEqual(answer.code, 'FAILURE');
+      assert.match(answer.text, /^Could not update metadata: configuration is locked\./);
+      assert(answer.ms < CLIENT_MS, `${answer.ms} ms`);
+    }
+    await locked.clearFaults();
+    const session = await locked.open(STUCK);
+    assert.strictEqual((await session.put('k2', 'v2')).code, 'SUCCESS');
+    assert.strictEqual((await session.get('k')).code, 'NOTFOUND');
+    session.close();
+  });
+
+  it('in vmadm ends in FAILURE with the reason, and three askers start it once', async () => {
+    for (const answer of await patience.vmadm) {
+      assert.strictEqual(answer.code, 'FAILURE');
+      assert.match(answer.text, /timed out/);
+      assert(answer.ms < CLIENT_MS, `${answer.ms} ms`);
+    }
+    const runs = vmadm
+      .records('running vmadm update')
+      .filter((record) => record.zonename === uuidOf(STUCK));
+    assert.strictEqual(runs.length, 1);
+  });
+});

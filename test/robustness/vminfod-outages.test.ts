@@ -1,0 +1,200 @@
+/*
+ * vminfod that stops, dies, comes late, or tells lies: the agent lives, serves, and is right again soon.
+ */
+import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../support/eventually';
+import { quantile, type GuestSession } from '../support/guest-session';
+import { AgentProcess } from '../support/guest-agent';
+import { LyingVminfod } from '../support/lying-vminfod';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const RESTARTS = 100;
+const RECONCILED_MS = 5000;
+const MIB = 1024 * 1024;
+
+/** Asks one zone again and again until told to end. */
+async function load(session: GuestSession, life: { over: boolean }): Promise<number[]> {
+  const times: number[] = [];
+  while (!life.over) {
+    const answer = await session.get('sdc:uuid');
+    assert.strictEqual(answer.code, 'SUCCESS');
+    times.push(answer.ms);
+    await delay(1);
+  }
+  return times;
+}
+
+describe('vminfod that comes and goes', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    const vms = [1, 2, 3].map((index) => osZone(index, { customer_metadata: { motd: 'hello' } }));
+    played = await PlayedNode.start(this, { vms });
+  });
+
+  after(() => played.stop());
+
+  it(`killed ${RESTARTS} times under load costs no GET and no process`, async () => {
+    const { pid } = played.agent;
+    const life = { over: false };
+    const sessions = await Promise.all([1, 2, 3].map((index) => played.open(index)));
+    const loads = sessions.map((session) => load(session, life));
+    for (let n = 0; n < RESTARTS; n++) {
+      await played.fault('vminfod.down');
+      await delay((n % 5) * 10);
+      await played.clearFaults();
+      await delay((n % 7) * 15);
+    }
+    life.over = true;
+    const times = (await Promise.all(loads)).flat();
+    assert(times.length > RESTARTS, `${times.length} GETs`);
+    await eventually(() => played.records('following vminfod again').length > 10);
+    assert.strictEqual(played.agent.pid, pid);
+    process.kill(pid, 0);
+    sessions.forEach((session) => session.close());
+  });
+
+  it('made and unmade VMs of an outage are right within 5 s of its return', async () => {
+    await played.fault('vminfod.down');
+    await played.control('create', { vms: [osZone(4)], boot: true });
+    await played.control('destroy', { uuid: uuidOf(3) });
+    const back = performance.now();
+    await played.clearFaults();
+    await eventually(() => played.answers(4), 'the new zone answers', RECONCILED_MS);
+    await eventually(
+      async () => !(await played.answers(3)),
+      'the old zone is gone',
+      Math.max(1, RECONCILED_MS - (performance.now() - back)),
+    );
+  });
+
+  it('serves the files of the zones without it, and says of the rest what is missing', async () => {
+    await played.fault('vminfod.down');
+    await played.agent.stop();
+    await played.startAgent();
+    const session = await played.open(1);
+    assert.strictEqual((await session.get('motd')).text, 'hello');
+    assert.match((await session.keys()).text, /motd/);
+    assert.strictEqual((await session.put('k', 'v')).code, 'SUCCESS');
+    const unknown = await session.get('sdc:uuid');
+    assert.strictEqual(unknown.code, 'FAILURE');
+    assert.match(unknown.text, /not available yet/);
+    assert(unknown.ms < 6500, `${unknown.ms} ms`);
+    // Who asks while it comes back gets the answer, not a failure.
+    const waiting = session.get('sdc:uuid');
+    await played.clearFaults();
+    assert.strictEqual((await waiting).text, uuidOf(1));
+    session.close();
+  });
+
+  it('a slow vminfod slows nobody', async () => {
+    await played.fault('vminfod.delay=3000');
+    const session = await played.open(1);
+    const put = await session.put('slow', 'v');
+    assert.strictEqual(put.code, 'SUCCESS');
+    assert(put.ms < 2500, `${put.ms} ms`);
+    assert.strictEqual((await session.get('slow')).text, 'v');
+    await played.clearFaults();
+    session.close();
+  });
+
+  it('garbage on the stream is a reason to begin anew, no more', async () => {
+    const session = await played.open(1);
+    for (let n = 0; n < 5; n++) {
+      await played.fault('vminfod.garbage');
+      assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
+    }
+    await played.control('create', { vms: [osZone(5)], boot: true });
+    await eventually(() => played.answers(5), 'a zone made after the garbage answers');
+    session.close();
+  });
+});
+
+describe('vminfod that lies', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+  let vminfod: LyingVminfod;
+
+  before(async function () {
+    played = await PlayedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
+    await played.agent.stop();
+    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    for (const index of [1, 2]) {
+      vminfod.vms.set(uuidOf(index), { ...osZone(index), zonename: uuidOf(index) });
+    }
+    await vminfod.start();
+    played.agent = await AgentProcess.start(played.root, vminfod.flags);
+    await eventually(() => vminfod.listeners === 1, 'the agent follows');
+  });
+
+  after(async () => {
+    await played.stop();
+    await vminfod.stop();
+  });
+
+  it('a ready line of 50 MB holds up no guest', async () => {
+    const session = await played.open(1);
+    const padding = 'x "quoted" \\ '.repeat(MIB / 16);
+    const big = Array.from({ length: 50 }, (_, n) => {
+      return { uuid: uuidOf(1000 + n), zonename: uuidOf(1000 + n), notes: padding };
+    });
+    for (const vm of big) {
+      vminfod.vms.set(vm.zonename, vm);
+    }
+    const life = { over: false };
+    const loaded = load(session, life);
+    await vminfod.stop();
+    await vminfod.start();
+    await eventually(() => vminfod.listeners === 1, 'the agent follows again', 20_000);
+    await eventually(
+      () => played.records('following vminfod again').length > 0,
+      'it is read',
+      30_000,
+    );
+    life.over = true;
+    const p99 = quantile(await loaded, 0.99);
+    assert(p99 < 500, `${p99} ms`);
+    for (const vm of big) {
+      vminfod.vms.delete(vm.zonename);
+    }
+    session.close();
+  });
+
+  const lies: readonly (readonly [string, Buffer])[] = [
+    ['nothing but an end', Buffer.from('\n')],
+    ['text', Buffer.from('hello\n')],
+    ['octets', Buffer.from([0, 255, 254, 10])],
+    ['an event first', Buffer.from('{"type":"modify","zonename":"x","vm":{}}\n')],
+    ['a list that is none', Buffer.from('{"type":"ready","vms":"{}"}\n')],
+    ['a list of lists', Buffer.from('{"type":"ready","vms":"[[[[]]]]"}\n')],
+    ['a list of nulls', Buffer.from('{"type":"ready","vms":"[null,null]"}\n')],
+    ['no end', Buffer.alloc(2 * MIB, '{"a":')],
+    ['depth', Buffer.from(`{"type":"ready","vms":"[{"a":${'['.repeat(100_000)}`)],
+  ];
+  for (const [what, line] of lies) {
+    it(`sending ${what} in place of its ready line changes no answer`, async () => {
+      vminfod.readyLine = line;
+      await vminfod.stop();
+      await vminfod.start();
+      await delay(150);
+      assert(await played.answers(1));
+      assert(await played.answers(2));
+      vminfod.readyLine = null;
+      await vminfod.stop();
+      await vminfod.start();
+      await eventually(() => vminfod.listeners === 1, 'the agent follows again', 15_000);
+    });
+  }
+
+  it('events that are none end the stream, not the agent', async () => {
+    const events = ['{}', 'null', '[]', '{"type":"create"}', '{"type":"delete","zonename":"../x"}'];
+    for (const event of events) {
+      vminfod.send(Buffer.from(`${event}\n`));
+      await delay(20);
+      assert(await played.answers(1));
+    }
+    await eventually(() => vminfod.listeners === 1, 'the agent follows again', 15_000);
+  });
+});

@@ -1,0 +1,328 @@
+/*
+ * A write that was answered with SUCCESS is on disk, whatever happens to the process; one that cannot be
+ * made is answered at once with the reason, and leaves nothing behind.
+ */
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../support/eventually';
+import { quantile, within } from '../support/guest-session';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { Random } from '../support/random';
+import { runProgram, type Result } from '../support/simcn';
+
+const PUT = join(__dirname, '..', '..', 'tools', 'mdata', 'put.js');
+const KILLS = 12;
+const WRITERS = 3;
+const AT_ONCE = 1000;
+
+describe('writes and SIGKILL', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+  let next = 0;
+
+  before(async function () {
+    const limits = { writes_per_second: 10_000, write_burst: 10_000 };
+    const vms = Array.from({ length: WRITERS }, (_, index) => {
+      return osZone(index, { customer_metadata: { kept: 'as it was', n: 1.5 } });
+    });
+    played = await PlayedNode.start(this, { vms, config: { limits } });
+  });
+
+  after(() => played.stop());
+
+  /** Puts values until the agent is gone. What was stored goes into `stored`. */
+  async function writeOn(index: number, stored: Map<string, number>): Promise<void> {
+    const session = await played.open(index);
+    try {
+      for (;;) {
+        const n = next++;
+        const key = `key${n % 40}`;
+        const { code } = await session.put(key, `${n} ${'x'.repeat(n % 3000)}`);
+        assert.strictEqual(code, 'SUCCESS');
+        stored.set(key, n);
+      }
+    } catch (err) {
+      assert.match(String(err), /hung up/);
+    } finally {
+      session.close();
+    }
+  }
+
+  it(`${KILLS} times at random under load: no acknowledged value is lost, no file broken`, async () => {
+    const random = new Random(42);
+    const stored = Array.from({ length: WRITERS }, () => new Map<string, number>());
+    for (let round = 0; round < KILLS; round++) {
+      const writers = stored.map((map, index) => writeOn(index, map));
+      await delay(20 + random.below(180));
+      await played.agent.kill();
+      await Promise.all(writers);
+      for (const [index, map] of stored.entries()) {
+        const { customer } = played.metadata(index);
+        assert.strictEqual(customer.kept, 'as it was');
+        for (const [key, n] of map) {
+          // The one write that was not answered may be there or not.
+          const there = Number(String(customer[key]).split(' ')[0]);
+          assert(there >= n, `${key} of zone ${index} in round ${round}: ${there}, not ${n}`);
+        }
+      }
+      await played.startAgent();
+    }
+    for (const index of stored.keys()) {
+      const names = readdirSync(played.config(index));
+      assert.deepStrictEqual(
+        names.filter((name) => name.startsWith('.')),
+        [],
+      );
+    }
+  });
+
+  it('and no lock stays: the platform\u2019s tool and the next write get it at once', async () => {
+    const session = await played.open(0);
+    void session.put('under', 'way').catch(() => undefined);
+    await delay(2);
+    await played.agent.kill();
+    const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
+    const { status, stderr } = await within(
+      played.node.vmadm(['update', uuidOf(0)], update),
+      10_000,
+      'vmadm update',
+    );
+    assert.strictEqual(status, 0, stderr);
+    await played.startAgent();
+    const again = await played.open(0);
+    assert((await again.put('next', 'write')).ms < 4000);
+    assert.strictEqual((await again.get('by')).text, 'vmadm');
+    again.close();
+  });
+
+  it(`${AT_ONCE} writes that wait are written together, in their order, and preserve the rest`, async () => {
+    const path = played.config(1, 'metadata.json');
+    const own =
+      '{ "unknown": [1.10, 1e400],\n "customer_metadata" : {"kept":"as it was", "big":12345678901234567890},\n "internal_metadata":{} }';
+    writeFileSync(path, own);
+    const session = await played.open(1);
+    const others = await Promise.all([1, 2, 3].map(() => played.open(1)));
+    const asked = Array.from({ length: AT_ONCE }, (_, n) => {
+      const writer = [session, ...others][n % 4] ?? session;
+      return writer.put(`many${n % 50}`, `value ${n}`);
+    });
+    const answers = await Promise.all(asked);
+    assert(answers.every(({ code }) => code === 'SUCCESS' || code === 'FAILURE'));
+    const text = readFileSync(path, 'utf8');
+    assert(
+      text.startsWith(
+        '{ "unknown": [1.10, 1e400],\n "customer_metadata" : {"kept":"as it was", "big":12345678901234567890',
+      ),
+    );
+    for (let n = AT_ONCE - 50; n < AT_ONCE; n++) {
+      if (answers[n]?.code === 'SUCCESS') {
+        const there = Number(/value ([0-9]+)/.exec(text.split(`"many${n % 50}":`)[1] ?? '')?.[1]);
+        assert.strictEqual(there % 50, n % 50);
+      }
+    }
+    session.close();
+    others.forEach((other) => other.close());
+  });
+});
+
+describe('a disk that takes no more', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    if (process.geteuid?.() !== 0) {
+      this.skip();
+    }
+    const vms = [0, 1].map((index) => osZone(index, { customer_metadata: { old: 'value' } }));
+    played = await PlayedNode.start(this, { vms });
+  });
+
+  after(() => played.stop());
+
+  /** The write is refused at once, in those words; the old file is whole, and nothing else is there. */
+  async function refused(words: RegExp): Promise<void> {
+    const before = readFileSync(played.config(0, 'metadata.json'));
+    const session = await played.open(0);
+    for (const ask of [session.put('new', 'x'.repeat(40_000)), session.remove('old')]) {
+      const { code, text, ms } = await ask;
+      if (code === 'SUCCESS') {
+        // A removal can fit where an addition does not: then it was made.
+        continue;
+      }
+      assert.strictEqual(code, 'FAILURE');
+      assert.match(text, words);
+      assert(ms < 2000, `${ms} ms`);
+    }
+    assert.strictEqual((await session.get('old')).text, 'value');
+    assert.deepStrictEqual(readFileSync(played.config(0, 'metadata.json')), before);
+    const names = readdirSync(played.config(0)).filter((name) => /mdatad|\.new/.test(name));
+    assert.deepStrictEqual(names, [], 'no temporary file is left');
+    const other = await played.open(1);
+    assert.strictEqual((await other.put('k', 'v')).code, 'SUCCESS');
+    session.close();
+    other.close();
+    process.kill(played.agent.pid, 0);
+  }
+
+  async function worksAgain(): Promise<void> {
+    const session = await played.open(0);
+    assert.strictEqual((await session.put('again', 'yes')).code, 'SUCCESS');
+    assert.strictEqual(played.metadata(0).customer.again, 'yes');
+    session.close();
+  }
+
+  it('ENOSPC: an immediate FAILURE that names it, and the next write works when there is room', async () => {
+    await played.fault('disk.full', 0);
+    await refused(/no space left/);
+    await played.clearFaults();
+    await worksAgain();
+  });
+
+  it('EROFS: an immediate FAILURE that names it, and the next write works when that ends', async () => {
+    const folder = played.config(0);
+    execFileSync('mount', ['--bind', folder, folder]);
+    try {
+      execFileSync('mount', ['-o', 'remount,bind,ro', folder]);
+      await refused(/read-only file system/);
+    } finally {
+      execFileSync('umount', [folder]);
+    }
+    await worksAgain();
+  });
+
+  it('the making of sockets is tried again until there is room', async () => {
+    const run = played.node.path('/var/zonecontrol');
+    await played.agent.stop();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4k,nr_inodes=2', 'full', run]);
+    try {
+      await played.startAgent();
+      assert(played.records('could not make the zone socket').length > 0);
+      assert(!(await played.answers(0)));
+      execFileSync('mount', ['-o', 'remount,size=1m,nr_inodes=100', run]);
+      await eventually(() => played.answers(0), 'the socket is made', 15_000);
+      await eventually(() => played.answers(1), 'the other too', 15_000);
+    } finally {
+      await played.agent.stop();
+      execFileSync('umount', [run]);
+      await played.startAgent();
+    }
+  });
+});
+
+describe('an agent that may not write', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    if (process.geteuid?.() !== 0) {
+      this.skip();
+    }
+    played = await PlayedNode.start(this, { vms: [osZone(0)], asNobody: true });
+  });
+
+  after(() => played.stop());
+
+  it('EACCES: an immediate FAILURE, and it goes on when it may', async () => {
+    const put = (): Promise<Result> => {
+      return played.node.run([process.execPath, PUT, '--socket', played.socket(0), 'k', 'v']);
+    };
+    chmodSync(played.config(0), 0o555);
+    const refused = await within(put(), 5000, 'an answer');
+    assert.strictEqual(refused.status, 2);
+    assert.match(refused.stderr, /Could not update metadata\.$/m);
+    const told = played.records('could not update metadata')[0];
+    assert.match(JSON.stringify(told), /EACCES/);
+    chmodSync(played.config(0), 0o755);
+    assert.strictEqual((await put()).status, 0);
+    assert.strictEqual(played.metadata(0).customer.k, 'v');
+  });
+});
+
+describe('values on their way', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    const limits = { writes_per_second: 10_000, write_burst: 10_000 };
+    played = await PlayedNode.start(this, { vms: [osZone(0)], config: { limits } });
+  });
+
+  after(() => played.stop());
+
+  it('come back as they were: every character, empty, up to 1 MiB, in pieces of any length', async () => {
+    const session = await played.open(0);
+    const all = Array.from({ length: 0x800 }, (_, point) => String.fromCodePoint(point)).join('');
+    const random = new Random(7);
+    const values = ['', ' ', '\n', '.', '.\n..\n', '\0', '\ufeffBOM', all, '\u{1f980}'.repeat(500)];
+    for (let length = 1; length <= 64 * 1024; length *= 4) {
+      values.push(
+        Array.from({ length }, () => String.fromCharCode(32 + random.below(95))).join(''),
+      );
+    }
+    values.push('\u20ac'.repeat(340_000));
+    for (const value of values) {
+      assert.strictEqual((await session.put('value', value)).code, 'SUCCESS');
+      assert.strictEqual((await session.get('value')).text, value);
+      assert.strictEqual(played.metadata(0).customer.value, value);
+    }
+    session.close();
+  });
+
+  it('are refused with the reason where they cannot be kept', async () => {
+    const session = await played.open(0);
+    const notUtf8 = await session.put('bin', Buffer.from([0xff, 0xfe]));
+    assert.deepStrictEqual([notUtf8.code, notUtf8.text], ['FAILURE', 'Invalid PUT Request']);
+    for (const key of ['__proto__', 'a\nb', 'sdc:uuid', '']) {
+      assert.strictEqual((await session.put(key, 'v')).code, 'FAILURE', key);
+    }
+    const huge = await session.put('huge', 'x'.repeat(1_700_000));
+    assert.deepStrictEqual([huge.code, huge.text], ['FAILURE', 'Request too large']);
+    for (const key of ['constructor', 'toString', 'hasOwnProperty']) {
+      assert.strictEqual((await session.get(key)).code, 'NOTFOUND', key);
+      assert.strictEqual((await session.put(key, key)).code, 'SUCCESS');
+      assert.strictEqual((await session.get(key)).text, key);
+    }
+    session.close();
+  });
+
+  it('may be many: the keys and the whole are bounded, in words, and there is a way back', async () => {
+    const many = Object.fromEntries(Array.from({ length: 1022 }, (_, n) => [`n${n}`, 'v']));
+    played.replaceConfig(0, 'metadata.json', JSON.stringify({ customer_metadata: many }));
+    const session = await played.open(0);
+    assert.strictEqual((await session.put('last', 'v')).code, 'SUCCESS');
+    assert.strictEqual((await session.put('very last_pw', 'v')).code, 'SUCCESS');
+    assert.strictEqual((await session.put('one more', 'v')).text, 'Too many metadata keys.');
+    assert.strictEqual((await session.put('n1', 'changed')).code, 'SUCCESS');
+    const value = 'x'.repeat(1_000_000);
+    let words = '';
+    for (let n = 0; words === '' && n < 6; n++) {
+      words = (await session.put(`n${n}`, value)).text.replace('OK', '');
+    }
+    assert.strictEqual(words, 'Metadata is full.');
+    assert.strictEqual((await session.remove('n0')).code, 'SUCCESS');
+    session.close();
+  });
+
+  it('200 GETs one after the other take less than 2 s of the agent', async () => {
+    const session = await played.open(0);
+    const times: number[] = [];
+    for (let n = 0; n < 200; n++) {
+      times.push((await session.get('sdc:uuid')).ms);
+    }
+    const sum = times.reduce((a, b) => a + b, 0);
+    assert(sum < 2000, `${sum} ms, p99 ${quantile(times, 0.99)} ms`);
+    session.close();
+  });
+
+  it('a change by vmadm is in the next answer within 1 s', async () => {
+    const session = await played.open(0);
+    const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
+    const vmadm = runProgram([played.node.path('/usr/sbin/vmadm'), 'update', uuidOf(0)], update);
+    assert.strictEqual((await vmadm).status, 0);
+    assert.strictEqual((await session.get('by')).text, 'vmadm');
+    session.close();
+  });
+});

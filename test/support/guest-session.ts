@@ -1,0 +1,128 @@
+/*
+ * A guest's program as it should be: V2 over a socket, one answer for each request, in their order, each
+ * whole and with the right id, length and CRC (or the test fails). Says how long each answer took.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { crc32 } from 'node:zlib';
+import { base64, frame } from './frames';
+
+/** The longest that a client of the platform waits, ms. */
+const CLIENT_PATIENCE_MS = 45_000;
+
+export interface Answer {
+  readonly code: string;
+  readonly text: string;
+  readonly ms: number;
+}
+
+interface Waiting {
+  readonly id: string;
+  readonly since: number;
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (err: Error) => void;
+}
+
+export class GuestSession {
+  readonly socket: Socket;
+  private readonly waiting: Waiting[] = [];
+  private chunks: Buffer[] = [];
+  private lastId = 0;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk: Buffer) => this.heard(chunk));
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      for (const { reject } of this.waiting.splice(0)) {
+        reject(new Error('the agent hung up'));
+      }
+    });
+  }
+
+  /** Rejects when nobody listens. */
+  static async open(path: string): Promise<GuestSession> {
+    const socket = connect(path);
+    await once(socket, 'connect');
+    return new GuestSession(socket);
+  }
+
+  get(key: string): Promise<Answer> {
+    return this.ask('GET', key);
+  }
+
+  keys(): Promise<Answer> {
+    return this.ask('KEYS', '');
+  }
+
+  put(key: string, value: string | Buffer): Promise<Answer> {
+    return this.ask('PUT', `${base64(Buffer.from(key))} ${Buffer.from(value).toString('base64')}`);
+  }
+
+  remove(key: string): Promise<Answer> {
+    return this.ask('DELETE', key);
+  }
+
+  /** Requests may be asked without waiting for the answers before. */
+  ask(code: string, payload: string): Promise<Answer> {
+    const id = (++this.lastId).toString(16).padStart(8, '0');
+    const answer = new Promise<Answer>((resolve, reject) => {
+      this.waiting.push({ id, since: performance.now(), resolve, reject });
+    });
+    this.socket.write(frame(id, code, payload));
+    return within(answer, CLIENT_PATIENCE_MS, `${code} without an answer`);
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private heard(chunk: Buffer): void {
+    this.chunks.push(chunk);
+    if (!chunk.includes(0x0a)) {
+      return;
+    }
+    let octets = Buffer.concat(this.chunks);
+    for (let end = octets.indexOf(0x0a); end >= 0; end = octets.indexOf(0x0a)) {
+      const line = octets.toString('latin1', 0, end);
+      octets = octets.subarray(end + 1);
+      const asked = this.waiting.shift();
+      assert(asked !== undefined, `nobody asked for ${line.slice(0, 100)}`);
+      const ms = performance.now() - asked.since;
+      const { id, code, text } = readReply(line);
+      assert.strictEqual(id, asked.id, 'answers come in the order of the requests');
+      asked.resolve({ code, text, ms });
+    }
+    this.chunks = octets.length === 0 ? [] : [octets];
+  }
+}
+
+/** Replies can be megabytes, and many: no more of them is read than has to be. */
+function readReply(line: string): { id: string; code: string; text: string } {
+  const [version, length, crc, id = '', code = '', payload = '', ...more] = line.split(' ');
+  const body = line.slice(`V2 ${length ?? ''} ${crc ?? ''} `.length);
+  assert(version === 'V2' && more.length === 0, `no frame: ${line.slice(0, 100)}`);
+  assert.strictEqual(Number(length), body.length);
+  assert.strictEqual(crc, crc32(body).toString(16).padStart(8, '0'));
+  return { id, code, text: Buffer.from(payload, 'base64').toString('utf8') };
+}
+
+/** Rejects with `what` when the promise takes longer than `ms`. */
+export async function within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The value below which `share` of all are. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+}

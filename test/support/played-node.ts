@@ -1,0 +1,187 @@
+/*
+ * A played node with the agent on it, for tests of the whole: its zones by number, their sockets and
+ * files, and what the agent's process takes of the machine.
+ */
+import assert from 'node:assert';
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ask } from '../../tools/simcn/control';
+import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
+import { AgentProcess } from './guest-agent';
+import { skipSuite } from './guest-skip';
+import { GuestSession, quantile } from './guest-session';
+import { SimNode, whyNoNode } from './simcn';
+
+const MIB = 1024 * 1024;
+
+export interface PlayedOptions {
+  readonly vms: readonly JsonObject[];
+  /** The agent's configuration. */
+  readonly config?: JsonObject;
+  /** More flags of the agent. */
+  readonly flags?: readonly string[];
+  /** Runs the node and the agent as an ordinary user. */
+  readonly asNobody?: boolean;
+  /** A command that runs the agent. */
+  readonly prefix?: readonly string[];
+}
+
+const AS_NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
+
+/** The uuid of a test's zone by its number. */
+export function uuidOf(index: number): string {
+  return `5f3c8d8a-6f2b-4d0e-9a57-${index.toString(16).padStart(12, '0')}`;
+}
+
+export function osZone(index: number, more: JsonObject = {}): JsonObject {
+  return { uuid: uuidOf(index), brand: 'joyent', alias: `zone${index}`, ...more };
+}
+
+export class PlayedNode {
+  readonly node: SimNode;
+  agent: AgentProcess;
+  private readonly flags: readonly string[];
+  private readonly prefix: readonly string[];
+
+  private constructor(node: SimNode, agent: AgentProcess, flags: string[], prefix: string[]) {
+    this.node = node;
+    this.agent = agent;
+    this.flags = flags;
+    this.prefix = prefix;
+  }
+
+  /** Skips the suite where no node can be played. */
+  static async start(context: Mocha.Context, options: PlayedOptions): Promise<PlayedNode> {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(context, missing);
+    }
+    const node = await SimNode.start({ vms: options.vms, asNobody: options.asNobody ?? false });
+    const flags = [...(options.flags ?? [])];
+    const prefix = [...(options.prefix ?? []), ...(options.asNobody === true ? AS_NOBODY : [])];
+    try {
+      if (options.config !== undefined) {
+        const path = `${node.root}.config.json`;
+        writeFileSync(path, JSON.stringify(options.config));
+        flags.push('--config', path);
+      }
+      const agent = await AgentProcess.start(node.root, flags, prefix);
+      return new PlayedNode(node, agent, flags, prefix);
+    } catch (err) {
+      await node.stop();
+      throw err;
+    }
+  }
+
+  get root(): string {
+    return this.node.root;
+  }
+
+  /** A new agent in the place of the one that was stopped or killed. */
+  async startAgent(): Promise<void> {
+    this.agent = await AgentProcess.start(this.root, this.flags, this.prefix);
+  }
+
+  /** @throws when the agent did not live to its end, or did not end well */
+  async stop(): Promise<void> {
+    try {
+      await this.agent.stop();
+    } finally {
+      await this.node.stop();
+    }
+  }
+
+  socket(index: number): string {
+    return this.node.path(`/var/zonecontrol/${uuidOf(index)}/metadata.sock`);
+  }
+
+  open(index: number): Promise<GuestSession> {
+    return GuestSession.open(this.socket(index));
+  }
+
+  /** Whether a zone of the node answers with its own uuid. */
+  async answers(index: number): Promise<boolean> {
+    const session = await this.open(index).catch(() => null);
+    if (session === null) {
+      return false;
+    }
+    const answer = await session.get('sdc:uuid').catch(() => null);
+    session.close();
+    return answer?.text === uuidOf(index);
+  }
+
+  config(index: number, file = ''): string {
+    return join(this.node.path(`/zones/${uuidOf(index)}/config`), file);
+  }
+
+  metadata(index: number): { customer: JsonObject; internal: JsonObject } {
+    const file: unknown = JSON.parse(readFileSync(this.config(index, 'metadata.json'), 'utf8'));
+    assert(isJsonObject(file));
+    const [customer, internal] = ['customer_metadata', 'internal_metadata'].map((name) => {
+      const map = own(file, name);
+      return isJsonObject(map) ? map : {};
+    });
+    return { customer: customer ?? {}, internal: internal ?? {} };
+  }
+
+  /** As the platform's tools do: whole, or not at all. */
+  replaceConfig(index: number, file: string, content: string | Buffer): void {
+    writeFileSync(this.config(index, `.${file}.new`), content);
+    renameSync(this.config(index, `.${file}.new`), this.config(index, file));
+  }
+
+  control(command: string, args: JsonObject = {}): Promise<unknown> {
+    return ask(this.root, command, args);
+  }
+
+  /** @param text NAME or NAME=VALUE; @param index the zone, all of them when it is left out */
+  async fault(text: string, index?: number): Promise<void> {
+    await this.control('fault', { text, zone: index === undefined ? null : uuidOf(index) });
+  }
+
+  async clearFaults(): Promise<void> {
+    await this.control('clear-faults');
+  }
+
+  /** Log records with this message. */
+  records(msg: string): readonly JsonObject[] {
+    return this.agent.records.filter((record) => record.msg === msg);
+  }
+
+  /** Memory of the agent's process that is in use, MiB. */
+  get rssMib(): number {
+    const status = readFileSync(`/proc/${this.agent.pid}/status`, 'utf8');
+    return (Number(/VmRSS:\s+([0-9]+)/.exec(status)?.[1] ?? 0) * 1024) / MIB;
+  }
+
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.agent.pid}/fd`).length;
+  }
+
+  /** CPU time that the agent's process has used, ms. */
+  get cpuMs(): number {
+    const stat = readFileSync(`/proc/${this.agent.pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // utime and stime, in hundredths of a second.
+    return (Number(fields[11]) + Number(fields[12])) * 10;
+  }
+
+  /** The 99th percentile of `count` GETs of a zone, one after the other, ms. */
+  async calmGets(index: number, count = 100): Promise<number> {
+    const session = await this.open(index);
+    const times: number[] = [];
+    for (let n = 0; n < count; n++) {
+      times.push((await session.get('sdc:uuid')).ms);
+    }
+    session.close();
+    return quantile(times, 0.99);
+  }
+}
+
+/**
+ * How slow the 99th percentile may be while others misbehave, ms: three times the calm figure, and never
+ * less than what a busy machine's scheduler alone can take.
+ */
+export function tolerable(calmMs: number): number {
+  return Math.max(3 * calmMs, 400);
+}
