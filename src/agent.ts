@@ -34,6 +34,22 @@ import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneMaker } from './zone-maker';
 
+/** Members that are looked at only when the agent, or a zone's part of it, is made. */
+const RESTART_MEMBERS = [
+  'writer',
+  'vminfod',
+  'metrics_port',
+  'reconcile_seconds',
+  'mount_running_zones',
+] as const;
+const RESTART_LIMITS = [
+  'writes_per_second',
+  'write_burst',
+  'metadata_bytes',
+  'metadata_keys',
+  'records_per_second',
+  'record_burst',
+] as const;
 /** What is left for the VM data where the links took all of the grace. */
 const LAST_GRACE_MS = 500;
 /** An agent that is being replaced has this long to go. */
@@ -58,6 +74,8 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
+  /** One object for all requests, changed in place when the configuration is. */
+  private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
   private store: Store | null = null;
   private datasets: LiveAudit | null = null;
@@ -73,6 +91,14 @@ export class Agent {
     this.config = options.config;
     this.log = options.log;
     this.paths = new Paths(options.root);
+    this.answering = {
+      operatorScriptWritable: options.config.operator_script_writable,
+      commaDeletes: options.config.writer === 'file',
+      onFault: (request, err) => {
+        this.figures.faults++;
+        this.log.error({ err, request: request.kind }, 'request met a fault of the agent');
+      },
+    };
   }
 
   /** Resolves when the sockets of all zones of the first picture listen. Rejects when it cannot go on. */
@@ -107,13 +133,18 @@ export class Agent {
 
   /** New limits, level and rules take effect at once; what needs a restart is told. */
   reload(config: Config): void {
-    const restart = (['writer', 'vminfod', 'metrics_port'] as const).filter(
-      (name) => config[name] !== this.config[name],
-    );
+    const { limits } = this.config;
+    const restart = [
+      ...RESTART_MEMBERS.filter((name) => config[name] !== this.config[name]),
+      ...RESTART_LIMITS.filter((name) => config.limits[name] !== limits[name]).map(
+        (name) => `limits.${name}`,
+      ),
+    ];
     if (restart.length > 0) {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }
     this.config = config;
+    this.answering.operatorScriptWritable = config.operator_script_writable;
     setLevel(this.log, config.log_level);
     this.maker?.reload(config);
     this.datasets?.reload(policyOf(config));
@@ -262,14 +293,7 @@ export class Agent {
   }
 
   private handleOver(store: Store): Handle {
-    const options: AnswerOptions = {
-      operatorScriptWritable: this.config.operator_script_writable,
-      commaDeletes: this.config.writer === 'file',
-      onFault: (request, err) => {
-        this.figures.faults++;
-        this.log.error({ err, request: request.kind }, 'request met a fault of the agent');
-      },
-    };
+    const options: AnswerOptions = this.answering;
     return (origin, request) => {
       const data = store.data(origin.zonename);
       return data === undefined ? VM_NOT_FOUND : answer(data, request, options);

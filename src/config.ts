@@ -15,6 +15,8 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 
 const VMINFOD_URL = /^(http:\/\/[^/]+|unix:\/.+)$/;
 const MIB = 1024 * 1024;
+/** Below what config files are read up to: what a guest may write must stay readable. */
+const MOST_METADATA_BYTES = 12 * MIB;
 const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
 
 const limitsSchema = z.strictObject({
@@ -32,7 +34,7 @@ const limitsSchema = z.strictObject({
   writes_per_second: z.number().min(1).max(10000).default(20),
   write_burst: bytes(1, 10000).default(100),
   /** All of one VM's metadata as its file holds it. */
-  metadata_bytes: bytes(1024, 64 * MIB).default(4 * MIB),
+  metadata_bytes: bytes(1024, MOST_METADATA_BYTES).default(4 * MIB),
   metadata_keys: bytes(1, 65536).default(1024),
   /** Log records of one zone on the long run, and at once. */
   records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_SHARE.perSecond),

@@ -28,6 +28,8 @@ const EXIT_PERMISSION = 100;
 
 /** What was asked is answered within this; SMF's own patience is longer. */
 const STOP_GRACE_MS = 4000;
+/** Whatever hangs then, the process ends: 5 s are promised. */
+const LAST_MS = 4800;
 
 interface Options {
   readonly root: string | undefined;
@@ -82,6 +84,10 @@ async function run(options: Options, root: string): Promise<void> {
     }
     life.stopping = true;
     log.info({ signal }, 'stopping');
+    setTimeout(() => {
+      log.error('something hangs, exiting without it');
+      end(EXIT_OK);
+    }, LAST_MS).unref();
     void agent.stop(STOP_GRACE_MS).then(() => {
       log.info('Agent exiting');
       end(EXIT_OK);

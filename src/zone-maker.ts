@@ -115,7 +115,8 @@ export class ZoneMaker {
   private folderDuty(facts: ZoneFacts, log: ZoneLog): FolderMount {
     const { paths } = this.options;
     const mountRunning = this.config.mount_running_zones;
-    return new FolderMount({ facts, paths, mounts: this.mounts, log, mountRunning });
+    const isReady = (): boolean => this.options.platform.zoneState(facts.zonename) === 'ready';
+    return new FolderMount({ facts, paths, mounts: this.mounts, log, mountRunning, isReady });
   }
 
   private async portFacts(zonename: string): Promise<PortFacts | undefined> {

@@ -14,7 +14,7 @@
 import { Readable } from 'node:stream';
 import type { Platform } from '../sys/ffi';
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../sys/native';
-import { listZones, type ZoneFacts } from './picture';
+import { listZones, type Picture, type ZoneFacts } from './picture';
 
 /** Listing again this often without a quiet moment means that something is wrong with the channel. */
 const MOST_LISTINGS = 50;
@@ -37,8 +37,9 @@ export type Bind = (
 ) => ZoneSubscription;
 
 /**
- * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'lost'; 'error' when
- * the platform refuses the subscription or the listing.
+ * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone
+ * that libzonecfg cannot read, and why; 'lost'. `start` rejects when the platform refuses the
+ * subscription or the listing.
  */
 export class ZoneEvents extends Readable {
   private readonly platform: Platform;
@@ -53,7 +54,7 @@ export class ZoneEvents extends Readable {
   }
 
   /** Subscribes and takes the first picture; the same facts go out as 'ready'. */
-  async start(): Promise<ZoneFacts[]> {
+  async start(): Promise<readonly ZoneFacts[]> {
     const subscription = this.bind(
       (event) => {
         if (this.stopping === null) {
@@ -81,13 +82,13 @@ export class ZoneEvents extends Readable {
     // Events come when they come; what nobody reads yet waits in the stream's own queue.
   }
 
-  private async firstPicture(subscription: ZoneSubscription): Promise<ZoneFacts[]> {
+  private async firstPicture(subscription: ZoneSubscription): Promise<readonly ZoneFacts[]> {
     await subscription.enterCritical();
     try {
       for (let listing = 0; listing < MOST_LISTINGS; listing++) {
-        const facts = await listZones(this.platform);
+        const picture = await listZones(this.platform);
         if (!(await subscription.exitCritical())) {
-          return facts;
+          return this.told(picture);
         }
       }
     } catch (err) {
@@ -97,7 +98,15 @@ export class ZoneEvents extends Readable {
     // A node that changes faster than it can be listed: the events from here on tell the rest.
     await subscription.abortCritical();
     this.emit('lost', 0);
-    return listZones(this.platform);
+    return this.told(await listZones(this.platform));
+  }
+
+  /** A zone that cannot be read is no reason to go without all the others. */
+  private told({ zones, unreadable }: Picture): readonly ZoneFacts[] {
+    for (const [zonename, err] of unreadable) {
+      this.emit('unreadable', zonename, err);
+    }
+    return zones;
   }
 }
 

@@ -35,6 +35,8 @@ export interface FolderMountOptions {
   readonly mounts: FolderMounts;
   readonly log: ZoneLog;
   readonly mountRunning: boolean;
+  /** Whether the zone is ready, and nothing in it runs, at this moment. */
+  readonly isReady: () => boolean;
 }
 
 /** Where a brand shows the folder, as the zone sees it. */
@@ -66,11 +68,13 @@ export class FolderMount implements FolderDuty {
   }
 
   onReady(): void {
-    if (this.isOurs()) {
-      this.mount();
-    } else {
+    this.contained('verify', () => {
       this.state = 'left to the brand';
-    }
+      // Events can be old: what counts for a mount is that no process of the zone runs now.
+      if (this.isOurs() && this.options.isReady()) {
+        this.mount();
+      }
+    });
   }
 
   onRunning(): boolean {

@@ -5,7 +5,7 @@
  * requests of one. A zone that goes away in the middle of it is left out.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { codeOf } from '../errors';
+import { codeOf, WorldError } from '../errors';
 import type { Platform, ZoneState } from '../sys/ffi';
 
 /** Zones a turn: about half a millisecond of libzonecfg calls. */
@@ -19,21 +19,35 @@ export interface ZoneFacts {
   readonly state: ZoneState;
 }
 
+export interface Picture {
+  readonly zones: readonly ZoneFacts[];
+  /** Zones that are configured but could not be looked at: a damaged XML. They are left as they are. */
+  readonly unreadable: ReadonlyMap<string, WorldError>;
+}
+
 /** All configured zones but the global one. Throws a WorldError when the list itself cannot be had. */
-export async function listZones(platform: Platform): Promise<ZoneFacts[]> {
-  const facts: ZoneFacts[] = [];
+export async function listZones(platform: Platform): Promise<Picture> {
+  const zones: ZoneFacts[] = [];
+  const unreadable = new Map<string, WorldError>();
   let inTurn = 0;
   for (const zonename of platform.configuredZones()) {
     if (++inTurn > ZONES_PER_TURN) {
       inTurn = 0;
       await nextTurn();
     }
-    const zone = lookAt(platform, zonename);
-    if (zone !== undefined) {
-      facts.push(zone);
+    try {
+      const zone = lookAt(platform, zonename);
+      if (zone !== undefined) {
+        zones.push(zone);
+      }
+    } catch (err) {
+      if (!(err instanceof WorldError)) {
+        throw err;
+      }
+      unreadable.set(zonename, err);
     }
   }
-  return facts;
+  return { zones, unreadable };
 }
 
 /** One zone's facts; undefined when no such zone is configured (any more). */

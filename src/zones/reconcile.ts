@@ -16,6 +16,8 @@ import { phaseOfState, type Zone } from './zone';
 const SECOND_LOOK_MS = 2000;
 /** A busy node's events come late: the second look waits for twice their delay, at most so long. */
 const LAST_LOOK_MS = 60_000;
+/** What an event's delay tells of those to come is over after this. */
+const LAG_COUNTS_MS = 60_000;
 
 export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
 
@@ -35,6 +37,7 @@ export class Reconcile {
   private readonly touched = new Set<string>();
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
+  private heardAt = -Infinity;
 
   constructor(options: ReconcileOptions) {
     this.options = options;
@@ -51,6 +54,7 @@ export class Reconcile {
   /** An event came in. */
   heard(event: ZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
+    this.heardAt = performance.now();
     if (this.running !== null) {
       this.touched.add(event.zonename);
     }
@@ -83,17 +87,22 @@ export class Reconcile {
   private async settle(): Promise<void> {
     const start = performance.now();
     let waited = 0;
-    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.eventLagMs))) {
+    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs()))) {
       await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
       waited = performance.now() - start;
     }
   }
 
+  private expectedLagMs(): number {
+    return performance.now() - this.heardAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+  }
+
   private async differences(): Promise<Map<string, Repair>> {
     const { platform, zones } = this.options;
     const found = new Map<string, Repair>();
-    const seen = new Set<string>();
-    for (const facts of await listZones(platform)) {
+    const picture = await listZones(platform);
+    const seen = new Set(picture.unreadable.keys());
+    for (const facts of picture.zones) {
       seen.add(facts.zonename);
       const zone = zones.get(facts.zonename);
       if (zone === undefined) {

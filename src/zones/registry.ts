@@ -18,10 +18,11 @@ import type { Platform } from '../sys/ffi';
 import type { ZoneEvent, ZoneEvents } from './events';
 import { lookAt, type ZoneFacts } from './picture';
 import { isOther, Reconcile } from './reconcile';
-import { phaseOfEvent, phaseOfState, type Zone } from './zone';
+import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
 /** Sockets that are being bound at once: enough to keep the disk busy, few enough to go on serving. */
 const BIND_CONCURRENCY = 32;
+const NS_PER_MS = 1_000_000n;
 
 export interface RegistryOptions {
   readonly platform: Platform;
@@ -39,6 +40,8 @@ export class Registry extends EventEmitter {
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still being taken down. */
   private readonly departures = new Map<string, Promise<void>>();
+  /** When zones were moved by our own look, ns since 1970: events from before it are old. */
+  private readonly looks = new Map<string, bigint>();
   private readonly binding: vasync.Queue<Zone>;
   private readonly safetyNet: Reconcile;
   private timer: NodeJS.Timeout | null = null;
@@ -79,6 +82,9 @@ export class Registry extends EventEmitter {
         early.push(event);
       }
     });
+    events.on('unreadable', (zonename: string, err: unknown) => {
+      this.options.log.error({ err, zonename }, 'zone cannot be read and is not served');
+    });
     events.on('lost', (count: number) => {
       this.options.log.warn({ count }, 'zone events were lost, looking for myself');
       void this.reconcile();
@@ -115,6 +121,7 @@ export class Registry extends EventEmitter {
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
+    const lookedAt = BigInt(Date.now()) * NS_PER_MS;
     const facts = lookAt(this.options.platform, zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
@@ -125,6 +132,7 @@ export class Registry extends EventEmitter {
       await this.forget(zonename);
       await this.learn(facts);
     } else if (known.state !== phaseOfState(facts.state)) {
+      this.looks.set(zonename, lookedAt);
       this.move(known, phaseOfState(facts.state));
     }
     return facts;
@@ -153,8 +161,16 @@ export class Registry extends EventEmitter {
     if (this.timer !== null) {
       clearTimeout(this.timer);
     }
-    await this.options.events.stop();
+    // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
+    const { events, log } = this.options;
+    const unsubscribed = events.stop().catch((err: unknown) => {
+      log.warn({ err }, 'zone events could not be unsubscribed');
+    });
     await Promise.all([...this.zones.values()].map((zone) => zone.stop(graceMs)));
+    await Promise.race([
+      unsubscribed,
+      new Promise((resolve) => setTimeout(resolve, graceMs).unref()),
+    ]);
     await Promise.all(this.departures.values());
     this.binding.kill();
   }
@@ -174,7 +190,7 @@ export class Registry extends EventEmitter {
           if (zone === undefined) {
             this.discover(zonename);
           } else if (event.kind === 'changed') {
-            this.move(zone, phaseOfEvent(event.newstate));
+            this.follow(zone, phaseOfEvent(event.newstate), event.when);
           } else {
             this.replaceIfOther(zone);
           }
@@ -187,6 +203,17 @@ export class Registry extends EventEmitter {
       }
       this.options.log.error({ err, zonename }, 'zone event could not be acted on');
     }
+  }
+
+  /** An event that is older than our own look at the zone tells nothing new: libzonecfg does. */
+  private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
+    const lookedAt = this.looks.get(zone.zonename);
+    if (lookedAt !== undefined && zone.state !== phase && whenNs < lookedAt) {
+      void this.hint(zone.zonename);
+      return;
+    }
+    this.looks.delete(zone.zonename);
+    this.move(zone, phase);
   }
 
   private discover(zonename: string): void {
@@ -219,13 +246,20 @@ export class Registry extends EventEmitter {
     if (this.stopped || this.zones.has(facts.zonename)) {
       return;
     }
-    const zone = this.options.makeZone(facts);
+    let zone: Zone;
+    try {
+      zone = this.options.makeZone(facts);
+    } catch (err) {
+      // The reconcile finds it missing, and tries again.
+      this.options.log.error({ err, zonename: facts.zonename }, 'zone could not be taken in');
+      return;
+    }
     this.zones.set(facts.zonename, zone);
     this.emit('arrived', zone);
     await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
   }
 
-  private move(zone: Zone, phase: ReturnType<typeof phaseOfEvent>): void {
+  private move(zone: Zone, phase: Phase): void {
     zone.moved(phase);
     this.emit('moved', zone);
   }
@@ -236,6 +270,7 @@ export class Registry extends EventEmitter {
       return;
     }
     this.zones.delete(zonename);
+    this.looks.delete(zonename);
     const departure = zone
       .leave()
       .catch((err: unknown) => zone.log.error({ err }, 'zone could not be taken down cleanly'))
