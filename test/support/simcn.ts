@@ -18,6 +18,9 @@ const NATIVE = join(__dirname, '..', '..', '..', 'native', 'build', 'Release', '
 /** The user and the group of nobody, as everywhere on Linux. */
 const NOBODY = 65534;
 
+/** Coverage is not counted here: an ordinary user's process could not write it down, and would say so. */
+const UNCOUNTED = { ...process.env, NODE_V8_COVERAGE: '' };
+
 export interface Result {
   readonly status: number;
   readonly stdout: string;
@@ -75,7 +78,10 @@ export class SimNode {
       chownSync(root, NOBODY, NOBODY);
     }
     const argv = [...prefix, process.execPath, SIMCN, 'up', '--root', root, ...flags];
-    const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(argv[0] ?? '', argv.slice(1), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: UNCOUNTED,
+    });
     const said: Buffer[] = [];
     child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
     const exited = once(child, 'exit').then(([code]) => {
@@ -155,7 +161,10 @@ interface SimNodeParts {
 }
 
 export async function runProgram(argv: readonly string[], stdin = ''): Promise<Result> {
-  const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: UNCOUNTED,
+  });
   const out: Buffer[] = [];
   const err: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
