@@ -8,7 +8,8 @@
  * What always holds:
  * - One request at a time is with the handler, and the next one starts when its answer has been
  *   written: a GET behind a PUT sees what the PUT stored.
- * - `dropAll` takes back answers, never effects: a write that was asked for is carried out, unheard.
+ * - `dropAll` takes back answers, never effects: a write that was asked for is carried out, unheard, and
+ *   the observer is told its true result all the same.
  * - An answer becomes bytes only when there is room for them; until then it is a reference into the
  *   VM's data.
  *
@@ -29,6 +30,8 @@ export interface Asked {
   /** Octets of its line. */
   readonly bytes: number;
 }
+
+type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** Where answers go. */
 export interface Outlet {
@@ -131,6 +134,7 @@ export class Answers {
     }
     if (this.unfit !== null) {
       dropped.push(this.unfit.asked);
+      this.tellUnheard(this.unfit.asked, this.unfit.reply);
       this.unfit = null;
     }
     for (const asked of this.queue.splice(0)) {
@@ -174,14 +178,16 @@ export class Answers {
         this.pump();
       } else {
         this.unheard--;
+        this.tellUnheard(asked, reply);
       }
       this.options.moved();
     });
   }
 
   /** Lets a write happen that nobody hears of. A question that nobody hears the answer of is dropped. */
-  private carryOut({ request, bytes }: Asked): void {
-    if (request.kind !== 'put' && request.kind !== 'delete') {
+  private carryOut(asked: Asked): void {
+    const { request, bytes } = asked;
+    if (!isWrite(request)) {
       return;
     }
     // No client leaves that many behind: two queues' full.
@@ -190,14 +196,25 @@ export class Answers {
       return;
     }
     const answer = this.options.handle(this.options.origin, request);
-    if (answer instanceof Promise) {
-      this.unheard++;
-      this.busy += bytes;
-      void answer.then(() => {
-        this.unheard--;
-        this.busy -= bytes;
-        this.options.moved();
-      });
+    if (!(answer instanceof Promise)) {
+      this.tellUnheard(asked, answer);
+      return;
+    }
+    this.unheard++;
+    this.busy += bytes;
+    void answer.then((reply) => {
+      this.unheard--;
+      this.busy -= bytes;
+      this.tellUnheard(asked, reply);
+      this.options.moved();
+    });
+  }
+
+  /** The record of who changed what must not depend on whether he waited for the answer. */
+  private tellUnheard({ request, at }: Asked, reply: Reply): void {
+    if (isWrite(request)) {
+      const { observer, origin, now } = this.options;
+      observer.answered(origin, request, reply, now() - at);
     }
   }
 
@@ -238,4 +255,8 @@ function isDataRequest(request: Request): request is DataRequest {
     default:
       return false;
   }
+}
+
+function isWrite(request: Request): request is WriteRequest {
+  return request.kind === 'put' || request.kind === 'delete';
 }

@@ -47,7 +47,10 @@ export interface LinkObserver {
   closed(): void;
   received(bytes: number): void;
   sent(bytes: number): void;
-  /** A request was answered. `elapsedMs` runs from its last byte to the write of its reply. */
+  /**
+   * A request was answered, or a write was carried out whose asker did not wait. `elapsedMs` runs from
+   * its last byte to the write of its reply, or to its being there.
+   */
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void;
   refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void;
 }

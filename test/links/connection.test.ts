@@ -45,6 +45,9 @@ class World {
   readonly handle: Handle = (_origin, request) => {
     this.asked.push(request);
     if (request.kind === 'put' || request.kind === 'delete') {
+      if (request.key === 'sdc:refused') {
+        return { kind: 'failure', text: 'no' };
+      }
       return new Promise((resolve) => this.pending.push(resolve));
     }
     const value = request.kind === 'get' ? this.values.get(request.key) : 'k';
@@ -53,6 +56,10 @@ class World {
 
   settle(text = 'OK'): void {
     this.pending.shift()?.({ kind: 'success', text });
+  }
+
+  refuse(text: string): void {
+    this.pending.shift()?.({ kind: 'failure', text });
   }
 
   async open(
@@ -158,6 +165,22 @@ describe('a connection', () => {
         assert.strictEqual(world.recorder.count('dropped-reply'), 3);
       });
 
+      it('tells what became of each write once, though its asker has reset the line', async () => {
+        const { peer } = await world.open(channel);
+        peer.write(putFrame('00000001', 'a', '1'));
+        peer.write(putFrame('00000002', 'b', '2'));
+        peer.write(frame('00000003', 'DELETE', 'sdc:refused'));
+        peer.write(frame('00000004', 'GET', 'k'));
+        await eventually(() => world.pending.length === 1);
+        assert.strictEqual(await peer.ask('\n', 16), 'invalid command\n');
+        assert.deepStrictEqual(world.recorder.writes(), ['failure']);
+        world.settle();
+        world.refuse('no space left');
+        await quiet();
+        assert.deepStrictEqual(world.recorder.writes(), ['failure', 'success', 'failure']);
+        assert.ok(world.recorder.answers.every(({ kind }) => kind !== 'get'));
+      });
+
       it('says nothing to a broken frame and goes on with the next one', async () => {
         const { peer } = await world.open(channel);
         peer.write('V2 21 433221a8 6f000004 GET bW90ZA==\n');
@@ -199,6 +222,9 @@ describe('a connection', () => {
         world.settle();
         await closed;
         assert.strictEqual(world.asked.length, 2);
+        world.settle();
+        await quiet();
+        assert.deepStrictEqual(world.recorder.writes(), ['success', 'success']);
       });
     });
   }

@@ -1,5 +1,6 @@
 /* Takes down what a link tells of itself. */
 import type { LinkObserver, PortObserver, Refusal } from '../../src/links/link';
+import type { Reply } from '../../src/protocol/reply';
 import type { Request } from '../../src/protocol/request';
 
 export class Recorder implements LinkObserver {
@@ -7,7 +8,11 @@ export class Recorder implements LinkObserver {
   closes = 0;
   receivedBytes = 0;
   sentBytes = 0;
-  readonly answers: { readonly kind: Request['kind']; readonly elapsedMs: number }[] = [];
+  readonly answers: {
+    readonly kind: Request['kind'];
+    readonly outcome: Reply['kind'] | null;
+    readonly elapsedMs: number;
+  }[] = [];
   readonly refusals: Refusal[] = [];
   readonly warnings: string[] = [];
 
@@ -27,8 +32,8 @@ export class Recorder implements LinkObserver {
     this.sentBytes += bytes;
   }
 
-  answered(_origin: unknown, request: Request, _reply: unknown, elapsedMs: number): void {
-    this.answers.push({ kind: request.kind, elapsedMs });
+  answered(_origin: unknown, request: Request, reply: Reply | null, elapsedMs: number): void {
+    this.answers.push({ kind: request.kind, outcome: reply?.kind ?? null, elapsedMs });
   }
 
   refused(reason: Refusal): void {
@@ -42,6 +47,13 @@ export class Recorder implements LinkObserver {
 
   info(): void {
     // Nothing is asked about these.
+  }
+
+  /** What became of the writes that it was told of, in order. */
+  writes(): (Reply['kind'] | null)[] {
+    return this.answers
+      .filter(({ kind }) => kind === 'put' || kind === 'delete')
+      .map(({ outcome }) => outcome);
   }
 
   count(reason: Refusal): number {
