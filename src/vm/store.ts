@@ -15,6 +15,7 @@ import type { Change, ChangeResult, MetadataMaps, VmData } from '../metadata/han
 import { Arrivals } from './arrivals';
 import { ConfigFiles } from './config-files';
 import { FileWriter, type FileWriterOptions } from './file-writer';
+import { NamespaceWatch } from './namespace-watch';
 import { isZonename, type JsonObject, type VmFacts } from './vm';
 import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod';
@@ -57,6 +58,7 @@ export class Store {
   private readonly writer: Writer;
   private readonly fileWriter: FileWriter | null;
   private readonly files: ConfigFiles;
+  private readonly namespaces: NamespaceWatch;
   private readonly arrivals = new Arrivals(LOADED_MS);
   private readonly tracked = new Map<string, TrackedVm>();
 
@@ -65,11 +67,15 @@ export class Store {
     this.fileWriter = backend instanceof FileWriter ? backend : null;
     this.writer = new Writer(backend, options.share);
     this.files = new ConfigFiles(undefined, options.moment);
+    this.namespaces = new NamespaceWatch(options.log);
     this.vminfod = new Vminfod(
       {
         url: options.vminfodUrl,
         table: this.table,
-        observe: (zonename, vm) => this.fileWriter?.observe(zonename, vm),
+        observe: (zonename, vm) => {
+          this.fileWriter?.observe(zonename, vm);
+          this.namespaces.look(zonename, vm);
+        },
       },
       options.log,
     );
@@ -152,6 +158,9 @@ export class Store {
   }
 
   private vmChanged(zonename: string, next: VmFacts | undefined): void {
+    if (next === undefined) {
+      this.namespaces.forget(zonename);
+    }
     if (next !== undefined && this.arrivals.waiting > 0) {
       const vm = this.table.vm(zonename);
       if (vm !== undefined) {
