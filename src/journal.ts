@@ -47,6 +47,7 @@ export interface LastRequest {
 }
 
 interface Repeated {
+  /** On the journal's clock. */
   toldAt: number;
   since: number;
 }
@@ -67,7 +68,8 @@ export class Journal implements LinkObserver {
   private readonly now: () => number;
   private repeated: Map<Refusal, Repeated> | null = null;
 
-  constructor(log: ZoneLog, figures: NodeFigures, now: () => number = Date.now) {
+  /** @param now a clock in ms that never goes back */
+  constructor(log: ZoneLog, figures: NodeFigures, now = (): number => performance.now()) {
     this.log = log;
     this.figures = figures;
     this.now = now;
@@ -148,7 +150,7 @@ export class Journal implements LinkObserver {
     if (outcome === 'FAILURE') {
       this.tally.failures++;
     }
-    this.tally.lastRequest = { at: this.now(), verb, key: arg, outcome, elapsedMs };
+    this.tally.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
     this.figures.request(verb, outcome, elapsedMs);
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     this.log.info(
@@ -176,7 +178,6 @@ function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {
   }
 }
 
-/** A reply that its asker no longer waited for counts by its effect, which is told as null. */
 function outcomeOf(reply: Reply | null): Outcome {
   switch (reply?.kind) {
     case 'success':

@@ -61,7 +61,7 @@ export class ZoneLog {
   private child: Logger | null = null;
   private brand: string;
   private tokens: number;
-  private refilledAt = 0;
+  private refilledAt = performance.now();
   private suppressed = 0;
 
   constructor(parent: Logger, zonename: string, brand: string, share = DEFAULT_LOG_SHARE) {
@@ -125,7 +125,8 @@ export class ZoneLog {
   }
 
   private takeToken(): boolean {
-    const now = Date.now();
+    // Not the time of day: set back, it would silence the zone until it has caught up.
+    const now = performance.now();
     const gained = ((now - this.refilledAt) / 1000) * this.share.perSecond;
     if (gained >= 1) {
       this.tokens = Math.min(this.share.burst, this.tokens + gained);

@@ -60,6 +60,28 @@ describe('a zone in the log', () => {
     assert.strictEqual(records.length, 4);
   });
 
+  it('gets its share though the time of day is set back', () => {
+    const { records, out } = collector();
+    const share = { perSecond: 1e9, burst: 1 };
+    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx', share);
+    log.warn({}, 'before');
+    const realNow = Date.now;
+    const later = performance.now() + 1;
+    Date.now = () => realNow() - 3_600_000;
+    try {
+      while (performance.now() < later) {
+        // A moment for the next record to be earned.
+      }
+      log.warn({}, 'after');
+    } finally {
+      Date.now = realNow;
+    }
+    assert.deepStrictEqual(
+      records.map(({ msg }) => msg),
+      ['before', 'after'],
+    );
+  });
+
   it('shows an error by its words and code', () => {
     const { records, out } = collector();
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');

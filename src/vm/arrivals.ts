@@ -10,6 +10,7 @@ import type { JsonObject } from './vm';
 
 interface Waiter {
   readonly zonename: string;
+  /** On the clock that is never set. */
   readonly deadline: number;
   readonly resolve: (vm: JsonObject | undefined) => void;
 }
@@ -31,7 +32,7 @@ export class Arrivals {
   /** Resolves with the VM's object, or with undefined when it did not come. */
   wait(zonename: string): Promise<JsonObject | undefined> {
     return new Promise((resolve) => {
-      this.waiters.add({ zonename, deadline: Date.now() + this.waitMs, resolve });
+      this.waiters.add({ zonename, deadline: performance.now() + this.waitMs, resolve });
       this.timer ??= setTimeout(() => this.expire(), this.waitMs);
     });
   }
@@ -60,7 +61,7 @@ export class Arrivals {
 
   private expire(): void {
     this.timer = null;
-    const now = Date.now();
+    const now = performance.now();
     // A timer may fire a little before the clock says so.
     this.settle((waiter) => waiter.deadline <= now + 1, undefined);
     for (const oldest of this.waiters) {
