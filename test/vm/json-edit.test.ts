@@ -59,6 +59,21 @@ describe('editObject', () => {
     assert.strictEqual(edit(text, { a: '0' }), text.replace('"},\\\\"', '0'));
   });
 
+  it('finds the end of a string behind any run of backslashes and quotes', () => {
+    for (let run = 0; run < 6; run++) {
+      for (const value of [
+        '\\'.repeat(run),
+        `${'\\'.repeat(run)}"`,
+        '"\\'.repeat(run),
+        '"'.repeat(run),
+      ]) {
+        const text = JSON.stringify({ x: value, m: { [value]: value, a: 'old' } });
+        const wanted = JSON.stringify({ x: value, m: { [value]: value, a: 'new' } });
+        assert.strictEqual(edit(text, { a: '"new"' }), wanted);
+      }
+    }
+  });
+
   it('does what a Map does, for any text and edits', () => {
     const key = fc.oneof(fc.constantFrom('a', 'b', '1', '__proto__', 'constructor'), fc.string());
     const maps = fc.array(fc.tuple(key, fc.jsonValue()), { maxLength: 6 });
