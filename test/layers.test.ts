@@ -12,14 +12,15 @@ const SRC = join(TOP, 'src');
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   fsm: [],
+  repeats: [],
   log: ['errors'],
   'log-sink': ['errors'],
   config: ['errors', 'log', 'links/limits'],
   sys: ['errors', 'sys'],
   protocol: ['protocol'],
   metadata: ['protocol', 'metadata', 'vm/vm'],
-  vm: ['errors', 'log', 'fsm', 'sys', 'metadata', 'vm'],
-  links: ['errors', 'log', 'fsm', 'sys', 'protocol', 'links'],
+  vm: ['errors', 'log', 'fsm', 'repeats', 'sys', 'metadata', 'vm'],
+  links: ['errors', 'log', 'fsm', 'repeats', 'sys', 'protocol', 'links'],
   zones: ['errors', 'log', 'fsm', 'sys', 'links', 'zones'],
   datasets: ['errors', 'log', 'sys', 'vm/vm', 'metadata', 'datasets'],
   admin: [

@@ -3,8 +3,7 @@
  * held by another, a folder that cannot be made. One per link and kind of fault.
  */
 import type { Fields } from '../log';
-
-const INTERVAL_MS = 60_000;
+import { Repeats } from '../repeats';
 
 /** The voice of a link: a ZoneLog. */
 export interface Voice {
@@ -14,22 +13,17 @@ export interface Voice {
 
 export class Rarely {
   private readonly voice: Voice;
-  private readonly now: () => number;
-  private saidAt = -Infinity;
-  private unsaid = 0;
+  private readonly repeats: Repeats;
 
   constructor(voice: Voice, now: () => number) {
     this.voice = voice;
-    this.now = now;
+    this.repeats = new Repeats(now);
   }
 
   warn(fields: Fields, msg: string): void {
-    if (this.now() - this.saidAt < INTERVAL_MS) {
-      this.unsaid++;
-      return;
+    const repeated = this.repeats.next();
+    if (repeated !== null) {
+      this.voice.warn({ ...fields, repeated }, msg);
     }
-    this.voice.warn({ ...fields, repeated: this.unsaid }, msg);
-    this.saidAt = this.now();
-    this.unsaid = 0;
   }
 }

@@ -8,6 +8,7 @@
  * While a hold is busy its VM is being written. A hold that is resumed again and again is given up after
  * 10 s, so that the platform's VM tool gets its turn on a VM whose guest never stops writing.
  */
+import { Repeats } from '../repeats';
 import type { Edits } from './change-plan';
 import { ownMap, type JsonObject } from './vm';
 import type { Target } from './backend';
@@ -22,6 +23,7 @@ const LONGEST_HOLD_MS = 10_000;
 interface Hold {
   readonly target: Target;
   readonly lock: HeldLock;
+  /** On a clock that is never set, ms. */
   readonly since: number;
   customer: Map<string, string | undefined>;
   internal: Map<string, string | undefined>;
@@ -34,6 +36,8 @@ export class ConfirmationHolds {
   private readonly holds = new Map<string, Hold>();
   /** VMs whose hold was given up while its guest was still writing. */
   private readonly early = new Set<string>();
+  /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
+  private readonly told = new WeakMap<Target['log'], Repeats>();
   private readonly confirmMs: number;
   private waitingForNone: (() => void)[] = [];
   private unconfirmedCount = 0;
@@ -71,7 +75,7 @@ export class ConfirmationHolds {
     this.holds.set(target.zonename, {
       target,
       lock,
-      since: Date.now(),
+      since: performance.now(),
       customer: new Map(),
       internal: new Map(),
       confirmed: true,
@@ -103,7 +107,7 @@ export class ConfirmationHolds {
     }
     if (hold.confirmed) {
       this.release(hold);
-    } else if (Date.now() - hold.since >= LONGEST_HOLD_MS) {
+    } else if (performance.now() - hold.since >= LONGEST_HOLD_MS) {
       this.early.add(zonename);
       this.giveUp(hold);
     } else {
@@ -132,11 +136,18 @@ export class ConfirmationHolds {
   }
 
   private giveUp(hold: Hold): void {
+    const { log } = hold.target;
     this.unconfirmedCount++;
-    hold.target.log.warn(
-      { held_ms: Date.now() - hold.since, unconfirmed: this.unconfirmedCount },
-      'vminfod did not confirm a metadata update',
-    );
+    const repeats = this.told.get(log) ?? new Repeats();
+    this.told.set(log, repeats);
+    const repeated = repeats.next();
+    if (repeated !== null) {
+      const heldMs = Math.round(performance.now() - hold.since);
+      log.warn(
+        { held_ms: heldMs, unconfirmed: this.unconfirmedCount, repeated },
+        'vminfod did not confirm a metadata update',
+      );
+    }
     this.release(hold);
   }
 

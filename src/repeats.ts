@@ -1,0 +1,29 @@
+/*
+ * When a thing that happens again and again may be said once more: at most once a minute, with how often
+ * it was left unsaid. Says nothing itself; whoever has a log asks it first.
+ */
+
+const INTERVAL_MS = 60_000;
+
+export class Repeats {
+  private readonly now: () => number;
+  private saidAt = -Infinity;
+  private unsaid = 0;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(now: () => number = () => performance.now()) {
+    this.now = now;
+  }
+
+  /** It happened. How often it was left unsaid, where it is to be said now; else null. */
+  next(): number | null {
+    if (this.now() - this.saidAt < INTERVAL_MS) {
+      this.unsaid++;
+      return null;
+    }
+    const { unsaid } = this;
+    this.saidAt = this.now();
+    this.unsaid = 0;
+    return unsaid;
+  }
+}
