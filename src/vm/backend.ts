@@ -3,6 +3,7 @@
  */
 import type { ZoneLog } from '../log';
 import type { Change, ChangeResult } from '../metadata/handler';
+import type { MetadataLimits } from './change-plan';
 
 /** The VM that a change is for. */
 export interface Target {
@@ -27,6 +28,8 @@ export interface Turn {
 }
 
 export interface Backend {
+  /** What a VM's metadata may come to. */
+  readonly limits: MetadataLimits;
   /** One result for each change taken, in their order. Rejects with the fault that hit them all. */
   commit(turn: Turn): Promise<readonly ChangeResult[]>;
   /** Resolves when nothing of it is left: no lock, no timer. */

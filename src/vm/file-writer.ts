@@ -14,9 +14,14 @@ import * as fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import vasync from 'vasync';
 import { codeOf, WorldError, worldError } from '../errors';
-import type { ChangeResult } from '../metadata/handler';
+import type { Change, ChangeResult } from '../metadata/handler';
 import { takeLock } from '../sys/lock';
-import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits } from './change-plan';
+import {
+  DEFAULT_METADATA_LIMITS,
+  planChanges,
+  type MetadataLimits,
+  type Plan,
+} from './change-plan';
 import { pathOf } from './config-files';
 import { ConfirmationHolds, type HeldLock } from './confirmation-holds';
 import {
@@ -24,6 +29,7 @@ import {
   replaceFile,
   syncFile,
   tempPathOf,
+  type MetadataFile,
   type WriteSteps,
 } from './metadata-file';
 import type { Backend, Target, Turn } from './backend';
@@ -44,6 +50,12 @@ const CONCURRENT_WRITES = 4;
 const YIELD_MS = 100;
 /** Large files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */
 const BYTES_PER_MS = 32 * 1024;
+/** A VM whose file takes long to read and edit rests for so many times as long: others need us too. */
+const REST_PER_WORK = 10;
+/** Shorter work needs no rest, ms: the share of writes bounds how often it comes. */
+const SHORT_WORK_MS = 2;
+/** Time in which the whole process was stopped looks like work. */
+const LONGEST_REST_MS = 2000;
 
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
@@ -56,19 +68,27 @@ export interface FileWriterOptions {
   readonly steps?: WriteSteps;
 }
 
+interface Prepared {
+  readonly file: MetadataFile;
+  readonly plan: Plan;
+  /** The file's new text; null where nothing changes. */
+  readonly next: Buffer | null;
+}
+
 interface Job {
   readonly turn: Turn;
   readonly done: (results: readonly ChangeResult[]) => void;
 }
 
 export class FileWriter implements Backend {
+  readonly limits: MetadataLimits;
   readonly holds: ConfirmationHolds;
   /** Disk work of all VMs; its status tells what is in progress. */
   readonly queue: vasync.Queue<Job>;
   private readonly options: FileWriterOptions;
-  private readonly limits: MetadataLimits;
-  /** The file as our last write left it, known to be on stable storage. */
+  /** By path, the file as our last write left it, known to be on stable storage. */
   private readonly durable = new Map<string, string>();
+  /** By zone, when it may be written again; on a clock that is never set. */
   private readonly nextWriteAt = new Map<string, number>();
 
   constructor(options: FileWriterOptions) {
@@ -145,9 +165,30 @@ export class FileWriter implements Backend {
   }
 
   private async pace({ zonename }: Target, signal: AbortSignal): Promise<void> {
-    const wait = (this.nextWriteAt.get(zonename) ?? 0) - Date.now();
+    const wait = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
     if (wait > 0) {
       await delay(wait, undefined, { signal });
+    }
+  }
+
+  /** The VM is not written for so long. */
+  private rest(zonename: string, ms: number): void {
+    const until = performance.now() + Math.min(ms, LONGEST_REST_MS);
+    this.nextWriteAt.set(zonename, Math.max(this.nextWriteAt.get(zonename) ?? 0, until));
+  }
+
+  /** What the changes make of the file as it is now. Nobody else is served meanwhile. */
+  private prepare(zonename: string, path: string, changes: readonly Change[]): Prepared {
+    const began = performance.now();
+    try {
+      const file = readMetadataFile(path);
+      const plan = planChanges(changes, file.maps, file.bytes.length, this.limits);
+      return { file, plan, next: plan.empty ? null : file.edited(plan) };
+    } finally {
+      const workMs = performance.now() - began;
+      if (workMs > SHORT_WORK_MS) {
+        this.rest(zonename, REST_PER_WORK * workMs);
+      }
     }
   }
 
@@ -159,10 +200,9 @@ export class FileWriter implements Backend {
     }
     turn.stage('writing');
     const path = pathOf(target.folder, 'metadata');
-    const file = readMetadataFile(path);
-    const plan = planChanges(changes, file.maps, file.bytes.length, this.limits);
+    const { file, plan, next } = this.prepare(target.zonename, path, changes);
     const { steps } = this.options;
-    if (plan.empty) {
+    if (next === null) {
       // Answered as stored, so it must be on disk, whoever wrote it.
       if (file.identity !== null && this.durable.get(path) !== file.identity) {
         await syncFile(path, steps);
@@ -170,7 +210,6 @@ export class FileWriter implements Backend {
       }
       return plan.results;
     }
-    const next = file.edited(plan);
     const undo = this.holds.expect(target.zonename, plan);
     try {
       const identity = await replaceFile(path, next, file.stat, steps);
@@ -179,7 +218,7 @@ export class FileWriter implements Backend {
       undo();
       throw err instanceof WorldError ? err : new WorldError('write', path, codeOf(err), '', err);
     }
-    this.nextWriteAt.set(target.zonename, Date.now() + next.length / BYTES_PER_MS);
+    this.rest(target.zonename, next.length / BYTES_PER_MS);
     return plan.results;
   }
 }

@@ -28,10 +28,12 @@ export interface VmadmWriterOptions {
 }
 
 export class VmadmWriter implements Backend {
+  readonly limits: MetadataLimits;
   private readonly options: VmadmWriterOptions;
 
   constructor(options: VmadmWriterOptions) {
     this.options = options;
+    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
   }
 
   async commit(turn: Turn): Promise<readonly ChangeResult[]> {
@@ -44,8 +46,7 @@ export class VmadmWriter implements Backend {
     const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
     const allowed = changes.filter((_, index) => hasComma[index] !== true);
     const file = readMetadataFile(pathOf(target.folder, 'metadata'));
-    const limits = this.options.limits ?? DEFAULT_METADATA_LIMITS;
-    const plan = planChanges(allowed, file.maps, file.bytes.length, limits);
+    const plan = planChanges(allowed, file.maps, file.bytes.length, this.limits);
     if (!plan.empty) {
       const requestId = randomUUID();
       target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');

@@ -11,6 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
+import { Repeats } from '../repeats';
 import { failed, type Backend, type Stage, type Target } from './backend';
 
 export interface WriteShare {
@@ -31,6 +32,8 @@ export interface LaneStatus {
 
 /** More could not be written in time at the default share. */
 const MAX_WAITING = 512;
+/** Octets of keys and values that may wait, as a multiple of what the metadata may come to. */
+const MAX_WAITING_SIZE = 2;
 
 /** The fixed words that guests are told; what is not listed is told in general words. */
 const WORDS: ReadonlyMap<string, string> = new Map([
@@ -46,6 +49,9 @@ const TOO_MANY = 'Too many metadata updates.';
 
 interface Pending {
   readonly change: Change;
+  /** Octets of its key and value. */
+  readonly bytes: number;
+  /** On a clock that is never set, ms. */
   readonly asked: number;
   readonly result: Promise<ChangeResult>;
   readonly settle: (result: ChangeResult) => void;
@@ -66,13 +72,15 @@ export class WriteLane {
   private readonly share: WriteShare;
   private readonly answerMs: number;
   private readonly counts: WriteCounts;
+  /** By the fault: a full disk fails every write of a guest that goes on trying. */
+  private readonly told = new Map<string, Repeats>();
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   private stage: Stage = 'idle';
   private turn: AbortController | null = null;
   private running: Promise<void> | null = null;
   private tokens: number;
-  private refilledAt = Date.now();
+  private refilledAt = performance.now();
 
   constructor(
     target: Target,
@@ -101,11 +109,12 @@ export class WriteLane {
       this.counts.joined++;
       return this.withDeadline(same.result, null);
     }
-    if (this.waiting.length >= MAX_WAITING) {
+    const bytes = sizeOf(change);
+    if (this.isFullFor(bytes)) {
       this.counts.failed++;
       return Promise.resolve(failed(TOO_MANY));
     }
-    const pending = newPending(change);
+    const pending = newPending(change, bytes);
     this.waiting.push(pending);
     this.running ??= this.run();
     return this.withDeadline(pending.result, pending);
@@ -118,7 +127,7 @@ export class WriteLane {
       stage: this.stage,
       waiting: this.waiting.length,
       committing: this.committing.length,
-      oldestMs: oldest === undefined ? 0 : Date.now() - oldest.asked,
+      oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.asked),
     };
   }
 
@@ -137,6 +146,15 @@ export class WriteLane {
   /** Resolves when all that was asked for is answered. */
   async quiet(): Promise<void> {
     await Promise.all([...this.waiting, ...this.committing].map((pending) => pending.result));
+  }
+
+  /** A change that comes alone is let in whatever its size: the backend knows the words for that. */
+  private isFullFor(bytes: number): boolean {
+    const waiting = this.waiting.reduce((sum, pending) => sum + pending.bytes, 0);
+    const most = MAX_WAITING_SIZE * this.backend.limits.metadataBytes;
+    return (
+      this.waiting.length >= MAX_WAITING || (this.waiting.length > 0 && waiting + bytes > most)
+    );
   }
 
   /** A repeated change may only join the newest one of its key, or the order of writes would turn. */
@@ -159,7 +177,10 @@ export class WriteLane {
       const timer = setTimeout(() => {
         this.counts.timedOut++;
         const text = this.stage === 'locking' ? LOCKED : TIMED_OUT;
-        this.target.log.warn({ stage: this.stage }, 'metadata update took too long');
+        const repeated = this.repeatsOf('no answer in time').next();
+        if (repeated !== null) {
+          this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
+        }
         resolve(failed(text));
         if (owner !== null) {
           this.withdraw(owner, failed(text));
@@ -226,11 +247,21 @@ export class WriteLane {
   private fail(err: unknown): void {
     const hit = this.committing.length > 0 ? this.committing : this.waiting.splice(0);
     const result = failed(WORDS.get(codeOf(err)) ?? GENERAL_WORDS);
-    this.target.log.error({ err, changes: hit.length }, 'could not update metadata');
+    const repeated = this.repeatsOf(codeOf(err)).next();
+    if (repeated !== null) {
+      const fields = { err, changes: hit.length, repeated };
+      this.target.log.error(fields, 'could not update metadata');
+    }
     for (const pending of hit) {
       this.counts.failed++;
       pending.settle(result);
     }
+  }
+
+  private repeatsOf(fault: string): Repeats {
+    const repeats = this.told.get(fault) ?? new Repeats();
+    this.told.set(fault, repeats);
+    return repeats;
   }
 
   private take(): readonly Change[] {
@@ -250,19 +281,24 @@ export class WriteLane {
   }
 
   private refill(): void {
-    const now = Date.now();
+    const now = performance.now();
     const gained = (Math.max(0, now - this.refilledAt) / 1000) * this.share.perSecond;
     this.tokens = Math.min(this.share.burst, this.tokens + gained);
     this.refilledAt = now;
   }
 }
 
-function newPending(change: Change): Pending {
+function newPending(change: Change, bytes: number): Pending {
   let settle: (result: ChangeResult) => void = () => undefined;
   const result = new Promise<ChangeResult>((resolve) => {
     settle = resolve;
   });
-  return { change, asked: Date.now(), result, settle };
+  return { change, bytes, asked: performance.now(), result, settle };
+}
+
+function sizeOf(change: Change): number {
+  const value = change.kind === 'set' ? Buffer.byteLength(change.value) : 0;
+  return Buffer.byteLength(change.key) + value;
 }
 
 function isSame(a: Change, b: Change): boolean {

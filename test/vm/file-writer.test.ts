@@ -2,6 +2,7 @@ import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { codeOf } from '../../src/errors';
 import type { Change, ChangeResult } from '../../src/metadata/handler';
 import { FileWriter, type FileWriterOptions } from '../../src/vm/file-writer';
 import { Writer } from '../../src/vm/writer';
@@ -232,6 +233,65 @@ describe('FileWriter', () => {
     assert.strictEqual((await ask(set('a', '1'), folder)).kind, 'failed');
     fs.mkdirSync(folder);
     assert.deepStrictEqual(await ask(set('a', '1'), folder), STORED);
+  });
+
+  it('says once a minute that vminfod confirms nothing', async () => {
+    make({ confirmMs: 1 });
+    const log = logs.zoneLog('z');
+    for (let index = 1; index <= 3; index++) {
+      const target = { zonename: 'z', uuid: 'z', folder: dir.path, log };
+      await writer.change(target, set('a', String(index)));
+      await eventually(() => files.holds.unconfirmed === index);
+    }
+    assert.strictEqual(logs.records('vminfod did not confirm a metadata update').length, 1);
+  });
+
+  it('says once a minute that a write fails for one reason', async () => {
+    fs.writeFileSync(path, '[]');
+    for (let index = 0; index < 3; index++) {
+      assert.strictEqual((await ask(set('a', String(index)))).kind, 'failed');
+    }
+    fs.unlinkSync(path);
+    fs.symlinkSync('/etc/passwd', path);
+    await ask(set('a', 'x'));
+    const told = logs.records('could not update metadata');
+    assert.strictEqual(told.length, new Set(told.map(({ err }) => codeOf(err))).size);
+    assert(told.length >= 1);
+  });
+
+  it('holds no more octets of waiting changes than twice what the metadata may come to', async () => {
+    make({ limits: { metadataBytes: 1000, metadataKeys: 1024 } });
+    let release = (): void => undefined;
+    blocked = new Promise((resolve) => {
+      release = resolve;
+    });
+    // The first one comes alone, and is told what is wrong with it.
+    const sizes = [1500, 490, 500];
+    const asked = sizes.map((size, index) => ask(set(`k${index}`, 'x'.repeat(size))));
+    const tooMany = { kind: 'failed', text: 'Too many metadata updates.' };
+    assert.deepStrictEqual(await asked[2], tooMany);
+    const small = ask(set('small', '1'));
+    release();
+    assert.deepStrictEqual(await asked[0], { kind: 'failed', text: 'Metadata is full.' });
+    assert.deepStrictEqual(await asked[1], STORED);
+    assert.deepStrictEqual(await small, STORED);
+    assert.deepStrictEqual(await ask(set('k2', 'x'.repeat(400))), STORED);
+  });
+
+  it('leaves most of the time to others when a file takes long to edit', async () => {
+    // Quotes and tiny members are the slowest text to read.
+    const many = Object.fromEntries(
+      Array.from({ length: 10_000 }, (_, index) => [`k${index}`, '"'] as const),
+    );
+    fs.writeFileSync(path, JSON.stringify({ customer_metadata: many, internal_metadata: {} }));
+    make({ limits: { metadataBytes: 32 * 1024 * 1024, metadataKeys: 1_000_000 } });
+    const before = performance.eventLoopUtilization();
+    for (let index = 0; index < 4; index++) {
+      // The last two change nothing, which is no cheaper to find out.
+      assert.deepStrictEqual(await ask(set('a', String(Math.min(index, 1)))), STORED);
+    }
+    const { utilization } = performance.eventLoopUtilization(before);
+    assert(utilization < 0.5, `${utilization}`);
   });
 
   it('slows a guest down to its share', async () => {
