@@ -1,0 +1,180 @@
+/*
+ * Who may talk, and about what: modes whatever the umask, processes of other zones, and the names that a
+ * guest must not read or write.
+ */
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AgentProcess } from '../support/guest-agent';
+import { eventually } from '../support/eventually';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
+const CONNECT =
+  'require("net").connect(process.argv[1]).on("connect", () => process.exit(0))' +
+  '.on("error", (err) => { console.log(err.code); process.exit(1); })';
+const LOST = 'internal metadata has keys of namespaces that the VM does not list';
+const INTERNAL = {
+  root_pw: 'the password',
+  'operator-script': 'the script',
+  hidden: 'internal only',
+  'sdc:volumes': '[]',
+  'ns:key': 'in a namespace',
+  'docker:cmd': '["sh"]',
+};
+
+describe('access to a zone socket', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    if (process.geteuid?.() !== 0) {
+      this.skip();
+    }
+    const vms = [0, 1].map((index) => osZone(index));
+    played = await PlayedNode.start(this, { vms });
+  });
+
+  after(() => played.stop());
+
+  for (const umask of ['000', '027', '077', '777']) {
+    it(`is root's alone, with umask ${umask} and a folder that was there with mode 0777`, async () => {
+      await played.agent.stop();
+      const folder = dirname(played.socket(0));
+      chmodSync(folder, 0o777);
+      const prefix = ['sh', '-c', `umask ${umask}; exec "$@"`, 'sh'];
+      played.agent = await AgentProcess.start(played.root, [], prefix);
+      for (const index of [0, 1]) {
+        const socket = lstatSync(played.socket(index));
+        const above = statSync(dirname(played.socket(index)));
+        assert.deepStrictEqual([socket.mode & 0o7777, socket.uid, socket.gid], [0o600, 0, 0]);
+        assert.deepStrictEqual([above.mode & 0o7777, above.uid], [0o755, 0]);
+        const argv = [...NOBODY, process.execPath, '-e', CONNECT, played.socket(index)];
+        const tried = await played.node.run(argv);
+        assert.deepStrictEqual([tried.status, tried.stdout], [1, 'EACCES\n']);
+        assert(await played.answers(index));
+      }
+      const admin = lstatSync(`${played.root}/var/run/mdatad/admin.sock`);
+      assert.strictEqual(admin.mode & 0o777, 0o600);
+    });
+  }
+
+  it('is refused to a process of another zone that reached it by a trick, and that is logged', async function () {
+    const trick = played.node.path(`/zones/${uuidOf(1)}/root/opt/trick`);
+    mkdirSync(trick, { recursive: true });
+    const inView = await played.node.exec(uuidOf(1), 'test', '-S', '/.zonecontrol/metadata.sock');
+    if (inView.status !== 0) {
+      this.skip();
+    }
+    execFileSync('mount', ['--bind', dirname(played.socket(0)), trick]);
+    try {
+      const get = (socket: string): Promise<{ status: number; stdout: string }> => {
+        const argv = ['timeout', '3', 'mdata-get', '--socket', socket, 'sdc:uuid'];
+        return played.node.exec(uuidOf(1), ...argv);
+      };
+      const own = await get('/.zonecontrol/metadata.sock');
+      assert.deepStrictEqual([own.status, own.stdout], [0, `${uuidOf(1)}\n`]);
+      const stolen = await get('/opt/trick/metadata.sock');
+      assert.strictEqual(stolen.stdout, '');
+      assert.notStrictEqual(stolen.status, 0);
+      await eventually(() => {
+        return played.records('refused').some((record) => record.reason === 'peer');
+      }, 'the refusal is in the log');
+      const [refusal] = played.records('refused').filter((record) => record.reason === 'peer');
+      assert.strictEqual(refusal?.zonename, uuidOf(0), 'on behalf of the zone that was attacked');
+      assert(Number(refusal.zoneid) > 0, 'with the zone that it came from');
+      assert(await played.answers(0));
+    } finally {
+      execFileSync('umount', [trick]);
+    }
+  });
+
+  it('leaves a record of each change: who, what key, how long, with what result, and no value', async () => {
+    const session = await played.open(0);
+    await session.put('audited', 'a value nobody shall read in a log');
+    await session.remove('audited');
+    await session.put('sdc:uuid', 'x');
+    await eventually(() => played.records('handled PUT sdc:uuid').length === 1);
+    const [put] = played.records('handled PUT audited');
+    const [removed] = played.records('handled DELETE audited');
+    const [refused] = played.records('handled PUT sdc:uuid');
+    assert.deepStrictEqual(
+      [put?.zonename, put?.response, put?.length, put?.peer],
+      [uuidOf(0), 'SUCCESS', 34, { pid: process.pid, uid: 0 }],
+    );
+    assert.strictEqual(removed?.response, 'SUCCESS');
+    assert.deepStrictEqual(
+      [refused?.response, refused?.reason],
+      ['FAILURE', 'Cannot update the "sdc" Namespace.'],
+    );
+    assert(!JSON.stringify(played.agent.records).includes('nobody shall read'));
+    session.close();
+  });
+});
+
+describe('names that are not a guest\u2019s', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    const more = {
+      customer_metadata: { motd: 'hello' },
+      internal_metadata: INTERNAL,
+      internal_metadata_namespaces: ['ns'],
+    };
+    played = await PlayedNode.start(this, { vms: [osZone(0, more)] });
+  });
+
+  after(() => played.stop());
+
+  it('internal metadata is told in no form but that of its rules', async () => {
+    const session = await played.open(0);
+    for (const [key, value] of Object.entries(INTERNAL)) {
+      const readable = ['root_pw', 'ns:key', 'sdc:volumes'].includes(key);
+      const plain = await session.get(key);
+      assert.strictEqual(plain.code, readable ? 'SUCCESS' : 'NOTFOUND', key);
+      const path = await session.get(`sdc:internal_metadata.${key}`);
+      assert.deepStrictEqual([path.code, path.text], ['NOTFOUND', ''], key);
+      assert(readable || plain.text !== value);
+    }
+    assert.strictEqual((await session.get('sdc:internal_metadata')).code, 'NOTFOUND');
+    const names = (await session.keys()).text.split('\n');
+    assert.deepStrictEqual(names.sort(), ['motd', 'ns:key', 'root_pw']);
+    session.close();
+  });
+
+  it('operator-script and reserved names are not written', async () => {
+    const session = await played.open(0);
+    for (const key of ['operator-script', 'sdc:x', 'ns:x', 'docker:x']) {
+      for (const answer of [await session.put(key, 'mine'), await session.remove(key)]) {
+        assert.strictEqual(answer.code, 'FAILURE', key);
+        assert.match(answer.text, /^Cannot update/, key);
+      }
+    }
+    assert.deepStrictEqual(played.metadata(0).internal, INTERNAL);
+    session.close();
+  });
+
+  it('stay refused when a live VM loses its list of namespaces, and the loss is told', async () => {
+    const session = await played.open(0);
+    await played.control('set', {
+      uuid: uuidOf(0),
+      properties: { internal_metadata_namespaces: [] },
+    });
+    await eventually(async () => (await session.get('ns:key')).code === 'NOTFOUND');
+    for (const key of ['docker:cmd', 'sdc:volumes']) {
+      const answer = await session.put(key, 'spoofed');
+      assert.strictEqual(answer.code, 'FAILURE', key);
+    }
+    assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
+    assert.deepStrictEqual(played.metadata(0).internal, INTERNAL);
+    await eventually(() => played.records(LOST).length > 1, 'a warning of the lost namespaces');
+    const warnings = played.records(LOST).map(({ zonename, namespaces }) => [zonename, namespaces]);
+    assert.deepStrictEqual(warnings, [
+      [uuidOf(0), 'docker'],
+      [uuidOf(0), 'ns, docker'],
+    ]);
+    session.close();
+  });
+});

@@ -1,0 +1,50 @@
+/*
+ * A thousand VMs, half of them with a guest behind a serial port: a quick start, bounded descriptors, and
+ * nothing to do when nothing happens.
+ */
+import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
+import { osZone, PlayedNode } from '../support/played-node';
+
+const VMS = 1000;
+/** What is promised; the rest is the machine's. */
+const SOCKETS_MS = 5000;
+const IDLE_MS = 3000;
+
+describe(`${VMS} VMs`, function () {
+  this.timeout(180_000);
+  let played: PlayedNode;
+
+  before(async function () {
+    const vms = Array.from({ length: VMS }, (_, index) => {
+      return osZone(index, index % 2 === 0 ? {} : { brand: 'bhyve', zone_state: 'installed' });
+    });
+    played = await PlayedNode.start(this, { vms });
+  });
+
+  after(() => played.stop());
+
+  it('have all their sockets within 5 s of the agent\u2019s start', async () => {
+    const [ready] = played.records('ready');
+    assert.deepStrictEqual([ready?.zones, ready?.sockets, ready?.hvm], [VMS, VMS / 2, VMS / 2]);
+    assert(Number(ready?.elapsed_ms) < SOCKETS_MS, `${String(ready?.elapsed_ms)} ms`);
+    for (let index = 0; index < VMS; index += 50) {
+      assert(await played.answers(index));
+    }
+  });
+
+  it('take two descriptors each at most', () => {
+    assert(played.descriptors < 2 * VMS + 64, `${played.descriptors} descriptors`);
+  });
+
+  it('cost next to no CPU while nothing happens', async () => {
+    const before = played.cpuMs;
+    await delay(IDLE_MS);
+    const used = played.cpuMs - before;
+    assert(used < IDLE_MS / 10, `${used} ms of ${IDLE_MS}`);
+  });
+
+  it('stay below the memory that the README states', () => {
+    assert(played.rssMib < 256, `${played.rssMib} MiB`);
+  });
+});

@@ -1,0 +1,236 @@
+/*
+ * A canary in every place that metadata can be in, and every fault that could carry one out: none may be
+ * in the log at its most talkative, on stderr, or in anything that operators are told.
+ */
+import assert from 'node:assert';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { askAdmin } from '../support/admin';
+import { base64, frame, frameOfBody, putFrame } from '../support/frames';
+import { AgentProcess } from '../support/guest-agent';
+import { eventually } from '../support/eventually';
+import { LyingVminfod } from '../support/lying-vminfod';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { runProgram } from '../support/simcn';
+
+/** A word that is nowhere else; its base64 forms, at each of the three places in a group, are looked for too. */
+const CANARY = 'CaNaRyBiRd';
+const MIB = 1024 * 1024;
+
+let planted = 0;
+const canary = (): string => `${CANARY}-${++planted}`;
+
+function traces(text: string): string[] {
+  const forms = ['', 'x', 'xx'].map((lead) => {
+    // The digits that the octets around it have no part in.
+    return base64(Buffer.from(`${lead}${CANARY}`)).slice(lead.length === 0 ? 0 : 4, -4);
+  });
+  const hex = Buffer.from(CANARY).toString('hex');
+  return [CANARY, hex, ...forms].filter((form) => text.includes(form));
+}
+
+const METADATA = {
+  customer_metadata: { 'user-script': canary(), 'user-data': canary() },
+  internal_metadata: {
+    root_pw: canary(),
+    'operator-script': canary(),
+    hidden: canary(),
+    'docker:env': canary(),
+  },
+  internal_metadata_namespaces: ['docker'],
+};
+const SECRETS = {
+  vnc_password: canary(),
+  spice_password: canary(),
+  spice_opts: canary(),
+  qemu_extra_opts: canary(),
+  bhyve_extra_opts: canary(),
+};
+
+describe('secrets', function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+  let vminfod: LyingVminfod;
+  const said: string[] = [];
+
+  before(async function () {
+    const vms = [0, 1].map((index) => osZone(index, METADATA));
+    played = await PlayedNode.start(this, { vms });
+    await played.agent.stop();
+    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    for (const index of [0, 1]) {
+      vminfod.vms.set(uuidOf(index), {
+        ...osZone(index, METADATA),
+        ...SECRETS,
+        zonename: uuidOf(index),
+      });
+    }
+    await vminfod.start();
+    played.agent = await AgentProcess.start(played.root, flags('file'));
+  });
+
+  after(async () => {
+    await played.stop();
+    await vminfod.stop();
+  });
+
+  function flags(writer: 'file' | 'vmadm'): string[] {
+    const path = `${played.root}/writer-${writer}.json`;
+    writeFileSync(path, JSON.stringify({ writer }));
+    return [...vminfod.flags, '--log-level', 'trace', '--config', path];
+  }
+
+  /** All that the agent says of itself. */
+  async function listen(): Promise<void> {
+    const paths = [
+      '/healthz',
+      '/status',
+      '/zones',
+      `/zones/${uuidOf(0)}`,
+      '/doctor',
+      `/doctor/${uuidOf(0)}`,
+      '/metrics',
+      '/metrics?format=json',
+      '/kang/snapshot',
+      '/datasets',
+    ];
+    for (const path of paths) {
+      const { status, text } = await askAdmin(played.root, path);
+      assert(status === 200 || status === 503, `${path}: ${status}`);
+      said.push(text);
+    }
+  }
+
+  async function send(...lines: (Buffer | string)[]): Promise<void> {
+    const socket = connect(played.socket(0));
+    socket.on('error', () => undefined);
+    socket.resume();
+    await once(socket, 'connect');
+    for (const line of lines) {
+      socket.write(line);
+    }
+    await delay(100);
+    socket.destroy();
+  }
+
+  it('are read and written', async () => {
+    await eventually(() => played.answers(0), 'the agent serves');
+    const session = await played.open(0);
+    for (const key of [
+      'user-script',
+      'root_pw',
+      'docker:env',
+      'sdc:operator-script',
+      'sdc:vnc_password',
+    ]) {
+      await session.get(key);
+    }
+    for (const key of ['k', 'k_pw', 'sdc:k', 'docker:k', 'operator-script', '__proto__', 'a\nb']) {
+      await session.put(key, canary());
+    }
+    await session.keys();
+    await listen();
+    session.close();
+  });
+
+  it('are in lines that are no requests', async () => {
+    const value = canary();
+    await send(
+      `PUT ${value}\n`,
+      `GET ${'x'.repeat(300)}\n`,
+      `${value}\n`,
+      `V2 ${value}\n`,
+      `V2 10 00000000 ${base64(Buffer.from(value))}\n`,
+      putFrame('00000001', 'k', value).subarray(0, -6),
+      '\n',
+      frame('00000002', 'PUT', value),
+      frame('00000003', 'PUT', `${base64(Buffer.from('k'))} ${value} ${value}`),
+      frame('00000004', 'PUT', `!${value} ${base64(Buffer.from(value))}`),
+      frame('00000005', 'DELETE', '\n'),
+      `${frameOfBody(`00000006 PUT ${base64(Buffer.from(value))}=`).toString('latin1')}\n`,
+      `${frameOfBody(`00000007 ${base64(Buffer.from(value)).replace(/=/g, '')}`).toString('latin1')}\n`,
+    );
+    await send(`V2 9999999 00000000 00000008 PUT ${value.repeat((3 * MIB) / value.length)}`, '\n');
+    await listen();
+  });
+
+  it('are in files that cannot be understood', async () => {
+    const session = await played.open(0);
+    for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
+      for (const text of [canary(), `{"customer_metadata":{"k":"${canary()}"`, `["${canary()}"]`]) {
+        played.replaceConfig(0, file, text);
+        await session.get('user-script');
+        await session.get('sdc:tags.role');
+        await session.get('sdc:routes');
+        await session.put('k', canary());
+      }
+    }
+    await listen();
+    played.replaceConfig(0, 'metadata.json', JSON.stringify(METADATA));
+    session.close();
+  });
+
+  it('are in lies of vminfod', async () => {
+    for (const line of [
+      canary(),
+      `{"type":"modify","vm":{"zonename":"../${canary()}"}}`,
+      `{"${canary()}`,
+    ]) {
+      vminfod.send(Buffer.from(`${line}\n`));
+      await delay(200);
+    }
+    vminfod.readyLine = Buffer.from(`{"type":"ready","vms":"[{\\"k\\":\\"${canary()}"}\n`);
+    await vminfod.stop();
+    await vminfod.start();
+    await delay(500);
+    await listen();
+    vminfod.readyLine = null;
+    await vminfod.stop();
+    await vminfod.start();
+    await eventually(() => played.answers(0), 'the agent follows again', 15_000);
+  });
+
+  it('are in what vmadm is given, and in what it says when it fails', async () => {
+    await played.agent.stop();
+    said.push(JSON.stringify(played.agent.records));
+    const vmadm = played.node.path('/usr/sbin/vmadm');
+    const before = readFileSync(vmadm);
+    writeFileSync(
+      vmadm,
+      '#!/bin/sh\npayload=$(cat)\necho "bad: $payload $*" >&2\necho "$payload"\nexit 1\n',
+    );
+    chmodSync(vmadm, 0o755);
+    played.agent = await AgentProcess.start(played.root, flags('vmadm'));
+    await eventually(() => played.answers(0), 'the agent serves');
+    const session = await played.open(0);
+    const put = await session.put('k', canary());
+    assert.strictEqual(put.code, 'FAILURE');
+    assert.deepStrictEqual(traces(put.text), []);
+    await listen();
+    writeFileSync(vmadm, before);
+    session.close();
+  });
+
+  it('are nowhere: not in the log, on stderr, or in anything that operators are told', async () => {
+    await listen();
+    said.push(JSON.stringify(played.agent.records));
+    assert(said.length > 40 && planted > 25);
+    assert(JSON.stringify(played.agent.records).includes('"level":20'), 'the log is talkative');
+    for (const text of said) {
+      const found = traces(text);
+      const at = text.indexOf(found[0] ?? CANARY);
+      assert.deepStrictEqual(found, [], text.slice(Math.max(0, at - 300), at + 100));
+    }
+  });
+
+  it('would be found if they were there', async () => {
+    for (const lead of ['', 'x', 'xx']) {
+      const encoded = base64(Buffer.from(`${lead}${CANARY} and more`));
+      assert.notDeepStrictEqual(traces(`"${encoded}"`), [], lead);
+    }
+    const { stdout } = await runProgram(['echo', CANARY]);
+    assert.deepStrictEqual(traces(stdout), [CANARY]);
+  });
+});

@@ -1,0 +1,148 @@
+/*
+ * A guest's serial port on the real agent: no answer before the data is there, other programs on the line,
+ * and noise around every request.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../support/eventually';
+import { frame, readFrame } from '../support/frames';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const GUEST = 0;
+const OTHER = 1;
+
+describe('a guest\u2019s serial port', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+  let port: Socket;
+  let heard = '';
+
+  before(async function () {
+    const vms = [
+      osZone(GUEST, { brand: 'bhyve', customer_metadata: { motd: 'hello' } }),
+      osZone(OTHER),
+    ];
+    played = await PlayedNode.start(this, { vms });
+    port = connect(played.node.path(`/zones/${uuidOf(GUEST)}/ttyb`));
+    port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+    port.on('error', () => undefined);
+    await once(port, 'connect');
+    await eventually(() => reset(), 'the agent is on the port');
+  });
+
+  after(async () => {
+    port.destroy();
+    await played.stop();
+  });
+
+  /** One reset, as a client begins. */
+  async function reset(): Promise<boolean> {
+    heard = '';
+    port.write('\n');
+    for (let n = 0; n < 40 && heard === ''; n++) {
+      await delay(10);
+    }
+    return heard.endsWith('invalid command\n');
+  }
+
+  async function get(key: string, noise = ''): Promise<{ code: string; text: string }> {
+    heard = '';
+    port.write(Buffer.concat([Buffer.from(noise, 'latin1'), frame('0000000a', 'GET', key)]));
+    await eventually(() => /0000000a [^\n]*\n$/.test(heard), `an answer, not ${heard}`, 8000);
+    const line = heard.slice(heard.lastIndexOf('V2 '));
+    const { id, code, payload } = readFrame(line);
+    assert.strictEqual(id, '0000000a');
+    return { code, text: payload.toString() };
+  }
+
+  it('is answered after NULs, half frames and junk of every kind', async () => {
+    const half = frame('00000001', 'GET', 'motd');
+    const noises = [
+      '\0\0',
+      'login: ',
+      '\r\n\r\n',
+      'V2 ',
+      'V2 21 ',
+      '\xff\xfe',
+      'lV2 21 \0',
+      '\n\n\n',
+    ];
+    for (let at = 1; at < half.length; at += 5) {
+      noises.push(half.toString('latin1', 0, at));
+    }
+    for (const noise of noises) {
+      assert(await reset());
+      assert.deepStrictEqual(await get('motd', noise), { code: 'SUCCESS', text: 'hello' }, noise);
+    }
+  });
+
+  it('has no answer before the VM is known, and then the right one, never "no such key"', async () => {
+    await played.fault('vminfod.down');
+    await played.agent.stop();
+    await played.startAgent();
+    assert.strictEqual(await reset(), false, 'nobody is on the line while nothing is known');
+    await played.clearFaults();
+    await eventually(() => reset(), 'the agent is back', 10_000);
+    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
+    assert.deepStrictEqual(await get('sdc:uuid'), { code: 'SUCCESS', text: uuidOf(GUEST) });
+  });
+
+  it('with a login program on it is told little, logged less, and free for a client at once', async () => {
+    const before = played.agent.records.length;
+    let replies = 0;
+    const getty = (chunk: Buffer): void => {
+      // It takes every line for a name, and asks for a password and a name again.
+      const lines = chunk.toString('latin1').split('\n').length - 1;
+      replies += lines;
+      for (let n = 0; n < lines; n++) {
+        port.write('Password: \nLogin incorrect\nconsole login: \n');
+      }
+    };
+    port.on('data', getty);
+    port.write('console login: \n');
+    await delay(3000);
+    port.off('data', getty);
+    // 20 are tolerated, then one a second.
+    assert(replies < 40, `${replies} answers in 3 s`);
+    const told = played.agent.records.slice(before);
+    assert(told.length < 20, `${told.length} records`);
+    const start = performance.now();
+    assert(await reset());
+    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
+    assert(performance.now() - start < 2000);
+    assert(await played.answers(OTHER));
+  });
+
+  it('a terminal that echoes everything is no endless talk', async () => {
+    let octets = 0;
+    const echo = (chunk: Buffer): void => {
+      octets += chunk.length;
+      port.write(chunk);
+    };
+    port.on('data', echo);
+    port.write('hello\n');
+    await delay(2000);
+    port.off('data', echo);
+    assert(octets < 2000, `${octets} octets in 2 s`);
+    await eventually(() => reset(), 'a client gets through');
+    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
+  });
+
+  it('that is flooded costs the other zones nothing', async () => {
+    const junk = Buffer.alloc(64 * 1024, 'junk without an end ');
+    const times: number[] = [];
+    const session = await played.open(OTHER);
+    const end = performance.now() + 1500;
+    while (performance.now() < end) {
+      port.write(junk);
+      times.push((await session.get('sdc:uuid')).ms);
+    }
+    session.close();
+    assert(Math.max(...times) < 1000);
+    await delay(1200);
+    await eventually(() => reset(), 'a client gets through', 15_000);
+    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
+  });
+});

@@ -1,0 +1,72 @@
+/*
+ * System calls that fail: descriptors that run out, and what else only a real limit can bring about.
+ * Contained, told, tried again.
+ */
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { eventually } from '../support/eventually';
+import { osZone, PlayedNode } from '../support/played-node';
+
+const ZONES = 4;
+
+describe('an agent without descriptors', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+  let sockets: Socket[] = [];
+
+  before(async function () {
+    const vms = Array.from({ length: ZONES }, (_, index) => {
+      return osZone(index, { customer_metadata: { motd: 'hello' } });
+    });
+    played = await PlayedNode.start(this, { vms });
+  });
+
+  after(async () => {
+    sockets.forEach((socket) => socket.destroy());
+    await played.stop();
+  });
+
+  function limit(descriptors: number): void {
+    execFileSync('prlimit', ['--pid', String(played.agent.pid), `--nofile=${descriptors}:4096`]);
+  }
+
+  it('goes on answering those who are in, and takes new ones when there is room again', async () => {
+    const session = await played.open(0);
+    assert.strictEqual((await session.get('motd')).text, 'hello');
+    limit(played.descriptors + 3);
+    for (let n = 0; n < 20; n++) {
+      const socket = connect(played.socket(1));
+      socket.on('error', () => undefined);
+      sockets.push(socket);
+    }
+    await once(sockets[0] ?? assert.fail(), 'connect');
+    await eventually(() => played.descriptors > 0);
+    const { code } = await session.get('motd');
+    assert.strictEqual(code, 'SUCCESS', 'what was read before is served');
+    const put = await session.put('k', 'v');
+    assert(['SUCCESS', 'FAILURE'].includes(put.code));
+    sockets.forEach((socket) => socket.destroy());
+    sockets = [];
+    limit(4096);
+    for (let index = 0; index < ZONES; index++) {
+      await eventually(() => played.answers(index), `zone ${index} is served`, 20_000);
+    }
+    const again = await session.put('k', 'w');
+    assert.deepStrictEqual([again.code, played.metadata(0).customer.k], ['SUCCESS', 'w']);
+    session.close();
+  });
+
+  it('makes the sockets of new zones when there is room again', async () => {
+    limit(played.descriptors);
+    await played.control('create', { vms: [osZone(10), osZone(11)], boot: true });
+    await eventually(
+      () => JSON.stringify(played.agent.records).includes('EMFILE'),
+      'the log says what is missing',
+    );
+    limit(4096);
+    await eventually(() => played.answers(10), 'the socket is made', 20_000);
+    await eventually(() => played.answers(11), 'the socket is made', 20_000);
+  });
+});
