@@ -15,7 +15,7 @@ import type { AdminNode, AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
 import type { Tail } from './admin/tail';
 import { packageVersion } from './admin/version';
-import type { Config } from './config';
+import { needingRestart, type Config } from './config';
 import { LiveAudit } from './datasets/live';
 import { listUsage } from './datasets/zfs-list';
 import { codeOf, WorldError } from './errors';
@@ -34,22 +34,6 @@ import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneMaker } from './zone-maker';
 
-/** Members that are looked at only when the agent, or a zone's part of it, is made. */
-const RESTART_MEMBERS = [
-  'writer',
-  'vminfod',
-  'metrics_port',
-  'reconcile_seconds',
-  'mount_running_zones',
-] as const;
-const RESTART_LIMITS = [
-  'writes_per_second',
-  'write_burst',
-  'metadata_bytes',
-  'metadata_keys',
-  'records_per_second',
-  'record_burst',
-] as const;
 /** What is left for the VM data where the links took all of the grace. */
 const LAST_GRACE_MS = 500;
 /** An agent that is being replaced has this long to go. */
@@ -133,13 +117,7 @@ export class Agent {
 
   /** New limits, level and rules take effect at once; what needs a restart is told. */
   reload(config: Config): void {
-    const { limits } = this.config;
-    const restart = [
-      ...RESTART_MEMBERS.filter((name) => config[name] !== this.config[name]),
-      ...RESTART_LIMITS.filter((name) => config.limits[name] !== limits[name]).map(
-        (name) => `limits.${name}`,
-      ),
-    ];
+    const restart = needingRestart(this.config, config);
     if (restart.length > 0) {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }

@@ -110,6 +110,32 @@ export function loadConfig(path: string | undefined): Config {
   return parseConfig(text, path);
 }
 
+/** Members that are looked at only when the agent, or a zone's part of it, is made. */
+const MADE_WITH = [
+  'writer',
+  'vminfod',
+  'metrics_port',
+  'reconcile_seconds',
+  'mount_running_zones',
+] as const;
+const LIMITS_MADE_WITH = [
+  'writes_per_second',
+  'write_burst',
+  'metadata_bytes',
+  'metadata_keys',
+  'records_per_second',
+  'record_burst',
+] as const;
+
+/** The members that differ and take effect only with a new start of the agent. */
+export function needingRestart(before: Config, after: Config): string[] {
+  const limits = LIMITS_MADE_WITH.filter((name) => before.limits[name] !== after.limits[name]);
+  return [
+    ...MADE_WITH.filter((name) => before[name] !== after[name]),
+    ...limits.map((name) => `limits.${name}`),
+  ];
+}
+
 /** The URL of vminfod as the command line gives it; throws a ConfigError. */
 export function parseVminfodUrl(url: string): string {
   if (!VMINFOD_URL.test(url)) {

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError, loadConfig, parseConfig } from '../src/config';
+import { ConfigError, loadConfig, needingRestart, parseConfig } from '../src/config';
 
 describe('the configuration', () => {
   it('has the documented defaults', () => {
@@ -40,6 +40,16 @@ describe('the configuration', () => {
       );
     });
   }
+
+  it('tells which members a reload leaves as they were', () => {
+    const before = parseConfig('{}', 'before');
+    const after = parseConfig(
+      '{"writer":"vmadm","log_level":"debug","limits":{"connections":8,"write_burst":5}}',
+      'after',
+    );
+    assert.deepStrictEqual(needingRestart(before, after), ['writer', 'limits.write_burst']);
+    assert.deepStrictEqual(needingRestart(after, after), []);
+  });
 
   it('names a file that cannot be read, and why', () => {
     const folder = mkdtempSync(join(tmpdir(), 'mdatad-'));
