@@ -37,9 +37,10 @@ export class ControlServer {
       caller.once('close', () => this.callers.delete(caller));
       // A command that was interrupted: `close` says the same.
       caller.on('error', () => undefined);
-      createInterface({ input: caller, crlfDelay: Infinity }).on('line', (line) => {
-        void answer(line, caller, serve);
-      });
+      const lines = createInterface({ input: caller, crlfDelay: Infinity });
+      // An interface tells its input's errors once more.
+      lines.on('error', () => undefined);
+      lines.on('line', (line) => void answer(line, caller, serve));
     });
   }
 
@@ -103,6 +104,7 @@ async function callAt(path: string, nobody: string, command: string, args: Args)
   }
   const ended = once(socket, 'close');
   const lines = createInterface({ input: socket, crlfDelay: Infinity });
+  lines.on('error', () => undefined);
   const line = new Promise<string | null>((resolve) => {
     lines.once('line', resolve);
     lines.once('close', () => resolve(null));
