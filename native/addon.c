@@ -35,6 +35,7 @@
 
 #include "napi_call.h"
 #include "peer.h"
+#include "sockets_addon.h"
 #include "zone_events.h"
 
 /* Items that one turn of the loop takes: a burst of events must not keep a guest waiting. */
@@ -521,5 +522,5 @@ NAPI_MODULE_INIT()
 		    FUNCTIONS[i].function, NULL, &function));
 		CALL(env, napi_set_named_property(env, exports, FUNCTIONS[i].name, function));
 	}
-	return (exports);
+	return (sockets_exports(env, exports));
 }

@@ -8,7 +8,7 @@
   'targets': [
     {
       'target_name': 'mdatad',
-      'sources': ['addon.c', 'peer.c', 'zone_events.c'],
+      'sources': ['addon.c', 'peer.c', 'sockets.c', 'sockets_addon.c', 'zone_events.c'],
       'conditions': [
         ['OS=="solaris"', {
           'libraries': ['-lzonecfg'],

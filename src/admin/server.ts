@@ -50,7 +50,12 @@ export class AdminServer {
   async start(): Promise<void> {
     const server = this.makeServer(ROUTES);
     server.prependListener('connection', (socket: Socket) => this.admit(socket));
-    this.identity = await listenAt(server, this.node.paths.adminSocket);
+    const bound = await listenAt(this.node.paths.adminSocket, (path) =>
+      listening(server, () => server.listen(path)).catch((err: unknown) => {
+        throw worldError('bind', path, err);
+      }),
+    );
+    this.identity = bound.identity;
     this.server = server;
     this.watchdog.start();
     const port = this.node.config().metrics_port;
@@ -136,20 +141,25 @@ export class AdminServer {
   private async openLoopback(port: number): Promise<void> {
     const server = this.makeServer(PUBLIC_ROUTES);
     try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(port, LOOPBACK, () => {
-          server.off('error', reject);
-          resolve();
-        });
-      });
-      this.loopback = server;
+      this.loopback = await listening(server, () => server.listen(port, LOOPBACK));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
       const told = worldError('listen', `${LOOPBACK}:${port}`, err);
       this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
     }
   }
+}
+
+/** Has the server listen, and resolves when it does. */
+function listening(server: Server, listen: () => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.once('listening', () => {
+      server.off('error', reject);
+      resolve(server);
+    });
+    listen();
+  });
 }
 
 async function close(server: Server | null): Promise<void> {

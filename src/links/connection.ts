@@ -1,9 +1,9 @@
 /*
  * One stream that speaks the protocol: a program's connection to a zone socket, or a guest's port.
  *
- *   socket --data--> intake --a turn--> answers --one write each--> socket
- *      ^                                   |
- *      +----------- pause, resume <--------+   zone sockets only
+ *   stream --heard--> intake --a turn--> answers --one write each--> stream
+ *      ^                                    |
+ *      +----------- pause, resume <---------+   zone sockets only
  *
  * What always holds:
  * - Every answer is handed over in one write. Answers of one turn may leave together, never torn.
@@ -15,10 +15,9 @@
  *
  * Made by the links, which count and close them. What a request means it does not know.
  */
-import type { Socket } from 'node:net';
 import type { Channel } from '../protocol/request';
+import type { Stream, StreamOwner } from '../sys/sockets';
 import { Answers } from './answers';
-import { untakenOf } from './handle';
 import { Intake } from './intake';
 import { SMALL_BYTES } from './limits';
 import type { LinkLimits } from './limits';
@@ -45,23 +44,29 @@ export interface ConnectionContext {
   readonly now: () => number;
 }
 
-export class Connection {
+export class Connection implements StreamOwner {
   /** Octets heard so far. */
   received = 0;
-  private readonly socket: Socket;
+  private readonly stream: Stream;
   private readonly context: ConnectionContext;
   private readonly answers: Answers;
   private readonly intake: Intake;
+  private readonly left: () => void;
   private phase: 'open' | 'ending' | 'closed' = 'open';
+  /** The peer has ended its side. */
+  private hungUp = false;
   private unsent = 0;
+  /** Octets of answers in all. */
+  private wrote = 0;
   private untaken = 0;
   private movedAt: number;
 
-  /** @param closed runs once, when the descriptor is closed */
-  constructor(socket: Socket, origin: Origin, context: ConnectionContext, closed: () => void) {
+  /** @param left runs once, when the descriptor is closed */
+  constructor(stream: Stream, origin: Origin, context: ConnectionContext, left: () => void) {
     const { channel, handle, observer, limits, now } = context;
-    this.socket = socket;
+    this.stream = stream;
     this.context = context;
+    this.left = left;
     this.answers = new Answers({
       origin,
       handle,
@@ -73,15 +78,7 @@ export class Connection {
     });
     this.intake = new Intake({ channel, limits, observer, answers: this.answers, now });
     this.movedAt = now();
-    socket.on('data', (chunk: Buffer) => this.heard(chunk));
-    socket.on('end', () => this.finish());
-    // The peer vanished: `close` follows and tells all that matters.
-    socket.on('error', () => undefined);
-    socket.once('close', () => {
-      this.close();
-      closed();
-    });
-    socket.resume();
+    stream.start(this);
   }
 
   /** Octets of a port that were no request: noise, cut lines, and more than anyone waits for. */
@@ -93,7 +90,7 @@ export class Connection {
   finish(): void {
     if (this.phase === 'open') {
       this.phase = 'ending';
-      this.socket.pause();
+      this.stream.pause();
       this.context.turns.offer(this.context.lane, this);
       this.settle();
     }
@@ -101,13 +98,13 @@ export class Connection {
 
   /** Closes at once. Writes under way are carried out, unheard. */
   destroy(): void {
-    this.socket.destroy();
+    this.stream.destroy();
   }
 
   /** Closes a zone socket's connection that is silent, or in the way of others. */
   sweep(): void {
     const { share, limits, now } = this.context;
-    const untaken = this.unsent === 0 ? 0 : untakenOf(this.socket);
+    const untaken = this.unsent === 0 ? 0 : this.stream.untaken;
     if (untaken !== this.untaken) {
       this.untaken = untaken;
       this.movedAt = now();
@@ -131,16 +128,16 @@ export class Connection {
 
   work(cost: number): number {
     let spent = 0;
-    this.socket.cork();
-    while (spent < cost && this.mayTake) {
-      const before = this.socket.writableLength;
-      const bytes = this.intake.next();
-      if (bytes === null) {
-        break;
+    this.stream.together(() => {
+      while (spent < cost && this.mayTake) {
+        const before = this.wrote;
+        const bytes = this.intake.next();
+        if (bytes === null) {
+          break;
+        }
+        spent += costOf(bytes + this.wrote - before);
       }
-      spent += costOf(bytes + this.socket.writableLength - before);
-    }
-    this.socket.uncork();
+    });
     this.account();
     this.settle();
     return spent;
@@ -150,9 +147,7 @@ export class Connection {
 
   /** A port gets one answer at a time: one that is not in the kernel yet can still be taken back. */
   get clear(): boolean {
-    return this.context.channel === 'serial'
-      ? this.socket.writableLength === 0
-      : !this.socket.writableNeedDrain;
+    return this.context.channel === 'serial' ? this.stream.unsent === 0 : !this.stream.clogged;
   }
 
   fits(bytes: number): boolean {
@@ -165,15 +160,16 @@ export class Connection {
   }
 
   write(bytes: Buffer): void {
-    if (!this.socket.writable) {
+    if (!this.stream.writable) {
       return;
     }
     // Only resets come past `clear`: a guest that sends them without end and reads nothing.
-    if (this.socket.writableLength > this.context.limits.unsentBytes && !this.clear) {
+    if (this.stream.unsent > this.context.limits.unsentBytes && !this.clear) {
       this.context.observer.refused('unread', { unsent: this.unsent });
       return;
     }
-    this.socket.write(bytes, this.taken);
+    this.wrote += bytes.length;
+    this.stream.write(bytes);
     this.context.observer.sent(bytes.length);
     this.account();
   }
@@ -189,7 +185,9 @@ export class Connection {
     this.settle();
   }
 
-  private heard(chunk: Buffer): void {
+  // For the stream.
+
+  heard(chunk: Buffer): void {
     const { observer, turns, lane, now } = this.context;
     this.movedAt = now();
     this.received += chunk.length;
@@ -197,6 +195,29 @@ export class Connection {
     this.intake.push(chunk);
     turns.offer(lane, this);
     this.settle();
+  }
+
+  ended(): void {
+    this.hungUp = true;
+    this.finish();
+  }
+
+  taken(): void {
+    this.movedAt = this.context.now();
+    this.account();
+    if (this.answers.owing || this.intake.unread > 0 || this.stream.paused) {
+      this.roomMade();
+    }
+  }
+
+  closed(): void {
+    this.phase = 'closed';
+    this.intake.stop();
+    this.context.turns.withdraw(this.context.lane, this);
+    this.context.share.leave(this);
+    this.account();
+    this.answers.dropAll();
+    this.left();
   }
 
   private get mayTake(): boolean {
@@ -213,9 +234,9 @@ export class Connection {
     } else if (this.phase === 'open' && this.context.channel === 'socket') {
       const reads = this.intake.unread === 0 && this.mayTake && this.mayCollect();
       if (!reads) {
-        this.socket.pause();
-      } else if (this.socket.isPaused()) {
-        this.socket.resume();
+        this.stream.pause();
+      } else if (this.stream.paused) {
+        this.stream.resume();
       }
     }
   }
@@ -232,24 +253,15 @@ export class Connection {
 
   private endWhenDone(): void {
     // A hypervisor that ended its side is gone: nobody would hear.
-    const deaf = this.context.channel === 'serial' && this.socket.readableEnded;
+    const deaf = this.context.channel === 'serial' && this.hungUp;
     const done = this.intake.unread === 0 && !this.answers.owing;
-    if ((deaf || done) && !this.socket.writableEnded) {
-      this.socket.destroySoon();
+    if (deaf || done) {
+      this.stream.end();
     }
   }
 
-  /** The kernel took a write. */
-  private readonly taken = (): void => {
-    this.movedAt = this.context.now();
-    this.account();
-    if (this.answers.owing || this.intake.unread > 0 || this.socket.isPaused()) {
-      this.roomMade();
-    }
-  };
-
   private account(): void {
-    const unsent = this.phase === 'closed' ? 0 : this.socket.writableLength;
+    const unsent = this.phase === 'closed' ? 0 : this.stream.unsent;
     const change = unsent - this.unsent;
     this.unsent = unsent;
     if (change !== 0) {
@@ -259,15 +271,6 @@ export class Connection {
 
   private refuse(reason: 'idle' | 'unread'): void {
     this.context.observer.refused(reason, { unsent: this.unsent, unread: this.intake.heldBytes });
-    this.socket.destroy();
-  }
-
-  private close(): void {
-    this.phase = 'closed';
-    this.intake.stop();
-    this.context.turns.withdraw(this.context.lane, this);
-    this.context.share.leave(this);
-    this.account();
-    this.answers.dropAll();
+    this.stream.destroy();
   }
 }

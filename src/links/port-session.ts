@@ -9,6 +9,7 @@ import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
 import { watchPort } from './port-watch';
 import type { SerialTally, Visit } from './serial-tally';
+import { SocketStream } from './socket-stream';
 
 /** A port that ends a connection so soon, without an octet, is held by another. */
 const HELD_MS = 1000;
@@ -38,7 +39,8 @@ export class PortSession {
   constructor(socket: Socket, options: PortSessionOptions, closed: (held: boolean) => void) {
     const { zonename, context, tally } = options;
     this.options = options;
-    this.connection = new Connection(socket, { zonename, peer: null }, context, () => {
+    const stream = new SocketStream(socket);
+    this.connection = new Connection(stream, { zonename, peer: null }, context, () => {
       clearTimeout(this.settling);
       this.forgetReboot();
       tally.disconnected(this.visit);

@@ -4,12 +4,11 @@
  * Made by a zone socket, which hands it what any of its servers accepts: connections outlive the server
  * that they came in by. Only a process of the zone itself or of the global zone is let in.
  */
-import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../errors';
 import type { PeerCredential } from '../sys/ffi';
+import type { Stream } from '../sys/sockets';
 import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
-import { fdOf } from './handle';
 import type { Sweep } from './sweep';
 
 export interface ReceptionOptions {
@@ -37,24 +36,24 @@ export class Reception {
     return this.open.size;
   }
 
-  accept(socket: Socket): void {
+  accept(stream: Stream): void {
     const { zonename, context, sweep } = this.options;
     const { observer, limits } = context;
     if (this.closed) {
-      socket.destroy();
+      stream.destroy();
       return;
     }
     if (this.open.size >= limits.connections) {
-      socket.destroy();
+      stream.destroy();
       observer.refused('connections', { limit: limits.connections });
       return;
     }
-    const peer = this.identify(socket);
+    const peer = this.identify(stream);
     if (peer === null) {
-      socket.destroy();
+      stream.destroy();
       return;
     }
-    const connection = new Connection(socket, { zonename, peer }, context, () => {
+    const connection = new Connection(stream, { zonename, peer }, context, () => {
       this.left(connection);
     });
     this.open.add(connection);
@@ -101,9 +100,8 @@ export class Reception {
   }
 
   /** Who connected, null when it may not. */
-  private identify(socket: Socket): PeerCredential | null {
+  private identify({ fd }: Stream): PeerCredential | null {
     const { peerOf, allowed, context } = this.options;
-    const fd = fdOf(socket);
     if (fd === undefined) {
       return null;
     }

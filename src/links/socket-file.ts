@@ -6,9 +6,9 @@
  *   3. 0600 root, whatever the umask
  *   4. rename over the real name
  *
- * A server of node:net removes, when it is closed, the name that it was bound to. That name is gone since
- * step 4, so closing one never removes a file, neither a successor's nor its own; `removeSocketFile` does,
- * and only one that is still ours. Used by zone-socket.
+ * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net
+ * removes the name that it was bound to, which is gone since step 4); `removeSocketFile` does, and only
+ * one that is still ours. Used by zone-socket and by the operators' door.
  *
  * The calls are synchronous: each takes microseconds where its way through the pool of threads takes
  * tens of them, and 4,096 zones need some 25,000 at the start. Who binds many gives the loop back in
@@ -26,7 +26,6 @@ import {
 } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import type { Server } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { WorldError, codeOf, worldError } from '../errors';
@@ -51,22 +50,31 @@ export function checkSocketPath(path: string): void {
   }
 }
 
+/** What listens, and the file that it is reached by. */
+export interface Bound<L> {
+  readonly listener: L;
+  readonly identity: FileIdentity;
+}
+
 /**
- * Makes `server` listen at `path`. Rejects with a WorldError; then the server is closed and nothing is
- * left behind.
+ * Puts a listening socket at `path`. Rejects with a WorldError; then nothing is left behind.
+ *
+ * @param listen binds and listens at the path it gets; what it throws is a WorldError
  */
-export async function listenAt(server: Server, path: string): Promise<FileIdentity> {
+export async function listenAt<L extends { close(): unknown }>(
+  path: string,
+  listen: (path: string) => L | Promise<L>,
+): Promise<Bound<L>> {
   const folder = dirname(path);
   bound++;
   const own = join(dirname(folder), `.${basename(folder)}.${bound}`);
+  let listener: L | null = null;
   try {
     checkSocketPath(path);
     checkSocketPath(own);
     ensureFolder(folder);
     attempt('unlink', own, () => removeFile(own));
-    await listen(server, own).catch((err: unknown) => {
-      throw worldError('bind', own, err);
-    });
+    listener = await listen(own);
     attempt('chmod', own, () => chmodSync(own, 0o600));
     const stats = attempt('lstat', own, () => lstatSync(own));
     giveToRoot(own, stats);
@@ -74,9 +82,9 @@ export async function listenAt(server: Server, path: string): Promise<FileIdenti
     // Who connected to the socket that was there before is accepted by it first: it may be closed next.
     await nextTurn();
     await nextTurn();
-    return { dev: stats.dev, ino: stats.ino };
+    return { listener, identity: { dev: stats.dev, ino: stats.ino } };
   } catch (err) {
-    server.close();
+    listener?.close();
     removeQuietly(own); // the first error is the one to tell
     throw err;
   }
@@ -159,14 +167,4 @@ function attempt<T>(call: string, subject: string, step: () => T): T {
   } catch (err) {
     throw worldError(call, subject, err);
   }
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => {
-      server.removeListener('error', reject);
-      resolve();
-    });
-  });
 }

@@ -15,12 +15,12 @@
  * What requests mean, and who a peer may be, it is told by whoever makes it.
  */
 import assert from 'node:assert';
-import { createServer } from 'node:net';
-import type { Server } from 'node:net';
 import { dirname } from 'node:path';
 import { Fsm } from '../fsm';
 import type { StateHandle, StateRecord } from '../fsm';
 import type { PeerCredential } from '../sys/ffi';
+import { listenUnix } from '../sys/sockets';
+import type { Listener } from '../sys/sockets';
 import { watchFolder } from './folder-watch';
 import type { LinkLimits } from './limits';
 import type { Handle, Link, LinkObserver } from './link';
@@ -71,7 +71,7 @@ export class ZoneSocket implements Link {
   private readonly faults: Rarely;
   private readonly reception: Reception;
   private readonly now: () => number;
-  private server: Server | null = null;
+  private listener: Listener | null = null;
   private identity: FileIdentity | null = null;
   private attempt: Promise<void> = Promise.resolve();
   private retryMs = FIRST_RETRY_MS;
@@ -229,18 +229,15 @@ export class ZoneSocket implements Link {
 
   /** Puts a new socket in the place of whatever is there. The one before is closed after that. */
   private async bind(): Promise<void> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => {
-      this.reception.accept(socket);
-    });
-    server.on('error', (err) => {
-      // accept found no descriptor left: the server goes on. What fails before that, listenAt tells.
-      if (server.listening) {
-        this.faults.warn({ err, path: this.path }, 'could not accept');
-      }
-    });
-    const identity = await listenAt(server, this.path);
-    const before = this.server;
-    this.server = server;
+    const { listener, identity } = await listenAt(this.path, (path) =>
+      listenUnix(
+        path,
+        (stream) => this.reception.accept(stream),
+        (err) => this.faults.warn({ err, path: this.path }, 'could not accept'),
+      ),
+    );
+    const before = this.listener;
+    this.listener = listener;
     this.identity = identity;
     before?.close();
   }
@@ -250,17 +247,9 @@ export class ZoneSocket implements Link {
     // One that is being bound just now would outlive us; its failure has been told or tells nothing new.
     await this.attempt.catch(() => undefined);
     this.firstTry();
-    const { server } = this;
-    this.server = null;
-    const closed = new Promise<void>((resolve) => {
-      if (server === null) {
-        resolve();
-      } else {
-        server.close(() => resolve());
-      }
-    });
+    this.listener?.close();
+    this.listener = null;
     await this.reception.close(graceMs);
-    await closed;
     this.machine.goto('stopped');
   }
 }

@@ -62,7 +62,10 @@ type OnItem = (
   when: bigint,
 ) => void;
 
-/** The addon's own face (native/addon.c). */
+/** What `openSockets` returns; nothing in it for us to see. */
+export type SocketsHandle = object;
+
+/** The addon's own face (native/addon.c, native/sockets_addon.c). */
 interface Addon {
   /** @param later has a function called in a later turn of the loop: bursts are told in slices */
   bind(onItem: OnItem, maxEvents: number, later: (f: () => void) => void): Handle;
@@ -74,9 +77,28 @@ interface Addon {
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
   zonename(zoneid: number): string | number;
+  /** What the numbers in the arrays mean, native/sockets.h says. @param deliver how many events */
+  openSockets(
+    deliver: (count: number) => void,
+    events: Int32Array,
+    inbox: Uint8Array,
+    commands: Int32Array,
+    outbox: Uint8Array,
+    unsent: Uint32Array,
+  ): SocketsHandle;
+  /** @returns the listener's id, or the negative errno */
+  listen(sockets: SocketsHandle, path: string, backlog: number): number;
+  /** Carries out the first `count` commands. */
+  carryOut(sockets: SocketsHandle, count: number): void;
+  /** For what is larger than the outbox. */
+  write(sockets: SocketsHandle, id: number, bytes: Uint8Array): void;
+  unsent(sockets: SocketsHandle, id: number): number;
 }
 
-const MEMBERS = ['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename'] as const;
+const MEMBERS: readonly (keyof Addon)[] = [
+  ...(['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename'] as const),
+  ...(['openSockets', 'listen', 'carryOut', 'write', 'unsent'] as const),
+];
 
 let addon: Addon | null = null;
 
@@ -84,7 +106,8 @@ function isAddon(loaded: unknown): loaded is Addon {
   return typeof loaded === 'object' && loaded !== null && MEMBERS.every((name) => name in loaded);
 }
 
-function load(): Addon {
+/** The addon, for its doors in this folder. @throws WorldError when it was not built with this */
+export function loadAddon(): Addon {
   if (addon === null) {
     const loaded: unknown = createRequire(__filename)(ADDON_PATH);
     if (!isAddon(loaded)) {
@@ -110,7 +133,7 @@ export function bindZoneEvents(
   onLost: (count: number) => void,
   options: { readonly root?: string; readonly maxQueued?: number } = {},
 ): ZoneSubscription {
-  const native = load();
+  const native = loadAddon();
   if (options.root !== undefined) {
     onRoot(options.root);
   }
@@ -175,7 +198,7 @@ export interface Peers {
 
 /** @param root the node, as for `openPlatform` */
 export function openPeers(root: string): Peers {
-  const native = load();
+  const native = loadAddon();
   const into = new Int32Array(3);
   return {
     peer: (fd) => {

@@ -1,13 +1,16 @@
 import assert from 'node:assert';
+import type { Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Connection } from '../../src/links/connection';
 import { DEFAULT_LINK_LIMITS, type LinkLimits } from '../../src/links/limits';
 import type { Handle } from '../../src/links/link';
+import { SocketStream } from '../../src/links/socket-stream';
 import { Share } from '../../src/links/share';
 import { Lane, Turns } from '../../src/links/turns';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest } from '../../src/protocol/request';
-import { duplexPair } from '../support/duplex-pair';
+import type { Stream } from '../../src/sys/sockets';
+import { acceptedPair, duplexPair } from '../support/duplex-pair';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
 import { Peer } from '../support/peer';
@@ -16,6 +19,12 @@ import { Recorder } from '../support/recorder';
 const MIB = 1024 * 1024;
 /** The longest that a missing answer is waited for: what it would take is far below. */
 const QUIET_MS = 30;
+
+/** A port's stream is a socket of node:net. */
+async function portPair(): Promise<{ near: Stream; far: Socket }> {
+  const { near, far } = await duplexPair();
+  return { near: new SocketStream(near), far };
+}
 
 class World {
   readonly recorder = new Recorder();
@@ -66,7 +75,7 @@ class World {
     channel: 'socket' | 'serial',
     lane = this.lane,
   ): Promise<{ peer: Peer; connection: Connection; closed: Promise<void> }> {
-    const { near, far } = await duplexPair();
+    const { near, far } = await (channel === 'socket' ? acceptedPair() : portPair());
     const { handle, recorder: observer, limits, turns, share, now } = this;
     let done: () => void = () => undefined;
     const closed = new Promise<void>((resolve) => {

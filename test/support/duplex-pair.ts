@@ -1,9 +1,10 @@
-/* Two ends of one real unix socket connection. */
+/* Two ends of one real unix socket connection: both node:net's, or the near one as the agent accepts it. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { listenUnix, type Stream } from '../../src/sys/sockets';
 
 export interface DuplexPair {
   /** The end under test; it may be half-open. */
@@ -22,5 +23,28 @@ export async function duplexPair(): Promise<DuplexPair> {
   const near = await accepted;
   server.close();
   await rm(folder, { recursive: true });
+  return { near, far };
+}
+
+/** The near end as a zone socket gets it. */
+export async function acceptedPair(): Promise<{ readonly near: Stream; readonly far: Socket }> {
+  const folder = await mkdtemp(join(tmpdir(), 'pair-'));
+  const path = join(folder, 's');
+  let far: Socket | undefined;
+  const near = await new Promise<Stream>((resolve, reject) => {
+    const listener = listenUnix(
+      path,
+      (stream) => {
+        listener.close();
+        resolve(stream);
+      },
+      reject,
+    );
+    far = connect({ path, allowHalfOpen: true });
+  });
+  await rm(folder, { recursive: true });
+  if (far === undefined) {
+    throw new Error('nobody connected');
+  }
   return { near, far };
 }

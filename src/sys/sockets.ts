@@ -1,0 +1,399 @@
+/*
+ * Listening unix sockets and the connections that come in by them, through the addon (native/sockets.h).
+ *
+ * node:net costs a request several times what its system calls cost, mostly for what no client of ours
+ * needs. Here all that one turn of the event loop brought is told in one go, and all that is answered
+ * leaves in one go behind it, one write for each connection:
+ *
+ *   events, inbox --> deliver --> owners: heard, ended ...
+ *                                   | write, pause, end, close
+ *   the kernel <-- carry out <-- commands, outbox
+ *
+ * What always holds: an owner is called for its own stream only, never after `closed`; what it writes
+ * is carried out before the event loop goes on, in order. One set of sockets serves the process; it
+ * is there from the first `listenUnix` to the end.
+ */
+import { WorldError } from '../errors';
+import { errnoName } from './abi';
+import { loadAddon, type SocketsHandle } from './native';
+
+/** The stream beneath a connection, whatever it is made of. Octets are taken in order. */
+export interface Stream {
+  /** The descriptor, for getpeerucred. */
+  readonly fd: number | undefined;
+  /** Octets that were written and that the kernel has not taken. */
+  readonly unsent: number;
+  /** The same, as it is just now: it shrinks while a slow peer reads a big reply. */
+  readonly untaken: number;
+  /** True: so much is unsent that more should wait for `taken`. */
+  readonly clogged: boolean;
+  readonly paused: boolean;
+  /** False once it ends or is closed: what is written then is lost. */
+  readonly writable: boolean;
+  /** Lets the events come. Called once. */
+  start(owner: StreamOwner): void;
+  write(bytes: Buffer): void;
+  /** What `work` writes leaves together. */
+  together(work: () => void): void;
+  pause(): void;
+  resume(): void;
+  /** Closes when all is written. */
+  end(): void;
+  /** Closes at once. */
+  destroy(): void;
+}
+
+/** Whom a stream tells. */
+export interface StreamOwner {
+  heard(chunk: Buffer): void;
+  /** The peer has ended its side. */
+  ended(): void;
+  /** The kernel took what was written. */
+  taken(): void;
+  /** The descriptor is closed. Told once, the last of all. */
+  closed(): void;
+}
+
+/** A socket that is listened on. */
+export interface Listener {
+  /** Accepts nobody any more, at once. The file stays. Connections that came in by it live on. */
+  close(): void;
+}
+
+const EVENTS = 1024;
+const COMMANDS = 1024;
+const INTS = 4;
+const INBOX_BYTES = 1024 * 1024;
+const OUTBOX_BYTES = 256 * 1024;
+/** Sockets and connections at a time: 4,096 zones with some of each. One more is turned away. */
+const MAX_IDS = 65_536;
+/** The kernel keeps so many for us while we are busy; more than clients of one zone there are. */
+const BACKLOG = 511;
+/** As in node:net: more than this unsent, and the peer is a slow one. */
+const CLOGGED_BYTES = 16 * 1024;
+
+// As in native/sockets.h.
+const ACCEPTED = 1;
+const UNACCEPTED = 2;
+const HEARD = 3;
+const ENDED = 4;
+const TAKEN = 5;
+const CLOSED = 6;
+const WRITE = 1;
+const PAUSE = 2;
+const RESUME = 3;
+const END = 4;
+const CLOSE = 5;
+
+interface Reception {
+  readonly accepted: (stream: Stream) => void;
+  readonly failed: (err: WorldError) => void;
+  readonly path: string;
+}
+
+class Sockets {
+  private readonly addon = loadAddon();
+  private readonly handle: SocketsHandle;
+  private readonly events = new Int32Array(EVENTS * INTS);
+  private readonly inbox = Buffer.alloc(INBOX_BYTES);
+  private readonly commands = new Int32Array(COMMANDS * INTS);
+  private readonly outbox = Buffer.alloc(OUTBOX_BYTES);
+  private readonly unsentOf = new Uint32Array(MAX_IDS);
+  private readonly streams: (AcceptedStream | undefined)[] = [];
+  private readonly receptions = new Map<number, Reception>();
+  /** Streams that wrote since commands were carried out last. */
+  private writers: AcceptedStream[] = [];
+  private commandCount = 0;
+  private outboxUsed = 0;
+  /** True: commands are carried out without anyone asking for it. */
+  private scheduled = false;
+
+  constructor() {
+    const { events, inbox, commands, outbox, unsentOf } = this;
+    const deliver = (count: number): void => this.deliver(count);
+    this.handle = this.addon.openSockets(deliver, events, inbox, commands, outbox, unsentOf);
+  }
+
+  listen(path: string, reception: Reception): Listener {
+    const id = this.addon.listen(this.handle, path, BACKLOG);
+    if (id < 0) {
+      throw new WorldError('bind', path, errnoName(-id));
+    }
+    this.receptions.set(id, reception);
+    return {
+      close: () => {
+        if (this.receptions.get(id) === reception) {
+          this.receptions.delete(id);
+          this.command(CLOSE, id);
+          this.carryOut();
+        }
+      },
+    };
+  }
+
+  /** Octets that the kernel had no room for. */
+  unsent(id: number): number {
+    return this.unsentOf[id] ?? 0;
+  }
+
+  untaken(id: number): number {
+    return this.addon.unsent(this.handle, id);
+  }
+
+  command(kind: number, id: number, at = 0, length = 0): void {
+    if (this.commandCount === COMMANDS) {
+      this.carryOut();
+    }
+    const from = this.commandCount++ * INTS;
+    this.commands[from] = kind;
+    this.commands[from + 1] = id;
+    this.commands[from + 2] = at;
+    this.commands[from + 3] = length;
+    this.schedule();
+  }
+
+  write(stream: AcceptedStream, bytes: Buffer): void {
+    const { length } = bytes;
+    if (length > OUTBOX_BYTES) {
+      this.carryOut();
+      this.addon.write(this.handle, stream.id, bytes);
+      this.wrote(stream);
+      this.schedule();
+      return;
+    }
+    if (this.outboxUsed + length > OUTBOX_BYTES) {
+      this.carryOut();
+    }
+    const at = this.outboxUsed;
+    bytes.copy(this.outbox, at);
+    this.outboxUsed += length;
+    const last = (this.commandCount - 1) * INTS;
+    if (last >= 0 && this.commands[last] === WRITE && this.commands[last + 1] === stream.id) {
+      this.commands[last + 3] = (this.commands[last + 3] ?? 0) + length;
+    } else {
+      this.command(WRITE, stream.id, at, length);
+    }
+    stream.waiting += length;
+    this.wrote(stream);
+  }
+
+  private wrote(stream: AcceptedStream): void {
+    if (!stream.wrote) {
+      stream.wrote = true;
+      this.writers.push(stream);
+    }
+  }
+
+  /** What is written outside of a delivery is carried out when the function that wrote it returns. */
+  private schedule(): void {
+    if (!this.scheduled) {
+      this.scheduled = true;
+      queueMicrotask(() => this.finish());
+    }
+  }
+
+  private deliver(count: number): void {
+    this.scheduled = true;
+    const { events } = this;
+    for (let at = 0, end = count * INTS; at < end; at += INTS) {
+      this.tell(events[at] ?? 0, events[at + 1] ?? 0, events[at + 2] ?? 0, events[at + 3] ?? 0);
+    }
+    this.finish();
+  }
+
+  /** Until nothing is left to be written: who hears that his octets were taken may write more. */
+  private finish(): void {
+    while (this.commandCount > 0 || this.writers.length > 0) {
+      this.carryOut();
+      const { writers } = this;
+      this.writers = [];
+      for (const stream of writers) {
+        stream.wrote = false;
+        stream.flushed();
+      }
+    }
+    this.scheduled = false;
+  }
+
+  private carryOut(): void {
+    const { commandCount, writers } = this;
+    if (commandCount > 0) {
+      this.addon.carryOut(this.handle, commandCount);
+      this.commandCount = 0;
+      this.outboxUsed = 0;
+      for (const stream of writers) {
+        stream.waiting = 0;
+      }
+    }
+  }
+
+  private tell(kind: number, id: number, a: number, b: number): void {
+    switch (kind) {
+      case ACCEPTED:
+        this.accepted(id, a, b);
+        break;
+      case UNACCEPTED: {
+        const reception = this.receptions.get(id);
+        reception?.failed(new WorldError('accept', reception.path, errnoName(a)));
+        break;
+      }
+      case HEARD:
+        // Copied: the inbox is filled anew when this delivery is over.
+        this.streams[id]?.heard(Buffer.from(this.inbox.subarray(a, a + b)));
+        break;
+      case ENDED:
+        this.streams[id]?.ended(a);
+        break;
+      case TAKEN:
+        this.streams[id]?.flushed();
+        break;
+      case CLOSED: {
+        const stream = this.streams[id];
+        this.streams[id] = undefined;
+        stream?.closed();
+        break;
+      }
+      default:
+        break;
+    }
+  }
+
+  private accepted(id: number, listener: number, fd: number): void {
+    const reception = this.receptions.get(listener);
+    if (reception === undefined) {
+      // Accepted just before its listener was closed.
+      this.command(CLOSE, id);
+      return;
+    }
+    const stream = new AcceptedStream(this, id, fd);
+    this.streams[id] = stream;
+    reception.accepted(stream);
+  }
+}
+
+class AcceptedStream implements Stream {
+  readonly id: number;
+  paused = false;
+  /** Octets in the outbox. */
+  waiting = 0;
+  wrote = false;
+  private readonly sockets: Sockets;
+  private readonly descriptor: number;
+  private owner: StreamOwner | null = null;
+  private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
+
+  constructor(sockets: Sockets, id: number, fd: number) {
+    this.sockets = sockets;
+    this.id = id;
+    this.descriptor = fd;
+  }
+
+  get fd(): number | undefined {
+    return this.phase === 'open' || this.phase === 'ending' ? this.descriptor : undefined;
+  }
+
+  get writable(): boolean {
+    return this.phase === 'open';
+  }
+
+  get unsent(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.sockets.unsent(this.id);
+  }
+
+  get untaken(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.sockets.untaken(this.id);
+  }
+
+  get clogged(): boolean {
+    return this.unsent >= CLOGGED_BYTES;
+  }
+
+  start(owner: StreamOwner): void {
+    this.owner = owner;
+  }
+
+  write(bytes: Buffer): void {
+    if (this.phase === 'open') {
+      this.sockets.write(this, bytes);
+    }
+  }
+
+  together(work: () => void): void {
+    work();
+  }
+
+  pause(): void {
+    this.read(false);
+  }
+
+  resume(): void {
+    this.read(true);
+  }
+
+  end(): void {
+    if (this.phase === 'open') {
+      this.phase = 'ending';
+      this.sockets.command(END, this.id);
+    }
+  }
+
+  destroy(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.phase = 'closing';
+      this.sockets.command(CLOSE, this.id);
+    }
+  }
+
+  // For the sockets.
+
+  heard(chunk: Buffer): void {
+    if (this.phase === 'open') {
+      this.owner?.heard(chunk);
+    }
+  }
+
+  /** @param errno 0: the peer ended its side, and may still read */
+  ended(errno: number): void {
+    if (errno !== 0) {
+      this.destroy();
+    } else if (this.phase === 'open') {
+      this.owner?.ended();
+    }
+  }
+
+  flushed(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.owner?.taken();
+    }
+  }
+
+  closed(): void {
+    this.phase = 'closed';
+    this.owner?.closed();
+  }
+
+  private read(on: boolean): void {
+    if (this.paused === on && (this.phase === 'open' || this.phase === 'ending')) {
+      this.paused = !on;
+      this.sockets.command(on ? RESUME : PAUSE, this.id);
+    }
+  }
+}
+
+let sockets: Sockets | null = null;
+
+/**
+ * Binds a new socket to `path` and listens.
+ *
+ * @param accepted gets each connection; it must start or destroy it before it returns
+ * @param failed is told why one could not be accepted; the listener goes on
+ * @throws WorldError, `bind`: EADDRINUSE, ENOENT, EACCES ...
+ */
+export function listenUnix(
+  path: string,
+  accepted: (stream: Stream) => void,
+  failed: (err: WorldError) => void,
+): Listener {
+  sockets ??= new Sockets();
+  return sockets.listen(path, { path, accepted, failed });
+}
