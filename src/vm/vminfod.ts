@@ -37,8 +37,11 @@ export interface VminfodStatus {
 }
 
 const FIRST_DELAY_MS = 100;
-/** Longest pause between two attempts, jitter included: a VM made in an outage is seen soon after it. */
-const MAX_DELAY_MS = 5000;
+/**
+ * Longest pause between two attempts, jitter included. What changed in an outage has to be right 5 s after
+ * its end, however long it took: the rest of that time is for the ready line of a full node.
+ */
+const MAX_DELAY_MS = 2000;
 /** A stream that broke sooner than this did not end the outage it came after. */
 const STEADY_MS = 5000;
 const LOOKUP_TIMEOUT_MS = 4000;
@@ -183,9 +186,18 @@ export class Vminfod {
   }
 
   private down(state: StateHandle<VminfodState>): void {
-    // 10 doublings are beyond the longest delay; the exponent itself must not grow for days.
-    const doublings = Math.min(this.failures - 1, 10);
-    const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** doublings);
-    state.timeout(delay * (0.5 + Math.random() / 2), () => state.goto('connecting'));
+    state.timeout(retryDelayMs(this.failures), () => state.goto('connecting'));
   }
+}
+
+/**
+ * The pause before the next attempt, ms.
+ * @param failures in a row, 1 and more
+ * @param chance of the jitter, from 0 to below 1
+ */
+export function retryDelayMs(failures: number, chance = Math.random()): number {
+  // 10 doublings are beyond the longest delay; the exponent itself must not grow for days.
+  const doublings = Math.min(failures - 1, 10);
+  const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** doublings);
+  return delay * (0.5 + chance / 2);
 }

@@ -7,7 +7,7 @@ import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { JsonObject } from '../../src/vm/vm';
-import { Vminfod } from '../../src/vm/vminfod';
+import { retryDelayMs, Vminfod } from '../../src/vm/vminfod';
 import { VmTable, type VmChange } from '../../src/vm/vm-table';
 import { VminfodService } from '../../tools/simcn/vminfod';
 import { eventually } from '../support/eventually';
@@ -146,6 +146,15 @@ describe('Vminfod', () => {
     assert.strictEqual(client.status().reconnects, 100);
     assert.strictEqual(logs.records(DOWN).length, 100);
     assert.strictEqual(logs.records(BACK).length, 100);
+  });
+
+  it('comes back within 2 s however long an outage took, and not in step with others', () => {
+    assert(retryDelayMs(1, 0) >= 50 && retryDelayMs(1, 0.99) <= 100);
+    for (let failures = 1; failures < 5000; failures++) {
+      assert(retryDelayMs(failures, 0) >= Math.min(50 * failures, 1000));
+      assert(retryDelayMs(failures, 0.999) <= 2000);
+      assert(retryDelayMs(failures, 0) < retryDelayMs(failures, 0.5));
+    }
   });
 
   it('starts over after a line that is no event', async () => {
