@@ -8,6 +8,18 @@
  * No message made here ever holds a metadata value.
  */
 
+import { constants } from 'node:os';
+
+/**
+ * The errnos of the running system by number. libuv, and with it node:fs, has no names for some that
+ * matter here: EDQUOT for a zone over its quota, ENOLCK for a lock. Of two names the first is the usual.
+ */
+const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, errno]) => [errno, name]),
+);
+
 export class WorldError extends Error {
   /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
   readonly code: string;
@@ -26,12 +38,20 @@ export class WorldError extends Error {
   }
 }
 
+/** The name of an errno of the running system, whose numbers they are: `EBUSY`; `UNKNOWN` for no errno. */
+export function errnoName(errno: number): string {
+  return ERRNO_NAMES.get(errno) ?? (errno > 0 ? `ERRNO_${errno}` : 'UNKNOWN');
+}
+
 /** The code of whatever was thrown, `UNKNOWN` where it carries none. */
 export function codeOf(err: unknown): string {
-  if (typeof err === 'object' && err !== null && 'code' in err && typeof err.code === 'string') {
-    return err.code;
+  if (typeof err !== 'object' || err === null || !('code' in err) || typeof err.code !== 'string') {
+    return 'UNKNOWN';
   }
-  return 'UNKNOWN';
+  const nameless = err.code.startsWith('Unknown system error');
+  return nameless && 'errno' in err && typeof err.errno === 'number'
+    ? errnoName(-err.errno)
+    : err.code;
 }
 
 /** The words of whatever was thrown. */

@@ -5,7 +5,7 @@
  * Everything that differs between the two is in this file. Both have illumos' zones, mounts and
  * credentials, as the emulation speaks its ABI; the fcntl locks are libc's own on either.
  */
-import { getSystemErrorName } from 'node:util';
+export { errnoName } from '../errors';
 
 export const onIllumos = process.platform === 'sunos';
 
@@ -63,11 +63,6 @@ const Z_NAMES: ReadonlyMap<number, string> = new Map([
 /** The name of a libzonecfg code: `Z_NO_ZONE`; `Z_25` for one that nobody told us the name of. */
 export function zonecfgCode(code: number): string {
   return Z_NAMES.get(code) ?? `Z_${code}`;
-}
-
-/** The name of an errno of the running system, whose numbers they are: `EBUSY`. */
-export function errnoName(errno: number): string {
-  return errno > 0 ? getSystemErrorName(-errno) : 'UNKNOWN';
 }
 
 interface FlockLayout {

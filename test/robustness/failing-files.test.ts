@@ -1,0 +1,210 @@
+/*
+ * Every system call of a write and of a read of metadata fails in every way that a kernel has for it: the
+ * guest is told at once, the log names the fault, the file stays as it was, other zones notice nothing,
+ * and when the fault is over all is as ever, without a restart.
+ */
+import assert from 'node:assert';
+import { readdirSync, readFileSync } from 'node:fs';
+import { askAdmin } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
+import { skipSuite } from '../support/guest-skip';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'ENOMEM', 'EIO'];
+/** What a guest can do something about is named to it. */
+const WORDS: Partial<Record<Errno, RegExp>> = {
+  ENOSPC: /: no space left\.$/,
+  EDQUOT: /: quota exceeded\.$/,
+  EROFS: /: read-only file system\.$/,
+};
+/** To a lock, EACCES means that another holds it: that one is waited for. */
+const LOCK_ERRNOS: readonly Errno[] = ['ENOLCK', 'ENOMEM', 'EMFILE', 'EIO'];
+const NEIGHBOUR = 0;
+/** A write that cannot be made is refused at once, not when a client's patience ends. */
+const AT_ONCE_MS = 5000;
+const TEMP = '/config/.metadata.json.mdatad$';
+
+interface WriteStep {
+  readonly what: string;
+  readonly call: Call;
+  readonly path: (uuid: string) => string;
+  readonly errnos?: readonly Errno[];
+  /** What was written is in its place already when this fails. */
+  readonly late?: boolean;
+}
+
+const inZone = (tail: string) => (uuid: string) => `${uuid}${tail}`;
+const lockOf = (uuid: string): string => `vm.${uuid}.config.lockfile$`;
+
+const WRITE_STEPS: readonly WriteStep[] = [
+  { what: 'the opening of the lock', call: 'open', path: lockOf },
+  { what: 'the lock', call: 'lock', path: lockOf, errnos: LOCK_ERRNOS },
+  { what: 'a look at the file', call: 'stat', path: inZone('/config/metadata.json$') },
+  { what: 'the opening of the file', call: 'open', path: inZone('/config/metadata.json$') },
+  { what: 'the reading of the file', call: 'read', path: inZone('/config/metadata.json$') },
+  { what: 'the making of the temporary file', call: 'open', path: inZone(TEMP) },
+  { what: 'its writing', call: 'write', path: inZone(TEMP) },
+  { what: 'its way to the disk', call: 'fsync', path: inZone(TEMP) },
+  { what: 'its renaming', call: 'rename', path: inZone('/config/metadata.json$') },
+  { what: 'the opening of the folder', call: 'open', path: inZone('/config$'), late: true },
+  { what: 'the way of the name to the disk', call: 'fsync', path: inZone('/config$'), late: true },
+];
+
+describe('a system call of a write that fails', function () {
+  this.timeout(120_000);
+  let calls: FailingCalls;
+  let played: PlayedNode;
+
+  before(async function () {
+    const missing = whyNoFailingCalls();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    calls = new FailingCalls();
+    // A zone for each step, and the neighbour: a log tells a fault of a zone once a minute.
+    const vms = [NEIGHBOUR, ...WRITE_STEPS.keys(), WRITE_STEPS.length].map((_, index) => {
+      return osZone(index, { customer_metadata: { old: 'value' } });
+    });
+    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+  });
+
+  afterEach(() => calls.clear());
+
+  after(async () => {
+    await played.stop();
+    calls.remove();
+  });
+
+  for (const [n, { what, call, path, errnos = ERRNOS, late }] of WRITE_STEPS.entries()) {
+    const index = n + 1;
+
+    it(`${what} (${call}): FAILURE at once, the old file, a record, and then all is well`, async () => {
+      const [session, neighbour] = [await played.open(index), await played.open(NEIGHBOUR)];
+      for (const errno of errnos) {
+        await eventually(() => noLockHeld(), 'the write before is confirmed, its lock released');
+        const before = readFileSync(played.config(index, 'metadata.json'));
+        const hits = calls.fail(call, errno, path(uuidOf(index)));
+        const put = await session.put('new', errno);
+        assert(hits() > 0, `${call} is called`);
+        assert.strictEqual(put.code, 'FAILURE', errno);
+        assert.match(put.text, WORDS[errno] ?? /^Could not update metadata\.$/);
+        assert(put.ms < AT_ONCE_MS, `${put.ms} ms`);
+        if (late !== true) {
+          assert.deepStrictEqual(readFileSync(played.config(index, 'metadata.json')), before);
+        }
+        assert.deepStrictEqual(temporaryFiles(index), []);
+        const other = await neighbour.put('k', `${call} ${errno}`);
+        assert.strictEqual(other.code, 'SUCCESS', `of the neighbour: ${other.text}`);
+        await eventually(() => isTold(index, errno), `a record of ${errno}`);
+        calls.clear();
+        assert.strictEqual((await session.put('new', `after ${errno}`)).code, 'SUCCESS');
+        assert.strictEqual(played.metadata(index).customer.new, `after ${errno}`);
+      }
+      session.close();
+      neighbour.close();
+    });
+  }
+
+  it('and the removal of what it left (unlink): the next write takes it away', async () => {
+    const index = WRITE_STEPS.length + 1;
+    const session = await played.open(index);
+    calls.fail('fsync', 'EIO', `${uuidOf(index)}${TEMP}`);
+    const hits = calls.fail('unlink', 'EIO', `${uuidOf(index)}${TEMP}`);
+    assert.strictEqual((await session.put('new', 'v')).code, 'FAILURE');
+    assert(hits() > 0);
+    assert.strictEqual(temporaryFiles(index).length, 1);
+    calls.clear();
+    assert.strictEqual((await session.put('new', 'v')).code, 'SUCCESS');
+    assert.deepStrictEqual(temporaryFiles(index), []);
+    assert.strictEqual((await session.get('new')).text, 'v');
+    session.close();
+  });
+
+  async function noLockHeld(): Promise<boolean> {
+    return (await askAdmin(played.root, '/status')).text.includes('"locksHeld":0');
+  }
+
+  function temporaryFiles(index: number): string[] {
+    return readdirSync(played.config(index)).filter((name) => name.includes('mdatad'));
+  }
+
+  function isTold(index: number, errno: Errno): boolean {
+    return played.agent.records.some((record) => {
+      return record.zonename === uuidOf(index) && JSON.stringify(record.err ?? '').includes(errno);
+    });
+  }
+});
+
+describe('a system call of a read that fails', function () {
+  this.timeout(120_000);
+  let calls: FailingCalls;
+  let played: PlayedNode;
+
+  before(async function () {
+    const missing = whyNoFailingCalls();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    calls = new FailingCalls();
+    const metadata = { customer_metadata: { motd: 'old' }, tags: { role: 'old' } };
+    const vms = Array.from({ length: 7 }, (_, index) => osZone(index, metadata));
+    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+  });
+
+  afterEach(() => calls.clear());
+
+  after(async () => {
+    await played.stop();
+    calls.remove();
+  });
+
+  for (const [n, call] of (['stat', 'open', 'read'] as const).entries()) {
+    it(`${call}: what was read before is served, and the new file when that is over`, async () => {
+      const index = 1 + 2 * n;
+      const session = await played.open(index);
+      assert.strictEqual((await session.get('motd')).text, 'old');
+      for (const errno of ERRNOS) {
+        const hits = calls.fail(call, errno, `${uuidOf(index)}/config/metadata.json$`);
+        const { motd } = played.metadata(index).customer;
+        const next = JSON.stringify({ customer_metadata: { motd: errno } });
+        played.replaceConfig(index, 'metadata.json', next);
+        const answer = await session.get('motd');
+        assert(hits() > 0, `${call} is called`);
+        assert.deepStrictEqual([answer.code, answer.text], ['SUCCESS', motd], errno);
+        assert.strictEqual((await session.get('sdc:uuid')).text, uuidOf(index));
+        assert(await played.answers(NEIGHBOUR));
+        calls.clear();
+        assert.strictEqual((await session.get('motd')).text, errno);
+      }
+      session.close();
+    });
+
+    it(`${call}, of what was never read: FAILURE, never "no such key", and a record`, async () => {
+      const index = 2 + 2 * n;
+      const session = await played.open(index);
+      for (const errno of ERRNOS) {
+        const hits = calls.fail(call, errno, `${uuidOf(index)}/config/`);
+        for (const answer of [
+          await session.get('motd'),
+          await session.get('nosuch'),
+          await session.keys(),
+          await session.get('sdc:tags.role'),
+        ]) {
+          assert.strictEqual(answer.code, 'FAILURE', errno);
+        }
+        assert(hits() > 0);
+        assert(await played.answers(NEIGHBOUR));
+        await eventually(() => {
+          return played.records('request met a fault of the agent').some((record) => {
+            return JSON.stringify(record).includes(errno);
+          });
+        }, `a record of ${errno}`);
+        calls.clear();
+      }
+      assert.strictEqual((await session.get('motd')).text, 'old');
+      assert.strictEqual((await session.get('sdc:tags.role')).text, 'old');
+      session.close();
+    });
+  }
+});

@@ -1,0 +1,103 @@
+/*
+ * System calls of the agent's process that fail when a test says so, by failing-calls.c in front of libc.
+ *
+ * A call is a kind (open, read, write, fsync, rename, bind ...) and a part of the path that it is about;
+ * a final `$` says that the path ends there. Sockets that the agent made go by the name that they were
+ * bound to at first: `.<zone>.<number>` in the folder above.
+ */
+import { spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** As the C file declares them. */
+const RULES = 8;
+const RULE_BYTES = 256;
+const PATH_BYTES = 224;
+const HITS_AT = 8;
+
+const SOURCE = join(__dirname, '..', '..', '..', 'test', 'support', 'failing-calls.c');
+
+export type Call =
+  | (
+      | 'open'
+      | 'read'
+      | 'write'
+      | 'fsync'
+      | 'stat'
+      | 'chmod'
+      | 'rename'
+      | 'link'
+      | 'unlink'
+      | 'mkdir'
+    )
+  | ('socket' | 'bind' | 'listen' | 'accept' | 'connect' | 'peer' | 'lock' | 'mount' | 'watch')
+  | ('pipe' | 'socketpair' | 'fork');
+export type Errno = keyof typeof constants.errno;
+
+/** Null where calls can be made to fail, otherwise why not. */
+export function whyNoFailingCalls(): string | null {
+  if (process.platform !== 'linux') {
+    return 'needs Linux';
+  }
+  return spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc';
+}
+
+export class FailingCalls {
+  /** Runs a program with these calls. */
+  readonly prefix: readonly string[];
+  private readonly folder: string;
+  private readonly fd: number;
+  private next = 0;
+
+  constructor() {
+    this.folder = mkdtempSync(join(tmpdir(), 'calls-'));
+    const [library, rules] = ['failing-calls.so', 'rules'].map((name) => join(this.folder, name));
+    const flags = ['-shared', '-fPIC', '-O2', '-Wall', '-Wextra', '-Werror'];
+    const built = spawnSync('cc', [...flags, '-o', library ?? '', SOURCE], { encoding: 'utf8' });
+    if (built.status !== 0) {
+      throw new Error(`cc: ${built.stderr}`);
+    }
+    this.fd = openSync(rules ?? '', 'w+');
+    writeSync(this.fd, Buffer.alloc(RULES * RULE_BYTES));
+    this.prefix = ['env', `LD_PRELOAD=${library}`, `FAILING_CALLS=${rules}`];
+  }
+
+  /** From now on, until `clear`. @returns how often it was met so far */
+  fail(call: Call, errno: Errno, path = ''): () => number {
+    if (this.next === RULES || Buffer.byteLength(path) >= PATH_BYTES) {
+      throw new Error('too many rules, or too long a path');
+    }
+    const at = RULE_BYTES * this.next++;
+    const rule = Buffer.alloc(RULE_BYTES);
+    rule.writeInt32LE(constants.errno[errno], 4);
+    rule.write(call, 16, 'latin1');
+    rule.write(path, RULE_BYTES - PATH_BYTES, 'utf8');
+    writeSync(this.fd, rule, 0, RULE_BYTES, at);
+    // Only a rule that is whole comes into force.
+    this.writeNumber(1, at);
+    return () => {
+      const hits = Buffer.alloc(4);
+      readSync(this.fd, hits, 0, 4, at + HITS_AT);
+      return hits.readInt32LE();
+    };
+  }
+
+  clear(): void {
+    for (let n = 0; n < this.next; n++) {
+      this.writeNumber(0, RULE_BYTES * n);
+    }
+    this.next = 0;
+  }
+
+  remove(): void {
+    closeSync(this.fd);
+    rmSync(this.folder, { recursive: true });
+  }
+
+  private writeNumber(value: number, at: number): void {
+    const octets = Buffer.alloc(4);
+    octets.writeInt32LE(value);
+    writeSync(this.fd, octets, 0, 4, at);
+  }
+}
