@@ -1,11 +1,20 @@
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { get } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/sys/native';
 import { eventually } from '../support/eventually';
@@ -146,6 +155,24 @@ describe('simcn: events and faults', function () {
     await node.ok(['fault', 'ttyb.flap=2', '--zone', BHYVE]);
     await closed;
     assert.strictEqual((await node.simcn(['fault', 'ttyb.held', '--zone', ZONE])).status, 1);
+  });
+
+  it('gives a disk its room back though somebody has a file on it open just then', async function () {
+    if (!isRoot) {
+      this.skip();
+    }
+    await node.ok(['fault', 'disk.full', '--zone', ZONE]);
+    const config = node.path(`/zones/${ZONE}/config`);
+    const reader = openSync(join(config, 'metadata.json'), 'r');
+    const cleared = node.ok(['fault', '--clear']);
+    await eventually(() => !existsSync(join(config, '.full')), 'the room is given back');
+    await delay(200);
+    closeSync(reader);
+    await cleared;
+    assert.deepStrictEqual(
+      node.mounts().filter((path) => path === config),
+      [],
+    );
   });
 
   it('takes orders for one zone one after the other', async () => {

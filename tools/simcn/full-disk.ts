@@ -8,6 +8,7 @@
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { codeOf } from '../../src/errors';
 import { run } from '../../src/sys/exec';
@@ -15,6 +16,9 @@ import { run } from '../../src/sys/exec';
 /** Added to the size of the folder's files: what the file system itself takes. */
 const ROOM_BYTES = 64 * 1024;
 const FILLER = '.full';
+/** A folder that is in use is waited for this long. */
+const BUSY_MS = 10_000;
+const BUSY_POLL_MS = 20;
 const FILLER_CHUNK = Buffer.alloc(4096);
 
 type Trick = 'mounted' | 'unwritable';
@@ -52,9 +56,24 @@ export class FullDisk {
       chmodSync(this.folder, 0o755);
     } else if (trick === 'mounted') {
       rmSync(join(this.folder, FILLER), { force: true });
+      this.write(await this.unmount());
+    }
+  }
+
+  /** Who has a file of the folder open makes it busy, for a moment. @returns the last files in it */
+  private async unmount(): Promise<ReadonlyMap<string, Buffer>> {
+    const end = performance.now() + BUSY_MS;
+    for (;;) {
       const files = this.read();
-      await run(['umount', this.folder]);
-      this.write(files);
+      try {
+        await run(['umount', this.folder]);
+        return files;
+      } catch (err) {
+        if (codeOf(err) !== 'EXIT_32' || performance.now() > end) {
+          throw err;
+        }
+        await delay(BUSY_POLL_MS);
+      }
     }
   }
 
