@@ -3,10 +3,13 @@
  * `npm run fuzz -- --seconds N [--seed S] [--target T]`: throws made-up input at the agent's parsers, and
  * at a whole agent on a simulated node, and compares what comes of it with independent models.
  *
- * Everything follows from the seed, which is printed first. Ends at the first fault, with status 1 and a
- * test that shows it. Status 2 is wrong usage.
+ * Everything follows from the seed, which is printed first (of the whole agent: its steps, not what the
+ * scheduler makes of them). Ends at the first fault, with status 1 and a test that shows it, or the steps
+ * to `--replay`. Status 2 is wrong usage.
  */
 import { Command, InvalidArgumentError } from 'commander';
+import { fuzzWhole, replayFile } from './agent/report';
+import { abandon } from './agent/run';
 import { readCorpus, writeCorpus } from './corpus';
 import { coverageOf } from './coverage';
 import { Run } from './engine';
@@ -18,6 +21,10 @@ const EXIT_FAULT = 1;
 const EXIT_USAGE = 2;
 /** Turns are short, so that every target is reached early in a long run too. */
 const TURN_MS = 2000;
+/** The target that is no parser: the whole agent, on a played node. */
+const AGENT = 'agent';
+/** Without a target it gets this share of the time. */
+const AGENT_SHARE = 1 / 3;
 
 interface Options {
   readonly seconds: number;
@@ -25,6 +32,7 @@ interface Options {
   readonly seed: number;
   readonly target: string | undefined;
   readonly save: boolean | undefined;
+  readonly replay: string | undefined;
 }
 
 function wholeNumber(text: string): number {
@@ -36,13 +44,14 @@ function wholeNumber(text: string): number {
 }
 
 function parseArguments(argv: readonly string[]): Options {
-  const names = TARGETS.map((target) => target.name).join(', ');
+  const names = [...TARGETS.map((target) => target.name), AGENT].join(', ');
   return new Command('fuzz')
     .description('throws made-up input at the agent')
     .option('--seconds <n>', 'for how long, all targets together', wholeNumber, 60)
     .option('--executions <n>', 'at most so many executions of each target', wholeNumber, Infinity)
     .option('--seed <n>', 'where chance starts', wholeNumber, Date.now() % 0x1_0000_0000)
     .option('--target <name>', `only one of: ${names}`)
+    .option('--replay <file>', 'only carry out the steps in the file, on the whole agent')
     .option('--save', 'keep the inputs that reach something new in test/corpus')
     .parse(argv)
     .opts<Options>();
@@ -108,18 +117,37 @@ function essential(run: Run, seed: number): readonly Buffer[] {
   return again.corpus;
 }
 
-function main(): void {
+async function run(options: Options): Promise<boolean> {
+  const { target, seconds, seed } = options;
+  if (options.replay !== undefined) {
+    return replayFile(options.replay);
+  }
+  console.log(`seed ${seed}`);
+  if (target === AGENT) {
+    return fuzzWhole(seed, seconds);
+  }
+  const one = target === undefined ? undefined : findTarget(target);
+  if (one !== undefined) {
+    return fuzz([one], options);
+  }
+  const bytes = fuzz(TARGETS, { ...options, seconds: seconds * (1 - AGENT_SHARE) });
+  return bytes && (await fuzzWhole(seed, seconds * AGENT_SHARE));
+}
+
+async function main(): Promise<void> {
   const options = parseArguments(process.argv);
-  const one = options.target === undefined ? undefined : findTarget(options.target);
-  if (options.target !== undefined && one === undefined) {
-    console.error(`fuzz: no such target: ${options.target}`);
+  const { target } = options;
+  if (target !== undefined && target !== AGENT && findTarget(target) === undefined) {
+    console.error(`fuzz: no such target: ${target}`);
     process.exitCode = EXIT_USAGE;
     return;
   }
-  console.log(`seed ${options.seed}`);
-  if (!fuzz(one === undefined ? TARGETS : [one], options)) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => void abandon().finally(() => process.exit(EXIT_FAULT)));
+  }
+  if (!(await run(options))) {
     process.exitCode = EXIT_FAULT;
   }
 }
 
-main();
+void main();

@@ -1,0 +1,158 @@
+/*
+ * Stands between the agent and the node's vminfod, and spoils what it tells of the zones that suffer:
+ * members null, of other types, missing, deep, named like those of the object prototype. What it tells of
+ * healthy zones goes through as it is.
+ */
+import { createServer, request, type Server, type ServerResponse } from 'node:http';
+import { rmSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { isJsonObject, own, ownString, parseJsonObject, type JsonObject } from '../../../src/vm/vm';
+import { Random } from '../random';
+
+const HUGE = 'h'.repeat(300_000);
+const DEEP: unknown = JSON.parse(`${'['.repeat(2000)}${']'.repeat(2000)}`);
+
+const ODD: readonly [unknown, ...unknown[]] = [
+  null,
+  0,
+  -1e308,
+  true,
+  '',
+  'x',
+  [],
+  {},
+  [null],
+  [[[]]],
+  { a: { b: null } },
+  'nics[0]',
+  ['', '..', '../..'],
+  '../../etc',
+  'socket,/../../../tmp/x',
+  HUGE,
+  [HUGE],
+  DEEP,
+  Array.from({ length: 5000 }, (_, n) => ({ n })),
+  JSON.parse('{"__proto__":{"ip":"x"},"constructor":null}'),
+];
+const NAMES: readonly [string, ...string[]] = [
+  'nics',
+  'resolvers',
+  'brand',
+  'zonepath',
+  'zone_state',
+  'state',
+  'init_restarts',
+  'com2',
+  'internal_metadata_namespaces',
+  'customer_metadata',
+  'internal_metadata',
+  'tags',
+  'routes',
+  'datasets',
+  'limit_priv',
+  'docker',
+  'uuid',
+  'constructor',
+  '__proto__',
+  'toString',
+  'zonename',
+  'zoneid',
+  'pid',
+  'create_timestamp',
+  'delegate_dataset',
+  'owner_uuid',
+  'alias',
+];
+
+export class Mangler {
+  /** How the object of a zone is spoilt; none: it is not. */
+  readonly seeds = new Map<string, number>();
+  private readonly upstream: string;
+  private readonly path: string;
+  private readonly streams = new Set<ServerResponse>();
+  private readonly server: Server;
+
+  /** @param upstream socket of the node's vminfod; @param path to be served on */
+  constructor(upstream: string, path: string) {
+    this.upstream = upstream;
+    this.path = path;
+    this.server = createServer((asked, response) => this.pass(asked.url ?? '/', response));
+  }
+
+  start(): Promise<void> {
+    rmSync(this.path, { force: true });
+    return new Promise((resolve) => this.server.listen(this.path, resolve));
+  }
+
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.server.close(() => resolve());
+      this.server.closeAllConnections();
+    });
+  }
+
+  /** Anything, on every stream. */
+  say(octets: Buffer): void {
+    for (const stream of this.streams) {
+      stream.write(octets);
+    }
+  }
+
+  private pass(path: string, response: ServerResponse): void {
+    const asked = request({ socketPath: this.upstream, path, agent: false }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500);
+      const lines = createInterface({ input: answer, crlfDelay: Infinity });
+      lines.on('line', (line) => response.write(`${this.spoilLine(line)}\n`));
+      // An interface hands on what its input fails with.
+      lines.on('error', () => response.destroy());
+      answer.on('error', () => response.destroy());
+      lines.on('close', () => response.end());
+    });
+    asked.on('error', () => response.destroy());
+    asked.end();
+    // Written to while it closes.
+    response.on('error', () => undefined);
+    response.once('close', () => {
+      this.streams.delete(response);
+      asked.destroy();
+    });
+    if (path.startsWith('/events')) {
+      this.streams.add(response);
+    }
+  }
+
+  private spoilLine(line: string): string {
+    const said = parseJsonObject(line);
+    if (said === undefined) {
+      return line;
+    }
+    const list = parseJsonObject(`{"of":${ownString(said, 'vms') ?? ''}}`)?.of;
+    if (Array.isArray(list)) {
+      const told = list.map((vm: unknown) => this.spoil(vm));
+      return JSON.stringify({ ...said, vms: JSON.stringify(told) });
+    }
+    return JSON.stringify(
+      'vm' in said ? { ...said, vm: this.spoil(own(said, 'vm')) } : this.spoil(said),
+    );
+  }
+
+  private spoil(vm: unknown): unknown {
+    const name = isJsonObject(vm) ? own(vm, 'zonename') : undefined;
+    const seed = typeof name === 'string' ? this.seeds.get(name) : undefined;
+    return isJsonObject(vm) && seed !== undefined ? spoilt(vm, new Random(seed)) : vm;
+  }
+}
+
+function spoilt(vm: JsonObject, random: Random): JsonObject {
+  const members = new Map<string, unknown>(Object.entries(vm));
+  const count = random.below(6);
+  for (let n = 0; n < count; n++) {
+    const name = random.pick(NAMES);
+    if (random.oneIn(4)) {
+      members.delete(name);
+    } else {
+      members.set(name, random.pick(ODD));
+    }
+  }
+  return Object.fromEntries(members);
+}

@@ -1,0 +1,52 @@
+/* The whole agent's part of the command line: what is said of a run, and of a fault that it found. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { NoNode } from './node';
+import { fuzzAgent, replay, whyNoAgent, type AgentFigures, type AgentFinding } from './run';
+import { parseSteps, printSteps } from './step';
+
+/** @returns false at a fault; true too where no agent can be run, which is said */
+export async function fuzzWhole(seed: number, seconds: number): Promise<boolean> {
+  const missing = whyNoAgent();
+  if (missing !== null) {
+    console.log(`agent: left out, ${missing}`);
+    return true;
+  }
+  try {
+    const { figures, finding } = await fuzzAgent(seed, performance.now() + seconds * 1000);
+    console.log(figuresOf(figures));
+    if (finding !== null) {
+      tell(finding, seed);
+    }
+    return finding === null;
+  } catch (err) {
+    if (!(err instanceof NoNode)) {
+      throw err;
+    }
+    console.log(`agent: left out, no node can be played here: ${err.message}`);
+    return true;
+  }
+}
+
+/** @returns false where the steps show a fault */
+export async function replayFile(path: string): Promise<boolean> {
+  const broken = await replay(parseSteps(readFileSync(path, 'utf8')));
+  console.log(broken === null ? 'nothing was broken' : `FAULT\n${broken}`);
+  return broken === null;
+}
+
+function figuresOf({ rounds, steps, looks, slowestMs, messages }: AgentFigures): string {
+  const told = `${messages.size} kinds of log records reached`;
+  const slowest = `slowest answer to a healthy zone ${Math.ceil(slowestMs)} ms`;
+  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${told}, ${slowest}`;
+}
+
+function tell({ message, steps, again }: AgentFinding, seed: number): void {
+  const path = join(tmpdir(), `fuzz-agent-${seed}.json`);
+  writeFileSync(path, printSteps(steps));
+  console.log(`\nFAULT\n${message}`);
+  console.log(again ? '' : 'A replay did not show it again: it takes its moment, or luck.');
+  console.log(`${printSteps(steps)}in ${path}: npm run fuzz -- --replay ${path}`);
+  console.log('Mended, the file belongs into test/corpus/agent: the tests replay what is there.');
+}

@@ -1,0 +1,150 @@
+/*
+ * Fuzzes the whole agent: made-up bytes, lives of zones, VM objects, files and faults against a real agent
+ * on a played node. The steps follow from the seed; how the machine's scheduler mixes them does not, so a
+ * fault is shown by its steps, which are shortened as far as they go on showing it.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { messageOf } from '../../../src/errors';
+import { ControlError } from '../../simcn/control';
+import { Random } from '../random';
+import { Broken, BOUNDS, SHORT_BOUNDS, type Bounds } from './bounds';
+import { look, settle } from './inspect';
+import { makeSteps } from './make-steps';
+import { NoNode } from './node';
+import { shorten } from './shorten';
+import { Stage } from './stage';
+import type { Step } from './step';
+
+/** Healthy zones are looked at after so many steps, and everything after a whole round. */
+const STEPS_A_LOOK = 5;
+const STEPS_A_ROUND = 150;
+/** For the shortening of a fault's steps: a replay takes seconds. */
+const SHORTEN_MS = 120_000;
+const NATIVE = join(__dirname, '..', '..', '..', '..', 'native', 'build', 'Release', 'zexec');
+
+export interface AgentFinding {
+  readonly message: string;
+  readonly steps: readonly Step[];
+  /** Whether a replay showed it again, so that the steps could be made fewer. */
+  readonly again: boolean;
+}
+
+export interface AgentFigures {
+  rounds: number;
+  steps: number;
+  looks: number;
+  /** Of all answers to healthy zones, ms. */
+  slowestMs: number;
+  /** What the agent has said at least once. */
+  readonly messages: Set<string>;
+}
+
+export interface AgentRun {
+  readonly figures: AgentFigures;
+  readonly finding: AgentFinding | null;
+}
+
+/** The stage that is up now: an end from outside must take it down. */
+let current: Stage | null = null;
+
+/** Why no agent can be run here; null where it can. */
+export function whyNoAgent(): string | null {
+  if (process.geteuid?.() !== 0) {
+    return 'an ordinary user cannot mount';
+  }
+  return existsSync(NATIVE) ? null : 'the native code is not built';
+}
+
+/** Carries out round after round. @throws NoNode where not even the first one has a node */
+export async function fuzzAgent(seed: number, untilMs: number): Promise<AgentRun> {
+  const figures = freshFigures();
+  while (performance.now() < untilMs) {
+    const steps = makeSteps(new Random(seed, figures.rounds), STEPS_A_ROUND);
+    const before = figures.steps;
+    const message = await play(steps, BOUNDS, figures, untilMs);
+    if (message !== null) {
+      const shown = await shortened(message, steps.slice(0, figures.steps - before));
+      return { figures, finding: { message, ...shown } };
+    }
+    figures.rounds++;
+  }
+  return { figures, finding: null };
+}
+
+/** @returns what was broken, null when nothing was */
+export function replay(steps: readonly Step[], bounds = BOUNDS): Promise<string | null> {
+  return play(steps, bounds, freshFigures(), Infinity);
+}
+
+/** Takes down what is up; for the end of this process. */
+export async function abandon(): Promise<void> {
+  await current?.stop();
+}
+
+/** One round on a node of its own. @returns what was broken, null when nothing was */
+async function play(
+  steps: readonly Step[],
+  bounds: Bounds,
+  figures: AgentFigures,
+  untilMs: number,
+): Promise<string | null> {
+  const stage = new Stage(figures.messages);
+  current = stage;
+  const lookNow = async (): Promise<void> => {
+    figures.looks++;
+    figures.slowestMs = Math.max(figures.slowestMs, await look(stage, bounds));
+  };
+  try {
+    await stage.start();
+    for (const step of steps) {
+      if (performance.now() >= untilMs) {
+        break;
+      }
+      figures.steps++;
+      await stage.carryOut(step);
+      if (figures.steps % STEPS_A_LOOK === 0) {
+        await lookNow();
+      }
+    }
+    await lookNow();
+    await settle(stage, bounds);
+    await stage.agent.end('SIGTERM');
+    return null;
+  } catch (err) {
+    // A node that fails in the middle is a fault too, though not the agent's.
+    const ofNode = err instanceof NoNode || err instanceof ControlError;
+    if (err instanceof Broken || (ofNode && figures.steps > 0)) {
+      return messageOf(err);
+    }
+    throw err;
+  } finally {
+    current = null;
+    await stage.stop();
+  }
+}
+
+async function shortened(
+  message: string,
+  steps: readonly Step[],
+): Promise<{ readonly steps: readonly Step[]; readonly again: boolean }> {
+  const rule = ruleOf(message);
+  const fails = async (fewer: readonly Step[]): Promise<boolean> => {
+    const broken = await replay(fewer, SHORT_BOUNDS);
+    return broken !== null && ruleOf(broken) === rule;
+  };
+  const until = performance.now() + SHORTEN_MS;
+  if (!(await fails(steps))) {
+    return { steps, again: false };
+  }
+  return { steps: await shorten(steps, fails, until), again: true };
+}
+
+/** What went wrong, without the numbers that it went wrong with. */
+function ruleOf(message: string): string {
+  return message.replace(/[0-9]+/g, '').slice(0, 30);
+}
+
+function freshFigures(): AgentFigures {
+  return { rounds: 0, steps: 0, looks: 0, slowestMs: 0, messages: new Set() };
+}
