@@ -6,9 +6,9 @@
  * errors stand), so that a chatty program cannot take our memory. A failure is a WorldError with the exit
  * code by name. It does not kill a program that takes long unless the caller said so.
  */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { basename } from 'node:path';
-import { codeOf, messageOf, WorldError } from '../errors';
+import { WorldError, worldError } from '../errors';
 
 /** A listing of all VMs or datasets of a node stays below this; more is a fault of the program, bytes. */
 const STDOUT_BYTES = 64 * 1024 * 1024;
@@ -44,39 +44,52 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
   const call = basename(program);
   const subject = args.join(' ');
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...options.env },
-      stdio: ['pipe', 'pipe', 'pipe'],
-      shell: false,
-    });
+    let timer: NodeJS.Timeout | undefined;
+    const fail = (err: unknown): void => {
+      clearTimeout(timer);
+      reject(worldError(call, subject, err));
+    };
+    let child: ChildProcess;
+    try {
+      child = spawn(program, args, {
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...options.env },
+        stdio: ['pipe', 'pipe', 'pipe'],
+        shell: false,
+      });
+    } catch (err) {
+      // Some errnos are thrown (ENOMEM), the others come as an event.
+      fail(err);
+      return;
+    }
+    child.once('error', fail);
+    const { stdin, stdout: out, stderr: err } = child;
+    if (!stdin || !out || !err) {
+      // No descriptor is left for its pipes: the event follows.
+      return;
+    }
     const stdout: Buffer[] = [];
     let stdoutBytes = 0;
     const stderr = new Tail();
     let timedOut = false;
-    const timer =
-      options.timeoutMs === undefined
-        ? undefined
-        : setTimeout(() => {
-            timedOut = true;
-            child.kill('SIGKILL');
-            // A grandchild may hold the other ends open; we wait for none of them.
-            child.stdout.destroy();
-            child.stderr.destroy();
-          }, options.timeoutMs);
-    child.stdout.on('data', (chunk: Buffer) => {
+    if (options.timeoutMs !== undefined) {
+      timer = setTimeout(() => {
+        timedOut = true;
+        child.kill('SIGKILL');
+        // A grandchild may hold the other ends open; we wait for none of them.
+        out.destroy();
+        err.destroy();
+      }, options.timeoutMs);
+    }
+    out.on('data', (chunk: Buffer) => {
       stdoutBytes += chunk.length;
       if (stdoutBytes <= STDOUT_BYTES) {
         stdout.push(chunk);
       }
     });
-    child.stderr.on('data', (chunk: Buffer) => stderr.add(chunk));
+    err.on('data', (chunk: Buffer) => stderr.add(chunk));
     // A program may end without reading all of its input: how it ended says whether that was a fault.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(options.stdin ?? '');
-    child.once('error', (err) => {
-      clearTimeout(timer);
-      reject(new WorldError(call, subject, codeOf(err), messageOf(err), err));
-    });
+    stdin.on('error', () => undefined);
+    stdin.end(options.stdin ?? '');
     child.once('close', (code, signal) => {
       clearTimeout(timer);
       if (code === 0 && stdoutBytes <= STDOUT_BYTES) {

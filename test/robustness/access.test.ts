@@ -8,6 +8,7 @@ import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
+import { describeWhere, whyNotRoot } from '../support/pending';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
 const NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
@@ -24,14 +25,11 @@ const INTERNAL = {
   'docker:cmd': '["sh"]',
 };
 
-describe('access to a zone socket', function () {
+describeWhere(whyNotRoot(), 'access to a zone socket', function () {
   this.timeout(60_000);
   let played: PlayedNode;
 
   before(async function () {
-    if (process.geteuid?.() !== 0) {
-      this.skip();
-    }
     const vms = [0, 1].map((index) => osZone(index));
     played = await PlayedNode.start(this, { vms });
   });

@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
-import { skipSuite } from '../support/guest-skip';
+import { describeWhere } from '../support/pending';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
 const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'ENOMEM', 'EIO'];
@@ -51,16 +51,12 @@ const WRITE_STEPS: readonly WriteStep[] = [
   { what: 'the way of the name to the disk', call: 'fsync', path: inZone('/config$'), late: true },
 ];
 
-describe('a system call of a write that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
   let played: PlayedNode;
 
   before(async function () {
-    const missing = whyNoFailingCalls();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
     calls = new FailingCalls();
     // A zone for each step, and the neighbour: a log tells a fault of a zone once a minute.
     const vms = [NEIGHBOUR, ...WRITE_STEPS.keys(), WRITE_STEPS.length].map((_, index) => {
@@ -136,16 +132,12 @@ describe('a system call of a write that fails', function () {
   }
 });
 
-describe('a system call of a read that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
   let played: PlayedNode;
 
   before(async function () {
-    const missing = whyNoFailingCalls();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
     calls = new FailingCalls();
     const metadata = { customer_metadata: { motd: 'old' }, tags: { role: 'old' } };
     const vms = Array.from({ length: 7 }, (_, index) => osZone(index, metadata));

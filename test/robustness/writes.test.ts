@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../support/eventually';
 import { quantile, within } from '../support/guest-session';
+import { describeWhere, whyNotRoot } from '../support/pending';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 import { Random } from '../support/random';
 import { runProgram, type Result } from '../support/simcn';
@@ -128,14 +129,11 @@ describe('writes and SIGKILL', function () {
   });
 });
 
-describe('a disk that takes no more', function () {
+describeWhere(whyNotRoot(), 'a disk that takes no more', function () {
   this.timeout(60_000);
   let played: PlayedNode;
 
   before(async function () {
-    if (process.geteuid?.() !== 0) {
-      this.skip();
-    }
     const vms = [0, 1].map((index) => osZone(index, { customer_metadata: { old: 'value' } }));
     played = await PlayedNode.start(this, { vms });
   });
@@ -212,14 +210,11 @@ describe('a disk that takes no more', function () {
   });
 });
 
-describe('an agent that may not write', function () {
+describeWhere(whyNotRoot(), 'an agent that may not write', function () {
   this.timeout(60_000);
   let played: PlayedNode;
 
   before(async function () {
-    if (process.geteuid?.() !== 0) {
-      this.skip();
-    }
     played = await PlayedNode.start(this, { vms: [osZone(0)], asNobody: true });
   });
 

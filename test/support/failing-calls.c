@@ -4,7 +4,7 @@
  *
  * The file named by FAILING_CALLS holds the rules, an array of `rule_t`, mapped by both sides. A rule names
  * a kind of call, an errno, and a part of the path that the call is about: the one it is given, or that
- * of its descriptor; for sockets the one that they are bound to. Threads of the process call in here, so
+ * of its descriptor; for sockets the one that they are bound to, or `socket:[`. Threads of the process call in here, so
  * counts are atomic; nothing is allocated and nothing locked.
  */
 #define	_GNU_SOURCE
@@ -106,7 +106,8 @@ descriptor_path(int fd, char *path, size_t size)
 
 	if (raw(SYS_getsockname, fd, (long)&un, (long)&len, 0, 0, 0) == 0) {
 		socket_path((struct sockaddr *)&un, len, path, size);
-		return;
+		if (path[0] != '\0')
+			return;
 	}
 	(void) snprintf(link, sizeof (link), "/proc/self/fd/%d", fd);
 	got = raw(SYS_readlinkat, AT_FDCWD, (long)link, (long)path, (long)size - 1, 0, 0);
