@@ -33,16 +33,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calls_addon.h"
 #include "napi_call.h"
-#include "peer.h"
 #include "sockets_addon.h"
 #include "zone_events.h"
+#include "zone_facts_addon.h"
 
 /* Items that one turn of the loop takes: a burst of events must not keep a guest waiting. */
 #define	ITEMS_PER_TURN	256
 
-/* What is told of a peer. */
-#define	PEER_MEMBERS	3
 
 /*
  * How long the end of a process or worker waits for libzonecfg. Leaving the section waits for an
@@ -449,57 +448,6 @@ js_close(napi_env env, napi_callback_info info)
 	return (post(env, info, ZONE_COMMAND_CLOSE));
 }
 
-static napi_value
-js_peer(napi_env env, napi_callback_info info)
-{
-	size_t argc = 2, length = 0;
-	napi_value argv[2], result;
-	napi_typedarray_type type = napi_uint8_array;
-	bool is_array = false;
-	void *data = NULL;
-	int32_t fd, *into;
-	peer_t peer;
-	int err;
-
-	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
-	CALL(env, napi_get_value_int32(env, argv[0], &fd));
-	CALL(env, napi_is_typedarray(env, argv[1], &is_array));
-	if (is_array)
-		CALL(env, napi_get_typedarray_info(env, argv[1], &type, &length, &data, NULL, NULL));
-	if (type != napi_int32_array || length != PEER_MEMBERS) {
-		(void) napi_throw_type_error(env, "EINVAL", "peer(fd, into)");
-		return (NULL);
-	}
-	err = peer_of(fd, &peer);
-	if (err == 0) {
-		into = data;
-		into[0] = (int32_t)peer.zoneid;
-		into[1] = (int32_t)peer.pid;
-		into[2] = (int32_t)peer.uid;
-	}
-	CALL(env, napi_create_int32(env, err, &result));
-	return (result);
-}
-
-static napi_value
-js_zonename(napi_env env, napi_callback_info info)
-{
-	size_t argc = 1;
-	napi_value arg, result;
-	char name[ZONENAME_MAX];
-	int32_t zoneid;
-	int err;
-
-	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
-	CALL(env, napi_get_value_int32(env, arg, &zoneid));
-	err = peer_zonename(zoneid, name);
-	if (err != 0)
-		CALL(env, napi_create_int32(env, err, &result));
-	else
-		CALL(env, napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &result));
-	return (result);
-}
-
 NAPI_MODULE_INIT()
 {
 	static const struct {
@@ -511,8 +459,6 @@ NAPI_MODULE_INIT()
 		{ "exit", js_exit },
 		{ "abort", js_abort },
 		{ "close", js_close },
-		{ "peer", js_peer },
-		{ "zonename", js_zonename },
 	};
 	napi_value function;
 	size_t i;
@@ -522,5 +468,7 @@ NAPI_MODULE_INIT()
 		    FUNCTIONS[i].function, NULL, &function));
 		CALL(env, napi_set_named_property(env, exports, FUNCTIONS[i].name, function));
 	}
+	if (calls_exports(env, exports) == NULL || zone_facts_exports(env, exports) == NULL)
+		return (NULL);
 	return (sockets_exports(env, exports));
 }

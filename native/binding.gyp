@@ -8,7 +8,17 @@
   'targets': [
     {
       'target_name': 'mdatad',
-      'sources': ['addon.c', 'peer.c', 'sockets.c', 'sockets_addon.c', 'zone_events.c'],
+      'sources': [
+        'addon.c',
+        'calls_addon.c',
+        'file_look.c',
+        'peer.c',
+        'sockets.c',
+        'sockets_addon.c',
+        'zone_events.c',
+        'zone_facts.c',
+        'zone_facts_addon.c',
+      ],
       'conditions': [
         ['OS=="solaris"', {
           'libraries': ['-lzonecfg'],

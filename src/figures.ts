@@ -2,6 +2,7 @@
  * The whole node's counts, kept as plain numbers: counting a request costs no more than that. The admin
  * side reads them when somebody asks for metrics or status.
  */
+import { performance } from 'node:perf_hooks';
 import type { CountedVerb, NodeFigures, Outcome } from './journal';
 import type { Refusal } from './links/link';
 import type { PortFigures } from './port-journal';
@@ -57,6 +58,9 @@ const PARTS = 6;
 class RecentLatency {
   private readonly parts = new Map<number, LatencyCount>();
   private readonly now: () => number;
+  /** The part that counts now, and when it ends. */
+  private current = new LatencyCount();
+  private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
   constructor(now: () => number) {
@@ -64,14 +68,15 @@ class RecentLatency {
   }
 
   add(elapsedMs: number): void {
-    const number = Math.floor(this.now() / PART_MS);
-    let part = this.parts.get(number);
-    if (part === undefined) {
-      part = new LatencyCount();
-      this.parts.set(number, part);
+    const now = this.now();
+    if (now >= this.endsAt) {
+      const number = Math.floor(now / PART_MS);
+      this.current = new LatencyCount();
+      this.endsAt = (number + 1) * PART_MS;
+      this.parts.set(number, this.current);
       this.forgetBefore(number - PARTS + 1);
     }
-    part.add(elapsedMs);
+    this.current.add(elapsedMs);
   }
 
   /** The parts of the last minute, and how many ms they span: 50 to 60 s, less after the start. */
@@ -104,7 +109,6 @@ export interface PortCounts {
 }
 
 export class Figures implements NodeFigures, PortFigures {
-  readonly requests = new Map<string, number>();
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
   readonly repairs = new Map<string, number>();
@@ -126,19 +130,34 @@ export class Figures implements NodeFigures, PortFigures {
   /** From a zone's running to its guest's first answered request, by `BOOT_BOUNDS_MS`. */
   readonly bootToAnswer = new LatencyCount(BOOT_BOUNDS_MS);
   readonly recent: RecentLatency;
+  private readonly outcomes = new Map<CountedVerb, Record<Outcome, number>>();
 
   /** @param now a clock in ms that never goes back, near 0 at the start of the process */
   constructor(now: () => number = () => performance.now()) {
     this.recent = new RecentLatency(now);
   }
 
+  /** How many were answered, by `GET SUCCESS` and so on. */
+  get requests(): ReadonlyMap<string, number> {
+    const all = new Map<string, number>();
+    for (const [verb, outcomes] of this.outcomes) {
+      for (const [outcome, count] of Object.entries(outcomes).filter(([, n]) => n > 0)) {
+        all.set(`${verb} ${outcome}`, count);
+      }
+    }
+    return all;
+  }
+
   request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void {
-    add(this.requests, `${verb} ${outcome}`);
+    let outcomes = this.outcomes.get(verb);
     let latency = this.latency.get(verb);
-    if (latency === undefined) {
+    if (outcomes === undefined || latency === undefined) {
+      outcomes = { SUCCESS: 0, NOTFOUND: 0, FAILURE: 0 };
       latency = new LatencyCount();
+      this.outcomes.set(verb, outcomes);
       this.latency.set(verb, latency);
     }
+    outcomes[outcome]++;
     latency.add(elapsedMs);
     this.recent.add(elapsedMs);
   }

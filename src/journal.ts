@@ -153,8 +153,10 @@ export class Journal implements LinkObserver {
     this.tally.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
     this.figures.request(verb, outcome, elapsedMs);
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
+    const usual = { response: outcome, query };
+    const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
     this.log.info(
-      { response: outcome, query, ...reasonOf(reply), ...auditOf(origin, request) },
+      isUsual ? usual : { ...usual, ...reasonOf(reply), ...auditOf(origin, request) },
       arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`,
     );
   }

@@ -8,6 +8,7 @@
  * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and lets one zone
  * fill no more of the log than its share: what is left out is counted and told with the next record.
  */
+import { performance } from 'node:perf_hooks';
 import bunyan from 'bunyan';
 
 export type Logger = bunyan;
@@ -18,6 +19,8 @@ export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 const RING_RECORDS = 10;
 /** Longest key in a record, characters (spec: protocol D23). */
 const KEY_CHARS = 256;
+/** Most keys: nothing to cut, nothing to escape. */
+const PLAIN_KEY = /^[ -~]{0,256}$/;
 
 export interface LogShare {
   /** Records a second that a zone may write on the long run. */
@@ -46,6 +49,9 @@ export function createLogger(level: Level, out: NodeJS.WritableStream): Logger {
 
 /** A key as a record may show it: at most 256 characters, control characters escaped. */
 export function printableKey(key: string): string {
+  if (PLAIN_KEY.test(key)) {
+    return key;
+  }
   const cut = key.length > KEY_CHARS ? `${key.slice(0, KEY_CHARS)}...` : key;
   return cut.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (c) => {
     return `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;

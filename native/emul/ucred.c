@@ -9,6 +9,7 @@
 #include "illumos.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -71,11 +72,22 @@ zone_of_root(node_t *node, const char *path, const struct stat *seen)
 	return (found);
 }
 
+static struct stat own_root;
+static int own_root_known;
+
+static void
+look_at_own_root(void)
+{
+	own_root_known = stat("/", &own_root) == 0;
+}
+
 static zoneid_t
 zone_of_process(pid_t pid)
 {
+	/* A process of the node never changes its root. */
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	char link[64], path[STORE_PATH_BYTES];
-	struct stat own, seen;
+	struct stat seen;
 	node_t *node;
 	zoneid_t zoneid;
 	ssize_t len;
@@ -83,7 +95,8 @@ zone_of_process(pid_t pid)
 	(void) snprintf(link, sizeof (link), "/proc/%ld/root", (long)pid);
 	if (pid <= 0 || stat(link, &seen) != 0)
 		return (-1);
-	if (stat("/", &own) == 0 && own.st_dev == seen.st_dev && own.st_ino == seen.st_ino)
+	(void) pthread_once(&once, look_at_own_root);
+	if (own_root_known && own_root.st_dev == seen.st_dev && own_root.st_ino == seen.st_ino)
 		return (GLOBAL_ZONEID);
 	len = readlink(link, path, sizeof (path) - 1);
 	if (len < 0)

@@ -192,8 +192,9 @@ export class Connection implements StreamOwner {
     this.movedAt = now();
     this.received += chunk.length;
     observer.received(chunk.length);
-    this.intake.push(chunk);
+    this.intake.push(chunk, this.movedAt);
     turns.offer(lane, this);
+    this.intake.keep();
     this.settle();
   }
 

@@ -57,8 +57,8 @@ export class Intake {
     return unfinished > this.options.limits.lineBytes ? 0 : unfinished;
   }
 
-  push(chunk: Buffer): void {
-    const now = this.options.now();
+  /** @param now when it came, on the connection's clock */
+  push(chunk: Buffer, now: number): void {
     if (this.options.channel === 'serial') {
       const paused = now - this.heardAt >= CUT_LINE_MS;
       if (paused && this.unread === 0 && this.framer.unfinished > 0 && startsWithNewline(chunk)) {
@@ -70,6 +70,11 @@ export class Intake {
     }
     this.heardAt = now;
     this.framer.push(chunk);
+  }
+
+  /** What was pushed may be written to by its owner from now on. */
+  keep(): void {
+    this.framer.keep();
   }
 
   /** Takes one line. @returns its octets, null when there is no whole line */

@@ -80,6 +80,9 @@ export class Share {
 
   /** `sharer` holds nothing big any more. */
   collected(sharer: Sharer): void {
+    if (this.collectors.size === 0) {
+      return;
+    }
     const was = this.isCollector(sharer);
     if (this.collectors.delete(sharer) && was) {
       const [next] = this.collectors;

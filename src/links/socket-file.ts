@@ -25,10 +25,9 @@ import {
   unlinkSync,
 } from 'node:fs';
 import type { Stats } from 'node:fs';
-import { lstat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { WorldError, codeOf, worldError } from '../errors';
+import { deviceOf, inodeOf, openLook } from '../sys/file-look';
 
 /** Octets of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
 export const MAX_SOCKET_PATH_BYTES = 107;
@@ -40,6 +39,9 @@ export interface FileIdentity {
 }
 
 let bound = 0;
+const look = openLook();
+/** Off a compute node the agent may run as a user, who can give nothing to root. */
+const isRoot = process.getuid?.() === 0;
 
 /** Throws a WorldError for a path that no socket address holds: a kernel would cut it short. */
 export function checkSocketPath(path: string): void {
@@ -57,48 +59,55 @@ export interface Bound<L> {
 }
 
 /**
- * Puts a listening socket at `path`. Rejects with a WorldError; then nothing is left behind.
+ * Puts a listening socket at `path`. Throws a WorldError; then nothing is left behind. Who connected to
+ * one that was there before is still to be accepted by it: it is closed two turns later, not sooner.
  *
  * @param listen binds and listens at the path it gets; what it throws is a WorldError
  */
-export async function listenAt<L extends { close(): unknown }>(
+export function bindAt<L extends { close(): unknown }>(
   path: string,
-  listen: (path: string) => L | Promise<L>,
-): Promise<Bound<L>> {
-  const folder = dirname(path);
-  bound++;
-  const own = join(dirname(folder), `.${basename(folder)}.${bound}`);
+  listen: (path: string) => L,
+): Bound<L> {
+  const own = ownName(path);
   let listener: L | null = null;
   try {
-    checkSocketPath(path);
-    checkSocketPath(own);
-    ensureFolder(folder);
-    attempt('unlink', own, () => removeFile(own));
-    listener = await listen(own);
-    attempt('chmod', own, () => chmodSync(own, 0o600));
-    const stats = attempt('lstat', own, () => lstatSync(own));
-    giveToRoot(own, stats);
-    attempt('rename', path, () => renameSync(own, path));
-    // Who connected to the socket that was there before is accepted by it first: it may be closed next.
-    await nextTurn();
-    await nextTurn();
-    return { listener, identity: { dev: stats.dev, ino: stats.ino } };
+    prepare(own, path);
+    listener = listen(own);
+    return { listener, identity: publish(own, path) };
   } catch (err) {
-    listener?.close();
-    removeQuietly(own); // the first error is the one to tell
+    giveUp(own, listener);
+    throw err;
+  }
+}
+
+/** The same for what listens only some time after it was told to. */
+export async function listenAt<L extends { close(): unknown }>(
+  path: string,
+  listen: (path: string) => Promise<L>,
+): Promise<Bound<L>> {
+  const own = ownName(path);
+  let listener: L | null = null;
+  try {
+    prepare(own, path);
+    listener = await listen(own);
+    return { listener, identity: publish(own, path) };
+  } catch (err) {
+    giveUp(own, listener);
     throw err;
   }
 }
 
 /** Whether the file at `path` is the one. @throws whatever lstat throws but for "not there" */
-export async function isStill(identity: FileIdentity, path: string): Promise<boolean> {
+export function isStill(identity: FileIdentity, path: string): boolean {
   try {
-    return sameFile(identity, await lstat(path));
+    const found = look(path);
+    // A socket that somebody listens at keeps its inode: the number is no other file's.
+    return found !== null && identity.dev === deviceOf(found) && identity.ino === inodeOf(found);
   } catch (err) {
-    if (codeOf(err) === 'ENOENT' || codeOf(err) === 'ENOTDIR') {
+    if (codeOf(err) === 'ENOTDIR') {
       return false;
     }
-    throw worldError('lstat', path, err);
+    throw err;
   }
 }
 
@@ -120,6 +129,33 @@ export function removeSocketFile(identity: FileIdentity, path: string): void {
   }
 }
 
+function ownName(path: string): string {
+  const folder = dirname(path);
+  bound++;
+  return join(dirname(folder), `.${basename(folder)}.${bound}`);
+}
+
+function prepare(own: string, path: string): void {
+  checkSocketPath(path);
+  checkSocketPath(own);
+  ensureFolder(dirname(path));
+  attempt('unlink', own, () => removeFile(own));
+}
+
+function publish(own: string, path: string): FileIdentity {
+  attempt('chmod', own, () => chmodSync(own, 0o600));
+  const stats = attempt('lstat', own, () => lstatSync(own));
+  giveToRoot(own, stats);
+  attempt('rename', path, () => renameSync(own, path));
+  return { dev: stats.dev, ino: stats.ino };
+}
+
+/** The error that brought us here is the one to tell. */
+function giveUp(own: string, listener: { close(): unknown } | null): void {
+  listener?.close();
+  removeQuietly(own);
+}
+
 function sameFile(identity: FileIdentity, stats: Stats): boolean {
   return stats.isSocket() && stats.dev === identity.dev && stats.ino === identity.ino;
 }
@@ -139,16 +175,15 @@ function ensureFolder(folder: string): void {
   giveToRoot(folder, stats);
 }
 
-/** Off a compute node the agent may run as a user, who can give nothing to root. */
 function giveToRoot(path: string, { uid, gid }: Stats): void {
-  if (process.getuid?.() === 0 && (uid !== 0 || gid !== 0)) {
+  if (isRoot && (uid !== 0 || gid !== 0)) {
     attempt('chown', path, () => chownSync(path, 0, 0));
   }
 }
 
 /** Looks first: that nothing is there is the rule, and an error of node:fs costs more than ten looks. */
 function removeFile(path: string): void {
-  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+  if (look(path) !== null) {
     rmSync(path, { force: true });
   }
 }

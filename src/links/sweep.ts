@@ -9,9 +9,14 @@
 const TICK_MS = 1000;
 const SELDOM_TICKS = 60;
 
+/** Who is looked after seldom: itself a member, since a closure for each of thousands is not nothing. */
+export interface Swept {
+  look(): void;
+}
+
 export class Sweep {
   private readonly eager = new Set<() => void>();
-  private readonly buckets: readonly Set<() => void>[];
+  private readonly buckets: readonly Set<Swept>[];
   private readonly tickMs: number;
   private timer: NodeJS.Timeout | null = null;
   private tick = 0;
@@ -22,42 +27,56 @@ export class Sweep {
   /** @param tickMs how often `often` is; tests make it short */
   constructor(tickMs = TICK_MS) {
     this.tickMs = tickMs;
-    this.buckets = Array.from({ length: SELDOM_TICKS }, () => new Set<() => void>());
+    this.buckets = Array.from({ length: SELDOM_TICKS }, () => new Set<Swept>());
   }
 
   /** @returns ends it; idempotent */
   often(look: () => void): () => void {
-    return this.join(this.eager, look);
-  }
-
-  /** @returns ends it; idempotent */
-  seldom(look: () => void): () => void {
-    this.next = (this.next + 1) % SELDOM_TICKS;
-    return this.join(this.buckets[this.next] ?? this.eager, look);
-  }
-
-  private join(set: Set<() => void>, look: () => void): () => void {
     // Wrapped, so that the same function may be there twice.
     const member = (): void => look();
-    set.add(member);
-    this.members++;
-    this.timer ??= setInterval(() => this.run(), this.tickMs).unref();
+    this.eager.add(member);
+    this.came();
     return () => {
-      if (!set.delete(member)) {
-        return;
-      }
-      this.members--;
-      if (this.members === 0 && this.timer !== null) {
-        clearInterval(this.timer);
-        this.timer = null;
+      if (this.eager.delete(member)) {
+        this.left();
       }
     };
   }
 
+  /** Until it leaves. Nobody is there twice. */
+  seldom(member: Swept): void {
+    this.next = (this.next + 1) % SELDOM_TICKS;
+    this.buckets[this.next]?.add(member);
+    this.came();
+  }
+
+  /** Idempotent. */
+  leave(member: Swept): void {
+    if (this.buckets.some((bucket) => bucket.delete(member))) {
+      this.left();
+    }
+  }
+
+  private came(): void {
+    this.members++;
+    this.timer ??= setInterval(() => this.run(), this.tickMs).unref();
+  }
+
+  private left(): void {
+    this.members--;
+    if (this.members === 0 && this.timer !== null) {
+      clearInterval(this.timer);
+      this.timer = null;
+    }
+  }
+
   private run(): void {
     this.tick = (this.tick + 1) % SELDOM_TICKS;
-    for (const look of [...this.eager, ...(this.buckets[this.tick] ?? [])]) {
+    for (const look of [...this.eager]) {
       look();
+    }
+    for (const member of [...(this.buckets[this.tick] ?? [])]) {
+      member.look();
     }
   }
 }

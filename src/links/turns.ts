@@ -5,16 +5,19 @@
  *                                    event that brought the bytes: an idle zone's request never waits
  *                                    otherwise, or when it has more: into its lane, and the lane into
  *                                    the ring
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      one turn each, for a slice of time, then the event
- *                                                   loop goes round and others are heard
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a round: one turn for each zone, then the event loop
+ *                                                   goes round and others are heard
+ *
+ * So an idle zone's request waits for one turn of each busy zone, and a zone alone in the ring makes it
+ * wait for one turn. With more busy zones than fit into a slice of time the round goes on behind it.
  *
  * What always holds: a lane is in the ring exactly while it has a worker waiting; a worker waits in at
  * most one place; no round lasts longer than the slice and one turn. It knows no bytes and no requests,
  * only their cost. One Turns serves the whole process.
  */
 
-/** Cost that a zone may have in one turn: about as many small requests. */
-const TURN_COST = 16;
+/** Cost that a zone may have in one turn: about as many small requests, some 5 us each. */
+const TURN_COST = 8;
 /** How long a round may keep the event loop from hearing an idle zone. */
 const SLICE_MS = 2;
 /** Octets read or written that weigh as much as one request. */
@@ -99,8 +102,12 @@ export class Turns {
     }
     this.spenders.clear();
     const end = this.now() + SLICE_MS;
-    // A Set hands out what is added while it is walked: the ring turns until the slice is over.
+    let left = this.ring.size;
+    // A Set hands out what is added while it is walked: those who come again wait for the next round.
     for (const lane of this.ring) {
+      if (left-- === 0) {
+        break;
+      }
       this.ring.delete(lane);
       const [worker] = lane.waiting;
       if (worker === undefined) {

@@ -12,25 +12,29 @@
  * Made, started, stopped and removed by its zone. It lives as long as the zone is configured, whatever
  * the zone does. What always holds: while a new socket is being bound the old one goes on; connections
  * outlive the socket that they came in by; no fault of the file system or of accept leaves this file.
+ * Most zones of a node are silent: what serves connections is made when the first one comes in.
  * What requests mean, and who a peer may be, it is told by whoever makes it.
  */
 import assert from 'node:assert';
 import { dirname } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Fsm } from '../fsm';
-import type { StateHandle, StateRecord } from '../fsm';
+import type { StateHandle, StateRecord, States } from '../fsm';
 import type { PeerCredential } from '../sys/ffi';
 import { listenUnix } from '../sys/sockets';
-import type { Listener } from '../sys/sockets';
+import type { Listener, Stream } from '../sys/sockets';
 import { watchFolder } from './folder-watch';
+import type { FolderWatch } from './folder-watch';
 import type { LinkLimits } from './limits';
 import type { Handle, Link, LinkObserver } from './link';
 import { Rarely } from './rarely';
 import type { Voice } from './rarely';
 import { Reception } from './reception';
 import { Share } from './share';
-import { isStill, listenAt, removeSocketFile } from './socket-file';
+import { bindAt, isStill, removeSocketFile } from './socket-file';
 import type { FileIdentity } from './socket-file';
-import type { Sweep } from './sweep';
+import type { Sweep, Swept } from './sweep';
 import { Lane } from './turns';
 import type { Turns } from './turns';
 
@@ -64,51 +68,53 @@ export interface ZoneSocketOptions {
   readonly now?: () => number;
 }
 
-export class ZoneSocket implements Link {
+const clock = (): number => performance.now();
+
+export class ZoneSocket implements Link, Swept {
+  private static readonly states: States<ZoneSocketState, ZoneSocket> = {
+    new: { next: ['binding', 'stopping'], enter: () => undefined },
+    binding: {
+      next: ['listening', 'waiting', 'stopping'],
+      enter: (handle, socket) => socket.enterBinding(handle),
+    },
+    listening: {
+      next: ['waiting', 'stopping'],
+      enter: (handle, socket) => socket.enterListening(handle),
+    },
+    waiting: {
+      next: ['binding', 'stopping'],
+      enter: (handle, socket) => socket.enterWaiting(handle),
+    },
+    stopping: { next: ['stopped'], enter: () => undefined },
+    stopped: { next: [], enter: () => undefined },
+  };
+
   readonly path: string;
   private readonly options: ZoneSocketOptions;
-  private readonly machine: Fsm<ZoneSocketState>;
-  private readonly faults: Rarely;
-  private readonly reception: Reception;
+  private readonly machine: Fsm<ZoneSocketState, ZoneSocket>;
   private readonly now: () => number;
+  private faults: Rarely | null = null;
+  private reception: Reception | null = null;
   private listener: Listener | null = null;
   private identity: FileIdentity | null = null;
-  private attempt: Promise<void> = Promise.resolve();
+  private watch: FolderWatch | null = null;
+  private unwatch: (() => void) | null = null;
+  /** Resolves when the listeners that were replaced are closed. */
+  private replaced: Promise<void> | null = null;
+  private listeningAt = 0;
   private retryMs = FIRST_RETRY_MS;
   private contested = false;
-  private firstTry: () => void = () => undefined;
   private stopped: Promise<void> | null = null;
 
   constructor(options: ZoneSocketOptions) {
-    const now = options.now ?? (() => performance.now());
     this.options = options;
     this.path = options.path;
-    this.now = now;
-    this.faults = new Rarely(options.log, now);
-    const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed } = options;
-    const lane = new Lane();
-    const share = new Share(limits);
-    this.reception = new Reception({
-      zonename,
-      context: { channel: 'socket', handle, observer, limits, turns, lane, share, now },
-      sweep,
-      peerOf,
-      allowed,
-    });
-    this.machine = new Fsm<ZoneSocketState>(
-      `zone socket ${options.zonename}`,
-      {
-        new: { next: ['binding', 'stopping'], enter: () => undefined },
-        binding: { next: ['listening', 'waiting', 'stopping'], enter: (h) => this.enterBinding(h) },
-        listening: {
-          next: ['waiting', 'stopping'],
-          enter: (h) => this.enterListening(h),
-        },
-        waiting: { next: ['binding', 'stopping'], enter: (h) => this.enterWaiting(h) },
-        stopping: { next: ['stopped'], enter: () => undefined },
-        stopped: { next: [], enter: () => undefined },
-      },
+    this.now = options.now ?? clock;
+    this.machine = new Fsm<ZoneSocketState, ZoneSocket>(
+      options.zonename,
+      ZoneSocket.states,
       'new',
+      this,
     );
     this.machine.start();
   }
@@ -118,7 +124,7 @@ export class ZoneSocket implements Link {
   }
 
   get connections(): number {
-    return this.reception.size;
+    return this.reception?.size ?? 0;
   }
 
   /** The file that it listens at, null before the first. */
@@ -133,10 +139,8 @@ export class ZoneSocket implements Link {
   /** Resolves when it listens, or when the first try failed; then it goes on trying by itself. */
   start(): Promise<void> {
     assert(this.state === 'new', 'a zone socket is started once');
-    return new Promise((resolve) => {
-      this.firstTry = resolve;
-      this.machine.goto('binding');
-    });
+    this.machine.goto('binding');
+    return Promise.resolve();
   }
 
   stop(graceMs: number): Promise<void> {
@@ -153,73 +157,63 @@ export class ZoneSocket implements Link {
     try {
       removeSocketFile(this.identity, this.path);
     } catch (err) {
-      this.faults.warn({ err, path: this.path }, 'could not remove the zone socket');
+      this.warn(err, 'could not remove the zone socket');
     }
     this.identity = null;
   }
 
+  /** Something happened in the folder, or nothing did for long: is the file still there, and ours? */
+  look(): void {
+    if (this.state !== 'listening' || this.identity === null) {
+      return;
+    }
+    try {
+      if (!isStill(this.identity, this.path)) {
+        this.contested = this.now() - this.listeningAt < CONTESTED_MS;
+        this.retryMs = Math.max(this.retryMs, SETTLE_MS);
+        this.machine.goto('waiting');
+      }
+    } catch (err) {
+      this.warn(err, 'could not look at the zone socket');
+    }
+  }
+
   private enterBinding(handle: StateHandle<ZoneSocketState>): void {
-    this.attempt = this.bind();
-    handle.until(
-      this.attempt,
-      () => {
-        if (!this.contested) {
-          this.retryMs = FIRST_RETRY_MS;
-        }
-        handle.goto('listening');
-        this.firstTry();
-      },
-      (err) => {
-        this.faults.warn({ err, path: this.path }, 'could not make the zone socket');
-        handle.goto('waiting');
-        this.firstTry();
-      },
-    );
+    try {
+      this.bind();
+    } catch (err) {
+      this.warn(err, 'could not make the zone socket');
+      handle.goto('waiting');
+      return;
+    }
+    if (!this.contested) {
+      this.retryMs = FIRST_RETRY_MS;
+    }
+    handle.goto('listening');
   }
 
   private enterListening(handle: StateHandle<ZoneSocketState>): void {
     const { sweep } = this.options;
-    const listeningAt = this.now();
-    let looking = false;
-    let again = false;
-    const look = (): void => {
-      again = looking;
-      if (looking || this.identity === null) {
-        return;
-      }
-      looking = true;
-      const done = (): void => {
-        looking = false;
-        if (again) {
-          look();
-        }
-      };
-      handle.until(
-        isStill(this.identity, this.path),
-        (still) => {
-          if (!still) {
-            this.contested = this.now() - listeningAt < CONTESTED_MS;
-            this.retryMs = Math.max(this.retryMs, SETTLE_MS);
-            handle.goto('waiting');
-          }
-          done();
-        },
-        (err) => {
-          this.faults.warn({ err, path: this.path }, 'could not look at the zone socket');
-          done();
-        },
-      );
+    this.listeningAt = this.now();
+    handle.leaving(() => {
+      this.watch?.close();
+      this.watch = null;
+      this.unwatch?.();
+      this.unwatch = null;
+      sweep.leave(this);
+    });
+    const look = (): void => this.look();
+    const unwatched = (): void => {
+      this.watch = null;
+      this.unwatch = sweep.often(look);
     };
-    const unwatched = (): void => handle.leaving(sweep.often(look));
-    const watch = watchFolder(dirname(this.path), look, unwatched);
-    if (watch === null) {
+    this.watch = watchFolder(dirname(this.path), look, unwatched);
+    if (this.watch === null) {
       unwatched();
-    } else {
-      handle.leaving(() => watch.close());
     }
-    handle.leaving(sweep.seldom(look));
+    sweep.seldom(this);
     // What happened before the watch was there.
-    look();
+    setImmediate(look);
   }
 
   private enterWaiting(handle: StateHandle<ZoneSocketState>): void {
@@ -228,28 +222,58 @@ export class ZoneSocket implements Link {
   }
 
   /** Puts a new socket in the place of whatever is there. The one before is closed after that. */
-  private async bind(): Promise<void> {
-    const { listener, identity } = await listenAt(this.path, (path) =>
+  private bind(): void {
+    const { listener, identity } = bindAt(this.path, (path) =>
       listenUnix(
         path,
-        (stream) => this.reception.accept(stream),
-        (err) => this.faults.warn({ err, path: this.path }, 'could not accept'),
+        (stream) => this.accept(stream),
+        (err) => this.warn(err, 'could not accept'),
       ),
     );
     const before = this.listener;
     this.listener = listener;
     this.identity = identity;
-    before?.close();
+    if (before !== null) {
+      this.replaced = closeHeard(before);
+    }
+  }
+
+  private accept(stream: Stream): void {
+    this.reception ??= this.makeReception();
+    this.reception.accept(stream);
+  }
+
+  private makeReception(): Reception {
+    const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed } = this.options;
+    const lane = new Lane();
+    const share = new Share(limits);
+    const context = {
+      channel: 'socket',
+      ...{ handle, observer, limits, turns, lane, share, now: this.now },
+    } as const;
+    return new Reception({ zonename, context, sweep, peerOf, allowed });
   }
 
   private async end(graceMs: number): Promise<void> {
     this.machine.goto('stopping');
-    // One that is being bound just now would outlive us; its failure has been told or tells nothing new.
-    await this.attempt.catch(() => undefined);
-    this.firstTry();
-    this.listener?.close();
+    await this.replaced;
+    await closeHeard(this.listener);
     this.listener = null;
-    await this.reception.close(graceMs);
+    await this.reception?.close(graceMs);
     this.machine.goto('stopped');
+  }
+
+  private warn(err: unknown, msg: string): void {
+    this.faults ??= new Rarely(this.options.log, this.now);
+    this.faults.warn({ err, path: this.path }, msg);
+  }
+}
+
+/** Who connected while the file was the listener's is accepted by it first: another's may be there by now. */
+async function closeHeard(listener: Listener | null): Promise<void> {
+  if (listener !== null) {
+    await nextTurn();
+    await nextTurn();
+    listener.close();
   }
 }

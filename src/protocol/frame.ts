@@ -94,17 +94,10 @@ export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
  * @param data sent as base64; text is sent as UTF-8
  */
 export function buildFrame(id: string, code: string, data: string | Buffer): Buffer {
-  const payload = data.length === 0 ? '' : base64(data);
-  const body = payload === '' ? `${id} ${code}` : `${id} ${code} ${payload}`;
-  const head = `V2 ${body.length} `;
-  const bodyAt = head.length + CRC_DIGITS + 1;
-  const frame = Buffer.allocUnsafe(bodyAt + body.length + 1);
-  frame.write(head, 0, 'latin1');
-  frame.write(body, bodyAt, 'latin1');
-  const crc = crc32(frame.subarray(bodyAt, bodyAt + body.length));
-  frame.write(`${crc.toString(16).padStart(CRC_DIGITS, '0')} `, head.length, 'latin1');
-  frame[frame.length - 1] = 0x0a;
-  return frame;
+  const body = data.length === 0 ? `${id} ${code}` : `${id} ${code} ${base64(data)}`;
+  // All of it is ASCII: as text it has the length and the CRC of its octets.
+  const crc = crc32(body).toString(16).padStart(CRC_DIGITS, '0');
+  return Buffer.from(`V2 ${body.length} ${crc} ${body}\n`, 'latin1');
 }
 
 /** The fields of `V2 length crc id code` at the start of a line that was thrown away half-read. */
@@ -129,11 +122,12 @@ function readBody(body: Buffer): Frame | NoFrame {
   if (!isAscii(body)) {
     return none('an octet that is not ASCII', true);
   }
+  const text = body.toString('latin1');
   return {
     kind: 'frame',
-    id: body.toString('latin1', 0, idEnd),
-    code: body.toString('latin1', codeAt, codeEnd),
-    payload: codeEnd + 1 < body.length ? body.toString('latin1', codeEnd + 1, body.length) : '',
+    id: text.slice(0, idEnd),
+    code: text.slice(codeAt, codeEnd),
+    payload: text.slice(codeEnd + 1),
   };
 }
 

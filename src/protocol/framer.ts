@@ -51,7 +51,7 @@ export class Framer {
     this.maxLineBytes = maxLineBytes;
   }
 
-  /** Takes a chunk; the caller must not write to it afterwards. */
+  /** Takes a chunk; the caller must not write to it before `keep`, if he ever does. */
   push(chunk: Buffer): void {
     if (chunk.length === 0) {
       return;
@@ -85,6 +85,14 @@ export class Framer {
     }
     this.hold(bytes, from, lf);
     return this.take();
+  }
+
+  /** Holds what was pushed and not pulled yet by itself: chunks may be written to afterwards. */
+  keep(): void {
+    const { input } = this;
+    if (input !== null && !input.own) {
+      append(input, EMPTY, 0, 0, Infinity);
+    }
   }
 
   /** Octets of the line whose LF is still to come, those of it that were thrown away included. */

@@ -77,6 +77,10 @@ interface Addon {
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
   zonename(zoneid: number): string | number;
+  /** @param into as sys/zone-facts.ts says @returns brand and zonepath */
+  zoneFacts(zonename: string, into: Int32Array): readonly [string, string] | null;
+  /** @param into as native/file_look.h says @returns 0 or the negative errno */
+  look(path: string, into: Uint32Array): number;
   /** What the numbers in the arrays mean, native/sockets.h says. @param deliver how many events */
   openSockets(
     deliver: (count: number) => void,
@@ -96,7 +100,7 @@ interface Addon {
 }
 
 const MEMBERS: readonly (keyof Addon)[] = [
-  ...(['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename'] as const),
+  ...(['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'look', 'zoneFacts'] as const),
   ...(['openSockets', 'listen', 'carryOut', 'write', 'unsent'] as const),
 ];
 

@@ -45,6 +45,7 @@ export interface Stream {
 
 /** Whom a stream tells. */
 export interface StreamOwner {
+  /** The octets are another's when it returns: what is needed longer must be copied. */
   heard(chunk: Buffer): void;
   /** The peer has ended its side. */
   ended(): void;
@@ -238,8 +239,7 @@ class Sockets {
         break;
       }
       case HEARD:
-        // Copied: the inbox is filled anew when this delivery is over.
-        this.streams[id]?.heard(Buffer.from(this.inbox.subarray(a, a + b)));
+        this.streams[id]?.heard(this.inbox.subarray(a, a + b));
         break;
       case ENDED:
         this.streams[id]?.ended(a);

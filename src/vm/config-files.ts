@@ -14,6 +14,7 @@ import * as fs from 'node:fs';
 import { codeOf, worldError } from '../errors';
 import type { ZoneLog } from '../log';
 import type { MetadataMaps } from '../metadata/handler';
+import { lookOf, openLook, sameLook, type FileLook } from '../sys/file-look';
 import { Lru } from './lru';
 import { ownMap, parseJsonObject, type JsonObject } from './vm';
 
@@ -48,7 +49,7 @@ interface Look {
 }
 
 interface Reading {
-  readonly stat: fs.BigIntStats;
+  readonly look: FileLook;
   /** False: may change without looking different. */
   readonly settled: boolean;
   readonly parsed: Parsed;
@@ -62,6 +63,9 @@ export class ConfigFiles {
   /** Paths that read as empty for a reason, with the reason that was warned of. */
   private readonly warned = new Map<string, string>();
   private readonly moment: () => number;
+  /** Of the folders that were asked for: to put a path together takes longer than to find it. */
+  private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
+  private readonly lookAt = openLook();
   private last: Look | null = null;
 
   /**
@@ -93,7 +97,21 @@ export class ConfigFiles {
       this.readings.delete(path);
       this.warned.delete(path);
     }
+    this.paths.delete(folder);
     this.last = null;
+  }
+
+  private pathsOf(folder: string): Readonly<Record<ConfigName, string>> {
+    let paths = this.paths.get(folder);
+    if (paths === undefined) {
+      paths = {
+        metadata: pathOf(folder, 'metadata'),
+        tags: pathOf(folder, 'tags'),
+        routes: pathOf(folder, 'routes'),
+      };
+      this.paths.set(folder, paths);
+    }
+    return paths;
   }
 
   private flat(
@@ -106,7 +124,7 @@ export class ConfigFiles {
   }
 
   private read(folder: string, name: ConfigName, log: FileLog): Parsed | undefined {
-    const path = pathOf(folder, name);
+    const path = this.pathsOf(folder)[name];
     const moment = this.moment();
     if (this.last?.moment === moment && this.last.path === path) {
       return this.last.parsed;
@@ -119,14 +137,15 @@ export class ConfigFiles {
   private look(path: string, name: ConfigName, log: FileLog): Parsed | undefined {
     const known = this.readings.get(path);
     try {
+      const seen = this.lookAt(path);
+      if (seen !== null && known?.settled === true && sameLook(known.look, seen)) {
+        return known.parsed;
+      }
       const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
       if (stat === undefined) {
         this.readings.delete(path);
         this.warned.delete(path);
         return undefined;
-      }
-      if (known?.settled === true && sameFile(known.stat, stat)) {
-        return known.parsed;
       }
       // Opened only when it is a file: to open a device can already do something.
       const file: ConfigRead = stat.isFile()
@@ -162,7 +181,7 @@ export class ConfigFiles {
     if (file.stat !== undefined) {
       const weight = file.kind === 'read' ? file.bytes.length * 2 : 0;
       const { settled, stat } = file;
-      this.readings.set(path, { stat, settled, parsed }, ENTRY_BYTES + weight);
+      this.readings.set(path, { look: lookOf(stat), settled, parsed }, ENTRY_BYTES + weight);
     }
     return parsed;
   }
@@ -262,17 +281,6 @@ function parsedOf(name: ConfigName, object: JsonObject): Parsed {
 
 function emptyOf(name: ConfigName): Parsed {
   return name === 'metadata' ? { name, maps: NO_METADATA } : { name, map: NOTHING };
-}
-
-/** Same file, unchanged. The change time cannot be set back, as the modification time can. */
-export function sameFile(a: fs.BigIntStats, b: fs.BigIntStats): boolean {
-  return (
-    a.ino === b.ino &&
-    a.ctimeNs === b.ctimeNs &&
-    a.mtimeNs === b.mtimeNs &&
-    a.size === b.size &&
-    a.dev === b.dev
-  );
 }
 
 function identity(stat: fs.BigIntStats | undefined): string {

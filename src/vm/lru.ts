@@ -1,9 +1,18 @@
 /*
- * A cache bounded by the weight of what it holds, least recently used out first. Used where parsed JSON
- * is kept for zones that ask, while the 4,000 that do not ask hold only bytes.
+ * A cache bounded by the weight of what it holds. Used where parsed JSON is kept for zones that ask,
+ * while the 4,000 that do not ask hold only bytes.
+ *
+ * What goes is not quite what was used least recently: one that was used since it was last passed over
+ * gets a second chance. So that to use one, which each request does, changes nothing but a mark.
  */
+interface Entry<V> {
+  readonly value: V;
+  readonly weight: number;
+  used: boolean;
+}
+
 export class Lru<V> {
-  private readonly entries = new Map<string, { readonly value: V; readonly weight: number }>();
+  private readonly entries = new Map<string, Entry<V>>();
   private readonly maxWeight: number;
   private total = 0;
 
@@ -22,24 +31,28 @@ export class Lru<V> {
 
   get(key: string): V | undefined {
     const entry = this.entries.get(key);
-    if (entry === undefined) {
-      return undefined;
+    if (entry !== undefined) {
+      entry.used = true;
     }
-    // A Map keeps the order of insertion: the first one is the one that was not used for longest.
-    this.entries.delete(key);
-    this.entries.set(key, entry);
-    return entry.value;
+    return entry?.value;
   }
 
   set(key: string, value: V, weight: number): void {
     this.delete(key);
-    this.entries.set(key, { value, weight });
+    this.entries.set(key, { value, weight, used: false });
     this.total += weight;
-    for (const oldest of this.entries.keys()) {
-      if (this.total <= this.maxWeight || oldest === key) {
+    // A Map keeps the order of insertion, and hands out what is added while it is walked.
+    for (const [oldest, entry] of this.entries) {
+      if (this.total <= this.maxWeight || this.entries.size === 1) {
         break;
       }
-      this.delete(oldest);
+      if (entry.used || oldest === key) {
+        entry.used = false;
+        this.entries.delete(oldest);
+        this.entries.set(oldest, entry);
+      } else {
+        this.delete(oldest);
+      }
     }
   }
 

@@ -7,27 +7,25 @@ describe('the sweep', () => {
     const sweep = new Sweep(2);
     let often = 0;
     const seldom = new Map<number, number>();
-    const ends = Array.from({ length: 120 }, (_, i) =>
-      sweep.seldom(() => seldom.set(i, (seldom.get(i) ?? 0) + 1)),
-    );
+    const members = Array.from({ length: 120 }, (_, i) => ({
+      look: () => void seldom.set(i, (seldom.get(i) ?? 0) + 1),
+    }));
+    members.forEach((member) => sweep.seldom(member));
     const total = (): number => [...seldom.values()].reduce((a, b) => a + b, 0);
     let most = 0;
     let sum = 0;
     await new Promise<void>((resolve) => {
-      ends.push(
-        sweep.often(() => {
-          most = Math.max(most, total() - sum);
-          sum = total();
-          often++;
-          if (often === 61) {
-            resolve();
-          }
-        }),
-      );
+      const end = sweep.often(() => {
+        most = Math.max(most, total() - sum);
+        sum = total();
+        often++;
+        if (often === 61) {
+          end();
+          resolve();
+        }
+      });
     });
-    for (const end of ends) {
-      end();
-    }
+    members.forEach((member) => sweep.leave(member));
     assert.strictEqual(seldom.size, 120);
     assert.strictEqual(most, 2);
     const before = often;

@@ -1,0 +1,37 @@
+/*
+ * See file_look.h.
+ */
+#define	_GNU_SOURCE
+#if defined(__sun) && !defined(__EXTENSIONS__)
+#define	__EXTENSIONS__
+#endif
+
+#include "file_look.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static uint32_t *
+put(uint32_t *into, uint64_t value)
+{
+	*into++ = (uint32_t)value;
+	*into++ = (uint32_t)(value >> 32);
+	return (into);
+}
+
+int
+file_look(const char *path, uint32_t *into)
+{
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return (-errno);
+	into = put(into, (uint64_t)st.st_dev);
+	into = put(into, (uint64_t)st.st_ino);
+	into = put(into, (uint64_t)st.st_size);
+	into = put(into, (uint64_t)st.st_ctim.tv_sec);
+	into = put(into, (uint64_t)st.st_ctim.tv_nsec);
+	into = put(into, (uint64_t)st.st_mtim.tv_sec);
+	(void) put(into, (uint64_t)st.st_mtim.tv_nsec);
+	return (0);
+}

@@ -1,0 +1,57 @@
+/*
+ * The glue of zone_facts: zoneFacts(zonename, into) -> [brand, zonepath], or null where a call failed.
+ */
+#include "napi_call.h"
+#include "zone_facts.h"
+#include "zone_facts_addon.h"
+
+/* The code, the call that failed, the state: src/sys/zone-facts.ts. */
+#define	INTO_MEMBERS	3
+
+/* Longer than any zone's name: what is cut here is a name that the library knows nothing of. */
+#define	NAME_BYTES	256
+
+static napi_value
+js_zone_facts(napi_env env, napi_callback_info info)
+{
+	char zonename[NAME_BYTES];
+	napi_value argv[2], result, text;
+	napi_typedarray_type type;
+	size_t argc = 2, length;
+	zone_facts_t facts;
+	int32_t *into;
+	void *data;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
+	CALL(env, napi_get_value_string_utf8(env, argv[0], zonename, sizeof (zonename), NULL));
+	CALL(env, napi_get_typedarray_info(env, argv[1], &type, &length, &data, NULL, NULL));
+	if (type != napi_int32_array || length != INTO_MEMBERS) {
+		(void) napi_throw_type_error(env, "EINVAL", "zoneFacts(zonename, into)");
+		return (NULL);
+	}
+	into = data;
+	into[0] = zone_facts(zonename, &facts);
+	into[1] = (int32_t)facts.call;
+	if (into[0] != 0) {
+		CALL(env, napi_get_null(env, &result));
+		return (result);
+	}
+	into[2] = (int32_t)facts.state;
+	CALL(env, napi_create_array_with_length(env, 2, &result));
+	CALL(env, napi_create_string_utf8(env, facts.brand, NAPI_AUTO_LENGTH, &text));
+	CALL(env, napi_set_element(env, result, 0, text));
+	CALL(env, napi_create_string_utf8(env, facts.zonepath, NAPI_AUTO_LENGTH, &text));
+	CALL(env, napi_set_element(env, result, 1, text));
+	return (result);
+}
+
+napi_value
+zone_facts_exports(napi_env env, napi_value exports)
+{
+	napi_value function;
+
+	CALL(env, napi_create_function(env, "zoneFacts", NAPI_AUTO_LENGTH, js_zone_facts, NULL,
+	    &function));
+	CALL(env, napi_set_named_property(env, exports, "zoneFacts", function));
+	return (exports);
+}

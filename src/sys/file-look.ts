@@ -1,0 +1,56 @@
+/*
+ * Whether a path still names the file that was read: the one thing that each request asks of the file
+ * system, at a third of what node:fs takes for it. Links are not followed.
+ */
+import type { BigIntStats } from 'node:fs';
+import { WorldError, errnoName } from '../errors';
+import { loadAddon } from './native';
+
+/** Device, inode, size, change and modification time, as native/file_look.h has them. */
+export type FileLook = Uint32Array;
+
+const MEMBERS = 14;
+const NS = 1_000_000_000n;
+const ABSENT = 'ENOENT';
+
+/** The look of what was seen by node:fs. */
+export function lookOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileLook {
+  const members = [dev, ino, size, ctimeNs / NS, ctimeNs % NS, mtimeNs / NS, mtimeNs % NS];
+  return new Uint32Array(new BigUint64Array(members).buffer);
+}
+
+/** True: the same file, unchanged. Its change time cannot be set back, as the modification time can. */
+export function sameLook(a: FileLook, b: FileLook): boolean {
+  for (let at = 0; at < MEMBERS; at++) {
+    if (a[at] !== b[at]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** As node:fs tells them, in numbers. */
+export function deviceOf(look: FileLook): number {
+  return (look[0] ?? 0) + (look[1] ?? 0) * 2 ** 32;
+}
+
+export function inodeOf(look: FileLook): number {
+  return (look[2] ?? 0) + (look[3] ?? 0) * 2 ** 32;
+}
+
+/** @returns fills an array, the same one each time; null where there is no such file @throws WorldError */
+export function openLook(): (path: string) => FileLook | null {
+  const into = new Uint32Array(MEMBERS);
+  const native = loadAddon();
+  return (path) => {
+    const err = native.look(path, into);
+    if (err === 0) {
+      return into;
+    }
+    const code = errnoName(-err);
+    if (code === ABSENT) {
+      return null;
+    }
+    throw new WorldError('lstat', path, code);
+  };
+}
