@@ -24,6 +24,8 @@
 #define	READ_BYTES	65536
 /* Connections of one listener that are accepted in one batch. */
 #define	MAX_ACCEPTS	64
+/* A listener that cannot accept would keep the loop busy with trying: it rests so long. */
+#define	REST_MS		100
 #define	BIT(event)	(1u << (event))
 
 typedef struct slot {
@@ -40,6 +42,7 @@ typedef struct slot {
 	int32_t id;
 	int32_t fd;
 	int listens;
+	int resting;
 	int ending;
 	int closing;
 	/* Not delivered yet: bits of events, and what they tell. */
@@ -68,7 +71,9 @@ struct sockets {
 	/* Deliver what the poll phase brought, and what came outside of it. */
 	uv_check_t check;
 	uv_prepare_t prepare;
-	/* Handles of libuv's that are not closed: those two, and one a slot. */
+	/* Ends the rest of all listeners that rest. */
+	uv_timer_t rest;
+	/* Handles of libuv's that are not closed: those three, and one a slot. */
 	size_t handles;
 	slot_t **slots;
 	/* A stack of the ids that nothing has. */
@@ -342,8 +347,8 @@ admit(slot_t *listener, int fd)
 	return (err);
 }
 
-/* Without this the client would wait, and the loop run round and round for it. */
-static void
+/* Without this the client would wait. @returns whether there was one, and it is gone */
+static int
 turn_away(slot_t *listener)
 {
 	sockets_t *sockets = listener->sockets;
@@ -354,6 +359,36 @@ turn_away(slot_t *listener)
 	if ((fd = accept(listener->fd, NULL, NULL)) >= 0)
 		(void) close(fd);
 	sockets->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return (fd >= 0);
+}
+
+static void on_incoming(uv_poll_t *poll, int status, int events);
+
+static void
+on_rested(uv_timer_t *timer)
+{
+	sockets_t *sockets = timer->data;
+	size_t id;
+	slot_t *slot;
+
+	for (id = 0; id < sockets->shared.max_ids; id++) {
+		slot = sockets->slots[id];
+		if (slot == NULL || !slot->resting || slot->closing)
+			continue;
+		slot->resting = 0;
+		(void) uv_poll_start(&slot->u.poll, UV_READABLE, on_incoming);
+	}
+}
+
+static void
+rest(slot_t *listener)
+{
+	uv_timer_t *timer = &listener->sockets->rest;
+
+	(void) uv_poll_stop(&listener->u.poll);
+	listener->resting = 1;
+	if (!uv_is_active((uv_handle_t *)timer))
+		(void) uv_timer_start(timer, on_rested, REST_MS, 0);
 }
 
 static void
@@ -373,12 +408,12 @@ on_incoming(uv_poll_t *poll, int status, int events)
 		if (err == -EINTR || err == -ECONNABORTED)
 			err = 0;
 	}
-	if (err == -EMFILE || err == -ENFILE)
-		turn_away(listener);
-	if (err != 0 && err != -EAGAIN && err != -EWOULDBLOCK) {
-		listener->err = -err;
-		happens(listener, SOCKET_UNACCEPTED);
-	}
+	if (err == 0 || err == -EAGAIN || err == -EWOULDBLOCK)
+		return;
+	listener->err = -err;
+	happens(listener, SOCKET_UNACCEPTED);
+	if ((err != -EMFILE && err != -ENFILE) || !turn_away(listener))
+		rest(listener);
 }
 
 /* @returns a bound descriptor that listens, or -errno */
@@ -576,8 +611,10 @@ sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 	sockets->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	(void) uv_check_init(loop, &sockets->check);
 	(void) uv_prepare_init(loop, &sockets->prepare);
-	sockets->check.data = sockets->prepare.data = sockets;
-	sockets->handles = 2;
+	(void) uv_timer_init(loop, &sockets->rest);
+	uv_unref((uv_handle_t *)&sockets->rest);
+	sockets->check.data = sockets->prepare.data = sockets->rest.data = sockets;
+	sockets->handles = 3;
 	*out = sockets;
 	return (0);
 }
@@ -603,4 +640,5 @@ sockets_shutdown(sockets_t *sockets, void (*done)(void *), void *arg)
 		(void) close(sockets->spare_fd);
 	uv_close((uv_handle_t *)&sockets->check, own_closed);
 	uv_close((uv_handle_t *)&sockets->prepare, own_closed);
+	uv_close((uv_handle_t *)&sockets->rest, own_closed);
 }

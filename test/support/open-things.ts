@@ -1,6 +1,8 @@
 /* What the process holds open, by kind: a lifecycle test ends where it began. */
-import { readdirSync, watch } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { listenUnix } from '../../src/sys/sockets';
 
 export interface OpenThings {
   readonly descriptors: number;
@@ -9,6 +11,16 @@ export interface OpenThings {
 
 /** Connections are counted by their descriptors: the standard streams come and go among them. */
 const KINDS = ['PipeServerWrap', 'PipeConnectWrap', 'FSEventWrap'];
+
+/** The first socket that is listened on opens a spare descriptor, which serves all later ones. */
+function openSpare(): void {
+  const folder = mkdtempSync(join(tmpdir(), 'spare-'));
+  const refuse = (): void => undefined;
+  listenUnix(join(folder, 's'), (stream) => stream.destroy(), refuse).close();
+  rmSync(folder, { recursive: true });
+}
+
+openSpare();
 
 /** Timers are left out: mocha has its own. */
 export function openThings(): OpenThings {

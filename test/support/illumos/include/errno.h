@@ -4,10 +4,16 @@
 extern int *___errno(void);
 #define	errno	(*(___errno()))
 
+#define	EINTR		4
 #define	EIO		5
 #define	EAGAIN		11
+#define	EWOULDBLOCK	EAGAIN
 #define	ENOMEM		12
 #define	EINVAL		22
+#define	ENFILE		23
+#define	EMFILE		24
+#define	ENAMETOOLONG	78
+#define	ECONNABORTED	130
 #define	ESHUTDOWN	143
 #define	ETIMEDOUT	145
 #define	EALREADY	149

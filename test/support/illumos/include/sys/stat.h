@@ -1,0 +1,19 @@
+#ifndef _SYS_STAT_H
+#define	_SYS_STAT_H
+
+#include <sys/types.h>
+#include <time.h>
+
+struct stat {
+	unsigned long st_dev;
+	unsigned long st_ino;
+	off_t st_size;
+#if !defined(_STRICT_SYMBOLS)
+	timespec_t st_mtim;
+	timespec_t st_ctim;
+#endif
+};
+
+extern int lstat(const char *, struct stat *);
+
+#endif

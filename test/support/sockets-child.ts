@@ -1,0 +1,55 @@
+/*
+ * A process, or a thread, with a listening socket and a client, which ends at the moment it is told.
+ *
+ *   node sockets-child.js WHEN PATH
+ *
+ * WHEN: `stay` echoes and never ends; `listening`, `accepted`, `heard`, `writing`, `closing` exit with
+ * status 0 there; `throw` throws from the owner of a stream.
+ */
+import { connect } from 'node:net';
+import { parentPort } from 'node:worker_threads';
+import { listenUnix, type Stream } from '../../src/sys/sockets';
+
+const [when = '', path = ''] = process.argv.slice(2);
+
+function reach(point: string): void {
+  if (point === when) {
+    process.exit(0);
+  }
+}
+
+function hear(stream: Stream, chunk: Buffer): void {
+  reach('heard');
+  if (when === 'throw') {
+    throw new Error('our own fault');
+  }
+  stream.write(when === 'stay' ? Buffer.from(chunk) : Buffer.alloc(4 * 1024 * 1024));
+  reach('writing');
+  if (when === 'closing') {
+    stream.destroy();
+    queueMicrotask(() => reach('closing'));
+  }
+}
+
+listenUnix(
+  path,
+  (stream) => {
+    reach('accepted');
+    stream.start({
+      heard: (chunk) => hear(stream, chunk),
+      ended: () => stream.end(),
+      taken: () => undefined,
+      closed: () => undefined,
+    });
+  },
+  (err) => {
+    throw err;
+  },
+);
+reach('listening');
+parentPort?.postMessage('listening');
+if (when !== 'stay') {
+  connect(path)
+    .on('error', () => undefined)
+    .write('hello');
+}
