@@ -261,7 +261,14 @@ export class Agent {
       }
     });
     const touch = (zone: Zone): void => this.datasets?.touch(zone.zonename);
-    registry.on('arrived', touch);
+    registry.on('arrived', (zone: Zone) => {
+      touch(zone);
+      // Sockets of the first picture are told by "ready": thousands of records would take a part of the start.
+      if (this.started || zone.link.kind === 'port') {
+        const { state, zonepath } = zone.facts;
+        zone.log.info({ state, zonepath }, 'zone arrived');
+      }
+    });
     registry.on('moved', touch);
     registry.on('event', (event: { readonly when: bigint }) => this.figures.zoneEvent(event.when));
     registry.on('repaired', (repair: string) => this.figures.repaired(repair));

@@ -35,31 +35,45 @@ export interface StateHandle<S extends string> {
   leaving(fn: () => void): void;
 }
 
-export interface StateDefinition<S extends string> {
+/** @typeParam O the owner: machines of thousands of zones share one table, and each hands in its own */
+export interface StateDefinition<S extends string, O = void> {
   readonly next: readonly S[];
-  readonly enter: (handle: StateHandle<S>) => void;
+  readonly enter: (handle: StateHandle<S>, owner: O) => void;
 }
 
-export class Fsm<S extends string> {
+export type States<S extends string, O = void> = Readonly<Record<S, StateDefinition<S, O>>>;
+
+type OnChange<S extends string, O> = (state: S, previous: S, owner: O) => void;
+
+const nothing = (): void => undefined;
+
+export class Fsm<S extends string, O = void> {
   private readonly name: string;
-  private readonly states: Readonly<Record<S, StateDefinition<S>>>;
-  private readonly onChange: (state: S, previous: S) => void;
-  private readonly past: StateRecord<S>[] = [];
+  private readonly states: States<S, O>;
+  private readonly onChange: OnChange<S, O>;
+  private readonly owner: O;
+  /** Replaced, never grown: an array that grows keeps room for sixteen more. */
+  private past: readonly StateRecord<S>[] = [];
   private current: S;
   private handle: LiveHandle<S> | null = null;
   private entering = false;
   private pending: S | null = null;
 
-  /** @param name names the machine in the message of an illegal transition */
+  /**
+   * @param name names the machine in the message of an illegal transition
+   * @param owner handed to the functions of the table
+   */
   constructor(
     name: string,
-    states: Readonly<Record<S, StateDefinition<S>>>,
+    states: States<S, O>,
     initial: S,
-    onChange: (state: S, previous: S) => void = () => undefined,
+    owner: O,
+    onChange: OnChange<S, O> = nothing,
   ) {
     this.name = name;
     this.states = states;
     this.onChange = onChange;
+    this.owner = owner;
     this.current = initial;
   }
 
@@ -94,20 +108,17 @@ export class Fsm<S extends string> {
     this.handle?.end();
     const previous = this.current;
     this.current = next;
-    this.onChange(next, previous);
+    this.onChange(next, previous, this.owner);
     this.enter(next);
   }
 
   private enter(state: S): void {
-    this.past.push({ state, since: Date.now() });
-    if (this.past.length > HISTORY_LENGTH) {
-      this.past.shift();
-    }
+    this.past = [...this.past.slice(1 - HISTORY_LENGTH), { state, since: Date.now() }];
     const handle = new LiveHandle<S>(this);
     this.handle = handle;
     this.entering = true;
     try {
-      this.states[state].enter(handle);
+      this.states[state].enter(handle, this.owner);
     } finally {
       this.entering = false;
     }
@@ -121,10 +132,11 @@ export class Fsm<S extends string> {
 
 class LiveHandle<S extends string> implements StateHandle<S> {
   live = true;
-  private readonly machine: Fsm<S>;
-  private undo: (() => void)[] = [];
+  private readonly machine: { goto(next: S): void };
+  /** Null while there is nothing: most machines of a node stand in a state that holds nothing. */
+  private undo: (() => void)[] | null = null;
 
-  constructor(machine: Fsm<S>) {
+  constructor(machine: { goto(next: S): void }) {
     this.machine = machine;
   }
 
@@ -136,12 +148,12 @@ class LiveHandle<S extends string> implements StateHandle<S> {
 
   on(emitter: EventEmitter, event: string, listener: (...args: unknown[]) => void): void {
     emitter.on(event, listener);
-    this.undo.push(() => emitter.removeListener(event, listener));
+    this.leaving(() => emitter.removeListener(event, listener));
   }
 
   timeout(ms: number, fn: () => void): void {
     const timer = setTimeout(fn, ms);
-    this.undo.push(() => clearTimeout(timer));
+    this.leaving(() => clearTimeout(timer));
   }
 
   until<T>(promise: Promise<T>, done: (value: T) => void, failed: (err: unknown) => void): void {
@@ -160,13 +172,17 @@ class LiveHandle<S extends string> implements StateHandle<S> {
   }
 
   leaving(fn: () => void): void {
-    this.undo.push(fn);
+    if (this.undo === null) {
+      this.undo = [fn];
+    } else {
+      this.undo.push(fn);
+    }
   }
 
   end(): void {
     this.live = false;
-    const undo = this.undo;
-    this.undo = [];
+    const undo = this.undo ?? [];
+    this.undo = null;
     for (const step of undo.reverse()) {
       step();
     }

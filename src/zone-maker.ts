@@ -16,11 +16,11 @@ import { ZoneSocket } from './links/zone-socket';
 import { ZoneLog, type Logger } from './log';
 import { PortJournal } from './port-journal';
 import type { PeerCredential, Platform } from './sys/ffi';
-import { openMounts, type FolderMounts } from './sys/mounts';
+import { openMounts } from './sys/mounts';
 import { openPeers, type Peers } from './sys/native';
 import type { Paths } from './sys/paths';
 import type { Store } from './vm/store';
-import { FolderMount } from './zones/folder-mount';
+import { brandMounts, FolderMount, type FolderMountOptions } from './zones/folder-mount';
 import type { ZoneFacts } from './zones/picture';
 import { Zone, type ZoneLink } from './zones/zone';
 
@@ -43,7 +43,7 @@ export class ZoneMaker {
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly turns = new Turns();
   private readonly sweep = new Sweep();
-  private readonly mounts: FolderMounts;
+  private readonly folders: FolderMountOptions;
   private readonly peers: Peers;
   private readonly journals = new WeakMap<Zone, Journal>();
   private config: Config;
@@ -52,7 +52,7 @@ export class ZoneMaker {
     this.options = options;
     this.config = options.config;
     this.limits = linkLimits(options.config);
-    this.mounts = openMounts(options.platform, options.paths.mnttab);
+    this.folders = this.folderOptions();
     this.peers = openPeers(options.paths.root);
   }
 
@@ -92,9 +92,9 @@ export class ZoneMaker {
             allowed: (peer) => this.isOfZone(peer, zonename),
           }),
         };
-    const zone = new Zone(facts, { log, link, folder: hvm ? null : this.folderDuty(facts, log) });
+    const folder = hvm ? null : new FolderMount(facts, log, this.folders);
+    const zone = new Zone(facts, { log, link, folder });
     this.journals.set(zone, journal);
-    log.info({ state: facts.state, zonepath }, 'zone arrived');
     return zone;
   }
 
@@ -112,11 +112,21 @@ export class ZoneMaker {
     return new ZoneLog(this.options.log, zonename, brand, { perSecond, burst });
   }
 
-  private folderDuty(facts: ZoneFacts, log: ZoneLog): FolderMount {
-    const { paths } = this.options;
-    const mountRunning = this.config.mount_running_zones;
-    const isReady = (): boolean => this.options.platform.zoneState(facts.zonename) === 'ready';
-    return new FolderMount({ facts, paths, mounts: this.mounts, log, mountRunning, isReady });
+  private folderOptions(): FolderMountOptions {
+    const { paths, platform, config } = this.options;
+    // A brand's files are part of the platform image: they change with a boot of the node.
+    const brands = new Map<string, boolean | undefined>();
+    return {
+      paths,
+      mounts: openMounts(platform, paths.mnttab),
+      mountRunning: config.mount_running_zones,
+      isReady: (zonename) => platform.zoneState(zonename) === 'ready',
+      brandMounts: (brand) => {
+        const known = brands.get(brand) ?? brandMounts(paths, brand);
+        brands.set(brand, known);
+        return known;
+      },
+    };
   }
 
   private async portFacts(zonename: string): Promise<PortFacts | undefined> {

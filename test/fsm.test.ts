@@ -16,6 +16,7 @@ function lights(
       dark: { next: [], enter: enter.dark ?? nothing },
     },
     'red',
+    undefined,
   );
 }
 

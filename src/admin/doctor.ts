@@ -11,7 +11,6 @@ import * as vasync from 'vasync';
 import { messageOf } from '../errors';
 import { parseMnttab, type MountEntry } from '../sys/mounts';
 import { ownString } from '../vm/vm';
-import { lookAt } from '../zones/picture';
 import { phaseOfState, type Zone } from '../zones/zone';
 import { checkPort } from './check-port';
 import { checkSocket } from './check-socket';
@@ -163,7 +162,7 @@ function checkIndex({ visit, zone }: Patient): Step {
   const step = 'zone';
   const remedy = `mdatactl notify ${zone.zonename} changed; events get lost when this is often so`;
   try {
-    const facts = lookAt(visit.node.platform, zone.zonename);
+    const facts = visit.node.platform.zoneFacts(zone.zonename);
     if (facts === undefined) {
       return fail(step, 'is in no zone index, though the agent holds it', remedy);
     }
@@ -184,7 +183,7 @@ function checkIndex({ visit, zone }: Patient): Step {
 function unknownZone({ node }: Visit, zonename: string): ZoneCheckup {
   let step: Step;
   try {
-    const facts = lookAt(node.platform, zonename);
+    const facts = node.platform.zoneFacts(zonename);
     step =
       facts === undefined
         ? fail('zone', 'no such zone on this node', 'vmadm lookup, zoneadm list -cv')

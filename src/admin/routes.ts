@@ -15,7 +15,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { z } from 'zod';
+// As in config.ts.
+import { z } from 'zod/v3';
 import { LOG_LEVELS } from '../config';
 import { isZonename } from '../vm/vm';
 import type { Registry } from '../zones/registry';
@@ -55,7 +56,8 @@ const notifyBody = z.strictObject({ zonename: z.string(), state: z.enum(NOTIFY_S
 export interface Parts {
   readonly node: AdminNode;
   readonly doctor: Doctor;
-  readonly metrics: Metrics;
+  /** Made when they are first asked for. */
+  readonly metrics: () => Promise<Metrics>;
   readonly probe: VminfodProbe;
   readonly self: () => SelfHealth;
 }
@@ -79,7 +81,7 @@ interface Route {
 /** Those that may be asked over the loopback port as well. */
 export const PUBLIC_ROUTES: readonly Route[] = [
   { method: 'GET', path: '/healthz', run: health },
-  { method: 'GET', path: '/metrics', run: metrics },
+  { method: 'GET', path: '/metrics', run: tellMetrics },
 ];
 
 export const ROUTES: readonly Route[] = [
@@ -134,12 +136,13 @@ function health({ node, self }: Parts, { response }: Ask): void {
   sendText(response, well ? 200 : 503, `${words}\n`);
 }
 
-async function metrics(parts: Parts, { response, url }: Ask): Promise<void> {
+async function tellMetrics(parts: Parts, { response, url }: Ask): Promise<void> {
   if (url.searchParams.get('format') === 'json') {
-    sendJson(response, 200, await parts.metrics.json());
+    sendJson(response, 200, await (await parts.metrics()).json());
     return;
   }
-  sendText(response, 200, await parts.metrics.text(), parts.metrics.contentType);
+  const metrics = await parts.metrics();
+  sendText(response, 200, await metrics.text(), metrics.contentType);
 }
 
 async function status(parts: Parts, { response }: Ask): Promise<void> {

@@ -13,11 +13,11 @@ import { fdOf } from '../links/handle';
 import { listenAt, removeSocketFile, type FileIdentity } from '../links/socket-file';
 import { Doctor } from './doctor';
 import { Refused, sendError } from './exchange';
-import { makeMetrics } from './metrics';
+import type { Metrics } from './metrics';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, route, ROUTES, type Parts } from './routes';
 import { VminfodProbe } from './vminfod-health';
-import { memoryCeiling, Watchdog } from './watchdog';
+import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
 const GLOBAL_ZONEID = 0;
 const HEADERS_MS = 5000;
@@ -40,10 +40,10 @@ export class AdminServer {
     this.node = node;
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
     this.watchdog = new Watchdog({ ceiling, voice: node.log });
-    const self = (): ReturnType<Watchdog['state']> => this.watchdog.state();
+    const self = (): SelfHealth => this.watchdog.state();
     const probe = new VminfodProbe(node.vminfodUrl);
     this.doctor = new Doctor({ node, probe, self });
-    this.parts = { node, doctor: this.doctor, metrics: makeMetrics(node, self), probe, self };
+    this.parts = { node, doctor: this.doctor, metrics: lateMetrics(node, self), probe, self };
   }
 
   /** Rejects with a WorldError when the socket cannot be made; a loopback port in use is only told. */
@@ -148,6 +148,12 @@ export class AdminServer {
       this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
     }
   }
+}
+
+/** prom-client is loaded by who reads it: it takes 4 MiB and 25 ms, which no start has to spare. */
+function lateMetrics(node: AdminNode, self: () => SelfHealth): () => Promise<Metrics> {
+  let made: Promise<Metrics> | null = null;
+  return () => (made ??= import('./metrics.js').then(({ makeMetrics }) => makeMetrics(node, self)));
 }
 
 /** Has the server listen, and resolves when it does. */

@@ -12,7 +12,7 @@
  */
 import type { Logger } from '../log';
 import { delegatedDatasets } from '../metadata/datasets';
-import type { JsonObject } from '../vm/vm';
+import type { JsonObject, VmFacts } from '../vm/vm';
 import { auditVm, type Audit, type AuditRule } from './audit';
 import type { SafePolicy } from './policy';
 import { usageOf, type Usage } from './usage';
@@ -35,6 +35,7 @@ export interface LiveAuditOptions {
   readonly vms: {
     zonenames(): readonly string[];
     vm(zonename: string): JsonObject | undefined;
+    facts(zonename: string): Pick<VmFacts, 'delegates'> | undefined;
   };
   readonly listUsage: () => Promise<NodeUsage>;
   readonly log: Logger;
@@ -151,6 +152,9 @@ export class LiveAudit {
         return;
       }
       this.dirty.delete(zonename);
+      if (!this.concerns(zonename)) {
+        continue;
+      }
       const vm = this.options.vms.vm(zonename);
       if (vm !== undefined) {
         this.audit(zonename, vm);
@@ -159,6 +163,11 @@ export class LiveAudit {
         }
       }
     }
+  }
+
+  /** Hardly any VM has datasets of its own, or had some: the others need not even be parsed. */
+  private concerns(zonename: string): boolean {
+    return this.audits.has(zonename) || this.options.vms.facts(zonename)?.delegates === true;
   }
 
   private audit(zonename: string, vm: JsonObject): void {

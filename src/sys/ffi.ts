@@ -27,6 +27,7 @@ import {
 } from './abi';
 import { cString, lastError, libc, memory, onRoot, readString, type Memory } from './ffi-library';
 import { Paths } from './paths';
+import { zoneFacts, type ZoneFacts } from './zone-facts';
 
 export { openEmulation, type Emulation } from './ffi-emulation';
 
@@ -54,6 +55,8 @@ export interface Platform {
   zoneBrandById(zoneid: number): string;
   /** The id of a zone that the kernel knows, undefined for one that it does not. */
   zoneIdByName(zonename: string): number | undefined;
+  /** Brand, path and state at the price of one call; undefined when no such zone is configured. */
+  zoneFacts(zonename: string): ZoneFacts | undefined;
   zoneState(zonename: string): ZoneState;
   zoneBrand(zonename: string): string;
   /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
@@ -78,6 +81,10 @@ export function openPlatform(root: string): Platform {
     zoneStatus: (zoneid) => zoneStatus(root, zoneid),
     zoneBrandById: (zoneid) => textAttribute(root, zoneid, ZONE_ATTR_BRAND, MAXPATHLEN),
     zoneIdByName: (zonename) => zoneIdByName(root, zonename),
+    zoneFacts: (zonename) => {
+      onRoot(root);
+      return zoneFacts(cString(zonename));
+    },
     zoneState: (zonename) => zoneState(root, zonename),
     zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
     zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
@@ -105,8 +112,13 @@ function configuredZones(index: string): string[] {
   return text
     .split('\n')
     .filter((line) => !line.startsWith('#') && line.includes(':'))
-    .map((line) => line.slice(0, line.indexOf(':')))
+    .map((line) => own(line.slice(0, line.indexOf(':'))))
     .filter((name) => name !== '' && name !== 'global');
+}
+
+/** A slice of a text keeps the whole text in memory; this is one of its own. */
+function own(slice: string): string {
+  return Buffer.from(slice).toString();
 }
 
 /** Zones that come while we ask make the list grow; the kernel says how much room it needs. */

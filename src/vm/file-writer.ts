@@ -10,11 +10,12 @@
  * A process that is killed at any step leaves the old file or the new one, whole; at worst a temp file,
  * which has one fixed name, is never read, and goes with the next write or the next start.
  */
-import * as fs from 'node:fs';
+import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import vasync from 'vasync';
 import { codeOf, WorldError, worldError } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
+import { openLook } from '../sys/file-look';
 import { takeLock } from '../sys/lock';
 import {
   DEFAULT_METADATA_LIMITS,
@@ -34,6 +35,8 @@ import {
 } from './metadata-file';
 import type { Backend, Target, Turn } from './backend';
 import type { JsonObject } from './vm';
+
+const look = openLook();
 
 /** Takes a lock, waiting for it until the signal is aborted. */
 export type TakeLock = (path: string, signal: AbortSignal) => Promise<HeldLock>;
@@ -140,8 +143,8 @@ export class FileWriter implements Backend {
     const path = tempPathOf(pathOf(folder, 'metadata'));
     try {
       // Asked of each zone at the start: an error thrown for nothing there would cost more than ten looks.
-      if (fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-        fs.unlinkSync(path);
+      if (look(path) !== null) {
+        unlinkSync(path);
       }
     } catch {
       // Nothing there is the rule; anything else is told by the next write, which meets it too.

@@ -18,7 +18,8 @@ const SLICE_VMS = 512;
 
 export interface VmRecord {
   readonly facts: VmFacts;
-  readonly json: Buffer;
+  /** A string, since V8 keeps it in an octet a character and beside nothing: a Buffer weighs 300 more. */
+  readonly json: string;
 }
 
 /** `previous` is absent for a new VM, `next` for one that is gone. */
@@ -39,13 +40,11 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   if (facts === undefined) {
     return undefined;
   }
-  const text = JSON.stringify({
+  const json = JSON.stringify({
     ...vm,
     ...emptied(vm, 'customer_metadata'),
     ...emptied(vm, 'internal_metadata'),
   });
-  const json = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
-  json.write(text);
   return { facts, json };
 }
 
@@ -86,7 +85,7 @@ export class VmTable extends EventEmitter<TableEvents> {
     if (known !== undefined) {
       return known;
     }
-    const vm = parseJsonObject(record.json.toString('utf8'));
+    const vm = parseJsonObject(record.json);
     if (vm !== undefined) {
       this.parsed.set(zonename, vm, record.json.length);
     }
@@ -97,7 +96,7 @@ export class VmTable extends EventEmitter<TableEvents> {
   put(record: VmRecord): void {
     const { zonename } = record.facts;
     const previous = this.records.get(zonename);
-    if (previous?.json.equals(record.json) === true) {
+    if (previous?.json === record.json) {
       return;
     }
     this.records.set(zonename, record);

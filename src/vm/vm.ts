@@ -20,6 +20,8 @@ export interface VmFacts {
   /** Present only while the zone runs. */
   readonly initRestarts: number | undefined;
   readonly com2: string | undefined;
+  /** True: it has delegated datasets, or something in their place. */
+  readonly delegates: boolean;
 }
 
 /** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
@@ -63,13 +65,19 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
   const uuid = own(vm, 'uuid');
   return {
     zonename,
-    uuid: isZonename(uuid) ? uuid : zonename,
+    // Equal texts are two strings: where one does, one is kept.
+    uuid: isZonename(uuid) && uuid !== zonename ? uuid : zonename,
     brand: ownString(vm, 'brand'),
     zonepath: ownString(vm, 'zonepath'),
     zoneState: ownString(vm, 'zone_state'),
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
+    delegates: hasItems(own(vm, 'datasets')),
   };
+}
+
+function hasItems(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0;
 }
 
 /** Parses text to an object; undefined for anything else, text that is no JSON included. */

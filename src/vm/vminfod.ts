@@ -76,6 +76,7 @@ export class Vminfod {
         stopped: { next: [], enter: () => undefined },
       },
       'connecting',
+      undefined,
     );
   }
 

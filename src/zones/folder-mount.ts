@@ -29,14 +29,15 @@ export type MountState =
   | 'not mounted'
   | 'none for this brand';
 
+/** What the folders of all zones share. */
 export interface FolderMountOptions {
-  readonly facts: ZoneFacts;
   readonly paths: Paths;
   readonly mounts: FolderMounts;
-  readonly log: ZoneLog;
   readonly mountRunning: boolean;
   /** Whether the zone is ready, and nothing in it runs, at this moment. */
-  readonly isReady: () => boolean;
+  readonly isReady: (zonename: string) => boolean;
+  /** As `brandMounts`. */
+  readonly brandMounts: (brand: string) => boolean | undefined;
 }
 
 /** Where a brand shows the folder, as the zone sees it. */
@@ -59,19 +60,21 @@ export function brandMounts(paths: Paths, brand: string): boolean | undefined {
 
 export class FolderMount implements FolderDuty {
   state: MountState = 'zone halted';
+  private readonly facts: ZoneFacts;
+  private readonly log: ZoneLog;
   private readonly options: FolderMountOptions;
-  private readonly zoneroot: string;
 
-  constructor(options: FolderMountOptions) {
+  constructor(facts: ZoneFacts, log: ZoneLog, options: FolderMountOptions) {
+    this.facts = facts;
+    this.log = log;
     this.options = options;
-    this.zoneroot = options.paths.host(`${options.facts.zonepath}/root`);
   }
 
   onReady(): void {
     this.contained('verify', () => {
       this.state = 'left to the brand';
       // Events can be old: what counts for a mount is that no process of the zone runs now.
-      if (this.isOurs() && this.options.isReady()) {
+      if (this.isOurs() && this.options.isReady(this.facts.zonename)) {
         this.mount();
       }
     });
@@ -99,7 +102,7 @@ export class FolderMount implements FolderDuty {
     if (this.options.mountRunning) {
       this.mount();
     } else {
-      this.options.log.warn(
+      this.log.warn(
         { mountpoint: this.mountPoint },
         'zone runs without its metadata folder: reboot it, or set mount_running_zones',
       );
@@ -123,14 +126,19 @@ export class FolderMount implements FolderDuty {
       if (this.isMounted()) {
         return;
       }
-      const { mounts, paths, facts, log } = this.options;
+      const { facts, log } = this;
+      const { mounts, paths } = this.options;
       mounts.mount(paths.zoneFolder(facts.zonename), this.zoneroot, mountPointOf(facts.brand));
       log.info({ mountpoint: this.mountPoint }, 'mounted the metadata folder');
     });
   }
 
+  private get zoneroot(): string {
+    return this.options.paths.host(`${this.facts.zonepath}/root`);
+  }
+
   private get mountPoint(): string {
-    return `${this.zoneroot}${mountPointOf(this.options.facts.brand)}`;
+    return `${this.zoneroot}${mountPointOf(this.facts.brand)}`;
   }
 
   private isMounted(): boolean {
@@ -138,13 +146,13 @@ export class FolderMount implements FolderDuty {
   }
 
   private isOurs(): boolean {
-    const { paths, facts } = this.options;
-    return NATIVE_BRANDS.includes(facts.brand) && brandMounts(paths, facts.brand) === false;
+    const { brand } = this.facts;
+    return NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) === false;
   }
 
   private isExpected(): boolean {
-    const { paths, facts } = this.options;
-    return NATIVE_BRANDS.includes(facts.brand) || brandMounts(paths, facts.brand) === true;
+    const { brand } = this.facts;
+    return NATIVE_BRANDS.includes(brand) || this.options.brandMounts(brand) === true;
   }
 
   /** A zone whose folder cannot be mounted is told in the log; it and all others go on. */
@@ -153,10 +161,7 @@ export class FolderMount implements FolderDuty {
       step();
     } catch (err) {
       this.state = 'not mounted';
-      this.options.log.error(
-        { err, mountpoint: this.mountPoint },
-        `could not ${what} the metadata folder`,
-      );
+      this.log.error({ err, mountpoint: this.mountPoint }, `could not ${what} the metadata folder`);
     }
   }
 }

@@ -5,19 +5,14 @@
  * requests of one. A zone that goes away in the middle of it is left out.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { codeOf, WorldError } from '../errors';
-import type { Platform, ZoneState } from '../sys/ffi';
+import { WorldError } from '../errors';
+import type { Platform } from '../sys/ffi';
+import type { ZoneFacts } from '../sys/zone-facts';
+
+export type { ZoneFacts } from '../sys/zone-facts';
 
 /** Zones a turn: about half a millisecond of libzonecfg calls. */
 const ZONES_PER_TURN = 32;
-
-export interface ZoneFacts {
-  readonly zonename: string;
-  readonly brand: string;
-  /** Platform path, no trailing slash. */
-  readonly zonepath: string;
-  readonly state: ZoneState;
-}
 
 export interface Picture {
   readonly zones: readonly ZoneFacts[];
@@ -36,7 +31,7 @@ export async function listZones(platform: Platform): Promise<Picture> {
       await nextTurn();
     }
     try {
-      const zone = lookAt(platform, zonename);
+      const zone = platform.zoneFacts(zonename);
       if (zone !== undefined) {
         zones.push(zone);
       }
@@ -48,21 +43,4 @@ export async function listZones(platform: Platform): Promise<Picture> {
     }
   }
   return { zones, unreadable };
-}
-
-/** One zone's facts; undefined when no such zone is configured (any more). */
-export function lookAt(platform: Platform, zonename: string): ZoneFacts | undefined {
-  try {
-    return {
-      zonename,
-      brand: platform.zoneBrand(zonename),
-      zonepath: platform.zonepath(zonename),
-      state: platform.zoneState(zonename),
-    };
-  } catch (err) {
-    if (codeOf(err) === 'Z_NO_ZONE') {
-      return undefined;
-    }
-    throw err;
-  }
 }

@@ -16,12 +16,14 @@ import type { Logger } from '../log';
 import { WorldError } from '../errors';
 import type { Platform } from '../sys/ffi';
 import type { ZoneEvent, ZoneEvents } from './events';
-import { lookAt, type ZoneFacts } from './picture';
+import type { ZoneFacts } from './picture';
 import { isOther, Reconcile } from './reconcile';
 import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
-/** Sockets that are being bound at once: enough to keep the disk busy, few enough to go on serving. */
-const BIND_CONCURRENCY = 32;
+/** Sockets are bound one after the other: none of them waits for anything. */
+const BIND_CONCURRENCY = 1;
+/** After this much binding those who ask get their turn, ms. */
+const SLICE_MS = 5;
 const NS_PER_MS = 1_000_000n;
 
 export interface RegistryOptions {
@@ -44,24 +46,22 @@ export class Registry extends EventEmitter {
   private readonly looks = new Map<string, bigint>();
   private readonly binding: vasync.Queue<Zone>;
   private readonly safetyNet: Reconcile;
-  private timer: NodeJS.Timeout | null = null;
   private stopped = false;
 
   constructor(options: RegistryOptions) {
     super();
     this.options = options;
+    const others = inSlices(SLICE_MS);
     this.binding = vasync.queue((zone: Zone, done) => {
-      zone.start().then(
-        () => done(),
-        (err: unknown) => {
-          zone.log.error({ err }, 'zone could not be brought up');
-          done();
-        },
-      );
+      void zone
+        .start()
+        .catch((err: unknown) => zone.log.error({ err }, 'zone could not be brought up'))
+        .finally(() => others(done));
     }, BIND_CONCURRENCY);
     this.safetyNet = new Reconcile({
       platform: options.platform,
       log: options.log,
+      everyMs: options.reconcileMs,
       zones: this.zones,
       repair: (zonename, repair) => {
         this.emit('repaired', repair);
@@ -90,13 +90,15 @@ export class Registry extends EventEmitter {
       void this.reconcile();
     });
     const facts = await events.start();
-    const listening = facts.map((zone) => this.learn(zone));
+    // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
+    for (const zone of facts) {
+      await this.learn(zone);
+    }
     pictureTaken = true;
     for (const event of early) {
       this.apply(event);
     }
-    await Promise.all(listening);
-    this.schedule();
+    this.safetyNet.start();
   }
 
   get(zonename: string): Zone | undefined {
@@ -122,7 +124,7 @@ export class Registry extends EventEmitter {
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
     const lookedAt = BigInt(Date.now()) * NS_PER_MS;
-    const facts = lookAt(this.options.platform, zonename);
+    const facts = this.options.platform.zoneFacts(zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
       await this.forget(zonename);
@@ -144,6 +146,7 @@ export class Registry extends EventEmitter {
       await this.notify(zonename);
     } catch (err) {
       this.options.log.warn({ err, zonename }, 'zone could not be looked at');
+      this.safetyNet.soon();
     }
   }
 
@@ -158,9 +161,7 @@ export class Registry extends EventEmitter {
       return;
     }
     this.stopped = true;
-    if (this.timer !== null) {
-      clearTimeout(this.timer);
-    }
+    this.safetyNet.stop();
     // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
     const { events, log } = this.options;
     const unsubscribed = events.stop().catch((err: unknown) => {
@@ -202,6 +203,7 @@ export class Registry extends EventEmitter {
         throw err;
       }
       this.options.log.error({ err, zonename }, 'zone event could not be acted on');
+      this.safetyNet.soon();
     }
   }
 
@@ -217,7 +219,7 @@ export class Registry extends EventEmitter {
   }
 
   private discover(zonename: string): void {
-    const facts = lookAt(this.options.platform, zonename);
+    const facts = this.options.platform.zoneFacts(zonename);
     if (facts !== undefined) {
       void this.learn(facts);
     }
@@ -225,7 +227,7 @@ export class Registry extends EventEmitter {
 
   /** A creation of a zone that we hold: its deletion was missed, and it may be another brand now. */
   private replaceIfOther(zone: Zone): void {
-    const facts = lookAt(this.options.platform, zone.zonename);
+    const facts = this.options.platform.zoneFacts(zone.zonename);
     if (facts !== undefined && isOther(zone, facts)) {
       void this.forget(zone.zonename);
       void this.learn(facts);
@@ -252,6 +254,7 @@ export class Registry extends EventEmitter {
     } catch (err) {
       // The reconcile finds it missing, and tries again.
       this.options.log.error({ err, zonename: facts.zonename }, 'zone could not be taken in');
+      this.safetyNet.soon();
       return;
     }
     this.zones.set(facts.zonename, zone);
@@ -281,14 +284,19 @@ export class Registry extends EventEmitter {
     this.departures.set(zonename, departure);
     await departure;
   }
+}
 
-  private schedule(): void {
-    if (this.stopped) {
+/** Goes on at once; where a slice of work is over, in the next turn of the loop. */
+function inSlices(sliceMs: number): (goOn: () => void) => void {
+  let began = 0;
+  return (goOn) => {
+    if (performance.now() - began < sliceMs) {
+      goOn();
       return;
     }
-    this.timer = setTimeout(() => {
-      void this.reconcile().then(() => this.schedule());
-    }, this.options.reconcileMs);
-    this.timer.unref();
-  }
+    setImmediate(() => {
+      began = performance.now();
+      goOn();
+    });
+  };
 }

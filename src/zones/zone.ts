@@ -17,7 +17,7 @@
  * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
-import { Fsm, type StateHandle, type StateRecord } from '../fsm';
+import { Fsm, type StateHandle, type StateRecord, type States } from '../fsm';
 import type { Link } from '../links/link';
 import type { ZoneFacts } from './picture';
 
@@ -66,11 +66,22 @@ export interface ZoneParts {
 const SECOND_LOOK_MS = 1000;
 
 export class Zone {
+  private static readonly states: States<ZoneMachineState, Zone> = {
+    halted: { next: ['ready', 'running', 'leaving'], enter: (_, zone) => zone.enterHalted() },
+    ready: { next: ['halted', 'running', 'leaving'], enter: (_, zone) => zone.enterReady() },
+    running: {
+      next: ['halted', 'ready', 'leaving'],
+      enter: (handle, zone) => zone.enterRunning(handle),
+    },
+    leaving: { next: ['gone'], enter: () => undefined },
+    gone: { next: [], enter: () => undefined },
+  };
+
   readonly facts: ZoneFacts;
   readonly log: ZoneLog;
   readonly link: ZoneLink;
   readonly folder: FolderDuty | null;
-  private readonly machine: Fsm<ZoneMachineState>;
+  private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
   private graceMs = 0;
 
@@ -79,17 +90,13 @@ export class Zone {
     this.log = parts.log;
     this.link = parts.link;
     this.folder = parts.folder;
-    this.machine = new Fsm<ZoneMachineState>(
-      `zone ${facts.zonename}`,
-      {
-        halted: { next: ['ready', 'running', 'leaving'], enter: () => this.enterHalted() },
-        ready: { next: ['halted', 'running', 'leaving'], enter: () => this.enterReady() },
-        running: { next: ['halted', 'ready', 'leaving'], enter: (h) => this.enterRunning(h) },
-        leaving: { next: ['gone'], enter: () => undefined },
-        gone: { next: [], enter: () => undefined },
-      },
-      phaseOfState(facts.state),
-      (state, previous) => this.log.debug({ state, previous }, 'zone state'),
+    const first = phaseOfState(facts.state);
+    this.machine = new Fsm<ZoneMachineState, Zone>(
+      facts.zonename,
+      Zone.states,
+      first,
+      this,
+      tellState,
     );
     this.machine.start();
   }
@@ -176,6 +183,10 @@ export class Zone {
       this.link.link.zoneRunning();
     }
   }
+}
+
+function tellState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zone): void {
+  zone.log.debug({ state, previous }, 'zone state');
 }
 
 /** The phase of a zone whose state libzonecfg told. */

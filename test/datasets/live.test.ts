@@ -5,7 +5,7 @@ import { LiveAudit, type LiveAuditOptions } from '../../src/datasets/live';
 import { DEFAULT_POLICY } from '../../src/datasets/policy';
 import type { NodeUsage } from '../../src/datasets/zfs-list';
 import { createLogger } from '../../src/log';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { factsOf, parseJsonObject, type JsonObject } from '../../src/vm/vm';
 import { eventually } from '../support/eventually';
 
 const SAFE = {
@@ -42,6 +42,7 @@ class Bench {
           this.reads++;
           return this.vms.get(zonename);
         },
+        facts: (zonename) => factsOf({ ...this.vms.get(zonename), zonename }),
       },
       listUsage: () => {
         this.listings++;
@@ -90,11 +91,23 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.reads, 1);
   });
 
+  it('does not look at a VM that has no dataset and never had one', async () => {
+    bench = new Bench();
+    bench.live.start();
+    bench.put('a', { brand: 'joyent', datasets: [] });
+    bench.put('b', SAFE);
+    await eventually(() => bench.reads > 0);
+    assert.strictEqual(bench.reads, 1);
+    bench.put('b', { brand: 'joyent' });
+    await eventually(() => bench.reads === 2);
+    assert.strictEqual(bench.live.lastOf('b'), undefined);
+  });
+
   it('gives the loop back between a few VMs and the next', async () => {
     bench = new Bench();
     bench.live.start();
     for (let i = 0; i < 100; i++) {
-      bench.put(`z${i}`, {});
+      bench.put(`z${i}`, SAFE);
     }
     await turn();
     assert(bench.reads > 0 && bench.reads < 20, `${bench.reads} in a turn`);

@@ -23,6 +23,7 @@ import { Sweep } from '../../src/links/sweep';
 import { Turns } from '../../src/links/turns';
 import { ZoneSocket, type ZoneSocketOptions } from '../../src/links/zone-socket';
 import type { Reply } from '../../src/protocol/reply';
+import { listenUnix } from '../../src/sys/sockets';
 import { eventually } from '../support/eventually';
 import { putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
@@ -46,8 +47,11 @@ describe('a zone socket', () => {
   let sweep: Sweep;
 
   beforeEach(() => {
-    before = openThings();
     root = mkdtempSync(join(tmpdir(), 'zs-'));
+    // The first listener of a process opens a descriptor that serves all later ones.
+    const nobody = (): void => undefined;
+    listenUnix(join(root, 'first'), nobody, nobody).close();
+    before = openThings();
     folder = join(root, 'zonecontrol', 'zone');
     path = join(folder, 'metadata.sock');
     recorder = new Recorder();
