@@ -89,7 +89,9 @@ describe('the doctor', function () {
     throw new Error(`${name} was never seen to fail`);
   }
 
-  it('finds nothing where nothing is wrong', async () => {
+  it('finds nothing where nothing is wrong', async function () {
+    // Without a mount something is wrong.
+    needsRoot(this);
     const checkup = await visit();
     const bad = [...checkup.node, ...checkup.zones.flatMap(({ steps }) => steps)].filter(
       ({ verdict }) => verdict === 'warn' || verdict === 'fail',
@@ -168,7 +170,8 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'VM data', 'ok');
   });
 
-  it('names a vminfod that is down, with how long; zones are served and well meanwhile', async () => {
+  it('names a vminfod that is down, with how long; zones are served and well meanwhile', async function () {
+    needsRoot(this);
     await node.ok(['fault', 'vminfod.down']);
     await eventually(async () => (await visit(OS_ZONE)).verdict === 'fail', 'a fault of the node');
     const checkup = await visit(OS_ZONE);
@@ -207,7 +210,8 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'config lock', 'ok');
   });
 
-  it('does not take away a lock that the agent itself holds', async () => {
+  it('does not take away a lock that the agent itself holds', async function () {
+    needsRoot(this);
     // vminfod does not confirm it, so the agent keeps the lock for 2 s.
     await node.ok(['fault', 'vminfod.freeze', '--zone', OS_ZONE]);
     const { status: code } = await node.exec(OS_ZONE, 'mdata-put', 'frozen', 'yes');

@@ -70,7 +70,7 @@ describe('the health of vminfod', () => {
       const probe = new VminfodProbe(`unix:${path}`);
       const began = performance.now();
       const looks = await Promise.all([1, 2, 3].map(() => probe.look(statusWith({}))));
-      assert(performance.now() - began < 3000);
+      assert(performance.now() - began < 8000);
       assert(looks.every(({ verdict }) => verdict === 'fail'));
       assert.strictEqual(connections, 1);
     } finally {

@@ -261,7 +261,8 @@ describe('request', () => {
       const line = Buffer.from(one.repeat(60_000));
       const start = process.cpuUsage().user;
       assert.strictEqual(parseLine(line, 'serial').kind, 'broken');
-      assert(process.cpuUsage().user - start < 200_000);
+      // A look at the rest of the line for each of them would take minutes.
+      assert(process.cpuUsage().user - start < 2_000_000);
     });
   });
 });

@@ -67,13 +67,13 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     }
     execFileSync('mount', ['--bind', dirname(played.socket(0)), trick]);
     try {
-      const get = (socket: string): Promise<{ status: number; stdout: string }> => {
-        const argv = ['timeout', '3', 'mdata-get', '--socket', socket, 'sdc:uuid'];
+      const get = (socket: string, s: number): Promise<{ status: number; stdout: string }> => {
+        const argv = ['timeout', String(s), 'mdata-get', '--socket', socket, 'sdc:uuid'];
         return played.node.exec(uuidOf(1), ...argv);
       };
-      const own = await get('/.zonecontrol/metadata.sock');
+      const own = await get('/.zonecontrol/metadata.sock', 20);
       assert.deepStrictEqual([own.status, own.stdout], [0, `${uuidOf(1)}\n`]);
-      const stolen = await get('/opt/trick/metadata.sock');
+      const stolen = await get('/opt/trick/metadata.sock', 3);
       assert.strictEqual(stolen.stdout, '');
       assert.notStrictEqual(stolen.status, 0);
       await eventually(() => {

@@ -49,6 +49,10 @@ const KEYS = [
   '__proto__',
 ];
 
+type Spoiled = readonly [string, (path: string) => void];
+
+const UNREADABLE: Spoiled = ['not to be read', (path) => writeFileSync(path, '{}', { mode: 0 })];
+
 describe('a zone with broken data', function () {
   this.timeout(120_000);
   let played: PlayedNode;
@@ -78,6 +82,13 @@ describe('a zone with broken data', function () {
     await played.stop();
     await vminfod.stop();
   });
+
+  async function ask(key: string): Promise<string> {
+    const session = await played.open(BROKEN);
+    const { text } = await session.get(key);
+    session.close();
+    return text;
+  }
 
   /** Every question gets an answer of the protocol, and none is a fault of the agent. */
   async function askAll(): Promise<void> {
@@ -115,8 +126,8 @@ describe('a zone with broken data', function () {
   ];
   for (const [what, more] of objects) {
     it(`answers with a VM object that has ${what}`, async () => {
-      tell(BROKEN, more);
-      await delay(50);
+      tell(BROKEN, { ...more, alias: what });
+      await eventually(async () => (await ask('sdc:alias')) === what, 'the agent knows it');
       await askAll();
     });
   }
@@ -145,7 +156,7 @@ describe('a zone with broken data', function () {
     }
   });
 
-  const spoil: readonly (readonly [string, (path: string) => void])[] = [
+  const spoil: readonly Spoiled[] = [
     ['cut in the middle', (path) => writeFileSync(path, '{"customer_metadata":{"a":"b')],
     ['empty', (path) => writeFileSync(path, '')],
     ['no JSON', (path) => writeFileSync(path, Buffer.from([0, 255, 254, 123]))],
@@ -160,7 +171,8 @@ describe('a zone with broken data', function () {
     ['a pipe', (path) => execFileSync('mkfifo', [path])],
     ['a device that never ends', (path) => symlinkSync('/dev/zero', path)],
     ['not there', () => undefined],
-    ['not to be read', (path) => writeFileSync(path, '{}', { mode: 0 })],
+    // To whom root's rights are missing this is a fault of the machine (failing-files.test.ts).
+    ...(process.geteuid?.() === 0 ? [UNREADABLE] : []),
   ];
   for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
     it(`answers whatever ${file} is, and refuses to overwrite what it does not understand`, async () => {

@@ -39,7 +39,7 @@ describe('the install scripts', function () {
   afterEach(() => node.remove());
 
   function script(release: string, name: string, ...args: string[]): Outcome {
-    return node.run(join(release, 'smf', name), ['--root', node.root, '--wait', '5', ...args]);
+    return node.run(join(release, 'smf', name), ['--root', node.root, '--wait', '10', ...args]);
   }
 
   function succeed(outcome: Outcome): Outcome {
@@ -239,7 +239,7 @@ describe('the install scripts', function () {
         assert.strictEqual(node.state(MDATAD), 'online');
         assert.strictEqual(node.state(PLATFORM_AGENT), 'disabled');
       }
-      assert.match(node.daemonLog(), /was not ready in 5 s: no zone has its socket yet/);
+      assert.match(node.daemonLog(), /was not ready in 10 s: no zone has its socket yet/);
     });
 
     it('does not touch the running daemon when the new one refuses its configuration', () => {

@@ -53,7 +53,7 @@ export class NodeRoot {
     const [file, ...rest] = shell === undefined ? [script] : [shell, script];
     return spawnSync(file, [...rest, ...args], {
       encoding: 'utf8',
-      env: { PATH: this.path, MDATAD_START_SECONDS: '5' },
+      env: { PATH: this.path, MDATAD_START_SECONDS: '10' },
       timeout: 60_000,
     });
   }

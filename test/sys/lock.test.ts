@@ -95,7 +95,7 @@ describe('the file lock', () => {
     assert.strictEqual(code, 0);
     const left = performance.now();
     (await taken).release();
-    assert.ok(performance.now() - left < 500, 'within half a second');
+    assert.ok(performance.now() - left < 3000, 'the pauses between two tries are short');
   });
 
   it('is had after its holder was killed', async () => {

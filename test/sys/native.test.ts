@@ -343,7 +343,8 @@ describe('a subscription to zone events', () => {
       const started = performance.now();
       const entered = subscription.enterCritical();
       const left = subscription.exitCritical();
-      assert.ok(performance.now() - started < 50);
+      // The publisher stands still until it is told to go on: whoever waits for it never comes here.
+      assert.ok(performance.now() - started < 2000);
       await Promise.all([entered, left]);
       // Where an event came in it is held still, and a section that is held holds the publisher.
       await subscription.abortCritical();

@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { isJsonObject, parseJsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
 import { skipSuite } from '../support/guest-skip';
+import { needsRoot } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { tempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
@@ -59,7 +60,8 @@ describe('mdatactl', function () {
     }
   });
 
-  it('shows each view to a person within 100 columns, without colour when it is no terminal', async () => {
+  it('shows each view to a person within 100 columns, without colour when it is no terminal', async function () {
+    needsRoot(this);
     const views = [['status'], ['zones'], ['doctor'], ['doctor', OS_ZONE], ['zone', HVM_ZONE]];
     for (const argv of views) {
       const { status, stdout, stderr } = await ctl(...argv);
@@ -73,7 +75,8 @@ describe('mdatactl', function () {
     assert.match((await ctl('zones')).stdout, new RegExp(`^${OS_ZONE} web0 .* listening`, 'm'));
   });
 
-  it('gives scripts JSON everywhere', async () => {
+  it('gives scripts JSON everywhere', async function () {
+    needsRoot(this);
     const views = ['status', 'zones', 'doctor', 'metrics', 'log-level', 'datasets'];
     for (const argv of [
       ...views.map((view) => [view]),
@@ -134,7 +137,8 @@ describe('mdatactl', function () {
     assert.match(stderr, /mdata-get KEY/);
   });
 
-  it('ends as monitors want it: 0 well, 1 warnings, 2 broken', async () => {
+  it('ends as monitors want it: 0 well, 1 warnings, 2 broken', async function () {
+    needsRoot(this);
     assert.strictEqual((await ctl('doctor')).status, 0);
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
     writeFileSync(path, 'no json');

@@ -175,14 +175,15 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       assert.strictEqual(guest.status, 1);
     });
 
+    const mayMount = isRoot && !asNobody;
     it(
-      asNobody ? 'says once that it cannot mount' : 'leaves nothing mounted, and nothing said',
+      mayMount ? 'leaves nothing mounted, and nothing said' : 'says once that it cannot mount',
       async () => {
         const root = node.root;
         assert.strictEqual(await node.end(), 0);
         assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes(root));
         const lines = node.stderr.split('\n').filter((line) => line !== '');
-        assert.strictEqual(lines.length, asNobody ? 1 : 0, node.stderr);
+        assert.strictEqual(lines.length, mayMount ? 0 : 1, node.stderr);
       },
     );
   });

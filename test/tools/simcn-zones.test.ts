@@ -219,7 +219,7 @@ describe('simcn: a node full of zones', function () {
     try {
       const zones = JSON.parse(await node.ok(['ls', '--json'])) as { zone_state: string }[];
       assert.strictEqual(zones.filter((zone) => zone.zone_state === 'running').length, 500);
-      assert.ok(took < 15_000, `took ${took} ms`);
+      assert.ok(took < 60_000, `took ${took} ms`);
       assert.strictEqual(await node.end(), 0);
       assert.ok(!readFileSync('/proc/self/mounts', 'utf8').includes(node.root));
     } finally {

@@ -137,7 +137,7 @@ describe('FileWriter', () => {
     for (let index = 0; index < 10; index++) {
       assert.deepStrictEqual(await ask(set(`k${index}`, 'v')), STORED);
     }
-    assert(Date.now() - start < 1000, `${Date.now() - start} ms`);
+    assert(Date.now() - start < 2000, 'nobody waited for a confirmation');
     const wanted = Array.from({ length: 10 }, (_, index) => [`k${index}`, 'v']);
     assert.deepStrictEqual(customer(), Object.fromEntries(wanted));
     assert.strictEqual(takes, 1);

@@ -14,6 +14,8 @@ import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
 const Z = zonenameOf(1);
+/** How long a lock is kept for vminfod. */
+const CONFIRM_MS = 2000;
 const LOCK_CHILD = join(__dirname, '..', 'support', 'lock-child.js');
 const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
 
@@ -115,7 +117,7 @@ describe('Store', () => {
     const start = Date.now();
     assert.strictEqual((await data().change(set('k1', 'v'))).kind, 'stored');
     assert.strictEqual((await data().change(set('k2', 'v'))).kind, 'stored');
-    assert(Date.now() - start < 1000);
+    assert(Date.now() - start < CONFIRM_MS, 'nobody waited for a confirmation');
     assert.deepStrictEqual([...data().metadata().customer.keys()], ['a', 'k1', 'k2']);
     await eventually(() => store.status().unconfirmed === 1);
     assert.strictEqual(lockIsFree(), true);
@@ -172,7 +174,7 @@ describe('Store', () => {
     const [one, two, none] = await Promise.all(waits);
     assert.deepStrictEqual([one?.zonename, two?.zonename, none], [late, late, undefined]);
     const elapsed = Date.now() - start;
-    assert(elapsed >= 4990 && elapsed < 5500, `${elapsed} ms`);
+    assert(elapsed >= 4990 && elapsed < 8000, `${elapsed} ms`);
     assert.strictEqual(store.status().waiting, 0);
   });
 

@@ -1,0 +1,15 @@
+/*
+ * A promise in milliseconds, measured on a machine that does other things too: a bad moment of the machine
+ * passes, a promise that is broken stays broken.
+ */
+
+const TRIES = 3;
+
+/** The first figure below `bound`, or the best of three. Each `measure` must be able to follow another. */
+export async function bestOf(bound: number, measure: () => Promise<number>): Promise<number> {
+  let best = Infinity;
+  for (let n = 0; n < TRIES && best >= bound; n++) {
+    best = Math.min(best, await measure());
+  }
+  return best;
+}
