@@ -4,7 +4,8 @@
  *   look --differences?--> wait until late events have come --> look again --> repair what is left
  *
  * In a healthy run it finds nothing. A difference counts only if it is there twice and no event of its
- * zone came in between: then its event was missed. Run by the registry, one at a time.
+ * zone came in between: then its event was missed. Held by the registry; runs now and then, soon after a
+ * look at a zone failed (for want of a descriptor, say), and one at a time.
  */
 import type { Logger } from '../log';
 import type { Platform } from '../sys/ffi';
@@ -16,6 +17,8 @@ import { phaseOfState, type Zone } from './zone';
 const SECOND_LOOK_MS = 2000;
 /** A busy node's events come late: the second look waits for twice their delay, at most so long. */
 const LAST_LOOK_MS = 60_000;
+/** After a look that failed; the next time twice as long, and so on. */
+const FIRST_RETRY_MS = 500;
 /** What an event's delay tells of those to come is over after this. */
 const LAG_COUNTS_MS = 60_000;
 
@@ -24,6 +27,8 @@ export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'c
 export interface ReconcileOptions {
   readonly platform: Platform;
   readonly log: Logger;
+  /** From the end of one run to the next, ms. */
+  readonly everyMs: number;
   /** The zones that we hold, by name. */
   readonly zones: ReadonlyMap<string, Zone>;
   /** Makes us hold a zone as libzonecfg says now. */
@@ -38,9 +43,34 @@ export class Reconcile {
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
   private heardAt = -Infinity;
+  /** Null before the start, and while a run that it began is under way. */
+  private timer: NodeJS.Timeout | null = null;
+  private stopped = false;
+  /** A look failed since the last run. */
+  private failing = false;
+  private retryMs = 0;
 
   constructor(options: ReconcileOptions) {
     this.options = options;
+  }
+
+  start(): void {
+    this.schedule();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    clearTimeout(this.timer ?? undefined);
+  }
+
+  /** A look failed, so a zone may be other than we think. */
+  soon(): void {
+    if (!this.failing) {
+      this.failing = true;
+      if (this.timer !== null) {
+        this.schedule();
+      }
+    }
   }
 
   /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
@@ -79,8 +109,27 @@ export class Reconcile {
       }
     } catch (err) {
       log.error({ err }, 'reconcile failed');
+      this.soon();
     }
     return repaired;
+  }
+
+  private schedule(): void {
+    clearTimeout(this.timer ?? undefined);
+    if (this.stopped) {
+      return;
+    }
+    const { everyMs } = this.options;
+    this.retryMs = this.failing ? Math.max(FIRST_RETRY_MS, 2 * this.retryMs) : 0;
+    this.timer = setTimeout(
+      () => {
+        this.timer = null;
+        this.failing = false;
+        void this.run().then(() => this.schedule());
+      },
+      this.failing ? Math.min(this.retryMs, everyMs) : everyMs,
+    );
+    this.timer.unref();
   }
 
   /** Waits until events that were on their way at the first look have come. */
