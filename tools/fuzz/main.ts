@@ -142,6 +142,11 @@ async function main(): Promise<void> {
     process.exitCode = EXIT_USAGE;
     return;
   }
+  // Whatever ends it, no process of a played node stays behind, and no mount.
+  process.once('uncaughtException', (err) => {
+    console.error(err);
+    void abandon().finally(() => process.exit(EXIT_FAULT));
+  });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => void abandon().finally(() => process.exit(EXIT_FAULT)));
   }

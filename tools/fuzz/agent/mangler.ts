@@ -101,6 +101,9 @@ export class Mangler {
   private pass(path: string, response: ServerResponse): void {
     const asked = request({ socketPath: this.upstream, path, agent: false }, (answer) => {
       response.writeHead(answer.statusCode ?? 500);
+      if (path.startsWith('/events')) {
+        this.streams.add(response);
+      }
       const lines = createInterface({ input: answer, crlfDelay: Infinity });
       lines.on('line', (line) => response.write(`${this.spoilLine(line)}\n`));
       // An interface hands on what its input fails with.
@@ -116,9 +119,6 @@ export class Mangler {
       this.streams.delete(response);
       asked.destroy();
     });
-    if (path.startsWith('/events')) {
-      this.streams.add(response);
-    }
   }
 
   private spoilLine(line: string): string {

@@ -45,8 +45,11 @@ function figuresOf({ rounds, steps, looks, slowestMs, messages }: AgentFigures):
 function tell({ message, steps, again }: AgentFinding, seed: number): void {
   const path = join(tmpdir(), `fuzz-agent-${seed}.json`);
   writeFileSync(path, printSteps(steps));
-  console.log(`\nFAULT\n${message}`);
-  console.log(again ? '' : 'A replay did not show it again: it takes its moment, or luck.');
-  console.log(`${printSteps(steps)}in ${path}: npm run fuzz -- --replay ${path}`);
+  console.log(`\n${printSteps(steps)}`);
+  console.log(`FAULT\n${message}`);
+  if (!again) {
+    console.log('A replay did not show it again: it takes its moment, or luck.');
+  }
+  console.log(`The steps are in ${path}: npm run fuzz -- --replay ${path}`);
   console.log('Mended, the file belongs into test/corpus/agent: the tests replay what is there.');
 }

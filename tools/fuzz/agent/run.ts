@@ -47,6 +47,7 @@ export interface AgentRun {
 
 /** The stage that is up now: an end from outside must take it down. */
 let current: Stage | null = null;
+let abandoned = false;
 
 /** Why no agent can be run here; null where it can. */
 export function whyNoAgent(): string | null {
@@ -77,8 +78,9 @@ export function replay(steps: readonly Step[], bounds = BOUNDS): Promise<string 
   return play(steps, bounds, freshFigures(), Infinity);
 }
 
-/** Takes down what is up; for the end of this process. */
+/** Takes down what is up, and lets nothing more come up; for the end of this process. */
 export async function abandon(): Promise<void> {
+  abandoned = true;
   await current?.stop();
 }
 
@@ -89,6 +91,7 @@ async function play(
   figures: AgentFigures,
   untilMs: number,
 ): Promise<string | null> {
+  await stillWanted();
   const stage = new Stage(figures.messages);
   current = stage;
   const lookNow = async (): Promise<void> => {
@@ -119,8 +122,16 @@ async function play(
     }
     throw err;
   } finally {
-    current = null;
     await stage.stop();
+    current = null;
+    await stillWanted();
+  }
+}
+
+/** Never resolves in a process that is about to end: what its last round finds out is nobody's concern. */
+async function stillWanted(): Promise<void> {
+  if (abandoned) {
+    await new Promise(() => undefined);
   }
 }
 

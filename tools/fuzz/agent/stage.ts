@@ -45,6 +45,8 @@ export class Stage {
   readonly writers: ReadonlyMap<number, Writer>;
   /** Messages of the agent's records so far: the features that a run has reached. */
   readonly messages: Set<string>;
+  /** Zones of which vminfod has told what is not so. */
+  readonly spoilt = new Set<number>();
   private readonly mangler: Mangler;
   private readonly crowd = new Crowd();
   /** Zones whose config folder is another one while their disk is full. */
@@ -54,6 +56,7 @@ export class Stage {
   /** Since its start the agent has learnt of the healthy guest's port, which only vminfod tells. */
   private portKnown = false;
   private process: AgentProcess | null = null;
+  private stopped = false;
 
   constructor(messages: Set<string>) {
     const { node } = this;
@@ -95,6 +98,7 @@ export class Stage {
 
   /** Takes all away, whatever has become of it. */
   async stop(): Promise<void> {
+    this.stopped = true;
     this.crowd.leave();
     this.terminal.leave();
     this.writers.forEach((writer) => writer.leave());
@@ -140,6 +144,7 @@ export class Stage {
         this.disturb(step);
         return;
       case 'object':
+        this.spoilt.add(step.zone);
         this.mangler.seeds.set(uuidOf(step.zone), step.seed);
         await this.tellOf(step.zone);
         return;
@@ -263,6 +268,9 @@ export class Stage {
   }
 
   private makeAgent(): AgentProcess {
+    if (this.stopped) {
+      throw new Error('the stage is taken down, and somebody plays on');
+    }
     this.portKnown = false;
     const argv = [
       MDATAD,
