@@ -128,16 +128,16 @@ export class Connection implements StreamOwner {
 
   work(cost: number): number {
     let spent = 0;
-    this.stream.together(() => {
-      while (spent < cost && this.mayTake) {
-        const before = this.wrote;
-        const bytes = this.intake.next();
-        if (bytes === null) {
-          break;
-        }
-        spent += costOf(bytes + this.wrote - before);
+    this.stream.cork();
+    while (spent < cost && this.mayTake) {
+      const before = this.wrote;
+      const bytes = this.intake.next();
+      if (bytes === null) {
+        break;
       }
-    });
+      spent += costOf(bytes + this.wrote - before);
+    }
+    this.stream.uncork();
     this.account();
     this.settle();
     return spent;

@@ -52,9 +52,11 @@ export class SocketStream implements Stream {
     this.socket.write(bytes, this.taken);
   }
 
-  together(work: () => void): void {
+  cork(): void {
     this.socket.cork();
-    work();
+  }
+
+  uncork(): void {
     this.socket.uncork();
   }
 

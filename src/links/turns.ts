@@ -1,7 +1,7 @@
 /*
  * Who works next: fair turns between zones, however many connections each of them has.
  *
- *   bytes of a connection --offer--> its lane has not worked in this round: works at once, in the
+ *   bytes of a connection --offer--> its lane has had no turn in this event: works at once, in the
  *                                    event that brought the bytes: an idle zone's request never waits
  *                                    otherwise, or when it has more: into its lane, and the lane into
  *                                    the ring
@@ -38,7 +38,7 @@ export interface Worker {
 /** One zone's place in the ring. */
 export class Lane {
   readonly waiting = new Set<Worker>();
-  /** Cost of the turns taken since the last round. */
+  /** Cost of the turns taken while the event loop was not given back. */
   spent = 0;
 }
 
@@ -47,6 +47,13 @@ export class Turns {
   private readonly spenders = new Set<Lane>();
   private readonly now: () => number;
   private scheduled = false;
+  /** As a member: it is queued for most deliveries of requests. */
+  private readonly forgive = (): void => {
+    for (const lane of this.spenders) {
+      lane.spent = 0;
+    }
+    this.spenders.clear();
+  };
 
   /** @param now a clock in ms that never goes back */
   constructor(now: () => number = () => performance.now()) {
@@ -75,8 +82,10 @@ export class Turns {
 
   private turn(lane: Lane, worker: Worker): void {
     lane.spent += worker.work(TURN_COST - lane.spent);
+    if (this.spenders.size === 0) {
+      queueMicrotask(this.forgive);
+    }
     this.spenders.add(lane);
-    this.schedule();
     if (worker.ready) {
       this.enqueue(lane, worker);
     }
@@ -97,10 +106,6 @@ export class Turns {
 
   private round(): void {
     this.scheduled = false;
-    for (const lane of this.spenders) {
-      lane.spent = 0;
-    }
-    this.spenders.clear();
     const end = this.now() + SLICE_MS;
     let left = this.ring.size;
     // A Set hands out what is added while it is walked: those who come again wait for the next round.

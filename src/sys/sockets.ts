@@ -33,8 +33,9 @@ export interface Stream {
   /** Lets the events come. Called once. */
   start(owner: StreamOwner): void;
   write(bytes: Buffer): void;
-  /** What `work` writes leaves together. */
-  together(work: () => void): void;
+  /** What is written from here to `uncork` leaves together. */
+  cork(): void;
+  uncork(): void;
   pause(): void;
   resume(): void;
   /** Closes when all is written. */
@@ -318,8 +319,12 @@ class AcceptedStream implements Stream {
     }
   }
 
-  together(work: () => void): void {
-    work();
+  cork(): void {
+    // All that one delivery makes us write leaves together anyway.
+  }
+
+  uncork(): void {
+    // See cork.
   }
 
   pause(): void {
