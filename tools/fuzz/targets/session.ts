@@ -173,10 +173,11 @@ class Line implements LinkObserver {
     for (let at = chunk.indexOf(0x0a); at >= 0; at = chunk.indexOf(0x0a, at + 1)) {
       this.asked++;
     }
-    this.intake.push(chunk);
+    this.intake.push(chunk, this.now);
     while (this.intake.next() !== null) {
       // Each line is answered, dropped or met with silence by the time it was taken.
     }
+    this.intake.keep();
     if (this.intake.heldBytes > LIMITS.lineBytes) {
       throw new Wrong('an unfinished line is bounded', { held: this.intake.heldBytes });
     }
