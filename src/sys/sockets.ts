@@ -163,7 +163,8 @@ class Sockets {
       this.schedule();
       return;
     }
-    if (this.outboxUsed + length > OUTBOX_BYTES) {
+    // Before the octets are there: to carry out makes the outbox empty.
+    if (this.outboxUsed + length > OUTBOX_BYTES || this.commandCount === COMMANDS) {
       this.carryOut();
     }
     const at = this.outboxUsed;

@@ -121,6 +121,25 @@ describe('listening unix sockets', () => {
     assert.ok(text === expected);
   });
 
+  it('keep apart what one delivery writes to many, however often', async () => {
+    const times = 5000;
+    listen(() => {
+      for (let n = 0; n < times; n++) {
+        owners.forEach(({ stream }, i) => stream.write(Buffer.from(`${i}:${n} `)));
+      }
+    });
+    const first = await pair();
+    const second = await pair();
+    first.peer.write('go');
+    const expected = [0, 1].map((i) =>
+      Array.from({ length: times }, (_, n) => `${i}:${n} `).join(''),
+    );
+    const texts = await Promise.all(
+      [first, second].map(({ peer: client }, i) => client.least(expected[i]?.length ?? 0)),
+    );
+    assert.ok(texts[0] === expected[0] && texts[1] === expected[1]);
+  });
+
   it('hear a megabyte as it was sent', async () => {
     listen();
     const { peer: client, owner } = await pair();
