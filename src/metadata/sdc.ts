@@ -21,7 +21,7 @@ const NOTFOUND: Reply = { kind: 'notfound' };
 const NO_TEXT: Reply = { kind: 'failure', text: '' };
 
 /** The host's secrets and options, readable through the platform's agent by an oversight. */
-const DENIED: ReadonlySet<string> = new Set([
+export const DENIED: ReadonlySet<string> = new Set([
   'internal_metadata',
   'vnc_password',
   'spice_password',

@@ -3,11 +3,13 @@
  *
  * The feed (vminfod.ts) writes here, the store reads. An object is kept as JSON text with the contents of
  * its two metadata maps taken out: those are read from the config files, they can be megabytes, and they
- * are secrets. Parsed objects are held for the few zones that ask. A whole new picture is compared with
+ * are secrets. The host's secrets in it, which no guest is told, are left out too: what is not here is in no
+ * core of ours. Parsed objects are held for the few zones that ask. A whole new picture is compared with
  * the old one, so that nobody need know whether a change came as an event or during an outage.
  */
 import { EventEmitter } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
+import { DENIED } from '../metadata/sdc';
 import { Lru } from './lru';
 import { factsOf, isJsonObject, own, parseJsonObject, type JsonObject, type VmFacts } from './vm';
 
@@ -21,6 +23,9 @@ export interface VmRecord {
   /** A string, since V8 keeps it in an octet a character and beside nothing: a Buffer weighs 300 more. */
   readonly json: string;
 }
+
+/** Members that JSON leaves out. */
+const HIDDEN: JsonObject = Object.fromEntries([...DENIED].map((name) => [name, undefined]));
 
 /** `previous` is absent for a new VM, `next` for one that is gone. */
 export interface VmChange {
@@ -42,6 +47,7 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   }
   const json = JSON.stringify({
     ...vm,
+    ...HIDDEN,
     ...emptied(vm, 'customer_metadata'),
     ...emptied(vm, 'internal_metadata'),
   });

@@ -3,7 +3,9 @@
  * in the log at its most talkative, on stderr, or in anything that operators are told.
  */
 import assert from 'node:assert';
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -49,11 +51,27 @@ const SECRETS = {
   bhyve_extra_opts: canary(),
 };
 
+function isWhole(json: string): boolean {
+  try {
+    JSON.parse(json);
+    return true;
+  } catch {
+    // Still being written.
+    return false;
+  }
+}
+
 describe('secrets', function () {
   this.timeout(120_000);
   let played: PlayedNode;
   let vminfod: LyingVminfod;
   const said: string[] = [];
+  const refused: string[] = [];
+  const dumps = mkdtempSync(join(tmpdir(), 'dumps-'));
+  const DUMPING = [
+    'env',
+    `NODE_OPTIONS=--report-on-signal --report-directory=${dumps} --heapsnapshot-signal=SIGUSR1 --diagnostic-dir=${dumps}`,
+  ];
 
   before(async function () {
     const vms = [0, 1].map((index) => osZone(index, METADATA));
@@ -68,13 +86,25 @@ describe('secrets', function () {
       });
     }
     await vminfod.start();
-    played.agent = await AgentProcess.start(played.root, flags('file'));
+    played.agent = await AgentProcess.start(played.root, flags('file'), DUMPING);
   });
 
   after(async () => {
     await played.stop();
     await vminfod.stop();
+    rmSync(dumps, { recursive: true });
   });
+
+  /** What the agent's process writes of itself on the signal. */
+  async function dump(signal: NodeJS.Signals, name: RegExp): Promise<string> {
+    process.kill(played.agent.pid, signal);
+    const written = (): string => {
+      const file = readdirSync(dumps).find((each) => name.test(each));
+      return file === undefined ? '' : readFileSync(join(dumps, file), 'utf8');
+    };
+    await eventually(() => /[}\]]\s*$/.test(written()) && isWhole(written()), 'a dump', 30_000);
+    return written();
+  }
 
   function flags(writer: 'file' | 'vmadm'): string[] {
     const path = `${played.root}/writer-${writer}.json`;
@@ -128,11 +158,29 @@ describe('secrets', function () {
       await session.get(key);
     }
     for (const key of ['k', 'k_pw', 'sdc:k', 'docker:k', 'operator-script', '__proto__', 'a\nb']) {
-      await session.put(key, canary());
+      const value = canary();
+      if ((await session.put(key, value)).code === 'FAILURE') {
+        refused.push(value);
+      }
     }
+    assert(refused.length > 2);
     await session.keys();
     await listen();
     session.close();
+  });
+
+  it('are in no report of the process, which a crash would leave', async () => {
+    const report = await dump('SIGUSR2', /^report\..*\.json$/);
+    assert.match(report, /"javascriptStack"/);
+    assert.deepStrictEqual(traces(report), []);
+  });
+
+  it('are in its heap only where a guest may read them: none of what was refused, or of no zone', async () => {
+    const heap = await dump('SIGUSR1', /\.heapsnapshot$/);
+    for (const secret of [...Object.values(SECRETS), ...refused]) {
+      assert(!heap.includes(`"${secret}"`), `${secret} is kept`);
+    }
+    assert(heap.includes(`"${METADATA.customer_metadata['user-script']}"`), 'a snapshot tells');
   });
 
   it('are in lines that are no requests', async () => {
