@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isJsonObject, ownMap } from '../../../src/vm/vm';
+import { codeOf } from '../../../src/errors';
+import { ownMap, parseJsonObject } from '../../../src/vm/vm';
 import { frameIn, frameOf, toBase64 } from '../model/wire';
 import { CANARY } from './zones';
 
@@ -72,10 +73,10 @@ export class Writer {
     if (this.promised.size === 0) {
       return '';
     }
-    const file: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    const stored = isJsonObject(file)
-      ? ownMap(file, 'customer_metadata')
-      : new Map<string, never>();
+    const stored = storedIn(path);
+    if (stored === null) {
+      return `${this.promised.size} writes were promised, and there is no file`;
+    }
     for (const { number, key, value } of this.promised.values()) {
       const there: unknown = stored.get(key) ?? null;
       const later = this.asked.filter((write) => write.key === key && write.number > number);
@@ -121,6 +122,18 @@ export class Writer {
         this.asked = this.asked.filter((one) => one.key !== write.key || one.number > number);
       }
     }
+  }
+}
+
+/** The customer metadata in the file; null where there is no such file. */
+function storedIn(path: string): ReadonlyMap<string, unknown> | null {
+  try {
+    return ownMap(parseJsonObject(readFileSync(path, 'utf8')) ?? {}, 'customer_metadata');
+  } catch (err) {
+    if (codeOf(err) !== 'ENOENT') {
+      throw err;
+    }
+    return null;
   }
 }
 
