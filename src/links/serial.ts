@@ -72,7 +72,12 @@ export class SerialLink implements Link {
     this.tally = new SerialTally({ observer, port: portObserver, now, ranBefore });
     const own = { lane: new Lane(), share: new Share(limits), observer: this.tally };
     this.context = { channel: 'serial', handle, limits, turns, now, ...own };
-    this.machine = new Fsm<SerialState>(`serial link ${zonename}`, this.states(), 'idle', undefined);
+    this.machine = new Fsm<SerialState>(
+      `serial link ${zonename}`,
+      this.states(),
+      'idle',
+      undefined,
+    );
     this.machine.start();
   }
 

@@ -99,10 +99,22 @@ interface Addon {
   unsent(sockets: SocketsHandle, id: number): number;
 }
 
-const MEMBERS: readonly (keyof Addon)[] = [
-  ...(['bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'look', 'zoneFacts'] as const),
-  ...(['openSockets', 'listen', 'carryOut', 'write', 'unsent'] as const),
-];
+const MEMBERS = [
+  'bind',
+  'enter',
+  'exit',
+  'abort',
+  'close',
+  'peer',
+  'zonename',
+  'look',
+  'zoneFacts',
+  'openSockets',
+  'listen',
+  'carryOut',
+  'write',
+  'unsent',
+] as const satisfies readonly (keyof Addon)[];
 
 let addon: Addon | null = null;
 

@@ -82,7 +82,7 @@ describe('turns', () => {
     }
     const heard = await rounds(done, 1600);
     // The clock moves on by half a slice at each turn.
-    assert.ok(Math.max(...heard) <= 2 * 8, `${heard.join()}`);
+    assert.ok(Math.max(...heard) <= 2 * 8, heard.join());
     const through = done.slice(-800);
     assert.deepStrictEqual(
       [...new Set(through)],
