@@ -9,7 +9,7 @@
 #include <sys/types.h>
 #include <sys/param.h>
 /* The library exports these, but not every platform delivers their header. */
-typedef uint32_t zone_state_t;
+typedef uint_t zone_state_t;
 extern int zone_get_state(char *name, zone_state_t *state);
 extern int zone_get_brand(char *name, char *brand, size_t size);
 extern int zone_get_zonepath(char *name, char *path, size_t size);
