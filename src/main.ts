@@ -5,6 +5,7 @@
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
  * A fault of ours is not caught: the process dies with its story in the log, and SMF restarts it.
  */
+import { letHeapGrow } from './sys/heap';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { addTail } from './admin/log-level';
@@ -98,6 +99,7 @@ async function run(options: Options, root: string): Promise<void> {
   process.on('SIGHUP', () => reload(agent, options, log));
   try {
     await agent.start();
+    letHeapGrow();
   } catch (err) {
     if (life.stopping) {
       return;

@@ -72,7 +72,7 @@ export function bindAt<L extends { close(): unknown }>(
   let listener: L | null = null;
   try {
     prepare(own, path);
-    listener = listen(own);
+    listener = listenAnew(own, listen);
     return { listener, identity: publish(own, path) };
   } catch (err) {
     giveUp(own, listener);
@@ -89,6 +89,7 @@ export async function listenAt<L extends { close(): unknown }>(
   let listener: L | null = null;
   try {
     prepare(own, path);
+    attempt('unlink', own, () => rmSync(own, { force: true }));
     listener = await listen(own);
     return { listener, identity: publish(own, path) };
   } catch (err) {
@@ -139,7 +140,19 @@ function prepare(own: string, path: string): void {
   checkSocketPath(path);
   checkSocketPath(own);
   ensureFolder(dirname(path));
-  attempt('unlink', own, () => removeFile(own));
+}
+
+/** An agent that was killed may have left the name: rare, so it costs nothing where there is none. */
+function listenAnew<L>(own: string, listen: (path: string) => L): L {
+  try {
+    return listen(own);
+  } catch (err) {
+    if (codeOf(err) !== 'EADDRINUSE') {
+      throw err;
+    }
+    attempt('unlink', own, () => unlinkSync(own));
+    return listen(own);
+  }
 }
 
 function publish(own: string, path: string): FileIdentity {
@@ -181,16 +194,9 @@ function giveToRoot(path: string, { uid, gid }: Stats): void {
   }
 }
 
-/** Looks first: that nothing is there is the rule, and an error of node:fs costs more than ten looks. */
-function removeFile(path: string): void {
-  if (look(path) !== null) {
-    rmSync(path, { force: true });
-  }
-}
-
 function removeQuietly(path: string): void {
   try {
-    removeFile(path);
+    rmSync(path, { force: true });
   } catch {
     // Called while another error is on its way, which says more.
   }
