@@ -53,9 +53,17 @@ export function openMounts(
         return;
       }
       platform.mountLofs(special, dir, FOLDER_OPTIONS);
-      if (!isMounted(dir)) {
+      let there = false;
+      try {
+        there = isMounted(dir);
+      } finally {
+        if (!there) {
+          // What could not be seen to be in its place must not stay.
+          platform.umount(dir, true);
+        }
+      }
+      if (!there) {
         // The table names what a link led to: somebody in the zone was at work.
-        platform.umount(dir, true);
         throw new WorldError('mount', dir, 'ESTALE', 'the mount point was moved meanwhile');
       }
     },

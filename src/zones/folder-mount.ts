@@ -5,6 +5,9 @@
  * says so. There we only look whether it is in force when the zone runs. Where a brand does not, we mount
  * it when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
  * processes could move the mount point away under our eyes. What we mounted we unmount.
+ *
+ * A look or a step that meets a fault (no descriptor, no memory) is made again, at growing intervals, for
+ * as long as the zone stays as it is. What is ours is remembered apart from what the last look saw.
  */
 import { readFileSync } from 'node:fs';
 import { codeOf } from '../errors';
@@ -21,12 +24,19 @@ const LX_MOUNT_POINT = '/native/.zonecontrol';
 /** Brands of SmartOS that have the folder; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
 
+/** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
+const SECOND_LOOK_MS = 1000;
+/** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 60_000;
+
 export type MountState =
   | 'zone halted'
   | 'left to the brand'
   | 'mounted by the brand'
   | 'mounted by the agent'
   | 'not mounted'
+  | 'not known'
   | 'none for this brand';
 
 /** What the folders of all zones share. */
@@ -63,6 +73,13 @@ export class FolderMount implements FolderDuty {
   private readonly facts: ZoneFacts;
   private readonly log: ZoneLog;
   private readonly options: FolderMountOptions;
+  /** Whether a mount that is there is ours to unmount; undefined while only the brand says so. */
+  private ours: boolean | undefined;
+  /** It was not there when we looked into the running zone. */
+  private missing = false;
+  private retryMs = 0;
+  /** The fault that the log has been told of. */
+  private told = '';
 
   constructor(facts: ZoneFacts, log: ZoneLog, options: FolderMountOptions) {
     this.facts = facts;
@@ -70,66 +87,72 @@ export class FolderMount implements FolderDuty {
     this.options = options;
   }
 
-  onReady(): void {
-    this.contained('verify', () => {
-      this.state = 'left to the brand';
+  onReady(): number | null {
+    this.missing = false;
+    return this.contained('verify', () => {
       // Events can be old: what counts for a mount is that no process of the zone runs now.
       if (this.isOurs() && this.options.isReady(this.facts.zonename)) {
-        this.mount();
+        return this.mount();
       }
+      this.state = 'left to the brand';
+      return null;
     });
   }
 
-  onRunning(): boolean {
-    let fine = true;
-    this.contained('verify', () => {
+  onRunning(): number | null {
+    return this.contained('verify', () => {
       if (this.isMounted()) {
-        this.state = this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
-      } else if (this.isExpected()) {
-        this.state = 'not mounted';
-        fine = false;
-      } else {
-        this.state = 'none for this brand';
+        this.ours ??= this.isOurs();
+        this.state = this.ours ? 'mounted by the agent' : 'mounted by the brand';
+        return null;
       }
-    });
-    return fine;
-  }
-
-  onStillMissing(): void {
-    if (this.onRunning()) {
-      return;
-    }
-    if (this.options.mountRunning) {
-      this.mount();
-    } else {
+      if (!this.isExpected()) {
+        this.state = 'none for this brand';
+        return null;
+      }
+      this.state = 'not mounted';
+      if (!this.missing) {
+        this.missing = true;
+        return SECOND_LOOK_MS;
+      }
+      if (this.options.mountRunning) {
+        return this.mount();
+      }
       this.log.warn(
         { mountpoint: this.mountPoint },
         'zone runs without its metadata folder: reboot it, or set mount_running_zones',
       );
-    }
+      return null;
+    });
   }
 
-  onHalted(): void {
-    if (this.state === 'mounted by the agent') {
-      this.contained('unmount', () => {
-        if (this.isMounted()) {
-          this.options.mounts.unmount(this.mountPoint);
-        }
-      });
-    }
-    this.state = 'zone halted';
-  }
-
-  private mount(): void {
-    this.contained('mount', () => {
-      this.state = 'mounted by the agent';
-      if (this.isMounted()) {
-        return;
+  onHalted(): number | null {
+    this.missing = false;
+    const again = this.contained('unmount', () => {
+      if ((this.ours ?? this.isOurs()) && this.isMounted()) {
+        this.options.mounts.unmount(this.mountPoint);
       }
+      this.ours = undefined;
+      return null;
+    });
+    this.state = 'zone halted';
+    return again;
+  }
+
+  private mount(): number | null {
+    return this.contained('mount', () => {
       const { facts, log } = this;
       const { mounts, paths } = this.options;
-      mounts.mount(paths.zoneFolder(facts.zonename), this.zoneroot, mountPointOf(facts.brand));
-      log.info({ mountpoint: this.mountPoint }, 'mounted the metadata folder');
+      const there = this.isMounted();
+      // From here on there can be one, whatever the call says.
+      this.ours = true;
+      if (!there) {
+        this.state = 'not mounted';
+        mounts.mount(paths.zoneFolder(facts.zonename), this.zoneroot, mountPointOf(facts.brand));
+        log.info({ mountpoint: this.mountPoint }, 'mounted the metadata folder');
+      }
+      this.state = 'mounted by the agent';
+      return null;
     });
   }
 
@@ -155,13 +178,28 @@ export class FolderMount implements FolderDuty {
     return NATIVE_BRANDS.includes(brand) || this.options.brandMounts(brand) === true;
   }
 
-  /** A zone whose folder cannot be mounted is told in the log; it and all others go on. */
-  private contained(what: string, step: () => void): void {
+  /**
+   * A fault is told in the log, once as long as it stays the same; this zone and all others go on.
+   * @returns when the step is to be made again, ms; null: it is done
+   */
+  private contained(what: string, step: () => number | null): number | null {
+    this.state = 'not known';
     try {
-      step();
+      const again = step();
+      if (again === null) {
+        this.retryMs = 0;
+        this.told = '';
+      }
+      return again;
     } catch (err) {
-      this.state = 'not mounted';
-      this.log.error({ err, mountpoint: this.mountPoint }, `could not ${what} the metadata folder`);
+      const fault = `${what} ${codeOf(err)}`;
+      if (fault !== this.told) {
+        this.told = fault;
+        const text = `could not ${what} the metadata folder`;
+        this.log.error({ err, mountpoint: this.mountPoint }, text);
+      }
+      this.retryMs = Math.min(Math.max(FIRST_RETRY_MS, 2 * this.retryMs), LONGEST_RETRY_MS);
+      return this.retryMs;
     }
   }
 }

@@ -43,14 +43,14 @@ export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
-/** The mount of the socket's folder into an OS zone. */
+/**
+ * The mount of the socket's folder into an OS zone. Each is called when the zone gets there, and again after
+ * as many ms as it returned, for as long as the zone stays there; null: all is done.
+ */
 export interface FolderDuty {
-  onReady(): void;
-  /** @returns whether all is as it should be */
-  onRunning(): boolean;
-  /** The zone still runs some time after it was not. */
-  onStillMissing(): void;
-  onHalted(): void;
+  onReady(): number | null;
+  onRunning(): number | null;
+  onHalted(): number | null;
   /** For status, in words. */
   readonly state: string;
 }
@@ -62,13 +62,16 @@ export interface ZoneParts {
   readonly folder: FolderDuty | null;
 }
 
-/** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
-const SECOND_LOOK_MS = 1000;
-
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
-    halted: { next: ['ready', 'running', 'leaving'], enter: (_, zone) => zone.enterHalted() },
-    ready: { next: ['halted', 'running', 'leaving'], enter: (_, zone) => zone.enterReady() },
+    halted: {
+      next: ['ready', 'running', 'leaving'],
+      enter: (handle, zone) => zone.enterHalted(handle),
+    },
+    ready: {
+      next: ['halted', 'running', 'leaving'],
+      enter: (handle, zone) => zone.enterReady(handle),
+    },
     running: {
       next: ['halted', 'ready', 'leaving'],
       enter: (handle, zone) => zone.enterRunning(handle),
@@ -137,6 +140,8 @@ export class Zone {
   /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
   leave(): Promise<void> {
     return this.end(0, () => {
+      // Once more, if it was not to be done till now: what is mounted there keeps the zone's files.
+      this.folder?.onHalted();
       if (this.link.kind === 'socket') {
         this.link.link.remove();
       }
@@ -159,15 +164,15 @@ export class Zone {
     return this.ending;
   }
 
-  private enterHalted(): void {
-    this.folder?.onHalted();
+  private enterHalted(handle: StateHandle<ZoneMachineState>): void {
+    this.seeToFolder(handle, (folder) => folder.onHalted());
     if (this.link.kind === 'port') {
       this.link.link.zoneStopped();
     }
   }
 
-  private enterReady(): void {
-    this.folder?.onReady();
+  private enterReady(handle: StateHandle<ZoneMachineState>): void {
+    this.seeToFolder(handle, (folder) => folder.onReady());
     if (this.link.kind === 'port') {
       // The hypervisor is not started yet; what an earlier run of the zone left is over.
       this.link.link.zoneStopped();
@@ -175,12 +180,29 @@ export class Zone {
   }
 
   private enterRunning(handle: StateHandle<ZoneMachineState>): void {
-    const { folder } = this;
-    if (folder !== null && !folder.onRunning()) {
-      handle.timeout(SECOND_LOOK_MS, () => folder.onStillMissing());
-    }
+    this.seeToFolder(handle, (folder) => folder.onRunning());
     if (this.link.kind === 'port') {
       this.link.link.zoneRunning();
+    }
+  }
+
+  /** Until it is done. Where that is at once, as it nearly always is, nothing is kept. */
+  private seeToFolder(
+    handle: StateHandle<ZoneMachineState>,
+    duty: (folder: FolderDuty) => number | null,
+  ): void {
+    const { folder } = this;
+    if (folder === null) {
+      return;
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const see = (): void => {
+      const againMs = duty(folder);
+      timer = againMs === null ? undefined : setTimeout(see, againMs);
+    };
+    see();
+    if (timer !== undefined) {
+      handle.leaving(() => clearTimeout(timer));
     }
   }
 }

@@ -1,15 +1,13 @@
 /*
- * The system calls of a guest's port, of a child process and of a mount fail: the guest, the write or the
- * zone is as it should be when the fault is over, and no other notices anything.
+ * The system calls of a guest's port and of a child process fail: the guest or the write is as it should be
+ * when the fault is over, and no other notices anything.
  */
 import assert from 'node:assert';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
-import { AgentProcess } from '../support/guest-agent';
 import { portConnections } from '../support/guest-port';
-import { describeWhere, whyNotRoot } from '../support/pending';
+import { describeWhere } from '../support/pending';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
-import { SimNode } from '../support/simcn';
 
 const NEIGHBOUR = 0;
 const ATTACKED = 1;
@@ -107,38 +105,4 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
       session.close();
     });
   }
-});
-
-describeWhere(whyNoFailingCalls() ?? whyNotRoot(), 'a mount that fails', function () {
-  this.timeout(60_000);
-
-  it('leaves the zone without its folder, which is told; the next boot has it', async () => {
-    const calls = new FailingCalls();
-    const node = await SimNode.start({ flags: ['--old-platform'], vms: [osZone(NEIGHBOUR)] });
-    const agent = await AgentProcess.start(node.root, [], calls.prefix);
-    const ours = (): number => node.mounts().filter((path) => path.includes(uuidOf(1))).length;
-    try {
-      for (const errno of ['ENOMEM', 'EROFS', 'EACCES'] as const) {
-        const hits = calls.fail('mount', errno, uuidOf(1));
-        const zone = JSON.stringify(osZone(1));
-        await node.ok(['create', '--boot'], zone);
-        await eventually(() => hits() > 0, 'mount is called');
-        await eventually(() => {
-          return agent.records.some((record) => {
-            const text = JSON.stringify(record);
-            return text.includes('could not mount') && text.includes(errno);
-          });
-        }, `a record of ${errno}`);
-        assert.strictEqual(ours(), 0);
-        calls.clear();
-        await node.ok(['reboot', uuidOf(1)]);
-        await eventually(() => ours() === 1, 'it is mounted');
-        await node.ok(['destroy', uuidOf(1)]);
-      }
-    } finally {
-      await agent.stop();
-      await node.stop();
-      calls.remove();
-    }
-  });
 });

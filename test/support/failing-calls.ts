@@ -1,9 +1,10 @@
 /*
- * System calls of the agent's process that fail when a test says so, by failing-calls.c in front of libc.
+ * System calls of the agent's process that fail, take long, or are its last, when a test says so, by
+ * failing-calls.c in front of libc.
  *
  * A call is a kind (open, read, write, fsync, rename, bind ...) and a part of the path that it is about;
  * a final `$` says that the path ends there. Sockets that the agent made go by the name that they were
- * bound to at first: `.<zone>.<number>` in the folder above.
+ * bound to at first, `.<zone>.<number>` in the folder above; those that it connected by their peer's.
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
@@ -14,7 +15,10 @@ import { join } from 'node:path';
 const RULES = 8;
 const RULE_BYTES = 256;
 const PATH_BYTES = 224;
+const AMOUNT_AT = 4;
 const HITS_AT = 8;
+const ACT_AT = 12;
+const ACTS = { fail: 0, 'kill before': 1, 'kill after': 2, delay: 3 } as const;
 
 const SOURCE = join(__dirname, '..', '..', '..', 'test', 'support', 'failing-calls.c');
 
@@ -26,13 +30,15 @@ export type Call =
       | 'fsync'
       | 'stat'
       | 'chmod'
+      | 'chown'
+      | 'close'
       | 'rename'
       | 'link'
       | 'unlink'
       | 'mkdir'
     )
-  | ('socket' | 'bind' | 'listen' | 'accept' | 'connect' | 'peer' | 'lock' | 'mount' | 'watch')
-  | ('pipe' | 'socketpair' | 'fork');
+  | ('socket' | 'bind' | 'listen' | 'accept' | 'connect' | 'peer' | 'lock' | 'watch')
+  | ('mount' | 'umount' | 'pipe' | 'socketpair' | 'fork' | 'exec');
 export type Errno = keyof typeof constants.errno;
 
 /** Null where calls can be made to fail, otherwise why not. */
@@ -65,22 +71,17 @@ export class FailingCalls {
 
   /** From now on, until `clear`. @returns how often it was met so far */
   fail(call: Call, errno: Errno, path = ''): () => number {
-    if (this.next === RULES || Buffer.byteLength(path) >= PATH_BYTES) {
-      throw new Error('too many rules, or too long a path');
-    }
-    const at = RULE_BYTES * this.next++;
-    const rule = Buffer.alloc(RULE_BYTES);
-    rule.writeInt32LE(constants.errno[errno], 4);
-    rule.write(call, 16, 'latin1');
-    rule.write(path, RULE_BYTES - PATH_BYTES, 'utf8');
-    writeSync(this.fd, rule, 0, RULE_BYTES, at);
-    // Only a rule that is whole comes into force.
-    this.writeNumber(1, at);
-    return () => {
-      const hits = Buffer.alloc(4);
-      readSync(this.fd, hits, 0, 4, at + HITS_AT);
-      return hits.readInt32LE();
-    };
+    return this.add('fail', constants.errno[errno], call, path);
+  }
+
+  /** The call is made, but only after so long, ms. Otherwise as `fail`. */
+  delay(call: Call, ms: number, path: string): () => number {
+    return this.add('delay', ms, call, path);
+  }
+
+  /** The process is ended by SIGKILL when it is about to make the call, or has just made it. */
+  kill(when: 'before' | 'after', call: Call, path: string): () => number {
+    return this.add(`kill ${when}`, 0, call, path);
   }
 
   clear(): void {
@@ -93,6 +94,26 @@ export class FailingCalls {
   remove(): void {
     closeSync(this.fd);
     rmSync(this.folder, { recursive: true });
+  }
+
+  private add(act: keyof typeof ACTS, amount: number, call: Call, path: string): () => number {
+    if (this.next === RULES || Buffer.byteLength(path) >= PATH_BYTES) {
+      throw new Error('too many rules, or too long a path');
+    }
+    const at = RULE_BYTES * this.next++;
+    const rule = Buffer.alloc(RULE_BYTES);
+    rule.writeInt32LE(amount, AMOUNT_AT);
+    rule.writeInt32LE(ACTS[act], ACT_AT);
+    rule.write(call, 16, 'latin1');
+    rule.write(path, RULE_BYTES - PATH_BYTES, 'utf8');
+    writeSync(this.fd, rule, 0, RULE_BYTES, at);
+    // Only a rule that is whole comes into force.
+    this.writeNumber(1, at);
+    return () => {
+      const hits = Buffer.alloc(4);
+      readSync(this.fd, hits, 0, 4, at + HITS_AT);
+      return hits.readInt32LE();
+    };
   }
 
   private writeNumber(value: number, at: number): void {

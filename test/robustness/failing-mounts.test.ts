@@ -1,0 +1,189 @@
+/*
+ * The system calls of a look at the mount table, of a mount and of an unmount fail, at each point of a zone's
+ * life on a platform that leaves the mount to us: as soon as that is over the folder is where it should be,
+ * without another event of the zone, a reboot or a restart.
+ */
+import assert from 'node:assert';
+import { utimesSync } from 'node:fs';
+import { isJsonObject } from '../../src/vm/vm';
+import { askJson } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
+import { AgentProcess } from '../support/guest-agent';
+import { describeWhere, whyNotRoot } from '../support/pending';
+import { osZone, uuidOf } from '../support/played-node';
+import { SimNode, whyNoNode } from '../support/simcn';
+
+/** Long enough for a test to do something before the zone boots. */
+const READY_MS = 600;
+const LOOKS: readonly Call[] = ['stat', 'open', 'read'];
+const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOMEM', 'EACCES'];
+/** The first try again is made after 100 ms. */
+const SOON_MS = 3000;
+
+const missing = whyNoFailingCalls() ?? whyNotRoot() ?? whyNoNode();
+describeWhere(missing, 'a mount on a node that meets a fault', function () {
+  this.timeout(60_000);
+  let calls: FailingCalls;
+  let node: SimNode;
+  let agent: AgentProcess;
+  let index = 0;
+
+  before(async () => {
+    calls = new FailingCalls();
+    const flags = ['--old-platform', '--ready-ms', String(READY_MS)];
+    node = await SimNode.start({ flags, vms: [osZone(0)] });
+    agent = await AgentProcess.start(node.root, [], calls.prefix);
+  });
+
+  beforeEach(() => {
+    index++;
+  });
+
+  afterEach(() => calls.clear());
+
+  after(async () => {
+    await agent.stop();
+    await node.stop();
+    calls.remove();
+  });
+
+  const isMounted = (): boolean => node.mounts().some((path) => path.includes(uuidOf(index)));
+
+  /** Whether the log says so of the zone. */
+  function told(what: string, errno: Errno): boolean {
+    const words = `could not ${what} the metadata folder`;
+    return agent.records.some(({ zonename, msg, err }) => {
+      return zonename === uuidOf(index) && msg === words && JSON.stringify(err).includes(errno);
+    });
+  }
+
+  /** The agent is through with it: it has seen it in the table too. */
+  async function mountedByAgent(): Promise<void> {
+    const done = (): boolean => {
+      return agent.records.some(({ zonename, msg }) => {
+        return zonename === uuidOf(index) && msg === 'mounted the metadata folder';
+      });
+    };
+    await eventually(done, 'mounted');
+    assert(isMounted());
+  }
+
+  /** Starts to take the zone to that state. */
+  function create(zone_state: string): Promise<string> {
+    return node.ok(['create'], JSON.stringify(osZone(index, { zone_state })));
+  }
+
+  async function destroy(): Promise<void> {
+    await node.ok(['destroy', uuidOf(index)]);
+    index++;
+  }
+
+  /** The table is new to the agent, so that it is read and not only looked at. */
+  function failLooks(call: Call, errno: Errno): () => number {
+    const hits = calls.fail(call, errno, '/etc/mnttab$');
+    const now = new Date();
+    utimesSync(node.path('/etc/mnttab'), now, now);
+    return hits;
+  }
+
+  async function mountSaid(): Promise<unknown> {
+    const report = await askJson(node.root, `/zones/${uuidOf(index)}`);
+    return isJsonObject(report) ? report.mount : undefined;
+  }
+
+  for (const call of LOOKS) {
+    it(`${call} of the mount table, in a zone that is ready: it is mounted when that is over`, async () => {
+      for (const errno of ERRNOS) {
+        const hits = failLooks(call, errno);
+        await create('ready');
+        await eventually(() => told('mount', errno), `a record of ${errno}`);
+        assert(hits() > 0 && !isMounted());
+        calls.clear();
+        await eventually(isMounted, `mounted after ${errno}`, SOON_MS);
+        await eventually(async () => (await mountSaid()) === 'mounted by the agent');
+        await destroy();
+      }
+    });
+
+    it(`${call} of the mount table, in a zone that runs: status is right when that is over`, async () => {
+      for (const errno of ERRNOS) {
+        const booted = create('running');
+        await mountedByAgent();
+        failLooks(call, errno);
+        await booted;
+        await eventually(() => told('verify', errno), `a record of ${errno}`);
+        assert.strictEqual(await mountSaid(), 'not known');
+        calls.clear();
+        const right = async (): Promise<boolean> => (await mountSaid()) === 'mounted by the agent';
+        await eventually(right, `seen after ${errno}`, SOON_MS);
+        await destroy();
+      }
+    });
+
+    it(`${call} of the mount table, in a zone that halts: it is unmounted when that is over`, async () => {
+      for (const errno of ERRNOS) {
+        // It runs for a moment, and hangs on its way down.
+        const hanging = create('shutting_down');
+        await mountedByAgent();
+        failLooks(call, errno);
+        await hanging;
+        await eventually(() => told('unmount', errno), `a record of ${errno}`);
+        assert(isMounted());
+        calls.clear();
+        await eventually(() => !isMounted(), `unmounted after ${errno}`, SOON_MS);
+        await destroy();
+      }
+    });
+  }
+
+  it('mount: it is mounted when that is over, as long as the zone is ready', async () => {
+    for (const errno of ['ENOMEM', 'EROFS', 'EACCES'] as const) {
+      const hits = calls.fail('mount', errno, uuidOf(index));
+      await create('ready');
+      await eventually(() => hits() > 1 && told('mount', errno), `tried again after ${errno}`);
+      assert(!isMounted());
+      assert.strictEqual(await mountSaid(), 'not mounted');
+      calls.clear();
+      await eventually(isMounted, `mounted after ${errno}`, SOON_MS);
+      await destroy();
+    }
+  });
+
+  it('mount, until the zone runs: it is left without, which is told; the next boot has it', async () => {
+    const hits = calls.fail('mount', 'ENOMEM', uuidOf(index));
+    await create('running');
+    const warned = 'zone runs without its metadata folder: reboot it, or set mount_running_zones';
+    await eventually(() => agent.records.some(({ msg }) => msg === warned), 'a warning');
+    assert(hits() > 0);
+    calls.clear();
+    assert(!isMounted());
+    await node.ok(['reboot', uuidOf(index)]);
+    await eventually(isMounted, 'mounted');
+    await destroy();
+  });
+
+  it('umount: it is unmounted when that is over', async () => {
+    const hanging = create('shutting_down');
+    await mountedByAgent();
+    const hits = calls.fail('umount', 'EBUSY', uuidOf(index));
+    await hanging;
+    await eventually(() => hits() > 0 && told('unmount', 'EBUSY'), 'a record');
+    assert(isMounted());
+    calls.clear();
+    await eventually(() => !isMounted(), 'unmounted', SOON_MS);
+    await destroy();
+  });
+
+  it('a mount that could not be seen in the table does not stay, and is made again', async () => {
+    // The first look sees nothing there; the mount itself makes the table another.
+    const hits = calls.fail('open', 'EMFILE', '/etc/mnttab$');
+    await create('ready');
+    await eventually(() => hits() > 1 && told('mount', 'EMFILE'), 'a record');
+    calls.clear();
+    await eventually(isMounted, 'mounted', SOON_MS);
+    const ours = node.mounts().filter((path) => path.includes(uuidOf(index)));
+    assert.strictEqual(ours.length, 1);
+    await destroy();
+  });
+});
