@@ -11,8 +11,8 @@ import { SMALL_BYTES } from '../links/limits';
 import { Rarely, type Voice } from '../links/rarely';
 import { inBytes } from './words';
 
-/** Between two looks at the loop: ten wake-ups a second are not seen in an idle node's CPU time. */
-const RESOLUTION_MS = 100;
+/** Between two looks at the loop. More would be most of an idle node's CPU time; a delay is seen less this at worst. */
+const RESOLUTION_MS = 250;
 const WINDOW_MS = 10_000;
 /** A guest's client feels this; worth a look. */
 const LATE_MS = 250;
