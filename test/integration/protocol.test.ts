@@ -25,7 +25,7 @@ describe('the worked examples on a zone socket', function () {
     }
     const { vm, customer, internal, tags, routes } = FIXTURE;
     const whole = { ...vm, customer_metadata: customer, internal_metadata: internal, tags, routes };
-    node = await SimNode.start({ vms: [whole] });
+    node = await SimNode.start({ vms: [whole], canaries: false });
     agent = await AgentProcess.start(node.root);
     socket = node.path(`/var/zonecontrol/${UUID}/metadata.sock`);
   });

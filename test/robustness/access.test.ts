@@ -6,6 +6,7 @@ import assert from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isJsonObject, type JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { describeWhere, whyNotRoot } from '../support/pending';
@@ -15,6 +16,8 @@ const NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-g
 const CONNECT =
   'require("net").connect(process.argv[1]).on("connect", () => process.exit(0))' +
   '.on("error", (err) => { console.log(err.code); process.exit(1); })';
+const GETS = 3000;
+const PUTS = 20;
 const LOST = 'internal metadata has keys of namespaces that the VM does not list';
 const INTERNAL = {
   root_pw: 'the password',
@@ -109,6 +112,41 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     assert(!JSON.stringify(played.agent.records).includes('nobody shall read'));
     session.close();
   });
+
+  it('leaves the record of each change whatever the guest asks before, to hide it', async () => {
+    const session = await played.open(1);
+    const value = (n: number): string => `hidden ${'x'.repeat(n)}`;
+    const gets = Array.from({ length: GETS }, () => session.get('sdc:uuid'));
+    const puts = Array.from({ length: PUTS }, (_, n) => session.put(`hidden${n}`, value(n)));
+    const answers = await Promise.all([...gets, ...puts]);
+    assert(answers.every(({ code }) => code === 'SUCCESS'));
+    session.close();
+    const ofZone = (msg: string): readonly JsonObject[] => {
+      return played.records(msg).filter(({ zonename }) => zonename === uuidOf(1));
+    };
+    const last = `handled PUT hidden${PUTS - 1}`;
+    await eventually(() => ofZone(last).length > 0, 'a record of the last change');
+    const audit = played.agent.records.filter(({ msg }) => /^handled PUT hidden/.test(String(msg)));
+    const told = audit.map(({ zonename, response, query, length, peer }) => {
+      assert(isJsonObject(query));
+      const { cmd, arg, elapsed } = query;
+      assert(typeof elapsed === 'number' && elapsed > 0);
+      return { zonename, response, cmd, arg, length, peer };
+    });
+    assert.deepStrictEqual(
+      told,
+      Array.from({ length: PUTS }, (_, n) => ({
+        zonename: uuidOf(1),
+        response: 'SUCCESS',
+        cmd: 'PUT',
+        arg: `hidden${n}`,
+        length: value(n).length,
+        peer: { pid: process.pid, uid: 0 },
+      })),
+    );
+    assert(ofZone('handled GET sdc:uuid').length < GETS / 2, 'the questions are held to a share');
+    assert(!JSON.stringify(audit).includes(value(0)), 'no value');
+  });
 });
 
 describe('names that are not a guest\u2019s', function () {
@@ -121,7 +159,7 @@ describe('names that are not a guest\u2019s', function () {
       internal_metadata: INTERNAL,
       internal_metadata_namespaces: ['ns'],
     };
-    played = await PlayedNode.start(this, { vms: [osZone(0, more)] });
+    played = await PlayedNode.start(this, { vms: [osZone(0, more)], canaries: false });
   });
 
   after(() => played.stop());

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
+import { keepSaid } from './said';
 
 export interface Reply {
   readonly status: number;
@@ -36,7 +37,9 @@ export async function askAdmin(
   for await (const chunk of response as AsyncIterable<Buffer>) {
     chunks.push(chunk);
   }
-  return { status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') };
+  const text = Buffer.concat(chunks).toString('utf8');
+  keepSaid('admin', `${method} ${path}\n${text}\n`);
+  return { status: response.statusCode ?? 0, text };
 }
 
 /** The parsed reply to a question that succeeds. */

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { keepStream } from './said';
 
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');
 /** About a second on an idle machine. */
@@ -36,6 +37,9 @@ export class AgentProcess {
   ): Promise<AgentProcess> {
     const argv = [...prefix, process.execPath, MDATAD, '--root', root, ...flags];
     const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
+    const program = `mdatad-${String(child.pid)}`;
+    keepStream(program, child.stdout);
+    keepStream(program, child.stderr);
     const agent = new AgentProcess(child);
     try {
       await agent.ready();

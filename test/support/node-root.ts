@@ -3,10 +3,19 @@
  * PATH (fake-smf.ts).
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Service, SmfState } from './fake-smf';
+import { keepSaid } from './said';
 
 export const PLATFORM_AGENT = 'svc:/system/smartdc/metadata:default';
 export const MDATAD = 'svc:/site/mdatad:default';
@@ -51,11 +60,13 @@ export class NodeRoot {
   /** Runs a script of the package with the fakes in front of the PATH. */
   run(script: string, args: readonly string[], shell?: string): Outcome {
     const [file, ...rest] = shell === undefined ? [script] : [shell, script];
-    return spawnSync(file, [...rest, ...args], {
+    const outcome = spawnSync(file, [...rest, ...args], {
       encoding: 'utf8',
       env: { PATH: this.path, MDATAD_START_SECONDS: '10' },
       timeout: 60_000,
     });
+    keepSaid('smf', `${outcome.stdout}${outcome.stderr}`);
+    return outcome;
   }
 
   /** Puts one more command in front of the PATH. */
@@ -86,7 +97,7 @@ export class NodeRoot {
   }
 
   daemonLog(): string {
-    return readFileSync(this.at('var/svc/log/site-mdatad:default.log'), 'utf8');
+    return readFileSync(this.logPath, 'utf8');
   }
 
   /** The RAM disk is gone, the platform's services are as they were, /opt/custom/smf is imported. */
@@ -105,7 +116,14 @@ export class NodeRoot {
 
   remove(): void {
     this.killDaemon();
+    if (existsSync(this.logPath)) {
+      keepSaid('smf', this.daemonLog());
+    }
     rmSync(this.base, { recursive: true, force: true });
+  }
+
+  private get logPath(): string {
+    return this.at('var/svc/log/site-mdatad:default.log');
   }
 
   private killDaemon(): void {

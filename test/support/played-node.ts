@@ -9,6 +9,7 @@ import { ask } from '../../tools/simcn/control';
 import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from './guest-agent';
 import { skipSuite } from './guest-skip';
+import { canary } from './canaries';
 import { GuestSession, quantile } from './guest-session';
 import { SimNode, whyNoNode } from './simcn';
 
@@ -16,6 +17,8 @@ const MIB = 1024 * 1024;
 
 export interface PlayedOptions {
   readonly vms: readonly JsonObject[];
+  /** False where a test compares whole maps of metadata. */
+  readonly canaries?: boolean;
   /** The agent's configuration. */
   readonly config?: JsonObject;
   /** More flags of the agent. */
@@ -34,7 +37,8 @@ export function uuidOf(index: number): string {
 }
 
 export function osZone(index: number, more: JsonObject = {}): JsonObject {
-  return { uuid: uuidOf(index), brand: 'joyent', alias: `zone${index}`, ...more };
+  const host = { vnc_password: canary() };
+  return { uuid: uuidOf(index), brand: 'joyent', alias: `zone${index}`, ...host, ...more };
 }
 
 export class PlayedNode {
@@ -56,9 +60,10 @@ export class PlayedNode {
     if (missing !== null) {
       skipSuite(context, missing);
     }
-    const node = await SimNode.start({ vms: options.vms, asNobody: options.asNobody ?? false });
+    const { vms, canaries = true, asNobody = false } = options;
+    const node = await SimNode.start({ vms, canaries, asNobody });
     const flags = [...(options.flags ?? [])];
-    const prefix = [...(options.prefix ?? []), ...(options.asNobody === true ? AS_NOBODY : [])];
+    const prefix = [...(options.prefix ?? []), ...(asNobody ? AS_NOBODY : [])];
     try {
       if (options.config !== undefined) {
         const path = `${node.root}.config.json`;

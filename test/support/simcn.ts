@@ -9,11 +9,16 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { withCanaries } from './canaries';
+import { keepSaid, keepStream } from './said';
 
 export const SIMCN = join(__dirname, '..', '..', 'tools', 'simcn', 'main.js');
 const NATIVE = join(__dirname, '..', '..', '..', 'native', 'build', 'Release', 'zexec');
+
+/** Programs of ours that may show no value but the one that they are asked for. */
+const NEVER_TELLS_VALUES = /\/tools\/(simcn|mdatactl|zone-events)\/main\.js$/;
 
 /** The user and the group of nobody, as everywhere on Linux. */
 const NOBODY = 65534;
@@ -30,6 +35,8 @@ export interface Result {
 export interface NodeOptions {
   /** VM objects of the node's first zones. */
   readonly vms?: readonly object[];
+  /** Whether their maps hold canaries too; false where a test compares whole maps. */
+  readonly canaries?: boolean;
   /** More flags of `simcn up`. */
   readonly flags?: readonly string[];
   /** A root to come back to; left out: a fresh one. */
@@ -71,7 +78,8 @@ export class SimNode {
     const flags = [...(options.flags ?? [])];
     if (options.vms !== undefined) {
       const file = `${root}.vms.json`;
-      writeFileSync(file, JSON.stringify(options.vms));
+      const { vms, canaries = true } = options;
+      writeFileSync(file, JSON.stringify(canaries ? vms.map(withCanaries) : vms));
       flags.push('--vms', file);
     }
     if (asNobody) {
@@ -83,6 +91,9 @@ export class SimNode {
       env: UNCOUNTED,
     });
     const said: Buffer[] = [];
+    const program = `simcn-up-${String(child.pid)}`;
+    keepStream(program, child.stdout);
+    keepStream(program, child.stderr);
     child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
     const exited = once(child, 'exit').then(([code]) => {
       throw new Error(`simcn up ended with ${String(code)}: ${Buffer.concat(said).toString()}`);
@@ -173,9 +184,11 @@ export async function runProgram(argv: readonly string[], stdin = ''): Promise<R
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);
   const [status] = (await once(child, 'close')) as [number | null];
-  return {
-    status: status ?? -1,
-    stdout: Buffer.concat(out).toString(),
-    stderr: Buffer.concat(err).toString(),
-  };
+  const stdout = Buffer.concat(out).toString();
+  const stderr = Buffer.concat(err).toString();
+  const program = argv.find((word) => NEVER_TELLS_VALUES.test(word));
+  if (program !== undefined) {
+    keepSaid(basename(dirname(program)), `${stdout}${stderr}`);
+  }
+  return { status: status ?? -1, stdout, stderr };
 }

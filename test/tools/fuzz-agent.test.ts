@@ -19,6 +19,8 @@ import { CANARY, holdsCanary } from '../../tools/fuzz/agent/zones';
 import { Random } from '../../tools/fuzz/random';
 import { eventually } from '../support/eventually';
 import { skipSuite } from '../support/guest-skip';
+import { needsRoot } from '../support/pending';
+import { runProgram } from '../support/simcn';
 
 const FUZZ = join(__dirname, '..', '..', 'tools', 'fuzz', 'main.js');
 const ADMIN_SOCKET = 'var/run/mdatad/admin.sock';
@@ -210,5 +212,20 @@ describe('npm run fuzz', function () {
     const [status] = await fuzz(['--target', 'agent', '--seconds', '600'], 'SIGTERM');
     assert.strictEqual(status, 1);
     assertNothingLeft();
+  });
+
+  it('succeeds without the whole agent where none can be played, but not in CI', async function () {
+    needsRoot(this);
+    const nobody = ['--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
+    const fuzz = [process.execPath, FUZZ, '--target', 'agent', '--seconds', '1', '--seed', '1'];
+    const left = 'seed 1\nagent: left out, an ordinary user cannot mount';
+    for (const [ci, status, said] of [
+      [[], 0, `${left}\n`],
+      [['CI=1'], 1, `${left}; in CI it must not be\n`],
+    ] as const) {
+      const env = ['env', '-u', 'CI', 'NODE_V8_COVERAGE=', ...ci];
+      const result = await runProgram([...env, 'setpriv', ...nobody, ...fuzz]);
+      assert.deepStrictEqual([result.status, result.stdout], [status, said], result.stderr);
+    }
   });
 });

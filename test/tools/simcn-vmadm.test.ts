@@ -33,7 +33,7 @@ describe('simcn: vmadm', function () {
     if (whyNoNode() !== null) {
       this.skip();
     }
-    node = await SimNode.start({ vms: VMS });
+    node = await SimNode.start({ vms: VMS, canaries: false });
   });
   after(async () => {
     await (node as SimNode | undefined)?.stop();
