@@ -1,12 +1,10 @@
 /*
- * The addon: zone state changes and peers for JavaScript. Glue only; what it does is in zone_events.c
- * and peer.c.
+ * The addon, for JavaScript: zone state changes here, and what the other *_addon.c add to it. Glue only;
+ * what it does is in zone_events.c.
  *
  *   bind(onItem, maxEvents, later) -> handle
  *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later turn
  *   enter(handle), exit(handle), abort(handle), close(handle) -> Promise<number>
- *   peer(fd, into) -> 0 or -errno; into, an Int32Array of 3: zone id, process id, user id
- *   zonename(zoneid) -> string, or -errno
  *
  * `lost` is 0 with an event, else how many were lost and nothing else is told. Promises resolve to 0,
  * or to 1 for an exit that still holds the section; refusals reject with `code`.

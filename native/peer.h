@@ -11,6 +11,10 @@
 #ifdef __sun
 #include <sys/types.h>
 #include <zone.h>
+/* In one header or another, as platforms go. */
+#ifndef ZONENAME_MAX
+#define	ZONENAME_MAX	64
+#endif
 #else
 #include "emul/illumos.h"
 #endif

@@ -45,6 +45,8 @@ typedef struct slot {
 	int resting;
 	int ending;
 	int closing;
+	/* The last round in which it was read. */
+	unsigned round;
 	/* Not delivered yet: bits of events, and what they tell. */
 	unsigned happened;
 	struct slot *next;
@@ -65,6 +67,14 @@ struct sockets {
 	slot_t *first;
 	slot_t **last;
 	size_t inbox_used;
+	/*
+	 * The poll phase names connections in the same order each time. So that those at its end get their
+	 * part of the inbox too, there are rounds: while it is crowded, none is read twice in one.
+	 */
+	unsigned round;
+	int crowded;
+	/* One that is still to be read in this round found no room. */
+	int refused;
 	int delivering;
 	/* Given up for a moment to turn a client away where there is no other descriptor. */
 	int spare_fd;
@@ -101,6 +111,13 @@ on_prepare(uv_prepare_t *prepare)
 }
 
 static void
+arm(sockets_t *sockets)
+{
+	(void) uv_check_start(&sockets->check, on_check);
+	(void) uv_prepare_start(&sockets->prepare, on_prepare);
+}
+
+static void
 happens(slot_t *slot, socket_event_t event)
 {
 	sockets_t *sockets = slot->sockets;
@@ -108,10 +125,8 @@ happens(slot_t *slot, socket_event_t event)
 	if (sockets->done != NULL)
 		return;
 	if (slot->happened == 0) {
-		if (sockets->first == NULL && !sockets->delivering) {
-			(void) uv_check_start(&sockets->check, on_check);
-			(void) uv_prepare_start(&sockets->prepare, on_prepare);
-		}
+		if (sockets->first == NULL && !sockets->delivering)
+			arm(sockets);
 		slot->next = NULL;
 		*sockets->last = slot;
 		sockets->last = &slot->next;
@@ -284,11 +299,15 @@ deliver_all(sockets_t *sockets)
 	}
 	sockets->delivering = 0;
 	sockets->inbox_used = 0;
+	if (!sockets->refused)
+		sockets->round++;
+	sockets->crowded = sockets->refused;
+	sockets->refused = 0;
 	(void) uv_check_stop(&sockets->check);
 	(void) uv_prepare_stop(&sockets->prepare);
 }
 
-/* No room: it is read again after what is there was delivered. */
+/* Who gets no room is read after what is there was delivered. */
 static void
 on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
@@ -298,9 +317,17 @@ on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 	(void) suggested;
 	buffer->base = NULL;
 	buffer->len = 0;
-	if ((slot->happened & BIT(SOCKET_HEARD)) != 0 ||
-	    sockets->shared.inbox_bytes - sockets->inbox_used < READ_BYTES)
+	if ((slot->happened & BIT(SOCKET_HEARD)) != 0)
 		return;
+	if (sockets->crowded && slot->round == sockets->round) {
+		/* The round ends also where nobody is left to be read in it. */
+		arm(sockets);
+		return;
+	}
+	if (sockets->shared.inbox_bytes - sockets->inbox_used < READ_BYTES) {
+		sockets->refused = 1;
+		return;
+	}
 	buffer->base = sockets->shared.inbox + sockets->inbox_used;
 	buffer->len = READ_BYTES;
 }
@@ -313,6 +340,7 @@ on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
 
 	(void) buffer;
 	if (got > 0) {
+		slot->round = sockets->round;
 		slot->heard_at = (int32_t)sockets->inbox_used;
 		slot->heard = (int32_t)got;
 		sockets->inbox_used += (size_t)got;
@@ -405,7 +433,8 @@ on_incoming(uv_poll_t *poll, int status, int events)
 			continue;
 		}
 		err = -errno;
-		if (err == -EINTR || err == -ECONNABORTED)
+		/* A client that left again; systems differ in the word for it. */
+		if (err == -EINTR || err == -ECONNABORTED || err == -EPROTO)
 			err = 0;
 	}
 	if (err == 0 || err == -EAGAIN || err == -EWOULDBLOCK)
@@ -608,6 +637,7 @@ sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 	sockets->deliver = deliver;
 	sockets->deliver_arg = arg;
 	sockets->last = &sockets->first;
+	sockets->round = 1;
 	sockets->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	(void) uv_check_init(loop, &sockets->check);
 	(void) uv_prepare_init(loop, &sockets->prepare);

@@ -56,6 +56,8 @@ struct zone_events {
 	list_t queue;
 	uint_t max_events;
 	uint_t events;
+	/* Events that were lost, and no memory to queue that; told before what is queued. */
+	uint_t lost;
 	/* The reader was woken and has not seen the queue empty since. */
 	int woken;
 	/* No wake-ups any more. */
@@ -93,7 +95,9 @@ take(list_t *list)
 static void
 wake(zone_events_t *ze)
 {
-	if (ze->woken || ze->deaf || ze->queue.head == NULL || ze->queue.head->pending)
+	if (ze->woken || ze->deaf)
+		return;
+	if (ze->lost == 0 && (ze->queue.head == NULL || ze->queue.head->pending))
 		return;
 	ze->woken = 1;
 	ze->wake(ze->wake_arg);
@@ -113,7 +117,8 @@ copy(char *to, size_t room, const char *from)
 
 /*
  * With the mutex held, an event was lost: the queue's last item says so. There may be no memory for
- * it; then the last event is turned into it, which is only one more that is lost.
+ * it; then the last event is turned into it, which is only one more that is lost, and where there is
+ * none, it is told out of order.
  */
 static void
 note_lost(zone_events_t *ze, node_t *fresh)
@@ -131,6 +136,8 @@ note_lost(zone_events_t *ze, node_t *fresh)
 		last->item.kind = ZONE_ITEM_LOST;
 		last->item.lost = 2;
 		ze->events--;
+	} else {
+		ze->lost++;
 	}
 }
 
@@ -329,15 +336,24 @@ int
 zone_events_next(zone_events_t *ze, zone_item_t *item)
 {
 	node_t *node = NULL;
+	uint_t lost;
 
 	(void) pthread_mutex_lock(&ze->mutex);
-	if (ze->queue.head != NULL && !ze->queue.head->pending)
+	if ((lost = ze->lost) > 0)
+		ze->lost = 0;
+	else if (ze->queue.head != NULL && !ze->queue.head->pending)
 		node = take(&ze->queue);
-	if (node == NULL)
+	if (lost == 0 && node == NULL)
 		ze->woken = 0;
-	else if (node->item.kind == ZONE_ITEM_EVENT)
+	else if (node != NULL && node->item.kind == ZONE_ITEM_EVENT)
 		ze->events--;
 	(void) pthread_mutex_unlock(&ze->mutex);
+	if (lost > 0) {
+		(void) memset(item, 0, sizeof (*item));
+		item->kind = ZONE_ITEM_LOST;
+		item->lost = lost;
+		return (1);
+	}
 	if (node == NULL)
 		return (0);
 	*item = node->item;
