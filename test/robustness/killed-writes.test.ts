@@ -1,0 +1,158 @@
+/*
+ * The agent is killed at each system call of a guest's write, just before it and just after: what guests were
+ * told SUCCESS of is there, the file is the old one or the new one, and nothing of the write stays behind.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { takeLock } from '../../src/sys/lock';
+import { askAdmin } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { FailingCalls, whyNoFailingCalls, type Call } from '../support/failing-calls';
+import type { GuestSession } from '../support/guest-session';
+import { describeWhere } from '../support/pending';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const ZONE = 0;
+/** Another process that wants the platform's lock has it by then. */
+const LOCK_MS = 500;
+
+const LOCK = `vm.${uuidOf(ZONE)}.config.lockfile$`;
+const TEMP = `${uuidOf(ZONE)}/config/.metadata.json.mdatad`;
+const FILE = `${uuidOf(ZONE)}/config/metadata.json$`;
+const FOLDER = `${uuidOf(ZONE)}/config$`;
+
+interface Step {
+  readonly what: string;
+  readonly call: Call;
+  readonly path: string;
+}
+
+/** In their order. */
+const STEPS: readonly Step[] = [
+  { what: 'the opening of the lock', call: 'open', path: LOCK },
+  { what: 'the lock', call: 'lock', path: LOCK },
+  { what: 'the reading of the file', call: 'read', path: FILE },
+  { what: 'the making of the temporary file', call: 'open', path: `${TEMP}$` },
+  { what: 'its writing', call: 'write', path: `${TEMP}$` },
+  { what: 'its owner', call: 'chown', path: `${TEMP}$` },
+  { what: 'its mode', call: 'chmod', path: `${TEMP}$` },
+  { what: 'its way to the disk', call: 'fsync', path: `${TEMP}$` },
+  { what: 'its closing', call: 'close', path: `${TEMP}$` },
+  { what: 'its renaming', call: 'rename', path: FILE },
+  { what: 'the opening of the folder', call: 'open', path: FOLDER },
+  { what: 'the way of the name to the disk', call: 'fsync', path: FOLDER },
+  { what: 'the closing of the folder', call: 'close', path: FOLDER },
+  { what: 'the release of the lock', call: 'close', path: LOCK },
+];
+const RENAMED = STEPS.findIndex(({ call }) => call === 'rename');
+
+describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a write', function () {
+  this.timeout(60_000);
+  let calls: FailingCalls;
+  let played: PlayedNode;
+  /** What the guest was told SUCCESS of. */
+  const told = new Map<string, string>();
+  let round = 0;
+
+  before(async function () {
+    calls = new FailingCalls();
+    const vms = [osZone(ZONE, { customer_metadata: { kept: 'as it was' } })];
+    told.set('kept', 'as it was');
+    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+  });
+
+  after(async () => {
+    await played.stop();
+    calls.remove();
+  });
+
+  async function putsAndIsTold(session: GuestSession, key: string, value: string): Promise<void> {
+    const { code, text } = await session.put(key, value);
+    assert.strictEqual(code, 'SUCCESS', text);
+    told.set(key, value);
+  }
+
+  /** A guest writes, and the agent dies of it. Only at the last step the guest has its answer before. */
+  async function writeAndDie(
+    step: Step,
+    when: 'before' | 'after',
+    value: string,
+  ): Promise<void> {
+    const session = await played.open(ZONE);
+    const closed = once(session.socket, 'close');
+    const hits = calls.kill(when, step.call, step.path);
+    const answer = await session.put('dying', value).catch(() => null);
+    await closed;
+    assert.strictEqual(hits(), 1, `${step.call} is called`);
+    calls.clear();
+    if (answer !== null) {
+      assert.strictEqual(answer.code, 'SUCCESS');
+      told.set('dying', value);
+    }
+  }
+
+  /** What a predecessor's death must leave, and what it must not. */
+  async function allIsWell(): Promise<void> {
+    assert.deepStrictEqual(temporaryFiles(), []);
+    const { customer } = played.metadata(ZONE);
+    const lockFile = played.node.path(`/var/run/vm.${uuidOf(ZONE)}.config.lockfile`);
+    // This is another process than the agent.
+    (await takeLock(lockFile, { timeoutMs: LOCK_MS })).release();
+    const session = await played.open(ZONE);
+    for (const [key, value] of told) {
+      assert.strictEqual(customer[key], value, key);
+      assert.strictEqual((await session.get(key)).text, value, key);
+    }
+    await putsAndIsTold(session, `after${round}`, `round ${round}`);
+    assert.strictEqual(played.metadata(ZONE).customer[`after${round}`], `round ${round}`);
+    session.close();
+  }
+
+  for (const [n, step] of STEPS.entries()) {
+    it(`at ${step.what} (${step.call}): nothing that was promised is lost, and nothing stays`, async () => {
+      for (const when of ['before', 'after'] as const) {
+        round++;
+        await eventually(noLockHeld, 'the write before is confirmed, its lock released');
+        const before = told.get('dying');
+        const value = `${step.call} ${when} ${round}`;
+        await writeAndDie(step, when, value);
+        // Valid JSON, and the old file or the new one: which of them hangs on the renaming alone.
+        const renamed = n > RENAMED || (n === RENAMED && when === 'after');
+        const there = played.metadata(ZONE).customer.dying;
+        assert.strictEqual(there, renamed ? value : before);
+        if (renamed) {
+          // Nobody was told, but it is there, and so it stays.
+          told.set('dying', value);
+        }
+        await played.startAgent();
+        await allIsWell();
+      }
+    });
+  }
+
+  it('while it takes away what a killed one left: the next one does', async () => {
+    round++;
+    await eventually(noLockHeld);
+    await played.agent.kill();
+    for (const when of ['before', 'after'] as const) {
+      writeFileSync(played.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
+      const hits = calls.kill(when, 'unlink', `${TEMP}$`);
+      await assert.rejects(played.startAgent(), /ended with SIGKILL/);
+      assert.strictEqual(hits(), 1);
+      calls.clear();
+      assert.strictEqual(temporaryFiles().length, when === 'before' ? 1 : 0);
+    }
+    writeFileSync(played.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
+    await played.startAgent();
+    await allIsWell();
+  });
+
+  async function noLockHeld(): Promise<boolean> {
+    return (await askAdmin(played.root, '/status')).text.includes('"locksHeld":0');
+  }
+
+  function temporaryFiles(): string[] {
+    return readdirSync(played.config(ZONE)).filter((name) => name.includes('mdatad'));
+  }
+});
