@@ -145,6 +145,17 @@ export function parseVminfodUrl(url: string): string {
   return url;
 }
 
+/** More than the writers of files take (vm/file-writer.ts), so that some are left whatever the disks do. */
+const POOL_THREADS = 24;
+
+/**
+ * Gives the process more threads for file operations than libuv's four: one that waits for a zone's hung disk
+ * is lost to all others for so long. To be called before any is used, as that starts them all.
+ */
+export function widenThreadPool(): void {
+  process.env.UV_THREADPOOL_SIZE ??= String(POOL_THREADS);
+}
+
 /** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */
 export function defaultRoot(): string | undefined {
   const fromEnvironment = process.env.MDATAD_ROOT;

@@ -16,6 +16,7 @@ import {
   loadConfig,
   LOG_LEVELS,
   parseVminfodUrl,
+  widenThreadPool,
   type Config,
 } from './config';
 import { messageOf } from './errors';
@@ -142,6 +143,7 @@ function refuse(code: number, message: string): void {
 }
 
 async function main(): Promise<void> {
+  widenThreadPool();
   let options: Options;
   try {
     options = parseArguments(process.argv);

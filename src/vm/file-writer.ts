@@ -47,8 +47,11 @@ const platformLock: TakeLock = (path, signal) => {
   return takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
 };
 
-/** VMs written at once: more would only queue up for the disk, and for node's few threads. */
-const CONCURRENT_WRITES = 4;
+/**
+ * VMs written at once. Each can wait for a hung disk, so there are many; each takes one of the process's
+ * threads, so there are fewer than those (config.ts): the others serve ports, the log and the platform.
+ */
+const CONCURRENT_WRITES = 16;
 /** After a long hold others get this much time to come to the lock, ms. */
 const YIELD_MS = 100;
 /** Large files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */

@@ -2,10 +2,13 @@
  * Writes metadata through `vmadm update`, for operators who want the platform's own tool to do it.
  *
  * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
- * it is answered in time by writer.ts, and a repetition joins it. The payload is in the update's own log
- * on the platform; none of it is in ours. (spec: platform section 4)
+ * it is answered in time by writer.ts, and a repetition joins it. Updates of different VMs run side by side,
+ * as many as the node can bear. The payload is in the update's own log on the platform; none of it is in
+ * ours. (spec: platform section 4)
  */
 import { randomUUID } from 'node:crypto';
+import vasync from 'vasync';
+import { worldError } from '../errors';
 import type { ChangeResult } from '../metadata/handler';
 import { run } from '../sys/exec';
 import {
@@ -21,22 +24,57 @@ import { failed, type Backend, type Turn } from './backend';
 /** The tool takes removals as lists, and no commas in them. */
 const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');
 
+/** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its place. */
+const CONCURRENT_UPDATES = 16;
+
 export interface VmadmWriterOptions {
   /** Host path of the program. */
   readonly vmadm: string;
   readonly limits?: MetadataLimits;
 }
 
+interface Job {
+  readonly turn: Turn;
+  readonly done: (results: readonly ChangeResult[]) => void;
+}
+
 export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
+  /** Updates of all VMs; its status tells what is in progress. */
+  readonly queue: vasync.Queue<Job>;
   private readonly options: VmadmWriterOptions;
 
   constructor(options: VmadmWriterOptions) {
     this.options = options;
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
+    this.queue = vasync.queue<Job>((job, callback) => {
+      this.update(job.turn).then(
+        (results) => {
+          job.done(results);
+          callback();
+        },
+        (err: unknown) => callback(worldError('update', job.turn.target.uuid, err)),
+      );
+    }, CONCURRENT_UPDATES);
   }
 
-  async commit(turn: Turn): Promise<readonly ChangeResult[]> {
+  commit(turn: Turn): Promise<readonly ChangeResult[]> {
+    turn.stage('queued');
+    return new Promise((resolve, reject) => {
+      this.queue.push({ turn, done: resolve }, (err) => {
+        if (err !== undefined && err !== null) {
+          reject(err);
+        }
+      });
+    });
+  }
+
+  stop(): Promise<void> {
+    this.queue.close();
+    return Promise.resolve();
+  }
+
+  private async update(turn: Turn): Promise<readonly ChangeResult[]> {
     const { target } = turn;
     const changes = turn.take();
     if (changes.length === 0) {
@@ -58,10 +96,6 @@ export class VmadmWriter implements Backend {
     }
     const results = [...plan.results];
     return hasComma.map((comma) => (comma ? COMMA : (results.shift() ?? COMMA)));
-  }
-
-  stop(): Promise<void> {
-    return Promise.resolve();
   }
 }
 

@@ -40,9 +40,9 @@ describe('VmadmWriter', () => {
       return [];
     }
   };
-  const ask = (change: Change): Promise<ChangeResult> => {
-    const log = logs.zoneLog('z');
-    return writer.change({ zonename: 'z', uuid: 'the-uuid', folder: dir.path, log }, change);
+  const ask = (change: Change, zonename = 'z'): Promise<ChangeResult> => {
+    const log = logs.zoneLog(zonename);
+    return writer.change({ zonename, uuid: 'the-uuid', folder: dir.path, log }, change);
   };
   const fileWith = (map: object): void => {
     const text = JSON.stringify({ customer_metadata: map, internal_metadata: { root_pw: 'old' } });
@@ -109,5 +109,19 @@ describe('VmadmWriter', () => {
     assert.deepStrictEqual(await again, STORED);
     await eventually(() => !writer.busy('z'));
     assert.strictEqual(runs().length, 2, 'one update: its arguments and its payload');
+  });
+
+  it('runs updates of many VMs side by side, but no more than the node can bear', async () => {
+    const on = join(dir.path, 'on');
+    fs.mkdirSync(on);
+    install(`touch ${on}/$$; ls ${on} | wc -l >> ${dir.path}/counts; sleep 0.2; rm ${on}/$$`);
+    fileWith({});
+    const zones = Array.from({ length: 40 }, (_, index) => `z${index}`);
+    const results = await Promise.all(zones.map((zonename) => ask(set('a', '1'), zonename)));
+    assert(results.every(({ kind }) => kind === 'stored'));
+    const counts = fs.readFileSync(join(dir.path, 'counts'), 'utf8').trim().split('\n').map(Number);
+    assert.strictEqual(counts.length, zones.length);
+    const most = Math.max(...counts);
+    assert(most > 1 && most <= 16, `${most} at once`);
   });
 });

@@ -1,0 +1,76 @@
+/*
+ * Disks that hang under some zones, as a pool or a quota in trouble makes them: what those zones write waits
+ * for them, and nothing else does.
+ */
+import assert from 'node:assert';
+import { eventually } from '../support/eventually';
+import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
+import { portConnections } from '../support/guest-port';
+import type { GuestSession } from '../support/guest-session';
+import { describeWhere } from '../support/pending';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const NEIGHBOUR = 0;
+const GUEST = 1;
+/** Their uuids have this in common, and no other's has. */
+const HUNG = Array.from({ length: 12 }, (_, n) => 0x100 + n);
+const HUNG_NAME = '-00000000010';
+/** For each fsync; a write makes two, of the file and of the folder. */
+const HUNG_MS = 4000;
+/** Well below that. */
+const SOON_MS = 2000;
+
+describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, function () {
+  this.timeout(60_000);
+  let calls: FailingCalls;
+  let played: PlayedNode;
+
+  before(async function () {
+    calls = new FailingCalls();
+    const vms = [NEIGHBOUR, ...HUNG].map((index) => {
+      return osZone(index, { customer_metadata: { motd: 'hello' } });
+    });
+    const guest = osZone(GUEST, { brand: 'bhyve' });
+    played = await PlayedNode.start(this, { vms: [...vms, guest], prefix: calls.prefix });
+  });
+
+  after(async () => {
+    await played.stop();
+    calls.remove();
+  });
+
+  it('hold up no write, no read and no serial port of others, nor their own reads', async () => {
+    const hits = calls.delay('fsync', HUNG_MS, HUNG_NAME);
+    const sessions: GuestSession[] = [];
+    for (const index of HUNG) {
+      sessions.push(await played.open(index));
+    }
+    const writing = Promise.all(sessions.map((session) => session.put('k', 'v')));
+    await eventually(() => hits() === HUNG.length, 'all hang at once', SOON_MS);
+
+    const neighbour = await played.open(NEIGHBOUR);
+    for (const answer of [
+      await neighbour.put('k', 'v'),
+      await neighbour.get('k'),
+      await neighbour.keys(),
+      await neighbour.remove('k'),
+    ]) {
+      assert.strictEqual(answer.code, 'SUCCESS', answer.text);
+      assert(answer.ms < SOON_MS, `${answer.ms} ms`);
+    }
+    const [first = NEIGHBOUR] = HUNG;
+    const beside = await played.open(first);
+    const motd = await beside.get('motd');
+    assert(motd.text === 'hello' && motd.ms < SOON_MS, `${motd.text} ${motd.ms} ms`);
+    const zoneroot = played.node.path(`/zones/${uuidOf(GUEST)}/root`);
+    await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+    await eventually(() => portConnections(zoneroot).length === 1, 'the guest is back', SOON_MS);
+    assert.strictEqual(hits(), HUNG.length, 'they hang all the time');
+
+    for (const { code, ms } of await writing) {
+      assert.strictEqual(code, 'SUCCESS');
+      assert(ms >= 2 * HUNG_MS, `${ms} ms`);
+    }
+    [neighbour, beside, ...sessions].forEach((session) => session.close());
+  });
+});
