@@ -26,7 +26,7 @@ const LF = 0x0a;
 export interface StreamOptions {
   readonly url: string;
   readonly table: VmTable;
-  /** Sees each VM object whole, its metadata included, right after the table has it. */
+  /** Sees each VM object whole, its metadata included, when the table has it or is about to. */
   readonly observe: (zonename: string, vm: JsonObject) => void;
 }
 
@@ -45,9 +45,9 @@ export async function followEvents(
   const timer = setTimeout(() => {
     progress.abort(new WorldError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
   }, READY_PROGRESS_MS);
+  const reader = new EventReader(options, () => !either.aborted);
   try {
     const response = await get(url, '/events', either);
-    const reader = new EventReader(options, () => !either.aborted);
     let sliceStart = Date.now();
     for await (const chunk of bytesOf(response)) {
       for (let at = 0; at < chunk.length; at += BITE_BYTES) {
@@ -73,6 +73,7 @@ export async function followEvents(
     throw either.aborted ? either.reason : err;
   } finally {
     clearTimeout(timer);
+    reader.end();
   }
 }
 
@@ -103,6 +104,11 @@ class EventReader {
       this.ready = true;
     }
     this.readEvents(chunk, from);
+  }
+
+  /** The stream is over, wherever it was. */
+  end(): void {
+    this.readyLine.wipe();
   }
 
   private takePiece(json: Buffer): void {

@@ -97,6 +97,12 @@ export class ReadyLine {
     return at;
   }
 
+  /** A VM's object holds secrets, and would stay in memory as long as the stream. Nothing is pushed after it. */
+  wipe(): void {
+    this.piece.fill(0);
+    this.piece = Buffer.alloc(0);
+  }
+
   private readHead(chunk: Buffer): number {
     const before = this.head.length;
     const text = Buffer.concat([this.head, chunk.subarray(0, MAX_ENVELOPE_BYTES)]);
@@ -227,6 +233,7 @@ export class ReadyLine {
       }
       const larger = Buffer.allocUnsafe(this.piece.length * 2);
       this.piece.copy(larger);
+      this.piece.fill(0);
       this.piece = larger;
     }
     this.piece[this.pieceLength++] = byte;
@@ -251,6 +258,7 @@ export class ReadyLine {
       return chunk.length;
     }
     this.checkEnvelope();
+    this.wipe();
     this.place = 'done';
     return lineEnd + 1;
   }

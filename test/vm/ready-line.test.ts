@@ -66,6 +66,15 @@ describe('ReadyLine', () => {
     );
   });
 
+  it('leaves no VM in the memory that it read it in', () => {
+    const seen: Buffer[] = [];
+    const reader = new ReadyLine((json) => seen.push(json));
+    const large = { uuid: 'large', padding: 'x'.repeat(100_000) };
+    reader.push(readyLine(JSON.stringify([...objects, large, ...objects])));
+    assert.strictEqual(seen.length, 2 * objects.length + 1);
+    assert.ok(seen.every((json) => json.every((octet) => octet === 0)));
+  });
+
   it('takes an empty node', () => {
     assert.deepStrictEqual(read(readyLine('[]'), 5), { vms: [], done: true, left: 0 });
   });
