@@ -109,7 +109,9 @@ export class Agent {
           reject(err);
           return;
         }
-        this.tellReady();
+        if (this.stopping === null) {
+          this.tellReady();
+        }
         resolve();
       });
     });
@@ -274,7 +276,9 @@ export class Agent {
     registry.on('repaired', (repair: string) => this.figures.repaired(repair));
     await registry.start();
     // Not before: nobody waits for an audit, and guests wait for their sockets.
-    this.datasets?.start();
+    if (this.stopping === null) {
+      this.datasets?.start();
+    }
   }
 
   private handleOver(store: Store): Handle {

@@ -34,6 +34,8 @@ import type { SelfHealth } from './watchdog';
 import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 
 const ZONES_PER_TURN = 32;
+/** Stands in for the host that a request's path is of. */
+const BASE_URL = 'http://mdatad';
 
 /** What a brand's hook may say a zone came to; the agent looks for itself anyway. */
 export const NOTIFY_STATES = [
@@ -107,7 +109,11 @@ export async function route(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://mdatad');
+  const path = request.url ?? '/';
+  if (!URL.canParse(path, BASE_URL)) {
+    throw new Refused(400, 'the path of the request is none');
+  }
+  const url = new URL(path, BASE_URL);
   const matching = routes.flatMap((each) => {
     const operand = operandOf(each, url.pathname);
     return operand === undefined ? [] : [{ each, operand }];

@@ -75,6 +75,7 @@ export class Registry extends EventEmitter {
     const { events } = this.options;
     const early: ZoneEvent[] = [];
     let pictureTaken = false;
+    let lostEarly = false;
     events.on('data', (event: ZoneEvent) => {
       if (pictureTaken) {
         this.apply(event);
@@ -87,7 +88,11 @@ export class Registry extends EventEmitter {
     });
     events.on('lost', (count: number) => {
       this.options.log.warn({ count }, 'zone events were lost, looking for myself');
-      void this.reconcile();
+      if (pictureTaken) {
+        void this.reconcile();
+      } else {
+        lostEarly = true;
+      }
     });
     const facts = await events.start();
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
@@ -99,6 +104,9 @@ export class Registry extends EventEmitter {
       this.apply(event);
     }
     this.safetyNet.start();
+    if (lostEarly) {
+      void this.reconcile();
+    }
   }
 
   get(zonename: string): Zone | undefined {
@@ -167,11 +175,9 @@ export class Registry extends EventEmitter {
     const unsubscribed = events.stop().catch((err: unknown) => {
       log.warn({ err }, 'zone events could not be unsubscribed');
     });
+    const waitedEnough = new Promise((resolve) => setTimeout(resolve, graceMs).unref());
     await Promise.all([...this.zones.values()].map((zone) => zone.stop(graceMs)));
-    await Promise.race([
-      unsubscribed,
-      new Promise((resolve) => setTimeout(resolve, graceMs).unref()),
-    ]);
+    await Promise.race([unsubscribed, waitedEnough]);
     await Promise.all(this.departures.values());
     this.binding.kill();
   }

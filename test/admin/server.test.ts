@@ -172,6 +172,7 @@ describe("the operators' door", function () {
   it('refuses what it cannot take, each with its own words, and goes on', async () => {
     const cases: readonly [path: string, method: string, body: string, status: number][] = [
       ['/nothing', 'GET', '', 404],
+      ['//', 'GET', '', 400],
       ['/zones/../status', 'POST', '', 405],
       [`/zones/${zonenameOf(99)}`, 'GET', '', 404],
       ['/zones/%2e%2e%2fx', 'GET', '', 400],
