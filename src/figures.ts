@@ -120,6 +120,8 @@ export class Figures implements NodeFigures, PortFigures {
   /** Of the last zone event: from its happening to our hearing of it. */
   eventLagMs = 0;
   faults = 0;
+  /** Log records that went over the share of their zone. */
+  recordsLeftOut = 0;
   readonly ports: PortCounts = {
     connects: 0,
     reconnects: 0,

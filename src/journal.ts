@@ -5,10 +5,14 @@
  * PUT or DELETE is the audit record too (who, how long a value, with what result), and a warning once a
  * minute for each kind of refusal with how often it came since. It counts all of them. No record holds
  * a value: of a PUT only the length is told.
+ *
+ * The log's share of a zone leaves out none of the refusals, nor of the changes that took some of the
+ * zone's share of writes, which bounds their number, stored or failed. Records of what was asked, and
+ * of changes that were refused or joined another one, can be left out.
  */
 import { printableKey, type Fields, type ZoneLog } from './log';
 import type { LinkObserver, Origin, Refusal } from './links/link';
-import type { Reply } from './protocol/reply';
+import type { ChangeCourse, Reply } from './protocol/reply';
 import type { Request } from './protocol/request';
 
 /** A kind of refusal is told once in this time a zone, with a count. */
@@ -133,7 +137,7 @@ export class Journal implements LinkObserver {
     }
     const repeats = before === undefined ? {} : { more_since_last: before.since };
     this.repeated.set(reason, { toldAt: now, since: 0 });
-    this.log.warn({ reason, ...detail, ...repeats }, 'refused');
+    this.log.insist('warn', { reason, ...detail, ...repeats }, 'refused');
   }
 
   private handled(
@@ -155,10 +159,17 @@ export class Journal implements LinkObserver {
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     const usual = { response: outcome, query };
     const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
-    this.log.info(
-      isUsual ? usual : { ...usual, ...reasonOf(reply), ...auditOf(origin, request) },
-      arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`,
-    );
+    const fields = isUsual ? usual : { ...usual, ...reasonOf(reply), ...auditOf(origin, request) };
+    const msg = arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`;
+    const change = courseOf(reply);
+    if (change === undefined || change.free === true) {
+      this.log.info(fields, msg);
+    } else {
+      this.log.insist('info', fields, msg);
+    }
+    if (change?.limit !== undefined) {
+      this.refused(change.limit, { cmd: verb, arg });
+    }
   }
 }
 
@@ -190,6 +201,11 @@ function outcomeOf(reply: Reply | null): Outcome {
     case undefined:
       return 'FAILURE';
   }
+}
+
+/** How a change fared; undefined where none was asked of the VM's writer. */
+function courseOf(reply: Reply | null): ChangeCourse | undefined {
+  return reply === null || reply.kind === 'notfound' ? undefined : reply.change;
 }
 
 /** Why it failed, in the fixed words that the guest was told. */

@@ -6,7 +6,9 @@
  * value is never logged at any level; a key is cut and escaped by `printableKey`.
  *
  * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and lets one zone
- * fill no more of the log than its share: what is left out is counted and told with the next record.
+ * fill no more of the log than its share: what is left out is counted, and told within a second. Records
+ * whose number is bounded elsewhere (a stored change, the first refusal in a minute) are never left out:
+ * a guest could hide what it did behind what it asked.
  */
 import { performance } from 'node:perf_hooks';
 import bunyan from 'bunyan';
@@ -21,6 +23,8 @@ const RING_RECORDS = 10;
 const KEY_CHARS = 256;
 /** Most keys: nothing to cut, nothing to escape. */
 const PLAIN_KEY = /^[ -~]{0,256}$/;
+/** While records are left out, their number is told once in this time. */
+const TELL_MS = 1000;
 
 export interface LogShare {
   /** Records a second that a zone may write on the long run. */
@@ -63,6 +67,7 @@ export class ZoneLog {
   private readonly parent: Logger;
   private readonly zonename: string;
   private readonly share: LogShare;
+  private readonly leftOut: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
   private brand: string;
@@ -70,11 +75,19 @@ export class ZoneLog {
   private refilledAt = performance.now();
   private suppressed = 0;
 
-  constructor(parent: Logger, zonename: string, brand: string, share = DEFAULT_LOG_SHARE) {
+  /** @param leftOut is called for each record that is left out */
+  constructor(
+    parent: Logger,
+    zonename: string,
+    brand: string,
+    share = DEFAULT_LOG_SHARE,
+    leftOut: () => void = () => undefined,
+  ) {
     this.parent = parent;
     this.zonename = zonename;
     this.brand = brand;
     this.share = share;
+    this.leftOut = leftOut;
     this.tokens = share.burst;
   }
 
@@ -94,6 +107,12 @@ export class ZoneLog {
     this.write('error', fields, msg);
   }
 
+  /** A record that is never left out: whoever writes it bounds how many there are. */
+  insist(level: Level, fields: Fields, msg: string): void {
+    const logger = this.note(level, fields, msg);
+    logger?.[level](fields, msg);
+  }
+
   /** The last ten records of any level, oldest first, those the log left out included. */
   recent(): readonly KeptRecord[] {
     return this.ring.map(({ at, level, msg, fields }) => {
@@ -108,26 +127,39 @@ export class ZoneLog {
   }
 
   private write(level: Level, fields: Fields, msg: string): void {
+    const logger = this.note(level, fields, msg);
+    if (logger === null) {
+      return;
+    }
+    if (this.takeToken()) {
+      logger[level](fields, msg);
+    } else {
+      this.leaveOut();
+    }
+  }
+
+  /** Keeps it with the last ten. @returns the logger for it, null where its level is not logged */
+  private note(level: Level, fields: Fields, msg: string): Logger | null {
     this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
     }
     // Made late: most zones of a node say nothing for hours, and a child logger is not small.
     this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
-    const logger = this.child;
-    if (logger.levels(0) > bunyan.resolveLevel(level)) {
+    return this.child.levels(0) > bunyan.resolveLevel(level) ? null : this.child;
+  }
+
+  /** By a timer: who floods the log may say nothing more after it. */
+  private leaveOut(): void {
+    this.leftOut();
+    if (this.suppressed++ > 0) {
       return;
     }
-    if (!this.takeToken()) {
-      this.suppressed++;
-      return;
-    }
-    if (this.suppressed > 0) {
-      const left = this.suppressed;
+    setTimeout(() => {
+      const { suppressed } = this;
       this.suppressed = 0;
-      logger.warn({ suppressed: left }, 'records of this zone were left out');
-    }
-    logger[level](fields, msg);
+      this.insist('warn', { suppressed }, 'records of this zone were left out');
+    }, TELL_MS).unref();
   }
 
   private takeToken(): boolean {

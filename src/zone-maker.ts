@@ -109,7 +109,10 @@ export class ZoneMaker {
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
     const { records_per_second: perSecond, record_burst: burst } = this.config.limits;
-    return new ZoneLog(this.options.log, zonename, brand, { perSecond, burst });
+    const { log, figures } = this.options;
+    return new ZoneLog(log, zonename, brand, { perSecond, burst }, () => {
+      figures.recordsLeftOut++;
+    });
   }
 
   private folderOptions(): FolderMountOptions {

@@ -2,6 +2,7 @@ import assert from 'node:assert';
 import { Writable } from 'node:stream';
 import { createLogger, printableKey, ZoneLog } from '../src/log';
 import { WorldError } from '../src/errors';
+import { eventually } from './support/eventually';
 
 interface Record_ {
   readonly msg: string;
@@ -58,6 +59,42 @@ describe('a zone in the log', () => {
     const generous = new ZoneLog(createLogger('info', out), 'quiet', 'joyent');
     generous.warn({}, 'another zone is not held back');
     assert.strictEqual(records.length, 4);
+  });
+
+  it('tells how much it left out, also when nothing follows, and counts each', async () => {
+    const { records, out } = collector();
+    const share = { perSecond: 0.001, burst: 3 };
+    let leftOut = 0;
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share, () => leftOut++);
+    for (const flood of [50, 20]) {
+      records.length = 0;
+      for (let i = 0; i < flood; i++) {
+        log.info({}, 'flood');
+        log.debug({}, 'not at this level');
+      }
+      await eventually(() => records.some((record) => record.suppressed !== undefined));
+      const written = records.filter(({ msg }) => msg === 'flood').length;
+      const told = records.filter(({ suppressed }) => suppressed !== undefined);
+      assert.deepStrictEqual(
+        told.map((record) => [record.zonename, record.level, record.suppressed]),
+        [['noisy', 40, flood - written]],
+      );
+    }
+    assert.strictEqual(leftOut, 47 + 20);
+  });
+
+  it('leaves out nothing of what is bounded elsewhere', () => {
+    const { records, out } = collector();
+    const share = { perSecond: 0.001, burst: 1 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    for (let i = 0; i < 5; i++) {
+      log.info({}, 'a question');
+      log.insist('info', {}, 'a change');
+      log.insist('debug', {}, 'not at this level');
+    }
+    const messages = records.map(({ msg }) => msg);
+    assert.deepStrictEqual(messages, ['a question', ...Array<string>(5).fill('a change')]);
+    assert.strictEqual(log.recent().length, 10);
   });
 
   it('gets its share though the time of day is set back', () => {

@@ -62,7 +62,7 @@ function addRequests(to: Catalogue, { figures }: AdminNode): void {
     [{ direction: 'received' }, figures.bytesReceived],
     [{ direction: 'sent' }, figures.bytesSent],
   ]);
-  to.counter('mdatad_refusals_total', 'What was turned away, by reason.', ['reason'], () =>
+  to.counter('mdatad_refusals_total', 'What met a limit or a rule, by reason.', ['reason'], () =>
     byName('reason', figures.refusals),
   );
   const accepted = 'Connections of guests that were accepted or made.';
@@ -178,6 +178,10 @@ function addProcess(to: Catalogue, node: AdminNode, self: () => SelfHealth): voi
       [{ quantile: '1' }, maxMs / 1000],
     ];
   });
+  const leftOut = 'Log records left out because they went over the share of their zone.';
+  to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
+    one(node.figures.recordsLeftOut),
+  );
   const lost = 'Log records that could not be written.';
   to.counter('mdatad_log_records_lost_total', lost, [], () => one(node.lostRecords()));
   const ceiling = 'Memory that the agent may take before it is an alarm.';

@@ -55,6 +55,8 @@ export class Connection implements StreamOwner {
   private phase: 'open' | 'ending' | 'closed' = 'open';
   /** The peer has ended its side. */
   private hungUp = false;
+  /** It is not read because its queue is full. */
+  private crammed = false;
   private unsent = 0;
   /** Octets of answers in all. */
   private wrote = 0;
@@ -151,11 +153,13 @@ export class Connection implements StreamOwner {
   }
 
   fits(bytes: number): boolean {
-    const { share } = this.context;
+    const { share, limits, observer } = this.context;
     if (bytes <= SMALL_BYTES || !share.full || this.phase === 'closed') {
       return true;
     }
-    share.waitForRoom(this);
+    if (share.waitForRoom(this)) {
+      observer.refused('unsent', { limit: limits.unsentBytes });
+    }
     return false;
   }
 
@@ -233,6 +237,7 @@ export class Connection implements StreamOwner {
     if (this.phase === 'ending') {
       this.endWhenDone();
     } else if (this.phase === 'open' && this.context.channel === 'socket') {
+      this.tellCrammed();
       const reads = this.intake.unread === 0 && this.mayTake && this.mayCollect();
       if (!reads) {
         this.stream.pause();
@@ -240,6 +245,14 @@ export class Connection implements StreamOwner {
         this.stream.resume();
       }
     }
+  }
+
+  private tellCrammed(): void {
+    const { full } = this.answers;
+    if (full && !this.crammed) {
+      this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
+    }
+    this.crammed = full;
   }
 
   /** A line that is not small needs the zone's one place for it. */

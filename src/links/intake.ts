@@ -137,12 +137,19 @@ export class Intake {
       answers.answerNow(asked, request);
     } else if (this.guard === null) {
       answers.ask(asked);
-    } else if (answers.full || (sign === 'bad' && !this.guard.bad(() => answers.ask(asked)))) {
-      this.dropped += asked.bytes + 1;
-      observer.refused('rate', { kind: request.kind });
+    } else if (answers.full) {
+      this.drop('queue', asked);
+    } else if (sign === 'bad' && !this.guard.bad(() => answers.ask(asked))) {
+      this.drop('rate', asked);
     } else if (sign !== 'bad') {
       answers.ask(asked);
     }
+  }
+
+  /** A line of a port that is whole, and too much. */
+  private drop(reason: 'queue' | 'rate', { request, bytes }: Asked): void {
+    this.dropped += bytes + 1;
+    this.options.observer.refused(reason, { kind: request.kind });
   }
 
   /** More on a port than turns come round for: nobody waits for answers to that. */

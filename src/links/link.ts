@@ -7,7 +7,7 @@
  */
 import type { Request } from '../protocol/request';
 import type { DataRequest } from '../protocol/request';
-import type { Reply } from '../protocol/reply';
+import type { ChangeLimit, Reply } from '../protocol/reply';
 
 /** The process at the other end of a connection, as getpeerucred tells. */
 export interface Peer {
@@ -30,11 +30,14 @@ export type Handle = (origin: Origin, request: DataRequest) => Reply | Promise<R
 
 /** Why a link turned something away, or dropped it. Names are label values of a metric: keep them. */
 export type Refusal =
+  | ChangeLimit // a change that waited for a limit or was refused by it
   | 'peer' // connection from another zone
   | 'connections' // too many connections of the zone
   | 'line' // a line longer than the limit
   | 'broken-frame' // a V2 line that is no valid frame
   | 'bad-line' // answered FAILURE or `invalid command`, a bare reset excepted
+  | 'queue' // so many requests wait that a connection is not read, or that a port's are dropped
+  | 'unsent' // a reply that waits until the zone's peers have read others
   | 'idle' // a connection closed for silence
   | 'unread' // a peer that does not read its replies
   | 'rate' // slowed down for its share

@@ -62,9 +62,11 @@ export class Share {
     }
   }
 
-  /** Is called when the zone is below its limit again. */
-  waitForRoom(sharer: Sharer): void {
+  /** Is called when the zone is below its limit again. @returns whether it did not wait already */
+  waitForRoom(sharer: Sharer): boolean {
+    const waits = this.forRoom.has(sharer);
     this.forRoom.add(sharer);
+    return !waits;
   }
 
   /** True: `sharer` may collect a big line now. False: it is called when it may. */

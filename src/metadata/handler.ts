@@ -12,7 +12,7 @@
  * - A refusal comes before any write. Keys arrive trimmed, not empty, and, for writes, without control
  *   characters: request.ts sees to it.
  */
-import type { Reply } from '../protocol/reply';
+import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
 import type { JsonObject } from '../vm/vm';
 import { classify, listKeys, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
@@ -35,8 +35,8 @@ export type Change =
   | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
 
 /** Result of a change: `stored`, or the fixed words that the guest is told. Never a path, never a value. */
-export type ChangeResult =
-  { readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string };
+export type ChangeResult = ChangeCourse &
+  ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
 
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {
@@ -76,7 +76,6 @@ export const VM_NOT_FOUND: Reply = { kind: 'failure', text: 'VM not found' };
 
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
-const STORED: Reply = { kind: 'success', text: 'OK' };
 const OPERATOR_SCRIPT = 'operator-script';
 /** Stands in where nothing of the VM object is looked at. */
 const NO_VM: JsonObject = {};
@@ -173,8 +172,15 @@ function write(
     return { kind: 'failure', text: refusal };
   }
   return data.change(changeOf(request)).then((result) => {
-    return result.kind === 'stored' ? STORED : { kind: 'failure', text: result.text };
+    const change = courseOf(result);
+    return result.kind === 'stored'
+      ? { kind: 'success', text: 'OK', change }
+      : { kind: 'failure', text: result.text, change };
   });
+}
+
+function courseOf({ free, limit }: ChangeResult): ChangeCourse {
+  return { ...(free && { free }), ...(limit && { limit }) };
 }
 
 /** Why a write is not even tried, in the words that the guest is told; null when it is. */

@@ -7,11 +7,29 @@
 import { buildFrame } from './frame';
 import type { LineRequest, Wire } from './request';
 
-/** A data answer. `text` is the value, the list of names, or the reason of a failure. */
+/** The limits of a zone that a change can meet. Names are label values of a metric: keep them. */
+export type ChangeLimit =
+  | 'keys' // too many keys
+  | 'size' // too many octets in all
+  | 'writes' // slowed down to its share of writes
+  | 'waiting-writes'; // too many of them, or too large, wait already
+
+/** How a change fared on its way to disk: for the record, nothing of it is sent. */
+export interface ChangeCourse {
+  /** It took nothing of the zone's share of writes: it joined another, or was turned away. */
+  readonly free?: true;
+  /** The limit that it met: it waited for it, or was refused by it. */
+  readonly limit?: ChangeLimit;
+}
+
+/**
+ * A data answer. `text` is the value, the list of names, or the reason of a failure. `change` is there
+ * where a change was asked of the VM's writer.
+ */
 export type Reply =
-  | { readonly kind: 'success'; readonly text: string }
+  | { readonly kind: 'success'; readonly text: string; readonly change?: ChangeCourse }
   | { readonly kind: 'notfound' }
-  | { readonly kind: 'failure'; readonly text: string };
+  | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
 
 // Never written to, so one copy of each serves all connections.
 const INVALID_COMMAND = Buffer.from('invalid command\n', 'latin1');

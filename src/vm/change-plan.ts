@@ -30,8 +30,12 @@ export interface Plan {
 }
 
 export const STORED: ChangeResult = { kind: 'stored' };
-const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.' };
-const TOO_MANY_KEYS: ChangeResult = { kind: 'failed', text: 'Too many metadata keys.' };
+const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
+const TOO_MANY_KEYS: ChangeResult = {
+  kind: 'failed',
+  text: 'Too many metadata keys.',
+  limit: 'keys',
+};
 /** Quotes are counted with the text; this is the colon, the comma and usual blanks of a member. */
 const MEMBER_BYTES = 8;
 

@@ -21,7 +21,7 @@ import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod';
 import { VmTable, type VmChange } from './vm-table';
 import type { Target } from './backend';
-import type { WriteShare } from './write-lane';
+import type { WriteShare } from './write-share';
 import { Writer, type WriterStatus } from './writer';
 
 /** Longest wait of a request for a VM object that is not known yet. */

@@ -6,20 +6,15 @@
  *
  * One turn at a time; changes in the order they came; an answer for each in bounded time. A change that
  * was answered with a time-out before a turn took it is not applied later. What a turn took goes on
- * whoever still waits, and a repetition of it gets its true result.
+ * whoever still waits, and a repetition of it gets its true result. Whatever ends a turn, what it hit
+ * has used up its part of the share: a guest whose writes all fail fails no faster than it could write.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
 import { Repeats } from '../repeats';
-import { failed, type Backend, type Stage, type Target } from './backend';
-
-export interface WriteShare {
-  readonly perSecond: number;
-  readonly burst: number;
-}
-
-export const DEFAULT_WRITE_SHARE: WriteShare = { perSecond: 20, burst: 100 };
+import type { Backend, Stage, Target } from './backend';
+import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './write-failures';
+import { Allowance, type WriteShare } from './write-share';
 
 export interface LaneStatus {
   readonly zonename: string;
@@ -35,18 +30,6 @@ const MAX_WAITING = 512;
 /** Octets of keys and values that may wait, as a multiple of what the metadata may come to. */
 const MAX_WAITING_SIZE = 2;
 
-/** The fixed words that guests are told; what is not listed is told in general words. */
-const WORDS: ReadonlyMap<string, string> = new Map([
-  ['ENOSPC', 'Could not update metadata: no space left.'],
-  ['EDQUOT', 'Could not update metadata: quota exceeded.'],
-  ['EROFS', 'Could not update metadata: read-only file system.'],
-  ['ETIMEDOUT', 'Could not update metadata: timed out.'],
-]);
-export const GENERAL_WORDS = 'Could not update metadata.';
-const TIMED_OUT = 'Could not update metadata: timed out.';
-const LOCKED = 'Could not update metadata: configuration is locked.';
-const TOO_MANY = 'Too many metadata updates.';
-
 interface Pending {
   readonly change: Change;
   /** Octets of its key and value. */
@@ -55,6 +38,10 @@ interface Pending {
   readonly asked: number;
   readonly result: Promise<ChangeResult>;
   readonly settle: (result: ChangeResult) => void;
+  /** It waited for the VM's share of writes. */
+  slowed: boolean;
+  /** Somebody waits for it whose answer tells what became of it. */
+  owned: boolean;
 }
 
 /** What became of changes, of all lanes together. */
@@ -69,7 +56,7 @@ export interface WriteCounts {
 export class WriteLane {
   private target: Target;
   private readonly backend: Backend;
-  private readonly share: WriteShare;
+  private readonly allowance: Allowance;
   private readonly answerMs: number;
   private readonly counts: WriteCounts;
   /** By the fault: a full disk fails every write of a guest that goes on trying. */
@@ -79,8 +66,6 @@ export class WriteLane {
   private stage: Stage = 'idle';
   private turn: AbortController | null = null;
   private running: Promise<void> | null = null;
-  private tokens: number;
-  private refilledAt = performance.now();
 
   constructor(
     target: Target,
@@ -91,10 +76,9 @@ export class WriteLane {
   ) {
     this.target = target;
     this.backend = backend;
-    this.share = share;
+    this.allowance = new Allowance(share);
     this.answerMs = answerMs;
     this.counts = counts;
-    this.tokens = share.burst;
   }
 
   get busy(): boolean {
@@ -107,17 +91,17 @@ export class WriteLane {
     const same = this.latestOf(change);
     if (same !== undefined && isSame(same.change, change)) {
       this.counts.joined++;
-      return this.withDeadline(same.result, null);
+      return this.withDeadline(same, !same.owned);
     }
     const bytes = sizeOf(change);
     if (this.isFullFor(bytes)) {
       this.counts.failed++;
-      return Promise.resolve(failed(TOO_MANY));
+      return Promise.resolve(NO_ROOM);
     }
     const pending = newPending(change, bytes);
     this.waiting.push(pending);
     this.running ??= this.run();
-    return this.withDeadline(pending.result, pending);
+    return this.withDeadline(pending, true);
   }
 
   status(): LaneStatus {
@@ -133,7 +117,7 @@ export class WriteLane {
 
   giveUp(): void {
     for (const pending of this.waiting.splice(0)) {
-      pending.settle(failed(GENERAL_WORDS));
+      pending.settle(NOT_MADE);
     }
     this.turn?.abort();
   }
@@ -166,29 +150,32 @@ export class WriteLane {
   }
 
   /**
-   * The answer of a change, or of a time-out. The one who asked first (`owner`) takes the change away with
-   * him while its commit has not begun; one who joined leaves it to the others.
+   * The answer of a change, or of a time-out. The one who asked first (`owns`) takes the change away with
+   * him while its commit has not begun; one who joined leaves it to the others, and has used nothing up.
+   * Who joins a change that goes on without its owner is its next owner: some record tells its end.
    */
-  private withDeadline(
-    result: Promise<ChangeResult>,
-    owner: Pending | null,
-  ): Promise<ChangeResult> {
+  private withDeadline(pending: Pending, owns: boolean): Promise<ChangeResult> {
+    pending.owned = true;
+    const ofAsker = (value: ChangeResult): ChangeResult => {
+      return owns ? value : { ...value, free: true };
+    };
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.counts.timedOut++;
-        const text = this.stage === 'locking' ? LOCKED : TIMED_OUT;
+        const late = lateIn(this.stage);
         const repeated = this.repeatsOf('no answer in time').next();
         if (repeated !== null) {
           this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
         }
-        resolve(failed(text));
-        if (owner !== null) {
-          this.withdraw(owner, failed(text));
+        resolve(ofAsker(late));
+        if (owns) {
+          pending.owned = false;
+          this.withdraw(pending, late);
         }
       }, this.answerMs);
-      void result.then((value) => {
+      void pending.result.then((value) => {
         clearTimeout(timer);
-        resolve(value);
+        resolve(ofAsker(value));
       });
     });
   }
@@ -219,7 +206,9 @@ export class WriteLane {
     this.turn = turn;
     this.stage = 'slowed';
     try {
-      await this.waitForShare(turn.signal);
+      if (await this.allowance.wait(turn.signal)) {
+        this.waiting.forEach((pending) => (pending.slowed = true));
+      }
       const results = await this.backend.commit({
         target: this.target,
         signal: turn.signal,
@@ -229,9 +218,7 @@ export class WriteLane {
         },
       });
       this.committing.forEach((pending, index) => {
-        const result = results[index] ?? failed(GENERAL_WORDS);
-        this.counts[result.kind]++;
-        pending.settle(result);
+        this.settle(pending, results[index] ?? NOT_MADE);
       });
     } catch (err) {
       if (!turn.signal.aborted || this.committing.length > 0) {
@@ -243,19 +230,27 @@ export class WriteLane {
     }
   }
 
-  /** The fault hits what was taken, and, where it came before that, all that waits. */
+  /** The fault hits what was taken, and, where it came before that, what would have been. */
   private fail(err: unknown): void {
-    const hit = this.committing.length > 0 ? this.committing : this.waiting.splice(0);
-    const result = failed(WORDS.get(codeOf(err)) ?? GENERAL_WORDS);
+    if (this.committing.length === 0) {
+      this.take();
+    }
+    const hit = this.committing;
+    const result = failedBy(err);
     const repeated = this.repeatsOf(codeOf(err)).next();
     if (repeated !== null) {
       const fields = { err, changes: hit.length, repeated };
       this.target.log.error(fields, 'could not update metadata');
     }
     for (const pending of hit) {
-      this.counts.failed++;
-      pending.settle(result);
+      this.settle(pending, result);
     }
+  }
+
+  private settle(pending: Pending, result: ChangeResult): void {
+    this.counts[result.kind]++;
+    const wasSlowed = pending.slowed && result.limit === undefined;
+    pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
   }
 
   private repeatsOf(fault: string): Repeats {
@@ -265,26 +260,8 @@ export class WriteLane {
   }
 
   private take(): readonly Change[] {
-    this.refill();
-    const count = Math.max(1, Math.floor(this.tokens));
-    this.committing = this.waiting.splice(0, count);
-    this.tokens -= this.committing.length;
+    this.committing = this.waiting.splice(0, this.allowance.take(this.waiting.length));
     return this.committing.map((pending) => pending.change);
-  }
-
-  private async waitForShare(signal: AbortSignal): Promise<void> {
-    this.refill();
-    if (this.tokens < 1) {
-      const ms = ((1 - this.tokens) / this.share.perSecond) * 1000;
-      await delay(ms, undefined, { signal });
-    }
-  }
-
-  private refill(): void {
-    const now = performance.now();
-    const gained = (Math.max(0, now - this.refilledAt) / 1000) * this.share.perSecond;
-    this.tokens = Math.min(this.share.burst, this.tokens + gained);
-    this.refilledAt = now;
   }
 }
 
@@ -293,7 +270,8 @@ function newPending(change: Change, bytes: number): Pending {
   const result = new Promise<ChangeResult>((resolve) => {
     settle = resolve;
   });
-  return { change, bytes, asked: performance.now(), result, settle };
+  const asked = performance.now();
+  return { change, bytes, asked, result, settle, slowed: false, owned: false };
 }
 
 function sizeOf(change: Change): number {

@@ -12,15 +12,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Change, ChangeResult } from '../metadata/handler';
-import { failed, type Backend, type Target } from './backend';
-import {
-  DEFAULT_WRITE_SHARE,
-  GENERAL_WORDS,
-  WriteLane,
-  type LaneStatus,
-  type WriteCounts,
-  type WriteShare,
-} from './write-lane';
+import type { Backend, Target } from './backend';
+import { NOT_MADE } from './write-failures';
+import { WriteLane, type LaneStatus, type WriteCounts } from './write-lane';
+import { DEFAULT_WRITE_SHARE, type WriteShare } from './write-share';
 
 export interface WriterStatus extends Readonly<WriteCounts> {
   /** VMs whose changes are under way. */
@@ -50,7 +45,7 @@ export class Writer {
   /** Never rejects; settles within `answerMs`. */
   change(target: Target, change: Change): Promise<ChangeResult> {
     if (this.stopping) {
-      return Promise.resolve(failed(GENERAL_WORDS));
+      return Promise.resolve(NOT_MADE);
     }
     let lane = this.lanes.get(target.zonename);
     if (lane === undefined) {

@@ -269,6 +269,7 @@ describe('a connection', () => {
       await quiet();
       assert.ok(world.recorder.receivedBytes < 300_000, String(world.recorder.receivedBytes));
       assert.strictEqual(world.asked.length, 1);
+      assert.strictEqual(world.recorder.count('queue'), 1);
     });
 
     it('holds at most its share for peers that do not read, and serves others', async () => {
@@ -478,7 +479,7 @@ describe('a connection', () => {
       peer.write(flood);
       const whole = flood.length + putFrame('00000001', 'a', '1').length;
       await eventually(() => world.recorder.receivedBytes === whole);
-      assert.ok(world.recorder.count('rate') > 0);
+      assert.ok(world.recorder.count('queue') > 0);
       assert.strictEqual(await peer.ask('\n', 16), 'invalid command\n');
     });
 

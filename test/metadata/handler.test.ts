@@ -8,7 +8,7 @@ import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const wire: Wire = { version: 2, id: 'a1b2c3d4' };
 const NOTFOUND: Reply = { kind: 'notfound' };
-const OK: Reply = { kind: 'success', text: 'OK' };
+const STORED: Reply = { kind: 'success', text: 'OK', change: {} };
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 
 const OPTIONS: AnswerOptions = {
@@ -107,7 +107,7 @@ describe('handler', () => {
       remove('root_pw'),
       remove('a,b'),
     ]) {
-      assert.deepStrictEqual(await answer(vm, request, OPTIONS), OK);
+      assert.deepStrictEqual(await answer(vm, request, OPTIONS), STORED);
     }
     assert.deepStrictEqual(vm.changes, [
       { kind: 'set', map: 'customer', key: 'colour', value: 'blue' },
@@ -151,13 +151,13 @@ describe('handler', () => {
       assert.deepStrictEqual(vm.changes, []);
     }
     const other = memoryVm(EMPTY_VM);
-    assert.deepStrictEqual(await answer(other, put('docker:cmd'), OPTIONS), OK);
+    assert.deepStrictEqual(await answer(other, put('docker:cmd'), OPTIONS), STORED);
   });
 
   it("lets the operator's script through where that is wanted, into the internal map", async () => {
     const vm = memoryVm(FIXTURE);
     const options = { ...OPTIONS, operatorScriptWritable: true };
-    assert.deepStrictEqual(await answer(vm, put('operator-script'), options), OK);
+    assert.deepStrictEqual(await answer(vm, put('operator-script'), options), STORED);
     assert.deepStrictEqual(vm.changes, [
       { kind: 'set', map: 'internal', key: 'operator-script', value: 'v' },
     ]);
@@ -174,12 +174,12 @@ describe('handler', () => {
     assert(answer(vm, put('a,b'), options) instanceof Promise);
   });
 
-  it('tells the reason of a store that failed', async () => {
-    const vm = memoryVm(FIXTURE, { kind: 'failed', text: 'Could not update metadata.' });
-    assert.deepStrictEqual(
-      await answer(vm, put('k'), OPTIONS),
-      refused('Could not update metadata.'),
-    );
+  it('tells the reason of a store that failed, and for the record the limit that was met', async () => {
+    const vm = memoryVm(FIXTURE, { kind: 'failed', text: 'Metadata is full.', limit: 'size' });
+    assert.deepStrictEqual(await answer(vm, put('k'), OPTIONS), {
+      ...refused('Metadata is full.'),
+      change: { limit: 'size' },
+    });
   });
 
   it('answers FAILURE to a request that meets a fault of ours, and tells of the fault', async () => {

@@ -170,7 +170,7 @@ describe('FileWriter', () => {
       [first, second],
       [
         { kind: 'failed', text },
-        { kind: 'failed', text },
+        { kind: 'failed', text, free: true },
       ],
     );
     await eventually(() => !writer.busy('z'));
@@ -269,10 +269,11 @@ describe('FileWriter', () => {
     const sizes = [1500, 490, 500];
     const asked = sizes.map((size, index) => ask(set(`k${index}`, 'x'.repeat(size))));
     const tooMany = { kind: 'failed', text: 'Too many metadata updates.' };
-    assert.deepStrictEqual(await asked[2], tooMany);
+    assert.deepStrictEqual(await asked[2], { ...tooMany, free: true, limit: 'waiting-writes' });
     const small = ask(set('small', '1'));
     release();
-    assert.deepStrictEqual(await asked[0], { kind: 'failed', text: 'Metadata is full.' });
+    const full = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
+    assert.deepStrictEqual(await asked[0], full);
     assert.deepStrictEqual(await asked[1], STORED);
     assert.deepStrictEqual(await small, STORED);
     assert.deepStrictEqual(await ask(set('k2', 'x'.repeat(400))), STORED);

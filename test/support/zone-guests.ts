@@ -1,0 +1,82 @@
+/*
+ * The guests of one zone of a played node, many at a time, and what a test asserts of their answers.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { eventually } from './eventually';
+import type { Answer, GuestSession } from './guest-session';
+import type { PlayedNode } from './played-node';
+
+/** Guests of one zone; `close` ends all their sessions. */
+export class ZoneGuests {
+  readonly index: number;
+  private readonly played: PlayedNode;
+  private readonly sockets: Socket[] = [];
+
+  constructor(played: PlayedNode, index: number) {
+    this.played = played;
+    this.index = index;
+  }
+
+  /** How many keys its metadata has. */
+  get keys(): number {
+    const { customer, internal } = this.played.metadata(this.index);
+    return Object.keys(customer).length + Object.keys(internal).length;
+  }
+
+  async open(): Promise<GuestSession> {
+    const session = await this.played.open(this.index);
+    this.sockets.push(session.socket);
+    return session;
+  }
+
+  openMany(count: number): Promise<GuestSession[]> {
+    return Promise.all(Array.from({ length: count }, () => this.open()));
+  }
+
+  /** Resolves when the agent has hung up on a connection that says nothing. */
+  async outlastSilent(): Promise<void> {
+    const socket = connect(this.played.socket(this.index));
+    socket.on('error', () => undefined);
+    socket.resume();
+    await once(socket, 'close');
+    assert.strictEqual(socket.bytesRead, 0);
+  }
+
+  /** Another holds the lock of the VM's configuration for so long. */
+  lock(ms: number): Promise<void> {
+    return this.played.fault(`lock.held=${ms}`, this.index);
+  }
+
+  close(): void {
+    this.sockets.forEach((socket) => socket.destroy());
+  }
+}
+
+/** Asserts that an answer is FAILURE, in these words. */
+export function failed({ code, text }: Answer, words: string): void {
+  assert.deepStrictEqual([code, text], ['FAILURE', words]);
+}
+
+/** Asserts that answers are SUCCESS. */
+export function succeeded(...answers: readonly Answer[]): void {
+  const others = answers.filter(({ code }) => code !== 'SUCCESS');
+  assert.deepStrictEqual(others, []);
+}
+
+/** The first answers that come, at least so many of them, while others still wait. */
+export async function firstOf(
+  answers: readonly Promise<Answer>[],
+  count: number,
+): Promise<Answer[]> {
+  const settled: Answer[] = [];
+  answers.forEach((answer) => {
+    answer.then(
+      (value) => settled.push(value),
+      () => undefined,
+    );
+  });
+  await eventually(() => settled.length >= count, `${count} answers`);
+  return [...settled];
+}
