@@ -4,7 +4,7 @@
  * that those use.
  */
 import { hostname } from 'node:os';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Slice } from '../slice';
 import type { AdminNode } from './node';
 import type { Status } from './status';
 import { zoneReport } from './zone-report';
@@ -22,18 +22,14 @@ export type KangSnapshot = {
   readonly types: readonly string[];
 } & Readonly<Record<(typeof TYPES)[number], Readonly<Record<string, unknown>>>>;
 
-/** Zones between which others get a turn. */
-const ZONES_PER_TURN = 64;
-
 /** The objects stand under their types' names, as kang's own servers have them. */
 export async function kangSnapshot(node: AdminNode, status: Status): Promise<KangSnapshot> {
   const zones = [...(node.registry()?.all() ?? [])];
   const zone: [string, unknown][] = [];
   const link: [string, unknown][] = [];
-  for (const [i, each] of zones.entries()) {
-    if (i % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
-      await nextTurn();
-    }
+  const slice = new Slice();
+  for (const each of zones) {
+    await slice.rest();
     const report = zoneReport(node, each);
     const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
     const since = report.history.at(-1)?.since ?? null;

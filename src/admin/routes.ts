@@ -14,10 +14,10 @@
  * No reply holds a metadata value.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 // As in config.ts.
 import { z } from 'zod/v3';
 import { LOG_LEVELS } from '../config';
+import { Slice } from '../slice';
 import { isZonename } from '../vm/vm';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
@@ -33,7 +33,6 @@ import type { VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 
-const ZONES_PER_TURN = 32;
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
 
@@ -165,10 +164,9 @@ async function currentStatus({ node, self, probe }: Parts): Promise<Status> {
 
 async function zones({ node }: Parts, { response }: Ask): Promise<void> {
   const rows: ZoneRow[] = [];
+  const slice = new Slice();
   for (const each of [...(node.registry()?.all() ?? [])]) {
-    if (rows.length % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
-      await nextTurn();
-    }
+    await slice.rest();
     rows.push(zoneRow(node, each));
   }
   sendJson(response, 200, rows);

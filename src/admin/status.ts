@@ -4,8 +4,8 @@
  * A snapshot, gathered when somebody asks. The loop is given back every few dozen zones, so that a
  * status of thousands of zones holds up no request.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { percentile } from '../figures';
+import { Slice } from '../slice';
 import type { LoopDelay, SelfHealth } from './watchdog';
 import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
@@ -18,7 +18,6 @@ import { counted } from './words';
 
 /** More are counted, not listed. */
 const MOST_TROUBLES = 20;
-const ZONES_PER_TURN = 64;
 
 export interface Health {
   readonly well: boolean;
@@ -183,10 +182,9 @@ async function takeCensus(node: AdminNode): Promise<Census> {
   const writes = new Map(
     node.store.status().writer.inProgress.map((write) => [write.zonename, write]),
   );
-  for (const [i, zone] of zones.entries()) {
-    if (i % ZONES_PER_TURN === ZONES_PER_TURN - 1) {
-      await nextTurn();
-    }
+  const slice = new Slice();
+  for (const zone of zones) {
+    await slice.rest();
     byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);
     byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
     const { kind, link } = zone.link;

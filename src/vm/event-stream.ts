@@ -6,8 +6,8 @@
  * line tells the truth again. There is no heartbeat, so silence on a ready stream is health. Reading goes
  * in slices, so that neither the ready line nor a burst of events holds up the guests.
  */
-import { setImmediate as turn } from 'node:timers/promises';
 import { WorldError } from '../errors';
+import { Slice } from '../slice';
 import { BrokenLine, ReadyLine } from './ready-line';
 import { isJsonObject, isZonename, own, parseJsonObject, type JsonObject } from './vm';
 import { bytesOf, get } from './vminfod-http';
@@ -17,8 +17,6 @@ import { recordOf, type VmRecord, type VmTable } from './vm-table';
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
 const MAX_EVENT_BYTES = 256 * 1024 * 1024;
-/** Others get a turn after this much work, ms. */
-const SLICE_MS = 5;
 /** Largest bite of one step of work, bytes: well under a millisecond. */
 const BITE_BYTES = 64 * 1024;
 const LF = 0x0a;
@@ -48,7 +46,7 @@ export async function followEvents(
   const reader = new EventReader(options, () => !either.aborted);
   try {
     const response = await get(url, '/events', either);
-    let sliceStart = Date.now();
+    const slice = new Slice();
     for await (const chunk of bytesOf(response)) {
       for (let at = 0; at < chunk.length; at += BITE_BYTES) {
         const wasReady = reader.ready;
@@ -58,10 +56,7 @@ export async function followEvents(
           clearTimeout(timer);
           onReady();
         }
-        if (Date.now() - sliceStart >= SLICE_MS) {
-          await turn();
-          sliceStart = Date.now();
-        }
+        await slice.rest();
       }
       if (!reader.ready) {
         timer.refresh();

@@ -8,15 +8,13 @@
  * the old one, so that nobody need know whether a change came as an event or during an outage.
  */
 import { EventEmitter } from 'node:events';
-import { setImmediate as turn } from 'node:timers/promises';
 import { DENIED } from '../metadata/sdc';
+import { Slice } from '../slice';
 import { Lru } from './lru';
 import { factsOf, isJsonObject, own, parseJsonObject, type JsonObject, type VmFacts } from './vm';
 
 /** Text of the VM objects that are kept parsed, bytes. Parsed they take a few times that. */
 const PARSED_BYTES = 2 * 1024 * 1024;
-/** VMs compared or taken out before others get a turn: about 5 ms. */
-const SLICE_VMS = 512;
 
 export interface VmRecord {
   readonly facts: VmFacts;
@@ -120,12 +118,12 @@ export class VmTable extends EventEmitter<TableEvents> {
   }
 
   /**
-   * All VMs as they are now: what is not among them is gone. Takes turns with other work; `live` is asked
-   * after each, and when it says no the rest is left as it is, for a newer picture to tell.
+   * All VMs as they are now: what is not among them is gone. In slices; `live` is asked after each
+   * VM, and when it says no the rest is left as it is, for a newer picture to tell.
    */
   async replace(picture: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
     const gone = this.zonenames().filter((zonename) => !picture.has(zonename));
-    let done = 0;
+    const slice = new Slice();
     for (const zonename of [...gone, ...picture.keys()]) {
       const record = picture.get(zonename);
       if (record === undefined) {
@@ -133,11 +131,9 @@ export class VmTable extends EventEmitter<TableEvents> {
       } else {
         this.put(record);
       }
-      if (++done % SLICE_VMS === 0) {
-        await turn();
-        if (!live()) {
-          return;
-        }
+      await slice.rest();
+      if (!live()) {
+        return;
       }
     }
   }

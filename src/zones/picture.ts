@@ -1,18 +1,14 @@
 /*
  * One look at every zone of the node through libzonecfg: the first picture, and each reconcile's.
  *
- * The listing gives the loop back every few dozen zones, so that thousands of zones never stall the
- * requests of one. A zone that goes away in the middle of it is left out.
+ * The listing is done in slices: thousands of zones never stall the requests of one. A zone that goes away in the middle of it is left out.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { WorldError } from '../errors';
+import { Slice } from '../slice';
 import type { Platform } from '../sys/ffi';
 import type { ZoneFacts } from '../sys/zone-facts';
 
 export type { ZoneFacts } from '../sys/zone-facts';
-
-/** Zones a turn: about half a millisecond of libzonecfg calls. */
-const ZONES_PER_TURN = 32;
 
 export interface Picture {
   readonly zones: readonly ZoneFacts[];
@@ -24,12 +20,9 @@ export interface Picture {
 export async function listZones(platform: Platform): Promise<Picture> {
   const zones: ZoneFacts[] = [];
   const unreadable = new Map<string, WorldError>();
-  let inTurn = 0;
+  const slice = new Slice();
   for (const zonename of platform.configuredZones()) {
-    if (++inTurn > ZONES_PER_TURN) {
-      inTurn = 0;
-      await nextTurn();
-    }
+    await slice.rest();
     try {
       const zone = platform.zoneFacts(zonename);
       if (zone !== undefined) {

@@ -14,6 +14,7 @@ import { EventEmitter } from 'node:events';
 import * as vasync from 'vasync';
 import type { Logger } from '../log';
 import { WorldError } from '../errors';
+import { Slice } from '../slice';
 import type { Platform } from '../sys/ffi';
 import type { ZoneEvent, ZoneEvents } from './events';
 import type { ZoneFacts } from './picture';
@@ -22,8 +23,6 @@ import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
 /** Sockets are bound one after the other: none of them waits for anything. */
 const BIND_CONCURRENCY = 1;
-/** After this much binding those who ask get their turn, ms. */
-const SLICE_MS = 5;
 const NS_PER_MS = 1_000_000n;
 
 export interface RegistryOptions {
@@ -51,12 +50,13 @@ export class Registry extends EventEmitter {
   constructor(options: RegistryOptions) {
     super();
     this.options = options;
-    const others = inSlices(SLICE_MS);
+    const slice = new Slice();
     this.binding = vasync.queue((zone: Zone, done) => {
       void zone
         .start()
         .catch((err: unknown) => zone.log.error({ err }, 'zone could not be brought up'))
-        .finally(() => others(done));
+        .then(() => slice.rest())
+        .finally(done);
     }, BIND_CONCURRENCY);
     this.safetyNet = new Reconcile({
       platform: options.platform,
@@ -75,7 +75,7 @@ export class Registry extends EventEmitter {
     const { events } = this.options;
     const early: ZoneEvent[] = [];
     let pictureTaken = false;
-    let lostEarly = false;
+    const lostEarly: number[] = [];
     events.on('data', (event: ZoneEvent) => {
       if (pictureTaken) {
         this.apply(event);
@@ -91,7 +91,7 @@ export class Registry extends EventEmitter {
       if (pictureTaken) {
         void this.reconcile();
       } else {
-        lostEarly = true;
+        lostEarly.push(count);
       }
     });
     const facts = await events.start();
@@ -104,7 +104,7 @@ export class Registry extends EventEmitter {
       this.apply(event);
     }
     this.safetyNet.start();
-    if (lostEarly) {
+    if (lostEarly.length > 0) {
       void this.reconcile();
     }
   }
@@ -290,19 +290,4 @@ export class Registry extends EventEmitter {
     this.departures.set(zonename, departure);
     await departure;
   }
-}
-
-/** Goes on at once; where a slice of work is over, in the next turn of the loop. */
-function inSlices(sliceMs: number): (goOn: () => void) => void {
-  let began = 0;
-  return (goOn) => {
-    if (performance.now() - began < sliceMs) {
-      goOn();
-      return;
-    }
-    setImmediate(() => {
-      began = performance.now();
-      goOn();
-    });
-  };
 }
