@@ -10,10 +10,12 @@ import {
   closeSync,
   ftruncateSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
@@ -63,7 +65,12 @@ describe('a zone with broken data', function () {
   }
 
   before(async function () {
-    const vms = [osZone(BROKEN), osZone(HEALTHY), osZone(GUEST, { brand: 'bhyve' })];
+    const healthy = osZone(HEALTHY, {
+      customer_metadata: { foreign: 'metadata' },
+      tags: { foreign: 'tag' },
+      routes: { '192.0.2.0/24': '10.99.0.1' },
+    });
+    const vms = [osZone(BROKEN), healthy, osZone(GUEST, { brand: 'bhyve' })];
     played = await PlayedNode.start(this, { vms });
     await played.agent.stop();
     vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
@@ -167,7 +174,10 @@ describe('a zone with broken data', function () {
     ['of 100 MB', (path) => writeSparse(path, 100 * MIB)],
     ['a folder', (path) => mkdirSync(path)],
     ['a link to itself', (path) => symlinkSync(path, path)],
-    ["a link to another zone's", (path) => symlinkSync('/etc/passwd', path)],
+    [
+      "a link to another zone's",
+      (path) => symlinkSync(played.config(HEALTHY, basename(path)), path),
+    ],
     ['a pipe', (path) => execFileSync('mkfifo', [path])],
     ['a device that never ends', (path) => symlinkSync('/dev/zero', path)],
     ['not there', () => undefined],
@@ -198,6 +208,42 @@ describe('a zone with broken data', function () {
       rmSync(path, { recursive: true, force: true });
     });
   }
+
+  it("links to another zone's files show nothing of them, and lead no write there", async () => {
+    const files = ['metadata.json', 'tags.json', 'routes.json'] as const;
+    const theirs = files.map((file) => readFileSync(played.config(HEALTHY, file), 'utf8'));
+    /** What a zone is told of what only the healthy one has. */
+    const foreign = async (index: number): Promise<string[]> => {
+      const session = await played.open(index);
+      const answers = [await session.keys()];
+      for (const key of ['foreign', 'sdc:tags.foreign', 'sdc:routes']) {
+        answers.push(await session.get(key));
+      }
+      session.close();
+      return answers.map(({ code, text }) => `${code} ${text}`);
+    };
+    for (const file of files) {
+      rmSync(played.config(BROKEN, file), { force: true });
+      symlinkSync(played.config(HEALTHY, file), played.config(BROKEN, file));
+    }
+    tell(HEALTHY, {});
+    const [keys = '', value, tag, routes = ''] = await foreign(HEALTHY);
+    assert.match(`${keys} ${routes}`, /foreign.*10\.99\.0\.1/s);
+    assert.deepStrictEqual([value, tag], ['SUCCESS metadata', 'SUCCESS tag']);
+
+    const [ownKeys, ownValue, ownTag, ownRoutes] = await foreign(BROKEN);
+    assert.doesNotMatch(`${ownKeys} ${ownRoutes}`, /foreign|10\.99/);
+    assert.deepStrictEqual([ownValue, ownTag], ['NOTFOUND ', 'NOTFOUND ']);
+    const session = await played.open(BROKEN);
+    assert.strictEqual((await session.put('k', 'v')).code, 'FAILURE');
+    assert.strictEqual((await session.remove('foreign')).code, 'FAILURE');
+    session.close();
+    assert.deepStrictEqual(
+      files.map((file) => readFileSync(played.config(HEALTHY, file), 'utf8')),
+      theirs,
+    );
+    files.forEach((file) => rmSync(played.config(BROKEN, file)));
+  });
 
   it('the config folder itself may go, be a file, and come back', async () => {
     const folder = played.config(BROKEN);

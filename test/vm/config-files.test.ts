@@ -122,7 +122,13 @@ describe('ConfigFiles', () => {
 
   const strange: readonly (readonly [string, (at: string) => void])[] = [
     ['a folder', (at) => fs.mkdirSync(at)],
-    ['a symbolic link', (at) => fs.symlinkSync('/etc/passwd', at)],
+    [
+      'a link to a file like it',
+      (at) => {
+        fs.writeFileSync(`${at}.other`, '{"customer_metadata":{"foreign":"x"}}');
+        fs.symlinkSync(`${at}.other`, at);
+      },
+    ],
     ['a dangling link', (at) => fs.symlinkSync('/nowhere', at)],
     ['a FIFO', (at) => void execFileSync('mkfifo', [at])],
     [
