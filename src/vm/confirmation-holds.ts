@@ -39,11 +39,14 @@ export class ConfirmationHolds {
   /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
   private readonly told = new WeakMap<Target['log'], Repeats>();
   private readonly confirmMs: number;
+  private readonly longestMs: number;
   private waitingForNone: (() => void)[] = [];
   private unconfirmedCount = 0;
 
-  constructor(confirmMs = CONFIRM_MS) {
+  /** @param longestMs after which a hold that is resumed all the time is given up */
+  constructor(confirmMs = CONFIRM_MS, longestMs = LONGEST_HOLD_MS) {
     this.confirmMs = confirmMs;
+    this.longestMs = longestMs;
   }
 
   get size(): number {
@@ -107,7 +110,7 @@ export class ConfirmationHolds {
     }
     if (hold.confirmed) {
       this.release(hold);
-    } else if (performance.now() - hold.since >= LONGEST_HOLD_MS) {
+    } else if (performance.now() - hold.since >= this.longestMs) {
       this.early.add(zonename);
       this.giveUp(hold);
     } else {

@@ -70,6 +70,8 @@ export interface FileWriterOptions {
   readonly limits?: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
+  /** Longest time that a lock is held under writes that never stop, ms. */
+  readonly longestHoldMs?: number;
   /** Replaced by tests that end the process at a step. */
   readonly steps?: WriteSteps;
 }
@@ -100,7 +102,7 @@ export class FileWriter implements Backend {
   constructor(options: FileWriterOptions) {
     this.options = options;
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.holds = new ConfirmationHolds(options.confirmMs);
+    this.holds = new ConfirmationHolds(options.confirmMs, options.longestHoldMs);
     this.queue = vasync.queue<Job>((job, callback) => {
       this.write(job.turn).then(
         (results) => {
