@@ -10,7 +10,7 @@ import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from './guest-agent';
 import { skipSuite } from './guest-skip';
 import { canary } from './canaries';
-import { GuestSession, quantile } from './guest-session';
+import { GuestSession } from './guest-session';
 import { SimNode, whyNoNode } from './simcn';
 
 const MIB = 1024 * 1024;
@@ -170,23 +170,4 @@ export class PlayedNode {
     // utime and stime, in hundredths of a second.
     return (Number(fields[11]) + Number(fields[12])) * 10;
   }
-
-  /** The 99th percentile of `count` GETs of a zone, one after the other, ms. */
-  async calmGets(index: number, count = 100): Promise<number> {
-    const session = await this.open(index);
-    const times: number[] = [];
-    for (let n = 0; n < count; n++) {
-      times.push((await session.get('sdc:uuid')).ms);
-    }
-    session.close();
-    return quantile(times, 0.99);
-  }
-}
-
-/**
- * How slow the 99th percentile may be while others misbehave, ms: three times the calm figure, and never
- * less than what a busy machine's scheduler alone can take.
- */
-export function tolerable(calmMs: number): number {
-  return Math.max(3 * calmMs, 400);
 }

@@ -1,0 +1,36 @@
+/*
+ * A guest with a process of its own (neighbour.ts forks it): asks for its uuid again and again, and says
+ * how long the answers took from the word `begin` to the word `end`. A wrong answer, or none, is its end.
+ *
+ *   neighbour-child SOCKET UUID
+ */
+import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
+import { GuestSession, quantile } from './guest-session';
+
+const PAUSE_MS = 2;
+/** They are slow: processes that have just started give them. */
+const FIRST_ANSWERS = 50;
+
+async function main(path: string, uuid: string): Promise<void> {
+  let times: number[] = [];
+  process.on('message', (word) => {
+    if (word === 'end') {
+      process.send?.({ answers: times.length, p99: quantile(times, 0.99) });
+    }
+    times = [];
+  });
+  process.once('disconnect', () => process.exit(0));
+  const session = await GuestSession.open(path);
+  for (let n = 0; ; n++) {
+    if (n === FIRST_ANSWERS) {
+      process.send?.('ready');
+    }
+    const { code, text, ms } = await session.get('sdc:uuid');
+    assert.deepStrictEqual([code, text], ['SUCCESS', uuid]);
+    times.push(ms);
+    await delay(PAUSE_MS);
+  }
+}
+
+void main(process.argv[2] ?? '', process.argv[3] ?? '');
