@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "calls_addon.h"
+#include "files_addon.h"
 #include "napi_call.h"
 #include "sockets_addon.h"
 #include "zone_events.h"
@@ -39,7 +40,6 @@
 
 /* Items that one turn of the loop takes: a burst of events must not keep a guest waiting. */
 #define	ITEMS_PER_TURN	256
-
 
 /*
  * How long the end of a process or worker waits for libzonecfg. Leaving the section waits for an
@@ -466,7 +466,8 @@ NAPI_MODULE_INIT()
 		    FUNCTIONS[i].function, NULL, &function));
 		CALL(env, napi_set_named_property(env, exports, FUNCTIONS[i].name, function));
 	}
-	if (calls_exports(env, exports) == NULL || zone_facts_exports(env, exports) == NULL)
+	if (calls_exports(env, exports) == NULL || files_exports(env, exports) == NULL ||
+	    zone_facts_exports(env, exports) == NULL)
 		return (NULL);
 	return (sockets_exports(env, exports));
 }

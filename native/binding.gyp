@@ -12,6 +12,8 @@
         'addon.c',
         'calls_addon.c',
         'file_look.c',
+        'file_replace.c',
+        'files_addon.c',
         'peer.c',
         'sockets.c',
         'sockets_addon.c',

@@ -9,6 +9,7 @@
 #include "file_look.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 static uint32_t *
@@ -34,4 +35,13 @@ file_look(const char *path, uint32_t *into)
 	into = put(into, (uint64_t)st.st_mtim.tv_sec);
 	(void) put(into, (uint64_t)st.st_mtim.tv_nsec);
 	return (0);
+}
+
+int
+file_look_is(const uint32_t *look, dev_t dev, ino_t ino)
+{
+	uint32_t wanted[4];
+
+	(void) put(put(wanted, (uint64_t)dev), (uint64_t)ino);
+	return (memcmp(look, wanted, sizeof (wanted)) == 0);
 }

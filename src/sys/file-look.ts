@@ -19,6 +19,16 @@ export function lookOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileL
   return new Uint32Array(new BigUint64Array(members).buffer);
 }
 
+/** As text, for a key or a comparison. */
+export function textOfLook(look: FileLook): string {
+  return look.join('/');
+}
+
+/** A look that nothing has filled yet. */
+export function emptyLook(): FileLook {
+  return new Uint32Array(MEMBERS);
+}
+
 /** True: the same file, unchanged. Its change time cannot be set back, as the modification time can. */
 export function sameLook(a: FileLook, b: FileLook): boolean {
   for (let at = 0; at < MEMBERS; at++) {
@@ -40,7 +50,7 @@ export function inodeOf(look: FileLook): number {
 
 /** @returns fills an array, the same one each time; null where there is no such file @throws WorldError */
 export function openLook(): (path: string) => FileLook | null {
-  const into = new Uint32Array(MEMBERS);
+  const into = emptyLook();
   const native = loadAddon();
   return (path) => {
     const err = native.look(path, into);

@@ -1,6 +1,6 @@
 /*
- * The door to the addon: zone state changes as libzonecfg tells them, and who connected to a socket. No
- * one else loads a `.node` file.
+ * The door to the addon, and zone state changes through it, as libzonecfg tells them. No one else loads
+ * a `.node` file; what else is in the addon has files of its own in this folder.
  *
  * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
  * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
@@ -65,7 +65,7 @@ type OnItem = (
 /** What `openSockets` returns; nothing in it for us to see. */
 export type SocketsHandle = object;
 
-/** The addon's own face (native/addon.c, native/sockets_addon.c). */
+/** The addon's own face (native/addon.c, and the other *_addon.c). */
 interface Addon {
   /** @param later has a function called in a later turn of the loop: bursts are told in slices */
   bind(onItem: OnItem, maxEvents: number, later: (f: () => void) => void): Handle;
@@ -81,6 +81,18 @@ interface Addon {
   zoneFacts(zonename: string, into: Int32Array): readonly [string, string] | null;
   /** @param into as native/file_look.h says @returns 0 or the negative errno */
   look(path: string, into: Uint32Array): number;
+  /** @param look filled when done @returns 0, or what failed, as native/files_addon.c says */
+  replaceFile(
+    path: string,
+    temp: string,
+    folder: string,
+    bytes: Buffer,
+    uid: number,
+    gid: number,
+    mode: number,
+    look: Uint32Array,
+  ): Promise<number>;
+  syncFile(path: string, folder: string): Promise<number>;
   /** What the numbers in the arrays mean, native/sockets.h says. @param deliver how many events */
   openSockets(
     deliver: (count: number) => void,
@@ -108,6 +120,8 @@ const MEMBERS = [
   'peer',
   'zonename',
   'look',
+  'replaceFile',
+  'syncFile',
   'zoneFacts',
   'openSockets',
   'listen',

@@ -15,6 +15,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import vasync from 'vasync';
 import { codeOf, WorldError, worldError } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
+import { syncDurably } from '../sys/durable-file';
 import { openLook } from '../sys/file-look';
 import { takeLock } from '../sys/lock';
 import {
@@ -25,14 +26,7 @@ import {
 } from './change-plan';
 import { pathOf } from './config-files';
 import { ConfirmationHolds, type HeldLock } from './confirmation-holds';
-import {
-  readMetadataFile,
-  replaceFile,
-  syncFile,
-  tempPathOf,
-  type MetadataFile,
-  type WriteSteps,
-} from './metadata-file';
+import { readMetadataFile, replaceFile, tempPathOf, type MetadataFile } from './metadata-file';
 import type { Backend, Target, Turn } from './backend';
 import type { JsonObject } from './vm';
 
@@ -72,8 +66,6 @@ export interface FileWriterOptions {
   readonly confirmMs?: number;
   /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestHoldMs?: number;
-  /** Replaced by tests that end the process at a step. */
-  readonly steps?: WriteSteps;
 }
 
 interface Prepared {
@@ -209,18 +201,17 @@ export class FileWriter implements Backend {
     turn.stage('writing');
     const path = pathOf(target.folder, 'metadata');
     const { file, plan, next } = this.prepare(target.zonename, path, changes);
-    const { steps } = this.options;
     if (next === null) {
       // Answered as stored, so it must be on disk, whoever wrote it.
       if (file.identity !== null && this.durable.get(path) !== file.identity) {
-        await syncFile(path, steps);
+        await syncDurably(path);
         this.durable.set(path, file.identity);
       }
       return plan.results;
     }
     const undo = this.holds.expect(target.zonename, plan);
     try {
-      const identity = await replaceFile(path, next, file.stat, steps);
+      const identity = await replaceFile(path, next, file.stat);
       this.durable.set(path, identity);
     } catch (err) {
       undo();

@@ -6,14 +6,16 @@
  *
  *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the folder
  *
- * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success.
+ * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success
+ * (sys/durable-file.ts).
  */
-import { constants, type BigIntStats } from 'node:fs';
-import * as fs from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { codeOf, WorldError } from '../errors';
 import type { MetadataMaps } from '../metadata/handler';
+import { replaceDurably } from '../sys/durable-file';
+import { lookOf, textOfLook } from '../sys/file-look';
 import type { Edits, Plan } from './change-plan';
 import { readConfigFile } from './config-files';
 import { editObject } from './json-edit';
@@ -23,9 +25,6 @@ import { isJsonObject, own, ownMap, parseJsonObject, type JsonObject } from './v
 const DEFAULT_MODE = 0o644;
 const EMPTY_FILE = '{"customer_metadata":{},"internal_metadata":{}}';
 const MAPS = ['customer_metadata', 'internal_metadata'] as const;
-
-/** The system calls of a replacement, by name. */
-export type WriteSteps = Pick<typeof fs, 'open' | 'rename' | 'unlink'>;
 
 export interface MetadataFile {
   readonly maps: MetadataMaps;
@@ -136,75 +135,20 @@ function applied(before: ReadonlyMap<string, unknown>, edits: Edits): Map<string
 
 /**
  * Puts `bytes` in the place of the file, with the old one's mode and owner. Returns the new file's
- * identity (empty where it is already another's), when it is on stable storage. On failure the old file is untouched and no temp file is left.
+ * identity (empty where the path is another's already) when it is on stable storage. On failure of
+ * anything before the renaming the old file is untouched, and no temp file is left.
  */
 export async function replaceFile(
   path: string,
   bytes: Buffer,
   old: BigIntStats | null,
-  steps: WriteSteps = fs,
 ): Promise<string> {
-  const temp = tempPathOf(path);
-  const handle = await openNew(temp, steps);
-  let renamed = false;
-  let ino: bigint;
-  try {
-    try {
-      ({ ino } = await handle.stat({ bigint: true }));
-      await handle.writeFile(bytes);
-      if (old !== null) {
-        await handle.chown(Number(old.uid), Number(old.gid));
-      }
-      await handle.chmod(old === null ? DEFAULT_MODE : Number(old.mode) & 0o7777);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await steps.rename(temp, path);
-    renamed = true;
-    await syncPath(dirname(path), constants.O_RDONLY, steps);
-    const now = await fs.lstat(path, { bigint: true });
-    // Somebody without the lock may have put another file there already: that one is not our word.
-    return now.ino === ino ? identityOf(now) : '';
-  } catch (err) {
-    if (!renamed) {
-      // The fault itself is what counts; a temp file that cannot go now goes with the next write.
-      await steps.unlink(temp).catch(() => undefined);
-    }
-    throw err;
-  }
-}
-
-/** Brings a file that is there, and its name, onto stable storage. */
-export async function syncFile(path: string, steps: WriteSteps = fs): Promise<void> {
-  await syncPath(path, constants.O_RDONLY | constants.O_NOFOLLOW, steps);
-  await syncPath(dirname(path), constants.O_RDONLY, steps);
-}
-
-async function openNew(temp: string, steps: WriteSteps): Promise<fs.FileHandle> {
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-  const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-  try {
-    return await steps.open(temp, flags, 0o600);
-  } catch (err) {
-    if (codeOf(err) !== 'EEXIST') {
-      throw err;
-    }
-    // Left by a process that was killed: we hold the lock, so nobody is writing it.
-    await steps.unlink(temp);
-    return steps.open(temp, flags, 0o600);
-  }
-}
-
-async function syncPath(path: string, flags: number, steps: WriteSteps): Promise<void> {
-  const handle = await steps.open(path, flags);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  const owner = old === null ? null : { uid: Number(old.uid), gid: Number(old.gid) };
+  const mode = old === null ? DEFAULT_MODE : Number(old.mode) & 0o7777;
+  const look = await replaceDurably({ path, temp: tempPathOf(path), bytes, owner, mode });
+  return look === null ? '' : textOfLook(look);
 }
 
 function identityOf(stat: BigIntStats): string {
-  return `${stat.dev}/${stat.ino}/${stat.ctimeNs}/${stat.size}`;
+  return textOfLook(lookOf(stat));
 }

@@ -9,9 +9,11 @@ extern int *___errno(void);
 #define	EAGAIN		11
 #define	EWOULDBLOCK	EAGAIN
 #define	ENOMEM		12
+#define	EEXIST		17
 #define	EINVAL		22
 #define	ENFILE		23
 #define	EMFILE		24
+#define	EPROTO		71
 #define	ENAMETOOLONG	78
 #define	ECONNABORTED	130
 #define	ESHUTDOWN	143

@@ -4,7 +4,11 @@
 #include <sys/types.h>
 
 #define	O_RDONLY	0
+#define	O_WRONLY	1
+#define	O_CREAT		0x100
+#define	O_EXCL		0x400
 #if !defined(_STRICT_SYMBOLS)
+#define	O_NOFOLLOW	0x20000
 #define	O_CLOEXEC	0x800000
 #endif
 

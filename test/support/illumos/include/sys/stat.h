@@ -5,8 +5,8 @@
 #include <time.h>
 
 struct stat {
-	unsigned long st_dev;
-	unsigned long st_ino;
+	dev_t st_dev;
+	ino_t st_ino;
 	off_t st_size;
 #if !defined(_STRICT_SYMBOLS)
 	timespec_t st_mtim;
@@ -15,5 +15,7 @@ struct stat {
 };
 
 extern int lstat(const char *, struct stat *);
+extern int fstat(int, struct stat *);
+extern int fchmod(int, mode_t);
 
 #endif

@@ -1,0 +1,161 @@
+/*
+ * See file_replace.h. What an interruption by a signal ends is done again, but for close, after which
+ * nobody knows whether there is still a descriptor.
+ */
+#define	_GNU_SOURCE
+#if defined(__sun) && !defined(__EXTENSIONS__)
+#define	__EXTENSIONS__
+#endif
+
+#include "file_replace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int
+fails(file_fault_t *fault, file_step_t step, int folder)
+{
+	fault->step = step;
+	fault->err = errno;
+	fault->folder = folder;
+	return (-1);
+}
+
+static int
+open_again(const char *path, int flags, mode_t mode)
+{
+	int fd;
+
+	do {
+		fd = open(path, flags | O_CLOEXEC, mode);
+	} while (fd < 0 && errno == EINTR);
+	return (fd);
+}
+
+static int
+fsync_again(int fd)
+{
+	int err;
+
+	do {
+		err = fsync(fd);
+	} while (err != 0 && errno == EINTR);
+	return (err);
+}
+
+/* One that is there was left by a process that was killed. */
+static int
+open_temp(const char *temp, file_fault_t *fault)
+{
+	int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+	int fd = open_again(temp, flags, 0600);
+
+	if (fd < 0 && errno == EEXIST) {
+		if (unlink(temp) != 0)
+			return (fails(fault, FILE_STEP_UNLINK, 0));
+		fd = open_again(temp, flags, 0600);
+	}
+	return (fd < 0 ? fails(fault, FILE_STEP_OPEN, 0) : fd);
+}
+
+static int
+write_all(int fd, const char *bytes, size_t length)
+{
+	ssize_t wrote;
+
+	while (length > 0) {
+		wrote = write(fd, bytes, length);
+		if (wrote < 0 && errno == EINTR)
+			continue;
+		if (wrote < 0)
+			return (-1);
+		bytes += wrote;
+		length -= (size_t)wrote;
+	}
+	return (0);
+}
+
+/* Fills the open temp file and brings it onto stable storage. */
+static int
+fill(int fd, const file_replace_t *replace, struct stat *st, file_fault_t *fault)
+{
+	if (fstat(fd, st) != 0)
+		return (fails(fault, FILE_STEP_STAT, 0));
+	if (write_all(fd, replace->bytes, replace->length) != 0)
+		return (fails(fault, FILE_STEP_WRITE, 0));
+	if (replace->owned && fchown(fd, replace->uid, replace->gid) != 0)
+		return (fails(fault, FILE_STEP_CHOWN, 0));
+	if (fchmod(fd, replace->mode) != 0)
+		return (fails(fault, FILE_STEP_CHMOD, 0));
+	if (fsync_again(fd) != 0)
+		return (fails(fault, FILE_STEP_FSYNC, 0));
+	return (0);
+}
+
+static int
+sync_path(const char *path, int flags, int folder, file_fault_t *fault)
+{
+	int fd = open_again(path, O_RDONLY | flags, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return (fails(fault, FILE_STEP_OPEN, folder));
+	if (fsync_again(fd) != 0)
+		err = fails(fault, FILE_STEP_FSYNC, folder);
+	(void) close(fd);
+	return (err);
+}
+
+/* The temp file, filled and on stable storage; `st` tells which file it is. */
+static int
+make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
+{
+	int fd = open_temp(replace->temp, fault);
+	int err;
+
+	if (fd < 0)
+		return (-1);
+	err = fill(fd, replace, st, fault);
+	/* Some file systems tell only here that there was no room. */
+	if (close(fd) != 0 && err == 0)
+		err = fails(fault, FILE_STEP_CLOSE, 0);
+	return (err);
+}
+
+int
+file_replace(file_replace_t *replace, file_fault_t *fault)
+{
+	struct stat made;
+	int err;
+
+	if ((err = make_temp(replace, &made, fault)) == 0 && rename(replace->temp, replace->path) != 0)
+		err = fails(fault, FILE_STEP_RENAME, 0);
+	if (err != 0) {
+		/* The fault itself is what counts; what cannot go now goes with the next write. */
+		if (fault->step != FILE_STEP_OPEN && fault->step != FILE_STEP_UNLINK)
+			(void) unlink(replace->temp);
+		return (err);
+	}
+	if (sync_path(replace->folder, 0, 1, fault) != 0)
+		return (-1);
+	if ((err = file_look(replace->path, replace->look)) != 0) {
+		errno = -err;
+		return (fails(fault, FILE_STEP_STAT, 0));
+	}
+	/* Somebody without the lock may have put another file there: that one is not our word. */
+	if (!file_look_is(replace->look, made.st_dev, made.st_ino))
+		(void) memset(replace->look, 0, sizeof (replace->look));
+	return (0);
+}
+
+int
+file_sync(const char *path, const char *folder, file_fault_t *fault)
+{
+	if (sync_path(path, O_NOFOLLOW, 0, fault) != 0)
+		return (-1);
+	return (sync_path(folder, 0, 1, fault));
+}
