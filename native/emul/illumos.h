@@ -58,6 +58,7 @@ typedef unsigned int uint_t;
 #define	Z_ACCES			13
 #define	Z_NO_ZONE		16
 #define	Z_BAD_ZONE_STATE	21
+#define	Z_INVALID_DOCUMENT	22
 #define	Z_SYSTEM		28
 
 /* The platform's mount(2) flags; Linux' of the same names have other numbers. */

@@ -293,6 +293,7 @@ zone_get_brand(char *name, char *buf, size_t len)
 	zindex_zone_t *zone;
 	node_t *node;
 	int code;
+	int err = 0;
 	int n;
 
 	if (name == NULL || buf == NULL)
@@ -300,10 +301,13 @@ zone_get_brand(char *name, char *buf, size_t len)
 	if ((code = index_enter(&node)) != Z_OK)
 		return (code);
 	zone = zindex_find(&node->index, name);
-	if (zone == NULL)
+	if (zone != NULL && strcmp(name, GLOBAL_ZONENAME) != 0)
+		err = zindex_brand(zone, node->root, brand);
+	/* As libzonecfg: an XML that is there but cannot be read is not one that is not there. */
+	if (zone == NULL || err == -ENOENT)
 		code = Z_NO_ZONE;
-	else if (strcmp(name, GLOBAL_ZONENAME) != 0 && zindex_brand(zone, node->root, brand) != 0)
-		code = Z_NO_ZONE;
+	else if (err != 0)
+		code = err == -ENOMEM ? Z_NOMEM : Z_INVALID_DOCUMENT;
 	node_leave(node);
 	if (code != Z_OK)
 		return (code);
@@ -317,6 +321,7 @@ zonecfg_strerror(int code)
 	static char ok[] = "OK", nomem[] = "Not enough memory", inval[] = "Invalid argument";
 	static char acces[] = "Permission denied", no_zone[] = "No such zone configured";
 	static char state[] = "Invalid zone state", sys[] = "Operating system error";
+	static char document[] = "Invalid document";
 	static char unknown[] = "Unknown error";
 
 	switch (code) {
@@ -332,6 +337,8 @@ zonecfg_strerror(int code)
 		return (no_zone);
 	case Z_BAD_ZONE_STATE:
 		return (state);
+	case Z_INVALID_DOCUMENT:
+		return (document);
 	case Z_SYSTEM:
 		return (sys);
 	default:

@@ -57,6 +57,7 @@ const Z_NAMES: ReadonlyMap<number, string> = new Map([
   [13, 'Z_ACCES'],
   [16, 'Z_NO_ZONE'],
   [21, 'Z_BAD_ZONE_STATE'],
+  [22, 'Z_INVALID_DOCUMENT'],
   [28, 'Z_SYSTEM'],
 ]);
 
