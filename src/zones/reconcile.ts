@@ -46,6 +46,8 @@ export class Reconcile {
   /** Null before the start, and while a run that it began is under way. */
   private timer: NodeJS.Timeout | null = null;
   private stopped = false;
+  /** Events were lost after the run under way had begun to look. */
+  private lostMeanwhile = false;
   /** A look failed since the last run. */
   private failing = false;
   private retryMs = 0;
@@ -75,10 +77,23 @@ export class Reconcile {
 
   /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
   run(): Promise<number> {
+    if (this.stopped) {
+      return Promise.resolve(0);
+    }
     this.running ??= this.once().finally(() => {
       this.running = null;
+      if (this.lostMeanwhile) {
+        this.lostMeanwhile = false;
+        void this.run();
+      }
     });
     return this.running;
+  }
+
+  /** Events were lost: what they told of can have happened behind the first look of a run under way. */
+  lost(): void {
+    this.lostMeanwhile = this.running !== null;
+    void this.run();
   }
 
   /** An event came in. */
@@ -100,7 +115,12 @@ export class Reconcile {
         return 0;
       }
       await this.settle();
-      for (const [zonename, repair] of await this.differences()) {
+      const second = await this.differences();
+      if (this.stopped) {
+        // Zones that we take down ourselves are no difference.
+        return 0;
+      }
+      for (const [zonename, repair] of second) {
         if (first.get(zonename) === repair && !this.touched.has(zonename)) {
           log.warn({ zonename, repair }, 'reconcile repaired');
           await this.options.repair(zonename, repair);
@@ -134,11 +154,10 @@ export class Reconcile {
 
   /** Waits until events that were on their way at the first look have come. */
   private async settle(): Promise<void> {
-    const start = performance.now();
-    let waited = 0;
-    while (waited < Math.min(LAST_LOOK_MS, Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs()))) {
+    const atLeastMs = (): number => Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs());
+    // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
+    for (let ms = 0; ms < Math.min(LAST_LOOK_MS, atLeastMs()); ms += SECOND_LOOK_MS) {
       await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
-      waited = performance.now() - start;
     }
   }
 

@@ -41,7 +41,7 @@ export class Registry extends EventEmitter {
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still being taken down. */
   private readonly departures = new Map<string, Promise<void>>();
-  /** When zones were moved by our own look, ns since 1970: events from before it are old. */
+  /** When we looked at zones for ourselves, ns since 1970: events from before that are old. */
   private readonly looks = new Map<string, bigint>();
   private readonly binding: vasync.Queue<Zone>;
   private readonly safetyNet: Reconcile;
@@ -89,7 +89,7 @@ export class Registry extends EventEmitter {
     events.on('lost', (count: number) => {
       this.options.log.warn({ count }, 'zone events were lost, looking for myself');
       if (pictureTaken) {
-        void this.reconcile();
+        this.safetyNet.lost();
       } else {
         lostEarly.push(count);
       }
@@ -105,7 +105,7 @@ export class Registry extends EventEmitter {
     }
     this.safetyNet.start();
     if (lostEarly.length > 0) {
-      void this.reconcile();
+      this.safetyNet.lost();
     }
   }
 
@@ -131,16 +131,16 @@ export class Registry extends EventEmitter {
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
-    const lookedAt = BigInt(Date.now()) * NS_PER_MS;
+    const lookedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
       await this.forget(zonename);
     } else if (known === undefined) {
-      await this.learn(facts);
+      await this.learn(facts, lookedAt);
     } else if (isOther(known, facts)) {
       await this.forget(zonename);
-      await this.learn(facts);
+      await this.learn(facts, lookedAt);
     } else if (known.state !== phaseOfState(facts.state)) {
       this.looks.set(zonename, lookedAt);
       this.move(known, phaseOfState(facts.state));
@@ -194,12 +194,10 @@ export class Registry extends EventEmitter {
         case 'created':
         case 'changed': {
           const zone = this.zones.get(zonename);
-          if (zone === undefined) {
-            this.discover(zonename);
-          } else if (event.kind === 'changed') {
+          if (zone !== undefined && event.kind === 'changed') {
             this.follow(zone, phaseOfEvent(event.newstate), event.when);
           } else {
-            this.replaceIfOther(zone);
+            this.discover(zonename, zone);
           }
           return;
         }
@@ -216,32 +214,31 @@ export class Registry extends EventEmitter {
   /** An event that is older than our own look at the zone tells nothing new: libzonecfg does. */
   private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
     const lookedAt = this.looks.get(zone.zonename);
-    if (lookedAt !== undefined && zone.state !== phase && whenNs < lookedAt) {
-      void this.hint(zone.zonename);
+    if (lookedAt !== undefined && whenNs < lookedAt) {
+      if (zone.state !== phase) {
+        void this.hint(zone.zonename);
+      }
       return;
     }
     this.looks.delete(zone.zonename);
     this.move(zone, phase);
   }
 
-  private discover(zonename: string): void {
+  /** Takes in a zone that is new, or another than the one that we hold: then that one's deletion was missed. */
+  private discover(zonename: string, held: Zone | undefined): void {
+    const lookedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
-    if (facts !== undefined) {
-      void this.learn(facts);
+    if (facts !== undefined && (held === undefined || isOther(held, facts))) {
+      void this.forget(zonename);
+      void this.learn(facts, lookedAt);
     }
   }
 
-  /** A creation of a zone that we hold: its deletion was missed, and it may be another brand now. */
-  private replaceIfOther(zone: Zone): void {
-    const facts = this.options.platform.zoneFacts(zone.zonename);
-    if (facts !== undefined && isOther(zone, facts)) {
-      void this.forget(zone.zonename);
-      void this.learn(facts);
-    }
-  }
-
-  /** Takes a zone in. Resolves when its socket listens, or could not be made to for now. */
-  private async learn(facts: ZoneFacts): Promise<void> {
+  /**
+   * Takes a zone in. Resolves when its socket listens, or could not be made to for now.
+   * @param lookedAt when it was seen so; left out: no event of it can be older
+   */
+  private async learn(facts: ZoneFacts, lookedAt?: bigint): Promise<void> {
     const before = this.departures.get(facts.zonename);
     if (before !== undefined) {
       await before;
@@ -264,6 +261,9 @@ export class Registry extends EventEmitter {
       return;
     }
     this.zones.set(facts.zonename, zone);
+    if (lookedAt !== undefined) {
+      this.looks.set(facts.zonename, lookedAt);
+    }
     this.emit('arrived', zone);
     await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
   }
@@ -290,4 +290,8 @@ export class Registry extends EventEmitter {
     this.departures.set(zonename, departure);
     await departure;
   }
+}
+
+function nowNs(): bigint {
+  return BigInt(Date.now()) * NS_PER_MS;
 }

@@ -1,0 +1,192 @@
+/*
+ * A registry on a simulated node. Its zones have real sockets and listen to the node's real event channel,
+ * and go through their states by simcn's kernel, which loses the events that a test wants to have lost.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { DEFAULT_LINK_LIMITS } from '../../src/links/limits';
+import { Sweep } from '../../src/links/sweep';
+import { Turns } from '../../src/links/turns';
+import { ZoneSocket } from '../../src/links/zone-socket';
+import type { Platform } from '../../src/sys/ffi';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
+import { ZoneEvents, type Bind } from '../../src/zones/events';
+import type { ZoneFacts } from '../../src/zones/picture';
+import { Registry } from '../../src/zones/registry';
+import { Zone, type SocketLink } from '../../src/zones/zone';
+import { FaultTable } from '../../tools/simcn/faults';
+import { Kernel, type KernelStatus } from '../../tools/simcn/kernel';
+import { makeNode, type EmulatedNode } from './emulated-node';
+import { logRecords } from './log-records';
+import { Recorder } from './recorder';
+
+/** No zone has it: events of it change nothing. */
+const NOBODY = 'nobody';
+/** More than `MOST_QUEUED` by far. */
+const FLOOD = 100;
+const MOST_QUEUED = 32;
+/** Off the main thread a flood is through long before. */
+const BLOCKED_MS = 150;
+/** No reconcile by the clock. */
+const NEVER_MS = 3_600_000;
+
+export interface ServedOptions {
+  /** Stands in front of the platform that the registry asks. */
+  readonly platform?: (real: Platform) => Platform;
+  /** Stands in front of its subscription. */
+  readonly subscription?: (real: ZoneSubscription) => ZoneSubscription;
+  /** Stands in front of each zone's link. */
+  readonly link?: (real: ZoneSocket, facts: ZoneFacts) => SocketLink;
+}
+
+/** The node, of which a test makes one at a time. */
+export class ZonedNode {
+  readonly node: EmulatedNode = makeNode();
+  readonly faults = new FaultTable();
+  readonly kernel = new Kernel(this.node.emulation, this.faults);
+  private readonly statuses = new Map<string, KernelStatus>();
+
+  async create(zonename: string, brand?: string): Promise<void> {
+    this.node.addZone(zonename, brand);
+    await this.kernel.configured(zonename);
+  }
+
+  /** Takes a zone through these states, with their events. */
+  async move(zonename: string, ...path: readonly KernelStatus[]): Promise<void> {
+    for (const to of path) {
+      await this.kernel.move(zonename, this.statuses.get(zonename) ?? 'uninitialized', to);
+      this.statuses.set(zonename, to);
+    }
+  }
+
+  boot(zonename: string): Promise<void> {
+    return this.move(zonename, 'initialized', 'ready', 'running');
+  }
+
+  halt(zonename: string): Promise<void> {
+    return this.move(zonename, 'shutting_down', 'down', 'dying', 'free');
+  }
+
+  async destroy(zonename: string): Promise<void> {
+    this.node.emulation.zoneDelete(zonename);
+    this.statuses.delete(zonename);
+    await this.kernel.deleted(zonename);
+  }
+
+  /** Does it while the events of all zones get lost on their way, and nobody is told of that. */
+  async unheard(work: () => Promise<void>): Promise<void> {
+    this.faults.set({ name: 'events.drop', value: 0, zonename: null });
+    await work();
+    this.faults.clear();
+  }
+
+  /** So many events at once, to a main thread that is busy, that a subscriber of `subscribe` loses some. */
+  async flood(): Promise<void> {
+    const { emulation } = this.node;
+    const when = BigInt(Date.now()) * 1_000_000n;
+    const sent = Array.from({ length: FLOOD }, () =>
+      emulation.publish(NOBODY, 1, 'ready', 'ready', when),
+    );
+    await nextTurn();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BLOCKED_MS);
+    await Promise.all(sent);
+  }
+
+  /** For `ZoneEvents`. */
+  bind(wrap: (real: ZoneSubscription) => ZoneSubscription = (real) => real): Bind {
+    const options = { root: this.node.root, maxQueued: MOST_QUEUED };
+    return (onEvent, onLost) => wrap(bindZoneEvents(onEvent, onLost, options));
+  }
+}
+
+/** What serves a node's zones. */
+export class ServedZones {
+  readonly logged = logRecords();
+  readonly registry: Registry;
+  readonly repairs: string[] = [];
+  private readonly turns = new Turns();
+  private readonly sweep = new Sweep();
+  private readonly zoned: ZonedNode;
+  private readonly options: ServedOptions;
+
+  constructor(zoned: ZonedNode, options: ServedOptions = {}) {
+    this.zoned = zoned;
+    this.options = options;
+    const { platform } = zoned.node;
+    const asked = options.platform?.(platform) ?? platform;
+    this.registry = new Registry({
+      platform: asked,
+      events: new ZoneEvents(asked, zoned.bind(options.subscription)),
+      log: this.logged.log,
+      reconcileMs: NEVER_MS,
+      makeZone: (facts) => this.make(facts),
+    });
+    this.registry.on('repaired', (repair: string) => this.repairs.push(repair));
+  }
+
+  /** The zones that are held, each with its state, by name. */
+  get states(): Record<string, string> {
+    const zones = [...this.registry.all()].sort((a, b) => (a.zonename < b.zonename ? -1 : 1));
+    return Object.fromEntries(zones.map((zone) => [zone.zonename, zone.state]));
+  }
+
+  private make(facts: ZoneFacts): Zone {
+    const log = this.logged.zoneLog(facts.zonename);
+    const socket = new ZoneSocket({
+      zonename: facts.zonename,
+      path: this.zoned.node.paths.zoneSocket(facts.zonename),
+      handle: () => ({ kind: 'success', text: facts.brand }),
+      observer: new Recorder(),
+      limits: DEFAULT_LINK_LIMITS,
+      turns: this.turns,
+      sweep: this.sweep,
+      log,
+      peerOf: () => ({ zoneid: 0, pid: 1, uid: 0 }),
+      allowed: () => true,
+    });
+    const link = this.options.link?.(socket, facts) ?? socket;
+    return new Zone(facts, { log, link: { kind: 'socket', link }, folder: null });
+  }
+}
+
+/** What has to be over before a link does that. */
+interface Holds {
+  readonly start?: () => Promise<void>;
+  readonly stop?: () => Promise<void>;
+}
+
+/** A link whose start or end takes as long as a test likes. */
+export class HeldLink implements SocketLink {
+  private readonly real: ZoneSocket;
+  private readonly holds: Holds;
+
+  constructor(real: ZoneSocket, holds: Holds) {
+    this.real = real;
+    this.holds = holds;
+  }
+
+  get state(): string {
+    return this.real.state;
+  }
+
+  get path(): string {
+    return this.real.path;
+  }
+
+  get connections(): number {
+    return this.real.connections;
+  }
+
+  async start(): Promise<void> {
+    await this.holds.start?.();
+    await this.real.start();
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    await this.holds.stop?.();
+    await this.real.stop(graceMs);
+  }
+
+  remove(): void {
+    this.real.remove();
+  }
+}

@@ -1,0 +1,218 @@
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
+import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+import { openDescriptors } from '../support/emulated-node';
+import { eventually } from '../support/eventually';
+import { ZonedNode } from '../support/served-zones';
+
+/** What an event says, without what is another in each run. */
+function told(event: ZoneEvent): string {
+  const change = event.kind === 'changed' ? ` ${event.oldstate}>${event.newstate}` : '';
+  return `${event.zonename} ${event.kind}${change}`;
+}
+
+describe('zone events', () => {
+  let zoned: ZonedNode;
+  let streams: ZoneEvents[];
+  let descriptors: number;
+
+  beforeEach(async () => {
+    zoned = new ZonedNode();
+    streams = [];
+    // The thread pool and the first async call open descriptors of their own, once.
+    await zoned.kernel.configured('warm');
+    descriptors = openDescriptors();
+  });
+
+  afterEach(async () => {
+    await Promise.all(streams.map((stream) => stream.stop()));
+    assert.deepStrictEqual(zoned.node.subscribers(), []);
+    await eventually(() => openDescriptors() === descriptors, 'descriptors are as before');
+    zoned.node.remove();
+  });
+
+  function make(wrap?: (real: ZoneSubscription) => ZoneSubscription): ZoneEvents {
+    const stream = new ZoneEvents(zoned.node.platform, zoned.bind(wrap));
+    streams.push(stream);
+    return stream;
+  }
+
+  /** One that does something between its listing and the end of its critical section, each time. */
+  function withBetween(between: () => Promise<void>): ZoneEvents {
+    return make((real) => ({
+      ...real,
+      exitCritical: async () => {
+        await between();
+        return real.exitCritical();
+      },
+    }));
+  }
+
+  function collect(stream: ZoneEvents): string[] {
+    const seen: string[] = [];
+    stream.on('data', (event: ZoneEvent) => seen.push(told(event)));
+    return seen;
+  }
+
+  it('begin with a picture of all zones but the global one', async () => {
+    await zoned.create('alpha');
+    await zoned.create('beta', 'lx');
+    await zoned.boot('beta');
+    const stream = make();
+    const ready = once(stream, 'ready');
+    const facts = await stream.start();
+    assert.deepStrictEqual(facts, [
+      { zonename: 'alpha', brand: 'joyent', zonepath: '/zones/alpha', state: 'installed' },
+      { zonename: 'beta', brand: 'lx', zonepath: '/zones/beta', state: 'running' },
+    ]);
+    assert.deepStrictEqual(await ready, [facts]);
+  });
+
+  it('tell of a whole life in the kernel’s words and order, and when each happened', async () => {
+    const stream = make();
+    const seen = collect(stream);
+    const whens: bigint[] = [];
+    stream.on('data', (event: ZoneEvent) => whens.push(event.when));
+    await stream.start();
+    const from = BigInt(Date.now()) * 1_000_000n;
+    await zoned.create('alpha');
+    await zoned.boot('alpha');
+    await zoned.halt('alpha');
+    await zoned.destroy('alpha');
+    await eventually(() => seen.at(-1) === 'alpha deleted');
+    assert.deepStrictEqual(seen, [
+      'alpha created',
+      'alpha changed uninitialized>initialized',
+      'alpha changed initialized>ready',
+      'alpha changed ready>running',
+      'alpha changed running>shutting_down',
+      'alpha changed shutting_down>shutting_down',
+      'alpha changed shutting_down>shutting_down',
+      'alpha changed shutting_down>free',
+      'alpha deleted',
+    ]);
+    assert(whens.every((when) => when >= from && when < from + 60_000_000_000n));
+  });
+
+  it('have in the picture what happened while it was taken, and tell it no second time', async () => {
+    await zoned.create('alpha');
+    const work = [() => zoned.create('beta'), () => zoned.move('alpha', 'initialized')];
+    let listings = 0;
+    const stream = withBetween(async () => {
+      listings++;
+      await work.shift()?.();
+    });
+    const seen = collect(stream);
+    const facts = await stream.start();
+    assert.strictEqual(listings, 3, 'each change has the zones listed again');
+    assert.deepStrictEqual(
+      facts.map(({ zonename, state }) => `${zonename} ${state}`),
+      ['alpha ready', 'beta installed'],
+    );
+    await zoned.move('alpha', 'ready');
+    await eventually(() => seen.length > 0);
+    assert.deepStrictEqual(seen, ['alpha changed initialized>ready']);
+  });
+
+  it('give up to take a picture of a node that never rests, say so, and go on', async () => {
+    await zoned.create('alpha');
+    let listings = 0;
+    const stream = withBetween(async () => {
+      listings++;
+      await zoned.kernel.configured('alpha');
+    });
+    const seen = collect(stream);
+    const lost: number[] = [];
+    stream.on('lost', (count: number) => lost.push(count));
+    const facts = await stream.start();
+    assert.deepStrictEqual([listings, lost, facts.length], [50, [0], 1]);
+    await zoned.move('alpha', 'initialized');
+    await eventually(() => seen.at(-1) === 'alpha changed uninitialized>initialized');
+  });
+
+  it('leave a zone that cannot be read out of the picture, say which, and have all others', async () => {
+    for (const zonename of ['alpha', 'beta', 'gamma']) {
+      await zoned.create(zonename);
+    }
+    writeFileSync(zoned.node.paths.host('/etc/zones/beta.xml'), '<zone');
+    const stream = make();
+    const unreadable: unknown[] = [];
+    stream.on('unreadable', (zonename: string, err: Error) =>
+      unreadable.push(`${zonename} ${err.name}`),
+    );
+    const facts = await stream.start();
+    assert.deepStrictEqual(
+      facts.map(({ zonename }) => zonename),
+      ['alpha', 'gamma'],
+    );
+    assert.deepStrictEqual(unreadable, ['beta WorldError']);
+  });
+
+  it('cannot start where the zones cannot be listed, and then hold nobody up', async () => {
+    const index = zoned.node.paths.zoneIndex;
+    renameSync(index, `${index}.away`);
+    await assert.rejects(make().start(), { name: 'WorldError', call: 'read', code: 'ENOENT' });
+    renameSync(`${index}.away`, index);
+    // More than a queue takes, were the section still held.
+    for (let n = 0; n < 50; n++) {
+      await zoned.kernel.configured('alpha');
+    }
+  });
+
+  it('tell how many were lost when more come at once than are kept, and those after it', async () => {
+    const stream = make();
+    const seen = collect(stream);
+    let lost = 0;
+    stream.on('lost', (count: number) => (lost += count));
+    await stream.start();
+    await zoned.flood();
+    await zoned.create('alpha');
+    await eventually(() => seen.at(-1) === 'alpha created');
+    assert(lost > 0);
+    assert.strictEqual(seen.length - 1 + lost, 100);
+  });
+
+  it('reach everybody who listens, and go on for the others when one stops', async () => {
+    const [one, two] = [make(), make()];
+    const [first, second] = [collect(one), collect(two)];
+    await Promise.all([one.start(), two.start()]);
+    await zoned.create('alpha');
+    await eventually(() => first.length === 1 && second.length === 1);
+    await one.stop();
+    await zoned.create('beta');
+    await eventually(() => second.length === 2);
+    assert.deepStrictEqual(first, ['alpha created']);
+  });
+
+  it('end: the stream too, nothing is told any more, and a second end is the same', async () => {
+    const stream = make();
+    const seen = collect(stream);
+    const ended = once(stream, 'end');
+    await stream.start();
+    const stopped = stream.stop();
+    assert.strictEqual(stream.stop(), stopped);
+    await zoned.create('alpha');
+    await Promise.all([stopped, ended]);
+    assert.deepStrictEqual(seen, []);
+  });
+
+  it('may be ended in the middle of the first picture, which then is not had', async () => {
+    const holding: { stream?: ZoneEvents } = {};
+    holding.stream = withBetween(async () => {
+      void holding.stream?.stop();
+      await Promise.resolve();
+    });
+    await assert.rejects(holding.stream.start(), { name: 'WorldError', code: 'ESHUTDOWN' });
+  });
+
+  it('cannot be had where there is no node', async () => {
+    const stream = new ZoneEvents(zoned.node.platform, (onEvent, onLost) =>
+      bindZoneEvents(onEvent, onLost, { root: zoned.node.paths.host('/nowhere') }),
+    );
+    await assert.rejects(stream.start(), { name: 'WorldError', call: 'zonecfg_notify_bind' });
+    await stream.stop();
+    assert.deepStrictEqual(readdirSync(zoned.node.paths.host('/system/simcn/evchan')), []);
+  });
+});

@@ -1,0 +1,327 @@
+import assert from 'node:assert';
+import { existsSync, lstatSync, writeFileSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { ZoneSubscription } from '../../src/sys/native';
+import type { Zone } from '../../src/zones/zone';
+import { eventually } from '../support/eventually';
+import { openThings, type OpenThings } from '../support/open-things';
+import { Peer } from '../support/peer';
+import { HeldLink, ServedZones, ZonedNode, type ServedOptions } from '../support/served-zones';
+
+const nothing = (): void => undefined;
+
+describe('the registry', () => {
+  let zoned: ZonedNode;
+  let all: ServedZones[];
+  let before: OpenThings;
+
+  beforeEach(async () => {
+    zoned = new ZonedNode();
+    all = [];
+    // The thread pool and the first async call open descriptors of their own, once.
+    await zoned.kernel.configured('warm');
+    before = openThings();
+  });
+
+  afterEach(async () => {
+    await Promise.all(all.map(({ registry }) => registry.stop(1000)));
+    assert.deepStrictEqual(zoned.node.subscribers(), []);
+    await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
+    assert.deepStrictEqual(openThings(), before);
+    zoned.node.remove();
+  });
+
+  function serve(options: ServedOptions = {}): ServedZones {
+    const served = new ServedZones(zoned, options);
+    all.push(served);
+    return served;
+  }
+
+  async function become(served: ServedZones, expected: Record<string, string>): Promise<void> {
+    const text = JSON.stringify(expected);
+    await eventually(() => JSON.stringify(served.states) === text, text);
+  }
+
+  /** What the zone's socket answers: its brand. */
+  async function answer(zonename: string): Promise<string> {
+    const peer = await Peer.at(zoned.node.paths.zoneSocket(zonename));
+    const heard = await peer.ask('GET brand\n', 'SUCCESS\nx\n.\n'.length);
+    peer.socket.destroy();
+    return heard.split('\n')[1] ?? '';
+  }
+
+  function nowNs(): bigint {
+    return BigInt(Date.now()) * 1_000_000n;
+  }
+
+  /** Its first picture is followed by this, before its critical section ends. */
+  function afterListing(work: () => Promise<void>): NonNullable<ServedOptions['subscription']> {
+    let done = false;
+    return (real: ZoneSubscription) => ({
+      ...real,
+      exitCritical: async () => {
+        if (!done) {
+          done = true;
+          await work();
+        }
+        return real.exitCritical();
+      },
+    });
+  }
+
+  describe('at its start', () => {
+    it('has all zones in their states, and each listens, before it says that it has started', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta', 'lx');
+      await zoned.boot('beta');
+      const served = serve();
+      await served.registry.start();
+      assert.deepStrictEqual(served.states, { alpha: 'halted', beta: 'running' });
+      assert(lstatSync(zoned.node.paths.zoneSocket('alpha')).isSocket());
+      assert.strictEqual(await answer('beta'), 'lx');
+    });
+
+    it('misses nothing that happens while the first picture is taken', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      const between = async (): Promise<void> => {
+        await zoned.destroy('beta');
+      };
+      const served = serve({ subscription: afterListing(between) });
+      await served.registry.start();
+      assert.deepStrictEqual(served.states, { alpha: 'halted' });
+      assert.strictEqual(await served.registry.reconcile(), 0);
+    });
+
+    it('misses nothing that happens while its zones are taken in', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      await zoned.create('gamma');
+      let told: Promise<void> | undefined;
+      const served = serve({
+        link: (real, { zonename }) => {
+          if (zonename === 'alpha') {
+            told = zoned
+              .boot('alpha')
+              .then(() => zoned.boot('gamma'))
+              .then(() => zoned.destroy('beta'))
+              .then(() => zoned.create('delta'));
+          }
+          return new HeldLink(real, { start: () => told ?? Promise.resolve() });
+        },
+      });
+      await served.registry.start();
+      await become(served, { alpha: 'running', delta: 'halted', gamma: 'running' });
+      assert.deepStrictEqual(served.repairs, []);
+    });
+
+    it('looks for itself when events were lost before it had all zones', async () => {
+      await zoned.create('alpha');
+      let missed: Promise<void> | undefined;
+      const served = serve({
+        link: (real) => {
+          missed ??= zoned.unheard(() => zoned.boot('alpha')).then(() => zoned.flood());
+          return new HeldLink(real, { start: () => missed ?? Promise.resolve() });
+        },
+      });
+      await served.registry.start();
+      await become(served, { alpha: 'running' });
+      assert.deepStrictEqual(served.repairs, ['missed state']);
+    });
+
+    it('serves all others where one zone cannot be read, says which, and takes it in when it can', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      await zoned.create('gamma');
+      const xml = zoned.node.paths.host('/etc/zones/beta.xml');
+      writeFileSync(xml, '<zone');
+      const served = serve();
+      await served.registry.start();
+      assert.deepStrictEqual(served.states, { alpha: 'halted', gamma: 'halted' });
+      const [record] = served.logged.records('zone cannot be read and is not served');
+      assert.strictEqual(record?.zonename, 'beta');
+      writeFileSync(xml, '<zone name="beta" zonepath="/zones/beta" brand="lx"/>');
+      await zoned.boot('beta');
+      await become(served, { alpha: 'halted', beta: 'running', gamma: 'halted' });
+      assert.strictEqual(await answer('beta'), 'lx');
+    });
+  });
+
+  describe('while it runs', () => {
+    it('follows each zone through its life, and leaves nothing of it', async () => {
+      const served = serve();
+      const gone: string[] = [];
+      served.registry.on('left', (zone: Zone) => gone.push(zone.zonename));
+      await served.registry.start();
+      await zoned.create('alpha');
+      await become(served, { alpha: 'halted' });
+      await zoned.boot('alpha');
+      await become(served, { alpha: 'running' });
+      await zoned.halt('alpha');
+      await become(served, { alpha: 'halted' });
+      await zoned.destroy('alpha');
+      await eventually(() => gone.length === 1);
+      assert.deepStrictEqual([gone, served.states], [['alpha'], {}]);
+      assert(!existsSync(zoned.node.paths.zoneFolder('alpha')));
+    });
+
+    it('looks for itself when events were lost', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      const served = serve();
+      await served.registry.start();
+      await zoned.unheard(async () => {
+        await zoned.boot('alpha');
+        await zoned.destroy('beta');
+        await zoned.create('gamma');
+      });
+      await zoned.flood();
+      await become(served, { alpha: 'running', gamma: 'halted' });
+      assert.deepStrictEqual(served.repairs.sort(), [
+        'missed creation',
+        'missed deletion',
+        'missed state',
+      ]);
+    });
+
+    it('looks once more when events were lost behind the first look', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      const served = serve();
+      await served.registry.start();
+      await zoned.unheard(() => zoned.boot('alpha'));
+      const first = served.registry.reconcile();
+      await nextTurn();
+      await zoned.unheard(() => zoned.boot('beta'));
+      await zoned.flood();
+      await first;
+      await become(served, { alpha: 'running', beta: 'running' });
+    });
+
+    it('follows no event from before its own look at the zone', async () => {
+      await zoned.create('alpha');
+      const served = serve();
+      await served.registry.start();
+      const moves: string[] = [];
+      served.registry.on('moved', (zone: Zone) => moves.push(zone.state));
+      const old = nowNs() - 1_000_000_000n;
+      await zoned.unheard(() => zoned.boot('alpha'));
+      await served.registry.notify('alpha');
+      await zoned.node.emulation.publish('alpha', 1, 'initialized', 'uninitialized', old);
+      await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', old + 1n);
+      await zoned.node.emulation.publish('alpha', 1, 'running', 'ready', old + 2n);
+      await zoned.move('alpha', 'shutting_down');
+      await become(served, { alpha: 'halted' });
+      assert.deepStrictEqual(moves, ['running', 'halted']);
+    });
+
+    it('follows no event from before it saw a new zone for the first time', async () => {
+      const served = serve();
+      await served.registry.start();
+      const moves: string[] = [];
+      served.registry.on('moved', (zone: Zone) => moves.push(zone.state));
+      const old = nowNs() - 1_000_000_000n;
+      await zoned.unheard(async () => {
+        await zoned.create('alpha');
+        await zoned.boot('alpha');
+      });
+      await zoned.node.emulation.publish('alpha', -1, 'configured', '', old);
+      await zoned.node.emulation.publish('alpha', 1, 'initialized', 'uninitialized', old + 1n);
+      await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', old + 2n);
+      await zoned.node.emulation.publish('alpha', 1, 'running', 'ready', old + 3n);
+      await zoned.move('alpha', 'shutting_down');
+      await become(served, { alpha: 'halted' });
+      assert.deepStrictEqual(moves, ['halted']);
+    });
+
+    it('gives a zone that comes back under its name a new link, when the old one is gone', async () => {
+      await zoned.create('alpha');
+      let release = nothing;
+      const released = new Promise<void>((resolve) => (release = resolve));
+      const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
+      const course: string[] = [];
+      served.registry.on('arrived', (zone: Zone) => course.push(`${zone.facts.brand} arrived`));
+      served.registry.on('left', (zone: Zone) => course.push(`${zone.facts.brand} left`));
+      await served.registry.start();
+      await zoned.destroy('alpha');
+      await eventually(() => served.registry.size === 0);
+      await zoned.create('alpha', 'lx');
+      await zoned.boot('alpha');
+      await zoned.create('beta');
+      await become(served, { beta: 'halted' });
+      assert.strictEqual(await answer('alpha'), 'joyent', 'the old one serves who is still there');
+      release();
+      await become(served, { alpha: 'running', beta: 'halted' });
+      await eventually(async () => (await answer('alpha').catch(() => '')) === 'lx');
+      assert.deepStrictEqual(
+        course.filter((step) => step !== 'joyent arrived'),
+        ['joyent left', 'lx arrived'],
+      );
+    });
+
+    it('follows a zone that has become unreadable, and all others when a new one is', async () => {
+      await zoned.create('alpha');
+      await zoned.create('beta');
+      const served = serve();
+      await served.registry.start();
+      writeFileSync(zoned.node.paths.host('/etc/zones/beta.xml'), '<zone');
+      await zoned.node.emulation.publish('beta', 1, 'running', 'ready', nowNs());
+      await zoned.unheard(() => zoned.create('gamma'));
+      writeFileSync(zoned.node.paths.host('/etc/zones/gamma.xml'), '<zone');
+      await zoned.kernel.configured('gamma');
+      await zoned.boot('alpha');
+      await become(served, { alpha: 'running', beta: 'running' });
+      const [record] = served.logged.records('zone event could not be acted on');
+      assert.strictEqual(record?.zonename, 'gamma');
+      assert.strictEqual(await served.registry.reconcile(), 0);
+    });
+  });
+
+  describe('at its end', () => {
+    it('leaves the sockets’ files, for the agent that comes after it', async () => {
+      await zoned.create('alpha');
+      const served = serve();
+      await served.registry.start();
+      await served.registry.stop(100);
+      assert(lstatSync(zoned.node.paths.zoneSocket('alpha')).isSocket());
+      await assert.rejects(answer('alpha'), { code: 'ECONNREFUSED' });
+      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+    });
+
+    it('may come in the middle of the start: nothing is taken in after it', async () => {
+      for (let n = 0; n < 20; n++) {
+        await zoned.create(`zone${n}`);
+      }
+      const served = serve();
+      const stopped = new Promise<void>((resolve) => {
+        served.registry.once('arrived', () => resolve(served.registry.stop(100)));
+      });
+      await Promise.all([served.registry.start(), stopped]);
+      assert.deepStrictEqual(served.states, { zone0: 'gone' });
+    });
+
+    it('comes within its grace though the subscription does not end', async () => {
+      await zoned.create('alpha');
+      let end = nothing;
+      const ended = new Promise<void>((resolve) => (end = resolve));
+      const served = serve({
+        subscription: (real) => ({
+          ...real,
+          close: async () => {
+            await ended;
+            await real.close();
+          },
+        }),
+      });
+      await served.registry.start();
+      const began = performance.now();
+      await served.registry.stop(200);
+      const tookMs = performance.now() - began;
+      assert(tookMs >= 190 && tookMs < 2000, `${tookMs} ms`);
+      await zoned.boot('alpha');
+      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+      end();
+      await eventually(() => zoned.node.subscribers().length === 0);
+    });
+  });
+});
