@@ -71,11 +71,25 @@ const CASES: readonly Case[] = [
       await eventually(async () => (await small.get('sdc:uuid')).code === 'SUCCESS');
       const late = others.map((other) => other.get('big'));
       succeeded(await small.get('sdc:uuid'));
-      // Who stands in the way is hung up on.
       for (const answer of await Promise.all(late)) {
         assert.strictEqual(answer.text, BIG);
       }
       mute.close();
+      assert.strictEqual(await unread, null);
+    },
+  },
+  {
+    reason: 'unread',
+    what: 'who does not read its replies while others wait for the room is hung up on, no one else',
+    customer: { big: BIG },
+    hits: [1, 1],
+    async meet(zone) {
+      const [mute, idle, other] = await zone.openMany(3);
+      assert(mute !== undefined && idle !== undefined && other !== undefined);
+      mute.socket.pause();
+      const unread = mute.get('big').catch(() => null);
+      succeeded(await idle.get('sdc:uuid'), await other.get('big'), await idle.get('sdc:uuid'));
+      mute.socket.resume();
       assert.strictEqual(await unread, null);
     },
   },
