@@ -7,7 +7,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * link does in links/, what operators are shown in admin/.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
@@ -24,6 +24,7 @@ import type { Handle } from './links/link';
 import { openPlatform, type Platform } from './sys/ffi';
 import { takeLock, type HeldLock } from './sys/lock';
 import { Paths } from './sys/paths';
+import { makeRunDir } from './sys/run-dir';
 import type { Logger } from './log';
 import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { moments } from './vm/moment';
@@ -142,7 +143,7 @@ export class Agent {
       const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
       throw new WorldError('look', zoneIndex, 'ENOENT', detail);
     }
-    mkdirSync(runDir, { recursive: true, mode: 0o755 });
+    makeRunDir(runDir);
     try {
       this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
     } catch (err) {

@@ -97,7 +97,7 @@ async function lockFile(path: string, wait: Wait): Promise<number> {
   let fd = open(path);
   try {
     for (;;) {
-      if (trySetLock(fd)) {
+      if (tryLock(fd, path)) {
         if (isStillAt(fd, path)) {
           return fd;
         }
@@ -116,6 +116,15 @@ async function lockFile(path: string, wait: Wait): Promise<number> {
       closeSync(fd);
     }
     throw worldError('lock', path, err);
+  }
+}
+
+function tryLock(fd: number, path: string): boolean {
+  try {
+    return trySetLock(fd);
+  } catch (err) {
+    // A descriptor's number tells nobody which file it is.
+    throw new WorldError('lock', path, codeOf(err), '', err);
   }
 }
 
