@@ -1,16 +1,22 @@
 /*
- * The system calls of a guest's port and of a child process fail: the guest or the write is as it should be
- * when the fault is over, and no other notices anything.
+ * The system calls of a guest's port, of a child process and of libzonecfg fail: the guest, the write or the
+ * zone is as it should be when the fault is over, and no other notices anything.
  */
 import assert from 'node:assert';
+import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
+import { frame } from '../support/frames';
 import { portConnections } from '../support/guest-port';
 import { describeWhere } from '../support/pending';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
 const NEIGHBOUR = 0;
 const ATTACKED = 1;
+const TALKER = 9;
+/** The longest pause before the agent looks again, and its look. */
+const AGAIN_MS = 20_000;
 
 describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fails', function () {
   this.timeout(60_000);
@@ -21,7 +27,8 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   before(async function () {
     calls = new FailingCalls();
     const guests = steps.map((_, n) => osZone(n + 1, { brand: 'bhyve' }));
-    const vms = [osZone(NEIGHBOUR), ...guests];
+    const talker = osZone(TALKER, { brand: 'bhyve', customer_metadata: { motd: 'hello' } });
+    const vms = [osZone(NEIGHBOUR), ...guests, talker];
     played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
   });
 
@@ -55,6 +62,71 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
       }
     });
   }
+
+  for (const call of ['read', 'write'] as const) {
+    it(`${call}: costs that connection, and the guest has its answer when that is over`, async () => {
+      const zoneroot = played.node.path(`/zones/${uuidOf(TALKER)}/root`);
+      const port = connect(played.node.path(`/zones/${uuidOf(TALKER)}/ttyb`));
+      let heard = '';
+      port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+      // What is written while nobody has the port is lost: it is asked again, as a guest does.
+      const answered = async (): Promise<boolean> => {
+        heard = '';
+        port.write(Buffer.concat([Buffer.from('\n'), frame('0000000a', 'GET', 'motd')]));
+        await delay(50);
+        return heard.includes('0000000a SUCCESS');
+      };
+      for (const errno of ['ENOMEM', 'EIO'] as const) {
+        await eventually(() => portConnections(zoneroot).length === 1, 'it is connected at first');
+        const [first = ''] = portConnections(zoneroot);
+        const hits = calls.fail(call, errno, `${zoneroot}/tmp/`);
+        port.write(frame('0000000b', 'GET', 'motd'));
+        const lost = (): boolean => !portConnections(zoneroot).includes(first);
+        await eventually(() => hits() > 0 && lost(), `${call} fails`);
+        assert(await played.answers(NEIGHBOUR));
+        calls.clear();
+        await eventually(answered, `an answer after ${errno}`);
+      }
+      port.destroy();
+    });
+  }
+});
+
+describeWhere(whyNoFailingCalls(), 'a look at the zone index that fails', function () {
+  this.timeout(60_000);
+  let calls: FailingCalls;
+  let played: PlayedNode;
+
+  before(async function () {
+    calls = new FailingCalls();
+    played = await PlayedNode.start(this, { vms: [osZone(NEIGHBOUR)], prefix: calls.prefix });
+  });
+
+  afterEach(() => calls.clear());
+
+  after(async () => {
+    await played.stop();
+    calls.remove();
+  });
+
+  for (const [n, errno] of (['ENOMEM', 'EACCES', 'ENOSPC', 'EMFILE'] as const).entries()) {
+    it(`${errno}: a zone that is made meanwhile is served when that is over`, async () => {
+      const index = 1 + n;
+      const neighbour = await played.open(NEIGHBOUR);
+      const hits = calls.fail('open', errno, '/etc/zones/index$');
+      await played.control('create', { vms: [osZone(index)], boot: true });
+      const told = (): boolean => {
+        const records = played.records('zone event could not be acted on');
+        return records.some(({ zonename }) => zonename === uuidOf(index));
+      };
+      await eventually(() => hits() > 0 && told(), 'a record');
+      assert(!(await played.answers(index)));
+      assert.strictEqual((await neighbour.get('sdc:uuid')).text, uuidOf(NEIGHBOUR));
+      calls.clear();
+      await eventually(() => played.answers(index), `served after ${errno}`, AGAIN_MS);
+      neighbour.close();
+    });
+  }
 });
 
 describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails', function () {
@@ -81,6 +153,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
     ['fork', ['EAGAIN', 'ENOMEM']],
     ['socketpair', ['EMFILE', 'ENFILE', 'ENOMEM']],
     ['pipe', ['EMFILE', 'ENFILE', 'ENOMEM']],
+    ['exec', ['EACCES', 'ENOMEM']],
   ] as const) {
     it(`${call}: FAILURE, and the next write is made`, async () => {
       const session = await played.open(ATTACKED);

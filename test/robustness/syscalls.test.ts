@@ -32,6 +32,10 @@ describe('an agent without descriptors', function () {
     execFileSync('prlimit', ['--pid', String(played.agent.pid), `--nofile=${descriptors}:4096`]);
   }
 
+  function tells(msg: string, errno: string): boolean {
+    return played.records(msg).some((record) => JSON.stringify(record.err).includes(errno));
+  }
+
   it('goes on answering those who are in, and takes new ones when there is room again', async () => {
     const session = await played.open(0);
     assert.strictEqual((await session.get('motd')).text, 'hello');
@@ -42,11 +46,13 @@ describe('an agent without descriptors', function () {
       sockets.push(socket);
     }
     await once(sockets[0] ?? assert.fail(), 'connect');
-    await eventually(() => played.descriptors > 0);
-    const { code } = await session.get('motd');
-    assert.strictEqual(code, 'SUCCESS', 'what was read before is served');
+    await eventually(() => tells('could not accept', 'EMFILE'), 'the log says what is missing');
+    const { code, text } = await session.get('motd');
+    assert.deepStrictEqual([code, text], ['SUCCESS', 'hello'], 'what was read before is served');
     const put = await session.put('k', 'v');
-    assert(['SUCCESS', 'FAILURE'].includes(put.code));
+    assert.deepStrictEqual([put.code, put.text], ['FAILURE', 'Could not update metadata.']);
+    await eventually(() => tells('could not update metadata', 'EMFILE'), 'and why it was refused');
+    assert.strictEqual(played.metadata(0).customer.k, undefined);
     sockets.forEach((socket) => socket.destroy());
     sockets = [];
     limit(4096);
