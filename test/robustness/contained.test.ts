@@ -20,6 +20,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
+import { GuestSession, within } from '../support/guest-session';
 import { LyingVminfod } from '../support/lying-vminfod';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
@@ -161,6 +162,14 @@ describe('a zone with broken data', function () {
         assert(await played.answers(HEALTHY));
       }
     }
+    const port = played.node.path(`/zones/${uuidOf(GUEST)}/ttyb`);
+    await eventually(async () => {
+      const guest = await GuestSession.open(port);
+      // What is written while nobody has the port is lost.
+      const answer = await within(guest.get('sdc:uuid'), 500, 'an answer').catch(() => null);
+      guest.close();
+      return answer?.text === uuidOf(GUEST);
+    }, 'the guest itself is served');
   });
 
   const spoil: readonly Spoiled[] = [

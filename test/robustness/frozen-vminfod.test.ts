@@ -11,8 +11,8 @@ import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 const FROZEN = 1;
 const OTHER = 2;
 const STUCK = 1;
-/** The platform's own client gives up after 45 s; the agent promises 30 s. */
-const CLIENT_MS = 45_000;
+/** What is promised, and what a busy machine may add; the platform's own client gives up after 45 s. */
+const CEILING_MS = 30_000 + 3000;
 
 describe('with vminfod frozen for a zone', function () {
   this.timeout(120_000);
@@ -113,7 +113,7 @@ describe('a write that hangs', function () {
       sessions = [...sessions, ...asking];
       return Promise.all(asking.map((session) => session.put('k', 'v')));
     };
-    // Both take as long as a client's patience: together, they take it once.
+    // Both take as long as the ceiling: together, they take it once.
     patience = { locked: ask(locked), vmadm: ask(vmadm) };
   });
 
@@ -146,7 +146,7 @@ describe('a write that hangs', function () {
     for (const answer of await patience.locked) {
       assert.strictEqual(answer.code, 'FAILURE');
       assert.match(answer.text, /^Could not update metadata: configuration is locked\./);
-      assert(answer.ms < CLIENT_MS, `${answer.ms} ms`);
+      assert(answer.ms < CEILING_MS, `${answer.ms} ms`);
     }
     await locked.clearFaults();
     const session = await locked.open(STUCK);
@@ -159,7 +159,7 @@ describe('a write that hangs', function () {
     for (const answer of await patience.vmadm) {
       assert.strictEqual(answer.code, 'FAILURE');
       assert.match(answer.text, /timed out/);
-      assert(answer.ms < CLIENT_MS, `${answer.ms} ms`);
+      assert(answer.ms < CEILING_MS, `${answer.ms} ms`);
     }
     const runs = vmadm
       .records('running vmadm update')

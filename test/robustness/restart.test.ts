@@ -18,10 +18,12 @@ import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');
 const MANY = 250;
 const CLIENTS = 25;
-/** What is promised. The start of a process on a busy machine is not the agent's to hurry. */
+/** What is promised. */
 const BACK_MS = 2000;
-const MACHINE_MS = 3000;
 const ENDED_MS = 5000;
+const ROUNDS = 3;
+/** In the middle of a start with many zones. */
+const STARTING_MS = 300;
 
 describe('a zone socket', function () {
   this.timeout(60_000);
@@ -113,7 +115,7 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
   it('listens everywhere within 2 s of its new start, and no client misses it for longer', async () => {
     const indexes = Array.from({ length: CLIENTS }, (_, n) => n * Math.floor(MANY / CLIENTS));
     let elapsed = Infinity;
-    const longest = await bestOf(BACK_MS + MACHINE_MS, async () => {
+    const longest = await bestOf(BACK_MS, async () => {
       const life = { over: false };
       const clients = indexes.map((index) => retry(played.socket(index), life));
       await delay(300);
@@ -127,7 +129,19 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
       return Math.max(...(await Promise.all(clients)));
     });
     assert(elapsed < BACK_MS, `${elapsed} ms`);
-    assert(longest < BACK_MS + MACHINE_MS, `${longest} ms`);
+    assert(longest < BACK_MS, `${longest} ms`);
+    for (let index = 0; index < MANY; index += 7) {
+      assert(await played.answers(index), `zone ${index}`);
+    }
+  });
+
+  it('while one starts another ends with a clear word, and the one serves all zones', async () => {
+    await played.agent.stop();
+    const first = AgentProcess.start(played.root);
+    first.catch(() => undefined);
+    await delay(STARTING_MS);
+    played.agent = await oneServes([first, AgentProcess.start(played.root)]);
+    assert.strictEqual(played.records('ready')[0]?.sockets, MANY);
     for (let index = 0; index < MANY; index += 7) {
       assert(await played.answers(index), `zone ${index}`);
     }
@@ -156,6 +170,17 @@ describe('the end of an agent', function () {
   });
 
   after(() => played.stop());
+
+  it('two agents started at once: one serves, the other refuses to run in clear words', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      await played.agent.stop();
+      const both = [AgentProcess.start(played.root), AgentProcess.start(played.root)];
+      played.agent = await oneServes(both);
+      assert(await played.answers(1));
+      assert(await played.answers(2));
+      process.kill(played.agent.pid, 0);
+    }
+  });
 
   it('a second agent refuses to run in clear words, and the first serves on', async () => {
     const session = await played.open(1);
@@ -218,6 +243,22 @@ describe('the end of an agent', function () {
     return Date.parse(String(last.time)) - Date.parse(String(begun.time));
   }
 });
+
+/** Of agents that start on one node exactly one gets ready, and the others say why they do not. */
+async function oneServes(starting: readonly Promise<AgentProcess>[]): Promise<AgentProcess> {
+  const ends = await Promise.allSettled(starting);
+  const ready = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+  const [one, ...more] = ready;
+  await Promise.all(more.map((agent) => agent.kill()));
+  assert(one !== undefined && more.length === 0, `${ready.length} serve`);
+  for (const end of ends) {
+    if (end.status === 'rejected') {
+      assert.match(String(end.reason), /mdatad ended with 95/);
+      assert.match(String(end.reason), /another mdatad serves this node, and goes on/);
+    }
+  }
+  return one;
+}
 
 /** Asks again and again with new connections. @returns the longest time without an answer, ms */
 async function retry(path: string, life: { over: boolean }): Promise<number> {

@@ -84,7 +84,8 @@ export class AgentProcess {
     await new Promise<void>((resolve, reject) => {
       const fail = (why: string) => reject(new Error(`mdatad ${why}:\n${this.lastRecords()}`));
       const timer = setTimeout(() => fail(`was not ready within ${READY_MS} ms`), READY_MS);
-      child.once('exit', (code, signal) => {
+      // Not `exit`: its last words are still on their way then.
+      child.once('close', (code, signal) => {
         clearTimeout(timer);
         fail(`ended with ${String(code ?? signal)}`);
       });
