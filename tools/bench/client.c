@@ -253,7 +253,7 @@ main(int argc, char **argv)
 	}
 	end = now();
 	qsort(latencies, latency_count, sizeof (*latencies), by_size);
-	(void) printf("{\"requests\":%zu,\"seconds\":%.6f,\"p50_us\":%u,\"p99_us\":%u,\"lost\":%lu}\n",
-	    latency_count, end - start, percentile(0.5), percentile(0.99), lost);
+	(void) printf("{\"requests\":%zu,\"seconds\":%.6f,\"p50_us\":%u,\"p99_us\":%u,\"longest_us\":%u,\"lost\":%lu}\n",
+	    latency_count, end - start, percentile(0.5), percentile(0.99), percentile(1), lost);
 	return (0);
 }

@@ -30,6 +30,7 @@ const resultSchema = z.object({
   seconds: z.number(),
   p50_us: z.number(),
   p99_us: z.number(),
+  longest_us: z.number(),
   lost: z.number(),
 });
 
@@ -39,6 +40,7 @@ export interface LoadResult {
   readonly seconds: number;
   readonly p50Us: number;
   readonly p99Us: number;
+  readonly longestUs: number;
 }
 
 export function getLine(key: string): string {
@@ -83,13 +85,14 @@ export class Client {
     if (result.lost > 0) {
       throw new Error(`${result.lost} connections were closed before their answer came`);
     }
-    const { requests, p50_us: p50Us, p99_us: p99Us } = result;
+    const { requests, p50_us: p50Us, p99_us: p99Us, longest_us: longestUs } = result;
     return {
       requests,
       perSecond: requests / result.seconds,
       seconds: result.seconds,
       p50Us,
       p99Us,
+      longestUs,
     };
   }
 }

@@ -18,15 +18,18 @@ import { Bench, type Scale } from './rows';
 const SCALES = {
   full: {
     ...{ pairs: 7, seconds: 3, starts: 5 },
-    ...{ manyZones: 4096, idleZones: 1024, idleSeconds: 60, burst: 1000 },
+    ...{ manyZones: 4096, idleZones: 1024, settleSeconds: 15, idleSeconds: 60 },
+    burst: 1000,
   },
   quick: {
     ...{ pairs: 3, seconds: 0.5, starts: 1 },
-    ...{ manyZones: 1024, idleZones: 256, idleSeconds: 5, burst: 200 },
+    ...{ manyZones: 1024, idleZones: 256, settleSeconds: 1.5, idleSeconds: 5 },
+    burst: 200,
   },
   smoke: {
     ...{ pairs: 1, seconds: 0.1, starts: 1 },
-    ...{ manyZones: 24, idleZones: 8, idleSeconds: 0.5, burst: 8 },
+    ...{ manyZones: 24, idleZones: 8, settleSeconds: 0, idleSeconds: 0.5 },
+    burst: 8,
   },
 } as const satisfies Record<string, Scale>;
 

@@ -6,16 +6,14 @@
  * beside, since that is the agent's own where a busy machine's clock is not.
  */
 import { mkdtempSync, rmSync, watch } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { openPlatform } from '../../src/sys/ffi';
-import { bindZoneEvents } from '../../src/sys/native';
 import { Paths } from '../../src/sys/paths';
 import { ask } from '../simcn/control';
+import { servedAfterCreation } from './events';
 import { Client, getLine, putLine, type Load, type LoadResult } from './load';
-import { BenchNode, KEY, makeVm } from './node';
+import { BenchNode, KEY } from './node';
 import { cpuMs, statusOf, type Processes } from './processes';
 import { rowOf, type Goal, type Row } from './report';
 
@@ -25,6 +23,8 @@ export interface Scale {
   readonly seconds: number;
   readonly manyZones: number;
   readonly idleZones: number;
+  /** What the collector does after the start is over by then, and is no idling. */
+  readonly settleSeconds: number;
   readonly idleSeconds: number;
   readonly burst: number;
   readonly starts: number;
@@ -32,6 +32,8 @@ export interface Scale {
 
 const SOCKETS = 16;
 const WRITERS = 20;
+/** Pipelined GETs a second that the platform's agent answers, on the machine that README's figures are of. */
+const PLATFORM_AGENT_RATE = 33_000;
 /** One in flight on each: what waits for a VM's disk goes there together. */
 const WRITERS_A_ZONE = 4;
 const PUTS = 20;
@@ -70,7 +72,7 @@ export class Bench {
       await this.writes(node);
       await this.pieces(node);
     });
-    const calm = await this.onNode(1, (node) => this.rate(node, 1));
+    const calm = await this.onNode(1, (node) => this.rate(node));
     await this.onNode(this.scale.manyZones, (node) => this.many(node, calm));
     await this.onNode(this.scale.idleZones, (node) => this.idleAndEvents(node));
   }
@@ -100,6 +102,7 @@ export class Bench {
     for (const [at, { name, mode, connections, depth }] of shapes.entries()) {
       const latency = connections === 1;
       const ratios: number[] = [];
+      const rates: number[] = [];
       const notes: string[] = [];
       // One pair first that does not count: code is compiled when it has run for a while.
       for (let pair = -1; pair < this.scale.pairs; pair++) {
@@ -109,6 +112,7 @@ export class Bench {
         if (pair < 0) {
           continue;
         }
+        rates.push(ours.perSecond / PLATFORM_AGENT_RATE);
         ratios.push(latency ? ours.p50Us / below.p50Us : ours.perSecond / below.perSecond);
         notes.push(
           `${count(ours.perSecond)}/s of ${count(below.perSecond)}/s, ` +
@@ -118,6 +122,9 @@ export class Bench {
       }
       const note = notes[medianAt(ratios)] ?? '';
       this.tell(name, latency ? 'x floor p50' : 'x floor rate', goals[at] ?? {}, ratios, note);
+      if (depth > 1) {
+        this.tell(`${name}, the platform's agent`, 'x its rate', { least: 6 }, rates);
+      }
     }
   }
 
@@ -203,7 +210,8 @@ export class Bench {
     this.tell('1 MiB in 16-octet pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
   }
 
-  private async rate(node: BenchNode, sockets: number): Promise<readonly LoadResult[]> {
+  /** 16 connections to one zone, as parts of the floor's rate. */
+  private async rate(node: BenchNode): Promise<readonly LoadResult[]> {
     await node.startAgent();
     const results: LoadResult[] = [];
     const load = { mode: 'open', connections: 16, requests: [getLine(KEY)] } as const;
@@ -212,11 +220,7 @@ export class Bench {
     for (let run = 0; run < this.scale.pairs; run++) {
       const { seconds } = this.scale;
       const below = await this.client.run({ ...load, seconds, sockets: floorSockets });
-      const ours = await this.client.run({
-        ...load,
-        seconds,
-        sockets: node.agentSockets(sockets),
-      });
+      const ours = await this.client.run({ ...load, seconds, sockets: node.agentSockets(1) });
       results.push({ ...ours, perSecond: ours.perSecond / below.perSecond });
     }
     await node.stopFloor();
@@ -240,80 +244,47 @@ export class Bench {
     }
     this.tell(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
     this.tell(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
-    const crowd = await this.rate(node, SOCKETS);
+    await this.anew(node);
+    const crowd = await this.rate(node);
     const growth = crowd.map(({ perSecond }, at) => perSecond / (calm[at]?.perSecond ?? NaN));
     this.tell(`requests/s at ${zones} zones`, 'x that at 1 zone', { least: 0.9 }, growth);
   }
 
+  /** vminfod comes back and tells of all VMs again, while one guest asks. */
+  private async anew(node: BenchNode): Promise<void> {
+    await node.startAgent();
+    const longest: number[] = [];
+    for (let run = 0; run < this.scale.starts; run++) {
+      // Time enough to come back, and to read.
+      const seconds = 3 + node.zones / 2000;
+      const load: Load = {
+        ...{ mode: 'open', seconds, connections: 1 },
+        ...{ sockets: node.agentSockets(1), requests: [getLine(KEY)] },
+      };
+      const asking = this.client.run(load);
+      await ask(node.root, 'fault', { text: 'vminfod.down', zone: null });
+      await ask(node.root, 'clear-faults');
+      longest.push((await asking).longestUs / 1000);
+    }
+    const name = `${node.zones} VMs told anew: longest wait of one who asks`;
+    this.tell(name, 'ms', { most: 50 }, longest);
+  }
+
   private async idleAndEvents(node: BenchNode): Promise<void> {
     const { pid } = await node.startAgent();
-    await pause(1500);
+    await pause(this.scale.settleSeconds * 1000);
     const before = { cpu: cpuMs(pid), woken: statusOf(pid, 'voluntary_ctxt_switches') };
     await pause(this.scale.idleSeconds * 1000);
     const part = (100 * (cpuMs(pid) - before.cpu)) / (this.scale.idleSeconds * 1000);
     const woken = statusOf(pid, 'voluntary_ctxt_switches') - before.woken;
     const note = `${(woken / this.scale.idleSeconds).toFixed(1)} wake-ups a second`;
     this.tell(`idle, ${node.zones} zones`, '% of a core', { most: 0.1 }, [part], note);
-    await this.events(node);
+    const { singlesMs, burstSeconds, burst } = await servedAfterCreation(node, this.scale.burst);
+    const at99 = singlesMs[Math.floor((singlesMs.length - 1) * 0.99)] ?? NaN;
+    const zones = `${singlesMs.length} zones`;
+    this.tell('zone created to socket: p99', 'ms', { most: 10 }, [at99], zones);
+    this.tell(`${burst} zones in a burst, all served`, 's', { most: 2 }, [burstSeconds]);
   }
-
-  /** From the event's own time to the first connection that is taken. */
-  private async events(node: BenchNode): Promise<void> {
-    const paths = new Paths(node.root);
-    openPlatform(node.root);
-    const waits: Promise<{ readonly when: number; readonly served: number }>[] = [];
-    const subscription = bindZoneEvents(
-      ({ zonename, oldstate, when }) => {
-        if (oldstate === '') {
-          waits.push(served(paths.zoneSocket(zonename), Number(when) / 1e6));
-        }
-      },
-      () => undefined,
-      { root: node.root },
-    );
-    const create = async (zones: number): Promise<void> => {
-      const vms = Array.from({ length: zones }, (_, n) => makeVm(n));
-      const halted = vms.map((vm) => ({ ...vm, zone_state: 'installed' }));
-      await ask(node.root, 'create', { vms: halted, boot: false });
-    };
-    try {
-      for (let zone = 0; zone < 100 && zone < this.scale.burst; zone++) {
-        await create(1);
-        await pause(5);
-      }
-      const singles = await Promise.all(waits.splice(0));
-      const delays = singles.map(({ when, served: at }) => at - when).sort((a, b) => a - b);
-      const p99 = delays[Math.floor((delays.length - 1) * 0.99)] ?? NaN;
-      this.tell('zone created to socket: p99', 'ms', { most: 10 }, [p99], `${delays.length} zones`);
-      await create(this.scale.burst);
-      await pause(500);
-      const burst = await Promise.all(waits.splice(0));
-      const first = Math.min(...burst.map(({ when }) => when));
-      const last = Math.max(...burst.map(({ served: at }) => at));
-      const seconds = [(last - first) / 1000];
-      this.tell(`${burst.length} zones in a burst, all served`, 's', { most: 2 }, seconds);
-    } finally {
-      await subscription.close();
-    }
-  }
-}
-
-/** Resolves when the socket takes a connection. Times are ms since 1970. */
-async function served(path: string, when: number) {
-  for (let tries = 0; tries < 5000; tries++) {
-    const taken = await new Promise<boolean>((resolve) => {
-      const socket = connect(path, () => {
-        socket.destroy();
-        resolve(true);
-      });
-      socket.on('error', () => resolve(false));
-    });
-    if (taken) {
-      return { when, served: performance.timeOrigin + performance.now() };
-    }
-    await pause(1);
-  }
-  throw new Error(`nobody listens at ${path}`);
 }
 
 function zoneOf(socket: string): string {
