@@ -8,14 +8,15 @@ import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
 import { HeldLink, ServedZones, ZonedNode, type ServedOptions } from '../support/served-zones';
 
-const nothing = (): void => undefined;
-
 describe('the registry', () => {
   let zoned: ZonedNode;
   let all: ServedZones[];
+  /** What a test holds up goes on at its end, whatever became of the test. */
+  let releases: (() => void)[];
   let before: OpenThings;
 
   beforeEach(async () => {
+    releases = [];
     zoned = new ZonedNode();
     all = [];
     // The thread pool and the first async call open descriptors of their own, once.
@@ -24,6 +25,7 @@ describe('the registry', () => {
   });
 
   afterEach(async () => {
+    releases.forEach((release) => release());
     await Promise.all(all.map(({ registry }) => registry.stop(1000)));
     assert.deepStrictEqual(zoned.node.subscribers(), []);
     await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
@@ -48,6 +50,13 @@ describe('the registry', () => {
     const heard = await peer.ask('GET brand\n', 'SUCCESS\nx\n.\n'.length);
     peer.socket.destroy();
     return heard.split('\n')[1] ?? '';
+  }
+
+  function hold(): { readonly released: Promise<void>; readonly release: () => void } {
+    let release = (): void => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    releases.push(release);
+    return { released, release };
   }
 
   function nowNs(): bigint {
@@ -236,8 +245,7 @@ describe('the registry', () => {
 
     it('gives a zone that comes back under its name a new link, when the old one is gone', async () => {
       await zoned.create('alpha');
-      let release = nothing;
-      const released = new Promise<void>((resolve) => (release = resolve));
+      const { released, release } = hold();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
       served.registry.on('arrived', (zone: Zone) => course.push(`${zone.facts.brand} arrived`));
@@ -302,13 +310,12 @@ describe('the registry', () => {
 
     it('comes within its grace though the subscription does not end', async () => {
       await zoned.create('alpha');
-      let end = nothing;
-      const ended = new Promise<void>((resolve) => (end = resolve));
+      const { released, release } = hold();
       const served = serve({
         subscription: (real) => ({
           ...real,
           close: async () => {
-            await ended;
+            await released;
             await real.close();
           },
         }),
@@ -320,7 +327,7 @@ describe('the registry', () => {
       assert(tookMs >= 190 && tookMs < 2000, `${tookMs} ms`);
       await zoned.boot('alpha');
       assert.deepStrictEqual(served.states, { alpha: 'gone' });
-      end();
+      release();
       await eventually(() => zoned.node.subscribers().length === 0);
     });
   });
