@@ -26,6 +26,7 @@ import { takeLock, type HeldLock } from './sys/lock';
 import { Paths } from './sys/paths';
 import { makeRunDir } from './sys/run-dir';
 import type { Logger } from './log';
+import type { Request } from './protocol/request';
 import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { moments } from './vm/moment';
 import { Store, type WriterChoice } from './vm/store';
@@ -79,10 +80,7 @@ export class Agent {
     this.answering = {
       operatorScriptWritable: options.config.operator_script_writable,
       commaDeletes: options.config.writer === 'file',
-      onFault: (request, err) => {
-        this.figures.faults++;
-        this.log.error({ err, request: request.kind }, 'request met a fault of the agent');
-      },
+      onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
     };
   }
 
@@ -288,6 +286,14 @@ export class Agent {
       const data = store.data(origin.zonename);
       return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
     };
+  }
+
+  private noteFault(zonename: string, request: Request['kind'], err: unknown): void {
+    this.figures.faults++;
+    const zone = this.registry?.get(zonename);
+    if (zone !== undefined) {
+      this.maker?.journalOf(zone)?.fault(request, err);
+    }
   }
 
   /** vminfod says something of a zone. For its state that is a hint only: libzonecfg is asked. */

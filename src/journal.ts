@@ -10,13 +10,12 @@
  * zone's share of writes, which bounds their number, stored or failed. Records of what was asked, and
  * of changes that were refused or joined another one, can be left out.
  */
+import { codeOf } from './errors';
 import { printableKey, type Fields, type ZoneLog } from './log';
 import type { LinkObserver, Origin, Refusal } from './links/link';
 import type { ChangeCourse, Reply } from './protocol/reply';
 import type { Request } from './protocol/request';
-
-/** A kind of refusal is told once in this time a zone, with a count. */
-const REPEAT_MS = 60_000;
+import { Repeats } from './repeats';
 
 export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
 export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
@@ -50,12 +49,6 @@ export interface LastRequest {
   readonly elapsedMs: number;
 }
 
-interface Repeated {
-  /** On the journal's clock. */
-  toldAt: number;
-  since: number;
-}
-
 export class Journal implements LinkObserver {
   readonly tally: Tally = {
     requests: 0,
@@ -70,7 +63,8 @@ export class Journal implements LinkObserver {
   private readonly log: ZoneLog;
   private readonly figures: NodeFigures;
   private readonly now: () => number;
-  private repeated: Map<Refusal, Repeated> | null = null;
+  /** By what is told. Most zones never need it. */
+  private repeats: Map<string, Repeats> | null = null;
 
   /** @param now a clock in ms that never goes back */
   constructor(log: ZoneLog, figures: NodeFigures, now = (): number => performance.now()) {
@@ -128,16 +122,31 @@ export class Journal implements LinkObserver {
   refused(reason: Refusal, detail: Fields): void {
     this.tally.refusals++;
     this.figures.refused(reason);
-    this.repeated ??= new Map();
-    const now = this.now();
-    const before = this.repeated.get(reason);
-    if (before !== undefined && now - before.toldAt < REPEAT_MS) {
-      before.since++;
-      return;
+    const more = this.next(reason);
+    if (more !== null) {
+      this.log.insist('warn', { reason, ...detail, ...more }, 'refused');
     }
-    const repeats = before === undefined ? {} : { more_since_last: before.since };
-    this.repeated.set(reason, { toldAt: now, since: 0 });
-    this.log.insist('warn', { reason, ...detail, ...repeats }, 'refused');
+  }
+
+  /** A request met a fault of the agent or of the machine. A guest can ask for it as often as it likes. */
+  fault(request: Request['kind'], err: unknown): void {
+    const more = this.next(`fault ${codeOf(err)}`);
+    if (more !== null) {
+      this.log.insist('error', { err, request, ...more }, 'request met a fault of the agent');
+    }
+  }
+
+  /** What a record of this says besides; null when there was one within the minute. */
+  private next(what: string): Fields | null {
+    this.repeats ??= new Map();
+    const before = this.repeats.get(what);
+    const repeats = before ?? new Repeats(this.now);
+    this.repeats.set(what, repeats);
+    const unsaid = repeats.next();
+    if (unsaid === null) {
+      return null;
+    }
+    return before === undefined ? {} : { more_since_last: unsaid };
   }
 
   private handled(

@@ -3,6 +3,7 @@
  * are told once a minute and counted each time.
  */
 import assert from 'node:assert';
+import { WorldError } from '../src/errors';
 import { Figures } from '../src/figures';
 import { Journal } from '../src/journal';
 import { ZoneLog } from '../src/log';
@@ -96,5 +97,24 @@ describe('the journal of a zone', () => {
     assert.deepStrictEqual(told('keys'), [undefined, 3]);
     assert.deepStrictEqual(told('queue'), [undefined, 0]);
     assert.strictEqual(journal.tally.refusals, 4 * 3 + 1 + 3);
+  });
+
+  it('tells a fault once a minute for each reason, with how often it came since', () => {
+    const fault = (code: string): void => journal.fault('get', new WorldError('read', '/f', code));
+    for (let i = 0; i < 100; i++) {
+      fault('EIO');
+    }
+    fault('EMFILE');
+    now += MINUTE_MS;
+    fault('EIO');
+    const records = logs.records('request met a fault of the agent');
+    assert.deepStrictEqual(
+      records.map(({ zonename, request, more_since_last }) => [zonename, request, more_since_last]),
+      [
+        ['z', 'get', undefined],
+        ['z', 'get', undefined],
+        ['z', 'get', 99],
+      ],
+    );
   });
 });

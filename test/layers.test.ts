@@ -41,7 +41,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'datasets',
     'admin',
   ],
-  journal: ['log', 'protocol', 'links/link'],
+  journal: ['errors', 'log', 'repeats', 'protocol', 'links/link'],
   'port-journal': ['log', 'links/link'],
   figures: ['journal', 'port-journal', 'links/link'],
   'zone-maker': ['*'],

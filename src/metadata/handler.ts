@@ -40,6 +40,7 @@ export type ChangeResult = ChangeCourse &
 
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {
+  readonly zonename: string;
   /**
    * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a WorldError
    * where the machine fails to read it, for "no such key" would be a lie then.
@@ -66,7 +67,7 @@ export interface AnswerOptions {
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
   readonly commaDeletes: boolean;
   /** Told of a fault of ours that a request met. The error may name the VM's files, never a value. */
-  readonly onFault: (request: DataRequest, err: unknown) => void;
+  readonly onFault: (zonename: string, request: DataRequest, err: unknown) => void;
 }
 
 type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
@@ -87,7 +88,7 @@ export function answer(
   options: AnswerOptions,
 ): Reply | Promise<Reply> {
   const fault = (err: unknown): Reply => {
-    options.onFault(request, err);
+    options.onFault(data.zonename, request, err);
     return FAULT;
   };
   try {

@@ -191,6 +191,10 @@ class TrackedVm implements VmData {
     this.wait = wait;
   }
 
+  get zonename(): string {
+    return this.target.zonename;
+  }
+
   metadata(): MetadataMaps {
     return this.parts.files.metadata(this.target.folder, this.target.log);
   }

@@ -11,7 +11,7 @@ import type { MemoryVm } from '../support/vm-data';
 const OPTIONS = {
   operatorScriptWritable: false,
   commaDeletes: true,
-  onFault: (_request: unknown, err: unknown): void => assert.fail(String(err)),
+  onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
 };
 
 /** All that a VM says to a stream of octets that comes in the given chunks. */

@@ -14,7 +14,7 @@ const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet
 const OPTIONS: AnswerOptions = {
   operatorScriptWritable: false,
   commaDeletes: true,
-  onFault: (_request, err) => assert.fail(String(err)),
+  onFault: (_zonename, _request, err) => assert.fail(String(err)),
 };
 
 function get(key: string): DataRequest {
@@ -184,7 +184,7 @@ describe('handler', () => {
 
   it('answers FAILURE to a request that meets a fault of ours, and tells of the fault', async () => {
     const faults: unknown[] = [];
-    const options = { ...OPTIONS, onFault: (_: DataRequest, err: unknown) => faults.push(err) };
+    const options = { ...OPTIONS, onFault: (_: string, __: DataRequest, err: unknown) => faults.push(err) };
     const fault = new Error('broken');
     const broken = (): never => {
       throw fault;

@@ -25,6 +25,7 @@ export function memoryVm(
   const routes = new Map(Object.entries(fixture.routes));
   const changes: Change[] = [];
   return {
+    zonename: 'zone',
     changes,
     metadata: () => maps,
     tags: () => tags,

@@ -337,7 +337,7 @@ async function said(vm: MemoryVm, request: Request): Promise<string> {
       const reply = await answer(vm, request, {
         operatorScriptWritable: false,
         commaDeletes: true,
-        onFault: (_request, err) => assert.fail(String(err)),
+        onFault: (_zonename, _request, err) => assert.fail(String(err)),
       });
       return encodeReply(request.wire, reply).toString('latin1');
     }

@@ -130,7 +130,7 @@ export const answer: Target = {
       const options = {
         operatorScriptWritable: false,
         commaDeletes: true,
-        onFault: (_: DataRequest, err: unknown) => {
+        onFault: (_zonename: string, _: DataRequest, err: unknown) => {
           throw new Wrong('the handler has no fault', { err: String(err) });
         },
       };
@@ -157,6 +157,7 @@ function reach(features: Features, request: DataRequest, told: string): void {
 
 /** The store's place: what a request changes is kept, not carried out. */
 class Memory implements VmData {
+  readonly zonename = 'zone';
   change1: Change | null = null;
   private readonly data: ModelVm;
 
