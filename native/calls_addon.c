@@ -9,7 +9,7 @@
 #include "napi_call.h"
 #include "peer.h"
 
-/* What is told of a peer. */
+/* Zone id, process id, user id. */
 #define	PEER_MEMBERS	3
 
 /* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */

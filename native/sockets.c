@@ -81,7 +81,7 @@ struct sockets {
 	/* Deliver what the poll phase brought, and what came outside of it. */
 	uv_check_t check;
 	uv_prepare_t prepare;
-	/* Ends the rest of all listeners that rest. */
+	/* All listeners that rest go on when it fires. */
 	uv_timer_t rest;
 	/* Handles of libuv's that are not closed: those three, and one a slot. */
 	size_t handles;

@@ -264,7 +264,7 @@ export class Agent {
     const touch = (zone: Zone): void => this.datasets?.touch(zone.zonename);
     registry.on('arrived', (zone: Zone) => {
       touch(zone);
-      // Sockets of the first picture are told by "ready": thousands of records would take a part of the start.
+      // Sockets of the first picture are told by "ready": thousands of records would slow the start.
       if (this.started || zone.link.kind === 'port') {
         const { state, zonepath } = zone.facts;
         zone.log.info({ state, zonepath }, 'zone arrived');

@@ -23,7 +23,7 @@ const bytes = (least: number, most: number) => z.number().int().min(least).max(m
 const limitsSchema = z.strictObject({
   /** Longest request line. */
   line_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.lineBytes),
-  /** Replies that a peer has not read yet, a connection. */
+  /** Replies that the peers of a zone have not read yet. */
   unsent_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.unsentBytes),
   /** Requests that wait for their answer on one connection. */
   queued_requests: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.queuedRequests),

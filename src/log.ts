@@ -70,7 +70,7 @@ export class ZoneLog {
   private readonly leftOut: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
-  private brand: string;
+  private readonly brand: string;
   private tokens: number;
   private refilledAt = performance.now();
   private suppressed = 0;
@@ -118,12 +118,6 @@ export class ZoneLog {
     return this.ring.map(({ at, level, msg, fields }) => {
       return { time: new Date(at).toISOString(), level, msg, fields };
     });
-  }
-
-  /** A zone can come back under the same name with another brand. */
-  rebrand(brand: string): void {
-    this.brand = brand;
-    this.child = null;
   }
 
   private write(level: Level, fields: Fields, msg: string): void {

@@ -22,6 +22,7 @@ import {
 import { messageOf } from './errors';
 import { createLogger, type Level, type Logger } from './log';
 import { LogSink } from './log-sink';
+import { exitAtOnce, filesHang } from './sys/ffi-exit';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;
@@ -73,6 +74,9 @@ async function run(options: Options, root: string): Promise<void> {
   const log = createLogger(config.log_level, sink);
   const end = (code: number): never => {
     sink.flushSync();
+    if (filesHang()) {
+      exitAtOnce(code);
+    }
     process.exit(code);
   };
   endWithItsStory(log, sink);

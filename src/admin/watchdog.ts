@@ -11,7 +11,10 @@ import { SMALL_BYTES } from '../links/limits';
 import { Rarely, type Voice } from '../links/rarely';
 import { inBytes } from './words';
 
-/** Between two looks at the loop. More would be most of an idle node's CPU time; a delay is seen less this at worst. */
+/**
+ * Between two looks at the loop: more of them would be most of an idle node's CPU time. A delay is seen
+ * shorter by this at worst.
+ */
 const RESOLUTION_MS = 250;
 const WINDOW_MS = 10_000;
 /** A guest's client feels this; worth a look. */

@@ -2,9 +2,9 @@
  * What the snapshot operations on a VM touch, and what they leave alone.
  *
  * A snapshot is of the zoneroot only, so a rollback leaves the delegated datasets as they are; a
- * reprovision destroys all snapshots of the VM and replaces the zoneroot. The delegated dataset lies below the
- * zoneroot in ZFS's tree (`zones/<uuid>/data` below `zones/<uuid>`): an operation that recurses, as
- * `zfs snapshot -r` does, is the wrong one. Pure; it runs nothing.
+ * reprovision destroys all snapshots of the VM and replaces the zoneroot. The delegated dataset lies
+ * below the zoneroot in ZFS's tree (`zones/<uuid>/data` below `zones/<uuid>`): an operation that
+ * recurses, as `zfs snapshot -r` does, is the wrong one. Pure; it runs nothing.
  */
 import { delegatedDatasets, own } from '../metadata/datasets';
 import type { JsonObject } from '../vm/vm';

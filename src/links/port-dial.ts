@@ -3,7 +3,8 @@
  *
  * The second look makes sure that what answered is the file that was checked, reached by the same way:
  * in between a hypervisor process could have put a link in the place of the file or of a folder, and
- * have taken it away again. A mere change in the port's folder looks the same and costs one more try. Used by a serial link, which tries again as it sees fit.
+ * have taken it away again. A mere change in the port's folder looks the same and costs one more try.
+ * Used by a serial link, which tries again as it sees fit.
  */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';

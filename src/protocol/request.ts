@@ -13,8 +13,6 @@ import type { Frame } from './frame';
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
 
-export type Verb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
-
 /** What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. */
 export type DataRequest =
   | { readonly kind: 'get'; readonly wire: Wire; readonly key: string }

@@ -69,13 +69,12 @@ export function zonecfgCode(code: number): string {
 interface FlockLayout {
   readonly F_SETLK: number;
   readonly F_WRLCK: number;
-  readonly F_UNLCK: number;
   /** sizeof (struct flock) */
   readonly bytes: number;
 }
 
-const ILLUMOS_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 2, F_UNLCK: 3, bytes: 64 };
-const LINUX_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 1, F_UNLCK: 2, bytes: 32 };
+const ILLUMOS_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 2, bytes: 64 };
+const LINUX_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 1, bytes: 32 };
 
 export const FLOCK: FlockLayout = onIllumos ? ILLUMOS_FLOCK : LINUX_FLOCK;
 

@@ -34,8 +34,8 @@ export interface RunResult {
 }
 
 /**
- * Runs a program to its end. Rejects with a WorldError: `EXIT_n`, the name of a signal (`SIGABRT`), `ETIMEDOUT`,
- * `EMSGSIZE` (too much on stdout), or the errno of the start (`ENOENT`, `EACCES`).
+ * Runs a program to its end. Rejects with a WorldError: `EXIT_n`, the name of a signal (`SIGABRT`),
+ * `ETIMEDOUT`, `EMSGSIZE` (too much on stdout), or the errno of the start (`ENOENT`, `EACCES`).
  *
  * @param argv the program's path, then its arguments
  */

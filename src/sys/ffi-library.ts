@@ -18,6 +18,7 @@ const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemu
 function openLibc() {
   return Library(onIllumos ? 'libc.so.1' : null, {
     fcntl: ['int', ['int', 'int', 'pointer']],
+    _exit: ['void', ['int']],
   });
 }
 

@@ -67,7 +67,6 @@ export interface Platform {
   umount(dir: string, force: boolean): void;
   /** Tries a write lock over the whole file: false when another process holds it. Never blocks. */
   tryLock(fd: number): boolean;
-  unlock(fd: number): void;
   peer(fd: number): PeerCredential;
 }
 
@@ -92,7 +91,6 @@ export function openPlatform(root: string): Platform {
     mountLofs: (special, dir, options) => mountLofs(root, special, dir, options),
     umount: (dir, force) => umount(root, dir, force),
     tryLock: trySetLock,
-    unlock,
     peer: (fd) => peer(root, fd),
   };
 }
@@ -231,13 +229,6 @@ export function trySetLock(fd: number): boolean {
     return false;
   }
   throw new WorldError('fcntl', `descriptor ${fd}`, code);
-}
-
-function unlock(fd: number): void {
-  const err = setLock(fd, FLOCK.F_UNLCK);
-  if (err !== 0) {
-    throw new WorldError('fcntl', `descriptor ${fd}`, errnoName(err));
-  }
 }
 
 function peer(root: string, fd: number): PeerCredential {

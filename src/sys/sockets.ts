@@ -19,11 +19,11 @@ import { loadAddon, type SocketsHandle } from './native';
 
 /** The stream beneath a connection, whatever it is made of. Octets are taken in order. */
 export interface Stream {
-  /** The descriptor, for getpeerucred. */
+  /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;
-  /** Octets that were written and that the kernel has not taken. */
+  /** Octets that were written and that the kernel had not taken when it was last given some. */
   readonly unsent: number;
-  /** The same, as it is just now: it shrinks while a slow peer reads a big reply. */
+  /** What of them it has not taken by now: it takes more while a slow peer reads a big reply. */
   readonly untaken: number;
   /** True: so much is unsent that more should wait for `taken`. */
   readonly clogged: boolean;
@@ -50,7 +50,7 @@ export interface StreamOwner {
   heard(chunk: Buffer): void;
   /** The peer has ended its side. */
   ended(): void;
-  /** The kernel took what was written. */
+  /** What was written has been handed to the kernel, or it took more of it: `unsent` says what is left. */
   taken(): void;
   /** The descriptor is closed. Told once, the last of all. */
   closed(): void;

@@ -97,7 +97,10 @@ export class ReadyLine {
     return at;
   }
 
-  /** A VM's object holds secrets, and would stay in memory as long as the stream. Nothing is pushed after it. */
+  /**
+   * A VM's object holds secrets, and would stay in memory as long as the stream. Nothing is pushed after
+   * this.
+   */
   wipe(): void {
     this.piece.fill(0);
     this.piece = Buffer.alloc(0);

@@ -1,7 +1,8 @@
 /*
  * One look at every zone of the node through libzonecfg: the first picture, and each reconcile's.
  *
- * The listing is done in slices: thousands of zones never stall the requests of one. A zone that goes away in the middle of it is left out.
+ * The listing is done in slices: thousands of zones never stall the requests of one. A zone that goes
+ * away in the middle of it is left out.
  */
 import { WorldError } from '../errors';
 import { Slice } from '../slice';
