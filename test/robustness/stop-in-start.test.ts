@@ -1,0 +1,88 @@
+/*
+ * An agent that is told to stop while it still takes in the zones of its node: it ends soon and cleanly,
+ * and does not say that it serves.
+ */
+import assert from 'node:assert';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { parseJsonObject } from '../../src/vm/vm';
+import { AgentProcess } from '../support/guest-agent';
+import { keepStream } from '../support/said';
+import { skipSuite } from '../support/guest-skip';
+import { osZone } from '../support/played-node';
+import { SimNode, whyNoNode } from '../support/simcn';
+
+const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');
+const ZONES = 300;
+/** What is promised, and SMF's patience is not much longer. */
+const ENDED_MS = 5000;
+
+describe('an agent that is stopped while it starts', function () {
+  this.timeout(120_000);
+  let node: SimNode;
+
+  before(async function () {
+    const missing = whyNoNode();
+    if (missing !== null) {
+      skipSuite(this, missing);
+    }
+    const vms = Array.from({ length: ZONES }, (_, n) => osZone(n, { zone_state: 'installed' }));
+    node = await SimNode.start({ vms });
+  });
+
+  after(async () => {
+    await node.stop();
+  });
+
+  const hasSocket = (zonename: string): boolean =>
+    existsSync(node.path(`/var/zonecontrol/${zonename}/metadata.sock`));
+
+  /** Zones whose socket was made so far. */
+  function sockets(): number {
+    return readdirSync(node.path('/var/zonecontrol')).filter(hasSocket).length;
+  }
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    it(`${signal}: ends in time, says nothing of being ready, and leaves its door shut`, async () => {
+      const already = sockets();
+      assert(already < ZONES / 2, 'there is a start to be stopped in');
+      const agent = spawn(process.execPath, [MDATAD, '--root', node.root], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const chunks: Buffer[] = [];
+      agent.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
+      keepStream(`mdatad-${String(agent.pid)}`, agent.stdout);
+      const closed = once(agent, 'close');
+      const door = node.path('/var/run/mdatad/admin.sock');
+      while (agent.exitCode === null && !(existsSync(door) && sockets() > already)) {
+        await nextTurn();
+      }
+      agent.kill(signal);
+      const began = performance.now();
+      assert.deepStrictEqual(await closed, [0, null]);
+      const tookMs = performance.now() - began;
+      assert(tookMs < ENDED_MS, `${tookMs} ms`);
+      assert(sockets() < ZONES, 'it was stopped in its start');
+      assert.deepStrictEqual(said(chunks), ['stopping', 'Agent exiting']);
+      assert(!existsSync(door), 'no door is left');
+    });
+  }
+
+  it('and the next one starts as ever', async () => {
+    const agent = await AgentProcess.start(node.root);
+    const ready = agent.records.find(({ msg }) => msg === 'ready');
+    assert.strictEqual(ready?.sockets, ZONES);
+    await agent.stop();
+  });
+});
+
+/** Its last words, from the one that says that it stops. */
+function said(chunks: readonly Buffer[]): unknown[] {
+  const lines = Buffer.concat(chunks).toString().trimEnd().split('\n');
+  const words = lines.map((line) => parseJsonObject(line)?.msg);
+  assert(!words.includes('ready'));
+  return words.slice(words.indexOf('stopping'));
+}
