@@ -44,9 +44,14 @@ export class ZoneGuests {
     assert.strictEqual(socket.bytesRead, 0);
   }
 
-  /** Another holds the lock of the VM's configuration for so long. */
-  lock(ms: number): Promise<void> {
-    return this.played.fault(`lock.held=${ms}`, this.index);
+  /** Another holds the lock of the VM's configuration, until `unlock`. */
+  lock(): Promise<void> {
+    return this.played.fault('lock.held', this.index);
+  }
+
+  /** Ends this and all other faults of the node. */
+  unlock(): Promise<void> {
+    return this.played.clearFaults();
   }
 
   close(): void {
