@@ -13,7 +13,9 @@ import { logRecords } from '../support/log-records';
 
 const LIMITS = { metadataBytes: 1024 * 1024, metadataKeys: 1024 };
 const AMPLE: WriteShare = { perSecond: 1000, burst: 1000 };
-const PATIENCE_MS = 100;
+const PATIENCE_MS = 30_000;
+/** For what is never answered otherwise. */
+const SHORT_MS = 100;
 const STORED: ChangeResult = { kind: 'stored' };
 const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
 
@@ -28,6 +30,7 @@ describe('a lane of writes', () => {
   function lane(
     commit: Backend['commit'],
     share = AMPLE,
+    answerMs = PATIENCE_MS,
   ): (change: Change) => Promise<ChangeResult> {
     commits = 0;
     counts = { stored: 0, failed: 0, joined: 0, timedOut: 0 };
@@ -36,17 +39,18 @@ describe('a lane of writes', () => {
       return commit(turn);
     };
     const backend = { limits: LIMITS, commit: counted, stop: () => Promise.resolve() };
-    const made = new WriteLane(target, backend, share, PATIENCE_MS, counts);
+    const made = new WriteLane(target, backend, share, answerMs, counts);
     return (change) => made.change(target, change);
   }
 
+  const hasty = [AMPLE, SHORT_MS] as const;
   const store = (turn: Turn): Promise<readonly ChangeResult[]> => {
     turn.stage('writing');
     return Promise.resolve(turn.take().map(() => STORED));
   };
 
   it('says of changes that waited for their share that they did', async () => {
-    const change = lane(store, { perSecond: 100, burst: 2 });
+    const change = lane(store, { perSecond: 5, burst: 2 });
     const asked = Array.from({ length: 5 }, (_, n) => change(set('k', String(n))));
     const limits = (await Promise.all(asked)).map((result) => [result.kind, result.limit]);
     assert.deepStrictEqual(limits, [
@@ -56,7 +60,7 @@ describe('a lane of writes', () => {
   });
 
   it('says what stood in the way of a change that its share kept back for too long', async () => {
-    const change = lane(store, { perSecond: 1, burst: 1 });
+    const change = lane(store, { perSecond: 1, burst: 1 }, SHORT_MS);
     assert.deepStrictEqual(await change(set('k', '1')), STORED);
     const late = { kind: 'failed', text: 'Too many metadata updates.', limit: 'writes' };
     assert.deepStrictEqual(await change(set('k', '2')), late);
@@ -64,14 +68,14 @@ describe('a lane of writes', () => {
   });
 
   it('lets writes that all fail fail no faster than they could be made', async () => {
-    const change = lane(() => Promise.reject(new Error('no lock')), { perSecond: 100, burst: 2 });
+    const change = lane(() => Promise.reject(new Error('no lock')), { perSecond: 20, burst: 2 });
     const began = performance.now();
     const results = await Promise.all(
       Array.from({ length: 6 }, (_, n) => change(set('k', String(n)))),
     );
     assert(results.every(({ kind }) => kind === 'failed'));
-    assert.deepStrictEqual([counts.failed, commits], [6, 5]);
-    assert(performance.now() - began >= 30);
+    assert.strictEqual(counts.failed, 6);
+    assert(commits > 1 && performance.now() - began >= 140);
   });
 
   it('marks who joined another, who has used nothing up, and who is too many', async () => {
@@ -92,11 +96,14 @@ describe('a lane of writes', () => {
   it('takes who repeats a change that goes on without its asker for the asker', async () => {
     let commit = (): void => undefined;
     const go = new Promise<void>((resolve) => (commit = resolve));
-    const change = lane(async (turn) => {
-      const results = await store(turn);
-      await go;
-      return results;
-    });
+    const change = lane(
+      async (turn) => {
+        const results = await store(turn);
+        await go;
+        return results;
+      },
+      ...hasty,
+    );
     const late = { kind: 'failed', text: 'Could not update metadata: timed out.' };
     assert.deepStrictEqual(await change(set('k', 'v')), late);
     const [again, joined] = [change(set('k', 'v')), change(set('k', 'v'))];
@@ -107,14 +114,17 @@ describe('a lane of writes', () => {
 
   it('ends a turn that nobody waits for any more, and takes the next change', async () => {
     let aborted = false;
-    const change = lane(async (turn) => {
-      if (commits === 1) {
-        turn.stage('locking');
-        await delay(10_000, undefined, { signal: turn.signal }).catch(() => (aborted = true));
-        throw new Error('aborted');
-      }
-      return store(turn);
-    });
+    const change = lane(
+      async (turn) => {
+        if (commits === 1) {
+          turn.stage('locking');
+          await delay(10_000, undefined, { signal: turn.signal }).catch(() => (aborted = true));
+          throw new Error('aborted');
+        }
+        return store(turn);
+      },
+      ...hasty,
+    );
     const locked = 'Could not update metadata: configuration is locked.';
     assert.deepStrictEqual(await change(set('k', '1')), { kind: 'failed', text: locked });
     await eventually(() => aborted);
