@@ -30,9 +30,12 @@ describe('floods of events', function () {
   });
 
   after(async () => {
-    await neighbour.leave();
-    await played.stop();
-    await vminfod.stop();
+    try {
+      await neighbour.leave();
+    } finally {
+      await played.stop();
+      await vminfod.stop();
+    }
   });
 
   it('of vminfod about one zone hold up no other, and the last word counts (XSA-326)', async () => {

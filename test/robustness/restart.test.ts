@@ -249,8 +249,10 @@ async function oneServes(starting: readonly Promise<AgentProcess>[]): Promise<Ag
   const ends = await Promise.allSettled(starting);
   const ready = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
   const [one, ...more] = ready;
-  await Promise.all(more.map((agent) => agent.kill()));
-  assert(one !== undefined && more.length === 0, `${ready.length} serve`);
+  if (one === undefined || more.length > 0) {
+    await Promise.all(ready.map((agent) => agent.kill()));
+    assert.fail(`${ready.length} serve`);
+  }
   for (const end of ends) {
     if (end.status === 'rejected') {
       assert.match(String(end.reason), /mdatad ended with 95/);

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** How long one that is not read is waited for, before its end is looked at. */
 const DRAIN_MS = 50;
+const LF = 0x0a;
 
 export type IsOver = () => boolean;
 
@@ -42,6 +43,17 @@ export class Attackers {
         await once(socket, 'drain', { signal }).catch(() => undefined);
       } else {
         await delay(0);
+      }
+    }
+  }
+
+  /** Asks again and again for one reply, and reads it as fast as it comes. */
+  async read(socket: Socket, ask: Buffer, isOver: IsOver): Promise<void> {
+    while (!isOver()) {
+      socket.write(ask);
+      for (let last = 0; last !== LF;) {
+        const [chunk] = (await once(socket, 'data')) as [Buffer];
+        last = chunk.at(-1) ?? 0;
       }
     }
   }
