@@ -135,6 +135,11 @@ export class Agent {
     return this.stopping;
   }
 
+  /** Whether a write is under way that its guest has waited for in vain: it may never end. */
+  get isWriting(): boolean {
+    return (this.store?.status().writer.inProgress.length ?? 0) > 0;
+  }
+
   private async claimNode(): Promise<void> {
     const { runDir, agentLock, zoneIndex } = this.paths;
     if (!existsSync(zoneIndex)) {

@@ -74,7 +74,7 @@ async function run(options: Options, root: string): Promise<void> {
   const log = createLogger(config.log_level, sink);
   const end = (code: number): never => {
     sink.flushSync();
-    if (filesHang()) {
+    if (agent.isWriting || filesHang()) {
       exitAtOnce(code);
     }
     process.exit(code);

@@ -9,7 +9,7 @@ import { libc } from './ffi-library';
 /** What waits for a file, by node's own name for it. Writes of the log are others, and are not meant. */
 const FILE_REQUEST = 'FSReqPromise';
 
-/** Whether some work on files has not ended. */
+/** Whether node:fs has work on files that has not ended. The writer of metadata has its own: the agent knows. */
 export function filesHang(): boolean {
   return process.getActiveResourcesInfo().includes(FILE_REQUEST);
 }

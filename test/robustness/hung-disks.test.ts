@@ -17,7 +17,11 @@ const HUNG = Array.from({ length: 12 }, (_, n) => 0x100 + n);
 const HUNG_NAME = '-00000000010';
 /** For each fsync; a write makes two, of the file and of the folder. */
 const HUNG_MS = 4000;
-/** Well below that. */
+/** Longer than anybody waits. */
+const LONG_MS = 15_000;
+/** 5 s are promised. */
+const STOP_MS = 5500;
+/** Well below all of them. */
 const SOON_MS = 2000;
 
 describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, function () {
@@ -33,6 +37,8 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
     const guest = osZone(GUEST, { brand: 'bhyve' });
     played = await PlayedNode.start(this, { vms: [...vms, guest], prefix: calls.prefix });
   });
+
+  afterEach(() => calls.clear());
 
   after(async () => {
     await played.stop();
@@ -72,5 +78,22 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
       assert(ms >= 2 * HUNG_MS, `${ms} ms`);
     }
     [neighbour, beside, ...sessions].forEach((session) => session.close());
+  });
+
+  it('do not keep the agent from its end, nor the next one from its start', async () => {
+    const [first = NEIGHBOUR] = HUNG;
+    const hits = calls.delay('fsync', LONG_MS, HUNG_NAME);
+    const session = await played.open(first);
+    const broken = session.put('k', 'never told').then(() => 'an answer', String);
+    await eventually(() => hits() > 0, 'it hangs');
+    const began = performance.now();
+    await played.agent.stop();
+    assert(performance.now() - began < STOP_MS, `${performance.now() - began} ms`);
+    assert.match(await broken, /hung up/);
+    calls.clear();
+    await played.startAgent();
+    const again = await played.open(first);
+    assert.strictEqual((await again.put('k', 'w')).code, 'SUCCESS');
+    again.close();
   });
 });
