@@ -184,7 +184,10 @@ describe('handler', () => {
 
   it('answers FAILURE to a request that meets a fault of ours, and tells of the fault', async () => {
     const faults: unknown[] = [];
-    const options = { ...OPTIONS, onFault: (_: string, __: DataRequest, err: unknown) => faults.push(err) };
+    const options = {
+      ...OPTIONS,
+      onFault: (_: string, __: DataRequest, err: unknown) => faults.push(err),
+    };
     const fault = new Error('broken');
     const broken = (): never => {
       throw fault;

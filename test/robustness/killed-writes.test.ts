@@ -74,11 +74,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
   }
 
   /** A guest writes, and the agent dies of it. Only at the last step the guest has its answer before. */
-  async function writeAndDie(
-    step: Step,
-    when: 'before' | 'after',
-    value: string,
-  ): Promise<void> {
+  async function writeAndDie(step: Step, when: 'before' | 'after', value: string): Promise<void> {
     const session = await played.open(ZONE);
     const closed = once(session.socket, 'close');
     const hits = calls.kill(when, step.call, step.path);
