@@ -85,7 +85,8 @@ export function serveNode(node: Node, injector: Injector): Serve {
 function enter(node: Node, uuid: string, caller: Socket): unknown {
   const zone = node.find(uuid);
   const view = viewOf(node.machine, zone);
-  const leave = zone.enter(() => caller.destroy());
-  caller.once('close', leave);
+  const over = new Promise((resolve) => caller.once('close', resolve));
+  // Who hears the end kills what he runs, and only then hangs up.
+  zone.enter({ end: () => caller.end(), over });
   return view;
 }

@@ -91,7 +91,8 @@ export function call(root: string, command: string, args: Args): Promise<Call> {
 
 /** @param nobody said where nobody listens */
 async function callAt(path: string, nobody: string, command: string, args: Args): Promise<Call> {
-  const socket = connect(path);
+  // Half open: who is told of the end may still have something to bring to its own before he hangs up.
+  const socket = connect({ path, allowHalfOpen: true });
   // Later errors end in `close`, which is all that anyone waits for.
   socket.on('error', () => undefined);
   try {
@@ -102,7 +103,10 @@ async function callAt(path: string, nobody: string, command: string, args: Args)
     }
     throw new ControlError(`cannot reach the node at ${path}: ${messageOf(err)}`);
   }
-  const ended = once(socket, 'close');
+  const ended = new Promise<unknown>((resolve) => {
+    socket.once('end', resolve);
+    socket.once('close', resolve);
+  });
   const lines = createInterface({ input: socket, crlfDelay: Infinity });
   lines.on('error', () => undefined);
   const line = new Promise<string | null>((resolve) => {
@@ -112,6 +116,7 @@ async function callAt(path: string, nobody: string, command: string, args: Args)
   socket.write(`${JSON.stringify({ command, args })}\n`);
   const text = await line;
   if (text === null) {
+    socket.destroy();
     throw new ControlError(`the node at ${path} ended before it answered`);
   }
   const reply = answerSchema.parse(JSON.parse(text));

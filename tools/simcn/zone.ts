@@ -4,6 +4,7 @@
  * It is made by the node and moved by lifecycle.ts. Operations on one zone run one after the other
  * (`exclusive`), those of different zones side by side. It does nothing to the kernel by itself.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/vm/vm';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
@@ -20,6 +21,17 @@ interface Run {
   readonly bootTimestamp: string;
   initRestarts: number;
 }
+
+/** Somebody who works inside. */
+export interface Session {
+  /** The zone halts: ends what he runs, and leaves. */
+  readonly end: () => void;
+  /** Resolves when he has left. */
+  readonly over: Promise<unknown>;
+}
+
+/** Who does not leave in this time is waited for no longer. */
+const LEAVE_MS = 2000;
 
 export class Zone {
   readonly zonename: string;
@@ -43,7 +55,7 @@ export class Zone {
   newborn = false;
   exitTimestamp: string | null = null;
   lastModified = new Date().toISOString();
-  private readonly sessions = new Set<() => void>();
+  private readonly sessions = new Set<Session>();
   private entered = false;
   private tail: Promise<unknown> = Promise.resolve();
 
@@ -132,22 +144,25 @@ export class Zone {
     return { properties, indexState, running, overlay, qemu };
   }
 
-  /** Somebody works inside. @param end called when the zone halts; @returns to be called at the end */
-  enter(end: () => void): () => void {
+  enter(session: Session): void {
     this.entered = true;
-    this.sessions.add(end);
-    return () => this.sessions.delete(end);
+    this.sessions.add(session);
+    void session.over.then(() => this.sessions.delete(session));
   }
 
   /** Ends whatever runs inside, as the kernel does: sessions, and what they left in the background. */
   async killAll(zoneroot: string): Promise<void> {
-    for (const end of this.sessions) {
-      end();
-    }
-    this.sessions.clear();
+    const sessions = [...this.sessions];
+    sessions.forEach((session) => session.end());
     // Most zones are never entered: reading all of /proc for each would slow the halt of a full node.
     if (this.entered) {
       this.entered = false;
+      await killProcessesOf(zoneroot);
+    }
+    if (sessions.length > 0) {
+      const over = Promise.all(sessions.map((session) => session.over));
+      await Promise.race([over, delay(LEAVE_MS, undefined, { ref: false })]);
+      // What was still on its way in when the others were ended.
       await killProcessesOf(zoneroot);
     }
   }
