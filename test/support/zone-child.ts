@@ -22,10 +22,12 @@ async function publish(count: number, before: (n: number) => void): Promise<void
 }
 
 function subscribe(): void {
-  bindZoneEvents(
-    (event) => process.stdout.write(`${event.when}\n`),
-    (count) => process.stdout.write(`lost ${count}\n`),
-    { root },
+  hold(
+    bindZoneEvents(
+      (event) => process.stdout.write(`${event.when}\n`),
+      (count) => process.stdout.write(`lost ${count}\n`),
+      { root },
+    ),
   );
   process.stdout.write('bound\n');
 }
@@ -76,7 +78,7 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
     }
   },
   'in an event': async (end) => {
-    bindZoneEvents(end, () => undefined, { root });
+    hold(bindZoneEvents(end, () => undefined, { root }));
     await openEmulation(root).publish('alpha', 1, 'running', 'ready', 1n);
   },
   closing: async (end) => {
@@ -105,11 +107,21 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
   },
 };
 
+/** Whom nobody holds the collector closes. */
+const held: ZoneSubscription[] = [];
+
+function hold(subscription: ZoneSubscription): ZoneSubscription {
+  held.push(subscription);
+  return subscription;
+}
+
 function bind(): ZoneSubscription {
-  return bindZoneEvents(
-    () => undefined,
-    () => undefined,
-    { root },
+  return hold(
+    bindZoneEvents(
+      () => undefined,
+      () => undefined,
+      { root },
+    ),
   );
 }
 
