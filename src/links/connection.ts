@@ -16,7 +16,7 @@
  * Made by the links, which count and close them. What a request means it does not know.
  */
 import type { Channel } from '../protocol/request';
-import type { Stream, StreamOwner } from '../sys/sockets';
+import type { Stream, StreamOwner } from '../sys/stream';
 import { Answers } from './answers';
 import { Intake } from './intake';
 import { SMALL_BYTES } from './limits';

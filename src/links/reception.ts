@@ -6,7 +6,7 @@
  */
 import { codeOf, messageOf } from '../errors';
 import type { PeerCredential } from '../sys/ffi';
-import type { Stream } from '../sys/sockets';
+import type { Stream } from '../sys/stream';
 import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
 import type { Sweep } from './sweep';

@@ -2,7 +2,7 @@
  * A socket of node:net as a stream for a connection: what a port is made of, which we connect to.
  */
 import type { Socket } from 'node:net';
-import type { Stream, StreamOwner } from '../sys/sockets';
+import type { Stream, StreamOwner } from '../sys/stream';
 import { fdOf, untakenOf } from './handle';
 
 export class SocketStream implements Stream {

@@ -9,7 +9,7 @@ import { Share } from '../../src/links/share';
 import { Lane, Turns } from '../../src/links/turns';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest } from '../../src/protocol/request';
-import type { Stream } from '../../src/sys/sockets';
+import type { Stream } from '../../src/sys/stream';
 import { acceptedPair, duplexPair } from '../support/duplex-pair';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';

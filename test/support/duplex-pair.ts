@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listenUnix, type Stream } from '../../src/sys/sockets';
+import { listenUnix } from '../../src/sys/sockets';
+import type { Stream } from '../../src/sys/stream';
 
 export interface DuplexPair {
   /** The end under test; it may be half-open. */

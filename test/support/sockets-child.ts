@@ -8,7 +8,8 @@
  */
 import { connect } from 'node:net';
 import { parentPort } from 'node:worker_threads';
-import { listenUnix, type Stream } from '../../src/sys/sockets';
+import { listenUnix } from '../../src/sys/sockets';
+import type { Stream } from '../../src/sys/stream';
 
 const [when = '', path = ''] = process.argv.slice(2);
 
