@@ -105,4 +105,38 @@ describe('routes', () => {
       }),
     );
   });
+
+  it('are routes in the order of the map, and of no dhcp, whatever the map and the nics hold', () => {
+    const gateway = fc.oneof(
+      fc.anything(),
+      fc.constantFrom('nics[0]', 'nics[1]', 'nics[7]', 'macs[2:8:20:0:0:1]', '10.0.0.1', ''),
+    );
+    const nic = fc.oneof(
+      fc.anything(),
+      fc.record({
+        mac: fc.constantFrom('2:8:20:0:0:1', 'zz'),
+        ip: fc.constantFrom('10.0.0.9', 'dhcp'),
+      }),
+    );
+    const nics = fc.oneof(fc.anything(), fc.array(nic, { maxLength: 3 }));
+    const table = fc.uniqueArray(fc.tuple(fc.string(), gateway), { selector: ([dst]) => dst });
+    fc.assert(
+      fc.property(table, nics, (entries, ofVm) => {
+        const routes = routesOf(new Map(entries), ofVm);
+        const order = entries
+          .map(([dst]) => dst)
+          .filter((dst) => routes.some((r) => r.dst === dst));
+        assert.deepStrictEqual(
+          routes.map(({ dst }) => dst),
+          order,
+        );
+        for (const { linklocal, dst, gateway: by } of routes) {
+          assert.notStrictEqual(by, 'dhcp');
+          const asked = new Map(entries).get(dst);
+          assert.strictEqual(linklocal, asked !== by);
+          assert.ok(!linklocal || /^(nics|macs)\[.+\]$/.test(String(asked)));
+        }
+      }),
+    );
+  });
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert';
+import fc from 'fast-check';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
@@ -7,6 +8,16 @@ import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 
 const WARNING = 'config file cannot be used';
+
+function objectText(members: readonly (readonly [string, unknown])[]): string {
+  const texts = members.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+  return `{${texts.join(',')}}`;
+}
+
+/** JavaScript moves keys that are numbers to the front; the file has its own order. */
+function sorted(members: Iterable<readonly [string, unknown]>): unknown[] {
+  return [...members].map((member) => JSON.stringify(member)).sort();
+}
 
 describe('ConfigFiles', () => {
   let dir: TempDir;
@@ -47,6 +58,31 @@ describe('ConfigFiles', () => {
       ],
     );
     assert.strictEqual(internal.size, 0);
+  });
+
+  it('reads any file as JSON.parse does, own members only, and any other as empty', () => {
+    const key = fc.oneof(fc.string(), fc.constantFrom('__proto__', 'constructor', '10', 'é\n'));
+    const map = fc.array(fc.tuple(key, fc.jsonValue()), { maxLength: 6 });
+    const text = fc.oneof(
+      map.map((members) => objectText(members)),
+      map.map((members) => objectText(members).slice(0, -1)),
+      fc.json(),
+      fc.string(),
+    );
+    fc.assert(
+      fc.property(text, (content) => {
+        fs.writeFileSync(join(dir.path, 'tags.json'), content);
+        const read = new ConfigFiles().tags(dir.path, logs.zoneLog('z'));
+        let expected: unknown;
+        try {
+          expected = JSON.parse(content);
+        } catch {
+          expected = {};
+        }
+        const isMap = typeof expected === 'object' && expected !== null && !Array.isArray(expected);
+        assert.deepStrictEqual(sorted(read), sorted(isMap ? Object.entries(expected ?? {}) : []));
+      }),
+    );
   });
 
   it('reads tags and routes as flat maps', () => {
