@@ -63,19 +63,6 @@ typedef struct subscription {
 	int owners;
 } subscription_t;
 
-void
-napi_call_throw(napi_env env, const char *what)
-{
-	const napi_extended_error_info *info = NULL;
-	const char *message = NULL;
-	bool pending = false;
-
-	if (napi_get_last_error_info(env, &info) == napi_ok && info != NULL)
-		message = info->error_message;
-	if (napi_is_exception_pending(env, &pending) == napi_ok && !pending)
-		(void) napi_throw_error(env, "ERR_NAPI", message == NULL ? what : message);
-}
-
 static const char *
 code_of(int err)
 {

@@ -14,6 +14,7 @@
         'file_look.c',
         'file_replace.c',
         'files_addon.c',
+        'napi_call.c',
         'peer.c',
         'sockets.c',
         'sockets_addon.c',

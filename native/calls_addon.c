@@ -1,9 +1,6 @@
 /*
  * The glue of calls that every request or connection makes: at once, and cheaper than by ffi or node:fs.
  */
-#include <errno.h>
-#include <stdbool.h>
-
 #include "calls_addon.h"
 #include "file_look.h"
 #include "napi_call.h"
@@ -11,26 +8,6 @@
 
 /* Zone id, process id, user id. */
 #define	PEER_MEMBERS	3
-
-/* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */
-#define	PATH_BYTES	4097
-
-/* The memory of an array of `wanted` type and length; NULL with an exception pending. */
-static void *
-array_of(napi_env env, napi_value value, napi_typedarray_type wanted, size_t wanted_length,
-    const char *usage)
-{
-	napi_typedarray_type type;
-	size_t length;
-	void *data;
-
-	if (napi_get_typedarray_info(env, value, &type, &length, &data, NULL, NULL) != napi_ok ||
-	    type != wanted || length != wanted_length) {
-		(void) napi_throw_type_error(env, "EINVAL", usage);
-		return (NULL);
-	}
-	return (data);
-}
 
 static napi_value
 js_peer(napi_env env, napi_callback_info info)
@@ -43,7 +20,7 @@ js_peer(napi_env env, napi_callback_info info)
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_get_value_int32(env, argv[0], &fd));
-	into = array_of(env, argv[1], napi_int32_array, PEER_MEMBERS, "peer(fd, into)");
+	into = napi_call_array(env, argv[1], napi_int32_array, PEER_MEMBERS, "peer(fd, into)");
 	if (into == NULL)
 		return (NULL);
 	err = peer_of(fd, &peer);
@@ -78,14 +55,14 @@ js_zonename(napi_env env, napi_callback_info info)
 static napi_value
 js_look(napi_env env, napi_callback_info info)
 {
-	char path[PATH_BYTES];
+	char path[NAPI_CALL_PATH_BYTES];
 	size_t argc = 2;
 	napi_value argv[2], result;
 	uint32_t *into;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_get_value_string_utf8(env, argv[0], path, sizeof (path), NULL));
-	into = array_of(env, argv[1], napi_uint32_array, FILE_LOOK_MEMBERS, "look(path, into)");
+	into = napi_call_array(env, argv[1], napi_uint32_array, FILE_LOOK_MEMBERS, "look(path, into)");
 	if (into == NULL)
 		return (NULL);
 	CALL(env, napi_create_int32(env, file_look(path, into), &result));

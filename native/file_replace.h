@@ -13,7 +13,7 @@
 
 #include "file_look.h"
 
-/* The call that failed; src/vm/metadata-file.ts has their names in this order. */
+/* The call that failed; src/sys/durable-file.ts has their names in this order. */
 typedef enum file_step {
 	FILE_STEP_NONE,
 	FILE_STEP_OPEN,

@@ -15,9 +15,6 @@
 #include "files_addon.h"
 #include "napi_call.h"
 
-/* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */
-#define	PATH_BYTES	4097
-
 #define	STEP_SHIFT	16
 #define	FOLDER_SHIFT	24
 
@@ -31,9 +28,9 @@ typedef struct job {
 	file_replace_t replace;
 	file_fault_t fault;
 	int failed;
-	char path[PATH_BYTES];
-	char temp[PATH_BYTES];
-	char folder[PATH_BYTES];
+	char path[NAPI_CALL_PATH_BYTES];
+	char temp[NAPI_CALL_PATH_BYTES];
+	char folder[NAPI_CALL_PATH_BYTES];
 } job_t;
 
 static int
@@ -120,7 +117,20 @@ queue(napi_env env, job_t *job)
 static napi_status
 path_of(napi_env env, napi_value value, char *path)
 {
-	return (napi_get_value_string_utf8(env, value, path, PATH_BYTES, NULL));
+	return (napi_get_value_string_utf8(env, value, path, NAPI_CALL_PATH_BYTES, NULL));
+}
+
+/* NULL with an exception pending. */
+static job_t *
+job_make(napi_env env, int (*run)(job_t *))
+{
+	job_t *job = calloc(1, sizeof (*job));
+
+	if (job == NULL)
+		(void) napi_throw_error(env, "ENOMEM", "no memory for work on a file");
+	else
+		job->run = run;
+	return (job);
 }
 
 /* The memory of `bytes` and `look`, held until the job is done. */
@@ -153,10 +163,8 @@ js_replace_file(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_value_int32(env, argv[4], &uid));
 	CALL(env, napi_get_value_int32(env, argv[5], &gid));
 	CALL(env, napi_get_value_int32(env, argv[6], &mode));
-	if ((job = calloc(1, sizeof (*job))) == NULL) {
-		(void) napi_throw_error(env, "ENOMEM", "no memory to replace a file");
+	if ((job = job_make(env, run_replace)) == NULL)
 		return (NULL);
-	}
 	if (path_of(env, argv[0], job->path) != napi_ok || path_of(env, argv[1], job->temp) != napi_ok ||
 	    path_of(env, argv[2], job->folder) != napi_ok ||
 	    hold(env, job, argv[3], argv[7]) != napi_ok) {
@@ -172,7 +180,6 @@ js_replace_file(napi_env env, napi_callback_info info)
 	job->replace.uid = (uid_t)uid;
 	job->replace.gid = (gid_t)gid;
 	job->replace.mode = (mode_t)mode;
-	job->run = run_replace;
 	return (queue(env, job));
 }
 
@@ -184,17 +191,14 @@ js_sync_file(napi_env env, napi_callback_info info)
 	job_t *job;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
-	if ((job = calloc(1, sizeof (*job))) == NULL) {
-		(void) napi_throw_error(env, "ENOMEM", "no memory to sync a file");
+	if ((job = job_make(env, run_sync)) == NULL)
 		return (NULL);
-	}
 	if (path_of(env, argv[0], job->path) != napi_ok ||
 	    path_of(env, argv[1], job->folder) != napi_ok) {
 		job_free(env, job);
 		(void) napi_throw_type_error(env, "EINVAL", "syncFile(path, folder)");
 		return (NULL);
 	}
-	job->run = run_sync;
 	return (queue(env, job));
 }
 

@@ -9,6 +9,13 @@
 /* Throws what the last failed call says, unless an exception of JavaScript is on its way already. */
 void napi_call_throw(napi_env env, const char *what);
 
+/* The memory of an array of that type and length; NULL with an exception pending, which tells `usage`. */
+void *napi_call_array(napi_env env, napi_value value, napi_typedarray_type wanted,
+    size_t wanted_length, const char *usage);
+
+/* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */
+#define	NAPI_CALL_PATH_BYTES	4097
+
 /* In functions that JavaScript calls: they return a napi_value, NULL with an exception pending. */
 #define	CALL(env, call)					\
 	do {						\

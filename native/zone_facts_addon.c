@@ -16,20 +16,16 @@ js_zone_facts(napi_env env, napi_callback_info info)
 {
 	char zonename[NAME_BYTES];
 	napi_value argv[2], result, text;
-	napi_typedarray_type type;
-	size_t argc = 2, length;
+	size_t argc = 2;
 	zone_facts_t facts;
 	int32_t *into;
-	void *data;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_get_value_string_utf8(env, argv[0], zonename, sizeof (zonename), NULL));
-	CALL(env, napi_get_typedarray_info(env, argv[1], &type, &length, &data, NULL, NULL));
-	if (type != napi_int32_array || length != INTO_MEMBERS) {
-		(void) napi_throw_type_error(env, "EINVAL", "zoneFacts(zonename, into)");
+	into = napi_call_array(env, argv[1], napi_int32_array, INTO_MEMBERS,
+	    "zoneFacts(zonename, into)");
+	if (into == NULL)
 		return (NULL);
-	}
-	into = data;
 	into[0] = zone_facts(zonename, &facts);
 	into[1] = (int32_t)facts.call;
 	if (into[0] != 0) {
