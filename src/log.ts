@@ -10,8 +10,8 @@
  * whose number is bounded elsewhere (a stored change, the first refusal in a minute) are never left out:
  * a guest could hide what it did behind what it asked.
  */
-import { performance } from 'node:perf_hooks';
 import bunyan from 'bunyan';
+import { TokenBucket, type TokenRate } from './token-bucket';
 
 export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;
@@ -26,12 +26,8 @@ const PLAIN_KEY = /^[ -~]{0,256}$/;
 /** While records are left out, their number is told once in this time. */
 const TELL_MS = 1000;
 
-export interface LogShare {
-  /** Records a second that a zone may write on the long run. */
-  readonly perSecond: number;
-  /** Records that it may write at once. */
-  readonly burst: number;
-}
+/** Records that a zone may write. */
+export type LogShare = TokenRate;
 
 export const DEFAULT_LOG_SHARE: LogShare = { perSecond: 50, burst: 500 };
 
@@ -66,13 +62,11 @@ export function printableKey(key: string): string {
 export class ZoneLog {
   private readonly parent: Logger;
   private readonly zonename: string;
-  private readonly share: LogShare;
+  private readonly bucket: TokenBucket;
   private readonly leftOut: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
   private readonly brand: string;
-  private tokens: number;
-  private refilledAt = performance.now();
   private suppressed = 0;
 
   /** @param leftOut is called for each record that is left out */
@@ -86,9 +80,8 @@ export class ZoneLog {
     this.parent = parent;
     this.zonename = zonename;
     this.brand = brand;
-    this.share = share;
+    this.bucket = new TokenBucket(share);
     this.leftOut = leftOut;
-    this.tokens = share.burst;
   }
 
   debug(fields: Fields, msg: string): void {
@@ -125,7 +118,8 @@ export class ZoneLog {
     if (logger === null) {
       return;
     }
-    if (this.takeToken()) {
+    if (this.bucket.level() >= 1) {
+      this.bucket.take(1);
       logger[level](fields, msg);
     } else {
       this.leaveOut();
@@ -154,21 +148,6 @@ export class ZoneLog {
       this.suppressed = 0;
       this.insist('warn', { suppressed }, 'records of this zone were left out');
     }, TELL_MS).unref();
-  }
-
-  private takeToken(): boolean {
-    // Not the time of day: set back, it would silence the zone until it has caught up.
-    const now = performance.now();
-    const gained = ((now - this.refilledAt) / 1000) * this.share.perSecond;
-    if (gained >= 1) {
-      this.tokens = Math.min(this.share.burst, this.tokens + gained);
-      this.refilledAt = now;
-    }
-    if (this.tokens < 1) {
-      return false;
-    }
-    this.tokens -= 1;
-    return true;
   }
 }
 
