@@ -45,8 +45,9 @@ export class Reconcile {
   private heardAt = -Infinity;
   /** Null before the start, and while a run that it began is under way. */
   private timer: NodeJS.Timeout | null = null;
+  private started = false;
   private stopped = false;
-  /** Events were lost after the run under way had begun to look. */
+  /** Events were lost, and no run has begun since. */
   private lostMeanwhile = false;
   /** A look failed since the last run. */
   private failing = false;
@@ -56,8 +57,11 @@ export class Reconcile {
     this.options = options;
   }
 
+  /** From now on we hold all zones of the first picture. */
   start(): void {
+    this.started = true;
     this.schedule();
+    this.catchUp();
   }
 
   stop(): void {
@@ -82,18 +86,20 @@ export class Reconcile {
     }
     this.running ??= this.once().finally(() => {
       this.running = null;
-      if (this.lostMeanwhile) {
-        this.lostMeanwhile = false;
-        void this.run();
-      }
+      this.catchUp();
     });
     return this.running;
   }
 
-  /** Events were lost: what they told of can have happened behind the first look of a run under way. */
+  /**
+   * Events were lost. Before the start there is nothing yet to compare with; and what they told of can have
+   * happened behind the first look of a run under way: then another one follows.
+   */
   lost(): void {
-    this.lostMeanwhile = this.running !== null;
-    void this.run();
+    this.lostMeanwhile = true;
+    if (this.running === null) {
+      this.catchUp();
+    }
   }
 
   /** An event came in. */
@@ -102,6 +108,13 @@ export class Reconcile {
     this.heardAt = performance.now();
     if (this.running !== null) {
       this.touched.add(event.zonename);
+    }
+  }
+
+  private catchUp(): void {
+    if (this.started && this.lostMeanwhile) {
+      this.lostMeanwhile = false;
+      void this.run();
     }
   }
 

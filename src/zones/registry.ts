@@ -75,7 +75,6 @@ export class Registry extends EventEmitter {
     const { events } = this.options;
     const early: ZoneEvent[] = [];
     let pictureTaken = false;
-    const lostEarly: number[] = [];
     events.on('data', (event: ZoneEvent) => {
       if (pictureTaken) {
         this.apply(event);
@@ -88,11 +87,7 @@ export class Registry extends EventEmitter {
     });
     events.on('lost', (count: number) => {
       this.options.log.warn({ count }, 'zone events were lost, looking for myself');
-      if (pictureTaken) {
-        this.safetyNet.lost();
-      } else {
-        lostEarly.push(count);
-      }
+      this.safetyNet.lost();
     });
     const facts = await events.start();
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
@@ -104,9 +99,6 @@ export class Registry extends EventEmitter {
       this.apply(event);
     }
     this.safetyNet.start();
-    if (lostEarly.length > 0) {
-      this.safetyNet.lost();
-    }
   }
 
   get(zonename: string): Zone | undefined {
