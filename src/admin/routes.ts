@@ -142,11 +142,11 @@ function health({ node, self }: Parts, { response }: Ask): void {
 }
 
 async function tellMetrics(parts: Parts, { response, url }: Ask): Promise<void> {
+  const metrics = await parts.metrics();
   if (url.searchParams.get('format') === 'json') {
-    sendJson(response, 200, await (await parts.metrics()).json());
+    sendJson(response, 200, await metrics.json());
     return;
   }
-  const metrics = await parts.metrics();
   sendText(response, 200, await metrics.text(), metrics.contentType);
 }
 

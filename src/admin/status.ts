@@ -1,8 +1,7 @@
 /*
  * The agent in one look: what `mdatactl status` shows and monitors read as JSON.
  *
- * A snapshot, gathered when somebody asks. The loop is given back every few dozen zones, so that a
- * status of thousands of zones holds up no request.
+ * A snapshot, gathered when somebody asks, in slices: a status of thousands of zones holds up no request.
  */
 import { percentile } from '../figures';
 import { Slice } from '../slice';
