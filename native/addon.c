@@ -33,6 +33,7 @@
 
 #include "calls_addon.h"
 #include "files_addon.h"
+#include "loop_delay_addon.h"
 #include "napi_call.h"
 #include "sockets_addon.h"
 #include "zone_events.h"
@@ -454,7 +455,7 @@ NAPI_MODULE_INIT()
 		CALL(env, napi_set_named_property(env, exports, FUNCTIONS[i].name, function));
 	}
 	if (calls_exports(env, exports) == NULL || files_exports(env, exports) == NULL ||
-	    zone_facts_exports(env, exports) == NULL)
+	    loop_delay_exports(env, exports) == NULL || zone_facts_exports(env, exports) == NULL)
 		return (NULL);
 	return (sockets_exports(env, exports));
 }

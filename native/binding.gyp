@@ -14,6 +14,8 @@
         'file_look.c',
         'file_replace.c',
         'files_addon.c',
+        'loop_delay.c',
+        'loop_delay_addon.c',
         'napi_call.c',
         'peer.c',
         'sockets.c',

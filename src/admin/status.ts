@@ -5,11 +5,12 @@
  */
 import { percentile } from '../figures';
 import { Slice } from '../slice';
-import type { LoopDelay, SelfHealth } from './watchdog';
+import type { SelfHealth } from './watchdog';
 import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
 import type { AuditCounts } from '../datasets/live';
 import type { VminfodHealth } from './vminfod-health';
+import type { LoopDelay } from '../sys/loop-delay';
 import type { WriterStatus } from '../vm/writer';
 import type { Zone } from '../zones/zone';
 import { troublesOf, type Trouble } from './zone-report';

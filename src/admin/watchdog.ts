@@ -5,21 +5,16 @@
  * in the log, at most once a minute each, and shown by health, status and metrics. It judges the last
  * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
  */
-import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import type { Config } from '../config';
 import { SMALL_BYTES } from '../links/limits';
 import { Rarely, type Voice } from '../links/rarely';
+import { LoopWatch, type LoopDelay } from '../sys/loop-delay';
 import { inBytes } from './words';
 
-/**
- * Between two looks at the loop: more of them would be most of an idle node's CPU time. A delay is seen
- * shorter by this at worst.
- */
-const RESOLUTION_MS = 250;
 const WINDOW_MS = 10_000;
 /** A guest's client feels this; worth a look. */
 const LATE_MS = 250;
-/** Half the looks of a window this late: the agent is as good as dead. */
+/** Half of a window in turns this long: the agent is as good as dead. */
 const WEDGED_MS = 1000;
 
 const MIB = 1024 * 1024;
@@ -29,12 +24,6 @@ const BASE_BYTES = 256 * MIB;
 const ZONE_BYTES = 15 * 1024;
 /** Zones that may try at once what their limits allow before it is called an alarm. */
 const ZONES_AT_LIMIT = 8;
-
-export interface LoopDelay {
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly maxMs: number;
-}
 
 export interface SelfHealth {
   readonly loop: LoopDelay;
@@ -64,7 +53,7 @@ export interface WatchdogOptions {
 
 export class Watchdog {
   private readonly options: WatchdogOptions;
-  private readonly histogram: IntervalHistogram;
+  private readonly turns = new LoopWatch();
   private readonly lateWarnings: Rarely;
   private readonly memoryWarnings: Rarely;
   private readonly rss: () => number;
@@ -75,13 +64,12 @@ export class Watchdog {
     const now = (): number => performance.now();
     this.options = options;
     this.rss = options.rss ?? (() => process.memoryUsage.rss());
-    this.histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
     this.lateWarnings = new Rarely(options.voice, now);
     this.memoryWarnings = new Rarely(options.voice, now);
   }
 
   start(): void {
-    this.histogram.enable();
+    this.turns.start();
     this.timer = setInterval(() => this.look(), WINDOW_MS);
     this.timer.unref();
   }
@@ -89,7 +77,7 @@ export class Watchdog {
   /** Idempotent. */
   stop(): void {
     clearInterval(this.timer ?? undefined);
-    this.histogram.disable();
+    this.turns.stop();
   }
 
   state(): SelfHealth {
@@ -109,13 +97,7 @@ export class Watchdog {
 
   /** Judges the window that ends now. Exposed for tests; the timer calls it. */
   look(): void {
-    const late = (ns: number): number => Math.max(0, ns / 1e6 - RESOLUTION_MS);
-    const { histogram } = this;
-    if (histogram.count > 0) {
-      const [p50Ms, p99Ms] = [late(histogram.percentile(50)), late(histogram.percentile(99))];
-      this.loop = { p50Ms, p99Ms, maxMs: late(histogram.max) };
-    }
-    histogram.reset();
+    this.loop = this.turns.take();
     if (this.loop.maxMs > LATE_MS) {
       const { p99Ms, maxMs } = this.loop;
       this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was held up');

@@ -65,6 +65,9 @@ type OnItem = (
 /** What `openSockets` returns; nothing in it for us to see. */
 export type SocketsHandle = object;
 
+/** What `watchLoop` returns. */
+export type LoopWatchHandle = object;
+
 /** The addon's own face (native/addon.c, and the other *_addon.c). */
 interface Addon {
   /** @param later has a function called in a later turn of the loop: bursts are told in slices */
@@ -109,6 +112,9 @@ interface Addon {
   /** For what is larger than the outbox. */
   write(sockets: SocketsHandle, id: number, bytes: Uint8Array): void;
   unsent(sockets: SocketsHandle, id: number): number;
+  /** @param into filled as native/loop_delay.h says, from now on */
+  watchLoop(into: Float64Array): LoopWatchHandle;
+  unwatchLoop(watch: LoopWatchHandle): void;
 }
 
 const MEMBERS = [
@@ -128,6 +134,8 @@ const MEMBERS = [
   'carryOut',
   'write',
   'unsent',
+  'watchLoop',
+  'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 
 let addon: Addon | null = null;
