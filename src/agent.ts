@@ -7,7 +7,6 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * link does in links/, what operators are shown in admin/.
  */
-import { existsSync } from 'node:fs';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
@@ -18,28 +17,24 @@ import { packageVersion } from './admin/version';
 import { needingRestart, type Config } from './config';
 import { LiveAudit } from './datasets/live';
 import { listUsage } from './datasets/zfs-list';
-import { codeOf, WorldError } from './errors';
 import { Figures } from './figures';
 import type { Handle } from './links/link';
-import { openPlatform, type Platform } from './sys/ffi';
-import { takeLock, type HeldLock } from './sys/lock';
-import { Paths } from './sys/paths';
-import { makeRunDir } from './sys/run-dir';
 import type { Logger } from './log';
-import type { Request } from './protocol/request';
 import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
+import { claimNode } from './node-claim';
+import type { Request } from './protocol/request';
+import { openPlatform, type Platform } from './sys/ffi';
+import type { HeldLock } from './sys/lock';
+import { Paths } from './sys/paths';
 import { moments } from './vm/moment';
 import { Store, type WriterChoice } from './vm/store';
-import type { VmChange } from './vm/vm-table';
+import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
-import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneMaker } from './zone-maker';
 
 /** What is left for the VM data where the links took all of the grace. */
 const LAST_GRACE_MS = 500;
-/** An agent that is being replaced has this long to go. */
-const OTHER_AGENT_MS = 2000;
 
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
@@ -141,21 +136,7 @@ export class Agent {
   }
 
   private async claimNode(): Promise<void> {
-    const { runDir, agentLock, zoneIndex } = this.paths;
-    if (!existsSync(zoneIndex)) {
-      const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
-      throw new WorldError('look', zoneIndex, 'ENOENT', detail);
-    }
-    makeRunDir(runDir);
-    try {
-      this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
-    } catch (err) {
-      if (codeOf(err) !== 'ETIMEDOUT') {
-        throw err;
-      }
-      const detail = 'another mdatad serves this node, and goes on: stop it first';
-      throw new WorldError('lock', agentLock, 'EBUSY', detail, err);
-    }
+    this.lock = await claimNode(this.paths);
   }
 
   private startStore(): Promise<void> {
@@ -178,13 +159,10 @@ export class Agent {
       log: this.log.child({ component: 'datasets' }, true),
     });
     this.datasets = datasets;
-    store.onChanged((change) => {
-      this.vmChanged(change);
-      if (change.next === undefined) {
-        datasets.forget(change.zonename);
-      } else {
-        datasets.touch(change.zonename);
-      }
+    wireStore(store, {
+      datasets,
+      registry: () => this.registry,
+      started: () => this.started,
     });
     store.start();
     this.store = store;
@@ -239,8 +217,8 @@ export class Agent {
   }
 
   private async startZones(): Promise<void> {
-    const { platform, store } = this;
-    if (platform === null || store === null) {
+    const { platform, store, datasets, figures } = this;
+    if (platform === null || store === null || datasets === null) {
       throw new Error('zones come after the platform and the VM data');
     }
     const maker = new ZoneMaker({
@@ -248,7 +226,7 @@ export class Agent {
       platform,
       store,
       log: this.log,
-      figures: this.figures,
+      figures,
       config: this.config,
       handle: this.handleOver(store),
     });
@@ -261,27 +239,11 @@ export class Agent {
       makeZone: (facts) => maker.make(facts),
     });
     this.registry = registry;
-    registry.on('left', (zone: Zone) => {
-      if (registry.get(zone.zonename) === undefined) {
-        store.untrack(zone.zonename);
-      }
-    });
-    const touch = (zone: Zone): void => this.datasets?.touch(zone.zonename);
-    registry.on('arrived', (zone: Zone) => {
-      touch(zone);
-      // Sockets of the first picture are told by "ready": thousands of records would slow the start.
-      if (this.started || zone.link.kind === 'port') {
-        const { state, zonepath } = zone.facts;
-        zone.log.info({ state, zonepath }, 'zone arrived');
-      }
-    });
-    registry.on('moved', touch);
-    registry.on('event', (event: { readonly when: bigint }) => this.figures.zoneEvent(event.when));
-    registry.on('repaired', (repair: string) => this.figures.repaired(repair));
+    wireRegistry(registry, { store, datasets, figures, started: () => this.started });
     await registry.start();
     // Not before: nobody waits for an audit, and guests wait for their sockets.
     if (this.stopping === null) {
-      this.datasets?.start();
+      datasets.start();
     }
   }
 
@@ -298,25 +260,6 @@ export class Agent {
     const zone = this.registry?.get(zonename);
     if (zone !== undefined) {
       this.maker?.journalOf(zone)?.fault(request, err);
-    }
-  }
-
-  /** vminfod says something of a zone. For its state that is a hint only: libzonecfg is asked. */
-  private vmChanged({ zonename, previous, next }: VmChange): void {
-    const zone = this.registry?.get(zonename);
-    if (next !== undefined && zone !== undefined) {
-      const before = previous?.initRestarts;
-      const after = next.initRestarts;
-      if (before !== undefined && after !== undefined && before !== after) {
-        zone.guestRebooted();
-      }
-    }
-    const differs =
-      zone === undefined
-        ? next !== undefined
-        : next === undefined || zone.state !== phaseOfVmState(next.zoneState);
-    if (differs && this.started) {
-      void this.registry?.hint(zonename);
     }
   }
 
@@ -348,9 +291,4 @@ export class Agent {
       this.log.error({ err }, 'could not be taken down cleanly');
     }
   }
-}
-
-/** The phase that vminfod's zone_state means, undefined where it says nothing. */
-function phaseOfVmState(zoneState: string | undefined): ReturnType<typeof phaseOfState> {
-  return zoneState === 'running' || zoneState === 'ready' ? phaseOfState(zoneState) : 'halted';
 }

@@ -45,6 +45,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   journal: ['errors', 'log', 'repeats', 'protocol', 'links/link'],
   'port-journal': ['log', 'links/link'],
   figures: ['journal', 'port-journal', 'links/link'],
+  'node-claim': ['errors', 'sys'],
+  wiring: ['datasets', 'figures', 'vm', 'zones'],
   'zone-maker': ['*'],
   agent: ['*'],
   main: ['*'],

@@ -18,7 +18,7 @@ import { Slice } from '../slice';
 import type { Platform } from '../sys/ffi';
 import type { ZoneEvent, ZoneEvents } from './events';
 import type { ZoneFacts } from './picture';
-import { isOther, Reconcile } from './reconcile';
+import { isOther, Reconcile, type Repair } from './reconcile';
 import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
 /** Sockets are bound one after the other: none of them waits for anything. */
@@ -33,10 +33,18 @@ export interface RegistryOptions {
   readonly makeZone: (facts: ZoneFacts) => Zone;
 }
 
-/**
- * Emits 'arrived' (Zone), 'left' (Zone), 'moved' (Zone), 'repaired' (Repair), 'event' (ZoneEvent).
- */
-export class Registry extends EventEmitter {
+/** What a registry tells. */
+interface RegistryEvents {
+  arrived: [Zone];
+  /** The platform says that it is in another state. */
+  moved: [Zone];
+  /** It was taken down. Another of its name may be there by then. */
+  left: [Zone];
+  event: [ZoneEvent];
+  repaired: [Repair];
+}
+
+export class Registry extends EventEmitter<RegistryEvents> {
   private readonly options: RegistryOptions;
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still being taken down. */

@@ -120,7 +120,7 @@ export class ServedZones {
       reconcileMs: NEVER_MS,
       makeZone: (facts) => this.make(facts),
     });
-    this.registry.on('repaired', (repair: string) => this.repairs.push(repair));
+    this.registry.on('repaired', (repair) => this.repairs.push(repair));
   }
 
   /** The zones that are held, each with its state, by name. */

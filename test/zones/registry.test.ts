@@ -2,7 +2,6 @@ import assert from 'node:assert';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ZoneSubscription } from '../../src/sys/native';
-import type { Zone } from '../../src/zones/zone';
 import { eventually } from '../support/eventually';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
@@ -160,7 +159,7 @@ describe('the registry', () => {
     it('follows each zone through its life, and leaves nothing of it', async () => {
       const served = serve();
       const gone: string[] = [];
-      served.registry.on('left', (zone: Zone) => gone.push(zone.zonename));
+      served.registry.on('left', (zone) => gone.push(zone.zonename));
       await served.registry.start();
       await zoned.create('alpha');
       await become(served, { alpha: 'halted' });
@@ -212,7 +211,7 @@ describe('the registry', () => {
       const served = serve();
       await served.registry.start();
       const moves: string[] = [];
-      served.registry.on('moved', (zone: Zone) => moves.push(zone.state));
+      served.registry.on('moved', (zone) => moves.push(zone.state));
       const old = nowNs() - 1_000_000_000n;
       await zoned.unheard(() => zoned.boot('alpha'));
       await served.registry.notify('alpha');
@@ -228,7 +227,7 @@ describe('the registry', () => {
       const served = serve();
       await served.registry.start();
       const moves: string[] = [];
-      served.registry.on('moved', (zone: Zone) => moves.push(zone.state));
+      served.registry.on('moved', (zone) => moves.push(zone.state));
       const old = nowNs() - 1_000_000_000n;
       await zoned.unheard(async () => {
         await zoned.create('alpha');
@@ -248,8 +247,8 @@ describe('the registry', () => {
       const { released, release } = hold();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
-      served.registry.on('arrived', (zone: Zone) => course.push(`${zone.facts.brand} arrived`));
-      served.registry.on('left', (zone: Zone) => course.push(`${zone.facts.brand} left`));
+      served.registry.on('arrived', (zone) => course.push(`${zone.facts.brand} arrived`));
+      served.registry.on('left', (zone) => course.push(`${zone.facts.brand} left`));
       await served.registry.start();
       await zoned.destroy('alpha');
       await eventually(() => served.registry.size === 0);

@@ -1,0 +1,36 @@
+/*
+ * The agent's claim to its node: there is a node below the root, and no other agent serves it.
+ *
+ * Made first thing at the start and kept for the agent's life; the kernel ends it with the process,
+ * however that ends.
+ */
+import { existsSync } from 'node:fs';
+import { codeOf, WorldError } from './errors';
+import { takeLock, type HeldLock } from './sys/lock';
+import type { Paths } from './sys/paths';
+import { makeRunDir } from './sys/run-dir';
+
+/** An agent that is being replaced has this long to go. */
+const OTHER_AGENT_MS = 2000;
+
+/**
+ * @returns the claim, to be released when all is taken down
+ * @throws WorldError: `look` ENOENT where no node is, `lock` EBUSY where another agent serves it,
+ *   and what making the agent's own folder or the lock met
+ */
+export async function claimNode({ runDir, agentLock, zoneIndex }: Paths): Promise<HeldLock> {
+  if (!existsSync(zoneIndex)) {
+    const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
+    throw new WorldError('look', zoneIndex, 'ENOENT', detail);
+  }
+  makeRunDir(runDir);
+  try {
+    return await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
+  } catch (err) {
+    if (codeOf(err) !== 'ETIMEDOUT') {
+      throw err;
+    }
+    const detail = 'another mdatad serves this node, and goes on: stop it first';
+    throw new WorldError('lock', agentLock, 'EBUSY', detail, err);
+  }
+}
