@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@
 #define	MAX_ACCEPTS	64
 /* A listener that cannot accept would keep the loop busy with trying: it rests so long. */
 #define	REST_MS		100
+/* Of the files that are bound. */
+#define	SOCKET_MODE	0600
 #define	BIT(event)	(1u << (event))
 
 typedef struct slot {
@@ -457,6 +460,8 @@ listen_at(const char *path, int backlog)
 		return (-ENAMETOOLONG);
 	if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
 		return (-errno);
+	/* Where the kernel makes the file with the socket's own permissions, it never has others. */
+	(void) fchmod(fd, SOCKET_MODE);
 	(void) memset(&address, 0, sizeof (address));
 	address.sun_family = AF_UNIX;
 	(void) memcpy(address.sun_path, path, length + 1);

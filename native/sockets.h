@@ -79,7 +79,7 @@ int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 
 /*
  * Binds a new socket to `path` and listens. The listener's id, or -errno. The file stays when the
- * listener is closed.
+ * listener is closed. It is 0600 from its first moment on Linux; elsewhere the caller has to see to that.
  */
 int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 

@@ -3,7 +3,7 @@
  *
  *   1. the folder, 0755 root; made when it is not there, never replaced (a running zone has it mounted)
  *   2. bind and listen at a name beside the folder, which no zone sees, and which no earlier socket has
- *   3. 0600 root, whatever the umask
+ *   3. 0600 root, whatever the umask (native/sockets.c has it so from the first moment on Linux)
  *   4. rename over the real name
  *
  * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net
@@ -37,6 +37,8 @@ export interface FileIdentity {
   readonly dev: number;
   readonly ino: number;
 }
+
+const SOCKET_MODE = 0o600;
 
 let bound = 0;
 const look = openLook();
@@ -156,8 +158,11 @@ function listenAnew<L>(own: string, listen: (path: string) => L): L {
 }
 
 function publish(own: string, path: string): FileIdentity {
-  attempt('chmod', own, () => chmodSync(own, 0o600));
   const stats = attempt('lstat', own, () => lstatSync(own));
+  // A zone's is made so on Linux; one of node:net is not, nor any on illumos.
+  if ((stats.mode & 0o7777) !== SOCKET_MODE) {
+    attempt('chmod', own, () => chmodSync(own, SOCKET_MODE));
+  }
   giveToRoot(own, stats);
   attempt('rename', path, () => renameSync(own, path));
   return { dev: stats.dev, ino: stats.ino };
