@@ -15,8 +15,9 @@
  */
 import { WorldError } from '../errors';
 import { errnoName } from './abi';
+import { AcceptedStream, type StreamCarrier } from './accepted-stream';
 import { loadAddon, type SocketsHandle } from './native';
-import type { Stream, StreamOwner } from './stream';
+import type { Stream } from './stream';
 
 /** A socket that is listened on. */
 export interface Listener {
@@ -33,8 +34,6 @@ const OUTBOX_BYTES = 256 * 1024;
 const MAX_IDS = 65_536;
 /** The kernel keeps so many for us while we are busy; more than clients of one zone there are. */
 const BACKLOG = 511;
-/** As in node:net: more than this unsent, and the peer is a slow one. */
-const CLOGGED_BYTES = 16 * 1024;
 
 // As in native/sockets.h.
 const ACCEPTED = 1;
@@ -49,13 +48,14 @@ const RESUME = 3;
 const END = 4;
 const CLOSE = 5;
 
-interface Reception {
+/** Whom a listener tells. */
+interface ListenerOwner {
   readonly accepted: (stream: Stream) => void;
   readonly failed: (err: WorldError) => void;
   readonly path: string;
 }
 
-class Sockets {
+class Sockets implements StreamCarrier {
   private readonly addon = loadAddon();
   private readonly handle: SocketsHandle;
   private readonly events = new Int32Array(EVENTS * INTS);
@@ -64,7 +64,7 @@ class Sockets {
   private readonly outbox = Buffer.alloc(OUTBOX_BYTES);
   private readonly unsentOf = new Uint32Array(MAX_IDS);
   private readonly streams: (AcceptedStream | undefined)[] = [];
-  private readonly receptions = new Map<number, Reception>();
+  private readonly listeners = new Map<number, ListenerOwner>();
   /** Streams that wrote since commands were carried out last. */
   private writers: AcceptedStream[] = [];
   private commandCount = 0;
@@ -78,16 +78,16 @@ class Sockets {
     this.handle = this.addon.openSockets(deliver, events, inbox, commands, outbox, unsentOf);
   }
 
-  listen(path: string, reception: Reception): Listener {
+  listen(path: string, owner: ListenerOwner): Listener {
     const id = this.addon.listen(this.handle, path, BACKLOG);
     if (id < 0) {
       throw new WorldError('bind', path, errnoName(-id));
     }
-    this.receptions.set(id, reception);
+    this.listeners.set(id, owner);
     return {
       close: () => {
-        if (this.receptions.get(id) === reception) {
-          this.receptions.delete(id);
+        if (this.listeners.get(id) === owner) {
+          this.listeners.delete(id);
           this.command(CLOSE, id);
           this.carryOut();
         }
@@ -95,25 +95,12 @@ class Sockets {
     };
   }
 
-  /** Octets that the kernel had no room for. */
   unsent(id: number): number {
     return this.unsentOf[id] ?? 0;
   }
 
   untaken(id: number): number {
     return this.addon.unsent(this.handle, id);
-  }
-
-  command(kind: number, id: number, at = 0, length = 0): void {
-    if (this.commandCount === COMMANDS) {
-      this.carryOut();
-    }
-    const from = this.commandCount++ * INTS;
-    this.commands[from] = kind;
-    this.commands[from + 1] = id;
-    this.commands[from + 2] = at;
-    this.commands[from + 3] = length;
-    this.schedule();
   }
 
   write(stream: AcceptedStream, bytes: Buffer): void {
@@ -140,6 +127,30 @@ class Sockets {
     }
     stream.waiting += length;
     this.wrote(stream);
+  }
+
+  setReading(id: number, on: boolean): void {
+    this.command(on ? RESUME : PAUSE, id);
+  }
+
+  end(id: number): void {
+    this.command(END, id);
+  }
+
+  close(id: number): void {
+    this.command(CLOSE, id);
+  }
+
+  private command(kind: number, id: number, at = 0, length = 0): void {
+    if (this.commandCount === COMMANDS) {
+      this.carryOut();
+    }
+    const from = this.commandCount++ * INTS;
+    this.commands[from] = kind;
+    this.commands[from + 1] = id;
+    this.commands[from + 2] = at;
+    this.commands[from + 3] = length;
+    this.schedule();
   }
 
   private wrote(stream: AcceptedStream): void {
@@ -198,8 +209,8 @@ class Sockets {
         this.accepted(id, a, b);
         break;
       case UNACCEPTED: {
-        const reception = this.receptions.get(id);
-        reception?.failed(new WorldError('accept', reception.path, errnoName(a)));
+        const owner = this.listeners.get(id);
+        owner?.failed(new WorldError('accept', owner.path, errnoName(a)));
         break;
       }
       case HEARD:
@@ -223,128 +234,15 @@ class Sockets {
   }
 
   private accepted(id: number, listener: number, fd: number): void {
-    const reception = this.receptions.get(listener);
-    if (reception === undefined) {
+    const owner = this.listeners.get(listener);
+    if (owner === undefined) {
       // Accepted just before its listener was closed.
       this.command(CLOSE, id);
       return;
     }
     const stream = new AcceptedStream(this, id, fd);
     this.streams[id] = stream;
-    reception.accepted(stream);
-  }
-}
-
-class AcceptedStream implements Stream {
-  readonly id: number;
-  paused = false;
-  /** Octets in the outbox. */
-  waiting = 0;
-  wrote = false;
-  private readonly sockets: Sockets;
-  private readonly descriptor: number;
-  private owner: StreamOwner | null = null;
-  private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
-
-  constructor(sockets: Sockets, id: number, fd: number) {
-    this.sockets = sockets;
-    this.id = id;
-    this.descriptor = fd;
-  }
-
-  get fd(): number | undefined {
-    return this.phase === 'open' || this.phase === 'ending' ? this.descriptor : undefined;
-  }
-
-  get writable(): boolean {
-    return this.phase === 'open';
-  }
-
-  get unsent(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.sockets.unsent(this.id);
-  }
-
-  get untaken(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.sockets.untaken(this.id);
-  }
-
-  get clogged(): boolean {
-    return this.unsent >= CLOGGED_BYTES;
-  }
-
-  start(owner: StreamOwner): void {
-    this.owner = owner;
-  }
-
-  write(bytes: Buffer): void {
-    if (this.phase === 'open') {
-      this.sockets.write(this, bytes);
-    }
-  }
-
-  cork(): void {
-    // All that one delivery makes us write leaves together anyway.
-  }
-
-  uncork(): void {
-    // See cork.
-  }
-
-  pause(): void {
-    this.read(false);
-  }
-
-  resume(): void {
-    this.read(true);
-  }
-
-  end(): void {
-    if (this.phase === 'open') {
-      this.phase = 'ending';
-      this.sockets.command(END, this.id);
-    }
-  }
-
-  destroy(): void {
-    if (this.phase === 'open' || this.phase === 'ending') {
-      this.phase = 'closing';
-      this.sockets.command(CLOSE, this.id);
-    }
-  }
-
-  // For the sockets.
-
-  heard(chunk: Buffer): void {
-    if (this.phase === 'open') {
-      this.owner?.heard(chunk);
-    }
-  }
-
-  /** @param errno 0: the peer ended its side, and may still read */
-  ended(errno: number): void {
-    if (errno !== 0) {
-      this.destroy();
-    } else if (this.phase === 'open') {
-      this.owner?.ended();
-    }
-  }
-
-  flushed(): void {
-    if (this.phase === 'open' || this.phase === 'ending') {
-      this.owner?.taken();
-    }
-  }
-
-  closed(): void {
-    this.phase = 'closed';
-    this.owner?.closed();
-  }
-
-  private read(on: boolean): void {
-    if (this.paused === on && (this.phase === 'open' || this.phase === 'ending')) {
-      this.paused = !on;
-      this.sockets.command(on ? RESUME : PAUSE, this.id);
-    }
+    owner.accepted(stream);
   }
 }
 

@@ -1,0 +1,143 @@
+/*
+ * One connection that came in by a listening socket, as the stream of its owner.
+ *
+ *   open --end--> ending --> closed
+ *    |               |
+ *    +---destroy-----+--> closing --> closed
+ *
+ * It holds no octets: the sockets that carry it (sockets.ts) do, for all connections together, and tell
+ * it what happened to it. What always holds: its owner hears nothing after `destroy` but `closed`, once.
+ */
+import type { Stream, StreamOwner } from './stream';
+
+/** As in node:net: more than this unsent, and the peer is a slow one. */
+const CLOGGED_BYTES = 16 * 1024;
+
+/** What moves the octets of streams. A stream is named by its number, which is another's after `closed`. */
+export interface StreamCarrier {
+  /** Octets that the kernel had no room for when it was last given some. */
+  unsent(id: number): number;
+  /** What of them it has no room for now. */
+  untaken(id: number): number;
+  /** The octets may be another's when it returns. */
+  write(stream: AcceptedStream, bytes: Buffer): void;
+  setReading(id: number, on: boolean): void;
+  /** Closes when all is written. */
+  end(id: number): void;
+  /** Closes at once. */
+  close(id: number): void;
+}
+
+export class AcceptedStream implements Stream {
+  readonly id: number;
+  paused = false;
+  /** The carrier's: octets that it has not carried out yet. */
+  waiting = 0;
+  /** The carrier's: this wrote since all was carried out last. */
+  wrote = false;
+  private readonly carrier: StreamCarrier;
+  private readonly descriptor: number;
+  private owner: StreamOwner | null = null;
+  private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
+
+  constructor(carrier: StreamCarrier, id: number, fd: number) {
+    this.carrier = carrier;
+    this.id = id;
+    this.descriptor = fd;
+  }
+
+  get fd(): number | undefined {
+    return this.phase === 'open' || this.phase === 'ending' ? this.descriptor : undefined;
+  }
+
+  get writable(): boolean {
+    return this.phase === 'open';
+  }
+
+  get unsent(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.carrier.unsent(this.id);
+  }
+
+  get untaken(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.carrier.untaken(this.id);
+  }
+
+  get clogged(): boolean {
+    return this.unsent >= CLOGGED_BYTES;
+  }
+
+  start(owner: StreamOwner): void {
+    this.owner = owner;
+  }
+
+  write(bytes: Buffer): void {
+    if (this.phase === 'open') {
+      this.carrier.write(this, bytes);
+    }
+  }
+
+  cork(): void {
+    // All that one delivery makes us write leaves together anyway.
+  }
+
+  uncork(): void {
+    // See cork.
+  }
+
+  pause(): void {
+    this.read(false);
+  }
+
+  resume(): void {
+    this.read(true);
+  }
+
+  end(): void {
+    if (this.phase === 'open') {
+      this.phase = 'ending';
+      this.carrier.end(this.id);
+    }
+  }
+
+  destroy(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.phase = 'closing';
+      this.carrier.close(this.id);
+    }
+  }
+
+  // For the carrier.
+
+  heard(chunk: Buffer): void {
+    if (this.phase === 'open') {
+      this.owner?.heard(chunk);
+    }
+  }
+
+  /** @param errno 0: the peer ended its side, and may still read */
+  ended(errno: number): void {
+    if (errno !== 0) {
+      this.destroy();
+    } else if (this.phase === 'open') {
+      this.owner?.ended();
+    }
+  }
+
+  flushed(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.owner?.taken();
+    }
+  }
+
+  closed(): void {
+    this.phase = 'closed';
+    this.owner?.closed();
+  }
+
+  private read(on: boolean): void {
+    if (this.paused === on && (this.phase === 'open' || this.phase === 'ending')) {
+      this.paused = !on;
+      this.carrier.setReading(this.id, on);
+    }
+  }
+}
