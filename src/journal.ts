@@ -15,7 +15,7 @@ import { printableKey, type Fields, type ZoneLog } from './log';
 import type { LinkObserver, Origin, Refusal } from './links/link';
 import type { ChangeCourse, Reply } from './protocol/reply';
 import type { Request } from './protocol/request';
-import { Repeats } from './repeats';
+import { repeatsOf, type Repeats } from './repeats';
 
 export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
 export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
@@ -139,14 +139,12 @@ export class Journal implements LinkObserver {
   /** What a record of this says besides; null when there was one within the minute. */
   private next(what: string): Fields | null {
     this.repeats ??= new Map();
-    const before = this.repeats.get(what);
-    const repeats = before ?? new Repeats(this.now);
-    this.repeats.set(what, repeats);
-    const unsaid = repeats.next();
+    const first = !this.repeats.has(what);
+    const unsaid = repeatsOf(this.repeats, what, this.now).next();
     if (unsaid === null) {
       return null;
     }
-    return before === undefined ? {} : { more_since_last: unsaid };
+    return first ? {} : { more_since_last: unsaid };
   }
 
   private handled(

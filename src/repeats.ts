@@ -27,3 +27,19 @@ export class Repeats {
     return unsaid;
   }
 }
+
+/** Repeats of many things, each by what it is: a Map, or a WeakMap where they go with an object. */
+interface RepeatsByWhat<W> {
+  get(what: W): Repeats | undefined;
+  set(what: W, repeats: Repeats): unknown;
+}
+
+/** Those of one thing among many; made when it happens first. */
+export function repeatsOf<W>(kept: RepeatsByWhat<W>, what: W, now?: () => number): Repeats {
+  let repeats = kept.get(what);
+  if (repeats === undefined) {
+    repeats = new Repeats(now);
+    kept.set(what, repeats);
+  }
+  return repeats;
+}

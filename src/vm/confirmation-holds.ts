@@ -8,7 +8,7 @@
  * While a hold is busy its VM is being written. A hold that is resumed again and again is given up after
  * 10 s, so that the platform's VM tool gets its turn on a VM whose guest never stops writing.
  */
-import { Repeats } from '../repeats';
+import { repeatsOf, type Repeats } from '../repeats';
 import type { Edits } from './change-plan';
 import { ownMap, type JsonObject } from './vm';
 import type { Target } from './backend';
@@ -141,9 +141,7 @@ export class ConfirmationHolds {
   private giveUp(hold: Hold): void {
     const { log } = hold.target;
     this.unconfirmedCount++;
-    const repeats = this.told.get(log) ?? new Repeats();
-    this.told.set(log, repeats);
-    const repeated = repeats.next();
+    const repeated = repeatsOf(this.told, log).next();
     if (repeated !== null) {
       const heldMs = Math.round(performance.now() - hold.since);
       log.warn(

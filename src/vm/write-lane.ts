@@ -11,7 +11,7 @@
  */
 import { codeOf } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
-import { Repeats } from '../repeats';
+import { repeatsOf, type Repeats } from '../repeats';
 import type { Backend, Stage, Target } from './backend';
 import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './write-failures';
 import { Allowance, type WriteShare } from './write-share';
@@ -163,7 +163,7 @@ export class WriteLane {
       const timer = setTimeout(() => {
         this.counts.timedOut++;
         const late = lateIn(this.stage);
-        const repeated = this.repeatsOf('no answer in time').next();
+        const repeated = repeatsOf(this.told, 'no answer in time').next();
         if (repeated !== null) {
           this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
         }
@@ -237,7 +237,7 @@ export class WriteLane {
     }
     const hit = this.committing;
     const result = failedBy(err);
-    const repeated = this.repeatsOf(codeOf(err)).next();
+    const repeated = repeatsOf(this.told, codeOf(err)).next();
     if (repeated !== null) {
       const fields = { err, changes: hit.length, repeated };
       this.target.log.error(fields, 'could not update metadata');
@@ -251,12 +251,6 @@ export class WriteLane {
     this.counts[result.kind]++;
     const wasSlowed = pending.slowed && result.limit === undefined;
     pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
-  }
-
-  private repeatsOf(fault: string): Repeats {
-    const repeats = this.told.get(fault) ?? new Repeats();
-    this.told.set(fault, repeats);
-    return repeats;
   }
 
   private take(): readonly Change[] {
