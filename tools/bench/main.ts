@@ -11,9 +11,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { messageOf } from '../../src/errors';
+import type { Scale } from './instruments';
 import { Processes } from './processes';
 import { headOf, lineOf, parseReport, reportOf, type Row } from './report';
-import { Bench, type Scale } from './rows';
+import { Bench } from './bench';
 
 const SCALES = {
   full: {

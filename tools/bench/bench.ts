@@ -1,0 +1,71 @@
+/*
+ * The benchmark: which measurements there are, on which nodes, in what order.
+ *
+ * What is measured, and what the goal is, say request-rows, write-rows and crowd-rows.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { arrivalRows, crowdRows, idleRow } from './crowd-rows';
+import type { Instruments, Scale } from './instruments';
+import { Client } from './load';
+import { BenchNode } from './node';
+import type { Processes } from './processes';
+import { fairnessRow, partsOfFloor, requestRows, SOCKETS } from './request-rows';
+import { rowOf, type Goal, type Row } from './report';
+import { piecesRow, putRows, WRITERS } from './write-rows';
+
+export class Bench implements Instruments {
+  readonly scale: Scale;
+  readonly client: Client;
+  private readonly folder = mkdtempSync(join(tmpdir(), 'mb-'));
+  private readonly processes: Processes;
+  private readonly told: (row: Row) => void;
+
+  constructor(scale: Scale, processes: Processes, told: (row: Row) => void) {
+    this.scale = scale;
+    this.processes = processes;
+    this.told = told;
+    this.client = new Client(this.folder, processes);
+  }
+
+  async run(): Promise<void> {
+    try {
+      await this.measure();
+    } finally {
+      rmSync(this.folder, { recursive: true, force: true });
+    }
+  }
+
+  tell(name: string, unit: string, goal: Goal, values: readonly number[], note = ''): void {
+    this.told(rowOf(name, unit, goal, values, note));
+  }
+
+  private async measure(): Promise<void> {
+    await this.onNode(WRITERS, async (node) => {
+      const { pid } = await node.startAgent();
+      const floor = await node.startFloor(SOCKETS);
+      await requestRows(this, node, pid, floor);
+      await fairnessRow(this, node);
+      await node.stopFloor();
+      await putRows(this, node);
+      await piecesRow(this, node);
+    });
+    const calm = await this.onNode(1, (node) => partsOfFloor(this, node));
+    await this.onNode(this.scale.manyZones, (node) => crowdRows(this, node, calm));
+    await this.onNode(this.scale.idleZones, async (node) => {
+      await idleRow(this, node);
+      await arrivalRows(this, node);
+    });
+  }
+
+  private async onNode<T>(zones: number, work: (node: BenchNode) => Promise<T>): Promise<T> {
+    const node = new BenchNode(this.folder, zones, this.processes);
+    try {
+      await node.up();
+      return await work(node);
+    } finally {
+      await node.down();
+    }
+  }
+}

@@ -1,0 +1,75 @@
+/*
+ * What changes cost: until they are on the disk, and in however many pieces they come.
+ */
+import { watch } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Paths } from '../../src/sys/paths';
+import type { Instruments } from './instruments';
+import { getLine, putLine, type LoadResult } from './load';
+import type { BenchNode } from './node';
+import { cpuMs } from './processes';
+
+/** Zones that are written to at once. */
+export const WRITERS = 20;
+/** One in flight on each: what waits for a VM's disk goes there together. */
+const WRITERS_A_ZONE = 4;
+const PUTS = 20;
+const MIB = 1024 * 1024;
+const NO_LIMITS = { writes_per_second: 10_000, write_burst: 10_000 };
+
+/** Durable writes. Syncs are told by the renames that they stand around: two for each. */
+export async function putRows(bench: Instruments, node: BenchNode): Promise<void> {
+  await node.startAgent(NO_LIMITS);
+  let renames = 0;
+  const sockets = node.agentSockets(WRITERS);
+  const paths = new Paths(node.root);
+  const watchers = sockets.map((socket) => {
+    const folder = paths.host(`/zones/${zoneOf(socket)}/config`);
+    return watch(folder, (event, name) => {
+      renames += event === 'rename' && name === 'metadata.json' ? 1 : 0;
+    });
+  });
+  const p99: number[] = [];
+  let puts = 0;
+  for (let run = 0; run < bench.scale.pairs; run++) {
+    const put = async (each: number): Promise<LoadResult> => {
+      // No two alike: what is stored already needs no write.
+      const requests = Array.from({ length: 997 }, (_, n) => putLine(`k${n % 7}`, `${run}.${n}`));
+      const load = { mode: 'open', seconds: 20, sockets, requests, most: PUTS } as const;
+      return bench.client.run({ ...load, connections: WRITERS * each });
+    };
+    p99.push((await put(1)).p99Us / 1000);
+    renames = 0;
+    puts = (await put(WRITERS_A_ZONE)).requests;
+    await pause(100);
+  }
+  watchers.forEach((watcher) => watcher.close());
+  bench.tell('PUT, durable, 20 zones at once: p99', 'ms', { most: 25 }, p99);
+  const syncs = [(2 * renames) / puts];
+  bench.tell('syncs per PUT, 80 at once on 20 zones', '', { most: 1 }, syncs, `${puts} PUTs`);
+}
+
+/** A value of 1 MiB, written and read in octets of 16 and of 65,536 at once. */
+export async function piecesRow(bench: Instruments, node: BenchNode): Promise<void> {
+  const { pid } = await node.startAgent(NO_LIMITS);
+  const sockets = node.agentSockets(1);
+  const costOf = async (piece: number, mark: string): Promise<number> => {
+    const before = cpuMs(pid);
+    const requests = [putLine('big', mark.padEnd(MIB, 'x')), getLine('big')];
+    const load = { mode: 'open', seconds: 30, connections: 1, most: 2 } as const;
+    await bench.client.run({ ...load, sockets, requests, piece });
+    return cpuMs(pid) - before;
+  };
+  const ratios: number[] = [];
+  await costOf(0, 'warm');
+  for (let pair = 0; pair < bench.scale.pairs; pair++) {
+    const large = await costOf(65_536, `l${pair}`);
+    ratios.push((await costOf(16, `s${pair}`)) / large);
+  }
+  bench.tell('1 MiB in 16-octet pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
+}
+
+function zoneOf(socket: string): string {
+  return dirname(socket).split('/').at(-1) ?? '';
+}
