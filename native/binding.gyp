@@ -8,6 +8,7 @@
   'targets': [
     {
       'target_name': 'mdatad',
+      'cflags': ['-fvisibility=hidden'],
       'sources': [
         'addon.c',
         'calls_addon.c',
@@ -18,6 +19,11 @@
         'loop_delay_addon.c',
         'napi_call.c',
         'peer.c',
+        'socket_connection.c',
+        'socket_events.c',
+        'socket_inbox.c',
+        'socket_listener.c',
+        'socket_slot.c',
         'sockets.c',
         'sockets_addon.c',
         'zone_events.c',

@@ -72,7 +72,8 @@ typedef struct sockets_shared {
 
 /*
  * `deliver` gets the number of events; it must take them all, and may call any function of this file
- * but sockets_shutdown. The memory must stay until sockets_shutdown is done. 0 or -errno.
+ * but sockets_shutdown. The memory must stay until sockets_shutdown is done. 0, -ENOMEM, or -EINVAL
+ * where the memory is too small for the events or octets of one socket, or too large to be numbered.
  */
 int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
     void (*deliver)(void *, size_t), void *arg, sockets_t **out);
@@ -86,7 +87,10 @@ int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 /* Carries out the first `count` commands, in order. */
 void sockets_carry_out(sockets_t *sockets, size_t count);
 
-/* For what is larger than `outbox`: as SOCKET_WRITE, after all commands before it were carried out. */
+/*
+ * For what is larger than `outbox`: as SOCKET_WRITE, after all commands before it were carried out. What
+ * has 2 GiB or more ends the connection with EMSGSIZE.
+ */
 void sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length);
 
 /* Octets of a connection that the kernel has not taken just now; 0 for any other id. */

@@ -142,6 +142,7 @@ js_open(napi_env env, napi_callback_info info)
 	sockets_shared_t shared;
 	uv_loop_t *loop;
 	reader_t *reader;
+	int err;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_typeof(env, argv[0], &type));
@@ -158,9 +159,9 @@ js_open(napi_env env, napi_callback_info info)
 		    "openSockets(deliver, events, inbox, commands, outbox, unsent)");
 		return (NULL);
 	}
-	if (sockets_open(loop, &shared, deliver, reader, &reader->sockets) != 0) {
+	if ((err = sockets_open(loop, &shared, deliver, reader, &reader->sockets)) != 0) {
 		let_go(reader);
-		(void) napi_throw_error(env, "ENOMEM", "openSockets");
+		(void) napi_throw_error(env, err == -EINVAL ? "EINVAL" : "ENOMEM", "openSockets");
 		return (NULL);
 	}
 	if (napi_add_async_cleanup_hook(env, env_ends, reader, &reader->hook) != napi_ok ||

@@ -15,6 +15,7 @@ extern int *___errno(void);
 #define	EMFILE		24
 #define	EPROTO		71
 #define	ENAMETOOLONG	78
+#define	EMSGSIZE	97
 #define	ECONNABORTED	130
 #define	ESHUTDOWN	143
 #define	ETIMEDOUT	145

@@ -1,0 +1,22 @@
+/*
+ * Reading and writing a connection: for the files behind sockets.h.
+ */
+#ifndef SOCKET_CONNECTION_H
+#define	SOCKET_CONNECTION_H
+
+#include "sockets_impl.h"
+
+/*
+ * These are as the commands of sockets.h say. A listener is left alone by all but connection_end, which
+ * closes it.
+ */
+void connection_write(slot_t *slot, const char *data, size_t length);
+void connection_pause(slot_t *slot);
+/* 0 or -errno; one that heard its end already has nothing to read. */
+int connection_resume(slot_t *slot);
+void connection_end(slot_t *slot);
+
+/* Octets that the kernel has not taken; 0 of a listener. */
+size_t connection_unsent(const slot_t *slot);
+
+#endif
