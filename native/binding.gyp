@@ -18,6 +18,7 @@
         'loop_delay.c',
         'loop_delay_addon.c',
         'napi_call.c',
+        'napi_promise.c',
         'peer.c',
         'socket_connection.c',
         'socket_events.c',
@@ -26,9 +27,14 @@
         'socket_slot.c',
         'sockets.c',
         'sockets_addon.c',
+        'subscription.c',
+        'subscription_take.c',
         'zone_events.c',
+        'zone_events_addon.c',
         'zone_facts.c',
         'zone_facts_addon.c',
+        'zone_queue.c',
+        'zone_section.c',
       ],
       'conditions': [
         ['OS=="solaris"', {

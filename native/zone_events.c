@@ -1,12 +1,11 @@
 /*
  * See zone_events.h. Which thread runs what:
  *
- *   on_change                     libzonecfg's thread, with the mutex of its handle held
- *   section_thread and its calls  the thread that zone_events_open made
- *   all that the header names     the reader's thread
+ *   on_change                  libzonecfg's thread, with the mutex of its handle held
+ *   zone_section.c             the thread that zone_events_open made
+ *   all that the header names  the reader's thread
  *
- * Lock order: libzonecfg's mutex, then ours. Ours is never held across a call into libzonecfg, and
- * `wake` is called with it held, so that nobody wakes a reader who has shut the queue.
+ * `wake` is called with our mutex held, so that nobody wakes a reader who has shut the queue.
  */
 #ifdef __sun
 /* Under -std=c11 the system's headers would hide POSIX. */
@@ -25,79 +24,17 @@
 #include "zone_events.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-/* A queued item, or a command on its way to the section's thread. */
-typedef struct node {
-	struct node *next;
-	/* A result that is not known yet: the reader does not get past it. */
-	int pending;
-	zone_item_t item;
-} node_t;
+#include "zone_events_impl.h"
 
-typedef struct list {
-	node_t *head;
-	node_t *tail;
-} list_t;
-
-struct zone_events {
-	void (*wake)(void *);
-	void *wake_arg;
-	void *handle;
-	pthread_t thread;
-	pthread_mutex_t mutex;
-	pthread_cond_t posted;
-	pthread_cond_t ended;
-	list_t commands;
-	list_t queue;
-	uint_t max_events;
-	uint_t events;
-	/* Events that were lost, and no memory to queue that; told before what is queued. */
-	uint_t lost;
-	/* The reader was woken and has not seen the queue empty since. */
-	int woken;
-	/* No wake-ups any more. */
-	int deaf;
-	int close_posted;
-	int thread_ended;
-	int joined;
-};
-
-static void
-append(list_t *list, node_t *node)
+void
+zone_events_wake(zone_events_t *ze)
 {
-	node->next = NULL;
-	if (list->tail == NULL)
-		list->head = node;
-	else
-		list->tail->next = node;
-	list->tail = node;
-}
-
-static node_t *
-take(list_t *list)
-{
-	node_t *node = list->head;
-
-	if (node == NULL)
-		return (NULL);
-	list->head = node->next;
-	if (list->head == NULL)
-		list->tail = NULL;
-	return (node);
-}
-
-/* With the mutex held. */
-static void
-wake(zone_events_t *ze)
-{
-	if (ze->woken || ze->deaf)
-		return;
-	if (ze->lost == 0 && (ze->queue.head == NULL || ze->queue.head->pending))
+	if (ze->woken || ze->deaf || !zone_queue_ready(&ze->queue))
 		return;
 	ze->woken = 1;
 	ze->wake(ze->wake_arg);
@@ -115,39 +52,13 @@ copy(char *to, size_t room, const char *from)
 	to[len] = '\0';
 }
 
-/*
- * With the mutex held, an event was lost: the queue's last item says so. There may be no memory for
- * it; then the last event is turned into it, which is only one more that is lost, and where there is
- * none, it is told out of order.
- */
-static void
-note_lost(zone_events_t *ze, node_t *fresh)
-{
-	node_t *last = ze->queue.tail;
-
-	if (last != NULL && last->item.kind == ZONE_ITEM_LOST) {
-		last->item.lost++;
-		free(fresh);
-	} else if (fresh != NULL) {
-		fresh->item.kind = ZONE_ITEM_LOST;
-		fresh->item.lost = 1;
-		append(&ze->queue, fresh);
-	} else if (last != NULL && last->item.kind == ZONE_ITEM_EVENT) {
-		last->item.kind = ZONE_ITEM_LOST;
-		last->item.lost = 2;
-		ze->events--;
-	} else {
-		ze->lost++;
-	}
-}
-
 /* libzonecfg waits for this to return, and so does every zone operation of the node. */
 static int
 on_change(const char *zonename, zoneid_t zid, const char *newstate, const char *oldstate,
     hrtime_t when, void *p)
 {
 	zone_events_t *ze = p;
-	node_t *node = calloc(1, sizeof (*node));
+	zone_node_t *node = calloc(1, sizeof (*node));
 
 	if (node != NULL) {
 		node->item.kind = ZONE_ITEM_EVENT;
@@ -158,91 +69,13 @@ on_change(const char *zonename, zoneid_t zid, const char *newstate, const char *
 		node->item.when = when;
 	}
 	(void) pthread_mutex_lock(&ze->mutex);
-	if (ze->deaf || ze->close_posted) {
+	if (ze->deaf || ze->close_posted)
 		free(node);
-	} else if (node == NULL || ze->events >= ze->max_events) {
-		note_lost(ze, node);
-	} else {
-		ze->events++;
-		append(&ze->queue, node);
-	}
-	wake(ze);
+	else
+		zone_queue_event(&ze->queue, node);
+	zone_events_wake(ze);
 	(void) pthread_mutex_unlock(&ze->mutex);
 	return (0);
-}
-
-/* Carries one command out; `held` is the section's state. No lock of ours is held. */
-static int
-carry_out(zone_events_t *ze, zone_command_t command, int *held)
-{
-	int again;
-
-	switch (command) {
-	case ZONE_COMMAND_ENTER:
-		if (*held)
-			return (-EALREADY);
-		zonecfg_notify_critical_enter(ze->handle);
-		*held = 1;
-		return (0);
-	case ZONE_COMMAND_EXIT:
-		if (!*held)
-			return (-EINVAL);
-		again = zonecfg_notify_critical_exit(ze->handle) != 0;
-		*held = again;
-		return (again);
-	case ZONE_COMMAND_ABORT:
-		if (*held)
-			zonecfg_notify_critical_abort(ze->handle);
-		*held = 0;
-		return (0);
-	case ZONE_COMMAND_CLOSE:
-		if (*held)
-			zonecfg_notify_critical_abort(ze->handle);
-		*held = 0;
-		zonecfg_notify_unbind(ze->handle);
-		ze->handle = NULL;
-		return (0);
-	}
-	return (-EINVAL);
-}
-
-static void *
-section_thread(void *p)
-{
-	zone_events_t *ze = p;
-	zone_command_t command;
-	node_t *node;
-	int held = 0;
-	int result;
-
-	(void) pthread_mutex_lock(&ze->mutex);
-	do {
-		while ((node = take(&ze->commands)) == NULL)
-			(void) pthread_cond_wait(&ze->posted, &ze->mutex);
-		command = node->item.command;
-		/*
-		 * An event can be told as soon as the section is left, before we know that it is. So that
-		 * the reader sees the result first, it takes its place in the queue now. Until it is
-		 * entered, on the other hand, events are told that come before the result.
-		 */
-		node->pending = 1;
-		if (command != ZONE_COMMAND_ENTER)
-			append(&ze->queue, node);
-		(void) pthread_mutex_unlock(&ze->mutex);
-		result = carry_out(ze, command, &held);
-		(void) pthread_mutex_lock(&ze->mutex);
-		node->item.result = result;
-		node->pending = 0;
-		if (command == ZONE_COMMAND_ENTER)
-			append(&ze->queue, node);
-		if (command == ZONE_COMMAND_CLOSE) {
-			ze->thread_ended = 1;
-			(void) pthread_cond_broadcast(&ze->ended);
-		}
-		wake(ze);
-	} while (command != ZONE_COMMAND_CLOSE);
-	(void) pthread_mutex_unlock(&ze->mutex);
-	return (NULL);
 }
 
 /* Signals are for the program's own threads; those that libzonecfg makes inherit the mask too. */
@@ -257,7 +90,7 @@ bind_and_start(zone_events_t *ze)
 	ze->handle = zonecfg_notify_bind(on_change, ze);
 	if (ze->handle == NULL) {
 		err = -EIO;
-	} else if (pthread_create(&ze->thread, NULL, section_thread, ze) != 0) {
+	} else if (pthread_create(&ze->thread, NULL, zone_section_thread, ze) != 0) {
 		zonecfg_notify_unbind(ze->handle);
 		err = -EAGAIN;
 	}
@@ -265,20 +98,30 @@ bind_and_start(zone_events_t *ze)
 	return (err);
 }
 
-static void
-drop(list_t *list)
+/* The deadline of an end must not move with the clock of the day. */
+static int
+make_locks(zone_events_t *ze)
 {
-	node_t *node;
+	pthread_condattr_t attr;
+	int err;
 
-	while ((node = take(list)) != NULL)
-		free(node);
+	if ((err = pthread_condattr_init(&attr)) != 0)
+		return (-err);
+	if ((err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC)) == 0)
+		err = pthread_cond_init(&ze->ended, &attr);
+	(void) pthread_condattr_destroy(&attr);
+	if (err != 0)
+		return (-err);
+	(void) pthread_mutex_init(&ze->mutex, NULL);
+	(void) pthread_cond_init(&ze->posted, NULL);
+	return (0);
 }
 
 static void
 destroy(zone_events_t *ze)
 {
-	drop(&ze->commands);
-	drop(&ze->queue);
+	zone_list_drop(&ze->commands);
+	zone_list_drop(&ze->queue.items);
 	(void) pthread_cond_destroy(&ze->ended);
 	(void) pthread_cond_destroy(&ze->posted);
 	(void) pthread_mutex_destroy(&ze->mutex);
@@ -295,10 +138,11 @@ zone_events_open(void (*wake_func)(void *), void *arg, uint_t max_events, zone_e
 		return (-ENOMEM);
 	ze->wake = wake_func;
 	ze->wake_arg = arg;
-	ze->max_events = max_events;
-	(void) pthread_mutex_init(&ze->mutex, NULL);
-	(void) pthread_cond_init(&ze->posted, NULL);
-	(void) pthread_cond_init(&ze->ended, NULL);
+	ze->queue.max_events = max_events;
+	if ((err = make_locks(ze)) != 0) {
+		free(ze);
+		return (err);
+	}
 	err = bind_and_start(ze);
 	if (err != 0) {
 		destroy(ze);
@@ -311,7 +155,7 @@ zone_events_open(void (*wake_func)(void *), void *arg, uint_t max_events, zone_e
 int
 zone_events_post(zone_events_t *ze, zone_command_t command, void *token)
 {
-	node_t *node = calloc(1, sizeof (*node));
+	zone_node_t *node = calloc(1, sizeof (*node));
 	int err = 0;
 
 	if (node == NULL)
@@ -325,7 +169,7 @@ zone_events_post(zone_events_t *ze, zone_command_t command, void *token)
 		free(node);
 	} else {
 		ze->close_posted = command == ZONE_COMMAND_CLOSE;
-		append(&ze->commands, node);
+		zone_list_append(&ze->commands, node);
 		(void) pthread_cond_signal(&ze->posted);
 	}
 	(void) pthread_mutex_unlock(&ze->mutex);
@@ -335,30 +179,13 @@ zone_events_post(zone_events_t *ze, zone_command_t command, void *token)
 int
 zone_events_next(zone_events_t *ze, zone_item_t *item)
 {
-	node_t *node = NULL;
-	uint_t lost;
+	int got;
 
 	(void) pthread_mutex_lock(&ze->mutex);
-	if ((lost = ze->lost) > 0)
-		ze->lost = 0;
-	else if (ze->queue.head != NULL && !ze->queue.head->pending)
-		node = take(&ze->queue);
-	if (lost == 0 && node == NULL)
+	if ((got = zone_queue_next(&ze->queue, item)) == 0)
 		ze->woken = 0;
-	else if (node != NULL && node->item.kind == ZONE_ITEM_EVENT)
-		ze->events--;
 	(void) pthread_mutex_unlock(&ze->mutex);
-	if (lost > 0) {
-		(void) memset(item, 0, sizeof (*item));
-		item->kind = ZONE_ITEM_LOST;
-		item->lost = lost;
-		return (1);
-	}
-	if (node == NULL)
-		return (0);
-	*item = node->item;
-	free(node);
-	return (1);
+	return (got);
 }
 
 void
@@ -366,7 +193,7 @@ zone_events_rewake(zone_events_t *ze)
 {
 	(void) pthread_mutex_lock(&ze->mutex);
 	ze->woken = 0;
-	wake(ze);
+	zone_events_wake(ze);
 	(void) pthread_mutex_unlock(&ze->mutex);
 }
 
@@ -385,7 +212,7 @@ zone_events_shutdown(zone_events_t *ze, uint_t timeout_ms)
 	int ended;
 	int err = zone_events_post(ze, ZONE_COMMAND_CLOSE, NULL);
 
-	(void) clock_gettime(CLOCK_REALTIME, &until);
+	(void) clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += timeout_ms / 1000;
 	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {

@@ -14,7 +14,7 @@ const NATIVE = join(TOP, 'native');
 const PROGRAM = join(TOP, 'test/native/emulation.c');
 const SOURCES = [
   PROGRAM,
-  join(NATIVE, 'zone_events.c'),
+  ...['zone_events.c', 'zone_queue.c', 'zone_section.c'].map((name) => join(NATIVE, name)),
   ...readdirSync(join(NATIVE, 'emul'))
     .filter((name) => name.endsWith('.c') && name !== 'zexec.c')
     .map((name) => join(NATIVE, 'emul', name)),

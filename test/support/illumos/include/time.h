@@ -6,7 +6,8 @@
 #if !defined(_STRICT_STDC)
 typedef struct timespec { time_t tv_sec; long tv_nsec; } timespec_t;
 typedef int clockid_t;
-#define	CLOCK_REALTIME	3
+#define	CLOCK_HIGHRES	4
+#define	CLOCK_MONOTONIC	CLOCK_HIGHRES
 extern int clock_gettime(clockid_t, timespec_t *);
 #endif
 

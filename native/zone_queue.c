@@ -1,0 +1,107 @@
+/*
+ * See zone_queue.h.
+ */
+#include "zone_queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void
+zone_list_append(zone_list_t *list, zone_node_t *node)
+{
+	node->next = NULL;
+	if (list->tail == NULL)
+		list->head = node;
+	else
+		list->tail->next = node;
+	list->tail = node;
+}
+
+zone_node_t *
+zone_list_take(zone_list_t *list)
+{
+	zone_node_t *node = list->head;
+
+	if (node == NULL)
+		return (NULL);
+	list->head = node->next;
+	if (list->head == NULL)
+		list->tail = NULL;
+	return (node);
+}
+
+void
+zone_list_drop(zone_list_t *list)
+{
+	zone_node_t *node;
+
+	while ((node = zone_list_take(list)) != NULL)
+		free(node);
+}
+
+/*
+ * An event was lost: the queue's last item says so. There may be no memory for it; then the last event
+ * is turned into it, which is only one more that is lost, and where there is none, it is told out of
+ * order.
+ */
+static void
+note_lost(zone_queue_t *queue, zone_node_t *fresh)
+{
+	zone_node_t *last = queue->items.tail;
+
+	if (last != NULL && last->item.kind == ZONE_ITEM_LOST) {
+		last->item.lost++;
+		free(fresh);
+	} else if (fresh != NULL) {
+		fresh->item.kind = ZONE_ITEM_LOST;
+		fresh->item.lost = 1;
+		zone_list_append(&queue->items, fresh);
+	} else if (last != NULL && last->item.kind == ZONE_ITEM_EVENT) {
+		last->item.kind = ZONE_ITEM_LOST;
+		last->item.lost = 2;
+		queue->events--;
+	} else {
+		queue->lost++;
+	}
+}
+
+void
+zone_queue_event(zone_queue_t *queue, zone_node_t *event)
+{
+	if (event == NULL || queue->events >= queue->max_events) {
+		note_lost(queue, event);
+		return;
+	}
+	queue->events++;
+	zone_list_append(&queue->items, event);
+}
+
+int
+zone_queue_ready(const zone_queue_t *queue)
+{
+	const zone_node_t *head = queue->items.head;
+
+	return (queue->lost > 0 || (head != NULL && !head->pending));
+}
+
+int
+zone_queue_next(zone_queue_t *queue, zone_item_t *item)
+{
+	zone_node_t *node;
+
+	if (!zone_queue_ready(queue))
+		return (0);
+	if (queue->lost > 0) {
+		(void) memset(item, 0, sizeof (*item));
+		item->kind = ZONE_ITEM_LOST;
+		item->lost = queue->lost;
+		queue->lost = 0;
+		return (1);
+	}
+	node = zone_list_take(&queue->items);
+	if (node->item.kind == ZONE_ITEM_EVENT)
+		queue->events--;
+	*item = node->item;
+	free(node);
+	return (1);
+}
