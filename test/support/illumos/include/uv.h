@@ -5,11 +5,12 @@
 #define	UV_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 typedef struct uv_loop_s uv_loop_t;
 
-#define	UV_MEMBERS	void *data; void *rest[32]
+#define	UV_MEMBERS	void *data; uv_loop_t *loop; void *rest[32]
 
 typedef struct uv_handle_s { UV_MEMBERS; } uv_handle_t;
 typedef struct uv_stream_s { UV_MEMBERS; } uv_stream_t;
@@ -22,6 +23,7 @@ typedef struct uv_write_s { void *data; uv_stream_t *handle; void *rest[24]; } u
 typedef struct uv_buf_t { char *base; size_t len; } uv_buf_t;
 
 enum { UV_READABLE = 1, UV_EAGAIN = -11, UV_EOF = -4095, UV_ENOBUFS = -132 };
+typedef enum { UV_LOOP_BLOCK_SIGNAL, UV_METRICS_IDLE_TIME } uv_loop_option;
 
 typedef void (*uv_close_cb)(uv_handle_t *);
 typedef void (*uv_alloc_cb)(uv_handle_t *, size_t, uv_buf_t *);
@@ -54,5 +56,8 @@ extern int uv_prepare_start(uv_prepare_t *, uv_prepare_cb);
 extern int uv_prepare_stop(uv_prepare_t *);
 extern int uv_timer_init(uv_loop_t *, uv_timer_t *);
 extern int uv_timer_start(uv_timer_t *, uv_timer_cb, unsigned long, unsigned long);
+extern uint64_t uv_hrtime(void);
+extern uint64_t uv_metrics_idle_time(uv_loop_t *);
+extern int uv_loop_configure(uv_loop_t *, uv_loop_option, ...);
 
 #endif
