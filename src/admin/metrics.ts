@@ -13,7 +13,7 @@ import type { AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
-export const MOST_ZONE_SERIES = 512;
+const MOST_ZONE_SERIES = 512;
 const OTHER_ZONES = 'other';
 
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;

@@ -46,7 +46,7 @@ const look = openLook();
 const isRoot = process.getuid?.() === 0;
 
 /** Throws a WorldError for a path that no socket address holds: a kernel would cut it short. */
-export function checkSocketPath(path: string): void {
+function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_SOCKET_PATH_BYTES) {
     const detail = `${bytes} octets, at most ${MAX_SOCKET_PATH_BYTES} fit`;

@@ -49,7 +49,7 @@ export function delegationOf(vm: JsonObject): Delegation | undefined {
 }
 
 /** True where the zone cannot receive a stream and has both limits. */
-export function holdsSafeRules(delegation: Delegation): boolean {
+function holdsSafeRules(delegation: Delegation): boolean {
   return delegation.receive === 'none' && delegation.limits.size === LIMIT_NAMES.length;
 }
 

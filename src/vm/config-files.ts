@@ -21,7 +21,7 @@ import { ownMap, parseJsonObject, type JsonObject } from './vm';
 export type ConfigName = 'metadata' | 'tags' | 'routes';
 
 /** Larger is no configuration: metadata ends at 4 MiB. Bytes. */
-export const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 /** What all parsed files may weigh together, bytes: text in UTF-16 and maps count twice the file. */
 const CACHE_BYTES = 24 * 1024 * 1024;
 /** The maps and the entry of an empty file, bytes. */

@@ -45,7 +45,7 @@ export function ownString(object: JsonObject, name: string): string | undefined 
   return typeof value === 'string' ? value : undefined;
 }
 
-export function ownNumber(object: JsonObject, name: string): number | undefined {
+function ownNumber(object: JsonObject, name: string): number | undefined {
   const value = own(object, name);
   return typeof value === 'number' ? value : undefined;
 }

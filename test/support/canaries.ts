@@ -17,7 +17,7 @@ export function canary(): string {
 }
 
 /** The key of the canary among the values that a guest may read. */
-export const CANARY_KEY = 'canary';
+const CANARY_KEY = 'canary';
 
 /**
  * The VM with canaries where customers, operators and the host keep secrets. What a test gave to the VM

@@ -13,7 +13,7 @@ import type { JsonObject } from '../../src/vm/vm';
 import { brandOf } from './brand';
 
 /** Where a zone can be told to start, by libzonecfg's name. */
-export const START_STATES = [
+const START_STATES = [
   'configured',
   'incomplete',
   'installed',

@@ -49,7 +49,7 @@ const SETS: Readonly<Record<string, z.ZodType>> = {
 /** Not changed by update, and no error either: the platform ignores them. */
 const IGNORED = ['customer_metadata', 'internal_metadata', 'tags', 'routes'];
 
-export class PayloadError extends Error {}
+class PayloadError extends Error {}
 
 /** @throws PayloadError with the platform's words */
 export function parsePayload(text: string): JsonObject {

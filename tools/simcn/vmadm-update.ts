@@ -19,7 +19,7 @@ import { vmByUuid } from './vmadm-vminfod';
 const VMINFOD_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 
-export class UpdateError extends Error {}
+class UpdateError extends Error {}
 
 /** @param payload from parsePayload */
 export async function updateVm(

@@ -11,7 +11,7 @@ import type { JsonObject } from '../../src/vm/vm';
 
 const vmSchema = z.record(z.string(), z.unknown());
 
-export class VminfodError extends Error {}
+class VminfodError extends Error {}
 
 export async function allVms(paths: Paths): Promise<JsonObject[]> {
   const body = await text(await request(paths, '/vms'));

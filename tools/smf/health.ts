@@ -21,7 +21,7 @@ export interface Health {
 }
 
 /** Asks once. Never rejects; answers within ANSWER_MS. */
-export function askHealth(socketPath: string): Promise<Health> {
+function askHealth(socketPath: string): Promise<Health> {
   return new Promise((resolve) => {
     const asked = request(
       { socketPath, path: '/healthz', agent: false, timeout: ANSWER_MS },

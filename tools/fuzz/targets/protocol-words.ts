@@ -58,7 +58,7 @@ const KEYS: readonly [string, ...string[]] = [
   'docker:cmd',
 ];
 
-export function randomId(random: Random): string {
+function randomId(random: Random): string {
   const id = random.next().toString(16);
   return random.oneIn(8) ? id.slice(0, 1 + random.below(8)) : id.padStart(8, '0');
 }
@@ -74,7 +74,7 @@ export function randomOctets(random: Random, most: number): string {
   return text;
 }
 
-export function randomKey(random: Random): string {
+function randomKey(random: Random): string {
   return random.oneIn(3) ? randomOctets(random, 24) : random.pick(KEYS);
 }
 
