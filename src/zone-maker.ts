@@ -60,7 +60,7 @@ export class ZoneMaker {
     const { paths, store, figures, handle } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
-    store.track(zonename, paths.host(zonepath), zonename, log);
+    store.track(zonename, paths.host(zonepath), log);
     const journal = new Journal(log, figures);
     const common = {
       zonename,

@@ -20,12 +20,15 @@ import { isZonename, type JsonObject, type VmFacts } from './vm';
 import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod';
 import { VmTable, type VmChange } from './vm-table';
-import type { Target } from './backend';
+import { failed, type Target } from './backend';
 import type { WriteShare } from './write-share';
 import { Writer, type WriterStatus } from './writer';
 
 /** Longest wait of a request for a VM object that is not known yet. */
 const LOADED_MS = 5000;
+/** Nearly every zone is named by its VM's uuid. */
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const NO_UUID = failed('VM data is not available yet.');
 
 export type WriterChoice =
   | ({ readonly kind: 'file' } & FileWriterOptions)
@@ -96,13 +99,21 @@ export class Store {
   /**
    * A zone exists. Tracked again under its name it gets the new path.
    *
-   * @param hostZonepath the zonepath as a path of this machine; @param uuid names the VM for its lock
+   * @param hostZonepath the zonepath as a path of this machine
    */
-  track(zonename: string, hostZonepath: string, uuid: string, log: ZoneLog): void {
-    if (!isZonename(zonename) || !isZonename(uuid)) {
+  track(zonename: string, hostZonepath: string, log: ZoneLog): void {
+    if (!isZonename(zonename)) {
       throw new WorldError('track', zonename, 'EINVAL', 'no name of a zone');
     }
-    const target: Target = { zonename, uuid, folder: join(hostZonepath, 'config'), log };
+    const { table } = this;
+    const target: Target = {
+      zonename,
+      folder: join(hostZonepath, 'config'),
+      log,
+      get uuid() {
+        return table.facts(zonename)?.uuid ?? zonename;
+      },
+    };
     const parts = { table: this.table, files: this.files, writer: this.writer };
     const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
     this.tracked.set(zonename, new TrackedVm(target, parts, wait));
@@ -217,6 +228,12 @@ class TrackedVm implements VmData {
   }
 
   change(change: Change): Promise<ChangeResult> {
-    return this.parts.writer.change(this.target, change);
+    const { table, writer } = this.parts;
+    const { target } = this;
+    if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
+      return writer.change(target, change);
+    }
+    // The VM tool locks by the VM's uuid, which such a zone's name does not tell.
+    return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
   }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Change, VmData } from '../../src/metadata/handler';
 import type { JsonObject } from '../../src/vm/vm';
 import { Store } from '../../src/vm/store';
@@ -46,7 +46,7 @@ describe('Store', () => {
       writer: { kind: 'file', lockPath: (uuid) => join(dir.path, `${uuid}.lock`) },
       log: logs.log,
     });
-    store.track(Z, zonepath, Z, logs.zoneLog(Z));
+    store.track(Z, zonepath, logs.zoneLog(Z));
     store.start();
   });
 
@@ -92,7 +92,7 @@ describe('Store', () => {
       share: { perSecond: 1e6, burst: 1e6 },
       log: logs.log,
     });
-    fast.track(Z, zonepath, Z, logs.zoneLog(Z));
+    fast.track(Z, zonepath, logs.zoneLog(Z));
     for (let round = 0; round < 1000; round++) {
       const result = await fast.data(Z)?.change(set('a', String(round)));
       assert.deepStrictEqual(result, { kind: 'stored' });
@@ -164,7 +164,7 @@ describe('Store', () => {
     const late = zonenameOf(3);
     const never = zonenameOf(4);
     for (const zonename of [late, never]) {
-      store.track(zonename, join(dir.path, zonename), zonename, logs.zoneLog(zonename));
+      store.track(zonename, join(dir.path, zonename), logs.zoneLog(zonename));
     }
     await data().loaded();
     const start = Date.now();
@@ -181,16 +181,38 @@ describe('Store', () => {
   it('ends all waiting when it stops', async () => {
     await service.stop();
     const unknown = zonenameOf(5);
-    store.track(unknown, join(dir.path, unknown), unknown, logs.zoneLog(unknown));
+    store.track(unknown, join(dir.path, unknown), logs.zoneLog(unknown));
     const wait = data(unknown).loaded();
     await store.stop();
     assert.strictEqual(await wait, undefined);
   });
 
+  it('locks by the uuid of the VM where its zone has another name, and waits to be told it', async () => {
+    const uuid = zonenameOf(6);
+    const metadata = join(dir.path, 'web.prod', 'config', 'metadata.json');
+    fs.mkdirSync(dirname(metadata), { recursive: true });
+    store.track('web.prod', join(dir.path, 'web.prod'), logs.zoneLog('web.prod'));
+    await data().loaded();
+    const change = data('web.prod').change(set('k', 'v'));
+    await eventually(() => store.status().waiting === 1);
+    assert(!fs.existsSync(metadata));
+    service.created(vmObject('web.prod', { uuid }));
+    assert.deepStrictEqual(await change, { kind: 'stored' });
+    const locks = fs.readdirSync(dir.path).filter((name) => name.endsWith('.lock'));
+    assert.deepStrictEqual(locks, [`${uuid}.lock`]);
+    assert.deepStrictEqual([...data('web.prod').metadata().customer], [['k', 'v']]);
+  });
+
+  it('changes nothing of a zone whose VM is never told', async () => {
+    store.track('web.prod', join(dir.path, 'web.prod'), logs.zoneLog('web.prod'));
+    const change = data('web.prod').change(set('k', 'v'));
+    await store.stop();
+    assert.deepStrictEqual(await change, { kind: 'failed', text: 'VM data is not available yet.' });
+  });
+
   it('takes no name that could lead a path astray', () => {
     for (const name of ['..', 'a/b', '', '.', 'x'.repeat(64)]) {
-      assert.throws(() => store.track(name, zonepath, Z, logs.zoneLog(Z)), { code: 'EINVAL' });
-      assert.throws(() => store.track(Z, zonepath, name, logs.zoneLog(Z)), { code: 'EINVAL' });
+      assert.throws(() => store.track(name, zonepath, logs.zoneLog(Z)), { code: 'EINVAL' });
     }
   });
 
