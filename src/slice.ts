@@ -5,7 +5,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** Under this a guest notices nothing, ms. */
-const SLICE_MS = 5;
+const SLICE_MS = 2;
 
 export class Slice {
   private began = performance.now();

@@ -12,6 +12,7 @@ import { SerialLink } from './links/serial';
 import type { PortFacts } from './links/serial-options';
 import { Sweep } from './links/sweep';
 import { Turns } from './links/turns';
+import { Turnstile } from './links/turnstile';
 import { ZoneSocket } from './links/zone-socket';
 import { ZoneLog, type Logger } from './log';
 import { PortJournal } from './port-journal';
@@ -42,6 +43,7 @@ export class ZoneMaker {
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly turns = new Turns();
+  private readonly turnstile = new Turnstile();
   private readonly sweep = new Sweep();
   private readonly folders: FolderMountOptions;
   private readonly peers: Peers;
@@ -76,6 +78,7 @@ export class ZoneMaker {
           kind: 'port',
           link: new SerialLink({
             ...common,
+            turnstile: this.turnstile,
             zoneroot: paths.host(`${zonepath}/root`),
             facts: () => this.portFacts(zonename),
             portObserver: new PortJournal(log, figures),

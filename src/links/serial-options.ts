@@ -3,6 +3,7 @@ import type { LinkLimits } from './limits';
 import type { Handle, LinkObserver, PortObserver } from './link';
 import type { Voice } from './rarely';
 import type { Turns } from './turns';
+import type { Turnstile } from './turnstile';
 
 /** What the VM's data says of the port. */
 export interface PortFacts {
@@ -24,6 +25,8 @@ export interface SerialOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly turns: Turns;
+  /** One for the whole process: the tries of all links go through it. */
+  readonly turnstile: Turnstile;
   readonly log: Voice;
   readonly now?: () => number;
 }

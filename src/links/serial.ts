@@ -187,7 +187,9 @@ export class SerialLink implements Link {
   private enterConnecting(handle: Handled): void {
     this.idleWhenStopped(handle);
     handle.on(this.signals, 'rebooted', () => this.tries.hope());
-    handle.timeout(this.tries.restMs(), () => this.dial(handle));
+    handle.timeout(this.tries.restMs(), () => {
+      handle.leaving(this.options.turnstile.enter(() => this.dial(handle)));
+    });
   }
 
   private dial(handle: Handled): void {

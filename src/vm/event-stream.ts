@@ -4,7 +4,8 @@
  * Made and thrown away by vminfod.ts, which decides when to try again. Nothing on the stream is believed:
  * a line that is no event means that we no longer know what we see, and ends the stream; the next ready
  * line tells the truth again. There is no heartbeat, so silence on a ready stream is health. Reading goes
- * in slices, so that neither the ready line nor a burst of events holds up the guests.
+ * in slices, so that neither the ready line nor a burst of events holds up the guests: an event is short,
+ * but what it causes in whoever follows the table may not be.
  */
 import { WorldError } from '../errors';
 import { Slice } from '../slice';
@@ -43,10 +44,10 @@ export async function followEvents(
   const timer = setTimeout(() => {
     progress.abort(new WorldError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
   }, READY_PROGRESS_MS);
-  const reader = new EventReader(options, () => !either.aborted);
+  const slice = new Slice();
+  const reader = new EventReader(options, slice, () => !either.aborted);
   try {
     const response = await get(url, '/events', either);
-    const slice = new Slice();
     for await (const chunk of bytesOf(response)) {
       for (let at = 0; at < chunk.length; at += BITE_BYTES) {
         const wasReady = reader.ready;
@@ -76,14 +77,16 @@ export async function followEvents(
 class EventReader {
   ready = false;
   private readonly options: StreamOptions;
+  private readonly slice: Slice;
   private readonly live: () => boolean;
   private readonly picture = new Map<string, VmRecord>();
   private readonly readyLine = new ReadyLine((json) => this.takePiece(json));
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
-  constructor(options: StreamOptions, live: () => boolean) {
+  constructor(options: StreamOptions, slice: Slice, live: () => boolean) {
     this.options = options;
+    this.slice = slice;
     this.live = live;
   }
 
@@ -98,7 +101,7 @@ class EventReader {
       this.picture.clear();
       this.ready = true;
     }
-    this.readEvents(chunk, from);
+    await this.readEvents(chunk, from);
   }
 
   /** The stream is over, wherever it was. */
@@ -119,9 +122,9 @@ class EventReader {
     }
   }
 
-  private readEvents(chunk: Buffer, start: number): void {
+  private async readEvents(chunk: Buffer, start: number): Promise<void> {
     let from = start;
-    for (;;) {
+    while (this.live()) {
       const end = chunk.indexOf(LF, from);
       const part = chunk.subarray(from, end === -1 ? chunk.length : end);
       this.pending.push(part);
@@ -137,6 +140,7 @@ class EventReader {
       this.pendingBytes = 0;
       from = end + 1;
       this.act(line.toString('utf8'));
+      await this.slice.rest();
     }
   }
 

@@ -7,6 +7,7 @@ import { DEFAULT_LINK_LIMITS } from '../../src/links/limits';
 import { SerialLink } from '../../src/links/serial';
 import type { PortFacts, SerialOptions } from '../../src/links/serial-options';
 import { Turns } from '../../src/links/turns';
+import { Turnstile } from '../../src/links/turnstile';
 import type { Reply } from '../../src/protocol/reply';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
@@ -60,6 +61,7 @@ describe('a serial link', () => {
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       turns: new Turns(),
+      turnstile: new Turnstile(),
       log: recorder,
       ...options,
     });
