@@ -16,14 +16,14 @@ export interface Target {
 
 export type Stage = 'idle' | 'slowed' | 'locking' | 'queued' | 'writing';
 
-/** One turn of a VM at the backend. */
-export interface Turn {
+/** Changes of one VM that are written together. */
+export interface Batch {
   readonly target: Target;
   /** Aborted when everybody who waited has been answered with a time-out. */
   readonly signal: AbortSignal;
   /** Hands over what waits, once, as late as possible. Can be empty. */
   take(): readonly Change[];
-  /** Says where the turn is, for status and for the words of a time-out. */
+  /** Says where the batch is, for status and for the words of a time-out. */
   stage(stage: Stage): void;
 }
 
@@ -31,7 +31,7 @@ export interface Backend {
   /** What a VM's metadata may come to. */
   readonly limits: MetadataLimits;
   /** One result for each change taken, in their order. Rejects with the fault that hit them all. */
-  commit(turn: Turn): Promise<readonly ChangeResult[]>;
+  commit(batch: Batch): Promise<readonly ChangeResult[]>;
   /** Resolves when nothing of it is left: no lock, no timer. */
   stop(): Promise<void>;
 }

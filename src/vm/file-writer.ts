@@ -12,7 +12,6 @@
  */
 import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import vasync from 'vasync';
 import { codeOf, WorldError, worldError } from '../errors';
 import type { Change, ChangeResult } from '../metadata/handler';
 import { syncDurably } from '../sys/durable-file';
@@ -27,7 +26,8 @@ import {
 import { pathOf } from './config-files';
 import { ConfirmationHolds, type HeldLock } from './confirmation-holds';
 import { readMetadataFile, replaceFile, tempPathOf, type MetadataFile } from './metadata-file';
-import type { Backend, Target, Turn } from './backend';
+import type { Backend, Batch, Target } from './backend';
+import { BatchQueue } from './batch-queue';
 import type { JsonObject } from './vm';
 
 const look = openLook();
@@ -75,16 +75,10 @@ interface Prepared {
   readonly next: Buffer | null;
 }
 
-interface Job {
-  readonly turn: Turn;
-  readonly done: (results: readonly ChangeResult[]) => void;
-}
-
 export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   readonly holds: ConfirmationHolds;
-  /** Disk work of all VMs; its status tells what is in progress. */
-  readonly queue: vasync.Queue<Job>;
+  private readonly queue: BatchQueue;
   private readonly options: FileWriterOptions;
   /** By path, the file as our last write left it, known to be on stable storage. */
   private readonly durable = new Map<string, string>();
@@ -95,36 +89,25 @@ export class FileWriter implements Backend {
     this.options = options;
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.holds = new ConfirmationHolds(options.confirmMs, options.longestHoldMs);
-    this.queue = vasync.queue<Job>((job, callback) => {
-      this.write(job.turn).then(
-        (results) => {
-          job.done(results);
-          callback();
-        },
-        (err: unknown) => callback(worldError('write', job.turn.target.folder, err)),
-      );
-    }, CONCURRENT_WRITES);
+    this.queue = new BatchQueue(
+      CONCURRENT_WRITES,
+      (batch) => this.write(batch),
+      (batch, err) => worldError('write', batch.target.folder, err),
+    );
   }
 
-  async commit(turn: Turn): Promise<readonly ChangeResult[]> {
-    const { target, signal } = turn;
+  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
+    const { target, signal } = batch;
     await this.pace(target, signal);
     if (!this.holds.resume(target.zonename)) {
-      turn.stage('locking');
+      batch.stage('locking');
       if (this.holds.releasedEarly(target.zonename)) {
         await delay(YIELD_MS, undefined, { signal });
       }
       this.holds.begin(target, await this.lock(target.uuid, signal));
     }
-    turn.stage('queued');
     try {
-      return await new Promise((resolve, reject) => {
-        this.queue.push({ turn, done: resolve }, (err) => {
-          if (err !== undefined && err !== null) {
-            reject(err);
-          }
-        });
-      });
+      return await this.queue.write(batch);
     } finally {
       this.holds.pause(target.zonename);
     }
@@ -192,13 +175,13 @@ export class FileWriter implements Backend {
     }
   }
 
-  private async write(turn: Turn): Promise<readonly ChangeResult[]> {
-    const { target } = turn;
-    const changes = turn.take();
+  private async write(batch: Batch): Promise<readonly ChangeResult[]> {
+    const { target } = batch;
+    const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
-    turn.stage('writing');
+    batch.stage('writing');
     const path = pathOf(target.folder, 'metadata');
     const { file, plan, next } = this.prepare(target.zonename, path, changes);
     if (next === null) {

@@ -7,7 +7,6 @@
  * ours. (spec: platform section 4)
  */
 import { randomUUID } from 'node:crypto';
-import vasync from 'vasync';
 import { worldError } from '../errors';
 import type { ChangeResult } from '../metadata/handler';
 import { run } from '../sys/exec';
@@ -19,7 +18,8 @@ import {
 } from './change-plan';
 import { pathOf } from './config-files';
 import { readMetadataFile } from './metadata-file';
-import { failed, type Backend, type Turn } from './backend';
+import { failed, type Backend, type Batch } from './backend';
+import { BatchQueue } from './batch-queue';
 
 /** The tool takes removals as lists, and no commas in them. */
 const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');
@@ -33,40 +33,23 @@ export interface VmadmWriterOptions {
   readonly limits?: MetadataLimits;
 }
 
-interface Job {
-  readonly turn: Turn;
-  readonly done: (results: readonly ChangeResult[]) => void;
-}
-
 export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
-  /** Updates of all VMs; its status tells what is in progress. */
-  readonly queue: vasync.Queue<Job>;
+  private readonly queue: BatchQueue;
   private readonly options: VmadmWriterOptions;
 
   constructor(options: VmadmWriterOptions) {
     this.options = options;
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.queue = vasync.queue<Job>((job, callback) => {
-      this.update(job.turn).then(
-        (results) => {
-          job.done(results);
-          callback();
-        },
-        (err: unknown) => callback(worldError('update', job.turn.target.uuid, err)),
-      );
-    }, CONCURRENT_UPDATES);
+    this.queue = new BatchQueue(
+      CONCURRENT_UPDATES,
+      (batch) => this.update(batch),
+      (batch, err) => worldError('update', batch.target.uuid, err),
+    );
   }
 
-  commit(turn: Turn): Promise<readonly ChangeResult[]> {
-    turn.stage('queued');
-    return new Promise((resolve, reject) => {
-      this.queue.push({ turn, done: resolve }, (err) => {
-        if (err !== undefined && err !== null) {
-          reject(err);
-        }
-      });
-    });
+  commit(batch: Batch): Promise<readonly ChangeResult[]> {
+    return this.queue.write(batch);
   }
 
   stop(): Promise<void> {
@@ -74,13 +57,13 @@ export class VmadmWriter implements Backend {
     return Promise.resolve();
   }
 
-  private async update(turn: Turn): Promise<readonly ChangeResult[]> {
-    const { target } = turn;
-    const changes = turn.take();
+  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
+    const { target } = batch;
+    const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
-    turn.stage('writing');
+    batch.stage('writing');
     const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
     const allowed = changes.filter((_, index) => hasComma[index] !== true);
     const file = readMetadataFile(pathOf(target.folder, 'metadata'));

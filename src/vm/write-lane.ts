@@ -1,12 +1,12 @@
 /*
  * The changes of one VM on their way to the backend.
  *
- *   change -> waiting -> [share of writes] -> turn of the backend takes what waits -> answer
+ *   change -> waiting -> [share of writes] -> a batch for the backend -> answer
  *       |  identical to the newest change of its key: joins it
  *
- * One turn at a time; changes in the order they came; an answer for each in bounded time. A change that
- * was answered with a time-out before a turn took it is not applied later. What a turn took goes on
- * whoever still waits, and a repetition of it gets its true result. Whatever ends a turn, what it hit
+ * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that
+ * was answered with a time-out before a batch took it is not applied later. What a batch took goes on
+ * whoever still waits, and a repetition of it gets its true result. Whatever ends a batch, what it hit
  * has used up its part of the share: a guest whose writes all fail fails no faster than it could write.
  */
 import { codeOf } from '../errors';
@@ -64,7 +64,8 @@ export class WriteLane {
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   private stage: Stage = 'idle';
-  private turn: AbortController | null = null;
+  /** Gives up the batch under way, where it has taken nothing yet. */
+  private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
 
   constructor(
@@ -119,7 +120,7 @@ export class WriteLane {
     for (const pending of this.waiting.splice(0)) {
       pending.settle(NOT_MADE);
     }
-    this.turn?.abort();
+    this.abort?.abort();
   }
 
   /** Resolves when nothing is under way. */
@@ -189,29 +190,30 @@ export class WriteLane {
     this.waiting.splice(at, 1);
     pending.settle(result);
     if (this.waiting.length === 0 && this.committing.length === 0) {
-      this.turn?.abort();
+      this.abort?.abort();
     }
   }
 
   private async run(): Promise<void> {
     while (this.waiting.length > 0) {
-      await this.oneTurn();
+      await this.oneBatch();
     }
     this.stage = 'idle';
     this.running = null;
   }
 
-  private async oneTurn(): Promise<void> {
-    const turn = new AbortController();
-    this.turn = turn;
+  private async oneBatch(): Promise<void> {
+    const abort = new AbortController();
+    const { signal } = abort;
+    this.abort = abort;
     this.stage = 'slowed';
     try {
-      if (await this.allowance.wait(turn.signal)) {
+      if (await this.allowance.wait(signal)) {
         this.waiting.forEach((pending) => (pending.slowed = true));
       }
       const results = await this.backend.commit({
         target: this.target,
-        signal: turn.signal,
+        signal,
         take: () => this.take(),
         stage: (stage) => {
           this.stage = stage;
@@ -221,12 +223,12 @@ export class WriteLane {
         this.settle(pending, results[index] ?? NOT_MADE);
       });
     } catch (err) {
-      if (!turn.signal.aborted || this.committing.length > 0) {
+      if (!signal.aborted || this.committing.length > 0) {
         this.fail(err);
       }
     } finally {
       this.committing = [];
-      this.turn = null;
+      this.abort = null;
     }
   }
 

@@ -1,8 +1,8 @@
 /*
  * How many writes one VM may make: so many at once, and so many a second on the long run.
  *
- * A lane waits here before its turn and takes as much as there is when the turn comes. One turn always
- * gets at least one write, so that a share that is spent slows down and never stops.
+ * A lane waits here before each batch, and the batch takes as much as there is. It always gets at least
+ * one write, so that a share that is spent slows down and never stops.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { TokenBucket, type TokenRate } from '../token-bucket';

@@ -5,7 +5,7 @@
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Change, ChangeResult } from '../../src/metadata/handler';
-import type { Backend, Target, Turn } from '../../src/vm/backend';
+import type { Backend, Batch, Target } from '../../src/vm/backend';
 import { WriteLane, type WriteCounts } from '../../src/vm/write-lane';
 import type { WriteShare } from '../../src/vm/write-share';
 import { eventually } from '../support/eventually';
@@ -34,9 +34,9 @@ describe('a lane of writes', () => {
   ): (change: Change) => Promise<ChangeResult> {
     commits = 0;
     counts = { stored: 0, failed: 0, joined: 0, timedOut: 0 };
-    const counted = (turn: Turn): Promise<readonly ChangeResult[]> => {
+    const counted = (batch: Batch): Promise<readonly ChangeResult[]> => {
       commits++;
-      return commit(turn);
+      return commit(batch);
     };
     const backend = { limits: LIMITS, commit: counted, stop: () => Promise.resolve() };
     const made = new WriteLane(target, backend, share, answerMs, counts);
@@ -44,9 +44,9 @@ describe('a lane of writes', () => {
   }
 
   const hasty = [AMPLE, SHORT_MS] as const;
-  const store = (turn: Turn): Promise<readonly ChangeResult[]> => {
-    turn.stage('writing');
-    return Promise.resolve(turn.take().map(() => STORED));
+  const store = (batch: Batch): Promise<readonly ChangeResult[]> => {
+    batch.stage('writing');
+    return Promise.resolve(batch.take().map(() => STORED));
   };
 
   it('says of changes that waited for their share that they did', async () => {
@@ -81,7 +81,7 @@ describe('a lane of writes', () => {
   it('marks who joined another, who has used nothing up, and who is too many', async () => {
     let commit = (): void => undefined;
     const go = new Promise<void>((resolve) => (commit = resolve));
-    const change = lane((turn) => go.then(() => store(turn)));
+    const change = lane((batch) => go.then(() => store(batch)));
     const [first, joined] = [change(set('k', 'same')), change(set('k', 'same'))];
     const others = Array.from({ length: 511 }, (_, n) => change(set(`k${n}`, 'v')));
     assert.deepStrictEqual(await change(set('more', 'v')), {
@@ -97,8 +97,8 @@ describe('a lane of writes', () => {
     let commit = (): void => undefined;
     const go = new Promise<void>((resolve) => (commit = resolve));
     const change = lane(
-      async (turn) => {
-        const results = await store(turn);
+      async (batch) => {
+        const results = await store(batch);
         await go;
         return results;
       },
@@ -112,16 +112,16 @@ describe('a lane of writes', () => {
     assert.deepStrictEqual([counts.stored, counts.joined, commits], [1, 2, 1]);
   });
 
-  it('ends a turn that nobody waits for any more, and takes the next change', async () => {
+  it('ends a batch that nobody waits for any more, and takes the next change', async () => {
     let aborted = false;
     const change = lane(
-      async (turn) => {
+      async (batch) => {
         if (commits === 1) {
-          turn.stage('locking');
-          await delay(10_000, undefined, { signal: turn.signal }).catch(() => (aborted = true));
+          batch.stage('locking');
+          await delay(10_000, undefined, { signal: batch.signal }).catch(() => (aborted = true));
           throw new Error('aborted');
         }
-        return store(turn);
+        return store(batch);
       },
       ...hasty,
     );
