@@ -166,7 +166,7 @@ export class Journal implements LinkObserver {
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     const usual = { response: outcome, query };
     const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
-    const fields = isUsual ? usual : { ...usual, ...reasonOf(reply), ...auditOf(origin, request) };
+    const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
     const msg = arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`;
     const change = courseOf(reply);
     if (change === undefined || change.free === true) {
@@ -215,9 +215,14 @@ function courseOf(reply: Reply | null): ChangeCourse | undefined {
   return reply === null || reply.kind === 'notfound' ? undefined : reply.change;
 }
 
-/** Why it failed, in the fixed words that the guest was told. */
-function reasonOf(reply: Reply | null): Fields {
-  return reply?.kind === 'failure' && reply.text !== '' ? { reason: reply.text } : {};
+/** Why it failed, in the fixed words that the guest was told, where operators' scripts look for it. */
+function errorOf(reply: Reply | null): Fields {
+  if (reply?.kind !== 'failure') {
+    return {};
+  }
+  // An object or an array: the guest is told no more than that it failed.
+  const message = reply.text === '' ? 'the value has no text' : reply.text;
+  return { err: { message, name: 'Failure' } };
 }
 
 /** Who changed what: zone and key are in the record anyway. */

@@ -66,6 +66,21 @@ describe('the journal of a zone', () => {
     assert(!logs.text().includes('geheim'));
   });
 
+  it('says why a request failed, and nothing of the kind where none did', () => {
+    const failed = (text: string): Reply => ({ kind: 'failure', text });
+    for (const reply of [FOUND, failed('VM not found'), failed('')]) {
+      journal.answered(ORIGIN, GET, reply, 0.1);
+    }
+    assert.deepStrictEqual(
+      logs.records('handled GET asked').map(({ response, err }) => [response, err]),
+      [
+        ['SUCCESS', undefined],
+        ['FAILURE', { message: 'VM not found', name: 'Failure' }],
+        ['FAILURE', { message: 'the value has no text', name: 'Failure' }],
+      ],
+    );
+  });
+
   it('records changes that took nothing of the share of writes within the share of the log', () => {
     for (let i = 0; i < 100; i++) {
       changed('success', { free: true });

@@ -106,8 +106,8 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     );
     assert.strictEqual(removed?.response, 'SUCCESS');
     assert.deepStrictEqual(
-      [refused?.response, refused?.reason],
-      ['FAILURE', 'Cannot update the "sdc" Namespace.'],
+      [refused?.response, refused?.err],
+      ['FAILURE', { message: 'Cannot update the "sdc" Namespace.', name: 'Failure' }],
     );
     assert(!JSON.stringify(played.agent.records).includes('nobody shall read'));
     session.close();
