@@ -9,7 +9,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { codeOf, messageOf, worldError } from '../errors';
-import { fdOf } from '../links/handle';
+import { fdOf } from '../links/socket-handle';
 import { listenAt, removeSocketFile, type FileIdentity } from '../links/socket-file';
 import { Doctor } from './doctor';
 import { Refused, sendError } from './exchange';

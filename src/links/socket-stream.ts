@@ -3,7 +3,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Stream, StreamOwner } from '../sys/stream';
-import { fdOf, untakenOf } from './handle';
+import { fdOf, untakenOf } from './socket-handle';
 
 export class SocketStream implements Stream {
   private readonly socket: Socket;
