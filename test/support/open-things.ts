@@ -1,5 +1,6 @@
 /* What the process holds open, by kind: a lifecycle test ends where it began. */
 import { mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listenUnix } from '../../src/sys/sockets';
@@ -12,15 +13,16 @@ export interface OpenThings {
 /** Connections are counted by their descriptors: the standard streams come and go among them. */
 const KINDS = ['PipeServerWrap', 'PipeConnectWrap', 'FSEventWrap'];
 
-/** The first socket that is listened on opens a spare descriptor, which serves all later ones. */
-function openSpare(): void {
+/** The first socket that is listened on opens a spare descriptor, which serves all later ones: ours, libuv’s. */
+function openSpares(): void {
   const folder = mkdtempSync(join(tmpdir(), 'spare-'));
   const refuse = (): void => undefined;
   listenUnix(join(folder, 's'), (stream) => stream.destroy(), refuse).close();
+  createServer().listen(join(folder, 'n')).close();
   rmSync(folder, { recursive: true });
 }
 
-openSpare();
+openSpares();
 
 /** Timers are left out: mocha has its own. */
 export function openThings(): OpenThings {
