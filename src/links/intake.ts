@@ -5,6 +5,7 @@
  * line is (a request, the end of a line that somebody left, a new client's reset), what is dropped, and
  * what a port that talks to itself is told. It reads and writes nothing; answers are made in answers.ts.
  */
+import { isRestOfFrame } from '../protocol/frame-rest';
 import { Framer } from '../protocol/framer';
 import type { Line } from '../protocol/framer';
 import { parseLine, parseOversize } from '../protocol/request';
@@ -38,6 +39,8 @@ export class Intake {
   private heardAt: number;
   /** The LF to come ends a line that its sender left. */
   private cut = false;
+  /** The line to come may lack its beginning: nobody was there, or a stray LF is in the middle. */
+  private afterLoss = true;
 
   constructor(options: IntakeOptions) {
     this.options = options;
@@ -102,8 +105,9 @@ export class Intake {
 
   private understand(line: Line, bytes: number): Request {
     const { channel, limits, observer } = this.options;
-    const cut = this.cut;
+    const { cut, afterLoss } = this;
     this.cut = false;
+    this.afterLoss = false;
     if (line.kind === 'oversize') {
       observer.refused('line', { limit: limits.lineBytes });
     }
@@ -117,7 +121,19 @@ export class Intake {
     if (this.guard !== null && line.kind === 'line' && isFrame(request)) {
       // Base64 holds no SP, so a verb's frame begins where the line says this for the last time.
       this.dropped += Math.max(0, line.bytes.lastIndexOf(FRAME_START));
+    } else if (this.guard !== null && line.kind === 'line') {
+      return this.lookForLoss(line.bytes, request, afterLoss);
     }
+    return request;
+  }
+
+  /** A port's line that is no frame with a verb: the rest of one gets silence. */
+  private lookForLoss(line: Buffer, request: Request, afterLoss: boolean): Request {
+    if (isWords(request) && isRestOfFrame(line, afterLoss)) {
+      this.afterLoss = true;
+      return { kind: 'broken', reason: 'the rest of a frame', line };
+    }
+    this.afterLoss = request.kind === 'broken';
     return request;
   }
 
@@ -167,6 +183,12 @@ export class Intake {
 /** A client's frame: its code is a verb of the protocol. */
 function isFrame(request: Request): boolean {
   return 'wire' in request && request.wire.version === 2 && signOf(request) === 'client';
+}
+
+/** A line of V1, or of nothing. */
+function isWords(request: Request): boolean {
+  const unknown = request.kind === 'unknown' || request.kind === 'get';
+  return unknown ? request.wire.version === 1 : request.kind === 'reset' && !request.bare;
 }
 
 function startsWithNewline(chunk: Buffer): boolean {

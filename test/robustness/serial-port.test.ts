@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { frame, readFrame } from '../support/frames';
+import { portConnections } from '../support/guest-port';
 import { Neighbour } from '../support/neighbour';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
@@ -18,6 +19,8 @@ const OTHER = 1;
 const AT_ONCE_MS = 2000;
 const PATIENCE_MS = 10_000;
 const FLOOD_MS = 1500;
+/** An answer takes a few. */
+const ANSWERED_MS = 200;
 
 describe('a guest\u2019s serial port', function () {
   this.timeout(60_000);
@@ -93,6 +96,24 @@ describe('a guest\u2019s serial port', function () {
     await eventually(() => reset(), 'the agent is back', 10_000);
     assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
     assert.deepStrictEqual(await get('sdc:uuid'), { code: 'SUCCESS', text: uuidOf(GUEST) });
+  });
+
+  it('gets no answer to the rest of a frame that was begun while nobody was there', async () => {
+    // cloud-init would take it for "no such key".
+    const whole = frame('0000000c', 'GET', 'cloud-init:user-data');
+    for (const lost of [1, 3, 10, 20, whole.indexOf('GET') + 1, whole.length - 12]) {
+      await played.agent.kill();
+      port.write(whole.subarray(0, lost));
+      await played.startAgent();
+      const zoneroot = played.node.path(`/zones/${uuidOf(GUEST)}/root`);
+      await eventually(() => portConnections(zoneroot).length > 0, 'the agent is on the port');
+      heard = '';
+      port.write(whole.subarray(lost));
+      await delay(ANSWERED_MS);
+      assert.strictEqual(heard, '', whole.toString('latin1', lost));
+      assert(await reset(PATIENCE_MS));
+      assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
+    }
   });
 
   it('with a login program on it is told little, logged less, and free for a client at once', async () => {
