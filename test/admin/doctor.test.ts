@@ -11,8 +11,7 @@ import type { Status } from '../../src/admin/status';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
-import { needsRoot } from '../support/pending';
+import { needs, needsRoot } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
@@ -29,10 +28,7 @@ describe('the doctor', function () {
   let node: SimNode;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS });
     ends.push(() => node.stop());
     const agent = await AgentProcess.start(node.root);

@@ -13,8 +13,8 @@ import { GuestConsole } from '../support/guest-console';
 import { makeInitrd } from '../support/guest-initrd';
 import { guestPackages, KERNEL_ARGUMENTS } from '../support/guest-packages';
 import { portConnections } from '../support/guest-port';
-import { skipSuite } from '../support/guest-skip';
 import { GUEST_VM_KEYS, GUEST_VM_USER_SCRIPT, guestVm } from '../support/guest-vm';
+import { needs, pending } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { tempDir, type TempDir } from '../support/temp-dir';
 
@@ -45,12 +45,9 @@ describe('a real guest, with a small client of its own', function () {
   before(async function () {
     const parts = await guestPackages();
     if (typeof parts === 'string') {
-      skipSuite(this, parts);
+      pending(this, parts);
     }
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     folder = tempDir();
     const initrd = await makeInitrd(folder.path, parts, INIT);
     node = await SimNode.start();

@@ -16,8 +16,8 @@ import {
 import { GuestConsole } from '../support/guest-console';
 import { makeInitrd } from '../support/guest-initrd';
 import { guestPackages, KERNEL_ARGUMENTS } from '../support/guest-packages';
-import { skipSuite } from '../support/guest-skip';
 import { assertComplete, guestVm } from '../support/guest-vm';
+import { needs, pending } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { tempDir, type TempDir } from '../support/temp-dir';
 
@@ -37,12 +37,9 @@ describe('cloud-init in a real guest', function () {
   before(async function () {
     const parts = await guestPackages();
     if (typeof parts === 'string') {
-      skipSuite(this, parts);
+      pending(this, parts);
     }
-    const missing = (await whyNoCloudInit()) ?? whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, (await whyNoCloudInit()) ?? whyNoNode());
     folder = tempDir();
     const files = (await cloudInitFiles()).map((path) => ({ from: path, to: path }));
     const program = { from: CLOUD_INIT, to: '/cloud-init.py' };

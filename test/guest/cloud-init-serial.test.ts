@@ -14,9 +14,9 @@ import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';
 import { startCloudInit, whyNoCloudInit, type CloudInitRun } from '../support/guest-cloud-init';
 import { portConnections } from '../support/guest-port';
-import { skipSuite } from '../support/guest-skip';
 import { GuestTerminal, type BeforeLine } from '../support/guest-terminal';
 import { assertComplete, guestVm } from '../support/guest-vm';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { zonenameOf } from '../support/vm-objects';
@@ -50,10 +50,7 @@ describe('cloud-init on a serial port', function () {
   let clients: Client[] = [];
 
   before(async function () {
-    const missing = (await whyNoCloudInit()) ?? whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, (await whyNoCloudInit()) ?? whyNoNode());
     folder = tempDir();
     node = await SimNode.start({ vms: ZONES.map((uuid, i) => guestVm(uuid, brandOf(i))) });
   });

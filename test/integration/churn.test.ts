@@ -5,9 +5,9 @@ import assert from 'node:assert';
 import { randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
 import { eventually } from '../support/eventually';
 import { Peer } from '../support/peer';
+import { needs } from '../support/pending';
 import { Random } from '../support/random';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { ask } from '../../tools/simcn/control';
@@ -35,10 +35,7 @@ describe(`${ZONES} zones that come and go`, function () {
     const what = faults.length === 0 ? 'with all events' : `with ${faults.join(' ')}`;
 
     it(`leave exactly what is right, ${what}`, async function () {
-      const missing = whyNoNode();
-      if (missing !== null) {
-        skipSuite(this, missing);
-      }
+      needs(this, whyNoNode());
       const node = await SimNode.start();
       const configPath = `${node.root}/mdatad.json`;
       await node.run(['tee', configPath], CONFIG);

@@ -7,8 +7,8 @@ import { readFileSync, readlinkSync } from 'node:fs';
 
 import { AgentProcess } from '../support/guest-agent';
 import { parseAttempt, PYTHON, whyNoCloudInit } from '../support/guest-cloud-init';
-import { skipSuite } from '../support/guest-skip';
 import { assertComplete, GUEST_VM_USER_SCRIPT, guestVm } from '../support/guest-vm';
+import { needs, pending } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const LX = 'c8c0b5c2-7d1f-6b8c-d7ad-c9a2f0b45b1e';
@@ -23,14 +23,11 @@ describe('cloud-init in a zone', function () {
   let agent: AgentProcess | undefined;
 
   before(async function () {
-    const missing = (await whyNoCloudInit()) ?? whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, (await whyNoCloudInit()) ?? whyNoNode());
     node = await SimNode.start({ vms: [guestVm(LX, 'lx'), guestVm(NATIVE, 'joyent')] });
     agent = await AgentProcess.start(node.root);
     if ((await node.exec(LX, 'test', '-S', LX_SOCKET)).status !== 0) {
-      skipSuite(this, 'no zone can be entered, for want of namespaces');
+      pending(this, 'no zone can be entered, for want of namespaces');
     }
   });
 

@@ -5,8 +5,8 @@ import assert from 'node:assert';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
 import { eventually } from '../support/eventually';
+import { needs, pending } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { isJsonObject, parseJsonObject, type JsonObject } from '../../src/vm/vm';
 
@@ -53,16 +53,13 @@ describe('delegated datasets', function () {
   let config: string;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS });
     config = node.path('/mdatad.json');
     writeFileSync(config, '{}');
     agent = await AgentProcess.start(node.root, ['--config', config]);
     if ((await node.exec(DATABASE, 'true')).status !== 0) {
-      skipSuite(this, 'no zone can be entered, for want of namespaces');
+      pending(this, 'no zone can be entered, for want of namespaces');
     }
   });
 

@@ -4,8 +4,8 @@
 import assert from 'node:assert';
 import { renameSync, writeFileSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
 import { Peer } from '../support/peer';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const UUID = '5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11';
@@ -17,10 +17,7 @@ describe('with vminfod frozen for a zone', function () {
   let agent: AgentProcess;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     const vm = { uuid: UUID, brand: 'joyent', customer_metadata: { colour: 'none' } };
     node = await SimNode.start({ vms: [vm] });
     agent = await AgentProcess.start(node.root);

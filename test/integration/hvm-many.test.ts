@@ -14,9 +14,9 @@ import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';
 import { portConnections } from '../support/guest-port';
-import { skipSuite } from '../support/guest-skip';
 import { GuestTty } from '../support/guest-tty';
 import { Peer } from '../support/peer';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const HVMS = 200;
@@ -56,10 +56,7 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
   let load: Load;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     const vm = (uuid: string, brand: string): object => {
       return { uuid, brand, customer_metadata: { me: uuid } };
     };

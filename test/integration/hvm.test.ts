@@ -13,8 +13,8 @@ import { frame, putFrame, readFrame } from '../support/frames';
 import { AgentProcess } from '../support/guest-agent';
 import { portConnections } from '../support/guest-port';
 import { quantile } from '../support/guest-session';
-import { skipSuite } from '../support/guest-skip';
 import { GuestTty } from '../support/guest-tty';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 /** From the moment at which a connection is possible again. */
@@ -49,10 +49,7 @@ describe('an HVM guest on a node', function () {
   let ttys: GuestTty[];
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({
       vms: [
         vm(BHYVE, 'bhyve'),

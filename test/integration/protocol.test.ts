@@ -6,8 +6,8 @@ import { readFileSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
 import { FIXTURE, GOLDEN } from '../support/golden';
 import { Peer } from '../support/peer';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
-import { skipSuite } from '../support/guest-skip';
 
 const UUID = '5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11';
 const V2_OK = 'V2_OK\n';
@@ -19,10 +19,7 @@ describe('the worked examples on a zone socket', function () {
   let socket: string;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     const { vm, customer, internal, tags, routes } = FIXTURE;
     const whole = { ...vm, customer_metadata: customer, internal_metadata: internal, tags, routes };
     node = await SimNode.start({ vms: [whole], canaries: false });

@@ -4,7 +4,7 @@
 import assert from 'node:assert';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
+import { needs, pending } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { eventually } from '../support/eventually';
 
@@ -24,14 +24,11 @@ describe('a zone and its metadata', function () {
   let agent: AgentProcess;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: [vm(NATIVE, 'joyent'), vm(LX, 'lx'), vm(HVM, 'bhyve')] });
     agent = await AgentProcess.start(node.root);
     if ((await node.exec(NATIVE, 'true')).status !== 0) {
-      skipSuite(this, 'no zone can be entered, for want of namespaces');
+      pending(this, 'no zone can be entered, for want of namespaces');
     }
   });
 
@@ -147,10 +144,7 @@ describe('on a platform whose brands do not mount the folder', function () {
   this.timeout(60_000);
 
   it('the agent mounts it when the zone becomes ready, and unmounts it when the zone halts', async function () {
-    const missing = whyNoNode() ?? (isRoot ? null : 'only root can mount');
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode() ?? (isRoot ? null : 'only root can mount'));
     const node = await SimNode.start({ flags: ['--old-platform'] });
     const agent = await AgentProcess.start(node.root);
     try {

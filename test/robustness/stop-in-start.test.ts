@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseJsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
+import { needs } from '../support/pending';
 import { keepStream } from '../support/said';
-import { skipSuite } from '../support/guest-skip';
 import { osZone } from '../support/played-node';
 import { SimNode, whyNoNode } from '../support/simcn';
 
@@ -25,10 +25,7 @@ describe('an agent that is stopped while it starts', function () {
   let node: SimNode;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     const vms = Array.from({ length: ZONES }, (_, n) => osZone(n, { zone_state: 'installed' }));
     node = await SimNode.start({ vms });
   });

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually } from '../support/eventually';
 import { MDATAD, NodeRoot, PLATFORM_AGENT } from '../support/node-root';
+import { needs } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { BUILT, makePackage, otherRelease } from '../support/smf-package';
 
@@ -23,9 +24,7 @@ describe('mdatad as a service of a node', function () {
   let node: NodeRoot;
 
   before(async function () {
-    if (whyNoNode() !== null) {
-      this.skip(); // the native code is not built
-    }
+    needs(this, whyNoNode());
     folder = mkdtempSync(join(tmpdir(), 'mdf-'));
     unpacked = makePackage(folder, 'real').unpacked;
     sim = await SimNode.start({ vms: [{ ...VM, zone_state: 'running', state: 'running' }] });

@@ -1,22 +1,42 @@
 /* A test or a suite that cannot run here shows as pending, with the reason in its title. */
 
-export function pending(context: Mocha.Context, reason: string): void {
-  if (context.test !== undefined) {
-    context.test.title += ` (${reason})`;
+/**
+ * Ends a test, or a `before` hook with all the tests of its suite (mocha runs the suite's `after` all
+ * the same).
+ * @param context their `this`
+ */
+export function pending(context: Mocha.Context, reason: string): never {
+  const tell = (test: Mocha.Runnable): void => {
+    test.title += ` (${reason})`;
+  };
+  const { test } = context;
+  if (test !== undefined && 'type' in test && test.type === 'hook') {
+    test.parent?.eachTest(tell);
+  } else if (test !== undefined) {
+    tell(test);
   }
-  context.skip();
+  return context.skip();
+}
+
+/** @param missing what a test, or a suite from its `before`, needs and is missing here; null for nothing */
+export function needs(context: Mocha.Context, missing: string | null): void {
+  if (missing !== null) {
+    pending(context, missing);
+  }
 }
 
 /** Mounts and chroots are root's. */
 export function needsRoot(context: Mocha.Context): void {
-  if (process.getuid?.() !== 0) {
-    pending(context, 'needs root');
-  }
+  needs(context, whyNotRoot());
+}
+
+/** For `needs` and `describeWhere`. */
+export function whyNotRoot(): string | null {
+  return process.getuid?.() === 0 ? null : 'needs root';
 }
 
 /**
- * A suite that needs something: where that is missing none of its hooks runs (mocha runs the `after` of a
- * suite that was skipped in its `before`).
+ * A suite that needs something: where that is missing none of its hooks runs.
  * @param missing what is missing here, null for nothing
  */
 export function describeWhere(
@@ -29,9 +49,4 @@ export function describeWhere(
   } else {
     describe.skip(`${title} (${missing})`, suite);
   }
-}
-
-/** For `describeWhere`. */
-export function whyNotRoot(): string | null {
-  return process.getuid?.() === 0 ? null : 'needs root';
 }

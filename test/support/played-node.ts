@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { ask } from '../../tools/simcn/control';
 import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
 import { AgentProcess } from './guest-agent';
-import { skipSuite } from './guest-skip';
 import { canary } from './canaries';
 import { GuestSession } from './guest-session';
+import { needs } from './pending';
 import { SimNode, whyNoNode } from './simcn';
 
 const MIB = 1024 * 1024;
@@ -56,10 +56,7 @@ export class PlayedNode {
 
   /** Skips the suite where no node can be played. */
   static async start(context: Mocha.Context, options: PlayedOptions): Promise<PlayedNode> {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(context, missing);
-    }
+    needs(context, whyNoNode());
     const { vms, canaries = true, asNobody = false } = options;
     const node = await SimNode.start({ vms, canaries, asNobody });
     const flags = [...(options.flags ?? [])];

@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lineOf, parseReport, reportOf, rowOf } from '../../tools/bench/report';
-import { pending } from '../support/pending';
+import { needs } from '../support/pending';
 import { whyNoNode } from '../support/simcn';
 
 const BENCH = join(__dirname, '..', '..', 'tools', 'bench', 'main.js');
@@ -43,13 +43,9 @@ describe('the benchmark', () => {
 
   it('measures every row on a real node and removes it', function () {
     this.timeout(120_000);
-    const reason = whyNoNode() ?? (spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
-    if (reason !== null) {
-      pending(this, reason);
-    }
-    if (!existsSync('/proc/self/schedstat')) {
-      pending(this, 'needs /proc/PID/schedstat of Linux');
-    }
+    needs(this, whyNoNode());
+    needs(this, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
+    needs(this, existsSync('/proc/self/schedstat') ? null : 'needs /proc/PID/schedstat of Linux');
     const json = join(folder, 'out.json');
     const { status, stderr } = spawnSync(process.execPath, [BENCH, '--smoke', '--json', json], {
       encoding: 'utf8',

@@ -18,8 +18,7 @@ import { keptSteps, parseSteps, printSteps, readSteps } from '../../tools/fuzz/a
 import { CANARY, holdsCanary } from '../../tools/fuzz/agent/zones';
 import { Random } from '../../tools/fuzz/random';
 import { eventually } from '../support/eventually';
-import { skipSuite } from '../support/guest-skip';
-import { needsRoot } from '../support/pending';
+import { needs, needsRoot } from '../support/pending';
 import { runProgram } from '../support/simcn';
 
 const FUZZ = join(__dirname, '..', '..', 'tools', 'fuzz', 'main.js');
@@ -65,10 +64,7 @@ describe('the whole agent under steps that showed a fault once', function () {
   this.timeout(300_000);
 
   before(function () {
-    const missing = whyNoAgent();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoAgent());
   });
 
   for (const name of keptSteps()) {
@@ -83,10 +79,7 @@ describe('the whole agent\u2019s fuzzer', function () {
   let stage: Stage;
 
   before(async function () {
-    const missing = whyNoAgent();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoAgent());
     stage = new Stage(new Set());
     await stage.start();
   });
@@ -154,10 +147,7 @@ describe('npm run fuzz', function () {
   let temp: string;
 
   before(function () {
-    const missing = whyNoAgent();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoAgent());
     temp = mkdtempSync(join(tmpdir(), 'fz'));
   });
 

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
+import { needs } from '../support/pending';
 import { SIMCN, SimNode, whyNoNode } from '../support/simcn';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
@@ -26,9 +27,7 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
     let node: SimNode;
 
     before(async function () {
-      if (whyNoNode() !== null) {
-        this.skip();
-      }
+      needs(this, whyNoNode());
       node = await SimNode.start({ vms: VMS, asNobody });
     });
     after(async () => {

@@ -18,6 +18,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/sys/native';
 import { eventually } from '../support/eventually';
+import { needs } from '../support/pending';
 import { SIMCN, SimNode, whyNoNode } from '../support/simcn';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
@@ -42,9 +43,7 @@ describe('simcn: events and faults', function () {
   let subscription: ZoneSubscription | null = null;
 
   before(async function () {
-    if (whyNoNode() !== null) {
-      this.skip();
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({
       vms: [
         { uuid: ZONE, brand: 'joyent' },
@@ -214,9 +213,7 @@ describe('simcn: an old platform', function () {
   });
 
   it('ends well on a signal that comes before it is ready, and leaves nothing', async function () {
-    if (whyNoNode() !== null) {
-      this.skip();
-    }
+    needs(this, whyNoNode());
     const vms = Array.from({ length: 200 }, (_, i) => ({
       uuid: `00000000-0000-4000-8000-${String(i).padStart(12, '0')}`,
     }));

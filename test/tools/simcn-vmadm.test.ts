@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 import { eventually } from '../support/eventually';
+import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
@@ -30,9 +31,7 @@ describe('simcn: vmadm', function () {
   let node: SimNode;
 
   before(async function () {
-    if (whyNoNode() !== null) {
-      this.skip();
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS, canaries: false });
   });
   after(async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 
-import { skipSuite } from '../support/guest-skip';
+import { needs, pending } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
@@ -13,17 +13,14 @@ describe('simcn: zfs', function () {
   let node: SimNode;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     const vms = [
       { uuid: ZONE, brand: 'joyent', delegate_dataset: true },
       { uuid: PLAIN, brand: 'joyent' },
     ];
     node = await SimNode.start({ vms });
     if ((await node.exec(ZONE, 'true')).status !== 0) {
-      skipSuite(this, 'no zone can be entered, for want of namespaces');
+      pending(this, 'no zone can be entered, for want of namespaces');
     }
   });
   after(async () => {

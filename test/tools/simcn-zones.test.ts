@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { get } from 'node:http';
 
 import { eventually } from '../support/eventually';
+import { needs } from '../support/pending';
 import { runProgram, SIMCN, SimNode, whyNoNode } from '../support/simcn';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
@@ -37,9 +38,7 @@ describe('simcn: zones', function () {
   let node: SimNode;
 
   before(async function () {
-    if (whyNoNode() !== null) {
-      this.skip();
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: [vm(ZONE)] });
   });
   after(async () => {
@@ -207,9 +206,7 @@ describe('simcn: a node full of zones', function () {
   this.timeout(120_000);
 
   it('makes and boots 500 zones in one go, and ends them all', async function () {
-    if (whyNoNode() !== null) {
-      this.skip();
-    }
+    needs(this, whyNoNode());
     const vms = Array.from({ length: 500 }, (_, i) =>
       vm(`00000000-0000-4000-8000-${String(i).padStart(12, '0')}`),
     );
