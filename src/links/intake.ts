@@ -64,14 +64,18 @@ export class Intake {
   push(chunk: Buffer, now: number): void {
     if (this.options.channel === 'serial') {
       const paused = now - this.heardAt >= CUT_LINE_MS;
-      if (paused && this.unread === 0 && this.framer.unfinished > 0 && startsWithNewline(chunk)) {
+      const said = afterNuls(chunk);
+      if (paused && this.unread === 0 && this.framer.unfinished > 0 && startsWithNewline(said)) {
         this.cut = true;
       }
       if (this.unread > this.options.limits.lineBytes) {
         this.dropBacklog();
       }
+      // A pause goes on through the NULs that come when the next client opens the port.
+      this.heardAt = said.length === 0 ? this.heardAt : now;
+    } else {
+      this.heardAt = now;
     }
-    this.heardAt = now;
     this.framer.push(chunk);
   }
 
@@ -189,6 +193,11 @@ function isFrame(request: Request): boolean {
 function isWords(request: Request): boolean {
   const unknown = request.kind === 'unknown' || request.kind === 'get';
   return unknown ? request.wire.version === 1 : request.kind === 'reset' && !request.bare;
+}
+
+function afterNuls(chunk: Buffer): Buffer {
+  const from = chunk.findIndex((octet) => octet !== 0);
+  return from === 0 ? chunk : chunk.subarray(from < 0 ? chunk.length : from);
 }
 
 function startsWithNewline(chunk: Buffer): boolean {

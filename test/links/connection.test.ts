@@ -375,6 +375,23 @@ describe('a connection', () => {
       }
     });
 
+    it('takes it for one too behind the NULs of a port that is opened', async () => {
+      const { peer, connection } = await world.open('serial');
+      const left = 'V2 21 433221a9 6f000';
+      for (const [n, opening] of ['\0', '\0\0\0'].entries()) {
+        const before = connection.received;
+        peer.write(left);
+        await eventually(() => connection.received === before + left.length);
+        world.later += 1000;
+        if (n > 0) {
+          // They may come by themselves.
+          peer.write('\0');
+          await eventually(() => connection.received === before + left.length + 1);
+        }
+        assert.strictEqual(await peer.ask(`${opening}\n`, 16), 'invalid command\n');
+      }
+    });
+
     it('takes a whole frame whose newline came late for what it is', async () => {
       const { peer, connection } = await world.open('serial');
       const whole = frame('00000004', 'GET', 'k');
