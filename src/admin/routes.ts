@@ -28,6 +28,7 @@ import { kangSnapshot } from './kang';
 import type { Metrics } from './metrics';
 import { levelOf, setLevel } from './log-level';
 import type { AdminNode } from './node';
+import { NOTIFY_STATES } from './notify-states';
 import { healthOf, statusOf, type Status } from './status';
 import type { VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
@@ -35,21 +36,6 @@ import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
-
-/** What a brand's hook may say a zone came to; the agent looks for itself anyway. */
-export const NOTIFY_STATES = [
-  'created',
-  'configured',
-  'incomplete',
-  'installed',
-  'ready',
-  'running',
-  'shutting_down',
-  'down',
-  'halted',
-  'changed',
-  'deleted',
-] as const;
 
 const levelBody = z.strictObject({ level: z.enum(LOG_LEVELS) });
 const notifyBody = z.strictObject({ zonename: z.string(), state: z.enum(NOTIFY_STATES) });
@@ -190,12 +176,12 @@ async function datasets({ node }: Parts, { response, operand }: Ask): Promise<vo
 function tail({ node }: Parts, { response, url }: Ask): void {
   const wanted = url.searchParams.get('zone');
   const zonename = wanted === null ? null : zoneNamed(node, wanted).zonename;
+  if (!node.tail.follow(response, zonename)) {
+    throw new Refused(503, 'too many follow the log already');
+  }
   response.writeHead(200, { 'Content-Type': 'application/x-json-stream' });
   // The headers go now: the first record may be long in coming.
   response.flushHeaders();
-  if (!node.tail.follow(response, zonename)) {
-    response.end(`${JSON.stringify({ level: 50, msg: 'too many follow the log already' })}\n`);
-  }
 }
 
 function logLevel({ node }: Parts, { response }: Ask): void {
@@ -206,7 +192,8 @@ async function setLogLevel({ node }: Parts, { request, response }: Ask): Promise
   const { level } = parsed(levelBody, await readJson(request));
   const previous = levelOf(node.log);
   setLevel(node.log, level);
-  node.log.info({ level, previous }, 'log level changed');
+  // Under other names: a record's own member `level` says how grave it is.
+  node.log.info({ now: level, before: previous }, 'log level changed');
   sendJson(response, 200, { level, previous });
 }
 

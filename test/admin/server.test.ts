@@ -169,6 +169,17 @@ describe("the operators' door", function () {
     });
   });
 
+  it('tells in the log which zones came and went', async () => {
+    const seen = agent.records.length;
+    const zonename = zonenameOf(7);
+    await node.ok(['create', '--boot'], JSON.stringify(vmObject(zonename)));
+    await node.ok(['destroy', zonename]);
+    const story = (): unknown[] =>
+      agent.records.slice(seen).flatMap((r) => (r.zonename === zonename ? [r.msg] : []));
+    await eventually(() => story().includes('zone left'), 'the record of its end');
+    assert.deepStrictEqual(story(), ['zone arrived', 'zone left']);
+  });
+
   it('refuses what it cannot take, each with its own words, and goes on', async () => {
     const cases: readonly [path: string, method: string, body: string, status: number][] = [
       ['/nothing', 'GET', '', 404],

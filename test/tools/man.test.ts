@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { COMMANDS } from '../../tools/man/commands';
 import { completionScript } from '../../tools/man/completion';
 import { manPage } from '../../tools/man/roff';
+import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../src/config';
 import { SETTINGS } from '../../tools/smf/settings';
 import { TOP } from '../support/manifest';
@@ -142,6 +143,8 @@ describe('the completion', () => {
     assert.deepStrictEqual(offered('mdatactl', 'log-level', ''), [...LOG_LEVELS]);
     assert.deepStrictEqual(offered('simcn', 'fault', 'vmadm'), ['vmadm.hang=', 'vmadm.fail']);
     assert.deepStrictEqual(offered('mdatactl', 'zone', 'abc-1', ''), []);
+    assert.deepStrictEqual(offered('mdatactl', 'notify', 'abc-1', 'ch'), ['changed']);
+    assert.deepStrictEqual(offered('mdatactl', 'notify', 'abc-1', ''), [...NOTIFY_STATES]);
   });
 
   it("offers the node's zones, below the root that the line names", () => {
@@ -150,6 +153,8 @@ describe('the completion', () => {
       'abd-2',
     ]);
     assert.deepStrictEqual(offered('mdatactl', '--root', folder, 'zone', ''), ['abc-1', 'abd-2']);
+    const all = offered('mdatactl', '--root', folder, 'datasets', '');
+    assert.deepStrictEqual(all, ['abc-1', 'abd-2', 'expand']);
   });
 
   it('offers options, and the values of an option', () => {

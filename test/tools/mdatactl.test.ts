@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { MOST_FOLLOWERS } from '../../src/admin/tail';
 import { isJsonObject, parseJsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
 import { skipSuite } from '../support/guest-skip';
@@ -14,13 +15,15 @@ import { needsRoot } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { tempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
-import { adminSocketOf } from '../support/admin';
+import { adminSocketOf, openAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 
 const MDATACTL = join(__dirname, '..', '..', 'tools', 'mdatactl', 'main.js');
 const SECRET = 'Hae6-planted-secret';
 const OS_ZONE = zonenameOf(1);
 const HVM_ZONE = zonenameOf(2);
+/** The bound on an answer is 10 s; the rest is for programs to start. */
+const STOPPED_MS = 20_000;
 const VMS = [
   vmObject(OS_ZONE, {
     alias: 'web0',
@@ -40,6 +43,7 @@ describe('mdatactl', function () {
   this.timeout(60_000);
   const ends: (() => Promise<void>)[] = [];
   let node: SimNode;
+  let agent: AgentProcess;
   let ctl: (...argv: string[]) => Promise<Result>;
 
   before(async function () {
@@ -49,7 +53,7 @@ describe('mdatactl', function () {
     }
     node = await SimNode.start({ vms: VMS });
     ends.push(() => node.stop());
-    const agent = await AgentProcess.start(node.root);
+    agent = await AgentProcess.start(node.root);
     ends.unshift(() => agent.stop());
     ctl = (...argv) => mdatactl(node.root, argv);
   });
@@ -73,6 +77,15 @@ describe('mdatactl', function () {
     }
     assert.match((await ctl('status')).stdout, /^sockets +1 of 1 listening$/m);
     assert.match((await ctl('zones')).stdout, new RegExp(`^${OS_ZONE} web0 .* listening`, 'm'));
+  });
+
+  it('fits the tables to a narrow terminal', async () => {
+    for (const view of [['zones'], ['datasets', OS_ZONE]]) {
+      const argv = ['env', 'COLUMNS=60', process.execPath, MDATACTL, ...view, '--root', node.root];
+      const { stdout } = await runProgram(argv);
+      const wide = stdout.split('\n').filter((line) => line.length > 60 && !line.includes('<<<'));
+      assert.deepStrictEqual(wide, []);
+    }
   });
 
   it('gives scripts JSON everywhere', async function () {
@@ -157,13 +170,32 @@ describe('mdatactl', function () {
     assert.strictEqual((await ctl('log-level', 'debug')).stdout, 'debug (was info)\n');
     assert.strictEqual((await ctl('log-level')).stdout, 'debug\n');
     assert.strictEqual((await ctl('log-level', 'info')).stdout, 'info (was debug)\n');
-    assert.strictEqual((await ctl('log-level', 'loud')).status, 2);
+    const loud = await ctl('log-level', 'loud');
+    assert.strictEqual(loud.status, 3);
+    assert.match(loud.stderr, /Allowed choices are trace, debug, info, warn, error/);
+    const told = agent.records.filter(({ msg }) => msg === 'log level changed');
+    assert.deepStrictEqual(
+      told.map(({ now, before, level }) => [now, before, level]),
+      [
+        ['debug', 'info', 30],
+        ['info', 'debug', 30],
+      ],
+    );
   });
 
   it('tells the agent of a zone, and what the agent saw for itself', async () => {
     const { stdout } = await ctl('notify', OS_ZONE, 'halted');
     assert.strictEqual(stdout, `${OS_ZONE}: you said halted, it is running\n`);
+    const byAlias = await ctl('notify', 'web0', 'running');
+    assert.strictEqual(byAlias.stdout, `${OS_ZONE}: you said running, it is running\n`);
+    const unknown = await ctl('notify', zonenameOf(9), 'running');
+    assert.strictEqual(unknown.status, 1);
+    assert.match(unknown.stdout, /no such zone on this node/);
+    const sideways = await ctl('notify', OS_ZONE, 'sideways');
+    assert.strictEqual(sideways.status, 3);
+    assert.match(sideways.stderr, /Allowed choices are created, .*, deleted/);
     const gone = await ctl('notify', zonenameOf(9), 'deleted', '--json');
+    assert.strictEqual(gone.status, 0);
     assert.deepStrictEqual(JSON.parse(gone.stdout), {
       zonename: zonenameOf(9),
       said: 'deleted',
@@ -186,6 +218,62 @@ describe('mdatactl', function () {
     assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET key']);
   });
 
+  it('follows nothing where there is nothing to follow, and says why', async () => {
+    const { status, stdout, stderr } = await ctl('tail', zonenameOf(99));
+    assert.deepStrictEqual([status, stdout], [2, '']);
+    assert.strictEqual(stderr, `mdatactl: no such zone: ${zonenameOf(99)}\n`);
+    const others = await Promise.all(
+      Array.from({ length: MOST_FOLLOWERS }, () => openAdmin(node.root, '/tail')),
+    );
+    const refused = await ctl('tail');
+    others.forEach((other) => other.destroy());
+    assert.deepStrictEqual([refused.status, refused.stdout], [2, '']);
+    assert.strictEqual(refused.stderr, 'mdatactl: too many follow the log already\n');
+  });
+
+  it('says that the agent ended when it is killed while its log is followed', async () => {
+    const other = await SimNode.start({ vms: [] });
+    try {
+      const victim = await AgentProcess.start(other.root);
+      const followed = mdatactl(other.root, ['tail']);
+      await eventually(async () =>
+        (await mdatactl(other.root, ['status'])).stdout.includes('1 follower'),
+      );
+      await victim.kill();
+      const { status, stderr } = await followed;
+      assert.strictEqual(status, 2);
+      assert.match(stderr, /^mdatactl: the agent ended: no more records come from it\n/);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('says within seconds that the agent is there and stopped, whatever is asked', async () => {
+    process.kill(agent.pid, 'SIGSTOP');
+    try {
+      const began = performance.now();
+      const asked = [
+        ['status'],
+        ['doctor'],
+        ['datasets'],
+        ['tail'],
+        ['notify', OS_ZONE, 'changed'],
+      ];
+      const told = await Promise.all(asked.map((argv) => ctl(...argv)));
+      assert(performance.now() - began < STOPPED_MS);
+      for (const { status, stdout, stderr } of told) {
+        assert.deepStrictEqual([status, stdout], [2, '']);
+        assert.match(
+          stderr,
+          /mdatad is there but did not answer ".*" within 10 s\n.*stopped or wedged/,
+        );
+      }
+    } finally {
+      process.kill(agent.pid, 'SIGCONT');
+    }
+    await eventually(async () => (await ctl('status')).status === 0, 'it goes on');
+  });
+
   it('expands a safe dataset by the policy of the running agent, and refuses with reasons', async () => {
     const payload = { brand: 'joyent', delegate_dataset: 'safe', limit_priv: 'default' };
     const good = await mdatactl(node.root, ['datasets', 'expand'], JSON.stringify(payload));
@@ -201,6 +289,8 @@ describe('mdatactl', function () {
     const bad = await mdatactl(node.root, ['datasets', 'expand'], hvm);
     assert.strictEqual(bad.status, 1);
     assert.match(bad.stderr, /HVM guests \(bhyve\) have disks/);
+    const broken = await mdatactl(node.root, ['datasets', 'expand'], `{"pw":"${SECRET}",}`);
+    assert.deepStrictEqual([broken.status, broken.stderr], [3, 'mdatactl: stdin holds no JSON\n']);
     const audited = await ctl('datasets');
     assert.match(audited.stdout, /UNSAFE/);
     assert.match(audited.stdout, new RegExp(`vmadm update ${OS_ZONE} <<<'`));

@@ -22,6 +22,10 @@ export interface Subcommand {
   readonly operands: string;
   /** For the first operand. */
   readonly words?: Words;
+  /** What may stand in its place as well. */
+  readonly orWords?: readonly string[];
+  /** For the second operand. */
+  readonly thenWords?: readonly string[];
   readonly options?: readonly Option[];
   readonly text: string;
 }

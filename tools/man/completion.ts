@@ -13,18 +13,18 @@ export function completionScript(commands: readonly ManCommand[]): string {
 
 const PREAMBLE = `# bash completion of mdatad's commands; source it from ~/.bashrc
 _mdatad_zones() {
-	local root=/ i
+	local root=\${MDATAD_ROOT:-/} i
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		[[ \${COMP_WORDS[i]} == --root ]] && root=\${COMP_WORDS[i + 1]}
 	done
 	grep -v '^#' "\${root%/}/etc/zones/index" 2>/dev/null | cut -d: -f1 | grep -vx global
 }
 
-# _mdatad_words KIND-OR-WORDS...: fills COMPREPLY for the word under the cursor
+# _mdatad_words [KIND] WORDS...: fills COMPREPLY for the word under the cursor
 _mdatad_words() {
 	local word=\${COMP_WORDS[COMP_CWORD]}
 	case "$1" in
-	zone) COMPREPLY=($(compgen -W "$(_mdatad_zones)" -- "$word")) ;;
+	zone) COMPREPLY=($(compgen -W "$(_mdatad_zones) \${*:2}" -- "$word")) ;;
 	file) COMPREPLY=($(compgen -f -- "$word")) ;;
 	folder) COMPREPLY=($(compgen -d -- "$word")) ;;
 	*) COMPREPLY=($(compgen -W "$*" -- "$word")) ;;
@@ -93,12 +93,16 @@ function operandLines({ subcommands, words }: ManCommand): string[] {
   }
   const cases = subcommands
     .filter((sub) => sub.words !== undefined)
-    .map((sub) => `\t1${sub.name}) ${fill(sub.words)} ;;`);
+    .map((sub) => `\t1${sub.name}) ${[fill(sub.words), ...(sub.orWords ?? [])].join(' ')} ;;`);
+  const seconds = subcommands
+    .filter((sub) => sub.thenWords !== undefined)
+    .map((sub) => `\t2${sub.name}) ${fill(sub.thenWords)} ;;`);
   const names = subcommands.map((sub) => sub.name).join(' ');
   return [
     '\tcase "$operands$subcommand" in',
     `\t0*) _mdatad_words ${names} ;;`,
     ...cases,
+    ...seconds,
     '\tesac',
   ];
 }

@@ -11,8 +11,10 @@ import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { codeOf, messageOf } from '../../src/errors';
 import { isJsonObject, ownString } from '../../src/vm/vm';
 
-/** A doctor's visit of thousands of zones takes its time. */
-const ANSWER_MS = 120_000;
+/** What the agent tells it knows already; one that takes longer has stopped. */
+const ANSWER_MS = 10_000;
+/** A doctor's visit of thousands of zones takes its time, and so does a listing of their datasets. */
+const LONG_ANSWER_MS = 120_000;
 
 export interface Answers {
   readonly status: Status;
@@ -44,6 +46,8 @@ export interface Question {
   readonly method?: 'GET' | 'PUT' | 'POST';
   readonly path: string;
   readonly body?: unknown;
+  /** The agent has to look at much before it can answer. */
+  readonly long?: true;
 }
 
 export class Client {
@@ -61,21 +65,41 @@ export class Client {
   }
 
   async text(question: Question): Promise<string> {
-    const response = await this.open(question);
-    const chunks: Buffer[] = [];
-    const body: AsyncIterable<Buffer> = response;
-    for await (const chunk of body) {
-      chunks.push(chunk);
-    }
-    const text = Buffer.concat(chunks).toString('utf8');
-    if (response.statusCode !== 200) {
-      throw new ControlError(refusalOf(text));
-    }
-    return text;
+    return this.bodyOf(await this.open(question), question);
   }
 
-  /** The reply while it comes in, whatever its status. */
-  open({ method = 'GET', path, body }: Question): Promise<IncomingMessage> {
+  /** The reply while it comes in. @throws ControlError: there is none, or it is a refusal */
+  async open(question: Question): Promise<IncomingMessage> {
+    if (question.long) {
+      // Says in seconds that the agent is stopped, and not after the time that a long answer may take.
+      const alive = { path: '/healthz' };
+      await this.bodyOf(await this.send(alive, ANSWER_MS), alive);
+    }
+    const response = await this.send(question, question.long ? LONG_ANSWER_MS : ANSWER_MS);
+    if (response.statusCode !== 200) {
+      throw new ControlError(refusalOf(await this.bodyOf(response, question)));
+    }
+    return response;
+  }
+
+  private async bodyOf(response: IncomingMessage, { method, path }: Question): Promise<string> {
+    const chunks: Buffer[] = [];
+    const body: AsyncIterable<Buffer> = response;
+    try {
+      for await (const chunk of body) {
+        chunks.push(chunk);
+      }
+    } catch (err) {
+      throw notThere(this.socketPath, `${method ?? 'GET'} ${path}`, err);
+    }
+    return Buffer.concat(chunks).toString('utf8');
+  }
+
+  /** The reply, whatever its status, once it begins. */
+  private send(
+    { method = 'GET', path, body }: Question,
+    limitMs: number,
+  ): Promise<IncomingMessage> {
     const { socketPath } = this;
     const text = body === undefined ? '' : JSON.stringify(body);
     return new Promise((resolve, reject) => {
@@ -84,10 +108,15 @@ export class Client {
         resolve(response);
       });
       const timer = setTimeout(() => {
-        const words = `mdatad took the question but did not answer within ${ANSWER_MS / 1000} s`;
-        reject(new ControlError(words, ['it is wedged: svcadm restart mdatad']));
+        const words = `mdatad is there but did not answer "${method} ${path}" within ${limitMs / 1000} s`;
+        reject(
+          new ControlError(words, [
+            'it is stopped or wedged: pgrep -lf mdatad, then pstack PID (prun PID wakes one that is stopped)',
+            'to end that:    svcadm restart mdatad    its log: svcs -L mdatad',
+          ]),
+        );
         asked.destroy();
-      }, ANSWER_MS);
+      }, limitMs);
       asked.on('error', (err) => {
         clearTimeout(timer);
         reject(notThere(socketPath, `${method} ${path}`, err));

@@ -2,6 +2,7 @@
  * `mdatactl tail`: log records as they come, until it is interrupted or the agent ends.
  */
 import { createInterface } from 'node:readline';
+import { codeOf } from '../../src/errors';
 import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
 import { ControlError, type Client } from './client';
 
@@ -13,10 +14,17 @@ export async function follow(
 ): Promise<void> {
   const path = zonename === null ? '/tail' : `/tail?zone=${encodeURIComponent(zonename)}`;
   const response = await client.open({ path });
-  for await (const line of createInterface({ input: response })) {
-    const record = parseJsonObject(line);
-    if (record !== undefined) {
-      show(record, line);
+  try {
+    for await (const line of createInterface({ input: response })) {
+      const record = parseJsonObject(line);
+      if (record !== undefined) {
+        show(record, line);
+      }
+    }
+  } catch (err) {
+    // It was killed: for who follows, an end as any other.
+    if (codeOf(err) !== 'ECONNRESET') {
+      throw err;
     }
   }
   throw new ControlError('the agent ended: no more records come from it', [

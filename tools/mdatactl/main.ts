@@ -5,12 +5,13 @@
  * What is asked and how it looks is in the files beside this one; here are the commands, their options,
  * and the exit status.
  */
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Verdict } from '../../src/admin/checkup';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
-import { ConfigError, defaultRoot, loadConfig } from '../../src/config';
+import { NOTIFY_STATES } from '../../src/admin/notify-states';
+import { ConfigError, defaultRoot, loadConfig, LOG_LEVELS } from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { messageOf } from '../../src/errors';
 import { Paths } from '../../src/sys/paths';
@@ -23,7 +24,7 @@ import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
 import { showStatus } from './show-status';
 import { showZone, showZones } from './show-zones';
-import { findZone } from './zone-name';
+import { findZone, findZoneOrNew } from './zone-name';
 
 const EXIT_OK = 0;
 const EXIT_LESS = 1;
@@ -35,7 +36,7 @@ UUID is a zone's uuid or name, its alias, or the beginning of its uuid.
 
 Exit status:
   0  done; doctor: all is well; get: found
-  1  doctor: warnings; get: not found; datasets expand: refused
+  1  doctor: warnings; get, notify: not found; datasets expand: refused
   2  failed, or the agent is not there; doctor: something is broken
   3  wrong usage
 
@@ -136,7 +137,7 @@ function makeProgram(finish: (status: number) => void): Command {
     .action(async (uuid: string | undefined, own: { all?: true }, command: Command) => {
       const desk = deskOf(command);
       const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
-      const checkup = await desk.client.ask('doctor', { path: `/doctor${path}` });
+      const checkup = await desk.client.ask('doctor', { path: `/doctor${path}`, long: true });
       const whole = uuid !== undefined || own.all === true;
       print(desk, checkup, () => showDoctor(checkup, whole, desk.screen));
       finish(exitOf(checkup.verdict));
@@ -154,8 +155,9 @@ function makeProgram(finish: (status: number) => void): Command {
     },
   );
 
-  add('log-level [level]', 'print the level of the log, or set it until the agent ends').action(
-    async (level: string | undefined, _options, command: Command) => {
+  add('log-level', 'print the level of the log, or set it until the agent ends')
+    .addArgument(new Argument('[level]').choices(LOG_LEVELS))
+    .action(async (level: string | undefined, _options, command: Command) => {
       const desk = deskOf(command);
       const path = '/log-level';
       const reply = await desk.client.ask(
@@ -166,8 +168,7 @@ function makeProgram(finish: (status: number) => void): Command {
       print(desk, reply, () => [
         previous === undefined ? reply.level : `${reply.level} (was ${previous})`,
       ]);
-    },
-  );
+    });
 
   add('tail [uuid]', 'log records as they come, until interrupted').action(
     async (uuid: string | undefined, _options, command: Command) => {
@@ -179,9 +180,11 @@ function makeProgram(finish: (status: number) => void): Command {
     },
   );
 
-  add('notify <uuid> <state>', 'tell the agent that something happened to a zone').action(
-    async (zonename: string, state: string, _options, command: Command) => {
+  add('notify <uuid>', 'tell the agent that something happened to a zone')
+    .addArgument(new Argument('<state>').choices(NOTIFY_STATES))
+    .action(async (uuid: string, state: string, _options, command: Command) => {
       const desk = deskOf(command);
+      const zonename = await findZoneOrNew(desk.client, uuid);
       const question = { method: 'POST', path: '/notify', body: { zonename, state } } as const;
       const reply = await desk.client.ask('notify', question);
       print(desk, reply, () => [
@@ -189,8 +192,8 @@ function makeProgram(finish: (status: number) => void): Command {
           ? `${zonename}: no such zone on this node; nothing is served for it`
           : `${zonename}: you said ${state}, it is ${reply.is}`,
       ]);
-    },
-  );
+      finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
+    });
 
   const datasets = options(
     program
@@ -200,7 +203,7 @@ function makeProgram(finish: (status: number) => void): Command {
   ).action(async (uuid: string | undefined, _options, command: Command) => {
     const desk = deskOf(command);
     const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
-    const report = await desk.client.ask('datasets', { path: `/datasets${path}` });
+    const report = await desk.client.ask('datasets', { path: `/datasets${path}`, long: true });
     print(desk, report, () => showDatasets(report, desk.screen));
   });
   options(datasets.command('expand'))
@@ -230,15 +233,16 @@ function makeProgram(finish: (status: number) => void): Command {
 }
 
 async function runningPolicy(client: Client): Promise<SafePolicy> {
-  const { policy } = await client.ask('datasets', { path: '/datasets' });
+  const { policy } = await client.ask('datasets', { path: '/datasets', long: true });
   return policy;
 }
 
 function payloadFrom(text: string): unknown {
   try {
     return JSON.parse(text);
-  } catch (err) {
-    throw new UsageError(`stdin holds no JSON: ${messageOf(err)}`);
+  } catch {
+    // Its own words quote the text around the fault: a payload has passwords in it.
+    throw new UsageError('stdin holds no JSON');
   }
 }
 

@@ -1,5 +1,6 @@
 /* `mdatactl datasets` for a person. Pure. */
 import type { DatasetRow, DatasetsReport } from '../../src/admin/datasets-report';
+import { counted } from '../../src/admin/words';
 import type { Use } from '../../src/datasets/audit';
 import type { Owners } from '../../src/datasets/rules';
 import type { Colour, Screen } from './paint';
@@ -75,5 +76,5 @@ function findingLines({ zonename, audit }: DatasetRow, { width }: Screen): strin
 }
 
 function owners(list: Owners): string {
-  return list === 'all' ? 'every owner' : `${list.length} listed owners`;
+  return list === 'all' ? 'every owner' : counted(list.length, 'listed owner');
 }

@@ -10,7 +10,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string, colour?: Colour): string[] =>
     paragraph(label, text, INDENT, width).map((each) => (colour ? paint(colour, each) : each));
-  const { sockets, ports, writes, vminfod, events, log, loop, memory, health, datasets } = status;
+  const { sockets, ports, writes, vminfod, log, loop, memory, health, datasets } = status;
   return [
     paint('bold', `mdatad ${status.version}`) +
       `  ${status.phase}, up ${inShort(status.uptimeMs)}, pid ${status.pid}, root ${status.root}`,
@@ -30,10 +30,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
     ),
     ...line('vminfod', vminfod.words, colourOf(vminfod.verdict)),
     ...(vminfod.remedy === '' ? [] : remedyLines(vminfod.remedy, INDENT, width)),
-    ...line(
-      'events',
-      `${events.total}, the last one heard after ${inWords(events.lagMs)}; ${repairsLine(status)}`,
-    ),
+    ...line('events', `${eventsLine(status)}; ${repairsLine(status)}`),
     ...line(
       'in progress',
       status.inProgress
@@ -85,6 +82,12 @@ function writesLine({ writes }: Status): string {
     locksHeld > 0 ? `, ${counted(locksHeld, 'lock')} held` : '',
   ];
   return `${pending} under way; ${stored} stored, ${failed} failed${odd.join('')}`;
+}
+
+function eventsLine({ events }: Status): string {
+  return events.total === 0
+    ? 'none yet'
+    : `${events.total}, the last one heard after ${inWords(events.lagMs)}`;
 }
 
 function repairsLine({ repairs }: Status): string {

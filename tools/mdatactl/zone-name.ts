@@ -12,18 +12,27 @@ export async function findZone(client: Client, word: string): Promise<string> {
   if (UUID.test(word)) {
     return word.toLowerCase();
   }
+  const found = await heldZone(client, word);
+  if (found === undefined) {
+    throw new ControlError(`no zone is named ${word}`, ['mdatactl zones lists them']);
+  }
+  return found;
+}
+
+/** The same, but a word that means none of the agent's zones is the name of one it has yet to hear of. */
+export async function findZoneOrNew(client: Client, word: string): Promise<string> {
+  return UUID.test(word) ? word.toLowerCase() : ((await heldZone(client, word)) ?? word);
+}
+
+async function heldZone(client: Client, word: string): Promise<string | undefined> {
   const zones = await client.ask('zones', { path: '/zones' });
   const exact = zones.filter(({ zonename, alias }) => zonename === word || alias === word);
   const found = exact.length > 0 ? exact : zones.filter((z) => z.zonename.startsWith(word));
-  const [first, ...others] = found;
-  if (first === undefined) {
-    throw new ControlError(`no zone is named ${word}`, ['mdatactl zones lists them']);
-  }
-  if (others.length > 0) {
+  if (found.length > 1) {
     const shown = found.slice(0, MOST_CANDIDATES).map(({ zonename, alias }) => {
       return `${zonename}  ${alias ?? ''}`.trimEnd();
     });
     throw new ControlError(`${word} could be ${found.length} zones`, shown);
   }
-  return first.zonename;
+  return found[0]?.zonename;
 }

@@ -1,6 +1,6 @@
+import { NOTIFY_STATES } from '../../../src/admin/notify-states';
+import { LOG_LEVELS } from '../../../src/config';
 import { entries, HELP_OPTION, JSON_OPTION, ROOT_OPTION, type ManCommand } from '../command';
-
-const LEVELS = ['trace', 'debug', 'info', 'warn', 'error'];
 
 export const MDATACTL: ManCommand = {
   name: 'mdatactl',
@@ -47,7 +47,7 @@ export const MDATACTL: ManCommand = {
     {
       name: 'log-level',
       operands: '[LEVEL]',
-      words: LEVELS,
+      words: LOG_LEVELS,
       text: 'Prints the level of the log, or sets it until the agent ends.',
     },
     {
@@ -60,12 +60,14 @@ export const MDATACTL: ManCommand = {
       name: 'notify',
       operands: 'UUID STATE',
       words: 'zone',
-      text: 'Tells the agent that a zone is in _STATE_ (created, configured, incomplete, installed, ready, running, shutting_down, down, halted, changed, deleted), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm.',
+      thenWords: NOTIFY_STATES,
+      text: `Tells the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm. That there is no such zone is no failure where it is said to be deleted.`,
     },
     {
       name: 'datasets',
       operands: '[UUID|expand]',
       words: 'zone',
+      orWords: ['expand'],
       options: [
         {
           flag: '--config',
@@ -98,7 +100,10 @@ export const MDATACTL: ManCommand = {
   ],
   exit: [
     ['0', 'Done; for `get`: found; for `doctor`: all is well.'],
-    ['1', 'For `get`: not found; for `doctor`: warnings; for `datasets expand`: refused.'],
+    [
+      '1',
+      'For `get` and `notify`: not found; for `doctor`: warnings; for `datasets expand`: refused.',
+    ],
     ['2', 'Failed, or the agent is not there; for `doctor`: something is broken.'],
     ['3', 'Wrong usage.'],
   ],
