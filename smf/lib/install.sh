@@ -188,6 +188,11 @@ installed_release() {
 	echo "${target##*/}"
 }
 
+# The release that was started last and served; empty when that is not known.
+started_release() {
+	cat "$root/var/run/mdatad/release" 2>/dev/null
+}
+
 # Puts the package below versions/. A release appears whole or not at all.
 stage() {
 	if [ -d "$home/versions/$release" ]; then

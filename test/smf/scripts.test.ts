@@ -1,6 +1,7 @@
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -268,6 +269,20 @@ describe('the install scripts', function () {
       succeed(script(unpacked, 'upgrade'));
       succeed(script(second, 'upgrade', '--dry-run'));
       assert.deepStrictEqual([node.daemonPid(), release()], [pid, first]);
+    });
+
+    it('finishes what was killed before the new release was started, and keeps the way back', () => {
+      succeed(script(unpacked, 'install'));
+      const [pid, first] = [node.daemonPid(), release()];
+      // Killed right after the link was changed: the daemon of the first release still serves.
+      cpSync(second, node.at('opt/mdatad/versions/9.0.0-second'), { recursive: true });
+      rmSync(node.at('opt/mdatad/current'));
+      symlinkSync('versions/9.0.0-second', node.at('opt/mdatad/current'));
+      refuse(script(second, 'install'), new RegExp(`${first} serves still: use upgrade`));
+      const { stdout } = succeed(script(second, 'upgrade'));
+      assert.match(stdout, new RegExp(`9.0.0-second is in force; before it was ${first}`));
+      assert.notStrictEqual(node.daemonPid(), pid);
+      assert(existsSync(node.at(`opt/mdatad/versions/${first}`)));
     });
 
     it('wants an installed mdatad', () => {
