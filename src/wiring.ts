@@ -70,6 +70,7 @@ export function wireRegistry(
   });
   registry.on('moved', (zone) => datasets.touch(zone.zonename));
   registry.on('left', (zone) => {
+    zone.log.info({}, 'zone left');
     // Another zone of the same name may have come since.
     if (registry.get(zone.zonename) === undefined) {
       store.untrack(zone.zonename);

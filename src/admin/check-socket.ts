@@ -6,8 +6,8 @@ import { lstat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { codeOf, messageOf } from '../errors';
 import { ZoneSocket } from '../links/zone-socket';
+import { folderViewOf, mountPointIn } from '../zones/folder-view';
 import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
-import { folderViewOf, mountPointIn } from './folder-view';
 import { roundTrip } from './round-trip';
 import { octal } from './words';
 
@@ -97,7 +97,7 @@ function checkMount({ visit, zone }: Patient): Step {
   if (mounts === null) {
     return warn(step, `${node.paths.mnttab} cannot be read`, 'svcadm restart mnttab, or reboot');
   }
-  const at = mountPointIn(node.paths, zone);
+  const at = mountPointIn(node.paths, zone.facts);
   const entry = mounts.get(at);
   if (entry === undefined) {
     if (zone.folder?.state === 'none for this brand') {
@@ -123,11 +123,11 @@ function checkMount({ visit, zone }: Patient): Step {
 function checkView({ visit, zone }: Patient): Step {
   const step = 'view';
   const { paths } = visit.node;
-  const at = mountPointIn(paths, zone);
+  const at = mountPointIn(paths, zone.facts);
   if (zone.state !== 'running' || visit.mounts?.has(at) !== true) {
     return skip(step, 'nothing is mounted');
   }
-  switch (folderViewOf(paths, zone)) {
+  switch (folderViewOf(paths, zone.facts)) {
     case 'ours':
       return ok(step, 'the zone sees this socket');
     case 'another': {

@@ -196,7 +196,7 @@ async function takeCensus(node: AdminNode): Promise<Census> {
       ports.connected += link.state === 'connected' ? 1 : 0;
       ports.waiting += link.state === 'waiting' ? 1 : 0;
     }
-    troubles.push(...troublesOf(node, zone, writes.get(zone.zonename)));
+    troubles.push(...troublesOf(zone, writes.get(zone.zonename)));
   }
   return {
     zones: {

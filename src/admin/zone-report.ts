@@ -15,7 +15,6 @@ import type { VmFacts } from '../vm/vm';
 import type { WriterStatus } from '../vm/writer';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../errors';
-import { folderViewOf } from './folder-view';
 import type { AdminNode } from './node';
 import { inWords } from './words';
 
@@ -106,7 +105,7 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
-    troubles: troublesOf(node, zone, write),
+    troubles: troublesOf(zone, write),
     records: zone.log.recent(),
   };
 }
@@ -117,16 +116,8 @@ const LONG_WAIT_MS = 5000;
 /** A warning in a zone's log is news for this long. */
 const RECENT_MS = 5 * 60_000;
 
-function hasFolder({ state, folder }: Zone): boolean {
-  return state === 'running' && folder?.state.startsWith('mounted') === true;
-}
-
 /** What is wrong with a zone as far as the agent itself knows. @param write its own, if there is one */
-export function troublesOf(
-  node: AdminNode,
-  zone: Zone,
-  write: WriteInProgress | undefined,
-): Trouble[] {
+export function troublesOf(zone: Zone, write: WriteInProgress | undefined): Trouble[] {
   const { zonename, link } = zone;
   const doctor = `mdatactl doctor ${zonename}`;
   const troubles: Trouble[] = [];
@@ -141,7 +132,7 @@ export function troublesOf(
   }
   if (zone.folder?.state === 'not mounted') {
     trouble('runs without its metadata folder', `vmadm reboot ${zonename}`);
-  } else if (hasFolder(zone) && folderViewOf(node.paths, zone) === 'another') {
+  } else if (zone.folderView() === 'another') {
     const what = 'its metadata folder was unmounted, or replaced while it runs';
     trouble(what, `vmadm reboot ${zonename}`);
   }

@@ -95,6 +95,9 @@ export class ZoneSocket implements Link, Swept {
   private readonly machine: Fsm<ZoneSocketState, ZoneSocket>;
   private readonly now: () => number;
   private faults: Rarely | null = null;
+  private losses: Rarely | null = null;
+  /** When the file was found lost; null while it is there. */
+  private lostAt: number | null = null;
   private reception: Reception | null = null;
   private listener: Listener | null = null;
   private identity: FileIdentity | null = null;
@@ -172,6 +175,7 @@ export class ZoneSocket implements Link, Swept {
       if (!isStill(this.identity, this.path)) {
         this.contested = this.now() - this.listeningAt < CONTESTED_MS;
         this.retryMs = Math.max(this.retryMs, SETTLE_MS);
+        this.lostAt ??= this.now();
         this.machine.goto('waiting');
       }
     } catch (err) {
@@ -196,6 +200,7 @@ export class ZoneSocket implements Link, Swept {
   private enterListening(handle: StateHandle<ZoneSocketState>): void {
     const { sweep } = this.options;
     this.listeningAt = this.now();
+    this.tellLoss();
     handle.leaving(() => {
       this.watch?.close();
       this.watch = null;
@@ -262,6 +267,17 @@ export class ZoneSocket implements Link, Swept {
     this.listener = null;
     await this.reception?.close(graceMs);
     this.machine.goto('stopped');
+  }
+
+  /** Only now that it is there again: a zone that is deleted loses its folder before we hear of it. */
+  private tellLoss(): void {
+    if (this.lostAt !== null) {
+      const away = Math.round(this.now() - this.lostAt);
+      this.lostAt = null;
+      this.losses ??= new Rarely(this.options.log, this.now);
+      const fields = { path: this.path, away_ms: away };
+      this.losses.warn(fields, 'the zone socket was removed or replaced, and is made anew');
+    }
   }
 
   private warn(err: unknown, msg: string): void {

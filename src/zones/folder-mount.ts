@@ -14,12 +14,9 @@ import { codeOf } from '../errors';
 import type { ZoneLog } from '../log';
 import type { FolderMounts } from '../sys/mounts';
 import type { Paths } from '../sys/paths';
+import { folderViewOf, mountPointIn, mountPointOf, type FolderView } from './folder-view';
 import type { ZoneFacts } from './picture';
 import type { FolderDuty } from './zone';
-
-/** Inside the zone. lx keeps what is native of SmartOS below /native. */
-const MOUNT_POINT = '/.zonecontrol';
-const LX_MOUNT_POINT = '/native/.zonecontrol';
 
 /** Brands of SmartOS that have the folder; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
@@ -50,11 +47,6 @@ export interface FolderMountOptions {
   readonly brandMounts: (brand: string) => boolean | undefined;
 }
 
-/** Where a brand shows the folder, as the zone sees it. */
-export function mountPointOf(brand: string): string {
-  return brand === 'lx' ? LX_MOUNT_POINT : MOUNT_POINT;
-}
-
 /** Whether the brand's own files mount the folder; undefined where the platform has no file of it. */
 export function brandMounts(paths: Paths, brand: string): boolean | undefined {
   try {
@@ -77,6 +69,8 @@ export class FolderMount implements FolderDuty {
   private ours: boolean | undefined;
   /** It was not there when we looked into the running zone. */
   private missing = false;
+  /** The running zone was seen without it: the log is told, or is about to be. */
+  private lost = false;
   private retryMs = 0;
   /** The fault that the log has been told of. */
   private told = '';
@@ -89,6 +83,7 @@ export class FolderMount implements FolderDuty {
 
   onReady(): number | null {
     this.missing = false;
+    this.lost = false;
     return this.contained('verify', () => {
       // Events can be old: what counts for a mount is that no process of the zone runs now.
       if (this.isOurs() && this.options.isReady(this.facts.zonename)) {
@@ -126,8 +121,35 @@ export class FolderMount implements FolderDuty {
     });
   }
 
+  /**
+   * What a running zone has at the mount point now: somebody may have unmounted the folder, or removed it.
+   * The log is told once, a second later: a zone that goes down has its folder unmounted before we hear of it.
+   */
+  look(): FolderView {
+    if (!this.state.startsWith('mounted')) {
+      return 'unknown';
+    }
+    const view = folderViewOf(this.options.paths, this.facts);
+    if (view === 'another' && !this.lost) {
+      this.lost = true;
+      setTimeout(() => this.confirmLoss(), SECOND_LOOK_MS).unref();
+    }
+    return view;
+  }
+
+  private confirmLoss(): void {
+    this.lost = this.look() === 'another';
+    if (this.lost) {
+      this.log.warn(
+        { mountpoint: this.mountPoint },
+        'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
+      );
+    }
+  }
+
   onHalted(): number | null {
     this.missing = false;
+    this.lost = false;
     const again = this.contained('unmount', () => {
       if ((this.ours ?? this.isOurs()) && this.isMounted()) {
         this.options.mounts.unmount(this.mountPoint);
@@ -161,7 +183,7 @@ export class FolderMount implements FolderDuty {
   }
 
   private get mountPoint(): string {
-    return `${this.zoneroot}${mountPointOf(this.facts.brand)}`;
+    return mountPointIn(this.options.paths, this.facts);
   }
 
   private isMounted(): boolean {

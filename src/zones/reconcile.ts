@@ -8,6 +8,7 @@
  * look at a zone failed (for want of a descriptor, say), and one at a time.
  */
 import type { Logger } from '../log';
+import { Slice } from '../slice';
 import type { Platform } from '../sys/ffi';
 import type { ZoneEvent } from './events';
 import { listZones, type ZoneFacts } from './picture';
@@ -123,6 +124,7 @@ export class Reconcile {
     let repaired = 0;
     this.touched.clear();
     try {
+      await this.lookAtFolders();
       const first = await this.differences();
       if (first.size === 0) {
         return 0;
@@ -176,6 +178,15 @@ export class Reconcile {
 
   private expectedLagMs(): number {
     return performance.now() - this.heardAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+  }
+
+  /** No event tells that a running zone lost its metadata folder. The zone's log is told of it. */
+  private async lookAtFolders(): Promise<void> {
+    const slice = new Slice();
+    for (const zone of [...this.options.zones.values()]) {
+      await slice.rest();
+      zone.folderView();
+    }
   }
 
   private async differences(): Promise<Map<string, Repair>> {

@@ -19,6 +19,7 @@
 import type { ZoneLog } from '../log';
 import { Fsm, type StateHandle, type StateRecord, type States } from '../fsm';
 import type { Link } from '../links/link';
+import type { FolderView } from './folder-view';
 import type { ZoneFacts } from './picture';
 
 export type Phase = 'halted' | 'ready' | 'running';
@@ -51,6 +52,8 @@ export interface FolderDuty {
   onReady(): number | null;
   onRunning(): number | null;
   onHalted(): number | null;
+  /** What a running zone has in its place now. */
+  look(): FolderView;
   /** For status, in words. */
   readonly state: string;
 }
@@ -114,6 +117,11 @@ export class Zone {
 
   history(): readonly StateRecord<ZoneMachineState>[] {
     return this.machine.history();
+  }
+
+  /** Whether it runs with our folder, looked at now; `unknown` also where it should not have it. */
+  folderView(): FolderView {
+    return this.state === 'running' && this.folder !== null ? this.folder.look() : 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */

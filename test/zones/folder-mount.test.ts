@@ -1,14 +1,13 @@
 import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { openMounts } from '../../src/sys/mounts';
-import {
-  brandMounts,
-  FolderMount,
-  mountPointOf,
-  type FolderMountOptions,
-} from '../../src/zones/folder-mount';
+import { brandMounts, FolderMount, type FolderMountOptions } from '../../src/zones/folder-mount';
+import { mountPointOf } from '../../src/zones/folder-view';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
+import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { describeWhere, whyNotRoot } from '../support/pending';
 
@@ -146,6 +145,35 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
     assert.strictEqual(folder.onRunning(), null);
     assert.strictEqual(logged.records(warned).length, 1);
     assert.deepStrictEqual([folder.state, isMounted()], ['not mounted', false]);
+  });
+
+  it('is to tell once that a running zone lost it, and not of a zone that goes down', async () => {
+    const told = (): number =>
+      logged.records(
+        'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
+      ).length;
+    const running = (): FolderMount => {
+      const folder = make(true);
+      mountAsBrand();
+      node.emulation.zoneStatus('alpha', STATUS.running, 0);
+      folder.onRunning();
+      assert.strictEqual(folder.look(), 'ours');
+      return folder;
+    };
+    const goingDown = running();
+    execFileSync('umount', [mountPoint]);
+    assert.strictEqual(goingDown.look(), 'another');
+    goingDown.onHalted();
+    writeFileSync(node.paths.mnttab, '');
+    const folder = running();
+    execFileSync('umount', [mountPoint]);
+    assert.strictEqual(folder.look(), 'another');
+    assert.strictEqual(told(), 0);
+    await eventually(() => told() > 0, 'the record', 5000);
+    assert.strictEqual(folder.look(), 'another');
+    await delay(1500);
+    assert.strictEqual(told(), 1);
+    assert.strictEqual(goingDown.look(), 'unknown');
   });
 
   it('is to mount into a zone that runs without it only where the configuration says so', () => {

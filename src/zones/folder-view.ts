@@ -5,29 +5,36 @@
  * table knows nothing of it. On a compute node a lofs shows the inode of what it is mounted from.
  */
 import { lstatSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { codeOf } from '../errors';
 import type { Paths } from '../sys/paths';
-import { mountPointOf } from '../zones/folder-mount';
-import type { Zone } from '../zones/zone';
+import type { ZoneFacts } from './picture';
 
 /** `unknown`: it could not be looked at, or there is nothing to compare with. */
 export type FolderView = 'ours' | 'another' | 'unknown';
 
+/** Inside the zone. lx keeps what is native of SmartOS below /native. */
+const MOUNT_POINT = '/.zonecontrol';
+const LX_MOUNT_POINT = '/native/.zonecontrol';
+
+/** Where a brand shows the folder, as the zone sees it. */
+export function mountPointOf(brand: string): string {
+  return brand === 'lx' ? LX_MOUNT_POINT : MOUNT_POINT;
+}
+
 /** Where the zone has its folder, as a path of this machine. */
-export function mountPointIn(paths: Paths, zone: Zone): string {
-  const { zonepath, brand } = zone.facts;
+export function mountPointIn(paths: Paths, { zonepath, brand }: ZoneFacts): string {
   return join(paths.host(`${zonepath}/root`), mountPointOf(brand));
 }
 
 /** Two system calls. Only of use for a zone that runs and should have the folder. */
-export function folderViewOf(paths: Paths, zone: Zone): FolderView {
+export function folderViewOf(paths: Paths, facts: ZoneFacts): FolderView {
   if (process.geteuid?.() !== 0) {
     // Zones of an ordinary user's simulated node are mounted in views of their own.
     return 'unknown';
   }
-  const folder = inodeOf(dirname(zone.link.link.path));
-  const seen = inodeOf(mountPointIn(paths, zone));
+  const folder = inodeOf(paths.zoneFolder(facts.zonename));
+  const seen = inodeOf(mountPointIn(paths, facts));
   if (folder === 'unknown' || seen === 'unknown' || folder === 'absent') {
     return 'unknown';
   }
