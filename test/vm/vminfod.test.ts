@@ -5,7 +5,7 @@ import { readdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { JsonObject } from '../../src/vm/vm';
 import { retryDelayMs, Vminfod } from '../../src/vm/vminfod';
 import { VmTable, type VmChange } from '../../src/vm/vm-table';
@@ -18,7 +18,7 @@ import { vmObject, vmObjects, zonenameOf } from '../support/vm-objects';
 
 const DOWN = 'vminfod is not there, serving what it told last';
 const BACK = 'following vminfod again';
-const LONGEST_STALL_MS = 100;
+const LONGEST_TURN_MS = 100;
 
 describe('Vminfod', () => {
   let dir: TempDir;
@@ -273,26 +273,38 @@ describe('Vminfod', () => {
     const line = `${JSON.stringify({ type: 'ready', vms: JSON.stringify(many) })}\n`;
     assert(Buffer.byteLength(line) > 40e6, `${Buffer.byteLength(line)} bytes`);
     const server = await serveElsewhere(path, line);
-    const stall = await bestOf(LONGEST_STALL_MS, async () => {
-      const reader = new Vminfod(
-        { url: `unix:${path}`, table, observe: () => undefined },
-        logs.log,
-      );
-      const delay = monitorEventLoopDelay({ resolution: 1 });
-      delay.enable();
-      reader.start();
-      const followed = (): boolean => reader.status().state === 'following';
-      await eventually(followed, 'following', 50_000);
-      delay.disable();
-      await reader.stop();
-      return delay.max / 1e6;
-    });
-    assert.strictEqual(table.size, 4096);
-    assert(stall < LONGEST_STALL_MS, `longest stall ${stall} ms`);
-    server.kill();
-    await once(server, 'exit');
+    try {
+      const longest = await bestOf(LONGEST_TURN_MS, async () => {
+        const reader = new Vminfod(
+          { url: `unix:${path}`, table, observe: () => undefined },
+          logs.log,
+        );
+        const turn = longestTurnMs(() => reader.status().state === 'following');
+        reader.start();
+        const ms = await turn;
+        await reader.stop();
+        return ms;
+      });
+      assert.strictEqual(table.size, 4096);
+      assert(longest < LONGEST_TURN_MS, `longest turn ${longest} ms`);
+    } finally {
+      server.kill();
+      await once(server, 'exit');
+    }
   });
 });
+
+/** Of the loop's turns until `over`, ms of CPU: what else the machine does meanwhile does not count. */
+async function longestTurnMs(over: () => boolean): Promise<number> {
+  let longest = 0;
+  while (!over()) {
+    const before = process.cpuUsage();
+    await nextTurn();
+    const { user, system } = process.cpuUsage(before);
+    longest = Math.max(longest, (user + system) / 1000);
+  }
+  return longest;
+}
 
 type Write = (text: string) => void;
 
