@@ -18,7 +18,7 @@ import { vmObject, vmObjects, zonenameOf } from '../support/vm-objects';
 
 const DOWN = 'vminfod is not there, serving what it told last';
 const BACK = 'following vminfod again';
-const LONGEST_TURN_MS = 100;
+const LONGEST_TURN_MS = 50;
 
 describe('Vminfod', () => {
   let dir: TempDir;
