@@ -4,7 +4,8 @@
 import assert from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { AgentProcess } from '../support/guest-agent';
-import { FIXTURE, GOLDEN } from '../support/golden';
+import { GOLDEN } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
 import { Peer } from '../support/peer';
 import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';

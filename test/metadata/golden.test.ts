@@ -4,7 +4,8 @@ import { Framer } from '../../src/protocol/framer';
 import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
 import type { Channel, Request } from '../../src/protocol/request';
-import { FIXTURE, GOLDEN } from '../support/golden';
+import { GOLDEN } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
 

@@ -3,7 +3,7 @@ import { answer, VM_NOT_FOUND } from '../../src/metadata/handler';
 import type { AnswerOptions, VmData } from '../../src/metadata/handler';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest, Wire } from '../../src/protocol/request';
-import { FIXTURE } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const wire: Wire = { version: 2, id: 'a1b2c3d4' };

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
 import { classify, listKeys, lostNamespaces, namespacesOf } from '../../src/metadata/keys';
-import { FIXTURE } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
 
 /** Names from parts that matter to the rules, so that most of them meet one. */
 const name = fc

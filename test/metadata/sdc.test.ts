@@ -2,8 +2,8 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { render, sdcValue } from '../../src/metadata/sdc';
 import type { Reply } from '../../src/protocol/reply';
-import { FIXTURE } from '../support/golden';
-import type { VmFixture } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
+import type { VmFixture } from '../support/vm-fixture';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const NOTFOUND: Reply = { kind: 'notfound' };

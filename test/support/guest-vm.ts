@@ -5,6 +5,7 @@
 import assert from 'node:assert';
 
 import type { Attempt, CloudInitData } from './guest-cloud-init';
+import { NICS } from './vm-fixture';
 
 const USER_SCRIPT = '#!/bin/sh\necho "na\u00efve \u2603"\n';
 const USER_DATA = '#cloud-config\npackages:\n  - htop\n';
@@ -21,26 +22,7 @@ export function guestVm(uuid: string, brand: string, more: object = {}): object 
     dns_domain: 'example.com',
     datacenter_name: 'lab-1',
     resolvers: ['8.8.8.8', '8.8.4.4'],
-    nics: [
-      {
-        interface: 'net0',
-        mac: '90:b8:d0:f5:e4:f5',
-        nic_tag: 'external',
-        gateway: '10.2.1.1',
-        gateways: ['10.2.1.1'],
-        netmask: '255.255.255.0',
-        ip: '10.2.1.20',
-        ips: ['10.2.1.20/24'],
-        primary: true,
-      },
-      {
-        interface: 'net1',
-        mac: '90:b8:d0:0a:ff:cd',
-        nic_tag: 'internal',
-        ip: 'dhcp',
-        ips: ['dhcp'],
-      },
-    ],
+    nics: NICS,
     routes: { '10.2.2.0/24': '10.2.1.1' },
     customer_metadata: {
       hostname: 'web01.customers',

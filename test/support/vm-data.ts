@@ -3,7 +3,7 @@
  * the changes that were asked for kept in a list.
  */
 import type { Change, ChangeResult, MetadataMaps, VmData } from '../../src/metadata/handler';
-import type { VmFixture } from './golden';
+import type { VmFixture } from './vm-fixture';
 
 export const EMPTY_VM: VmFixture = { vm: {}, customer: {}, internal: {}, tags: {}, routes: {} };
 

@@ -17,7 +17,7 @@ import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
 import type { Request } from '../../src/protocol/request';
 import { frame } from '../support/frames';
-import { FIXTURE } from '../support/golden';
+import { FIXTURE } from '../support/vm-fixture';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
 
