@@ -8,25 +8,15 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { ZONE_STATUSES } from '../../src/sys/abi';
 import type { Emulation, ZoneStatus } from '../../src/sys/ffi';
 import type { FaultTable } from './faults';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */
 export type KernelStatus = ZoneStatus | 'free';
 
-const STATUS_NUMBERS: Readonly<Record<KernelStatus, number>> = {
-  uninitialized: 0,
-  initialized: 1,
-  ready: 2,
-  booting: 3,
-  running: 4,
-  shutting_down: 5,
-  empty: 6,
-  down: 7,
-  dying: 8,
-  dead: 9,
-  free: 10,
-};
+/** By their numbers. */
+const STATUSES: readonly KernelStatus[] = [...ZONE_STATUSES, 'free'];
 
 /**
  * The kernel's zone_status_table: what an event calls a status. Several share a name, so an event's old
@@ -66,7 +56,7 @@ export class Kernel {
    * @returns the zone's id
    */
   async move(zonename: string, from: KernelStatus, to: KernelStatus, pid = 0): Promise<number> {
-    const zoneid = this.emulation.zoneStatus(zonename, STATUS_NUMBERS[to], pid);
+    const zoneid = this.emulation.zoneStatus(zonename, STATUSES.indexOf(to), pid);
     await this.publish(zonename, zoneid, EVENT_NAMES[to], EVENT_NAMES[from]);
     return zoneid;
   }
