@@ -81,5 +81,10 @@ describe('tables of mdatactl', () => {
       '09:14:07.123 INFO  a5894692 handled GET key response=SUCCESS elapsed=0.43ms text="two words"',
     );
     assert(recordLine(record, { width: 60, paint: plain }).length <= 60);
+    const err = { message: 'write(/zones/a5894692-bd32-4ca1-908a-e2dda3c3a5e6/config/x): ENOSPC' };
+    for (const level of [40, 'warn', 50, 'error']) {
+      const grave = { ...record, level, msg: 'could not update metadata', err };
+      assert.match(recordLine(grave, { width: 60, paint: plain }), /ENOSPC"/);
+    }
   });
 });

@@ -218,6 +218,20 @@ describe('mdatactl', function () {
     assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET key']);
   });
 
+  it('cuts no record for who reads it through a pipe', async () => {
+    const child = spawn(process.execPath, [MDATACTL, 'tail', '--root', node.root], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const lines: string[] = [];
+    createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
+    await eventually(async () => {
+      await node.exec(OS_ZONE, 'mdata-put', `a-key-that-is-long-${'x'.repeat(100)}`, '1');
+      return lines.some((line) => /PUT a-key-that.*peer=\{"pid":\d+,"uid":0\}$/.test(line));
+    }, 'the whole record of a write');
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  });
+
   it('follows nothing where there is nothing to follow, and says why', async () => {
     const { status, stdout, stderr } = await ctl('tail', zonenameOf(99));
     assert.deepStrictEqual([status, stdout], [2, '']);

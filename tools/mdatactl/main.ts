@@ -174,8 +174,10 @@ function makeProgram(finish: (status: number) => void): Command {
     async (uuid: string | undefined, _options, command: Command) => {
       const desk = deskOf(command);
       const zonename = uuid === undefined ? null : await findZone(desk.client, uuid);
+      // Who reads it through a pipe looks for words, and not at a screen.
+      const screen = process.stdout.isTTY ? desk.screen : { ...desk.screen, width: Infinity };
       await follow(desk.client, zonename, (record, line) => {
-        console.log(desk.json ? line : recordLine(record, desk.screen));
+        console.log(desk.json ? line : recordLine(record, screen));
       });
     },
   );

@@ -34,6 +34,9 @@ const KNOWN = new Set([
 /** Enough to tell the zones of a node apart. */
 const ZONE_CHARS = 8;
 
+/** A record that is grave is shown whole: what is wrong stands at its end. */
+const GRAVE = new Set(['WARN', 'ERROR', 'FATAL']);
+
 /** `12:30:01.123 INFO  a5894692 handled GET sdc:uuid response=SUCCESS elapsed=0.4` */
 export function recordLine(record: JsonObject, { paint, width }: Screen): string {
   const time = (ownString(record, 'time') ?? '').slice(11, 23);
@@ -45,7 +48,7 @@ export function recordLine(record: JsonObject, { paint, width }: Screen): string
   );
   const text = `${zone}${ownString(record, 'msg') ?? ''} ${fields.join(' ')}`.trimEnd();
   const room = width - time.length - 7;
-  return `${time} ${paint(colour, level.padEnd(5))} ${cut(text, room)}`;
+  return `${time} ${paint(colour, level.padEnd(5))} ${GRAVE.has(level) ? text : cut(text, room)}`;
 }
 
 /** Of an error its message counts, of a query what the message does not say. */
