@@ -25,7 +25,8 @@ interface ListedZone {
 }
 
 interface Step {
-  readonly zone: ListedZone;
+  /** Null: the node itself, whose commands are simcn's. */
+  readonly zone: ListedZone | null;
   readonly command: readonly string[];
   /** What the step shows, for the reader. */
   readonly about: string;
@@ -99,7 +100,7 @@ function zonesOf(root: string): ListedZone[] {
 }
 
 function step(
-  zone: ListedZone,
+  zone: ListedZone | null,
   command: readonly string[],
   about: string,
   shows?: RegExp,
@@ -148,15 +149,19 @@ function datasetSteps(zone: ListedZone): Step[] {
     step(zone, ['mdata-get', 'sdc:delegate_dataset'], '... by the rules of "safe"', /^safe$/m),
     step(zone, ['zfs', 'create', `${data}/db`], 'a filesystem for its database'),
     step(zone, ['zfs', 'snapshot', `${data}/db@monday`], '... and a snapshot of it'),
-    step(zone, ['zfs', 'list', '-t', 'all'], '... which stay when its root is replaced', /@monday/),
+    step(null, ['reprovision', zone.uuid], 'its root is replaced'),
+    step(zone, ['zfs', 'list', '-t', 'all'], '... and its datasets stay', /@monday/),
     step(zone, ['sh', '-c', send], 'streams may hurt the node: refused', /permission denied/, 1),
   ];
 }
 
 function play(root: string, step: Step): void {
   say(`\n  # ${step.about}`);
-  say(`  [${step.zone.alias ?? step.zone.uuid}]$ ${step.command.join(' ')}`);
-  const { status, stdout } = simcn(root, 'exec', step.zone.uuid, '--', ...step.command);
+  const { zone, command } = step;
+  const place = zone === null ? 'global zone' : (zone.alias ?? zone.uuid);
+  say(`  [${place}]$ ${zone === null ? 'simcn ' : ''}${command.join(' ')}`);
+  const argv = zone === null ? command : ['exec', zone.uuid, '--', ...command];
+  const { status, stdout } = simcn(root, ...argv);
   check(stdout, status, step);
 }
 
@@ -183,9 +188,7 @@ function check(stdout: string, status: number, step: Pick<Step, 'status' | 'show
 
 /** The agent's own story, through bunyan's pretty printer. */
 async function showLog(log: string): Promise<void> {
-  const printer = spawn(BUNYAN, ['-o', 'short', '--color'], {
-    stdio: ['pipe', 'inherit', 'inherit'],
-  });
+  const printer = spawn(BUNYAN, ['-o', 'short'], { stdio: ['pipe', 'inherit', 'inherit'] });
   createReadStream(log).pipe(printer.stdin);
   await once(printer, 'exit');
 }
