@@ -11,7 +11,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'n
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** As the C file declares them. */
+/** As failing-rules.c declares them. */
 const RULES = 8;
 const RULE_BYTES = 256;
 const PATH_BYTES = 224;
@@ -20,7 +20,8 @@ const HITS_AT = 8;
 const ACT_AT = 12;
 const ACTS = { fail: 0, 'kill before': 1, 'kill after': 2, delay: 3 } as const;
 
-const SOURCE = join(__dirname, '..', '..', '..', 'test', 'support', 'failing-calls.c');
+const FOLDER = join(__dirname, '..', '..', '..', 'test', 'support');
+const SOURCES = ['failing-calls.c', 'failing-rules.c'].map((name) => join(FOLDER, name));
 
 export type Call =
   | (
@@ -60,7 +61,9 @@ export class FailingCalls {
     this.folder = mkdtempSync(join(tmpdir(), 'calls-'));
     const [library, rules] = ['failing-calls.so', 'rules'].map((name) => join(this.folder, name));
     const flags = ['-shared', '-fPIC', '-O2', '-Wall', '-Wextra', '-Werror'];
-    const built = spawnSync('cc', [...flags, '-o', library ?? '', SOURCE], { encoding: 'utf8' });
+    const built = spawnSync('cc', [...flags, '-o', library ?? '', ...SOURCES], {
+      encoding: 'utf8',
+    });
     if (built.status !== 0) {
       throw new Error(`cc: ${built.stderr}`);
     }

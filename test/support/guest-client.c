@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "guest-frame.h"
+
 enum { EXIT_FOUND = 0, EXIT_NOTFOUND = 1, EXIT_ERROR = 2, EXIT_USAGE = 3 };
 
 /* What the clients in the field wait: protocol section 11.1. */
@@ -51,78 +53,6 @@ need(void *memory)
 		fail("memory");
 	}
 	return (memory);
-}
-
-static uint32_t
-crc32(const char *octets, size_t length)
-{
-	uint32_t crc = 0xffffffff;
-
-	for (size_t i = 0; i < length; i++) {
-		crc ^= (unsigned char)octets[i];
-		for (int bit = 0; bit < 8; bit++) {
-			crc = (crc & 1) ? (crc >> 1) ^ 0xedb88320 : crc >> 1;
-		}
-	}
-	return (crc ^ 0xffffffff);
-}
-
-static const char DIGITS[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/* The caller frees the result. */
-static char *
-base64(const char *octets, size_t length)
-{
-	char *text = need(malloc((length + 2) / 3 * 4 + 1));
-	size_t out = 0;
-
-	for (size_t i = 0; i < length; i += 3) {
-		uint32_t group = (uint32_t)(unsigned char)octets[i] << 16;
-		if (i + 1 < length) {
-			group |= (uint32_t)(unsigned char)octets[i + 1] << 8;
-		}
-		if (i + 2 < length) {
-			group |= (unsigned char)octets[i + 2];
-		}
-		text[out++] = DIGITS[group >> 18 & 63];
-		text[out++] = DIGITS[group >> 12 & 63];
-		text[out++] = i + 1 < length ? DIGITS[group >> 6 & 63] : '=';
-		text[out++] = i + 2 < length ? DIGITS[group & 63] : '=';
-	}
-	text[out] = '\0';
-	return (text);
-}
-
-/* Decodes in place. Returns the count of octets, -1 where it is no base64. */
-static ssize_t
-unbase64(char *text)
-{
-	size_t length = strlen(text);
-	size_t out = 0;
-
-	if (length % 4 != 0) {
-		return (-1);
-	}
-	for (size_t i = 0; i < length; i += 4) {
-		uint32_t group = 0;
-		int padding = 0;
-		for (int k = 0; k < 4; k++) {
-			const char *digit = strchr(DIGITS, text[i + k]);
-			if (text[i + k] == '=' && i + 4 == length && k >= 2) {
-				padding++;
-				group <<= 6;
-			} else if (digit == NULL || padding > 0) {
-				return (-1);
-			} else {
-				group = group << 6 | (uint32_t)(digit - DIGITS);
-			}
-		}
-		for (int k = 0; k < 3 - padding; k++) {
-			text[out++] = (char)(group >> (16 - 8 * k));
-		}
-	}
-	return ((ssize_t)out);
 }
 
 /* One octet a read. Returns 0, or -1 where none came for so long. */
@@ -235,7 +165,7 @@ parse_answer(const char *id, char **payload)
 		return (NULL);
 	}
 	body = line + at;
-	if (strlen(body) != length || crc32(body, length) != crc || length < 10 ||
+	if (strlen(body) != length || frame_crc32(body, length) != crc || length < 10 ||
 	    strncmp(body, id, 8) != 0 || body[8] != ' ') {
 		return (NULL);
 	}
@@ -266,7 +196,7 @@ ask(const char *device, const char *command, const char *payload, char **value, 
 		snprintf(id, sizeof (id), "%08x", (unsigned int)random());
 		snprintf(body, room, *payload == '\0' ? "%s %s" : "%s %s %s", id, command, payload);
 		snprintf(frame, room + 64, "V2 %zu %08x %s\n", strlen(body),
-		    crc32(body, strlen(body)), body);
+		    frame_crc32(body, strlen(body)), body);
 		send_all(port, frame, strlen(frame));
 		while (code == NULL && receive_line(port, REQUEST_MS) == 0) {
 			code = parse_answer(id, value);
@@ -275,7 +205,7 @@ ask(const char *device, const char *command, const char *payload, char **value, 
 		if (code != NULL) {
 			free(body);
 			free(frame);
-			if ((decoded = unbase64(*value)) < 0) {
+			if ((decoded = frame_unbase64(*value)) < 0) {
 				errno = EPROTO;
 				fail("payload");
 			}
@@ -301,14 +231,14 @@ put_payload(const char *key, const char *given)
 {
 	size_t length = given == NULL ? 0 : strlen(given);
 	char *octets = given == NULL ? read_stdin(&length) : need(strdup(given));
-	char *key64 = base64(key, strlen(key));
-	char *value64 = base64(octets, length);
+	char *key64 = need(frame_base64(key, strlen(key)));
+	char *value64 = need(frame_base64(octets, length));
 	size_t room = strlen(key64) + strlen(value64) + 2;
 	char *both = need(malloc(room));
 	char *payload;
 
 	snprintf(both, room, "%s %s", key64, value64);
-	payload = base64(both, strlen(both));
+	payload = need(frame_base64(both, strlen(both)));
 	free(both);
 	free(value64);
 	free(key64);
@@ -337,10 +267,10 @@ main(int argc, char **argv)
 		payload = need(strdup(""));
 	} else if (strcmp(verb, "get") == 0 && argc == 4) {
 		command = "GET";
-		payload = base64(argv[3], strlen(argv[3]));
+		payload = need(frame_base64(argv[3], strlen(argv[3])));
 	} else if (strcmp(verb, "delete") == 0 && argc == 4) {
 		command = "DELETE";
-		payload = base64(argv[3], strlen(argv[3]));
+		payload = need(frame_base64(argv[3], strlen(argv[3])));
 	} else if (strcmp(verb, "put") == 0 && (argc == 4 || argc == 5)) {
 		command = "PUT";
 		payload = put_payload(argv[3], argc == 5 ? argv[4] : NULL);

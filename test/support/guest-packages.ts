@@ -17,7 +17,9 @@ const run = promisify(execFile);
 /** The checkout, seen from the built file. */
 const TOP = join(__dirname, '..', '..', '..');
 const CACHE = join(TOP, '.cache', 'guest');
-const CLIENT_SOURCE = join(TOP, 'test', 'support', 'guest-client.c');
+const CLIENT_SOURCES = ['guest-client.c', 'guest-frame.c'].map((name) =>
+  join(TOP, 'test', 'support', name),
+);
 
 const QEMU = 'qemu-system-x86_64';
 /** A meta package: it depends on the kernel of the day. */
@@ -62,7 +64,7 @@ export async function guestPackages(): Promise<GuestPackages | string> {
     return `the packages of a guest cannot be had: ${messageOf(err)}`;
   }
   // Always anew: it is quick, and the source may have changed.
-  await run('cc', ['-static', '-O2', '-Wall', '-Wextra', '-o', parts.client, CLIENT_SOURCE]);
+  await run('cc', ['-static', '-O2', '-Wall', '-Wextra', '-o', parts.client, ...CLIENT_SOURCES]);
   return parts;
 }
 
