@@ -1,6 +1,6 @@
 /*
  * The emulation and the queue of the addon as C: under the sanitizers and valgrind, against a dead
- * writer, with many threads, and timed. The program is emulation.c beside this test.
+ * writer, with many threads, and timed. The program is emulation.c and its scenarios, beside this test.
  */
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
@@ -11,9 +11,9 @@ import { pending } from '../support/pending';
 
 const TOP = resolve(__dirname, '..', '..', '..');
 const NATIVE = join(TOP, 'native');
-const PROGRAM = join(TOP, 'test/native/emulation.c');
+const HERE = join(TOP, 'test/native');
 const SOURCES = [
-  PROGRAM,
+  ...['emulation.c', 'emulation-events.c', 'emulation-races.c'].map((name) => join(HERE, name)),
   ...['zone_events.c', 'zone_queue.c', 'zone_section.c'].map((name) => join(NATIVE, name)),
   ...readdirSync(join(NATIVE, 'emul'))
     .filter((name) => name.endsWith('.c') && name !== 'zexec.c')
