@@ -22,6 +22,8 @@ typedef unsigned int uint_t;
 #define	MIN_USERZONEID	1
 #define	MAX_ZONEID	9999
 #define	ZONENAME_MAX	64
+/* Of zones without a brand of their own; the global zone is one. */
+#define	NATIVE_BRAND_NAME	"native"
 #define	MAXPATHLEN	1024
 
 #define	ZONE_ATTR_ROOT		1

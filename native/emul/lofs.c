@@ -1,8 +1,8 @@
 /*
  * lofs mounts: mount(2) and umount2(2) with the platform's signatures, as real bind mounts of Linux.
  *
- * The names shadow libc's inside of this library, so the kernel is called by number. A mount is made
- * read-only before it is attached: there is no moment in which a zone could write through it. Without
+ * The names shadow libc's inside of this library, so the kernel is called by number. Any thread may
+ * call; the node is locked meanwhile. A mount is made read-only before it is attached: there is no moment in which a zone could write through it. Without
  * the privilege the kernel refuses and so do these: nothing is ever pretended.
  */
 #define	_GNU_SOURCE
@@ -18,13 +18,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "emul.h"
+#include "lofs.h"
 #include "mnttab.h"
 #include "node.h"
-
-/* umount2(2) of Linux; <sys/mount.h> cannot be included next to the platform's prototypes. */
-#define	LINUX_MNT_DETACH	0x2
-#define	LINUX_UMOUNT_NOFOLLOW	0x8
 
 /* An option as the platform spells it, and what it means to the kernel here. */
 static const struct {
@@ -227,98 +223,4 @@ umount2(const char *dir, int flags)
 	}
 	errno = -err;
 	return (err == 0 ? 0 : -1);
-}
-
-static int
-unmount(const char *dir)
-{
-	/* Busy: whoever uses it keeps it until then, but it is out of the tree. */
-	if (syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW) == 0 ||
-	    syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW | LINUX_MNT_DETACH) == 0)
-		return (0);
-	return (-errno);
-}
-
-/* Mount points strictly below `real`, in the order they were made. The caller frees both levels. */
-static int
-mounts_below(const char *real, char ***dirs, size_t *count)
-{
-	FILE *info = fopen("/proc/self/mountinfo", "re");
-	size_t room = 0, len = strlen(real);
-	char *line = NULL, *rest, *field = NULL;
-	char **grown;
-	int i;
-
-	*dirs = NULL;
-	*count = 0;
-	if (info == NULL)
-		return (-errno);
-	while (getline(&line, &room, info) > 0) {
-		/* id, parent, device, root, then the mount point */
-		for (rest = line, i = 0; i < 5; i++)
-			field = strsep(&rest, " ");
-		if (field == NULL)
-			continue;
-		mnttab_unescape(field);
-		if (strncmp(field, real, len) != 0 || field[len] != '/')
-			continue;
-		grown = realloc(*dirs, (*count + 1) * sizeof (char *));
-		if (grown == NULL || (grown[*count] = strdup(field)) == NULL) {
-			*dirs = grown == NULL ? *dirs : grown;
-			free(line);
-			(void) fclose(info);
-			return (-ENOMEM);
-		}
-		*dirs = grown;
-		(*count)++;
-	}
-	free(line);
-	(void) fclose(info);
-	return (0);
-}
-
-int
-emul_unmount_all(const char *root, uint32_t *count)
-{
-	char *real = realpath(root, NULL);
-	char **dirs = NULL;
-	size_t found = 0;
-	node_t *node;
-	int err = 0, one, lock;
-
-	*count = 0;
-	if (real == NULL)
-		return (-errno);
-	if (strcmp(real, "/") == 0) {
-		/* The whole machine's mounts are nobody's to take away. */
-		free(real);
-		return (-EINVAL);
-	}
-	err = mounts_below(real, &dirs, &found);
-	while (found > 0) {
-		found--;
-		if (err == 0) {
-			one = unmount(dirs[found]);
-			if (one == 0)
-				(*count)++;
-			else
-				err = one;
-		}
-		free(dirs[found]);
-	}
-	free(dirs);
-	free(real);
-	if (err != 0 || (node = node_enter(root)) == NULL)
-		return (err);
-	/* Nothing is mounted below the root, and its table has no other lines. */
-	lock = store_lock(node->root, STORE_LOCK);
-	if (lock >= 0) {
-		char path[STORE_PATH_BYTES];
-
-		if ((err = store_path(path, node->root, STORE_MNTTAB)) == 0)
-			err = store_replace(path, "", 0);
-		store_unlock(lock);
-	}
-	node_leave(node);
-	return (err);
 }

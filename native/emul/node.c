@@ -248,8 +248,9 @@ initialize(node_t *node, const char *name, int32_t initpid, int32_t *zoneid)
 	    zone->zonepath) >= sizeof (record.rootpath))
 		return (-ENAMETOOLONG);
 	(void) strcpy(record.name, name);
-	if ((err = zindex_brand(zone, node->root, record.brand)) != 0)
+	if ((err = zone_xml_refresh(&zone->xml, node->root, name)) != 0)
 		return (err);
+	(void) strcpy(record.brand, zone->xml.brand);
 	record.status = ZONE_IS_INITIALIZED;
 	record.initpid = initpid;
 	err = table_add(&node->table, node->root, &record);

@@ -180,3 +180,24 @@ store_replace(const char *path, const char *bytes, size_t len)
 		(void) unlink(temp);
 	return (err);
 }
+
+int
+store_identify(const char *path, store_id_t *id)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return (-errno);
+	id->dev = st.st_dev;
+	id->ino = st.st_ino;
+	id->size = st.st_size;
+	id->mtime = st.st_mtim;
+	return (0);
+}
+
+int
+store_same(const store_id_t *a, const store_id_t *b)
+{
+	return (a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+	    a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec);
+}

@@ -5,6 +5,8 @@
 #define	STORE_H
 
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #define	STORE_PATH_BYTES	4096
 
@@ -30,8 +32,19 @@ int store_read(const char *path, char **bytes, size_t *len);
 
 /*
  * Replaces a file at one moment: temporary file and rename. Its mtime is always later than that of
- * the file before, so that (dev, ino, mtime, size) tells any two versions apart.
+ * the file before, so that a store_id_t tells any two versions apart.
  */
 int store_replace(const char *path, const char *bytes, size_t len);
+
+/* One version of a file. */
+typedef struct store_id {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec mtime;
+} store_id_t;
+
+int store_identify(const char *path, store_id_t *id);
+int store_same(const store_id_t *a, const store_id_t *b);
 
 #endif

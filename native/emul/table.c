@@ -1,9 +1,6 @@
 /*
- * The kernel's table. Writers hold the node's lock (flock), so there is one at a time on the machine;
- * the owner of a table_t serialises the threads of this process.
- *
- * The sequence number is odd while somebody writes. A writer that was killed in the middle leaves it
- * odd for ever: whoever has waited too long takes the lock, which the dead do not hold, and repairs.
+ * The kernel's table, mapped and changed. Writers hold the node's lock (flock), so there is one at a time
+ * on the machine; the owner of a table_t serialises the threads of this process.
  */
 #define	_GNU_SOURCE
 #include "table.h"
@@ -11,49 +8,18 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "store.h"
-
-#define	TABLE_IDS	(MAX_ZONEID + 1)
-/* About half as many as ids, a power of two. */
-#define	TABLE_BUCKETS	4096
-/* A writer is done in microseconds; so many yields are milliseconds. */
-#define	PATIENCE	1000
-
-struct table_head {
-	atomic_uint sequence;
-	int32_t last_id;
-	uint64_t last_uniqid;
-	int32_t buckets[TABLE_BUCKETS];
-	/* Apart from the records, so that a listing reads 40 kB and not 12 MB. */
-	zone_status_t status[TABLE_IDS];
-};
-
-struct table_file {
-	struct table_head head;
-	zone_record_t zones[TABLE_IDS];
-};
-
-static uint32_t
-bucket_of(const char *name)
-{
-	uint32_t h = 2166136261u;
-
-	while (*name != '\0')
-		h = (h ^ (unsigned char)*name++) * 16777619u;
-	return (h % TABLE_BUCKETS);
-}
+#include "table_file.h"
 
 void
 table_fini(table_t *t)
 {
 	if (t->file != NULL)
-		(void) munmap(t->file, sizeof (struct table_file));
+		(void) munmap(t->file, sizeof (table_file_t));
 	t->file = NULL;
 }
 
@@ -80,11 +46,11 @@ table_open(table_t *t, const char *root)
 		(void) close(fd);
 		return (err);
 	}
-	if (st.st_size != sizeof (struct table_file)) {
+	if (st.st_size != sizeof (table_file_t)) {
 		(void) close(fd);
 		return (-EINVAL);
 	}
-	file = mmap(NULL, sizeof (struct table_file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	file = mmap(NULL, sizeof (table_file_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	err = file == MAP_FAILED ? -errno : 0;
 	(void) close(fd);
 	if (err != 0)
@@ -126,31 +92,25 @@ table_create(const char *root)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return (-errno);
-	if (ftruncate(fd, sizeof (struct table_file)) != 0)
+	if (ftruncate(fd, sizeof (table_file_t)) != 0)
 		err = -errno;
 	(void) close(fd);
 	return (err == 0 ? reserve(root, 0, sizeof (struct table_head)) : err);
 }
 
-static int
-known(zone_status_t status)
-{
-	return (status != ZONE_IS_UNINITIALIZED);
-}
-
 /* Makes the hash anew from the statuses, which change by one store each. */
 static void
-rehash(struct table_file *file)
+rehash(table_file_t *file)
 {
 	int32_t *bucket;
 	int32_t id;
 
 	memset(file->head.buckets, 0, sizeof (file->head.buckets));
 	for (id = MIN_USERZONEID; id <= MAX_ZONEID; id++) {
-		if (!known(file->head.status[id]))
+		if (!table_known(file->head.status[id]))
 			continue;
 		file->zones[id].name[ZONENAME_MAX - 1] = '\0';
-		bucket = &file->head.buckets[bucket_of(file->zones[id].name)];
+		bucket = &file->head.buckets[table_bucket(file->zones[id].name)];
 		file->zones[id].next = *bucket;
 		*bucket = id;
 	}
@@ -181,105 +141,6 @@ table_repair(table_t *t)
 	}
 }
 
-static int
-read_begin(table_t *t, const char *root, unsigned int *sequence)
-{
-	int tries;
-	int lock;
-
-	for (tries = 0; tries < PATIENCE; tries++) {
-		*sequence = atomic_load(&t->file->head.sequence);
-		if (*sequence % 2 == 0)
-			return (0);
-		(void) sched_yield();
-	}
-	lock = store_lock(root, STORE_LOCK);
-	if (lock < 0)
-		return (lock);
-	table_repair(t);
-	*sequence = atomic_load(&t->file->head.sequence);
-	store_unlock(lock);
-	return (0);
-}
-
-/* True when nobody wrote since read_begin: what was copied is one picture. */
-static int
-read_settled(table_t *t, unsigned int sequence)
-{
-	atomic_thread_fence(memory_order_acquire);
-	return (atomic_load_explicit(&t->file->head.sequence, memory_order_relaxed) == sequence);
-}
-
-static int
-copy_zone(const struct table_file *file, zoneid_t id, zone_record_t *zone)
-{
-	if (id < MIN_USERZONEID || id > MAX_ZONEID || !known(file->head.status[id]))
-		return (-ESRCH);
-	memcpy(zone, &file->zones[id], sizeof (*zone));
-	zone->status = file->head.status[id];
-	zone->id = id;
-	return (0);
-}
-
-static zoneid_t
-find(const struct table_file *file, const char *name)
-{
-	/* A picture that changes under the reader may have a loop in it. */
-	int steps = TABLE_IDS;
-	int32_t id = file->head.buckets[bucket_of(name)];
-
-	while (id >= MIN_USERZONEID && id <= MAX_ZONEID && steps-- > 0) {
-		if (strncmp(file->zones[id].name, name, ZONENAME_MAX) == 0)
-			return (id);
-		id = file->zones[id].next;
-	}
-	return (-1);
-}
-
-int
-table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
-{
-	unsigned int sequence;
-	int found;
-	int err;
-
-	do {
-		if ((err = read_begin(t, root, &sequence)) != 0)
-			return (err);
-		found = copy_zone(t->file, find(t->file, name), zone);
-	} while (!read_settled(t, sequence));
-	return (found);
-}
-
-int
-table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone)
-{
-	unsigned int sequence;
-	int found;
-	int err;
-
-	do {
-		if ((err = read_begin(t, root, &sequence)) != 0)
-			return (err);
-		found = copy_zone(t->file, id, zone);
-	} while (!read_settled(t, sequence));
-	return (found);
-}
-
-int
-table_statuses(table_t *t, const char *root, zone_status_t *status)
-{
-	unsigned int sequence;
-	int err;
-
-	do {
-		if ((err = read_begin(t, root, &sequence)) != 0)
-			return (err);
-		memcpy(status, t->file->head.status, sizeof (t->file->head.status));
-	} while (!read_settled(t, sequence));
-	return (0);
-}
-
 void
 table_clear(table_t *t)
 {
@@ -301,7 +162,7 @@ table_add(table_t *t, const char *root, zone_record_t *zone)
 
 	for (tries = 0; tries < MAX_ZONEID; tries++) {
 		id = id >= MAX_ZONEID ? MIN_USERZONEID : id + 1;
-		if (!known(head->status[id]))
+		if (!table_known(head->status[id]))
 			break;
 	}
 	if (tries == MAX_ZONEID)
@@ -313,7 +174,7 @@ table_add(table_t *t, const char *root, zone_record_t *zone)
 	write_begin(t);
 	zone->id = head->last_id = id;
 	zone->uniqid = ++head->last_uniqid;
-	bucket = &head->buckets[bucket_of(zone->name)];
+	bucket = &head->buckets[table_bucket(zone->name)];
 	zone->next = *bucket;
 	t->file->zones[id] = *zone;
 	head->status[id] = zone->status;
@@ -334,7 +195,7 @@ table_update(table_t *t, zoneid_t id, zone_status_t status, int32_t initpid)
 void
 table_remove(table_t *t, zoneid_t id)
 {
-	int32_t *link = &t->file->head.buckets[bucket_of(t->file->zones[id].name)];
+	int32_t *link = &t->file->head.buckets[table_bucket(t->file->zones[id].name)];
 	int steps = TABLE_IDS;
 
 	write_begin(t);

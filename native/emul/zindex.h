@@ -6,19 +6,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 
 #include "illumos.h"
-
-#define	BRAND_MAX	64
-
-/* One version of a file. */
-typedef struct file_id {
-	dev_t dev;
-	ino_t ino;
-	off_t size;
-	struct timespec mtime;
-} file_id_t;
+#include "store.h"
+#include "zone_xml.h"
 
 typedef struct zindex_zone {
 	/* All three point into the index's text. The name is NUL-ended, so is the path. */
@@ -30,13 +21,12 @@ typedef struct zindex_zone {
 	size_t offset;
 	size_t length;
 	int32_t next;
-	/* Filled when first asked for, good for one version of the XML. */
-	file_id_t xml;
-	char brand[BRAND_MAX];
+	/* Filled when first asked for. */
+	zone_xml_t xml;
 } zindex_zone_t;
 
 typedef struct zindex {
-	file_id_t id;
+	store_id_t id;
 	char *text;
 	zindex_zone_t *zones;
 	uint32_t count;
@@ -51,14 +41,17 @@ void zindex_fini(zindex_t *ix);
 
 /* NULL where no such zone is configured. Good until the next refresh. */
 zindex_zone_t *zindex_find(zindex_t *ix, const char *name);
-int zindex_brand(zindex_zone_t *zone, const char *root, char *brand);
 
-/* The three below are for the holder of the node's lock, on a fresh index. */
+/* A picture of its own, of a text that it takes over, and that zindex_fini frees. */
+int zindex_parse(zindex_t *ix, char *text);
+
+/* The three below (zindex_change.c) are for the holder of the node's lock, on a fresh index. */
 int zindex_add(zindex_t *ix, const char *root, const char *lines);
 int zindex_set_state(zindex_t *ix, const char *root, const char *name, zone_state_t state);
 int zindex_remove(zindex_t *ix, const char *root, const char *name);
 
-/* "configured" ... as the index and events write it, NULL above `mounted`. */
+/* "configured" ... as the index and events write it, NULL above `mounted`; and back, -EINVAL for others. */
 const char *zindex_state_name(zone_state_t state);
+int zindex_state_of(const char *name, zone_state_t *state);
 
 #endif

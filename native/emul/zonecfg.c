@@ -1,6 +1,6 @@
 /*
- * What libc and libzonecfg tell of zones, with the platform's signatures and results. Reading only:
- * each call costs a stat or two of the node's files, whatever the number of zones.
+ * What libzonecfg tells of zones, with the platform's signatures and results. Reading only: each call
+ * costs a stat or two of the node's files, whatever the number of zones. Any thread may call.
  */
 #define	_GNU_SOURCE
 #include "illumos.h"
@@ -10,165 +10,6 @@
 #include <string.h>
 
 #include "node.h"
-
-/* libzonecfg's word for zones without a brand of their own; the global zone is one. */
-#define	NATIVE_BRAND	"native"
-
-zoneid_t
-getzoneid(void)
-{
-	return (GLOBAL_ZONEID);
-}
-
-static void
-global_record(zone_record_t *zone)
-{
-	memset(zone, 0, sizeof (*zone));
-	(void) strcpy(zone->name, GLOBAL_ZONENAME);
-	(void) strcpy(zone->brand, NATIVE_BRAND);
-	(void) strcpy(zone->rootpath, "/");
-	zone->status = ZONE_IS_RUNNING;
-	zone->initpid = 1;
-}
-
-/* A zone is found by its id until it is free, by its name until it is dying. */
-static int
-record_by_name(const char *name, zone_record_t *zone)
-{
-	node_t *node;
-	int err;
-
-	if (strcmp(name, GLOBAL_ZONENAME) == 0) {
-		global_record(zone);
-		return (0);
-	}
-	if ((node = node_enter_current()) == NULL)
-		return (-ENOMEM);
-	if ((err = table_open(&node->table, node->root)) == 0)
-		err = table_by_name(&node->table, node->root, name, zone);
-	node_leave(node);
-	return (err == 0 && zone->status >= ZONE_IS_DYING ? -ESRCH : err);
-}
-
-static int
-record_by_id(zoneid_t id, zone_record_t *zone)
-{
-	node_t *node;
-	int err;
-
-	if (id == GLOBAL_ZONEID) {
-		global_record(zone);
-		return (0);
-	}
-	if ((node = node_enter_current()) == NULL)
-		return (-ENOMEM);
-	if ((err = table_open(&node->table, node->root)) == 0)
-		err = table_by_id(&node->table, node->root, id, zone);
-	node_leave(node);
-	return (err);
-}
-
-zoneid_t
-getzoneidbyname(const char *name)
-{
-	zone_record_t zone;
-
-	if (name == NULL)
-		return (getzoneid());
-	if (record_by_name(name, &zone) != 0) {
-		errno = EINVAL;
-		return (-1);
-	}
-	return (zone.id);
-}
-
-/* The platform's rule for strings: what fits is copied, what there is is returned. */
-static ssize_t
-copy_out(void *buf, size_t len, const void *value, size_t size)
-{
-	if (buf != NULL)
-		memcpy(buf, value, size < len ? size : len);
-	return ((ssize_t)size);
-}
-
-ssize_t
-zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
-{
-	zone_record_t zone;
-
-	if (record_by_id(id, &zone) != 0) {
-		errno = EINVAL;
-		return (-1);
-	}
-	switch (attr) {
-	case ZONE_ATTR_ROOT:
-		return (copy_out(buf, len, zone.rootpath, strlen(zone.rootpath) + 1));
-	case ZONE_ATTR_NAME:
-		return (copy_out(buf, len, zone.name, strlen(zone.name) + 1));
-	case ZONE_ATTR_STATUS:
-		return (copy_out(buf, len, &zone.status, sizeof (zone.status)));
-	case ZONE_ATTR_UNIQID:
-		return (copy_out(buf, len, &zone.uniqid, sizeof (zone.uniqid)));
-	case ZONE_ATTR_INITPID:
-		return (copy_out(buf, len, &zone.initpid, sizeof (zone.initpid)));
-	case ZONE_ATTR_BRAND:
-		return (copy_out(buf, len, zone.brand, strlen(zone.brand) + 1));
-	default:
-		errno = EINVAL;
-		return (-1);
-	}
-}
-
-ssize_t
-getzonenamebyid(zoneid_t id, char *buf, size_t len)
-{
-	return (zone_getattr(id, ZONE_ATTR_NAME, buf, len));
-}
-
-int
-zone_list(zoneid_t *ids, unsigned int *count)
-{
-	static const size_t BYTES = (MAX_ZONEID + 1) * sizeof (zone_status_t);
-	zone_status_t *status;
-	unsigned int room, found = 1;
-	node_t *node;
-	zoneid_t id;
-	int err = 0;
-
-	if (count == NULL || (status = malloc(BYTES)) == NULL) {
-		errno = count == NULL ? EFAULT : ENOMEM;
-		return (-1);
-	}
-	if ((node = node_enter_current()) == NULL) {
-		free(status);
-		errno = ENOMEM;
-		return (-1);
-	}
-	if ((err = table_open(&node->table, node->root)) == 0)
-		err = table_statuses(&node->table, node->root, status);
-	node_leave(node);
-	/* A node that was never booted has the global zone, as every kernel has. */
-	if (err == -ENOENT)
-		memset(status, 0, BYTES);
-	else if (err != 0) {
-		free(status);
-		errno = -err;
-		return (-1);
-	}
-	room = *count;
-	if (room > 0 && ids != NULL)
-		ids[0] = GLOBAL_ZONEID;
-	for (id = MIN_USERZONEID; id <= MAX_ZONEID; id++) {
-		if (status[id] < ZONE_IS_INITIALIZED || status[id] >= ZONE_IS_DYING)
-			continue;
-		if (found < room && ids != NULL)
-			ids[found] = id;
-		found++;
-	}
-	*count = found;
-	free(status);
-	return (0);
-}
 
 /* Alone with the current node and a fresh index. Z_OK, and the caller leaves. */
 static int
@@ -289,7 +130,7 @@ zone_get_rootpath(char *name, char *buf, size_t len)
 int
 zone_get_brand(char *name, char *buf, size_t len)
 {
-	char brand[BRAND_MAX] = NATIVE_BRAND;
+	char brand[BRAND_MAX] = NATIVE_BRAND_NAME;
 	zindex_zone_t *zone;
 	node_t *node;
 	int code;
@@ -301,8 +142,9 @@ zone_get_brand(char *name, char *buf, size_t len)
 	if ((code = index_enter(&node)) != Z_OK)
 		return (code);
 	zone = zindex_find(&node->index, name);
-	if (zone != NULL && strcmp(name, GLOBAL_ZONENAME) != 0)
-		err = zindex_brand(zone, node->root, brand);
+	if (zone != NULL && strcmp(name, GLOBAL_ZONENAME) != 0 &&
+	    (err = zone_xml_refresh(&zone->xml, node->root, name)) == 0)
+		(void) strcpy(brand, zone->xml.brand);
 	/* As libzonecfg: an XML that is there but cannot be read is not one that is not there. */
 	if (zone == NULL || err == -ENOENT)
 		code = Z_NO_ZONE;

@@ -1,0 +1,118 @@
+/*
+ * The end of a simulated node's mounts: emul_unmount_all. What is mounted is what the kernel says, not
+ * what the node's table says: an earlier run may have been killed between the two.
+ */
+#define	_GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "emul.h"
+#include "lofs.h"
+#include "mnttab.h"
+#include "node.h"
+
+static int
+unmount(const char *dir)
+{
+	/* Busy: whoever uses it keeps it until then, but it is out of the tree. */
+	if (syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW) == 0 ||
+	    syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW | LINUX_MNT_DETACH) == 0)
+		return (0);
+	return (-errno);
+}
+
+/* Mount points strictly below `real`, in the order they were made. The caller frees both levels. */
+static int
+mounts_below(const char *real, char ***dirs, size_t *count)
+{
+	FILE *info = fopen("/proc/self/mountinfo", "re");
+	size_t room = 0, len = strlen(real);
+	char *line = NULL, *rest, *field = NULL;
+	char **grown;
+	int i;
+
+	*dirs = NULL;
+	*count = 0;
+	if (info == NULL)
+		return (-errno);
+	while (getline(&line, &room, info) > 0) {
+		/* id, parent, device, root, then the mount point */
+		for (rest = line, i = 0; i < 5; i++)
+			field = strsep(&rest, " ");
+		if (field == NULL)
+			continue;
+		mnttab_unescape(field);
+		if (strncmp(field, real, len) != 0 || field[len] != '/')
+			continue;
+		grown = realloc(*dirs, (*count + 1) * sizeof (char *));
+		if (grown == NULL || (grown[*count] = strdup(field)) == NULL) {
+			*dirs = grown == NULL ? *dirs : grown;
+			free(line);
+			(void) fclose(info);
+			return (-ENOMEM);
+		}
+		*dirs = grown;
+		(*count)++;
+	}
+	free(line);
+	(void) fclose(info);
+	return (0);
+}
+
+/* Nothing is mounted below the root, and its table has no other lines. */
+static int
+clear_table(const char *root)
+{
+	char path[STORE_PATH_BYTES];
+	node_t *node = node_enter(root);
+	int err, lock;
+
+	if (node == NULL)
+		return (-ENOMEM);
+	err = lock = store_lock(node->root, STORE_LOCK);
+	if (lock >= 0) {
+		if ((err = store_path(path, node->root, STORE_MNTTAB)) == 0)
+			err = store_replace(path, "", 0);
+		store_unlock(lock);
+	}
+	node_leave(node);
+	/* A node that never booted has no table. */
+	return (err == -ENOENT ? 0 : err);
+}
+
+int
+emul_unmount_all(const char *root, uint32_t *count)
+{
+	char *real = realpath(root, NULL);
+	char **dirs = NULL;
+	size_t found = 0;
+	int err, one;
+
+	*count = 0;
+	if (real == NULL)
+		return (-errno);
+	if (strcmp(real, "/") == 0) {
+		/* The whole machine's mounts are nobody's to take away. */
+		free(real);
+		return (-EINVAL);
+	}
+	err = mounts_below(real, &dirs, &found);
+	while (found > 0) {
+		found--;
+		if (err == 0) {
+			one = unmount(dirs[found]);
+			if (one == 0)
+				(*count)++;
+			else
+				err = one;
+		}
+		free(dirs[found]);
+	}
+	free(dirs);
+	free(real);
+	return (err == 0 ? clear_table(root) : err);
+}
