@@ -49,9 +49,11 @@ zone_of_root(node_t *node, const char *path, const struct stat *seen)
 	zone_record_t zone;
 	char name[ZONENAME_MAX];
 	zoneid_t id, found = GLOBAL_ZONEID;
+	int err = table_open(&node->table, node->root);
 
-	if (table_open(&node->table, node->root) != 0)
-		return (GLOBAL_ZONEID);
+	/* A node that was never booted has no other zone. */
+	if (err != 0)
+		return (err == -ENOENT ? GLOBAL_ZONEID : -1);
 	if (node_zone_of_path(node, path, name) == 0 &&
 	    table_by_name(&node->table, node->root, name, &zone) == 0 &&
 	    is_root_of(node, &zone, seen))
