@@ -10,7 +10,7 @@
 #include "socket_events.h"
 
 void
-inbox_open(inbox_t *inbox)
+inbox_init(inbox_t *inbox)
 {
 	/* Not 0, which is the round of slots that were never read. */
 	inbox->round = 1;

@@ -9,7 +9,7 @@
 /* What one connection may bring in one batch; the kernel's own buffers hold not much more. */
 #define	INBOX_READ_BYTES	65536
 
-void inbox_open(inbox_t *inbox);
+void inbox_init(inbox_t *inbox);
 
 /* A place for what the connection brings, of INBOX_READ_BYTES; of no length where it is not its turn. */
 void inbox_take(slot_t *slot, uv_buf_t *place);

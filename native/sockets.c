@@ -51,7 +51,7 @@ sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 	sockets->shared = *shared;
 	sockets->deliver = deliver;
 	sockets->deliver_arg = arg;
-	inbox_open(&sockets->inbox);
+	inbox_init(&sockets->inbox);
 	socket_events_open(sockets);
 	socket_listeners_open(sockets);
 	*out = sockets;

@@ -1,0 +1,73 @@
+/*
+ * What the addon's sockets refuse, asked without src/sys/sockets.ts, which never asks for it.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadAddon } from '../../src/sys/native';
+import { eventually } from '../support/eventually';
+
+// As in native/sockets.h.
+const INTS = 4;
+const ACCEPTED = 1;
+const ENDED = 4;
+const CLOSE = 5;
+
+/** What one connection may bring in one batch. */
+const READ_BYTES = 65_536;
+/** So many kinds of events one of them can have. */
+const KINDS = 6;
+const IDS = 4;
+/** The first length that an int32 cannot say. */
+const TOO_LONG = 2 ** 31;
+
+function open(deliver: (count: number) => void, memory: { kinds?: number; inbox?: number } = {}) {
+  const events = new Int32Array((memory.kinds ?? KINDS) * INTS);
+  const commands = new Int32Array(IDS * INTS);
+  const inbox = Buffer.alloc(memory.inbox ?? READ_BYTES);
+  const outbox = Buffer.alloc(1);
+  const unsent = new Uint32Array(IDS);
+  const handle = loadAddon().openSockets(deliver, events, inbox, commands, outbox, unsent);
+  return { events, commands, handle };
+}
+
+describe("the addon's sockets", () => {
+  it('refuse memory that the events or octets of one connection do not fit into', () => {
+    const refused = { code: 'EINVAL' };
+    assert.throws(() => open(() => undefined, { kinds: KINDS - 1 }), refused);
+    assert.throws(() => open(() => undefined, { inbox: READ_BYTES - 1 }), refused);
+  });
+
+  it('end a connection that is to write more than a length can say', async () => {
+    const addon = loadAddon();
+    const folder = mkdtempSync(join(tmpdir(), 'as-'));
+    const told: number[][] = [];
+    const sockets = open((count) => {
+      for (let at = 0; at < count; at++) {
+        told.push([...sockets.events.subarray(at * INTS, (at + 1) * INTS)]);
+      }
+    });
+    const seen = (kind: number) => told.find(([what]) => what === kind);
+    const path = join(folder, 's');
+    const listener = addon.listen(sockets.handle, path, 1);
+    const client = connect(path);
+    try {
+      await eventually(() => seen(ACCEPTED) !== undefined);
+      const [, id = -1] = seen(ACCEPTED) ?? [];
+      addon.write(sockets.handle, id, Buffer.allocUnsafeSlow(TOO_LONG));
+      await eventually(() => seen(ENDED) !== undefined);
+      assert.deepStrictEqual(seen(ENDED), [ENDED, id, constants.errno.EMSGSIZE, 0]);
+      sockets.commands.set([CLOSE, id, 0, 0]);
+      addon.carryOut(sockets.handle, 1);
+      await once(client.resume(), 'close');
+    } finally {
+      client.destroy();
+      sockets.commands.set([CLOSE, listener, 0, 0]);
+      addon.carryOut(sockets.handle, 1);
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
