@@ -17,6 +17,8 @@ import type { LinkObserver } from './link';
 
 /** No line of a client pauses so long before its LF: a LF that comes later is the next client's. */
 const CUT_LINE_MS = 1000;
+/** More of them than any opening of a port sends. */
+const MOST_NULS = 64;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 const LF = 0x0a;
 const CR = 0x0d;
@@ -175,9 +177,8 @@ export class Intake {
   /** More on a port than turns come round for: nobody waits for answers to that. */
   private dropBacklog(): void {
     const before = this.unread + this.framer.unfinished;
-    while (this.framer.next() !== null) {
-      // Only the line that is still unfinished may be a client's who waits.
-    }
+    // Only the line that is still unfinished may be a client's who waits.
+    this.framer.dropWholeLines();
     const bytes = before - this.framer.unfinished;
     this.dropped += bytes;
     this.options.observer.refused('rate', { bytes });
@@ -196,8 +197,11 @@ function isWords(request: Request): boolean {
 }
 
 function afterNuls(chunk: Buffer): Buffer {
-  const from = chunk.findIndex((octet) => octet !== 0);
-  return from === 0 ? chunk : chunk.subarray(from < 0 ? chunk.length : from);
+  let from = 0;
+  while (from < MOST_NULS && chunk[from] === 0) {
+    from++;
+  }
+  return chunk.subarray(from);
 }
 
 function startsWithNewline(chunk: Buffer): boolean {

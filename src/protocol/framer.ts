@@ -112,6 +112,20 @@ export class Framer {
     this.headOf = 0;
   }
 
+  /** Lets go of every whole line that was not pulled, at once. The line without its LF stays. */
+  dropWholeLines(): void {
+    const { input } = this;
+    if (input === null) {
+      return;
+    }
+    this.input = null;
+    const last = input.bytes.subarray(input.from, input.to).lastIndexOf(LF);
+    if (last >= 0) {
+      this.forget();
+    }
+    this.hold(input.bytes, input.from + last + 1, input.to);
+  }
+
   /** Adds octets without LF to the unfinished line. */
   private hold(bytes: Buffer, from: number, to: number): void {
     const total = this.unfinished + to - from;

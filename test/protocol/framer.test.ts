@@ -159,6 +159,41 @@ describe('framer', () => {
     assert.strictEqual(framer.unread, 2);
   });
 
+  it('lets go of all whole lines but keeps the one without its LF', () => {
+    for (const [held, pushed, rest] of [
+      ['', 'a\nb\nc', 'c'],
+      ['begun', ' on\nb\n', ''],
+      ['begun', ' on', 'begun on'],
+      ['', '', ''],
+    ] as const) {
+      const framer = new Framer(50);
+      framer.push(Buffer.from(held));
+      assert.strictEqual(framer.next(), null);
+      framer.push(Buffer.from(pushed));
+      framer.dropWholeLines();
+      assert.strictEqual(framer.unread, 0);
+      assert.strictEqual(framer.unfinished, rest.length);
+      framer.push(Buffer.from('\n'));
+      assert.deepStrictEqual(framer.next(), { kind: 'line', bytes: Buffer.from(rest) });
+    }
+  });
+
+  it('lets go of millions of lines in less time than it takes to pull them', () => {
+    const lines = Buffer.alloc(4 * 1024 * 1024, '\n');
+    const timeOf = (work: (framer: Framer) => void): number => {
+      const framer = new Framer(50);
+      framer.push(lines);
+      const begin = performance.now();
+      work(framer);
+      return performance.now() - begin;
+    };
+    const pulled = timeOf((framer) => {
+      while (framer.next() !== null);
+    });
+    const dropped = Math.min(...[1, 2, 3].map(() => timeOf((framer) => framer.dropWholeLines())));
+    assert.ok(dropped < pulled / 10, `${dropped} ms, ${pulled} ms to pull them`);
+  });
+
   it('takes 2 MiB octet by octet in a time that grows with the size, not with its square', () => {
     const time = (bytes: number): number => {
       const framer = new Framer(bytes);

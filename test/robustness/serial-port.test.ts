@@ -160,19 +160,26 @@ describe('a guest\u2019s serial port', function () {
     assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
   });
 
-  it('that is flooded costs the other zones nothing', async () => {
-    const junk = Buffer.alloc(64 * 1024, 'junk without an end ');
-    const neighbour = await Neighbour.at(played.socket(OTHER), uuidOf(OTHER));
-    await neighbour.isServedDuring(async () => {
-      for (const end = performance.now() + FLOOD_MS; performance.now() < end;) {
-        if (!port.write(junk)) {
-          await once(port, 'drain');
+  for (const [what, octets] of [
+    ['junk without an end', 'junk without an end '],
+    ['newlines', '\n'],
+    ['NULs', '\0'],
+    ['beginnings of frames', 'V2 21 433221a9 6f000004 GET \n'],
+  ] as const) {
+    it(`that is flooded with ${what} costs the other zones nothing`, async () => {
+      const flood = Buffer.alloc(64 * 1024, octets);
+      const neighbour = await Neighbour.at(played.socket(OTHER), uuidOf(OTHER));
+      await neighbour.isServedDuring(async () => {
+        for (const end = performance.now() + FLOOD_MS; performance.now() < end;) {
+          if (!port.write(flood)) {
+            await once(port, 'drain');
+          }
         }
-      }
+      });
+      await neighbour.leave();
+      await delay(1200);
+      await eventually(() => reset(), 'a client gets through', 15_000);
+      assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
     });
-    await neighbour.leave();
-    await delay(1200);
-    await eventually(() => reset(), 'a client gets through', 15_000);
-    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
-  });
+  }
 });
