@@ -24,7 +24,7 @@ import type { LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
 import type { Share } from './share';
 import { costOf } from './turns';
-import type { Lane, Turns } from './turns';
+import type { ZonePlace, Turns } from './turns';
 
 /** A reader may stop so long when others of its zone wait for the room that its replies take. */
 const UNREAD_GRACE_MS = 2000;
@@ -38,7 +38,7 @@ export interface ConnectionContext {
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
   readonly turns: Turns;
-  readonly lane: Lane;
+  readonly place: ZonePlace;
   readonly share: Share;
   /** A clock in ms that never goes back. */
   readonly now: () => number;
@@ -93,7 +93,7 @@ export class Connection implements StreamOwner {
     if (this.phase === 'open') {
       this.phase = 'ending';
       this.stream.pause();
-      this.context.turns.offer(this.context.lane, this);
+      this.context.turns.offer(this.context.place, this);
       this.settle();
     }
   }
@@ -185,19 +185,19 @@ export class Connection implements StreamOwner {
       return;
     }
     this.answers.pump();
-    this.context.turns.offer(this.context.lane, this);
+    this.context.turns.offer(this.context.place, this);
     this.settle();
   }
 
   // For the stream.
 
   heard(chunk: Buffer): void {
-    const { observer, turns, lane, now } = this.context;
+    const { observer, turns, place, now } = this.context;
     this.movedAt = now();
     this.received += chunk.length;
     observer.received(chunk.length);
     this.intake.push(chunk, this.movedAt);
-    turns.offer(lane, this);
+    turns.offer(place, this);
     this.intake.keep();
     this.settle();
   }
@@ -218,7 +218,7 @@ export class Connection implements StreamOwner {
   closed(): void {
     this.phase = 'closed';
     this.intake.stop();
-    this.context.turns.withdraw(this.context.lane, this);
+    this.context.turns.withdraw(this.context.place, this);
     this.context.share.leave(this);
     this.account();
     this.answers.dropAll();

@@ -34,7 +34,7 @@ import type { SerialOptions } from './serial-options';
 import { SerialTally } from './serial-tally';
 import type { SerialCounts } from './serial-tally';
 import { Share } from './share';
-import { Lane } from './turns';
+import { ZonePlace } from './turns';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;
@@ -70,7 +70,7 @@ export class SerialLink implements Link {
     this.loadFaults = new Rarely(log, now);
     this.tries = new PortTries(log, now);
     this.tally = new SerialTally({ observer, port: portObserver, now, ranBefore });
-    const own = { lane: new Lane(), share: new Share(limits), observer: this.tally };
+    const own = { place: new ZonePlace(), share: new Share(limits), observer: this.tally };
     this.context = { channel: 'serial', handle, limits, turns, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,

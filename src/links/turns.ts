@@ -1,9 +1,9 @@
 /*
  * Who works next: fair turns between zones, however many connections each of them has.
  *
- *   bytes of a connection --offer--> its lane has had no turn in this event: works at once, in the
+ *   bytes of a connection --offer--> its zone has had no turn in this event: works at once, in the
  *                                    event that brought the bytes: an idle zone's request never waits
- *                                    otherwise, or when it has more: into its lane, and the lane into
+ *                                    otherwise, or when it has more: into its zone's place, and that into
  *                                    the ring
  *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a round: one turn for each zone, then the event loop
  *                                                   goes round and others are heard
@@ -11,7 +11,7 @@
  * So an idle zone's request waits for one turn of each busy zone, and a zone alone in the ring makes it
  * wait for one turn. With more busy zones than fit into a slice of time the round goes on behind it.
  *
- * What always holds: a lane is in the ring exactly while it has a worker waiting; a worker waits in at
+ * What always holds: a place is in the ring exactly while it has a worker waiting; a worker waits in at
  * most one place; no round lasts longer than the slice and one turn. It knows no bytes and no requests,
  * only their cost. One Turns serves the whole process.
  */
@@ -36,21 +36,21 @@ export interface Worker {
 }
 
 /** One zone's place in the ring. */
-export class Lane {
+export class ZonePlace {
   readonly waiting = new Set<Worker>();
   /** Cost of the turns taken while the event loop was not given back. */
   spent = 0;
 }
 
 export class Turns {
-  private readonly ring = new Set<Lane>();
-  private readonly spenders = new Set<Lane>();
+  private readonly ring = new Set<ZonePlace>();
+  private readonly spenders = new Set<ZonePlace>();
   private readonly now: () => number;
   private scheduled = false;
   /** As a member: it is queued for most deliveries of requests. */
   private readonly forgive = (): void => {
-    for (const lane of this.spenders) {
-      lane.spent = 0;
+    for (const place of this.spenders) {
+      place.spent = 0;
     }
     this.spenders.clear();
   };
@@ -61,39 +61,39 @@ export class Turns {
   }
 
   /** A worker may have something to do. It works at once, or gets its turn later. */
-  offer(lane: Lane, worker: Worker): void {
-    if (lane.waiting.has(worker) || !worker.ready) {
+  offer(place: ZonePlace, worker: Worker): void {
+    if (place.waiting.has(worker) || !worker.ready) {
       return;
     }
-    if (lane.waiting.size === 0 && lane.spent < TURN_COST) {
-      this.turn(lane, worker);
+    if (place.waiting.size === 0 && place.spent < TURN_COST) {
+      this.turn(place, worker);
     } else {
-      this.enqueue(lane, worker);
+      this.enqueue(place, worker);
     }
   }
 
   /** A worker is gone: it gets no turn any more. */
-  withdraw(lane: Lane, worker: Worker): void {
-    lane.waiting.delete(worker);
-    if (lane.waiting.size === 0) {
-      this.ring.delete(lane);
+  withdraw(place: ZonePlace, worker: Worker): void {
+    place.waiting.delete(worker);
+    if (place.waiting.size === 0) {
+      this.ring.delete(place);
     }
   }
 
-  private turn(lane: Lane, worker: Worker): void {
-    lane.spent += worker.work(TURN_COST - lane.spent);
+  private turn(place: ZonePlace, worker: Worker): void {
+    place.spent += worker.work(TURN_COST - place.spent);
     if (this.spenders.size === 0) {
       queueMicrotask(this.forgive);
     }
-    this.spenders.add(lane);
+    this.spenders.add(place);
     if (worker.ready) {
-      this.enqueue(lane, worker);
+      this.enqueue(place, worker);
     }
   }
 
-  private enqueue(lane: Lane, worker: Worker): void {
-    lane.waiting.add(worker);
-    this.ring.add(lane);
+  private enqueue(place: ZonePlace, worker: Worker): void {
+    place.waiting.add(worker);
+    this.ring.add(place);
     this.schedule();
   }
 
@@ -109,20 +109,20 @@ export class Turns {
     const end = this.now() + SLICE_MS;
     let left = this.ring.size;
     // A Set hands out what is added while it is walked: those who come again wait for the next round.
-    for (const lane of this.ring) {
+    for (const place of this.ring) {
       if (left-- === 0) {
         break;
       }
-      this.ring.delete(lane);
-      const [worker] = lane.waiting;
+      this.ring.delete(place);
+      const [worker] = place.waiting;
       if (worker === undefined) {
         continue;
       }
-      lane.waiting.delete(worker);
-      lane.spent = 0;
-      this.turn(lane, worker);
-      if (lane.waiting.size > 0) {
-        this.ring.add(lane);
+      place.waiting.delete(worker);
+      place.spent = 0;
+      this.turn(place, worker);
+      if (place.waiting.size > 0) {
+        this.ring.add(place);
       }
       if (this.now() >= end) {
         break;

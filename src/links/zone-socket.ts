@@ -36,7 +36,7 @@ import { Share } from './share';
 import { bindAt, isStill, removeSocketFile } from './socket-file';
 import type { FileIdentity } from './socket-file';
 import type { Sweep, Swept } from './sweep';
-import { Lane } from './turns';
+import { ZonePlace } from './turns';
 import type { Turns } from './turns';
 
 const FIRST_RETRY_MS = 100;
@@ -251,11 +251,11 @@ export class ZoneSocket implements Link, Swept {
 
   private makeReception(): Reception {
     const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed } = this.options;
-    const lane = new Lane();
+    const place = new ZonePlace();
     const share = new Share(limits);
     const context = {
       channel: 'socket',
-      ...{ handle, observer, limits, turns, lane, share, now: this.now },
+      ...{ handle, observer, limits, turns, place, share, now: this.now },
     } as const;
     return new Reception({ zonename, context, sweep, peerOf, allowed });
   }

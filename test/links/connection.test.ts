@@ -6,7 +6,7 @@ import { DEFAULT_LINK_LIMITS, type LinkLimits } from '../../src/links/limits';
 import type { Handle } from '../../src/links/link';
 import { SocketStream } from '../../src/links/socket-stream';
 import { Share } from '../../src/links/share';
-import { Lane, Turns } from '../../src/links/turns';
+import { ZonePlace, Turns } from '../../src/links/turns';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest } from '../../src/protocol/request';
 import type { Stream } from '../../src/sys/stream';
@@ -31,7 +31,7 @@ class World {
   readonly asked: DataRequest[] = [];
   readonly pending: ((reply: Reply) => void)[] = [];
   readonly turns = new Turns();
-  readonly lane = new Lane();
+  readonly place = new ZonePlace();
   readonly share: Share;
   readonly limits: LinkLimits;
   /** Added to the real time. */
@@ -73,7 +73,7 @@ class World {
 
   async open(
     channel: 'socket' | 'serial',
-    lane = this.lane,
+    place = this.place,
   ): Promise<{ peer: Peer; connection: Connection; closed: Promise<void> }> {
     const { near, far } = await (channel === 'socket' ? acceptedPair() : portPair());
     const { handle, recorder: observer, limits, turns, share, now } = this;
@@ -81,7 +81,7 @@ class World {
     const closed = new Promise<void>((resolve) => {
       done = resolve;
     });
-    const context = { channel, handle, observer, limits, turns, lane, share, now };
+    const context = { channel, handle, observer, limits, turns, place, share, now };
     const connection = new Connection(near, { zonename: 'z', peer: null }, context, done);
     const peer = new Peer(far);
     this.peers.push(peer);
@@ -342,7 +342,7 @@ describe('a connection', () => {
       const flood = Buffer.concat(
         Array.from({ length: 3000 }, () => frame('00000001', 'GET', 'k')),
       );
-      const other = await world.open('socket', new Lane());
+      const other = await world.open('socket', new ZonePlace());
       const flooders = await Promise.all(Array.from({ length: 64 }, () => world.open('socket')));
       for (const { peer } of flooders) {
         peer.write(flood);

@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import { setImmediate as turn } from 'node:timers/promises';
-import { costOf, Lane, Turns, type Worker } from '../../src/links/turns';
+import { costOf, ZonePlace, Turns, type Worker } from '../../src/links/turns';
 
 /** Does its work in pieces of cost 1 and writes its name down for each. */
 class Job implements Worker {
@@ -29,18 +29,18 @@ class Job implements Worker {
 describe('turns', () => {
   it('lets an idle zone work at once', () => {
     const done: string[] = [];
-    new Turns().offer(new Lane(), new Job('a', 3, done));
+    new Turns().offer(new ZonePlace(), new Job('a', 3, done));
     assert.strictEqual(done.join(''), 'aaa');
   });
 
   it('gives each zone the same, however many workers it has', async () => {
     const done: string[] = [];
     const turns = new Turns(() => 0);
-    const crowd = new Lane();
+    const crowd = new ZonePlace();
     for (let i = 0; i < 10; i++) {
       turns.offer(crowd, new Job('c', 100, done));
     }
-    turns.offer(new Lane(), new Job('s', 100, done));
+    turns.offer(new ZonePlace(), new Job('s', 100, done));
     while (done.length < 1100) {
       await turn();
     }
@@ -66,9 +66,9 @@ describe('turns', () => {
   it('lets the event loop hear others after each turn of a zone that is busy alone', async () => {
     const done: string[] = [];
     const turns = new Turns(() => 0);
-    const lane = new Lane();
-    turns.offer(lane, new Job('a', 500, done));
-    turns.offer(lane, new Job('b', 500, done));
+    const place = new ZonePlace();
+    turns.offer(place, new Job('a', 500, done));
+    turns.offer(place, new Job('b', 500, done));
     const heard = await rounds(done, 1000);
     assert.ok(heard.length >= 100, `${heard.length} rounds`);
   });
@@ -78,7 +78,7 @@ describe('turns', () => {
     const done: string[] = [];
     const turns = new Turns(() => now++);
     for (let i = 0; i < 100; i++) {
-      turns.offer(new Lane(), new Job(String(i), 16, done));
+      turns.offer(new ZonePlace(), new Job(String(i), 16, done));
     }
     const heard = await rounds(done, 1600);
     // The clock moves on by half a slice at each turn.
@@ -93,10 +93,10 @@ describe('turns', () => {
   it('gives no turn to a worker that withdrew', async () => {
     const done: string[] = [];
     const turns = new Turns();
-    const lane = new Lane();
+    const place = new ZonePlace();
     const job = new Job('a', 100, done);
-    turns.offer(lane, job);
-    turns.withdraw(lane, job);
+    turns.offer(place, job);
+    turns.withdraw(place, job);
     const before = done.length;
     await turn();
     await turn();
