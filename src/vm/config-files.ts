@@ -12,9 +12,9 @@
  */
 import * as fs from 'node:fs';
 import { codeOf, worldError } from '../errors';
-import type { ZoneLog } from '../log';
 import type { MetadataMaps } from '../metadata/handler';
 import { lookOf, openLook, sameLook, type FileLook } from '../sys/file-look';
+import { FileWarnings, type FileLog } from './file-warnings';
 import { Lru } from './lru';
 import { ownMap, parseJsonObject, type JsonObject } from './vm';
 
@@ -55,13 +55,9 @@ interface Reading {
   readonly parsed: Parsed;
 }
 
-/** Where the warnings of a zone's files go. */
-export type FileLog = Pick<ZoneLog, 'warn'>;
-
 export class ConfigFiles {
   private readonly readings: Lru<Reading>;
-  /** Paths that read as empty for a reason, with the reason that was warned of. */
-  private readonly warned = new Map<string, string>();
+  private readonly warnings = new FileWarnings();
   private readonly moment: () => number;
   /** Of the folders that were asked for: to put a path together takes longer than to find it. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
@@ -95,7 +91,7 @@ export class ConfigFiles {
     for (const name of ['metadata', 'tags', 'routes'] as const) {
       const path = pathOf(folder, name);
       this.readings.delete(path);
-      this.warned.delete(path);
+      this.warnings.forget(path);
     }
     this.paths.delete(folder);
     this.last = null;
@@ -144,7 +140,7 @@ export class ConfigFiles {
       const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
       if (stat === undefined) {
         this.readings.delete(path);
-        this.warned.delete(path);
+        this.warnings.mended(path);
         return undefined;
       }
       // Opened only when it is a file: to open a device can already do something.
@@ -157,7 +153,8 @@ export class ConfigFiles {
         this.readings.delete(path);
         return undefined;
       }
-      this.warn(path, codeOf(err), { err: worldError('read', path, err) }, log);
+      const code = codeOf(err);
+      this.warnings.warn(path, code, code, { err: worldError('read', path, err) }, log);
       if (known === undefined) {
         throw worldError('read', path, err);
       }
@@ -168,13 +165,15 @@ export class ConfigFiles {
   private take(path: string, name: ConfigName, file: ConfigRead, log: FileLog): Parsed {
     let parsed = emptyOf(name);
     if (file.kind === 'refused') {
-      this.warn(path, `${file.reason} ${identity(file.stat)}`, { path, reason: file.reason }, log);
+      const { reason, stat } = file;
+      this.warnings.warn(path, reason, `${reason} ${identity(stat)}`, { path, reason }, log);
     } else {
       const object = parseJsonObject(file.bytes.toString('utf8'));
       if (object === undefined) {
-        this.warn(path, identity(file.stat), { path, reason: 'no JSON object' }, log);
+        const reason = 'no JSON object';
+        this.warnings.warn(path, reason, `${reason} ${identity(file.stat)}`, { path, reason }, log);
       } else {
-        this.warned.delete(path);
+        this.warnings.mended(path);
         parsed = parsedOf(name, object);
       }
     }
@@ -184,19 +183,6 @@ export class ConfigFiles {
       this.readings.set(path, { look: lookOf(stat), settled, parsed }, ENTRY_BYTES + weight);
     }
     return parsed;
-  }
-
-  /** Once for each change of what is wrong. */
-  private warn(
-    path: string,
-    what: string,
-    fields: Readonly<Record<string, unknown>>,
-    log: FileLog,
-  ): void {
-    if (this.warned.get(path) !== what) {
-      this.warned.set(path, what);
-      log.warn(fields, 'config file cannot be used');
-    }
   }
 }
 
