@@ -1,7 +1,8 @@
 /*
  * `npm run quickstart`: a simulated compute node with a handful of zones, the agent on it, and a tour of
  * what guests and operators see; then it stays up for whoever wants to try. With `--once` it ends after
- * the tour, with a status that says whether every step did what it should.
+ * the tour, with a status that says whether every step did what it should. However it ends, the node and
+ * the agent end with it: by a signal, by a step that failed, or by a reader who has gone.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,6 +10,10 @@ import { createReadStream, mkdirSync, mkdtempSync, openSync, readFileSync, rmSyn
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { messageOf } from '../src/errors';
+import { TourFault, tour, type ListedZone, type Step } from './tour';
 
 const TOP = resolve(__dirname, '..', '..');
 const SIMCN = join(__dirname, 'simcn', 'main.js');
@@ -17,25 +22,11 @@ const MDATACTL = join(__dirname, 'mdatactl', 'main.js');
 const BUNYAN = join(TOP, 'node_modules', '.bin', 'bunyan');
 /** On a slow machine; on this kind of node it takes about a second. */
 const READY_MS = 60_000;
+const EXIT_USAGE = 2;
+const USAGE = `Usage: npm run quickstart [-- --once]
 
-interface ListedZone {
-  readonly uuid: string;
-  readonly brand: string;
-  readonly alias?: string;
-}
-
-interface Step {
-  /** Null: the node itself, whose commands are simcn's. */
-  readonly zone: ListedZone | null;
-  readonly command: readonly string[];
-  /** What the step shows, for the reader. */
-  readonly about: string;
-  readonly status: number;
-  /** What its output must hold. */
-  readonly shows?: RegExp;
-}
-
-class TourFault extends Error {}
+A simulated compute node, the agent on it, and a tour. Stays up until Ctrl-C; with --once it ends after the
+tour: exit 0 when every step did what it should, else 1.`;
 
 function say(text = ''): void {
   console.log(text);
@@ -97,62 +88,6 @@ async function untilLogged(child: ChildProcess, log: string): Promise<Record<str
 
 function zonesOf(root: string): ListedZone[] {
   return JSON.parse(simcn(root, 'ls', '--json').stdout) as ListedZone[];
-}
-
-function step(
-  zone: ListedZone | null,
-  command: readonly string[],
-  about: string,
-  shows?: RegExp,
-  status = 0,
-): Step {
-  return { zone, command, about, status, ...(shows === undefined ? {} : { shows }) };
-}
-
-function tour(zones: readonly ListedZone[]): Step[] {
-  const byBrand = (brand: string): ListedZone => {
-    const zone = zones.find((candidate) => candidate.brand === brand);
-    if (zone === undefined) {
-      throw new TourFault(`the sample node has no zone of brand ${brand}`);
-    }
-    return zone;
-  };
-  const native = byBrand('joyent');
-  const lx = byBrand('lx');
-  return [
-    step(
-      native,
-      ['ls', '-la', '/.zonecontrol'],
-      'the folder that the brand mounts',
-      /metadata\.sock/,
-    ),
-    step(native, ['mdata-list'], 'what the guest may know', /user-script/),
-    step(native, ['mdata-get', 'user-script'], 'the script that it runs at boot', /#!/),
-    step(native, ['mdata-get', 'sdc:nics'], 'its network', /"mac"/),
-    step(native, ['mdata-get', 'sdc:routes'], 'its routes, worked out from its nics', /linklocal/),
-    step(native, ['mdata-put', 'triton.cns.status', 'up'], 'it tells the node something'),
-    step(native, ['mdata-get', 'triton.cns.status'], '... which is there at once', /^up$/m),
-    step(native, ['mdata-delete', 'triton.cns.status'], '... and takes it back'),
-    step(native, ['mdata-get', 'triton.cns.status'], '... gone: exit status 1', undefined, 1),
-    step(native, ['mdata-put', 'sdc:uuid', 'x'], "what is not the guest's: refused", /sdc/, 2),
-    ...datasetSteps(native),
-    step(lx, ['mdata-get', 'sdc:brand'], 'an lx zone has it in /native/.zonecontrol', /^lx$/m),
-  ];
-}
-
-/** A zone that manages a dataset of its own, within what "safe" leaves it. */
-function datasetSteps(zone: ListedZone): Step[] {
-  const data = `zones/${zone.uuid}/data`;
-  const send = `zfs send ${data}/db@monday | zfs recv ${data}/copy`;
-  return [
-    step(zone, ['mdata-get', 'sdc:datasets'], 'the datasets that it manages itself', /data/),
-    step(zone, ['mdata-get', 'sdc:delegate_dataset'], '... by the rules of "safe"', /^safe$/m),
-    step(zone, ['zfs', 'create', `${data}/db`], 'a filesystem for its database'),
-    step(zone, ['zfs', 'snapshot', `${data}/db@monday`], '... and a snapshot of it'),
-    step(null, ['reprovision', zone.uuid], 'its root is replaced'),
-    step(zone, ['zfs', 'list', '-t', 'all'], '... and its datasets stay', /@monday/),
-    step(zone, ['sh', '-c', send], 'streams may hurt the node: refused', /permission denied/, 1),
-  ];
 }
 
 function play(root: string, step: Step): void {
@@ -221,14 +156,31 @@ The node is up below ${root}. In another terminal:
 Ctrl-C ends it.`);
 }
 
-async function main(): Promise<number> {
-  const keepUp = !process.argv.includes('--once');
+/** Aborted by whatever ends it before its time. */
+function endings(): AbortSignal {
+  const ending = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(name, () => ending.abort());
+  }
+  process.stdout.on('error', () => ending.abort());
+  return ending.signal;
+}
+
+/** Lets signals be heard between two steps, which hold up all else. */
+async function goOn(ending: AbortSignal): Promise<void> {
+  await nextTurn();
+  if (ending.aborted) {
+    throw new TourFault('stopped in the middle of the tour');
+  }
+}
+
+async function quickstart(keepUp: boolean): Promise<number> {
+  const ending = endings();
   const root = mkdtempSync(join(tmpdir(), 'cn-'));
   const log = join(root, 'var/svc/log/site-mdatad:default.log');
   const isRoot = process.getuid?.() === 0;
   let node: ChildProcess | null = null;
   let agent: ChildProcess | null = null;
-  const interrupted = once(process, 'SIGINT');
   try {
     say(
       `A simulated compute node below ${root}, ${isRoot ? 'with' : 'as an ordinary user, without'} real mounts.`,
@@ -236,6 +188,7 @@ async function main(): Promise<number> {
     const up = [SIMCN, 'up', '--root', root, '--vms', join(TOP, 'tools/simcn/sample-node.json')];
     node = start(up, 'pipe');
     await untilSaidReady(node);
+    await goOn(ending);
     mkdirSync(join(root, 'var/svc/log'), { recursive: true });
     agent = start([MDATAD, '--root', root], openSync(log, 'a'));
     const ready = await untilLogged(agent, log);
@@ -245,14 +198,18 @@ async function main(): Promise<number> {
     say(simcn(root, 'ls').stdout);
     const zones = zonesOf(root);
     for (const step of tour(zones)) {
+      await goOn(ending);
       play(root, step);
     }
+    await goOn(ending);
     audit(root);
     say('\nWhat the agent wrote about it:\n');
     await showLog(log);
     if (keepUp) {
       tellHowToTry(root, log, zones);
-      await interrupted;
+      if (!ending.aborted) {
+        await once(ending, 'abort');
+      }
     }
     return 0;
   } catch (err) {
@@ -266,6 +223,23 @@ async function main(): Promise<number> {
     await end(node);
     rmSync(root, { recursive: true, force: true });
   }
+}
+
+async function main(): Promise<number> {
+  let help: boolean | undefined;
+  let onlyOnce: boolean | undefined;
+  try {
+    const options = { help: { type: 'boolean', short: 'h' }, once: { type: 'boolean' } } as const;
+    ({ help, once: onlyOnce } = parseArgs({ options }).values);
+  } catch (err) {
+    console.error(`quickstart: ${messageOf(err)}\n${USAGE}`);
+    return EXIT_USAGE;
+  }
+  if (help === true) {
+    say(USAGE);
+    return 0;
+  }
+  return quickstart(onlyOnce !== true);
 }
 
 void main().then((status) => (process.exitCode = status));

@@ -1,0 +1,89 @@
+/*
+ * The quickstart as its user meets it where the tour is not taken to its end: nothing of it stays behind.
+ * The tour itself is taken by CI.
+ */
+import assert from 'node:assert';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { describeWhere } from '../support/pending';
+import { whyNoNode } from '../support/simcn';
+import { tempDir } from '../support/temp-dir';
+
+const QUICKSTART = join(__dirname, '..', '..', 'tools', 'quickstart.js');
+
+describeWhere(whyNoNode(), 'the quickstart', function () {
+  this.timeout(60_000);
+  const dir = tempDir();
+
+  after(() => dir.remove());
+
+  const start = (): ChildProcess => {
+    const env = { ...process.env, TMPDIR: dir.path };
+    return spawn(process.execPath, [QUICKSTART], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  };
+
+  /** Resolves with the whole line that first matches. */
+  async function untilSaid(child: ChildProcess, what: RegExp): Promise<string> {
+    assert(child.stdout !== null);
+    for await (const line of createInterface({ input: child.stdout })) {
+      if (what.test(line)) {
+        return line;
+      }
+    }
+    throw new Error('it ended before it said so');
+  }
+
+  /** Processes whose command line names the folder. */
+  function left(): string[] {
+    return readdirSync('/proc').flatMap((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+        return line.includes(dir.path) ? [line] : [];
+      } catch {
+        // No process, or one that has ended since.
+        return [];
+      }
+    });
+  }
+
+  async function assertNothingLeft(child: ChildProcess): Promise<void> {
+    const [status, signal] = (await once(child, 'exit')) as [number | null, string | null];
+    assert.deepStrictEqual([status, signal], [1, null]);
+    assert.deepStrictEqual(left(), []);
+    assert.deepStrictEqual(readdirSync(dir.path), []);
+  }
+
+  it('that is told to end takes the node and the agent with it', async () => {
+    const child = start();
+    const line = await untilSaid(child, /compute node below/);
+    assert(existsSync(/below ([^,]+),/.exec(line)?.[1] ?? ''), line);
+    child.kill('SIGTERM');
+    await assertNothingLeft(child);
+  });
+
+  it('whose reader has gone ends, and takes them with it', async () => {
+    const child = start();
+    await untilSaid(child, /mdatad is ready/);
+    child.stdout?.destroy();
+    await assertNothingLeft(child);
+  });
+
+  it('tells how it is used, and makes nothing of what it does not know', () => {
+    const run = (...args: string[]): [number | null, string] => {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [QUICKSTART, ...args], {
+        encoding: 'utf8',
+        timeout: 20_000,
+      });
+      return [status, stdout + stderr];
+    };
+    const [help, usage] = run('--help');
+    assert.strictEqual(help, 0);
+    assert.match(usage, /Usage: npm run quickstart/);
+    const [refused, words] = run('--onec');
+    assert.strictEqual(refused, 2);
+    assert.match(words, /--onec/);
+  });
+});
