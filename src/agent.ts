@@ -49,6 +49,7 @@ export interface AgentOptions {
   readonly startedAt: number;
 }
 
+/** One agent. Started once, reloaded as often as one likes, stopped once. */
 export class Agent {
   readonly figures = new Figures();
   readonly paths: Paths;

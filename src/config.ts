@@ -71,6 +71,7 @@ const configSchema = z.strictObject({
 
 export type Config = Readonly<z.infer<typeof configSchema>>;
 
+/** The configuration cannot be used; the message says why. */
 export class ConfigError extends Error {
   constructor(message: string) {
     super(message);

@@ -108,6 +108,7 @@ export interface PortCounts {
   droppedBytes: number;
 }
 
+/** The node's counts from the agent's start on. One serves the agent. */
 export class Figures implements NodeFigures, PortFigures {
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();

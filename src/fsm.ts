@@ -47,6 +47,7 @@ type OnChange<S extends string, O> = (state: S, previous: S, owner: O) => void;
 
 const nothing = (): void => undefined;
 
+/** One machine: made with its table, then started, once. Its owner is handed to every entry function. */
 export class Fsm<S extends string, O = void> {
   private readonly name: string;
   private readonly states: States<S, O>;

@@ -49,6 +49,7 @@ export interface LastRequest {
   readonly elapsedMs: number;
 }
 
+/** The observer of one zone's link, for as long as the zone is known. */
 export class Journal implements LinkObserver {
   readonly tally: Tally = {
     requests: 0,

@@ -14,6 +14,7 @@ const MOST_BUFFERED_BYTES = 4 * 1024 * 1024;
 /** A full disk is looked at again after this. */
 const RETRY_MS = 1000;
 
+/** The one stream beneath the logger. */
 export class LogSink extends Writable {
   private readonly fd: number;
   private lines: string[] = [];

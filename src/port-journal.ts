@@ -38,6 +38,7 @@ interface Untold {
   awayMs: number;
 }
 
+/** The observer of one HVM zone's port, for as long as the zone is known. */
 export class PortJournal implements PortObserver {
   private readonly log: { info(fields: Fields, msg: string): void };
   private readonly figures: PortFigures;

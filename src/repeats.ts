@@ -5,6 +5,7 @@
 
 const INTERVAL_MS = 60_000;
 
+/** The repeats of one thing. */
 export class Repeats {
   private readonly now: () => number;
   private saidAt = -Infinity;

@@ -7,6 +7,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 /** Under this a guest notices nothing, ms. */
 const SLICE_MS = 2;
 
+/** One for each piece of work; its steps call it between them. */
 export class Slice {
   private began = performance.now();
 

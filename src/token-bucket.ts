@@ -11,6 +11,7 @@ export interface TokenRate {
   readonly burst: number;
 }
 
+/** Full at first. Who takes has looked at the level: what is not there can be taken, and is owed. */
 export class TokenBucket {
   private readonly rate: TokenRate;
   private tokens: number;

@@ -38,6 +38,7 @@ export interface ZoneMakerOptions {
   readonly handle: Handle;
 }
 
+/** Holds what all zones share: limits, turns, the sweep. One serves the agent. */
 export class ZoneMaker {
   private readonly options: ZoneMakerOptions;
   /** One object for all links, changed in place when the configuration is. */

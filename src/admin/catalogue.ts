@@ -16,6 +16,7 @@ export interface Buckets {
   readonly count: number;
 }
 
+/** The metrics of one registry of prom-client. Made once; each family is added with what reads its values. */
 export class Catalogue {
   readonly registry = new Registry();
 

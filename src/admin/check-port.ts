@@ -10,6 +10,7 @@ import { counted, inWords } from './words';
 /** As the link itself judges it. */
 const HELD_MS = 1000;
 
+/** The steps of an HVM zone's port: its file, and the link to it. Skipped while the zone does not run. */
 export async function checkPort(patient: Patient): Promise<Step[]> {
   const { visit, zone } = patient;
   if (zone.state !== 'running') {

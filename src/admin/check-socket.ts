@@ -19,6 +19,7 @@ const MOUNT_OPTIONS: readonly (readonly string[])[] = [
   ['noexec'],
 ];
 
+/** The steps of an OS zone's socket, from its folder to a round trip as a guest would make it. */
 export async function checkSocket(patient: Patient): Promise<Step[]> {
   return [
     await checkFolder(patient),

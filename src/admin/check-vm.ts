@@ -10,7 +10,7 @@ import { codeOf, messageOf } from '../errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
-import { own, ownMap, ownString, parseJsonObject, type JsonObject } from '../vm/vm';
+import { isJsonObject, own, ownMap, ownString, parseJsonObject, type JsonObject } from '../vm/vm';
 import { getText } from '../vm/vminfod-http';
 import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
 import { counted, inBytes, inWords } from './words';
@@ -20,6 +20,10 @@ const ASK_MS = 2000;
 const SECOND_LOOK_MS = 500;
 const RESTART = 'svcadm restart vminfod: it then reads all VMs anew';
 
+/**
+ * The steps of a VM's data: vminfod's object, the files below `config`, its namespaces. Takes half a second
+ * where a second look is due.
+ */
 export async function checkVm(patient: Patient): Promise<Step[]> {
   return [
     await checkData(patient),
@@ -104,10 +108,12 @@ function checkFile({ visit, zone }: Patient, name: ConfigName): Step {
       return fail(step, `${path} is ${file.reason}: ${effect}`, 'put a regular file in its place');
     }
     const size = inBytes(file.bytes.length);
-    return parseJsonObject(file.bytes.toString('utf8')) === undefined
+    const object = parseJsonObject(file.bytes.toString('utf8'));
+    const wrong = object === undefined ? ['the file'] : name === 'metadata' ? noMaps(object) : [];
+    return wrong.length > 0
       ? fail(
           step,
-          `${path} (${size}) holds no JSON object: ${effect}`,
+          `${path} (${size}): ${wrong.join(' and ')} holds no JSON object: ${effect}`,
           `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`,
         )
       : ok(step, `${size}, well formed`);
@@ -117,6 +123,14 @@ function checkFile({ visit, zone }: Patient, name: ConfigName): Step {
     }
     return fail(step, messageOf(err), 'mend the file system or the permissions');
   }
+}
+
+/** The members of metadata.json that are read as empty, since they are no maps. */
+function noMaps(object: JsonObject): string[] {
+  return ['customer_metadata', 'internal_metadata'].filter((name) => {
+    const value = own(object, name);
+    return value !== undefined && !isJsonObject(value);
+  });
 }
 
 /** Reads what the agent would serve: a file that cannot be read was told of above. */

@@ -15,6 +15,10 @@ const LOCK_MS = 300;
 const LONG_WAIT_MS = 10_000;
 const SCARCE_BYTES = 16 * 1024 * 1024;
 
+/**
+ * The steps that a guest's change needs: the platform's lock, and room on the disk. Changes no file of the
+ * VM.
+ */
 export async function checkWrites(patient: Patient): Promise<Step[]> {
   return [await checkLock(patient), await checkDisk(patient)];
 }

@@ -49,22 +49,27 @@ export interface Patient {
   readonly zone: Zone;
 }
 
+/** All is well. */
 export function ok(step: string, finding: string): Step {
   return { step, verdict: 'ok', finding, remedy: '' };
 }
 
+/** It works, and will not for long, or not as it should. @param remedy what to do */
 export function warn(step: string, finding: string, remedy: string): Step {
   return { step, verdict: 'warn', finding, remedy };
 }
 
+/** It does not work. @param remedy what to do */
 export function fail(step: string, finding: string, remedy: string): Step {
   return { step, verdict: 'fail', finding, remedy };
 }
 
+/** It could not be looked at, or there is nothing to look at. */
 export function skip(step: string, finding: string): Step {
   return { step, verdict: 'skip', finding, remedy: '' };
 }
 
+/** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
 export function worst(verdicts: Iterable<Verdict>): Verdict {
   const all = new Set(verdicts);
   if (all.has('fail')) {

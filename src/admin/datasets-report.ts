@@ -28,6 +28,7 @@ export interface DatasetsReport {
   readonly zones: readonly DatasetRow[];
 }
 
+/** The policy "safe" as the configuration gives it. */
 export function policyOf({ datasets }: Config): SafePolicy {
   const { enabled, owners = 'all', plain_owners: plainOwners = 'all' } = datasets;
   return { enabled, safeOwners: owners, plainOwners };

@@ -34,6 +34,7 @@ export interface DoctorOptions {
   readonly self: () => SelfHealth;
 }
 
+/** Examines zones on demand; one serves the agent. Remembers when VMs changed until it is stopped. */
 export class Doctor {
   private readonly options: DoctorOptions;
   private readonly changed = new Map<string, number>();

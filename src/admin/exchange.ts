@@ -17,11 +17,13 @@ export class Refused extends Error {
   }
 }
 
+/** Answers with JSON on one line, and ends the response. */
 export function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = `${JSON.stringify(body, replaced)}\n`;
   sendText(response, status, text, 'application/json');
 }
 
+/** Answers with text, and ends the response. No cache may keep it. */
 export function sendText(
   response: ServerResponse,
   status: number,
@@ -36,6 +38,7 @@ export function sendText(
   response.end(text);
 }
 
+/** Answers `{"error": message}`. @param status 400 or more */
 export function sendError(response: ServerResponse, status: number, message: string): void {
   sendJson(response, status, { error: message });
 }

@@ -20,11 +20,13 @@ export function addTail(log: Logger): Tail {
   return tail;
 }
 
+/** The least level that goes to the log. */
 export function levelOf(log: Logger): Level {
   const least = log.levels(LOG_STREAM);
   return LOG_LEVELS.find((name) => bunyan.resolveLevel(name) >= least) ?? 'error';
 }
 
+/** Takes effect with the next record. The live records have a level of their own. */
 export function setLevel(log: Logger, level: Level): void {
   log.levels(LOG_STREAM, level);
 }

@@ -26,6 +26,7 @@ export interface Metrics {
   json(): Promise<unknown>;
 }
 
+/** All metrics of the agent. Nothing is counted here: values are looked up when somebody reads them. */
 export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
   const catalogue = new Catalogue();
   addRequests(catalogue, node);

@@ -27,6 +27,7 @@ const IDLE_MS = 5000;
 const MOST_CONNECTIONS = 64;
 const LOOPBACK = '127.0.0.1';
 
+/** The doors of one agent. Started once, stopped once. */
 export class AdminServer {
   private readonly node: AdminNode;
   private readonly watchdog: Watchdog;

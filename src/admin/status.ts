@@ -98,6 +98,7 @@ export function healthOf(node: AdminNode, self: SelfHealth): Health {
   }
 }
 
+/** The agent's state at this moment, for `mdatactl status`. */
 export async function statusOf(
   node: AdminNode,
   self: SelfHealth,

@@ -20,6 +20,7 @@ interface Follower {
   lost: number;
 }
 
+/** A stream of the logger that followers subscribe to. One serves the agent, for its whole life. */
 export class Tail extends Writable {
   private readonly followers = new Set<Follower>();
   private readonly leastLevel: () => number;

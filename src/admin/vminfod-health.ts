@@ -28,6 +28,7 @@ export interface VminfodHealth extends VminfodStatus {
   readonly unconfirmed: number;
 }
 
+/** Asks vminfod whether it answers, one question at a time. Holds nothing while nobody asks. */
 export class VminfodProbe {
   private readonly url: string;
   private asking: Promise<number | string> | null = null;

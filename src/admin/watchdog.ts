@@ -51,6 +51,7 @@ export interface WatchdogOptions {
   readonly rss?: () => number;
 }
 
+/** Looks at the process from `start` to `stop`. */
 export class Watchdog {
   private readonly options: WatchdogOptions;
   private readonly turns = new LoopWatch();

@@ -65,6 +65,7 @@ export interface ZoneReport extends ZoneRow {
   readonly records: readonly KeptRecord[];
 }
 
+/** A zone in `mdatactl zones`: what fits on a line. */
 export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
   const { link } = zone.link;
   const tally = node.journalOf(zone)?.tally;
@@ -86,6 +87,7 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
   };
 }
 
+/** All that the agent knows of a zone, for `mdatactl zone`. No metadata value is in it. */
 export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
   const { link } = zone.link;
   const { zonename, facts } = zone;

@@ -52,6 +52,7 @@ export interface AuditCounts {
   readonly warnings: number;
 }
 
+/** Audits from `start` to `stop`; touches that come before are kept for it. */
 export class LiveAudit {
   private readonly options: LiveAuditOptions;
   private policy: SafePolicy;

@@ -21,6 +21,7 @@ export function stampOf(text: string): string | undefined {
   return STAMP.exec(text.trim())?.[1];
 }
 
+/** Whether a platform of this stamp can host "safe" datasets. @param value whatever was given as one */
 export function checkStamp(value: unknown): StampCheck {
   const stamp = typeof value === 'string' ? stampOf(value) : undefined;
   if (stamp === undefined) {

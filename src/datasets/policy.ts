@@ -129,6 +129,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** Why a payload is refused that is no object. */
 export function notAnObject(value: unknown): Reason {
   const text = `the payload is ${kindOf(value)}, not one JSON object`;
   return { code: 'payload-not-object', member: '', text };

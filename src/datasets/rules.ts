@@ -38,6 +38,7 @@ export function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
+/** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
 export function checkBrand(members: JsonObject): readonly Reason[] {
   const member = 'brand';
   const brand = own(members, member);
@@ -52,6 +53,7 @@ export function checkBrand(members: JsonObject): readonly Reason[] {
   return [{ code: 'hvm-brand', member, text }];
 }
 
+/** Why the owner can have no "safe" dataset. Uuids compare whatever their case. */
 export function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
   if (allowed === 'all' || isListed(allowed, owner)) {
     return [];

@@ -16,6 +16,7 @@ const INTERVAL_MS = 1000;
 
 export type LineSign = 'client' | 'neutral' | 'bad';
 
+/** What a line tells of who is on the port: a client, nothing, or that it is noise. */
 export function signOf(request: Request): LineSign {
   switch (request.kind) {
     case 'reset':
@@ -41,6 +42,7 @@ export function signOf(request: Request): LineSign {
   }
 }
 
+/** Counts the bad lines of one port, for as long as its connection lasts. */
 export class EchoGuard {
   private readonly now: () => number;
   private inRow = 0;

@@ -32,6 +32,7 @@ export interface IntakeOptions {
   readonly now: () => number;
 }
 
+/** What one connection heard and has not asked for yet. Bounded by the limits of its link. */
 export class Intake {
   /** Octets of a port that were no request: noise, cut lines, and more than anyone waits for. */
   dropped = 0;

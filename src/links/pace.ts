@@ -11,6 +11,7 @@ const QUICK_FOR_MS = 10_000;
 const FIRST_SLOW_MS = 1000;
 const SLOWEST_MS = 5000;
 
+/** The waits of one port's tries. Times are ms, on a clock that never goes back. */
 export class Pace {
   /** The shortest wait between two tries. */
   static readonly QUICK_MS = 100;

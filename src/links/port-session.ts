@@ -27,6 +27,7 @@ export interface PortSessionOptions {
   readonly tally: SerialTally;
 }
 
+/** One connection to a port; a serial link has one at most. */
 export class PortSession {
   private readonly options: PortSessionOptions;
   private readonly connection: Connection;

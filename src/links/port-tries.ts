@@ -16,6 +16,7 @@ import type { Voice } from './rarely';
 /** What connect says of a hypervisor that is not there yet, is busy, or was just replaced. */
 const NOT_YET = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'ECANCELED', 'EAGAIN', 'ESTALE'];
 
+/** What is known of one VM's port. Times are ms, on a clock that never goes back. */
 export class PortTries {
   /** Which file the last try went to; '' before the first. */
   identity = '';

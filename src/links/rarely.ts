@@ -11,6 +11,7 @@ export interface Voice {
   warn(fields: Fields, msg: string): void;
 }
 
+/** Warns of one kind of fault. @see Repeats, which counts */
 export class Rarely {
   private readonly voice: Voice;
   private readonly repeats: Repeats;

@@ -20,6 +20,7 @@ export interface ReceptionOptions {
   readonly allowed: (peer: PeerCredential) => boolean;
 }
 
+/** The connections of one zone socket. Closed once, by the zone socket that made it. */
 export class Reception {
   private readonly options: ReceptionOptions;
   private readonly open = new Set<Connection>();

@@ -41,6 +41,7 @@ export interface SerialTallyOptions {
   readonly ranBefore: boolean;
 }
 
+/** The counts of one serial link; it is its connections' observer. */
 export class SerialTally implements LinkObserver {
   private readonly observer: LinkObserver;
   private readonly port: PortObserver;

@@ -46,6 +46,7 @@ export type SerialState =
 
 type Handled = StateHandle<SerialState>;
 
+/** The link of one HVM zone. Its zone tells it when the guest runs; `stop` ends it for good. */
 export class SerialLink implements Link {
   private readonly options: SerialOptions;
   private readonly context: ConnectionContext;

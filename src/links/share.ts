@@ -18,6 +18,7 @@ export interface Sharer {
   roomMade(): void;
 }
 
+/** One for each zone; its connections are its sharers until they leave. */
 export class Share {
   private readonly limits: Pick<LinkLimits, 'unsentBytes'>;
   private readonly forRoom = new Set<Sharer>();

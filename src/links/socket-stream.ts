@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { Stream, StreamOwner } from '../sys/stream';
 import { fdOf, untakenOf } from './socket-handle';
 
+/** Takes over an open socket, with all of its events. */
 export class SocketStream implements Stream {
   private readonly socket: Socket;
   private owner: StreamOwner | null = null;

@@ -14,6 +14,7 @@ export interface Swept {
   look(): void;
 }
 
+/** One serves the process. Its timer runs while anybody is in it. */
 export class Sweep {
   private readonly eager = new Set<() => void>();
   private readonly buckets: readonly Set<Swept>[];

@@ -42,6 +42,7 @@ export class ZonePlace {
   spent = 0;
 }
 
+/** The ring of all zones that have something to do. One serves the process. */
 export class Turns {
   private readonly ring = new Set<ZonePlace>();
   private readonly spenders = new Set<ZonePlace>();

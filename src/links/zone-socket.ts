@@ -71,6 +71,7 @@ export interface ZoneSocketOptions {
 
 const clock = (): number => performance.now();
 
+/** The link of one OS zone. Started once, at the zone's first sight; `stop` ends it for good. */
 export class ZoneSocket implements Link, Swept {
   private static readonly states: States<ZoneSocketState, ZoneSocket> = {
     new: { next: ['binding', 'stopping'], enter: () => undefined },

@@ -55,6 +55,7 @@ type State = 'closed' | 'resetting' | 'negotiating' | 'asking' | 'idle';
 
 const WAIT: Step = { kind: 'wait' };
 
+/** A client's side of one connection. Pure: octets in, octets and results out. */
 export class ClientSession {
   private readonly freshId: () => string;
   private framer = new Framer(MAX_REPLY_BYTES);

@@ -36,6 +36,7 @@ interface Span {
   own: boolean;
 }
 
+/** Cuts the octets of one connection into lines. Holds one line at most. */
 export class Framer {
   private readonly maxLineBytes: number;
   /** Pushed, not yet searched. */

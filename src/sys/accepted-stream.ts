@@ -28,6 +28,7 @@ export interface StreamCarrier {
   close(id: number): void;
 }
 
+/** Made by its carrier, for each connection that is accepted. */
 export class AcceptedStream implements Stream {
   readonly id: number;
   paused = false;

@@ -44,6 +44,7 @@ export function deviceOf(look: FileLook): number {
   return (look[0] ?? 0) + (look[1] ?? 0) * 2 ** 32;
 }
 
+/** The inode of what was looked at. Exact up to 2^53, and those of ZFS have 48 bits. */
 export function inodeOf(look: FileLook): number {
   return (look[2] ?? 0) + (look[3] ?? 0) * 2 ** 32;
 }

@@ -19,6 +19,7 @@ export interface LoopDelay {
   readonly maxMs: number;
 }
 
+/** Counts from `start` to `stop`. */
 export class LoopWatch {
   private readonly numbers = new Float64Array(1 + LENGTHS);
   private handle: LoopWatchHandle | null = null;

@@ -6,6 +6,7 @@
  */
 import { join } from 'node:path';
 
+/** The paths below one root. */
 export class Paths {
   readonly root: string;
 

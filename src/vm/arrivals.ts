@@ -15,6 +15,7 @@ interface Waiter {
   readonly resolve: (vm: JsonObject | undefined) => void;
 }
 
+/** Who waits for which zone's VM. Each wait ends once: with the object, in vain, or with the store. */
 export class Arrivals {
   private readonly waitMs: number;
   private readonly waiters = new Set<Waiter>();

@@ -15,6 +15,7 @@ interface Job {
   readonly reject: (err: WorldError) => void;
 }
 
+/** Made with its backend, closed with it. */
 export class BatchQueue {
   private readonly queue: vasync.Queue<Job>;
 

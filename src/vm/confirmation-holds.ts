@@ -32,6 +32,7 @@ interface Hold {
   timer: NodeJS.Timeout | null;
 }
 
+/** The holds of all VMs: at most one each. `stop` waits for the last of them. */
 export class ConfirmationHolds {
   private readonly holds = new Map<string, Hold>();
   /** VMs whose hold was given up while its guest was still writing. */

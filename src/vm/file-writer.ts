@@ -75,6 +75,7 @@ interface Prepared {
   readonly next: Buffer | null;
 }
 
+/** The backend of `writer: "file"`. One serves all VMs. */
 export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   readonly holds: ConfirmationHolds;

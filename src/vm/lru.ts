@@ -11,6 +11,7 @@ interface Entry<V> {
   used: boolean;
 }
 
+/** Entries by key, as many as weigh no more than the bound together. */
 export class Lru<V> {
   private readonly entries = new Map<string, Entry<V>>();
   private readonly maxWeight: number;

@@ -36,6 +36,7 @@ export interface MetadataFile {
   readonly edited: (plan: Pick<Plan, 'customer' | 'internal'>) => Buffer;
 }
 
+/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
 export function tempPathOf(path: string): string {
   return join(dirname(path), '.metadata.json.mdatad');
 }
@@ -71,7 +72,9 @@ function readOrEmpty(path: string): { bytes: Buffer; stat: BigIntStats | null } 
     if (file.kind === 'refused') {
       throw new WorldError('read', path, 'EBADMSG', file.reason);
     }
-    return { bytes: file.bytes, stat: file.stat };
+    // Without an octet it holds nothing that could be lost.
+    const bytes = file.bytes.length === 0 ? Buffer.from(EMPTY_FILE) : file.bytes;
+    return { bytes, stat: file.stat };
   } catch (err) {
     if (codeOf(err) !== 'ENOENT') {
       throw err;

@@ -10,6 +10,7 @@ import { printableKey, type Logger } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { ownMap, type JsonObject } from './vm';
 
+/** Looks at each VM object that it is shown; remembers whom it warned of. */
 export class NamespaceWatch {
   private readonly log: Pick<Logger, 'warn'>;
   /** What was told last of the VMs that miss some. */

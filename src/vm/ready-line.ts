@@ -55,6 +55,7 @@ type Place = 'head' | 'vms' | 'tail' | 'done';
 /** In the inner text: before `[`, between elements, in one, behind `]`. */
 type Inner = 'before' | 'between' | 'element' | 'behind';
 
+/** Reads one line; another line takes another one. */
 export class ReadyLine {
   private readonly onVm: (json: Buffer) => void;
   private place: Place = 'head';

@@ -55,6 +55,7 @@ export interface StoreStatus {
   readonly unconfirmed: number;
 }
 
+/** The one place for VM data. Started once, stopped once. */
 export class Store {
   readonly table = new VmTable();
   private readonly vminfod: Vminfod;

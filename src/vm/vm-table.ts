@@ -57,6 +57,7 @@ function emptied(vm: JsonObject, name: string): JsonObject {
   return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
 }
 
+/** Emits `changed` for each VM that is new, different or gone, once the table says so. */
 export class VmTable extends EventEmitter<TableEvents> {
   private readonly records = new Map<string, VmRecord>();
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);

@@ -27,6 +27,7 @@ export interface VmFacts {
 /** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
 const ZONENAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 
+/** True for what JSON writes in braces: no list, no null. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -36,10 +37,12 @@ export function isZonename(value: unknown): value is string {
   return typeof value === 'string' && ZONENAME.test(value);
 }
 
+/** A member of the object's own, never one of its prototype. */
 export function own(object: JsonObject, name: string): unknown {
   return Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
+/** Undefined too where the member is no string. */
 export function ownString(object: JsonObject, name: string): string | undefined {
   const value = own(object, name);
   return typeof value === 'string' ? value : undefined;

@@ -33,6 +33,7 @@ export interface VmadmWriterOptions {
   readonly limits?: MetadataLimits;
 }
 
+/** The backend of `writer: "vmadm"`. One serves all VMs. */
 export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly queue: BatchQueue;

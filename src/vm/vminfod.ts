@@ -48,6 +48,7 @@ const LOOKUP_TIMEOUT_MS = 4000;
 /** Questions about single VMs at once; who finds no room is told by the stream, or asks again. */
 const MAX_LOOKUPS = 16;
 
+/** The feed of one table. Started once; `stop` closes its connection for good. */
 export class Vminfod {
   private readonly options: StreamOptions;
   private readonly log: Logger;

@@ -27,6 +27,7 @@ const ANSWER_MS = 29_000;
 /** The daemon has 5 s to end. */
 const STOP_GRACE_MS = 4000;
 
+/** The lanes of all VMs above one backend. After `stop` each change is refused. */
 export class Writer {
   private readonly backend: Backend;
   private readonly share: WriteShare;

@@ -60,6 +60,7 @@ export function brandMounts(paths: Paths, brand: string): boolean | undefined {
   }
 }
 
+/** The duty of one OS zone. Its zone tells it what state it is in. */
 export class FolderMount implements FolderDuty {
   state: MountState = 'zone halted';
   private readonly facts: ZoneFacts;

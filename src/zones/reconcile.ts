@@ -36,6 +36,7 @@ export interface ReconcileOptions {
   readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
 }
 
+/** Runs from `start` to `stop`, over the map of zones that it was given. */
 export class Reconcile {
   private readonly options: ReconcileOptions;
   private running: Promise<number> | null = null;

@@ -44,6 +44,7 @@ interface RegistryEvents {
   repaired: [Repair];
 }
 
+/** The zones of the node. Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
   private readonly options: RegistryOptions;
   private readonly zones = new Map<string, Zone>();

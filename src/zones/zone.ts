@@ -65,6 +65,7 @@ export interface ZoneParts {
   readonly folder: FolderDuty | null;
 }
 
+/** One zone. Made by the registry when it is learned of; `leave` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: {

@@ -15,6 +15,7 @@ import { fairnessRow, partsOfFloor, requestRows, SOCKETS } from './request-rows'
 import { rowOf, type Goal, type Row } from './report';
 import { piecesRow, putRows, WRITERS } from './write-rows';
 
+/** One run of the benchmark. Its nodes and files are gone when `run` has ended, however it did. */
 export class Bench implements Instruments {
   readonly scale: Scale;
   readonly client: Client;

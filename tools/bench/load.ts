@@ -43,15 +43,18 @@ export interface LoadResult {
   readonly longestUs: number;
 }
 
+/** A GET as the client sends it, a whole line. */
 export function getLine(key: string): string {
   return encodeV2({ kind: 'get', key: Buffer.from(key) }, 'deadbeef').toString('latin1');
 }
 
+/** A PUT as the client sends it, a whole line. */
 export function putLine(key: string, value: string): string {
   const command = { kind: 'put', key: Buffer.from(key), value: Buffer.from(value) } as const;
   return encodeV2(command, 'deadbeef').toString('latin1');
 }
 
+/** The C client, as a program of its own for each load. */
 export class Client {
   private readonly program: string;
   private readonly processes: Processes;

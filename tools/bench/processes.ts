@@ -11,6 +11,7 @@ import { codeOf } from '../../src/errors';
 /** A daemon has five seconds to end; what takes longer is killed. */
 const END_MS = 8000;
 
+/** The processes of one run: all of them end with it. */
 export class Processes {
   private readonly running: ChildProcess[] = [];
 

@@ -32,6 +32,7 @@ const reportSchema = z.object({
 
 export type Report = Readonly<z.infer<typeof reportSchema>>;
 
+/** A row from what its runs gave. @param values one of each run, at least one */
 export function rowOf(
   name: string,
   unit: string,
@@ -56,6 +57,7 @@ function goalText({ least, most }: Goal): string {
   return least !== undefined ? `>= ${least}` : most !== undefined ? `<= ${most}` : '';
 }
 
+/** A report of these rows, made on this machine, now. */
 export function reportOf(rows: readonly Row[]): Report {
   const [cpu] = cpus();
   const memory = Math.round(totalmem() / 1024 ** 3);
@@ -86,6 +88,7 @@ export function lineOf(row: Row, before?: Row): string {
   return `| ${cells.join(' | ')} |`;
 }
 
+/** The head of the Markdown table that `lineOf` makes the lines of. */
 export function headOf(compared: boolean): string {
   const names = ['what', 'measured', 'goal', '', 'of the median run'];
   const cells = compared ? [...names, 'baseline, change'] : names;

@@ -9,12 +9,14 @@ import { codeOf } from '../../src/errors';
 /** In the checkout, seen from dist/tools/fuzz. */
 export const CORPUS = join(__dirname, '..', '..', '..', 'test', 'corpus');
 
+/** Octets as printable text on one line. */
 export function escape(input: Buffer): string {
   return input.toString('latin1').replace(/[^ -[\]-~]/g, (char) => {
     return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });
 }
 
+/** The octets that `escape` made the text of. */
 export function unescape(line: string): Buffer {
   const text = line.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) => {
     return String.fromCharCode(parseInt(hex, 16));

@@ -2,6 +2,7 @@
 import { escape } from './corpus';
 import type { Finding, Run } from './engine';
 
+/** A line of the table of what was run. @param ms how long it took */
 export function figuresOf(run: Run, ms: number): string {
   const rate = Math.round((run.executions / Math.max(1, ms)) * 1000);
   const columns = [
@@ -22,6 +23,7 @@ export const FIGURES_HEAD = [
   'corpus'.padStart(7),
 ].join(' ');
 
+/** A test that holds the finding, as text to be pasted. */
 export function testCase({ target, message, input }: Finding, seed: number): string {
   const rule = message.split(':')[0] ?? message;
   const text = escape(input).replaceAll('\\', '\\\\').replaceAll("'", "\\'");

@@ -24,6 +24,7 @@ export const TARGETS: readonly Target[] = [
   client,
 ];
 
+/** Undefined where no target has the name. */
 export function findTarget(name: string): Target | undefined {
   return TARGETS.find((target) => target.name === name);
 }

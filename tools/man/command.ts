@@ -59,6 +59,7 @@ export interface ManCommand {
   readonly seeAlso: readonly string[];
 }
 
+/** A section that is a list of terms and what they mean. */
 export function entries(title: string, list: readonly Entry[]): Section {
   return { title, blocks: [{ kind: 'entries', entries: list }] };
 }

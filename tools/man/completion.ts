@@ -6,6 +6,7 @@
  */
 import type { ManCommand, Option, Words } from './command';
 
+/** The whole script for bash, for all commands. */
 export function completionScript(commands: readonly ManCommand[]): string {
   const parts = commands.map((command) => functionOf(command));
   return [PREAMBLE, ...parts].join('\n');

@@ -33,6 +33,7 @@ export interface Refused {
   readonly code: 0 | 3;
 }
 
+/** The command line of this process. Never ends it: a refusal says what to exit with. */
 export function readArguments(usage: Usage): Arguments | Refused {
   const program = new Command(usage.name)
     .description(usage.summary)

@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert';
 
+/** An operand that the usage asks for, so that its absence is our fault. */
 export function operand(operands: readonly Buffer[], index: number): Buffer {
   const found = operands[index];
   assert(found !== undefined, 'an operand that the usage asks for is missing');

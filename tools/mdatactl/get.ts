@@ -23,6 +23,11 @@ export interface Got {
   readonly value_base64?: string;
 }
 
+/**
+ * Asks through the zone's socket, as a process of the global zone.
+ * @param showValue whether the value itself is in the result
+ * @throws ControlError where the zone has no socket, and for a FAILURE
+ */
 export async function getKey(
   zone: ZoneReport,
   key: string,

@@ -22,6 +22,7 @@ export interface Screen {
 const FILE_WIDTH = 100;
 const LEAST_WIDTH = 60;
 
+/** How wide and how colourful we may be. A file or a pipe gets no colours. */
 export function screenOf(out: NodeJS.WriteStream, environment: NodeJS.ProcessEnv): Screen {
   const noColour = environment.NO_COLOR !== undefined && environment.NO_COLOR !== '';
   const told = Number(environment.COLUMNS);

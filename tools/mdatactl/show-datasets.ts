@@ -15,6 +15,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'DATASET', soft: 24, least: 12 },
 ];
 
+/** `mdatactl datasets`, for a person. */
 export function showDatasets(report: DatasetsReport, screen: Screen): string[] {
   const { policy, zones, usageUnknown } = report;
   const lines = [

@@ -6,6 +6,7 @@ import { paragraph, remedyLines } from './table';
 
 const INDENT = 13;
 
+/** `mdatactl status`, for a person. */
 export function showStatus(status: Status, screen: Screen): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string, colour?: Colour): string[] =>

@@ -19,6 +19,7 @@ const COLUMNS: readonly Column[] = [
 ];
 const INDENT = 13;
 
+/** `mdatactl zones`, for a person. @param now ms since 1970 */
 export function showZones(zones: readonly ZoneRow[], screen: Screen, now: number): string[] {
   if (zones.length === 0) {
     return ['no zones on this node'];
@@ -55,6 +56,7 @@ function linkColourOf({ kind, link, state }: ZoneRow): Colour | undefined {
   return link === 'connected' ? 'green' : 'yellow';
 }
 
+/** `mdatactl zone`, for a person. @param now ms since 1970 */
 export function showZone(zone: ZoneReport, screen: Screen, now: number): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string): string[] => paragraph(label, text, INDENT, width);

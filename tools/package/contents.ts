@@ -49,6 +49,7 @@ const lockSchema = z.object({
 
 export const THIS_MACHINE = `${process.platform}-${process.arch}`;
 
+/** The project below `top`, from its package.json. */
 export function openProject(top: string): Project {
   const parsed = projectSchema.parse(JSON.parse(readFileSync(join(top, 'package.json'), 'utf8')));
   return { top, ...parsed };

@@ -1,6 +1,7 @@
 /* The README of the package: for the operator who has nothing but the tarball. */
 import type { Options, Project } from './contents';
 
+/** The package's README as Markdown. */
 export function packageReadme({ name, version }: Project, { target, node }: Options): string {
   const runtime =
     node === undefined

@@ -25,6 +25,7 @@ const IDENTITY: ReadonlyMap<string, string> = new Map([
   ['disks', 'path'],
 ]);
 
+/** The changes as vminfod's `modify` event lists them. */
 export function changesBetween(before: JsonObject, after: JsonObject): ChangeRecord[] {
   return objectChanges([], before, after, undefined);
 }

@@ -23,6 +23,7 @@ const schemas = {
   fault: z.object({ text: z.string(), zone: z.string().nullable() }),
 };
 
+/** Carries out what the control socket is asked. What it throws goes to the asker in words. */
 export function serveNode(node: Node, injector: Injector): Serve {
   return async (command: string, args: Args, caller: Socket): Promise<unknown> => {
     switch (command) {

@@ -141,6 +141,7 @@ export async function askAt(path: string, command: string, args: Args): Promise<
   return result;
 }
 
+/** Where `simcn up` of this root listens. */
 export function controlSocket(root: string): string {
   return `${root}/var/run/simcn.sock`;
 }

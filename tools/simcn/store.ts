@@ -104,6 +104,7 @@ export function readConfig(folder: string): VmConfig {
   };
 }
 
+/** Writes the three files below a zone's `config`, each in one step. */
 export function writeConfig(folder: string, config: VmConfig): void {
   const { customer_metadata, internal_metadata, tags, routes } = config;
   writeConfigFile(folder, 'metadata.json', { customer_metadata, internal_metadata });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import type { Paths } from '../../src/sys/paths';
 
+/** Puts `vmadm` where the platform has it; its root is the node's. */
 export function installVmadm(paths: Paths): void {
   const program = join(__dirname, 'vmadm.js');
   const words = [process.execPath, program].map(quoted).join(' ');

@@ -14,6 +14,7 @@ const FILTERS = new Set([
 ]);
 const NESTED = /^(tags|customer_metadata|internal_metadata|nics|disks)\./;
 
+/** A filter that cannot be understood. */
 export class LookupError extends Error {}
 
 /** A condition on one field: the literal text of its value, or a regular expression after `~`. */
@@ -41,6 +42,7 @@ export function parseFilter(text: string): Filter {
   }
 }
 
+/** The VMs that all filters match, as `vmadm lookup -j` prints them. */
 export function lookup(vms: readonly JsonObject[], filters: readonly Filter[]): JsonObject[] {
   return vms.map(forCli).filter((vm) => {
     return filters.every(({ field, matches }) => valuesAt(vm, field.split('.')).some(matches));
@@ -60,6 +62,7 @@ export function forCli(vm: JsonObject): JsonObject {
   return { ...vm, type, ...(!hvm && ram !== undefined ? { ram } : {}) };
 }
 
+/** The VMs as `vmadm list` prints them. */
 export function table(vms: readonly JsonObject[]): string {
   const columns = ['uuid', 'type', 'ram', 'state', 'alias'];
   const rows = vms.map((vm) => columns.map((column) => shown(vm[column] ?? '-')));

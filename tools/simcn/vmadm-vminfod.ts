@@ -13,6 +13,7 @@ const vmSchema = z.record(z.string(), z.unknown());
 
 class VminfodError extends Error {}
 
+/** All VMs as vminfod knows them. */
 export async function allVms(paths: Paths): Promise<JsonObject[]> {
   const body = await text(await request(paths, '/vms'));
   return z.array(vmSchema).parse(parse(body));
@@ -29,6 +30,7 @@ export async function vmByUuid(paths: Paths, uuid: string): Promise<JsonObject |
   return (await allVms(paths)).find((vm) => vm.uuid === uuid);
 }
 
+/** vminfod's event stream, from its first line on. */
 export function eventStream(paths: Paths): Promise<IncomingMessage> {
   return request(paths, '/events');
 }

@@ -9,6 +9,7 @@ import { ZoneDisk } from './disk';
 import type { Zone } from './zone';
 import { ZfsTree, type Listed } from './zfs-tree';
 
+/** Puts `zfs` where the platform has it; its root is the node's. */
 export function installZfs(paths: Paths): void {
   const words = [process.execPath, join(__dirname, 'zfs.js')].map(quoted).join(' ');
   writeFileSync(

@@ -46,6 +46,7 @@ const HOST_FOLDERS = [
 /** Where the node's own tools are seen in a zone. */
 export const TOOLS = '/opt/simcn';
 
+/** The machine's own folders with programs, as far as there are any: zones see them. */
 export function hostFolders(): HostFolder[] {
   return HOST_FOLDERS.flatMap((path) => {
     const found = look(path);

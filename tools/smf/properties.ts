@@ -97,6 +97,7 @@ export function parseSite(text: string, source: string): JsonMap {
   return json;
 }
 
+/** As JSON text, Maps as objects. */
 export function toJson(value: Json): string {
   return JSON.stringify(plain(value));
 }

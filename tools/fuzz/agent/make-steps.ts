@@ -26,6 +26,7 @@ const MAKERS: readonly (readonly [number, Maker])[] = [
   [1, randomSignal],
 ];
 
+/** The steps of one run; the same seed gives the same. */
 export function makeSteps(random: Random, count: number): Step[] {
   return Array.from({ length: count }, () => makeStep(random));
 }

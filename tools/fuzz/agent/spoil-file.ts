@@ -18,6 +18,7 @@ const CONTENT = {
   deep: '['.repeat(100_000),
 } as const;
 
+/** Puts something else in the place of a zone's config file: broken, odd, valid, or nothing. */
 export function spoilFile(folder: string, { file, content }: FileStep): void {
   const path = join(folder, file);
   try {

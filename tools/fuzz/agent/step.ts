@@ -103,6 +103,7 @@ export function keptSteps(): string[] {
   return readdirSync(join(CORPUS, 'agent')).sort();
 }
 
+/** The steps that were kept under this name. */
 export function readSteps(name: string): Step[] {
   return parseSteps(readFileSync(join(CORPUS, 'agent', name), 'utf8'));
 }

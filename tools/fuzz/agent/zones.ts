@@ -31,18 +31,22 @@ const TRACES = [
   }),
 ];
 
+/** Whether a text holds a trace of a value that must never be told. */
 export function holdsCanary(text: string): boolean {
   return TRACES.some((trace) => text.includes(trace));
 }
 
+/** Whether the zone of this number is an HVM guest. */
 export function isGuest(zone: number): boolean {
   return GUEST_BRANDS.has(zone);
 }
 
+/** The uuid of the zone of this number. */
 export function uuidOf(zone: number): string {
   return `f0220000-0000-4000-8000-${zone.toString(16).padStart(12, '0')}`;
 }
 
+/** The VM object of the zone of this number. */
 export function vmOf(zone: number): object {
   return {
     uuid: uuidOf(zone),

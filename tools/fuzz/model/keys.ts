@@ -15,6 +15,7 @@ export interface ModelVm {
 const NEVER_TOLD =
   /^(?:internal_metadata(?:\..*)?|vnc_password|spice_password|spice_opts|qemu_opts|(?:qemu|bhyve)_extra_opts)$/s;
 
+/** What a GET must be answered: `+` with the value, `-` for NOTFOUND, `!` with the words of a failure. */
 export function get(data: ModelVm, key: string): string {
   if (key.startsWith('sdc:')) {
     return sdc(data, key.slice(4));
@@ -22,6 +23,7 @@ export function get(data: ModelVm, key: string): string {
   return text((isInternal(data.vm, key) ? data.internal : data.customer).get(key));
 }
 
+/** What a KEYS must be answered. */
 export function keys(data: ModelVm): string {
   const listable = (key: string): boolean => {
     return key !== '' && !key.startsWith('sdc:') && !/[\0-\x1f\x7f]/.test(key);
@@ -31,6 +33,7 @@ export function keys(data: ModelVm): string {
   return `+${[...customer, ...internal].filter(listable).join('\n')}`;
 }
 
+/** What a PUT or DELETE must come to: `w` with the change, or `!` with the words of a refusal. */
 export function write(data: ModelVm, kind: 'put' | 'delete', key: string, value: string): string {
   const { vm, internal } = data;
   const prefix = /^([^:]*):/s.exec(key)?.[1];

@@ -56,6 +56,7 @@ export function meaningOf(line: string): string {
   }
 }
 
+/** What a line that begins as a frame must be taken for, in words. */
 export function meaningOfFrame(line: string): string {
   const frame = frameIn(line);
   if (frame === null) {
