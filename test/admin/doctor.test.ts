@@ -2,7 +2,7 @@
  * Things broken one by one on a simulated node with a real agent: the doctor names each, and what to do.
  */
 import assert from 'node:assert';
-import { chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { run } from '../../src/sys/exec';
@@ -226,6 +226,13 @@ describe('the doctor', function () {
     assert.match(finding, /holds no JSON object: guests see none of it/);
     writeFileSync(path, '{}');
     await stepOf(OS_ZONE, 'tags.json', 'ok');
+    const metadata = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
+    const before = readFileSync(metadata);
+    writeFileSync(metadata, '{"customer_metadata":["a"],"internal_metadata":{}}');
+    const inside = await stepOf(OS_ZONE, 'metadata.json', 'fail');
+    assert.match(inside.finding, /customer_metadata holds no JSON object: guests see none of it/);
+    writeFileSync(metadata, before);
+    await stepOf(OS_ZONE, 'metadata.json', 'ok');
   });
 
   it('names a namespace that got lost, and the update that brings it back', async () => {
