@@ -52,6 +52,20 @@ describe('simcn: zones', function () {
     assert.deepStrictEqual(node.ready, { ready: true, root: node.root, zones: 1 });
   });
 
+  it('has folders that others than root may enter, whatever the umask of who starts it', async () => {
+    const umask = process.umask(0o077);
+    let strict: SimNode | undefined;
+    try {
+      strict = await SimNode.start({ vms: [vm(OTHER)] });
+      const folders = ['/var', '/zones', `/zones/${OTHER}/root`, `/var/zonecontrol/${OTHER}`];
+      const modes = folders.map((folder) => statSync(strict?.path(folder) ?? '').mode & 0o777);
+      assert.deepStrictEqual(modes, [0o755, 0o755, 0o755, 0o755]);
+    } finally {
+      process.umask(umask);
+      await strict?.stop();
+    }
+  });
+
   it('starts a VM in the state that its zone_state says', async () => {
     const states = ['configured', 'incomplete', 'installed', 'ready', 'running', 'down'];
     const uuids = states.map((_, i) => `00000000-0000-4000-8000-00000000000${i}`);

@@ -153,6 +153,8 @@ async function runNode(flags: UpFlags): Promise<void> {
       `--ready-ms: a number of milliseconds is needed, not ${flags.readyMs ?? ''}`,
     );
   }
+  // As the platform's daemons have it, whoever starts the node: others than root live in its zones.
+  process.umask(0o022);
   // Listened for first: a signal in the middle of the start shall leave nothing behind either.
   const told = new Promise<void>((done) => {
     process.once('SIGTERM', () => done());
