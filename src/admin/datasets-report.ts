@@ -11,7 +11,7 @@ import { usageOf } from '../datasets/usage';
 import { listUsage } from '../datasets/zfs-list';
 import type { Config } from '../config';
 import { delegatedDatasets } from '../metadata/datasets';
-import { ownString } from '../vm/vm';
+import { aliasOf, ownString } from '../vm/vm';
 import type { AdminNode } from './node';
 
 export interface DatasetRow {
@@ -60,8 +60,8 @@ export async function datasetsReport(
     if (audit.kind === 'none') {
       return [];
     }
-    const alias = ownString(vm, 'alias') ?? null;
-    return [{ zonename: name, alias, owner: ownString(vm, 'owner_uuid') ?? null, audit }];
+    const owner = ownString(vm, 'owner_uuid') ?? null;
+    return [{ zonename: name, alias: aliasOf(vm), owner, audit }];
   });
   return { policy, usageUnknown: listed.kind === 'unknown' ? listed.why : '', zones };
 }

@@ -10,7 +10,7 @@ import { readFile } from 'node:fs/promises';
 import * as vasync from 'vasync';
 import { messageOf } from '../errors';
 import { parseMnttab, type MountEntry } from '../sys/mounts';
-import { ownString } from '../vm/vm';
+import { aliasOf } from '../vm/vm';
 import { phaseOfState, type Zone } from '../zones/zone';
 import { checkPort } from './check-port';
 import { checkSocket } from './check-socket';
@@ -147,10 +147,9 @@ async function checkZone(patient: Patient): Promise<ZoneCheckup> {
   } catch (err) {
     steps.push(fail('doctor', messageOf(err), 'a fault of the doctor itself: report it'));
   }
-  const vm = node.store.table.vm(zone.zonename);
   return {
     zonename: zone.zonename,
-    alias: (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null,
+    alias: aliasOf(node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
     state: zone.state,
     verdict: worst(steps.map(({ verdict }) => verdict)),

@@ -10,8 +10,7 @@ import type { KeptRecord } from '../log';
 import { SerialLink } from '../links/serial';
 import type { SerialCounts } from '../links/serial-tally';
 import { ZoneSocket } from '../links/zone-socket';
-import { ownString } from '../vm/vm';
-import type { VmFacts } from '../vm/vm';
+import { aliasOf, type VmFacts } from '../vm/vm';
 import type { WriterStatus } from '../vm/writer';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../errors';
@@ -69,10 +68,9 @@ export interface ZoneReport extends ZoneRow {
 export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
   const { link } = zone.link;
   const tally = node.journalOf(zone)?.tally;
-  const vm = node.store.table.vm(zone.zonename);
   return {
     zonename: zone.zonename,
-    alias: (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null,
+    alias: aliasOf(node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
     state: zone.state,
     kind: zone.link.kind,

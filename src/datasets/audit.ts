@@ -10,15 +10,9 @@
  * last audit of each zone and warns where the signature differs. Pure; it never waits for a number: what
  * is not known is not judged. The feature switch is the caller's: an audit tells what is.
  */
-import {
-  delegationOf,
-  LIMIT_NAMES,
-  own,
-  type Delegation,
-  type LimitName,
-} from '../metadata/datasets';
+import { delegationOf, LIMIT_NAMES, type Delegation, type LimitName } from '../metadata/datasets';
 import { IMPORT_PRIVILEGE, withoutImport } from '../metadata/privileges';
-import type { JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../vm/vm';
 import type { SafePolicy } from './policy';
 import { shown, type ReasonCode } from './reason';
 import { checkBrand, checkPlatform, DEFAULT_LIMITS, isListed } from './rules';

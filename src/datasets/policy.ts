@@ -10,8 +10,8 @@
  * and the input is never changed. Called by `mdatactl datasets expand`; datasets/update is the same for a
  * VM that exists. Pure: configuration and platform stamp are handed in.
  */
-import { LIMIT_NAMES, own } from '../metadata/datasets';
-import type { JsonObject } from '../vm/vm';
+import { LIMIT_NAMES } from '../metadata/datasets';
+import { isJsonObject, own, type JsonObject } from '../vm/vm';
 import { outcome, shown, type Expansion, type Reason } from './reason';
 import {
   checkBrand,
@@ -51,7 +51,7 @@ export type Wish =
  *     not judged. A `platform_buildstamp` in the payload counts besides it.
  */
 export function expandPayload(payload: unknown, policy: SafePolicy, platform?: string): Expansion {
-  if (!isObject(payload)) {
+  if (!isJsonObject(payload)) {
     return { kind: 'refused', reasons: [notAnObject(payload)] };
   }
   const wish = readWish(payload);
@@ -123,10 +123,6 @@ export function readWish(payload: JsonObject): Wish {
       return { kind: 'wrong', reason: { code: 'delegate-dataset-value', member, text } };
     }
   }
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Why a payload is refused that is no object. */

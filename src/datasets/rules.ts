@@ -5,14 +5,14 @@
  * Each takes what the payload or the VM object holds, unread, and returns the reasons against it; none
  * means it fits. Called by policy and update. Pure.
  */
-import { isLimit, own, type LimitName } from '../metadata/datasets';
+import { isLimit, type LimitName } from '../metadata/datasets';
 import {
   IMPORT_PRIVILEGE,
   importGrant,
   parsePrivileges,
   withoutImport,
 } from '../metadata/privileges';
-import type { JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../vm/vm';
 import { checkStamp, OLDEST_STAMP } from './platform';
 import { shown, type Reason } from './reason';
 

@@ -6,8 +6,8 @@
  * below the zoneroot in ZFS's tree (`zones/<uuid>/data` below `zones/<uuid>`): an operation that
  * recurses, as `zfs snapshot -r` does, is the wrong one. Pure; it runs nothing.
  */
-import { delegatedDatasets, own } from '../metadata/datasets';
-import type { JsonObject } from '../vm/vm';
+import { delegatedDatasets } from '../metadata/datasets';
+import { own, type JsonObject } from '../vm/vm';
 import type { Reason } from './reason';
 import { isHvm } from './rules';
 

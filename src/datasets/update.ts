@@ -7,10 +7,10 @@
  * a plain delegated dataset safe: it gets what is missing. Updates of exempt VMs, of VMs without
  * datasets, and all of them while the feature is off pass untouched. Pure, as datasets/policy is.
  */
-import { delegationOf, isLimit, LIMIT_NAMES, own, type LimitName } from '../metadata/datasets';
-import type { JsonObject } from '../vm/vm';
+import { delegationOf, isLimit, LIMIT_NAMES, type LimitName } from '../metadata/datasets';
+import { isJsonObject, own, type JsonObject } from '../vm/vm';
 import { exemption, isMarked, type AuditFacts } from './audit';
-import { checkUse, isObject, notAnObject, readWish, type SafePolicy } from './policy';
+import { checkUse, notAnObject, readWish, type SafePolicy } from './policy';
 import { outcome, type Expansion, type Reason } from './reason';
 import { checkLimit, DEFAULT_LIMITS, fitPrivileges } from './rules';
 import type { Usage } from './usage';
@@ -27,7 +27,7 @@ export function expandUpdate(
   policy: SafePolicy,
   facts: AuditFacts = {},
 ): Expansion {
-  if (!isObject(update)) {
+  if (!isJsonObject(update)) {
     return { kind: 'refused', reasons: [notAnObject(update)] };
   }
   const wish = readWish(update);

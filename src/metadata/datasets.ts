@@ -6,7 +6,7 @@
  * safe when these are there, and a VM that lost one of them is told `true`, which is what it then has.
  * Nothing of the VM object is believed. It does not know the policy (datasets/policy).
  */
-import type { JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../vm/vm';
 import { importGrant, parsePrivileges, type ImportGrant } from './privileges';
 
 /** The limits of the platform on what a zone may make below its dataset. */
@@ -73,9 +73,4 @@ export function datasetsText(vm: JsonObject): string | undefined {
 /** A number that ZFS takes as a limit. Zero is one: none may be made. */
 export function isLimit(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-}
-
-/** An own member of a VM object; undefined where there is none. */
-export function own(vm: JsonObject, name: string): unknown {
-  return Object.hasOwn(vm, name) ? vm[name] : undefined;
 }

@@ -48,6 +48,11 @@ export function ownString(object: JsonObject, name: string): string | undefined 
   return typeof value === 'string' ? value : undefined;
 }
 
+/** What people call the VM; null where it has no alias, or there is no VM. */
+export function aliasOf(vm: JsonObject | undefined): string | null {
+  return (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null;
+}
+
 function ownNumber(object: JsonObject, name: string): number | undefined {
   const value = own(object, name);
   return typeof value === 'number' ? value : undefined;

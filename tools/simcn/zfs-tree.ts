@@ -8,7 +8,8 @@
  */
 import { dirname } from 'node:path';
 
-import { delegatedDatasets, isLimit, own, type LimitName } from '../../src/metadata/datasets';
+import { delegatedDatasets, isLimit, type LimitName } from '../../src/metadata/datasets';
+import { own } from '../../src/vm/vm';
 import type { Paths } from '../../src/sys/paths';
 import type { Zone } from './zone';
 import { ZfsStore, type Dataset } from './zfs-store';
