@@ -28,6 +28,15 @@ say() {
 	echo "$program: $*"
 }
 
+# What came of it all, which is nothing under --dry-run.
+conclude() {
+	if [ "$dry_run" = yes ]; then
+		say "nothing was changed (--dry-run)"
+	else
+		say "$*"
+	fi
+}
+
 die() {
 	echo "$program: $*" >&2
 	exit 1

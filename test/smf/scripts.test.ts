@@ -116,6 +116,7 @@ describe('the install scripts', function () {
     it('does nothing but talk with --dry-run', () => {
       const { stdout } = succeed(script(unpacked, 'install', '--dry-run'));
       assert.match(stdout, /would run: svcadm enable -s svc:\/site\/mdatad:default/);
+      assert.match(stdout, /install: nothing was changed \(--dry-run\)\n$/);
       assert.deepStrictEqual(readdirSync(node.root), []);
       assert.deepStrictEqual(changes(), []);
       assert.strictEqual(node.state(PLATFORM_AGENT), 'online');
@@ -267,7 +268,8 @@ describe('the install scripts', function () {
       succeed(script(unpacked, 'install'));
       const [pid, first] = [node.daemonPid(), release()];
       succeed(script(unpacked, 'upgrade'));
-      succeed(script(second, 'upgrade', '--dry-run'));
+      const { stdout } = succeed(script(second, 'upgrade', '--dry-run'));
+      assert.match(stdout, /upgrade: nothing was changed \(--dry-run\)\n$/);
       assert.deepStrictEqual([node.daemonPid(), release()], [pid, first]);
     });
 
@@ -322,7 +324,8 @@ describe('the install scripts', function () {
     it('does nothing but talk with --dry-run', () => {
       succeed(script(unpacked, 'install'));
       const pid = node.daemonPid();
-      succeed(script(unpacked, 'uninstall', '--dry-run'));
+      const { stdout } = succeed(script(unpacked, 'uninstall', '--dry-run'));
+      assert.match(stdout, /uninstall: nothing was changed \(--dry-run\)\n$/);
       assert.strictEqual(node.state(MDATAD), 'online');
       process.kill(pid, 0);
     });
