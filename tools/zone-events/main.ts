@@ -17,13 +17,15 @@ async function main(): Promise<void> {
     command.opts<{ root?: string }>().root ??
     command.error('zone-events: --root DIR is needed off SmartOS');
   const events = new ZoneEvents(openPlatform(root));
-  events.on('data', (event: ZoneEvent) => process.stdout.write(`${render(event)}\n`));
   events.on('lost', () => process.stderr.write('zone-events: events were lost\n'));
   const facts = await events.start();
-  process.stdout.write(`${JSON.stringify({ ...stamp('ready'), zones: facts.length })}\n`);
   const stop = () => void events.stop();
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
+  // Whoever reads us may stop early (`| head`).
+  process.stdout.on('error', stop);
+  process.stdout.write(`${JSON.stringify({ ...stamp('ready'), zones: facts.length })}\n`);
+  events.on('data', (event: ZoneEvent) => process.stdout.write(`${render(event)}\n`));
 }
 
 function stamp(type: string): { date: string; type: string } {
