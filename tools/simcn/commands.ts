@@ -12,7 +12,7 @@ import type { Injector } from './injector';
 import type { Node } from './node';
 import { viewOf } from './view';
 import { parseVms } from './vm-input';
-import { listPool } from './zfs-install';
+import { listPool } from './zfs-pool';
 
 const id = z.object({ uuid: z.string() });
 const named = id.extend({ name: z.string() });

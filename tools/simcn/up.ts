@@ -19,12 +19,11 @@ import { Injector } from './injector';
 import { Kernel } from './kernel';
 import type { Machine, NodeOptions } from './machine';
 import { Node } from './node';
+import { installProgram } from './program-install';
 import { VmStore } from './store';
 import { installZoneTools } from './view';
 import { VminfodService } from './vminfod';
 import { parseVms } from './vm-input';
-import { installVmadm } from './vmadm-install';
-import { installZfs } from './zfs-install';
 
 /** sizeof sun_path less its NUL. */
 const SOCKET_PATH_BYTES = 107;
@@ -109,8 +108,8 @@ export async function bringUp(
   try {
     installBrands(paths, options.oldPlatform);
     installZoneTools(paths);
-    installVmadm(paths);
-    installZfs(paths);
+    installProgram(paths.vmadm, 'vmadm.js', paths.root);
+    installProgram(paths.zfs, 'zfs.js', paths.root);
     await vminfod.start();
     await node.recover();
     const present = new Set(node.all().map((zone) => zone.zonename));

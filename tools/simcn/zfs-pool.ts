@@ -1,25 +1,12 @@
 /*
- * The zfs command where the platform has it, on the node and in its zones, and what it lists on the node.
+ * The node's pool, as its own zfs command lists it.
  */
-import { chmodSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-
 import type { Paths } from '../../src/sys/paths';
 import { ZoneDisk } from './disk';
 import type { Zone } from './zone';
 import { ZfsTree, type Listed } from './zfs-tree';
 
-/** Puts `zfs` where the platform has it; its root is the node's. */
-export function installZfs(paths: Paths): void {
-  const words = [process.execPath, join(__dirname, 'zfs.js')].map(quoted).join(' ');
-  writeFileSync(
-    paths.zfs,
-    `#!/bin/sh\nSIMCN_ROOT=${quoted(paths.root)}\nexport SIMCN_ROOT\nexec ${words} "$@"\n`,
-  );
-  chmodSync(paths.zfs, 0o755);
-}
-
-/** The whole pool: zoneroots, their snapshots, and what is delegated. */
+/** All of it: zoneroots, their snapshots, and what is delegated. */
 export async function listPool(paths: Paths, zones: readonly Zone[]): Promise<Listed[]> {
   const listed: Listed[] = [{ name: 'zones', type: 'filesystem' }];
   for (const zone of zones.filter(({ indexState }) => indexState !== 'configured')) {
@@ -31,8 +18,4 @@ export async function listPool(paths: Paths, zones: readonly Zone[]): Promise<Li
     listed.push(...new ZfsTree(paths, zone).list());
   }
   return listed;
-}
-
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
 }
