@@ -140,7 +140,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'socket', 'ok');
   });
 
-  it('names a folder that was unmounted under a running zone; so does status', async function () {
+  it('names a folder that was unmounted under a running zone; so do status and the log', async function () {
     needsRoot(this);
     const mountPoint = node.path(`/zones/${OS_ZONE}/root/.zonecontrol`);
     await run(['umount', mountPoint]);
@@ -149,6 +149,10 @@ describe('the doctor', function () {
     assert.match(remedy, new RegExp(`vmadm reboot ${OS_ZONE}`));
     const { troubles } = await status();
     assert.match(troubles[0]?.what ?? '', /metadata folder was unmounted/);
+    const told = /"msg":"the metadata folder was unmounted, or replaced while the zone runs/;
+    await eventually(async () => {
+      return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes('"msg":"the metadata folder was unmounted, or replaced while the zone runs');
+    }, 'a record of it');
     await node.ok(['reboot', OS_ZONE]);
     await stepOf(OS_ZONE, 'view', 'ok');
   });

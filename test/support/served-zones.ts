@@ -12,7 +12,7 @@ import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
 import { ZoneEvents, type Bind } from '../../src/zones/events';
 import type { ZoneFacts } from '../../src/zones/picture';
 import { Registry } from '../../src/zones/registry';
-import { Zone, type SocketLink } from '../../src/zones/zone';
+import { Zone, type SocketLink, type FolderDuty } from '../../src/zones/zone';
 import { FaultTable } from '../../tools/simcn/faults';
 import { Kernel, type KernelStatus } from '../../tools/simcn/kernel';
 import { makeNode, type EmulatedNode } from './emulated-node';
@@ -30,6 +30,8 @@ const BLOCKED_MS = 150;
 const NEVER_MS = 3_600_000;
 
 export interface ServedOptions {
+  /** What sees to a zone's mount; left out: nobody. */
+  readonly folder?: (facts: ZoneFacts) => FolderDuty;
   /** Stands in front of the platform that the registry asks. */
   readonly platform?: (real: Platform) => Platform;
   /** Stands in front of its subscription. */
@@ -144,7 +146,8 @@ export class ServedZones {
       allowed: () => true,
     });
     const link = this.options.link?.(socket, facts) ?? socket;
-    return new Zone(facts, { log, link: { kind: 'socket', link }, folder: null });
+    const folder = this.options.folder?.(facts) ?? null;
+    return new Zone(facts, { log, link: { kind: 'socket', link }, folder });
   }
 }
 

@@ -2,7 +2,9 @@ import assert from 'node:assert';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Platform } from '../../src/sys/ffi';
+import type { ZoneFacts } from '../../src/zones/picture';
 import { Reconcile } from '../../src/zones/reconcile';
+import type { FolderDuty } from '../../src/zones/zone';
 import { eventually } from '../support/eventually';
 import { ServedZones, ZonedNode } from '../support/served-zones';
 
@@ -65,6 +67,25 @@ describe('the reconcile', () => {
     assert.strictEqual(await served.registry.reconcile(), 0);
     assert.strictEqual(looks, 1);
     assert.deepStrictEqual(repaired(), []);
+  });
+
+  it('has each running zone look whether it still has its metadata folder', async () => {
+    const looked: string[] = [];
+    const duty = ({ zonename }: ZoneFacts): FolderDuty => ({
+      state: 'mounted by the brand',
+      onReady: () => null,
+      onRunning: () => null,
+      onHalted: () => null,
+      look: () => {
+        looked.push(zonename);
+        return 'ours';
+      },
+    });
+    await served.registry.stop(1000);
+    served = new ServedZones(zoned, { folder: duty });
+    await served.registry.start();
+    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.deepStrictEqual(looked, ['beta']);
   });
 
   it('repairs whatever was missed: a creation, a deletion, a state, another identity', async () => {
