@@ -6,6 +6,7 @@
  * at a time. `flushSync` is for the end of the process.
  */
 import { write, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { Writable } from 'node:stream';
 import { codeOf } from './errors';
 
@@ -118,7 +119,7 @@ export class LogSink extends Writable {
 /** Made by hand: the logger itself would come back here. */
 function lostRecord(lost: number): string {
   const time = new Date().toISOString();
-  const identity = { name: 'metadata', hostname: '', pid: process.pid, level: 40 };
+  const identity = { name: 'metadata', hostname: hostname(), pid: process.pid, level: 40 };
   return `${JSON.stringify({ ...identity, lost, msg: 'log records were lost', time, v: 0 })}\n`;
 }
 

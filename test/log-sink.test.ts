@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LogSink } from '../src/log-sink';
 import { eventually } from './support/eventually';
@@ -66,7 +66,14 @@ describe('the log sink', () => {
     assert.strictEqual(fd, full);
     sink.flushSync();
     const last = readFileSync(path, 'utf8').trimEnd().split('\n').at(-1) ?? '';
-    assert.strictEqual((JSON.parse(last) as { lost: number }).lost, 1);
+    const { lost, time, ...others } = JSON.parse(last) as Record<string, unknown>;
+    assert.strictEqual(lost, 1);
+    assert(!Number.isNaN(Date.parse(String(time))));
+    // The members that every record of the log has.
+    assert.deepStrictEqual(others, {
+      ...{ name: 'metadata', hostname: hostname(), pid: process.pid, level: 40, v: 0 },
+      msg: 'log records were lost',
+    });
     closeSync(fd);
   });
 });
