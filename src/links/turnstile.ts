@@ -8,6 +8,7 @@
 /** How long a turn may let in: some tens of tries, which each cause work in later turns. */
 const SLICE_MS = 1;
 
+/** One serves the process, whatever its links are. */
 export class Turnstile {
   private readonly waiting = new Set<() => void>();
   private readonly now: () => number;

@@ -55,6 +55,7 @@ interface Reading {
   readonly parsed: Parsed;
 }
 
+/** The files of all VMs. One serves the store; it holds no descriptor. */
 export class ConfigFiles {
   private readonly readings: Lru<Reading>;
   private readonly warnings = new FileWarnings();
@@ -191,6 +192,7 @@ function everyLook(): () => number {
   return () => ++looks;
 }
 
+/** The path of one of the files. @param folder the VM's `<zonepath>/config`, as a path of this machine */
 export function pathOf(folder: string, name: ConfigName): string {
   return `${folder}/${name}.json`;
 }

@@ -14,6 +14,7 @@ interface Told {
   readonly repeats: Map<string, Repeats>;
 }
 
+/** What was warned of each file, for all VMs. */
 export class FileWarnings {
   private readonly told = new Map<string, Told>();
   private readonly now: (() => number) | undefined;

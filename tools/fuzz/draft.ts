@@ -6,6 +6,7 @@
 /** Beyond every bound that the targets have in the small. */
 export const MAX_INPUT_BYTES = 4096;
 
+/** An input in the making. */
 export class Draft {
   readonly bytes = Buffer.alloc(MAX_INPUT_BYTES);
   length = 0;

@@ -25,6 +25,7 @@ export interface Finding {
   readonly input: Buffer;
 }
 
+/** One run over one target, from a seed. */
 export class Run {
   readonly features = new Features();
   readonly target: Target;

@@ -6,6 +6,7 @@
 
 const SLOTS = 1 << 18;
 
+/** What the inputs of a run have reached so far. */
 export class Features {
   private readonly seen = new Uint8Array(SLOTS);
   private count = 0;

@@ -3,6 +3,7 @@
  * (sfc32, which passes the usual test batteries and costs a few nanoseconds a number.)
  */
 
+/** Numbers that follow from a seed. */
 export class Random {
   private a: number;
   private b: number;

@@ -50,6 +50,7 @@ export interface Question {
   readonly long?: true;
 }
 
+/** Asks one agent. Each question is a connection of its own. */
 export class Client {
   private readonly socketPath: string;
 

@@ -19,6 +19,7 @@ interface Eye {
   timer: NodeJS.Timeout | null;
 }
 
+/** Watches the config files of all zones, as vminfod does. */
 export class ConfigWatch {
   private readonly paths: Paths;
   private readonly changed: (zone: Zone) => void;

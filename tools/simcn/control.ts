@@ -27,6 +27,7 @@ export type Args = Readonly<Record<string, unknown>>;
 /** @param caller the connection, for commands that outlive their answer */
 export type Serve = (command: string, args: Args, caller: Socket) => Promise<unknown>;
 
+/** Serves one control socket from `listen` to `close`. */
 export class ControlServer {
   private readonly server: Server;
   private readonly callers = new Set<Socket>();

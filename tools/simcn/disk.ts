@@ -20,6 +20,7 @@ import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
 
+/** One zone's part of the disk. */
 export class ZoneDisk {
   readonly zonepath: string;
   readonly zoneroot: string;

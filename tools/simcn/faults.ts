@@ -81,6 +81,7 @@ function isFaultName(name: string): name is FaultName {
   return Object.hasOwn(FAULTS, name);
 }
 
+/** The faults that are switched on, for a zone or for all. */
 export class FaultTable {
   private faults: Fault[] = [];
 

@@ -23,6 +23,7 @@ const FILLER_CHUNK = Buffer.alloc(4096);
 
 type Trick = 'mounted' | 'unwritable';
 
+/** Fills the config folder of one zone, and makes room again. */
 export class FullDisk {
   private readonly folder: string;
   private trick: Trick | null = null;

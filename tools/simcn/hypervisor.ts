@@ -33,6 +33,7 @@ export function portPath(zoneroot: string, properties: JsonObject): string | nul
   return path === undefined || path.split('/').includes('..') ? null : `${zoneroot}${path}`;
 }
 
+/** One zone's hypervisor without a guest, from boot to halt. */
 export class PlayedHypervisor implements Hypervisor {
   readonly pid = null;
   private readonly ttyb: Ttyb | null;

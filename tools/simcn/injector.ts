@@ -25,6 +25,7 @@ interface HeldLock {
   readonly timer: NodeJS.Timeout | null;
 }
 
+/** Acts on what one table of faults says. */
 export class Injector {
   private readonly node: Node;
   private readonly vminfod: VminfodService;

@@ -39,6 +39,7 @@ const EVENT_NAMES: Readonly<Record<KernelStatus, string>> = {
 /** What an event gives as the id of a zone that the kernel does not know. */
 const NO_ZONEID = -1;
 
+/** The zones of one node as its kernel has them. */
 export class Kernel {
   private readonly emulation: Emulation;
   private readonly faults: FaultTable;

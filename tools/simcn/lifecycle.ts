@@ -35,6 +35,7 @@ const INDEX_STATES: Readonly<Record<IndexState, number>> = {
 /** Ids of played init processes start here, above what this machine's own processes commonly have. */
 const PLAYED_PID_BASE = 5_000_000;
 
+/** The moves of the zones of one node. */
 export class Lifecycle {
   private readonly machine: Machine;
   private readonly emulation: Emulation;

@@ -26,6 +26,7 @@ export interface ZoneLine {
   readonly alias: string;
 }
 
+/** One node and its zones. */
 export class Node {
   readonly machine: Machine;
   private readonly emulation: Emulation;

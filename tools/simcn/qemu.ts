@@ -37,6 +37,7 @@ export interface QemuPlace {
   readonly name: string;
 }
 
+/** One QEMU process with its guest. */
 export class Qemu implements Hypervisor {
   private readonly guest: QemuGuest;
   private readonly place: QemuPlace;

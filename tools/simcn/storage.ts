@@ -9,6 +9,7 @@ import type { Lifecycle } from './lifecycle';
 import type { Zone } from './zone';
 import { ZfsTree } from './zfs-tree';
 
+/** Works on the disks of the zones of one node. */
 export class Storage {
   private readonly paths: Paths;
   private readonly lifecycle: Lifecycle;

@@ -52,6 +52,7 @@ const metadataSchema = z.object({
   internal_metadata: object.default({}),
 });
 
+/** The VM objects of one node, in its files. */
 export class VmStore {
   private readonly folder: string;
   private readonly saved = new Map<string, string>();

@@ -46,6 +46,7 @@ export interface TtybOptions {
 /** Pause between two restarts of a flapping guest: quicker than any real firmware. */
 const FLAP_INTERVAL_MS = 100;
 
+/** The hypervisor's end of one guest's port. */
 export class Ttyb {
   readonly guest = new GuestPort();
   /** How many hosts have connected so far, those turned away included. */

@@ -30,6 +30,7 @@ interface Listener {
 const JSON_TYPE = { 'Content-Type': 'application/json' };
 const GARBAGE = Buffer.concat([Buffer.from('{"type":"mod\u0000'), Buffer.from([0xff, 0xfe, 0x0a])]);
 
+/** One vminfod, which can be ended and started again. */
 export class VminfodService {
   private readonly path: string;
   private readonly source: VmSource;

@@ -20,6 +20,7 @@ const named = z.object({ name: z.string() });
 const deep = named.extend({ recursive: z.boolean() });
 const created = named.extend({ bytes: z.number().int().min(1).nullable() });
 
+/** The door of one zone, open while the zone is up. */
 export class ZfsDoor {
   private readonly server: ControlServer;
   private readonly tree: ZfsTree;

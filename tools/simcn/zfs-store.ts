@@ -36,6 +36,7 @@ const catalogueSchema = z.array(datasetSchema);
 
 export type Dataset = Readonly<z.infer<typeof datasetSchema>>;
 
+/** What is kept for one zone. Its state is all on the disk: any number of these may look at it. */
 export class ZfsStore {
   /** The node's part. */
   readonly folder: string;

@@ -33,6 +33,7 @@ export interface Session {
 /** Who does not leave in this time is waited for no longer. */
 const LEAVE_MS = 2000;
 
+/** One configured zone of the node. */
 export class Zone {
   readonly zonename: string;
   readonly uuid: string;

@@ -4,6 +4,7 @@
  * the octets small changes of it.
  */
 
+/** Decisions that the octets of one input make, in their order. */
 export class Choices {
   private readonly octets: Buffer;
   private at = 0;
