@@ -9,7 +9,7 @@ import { isJsonObject, own, parseJsonObject, type JsonObject } from '../../src/v
 import { adminSocketOf, askAdmin, askJson, openAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
+import { needs } from '../support/pending';
 import { parseExposition, sampleOf } from '../support/prometheus';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { vmObject, zonenameOf } from '../support/vm-objects';
@@ -39,10 +39,7 @@ describe("the operators' door", function () {
   let root = '';
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS });
     ends.push(() => node.stop());
     root = node.root;

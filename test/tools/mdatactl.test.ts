@@ -10,8 +10,7 @@ import { createInterface } from 'node:readline';
 import { MOST_FOLLOWERS } from '../../src/admin/tail';
 import { isJsonObject, parseJsonObject } from '../../src/vm/vm';
 import { AgentProcess } from '../support/guest-agent';
-import { skipSuite } from '../support/guest-skip';
-import { needsRoot } from '../support/pending';
+import { needs, needsRoot } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { tempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
@@ -47,10 +46,7 @@ describe('mdatactl', function () {
   let ctl: (...argv: string[]) => Promise<Result>;
 
   before(async function () {
-    const missing = whyNoNode();
-    if (missing !== null) {
-      skipSuite(this, missing);
-    }
+    needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS });
     ends.push(() => node.stop());
     agent = await AgentProcess.start(node.root);
