@@ -149,9 +149,9 @@ describe('the doctor', function () {
     assert.match(remedy, new RegExp(`vmadm reboot ${OS_ZONE}`));
     const { troubles } = await status();
     assert.match(troubles[0]?.what ?? '', /metadata folder was unmounted/);
-    const told = /"msg":"the metadata folder was unmounted, or replaced while the zone runs/;
+    const told = '"msg":"the metadata folder was unmounted, or replaced while the zone runs';
     await eventually(async () => {
-      return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes('"msg":"the metadata folder was unmounted, or replaced while the zone runs');
+      return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes(told);
     }, 'a record of it');
     await node.ok(['reboot', OS_ZONE]);
     await stepOf(OS_ZONE, 'view', 'ok');
