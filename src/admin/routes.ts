@@ -164,7 +164,9 @@ function zone({ node }: Parts, { response, operand }: Ask): void {
 
 async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
   const checkup =
-    operand === '' ? await parts.doctor.visitAll() : await parts.doctor.visitZone(named(operand));
+    operand === ''
+      ? await parts.doctor.visitAll()
+      : await parts.doctor.visitZone(named(parts.node, operand));
   sendJson(response, 200, checkup);
 }
 
@@ -199,7 +201,7 @@ async function setLogLevel({ node }: Parts, { request, response }: Ask): Promise
 
 async function notify({ node }: Parts, { request, response }: Ask): Promise<void> {
   const { zonename, state } = parsed(notifyBody, await readJson(request));
-  const facts = await registryOf(node).notify(named(zonename));
+  const facts = await registryOf(node).notify(named(node, zonename));
   sendJson(response, 200, { zonename, said: state, is: facts?.state ?? null });
 }
 
@@ -221,16 +223,18 @@ function registryOf(node: AdminNode): Registry {
 }
 
 function zoneNamed(node: AdminNode, name: string): Zone {
-  const found = registryOf(node).get(named(name));
+  const found = registryOf(node).get(named(node, name));
   if (found === undefined) {
     throw new Refused(404, `no such zone: ${name}`);
   }
   return found;
 }
 
-function named(name: string): string {
+/** The zone that is meant: by its name, or by the uuid of its VM where that is another. */
+function named(node: AdminNode, name: string): string {
   if (!isZonename(name)) {
     throw new Refused(400, 'that is no name of a zone');
   }
-  return name;
+  const isHeld = node.registry()?.get(name) !== undefined;
+  return isHeld ? name : (node.store.table.zoneOf(name) ?? name);
 }

@@ -76,6 +76,12 @@ export class VmTable extends EventEmitter<TableEvents> {
     return [...this.records.keys()];
   }
 
+  /** The zone of the VM with this uuid, which nearly always is the zone's name too. */
+  zoneOf(uuid: string): string | undefined {
+    const records = [...this.records.values()];
+    return records.find(({ facts }) => facts.uuid === uuid)?.facts.zonename;
+  }
+
   facts(zonename: string): VmFacts | undefined {
     return this.records.get(zonename)?.facts;
   }
