@@ -37,7 +37,9 @@ type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 export interface Outlet {
   /** True: the kernel took what was written before, so another answer may follow. */
   readonly clear: boolean;
-  /** True: so many octets may be written now. False: `pump` is called when that may have changed. */
+  /** False: what is written is lost, the end is near. */
+  readonly open: boolean;
+  /** True: so many octets may be written now. False: `roomMade` is called when that may have changed. */
   fits(bytes: number): boolean;
   /** Takes one whole answer. */
   write(bytes: Buffer): void;
@@ -50,7 +52,7 @@ export interface AnswersOptions {
   readonly limits: LinkLimits;
   readonly outlet: Outlet;
   readonly now: () => number;
-  /** Something was finished that nobody was waiting for: there may be more to do, or an end. */
+  /** Something was finished by itself: there may be more to do, or an end. */
   readonly moved: () => void;
 }
 
@@ -64,6 +66,8 @@ export class Answers {
   private current: Asked | null = null;
   /** Answered by the handler, too big to be written now. */
   private unfit: { readonly asked: Asked; readonly reply: Reply } | null = null;
+  /** It may fit now. */
+  private hopeful = false;
   /** Writes whose answers were taken back and that still run. */
   private unheard = 0;
 
@@ -107,21 +111,31 @@ export class Answers {
     this.answerLine(asked, request);
   }
 
-  /** Goes on after something that stood in the way has moved. */
-  pump(): void {
+  /** True: something that waits can go on, by `next`. */
+  get ready(): boolean {
+    return this.unfit === null ? this.queue.length > 0 && this.free : this.hopeful;
+  }
+
+  /** There may be room for an answer that had none. */
+  roomMade(): void {
+    this.hopeful = true;
+  }
+
+  /** Goes on with one thing that waits: an answer that had no room, or a request. @returns its octets */
+  next(): number {
     const { unfit } = this;
     if (unfit !== null) {
       this.unfit = null;
       this.deliver(unfit.asked, unfit.reply);
+      return 0;
     }
-    while (this.free) {
-      const next = this.queue.shift();
-      if (next === undefined) {
-        return;
-      }
-      this.queued -= next.bytes;
-      this.begin(next);
+    const next = this.queue.shift();
+    if (next === undefined) {
+      return 0;
     }
+    this.queued -= next.bytes;
+    this.begin(next);
+    return next.bytes;
   }
 
   /** Takes back every answer that was not written yet. Writes that wait are started, unheard. */
@@ -159,11 +173,17 @@ export class Answers {
 
   private begin(asked: Asked): void {
     const { request } = asked;
+    const { origin, handle, outlet, observer } = this.options;
+    if (!outlet.open && !isWrite(request)) {
+      // Its answer could be megabytes, and hundreds of connections may end together.
+      observer.refused('dropped-reply', { kind: request.kind });
+      return;
+    }
     if (!isDataRequest(request)) {
       this.answerLine(asked, request);
       return;
     }
-    const answer = this.options.handle(this.options.origin, request);
+    const answer = handle(origin, request);
     if (!(answer instanceof Promise)) {
       this.deliver(asked, answer);
       return;
@@ -175,7 +195,6 @@ export class Answers {
       if (this.current === asked) {
         this.current = null;
         this.deliver(asked, reply);
-        this.pump();
       } else {
         this.unheard--;
         this.tellUnheard(asked, reply);
@@ -228,9 +247,12 @@ export class Answers {
     const size = reply.kind === 'notfound' ? 0 : Math.ceil((reply.text.length * 4) / 3);
     if (!outlet.fits(size)) {
       this.unfit = { asked, reply };
+      this.hopeful = false;
       return;
     }
-    outlet.write(encodeReply(request.wire, reply));
+    if (outlet.open) {
+      outlet.write(encodeReply(request.wire, reply));
+    }
     observer.answered(origin, request, reply, now() - at);
   }
 

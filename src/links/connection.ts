@@ -125,19 +125,25 @@ export class Connection implements StreamOwner {
   // For the turns.
 
   get ready(): boolean {
-    return this.intake.unread > 0 && this.mayTake;
+    const { answers, intake } = this;
+    return this.phase !== 'closed' && (answers.ready || (intake.unread > 0 && this.mayTake));
   }
 
   work(cost: number): number {
+    const { answers, intake, wrote } = this;
     let spent = 0;
     this.stream.cork();
-    while (spent < cost && this.mayTake) {
+    while (spent < cost && (answers.ready || this.mayTake)) {
       const before = this.wrote;
-      const bytes = this.intake.next();
+      const bytes = answers.ready ? answers.next() : intake.next();
       if (bytes === null) {
         break;
       }
       spent += costOf(bytes + this.wrote - before);
+      if (this.wrote > wrote && answers.owing && !this.clear) {
+        // A port's answers leave one by one: its next request waits for that here, where there is room.
+        break;
+      }
     }
     this.stream.uncork();
     this.account();
@@ -150,6 +156,10 @@ export class Connection implements StreamOwner {
   /** A port gets one answer at a time: one that is not in the kernel yet can still be taken back. */
   get clear(): boolean {
     return this.context.channel === 'serial' ? this.stream.unsent === 0 : !this.stream.clogged;
+  }
+
+  get open(): boolean {
+    return this.stream.writable;
   }
 
   fits(bytes: number): boolean {
@@ -184,7 +194,7 @@ export class Connection implements StreamOwner {
     if (this.phase === 'closed') {
       return;
     }
-    this.answers.pump();
+    this.answers.roomMade();
     this.context.turns.offer(this.context.place, this);
     this.settle();
   }

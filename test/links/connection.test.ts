@@ -302,6 +302,28 @@ describe('a connection', () => {
       assert.ok(world.recorder.count('unread') > 0);
     });
 
+    it('asks nothing more for peers that are gone, however many leave at once', async () => {
+      world = new World({ unsentBytes: MIB });
+      world.set('big', 'v'.repeat(MIB));
+      const asked = Buffer.concat(
+        Array.from({ length: 16 }, () => frame('00000001', 'GET', 'big')),
+      );
+      const guests = await Promise.all(Array.from({ length: 8 }, () => world.open('socket')));
+      for (const { peer } of guests) {
+        peer.socket.pause();
+        peer.write(asked);
+      }
+      await eventually(() => guests.every(({ connection }) => connection.received > 0));
+      await quiet();
+      const before = world.asked.length;
+      for (const { peer } of guests) {
+        peer.socket.destroy();
+      }
+      await Promise.all(guests.map(({ closed }) => closed));
+      const more = world.asked.length - before;
+      assert.ok(more <= guests.length, `${more} more of ${16 * guests.length}`);
+    });
+
     it('lets one connection at a time collect a big line, and all of them in the end', async () => {
       const value = 'v'.repeat(500_000);
       const opened = await Promise.all(Array.from({ length: 6 }, () => world.open('socket')));

@@ -17,7 +17,7 @@ import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
 /** Each attack has a zone of its own: what it did to itself is not in the way of the next one. */
-const ATTACKS = 13;
+const ATTACKS = 14;
 const NEIGHBOURS = [100, 101, 102];
 const [NEIGHBOUR = 0, WRITER = 0] = NEIGHBOURS;
 const MIB = 1024 * 1024;
@@ -29,6 +29,8 @@ const ATTACK_MS = 2000;
 /** Who reads nothing keeps its replies for 2 s, in which others may wait; then it is looked for. */
 const PATIENCE_MS = 5000;
 const LOOK_MS = 20;
+/** Until all has been asked that is then left. */
+const LEAVE_MS = 200;
 const READERS = 16;
 /** More than a zone may make the agent hold, many times over. */
 const ENDLESS_MIB = 256;
@@ -138,6 +140,17 @@ describe('a hostile guest', function () {
       await Promise.all(mutes.map((socket) => attackers.pour(socket, () => ASKS, isOver)));
     }, PATIENCE_MS);
     assert((await refusals('unread')) > before, 'who reads nothing is hung up on');
+  });
+
+  it('that leaves with all its connections, while its answers wait, stalls nobody', async () => {
+    await withstands(async (isOver) => {
+      while (!isOver()) {
+        const mutes = await attackers.dialMany(MOST_CONNECTIONS - 2);
+        mutes.forEach((socket) => socket.pause().write(ASKS));
+        await delay(LEAVE_MS);
+        attackers.hangUp();
+      }
+    });
   });
 
   it('that sends values of the greatest size in many requests is held in bounds (XSA-326)', async () => {

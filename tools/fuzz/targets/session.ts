@@ -85,6 +85,7 @@ class Line implements LinkObserver {
       limits: LIMITS,
       outlet: {
         clear: true,
+        open: true,
         fits: () => true,
         write: (bytes) => {
           this.out += bytes.toString('latin1');
