@@ -1,0 +1,150 @@
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../support/eventually';
+import { numbers, SubscriptionStage } from '../support/subscription-stage';
+
+describe('the critical section of a subscription', () => {
+  let stage: SubscriptionStage;
+
+  beforeEach(async () => {
+    stage = await SubscriptionStage.set();
+  });
+
+  afterEach(async () => {
+    await stage.clear();
+  });
+
+  it('is told of nothing, and at the end that something happened', async () => {
+    const seen: bigint[] = [];
+    const subscription = stage.subscribe((event) => seen.push(event.when));
+    await subscription.enterCritical();
+    await stage.publishAll(1, 5);
+    assert.strictEqual(await subscription.exitCritical(), true);
+    assert.strictEqual(await subscription.exitCritical(), false);
+    await stage.publishAll(6, 6);
+    await eventually(() => seen.length > 0);
+    assert.deepStrictEqual(seen, [6n]);
+  });
+
+  it('leaves at once when nothing happened, and enters again', async () => {
+    const subscription = stage.subscribe(() => assert.fail('no event'));
+    for (let i = 0; i < 100; i++) {
+      await subscription.enterCritical();
+      assert.strictEqual(await subscription.exitCritical(), false);
+    }
+  });
+
+  it('lets a full queue pass: more events than it holds do not block its end', async () => {
+    const seen: bigint[] = [];
+    const subscription = stage.subscribe((event) => seen.push(event.when));
+    await subscription.enterCritical();
+    const publishing = stage.publishAll(1, 100);
+    // The queue has ten places; the publisher waits now, and stays ahead while it is drained.
+    await delay(100);
+    while (await subscription.exitCritical()) {
+      await nextTurn();
+    }
+    await publishing;
+    await stage.publishAll(101, 101);
+    await eventually(() => seen.at(-1) === 101n);
+    // Whatever was not told was before the section's end, without a gap.
+    assert.deepStrictEqual(seen, numbers(102 - seen.length, 101));
+  });
+
+  it('is told of what it held back, when it is aborted', async () => {
+    const seen: bigint[] = [];
+    const subscription = stage.subscribe((event) => seen.push(event.when));
+    await subscription.enterCritical();
+    await stage.publishAll(1, 3);
+    await subscription.abortCritical();
+    await eventually(() => seen.length === 3);
+    await subscription.abortCritical();
+  });
+
+  it('tells that it was left before it tells of what came afterwards', async () => {
+    const order: string[] = [];
+    const subscription = stage.subscribe((event) => order.push(`event ${event.when}`));
+    const publisher = stage.child('publish', '300');
+    const ended = once(publisher, 'exit');
+    while (publisher.exitCode === null) {
+      order.push('enter');
+      await subscription.enterCritical();
+      order.push('entered');
+      while (await subscription.exitCritical()) {
+        order.push('again');
+      }
+      order.push('left');
+      await nextTurn();
+    }
+    await ended;
+    let inside = false;
+    for (const step of order) {
+      assert.ok(!(inside && step.startsWith('event')), 'no event inside of the section');
+      inside = step === 'entered' || (inside && step !== 'left');
+    }
+  });
+
+  it('gives a listing and events without a gap between, whenever it is taken', async function () {
+    this.timeout(60_000);
+    const counter = join(stage.node.root, 'counter');
+    for (let round = 0; round < 10; round++) {
+      writeFileSync(counter, '0');
+      const seen: number[] = [];
+      const subscription = stage.subscribe((event) => seen.push(Number(event.when)));
+      const publisher = stage.child('count', '400', counter);
+      const ended = once(publisher, 'exit');
+      await eventually(() => Number(readFileSync(counter, 'utf8')) > round * 20);
+      await subscription.enterCritical();
+      let listed = 0;
+      do {
+        listed = Number(readFileSync(counter, 'utf8'));
+      } while (await subscription.exitCritical());
+      seen.length = 0;
+      await ended;
+      await eventually(() => listed === 400 || seen.at(-1) === 400);
+      // The first may be in the listing already: it was written, but not published yet.
+      const first = seen[0] ?? 401;
+      assert.ok(first <= listed + 1, `listed ${listed}, then told from ${first}`);
+      assert.deepStrictEqual(
+        seen,
+        seen.map((_, i) => first + i),
+      );
+      await subscription.close();
+    }
+  });
+
+  it('refuses what makes no sense, and goes on', async () => {
+    const subscription = stage.subscribe(noop);
+    await assert.rejects(subscription.exitCritical(), {
+      call: 'zonecfg_notify_critical_exit',
+      code: 'EINVAL',
+    });
+    await subscription.enterCritical();
+    await assert.rejects(subscription.enterCritical(), { code: 'EALREADY' });
+    assert.strictEqual(await subscription.exitCritical(), false);
+  });
+
+  it('never blocks the main thread, whatever it waits for', async () => {
+    const subscription = stage.subscribe(noop);
+    const stuck = await stage.subscriberElsewhere();
+    stuck.process.kill('SIGSTOP');
+    const publishing = stage.publishAll(1, 50);
+    const started = performance.now();
+    const entered = subscription.enterCritical();
+    const left = subscription.exitCritical();
+    // The publisher stands still until it is told to go on: whoever waits for it never comes here.
+    assert.ok(performance.now() - started < 2000);
+    await Promise.all([entered, left]);
+    // Where an event came in it is held still, and a section that is held holds the publisher.
+    await subscription.abortCritical();
+    stuck.process.kill('SIGCONT');
+    await publishing;
+  });
+});
+
+function noop(): void {
+  // Nothing is expected of it.
+}
