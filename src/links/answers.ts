@@ -56,6 +56,7 @@ export interface AnswersOptions {
   readonly moved: () => void;
 }
 
+/** The answers of one connection, from its first request to its end. */
 export class Answers {
   private readonly options: AnswersOptions;
   private readonly queue: Asked[] = [];

@@ -44,6 +44,7 @@ export interface ConnectionContext {
   readonly now: () => number;
 }
 
+/** One connection, from an open stream to its end. Whoever makes it is told when it has left, once. */
 export class Connection implements StreamOwner {
   /** Octets heard so far. */
   received = 0;
