@@ -156,7 +156,7 @@ function makeProgram(finish: (status: number) => void): Command {
   );
 
   add('log-level', 'print the level of the log, or set it until the agent ends')
-    .addArgument(new Argument('[level]').choices(LOG_LEVELS))
+    .addArgument(new Argument('[level]', 'the level from now on').choices(LOG_LEVELS))
     .action(async (level: string | undefined, _options, command: Command) => {
       const desk = deskOf(command);
       const path = '/log-level';
@@ -183,7 +183,7 @@ function makeProgram(finish: (status: number) => void): Command {
   );
 
   add('notify <uuid>', 'tell the agent that something happened to a zone')
-    .addArgument(new Argument('<state>').choices(NOTIFY_STATES))
+    .addArgument(new Argument('<state>', 'what the zone came to').choices(NOTIFY_STATES))
     .action(async (uuid: string, state: string, _options, command: Command) => {
       const desk = deskOf(command);
       const zonename = await findZoneOrNew(desk.client, uuid);
