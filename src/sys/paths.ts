@@ -9,10 +9,13 @@ import { join } from 'node:path';
 /** The paths below one root. */
 export class Paths {
   readonly root: string;
+  /** The folder of all zones' sockets; made by the zones service at boot, mode 755. */
+  readonly zonecontrol: string;
 
   /** @param root an absolute path; `/` on SmartOS */
   constructor(root: string) {
     this.root = root;
+    this.zonecontrol = this.host('/var/zonecontrol');
   }
 
   /** A platform path as this machine's path. */
@@ -20,18 +23,13 @@ export class Paths {
     return join(this.root, platformPath);
   }
 
-  /** The folder of all zones' sockets; made by the zones service at boot, mode 755. */
-  get zonecontrol(): string {
-    return this.host('/var/zonecontrol');
-  }
-
   /** The folder of one zone's socket, the one that is mounted into the zone. */
   zoneFolder(zonename: string): string {
-    return join(this.zonecontrol, zonename);
+    return `${this.zonecontrol}/${zonename}`;
   }
 
   zoneSocket(zonename: string): string {
-    return join(this.zoneFolder(zonename), 'metadata.sock');
+    return `${this.zoneFolder(zonename)}/metadata.sock`;
   }
 
   /** The configured zones, one a line; every node has it. */

@@ -4,9 +4,8 @@
  * A folder that is removed and made anew while its zone runs stays mounted in its old shape, and the
  * table knows nothing of it. On a compute node a lofs shows the inode of what it is mounted from.
  */
-import { lstatSync } from 'node:fs';
-import { join } from 'node:path';
-import { codeOf } from '../errors';
+import { WorldError } from '../errors';
+import { inodeOf, openLook } from '../sys/file-look';
 import type { Paths } from '../sys/paths';
 import type { ZoneFacts } from './picture';
 
@@ -24,8 +23,10 @@ export function mountPointOf(brand: string): string {
 
 /** Where the zone has its folder, as a path of this machine. */
 export function mountPointIn(paths: Paths, { zonepath, brand }: ZoneFacts): string {
-  return join(paths.host(`${zonepath}/root`), mountPointOf(brand));
+  return paths.host(`${zonepath}/root${mountPointOf(brand)}`);
 }
+
+const look = openLook();
 
 /** Two system calls. Only of use for a zone that runs and should have the folder. */
 export function folderViewOf(paths: Paths, facts: ZoneFacts): FolderView {
@@ -33,18 +34,22 @@ export function folderViewOf(paths: Paths, facts: ZoneFacts): FolderView {
     // Zones of an ordinary user's simulated node are mounted in views of their own.
     return 'unknown';
   }
-  const folder = inodeOf(paths.zoneFolder(facts.zonename));
-  const seen = inodeOf(mountPointIn(paths, facts));
+  const folder = inodeAt(paths.zoneFolder(facts.zonename));
+  const seen = inodeAt(mountPointIn(paths, facts));
   if (folder === 'unknown' || seen === 'unknown' || folder === 'absent') {
     return 'unknown';
   }
   return folder === seen ? 'ours' : 'another';
 }
 
-function inodeOf(path: string): number | 'absent' | 'unknown' {
+function inodeAt(path: string): number | 'absent' | 'unknown' {
   try {
-    return lstatSync(path).ino;
+    const found = look(path);
+    return found === null ? 'absent' : inodeOf(found);
   } catch (err) {
-    return codeOf(err) === 'ENOENT' ? 'absent' : 'unknown';
+    if (err instanceof WorldError) {
+      return 'unknown';
+    }
+    throw err;
   }
 }
