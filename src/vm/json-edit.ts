@@ -38,6 +38,8 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
+/** After so many octets of a string without an escape a search beats a loop. */
+const LONG_RUN = 64;
 
 /**
  * Applies edits to the object at the root, and, by name, to objects that are its members. A named member
@@ -177,14 +179,28 @@ function isSpace(byte: number | undefined): boolean {
 
 /** The end of the string that starts at `from`: behind its closing quote. */
 function skipString(text: Buffer, from: number): number {
-  // By the octet: a guest can make every second one a quote, and a search for each costs far more.
+  // By the octet while escapes are near: a guest can make every second one a quote, and a search for
+  // each costs far more. What was found is kept, so that no octet is searched again and again.
+  let quote = -1;
+  let plain = 0;
   let at = from + 1;
   while (at < text.length) {
     const byte = text[at];
     if (byte === QUOTE) {
       return at + 1;
     }
-    at += byte === BACKSLASH ? 2 : 1;
+    if (byte === BACKSLASH) {
+      at += 2;
+      plain = 0;
+    } else if (++plain < LONG_RUN) {
+      at++;
+    } else {
+      quote = quote < at ? text.indexOf(QUOTE, at) : quote;
+      const end = quote < 0 ? text.length : quote;
+      const escape = text.subarray(at, end).indexOf(BACKSLASH);
+      at = escape < 0 ? end : at + escape;
+      plain = 0;
+    }
   }
   return text.length;
 }

@@ -74,6 +74,31 @@ describe('editObject', () => {
     }
   });
 
+  it('finds it too behind long runs without any, wherever they end', () => {
+    for (let length = 60; length <= 70; length++) {
+      for (const end of ['', '\\', '"', '\\"', '"\\', '\n"', 'caf\u00e9"']) {
+        const value = ('v'.repeat(length) + end).repeat(3);
+        const text = JSON.stringify({ m: { a: value, b: 'old' }, n: value });
+        const wanted = JSON.stringify({ m: { a: value, b: 'new' }, n: value });
+        assert.strictEqual(edit(text, { b: '"new"' }), wanted);
+      }
+    }
+  });
+
+  it('takes a time that grows with the text, not with its square, whatever escapes are in it', () => {
+    const value = `${'v'.repeat(70)}\n`;
+    const timeOf = (times: number): number => {
+      const text = Buffer.from(JSON.stringify({ m: { a: value.repeat(times) } }));
+      const began = performance.now();
+      editObject(text, new Map([['m', new Map([['b', '1']])]]));
+      return performance.now() - began;
+    };
+    timeOf(1000);
+    const small = Math.min(...[1, 2, 3].map(() => timeOf(2500)));
+    const large = Math.min(...[1, 2, 3].map(() => timeOf(40_000)));
+    assert.ok(large < 100 * small + 20, `${small} ms, ${large} ms for 16 times as much`);
+  });
+
   it('does what a Map does, for any text and edits', () => {
     const key = fc.oneof(fc.constantFrom('a', 'b', '1', '__proto__', 'constructor'), fc.string());
     const maps = fc.array(fc.tuple(key, fc.jsonValue()), { maxLength: 6 });
