@@ -72,9 +72,7 @@ function readOrEmpty(path: string): { bytes: Buffer; stat: BigIntStats | null } 
     if (file.kind === 'refused') {
       throw new WorldError('read', path, 'EBADMSG', file.reason);
     }
-    // Without an octet it holds nothing that could be lost.
-    const bytes = file.bytes.length === 0 ? Buffer.from(EMPTY_FILE) : file.bytes;
-    return { bytes, stat: file.stat };
+    return { bytes: file.bytes, stat: file.stat };
   } catch (err) {
     if (codeOf(err) !== 'ENOENT') {
       throw err;
