@@ -58,6 +58,8 @@ export function makeVm(number: number): object {
   };
 }
 
+const isRoot = process.getuid?.() === 0;
+
 export interface Started {
   readonly pid: number;
   /** From the start of the process to the record "ready", and to all VM objects. */
@@ -90,7 +92,7 @@ export class BenchNode {
     mkdirSync(this.root);
     const argv = [SIMCN, 'up', '--root', this.root, '--vms', join(this.folder, 'vms.json')];
     // Its mounts go with it, also where it is killed.
-    const apart = process.getuid?.() === 0 ? ['unshare', '-m', '--propagation', 'private'] : [];
+    const apart = isRoot ? ['unshare', '-m', '--propagation', 'private'] : [];
     this.simcn = this.processes.start([...apart, process.execPath, ...argv], 'pipe');
     await said(this.simcn);
   }
@@ -109,8 +111,8 @@ export class BenchNode {
     writeFileSync(config, JSON.stringify({ limits }));
     const fd = openSync(log, 'w');
     const start = performance.now();
-    const argv = [MDATAD, '--root', this.root, '--config', config];
-    this.agent = this.processes.start([process.execPath, ...flags, ...argv], fd);
+    const argv = [process.execPath, ...flags, MDATAD, '--root', this.root, '--config', config];
+    this.agent = this.processes.start([...this.inside(), ...argv], fd);
     closeSync(fd);
     await until(() => readFileSync(log, 'utf8').includes('"msg":"ready"'));
     const readyMs = performance.now() - start;
@@ -168,6 +170,11 @@ export class BenchNode {
       await this.processes.end(this.simcn);
     }
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Where the agent sees the mounts of the zones. */
+  private inside(): string[] {
+    return isRoot && this.simcn !== null ? ['nsenter', '-m', '-t', String(this.simcn.pid)] : [];
   }
 
   private get floorFolder(): string {
