@@ -27,11 +27,12 @@ export function mountPointIn(paths: Paths, { zonepath, brand }: ZoneFacts): stri
 }
 
 const look = openLook();
+/** Zones of an ordinary user's simulated node are mounted in views of their own. */
+const seesMounts = process.geteuid?.() === 0;
 
 /** Two system calls. Only of use for a zone that runs and should have the folder. */
 export function folderViewOf(paths: Paths, facts: ZoneFacts): FolderView {
-  if (process.geteuid?.() !== 0) {
-    // Zones of an ordinary user's simulated node are mounted in views of their own.
+  if (!seesMounts) {
     return 'unknown';
   }
   const folder = inodeAt(paths.zoneFolder(facts.zonename));
