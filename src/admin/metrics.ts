@@ -3,7 +3,7 @@
  *
  * Counting is done elsewhere, in plain numbers (figures, journal, store): a request costs nothing here.
  * Each metric takes its values when it is read. Series of single zones are bounded: the zones that have
- * been known longest get their own, all others share the one that is named `other`.
+ * been known longest have them. What the others did is in the totals, which no zone takes along when it goes.
  */
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../figures';
 import type { Tally } from '../journal';
@@ -14,7 +14,6 @@ import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
 const MOST_ZONE_SERIES = 512;
-const OTHER_ZONES = 'other';
 
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
 const ZONE_STATES = ['halted', 'ready', 'running'] as const;
@@ -206,19 +205,17 @@ function zonesOf(node: AdminNode): Zone[] {
 /** Zones without a request have no series. */
 function perZone(node: AdminNode, read: (tally: Tally) => number): Series {
   const series: [{ zonename: string }, number][] = [];
-  let others = 0;
   for (const zone of zonesOf(node)) {
     const tally = node.journalOf(zone)?.tally;
     if (tally === undefined || tally.requests + tally.refusals === 0) {
       continue;
     }
-    if (series.length < MOST_ZONE_SERIES) {
-      series.push([{ zonename: zone.zonename }, read(tally)]);
-    } else {
-      others += read(tally);
+    series.push([{ zonename: zone.zonename }, read(tally)]);
+    if (series.length === MOST_ZONE_SERIES) {
+      break;
     }
   }
-  return others === 0 ? series : [...series, [{ zonename: OTHER_ZONES }, others]];
+  return series;
 }
 
 function one(value: number): Series {
