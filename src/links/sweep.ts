@@ -1,34 +1,38 @@
 /*
- * The links' one timer: it calls those who want to look after something, now and then.
+ * The links' timers: they call those who want to look after something, now and then.
  *
  * `often` is about once a second, for links that have something to watch over right now. `seldom` is
- * about once a minute, spread evenly, so that 4,096 zones cost some 70 calls a second and no burst. The
- * timer exists only while somebody wants it, and never keeps the process alive.
+ * about once a minute, spread evenly over a dozen rounds: few enough that an idle node rests, and of
+ * 4,096 zones each has some 350. A timer exists only while somebody wants it, and never keeps the
+ * process alive.
  */
 
-const TICK_MS = 1000;
-const SELDOM_TICKS = 60;
+const OFTEN_MS = 1000;
+const ROUNDS = 12;
+/** Of `often`, from one round to the next. */
+const ROUND_TICKS = 5;
 
 /** Who is looked after seldom: itself a member, since a closure for each of thousands is not nothing. */
 export interface Swept {
   look(): void;
 }
 
-/** One serves the process. Its timer runs while anybody is in it. */
+/** One serves the process. */
 export class Sweep {
   private readonly eager = new Set<() => void>();
-  private readonly buckets: readonly Set<Swept>[];
-  private readonly tickMs: number;
-  private timer: NodeJS.Timeout | null = null;
-  private tick = 0;
-  /** The bucket that the last one went into. */
+  private readonly rounds: readonly Set<Swept>[];
+  private readonly oftenMs: number;
+  private oftenTimer: NodeJS.Timeout | null = null;
+  private seldomTimer: NodeJS.Timeout | null = null;
+  private round = 0;
+  /** The round that the last one went into. */
   private next = 0;
   private members = 0;
 
-  /** @param tickMs how often `often` is; tests make it short */
-  constructor(tickMs = TICK_MS) {
-    this.tickMs = tickMs;
-    this.buckets = Array.from({ length: SELDOM_TICKS }, () => new Set<Swept>());
+  /** @param oftenMs how often `often` is; tests make it short */
+  constructor(oftenMs = OFTEN_MS) {
+    this.oftenMs = oftenMs;
+    this.rounds = Array.from({ length: ROUNDS }, () => new Set<Swept>());
   }
 
   /** @returns ends it; idempotent */
@@ -36,47 +40,45 @@ export class Sweep {
     // Wrapped, so that the same function may be there twice.
     const member = (): void => look();
     this.eager.add(member);
-    this.came();
+    this.oftenTimer ??= setInterval(() => this.lookOften(), this.oftenMs).unref();
     return () => {
-      if (this.eager.delete(member)) {
-        this.left();
+      if (this.eager.delete(member) && this.eager.size === 0) {
+        clearInterval(this.oftenTimer ?? undefined);
+        this.oftenTimer = null;
       }
     };
   }
 
   /** Until it leaves. Nobody is there twice. */
   seldom(member: Swept): void {
-    this.next = (this.next + 1) % SELDOM_TICKS;
-    this.buckets[this.next]?.add(member);
-    this.came();
+    this.next = (this.next + 1) % ROUNDS;
+    this.rounds[this.next]?.add(member);
+    this.members++;
+    const roundMs = ROUND_TICKS * this.oftenMs;
+    this.seldomTimer ??= setInterval(() => this.lookSeldom(), roundMs).unref();
   }
 
   /** Idempotent. */
   leave(member: Swept): void {
-    if (this.buckets.some((bucket) => bucket.delete(member))) {
-      this.left();
+    if (!this.rounds.some((round) => round.delete(member))) {
+      return;
     }
-  }
-
-  private came(): void {
-    this.members++;
-    this.timer ??= setInterval(() => this.run(), this.tickMs).unref();
-  }
-
-  private left(): void {
     this.members--;
-    if (this.members === 0 && this.timer !== null) {
-      clearInterval(this.timer);
-      this.timer = null;
+    if (this.members === 0) {
+      clearInterval(this.seldomTimer ?? undefined);
+      this.seldomTimer = null;
     }
   }
 
-  private run(): void {
-    this.tick = (this.tick + 1) % SELDOM_TICKS;
+  private lookOften(): void {
     for (const look of [...this.eager]) {
       look();
     }
-    for (const member of [...(this.buckets[this.tick] ?? [])]) {
+  }
+
+  private lookSeldom(): void {
+    this.round = (this.round + 1) % ROUNDS;
+    for (const member of [...(this.rounds[this.round] ?? [])]) {
       member.look();
     }
   }

@@ -1,37 +1,36 @@
 import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Sweep } from '../../src/links/sweep';
 import { eventually } from '../support/eventually';
 
 describe('the sweep', () => {
-  it('calls the eager ones at each tick and the others once in sixty, spread evenly', async () => {
-    const sweep = new Sweep(2);
-    let often = 0;
-    const seldom = new Map<number, number>();
-    const members = Array.from({ length: 120 }, (_, i) => ({
-      look: () => void seldom.set(i, (seldom.get(i) ?? 0) + 1),
-    }));
+  it('calls the others once in a minute’s rounds, spread evenly, until they leave', async () => {
+    const sweep = new Sweep(1);
+    const order: number[] = [];
+    const members = Array.from({ length: 120 }, (_, i) => ({ look: () => void order.push(i) }));
     members.forEach((member) => sweep.seldom(member));
-    const total = (): number => [...seldom.values()].reduce((a, b) => a + b, 0);
-    let most = 0;
-    let sum = 0;
-    await new Promise<void>((resolve) => {
-      const end = sweep.often(() => {
-        most = Math.max(most, total() - sum);
-        sum = total();
-        often++;
-        if (often === 61) {
-          end();
-          resolve();
-        }
-      });
-    });
+    await eventually(() => order.length >= 120);
+    // Who came one after the other is in different rounds.
+    const rounds = order.slice(0, 120).map((member) => member % 12);
+    assert.strictEqual(new Set(order.slice(0, 120)).size, 120);
+    assert.strictEqual(rounds.filter((round, at) => round !== rounds[at - 1]).length, 12);
     members.forEach((member) => sweep.leave(member));
-    assert.strictEqual(seldom.size, 120);
-    assert.strictEqual(most, 2);
-    const before = often;
-    // Ten ticks would have come.
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.strictEqual(often, before);
+    members.forEach((member) => sweep.leave(member));
+    const before = order.length;
+    // Several rounds would have come.
+    await delay(30);
+    assert.strictEqual(order.length, before);
+  });
+
+  it('calls the eager ones at each tick, until they end', async () => {
+    const sweep = new Sweep(1);
+    let calls = 0;
+    const end = sweep.often(() => calls++);
+    await eventually(() => calls > 60);
+    end();
+    const before = calls;
+    await delay(20);
+    assert.strictEqual(calls, before);
   });
 
   it('takes an end twice for one', async () => {
