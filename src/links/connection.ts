@@ -23,8 +23,7 @@ import { SMALL_BYTES } from './limits';
 import type { LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
 import type { Share } from './share';
-import { costOf } from './turns';
-import type { ZonePlace, Turns } from './turns';
+import { costOf, type Turns, type ZonePlace } from './turns';
 
 /** A reader may stop so long when others of its zone wait for the room that its replies take. */
 const UNREAD_GRACE_MS = 2000;
