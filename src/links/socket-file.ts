@@ -3,7 +3,7 @@
  *
  *   1. the folder, 0755 root; made when it is not there, never replaced (a running zone has it mounted)
  *   2. bind and listen at a name beside the folder, which no zone sees, and which no earlier socket has
- *   3. 0600 root, whatever the umask (native/sockets.c has it so from the first moment on Linux)
+ *   3. 0600 root, whatever the umask (native/socket_listener.c has it so from the first moment on Linux)
  *   4. rename over the real name
  *
  * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net

@@ -27,7 +27,6 @@ export class Sweep {
   private round = 0;
   /** The round that the last one went into. */
   private next = 0;
-  private members = 0;
 
   /** @param oftenMs how often `often` is; tests make it short */
   constructor(oftenMs = OFTEN_MS) {
@@ -53,18 +52,14 @@ export class Sweep {
   seldom(member: Swept): void {
     this.next = (this.next + 1) % ROUNDS;
     this.rounds[this.next]?.add(member);
-    this.members++;
     const roundMs = ROUND_TICKS * this.oftenMs;
     this.seldomTimer ??= setInterval(() => this.lookSeldom(), roundMs).unref();
   }
 
   /** Idempotent. */
   leave(member: Swept): void {
-    if (!this.rounds.some((round) => round.delete(member))) {
-      return;
-    }
-    this.members--;
-    if (this.members === 0) {
+    this.rounds.forEach((round) => round.delete(member));
+    if (this.rounds.every(({ size }) => size === 0)) {
       clearInterval(this.seldomTimer ?? undefined);
       this.seldomTimer = null;
     }
