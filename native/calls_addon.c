@@ -72,13 +72,11 @@ js_look(napi_env env, napi_callback_info info)
 napi_value
 calls_exports(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor FUNCTIONS[] = {
-		{ "peer", NULL, js_peer, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "zonename", NULL, js_zonename, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "look", NULL, js_look, NULL, NULL, NULL, napi_enumerable, NULL },
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "peer", js_peer },
+		{ "zonename", js_zonename },
+		{ "look", js_look },
 	};
 
-	CALL(env, napi_define_properties(env, exports, sizeof (FUNCTIONS) / sizeof (FUNCTIONS[0]),
-	    FUNCTIONS));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }

@@ -205,12 +205,10 @@ js_sync_file(napi_env env, napi_callback_info info)
 napi_value
 files_exports(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor FUNCTIONS[] = {
-		{ "replaceFile", NULL, js_replace_file, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "syncFile", NULL, js_sync_file, NULL, NULL, NULL, napi_enumerable, NULL },
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "replaceFile", js_replace_file },
+		{ "syncFile", js_sync_file },
 	};
 
-	CALL(env, napi_define_properties(env, exports, sizeof (FUNCTIONS) / sizeof (FUNCTIONS[0]),
-	    FUNCTIONS));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }

@@ -91,12 +91,10 @@ js_unwatch(napi_env env, napi_callback_info info)
 napi_value
 loop_delay_exports(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor FUNCTIONS[] = {
-		{ "watchLoop", NULL, js_watch, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "unwatchLoop", NULL, js_unwatch, NULL, NULL, NULL, napi_enumerable, NULL },
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "watchLoop", js_watch },
+		{ "unwatchLoop", js_unwatch },
 	};
 
-	CALL(env, napi_define_properties(env, exports, sizeof (FUNCTIONS) / sizeof (FUNCTIONS[0]),
-	    FUNCTIONS));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }

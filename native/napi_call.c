@@ -33,3 +33,18 @@ napi_call_array(napi_env env, napi_value value, napi_typedarray_type wanted, siz
 	}
 	return (data);
 }
+
+napi_value
+napi_call_exports(napi_env env, napi_value exports, const napi_call_function_t *functions,
+    size_t count)
+{
+	napi_value function;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		CALL(env, napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH,
+		    functions[i].call, NULL, &function));
+		CALL(env, napi_set_named_property(env, exports, functions[i].name, function));
+	}
+	return (exports);
+}

@@ -16,6 +16,18 @@ void *napi_call_array(napi_env env, napi_value value, napi_typedarray_type wante
 /* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */
 #define	NAPI_CALL_PATH_BYTES	4097
 
+typedef struct napi_call_function {
+	const char *name;
+	napi_callback call;
+} napi_call_function_t;
+
+/* `exports` with the functions added; NULL with an exception pending. */
+napi_value napi_call_exports(napi_env env, napi_value exports, const napi_call_function_t *functions,
+    size_t count);
+
+/* An array of them and its length, as napi_call_exports takes them. */
+#define	NAPI_CALL_ALL(functions)	(functions), sizeof (functions) / sizeof ((functions)[0])
+
 /* In functions that JavaScript calls: they return a napi_value, NULL with an exception pending. */
 #define	CALL(env, call)					\
 	do {						\

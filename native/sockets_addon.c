@@ -254,15 +254,13 @@ js_unsent(napi_env env, napi_callback_info info)
 napi_value
 sockets_exports(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor FUNCTIONS[] = {
-		{ "openSockets", NULL, js_open, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "listen", NULL, js_listen, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "carryOut", NULL, js_carry_out, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "write", NULL, js_write, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "unsent", NULL, js_unsent, NULL, NULL, NULL, napi_enumerable, NULL },
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "openSockets", js_open },
+		{ "listen", js_listen },
+		{ "carryOut", js_carry_out },
+		{ "write", js_write },
+		{ "unsent", js_unsent },
 	};
 
-	CALL(env, napi_define_properties(env, exports, sizeof (FUNCTIONS) / sizeof (FUNCTIONS[0]),
-	    FUNCTIONS));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }

@@ -107,15 +107,13 @@ js_close(napi_env env, napi_callback_info info)
 napi_value
 zone_events_exports(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor FUNCTIONS[] = {
-		{ "bind", NULL, js_bind, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "enter", NULL, js_enter, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "exit", NULL, js_exit, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "abort", NULL, js_abort, NULL, NULL, NULL, napi_enumerable, NULL },
-		{ "close", NULL, js_close, NULL, NULL, NULL, napi_enumerable, NULL },
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "bind", js_bind },
+		{ "enter", js_enter },
+		{ "exit", js_exit },
+		{ "abort", js_abort },
+		{ "close", js_close },
 	};
 
-	CALL(env, napi_define_properties(env, exports, sizeof (FUNCTIONS) / sizeof (FUNCTIONS[0]),
-	    FUNCTIONS));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }

@@ -44,10 +44,9 @@ js_zone_facts(napi_env env, napi_callback_info info)
 napi_value
 zone_facts_exports(napi_env env, napi_value exports)
 {
-	napi_value function;
+	static const napi_call_function_t FUNCTIONS[] = {
+		{ "zoneFacts", js_zone_facts },
+	};
 
-	CALL(env, napi_create_function(env, "zoneFacts", NAPI_AUTO_LENGTH, js_zone_facts, NULL,
-	    &function));
-	CALL(env, napi_set_named_property(env, exports, "zoneFacts", function));
-	return (exports);
+	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));
 }
