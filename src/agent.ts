@@ -15,23 +15,23 @@ import { AdminServer } from './admin/server';
 import type { Tail } from './admin/tail';
 import { packageVersion } from './admin/version';
 import { needingRestart, type Config } from './config';
-import { LiveAudit } from './datasets/live';
+import { LiveAudit } from './datasets/live-audit';
 import { listUsage } from './datasets/zfs-list';
-import { Figures } from './figures';
-import type { Handle } from './links/link';
+import { NodeMetrics } from './metrics';
+import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { claimNode } from './node-claim';
 import type { Request } from './protocol/request';
-import { openPlatform, type Platform } from './sys/ffi';
-import type { HeldLock } from './sys/lock';
-import { Paths } from './sys/paths';
-import { moments } from './vm/moment';
+import { openPlatform, type Platform } from './platform/libzonecfg';
+import type { HeldLock } from './platform/lock';
+import { Paths } from './platform/paths';
+import { ticks } from './lib/tick';
 import { Store, type WriterChoice } from './vm/store';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
-import { ZoneMaker } from './zone-maker';
+import { ZoneFactory } from './zone-factory';
 
 /** What is left for the VM data where the links took all of the grace. */
 const LAST_GRACE_MS = 500;
@@ -51,7 +51,7 @@ export interface AgentOptions {
 
 /** One agent. Started once, reloaded as often as one likes, stopped once. */
 export class Agent {
-  readonly figures = new Figures();
+  readonly figures = new NodeMetrics();
   readonly paths: Paths;
   private readonly options: AgentOptions;
   private readonly log: Logger;
@@ -62,7 +62,7 @@ export class Agent {
   private store: Store | null = null;
   private datasets: LiveAudit | null = null;
   private registry: Registry | null = null;
-  private maker: ZoneMaker | null = null;
+  private maker: ZoneFactory | null = null;
   private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
   private starting: vasync.PipelineStatus | null = null;
@@ -149,7 +149,7 @@ export class Agent {
         perSecond: this.config.limits.writes_per_second,
         burst: this.config.limits.write_burst,
       },
-      moment: moments(),
+      moment: ticks(),
       log: this.log,
     });
     const datasets = new LiveAudit({
@@ -222,7 +222,7 @@ export class Agent {
     if (platform === null || store === null || datasets === null) {
       throw new Error('zones come after the platform and the VM data');
     }
-    const maker = new ZoneMaker({
+    const maker = new ZoneFactory({
       paths: this.paths,
       platform,
       store,

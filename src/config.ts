@@ -8,8 +8,8 @@
 import { readFileSync } from 'node:fs';
 // The face of version 3: loading the other one takes 10 MiB and 40 ms of every start.
 import { z } from 'zod/v3';
-import { codeOf, messageOf } from './errors';
-import { DEFAULT_LINK_LIMITS } from './links/limits';
+import { codeOf, messageOf } from './lib/errors';
+import { DEFAULT_LINK_LIMITS } from './transport/limits';
 import { DEFAULT_LOG_SHARE } from './log';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
@@ -146,7 +146,7 @@ export function parseVminfodUrl(url: string): string {
   return url;
 }
 
-/** More than the writers of files take (vm/file-writer.ts), so that some are left whatever the disks do. */
+/** More than the writers of files take (writes/file-writer.ts), so that some are left whatever the disks do. */
 const POOL_THREADS = 24;
 
 /**

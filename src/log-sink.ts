@@ -8,7 +8,7 @@
 import { write, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Writable } from 'node:stream';
-import { codeOf } from './errors';
+import { codeOf } from './lib/errors';
 
 /** Enough for a second of the busiest node; beyond it the log is not being read anyway. */
 const MOST_BUFFERED_BYTES = 4 * 1024 * 1024;

@@ -11,7 +11,7 @@
  * a guest could hide what it did behind what it asked.
  */
 import bunyan from 'bunyan';
-import { TokenBucket, type TokenRate } from './token-bucket';
+import { TokenBucket, type TokenRate } from './lib/token-bucket';
 
 export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;

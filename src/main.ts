@@ -5,7 +5,7 @@
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
  * A fault of ours is not caught: the process dies with its story in the log, and SMF restarts it.
  */
-import { letHeapGrow } from './sys/heap';
+import { letHeapGrow } from './platform/heap';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { addTail } from './admin/log-level';
@@ -19,10 +19,10 @@ import {
   widenThreadPool,
   type Config,
 } from './config';
-import { messageOf } from './errors';
+import { messageOf } from './lib/errors';
 import { createLogger, type Level, type Logger } from './log';
 import { LogSink } from './log-sink';
-import { exitAtOnce, filesHang } from './sys/ffi-exit';
+import { exitAtOnce, filesHang } from './platform/ffi-exit';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;

@@ -5,23 +5,23 @@
  * however that ends.
  */
 import { existsSync } from 'node:fs';
-import { codeOf, WorldError } from './errors';
-import { takeLock, type HeldLock } from './sys/lock';
-import type { Paths } from './sys/paths';
-import { makeRunDir } from './sys/run-dir';
+import { codeOf, SystemError } from './lib/errors';
+import { takeLock, type HeldLock } from './platform/lock';
+import type { Paths } from './platform/paths';
+import { makeRunDir } from './platform/run-dir';
 
 /** An agent that is being replaced has this long to go. */
 const OTHER_AGENT_MS = 2000;
 
 /**
  * @returns the claim, to be released when all is taken down
- * @throws WorldError: `look` ENOENT where no node is, `lock` EBUSY where another agent serves it,
+ * @throws SystemError: `look` ENOENT where no node is, `lock` EBUSY where another agent serves it,
  *   and what making the agent's own folder or the lock met
  */
 export async function claimNode({ runDir, agentLock, zoneIndex }: Paths): Promise<HeldLock> {
   if (!existsSync(zoneIndex)) {
     const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
-    throw new WorldError('look', zoneIndex, 'ENOENT', detail);
+    throw new SystemError('look', zoneIndex, 'ENOENT', detail);
   }
   makeRunDir(runDir);
   try {
@@ -31,6 +31,6 @@ export async function claimNode({ runDir, agentLock, zoneIndex }: Paths): Promis
       throw err;
     }
     const detail = 'another mdatad serves this node, and goes on: stop it first';
-    throw new WorldError('lock', agentLock, 'EBUSY', detail, err);
+    throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
   }
 }

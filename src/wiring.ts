@@ -11,10 +11,10 @@
  * Each listens from before the first word until the process ends; nothing here holds state or decides
  * more than whom a thing concerns.
  */
-import type { LiveAudit } from './datasets/live';
-import type { Figures } from './figures';
+import type { LiveAudit } from './datasets/live-audit';
+import type { NodeMetrics } from './metrics';
 import type { Store } from './vm/store';
-import type { VmChange } from './vm/vm-table';
+import type { VmChange } from './vm/vm-cache';
 import type { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 
@@ -51,7 +51,7 @@ export function wireStore(store: Store, { datasets, registry, started }: VmHeare
 export interface ZoneHearers {
   readonly store: Store;
   readonly datasets: LiveAudit;
-  readonly figures: Figures;
+  readonly figures: NodeMetrics;
   readonly started: () => boolean;
 }
 

@@ -10,53 +10,49 @@ const SRC = join(TOP, 'src');
 
 /** Who may import whom, by folder below src/. Files at the top of src/ are rooms of their own. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  errors: [],
-  fsm: [],
-  repeats: [],
-  slice: [],
-  'token-bucket': [],
-  log: ['errors', 'token-bucket'],
-  'log-sink': ['errors'],
-  config: ['errors', 'log', 'links/limits'],
-  sys: ['errors', 'sys'],
+  lib: ['lib'],
+  log: ['lib'],
+  'log-sink': ['lib'],
+  config: ['lib', 'log', 'transport/limits'],
+  platform: ['lib', 'platform'],
   protocol: ['protocol'],
-  metadata: ['protocol', 'metadata', 'vm/vm'],
-  vm: ['errors', 'log', 'fsm', 'repeats', 'slice', 'token-bucket', 'sys', 'metadata', 'vm'],
-  links: ['errors', 'log', 'fsm', 'repeats', 'sys', 'protocol', 'links'],
-  zones: ['errors', 'log', 'fsm', 'slice', 'sys', 'links', 'zones'],
-  datasets: ['errors', 'log', 'sys', 'vm/vm', 'metadata', 'datasets'],
+  metadata: ['protocol', 'metadata'],
+  vm: ['lib', 'log', 'platform', 'metadata', 'vm', 'writes'],
+  writes: ['lib', 'log', 'platform', 'metadata', 'vm', 'writes'],
+  transport: ['lib', 'log', 'platform', 'protocol', 'transport'],
+  zones: ['lib', 'log', 'platform', 'transport', 'zones'],
+  datasets: ['lib', 'log', 'platform', 'metadata', 'datasets'],
   admin: [
-    'errors',
+    'lib',
     'log',
-    'fsm',
-    'slice',
     'config',
-    'journal',
-    'figures',
-    'sys',
+    'request-log',
+    'metrics',
+    'platform',
     'protocol',
     'metadata',
     'vm',
-    'links',
+    'writes',
+    'transport',
     'zones',
     'datasets',
     'admin',
   ],
-  journal: ['errors', 'log', 'repeats', 'protocol', 'links/link'],
-  'port-journal': ['log', 'links/link'],
-  figures: ['journal', 'port-journal', 'links/link'],
-  'node-claim': ['errors', 'sys'],
-  wiring: ['datasets', 'figures', 'vm', 'zones'],
-  'zone-maker': ['*'],
+  'request-log': ['lib', 'log', 'protocol', 'transport/link'],
+  'port-log': ['log', 'transport/link'],
+  metrics: ['request-log', 'port-log', 'transport/link'],
+  'node-claim': ['lib', 'platform'],
+  wiring: ['datasets', 'metrics', 'vm', 'zones'],
+  'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
 };
 
 /** Modules that only some rooms may open. */
 const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
-  { module: /^ffi-napi$/, rooms: /^sys\/(ffi|abi)/ },
-  { module: /^(node:)?child_process$/, rooms: /^sys\/exec$/ },
-  { module: /^(node:)?net$/, rooms: /^(links|admin)\// },
+  { module: /^ffi-napi$/, rooms: /^platform\/(libzonecfg|ffi-|abi)/ },
+  { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
+  { module: /^(node:)?net$/, rooms: /^(transport|admin)\// },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
 ];
 
@@ -64,11 +60,11 @@ const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
 const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   { word: /process\.env\b/, rooms: /^config$/ },
   { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^main$/ },
-  { word: /\.node['"`]/, rooms: /^sys\/native$/ },
+  { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
 ];
 
 interface SourceFile {
-  /** Below src/, without its ending: `links/serial`. */
+  /** Below src/, without its ending: `transport/serial-link`. */
   readonly room: string;
   readonly text: string;
 }

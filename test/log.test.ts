@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { Writable } from 'node:stream';
 import { createLogger, printableKey, ZoneLog } from '../src/log';
-import { WorldError } from '../src/errors';
+import { SystemError } from '../src/lib/errors';
 import { eventually } from './support/eventually';
 
 interface Record_ {
@@ -122,7 +122,7 @@ describe('a zone in the log', () => {
   it('shows an error by its words and code', () => {
     const { records, out } = collector();
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
-    log.error({ err: new WorldError('mount', '/a', 'EBUSY') }, 'mount failed');
+    log.error({ err: new SystemError('mount', '/a', 'EBUSY') }, 'mount failed');
     const shown = records.map((r) => [r.err?.code, r.err?.message]);
     assert.deepStrictEqual(shown, [['EBUSY', 'mount(/a): EBUSY']]);
   });

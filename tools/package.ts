@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
-import { messageOf } from '../src/errors';
+import { messageOf } from '../src/lib/errors';
 import {
   contentsOf,
   openProject,

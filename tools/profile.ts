@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { z } from 'zod';
-import { messageOf } from '../src/errors';
+import { messageOf } from '../src/lib/errors';
 import { Client, getLine } from './bench/load';
 import { BenchNode, KEY } from './bench/node';
 import { Processes } from './bench/processes';

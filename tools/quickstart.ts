@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { messageOf } from '../src/errors';
+import { messageOf } from '../src/lib/errors';
 import { TourFault, tour, type ListedZone, type Step } from './tour';
 
 const TOP = resolve(__dirname, '..', '..');

@@ -1,17 +1,17 @@
 /*
  * The doctor's steps for an HVM zone's serial port: where it is, who has it, and what came of it.
  */
-import { codeOf, messageOf } from '../errors';
-import { findPort, portOf } from '../links/port-file';
-import { SerialLink } from '../links/serial';
-import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
-import { counted, inWords } from './words';
+import { codeOf, messageOf } from '../lib/errors';
+import { findPort, portOf } from '../transport/port-file';
+import { SerialLink } from '../transport/serial-link';
+import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import { counted, inWords } from './format';
 
 /** As the link itself judges it. */
 const HELD_MS = 1000;
 
 /** The steps of an HVM zone's port: its file, and the link to it. Skipped while the zone does not run. */
-export async function checkPort(patient: Patient): Promise<Step[]> {
+export async function checkPort(patient: DoctorTarget): Promise<Step[]> {
   const { visit, zone } = patient;
   if (zone.state !== 'running') {
     return [skip('port', 'the zone does not run'), skip('link', 'the zone does not run')];
@@ -27,7 +27,7 @@ export async function checkPort(patient: Patient): Promise<Step[]> {
   return [await checkFile(patient, port), checkLink(patient), checkGuest(patient)];
 }
 
-async function checkFile({ visit, zone }: Patient, port: string): Promise<Step> {
+async function checkFile({ visit, zone }: DoctorTarget, port: string): Promise<Step> {
   const step = 'port';
   const zoneroot = visit.node.paths.host(`${zone.facts.zonepath}/root`);
   try {
@@ -51,7 +51,7 @@ async function checkFile({ visit, zone }: Patient, port: string): Promise<Step> 
   }
 }
 
-function checkLink({ zone }: Patient): Step {
+function checkLink({ zone }: DoctorTarget): Step {
   const step = 'link';
   const { link } = zone.link;
   const counts = link instanceof SerialLink ? link.counts : null;
@@ -92,7 +92,7 @@ function wasTurnedAway(link: SerialLink): boolean {
 }
 
 /** Whether a guest has ever spoken says what no look from outside can. */
-function checkGuest({ visit, zone }: Patient): Step {
+function checkGuest({ visit, zone }: DoctorTarget): Step {
   const step = 'guest';
   const last = visit.node.journalOf(zone)?.tally.lastRequest ?? null;
   if (last === null) {

@@ -4,12 +4,12 @@
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { codeOf, messageOf } from '../errors';
-import { ZoneSocket } from '../links/zone-socket';
-import { folderViewOf, mountPointIn } from '../zones/folder-view';
-import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { codeOf, messageOf } from '../lib/errors';
+import { ZoneSocket } from '../transport/socket-server';
+import { checkMount, mountPointIn } from '../zones/mount-check';
+import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { roundTrip } from './round-trip';
-import { octal } from './words';
+import { octal } from './format';
 
 /** What must be in force; each by any of the names that tables use. */
 const MOUNT_OPTIONS: readonly (readonly string[])[] = [
@@ -20,12 +20,12 @@ const MOUNT_OPTIONS: readonly (readonly string[])[] = [
 ];
 
 /** The steps of an OS zone's socket, from its folder to a round trip as a guest would make it. */
-export async function checkSocket(patient: Patient): Promise<Step[]> {
+export async function checkSocket(patient: DoctorTarget): Promise<Step[]> {
   return [
     await checkFolder(patient),
     await checkFile(patient),
     checkListener(patient),
-    checkMount(patient),
+    socketMountStep(patient),
     checkView(patient),
     await checkRoundTrip(patient),
   ];
@@ -33,7 +33,7 @@ export async function checkSocket(patient: Patient): Promise<Step[]> {
 
 const REPAIR = 'mdatad makes it anew within 2 s; if this stays, look at its log for the reason';
 
-async function checkFolder({ zone }: Patient): Promise<Step> {
+async function checkFolder({ zone }: DoctorTarget): Promise<Step> {
   const step = 'folder';
   const folder = dirname(zone.link.link.path);
   const stats = await look(folder);
@@ -47,7 +47,7 @@ async function checkFolder({ zone }: Patient): Promise<Step> {
   return guarded(step, folder, stats, 0o755);
 }
 
-async function checkFile({ zone }: Patient): Promise<Step> {
+async function checkFile({ zone }: DoctorTarget): Promise<Step> {
   const step = 'socket';
   const { link } = zone.link;
   const stats = await look(link.path);
@@ -78,7 +78,7 @@ function guarded(step: string, path: string, stats: Stats, mode: number): Step {
   return ok(step, found);
 }
 
-function checkListener({ zone }: Patient): Step {
+function checkListener({ zone }: DoctorTarget): Step {
   const { state, connections } = zone.link.link;
   return state === 'listening'
     ? ok('listener', `listening, ${connections} connected`)
@@ -89,7 +89,7 @@ function checkListener({ zone }: Patient): Step {
       );
 }
 
-function checkMount({ visit, zone }: Patient): Step {
+function socketMountStep({ visit, zone }: DoctorTarget): Step {
   const step = 'mount';
   if (zone.state === 'halted') {
     return skip(step, 'the zone does not run');
@@ -121,14 +121,14 @@ function checkMount({ visit, zone }: Patient): Step {
   return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
 }
 
-function checkView({ visit, zone }: Patient): Step {
+function checkView({ visit, zone }: DoctorTarget): Step {
   const step = 'view';
   const { paths } = visit.node;
   const at = mountPointIn(paths, zone.facts);
   if (zone.state !== 'running' || visit.mounts?.has(at) !== true) {
     return skip(step, 'nothing is mounted');
   }
-  switch (folderViewOf(paths, zone.facts)) {
+  switch (checkMount(paths, zone.facts)) {
     case 'ours':
       return ok(step, 'the zone sees this socket');
     case 'another': {
@@ -140,7 +140,7 @@ function checkView({ visit, zone }: Patient): Step {
   }
 }
 
-async function checkRoundTrip({ zone }: Patient): Promise<Step> {
+async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {
   const step = 'round trip';
   const asked = 'GET sdc:uuid';
   const result = await roundTrip(zone.link.link.path, 'sdc:uuid');

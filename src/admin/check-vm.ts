@@ -6,14 +6,21 @@
  * compared here and go nowhere.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, messageOf } from '../errors';
+import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
-import { isJsonObject, own, ownMap, ownString, parseJsonObject, type JsonObject } from '../vm/vm';
+import {
+  isJsonObject,
+  own,
+  ownMap,
+  ownString,
+  parseJsonObject,
+  type JsonObject,
+} from '../metadata/vm-data';
 import { getText } from '../vm/vminfod-http';
-import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
-import { counted, inBytes, inWords } from './words';
+import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import { counted, inBytes, inWords } from './format';
 
 const ASK_MS = 2000;
 /** A change on its way from the file to vminfod has arrived after this. */
@@ -24,7 +31,7 @@ const RESTART = 'svcadm restart vminfod: it then reads all VMs anew';
  * The steps of a VM's data: vminfod's object, the files below `config`, its namespaces. Takes half a second
  * where a second look is due.
  */
-export async function checkVm(patient: Patient): Promise<Step[]> {
+export async function checkVm(patient: DoctorTarget): Promise<Step[]> {
   return [
     await checkData(patient),
     ...(['metadata', 'tags', 'routes'] as const).map((name) => checkFile(patient, name)),
@@ -32,7 +39,7 @@ export async function checkVm(patient: Patient): Promise<Step[]> {
   ];
 }
 
-async function checkData(patient: Patient): Promise<Step> {
+async function checkData(patient: DoctorTarget): Promise<Step> {
   const step = 'VM data';
   const { visit, zone } = patient;
   const { vminfod, node } = visit;
@@ -58,7 +65,7 @@ async function checkData(patient: Patient): Promise<Step> {
 }
 
 /** How vminfod's own copy differs from the truth; null where it does not. */
-async function behindOf({ visit, zone }: Patient): Promise<string | null> {
+async function behindOf({ visit, zone }: DoctorTarget): Promise<string | null> {
   const { node } = visit;
   const { zonename } = zone;
   let vm: JsonObject | undefined;
@@ -98,7 +105,7 @@ function same(a: unknown, b: unknown): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
-function checkFile({ visit, zone }: Patient, name: ConfigName): Step {
+function checkFile({ visit, zone }: DoctorTarget, name: ConfigName): Step {
   const step = `${name}.json`;
   const path = pathOf(visit.node.paths.host(`${zone.facts.zonepath}/config`), name);
   const effect = 'guests see none of it until then';
@@ -134,7 +141,7 @@ function noMaps(object: JsonObject): string[] {
 }
 
 /** Reads what the agent would serve: a file that cannot be read was told of above. */
-function checkNamespaces({ visit, zone }: Patient): Step {
+function checkNamespaces({ visit, zone }: DoctorTarget): Step {
   const step = 'namespaces';
   const data = visit.node.store.data(zone.zonename);
   const vm = data?.vm();

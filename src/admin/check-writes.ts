@@ -3,11 +3,11 @@
  */
 import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
-import { codeOf, messageOf } from '../errors';
-import { takeLock } from '../sys/lock';
-import { fail, ok, skip, warn, type Patient, type Step } from './checkup';
+import { codeOf, messageOf } from '../lib/errors';
+import { takeLock } from '../platform/lock';
+import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { openersOf } from './file-openers';
-import { inBytes, inWords } from './words';
+import { inBytes, inWords } from './format';
 
 /** A lock that is held for longer than a write takes. */
 const LOCK_MS = 300;
@@ -19,7 +19,7 @@ const SCARCE_BYTES = 16 * 1024 * 1024;
  * The steps that a guest's change needs: the platform's lock, and room on the disk. Changes no file of the
  * VM.
  */
-export async function checkWrites(patient: Patient): Promise<Step[]> {
+export async function checkWrites(patient: DoctorTarget): Promise<Step[]> {
   return [await checkLock(patient), await checkDisk(patient)];
 }
 
@@ -27,7 +27,7 @@ export async function checkWrites(patient: Patient): Promise<Step[]> {
  * Takes the lock and gives it back. Through takeLock, since closing a descriptor of the file that we
  * opened beside it would drop a lock that our own writer holds.
  */
-async function checkLock({ visit, zone }: Patient): Promise<Step> {
+async function checkLock({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'config lock';
   const { store, paths } = visit.node;
   const path = paths.vmConfigLock(store.facts(zone.zonename)?.uuid ?? zone.zonename);
@@ -63,7 +63,7 @@ async function checkLock({ visit, zone }: Patient): Promise<Step> {
     : warn(step, found, remedy);
 }
 
-async function checkDisk({ visit, zone }: Patient): Promise<Step> {
+async function checkDisk({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
   const folder = visit.node.paths.host(`${zone.facts.zonepath}/config`);
   try {

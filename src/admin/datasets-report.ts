@@ -5,13 +5,13 @@
  */
 import { version } from 'node:os';
 import { auditVm } from '../datasets/audit';
-import type { DatasetAudit } from '../datasets/live';
+import type { DatasetAudit } from '../datasets/live-audit';
 import type { SafePolicy } from '../datasets/policy';
 import { usageOf } from '../datasets/usage';
 import { listUsage } from '../datasets/zfs-list';
 import type { Config } from '../config';
 import { delegatedDatasets } from '../metadata/datasets';
-import { aliasOf, ownString } from '../vm/vm';
+import { aliasOf, ownString } from '../metadata/vm-data';
 import type { AdminNode } from './node';
 
 export interface DatasetRow {

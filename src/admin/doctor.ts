@@ -8,22 +8,28 @@
  */
 import { readFile } from 'node:fs/promises';
 import * as vasync from 'vasync';
-import { messageOf } from '../errors';
-import { parseMnttab, type MountEntry } from '../sys/mounts';
-import { aliasOf } from '../vm/vm';
+import { messageOf } from '../lib/errors';
+import { parseMnttab, type MountEntry } from '../platform/mounts';
+import { aliasOf } from '../metadata/vm-data';
 import { phaseOfState, type Zone } from '../zones/zone';
 import { checkPort } from './check-port';
 import { checkSocket } from './check-socket';
 import { checkVm } from './check-vm';
 import { checkWrites } from './check-writes';
-import { fail, ok, skip, warn, worst } from './checkup';
-import type { Checkup, Patient, Step, Visit, ZoneCheckup } from './checkup';
+import { fail, ok, skip, warn, worst } from './doctor-context';
+import type {
+  DoctorReport,
+  DoctorTarget,
+  Step,
+  DoctorContext,
+  ZoneDoctorReport,
+} from './doctor-context';
 import { levelOf } from './log-level';
 import type { AdminNode } from './node';
 import { healthOf } from './status';
 import type { VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
-import { inBytes } from './words';
+import { inBytes } from './format';
 
 /** Zones that are looked at together. */
 const VISITS_AT_ONCE = 8;
@@ -57,14 +63,14 @@ export class Doctor {
   }
 
   /** The node and all its zones. */
-  async visitAll(): Promise<Checkup> {
+  async visitAll(): Promise<DoctorReport> {
     const visit = await this.beginVisit();
     const zones = [...(this.options.node.registry()?.all() ?? [])];
     return concluded(this.checkNode(visit), await checkZones(visit, zones));
   }
 
   /** One zone, with the node it lives on. A zone that the agent does not know has one step. */
-  async visitZone(zonename: string): Promise<Checkup> {
+  async visitZone(zonename: string): Promise<DoctorReport> {
     const visit = await this.beginVisit();
     const zone = this.options.node.registry()?.get(zonename);
     const checkup =
@@ -72,7 +78,7 @@ export class Doctor {
     return concluded(this.checkNode(visit), [checkup]);
   }
 
-  private async beginVisit(): Promise<Visit> {
+  private async beginVisit(): Promise<DoctorContext> {
     const { node, probe } = this.options;
     return {
       node,
@@ -82,7 +88,7 @@ export class Doctor {
     };
   }
 
-  private checkNode({ vminfod, mounts, node }: Visit): Step[] {
+  private checkNode({ vminfod, mounts, node }: DoctorContext): Step[] {
     const self = this.options.self();
     const health = healthOf(node, self);
     const lost = node.lostRecords();
@@ -115,11 +121,14 @@ export class Doctor {
   }
 }
 
-async function checkZones(visit: Visit, zones: readonly Zone[]): Promise<ZoneCheckup[]> {
+async function checkZones(
+  visit: DoctorContext,
+  zones: readonly Zone[],
+): Promise<ZoneDoctorReport[]> {
   if (zones.length === 0) {
     return [];
   }
-  const checkups = new Map<Zone, ZoneCheckup>();
+  const checkups = new Map<Zone, ZoneDoctorReport>();
   await new Promise<void>((resolve) => {
     const queue = vasync.queue((zone: Zone, done) => {
       void checkZone({ visit, zone }).then((checkup) => {
@@ -136,7 +145,7 @@ async function checkZones(visit: Visit, zones: readonly Zone[]): Promise<ZoneChe
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
-async function checkZone(patient: Patient): Promise<ZoneCheckup> {
+async function checkZone(patient: DoctorTarget): Promise<ZoneDoctorReport> {
   const { visit, zone } = patient;
   const { node } = visit;
   const steps: Step[] = [checkIndex(patient)];
@@ -158,7 +167,7 @@ async function checkZone(patient: Patient): Promise<ZoneCheckup> {
 }
 
 /** What the platform says of the zone, against what we hold. */
-function checkIndex({ visit, zone }: Patient): Step {
+function checkIndex({ visit, zone }: DoctorTarget): Step {
   const step = 'zone';
   const remedy = `mdatactl notify ${zone.zonename} changed; events get lost when this is often so`;
   try {
@@ -180,7 +189,7 @@ function checkIndex({ visit, zone }: Patient): Step {
   }
 }
 
-function unknownZone({ node }: Visit, zonename: string): ZoneCheckup {
+function unknownZone({ node }: DoctorContext, zonename: string): ZoneDoctorReport {
   let step: Step;
   try {
     const facts = node.platform.zoneFacts(zonename);
@@ -195,7 +204,7 @@ function unknownZone({ node }: Visit, zonename: string): ZoneCheckup {
   return { zonename, alias: null, brand: '', state: '', verdict: 'fail', steps: [step, nothing] };
 }
 
-function concluded(node: readonly Step[], zones: readonly ZoneCheckup[]): Checkup {
+function concluded(node: readonly Step[], zones: readonly ZoneDoctorReport[]): DoctorReport {
   const verdicts = [...node, ...zones].map(({ verdict }) => verdict);
   return { verdict: worst(verdicts), node, zones };
 }

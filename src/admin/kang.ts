@@ -4,7 +4,7 @@
  * that those use.
  */
 import { hostname } from 'node:os';
-import { Slice } from '../slice';
+import { CooperativeYield } from '../lib/slice';
 import type { AdminNode } from './node';
 import type { Status } from './status';
 import { zoneReport } from './zone-report';
@@ -27,7 +27,7 @@ export async function kangSnapshot(node: AdminNode, status: Status): Promise<Kan
   const zones = [...(node.registry()?.all() ?? [])];
   const zone: [string, unknown][] = [];
   const link: [string, unknown][] = [];
-  const slice = new Slice();
+  const slice = new CooperativeYield();
   for (const each of zones) {
     await slice.rest();
     const report = zoneReport(node, each);

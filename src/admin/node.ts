@@ -4,12 +4,12 @@
  */
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
-import type { LiveAudit } from '../datasets/live';
-import type { Figures } from '../figures';
-import type { Journal } from '../journal';
+import type { LiveAudit } from '../datasets/live-audit';
+import type { NodeMetrics } from '../metrics';
+import type { RequestLog } from '../request-log';
 import type { Logger } from '../log';
-import type { Platform } from '../sys/ffi';
-import type { Paths } from '../sys/paths';
+import type { Platform } from '../platform/libzonecfg';
+import type { Paths } from '../platform/paths';
 import type { Store } from '../vm/store';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
@@ -24,7 +24,7 @@ export interface AdminNode {
   readonly paths: Paths;
   readonly platform: Platform;
   readonly store: Store;
-  readonly figures: Figures;
+  readonly figures: NodeMetrics;
   readonly datasets: LiveAudit;
   readonly log: Logger;
   readonly tail: Tail;
@@ -34,7 +34,7 @@ export interface AdminNode {
   config(): Config;
   /** Null until the zones' turn in the start has come. */
   registry(): Registry | null;
-  journalOf(zone: Zone): Journal | undefined;
+  journalOf(zone: Zone): RequestLog | undefined;
   /** The start as vasync shows it, null before it. */
   starting(): vasync.PipelineStatus | null;
   /** Log records that were lost since the start. */

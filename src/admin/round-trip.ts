@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
-import { messageOf } from '../errors';
+import { messageOf } from '../lib/errors';
 import { ClientSession, type Outcome, type Step } from '../protocol/client';
 
 /** A request for a VM that is not known yet is answered after 5 s. */

@@ -17,15 +17,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 // As in config.ts.
 import { z } from 'zod/v3';
 import { LOG_LEVELS } from '../config';
-import { Slice } from '../slice';
-import { isZonename } from '../vm/vm';
+import { CooperativeYield } from '../lib/slice';
+import { isZonename } from '../metadata/vm-data';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import { datasetsReport } from './datasets-report';
 import type { Doctor } from './doctor';
-import { readJson, Refused, sendJson, sendText } from './exchange';
+import { readJson, Refused, sendJson, sendText } from './http-exchange';
 import { kangSnapshot } from './kang';
-import type { Metrics } from './metrics';
+import type { Metrics } from './metrics-endpoint';
 import { levelOf, setLevel } from './log-level';
 import type { AdminNode } from './node';
 import { NOTIFY_STATES } from './notify-states';
@@ -150,7 +150,7 @@ async function currentStatus({ node, self, probe }: Parts): Promise<Status> {
 
 async function zones({ node }: Parts, { response }: Ask): Promise<void> {
   const rows: ZoneRow[] = [];
-  const slice = new Slice();
+  const slice = new CooperativeYield();
   for (const each of [...(node.registry()?.all() ?? [])]) {
     await slice.rest();
     rows.push(zoneRow(node, each));

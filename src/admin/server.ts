@@ -8,12 +8,12 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { codeOf, messageOf, worldError } from '../errors';
-import { fdOf } from '../links/socket-handle';
-import { listenAt, removeSocketFile, type FileIdentity } from '../links/socket-file';
+import { codeOf, messageOf, systemError } from '../lib/errors';
+import { fdOf } from '../transport/socket-handle';
+import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { Doctor } from './doctor';
-import { Refused, sendError } from './exchange';
-import type { Metrics } from './metrics';
+import { Refused, sendError } from './http-exchange';
+import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, route, ROUTES, type Parts } from './routes';
 import { VminfodProbe } from './vminfod-health';
@@ -47,13 +47,13 @@ export class AdminServer {
     this.parts = { node, doctor: this.doctor, metrics: lateMetrics(node, self), probe, self };
   }
 
-  /** Rejects with a WorldError when the socket cannot be made; a loopback port in use is only told. */
+  /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only told. */
   async start(): Promise<void> {
     const server = this.makeServer(ROUTES);
     server.prependListener('connection', (socket: Socket) => this.admit(socket));
     const bound = await listenAt(this.node.paths.adminSocket, (path) =>
       listening(server, () => server.listen(path)).catch((err: unknown) => {
-        throw worldError('bind', path, err);
+        throw systemError('bind', path, err);
       }),
     );
     this.identity = bound.identity;
@@ -145,7 +145,7 @@ export class AdminServer {
       this.loopback = await listening(server, () => server.listen(port, LOOPBACK));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
-      const told = worldError('listen', `${LOOPBACK}:${port}`, err);
+      const told = systemError('listen', `${LOOPBACK}:${port}`, err);
       this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
     }
   }
@@ -154,7 +154,8 @@ export class AdminServer {
 /** prom-client is loaded by who reads it: it takes 4 MiB and 25 ms, which no start has to spare. */
 function lateMetrics(node: AdminNode, self: () => SelfHealth): () => Promise<Metrics> {
   let made: Promise<Metrics> | null = null;
-  return () => (made ??= import('./metrics.js').then(({ makeMetrics }) => makeMetrics(node, self)));
+  return () =>
+    (made ??= import('./metrics-endpoint.js').then(({ makeMetrics }) => makeMetrics(node, self)));
 }
 
 /** Has the server listen, and resolves when it does. */

@@ -3,18 +3,18 @@
  *
  * A snapshot, gathered when somebody asks, in slices: a status of thousands of zones holds up no request.
  */
-import { percentile } from '../figures';
-import { Slice } from '../slice';
+import { percentile } from '../metrics';
+import { CooperativeYield } from '../lib/slice';
 import type { SelfHealth } from './watchdog';
 import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
-import type { AuditCounts } from '../datasets/live';
+import type { AuditCounts } from '../datasets/live-audit';
 import type { VminfodHealth } from './vminfod-health';
-import type { LoopDelay } from '../sys/loop-delay';
-import type { WriterStatus } from '../vm/writer';
+import type { LoopDelay } from '../platform/loop-delay';
+import type { WriterStatus } from '../writes/writer';
 import type { Zone } from '../zones/zone';
 import { troublesOf, type Trouble } from './zone-report';
-import { counted } from './words';
+import { counted } from './format';
 
 /** More are counted, not listed. */
 const MOST_TROUBLES = 20;
@@ -183,7 +183,7 @@ async function takeCensus(node: AdminNode): Promise<Census> {
   const writes = new Map(
     node.store.status().writer.inProgress.map((write) => [write.zonename, write]),
   );
-  const slice = new Slice();
+  const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.rest();
     byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);

@@ -6,7 +6,7 @@
  * and is told how many; neither the log nor the agent ever waits for it.
  */
 import { Writable } from 'node:stream';
-import { isJsonObject, own } from '../vm/vm';
+import { isJsonObject, own } from '../metadata/vm-data';
 
 /** What is kept for one follower that lags, bytes: a terminal needs far less. */
 export const MOST_UNREAD_BYTES = 256 * 1024;

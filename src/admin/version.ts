@@ -1,7 +1,7 @@
 /* The version of this build, from the package that it is part of. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ownString, parseJsonObject } from '../vm/vm';
+import { ownString, parseJsonObject } from '../metadata/vm-data';
 
 /** Below dist/src/admin, three up. */
 const PACKAGE = join(__dirname, '..', '..', '..', 'package.json');

@@ -5,11 +5,11 @@
  * open connection. So it is also asked something (GET /ping). One question at a time, however many look
  * at the status, and never longer than a second.
  */
-import { messageOf } from '../errors';
+import { messageOf } from '../lib/errors';
 import type { StoreStatus } from '../vm/store';
-import type { VminfodStatus } from '../vm/vminfod';
+import type { VminfodStatus } from '../vm/vminfod-client';
 import { getText } from '../vm/vminfod-http';
-import { counted, inWords } from './words';
+import { counted, inWords } from './format';
 
 const PING_MS = 1000;
 

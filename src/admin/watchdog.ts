@@ -6,10 +6,10 @@
  * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
  */
 import type { Config } from '../config';
-import { SMALL_BYTES } from '../links/limits';
-import { Rarely, type Voice } from '../links/rarely';
-import { LoopWatch, type LoopDelay } from '../sys/loop-delay';
-import { inBytes } from './words';
+import { SMALL_BYTES } from '../transport/limits';
+import { ThrottledLog, type ThrottledLogSink } from '../lib/throttled-log';
+import { LoopWatch, type LoopDelay } from '../platform/loop-delay';
+import { inBytes } from './format';
 
 const WINDOW_MS = 10_000;
 /** A guest's client feels this; worth a look. */
@@ -46,7 +46,7 @@ export function memoryCeiling(zones: number, limits: Config['limits']): number {
 
 export interface WatchdogOptions {
   readonly ceiling: () => number;
-  readonly voice: Voice;
+  readonly voice: ThrottledLogSink;
   /** Of this process, bytes. */
   readonly rss?: () => number;
 }
@@ -55,8 +55,8 @@ export interface WatchdogOptions {
 export class Watchdog {
   private readonly options: WatchdogOptions;
   private readonly turns = new LoopWatch();
-  private readonly lateWarnings: Rarely;
-  private readonly memoryWarnings: Rarely;
+  private readonly lateWarnings: ThrottledLog;
+  private readonly memoryWarnings: ThrottledLog;
   private readonly rss: () => number;
   private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0 };
   private timer: NodeJS.Timeout | null = null;
@@ -65,8 +65,8 @@ export class Watchdog {
     const now = (): number => performance.now();
     this.options = options;
     this.rss = options.rss ?? (() => process.memoryUsage.rss());
-    this.lateWarnings = new Rarely(options.voice, now);
-    this.memoryWarnings = new Rarely(options.voice, now);
+    this.lateWarnings = new ThrottledLog(options.voice, now);
+    this.memoryWarnings = new ThrottledLog(options.voice, now);
   }
 
   start(): void {

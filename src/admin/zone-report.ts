@@ -4,18 +4,18 @@
  * Read from what the agent holds; asks neither the platform nor vminfod. No metadata value is in it:
  * of the last request the key is told, and the records are those of the log.
  */
-import type { StateRecord } from '../fsm';
-import type { LastRequest, Tally } from '../journal';
+import type { StateRecord } from '../lib/fsm';
+import type { LastRequest, RequestStats } from '../request-log';
 import type { KeptRecord } from '../log';
-import { SerialLink } from '../links/serial';
-import type { SerialCounts } from '../links/serial-tally';
-import { ZoneSocket } from '../links/zone-socket';
-import { aliasOf, type VmFacts } from '../vm/vm';
-import type { WriterStatus } from '../vm/writer';
+import { SerialLink } from '../transport/serial-link';
+import type { SerialCounts } from '../transport/stats';
+import { ZoneSocket } from '../transport/socket-server';
+import { aliasOf, type VmFacts } from '../metadata/vm-data';
+import type { WriterStatus } from '../writes/writer';
 import type { Zone } from '../zones/zone';
-import { messageOf } from '../errors';
+import { messageOf } from '../lib/errors';
 import type { AdminNode } from './node';
-import { inWords } from './words';
+import { inWords } from './format';
 
 export interface ZoneRow {
   readonly zonename: string;
@@ -52,7 +52,7 @@ export interface ZoneReport extends ZoneRow {
   readonly history: readonly StateRecord<string>[];
   readonly linkHistory: readonly StateRecord<string>[];
   readonly port: SerialCounts | null;
-  readonly tally: Tally | null;
+  readonly tally: RequestStats | null;
   /** What vminfod tells of it, null when nothing. */
   readonly vm: VmFacts | null;
   readonly write: {

@@ -12,7 +12,7 @@
  */
 import { delegationOf, LIMIT_NAMES, type Delegation, type LimitName } from '../metadata/datasets';
 import { IMPORT_PRIVILEGE, withoutImport } from '../metadata/privileges';
-import { own, type JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../metadata/vm-data';
 import type { SafePolicy } from './policy';
 import { shown, type ReasonCode } from './reason';
 import { checkBrand, checkPlatform, DEFAULT_LIMITS, isListed } from './rules';

@@ -11,7 +11,7 @@
  * VM that exists. Pure: configuration and platform stamp are handed in.
  */
 import { LIMIT_NAMES } from '../metadata/datasets';
-import { isJsonObject, own, type JsonObject } from '../vm/vm';
+import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 import { outcome, shown, type Expansion, type Reason } from './reason';
 import {
   checkBrand,

@@ -4,7 +4,7 @@
  *
  * A reason shows values of the members that the rules read, and never a metadata value.
  */
-import type { JsonObject } from '../vm/vm';
+import type { JsonObject } from '../metadata/vm-data';
 
 export type ReasonCode =
   | 'payload-not-object'

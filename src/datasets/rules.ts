@@ -12,7 +12,7 @@ import {
   parsePrivileges,
   withoutImport,
 } from '../metadata/privileges';
-import { own, type JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../metadata/vm-data';
 import { checkStamp, OLDEST_STAMP } from './platform';
 import { shown, type Reason } from './reason';
 

@@ -7,7 +7,7 @@
  * recurses, as `zfs snapshot -r` does, is the wrong one. Pure; it runs nothing.
  */
 import { delegatedDatasets } from '../metadata/datasets';
-import { own, type JsonObject } from '../vm/vm';
+import { own, type JsonObject } from '../metadata/vm-data';
 import type { Reason } from './reason';
 import { isHvm } from './rules';
 

@@ -8,7 +8,7 @@
  * datasets, and all of them while the feature is off pass untouched. Pure, as datasets/policy is.
  */
 import { delegationOf, isLimit, LIMIT_NAMES, type LimitName } from '../metadata/datasets';
-import { isJsonObject, own, type JsonObject } from '../vm/vm';
+import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 import { exemption, isMarked, type AuditFacts } from './audit';
 import { checkUse, notAnObject, readWish, type SafePolicy } from './policy';
 import { outcome, type Expansion, type Reason } from './reason';

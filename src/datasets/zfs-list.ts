@@ -4,8 +4,8 @@
  * A node without zfs (any that is not SmartOS) is no fault: use is then not known, and is not judged.
  */
 import { existsSync } from 'node:fs';
-import { messageOf } from '../errors';
-import { run } from '../sys/exec';
+import { messageOf } from '../lib/errors';
+import { run } from '../platform/exec';
 import { parseZfsList, ZFS_LIST_ARGS, type Usage } from './usage';
 
 /** A listing of some ten thousand snapshots takes seconds; one that takes longer hangs. */

@@ -6,7 +6,7 @@
  * safe when these are there, and a VM that lost one of them is told `true`, which is what it then has.
  * Nothing of the VM object is believed. It does not know the policy (datasets/policy).
  */
-import { own, type JsonObject } from '../vm/vm';
+import { own, type JsonObject } from './vm-data';
 import { importGrant, parsePrivileges, type ImportGrant } from './privileges';
 
 /** The limits of the platform on what a zone may make below its dataset. */

@@ -14,7 +14,7 @@
  */
 import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
-import type { JsonObject } from '../vm/vm';
+import type { JsonObject } from './vm-data';
 import { classify, listKeys, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
 import { render, sdcValue } from './sdc';
 
@@ -42,7 +42,7 @@ export type ChangeResult = ChangeCourse &
 export interface VmData {
   readonly zonename: string;
   /**
-   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a WorldError
+   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a SystemError
    * where the machine fails to read it, for "no such key" would be a lie then.
    */
   metadata(): MetadataMaps;

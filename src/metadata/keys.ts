@@ -4,7 +4,7 @@
  *
  * Names are the guest's: they are looked up in Maps, never as properties of an object.
  */
-import type { JsonObject } from '../vm/vm';
+import type { JsonObject } from './vm-data';
 import type { MetadataMaps } from './handler';
 
 export type KeyClass =

@@ -8,7 +8,7 @@
  * tags and routes come from the files, as the VM object's copies may be old.
  */
 import type { Reply } from '../protocol/reply';
-import type { JsonObject } from '../vm/vm';
+import type { JsonObject } from './vm-data';
 import { datasetsText, delegateDatasetWord } from './datasets';
 import type { VmData } from './handler';
 import { routesOf } from './routes';

@@ -11,12 +11,12 @@
  * good. Nothing here blocks on what is no regular file, and nothing here writes. (spec: platform section 1)
  */
 import * as fs from 'node:fs';
-import { codeOf, worldError } from '../errors';
+import { codeOf, systemError } from '../lib/errors';
 import type { MetadataMaps } from '../metadata/handler';
-import { lookOf, openLook, sameLook, type FileLook } from '../sys/file-look';
+import { statOf, openStat, sameStat, type FileStat } from '../platform/file-stat';
 import { FileWarnings, type FileLog } from './file-warnings';
-import { Lru } from './lru';
-import { ownMap, parseJsonObject, type JsonObject } from './vm';
+import { Lru } from '../lib/lru';
+import { ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
 
 export type ConfigName = 'metadata' | 'tags' | 'routes';
 
@@ -49,7 +49,7 @@ interface Look {
 }
 
 interface Reading {
-  readonly look: FileLook;
+  readonly look: FileStat;
   /** False: may change without looking different. */
   readonly settled: boolean;
   readonly parsed: Parsed;
@@ -62,7 +62,7 @@ export class ConfigFiles {
   private readonly moment: () => number;
   /** Of the folders that were asked for: to put a path together takes longer than to find it. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
-  private readonly lookAt = openLook();
+  private readonly lookAt = openStat();
   private last: Look | null = null;
 
   /**
@@ -135,7 +135,7 @@ export class ConfigFiles {
     const known = this.readings.get(path);
     try {
       const seen = this.lookAt(path);
-      if (seen !== null && known?.settled === true && sameLook(known.look, seen)) {
+      if (seen !== null && known?.settled === true && sameStat(known.look, seen)) {
         return known.parsed;
       }
       const stat = fs.lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -155,9 +155,9 @@ export class ConfigFiles {
         return undefined;
       }
       const code = codeOf(err);
-      this.warnings.warn(path, code, code, { err: worldError('read', path, err) }, log);
+      this.warnings.warn(path, code, code, { err: systemError('read', path, err) }, log);
       if (known === undefined) {
-        throw worldError('read', path, err);
+        throw systemError('read', path, err);
       }
       return known.parsed;
     }
@@ -181,7 +181,7 @@ export class ConfigFiles {
     if (file.stat !== undefined) {
       const weight = file.kind === 'read' ? file.bytes.length * 2 : 0;
       const { settled, stat } = file;
-      this.readings.set(path, { look: lookOf(stat), settled, parsed }, ENTRY_BYTES + weight);
+      this.readings.set(path, { look: statOf(stat), settled, parsed }, ENTRY_BYTES + weight);
     }
     return parsed;
   }

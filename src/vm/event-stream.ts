@@ -7,12 +7,18 @@
  * in slices, so that neither the ready line nor a burst of events holds up the guests: an event is short,
  * but what it causes in whoever follows the table may not be.
  */
-import { WorldError } from '../errors';
-import { Slice } from '../slice';
-import { BrokenLine, ReadyLine } from './ready-line';
-import { isJsonObject, isZonename, own, parseJsonObject, type JsonObject } from './vm';
+import { SystemError } from '../lib/errors';
+import { CooperativeYield } from '../lib/slice';
+import { BrokenLine, SnapshotParser } from './snapshot-parser';
+import {
+  isJsonObject,
+  isZonename,
+  own,
+  parseJsonObject,
+  type JsonObject,
+} from '../metadata/vm-data';
 import { bytesOf, get } from './vminfod-http';
-import { recordOf, type VmRecord, type VmTable } from './vm-table';
+import { recordOf, type VmRecord, type VmCache } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is no health. */
 const READY_PROGRESS_MS = 30_000;
@@ -24,13 +30,13 @@ const LF = 0x0a;
 
 export interface StreamOptions {
   readonly url: string;
-  readonly table: VmTable;
+  readonly table: VmCache;
   /** Sees each VM object whole, its metadata included, when the table has it or is about to. */
   readonly observe: (zonename: string, vm: JsonObject) => void;
 }
 
 /**
- * Follows the stream until it ends, which it does only by failing: rejects with a WorldError or a
+ * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
  * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first picture.
  */
 export async function followEvents(
@@ -42,9 +48,9 @@ export async function followEvents(
   const progress = new AbortController();
   const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
-    progress.abort(new WorldError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
+    progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
   }, READY_PROGRESS_MS);
-  const slice = new Slice();
+  const slice = new CooperativeYield();
   const reader = new EventReader(options, slice, () => !either.aborted);
   try {
     const response = await get(url, '/events', either);
@@ -63,7 +69,7 @@ export async function followEvents(
         timer.refresh();
       }
     }
-    throw new WorldError('GET /events', url, 'ECONNRESET', 'the stream ended');
+    throw new SystemError('GET /events', url, 'ECONNRESET', 'the stream ended');
   } catch (err) {
     // An aborted request fails in words of its own; why it was aborted says more.
     throw either.aborted ? either.reason : err;
@@ -77,14 +83,14 @@ export async function followEvents(
 class EventReader {
   ready = false;
   private readonly options: StreamOptions;
-  private readonly slice: Slice;
+  private readonly slice: CooperativeYield;
   private readonly live: () => boolean;
   private readonly picture = new Map<string, VmRecord>();
-  private readonly readyLine = new ReadyLine((json) => this.takePiece(json));
+  private readonly readyLine = new SnapshotParser((json) => this.takePiece(json));
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
-  constructor(options: StreamOptions, slice: Slice, live: () => boolean) {
+  constructor(options: StreamOptions, slice: CooperativeYield, live: () => boolean) {
     this.options = options;
     this.slice = slice;
     this.live = live;

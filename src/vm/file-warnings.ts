@@ -3,7 +3,7 @@
  * at most one a minute for the same reason, since a file can be written wrongly again and again.
  */
 import type { ZoneLog } from '../log';
-import { repeatsOf, type Repeats } from '../repeats';
+import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
 
 /** Where the warnings of a zone's files go. */
 export type FileLog = Pick<ZoneLog, 'warn'>;
@@ -11,7 +11,7 @@ export type FileLog = Pick<ZoneLog, 'warn'>;
 interface Told {
   /** Null while nothing is wrong. */
   what: string | null;
-  readonly repeats: Map<string, Repeats>;
+  readonly repeats: Map<string, RepeatCounter>;
 }
 
 /** What was warned of each file, for all VMs. */
@@ -32,7 +32,7 @@ export class FileWarnings {
     fields: Readonly<Record<string, unknown>>,
     log: FileLog,
   ): void {
-    const told = this.told.get(path) ?? { what: null, repeats: new Map<string, Repeats>() };
+    const told = this.told.get(path) ?? { what: null, repeats: new Map<string, RepeatCounter>() };
     this.told.set(path, told);
     if (told.what === what) {
       return;

@@ -8,7 +8,7 @@
  */
 import { printableKey, type Logger } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { ownMap, type JsonObject } from './vm';
+import { ownMap, type JsonObject } from '../metadata/vm-data';
 
 /** Looks at each VM object that it is shown; remembers whom it warned of. */
 export class NamespaceWatch {

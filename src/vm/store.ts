@@ -9,20 +9,20 @@
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
-import { WorldError } from '../errors';
+import { SystemError } from '../lib/errors';
 import type { Logger, ZoneLog } from '../log';
 import type { Change, ChangeResult, MetadataMaps, VmData } from '../metadata/handler';
-import { Arrivals } from './arrivals';
+import { VmWaiters } from './vm-waiters';
 import { ConfigFiles } from './config-files';
-import { FileWriter, type FileWriterOptions } from './file-writer';
+import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
 import { NamespaceWatch } from './namespace-watch';
-import { isZonename, type JsonObject, type VmFacts } from './vm';
-import { VmadmWriter, type VmadmWriterOptions } from './vmadm-writer';
-import { Vminfod, type VminfodStatus } from './vminfod';
-import { VmTable, type VmChange } from './vm-table';
-import { failed, type Target } from './backend';
-import type { WriteShare } from './write-share';
-import { Writer, type WriterStatus } from './writer';
+import { isZonename, type JsonObject, type VmFacts } from '../metadata/vm-data';
+import { VmadmWriter, type VmadmWriterOptions } from '../writes/vmadm-writer';
+import { Vminfod, type VminfodStatus } from './vminfod-client';
+import { VmCache, type VmChange } from './vm-cache';
+import { failed, type Target } from '../writes/backend';
+import type { WriteShare } from '../writes/rate-limit';
+import { Writer, type WriterStatus } from '../writes/writer';
 
 /** Longest wait of a request for a VM object that is not known yet. */
 const LOADED_MS = 5000;
@@ -57,13 +57,13 @@ export interface StoreStatus {
 
 /** The one place for VM data. Started once, stopped once. */
 export class Store {
-  readonly table = new VmTable();
+  readonly table = new VmCache();
   private readonly vminfod: Vminfod;
   private readonly writer: Writer;
   private readonly fileWriter: FileWriter | null;
   private readonly files: ConfigFiles;
   private readonly namespaces: NamespaceWatch;
-  private readonly arrivals = new Arrivals(LOADED_MS);
+  private readonly arrivals = new VmWaiters(LOADED_MS);
   private readonly tracked = new Map<string, TrackedVm>();
 
   constructor(options: StoreOptions) {
@@ -104,7 +104,7 @@ export class Store {
    */
   track(zonename: string, hostZonepath: string, log: ZoneLog): void {
     if (!isZonename(zonename)) {
-      throw new WorldError('track', zonename, 'EINVAL', 'no name of a zone');
+      throw new SystemError('track', zonename, 'EINVAL', 'no name of a zone');
     }
     const { table } = this;
     const target: Target = {
@@ -187,7 +187,7 @@ function backendOf(choice: WriterChoice): FileWriter | VmadmWriter {
 }
 
 interface Parts {
-  readonly table: VmTable;
+  readonly table: VmCache;
   readonly files: ConfigFiles;
   readonly writer: Writer;
 }

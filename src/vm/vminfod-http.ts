@@ -6,7 +6,7 @@
  */
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { hostname } from 'node:os';
-import { WorldError, worldError } from '../errors';
+import { SystemError, systemError } from '../lib/errors';
 
 /** What vminfod lists in its status; the platform's convention for the name. */
 const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
@@ -16,7 +16,7 @@ const HEADERS_TIMEOUT_MS = 10_000;
 const BODY_BYTES = 64 * 1024 * 1024;
 
 /**
- * Asks for `path`. Resolves with a 200 response whose body is still to be read, rejects with a WorldError:
+ * Asks for `path`. Resolves with a 200 response whose body is still to be read, rejects with a SystemError:
  * an errno, `ETIMEDOUT`, or `HTTP_n`. Aborting `signal` ends the request at any time, its body too.
  *
  * @param url `http://HOST:PORT` or `unix:/PATH`
@@ -32,12 +32,12 @@ export function get(url: string, path: string, signal: AbortSignal): Promise<Inc
       headers: { 'User-Agent': USER_AGENT, Accept: 'application/json' },
     });
     const timer = setTimeout(() => {
-      req.destroy(new WorldError(call, url, 'ETIMEDOUT', 'no answer'));
+      req.destroy(new SystemError(call, url, 'ETIMEDOUT', 'no answer'));
     }, HEADERS_TIMEOUT_MS);
     // Stays for the life of the request: a late error belongs to the response, whose reader gets it too.
     req.on('error', (err) => {
       clearTimeout(timer);
-      reject(worldError(call, url, err));
+      reject(systemError(call, url, err));
     });
     req.once('response', (response) => {
       clearTimeout(timer);
@@ -48,13 +48,13 @@ export function get(url: string, path: string, signal: AbortSignal): Promise<Inc
       // Whoever reads a body attaches its own; this one is thrown away.
       response.on('error', () => undefined);
       req.destroy();
-      reject(new WorldError(call, url, `HTTP_${response.statusCode ?? 0}`));
+      reject(new SystemError(call, url, `HTTP_${response.statusCode ?? 0}`));
     });
     req.end();
   });
 }
 
-/** A whole answer, as text. Rejects with a WorldError. */
+/** A whole answer, as text. Rejects with a SystemError. */
 export async function getText(url: string, path: string, signal: AbortSignal): Promise<string> {
   const response = await get(url, path, signal);
   const chunks: Buffer[] = [];
@@ -63,12 +63,12 @@ export async function getText(url: string, path: string, signal: AbortSignal): P
     for await (const chunk of bytesOf(response)) {
       length += chunk.length;
       if (length > BODY_BYTES) {
-        throw new WorldError(`GET ${path}`, url, 'EMSGSIZE');
+        throw new SystemError(`GET ${path}`, url, 'EMSGSIZE');
       }
       chunks.push(chunk);
     }
   } catch (err) {
-    throw worldError(`GET ${path}`, url, err);
+    throw systemError(`GET ${path}`, url, err);
   }
   return Buffer.concat(chunks).toString('utf8');
 }

@@ -12,9 +12,9 @@
  * not be kept; whoever listens must look for itself. Usable alone: see tools/zone-events.
  */
 import { Readable } from 'node:stream';
-import type { Platform } from '../sys/ffi';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../sys/native';
-import { listZones, type Picture, type ZoneFacts } from './picture';
+import type { Platform } from '../platform/libzonecfg';
+import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/addon';
+import { listZones, type ZoneSnapshot, type ZoneFacts } from './snapshot';
 
 /** Listing again this often without a quiet moment means that something is wrong with the channel. */
 const MOST_LISTINGS = 50;
@@ -102,7 +102,7 @@ export class ZoneEvents extends Readable {
   }
 
   /** A zone that cannot be read is no reason to go without all the others. */
-  private told({ zones, unreadable }: Picture): readonly ZoneFacts[] {
+  private told({ zones, unreadable }: ZoneSnapshot): readonly ZoneFacts[] {
     for (const [zonename, err] of unreadable) {
       this.emit('unreadable', zonename, err);
     }

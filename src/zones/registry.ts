@@ -13,12 +13,12 @@
 import { EventEmitter } from 'node:events';
 import * as vasync from 'vasync';
 import type { Logger } from '../log';
-import { WorldError } from '../errors';
-import { Slice } from '../slice';
-import type { Platform } from '../sys/ffi';
+import { SystemError } from '../lib/errors';
+import { CooperativeYield } from '../lib/slice';
+import type { Platform } from '../platform/libzonecfg';
 import type { ZoneEvent, ZoneEvents } from './events';
-import type { ZoneFacts } from './picture';
-import { isOther, Reconcile, type Repair } from './reconcile';
+import type { ZoneFacts } from './snapshot';
+import { isOther, Reconciler, type Repair } from './reconciler';
 import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
 /** Sockets are bound one after the other: none of them waits for anything. */
@@ -53,13 +53,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
   /** When we looked at zones for ourselves, ns since 1970: events from before that are old. */
   private readonly looks = new Map<string, bigint>();
   private readonly binding: vasync.Queue<Zone>;
-  private readonly safetyNet: Reconcile;
+  private readonly safetyNet: Reconciler;
   private stopped = false;
 
   constructor(options: RegistryOptions) {
     super();
     this.options = options;
-    const slice = new Slice();
+    const slice = new CooperativeYield();
     this.binding = vasync.queue((zone: Zone, done) => {
       void zone
         .start()
@@ -67,7 +67,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
         .then(() => slice.rest())
         .finally(done);
     }, BIND_CONCURRENCY);
-    this.safetyNet = new Reconcile({
+    this.safetyNet = new Reconciler({
       platform: options.platform,
       log: options.log,
       everyMs: options.reconcileMs,
@@ -204,7 +204,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
         }
       }
     } catch (err) {
-      if (!(err instanceof WorldError)) {
+      if (!(err instanceof SystemError)) {
         throw err;
       }
       this.options.log.error({ err, zonename }, 'zone event could not be acted on');

@@ -17,10 +17,10 @@
  * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
-import { Fsm, type StateHandle, type StateRecord, type States } from '../fsm';
-import type { Link } from '../links/link';
-import type { FolderView } from './folder-view';
-import type { ZoneFacts } from './picture';
+import { Fsm, type StateHandle, type StateRecord, type States } from '../lib/fsm';
+import type { Link } from '../transport/link';
+import type { MountCheck } from './mount-check';
+import type { ZoneFacts } from './snapshot';
 
 export type Phase = 'halted' | 'ready' | 'running';
 export type ZoneMachineState = Phase | 'leaving' | 'gone';
@@ -48,12 +48,12 @@ export type ZoneLink =
  * The mount of the socket's folder into an OS zone. Each is called when the zone gets there, and again after
  * as many ms as it returned, for as long as the zone stays there; null: all is done.
  */
-export interface FolderDuty {
+export interface MountManager {
   onReady(): number | null;
   onRunning(): number | null;
   onHalted(): number | null;
   /** What a running zone has in its place now. */
-  look(): FolderView;
+  look(): MountCheck;
   /** For status, in words. */
   readonly state: string;
 }
@@ -62,7 +62,7 @@ export interface ZoneParts {
   readonly log: ZoneLog;
   readonly link: ZoneLink;
   /** Null for HVM zones: nothing is mounted there. */
-  readonly folder: FolderDuty | null;
+  readonly folder: MountManager | null;
 }
 
 /** One zone. Made by the registry when it is learned of; `leave` is its end. */
@@ -87,7 +87,7 @@ export class Zone {
   readonly facts: ZoneFacts;
   readonly log: ZoneLog;
   readonly link: ZoneLink;
-  readonly folder: FolderDuty | null;
+  readonly folder: MountManager | null;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
   private graceMs = 0;
@@ -121,7 +121,7 @@ export class Zone {
   }
 
   /** Whether it runs with our folder, looked at now; `unknown` also where it should not have it. */
-  folderView(): FolderView {
+  folderView(): MountCheck {
     return this.state === 'running' && this.folder !== null ? this.folder.look() : 'unknown';
   }
 
@@ -198,7 +198,7 @@ export class Zone {
   /** Until it is done. Where that is at once, as it nearly always is, nothing is kept. */
   private seeToFolder(
     handle: StateHandle<ZoneMachineState>,
-    duty: (folder: FolderDuty) => number | null,
+    duty: (folder: MountManager) => number | null,
   ): void {
     const { folder } = this;
     if (folder === null) {

@@ -5,8 +5,8 @@ import assert from 'node:assert';
 import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { run } from '../../src/sys/exec';
-import type { Checkup, Step, Verdict } from '../../src/admin/checkup';
+import { run } from '../../src/platform/exec';
+import type { DoctorReport, Step, Verdict } from '../../src/admin/doctor-context';
 import type { Status } from '../../src/admin/status';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
@@ -46,9 +46,9 @@ describe('the doctor', function () {
     await node.ok(['fault', '--clear']);
   });
 
-  async function visit(zonename?: string): Promise<Checkup> {
+  async function visit(zonename?: string): Promise<DoctorReport> {
     const path = zonename === undefined ? '/doctor' : `/doctor/${zonename}`;
-    return (await askJson(node.root, path)) as Checkup;
+    return (await askJson(node.root, path)) as DoctorReport;
   }
 
   async function status(): Promise<Status> {

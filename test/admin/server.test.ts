@@ -5,7 +5,7 @@ import assert from 'node:assert';
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import { isJsonObject, own, parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, own, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { adminSocketOf, askAdmin, askJson, openAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';

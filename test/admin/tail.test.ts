@@ -6,7 +6,7 @@ import { PassThrough, Writable } from 'node:stream';
 import { addTail, levelOf, setLevel } from '../../src/admin/log-level';
 import { MOST_FOLLOWERS, MOST_UNREAD_BYTES } from '../../src/admin/tail';
 import { createLogger, ZoneLog } from '../../src/log';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 
 function logWithTail() {
   const written: string[] = [];

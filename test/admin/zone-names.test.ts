@@ -2,7 +2,7 @@
  * Zones that have another name than their VM's uuid, as operators ask for them.
  */
 import assert from 'node:assert';
-import { isJsonObject, own } from '../../src/vm/vm';
+import { isJsonObject, own } from '../../src/metadata/vm-data';
 import { askAdmin, askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';

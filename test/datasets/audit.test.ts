@@ -4,7 +4,7 @@ import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/da
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { expandUpdate } from '../../src/datasets/update';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
 const UUID = '5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11';

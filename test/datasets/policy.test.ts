@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import type { Reason, ReasonCode } from '../../src/datasets/reason';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
 const OWNER = '9dce1460-0c4c-4417-ab8b-25ca478c5a78';

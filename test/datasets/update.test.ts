@@ -4,7 +4,7 @@ import { auditVm, type AuditFacts } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, type SafePolicy } from '../../src/datasets/policy';
 import type { ReasonCode } from '../../src/datasets/reason';
 import { expandUpdate } from '../../src/datasets/update';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
 const OWNER = '9dce1460-0c4c-4417-ab8b-25ca478c5a78';

@@ -8,7 +8,7 @@ import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { needs, pending } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
-import { isJsonObject, parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 
 const MDATACTL = join(__dirname, '..', '..', 'tools', 'mdatactl', 'main.js');
 

@@ -4,7 +4,7 @@
 import assert from 'node:assert';
 import { mkdirSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { own, ownString, type JsonObject } from '../../src/vm/vm';
+import { own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 import { ask } from '../../tools/simcn/control';
 import { Ttyb } from '../../tools/simcn/ttyb';
 import { bestOf } from '../support/best-of';

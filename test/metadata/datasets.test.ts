@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { delegatedDatasets, delegateDatasetWord, delegationOf } from '../../src/metadata/datasets';
 import { sdcValue } from '../../src/metadata/sdc';
 import type { Reply } from '../../src/protocol/reply';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const SAFE: JsonObject = {

@@ -1,5 +1,5 @@
 /*
- * What the addon's sockets refuse, asked without src/sys/sockets.ts, which never asks for it.
+ * What the addon's sockets refuse, asked without src/platform/sockets.ts, which never asks for it.
  */
 import assert from 'node:assert';
 import { once } from 'node:events';
@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadAddon } from '../../src/sys/native';
+import { loadAddon } from '../../src/platform/addon';
 import { eventually } from '../support/eventually';
 
 // As in native/sockets.h.

@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { isJsonObject, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { describeWhere, whyNotRoot } from '../support/pending';

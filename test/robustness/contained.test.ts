@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { GuestSession, within } from '../support/guest-session';

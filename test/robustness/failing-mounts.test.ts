@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert';
 import { utimesSync } from 'node:fs';
-import { isJsonObject } from '../../src/vm/vm';
+import { isJsonObject } from '../../src/metadata/vm-data';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';

@@ -5,7 +5,7 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { readdirSync, writeFileSync } from 'node:fs';
-import { takeLock } from '../../src/sys/lock';
+import { takeLock } from '../../src/platform/lock';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call } from '../support/failing-calls';

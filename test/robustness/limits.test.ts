@@ -3,7 +3,7 @@
  * and limit once and not each time, and that a metric counts every time.
  */
 import assert from 'node:assert';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { osZone, PlayedNode, uuidOf } from '../support/played-node';

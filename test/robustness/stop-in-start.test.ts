@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { parseJsonObject } from '../../src/vm/vm';
+import { parseJsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { needs } from '../support/pending';
 import { keepStream } from '../support/said';

@@ -3,7 +3,7 @@
  * its secrets are (simcn.ts plants them), all that our programs say during the tests is kept (said.ts),
  * and at the end all of it is searched for them (hooks.ts).
  */
-import { isJsonObject, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { base64 } from './frames';
 
 /** A word that is nowhere else. */

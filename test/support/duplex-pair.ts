@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listenUnix } from '../../src/sys/sockets';
-import type { Stream } from '../../src/sys/stream';
+import { listenUnix } from '../../src/platform/sockets';
+import type { Stream } from '../../src/platform/stream';
 
 export interface DuplexPair {
   /** The end under test; it may be half-open. */

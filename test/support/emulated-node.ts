@@ -2,8 +2,13 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openEmulation, openPlatform, type Emulation, type Platform } from '../../src/sys/ffi';
-import { Paths } from '../../src/sys/paths';
+import {
+  openEmulation,
+  openPlatform,
+  type Emulation,
+  type Platform,
+} from '../../src/platform/libzonecfg';
+import { Paths } from '../../src/platform/paths';
 
 /** The kernel's zone_status_t, as far as tests move zones by hand. */
 export const STATUS = {

@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { keepStream } from './said';
 
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-import { codeOf, messageOf } from '../../src/errors';
+import { codeOf, messageOf } from '../../src/lib/errors';
 import { eventually } from './eventually';
 
 const TOLD_CHARACTERS = 2000;

@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 
 const run = promisify(execFile);
 

@@ -5,7 +5,7 @@
  *
  * Prints `held` when it has the lock; ends after HOLD_MS (at once by default).
  */
-import { takeLock } from '../../src/sys/lock';
+import { takeLock } from '../../src/platform/lock';
 
 const [path = '', holdMs = '0'] = process.argv.slice(2);
 

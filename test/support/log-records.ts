@@ -1,7 +1,7 @@
 /* A real logger whose records a test can read. */
 import { Writable } from 'node:stream';
 import { createLogger, ZoneLog, type Logger } from '../../src/log';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 
 export interface LogRecords {
   readonly log: Logger;

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listenUnix } from '../../src/sys/sockets';
+import { listenUnix } from '../../src/platform/sockets';
 
 export interface OpenThings {
   readonly descriptors: number;

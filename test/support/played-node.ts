@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask } from '../../tools/simcn/control';
-import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from './guest-agent';
 import { canary } from './canaries';
 import { GuestSession } from './guest-session';

@@ -1,5 +1,5 @@
 /* Takes down what a link tells of itself. */
-import type { LinkObserver, PortObserver, Refusal } from '../../src/links/link';
+import type { LinkObserver, PortObserver, Refusal } from '../../src/transport/link';
 import type { Reply } from '../../src/protocol/reply';
 import type { Request } from '../../src/protocol/request';
 

@@ -3,16 +3,16 @@
  * and go through their states by simcn's kernel, which loses the events that a test wants to have lost.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { DEFAULT_LINK_LIMITS } from '../../src/links/limits';
-import { Sweep } from '../../src/links/sweep';
-import { Turns } from '../../src/links/turns';
-import { ZoneSocket } from '../../src/links/zone-socket';
-import type { Platform } from '../../src/sys/ffi';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
+import { DEFAULT_LINK_LIMITS } from '../../src/transport/limits';
+import { PeriodicTimer } from '../../src/transport/periodic-timer';
+import { Scheduler } from '../../src/lib/scheduler';
+import { ZoneSocket } from '../../src/transport/socket-server';
+import type { Platform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
 import { ZoneEvents, type Bind } from '../../src/zones/events';
-import type { ZoneFacts } from '../../src/zones/picture';
+import type { ZoneFacts } from '../../src/zones/snapshot';
 import { Registry } from '../../src/zones/registry';
-import { Zone, type SocketLink, type FolderDuty } from '../../src/zones/zone';
+import { Zone, type SocketLink, type MountManager } from '../../src/zones/zone';
 import { FaultTable } from '../../tools/simcn/faults';
 import { Kernel, type KernelStatus } from '../../tools/simcn/kernel';
 import { makeNode, type EmulatedNode } from './emulated-node';
@@ -31,7 +31,7 @@ const NEVER_MS = 3_600_000;
 
 export interface ServedOptions {
   /** What sees to a zone's mount; left out: nobody. */
-  readonly folder?: (facts: ZoneFacts) => FolderDuty;
+  readonly folder?: (facts: ZoneFacts) => MountManager;
   /** Stands in front of the platform that the registry asks. */
   readonly platform?: (real: Platform) => Platform;
   /** Stands in front of its subscription. */
@@ -105,8 +105,8 @@ export class ServedZones {
   readonly logged = logRecords();
   readonly registry: Registry;
   readonly repairs: string[] = [];
-  private readonly turns = new Turns();
-  private readonly sweep = new Sweep();
+  private readonly turns = new Scheduler();
+  private readonly sweep = new PeriodicTimer();
   private readonly zoned: ZonedNode;
   private readonly options: ServedOptions;
 

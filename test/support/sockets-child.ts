@@ -8,8 +8,8 @@
  */
 import { connect } from 'node:net';
 import { parentPort } from 'node:worker_threads';
-import { listenUnix } from '../../src/sys/sockets';
-import type { Stream } from '../../src/sys/stream';
+import { listenUnix } from '../../src/platform/sockets';
+import type { Stream } from '../../src/platform/stream';
 
 const [when = '', path = ''] = process.argv.slice(2);
 

@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/sys/native';
+import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/platform/addon';
 import { makeNode, openDescriptors, type EmulatedNode } from './emulated-node';
 import { eventually } from './eventually';
 

@@ -1,5 +1,5 @@
 /* VM objects in the shape vminfod tells them, as many as a test wants. */
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 
 /** A uuid-like zone name with a number in it. */
 export function zonenameOf(index: number): string {

@@ -5,8 +5,8 @@
  *
  * Prints `ok KEY` for each write that was acknowledged, `failed KEY` for each that was not.
  */
-import { FileWriter } from '../../src/vm/file-writer';
-import { Writer } from '../../src/vm/writer';
+import { FileWriter } from '../../src/writes/file-writer';
+import { Writer } from '../../src/writes/writer';
 import { logRecords } from './log-records';
 
 const [folder = '', ...pairs] = process.argv.slice(2);

@@ -8,8 +8,8 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { openEmulation, openPlatform } from '../../src/sys/ffi';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
+import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
 
 const [, , what = '', root = '', argument = '', file = ''] = process.argv;
 
@@ -99,7 +99,7 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
   },
   'with a worker in the section': (end) => {
     const script = `
-      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/sys/native'))});
+      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
       const subscription = bindZoneEvents(() => {}, () => {}, { root: ${JSON.stringify(root)} });
       subscription.enterCritical().then(() => require('node:worker_threads').parentPort.postMessage(1));
     `;

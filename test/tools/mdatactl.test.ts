@@ -8,7 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { MOST_FOLLOWERS } from '../../src/admin/tail';
-import { isJsonObject, parseJsonObject } from '../../src/vm/vm';
+import { isJsonObject, parseJsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { needs, needsRoot } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';

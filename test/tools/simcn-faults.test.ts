@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/sys/native';
+import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/platform/addon';
 import { eventually } from '../support/eventually';
 import { needs } from '../support/pending';
 import { SIMCN, SimNode, whyNoNode } from '../support/simcn';

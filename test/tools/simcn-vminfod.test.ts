@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { changesBetween } from '../../tools/simcn/changes';
 import { VminfodService } from '../../tools/simcn/vminfod';
 import { eventually } from '../support/eventually';

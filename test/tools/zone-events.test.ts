@@ -6,7 +6,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { describeWhere } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 

@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { followEvents } from '../../src/vm/event-stream';
-import { VmTable } from '../../src/vm/vm-table';
+import { VmCache } from '../../src/vm/vm-cache';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
@@ -38,7 +38,7 @@ describe('the event stream', () => {
     const ready = `${JSON.stringify({ type: 'ready', vms })}\n`;
     server = createServer((_, response) => response.write(ready + lines.join(''))).listen(path);
     await once(server, 'listening');
-    const table = new VmTable();
+    const table = new VmCache();
     let inTurn = 0;
     const most = { ofTurns: 0 };
     table.on('changed', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { readdirSync, renameSync, writeFileSync } from 'node:fs';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/sys/native';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
 import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
 import { openDescriptors } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
@@ -147,13 +147,13 @@ describe('zone events', () => {
       facts.map(({ zonename }) => zonename),
       ['alpha', 'gamma'],
     );
-    assert.deepStrictEqual(unreadable, ['beta WorldError']);
+    assert.deepStrictEqual(unreadable, ['beta SystemError']);
   });
 
   it('cannot start where the zones cannot be listed, and then hold nobody up', async () => {
     const index = zoned.node.paths.zoneIndex;
     renameSync(index, `${index}.away`);
-    await assert.rejects(make().start(), { name: 'WorldError', call: 'read', code: 'ENOENT' });
+    await assert.rejects(make().start(), { name: 'SystemError', call: 'read', code: 'ENOENT' });
     renameSync(`${index}.away`, index);
     // More than a queue takes, were the section still held.
     for (let n = 0; n < 50; n++) {
@@ -204,14 +204,14 @@ describe('zone events', () => {
       void holding.stream?.stop();
       await Promise.resolve();
     });
-    await assert.rejects(holding.stream.start(), { name: 'WorldError', code: 'ESHUTDOWN' });
+    await assert.rejects(holding.stream.start(), { name: 'SystemError', code: 'ESHUTDOWN' });
   });
 
   it('cannot be had where there is no node', async () => {
     const stream = new ZoneEvents(zoned.node.platform, (onEvent, onLost) =>
       bindZoneEvents(onEvent, onLost, { root: zoned.node.paths.host('/nowhere') }),
     );
-    await assert.rejects(stream.start(), { name: 'WorldError', call: 'zonecfg_notify_bind' });
+    await assert.rejects(stream.start(), { name: 'SystemError', call: 'zonecfg_notify_bind' });
     await stream.stop();
     assert.deepStrictEqual(readdirSync(zoned.node.paths.host('/system/simcn/evchan')), []);
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { ZoneSubscription } from '../../src/sys/native';
+import type { ZoneSubscription } from '../../src/platform/addon';
 import { eventually } from '../support/eventually';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';

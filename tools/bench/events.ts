@@ -4,9 +4,9 @@
  */
 import { connect } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
-import { openPlatform } from '../../src/sys/ffi';
-import { bindZoneEvents } from '../../src/sys/native';
-import { Paths } from '../../src/sys/paths';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents } from '../../src/platform/addon';
+import { Paths } from '../../src/platform/paths';
 import { ask } from '../simcn/control';
 import { makeVm, type BenchNode } from './node';
 

@@ -10,7 +10,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import type { Scale } from './instruments';
 import { Processes } from './processes';
 import { headOf, lineOf, parseReport, reportOf, type Row } from './report';

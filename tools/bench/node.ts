@@ -16,7 +16,7 @@ import type { ChildProcess } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { buildFrame } from '../../src/protocol/frame';
-import { Paths } from '../../src/sys/paths';
+import { Paths } from '../../src/platform/paths';
 import { Client as AdminClient } from '../mdatactl/client';
 import type { Processes } from './processes';
 

@@ -6,7 +6,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { codeOf } from '../../src/errors';
+import { codeOf } from '../../src/lib/errors';
 
 /** A daemon has five seconds to end; what takes longer is killed. */
 const END_MS = 8000;

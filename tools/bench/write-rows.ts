@@ -4,7 +4,7 @@
 import { watch } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Paths } from '../../src/sys/paths';
+import { Paths } from '../../src/platform/paths';
 import type { Instruments } from './instruments';
 import { getLine, putLine, type LoadResult } from './load';
 import type { BenchNode } from './node';

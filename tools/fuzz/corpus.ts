@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { codeOf } from '../../src/errors';
+import { codeOf } from '../../src/lib/errors';
 
 /** In the checkout, seen from dist/tools/fuzz. */
 export const CORPUS = join(__dirname, '..', '..', '..', 'test', 'corpus');

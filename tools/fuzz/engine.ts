@@ -3,7 +3,7 @@
  * at the first fault, with its input made small. From the same seed, corpus and number of executions the
  * same run follows.
  */
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import { Draft } from './draft';
 import { Features } from './features';
 import { mutate } from './mutate';

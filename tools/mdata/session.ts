@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { codeOf, WorldError } from '../../src/errors';
+import { codeOf, SystemError } from '../../src/lib/errors';
 import { ClientSession } from '../../src/protocol/client';
 import type { Command, Outcome, Step } from '../../src/protocol/client';
 
@@ -28,7 +28,7 @@ export interface AskOptions {
 
 type Reopen = Extract<Step, { readonly kind: 'reopen' }>;
 
-/** Asks until answered. Throws a WorldError that says what cannot be mended by waiting. */
+/** Asks until answered. Throws a SystemError that says what cannot be mended by waiting. */
 export async function ask(command: Command, options: AskOptions): Promise<Outcome> {
   const session = new ClientSession(command, () => randomBytes(4).toString('hex'));
   const signal = options.limitMs === null ? NEVER : AbortSignal.timeout(options.limitMs);
@@ -43,8 +43,8 @@ export async function ask(command: Command, options: AskOptions): Promise<Outcom
       await sleep(step.pauseMs, undefined, { signal });
     }
   } catch (err) {
-    if (signal.aborted && !(err instanceof WorldError)) {
-      throw new WorldError('ask', options.paths.join(' '), 'ETIMEDOUT', 'no answer in time', err);
+    if (signal.aborted && !(err instanceof SystemError)) {
+      throw new SystemError('ask', options.paths.join(' '), 'ETIMEDOUT', 'no answer in time', err);
     }
     throw err;
   }
@@ -77,18 +77,18 @@ async function open(options: AskOptions, signal: AbortSignal): Promise<Socket> {
   }
 }
 
-function fatalOf(codes: ReadonlyMap<string, string>, missing: number): WorldError | null {
+function fatalOf(codes: ReadonlyMap<string, string>, missing: number): SystemError | null {
   for (const [path, code] of codes) {
     if (code === 'EACCES' || code === 'EPERM') {
-      return new WorldError('connect', path, code, 'only root may read metadata');
+      return new SystemError('connect', path, code, 'only root may read metadata');
     }
     if (code === 'ENOTSOCK' || code === 'ENOTDIR' || code === 'EINVAL') {
-      return new WorldError('connect', path, code, 'not a metadata socket');
+      return new SystemError('connect', path, code, 'not a metadata socket');
     }
   }
   if (missing >= MISSING_TRIES) {
     const paths = [...codes.keys()].join(' ');
-    return new WorldError('connect', paths, 'ENOENT', 'no metadata socket: not in a zone?');
+    return new SystemError('connect', paths, 'ENOENT', 'no metadata socket: not in a zone?');
   }
   return null;
 }

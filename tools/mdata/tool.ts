@@ -2,7 +2,7 @@
  * What the four mdata programs share: from the command line to the exit code. Output and exit codes are
  * those of the platform's client, which boot scripts and Salt read.
  */
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import type { Command, Outcome } from '../../src/protocol/client';
 import { readArguments } from './arguments';
 import type { Usage } from './arguments';

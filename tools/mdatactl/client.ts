@@ -5,11 +5,11 @@
  */
 import { request, type IncomingMessage } from 'node:http';
 import type { DatasetsReport } from '../../src/admin/datasets-report';
-import type { Checkup } from '../../src/admin/checkup';
+import type { DoctorReport } from '../../src/admin/doctor-context';
 import type { Status } from '../../src/admin/status';
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
-import { codeOf, messageOf } from '../../src/errors';
-import { isJsonObject, ownString } from '../../src/vm/vm';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { isJsonObject, ownString } from '../../src/metadata/vm-data';
 
 /** What the agent tells it knows already; one that takes longer has stopped. */
 const ANSWER_MS = 10_000;
@@ -20,7 +20,7 @@ export interface Answers {
   readonly status: Status;
   readonly zones: readonly ZoneRow[];
   readonly zone: ZoneReport;
-  readonly doctor: Checkup;
+  readonly doctor: DoctorReport;
   readonly datasets: DatasetsReport;
   readonly metrics: unknown;
   readonly level: { readonly level: string; readonly previous?: string };

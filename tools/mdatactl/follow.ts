@@ -2,8 +2,8 @@
  * `mdatactl tail`: log records as they come, until it is interrupted or the agent ends.
  */
 import { createInterface } from 'node:readline';
-import { codeOf } from '../../src/errors';
-import { parseJsonObject, type JsonObject } from '../../src/vm/vm';
+import { codeOf } from '../../src/lib/errors';
+import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { ControlError, type Client } from './client';
 
 /** @param zonename null: all records. Ends when the reader of our output is gone. */

@@ -8,13 +8,13 @@
 import { Argument, Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Verdict } from '../../src/admin/checkup';
+import type { Verdict } from '../../src/admin/doctor-context';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import { ConfigError, defaultRoot, loadConfig, LOG_LEVELS } from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { messageOf } from '../../src/errors';
-import { Paths } from '../../src/sys/paths';
+import { messageOf } from '../../src/lib/errors';
+import { Paths } from '../../src/platform/paths';
 import { Client, ControlError } from './client';
 import { follow } from './follow';
 import { getKey } from './get';

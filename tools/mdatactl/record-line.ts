@@ -1,5 +1,5 @@
 /* One log record on one line of a terminal. Pure. */
-import { isJsonObject, own, ownString, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 import type { Colour, Screen } from './paint';
 import { cut } from './table';
 

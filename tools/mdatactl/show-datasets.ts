@@ -1,6 +1,6 @@
 /* `mdatactl datasets` for a person. Pure. */
 import type { DatasetRow, DatasetsReport } from '../../src/admin/datasets-report';
-import { counted } from '../../src/admin/words';
+import { counted } from '../../src/admin/format';
 import type { Use } from '../../src/datasets/audit';
 import type { Owners } from '../../src/datasets/rules';
 import type { Colour, Screen } from './paint';

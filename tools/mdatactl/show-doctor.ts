@@ -1,6 +1,6 @@
 /* `mdatactl doctor` for a person: where the chain breaks first, then what is well. Pure. */
-import type { Checkup, Step, Verdict, ZoneCheckup } from '../../src/admin/checkup';
-import { counted } from '../../src/admin/words';
+import type { DoctorReport, Step, Verdict, ZoneDoctorReport } from '../../src/admin/doctor-context';
+import { counted } from '../../src/admin/format';
 import type { Colour, Screen } from './paint';
 import { paragraph, remedyLines } from './table';
 
@@ -16,7 +16,7 @@ const WORDS: Readonly<Record<Verdict, readonly [word: string, colour: Colour]>> 
 };
 
 /** @param whole every step, also of zones that are well */
-export function showDoctor(checkup: Checkup, whole: boolean, screen: Screen): string[] {
+export function showDoctor(checkup: DoctorReport, whole: boolean, screen: Screen): string[] {
   const { paint } = screen;
   const sick = checkup.zones.filter(({ verdict }) => verdict !== 'ok');
   const shown = whole ? checkup.zones : sick;
@@ -33,7 +33,7 @@ export function showDoctor(checkup: Checkup, whole: boolean, screen: Screen): st
   ];
 }
 
-function zoneLines(zone: ZoneCheckup, whole: boolean, screen: Screen): string[] {
+function zoneLines(zone: ZoneDoctorReport, whole: boolean, screen: Screen): string[] {
   const { zonename, alias, brand, state } = zone;
   const about = [alias, brand, state].filter((word) => word !== null && word !== '').join(', ');
   const steps = whole
@@ -57,7 +57,7 @@ function stepLines({ step, verdict, finding, remedy }: Step, { paint, width }: S
   ];
 }
 
-function summary({ verdict, node, zones }: Checkup, { paint }: Screen): string {
+function summary({ verdict, node, zones }: DoctorReport, { paint }: Screen): string {
   const count = (wanted: Verdict): number =>
     [...node, ...zones.flatMap(({ steps }) => steps)].filter((s) => s.verdict === wanted).length;
   switch (verdict) {

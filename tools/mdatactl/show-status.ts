@@ -1,6 +1,6 @@
 /* `mdatactl status` for a person: the agent in one screen. Pure. */
 import type { Status } from '../../src/admin/status';
-import { counted, inBytes, inShort, inWords, latency } from '../../src/admin/words';
+import { counted, inBytes, inShort, inWords, latency } from '../../src/admin/format';
 import type { Colour, Screen } from './paint';
 import { paragraph, remedyLines } from './table';
 

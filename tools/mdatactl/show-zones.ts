@@ -1,6 +1,6 @@
 /* `mdatactl zones` and `mdatactl zone` for a person. Pure. */
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
-import { counted, inBytes, inShort, inWords } from '../../src/admin/words';
+import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from './paint';
 import { recordLine } from './record-line';

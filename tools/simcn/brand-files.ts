@@ -3,7 +3,7 @@
  * mounts into a zone while it becomes ready. (spec: illumos-abi, platform section 7)
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import type { Paths } from '../../src/sys/paths';
+import type { Paths } from '../../src/platform/paths';
 import { brandOf, MOUNT_OPTIONS, type Brand } from './brand';
 
 const BRANDS = ['joyent', 'joyent-minimal', 'builder', 'lx', 'kvm', 'bhyve'] as const;

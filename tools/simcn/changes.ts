@@ -5,7 +5,7 @@
  * change. Elements of `nics` and `disks` have an identity (`mac`, `path`): two with the same one are
  * compared inside. Pure.
  */
-import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
 
 export interface ChangeRecord {
   readonly prettyPath: string;

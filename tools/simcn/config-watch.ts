@@ -6,7 +6,7 @@
  */
 import { existsSync, watch, type FSWatcher } from 'node:fs';
 
-import type { Paths } from '../../src/sys/paths';
+import type { Paths } from '../../src/platform/paths';
 import { ZoneDisk } from './disk';
 import { readConfig } from './store';
 import type { Zone } from './zone';

@@ -12,7 +12,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 
-import { codeOf, messageOf } from '../../src/errors';
+import { codeOf, messageOf } from '../../src/lib/errors';
 
 const requestSchema = z.object({
   command: z.string(),

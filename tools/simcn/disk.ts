@@ -14,8 +14,8 @@ import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { run } from '../../src/sys/exec';
-import type { Paths } from '../../src/sys/paths';
+import { run } from '../../src/platform/exec';
+import type { Paths } from '../../src/platform/paths';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';

@@ -10,8 +10,8 @@ import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { codeOf } from '../../src/errors';
-import { run } from '../../src/sys/exec';
+import { codeOf } from '../../src/lib/errors';
+import { run } from '../../src/platform/exec';
 
 /** Added to the size of the folder's files: what the file system itself takes. */
 const ROOM_BYTES = 64 * 1024;

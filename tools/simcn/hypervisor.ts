@@ -4,7 +4,7 @@
  * Two kinds exist. A played one has no guest at all, only the port, with its losses and its ways of
  * coming and going (ttyb.ts). A real one is qemu with a kernel in it (qemu.ts).
  */
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { Ttyb, type TtybFault } from './ttyb';
 
 export interface Hypervisor {

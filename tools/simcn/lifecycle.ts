@@ -13,7 +13,7 @@ import assert from 'node:assert';
 import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { Emulation } from '../../src/sys/ffi';
+import type { Emulation } from '../../src/platform/libzonecfg';
 import { ZoneDisk } from './disk';
 import { PlayedHypervisor, portPath } from './hypervisor';
 import type { KernelStatus } from './kernel';

@@ -1,9 +1,9 @@
 /*
  * What the parts of a node share: handed to whoever moves zones, changed by nobody after `simcn up`.
  */
-import type { Platform } from '../../src/sys/ffi';
-import type { Paths } from '../../src/sys/paths';
-import type { JsonObject } from '../../src/vm/vm';
+import type { Platform } from '../../src/platform/libzonecfg';
+import type { Paths } from '../../src/platform/paths';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import type { FaultTable } from './faults';
 import type { Kernel } from './kernel';
 import type { VmStore } from './store';

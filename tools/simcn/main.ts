@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import { ask } from './control';
 import { execInZone } from './exec';
 import { FAULTS } from './faults';

@@ -4,7 +4,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { codeOf } from '../../src/errors';
+import { codeOf } from '../../src/lib/errors';
 import { MOUNT_OPTIONS } from './brand';
 import type { Machine } from './machine';
 import type { Zone } from './zone';

@@ -5,9 +5,9 @@
  * command may name one by its uuid as well. It survives its own end: zones that ran run again when a
  * node is made on the same root, as after a reboot of the host.
  */
-import { messageOf } from '../../src/errors';
-import type { Emulation } from '../../src/sys/ffi';
-import type { JsonObject } from '../../src/vm/vm';
+import { messageOf } from '../../src/lib/errors';
+import type { Emulation } from '../../src/platform/libzonecfg';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { ConfigWatch } from './config-watch';
 import { ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';

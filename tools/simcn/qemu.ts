@@ -15,7 +15,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { codeOf, WorldError } from '../../src/errors';
+import { codeOf, SystemError } from '../../src/lib/errors';
 import type { Hypervisor } from './hypervisor';
 import type { TtybFault } from './ttyb';
 import type { QemuGuest } from './vm-input';
@@ -139,7 +139,7 @@ export class Qemu implements Hypervisor {
     }
     this.child = null;
     child.kill('SIGKILL');
-    throw new WorldError(QEMU, this.place.name, 'EXIT', this.stderr.trim() || 'did not start');
+    throw new SystemError(QEMU, this.place.name, 'EXIT', this.stderr.trim() || 'did not start');
   }
 }
 

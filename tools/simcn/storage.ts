@@ -3,7 +3,7 @@
  * combine its disk with its life. Each runs as one operation of its zone (Zone.exclusive).
  */
 import { destroyedByReprovision, snapshotScope } from '../../src/datasets/scope';
-import type { Paths } from '../../src/sys/paths';
+import type { Paths } from '../../src/platform/paths';
 import { ZoneDisk } from './disk';
 import type { Lifecycle } from './lifecycle';
 import type { Zone } from './zone';

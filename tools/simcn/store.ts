@@ -20,8 +20,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 
-import type { Paths } from '../../src/sys/paths';
-import type { JsonObject } from '../../src/vm/vm';
+import type { Paths } from '../../src/platform/paths';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import type { QemuGuest, VmConfig } from './vm-input';
 import { z } from 'zod';
 

@@ -8,9 +8,9 @@
 import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 
-import { messageOf } from '../../src/errors';
-import { openEmulation, openPlatform } from '../../src/sys/ffi';
-import { Paths } from '../../src/sys/paths';
+import { messageOf } from '../../src/lib/errors';
+import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { Paths } from '../../src/platform/paths';
 import { serveNode } from './commands';
 import { installBrands } from './brand-files';
 import { ControlServer, controlSocket } from './control';

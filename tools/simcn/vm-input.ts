@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
 
 /** Where a zone can be told to start, by libzonecfg's name. */

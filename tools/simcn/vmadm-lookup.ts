@@ -1,7 +1,7 @@
 /*
  * `vmadm lookup`, `get` and `list`: VM objects from vminfod, filtered and cut to what was asked for.
  */
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
 
 /** Fields that a lookup can filter on, besides whatever is below tags, nics and the metadata maps. */

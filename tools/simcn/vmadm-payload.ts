@@ -6,7 +6,7 @@
  */
 import { z } from 'zod';
 
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 
 /** The maps of a VM that are changed by `set_NAME` and `remove_NAME`. */
 export const MAPS = ['customer_metadata', 'internal_metadata', 'tags', 'routes'] as const;

@@ -8,9 +8,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { Platform } from '../../src/sys/ffi';
-import type { Paths } from '../../src/sys/paths';
-import type { JsonObject } from '../../src/vm/vm';
+import type { Platform } from '../../src/platform/libzonecfg';
+import type { Paths } from '../../src/platform/paths';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { ask } from './control';
 import { writeConfigFile } from './store';
 import { applyPayload, type Applied, type MapName } from './vmadm-payload';

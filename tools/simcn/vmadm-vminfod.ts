@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import { z } from 'zod';
 
-import { messageOf } from '../../src/errors';
-import type { Paths } from '../../src/sys/paths';
-import type { JsonObject } from '../../src/vm/vm';
+import { messageOf } from '../../src/lib/errors';
+import type { Paths } from '../../src/platform/paths';
+import type { JsonObject } from '../../src/metadata/vm-data';
 
 const vmSchema = z.record(z.string(), z.unknown());
 

@@ -12,9 +12,9 @@ import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 
-import { messageOf } from '../../src/errors';
-import { openPlatform } from '../../src/sys/ffi';
-import { Paths } from '../../src/sys/paths';
+import { messageOf } from '../../src/lib/errors';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
 import { forCli, lookup, LookupError, parseFilter, pick, table } from './vmadm-lookup';
 import { parsePayload } from './vmadm-payload';

@@ -14,7 +14,7 @@
 import { randomUUID } from 'node:crypto';
 import { unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { isJsonObject, own, type JsonObject } from '../../src/vm/vm';
+import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
 import { changesBetween } from './changes';
 
 export interface VmSource {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import { delegationOf } from '../../src/metadata/datasets';
-import type { Paths } from '../../src/sys/paths';
+import type { Paths } from '../../src/platform/paths';
 import { ControlServer, type Args } from './control';
 import type { Zone } from './zone';
 import { ZfsTree } from './zfs-tree';

@@ -1,7 +1,7 @@
 /*
  * The node's pool, as its own zfs command lists it.
  */
-import type { Paths } from '../../src/sys/paths';
+import type { Paths } from '../../src/platform/paths';
 import { ZoneDisk } from './disk';
 import type { Zone } from './zone';
 import { ZfsTree, type Listed } from './zfs-tree';

@@ -27,9 +27,9 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 
-import { codeOf } from '../../src/errors';
-import { run } from '../../src/sys/exec';
-import type { Paths } from '../../src/sys/paths';
+import { codeOf } from '../../src/lib/errors';
+import { run } from '../../src/platform/exec';
+import type { Paths } from '../../src/platform/paths';
 
 const datasetSchema = z.object({ name: z.string(), type: z.enum(['filesystem', 'volume']) });
 const catalogueSchema = z.array(datasetSchema);

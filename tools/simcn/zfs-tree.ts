@@ -9,8 +9,8 @@
 import { dirname } from 'node:path';
 
 import { delegatedDatasets, isLimit, type LimitName } from '../../src/metadata/datasets';
-import { own } from '../../src/vm/vm';
-import type { Paths } from '../../src/sys/paths';
+import { own } from '../../src/metadata/vm-data';
+import type { Paths } from '../../src/platform/paths';
 import type { Zone } from './zone';
 import { ZfsStore, type Dataset } from './zfs-store';
 

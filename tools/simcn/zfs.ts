@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import { ask, askAt, type Args } from './control';
 import { DOOR_SOCKET } from './zfs-door';
 import { TOOLS } from './zoneroot';

@@ -5,7 +5,7 @@
  * (`exclusive`), those of different zones side by side. It does nothing to the kernel by itself.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JsonObject } from '../../src/vm/vm';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';

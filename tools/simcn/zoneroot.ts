@@ -16,7 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 
-import { codeOf } from '../../src/errors';
+import { codeOf } from '../../src/lib/errors';
 
 export interface ZonerootFacts {
   readonly hostname: string;

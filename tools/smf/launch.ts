@@ -11,7 +11,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { Paths } from '../../src/sys/paths';
+import { Paths } from '../../src/platform/paths';
 import { awaitHealth } from './health';
 
 const EXIT_NOT_WELL = 1;

@@ -3,7 +3,7 @@
  * words on stderr when it does not within that time.
  */
 import { Command } from 'commander';
-import { Paths } from '../../src/sys/paths';
+import { Paths } from '../../src/platform/paths';
 import { awaitHealth } from './health';
 
 async function main(): Promise<void> {

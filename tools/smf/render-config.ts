@@ -7,7 +7,7 @@
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { codeOf, messageOf } from '../../src/errors';
+import { codeOf, messageOf } from '../../src/lib/errors';
 import { configOf, overlay, parseProperties, parseSite, toJson, type JsonMap } from './properties';
 
 const EXIT_BAD_CONFIG = 96;

@@ -3,9 +3,9 @@
  * Prints one JSON object for each zone state change, as operators know them from sysevent(8).
  */
 import { Command } from 'commander';
-import { messageOf } from '../../src/errors';
+import { messageOf } from '../../src/lib/errors';
 import { defaultRoot } from '../../src/config';
-import { openPlatform } from '../../src/sys/ffi';
+import { openPlatform } from '../../src/platform/libzonecfg';
 import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
 
 async function main(): Promise<void> {

@@ -6,7 +6,13 @@
 import { createServer, request, type Server, type ServerResponse } from 'node:http';
 import { rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { isJsonObject, own, ownString, parseJsonObject, type JsonObject } from '../../../src/vm/vm';
+import {
+  isJsonObject,
+  own,
+  ownString,
+  parseJsonObject,
+  type JsonObject,
+} from '../../../src/metadata/vm-data';
 import { Random } from '../random';
 
 const HUGE = 'h'.repeat(300_000);

@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { parseJsonObject } from '../../../src/vm/vm';
+import { parseJsonObject } from '../../../src/metadata/vm-data';
 import { Broken, END_MS, READY_MS, within } from './bounds';
 import { holdsCanary } from './zones';
 

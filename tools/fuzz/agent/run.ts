@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf } from '../../../src/errors';
+import { messageOf } from '../../../src/lib/errors';
 import { ControlError } from '../../simcn/control';
 import { Random } from '../random';
 import { Broken, BOUNDS, SHORT_BOUNDS, type Bounds } from './bounds';

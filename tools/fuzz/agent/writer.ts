@@ -5,8 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf } from '../../../src/errors';
-import { ownMap, parseJsonObject } from '../../../src/vm/vm';
+import { codeOf } from '../../../src/lib/errors';
+import { ownMap, parseJsonObject } from '../../../src/metadata/vm-data';
 import { frameIn, frameOf, toBase64 } from '../model/wire';
 import { CANARY } from './zones';
 

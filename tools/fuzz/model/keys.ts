@@ -2,7 +2,7 @@
  * What a key's answer must be, once more from the description of the key rules, over plain maps: `+text`
  * for a value, `-` for NOTFOUND, `!text` for FAILURE, `w...` for a write that must reach the store.
  */
-import type { JsonObject } from '../../../src/vm/vm';
+import type { JsonObject } from '../../../src/metadata/vm-data';
 
 export interface ModelVm {
   readonly vm: JsonObject;

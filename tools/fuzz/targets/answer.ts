@@ -8,7 +8,7 @@ import { answer as answerRequest } from '../../../src/metadata/handler';
 import type { Change, ChangeResult, VmData } from '../../../src/metadata/handler';
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
-import type { JsonObject } from '../../../src/vm/vm';
+import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { get, keys, write } from '../model/keys';

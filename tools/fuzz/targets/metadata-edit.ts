@@ -5,12 +5,12 @@
  * double, members nobody knows) and then change it. All members but the changed ones must keep
  * their places and the very text that they had.
  */
-import { planChanges } from '../../../src/vm/change-plan';
-import type { Plan } from '../../../src/vm/change-plan';
+import { planChanges } from '../../../src/writes/plan';
+import type { Plan } from '../../../src/writes/plan';
 import type { Change } from '../../../src/metadata/handler';
-import { editObject } from '../../../src/vm/json-edit';
-import { ownMap, parseJsonObject } from '../../../src/vm/vm';
-import type { JsonObject } from '../../../src/vm/vm';
+import { editObject } from '../../../src/writes/json-edit';
+import { ownMap, parseJsonObject } from '../../../src/metadata/vm-data';
+import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude } from '../features';
 import { editMembers, rawMembers } from '../model/json-text';
 import { same, Wrong } from '../target';

@@ -2,7 +2,7 @@
  * Target `ready-line`: vminfod's first line is cut into the same VMs however it comes in, and they are the
  * VMs that are in it. Input: an octet that says how it is cut, then the line and what follows it.
  */
-import { BrokenLine, ReadyLine } from '../../../src/vm/ready-line';
+import { BrokenLine, SnapshotParser } from '../../../src/vm/snapshot-parser';
 import { magnitude, nameNumber } from '../features';
 import { same, Wrong } from '../target';
 import type { Target } from '../target';
@@ -73,7 +73,7 @@ interface Told {
 
 function read(stream: Buffer, size: number): Told {
   const pieces: string[] = [];
-  const line = new ReadyLine((json) => pieces.push(json.toString('utf8')));
+  const line = new SnapshotParser((json) => pieces.push(json.toString('utf8')));
   let used = 0;
   try {
     for (let at = 0; at < stream.length && !line.done; at += size) {

@@ -5,10 +5,10 @@
  * as the platform's own does: newline, and again when the answer is another; NEGOTIATE; one GET. It must
  * be answered, and before that nothing may be answered that nobody asked for.
  */
-import { Answers } from '../../../src/links/answers';
-import { Intake } from '../../../src/links/intake';
-import type { LinkLimits } from '../../../src/links/limits';
-import type { LinkObserver } from '../../../src/links/link';
+import { ReplyQueue } from '../../../src/transport/reply-queue';
+import { RequestReader } from '../../../src/transport/request-reader';
+import type { LinkLimits } from '../../../src/transport/limits';
+import type { LinkObserver } from '../../../src/transport/link';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { answerOf } from '../model/request';
@@ -72,13 +72,13 @@ class Line implements LinkObserver {
   private written = 0;
   private asked = 0;
   private readonly features: Features;
-  private readonly answers: Answers;
-  private readonly intake: Intake;
+  private readonly answers: ReplyQueue;
+  private readonly intake: RequestReader;
 
   constructor(features: Features) {
     this.features = features;
     const clock = (): number => this.now;
-    this.answers = new Answers({
+    this.answers = new ReplyQueue({
       origin: { zonename: 'z', peer: null },
       handle: () => ({ kind: 'success', text: VALUE }),
       observer: this,
@@ -95,7 +95,7 @@ class Line implements LinkObserver {
       now: clock,
       moved: () => undefined,
     });
-    this.intake = new Intake({
+    this.intake = new RequestReader({
       channel: 'serial',
       limits: LIMITS,
       observer: this,

@@ -1,0 +1,79 @@
+/*
+ * What a doctor's visit finds: steps, each with a verdict, what was found, and what to do about it.
+ */
+import type { MountEntry } from '../platform/mounts';
+import type { Zone } from '../zones/zone';
+import type { AdminNode } from './node';
+import type { VminfodHealth } from './vminfod-health';
+
+/** `skip`: there is nothing to look at, as the mount of a halted zone. */
+export type Verdict = 'ok' | 'warn' | 'fail' | 'skip';
+
+export interface Step {
+  readonly step: string;
+  readonly verdict: Verdict;
+  readonly finding: string;
+  /** What to do; empty where nothing is wrong. */
+  readonly remedy: string;
+}
+
+export interface ZoneDoctorReport {
+  readonly zonename: string;
+  readonly alias: string | null;
+  readonly brand: string;
+  readonly state: string;
+  readonly verdict: Verdict;
+  readonly steps: readonly Step[];
+}
+
+export interface DoctorReport {
+  /** Of the node and all its zones: the worst there is. */
+  readonly verdict: Verdict;
+  readonly node: readonly Step[];
+  readonly zones: readonly ZoneDoctorReport[];
+}
+
+/** What the steps of one visit look at, read once. */
+export interface DoctorContext {
+  readonly node: AdminNode;
+  /** Null: the table of mounts could not be read. */
+  readonly mounts: ReadonlyMap<string, MountEntry> | null;
+  readonly vminfod: VminfodHealth;
+  /** When vminfod told of the last change of a VM, ms since 1970; undefined: not since the start. */
+  readonly changedAt: (zonename: string) => number | undefined;
+}
+
+/** A zone and its visit. */
+export interface DoctorTarget {
+  readonly visit: DoctorContext;
+  readonly zone: Zone;
+}
+
+/** All is well. */
+export function ok(step: string, finding: string): Step {
+  return { step, verdict: 'ok', finding, remedy: '' };
+}
+
+/** It works, and will not for long, or not as it should. @param remedy what to do */
+export function warn(step: string, finding: string, remedy: string): Step {
+  return { step, verdict: 'warn', finding, remedy };
+}
+
+/** It does not work. @param remedy what to do */
+export function fail(step: string, finding: string, remedy: string): Step {
+  return { step, verdict: 'fail', finding, remedy };
+}
+
+/** It could not be looked at, or there is nothing to look at. */
+export function skip(step: string, finding: string): Step {
+  return { step, verdict: 'skip', finding, remedy: '' };
+}
+
+/** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
+export function worst(verdicts: Iterable<Verdict>): Verdict {
+  const all = new Set(verdicts);
+  if (all.has('fail')) {
+    return 'fail';
+  }
+  return all.has('warn') ? 'warn' : 'ok';
+}

@@ -1,0 +1,243 @@
+/*
+ * The live audit: each zone that comes, changes or boots has its delegated datasets looked at, and a
+ * warning is logged once per change of what is wrong.
+ *
+ *   VM data, zone events --touch--> dirty --a slice a turn--> auditVm --> warning, counts
+ *   `zfs list`, at most once a minute --> use ---------------^
+ *
+ * It only looks: nothing waits for it, and it takes a few VMs a turn of the loop, so that requests go
+ * first. Many touches of a VM before its turn are one audit. While the policy is switched off it does
+ * nothing and holds nothing. Audits are remembered for as long as vminfod knows the VM, so that losing
+ * its last mark of "safe" makes no VM plain.
+ */
+import type { Logger } from '../log';
+import { delegatedDatasets } from '../metadata/datasets';
+import type { JsonObject, VmFacts } from '../metadata/vm-data';
+import { auditVm, type Audit, type AuditRule } from './audit';
+import type { SafePolicy } from './policy';
+import { usageOf, type Usage } from './usage';
+import type { NodeUsage } from './zfs-list';
+
+/** Audits before others get a turn: below a millisecond. */
+const SLICE_VMS = 8;
+const USAGE_MS = 60_000;
+
+/** Why a VM is to be audited: something happened to it, or its use was listed anew. */
+type Cause = 'news' | 'use';
+
+export type DatasetAudit = Exclude<Audit, { readonly kind: 'none' }>;
+
+export interface LiveAuditOptions {
+  readonly policy: SafePolicy;
+  /** `uname -v` of the node; undefined off SmartOS. */
+  readonly platform: string | undefined;
+  /** The VMs as they are known now. */
+  readonly vms: {
+    zonenames(): readonly string[];
+    vm(zonename: string): JsonObject | undefined;
+    facts(zonename: string): Pick<VmFacts, 'delegates'> | undefined;
+  };
+  readonly listUsage: () => Promise<NodeUsage>;
+  readonly log: Logger;
+  /** Least time between two listings of use, ms. */
+  readonly usageMs?: number;
+}
+
+export interface AuditCounts {
+  readonly enabled: boolean;
+  readonly verdicts: Readonly<Record<DatasetAudit['kind'], number>>;
+  /** VMs that break a rule, by rule; a rule that nobody breaks is not there. */
+  readonly rules: Readonly<Partial<Record<AuditRule, number>>>;
+  /** Since the start of the agent. */
+  readonly warnings: number;
+}
+
+/** Audits from `start` to `stop`; touches that come before are kept for it. */
+export class LiveAudit {
+  private readonly options: LiveAuditOptions;
+  private policy: SafePolicy;
+  private readonly dirty = new Map<string, Cause>();
+  private readonly audits = new Map<string, DatasetAudit>();
+  /** The last good listing. A failed one takes nothing back: that would look like a change. */
+  private usage: ReadonlyMap<string, Usage> = new Map();
+  private listedAt = -Infinity;
+  private listing = false;
+  private listTimer: NodeJS.Timeout | null = null;
+  private listFault = '';
+  private turn: NodeJS.Immediate | null = null;
+  private state: 'new' | 'running' | 'stopped' = 'new';
+  private warnings = 0;
+
+  constructor(options: LiveAuditOptions) {
+    this.options = options;
+    this.policy = options.policy;
+  }
+
+  /** Audits what was touched so far, and from now on. */
+  start(): void {
+    if (this.state === 'new') {
+      this.state = 'running';
+      this.schedule();
+    }
+  }
+
+  /** Idempotent. A listing under way ends within its own bound, and finds nobody who wants it. */
+  stop(): void {
+    this.state = 'stopped';
+    this.dirty.clear();
+    clearImmediate(this.turn ?? undefined);
+    clearTimeout(this.listTimer ?? undefined);
+    this.turn = null;
+    this.listTimer = null;
+  }
+
+  /** A zone came, changed or booted. Costs no more than a map's entry. */
+  touch(zonename: string): void {
+    if (this.policy.enabled && this.state !== 'stopped') {
+      this.dirty.set(zonename, 'news');
+      this.schedule();
+    }
+  }
+
+  /** The VM is gone; one that comes under its name later has no history. */
+  forget(zonename: string): void {
+    this.dirty.delete(zonename);
+    this.audits.delete(zonename);
+  }
+
+  /** A new policy holds for all VMs, those included that nothing happens to. */
+  reload(policy: SafePolicy): void {
+    if (JSON.stringify(policy) === JSON.stringify(this.policy)) {
+      return;
+    }
+    this.policy = policy;
+    if (!policy.enabled) {
+      this.dirty.clear();
+      this.audits.clear();
+      return;
+    }
+    this.options.vms.zonenames().forEach((zonename) => this.touch(zonename));
+  }
+
+  /** The last audit of a VM; undefined where it has no delegated dataset or is not audited yet. */
+  lastOf(zonename: string): DatasetAudit | undefined {
+    return this.audits.get(zonename);
+  }
+
+  counts(): AuditCounts {
+    const verdicts = { safe: 0, unsafe: 0, exempt: 0 };
+    const rules: Partial<Record<AuditRule, number>> = {};
+    for (const audit of this.audits.values()) {
+      verdicts[audit.kind]++;
+      for (const rule of rulesOf(audit)) {
+        rules[rule] = (rules[rule] ?? 0) + 1;
+      }
+    }
+    return { enabled: this.policy.enabled, verdicts, rules, warnings: this.warnings };
+  }
+
+  private schedule(): void {
+    if (this.state === 'running' && this.dirty.size > 0) {
+      this.turn ??= setImmediate(() => {
+        this.turn = null;
+        this.auditSlice();
+        this.schedule();
+      });
+    }
+  }
+
+  private auditSlice(): void {
+    let left = SLICE_VMS;
+    for (const [zonename, cause] of this.dirty) {
+      if (left-- === 0) {
+        return;
+      }
+      this.dirty.delete(zonename);
+      if (!this.concerns(zonename)) {
+        continue;
+      }
+      const vm = this.options.vms.vm(zonename);
+      if (vm !== undefined) {
+        this.audit(zonename, vm);
+        if (cause === 'news' && this.audits.has(zonename)) {
+          this.wantUsage();
+        }
+      }
+    }
+  }
+
+  /** Hardly any VM has datasets of its own, or had some: the others need not even be parsed. */
+  private concerns(zonename: string): boolean {
+    return this.audits.has(zonename) || this.options.vms.facts(zonename)?.delegates === true;
+  }
+
+  private audit(zonename: string, vm: JsonObject): void {
+    const last = this.audits.get(zonename);
+    const usage = usageOf(this.usage, delegatedDatasets(vm));
+    const audit = auditVm(vm, this.policy, { platform: this.options.platform, usage, last });
+    if (audit.kind === 'none') {
+      this.audits.delete(zonename);
+    } else {
+      this.audits.set(zonename, audit);
+    }
+    if (audit.signature !== (last?.signature ?? 'none')) {
+      this.tell(zonename, audit, last);
+    }
+  }
+
+  private tell(zonename: string, audit: Audit, last: Audit | undefined): void {
+    const { log } = this.options;
+    if (audit.kind === 'unsafe') {
+      this.warnings++;
+      const { datasets, findings } = audit;
+      log.warn({ zonename, datasets, findings }, 'delegated dataset is unsafe for the node');
+    } else if (last?.kind === 'unsafe') {
+      log.info({ zonename, verdict: audit.kind }, 'delegated dataset is unsafe no more');
+    }
+  }
+
+  /** Lists use now or when the last listing is old enough, and once for all who ask meanwhile. */
+  private wantUsage(): void {
+    if (this.listing || this.listTimer !== null) {
+      return;
+    }
+    const age = performance.now() - this.listedAt;
+    const wait = Math.max(0, (this.options.usageMs ?? USAGE_MS) - age);
+    this.listTimer = setTimeout(() => {
+      this.listTimer = null;
+      void this.takeUsage();
+    }, wait);
+    // What it would find is of no use to a process that has nothing else to do.
+    this.listTimer.unref();
+  }
+
+  private async takeUsage(): Promise<void> {
+    this.listedAt = performance.now();
+    this.listing = true;
+    const listed = await this.options.listUsage();
+    this.listing = false;
+    if (this.state === 'stopped') {
+      return;
+    }
+    if (listed.kind === 'unknown') {
+      if (listed.fault && listed.why !== this.listFault) {
+        this.options.log.warn({ why: listed.why }, 'use of datasets cannot be listed');
+      }
+      this.listFault = listed.fault ? listed.why : '';
+      return;
+    }
+    this.listFault = '';
+    this.usage = listed.usage;
+    for (const zonename of this.audits.keys()) {
+      if (!this.dirty.has(zonename)) {
+        this.dirty.set(zonename, 'use');
+      }
+    }
+    this.schedule();
+  }
+}
+
+/** Each rule once, however many members break it. */
+function rulesOf(audit: DatasetAudit): ReadonlySet<AuditRule> {
+  return new Set(audit.kind === 'unsafe' ? audit.findings.map(({ rule }) => rule) : []);
+}

@@ -1,0 +1,68 @@
+/*
+ * The errors of the outer world, with enough in them to act on.
+ *
+ * Three kinds of fault exist here. A guest's fault is a value (a reply), never an exception. The
+ * world's fault (an errno, a libzonecfg code, an exit code) is a SystemError: what was tried, on what,
+ * and the code by name. Our own fault is an assertion that nobody catches: SMF restarts us.
+ *
+ * No message made here ever holds a metadata value.
+ */
+
+import { constants } from 'node:os';
+
+/**
+ * The errnos of the running system by number. libuv, and with it node:fs, has no names for some that
+ * matter here: EDQUOT for a zone over its quota, ENOLCK for a lock. Of two names the first is the usual.
+ */
+const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno)
+    .reverse()
+    .map(([name, errno]) => [errno, name]),
+);
+
+export class SystemError extends Error {
+  /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
+  readonly code: string;
+  /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
+  readonly call: string;
+  /** On what it was called: a path, a zone name. */
+  readonly subject: string;
+
+  constructor(call: string, subject: string, code: string, detail = '', cause?: unknown) {
+    const tail = detail === '' ? '' : `: ${detail}`;
+    super(`${call}(${subject}): ${code}${tail}`, cause === undefined ? {} : { cause });
+    this.name = 'SystemError';
+    this.code = code;
+    this.call = call;
+    this.subject = subject;
+  }
+}
+
+/** The name of an errno of the running system, whose numbers they are: `EBUSY`; `UNKNOWN` for no errno. */
+export function errnoName(errno: number): string {
+  return ERRNO_NAMES.get(errno) ?? (errno > 0 ? `ERRNO_${errno}` : 'UNKNOWN');
+}
+
+/** The code of whatever was thrown, `UNKNOWN` where it carries none. */
+export function codeOf(err: unknown): string {
+  if (typeof err !== 'object' || err === null || !('code' in err) || typeof err.code !== 'string') {
+    return 'UNKNOWN';
+  }
+  const nameless = err.code.startsWith('Unknown system error');
+  return nameless && 'errno' in err && typeof err.errno === 'number'
+    ? errnoName(-err.errno)
+    : err.code;
+}
+
+/** The words of whatever was thrown. */
+export function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err);
+}
+
+/** Wraps an error of node:fs and its kind, keeping its errno's name. */
+export function systemError(call: string, subject: string, err: unknown): SystemError {
+  if (err instanceof SystemError) {
+    return err;
+  }
+  return new SystemError(call, subject, codeOf(err), messageOf(err), err);
+}

@@ -1,0 +1,241 @@
+/*
+ * The whole node's counts, kept as plain numbers: counting a request costs no more than that. The admin
+ * side reads them when somebody asks for metrics or status.
+ */
+import { performance } from 'node:perf_hooks';
+import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
+import type { Refusal } from './transport/link';
+import type { PortStats } from './port-log';
+
+/** Upper bounds of the latency histogram, ms: from memory's answers to a client's patience. */
+export const LATENCY_BOUNDS_MS = [
+  0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000,
+] as const;
+
+/** Upper bounds of the boot histogram, ms: from a small guest's first look to a slow installer's. */
+export const BOOT_BOUNDS_MS = [
+  250, 500, 1000, 2500, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
+] as const;
+
+export interface Latency {
+  /** Counts by bound, not cumulated; the last one is what went over all bounds. */
+  readonly buckets: readonly number[];
+  readonly sumMs: number;
+  readonly count: number;
+}
+
+class LatencyCount implements Latency {
+  readonly buckets: number[];
+  sumMs = 0;
+  count = 0;
+  private readonly bounds: readonly number[];
+
+  /** @param bounds upper bounds of the buckets, ms, ascending */
+  constructor(bounds: readonly number[] = LATENCY_BOUNDS_MS) {
+    this.bounds = bounds;
+    this.buckets = new Array<number>(bounds.length + 1).fill(0);
+  }
+
+  add(elapsedMs: number): void {
+    let at = 0;
+    for (const bound of this.bounds) {
+      if (elapsedMs <= bound) {
+        break;
+      }
+      at++;
+    }
+    this.buckets[at] = (this.buckets[at] ?? 0) + 1;
+    this.sumMs += elapsedMs;
+    this.count++;
+  }
+}
+
+/** The last minute is kept in parts of this, so that it moves on without a timer. */
+const PART_MS = 10_000;
+const PARTS = 6;
+
+/** Latencies of about the last minute. */
+class RecentLatency {
+  private readonly parts = new Map<number, LatencyCount>();
+  private readonly now: () => number;
+  /** The part that counts now, and when it ends. */
+  private current = new LatencyCount();
+  private endsAt = 0;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(now: () => number) {
+    this.now = now;
+  }
+
+  add(elapsedMs: number): void {
+    const now = this.now();
+    if (now >= this.endsAt) {
+      const number = Math.floor(now / PART_MS);
+      this.current = new LatencyCount();
+      this.endsAt = (number + 1) * PART_MS;
+      this.parts.set(number, this.current);
+      this.forgetBefore(number - PARTS + 1);
+    }
+    this.current.add(elapsedMs);
+  }
+
+  /** The parts of the last minute, and how many ms they span: 50 to 60 s, less after the start. */
+  read(): { readonly latencies: readonly Latency[]; readonly spanMs: number } {
+    const now = this.now();
+    const first = Math.floor(now / PART_MS) - PARTS + 1;
+    this.forgetBefore(first);
+    return { latencies: [...this.parts.values()], spanMs: now - Math.max(0, first * PART_MS) };
+  }
+
+  private forgetBefore(first: number): void {
+    for (const number of this.parts.keys()) {
+      if (number < first) {
+        this.parts.delete(number);
+      }
+    }
+  }
+}
+
+/** What happened on the ports of all HVM guests. */
+export interface PortCounts {
+  connects: number;
+  /** Connections after the first one of a boot. */
+  reconnects: number;
+  disconnects: number;
+  /** Times that another program had the port. */
+  held: number;
+  /** Octets that were no request. */
+  droppedBytes: number;
+}
+
+/** The node's counts from the agent's start on. One serves the agent. */
+export class NodeMetrics implements NodeRequestStats, PortStats {
+  readonly latency = new Map<CountedVerb, LatencyCount>();
+  readonly refusals = new Map<Refusal, number>();
+  readonly repairs = new Map<string, number>();
+  bytesReceived = 0;
+  bytesSent = 0;
+  openConnections = 0;
+  acceptedConnections = 0;
+  zoneEvents = 0;
+  /** Of the last zone event: from its happening to our hearing of it. */
+  eventLagMs = 0;
+  faults = 0;
+  /** Log records that went over the share of their zone. */
+  recordsLeftOut = 0;
+  readonly ports: PortCounts = {
+    connects: 0,
+    reconnects: 0,
+    disconnects: 0,
+    held: 0,
+    droppedBytes: 0,
+  };
+  /** From a zone's running to its guest's first answered request, by `BOOT_BOUNDS_MS`. */
+  readonly bootToAnswer = new LatencyCount(BOOT_BOUNDS_MS);
+  readonly recent: RecentLatency;
+  private readonly outcomes = new Map<CountedVerb, Record<Outcome, number>>();
+
+  /** @param now a clock in ms that never goes back, near 0 at the start of the process */
+  constructor(now: () => number = () => performance.now()) {
+    this.recent = new RecentLatency(now);
+  }
+
+  /** How many were answered, by `GET SUCCESS` and so on. */
+  get requests(): ReadonlyMap<string, number> {
+    const all = new Map<string, number>();
+    for (const [verb, outcomes] of this.outcomes) {
+      for (const [outcome, count] of Object.entries(outcomes).filter(([, n]) => n > 0)) {
+        all.set(`${verb} ${outcome}`, count);
+      }
+    }
+    return all;
+  }
+
+  request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void {
+    let outcomes = this.outcomes.get(verb);
+    let latency = this.latency.get(verb);
+    if (outcomes === undefined || latency === undefined) {
+      outcomes = { SUCCESS: 0, NOTFOUND: 0, FAILURE: 0 };
+      latency = new LatencyCount();
+      this.outcomes.set(verb, outcomes);
+      this.latency.set(verb, latency);
+    }
+    outcomes[outcome]++;
+    latency.add(elapsedMs);
+    this.recent.add(elapsedMs);
+  }
+
+  refused(reason: Refusal): void {
+    add(this.refusals, reason);
+  }
+
+  bytes(received: number, sent: number): void {
+    this.bytesReceived += received;
+    this.bytesSent += sent;
+  }
+
+  connections(change: 1 | -1): void {
+    this.openConnections += change;
+    if (change === 1) {
+      this.acceptedConnections++;
+    }
+  }
+
+  portConnected(again: boolean): void {
+    this.ports.connects++;
+    if (again) {
+      this.ports.reconnects++;
+    }
+  }
+
+  portDisconnected(): void {
+    this.ports.disconnects++;
+  }
+
+  portHeld(): void {
+    this.ports.held++;
+  }
+
+  portDropped(bytes: number): void {
+    this.ports.droppedBytes += bytes;
+  }
+
+  bootAnswered(afterMs: number): void {
+    this.bootToAnswer.add(afterMs);
+  }
+
+  repaired(what: string): void {
+    add(this.repairs, what);
+  }
+
+  /** @param whenNs when it happened, ns since 1970 */
+  zoneEvent(whenNs: bigint): void {
+    this.zoneEvents++;
+    this.eventLagMs = Math.max(0, Date.now() - Number(whenNs / 1_000_000n));
+  }
+}
+
+/**
+ * The latency that `part` of all requests stayed below, ms: the bound of its bucket.
+ * @param part above 0, at most 1: 0.99 for p99
+ */
+export function percentile(latencies: Iterable<Latency>, part: number): number {
+  const totals = new Array<number>(LATENCY_BOUNDS_MS.length + 1).fill(0);
+  let count = 0;
+  for (const latency of latencies) {
+    latency.buckets.forEach((n, i) => (totals[i] = (totals[i] ?? 0) + n));
+    count += latency.count;
+  }
+  let below = 0;
+  for (const [i, bound] of LATENCY_BOUNDS_MS.entries()) {
+    below += totals[i] ?? 0;
+    if (below >= count * part) {
+      return count === 0 ? 0 : bound;
+    }
+  }
+  return Infinity;
+}
+
+function add<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}

@@ -1,0 +1,130 @@
+/*
+ * The only door to child processes.
+ *
+ * A program is started by an argument vector, never through a shell, with a small environment of its own.
+ * Its input is fed and closed. Of its output no more than a bound is kept (of stderr the tail, where
+ * errors stand), so that a chatty program cannot take our memory. A failure is a SystemError with the exit
+ * code by name. It does not kill a program that takes long unless the caller said so.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { basename } from 'node:path';
+import { SystemError, systemError } from '../lib/errors';
+
+/** A listing of all VMs or datasets of a node stays below this; more is a fault of the program, bytes. */
+const STDOUT_BYTES = 64 * 1024 * 1024;
+/** Kept of stderr, bytes: the end of it. */
+const STDERR_BYTES = 64 * 1024;
+/** Shown of stderr in an error's text, characters. */
+const STDERR_CHARS = 1024;
+
+export interface RunOptions {
+  /** Fed to the program and then closed; nothing by default. */
+  readonly stdin?: string | Buffer;
+  /** SIGKILL after this many ms. Absent: as long as it takes (a running `vmadm update` is not killed). */
+  readonly timeoutMs?: number;
+  /** Added to the fixed PATH. Nothing is inherited from the daemon's own environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Leaves stderr out of the error: it may repeat what was fed in. */
+  readonly secret?: boolean;
+}
+
+export interface RunResult {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/**
+ * Runs a program to its end. Rejects with a SystemError: `EXIT_n`, the name of a signal (`SIGABRT`),
+ * `ETIMEDOUT`, `EMSGSIZE` (too much on stdout), or the errno of the start (`ENOENT`, `EACCES`).
+ *
+ * @param argv the program's path, then its arguments
+ */
+export function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const [program = '', ...args] = argv;
+  const call = basename(program);
+  const subject = args.join(' ');
+  return new Promise((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    const fail = (err: unknown): void => {
+      clearTimeout(timer);
+      reject(systemError(call, subject, err));
+    };
+    let child: ChildProcess;
+    try {
+      child = spawn(program, args, {
+        env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...options.env },
+        stdio: ['pipe', 'pipe', 'pipe'],
+        shell: false,
+      });
+    } catch (err) {
+      // Some errnos are thrown (ENOMEM), the others come as an event.
+      fail(err);
+      return;
+    }
+    child.once('error', fail);
+    const { stdin, stdout: out, stderr: err } = child;
+    if (!stdin || !out || !err) {
+      // No descriptor is left for its pipes: the event follows.
+      return;
+    }
+    const stdout: Buffer[] = [];
+    let stdoutBytes = 0;
+    const stderr = new Tail();
+    let timedOut = false;
+    if (options.timeoutMs !== undefined) {
+      timer = setTimeout(() => {
+        timedOut = true;
+        child.kill('SIGKILL');
+        // A grandchild may hold the other ends open; we wait for none of them.
+        out.destroy();
+        err.destroy();
+      }, options.timeoutMs);
+    }
+    out.on('data', (chunk: Buffer) => {
+      stdoutBytes += chunk.length;
+      if (stdoutBytes <= STDOUT_BYTES) {
+        stdout.push(chunk);
+      }
+    });
+    err.on('data', (chunk: Buffer) => stderr.add(chunk));
+    // A program may end without reading all of its input: how it ended says whether that was a fault.
+    stdin.on('error', () => undefined);
+    stdin.end(options.stdin ?? '');
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      if (code === 0 && stdoutBytes <= STDOUT_BYTES) {
+        resolve({ stdout: Buffer.concat(stdout).toString('utf8'), stderr: stderr.text() });
+        return;
+      }
+      const detail = options.secret === true ? '' : stderr.text().trim().slice(-STDERR_CHARS);
+      reject(new SystemError(call, subject, endName(code, signal, timedOut), detail));
+    });
+  });
+}
+
+function endName(code: number | null, signal: string | null, timedOut: boolean): string {
+  if (timedOut) {
+    return 'ETIMEDOUT';
+  }
+  return code === 0 ? 'EMSGSIZE' : (signal ?? `EXIT_${code ?? 'UNKNOWN'}`);
+}
+
+/** The last bytes of a stream. */
+class Tail {
+  private chunks: Buffer[] = [];
+  private length = 0;
+
+  add(chunk: Buffer): void {
+    this.chunks.push(chunk);
+    this.length += chunk.length;
+    if (this.length > 2 * STDERR_BYTES) {
+      const kept = Buffer.concat(this.chunks).subarray(-STDERR_BYTES);
+      this.chunks = [Buffer.from(kept)];
+      this.length = kept.length;
+    }
+  }
+
+  text(): string {
+    return Buffer.concat(this.chunks).subarray(-STDERR_BYTES).toString('utf8');
+  }
+}

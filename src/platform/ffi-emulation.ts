@@ -1,0 +1,142 @@
+/*
+ * The other face of the emulation library: what happens to zones on a simulated node. For simcn and
+ * tests; the daemon never calls it. (native/emul/emul.h)
+ */
+import { SystemError } from '../lib/errors';
+import { errnoName } from './abi';
+import { cString, emulated, memory } from './ffi-library';
+
+/** A zone as the index is to have it. */
+export interface ZoneConfiguration {
+  readonly name: string;
+  readonly brand: string;
+  /** Platform path, below the root. */
+  readonly zonepath: string;
+  readonly uuid: string;
+  readonly state: 'configured' | 'incomplete' | 'installed';
+}
+
+/** Every method throws, or rejects with, a SystemError: what was called, on which zone, errno's name. */
+export interface Emulation {
+  /** Makes the node's files and empties the kernel's table: no zone runs, nothing is mounted. */
+  nodeBoot(): void;
+  /** All or none, with one write of the index. EEXIST when one of the names is taken. */
+  zonesConfigure(zones: readonly ZoneConfiguration[]): void;
+  /** @param state 0 configured, 1 incomplete, 2 installed */
+  zoneIndexState(zonename: string, state: number): void;
+  /** EBUSY while the kernel knows the zone. */
+  zoneDelete(zonename: string): void;
+  /**
+   * @param status the kernel's zone_status_t; 1 gives a fresh id, 10 (free) takes it back
+   * @param initpid 0 for none
+   * @returns the id that the zone has, or had
+   */
+  zoneStatus(zonename: string, status: number, initpid: number): number;
+  /**
+   * Tells every subscriber, off the main thread: a stuck one holds this up, as on the platform. Of one
+   * caller the events go out in the order of the calls.
+   * @param when nanoseconds since 1970
+   */
+  publish(
+    zonename: string,
+    zoneid: number,
+    newstate: string,
+    oldstate: string,
+    when: bigint,
+  ): Promise<void>;
+  /** Unmounts what is mounted below the root. @returns how many */
+  unmountAll(): number;
+}
+
+/** @param root the root of a simulated node, an absolute path */
+export function openEmulation(root: string): Emulation {
+  const at = cString(root);
+  const library = emulated();
+  const channel = new Channel(at);
+
+  return {
+    nodeBoot: () => check('emul_node_boot', root, library.emul_node_boot(at)),
+    zonesConfigure: (zones) => {
+      const lines = cString(zones.map(line).join(''));
+      const subject = zones.length === 1 ? (zones[0]?.name ?? '') : `${zones.length} zones`;
+      check('emul_zones_configure', subject, library.emul_zones_configure(at, lines));
+    },
+    zoneIndexState: (zonename, state) => {
+      const result = library.emul_zone_index_state(at, cString(zonename), state);
+      check('emul_zone_index_state', zonename, result);
+    },
+    zoneDelete: (zonename) => {
+      check('emul_zone_delete', zonename, library.emul_zone_delete(at, cString(zonename)));
+    },
+    zoneStatus: (zonename, status, initpid) => {
+      const zoneid = memory(4);
+      const result = library.emul_zone_status(at, cString(zonename), status, initpid, zoneid);
+      check('emul_zone_status', zonename, result);
+      return zoneid.readInt32LE(0);
+    },
+    publish: (zonename, zoneid, newstate, oldstate, when) =>
+      channel.publish(`${zonename}:${zoneid}:${newstate}:${oldstate}:${when}\n`),
+    unmountAll: () => {
+      const count = memory(4);
+      check('emul_unmount_all', root, library.emul_unmount_all(at, count));
+      return count.readUInt32LE(0);
+    },
+  };
+}
+
+function line({ name, state, zonepath, uuid, brand }: ZoneConfiguration): string {
+  return `${name}:${state}:${zonepath}:${uuid}:${brand}\n`;
+}
+
+/**
+ * Sends events in the order that they come in: one call at a time, which takes all that wait. So a stuck
+ * subscriber costs one thread of the pool, and a busy caller's events do not queue up one turn each.
+ */
+class Channel {
+  private readonly root: string;
+  private waiting: string[] = [];
+  /** The call that will take what waits, once the one under way is done. */
+  private next: Promise<void> | null = null;
+  private last: Promise<unknown> = Promise.resolve();
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  publish(event: string): Promise<void> {
+    this.waiting.push(event);
+    if (this.next === null) {
+      this.next = this.last.then(() => {
+        const events = cString(this.waiting.join(''));
+        this.waiting = [];
+        this.next = null;
+        return this.send(events);
+      });
+      this.last = this.next.catch(() => undefined);
+    }
+    return this.next;
+  }
+
+  private send(events: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      emulated().emul_publish.async(this.root, events, (err: unknown, result: number) => {
+        try {
+          if (err !== null && err !== undefined) {
+            throw new SystemError('emul_publish', this.root, 'UNKNOWN', '', err);
+          }
+          // The errno is the result itself, so it is not lost on the way from the pool's thread.
+          check('emul_publish', this.root, result);
+          resolve();
+        } catch (fault) {
+          reject(fault instanceof Error ? fault : new Error(String(fault)));
+        }
+      });
+    });
+  }
+}
+
+function check(call: string, subject: string, result: number): void {
+  if (result !== 0) {
+    throw new SystemError(call, subject, errnoName(-result));
+  }
+}

@@ -1,0 +1,186 @@
+/*
+ * The platform's file lock: an fcntl write lock over a whole file, as its VM tool takes it.
+ *
+ * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and
+ * lets a process lock again what it holds. So one process must never have the same file open twice
+ * for a lock: callers of one path wait for each other here, first come first served, and only the one
+ * whose turn it is opens the file.
+ *
+ * A lock that another process holds is asked for again and again (F_SETLK) with growing pauses: to
+ * wait in the kernel would take the main thread, or many threads of the pool.
+ */
+import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { codeOf, SystemError, systemError } from '../lib/errors';
+import { trySetLock } from './libzonecfg';
+
+/** As the platform opens it: created and emptied; the file never says anything. */
+const OPEN_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
+const FILE_MODE = 0o644;
+
+/** Pauses between attempts, doubling: a lock is mostly held for a file write, sometimes for seconds. */
+const FIRST_PAUSE_MS = 2;
+const LONGEST_PAUSE_MS = 50;
+
+export interface LockOptions {
+  /** How long to wait at most, for our own callers and for other processes together. */
+  readonly timeoutMs: number;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal;
+}
+
+export interface HeldLock {
+  /** Idempotent. */
+  release(): void;
+}
+
+/** The end of each path's queue; a path is here only while somebody holds it or waits. */
+const queues = new Map<string, Promise<void>>();
+
+/**
+ * @param path created where it is missing
+ * @throws SystemError with ETIMEDOUT when it is held for too long, ECANCELED when the signal came, or
+ * the errno of opening and locking
+ */
+export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
+  const key = resolve(path);
+  const wait = new Wait(key, options);
+  const leave = await enterQueue(key, wait);
+  try {
+    const fd = await lockFile(key, wait);
+    let held = true;
+    return {
+      release: () => {
+        if (held) {
+          held = false;
+          closeSync(fd);
+          leave();
+        }
+      },
+    };
+  } catch (err) {
+    leave();
+    throw err;
+  } finally {
+    wait.end();
+  }
+}
+
+/** Resolves when it is our turn. Who gives up in the queue leaves it when the turn would have come. */
+async function enterQueue(key: string, wait: Wait): Promise<() => void> {
+  const before = queues.get(key) ?? Promise.resolve();
+  let leave: () => void = () => undefined;
+  const left = new Promise<void>((done) => {
+    leave = done;
+  });
+  const tail = before.then(() => left);
+  queues.set(key, tail);
+  void tail.then(() => {
+    if (queues.get(key) === tail) {
+      queues.delete(key);
+    }
+  });
+  try {
+    await wait.until(before);
+  } catch (err) {
+    leave();
+    wait.end();
+    throw err;
+  }
+  return leave;
+}
+
+/** A descriptor with the lock on it, of the file that the path names. */
+async function lockFile(path: string, wait: Wait): Promise<number> {
+  let pause = FIRST_PAUSE_MS;
+  let fd = open(path);
+  try {
+    for (;;) {
+      if (tryLock(fd, path)) {
+        if (isStillAt(fd, path)) {
+          return fd;
+        }
+        // Somebody removed the file that we waited for: the lock that counts is on the new one.
+        closeSync(fd);
+        fd = -1;
+        fd = open(path);
+      } else {
+        // Jitter, so that waiting processes do not ask in step.
+        await wait.until(delay(pause * (0.5 + Math.random() / 2)));
+        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+      }
+    }
+  } catch (err) {
+    if (fd !== -1) {
+      closeSync(fd);
+    }
+    throw systemError('lock', path, err);
+  }
+}
+
+function tryLock(fd: number, path: string): boolean {
+  try {
+    return trySetLock(fd);
+  } catch (err) {
+    // A descriptor's number tells nobody which file it is.
+    throw new SystemError('lock', path, codeOf(err), '', err);
+  }
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, OPEN_FLAGS, FILE_MODE);
+  } catch (err) {
+    throw systemError('open', path, err);
+  }
+}
+
+function isStillAt(fd: number, path: string): boolean {
+  const ours = fstatSync(fd, { bigint: true });
+  try {
+    const named = statSync(path, { bigint: true });
+    return ours.dev === named.dev && ours.ino === named.ino;
+  } catch (err) {
+    if (codeOf(err) === 'ENOENT') {
+      return false;
+    }
+    throw err;
+  }
+}
+
+/** One caller's patience: a promise that only ever rejects, at the deadline or at the signal. */
+class Wait {
+  private readonly over: Promise<never>;
+  private readonly release: () => void;
+
+  constructor(path: string, { timeoutMs, signal }: LockOptions) {
+    let giveUp: (err: SystemError) => void = () => undefined;
+    this.over = new Promise<never>((_, reject) => {
+      giveUp = reject;
+    });
+    // Nobody may be waiting at the moment it comes.
+    this.over.catch(() => undefined);
+    const onAbort = () => giveUp(new SystemError('lock', path, 'ECANCELED', 'given up'));
+    const timer = setTimeout(() => {
+      giveUp(new SystemError('lock', path, 'ETIMEDOUT', `still held after ${timeoutMs} ms`));
+    }, timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted === true) {
+      onAbort();
+    }
+    this.release = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    };
+  }
+
+  /** Waits for it, but not past the deadline. */
+  async until(event: Promise<void>): Promise<void> {
+    await Promise.race([this.over, event]);
+  }
+
+  end(): void {
+    this.release();
+  }
+}

@@ -1,0 +1,74 @@
+/*
+ * How long the turns of this thread's event loop take. The addon counts as they end, so a loop that rests
+ * is not woken for it, as one would be that is looked at by a timer.
+ */
+import { loadAddon, type LoopWatchHandle } from './addon';
+
+/** How many lengths are told apart, as native/loop_delay.h has them; the longest turn is before them. */
+const LENGTHS = 128;
+const PARTS = 4;
+const NS_PER_US = 1000;
+
+/** What who comes at any moment of a window finds: so much longer the turn that is under way may take. */
+export interface LoopDelay {
+  /** Half of the window's time was in turns longer than this, ms; up to a quarter more than is so. */
+  readonly p50Ms: number;
+  /** A hundredth of it was. */
+  readonly p99Ms: number;
+  /** The longest turn that ended. */
+  readonly maxMs: number;
+}
+
+/** Counts from `start` to `stop`. */
+export class LoopWatch {
+  private readonly numbers = new Float64Array(1 + LENGTHS);
+  private handle: LoopWatchHandle | null = null;
+  private since = 0;
+
+  /** Counts from now on. */
+  start(): void {
+    this.numbers.fill(0);
+    this.since = performance.now();
+    this.handle = loadAddon().watchLoop(this.numbers);
+  }
+
+  /** Idempotent. */
+  stop(): void {
+    if (this.handle !== null) {
+      loadAddon().unwatchLoop(this.handle);
+      this.handle = null;
+    }
+  }
+
+  /** What was since the start or the last call. The turn that is under way is in the next one. */
+  take(): LoopDelay {
+    const now = performance.now();
+    const windowMs = now - this.since;
+    const maxMs = (this.numbers[0] ?? 0) / 1e6;
+    const above = (share: number): number => Math.min(maxMs, this.longerThanMs(share * windowMs));
+    const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs };
+    this.numbers.fill(0);
+    this.since = now;
+    return delay;
+  }
+
+  /** The length at which longer turns took so much time together; 0 when all of them took less. */
+  private longerThanMs(timeMs: number): number {
+    let leftNs = timeMs * 1e6;
+    for (let length = LENGTHS - 1; length >= 0; length--) {
+      leftNs -= this.numbers[1 + length] ?? 0;
+      if (leftNs <= 0) {
+        return (endOfLength(length) * NS_PER_US) / 1e6;
+      }
+    }
+    return 0;
+  }
+}
+
+/** Where the next length begins, us. */
+function endOfLength(length: number): number {
+  if (length < PARTS) {
+    return length + 1;
+  }
+  return (PARTS + (length % PARTS) + 1) * 2 ** (Math.floor(length / PARTS) - 1);
+}

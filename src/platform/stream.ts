@@ -1,0 +1,43 @@
+/*
+ * A stream of octets, as connections know it: a zone's socket (sockets.ts), or a socket of node:net to a
+ * hypervisor's port (transport/net-stream.ts). Types only.
+ */
+
+/** The stream beneath a connection, whatever it is made of. Octets are taken in order. */
+export interface Stream {
+  /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
+  readonly fd: number | undefined;
+  /** Octets that were written and that the kernel had not taken when it was last given some. */
+  readonly unsent: number;
+  /** What of them it has not taken by now: it takes more while a slow peer reads a big reply. */
+  readonly untaken: number;
+  /** True: so much is unsent that more should wait for `taken`. */
+  readonly clogged: boolean;
+  readonly paused: boolean;
+  /** False once it ends or is closed: what is written then is lost. */
+  readonly writable: boolean;
+  /** Lets the events come. Called once. */
+  start(owner: StreamOwner): void;
+  write(bytes: Buffer): void;
+  /** What is written from here to `uncork` leaves together. */
+  cork(): void;
+  uncork(): void;
+  pause(): void;
+  resume(): void;
+  /** Closes when all is written. */
+  end(): void;
+  /** Closes at once. */
+  destroy(): void;
+}
+
+/** Whom a stream tells. */
+export interface StreamOwner {
+  /** The octets are another's when it returns: what is needed longer must be copied. */
+  heard(chunk: Buffer): void;
+  /** The peer has ended its side. */
+  ended(): void;
+  /** What was written has been handed to the kernel, or it took more of it: `unsent` says what is left. */
+  taken(): void;
+  /** The descriptor is closed. Told once, the last of all. */
+  closed(): void;
+}

@@ -1,0 +1,237 @@
+/*
+ * What happened on a zone's link, as log records and as counts.
+ *
+ * A link tells its journal; the journal writes one info record for each handled request, which for a
+ * PUT or DELETE is the audit record too (who, how long a value, with what result), and a warning once a
+ * minute for each kind of refusal with how often it came since. It counts all of them. No record holds
+ * a value: of a PUT only the length is told.
+ *
+ * The log's share of a zone leaves out none of the refusals, nor of the changes that took some of the
+ * zone's share of writes, which bounds their number, stored or failed. Records of what was asked, and
+ * of changes that were refused or joined another one, can be left out.
+ */
+import { codeOf } from './lib/errors';
+import { printableKey, type Fields, type ZoneLog } from './log';
+import type { LinkObserver, Origin, Refusal } from './transport/link';
+import type { ChangeCourse, Reply } from './protocol/reply';
+import type { Request } from './protocol/request';
+import { repeatsOf, type RepeatCounter } from './lib/throttled-log';
+
+export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
+export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
+
+/** Where the whole node's figures are kept; the admin side makes metrics of them. */
+export interface NodeRequestStats {
+  request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void;
+  refused(reason: Refusal): void;
+  bytes(received: number, sent: number): void;
+  connections(change: 1 | -1): void;
+}
+
+/** One zone's figures since the agent knows it. */
+export interface RequestStats {
+  requests: number;
+  failures: number;
+  refusals: number;
+  opened: number;
+  connections: number;
+  bytesReceived: number;
+  bytesSent: number;
+  lastRequest: LastRequest | null;
+}
+
+export interface LastRequest {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly verb: CountedVerb;
+  readonly key: string;
+  readonly outcome: Outcome;
+  readonly elapsedMs: number;
+}
+
+/** The observer of one zone's link, for as long as the zone is known. */
+export class RequestLog implements LinkObserver {
+  readonly tally: RequestStats = {
+    requests: 0,
+    failures: 0,
+    refusals: 0,
+    opened: 0,
+    connections: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+    lastRequest: null,
+  };
+  private readonly log: ZoneLog;
+  private readonly figures: NodeRequestStats;
+  private readonly now: () => number;
+  /** By what is told. Most zones never need it. */
+  private repeats: Map<string, RepeatCounter> | null = null;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(log: ZoneLog, figures: NodeRequestStats, now = (): number => performance.now()) {
+    this.log = log;
+    this.figures = figures;
+    this.now = now;
+  }
+
+  opened(): void {
+    this.tally.opened++;
+    this.tally.connections++;
+    this.figures.connections(1);
+  }
+
+  closed(): void {
+    this.tally.connections--;
+    this.figures.connections(-1);
+  }
+
+  received(bytes: number): void {
+    this.tally.bytesReceived += bytes;
+    this.figures.bytes(bytes, 0);
+  }
+
+  sent(bytes: number): void {
+    this.tally.bytesSent += bytes;
+    this.figures.bytes(0, bytes);
+  }
+
+  answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
+    switch (request.kind) {
+      case 'get':
+      case 'put':
+      case 'delete':
+        this.handled(origin, request, request.key, reply, elapsedMs);
+        return;
+      case 'keys':
+        this.handled(origin, request, '', reply, elapsedMs);
+        return;
+      case 'reset':
+      case 'negotiate':
+      case 'malformed':
+      case 'unknown':
+      case 'too-large':
+      case 'broken':
+        // Part of each session, or told as a refusal.
+        return;
+      default: {
+        const never: never = request;
+        return never;
+      }
+    }
+  }
+
+  refused(reason: Refusal, detail: Fields): void {
+    this.tally.refusals++;
+    this.figures.refused(reason);
+    const more = this.next(reason);
+    if (more !== null) {
+      this.log.insist('warn', { reason, ...detail, ...more }, 'refused');
+    }
+  }
+
+  /** A request met a fault of the agent or of the machine. A guest can ask for it as often as it likes. */
+  fault(request: Request['kind'], err: unknown): void {
+    const more = this.next(`fault ${codeOf(err)}`);
+    if (more !== null) {
+      this.log.insist('error', { err, request, ...more }, 'request met a fault of the agent');
+    }
+  }
+
+  /** What a record of this says besides; null when there was one within the minute. */
+  private next(what: string): Fields | null {
+    this.repeats ??= new Map();
+    const first = !this.repeats.has(what);
+    const unsaid = repeatsOf(this.repeats, what, this.now).next();
+    if (unsaid === null) {
+      return null;
+    }
+    return first ? {} : { more_since_last: unsaid };
+  }
+
+  private handled(
+    origin: Origin,
+    request: Extract<Request, { kind: 'get' | 'keys' | 'put' | 'delete' }>,
+    key: string,
+    reply: Reply | null,
+    elapsedMs: number,
+  ): void {
+    const verb = verbOf(request.kind);
+    const outcome = outcomeOf(reply);
+    const arg = printableKey(key);
+    this.tally.requests++;
+    if (outcome === 'FAILURE') {
+      this.tally.failures++;
+    }
+    this.tally.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
+    this.figures.request(verb, outcome, elapsedMs);
+    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
+    const usual = { response: outcome, query };
+    const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
+    const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
+    const msg = arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`;
+    const change = courseOf(reply);
+    if (change === undefined || change.free === true) {
+      this.log.info(fields, msg);
+    } else {
+      this.log.insist('info', fields, msg);
+    }
+    if (change?.limit !== undefined) {
+      this.refused(change.limit, { cmd: verb, arg });
+    }
+  }
+}
+
+/** As precise as anyone reads it: whole microseconds, in ms. */
+function microseconds(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {
+  switch (kind) {
+    case 'get':
+      return 'GET';
+    case 'keys':
+      return 'KEYS';
+    case 'put':
+      return 'PUT';
+    case 'delete':
+      return 'DELETE';
+  }
+}
+
+function outcomeOf(reply: Reply | null): Outcome {
+  switch (reply?.kind) {
+    case 'success':
+      return 'SUCCESS';
+    case 'notfound':
+      return 'NOTFOUND';
+    case 'failure':
+    case undefined:
+      return 'FAILURE';
+  }
+}
+
+/** How a change fared; undefined where none was asked of the VM's writer. */
+function courseOf(reply: Reply | null): ChangeCourse | undefined {
+  return reply === null || reply.kind === 'notfound' ? undefined : reply.change;
+}
+
+/** Why it failed, in the fixed words that the guest was told, where operators' scripts look for it. */
+function errorOf(reply: Reply | null): Fields {
+  if (reply?.kind !== 'failure') {
+    return {};
+  }
+  // An object or an array: the guest is told no more than that it failed.
+  const message = reply.text === '' ? 'the value has no text' : reply.text;
+  return { err: { message, name: 'Failure' } };
+}
+
+/** Who changed what: zone and key are in the record anyway. */
+function auditOf(origin: Origin, request: Request): Fields {
+  if (request.kind !== 'put' && request.kind !== 'delete') {
+    return {};
+  }
+  const length = request.kind === 'put' ? { length: Buffer.byteLength(request.value) } : {};
+  const { peer } = origin;
+  return peer === null ? length : { ...length, peer: { pid: peer.pid, uid: peer.uid } };
+}

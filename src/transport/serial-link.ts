@@ -1,0 +1,285 @@
+/*
+ * The link of an HVM zone: a connection to the hypervisor's end of the guest's second serial port.
+ *
+ *     idle --zoneRunning--> loading --VM known--> connecting --connected--> connected
+ *                            |                      ^    |                      |
+ *              no channel    |         time, file   |    | no port, refused,    | closed
+ *                            v         changed,     |    v nobody listens       |
+ *                           none       reboot      waiting <--------------------+
+ *
+ *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
+ *
+ * Made and told by its zone; what it must know of the VM it asks for when the zone runs. What always
+ * holds: no try before the VM's data is loaded, none while the zone does not run, at most one at a time
+ * and ten a second. A close is answered by a new try, whatever events come before or after it; events
+ * and changes of the port's file only shorten a wait. Nothing is ever sent unasked. How long a wait is
+ * says port-tries.ts; a connection is in the hands of port-session.ts.
+ */
+import assert from 'node:assert';
+import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { Fsm } from '../lib/fsm';
+import type { StateHandle, StateRecord } from '../lib/fsm';
+import type { ConnectionContext } from './connection';
+import type { Link } from './link';
+import { Backoff } from '../lib/backoff';
+import { dialPort } from './serial-dialer';
+import { DEFAULT_PORT, portOf } from './port-file';
+import { PortSession } from './port-session';
+import { DialAttempts } from './dial-attempts';
+import { watchPort } from './port-watch';
+import { ThrottledLog } from '../lib/throttled-log';
+import type { SerialOptions } from './serial-options';
+import { SerialStats } from './stats';
+import type { SerialCounts } from './stats';
+import { ZoneQuota } from './zone-quota';
+import { RunQueue } from '../lib/scheduler';
+
+/** How often the VM's data is asked for again. Each answer may take seconds itself. */
+const LOAD_RETRY_MS = 250;
+/** A connect to a socket of this machine takes no time; a file system may hang. */
+const DIAL_MS = 5000;
+
+export type SerialState =
+  'idle' | 'loading' | 'none' | 'connecting' | 'waiting' | 'connected' | 'stopping' | 'stopped';
+
+type Handled = StateHandle<SerialState>;
+
+/** The link of one HVM zone. Its zone tells it when the guest runs; `stop` ends it for good. */
+export class SerialLink implements Link {
+  private readonly options: SerialOptions;
+  private readonly context: ConnectionContext;
+  private readonly machine: Fsm<SerialState>;
+  private readonly tally: SerialStats;
+  private readonly tries: DialAttempts;
+  private readonly loadFaults: ThrottledLog;
+  /** `running`, `stopped`, `rebooted` from the zone; `closed` from the connection. */
+  private readonly signals = new EventEmitter();
+  /** The port inside the zone, once the VM's data told it. */
+  private port = DEFAULT_PORT;
+  private session: PortSession | null = null;
+  private dialled: Socket | null = null;
+  private graceMs = 0;
+  private ending = false;
+  private stopped: Promise<void> | null = null;
+
+  constructor(options: SerialOptions) {
+    const { handle, limits, turns, zonename, observer, portObserver, ranBefore, log } = options;
+    this.options = options;
+    const now = options.now ?? (() => performance.now());
+    this.loadFaults = new ThrottledLog(log, now);
+    this.tries = new DialAttempts(log, now);
+    this.tally = new SerialStats({ observer, port: portObserver, now, ranBefore });
+    const own = { place: new RunQueue(), share: new ZoneQuota(limits), observer: this.tally };
+    this.context = { channel: 'serial', handle, limits, turns, now, ...own };
+    this.machine = new Fsm<SerialState>(
+      `serial link ${zonename}`,
+      this.states(),
+      'idle',
+      undefined,
+    );
+    this.machine.start();
+  }
+
+  get state(): SerialState {
+    return this.machine.state;
+  }
+
+  /** Host path of the port; of the usual one as long as the VM's data told no other. */
+  get path(): string {
+    return join(this.options.zoneroot, this.port);
+  }
+
+  get connections(): number {
+    return this.session === null ? 0 : 1;
+  }
+
+  get counts(): SerialCounts {
+    return this.tally.counts();
+  }
+
+  history(): readonly StateRecord<SerialState>[] {
+    return this.machine.history();
+  }
+
+  /** The zone runs: its hypervisor will make the port. Repeating it is harmless. */
+  zoneRunning(): void {
+    this.signals.emit('running');
+  }
+
+  /** The zone does not run: from now on nothing is tried. Repeating it is harmless. */
+  zoneStopped(): void {
+    this.signals.emit('stopped');
+  }
+
+  /** The hypervisor was executed again in the running zone. May come before or after all its effects. */
+  guestRebooted(): void {
+    this.signals.emit('rebooted');
+  }
+
+  stop(graceMs: number): Promise<void> {
+    this.stopped ??= new Promise((resolve) => {
+      this.graceMs = graceMs;
+      this.ending = true;
+      this.signals.once('ended', () => {
+        this.options.portObserver.ended();
+        resolve();
+      });
+      this.machine.goto('stopping');
+    });
+    return this.stopped;
+  }
+
+  private states(): ConstructorParameters<typeof Fsm<SerialState>>[1] {
+    // From each of them the zone can stop, and the agent.
+    const out = ['idle', 'stopping'] as const;
+    return {
+      idle: {
+        next: ['loading', 'stopping'],
+        enter: (h) => {
+          h.on(this.signals, 'running', () => {
+            this.tally.running();
+            h.goto('loading');
+          });
+        },
+      },
+      loading: {
+        next: ['loading', 'connecting', 'none', ...out],
+        enter: (h) => this.enterLoading(h),
+      },
+      none: { next: ['loading', ...out], enter: (h) => this.enterNone(h) },
+      connecting: { next: ['connected', 'waiting', ...out], enter: (h) => this.enterConnecting(h) },
+      waiting: { next: ['connecting', ...out], enter: (h) => this.enterWaiting(h) },
+      connected: { next: ['waiting', ...out], enter: (h) => this.enterConnected(h) },
+      stopping: { next: ['stopped'], enter: (h) => this.enterStopping(h) },
+      stopped: { next: [], enter: () => this.signals.emit('ended') },
+    };
+  }
+
+  private enterLoading(handle: Handled): void {
+    this.idleWhenStopped(handle);
+    const askAgain = (): void => handle.timeout(LOAD_RETRY_MS, () => handle.goto('loading'));
+    handle.until(
+      this.options.facts(),
+      (facts) => {
+        if (facts === undefined) {
+          askAgain();
+          return;
+        }
+        const port = portOf(facts.com2);
+        this.port = port ?? DEFAULT_PORT;
+        this.tries.startOver();
+        handle.goto(port === null ? 'none' : 'connecting');
+      },
+      (err) => {
+        this.loadFaults.warn({ err }, 'could not learn the port of the VM');
+        askAgain();
+      },
+    );
+  }
+
+  private enterNone(handle: Handled): void {
+    this.idleWhenStopped(handle);
+    handle.on(this.signals, 'rebooted', () => handle.goto('loading'));
+    this.options.log.info({}, 'the VM has no metadata port');
+  }
+
+  private enterConnecting(handle: Handled): void {
+    this.idleWhenStopped(handle);
+    handle.on(this.signals, 'rebooted', () => this.tries.hope());
+    handle.timeout(this.tries.restMs(), () => {
+      handle.leaving(this.options.turnstile.enter(() => this.dial(handle)));
+    });
+  }
+
+  private dial(handle: Handled): void {
+    const { tries, tally, port } = this;
+    tries.begun();
+    tally.tried();
+    const dial = dialPort(this.options.zoneroot, port, ({ identity }) => tries.met(identity));
+    handle.leaving(() => {
+      if (this.dialled === null) {
+        dial.cancel();
+      }
+    });
+    handle.timeout(DIAL_MS, () => handle.goto('waiting'));
+    handle.until(
+      dial.done,
+      ({ socket }) => {
+        this.dialled = socket;
+        handle.goto('connected');
+      },
+      (err) => {
+        tries.failed(err, this.path);
+        handle.goto('waiting');
+      },
+    );
+  }
+
+  private enterWaiting(handle: Handled): void {
+    this.idleWhenStopped(handle);
+    const quick = (): void => {
+      this.tries.hope();
+      handle.goto('connecting');
+    };
+    handle.on(this.signals, 'rebooted', quick);
+    handle.on(this.signals, 'running', quick);
+    const wait = this.tries.waitMs();
+    handle.timeout(wait, () => handle.goto('connecting'));
+    if (wait > Backoff.QUICK_MS) {
+      handle.leaving(watchPort(this.options.zoneroot, this.port, this.tries.identity, quick));
+    }
+  }
+
+  private enterConnected(handle: Handled): void {
+    const socket = this.dialled;
+    this.dialled = null;
+    assert(socket !== null, 'connected without a socket');
+    const { context, tally, tries, port } = this;
+    const { zonename, zoneroot } = this.options;
+    const { identity } = tries;
+    const options = { zonename, zoneroot, port, identity, context, tally };
+    const session = new PortSession(socket, options, (held) => {
+      // One that the zone's end closed may be late: there can be another already.
+      if (this.session === session) {
+        this.session = null;
+        this.signals.emit('closed', held);
+      }
+    });
+    this.session = session;
+    this.idleWhenStopped(handle);
+    handle.on(this.signals, 'rebooted', () => session.guestRebooted());
+    handle.on(this.signals, 'closed', (held) => {
+      if (held === true) {
+        tally.heldByAnother();
+        tries.heldByAnother(this.path);
+      } else {
+        tries.lost();
+      }
+      handle.goto('waiting');
+    });
+    handle.leaving(() => {
+      // Not when the agent stops: that state answers first what was asked.
+      if (!this.ending) {
+        session.destroy();
+      }
+    });
+  }
+
+  private enterStopping(handle: Handled): void {
+    const { session } = this;
+    if (session === null) {
+      handle.goto('stopped');
+      return;
+    }
+    handle.on(this.signals, 'closed', () => handle.goto('stopped'));
+    handle.timeout(this.graceMs, () => session.destroy());
+    // Once round the event loop, to hear what has been asked already.
+    setImmediate(() => setImmediate(() => session.finish()));
+  }
+
+  private idleWhenStopped(handle: Handled): void {
+    handle.on(this.signals, 'stopped', () => handle.goto('idle'));
+  }
+}

@@ -1,0 +1,95 @@
+/*
+ * Writes metadata through `vmadm update`, for operators who want the platform's own tool to do it.
+ *
+ * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
+ * it is answered in time by writer.ts, and a repetition joins it. Updates of different VMs run side by side,
+ * as many as the node can bear. The payload is in the update's own log on the platform; none of it is in
+ * ours. (spec: platform section 4)
+ */
+import { randomUUID } from 'node:crypto';
+import { systemError } from '../lib/errors';
+import type { ChangeResult } from '../metadata/handler';
+import { run } from '../platform/exec';
+import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type MetadataLimits } from './plan';
+import { pathOf } from '../vm/config-files';
+import { readMetadataFile } from './metadata-file';
+import { failed, type Backend, type Batch } from './backend';
+import { BatchQueue } from './batch-queue';
+
+/** The tool takes removals as lists, and no commas in them. */
+const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');
+
+/** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its place. */
+const CONCURRENT_UPDATES = 16;
+
+export interface VmadmWriterOptions {
+  /** Host path of the program. */
+  readonly vmadm: string;
+  readonly limits?: MetadataLimits;
+}
+
+/** The backend of `writer: "vmadm"`. One serves all VMs. */
+export class VmadmWriter implements Backend {
+  readonly limits: MetadataLimits;
+  private readonly queue: BatchQueue;
+  private readonly options: VmadmWriterOptions;
+
+  constructor(options: VmadmWriterOptions) {
+    this.options = options;
+    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
+    this.queue = new BatchQueue(
+      CONCURRENT_UPDATES,
+      (batch) => this.update(batch),
+      (batch, err) => systemError('update', batch.target.uuid, err),
+    );
+  }
+
+  commit(batch: Batch): Promise<readonly ChangeResult[]> {
+    return this.queue.write(batch);
+  }
+
+  stop(): Promise<void> {
+    this.queue.close();
+    return Promise.resolve();
+  }
+
+  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
+    const { target } = batch;
+    const changes = batch.take();
+    if (changes.length === 0) {
+      return [];
+    }
+    batch.stage('writing');
+    const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
+    const allowed = changes.filter((_, index) => hasComma[index] !== true);
+    const file = readMetadataFile(pathOf(target.folder, 'metadata'));
+    const plan = planChanges(allowed, file.maps, file.bytes.length, this.limits);
+    if (!plan.empty) {
+      const requestId = randomUUID();
+      target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');
+      await run([this.options.vmadm, 'update', target.uuid], {
+        stdin: JSON.stringify(payloadOf(plan)),
+        env: { REQ_ID: requestId, VMADM_IDENT: 'mdatad' },
+        secret: true,
+      });
+    }
+    const results = [...plan.results];
+    return hasComma.map((comma) => (comma ? COMMA : (results.shift() ?? COMMA)));
+  }
+}
+
+function payloadOf(plan: { readonly customer: Edits; readonly internal: Edits }): object {
+  return {
+    ...partOf('customer_metadata', plan.customer),
+    ...partOf('internal_metadata', plan.internal),
+  };
+}
+
+function partOf(name: string, edits: Edits): object {
+  const set = [...edits].filter(([, value]) => value !== undefined);
+  const removed = [...edits].filter(([, value]) => value === undefined).map(([key]) => key);
+  return {
+    ...(set.length > 0 ? { [`set_${name}`]: Object.fromEntries(set) } : {}),
+    ...(removed.length > 0 ? { [`remove_${name}`]: removed } : {}),
+  };
+}

@@ -1,0 +1,163 @@
+/*
+ * Makes a zone with all that belongs to it: its voice in the log, its journal, its VM data, its link.
+ *
+ * By brand: kvm and bhyve get a serial link, every other brand a socket and the duty for its mount.
+ */
+import type { Config } from './config';
+import type { NodeMetrics } from './metrics';
+import { RequestLog } from './request-log';
+import type { LinkLimits } from './transport/limits';
+import type { Handle } from './transport/link';
+import { SerialLink } from './transport/serial-link';
+import type { PortFacts } from './transport/serial-options';
+import { PeriodicTimer } from './transport/periodic-timer';
+import { Scheduler } from './lib/scheduler';
+import { DialLimiter } from './transport/dial-limiter';
+import { ZoneSocket } from './transport/socket-server';
+import { ZoneLog, type Logger } from './log';
+import { PortLog } from './port-log';
+import type { PeerCredential, Platform } from './platform/libzonecfg';
+import { openMounts } from './platform/mounts';
+import { openPeers, type Peers } from './platform/addon';
+import type { Paths } from './platform/paths';
+import type { Store } from './vm/store';
+import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
+import type { ZoneFacts } from './zones/snapshot';
+import { Zone, type ZoneLink } from './zones/zone';
+
+const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];
+const GLOBAL_ZONEID = 0;
+
+export interface ZoneFactoryOptions {
+  readonly paths: Paths;
+  readonly platform: Platform;
+  readonly store: Store;
+  readonly log: Logger;
+  readonly figures: NodeMetrics;
+  readonly config: Config;
+  readonly handle: Handle;
+}
+
+/** Holds what all zones share: limits, turns, the sweep. One serves the agent. */
+export class ZoneFactory {
+  private readonly options: ZoneFactoryOptions;
+  /** One object for all links, changed in place when the configuration is. */
+  private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
+  private readonly turns = new Scheduler();
+  private readonly turnstile = new DialLimiter();
+  private readonly sweep = new PeriodicTimer();
+  private readonly folders: SocketMountOptions;
+  private readonly peers: Peers;
+  private readonly journals = new WeakMap<Zone, RequestLog>();
+  private config: Config;
+
+  constructor(options: ZoneFactoryOptions) {
+    this.options = options;
+    this.config = options.config;
+    this.limits = linkLimits(options.config);
+    this.folders = this.folderOptions();
+    this.peers = openPeers(options.paths.root);
+  }
+
+  make(facts: ZoneFacts): Zone {
+    const { paths, store, figures, handle } = this.options;
+    const { zonename, brand, zonepath } = facts;
+    const log = this.logFor(facts);
+    store.track(zonename, paths.host(zonepath), log);
+    const journal = new RequestLog(log, figures);
+    const common = {
+      zonename,
+      handle,
+      observer: journal,
+      limits: this.limits,
+      turns: this.turns,
+      log,
+    };
+    const hvm = HVM_BRANDS.includes(brand);
+    const link: ZoneLink = hvm
+      ? {
+          kind: 'port',
+          link: new SerialLink({
+            ...common,
+            turnstile: this.turnstile,
+            zoneroot: paths.host(`${zonepath}/root`),
+            facts: () => this.portFacts(zonename),
+            portObserver: new PortLog(log, figures),
+            ranBefore: facts.state === 'running',
+          }),
+        }
+      : {
+          kind: 'socket',
+          link: new ZoneSocket({
+            ...common,
+            path: paths.zoneSocket(zonename),
+            sweep: this.sweep,
+            peerOf: (fd) => this.peers.peer(fd),
+            allowed: (peer) => this.isOfZone(peer, zonename),
+          }),
+        };
+    const folder = hvm ? null : new SocketMount(facts, log, this.folders);
+    const zone = new Zone(facts, { log, link, folder });
+    this.journals.set(zone, journal);
+    return zone;
+  }
+
+  journalOf(zone: Zone): RequestLog | undefined {
+    return this.journals.get(zone);
+  }
+
+  reload(config: Config): void {
+    this.config = config;
+    Object.assign(this.limits, linkLimits(config));
+  }
+
+  private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
+    const { records_per_second: perSecond, record_burst: burst } = this.config.limits;
+    const { log, figures } = this.options;
+    return new ZoneLog(log, zonename, brand, { perSecond, burst }, () => {
+      figures.recordsLeftOut++;
+    });
+  }
+
+  private folderOptions(): SocketMountOptions {
+    const { paths, platform, config } = this.options;
+    // A brand's files are part of the platform image: they change with a boot of the node.
+    const brands = new Map<string, boolean | undefined>();
+    return {
+      paths,
+      mounts: openMounts(platform, paths.mnttab),
+      mountRunning: config.mount_running_zones,
+      isReady: (zonename) => platform.zoneState(zonename) === 'ready',
+      brandMounts: (brand) => {
+        const known = brands.get(brand) ?? brandMounts(paths, brand);
+        brands.set(brand, known);
+        return known;
+      },
+    };
+  }
+
+  private async portFacts(zonename: string): Promise<PortFacts | undefined> {
+    const { store } = this.options;
+    const vm = await store.data(zonename)?.loaded();
+    return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+  }
+
+  /** A zone's socket is for its own processes and the global zone's. */
+  private isOfZone(peer: PeerCredential, zonename: string): boolean {
+    if (peer.zoneid === GLOBAL_ZONEID) {
+      return true;
+    }
+    return peer.zoneid > 0 && this.peers.zoneName(peer.zoneid) === zonename;
+  }
+}
+
+function linkLimits(config: Config): { -readonly [K in keyof LinkLimits]: LinkLimits[K] } {
+  const { limits } = config;
+  return {
+    lineBytes: limits.line_bytes,
+    unsentBytes: limits.unsent_bytes,
+    queuedRequests: limits.queued_requests,
+    connections: limits.connections,
+    idleMs: limits.idle_seconds * 1000,
+  };
+}

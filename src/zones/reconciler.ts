@@ -1,0 +1,221 @@
+/*
+ * The safety net below the events: compares the zones that we hold with what libzonecfg says.
+ *
+ *   look --differences?--> wait until late events have come --> look again --> repair what is left
+ *
+ * In a healthy run it finds nothing. A difference counts only if it is there twice and no event of its
+ * zone came in between: then its event was missed. Held by the registry; runs now and then, soon after a
+ * look at a zone failed (for want of a descriptor, say), and one at a time.
+ */
+import type { Logger } from '../log';
+import { CooperativeYield } from '../lib/slice';
+import type { Platform } from '../platform/libzonecfg';
+import type { ZoneEvent } from './events';
+import { listZones, type ZoneFacts } from './snapshot';
+import { phaseOfState, type Zone } from './zone';
+
+/** An event on its way has arrived after this; a difference that is still there was missed. */
+const SECOND_LOOK_MS = 2000;
+/** A busy node's events come late: the second look waits for twice their delay, at most so long. */
+const LAST_LOOK_MS = 60_000;
+/** After a look that failed; the next time twice as long, and so on. */
+const FIRST_RETRY_MS = 500;
+/** What an event's delay tells of those to come is over after this. */
+const LAG_COUNTS_MS = 60_000;
+
+export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
+
+export interface ReconcileOptions {
+  readonly platform: Platform;
+  readonly log: Logger;
+  /** From the end of one run to the next, ms. */
+  readonly everyMs: number;
+  /** The zones that we hold, by name. */
+  readonly zones: ReadonlyMap<string, Zone>;
+  /** Makes us hold a zone as libzonecfg says now. */
+  readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
+}
+
+/** Runs from `start` to `stop`, over the map of zones that it was given. */
+export class Reconciler {
+  private readonly options: ReconcileOptions;
+  private running: Promise<number> | null = null;
+  /** Zones that events came of since the look before. */
+  private readonly touched = new Set<string>();
+  /** Of the last event: from its happening to here. */
+  private eventLagMs = 0;
+  private heardAt = -Infinity;
+  /** Null before the start, and while a run that it began is under way. */
+  private timer: NodeJS.Timeout | null = null;
+  private started = false;
+  private stopped = false;
+  /** Events were lost, and no run has begun since. */
+  private lostMeanwhile = false;
+  /** A look failed since the last run. */
+  private failing = false;
+  private retryMs = 0;
+
+  constructor(options: ReconcileOptions) {
+    this.options = options;
+  }
+
+  /** From now on we hold all zones of the first picture. */
+  start(): void {
+    this.started = true;
+    this.schedule();
+    this.catchUp();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    clearTimeout(this.timer ?? undefined);
+  }
+
+  /** A look failed, so a zone may be other than we think. */
+  soon(): void {
+    if (!this.failing) {
+      this.failing = true;
+      if (this.timer !== null) {
+        this.schedule();
+      }
+    }
+  }
+
+  /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
+  run(): Promise<number> {
+    if (this.stopped) {
+      return Promise.resolve(0);
+    }
+    this.running ??= this.once().finally(() => {
+      this.running = null;
+      this.catchUp();
+    });
+    return this.running;
+  }
+
+  /**
+   * Events were lost. Before the start there is nothing yet to compare with; and what they told of can have
+   * happened behind the first look of a run under way: then another one follows.
+   */
+  lost(): void {
+    this.lostMeanwhile = true;
+    if (this.running === null) {
+      this.catchUp();
+    }
+  }
+
+  /** An event came in. */
+  heard(event: ZoneEvent): void {
+    this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
+    this.heardAt = performance.now();
+    if (this.running !== null) {
+      this.touched.add(event.zonename);
+    }
+  }
+
+  private catchUp(): void {
+    if (this.started && this.lostMeanwhile) {
+      this.lostMeanwhile = false;
+      void this.run();
+    }
+  }
+
+  private async once(): Promise<number> {
+    const { log } = this.options;
+    let repaired = 0;
+    this.touched.clear();
+    try {
+      await this.lookAtFolders();
+      const first = await this.differences();
+      if (first.size === 0) {
+        return 0;
+      }
+      await this.settle();
+      const second = await this.differences();
+      if (this.stopped) {
+        // Zones that we take down ourselves are no difference.
+        return 0;
+      }
+      for (const [zonename, repair] of second) {
+        if (first.get(zonename) === repair && !this.touched.has(zonename)) {
+          log.warn({ zonename, repair }, 'reconcile repaired');
+          await this.options.repair(zonename, repair);
+          repaired++;
+        }
+      }
+    } catch (err) {
+      log.error({ err }, 'reconcile failed');
+      this.soon();
+    }
+    return repaired;
+  }
+
+  private schedule(): void {
+    clearTimeout(this.timer ?? undefined);
+    if (this.stopped) {
+      return;
+    }
+    const { everyMs } = this.options;
+    this.retryMs = this.failing ? Math.max(FIRST_RETRY_MS, 2 * this.retryMs) : 0;
+    this.timer = setTimeout(
+      () => {
+        this.timer = null;
+        this.failing = false;
+        void this.run().then(() => this.schedule());
+      },
+      this.failing ? Math.min(this.retryMs, everyMs) : everyMs,
+    );
+    this.timer.unref();
+  }
+
+  /** Waits until events that were on their way at the first look have come. */
+  private async settle(): Promise<void> {
+    const atLeastMs = (): number => Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs());
+    // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
+    for (let ms = 0; ms < Math.min(LAST_LOOK_MS, atLeastMs()); ms += SECOND_LOOK_MS) {
+      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
+    }
+  }
+
+  private expectedLagMs(): number {
+    return performance.now() - this.heardAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+  }
+
+  /** No event tells that a running zone lost its metadata folder. The zone's log is told of it. */
+  private async lookAtFolders(): Promise<void> {
+    const slice = new CooperativeYield();
+    for (const zone of [...this.options.zones.values()]) {
+      await slice.rest();
+      zone.folderView();
+    }
+  }
+
+  private async differences(): Promise<Map<string, Repair>> {
+    const { platform, zones } = this.options;
+    const found = new Map<string, Repair>();
+    const picture = await listZones(platform);
+    const seen = new Set(picture.unreadable.keys());
+    for (const facts of picture.zones) {
+      seen.add(facts.zonename);
+      const zone = zones.get(facts.zonename);
+      if (zone === undefined) {
+        found.set(facts.zonename, 'missed creation');
+      } else if (isOther(zone, facts)) {
+        found.set(facts.zonename, 'changed identity');
+      } else if (zone.state !== phaseOfState(facts.state)) {
+        found.set(facts.zonename, 'missed state');
+      }
+    }
+    for (const zonename of zones.keys()) {
+      if (!seen.has(zonename)) {
+        found.set(zonename, 'missed deletion');
+      }
+    }
+    return found;
+  }
+}
+
+/** Whether a zone came back under the name as something else. */
+export function isOther(zone: Zone, facts: ZoneFacts): boolean {
+  return zone.facts.brand !== facts.brand || zone.facts.zonepath !== facts.zonepath;
+}

@@ -1,0 +1,94 @@
+import assert from 'node:assert';
+import { EventEmitter } from 'node:events';
+import { Fsm, type StateHandle } from '../../src/lib/fsm';
+
+type Light = 'red' | 'green' | 'dark';
+
+function lights(
+  enter: Partial<Record<Light, (handle: StateHandle<Light>) => void>> = {},
+): Fsm<Light> {
+  const nothing = () => undefined;
+  return new Fsm<Light>(
+    'light',
+    {
+      red: { next: ['green', 'dark'], enter: enter.red ?? nothing },
+      green: { next: ['red', 'dark'], enter: enter.green ?? nothing },
+      dark: { next: [], enter: enter.dark ?? nothing },
+    },
+    'red',
+    undefined,
+  );
+}
+
+describe('a state machine', () => {
+  it('forgets the listeners and timers of a state when it is left', async () => {
+    const emitter = new EventEmitter();
+    const seen: string[] = [];
+    const machine = lights({
+      red: (handle) => {
+        handle.on(emitter, 'car', () => seen.push('red saw a car'));
+        handle.timeout(1, () => seen.push('red timed out'));
+        handle.until(
+          Promise.resolve(),
+          () => seen.push('red was told'),
+          () => seen.push('red failed'),
+        );
+      },
+      green: (handle) => handle.on(emitter, 'car', () => seen.push('green saw a car')),
+    });
+    machine.start();
+    machine.goto('green');
+    emitter.emit('car');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepStrictEqual(seen, ['green saw a car']);
+    assert.strictEqual(emitter.listenerCount('car'), 1);
+    machine.goto('dark');
+    assert.strictEqual(emitter.listenerCount('car'), 0);
+  });
+
+  it('refuses an illegal transition and names both states', () => {
+    const machine = lights();
+    machine.start();
+    machine.goto('dark');
+    assert.throws(() => machine.goto('red'), /light: illegal transition dark -> red/);
+  });
+
+  it('carries out a transition asked for on entry once the entry is done', () => {
+    const order: string[] = [];
+    const machine = lights({
+      red: (handle) => {
+        handle.leaving(() => order.push('left red'));
+        handle.goto('green');
+        order.push('entered red');
+      },
+      green: () => order.push('entered green'),
+    });
+    machine.start();
+    assert.deepStrictEqual(order, ['entered red', 'left red', 'entered green']);
+  });
+
+  it('ignores the handle of a state that was left', () => {
+    let old: StateHandle<Light> | null = null;
+    const machine = lights({ red: (handle) => (old ??= handle) });
+    machine.start();
+    machine.goto('green');
+    const stale = old as StateHandle<Light> | null;
+    stale?.goto('dark');
+    assert.strictEqual(machine.state, 'green');
+    assert.strictEqual(stale?.live, false);
+  });
+
+  it('remembers the last eight states with their times', () => {
+    const machine = lights();
+    machine.start();
+    for (let i = 0; i < 10; i++) {
+      machine.goto(machine.state === 'red' ? 'green' : 'red');
+    }
+    const history = machine.history();
+    assert.strictEqual(history.length, 8);
+    assert.deepStrictEqual(
+      history.slice(-2).map((record) => record.state),
+      ['green', 'red'],
+    );
+  });
+});

@@ -1,0 +1,294 @@
+import assert from 'node:assert';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/addon';
+import { makeNode } from '../support/emulated-node';
+import { eventually } from '../support/eventually';
+import { numbers, SubscriptionStage, ZONE_CHILD } from '../support/subscription-stage';
+
+describe('a subscription to zone events', () => {
+  let stage: SubscriptionStage;
+
+  beforeEach(async () => {
+    stage = await SubscriptionStage.set();
+  });
+
+  afterEach(async () => {
+    await stage.clear();
+  });
+
+  it('is told of a change with all that the platform says', async () => {
+    const events: RawZoneEvent[] = [];
+    stage.subscribe((event) => events.push(event));
+    const when = 1_523_467_148_473_000_001n;
+    await stage.node.emulation.publish('alpha', 611, 'running', 'ready', when);
+    await stage.node.emulation.publish('beta', -1, '', 'configured', when + 1n);
+    await eventually(() => events.length === 2);
+    assert.deepStrictEqual(events, [
+      { zonename: 'alpha', zoneid: 611, newstate: 'running', oldstate: 'ready', when },
+      { zonename: 'beta', zoneid: -1, newstate: '', oldstate: 'configured', when: when + 1n },
+    ]);
+  });
+
+  it('is told by another process, in its order', async () => {
+    const seen = stage.collect();
+    const [code] = (await once(stage.child('publish', '200'), 'exit')) as [number];
+    assert.strictEqual(code, 0);
+    await eventually(() => seen.length === 200);
+    assert.deepStrictEqual(seen, numbers(1, 200));
+  });
+
+  it('is one of several, in this process and others, and each is told of everything', async () => {
+    const [one, two] = [stage.collect(), stage.collect()];
+    const elsewhere = await stage.subscriberElsewhere();
+    await stage.publishAll(1, 50);
+    await eventually(() => [one, two, elsewhere.seen].every((seen) => seen.length === 50));
+    assert.deepStrictEqual(elsewhere.seen, numbers(1, 50).map(String));
+    assert.deepStrictEqual(one, two);
+  });
+
+  it('works below a root whose path is longer than a socket address', async () => {
+    const parent = join(mkdtempSync(join(tmpdir(), 'long-')), 'x'.repeat(120), 'y'.repeat(120));
+    mkdirSync(parent, { recursive: true });
+    const far = makeNode(parent);
+    const seen: bigint[] = [];
+    const subscription = bindZoneEvents(
+      (event) => seen.push(event.when),
+      () => undefined,
+      { root: far.root },
+    );
+    await far.emulation.publish('alpha', 1, 'ready', 'initialized', 1n);
+    await eventually(() => seen.length === 1);
+    await subscription.close();
+    assert.deepStrictEqual(far.subscribers(), []);
+    rmSync(join(parent, '..', '..'), { recursive: true });
+  });
+
+  it('is refused where there is no node', () => {
+    assert.throws(() => bindZoneEvents(noop, noop, { root: join(stage.node.root, 'nowhere') }), {
+      name: 'SystemError',
+      call: 'zonecfg_notify_bind',
+      code: 'EIO',
+    });
+  });
+
+  describe('whose main thread is busy', () => {
+    it('holds nobody up: a thousand events are taken, and told afterwards', async () => {
+      const seen = stage.collect();
+      // Synchronous: not one turn of this process' loop until the publisher has ended.
+      execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
+      assert.strictEqual(seen.length, 0);
+      await eventually(() => seen.length === 1000);
+      assert.deepStrictEqual(seen, numbers(1, 1000));
+    });
+
+    it('gives the loop a turn between slices of a burst', async () => {
+      const seen = stage.collect();
+      execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
+      let turns = 0;
+      while (seen.length < 1000) {
+        await nextTurn();
+        turns++;
+        assert.ok(turns < 100_000);
+      }
+      assert.ok(turns >= 3, `${turns} turns for four slices of 256`);
+    });
+
+    it('keeps as many events as it may, tells how many it lost, and then goes on', async () => {
+      const seen: (bigint | string)[] = [];
+      stage.subscribe(
+        (event) => seen.push(event.when),
+        (count) => seen.push(`lost ${count}`),
+        100,
+      );
+      execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
+      await eventually(() => seen.length === 101);
+      await stage.publishAll(1001, 1002);
+      await eventually(() => seen.length === 103);
+      assert.deepStrictEqual(seen, [...numbers(1, 100), 'lost 900', 1001n, 1002n]);
+    });
+  });
+
+  describe('that is stuck', () => {
+    it('holds the publisher up, until it goes on, and then misses nothing', async () => {
+      const stuck = await stage.subscriberElsewhere();
+      stuck.process.kill('SIGSTOP');
+      const here = stage.collect();
+      let done = false;
+      const publishing = stage.publishAll(1, 100).then(() => {
+        done = true;
+      });
+      // Its queue is short: the publisher comes to a halt before the hundredth.
+      let before = -1;
+      await eventually(async () => {
+        const halted = here.length === before && here.length > 0;
+        before = here.length;
+        await delay(100);
+        return halted;
+      });
+      assert.strictEqual(done, false);
+      assert.ok(here.length < 100);
+      stuck.process.kill('SIGCONT');
+      await publishing;
+      await eventually(() => here.length === 100 && stuck.seen.length === 100);
+      assert.deepStrictEqual(stuck.seen, numbers(1, 100).map(String));
+    });
+
+    it('lets the publisher go when it is killed', async () => {
+      const stuck = await stage.subscriberElsewhere();
+      stuck.process.kill('SIGSTOP');
+      const here = stage.collect();
+      const publishing = stage.publishAll(1, 100);
+      await eventually(() => here.length > 5);
+      stuck.process.kill('SIGKILL');
+      await publishing;
+      await eventually(() => here.length === 100);
+    });
+
+    it('never was one when it was killed before, and its socket is swept away', async () => {
+      const dead = await stage.subscriberElsewhere();
+      dead.process.kill('SIGKILL');
+      await once(dead.process, 'exit');
+      assert.strictEqual(stage.node.subscribers().length, 1);
+      await stage.publishAll(1, 100);
+      assert.strictEqual(stage.node.subscribers().length, 0);
+    });
+  });
+
+  describe('that is closed', () => {
+    it('leaves nothing behind: no socket, no descriptor, no thread', async () => {
+      const threads = threadCount();
+      const many = Array.from({ length: 20 }, () => stage.subscribe(noop));
+      assert.strictEqual(stage.node.subscribers().length, 20);
+      await Promise.all(many.map((one) => one.close()));
+      assert.strictEqual(stage.node.subscribers().length, 0);
+      await eventually(() => threadCount() === threads, 'the number of threads as before');
+    });
+
+    it('tells nothing any more, not even what it had', async () => {
+      let told = 0;
+      const closing: Promise<void>[] = [];
+      const subscription = stage.subscribe(() => {
+        told++;
+        closing.push(subscription.close());
+      });
+      execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '50']);
+      await eventually(() => closing.length > 0);
+      await closing[0];
+      await delay(20);
+      assert.strictEqual(told, 1);
+    });
+
+    it('refuses all but a second close', async () => {
+      const subscription = stage.subscribe(noop);
+      await Promise.all([subscription.close(), subscription.close()]);
+      await assert.rejects(subscription.enterCritical(), { code: 'ESHUTDOWN' });
+      await assert.rejects(subscription.exitCritical(), { code: 'ESHUTDOWN' });
+      await assert.rejects(subscription.abortCritical(), { code: 'ESHUTDOWN' });
+    });
+
+    it('leaves its section first, and what was asked before is answered', async () => {
+      const subscription = stage.subscribe(noop);
+      await subscription.enterCritical();
+      const left = subscription.exitCritical();
+      const closed = subscription.close();
+      assert.strictEqual(await left, false);
+      await closed;
+      const other = stage.subscribe(noop);
+      await other.enterCritical();
+      await other.close();
+      await stage.publishAll(1, 30);
+    });
+
+    it('may be so by the collector, when nobody holds it', () => {
+      const script = `
+        const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+        const { readdirSync } = require('node:fs');
+        const channel = ${JSON.stringify(join(stage.node.root, 'system/simcn/evchan'))};
+        const bind = () => bindZoneEvents(() => {}, () => {}, { root: ${JSON.stringify(stage.node.root)} });
+        (async () => {
+          for (let i = 0; i < 5; i++) bind();
+          await bind().enterCritical();
+          for (let i = 0; i < 200 && readdirSync(channel).length > 0; i++) {
+            gc();
+            await new Promise((resolve) => setTimeout(resolve, 10));
+          }
+          console.log(readdirSync(channel).length);
+        })();`;
+      const { stdout, stderr, status } = spawnSync(
+        process.execPath,
+        ['--expose-gc', '-e', script],
+        { encoding: 'utf8', timeout: 20_000 },
+      );
+      // It also ends by itself: what is closed does not keep a process alive.
+      assert.deepStrictEqual([stdout.trim(), stderr, status], ['0', '', 0]);
+    });
+  });
+
+  it('may be had by every worker thread, and ends with it', async () => {
+    const script = `
+      const { parentPort } = require('node:worker_threads');
+      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+      const subscription = bindZoneEvents(
+        (event) => parentPort.postMessage(Number(event.when)), () => {}, { root: ${JSON.stringify(stage.node.root)} });
+      parentPort.postMessage('bound');
+      parentPort.on('message', async () => { await subscription.enterCritical(); parentPort.postMessage('held'); });
+    `;
+    const here = stage.collect();
+    const workers = Array.from({ length: 4 }, () => new Worker(script, { eval: true }));
+    const said = workers.map((worker) => {
+      const words: unknown[] = [];
+      worker.on('message', (word) => words.push(word));
+      return words;
+    });
+    await eventually(() => said.every((words) => words.includes('bound')));
+    await stage.publishAll(1, 20);
+    await eventually(() => said.every((words) => words.includes(20)));
+    // One holds its section when it is ended, one has events waiting, the others do nothing.
+    workers[0]?.postMessage('enter');
+    await eventually(() => said[0]?.includes('held') === true);
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    assert.strictEqual(stage.node.subscribers().length, 1);
+    await stage.publishAll(21, 40);
+    await eventually(() => here.length === 40);
+  });
+
+  describe('does not keep a process from ending', () => {
+    const steps = [
+      'bound',
+      'entering',
+      'entered',
+      'exiting',
+      'held',
+      'in an event',
+      'closing',
+      'closed',
+      'with many',
+      'with a worker in the section',
+    ];
+    for (const step of steps) {
+      for (const way of ['exit', 'throw', 'term']) {
+        it(`${step}, by ${way}`, async () => {
+          const ending = stage.child('end', `${step}/${way}`);
+          const [code, signal] = (await once(ending, 'exit')) as [number | null, string | null];
+          assert.deepStrictEqual([code, signal], [7, null]);
+          await stage.publishAll(1, 30);
+        });
+      }
+    }
+  });
+});
+
+function noop(): void {
+  // Nothing is expected of it.
+}
+
+function threadCount(): number {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return Number(/^Threads:\s+(\d+)$/m.exec(status)?.[1]);
+}

@@ -1,0 +1,112 @@
+/*
+ * What the calls of a replacement leave, and what they say when one fails. That each comes in its order,
+ * and what a death in between leaves, is tested with the whole agent (robustness/killed-writes).
+ */
+import assert from 'node:assert';
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SystemError } from '../../src/lib/errors';
+import { replaceDurably, syncDurably, type Replacement } from '../../src/platform/durable-file';
+import { statOf } from '../../src/platform/file-stat';
+
+describe('a durable file', () => {
+  let folder: string;
+  let path: string;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'df-'));
+    path = join(folder, 'file');
+  });
+
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  function replacement(text: string, more: Partial<Replacement> = {}): Replacement {
+    const temp = join(folder, '.temp');
+    return { path, temp, bytes: Buffer.from(text), owner: null, mode: 0o640, ...more };
+  }
+
+  it('takes the place of the old one, with mode and owner, and is told as a look at it shows it', async () => {
+    writeFileSync(path, 'old');
+    const me = lstatSync(path);
+    const look = await replaceDurably(replacement('new', { owner: { uid: me.uid, gid: me.gid } }));
+    const stat = lstatSync(path, { bigint: true });
+    assert.deepStrictEqual(look, statOf(stat));
+    assert.strictEqual(Number(stat.mode) & 0o7777, 0o640);
+    assert.strictEqual(readFileSync(path, 'utf8'), 'new');
+    assert.deepStrictEqual(readdirSync(folder), ['file']);
+    assert.notStrictEqual(Number(stat.ino), me.ino);
+  });
+
+  it('can be empty, or many megabytes', async () => {
+    for (const bytes of [Buffer.alloc(0), Buffer.alloc(20 * 1024 * 1024, 'x')]) {
+      await replaceDurably(replacement('', { bytes }));
+      assert.ok(readFileSync(path).equals(bytes));
+    }
+  });
+
+  it('is made where a killed process left what it had begun, not through a link in its place', async () => {
+    const elsewhere = join(folder, 'elsewhere');
+    writeFileSync(elsewhere, 'of somebody else');
+    symlinkSync(elsewhere, join(folder, '.temp'));
+    await replaceDurably(replacement('new'));
+    assert.strictEqual(readFileSync(elsewhere, 'utf8'), 'of somebody else');
+    assert.ok(lstatSync(path).isFile());
+    assert.deepStrictEqual(readdirSync(folder).sort(), ['elsewhere', 'file']);
+  });
+
+  it('leaves the old one and no other where it cannot be made, and says which call failed', async () => {
+    writeFileSync(path, 'old');
+    const taken = join(folder, 'taken');
+    mkdirSync(join(taken, 'inner'), { recursive: true });
+    const gone = join(folder, 'gone', 'file');
+    const failures: [Partial<Replacement>, string, string][] = [
+      [{ path: taken }, 'rename', 'EISDIR'],
+      [{ path: gone, temp: `${gone}.temp` }, 'open', 'ENOENT'],
+      [{ path: `${folder}/${'x'.repeat(300)}` }, 'rename', 'ENAMETOOLONG'],
+      [{ temp: `/${'x/'.repeat(4000)}` }, 'open', 'ENAMETOOLONG'],
+    ];
+    for (const [wrong, call, code] of failures) {
+      await assert.rejects(replaceDurably(replacement('new', wrong)), (err) => {
+        return err instanceof SystemError && err.call === call && err.code === code;
+      });
+      assert.deepStrictEqual(readdirSync(folder).sort(), ['file', 'taken']);
+    }
+    assert.strictEqual(readFileSync(path, 'utf8'), 'old');
+  });
+
+  it('is brought onto stable storage as it is, but not through a link', async () => {
+    writeFileSync(path, 'as it is');
+    await syncDurably(path);
+    assert.strictEqual(readFileSync(path, 'utf8'), 'as it is');
+    symlinkSync(path, join(folder, 'link'));
+    for (const [name, code] of [
+      ['link', 'ELOOP'],
+      ['gone', 'ENOENT'],
+    ] as const) {
+      await assert.rejects(syncDurably(join(folder, name)), (err) => {
+        return err instanceof SystemError && err.call === 'open' && err.code === code;
+      });
+    }
+  });
+
+  it('is replaced by many at once', async () => {
+    const paths = Array.from({ length: 64 }, (_, n) => join(folder, String(n)));
+    await Promise.all(
+      paths.map((each) => replaceDurably(replacement(each, { path: each, temp: `${each}.temp` }))),
+    );
+    assert.deepStrictEqual(
+      paths.map((each) => readFileSync(each, 'utf8')),
+      paths,
+    );
+  });
+});

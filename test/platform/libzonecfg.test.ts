@@ -1,0 +1,317 @@
+import assert from 'node:assert';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
+import { needsRoot } from '../support/pending';
+
+/** What libzonecfg makes of the kernel's status. */
+const STATE_OF: readonly (readonly [keyof typeof STATUS, string])[] = [
+  ['initialized', 'ready'],
+  ['ready', 'ready'],
+  ['booting', 'ready'],
+  ['running', 'running'],
+  ['shutting_down', 'shutting_down'],
+  ['empty', 'shutting_down'],
+  ['down', 'down'],
+  ['dying', 'down'],
+  ['dead', 'down'],
+];
+
+describe('the platform through ffi', () => {
+  let node: EmulatedNode;
+
+  beforeEach(() => {
+    node = makeNode();
+  });
+
+  afterEach(() => {
+    node.remove();
+  });
+
+  describe('configured zones', () => {
+    it('are listed without the global one, in the order of the index', () => {
+      node.addZone('beta');
+      node.addZone('alpha', 'lx');
+      assert.deepStrictEqual(node.platform.configuredZones(), ['beta', 'alpha']);
+    });
+
+    it('have a brand, a zonepath and a root without the prefix of the root', () => {
+      node.addZone('alpha', 'lx');
+      const { platform } = node;
+      assert.strictEqual(platform.zoneBrand('alpha'), 'lx');
+      assert.strictEqual(platform.zonepath('alpha'), '/zones/alpha');
+      assert.strictEqual(platform.zoneRootpath('alpha'), '/zones/alpha/root');
+    });
+
+    it('stand in the index in the format of the platform', () => {
+      node.addZone('alpha');
+      const lines = readFileSync(join(node.root, 'etc/zones/index'), 'utf8').split('\n');
+      assert.ok(lines.includes('global:installed:/:'));
+      assert.ok(lines.includes('alpha:installed:/zones/alpha:uuid-of-alpha'));
+    });
+
+    it('are seen as another program leaves the index, comments and broken lines and all', () => {
+      node.addZone('alpha');
+      const index = join(node.root, 'etc/zones/index');
+      assert.strictEqual(node.platform.zoneState('alpha'), 'installed');
+      const text = readFileSync(index, 'utf8').replace('alpha:installed', 'alpha:incomplete');
+      writeFileSync(
+        `${index}.new`,
+        `${text}# a comment: with colons\n\nno colons here\nbeta:unheard:/b:`,
+      );
+      renameSync(`${index}.new`, index);
+      assert.strictEqual(node.platform.zoneState('alpha'), 'incomplete');
+      assert.throws(() => node.platform.zoneState('beta'), { code: 'Z_NO_ZONE' });
+      // The last line had no end: the next one must not grow onto it.
+      node.addZone('gamma');
+      assert.strictEqual(node.platform.zonepath('gamma'), '/zones/gamma');
+      assert.match(readFileSync(index, 'utf8'), /# a comment: with colons/);
+    });
+
+    it('may be edited in place: a line more is seen by the next call', () => {
+      node.addZone('alpha');
+      assert.strictEqual(node.platform.zoneState('alpha'), 'installed');
+      appendFileSync(join(node.root, 'etc/zones/index'), 'beta:configured:/zones/beta:u\n');
+      assert.strictEqual(node.platform.zoneState('beta'), 'configured');
+    });
+
+    it('show each of a thousand state changes at once, however fast they come', () => {
+      node.addZone('alpha');
+      for (let i = 0; i < 1000; i++) {
+        // configured and incomplete have the same length, so only the file's identity can tell.
+        node.emulation.zoneIndexState('alpha', i % 2);
+        assert.strictEqual(node.platform.zoneState('alpha'), ['configured', 'incomplete'][i % 2]);
+      }
+    });
+
+    it('get a new brand only from the XML', () => {
+      node.addZone('alpha');
+      assert.strictEqual(node.platform.zoneBrand('alpha'), 'joyent');
+      const xml = join(node.root, 'etc/zones/alpha.xml');
+      writeFileSync(xml, readFileSync(xml, 'utf8').replace('brand="joyent"', 'brand="bhyve"'));
+      assert.strictEqual(node.platform.zoneBrand('alpha'), 'bhyve');
+    });
+
+    it('refuse a taken name, and then make none of those that came with it', () => {
+      node.addZone('alpha');
+      const zone = { brand: 'joyent', uuid: 'u', state: 'installed' } as const;
+      assert.throws(
+        () =>
+          node.emulation.zonesConfigure([
+            { name: 'beta', zonepath: '/zones/beta', ...zone },
+            { name: 'alpha', zonepath: '/zones/other', ...zone },
+          ]),
+        { code: 'EEXIST' },
+      );
+      assert.deepStrictEqual(node.platform.configuredZones(), ['alpha']);
+      assert.strictEqual(node.platform.zonepath('alpha'), '/zones/alpha');
+    });
+
+    for (const name of ['', '../escape', 'a:b', 'global', 'a b', 'x'.repeat(64), '-dash']) {
+      it(`refuse the name ${JSON.stringify(name)}`, () => {
+        assert.throws(() => node.addZone(name), { code: 'EINVAL' });
+      });
+    }
+
+    it('are gone after their deletion, which a zone that the kernel knows refuses', () => {
+      node.addZone('alpha');
+      node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      assert.throws(() => node.emulation.zoneDelete('alpha'), { code: 'EBUSY' });
+      node.emulation.zoneStatus('alpha', STATUS.free, 0);
+      node.emulation.zoneDelete('alpha');
+      assert.deepStrictEqual(node.platform.configuredZones(), []);
+      assert.throws(() => statSync(join(node.root, 'etc/zones/alpha.xml')), { code: 'ENOENT' });
+    });
+  });
+
+  describe('zones that the kernel knows', () => {
+    for (const [status, state] of STATE_OF) {
+      it(`are ${state} to libzonecfg while they are ${status}`, () => {
+        node.addZone('alpha');
+        const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+        if (status !== 'initialized') {
+          node.emulation.zoneStatus('alpha', STATUS[status], 0);
+        }
+        assert.strictEqual(node.platform.zoneState('alpha'), state);
+        assert.strictEqual(node.platform.zoneStatus(id), status);
+      });
+    }
+
+    it('are known by id and by name, until they die', () => {
+      node.addZone('alpha', 'lx');
+      const { platform, emulation } = node;
+      assert.strictEqual(platform.zoneIdByName('alpha'), undefined);
+      const id = emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      assert.deepStrictEqual(platform.zoneIds(), [0, id]);
+      assert.strictEqual(platform.zoneIdByName('alpha'), id);
+      assert.strictEqual(platform.zoneName(id), 'alpha');
+      assert.strictEqual(platform.zoneBrandById(id), 'lx');
+      emulation.zoneStatus('alpha', STATUS.dying, 0);
+      assert.deepStrictEqual(platform.zoneIds(), [0]);
+      assert.strictEqual(platform.zoneIdByName('alpha'), undefined);
+      emulation.zoneStatus('alpha', STATUS.free, 0);
+      assert.strictEqual(platform.zoneState('alpha'), 'installed');
+      assert.throws(() => platform.zoneName(id), { code: 'EINVAL' });
+    });
+
+    it('get an id that was not used lately', () => {
+      node.addZone('alpha');
+      const ids = Array.from({ length: 5 }, () => {
+        const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+        node.emulation.zoneStatus('alpha', STATUS.free, 0);
+        return id;
+      });
+      assert.strictEqual(new Set(ids).size, 5);
+    });
+
+    it('are all listed when there are more than the first guess has room for', () => {
+      const names = Array.from({ length: 300 }, (_, i) => `zone-${i}`);
+      node.emulation.zonesConfigure(
+        names.map((name) => ({
+          name,
+          brand: 'joyent',
+          zonepath: `/zones/${name}`,
+          uuid: '',
+          state: 'installed',
+        })),
+      );
+      const ids = names.map((name) => node.emulation.zoneStatus(name, STATUS.initialized, 0));
+      assert.deepStrictEqual(node.platform.zoneIds(), [0, ...ids]);
+      assert.deepStrictEqual(
+        ids.map((id) => node.platform.zoneName(id)),
+        names,
+      );
+    });
+
+    it('are none after a boot of the node, and the global zone is always there', () => {
+      node.addZone('alpha');
+      node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      node.emulation.nodeBoot();
+      assert.deepStrictEqual(node.platform.zoneIds(), [0]);
+      assert.strictEqual(node.platform.zoneName(0), 'global');
+      assert.strictEqual(node.platform.zoneStatus(0), 'running');
+    });
+
+    it('must be initialized first, once', () => {
+      node.addZone('alpha');
+      const { emulation } = node;
+      assert.throws(() => emulation.zoneStatus('alpha', STATUS.running, 0), { code: 'ESRCH' });
+      assert.throws(() => emulation.zoneStatus('beta', STATUS.initialized, 0), { code: 'ENOENT' });
+      emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      assert.throws(() => emulation.zoneStatus('alpha', STATUS.initialized, 0), {
+        code: 'EEXIST',
+      });
+    });
+  });
+
+  it('names the call, its subject and the code when it is refused', () => {
+    const { platform, root } = node;
+    assert.throws(() => platform.zoneState('nobody'), {
+      name: 'SystemError',
+      call: 'zone_get_state',
+      subject: 'nobody',
+      code: 'Z_NO_ZONE',
+      message: 'zone_get_state(nobody): Z_NO_ZONE',
+    });
+    assert.throws(() => platform.zoneName(9999), { message: 'zone_getattr(9999): EINVAL' });
+    assert.throws(() => platform.umount(join(root, 'nowhere'), false), { code: 'ENOENT' });
+    assert.throws(() => platform.tryLock(999_999), { call: 'fcntl', code: 'EBADF' });
+    assert.throws(() => platform.peer(999_999), { call: 'getpeerucred', code: 'EBADF' });
+  });
+
+  it('keeps two nodes of one process apart', () => {
+    const other = makeNode();
+    try {
+      node.addZone('alpha');
+      other.addZone('beta');
+      assert.strictEqual(node.platform.zoneState('alpha'), 'installed');
+      assert.strictEqual(other.platform.zoneState('beta'), 'installed');
+      assert.throws(() => node.platform.zoneState('beta'), { code: 'Z_NO_ZONE' });
+      assert.strictEqual(openPlatform(`${other.root}/`).zoneState('beta'), 'installed');
+    } finally {
+      other.remove();
+    }
+  });
+
+  describe('the peer of a socket', () => {
+    it('is of the global zone, with its pid and uid, when it is an ordinary process', async () => {
+      const { zoneid, pid, uid, child } = await peerOf(node, null);
+      assert.deepStrictEqual(
+        { zoneid, pid, uid },
+        { zoneid: 0, pid: child, uid: process.getuid?.() },
+      );
+    });
+
+    it('is of the zone whose root is its root', async function () {
+      needsRoot(this);
+      node.addZone('alpha');
+      node.addZone('beta');
+      node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+      const id = node.emulation.zoneStatus('beta', STATUS.initialized, 0);
+      const { zoneid, pid, child } = await peerOf(node, '/zones/beta/root');
+      assert.deepStrictEqual({ zoneid, pid }, { zoneid: id, pid: child });
+    });
+
+    it('is of the global zone when its root is that of a zone which the kernel does not know', async function () {
+      needsRoot(this);
+      node.addZone('alpha');
+      // Configured, but the kernel does not know it: a chroot like any other.
+      assert.strictEqual((await peerOf(node, '/zones/alpha/root')).zoneid, 0);
+    });
+
+    it('is of no zone, not the global one, when it is gone', async () => {
+      assert.strictEqual((await peerOf(node, null, true)).zoneid, -1);
+    });
+  });
+});
+
+/** Connects, moves into a new root when told to, and says so. */
+const CLIENT = `
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+if len(sys.argv) > 2:
+    os.chroot(sys.argv[2])
+s.send(b'x')
+sys.stdin.read()
+`;
+
+async function peerOf(node: EmulatedNode, zoneroot: string | null, gone = false) {
+  const path = join(node.root, 'peer.sock');
+  const server = createServer({ allowHalfOpen: true }).listen(path);
+  await once(server, 'listening');
+  const rootArgs = zoneroot === null ? [] : [node.paths.host(zoneroot)];
+  const child = spawn('python3', ['-c', CLIENT, path, ...rootArgs], {
+    stdio: ['pipe', 'inherit', 'inherit'],
+  });
+  try {
+    const [socket] = (await once(server, 'connection')) as [Socket];
+    await once(socket, 'data');
+    if (gone) {
+      socket.pause();
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    const credential = node.platform.peer(descriptorOf(socket));
+    socket.destroy();
+    return { ...credential, child: child.pid };
+  } finally {
+    server.close();
+    child.stdin.end();
+    if (child.exitCode === null && child.signalCode === null) {
+      await once(child, 'exit');
+    }
+  }
+}
+
+function descriptorOf(socket: Socket): number {
+  const handle: unknown = Reflect.get(socket, '_handle');
+  const fd: unknown =
+    typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : null;
+  assert(typeof fd === 'number');
+  return fd;
+}

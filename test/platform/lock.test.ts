@@ -1,0 +1,191 @@
+import assert from 'node:assert';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { takeLock } from '../../src/platform/lock';
+import { openDescriptors } from '../support/emulated-node';
+import { eventually } from '../support/eventually';
+
+/** Another program's own view of the lock, through another language's own fcntl. */
+const HOLD = `
+import fcntl, sys
+f = open(sys.argv[1], 'w')
+fcntl.lockf(f, fcntl.LOCK_EX)
+print('held', flush=True)
+sys.stdin.read()
+`;
+const TRY = `
+import fcntl, sys
+f = open(sys.argv[1], 'a')
+try:
+    fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print('free')
+except OSError:
+    print('held')
+`;
+
+describe('the file lock', () => {
+  let folder: string;
+  let path: string;
+  let descriptors: number;
+  const children: ChildProcess[] = [];
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'lock-'));
+    path = join(folder, 'vm.lockfile');
+    descriptors = openDescriptors();
+  });
+
+  afterEach(async () => {
+    for (const child of children.splice(0)) {
+      child.kill('SIGKILL');
+      if (child.exitCode === null && child.signalCode === null) {
+        await once(child, 'exit');
+      }
+      child.stdin?.destroy();
+      child.stdout?.destroy();
+    }
+    rmSync(folder, { recursive: true });
+    await eventually(
+      () => openDescriptors() === descriptors,
+      'the number of descriptors as before',
+    );
+  });
+
+  async function holdElsewhere(): Promise<ChildProcess> {
+    const child = spawn('python3', ['-c', HOLD, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    children.push(child);
+    await once(child.stdout, 'data');
+    return child;
+  }
+
+  function seenElsewhere(): string {
+    return spawnSync('python3', ['-c', TRY, path], { encoding: 'utf8' }).stdout.trim();
+  }
+
+  it('keeps other programs out until it is released', async () => {
+    const lock = await takeLock(path, { timeoutMs: 1000 });
+    assert.strictEqual(seenElsewhere(), 'held');
+    lock.release();
+    assert.strictEqual(seenElsewhere(), 'free');
+    lock.release();
+  });
+
+  it('makes its file as the platform does, empty and readable to all', async () => {
+    const umask = process.umask(0o022);
+    try {
+      writeFileSync(path, 'left by somebody');
+      (await takeLock(path, { timeoutMs: 1000 })).release();
+      assert.strictEqual(statSync(path).size, 0);
+      rmSync(path);
+      (await takeLock(path, { timeoutMs: 1000 })).release();
+      assert.strictEqual(statSync(path).mode & 0o777, 0o644);
+    } finally {
+      process.umask(umask);
+    }
+  });
+
+  it('is had soon after another program let go of it', async () => {
+    const holder = await holdElsewhere();
+    const taken = takeLock(path, { timeoutMs: 10_000 });
+    holder.stdin?.end();
+    const [code] = (await once(holder, 'exit')) as [number];
+    assert.strictEqual(code, 0);
+    const left = performance.now();
+    (await taken).release();
+    assert.ok(performance.now() - left < 3000, 'the pauses between two tries are short');
+  });
+
+  it('is had after its holder was killed', async () => {
+    const holder = await holdElsewhere();
+    const taken = takeLock(path, { timeoutMs: 10_000 });
+    holder.kill('SIGKILL');
+    (await taken).release();
+  });
+
+  it('is given up at the deadline', async () => {
+    await holdElsewhere();
+    await assert.rejects(takeLock(path, { timeoutMs: 50 }), {
+      call: 'lock',
+      subject: path,
+      code: 'ETIMEDOUT',
+    });
+  });
+
+  it('is given up at the signal, before and while it is waited for', async () => {
+    await holdElsewhere();
+    const controller = new AbortController();
+    const waiting = takeLock(path, { timeoutMs: 10_000, signal: controller.signal });
+    controller.abort();
+    await assert.rejects(waiting, { code: 'ECANCELED' });
+    await assert.rejects(takeLock(path, { timeoutMs: 10_000, signal: controller.signal }), {
+      code: 'ECANCELED',
+    });
+  });
+
+  it('says why it cannot be had at all', async () => {
+    await assert.rejects(takeLock(join(folder, 'no/such/lock'), { timeoutMs: 1000 }), {
+      call: 'open',
+      code: 'ENOENT',
+    });
+  });
+
+  it('is given to the callers of one process one by one, in the order they asked', async () => {
+    const order: number[] = [];
+    let holders = 0;
+    const callers = Array.from({ length: 20 }, async (_, i) => {
+      const lock = await takeLock(path, { timeoutMs: 10_000 });
+      assert.strictEqual(++holders, 1);
+      // None of those that wait may have the file open: to close it would drop the lock.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (i % 10 === 0) {
+        assert.strictEqual(seenElsewhere(), 'held');
+      }
+      holders--;
+      order.push(i);
+      lock.release();
+    });
+    await Promise.all(callers);
+    assert.deepStrictEqual(
+      order,
+      [...order].sort((a, b) => a - b),
+    );
+    assert.strictEqual(order.length, 20);
+  });
+
+  it('survives callers that give up while it is held', async () => {
+    const lock = await takeLock(path, { timeoutMs: 1000 });
+    await assert.rejects(takeLock(path, { timeoutMs: 20 }), { code: 'ETIMEDOUT' });
+    const controller = new AbortController();
+    const aborted = takeLock(path, { timeoutMs: 10_000, signal: controller.signal });
+    const patient = takeLock(path, { timeoutMs: 10_000 });
+    controller.abort();
+    await assert.rejects(aborted, { code: 'ECANCELED' });
+    assert.strictEqual(seenElsewhere(), 'held');
+    lock.release();
+    (await patient).release();
+    assert.strictEqual(seenElsewhere(), 'free');
+  });
+
+  it('is on the file that the path names, also when it was replaced meanwhile', async () => {
+    const holder = await holdElsewhere();
+    const taken = takeLock(path, { timeoutMs: 10_000 });
+    // The caller has the old file open by now and waits for it.
+    await eventually(() => openDescriptors() > descriptors + 2);
+    writeFileSync(`${path}.new`, '');
+    renameSync(`${path}.new`, path);
+    holder.stdin?.end();
+    const lock = await taken;
+    assert.strictEqual(seenElsewhere(), 'held');
+    lock.release();
+  });
+
+  it('of one file does not wait for that of another', async () => {
+    const one = await takeLock(path, { timeoutMs: 1000 });
+    const two = await takeLock(`${path}2`, { timeoutMs: 1000 });
+    one.release();
+    two.release();
+  });
+});

@@ -1,0 +1,72 @@
+/*
+ * The lengths of the loop's turns.
+ */
+import assert from 'node:assert';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { LoopWatch } from '../../src/platform/loop-delay';
+
+const ROOM = join(__dirname, '../../src/platform/loop-delay.js');
+
+function hold(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end) {
+    // Nobody else has a turn.
+  }
+}
+
+describe('a watch of the loop', () => {
+  const watch = new LoopWatch();
+  afterEach(() => watch.stop());
+
+  it('sees a turn that took long, once, and no rest as a turn', async () => {
+    watch.start();
+    await delay(300);
+    hold(60);
+    await delay(300);
+    const { maxMs, p50Ms, p99Ms } = watch.take();
+    assert(maxMs >= 59 && maxMs < 300, `${maxMs} ms`);
+    assert(p99Ms > 0 && p99Ms <= maxMs, `${p99Ms} ms`);
+    assert(p50Ms < 59, `${p50Ms} ms`);
+    await delay(50);
+    assert(watch.take().maxMs < maxMs);
+  });
+
+  it('tells how long turns were most of the time', async () => {
+    watch.start();
+    for (let n = 0; n < 5; n++) {
+      hold(50);
+      // A turn of its own for each.
+      await delay(1);
+    }
+    const { p50Ms, p99Ms, maxMs } = watch.take();
+    assert(p50Ms >= 49 && p50Ms <= p99Ms && p99Ms <= maxMs, `${p50Ms} ${p99Ms} ${maxMs} ms`);
+  });
+
+  it('counts nothing after its end, and starts anew', async () => {
+    watch.start();
+    watch.stop();
+    watch.stop();
+    hold(20);
+    await delay(1);
+    assert.deepStrictEqual(watch.take(), { p50Ms: 0, p99Ms: 0, maxMs: 0 });
+    watch.start();
+    hold(20);
+    await delay(1);
+    assert(watch.take().maxMs >= 19);
+  });
+
+  it('ends with its thread, whether it was stopped or not', async () => {
+    const code = `
+      const { LoopWatch } = require(${JSON.stringify(ROOM)});
+      const [stopped, going] = [new LoopWatch(), new LoopWatch()];
+      stopped.start();
+      going.start();
+      stopped.stop();
+      setTimeout(() => process.exit(going.take().maxMs > 0 ? 0 : 3), 50);`;
+    const worker = new Worker(code, { eval: true });
+    assert.deepStrictEqual(await once(worker, 'exit'), [0]);
+  });
+});

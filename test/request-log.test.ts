@@ -1,0 +1,135 @@
+/*
+ * What a zone's journal makes of the facts of its link: records that a guest cannot hide, refusals that
+ * are told once a minute and counted each time.
+ */
+import assert from 'node:assert';
+import { SystemError } from '../src/lib/errors';
+import { NodeMetrics } from '../src/metrics';
+import { RequestLog } from '../src/request-log';
+import { ZoneLog } from '../src/log';
+import type { Origin, Refusal } from '../src/transport/link';
+import type { ChangeCourse, Reply } from '../src/protocol/reply';
+import type { DataRequest } from '../src/protocol/request';
+import { logRecords, type LogRecords } from './support/log-records';
+
+const MINUTE_MS = 60_000;
+const ORIGIN: Origin = { zonename: 'z', peer: { zoneid: 1, pid: 42, uid: 7 } };
+const WIRE = { version: 2, id: '00000001' } as const;
+const GET: DataRequest = { kind: 'get', wire: WIRE, key: 'asked' };
+const PUT: DataRequest = { kind: 'put', wire: WIRE, key: 'changed', value: 'geheim' };
+const FOUND: Reply = { kind: 'success', text: 'v' };
+
+describe('the journal of a zone', () => {
+  let logs: LogRecords;
+  let figures: NodeMetrics;
+  let journal: RequestLog;
+  let now: number;
+
+  beforeEach(() => {
+    now = 0;
+    logs = logRecords();
+    figures = new NodeMetrics();
+    const log = new ZoneLog(logs.log, 'z', 'joyent', { perSecond: 0.001, burst: 10 });
+    journal = new RequestLog(log, figures, () => now);
+  });
+
+  function changed(kind: 'success' | 'failure', change: ChangeCourse | null): void {
+    const text = kind === 'success' ? 'OK' : 'Too many.';
+    journal.answered(ORIGIN, PUT, { kind, text, ...(change && { change }) }, 1.5);
+  }
+
+  function told(reason: Refusal): unknown[] {
+    const records = logs.records('refused').filter((record) => record.reason === reason);
+    return records.map((record) => record.more_since_last);
+  }
+
+  it('keeps the record of each change that the writer took on, whatever else the zone asks', () => {
+    for (let i = 0; i < 100; i++) {
+      journal.answered(ORIGIN, GET, FOUND, 0.1);
+    }
+    changed('success', {});
+    changed('failure', { limit: 'size' });
+    const records = logs.records('handled PUT changed');
+    assert.deepStrictEqual(
+      records.map(({ zonename, response, length, peer, query }) => {
+        return { zonename, response, length, peer, query };
+      }),
+      ['SUCCESS', 'FAILURE'].map((response) => ({
+        zonename: 'z',
+        response,
+        length: 6,
+        peer: { pid: 42, uid: 7 },
+        query: { cmd: 'PUT', arg: 'changed', req_v: 2, elapsed: 1.5 },
+      })),
+    );
+    assert.strictEqual(logs.records('handled GET asked').length, 10);
+    assert(!logs.text().includes('geheim'));
+  });
+
+  it('says why a request failed, and nothing of the kind where none did', () => {
+    const failed = (text: string): Reply => ({ kind: 'failure', text });
+    for (const reply of [FOUND, failed('VM not found'), failed('')]) {
+      journal.answered(ORIGIN, GET, reply, 0.1);
+    }
+    assert.deepStrictEqual(
+      logs.records('handled GET asked').map(({ response, err }) => [response, err]),
+      [
+        ['SUCCESS', undefined],
+        ['FAILURE', { message: 'VM not found', name: 'Failure' }],
+        ['FAILURE', { message: 'the value has no text', name: 'Failure' }],
+      ],
+    );
+  });
+
+  it('records changes that took nothing of the share of writes within the share of the log', () => {
+    for (let i = 0; i < 100; i++) {
+      changed('success', { free: true });
+      changed('failure', { free: true, limit: 'waiting-writes' });
+      changed('failure', null);
+    }
+    assert.strictEqual(logs.records('handled PUT changed').length, 10);
+    assert.strictEqual(figures.requests.get('PUT FAILURE'), 200);
+  });
+
+  it('tells a refusal once a minute, with how often it came since, and counts each', () => {
+    const limits = ['keys', 'size', 'writes', 'waiting-writes'] as const;
+    for (const limit of limits) {
+      changed('failure', { limit });
+      changed('failure', { limit });
+      changed('failure', { limit });
+    }
+    journal.refused('queue', {});
+    for (const limit of limits) {
+      assert.deepStrictEqual(told(limit), [undefined], limit);
+      assert.strictEqual(figures.refusals.get(limit), 3);
+    }
+    now += MINUTE_MS - 1;
+    changed('failure', { limit: 'keys' });
+    assert.deepStrictEqual(told('keys'), [undefined]);
+    now += 1;
+    changed('failure', { limit: 'keys' });
+    journal.refused('queue', {});
+    assert.deepStrictEqual(told('keys'), [undefined, 3]);
+    assert.deepStrictEqual(told('queue'), [undefined, 0]);
+    assert.strictEqual(journal.tally.refusals, 4 * 3 + 1 + 3);
+  });
+
+  it('tells a fault once a minute for each reason, with how often it came since', () => {
+    const fault = (code: string): void => journal.fault('get', new SystemError('read', '/f', code));
+    for (let i = 0; i < 100; i++) {
+      fault('EIO');
+    }
+    fault('EMFILE');
+    now += MINUTE_MS;
+    fault('EIO');
+    const records = logs.records('request met a fault of the agent');
+    assert.deepStrictEqual(
+      records.map(({ zonename, request, more_since_last }) => [zonename, request, more_since_last]),
+      [
+        ['z', 'get', undefined],
+        ['z', 'get', undefined],
+        ['z', 'get', 99],
+      ],
+    );
+  });
+});

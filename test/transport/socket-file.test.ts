@@ -1,0 +1,61 @@
+/*
+ * The names that a listening socket is bound at before it gets its own.
+ */
+import assert from 'node:assert';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SystemError } from '../../src/lib/errors';
+import { bindAt } from '../../src/transport/socket-file';
+import { listenUnix } from '../../src/platform/sockets';
+
+describe("a socket's file", () => {
+  let root: string;
+  let path: string;
+  let closing: (() => void)[];
+
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'sf-'));
+    path = join(root, 'zone', 'metadata.sock');
+    closing = [];
+  });
+
+  afterEach(() => {
+    closing.forEach((close) => close());
+    rmSync(root, { recursive: true });
+  });
+
+  /** @returns the name that was bound, which ends in a number that grows by one each time */
+  function bind(): string {
+    let own = '';
+    const { listener } = bindAt(path, (name) => {
+      own = name;
+      return listenUnix(
+        name,
+        () => undefined,
+        () => undefined,
+      );
+    });
+    closing.push(() => listener.close());
+    return own;
+  }
+
+  function next(own: string): string {
+    return own.replace(/\d+$/, (number) => String(Number(number) + 1));
+  }
+
+  it('is made where a killed agent left what it had begun', () => {
+    const left = next(bind());
+    writeFileSync(left, 'of a killed agent');
+    assert.strictEqual(bind(), left);
+    assert.ok(lstatSync(path).isSocket());
+    assert.deepStrictEqual(readdirSync(root), ['zone']);
+  });
+
+  it('is not made in the place of what cannot be removed, which the error names', () => {
+    const left = next(bind());
+    mkdirSync(left);
+    assert.throws(bind, (err) => err instanceof SystemError && err.message.includes(left));
+    assert.ok(lstatSync(path).isSocket(), 'the one before is still there');
+  });
+});

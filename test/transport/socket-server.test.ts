@@ -1,0 +1,317 @@
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SystemError, codeOf } from '../../src/lib/errors';
+import { DEFAULT_LINK_LIMITS } from '../../src/transport/limits';
+import { PeriodicTimer } from '../../src/transport/periodic-timer';
+import { Scheduler } from '../../src/lib/scheduler';
+import { ZoneSocket, type ZoneSocketOptions } from '../../src/transport/socket-server';
+import type { Reply } from '../../src/protocol/reply';
+import { listenUnix } from '../../src/platform/sockets';
+import { eventually } from '../support/eventually';
+import { putFrame } from '../support/frames';
+import { openThings, type OpenThings } from '../support/open-things';
+import { Peer } from '../support/peer';
+import { Recorder } from '../support/recorder';
+
+const GLOBAL = { zoneid: 0, pid: 1, uid: 0 };
+const ASK = 'GET k\n';
+const ANSWER = 'SUCCESS\nvalue\n.\n';
+/** From the loss of a socket's file to its being there again: the promise is 2 s. */
+const REPAIR_MS = 2000;
+
+describe('a zone socket', () => {
+  let root: string;
+  let folder: string;
+  let path: string;
+  let before: OpenThings;
+  let recorder: Recorder;
+  let links: ZoneSocket[];
+  let pending: ((reply: Reply) => void)[];
+  let sweep: PeriodicTimer;
+
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'zs-'));
+    // The first listener of a process opens a descriptor that serves all later ones.
+    const nobody = (): void => undefined;
+    listenUnix(join(root, 'first'), nobody, nobody).close();
+    before = openThings();
+    folder = join(root, 'zonecontrol', 'zone');
+    path = join(folder, 'metadata.sock');
+    recorder = new Recorder();
+    links = [];
+    pending = [];
+    sweep = new PeriodicTimer(20);
+  });
+
+  afterEach(async () => {
+    await Promise.all(links.map((link) => link.stop(0)));
+    rmSync(root, { recursive: true });
+    await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
+    assert.deepStrictEqual(openThings(), before);
+  });
+
+  function make(options: Partial<ZoneSocketOptions> = {}): ZoneSocket {
+    const link = new ZoneSocket({
+      zonename: 'zone',
+      path,
+      handle: (_origin, request) =>
+        request.kind === 'put'
+          ? new Promise((resolve) => pending.push(resolve))
+          : { kind: 'success', text: 'value' },
+      observer: recorder,
+      limits: DEFAULT_LINK_LIMITS,
+      turns: new Scheduler(),
+      sweep,
+      log: recorder,
+      peerOf: () => GLOBAL,
+      allowed: () => true,
+      ...options,
+    });
+    links.push(link);
+    return link;
+  }
+
+  async function started(options: Partial<ZoneSocketOptions> = {}): Promise<ZoneSocket> {
+    const link = make(options);
+    await link.start();
+    assert.strictEqual(link.state, 'listening');
+    return link;
+  }
+
+  async function answers(): Promise<boolean> {
+    const socket = connect(path);
+    const peer = new Peer(socket);
+    peer.write(ASK);
+    const text = await peer.least(ANSWER.length).catch(() => '');
+    socket.destroy();
+    return text === ANSWER;
+  }
+
+  it('makes folder and socket with their modes, whatever the umask', async () => {
+    for (const umask of [0o000, 0o077, 0o777]) {
+      const old = process.umask(umask);
+      // The folder above is the zones service's, which made it when the node booted.
+      mkdirSync(join(root, 'zonecontrol'), { recursive: true });
+      execFileSync('chmod', ['755', join(root, 'zonecontrol')]);
+      try {
+        const link = await started();
+        assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+        assert.strictEqual(lstatSync(path).mode & 0o7777, 0o600);
+        await link.stop(0);
+        link.remove();
+        assert.ok(!existsSync(folder));
+      } finally {
+        process.umask(old);
+      }
+    }
+  });
+
+  it('keeps a folder that is there and takes a stale file over', async () => {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const { ino } = statSync(folder);
+    writeFileSync(path, 'no socket');
+    await started();
+    assert.strictEqual(statSync(folder).ino, ino);
+    assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+    assert.deepStrictEqual(readdirSync(join(root, 'zonecontrol')), ['zone']);
+    assert.deepStrictEqual(readdirSync(folder), ['metadata.sock']);
+    assert.ok(await answers());
+  });
+
+  for (const [what, damage] of [
+    ['removed', () => unlinkSync(path)],
+    [
+      'replaced',
+      () => {
+        writeFileSync(`${path}.new`, '');
+        renameSync(`${path}.new`, path);
+      },
+    ],
+    ['removed with its folder', () => rmSync(folder, { recursive: true })],
+    [
+      'moved away with its folder',
+      () => {
+        renameSync(folder, `${folder}.old`);
+        mkdirSync(folder);
+      },
+    ],
+  ] as const) {
+    it(`serves again when its file was ${what}, and keeps the connections it has`, async () => {
+      await started();
+      const peer = await Peer.at(path);
+      await peer.ask(ASK, ANSWER.length);
+      for (let i = 0; i < 3; i++) {
+        damage();
+        await eventually(() => answers(), 'service', REPAIR_MS);
+        rmSync(`${folder}.old`, { recursive: true, force: true });
+      }
+      // Once a minute, and not for each of the three.
+      assert.deepStrictEqual(recorder.warnings, [
+        'the zone socket was removed or replaced, and is made anew',
+      ]);
+      assert.strictEqual(await peer.ask(ASK, ANSWER.length), ANSWER);
+      peer.socket.destroy();
+    });
+  }
+
+  it('never leaves a moment without a file while one agent follows another', async () => {
+    await started();
+    const codes: string[] = [];
+    const over = new AbortController();
+    const client = (async () => {
+      while (!over.signal.aborted) {
+        const socket = connect(path);
+        await once(socket, 'connect').catch((err: unknown) => codes.push(codeOf(err)));
+        socket.destroy();
+      }
+    })();
+    for (let i = 0; i < 10; i++) {
+      await started({ sweep: new PeriodicTimer(60_000) });
+      // The one before sees that its file is another's; the last one wins it back or is won from.
+      const old = links.shift();
+      await old?.stop(0);
+    }
+    over.abort();
+    await client;
+    assert.deepStrictEqual(codes, []);
+    assert.ok(await answers());
+  });
+
+  it('removes only its own file, and only its own empty folder', async () => {
+    const link = await started();
+    await link.stop(0);
+    assert.ok(existsSync(path), 'the file stays for the next agent');
+    const successor = createServer();
+    successor.listen(join(root, 's'));
+    await once(successor, 'listening');
+    renameSync(join(root, 's'), path);
+    link.remove();
+    assert.ok(existsSync(path));
+    successor.close();
+  });
+
+  it('contains what it cannot bind, tells it once, and listens when it can', async () => {
+    mkdirSync(join(root, 'zonecontrol'));
+    symlinkSync('/nowhere/at/all', folder);
+    const link = make();
+    await link.start();
+    assert.strictEqual(link.state, 'waiting');
+    rmSync(folder);
+    await eventually(() => link.state === 'listening');
+    assert.strictEqual(recorder.warnings.length, 1);
+    assert.ok(await answers());
+  });
+
+  it('refuses a path that no address holds', async () => {
+    const told: unknown[] = [];
+    const log = {
+      info: () => undefined,
+      warn: (fields: Readonly<Record<string, unknown>>) => told.push(fields.err),
+    };
+    const link = make({ path: join(folder, 'x'.repeat(100)), log });
+    await link.start();
+    const [err] = told;
+    assert.ok(err instanceof SystemError);
+    assert.strictEqual(err.code, 'ENAMETOOLONG');
+  });
+
+  it('lets in nobody from another zone, and nobody whose zone cannot be told', async () => {
+    let fds = 0;
+    const link = await started({
+      peerOf: (fd) => {
+        fds += fd > 2 ? 1 : 0;
+        if (fds === 2) {
+          throw new SystemError('getpeerucred', String(fd), 'ENOTCONN');
+        }
+        return { zoneid: 7, pid: 1, uid: 0 };
+      },
+      allowed: ({ zoneid }) => zoneid === 0,
+    });
+    for (let i = 0; i < 2; i++) {
+      const peer = await Peer.at(path);
+      assert.strictEqual(await peer.end(), '');
+      peer.socket.destroy();
+    }
+    assert.strictEqual(recorder.count('peer'), 2);
+    assert.strictEqual(link.connections, 0);
+  });
+
+  it('closes what comes over its number of connections, and takes the next when one left', async () => {
+    const link = await started();
+    const peers: Peer[] = [];
+    for (let i = 0; i < 64; i++) {
+      const peer = await Peer.at(path);
+      await peer.ask(ASK, ANSWER.length);
+      peers.push(peer);
+    }
+    const over = await Peer.at(path);
+    assert.strictEqual(await over.end(), '');
+    assert.strictEqual(recorder.count('connections'), 1);
+    peers[0]?.socket.destroy();
+    await eventually(() => link.connections === 63);
+    assert.ok(await answers());
+    for (const peer of [...peers, over]) {
+      peer.socket.destroy();
+    }
+    await eventually(() => link.connections === 0);
+    assert.strictEqual(recorder.opens, recorder.closes);
+  });
+
+  it('closes a silent connection', async () => {
+    await started({ limits: { ...DEFAULT_LINK_LIMITS, idleMs: 100 } });
+    const peer = await Peer.at(path);
+    await peer.end();
+    peer.socket.destroy();
+    assert.strictEqual(recorder.count('idle'), 1);
+  });
+
+  it('stops: answers what was asked within the grace, then closes all', async () => {
+    const link = await started();
+    const quick = await Peer.at(path);
+    const stuck = await Peer.at(path);
+    quick.write(putFrame('0000000a', 'a', 'b'));
+    stuck.write(putFrame('0000000b', 'a', 'b'));
+    await eventually(() => pending.length === 2);
+    // Heard, though it came just before the end.
+    const late = await Peer.at(path);
+    await late.ask(ASK, ANSWER.length);
+    late.write(ASK);
+    const stopped = link.stop(300);
+    pending[0]?.({ kind: 'success', text: 'OK' });
+    assert.match(await quick.end(), / 0000000a SUCCESS /);
+    assert.strictEqual(await late.end(), ANSWER + ANSWER);
+    await stopped;
+    assert.strictEqual(await stuck.end(), '');
+    assert.strictEqual(link.state, 'stopped');
+    assert.strictEqual(link.stop(0), link.stop(0));
+    for (const peer of [quick, stuck, late]) {
+      peer.socket.destroy();
+    }
+  });
+
+  it('stops in the middle of its start', async () => {
+    const link = make();
+    const start = link.start();
+    await link.stop(0);
+    await start;
+    link.remove();
+    assert.ok(!existsSync(path));
+  });
+});

@@ -1,0 +1,369 @@
+import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { codeOf } from '../../src/lib/errors';
+import type { Change, ChangeResult } from '../../src/metadata/handler';
+import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
+import { Writer } from '../../src/writes/writer';
+import { eventually } from '../support/eventually';
+import { logRecords, type LogRecords } from '../support/log-records';
+import { tempDir, type TempDir } from '../support/temp-dir';
+import { vmObject } from '../support/vm-objects';
+
+const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
+const remove = (key: string): Change => ({ kind: 'remove', map: 'customer', key });
+const STORED = { kind: 'stored' };
+
+describe('FileWriter', () => {
+  let dir: TempDir;
+  let path: string;
+  let logs: LogRecords;
+  let files: FileWriter;
+  let writer: Writer;
+  let takes: number;
+  let held: Set<string>;
+  let blocked: Promise<void>;
+
+  const make = (options: Partial<FileWriterOptions> = {}, answerMs?: number): void => {
+    const takeLock: FileWriterOptions['takeLock'] = async (uuid, signal) => {
+      takes++;
+      const aborted = new Promise<never>((_, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
+      });
+      await Promise.race([blocked, aborted]);
+      assert(!held.has(uuid), 'one holder at a time');
+      held.add(uuid);
+      return { release: () => void held.delete(uuid) };
+    };
+    files = new FileWriter({ lockPath: (uuid) => uuid, takeLock, confirmMs: 50, ...options });
+    writer = new Writer(files, undefined, answerMs);
+  };
+
+  beforeEach(() => {
+    dir = tempDir();
+    path = join(dir.path, 'metadata.json');
+    fs.writeFileSync(path, '{"customer_metadata":{},"internal_metadata":{}}');
+    logs = logRecords();
+    takes = 0;
+    held = new Set();
+    blocked = Promise.resolve();
+    make();
+  });
+
+  afterEach(async () => {
+    await writer.stop();
+    assert.deepStrictEqual([...held], [], 'no lock stays');
+    assert.strictEqual(files.holds.size, 0);
+    assert.deepStrictEqual(
+      fs.readdirSync(dir.path).filter((name) => name.includes('mdatad')),
+      [],
+      'no temp file stays',
+    );
+    dir.remove();
+  });
+
+  const ask = (change: Change, folder = dir.path, zonename = 'z'): Promise<ChangeResult> => {
+    return writer.change({ zonename, uuid: zonename, folder, log: logs.zoneLog(zonename) }, change);
+  };
+  const customer = (): unknown => {
+    const file: unknown = JSON.parse(fs.readFileSync(path, 'utf8'));
+    return typeof file === 'object' && file !== null && 'customer_metadata' in file
+      ? file.customer_metadata
+      : undefined;
+  };
+
+  it('sets, overwrites and removes, and keeps the rest of the file to the byte', async () => {
+    const text =
+      '{ "x": 1.50,\n "customer_metadata": {"b":"1", "a":"2"},"internal_metadata":{"root_pw":"s"}}\n';
+    fs.writeFileSync(path, text);
+    fs.chmodSync(path, 0o640);
+    assert.deepStrictEqual(await ask(set('b', 'new "\u00e9"')), STORED);
+    assert.strictEqual(fs.readFileSync(path, 'utf8'), text.replace('"1"', '"new \\"\u00e9\\""'));
+    assert.deepStrictEqual(await ask(remove('b')), STORED);
+    assert.strictEqual(fs.readFileSync(path, 'utf8'), text.replace('"b":"1", ', ''));
+    assert.strictEqual(fs.statSync(path).mode & 0o7777, 0o640);
+  });
+
+  it('makes a missing file as the VM tool would, whatever the umask', async () => {
+    fs.unlinkSync(path);
+    const umask = process.umask(0o077);
+    try {
+      await ask({ kind: 'set', map: 'internal', key: 'root_pw', value: 's' });
+    } finally {
+      process.umask(umask);
+    }
+    assert.deepStrictEqual(JSON.parse(fs.readFileSync(path, 'utf8')), {
+      customer_metadata: {},
+      internal_metadata: { root_pw: 's' },
+    });
+    assert.strictEqual(fs.statSync(path).mode & 0o7777, 0o644);
+  });
+
+  it('writes nothing where nothing changes', async () => {
+    await ask(set('a', '1'));
+    const before = fs.statSync(path).ino;
+    assert.deepStrictEqual(await ask(set('a', '1')), STORED);
+    assert.deepStrictEqual(await ask(remove('absent')), STORED);
+    assert.strictEqual(fs.statSync(path).ino, before);
+  });
+
+  it('writes what waits together, in order, under one lock', async () => {
+    const changes = Array.from({ length: 50 }, (_, index) => set(`k${index % 25}`, String(index)));
+    const results = await Promise.all(changes.map((change) => ask(change)));
+    assert(results.every((result) => result.kind === 'stored'));
+    const wanted = Array.from({ length: 25 }, (_, index) => [`k${index}`, String(index + 25)]);
+    assert.deepStrictEqual(customer(), Object.fromEntries(wanted));
+    assert.strictEqual(takes, 1);
+  });
+
+  it('joins a repetition of the newest change of a key, and no older one', async () => {
+    const all = [
+      set('a', '1'),
+      set('a', '1'),
+      set('a', '2'),
+      set('a', '1'),
+      remove('b'),
+      remove('b'),
+    ];
+    await Promise.all(all.map((change) => ask(change)));
+    assert.deepStrictEqual(customer(), { a: '1' });
+    assert.strictEqual(writer.status().joined, 2);
+  });
+
+  it('loses nothing while vminfod is frozen, and answers at once', async () => {
+    make({ confirmMs: 2000 });
+    const start = Date.now();
+    for (let index = 0; index < 10; index++) {
+      assert.deepStrictEqual(await ask(set(`k${index}`, 'v')), STORED);
+    }
+    assert(Date.now() - start < 2000, 'nobody waited for a confirmation');
+    const wanted = Array.from({ length: 10 }, (_, index) => [`k${index}`, 'v']);
+    assert.deepStrictEqual(customer(), Object.fromEntries(wanted));
+    assert.strictEqual(takes, 1);
+    assert.deepStrictEqual([...held], ['z'], 'the lock is kept');
+    await eventually(() => held.size === 0);
+    assert(Date.now() - start >= 1900);
+    assert.strictEqual(files.holds.unconfirmed, 1);
+    assert.strictEqual(logs.records('vminfod did not confirm a metadata update').length, 1);
+  });
+
+  it('lets the lock go as soon as vminfod shows all changes', async () => {
+    make({ confirmMs: 20_000 });
+    await ask(set('a', '1'));
+    await ask(remove('a'));
+    await ask(set('b', '2'));
+    files.observe('z', vmObject('z', { customer_metadata: { a: '1', b: '2' } }));
+    files.observe('z', vmObject('z', { customer_metadata: {} }));
+    assert.strictEqual(held.size, 1);
+    files.observe('z', vmObject('z', { customer_metadata: { b: '2', other: 'x' } }));
+    assert.strictEqual(held.size, 0);
+    assert.strictEqual(files.holds.unconfirmed, 0);
+  });
+
+  it('answers in time when another holds the lock, and writes nothing after that', async () => {
+    make({}, 100);
+    blocked = new Promise(() => undefined);
+    const [first, second] = await Promise.all([ask(set('a', '1')), ask(set('a', '1'))]);
+    const text = 'Could not update metadata: configuration is locked.';
+    assert.deepStrictEqual(
+      [first, second],
+      [
+        { kind: 'failed', text },
+        { kind: 'failed', text, free: true },
+      ],
+    );
+    await eventually(() => !writer.busy('z'));
+    blocked = Promise.resolve();
+    assert.deepStrictEqual(await ask(set('b', '2')), STORED);
+    assert.deepStrictEqual(customer(), { b: '2' });
+  });
+
+  it('holds up no other VM while one is stuck', async () => {
+    const other = join(dir.path, 'other');
+    fs.mkdirSync(other);
+    let release = (): void => undefined;
+    blocked = new Promise((resolve) => {
+      release = resolve;
+    });
+    const stuck = Array.from({ length: 20 }, (_, index) =>
+      ask(set('a', '1'), dir.path, `s${index}`),
+    );
+    await eventually(() => takes === 20);
+    blocked = Promise.resolve();
+    assert.deepStrictEqual(await ask(set('a', '1'), other, 'free'), STORED);
+    assert.strictEqual(writer.status().inProgress.length, 20);
+    assert.strictEqual(writer.status().inProgress[0]?.stage, 'locking');
+    release();
+    await Promise.all(stuck);
+  });
+
+  const unusable: readonly (readonly [string, () => void])[] = [
+    ['an empty file', () => fs.writeFileSync(path, '')],
+    ['a torn file', () => fs.writeFileSync(path, '{"customer_metadata":{"a":"1"')],
+    ['a list', () => fs.writeFileSync(path, '[]')],
+    ['a map that is a list', () => fs.writeFileSync(path, '{"customer_metadata":["x"]}')],
+  ];
+  for (const [name, spoil] of unusable) {
+    it(`refuses to rewrite ${name}`, async () => {
+      spoil();
+      const before = fs.readFileSync(path);
+      assert.deepStrictEqual(await ask(set('a', '1')), {
+        kind: 'failed',
+        text: 'Could not update metadata.',
+      });
+      assert.deepStrictEqual(fs.readFileSync(path), before);
+    });
+  }
+
+  it('writes through no link', async () => {
+    const elsewhere = join(dir.path, 'elsewhere');
+    fs.renameSync(path, elsewhere);
+    fs.symlinkSync(elsewhere, path);
+    assert.strictEqual((await ask(set('a', '1'))).kind, 'failed');
+    assert.strictEqual(fs.lstatSync(path).isSymbolicLink(), true);
+    fs.symlinkSync('/etc/passwd', join(dir.path, '.metadata.json.mdatad'));
+    fs.unlinkSync(path);
+    assert.deepStrictEqual(await ask(set('a', '1')), STORED);
+    assert.deepStrictEqual(customer(), { a: '1' });
+  });
+
+  it('fails while the folder is gone, and writes again when it is back', async () => {
+    const folder = join(dir.path, 'config');
+    assert.strictEqual((await ask(set('a', '1'), folder)).kind, 'failed');
+    fs.mkdirSync(folder);
+    assert.deepStrictEqual(await ask(set('a', '1'), folder), STORED);
+  });
+
+  it('says once a minute that vminfod confirms nothing', async () => {
+    make({ confirmMs: 1 });
+    const log = logs.zoneLog('z');
+    for (let index = 1; index <= 3; index++) {
+      const target = { zonename: 'z', uuid: 'z', folder: dir.path, log };
+      await writer.change(target, set('a', String(index)));
+      await eventually(() => files.holds.unconfirmed === index);
+    }
+    assert.strictEqual(logs.records('vminfod did not confirm a metadata update').length, 1);
+  });
+
+  it('says once a minute that a write fails for one reason', async () => {
+    fs.writeFileSync(path, '[]');
+    for (let index = 0; index < 3; index++) {
+      assert.strictEqual((await ask(set('a', String(index)))).kind, 'failed');
+    }
+    fs.unlinkSync(path);
+    fs.symlinkSync('/etc/passwd', path);
+    await ask(set('a', 'x'));
+    const told = logs.records('could not update metadata');
+    assert.strictEqual(told.length, new Set(told.map(({ err }) => codeOf(err))).size);
+    assert(told.length >= 1);
+  });
+
+  it('holds no more octets of waiting changes than twice what the metadata may come to', async () => {
+    make({ limits: { metadataBytes: 1000, metadataKeys: 1024 } });
+    let release = (): void => undefined;
+    blocked = new Promise((resolve) => {
+      release = resolve;
+    });
+    // The first one comes alone, and is told what is wrong with it.
+    const sizes = [1500, 490, 500];
+    const asked = sizes.map((size, index) => ask(set(`k${index}`, 'x'.repeat(size))));
+    const tooMany = { kind: 'failed', text: 'Too many metadata updates.' };
+    assert.deepStrictEqual(await asked[2], { ...tooMany, free: true, limit: 'waiting-writes' });
+    const small = ask(set('small', '1'));
+    release();
+    const full = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
+    assert.deepStrictEqual(await asked[0], full);
+    assert.deepStrictEqual(await asked[1], STORED);
+    assert.deepStrictEqual(await small, STORED);
+    assert.deepStrictEqual(await ask(set('k2', 'x'.repeat(400))), STORED);
+  });
+
+  it('leaves most of the time to others when a file takes long to edit', async () => {
+    // Quotes and tiny members are the slowest text to read.
+    const many = Object.fromEntries(
+      Array.from({ length: 10_000 }, (_, index) => [`k${index}`, '"'] as const),
+    );
+    fs.writeFileSync(path, JSON.stringify({ customer_metadata: many, internal_metadata: {} }));
+    make({ limits: { metadataBytes: 32 * 1024 * 1024, metadataKeys: 1_000_000 } });
+    const before = performance.eventLoopUtilization();
+    for (let index = 0; index < 4; index++) {
+      // The last two change nothing, which is no cheaper to find out.
+      assert.deepStrictEqual(await ask(set('a', String(Math.min(index, 1)))), STORED);
+    }
+    const { utilization } = performance.eventLoopUtilization(before);
+    assert(utilization < 0.5, `${utilization}`);
+  });
+
+  it('slows a guest down to its share', async () => {
+    writer = new Writer(files, { perSecond: 100, burst: 2 });
+    const start = Date.now();
+    for (let index = 0; index < 7; index++) {
+      await ask(set('a', String(index)));
+    }
+    assert(Date.now() - start >= 45, `${Date.now() - start} ms`);
+  });
+
+  it('takes away what a killed writer left', () => {
+    const temp = join(dir.path, '.metadata.json.mdatad');
+    fs.writeFileSync(temp, '{');
+    files.clean(dir.path);
+    assert.strictEqual(fs.existsSync(temp), false);
+    files.clean(dir.path);
+  });
+
+  it('never tells a value or a path, and never logs a value', async () => {
+    fs.writeFileSync(path, '{');
+    const result = await ask(set('root_pw', 'hunter2'));
+    assert.doesNotMatch(JSON.stringify(result), /hunter2|metadata\.json/);
+    assert.doesNotMatch(logs.text(), /hunter2/);
+    assert.match(logs.text(), /metadata\.json/);
+  });
+
+  it('finishes what was asked for when it stops, and takes nothing new', async () => {
+    const asked = ask(set('a', '1'));
+    const stopped = writer.stop();
+    assert.strictEqual((await ask(set('b', '2'))).kind, 'failed');
+    await stopped;
+    assert.deepStrictEqual(await asked, STORED);
+    assert.deepStrictEqual(customer(), { a: '1' });
+  });
+
+  describe('on a full disk', () => {
+    it('says so at once and leaves the old file (a tiny file system)', async function () {
+      const disk = join(dir.path, 'disk');
+      fs.mkdirSync(disk);
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', disk]).status !== 0) {
+        this.skip();
+      }
+      try {
+        const file = join(disk, 'metadata.json');
+        fs.writeFileSync(file, '{"customer_metadata":{"a":"1"}}');
+        const full = await ask(set('b', 'x'.repeat(100_000)), disk);
+        assert.deepStrictEqual(full, {
+          kind: 'failed',
+          text: 'Could not update metadata: no space left.',
+        });
+        assert.deepStrictEqual(fs.readdirSync(disk), ['metadata.json']);
+        assert.strictEqual(fs.readFileSync(file, 'utf8'), '{"customer_metadata":{"a":"1"}}');
+        assert.deepStrictEqual(await ask(set('b', 'small'), disk), STORED);
+        spawnSync('mount', ['-o', 'remount,ro', disk]);
+        assert.deepStrictEqual(await ask(set('c', 'x'), disk), {
+          kind: 'failed',
+          text: 'Could not update metadata: read-only file system.',
+        });
+      } finally {
+        spawnSync('umount', [disk]);
+      }
+    });
+
+    it('survives a limit on file sizes', () => {
+      const child = join(__dirname, '..', 'support', 'write-child.js');
+      const script = 'trap "" XFSZ; ulimit -f 20; exec "$0" "$@"';
+      const args = [process.execPath, child, dir.path, 'a', 'x'.repeat(60_000), 'b', 'small'];
+      const { stdout } = spawnSync('/bin/sh', ['-c', script, ...args], { encoding: 'utf8' });
+      assert.match(stdout, /^failed a\nok b\n/);
+      assert.deepStrictEqual(customer(), { b: 'small' });
+    });
+  });
+});

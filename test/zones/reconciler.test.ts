@@ -1,0 +1,218 @@
+import assert from 'node:assert';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Platform } from '../../src/platform/libzonecfg';
+import type { ZoneFacts } from '../../src/zones/snapshot';
+import { Reconciler } from '../../src/zones/reconciler';
+import type { MountManager } from '../../src/zones/zone';
+import { eventually } from '../support/eventually';
+import { ServedZones, ZonedNode } from '../support/served-zones';
+
+const NEVER_MS = 3_600_000;
+/** The next try after a failure is made before this is over. */
+const SOON_MS = 1200;
+
+describe('the reconcile', () => {
+  let zoned: ZonedNode;
+  let served: ServedZones;
+  let looks: number;
+
+  beforeEach(async () => {
+    zoned = new ZonedNode();
+    looks = 0;
+    const counted = (real: Platform): Platform => ({
+      ...real,
+      configuredZones: () => {
+        looks++;
+        return real.configuredZones();
+      },
+    });
+    served = new ServedZones(zoned, { platform: counted });
+    for (const zonename of ['alpha', 'beta', 'gamma']) {
+      await zoned.create(zonename);
+    }
+    await zoned.boot('beta');
+    await served.registry.start();
+    looks = 0;
+  });
+
+  afterEach(async () => {
+    await served.registry.stop(1000);
+    assert.deepStrictEqual(zoned.node.subscribers(), []);
+    zoned.node.remove();
+  });
+
+  function repaired(): unknown[] {
+    return served.logged
+      .records('reconcile repaired')
+      .map(({ zonename, repair }) => `${String(zonename)}: ${String(repair)}`)
+      .sort();
+  }
+
+  /** Starts one, and resolves when it has found a difference and waits to look again. */
+  async function begun(): Promise<{ readonly done: Promise<number> }> {
+    const done = served.registry.reconcile();
+    await eventually(() => looks === 1, 'the first look');
+    await delay(50);
+    return { done };
+  }
+
+  it('finds nothing in a healthy node, by one look', async () => {
+    await zoned.boot('alpha');
+    await zoned.halt('beta');
+    await zoned.destroy('gamma');
+    await zoned.create('delta', 'lx');
+    const expected = { alpha: 'running', beta: 'halted', delta: 'halted' };
+    await eventually(() => JSON.stringify(served.states) === JSON.stringify(expected));
+    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.strictEqual(looks, 1);
+    assert.deepStrictEqual(repaired(), []);
+  });
+
+  it('has each running zone look whether it still has its metadata folder', async () => {
+    const looked: string[] = [];
+    const duty = ({ zonename }: ZoneFacts): MountManager => ({
+      state: 'mounted by the brand',
+      onReady: () => null,
+      onRunning: () => null,
+      onHalted: () => null,
+      look: () => {
+        looked.push(zonename);
+        return 'ours';
+      },
+    });
+    await served.registry.stop(1000);
+    served = new ServedZones(zoned, { folder: duty });
+    await served.registry.start();
+    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.deepStrictEqual(looked, ['beta']);
+  });
+
+  it('repairs whatever was missed: a creation, a deletion, a state, another identity', async () => {
+    await zoned.unheard(async () => {
+      await zoned.boot('alpha');
+      await zoned.halt('beta');
+      await zoned.destroy('beta');
+      await zoned.destroy('gamma');
+      await zoned.create('gamma', 'lx');
+      await zoned.create('delta');
+    });
+    const before = served.registry.get('gamma');
+    assert.strictEqual(await served.registry.reconcile(), 4);
+    assert.deepStrictEqual(repaired(), [
+      'alpha: missed state',
+      'beta: missed deletion',
+      'delta: missed creation',
+      'gamma: changed identity',
+    ]);
+    assert.deepStrictEqual(served.states, { alpha: 'running', delta: 'halted', gamma: 'halted' });
+    assert.notStrictEqual(served.registry.get('gamma'), before);
+    assert.strictEqual(served.registry.get('gamma')?.facts.brand, 'lx');
+    assert.strictEqual(await served.registry.reconcile(), 0);
+  });
+
+  it('leaves a zone alone that an event came of between its looks, until the next time', async () => {
+    await zoned.unheard(() => zoned.boot('alpha'));
+    const { done } = await begun();
+    const when = BigInt(Date.now()) * 1_000_000n;
+    // It tells of a state on the way, so the zone still looks different then.
+    await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', when);
+    assert.strictEqual(await done, 0);
+    assert.deepStrictEqual(served.states, { alpha: 'ready', beta: 'running', gamma: 'halted' });
+    assert.strictEqual(await served.registry.reconcile(), 1);
+    assert.strictEqual(served.states.alpha, 'running');
+  });
+
+  it('finds nothing where the event was only late', async () => {
+    await zoned.unheard(() => zoned.boot('alpha'));
+    const { done } = await begun();
+    const when = BigInt(Date.now()) * 1_000_000n;
+    await zoned.node.emulation.publish('alpha', 1, 'running', 'ready', when);
+    assert.strictEqual(await done, 0);
+    assert.deepStrictEqual([repaired(), looks], [[], 2]);
+    assert.strictEqual(served.states.alpha, 'running');
+  });
+
+  it('is one at a time: who asks meanwhile gets the same', async () => {
+    await zoned.unheard(() => zoned.boot('alpha'));
+    const { done } = await begun();
+    assert.strictEqual(await served.registry.reconcile(), await done);
+    assert.strictEqual(looks, 2);
+  });
+
+  it('leaves a zone as it is that cannot be read, and repairs the others', async () => {
+    const xml = zoned.node.paths.host('/etc/zones/beta.xml');
+    const whole = readFileSync(xml);
+    writeFileSync(xml, '<zone');
+    const beta = served.registry.get('beta');
+    await zoned.unheard(() => zoned.boot('alpha'));
+    assert.strictEqual(await served.registry.reconcile(), 1);
+    assert.deepStrictEqual(repaired(), ['alpha: missed state']);
+    assert.strictEqual(served.registry.get('beta'), beta);
+    writeFileSync(xml, whole);
+    assert.strictEqual(await served.registry.reconcile(), 0);
+  });
+
+  it('repairs nothing of what the end of the registry does to zones', async () => {
+    await zoned.unheard(() => zoned.boot('alpha'));
+    const { done } = await begun();
+    await served.registry.stop(0);
+    assert.strictEqual(await done, 0);
+    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.deepStrictEqual([repaired(), served.repairs], [[], []]);
+  });
+
+  describe('by the clock', () => {
+    let one: Reconciler;
+
+    /** One of a node without zones. */
+    function start(everyMs: number): void {
+      const configuredZones = (): string[] => {
+        looks++;
+        return zoned.node.platform.configuredZones().slice(0, 0);
+      };
+      one = new Reconciler({
+        platform: { ...zoned.node.platform, configuredZones },
+        log: served.logged.log,
+        everyMs,
+        zones: new Map(),
+        repair: () => Promise.resolve(),
+      });
+      one.start();
+    }
+
+    afterEach(() => {
+      one.stop();
+    });
+
+    it('runs again and again, until it is stopped', async () => {
+      start(20);
+      await eventually(() => looks >= 3, 'three runs');
+      one.stop();
+      const before = looks;
+      await delay(100);
+      assert.strictEqual(looks, before);
+    });
+
+    it('runs soon after a look at a zone failed, long before its time', async () => {
+      start(NEVER_MS);
+      one.soon();
+      await eventually(() => looks === 1, 'a run');
+      await delay(SOON_MS);
+      assert.strictEqual(looks, 1);
+    });
+
+    it('tells of a run that failed, and tries again soon, until it succeeds', async () => {
+      const { zoneIndex } = zoned.node.paths;
+      const failures = (): number => served.logged.records('reconcile failed').length;
+      renameSync(zoneIndex, `${zoneIndex}.away`);
+      start(NEVER_MS);
+      assert.strictEqual(await one.run(), 0);
+      await eventually(() => failures() === 2, 'a second try');
+      renameSync(`${zoneIndex}.away`, zoneIndex);
+      await eventually(() => looks === 3, 'a third try');
+      await delay(SOON_MS);
+      assert.deepStrictEqual([looks, failures()], [3, 2]);
+    });
+  });
+});
