@@ -1,8 +1,15 @@
 /*
- * prom-client's metrics with values that are looked up when they are read, from counts that are kept
- * elsewhere as plain numbers. Used by metrics.ts; knows nothing of what is counted.
+ * prom-client's metrics with values that are read on demand from counts kept elsewhere as plain numbers.
+ * Used by metrics-endpoint.ts; knows nothing of what is counted.
  */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  Summary,
+  type RegistryContentType,
+} from 'prom-client';
 
 export type Labels = Readonly<Record<string, string>>;
 /** A metric's values as they are now. */
@@ -16,9 +23,16 @@ export interface Buckets {
   readonly count: number;
 }
 
-/** The metrics of one registry of prom-client. Made once; each family is added with what reads its values. */
+/** The metrics of one prom-client registry. Each family is added together with the function that reads its values. */
 export class MetricFamilies {
-  readonly registry = new Registry();
+  readonly registry = new Registry<RegistryContentType>();
+
+  /** @param openMetrics expose in the OpenMetrics text format instead of Prometheus' own */
+  constructor(openMetrics = false) {
+    if (openMetrics) {
+      this.registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+    }
+  }
 
   counter(name: string, help: string, labelNames: readonly string[], read: () => Series): void {
     const counter = new Counter({
@@ -35,19 +49,34 @@ export class MetricFamilies {
     });
   }
 
-  gauge(name: string, help: string, labelNames: readonly string[], read: () => Series): void {
+  gauge(
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    read: () => Series | Promise<Series>,
+  ): void {
     const gauge = new Gauge({
       name,
       help,
       labelNames: [...labelNames],
       registers: [this.registry],
-      collect: () => {
+      collect: async () => {
+        const series = await read();
         gauge.reset();
-        for (const [labels, value] of read()) {
+        for (const [labels, value] of series) {
           gauge.set(labels, value);
         }
       },
     });
+  }
+
+  /** Quantiles of a recent window. */
+  summary(
+    name: string,
+    help: string,
+    read: () => readonly (readonly [quantile: number, value: number])[],
+  ): void {
+    this.registry.registerMetric(new ComputedSummary(name, help, read));
   }
 
   /** @param bounds upper bounds of the buckets, ascending */
@@ -60,6 +89,31 @@ export class MetricFamilies {
   ): void {
     const config = { name, help, labelNames: [...labelNames], buckets: [...bounds] };
     this.registry.registerMetric(new CountedHistogram(config, read));
+  }
+}
+
+/** Values of quantiles that were computed elsewhere. */
+class ComputedSummary extends Summary<'quantile'> {
+  private readonly read: () => readonly (readonly [quantile: number, value: number])[];
+
+  constructor(
+    name: string,
+    help: string,
+    read: () => readonly (readonly [quantile: number, value: number])[],
+  ) {
+    super({ name, help, registers: [] });
+    this.read = read;
+  }
+
+  override async get(): Promise<Awaited<ReturnType<Summary<'quantile'>['get']>>> {
+    const exported = await super.get();
+    const values = this.read().map(([quantile, value]) => ({ labels: { quantile }, value }));
+    return { ...exported, values };
+  }
+
+  /** What the registry calls in place of `get` for the text format. */
+  getForPromString(): ReturnType<ComputedSummary['get']> {
+    return this.get();
   }
 }
 

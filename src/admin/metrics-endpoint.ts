@@ -1,12 +1,16 @@
 /*
  * The metrics, as Prometheus reads them.
  *
- * Counting is done elsewhere, in plain numbers (figures, journal, store): a request costs nothing here.
- * Each metric takes its values when it is read. Series of single zones are bounded: the zones that have
- * been known longest have them. What the others did is in the totals, which no zone takes along when it goes.
+ * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store): a request costs
+ * nothing here. Each metric reads its values when it is scraped. Label values that are known in advance have a
+ * zero sample from the start, so that rates need no special case. Series of single zones are bounded: the
+ * zones that have been known longest have them; the totals cover all zones, past ones included.
  */
+import { readdir } from 'node:fs/promises';
+import type { AuditRule } from '../datasets/audit';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../metrics';
 import type { RequestStats } from '../request-log';
+import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { MetricFamilies, type Series } from './metric-families';
 import type { AdminNode } from './node';
@@ -15,38 +19,82 @@ import type { SelfHealth } from './watchdog';
 /** Zones with series of their own: some hundred kilobytes of text at most. */
 const MOST_ZONE_SERIES = 512;
 
+const VERBS = ['GET', 'KEYS', 'PUT', 'DELETE'] as const;
+const OUTCOMES = ['SUCCESS', 'NOTFOUND', 'FAILURE'] as const;
+const REPAIRS = ['missed creation', 'missed deletion', 'missed state', 'changed identity'] as const;
+const LINKS = ['socket listening', 'port connected', 'port waiting'] as const;
+/** Every refusal reason, as transport/link.ts names them. */
+const REFUSALS: readonly Refusal[] = [
+  'peer',
+  'connections',
+  'line',
+  'broken-frame',
+  'bad-line',
+  'queue',
+  'unsent',
+  'idle',
+  'unread',
+  'rate',
+  'dropped-reply',
+  'writes',
+  'keys',
+  'size',
+  'waiting-writes',
+];
+/** The rules of delegated datasets that VMs break most. */
+const VM_RULES: readonly AuditRule[] = [
+  'receive-granted',
+  'privileges-unreadable',
+  'limit-missing',
+  'limit-exceeded',
+];
+const NO_LATENCY = { buckets: [], sumMs: 0, count: 0 };
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
 const ZONE_STATES = ['halted', 'ready', 'running'] as const;
 
+/** The text formats that can be negotiated. */
+export type Format = 'prometheus' | 'openmetrics';
+
 export interface Metrics {
-  readonly contentType: string;
-  text(): Promise<string>;
+  contentType(format: Format): string;
+  text(format: Format): Promise<string>;
   /** The same as prom-client's objects. */
   json(): Promise<unknown>;
 }
 
-/** All metrics of the agent. Nothing is counted here: values are looked up when somebody reads them. */
+/** All metrics of the agent. Nothing is counted here: values are read when somebody scrapes them. */
 export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
-  const catalogue = new MetricFamilies();
-  addRequests(catalogue, node);
-  addWrites(catalogue, node);
-  addZones(catalogue, node);
-  addPorts(catalogue, node);
-  addEachZone(catalogue, node);
-  addVminfod(catalogue, node);
-  addDatasets(catalogue, node);
-  addProcess(catalogue, node, self);
-  const { registry } = catalogue;
-  return {
-    contentType: registry.contentType,
-    text: () => registry.metrics(),
-    json: () => registry.getMetricsAsJSON(),
+  const families = {
+    prometheus: familiesOf(node, self, false),
+    openmetrics: familiesOf(node, self, true),
   };
+  return {
+    contentType: (format) => families[format].contentType,
+    text: (format) => families[format].metrics(),
+    json: () => families.prometheus.getMetricsAsJSON(),
+  };
+}
+
+function familiesOf(
+  node: AdminNode,
+  self: () => SelfHealth,
+  openMetrics: boolean,
+): MetricFamilies['registry'] {
+  const to = new MetricFamilies(openMetrics);
+  addRequests(to, node);
+  addWrites(to, node);
+  addZones(to, node);
+  addPorts(to, node);
+  addEachZone(to, node);
+  addVminfod(to, node);
+  addDatasets(to, node);
+  addProcess(to, node, self);
+  return to.registry;
 }
 
 function addRequests(to: MetricFamilies, { figures }: AdminNode): void {
   to.counter('mdatad_requests_total', 'Requests answered.', ['verb', 'outcome'], () =>
-    byTwoNames('verb', 'outcome', figures.requests),
+    byTwoNames('verb', 'outcome', withZeros(figures.requests, pairs(VERBS, OUTCOMES))),
   );
   to.histogram(
     'mdatad_request_duration_seconds',
@@ -54,36 +102,37 @@ function addRequests(to: MetricFamilies, { figures }: AdminNode): void {
     ['verb'],
     LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
     () =>
-      [...figures.latency].map(([verb, { buckets, sumMs, count }]) => {
+      VERBS.map((verb) => {
+        const { buckets, sumMs, count } = figures.latency.get(verb) ?? NO_LATENCY;
         return { labels: { verb }, counts: buckets, sum: sumMs / 1000, count };
       }),
   );
-  to.counter('mdatad_bytes_total', 'Octets on the links.', ['direction'], () => [
+  to.counter('mdatad_bytes_total', 'Bytes on zone sockets and serial ports.', ['direction'], () => [
     [{ direction: 'received' }, figures.bytesReceived],
     [{ direction: 'sent' }, figures.bytesSent],
   ]);
-  to.counter('mdatad_refusals_total', 'What met a limit or a rule, by reason.', ['reason'], () =>
-    byName('reason', figures.refusals),
+  to.counter('mdatad_refusals_total', 'Refusals: what met a limit or a rule.', ['reason'], () =>
+    byName('reason', withZeros(figures.refusals, REFUSALS)),
   );
-  const accepted = 'Connections of guests that were accepted or made.';
+  const accepted = 'Connections accepted on zone sockets or made to serial ports.';
   to.counter('mdatad_connections_total', accepted, [], () => one(figures.acceptedConnections));
   to.gauge('mdatad_connections', 'Open connections.', [], () => one(figures.openConnections));
-  const faults = 'Requests that met a fault of the agent.';
+  const faults = 'Requests that failed because of a bug in the agent.';
   to.counter('mdatad_faults_total', faults, [], () => one(figures.faults));
 }
 
 function addWrites(to: MetricFamilies, { store }: AdminNode): void {
-  to.counter('mdatad_writes_total', 'Changes of metadata, by their end.', ['outcome'], () => {
+  to.counter('mdatad_writes_total', 'PUT and DELETE requests, by outcome.', ['outcome'], () => {
     const { stored, failed, joined, timedOut } = store.status().writer;
     return byName('outcome', Object.entries({ stored, failed, joined, timed_out: timedOut }));
   });
-  to.gauge('mdatad_writes_in_progress', 'VMs with changes under way, by stage.', ['stage'], () => {
+  to.gauge('mdatad_writes_in_progress', 'VMs with writes in progress, by stage.', ['stage'], () => {
     const stages = store.status().writer.inProgress.map(({ stage }) => stage);
     return byName('stage', countEach(stages, WRITE_STAGES));
   });
-  const held = 'Locks of VM configurations held until vminfod shows the change.';
+  const held = 'VM configuration locks held until vminfod shows the change.';
   to.gauge('mdatad_config_locks_held', held, [], () => one(store.status().holds));
-  const unconfirmed = 'Writes that vminfod did not show in time.';
+  const unconfirmed = 'Writes that vminfod did not show within 2 seconds.';
   to.counter('mdatad_writes_unconfirmed_total', unconfirmed, [], () =>
     one(store.status().unconfirmed),
   );
@@ -95,33 +144,35 @@ function addZones(to: MetricFamilies, node: AdminNode): void {
     const states = zonesOf(node).map((zone) => zone.state);
     return byName('state', countEach(states, ZONE_STATES));
   });
-  to.gauge('mdatad_links', 'Links, by kind and state.', ['kind', 'state'], () => {
+  to.gauge('mdatad_links', 'Zone sockets and serial ports, by state.', ['kind', 'state'], () => {
     const links = zonesOf(node).map(({ link }) => `${link.kind} ${link.link.state}`);
-    return byTwoNames('kind', 'state', countEach(links, []));
+    return byTwoNames('kind', 'state', countEach(links, LINKS));
   });
-  to.counter('mdatad_zone_events_total', 'Events of zones.', [], () => one(figures.zoneEvents));
-  const lag = 'From the last zone event to our hearing of it.';
+  to.counter('mdatad_zone_events_total', 'Zone state events received.', [], () =>
+    one(figures.zoneEvents),
+  );
+  const lag = 'Delay between the last zone event and its delivery to the agent.';
   to.gauge('mdatad_zone_event_lag_seconds', lag, [], () => one(figures.eventLagMs / 1000));
-  const repairs = 'Differences that no event told.';
+  const repairs = 'Differences that the reconcile repaired: events that were missed.';
   to.counter('mdatad_reconcile_repairs_total', repairs, ['repair'], () =>
-    byName('repair', figures.repairs),
+    byName('repair', withZeros(figures.repairs, REPAIRS)),
   );
 }
 
 /** The ports of HVM guests. */
 function addPorts(to: MetricFamilies, { figures }: AdminNode): void {
   const { ports, bootToAnswer } = figures;
-  const again = 'Serial ports connected to again.';
+  const again = 'Reconnects to serial ports.';
   to.counter('mdatad_reconnects_total', again, [], () => one(ports.reconnects));
-  const lost = 'Connections to serial ports that ended.';
+  const lost = 'Serial port connections that ended.';
   to.counter('mdatad_port_disconnects_total', lost, [], () => one(ports.disconnects));
-  const held = 'Times that another program had the serial port of a VM.';
+  const held = 'Times that another program held the serial port of a VM.';
   to.counter('mdatad_port_held_total', held, [], () => one(ports.held));
-  const dropped = 'Octets on serial ports that were no request.';
+  const dropped = 'Bytes on serial ports that were not part of a request.';
   to.counter('mdatad_port_dropped_bytes_total', dropped, [], () => one(ports.droppedBytes));
   to.histogram(
     'mdatad_boot_to_answer_seconds',
-    "From an HVM zone's running to its guest's first answered request.",
+    "Time from an HVM zone running to its guest's first answered request.",
     [],
     BOOT_BOUNDS_MS.map((ms) => ms / 1000),
     () => {
@@ -137,72 +188,92 @@ function addEachZone(to: MetricFamilies, node: AdminNode): void {
   };
   each('mdatad_zone_requests_total', 'Requests, by zone.', (tally) => tally.requests);
   each('mdatad_zone_errors_total', 'Requests answered FAILURE, by zone.', (t) => t.failures);
-  each('mdatad_zone_refusals_total', 'What was turned away, by zone.', (tally) => tally.refusals);
+  each('mdatad_zone_refusals_total', 'Refusals, by zone.', (tally) => tally.refusals);
 }
 
 function addVminfod(to: MetricFamilies, { store }: AdminNode): void {
   const status = (): ReturnType<typeof store.status> => store.status();
-  const following = 'Whether the stream of vminfod is followed.';
+  const following = '1 while the event stream of vminfod is open, else 0.';
   to.gauge('mdatad_vminfod_following', following, [], () =>
     one(status().vminfod.state === 'following' ? 1 : 0),
   );
-  to.counter('mdatad_vminfod_reconnects_total', 'Streams of vminfod after the first.', [], () =>
-    one(status().vminfod.reconnects),
+  to.counter(
+    'mdatad_vminfod_reconnects_total',
+    'Reconnects to the event stream of vminfod.',
+    [],
+    () => one(status().vminfod.reconnects),
   );
-  to.gauge('mdatad_vms', 'VM objects that vminfod told.', [], () => one(status().vms));
-  const waiting = 'Requests that wait for a VM object.';
+  to.gauge('mdatad_vms', 'VM objects known from vminfod.', [], () => one(status().vms));
+  const waiting = 'Requests waiting for a VM object.';
   to.gauge('mdatad_requests_waiting_for_vm', waiting, [], () => one(status().waiting));
 }
 
 function addDatasets(to: MetricFamilies, { datasets }: AdminNode): void {
-  const audited = 'VMs with delegated datasets, by the verdict of the last audit.';
+  const audited = 'VMs with delegated datasets, by verdict of the last audit.';
   to.gauge('mdatad_datasets', audited, ['verdict'], () =>
     byName('verdict', Object.entries(datasets.counts().verdicts)),
   );
-  const broken = 'VMs that break a rule of the policy "safe", by rule.';
+  const broken = 'VMs that break a rule of the "safe" policy, by rule.';
   to.gauge('mdatad_dataset_rules_broken', broken, ['rule'], () =>
-    byName('rule', Object.entries(datasets.counts().rules)),
+    byName('rule', withZeros(Object.entries(datasets.counts().rules), VM_RULES)),
   );
-  const warnings = 'Warnings of unsafe datasets, one for each change.';
+  const warnings = 'Warnings about unsafe datasets, one for each change.';
   to.counter('mdatad_dataset_warnings_total', warnings, [], () => one(datasets.counts().warnings));
 }
 
 function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth): void {
   const build = { version: node.version, node: process.version };
-  to.gauge('mdatad_build_info', 'Always 1.', Object.keys(build), () => [[build, 1]]);
-  to.gauge('mdatad_event_loop_delay_seconds', 'How late the loop was.', ['quantile'], () => {
+  to.gauge(
+    'mdatad_build_info',
+    'Always 1; the labels tell the versions.',
+    Object.keys(build),
+    () => [[build, 1]],
+  );
+  const late = 'How long the event loop kept a request waiting, in the last ten seconds.';
+  to.summary('mdatad_event_loop_delay_seconds', late, () => {
     const { p50Ms, p99Ms, maxMs } = self().loop;
     return [
-      [{ quantile: '0.5' }, p50Ms / 1000],
-      [{ quantile: '0.99' }, p99Ms / 1000],
-      [{ quantile: '1' }, maxMs / 1000],
+      [0.5, p50Ms / 1000],
+      [0.99, p99Ms / 1000],
+      [1, maxMs / 1000],
     ];
   });
-  const leftOut = 'Log records left out because they went over the share of their zone.';
+  const leftOut = 'Log records suppressed by the rate limit of their zone.';
   to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
     one(node.figures.recordsLeftOut),
   );
   const lost = 'Log records that could not be written.';
   to.counter('mdatad_log_records_lost_total', lost, [], () => one(node.lostRecords()));
-  const ceiling = 'Memory that the agent may take before it is an alarm.';
+  const ceiling = 'Memory use above which the agent raises an alarm.';
   to.gauge('mdatad_memory_ceiling_bytes', ceiling, [], () => one(self().ceilingBytes));
-  to.gauge('process_resident_memory_bytes', 'Memory that the agent has.', [], () =>
+  to.gauge('process_resident_memory_bytes', 'Resident memory size.', [], () =>
     one(self().rssBytes),
   );
-  to.gauge('process_start_time_seconds', 'When the agent started.', [], () =>
-    one(node.startedAt / 1000),
+  to.gauge(
+    'process_start_time_seconds',
+    'Start time of the process since the Unix epoch.',
+    [],
+    () => one(node.startedAt / 1000),
   );
-  to.counter('process_cpu_seconds_total', 'Processor time, user and system.', [], () => {
+  to.gauge('process_open_fds', 'Open file descriptors.', [], async () => one(await openFds()));
+  to.counter('process_cpu_seconds_total', 'User and system CPU time spent.', [], () => {
     const { user, system } = process.cpuUsage();
     return one((user + system) / 1e6);
   });
+}
+
+/** Their number, from the process' own directory in /proc, which illumos and Linux both have. */
+async function openFds(): Promise<number> {
+  const names = await readdir('/proc/self/fd').catch(() => []);
+  // Reading the directory takes one itself.
+  return Math.max(0, names.length - 1);
 }
 
 function zonesOf(node: AdminNode): Zone[] {
   return [...(node.registry()?.all() ?? [])];
 }
 
-/** Zones without a request have no series. */
+/** Zones without a request have no series; where no zone has one, a sample without a zone stands in. */
 function perZone(node: AdminNode, read: (tally: RequestStats) => number): Series {
   const series: [{ zonename: string }, number][] = [];
   for (const zone of zonesOf(node)) {
@@ -215,7 +286,7 @@ function perZone(node: AdminNode, read: (tally: RequestStats) => number): Series
       break;
     }
   }
-  return series;
+  return series.length === 0 ? one(0) : series;
 }
 
 function one(value: number): Series {
@@ -236,6 +307,18 @@ function byTwoNames(
     const [a = '', b = ''] = names.split(' ');
     return [{ [first]: a, [second]: b }, count] as const;
   });
+}
+
+/** Counts with a zero for each known name that has none yet. */
+function withZeros(
+  counts: Iterable<readonly [string, number]>,
+  known: readonly string[],
+): Map<string, number> {
+  return new Map([...known.map((name) => [name, 0] as const), ...counts]);
+}
+
+function pairs(first: readonly string[], second: readonly string[]): string[] {
+  return first.flatMap((a) => second.map((b) => `${a} ${b}`));
 }
 
 /** @param known counted as 0 where there is none, so that their series do not come and go */

@@ -25,7 +25,7 @@ import { datasetsReport } from './datasets-report';
 import type { Doctor } from './doctor';
 import { readJson, Refused, sendJson, sendText } from './http-exchange';
 import { kangSnapshot } from './kang';
-import type { Metrics } from './metrics-endpoint';
+import type { Format, Metrics } from './metrics-endpoint';
 import { levelOf, setLevel } from './log-level';
 import type { AdminNode } from './node';
 import { NOTIFY_STATES } from './notify-states';
@@ -127,13 +127,19 @@ function health({ node, self }: Parts, { response }: Ask): void {
   sendText(response, well ? 200 : 503, `${words}\n`);
 }
 
-async function tellMetrics(parts: Parts, { response, url }: Ask): Promise<void> {
+/** Whether a scraper's Accept header asks for OpenMetrics. */
+function formatOf(accept: string | undefined): Format {
+  return accept?.includes('application/openmetrics-text') === true ? 'openmetrics' : 'prometheus';
+}
+
+async function tellMetrics(parts: Parts, { request, response, url }: Ask): Promise<void> {
   const metrics = await parts.metrics();
   if (url.searchParams.get('format') === 'json') {
     sendJson(response, 200, await metrics.json());
     return;
   }
-  sendText(response, 200, await metrics.text(), metrics.contentType);
+  const format = formatOf(request.headers.accept);
+  sendText(response, 200, await metrics.text(format), metrics.contentType(format));
 }
 
 async function status(parts: Parts, { response }: Ask): Promise<void> {

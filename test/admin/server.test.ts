@@ -90,6 +90,7 @@ describe("the operators' door", function () {
     assert.strictEqual(after.types.get('mdatad_request_duration_seconds'), 'histogram');
     const bounds = after.samples
       .filter(({ name }) => name === 'mdatad_request_duration_seconds_bucket')
+      .filter((sample) => sample.labels.get('verb') === 'GET')
       .map(({ labels: { size }, value }) => (assert(size === 2), value));
     assert.deepStrictEqual(
       bounds,
