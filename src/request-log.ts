@@ -37,6 +37,8 @@ export interface RequestStats {
   connections: number;
   bytesReceived: number;
   bytesSent: number;
+  /** Of all requests together, from their last byte to their reply, ms. */
+  elapsedMs: number;
   lastRequest: LastRequest | null;
 }
 
@@ -59,6 +61,7 @@ export class RequestLog implements LinkObserver {
     connections: 0,
     bytesReceived: 0,
     bytesSent: 0,
+    elapsedMs: 0,
     lastRequest: null,
   };
   private readonly log: ZoneLog;
@@ -159,6 +162,7 @@ export class RequestLog implements LinkObserver {
     const outcome = outcomeOf(reply);
     const arg = printableKey(key);
     this.tally.requests++;
+    this.tally.elapsedMs += elapsedMs;
     if (outcome === 'FAILURE') {
       this.tally.failures++;
     }

@@ -31,6 +31,10 @@ export interface ZoneRow {
   readonly requests: number;
   readonly errors: number;
   readonly refusals: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
+  /** All of its requests together, from their last byte to their reply, ms. */
+  readonly elapsedMs: number;
   /** Of an HVM zone's port; null for a socket. */
   readonly reconnects: number | null;
   readonly lastRequest: LastRequest | null;
@@ -80,6 +84,9 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
     requests: tally?.requests ?? 0,
     errors: tally?.failures ?? 0,
     refusals: tally?.refusals ?? 0,
+    bytesReceived: tally?.bytesReceived ?? 0,
+    bytesSent: tally?.bytesSent ?? 0,
+    elapsedMs: tally?.elapsedMs ?? 0,
     reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
     lastRequest: tally?.lastRequest ?? null,
   };

@@ -5,7 +5,7 @@
  * What is asked and how it looks is in the files beside this one; here are the commands, their options,
  * and the exit status.
  */
-import { Argument, Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Verdict } from '../../src/admin/doctor-context';
@@ -24,6 +24,7 @@ import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
 import { showStatus } from './show-status';
 import { showZone, showZones } from './show-zones';
+import { runTop, SORT_KEYS, type SortKey } from './top';
 import { findZone, findZoneOrNew } from './zone-name';
 
 const EXIT_OK = 0;
@@ -44,6 +45,7 @@ Examples:
   mdatactl status                       is the agent well?
   mdatactl doctor UUID                  why does this zone get no metadata?
   mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors
+  mdatactl top                          which zones are busy, now?
   mdatactl tail UUID                    what does this guest ask for, now?
   mdatactl get UUID root_authorized_keys`;
 
@@ -143,6 +145,20 @@ function makeProgram(finish: (status: number) => void): Command {
       finish(exitOf(checkup.verdict));
     });
 
+  add('top', 'the busiest zones, live')
+    .addOption(new Option('--sort <by>', 'what to sort by').choices(SORT_KEYS).default('requests'))
+    .option('--interval <seconds>', 'how often to look', seconds, 2)
+    .option('-n, --screens <n>', 'end after so many screens', wholeNumber)
+    .action(
+      async (own: { sort: SortKey; interval: number; screens?: number }, command: Command) => {
+        const desk = deskOf(command);
+        // Without a terminal nobody can quit it: one screen then, unless more are asked for.
+        const screens = own.screens ?? (process.stdout.isTTY ? undefined : 1);
+        const options = { sort: own.sort, intervalMs: own.interval * 1000, screens };
+        await runTop(desk.client, options, () => screenOf(process.stdout, process.env));
+      },
+    );
+
   add('metrics', 'the metrics, as Prometheus reads them').action(
     async (_options, command: Command) => {
       const desk = deskOf(command);
@@ -232,6 +248,22 @@ function makeProgram(finish: (status: number) => void): Command {
       finish(expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS);
     });
   return program;
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0.1 && value <= 3600)) {
+    throw new InvalidArgumentError('wants seconds, from 0.1 to 3600');
+  }
+  return value;
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError('wants a whole number, 1 or more');
+  }
+  return value;
 }
 
 async function runningPolicy(client: Client): Promise<SafePolicy> {

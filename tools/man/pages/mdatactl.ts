@@ -1,5 +1,6 @@
 import { NOTIFY_STATES } from '../../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../../src/config';
+import { SORT_KEYS } from '../../mdatactl/top';
 import { entries, HELP_OPTION, JSON_OPTION, ROOT_OPTION, type ManCommand } from '../command';
 
 export const MDATACTL: ManCommand = {
@@ -42,6 +43,21 @@ export const MDATACTL: ManCommand = {
       words: 'zone',
       text: 'Walks the whole chain of one zone or of all: index entry, folder and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do.',
       options: [{ flag: '--all', text: 'Shows each step, also of zones that are well.' }],
+    },
+    {
+      name: 'top',
+      operands: '',
+      text: 'The busiest zones, live: requests, errors and bytes a second, mean latency in ms, open connections, last request. Keys: `r` `e` `b` `l` sort by requests, errors, bytes, latency; `f` filters by alias, name or brand; `p` pauses; `q` quits. Without a terminal it prints one screen and ends.',
+      options: [
+        {
+          flag: '--sort',
+          value: 'BY',
+          words: SORT_KEYS,
+          text: 'What to sort by at first: `requests`, `errors`, `bytes` or `latency`.',
+        },
+        { flag: '--interval', value: 'SECONDS', text: 'How often to look. Default: 2.' },
+        { flag: '--screens', value: 'N', text: 'Prints so many screens and ends. Short: `-n`.' },
+      ],
     },
     { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
     {

@@ -1,0 +1,251 @@
+/*
+ * `mdatactl top`: the busiest zones, live.
+ *
+ *   poll /zones --difference to the poll before--> rates --> sort, filter --> one screen
+ *
+ * The agent counts for each zone since it knows it; rates come from two polls. Keys: r e b l sort by requests,
+ * errors, bytes, latency; f filters by alias, name or brand; p pauses; q quits. Without a terminal it prints
+ * a number of screens, one below the other, as `top -b` does. It changes nothing.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ZoneRow } from '../../src/admin/zone-report';
+import { counted, inBytes } from '../../src/admin/format';
+import type { Client } from './client';
+import type { Screen } from './paint';
+import { cut, table, type Cell, type Column } from './table';
+
+export const SORT_KEYS = ['requests', 'errors', 'bytes', 'latency'] as const;
+export type SortKey = (typeof SORT_KEYS)[number];
+
+/** What a zone did between two polls. */
+export interface ZoneRate {
+  readonly zone: ZoneRow;
+  readonly requestsPerSecond: number;
+  readonly errorsPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Mean from the last byte of a request to its reply, ms; null without a request. */
+  readonly latencyMs: number | null;
+}
+
+/** What the user chose. */
+export interface View {
+  readonly sort: SortKey;
+  readonly filter: string;
+  readonly paused: boolean;
+  /** The filter is being typed. */
+  readonly typing: boolean;
+}
+
+const COLUMNS: readonly Column[] = [
+  { title: 'ZONE', least: 8 },
+  { title: 'ALIAS', soft: 16, least: 8 },
+  { title: 'BRAND', soft: 8, least: 5 },
+  { title: 'REQ/S', align: 'right' },
+  { title: 'ERR/S', align: 'right' },
+  { title: 'BYTES/S', align: 'right' },
+  { title: 'MS', align: 'right' },
+  { title: 'CONNS', align: 'right' },
+  { title: 'LAST', least: 10 },
+];
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const SHORT_UUID = 8;
+
+/** Rates of all zones. @param seconds between the polls; a zone that is new counts from zero */
+export function ratesOf(
+  before: readonly ZoneRow[],
+  after: readonly ZoneRow[],
+  seconds: number,
+): ZoneRate[] {
+  const known = new Map(before.map((zone) => [zone.zonename, zone]));
+  return after.map((zone) => {
+    const old = known.get(zone.zonename);
+    // Counts start again when the agent does.
+    const since = (read: (row: ZoneRow) => number): number => {
+      const difference = read(zone) - (old === undefined ? 0 : read(old));
+      return difference < 0 ? read(zone) : difference;
+    };
+    const requests = since((row) => row.requests);
+    return {
+      zone,
+      requestsPerSecond: requests / seconds,
+      errorsPerSecond: since((row) => row.errors) / seconds,
+      bytesPerSecond: since((row) => row.bytesReceived + row.bytesSent) / seconds,
+      latencyMs: requests === 0 ? null : since((row) => row.elapsedMs) / requests,
+    };
+  });
+}
+
+function weightOf(rate: ZoneRate, sort: SortKey): number {
+  switch (sort) {
+    case 'requests':
+      return rate.requestsPerSecond;
+    case 'errors':
+      return rate.errorsPerSecond;
+    case 'bytes':
+      return rate.bytesPerSecond;
+    case 'latency':
+      return rate.latencyMs ?? -1;
+  }
+}
+
+/** The lines of one screen. @param rows most lines that it may have */
+export function topScreen(
+  rates: readonly ZoneRate[],
+  { sort, filter, paused, typing }: View,
+  screen: Screen,
+  rows: number,
+): string[] {
+  const word = filter.toLowerCase();
+  const shown = rates
+    .filter(({ zone }) =>
+      [zone.zonename, zone.alias ?? '', zone.brand].some((text) =>
+        text.toLowerCase().includes(word),
+      ),
+    )
+    .sort(
+      (a, b) =>
+        weightOf(b, sort) - weightOf(a, sort) ||
+        (a.zone.alias ?? a.zone.zonename).localeCompare(b.zone.alias ?? b.zone.zonename),
+    );
+  const total = (read: (rate: ZoneRate) => number): number =>
+    rates.reduce((sum, rate) => sum + read(rate), 0);
+  const head = [
+    `${counted(rates.length, 'zone')}, ${total((r) => r.requestsPerSecond).toFixed(1)} requests/s`,
+    `${total((r) => r.errorsPerSecond).toFixed(1)} errors/s`,
+    `${inBytes(Math.round(total((r) => r.bytesPerSecond)))}/s`,
+    `by ${sort}`,
+    ...(paused ? ['paused'] : []),
+  ].join(', ');
+  const keys = typing
+    ? `filter: ${filter}_  (Enter keeps it, Esc clears it)`
+    : `r e b l sort  f filter${filter === '' ? '' : ` (${filter})`}  p pause  q quit`;
+  const room = Math.max(1, rows - 3);
+  return [
+    screen.paint('bold', cut(head, screen.width)),
+    screen.paint('dim', cut(keys, screen.width)),
+    ...table(COLUMNS, shown.slice(0, room).map(cellsOf), screen),
+  ];
+}
+
+function cellsOf({ zone, ...rate }: ZoneRate): Cell[] {
+  const { lastRequest } = zone;
+  const failing = rate.errorsPerSecond > 0 ? { colour: 'yellow' as const } : {};
+  return [
+    { text: UUID.test(zone.zonename) ? zone.zonename.slice(0, SHORT_UUID) : zone.zonename },
+    { text: zone.alias ?? '-' },
+    { text: zone.brand },
+    { text: rate.requestsPerSecond.toFixed(1) },
+    { text: rate.errorsPerSecond.toFixed(1), ...failing },
+    { text: inBytes(Math.round(rate.bytesPerSecond)) },
+    { text: rate.latencyMs === null ? '-' : rate.latencyMs.toFixed(2) },
+    { text: String(zone.connections) },
+    { text: lastRequest === null ? '-' : `${lastRequest.verb} ${lastRequest.key}`.trim() },
+  ];
+}
+
+/** What a key does to the view; null: quit. @param key as the terminal sends it */
+export function pressed(view: View, key: string): View | null {
+  if (key === '\u0003') {
+    return null;
+  }
+  if (view.typing) {
+    switch (key) {
+      case '\r':
+      case '\n':
+        return { ...view, typing: false };
+      case '\u001b':
+        return { ...view, typing: false, filter: '' };
+      case '\u007f':
+      case '\b':
+        return { ...view, filter: view.filter.slice(0, -1) };
+      default:
+        return /^[\x20-\x7e]+$/.test(key) ? { ...view, filter: view.filter + key } : view;
+    }
+  }
+  switch (key) {
+    case 'q':
+      return null;
+    case 'r':
+      return { ...view, sort: 'requests' };
+    case 'e':
+      return { ...view, sort: 'errors' };
+    case 'b':
+      return { ...view, sort: 'bytes' };
+    case 'l':
+      return { ...view, sort: 'latency' };
+    case 'f':
+    case '/':
+      return { ...view, typing: true };
+    case 'p':
+    case ' ':
+      return { ...view, paused: !view.paused };
+    default:
+      return view;
+  }
+}
+
+export interface TopOptions {
+  readonly sort: SortKey;
+  readonly intervalMs: number;
+  /** Ends after so many screens; undefined: when the user quits. */
+  readonly screens: number | undefined;
+}
+
+/** Runs until the user quits, the screens are printed, or the agent is gone (then it throws ControlError). */
+export async function runTop(
+  client: Client,
+  { sort, intervalMs, screens }: TopOptions,
+  screenNow: () => Screen,
+): Promise<void> {
+  const { stdin, stdout } = process;
+  const live = stdout.isTTY && stdin.isTTY && screens === undefined;
+  const quit = new AbortController();
+  let view: View = { sort, filter: '', paused: false, typing: false };
+  let rates: ZoneRate[] = [];
+  const draw = (): void => {
+    const lines = topScreen(rates, view, screenNow(), live ? stdout.rows : Infinity);
+    // Home, each line cleared to its end, and all below it: no flicker.
+    stdout.write(
+      live
+        ? `\u001b[H${lines.map((line) => `${line}\u001b[K\r\n`).join('')}\u001b[J`
+        : `${lines.slice(0, 1).concat(lines.slice(2)).join('\n')}\n\n`,
+    );
+  };
+  const onKey = (chunk: Buffer): void => {
+    const next = pressed(view, chunk.toString('latin1'));
+    if (next === null) {
+      quit.abort();
+      return;
+    }
+    view = next;
+    draw();
+  };
+  if (live) {
+    stdin.setRawMode(true).on('data', onKey);
+    stdout.on('resize', draw).write('\u001b[?1049h\u001b[?25l');
+  }
+  try {
+    let before = await client.ask('zones', { path: '/zones' });
+    let at = performance.now();
+    for (let printed = 0; screens === undefined || printed < screens; printed++) {
+      await delay(intervalMs, undefined, { signal: quit.signal });
+      if (view.paused) {
+        continue;
+      }
+      const after = await client.ask('zones', { path: '/zones' });
+      const now = performance.now();
+      rates = ratesOf(before, after, (now - at) / 1000);
+      [before, at] = [after, now];
+      draw();
+    }
+  } catch (err) {
+    if (!quit.signal.aborted) {
+      throw err;
+    }
+  } finally {
+    if (live) {
+      stdout.off('resize', draw).write('\u001b[?25h\u001b[?1049l');
+      stdin.off('data', onKey).setRawMode(false).pause();
+    }
+  }
+}
