@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pageOf } from '../../tools/bench/page';
 import { lineOf, parseReport, reportOf, rowOf } from '../../tools/bench/report';
 import { needs } from '../support/pending';
 import { whyNoNode } from '../support/simcn';
@@ -41,13 +42,30 @@ describe('the benchmark', () => {
     assert.match(lineOf(rowOf('time', 's', {}, [3], ''), again.rows[0]), /\| 2, \+50 % \|$/);
   });
 
+  it('does not judge a quick run by the goals of a full one', () => {
+    const row = rowOf('time', 's', { most: 1 }, [2], '', false);
+    assert.match(lineOf(row), /\| <= 1 \|  \|/);
+    assert(!pageOf(reportOf([row]), null).includes('missed</small>'));
+  });
+
+  it('draws a page that needs nothing from elsewhere and takes names for text', () => {
+    const before = reportOf([rowOf('a < b', 'ms', {}, [4], '')]);
+    const page = pageOf(reportOf([rowOf('a < b', 'ms', { most: 5 }, [1, 3, 2], 'p99')]), before);
+    assert.match(page, /a &#60; b/);
+    assert(!/(src|href)=|url\(|<script/.test(page));
+    assert.strictEqual([...page.matchAll(/<circle/g)].length, 3, 'a dot for each run');
+    assert.match(page, /baseline 4, -50 %/);
+  });
+
   it('measures every row on a real node and removes it', function () {
     this.timeout(120_000);
     needs(this, whyNoNode());
     needs(this, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
     needs(this, existsSync('/proc/self/schedstat') ? null : 'needs /proc/PID/schedstat of Linux');
     const json = join(folder, 'out.json');
-    const { status, stderr } = spawnSync(process.execPath, [BENCH, '--smoke', '--json', json], {
+    const html = join(folder, 'out.html');
+    const args = [BENCH, '--smoke', '--json', json, '--html', html];
+    const { status, stderr } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
       env: { ...process.env, TMPDIR: folder },
       timeout: 110_000,
@@ -58,7 +76,9 @@ describe('the benchmark', () => {
     for (const { name, median } of rows) {
       assert(Number.isFinite(median), name);
     }
+    assert.strictEqual([...readFileSync(html, 'utf8').matchAll(/<svg/g)].length, rows.length);
     rmSync(json);
+    rmSync(html);
     assert.deepStrictEqual(spawnSync('ls', ['-A', folder], { encoding: 'utf8' }).stdout, '');
   });
 });

@@ -15,6 +15,8 @@ export interface Scale {
   readonly settleSeconds: number;
   readonly idleSeconds: number;
   readonly burst: number;
+  /** Whether the goals are meant for runs of this size. */
+  readonly judged: boolean;
   readonly starts: number;
 }
 

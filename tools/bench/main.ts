@@ -4,6 +4,7 @@
  *   --quick         fewer and shorter runs, under a minute
  *   --smoke         smallest of all: shows that all of it works, says nothing of speed
  *   --json FILE     writes what was measured
+ *   --html FILE     writes it as one page with plots
  *   --baseline FILE compares with what an earlier run wrote
  *
  * Exit status: 0 measured, whatever the figures; 1 something failed; 2 wrong usage.
@@ -15,22 +16,26 @@ import type { Scale } from './instruments';
 import { Processes } from './processes';
 import { headOf, lineOf, parseReport, reportOf, type Row } from './report';
 import { Bench } from './bench';
+import { pageOf } from './page';
 
 const SCALES = {
   full: {
     ...{ pairs: 7, seconds: 3, starts: 5 },
     ...{ manyZones: 4096, idleZones: 1024, settleSeconds: 15, idleSeconds: 60 },
     burst: 1000,
+    judged: true,
   },
   quick: {
     ...{ pairs: 3, seconds: 0.5, starts: 1 },
     ...{ manyZones: 1024, idleZones: 256, settleSeconds: 1.5, idleSeconds: 5 },
     burst: 200,
+    judged: false,
   },
   smoke: {
     ...{ pairs: 1, seconds: 0.1, starts: 1 },
     ...{ manyZones: 24, idleZones: 8, settleSeconds: 0, idleSeconds: 0.5 },
     burst: 8,
+    judged: false,
   },
 } as const satisfies Record<string, Scale>;
 
@@ -38,6 +43,7 @@ interface Options {
   readonly quick?: true;
   readonly smoke?: true;
   readonly json?: string;
+  readonly html?: string;
   readonly baseline?: string;
 }
 
@@ -47,6 +53,7 @@ function parseArguments(): Options {
     .option('--quick', 'fewer and shorter runs, under a minute')
     .option('--smoke', 'shows that it works, not how fast')
     .option('--json <file>', 'writes what was measured')
+    .option('--html <file>', 'writes it as one page with plots')
     .option('--baseline <file>', 'compares with an earlier run')
     .exitOverride();
   return command.parse().opts<Options>();
@@ -63,6 +70,9 @@ async function measure(options: Options): Promise<void> {
   };
   process.once('SIGINT', interrupted);
   process.once('SIGTERM', interrupted);
+  if (!scale.judged) {
+    console.log('Goals are for full runs; this one is not judged by them.\n');
+  }
   console.log(headOf(before !== null));
   try {
     const bench = new Bench(scale, processes, (row) => {
@@ -80,6 +90,9 @@ async function measure(options: Options): Promise<void> {
   }
   const report = reportOf(rows);
   console.log(`\n${report.machine}; Node.js ${report.node}`);
+  if (options.html !== undefined) {
+    writeFileSync(options.html, pageOf(report, before));
+  }
   if (options.json !== undefined) {
     writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
   }

@@ -19,7 +19,11 @@ const rowSchema = z.object({
   runs: z.number(),
   goal: z.string(),
   met: z.boolean(),
+  /** Whether the goal is for a run of this size: those of quick runs are not. */
+  judged: z.boolean().default(true),
   note: z.string(),
+  /** Of each run, in their order. */
+  values: z.array(z.number()).default([]),
 });
 
 export type Row = Readonly<z.infer<typeof rowSchema>>;
@@ -32,19 +36,21 @@ const reportSchema = z.object({
 
 export type Report = Readonly<z.infer<typeof reportSchema>>;
 
-/** A row from what its runs gave. @param values one of each run, at least one */
+/** A row from what its runs gave. @param values one of each run, at least one @param judged by its goal */
 export function rowOf(
   name: string,
   unit: string,
   goal: Goal,
   values: readonly number[],
   note: string,
+  judged = true,
 ): Row {
   const sorted = [...values].sort((a, b) => a - b);
   const median = sorted[Math.floor(sorted.length / 2)] ?? NaN;
   const { least: atLeast = -Infinity, most: atMost = Infinity } = goal;
   return {
-    ...{ name, unit, median, note },
+    ...{ name, unit, median, note, judged },
+    values: [...values],
     least: sorted[0] ?? NaN,
     greatest: sorted.at(-1) ?? NaN,
     runs: values.length,
@@ -73,7 +79,7 @@ export function parseReport(text: string): Report {
 /** One row as a line of a Markdown table. */
 export function lineOf(row: Row, before?: Row): string {
   const spread = row.runs > 1 ? ` (${round(row.least)} to ${round(row.greatest)})` : '';
-  const verdict = row.goal === '' ? '' : row.met ? 'met' : 'missed';
+  const verdict = row.goal === '' || !row.judged ? '' : row.met ? 'met' : 'missed';
   const cells = [
     row.name,
     `${round(row.median)} ${row.unit}${spread}`,
@@ -82,8 +88,7 @@ export function lineOf(row: Row, before?: Row): string {
     row.note,
   ];
   if (before !== undefined) {
-    const change = (100 * (row.median - before.median)) / before.median;
-    cells.push(`${round(before.median)}, ${change < 0 ? '' : '+'}${change.toFixed(0)} %`);
+    cells.push(`${round(before.median)}, ${changeText(row.median, before.median)}`);
   }
   return `| ${cells.join(' | ')} |`;
 }
@@ -95,6 +100,13 @@ export function headOf(compared: boolean): string {
   return `| ${cells.join(' | ')} |\n|${' --- |'.repeat(cells.length)}`;
 }
 
-function round(value: number): string {
+/** How much a figure changed, such as `+12 %`. */
+export function changeText(now: number, before: number): string {
+  const percent = (100 * (now - before)) / before;
+  return `${percent < 0 ? '' : '+'}${percent.toFixed(0)} %`;
+}
+
+/** Three digits are more than a run is worth. */
+export function round(value: number): string {
   return Number(value.toPrecision(3)).toString();
 }

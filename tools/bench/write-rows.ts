@@ -67,7 +67,7 @@ export async function piecesRow(bench: Instruments, node: BenchNode): Promise<vo
     const large = await costOf(65_536, `l${pair}`);
     ratios.push((await costOf(16, `s${pair}`)) / large);
   }
-  bench.tell('1 MiB in 16-octet pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
+  bench.tell('1 MiB in 16-byte pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
 }
 
 function zoneOf(socket: string): string {
