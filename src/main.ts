@@ -9,6 +9,7 @@ import { letHeapGrow } from './platform/heap';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { addTail } from './admin/log-level';
+import { packageVersion } from './admin/version';
 import { Agent } from './agent';
 import {
   ConfigError,
@@ -47,6 +48,7 @@ const STDOUT_FD = 1;
 function parseArguments(argv: readonly string[]): Options {
   const command = new Command('mdatad')
     .description('the metadata agent of a SmartOS global zone')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--root <dir>', 'the root of the compute node', defaultRoot())
     .option('--config <file>', 'configuration, JSON')
     .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))

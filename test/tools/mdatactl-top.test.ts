@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { ZoneRow } from '../../src/admin/zone-report';
-import { plain } from '../../tools/mdatactl/paint';
+import { plain } from '../../tools/screen';
 import { pressed, ratesOf, topScreen, type View } from '../../tools/mdatactl/top';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
@@ -15,7 +15,7 @@ import { runProgram, SimNode, whyNoNode } from '../support/simcn';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
 const MDATACTL = join(__dirname, '..', '..', 'tools', 'mdatactl', 'main.js');
-const SCREEN = { width: 80, paint: plain };
+const SCREEN = { width: 80, paint: plain, terminal: true };
 const VIEW: View = { sort: 'requests', filter: '', paused: false, typing: false };
 
 function row(n: number, more: Partial<ZoneRow> = {}): ZoneRow {
@@ -132,7 +132,7 @@ describe('mdatactl top', function () {
     const argv = [process.execPath, MDATACTL, '--root', root, 'top', '--interval', '0.1'];
     const { status, stdout } = await runProgram(argv);
     assert.strictEqual(status, 0);
-    assert.match(stdout, /^1 zone, 0\.0 requests\/s, .*\nZONE +ALIAS .*\n\S+ web0 /);
+    assert.match(stdout, /^1 zone, 0\.0 requests\/s, .*\nZONE +ALIAS .*\n\S+ +web0 /);
     assert(!stdout.includes('\u001b'));
   });
 

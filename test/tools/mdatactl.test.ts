@@ -67,21 +67,45 @@ describe('mdatactl', function () {
       const { status, stdout, stderr } = await ctl(...argv);
       assert.strictEqual(status, 0, `${argv.join(' ')}: ${stdout}${stderr}`);
       assert(!stdout.includes('\u001b'), 'no colour');
-      // A path is longer than a line where the root is; it is not cut, so that it can be copied.
-      const wide = stdout.split('\n').filter((line) => line.length > 100 && !line.includes('/'));
-      assert.deepStrictEqual(wide, []);
+      // Paths, remedies and cells of tables are never cut, so that they can be copied.
+      const wide = stdout.split('\n').filter((line) => line.length > 100 && !/[/]|->/.test(line));
+      assert.deepStrictEqual(argv[0] === 'zones' ? [] : wide, []);
     }
     assert.match((await ctl('status')).stdout, /^sockets +1 of 1 listening$/m);
-    assert.match((await ctl('zones')).stdout, new RegExp(`^${OS_ZONE} web0 .* listening`, 'm'));
+    assert.match((await ctl('zones')).stdout, new RegExp(`^${OS_ZONE}  web0 .* listening`, 'm'));
   });
 
-  it('fits the tables to a narrow terminal', async () => {
+  it('never cuts a table in a pipe, however narrow the terminal is said to be', async () => {
     for (const view of [['zones'], ['datasets', OS_ZONE]]) {
-      const argv = ['env', 'COLUMNS=60', process.execPath, MDATACTL, ...view, '--root', node.root];
+      const argv = ['env', 'COLUMNS=40', process.execPath, MDATACTL, ...view, '--root', node.root];
       const { stdout } = await runProgram(argv);
-      const wide = stdout.split('\n').filter((line) => line.length > 60 && !line.includes('<<<'));
-      assert.deepStrictEqual(wide, []);
+      assert.match(stdout, new RegExp(`^${OS_ZONE}  web0 `, 'm'));
     }
+  });
+
+  it('takes the options of vmadm list and zfs list for its tables', async () => {
+    const bare = await ctl('zones', '-H', '-p', '-o', 'alias,brand,state', '-s', '-alias');
+    assert.deepStrictEqual(bare, {
+      status: 0,
+      stdout: 'web0:joyent-minimal:running\nhvm0:bhyve:running\n',
+      stderr: '',
+    });
+    assert.strictEqual((await ctl('datasets', '-H', '-o', 'alias')).stdout, 'web0\n');
+    const wrong = await ctl('zones', '-o', 'nope');
+    assert.strictEqual(wrong.status, 3);
+    assert.match(wrong.stderr, /no field is named nope; there are zone, alias, /);
+  });
+
+  it('takes a zone by its alias, in any case, and as other tools shorten it', async () => {
+    for (const word of ['web0', OS_ZONE.toUpperCase(), `${OS_ZONE}...`]) {
+      const { status, stdout } = await ctl('zone', word);
+      assert.strictEqual(status, 0, word);
+      assert.match(stdout, new RegExp(`^${OS_ZONE}  web0`));
+    }
+  });
+
+  it('prints its version', async () => {
+    assert.match((await ctl('--version')).stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
   it('gives scripts JSON everywhere', async function () {

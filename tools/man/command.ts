@@ -76,6 +76,8 @@ export const JSON_OPTION: Option = {
   text: 'Prints JSON, for scripts.',
 };
 
+export const VERSION_OPTION: Option = { flag: '--version', text: 'Prints the version and ends.' };
+
 export const HELP_OPTION: Option = {
   flag: '--help',
   text: 'Prints a short summary and ends.',

@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Verdict } from '../../src/admin/doctor-context';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
+import { packageVersion } from '../../src/admin/version';
 import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import { ConfigError, defaultRoot, loadConfig, LOG_LEVELS } from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
@@ -18,7 +19,8 @@ import { Paths } from '../../src/platform/paths';
 import { Client, ControlError } from './client';
 import { follow } from './follow';
 import { getKey } from './get';
-import { screenOf, type Screen } from './paint';
+import { ListingError, type ListingOptions } from '../listing';
+import { screenOf, type Screen } from '../screen';
 import { recordLine } from './record-line';
 import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
@@ -54,12 +56,33 @@ interface Options {
   readonly json?: true;
 }
 
+/** Of commands that print a table. */
+interface ListOptions {
+  readonly header: boolean;
+  readonly parsable?: true;
+  readonly fields?: string;
+  readonly sort?: string;
+}
+
 /** What a command works with. */
 interface Desk {
   readonly client: Client;
   readonly json: boolean;
   readonly screen: Screen;
   readonly now: number;
+}
+
+/** The options of vmadm's and zfs' lists. */
+function listed(command: Command): Command {
+  return command
+    .option('-H, --no-header', 'no header line')
+    .option('-p, --parsable', 'cells between colons, for scripts')
+    .option('-o, --fields <names>', 'which columns, separated by commas')
+    .option('-s, --sort <names>', 'what to sort by; -NAME sorts descending');
+}
+
+function listingOf({ header, parsable, fields, sort }: ListOptions): ListingOptions {
+  return { noHeader: !header, parsable, fields, sort };
 }
 
 class UsageError extends Error {}
@@ -82,6 +105,7 @@ function deskOf(command: Command): Desk {
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
     .description('Looks at and steers the metadata agent of this node')
+    .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .showHelpAfterError('(mdatactl --help lists the commands)')
     .addHelpText('after', HELP);
@@ -102,10 +126,10 @@ function makeProgram(finish: (status: number) => void): Command {
     print(desk, status, () => showStatus(status, desk.screen));
   });
 
-  add('zones', 'one line a zone').action(async (_options, command: Command) => {
+  listed(add('zones', 'one line a zone')).action(async (own: ListOptions, command: Command) => {
     const desk = deskOf(command);
     const zones = await desk.client.ask('zones', { path: '/zones' });
-    print(desk, zones, () => showZones(zones, desk.screen, desk.now));
+    print(desk, zones, () => showZones(zones, listingOf(own), desk.screen, desk.now));
   });
 
   add('zone <uuid>', 'everything about one zone').action(
@@ -213,16 +237,18 @@ function makeProgram(finish: (status: number) => void): Command {
       finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
     });
 
-  const datasets = options(
-    program
-      .command('datasets')
-      .description('delegated datasets, and what the policy "safe" says of them')
-      .argument('[uuid]'),
-  ).action(async (uuid: string | undefined, _options, command: Command) => {
+  const datasets = listed(
+    options(
+      program
+        .command('datasets')
+        .description('delegated datasets, and what the policy "safe" says of them')
+        .argument('[uuid]'),
+    ),
+  ).action(async (uuid: string | undefined, own: ListOptions, command: Command) => {
     const desk = deskOf(command);
     const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
     const report = await desk.client.ask('datasets', { path: `/datasets${path}`, long: true });
-    print(desk, report, () => showDatasets(report, desk.screen));
+    print(desk, report, () => showDatasets(report, listingOf(own), desk.screen));
   });
   options(datasets.command('expand'))
     .description('expand "delegate_dataset": "safe" of a payload on stdin')
@@ -293,7 +319,8 @@ function exitOf(verdict: Verdict): number {
 }
 
 function print(desk: Desk, value: unknown, lines: () => readonly string[]): void {
-  console.log(desk.json ? JSON.stringify(value, null, 2) : lines().join('\n'));
+  const text = desk.json ? [JSON.stringify(value, null, 2)] : lines();
+  text.forEach((line) => console.log(line));
 }
 
 function complain(text: string): void {
@@ -314,7 +341,9 @@ async function main(): Promise<number> {
     if (err instanceof ControlError) {
       err.help.forEach((line) => console.error(`  ${line}`));
     }
-    return err instanceof UsageError || err instanceof ConfigError ? EXIT_USAGE : EXIT_FAILED;
+    return err instanceof UsageError || err instanceof ConfigError || err instanceof ListingError
+      ? EXIT_USAGE
+      : EXIT_FAILED;
   }
   return status;
 }

@@ -1,7 +1,7 @@
 /* One log record on one line of a terminal. Pure. */
 import { isJsonObject, own, ownString, type JsonObject } from '../../src/metadata/vm-data';
-import type { Colour, Screen } from './paint';
-import { cut } from './table';
+import type { Colour, Screen } from '../screen';
+import { cut } from './text';
 
 const LEVELS: ReadonlyMap<unknown, readonly [name: string, colour: Colour]> = new Map<
   unknown,

@@ -3,21 +3,45 @@ import type { DatasetRow, DatasetsReport } from '../../src/admin/datasets-report
 import { counted } from '../../src/admin/format';
 import type { Use } from '../../src/datasets/audit';
 import type { Owners } from '../../src/datasets/rules';
-import type { Colour, Screen } from './paint';
-import { paragraph, remedyLines, table, type Cell, type Column } from './table';
+import type { Colour, Screen } from '../screen';
+import { listing, type Field, type ListingOptions } from '../listing';
+import { paragraph, remedyLine } from './text';
 
-const COLUMNS: readonly Column[] = [
-  { title: 'ZONE', least: 8 },
-  { title: 'ALIAS', soft: 12, least: 6 },
-  { title: 'VERDICT' },
-  { title: 'SNAPSHOTS', align: 'right' },
-  { title: 'FILESYSTEMS', align: 'right' },
-  { title: 'DATASET', soft: 24, least: 12 },
+const FIELDS: readonly Field<DatasetRow>[] = [
+  { name: 'zone', title: 'ZONE', value: (row) => row.zonename },
+  { name: 'alias', title: 'ALIAS', value: (row) => row.alias },
+  {
+    name: 'verdict',
+    title: 'VERDICT',
+    value: (row) => verdictOf(row.audit)[0],
+    colour: (row) => verdictOf(row.audit)[1],
+  },
+  {
+    name: 'snapshots',
+    title: 'SNAPSHOTS',
+    align: 'right',
+    value: (row) => useOf(row.audit.use.zfs_snapshot_limit),
+  },
+  {
+    name: 'filesystems',
+    title: 'FILESYSTEMS',
+    align: 'right',
+    value: (row) => useOf(row.audit.use.zfs_filesystem_limit),
+  },
+  { name: 'dataset', title: 'DATASET', value: (row) => row.audit.datasets.join(' ') },
 ];
+const DEFAULT_FIELDS = FIELDS.map(({ name }) => name).join(',');
 
-/** `mdatactl datasets`, for a person. */
-export function showDatasets(report: DatasetsReport, screen: Screen): string[] {
+/** `mdatactl datasets`, for a person or a script. */
+export function showDatasets(
+  report: DatasetsReport,
+  options: ListingOptions,
+  screen: Screen,
+): string[] {
   const { policy, zones, usageUnknown } = report;
+  if (options.noHeader === true || options.parsable === true) {
+    return listing(FIELDS, DEFAULT_FIELDS, zones, options, screen);
+  }
   const lines = [
     `policy "safe": ${policy.enabled ? 'on' : 'off'}, for ${owners(policy.safeOwners)}`,
     ...(usageUnknown === ''
@@ -30,20 +54,8 @@ export function showDatasets(report: DatasetsReport, screen: Screen): string[] {
   return [
     ...lines,
     '',
-    ...table(COLUMNS, zones.map(rowOf), screen),
+    ...listing(FIELDS, DEFAULT_FIELDS, zones, options, screen),
     ...zones.flatMap((zone) => findingLines(zone, screen)),
-  ];
-}
-
-function rowOf({ zonename, alias, audit }: DatasetRow): Cell[] {
-  const [verdict, colour] = verdictOf(audit);
-  return [
-    { text: zonename },
-    { text: alias ?? '-' },
-    { text: verdict, colour },
-    { text: useOf(audit.use.zfs_snapshot_limit) },
-    { text: useOf(audit.use.zfs_filesystem_limit) },
-    { text: audit.datasets.join(' ') },
   ];
 }
 
@@ -71,7 +83,7 @@ function findingLines({ zonename, audit }: DatasetRow, { width }: Screen): strin
     zonename,
     ...audit.findings.flatMap(({ text, fix }) => [
       ...paragraph('', text, 2, width),
-      ...remedyLines(fix, 4, width),
+      remedyLine(fix, 4),
     ]),
   ];
 }

@@ -1,8 +1,8 @@
 /* `mdatactl doctor` for a person: where the chain breaks first, then what is well. Pure. */
 import type { DoctorReport, Step, Verdict, ZoneDoctorReport } from '../../src/admin/doctor-context';
 import { counted } from '../../src/admin/format';
-import type { Colour, Screen } from './paint';
-import { paragraph, remedyLines } from './table';
+import type { Colour, Screen } from '../screen';
+import { paragraph, remedyLine } from './text';
 
 const STEP_WIDTH = 15;
 const VERDICT_WIDTH = 6;
@@ -53,7 +53,7 @@ function stepLines({ step, verdict, finding, remedy }: Step, { paint, width }: S
   return [
     painted + first.slice(label.length),
     ...rest,
-    ...(remedy === '' ? [] : remedyLines(remedy, INDENT, width)),
+    ...(remedy === '' ? [] : [remedyLine(remedy, INDENT)]),
   ];
 }
 

@@ -1,8 +1,8 @@
 /* `mdatactl status` for a person: the agent in one screen. Pure. */
 import type { Status } from '../../src/admin/status';
 import { counted, inBytes, inShort, inWords, latency } from '../../src/admin/format';
-import type { Colour, Screen } from './paint';
-import { paragraph, remedyLines } from './table';
+import type { Colour, Screen } from '../screen';
+import { paragraph, remedyLine } from './text';
 
 const INDENT = 13;
 
@@ -30,7 +30,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
       line('', `${zonename} ${stage} for ${inShort(oldestMs)}, ${waiting + committing} waiting`),
     ),
     ...line('vminfod', vminfod.words, colourOf(vminfod.verdict)),
-    ...(vminfod.remedy === '' ? [] : remedyLines(vminfod.remedy, INDENT, width)),
+    ...(vminfod.remedy === '' ? [] : [remedyLine(vminfod.remedy, INDENT)]),
     ...line('events', `${eventsLine(status)}; ${repairsLine(status)}`),
     ...line(
       'in progress',
@@ -119,7 +119,7 @@ function troubleLines({ troubles, troublesInAll }: Status, { paint, width }: Scr
     paint('bold', `troubles (${troublesInAll})`),
     ...troubles.flatMap(({ zonename, what, remedy }) => [
       ...paragraph('', paint('yellow', `${zonename} ${what}`), 2, width),
-      ...remedyLines(remedy, 4, width),
+      remedyLine(remedy, 4),
     ]),
     ...(more > 0 ? [`  and ${more} more: mdatactl doctor`] : []),
   ];

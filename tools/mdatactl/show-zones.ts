@@ -2,43 +2,66 @@
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
 import type { KeptRecord } from '../../src/log';
-import type { Colour, Screen } from './paint';
+import type { Colour, Screen } from '../screen';
 import { recordLine } from './record-line';
-import { paragraph, remedyLines, table, type Cell, type Column } from './table';
+import { listing, type Field, type ListingOptions } from '../listing';
+import { paragraph, remedyLine } from './text';
 
-const COLUMNS: readonly Column[] = [
-  { title: 'ZONE', least: 8 },
-  { title: 'ALIAS', soft: 12, least: 6 },
-  { title: 'BRAND', soft: 8, least: 6 },
-  { title: 'STATE', least: 6 },
-  { title: 'LINK', least: 6 },
-  { title: 'REQS', align: 'right' },
-  { title: 'ERRS', align: 'right' },
-  { title: 'RECON', align: 'right' },
-  { title: 'LAST', align: 'right' },
-];
+/** The columns of `mdatactl zones`. @param now ms since 1970 */
+function zoneFields(now: number): readonly Field<ZoneRow>[] {
+  return [
+    { name: 'zone', title: 'ZONE', value: (zone) => zone.zonename },
+    { name: 'alias', title: 'ALIAS', value: (zone) => zone.alias },
+    { name: 'brand', title: 'BRAND', value: (zone) => zone.brand },
+    {
+      name: 'state',
+      title: 'STATE',
+      value: (zone) => zone.state,
+      colour: (zone) => (zone.state === 'running' ? undefined : 'dim'),
+    },
+    { name: 'link', title: 'LINK', value: (zone) => zone.link, colour: linkColourOf },
+    { name: 'mount', title: 'MOUNT', value: (zone) => zone.mount },
+    { name: 'conns', title: 'CONNS', align: 'right', value: (zone) => zone.connections },
+    { name: 'reqs', title: 'REQS', align: 'right', value: (zone) => zone.requests },
+    {
+      name: 'errs',
+      title: 'ERRS',
+      align: 'right',
+      value: (zone) => zone.errors,
+      colour: (zone) => (zone.errors > 0 ? 'yellow' : undefined),
+    },
+    { name: 'refused', title: 'REFUSED', align: 'right', value: (zone) => zone.refusals },
+    { name: 'recon', title: 'RECON', align: 'right', value: (zone) => zone.reconnects },
+    { name: 'bytesin', title: 'IN', align: 'right', value: (zone) => zone.bytesReceived },
+    { name: 'bytesout', title: 'OUT', align: 'right', value: (zone) => zone.bytesSent },
+    {
+      name: 'last',
+      title: 'LAST',
+      align: 'right',
+      value: (zone) => zone.lastRequest?.at,
+      text: ({ lastRequest }) => (lastRequest === null ? '-' : inShort(now - lastRequest.at)),
+    },
+  ];
+}
+
+const DEFAULT_FIELDS = 'zone,alias,brand,state,link,reqs,errs,recon,last';
+/** Names of all columns of `mdatactl zones`. */
+export const ZONE_FIELD_NAMES = zoneFields(0).map(({ name }) => name);
 const INDENT = 13;
 
-/** `mdatactl zones`, for a person. @param now ms since 1970 */
-export function showZones(zones: readonly ZoneRow[], screen: Screen, now: number): string[] {
-  if (zones.length === 0) {
+/** `mdatactl zones`, for a person or a script. @param now ms since 1970 */
+export function showZones(
+  zones: readonly ZoneRow[],
+  options: ListingOptions,
+  screen: Screen,
+  now: number,
+): string[] {
+  const bare = options.noHeader === true || options.parsable === true;
+  if (zones.length === 0 && !bare) {
     return ['no zones on this node'];
   }
-  const rows = [...zones].sort(byAlias).map((zone): Cell[] => {
-    const linkColour = linkColourOf(zone);
-    return [
-      { text: zone.zonename },
-      { text: zone.alias ?? '-' },
-      { text: zone.brand },
-      { text: zone.state, ...(zone.state === 'running' ? {} : { colour: 'dim' as const }) },
-      { text: zone.link, ...(linkColour === undefined ? {} : { colour: linkColour }) },
-      { text: String(zone.requests) },
-      { text: String(zone.errors), ...(zone.errors > 0 ? { colour: 'yellow' as const } : {}) },
-      { text: zone.reconnects === null ? '-' : String(zone.reconnects) },
-      { text: zone.lastRequest === null ? '-' : inShort(now - zone.lastRequest.at) },
-    ];
-  });
-  return table(COLUMNS, rows, screen);
+  const sorted = [...zones].sort(byAlias);
+  return listing(zoneFields(now), DEFAULT_FIELDS, sorted, options, screen);
 }
 
 function byAlias(a: ZoneRow, b: ZoneRow): number {
@@ -92,7 +115,7 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       : line('write', `${write.stage} for ${inWords(write.oldestMs)}, ${write.waiting} waiting`)),
     ...zone.troubles.flatMap(({ what, remedy }) => [
       ...line('trouble', what).map((each) => paint('yellow', each)),
-      ...remedyLines(remedy, INDENT, width),
+      remedyLine(remedy, INDENT),
     ]),
     ...historyLines('states of the zone', zone.history, screen),
     ...historyLines('states of its link', zone.linkHistory, screen),

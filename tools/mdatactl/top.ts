@@ -11,8 +11,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ZoneRow } from '../../src/admin/zone-report';
 import { counted, inBytes } from '../../src/admin/format';
 import type { Client } from './client';
-import type { Screen } from './paint';
-import { cut, table, type Cell, type Column } from './table';
+import { listing, type Field } from '../listing';
+import { plain, type Screen } from '../screen';
+import { cut } from './text';
 
 export const SORT_KEYS = ['requests', 'errors', 'bytes', 'latency'] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
@@ -36,19 +37,45 @@ export interface View {
   readonly typing: boolean;
 }
 
-const COLUMNS: readonly Column[] = [
-  { title: 'ZONE', least: 8 },
-  { title: 'ALIAS', soft: 16, least: 8 },
-  { title: 'BRAND', soft: 8, least: 5 },
-  { title: 'REQ/S', align: 'right' },
-  { title: 'ERR/S', align: 'right' },
-  { title: 'BYTES/S', align: 'right' },
-  { title: 'MS', align: 'right' },
-  { title: 'CONNS', align: 'right' },
-  { title: 'LAST', least: 10 },
+/** What an alias and the last request may take of 80 columns. */
+const ALIAS_WIDTH = 16;
+const FIELDS: readonly Field<ZoneRate>[] = [
+  { name: 'zone', title: 'ZONE', value: ({ zone }) => zone.zonename },
+  { name: 'alias', title: 'ALIAS', value: ({ zone }) => cut(zone.alias ?? '-', ALIAS_WIDTH) },
+  { name: 'brand', title: 'BRAND', value: ({ zone }) => cut(zone.brand, 8) },
+  {
+    name: 'requests',
+    title: 'REQ/S',
+    align: 'right',
+    value: (rate) => rate.requestsPerSecond.toFixed(1),
+  },
+  {
+    name: 'errors',
+    title: 'ERR/S',
+    align: 'right',
+    value: (rate) => rate.errorsPerSecond.toFixed(1),
+  },
+  {
+    name: 'bytes',
+    title: 'BYTES/S',
+    align: 'right',
+    value: (rate) => inBytes(Math.round(rate.bytesPerSecond)),
+  },
+  {
+    name: 'latency',
+    title: 'MS',
+    align: 'right',
+    value: (rate) => rate.latencyMs?.toFixed(2),
+  },
+  { name: 'conns', title: 'CONNS', align: 'right', value: ({ zone }) => zone.connections },
+  {
+    name: 'last',
+    title: 'LAST',
+    value: ({ zone: { lastRequest } }) =>
+      lastRequest === null ? null : `${lastRequest.verb} ${lastRequest.key}`.trim(),
+  },
 ];
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const SHORT_UUID = 8;
+const ALL_FIELDS = FIELDS.map(({ name }) => name).join(',');
 
 /** Rates of all zones. @param seconds between the polls; a zone that is new counts from zero */
 export function ratesOf(
@@ -123,23 +150,9 @@ export function topScreen(
   return [
     screen.paint('bold', cut(head, screen.width)),
     screen.paint('dim', cut(keys, screen.width)),
-    ...table(COLUMNS, shown.slice(0, room).map(cellsOf), screen),
-  ];
-}
-
-function cellsOf({ zone, ...rate }: ZoneRate): Cell[] {
-  const { lastRequest } = zone;
-  const failing = rate.errorsPerSecond > 0 ? { colour: 'yellow' as const } : {};
-  return [
-    { text: UUID.test(zone.zonename) ? zone.zonename.slice(0, SHORT_UUID) : zone.zonename },
-    { text: zone.alias ?? '-' },
-    { text: zone.brand },
-    { text: rate.requestsPerSecond.toFixed(1) },
-    { text: rate.errorsPerSecond.toFixed(1), ...failing },
-    { text: inBytes(Math.round(rate.bytesPerSecond)) },
-    { text: rate.latencyMs === null ? '-' : rate.latencyMs.toFixed(2) },
-    { text: String(zone.connections) },
-    { text: lastRequest === null ? '-' : `${lastRequest.verb} ${lastRequest.key}`.trim() },
+    ...listing(FIELDS, ALL_FIELDS, shown.slice(0, room), {}, { terminal: true, paint: plain }).map(
+      (line) => cut(line, screen.width),
+    ),
   ];
 }
 

@@ -1,7 +1,35 @@
 import { NOTIFY_STATES } from '../../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../../src/config';
+import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
-import { entries, HELP_OPTION, JSON_OPTION, ROOT_OPTION, type ManCommand } from '../command';
+import {
+  entries,
+  HELP_OPTION,
+  JSON_OPTION,
+  ROOT_OPTION,
+  VERSION_OPTION,
+  type ManCommand,
+  type Option,
+} from '../command';
+
+/** The options of vmadm's and zfs' lists. */
+const LIST_OPTIONS: readonly Option[] = [
+  { flag: '--no-header', text: 'Leaves the header out. Short: `-H`.' },
+  {
+    flag: '--parsable',
+    text: 'For scripts: cells between colons; a colon or backslash within a cell gets a backslash. Short: `-p`.',
+  },
+  {
+    flag: '--fields',
+    value: 'NAMES',
+    text: 'Which columns, separated by commas. Short: `-o`.',
+  },
+  {
+    flag: '--sort',
+    value: 'NAMES',
+    text: 'What to sort by, separated by commas; `-` before a name sorts descending. Short: `-s`.',
+  },
+];
 
 export const MDATACTL: ManCommand = {
   name: 'mdatactl',
@@ -9,10 +37,10 @@ export const MDATACTL: ManCommand = {
   summary: 'look at and steer the metadata agent',
   synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
   description: [
-    'mdatactl asks the running mdatad over its admin socket, to which only root may connect. Tables fit the terminal; colour is used on a terminal only.',
-    "_UUID_ is a zone's uuid or name, its alias, or the beginning of its uuid.",
+    'mdatactl asks the running mdatad over its admin socket, to which only root may connect. Tables are whole in a pipe; on a terminal a uuid is shown by its first eight digits. Colour is used on a terminal only.',
+    "_UUID_ is a zone's uuid or name, its alias, or the beginning of its uuid, in any case; an ellipsis behind it does no harm.",
   ],
-  options: [ROOT_OPTION, JSON_OPTION, HELP_OPTION],
+  options: [ROOT_OPTION, JSON_OPTION, VERSION_OPTION, HELP_OPTION],
   subcommands: [
     {
       name: 'status',
@@ -22,7 +50,8 @@ export const MDATACTL: ManCommand = {
     {
       name: 'zones',
       operands: '',
-      text: 'One line a zone: alias, brand, state, link, last request, requests, errors, reconnects.',
+      text: `One line a zone: alias, brand, state, link, requests, errors, reconnects, last request. Columns for \`-o\` and \`-s\`: ${ZONE_FIELD_NAMES.join(', ')}.`,
+      options: LIST_OPTIONS,
     },
     {
       name: 'zone',
@@ -85,6 +114,7 @@ export const MDATACTL: ManCommand = {
       words: 'zone',
       orWords: ['expand'],
       options: [
+        ...LIST_OPTIONS,
         {
           flag: '--config',
           value: 'FILE',

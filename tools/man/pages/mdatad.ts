@@ -1,5 +1,5 @@
 import { SETTINGS } from '../../smf/settings';
-import { entries, HELP_OPTION, ROOT_OPTION, type ManCommand } from '../command';
+import { entries, HELP_OPTION, VERSION_OPTION, ROOT_OPTION, type ManCommand } from '../command';
 
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'];
 
@@ -36,6 +36,7 @@ export const MDATAD: ManCommand = {
       flag: '--check-config',
       text: 'Checks the configuration, says what is wrong with it, and ends.',
     },
+    VERSION_OPTION,
     HELP_OPTION,
   ],
   sections: [

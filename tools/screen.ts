@@ -16,6 +16,8 @@ export const coloured: Paint = (colour, text) => `\u001b[${CODES[colour]}m${text
 export interface Screen {
   readonly width: number;
   readonly paint: Paint;
+  /** Whether a person looks at it now. */
+  readonly terminal: boolean;
 }
 
 /** Width where the output is no terminal: it may be read on one later. */
@@ -28,6 +30,7 @@ export function screenOf(out: NodeJS.WriteStream, environment: NodeJS.ProcessEnv
   const told = Number(environment.COLUMNS);
   const width = out.isTTY ? out.columns : told > 0 ? told : FILE_WIDTH;
   return {
+    terminal: out.isTTY,
     width: Math.max(LEAST_WIDTH, width),
     paint: out.isTTY && !noColour && environment.TERM !== 'dumb' ? coloured : plain,
   };

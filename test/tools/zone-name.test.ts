@@ -1,0 +1,43 @@
+/*
+ * What a person may type for a zone.
+ */
+import assert from 'node:assert';
+import { wholeUuid, zonesMeant } from '../../tools/zone-name';
+
+const A = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
+const B = 'a5894699-42f1-42ab-acac-5c4f64f5d6e0';
+const ZONES = [
+  { zonename: A, alias: 'web0' },
+  { zonename: B, alias: 'web0-old' },
+  { zonename: 'Build', alias: null },
+];
+
+function meant(word: string): string[] {
+  return zonesMeant(ZONES, word).map(({ zonename }) => zonename);
+}
+
+describe('the name of a zone', () => {
+  it('is its whole name or its alias, whatever begins alike', () => {
+    assert.deepStrictEqual(meant(A), [A]);
+    assert.deepStrictEqual(meant('web0'), [A]);
+    assert.deepStrictEqual(meant('Build'), ['Build']);
+  });
+
+  it('is the beginning of its uuid, in any case, with or without an ellipsis', () => {
+    for (const word of ['a5894692', 'A5894692', 'a5894692\u2026', 'a5894692...', A.toUpperCase()]) {
+      assert.deepStrictEqual(meant(word), [A], word);
+    }
+  });
+
+  it('can mean several zones, or none', () => {
+    assert.deepStrictEqual(meant('a589469'), [A, B]);
+    assert.deepStrictEqual(meant('nope'), []);
+    assert.deepStrictEqual(meant('...'), []);
+    assert.deepStrictEqual(meant(''), []);
+  });
+
+  it('is taken as it is where it is a whole uuid', () => {
+    assert.strictEqual(wholeUuid(A.toUpperCase()), A);
+    assert.strictEqual(wholeUuid('a5894692'), undefined);
+  });
+});
