@@ -10,6 +10,7 @@ import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../src/config';
 import { SETTINGS } from '../../tools/smf/settings';
 import { TOP } from '../support/manifest';
+import { needs } from '../support/pending';
 import { BUILT } from '../support/smf-package';
 
 describe('the manual pages', function () {
@@ -155,6 +156,28 @@ describe('the completion', () => {
     assert.deepStrictEqual(offered('mdatactl', '--root', folder, 'zone', ''), ['abc-1', 'abd-2']);
     const all = offered('mdatactl', '--root', folder, 'datasets', '');
     assert.deepStrictEqual(all, ['abc-1', 'abd-2', 'expand']);
+  });
+
+  it('works in zsh as it does in bash', function () {
+    const zsh = spawnSync('zsh', ['--version']).status === 0;
+    needs(this, zsh ? null : 'needs zsh');
+    writeFileSync(join(folder, 'mdatad.zsh'), completionScript(COMMANDS, 'zsh'));
+    const script = `source ${folder}/mdatad.zsh && whence -w complete && emulate ksh
+      COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mdatad_mdatactl; echo "\${COMPREPLY[@]}"`;
+    const words = ['mdatactl', '--root', folder, 'doctor', 'ab'];
+    const { stdout, stderr } = spawnSync('zsh', ['-fc', script, 'zsh', ...words], {
+      encoding: 'utf8',
+      env: { ...process.env, HOME: folder },
+    });
+    assert.deepStrictEqual([stdout, stderr], ['complete: function\nabc-1 abd-2\n', '']);
+  });
+
+  it('is printed by mdatactl for the shell that is named', () => {
+    const program = join(BUILT, 'tools/mdatactl/main.js');
+    const printed = (shell: string): string =>
+      spawnSync(process.execPath, [program, 'completion', shell], { encoding: 'utf8' }).stdout;
+    assert.strictEqual(printed('bash'), completionScript(COMMANDS));
+    assert.strictEqual(printed('zsh'), completionScript(COMMANDS, 'zsh'));
   });
 
   it('offers options, and the values of an option', () => {

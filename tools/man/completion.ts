@@ -1,18 +1,24 @@
 /*
- * Renders the bash completion of all commands from the same descriptions as their manual pages. Pure.
+ * Renders the shell completion of all commands from the same descriptions as their manual pages. Pure.
  *
- * Needs nothing but bash (SmartOS has no bash-completion). Zones are completed from the node's own
- * list, /etc/zones/index below the --root that stands on the line.
+ * Needs nothing but the shell (SmartOS has no bash-completion); zsh takes bash's completions through its own
+ * bashcompinit. Zones are completed from the node's own list, /etc/zones/index below the --root that stands on
+ * the line.
  */
 import type { ManCommand, Option, Words } from './command';
 
-/** The whole script for bash, for all commands. */
-export function completionScript(commands: readonly ManCommand[]): string {
+export const SHELLS = ['bash', 'zsh'] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** The whole script of a shell, for all commands. */
+export function completionScript(commands: readonly ManCommand[], shell: Shell = 'bash'): string {
   const parts = commands.map((command) => functionOf(command));
-  return [PREAMBLE, ...parts].join('\n');
+  const head =
+    shell === 'zsh' ? ['autoload -U +X compinit bashcompinit && compinit -u && bashcompinit'] : [];
+  return [...head, PREAMBLE, ...parts].join('\n');
 }
 
-const PREAMBLE = `# bash completion of mdatad's commands; source it from ~/.bashrc
+const PREAMBLE = `# completion of mdatad's commands; from ~/.bashrc or ~/.zshrc: source <(mdatactl completion SHELL)
 _mdatad_zones() {
 	local root=\${MDATAD_ROOT:-/} i
 	for ((i = 1; i < COMP_CWORD; i++)); do

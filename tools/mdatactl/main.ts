@@ -16,6 +16,8 @@ import { ConfigError, defaultRoot, loadConfig, LOG_LEVELS } from '../../src/conf
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { messageOf } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
+import { COMMANDS } from '../man/commands';
+import { completionScript, SHELLS, type Shell } from '../man/completion';
 import { Client, ControlError } from './client';
 import { follow } from './follow';
 import { getKey } from './get';
@@ -235,6 +237,17 @@ function makeProgram(finish: (status: number) => void): Command {
           : `${zonename}: you said ${state}, it is ${reply.is}`,
       ]);
       finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
+    });
+
+  program
+    .command('completion')
+    .description('print the completion of all commands for a shell')
+    .addArgument(
+      new Argument('<shell>', 'source it: source <(mdatactl completion bash)').choices(SHELLS),
+    )
+    .exitOverride()
+    .action((shell: Shell) => {
+      process.stdout.write(completionScript(COMMANDS, shell));
     });
 
   const datasets = listed(

@@ -32,7 +32,7 @@ const EXECUTABLE = 0o755;
 const PLAIN = 0o644;
 
 /** Built tools that are for developers. */
-const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|quickstart|simcn|man)\b/;
+const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|quickstart|simcn)\b/;
 
 const projectSchema = z.object({
   name: z.string(),

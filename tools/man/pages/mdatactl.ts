@@ -11,6 +11,7 @@ import {
   type ManCommand,
   type Option,
 } from '../command';
+import { SHELLS } from '../completion';
 
 /** The options of vmadm's and zfs' lists. */
 const LIST_OPTIONS: readonly Option[] = [
@@ -107,6 +108,12 @@ export const MDATACTL: ManCommand = {
       words: 'zone',
       thenWords: NOTIFY_STATES,
       text: `Tells the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm. That there is no such zone is no failure where it is said to be deleted.`,
+    },
+    {
+      name: 'completion',
+      operands: 'SHELL',
+      words: SHELLS,
+      text: 'Prints the completion of all commands for `bash` or `zsh`: `source <(mdatactl completion bash)`.',
     },
     {
       name: 'datasets',
