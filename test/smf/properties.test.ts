@@ -31,6 +31,11 @@ describe("the service's properties", () => {
     assert.deepStrictEqual(rendered(lines), {});
   });
 
+  it('may have the stability of their group among them, as svcprop prints it', () => {
+    const lines = 'config/stability astring Evolving\nconfig/limits_connections count 8\n';
+    assert.deepStrictEqual(rendered(lines), { limits: { connections: 8 } });
+  });
+
   it('are read with the escapes of svcprop', () => {
     assert.deepStrictEqual(rendered('config/vminfod astring unix:/tmp/a\\ b\\\\c\\;\n'), {
       vminfod: 'unix:/tmp/a b\\c;',

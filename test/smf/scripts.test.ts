@@ -208,6 +208,20 @@ describe('the install scripts', function () {
     assert.deepStrictEqual(changes(), []);
   });
 
+  it('cope with a property group that has a stability, which svcprop prints as a property', () => {
+    const stable = otherRelease(unpacked, '9.0.5-stable', 'serve');
+    const manifest = join(stable, 'smf/mdatad.xml');
+    const group = "<property_group name='config' type='application'>";
+    const text = readFileSync(manifest, 'utf8');
+    writeFileSync(manifest, text.replace(group, `${group}<stability value='Evolving'/>`));
+    succeed(script(stable, 'install'));
+    assert.match(
+      node.run('svcprop', ['-p', 'config', MDATAD]).stdout,
+      /^config\/stability astring /,
+    );
+    assert.strictEqual(node.state(MDATAD), 'online');
+  });
+
   describe('a reboot', () => {
     it("loses what svcadm changed, and still ends with mdatad in the agent's place", () => {
       succeed(script(unpacked, 'install'));

@@ -2,80 +2,69 @@
  * SMF in small, for the install scripts and methods: `fake-smf.js STATE COMMAND ARGUMENTS`, as which
  * svcadm, svccfg, svcs, svcprop and zonename are called from a folder in the PATH (see node-root.ts).
  *
- * It keeps the services in STATE/state.json, notes each call in STATE/calls, and refuses arguments that
- * the platform's commands would refuse. It follows dependencies as SMF does, as far as manifests here
- * use them, and runs the real methods below the fake root.
+ * It keeps the repository in STATE/state.json, notes each call in STATE/calls and each change of a state in
+ * STATE/history, and refuses arguments that the platform's commands would refuse. What a manifest does to the
+ * repository follows svccfg_xml.c and svccfg_libscf.c of illumos; what the repository does to services is
+ * fake-startd.ts. It runs the real methods below the fake root.
  */
-import { spawnSync } from 'node:child_process';
+import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import {
-  appendFileSync,
-  copyFileSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, join } from 'node:path';
-import { faultsOf, readManifest, type Manifest } from './manifest';
+  contractOf,
+  kill,
+  partsOf,
+  Startd,
+  type Group,
+  type Groups,
+  type Property,
+  type Service,
+} from './fake-startd';
+import { faultsOf, readManifest, type Entity, type Manifest } from './manifest';
 
-export interface Service {
-  enabled: boolean;
-  state: 'disabled' | 'offline' | 'starting' | 'online' | 'maintenance';
-  /** The manifest's path; null for the platform's services, which have no methods here. */
-  readonly manifest: string | null;
-}
-
-export interface SmfState {
-  readonly root: string;
-  readonly zonename: string;
-  services: Record<string, Service>;
-}
-
-/** As many rounds settle any chain of dependencies here. */
-const SETTLE_ROUNDS = 10;
+/** Where a node imports the manifests of its owner from, at each boot. */
+const CUSTOM = 'opt/custom/smf';
 
 function main([folder = '', command = '', ...args]: string[]): number {
   appendFileSync(join(folder, 'calls'), `${[command, ...args].join(' ')}\n`);
-  const state = load(folder);
-  const status = serve(state, command, args);
-  save(state);
+  const startd = new Startd(folder, BUILT_IN);
+  const status = serve(startd, command, args);
+  startd.save();
   return status;
 }
 
-/** Where the state of this run came from. */
-let home = '';
+/** The platform's methods that matter to the tests: manifest-import of the milestone of that name. */
+const BUILT_IN: ReadonlyMap<string, (startd: Startd) => void> = new Map([
+  [
+    '/lib/svc/method/manifest-import',
+    (startd: Startd) => {
+      const folder = join(startd.state.root, CUSTOM);
+      const names = existsSync(folder) ? readdirSync(folder).sort() : [];
+      for (const name of names.filter((file) => file.endsWith('.xml'))) {
+        importManifest(startd, join(folder, name));
+      }
+    },
+  ],
+]);
 
-function load(folder: string): SmfState {
-  home = folder;
-  return JSON.parse(readFileSync(join(folder, 'state.json'), 'utf8')) as SmfState;
-}
-
-function save(state: SmfState): void {
-  writeFileSync(join(home, 'state.json'), JSON.stringify(state));
-}
-
-function serve(state: SmfState, command: string, args: readonly string[]): number {
+function serve(startd: Startd, command: string, args: readonly string[]): number {
   const line = args.join(' ');
   const [fmri = ''] = args.slice(-1);
   switch (command) {
     case 'zonename':
-      process.stdout.write(`${state.zonename}\n`);
+      process.stdout.write(`${startd.state.zonename}\n`);
       return 0;
     case 'svcs':
-      return /^-H -o state svc:\S+$/.test(line) ? printState(state, fmri) : usage(command, line);
+      return /^-H -o state svc:\S+$/.test(line) ? printState(startd, fmri) : usage(command, line);
     case 'svcprop':
-      return /^-p config svc:\S+$/.test(line) ? printConfig(state, fmri) : usage(command, line);
+      return /^-p config svc:\S+$/.test(line) ? printConfig(startd, fmri) : usage(command, line);
     case 'svcadm':
-      return /^(enable|disable) -s svc:\S+$/.test(line)
-        ? setEnabled(state, fmri, args[0] === 'enable')
+      return /^(enable|disable)( -s)? svc:\S+$/.test(line)
+        ? setEnabled(startd, fmri, args[0] === 'enable', args[1] === '-s')
         : usage(command, line);
     case 'svccfg':
-      if (/^import \/\S+\.xml$/.test(line)) {
-        return importManifest(state, fmri);
-      }
-      return /^delete -f svc:\/\S+[^:]$/.test(line)
-        ? deleteService(state, `${fmri}:default`)
-        : usage(command, line);
+      return configure(startd, args, line);
+    case 'startd':
+      return tellStartd(startd, args);
     default:
       return usage(command, line);
   }
@@ -91,151 +80,278 @@ function missing(fmri: string): number {
   return 1;
 }
 
-function printState(state: SmfState, fmri: string): number {
-  const service = state.services[fmri];
-  if (service === undefined) {
+function printState(startd: Startd, fmri: string): number {
+  const instance = startd.find(fmri);
+  if (instance === undefined) {
     return missing(fmri);
   }
-  process.stdout.write(`${service.state}\n`);
+  process.stdout.write(`${instance.state === 'starting' ? 'offline' : instance.state}\n`);
   return 0;
 }
 
-function printConfig(state: SmfState, fmri: string): number {
-  const manifest = manifestOf(state.services[fmri]);
-  for (const { name, type, value } of manifest?.groups.get('config') ?? []) {
-    const escaped = value === '' ? '""' : value.replace(/[^\w./:-]/g, '\\$&');
-    process.stdout.write(`config/${name} ${type} ${escaped}\n`);
-  }
-  return manifest === null ? missing(fmri) : 0;
-}
-
-function setEnabled(state: SmfState, fmri: string, enabled: boolean): number {
-  const service = state.services[fmri];
-  if (service === undefined) {
+/** Every property of the group, those that an element of the manifest became included. */
+function printConfig(startd: Startd, fmri: string): number {
+  const instance = startd.find(fmri);
+  if (instance === undefined) {
     return missing(fmri);
   }
-  service.enabled = enabled;
-  settle(state);
-  return state.services[fmri]?.state === (enabled ? 'online' : 'disabled') ? 0 : 1;
+  for (const [name, { type, values }] of Object.entries(
+    instance.running.config?.properties ?? {},
+  )) {
+    const escaped = values.map((value) =>
+      value === '' ? '""' : value.replace(/[^\w./:-]/g, '\\$&'),
+    );
+    process.stdout.write(`config/${name} ${type} ${escaped.join(' ')}\n`);
+  }
+  return 0;
 }
 
-function importManifest(state: SmfState, path: string): number {
+function setEnabled(startd: Startd, fmri: string, enabled: boolean, wait: boolean): number {
+  const instance = startd.find(fmri);
+  if (instance === undefined) {
+    return missing(fmri);
+  }
+  if (!enabled && instance.state === 'maintenance') {
+    instance.state = 'disabled';
+  }
+  instance.enabled = enabled;
+  startd.settle();
+  return !wait || startd.find(fmri)?.state === (enabled ? 'online' : 'disabled') ? 0 : 1;
+}
+
+/** What happens to a node's processes, told by the tests. */
+function tellStartd(startd: Startd, [event = '', pid = '']: readonly string[]): number {
+  switch (event) {
+    case 'settle':
+      startd.settle();
+      break;
+    case 'look':
+      break;
+    default: {
+      const contract = contractOf(Number(pid));
+      kill(Number(pid), 'SIGKILL');
+      startd.processDied(contract ?? '', event === 'core' ? 'core' : 'signal');
+    }
+  }
+  startd.watchContracts();
+  return 0;
+}
+
+// --- the repository --------------------------------------------------------------------------------
+
+function configure(startd: Startd, args: readonly string[], line: string): number {
+  const [last = ''] = args.slice(-1);
+  if (/^import \/\S+\.xml$/.test(line)) {
+    const status = importManifest(startd, last);
+    startd.settle();
+    return status;
+  }
+  if (/^-f \/\S+$/.test(line)) {
+    return runCommands(startd, readFileSync(last, 'utf8'));
+  }
+  return /^delete -f svc:\/\S+$/.test(line) ? deleteEntity(startd, last) : usage('svccfg', line);
+}
+
+function importManifest(startd: Startd, path: string): number {
   const faults = faultsOf(path);
   if (faults !== '') {
     process.stderr.write(faults);
     return 1;
   }
-  // The repository keeps what it imported, whatever becomes of the file.
-  const manifest = join(home, basename(path));
-  copyFileSync(path, manifest);
-  const { fmri, enabled } = readManifest(manifest);
-  state.services[fmri] ??= { enabled, state: 'offline', manifest };
-  settle(state);
-  return 0;
-}
-
-function deleteService(state: SmfState, fmri: string): number {
-  if (state.services[fmri] === undefined) {
-    return missing(fmri);
+  const manifest = readManifest(path);
+  const { services } = startd.state;
+  const groups = groupsOf(manifest);
+  const service = (services[manifest.service] ??= { groups: {}, lastImport: {}, instances: {} });
+  upgrade(service, groups);
+  for (const [name, entity] of manifest.instances) {
+    service.instances[name] ??= {
+      groups: groupsOf(entity),
+      running: {},
+      enabled: entity.enabled,
+      state: entity.enabled ? 'offline' : 'disabled',
+      contract: 0,
+    };
+    startd.refresh(manifest.service, name);
   }
-  // eslint-disable-next-line @typescript-eslint/no-dynamic-delete -- a plain JSON object on disk
-  delete state.services[fmri];
-  return 0;
-}
-
-/** Starts and stops until every service is where its settings and dependencies want it. */
-export function settle(state: SmfState): void {
-  for (let round = 0; round < SETTLE_ROUNDS; round++) {
-    for (const fmri of Object.keys(state.services)) {
-      const service = state.services[fmri];
-      if (service !== undefined) {
-        step(state, fmri, service);
+  for (const { name, grouping, restartOn, fmris } of manifest.dependents) {
+    for (const fmri of fmris) {
+      const target = services[partsOf(fmri)[0]];
+      const external = { external: { type: 'boolean', values: ['true'] } };
+      const group = dependency(grouping, restartOn, [`svc:/${manifest.service}`]);
+      addGroup(startd, fmri, name, {
+        type: group.type,
+        properties: { ...group.properties, ...external },
+      });
+      for (const instance of Object.keys(target?.instances ?? {})) {
+        startd.refresh(partsOf(fmri)[0], instance);
       }
     }
   }
+  return 0;
 }
 
-function step(state: SmfState, fmri: string, service: Service): void {
-  const manifest = manifestOf(service);
-  if (!service.enabled) {
-    if (service.state === 'online') {
-      runMethod(state, fmri, manifest, 'stop');
+/**
+ * A service's own groups after one more manifest: what the last one brought, nobody changed and this one has
+ * not is deleted, since svccfg takes it for a new edition of the same manifest (process_old_pg).
+ */
+function upgrade(service: Service, groups: Groups): void {
+  const kept = Object.entries(service.groups).filter(
+    ([name, group]) => JSON.stringify(group) !== JSON.stringify(service.lastImport[name]),
+  );
+  service.groups = { ...groups, ...Object.fromEntries(kept) };
+  service.lastImport = groups;
+}
+
+/** Puts a group into a service or an instance, by FMRI. */
+function addGroup(startd: Startd, fmri: string, name: string, group: Group): void {
+  const [service, instance] = partsOf(fmri);
+  const entry = startd.state.services[service];
+  const groups = instance === undefined ? entry?.groups : entry?.instances[instance]?.groups;
+  if (groups !== undefined) {
+    groups[name] = group;
+  }
+}
+
+function deleteEntity(startd: Startd, fmri: string): number {
+  const { services } = startd.state;
+  const [name, instance] = partsOf(fmri);
+  const service = services[name];
+  if (service === undefined || (instance !== undefined && !(instance in service.instances))) {
+    return missing(fmri);
+  }
+  if (instance !== undefined) {
+    const { [instance]: _gone, ...rest } = service.instances;
+    service.instances = rest;
+  } else {
+    const { [name]: _gone, ...rest } = services;
+    startd.state.services = rest;
+    deleteDependents(startd, `svc:/${name}`);
+  }
+  startd.settle();
+  return 0;
+}
+
+/** The dependencies that a service's manifest put into others go with it. */
+function deleteDependents(startd: Startd, fmri: string): void {
+  for (const [name, service] of Object.entries(startd.state.services)) {
+    service.groups = Object.fromEntries(
+      Object.entries(service.groups).filter(
+        ([, { properties }]) =>
+          properties.external === undefined || properties.entities?.values[0] !== fmri,
+      ),
+    );
+    for (const instance of Object.keys(service.instances)) {
+      startd.refresh(name, instance);
     }
-    service.state = 'disabled';
-    return;
   }
-  if (service.state === 'disabled') {
-    service.state = 'offline';
-  }
-  if (service.state === 'offline' && (manifest?.dependencies ?? []).every((d) => isMet(state, d))) {
-    service.state = 'starting';
-    const started = runMethod(state, fmri, manifest, 'start');
-    // The method may have called svcadm itself: the state was read again.
-    const again = state.services[fmri];
-    if (again !== undefined) {
-      again.state = started ? 'online' : 'maintenance';
+}
+
+/** A file of svccfg commands. The first that fails ends it, as it does on the platform. */
+function runCommands(startd: Startd, text: string): number {
+  let service = '';
+  let instance: string | undefined;
+  for (const line of text.split('\n')) {
+    const [command = '', ...rest] = line.replace(/#.*$/, '').trim().split(/\s+/);
+    const [first = '', second = ''] = rest;
+    const entry = startd.state.services[service];
+    const groups = instance === undefined ? undefined : entry?.instances[instance]?.groups;
+    let done = true;
+    switch (command) {
+      case '':
+        break;
+      case 'select':
+        if (entry !== undefined && first in entry.instances) {
+          instance = first;
+        } else {
+          [service, instance] = partsOf(first);
+          done = service in startd.state.services;
+        }
+        break;
+      case 'add':
+        done = entry !== undefined && !(first in entry.instances);
+        if (entry !== undefined && done) {
+          entry.instances[first] = emptyInstance();
+        }
+        break;
+      case 'addpg':
+        done = groups !== undefined && !(first in groups);
+        if (groups !== undefined && done) {
+          groups[first] = { type: second, properties: {} };
+        }
+        break;
+      case 'setprop':
+        done = setProperty(groups, rest.join(' '));
+        break;
+      case 'refresh':
+        done = instance !== undefined;
+        startd.refresh(service, instance ?? '');
+        break;
+      default:
+        done = false;
     }
-    return;
+    if (!done) {
+      process.stderr.write(`svccfg: cannot: ${line}\n`);
+      return 1;
+    }
   }
-  const excluded = (manifest?.dependencies ?? []).filter((d) => d.restartOn === 'restart');
-  if (service.state === 'online' && !excluded.every((d) => isMet(state, d))) {
-    runMethod(state, fmri, manifest, 'stop');
-    service.state = 'offline';
-  }
+  startd.settle();
+  return 0;
 }
 
-function isMet(state: SmfState, { grouping, fmris }: Manifest['dependencies'][number]): boolean {
-  const states = fmris.map((fmri) => state.services[fmri]?.state ?? 'absent');
-  switch (grouping) {
-    case 'require_all':
-      return states.every((s) => s === 'online');
-    case 'exclude_all':
-      return states.every((s) => s !== 'online' && s !== 'maintenance');
-    default: // optional_all: waits only for what is about to come
-      return states.every((s) => s !== 'offline' && s !== 'starting');
+/** `GROUP/NAME = TYPE: VALUE`. */
+function setProperty(groups: Groups | undefined, text: string): boolean {
+  const [, group = '', name = '', type = '', value = ''] =
+    /^(\S+)\/(\S+) = (\w+): (\S+)$/.exec(text) ?? [];
+  const properties = groups?.[group]?.properties;
+  if (properties === undefined || name === '') {
+    return false;
   }
-}
-
-function runMethod(
-  state: SmfState,
-  fmri: string,
-  manifest: Manifest | null,
-  name: 'start' | 'stop',
-): boolean {
-  const exec = manifest?.methods.get(name)?.exec ?? ':true';
-  if (exec === ':true') {
-    return true;
-  }
-  if (exec === ':kill') {
-    return killDaemon(state.root);
-  }
-  const logs = join(state.root, 'var/svc/log');
-  mkdirSync(logs, { recursive: true });
-  const log = openSync(join(logs, `${fmri.slice('svc:/'.length).replace(/\//g, '-')}.log`), 'a');
-  const [file = '', ...args] = exec.split(' ');
-  save(state);
-  const { status } = spawnSync(join(state.root, file), args, {
-    env: { ...process.env, SMF_FMRI: fmri },
-    stdio: ['ignore', log, log],
-    timeout: 30_000,
-  });
-  state.services = load(home).services;
-  return status === 0;
-}
-
-/** SIGTERM, and returns once the process is gone. */
-function killDaemon(root: string): boolean {
-  const pid = Number(readFileSync(join(root, 'var/run/mdatad/mdatad.pid'), 'utf8'));
-  // Polled by a shell, 5 s at most. One that ended may stay a zombie where init does not wait for it.
-  const gone = '[ ! -d /proc/$1 ] || grep -q "^State:.Z" /proc/$1/status';
-  const wait = `kill $1; i=0; until ${gone} || [ $i -ge 100 ]; do sleep .05; i=$((i + 1)); done`;
-  spawnSync('/bin/sh', ['-c', wait, 'sh', String(pid)], { stdio: 'ignore' });
+  properties[name] = { type, values: [value.replace(/^"(.*)"$/, '$1')] };
   return true;
 }
 
-function manifestOf(service: Service | undefined): Manifest | null {
-  const manifest = service?.manifest ?? null;
-  return manifest === null ? null : readManifest(manifest);
+function emptyInstance(): Service['instances'][string] {
+  return { groups: {}, running: {}, enabled: false, state: 'disabled', contract: 0 };
+}
+
+/** What the elements of a service or an instance become in the repository. */
+export function groupsOf(entity: Entity | Manifest): Groups {
+  const groups: Groups = {};
+  for (const { name, grouping, restartOn, fmris } of entity.dependencies) {
+    groups[name] = dependency(grouping, restartOn, fmris);
+  }
+  for (const [name, { exec, seconds }] of entity.methods) {
+    groups[name] = method(exec, seconds);
+  }
+  for (const [name, propvals] of entity.groups) {
+    const properties: Record<string, Property> = {};
+    for (const { name: property, type, value } of propvals) {
+      properties[property] = { type, values: [value] };
+    }
+    groups[name] = { type: name === 'startd' ? 'framework' : 'application', properties };
+  }
+  return groups;
+}
+
+export function dependency(grouping: string, restartOn: string, fmris: readonly string[]): Group {
+  return {
+    type: 'dependency',
+    properties: {
+      grouping: { type: 'astring', values: [grouping] },
+      restart_on: { type: 'astring', values: [restartOn] },
+      entities: { type: 'fmri', values: fmris },
+    },
+  };
+}
+
+export function method(exec: string, seconds = 60): Group {
+  return {
+    type: 'method',
+    properties: {
+      exec: { type: 'astring', values: [exec] },
+      timeout_seconds: { type: 'count', values: [String(seconds)] },
+    },
+  };
 }
 
 if (require.main === module) {

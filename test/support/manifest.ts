@@ -17,12 +17,20 @@ export interface Dependency {
   readonly comment: string;
 }
 
-export interface Manifest {
-  readonly fmri: string;
-  readonly enabled: boolean;
+/** What a service and an instance have in common. */
+export interface Entity {
   readonly dependencies: readonly Dependency[];
   readonly methods: ReadonlyMap<string, { readonly exec: string; readonly seconds: number }>;
+  /** Property groups, each with what svcprop prints of it: a `stability` element is a property as well. */
   readonly groups: ReadonlyMap<string, readonly Propval[]>;
+}
+
+export interface Manifest extends Entity {
+  /** Without `svc:/`. */
+  readonly service: string;
+  /** What other services are made to depend on, by this manifest. */
+  readonly dependents: readonly Dependency[];
+  readonly instances: ReadonlyMap<string, Entity & { readonly enabled: boolean }>;
 }
 
 export interface Propval {
@@ -42,13 +50,32 @@ export function faultsOf(path: string): string {
 
 export function readManifest(path: string): Manifest {
   const whole = readFileSync(path, 'utf8');
-  const text = whole.replace(/<!--[\s\S]*?-->/g, '');
-  const name = attributes(first(text, /<service\s[^>]*>/)).get('name') ?? '';
-  const instance = attributes(first(text, /<create_default_instance[^>]*>/));
+  const instances = /<instance\s[\s\S]*?(?:\/>|<\/instance>)/g;
+  const own = whole.replace(instances, '');
+  const [defaultInstance] = all(own, /<create_default_instance[^>]*>/g);
   return {
-    fmri: `svc:/${name}:default`,
-    enabled: instance.get('enabled') === 'true',
-    dependencies: dependenciesOf(whole),
+    service: attributes(first(own, /<service\s[^>]*>/)).get('name') ?? '',
+    ...entityOf(own),
+    dependents: dependenciesOf(own, 'dependent'),
+    instances: new Map([
+      ...(defaultInstance === undefined
+        ? []
+        : [['default', { ...entityOf(''), enabled: isEnabled(defaultInstance) }] as const]),
+      ...all(whole, instances).map(
+        (text) =>
+          [
+            attributes(text).get('name') ?? '',
+            { ...entityOf(text), enabled: isEnabled(text) },
+          ] as const,
+      ),
+    ]),
+  };
+}
+
+function entityOf(whole: string): Entity {
+  const text = whole.replace(/<!--[\s\S]*?-->/g, '');
+  return {
+    dependencies: dependenciesOf(whole, 'dependency'),
     methods: new Map(
       all(text, /<exec_method\s[^>]*>/g).map((tag) => {
         const a = attributes(tag);
@@ -59,15 +86,29 @@ export function readManifest(path: string): Manifest {
     groups: new Map(
       all(text, /<property_group[\s\S]*?<\/property_group>/g).map((group) => [
         attributes(group).get('name') ?? '',
-        all(group, /<propval\s[^>]*>/g).map(propvalOf),
+        // lxml_get_pgroup_stability in usr/src/cmd/svc/svccfg/svccfg_xml.c
+        [
+          ...all(group, /<stability\s[^>]*>/g).map((tag) => ({
+            name: 'stability',
+            type: 'astring',
+            value: attributes(tag).get('value') ?? '',
+          })),
+          ...all(group, /<propval\s[^>]*>/g).map(propvalOf),
+        ],
       ]),
     ),
   };
 }
 
-function dependenciesOf(whole: string): Dependency[] {
-  const pattern =
-    /(?:<!--((?:(?!-->)[\s\S])*)-->\s*)?(<dependency\s[^>]*>)([\s\S]*?)<\/dependency>/g;
+function isEnabled(tag: string): boolean {
+  return attributes(tag).get('enabled') === 'true';
+}
+
+function dependenciesOf(whole: string, element: 'dependency' | 'dependent'): Dependency[] {
+  const pattern = new RegExp(
+    `(?:<!--((?:(?!-->)[\\s\\S])*)-->\\s*)?(<${element}\\s[^>]*>)([\\s\\S]*?)</${element}>`,
+    'g',
+  );
   return [...whole.matchAll(pattern)].map(([, comment = '', tag = '', inner = '']) => {
     const a = attributes(tag);
     return {

@@ -14,14 +14,33 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Service, SmfState } from './fake-smf';
+import { dependency, method } from './fake-smf';
+import {
+  everyProcessOf,
+  kill,
+  partsOf,
+  type Groups,
+  type Service,
+  type SmfState,
+  type State,
+} from './fake-startd';
 import { keepSaid } from './said';
 
 export const PLATFORM_AGENT = 'svc:/system/smartdc/metadata:default';
 export const MDATAD = 'svc:/site/mdatad:default';
 export const TAKEOVER = 'svc:/site/mdatad-takeover:default';
+export const STAND_IN = 'svc:/system/smartdc/metadata:mdatad';
+export const ZONES = 'svc:/system/zones:default';
 
-const COMMANDS = ['svcadm', 'svccfg', 'svcs', 'svcprop', 'zonename'];
+const COMMANDS = ['svcadm', 'svccfg', 'svcs', 'svcprop', 'zonename', 'startd'];
+
+/** Runs a command in a contract of its own and ends when that command does: all that ctrun -l child is here. */
+const CTRUN = `[ "$1 $2" = '-l child' ] || exit 2
+shift 2
+env "FAKE_CONTRACT=$FAKE_CONTRACT.$$" "$@"
+code=$?
+[ $code -le 128 ] || code=123
+exit $code`;
 
 export interface Outcome {
   readonly status: number | null;
@@ -52,9 +71,12 @@ export class NodeRoot {
       writeFileSync(join(bin, name), script);
       chmodSync(join(bin, name), 0o755);
     }
+    this.fake('ctrun', CTRUN, bin);
     this.fake('uname', 'case $1 in -s) echo SunOS ;; *) echo joyent_20260301T000000Z ;; esac', bin);
-    this.write({ root: this.root, zonename, services: platformServices() });
-    writeFileSync(join(this.smf, 'calls'), '');
+    const services = platformServices('online');
+    this.write({ root: this.root, zonename, services, order: [], contracts: 0 });
+    this.forgetCalls();
+    writeFileSync(join(this.smf, 'history'), '');
   }
 
   /** Runs a script of the package with the fakes in front of the PATH. */
@@ -83,8 +105,29 @@ export class NodeRoot {
     writeFileSync(join(this.smf, 'calls'), '');
   }
 
-  state(fmri: string): Service['state'] | undefined {
-    return this.read().services[fmri]?.state;
+  state(fmri: string): State | undefined {
+    const [service, instance = ''] = partsOf(fmri);
+    return this.read().services[service]?.instances[instance]?.state;
+  }
+
+  /** The property groups of a service, without its instances. */
+  groups(service: string): Groups {
+    return this.read().services[service]?.groups ?? {};
+  }
+
+  /** Changes of states since the node came up, each `FMRI STATE`. */
+  history(): string[] {
+    return readFileSync(join(this.smf, 'history'), 'utf8').trimEnd().split('\n');
+  }
+
+  /** A process of the node ends: with a core, killed, or in a way that nobody is told of. */
+  processEnds(pid: number, how: 'core' | 'signal'): void {
+    this.run('startd', [how, String(pid)]);
+  }
+
+  /** startd looks at the contracts of its services. */
+  watchContracts(): void {
+    this.run('startd', ['look']);
   }
 
   /** Below the root. */
@@ -100,22 +143,22 @@ export class NodeRoot {
     return readFileSync(this.logPath, 'utf8');
   }
 
-  /** The RAM disk is gone, the platform's services are as they were, /opt/custom/smf is imported. */
-  reboot(): void {
-    this.killDaemon();
+  /**
+   * The RAM disk is gone, and the platform's services come up as its image has them; the service
+   * manifest-import imports /opt/custom/smf.
+   *
+   * @param order which of several services that could start comes first
+   */
+  reboot(order: readonly string[] = []): void {
+    this.killProcesses();
     rmSync(this.at('var/run'), { recursive: true, force: true });
-    this.write({ ...this.read(), services: platformServices() });
-    const manifests = ['mdatad.xml', 'mdatad-takeover.xml'];
-    for (const name of manifests) {
-      const { status, stderr } = this.run('svccfg', ['import', this.at(`opt/custom/smf/${name}`)]);
-      if (status !== 0) {
-        throw new Error(stderr);
-      }
-    }
+    this.write({ ...this.read(), services: platformServices('offline'), order });
+    writeFileSync(join(this.smf, 'history'), '');
+    this.run('startd', ['settle']);
   }
 
   remove(): void {
-    this.killDaemon();
+    this.killProcesses();
     if (existsSync(this.logPath)) {
       keepSaid('smf', this.daemonLog());
     }
@@ -126,11 +169,9 @@ export class NodeRoot {
     return this.at('var/svc/log/site-mdatad:default.log');
   }
 
-  private killDaemon(): void {
-    try {
-      process.kill(this.daemonPid(), 'SIGKILL');
-    } catch {
-      // Never started, or gone already.
+  private killProcesses(): void {
+    for (const pid of everyProcessOf(this.smf)) {
+      kill(pid, 'SIGKILL');
     }
   }
 
@@ -143,14 +184,53 @@ export class NodeRoot {
   }
 }
 
-/** As a node comes up: all online, the platform's own agent too. */
-function platformServices(): Record<string, Service> {
-  const names = [
-    'svc:/system/filesystem/local:default',
-    'svc:/network/loopback:default',
+/** The platform's services that have to do with zones and metadata, each with what it depends on. */
+function platformServices(state: 'online' | 'offline'): Record<string, Service> {
+  const [filesystem, vminfod] = [
+    'svc:/system/filesystem/local',
     'svc:/system/smartdc/vminfod:default',
-    PLATFORM_AGENT,
   ];
-  const online = (): Service => ({ enabled: true, state: 'online', manifest: null });
-  return Object.fromEntries(names.map((name) => [name, online()]));
+  const server = 'svc:/milestone/multi-user-server';
+  const needs = (...fmris: string[]): Groups =>
+    Object.fromEntries(
+      fmris.map((fmri) => [
+        partsOf(fmri)[0].replace(/.*\//, ''),
+        dependency('require_all', 'none', [fmri]),
+      ]),
+    );
+  const definitions: Record<string, Groups> = {
+    'system/filesystem/local': {},
+    'network/loopback': {},
+    'network/varpd': needs(filesystem),
+    'system/manifest-import': { start: method('/lib/svc/method/manifest-import') },
+    // The milestone wants manifest-import by way of others (single-user.xml).
+    'milestone/multi-user-server': needs(filesystem, 'svc:/system/manifest-import'),
+    'system/smartdc/vminfod': needs(filesystem),
+    'system/smartdc/metadata': {
+      ...needs(filesystem, vminfod),
+      start: method('/usr/vm/smf/system-metadata %m'),
+      stop: method(':true'),
+    },
+    'system/zones': {
+      ...needs(server, 'svc:/network/varpd', 'svc:/system/smartdc/metadata'),
+      start: method('/lib/svc/method/svc-zones %m', 0),
+      startd: { type: 'framework', properties: transient() },
+    },
+  };
+  return Object.fromEntries(
+    Object.entries(definitions).map(([name, groups]) => [
+      name,
+      {
+        groups,
+        lastImport: groups,
+        instances: {
+          default: { groups: {}, running: groups, enabled: true, state, contract: 0 },
+        },
+      },
+    ]),
+  );
+}
+
+function transient(): Groups[string]['properties'] {
+  return { duration: { type: 'astring', values: ['transient'] } };
 }

@@ -41,10 +41,15 @@ export function parseProperties(text: string): Property[] {
     });
 }
 
-/** The configuration that the properties say. Throws a PropertyError on one that is no setting. */
+/**
+ * The configuration that the properties say. Throws a PropertyError on one that is not a setting.
+ *
+ * `stability` is none of ours: a `<stability>` element inside a property group becomes a property of that
+ * name (lxml_get_pgroup_stability in usr/src/cmd/svc/svccfg/svccfg_xml.c of illumos).
+ */
 export function configOf(properties: readonly Property[]): JsonMap {
   const config: JsonMap = new Map();
-  for (const property of properties) {
+  for (const property of properties.filter(({ name }) => name !== 'stability')) {
     const setting = SETTINGS.find((s) => s.property === property.name);
     if (setting === undefined) {
       throw new PropertyError(`config/${property.name}: there is no such setting`);
