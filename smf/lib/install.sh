@@ -149,6 +149,7 @@ check_package() {
 	need node_modules "the packages that the daemon uses"
 	need smf/mdatad.xml "the service's manifest"
 	need smf/takeover.xml "the manifest of the hand-over at boot"
+	need smf/stand-in.svccfg "what lets the zones boot"
 	need smf/method/mdatad "the service's method"
 	need smf/method/takeover "the method of the hand-over at boot"
 	release=$(release_field id)
@@ -252,22 +253,23 @@ import_manifests() {
 	done
 }
 
-service_state() {
-	svcs -H -o state "$1" 2>/dev/null
-}
-
-# Starts the services and waits until the daemon serves. The moment without a listener runs from the
-# end of the old agent to the start of this one; the sockets' files stay in place all the while.
+# Starts the services and waits until the daemon serves. Nothing listens from the end of the old agent to
+# the start of this one; the sockets' files stay all the while.
 bring_up() {
-	run svcadm enable -s "$TAKEOVER" && run svcadm enable -s "$MDATAD" && probe
+	run svcadm enable -s "$TAKEOVER" &&
+		run enable_stand_in "$home/current/smf/stand-in.svccfg" &&
+		run svcadm enable -s "$MDATAD" && probe
 }
 
 take_down() {
 	[ -z "$(service_state "$1")" ] || run svcadm disable -s "$1"
 }
 
-forget() {
-	[ -z "$(service_state "$1")" ] || run svccfg delete -f "${1%:default}"
+# delete_services: of the stand-in only the instance is ours, the service is the platform's.
+delete_services() {
+	for fmri in "$STAND_IN" "$MDATAD" "$TAKEOVER"; do
+		[ -z "$(service_state "$fmri")" ] || run svccfg delete -f "${fmri%:default}"
+	done
 }
 
 probe() {

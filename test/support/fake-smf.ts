@@ -220,15 +220,17 @@ function deleteEntity(startd: Startd, fmri: string): number {
     return missing(fmri);
   }
   if (instance !== undefined) {
-    const { [instance]: _gone, ...rest } = service.instances;
-    service.instances = rest;
+    service.instances = without(service.instances, instance);
   } else {
-    const { [name]: _gone, ...rest } = services;
-    startd.state.services = rest;
+    startd.state.services = without(services, name);
     deleteDependents(startd, `svc:/${name}`);
   }
   startd.settle();
   return 0;
+}
+
+function without<T>(record: Record<string, T>, name: string): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }
 
 /** The dependencies that a service's manifest put into others go with it. */
