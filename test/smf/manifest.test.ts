@@ -20,7 +20,6 @@ const PRIVILEGES = [
   'file_chown',
   'file_owner',
   'sys_mount',
-  'sys_config',
 ];
 
 describe('the SMF manifests', () => {
@@ -74,19 +73,31 @@ describe('the SMF manifests', () => {
     assert.strictEqual(vminfod.restartOn, 'none');
   });
 
-  it("leave the daemon in the service's own contract, where every fault is seen", () => {
+  it("do not stop the daemon for a core of a child, and see the daemon's own end", () => {
     assert.deepStrictEqual(mdatad.groups.get('startd'), [
       { name: 'duration', type: 'astring', value: 'contract' },
+      { name: 'ignore_error', type: 'astring', value: 'core,signal' },
     ]);
-    assert(!/ignore_error|ctrun/.test(text));
   });
 
-  it('stop the daemon with SIGTERM to its contract, and refresh it by the method', () => {
-    assert.strictEqual(mdatad.methods.get('stop')?.exec, ':kill');
-    assert.strictEqual(
-      mdatad.methods.get('refresh')?.exec,
-      '/opt/mdatad/current/smf/method/mdatad refresh',
-    );
+  it('run as root of the group that the services of the platform have', () => {
+    for (const path of [MDATAD_XML, TAKEOVER_XML]) {
+      const credential =
+        /<method_credential[\s\S]*?\/>/.exec(readFileSync(path, 'utf8'))?.[0] ?? '';
+      assert.strictEqual(attributes(credential).get('group'), 'staff');
+    }
+  });
+
+  it('stop and refresh the daemon by the method: a bare :kill would never reach it', () => {
+    const method = '/opt/mdatad/current/smf/method/mdatad';
+    assert.strictEqual(mdatad.methods.get('stop')?.exec, `${method} stop`);
+    assert.strictEqual(mdatad.methods.get('refresh')?.exec, `${method} refresh`);
+  });
+
+  it('give the stop method more time than it gives the daemon', () => {
+    const method = readFileSync(join(TOP, 'smf/method/mdatad'), 'utf8');
+    const seconds = Number(/^STOP_SECONDS=(\d+)$/m.exec(method)?.[1]);
+    assert(seconds > 5 && (mdatad.methods.get('stop')?.seconds ?? 0) > seconds);
   });
 
   it('give the start method more time than it takes to give up by itself', () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -12,6 +12,7 @@ import {
 import { rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { eventually } from '../support/eventually';
 import {
   MDATAD,
   NodeRoot,
@@ -345,6 +346,57 @@ describe('the install scripts', function () {
       assert.match(stdout, /uninstall: nothing was changed \(--dry-run\)\n$/);
       assert.strictEqual(node.state(MDATAD), 'online');
       process.kill(pid, 0);
+    });
+  });
+
+  describe('the processes of the service', () => {
+    let pid = 0;
+    let child = 0;
+
+    beforeEach(() => {
+      succeed(script(unpacked, 'install'));
+      pid = node.daemonPid();
+      child = Number(readFileSync(node.at('var/run/mdatad/child.pid'), 'utf8'));
+    });
+
+    it('are not stopped when a child of the daemon dumps core or is killed', () => {
+      for (const how of ['core', 'signal'] as const) {
+        node.processEnds(child, how);
+        assert.strictEqual(node.state(MDATAD), 'online');
+        assert.strictEqual(node.daemonPid(), pid);
+        process.kill(pid, 0);
+      }
+    });
+
+    for (const how of ['core', 'signal'] as const) {
+      it(`are started again at once when the daemon ends (${how}) and a child of it still runs`, async () => {
+        node.processEnds(pid, how);
+        await eventually(() => {
+          node.watchContracts();
+          return node.daemonPid() !== pid;
+        });
+        process.kill(child, 0);
+        assert.strictEqual(node.state(MDATAD), 'online');
+      });
+    }
+
+    it('let the daemon end by itself when the service stops', () => {
+      succeed(node.run('svcadm', ['disable', '-s', MDATAD]));
+      assert.match(node.daemonLog(), /SIGTERM/);
+    });
+
+    it('are not what a stale pid file names: no other process is signalled', () => {
+      const other = spawn('sleep', ['60'], { stdio: 'ignore' });
+      try {
+        node.processEnds(pid, 'signal');
+        writeFileSync(node.at('var/run/mdatad/mdatad.pid'), `${other.pid ?? ''}\n`);
+        const method = node.at('opt/mdatad/current/smf/method/mdatad');
+        succeed(node.run('/usr/bin/env', [`SMF_FMRI=${MDATAD}`, method, 'stop']));
+        assert.strictEqual(other.signalCode, null);
+        process.kill(other.pid ?? 0, 0);
+      } finally {
+        other.kill();
+      }
     });
   });
 

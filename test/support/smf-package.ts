@@ -90,6 +90,12 @@ if (process.argv.includes('--check-config')) {
 if (behaviour === 'end at once') {
   process.exit(95);
 }
+if (behaviour === 'serve') {
+  // As a vmadm at work: outlives the daemon unless somebody kills it.
+  const child = require('node:child_process').spawn('sleep', ['300'], { stdio: 'ignore' });
+  require('node:fs').writeFileSync(option('--root') + '/var/run/mdatad/child.pid', String(child.pid));
+  process.on('exit', () => process.exitCode === 0 && child.kill());
+}
 const tell = () => console.log('config ' + readFileSync(option('--config'), 'utf8').trim());
 const socket = option('--root') + '/var/run/mdatad/admin.sock';
 rmSync(socket, { force: true });
@@ -100,6 +106,9 @@ require('node:http')
   })
   .listen(socket, tell);
 process.on('SIGHUP', tell);
-process.on('SIGTERM', () => process.exit(0));
+process.on('SIGTERM', () => {
+  console.log('SIGTERM');
+  process.exit((process.exitCode = 0));
+});
 `;
 }

@@ -1,22 +1,30 @@
 /*
- * launch --root DIR --config FILE --pid-file FILE --wait SECONDS MAIN: starts the daemon in the
- * background and ends when it answers that it is well. The last step of the service's start method.
+ * launch [--ctrun FILE] --root DIR --config FILE --pid-file FILE --wait SECONDS MAIN: starts the daemon in the
+ * background and ends once it answers that it is healthy. The last step of the service's start method.
  *
- * The daemon stays in the contract of whoever runs this, so SMF sees it die; its output goes where
- * ours goes, the service's log. Exit 0: it serves. When it ends before that, its exit code is ours:
- * 95, 96 and 100 mean the same to SMF. When it is not well in time it is ended, and the exit code is 1,
- * on which SMF tries again.
+ * With --ctrun (ctrun(1) of illumos) the daemon and its children get a process contract of their own, and the
+ * one process that stays in the service's is ctrun, which ends when the daemon does (-l child, in main of
+ * usr/src/cmd/ctrun/ctrun.c). So SMF sees the daemon end whatever children it leaves behind, and no child's end.
+ * The children are not killed with it (no `-o noorphan`): a `vmadm update` that is cut in two harms the VM, and
+ * the next daemon waits for the lock. Output goes where ours goes, the service's log.
+ *
+ * Exit 0: the daemon serves. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
+ * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF tries again.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { Command } from 'commander';
 import { Paths } from '../../src/platform/paths';
 import { awaitHealth } from './health';
 
-const EXIT_NOT_WELL = 1;
+const EXIT_NOT_HEALTHY = 1;
+
+/** Writes its own process id, which exec keeps, and becomes the daemon. */
+const WRITE_PID_AND_EXEC = 'echo $$ >"$0" && exec "$@"';
 
 interface Options {
+  readonly ctrun?: string;
   readonly root: string;
   readonly config: string;
   readonly pidFile: string;
@@ -25,10 +33,11 @@ interface Options {
 
 async function main(): Promise<void> {
   const command = new Command('launch')
+    .option('--ctrun <file>')
     .requiredOption('--root <dir>')
     .requiredOption('--config <file>')
     .requiredOption('--pid-file <file>')
-    .option('--wait <seconds>', 'for the daemon to be well', Number, 50)
+    .option('--wait <seconds>', 'for the daemon to be healthy', Number, 50)
     .argument('<main>')
     .parse();
   const options = command.opts<Options>();
@@ -36,32 +45,37 @@ async function main(): Promise<void> {
 }
 
 async function launch(mainFile: string, options: Options): Promise<number> {
-  const { root, config } = options;
-  // An assertion that fails leaves a core beside the restart.
-  const flags = ['--abort-on-uncaught-exception', mainFile, '--root', root, '--config', config];
-  const daemon = spawn(process.execPath, flags, {
+  const { ctrun, root, config, pidFile } = options;
+  const inContract = ctrun === undefined ? [] : [ctrun, '-l', 'child'];
+  const [program = '', ...args] = [
+    ...inContract,
+    ...['/bin/sh', '-c', WRITE_PID_AND_EXEC, pidFile, process.execPath],
+    // An assertion that fails leaves a core beside the restart.
+    ...['--abort-on-uncaught-exception', mainFile, '--root', root, '--config', config],
+  ];
+  rmSync(pidFile, { force: true });
+  const child = spawn(program, args, {
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
     cwd: '/',
   });
-  const ended = once(daemon, 'exit');
+  const ended = once(child, 'exit');
   const gone = new AbortController();
   void ended.then(() => gone.abort());
-  writeFileSync(options.pidFile, `${daemon.pid ?? ''}\n`);
   const { adminSocket } = new Paths(root);
-  const { well, words } = await awaitHealth(adminSocket, options.wait * 1000, gone.signal);
-  if (daemon.exitCode !== null || daemon.signalCode !== null) {
-    const how = daemon.signalCode ?? `exit code ${daemon.exitCode ?? ''}`;
+  const { healthy, answer } = await awaitHealth(adminSocket, options.wait * 1000, gone.signal);
+  if (child.exitCode !== null || child.signalCode !== null) {
+    const how = child.signalCode ?? `exit code ${child.exitCode ?? ''}`;
     process.stderr.write(`launch: mdatad ended before it was ready: ${how}\n`);
-    return daemon.exitCode === 0 ? EXIT_NOT_WELL : (daemon.exitCode ?? EXIT_NOT_WELL);
+    return child.exitCode === 0 ? EXIT_NOT_HEALTHY : (child.exitCode ?? EXIT_NOT_HEALTHY);
   }
-  if (!well) {
-    process.stderr.write(`launch: mdatad was not ready in ${options.wait} s: ${words}\n`);
-    daemon.kill('SIGKILL');
+  if (!healthy) {
+    process.stderr.write(`launch: mdatad was not ready in ${options.wait} s: ${answer}\n`);
+    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
     await ended;
-    return EXIT_NOT_WELL;
+    return EXIT_NOT_HEALTHY;
   }
-  daemon.unref();
+  child.unref();
   return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * probe [--root DIR] [--wait SECONDS]: exit 0 when the daemon answers that it is well, 1 with its
- * words on stderr when it does not within that time.
+ * probe [--root DIR] [--wait SECONDS]: exit 0 when the daemon answers that it is healthy, 1 with its
+ * answer on stderr when it does not within that time.
  */
 import { Command } from 'commander';
 import { Paths } from '../../src/platform/paths';
@@ -12,9 +12,9 @@ async function main(): Promise<void> {
     .option('--wait <seconds>', 'how long to ask again', Number, 0)
     .parse();
   const { root, wait } = command.opts<{ root: string; wait: number }>();
-  const { well, words } = await awaitHealth(new Paths(root).adminSocket, wait * 1000);
-  if (!well) {
-    process.stderr.write(`probe: mdatad is not well: ${words}\n`);
+  const { healthy, answer } = await awaitHealth(new Paths(root).adminSocket, wait * 1000);
+  if (!healthy) {
+    process.stderr.write(`probe: mdatad is not healthy: ${answer}\n`);
     process.exitCode = 1;
   }
 }

@@ -46,7 +46,7 @@ export const SETTINGS: readonly Setting[] = [
     type: 'astring',
     path: ['writer'],
     initial: 'file',
-    text: "How guests' changes reach `metadata.json`: `file` (written in place, safely) or `vmadm`.",
+    text: "How guests' changes reach `metadata.json`: `file` (written in place, safely), the one supported way on a node, or `vmadm`, for simulated nodes.",
   },
   {
     property: 'operator_script_writable',
