@@ -75,6 +75,7 @@ export class Agent {
     this.paths = new Paths(options.root);
     this.answering = {
       operatorScriptWritable: options.config.operator_script_writable,
+      emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
       onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
     };
@@ -120,6 +121,7 @@ export class Agent {
     }
     this.config = config;
     this.answering.operatorScriptWritable = config.operator_script_writable;
+    this.answering.emptyValuesStored = config.store_empty_values;
     setLevel(this.log, config.log_level);
     this.maker?.reload(config);
     this.datasets?.reload(policyOf(config));

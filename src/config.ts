@@ -57,8 +57,10 @@ const configSchema = z.strictObject({
   vminfod: z.string().regex(VMINFOD_URL, 'wants http://HOST:PORT or unix:/PATH').optional(),
   /** How guests' changes reach metadata.json: by our own writer, or through `vmadm update`. */
   writer: z.enum(['file', 'vmadm']).default('file'),
-  /** Lets guests change operator-script, as the platform's own agent does. */
+  /** Lets guests PUT operator-script, as the platform's own agent does. They may always DELETE it. */
   operator_script_writable: z.boolean().default(false),
+  /** Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent. */
+  store_empty_values: z.boolean().default(false),
   /** Mounts a missing folder even into a running zone. Its processes could move the mount point. */
   mount_running_zones: z.boolean().default(false),
   /** How often the zones are compared with what events told. */

@@ -1,16 +1,15 @@
 /*
- * From a request to its answer, over whatever holds the VM's data. Pure but for the store it is given.
- * (spec: protocol section 7, keys section 6)
+ * Answers a request from the VM's data. Pure but for the store that it is given.
  *
  * What always holds:
- * - No request throws out of here and no promise that is given rejects: a fault of ours is a FAILURE
- *   for that request and told to `onFault`.
- * - What is there is answered at once, not by a promise. Only keys with a colon need the VM object (for
- *   its namespaces and properties); everything else is answered though vminfod never came.
+ * - No request throws out of here and no promise that is returned rejects: a fault of ours is a FAILURE
+ *   for that request and is passed to `onFault`.
+ * - What is known is answered at once, not by a promise. Only keys with a colon need the VM object (for
+ *   its namespaces and properties); all others are answered even if vminfod never answers.
  * - "I do not know yet" is never NOTFOUND: a guest would take it for the key's absence and be set up
  *   wrongly for good.
- * - A refusal comes before any write. Keys arrive trimmed, not empty, and, for writes, without control
- *   characters: request.ts sees to it.
+ * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
+ *   may be stored: request.ts sees to it.
  */
 import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
@@ -34,7 +33,7 @@ export type Change =
     }
   | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
 
-/** Result of a change: `stored`, or the fixed words that the guest is told. Never a path, never a value. */
+/** Result of a change: `stored`, or fixed words for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &
   ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
 
@@ -50,7 +49,7 @@ export interface VmData {
   tags(): ReadonlyMap<string, unknown>;
   /** From `routes.json`, in the same way. */
   routes(): ReadonlyMap<string, unknown>;
-  /** The VM object as vminfod told it last, undefined while it is not known. */
+  /** The newest VM object from vminfod, undefined while there is none. */
   vm(): JsonObject | undefined;
   /** Waits for the VM object: undefined when it did not come in time (5 s at most). */
   loaded(): Promise<JsonObject | undefined>;
@@ -60,13 +59,19 @@ export interface VmData {
 
 export interface AnswerOptions {
   /**
-   * Whether a guest may write the bare name `operator-script`, which then replaces the operator's own
-   * script, as the platform's agent lets it.
+   * Whether a guest may PUT the bare name `operator-script`, which then replaces the operator's own
+   * script, as the platform's agent lets it. It may always DELETE it: scripts that remove themselves
+   * after their first run are common, and a guest's root can skip the script anyway.
    */
   readonly operatorScriptWritable: boolean;
+  /**
+   * Whether a PUT of an empty value stores it. Images rely on the platform's refusal: an empty pipeline
+   * into `mdata-put` must not leave a key that the next boot takes for a value.
+   */
+  readonly emptyValuesStored: boolean;
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
   readonly commaDeletes: boolean;
-  /** Told of a fault of ours that a request met. The error may name the VM's files, never a value. */
+  /** Called with a fault of ours that a request met. The error may name the VM's files, never a value. */
   readonly onFault: (zonename: string, request: DataRequest, err: unknown) => void;
 }
 
@@ -78,7 +83,7 @@ export const VM_NOT_FOUND: Reply = { kind: 'failure', text: 'VM not found' };
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
 const OPERATOR_SCRIPT = 'operator-script';
-/** Stands in where nothing of the VM object is looked at. */
+/** For requests that need nothing of the VM object. */
 const NO_VM: JsonObject = {};
 
 /** Answers a request for the VM whose data is given. Never throws; a promise never rejects. */
@@ -184,7 +189,7 @@ function courseOf({ free, limit }: ChangeResult): ChangeCourse {
   return { ...(free && { free }), ...(limit && { limit }) };
 }
 
-/** Why a write is not even tried, in the words that the guest is told; null when it is. */
+/** Why a write is refused, as the guest reads it; null where it is tried. */
 function refusalOf(
   data: VmData,
   vm: JsonObject,
@@ -203,13 +208,15 @@ function refusalOf(
   if (key.startsWith(DOCKER_PREFIX) && isDocker(data, vm, namespaces)) {
     return cannotUpdateNamespace('docker');
   }
+  if (request.kind === 'delete') {
+    return key.includes(',') && !options.commaDeletes
+      ? 'Cannot delete a key that contains a comma.'
+      : null;
+  }
   if (key === OPERATOR_SCRIPT && !options.operatorScriptWritable) {
     return 'Cannot update the "operator-script" Key.';
   }
-  if (request.kind === 'delete' && key.includes(',') && !options.commaDeletes) {
-    return 'Cannot delete a key that contains a comma.';
-  }
-  return null;
+  return request.value === '' && !options.emptyValuesStored ? 'Empty values are not stored.' : null;
 }
 
 const DOCKER_PREFIX = 'docker:';
@@ -230,7 +237,7 @@ function cannotUpdateNamespace(namespace: string): string {
 
 function changeOf(request: WriteRequest): Change {
   const { key } = request;
-  // The operator's script is kept with the internal metadata, see the option that lets it through.
+  // The platform keeps the operator's script with the internal metadata.
   const isInternal = classify(key, []).kind === 'password' || key === OPERATOR_SCRIPT;
   const map = isInternal ? 'internal' : 'customer';
   return request.kind === 'put'

@@ -1,14 +1,13 @@
 /*
- * What a key's name says: where its value is kept, who may write it, and whether it is listed.
- * (spec: keys sections 1, 4, 5)
+ * What a key's name says: where its value is kept, who may write it, and whether KEYS lists it.
  *
- * Names are the guest's: they are looked up in Maps, never as properties of an object.
+ * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
 import type { JsonObject } from './vm-data';
 import type { MetadataMaps } from './handler';
 
 export type KeyClass =
-  /** Of the VM itself, read-only. `name` is the key without `sdc:`. */
+  /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
   | { readonly kind: 'sdc'; readonly name: string }
   /** In a namespace that the operator keeps, read-only for the guest. */
   | { readonly kind: 'namespaced'; readonly namespace: string }
@@ -69,8 +68,9 @@ export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): str
 }
 
 /**
- * Namespaces that the internal map has keys of though the VM lists them no more, as a migration can
- * leave it. Their keys then fall to the customer's map for reading and writing: an operator must know.
+ * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The
+ * guest then reads and writes these keys in the customer's map: an operator must know. A key that begins
+ * with a colon has no namespace.
  */
 export function lostNamespaces(
   internal: ReadonlyMap<string, unknown>,
@@ -79,7 +79,7 @@ export function lostNamespaces(
   const lost = new Set<string>();
   for (const key of internal.keys()) {
     const colon = key.indexOf(':');
-    if (colon >= 0 && classify(key, namespaces).kind === 'plain') {
+    if (colon > 0 && classify(key, namespaces).kind === 'plain') {
       lost.add(key.slice(0, colon));
     }
   }
@@ -87,7 +87,7 @@ export function lostNamespaces(
 }
 
 /**
- * A `sdc:` name cannot be read from the maps, an empty one not at all, and one with a control character
+ * GET cannot read a `sdc:` name from the maps nor an empty one at all, and one with a control character
  * would break the list's lines.
  */
 function isListable(key: string): boolean {

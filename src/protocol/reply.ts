@@ -63,7 +63,7 @@ export function replyToLine(request: LineRequest): Buffer | null {
     case 'negotiate':
       return request.accepted ? V2_OK : FAILURE;
     case 'malformed':
-      return encodeFailure(request.wire, `Invalid ${request.verb} Request`);
+      return encodeFailure(request.wire, request.text);
     case 'unknown':
       return encodeFailure(request.wire, `Unknown command ${request.verb}`);
     case 'too-large':

@@ -1,10 +1,10 @@
 /*
- * What a guest asked: one line, understood. (spec: protocol sections 2, 3, 5, 6, 7)
+ * Parses one line into the request that a guest makes. README.md in this directory describes the protocol.
  *
- * The links call `parseLine` with each line. It is a pure function of the line's octets: it never
+ * The transports call `parseLine` with each line. It is a pure function of the line's bytes: it never
  * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
- * refused without the VM's data is refused here, so that nobody behind it sees a key that is empty, a
- * key or value that was no UTF-8, or a name that the store could not hold.
+ * refused without the VM's data is refused here, in words of its own, so no later stage sees an empty
+ * key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
 import { endOfText, isBlank, readFrame, readIdOfHead } from './frame';
@@ -20,13 +20,21 @@ export type DataRequest =
   | { readonly kind: 'put'; readonly wire: Wire; readonly key: string; readonly value: string }
   | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string };
 
+/** Verbs whose payload begins with a key. */
+type KeyedVerb = 'GET' | 'PUT' | 'DELETE';
+
 /** What is answered (or met with silence) from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
   | { readonly kind: 'reset'; readonly bare: boolean }
   | { readonly kind: 'negotiate'; readonly accepted: boolean }
-  /** A payload that does not decode to what the verb needs: `Invalid VERB Request`. */
-  | { readonly kind: 'malformed'; readonly wire: Wire; readonly verb: 'GET' | 'PUT' | 'DELETE' }
+  /** A payload that does not decode to what the verb needs; `text` is the reason that the guest gets. */
+  | {
+      readonly kind: 'malformed';
+      readonly wire: Wire;
+      readonly verb: KeyedVerb;
+      readonly text: string;
+    }
   /** `verb` is the guest's text: cut and escape it before it goes to a log. */
   | { readonly kind: 'unknown'; readonly wire: Wire; readonly verb: string }
   | { readonly kind: 'too-large'; readonly wire: Wire }
@@ -35,14 +43,19 @@ export type LineRequest =
 
 export type Request = DataRequest | LineRequest;
 
-/** On a serial port lines may begin with noise; on a socket every octet was meant. */
+/** On a serial port lines may begin with noise; on a socket every byte was meant. */
 export type Channel = 'socket' | 'serial';
 
 const V1: Wire = { version: 1 };
 const BARE_RESET: Request = { kind: 'reset', bare: true };
 const NO_COMMAND: Request = { kind: 'reset', bare: false };
 const KEYS_V1: Request = { kind: 'keys', wire: V1 };
-/** What a record shows of a V1 command that is none: the reply does not repeat it. */
+/**
+ * Longest key that PUT takes, in bytes of UTF-8. Every KEYS reply carries every key, so their length
+ * must be bounded. Longer ones that the file holds already can be read and deleted.
+ */
+export const MAX_KEY_BYTES = 1024;
+/** What a log record shows of an unknown V1 command: the reply does not repeat it. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 /**
@@ -66,7 +79,7 @@ export function parseLine(line: Buffer, channel: Channel): Request {
   return isFrame ? request : salvage(cleaned, request);
 }
 
-/** Understands a line that was too long to keep. @param head its first octets, see Framer */
+/** Understands a line that was too long to keep. @param head its first bytes, see Framer */
 export function parseOversize(head: Buffer, channel: Channel): Request {
   const id = readIdOfHead(channel === 'serial' ? dropNuls(head) : head);
   return { kind: 'too-large', wire: id === null ? V1 : { version: 2, id } };
@@ -141,8 +154,10 @@ function parseV1(line: Buffer, commandEnd: number, end: number): Request {
       if (commandEnd === end) {
         return NO_COMMAND;
       }
-      const key = keyOf(line.subarray(commandEnd + 1, end));
-      return key === null ? malformed(V1, 'GET') : { kind: 'get', wire: V1, key };
+      const key = keyOf(line.subarray(commandEnd + 1, end), 'GET');
+      return 'fault' in key
+        ? malformed(V1, 'GET', key.fault)
+        : { kind: 'get', wire: V1, key: key.text };
     }
     case 'KEYS':
       return KEYS_V1;
@@ -163,18 +178,23 @@ function requestOf({ id, code, payload }: Frame): Request {
   const wire: Wire = { version: 2, id };
   switch (code) {
     case 'GET': {
-      const key = decodeKey(payload);
-      return key === null ? malformed(wire, 'GET') : { kind: 'get', wire, key };
+      const key = keyOf(decodeBase64(payload), 'GET');
+      return 'fault' in key
+        ? malformed(wire, 'GET', key.fault)
+        : { kind: 'get', wire, key: key.text };
     }
     case 'KEYS':
       return { kind: 'keys', wire };
     case 'PUT':
       return parsePut(wire, payload);
     case 'DELETE': {
-      const key = decodeKey(payload);
-      return key === null || !isStorable(key)
-        ? malformed(wire, 'DELETE')
-        : { kind: 'delete', wire, key };
+      const key = keyOf(decodeBase64(payload), 'DELETE');
+      if ('fault' in key) {
+        return malformed(wire, 'DELETE', key.fault);
+      }
+      return key.text === PROTO
+        ? malformed(wire, 'DELETE', invalid('DELETE'))
+        : { kind: 'delete', wire, key: key.text };
     }
     default:
       return { kind: 'unknown', wire, verb: code };
@@ -185,40 +205,66 @@ function requestOf({ id, code, payload }: Frame): Request {
 function parsePut(wire: Wire, payload: string): Request {
   const terms = decodeBase64(payload)?.toString('latin1') ?? '';
   const space = terms.indexOf(' ');
-  if (space < 0) {
-    return malformed(wire, 'PUT');
+  const value = space < 0 ? null : decodeBase64(terms.slice(space + 1));
+  if (value === null) {
+    return malformed(wire, 'PUT', invalid('PUT'));
   }
-  const key = decodeKey(terms.slice(0, space));
-  const value = decodeText(decodeBase64(terms.slice(space + 1)));
-  if (key === null || value === null || !isStorable(key)) {
-    return malformed(wire, 'PUT');
+  const key = keyOf(decodeBase64(terms.slice(0, space)), 'PUT');
+  if ('fault' in key) {
+    return malformed(wire, 'PUT', key.fault);
   }
-  return { kind: 'put', wire, key, value };
+  const fault = faultOfNewKey(key.text) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
+  return fault === null
+    ? { kind: 'put', wire, key: key.text, value: value.toString('utf8') }
+    : malformed(wire, 'PUT', fault);
 }
 
-function malformed(wire: Wire, verb: 'GET' | 'PUT' | 'DELETE'): Request {
-  return { kind: 'malformed', wire, verb };
+function malformed(wire: Wire, verb: KeyedVerb, text: string): Request {
+  return { kind: 'malformed', wire, verb, text };
 }
+
+function invalid(verb: KeyedVerb): string {
+  return `Invalid ${verb} Request`;
+}
+
+/** A program that handles the metadata as a plain object loses this name, so no change of it is tried. */
+const PROTO = '__proto__';
 
 /**
- * `__proto__` would be lost by whoever handles the metadata as a plain object, and a control character
- * would make the list of keys, which LF separates, ambiguous.
+ * Why no value may be stored under a key; null where one may. Only PUT asks: what an earlier agent or
+ * an operator stored can be read and deleted whatever its name is.
  */
-function isStorable(key: string): boolean {
-  return key !== '__proto__' && !/[\u0000-\u001f\u007f]/.test(key);
-}
-
-function decodeKey(payload: string): string | null {
-  const octets = decodeBase64(payload);
-  return octets === null ? null : keyOf(octets);
-}
-
-/** A key is UTF-8, its outer white space does not count, and something must be left. */
-function keyOf(octets: Buffer): string | null {
-  const text = decodeText(octets);
-  if (text === null) {
-    return null;
+function faultOfNewKey(key: string): string | null {
+  if (key === PROTO) {
+    return invalid('PUT');
   }
+  // LF separates the names in a KEYS reply, and a terminal obeys the others.
+  if (/[\u0000-\u001f\u007f]/.test(key)) {
+    return 'Key has control characters.';
+  }
+  // The platform's agent cuts Unicode spaces and U+FEFF too, so it could never give this value back.
+  if (key.trim() !== key) {
+    return 'Key begins or ends with white space.';
+  }
+  return Buffer.byteLength(key) > MAX_KEY_BYTES ? 'Key is too long.' : null;
+}
+
+/** A decoded key, or the reason that the guest gets instead. */
+type DecodedKey = { readonly text: string } | { readonly fault: string };
+
+/**
+ * A key is UTF-8, its outer ASCII white space does not count, and something must be left.
+ * @param bytes null where the payload is not base64
+ */
+function keyOf(bytes: Buffer | null, verb: KeyedVerb): DecodedKey {
+  if (bytes === null) {
+    return { fault: invalid(verb) };
+  }
+  // Metadata is JSON text: other bytes could only be stored changed.
+  if (!isUtf8(bytes)) {
+    return { fault: 'Key is not UTF-8.' };
+  }
+  const text = bytes.toString('utf8');
   let from = 0;
   let to = text.length;
   while (from < to && isKeySpace(text.charCodeAt(from))) {
@@ -227,17 +273,12 @@ function keyOf(octets: Buffer): string | null {
   while (to > from && isKeySpace(text.charCodeAt(to - 1))) {
     to--;
   }
-  return from === to ? null : text.slice(from, to);
+  return from === to ? { fault: invalid(verb) } : { text: text.slice(from, to) };
 }
 
 /** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
 function isKeySpace(char: number): boolean {
   return char === 0x20 || (char >= 0x09 && char <= 0x0d);
-}
-
-/** UTF-8 or nothing: metadata is JSON text, so other octets could only be stored changed. */
-function decodeText(octets: Buffer | null): string | null {
-  return octets !== null && isUtf8(octets) ? octets.toString('utf8') : null;
 }
 
 /**

@@ -11,6 +11,7 @@ import type { MemoryVm } from '../support/vm-data';
 
 const OPTIONS = {
   operatorScriptWritable: false,
+  emptyValuesStored: false,
   commaDeletes: true,
   onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
 };

@@ -13,6 +13,7 @@ const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet
 
 const OPTIONS: AnswerOptions = {
   operatorScriptWritable: false,
+  emptyValuesStored: false,
   commaDeletes: true,
   onFault: (_zonename, _request, err) => assert.fail(String(err)),
 };
@@ -99,7 +100,6 @@ describe('handler', () => {
     const vm = memoryVm(FIXTURE);
     for (const request of [
       put('colour', 'blue'),
-      put('empty', ''),
       put('x:y_pw', 'p'),
       put('x:y', 'p'),
       put('sdc', 'p'),
@@ -111,7 +111,6 @@ describe('handler', () => {
     }
     assert.deepStrictEqual(vm.changes, [
       { kind: 'set', map: 'customer', key: 'colour', value: 'blue' },
-      { kind: 'set', map: 'customer', key: 'empty', value: '' },
       { kind: 'set', map: 'internal', key: 'x:y_pw', value: 'p' },
       { kind: 'set', map: 'customer', key: 'x:y', value: 'p' },
       { kind: 'set', map: 'customer', key: 'sdc', value: 'p' },
@@ -131,11 +130,11 @@ describe('handler', () => {
         reply('docker:x_pw'),
         refused('Cannot update the "docker" Namespace.'),
       );
-      assert.deepStrictEqual(
-        reply('operator-script'),
-        refused('Cannot update the "operator-script" Key.'),
-      );
     }
+    assert.deepStrictEqual(
+      answer(vm, put('operator-script'), OPTIONS),
+      refused('Cannot update the "operator-script" Key.'),
+    );
     assert.deepStrictEqual(vm.changes, []);
   });
 
@@ -152,6 +151,38 @@ describe('handler', () => {
     }
     const other = memoryVm(EMPTY_VM);
     assert.deepStrictEqual(await answer(other, put('docker:cmd'), OPTIONS), STORED);
+  });
+
+  it("removes the operator's script from the internal map, as run-once scripts do at their end", async () => {
+    const vm = memoryVm(FIXTURE);
+    assert.deepStrictEqual(await answer(vm, remove('operator-script'), OPTIONS), STORED);
+    assert.deepStrictEqual(vm.changes, [
+      { kind: 'remove', map: 'internal', key: 'operator-script' },
+    ]);
+  });
+
+  it('refuses an empty value, and stores it where that is wanted', async () => {
+    const vm = memoryVm(FIXTURE);
+    for (const key of ['ssh_host_dsa_key', 'root_pw']) {
+      const reply = answer(vm, put(key, ''), OPTIONS);
+      assert.deepStrictEqual(reply, refused('Empty values are not stored.'));
+    }
+    assert.deepStrictEqual(vm.changes, []);
+    const options = { ...OPTIONS, emptyValuesStored: true };
+    assert.deepStrictEqual(await answer(vm, put('note', ''), options), STORED);
+    assert.deepStrictEqual(vm.changes, [{ kind: 'set', map: 'customer', key: 'note', value: '' }]);
+  });
+
+  it('removes every stored key, with control characters or outer white space in it too', async () => {
+    const vm = memoryVm(FIXTURE);
+    const keys = ['a\nb', '\u0007_pw', '\u00a0motd', '\ufeffmotd', 'k'.repeat(100_000)];
+    for (const key of keys) {
+      assert.deepStrictEqual(await answer(vm, remove(key), OPTIONS), STORED);
+    }
+    assert.deepStrictEqual(
+      vm.changes.map((change) => change.key),
+      keys,
+    );
   });
 
   it("lets the operator's script through where that is wanted, into the internal map", async () => {

@@ -98,8 +98,9 @@ describe('keys', () => {
     assert.deepStrictEqual(namespacesOf({}), []);
   });
 
-  it('tell which namespaces a VM lost', () => {
-    const internal = mapOf(['docker:cmd', 'docker:id', 'x:y_pw', 'sdc:volumes', 'plain', 'foo:a']);
+  it('that a VM lost are found, and a key that begins with a colon has none', () => {
+    const keys = ['docker:cmd', 'docker:id', 'x:y_pw', 'sdc:volumes', 'plain', 'foo:a', ':a', ':'];
+    const internal = mapOf(keys);
     assert.deepStrictEqual(lostNamespaces(internal, ['foo']), ['docker']);
     assert.deepStrictEqual(lostNamespaces(internal, ['foo', 'docker']), []);
   });

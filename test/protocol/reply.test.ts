@@ -60,16 +60,16 @@ describe('reply', () => {
     assert.strictEqual(text({ kind: 'reset', bare: false }), 'invalid command\n');
     assert.strictEqual(text({ kind: 'negotiate', accepted: true }), 'V2_OK\n');
     assert.strictEqual(text({ kind: 'negotiate', accepted: false }), 'FAILURE\n');
-    assert.strictEqual(text({ kind: 'malformed', wire: V1, verb: 'GET' }), 'FAILURE\n');
+    assert.strictEqual(text({ kind: 'malformed', wire: V1, verb: 'GET', text: 'x' }), 'FAILURE\n');
     assert.strictEqual(text({ kind: 'unknown', wire: V1, verb: 'FOO' }), 'FAILURE\n');
     assert.strictEqual(text({ kind: 'too-large', wire: V1 }), 'FAILURE\n');
   });
 
   it('says what was wrong in V2, and nothing to a broken frame', () => {
     const failure = (text: string): Buffer => frame('a1b2c3d4', 'FAILURE', text);
-    for (const verb of ['GET', 'PUT', 'DELETE'] as const) {
-      const reply = replyToLine({ kind: 'malformed', wire: V2, verb });
-      assert.deepStrictEqual(reply, failure(`Invalid ${verb} Request`));
+    for (const text of ['Invalid PUT Request', 'Key is not UTF-8.']) {
+      const reply = replyToLine({ kind: 'malformed', wire: V2, verb: 'PUT', text });
+      assert.deepStrictEqual(reply, failure(text));
     }
     assert.deepStrictEqual(
       replyToLine({ kind: 'unknown', wire: V2, verb: 'get' }),

@@ -24,7 +24,11 @@ function put(key: Buffer | string, value: Buffer | string): Request {
   return onSocket(putFrame(ID, key, value).subarray(0, -1));
 }
 
-const MALFORMED_PUT = { kind: 'malformed', wire: V2, verb: 'PUT' };
+function refused(verb: 'GET' | 'PUT' | 'DELETE', text = `Invalid ${verb} Request`): unknown {
+  return { kind: 'malformed', wire: V2, verb, text };
+}
+
+const MALFORMED_PUT = refused('PUT');
 
 describe('request', () => {
   it('never throws, whatever the line is', () => {
@@ -105,12 +109,33 @@ describe('request', () => {
   });
 
   it('keeps a byte order mark at the start of a key or value', () => {
-    assert.deepStrictEqual(put('\ufeffk', '\ufeffv'), {
+    assert.deepStrictEqual(put('k', '\ufeffv'), {
       kind: 'put',
       wire: V2,
-      key: '\ufeffk',
+      key: 'k',
       value: '\ufeffv',
     });
+    assert.deepStrictEqual(v2('GET', '\ufeffk'), { kind: 'get', wire: V2, key: '\ufeffk' });
+  });
+
+  it('reads and removes names with outer Unicode spaces, and makes no new ones', () => {
+    for (const key of ['\ufeffk', 'k\u00a0', '\u2003k', 'k\u2028', '\u3000k']) {
+      assert.deepStrictEqual(v2('GET', key), { kind: 'get', wire: V2, key });
+      assert.deepStrictEqual(v2('DELETE', key), { kind: 'delete', wire: V2, key });
+      const why = 'Key begins or ends with white space.';
+      assert.deepStrictEqual(put(key, 'v'), refused('PUT', why), JSON.stringify(key));
+    }
+    assert.strictEqual(put('a\u00a0b', 'v').kind, 'put');
+  });
+
+  it('takes a new key of 1024 bytes and no longer one, and reads and removes any', () => {
+    for (const key of ['k'.repeat(1024), '\u00e9'.repeat(512), '\u{1f600}'.repeat(256)]) {
+      assert.deepStrictEqual(put(key, 'v'), { kind: 'put', wire: V2, key, value: 'v' });
+      const longer = `${key}x`;
+      assert.deepStrictEqual(put(longer, 'v'), refused('PUT', 'Key is too long.'));
+      assert.deepStrictEqual(v2('GET', longer), { kind: 'get', wire: V2, key: longer });
+      assert.deepStrictEqual(v2('DELETE', longer), { kind: 'delete', wire: V2, key: longer });
+    }
   });
 
   it('takes unknown and lower-case words for unknown commands', () => {
@@ -132,20 +157,22 @@ describe('request', () => {
     });
   });
 
-  it('refuses keys and values that are no UTF-8', () => {
+  it('says of a key or a value that it is not UTF-8', () => {
     const bad = Buffer.from([0x61, 0xff]);
     const cutCharacter = Buffer.from([0xe2, 0x98]);
     const surrogate = Buffer.from([0xed, 0xa0, 0x80]);
     for (const octets of [bad, cutCharacter, surrogate]) {
-      assert.deepStrictEqual(v2('GET', octets), { kind: 'malformed', wire: V2, verb: 'GET' });
-      assert.deepStrictEqual(v2('DELETE', octets), { kind: 'malformed', wire: V2, verb: 'DELETE' });
-      assert.deepStrictEqual(put(octets, 'v'), MALFORMED_PUT);
-      assert.deepStrictEqual(put('k', octets), MALFORMED_PUT);
+      for (const verb of ['GET', 'DELETE'] as const) {
+        assert.deepStrictEqual(v2(verb, octets), refused(verb, 'Key is not UTF-8.'));
+      }
+      assert.deepStrictEqual(put(octets, 'v'), refused('PUT', 'Key is not UTF-8.'));
+      assert.deepStrictEqual(put('k', octets), refused('PUT', 'Value is not UTF-8.'));
       const line = Buffer.concat([Buffer.from('GET '), octets]);
       assert.deepStrictEqual(parseLine(line, 'socket'), {
         kind: 'malformed',
         wire: V1,
         verb: 'GET',
+        text: 'Key is not UTF-8.',
       });
     }
   });
@@ -183,16 +210,22 @@ describe('request', () => {
       'bW90Z',
     ];
     for (const payload of [...wrong, '=', '====', '']) {
-      assert.deepStrictEqual(get(payload), { kind: 'malformed', wire: V2, verb: 'GET' }, payload);
+      assert.deepStrictEqual(get(payload), refused('GET'), payload);
     }
   });
 
-  it('refuses to write names that a store or a list of keys could not hold', () => {
-    for (const key of ['__proto__', 'a\nb', 'a\0b', '\x7f', 'a\x1fb']) {
-      assert.deepStrictEqual(put(key, 'v'), MALFORMED_PUT);
-      assert.deepStrictEqual(v2('DELETE', key), { kind: 'malformed', wire: V2, verb: 'DELETE' });
+  it('refuses new names with control characters, which an earlier agent let in and anybody may remove', () => {
+    for (const key of ['a\nb', 'a\0b', '\x7f', 'a\x1fb']) {
+      assert.deepStrictEqual(put(key, 'v'), refused('PUT', 'Key has control characters.'));
+      assert.deepStrictEqual(v2('DELETE', key), { kind: 'delete', wire: V2, key });
       assert.deepStrictEqual(v2('GET', key), { kind: 'get', wire: V2, key });
     }
+  });
+
+  it('changes nothing under the name of the object prototype', () => {
+    assert.deepStrictEqual(put('__proto__', 'v'), MALFORMED_PUT);
+    assert.deepStrictEqual(v2('DELETE', '__proto__'), refused('DELETE'));
+    assert.deepStrictEqual(v2('GET', '__proto__'), { kind: 'get', wire: V2, key: '__proto__' });
     assert.strictEqual(put('constructor', 'v').kind, 'put');
   });
 

@@ -184,11 +184,13 @@ describe('names that are not a guest\u2019s', function () {
 
   it('operator-script and reserved names are not written', async () => {
     const session = await played.open(0);
-    for (const key of ['operator-script', 'sdc:x', 'ns:x', 'docker:x']) {
-      for (const answer of [await session.put(key, 'mine'), await session.remove(key)]) {
-        assert.strictEqual(answer.code, 'FAILURE', key);
-        assert.match(answer.text, /^Cannot update/, key);
-      }
+    const answers = [await session.put('operator-script', 'mine')];
+    for (const key of ['sdc:x', 'ns:x', 'docker:x']) {
+      answers.push(await session.put(key, 'mine'), await session.remove(key));
+    }
+    for (const { code, text } of answers) {
+      assert.strictEqual(code, 'FAILURE', text);
+      assert.match(text, /^Cannot update/);
     }
     assert.deepStrictEqual(played.metadata(0).internal, INTERNAL);
     session.close();
@@ -213,6 +215,56 @@ describe('names that are not a guest\u2019s', function () {
       [uuidOf(0), 'docker'],
       [uuidOf(0), 'ns, docker'],
     ]);
+    session.close();
+  });
+});
+
+describe('names that only an earlier agent or an operator could store', function () {
+  this.timeout(60_000);
+  const LONG = 'k'.repeat(20_000);
+  const CUSTOMER = {
+    'a\nb': '1',
+    '\u00a0motd': '2',
+    '\ufeffmotd': '3',
+    [LONG]: '4',
+    motd: 'hello',
+  };
+  let played: PlayedNode;
+
+  before(async function () {
+    const more = { customer_metadata: CUSTOMER, internal_metadata: INTERNAL };
+    played = await PlayedNode.start(this, { vms: [osZone(0, more)], canaries: false });
+  });
+
+  after(() => played.stop());
+
+  it('are read and removed by their own name, and cannot be stored anew', async () => {
+    const session = await played.open(0);
+    for (const [key, value] of Object.entries(CUSTOMER).slice(0, -1)) {
+      assert.deepStrictEqual((await session.get(key)).text, value, JSON.stringify(key));
+      assert.strictEqual((await session.put(key, 'again')).code, 'FAILURE');
+      assert.deepStrictEqual((await session.remove(key)).code, 'SUCCESS', JSON.stringify(key));
+      assert.strictEqual((await session.get(key)).code, 'NOTFOUND');
+    }
+    assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
+    session.close();
+  });
+
+  it("an operator-script that runs once removes itself, and the operator's other data stays", async () => {
+    const session = await played.open(0);
+    assert.strictEqual((await session.get('sdc:operator-script')).text, 'the script');
+    assert.strictEqual((await session.remove('operator-script')).code, 'SUCCESS');
+    assert.strictEqual((await session.get('sdc:operator-script')).code, 'NOTFOUND');
+    const rest = Object.entries(INTERNAL).filter(([key]) => key !== 'operator-script');
+    assert.deepStrictEqual(played.metadata(0).internal, Object.fromEntries(rest));
+    session.close();
+  });
+
+  it('an empty value is refused in words of its own and leaves nothing behind', async () => {
+    const session = await played.open(0);
+    const { code, text } = await session.put('ssh_host_dsa_key', '');
+    assert.deepStrictEqual([code, text], ['FAILURE', 'Empty values are not stored.']);
+    assert.strictEqual((await session.get('ssh_host_dsa_key')).code, 'NOTFOUND');
     session.close();
   });
 });

@@ -53,7 +53,14 @@ export const SETTINGS: readonly Setting[] = [
     type: 'boolean',
     path: ['operator_script_writable'],
     initial: 'false',
-    text: "Lets guests change `operator-script`, as the platform's own agent does.",
+    text: "Lets guests PUT `operator-script`, as the platform's own agent does. They may always DELETE it.",
+  },
+  {
+    property: 'store_empty_values',
+    type: 'boolean',
+    path: ['store_empty_values'],
+    initial: 'false',
+    text: "Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent.",
   },
   {
     property: 'mount_running_zones',

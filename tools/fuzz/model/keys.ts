@@ -46,10 +46,13 @@ export function write(data: ModelVm, kind: 'put' | 'delete', key: string, value:
   if (prefix === 'docker' && (docker || member(vm, 'docker') === true)) {
     return '!Cannot update the "docker" Namespace.';
   }
-  if (key === 'operator-script') {
+  if (kind === 'put' && key === 'operator-script') {
     return '!Cannot update the "operator-script" Key.';
   }
-  const map = key.endsWith('_pw') ? 'internal' : 'customer';
+  if (kind === 'put' && value === '') {
+    return '!Empty values are not stored.';
+  }
+  const map = key.endsWith('_pw') || key === 'operator-script' ? 'internal' : 'customer';
   return `w ${kind} ${map} ${key}\0${value}`;
 }
 

@@ -1,6 +1,6 @@
 /*
- * What a line means, and what is answered to it, once more from the protocol's description: a request as
- * one line of text, which is easy to compare.
+ * What a line means and how it is answered, implemented a second time from the protocol's description: a
+ * request as one line of text, which is easy to compare.
  */
 import type { Request } from '../../../src/protocol/request';
 import { frameIn, frameOf, fromBase64, fromUtf8, toBase64, toUtf8 } from './wire';
@@ -16,17 +16,52 @@ function cut(line: string): string {
   return line.slice(0, end);
 }
 
-function key(octets: string | null): string | null {
-  const text = octets === null ? null : fromUtf8(octets);
-  const trimmed = text?.replace(/^[ \t\n\v\f\r]+/, '').replace(/[ \t\n\v\f\r]+$/, '');
-  return trimmed === undefined || trimmed === '' ? null : trimmed;
+/** A key and null, or anything and the reason that the guest gets. @param bytes one a character */
+function key(bytes: string | null, verb: string): readonly [name: string, fault: string | null] {
+  if (bytes === null) {
+    return ['', `Invalid ${verb} Request`];
+  }
+  const text = fromUtf8(bytes);
+  if (text === null) {
+    return ['', 'Key is not UTF-8.'];
+  }
+  const name = text.replace(/^[ \t\n\v\f\r]+/, '').replace(/[ \t\n\v\f\r]+$/, '');
+  const invalid = name === '' || (verb !== 'GET' && name === '__proto__');
+  return [name, invalid ? `Invalid ${verb} Request` : null];
 }
 
-function storable(name: string | null): name is string {
-  return name !== null && name !== '__proto__' && !/[\0-\x1f\x7f]/.test(name);
+/** Unicode's spaces and line ends, and U+FEFF. */
+const SPACE = '[\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ufeff]';
+const OUTER_SPACE = new RegExp(`^${SPACE}|${SPACE}$`);
+
+function newKeyFault(name: string): string | null {
+  if (/[\0-\x1f\x7f]/.test(name)) {
+    return 'Key has control characters.';
+  }
+  if (OUTER_SPACE.test(name)) {
+    return 'Key begins or ends with white space.';
+  }
+  return toUtf8(name).length > 1024 ? 'Key is too long.' : null;
 }
 
-/** What a whole line means on a zone's socket. @param line octets, one a character, without LF */
+function keyed(verb: 'GET' | 'DELETE', by: string, bytes: string | null): string {
+  const [name, fault] = key(bytes, verb);
+  return fault === null ? `${verb.toLowerCase()} ${by} ${name}` : `malformed ${by} ${fault}`;
+}
+
+function put(by: string, payload: string | null): string {
+  const [first = '', second, ...more] = payload?.split(' ') ?? [];
+  const bytes = second === undefined || more.length > 0 ? null : fromBase64(second);
+  if (bytes === null) {
+    return `malformed ${by} Invalid PUT Request`;
+  }
+  const [name, fault] = key(fromBase64(first), 'PUT');
+  const value = fromUtf8(bytes);
+  const why = fault ?? newKeyFault(name) ?? (value === null ? 'Value is not UTF-8.' : null);
+  return why === null ? `put ${by} ${name}\0${value ?? ''}` : `malformed ${by} ${why}`;
+}
+
+/** What a whole line means on a zone's socket. @param line bytes, one a character, without LF */
 export function meaningOf(line: string): string {
   const text = cut(line);
   if (text === '') {
@@ -44,8 +79,7 @@ export function meaningOf(line: string): string {
       if (blank === undefined) {
         return 'reset';
       }
-      const name = key(argument);
-      return name === null ? 'malformed v1 GET' : `get v1 ${name}`;
+      return keyed('GET', 'v1', argument);
     }
     case 'KEYS':
       return 'keys v1';
@@ -63,27 +97,15 @@ export function meaningOfFrame(line: string): string {
     return 'broken';
   }
   const { id, code, payload } = frame;
-  const octets = fromBase64(payload);
+  const bytes = fromBase64(payload);
   switch (code) {
-    case 'GET': {
-      const name = key(octets);
-      return name === null ? `malformed ${id} GET` : `get ${id} ${name}`;
-    }
+    case 'GET':
+    case 'DELETE':
+      return keyed(code, id, bytes);
     case 'KEYS':
       return `keys ${id}`;
-    case 'DELETE': {
-      const name = key(octets);
-      return storable(name) ? `delete ${id} ${name}` : `malformed ${id} DELETE`;
-    }
-    case 'PUT': {
-      const [first = '', second, ...more] = octets?.split(' ') ?? [];
-      const name = key(fromBase64(first));
-      const bytes = second === undefined ? null : fromBase64(second);
-      const value = bytes === null ? null : fromUtf8(bytes);
-      return storable(name) && value !== null && more.length === 0
-        ? `put ${id} ${name}\0${value}`
-        : `malformed ${id} PUT`;
-    }
+    case 'PUT':
+      return put(id, bytes);
     default:
       return `unknown ${id} ${code}`;
   }
@@ -106,8 +128,9 @@ export function wordsOf(request: Request): string {
     case 'too-large':
       return `${request.kind} ${by}`;
     case 'malformed':
+      return `malformed ${by} ${request.text}`;
     case 'unknown':
-      return `${request.kind} ${by} ${request.verb}`;
+      return `unknown ${by} ${request.verb}`;
     case 'broken':
       return 'broken';
     default: {
@@ -117,7 +140,7 @@ export function wordsOf(request: Request): string {
   }
 }
 
-/** The octets of an answer with `text` to a request made by V1 (`v1`) or with an id. */
+/** The bytes of an answer with `text` to a request made by V1 (`v1`) or with an id. */
 export function answerOf(by: string, result: string, text: string): string {
   if (by === 'v1') {
     const lines = toUtf8(text).split('\n');
@@ -138,7 +161,7 @@ export function answerToLine(meaning: string): string | null {
     case 'negotiate':
       return by === 'true' ? 'V2_OK\n' : 'FAILURE\n';
     case 'malformed':
-      return answerOf(by, 'FAILURE', `Invalid ${rest} Request`);
+      return answerOf(by, 'FAILURE', rest);
     case 'unknown':
       return answerOf(by, 'FAILURE', `Unknown command ${rest}`);
     case 'broken':

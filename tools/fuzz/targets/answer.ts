@@ -41,6 +41,7 @@ export const answer: Target = {
       memory.asked = null;
       const options = {
         operatorScriptWritable: false,
+        emptyValuesStored: false,
         commaDeletes: true,
         onFault: (_zonename: string, _: DataRequest, err: unknown) => {
           throw new Wrong('the handler has no fault', { err: String(err) });

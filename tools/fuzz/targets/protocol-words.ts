@@ -56,6 +56,10 @@ const KEYS: readonly [string, ...string[]] = [
   '',
   'operator-script',
   'docker:cmd',
+  '\xc2\xa0k',
+  'k\xef\xbb\xbf',
+  'k'.repeat(1024),
+  'k'.repeat(1023) + '\xc3\xa9',
 ];
 
 function randomId(random: Random): string {
