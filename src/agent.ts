@@ -16,7 +16,7 @@ import type { Tail } from './admin/tail';
 import { packageVersion } from './admin/version';
 import { needingRestart, type Config } from './config';
 import { LiveAudit } from './datasets/live-audit';
-import { listUsage } from './datasets/zfs-list';
+import { listUsage } from './datasets/usage';
 import { NodeMetrics } from './metrics';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';

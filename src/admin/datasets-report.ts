@@ -1,16 +1,15 @@
 /*
  * Delegated datasets of the node's VMs and what the "safe" policy says of each: `mdatactl datasets`.
  *
- * Use is read from one `zfs list` of the whole node where there is a zfs; without it no limit is judged.
+ * Usage is read from one `zfs list` of the whole node; without it no VM is called safe.
  */
 import { version } from 'node:os';
 import { auditVm } from '../datasets/audit';
 import type { DatasetAudit } from '../datasets/live-audit';
 import type { SafePolicy } from '../datasets/policy';
-import { usageOf } from '../datasets/usage';
-import { listUsage } from '../datasets/zfs-list';
+import { listUsage } from '../datasets/usage';
 import type { Config } from '../config';
-import { delegatedDatasets } from '../metadata/datasets';
+import { zonerootOf } from '../metadata/datasets';
 import { aliasOf, ownString } from '../metadata/vm-data';
 import type { AdminNode } from './node';
 
@@ -23,7 +22,7 @@ export interface DatasetRow {
 
 export interface DatasetsReport {
   readonly policy: SafePolicy;
-  /** Why use is not known; empty where it is. */
+  /** Why usage could not be read; empty where it was. */
   readonly usageUnknown: string;
   readonly zones: readonly DatasetRow[];
 }
@@ -53,8 +52,7 @@ export async function datasetsReport(
     if (vm === undefined) {
       return [];
     }
-    const usage =
-      listed.kind === 'known' ? usageOf(listed.usage, delegatedDatasets(vm)) : undefined;
+    const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
     const last = node.datasets.lastOf(name);
     const audit = auditVm(vm, policy, { platform, usage, last });
     if (audit.kind === 'none') {

@@ -1,21 +1,34 @@
 /*
- * The audit of one VM's delegated datasets: safe for the node, unsafe and why, or exempt.
+ * The audit of one VM's delegated datasets: safe for the node, unsafe and why, unknown, or exempt.
  *
- * "safe" leaves no word on a VM, only marks: a privilege list without sys_fs_import and the two limits. A
- * VM that bears any mark was meant to be safe and must bear all of them; one that bears none is a plain
- * delegated dataset, as operators' services have. Losing the last mark makes no VM plain: the caller
- * hands the audit before this one in, and it remembers.
+ * "safe" leaves only marks on a VM: a privilege list without sys_fs_import and the two limits. A VM that
+ * has any mark was meant to be safe and must have all of them; one that has none is a plain delegated
+ * dataset, as operators' services have. A VM that loses its last mark does not become plain: the caller
+ * passes the previous audit, which remembers.
  *
  * Called for each zone's creation, change and boot, and by `mdatactl datasets`. A caller that warns keeps the
- * last audit of each zone and warns where the signature differs. Pure; it never waits for a number: what
- * is not known is not judged. The feature switch is the caller's: an audit tells what is.
+ * last audit of each zone and warns where the signature differs. Pure; it never waits for a number: a VM
+ * whose usage could not be read is unknown, not safe. The feature switch is the caller's.
  */
-import { delegationOf, LIMIT_NAMES, type Delegation, type LimitName } from '../metadata/datasets';
-import { IMPORT_PRIVILEGE, withoutImport } from '../metadata/privileges';
+import {
+  delegationOf,
+  IMPORT_PRIVILEGE,
+  LIMIT_NAMES,
+  withoutImport,
+  type Delegation,
+  type LimitName,
+} from '../metadata/datasets';
 import { own, type JsonObject } from '../metadata/vm-data';
-import type { SafePolicy } from './policy';
-import { shown, type ReasonCode } from './reason';
-import { checkBrand, checkPlatform, DEFAULT_LIMITS, isListed } from './rules';
+import {
+  checkBrand,
+  checkPlatform,
+  checkTree,
+  DEFAULT_LIMITS,
+  isListed,
+  shown,
+  type ReasonCode,
+  type SafePolicy,
+} from './policy';
 import type { Usage } from './usage';
 
 /** The rules of a payload that hold for a VM too, and those that only a VM can break. */
@@ -34,7 +47,7 @@ export interface Finding {
   readonly fix: string;
 }
 
-/** A limit and what is used of it; undefined where it is not set or not known. */
+/** A limit and what is used of it; undefined where it is not set or not readable. */
 export interface Use {
   readonly limit: number | undefined;
   readonly used: number | undefined;
@@ -43,15 +56,17 @@ export interface Use {
 interface Audited {
   readonly datasets: readonly string[];
   readonly use: Readonly<Record<LimitName, Use>>;
-  /** Bears a mark of "safe", or did when it was audited before. */
+  /** Has a mark of "safe", or had one when it was audited before. */
   readonly marked: boolean;
-  /** The same for as long as the verdict and its reasons are; use alone does not change it. */
+  /** The same for as long as the verdict and its reasons are; usage alone does not change it. */
   readonly signature: string;
 }
 
 export type Audit =
   | { readonly kind: 'none'; readonly signature: string }
   | (Audited & { readonly kind: 'safe' })
+  /** Breaks no rule as far as is known, but what it uses of its limits could not be read. */
+  | (Audited & { readonly kind: 'unknown' })
   | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
   | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly [Finding, ...Finding[]] });
 
@@ -59,6 +74,7 @@ export type Audit =
 export interface AuditFacts {
   /** `uname -v` or a build stamp of the node; left out off SmartOS. */
   readonly platform?: string | undefined;
+  /** Of the zoneroot's tree, which is what ZFS holds against the limits; undefined: not readable. */
   readonly usage?: Usage | undefined;
   /** The audit of the same VM before this one. */
   readonly last?: Audit | undefined;
@@ -79,11 +95,13 @@ export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = 
   }
   const [first, ...others] = [
     ...findPlace(vm, facts.platform),
+    ...findTree(vm, delegation),
     ...findPrivileges(vm, delegation),
     ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
   ];
   if (first === undefined) {
-    return { kind: 'safe', datasets, use, marked, signature: 'safe' };
+    const kind = facts.usage === undefined ? 'unknown' : 'safe';
+    return { kind, datasets, use, marked, signature: kind };
   }
   const findings: readonly [Finding, ...Finding[]] = [first, ...others];
   const broken = findings.map(({ rule, member, value }) => `${rule} ${member}=${value}`);
@@ -103,7 +121,7 @@ export function exemption(
   return isListed(policy.plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
 }
 
-/** True where the VM bears a mark of "safe" now, or bore one in the audit before. */
+/** True where the VM has a mark of "safe" now, or had one in the last audit. */
 export function isMarked(delegation: Delegation, last: Audit | undefined): boolean {
   const before = last !== undefined && last.kind !== 'none' && last.marked;
   return before || delegation.receive === 'none' || delegation.limits.size > 0;
@@ -131,6 +149,17 @@ function findPlace(vm: JsonObject, platform: string | undefined): readonly Findi
   return findings;
 }
 
+function findTree(vm: JsonObject, delegation: Delegation): readonly Finding[] {
+  return checkTree(delegation).map(({ code, member, text }) => {
+    const value = shown(own(vm, member));
+    const fix =
+      code === 'zoneroot-unknown'
+        ? 'find out why the platform does not load the dataset of the zoneroot: vmadm get'
+        : 'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+    return { rule: code, member, value, text, fix };
+  });
+}
+
 function findPrivileges(vm: JsonObject, delegation: Delegation): readonly Finding[] {
   const member = 'limit_priv';
   const list = own(vm, member);
@@ -139,7 +168,7 @@ function findPrivileges(vm: JsonObject, delegation: Delegation): readonly Findin
     case 'none':
       return [];
     case 'unreadable': {
-      const text = `limit_priv ${value} is no list of privileges`;
+      const text = `limit_priv ${value} is not a list of privileges`;
       const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
       return [{ rule: 'privileges-unreadable', member, value, text, fix }];
     }

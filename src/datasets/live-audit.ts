@@ -11,12 +11,11 @@
  * its last mark of "safe" makes no VM plain.
  */
 import type { Logger } from '../log';
-import { delegatedDatasets } from '../metadata/datasets';
+import { zonerootOf } from '../metadata/datasets';
 import type { JsonObject, VmFacts } from '../metadata/vm-data';
 import { auditVm, type Audit, type AuditRule } from './audit';
 import type { SafePolicy } from './policy';
-import { usageOf, type Usage } from './usage';
-import type { NodeUsage } from './zfs-list';
+import type { NodeUsage, Usage } from './usage';
 
 /** Audits before others get a turn: below a millisecond. */
 const SLICE_VMS = 8;
@@ -125,7 +124,7 @@ export class LiveAudit {
   }
 
   counts(): AuditCounts {
-    const verdicts = { safe: 0, unsafe: 0, exempt: 0 };
+    const verdicts = { safe: 0, unsafe: 0, unknown: 0, exempt: 0 };
     const rules: Partial<Record<AuditRule, number>> = {};
     for (const audit of this.audits.values()) {
       verdicts[audit.kind]++;
@@ -173,7 +172,7 @@ export class LiveAudit {
 
   private audit(zonename: string, vm: JsonObject): void {
     const last = this.audits.get(zonename);
-    const usage = usageOf(this.usage, delegatedDatasets(vm));
+    const usage = this.usage.get(zonerootOf(vm) ?? '');
     const audit = auditVm(vm, this.policy, { platform: this.options.platform, usage, last });
     if (audit.kind === 'none') {
       this.audits.delete(zonename);

@@ -1,27 +1,60 @@
 /*
- * `"delegate_dataset": "safe"` in a provisioning payload: what it is turned into, and when it is refused.
+ * The policy of "safe" delegated datasets: its rules, and what a provisioning payload becomes under it.
  *
- *   "safe"  ->  "delegate_dataset": true
- *               "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
- *               "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
+ *   "delegate_dataset": "safe"
+ *     ->  "delegate_dataset": true
+ *         "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
+ *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
  *
- * A plain `true` is passed on as it is: operators' own services receive streams. All reasons against a
- * payload are told at once. Members that no rule reads pass through untouched, the order of members stays,
- * and the input is never changed. Called by `mdatactl datasets expand`; datasets/update is the same for a
- * VM that exists. Pure: configuration and platform stamp are handed in.
+ * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
+ * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
+ * the input is never modified. Called by `mdatactl datasets expand` and by audit and operations, which
+ * apply the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No
+ * reason shows a metadata value.
  */
-import { LIMIT_NAMES } from '../metadata/datasets';
-import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
-import { outcome, shown, type Expansion, type Reason } from './reason';
 import {
-  checkBrand,
-  checkLimit,
-  checkOwner,
-  checkPlatform,
-  DEFAULT_LIMITS,
-  fitPrivileges,
-  type Owners,
-} from './rules';
+  IMPORT_PRIVILEGE,
+  importGrant,
+  isLimit,
+  LIMIT_NAMES,
+  parsePrivileges,
+  withoutImport,
+  type Delegation,
+  type LimitName,
+} from '../metadata/datasets';
+import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
+
+export type ReasonCode =
+  | 'payload-not-object'
+  | 'delegate-dataset-value'
+  | 'feature-off'
+  | 'brand-not-text'
+  | 'hvm-brand'
+  | 'owner-missing'
+  | 'owner-not-allowed'
+  | 'platform-unreadable'
+  | 'platform-too-old'
+  | 'limit-priv-malformed'
+  | 'limit-priv-grants-import'
+  | 'limit-not-number'
+  | 'limit-removed'
+  | 'limit-below-use'
+  | 'no-delegated-dataset'
+  | 'dataset-outside'
+  | 'hvm-snapshot'
+  | 'zoneroot-unknown';
+
+export interface Reason {
+  readonly code: ReasonCode;
+  /** The member that breaks the rule, empty for the whole. */
+  readonly member: string;
+  /** What is wrong with which value, and what to do; it can stand without the code. */
+  readonly text: string;
+}
+
+export type Expansion =
+  | { readonly kind: 'accepted'; readonly payload: JsonObject }
+  | { readonly kind: 'refused'; readonly reasons: readonly [Reason, ...Reason[]] };
 
 /** The part of the configuration that decides here; live. */
 export interface SafePolicy {
@@ -136,4 +169,199 @@ function kindOf(value: unknown): string {
     return value === null ? 'null' : 'missing';
   }
   return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
+}
+
+/** What a VM gets where nobody says otherwise. */
+export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
+  zfs_snapshot_limit: 128,
+  zfs_filesystem_limit: 32,
+};
+
+/** Owners by uuid, or every owner. */
+export type Owners = 'all' | readonly string[];
+
+/** Guests of these brands own disks, not datasets. */
+const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
+
+/** True for a VM object or payload of a hardware-virtualised guest. */
+export function isHvm(members: JsonObject): boolean {
+  return own(members, 'hvm') === true || HVM_BRANDS.has(own(members, 'brand'));
+}
+
+/** True where the owner is named in the list; uuids are caseless. */
+export function isListed(owners: readonly string[], owner: unknown): boolean {
+  return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
+}
+
+/** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
+export function checkBrand(members: JsonObject): readonly Reason[] {
+  const member = 'brand';
+  const brand = own(members, member);
+  if (brand !== undefined && typeof brand !== 'string') {
+    const text = `brand is ${shown(brand)}, not the name of a brand`;
+    return [{ code: 'brand-not-text', member, text }];
+  }
+  if (!isHvm(members)) {
+    return [];
+  }
+  const text = `HVM guests (${brand ?? 'hvm'}) have disks and take no delegated dataset: leave it out`;
+  return [{ code: 'hvm-brand', member, text }];
+}
+
+/** Why the owner can have no "safe" dataset. Uuids compare whatever their case. */
+export function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
+  if (allowed === 'all' || isListed(allowed, owner)) {
+    return [];
+  }
+  const member = 'owner_uuid';
+  if (typeof owner !== 'string') {
+    const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
+    return [{ code: 'owner-missing', member, text }];
+  }
+  const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
+  return [{ code: 'owner-not-allowed', member, text }];
+}
+
+/**
+ * All stamps that are known must be new enough.
+ *
+ * @param platform the node's, undefined where it is not known, which is not judged
+ * @param members its `platform_buildstamp` is the other one
+ */
+export function checkPlatform(
+  members: JsonObject,
+  platform: string | undefined,
+): readonly Reason[] {
+  const member = 'platform_buildstamp';
+  const told = own(members, member);
+  const node = platform === undefined ? [] : checkOneStamp(platform, '');
+  // The same stamp from both sides is one fault, not two.
+  return told === undefined || node.length > 0 ? node : checkOneStamp(told, member);
+}
+
+function checkOneStamp(value: unknown, member: string): readonly Reason[] {
+  const check = checkStamp(value);
+  switch (check.kind) {
+    case 'hosts':
+      return [];
+    case 'too-old': {
+      const text =
+        `platform ${check.stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
+        'dataset: update the node or choose another one';
+      return [{ code: 'platform-too-old', member, text }];
+    }
+    case 'unreadable': {
+      const text =
+        `platform ${shown(value)} carries no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
+        `${OLDEST_STAMP}, the first that can host a safe dataset`;
+      return [{ code: 'platform-unreadable', member, text }];
+    }
+  }
+}
+
+/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
+export function checkTree({ zoneroot, outside }: Delegation): readonly Reason[] {
+  if (zoneroot === undefined) {
+    const member = 'zfs_filesystem';
+    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
+    return [{ code: 'zoneroot-unknown', member, text }];
+  }
+  return outside.map((dataset) => {
+    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
+    return { code: 'dataset-outside', member: 'datasets', text };
+  });
+}
+
+/** A privilege list that fits: `value` takes the place of what was given. */
+export interface FittedPrivileges {
+  readonly value: unknown;
+  readonly reasons: readonly Reason[];
+}
+
+/**
+ * A `limit_priv` that fits: what was written, with the exclusion added where sys_fs_import comes in
+ * through `default`. Asking for it by name is refused, as one wish would have to be dropped silently.
+ */
+export function fitPrivileges(value: unknown): FittedPrivileges {
+  const member = 'limit_priv';
+  const list = parsePrivileges(value);
+  if (list.kind === 'malformed') {
+    const text = `limit_priv is no list of privileges: ${list.text}`;
+    return { value, reasons: [{ code: 'limit-priv-malformed', member, text }] };
+  }
+  const grant = importGrant(list.items);
+  switch (grant) {
+    case 'none':
+      return { value, reasons: [] };
+    case 'default':
+      return { value: withoutImport(value), reasons: [] };
+    case 'named': {
+      const text =
+        `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+        `take it out of the list`;
+      return { value, reasons: [{ code: 'limit-priv-grants-import', member, text }] };
+    }
+  }
+}
+
+/** @param used what the VM has made already, where it is known */
+export function checkLimit(name: LimitName, value: unknown, used?: number): readonly Reason[] {
+  if (value === null || value === undefined || value === '') {
+    const text =
+      `${name} is taken away, and a safe dataset has this limit: give a number ` +
+      `(${DEFAULT_LIMITS[name]} is usual)`;
+    return [{ code: 'limit-removed', member: name, text }];
+  }
+  if (!isLimit(value)) {
+    const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
+    return [{ code: 'limit-not-number', member: name, text }];
+  }
+  if (used !== undefined && value < used) {
+    const text =
+      `${name} is ${value}, below the ${used} that the VM has: have some destroyed first, ` +
+      `or give at least ${used}`;
+    return [{ code: 'limit-below-use', member: name, text }];
+  }
+  return [];
+}
+
+/** The first platform with both the receive privilege and the two limits. */
+export const OLDEST_STAMP = '20150418T000000Z';
+
+const STAMP = /^(?:joyent_)?([0-9]{8}T[0-9]{6}Z)$/;
+
+export type StampCheck =
+  | { readonly kind: 'hosts' }
+  | { readonly kind: 'too-old'; readonly stamp: string }
+  | { readonly kind: 'unreadable' };
+
+/** The bare stamp of `uname -v` or a `platform_buildstamp`; undefined for any other text. */
+export function stampOf(text: string): string | undefined {
+  return STAMP.exec(text.trim())?.[1];
+}
+
+/** Whether a platform of this stamp can host "safe" datasets. @param value whatever was given as one */
+export function checkStamp(value: unknown): StampCheck {
+  const stamp = typeof value === 'string' ? stampOf(value) : undefined;
+  if (stamp === undefined) {
+    return { kind: 'unreadable' };
+  }
+  return stamp < OLDEST_STAMP ? { kind: 'too-old', stamp } : { kind: 'hosts' };
+}
+
+/** Longest value in a reason, characters: a line of a terminal or two. */
+const SHOWN_CHARS = 160;
+
+/** The payload, unless there is a reason against it. */
+export function outcome(payload: JsonObject, reasons: readonly Reason[]): Expansion {
+  const [first, ...others] = reasons;
+  return first === undefined
+    ? { kind: 'accepted', payload }
+    : { kind: 'refused', reasons: [first, ...others] };
+}
+
+/** A value as JSON, cut where it would fill the terminal. */
+export function shown(value: unknown): string {
+  const text = value === undefined ? 'nothing' : JSON.stringify(value);
+  return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
 }

@@ -1,12 +1,15 @@
 /*
- * How many snapshots and filesystems there are below a dataset, from the output of
+ * Counts the snapshots and filesystems of each dataset, from one `zfs list` of the whole node.
  *
- *   zfs list -H -p -t filesystem,volume,snapshot -o name,type
+ * The numbers mean what ZFS compares with its limits (illumos dsl_dir.c, dsl_fs_ss_limit_check):
+ * snapshots of the dataset and of everything below it; filesystems and volumes below it, without the
+ * dataset itself. One pass sums up every dataset, so an audit of a thousand VMs reads one listing.
  *
- * The numbers mean what ZFS compares with its limits: snapshots of the dataset and of all below it;
- * filesystems and volumes below it, itself left out. One pass makes the sums of every dataset of the
- * node, so an audit of a thousand VMs reads the listing once. Pure: the caller runs the command.
+ * A node without zfs (any that is not SmartOS) is not a fault: usage is then unknown.
  */
+import { existsSync } from 'node:fs';
+import { messageOf } from '../lib/errors';
+import { run } from '../platform/exec';
 
 export interface Usage {
   readonly snapshots: number;
@@ -33,6 +36,30 @@ export const ZFS_LIST_ARGS: readonly string[] = [
 interface Sum {
   snapshots: number;
   filesystems: number;
+}
+
+/** A listing of some ten thousand snapshots takes seconds; one that takes longer hangs. */
+const ZFS_MS = 10_000;
+
+export type NodeUsage =
+  | { readonly kind: 'known'; readonly usage: ReadonlyMap<string, Usage> }
+  /** `fault`: there is a zfs, and it did not do its work. */
+  | { readonly kind: 'unknown'; readonly why: string; readonly fault: boolean };
+
+/** Never rejects. @param zfs its path on this machine */
+export async function listUsage(zfs: string): Promise<NodeUsage> {
+  if (!existsSync(zfs)) {
+    return { kind: 'unknown', why: `${zfs} is not there`, fault: false };
+  }
+  try {
+    const { stdout } = await run([zfs, ...ZFS_LIST_ARGS], { timeoutMs: ZFS_MS });
+    const listing = parseZfsList(stdout);
+    return listing.kind === 'listed'
+      ? { kind: 'known', usage: listing.usage }
+      : { kind: 'unknown', why: `zfs list: line ${listing.line} is unreadable`, fault: true };
+  } catch (err) {
+    return { kind: 'unknown', why: messageOf(err), fault: true };
+  }
 }
 
 /** Reads a whole listing. Types other than the three (bookmarks) are left out. */
@@ -72,29 +99,6 @@ export function parseZfsList(text: string): ZfsListing {
     }
   }
   return { kind: 'listed', usage: sums };
-}
-
-/**
- * What all the datasets of one VM use together. A dataset below another one is in that one's numbers
- * already. Undefined where one of them is not in the listing: part of a sum would be a wrong sum.
- */
-export function usageOf(
-  listed: ReadonlyMap<string, Usage>,
-  datasets: readonly string[],
-): Usage | undefined {
-  const names = new Set(datasets);
-  const total: Sum = { snapshots: 0, filesystems: 0 };
-  for (const name of names) {
-    const usage = listed.get(name);
-    if (usage === undefined) {
-      return undefined;
-    }
-    if (!ancestors(name).some((above) => names.has(above))) {
-      total.snapshots += usage.snapshots;
-      total.filesystems += usage.filesystems;
-    }
-  }
-  return names.size === 0 ? undefined : total;
 }
 
 function sumOf(sums: Map<string, Sum>, dataset: string): Sum {

@@ -1,13 +1,20 @@
 /*
- * A VM's delegated datasets, as its VM object tells them: read for the guest (`sdc:datasets`,
+ * A VM's delegated datasets as its VM object describes them: read for the guest (`sdc:datasets`,
  * `sdc:delegate_dataset`) and, by datasets/, for the audit.
  *
- * "safe" is no property of a VM: provisioning turns it into a privilege list and two limits. So a VM is
- * safe when these are there, and a VM that lost one of them is told `true`, which is what it then has.
- * Nothing of the VM object is believed. It does not know the policy (datasets/policy).
+ * "safe" is not a property of a VM: provisioning turns it into a privilege list and two limits. So a VM is
+ * safe while it has these and they hold for all its datasets, and a VM that lost one of them reads
+ * `true`, which is what it then has. Nothing in the VM object is trusted. The policy (datasets/policy) is
+ * unknown here.
+ *
+ * The second half reads a zone's `limit_priv` for one question: may the zone receive a ZFS stream?
+ * `zfs recv` needs the privilege sys_fs_import. A list is written as zonecfg's limitpriv: names with
+ * commas between, `!name` or `-name` removes a privilege, and `default`, `basic`, `all` and `zone` stand
+ * for whole sets. Items count from left to right, so the last item on a privilege wins. Names are
+ * caseless and may carry the prefix `priv_`: `PRIV_SYS_FS_IMPORT` is the same privilege, and a reader that
+ * misses it lets a refused list through. Which other names exist is the platform's to check.
  */
-import { own, type JsonObject } from './vm-data';
-import { importGrant, parsePrivileges, type ImportGrant } from './privileges';
+import { own, ownString, type JsonObject } from './vm-data';
 
 /** The limits of the platform on what a zone may make below its dataset. */
 export type LimitName = 'zfs_snapshot_limit' | 'zfs_filesystem_limit';
@@ -18,6 +25,10 @@ export const LIMIT_NAMES: readonly LimitName[] = ['zfs_snapshot_limit', 'zfs_fil
 export interface Delegation {
   /** Names as ZFS has them, `zones/<uuid>/data`, in the order of the VM object. */
   readonly datasets: readonly string[];
+  /** The zoneroot's dataset; undefined where the VM object does not name it. */
+  readonly zoneroot: string | undefined;
+  /** Those of the datasets that no limit of the VM applies to: they are outside the zoneroot's tree. */
+  readonly outside: readonly string[];
   /** Why `zfs recv` works in the zone; `unreadable` where the list is no privilege list. */
   readonly receive: ImportGrant | 'unreadable';
   /** The limits that are set, in snapshots and filesystems. */
@@ -30,7 +41,19 @@ export function delegatedDatasets(vm: JsonObject): readonly string[] {
   return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : [];
 }
 
-/** Undefined for a VM without a delegated dataset. */
+/** The dataset of the zoneroot, `zones/<uuid>`; undefined where the VM object does not name it. */
+export function zonerootOf(vm: JsonObject): string | undefined {
+  const name = ownString(vm, 'zfs_filesystem');
+  return name === '' ? undefined : name;
+}
+
+/**
+ * Undefined for a VM without a delegated dataset.
+ *
+ * vmadm sets both limits on the zoneroot's dataset only (smartos-live VM.js, the pipelines of
+ * createZpoolDataset and of VM.update), and ZFS applies a limit to the dataset that has it and to all
+ * below it (illumos dsl_dir.c, dsl_fs_ss_limit_check).
+ */
 export function delegationOf(vm: JsonObject): Delegation | undefined {
   const datasets = delegatedDatasets(vm);
   if (datasets.length === 0) {
@@ -45,12 +68,16 @@ export function delegationOf(vm: JsonObject): Delegation | undefined {
   }
   const privileges = parsePrivileges(own(vm, 'limit_priv'));
   const receive = privileges.kind === 'list' ? importGrant(privileges.items) : 'unreadable';
-  return { datasets, receive, limits };
+  const zoneroot = zonerootOf(vm);
+  const outside = datasets.filter((name) => {
+    return zoneroot === undefined || !`${name}/`.startsWith(`${zoneroot}/`);
+  });
+  return { datasets, zoneroot, outside, receive, limits };
 }
 
-/** True where the zone cannot receive a stream and has both limits. */
-function holdsSafeRules(delegation: Delegation): boolean {
-  return delegation.receive === 'none' && delegation.limits.size === LIMIT_NAMES.length;
+/** True where the zone cannot receive a stream, and both limits are set and apply to all its datasets. */
+function holdsSafeRules({ receive, limits, outside }: Delegation): boolean {
+  return receive === 'none' && limits.size === LIMIT_NAMES.length && outside.length === 0;
 }
 
 /** What `sdc:delegate_dataset` says; undefined is NOTFOUND. */
@@ -64,7 +91,7 @@ export function delegateDatasetWord(vm: JsonObject): 'safe' | 'true' | undefined
 
 /**
  * What `sdc:datasets` says: the names as a compact JSON list. Undefined (NOTFOUND) where the VM object has
- * no such list at all; a VM that has an empty one is told `[]`.
+ * no such list at all; for an empty one it is `[]`.
  */
 export function datasetsText(vm: JsonObject): string | undefined {
   return Array.isArray(own(vm, 'datasets')) ? JSON.stringify(delegatedDatasets(vm)) : undefined;
@@ -73,4 +100,111 @@ export function datasetsText(vm: JsonObject): string | undefined {
 /** A number that ZFS takes as a limit. Zero is one: none may be made. */
 export function isLimit(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+/** The privilege that `zfs recv` needs. */
+export const IMPORT_PRIVILEGE = 'sys_fs_import';
+
+/** What a list without a word on anything stands for, with the one exclusion that matters. */
+const DEFAULT_WITHOUT_IMPORT = `default,-${IMPORT_PRIVILEGE}`;
+
+/** All that holds sys_fs_import. `zone` is read in the global zone, where it is every privilege. */
+const HOLDS_IMPORT: ReadonlySet<string> = new Set([IMPORT_PRIVILEGE, 'default', 'all', 'zone']);
+
+/** Sets and names alike; digits occur in no privilege today but cost nothing. */
+const NAME = /^[a-z][a-z0-9_]*$/;
+
+/** One item of a list. The name is in lower case, without `priv_`. */
+export interface Privilege {
+  readonly name: string;
+  readonly removed: boolean;
+}
+
+export type PrivilegeList =
+  | { readonly kind: 'list'; readonly items: readonly Privilege[] }
+  /** `text` says what is wrong, with the item in question. */
+  | { readonly kind: 'malformed'; readonly text: string };
+
+/**
+ * How a list grants sys_fs_import: not at all, only because it starts from `default`, or by name
+ * (its own, or that of a set other than `default`).
+ */
+export type ImportGrant = 'none' | 'default' | 'named';
+
+/**
+ * Reads a `limit_priv` member: text, or an array of texts, as the VM tool takes both. A missing,
+ * null or empty one is the list without items, which the platform reads as `default`.
+ */
+export function parsePrivileges(value: unknown): PrivilegeList {
+  const text = listText(value);
+  if (text === undefined) {
+    return { kind: 'malformed', text: 'it is neither a text nor a list of texts' };
+  }
+  const items: Privilege[] = [];
+  for (const raw of text.split(',')) {
+    const word = raw.trim().toLowerCase();
+    if (word === '') {
+      continue;
+    }
+    const removed = word.startsWith('!') || word.startsWith('-');
+    const name = (removed ? word.slice(1) : word).replace(/^priv_/, '');
+    if (!NAME.test(name)) {
+      return { kind: 'malformed', text: `${shortened(raw.trim())} is no privilege` };
+    }
+    items.push({ name, removed });
+  }
+  return { kind: 'list', items };
+}
+
+/** How the list grants sys_fs_import. */
+export function importGrant(items: readonly Privilege[]): ImportGrant {
+  // Nothing said means `default`. A list that opens with a removal names nothing to remove from: it is
+  // read as starting from `default` too, the reading that errs to the safe side.
+  let grant: ImportGrant = items[0]?.removed === false ? 'none' : 'default';
+  for (const { name, removed } of items) {
+    if (!HOLDS_IMPORT.has(name)) {
+      continue;
+    }
+    if (removed) {
+      grant = 'none';
+    } else if (name !== 'default') {
+      grant = 'named';
+    } else if (grant === 'none') {
+      grant = 'default';
+    }
+  }
+  return grant;
+}
+
+/**
+ * The same `limit_priv` with sys_fs_import taken out at its end; text stays text, an array stays an
+ * array, and what was written stays as it was written.
+ *
+ * @param value one that `parsePrivileges` read as a list
+ */
+export function withoutImport(value: unknown): string | readonly string[] {
+  if (isTexts(value)) {
+    return value.length === 0 ? DEFAULT_WITHOUT_IMPORT : [...value, `-${IMPORT_PRIVILEGE}`];
+  }
+  const kept = typeof value === 'string' ? value.replace(/[\s,]+$/, '') : '';
+  return kept === '' ? DEFAULT_WITHOUT_IMPORT : `${kept},-${IMPORT_PRIVILEGE}`;
+}
+
+function listText(value: unknown): string | undefined {
+  if (value === undefined || value === null) {
+    return '';
+  }
+  if (typeof value === 'string') {
+    return value;
+  }
+  return isTexts(value) ? value.join(',') : undefined;
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
+/** Quoted, and cut: a reason is read by people. */
+function shortened(text: string): string {
+  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}...` : text);
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { expandUpdate } from '../../src/datasets/update';
+import { expandUpdate } from '../../src/datasets/operations';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
@@ -14,6 +14,7 @@ const PLAIN: JsonObject = {
   brand: 'joyent',
   owner_uuid: OWNER,
   limit_priv: 'default',
+  zfs_filesystem: `zones/${UUID}`,
   datasets: [`zones/${UUID}/data`],
 };
 const SAFE: JsonObject = {
@@ -22,6 +23,8 @@ const SAFE: JsonObject = {
   zfs_snapshot_limit: 128,
   zfs_filesystem_limit: 32,
 };
+/** Nothing is used yet. */
+const UNUSED: AuditFacts = { usage: { snapshots: 0, filesystems: 1 } };
 const OPERATORS: SafePolicy = { ...DEFAULT_POLICY, plainOwners: [OWNER] };
 const NO_OPERATORS: SafePolicy = { ...DEFAULT_POLICY, plainOwners: [] };
 
@@ -58,9 +61,42 @@ describe('audit', () => {
   it('finds safe what provisioning made safe', () => {
     const result = expandPayload({ brand: 'joyent', delegate_dataset: 'safe' }, DEFAULT_POLICY);
     assert(result.kind === 'accepted');
-    const vm = { ...result.payload, datasets: [`zones/${UUID}/data`] };
-    assert.strictEqual(auditVm(vm, DEFAULT_POLICY).kind, 'safe');
-    assert.strictEqual(auditVm(vm, NO_OPERATORS).kind, 'safe');
+    const { zfs_filesystem, datasets } = PLAIN;
+    const vm = { ...result.payload, zfs_filesystem, datasets };
+    assert.strictEqual(auditVm(vm, DEFAULT_POLICY, UNUSED).kind, 'safe');
+    assert.strictEqual(auditVm(vm, NO_OPERATORS, UNUSED).kind, 'safe');
+  });
+
+  it('calls nothing safe whose usage could not be read', () => {
+    const audit = auditVm(SAFE, DEFAULT_POLICY);
+    assert.deepStrictEqual([audit.kind, audit.signature], ['unknown', 'unknown']);
+    assert.strictEqual(auditVm(SAFE, DEFAULT_POLICY, { usage: undefined }).kind, 'unknown');
+    assert.strictEqual(auditVm({ ...SAFE, limit_priv: 'all' }, DEFAULT_POLICY).kind, 'unsafe');
+    assert.strictEqual(auditVm(PLAIN, DEFAULT_POLICY).kind, 'exempt');
+  });
+
+  it('finds a dataset outside the tree of the zoneroot, which has no limit, alone or beside others', () => {
+    for (const datasets of [['data/export/test'], [`zones/${UUID}/data`, 'data/export/test']]) {
+      const finding = only({ ...SAFE, datasets }, UNUSED);
+      assert.strictEqual(finding.rule, 'dataset-outside');
+      assert.strictEqual(finding.member, 'datasets');
+      assert(finding.text.startsWith('"data/export/test" is outside'), finding.text);
+    }
+    const alike = { ...SAFE, datasets: [`zones/${UUID}x/data`] };
+    assert.strictEqual(only(alike, UNUSED).rule, 'dataset-outside');
+    const rootless = { ...SAFE, zfs_filesystem: null };
+    assert.strictEqual(only(rootless, UNUSED).rule, 'zoneroot-unknown');
+    const result = expandUpdate(
+      { ...PLAIN, datasets: ['data/export/test'] },
+      { delegate_dataset: 'safe' },
+      DEFAULT_POLICY,
+      UNUSED,
+    );
+    assert(result.kind === 'refused');
+    assert.deepStrictEqual(
+      result.reasons.map(({ code }) => code),
+      ['dataset-outside'],
+    );
   });
 
   it('tells datasets, limits and use', () => {
@@ -149,10 +185,10 @@ describe('audit', () => {
   });
 
   it('makes no VM exempt that loses its last mark', () => {
-    const first = auditVm(SAFE, DEFAULT_POLICY);
+    const first = auditVm(SAFE, DEFAULT_POLICY, UNUSED);
     const second = auditVm(PLAIN, DEFAULT_POLICY, { last: first });
     const third = auditVm(PLAIN, DEFAULT_POLICY, { last: second });
-    const back = auditVm(SAFE, DEFAULT_POLICY, { last: third });
+    const back = auditVm(SAFE, DEFAULT_POLICY, { ...UNUSED, last: third });
     assert.deepStrictEqual(kinds([first, second, third, back]), [
       'safe',
       'unsafe',
@@ -182,6 +218,7 @@ describe('audit', () => {
       signature({}),
       signature(PLAIN),
       signature(SAFE),
+      signature(SAFE, UNUSED),
       signature(SAFE, over(129)),
       signature(broken),
       signature({ ...broken, limit_priv: 'all' }),
@@ -213,7 +250,8 @@ describe('audit', () => {
           assert.deepStrictEqual(result.payload, update);
           fixed = { ...fixed, ...update };
         }
-        assert.strictEqual(auditVm(fixed, NO_OPERATORS, { usage }).kind, 'safe');
+        const kind = usage === undefined ? 'unknown' : 'safe';
+        assert.strictEqual(auditVm(fixed, NO_OPERATORS, { usage }).kind, kind);
       }),
     );
   });
@@ -228,7 +266,7 @@ describe('audit', () => {
     const vmArb = fc.dictionary(
       fc.constantFrom(
         ...['datasets', 'limit_priv', 'zfs_snapshot_limit', 'zfs_filesystem_limit', 'uuid'],
-        ...['brand', 'hvm', 'owner_uuid', 'platform_buildstamp'],
+        ...['brand', 'hvm', 'owner_uuid', 'platform_buildstamp', 'zfs_filesystem'],
       ),
       fc.jsonValue(),
     );

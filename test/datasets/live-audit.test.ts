@@ -3,12 +3,13 @@ import { Writable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { LiveAudit, type LiveAuditOptions } from '../../src/datasets/live-audit';
 import { DEFAULT_POLICY } from '../../src/datasets/policy';
-import type { NodeUsage } from '../../src/datasets/zfs-list';
+import type { NodeUsage } from '../../src/datasets/usage';
 import { createLogger } from '../../src/log';
 import { factsOf, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { eventually } from '../support/eventually';
 
 const SAFE = {
+  zfs_filesystem: 'zones/a',
   brand: 'joyent',
   datasets: ['zones/a/data'],
   limit_priv: 'default,-sys_fs_import',
@@ -76,7 +77,8 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.reads, 0);
     bench.live.start();
     await turn();
-    assert.deepStrictEqual(bench.live.counts().verdicts, { safe: 1, unsafe: 0, exempt: 0 });
+    const verdicts = { safe: 0, unsafe: 0, unknown: 1, exempt: 0 };
+    assert.deepStrictEqual(bench.live.counts().verdicts, verdicts, 'there is no zfs');
     assert.deepStrictEqual(bench.messages, []);
   });
 
@@ -159,15 +161,23 @@ describe('the live audit of delegated datasets', () => {
     bench = new Bench({ usageMs: 20 });
     bench.listed = {
       kind: 'known',
-      usage: new Map([['zones/a/data', { snapshots: 5, filesystems: 0 }]]),
+      usage: new Map([
+        ['zones/a', { snapshots: 5, filesystems: 1 }],
+        ['zones/b', { snapshots: 4, filesystems: 1 }],
+        ['zones/b/data', { snapshots: 4, filesystems: 0 }],
+        // No part of b's sum: it is not in the tree that has the limits.
+        ['data/export', { snapshots: 100, filesystems: 0 }],
+      ]),
     };
     bench.live.start();
     bench.put('a', SAFE);
-    bench.put('b', { ...SAFE, datasets: ['zones/b/data'] });
+    bench.put('b', { ...SAFE, zfs_filesystem: 'zones/b', datasets: ['zones/b/data'] });
+    bench.put('c', { ...SAFE, zfs_filesystem: 'zones/c', datasets: ['zones/c/data'] });
     await eventually(() => bench.live.lastOf('a')?.kind === 'unsafe', 'use is judged');
     assert.strictEqual(bench.listings, 1);
     assert.deepStrictEqual(bench.messages, [`a: ${UNSAFE}`]);
     assert.strictEqual(bench.live.lastOf('b')?.kind, 'safe');
+    assert.strictEqual(bench.live.lastOf('c')?.kind, 'unknown', 'it is not in the listing');
 
     bench.listed = { kind: 'unknown', why: 'zfs broke', fault: true };
     for (const listings of [2, 3]) {
@@ -200,11 +210,21 @@ describe('the live audit of delegated datasets', () => {
     bench.live.reload({ ...DEFAULT_POLICY, enabled: false });
     bench.put('b', SAFE);
     await turn();
-    assert.deepStrictEqual(bench.live.counts().verdicts, { safe: 0, unsafe: 0, exempt: 0 });
+    assert.deepStrictEqual(bench.live.counts().verdicts, {
+      safe: 0,
+      unsafe: 0,
+      unknown: 0,
+      exempt: 0,
+    });
     assert.strictEqual(bench.reads, 1);
     bench.live.reload(DEFAULT_POLICY);
     await turn();
-    assert.deepStrictEqual(bench.live.counts().verdicts, { safe: 1, unsafe: 1, exempt: 0 });
+    assert.deepStrictEqual(bench.live.counts().verdicts, {
+      safe: 0,
+      unsafe: 1,
+      unknown: 1,
+      exempt: 0,
+    });
   });
 
   it('audits all VMs by a new policy, and none again by the same', async () => {

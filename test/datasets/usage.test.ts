@@ -1,6 +1,9 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { parseZfsList, usageOf, type Usage } from '../../src/datasets/usage';
+import { listUsage, parseZfsList, type Usage } from '../../src/datasets/usage';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { tempDir, type TempDir } from '../support/temp-dir';
 
 function listed(text: string): ReadonlyMap<string, Usage> {
   const listing = parseZfsList(text);
@@ -33,23 +36,6 @@ describe('usage', () => {
     assert.deepStrictEqual(usage.get('zones/a'), { snapshots: 5, filesystems: 5 });
     assert.deepStrictEqual(usage.get('zones/b/data'), { snapshots: 0, filesystems: 0 });
     assert.strictEqual(usage.get('zones/c'), undefined);
-  });
-
-  it('adds up the datasets of a VM, each thing once', () => {
-    const usage = listed(NODE);
-    assert.deepStrictEqual(usageOf(usage, ['zones/a/data', 'zones/a/database']), {
-      snapshots: 4,
-      filesystems: 3,
-    });
-    const nested = ['zones/a/data/db', 'zones/a/data', 'zones/a/data'];
-    assert.deepStrictEqual(usageOf(usage, nested), { snapshots: 3, filesystems: 3 });
-  });
-
-  it('knows no sum where a part of it is not known', () => {
-    const usage = listed(NODE);
-    assert.strictEqual(usageOf(usage, ['zones/a/data', 'zones/a/gone']), undefined);
-    assert.strictEqual(usageOf(usage, []), undefined);
-    assert.strictEqual(usageOf(listed(''), ['zones/a/data']), undefined);
   });
 
   it('trusts no listing with a line that it cannot read', () => {
@@ -95,4 +81,44 @@ describe('usage', () => {
       }),
     );
   });
+});
+
+describe('the listing of use', () => {
+  let dir: TempDir;
+  beforeEach(() => (dir = tempDir()));
+  afterEach(() => dir.remove());
+
+  function zfs(script: string): string {
+    const path = join(dir.path, 'zfs');
+    writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return path;
+  }
+
+  it('reads what the program prints, asked for names and types alone', async () => {
+    const program = zfs(
+      '[ "$*" = "list -H -p -t filesystem,volume,snapshot -o name,type" ] && ' +
+        'printf "z/a\\tfilesystem\\nz/a@s\\tsnapshot\\nz/a/b\\tvolume\\n"',
+    );
+    const listed = await listUsage(program);
+    assert(listed.kind === 'known');
+    assert.deepStrictEqual(listed.usage.get('z/a'), { snapshots: 1, filesystems: 1 });
+  });
+
+  it('is not known, and no fault, where there is no such program', async () => {
+    const listed = await listUsage(join(dir.path, 'none'));
+    assert(listed.kind === 'unknown');
+    assert.strictEqual(listed.fault, false);
+  });
+
+  for (const [what, script, why] of [
+    ['fails', 'echo internal error >&2; exit 1', /EXIT_1.*internal error/],
+    ['prints something else', 'echo no tabs here', /line 1 is unreadable/],
+  ] as const) {
+    it(`is not known, and a fault, where the program ${what}`, async () => {
+      const listed = await listUsage(zfs(script));
+      assert(listed.kind === 'unknown');
+      assert.strictEqual(listed.fault, true);
+      assert.match(listed.why, why);
+    });
+  }
 });

@@ -16,6 +16,7 @@ const DATABASE = '7d2f5d3e-1a55-4c11-9a38-3f4c8e5b9a01';
 const OPERATOR = '7d2f5d3e-1a55-4c11-9a38-3f4c8e5b9a02';
 const CUSTOMER = '7d2f5d3e-1a55-4c11-9a38-3f4c8e5b9a03';
 const MACHINE = '7d2f5d3e-1a55-4c11-9a38-3f4c8e5b9a04';
+const OUTSIDE = '7d2f5d3e-1a55-4c11-9a38-3f4c8e5b9a05';
 const OWNER = '00000000-0000-4000-8000-00000000000a';
 
 const DATA = `/zones/${DATABASE}/data`;
@@ -39,6 +40,14 @@ const VMS = [
     zfs_filesystem_limit: 2,
   },
   { uuid: MACHINE, alias: 'machine', brand: 'bhyve' },
+  {
+    uuid: OUTSIDE,
+    alias: 'outside',
+    datasets: [`zones/${OUTSIDE}/data`, 'data/export/test'],
+    limit_priv: 'default,-sys_fs_import',
+    zfs_snapshot_limit: 128,
+    zfs_filesystem_limit: 32,
+  },
 ].map((vm) => ({ brand: 'joyent', ...vm }));
 
 /** What `simcn exec` says of a zone that is halted at that moment: its client was never there. */
@@ -209,8 +218,10 @@ describe('delegated datasets', function () {
   it('are warned of once a change, and counted', async () => {
     await eventually(async () => {
       const { verdicts } = await datasetsStatus();
-      return JSON.stringify(verdicts) === '{"safe":2,"unsafe":0,"exempt":1}';
-    }, 'two are safe, one is plain');
+      return JSON.stringify(verdicts) === '{"safe":2,"unsafe":1,"unknown":0,"exempt":1}';
+    }, 'two are safe, one is plain, and one has a dataset without limits');
+    assert.deepStrictEqual(warnings(OUTSIDE), ['dataset-outside']);
+    assert.strictEqual(await inZone(OUTSIDE, 'mdata-get sdc:delegate_dataset'), 'true\n');
     assert.deepStrictEqual(warnings(CUSTOMER), []);
 
     await update(CUSTOMER, { limit_priv: 'default,dtrace_user' });
@@ -234,16 +245,26 @@ describe('delegated datasets', function () {
     const { rules, verdicts } = await datasetsStatus();
     assert(isJsonObject(rules) && isJsonObject(verdicts));
     assert.strictEqual(rules['receive-granted'], 1);
-    assert.strictEqual(verdicts.unsafe, 1);
+    assert.strictEqual(verdicts.unsafe, 2);
     const { stdout: metrics } = await mdatactl(['metrics']);
-    assert.match(metrics, /^mdatad_datasets\{verdict="unsafe"\} 1$/m);
+    assert.match(metrics, /^mdatad_datasets\{verdict="unsafe"\} 2$/m);
     assert.match(metrics, /^mdatad_dataset_rules_broken\{rule="receive-granted"\} 1$/m);
 
     await update(CUSTOMER, { limit_priv: 'default,-sys_fs_import', zfs_snapshot_limit: 3 });
     await eventually(async () => {
       const now = (await datasetsStatus()).verdicts;
-      return isJsonObject(now) && now.safe === 2 && now.unsafe === 0;
+      return isJsonObject(now) && now.safe === 2 && now.unsafe === 1;
     }, 'it is safe again');
+  });
+
+  it('share their limits with the zoneroot, whose snapshots count too', async () => {
+    const used = async (): Promise<unknown> => {
+      const text = JSON.stringify(await told('datasets', CUSTOMER));
+      return /"zfs_snapshot_limit":\{"limit":3,"used":(\d+)\}/.exec(text)?.[1];
+    };
+    assert.strictEqual(await used(), '2');
+    await node.ok(['snapshot', CUSTOMER, 'root']);
+    assert.strictEqual(await used(), '3');
   });
 
   it('follow the configuration at SIGHUP: the switch, and who may have plain ones', async () => {
@@ -273,7 +294,7 @@ describe('delegated datasets', function () {
     }, 'the feature is off');
     const { enabled, verdicts } = await datasetsStatus();
     assert.strictEqual(enabled, false);
-    assert.deepStrictEqual(verdicts, { safe: 0, unsafe: 0, exempt: 0 });
+    assert.deepStrictEqual(verdicts, { safe: 0, unsafe: 0, unknown: 0, exempt: 0 });
 
     reload({});
     await eventually(async () => {

@@ -2,7 +2,7 @@
 import type { DatasetRow, DatasetsReport } from '../../src/admin/datasets-report';
 import { counted } from '../../src/admin/format';
 import type { Use } from '../../src/datasets/audit';
-import type { Owners } from '../../src/datasets/rules';
+import type { Owners } from '../../src/datasets/policy';
 import type { Colour, Screen } from '../screen';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { paragraph, remedyLine } from './text';
@@ -46,7 +46,7 @@ export function showDatasets(
     `policy "safe": ${policy.enabled ? 'on' : 'off'}, for ${owners(policy.safeOwners)}`,
     ...(usageUnknown === ''
       ? []
-      : paragraph('', `use is not known: ${usageUnknown}`, 0, screen.width)),
+      : paragraph('', `usage is unknown: ${usageUnknown}`, 0, screen.width)),
   ];
   if (zones.length === 0) {
     return [...lines, 'no VM has a delegated dataset'];
@@ -65,6 +65,8 @@ function verdictOf(audit: DatasetRow['audit']): [string, Colour] {
       return ['safe', 'green'];
     case 'unsafe':
       return ['UNSAFE', 'red'];
+    case 'unknown':
+      return ['unknown', 'yellow'];
     case 'exempt':
       return [audit.why === 'owner' ? 'exempt' : 'plain', 'dim'];
   }

@@ -101,12 +101,13 @@ function datasetsLine({ datasets }: Status): string {
   if (!enabled) {
     return 'the policy "safe" is switched off';
   }
-  const { safe, unsafe, exempt } = verdicts;
-  if (safe + unsafe + exempt === 0) {
+  const { safe, unsafe, unknown, exempt } = verdicts;
+  if (safe + unsafe + unknown + exempt === 0) {
     return 'none delegated';
   }
   const why = unsafe > 0 ? ` (${namedCounts(rules)}; mdatactl datasets tells what to do)` : '';
-  return `${safe} safe, ${unsafe} unsafe, ${exempt} exempt${why}`;
+  const unread = unknown > 0 ? `${unknown} of unknown usage, ` : '';
+  return `${safe} safe, ${unsafe} unsafe, ${unread}${exempt} exempt${why}`;
 }
 
 function troubleLines({ troubles, troublesInAll }: Status, { paint, width }: Screen): string[] {

@@ -2,7 +2,7 @@
  * Snapshots of a zone's root, the way back to one, and a fresh root: operations of one zone that
  * combine its disk with its life. Each runs as one operation of its zone (Zone.exclusive).
  */
-import { destroyedByReprovision, snapshotScope } from '../../src/datasets/scope';
+import { destroyedByReprovision, snapshotScope } from '../../src/datasets/operations';
 import type { Paths } from '../../src/platform/paths';
 import { ZoneDisk } from './disk';
 import type { Lifecycle } from './lifecycle';

@@ -1,18 +1,41 @@
 /*
- * Updates of a VM that has delegated datasets: what makes it safe stays, or the update is refused.
+ * Operations on a VM that exists: what an update may change, and what snapshots and a reprovision touch.
  *
- * Limits may be moved, down to what is used, and not be taken away. A privilege list may be changed and gets
+ * Limits may be moved, down to what is used, and not be removed. A privilege list may be changed and gets
  * the exclusion as at creation; sys_fs_import is not granted later. Only what the update touches is
  * judged, so a VM that is unsafe already can still be updated otherwise. An update that asks for "safe" makes
- * a plain delegated dataset safe: it gets what is missing. Updates of exempt VMs, of VMs without
- * datasets, and all of them while the feature is off pass untouched. Pure, as datasets/policy is.
+ * a plain delegated dataset safe: it adds what is missing. Updates of exempt VMs, of VMs without
+ * datasets, and all of them while the feature is off pass unchanged.
+ *
+ * A snapshot is of the zoneroot only, so a rollback leaves the delegated datasets as they are; a
+ * reprovision destroys all snapshots of the VM and replaces the zoneroot. The delegated dataset lies
+ * below the zoneroot in ZFS's tree (`zones/<uuid>/data` below `zones/<uuid>`): an operation that
+ * recurses, as `zfs snapshot -r` does, is the wrong one. Pure; it runs nothing.
  */
-import { delegationOf, isLimit, LIMIT_NAMES, type LimitName } from '../metadata/datasets';
+import {
+  delegatedDatasets,
+  delegationOf,
+  isLimit,
+  LIMIT_NAMES,
+  zonerootOf,
+  type LimitName,
+} from '../metadata/datasets';
 import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 import { exemption, isMarked, type AuditFacts } from './audit';
-import { checkUse, notAnObject, readWish, type SafePolicy } from './policy';
-import { outcome, type Expansion, type Reason } from './reason';
-import { checkLimit, DEFAULT_LIMITS, fitPrivileges } from './rules';
+import {
+  checkLimit,
+  checkTree,
+  checkUse,
+  DEFAULT_LIMITS,
+  fitPrivileges,
+  isHvm,
+  notAnObject,
+  outcome,
+  readWish,
+  type Expansion,
+  type Reason,
+  type SafePolicy,
+} from './policy';
 import type { Usage } from './usage';
 
 /**
@@ -75,7 +98,8 @@ function makeSafe(
   facts: AuditFacts,
 ): Expansion {
   const member = 'delegate_dataset';
-  if (delegationOf(vm) === undefined) {
+  const delegation = delegationOf(vm);
+  if (delegation === undefined) {
     const text = 'the VM has no delegated dataset, and one is delegated only at its creation';
     return { kind: 'refused', reasons: [{ code: 'no-delegated-dataset', member, text }] };
   }
@@ -86,7 +110,7 @@ function makeSafe(
     filled[name] = limitFor(vm, name, facts.usage);
   }
   const kept = keepSafe({ ...filled, ...wanted }, facts.usage);
-  const use = checkUse({ ...vm, ...wanted }, policy, facts.platform);
+  const use = [...checkUse({ ...vm, ...wanted }, policy, facts.platform), ...checkTree(delegation)];
   switch (kept.kind) {
     case 'accepted':
       return outcome(kept.payload, use);
@@ -108,4 +132,45 @@ function usedOf(name: LimitName, usage: Usage | undefined): number | undefined {
     case 'zfs_filesystem_limit':
       return usage?.filesystems;
   }
+}
+
+export type SnapshotScope =
+  | {
+      readonly kind: 'zoneroot';
+      /** The dataset that is taken or rolled back, not recursively. */
+      readonly dataset: string;
+      /** The datasets that stay as they are. */
+      readonly untouched: readonly string[];
+    }
+  | { readonly kind: 'refused'; readonly reason: Reason };
+
+/** What a snapshot or a rollback of this VM works on. */
+export function snapshotScope(vm: JsonObject): SnapshotScope {
+  if (isHvm(vm)) {
+    const text = 'snapshots of an HVM guest are refused: they would leave out its disks';
+    return { kind: 'refused', reason: { code: 'hvm-snapshot', member: 'brand', text } };
+  }
+  const dataset = zonerootOf(vm);
+  if (dataset === undefined) {
+    const text = 'zfs_filesystem does not name the dataset of the zoneroot';
+    return {
+      kind: 'refused',
+      reason: { code: 'zoneroot-unknown', member: 'zfs_filesystem', text },
+    };
+  }
+  return { kind: 'zoneroot', dataset, untouched: delegatedDatasets(vm) };
+}
+
+/**
+ * The snapshots that a reprovision destroys, out of those that exist: all of the zoneroot. What a guest
+ * took of its delegated dataset is kept.
+ *
+ * @param zoneroot its dataset
+ * @param snapshots names as ZFS has them, `zones/<uuid>@NAME`
+ */
+export function destroyedByReprovision(
+  zoneroot: string,
+  snapshots: readonly string[],
+): readonly string[] {
+  return snapshots.filter((name) => name.startsWith(`${zoneroot}@`));
 }

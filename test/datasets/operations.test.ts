@@ -1,9 +1,8 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type AuditFacts } from '../../src/datasets/audit';
-import { DEFAULT_POLICY, type SafePolicy } from '../../src/datasets/policy';
-import type { ReasonCode } from '../../src/datasets/reason';
-import { expandUpdate } from '../../src/datasets/update';
+import { DEFAULT_POLICY, type ReasonCode, type SafePolicy } from '../../src/datasets/policy';
+import { destroyedByReprovision, expandUpdate, snapshotScope } from '../../src/datasets/operations';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
@@ -13,6 +12,7 @@ const PLAIN: JsonObject = {
   brand: 'joyent',
   owner_uuid: OWNER,
   limit_priv: 'default',
+  zfs_filesystem: 'zones/5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11',
   datasets: ['zones/5f3c8d8a-6f2b-4d0e-9a57-0c1c2b7e4a11/data'],
 };
 const SAFE: JsonObject = {
@@ -146,7 +146,7 @@ describe('policy for updates', () => {
       zfs_snapshot_limit: 128,
       zfs_filesystem_limit: 32,
     });
-    assert.strictEqual(auditVm({ ...PLAIN, ...made }, DEFAULT_POLICY).kind, 'safe');
+    assert.strictEqual(auditVm({ ...PLAIN, ...made }, DEFAULT_POLICY, USED).kind, 'safe');
   });
 
   it('makes safe with what the VM has: its list, its limits, its use', () => {
@@ -189,7 +189,9 @@ describe('policy for updates', () => {
         if (result.kind === 'refused') {
           return;
         }
-        assert.strictEqual(auditVm({ ...SAFE, ...result.payload }, DEFAULT_POLICY).kind, 'safe');
+        const unused = { usage: { snapshots: 0, filesystems: 0 } };
+        const after = auditVm({ ...SAFE, ...result.payload }, DEFAULT_POLICY, unused);
+        assert.strictEqual(after.kind, 'safe');
         assert.deepStrictEqual(accept(SAFE, result.payload), result.payload);
         assert.strictEqual(
           JSON.stringify({ ...result.payload, limit_priv: 0 }),
@@ -198,5 +200,40 @@ describe('policy for updates', () => {
       }),
       { numRuns: 1000 },
     );
+  });
+});
+
+describe('scope of snapshots', () => {
+  it('is the zoneroot, and leaves the delegated datasets as they are', () => {
+    const vm = { brand: 'joyent', zfs_filesystem: 'zones/a', datasets: ['zones/a/data'] };
+    assert.deepStrictEqual(snapshotScope(vm), {
+      kind: 'zoneroot',
+      dataset: 'zones/a',
+      untouched: ['zones/a/data'],
+    });
+  });
+
+  it('is refused for HVM guests', () => {
+    for (const vm of [{ brand: 'kvm' }, { brand: 'bhyve' }, { hvm: true }]) {
+      const scope = snapshotScope({ ...vm, zfs_filesystem: 'zones/a' });
+      assert(scope.kind === 'refused');
+      assert.strictEqual(scope.reason.code, 'hvm-snapshot');
+    }
+  });
+
+  it('is refused while the zoneroot is not known', () => {
+    for (const vm of [{}, { zfs_filesystem: '' }, { zfs_filesystem: 7 }]) {
+      const scope = snapshotScope({ brand: 'lx', ...vm });
+      assert(scope.kind === 'refused');
+      assert.strictEqual(scope.reason.code, 'zoneroot-unknown');
+    }
+  });
+
+  it('of a reprovision is every snapshot of the zoneroot and none of the delegated dataset', () => {
+    const snapshots = ['zones/a@vmsnap-1', 'zones/a@other', 'zones/a/data@vmsnap-1', 'zones/ab@1'];
+    assert.deepStrictEqual(destroyedByReprovision('zones/a', snapshots), [
+      'zones/a@vmsnap-1',
+      'zones/a@other',
+    ]);
   });
 });
