@@ -40,6 +40,8 @@ const limitsSchema = z.strictObject({
   /** Log records of one zone on the long run, and at once. */
   records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_SHARE.perSecond),
   record_burst: bytes(1, 100000).default(DEFAULT_LOG_SHARE.burst),
+  /** Bytes of the log that one zone may write, on the long run; 16 times as much at once. */
+  log_bytes_per_second: bytes(1024, 64 * MIB).default(DEFAULT_LOG_SHARE.bytesPerSecond),
 });
 
 const datasetsSchema = z.strictObject({
@@ -129,6 +131,7 @@ const LIMITS_MADE_WITH = [
   'metadata_keys',
   'records_per_second',
   'record_burst',
+  'log_bytes_per_second',
 ] as const;
 
 /** The members that differ and take effect only with a new start of the agent. */

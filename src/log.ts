@@ -1,14 +1,15 @@
 /*
  * The log: bunyan records on stdout, which SMF keeps in the service's log file.
  *
- * Operators have scripts on today's agent's fields, so the names stay: `zonename`, `brand`, `query`,
- * `response`, `err` (spec: platform section 9). Message text is constant, data is fields. A metadata
- * value is never logged at any level; a key is cut and escaped by `printableKey`.
+ * Operators have scripts that read the platform agent's records, so their fields keep their names:
+ * `zonename`, `brand`, `query`, `response`, `err`. Message text is constant, data is fields. A metadata
+ * value is never logged at any level; `printableKey` escapes and cuts a key.
  *
- * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and lets one zone
- * fill no more of the log than its share: what is left out is counted, and told within a second. Records
- * whose number is bounded elsewhere (a stored change, the first refusal in a minute) are never left out:
- * a guest could hide what it did behind what it asked.
+ * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and limits how many
+ * records and how many bytes of the log one zone may write. Records over the limit are counted, and
+ * their number is logged within a second. Records whose number is bounded elsewhere (a stored change, the
+ * first refusal in a minute) are never left out, since a guest could hide what it changed behind what it
+ * asked; they do use up the zone's bytes.
  */
 import bunyan from 'bunyan';
 import { TokenBucket, type TokenRate } from './lib/token-bucket';
@@ -19,17 +20,30 @@ export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
 /** Enough to see what led to a fault, and what today's agent keeps. */
 const RING_RECORDS = 10;
-/** Longest key in a record, characters (spec: protocol D23). */
-const KEY_CHARS = 256;
-/** Most keys: nothing to cut, nothing to escape. */
-const PLAIN_KEY = /^[ -~]{0,256}$/;
-/** While records are left out, their number is told once in this time. */
-const TELL_MS = 1000;
+/** Most that a key takes in a record, bytes as JSON writes them. */
+const KEY_BYTES = 256;
+const CUT = '...';
+/** Most keys: nothing to cut, nothing that JSON or we would escape. */
+const PLAIN_KEY = /^[ !#-[\]-~]{0,256}$/;
+/** What a record has besides its own fields and message, bytes: host, zone, brand, level and time. */
+const RECORD_BYTES = 250;
+/** While records are left out, their number is logged once in this time. */
+const REPORT_MS = 1000;
+/** A zone that was silent may write this many seconds' bytes at once: a boot asks for much. */
+const BURST_SECONDS = 16;
 
-/** Records that a zone may write. */
-export type LogShare = TokenRate;
+/** What a zone may write to the log. */
+export interface LogShare extends TokenRate {
+  /** On the long run; as much at once as in 16 s. */
+  readonly bytesPerSecond: number;
+}
 
-export const DEFAULT_LOG_SHARE: LogShare = { perSecond: 50, burst: 500 };
+/** 16 KiB a second are 1.4 GB a day: more than any guest needs, and a node's log survives a few of them. */
+export const DEFAULT_LOG_SHARE: LogShare = {
+  perSecond: 50,
+  burst: 500,
+  bytesPerSecond: 16 * 1024,
+};
 
 export interface KeptRecord {
   readonly time: string;
@@ -47,22 +61,46 @@ export function createLogger(level: Level, out: NodeJS.WritableStream): Logger {
   });
 }
 
-/** A key as a record may show it: at most 256 characters, control characters escaped. */
+/**
+ * A key as a record may show it: control characters escaped, then cut so that it takes at most 256 bytes
+ * of the record, where JSON doubles each backslash.
+ */
 export function printableKey(key: string): string {
   if (PLAIN_KEY.test(key)) {
     return key;
   }
-  const cut = key.length > KEY_CHARS ? `${key.slice(0, KEY_CHARS)}...` : key;
-  return cut.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (c) => {
-    return `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
+  const whole = printableStart(key, KEY_BYTES);
+  return whole.isCut ? `${printableStart(key, KEY_BYTES - CUT.length).text}${CUT}` : whole.text;
 }
 
-/** One zone's voice in the log. */
+/** As much of a key as fits into so many bytes, in whole characters. */
+function printableStart(key: string, most: number): { text: string; isCut: boolean } {
+  let text = '';
+  let bytes = 0;
+  for (const char of key) {
+    const shown = printable(char);
+    bytes += Buffer.byteLength(JSON.stringify(shown)) - 2;
+    if (bytes > most) {
+      return { text, isCut: true };
+    }
+    text += shown;
+  }
+  return { text, isCut: false };
+}
+
+/** Characters that a terminal or a reader of lines would obey, written as in JSON. */
+function printable(char: string): string {
+  return /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]/.test(char) && char.length === 1
+    ? `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
+    : char;
+}
+
+/** The logger of one zone. */
 export class ZoneLog {
   private readonly parent: Logger;
   private readonly zonename: string;
-  private readonly bucket: TokenBucket;
+  private readonly records: TokenBucket;
+  private readonly bytes: TokenBucket;
   private readonly leftOut: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
@@ -80,7 +118,12 @@ export class ZoneLog {
     this.parent = parent;
     this.zonename = zonename;
     this.brand = brand;
-    this.bucket = new TokenBucket(share);
+    const { bytesPerSecond } = share;
+    this.records = new TokenBucket(share);
+    this.bytes = new TokenBucket({
+      perSecond: bytesPerSecond,
+      burst: bytesPerSecond * BURST_SECONDS,
+    });
     this.leftOut = leftOut;
   }
 
@@ -103,7 +146,10 @@ export class ZoneLog {
   /** A record that is never left out: whoever writes it bounds how many there are. */
   insist(level: Level, fields: Fields, msg: string): void {
     const logger = this.note(level, fields, msg);
-    logger?.[level](fields, msg);
+    if (logger !== null) {
+      this.bytes.take(bytesOf(fields, msg));
+      logger[level](fields, msg);
+    }
   }
 
   /** The last ten records of any level, oldest first, those the log left out included. */
@@ -118,21 +164,22 @@ export class ZoneLog {
     if (logger === null) {
       return;
     }
-    if (this.bucket.level() >= 1) {
-      this.bucket.take(1);
+    if (this.records.level() >= 1 && this.bytes.level() > 0) {
+      this.records.take(1);
+      this.bytes.take(bytesOf(fields, msg));
       logger[level](fields, msg);
     } else {
       this.leaveOut();
     }
   }
 
-  /** Keeps it with the last ten. @returns the logger for it, null where its level is not logged */
+  /** Adds it to the last ten. @returns the logger for it, null where its level is not logged */
   private note(level: Level, fields: Fields, msg: string): Logger | null {
     this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
     }
-    // Made late: most zones of a node say nothing for hours, and a child logger is not small.
+    // Made on first use: most zones of a node log nothing for hours, and a child logger is not small.
     this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
     return this.child.levels(0) > bunyan.resolveLevel(level) ? null : this.child;
   }
@@ -147,8 +194,16 @@ export class ZoneLog {
       const { suppressed } = this;
       this.suppressed = 0;
       this.insist('warn', { suppressed }, 'records of this zone were left out');
-    }, TELL_MS).unref();
+    }, REPORT_MS).unref();
   }
+}
+
+/** About what a record takes in the log. Only for records that are written: their rate is limited. */
+function bytesOf(fields: Fields, msg: string): number {
+  const text = JSON.stringify(fields, (_name, value: unknown) => {
+    return typeof value === 'bigint' ? value.toString() : serializeError(value);
+  });
+  return RECORD_BYTES + Buffer.byteLength(text) + Buffer.byteLength(msg);
 }
 
 function serializeError(err: unknown): unknown {

@@ -1,14 +1,14 @@
 /*
- * What happened on a zone's link, as log records and as counts.
+ * The request log of a zone: log records and counters of what its transport reports.
  *
- * A link tells its journal; the journal writes one info record for each handled request, which for a
- * PUT or DELETE is the audit record too (who, how long a value, with what result), and a warning once a
- * minute for each kind of refusal with how often it came since. It counts all of them. No record holds
- * a value: of a PUT only the length is told.
+ * It writes one info record for each handled request, which for a PUT or DELETE is the audit record too
+ * (who, how long a value, with what result), and a warning once a minute for each kind of refusal with
+ * the number of repeats. It counts all of them. No record holds a value: of a PUT it has the length. The
+ * key is in a record once, in `query.arg`.
  *
- * The log's share of a zone leaves out none of the refusals, nor of the changes that took some of the
- * zone's share of writes, which bounds their number, stored or failed. Records of what was asked, and
- * of changes that were refused or joined another one, can be left out.
+ * The zone's log limits never leave out a refusal, nor a change that took of the zone's write rate, which
+ * bounds their number, stored or failed. Records of reads, and of changes that were refused or joined
+ * another one, can be left out.
  */
 import { codeOf } from './lib/errors';
 import { printableKey, type Fields, type ZoneLog } from './log';
@@ -20,7 +20,7 @@ import { repeatsOf, type RepeatCounter } from './lib/throttled-log';
 export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
 export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
 
-/** Where the whole node's figures are kept; the admin side makes metrics of them. */
+/** Counters of the whole node; the admin side makes metrics of them. */
 export interface NodeRequestStats {
   request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void;
   refused(reason: Refusal): void;
@@ -28,7 +28,7 @@ export interface NodeRequestStats {
   connections(change: 1 | -1): void;
 }
 
-/** One zone's figures since the agent knows it. */
+/** Counters of one zone since the agent knows it. */
 export interface RequestStats {
   requests: number;
   failures: number;
@@ -67,7 +67,7 @@ export class RequestLog implements LinkObserver {
   private readonly log: ZoneLog;
   private readonly figures: NodeRequestStats;
   private readonly now: () => number;
-  /** By what is told. Most zones never need it. */
+  /** By kind of record. Most zones never need it. */
   private repeats: Map<string, RepeatCounter> | null = null;
 
   /** @param now a clock in ms that never goes back */
@@ -114,7 +114,7 @@ export class RequestLog implements LinkObserver {
       case 'unknown':
       case 'too-large':
       case 'broken':
-        // Part of each session, or told as a refusal.
+        // Part of each session, or reported as a refusal.
         return;
       default: {
         const never: never = request;
@@ -140,7 +140,7 @@ export class RequestLog implements LinkObserver {
     }
   }
 
-  /** What a record of this says besides; null when there was one within the minute. */
+  /** Fields that a record of this kind has besides; null when there was one within the minute. */
   private next(what: string): Fields | null {
     this.repeats ??= new Map();
     const first = !this.repeats.has(what);
@@ -172,7 +172,7 @@ export class RequestLog implements LinkObserver {
     const usual = { response: outcome, query };
     const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
     const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
-    const msg = arg === '' ? `handled ${verb}` : `handled ${verb} ${arg}`;
+    const msg = `handled ${verb}`;
     const change = courseOf(reply);
     if (change === undefined || change.free === true) {
       this.log.info(fields, msg);
@@ -220,12 +220,12 @@ function courseOf(reply: Reply | null): ChangeCourse | undefined {
   return reply === null || reply.kind === 'notfound' ? undefined : reply.change;
 }
 
-/** Why it failed, in the fixed words that the guest was told, where operators' scripts look for it. */
+/** Why it failed, in the fixed words of the reply, where operators' scripts look for it. */
 function errorOf(reply: Reply | null): Fields {
   if (reply?.kind !== 'failure') {
     return {};
   }
-  // An object or an array: the guest is told no more than that it failed.
+  // An object or an array: the reply has no reason.
   const message = reply.text === '' ? 'the value has no text' : reply.text;
   return { err: { message, name: 'Failure' } };
 }

@@ -112,9 +112,14 @@ export class ZoneFactory {
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
-    const { records_per_second: perSecond, record_burst: burst } = this.config.limits;
+    const { limits } = this.config;
+    const share = {
+      perSecond: limits.records_per_second,
+      burst: limits.record_burst,
+      bytesPerSecond: limits.log_bytes_per_second,
+    };
     const { log, figures } = this.options;
-    return new ZoneLog(log, zonename, brand, { perSecond, burst }, () => {
+    return new ZoneLog(log, zonename, brand, share, () => {
       figures.recordsLeftOut++;
     });
   }

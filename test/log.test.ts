@@ -1,6 +1,13 @@
 import assert from 'node:assert';
 import { Writable } from 'node:stream';
-import { createLogger, printableKey, ZoneLog } from '../src/log';
+import fc from 'fast-check';
+import {
+  createLogger,
+  DEFAULT_LOG_SHARE as SHARE,
+  printableKey,
+  ZoneLog,
+  type Fields,
+} from '../src/log';
 import { SystemError } from '../src/lib/errors';
 import { eventually } from './support/eventually';
 
@@ -50,7 +57,7 @@ describe('a zone in the log', () => {
 
   it('writes no more than its share, and counts what it left out', () => {
     const { records, out } = collector();
-    const share = { perSecond: 0.001, burst: 3 };
+    const share = { ...SHARE, perSecond: 0.001, burst: 3 };
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
     for (let i = 0; i < 50; i++) {
       log.warn({}, 'bad line');
@@ -63,7 +70,7 @@ describe('a zone in the log', () => {
 
   it('tells how much it left out, also when nothing follows, and counts each', async () => {
     const { records, out } = collector();
-    const share = { perSecond: 0.001, burst: 3 };
+    const share = { ...SHARE, perSecond: 0.001, burst: 3 };
     let leftOut = 0;
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share, () => leftOut++);
     for (const flood of [50, 20]) {
@@ -85,7 +92,7 @@ describe('a zone in the log', () => {
 
   it('leaves out nothing of what is bounded elsewhere', () => {
     const { records, out } = collector();
-    const share = { perSecond: 0.001, burst: 1 };
+    const share = { ...SHARE, perSecond: 0.001, burst: 1 };
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
     for (let i = 0; i < 5; i++) {
       log.info({}, 'a question');
@@ -99,7 +106,7 @@ describe('a zone in the log', () => {
 
   it('gets its share though the time of day is set back', () => {
     const { records, out } = collector();
-    const share = { perSecond: 1e9, burst: 1 };
+    const share = { ...SHARE, perSecond: 1e9, burst: 1 };
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx', share);
     log.warn({}, 'before');
     const realNow = Date.now;
@@ -127,8 +134,46 @@ describe('a zone in the log', () => {
     assert.deepStrictEqual(shown, [['EBUSY', 'mount(/a): EBUSY']]);
   });
 
-  it('cuts and escapes keys', () => {
+  it('writes no more bytes than its share, however long the records are', () => {
+    const { records, out } = collector();
+    const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    for (let i = 0; i < 1000; i++) {
+      log.info({ arg: 'x'.repeat(700) }, 'handled GET');
+    }
+    const written = records.reduce((sum, record) => sum + JSON.stringify(record).length, 0);
+    // 16 s of the rate at once, and the record that goes over it.
+    assert(written > 14 * 1024 && written < 18 * 1024, `${written} bytes`);
+  });
+
+  it('counts the bytes of what is never left out, and of errors, too', () => {
+    const { records, out } = collector();
+    const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
+    const err = new Error('x'.repeat(16 * 1024));
+    for (const fields of [{ arg: 'x'.repeat(17 * 1024) }, { err }] as Fields[]) {
+      const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+      log.insist('info', fields, 'a change');
+      log.info({}, 'a question');
+    }
+    assert.deepStrictEqual(
+      records.map(({ msg }) => msg),
+      ['a change', 'a change'],
+    );
+  });
+
+  it('escapes keys, and cuts them so that they take 256 bytes of a record at most', () => {
     assert.strictEqual(printableKey('a\nb\u001b[31m'), 'a\\u000ab\\u001b[31m');
-    assert.strictEqual(printableKey('x'.repeat(300)), `${'x'.repeat(256)}...`);
+    assert.strictEqual(printableKey('x'.repeat(256)), 'x'.repeat(256));
+    assert.strictEqual(printableKey('x'.repeat(300)), `${'x'.repeat(253)}...`);
+    assert.strictEqual(printableKey('\n'.repeat(1000)), `${'\\u000a'.repeat(36)}...`);
+    assert.strictEqual(printableKey('\u{1f600}'.repeat(65)), `${'\u{1f600}'.repeat(63)}...`);
+    const units = fc.constantFrom('"', '\\', 'a', '\n', '\u007f', '\u2028', '\u00e9', '\u{1f600}');
+    fc.assert(
+      fc.property(fc.array(units, { maxLength: 400 }), (chars) => {
+        const shown = printableKey(chars.join(''));
+        assert(Buffer.byteLength(JSON.stringify(shown)) - 2 <= 256);
+        assert.doesNotMatch(shown, /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/);
+      }),
+    );
   });
 });

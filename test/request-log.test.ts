@@ -29,7 +29,11 @@ describe('the journal of a zone', () => {
     now = 0;
     logs = logRecords();
     figures = new NodeMetrics();
-    const log = new ZoneLog(logs.log, 'z', 'joyent', { perSecond: 0.001, burst: 10 });
+    const log = new ZoneLog(logs.log, 'z', 'joyent', {
+      perSecond: 0.001,
+      burst: 10,
+      bytesPerSecond: 1e6,
+    });
     journal = new RequestLog(log, figures, () => now);
   });
 
@@ -49,7 +53,7 @@ describe('the journal of a zone', () => {
     }
     changed('success', {});
     changed('failure', { limit: 'size' });
-    const records = logs.records('handled PUT changed');
+    const records = logs.records('handled PUT');
     assert.deepStrictEqual(
       records.map(({ zonename, response, length, peer, query }) => {
         return { zonename, response, length, peer, query };
@@ -62,8 +66,20 @@ describe('the journal of a zone', () => {
         query: { cmd: 'PUT', arg: 'changed', req_v: 2, elapsed: 1.5 },
       })),
     );
-    assert.strictEqual(logs.records('handled GET asked').length, 10);
+    assert.strictEqual(logs.records('handled GET').length, 10);
     assert(!logs.text().includes('geheim'));
+  });
+
+  it('names a key once in a record, cut to a bounded size after it is escaped', () => {
+    const key = '\u0001'.repeat(1_000_000);
+    journal.answered(ORIGIN, { ...GET, key }, FOUND, 0.1);
+    journal.answered(ORIGIN, { ...PUT, key }, { kind: 'failure', text: 'x' }, 0.1);
+    const lines = logs.text().trimEnd().split('\n');
+    assert.strictEqual(lines.length, 2);
+    for (const line of lines) {
+      assert.strictEqual(line.split('u0001').length - 1, 36, 'escapes in it');
+      assert(line.length < 700, `${line.length} bytes`);
+    }
   });
 
   it('says why a request failed, and nothing of the kind where none did', () => {
@@ -72,7 +88,7 @@ describe('the journal of a zone', () => {
       journal.answered(ORIGIN, GET, reply, 0.1);
     }
     assert.deepStrictEqual(
-      logs.records('handled GET asked').map(({ response, err }) => [response, err]),
+      logs.records('handled GET').map(({ response, err }) => [response, err]),
       [
         ['SUCCESS', undefined],
         ['FAILURE', { message: 'VM not found', name: 'Failure' }],
@@ -87,7 +103,7 @@ describe('the journal of a zone', () => {
       changed('failure', { free: true, limit: 'waiting-writes' });
       changed('failure', null);
     }
-    assert.strictEqual(logs.records('handled PUT changed').length, 10);
+    assert.strictEqual(logs.records('handled PUT').length, 10);
     assert.strictEqual(figures.requests.get('PUT FAILURE'), 200);
   });
 

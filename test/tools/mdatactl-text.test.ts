@@ -34,7 +34,7 @@ describe('texts of mdatactl', () => {
       level: 30,
       zonename: 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6',
       brand: 'lx',
-      msg: 'handled GET key',
+      msg: 'handled GET',
       response: 'SUCCESS',
       query: { cmd: 'GET', arg: 'key', req_v: 2, elapsed: 0.4321 },
       text: 'two words',

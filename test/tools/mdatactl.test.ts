@@ -235,7 +235,7 @@ describe('mdatactl', function () {
     child.kill('SIGTERM');
     await once(child, 'exit');
     const record = parseJsonObject(lines[0] ?? '');
-    assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET key']);
+    assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET']);
   });
 
   it('cuts no record for who reads it through a pipe', async () => {

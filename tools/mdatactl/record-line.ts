@@ -46,9 +46,16 @@ export function recordLine(record: JsonObject, { paint, width }: Screen): string
   const fields = Object.entries(record).flatMap(([name, value]) =>
     KNOWN.has(name) ? [] : shown(name, value),
   );
-  const text = `${zone}${ownString(record, 'msg') ?? ''} ${fields.join(' ')}`.trimEnd();
+  const said = [ownString(record, 'msg') ?? '', keyOf(record), ...fields];
+  const text = `${zone}${said.filter((part) => part !== '').join(' ')}`;
   const room = width - time.length - 7;
   return `${time} ${paint(colour, level.padEnd(5))} ${GRAVE.has(level) ? text : cut(text, room)}`;
+}
+
+/** The key of a request's record, which its message leaves out. */
+function keyOf(record: JsonObject): string {
+  const query = own(record, 'query');
+  return isJsonObject(query) ? (ownString(query, 'arg') ?? '') : '';
 }
 
 /** Of an error its message counts, of a query what the message does not say. */

@@ -162,6 +162,13 @@ export const SETTINGS: readonly Setting[] = [
     text: 'Log records of one zone at once.',
   },
   {
+    property: 'limits_log_bytes_per_second',
+    type: 'count',
+    path: ['limits', 'log_bytes_per_second'],
+    initial: '16384',
+    text: 'Bytes of the log that one zone may write a second on the long run; 16 times as many at once.',
+  },
+  {
     property: 'datasets_enabled',
     type: 'boolean',
     path: ['datasets', 'enabled'],
