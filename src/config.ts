@@ -152,7 +152,7 @@ export function parseVminfodUrl(url: string): string {
 }
 
 /** More than the writers of files take (writes/file-writer.ts), so that some are left whatever the disks do. */
-const POOL_THREADS = 24;
+export const POOL_THREADS = 24;
 
 /**
  * Gives the process more threads for file operations than libuv's four: one that waits for a zone's hung disk
@@ -160,6 +160,14 @@ const POOL_THREADS = 24;
  */
 export function widenThreadPool(): void {
   process.env.UV_THREADPOOL_SIZE ??= String(POOL_THREADS);
+}
+
+/** For a process of ours that is to run as this one does: its libraries are found by the environment. */
+export function ownEnvironment(): Record<string, string> {
+  const { env } = process;
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])),
+  );
 }
 
 /** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */

@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Leaves stderr out of the error: it may repeat what was fed in. */
   readonly secret?: boolean;
+  /** Ends the program by SIGKILL; the result comes when it is dead. */
+  readonly signal?: AbortSignal;
 }
 
 export interface RunResult {
@@ -71,14 +73,21 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     let stdoutBytes = 0;
     const stderr = new Tail();
     let timedOut = false;
+    const end = (): void => {
+      child.kill('SIGKILL');
+      // A grandchild may hold the other ends open; we wait for none of them.
+      out.destroy();
+      err.destroy();
+    };
     if (options.timeoutMs !== undefined) {
       timer = setTimeout(() => {
         timedOut = true;
-        child.kill('SIGKILL');
-        // A grandchild may hold the other ends open; we wait for none of them.
-        out.destroy();
-        err.destroy();
+        end();
       }, options.timeoutMs);
+    }
+    options.signal?.addEventListener('abort', end, { once: true });
+    if (options.signal?.aborted === true) {
+      end();
     }
     out.on('data', (chunk: Buffer) => {
       stdoutBytes += chunk.length;
@@ -92,6 +101,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     stdin.end(options.stdin ?? '');
     child.once('close', (code, signal) => {
       clearTimeout(timer);
+      options.signal?.removeEventListener('abort', end);
       if (code === 0 && stdoutBytes <= STDOUT_BYTES) {
         resolve({ stdout: Buffer.concat(stdout).toString('utf8'), stderr: stderr.text() });
         return;

@@ -11,8 +11,15 @@ import { resolve } from 'node:path';
 import type { Verdict } from '../../src/admin/doctor-context';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/admin/version';
+import { exitOfPreflight, preflight } from '../../src/admin/preflight';
 import { NOTIFY_STATES } from '../../src/admin/notify-states';
-import { ConfigError, defaultRoot, loadConfig, LOG_LEVELS } from '../../src/config';
+import {
+  ConfigError,
+  defaultRoot,
+  loadConfig,
+  LOG_LEVELS,
+  parseVminfodUrl,
+} from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { messageOf } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
@@ -26,6 +33,7 @@ import { screenOf, type Screen } from '../screen';
 import { recordLine } from './record-line';
 import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
+import { showPreflight } from './show-preflight';
 import { showStatus } from './show-status';
 import { showZone, showZones } from './show-zones';
 import { runTop, SORT_KEYS, type SortKey } from './top';
@@ -69,6 +77,7 @@ interface ListOptions {
 /** What a command works with. */
 interface Desk {
   readonly client: Client;
+  readonly root: string;
   readonly json: boolean;
   readonly screen: Screen;
   readonly now: number;
@@ -98,6 +107,7 @@ function deskOf(command: Command): Desk {
   }
   return {
     client: new Client(new Paths(resolve(root)).adminSocket),
+    root: resolve(root),
     json: json === true,
     screen: screenOf(process.stdout, process.env),
     now: Date.now(),
@@ -184,6 +194,17 @@ function makeProgram(finish: (status: number) => void): Command {
         await runTop(desk.client, options, () => screenOf(process.stdout, process.env));
       },
     );
+  add('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
+    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
+    .action(async (own: { vminfod?: string }, command: Command) => {
+      const desk = deskOf(command);
+      const report = await untilSignalled((signal) => {
+        const { root } = desk;
+        return preflight({ root, signal, ...(own.vminfod && { vminfodUrl: own.vminfod }) });
+      });
+      print(desk, report, () => showPreflight(report, desk.screen));
+      finish(exitOfPreflight(report));
+    });
 
   add('metrics', 'the metrics, as Prometheus reads them').action(
     async (_options, command: Command) => {
@@ -316,6 +337,18 @@ function payloadFrom(text: string): unknown {
   } catch {
     // Its own words quote the text around the fault: a payload has passwords in it.
     throw new UsageError('stdin holds no JSON');
+  }
+}
+
+/** Lets work put back what it made when it is interrupted. */
+async function untilSignalled<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const stop = new AbortController();
+  const abort = (): void => stop.abort();
+  process.on('SIGINT', abort).on('SIGTERM', abort);
+  try {
+    return await work(stop.signal);
+  } finally {
+    process.off('SIGINT', abort).off('SIGTERM', abort);
   }
 }
 

@@ -1,0 +1,146 @@
+/*
+ * The program that preflight.ts runs for each probe, in a process of its own: a native call that crashes,
+ * hangs or corrupts memory on a platform that is not as we believe ends that process, and is named.
+ *
+ *   node preflight-child.js PROBE ROOT DIRECTORY LOCK     prints a finding as JSON
+ *   node preflight-child.js as UID DIRECTORY PATH         connects as that user; prints what came of it
+ *   node preflight-child.js try-lock PATH                 prints whether the lock is free, and its record
+ *   node preflight-child.js unmount ROOT PATH              unmounts by force
+ *
+ * Nothing native is loaded before a probe asks for it, so that what does not load is named too.
+ */
+import { openSync, writeSync } from 'node:fs';
+import { connect } from 'node:net';
+import { basename } from 'node:path';
+import { messageOf, codeOf } from '../lib/errors';
+import { widenThreadPool } from '../config';
+import { fail, ok, PROBES, type Finding, type ProbeName } from './preflight-check';
+
+/** What `as` prints. */
+export interface Visit {
+  readonly pid: number;
+  /** `connected`, or the errno's name. */
+  readonly outcome: string;
+}
+
+/** What `try-lock` prints. */
+export interface LockTry {
+  readonly free: boolean;
+  /** What F_GETLK made of a struct flock, hex. */
+  readonly flock: string;
+  /** Whether the bytes behind it are as they were. */
+  readonly guarded: boolean;
+}
+
+/** The other side closes as soon as it knows who came. */
+const VISIT_MS = 3000;
+const GUARD_BYTES = 64;
+const GUARD = 0xa5;
+/** usr/src/uts/common/sys/fcntl.h (64-bit) and Linux' own. */
+const F_GETLK = process.platform === 'sunos' ? 14 : 5;
+
+async function main([command = '', ...operands]: readonly string[]): Promise<unknown> {
+  switch (command) {
+    case 'as':
+      return visit(operands);
+    case 'try-lock':
+      return tryLock(operands);
+    case 'unmount': {
+      const { openPlatform } = await import('../platform/libzonecfg.js');
+      const [root = '', path = ''] = operands;
+      openPlatform(root).umount(path, true);
+      return ok('unmounted');
+    }
+    default: {
+      const name = PROBES.find((probe) => probe === command);
+      return name === undefined ? fail(`no probe is named ${command}`) : probe(name, operands);
+    }
+  }
+}
+
+async function probe(name: ProbeName, operands: readonly string[]): Promise<Finding> {
+  const [root = '', directory = '', lock = ''] = operands;
+  try {
+    switch (name) {
+      case 'addon': {
+        const { loadAddon } = await import('../platform/addon.js');
+        return ok(`loaded, ${Object.keys(loadAddon()).length} functions`);
+      }
+      case 'ffi': {
+        const { libc, onRoot } = await import('../platform/ffi-library.js');
+        libc();
+        onRoot(root);
+        return ok('libc and libzonecfg opened, every function found');
+      }
+      default: {
+        const { probes } = await import('./preflight-probes.js');
+        return await probes[name]({ root, directory, lock });
+      }
+    }
+  } catch (err) {
+    // The first line: what follows is a stack of modules.
+    return fail(messageOf(err).split('\n')[0] ?? '');
+  }
+}
+
+/**
+ * Connects by a path below `directory`, which is entered first: what is above it says nothing of what is
+ * tested. Stays until the other side closes, as not every kernel tells who a peer was that is gone.
+ */
+async function visit([uid = '', directory = '', path = '']: readonly string[]): Promise<Visit> {
+  process.chdir(directory);
+  if (Number(uid) !== process.geteuid?.()) {
+    process.setgroups?.([]);
+    process.setgid?.(Number(uid));
+    process.setuid?.(Number(uid));
+  }
+  const outcome = await new Promise<string>((resolve) => {
+    const socket = connect({ path });
+    socket.setTimeout(VISIT_MS, () => {
+      socket.destroy();
+      resolve('ETIMEDOUT');
+    });
+    socket.once('error', (err) => resolve(codeOf(err)));
+    socket.once('close', () => resolve('connected'));
+    socket.resume();
+  });
+  return { pid: process.pid, outcome };
+}
+
+async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
+  const { FLOCK, wholeFile } = await import('../platform/abi.js');
+  const { libc, memory } = await import('../platform/ffi-library.js');
+  const { trySetLock } = await import('../platform/libzonecfg.js');
+  const fd = openSync(path, 'r+');
+  const record = memory(FLOCK.bytes + GUARD_BYTES).fill(GUARD);
+  wholeFile(FLOCK.F_WRLCK).copy(record);
+  const asked = memory(record.length);
+  record.copy(asked);
+  if (libc().fcntl(fd, F_GETLK, asked) !== 0) {
+    throw new Error(`fcntl(${basename(path)}, F_GETLK) failed`);
+  }
+  return {
+    free: trySetLock(fd),
+    flock: asked.subarray(0, FLOCK.bytes).toString('hex'),
+    guarded: asked.subarray(FLOCK.bytes).every((byte) => byte === GUARD),
+  };
+}
+
+/** A thread of the pool that waits for a hung file must not keep the process. */
+async function endAtOnce(): Promise<void> {
+  try {
+    const { exitAtOnce } = await import('../platform/ffi-exit.js');
+    exitAtOnce(0);
+  } catch {
+    // Without ffi nothing native runs: the process ends by itself.
+  }
+}
+
+// As the agent does at its start; before anything uses the pool.
+widenThreadPool();
+void main(process.argv.slice(2))
+  .catch((err: unknown) => fail(messageOf(err)))
+  .then((result) => {
+    writeSync(1, `${JSON.stringify(result)}\n`);
+    return endAtOnce();
+  });

@@ -1,0 +1,157 @@
+/*
+ * The probes of preflight that ask the kernel and libzonecfg about zones: real zones, and the same answer
+ * from the index. Run by preflight-child.ts, one a process; they only read.
+ */
+import { FLOCK, onIllumos, wholeFile, ZONE_ATTR_STATUS } from '../platform/abi';
+import { bindZoneEvents } from '../platform/addon';
+import { memory, onRoot } from '../platform/ffi-library';
+import { openPlatform } from '../platform/libzonecfg';
+import { takeLock } from '../platform/lock';
+import { Paths } from '../platform/paths';
+import {
+  askLock,
+  fail,
+  listed,
+  LOCK_MS,
+  ok,
+  readIndex,
+  sampleOf,
+  warn,
+  type Finding,
+  type Ground,
+} from './preflight-check';
+
+/** Zones that are asked one by one: each costs libzonecfg a walk of the index and a parse of its XML. */
+const SAMPLE_ZONES = 8;
+const EVENT_LIMIT_MS = 2000;
+/** l_pid in struct flock: behind l_sysid on illumos (usr/src/uts/common/sys/fcntl.h), not on Linux. */
+const FLOCK_PID_AT = onIllumos ? 28 : 24;
+
+/** Anywhere else zone_list gives nothing but the caller's own zone (zone.c, zone_list). */
+export function globalZone({ root }: Ground): Promise<Finding> {
+  const platform = openPlatform(root);
+  const isGlobal = platform.zoneIds().includes(0) && platform.zoneName(0) === 'global';
+  return Promise.resolve(
+    isGlobal
+      ? ok(`the global zone, kernel ${platform.zoneStatus(0)}`)
+      : fail('this is not the global zone'),
+  );
+}
+
+export async function kernelZones({ root }: Ground): Promise<Finding> {
+  const platform = openPlatform(root);
+  const index = new Map((await readIndex(new Paths(root))).zones.map((z) => [z.zonename, z]));
+  const ids = platform.zoneIds().filter((id) => id !== 0);
+  if (ids.length === 0) {
+    return warn('no zone runs: nothing to compare with', 'boot a zone, then: mdatactl preflight');
+  }
+  const faults = ids.slice(0, SAMPLE_ZONES).flatMap((id) => {
+    const name = platform.zoneName(id);
+    const brand = platform.zoneBrandById(id);
+    platform.zoneStatus(id);
+    const known = index.get(name);
+    return [
+      ...(known === undefined ? [`${name} is not in the index`] : []),
+      ...(known !== undefined && known.brand !== '' && known.brand !== brand
+        ? [`${name} is ${brand}, ${known.brand} in the index`]
+        : []),
+      ...(platform.zoneIdByName(name) === id ? [] : [`getzoneidbyname(${name}) is not ${id}`]),
+    ];
+  });
+  return faults.length === 0
+    ? ok(`${ids.length} known to the kernel, name, brand and id agree`)
+    : fail(listed(faults));
+}
+
+/** The walk of the index and the parse of the XML are libzonecfg's; what they cost is shown. */
+export async function libzonecfg({ root }: Ground): Promise<Finding> {
+  const platform = openPlatform(root);
+  const zones = sampleOf((await readIndex(new Paths(root))).zones, SAMPLE_ZONES);
+  if (zones.length === 0) {
+    return warn(
+      'no zone is configured: nothing to compare',
+      'create a zone, then: mdatactl preflight',
+    );
+  }
+  const alive = ['installed', 'ready', 'running', 'shutting_down', 'down', 'mounted'];
+  const began = performance.now();
+  const faults = zones.flatMap(({ zonename, state, zonepath, brand }) => {
+    const wanted = (what: string, answer: string, fits: boolean): string[] => {
+      return fits ? [] : [`${what} of ${zonename} is ${answer}`];
+    };
+    const path = platform.zonepath(zonename);
+    const rootpath = platform.zoneRootpath(zonename);
+    const told = platform.zoneBrand(zonename);
+    const now = platform.zoneState(zonename);
+    return [
+      ...wanted('zonepath', path, path === zonepath),
+      ...wanted('root', rootpath, rootpath === `${zonepath}/root`),
+      ...wanted('brand', told, brand === '' || told === brand),
+      ...wanted('state', now, state === 'installed' ? alive.includes(now) : now === state),
+    ];
+  });
+  const each = ((performance.now() - began) / zones.length).toFixed(1);
+  return faults.length === 0
+    ? ok(`${zones.length} asked, as in the index, ${each} ms each`)
+    : fail(listed(faults));
+}
+
+/** Memory that C fills is larger than it should need, and what lies behind must stay untouched. */
+export async function structSizes(ground: Ground): Promise<Finding> {
+  const { root } = ground;
+  const { kernel, zonecfg } = onRoot(root);
+  const status = memory(16).fill(0xa5);
+  const told = Number(kernel.zone_getattr(0, ZONE_ATTR_STATUS, status, status.length));
+  if (told !== 4 || !status.subarray(4).every((byte) => byte === 0xa5)) {
+    return fail(`zone_status_t has ${told} bytes`);
+  }
+  const [zone] = (await readIndex(new Paths(root))).zones;
+  if (zone !== undefined) {
+    const state = memory(16).fill(0xa5);
+    zonecfg.zone_get_state(zone.zonename, state);
+    if (!state.subarray(4).every((byte) => byte === 0xa5)) {
+      return fail('zone_state_t has more than 4 bytes');
+    }
+  }
+  const held = await takeLock(ground.lock, { timeoutMs: LOCK_MS });
+  try {
+    const { flock, guarded } = await askLock(ground.lock);
+    const fault = flockFault(Buffer.from(flock, 'hex'), guarded, process.pid);
+    return fault === null ? ok('zone_status_t, zone_state_t, struct flock') : fail(fault);
+  } finally {
+    held.release();
+  }
+}
+
+/**
+ * What is wrong with the record that F_GETLK wrote for a lock over the whole file: null for nothing.
+ * @param guarded whether nothing was written behind it
+ */
+export function flockFault(record: Buffer, guarded: boolean, holder: number): string | null {
+  if (!guarded) {
+    return `struct flock has more than ${FLOCK.bytes} bytes`;
+  }
+  const wanted = wholeFile(FLOCK.F_WRLCK);
+  if (!record.subarray(0, FLOCK_PID_AT - 4).equals(wanted.subarray(0, FLOCK_PID_AT - 4))) {
+    return 'struct flock: l_type, l_start or l_len is elsewhere';
+  }
+  const pid = record.readInt32LE(FLOCK_PID_AT);
+  return pid === holder ? null : `struct flock: l_pid reads ${pid}, the holder is ${holder}`;
+}
+
+export async function zoneEvents({ root }: Ground): Promise<Finding> {
+  const platform = openPlatform(root);
+  const began = performance.now();
+  const nothing = (): void => undefined;
+  const subscription = bindZoneEvents(nothing, nothing, { root });
+  try {
+    await subscription.enterCritical();
+    do {
+      platform.zoneIds();
+    } while (await subscription.exitCritical());
+  } finally {
+    await subscription.close();
+  }
+  const ms = Math.round(performance.now() - began);
+  return ms <= EVENT_LIMIT_MS ? ok(`subscribed, ping in ${ms} ms`) : warn(`ping took ${ms} ms`);
+}

@@ -1,0 +1,386 @@
+/*
+ * Preflight: proves on the very node what mdatad takes for granted, before anything is touched.
+ *
+ *   scratch directory and lock -> checks, a few at a time -> all that was made is removed -> report
+ *                                   |         |
+ *                            in this process  each in a child process (preflight-child.ts)
+ *
+ * Needs no daemon. What always holds: a check is over within its limit and the run within 30 s; the failure
+ * of one stops no other; nothing stays behind, also when the run is aborted. What a run that was killed
+ * left behind is removed by the next one. Files inside zones are looked at in child processes only: a zone's
+ * file system that never answers holds nobody up.
+ */
+import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ownEnvironment } from '../config';
+import { codeOf, messageOf, systemError } from '../lib/errors';
+import { run } from '../platform/exec';
+import { parseMnttab } from '../platform/mounts';
+import { Paths } from '../platform/paths';
+import {
+  fail,
+  parseFinding,
+  type Finding,
+  type PreflightCheck,
+  type PreflightReport,
+  type ProbeName,
+  type Scratch,
+} from './preflight-check';
+import {
+  checkBrands,
+  checkDirectories,
+  checkIndex,
+  checkNodeVersion,
+  checkPorts,
+  checkPrivileges,
+  checkRoot,
+  checkSmf,
+  checkVmadm,
+  checkVminfod,
+  checkZoneMounts,
+  readReadyLine,
+  type PreflightContext,
+  type ReadyLine,
+} from './preflight-node';
+
+export interface PreflightOptions {
+  /** An absolute path; `/` on SmartOS. */
+  readonly root: string;
+  /** Absent: the platform's. */
+  readonly vminfodUrl?: string;
+  /** Ends the run: what was not finished is said to be so. */
+  readonly signal?: AbortSignal;
+  /** Of this process; a test says otherwise. */
+  readonly facts?: PreflightContext['facts'];
+}
+
+interface Check {
+  readonly name: string;
+  readonly expected: string;
+  readonly remedy: string;
+  readonly find: (context: PreflightContext) => Promise<Finding>;
+}
+
+/** A start of Node, a native call that waits for its own limit, and room for a busy machine, ms. */
+const CHECK_MS = 9000;
+/** Of the whole run; a check that is not over then has failed. */
+const RUN_MS = 27_000;
+/** What is removed in the end is removed within this, or told. */
+const UNDO_MS = 2500;
+const AT_ONCE = 4;
+const PREFIX = '.preflight.';
+const PROGRAM = join(__dirname, 'preflight-child.js');
+
+const REPORT_IT = 'mdatad relies on this: do not install, and report what was seen';
+const REINSTALL = 'install the package that was built for this platform and this Node';
+
+function probed(name: ProbeName, expected: string, remedy: string): Check {
+  return { name, expected, remedy, find: ({ probe }) => probe(name) };
+}
+
+/** In the order of the report. Names are stable; `expected` and `remedy` fit a line. */
+const CHECKS: readonly Check[] = [
+  probed('global-zone', 'the global zone', 'run it in the global zone'),
+  check('root', 'uid 0', 'become root: pfexec mdatactl preflight', checkRoot),
+  check('node', 'Node 20 or later, x64', REINSTALL, checkNodeVersion),
+  check(
+    'privileges',
+    'file_dac_*, file_chown, file_owner, sys_mount, proc_fork, proc_exec',
+    'run it from a root shell of the global zone: ppriv -v $$',
+    checkPrivileges,
+  ),
+  probed('addon', 'the native addon loads', REINSTALL),
+  probed('ffi', 'libc and libzonecfg open through ffi', REINSTALL),
+  probed('struct-sizes', 'sizes and layouts as compiled in', REPORT_IT),
+  check(
+    'zone-index',
+    'name, state, zonepath, uuid and brand of every zone',
+    'zoneadm list -cv; a zone without a brand here is asked for one by one',
+    checkIndex,
+  ),
+  probed(
+    'kernel-zones',
+    'every running zone is in the index, same brand and id',
+    'zoneadm list -cv',
+  ),
+  probed(
+    'libzonecfg',
+    'state, brand, path and root as in the index',
+    'zoneadm list -cv; zonecfg -z ZONE info',
+  ),
+  probed(
+    'zone-events',
+    'subscription, critical section and ping within 2 s',
+    'look for stuck or many subscribers (32 are the most): pgrep -fl "sysevent|zoneevent|vminfod"',
+  ),
+  probed('socket', 'bind, chmod, rename; reached by the path', REPORT_IT),
+  probed('peer-credential', 'zone 0 and the uid and pid of the peer', REPORT_IT),
+  probed('other-user', 'EACCES below a 0700 directory, and its uid told', REPORT_IT),
+  probed(
+    'lofs',
+    'mount, connect through it, EROFS, unmount, /etc/mnttab true',
+    'needs sys_mount; look at what is mounted: grep preflight /etc/mnttab',
+  ),
+  probed('watch', 'a rename in the directory is told', 'none: mdatad looks by itself every 2 s'),
+  probed(
+    'directory-sync',
+    'fsync of a file and its directory',
+    'look at the pool: zpool status -x',
+  ),
+  probed('lock', 'a second process is refused the fcntl lock', REPORT_IT),
+  probed('thread-pool', '24 threads for file operations', 'unset UV_THREADPOOL_SIZE'),
+  probed(
+    'free-space',
+    '1 MiB can be written, more than 2 % free',
+    'zfs list -o space zones/var; df -h /var/run',
+  ),
+  check(
+    'vminfod',
+    'pong, and a ready line with every VM',
+    'svcs -xv vminfod; svcadm restart vminfod',
+    checkVminfod,
+  ),
+  check(
+    'vmadm',
+    'the VMs that vminfod tells',
+    'vmadm lookup -j; svcadm restart vminfod',
+    checkVmadm,
+  ),
+  check(
+    'zone-brands',
+    'joyent, joyent-minimal, builder, lx, kvm, bhyve',
+    'none: it is served as an OS zone; its brand may not mount the socket',
+    checkBrands,
+  ),
+  check(
+    'zone-directories',
+    'a directory 0700 root for every OS zone',
+    'mdatad mends it at its start; now: chmod 700 /var/zonecontrol/*',
+    checkDirectories,
+  ),
+  check(
+    'zone-mounts',
+    'its socket directory in every running OS zone: ro, no devices, setuid, exec',
+    'vmadm reboot UUID',
+    checkZoneMounts,
+  ),
+  check(
+    'hvm-ports',
+    'a socket, no links on its way, in every running HVM zone',
+    'the hypervisor makes it: tail ZONEPATH/logs/platform.log; vmadm reboot UUID',
+    checkPorts,
+  ),
+  check(
+    'smf',
+    "only svc:/system/zones depends on the platform's agent",
+    'svcs -D svc:/system/smartdc/metadata:default; change those before install',
+    checkSmf,
+  ),
+];
+
+function check(name: string, expected: string, remedy: string, find: Check['find']): Check {
+  return { name, expected, remedy, find };
+}
+
+/** The names of all checks, in the order of the report. */
+export const CHECK_NAMES: readonly string[] = CHECKS.map(({ name }) => name);
+
+/** Never rejects: what goes wrong is in the report. */
+export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
+  const began = performance.now();
+  const paths = new Paths(options.root);
+  const signal = AbortSignal.any([
+    AbortSignal.timeout(RUN_MS),
+    ...(options.signal === undefined ? [] : [options.signal]),
+  ]);
+  const scratch: Scratch = {
+    directory: join(paths.zonecontrol, `${PREFIX}${process.pid}`),
+    lock: paths.host(`/var/run/${PREFIX}${process.pid}.lock`),
+  };
+  const before = await prepare(paths, scratch);
+  const checks = before ?? (await runChecks(contextOf(options, paths, scratch, signal)));
+  const left = await removeLeftovers(paths, `${PREFIX}${process.pid}`);
+  return {
+    checks: left === null ? checks : [...checks, scratchCheck(left)],
+    elapsed_ms: Math.round(performance.now() - began),
+  };
+}
+
+/** @returns null, or why nothing can be checked here */
+async function prepare(paths: Paths, { directory }: Scratch): Promise<PreflightCheck[] | null> {
+  const left = await removeLeftovers(paths, null);
+  if (left !== null) {
+    return [scratchCheck(left)];
+  }
+  try {
+    await mkdir(directory, { mode: 0o700 });
+    await chmod(directory, 0o700);
+    return null;
+  } catch (err) {
+    return [scratchCheck(systemError('mkdir', directory, err).message)];
+  }
+}
+
+function scratchCheck(seen: string): PreflightCheck {
+  const expected = 'a scratch directory below /var/zonecontrol, removed in the end';
+  const remedy = 'become root in the global zone; what is in the way: ls -la /var/zonecontrol';
+  return { name: 'scratch', verdict: 'fail', expected, seen, remedy };
+}
+
+function contextOf(
+  { root, vminfodUrl, facts }: PreflightOptions,
+  paths: Paths,
+  scratch: Scratch,
+  signal: AbortSignal,
+): PreflightContext {
+  const url = vminfodUrl ?? paths.vminfodUrl;
+  let ready: Promise<ReadyLine> | null = null;
+  return {
+    root,
+    paths,
+    vminfodUrl: url,
+    signal,
+    facts: facts ?? {
+      arch: process.arch,
+      version: process.versions.node,
+      uid: process.geteuid?.() ?? 0,
+    },
+    vms: () => (ready ??= readReadyLine(url, signal)),
+    probe: (name, stdin) => runProbe(name, root, scratch, signal, stdin),
+  };
+}
+
+/** A child that does not end is killed; how it ended is what was seen. */
+async function runProbe(
+  name: ProbeName,
+  root: string,
+  scratch: Scratch,
+  signal: AbortSignal,
+  stdin = '',
+): Promise<Finding> {
+  const directory = join(scratch.directory, name);
+  const argv = [process.execPath, PROGRAM, name, root, directory, scratch.lock + name];
+  try {
+    await mkdir(directory);
+    const env = ownEnvironment();
+    const { stdout } = await run(argv, { timeoutMs: CHECK_MS - 500, env, signal, stdin });
+    return parseFinding(stdout) ?? fail('its process printed no result');
+  } catch (err) {
+    const code = codeOf(err);
+    if (code === 'ETIMEDOUT' || signal.aborted) {
+      return fail('no answer in time: its process was killed');
+    }
+    return fail(code.startsWith('SIG') ? `its process died of ${code}` : messageOf(err));
+  }
+}
+
+async function runChecks(context: PreflightContext): Promise<PreflightCheck[]> {
+  const results: (PreflightCheck | undefined)[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    for (let at = next++; at < CHECKS.length; at = next++) {
+      const one = CHECKS[at];
+      results[at] = one === undefined ? undefined : await runCheck(one, context);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return results.flatMap((result) => result ?? []);
+}
+
+async function runCheck(
+  { name, expected, remedy, find }: Check,
+  context: PreflightContext,
+): Promise<PreflightCheck> {
+  const finding = await within(find(context), context.signal).catch((err: unknown) => {
+    return fail(messageOf(err).replaceAll('\n', ' '));
+  });
+  const todo = finding.verdict === 'ok' ? '' : (finding.remedy ?? remedy);
+  return { name, verdict: finding.verdict, expected, seen: finding.seen, remedy: todo };
+}
+
+/** What cannot be ended is waited for no longer. */
+async function within(finding: Promise<Finding>, signal: AbortSignal): Promise<Finding> {
+  let timer: NodeJS.Timeout | undefined;
+  let stop = (): void => undefined;
+  const over = new Promise<Finding>((resolve) => {
+    timer = setTimeout(() => resolve(fail('no answer in time')), CHECK_MS);
+    stop = () => resolve(fail('the run was ended before this was known'));
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) {
+      stop();
+    }
+  });
+  try {
+    return await Promise.race([finding, over]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/**
+ * Unmounts and removes what a run made: one by its name, or all whose process is gone.
+ * @returns null, or what could not be removed and why
+ */
+async function removeLeftovers(paths: Paths, one: string | null): Promise<string | null> {
+  try {
+    const names = one === null ? await namesIn(paths.zonecontrol) : [one];
+    for (const name of names.filter((each) => one !== null || isLeftover(each))) {
+      await unmountBelow(paths, join(paths.zonecontrol, name));
+      await rm(join(paths.zonecontrol, name), { recursive: true, force: true });
+    }
+    const run = paths.host('/var/run');
+    for (const name of await namesIn(run)) {
+      if (one === null ? isLeftover(name) : name.startsWith(`${one}.lock`)) {
+        await rm(join(run, name), { force: true });
+      }
+    }
+    return null;
+  } catch (err) {
+    return messageOf(err);
+  }
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  return readdir(directory).catch((err: unknown) => {
+    if (codeOf(err) === 'ENOENT') {
+      return [];
+    }
+    throw systemError('readdir', directory, err);
+  });
+}
+
+function isLeftover(name: string): boolean {
+  const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : NaN;
+  if (!Number.isInteger(pid) || pid === process.pid) {
+    return pid === process.pid;
+  }
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (err) {
+    return codeOf(err) === 'ESRCH';
+  }
+}
+
+/** Before anything is removed recursively: nothing may be mounted there. */
+async function unmountBelow(paths: Paths, directory: string): Promise<void> {
+  const table = await readFile(paths.mnttab, 'utf8').catch((err: unknown) => {
+    throw systemError('read', paths.mnttab, err);
+  });
+  const points = parseMnttab(table).map(({ mountPoint }) => mountPoint);
+  for (const point of points.filter((each) => each.startsWith(`${directory}/`)).reverse()) {
+    // In a child: a mount that does not come off must not hold us.
+    const argv = [process.execPath, PROGRAM, 'unmount', paths.root, point];
+    await run(argv, { timeoutMs: UNDO_MS, env: ownEnvironment() });
+  }
+}
+
+/** 0 all is well, 1 warnings, 2 something failed. */
+export function exitOfPreflight({ checks }: PreflightReport): 0 | 1 | 2 {
+  const verdicts = new Set(checks.map(({ verdict }) => verdict));
+  if (verdicts.has('fail')) {
+    return 2;
+  }
+  return verdicts.has('warn') ? 1 : 0;
+}
