@@ -8,6 +8,7 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { compare, exitOfCompare } from '../../src/admin/compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/admin/version';
@@ -31,6 +32,7 @@ import { getKey } from './get';
 import { ListingError, type ListingOptions } from '../listing';
 import { screenOf, type Screen } from '../screen';
 import { recordLine } from './record-line';
+import { showCompare } from './show-compare';
 import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
 import { showPreflight } from './show-preflight';
@@ -206,6 +208,21 @@ function makeProgram(finish: (status: number) => void): Command {
       finish(exitOfPreflight(report));
     });
 
+  add('compare', 'ask the agent that serves now and our own handler the same, and compare')
+    .option('--sample <n>', 'ask so many zones, spread over all', parseCount)
+    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
+    .action(async (own: { sample?: number; vminfod?: string }, command: Command) => {
+      const desk = deskOf(command);
+      const report = await untilSignalled((signal) => {
+        const { root } = desk;
+        const { sample, vminfod } = own;
+        const more = { ...(sample && { sample }), ...(vminfod && { vminfodUrl: vminfod }) };
+        return compare({ root, signal, ...more });
+      });
+      print(desk, report, () => showCompare(report, desk.screen));
+      finish(exitOfCompare(report));
+    });
+
   add('metrics', 'the metrics, as Prometheus reads them').action(
     async (_options, command: Command) => {
       const desk = deskOf(command);
@@ -329,6 +346,14 @@ function wholeNumber(text: string): number {
 async function runningPolicy(client: Client): Promise<SafePolicy> {
   const { policy } = await client.ask('datasets', { path: '/datasets', long: true });
   return policy;
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw new InvalidArgumentError('a whole number from 1 is needed');
+  }
+  return count;
 }
 
 function payloadFrom(text: string): unknown {
