@@ -1,21 +1,65 @@
 /*
  * See zone_facts.h.
  */
+#ifdef __sun
+/* Under -std=c11 the system's headers would hide what is not standard C. */
+#ifndef __EXTENSIONS__
+#define	__EXTENSIONS__
+#endif
+#endif
+
 #include "zone_facts.h"
 
-int
-zone_facts(char *zonename, zone_facts_t *facts)
-{
-	int code;
+#include <errno.h>
+#include <stdlib.h>
 
-	facts->call = ZONE_FACTS_BRAND;
-	code = zone_get_brand(zonename, facts->brand, sizeof (facts->brand));
-	if (code != 0)
-		return (code);
-	facts->call = ZONE_FACTS_ZONEPATH;
-	code = zone_get_zonepath(zonename, facts->zonepath, sizeof (facts->zonepath));
-	if (code != 0)
-		return (code);
-	facts->call = ZONE_FACTS_STATE;
-	return (zone_get_state(zonename, &facts->state));
+/* Most nodes have fewer. */
+#define	FIRST_ROOM	256
+/* Zones that come between two calls. */
+#define	SPARE_ROOM	16
+
+/* Zones that come while we ask make the list grow; the kernel says how many there are. */
+static int
+list_ids(zoneid_t **ids, uint_t *count)
+{
+	uint_t room = FIRST_ROOM;
+
+	for (;;) {
+		if ((*ids = calloc(room, sizeof (**ids))) == NULL)
+			return (-ENOMEM);
+		*count = room;
+		if (zone_list(*ids, count) != 0) {
+			int err = -errno;
+
+			free(*ids);
+			return (err);
+		}
+		if (*count <= room)
+			return (0);
+		free(*ids);
+		room = *count + SPARE_ROOM;
+	}
+}
+
+int
+zone_facts_live(live_zone_t **zones, size_t *count)
+{
+	zoneid_t *ids;
+	uint_t listed, i;
+	int err = list_ids(&ids, &listed);
+
+	if (err != 0)
+		return (err);
+	*count = 0;
+	*zones = calloc(listed + 1, sizeof (**zones));
+	for (i = 0; *zones != NULL && i < listed; i++) {
+		live_zone_t *zone = *zones + *count;
+
+		/* One that went away meanwhile is no error. */
+		if (zone_getattr(ids[i], ZONE_ATTR_NAME, zone->name, sizeof (zone->name)) > 0 &&
+		    zone_getattr(ids[i], ZONE_ATTR_STATUS, &zone->status, sizeof (zone->status)) > 0)
+			(*count)++;
+	}
+	free(ids);
+	return (*zones == NULL ? -ENOMEM : 0);
 }

@@ -1,40 +1,37 @@
 /*
- * What libzonecfg knows of one zone, in one trip: three calls by ffi cost more than the library itself,
- * which tells at the start of a node with thousands of zones. (spec: illumos-abi)
+ * What the kernel knows of all zones, in one trip: two calls a zone by ffi cost more than the kernel
+ * itself, which shows at the start of a node with thousands of zones.
  */
 #ifndef ZONE_FACTS_H
 #define	ZONE_FACTS_H
 
+#include <stddef.h>
+
 #ifdef __sun
 #include <sys/types.h>
-#include <sys/param.h>
-/* The library exports these, but not every platform delivers their header. */
-typedef uint_t zone_state_t;
-extern int zone_get_state(char *name, zone_state_t *state);
-extern int zone_get_brand(char *name, char *brand, size_t size);
-extern int zone_get_zonepath(char *name, char *path, size_t size);
+#include <zone.h>
+/* In one header or another, as platforms go. */
+#ifndef ZONENAME_MAX
+#define	ZONENAME_MAX	64
+#endif
 #else
 #include "emul/illumos.h"
 #endif
 
-typedef enum zone_facts_call {
-	ZONE_FACTS_BRAND,
-	ZONE_FACTS_ZONEPATH,
-	ZONE_FACTS_STATE
-} zone_facts_call_t;
-
-typedef struct zone_facts {
-	char brand[MAXPATHLEN];
-	char zonepath[MAXPATHLEN];
-	zone_state_t state;
-	/* The call that failed, where one did. */
-	zone_facts_call_t call;
-} zone_facts_t;
+typedef struct live_zone {
+	char name[ZONENAME_MAX];
+	/* zone_status_t of the kernel */
+	int status;
+} live_zone_t;
 
 /*
- * 0 or the code of the call that failed (Z_NO_ZONE ...). Main thread only: the library keeps the root
- * that it works on for the whole process.
+ * All zones that zone_list names and that have a status still, the global one included. 0, and the caller
+ * frees *zones; or -errno. Does not block. Main thread only where the emulation is: it keeps the root that
+ * it works on for the whole process.
+ *
+ * zone_list (uts/common/os/zone.c) goes through zone_active, where a zone is from zone_create on;
+ * zone_getattr refuses one below ZONE_IS_INITIALIZED, so such a one is left out here.
  */
-int zone_facts(char *zonename, zone_facts_t *facts);
+int zone_facts_live(live_zone_t **zones, size_t *count);
 
 #endif

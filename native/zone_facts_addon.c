@@ -1,43 +1,43 @@
 /*
- * The glue of zone_facts: zoneFacts(zonename, into) -> [brand, zonepath], or null where a call failed.
+ * The glue of zone_facts: liveZones() -> [name, status, name, status, ...], or the negative errno.
  */
+#include <stdlib.h>
+
 #include "napi_call.h"
 #include "zone_facts.h"
 #include "zone_facts_addon.h"
 
-/* The code, the call that failed, the state: src/sys/zone-facts.ts. */
-#define	INTO_MEMBERS	3
+static napi_value
+to_array(napi_env env, const live_zone_t *zones, size_t count)
+{
+	napi_value result, member;
+	uint32_t i;
 
-/* Longer than any zone's name: what is cut here is a name that the library knows nothing of. */
-#define	NAME_BYTES	256
+	CALL(env, napi_create_array_with_length(env, 2 * count, &result));
+	for (i = 0; i < count; i++) {
+		CALL(env, napi_create_string_utf8(env, zones[i].name, NAPI_AUTO_LENGTH, &member));
+		CALL(env, napi_set_element(env, result, 2 * i, member));
+		CALL(env, napi_create_int32(env, zones[i].status, &member));
+		CALL(env, napi_set_element(env, result, 2 * i + 1, member));
+	}
+	return (result);
+}
 
 static napi_value
-js_zone_facts(napi_env env, napi_callback_info info)
+js_live_zones(napi_env env, napi_callback_info info)
 {
-	char zonename[NAME_BYTES];
-	napi_value argv[2], result, text;
-	size_t argc = 2;
-	zone_facts_t facts;
-	int32_t *into;
+	napi_value result;
+	live_zone_t *zones;
+	size_t count;
+	int err = zone_facts_live(&zones, &count);
 
-	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
-	CALL(env, napi_get_value_string_utf8(env, argv[0], zonename, sizeof (zonename), NULL));
-	into = napi_call_array(env, argv[1], napi_int32_array, INTO_MEMBERS,
-	    "zoneFacts(zonename, into)");
-	if (into == NULL)
-		return (NULL);
-	into[0] = zone_facts(zonename, &facts);
-	into[1] = (int32_t)facts.call;
-	if (into[0] != 0) {
-		CALL(env, napi_get_null(env, &result));
+	(void) info;
+	if (err != 0) {
+		CALL(env, napi_create_int32(env, err, &result));
 		return (result);
 	}
-	into[2] = (int32_t)facts.state;
-	CALL(env, napi_create_array_with_length(env, 2, &result));
-	CALL(env, napi_create_string_utf8(env, facts.brand, NAPI_AUTO_LENGTH, &text));
-	CALL(env, napi_set_element(env, result, 0, text));
-	CALL(env, napi_create_string_utf8(env, facts.zonepath, NAPI_AUTO_LENGTH, &text));
-	CALL(env, napi_set_element(env, result, 1, text));
+	result = to_array(env, zones, count);
+	free(zones);
 	return (result);
 }
 
@@ -45,7 +45,7 @@ napi_value
 zone_facts_exports(napi_env env, napi_value exports)
 {
 	static const napi_call_function_t FUNCTIONS[] = {
-		{ "zoneFacts", js_zone_facts },
+		{ "liveZones", js_live_zones },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

@@ -52,8 +52,9 @@ EMUL_EXPORT int emul_zone_delete(const char *root, const char *name);
 
 /*
  * Moves the kernel's status of a zone (zone_status_t: 1 initialized, 2 ready ... 8 dying, 10 free).
- * `initialized` gives the zone a fresh id (-EEXIST while it has one that is not dying yet), `free`
- * takes it back. *zoneid is the id it has, or had. -ESRCH: the kernel does not know the zone.
+ * `initialized` gives the zone a fresh id (-EEXIST while it has one that is not dead yet), `free`
+ * takes it back, 0 changes nothing. *zoneid is the id it has, or had. -ESRCH: the kernel does not know
+ * the zone.
  */
 EMUL_EXPORT int emul_zone_status(const char *root, const char *name, int32_t status,
     int32_t initpid, int32_t *zoneid);
@@ -64,6 +65,17 @@ EMUL_EXPORT int emul_zone_status(const char *root, const char *name, int32_t sta
  * each ended by a newline; `when` is in ns since 1970. Events before a line that is none are sent.
  */
 EMUL_EXPORT int emul_publish(const char *root, const char *events);
+
+/*
+ * What this process has asked libzonecfg for so far: lines of the index that its calls read, and XML
+ * documents that they parsed. Both are what the platform's own library would have read and parsed.
+ */
+typedef struct emul_costs {
+	uint64_t index_lines;
+	uint64_t documents;
+} emul_costs_t;
+
+EMUL_EXPORT void emul_costs(emul_costs_t *costs);
 
 /* Unmounts whatever this or an earlier run left mounted below the root. *count: how many. */
 EMUL_EXPORT int emul_unmount_all(const char *root, uint32_t *count);

@@ -28,7 +28,9 @@ global_record(zone_record_t *zone)
 	zone->initpid = 1;
 }
 
-/* A zone is found by its id until it is free, by its name until it is dying. */
+/*
+ * zone_lookup (uts/common/os/zone.c): a zone has a name for others from ready on, and until it is dead.
+ */
 static int
 record_by_name(const char *name, zone_record_t *zone)
 {
@@ -44,7 +46,9 @@ record_by_name(const char *name, zone_record_t *zone)
 	if ((err = table_open(&node->table, node->root)) == 0)
 		err = table_by_name(&node->table, node->root, name, zone);
 	node_leave(node);
-	return (err == 0 && zone->status >= ZONE_IS_DYING ? -ESRCH : err);
+	if (err == 0 && (zone->status < ZONE_IS_READY || zone->status >= ZONE_IS_DEAD))
+		return (-ESRCH);
+	return (err);
 }
 
 static int
@@ -122,6 +126,10 @@ getzonenamebyid(zoneid_t id, char *buf, size_t len)
 	return (zone_getattr(id, ZONE_ATTR_NAME, buf, len));
 }
 
+/*
+ * zone_list (uts/common/os/zone.c) goes through zone_active and asks for no status: a zone is there from
+ * zone_create, before it is ready, until zone_destroy has seen it dead.
+ */
 int
 zone_list(zoneid_t *ids, unsigned int *count)
 {
@@ -156,7 +164,7 @@ zone_list(zoneid_t *ids, unsigned int *count)
 	if (room > 0 && ids != NULL)
 		ids[0] = GLOBAL_ZONEID;
 	for (id = MIN_USERZONEID; id <= MAX_ZONEID; id++) {
-		if (status[id] < ZONE_IS_INITIALIZED || status[id] >= ZONE_IS_DYING)
+		if (status[id] < ZONE_IS_INITIALIZED || status[id] >= ZONE_IS_DEAD)
 			continue;
 		if (found < room && ids != NULL)
 			ids[found] = id;

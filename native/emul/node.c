@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "emul.h"
+#include "zone_xml.h"
 
 static pthread_mutex_t nodes_mutex = PTHREAD_MUTEX_INITIALIZER;
 /* One for each root that this process ever named; they live as long as it does. */
@@ -236,7 +237,7 @@ initialize(node_t *node, const char *name, int32_t initpid, int32_t *zoneid)
 		return (-ENOENT);
 	err = table_by_name(&node->table, node->root, name, &record);
 	if (err == 0) {
-		if (record.status < ZONE_IS_DYING)
+		if (record.status < ZONE_IS_DEAD)
 			return (-EEXIST);
 		table_remove(&node->table, record.id);
 	} else if (err != -ESRCH) {
@@ -248,9 +249,8 @@ initialize(node_t *node, const char *name, int32_t initpid, int32_t *zoneid)
 	    zone->zonepath) >= sizeof (record.rootpath))
 		return (-ENAMETOOLONG);
 	(void) strcpy(record.name, name);
-	if ((err = zone_xml_refresh(&zone->xml, node->root, name)) != 0)
+	if ((err = zone_xml_brand(node->root, name, record.brand)) != 0)
 		return (err);
-	(void) strcpy(record.brand, zone->xml.brand);
 	record.status = ZONE_IS_INITIALIZED;
 	record.initpid = initpid;
 	err = table_add(&node->table, node->root, &record);
@@ -268,7 +268,7 @@ emul_zone_status(const char *root, const char *name, int32_t status, int32_t ini
 	int err;
 
 	*zoneid = -1;
-	if (status < ZONE_IS_INITIALIZED || status > ZONE_IS_FREE)
+	if (status < ZONE_IS_UNINITIALIZED || status > ZONE_IS_FREE)
 		return (-EINVAL);
 	if ((err = change_begin(root, &node, &lock)) != 0)
 		return (err);
@@ -277,7 +277,9 @@ emul_zone_status(const char *root, const char *name, int32_t status, int32_t ini
 	err = table_by_name(&node->table, node->root, name, &record);
 	if (err == 0) {
 		*zoneid = record.id;
-		if (status == ZONE_IS_FREE)
+		if (status == ZONE_IS_UNINITIALIZED)
+			err = 0;
+		else if (status == ZONE_IS_FREE)
 			table_remove(&node->table, record.id);
 		else
 			table_update(&node->table, record.id, status, initpid);

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "illumos.h"
-#include "zindex.h"
+#include "zone_xml.h"
 
 /* One zone that the kernel knows. */
 typedef struct zone_record {

@@ -1,6 +1,5 @@
 /*
- * The index of configured zones, cached by the file's identity: with 4,096 zones each platform call
- * must cost a stat, not a parse. The owner serialises all calls on one zindex_t.
+ * The index of configured zones, cached by the file's identity: simcn's own calls cost a stat, not a parse. The owner serialises all calls on one zindex_t.
  */
 #define	_GNU_SOURCE
 #include "zindex.h"
@@ -60,8 +59,7 @@ parse_line(char *line, size_t offset, zindex_zone_t *zone)
 	zone->name = strsep(&rest, ":");
 	state = strsep(&rest, ":");
 	zone->zonepath = strsep(&rest, ":");
-	/* With whatever later platforms write behind it. */
-	zone->uuid = rest == NULL ? "" : rest;
+	zone->tail = rest == NULL ? "" : rest;
 	if (*line == '#' || *line == '\0' || zone->zonepath == NULL)
 		return (-EINVAL);
 	return (zindex_state_of(state, &zone->state));

@@ -1,5 +1,6 @@
 /*
- * The configured zones: the lines of /etc/zones/index, and the brand that each zone's XML names.
+ * The configured zones as simcn's own calls need them: the lines of /etc/zones/index, parsed and hashed.
+ * What the platform's calls answer (zonecfg.c) is read from the file, line by line, as libzonecfg does.
  */
 #ifndef ZINDEX_H
 #define	ZINDEX_H
@@ -9,20 +10,18 @@
 
 #include "illumos.h"
 #include "store.h"
-#include "zone_xml.h"
 
 typedef struct zindex_zone {
-	/* All three point into the index's text. The name is NUL-ended, so is the path. */
+	/* All three point into the index's text and are NUL-ended. */
 	const char *name;
 	const char *zonepath;
-	const char *uuid;
+	/* What stands behind the zonepath: uuid, brand, IP type, debug ID. */
+	const char *tail;
 	zone_state_t state;
 	/* Where its line lies in the file. */
 	size_t offset;
 	size_t length;
 	int32_t next;
-	/* Filled when first asked for. */
-	zone_xml_t xml;
 } zindex_zone_t;
 
 typedef struct zindex {

@@ -13,7 +13,7 @@
 #include "zone_xml.h"
 
 static const char EMPTY_INDEX[] =
-	"# Zones of a simulated compute node: name:state:zonepath:uuid\n"
+	"# Zones of a simulated compute node: name:state:zonepath:uuid:brand:iptype:debugid\n"
 	"global:installed:/:\n";
 
 /* What a line of zindex_add is made of. */
@@ -122,15 +122,33 @@ each_request(const char *lines, int (*use)(void *, char *const *), void *arg)
 	return (err);
 }
 
-/* There is room: a line of the index says less than the request. */
+/* What a line of the index says more than its request: `:ex:` and the debug ID. */
+#define	LINE_EXTRA	16
+
+typedef struct addition {
+	char *end;
+	uint32_t debug_id;
+} addition_t;
+
+/* All seven fields, as putzoneent (libzonecfg, getzoneent.c) writes a zone that has a brand. */
 static int
 append_line(void *arg, char *const *part)
 {
-	char **end = arg;
+	addition_t *a = arg;
 
-	*end += sprintf(*end, "%s:%s:%s:%s\n", part[PART_NAME], part[PART_STATE],
-	    part[PART_ZONEPATH], part[PART_UUID]);
+	a->end += sprintf(a->end, "%s:%s:%s:%s:%s:ex:%u\n", part[PART_NAME], part[PART_STATE],
+	    part[PART_ZONEPATH], part[PART_UUID], part[PART_BRAND], ++a->debug_id);
 	return (0);
+}
+
+static size_t
+lines_in(const char *text)
+{
+	size_t lines = 1;
+
+	for (; *text != '\0'; text++)
+		lines += *text == '\n';
+	return (lines);
 }
 
 static int
@@ -160,18 +178,19 @@ check_names(const zindex_t *ix, const char *text)
 int
 zindex_add(zindex_t *ix, const char *root, const char *lines)
 {
-	char *text, *end;
+	addition_t a = { .debug_id = ix->count };
+	char *text;
 	size_t len;
-	int err = read_text(root, &text, &len, strlen(lines) + 1);
+	int err = read_text(root, &text, &len, strlen(lines) + LINE_EXTRA * lines_in(lines));
 
 	if (err != 0)
 		return (err);
-	end = text + len;
+	a.end = text + len;
 	/* The XML comes first: whoever sees the line finds the brand. */
-	if ((err = each_request(lines, append_line, &end)) == 0 &&
+	if ((err = each_request(lines, append_line, &a)) == 0 &&
 	    (err = check_names(ix, text)) == 0 &&
 	    (err = each_request(lines, write_xml, (void *)(uintptr_t)root)) == 0)
-		err = write_text(root, text, (size_t)(end - text));
+		err = write_text(root, text, (size_t)(a.end - text));
 	free(text);
 	return (err);
 }
@@ -216,7 +235,7 @@ zindex_set_state(zindex_t *ix, const char *root, const char *name, zone_state_t 
 	if (zone->state == state)
 		return (0);
 	n = snprintf(line, sizeof (line), "%s:%s:%s:%s\n", zone->name, zindex_state_name(state),
-	    zone->zonepath, zone->uuid);
+	    zone->zonepath, zone->tail);
 	if (n < 0 || (size_t)n >= sizeof (line))
 		return (-EINVAL);
 	return (replace_line(root, zone, line));

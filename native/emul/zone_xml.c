@@ -4,10 +4,13 @@
 #define	_GNU_SOURCE
 #include "zone_xml.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "store.h"
 
 static int
 xml_path(char *path, const char *root, const char *name)
@@ -20,33 +23,110 @@ xml_path(char *path, const char *root, const char *name)
 	return (store_path(path, root, tail));
 }
 
+/* Where a quoted value ends, or NULL. `at` stands on the quote that opens it. */
+static char *
+quoted_end(char *at)
+{
+	return (*at == '"' || *at == '\'' ? strchr(at + 1, *at) : NULL);
+}
+
+static int
+is_name(char c)
+{
+	return (isalnum((unsigned char)c) || (c != '\0' && strchr("-_.:", c) != NULL));
+}
+
+static int
+is_tag_start(const char *tag)
+{
+	return (isalpha((unsigned char)tag[1]) != 0);
+}
+
+/*
+ * Goes through the attributes of a start tag, up to its `>`, and copies the value of `brand` where one is
+ * wanted. NULL: it is not well formed.
+ */
+static char *
+parse_attributes(char *at, char *brand)
+{
+	char *name, *end;
+	size_t len;
+
+	for (;;) {
+		at += strspn(at, " \t\r\n");
+		if (*at == '>' || (at[0] == '/' && at[1] == '>'))
+			return (at);
+		for (name = at; is_name(*at); at++)
+			;
+		if (at == name || *at != '=' || (end = quoted_end(at + 1)) == NULL)
+			return (NULL);
+		len = (size_t)(end - (at + 2));
+		if (brand != NULL && at - name == 5 && strncmp(name, "brand", 5) == 0) {
+			if (len >= BRAND_MAX)
+				return (NULL);
+			(void) memcpy(brand, at + 2, len);
+			brand[len] = '\0';
+		}
+		at = end + 1;
+	}
+}
+
+/* One well-formed document whose only top element is a zone, whatever is in it. */
+static int
+parse(char *at, char *brand)
+{
+	/* Names of the elements that are open. */
+	char *open[16];
+	size_t len[16];
+	int depth = 0, zones = 0;
+
+	while ((at = strchr(at, '<')) != NULL) {
+		if (at[1] == '?' || at[1] == '!') {
+			const char *stop = strncmp(at, "<!--", 4) == 0 ? "-->" : ">";
+
+			if ((at = strstr(at, stop)) == NULL)
+				return (-EINVAL);
+		} else if (at[1] == '/') {
+			if (depth-- == 0 || strncmp(at + 2, open[depth], len[depth]) != 0 ||
+			    at[2 + len[depth]] != '>')
+				return (-EINVAL);
+		} else if (is_tag_start(at)) {
+			int top = depth == 0;
+
+			if (depth == (int)(sizeof (len) / sizeof (len[0])))
+				return (-EINVAL);
+			open[depth] = at + 1;
+			for (len[depth] = 0; is_name(at[1 + len[depth]]); len[depth]++)
+				;
+			if (top && (len[0] != 4 || strncmp(at + 1, "zone", 4) != 0 || zones++ > 0))
+				return (-EINVAL);
+			at = parse_attributes(at + 1 + len[depth], top ? brand : NULL);
+			if (at == NULL)
+				return (-EINVAL);
+			depth += *at == '>';
+		} else {
+			return (-EINVAL);
+		}
+		at++;
+	}
+	return (depth == 0 && zones == 1 ? 0 : -EINVAL);
+}
+
 int
-zone_xml_refresh(zone_xml_t *xml, const char *root, const char *name)
+zone_xml_brand(const char *root, const char *name, char *brand)
 {
 	char path[STORE_PATH_BYTES];
-	store_id_t id;
-	char *text, *start, *end;
+	char *text;
 	size_t len;
 	int err = xml_path(path, root, name);
 
-	if (err != 0 || (err = store_identify(path, &id)) != 0)
+	if (err != 0 || (err = store_read(path, &text, &len)) != 0)
 		return (err);
-	if (xml->brand[0] != '\0' && store_same(&id, &xml->id))
-		return (0);
-	if ((err = store_read(path, &text, &len)) != 0)
-		return (err);
-	start = strstr(text, "<zone ");
-	start = start == NULL ? NULL : strstr(start, " brand=\"");
-	end = start == NULL ? NULL : strchr(start + 8, '"');
-	if (end == NULL || end - (start + 8) >= BRAND_MAX) {
-		free(text);
-		return (-EINVAL);
-	}
-	(void) memset(xml->brand, 0, sizeof (xml->brand));
-	(void) memcpy(xml->brand, start + 8, (size_t)(end - (start + 8)));
-	xml->id = id;
+	/* A zone whose XML names no brand has the default one. */
+	(void) strcpy(brand, NATIVE_BRAND_NAME);
+	err = parse(text, brand);
 	free(text);
-	return (0);
+	return (err);
 }
 
 int

@@ -80,8 +80,8 @@ interface Addon {
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
   zonename(zoneid: number): string | number;
-  /** @param into as sys/zone-facts.ts says @returns brand and zonepath */
-  zoneFacts(zonename: string, into: Int32Array): readonly [string, string] | null;
+  /** @returns name and status of each zone in turn, or the negative errno */
+  liveZones(): readonly (string | number)[] | number;
   /** @param into as native/file_look.h says @returns 0 or the negative errno */
   look(path: string, into: Uint32Array): number;
   /** @param look filled when done @returns 0, or what failed, as native/files_addon.c says */
@@ -128,7 +128,7 @@ const MEMBERS = [
   'look',
   'replaceFile',
   'syncFile',
-  'zoneFacts',
+  'liveZones',
   'openSockets',
   'listen',
   'carryOut',

@@ -16,6 +16,14 @@ export interface ZoneConfiguration {
   readonly state: 'configured' | 'incomplete' | 'installed';
 }
 
+/** The same numbers as the platform's own library would have. */
+export interface LibraryCosts {
+  /** Lines of the index that were read. */
+  readonly indexLines: number;
+  /** XML documents that were parsed. */
+  readonly documents: number;
+}
+
 /** Every method throws, or rejects with, a SystemError: what was called, on which zone, errno's name. */
 export interface Emulation {
   /** Makes the node's files and empties the kernel's table: no zone runs, nothing is mounted. */
@@ -27,7 +35,7 @@ export interface Emulation {
   /** EBUSY while the kernel knows the zone. */
   zoneDelete(zonename: string): void;
   /**
-   * @param status the kernel's zone_status_t; 1 gives a fresh id, 10 (free) takes it back
+   * @param status the kernel's zone_status_t; 1 gives a fresh id, 10 (free) takes it back, 0 only tells it
    * @param initpid 0 for none
    * @returns the id that the zone has, or had
    */
@@ -44,6 +52,8 @@ export interface Emulation {
     oldstate: string,
     when: bigint,
   ): Promise<void>;
+  /** What this process has asked libzonecfg for so far, by simcn or the agent. */
+  costs(): LibraryCosts;
   /** Unmounts what is mounted below the root. @returns how many */
   unmountAll(): number;
 }
@@ -76,6 +86,14 @@ export function openEmulation(root: string): Emulation {
     },
     publish: (zonename, zoneid, newstate, oldstate, when) =>
       channel.publish(`${zonename}:${zoneid}:${newstate}:${oldstate}:${when}\n`),
+    costs: () => {
+      const costs = memory(16);
+      library.emul_costs(costs);
+      return {
+        indexLines: Number(costs.readBigUInt64LE(0)),
+        documents: Number(costs.readBigUInt64LE(8)),
+      };
+    },
     unmountAll: () => {
       const count = memory(4);
       check('emul_unmount_all', root, library.emul_unmount_all(at, count));

@@ -3,7 +3,7 @@
  * which has the same symbols. For sys/ffi* alone; no call about zones goes past `onRoot`.
  *
  * Pointers that C gives us are taken as digits (`uint64`), never as Buffers: two Buffers over one
- * address end the process (spec: illumos-abi). Memory that C fills is ours, from `memory`. Whatever
+ * address end the process. Memory that C fills is ours, from `memory`. Whatever
  * can fail with an errno is called synchronously, as errno is lost otherwise.
  */
 import assert from 'node:assert';
@@ -56,6 +56,7 @@ function openEmulated() {
     emul_zone_delete: ['int', ['string', 'string']],
     emul_zone_status: ['int', ['string', 'string', 'int', 'int', 'pointer']],
     emul_publish: ['int', ['string', 'string']],
+    emul_costs: ['void', ['pointer']],
     emul_unmount_all: ['int', ['string', 'pointer']],
   });
 }

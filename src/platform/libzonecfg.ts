@@ -1,13 +1,12 @@
 /*
  * The door to the platform's C functions, through ffi-napi: control plane only, no request makes a call
- * here. (spec: illumos-abi)
+ * here.
  *
  * Zone lists, states, brands and paths, lofs mounts, the file lock, and who is at the other end of a
  * socket. Each call takes microseconds and is made on the main thread, as errno is lost otherwise.
  */
-import { readFileSync } from 'node:fs';
 import { errno } from 'ffi-napi';
-import { SystemError, systemError } from '../lib/errors';
+import { codeOf, SystemError } from '../lib/errors';
 import {
   errnoName,
   FLOCK,
@@ -27,7 +26,13 @@ import {
 } from './abi';
 import { cString, lastError, libc, memory, onRoot, readString, type Memory } from './ffi-library';
 import { Paths } from './paths';
-import { zoneFacts, type ZoneFacts } from './zone-facts';
+import {
+  liveZones,
+  readZoneIndex,
+  stateOfStatus,
+  type ZoneFacts,
+  type ZoneIndex,
+} from './zone-facts';
 
 export { openEmulation, type Emulation } from './ffi-emulation';
 
@@ -44,10 +49,14 @@ export interface PeerCredential {
   readonly uid: number;
 }
 
+const NO_ZONE = 'Z_NO_ZONE';
+
 /** Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses. */
 export interface Platform {
-  /** Names of all configured zones, the global one left out. */
-  configuredZones(): string[];
+  /** The configured zones, by one read of the index. */
+  zoneIndex(): ZoneIndex;
+  /** The state of every zone that the kernel knows, by name: it counts more than the index's. */
+  liveZones(): ReadonlyMap<string, ZoneState>;
   /** Ids of the zones that the kernel knows, 0 included. */
   zoneIds(): number[];
   zoneName(zoneid: number): string;
@@ -55,7 +64,7 @@ export interface Platform {
   zoneBrandById(zoneid: number): string;
   /** The id of a zone that the kernel knows, undefined for one that it does not. */
   zoneIdByName(zonename: string): number | undefined;
-  /** Brand, path and state at the price of one call; undefined when no such zone is configured. */
+  /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
   zoneFacts(zonename: string): ZoneFacts | undefined;
   zoneState(zonename: string): ZoneState;
   zoneBrand(zonename: string): string;
@@ -73,17 +82,19 @@ export interface Platform {
 /** @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere */
 export function openPlatform(root: string): Platform {
   onRoot(root);
+  const { zoneIndex } = new Paths(root);
   return {
-    configuredZones: () => configuredZones(new Paths(root).host('/etc/zones/index')),
+    zoneIndex: () => readZoneIndex(zoneIndex),
+    liveZones: () => {
+      onRoot(root);
+      return liveZones();
+    },
     zoneIds: () => zoneIds(root),
     zoneName: (zoneid) => textAttribute(root, zoneid, ZONE_ATTR_NAME, ZONENAME_MAX),
     zoneStatus: (zoneid) => zoneStatus(root, zoneid),
     zoneBrandById: (zoneid) => textAttribute(root, zoneid, ZONE_ATTR_BRAND, MAXPATHLEN),
     zoneIdByName: (zonename) => zoneIdByName(root, zonename),
-    zoneFacts: (zonename) => {
-      onRoot(root);
-      return zoneFacts(cString(zonename));
-    },
+    zoneFacts: (zonename) => zoneFacts(root, readZoneIndex(zoneIndex), zonename),
     zoneState: (zonename) => zoneState(root, zonename),
     zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
     zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
@@ -95,28 +106,41 @@ export function openPlatform(root: string): Platform {
   };
 }
 
-/**
- * Reads `name:state:zonepath:uuid` lines. libzonecfg's own walk (getzoneent) does the same with a
- * malloc'd string for each name, and three more calls to copy and free it: 4,096 zones would hold the
- * loop up for a tenth of a second.
- */
-function configuredZones(index: string): string[] {
-  let text: string;
-  try {
-    text = readFileSync(index, 'utf8');
-  } catch (err) {
-    throw systemError('read', index, err);
+function zoneFacts(root: string, index: ZoneIndex, zonename: string): ZoneFacts | undefined {
+  const entry = index.find(zonename);
+  if (entry === undefined) {
+    return undefined;
   }
-  return text
-    .split('\n')
-    .filter((line) => !line.startsWith('#') && line.includes(':'))
-    .map((line) => own(line.slice(0, line.indexOf(':'))))
-    .filter((name) => name !== '' && name !== 'global');
+  try {
+    return {
+      zonename,
+      brand: entry.brand || zoneText(root, 'zone_get_brand', zonename),
+      zonepath: entry.zonepath || zoneText(root, 'zone_get_zonepath', zonename),
+      state: liveState(root, zonename) ?? entry.state,
+    };
+  } catch (err) {
+    if (codeOf(err) === NO_ZONE) {
+      return undefined;
+    }
+    throw err;
+  }
 }
 
-/** A slice of a text keeps the whole text in memory; this is one of its own. */
-function own(slice: string): string {
-  return Buffer.from(slice).toString();
+/** Undefined for a zone that the kernel does not know. */
+function liveState(root: string, zonename: string): ZoneState | undefined {
+  const zoneid = zoneIdByName(root, zonename);
+  if (zoneid === undefined) {
+    return undefined;
+  }
+  try {
+    return stateOfStatus(attribute(root, zoneid, ZONE_ATTR_STATUS, 4).readInt32LE(0));
+  } catch (err) {
+    // It went away between the two calls.
+    if (codeOf(err) === 'EINVAL') {
+      return undefined;
+    }
+    throw err;
+  }
 }
 
 /** Zones that come while we ask make the list grow; the kernel says how much room it needs. */

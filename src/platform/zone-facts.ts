@@ -1,13 +1,18 @@
 /*
- * Brand, path and state of a zone in one call of the addon (native/zone_facts.h). The same three by ffi
- * cost four times as much, which a node with thousands of zones would see in its start. Called by
- * sys/ffi, which knows what root the library works on.
+ * Name, zonepath, brand and state of zones, at the price of one read of a file and one call of the addon.
+ *
+ * libzonecfg asked zone by zone walks the index for each zonepath and state, and parses XML for each brand:
+ * seconds for a thousand zones, up to a minute for four thousand (getzoneent.c, zone_get_zonepath,
+ * zone_get_brand). But the index itself has all of it (putzoneent writes name, state, zonepath, uuid, brand,
+ * IP type and debug ID), and the kernel tells the state of every zone that it knows. What the index leaves
+ * out, as older platforms do, libzonecfg is asked for. Called by libzonecfg.ts, which knows the root.
  */
-import { SystemError } from '../lib/errors';
-import { Z_OK, ZONE_STATES, zonecfgCode } from './abi';
+import { readFileSync } from 'node:fs';
+import { SystemError, systemError } from '../lib/errors';
+import { errnoName, MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './abi';
 import { loadAddon } from './addon';
 
-/** What libzonecfg tells of a configured zone. */
+/** What the platform says of a configured zone. */
 export interface ZoneFacts {
   readonly zonename: string;
   readonly brand: string;
@@ -16,36 +21,157 @@ export interface ZoneFacts {
   readonly state: (typeof ZONE_STATES)[number];
 }
 
-// As in native/zone_facts.h.
-const CALLS = ['zone_get_brand', 'zone_get_zonepath', 'zone_get_state'] as const;
-const NO_ZONE = 'Z_NO_ZONE';
+/** A line of the index: the state is that of a zone which the kernel does not know. */
+export interface IndexEntry {
+  readonly zonename: string;
+  readonly state: (typeof ZONE_STATES)[number];
+  /** Empty where the index does not say it. */
+  readonly zonepath: string;
+  /** Empty where the index does not say it, as on platforms before 2015. */
+  readonly brand: string;
+}
+
+/** The configured zones at one moment, the global one left out. Parsed as it is walked. */
+export interface ZoneIndex {
+  entries(): IterableIterator<IndexEntry>;
+  /** The first line of that name, as libzonecfg takes it. */
+  find(zonename: string): IndexEntry | undefined;
+}
+
+const GLOBAL_ZONE = 'global';
+const NEWLINE = 0x0a;
+const COMMENT = 0x23;
+/** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
+const INDEX_STATES = ZONE_STATES.slice(0, 3);
+/** Below this the kernel gives a zone's id to nobody who asks by name (zone.c, zone_lookup). */
+const FIRST_KNOWN_STATUS = ZONE_STATUSES.indexOf('ready');
 
 /** Brands are few and zones many: one string for all that are the same. */
 const brands = new Map<string, string>();
-const into = new Int32Array(3);
 
-/** Undefined where no such zone is configured. @throws SystemError, the call that failed and its code */
-export function zoneFacts(zonename: string): ZoneFacts | undefined {
-  const texts = loadAddon().zoneFacts(zonename, into);
-  const [code = Z_OK, call = 0, number = -1] = into;
-  if (texts === null) {
-    const name = zonecfgCode(code);
-    if (name === NO_ZONE) {
-      return undefined;
+/** @param path of the index, on this machine @throws SystemError, the errno of the read */
+export function readZoneIndex(path: string): ZoneIndex {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (err) {
+    throw systemError('read', path, err);
+  }
+  return {
+    entries: () => entriesOf(bytes),
+    find: (zonename) => findEntry(bytes, zonename),
+  };
+}
+
+function* entriesOf(bytes: Buffer): IterableIterator<IndexEntry> {
+  for (let start = 0; start < bytes.length;) {
+    const end = lineEnd(bytes, start);
+    const entry =
+      bytes[start] === COMMENT ? undefined : parseLine(bytes.toString('utf8', start, end));
+    if (entry !== undefined) {
+      yield entry;
     }
-    throw new SystemError(CALLS[call] ?? 'zone_facts', zonename, name);
+    start = end + 1;
   }
-  const state = ZONE_STATES[number];
-  if (state === undefined) {
-    throw new SystemError('zone_get_state', zonename, 'Z_BAD_ZONE_STATE', `zone state ${number}`);
+}
+
+function findEntry(bytes: Buffer, zonename: string): IndexEntry | undefined {
+  const wanted = Buffer.from(`${zonename}:`);
+  for (let at = bytes.indexOf(wanted); at !== -1; at = bytes.indexOf(wanted, at + 1)) {
+    if (at === 0 || bytes[at - 1] === NEWLINE) {
+      const entry = parseLine(bytes.toString('utf8', at, lineEnd(bytes, at)));
+      if (entry?.zonename === zonename) {
+        return entry;
+      }
+    }
   }
-  return { zonename, brand: same(texts[0]), zonepath: texts[1], state };
+  return undefined;
+}
+
+function lineEnd(bytes: Buffer, start: number): number {
+  const end = bytes.indexOf(NEWLINE, start);
+  return end === -1 ? bytes.length : end;
+}
+
+/** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
+function parseLine(line: string): IndexEntry | undefined {
+  const [zonename = '', state = '', zonepath = '', , brand = ''] = fieldsOf(line);
+  const known = INDEX_STATES.find((name) => name === state);
+  if (
+    known === undefined ||
+    zonename === '' ||
+    zonename === GLOBAL_ZONE ||
+    zonename.length >= ZONENAME_MAX ||
+    zonepath.length >= MAXPATHLEN
+  ) {
+    return undefined;
+  }
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: same(brand) };
+}
+
+/** A zonepath with a colon in it stands in quotes. */
+function fieldsOf(line: string): string[] {
+  const text = line.endsWith('\r') ? line.slice(0, -1) : line;
+  return text.includes('"')
+    ? [...text.matchAll(/(?:^|:)(?:"([^"]*)"?[^:]*|([^:]*))/g)].map(
+        ([, quoted, plain]) => quoted ?? plain ?? '',
+      )
+    : text.split(':');
+}
+
+/** A slice of a text keeps the whole text in memory; this is one of its own. */
+function own(slice: string): string {
+  return Buffer.from(slice).toString();
 }
 
 function same(brand: string): string {
   const known = brands.get(brand);
-  if (known === undefined) {
-    brands.set(brand, brand);
+  if (known !== undefined) {
+    return known;
   }
-  return known ?? brand;
+  const copy = own(brand);
+  brands.set(copy, copy);
+  return copy;
+}
+
+/**
+ * The state of each zone that the kernel knows, in libzonecfg's words. A zone that is being made is not
+ * among them: its state is still the index's.
+ */
+export function liveZones(): Map<string, ZoneFacts['state']> {
+  const listed = loadAddon().liveZones();
+  if (typeof listed === 'number') {
+    throw new SystemError('zone_list', '', errnoName(-listed));
+  }
+  const states = new Map<string, ZoneFacts['state']>();
+  for (let at = 0; at + 1 < listed.length; at += 2) {
+    const [name, status] = [listed[at], listed[at + 1]];
+    const state = typeof status === 'number' ? stateOfStatus(status) : undefined;
+    if (typeof name === 'string' && state !== undefined) {
+      states.set(name, state);
+    }
+  }
+  return states;
+}
+
+/**
+ * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
+ * is running, as its init may run already. Undefined below `ready`.
+ */
+export function stateOfStatus(status: number): ZoneFacts['state'] | undefined {
+  if (status < FIRST_KNOWN_STATUS) {
+    return undefined;
+  }
+  switch (ZONE_STATUSES[status]) {
+    case 'ready':
+      return 'ready';
+    case 'booting':
+    case 'running':
+      return 'running';
+    case 'shutting_down':
+    case 'empty':
+      return 'shutting_down';
+    default:
+      return 'down';
+  }
 }

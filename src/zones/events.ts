@@ -1,23 +1,26 @@
 /*
- * Zone state changes as an object-mode stream, in the manner of sysevent-stream.
+ * Zone state changes as an object-mode stream.
  *
  *   bind --> critical enter --> list --> critical exit --1--> list again
  *                                              |
  *                                              0
  *                                              v
- *                                     'ready' (the picture) --> ZoneEvent, ZoneEvent, ...
+ *                                     'ready' (the snapshot) --> ZoneEvent, ZoneEvent, ...
  *
- * The picture and the events after it leave no gap: while it is taken the platform delivers no event,
- * and a change in that time makes us list again (spec: illumos-abi). 'lost' says that events could
- * not be kept; whoever listens must look for itself. Usable alone: see tools/zone-events.
+ * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event,
+ * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
+ * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
  */
 import { Readable } from 'node:stream';
 import type { Platform } from '../platform/libzonecfg';
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/addon';
 import { listZones, type ZoneSnapshot, type ZoneFacts } from './snapshot';
 
-/** Listing again this often without a quiet moment means that something is wrong with the channel. */
-const MOST_LISTINGS = 50;
+/**
+ * How long the first snapshot may try for a moment without events. A node that boots its zones just now has
+ * none for minutes, and while the critical section is held the kernel keeps every event of every zone.
+ */
+const LONGEST_SNAPSHOT_MS = 2000;
 
 export type ZoneEvent = {
   readonly zonename: string;
@@ -46,14 +49,30 @@ export class ZoneEvents extends Readable {
   private readonly bind: Bind;
   private subscription: ZoneSubscription | null = null;
   private stopping: Promise<void> | null = null;
+  private readonly snapshotMs: number;
+  private changing = false;
 
-  constructor(platform: Platform, bind: Bind = bindZoneEvents) {
+  /** @param snapshotMs how long the first snapshot waits for a node that does not rest, ms */
+  constructor(
+    platform: Platform,
+    bind: Bind = bindZoneEvents,
+    snapshotMs: number = LONGEST_SNAPSHOT_MS,
+  ) {
     super({ objectMode: true, highWaterMark: 1024 });
     this.platform = platform;
     this.bind = bind;
+    this.snapshotMs = snapshotMs;
   }
 
-  /** Subscribes and takes the first picture; the same facts go out as 'ready'. */
+  /**
+   * Whether zones changed while the first snapshot was taken. The kernel publishes a change before it makes
+   * it (zone.c, zone_status_set), so that the listing which replaces the event may have come too early.
+   */
+  get changedMeanwhile(): boolean {
+    return this.changing;
+  }
+
+  /** Subscribes and takes the first snapshot; the same facts go out as 'ready'. */
   async start(): Promise<readonly ZoneFacts[]> {
     const subscription = this.bind(
       (event) => {
@@ -64,7 +83,7 @@ export class ZoneEvents extends Readable {
       (count) => this.emit('lost', count),
     );
     this.subscription = subscription;
-    const facts = await this.firstPicture(subscription);
+    const facts = await this.firstSnapshot(subscription);
     this.emit('ready', facts);
     return facts;
   }
@@ -82,27 +101,29 @@ export class ZoneEvents extends Readable {
     // Events come when they come; what nobody reads yet waits in the stream's own queue.
   }
 
-  private async firstPicture(subscription: ZoneSubscription): Promise<readonly ZoneFacts[]> {
+  private async firstSnapshot(subscription: ZoneSubscription): Promise<readonly ZoneFacts[]> {
+    const deadline = performance.now() + this.snapshotMs;
     await subscription.enterCritical();
     try {
-      for (let listing = 0; listing < MOST_LISTINGS; listing++) {
-        const picture = await listZones(this.platform);
+      do {
+        const snapshot = await listZones(this.platform);
         if (!(await subscription.exitCritical())) {
-          return this.told(picture);
+          return this.publish(snapshot);
         }
-      }
+        this.changing = true;
+      } while (performance.now() < deadline);
     } catch (err) {
       await subscription.abortCritical();
       throw err;
     }
-    // A node that changes faster than it can be listed: the events from here on tell the rest.
+    // Events are delivered from here on; what they replace is listed once more, and reconciled soon.
     await subscription.abortCritical();
     this.emit('lost', 0);
-    return this.told(await listZones(this.platform));
+    return this.publish(await listZones(this.platform));
   }
 
   /** A zone that cannot be read is no reason to go without all the others. */
-  private told({ zones, unreadable }: ZoneSnapshot): readonly ZoneFacts[] {
+  private publish({ zones, unreadable }: ZoneSnapshot): readonly ZoneFacts[] {
     for (const [zonename, err] of unreadable) {
       this.emit('unreadable', zonename, err);
     }

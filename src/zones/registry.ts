@@ -24,6 +24,8 @@ import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 /** Sockets are bound one after the other: none of them waits for anything. */
 const BIND_CONCURRENCY = 1;
 const NS_PER_MS = 1_000_000n;
+/** A state that was published is set by then. */
+const SETTLED_MS = 250;
 
 export interface RegistryOptions {
   readonly platform: Platform;
@@ -52,6 +54,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly departures = new Map<string, Promise<void>>();
   /** When we looked at zones for ourselves, ns since 1970: events from before that are old. */
   private readonly looks = new Map<string, bigint>();
+  /** Zones that are looked at once more, a while after an event of theirs. */
+  private readonly settling = new Map<string, NodeJS.Timeout>();
   private readonly binding: vasync.Queue<Zone>;
   private readonly safetyNet: Reconciler;
   private stopped = false;
@@ -108,6 +112,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.apply(event);
     }
     this.safetyNet.start();
+    if (events.changedMeanwhile) {
+      this.safetyNet.soon();
+    }
   }
 
   get(zonename: string): Zone | undefined {
@@ -170,6 +177,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
       return;
     }
     this.stopped = true;
+    for (const timer of this.settling.values()) {
+      clearTimeout(timer);
+    }
     this.safetyNet.stop();
     // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
     const { events, log } = this.options;
@@ -217,12 +227,29 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const lookedAt = this.looks.get(zone.zonename);
     if (lookedAt !== undefined && whenNs < lookedAt) {
       if (zone.state !== phase) {
-        void this.hint(zone.zonename);
+        this.lookAgain(zone.zonename);
       }
       return;
     }
     this.looks.delete(zone.zonename);
     this.move(zone, phase);
+  }
+
+  /**
+   * The kernel publishes a state before it sets it (zone.c, zone_status_set), so a look that came between
+   * the two saw the old one, and so may one that is made at once: it is made twice, a while apart.
+   */
+  private lookAgain(zonename: string): void {
+    void this.hint(zonename);
+    if (!this.settling.has(zonename)) {
+      const timer = setTimeout(() => {
+        this.settling.delete(zonename);
+        if (!this.stopped) {
+          void this.hint(zonename);
+        }
+      }, SETTLED_MS);
+      this.settling.set(zonename, timer.unref());
+    }
   }
 
   /** Takes in a zone that is new, or another than the one that we hold: then that one's deletion was missed. */

@@ -21,6 +21,8 @@ import type { MountManager } from './zone';
 /** Brands of SmartOS that have the folder; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
 
+/** A state that was published is set by then. */
+const SETTLED_MS = 50;
 /** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
 const SECOND_LOOK_MS = 1000;
 /** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
@@ -87,11 +89,16 @@ export class SocketMount implements MountManager {
     this.lost = false;
     return this.contained('verify', () => {
       // Events can be old: what counts for a mount is that no process of the zone runs now.
-      if (this.isOurs() && this.options.isReady(this.facts.zonename)) {
+      if (!this.isOurs()) {
+        this.state = 'left to the brand';
+        return null;
+      }
+      if (this.options.isReady(this.facts.zonename)) {
         return this.mount();
       }
-      this.state = 'left to the brand';
-      return null;
+      // The kernel publishes a state before it sets it (zone.c, zone_status_set).
+      this.state = 'not mounted';
+      return SETTLED_MS;
     });
   }
 

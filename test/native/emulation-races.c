@@ -97,6 +97,7 @@ dead_writer(void)
 
 	configure(2);
 	assert(emul_zone_status(root, "zone-0", ZONE_IS_INITIALIZED, 0, &id) == 0);
+	assert(emul_zone_status(root, "zone-0", ZONE_IS_READY, 0, &id) == 0);
 	(void) snprintf(path, sizeof (path), "%s/system/simcn/zones", root);
 	assert((fd = open(path, O_RDWR)) >= 0);
 	sequence = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -112,6 +113,7 @@ dead_writer(void)
 	(*sequence)++;
 	(void) memset(sequence + 4, 0, 1024);
 	assert(emul_zone_status(root, "zone-1", ZONE_IS_INITIALIZED, 0, &id) == 0);
+	assert(emul_zone_status(root, "zone-1", ZONE_IS_READY, 0, &id) == 0);
 	assert(getzoneidbyname("zone-0") == 1 && getzoneidbyname("zone-1") == id);
 	(void) munmap(sequence, 4096);
 }

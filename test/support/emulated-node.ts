@@ -1,5 +1,5 @@
 /* The files of a simulated node in a temporary folder, for tests of the platform's calls. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -31,6 +31,10 @@ export interface EmulatedNode {
   readonly emulation: Emulation;
   /** Makes an installed zone, its root folder included. */
   addZone(name: string, brand?: string): void;
+  /** Has the index say no zone's brand, as platforms before 2015: libzonecfg is asked for each. */
+  leaveOutBrands(): void;
+  /** Leaves the zone's brand out of the index, and its XML unreadable. */
+  damageZone(name: string, xml?: string): void;
   /** Names of the sockets on the event channel: one a subscriber, living or dead. */
   subscribers(): string[];
   /** Unmounts and removes everything. */
@@ -43,6 +47,11 @@ export function makeNode(parent = tmpdir()): EmulatedNode {
   const paths = new Paths(root);
   const emulation = openEmulation(root);
   emulation.nodeBoot();
+  const leaveOutBrands = (): void => {
+    const text = readFileSync(paths.zoneIndex, 'utf8');
+    // A platform before 2015 wrote four fields.
+    writeFileSync(paths.zoneIndex, text.replace(/^((?:[^:\n]*:){3}[^:\n]*):.*$/gm, '$1'));
+  };
   return {
     root,
     paths,
@@ -54,6 +63,11 @@ export function makeNode(parent = tmpdir()): EmulatedNode {
         { name, brand, zonepath, uuid: `uuid-of-${name}`, state: 'installed' },
       ]);
       mkdirSync(paths.host(`${zonepath}/root`), { recursive: true });
+    },
+    leaveOutBrands,
+    damageZone: (name, xml = '<zone') => {
+      leaveOutBrands();
+      writeFileSync(paths.host(`/etc/zones/${name}.xml`), xml);
     },
     subscribers: () => readdirSync(join(root, 'system/simcn/evchan')),
     remove: () => {

@@ -4,12 +4,15 @@
  *   subscribe             prints `bound`, then each event's `when`, a line each
  *   publish COUNT         publishes events 1 to COUNT, as fast as they are taken
  *   count COUNT FILE      writes each number into the file before it publishes it
+ *   boot COUNT            boots the zones z0, z1 ..., all at the same time, after it printed `booting`
  *   end STEP/WAY          goes as far as STEP with a subscription, then ends in the WAY
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
 import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
+import { FaultTable } from '../../tools/simcn/faults';
+import { Kernel } from '../../tools/simcn/kernel';
 
 const [, , what = '', root = '', argument = '', file = ''] = process.argv;
 
@@ -18,6 +21,20 @@ async function publish(count: number, before: (n: number) => void): Promise<void
   for (let n = 1; n <= count; n++) {
     before(n);
     await emulation.publish('alpha', 1, 'running', 'ready', BigInt(n));
+  }
+}
+
+async function boot(count: number): Promise<void> {
+  const kernel = new Kernel(openEmulation(root), new FaultTable());
+  const names = Array.from({ length: count }, (_, n) => `z${n}`);
+  process.stdout.write('booting\n');
+  for (const [from, to] of [
+    ['uninitialized', 'initialized'],
+    ['initialized', 'ready'],
+    ['ready', 'booting'],
+    ['booting', 'running'],
+  ] as const) {
+    await Promise.all(names.map((name) => kernel.move(name, from, to)));
   }
 }
 
@@ -130,6 +147,9 @@ async function main(): Promise<void> {
   switch (what) {
     case 'subscribe':
       subscribe();
+      return;
+    case 'boot':
+      await boot(Number(argument));
       return;
     case 'publish':
       await publish(Number(argument), () => undefined);

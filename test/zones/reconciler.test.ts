@@ -2,6 +2,7 @@ import assert from 'node:assert';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Platform } from '../../src/platform/libzonecfg';
+import type { ZoneIndex } from '../../src/platform/zone-facts';
 import type { ZoneFacts } from '../../src/zones/snapshot';
 import { Reconciler } from '../../src/zones/reconciler';
 import type { MountManager } from '../../src/zones/zone';
@@ -22,9 +23,9 @@ describe('the reconcile', () => {
     looks = 0;
     const counted = (real: Platform): Platform => ({
       ...real,
-      configuredZones: () => {
+      zoneIndex: () => {
         looks++;
-        return real.configuredZones();
+        return real.zoneIndex();
       },
     });
     served = new ServedZones(zoned, { platform: counted });
@@ -143,7 +144,7 @@ describe('the reconcile', () => {
   it('leaves a zone as it is that cannot be read, and repairs the others', async () => {
     const xml = zoned.node.paths.host('/etc/zones/beta.xml');
     const whole = readFileSync(xml);
-    writeFileSync(xml, '<zone');
+    zoned.node.damageZone('beta');
     const beta = served.registry.get('beta');
     await zoned.unheard(() => zoned.boot('alpha'));
     assert.strictEqual(await served.registry.reconcile(), 1);
@@ -167,12 +168,13 @@ describe('the reconcile', () => {
 
     /** One of a node without zones. */
     function start(everyMs: number): void {
-      const configuredZones = (): string[] => {
+      const zoneIndex = (): ZoneIndex => {
         looks++;
-        return zoned.node.platform.configuredZones().slice(0, 0);
+        const index = zoned.node.platform.zoneIndex();
+        return { ...index, entries: () => [].values() };
       };
       one = new Reconciler({
-        platform: { ...zoned.node.platform, configuredZones },
+        platform: { ...zoned.node.platform, zoneIndex },
         log: served.logged.log,
         everyMs,
         zones: new Map(),

@@ -1,7 +1,9 @@
 import assert from 'node:assert';
+import { once } from 'node:events';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ZoneSubscription } from '../../src/platform/addon';
+import { STATUS } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
@@ -142,7 +144,7 @@ describe('the registry', () => {
       await zoned.create('beta');
       await zoned.create('gamma');
       const xml = zoned.node.paths.host('/etc/zones/beta.xml');
-      writeFileSync(xml, '<zone');
+      zoned.node.damageZone('beta');
       const served = serve();
       await served.registry.start();
       assert.deepStrictEqual(served.states, { alpha: 'halted', gamma: 'halted' });
@@ -223,6 +225,23 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['running', 'halted']);
     });
 
+    it('follows a state that was published before its own look and set after it', async () => {
+      await zoned.create('alpha');
+      const served = serve();
+      await served.registry.start();
+      await zoned.unheard(() => zoned.move('alpha', 'initialized', 'ready'));
+      const published = nowNs() - 1_000_000n;
+      await served.registry.notify('alpha');
+      const told = once(served.registry, 'event');
+      await zoned.node.emulation.publish('alpha', 1, 'shutting_down', 'ready', published);
+      await told;
+      assert.deepStrictEqual(served.states, { alpha: 'ready' });
+      // The kernel sets what it told of a moment ago.
+      zoned.node.emulation.zoneStatus('alpha', STATUS.shutting_down, 0);
+      await become(served, { alpha: 'halted' });
+      assert.deepStrictEqual(served.repairs, []);
+    });
+
     it('follows no event from before it saw a new zone for the first time', async () => {
       const served = serve();
       await served.registry.start();
@@ -271,10 +290,10 @@ describe('the registry', () => {
       await zoned.create('beta');
       const served = serve();
       await served.registry.start();
-      writeFileSync(zoned.node.paths.host('/etc/zones/beta.xml'), '<zone');
+      zoned.node.damageZone('beta');
       await zoned.node.emulation.publish('beta', 1, 'running', 'ready', nowNs());
       await zoned.unheard(() => zoned.create('gamma'));
-      writeFileSync(zoned.node.paths.host('/etc/zones/gamma.xml'), '<zone');
+      zoned.node.damageZone('gamma');
       await zoned.kernel.configured('gamma');
       await zoned.boot('alpha');
       await become(served, { alpha: 'running', beta: 'running' });

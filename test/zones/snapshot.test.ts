@@ -1,10 +1,10 @@
 import assert from 'node:assert';
-import { renameSync, writeFileSync } from 'node:fs';
+import { renameSync } from 'node:fs';
 import type { Platform } from '../../src/platform/libzonecfg';
 import { listZones } from '../../src/zones/snapshot';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 
-describe('a picture of all zones', () => {
+describe('a snapshot of all zones', () => {
   let node: EmulatedNode;
 
   beforeEach(() => {
@@ -35,13 +35,14 @@ describe('a picture of all zones', () => {
 
   it('leaves out a zone that goes away while it is taken', async () => {
     ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
+    node.leaveOutBrands();
     const seen = await names({
       ...node.platform,
-      zoneFacts: (zonename) => {
+      zoneBrand: (zonename) => {
         if (zonename === 'alpha') {
           node.emulation.zoneDelete('beta');
         }
-        return node.platform.zoneFacts(zonename);
+        return node.platform.zoneBrand(zonename);
       },
     });
     assert.deepStrictEqual(seen, ['alpha', 'gamma']);
@@ -54,7 +55,7 @@ describe('a picture of all zones', () => {
   ] as const) {
     it(`tells a zone apart whose XML is ${what}, and has all others`, async () => {
       ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
-      writeFileSync(node.paths.host('/etc/zones/beta.xml'), damage);
+      node.damageZone('beta', damage);
       const { zones, unreadable } = await listZones(node.platform);
       assert.deepStrictEqual(
         zones.map(({ zonename }) => zonename),
@@ -66,8 +67,9 @@ describe('a picture of all zones', () => {
     });
   }
 
-  it('knows no zone that stands in the index only', async () => {
+  it('knows no zone that stands in the index only, without a brand', async () => {
     node.addZone('alpha');
+    node.leaveOutBrands();
     const xml = node.paths.host('/etc/zones/alpha.xml');
     renameSync(xml, `${xml}.away`);
     assert.deepStrictEqual(await listZones(node.platform), { zones: [], unreadable: new Map() });
@@ -81,10 +83,11 @@ describe('a picture of all zones', () => {
 
   it('lets a fault of ours through: that is no damaged zone', async () => {
     node.addZone('alpha');
+    node.leaveOutBrands();
     const broken = (): never => {
       throw new TypeError('on purpose');
     };
-    await assert.rejects(listZones({ ...node.platform, zoneFacts: broken }), TypeError);
+    await assert.rejects(listZones({ ...node.platform, zoneBrand: broken }), TypeError);
   });
 
   it('gives others their turn while it goes through a thousand zones', async () => {
@@ -104,13 +107,14 @@ describe('a picture of all zones', () => {
       }
     };
     setImmediate(count);
-    // Each look takes longer than it does on a fast machine, so that there is something to share.
-    const slow = (zonename: string): ReturnType<Platform['zoneFacts']> => {
+    node.leaveOutBrands();
+    // Each brand takes longer than it does on a fast machine, so that there is something to share.
+    const slow = (zonename: string): string => {
       const end = performance.now() + 0.1;
       while (performance.now() < end);
-      return node.platform.zoneFacts(zonename);
+      return node.platform.zoneBrand(zonename);
     };
-    const seen = await names({ ...node.platform, zoneFacts: slow });
+    const seen = await names({ ...node.platform, zoneBrand: slow });
     over = true;
     assert.strictEqual(seen.length, 1000);
     assert(turns >= 5, `${turns} turns in 100 ms`);

@@ -61,6 +61,7 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
     mkdirSync(node.paths.zoneFolder('alpha'), { recursive: true });
     mountPoint = node.paths.host('/zones/alpha/root/.zonecontrol');
     node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+    node.emulation.zoneStatus('alpha', STATUS.ready, 0);
   });
 
   afterEach(() => {
@@ -130,9 +131,20 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
   it('is not to mount into a zone that runs by now, whatever was told of it', () => {
     const folder = make(false);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
-    assert.strictEqual(folder.onReady(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['left to the brand', false]);
+    assert.notStrictEqual(folder.onReady(), null, 'it may become ready yet');
+    assert.deepStrictEqual([folder.state, isMounted()], ['not mounted', false]);
     assert(!existsSync(mountPoint));
+  });
+
+  it('waits for the kernel to set the state that it published', () => {
+    const folder = make(false);
+    node.emulation.zoneStatus('alpha', STATUS.free, 0);
+    node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
+    assert.notStrictEqual(folder.onReady(), null);
+    assert.strictEqual(isMounted(), false);
+    node.emulation.zoneStatus('alpha', STATUS.ready, 0);
+    assert.strictEqual(folder.onReady(), null);
+    assert.strictEqual(isMounted(), true);
   });
 
   it('is to warn once of a zone that runs without it, after a second look', () => {

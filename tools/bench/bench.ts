@@ -1,7 +1,7 @@
 /*
  * The benchmark: which measurements there are, on which nodes, in what order.
  *
- * What is measured, and what the goal is, say request-rows, write-rows and crowd-rows.
+ * What is measured, and what the goal is, say listing-rows, request-rows, write-rows and crowd-rows.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { arrivalRows, crowdRows, idleRow } from './crowd-rows';
 import type { Instruments, Scale } from './instruments';
 import { Client } from './load';
 import { BenchNode } from './node';
+import { listingRows } from './listing-rows';
 import type { Processes } from './processes';
 import { fairnessRow, partsOfFloor, requestRows, SOCKETS } from './request-rows';
 import { rowOf, type Goal, type Row } from './report';
@@ -43,6 +44,7 @@ export class Bench implements Instruments {
   }
 
   private async measure(): Promise<void> {
+    await listingRows(this, this.folder);
     await this.onNode(WRITERS, async (node) => {
       const { pid } = await node.startAgent();
       const floor = await node.startFloor(SOCKETS);

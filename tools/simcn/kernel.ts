@@ -1,10 +1,10 @@
 /*
  * The node's kernel as the zones meet it: each zone's status, and the events that tell of its changes.
  *
- * A status goes into the shared table first and is published then, as in the kernel, so that whoever is
- * told of a state finds at least that state. A move waits until every subscriber's queue took its
- * event: a subscriber that is stuck holds up the zone, as on the platform. A test can have events of a
- * zone lost or late; the moves themselves are never touched by that.
+ * A status is published first and goes into the shared table then, as in the kernel (zone.c,
+ * zone_status_set): whoever looks at once when it is told may still find the status before. A move waits
+ * until every subscriber's queue took its event: a subscriber that is stuck holds up the zone, as on the
+ * platform. A test can have events of a zone lost or late; the moves themselves are never touched by that.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -20,7 +20,7 @@ const STATUSES: readonly KernelStatus[] = [...ZONE_STATUSES, 'free'];
 
 /**
  * The kernel's zone_status_table: what an event calls a status. Several share a name, so an event's old
- * and new state can be equal. (spec: platform section 3)
+ * and new state can be equal.
  */
 const EVENT_NAMES: Readonly<Record<KernelStatus, string>> = {
   uninitialized: 'uninitialized',
@@ -57,8 +57,14 @@ export class Kernel {
    * @returns the zone's id
    */
   async move(zonename: string, from: KernelStatus, to: KernelStatus, pid = 0): Promise<number> {
-    const zoneid = this.emulation.zoneStatus(zonename, STATUSES.indexOf(to), pid);
+    const change = (status: KernelStatus): number =>
+      this.emulation.zoneStatus(zonename, STATUSES.indexOf(status), pid);
+    // A zone that is being made has its id before; `uninitialized` only tells the id of another.
+    const zoneid = change(to === 'initialized' ? to : 'uninitialized');
     await this.publish(zonename, zoneid, EVENT_NAMES[to], EVENT_NAMES[from]);
+    if (to !== 'initialized') {
+      change(to);
+    }
     return zoneid;
   }
 

@@ -1,0 +1,82 @@
+/*
+ * What it costs to learn of all zones of a node: the first snapshot, and a reconcile that finds nothing.
+ *
+ * Measured in this process, on a node that is files only: half of its zones run. The emulation's libzonecfg
+ * costs what the platform's does (native/emul/zonecfg.c), so asking it zone by zone would show here.
+ */
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { PassThrough } from 'node:stream';
+import { ZONE_STATUSES } from '../../src/platform/abi';
+import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { createLogger, ZoneLog } from '../../src/log';
+import { Reconciler } from '../../src/zones/reconciler';
+import { listZones, type ZoneFacts } from '../../src/zones/snapshot';
+import { Zone, type SocketLink } from '../../src/zones/zone';
+import type { Instruments } from './instruments';
+
+const RUNS = 5;
+const NEVER_MS = 3_600_000;
+const SHARE = { perSecond: 1, burst: 1 };
+
+/** A zone that nobody can connect to. */
+const NO_LINK: SocketLink = {
+  state: 'listening',
+  path: '/dev/null',
+  connections: 0,
+  start: () => Promise.resolve(),
+  stop: () => Promise.resolve(),
+  remove: () => undefined,
+};
+
+/** @param folder where the node's files go */
+export async function listingRows(bench: Instruments, folder: string): Promise<void> {
+  const count = bench.scale.manyZones;
+  const root = join(folder, 'listing');
+  const emulation = openEmulation(root);
+  emulation.nodeBoot();
+  emulation.zonesConfigure(
+    Array.from({ length: count }, (_, n) => {
+      const name = `z${n}`;
+      return { name, brand: 'joyent', zonepath: `/zones/${name}`, uuid: name, state: 'installed' };
+    }),
+  );
+  for (let n = 0; n < count; n += 2) {
+    for (const status of ['initialized', 'running'] as const) {
+      emulation.zoneStatus(`z${n}`, ZONE_STATUSES.indexOf(status), 0);
+    }
+  }
+  const platform = openPlatform(root);
+  const first = await timed(() => listZones(platform));
+  bench.tell(`${count} zones: first snapshot`, 'ms', { most: 150 }, first.ms);
+
+  const log = createLogger('error', new PassThrough());
+  const reconciler = new Reconciler({
+    ...{ platform, log, everyMs: NEVER_MS },
+    zones: new Map(first.result.zones.map((facts) => [facts.zonename, heldZone(facts, log)])),
+    repair: () => Promise.reject(new Error('a healthy node needs no repair')),
+  });
+  const { ms, result } = await timed(() => reconciler.run());
+  bench.tell(`${count} zones: reconcile`, 'ms', { most: 150 }, result === 0 ? ms : [NaN]);
+}
+
+function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>): Zone {
+  const zoneLog = new ZoneLog(log, facts.zonename, facts.brand, SHARE, () => undefined);
+  return new Zone(facts, {
+    log: zoneLog,
+    link: { kind: 'socket', link: NO_LINK },
+    folder: null,
+  });
+}
+
+async function timed<T>(work: () => Promise<T>): Promise<{ ms: number[]; result: T }> {
+  const ms: number[] = [];
+  for (;;) {
+    const before = performance.now();
+    const result = await work();
+    ms.push(performance.now() - before);
+    if (ms.length === RUNS) {
+      return { ms, result };
+    }
+  }
+}
