@@ -20,7 +20,7 @@ import { listUsage } from './datasets/usage';
 import { NodeMetrics } from './metrics';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';
-import { answer, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
+import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { claimNode } from './node-claim';
 import type { Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
@@ -253,6 +253,9 @@ export class Agent {
   private handleOver(store: Store): Handle {
     const options: AnswerOptions = this.answering;
     return (origin, request) => {
+      if (origin.readOnly && (request.kind === 'put' || request.kind === 'delete')) {
+        return READ_ONLY;
+      }
       const data = store.data(origin.zonename);
       return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
     };

@@ -20,6 +20,18 @@ const MIB = 1024 * 1024;
 const MOST_METADATA_BYTES = 12 * MIB;
 const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
 
+const MOST_READERS = 64;
+/** A number, or digits as SMF's lists have them. Root needs no entry. */
+const userId = z
+  .union([
+    z.number(),
+    z
+      .string()
+      .regex(/^\d{1,10}$/, 'wants a user id')
+      .transform(Number),
+  ])
+  .pipe(bytes(1, 2 ** 31 - 1));
+
 const limitsSchema = z.strictObject({
   /** Longest request line. */
   line_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.lineBytes),
@@ -65,6 +77,11 @@ const configSchema = z.strictObject({
   store_empty_values: z.boolean().default(false),
   /** Mounts a missing folder even into a running zone. Its processes could move the mount point. */
   mount_running_zones: z.boolean().default(false),
+  /**
+   * User ids besides root's whose processes in a zone may read its metadata (GET and KEYS), for images that
+   * let an ordinary user do so.
+   */
+  readers: z.array(userId).max(MOST_READERS).optional(),
   /** How often the zones are compared with what events told. */
   reconcile_seconds: z.number().min(1).max(3600).default(60),
   /** A loopback port for Prometheus besides the admin socket. */
@@ -123,6 +140,7 @@ const MADE_WITH = [
   'metrics_port',
   'reconcile_seconds',
   'mount_running_zones',
+  'readers',
 ] as const;
 const LIMITS_MADE_WITH = [
   'writes_per_second',
@@ -138,7 +156,7 @@ const LIMITS_MADE_WITH = [
 export function needingRestart(before: Config, after: Config): string[] {
   const limits = LIMITS_MADE_WITH.filter((name) => before.limits[name] !== after.limits[name]);
   return [
-    ...MADE_WITH.filter((name) => before[name] !== after[name]),
+    ...MADE_WITH.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name])),
     ...limits.map((name) => `limits.${name}`),
   ];
 }

@@ -7,7 +7,8 @@ import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
 import type { LinkLimits } from './transport/limits';
-import type { Handle } from './transport/link';
+import type { Access, Handle } from './transport/link';
+import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import type { PortFacts } from './transport/serial-options';
 import { PeriodicTimer } from './transport/periodic-timer';
@@ -27,6 +28,7 @@ import { Zone, type ZoneLink } from './zones/zone';
 
 const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];
 const GLOBAL_ZONEID = 0;
+const OWN_UID = process.geteuid?.() ?? 0;
 
 export interface ZoneFactoryOptions {
   readonly paths: Paths;
@@ -48,6 +50,7 @@ export class ZoneFactory {
   private readonly sweep = new PeriodicTimer();
   private readonly folders: SocketMountOptions;
   private readonly peers: Peers;
+  private readonly readers: ReadonlySet<number>;
   private readonly journals = new WeakMap<Zone, RequestLog>();
   private config: Config;
 
@@ -57,6 +60,7 @@ export class ZoneFactory {
     this.limits = linkLimits(options.config);
     this.folders = this.folderOptions();
     this.peers = openPeers(options.paths.root);
+    this.readers = new Set(options.config.readers ?? []);
   }
 
   make(facts: ZoneFacts): Zone {
@@ -94,6 +98,8 @@ export class ZoneFactory {
             sweep: this.sweep,
             peerOf: (fd) => this.peers.peer(fd),
             allowed: (peer) => this.isOfZone(peer, zonename),
+            accessOf: (peer) => this.accessOf(peer),
+            modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
     const folder = hvm ? null : new SocketMount(facts, log, this.folders);
@@ -145,6 +151,14 @@ export class ZoneFactory {
     const { store } = this.options;
     const vm = await store.data(zonename)?.loaded();
     return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+  }
+
+  /** Off a compute node the agent may run as a user, who is root in its simulated zones. */
+  private accessOf({ uid, zoneid }: PeerCredential): Access {
+    if (uid === 0 || uid === OWN_UID) {
+      return 'all';
+    }
+    return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'none';
   }
 
   /** A zone's socket is for its own processes and the global zone's. */

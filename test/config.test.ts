@@ -22,10 +22,20 @@ describe('the configuration', () => {
     assert.strictEqual(config.writer, 'vmadm');
   });
 
+  it('takes readers as numbers, and as digits, which is what a list of SMF holds', () => {
+    const before = parseConfig('{"readers":[1000,"1001"]}', 'test');
+    assert.deepStrictEqual(before.readers, [1000, 1001]);
+    const same = parseConfig('{"readers":[1000,1001]}', 'test');
+    assert.deepStrictEqual(needingRestart(before, same), []);
+    assert.deepStrictEqual(needingRestart(before, parseConfig('{}', 'test')), ['readers']);
+  });
+
   for (const [text, words] of [
     ['{"limits":{"conections":8}}', /limits: .*conections/],
     ['{"limits":{"connections":0}}', /limits\.connections: /],
     ['{"log_level":"loud"}', /log_level: /],
+    ['{"readers":[1000,0]}', /readers\.1: /],
+    ['{"readers":["staff"]}', /readers\.0: wants a user id/],
     ['{"vminfod":"ftp://x"}', /vminfod: wants http:\/\/HOST:PORT or unix:\/PATH/],
     ['[]', /the whole: /],
     ['{', /not JSON/],

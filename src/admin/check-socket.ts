@@ -4,7 +4,9 @@
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Config } from '../config';
 import { codeOf, messageOf } from '../lib/errors';
+import { ROOT_ONLY, WITH_READERS, type SocketModes } from '../transport/socket-file';
 import { ZoneSocket } from '../transport/socket-server';
 import { checkMount, mountPointIn } from '../zones/mount-check';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
@@ -31,9 +33,13 @@ export async function checkSocket(patient: DoctorTarget): Promise<Step[]> {
   ];
 }
 
+function modesOf({ readers = [] }: Config): SocketModes {
+  return readers.length > 0 ? WITH_READERS : ROOT_ONLY;
+}
+
 const REPAIR = 'mdatad makes it anew within 2 s; if this stays, look at its log for the reason';
 
-async function checkFolder({ zone }: DoctorTarget): Promise<Step> {
+async function checkFolder({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'folder';
   const folder = dirname(zone.link.link.path);
   const stats = await look(folder);
@@ -44,10 +50,10 @@ async function checkFolder({ zone }: DoctorTarget): Promise<Step> {
     const remedy = `something else is in its place: move it away, then svcadm restart mdatad`;
     return fail(step, `${folder} is no folder`, remedy);
   }
-  return guarded(step, folder, stats, 0o755);
+  return guarded(step, folder, stats, modesOf(visit.node.config()).directory);
 }
 
-async function checkFile({ zone }: DoctorTarget): Promise<Step> {
+async function checkFile({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'socket';
   const { link } = zone.link;
   const stats = await look(link.path);
@@ -62,7 +68,7 @@ async function checkFile({ zone }: DoctorTarget): Promise<Step> {
     const found = `${link.path} is another's: (dev, ino) is (${stats.dev}, ${stats.ino}), ours is (${ours.dev}, ${ours.ino})`;
     return fail(step, found, `stop who made it (another agent?); ${REPAIR}`);
   }
-  return guarded(step, link.path, stats, 0o600);
+  return guarded(step, link.path, stats, modesOf(visit.node.config()).socket);
 }
 
 /** Mode and owner, which decide who may talk. */
@@ -96,7 +102,11 @@ function socketMountStep({ visit, zone }: DoctorTarget): Step {
   }
   const { mounts, node } = visit;
   if (mounts === null) {
-    return warn(step, `${node.paths.mnttab} cannot be read`, 'svcadm restart mnttab, or reboot');
+    return warn(
+      step,
+      `${node.paths.mnttab} cannot be read`,
+      'it is mounted when the node boots: reboot the node',
+    );
   }
   const at = mountPointIn(node.paths, zone.facts);
   const entry = mounts.get(at);

@@ -79,6 +79,8 @@ type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** For a request of a zone that is gone from the node. */
 export const VM_NOT_FOUND: Reply = { kind: 'failure', text: 'VM not found' };
+/** To a change by a peer that may only read. */
+export const READ_ONLY: Reply = { kind: 'failure', text: 'Permission denied.' };
 
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };

@@ -7,7 +7,8 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { codeOf, systemError } from '../lib/errors';
 
-const MODE = 0o755;
+/** The mode of the admin socket in it keeps nobody out on illumos (transport/socket-file.ts). */
+const MODE = 0o700;
 
 /** @throws SystemError with the errno of the system call that refused */
 export function makeRunDir(path: string): void {

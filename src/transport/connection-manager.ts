@@ -2,13 +2,15 @@
  * The open connections of one zone socket: who may come in, who is sent away, and when they must leave.
  *
  * Made by a zone socket, which hands it what any of its servers accepts: connections outlive the server
- * that they came in by. Only a process of the zone itself or of the global zone is let in.
+ * that they came in by. Only a process of the zone itself or of the global zone is let in, and only one of
+ * root or of a reader.
  */
 import { codeOf, messageOf } from '../lib/errors';
 import type { PeerCredential } from '../platform/libzonecfg';
 import type { Stream } from '../platform/stream';
 import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
+import type { Access } from './link';
 import type { PeriodicTimer } from './periodic-timer';
 
 export interface ConnectionManagerOptions {
@@ -18,6 +20,11 @@ export interface ConnectionManagerOptions {
   /** May throw a SystemError: then the connection is refused. */
   readonly peerOf: (fd: number) => PeerCredential;
   readonly allowed: (peer: PeerCredential) => boolean;
+  /**
+   * What a process of this zone, or of the global one, may do. On illumos the mode of a socket file keeps
+   * nobody out (socksubr.c, so_ux_lookup): only programs of XPG4_2 or lx are checked against it.
+   */
+  readonly accessOf?: (peer: PeerCredential) => Access;
 }
 
 /** The connections of one zone socket. Closed once, by the zone socket that made it. */
@@ -54,7 +61,8 @@ export class ConnectionManager {
       stream.destroy();
       return;
     }
-    const connection = new Connection(stream, { zonename, peer }, context, () => {
+    const origin = { zonename, peer, readOnly: this.accessOf(peer) === 'read' };
+    const connection = new Connection(stream, origin, context, () => {
       this.left(connection);
     });
     this.open.add(connection);
@@ -108,15 +116,22 @@ export class ConnectionManager {
     }
     try {
       const peer = peerOf(fd);
-      if (allowed(peer)) {
+      if (!allowed(peer)) {
+        context.observer.refused('peer', { zoneid: peer.zoneid, pid: peer.pid, uid: peer.uid });
+      } else if (this.accessOf(peer) === 'none') {
+        context.observer.refused('uid', { zoneid: peer.zoneid, pid: peer.pid, uid: peer.uid });
+      } else {
         return peer;
       }
-      context.observer.refused('peer', { zoneid: peer.zoneid, pid: peer.pid, uid: peer.uid });
     } catch (err) {
       // A peer that is gone again has no credential.
       context.observer.refused('peer', { code: codeOf(err), reason: messageOf(err) });
     }
     return null;
+  }
+
+  private accessOf(peer: PeerCredential): Access {
+    return this.options.accessOf?.(peer) ?? 'all';
   }
 
   private look(): void {

@@ -20,7 +20,12 @@ export interface Peer {
 export interface Origin {
   readonly zonename: string;
   readonly peer: Peer | null;
+  /** The peer is a reader: it may ask, but change nothing. */
+  readonly readOnly?: boolean;
 }
+
+/** What a peer may do. */
+export type Access = 'all' | 'read' | 'none';
 
 /**
  * Answers a request that needs the VM's data. Never throws; a promise never rejects and settles
@@ -32,6 +37,7 @@ export type Handle = (origin: Origin, request: DataRequest) => Reply | Promise<R
 export type Refusal =
   | ChangeLimit // a change that waited for a limit or was refused by it
   | 'peer' // connection from another zone
+  | 'uid' // connection of a user who is neither root nor a reader
   | 'connections' // too many connections of the zone
   | 'line' // a line longer than the limit
   | 'broken-frame' // a V2 line that is no valid frame

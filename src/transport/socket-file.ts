@@ -1,10 +1,14 @@
 /*
  * A listening socket's file: made so that there is no moment without one, and known by what it is.
  *
- *   1. the folder, 0755 root; made when it is not there, never replaced (a running zone has it mounted)
+ *   1. the directory, 0700 root; made when it is not there, never replaced (a running zone has it mounted)
  *   2. bind and listen at a name beside the folder, which no zone sees, and which no earlier socket has
  *   3. 0600 root, whatever the umask (native/socket_listener.c has it so from the first moment on Linux)
  *   4. rename over the real name
+ *
+ * What keeps other users out is the mode of the directory: on illumos a connect needs no permission on the
+ * socket itself (socksubr.c, so_ux_lookup, whose check is made for XPG4_2 and lx programs only). Where other
+ * users are to read, both modes let them pass, and who may do what is decided by the uid of the peer.
  *
  * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net
  * removes the name that it was bound to, which is gone since step 4); `removeSocketFile` does, and only
@@ -38,7 +42,15 @@ export interface FileIdentity {
   readonly ino: number;
 }
 
-const SOCKET_MODE = 0o600;
+/** Of a socket's directory and of the socket. */
+export interface SocketModes {
+  readonly directory: number;
+  readonly socket: number;
+}
+
+export const ROOT_ONLY: SocketModes = { directory: 0o700, socket: 0o600 };
+/** Whoever knows the path gets as far as the check of the peer; an lx program needs both bits of the file. */
+export const WITH_READERS: SocketModes = { directory: 0o711, socket: 0o666 };
 
 let bound = 0;
 const look = openStat();
@@ -69,13 +81,14 @@ export interface Bound<L> {
 export function bindAt<L extends { close(): unknown }>(
   path: string,
   listen: (path: string) => L,
+  modes: SocketModes = ROOT_ONLY,
 ): Bound<L> {
   const own = ownName(path);
   let listener: L | null = null;
   try {
-    prepare(own, path);
+    prepare(own, path, modes);
     listener = listenAnew(own, listen);
-    return { listener, identity: publish(own, path) };
+    return { listener, identity: publish(own, path, modes) };
   } catch (err) {
     giveUp(own, listener);
     throw err;
@@ -90,10 +103,10 @@ export async function listenAt<L extends { close(): unknown }>(
   const own = ownName(path);
   let listener: L | null = null;
   try {
-    prepare(own, path);
+    prepare(own, path, ROOT_ONLY);
     attempt('unlink', own, () => rmSync(own, { force: true }));
     listener = await listen(own);
-    return { listener, identity: publish(own, path) };
+    return { listener, identity: publish(own, path, ROOT_ONLY) };
   } catch (err) {
     giveUp(own, listener);
     throw err;
@@ -138,10 +151,10 @@ function ownName(path: string): string {
   return join(dirname(folder), `.${basename(folder)}.${bound}`);
 }
 
-function prepare(own: string, path: string): void {
+function prepare(own: string, path: string, modes: SocketModes): void {
   checkSocketPath(path);
   checkSocketPath(own);
-  ensureFolder(dirname(path));
+  ensureDirectory(dirname(path), modes.directory);
 }
 
 /** An agent that was killed may have left the name: rare, so it costs nothing where there is none. */
@@ -157,11 +170,11 @@ function listenAnew<L>(own: string, listen: (path: string) => L): L {
   }
 }
 
-function publish(own: string, path: string): FileIdentity {
+function publish(own: string, path: string, modes: SocketModes): FileIdentity {
   const stats = attempt('lstat', own, () => lstatSync(own));
   // A zone's is made so on Linux; one of node:net is not, nor any on illumos.
-  if ((stats.mode & 0o7777) !== SOCKET_MODE) {
-    attempt('chmod', own, () => chmodSync(own, SOCKET_MODE));
+  if ((stats.mode & 0o7777) !== modes.socket) {
+    attempt('chmod', own, () => chmodSync(own, modes.socket));
   }
   giveToRoot(own, stats);
   attempt('rename', path, () => renameSync(own, path));
@@ -178,17 +191,17 @@ function sameFile(identity: FileIdentity, stats: Stats): boolean {
   return stats.isSocket() && stats.dev === identity.dev && stats.ino === identity.ino;
 }
 
-function ensureFolder(folder: string): void {
+function ensureDirectory(folder: string, mode: number): void {
   let stats = attempt('lstat', folder, () => lstatSync(folder, { throwIfNoEntry: false }));
   if (stats === undefined) {
-    attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: 0o755 }));
+    attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode }));
     stats = attempt('lstat', folder, () => lstatSync(folder));
   }
   if (!stats.isDirectory()) {
     throw new SystemError('lstat', folder, 'ENOTDIR', 'the folder of a zone socket must be one');
   }
-  if ((stats.mode & 0o7777) !== 0o755) {
-    attempt('chmod', folder, () => chmodSync(folder, 0o755));
+  if ((stats.mode & 0o7777) !== mode) {
+    attempt('chmod', folder, () => chmodSync(folder, mode));
   }
   giveToRoot(folder, stats);
 }

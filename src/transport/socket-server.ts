@@ -28,13 +28,13 @@ import type { Stream } from '../platform/stream';
 import { watchDirectory } from './directory-watch';
 import type { DirectoryWatch } from './directory-watch';
 import type { LinkLimits } from './limits';
-import type { Handle, Link, LinkObserver } from './link';
+import type { Access, Handle, Link, LinkObserver } from './link';
 import { ThrottledLog } from '../lib/throttled-log';
 import type { ThrottledLogSink } from '../lib/throttled-log';
 import { ConnectionManager } from './connection-manager';
 import { ZoneQuota } from './zone-quota';
-import { bindAt, isStill, removeSocketFile } from './socket-file';
-import type { FileIdentity } from './socket-file';
+import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
+import type { FileIdentity, SocketModes } from './socket-file';
 import type { PeriodicTimer, PeriodicTask } from './periodic-timer';
 import { RunQueue } from '../lib/scheduler';
 import type { Scheduler } from '../lib/scheduler';
@@ -66,6 +66,10 @@ export interface ZoneSocketOptions {
   /** May throw a SystemError: then the connection is refused. */
   readonly peerOf: (fd: number) => PeerCredential;
   readonly allowed: (peer: PeerCredential) => boolean;
+  /** Left out: whoever is allowed in may do all. */
+  readonly accessOf?: (peer: PeerCredential) => Access;
+  /** Left out: root's alone. */
+  readonly modes?: SocketModes;
   readonly now?: () => number;
 }
 
@@ -230,12 +234,15 @@ export class ZoneSocket implements Link, PeriodicTask {
 
   /** Puts a new socket in the place of whatever is there. The one before is closed after that. */
   private bind(): void {
-    const { listener, identity } = bindAt(this.path, (path) =>
-      listenUnix(
-        path,
-        (stream) => this.accept(stream),
-        (err) => this.warn(err, 'could not accept'),
-      ),
+    const { listener, identity } = bindAt(
+      this.path,
+      (path) =>
+        listenUnix(
+          path,
+          (stream) => this.accept(stream),
+          (err) => this.warn(err, 'could not accept'),
+        ),
+      this.options.modes ?? ROOT_ONLY,
     );
     const before = this.listener;
     this.listener = listener;
@@ -251,14 +258,18 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   private makeReception(): ConnectionManager {
-    const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed } = this.options;
+    const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed, accessOf } =
+      this.options;
     const place = new RunQueue();
     const share = new ZoneQuota(limits);
     const context = {
       channel: 'socket',
       ...{ handle, observer, limits, turns, place, share, now: this.now },
     } as const;
-    return new ConnectionManager({ zonename, context, sweep, peerOf, allowed });
+    return new ConnectionManager({
+      ...{ zonename, context, sweep, peerOf, allowed },
+      ...(accessOf === undefined ? {} : { accessOf }),
+    });
   }
 
   private async end(graceMs: number): Promise<void> {

@@ -57,7 +57,7 @@ describe("the operators' door", function () {
     const path = adminSocketOf(root);
     assert.strictEqual(statSync(path).mode & 0o777, 0o600);
     assert(statSync(path).isSocket());
-    assert.strictEqual(statSync(dirname(path)).mode & 0o777, 0o755);
+    assert.strictEqual(statSync(dirname(path)).mode & 0o777, 0o700);
   });
 
   it('says that all is well, in one word', async () => {

@@ -62,7 +62,7 @@ describe('a zone and its metadata', function () {
 
   it('has modes that do not hang on anybody’s umask', () => {
     const folder = node.path(`/var/zonecontrol/${NATIVE}`);
-    assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+    assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
     assert.strictEqual(statSync(`${folder}/metadata.sock`).mode & 0o7777, 0o600);
   });
 

@@ -50,14 +50,15 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
         const socket = lstatSync(played.socket(index));
         const above = statSync(dirname(played.socket(index)));
         assert.deepStrictEqual([socket.mode & 0o7777, socket.uid, socket.gid], [0o600, 0, 0]);
-        assert.deepStrictEqual([above.mode & 0o7777, above.uid], [0o755, 0]);
+        assert.deepStrictEqual([above.mode & 0o7777, above.uid], [0o700, 0]);
         const argv = [...NOBODY, process.execPath, '-e', CONNECT, played.socket(index)];
         const tried = await played.node.run(argv);
         assert.deepStrictEqual([tried.status, tried.stdout], [1, 'EACCES\n']);
         assert(await played.answers(index));
       }
-      const admin = lstatSync(`${played.root}/var/run/mdatad/admin.sock`);
-      assert.strictEqual(admin.mode & 0o777, 0o600);
+      const admin = `${played.root}/var/run/mdatad/admin.sock`;
+      assert.strictEqual(lstatSync(admin).mode & 0o7777, 0o600);
+      assert.strictEqual(lstatSync(dirname(admin)).mode & 0o7777, 0o700);
     });
   }
 

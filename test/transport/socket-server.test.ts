@@ -112,7 +112,7 @@ describe('a zone socket', () => {
       execFileSync('chmod', ['755', join(root, 'zonecontrol')]);
       try {
         const link = await started();
-        assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+        assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
         assert.strictEqual(lstatSync(path).mode & 0o7777, 0o600);
         await link.stop(0);
         link.remove();
@@ -129,7 +129,7 @@ describe('a zone socket', () => {
     writeFileSync(path, 'no socket');
     await started();
     assert.strictEqual(statSync(folder).ino, ino);
-    assert.strictEqual(statSync(folder).mode & 0o7777, 0o755);
+    assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
     assert.deepStrictEqual(readdirSync(join(root, 'zonecontrol')), ['zone']);
     assert.deepStrictEqual(readdirSync(folder), ['metadata.sock']);
     assert.ok(await answers());

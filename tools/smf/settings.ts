@@ -70,6 +70,15 @@ export const SETTINGS: readonly Setting[] = [
     text: 'Mounts a missing socket folder into running zones too. Their processes could move the mount point meanwhile.',
   },
   {
+    property: 'readers',
+    type: 'astring',
+    path: ['readers'],
+    initial: '',
+    unset: '',
+    list: true,
+    text: "User ids besides root's whose processes in a zone may read its metadata, but not change it. Not set: nobody.",
+  },
+  {
     property: 'reconcile_seconds',
     type: 'count',
     path: ['reconcile_seconds'],

@@ -1,0 +1,118 @@
+/*
+ * Users of a zone who are not its root, on a kernel that asks for no permission on a socket: illumos, as
+ * test/support/zone-user.c plays it.
+ */
+import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { describeWhere, needs, whyNotRoot } from '../support/pending';
+import { frame, putFrame, readFrame } from '../support/frames';
+import { eventually } from '../support/eventually';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+
+const SOURCE = resolve(__dirname, '../../../test/support/zone-user.c');
+const SOCKET = '/.zonecontrol/metadata.sock';
+const READER = 1000;
+const OTHER = 1001;
+const ID = '0000abcd';
+
+describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+
+  async function start(
+    context: Mocha.Context,
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<void> {
+    needs(context, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
+    const vms = [osZone(0, { customer_metadata: { motd: 'hello' } })];
+    played = await PlayedNode.start(context, { vms, config, canaries: false });
+    const folder = played.node.path(`/zones/${uuidOf(0)}/root/opt`);
+    mkdirSync(folder, { recursive: true });
+    const built = spawnSync('cc', ['-O1', '-o', join(folder, 'zone-user'), SOURCE]);
+    assert.strictEqual(built.status, 0, String(built.stderr));
+    const inView = await played.node.exec(uuidOf(0), 'test', '-S', SOCKET);
+    needs(context, inView.status === 0 ? null : 'needs a zone that sees its socket');
+  }
+
+  async function ask(uid: number, ...lines: readonly Buffer[]): Promise<string[]> {
+    const argv = [
+      String(uid),
+      SOCKET,
+      'NEGOTIATE V2',
+      ...lines.map((line) => line.toString().trim()),
+    ];
+    const { stdout } = await played.node.exec(uuidOf(0), '/opt/zone-user', ...argv);
+    return stdout.split('\n').filter((line) => line !== '');
+  }
+
+  function refusals(): readonly unknown[] {
+    return played.records('refused').filter(({ reason }) => reason === 'uid');
+  }
+
+  const get = frame(ID, 'GET', 'motd');
+
+  describe('where nobody is configured to read', () => {
+    before(function () {
+      return start(this, {});
+    });
+
+    after(() => played.stop());
+
+    it('does not reach the socket', async () => {
+      assert.strictEqual((await ask(0, get)).length, 2, 'root does');
+      assert.deepStrictEqual(await ask(READER, get), ['EACCES']);
+    });
+
+    it('is refused and counted where somebody opened the directory to all', async () => {
+      const directory = dirname(played.socket(0));
+      chmodSync(directory, 0o755);
+      assert.deepStrictEqual(await ask(READER, get), ['closed']);
+      await eventually(() => refusals().length > 0, 'the refusal is in the log');
+      // The next start mends it.
+      await played.agent.stop();
+      await played.startAgent();
+      assert.strictEqual(lstatSync(directory).mode & 0o7777, 0o700);
+      assert.deepStrictEqual(await ask(READER, get), ['EACCES']);
+    });
+  });
+
+  describe('where one is', () => {
+    before(function () {
+      return start(this, { readers: [READER] });
+    });
+
+    after(() => played.stop());
+
+    it('reads, if he is that one', async () => {
+      const [negotiated, answer, keys] = await ask(READER, get, frame(ID, 'KEYS'));
+      assert.strictEqual(negotiated, 'V2_OK');
+      assert.strictEqual(readFrame(`${answer ?? ''}\n`).payload.toString(), 'hello');
+      assert.strictEqual(readFrame(`${keys ?? ''}\n`).payload.toString(), 'motd');
+    });
+
+    it('changes nothing', async () => {
+      const changes = [putFrame(ID, 'motd', 'mine'), frame(ID, 'DELETE', 'motd')];
+      for (const line of (await ask(READER, ...changes)).slice(1)) {
+        const { code, payload } = readFrame(`${line}\n`);
+        assert.deepStrictEqual([code, payload.toString()], ['FAILURE', 'Permission denied.']);
+      }
+      assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
+      const [record] = played.records('handled PUT motd');
+      assert.deepStrictEqual(record?.response, 'FAILURE');
+    });
+
+    it('is refused if he is another, though the directory lets him pass', async () => {
+      assert.deepStrictEqual(await ask(OTHER, get), ['closed']);
+      assert.strictEqual(lstatSync(dirname(played.socket(0))).mode & 0o7777, 0o711);
+    });
+
+    it('has no say in the global zone', async () => {
+      chmodSync(played.root, 0o711);
+      const zoneUser = played.node.path(`/zones/${uuidOf(0)}/root/opt/zone-user`);
+      const argv = [zoneUser, String(READER), played.socket(0), 'NEGOTIATE V2'];
+      assert.strictEqual((await played.node.run(argv)).stdout, 'closed\n');
+    });
+  });
+});
