@@ -22,15 +22,10 @@ const bytes = (least: number, most: number) => z.number().int().min(least).max(m
 
 const MOST_READERS = 64;
 /** A number, or digits as SMF's lists have them. Root needs no entry. */
-const userId = z
-  .union([
-    z.number(),
-    z
-      .string()
-      .regex(/^\d{1,10}$/, 'wants a user id')
-      .transform(Number),
-  ])
-  .pipe(bytes(1, 2 ** 31 - 1));
+const userId = z.preprocess(
+  (id) => (typeof id === 'string' && /^\d{1,10}$/.test(id) ? Number(id) : id),
+  bytes(1, 2 ** 31 - 1),
+);
 
 const limitsSchema = z.strictObject({
   /** Longest request line. */

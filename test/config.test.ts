@@ -35,7 +35,7 @@ describe('the configuration', () => {
     ['{"limits":{"connections":0}}', /limits\.connections: /],
     ['{"log_level":"loud"}', /log_level: /],
     ['{"readers":[1000,0]}', /readers\.1: /],
-    ['{"readers":["staff"]}', /readers\.0: wants a user id/],
+    ['{"readers":["staff"]}', /readers\.0: .*number/],
     ['{"vminfod":"ftp://x"}', /vminfod: wants http:\/\/HOST:PORT or unix:\/PATH/],
     ['[]', /the whole: /],
     ['{', /not JSON/],

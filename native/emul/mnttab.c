@@ -1,5 +1,6 @@
 /*
- * Lines of /etc/mnttab: special, mount point, type, options and time, with tabs between.
+ * Lines of /etc/mnttab: special, mount point, type, options and time, with tabs between. As on illumos
+ * (uts/common/fs/mntfs/mntvnops.c) a blank or backslash in a path stands there as it is.
  */
 #define	_GNU_SOURCE
 #include "mnttab.h"
@@ -11,41 +12,6 @@
 #include <time.h>
 
 #include "store.h"
-
-/* Blanks would end the field, so they go as \ooo, and so does the backslash itself. */
-static void
-write_field(FILE *out, const char *field)
-{
-	for (; *field != '\0'; field++) {
-		if (strchr(" \t\n\\", *field) != NULL)
-			(void) fprintf(out, "\\%03o", (unsigned char)*field);
-		else
-			(void) fputc(*field, out);
-	}
-}
-
-static int
-is_octal(char c)
-{
-	return (c >= '0' && c <= '7');
-}
-
-void
-mnttab_unescape(char *field)
-{
-	char *to = field;
-
-	while (*field != '\0') {
-		if (field[0] == '\\' && is_octal(field[1]) && is_octal(field[2]) &&
-		    is_octal(field[3])) {
-			*to++ = (char)((field[1] - '0') * 64 + (field[2] - '0') * 8 + field[3] - '0');
-			field += 4;
-		} else {
-			*to++ = *field++;
-		}
-	}
-	*to = '\0';
-}
 
 static int
 read_table(const char *root, char *path, char **text, size_t *len)
@@ -80,10 +46,7 @@ mnttab_add(const char *root, const char *special, const char *dir, const char *o
 		return (-ENOMEM);
 	}
 	(void) fwrite(text, 1, len, file);
-	write_field(file, special);
-	(void) fputc('\t', file);
-	write_field(file, dir);
-	(void) fprintf(file, "\tlofs\t%s", options);
+	(void) fprintf(file, "%s\t%s\tlofs\t%s", special, dir, options);
 	if (zone != NULL)
 		(void) fprintf(file, ",zone=%s", zone);
 	(void) fprintf(file, ",dev=%llx\t%lld\n", (unsigned long long)dev, (long long)time(NULL));
@@ -98,20 +61,10 @@ static int
 line_is_of(const char *line, size_t len, const char *dir)
 {
 	const char *start = memchr(line, '\t', len);
-	const char *end;
-	char *field;
-	int same;
+	size_t room = start == NULL ? 0 : len - (size_t)(++start - line);
+	size_t wanted = strlen(dir);
 
-	if (start == NULL)
-		return (0);
-	start++;
-	end = memchr(start, '\t', len - (size_t)(start - line));
-	if (end == NULL || (field = strndup(start, (size_t)(end - start))) == NULL)
-		return (0);
-	mnttab_unescape(field);
-	same = strcmp(field, dir) == 0;
-	free(field);
-	return (same);
+	return (room > wanted && memcmp(start, dir, wanted) == 0 && start[wanted] == '\t');
 }
 
 int

@@ -12,10 +12,4 @@ int mnttab_add(const char *root, const char *special, const char *dir, const cha
 /* Removes the last line of `dir`; none is no error. */
 int mnttab_remove(const char *root, const char *dir);
 
-/*
- * Undoes the octal escapes (\040) of a mount table's field in place: the platform's mnttab and Linux'
- * mountinfo write blanks the same way.
- */
-void mnttab_unescape(char *field);
-
 #endif

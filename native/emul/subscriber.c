@@ -12,6 +12,7 @@
  */
 #define	_GNU_SOURCE
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -52,7 +53,38 @@ typedef struct subscriber {
 	char name[48];
 } subscriber_t;
 
+/* Of all processes together: EVCH_MAX_SUBSCRIPTIONS (uts/common/os/evchannels.c, evch_chsubscribe). */
+#define	MAX_NODE_SUBSCRIBERS	32
+
 static atomic_int subscribers;
+
+/* How many there are; those of dead processes are removed and do not count, as the kernel forgets them. */
+static int
+count_subscribers(int dirfd)
+{
+	struct sockaddr_un to;
+	struct dirent *entry;
+	int living = 0;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int copy = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+
+	while (fd >= 0 && dir != NULL && (entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] == '.' || channel_address(&to, dirfd, entry->d_name) != 0)
+			continue;
+		if (connect(fd, (struct sockaddr *)&to, sizeof (to)) != 0 && errno == ECONNREFUSED)
+			(void) unlinkat(dirfd, entry->d_name, 0);
+		else
+			living++;
+	}
+	if (dir != NULL)
+		(void) closedir(dir);
+	else if (copy >= 0)
+		(void) close(copy);
+	if (fd >= 0)
+		(void) close(fd);
+	return (living);
+}
 
 /* With the mutex held. */
 static void
@@ -173,7 +205,7 @@ zonecfg_notify_bind(zonecfg_notify_func_t func, void *arg)
 	    bind(s->fd, (struct sockaddr *)&to, sizeof (to)) != 0 ||
 	    connect(s->pingfd, (struct sockaddr *)&to, sizeof (to)) != 0)
 		goto bail;
-	if (start_reader(s) != 0)
+	if (count_subscribers(s->dirfd) > MAX_NODE_SUBSCRIBERS || start_reader(s) != 0)
 		goto bail;
 	return (s);
 bail:

@@ -12,7 +12,6 @@
 
 #include "emul.h"
 #include "lofs.h"
-#include "mnttab.h"
 #include "node.h"
 
 static int
@@ -23,6 +22,30 @@ unmount(const char *dir)
 	    syscall(SYS_umount2, dir, LINUX_UMOUNT_NOFOLLOW | LINUX_MNT_DETACH) == 0)
 		return (0);
 	return (-errno);
+}
+
+static int
+is_octal(char c)
+{
+	return (c >= '0' && c <= '7');
+}
+
+/* Linux writes blanks as \ooo in its table; the platform does not. */
+static void
+unescape(char *field)
+{
+	char *to = field;
+
+	while (*field != '\0') {
+		if (field[0] == '\\' && is_octal(field[1]) && is_octal(field[2]) &&
+		    is_octal(field[3])) {
+			*to++ = (char)((field[1] - '0') * 64 + (field[2] - '0') * 8 + field[3] - '0');
+			field += 4;
+		} else {
+			*to++ = *field++;
+		}
+	}
+	*to = '\0';
 }
 
 /* Mount points strictly below `real`, in the order they were made. The caller frees both levels. */
@@ -45,7 +68,7 @@ mounts_below(const char *real, char ***dirs, size_t *count)
 			field = strsep(&rest, " ");
 		if (field == NULL)
 			continue;
-		mnttab_unescape(field);
+		unescape(field);
 		if (strncmp(field, real, len) != 0 || field[len] != '/')
 			continue;
 		grown = realloc(*dirs, (*count + 1) * sizeof (char *));

@@ -8,7 +8,7 @@
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { SystemError, systemError } from '../lib/errors';
+import { codeOf, SystemError, systemError } from '../lib/errors';
 import { errnoName } from './abi';
 import type { PeerCredential } from './libzonecfg';
 import { onRoot } from './ffi-library';
@@ -21,6 +21,12 @@ const MAX_QUEUED_EVENTS = 8192;
 
 /** What all calls are on: the event channel of the kernel's zones. */
 const CHANNEL = 'com.sun:zones:status';
+
+/** libzonecfg refused, and gives no reason. */
+const REFUSED = 'EIO';
+/** The bound is EVCH_MAX_SUBSCRIPTIONS (uts/common/os/evchannels.c, evch_chsubscribe). */
+const WHY_REFUSED =
+  'not root in the global zone, or the channel has its 32 subscribers, which is all that a node may have: end programs that watch zone events and were left running';
 
 /** A state change as the platform publishes it. State names are the kernel's. */
 export interface RawZoneEvent {
@@ -188,6 +194,9 @@ export function bindZoneEvents(
       setImmediate,
     );
   } catch (err) {
+    if (codeOf(err) === REFUSED) {
+      throw new SystemError('zonecfg_notify_bind', CHANNEL, REFUSED, WHY_REFUSED, err);
+    }
     throw systemError('zonecfg_notify_bind', CHANNEL, err);
   }
 

@@ -72,7 +72,10 @@ export function openMounts(
   };
 }
 
-/** Lines of five fields with tabs between; what is not such a line is left out. */
+/**
+ * Lines of five fields with tabs between; what is not such a line is left out. Nothing is escaped: a blank
+ * or backslash in a path stands there as it is (uts/common/fs/mntfs/mntvnops.c).
+ */
 export function parseMnttab(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
     const [special, mountPoint, fstype, options, time] = line.split('\t');
@@ -87,26 +90,14 @@ export function parseMnttab(text: string): MountEntry[] {
     }
     return [
       {
-        special: unescapeField(special),
-        mountPoint: unescapeField(mountPoint),
+        special,
+        mountPoint,
         fstype,
         options: options.split(','),
         time: Number(time),
       },
     ];
   });
-}
-
-/** Blanks in a path are written as their octal codes: `\040`. Octets, so UTF-8 comes out whole. */
-function unescapeField(field: string): string {
-  if (!field.includes('\\')) {
-    return field;
-  }
-  const octets = Buffer.from(field).toString('latin1');
-  const plain = octets.replace(/\\([0-3][0-7]{2})/g, (_, code: string) =>
-    String.fromCharCode(parseInt(code, 8)),
-  );
-  return Buffer.from(plain, 'latin1').toString('utf8');
 }
 
 /** The table by mount point, read again only when the file changed: thousands of zones ask at once. */

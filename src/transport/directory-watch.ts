@@ -15,28 +15,47 @@ export interface DirectoryWatch {
 }
 
 /**
+ * On illumos libuv arms its watch again only after its callback, with no memory of the time before
+ * (src/unix/sunos.c, uv__fs_event_read and uv__fs_event_rearm): a change between the two is never reported.
+ * So each report is followed by a second one, when the watch is surely armed again.
+ */
+const SECOND_REPORT_MS = 1000;
+
+/**
  * Watches a folder.
  * @param changed may be called often, also for changes of our own
  * @param broken the watch ended by itself; it is closed already
+ * @param secondMs from a report to the one that follows it, ms
  * @returns null when the folder cannot be watched
  */
 export function watchDirectory(
   folder: string,
   changed: () => void,
   broken: () => void,
+  secondMs = SECOND_REPORT_MS,
 ): DirectoryWatch | null {
   let watcher: FSWatcher;
   try {
-    watcher = watch(folder, { persistent: false }, changed);
+    watcher = watch(folder, { persistent: false }, reported);
   } catch {
     // Not there, or no watch left: the caller falls back to looking.
     return null;
   }
-  watcher.once('error', () => {
+  let again: NodeJS.Timeout | null = null;
+  function reported(): void {
+    clearTimeout(again ?? undefined);
+    again = setTimeout(changed, secondMs).unref();
+    changed();
+  }
+  const close = (): void => {
+    clearTimeout(again ?? undefined);
     watcher.close();
+  };
+  watcher.once('error', () => {
+    close();
     broken();
   });
-  return { close: () => watcher.close() };
+  return { close };
 }
 
 /** Watches the folder, or the nearest one above it that is there, down to `top`. */

@@ -237,11 +237,13 @@ export function phaseOfState(state: ZoneFacts['state']): Phase {
   }
 }
 
-/** The phase that a kernel state of an event means; names we do not know mean that it does not run. */
+/**
+ * The phase that a kernel state of an event means. Events know six names (zone.c, zone_status_table): a
+ * booting zone is `ready` in them, and what is neither `ready` nor `running` does not run.
+ */
 export function phaseOfEvent(newstate: string): Phase {
   switch (newstate) {
     case 'ready':
-    case 'booting':
       return 'ready';
     case 'running':
       return 'running';

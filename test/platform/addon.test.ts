@@ -77,6 +77,26 @@ describe('a subscription to zone events', () => {
     });
   });
 
+  it('is refused where the node has its 32 subscribers, which the error says', async () => {
+    const { root } = stage.node;
+    const all = Array.from({ length: 32 }, () => bindZoneEvents(noop, noop, { root }));
+    assert.throws(() => bindZoneEvents(noop, noop, { root }), /EIO.*32 subscribers/);
+    await all.pop()?.close();
+    all.push(bindZoneEvents(noop, noop, { root }));
+    await Promise.all(all.map((one) => one.close()));
+  });
+
+  it('has its place on the channel given to another when its process dies', async () => {
+    const { root } = stage.node;
+    const dead = await stage.subscriberElsewhere();
+    const all = Array.from({ length: 31 }, () => bindZoneEvents(noop, noop, { root }));
+    dead.process.kill('SIGKILL');
+    await once(dead.process, 'exit');
+    all.push(bindZoneEvents(noop, noop, { root }));
+    await Promise.all(all.map((one) => one.close()));
+    assert.deepStrictEqual(stage.node.subscribers(), []);
+  });
+
   describe('whose main thread is busy', () => {
     it('holds nobody up: a thousand events are taken, and told afterwards', async () => {
       const seen = stage.collect();

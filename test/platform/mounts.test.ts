@@ -43,10 +43,10 @@ describe('the mount table', () => {
     );
   });
 
-  it('has blanks, tabs and backslashes as octal codes', () => {
-    const [entry] = parseMnttab('/a\\040b\\134c\t/d\\011e/\u00e9\tlofs\tro\t1');
-    assert.strictEqual(entry?.special, '/a b\\c');
-    assert.strictEqual(entry.mountPoint, '/d\te/\u00e9');
+  it('has blanks and backslashes as they are, and nothing escaped', () => {
+    const [entry] = parseMnttab('/a b\\040c\t/d e/\u00e9\tlofs\tro\t1');
+    assert.strictEqual(entry?.special, '/a b\\040c');
+    assert.strictEqual(entry.mountPoint, '/d e/\u00e9');
   });
 
   it('yields nothing for lines that are none', () => {
@@ -195,7 +195,7 @@ describe('the mount of a socket folder', () => {
     });
 
     it('works at paths with blanks in them', () => {
-      const odd = join(node.root, 'a b\tc\\d');
+      const odd = join(node.root, 'a b\\d');
       mkdirSync(join(odd, '.zonecontrol'), { recursive: true });
       mounts.mount(folder, odd, '/.zonecontrol');
       assert.strictEqual(mounts.isMounted(join(odd, '.zonecontrol')), true);
