@@ -26,6 +26,27 @@ export default tseslint.config(
     },
   },
   {
+    // Who names a path below a zone's root may be held there for ever. Only platform/zone-root.ts makes such
+    // paths, for processes of their own: everything else has a ZoneRoot, which cannot be opened.
+    files: ['src/**/*.ts'],
+    ignores: ['src/platform/zone-root.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            ':matches(TemplateElement[value.raw=/\\/root(\\u002f|$)/], Literal[value=/^\\/?root(\\u002f|$)/])',
+          message: "A path below a zone's root is platform/zone-root.ts's alone.",
+        },
+        {
+          selector:
+            'CallExpression[callee.property.name=/Sync$|^(lstat|stat|open|readFile|watch|realpath)$/] CallExpression[callee.property.name="nameOf"]',
+          message: 'This name is for records and the mount table only.',
+        },
+      ],
+    },
+  },
+  {
     // Mocha's context is reached through `this`, and its callbacks are plain functions.
     files: ['test/**/*.ts'],
     rules: {

@@ -45,6 +45,19 @@
         }],
       ],
     },
+    {
+      'target_name': 'zone_root',
+      'type': 'executable',
+      'sources': ['zone_root.c'],
+      'conditions': [
+        ['OS=="solaris"', {
+          'libraries': ['-lsocket', '-lnsl'],
+        }, {
+          'dependencies': ['zoneemul'],
+          'ldflags': ["-Wl,-rpath,'$$ORIGIN'"],
+        }],
+      ],
+    },
   ],
   'conditions': [
     ['OS!="solaris"', {
@@ -80,6 +93,7 @@
     ['OS=="linux"', {
       'targets': [
         { 'target_name': 'zexec', 'type': 'executable', 'sources': ['emul/zexec.c'] },
+        { 'target_name': 'zport', 'type': 'executable', 'sources': ['emul/zport.c'] },
       ],
     }],
   ],

@@ -26,6 +26,7 @@ import type { Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
+import { ZoneRoots } from './platform/zone-root';
 import { ticks } from './lib/tick';
 import { Store, type WriterChoice } from './vm/store';
 import { wireRegistry, wireStore } from './wiring';
@@ -59,6 +60,7 @@ export class Agent {
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
+  private roots: ZoneRoots | null = null;
   private store: Store | null = null;
   private datasets: LiveAudit | null = null;
   private registry: Registry | null = null;
@@ -224,9 +226,12 @@ export class Agent {
     if (platform === null || store === null || datasets === null) {
       throw new Error('zones come after the platform and the VM data');
     }
+    const roots = new ZoneRoots(this.options.root);
+    this.roots = roots;
     const maker = new ZoneFactory({
       paths: this.paths,
       platform,
+      roots,
       store,
       log: this.log,
       figures,
@@ -289,6 +294,7 @@ export class Agent {
     const deadline = performance.now() + graceMs;
     try {
       await this.registry?.stop(graceMs);
+      await this.roots?.stop();
       this.datasets?.stop();
       await this.store?.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
       await this.admin?.stop();

@@ -70,8 +70,6 @@ const configSchema = z.strictObject({
   operator_script_writable: z.boolean().default(false),
   /** Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent. */
   store_empty_values: z.boolean().default(false),
-  /** Mounts a missing folder even into a running zone. Its processes could move the mount point. */
-  mount_running_zones: z.boolean().default(false),
   /**
    * User ids besides root's whose processes in a zone may read its metadata (GET and KEYS), for images that
    * let an ordinary user do so.
@@ -86,6 +84,12 @@ const configSchema = z.strictObject({
 });
 
 export type Config = Readonly<z.infer<typeof configSchema>>;
+
+/** Members that earlier versions had, and why they went. */
+const REMOVED: Readonly<Record<string, string>> = {
+  mount_running_zones:
+    'was removed: processes of a running zone can lead a mount out of it; reboot the zone instead',
+};
 
 /** The configuration cannot be used; the message says why. */
 export class ConfigError extends Error {
@@ -103,6 +107,11 @@ export function parseConfig(text: string, source: string): Config {
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
   }
+  const removed = Object.keys(REMOVED).filter((name) => hasMember(json, name));
+  if (removed.length > 0) {
+    const faults = removed.map((name) => `${name}: ${REMOVED[name] ?? ''}`);
+    throw new ConfigError(`${source}: ${faults.join('; ')}`);
+  }
   const parsed = configSchema.safeParse(json);
   if (!parsed.success) {
     const faults = parsed.error.issues.map((issue) => {
@@ -112,6 +121,10 @@ export function parseConfig(text: string, source: string): Config {
     throw new ConfigError(`${source}: ${faults.join('; ')}`);
   }
   return parsed.data;
+}
+
+function hasMember(json: unknown, name: string): boolean {
+  return typeof json === 'object' && json !== null && Object.hasOwn(json, name);
 }
 
 /** Reads and parses a configuration file; without a path, all defaults. */
@@ -129,14 +142,7 @@ export function loadConfig(path: string | undefined): Config {
 }
 
 /** Members that are looked at only when the agent, or a zone's part of it, is made. */
-const MADE_WITH = [
-  'writer',
-  'vminfod',
-  'metrics_port',
-  'reconcile_seconds',
-  'mount_running_zones',
-  'readers',
-] as const;
+const MADE_WITH = ['writer', 'vminfod', 'metrics_port', 'reconcile_seconds', 'readers'] as const;
 const LIMITS_MADE_WITH = [
   'writes_per_second',
   'write_burst',

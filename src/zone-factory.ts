@@ -10,17 +10,20 @@ import type { LinkLimits } from './transport/limits';
 import type { Access, Handle } from './transport/link';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
-import type { PortFacts } from './transport/serial-options';
+import type { PortFacts } from './transport/serial-link';
 import { PeriodicTimer } from './transport/periodic-timer';
+import { SystemError } from './lib/errors';
 import { Scheduler } from './lib/scheduler';
-import { DialLimiter } from './transport/dial-limiter';
+import { PortReads } from './transport/net-stream';
+import { DialLimiter } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
 import type { PeerCredential, Platform } from './platform/libzonecfg';
-import { openMounts } from './platform/mounts';
+import { MountTable } from './platform/mounts';
 import { openPeers, type Peers } from './platform/addon';
 import type { Paths } from './platform/paths';
+import type { ZoneRoots } from './platform/zone-root';
 import type { Store } from './vm/store';
 import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
 import type { ZoneFacts } from './zones/snapshot';
@@ -33,6 +36,7 @@ const OWN_UID = process.geteuid?.() ?? 0;
 export interface ZoneFactoryOptions {
   readonly paths: Paths;
   readonly platform: Platform;
+  readonly roots: ZoneRoots;
   readonly store: Store;
   readonly log: Logger;
   readonly figures: NodeMetrics;
@@ -46,7 +50,8 @@ export class ZoneFactory {
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly turns = new Scheduler();
-  private readonly turnstile = new DialLimiter();
+  private readonly dialLimiter = new DialLimiter();
+  private readonly portReads = new PortReads();
   private readonly sweep = new PeriodicTimer();
   private readonly folders: SocketMountOptions;
   private readonly peers: Peers;
@@ -64,11 +69,16 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, store, figures, handle } = this.options;
+    const { paths, roots, store, figures, handle } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
     const journal = new RequestLog(log, figures);
+    const root = roots.of(paths.host(zonepath), {
+      notAnswering: () => log.warn({}, 'the file system below the zone root does not answer'),
+      answersAgain: (after_ms) =>
+        log.info({ after_ms }, 'the file system below the zone root answers again'),
+    });
     const common = {
       zonename,
       handle,
@@ -83,8 +93,10 @@ export class ZoneFactory {
           kind: 'port',
           link: new SerialLink({
             ...common,
-            turnstile: this.turnstile,
-            zoneroot: paths.host(`${zonepath}/root`),
+            dialLimiter: this.dialLimiter,
+            portReads: this.portReads,
+            root,
+            zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: () => this.portFacts(zonename),
             portObserver: new PortLog(log, figures),
             ranBefore: facts.state === 'running',
@@ -102,8 +114,8 @@ export class ZoneFactory {
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
-    const folder = hvm ? null : new SocketMount(facts, log, this.folders);
-    const zone = new Zone(facts, { log, link, folder });
+    const folder = hvm ? null : new SocketMount(facts, root, log, this.folders);
+    const zone = new Zone(facts, { log, link, folder, root });
     this.journals.set(zone, journal);
     return zone;
   }
@@ -131,13 +143,12 @@ export class ZoneFactory {
   }
 
   private folderOptions(): SocketMountOptions {
-    const { paths, platform, config } = this.options;
+    const { paths, platform } = this.options;
     // A brand's files are part of the platform image: they change with a boot of the node.
     const brands = new Map<string, boolean | undefined>();
     return {
       paths,
-      mounts: openMounts(platform, paths.mnttab),
-      mountRunning: config.mount_running_zones,
+      table: new MountTable(paths.mnttab),
       isReady: (zonename) => platform.zoneState(zonename) === 'ready',
       brandMounts: (brand) => {
         const known = brands.get(brand) ?? brandMounts(paths, brand);
@@ -159,6 +170,15 @@ export class ZoneFactory {
       return 'all';
     }
     return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'none';
+  }
+
+  /** Whose zone a process that listens is of. Of one that is gone it is not known off illumos. */
+  private zoneOfPeer(fd: number): string {
+    const { zoneid } = this.peers.peer(fd);
+    if (zoneid < 0) {
+      throw new SystemError('getpeerucred', `descriptor ${fd}`, 'ECONNRESET', 'it has ended');
+    }
+    return zoneid === GLOBAL_ZONEID ? 'global' : this.peers.zoneName(zoneid);
   }
 
   /** A zone's socket is for its own processes and the global zone's. */

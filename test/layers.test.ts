@@ -61,6 +61,15 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   { word: /process\.env\b/, rooms: /^config$/ },
   { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^main$/ },
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
+  // Who names a path below a zone's root may never come back: only processes of their own do.
+  { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
+  { word: /\.zonecontrol\b/, rooms: /^zones\/socket-mount$/ },
+  // A name for records and the mount table, in the hands of who opens no file.
+  {
+    word: /\bnameOf\(/,
+    rooms:
+      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-port)$/,
+  },
 ];
 
 interface SourceFile {

@@ -1,7 +1,9 @@
 /*
  * Who is on the other end of a unix socket, and in which zone.
  *
- * A simulated zone's process is one whose root directory is the zone's: simcn starts it in a chroot.
+ * A simulated zone's process is one whose root directory is the zone's: simcn starts it in a chroot. So is
+ * one whose working directory is the zone's root: a hypervisor needs this machine's files and stands there.
+ * At either end the peer is the one that connected, or that listened, as on the platform (tl.c, tl_conn_req).
  * Of a process that is gone, or whose root may not be seen, the zone is unknown (-1), never the
  * global one.
  */
@@ -83,6 +85,31 @@ look_at_own_root(void)
 	own_root_known = stat("/", &own_root) == 0;
 }
 
+/* The zone whose root is the working directory of a process that has no root of its own. */
+static zoneid_t
+zone_of_directory(pid_t pid)
+{
+	char link[64], path[STORE_PATH_BYTES], name[ZONENAME_MAX];
+	zoneid_t zoneid = GLOBAL_ZONEID;
+	zone_record_t zone;
+	struct stat seen;
+	node_t *node;
+	ssize_t len;
+
+	(void) snprintf(link, sizeof (link), "/proc/%ld/cwd", (long)pid);
+	if (stat(link, &seen) != 0 || (len = readlink(link, path, sizeof (path) - 1)) < 0)
+		return (-1);
+	path[len] = '\0';
+	if ((node = node_enter_current()) == NULL)
+		return (-1);
+	if (table_open(&node->table, node->root) == 0 && node_zone_of_path(node, path, name) == 0 &&
+	    table_by_name(&node->table, node->root, name, &zone) == 0 &&
+	    is_root_of(node, &zone, &seen))
+		zoneid = zone.id;
+	node_leave(node);
+	return (zoneid);
+}
+
 static zoneid_t
 zone_of_process(pid_t pid)
 {
@@ -99,7 +126,7 @@ zone_of_process(pid_t pid)
 		return (-1);
 	(void) pthread_once(&once, look_at_own_root);
 	if (own_root_known && own_root.st_dev == seen.st_dev && own_root.st_ino == seen.st_ino)
-		return (GLOBAL_ZONEID);
+		return (zone_of_directory(pid));
 	len = readlink(link, path, sizeof (path) - 1);
 	if (len < 0)
 		return (-1);

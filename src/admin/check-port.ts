@@ -2,11 +2,21 @@
  * The doctor's steps for an HVM zone's serial port: where it is, who has it, and what came of it.
  */
 import { codeOf, messageOf } from '../lib/errors';
-import { findPort, portOf } from '../transport/port-file';
+import { portOf } from '../transport/serial-dialer';
 import { SerialLink } from '../transport/serial-link';
-import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import {
+  fail,
+  NOT_ANSWERING_REMEDY,
+  ok,
+  skip,
+  warn,
+  type DoctorTarget,
+  type Step,
+} from './doctor-context';
 import { counted, inWords } from './format';
 
+/** What an operator waits for a zone's file system. */
+const ANSWER_MS = 2000;
 /** As the link itself judges it. */
 const HELD_MS = 1000;
 
@@ -27,16 +37,18 @@ export async function checkPort(patient: DoctorTarget): Promise<Step[]> {
   return [await checkFile(patient, port), checkLink(patient), checkGuest(patient)];
 }
 
-async function checkFile({ visit, zone }: DoctorTarget, port: string): Promise<Step> {
+async function checkFile({ zone }: DoctorTarget, port: string): Promise<Step> {
   const step = 'port';
-  const zoneroot = visit.node.paths.host(`${zone.facts.zonepath}/root`);
+  const { path } = zone.link.link;
   try {
-    const { path } = await findPort(zoneroot, port);
+    await zone.root.find(port, AbortSignal.timeout(ANSWER_MS));
     return ok(step, path);
   } catch (err) {
-    const path = zone.link.link.path;
-    const hypervisor = `look at the hypervisor's log (${zoneroot}/tmp/vm.log); vmadm reboot ${zone.zonename}`;
+    const log = zone.root.nameOf('/tmp/vm.log');
+    const hypervisor = `look at the hypervisor's log (${log}); vmadm reboot ${zone.zonename}`;
     switch (codeOf(err)) {
+      case 'ECANCELED':
+        return fail(step, `the file system at ${path} is not answering`, NOT_ANSWERING_REMEDY);
       case 'ENOENT':
         return fail(step, `${path} is not there: the hypervisor has not made it`, hypervisor);
       case 'ELOOP':

@@ -8,8 +8,16 @@ import type { Config } from '../config';
 import { codeOf, messageOf } from '../lib/errors';
 import { ROOT_ONLY, WITH_READERS, type SocketModes } from '../transport/socket-file';
 import { ZoneSocket } from '../transport/socket-server';
-import { checkMount, mountPointIn } from '../zones/mount-check';
-import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import { SocketMount } from '../zones/socket-mount';
+import {
+  fail,
+  NOT_ANSWERING_REMEDY,
+  ok,
+  skip,
+  warn,
+  type DoctorTarget,
+  type Step,
+} from './doctor-context';
 import { roundTrip } from './round-trip';
 import { octal } from './format';
 
@@ -28,7 +36,7 @@ export async function checkSocket(patient: DoctorTarget): Promise<Step[]> {
     await checkFile(patient),
     checkListener(patient),
     socketMountStep(patient),
-    checkView(patient),
+    await checkView(patient),
     await checkRoundTrip(patient),
   ];
 }
@@ -108,13 +116,13 @@ function socketMountStep({ visit, zone }: DoctorTarget): Step {
       'it is mounted when the node boots: reboot the node',
     );
   }
-  const at = mountPointIn(node.paths, zone.facts);
+  const at = mountPointOf(zone);
   const entry = mounts.get(at);
   if (entry === undefined) {
     if (zone.folder?.state === 'none for this brand') {
       return skip(step, `brand ${zone.facts.brand} has no metadata folder`);
     }
-    const remedy = `vmadm reboot ${zone.zonename}: its brand mounts it then (or set mount_running_zones and restart mdatad)`;
+    const remedy = `vmadm reboot ${zone.zonename}: its brand mounts it then`;
     return fail(step, `nothing is mounted at ${at}: the zone cannot reach its socket`, remedy);
   }
   const folder = dirname(zone.link.link.path);
@@ -131,14 +139,20 @@ function socketMountStep({ visit, zone }: DoctorTarget): Step {
   return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
 }
 
-function checkView({ visit, zone }: DoctorTarget): Step {
+/** What an operator waits for a zone's file system. */
+const ANSWER_MS = 2000;
+
+async function checkView({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'view';
-  const { paths } = visit.node;
-  const at = mountPointIn(paths, zone.facts);
+  const at = mountPointOf(zone);
   if (zone.state !== 'running' || visit.mounts?.has(at) !== true) {
     return skip(step, 'nothing is mounted');
   }
-  switch (checkMount(paths, zone.facts)) {
+  await zone.folder?.look(AbortSignal.timeout(ANSWER_MS));
+  if (!zone.answers) {
+    return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);
+  }
+  switch (zone.folderView()) {
     case 'ours':
       return ok(step, 'the zone sees this socket');
     case 'another': {
@@ -148,6 +162,11 @@ function checkView({ visit, zone }: DoctorTarget): Step {
     case 'unknown':
       return skip(step, 'cannot be looked at');
   }
+}
+
+/** This machine's path, as the table of mounts has it. */
+function mountPointOf({ folder }: DoctorTarget['zone']): string {
+  return folder instanceof SocketMount ? folder.mountPoint : '';
 }
 
 async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {

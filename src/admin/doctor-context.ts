@@ -49,6 +49,10 @@ export interface DoctorTarget {
   readonly zone: Zone;
 }
 
+/** What to do about a zone whose file system holds up whoever looks below its root. */
+export const NOT_ANSWERING_REMEDY =
+  'see what the zone mounted below its root (an NFS server of its own?) and whether that lives; reboot the zone. No other zone is held up by it';
+
 /** All is well. */
 export function ok(step: string, finding: string): Step {
   return { step, verdict: 'ok', finding, remedy: '' };

@@ -164,7 +164,7 @@ export function listed(names: readonly string[], most = 2): string {
 export interface HvmZone {
   readonly zonename: string;
   /** Path of this machine. */
-  readonly zoneroot: string;
+  readonly zonepath: string;
   readonly com2: string | null;
 }
 
@@ -172,7 +172,7 @@ export function parseHvmZones(text: string): HvmZone[] {
   const value: unknown = JSON.parse(text);
   return (Array.isArray(value) ? value : []).filter(isJsonObject).map((zone) => ({
     zonename: ownString(zone, 'zonename') ?? '',
-    zoneroot: ownString(zone, 'zoneroot') ?? '',
+    zonepath: ownString(zone, 'zonepath') ?? '',
     com2: ownString(zone, 'com2') ?? null,
   }));
 }

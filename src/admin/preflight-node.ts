@@ -16,7 +16,8 @@ import { parseMnttab, type MountEntry } from '../platform/mounts';
 import type { Paths } from '../platform/paths';
 import { BrokenLine, SnapshotParser } from '../vm/snapshot-parser';
 import { bytesOf, get, getText } from '../vm/vminfod-http';
-import { mountPointOf } from '../zones/mount-check';
+import { ZoneRoots } from '../platform/zone-root';
+import { mountPointOf } from '../zones/socket-mount';
 import { inBytes, octal } from './format';
 import {
   fail,
@@ -280,11 +281,12 @@ export async function checkZoneMounts(context: PreflightContext): Promise<Findin
   const zones = (await zonesOf(context)).filter(({ zonename, brand }) => {
     return running.has(zonename) && MOUNTING_BRANDS.has(brand);
   });
+  const roots = new ZoneRoots(paths.root);
   const mounts = new Map(
     parseMnttab(await readFile(paths.mnttab, 'utf8')).map((entry) => [entry.mountPoint, entry]),
   );
   const faults = zones.flatMap((zone) => {
-    const at = paths.host(`${zone.zonepath}/root${mountPointOf(zone.brand)}`);
+    const at = roots.of(paths.host(zone.zonepath)).nameOf(mountPointOf(zone.brand));
     const fault = mountFault(mounts.get(at), paths.zoneFolder(zone.zonename));
     return fault === null ? [] : [{ zone, fault }];
   });
@@ -316,8 +318,9 @@ export async function checkPorts(context: PreflightContext): Promise<Finding> {
   const { vms } = await context.vms();
   const zones = (await zonesOf(context)).flatMap(({ zonename, zonepath, brand }): HvmZone[] => {
     const com2 = vms.find((vm) => vm.zonename === zonename)?.com2 ?? null;
-    const zoneroot = paths.host(`${zonepath}/root`);
-    return HVM_BRANDS.has(brand) && running.has(zonename) ? [{ zonename, zoneroot, com2 }] : [];
+    return HVM_BRANDS.has(brand) && running.has(zonename)
+      ? [{ zonename, zonepath: paths.host(zonepath), com2 }]
+      : [];
   });
   return probe('hvm-ports', JSON.stringify(zones));
 }

@@ -23,7 +23,8 @@ import { codeOf, messageOf } from '../lib/errors';
 import { replaceDurably } from '../platform/durable-file';
 import { run } from '../platform/exec';
 import { takeLock } from '../platform/lock';
-import { findPort, portOf } from '../transport/port-file';
+import { ZoneRoots } from '../platform/zone-root';
+import { portOf } from '../transport/serial-dialer';
 import {
   askLock,
   fail,
@@ -130,19 +131,31 @@ async function lock({ lock: path }: Ground): Promise<Finding> {
     : fail('still held after it was released');
 }
 
-/** Looks at files inside zones, which can take for ever: never on the main thread, and each on its own. */
-async function hvmPorts(): Promise<Finding> {
+/** Looks at files inside zones, which can take for ever: by processes of their own, as the agent does. */
+async function hvmPorts({ root }: Ground): Promise<Finding> {
+  const roots = new ZoneRoots(root);
+  try {
+    return await findPorts(roots);
+  } finally {
+    await roots.stop();
+  }
+}
+
+async function findPorts(roots: ZoneRoots): Promise<Finding> {
   const zones = parseHvmZones(readFileSync(0, 'utf8')).flatMap((zone) => {
     const port = portOf(zone.com2);
     return port === null ? [] : [{ ...zone, port }];
   });
   const codes = await Promise.all(
-    zones.map(async ({ zonename, zoneroot, port }) => {
-      const found = findPort(zoneroot, port).then(
-        () => '',
-        (err: unknown) => codeOf(err),
-      );
-      return { zonename, code: await Promise.race([found, delay(PORT_MS, 'no answer')]) };
+    zones.map(async ({ zonename, zonepath, port }) => {
+      const code = await roots
+        .of(zonepath)
+        .find(port, AbortSignal.timeout(PORT_MS))
+        .then(
+          () => '',
+          (err: unknown) => codeOf(err),
+        );
+      return { zonename, code: code === 'ECANCELED' ? 'no answer' : code };
     }),
   );
   const faults = codes.filter(({ code }) => code !== '');

@@ -10,7 +10,8 @@ import { dirname, join } from 'node:path';
 import { codeOf } from '../lib/errors';
 import { openPeers } from '../platform/addon';
 import { openPlatform, type PeerCredential } from '../platform/libzonecfg';
-import { openMounts, parseMnttab, type MountEntry } from '../platform/mounts';
+import { parseMnttab, type MountEntry } from '../platform/mounts';
+import { ZoneRoots } from '../platform/zone-root';
 import { Paths } from '../platform/paths';
 import { listenUnix, type Listener } from '../platform/sockets';
 import { fail, helper, ok, type Finding, type Ground } from './preflight-check';
@@ -127,9 +128,11 @@ function whoIs(root: string, fd: number): PeerCredential {
 
 export async function lofs({ root, directory }: Ground): Promise<Finding> {
   const mnttab = new Paths(root).mnttab;
-  const mounts = openMounts(openPlatform(root), mnttab);
+  const roots = new ZoneRoots(root);
   const special = join(directory, 'from');
-  const zoneroot = join(directory, 'root');
+  // The scratch directory stands for a zonepath: its `root` is where a zone's root would be.
+  const zone = roots.of(directory);
+  const zoneroot = zone.nameOf('');
   const at = join(zoneroot, 'at');
   mkdirSync(special, { recursive: true });
   mkdirSync(zoneroot);
@@ -139,7 +142,7 @@ export async function lofs({ root, directory }: Ground): Promise<Finding> {
     return parseMnttab(readFileSync(mnttab, 'utf8')).find(({ mountPoint }) => mountPoint === at);
   };
   try {
-    mounts.mount(special, zoneroot, '/at');
+    await zone.mount(special, '/at');
     try {
       const entry = mounted();
       if (entry?.special !== special || !entry.options.includes('ro')) {
@@ -160,10 +163,11 @@ export async function lofs({ root, directory }: Ground): Promise<Finding> {
         return fail(`writing through the mount: ${code}, not EROFS`);
       }
     } finally {
-      mounts.unmount(at);
+      await zone.unmount(at);
     }
   } finally {
     bound.listener.close();
+    await roots.stop();
   }
   return mounted() === undefined
     ? ok('mounted, reached, EROFS, unmounted, table true')

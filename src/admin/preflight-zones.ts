@@ -8,6 +8,7 @@ import { memory, onRoot } from '../platform/ffi-library';
 import { openPlatform } from '../platform/libzonecfg';
 import { takeLock } from '../platform/lock';
 import { Paths } from '../platform/paths';
+import { ZoneRoots } from '../platform/zone-root';
 import {
   askLock,
   fail,
@@ -74,6 +75,7 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
     );
   }
   const alive = ['installed', 'ready', 'running', 'shutting_down', 'down', 'mounted'];
+  const roots = new ZoneRoots(root);
   const began = performance.now();
   const faults = zones.flatMap(({ zonename, state, zonepath, brand }) => {
     const wanted = (what: string, answer: string, fits: boolean): string[] => {
@@ -85,7 +87,7 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
     const now = platform.zoneState(zonename);
     return [
       ...wanted('zonepath', path, path === zonepath),
-      ...wanted('root', rootpath, rootpath === `${zonepath}/root`),
+      ...wanted('rootpath', rootpath, rootpath === roots.of(zonepath).nameOf('')),
       ...wanted('brand', told, brand === '' || told === brand),
       ...wanted('state', now, state === 'installed' ? alive.includes(now) : now === state),
     ];

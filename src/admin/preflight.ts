@@ -81,7 +81,7 @@ function probed(name: ProbeName, expected: string, remedy: string): Check {
 /** In the order of the report. Names are stable; `expected` and `remedy` fit a line. */
 const CHECKS: readonly Check[] = [
   probed('global-zone', 'the global zone', 'run it in the global zone'),
-  check('root', 'uid 0', 'become root: pfexec mdatactl preflight', checkRoot),
+  check('uid', 'uid 0', 'become root: pfexec mdatactl preflight', checkRoot),
   check('node', 'Node 20 or later, x64', REINSTALL, checkNodeVersion),
   check(
     'privileges',

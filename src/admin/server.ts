@@ -9,7 +9,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { codeOf, messageOf, systemError } from '../lib/errors';
-import { fdOf } from '../transport/socket-handle';
+import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { Doctor } from './doctor';
 import { Refused, sendError } from './http-exchange';

@@ -68,6 +68,9 @@ export interface ZoneReport extends ZoneRow {
   readonly records: readonly KeptRecord[];
 }
 
+/** In the place of what is not known while the zone's file system holds up whoever looks. */
+const NOT_ANSWERING = 'not answering';
+
 /** A zone in `mdatactl zones`: what fits on a line. */
 export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
   const { link } = zone.link;
@@ -78,9 +81,9 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
     brand: zone.facts.brand,
     state: zone.state,
     kind: zone.link.kind,
-    link: link.state,
+    link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
     connections: link.connections,
-    mount: zone.folder?.state ?? null,
+    mount: zone.folder === null || zone.answers ? (zone.folder?.state ?? null) : NOT_ANSWERING,
     requests: tally?.requests ?? 0,
     errors: tally?.failures ?? 0,
     refusals: tally?.refusals ?? 0,
@@ -134,7 +137,9 @@ export function troublesOf(zone: Zone, write: WriteInProgress | undefined): Trou
   if (link.kind === 'socket' && link.link.state !== 'listening') {
     trouble(`its socket does not listen (${link.link.state})`, doctor);
   }
-  if (link.kind === 'port' && zone.state === 'running' && link.link.state === 'waiting') {
+  if (!zone.answers) {
+    trouble('its file system is not answering: its port or its mount is not looked at', doctor);
+  } else if (link.kind === 'port' && zone.state === 'running' && link.link.state === 'waiting') {
     trouble('its serial port cannot be reached', doctor);
   }
   if (zone.folder?.state === 'not mounted') {

@@ -7,7 +7,9 @@
  * code by name. It does not kill a program that takes long unless the caller said so.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { Socket } from 'node:net';
 import { basename } from 'node:path';
+import { Writable } from 'node:stream';
 import { SystemError, systemError } from '../lib/errors';
 
 /** A listing of all VMs or datasets of a node stays below this; more is a fault of the program, bytes. */
@@ -110,6 +112,87 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       reject(new SystemError(call, subject, endName(code, signal, timedOut), detail));
     });
   });
+}
+
+/** A program that takes requests for as long as we want it. */
+export interface Helper {
+  /** Hands it bytes on its descriptor 4. */
+  send(bytes: Buffer): void;
+  /** SIGKILL. A process that the kernel holds in a file system goes only when that lets go of it. */
+  kill(): void;
+  /** Closes our ends: it goes when it notices. Nothing is told any more but `ended`. */
+  close(): void;
+}
+
+export interface HelperOwner {
+  /** A line of JSON that came on node's channel, and the socket that came with it. */
+  readonly told: (message: unknown, socket: Socket | null) => void;
+  /** It is gone, with all that it had open; or could not be started. Once. */
+  readonly ended: (err: SystemError) => void;
+}
+
+/** Where SMF waits for each process of the service's contract, a helper gets one of its own (ctrun(1)). */
+const OWN_CONTRACT: readonly string[] =
+  process.platform === 'sunos' ? ['/usr/bin/ctrun', '-l', 'none'] : [];
+
+/**
+ * Starts a program that serves us by node's channel (NODE_CHANNEL_FD). It keeps neither the process nor its
+ * end waiting: one that hangs in the kernel stays behind.
+ *
+ * @param argv the program's path, then its arguments
+ */
+export function startHelper(argv: readonly string[], owner: HelperOwner): Helper {
+  const [program = '', ...args] = [...OWN_CONTRACT, ...argv];
+  const call = basename(argv[0] ?? '');
+  let over = false;
+  const end = (err: unknown): void => {
+    if (!over) {
+      over = true;
+      owner.ended(systemError(call, args.join(' '), err));
+    }
+  };
+  let child: ChildProcess;
+  try {
+    child = spawn(program, args, {
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc', 'pipe'],
+      serialization: 'json',
+    });
+  } catch (err) {
+    process.nextTick(end, err);
+    return { send: () => undefined, kill: () => undefined, close: () => undefined };
+  }
+  // Not `exit`: of a process that the kernel holds its channel is open until it is really gone.
+  child.once('disconnect', () => end(new SystemError(call, args.join(' '), 'EPIPE')));
+  child.once('error', end);
+  child.on('message', (message, handle) => {
+    owner.told(message, handle instanceof Socket ? handle : null);
+  });
+  const requests = child.stdio[4];
+  // One that is gone is told by its channel.
+  requests?.on('error', () => undefined);
+  requests?.on('close', () => undefined);
+  child.unref();
+  child.channel?.unref();
+  if (requests instanceof Socket) {
+    requests.unref();
+  }
+  return {
+    send: (bytes) => {
+      if (requests instanceof Writable) {
+        requests.write(bytes);
+      }
+    },
+    kill: () => {
+      child.kill('SIGKILL');
+    },
+    close: () => {
+      requests?.destroy();
+      if (child.connected) {
+        child.disconnect();
+      }
+    },
+  };
 }
 
 function endName(code: number | null, signal: string | null, timedOut: boolean): string {

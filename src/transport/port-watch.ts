@@ -1,54 +1,49 @@
 /*
  * Waits for a hypervisor's port to become another file than the one that is known: a new process.
  *
- * The folder is watched, and looked at four times a second as well: a file system that is mounted over
- * it is not told, and a folder that is not there yet can only be watched from above. Used by a serial
- * link while it waits longer than it takes to try.
+ * It is looked for four times a second, by the processes that go below zones' roots. The kernel's hints are
+ * of no use: to ask for them would name a path there. Used by a serial link while it waits longer than it
+ * takes to dial, and after a guest's reboot.
  */
-import { dirname, join } from 'node:path';
-import { watchNearest } from './directory-watch';
-import { findPort } from './port-file';
+import type { ZoneRoot } from '../platform/zone-root';
 
 const LOOK_MS = 250;
 
 /**
- * @param zoneroot host path of the zone's root; nothing above it is watched
  * @param port path inside the zone
  * @param known identity of the file that is no news
  * @param replaced may be called more than once
  * @returns ends it; idempotent
  */
 export function watchPort(
-  zoneroot: string,
+  root: ZoneRoot,
   port: string,
   known: string,
   replaced: () => void,
 ): () => void {
-  let ended = false;
+  const ending = new AbortController();
   let looking = false;
   const look = (): void => {
-    if (looking || ended) {
+    if (looking) {
       return;
     }
     looking = true;
     const done = (identity: string): void => {
       looking = false;
-      if (!ended && identity !== known) {
+      if (!ending.signal.aborted && identity !== known) {
         replaced();
       }
     };
-    // Not there, or not what it must be: that is no news, and the next try tells.
-    findPort(zoneroot, port).then(
+    // Not there, or not what it must be: that is no news, and the next dial tells.
+    root.find(port, ending.signal).then(
       (file) => done(file.identity),
       () => done(known),
     );
   };
   const timer = setInterval(look, LOOK_MS);
-  const watch = watchNearest(dirname(join(zoneroot, port)), zoneroot, look);
   look();
   return () => {
-    ended = true;
     clearInterval(timer);
-    watch?.close();
+    ending.abort();
   };
 }

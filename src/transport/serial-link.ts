@@ -13,33 +13,71 @@
  * holds: no try before the VM's data is loaded, none while the zone does not run, at most one at a time
  * and ten a second. A close is answered by a new try, whatever events come before or after it; events
  * and changes of the port's file only shorten a wait. Nothing is ever sent unasked. How long a wait is
- * says port-tries.ts; a connection is in the hands of port-session.ts.
+ * says serial-dialer.ts. One that the zone's file system holds up is given up after a while, but the request
+ * below the root is not: the next one waits for it, and nothing is lost but this zone's service.
  */
 import assert from 'node:assert';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { join } from 'node:path';
+import { Backoff } from '../lib/backoff';
+import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';
 import type { StateHandle, StateRecord } from '../lib/fsm';
-import type { ConnectionContext } from './connection';
-import type { Link } from './link';
-import { Backoff } from '../lib/backoff';
-import { dialPort } from './serial-dialer';
-import { DEFAULT_PORT, portOf } from './port-file';
-import { PortSession } from './port-session';
-import { DialAttempts } from './dial-attempts';
-import { watchPort } from './port-watch';
-import { ThrottledLog } from '../lib/throttled-log';
-import type { SerialOptions } from './serial-options';
-import { SerialStats } from './stats';
-import type { SerialCounts } from './stats';
-import { ZoneQuota } from './zone-quota';
 import { RunQueue } from '../lib/scheduler';
+import type { Scheduler } from '../lib/scheduler';
+import { ThrottledLog } from '../lib/throttled-log';
+import type { ThrottledLogSink } from '../lib/throttled-log';
+import type { ZoneRoot } from '../platform/zone-root';
+import { Connection } from './connection';
+import type { ConnectionContext } from './connection';
+import type { LinkLimits } from './limits';
+import type { Handle, Link, LinkObserver, PortObserver } from './link';
+import { NetStream } from './net-stream';
+import type { PortReads } from './net-stream';
+import { watchPort } from './port-watch';
+import { DEFAULT_PORT, DialAttempts, dialPort, OTHER_ZONE, portOf } from './serial-dialer';
+import type { DialLimiter, ZoneOfPeer } from './serial-dialer';
+import { SerialStats } from './stats';
+import type { SerialCounts, Visit } from './stats';
+import { ZoneQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;
 /** A connect to a socket of this machine takes no time; a file system may hang. */
 const DIAL_MS = 5000;
+
+/** A port that ends a connection so soon, without an octet, is held by another. */
+const HELD_MS = 1000;
+/** After a reboot was told: how long a new process may take to make its port. */
+const REBOOT_MS = 10_000;
+
+/** What the VM's data says of the port. */
+export interface PortFacts {
+  /** The VM's `com2`, whatever it is. */
+  readonly com2: unknown;
+}
+
+export interface SerialOptions {
+  readonly zonename: string;
+  readonly root: ZoneRoot;
+  readonly zoneOfPeer: ZoneOfPeer;
+  /** Settles when the VM's data is loaded, or with undefined to be asked again. Never rejects. */
+  readonly facts: () => Promise<PortFacts | undefined>;
+  readonly handle: Handle;
+  readonly observer: LinkObserver;
+  readonly portObserver: PortObserver;
+  /** The zone runs already when the agent first sees it: times count from then. */
+  readonly ranBefore: boolean;
+  readonly limits: LinkLimits;
+  /** One for the whole process. */
+  readonly turns: Scheduler;
+  /** One for the whole process: the dials of all links go through it. */
+  readonly dialLimiter: DialLimiter;
+  /** One for the whole process. */
+  readonly portReads: PortReads;
+  readonly log: ThrottledLogSink;
+  readonly now?: () => number;
+}
 
 export type SerialState =
   'idle' | 'loading' | 'none' | 'connecting' | 'waiting' | 'connected' | 'stopping' | 'stopped';
@@ -88,7 +126,7 @@ export class SerialLink implements Link {
 
   /** Host path of the port; of the usual one as long as the VM's data told no other. */
   get path(): string {
-    return join(this.options.zoneroot, this.port);
+    return this.options.root.nameOf(this.port);
   }
 
   get connections(): number {
@@ -187,9 +225,9 @@ export class SerialLink implements Link {
 
   private enterConnecting(handle: Handled): void {
     this.idleWhenStopped(handle);
-    handle.on(this.signals, 'rebooted', () => this.tries.hope());
+    handle.on(this.signals, 'rebooted', () => this.tries.quicken());
     handle.timeout(this.tries.restMs(), () => {
-      handle.leaving(this.options.turnstile.enter(() => this.dial(handle)));
+      handle.leaving(this.options.dialLimiter.enter(() => this.dial(handle)));
     });
   }
 
@@ -197,7 +235,8 @@ export class SerialLink implements Link {
     const { tries, tally, port } = this;
     tries.begun();
     tally.tried();
-    const dial = dialPort(this.options.zoneroot, port, ({ identity }) => tries.met(identity));
+    const { zonename, root, zoneOfPeer } = this.options;
+    const dial = dialPort({ zonename, root, port, zoneOfPeer }, (identity) => tries.met(identity));
     handle.leaving(() => {
       if (this.dialled === null) {
         dial.cancel();
@@ -206,11 +245,14 @@ export class SerialLink implements Link {
     handle.timeout(DIAL_MS, () => handle.goto('waiting'));
     handle.until(
       dial.done,
-      ({ socket }) => {
+      (socket) => {
         this.dialled = socket;
         handle.goto('connected');
       },
       (err) => {
+        if (codeOf(err) === OTHER_ZONE) {
+          tally.refused('peer', { path: this.path, why: messageOf(err) });
+        }
         tries.failed(err, this.path);
         handle.goto('waiting');
       },
@@ -220,7 +262,7 @@ export class SerialLink implements Link {
   private enterWaiting(handle: Handled): void {
     this.idleWhenStopped(handle);
     const quick = (): void => {
-      this.tries.hope();
+      this.tries.quicken();
       handle.goto('connecting');
     };
     handle.on(this.signals, 'rebooted', quick);
@@ -228,7 +270,7 @@ export class SerialLink implements Link {
     const wait = this.tries.waitMs();
     handle.timeout(wait, () => handle.goto('connecting'));
     if (wait > Backoff.QUICK_MS) {
-      handle.leaving(watchPort(this.options.zoneroot, this.port, this.tries.identity, quick));
+      handle.leaving(watchPort(this.options.root, this.port, this.tries.identity, quick));
     }
   }
 
@@ -237,9 +279,9 @@ export class SerialLink implements Link {
     this.dialled = null;
     assert(socket !== null, 'connected without a socket');
     const { context, tally, tries, port } = this;
-    const { zonename, zoneroot } = this.options;
+    const { zonename, root, portReads } = this.options;
     const { identity } = tries;
-    const options = { zonename, zoneroot, port, identity, context, tally };
+    const options = { zonename, root, port, identity, portReads, context, tally };
     const session = new PortSession(socket, options, (held) => {
       // One that the zone's end closed may be late: there can be another already.
       if (this.session === session) {
@@ -281,5 +323,72 @@ export class SerialLink implements Link {
 
   private idleWhenStopped(handle: Handled): void {
     handle.on(this.signals, 'stopped', () => handle.goto('idle'));
+  }
+}
+
+interface PortSessionOptions {
+  readonly zonename: string;
+  readonly root: ZoneRoot;
+  /** Path inside the zone. */
+  readonly port: string;
+  /** The file that was connected to. */
+  readonly identity: string;
+  readonly context: ConnectionContext;
+  readonly portReads: PortReads;
+  readonly tally: SerialStats;
+}
+
+/**
+ * One connection to a port, from made to closed: counted, watched, told how it ended. It ends by itself, by
+ * `destroy`, by `finish`, or because the guest rebooted and the port's file is another one now.
+ */
+class PortSession {
+  private readonly options: PortSessionOptions;
+  private readonly connection: Connection;
+  private readonly visit: Visit;
+  private readonly settling: NodeJS.Timeout;
+  private rebootEnds: NodeJS.Timeout | null = null;
+  private endWatch: () => void = () => undefined;
+
+  /** @param closed runs once, when the descriptor is closed; `held`: another has the port */
+  constructor(socket: Socket, options: PortSessionOptions, closed: (held: boolean) => void) {
+    const { zonename, portReads, context, tally } = options;
+    this.options = options;
+    const stream = new NetStream(socket, portReads, context.now);
+    this.connection = new Connection(stream, { zonename, peer: null }, context, () => {
+      clearTimeout(this.settling);
+      this.forgetReboot();
+      tally.disconnected(this.visit);
+      closed(!this.visit.settled);
+    });
+    this.visit = tally.connected(() => this.connection.dropped);
+    this.settling = setTimeout(() => tally.settle(this.visit), HELD_MS);
+  }
+
+  /**
+   * The guest was told to reboot. This may be the old process's connection, which is about to close, or
+   * the new one's already: only where the port's file is another one is it surely old.
+   */
+  guestRebooted(): void {
+    const { root, port, identity } = this.options;
+    this.forgetReboot();
+    this.endWatch = watchPort(root, port, identity, () => this.destroy());
+    this.rebootEnds = setTimeout(() => this.forgetReboot(), REBOOT_MS);
+  }
+
+  /** Answers what was heard, reads no more, then closes. */
+  finish(): void {
+    this.connection.finish();
+  }
+
+  destroy(): void {
+    this.connection.destroy();
+  }
+
+  private forgetReboot(): void {
+    clearTimeout(this.rebootEnds ?? undefined);
+    this.rebootEnds = null;
+    this.endWatch();
+    this.endWatch = () => undefined;
   }
 }

@@ -186,7 +186,10 @@ export class Reconciler {
     const slice = new CooperativeYield();
     for (const zone of [...this.options.zones.values()]) {
       await slice.rest();
-      zone.folderView();
+      // Not waited for: one whose file system hangs is no reason to look at no other.
+      if (zone.state === 'running') {
+        void zone.folder?.look();
+      }
     }
   }
 

@@ -1,55 +1,72 @@
 /*
- * The lofs mount of a zone's socket folder, as far as it is ours to see to.
+ * The lofs mount of a zone's socket directory, as far as it is ours to see to.
  *
  * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml
- * says so. There we only look whether it is in force when the zone runs. Where a brand does not, we mount
- * it when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
- * processes could move the mount point away under our eyes. What we mounted we unmount.
+ * says so. There we only look whether it is in force when the zone runs. Where a brand does not, we mount it
+ * when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
+ * processes could move the mount point away under our eyes. Nothing is unmounted when the zone halts:
+ * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
  *
- * A look or a step that meets a fault (no descriptor, no memory) is made again, at growing intervals, for
- * as long as the zone stays as it is. What is ours is remembered apart from what the last look saw.
+ *   zone halted --ready--> left to the brand        the brand's, or the zone is not ready any more
+ *        ^                 mounting --> mounted by the agent
+ *        |                    |
+ *        +--halted--          +--fault--> not mounted, not known --time--> mounting
+ *        |
+ *        |      --running--> mounted by the brand, mounted by the agent, none for this brand
+ *        |                   looking again --1 s--> one of these, or not mounted
+ *        +--halted--         not known --time--> all of these again
+ *
+ * What the table cannot tell (a directory that was removed and made anew while its zone runs stays mounted
+ * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
-import { codeOf } from '../lib/errors';
+import { codeOf, SystemError } from '../lib/errors';
+import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
-import type { FolderMounts } from '../platform/mounts';
+import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
+import type { MountTable } from '../platform/mounts';
 import type { Paths } from '../platform/paths';
-import { checkMount, mountPointIn, mountPointOf, type MountCheck } from './mount-check';
+import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from './snapshot';
-import type { MountManager } from './zone';
+import type { MountManager, Phase } from './zone';
 
-/** Brands of SmartOS that have the folder; others have it only where their own files mount it. */
+/** Brands of SmartOS that have the directory; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
+/** Inside the zone. lx keeps what is native of SmartOS below /native. */
+const MOUNT_POINT = '/.zonecontrol';
+const LX_MOUNT_POINT = '/native/.zonecontrol';
 
-/** A state that was published is set by then. */
-const SETTLED_MS = 50;
 /** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
 const SECOND_LOOK_MS = 1000;
 /** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
-const FIRST_RETRY_MS = 100;
+const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
 
 export type MountState =
   | 'zone halted'
   | 'left to the brand'
+  | 'mounting'
+  | 'looking again'
   | 'mounted by the brand'
   | 'mounted by the agent'
   | 'not mounted'
   | 'not known'
   | 'none for this brand';
 
-/** What the folders of all zones share. */
+/** What a running zone has at its mount point. `unknown`: it could not be looked at, or should have nothing. */
+export type MountCheck = 'ours' | 'another' | 'unknown';
+
+/** What the mounts of all zones share. */
 export interface SocketMountOptions {
   readonly paths: Paths;
-  readonly mounts: FolderMounts;
-  readonly mountRunning: boolean;
+  readonly table: MountTable;
   /** Whether the zone is ready, and nothing in it runs, at this moment. */
   readonly isReady: (zonename: string) => boolean;
   /** As `brandMounts`. */
   readonly brandMounts: (brand: string) => boolean | undefined;
 }
 
-/** Whether the brand's own files mount the folder; undefined where the platform has no file of it. */
+/** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
 export function brandMounts(paths: Paths, brand: string): boolean | undefined {
   try {
     const xml = readFileSync(paths.host(`/usr/lib/brand/${brand}/platform.xml`), 'utf8');
@@ -62,140 +79,239 @@ export function brandMounts(paths: Paths, brand: string): boolean | undefined {
   }
 }
 
-/** The duty of one OS zone. Its zone tells it what state it is in. */
+/** Where a brand shows the directory, as the zone sees it. */
+export function mountPointOf(brand: string): string {
+  return brand === 'lx' ? LX_MOUNT_POINT : MOUNT_POINT;
+}
+
+const stat = openStat();
+/** Zones of an ordinary user's simulated node are mounted in views of their own. */
+const seesMounts = process.geteuid?.() === 0;
+
+type Handled = StateHandle<MountState>;
+
+/** The mount of one OS zone's directory. Its zone tells it what phase it is in. */
 export class SocketMount implements MountManager {
-  state: MountState = 'zone halted';
+  private static readonly states: States<MountState, SocketMount> = statesOfAll();
   private readonly facts: ZoneFacts;
+  private readonly root: ZoneRoot;
   private readonly log: ZoneLog;
   private readonly options: SocketMountOptions;
-  /** Whether a mount that is there is ours to unmount; undefined while only the brand says so. */
-  private ours: boolean | undefined;
-  /** It was not there when we looked into the running zone. */
-  private missing = false;
-  /** The running zone was seen without it: the log is told, or is about to be. */
-  private lost = false;
+  private readonly machine: Fsm<MountState, SocketMount>;
+  private phase: Phase = 'halted';
   private retryMs = 0;
-  /** The fault that the log has been told of. */
-  private told = '';
+  /** The fault that was logged last. */
+  private logged = '';
+  /** What the zone has at its mount point, as it was seen last; null: not seen, or nothing. */
+  private seen: DirectoryIdentity | null = null;
+  private looking: Promise<void> | null = null;
+  /** The running zone was seen without it: that is logged, or about to be. */
+  private loss: NodeJS.Timeout | 'logged' | null = null;
 
-  constructor(facts: ZoneFacts, log: ZoneLog, options: SocketMountOptions) {
+  constructor(facts: ZoneFacts, root: ZoneRoot, log: ZoneLog, options: SocketMountOptions) {
     this.facts = facts;
+    this.root = root;
     this.log = log;
     this.options = options;
+    const name = `mount of ${facts.zonename}`;
+    this.machine = new Fsm<MountState, SocketMount>(name, SocketMount.states, 'zone halted', this);
+    this.machine.start();
   }
 
-  onReady(): number | null {
-    this.missing = false;
-    this.lost = false;
-    return this.contained('verify', () => {
-      // Events can be old: what counts for a mount is that no process of the zone runs now.
-      if (!this.isOurs()) {
-        this.state = 'left to the brand';
-        return null;
-      }
-      if (this.options.isReady(this.facts.zonename)) {
-        return this.mount();
-      }
-      // The kernel publishes a state before it sets it (zone.c, zone_status_set).
-      this.state = 'not mounted';
-      return SETTLED_MS;
-    });
+  get state(): MountState {
+    return this.machine.state;
   }
 
-  onRunning(): number | null {
-    return this.contained('verify', () => {
-      if (this.isMounted()) {
-        this.ours ??= this.isOurs();
-        this.state = this.ours ? 'mounted by the agent' : 'mounted by the brand';
-        return null;
+  /** This machine's path of the mount point, as the table has it. */
+  get mountPoint(): string {
+    return this.root.nameOf(mountPointOf(this.facts.brand));
+  }
+
+  moved(phase: Phase): void {
+    this.phase = phase;
+    this.forget();
+    if (phase === 'halted') {
+      this.retryMs = 0;
+      this.logged = '';
+    }
+    this.machine.goto(this.next());
+  }
+
+  /** By the table and by the directory in the global zone; what was seen below the root is from `look`. */
+  view(): MountCheck {
+    if (!seesMounts || !this.isMountedState()) {
+      return 'unknown';
+    }
+    try {
+      if (!this.isMounted()) {
+        return 'another';
       }
-      if (!this.isExpected()) {
-        this.state = 'none for this brand';
-        return null;
+      const found = stat(this.options.paths.zoneFolder(this.facts.zonename));
+      if (found === null || this.seen === null) {
+        return 'unknown';
       }
-      this.state = 'not mounted';
-      if (!this.missing) {
-        this.missing = true;
-        return SECOND_LOOK_MS;
+      const [dev, ino] = [BigInt(deviceOf(found)), BigInt(inodeOf(found))];
+      return this.seen.dev === dev && this.seen.ino === ino ? 'ours' : 'another';
+    } catch (err) {
+      if (err instanceof SystemError) {
+        return 'unknown';
       }
-      if (this.options.mountRunning) {
-        return this.mount();
-      }
-      this.log.warn(
-        { mountpoint: this.mountPoint },
-        'zone runs without its metadata folder: reboot it, or set mount_running_zones',
-      );
-      return null;
-    });
+      throw err;
+    }
   }
 
   /**
-   * What a running zone has at the mount point now: somebody may have unmounted the folder, or removed it.
-   * The log is told once, a second later: a zone that goes down has its folder unmounted before we hear of it.
+   * Looks at the mount point of a running zone: somebody may have unmounted the directory, or removed it. That
+   * is logged once, a second later: a zone that goes down has it unmounted before we hear of it. Resolves when
+   * the zone's file system answered, or the signal ended the wait; joins a look under way.
    */
-  look(): MountCheck {
-    if (!this.state.startsWith('mounted')) {
-      return 'unknown';
+  async look(signal?: AbortSignal): Promise<void> {
+    if (!seesMounts || !this.isMountedState()) {
+      return;
     }
-    const view = checkMount(this.options.paths, this.facts);
-    if (view === 'another' && !this.lost) {
-      this.lost = true;
-      setTimeout(() => this.confirmLoss(), SECOND_LOOK_MS).unref();
-    }
-    return view;
-  }
-
-  private confirmLoss(): void {
-    this.lost = this.look() === 'another';
-    if (this.lost) {
-      this.log.warn(
-        { mountpoint: this.mountPoint },
-        'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
-      );
-    }
-  }
-
-  onHalted(): number | null {
-    this.missing = false;
-    this.lost = false;
-    const again = this.contained('unmount', () => {
-      if ((this.ours ?? this.isOurs()) && this.isMounted()) {
-        this.options.mounts.unmount(this.mountPoint);
-      }
-      this.ours = undefined;
-      return null;
+    this.looking ??= this.root.directoryAt(mountPointOf(this.facts.brand)).then(
+      (found) => this.saw(found),
+      () => this.saw(null),
+    );
+    const over = new Promise<void>((resolve) => {
+      signal?.addEventListener('abort', () => resolve(), { once: true });
     });
-    this.state = 'zone halted';
-    return again;
+    await Promise.race([this.looking, over]);
+    this.noticeLoss();
   }
 
-  private mount(): number | null {
-    return this.contained('mount', () => {
-      const { facts, log } = this;
-      const { mounts, paths } = this.options;
-      const there = this.isMounted();
-      // From here on there can be one, whatever the call says.
-      this.ours = true;
-      if (!there) {
-        this.state = 'not mounted';
-        mounts.mount(paths.zoneFolder(facts.zonename), this.zoneroot, mountPointOf(facts.brand));
-        log.info({ mountpoint: this.mountPoint }, 'mounted the metadata folder');
+  // For the machine.
+
+  /** By the first or the second look at the table, in a zone that runs. */
+  private lookAtTable(): MountState {
+    const last = this.state === 'looking again';
+    return this.contained('verify', () => {
+      if (this.isMounted()) {
+        return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
       }
-      this.state = 'mounted by the agent';
-      return null;
+      if (!this.isExpected()) {
+        return 'none for this brand';
+      }
+      return last ? 'not mounted' : 'looking again';
     });
   }
 
-  private get zoneroot(): string {
-    return this.options.paths.host(`${this.facts.zonepath}/root`);
+  enterMounting(handle: Handled): void {
+    handle.until(
+      this.mount(),
+      () => {
+        this.retryMs = 0;
+        this.logged = '';
+        handle.goto('mounted by the agent');
+      },
+      (err) => {
+        this.fault('mount', err);
+        handle.goto(isOfTable(err) ? 'not known' : 'not mounted');
+      },
+    );
   }
 
-  private get mountPoint(): string {
-    return mountPointIn(this.options.paths, this.facts);
+  enterMounted(): void {
+    void this.look();
+  }
+
+  enterNotMounted(handle: Handled): void {
+    if (this.phase === 'ready') {
+      this.tryAgain(handle);
+    } else {
+      const { mountPoint } = this;
+      this.log.warn({ mountpoint: mountPoint }, 'zone runs without its metadata folder: reboot it');
+    }
+  }
+
+  tryAgain(handle: Handled): void {
+    this.retryMs = Math.min(Math.max(FIRST_RETRY_MS, 2 * this.retryMs), LONGEST_RETRY_MS);
+    handle.timeout(this.retryMs, () => handle.goto(this.next()));
+  }
+
+  /** What the zone's phase asks for now. */
+  next(): MountState {
+    switch (this.phase) {
+      case 'halted':
+        return 'zone halted';
+      case 'ready':
+        // Events can be old: what counts for a mount is that no process of the zone runs now.
+        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
+        return this.contained('verify', () => {
+          if (!this.isOurs()) {
+            return 'left to the brand';
+          }
+          return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
+        });
+      case 'running':
+        return this.lookAtTable();
+    }
+  }
+
+  private async mount(): Promise<void> {
+    const { facts, root, log, mountPoint } = this;
+    const { paths, table, isReady } = this.options;
+    if (this.isMounted()) {
+      return;
+    }
+    const special = paths.zoneFolder(facts.zonename);
+    try {
+      await root.mount(special, mountPointOf(facts.brand));
+      if (!this.isMounted()) {
+        throw new SystemError('mount', mountPoint, 'ESTALE', 'the mount point was moved meanwhile');
+      }
+      if (this.phase === 'halted' && !isReady(facts.zonename)) {
+        throw new SystemError('mount', mountPoint, 'ESTALE', 'the zone was halted meanwhile');
+      }
+    } catch (err) {
+      // What could not be seen to be in its place must not stay. It goes by the path that the table has.
+      const stray = strayMount(table, special);
+      if (stray !== undefined) {
+        await root.unmount(stray).catch((cause: unknown) => {
+          log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata folder');
+        });
+      }
+      throw err;
+    }
+    log.info({ mountpoint: mountPoint }, 'mounted the metadata folder');
+  }
+
+  private saw(found: DirectoryIdentity | null): void {
+    this.looking = null;
+    this.seen = found;
+  }
+
+  private noticeLoss(): void {
+    if (this.loss === null && this.view() === 'another') {
+      this.loss = setTimeout(() => {
+        this.loss = null;
+        if (this.view() === 'another') {
+          this.loss = 'logged';
+          this.log.warn(
+            { mountpoint: this.mountPoint },
+            'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
+          );
+        }
+      }, SECOND_LOOK_MS).unref();
+    } else if (this.loss === 'logged' && this.view() === 'ours') {
+      this.loss = null;
+    }
+  }
+
+  private forget(): void {
+    this.seen = null;
+    if (this.loss !== null && this.loss !== 'logged') {
+      clearTimeout(this.loss);
+    }
+    this.loss = null;
+  }
+
+  private isMountedState(): boolean {
+    return this.phase === 'running' && this.state.startsWith('mounted');
   }
 
   private isMounted(): boolean {
-    return this.options.mounts.isMounted(this.mountPoint);
+    return this.options.table.isMounted(this.mountPoint);
   }
 
   private isOurs(): boolean {
@@ -208,28 +324,72 @@ export class SocketMount implements MountManager {
     return NATIVE_BRANDS.includes(brand) || this.options.brandMounts(brand) === true;
   }
 
-  /**
-   * A fault is told in the log, once as long as it stays the same; this zone and all others go on.
-   * @returns when the step is to be made again, ms; null: it is done
-   */
-  private contained(what: string, step: () => number | null): number | null {
-    this.state = 'not known';
+  /** The step's result, or `not known`: this zone and all others go on. */
+  private contained(what: string, step: () => MountState): MountState {
     try {
-      const again = step();
-      if (again === null) {
+      const state = step();
+      if (state !== 'mounting' && state !== 'not mounted') {
         this.retryMs = 0;
-        this.told = '';
+        this.logged = '';
       }
-      return again;
+      return state;
     } catch (err) {
-      const fault = `${what} ${codeOf(err)}`;
-      if (fault !== this.told) {
-        this.told = fault;
-        const text = `could not ${what} the metadata folder`;
-        this.log.error({ err, mountpoint: this.mountPoint }, text);
-      }
-      this.retryMs = Math.min(Math.max(FIRST_RETRY_MS, 2 * this.retryMs), LONGEST_RETRY_MS);
-      return this.retryMs;
+      this.fault(what, err);
+      return 'not known';
     }
   }
+
+  /** A fault is logged once as long as it stays the same. */
+  private fault(what: string, err: unknown): void {
+    const fault = `${what} ${codeOf(err)}`;
+    if (fault !== this.logged) {
+      this.logged = fault;
+      const text = `could not ${what} the metadata folder`;
+      this.log.error({ err, mountpoint: this.mountPoint }, text);
+    }
+  }
+}
+
+/** Whether the table could not be read, so that nothing is known of the mount. */
+function isOfTable(err: unknown): boolean {
+  return err instanceof SystemError && err.call === 'read';
+}
+
+/** Where a directory is mounted by the table, if anywhere. */
+function strayMount(table: MountTable, special: string): string | undefined {
+  try {
+    return table.mountOf(special)?.mountPoint;
+  } catch (err) {
+    if (err instanceof SystemError) {
+      // The table cannot be read: the next try finds what is there, and counts it as mounted.
+      return undefined;
+    }
+    throw err;
+  }
+}
+
+/** Any phase can follow any other, and each asks anew. */
+function statesOfAll(): States<MountState, SocketMount> {
+  const next: readonly MountState[] = [
+    ...(['zone halted', 'left to the brand', 'mounting', 'looking again'] as const),
+    ...(['mounted by the brand', 'mounted by the agent', 'not mounted', 'not known'] as const),
+    'none for this brand',
+  ];
+  const nothing = (): void => undefined;
+  return {
+    'zone halted': { next, enter: nothing },
+    'left to the brand': { next, enter: nothing },
+    mounting: { next, enter: (handle, mount) => mount.enterMounting(handle) },
+    'looking again': {
+      next,
+      enter: (handle, mount) => {
+        handle.timeout(SECOND_LOOK_MS, () => handle.goto(mount.next()));
+      },
+    },
+    'mounted by the brand': { next, enter: (_, mount) => mount.enterMounted() },
+    'mounted by the agent': { next, enter: (_, mount) => mount.enterMounted() },
+    'not mounted': { next, enter: (handle, mount) => mount.enterNotMounted(handle) },
+    'not known': { next, enter: (handle, mount) => mount.tryAgain(handle) },
+    'none for this brand': { next, enter: nothing },
+  };
 }

@@ -17,10 +17,11 @@
  * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
-import { Fsm, type StateHandle, type StateRecord, type States } from '../lib/fsm';
+import { Fsm, type StateRecord, type States } from '../lib/fsm';
 import type { Link } from '../transport/link';
-import type { MountCheck } from './mount-check';
+import type { ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from './snapshot';
+import type { MountCheck } from './socket-mount';
 
 export type Phase = 'halted' | 'ready' | 'running';
 export type ZoneMachineState = Phase | 'leaving' | 'gone';
@@ -44,16 +45,14 @@ export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
-/**
- * The mount of the socket's folder into an OS zone. Each is called when the zone gets there, and again after
- * as many ms as it returned, for as long as the zone stays there; null: all is done.
- */
+/** The mount of the socket's directory into an OS zone. */
 export interface MountManager {
-  onReady(): number | null;
-  onRunning(): number | null;
-  onHalted(): number | null;
-  /** What a running zone has in its place now. */
-  look(): MountCheck;
+  /** The zone is in that phase now. */
+  moved(phase: Phase): void;
+  /** Looks at what a running zone has in its place. Takes as long as the zone likes, but for the signal. */
+  look(signal?: AbortSignal): Promise<void>;
+  /** What it has there, as far as it is known without going there. */
+  view(): MountCheck;
   /** For status, in words. */
   readonly state: string;
 }
@@ -63,6 +62,7 @@ export interface ZoneParts {
   readonly link: ZoneLink;
   /** Null for HVM zones: nothing is mounted there. */
   readonly folder: MountManager | null;
+  readonly root: ZoneRoot;
 }
 
 /** One zone. Made by the registry when it is learned of; `leave` is its end. */
@@ -70,15 +70,15 @@ export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: {
       next: ['ready', 'running', 'leaving'],
-      enter: (handle, zone) => zone.enterHalted(handle),
+      enter: (_, zone) => zone.enterHalted(),
     },
     ready: {
       next: ['halted', 'running', 'leaving'],
-      enter: (handle, zone) => zone.enterReady(handle),
+      enter: (_, zone) => zone.enterReady(),
     },
     running: {
       next: ['halted', 'ready', 'leaving'],
-      enter: (handle, zone) => zone.enterRunning(handle),
+      enter: (_, zone) => zone.enterRunning(),
     },
     leaving: { next: ['gone'], enter: () => undefined },
     gone: { next: [], enter: () => undefined },
@@ -88,6 +88,7 @@ export class Zone {
   readonly log: ZoneLog;
   readonly link: ZoneLink;
   readonly folder: MountManager | null;
+  readonly root: ZoneRoot;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
   private graceMs = 0;
@@ -97,6 +98,7 @@ export class Zone {
     this.log = parts.log;
     this.link = parts.link;
     this.folder = parts.folder;
+    this.root = parts.root;
     const first = phaseOfState(facts.state);
     this.machine = new Fsm<ZoneMachineState, Zone>(
       facts.zonename,
@@ -120,9 +122,14 @@ export class Zone {
     return this.machine.history();
   }
 
-  /** Whether it runs with our folder, looked at now; `unknown` also where it should not have it. */
+  /** False while a file system below its root holds up whoever looks there. */
+  get answers(): boolean {
+    return this.root.answers;
+  }
+
+  /** Whether it runs with our directory; `unknown` also where it should not have it. */
   folderView(): MountCheck {
-    return this.state === 'running' && this.folder !== null ? this.folder.look() : 'unknown';
+    return this.state === 'running' && this.folder !== null ? this.folder.view() : 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
@@ -149,8 +156,6 @@ export class Zone {
   /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
   leave(): Promise<void> {
     return this.end(0, () => {
-      // Once more, if it was not to be done till now: what is mounted there keeps the zone's files.
-      this.folder?.onHalted();
       if (this.link.kind === 'socket') {
         this.link.link.remove();
       }
@@ -166,6 +171,7 @@ export class Zone {
     this.ending ??= (async () => {
       this.graceMs = graceMs;
       this.machine.goto('leaving');
+      this.folder?.moved('halted');
       await this.link.link.stop(this.graceMs);
       finish();
       this.machine.goto('gone');
@@ -173,45 +179,25 @@ export class Zone {
     return this.ending;
   }
 
-  private enterHalted(handle: StateHandle<ZoneMachineState>): void {
-    this.seeToFolder(handle, (folder) => folder.onHalted());
+  private enterHalted(): void {
+    this.folder?.moved('halted');
     if (this.link.kind === 'port') {
       this.link.link.zoneStopped();
     }
   }
 
-  private enterReady(handle: StateHandle<ZoneMachineState>): void {
-    this.seeToFolder(handle, (folder) => folder.onReady());
+  private enterReady(): void {
+    this.folder?.moved('ready');
     if (this.link.kind === 'port') {
       // The hypervisor is not started yet; what an earlier run of the zone left is over.
       this.link.link.zoneStopped();
     }
   }
 
-  private enterRunning(handle: StateHandle<ZoneMachineState>): void {
-    this.seeToFolder(handle, (folder) => folder.onRunning());
+  private enterRunning(): void {
+    this.folder?.moved('running');
     if (this.link.kind === 'port') {
       this.link.link.zoneRunning();
-    }
-  }
-
-  /** Until it is done. Where that is at once, as it nearly always is, nothing is kept. */
-  private seeToFolder(
-    handle: StateHandle<ZoneMachineState>,
-    duty: (folder: MountManager) => number | null,
-  ): void {
-    const { folder } = this;
-    if (folder === null) {
-      return;
-    }
-    let timer: NodeJS.Timeout | undefined;
-    const see = (): void => {
-      const againMs = duty(folder);
-      timer = againMs === null ? undefined : setTimeout(see, againMs);
-    };
-    see();
-    if (timer !== undefined) {
-      handle.leaving(() => clearTimeout(timer));
     }
   }
 }

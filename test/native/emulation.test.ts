@@ -16,7 +16,7 @@ const SOURCES = [
   ...['emulation.c', 'emulation-events.c', 'emulation-races.c'].map((name) => join(HERE, name)),
   ...['zone_events.c', 'zone_queue.c', 'zone_section.c'].map((name) => join(NATIVE, name)),
   ...readdirSync(join(NATIVE, 'emul'))
-    .filter((name) => name.endsWith('.c') && name !== 'zexec.c')
+    .filter((name) => name.endsWith('.c') && name !== 'zexec.c' && name !== 'zport.c')
     .map((name) => join(NATIVE, 'emul', name)),
 ];
 const SCENARIOS = ['zones', 'events', 'threads', 'dead-writer'];

@@ -13,7 +13,8 @@ import {
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { openMounts, parseMnttab, type FolderMounts } from '../../src/platform/mounts';
+import { MountTable, parseMnttab } from '../../src/platform/mounts';
+import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { makeNode, type EmulatedNode } from '../support/emulated-node';
 import { needsRoot } from '../support/pending';
 
@@ -56,7 +57,9 @@ describe('the mount table', () => {
 
 describe('the mount of a socket folder', () => {
   let node: EmulatedNode;
-  let mounts: FolderMounts;
+  let table: MountTable;
+  let roots: ZoneRoots;
+  let root: ZoneRoot;
   let folder: string;
   let zoneroot: string;
   let mountPoint: string;
@@ -64,37 +67,40 @@ describe('the mount of a socket folder', () => {
   beforeEach(() => {
     node = makeNode();
     node.addZone('alpha');
-    mounts = openMounts(node.platform, node.paths.mnttab);
+    table = new MountTable(node.paths.mnttab);
+    roots = new ZoneRoots(node.root);
+    root = roots.of(node.paths.host('/zones/alpha'));
     folder = node.paths.zoneFolder('alpha');
     zoneroot = node.paths.host('/zones/alpha/root');
     mountPoint = join(zoneroot, '.zonecontrol');
     mkdirSync(folder, { recursive: true });
   });
 
-  afterEach(() => {
+  afterEach(async () => {
+    await roots.stop();
     node.remove();
   });
 
-  it('is refused where a component below the zone root is a symbolic link', () => {
+  it('is refused where a component below the zone root is a symbolic link', async () => {
     const elsewhere = join(node.root, 'elsewhere');
     mkdirSync(join(elsewhere, '.zonecontrol'), { recursive: true });
     symlinkSync(elsewhere, join(zoneroot, 'native'));
-    assert.throws(() => mounts.mount(folder, zoneroot, '/native/.zonecontrol'), {
+    await assert.rejects(root.mount(folder, '/native/.zonecontrol'), {
       code: 'ELOOP',
       subject: join(zoneroot, 'native'),
     });
     symlinkSync(elsewhere, mountPoint);
-    assert.throws(() => mounts.mount(folder, zoneroot, '/.zonecontrol'), { code: 'ELOOP' });
+    await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'ELOOP' });
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is refused where a component is a file, is missing above the zone root, or leads up', () => {
+  it('is refused where a component is a file, is missing above the zone root, or leads up', async () => {
     writeFileSync(mountPoint, '');
-    assert.throws(() => mounts.mount(folder, zoneroot, '/.zonecontrol'), { code: 'ENOTDIR' });
-    assert.throws(() => mounts.mount(folder, `${zoneroot}/no`, '/.zonecontrol'), {
+    await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'ENOTDIR' });
+    await assert.rejects(roots.of(`${zoneroot}/no`).mount(folder, '/.zonecontrol'), {
       code: 'ENOENT',
     });
-    assert.throws(() => mounts.mount(folder, zoneroot, '/../.zonecontrol'), { code: 'EINVAL' });
+    await assert.rejects(root.mount(folder, '/../.zonecontrol'), { code: 'EINVAL' });
   });
 
   it('is refused to an ordinary user, and nothing is pretended', function () {
@@ -104,15 +110,14 @@ describe('the mount of a socket folder', () => {
     execFileSync('chown', ['-R', '65534:65534', node.root]);
     const script = `
       process.setgid(65534); process.setuid(65534);
-      const { openPlatform } = require(${JSON.stringify(require.resolve('../../src/platform/libzonecfg'))});
-      const { openMounts } = require(${JSON.stringify(require.resolve('../../src/platform/mounts'))});
-      const mounts = openMounts(openPlatform(${JSON.stringify(node.root)}), ${JSON.stringify(node.paths.mnttab)});
-      try {
-        mounts.mount(${JSON.stringify(folder)}, ${JSON.stringify(zoneroot)}, '/.zonecontrol');
-        console.log('mounted');
-      } catch (err) {
-        console.log(err.message);
-      }`;
+      const { ZoneRoots } = require(${JSON.stringify(require.resolve('../../src/platform/zone-root'))});
+      const roots = new ZoneRoots(${JSON.stringify(node.root)});
+      const alive = setInterval(() => undefined, 1000);
+      roots.of(${JSON.stringify(node.paths.host('/zones/alpha'))})
+        .mount(${JSON.stringify(folder)}, '/.zonecontrol')
+        .then(() => console.log('mounted'), (err) => console.log(err.message))
+        .then(() => roots.stop())
+        .then(() => clearInterval(alive));`;
     // An ordinary user could not write down what coverage is counted, and would say so.
     const env = { ...process.env, NODE_V8_COVERAGE: '' };
     const { stdout, stderr } = spawnSync(process.execPath, ['-e', script], {
@@ -129,12 +134,12 @@ describe('the mount of a socket folder', () => {
       needsRoot(this);
     });
 
-    it('makes the mount point, shows the folder, and stands in the table with its zone', () => {
+    it('makes the mount point, shows the folder, and stands in the table with its zone', async () => {
       writeFileSync(join(folder, 'file'), 'x');
       const before = Math.floor(Date.now() / 1000);
-      assert.strictEqual(mounts.isMounted(mountPoint), false);
-      mounts.mount(folder, zoneroot, '/.zonecontrol');
-      assert.strictEqual(mounts.isMounted(mountPoint), true);
+      assert.strictEqual(table.isMounted(mountPoint), false);
+      await root.mount(folder, '/.zonecontrol');
+      assert.strictEqual(table.isMounted(mountPoint), true);
       assert.deepStrictEqual(readdirSync(mountPoint), ['file']);
       const [entry, ...more] = parseMnttab(readFileSync(node.paths.mnttab, 'utf8'));
       assert.deepStrictEqual(more, []);
@@ -153,7 +158,7 @@ describe('the mount of a socket folder', () => {
     });
 
     it('is read-only, without devices, setuid and programs, while the folder itself is not', async () => {
-      mounts.mount(folder, zoneroot, '/.zonecontrol');
+      await root.mount(folder, '/.zonecontrol');
       assert.throws(() => writeFileSync(join(mountPoint, 'new'), ''), { code: 'EROFS' });
       assert.throws(() => chmodSync(mountPoint, 0o777), { code: 'EROFS' });
       const options = mountOptionsOf(mountPoint);
@@ -167,9 +172,9 @@ describe('the mount of a socket folder', () => {
       server.close();
     });
 
-    it('is done once, and refused to whoever mounts over it', () => {
-      mounts.mount(folder, zoneroot, '/.zonecontrol');
-      mounts.mount(folder, zoneroot, '/.zonecontrol');
+    it('is refused to whoever mounts over it', async () => {
+      await root.mount(folder, '/.zonecontrol');
+      await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'EBUSY' });
       assert.strictEqual(parseMnttab(readFileSync(node.paths.mnttab, 'utf8')).length, 1);
       assert.throws(() => node.platform.mountLofs(folder, mountPoint, 'ro'), {
         call: 'mount',
@@ -178,51 +183,47 @@ describe('the mount of a socket folder', () => {
       });
     });
 
-    it('ends with an unmount, even while somebody sits in it', () => {
-      mounts.mount(folder, zoneroot, '/.zonecontrol');
+    it('ends with an unmount, even while somebody sits in it', async () => {
+      await root.mount(folder, '/.zonecontrol');
       const cwd = process.cwd();
       process.chdir(mountPoint);
       try {
         assert.throws(() => node.platform.umount(mountPoint, false), { code: 'EBUSY' });
-        mounts.unmount(mountPoint);
+        await root.unmount(table.mountOf(folder)?.mountPoint ?? '');
       } finally {
         process.chdir(cwd);
       }
-      assert.strictEqual(mounts.isMounted(mountPoint), false);
+      assert.strictEqual(table.isMounted(mountPoint), false);
       assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
       assert.deepStrictEqual(mountOptionsOf(mountPoint), []);
-      assert.throws(() => mounts.unmount(mountPoint), { call: 'umount2', code: 'EINVAL' });
+      await assert.rejects(root.unmount(mountPoint), { call: 'umount2', code: 'EINVAL' });
     });
 
-    it('works at paths with blanks in them', () => {
+    it('works at paths with blanks in them', async () => {
       const odd = join(node.root, 'a b\\d');
-      mkdirSync(join(odd, '.zonecontrol'), { recursive: true });
-      mounts.mount(folder, odd, '/.zonecontrol');
-      assert.strictEqual(mounts.isMounted(join(odd, '.zonecontrol')), true);
+      mkdirSync(join(odd, 'root'), { recursive: true });
+      const there = join(odd, 'root', '.zonecontrol');
+      await roots.of(odd).mount(folder, '/.zonecontrol');
+      assert.strictEqual(table.isMounted(there), true);
       assert.strictEqual(node.emulation.unmountAll(), 1);
-      assert.strictEqual(mounts.isMounted(join(odd, '.zonecontrol')), false);
+      assert.strictEqual(table.isMounted(there), false);
       rmSync(odd, { recursive: true });
     });
 
-    it('goes with all others when the node is taken down, and no other mount does', () => {
+    it('goes with all others when the node is taken down, and no other mount does', async () => {
       for (const name of ['beta', 'gamma']) {
         node.addZone(name);
         mkdirSync(node.paths.zoneFolder(name), { recursive: true });
-        mounts.mount(
-          node.paths.zoneFolder(name),
-          node.paths.host(`/zones/${name}/root`),
-          '/.zonecontrol',
-        );
+        const zone = roots.of(node.paths.host(`/zones/${name}`));
+        await zone.mount(node.paths.zoneFolder(name), '/.zonecontrol');
       }
       const other = makeNode();
       try {
         other.addZone('beta');
         const target = other.paths.host('/zones/beta/root/.zonecontrol');
-        openMounts(other.platform, other.paths.mnttab).mount(
-          folder,
-          other.paths.host('/zones/beta/root'),
-          '/.zonecontrol',
-        );
+        const otherRoots = new ZoneRoots(other.root);
+        await otherRoots.of(other.paths.host('/zones/beta')).mount(folder, '/.zonecontrol');
+        await otherRoots.stop();
         assert.strictEqual(node.emulation.unmountAll(), 2);
         assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
         assert.notDeepStrictEqual(mountOptionsOf(target), []);

@@ -8,6 +8,7 @@ import { PeriodicTimer } from '../../src/transport/periodic-timer';
 import { Scheduler } from '../../src/lib/scheduler';
 import { ZoneSocket } from '../../src/transport/socket-server';
 import type { Platform } from '../../src/platform/libzonecfg';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
 import { ZoneEvents, type Bind } from '../../src/zones/events';
 import type { ZoneFacts } from '../../src/zones/snapshot';
@@ -108,11 +109,14 @@ export class ServedZones {
   private readonly turns = new Scheduler();
   private readonly sweep = new PeriodicTimer();
   private readonly zoned: ZonedNode;
+  /** Nobody looks below them here, so there are no processes. */
+  private readonly roots: ZoneRoots;
   private readonly options: ServedOptions;
 
   constructor(zoned: ZonedNode, options: ServedOptions = {}) {
     this.zoned = zoned;
     this.options = options;
+    this.roots = new ZoneRoots(zoned.node.root);
     const { platform } = zoned.node;
     const asked = options.platform?.(platform) ?? platform;
     this.registry = new Registry({
@@ -147,7 +151,8 @@ export class ServedZones {
     });
     const link = this.options.link?.(socket, facts) ?? socket;
     const folder = this.options.folder?.(facts) ?? null;
-    return new Zone(facts, { log, link: { kind: 'socket', link }, folder });
+    const root = this.roots.of(this.zoned.node.paths.host(facts.zonepath));
+    return new Zone(facts, { log, link: { kind: 'socket', link }, folder, root });
   }
 }
 

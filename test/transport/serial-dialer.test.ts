@@ -1,71 +1,91 @@
 import assert from 'node:assert';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { dialPort } from '../../src/transport/serial-dialer';
-import { findPort } from '../../src/transport/port-file';
+import { setImmediate as turn } from 'node:timers/promises';
+import { SystemError } from '../../src/lib/errors';
+import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
+import { DialAttempts, DialLimiter, dialPort } from '../../src/transport/serial-dialer';
 import { Ttyb } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
+import { Recorder } from '../support/recorder';
 
-describe('a try to connect to a port', () => {
+const PORT = '/tmp/vm.ttyb';
+
+describe('a dial of a port', () => {
+  let zonepath: string;
   let zoneroot: string;
+  let roots: ZoneRoots;
+  let root: ZoneRoot;
   let own: Ttyb;
-  let victim: Ttyb;
 
   beforeEach(async () => {
-    zoneroot = mkdtempSync(join(tmpdir(), 'pd-'));
-    own = new Ttyb({ path: join(zoneroot, 'tmp', 'vm.ttyb'), kind: 'bhyve' });
-    victim = new Ttyb({ path: join(zoneroot, 'victim', 'vm.ttyb'), kind: 'bhyve' });
+    zonepath = mkdtempSync(join(tmpdir(), 'pd-'));
+    zoneroot = join(zonepath, 'root');
+    mkdirSync(zoneroot);
+    roots = new ZoneRoots(zonepath);
+    root = roots.of(zonepath);
+    own = new Ttyb({ path: join(zoneroot, PORT), kind: 'bhyve' });
     await own.start();
-    await victim.start();
   });
 
   afterEach(async () => {
     await own.stop();
-    await victim.stop();
-    rmSync(zoneroot, { recursive: true });
+    await roots.stop();
+    rmSync(zonepath, { recursive: true });
   });
 
-  it('ends at the file that was looked at', async () => {
+  /** @param answers the zone of whoever listens */
+  function dial(found: (identity: string) => void, answers = 'zone') {
+    return dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer: () => answers }, found);
+  }
+
+  it('ends at the file that was found', async () => {
     let seen = '';
-    const dial = dialPort(zoneroot, '/tmp/vm.ttyb', ({ identity }) => {
-      seen = identity;
-    });
-    const { socket, file } = await dial.done;
-    assert.strictEqual(file.identity, seen);
+    const socket = await dial((identity) => (seen = identity)).done;
+    assert.strictEqual(seen, (await root.find(PORT)).identity);
     assert.strictEqual(socket.isPaused(), true);
     socket.destroy();
   });
 
-  it('is void when its folder was a link meanwhile, though the folder is back', async () => {
-    const tmp = join(zoneroot, 'tmp');
-    const aside = join(zoneroot, 'aside');
-    // Between the look and the connect, all in one go.
-    const dial = dialPort(zoneroot, '/tmp/vm.ttyb', () => {
-      renameSync(tmp, aside);
-      symlinkSync(join(zoneroot, 'victim'), tmp);
-      // The kernel has been asked to connect before any microtask runs.
-      queueMicrotask(() => {
-        unlinkSync(tmp);
-        renameSync(aside, tmp);
+  it('tells of a file at which nobody listens', async () => {
+    await own.stop();
+    let seen = '';
+    await assert.rejects(dial((identity) => (seen = identity)).done, { code: 'ECONNREFUSED' });
+    assert.strictEqual(seen, (await root.find(PORT)).identity);
+  });
+
+  for (const other of ['other', 'global']) {
+    it(`is closed where a process of zone ${other} answers`, async () => {
+      const { done } = dial(() => undefined, other);
+      await assert.rejects(done, {
+        code: 'EOTHERZONE',
+        message: new RegExp(`zone ${other} answered`),
       });
+      await eventually(() => own.connects === 1 && !own.connected, 'it left');
     });
-    await assert.rejects(dial.done, { code: 'ESTALE' });
-    assert.deepStrictEqual([victim.connects, own.connects], [1, 0], 'the other was met');
-    await eventually(() => !victim.connected, 'it left');
+  }
+
+  it('is closed where it cannot be told who answers', async () => {
+    const zoneOfPeer = (): string => {
+      throw new SystemError('getpeerucred', 'descriptor 1', 'ECONNRESET');
+    };
+    const { done } = dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer }, () => undefined);
+    await assert.rejects(done, { code: 'ECONNRESET' });
+    await eventually(() => own.connects === 1 && !own.connected, 'it left');
   });
 
   it('leaves nobody connected when it is cancelled at any time', async () => {
-    for (let turns = 0; turns < 8; turns++) {
-      const dial = dialPort(zoneroot, '/tmp/vm.ttyb', () => undefined);
-      const settled = dial.done.then(
+    for (let turns = 0; turns < 12; turns++) {
+      const dialled = dial(() => undefined);
+      const settled = dialled.done.then(
         () => undefined,
         () => undefined,
       );
-      for (let turn = 0; turn < turns; turn++) {
-        await new Promise((resolve) => setImmediate(resolve));
+      for (let n = 0; n < turns; n++) {
+        await turn();
       }
-      dial.cancel();
+      dialled.cancel();
       await settled;
       await eventually(() => !own.connected, 'it left');
     }
@@ -76,27 +96,149 @@ describe('a try to connect to a port', () => {
       await own.stop();
       rmSync(own.path);
       const started = own.start();
-      let found = await findPort(zoneroot, '/tmp/vm.ttyb').catch(() => null);
+      let found = await root.find(PORT).catch(() => null);
       while (found === null) {
-        found = await findPort(zoneroot, '/tmp/vm.ttyb').catch(() => null);
+        found = await root.find(PORT).catch(() => null);
       }
       await started;
-      assert.strictEqual((await findPort(zoneroot, '/tmp/vm.ttyb')).way, found.way);
+      assert.strictEqual((await root.find(PORT)).way, found.way);
     }
   });
 
-  it('finds another way where a folder was put aside, and the same way where nothing was', async () => {
-    const before = await findPort(zoneroot, '/tmp/vm.ttyb');
-    assert.deepStrictEqual(await findPort(zoneroot, '/tmp/vm.ttyb'), before);
+  it('finds another way where a directory was put aside, and the same where nothing was', async () => {
+    const before = await root.find(PORT);
+    assert.deepStrictEqual(await root.find(PORT), before);
     // The kernel's clock for files is coarse.
     await eventually(async () => {
       renameSync(join(zoneroot, 'tmp'), join(zoneroot, 'aside'));
       mkdirSync(join(zoneroot, 'tmp'));
       rmSync(join(zoneroot, 'tmp'), { recursive: true });
       renameSync(join(zoneroot, 'aside'), join(zoneroot, 'tmp'));
-      const after = await findPort(zoneroot, '/tmp/vm.ttyb');
+      const after = await root.find(PORT);
       assert.strictEqual(after.identity, before.identity);
       return after.way !== before.way;
     }, 'another way');
+  });
+});
+
+describe('the dials of a port', () => {
+  let now: number;
+  let log: Recorder;
+  let attempts: DialAttempts;
+
+  beforeEach(() => {
+    now = 1000;
+    log = new Recorder();
+    attempts = new DialAttempts(log, () => now);
+    attempts.startOver();
+  });
+
+  /** Tries and waits for so long, each try failing with `code` at the same file. @returns the waits */
+  function failFor(ms: number, code: string): number[] {
+    const waits: number[] = [];
+    for (const end = now + ms; now < end;) {
+      attempts.begun();
+      attempts.met('1:2:3');
+      attempts.failed(new SystemError('connect', '/p', code), '/p');
+      const wait = Math.max(attempts.waitMs(), attempts.restMs());
+      waits.push(wait);
+      now += wait;
+    }
+    return waits;
+  }
+
+  for (const code of ['ENOENT', 'ECONNREFUSED', 'EAGAIN', 'ESTALE']) {
+    it(`follow each other ten times a second for ten seconds on ${code}, then slower`, () => {
+      const waits = failFor(60_000, code);
+      assert.deepStrictEqual(new Set(waits.slice(0, 100)), new Set([100]));
+      assert.deepStrictEqual(waits.slice(100, 105), [1000, 2000, 4000, 5000, 5000]);
+      assert.deepStrictEqual(log.warnings, []);
+    });
+  }
+
+  for (const code of ['ELOOP', 'ENOTSOCK', 'EACCES', 'ENAMETOOLONG']) {
+    it(`are slow from the start on ${code}, with one warning a minute`, () => {
+      const waits = failFor(179_000, code);
+      assert.deepStrictEqual(waits.slice(0, 4), [1000, 2000, 4000, 5000]);
+      assert.strictEqual(log.warnings.length, 3);
+    });
+  }
+
+  it('are at most one a second where another holds the port, with one warning a minute', () => {
+    let count = 0;
+    for (const end = now + 119_000; now < end; count++) {
+      attempts.begun();
+      attempts.met('1:2:3');
+      attempts.heldByAnother('/p');
+      const wait = attempts.waitMs();
+      assert.ok(wait >= 1000);
+      now += wait;
+    }
+    assert.ok(count > 20, String(count));
+    const words = 'another program holds the port of the VM';
+    assert.deepStrictEqual(log.warnings, [words, words]);
+  });
+
+  it('are quick again at another file, whatever was with the one before', () => {
+    failFor(60_000, 'ENOENT');
+    attempts.heldByAnother('/p');
+    attempts.met('4:5:6');
+    attempts.failed(new SystemError('connect', '/p', 'ECONNREFUSED'), '/p');
+    assert.strictEqual(attempts.waitMs(), 100);
+    assert.deepStrictEqual(log.warnings, []);
+  });
+
+  it('are quick when it was our own connection that held the port', () => {
+    attempts.met('4:5:6');
+    attempts.failed(new SystemError('connect', '/p', 'ESTALE'), '/p');
+    attempts.heldByAnother('/p');
+    assert.strictEqual(attempts.waitMs(), 100);
+    attempts.heldByAnother('/p');
+    assert.strictEqual(attempts.waitMs(), 1000);
+  });
+
+  it('are quick after a connection that was one', () => {
+    failFor(60_000, 'ELOOP');
+    attempts.lost();
+    assert.strictEqual(attempts.waitMs(), 100);
+  });
+});
+
+describe('a dial limiter', () => {
+  it('lets a few in at each turn of the event loop, in their order', async () => {
+    let now = 0;
+    const limiter = new DialLimiter(() => now);
+    const began: number[] = [];
+    for (let i = 0; i < 10; i++) {
+      limiter.enter(() => {
+        began.push(i);
+        now += 0.4;
+      });
+    }
+    assert.deepStrictEqual(began, []);
+    const counts: number[] = [];
+    while (began.length < 10) {
+      const before = began.length;
+      await turn();
+      counts.push(began.length - before);
+    }
+    assert.deepStrictEqual(began, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.ok(Math.max(...counts) <= 3, counts.join(' '));
+  });
+
+  it('lets in whoever comes from inside, and nobody who left', async () => {
+    const limiter = new DialLimiter();
+    const began: string[] = [];
+    limiter.enter(() => {
+      began.push('a');
+      leave();
+      limiter.enter(() => began.push('c'));
+    });
+    const leave = limiter.enter(() => began.push('b'));
+    for (let turns = 0; turns < 5; turns++) {
+      await turn();
+    }
+    leave();
+    assert.deepStrictEqual(began, ['a', 'c']);
   });
 });

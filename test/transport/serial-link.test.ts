@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/limits';
-import { SerialLink } from '../../src/transport/serial-link';
-import type { PortFacts, SerialOptions } from '../../src/transport/serial-options';
+import { PortReads } from '../../src/transport/net-stream';
+import { SerialLink, type PortFacts, type SerialOptions } from '../../src/transport/serial-link';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import { Scheduler } from '../../src/lib/scheduler';
-import { DialLimiter } from '../../src/transport/dial-limiter';
+import { DialLimiter } from '../../src/transport/serial-dialer';
 import type { Reply } from '../../src/protocol/reply';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
@@ -19,7 +20,9 @@ import { Recorder, ToldOfPort } from '../support/recorder';
 const RECONNECT_MS = 500;
 
 describe('a serial link', () => {
+  let zonepath: string;
   let zoneroot: string;
+  let roots: ZoneRoots;
   let path: string;
   let before: OpenThings;
   let recorder: Recorder;
@@ -30,7 +33,10 @@ describe('a serial link', () => {
 
   beforeEach(() => {
     before = openThings();
-    zoneroot = mkdtempSync(join(tmpdir(), 'sl-'));
+    zonepath = mkdtempSync(join(tmpdir(), 'sl-'));
+    zoneroot = join(zonepath, 'root');
+    mkdirSync(zoneroot);
+    roots = new ZoneRoots(zonepath);
     path = join(zoneroot, 'tmp', 'vm.ttyb');
     recorder = new Recorder();
     told = new ToldOfPort();
@@ -42,7 +48,8 @@ describe('a serial link', () => {
   afterEach(async () => {
     await Promise.all(links.map((link) => link.stop(0)));
     await Promise.all(ports.map((port) => port.stop()));
-    rmSync(zoneroot, { recursive: true });
+    await roots.stop();
+    rmSync(zonepath, { recursive: true });
     await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
     assert.deepStrictEqual(openThings(), before);
   });
@@ -50,7 +57,8 @@ describe('a serial link', () => {
   function make(options: Partial<SerialOptions> = {}): SerialLink {
     const link = new SerialLink({
       zonename: 'zone',
-      zoneroot,
+      root: roots.of(zonepath),
+      zoneOfPeer: () => 'zone',
       facts: () => Promise.resolve({ com2: 'socket,/tmp/vm.ttyb' }),
       handle: (_origin, request) =>
         request.kind === 'put'
@@ -61,7 +69,8 @@ describe('a serial link', () => {
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       turns: new Scheduler(),
-      turnstile: new DialLimiter(),
+      dialLimiter: new DialLimiter(),
+      portReads: new PortReads(),
       log: recorder,
       ...options,
     });

@@ -74,12 +74,11 @@ describe('the reconcile', () => {
     const looked: string[] = [];
     const duty = ({ zonename }: ZoneFacts): MountManager => ({
       state: 'mounted by the brand',
-      onReady: () => null,
-      onRunning: () => null,
-      onHalted: () => null,
+      moved: () => undefined,
+      view: () => 'ours',
       look: () => {
         looked.push(zonename);
-        return 'ours';
+        return Promise.resolve();
       },
     });
     await served.registry.stop(1000);

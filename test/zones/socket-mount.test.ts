@@ -1,11 +1,23 @@
 import assert from 'node:assert';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { openMounts } from '../../src/platform/mounts';
-import { brandMounts, SocketMount, type SocketMountOptions } from '../../src/zones/socket-mount';
-import { mountPointOf } from '../../src/zones/mount-check';
+import { MountTable } from '../../src/platform/mounts';
+import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
+import {
+  brandMounts,
+  mountPointOf,
+  SocketMount,
+  type SocketMountOptions,
+} from '../../src/zones/socket-mount';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
@@ -49,8 +61,10 @@ describe('the files of a brand', () => {
   });
 });
 
-describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
+describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () => {
   let node: EmulatedNode;
+  let roots: ZoneRoots;
+  let root: ZoneRoot;
   let logged: LogRecords;
   let mountPoint: string;
 
@@ -59,12 +73,15 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
     logged = logRecords();
     node.addZone('alpha');
     mkdirSync(node.paths.zoneFolder('alpha'), { recursive: true });
-    mountPoint = node.paths.host('/zones/alpha/root/.zonecontrol');
+    roots = new ZoneRoots(node.root);
+    root = roots.of(node.paths.host('/zones/alpha'));
+    mountPoint = root.nameOf('/.zonecontrol');
     node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
   });
 
-  afterEach(() => {
+  afterEach(async () => {
+    await roots.stop();
     node.remove();
   });
 
@@ -72,10 +89,9 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
   function make(mountedByBrand: boolean | undefined, more: Partial<SocketMountOptions> = {}) {
     const facts = node.platform.zoneFacts('alpha');
     assert(facts !== undefined);
-    return new SocketMount(facts, logged.zoneLog('alpha'), {
+    return new SocketMount(facts, root, logged.zoneLog('alpha'), {
       paths: node.paths,
-      mounts: openMounts(node.platform, node.paths.mnttab),
-      mountRunning: false,
+      table: new MountTable(node.paths.mnttab),
       isReady: (zonename) => node.platform.zoneState(zonename) === 'ready',
       brandMounts: () => mountedByBrand,
       ...more,
@@ -84,149 +100,190 @@ describeWhere(whyNotRoot(), 'the duty for a folder’s mount', () => {
 
   /** As a brand does it while the zone becomes ready. */
   function mountAsBrand(): void {
-    const mounts = openMounts(node.platform, node.paths.mnttab);
-    mounts.mount(
-      node.paths.zoneFolder('alpha'),
-      node.paths.host('/zones/alpha/root'),
-      '/.zonecontrol',
-    );
+    mkdirSync(mountPoint, { recursive: true });
+    const options = 'ro,nodevices,nosetuid,noexec';
+    node.platform.mountLofs(node.paths.zoneFolder('alpha'), mountPoint, options);
   }
 
   function isMounted(): boolean {
     return readFileSync(node.paths.mnttab, 'utf8').includes(`\t${mountPoint}\t`);
   }
 
-  it('is to look only, where the brand mounts it: nothing is mounted, nothing unmounted', () => {
-    const folder = make(true);
-    assert.strictEqual(folder.onReady(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['left to the brand', false]);
+  it('is only looked at, where the brand mounts it: nothing is mounted, nothing unmounted', () => {
+    const mount = make(true);
+    mount.moved('ready');
+    assert.deepStrictEqual([mount.state, isMounted()], ['left to the brand', false]);
     mountAsBrand();
-    assert.strictEqual(folder.onRunning(), null);
-    assert.strictEqual(folder.state, 'mounted by the brand');
-    assert.strictEqual(folder.onHalted(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['zone halted', true]);
+    mount.moved('running');
+    assert.strictEqual(mount.state, 'mounted by the brand');
+    mount.moved('halted');
+    assert.deepStrictEqual([mount.state, isMounted()], ['zone halted', true]);
   });
 
-  it('is to mount it when the zone is ready, where the brand does not, and to unmount it', () => {
-    const folder = make(false);
-    assert.strictEqual(folder.onReady(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['mounted by the agent', true]);
-    assert.strictEqual(folder.onReady(), null);
-    assert.strictEqual(folder.onRunning(), null);
-    assert.strictEqual(folder.state, 'mounted by the agent');
+  it('is made when the zone is ready, where the brand does not; zoneadmd takes it away', async () => {
+    const mount = make(false);
+    mount.moved('ready');
+    await eventually(() => mount.state === 'mounted by the agent');
+    assert(isMounted());
+    mount.moved('ready');
+    await eventually(() => mount.state === 'mounted by the agent');
+    mount.moved('running');
+    assert.strictEqual(mount.state, 'mounted by the agent');
     assert.strictEqual(logged.records('mounted the metadata folder').length, 1);
-    assert.strictEqual(folder.onHalted(), null);
-    assert.strictEqual(isMounted(), false);
+    mount.moved('halted');
+    assert.deepStrictEqual([mount.state, isMounted()], ['zone halted', true]);
   });
 
-  it('includes what an agent before this one mounted', () => {
-    make(false).onReady();
-    const folder = make(false);
-    folder.onRunning();
-    assert.strictEqual(folder.state, 'mounted by the agent');
-    folder.onHalted();
-    assert.strictEqual(isMounted(), false);
+  it('is known to be the agent\u2019s where an agent before this one made it', async () => {
+    const before = make(false);
+    before.moved('ready');
+    await eventually(() => before.state === 'mounted by the agent');
+    const mount = make(false);
+    mount.moved('running');
+    assert.strictEqual(mount.state, 'mounted by the agent');
   });
 
-  it('is not to mount into a zone that runs by now, whatever was told of it', () => {
-    const folder = make(false);
+  it('unmounts nothing of another zone when a guest puts a link in the place of its own', async () => {
+    node.addZone('victim');
+    mkdirSync(node.paths.zoneFolder('victim'), { recursive: true });
+    const victim = node.paths.host('/zones/victim/root/.zonecontrol');
+    mkdirSync(victim, { recursive: true });
+    const native = node.paths.host('/zones/alpha/root/native');
+    mkdirSync(join(native, '.zonecontrol'), { recursive: true });
+    node.emulation.zoneStatus('alpha', STATUS.ready, 0);
+    const facts = node.platform.zoneFacts('alpha');
+    assert(facts !== undefined);
+    const mount = new SocketMount({ ...facts, brand: 'lx' }, root, logged.zoneLog('alpha'), {
+      paths: node.paths,
+      table: new MountTable(node.paths.mnttab),
+      isReady: () => true,
+      brandMounts: () => false,
+    });
+    mount.moved('ready');
+    await eventually(() => mount.state === 'mounted by the agent');
+    mount.moved('running');
+    node.platform.mountLofs(node.paths.zoneFolder('victim'), victim, 'ro');
+    // What a guest's root can do to the directory above its mount.
+    renameSync(native, `${native}.aside`);
+    symlinkSync(node.paths.host('/zones/victim/root'), native);
+    mount.moved('halted');
+    mount.moved('ready');
+    await eventually(() => logged.records('could not mount the metadata folder').length === 0);
+    mount.moved('halted');
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+    assert(mounts.includes(` ${victim} `), 'the other zone has its mount');
+  });
+
+  it('is not made in a zone that runs by now, whatever was heard of it', () => {
+    const mount = make(false);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
-    assert.notStrictEqual(folder.onReady(), null, 'it may become ready yet');
-    assert.deepStrictEqual([folder.state, isMounted()], ['not mounted', false]);
+    mount.moved('ready');
+    assert.deepStrictEqual([mount.state, isMounted()], ['not mounted', false]);
     assert(!existsSync(mountPoint));
+    mount.moved('halted');
   });
 
-  it('waits for the kernel to set the state that it published', () => {
-    const folder = make(false);
+  it('is made once the kernel has set the state that it published', async () => {
+    const mount = make(false);
     node.emulation.zoneStatus('alpha', STATUS.free, 0);
     node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
-    assert.notStrictEqual(folder.onReady(), null);
-    assert.strictEqual(isMounted(), false);
+    mount.moved('ready');
+    assert.deepStrictEqual([mount.state, isMounted()], ['not mounted', false]);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
-    assert.strictEqual(folder.onReady(), null);
-    assert.strictEqual(isMounted(), true);
+    await eventually(() => mount.state === 'mounted by the agent');
+    assert(isMounted());
   });
 
-  it('is to warn once of a zone that runs without it, after a second look', () => {
-    const folder = make(true);
+  it('is missed once in a zone that runs without it, after a second look', async () => {
+    const mount = make(true);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
-    const warned = 'zone runs without its metadata folder: reboot it, or set mount_running_zones';
-    const againMs = folder.onRunning();
-    assert(againMs !== null && againMs > 0);
+    const warned = 'zone runs without its metadata folder: reboot it';
+    mount.moved('running');
+    assert.strictEqual(mount.state, 'looking again');
     assert.deepStrictEqual(logged.records(warned), []);
-    assert.strictEqual(folder.onRunning(), null);
+    await eventually(() => mount.state === 'not mounted', 'the second look', 5000);
     assert.strictEqual(logged.records(warned).length, 1);
-    assert.deepStrictEqual([folder.state, isMounted()], ['not mounted', false]);
+    assert.strictEqual(isMounted(), false);
   });
 
-  it('is to tell once that a running zone lost it, and not of a zone that goes down', async () => {
-    const told = (): number =>
-      logged.records(
-        'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
-      ).length;
-    const running = (): SocketMount => {
-      const folder = make(true);
+  it('is told once to be lost in a running zone, and not in one that goes down', async () => {
+    const text = 'the metadata folder was unmounted, or replaced while the zone runs: reboot it';
+    const told = (): number => logged.records(text).length;
+    const running = async (): Promise<SocketMount> => {
+      const mount = make(true);
       mountAsBrand();
       node.emulation.zoneStatus('alpha', STATUS.running, 0);
-      folder.onRunning();
-      assert.strictEqual(folder.look(), 'ours');
-      return folder;
+      mount.moved('running');
+      await eventually(() => mount.view() === 'ours');
+      return mount;
     };
-    const goingDown = running();
-    execFileSync('umount', [mountPoint]);
-    assert.strictEqual(goingDown.look(), 'another');
-    goingDown.onHalted();
-    writeFileSync(node.paths.mnttab, '');
-    const folder = running();
-    execFileSync('umount', [mountPoint]);
-    assert.strictEqual(folder.look(), 'another');
+    const goingDown = await running();
+    node.platform.umount(mountPoint, true);
+    await goingDown.look();
+    assert.strictEqual(goingDown.view(), 'another');
+    goingDown.moved('halted');
+    const mount = await running();
+    node.platform.umount(mountPoint, true);
+    await mount.look();
     assert.strictEqual(told(), 0);
     await eventually(() => told() > 0, 'the record', 5000);
-    assert.strictEqual(folder.look(), 'another');
+    await mount.look();
     await delay(1500);
     assert.strictEqual(told(), 1);
-    assert.strictEqual(goingDown.look(), 'unknown');
+    assert.strictEqual(goingDown.view(), 'unknown');
   });
 
-  it('is to mount into a zone that runs without it only where the configuration says so', () => {
-    const folder = make(true, { mountRunning: true });
+  it('is another when the directory is made anew under it, also to an agent that starts then', async () => {
+    mountAsBrand();
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
-    assert.notStrictEqual(folder.onRunning(), null);
-    assert.strictEqual(isMounted(), false);
-    assert.strictEqual(folder.onRunning(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['mounted by the agent', true]);
-    // The brand's files say that it is theirs; this one is not.
-    folder.onHalted();
-    assert.strictEqual(isMounted(), false);
+    const mount = make(true);
+    mount.moved('running');
+    await eventually(() => mount.view() === 'ours');
+    const directory = node.paths.zoneFolder('alpha');
+    renameSync(directory, `${directory}.old`);
+    mkdirSync(directory);
+    assert.strictEqual(mount.view(), 'another');
+    const later = make(true);
+    later.moved('running');
+    await later.look();
+    assert.strictEqual(later.view(), 'another');
+    later.moved('halted');
+    mount.moved('halted');
   });
 
-  it('is none for a brand that knows nothing of the folder', () => {
+  it('is none for a brand that knows nothing of the directory', () => {
     node.addZone('beta', 'unheard-of');
     const facts = node.platform.zoneFacts('beta');
     assert(facts !== undefined);
-    const folder = new SocketMount(facts, logged.zoneLog('beta'), {
+    const beta = roots.of(node.paths.host('/zones/beta'));
+    const mount = new SocketMount(facts, beta, logged.zoneLog('beta'), {
       paths: node.paths,
-      mounts: openMounts(node.platform, node.paths.mnttab),
-      mountRunning: true,
+      table: new MountTable(node.paths.mnttab),
       isReady: () => true,
       brandMounts: (brand) => brandMounts(node.paths, brand),
     });
-    assert.strictEqual(folder.onReady(), null);
-    assert.strictEqual(folder.onRunning(), null);
-    assert.strictEqual(folder.state, 'none for this brand');
+    mount.moved('ready');
+    mount.moved('running');
+    assert.strictEqual(mount.state, 'none for this brand');
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is tried again later each time while a link is in the way, which is told once', () => {
+  it('is tried again while a link is in the way, which is told once', async () => {
     symlinkSync('/etc', mountPoint);
-    const folder = make(false);
-    const again = [folder.onReady(), folder.onReady(), folder.onReady()];
-    assert.deepStrictEqual(again, [100, 200, 400]);
-    assert.strictEqual(folder.state, 'not mounted');
-    const told = logged.records('could not mount the metadata folder');
-    assert.strictEqual(told.length, 1);
+    node.emulation.zoneStatus('alpha', STATUS.ready, 0);
+    let asked = 0;
+    const mount = make(false, {
+      isReady: () => {
+        asked++;
+        return true;
+      },
+    });
+    mount.moved('ready');
+    await eventually(() => asked >= 3, 'a third try', 5000);
+    await eventually(() => mount.state === 'not mounted');
+    assert.strictEqual(logged.records('could not mount the metadata folder').length, 1);
     rmSync(mountPoint);
-    assert.strictEqual(folder.onReady(), null);
-    assert.deepStrictEqual([folder.state, isMounted()], ['mounted by the agent', true]);
+    await eventually(() => mount.state === 'mounted by the agent', 'mounted', 5000);
+    assert(isMounted());
   });
 });

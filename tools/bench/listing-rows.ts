@@ -9,6 +9,7 @@ import { performance } from 'node:perf_hooks';
 import { PassThrough } from 'node:stream';
 import { ZONE_STATUSES } from '../../src/platform/abi';
 import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import { createLogger, ZoneLog } from '../../src/log';
 import { Reconciler } from '../../src/zones/reconciler';
 import { listZones, type ZoneFacts } from '../../src/zones/snapshot';
@@ -17,7 +18,7 @@ import type { Instruments } from './instruments';
 
 const RUNS = 5;
 const NEVER_MS = 3_600_000;
-const SHARE = { perSecond: 1, burst: 1 };
+const SHARE = { perSecond: 1, burst: 1, bytesPerSecond: 1 };
 
 /** A zone that nobody can connect to. */
 const NO_LINK: SocketLink = {
@@ -51,21 +52,25 @@ export async function listingRows(bench: Instruments, folder: string): Promise<v
   bench.tell(`${count} zones: first snapshot`, 'ms', { most: 150 }, first.ms);
 
   const log = createLogger('error', new PassThrough());
+  const roots = new ZoneRoots(root);
   const reconciler = new Reconciler({
     ...{ platform, log, everyMs: NEVER_MS },
-    zones: new Map(first.result.zones.map((facts) => [facts.zonename, heldZone(facts, log)])),
+    zones: new Map(
+      first.result.zones.map((facts) => [facts.zonename, heldZone(facts, log, roots)]),
+    ),
     repair: () => Promise.reject(new Error('a healthy node needs no repair')),
   });
   const { ms, result } = await timed(() => reconciler.run());
   bench.tell(`${count} zones: reconcile`, 'ms', { most: 150 }, result === 0 ? ms : [NaN]);
 }
 
-function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>): Zone {
+function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>, roots: ZoneRoots): Zone {
   const zoneLog = new ZoneLog(log, facts.zonename, facts.brand, SHARE, () => undefined);
   return new Zone(facts, {
     log: zoneLog,
     link: { kind: 'socket', link: NO_LINK },
     folder: null,
+    root: roots.of(facts.zonepath),
   });
 }
 

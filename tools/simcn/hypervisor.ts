@@ -5,7 +5,7 @@
  * coming and going (ttyb.ts). A real one is qemu with a kernel in it (qemu.ts).
  */
 import type { JsonObject } from '../../src/metadata/vm-data';
-import { Ttyb, type TtybFault } from './ttyb';
+import { Ttyb, type TtybFault, type TtybKind } from './ttyb';
 
 export interface Hypervisor {
   /** Of the process, where there is one. */
@@ -38,9 +38,9 @@ export class PlayedHypervisor implements Hypervisor {
   readonly pid = null;
   private readonly ttyb: Ttyb | null;
 
-  /** @param path of the port; null: none. @param guestPath the guest's end, for client programs */
-  constructor(kind: 'bhyve' | 'kvm', path: string | null, guestPath: string) {
-    this.ttyb = path === null ? null : new Ttyb({ path, kind, guestPath });
+  /** @param path of the port; null: none. @param guestPath the guest's end, for client programs; @param zoneroot where it runs */
+  constructor(kind: TtybKind, path: string | null, guestPath: string, zoneroot: string) {
+    this.ttyb = path === null ? null : new Ttyb({ path, kind, guestPath, zoneroot });
   }
 
   async start(): Promise<void> {

@@ -229,14 +229,14 @@ export class Lifecycle {
     const port = portPath(zoneroot, zone.properties);
     if (zone.qemu === null) {
       const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
-      zone.hypervisor = new PlayedHypervisor(kind, port, `${zonepath}/ttyb`);
+      zone.hypervisor = new PlayedHypervisor(kind, port, `${zonepath}/ttyb`, zoneroot);
       await zone.hypervisor.start();
       return;
     }
     if (port === null) {
       throw new Error(`zone ${zone.zonename}: com2 names no socket`);
     }
-    const qemu = new Qemu(zone.qemu, { port, logs, name: zone.zonename }, () => {
+    const qemu = new Qemu(zone.qemu, { port, logs, zoneroot, name: zone.zonename }, () => {
       this.poweredOff(zone);
     });
     zone.hypervisor = qemu;

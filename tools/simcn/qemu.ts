@@ -35,6 +35,8 @@ export interface QemuPlace {
   /** Folder of console.log, qemu.pid and the monitor's socket. */
   readonly logs: string;
   readonly name: string;
+  /** Host path of the zone's root: qemu stands there, which makes it one of the zone's processes. */
+  readonly zoneroot: string;
 }
 
 /** One QEMU process with its guest. */
@@ -61,7 +63,10 @@ export class Qemu implements Hypervisor {
     await mkdir(dirname(this.place.port), { recursive: true });
     await mkdir(this.place.logs, { recursive: true });
     await rm(this.place.port, { force: true });
-    const child = spawn(QEMU, this.argv(), { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(QEMU, this.argv(), {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      cwd: this.place.zoneroot,
+    });
     this.child = child;
     this.stderr = '';
     child.stderr.on('data', (chunk: Buffer) => {

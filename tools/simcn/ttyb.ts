@@ -15,13 +15,15 @@
  *
  * It does not play the port's speed, and it knows nothing of the metadata protocol.
  */
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, Socket, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { GuestPort } from './ttyb-guest';
+import { PROJECT } from './view';
 
 export type TtybKind = 'bhyve' | 'kvm';
 
@@ -41,10 +43,22 @@ export interface TtybOptions {
    * was unread is thrown away), and its octets are the port's. Left out: only the `guest` object.
    */
   readonly guestPath?: string;
+  /**
+   * Host path of the zone's root: a process of the zone listens, and its death is the hypervisor's. Left out:
+   * this process does, which is of the global zone.
+   */
+  readonly zoneroot?: string;
 }
+
+const ZPORT = join(PROJECT, 'native', 'build', 'Release', 'zport');
 
 /** Pause between two restarts of a flapping guest: quicker than any real firmware. */
 const FLAP_INTERVAL_MS = 100;
+
+/** Somebody listens. */
+interface Listening {
+  close(): Promise<void>;
+}
 
 /** The hypervisor's end of one guest's port. */
 export class Ttyb {
@@ -55,8 +69,9 @@ export class Ttyb {
   readonly path: string;
   private readonly kind: TtybKind;
   private readonly guestPath: string | undefined;
-  private server: Server | null = null;
-  private programs: Server | null = null;
+  private readonly zoneroot: string | undefined;
+  private server: Listening | null = null;
+  private programs: Listening | null = null;
   /** Clients of the port, the first of which is served; more than one only under kvm. */
   private hosts: Socket[] = [];
   private held = false;
@@ -65,6 +80,7 @@ export class Ttyb {
     this.path = options.path;
     this.kind = options.kind;
     this.guestPath = options.guestPath;
+    this.zoneroot = options.zoneroot;
   }
 
   /** True while a host is connected and served. */
@@ -79,7 +95,11 @@ export class Ttyb {
     }
     await mkdir(dirname(this.path), { recursive: true });
     await rm(this.path, { force: true });
-    this.server = await listen(this.path, (host) => this.accept(host));
+    const accept = (host: Socket): void => this.accept(host);
+    this.server =
+      this.zoneroot === undefined
+        ? await listen(this.path, accept)
+        : await listenInZone(this.zoneroot, this.path, accept);
     if (this.guestPath !== undefined && this.programs === null) {
       await rm(this.guestPath, { force: true });
       this.programs = await listen(this.guestPath, (program) => this.guest.open(program));
@@ -89,7 +109,7 @@ export class Ttyb {
   /** The hypervisor process ends: the socket file stays, as on the platform. Idempotent. */
   async stop(): Promise<void> {
     this.guest.closePrograms();
-    await closeServer(this.programs);
+    await this.programs?.close();
     this.programs = null;
     if (this.guestPath !== undefined) {
       await rm(this.guestPath, { force: true });
@@ -134,7 +154,7 @@ export class Ttyb {
     for (const host of this.hosts) {
       host.destroy();
     }
-    await closeServer(server);
+    await server?.close();
   }
 
   private accept(host: Socket): void {
@@ -177,19 +197,42 @@ export class Ttyb {
  * Listens at `path`. The socket is bound under another name: a server's close removes the name that it
  * was bound to, and a hypervisor that dies leaves its file behind.
  */
-async function listen(path: string, accept: (socket: Socket) => void): Promise<Server> {
+async function listen(path: string, accept: (socket: Socket) => void): Promise<Listening> {
   const server = createServer({ pauseOnConnect: true }, accept);
   const bound = join(dirname(path), '.b');
   await rm(bound, { force: true });
   server.listen(bound, 1);
   await once(server, 'listening');
   await rename(bound, path);
-  return server;
+  return { close: () => closeServer(server) };
 }
 
-async function closeServer(server: Server | null): Promise<void> {
-  if (server === null) {
-    return;
-  }
+async function closeServer(server: Server): Promise<void> {
   await new Promise<void>((resolve) => server.close(() => resolve()));
+}
+
+/** Listens by a process of the zone. @throws Error when that cannot */
+async function listenInZone(
+  zoneroot: string,
+  path: string,
+  accept: (socket: Socket) => void,
+): Promise<Listening> {
+  const child: ChildProcess = spawn(ZPORT, [zoneroot, path], {
+    stdio: ['pipe', 'ignore', 'inherit', 'ipc'],
+    env: {},
+  });
+  const gone = once(child, 'disconnect');
+  await Promise.race([once(child, 'message'), gone.then(() => Promise.reject(new Error(ZPORT)))]);
+  child.on('message', (_message, handle) => {
+    if (handle instanceof Socket) {
+      handle.pause();
+      accept(handle);
+    }
+  });
+  return {
+    close: async () => {
+      child.kill('SIGKILL');
+      await gone;
+    },
+  };
 }

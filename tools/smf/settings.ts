@@ -63,13 +63,6 @@ export const SETTINGS: readonly Setting[] = [
     text: "Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent.",
   },
   {
-    property: 'mount_running_zones',
-    type: 'boolean',
-    path: ['mount_running_zones'],
-    initial: 'false',
-    text: 'Mounts a missing socket folder into running zones too. Their processes could move the mount point meanwhile.',
-  },
-  {
     property: 'readers',
     type: 'astring',
     path: ['readers'],

@@ -1,0 +1,521 @@
+/*
+ * The program that goes below a zone's root in the place of the agent (src/platform/zone-root.ts).
+ *
+ * What lies there is the zone's to arrange: a link to another zone's socket, or a file system that never
+ * answers. Whoever names a path below it may be held in the kernel for ever, and no signal ends him there.
+ * So it is done in a process of its own, one request at a time; the agent starts others for other zones, and
+ * ends whenever it likes.
+ *
+ *   zone_root NODE
+ *
+ *   request  4 strings on descriptor 4, each with its NUL: command, zone's root, path inside it, special
+ *   reply    a line of JSON on the channel that node made (NODE_CHANNEL_FD), with a descriptor for `dial`
+ *
+ *     find    where a port is, and that nothing but real directories led there
+ *     dial    the same, and a socket that is connected to it
+ *     stat    the directory at the path
+ *     mount   lofs of `special` at the path, whose directories are made where they are missing
+ *     unmount what the mount table has at the path, which is a whole one
+ *
+ * It walks from directory to directory by descriptors and follows no link. It ends when the agent closes
+ * its end. Everything runs on one thread: the working directory is where the last walk ended.
+ */
+#define	_GNU_SOURCE
+#if defined(__sun)
+/* Descriptors are passed by the functions of XPG4.2 only, and that alone would hide the rest. */
+#ifndef __EXTENSIONS__
+#define	__EXTENSIONS__
+#endif
+#ifndef _XOPEN_SOURCE
+#define	_XOPEN_SOURCE	600
+#endif
+#include <sys/mount.h>
+#else
+#include "emul/illumos.h"
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__sun)
+#define	OPTIONSTR	MS_OPTIONSTR
+#define	FORCE		MS_FORCE
+#else
+#define	OPTIONSTR	ILLUMOS_MS_OPTIONSTR
+#define	FORCE		ILLUMOS_MS_FORCE
+#endif
+
+#define	REQUEST_FD	4
+#define	FIELDS		4
+#define	FIELD_BYTES	4096
+/* Deeper than any path that a socket's address holds inside of a zone. */
+#define	MAX_DEPTH	64
+#define	OPTION_BYTES	1024
+/* The set that the platform's brands use: a zone reads its directory, and nothing more. */
+#define	MOUNT_OPTIONS	"ro,nodevices,nosetuid,noexec"
+#define	MOUNT_POINT_MODE	0755
+#define	CONNECT_MS	2000
+/* Whether a zone may be mounted into was asked before; later than this the answer may be another. */
+#define	MOUNT_WITHIN_NS	500000000LL
+
+typedef struct request {
+	const char *command;
+	const char *root;
+	const char *path;
+	const char *special;
+} request_t;
+
+/* What a walk found: the directories that it went through, the zone's root first, and what it led to. */
+typedef struct walk {
+	int dirs[MAX_DEPTH + 1];
+	int depth;
+	char names[FIELD_BYTES];
+	const char *components[MAX_DEPTH];
+	int count;
+	struct stat found;
+	/* From the port up to the root's children: what tells one look from another. */
+	char way[MAX_DEPTH * 72];
+	char identity[72];
+} walk_t;
+
+/* The call that failed, and at which component; 0 is the zone's root. */
+typedef struct fault {
+	int err;
+	const char *call;
+	int depth;
+} fault_t;
+
+static int
+failed(fault_t *fault, int err, const char *call, int depth)
+{
+	fault->err = err;
+	fault->call = call;
+	fault->depth = depth;
+	return (-1);
+}
+
+static void
+walk_end(walk_t *walk)
+{
+	while (walk->depth > 0)
+		(void) close(walk->dirs[--walk->depth]);
+}
+
+static int
+split(walk_t *walk, const char *path, fault_t *fault)
+{
+	char *at = walk->names;
+
+	(void) snprintf(walk->names, sizeof (walk->names), "%s", path);
+	walk->count = 0;
+	while (*at != '\0') {
+		if (*at == '/') {
+			*at++ = '\0';
+			continue;
+		}
+		if (walk->count == MAX_DEPTH)
+			return (failed(fault, ENAMETOOLONG, "lstat", walk->count));
+		walk->components[walk->count++] = at;
+		while (*at != '\0' && *at != '/')
+			at++;
+		if (*at == '/')
+			*at++ = '\0';
+		if (strcmp(walk->components[walk->count - 1], ".") == 0 ||
+		    strcmp(walk->components[walk->count - 1], "..") == 0)
+			return (failed(fault, EINVAL, "lstat", walk->count));
+	}
+	return (walk->count == 0 ? failed(fault, EINVAL, "lstat", 0) : 0);
+}
+
+/* The directory of that name, seen to be a real one and the one that is then open. */
+static int
+step_into(int dir, const char *name, int make, int depth, fault_t *fault)
+{
+	struct stat seen, opened;
+	int fd;
+
+	if (make && mkdirat(dir, name, MOUNT_POINT_MODE) != 0 && errno != EEXIST)
+		return (failed(fault, errno, "mkdir", depth));
+	if (fstatat(dir, name, &seen, AT_SYMLINK_NOFOLLOW) != 0)
+		return (failed(fault, errno, "lstat", depth));
+	if (S_ISLNK(seen.st_mode))
+		return (failed(fault, ELOOP, "lstat", depth));
+	if (!S_ISDIR(seen.st_mode))
+		return (failed(fault, ENOTDIR, "lstat", depth));
+	if ((fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return (failed(fault, errno, "open", depth));
+	if (fstat(fd, &opened) != 0 || opened.st_dev != seen.st_dev || opened.st_ino != seen.st_ino) {
+		(void) close(fd);
+		return (failed(fault, ESTALE, "lstat", depth));
+	}
+	return (fd);
+}
+
+/* An inode's number is used again soon; with its time of change it is its own. */
+static int
+tell_identity(const struct stat *st, char *into, size_t len)
+{
+	return (snprintf(into, len, "%llu:%llu:%lld.%09ld", (unsigned long long)st->st_dev,
+	    (unsigned long long)st->st_ino, (long long)st->st_ctim.tv_sec, (long)st->st_ctim.tv_nsec));
+}
+
+/*
+ * Opens every directory above the last component, which `want_dir` opens too. `make` makes what is missing.
+ */
+static int
+walk_to(walk_t *walk, const request_t *request, int want_dir, int make, fault_t *fault)
+{
+	int i, fd, last;
+	size_t used;
+
+	walk->depth = 0;
+	if (split(walk, request->path, fault) != 0)
+		return (-1);
+	if ((fd = open(request->root, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return (failed(fault, errno, "open", 0));
+	walk->dirs[walk->depth++] = fd;
+	last = walk->count - (want_dir ? 0 : 1);
+	for (i = 0; i < last; i++) {
+		if ((fd = step_into(walk->dirs[i], walk->components[i], make, i + 1, fault)) < 0)
+			return (-1);
+		walk->dirs[walk->depth++] = fd;
+	}
+	if (want_dir) {
+		if (fstat(walk->dirs[walk->depth - 1], &walk->found) != 0)
+			return (failed(fault, errno, "lstat", walk->count));
+	} else {
+		if (fstatat(walk->dirs[i], walk->components[i], &walk->found, AT_SYMLINK_NOFOLLOW) != 0)
+			return (failed(fault, errno, "lstat", walk->count));
+		if (S_ISLNK(walk->found.st_mode))
+			return (failed(fault, ELOOP, "lstat", walk->count));
+		if (!S_ISSOCK(walk->found.st_mode))
+			return (failed(fault, ENOTSOCK, "lstat", walk->count));
+	}
+	/*
+	 * From the port up: a directory that is looked at after its port has all changes that made the port, so
+	 * that a port which appears between two looks is no change of its way.
+	 */
+	(void) tell_identity(&walk->found, walk->identity, sizeof (walk->identity));
+	used = 0;
+	walk->way[0] = '\0';
+	for (i = walk->depth - 1; i > 0; i--) {
+		struct stat st;
+		int n;
+
+		if (fstat(walk->dirs[i], &st) != 0)
+			return (failed(fault, errno, "lstat", i));
+		n = tell_identity(&st, walk->way + used, sizeof (walk->way) - used);
+		used += (size_t)n;
+		if (used + 1 < sizeof (walk->way))
+			walk->way[used++] = ' ';
+	}
+	walk->way[used] = '\0';
+	return (0);
+}
+
+static int
+reply_fd(void)
+{
+	const char *fd = getenv("NODE_CHANNEL_FD");
+
+	return (fd == NULL ? STDOUT_FILENO : atoi(fd));
+}
+
+/* One line, whole; with a descriptor it is the message by which node hands over a socket. */
+static int
+send_line(const char *json, int passed)
+{
+	char line[8192], control[CMSG_SPACE(sizeof (int))];
+	struct msghdr msg;
+	struct iovec iov;
+	int len, fd = reply_fd();
+
+	len = snprintf(line, sizeof (line), passed < 0 ? "%s\n" :
+	    "{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":%s}\n", json);
+	(void) memset(&msg, 0, sizeof (msg));
+	iov.iov_base = line;
+	iov.iov_len = (size_t)len;
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	if (passed >= 0) {
+		struct cmsghdr *header;
+
+		(void) memset(control, 0, sizeof (control));
+		msg.msg_control = control;
+		msg.msg_controllen = sizeof (control);
+		header = CMSG_FIRSTHDR(&msg);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof (int));
+		(void) memcpy(CMSG_DATA(header), &passed, sizeof (int));
+	}
+	for (;;) {
+		ssize_t sent = sendmsg(fd, &msg, 0);
+		struct pollfd poller;
+
+		if (sent >= 0) {
+			iov.iov_base = (char *)iov.iov_base + sent;
+			iov.iov_len -= (size_t)sent;
+			msg.msg_control = NULL;
+			msg.msg_controllen = 0;
+			if (iov.iov_len == 0)
+				return (0);
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR)
+			return (-1);
+		poller.fd = fd;
+		poller.events = POLLOUT;
+		(void) poll(&poller, 1, -1);
+	}
+}
+
+/* The identity is that of a port that was found and that nobody could be reached at. */
+static void
+reply_fault(const fault_t *fault, const walk_t *walk)
+{
+	char json[256];
+
+	(void) snprintf(json, sizeof (json),
+	    "{\"err\":%d,\"call\":\"%s\",\"depth\":%d,\"identity\":\"%s\"}", fault->err,
+	    fault->call, fault->depth, walk->identity);
+	if (send_line(json, -1) != 0)
+		exit(1);
+}
+
+static void
+reply_found(const walk_t *walk, int passed)
+{
+	char json[7000];
+
+	(void) snprintf(json, sizeof (json),
+	    "{\"err\":0,\"identity\":\"%s\",\"way\":\"%.6000s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}",
+	    walk->identity, walk->way, (unsigned long long)walk->found.st_dev,
+	    (unsigned long long)walk->found.st_ino);
+	if (send_line(json, passed) != 0)
+		exit(1);
+}
+
+static int64_t
+now_ns(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &now);
+	return ((int64_t)now.tv_sec * 1000000000LL + now.tv_nsec);
+}
+
+/*
+ * Connects from the directory that was walked to: a mount over its name, or a link in the place of it,
+ * changes nothing any more. There is no connectat; fchdir and a name alone come to the same.
+ */
+static int
+connect_from(const walk_t *walk, fault_t *fault)
+{
+	const char *name = walk->components[walk->count - 1];
+	struct sockaddr_un address;
+	struct pollfd poller;
+	int fd, err = 0;
+	socklen_t len = sizeof (err);
+
+	(void) memset(&address, 0, sizeof (address));
+	address.sun_family = AF_UNIX;
+	if (strlen(name) >= sizeof (address.sun_path))
+		return (failed(fault, ENAMETOOLONG, "connect", walk->count));
+	(void) memcpy(address.sun_path, name, strlen(name));
+	if (fchdir(walk->dirs[walk->depth - 1]) != 0)
+		return (failed(fault, errno, "connect", walk->count));
+	/* Not blocking: a hypervisor's backlog is 1, and who fills it must not hold us. */
+	if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
+		return (failed(fault, errno, "socket", walk->count));
+	if (connect(fd, (const struct sockaddr *)&address, sizeof (address)) != 0) {
+		err = errno;
+		if (err == EINPROGRESS) {
+			poller.fd = fd;
+			poller.events = POLLOUT;
+			err = poll(&poller, 1, CONNECT_MS) == 1 &&
+			    getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : EAGAIN;
+		}
+		if (err != 0) {
+			(void) close(fd);
+			return (failed(fault, err, "connect", walk->count));
+		}
+	}
+	return (fd);
+}
+
+static int
+dial(walk_t *walk, const request_t *request, fault_t *fault)
+{
+	static walk_t after;
+	int fd, same;
+
+	if (walk_to(walk, request, 0, 0, fault) != 0 || (fd = connect_from(walk, fault)) < 0)
+		return (-1);
+	/*
+	 * What answered is the file that was looked at, reached by the same way: in between a process of the
+	 * zone could have put a link in its place, and have taken it away again.
+	 */
+	same = walk_to(&after, request, 0, 0, fault) == 0;
+	if (same && (strcmp(walk->way, after.way) != 0 || strcmp(walk->identity, after.identity) != 0)) {
+		(void) failed(fault, ESTALE, "connect", walk->count);
+		same = 0;
+	}
+	walk_end(&after);
+	if (!same) {
+		(void) close(fd);
+		return (-1);
+	}
+	return (fd);
+}
+
+/*
+ * mount(2) follows links, so all that leads there is seen to be real before it, and the mount to be in its
+ * place after it. Whoever asks has seen to it that no process of the zone runs.
+ */
+static int
+mount_into(walk_t *walk, const request_t *request, fault_t *fault)
+{
+	char dir[2 * FIELD_BYTES], options[OPTION_BYTES] = MOUNT_OPTIONS;
+	int64_t began = now_ns();
+	struct stat special;
+	int err;
+
+	if (stat(request->special, &special) != 0)
+		return (failed(fault, errno, "stat", 0));
+	if (walk_to(walk, request, 1, 1, fault) != 0)
+		return (-1);
+	walk_end(walk);
+	if (now_ns() - began > MOUNT_WITHIN_NS)
+		return (failed(fault, ETIMEDOUT, "mount", walk->count));
+	(void) snprintf(dir, sizeof (dir), "%s%s", request->root, request->path);
+	if (mount(request->special, dir, OPTIONSTR, "lofs", (char *)NULL, 0, options,
+	    (int)sizeof (options)) != 0)
+		return (failed(fault, errno, "mount", walk->count));
+	err = walk_to(walk, request, 1, 0, fault);
+	/* A lofs shows the inode of what it is mounted from: lofs_subr.c and lofs_vnops.c, lo_getattr. */
+	if (err == 0 && (walk->found.st_dev != special.st_dev || walk->found.st_ino != special.st_ino))
+		err = failed(fault, ESTALE, "mount", walk->count);
+	else if (err != 0)
+		(void) failed(fault, ESTALE, "mount", fault->depth);
+	return (err);
+}
+
+static void
+serve(const request_t *request)
+{
+	static walk_t walk;
+	fault_t fault = { 0, "", 0 };
+	int err = -1, fd = -1;
+
+	walk.depth = 0;
+	walk.identity[0] = '\0';
+	walk.way[0] = '\0';
+	if (strcmp(request->command, "find") == 0) {
+		err = walk_to(&walk, request, 0, 0, &fault);
+	} else if (strcmp(request->command, "dial") == 0) {
+		err = (fd = dial(&walk, request, &fault)) < 0 ? -1 : 0;
+	} else if (strcmp(request->command, "stat") == 0) {
+		err = walk_to(&walk, request, 1, 0, &fault);
+	} else if (strcmp(request->command, "mount") == 0) {
+		err = mount_into(&walk, request, &fault);
+	} else if (strcmp(request->command, "unmount") == 0) {
+		/*
+		 * The path is one that the table has. The platform takes it for that mount without looking it up
+		 * (umount.c, umount2): no link of the zone leads elsewhere.
+		 */
+		err = umount2(request->path, FORCE) == 0 ? 0 : failed(&fault, errno, "umount2", 0);
+	} else {
+		(void) failed(&fault, ENOSYS, request->command, 0);
+	}
+	walk_end(&walk);
+	/* Nothing of the zone is held while there is nothing to do. */
+	(void) chdir("/");
+	if (err != 0)
+		reply_fault(&fault, &walk);
+	else
+		reply_found(&walk, fd);
+	if (fd >= 0)
+		(void) close(fd);
+}
+
+/* What node says on the channel: that it got the descriptor. False at its end. */
+static int
+drain_channel(void)
+{
+	char bytes[1024];
+	ssize_t got;
+
+	do {
+		got = recv(reply_fd(), bytes, sizeof (bytes), MSG_DONTWAIT);
+	} while (got > 0 || (got < 0 && errno == EINTR));
+	return (got < 0 && errno == EAGAIN);
+}
+
+int
+main(int argc, char **argv)
+{
+	static char bytes[FIELDS * FIELD_BYTES];
+	size_t used = 0;
+
+	if (argc != 2)
+		return (2);
+#if !defined(__sun)
+	zonecfg_set_root(argv[1]);
+#endif
+	/* Sockets and directories only: it never holds a file of the agent, nor its terminal. */
+	(void) chdir("/");
+	for (;;) {
+		struct pollfd pollers[2];
+		const char *fields[FIELDS];
+		request_t request;
+		size_t at;
+		ssize_t got;
+		int count;
+
+		pollers[0].fd = REQUEST_FD;
+		pollers[0].events = POLLIN;
+		pollers[1].fd = reply_fd();
+		pollers[1].events = POLLIN;
+		if (poll(pollers, 2, -1) < 0 && errno != EINTR)
+			return (1);
+		if (pollers[1].revents != 0 && !drain_channel())
+			return (0);
+		if (pollers[0].revents == 0)
+			continue;
+		got = read(REQUEST_FD, bytes + used, sizeof (bytes) - used);
+		if (got <= 0)
+			return (0);
+		used += (size_t)got;
+		for (count = 0, at = 0; at < used && count < FIELDS; at++) {
+			if (at == 0 || bytes[at - 1] == '\0')
+				fields[count] = &bytes[at];
+			if (bytes[at] == '\0')
+				count++;
+		}
+		if (count < FIELDS) {
+			if (used == sizeof (bytes))
+				return (2);
+			continue;
+		}
+		request.command = fields[0];
+		request.root = fields[1];
+		request.path = fields[2];
+		request.special = fields[3];
+		/* The next request comes only after the reply. */
+		used = 0;
+		serve(&request);
+	}
+}
