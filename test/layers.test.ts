@@ -52,7 +52,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
   { module: /^ffi-napi$/, rooms: /^platform\/(libzonecfg|ffi-|abi)/ },
   { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
-  { module: /^(node:)?net$/, rooms: /^(transport|admin)\// },
+  { module: /^(node:)?net$/, rooms: /^((transport|admin)\/|platform\/(exec|zone-root)$)/ },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
 ];
 
@@ -63,7 +63,7 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
   // Who names a path below a zone's root may never come back: only processes of their own do.
   { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
-  { word: /\.zonecontrol\b/, rooms: /^zones\/socket-mount$/ },
+  { word: /\/\.zonecontrol\b/, rooms: /^zones\/socket-mount$/ },
   // A name for records and the mount table, in the hands of who opens no file.
   {
     word: /\bnameOf\(/,

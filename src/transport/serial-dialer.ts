@@ -113,6 +113,8 @@ export class DialAttempts {
   private readonly now: () => number;
   private readonly faults: ThrottledLog;
   private readonly holders: ThrottledLog;
+  /** Of its own: no other fault hides it. */
+  private readonly attacks: ThrottledLog;
   private readonly backoff = new Backoff();
   private begunAt = -Infinity;
   private last: LastDial = 'not yet';
@@ -124,6 +126,7 @@ export class DialAttempts {
     this.now = now;
     this.faults = new ThrottledLog(log, now);
     this.holders = new ThrottledLog(log, now);
+    this.attacks = new ThrottledLog(log, now);
   }
 
   /** The zone begins to run: whatever was in its way before is over. */
@@ -159,12 +162,10 @@ export class DialAttempts {
   failed(err: unknown, path: string): void {
     const code = codeOf(err);
     this.last = code === 'ESTALE' ? 'our own' : NOT_YET.includes(code) ? 'not yet' : 'turned down';
-    if (this.last === 'turned down') {
-      const attack = code === OTHER_ZONE;
-      const text = attack
-        ? 'ATTACK: another zone answers at the port of the VM'
-        : 'could not use the port of the VM';
-      this.faults.warn({ err, path }, text);
+    if (code === OTHER_ZONE) {
+      this.attacks.warn({ err, path }, 'ATTACK: another zone answered at the port of the VM');
+    } else if (this.last === 'turned down') {
+      this.faults.warn({ err, path }, 'could not use the port of the VM');
     }
   }
 

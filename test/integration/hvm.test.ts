@@ -91,7 +91,7 @@ describe('an HVM guest on a node', function () {
 
   /** A hypervisor that counts, at the place of the zone's own. */
   function player(uuid: string): Ttyb {
-    const made = new Ttyb({ path: portOf(uuid), kind: 'bhyve' });
+    const made = new Ttyb({ path: portOf(uuid), kind: 'bhyve', zoneroot: zoneroot(uuid) });
     players.push(made);
     return made;
   }

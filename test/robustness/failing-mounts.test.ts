@@ -126,6 +126,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     await create('installed');
     // What the zone's own root can put there.
     const link = node.path(`/zones/${uuidOf(index)}/root/.zonecontrol`);
+    rmSync(link, { recursive: true, force: true });
     symlinkSync('/etc', link);
     await node.ok(['boot', uuidOf(index)]);
     const warned = 'zone runs without its metadata folder: reboot it';
