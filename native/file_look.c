@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 static uint32_t *
 put(uint32_t *into, uint64_t value)
@@ -44,4 +45,15 @@ file_look_is(const uint32_t *look, dev_t dev, ino_t ino)
 
 	(void) put(put(wanted, (uint64_t)dev), (uint64_t)ino);
 	return (memcmp(look, wanted, sizeof (wanted)) == 0);
+}
+
+int
+file_free_space(const char *path, uint64_t *bytes)
+{
+	struct statvfs st;
+
+	if (statvfs(path, &st) != 0)
+		return (-errno);
+	*bytes = (uint64_t)st.f_bavail * (st.f_frsize != 0 ? st.f_frsize : st.f_bsize);
+	return (0);
 }

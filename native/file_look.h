@@ -1,5 +1,6 @@
 /*
- * A file's identity, cheaply: whether what a path names is still the file that was read.
+ * A file's identity, cheaply: whether what a path names is still the file that was read. And how much room
+ * its file system has.
  */
 #ifndef FILE_LOOK_H
 #define	FILE_LOOK_H
@@ -15,5 +16,14 @@ int file_look(const char *path, uint32_t *into);
 
 /* Whether it is that file, whatever its name. */
 int file_look_is(const uint32_t *look, dev_t dev, ino_t ino);
+
+/*
+ * Bytes that a write may still take, root's reserve left out. 0 or -errno. Blocks as long as the file system
+ * does.
+ *
+ * f_bavail counts units of f_frsize: ZFS has 512 bytes there and up to 1 MiB in f_bsize
+ * (uts/common/fs/zfs/zfs_vfsops.c, zfs_statvfs), which is the one that libuv's statfs reports.
+ */
+int file_free_space(const char *path, uint64_t *bytes);
 
 #endif

@@ -4,9 +4,11 @@
  *   replaceFile(path, temp, folder, bytes, uid, gid, mode, look) -> Promise<number>
  *           uid -1: owner as it comes; look, a Uint32Array, is filled as file_look.h says
  *   syncFile(path, folder) -> Promise<number>
+ *   freeSpace(path) -> Promise<number>
+ *           resolves to bytes, or to the negative errno
  *
- * The promise resolves to 0, or to what failed: the errno, the step in the next 8 bits from 16 on, and
- * bit 24 where it was the folder's. It never rejects. `bytes` must not change meanwhile.
+ * The promise of the first two resolves to 0, or to what failed: the errno, the step in the next 8 bits from
+ * 16 on, and bit 24 where it was the folder's. It never rejects. `bytes` must not change meanwhile.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,8 @@ typedef struct job {
 	napi_ref bytes;
 	napi_ref look;
 	int (*run)(struct job *);
+	/* What the promise resolves to, filled by `run` or, where that fails, from `fault`. */
+	double told;
 	file_replace_t replace;
 	file_fault_t fault;
 	int failed;
@@ -43,6 +47,17 @@ static int
 run_sync(job_t *job)
 {
 	return (file_sync(job->path, job->folder, &job->fault));
+}
+
+/* Never fails for `complete`: what it tells has the errno in it. */
+static int
+run_free_space(job_t *job)
+{
+	uint64_t bytes;
+	int err = file_free_space(job->path, &bytes);
+
+	job->told = err != 0 ? (double)err : (double)bytes;
+	return (0);
 }
 
 static void
@@ -83,16 +98,15 @@ complete(napi_env env, napi_status status, void *data)
 {
 	job_t *job = data;
 	napi_value result;
-	int32_t told = 0;
 
 	if (job->failed) {
-		told = job->fault.err | ((int32_t)job->fault.step << STEP_SHIFT) |
+		job->told = job->fault.err | ((int32_t)job->fault.step << STEP_SHIFT) |
 		    ((int32_t)job->fault.folder << FOLDER_SHIFT);
 	} else {
 		tell_look(env, job);
 	}
 	/* Cancelled: the environment ends, and nobody waits any more. */
-	if (status == napi_ok && napi_create_int32(env, told, &result) == napi_ok)
+	if (status == napi_ok && napi_create_double(env, job->told, &result) == napi_ok)
 		(void) napi_resolve_deferred(env, job->deferred, result);
 	job_free(env, job);
 }
@@ -202,12 +216,31 @@ js_sync_file(napi_env env, napi_callback_info info)
 	return (queue(env, job));
 }
 
+static napi_value
+js_free_space(napi_env env, napi_callback_info info)
+{
+	napi_value arg;
+	size_t argc = 1;
+	job_t *job;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
+	if ((job = job_make(env, run_free_space)) == NULL)
+		return (NULL);
+	if (path_of(env, arg, job->path) != napi_ok) {
+		job_free(env, job);
+		(void) napi_throw_type_error(env, "EINVAL", "freeSpace(path)");
+		return (NULL);
+	}
+	return (queue(env, job));
+}
+
 napi_value
 files_exports(napi_env env, napi_value exports)
 {
 	static const napi_call_function_t FUNCTIONS[] = {
 		{ "replaceFile", js_replace_file },
 		{ "syncFile", js_sync_file },
+		{ "freeSpace", js_free_space },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

@@ -37,15 +37,23 @@ export async function checkPort(patient: DoctorTarget): Promise<Step[]> {
   return [await checkFile(patient, port), checkLink(patient), checkGuest(patient)];
 }
 
-async function checkFile({ zone }: DoctorTarget, port: string): Promise<Step> {
+/** Where a hypervisor writes: qemu in its own /tmp, bhyve where zoneadmd sends its console. */
+function hypervisorLog({ visit, zone }: DoctorTarget): string {
+  const { brand, zonepath } = zone.facts;
+  return brand === 'bhyve'
+    ? visit.node.paths.host(`${zonepath}/logs/platform.log`)
+    : zone.root.nameOf('/tmp/vm.log');
+}
+
+async function checkFile(target: DoctorTarget, port: string): Promise<Step> {
   const step = 'port';
+  const { zone } = target;
   const { path } = zone.link.link;
   try {
     await zone.root.find(port, AbortSignal.timeout(ANSWER_MS));
     return ok(step, path);
   } catch (err) {
-    const log = zone.root.nameOf('/tmp/vm.log');
-    const hypervisor = `look at the hypervisor's log (${log}); vmadm reboot ${zone.zonename}`;
+    const hypervisor = `look at the hypervisor's log (${hypervisorLog(target)}); vmadm reboot ${zone.zonename}`;
     switch (codeOf(err)) {
       case 'ECANCELED':
         return fail(step, `the file system at ${path} is not answering`, NOT_ANSWERING_REMEDY);

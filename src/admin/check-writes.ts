@@ -2,10 +2,10 @@
  * The doctor's steps for writes: the lock of the VM's configuration, and room on its disk.
  */
 import { existsSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { takeLock } from '../platform/lock';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import { freeSpace } from '../platform/file-stat';
 import { openersOf } from './file-openers';
 import { inBytes, inWords } from './format';
 
@@ -67,8 +67,7 @@ async function checkDisk({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
   const folder = visit.node.paths.host(`${zone.facts.zonepath}/config`);
   try {
-    const { bavail, bsize } = await statfs(folder);
-    const free = bavail * bsize;
+    const free = await freeSpace(folder);
     const found = `${inBytes(free)} free in ${folder}`;
     const remedy = `free some, or raise the quota: vmadm update ${zone.zonename} quota=GIB`;
     // A write is a second file beside the first.

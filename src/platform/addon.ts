@@ -102,6 +102,8 @@ interface Addon {
     look: Uint32Array,
   ): Promise<number>;
   syncFile(path: string, folder: string): Promise<number>;
+  /** @returns bytes, or the negative errno */
+  freeSpace(path: string): Promise<number>;
   /** What the numbers in the arrays mean, native/sockets.h says. @param deliver how many events */
   openSockets(
     deliver: (count: number) => void,
@@ -134,6 +136,7 @@ const MEMBERS = [
   'look',
   'replaceFile',
   'syncFile',
+  'freeSpace',
   'liveZones',
   'openSockets',
   'listen',
