@@ -29,138 +29,154 @@ const SOON_MS = 3000;
 /** Until the back-off of a link brings the next dial. */
 const RECOVERED_MS = 15_000;
 
-describeWhere(whyNoHangingFs() ?? whyNoNode(), 'zones whose file systems never answer', function () {
-  this.timeout(120_000);
-  let hanging: HangingFileSystems;
-  let played: PlayedNode;
-  let neighbour: Neighbour;
+describeWhere(
+  whyNoHangingFs() ?? whyNoNode(),
+  'zones whose file systems never answer',
+  function () {
+    this.timeout(120_000);
+    let hanging: HangingFileSystems;
+    let played: PlayedNode;
+    let neighbour: Neighbour;
 
-  before(async function () {
-    const ports = [GUEST, ...HUNG_PORTS].map((index) => osZone(index, { brand: 'bhyve' }));
-    const mounts = [NEIGHBOUR, ...HUNG_MOUNTS].map((index) => osZone(index));
-    const config = { reconcile_seconds: 1 };
-    played = await PlayedNode.start(this, { vms: [...ports, ...mounts], config });
-    hanging = new HangingFileSystems();
-    await played.agent.stop();
-    for (const index of HUNG_PORTS) {
-      await hanging.mountOn(rootOf(index, 'tmp'));
-    }
-    for (const index of HUNG_MOUNTS) {
-      await hanging.mountOn(rootOf(index, '.zonecontrol'));
-    }
-    await played.startAgent();
-    neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
-  });
-
-  after(async () => {
-    await hanging.remove();
-    await neighbour.leave();
-    await played.stop();
-  });
-
-  function rootOf(index: number, name = '.'): string {
-    return played.node.path(`/zones/${uuidOf(index)}/root/${name}`).replace(/\/$/, '');
-  }
-
-  async function said(index: number): Promise<{ link: unknown; mount: unknown }> {
-    const report = await askJson(played.root, `/zones/${uuidOf(index)}`);
-    assert(isJsonObject(report));
-    return { link: report.link, mount: report.mount };
-  }
-
-  /** The agent's own children. */
-  function helpers(): number {
-    return readdirSync('/proc').filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === played.agent.pid;
-      } catch {
-        return false;
+    before(async function () {
+      const ports = [GUEST, ...HUNG_PORTS].map((index) => osZone(index, { brand: 'bhyve' }));
+      const mounts = [NEIGHBOUR, ...HUNG_MOUNTS].map((index) => osZone(index));
+      const config = { reconcile_seconds: 1 };
+      played = await PlayedNode.start(this, { vms: [...ports, ...mounts], config });
+      hanging = new HangingFileSystems();
+      await played.agent.stop();
+      for (const index of HUNG_PORTS) {
+        await hanging.mountOn(rootOf(index, 'tmp'));
       }
-    }).length;
-  }
-
-  it('are told to be not answering, each and no other', async () => {
-    await eventually(async () => (await said(HUNG_PORT)).link === 'not answering', 'port', 10_000);
-    await eventually(async () => (await said(HUNG_MOUNT)).mount === 'not answering', 'mount', 10_000);
-    assert.strictEqual((await said(GUEST)).link, 'connected');
-    assert.strictEqual((await said(NEIGHBOUR)).mount, 'mounted by the brand');
-    const text = 'the file system below the zone root does not answer';
-    await eventually(() => {
-      return played.records(text).length === HUNG_PORTS.length + HUNG_MOUNTS.length;
-    }, 'all are told of');
-    const status = JSON.stringify(await askJson(played.root, '/status'));
-    assert.match(status, /its file system is not answering/);
-  });
-
-  it('hold up no GET and no PUT of others', async () => {
-    await neighbour.isServedDuring(async () => {
-      const session = await played.open(NEIGHBOUR);
-      for (const end = performance.now() + PRESSED_MS; performance.now() < end;) {
-        const { code, ms } = await session.put('k', String(end));
-        assert.strictEqual(code, 'SUCCESS');
-        assert(ms < SOON_MS, `${ms} ms`);
-        await delay(50);
+      for (const index of HUNG_MOUNTS) {
+        await hanging.mountOn(rootOf(index, '.zonecontrol'));
       }
-      session.close();
+      await played.startAgent();
+      neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
     });
-  });
 
-  it('hold up no port of others', async () => {
-    for (let n = 0; n < 3; n++) {
-      const before = portConnections(rootOf(GUEST));
-      await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
-      await eventually(
-        () => portConnections(rootOf(GUEST)).some((inode) => !before.includes(inode)),
-        'the guest is back',
-        SOON_MS,
-      );
+    after(async () => {
+      await hanging.remove();
+      await neighbour.leave();
+      await played.stop();
+    });
+
+    function rootOf(index: number, name = '.'): string {
+      return played.node.path(`/zones/${uuidOf(index)}/root/${name}`).replace(/\/$/, '');
     }
-  });
 
-  it('hold up no doctor, who names them', async () => {
-    for (const index of [HUNG_PORT, HUNG_MOUNT]) {
+    async function said(index: number): Promise<{ link: unknown; mount: unknown }> {
+      const report = await askJson(played.root, `/zones/${uuidOf(index)}`);
+      assert(isJsonObject(report));
+      return { link: report.link, mount: report.mount };
+    }
+
+    /** The agent's own children. */
+    function helpers(): number {
+      return readdirSync('/proc').filter((pid) => {
+        try {
+          const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+          return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === played.agent.pid;
+        } catch {
+          return false;
+        }
+      }).length;
+    }
+
+    it('are told to be not answering, each and no other', async () => {
+      await eventually(
+        async () => (await said(HUNG_PORT)).link === 'not answering',
+        'port',
+        10_000,
+      );
+      await eventually(
+        async () => (await said(HUNG_MOUNT)).mount === 'not answering',
+        'mount',
+        10_000,
+      );
+      assert.strictEqual((await said(GUEST)).link, 'connected');
+      assert.strictEqual((await said(NEIGHBOUR)).mount, 'mounted by the brand');
+      const text = 'the file system below the zone root does not answer';
+      await eventually(() => {
+        return played.records(text).length === HUNG_PORTS.length + HUNG_MOUNTS.length;
+      }, 'all are told of');
+      const status = JSON.stringify(await askJson(played.root, '/status'));
+      assert.match(status, /its file system is not answering/);
+    });
+
+    it('hold up no GET and no PUT of others', async () => {
+      await neighbour.isServedDuring(async () => {
+        const session = await played.open(NEIGHBOUR);
+        for (const end = performance.now() + PRESSED_MS; performance.now() < end;) {
+          const { code, ms } = await session.put('k', String(end));
+          assert.strictEqual(code, 'SUCCESS');
+          assert(ms < SOON_MS, `${ms} ms`);
+          await delay(50);
+        }
+        session.close();
+      });
+    });
+
+    it('hold up no port of others', async () => {
+      for (let n = 0; n < 3; n++) {
+        const before = portConnections(rootOf(GUEST));
+        await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+        await eventually(
+          () => portConnections(rootOf(GUEST)).some((inode) => !before.includes(inode)),
+          'the guest is back',
+          SOON_MS,
+        );
+      }
+    });
+
+    it('hold up no doctor, who names them', async () => {
+      for (const index of [HUNG_PORT, HUNG_MOUNT]) {
+        const began = performance.now();
+        const report = JSON.stringify(await askJson(played.root, `/doctor/${uuidOf(index)}`));
+        assert.match(report, /is not answering/);
+        assert(performance.now() - began < 2 * SOON_MS);
+      }
+    });
+
+    it('cost one process each, however often they are looked at', async () => {
+      await delay(3000);
+      const most = HUNG_PORTS.length + HUNG_MOUNTS.length + 10;
+      assert(helpers() <= most, `${helpers()} processes`);
+    });
+
+    it('do not keep the agent from its end, nor the next one from its start', async () => {
+      await neighbour.leave();
       const began = performance.now();
-      const report = JSON.stringify(await askJson(played.root, `/doctor/${uuidOf(index)}`));
-      assert.match(report, /is not answering/);
-      assert(performance.now() - began < 2 * SOON_MS);
-    }
-  });
+      await played.agent.stop();
+      assert(performance.now() - began < STOP_MS, `${performance.now() - began} ms`);
+      await played.startAgent();
+      assert(await played.answers(NEIGHBOUR));
+    });
 
-  it('cost one process each, however often they are looked at', async () => {
-    await delay(3000);
-    const most = HUNG_PORTS.length + HUNG_MOUNTS.length + 10;
-    assert(helpers() <= most, `${helpers()} processes`);
-  });
-
-  it('do not keep the agent from its end, nor the next one from its start', async () => {
-    await neighbour.leave();
-    const began = performance.now();
-    await played.agent.stop();
-    assert(performance.now() - began < STOP_MS, `${performance.now() - began} ms`);
-    await played.startAgent();
-    assert(await played.answers(NEIGHBOUR));
-  });
-
-  it('are served again when they answer', async () => {
-    await eventually(async () => (await said(HUNG_PORT)).link === 'not answering', 'port', 10_000);
-    for (const index of HUNG_PORTS) {
-      await hanging.letGo(rootOf(index, 'tmp'));
-    }
-    for (const index of HUNG_MOUNTS) {
-      await hanging.letGo(rootOf(index, '.zonecontrol'));
-    }
-    for (const index of HUNG_PORTS) {
+    it('are served again when they answer', async () => {
       await eventually(
-        () => portConnections(rootOf(index)).length === 1,
-        `port ${index}`,
-        RECOVERED_MS,
+        async () => (await said(HUNG_PORT)).link === 'not answering',
+        'port',
+        10_000,
       );
-      assert.strictEqual((await said(index)).link, 'connected');
-    }
-    const right = async (): Promise<boolean> => {
-      return (await said(HUNG_MOUNT)).mount === 'mounted by the brand';
-    };
-    await eventually(right, 'mount', RECOVERED_MS);
-  });
-});
+      for (const index of HUNG_PORTS) {
+        await hanging.letGo(rootOf(index, 'tmp'));
+      }
+      for (const index of HUNG_MOUNTS) {
+        await hanging.letGo(rootOf(index, '.zonecontrol'));
+      }
+      for (const index of HUNG_PORTS) {
+        await eventually(
+          () => portConnections(rootOf(index)).length === 1,
+          `port ${index}`,
+          RECOVERED_MS,
+        );
+        assert.strictEqual((await said(index)).link, 'connected');
+      }
+      const right = async (): Promise<boolean> => {
+        return (await said(HUNG_MOUNT)).mount === 'mounted by the brand';
+      };
+      await eventually(right, 'mount', RECOVERED_MS);
+    });
+  },
+);

@@ -28,109 +28,121 @@ function whyNoCc(): string | null {
   return spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc';
 }
 
-describeWhere(whyNotRoot() ?? whyNoNode() ?? whyNoCc(), 'a hypervisor that leads dials astray', function () {
-  this.timeout(Math.max(60_000, RACES * 60));
-  let folder: TempDir;
-  let racer: string;
-  let node: EmulatedNode;
-  let roots: ZoneRoots;
-  let own: Ttyb;
-  let other: Ttyb;
+describeWhere(
+  whyNotRoot() ?? whyNoNode() ?? whyNoCc(),
+  'a hypervisor that leads dials astray',
+  function () {
+    this.timeout(Math.max(60_000, RACES * 60));
+    let folder: TempDir;
+    let racer: string;
+    let node: EmulatedNode;
+    let roots: ZoneRoots;
+    let own: Ttyb;
+    let other: Ttyb;
 
-  before(() => {
-    folder = tempDir();
-    racer = join(folder.path, 'racer');
-    const { status, stderr } = spawnSync('cc', ['-O2', '-Wall', '-o', racer, SOURCE]);
-    assert.strictEqual(status, 0, String(stderr));
-  });
-
-  after(() => folder.remove());
-
-  beforeEach(async () => {
-    node = makeNode();
-    roots = new ZoneRoots(node.root);
-    [own, other] = await Promise.all(['own', 'other'].map(makePort));
-  });
-
-  afterEach(async () => {
-    await roots.stop();
-    await own.stop();
-    await other.stop();
-    node.remove();
-  });
-
-  /** A zone that runs, and the port of its guest, who says whose it is. */
-  async function makePort(zonename: string): Promise<Ttyb> {
-    node.addZone(zonename, 'bhyve');
-    node.emulation.zoneStatus(zonename, STATUS.initialized, 0);
-    node.emulation.zoneStatus(zonename, STATUS.running, 0);
-    const zoneroot = node.paths.host(`/zones/${zonename}/root`);
-    mkdirSync(join(zoneroot, 'tmp'));
-    const port = new Ttyb({ path: join(zoneroot, 'tmp/vm.ttyb'), kind: 'bhyve', zoneroot });
-    port.guest.on('attached', () => port.guest.write(zonename));
-    await port.start();
-    return port;
-  }
-
-  function dial(): Promise<Socket> {
-    const peers = openPeers(node.root);
-    return dialPort(
-      {
-        zonename: 'own',
-        root: roots.of(node.paths.host('/zones/own')),
-        port: '/tmp/vm.ttyb',
-        zoneOfPeer: (fd) => {
-          const { zoneid } = peers.peer(fd);
-          return zoneid <= 0 ? 'global' : peers.zoneName(zoneid);
-        },
-      },
-      () => undefined,
-    ).done;
-  }
-
-  it('is met by its own zone\u2019s process where nobody interferes', async () => {
-    const socket = await dial();
-    assert.strictEqual(String((await once(socket.resume(), 'data'))[0]), 'own');
-    assert(fdOf(socket) !== undefined);
-    socket.destroy();
-  });
-
-  for (const how of ['rename', 'link', 'symlink', 'mount']) {
-    it(`by ${how}: none of ${RACES} dials is kept that another zone answered`, async () => {
-      const child = spawn(racer, [how, join(own.path, '..'), join(other.path, '..')], {
-        stdio: ['pipe', 'inherit', 'inherit'],
-      });
-      const came = { own: 0, nothing: 0, turnedDown: new Map<string, number>() };
-      for (let n = 0; n < RACES; n++) {
-        try {
-          const socket = await dial();
-          // A port that is taken hangs up without a word.
-          const words = await Promise.race([once(socket.resume(), 'data'), once(socket, 'close')]);
-          const word = words[0] instanceof Buffer ? String(words[0]) : '';
-          assert.notStrictEqual(word, 'other', 'another zone answered');
-          came[word === 'own' ? 'own' : 'nothing']++;
-          socket.destroy();
-        } catch (err) {
-          if (err instanceof assert.AssertionError) {
-            throw err;
-          }
-          const code = codeOf(err);
-          came.turnedDown.set(code, (came.turnedDown.get(code) ?? 0) + 1);
-        }
-      }
-      const ended = once(child, 'exit');
-      child.stdin.end();
-      await ended;
-      const counts = JSON.stringify([came.own, came.nothing, [...came.turnedDown]]);
-      if (how === 'mount') {
-        assert((came.turnedDown.get('EOTHERZONE') ?? 0) > 0, `the attack is none: ${counts}`);
-      }
-      await eventually(() => !other.connected, 'nobody stays with the other zone');
-      await eventually(async () => {
-        const socket = await dial().catch(() => null);
-        socket?.destroy();
-        return socket !== null;
-      }, `its own port is reached afterwards (${counts})`, 5000);
+    before(() => {
+      folder = tempDir();
+      racer = join(folder.path, 'racer');
+      const { status, stderr } = spawnSync('cc', ['-O2', '-Wall', '-o', racer, SOURCE]);
+      assert.strictEqual(status, 0, String(stderr));
     });
-  }
-});
+
+    after(() => folder.remove());
+
+    beforeEach(async () => {
+      node = makeNode();
+      roots = new ZoneRoots(node.root);
+      own = await makePort('own');
+      other = await makePort('other');
+    });
+
+    afterEach(async () => {
+      await roots.stop();
+      await own.stop();
+      await other.stop();
+      node.remove();
+    });
+
+    /** A zone that runs, and the port of its guest, who says whose it is. */
+    async function makePort(zonename: string): Promise<Ttyb> {
+      node.addZone(zonename, 'bhyve');
+      node.emulation.zoneStatus(zonename, STATUS.initialized, 0);
+      node.emulation.zoneStatus(zonename, STATUS.running, 0);
+      const zoneroot = node.paths.host(`/zones/${zonename}/root`);
+      mkdirSync(join(zoneroot, 'tmp'));
+      const port = new Ttyb({ path: join(zoneroot, 'tmp/vm.ttyb'), kind: 'bhyve', zoneroot });
+      port.guest.on('attached', () => port.guest.write(zonename));
+      await port.start();
+      return port;
+    }
+
+    function dial(): Promise<Socket> {
+      const peers = openPeers(node.root);
+      return dialPort(
+        {
+          zonename: 'own',
+          root: roots.of(node.paths.host('/zones/own')),
+          port: '/tmp/vm.ttyb',
+          zoneOfPeer: (fd) => {
+            const { zoneid } = peers.peer(fd);
+            return zoneid <= 0 ? 'global' : peers.zoneName(zoneid);
+          },
+        },
+        () => undefined,
+      ).done;
+    }
+
+    it('is met by its own zone\u2019s process where nobody interferes', async () => {
+      const socket = await dial();
+      assert.strictEqual(String((await once(socket.resume(), 'data'))[0]), 'own');
+      assert(fdOf(socket) !== undefined);
+      socket.destroy();
+    });
+
+    for (const how of ['rename', 'link', 'symlink', 'mount']) {
+      it(`by ${how}: none of ${RACES} dials is kept that another zone answered`, async () => {
+        const child = spawn(racer, [how, join(own.path, '..'), join(other.path, '..')], {
+          stdio: ['pipe', 'inherit', 'inherit'],
+        });
+        const came = { own: 0, nothing: 0, turnedDown: new Map<string, number>() };
+        for (let n = 0; n < RACES; n++) {
+          try {
+            const socket = await dial();
+            // A port that is taken hangs up without a word.
+            const words = await Promise.race([
+              once(socket.resume(), 'data'),
+              once(socket, 'close'),
+            ]);
+            const word = words[0] instanceof Buffer ? String(words[0]) : '';
+            assert.notStrictEqual(word, 'other', 'another zone answered');
+            came[word === 'own' ? 'own' : 'nothing']++;
+            socket.destroy();
+          } catch (err) {
+            if (err instanceof assert.AssertionError) {
+              throw err;
+            }
+            const code = codeOf(err);
+            came.turnedDown.set(code, (came.turnedDown.get(code) ?? 0) + 1);
+          }
+        }
+        const ended = once(child, 'exit');
+        child.stdin.end();
+        await ended;
+        const counts = JSON.stringify([came.own, came.nothing, [...came.turnedDown]]);
+        if (how === 'mount') {
+          assert((came.turnedDown.get('EOTHERZONE') ?? 0) > 0, `the attack is none: ${counts}`);
+        }
+        await eventually(() => !other.connected, 'nobody stays with the other zone');
+        await eventually(
+          async () => {
+            const socket = await dial().catch(() => null);
+            socket?.destroy();
+            return socket !== null;
+          },
+          `its own port is reached afterwards (${counts})`,
+          5000,
+        );
+      });
+    }
+  },
+);
