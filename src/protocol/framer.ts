@@ -101,6 +101,11 @@ export class Framer {
     return this.head === null ? lengthOf(this.line) : this.headOf;
   }
 
+  /** What is held of it: all, or the head of one that is too long. Good until the next call. */
+  get held(): Buffer {
+    return this.head ?? this.line?.bytes.subarray(this.line.from, this.line.to) ?? EMPTY;
+  }
+
   /** Octets that were pushed and not pulled yet. The caller bounds them, by not reading on. */
   get unread(): number {
     return lengthOf(this.input);

@@ -19,6 +19,7 @@ import type { Channel } from '../protocol/request';
 import type { Stream, StreamOwner } from '../platform/stream';
 import { ReplyQueue } from './reply-queue';
 import { RequestReader } from './request-reader';
+import { SerialInput } from './serial-input';
 import { SMALL_BYTES } from './limits';
 import type { LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
@@ -78,7 +79,8 @@ export class Connection implements StreamOwner {
       outlet: this,
       moved: () => this.roomMade(),
     });
-    this.intake = new RequestReader({ channel, limits, observer, answers: this.answers, now });
+    const Reader = channel === 'serial' ? SerialInput : RequestReader;
+    this.intake = new Reader({ channel, limits, observer, answers: this.answers, now });
     this.movedAt = now();
     stream.start(this);
   }

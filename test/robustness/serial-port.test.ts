@@ -19,6 +19,7 @@ const OTHER = 1;
 const AT_ONCE_MS = 2000;
 const PATIENCE_MS = 10_000;
 const FLOOD_MS = 1500;
+const NEXT_CLIENT_MS = 300;
 /** An answer takes a few. */
 const ANSWERED_MS = 200;
 
@@ -85,6 +86,21 @@ describe('a guest\u2019s serial port', function () {
       assert(await reset(PATIENCE_MS));
       assert.deepStrictEqual(await get('motd', noise), { code: 'SUCCESS', text: 'hello' }, noise);
     }
+  });
+
+  it('whose client was killed in a frame answers the next one at once', async () => {
+    const half = frame('00000001', 'PUT', 'a'.repeat(60)).subarray(0, 50);
+    const wait = await bestOf(NEXT_CLIENT_MS, async () => {
+      assert(await reset(PATIENCE_MS));
+      port.write(half);
+      // The next one is started, opens the port, and is silent for 100 ms as each client is.
+      await delay(100);
+      const start = performance.now();
+      assert(await reset(PATIENCE_MS), 'the next client is answered');
+      return performance.now() - start;
+    });
+    assert(wait < NEXT_CLIENT_MS, `${wait} ms`);
+    assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
   });
 
   it('has no answer before the VM is known, and then the right one, never "no such key"', async () => {

@@ -53,7 +53,7 @@ export class HangingFileSystems {
   async letGo(directory: string): Promise<void> {
     const child = this.mounted.get(directory);
     this.mounted.delete(directory);
-    if (child !== undefined && child.exitCode === null) {
+    if (child?.exitCode === null) {
       const exited = once(child, 'exit');
       child.stdin?.end('\n');
       await exited;

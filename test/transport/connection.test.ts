@@ -431,6 +431,43 @@ describe('a connection', () => {
       assert.strictEqual(peer.text, '');
     });
 
+    it('hears the next client after 100 ms behind a frame that was cut anywhere', async () => {
+      const cut = putFrame('00000004', 'a', 'some value');
+      for (let at = 2; at < cut.length - 1; at++) {
+        const { peer, connection } = await world.open('serial');
+        peer.write(cut.subarray(0, at));
+        await eventually(() => connection.received === at);
+        world.later += 100;
+        assert.strictEqual(await peer.ask('\n', 16), 'invalid command\n', `after ${at} bytes`);
+        peer.socket.destroy();
+      }
+      assert.strictEqual(world.pending.length, 0);
+    });
+
+    it('waits longer behind a line that is no frame, or a whole one', async () => {
+      const whole = frame('00000004', 'GET', 'k').subarray(0, -1);
+      for (const [line, answer] of [
+        [Buffer.from('GET k'), 'SUCCESS\nvalue\n.\n'],
+        [whole, frame('00000004', 'SUCCESS', 'value').toString()],
+      ] as const) {
+        const { peer, connection } = await world.open('serial');
+        peer.write(line);
+        await eventually(() => connection.received === line.length);
+        world.later += 100;
+        assert.strictEqual(await peer.ask('\n', answer.length), answer);
+        peer.socket.destroy();
+      }
+    });
+
+    it('looks at the last lines of a flood only, and answers the client behind it', async () => {
+      const { peer } = await world.open('serial');
+      const answer = frame('00000004', 'SUCCESS', 'value').toString();
+      peer.write(Buffer.concat([Buffer.alloc(32_000, '\n'), frame('00000004', 'GET', 'k')]));
+      await eventually(() => peer.text.endsWith(answer));
+      const resets = peer.text.split('invalid command\n').length - 1;
+      assert.ok(resets < 1000, `${resets} answers`);
+    });
+
     it('finds a frame behind NULs and junk at any offset', async () => {
       const request = frame('00000004', 'GET', 'k');
       const answer = frame('00000004', 'SUCCESS', 'value').toString();
