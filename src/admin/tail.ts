@@ -1,14 +1,16 @@
 /*
- * Live log records for those who follow them: `mdatactl tail`.
+ * Streams log records to those who follow them: `mdatactl tail`.
  *
- * A raw stream of the logger beside the log itself, so it sees each record as an object. With nobody
- * following it costs one comparison a record. A follower that does not read fast enough loses records
- * and is told how many; neither the log nor the agent ever waits for it.
+ * A raw stream of the logger beside the log itself, so it gets each record as an object. Without
+ * followers it costs one comparison a record. A follower that reads too slowly loses records and gets
+ * their number; neither the log nor the agent ever waits for it. Followers, unlike the log, also get a
+ * hint where a guest asked for an `sdc:` key that does not exist.
  */
 import { Writable } from 'node:stream';
-import { isJsonObject, own } from '../metadata/vm-data';
+import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
+import { hintForRecord } from './hints';
 
-/** What is kept for one follower that lags, bytes: a terminal needs far less. */
+/** Bytes kept for one follower that reads slowly: a terminal needs far less. */
 export const MOST_UNREAD_BYTES = 256 * 1024;
 /** Operators with a terminal open; more than this is a script gone wrong. */
 export const MOST_FOLLOWERS = 16;
@@ -49,9 +51,9 @@ export class Tail extends Writable {
       this.followers.delete(follower);
     };
     out.on('close', leave);
-    // A follower that is gone is no fault: `close` comes after it.
+    // A follower that went away is not a fault: `close` comes after it.
     out.on('error', leave);
-    out.on('drain', () => tellLoss(follower));
+    out.on('drain', () => reportLoss(follower));
     return true;
   }
 
@@ -76,12 +78,17 @@ export class Tail extends Writable {
     let line: string | null = null;
     for (const follower of this.followers) {
       if (follower.zonename === null || follower.zonename === zonename) {
-        line ??= `${JSON.stringify(record)}\n`;
+        line ??= lineOf(record);
         send(follower, line);
       }
     }
     return true;
   }
+}
+
+function lineOf(record: JsonObject): string {
+  const hint = hintForRecord(record);
+  return `${JSON.stringify(hint === null ? record : { ...record, hint })}\n`;
 }
 
 function send(follower: Follower, line: string): void {
@@ -90,12 +97,12 @@ function send(follower: Follower, line: string): void {
     follower.lost++;
     return;
   }
-  tellLoss(follower);
+  reportLoss(follower);
   out.write(line);
 }
 
-/** Told where the gap is, in the manner of the log's own records. */
-function tellLoss(follower: Follower): void {
+/** A record like the log's own, at the place of the gap. */
+function reportLoss(follower: Follower): void {
   if (follower.lost > 0 && !follower.out.destroyed) {
     const { lost } = follower;
     follower.lost = 0;

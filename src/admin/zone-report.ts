@@ -2,7 +2,7 @@
  * One zone as operators see it: a row of `mdatactl zones`, and everything about it for `mdatactl zone`.
  *
  * Read from what the agent holds; asks neither the platform nor vminfod. No metadata value is in it:
- * of the last request the key is told, and the records are those of the log.
+ * the last request shows its key, and the records are those of the log.
  */
 import type { StateRecord } from '../lib/fsm';
 import type { LastRequest, RequestStats } from '../request-log';
@@ -16,6 +16,7 @@ import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
 import type { AdminNode } from './node';
 import { inWords } from './format';
+import { hintFor, hintForRecord } from './hints';
 
 export interface ZoneRow {
   readonly zonename: string;
@@ -57,7 +58,9 @@ export interface ZoneReport extends ZoneRow {
   readonly linkHistory: readonly StateRecord<string>[];
   readonly port: SerialCounts | null;
   readonly tally: RequestStats | null;
-  /** What vminfod tells of it, null when nothing. */
+  /** What the guest may have meant by the `sdc:` key of its last request; null where it was found. */
+  readonly hint: string | null;
+  /** What vminfod knows of it, null when nothing. */
   readonly vm: VmFacts | null;
   readonly write: {
     readonly stage: string;
@@ -110,14 +113,22 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
     linkHistory: known ? link.history() : [],
     port: link instanceof SerialLink ? link.counts : null,
     tally: node.journalOf(zone)?.tally ?? null,
+    hint: hintOf(node.journalOf(zone)?.tally.lastRequest ?? null),
     vm: node.store.facts(zonename) ?? null,
     write:
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
     troubles: troublesOf(zone, write),
-    records: zone.log.recent(),
+    records: zone.log.recent().map((record) => {
+      const hint = hintForRecord(record.fields);
+      return hint === null ? record : { ...record, fields: { ...record.fields, hint } };
+    }),
   };
+}
+
+function hintOf(last: LastRequest | null): string | null {
+  return last?.verb === 'GET' && last.outcome === 'NOTFOUND' ? hintFor(last.key) : null;
 }
 
 /** Writes that wait this long for a lock are worth a word. */

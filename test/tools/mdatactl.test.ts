@@ -223,6 +223,14 @@ describe('mdatactl', function () {
     });
   });
 
+  it('says what a guest may have meant that asked for a key which does not exist', async () => {
+    const asked = await node.exec(OS_ZONE, 'mdata-get', 'sdc:account_uuid');
+    assert.strictEqual(asked.status, 1);
+    const { stdout } = await ctl('zone', OS_ZONE);
+    assert.match(stdout, /GET sdc:account_uuid -> NOTFOUND .*there is\s+sdc:owner_uuid/);
+    assert.match(stdout, /handled GET sdc:account_uuid \(there is sdc:owner_uuid\)/);
+  });
+
   it('follows the log of a zone, line by line', async () => {
     const argv = [MDATACTL, 'tail', OS_ZONE, '--json', '--root', node.root];
     const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -262,7 +270,7 @@ describe('mdatactl', function () {
     const refused = await ctl('tail');
     others.forEach((other) => other.destroy());
     assert.deepStrictEqual([refused.status, refused.stdout], [2, '']);
-    assert.strictEqual(refused.stderr, 'mdatactl: too many follow the log already\n');
+    assert.strictEqual(refused.stderr, 'mdatactl: too many clients follow the log already\n');
   });
 
   it('says that the agent ended when it is killed while its log is followed', async () => {

@@ -30,6 +30,7 @@ const KNOWN = new Set([
   'msg',
   'zonename',
   'brand',
+  'hint',
 ]);
 /** Enough to tell the zones of a node apart. */
 const ZONE_CHARS = 8;
@@ -46,7 +47,9 @@ export function recordLine(record: JsonObject, { paint, width }: Screen): string
   const fields = Object.entries(record).flatMap(([name, value]) =>
     KNOWN.has(name) ? [] : shown(name, value),
   );
-  const said = [ownString(record, 'msg') ?? '', keyOf(record), ...fields];
+  const hint = ownString(record, 'hint');
+  const hinted = hint === undefined ? '' : `(there is ${hint})`;
+  const said = [ownString(record, 'msg') ?? '', keyOf(record), hinted, ...fields];
   const text = `${zone}${said.filter((part) => part !== '').join(' ')}`;
   const room = width - time.length - 7;
   return `${time} ${paint(colour, level.padEnd(5))} ${GRAVE.has(level) ? text : cut(text, room)}`;

@@ -108,7 +108,8 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       'last request',
       lastRequest === null
         ? 'none yet'
-        : `${inWords(now - lastRequest.at)} ago: ${`${lastRequest.verb} ${lastRequest.key}`.trim()} -> ${lastRequest.outcome} in ${lastRequest.elapsedMs.toFixed(2)} ms`,
+        : `${inWords(now - lastRequest.at)} ago: ${`${lastRequest.verb} ${lastRequest.key}`.trim()} -> ${lastRequest.outcome} in ${lastRequest.elapsedMs.toFixed(2)} ms` +
+            (zone.hint === null ? '' : ` (there is ${zone.hint})`),
     ),
     ...(write === null
       ? []

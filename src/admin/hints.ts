@@ -1,0 +1,118 @@
+/*
+ * Suggests what a guest may have meant by an `sdc:` key that does not exist: guides in the wild ask for
+ * `sdc:account_uuid` and `sdc:datacenter`, and a script that gets NOTFOUND says nothing.
+ *
+ * Used by tail.ts and zone-report.ts only, for records that an operator is looking at: requests pay
+ * nothing for it, and the guest's answer stays NOTFOUND. Pure.
+ */
+import { isJsonObject, own, ownString, type JsonObject } from '../metadata/vm-data';
+
+const SDC = 'sdc:';
+/** No name is longer by more than a few characters; a guest may ask for anything. */
+const MAX_NAME_CHARS = 40;
+
+/** Properties of VM objects that images ask for, as the platform's property table names them. */
+const NAMES: readonly string[] = [
+  ...['uuid', 'zonename', 'alias', 'hostname', 'dns_domain', 'brand', 'state', 'zone_state'],
+  ...['owner_uuid', 'billing_id', 'image_uuid', 'server_uuid', 'datacenter_name', 'headnode_id'],
+  ...['package_name', 'package_version', 'create_timestamp', 'last_modified', 'boot_timestamp'],
+  ...['platform_buildstamp', 'kernel_version', 'init_name', 'autoboot', 'docker', 'hvm'],
+  ...['nics', 'resolvers', 'routes', 'maintain_resolvers', 'default_gateway', 'firewall_enabled'],
+  ...['operator-script', 'volumes', 'datasets', 'delegate_dataset', 'filesystems', 'disks'],
+  ...['tmpfs', 'quota', 'ram', 'vcpus', 'cpu_cap', 'cpu_shares', 'cpu_type', 'zpool', 'zonepath'],
+  ...['max_physical_memory', 'max_locked_memory', 'max_swap', 'max_lwps', 'zfs_io_priority'],
+  ...['zfs_filesystem', 'zfs_snapshot_limit', 'zfs_filesystem_limit', 'limit_priv', 'fs_allowed'],
+  ...['internal_metadata_namespaces', 'metadata_bytes', 'metadata_limit'],
+];
+
+/** Other words for a property, and keys of the guest's own that are asked for as the VM's. */
+const ALIASES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    'sdc:owner_uuid': [
+      'account',
+      'account_id',
+      'account_uuid',
+      'customer_uuid',
+      'owner',
+      'user_uuid',
+    ],
+    'sdc:uuid': ['id', 'instance_id', 'instance_uuid', 'machine_id', 'vm_uuid', 'zone_uuid'],
+    'sdc:alias': ['machine_name', 'name', 'vm_name'],
+    'sdc:datacenter_name': ['availability_zone', 'datacenter', 'dc', 'region'],
+    'sdc:server_uuid': ['cn_uuid', 'compute_node', 'host_uuid', 'server', 'server_id'],
+    'sdc:image_uuid': ['dataset_uuid', 'image', 'image_id'],
+    'sdc:package_name': ['package', 'package_uuid'],
+    'sdc:max_physical_memory': ['memory', 'physical_memory'],
+    'sdc:create_timestamp': ['created', 'created_at'],
+    'sdc:nics': ['interfaces', 'networks'],
+    'sdc:nics.0.ip': ['ip', 'ip_address', 'ips', 'primary_ip'],
+    'sdc:nics.0.mac': ['mac', 'mac_address'],
+    'sdc:resolvers': ['dns', 'dns_servers', 'nameservers'],
+    'sdc:dns_domain': ['dns_search', 'domain', 'domainname', 'domain_name'],
+    'sdc:hostname': ['fqdn', 'host'],
+    'user-script': ['user-script', 'user_script'],
+    'user-data': ['user-data', 'user_data', 'userdata'],
+    root_authorized_keys: ['authorized_keys', 'root_authorized_keys', 'ssh_keys'],
+  }).flatMap(([key, words]) => words.map((word) => [word, key] as const)),
+);
+
+/** The key that was probably meant; null where none is near, or the key is a right one without a value. */
+export function hintFor(key: string): string | null {
+  const name = key.slice(SDC.length).toLowerCase();
+  if (!key.startsWith(SDC) || name === '' || name.length > MAX_NAME_CHARS) {
+    return null;
+  }
+  const alias = ALIASES.get(name);
+  if (alias !== undefined) {
+    return alias;
+  }
+  // One slip in five characters: more of them and another word was meant.
+  let least = 1 + Math.floor(name.length / 5);
+  let nearest: string | null = null;
+  for (const each of NAMES) {
+    const distance = distanceOf(name, each, least);
+    if (distance <= least && (nearest === null || distance < least)) {
+      [least, nearest] = [distance, each];
+    }
+  }
+  const hint = `${SDC}${nearest ?? ''}`;
+  return nearest === null || hint === key ? null : hint;
+}
+
+/** The hint for a log record of a GET that found nothing; null for every other record. */
+export function hintForRecord(record: JsonObject): string | null {
+  const query = own(record, 'query');
+  if (own(record, 'response') !== 'NOTFOUND' || !isJsonObject(query)) {
+    return null;
+  }
+  const key = ownString(query, 'cmd') === 'GET' ? ownString(query, 'arg') : undefined;
+  return key === undefined ? null : hintFor(key);
+}
+
+/**
+ * The characters to insert, drop, replace or swap with the next one to get from one word to the other
+ * (optimal string alignment). @param most a distance that is larger may come out as any larger number
+ */
+function distanceOf(from: string, to: string, most: number): number {
+  if (Math.abs(from.length - to.length) > most) {
+    return most + 1;
+  }
+  let before: number[] = [];
+  let last = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= to.length; j++) {
+      const isSame = from[i - 1] === to[j - 1];
+      const replaced = at(last, j - 1) + (isSame ? 0 : 1);
+      const isSwap = i > 1 && j > 1 && from[i - 1] === to[j - 2] && from[i - 2] === to[j - 1];
+      const swapped = isSwap ? at(before, j - 2) + 1 : Infinity;
+      row.push(Math.min(replaced, swapped, at(last, j) + 1, at(row, j - 1) + 1));
+    }
+    [before, last] = [last, row];
+  }
+  return at(last, to.length);
+}
+
+function at(row: readonly number[], index: number): number {
+  return row[index] ?? Infinity;
+}
