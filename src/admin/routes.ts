@@ -1,5 +1,5 @@
 /*
- * What can be asked of the agent, and what it says.
+ * The routes of the admin server, and how a request's body is read and a reply written.
  *
  *   GET  /healthz                 200 ok, or 503 with what is wrong
  *   GET  /status                  the agent in one look
@@ -23,7 +23,6 @@ import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import { datasetsReport } from './datasets-report';
 import type { Doctor } from './doctor';
-import { readJson, Refused, sendJson, sendText } from './http-exchange';
 import { kangSnapshot } from './kang';
 import type { Format, Metrics } from './metrics-endpoint';
 import { levelOf, setLevel } from './log-level';
@@ -37,8 +36,22 @@ import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
 
+/** A request's body is a few lines. */
+const BODY_BYTES = 64 * 1024;
+
 const levelBody = z.strictObject({ level: z.enum(LOG_LEVELS) });
 const notifyBody = z.strictObject({ zonename: z.string(), state: z.enum(NOTIFY_STATES) });
+
+/** A request that is refused: its status and words are the reply. */
+export class Refused extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.name = 'Refused';
+    this.status = status;
+  }
+}
 
 export interface Parts {
   readonly node: AdminNode;
@@ -87,7 +100,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/notify', run: notify },
 ];
 
-/** Carries a request out. Throws Refused for what is not to be had. */
+/** Answers a request. Throws Refused where there is no such route, or nothing to answer. */
 export async function route(
   routes: readonly Route[],
   parts: Parts,
@@ -96,7 +109,7 @@ export async function route(
 ): Promise<void> {
   const path = request.url ?? '/';
   if (!URL.canParse(path, BASE_URL)) {
-    throw new Refused(400, 'the path of the request is none');
+    throw new Refused(400, 'the request has no valid path');
   }
   const url = new URL(path, BASE_URL);
   const matching = routes.flatMap((each) => {
@@ -104,7 +117,7 @@ export async function route(
     return operand === undefined ? [] : [{ each, operand }];
   });
   if (matching.length === 0) {
-    throw new Refused(404, `no such thing to ask: ${url.pathname}`);
+    throw new Refused(404, `no such route: ${url.pathname}`);
   }
   const found = matching.find(({ each }) => each.method === request.method);
   if (found === undefined) {
@@ -185,7 +198,7 @@ function tail({ node }: Parts, { response, url }: Ask): void {
   const wanted = url.searchParams.get('zone');
   const zonename = wanted === null ? null : zoneNamed(node, wanted).zonename;
   if (!node.tail.follow(response, zonename)) {
-    throw new Refused(503, 'too many follow the log already');
+    throw new Refused(503, 'too many clients follow the log already');
   }
   response.writeHead(200, { 'Content-Type': 'application/x-json-stream' });
   // The headers go now: the first record may be long in coming.
@@ -239,8 +252,62 @@ function zoneNamed(node: AdminNode, name: string): Zone {
 /** The zone that is meant: by its name, or by the uuid of its VM where that is another. */
 function named(node: AdminNode, name: string): string {
   if (!isZonename(name)) {
-    throw new Refused(400, 'that is no name of a zone');
+    throw new Refused(400, 'that is not the name of a zone');
   }
   const isHeld = node.registry()?.get(name) !== undefined;
   return isHeld ? name : (node.store.table.zoneOf(name) ?? name);
+}
+
+/** Answers with JSON on one line, and ends the response. */
+export function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  const text = `${JSON.stringify(body, replaced)}\n`;
+  sendText(response, status, text, 'application/json');
+}
+
+/** Answers with text, and ends the response. No cache may keep it. */
+export function sendText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  contentType = 'text/plain; charset=utf-8',
+): void {
+  response.writeHead(status, {
+    'Content-Type': contentType,
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+  });
+  response.end(text);
+}
+
+/** Answers `{"error": message}`. @param status 400 or more */
+export function sendError(response: ServerResponse, status: number, message: string): void {
+  sendJson(response, status, { error: message });
+}
+
+/** Reads a JSON body. @throws Refused: too large, or no JSON */
+export async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  const body: AsyncIterable<Buffer> = request;
+  for await (const chunk of body) {
+    length += chunk.length;
+    if (length > BODY_BYTES) {
+      throw new Refused(413, `the body is larger than ${BODY_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new Refused(400, 'the body is not JSON');
+  }
+}
+
+/** Records of the log may hold errors and big integers, which JSON does not know. */
+function replaced(_name: string, value: unknown): unknown {
+  if (value instanceof Error) {
+    const code = 'code' in value ? value.code : undefined;
+    return { name: value.name, message: value.message, code };
+  }
+  return typeof value === 'bigint' ? value.toString() : value;
 }

@@ -1,10 +1,11 @@
 /*
- * The operators' door: HTTP on a unix socket that only root can open, and, where it is configured,
- * health and metrics on a loopback port.
+ * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health
+ * and metrics on a loopback port.
  *
- * Made by the agent before its zones, so that health can be asked from the first moment, and stopped
- * after them. What is asked is in routes.ts. No fault of a request leaves this file, and none can hold
- * the agent's memory: bodies, connections and their times are bounded.
+ * The agent starts it before its zones, so that health can be asked from the first moment, and stops it
+ * after them. The routes are in routes.ts. No fault of a request leaves this file, and none can hold the
+ * agent's memory: bodies and connections are bounded, and a client that neither sends its request nor
+ * reads its reply is disconnected. Only followers of the log stay, as many as tail.ts allows.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -12,27 +13,29 @@ import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { Doctor } from './doctor';
-import { Refused, sendError } from './http-exchange';
 import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
-import { PUBLIC_ROUTES, route, ROUTES, type Parts } from './routes';
+import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
 import { VminfodProbe } from './vminfod-health';
 import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
 const GLOBAL_ZONEID = 0;
-const HEADERS_MS = 5000;
-const REQUEST_MS = 10_000;
+/** A client has this long to send a whole request, and again to read the reply. */
+const CLIENT_MS = 8000;
 const IDLE_MS = 5000;
 /** Operators, a monitor, a few who follow the log. */
 const MOST_CONNECTIONS = 64;
 const LOOPBACK = '127.0.0.1';
+/** A page of another site can have a browser connect to the loopback port, but under its own name. */
+const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 
-/** The doors of one agent. Started once, stopped once. */
+/** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
   private readonly node: AdminNode;
   private readonly watchdog: Watchdog;
   private readonly doctor: Doctor;
   private readonly parts: Parts;
+  private readonly timeouts = new ClientTimeouts();
   private server: Server | null = null;
   private loopback: Server | null = null;
   private identity: FileIdentity | null = null;
@@ -47,7 +50,7 @@ export class AdminServer {
     this.parts = { node, doctor: this.doctor, metrics: lateMetrics(node, self), probe, self };
   }
 
-  /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only told. */
+  /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
   async start(): Promise<void> {
     const server = this.makeServer(ROUTES);
     server.prependListener('connection', (socket: Socket) => this.admit(socket));
@@ -65,7 +68,7 @@ export class AdminServer {
     }
   }
 
-  /** Ends what is under way and takes the socket away. Idempotent; never rejects. */
+  /** Ends what is under way and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
     this.watchdog.stop();
     this.doctor.stop();
@@ -83,14 +86,16 @@ export class AdminServer {
   }
 
   private makeServer(routes: typeof ROUTES): Server {
-    const server = createServer({ headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS });
+    // The server's own time limits are looked at every 30 s only, and know nothing of readers.
+    const server = createServer({ headersTimeout: 0, requestTimeout: 0 });
     server.keepAliveTimeout = IDLE_MS;
     server.maxConnections = MOST_CONNECTIONS;
+    server.on('connection', (socket: Socket) => this.timeouts.start(socket));
     server.on('request', (request, response) => void this.answer(routes, request, response));
     server.on('clientError', (_err, socket) => socket.destroy());
     server.on('error', (err) => {
       if (server.listening) {
-        this.node.log.warn({ err }, 'could not accept an operator');
+        this.node.log.warn({ err }, 'could not accept an admin connection');
       }
     });
     return server;
@@ -101,9 +106,13 @@ export class AdminServer {
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<void> {
-    // Whoever goes away in the middle of a reply is gone: nobody is left to tell.
+    // A client that goes away in the middle of its reply needs no answer.
     response.on('error', () => undefined);
+    this.timeouts.follow(request, response);
     try {
+      if (routes === PUBLIC_ROUTES && !LOOPBACK_HOST.test(request.headers.host ?? '')) {
+        throw new Refused(403, 'the Host header has to name this machine: localhost or 127.0.0.1');
+      }
       await route(routes, this.parts, request, response);
     } catch (err) {
       if (response.headersSent) {
@@ -113,12 +122,13 @@ export class AdminServer {
       if (err instanceof Refused) {
         sendError(response, err.status, err.message);
       } else {
-        this.node.log.error({ err, path: request.url }, 'an operator could not be answered');
+        this.node.log.error({ err, path: request.url }, 'admin request failed');
         sendError(response, 500, messageOf(err));
       }
     } finally {
       // A body that nobody read must not keep the connection.
       request.resume();
+      this.timeouts.replied(request, response);
     }
   }
 
@@ -147,6 +157,53 @@ export class AdminServer {
     } catch (err) {
       const told = systemError('listen', `${LOOPBACK}:${port}`, err);
       this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
+    }
+  }
+}
+
+/** Disconnects clients that take longer than CLIENT_MS for a step of their own. */
+class ClientTimeouts {
+  private readonly timers = new Map<Socket, NodeJS.Timeout>();
+
+  /** The client's turn: it sends a request, or reads a reply. */
+  start(socket: Socket): void {
+    const timer = this.timers.get(socket);
+    if (timer !== undefined) {
+      timer.refresh();
+      return;
+    }
+    if (!socket.destroyed) {
+      this.timers.set(socket, setTimeout(() => socket.destroy(), CLIENT_MS).unref());
+      socket.once('close', () => this.stop(socket));
+    }
+  }
+
+  /** Ours: the whole request is here. */
+  private stop(socket: Socket): void {
+    clearTimeout(this.timers.get(socket));
+    this.timers.delete(socket);
+  }
+
+  /** A request's head is here: its body may still come. Once it is answered the next one may. */
+  follow(request: IncomingMessage, response: ServerResponse): void {
+    const { socket, headers } = request;
+    const hasBody =
+      headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+    if (!hasBody) {
+      this.stop(socket);
+    }
+    request.once('end', () => {
+      if (!response.writableEnded) {
+        this.stop(socket);
+      }
+    });
+    response.once('finish', () => this.start(socket));
+  }
+
+  /** The reply is written as far as it goes, which for a follower of the log it is not. */
+  replied(request: IncomingMessage, response: ServerResponse): void {
+    if (response.writableEnded && !response.writableFinished) {
+      this.start(request.socket);
     }
   }
 }

@@ -2,7 +2,10 @@
  * The operators' door of a real agent on a simulated node.
  */
 import assert from 'node:assert';
-import { statSync } from 'node:fs';
+import { once } from 'node:events';
+import { statSync, writeFileSync } from 'node:fs';
+import { request, type IncomingMessage } from 'node:http';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { isJsonObject, own, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
@@ -31,19 +34,31 @@ function objectOf(value: unknown): JsonObject {
   return value;
 }
 
-describe("the operators' door", function () {
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  await once(server.close(), 'close');
+  return port;
+}
+
+describe('the admin server', function () {
   this.timeout(60_000);
   const ends: (() => Promise<void>)[] = [];
   let node: SimNode;
   let agent: AgentProcess;
   let root = '';
+  let port = 0;
 
   before(async function () {
     needs(this, whyNoNode());
     node = await SimNode.start({ vms: VMS });
     ends.push(() => node.stop());
     root = node.root;
-    agent = await AgentProcess.start(root);
+    port = await freePort();
+    const config = node.path('/mdatad.json');
+    writeFileSync(config, JSON.stringify({ metrics_port: port }));
+    agent = await AgentProcess.start(root, ['--config', config]);
     ends.unshift(() => agent.stop());
   });
 
@@ -201,6 +216,73 @@ describe("the operators' door", function () {
     // Two names that are none are refused alike.
     assert.strictEqual(words.size, cases.length - 1);
     assert.strictEqual((await askAdmin(root, '/healthz')).status, 200);
+  });
+
+  it('disconnects clients that send no request or read no reply, and lets followers be', async () => {
+    const sockets: Socket[] = [];
+    const client = async (text: string): Promise<Socket> => {
+      const socket = connect(adminSocketOf(root));
+      sockets.push(socket);
+      socket.on('error', () => undefined);
+      await once(socket, 'connect');
+      socket.write(text);
+      return socket;
+    };
+    const follower = await openAdmin(root, '/tail');
+    const slow = [
+      await client(''),
+      await client('GET /status HTTP/1.1\r\nHost: a\r\n'),
+      await client('PUT /log-level HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n'),
+      await client('GET /status HTTP/1.1\r\nHost: a\r\n\r\nGET /st'),
+      await client('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(500)),
+    ];
+    // A byte now and then, or none of the replies read, as the last one does.
+    slow.slice(0, -1).forEach((socket) => socket.resume());
+    const drip = setInterval(() => slow.forEach((socket) => socket.write(' ')), 500);
+    try {
+      const closed = slow.map((socket) => {
+        return new Promise((resolve) => void socket.once('close', resolve));
+      });
+      const timely = setTimeout(() => assert.fail('a slow client is still there'), 20_000);
+      await Promise.all(closed);
+      clearTimeout(timely);
+      assert(!follower.destroyed && !follower.complete);
+      await askJson(root, `/doctor/${OS_ZONE}`);
+      await once(follower, 'data');
+    } finally {
+      clearInterval(drip);
+      sockets.forEach((socket) => socket.destroy());
+      follower.destroy();
+    }
+  });
+
+  it('answers on the loopback port only who asks for this machine', async () => {
+    const ask = async (host: string): Promise<number> => {
+      const asked = request({ host: '127.0.0.1', port, path: '/metrics', headers: { host } });
+      asked.end();
+      const [response] = (await once(asked, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode ?? 0;
+    };
+    const own = ['localhost', 'LOCALHOST', '127.0.0.1', '[::1]', `127.0.0.1:${port}`, '[::1]:80'];
+    for (const host of own) {
+      assert.strictEqual(await ask(host), 200, host);
+    }
+    const others = [
+      'evil.example',
+      'localhost.evil.example',
+      '127.0.0.1.nip.io',
+      '::1',
+      '10.0.0.1',
+    ];
+    for (const host of [...others, 'localhost:80:80', 'localhost@evil.example']) {
+      assert.strictEqual(await ask(host), 403, host);
+    }
+    const bare = connect(port, '127.0.0.1');
+    bare.end('GET /metrics HTTP/1.0\r\n\r\n');
+    const [head] = (await once(bare, 'data')) as [Buffer];
+    assert.match(head.toString(), /^HTTP\/1\.1 403 /);
+    bare.destroy();
   });
 
   it('shows no value of any metadata, whatever is asked', async () => {
