@@ -6,19 +6,23 @@
  * value is never logged at any level; `printableKey` escapes and cuts a key.
  *
  * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and limits how many
- * records and how many bytes of the log one zone may write. Records over the limit are counted, and
- * their number is logged within a second. Records whose number is bounded elsewhere (a stored change, the
- * first refusal in a minute) are never left out, since a guest could hide what it changed behind what it
- * asked; they do use up the zone's bytes.
+ * records and bytes of the log one zone may write. Records over the limit are counted, and their number
+ * is logged within a second. Records whose number is bounded elsewhere (a stored change, the first
+ * refusal in a minute) are never left out, since a guest could hide what it changed behind what it
+ * asked; they do use up the zone's bytes. LogSink writes all records out.
  */
+import { write, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { Writable } from 'node:stream';
 import bunyan from 'bunyan';
+import { codeOf } from './lib/errors';
 import { TokenBucket, type TokenRate } from './lib/token-bucket';
 
 export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;
 export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
-/** Enough to see what led to a fault, and what today's agent keeps. */
+/** Enough to see what led to a fault, and what the platform's agent keeps. */
 const RING_RECORDS = 10;
 /** Most that a key takes in a record, bytes as JSON writes them. */
 const KEY_BYTES = 256;
@@ -29,6 +33,10 @@ const PLAIN_KEY = /^[ !#-[\]-~]{0,256}$/;
 const RECORD_BYTES = 250;
 /** While records are left out, their number is logged once in this time. */
 const REPORT_MS = 1000;
+/** Enough for a second of the busiest node; beyond it the log is not being read anyway. */
+const MOST_BUFFERED_BYTES = 4 * 1024 * 1024;
+/** A full disk is looked at again after this. */
+const RETRY_MS = 1000;
 /** A zone that was silent may write this many seconds' bytes at once: a boot asks for much. */
 const BURST_SECONDS = 16;
 
@@ -214,4 +222,126 @@ function serializeError(err: unknown): unknown {
   const code = 'code' in err ? err.code : undefined;
   const signal = 'signal' in err ? err.signal : undefined;
   return { message, name, stack, code, signal };
+}
+
+/**
+ * Where log records go: a file descriptor, written in batches off the request path.
+ *
+ * A full disk, a stuck pipe or a vanished log must cost records, never a request: records that do not fit
+ * the buffer are counted, and the count is logged once there is room again. One write is under way at a
+ * time. `flushSync` is for the end of the process.
+ */
+export class LogSink extends Writable {
+  private readonly fd: number;
+  private lines: string[] = [];
+  private bufferedBytes = 0;
+  private writing = false;
+  private scheduled = false;
+  private lost = 0;
+  private lostBefore = 0;
+
+  constructor(fd: number) {
+    super({ decodeStrings: false });
+    this.fd = fd;
+  }
+
+  /** Records lost since the last `log records were lost`. */
+  get lostRecords(): number {
+    return this.lost;
+  }
+
+  /** Records lost since the start. */
+  get lostTotal(): number {
+    return this.lostBefore + this.lost;
+  }
+
+  /** bunyan calls this for each record. Never blocks, never fails. */
+  override write(line: unknown): boolean {
+    const text = String(line);
+    if (this.bufferedBytes + text.length > MOST_BUFFERED_BYTES) {
+      this.lost++;
+      return true;
+    }
+    this.lines.push(text);
+    this.bufferedBytes += text.length;
+    if (!this.scheduled && !this.writing) {
+      this.scheduled = true;
+      setImmediate(() => {
+        this.scheduled = false;
+        this.flush();
+      });
+    }
+    return true;
+  }
+
+  /** Writes out what is buffered, as far as the descriptor takes it now. */
+  flushSync(): void {
+    let rest = Buffer.from(this.take());
+    while (rest.length > 0) {
+      try {
+        rest = rest.subarray(writeSync(this.fd, rest));
+      } catch (err) {
+        if (codeOf(err) !== 'EINTR') {
+          // The process is ending and the log cannot be written: there is nowhere to report it.
+          return;
+        }
+      }
+    }
+  }
+
+  private flush(): void {
+    if (this.writing || this.lines.length === 0) {
+      return;
+    }
+    this.writing = true;
+    this.writeOut(Buffer.from(this.take()));
+  }
+
+  private writeOut(chunk: Buffer): void {
+    write(this.fd, chunk, 0, chunk.length, null, (err, written) => {
+      if (err === null && written < chunk.length) {
+        this.writeOut(chunk.subarray(written));
+        return;
+      }
+      if (err !== null && (err.code === 'EAGAIN' || err.code === 'EINTR')) {
+        setTimeout(() => this.writeOut(chunk), 10).unref();
+        return;
+      }
+      this.writing = false;
+      if (err === null) {
+        this.flush();
+        return;
+      }
+      this.lost += countLines(chunk);
+      setTimeout(() => this.flush(), RETRY_MS).unref();
+    });
+  }
+
+  private take(): string {
+    if (this.lost > 0) {
+      const { lost } = this;
+      this.lostBefore += lost;
+      this.lost = 0;
+      this.lines.push(lostRecord(lost));
+    }
+    const text = this.lines.join('');
+    this.lines = [];
+    this.bufferedBytes = 0;
+    return text;
+  }
+}
+
+/** Built here: the logger itself would write to this sink again. */
+function lostRecord(lost: number): string {
+  const time = new Date().toISOString();
+  const identity = { name: 'metadata', hostname: hostname(), pid: process.pid, level: 40 };
+  return `${JSON.stringify({ ...identity, lost, msg: 'log records were lost', time, v: 0 })}\n`;
+}
+
+function countLines(chunk: Buffer): number {
+  let lines = 0;
+  for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, at + 1)) {
+    lines++;
+  }
+  return lines;
 }

@@ -21,8 +21,7 @@ import {
   type Config,
 } from './config';
 import { messageOf } from './lib/errors';
-import { createLogger, type Level, type Logger } from './log';
-import { LogSink } from './log-sink';
+import { createLogger, LogSink, type Level, type Logger } from './log';
 import { exitAtOnce, filesHang } from './platform/ffi-exit';
 
 const EXIT_OK = 0;
@@ -83,7 +82,7 @@ async function run(options: Options, root: string): Promise<void> {
   };
   endWithItsStory(log, sink);
 
-  const lostRecords = (): number => sink.lostInAll;
+  const lostRecords = (): number => sink.lostTotal;
   const agent = new Agent({ root, config, log, tail: addTail(log), lostRecords, startedAt });
   const life: { stopping: boolean } = { stopping: false };
   const stop = (signal: string): void => {

@@ -12,7 +12,6 @@ const SRC = join(TOP, 'src');
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lib: ['lib'],
   log: ['lib'],
-  'log-sink': ['lib'],
   config: ['lib', 'log', 'transport/limits'],
   platform: ['lib', 'platform'],
   protocol: ['protocol'],

@@ -1,14 +1,14 @@
 /*
- * The live audit: each zone that comes, changes or boots has its delegated datasets looked at, and a
- * warning is logged once per change of what is wrong.
+ * The live audit: audits the delegated datasets of each zone that is created, changes or boots, and logs
+ * a warning once for each change of what is wrong.
  *
- *   VM data, zone events --touch--> dirty --a slice a turn--> auditVm --> warning, counts
- *   `zfs list`, at most once a minute --> use ---------------^
+ *   VM data, zone events --touch--> dirty --a few a tick--> auditVm --> warning, counters
+ *   `zfs list`, at most once a minute --> usage -----------^
  *
- * It only looks: nothing waits for it, and it takes a few VMs a turn of the loop, so that requests go
- * first. Many touches of a VM before its turn are one audit. While the policy is switched off it does
- * nothing and holds nothing. Audits are remembered for as long as vminfod knows the VM, so that losing
- * its last mark of "safe" makes no VM plain.
+ * Nothing waits for it, and it audits a few VMs in each tick of the event loop, so that requests go
+ * first. Many touches of a VM before its audit are one audit. While the policy is switched off it does
+ * nothing and holds nothing. Audits are kept for as long as vminfod knows the VM, so that a VM does not
+ * become plain by losing its last mark of "safe".
  */
 import type { Logger } from '../log';
 import { zonerootOf } from '../metadata/datasets';
@@ -17,12 +17,12 @@ import { auditVm, type Audit, type AuditRule } from './audit';
 import type { SafePolicy } from './policy';
 import type { NodeUsage, Usage } from './usage';
 
-/** Audits before others get a turn: below a millisecond. */
-const SLICE_VMS = 8;
+/** Audits in one tick of the event loop: below a millisecond. */
+const TICK_VMS = 8;
 const USAGE_MS = 60_000;
 
-/** Why a VM is to be audited: something happened to it, or its use was listed anew. */
-type Cause = 'news' | 'use';
+/** Why a VM is to be audited: something happened to it, or usage was listed again. */
+type Cause = 'changed' | 'usage';
 
 export type DatasetAudit = Exclude<Audit, { readonly kind: 'none' }>;
 
@@ -51,7 +51,7 @@ export interface AuditCounts {
   readonly warnings: number;
 }
 
-/** Audits from `start` to `stop`; touches that come before are kept for it. */
+/** Audits from `start` to `stop`; earlier touches are kept for it. */
 export class LiveAudit {
   private readonly options: LiveAuditOptions;
   private policy: SafePolicy;
@@ -63,7 +63,7 @@ export class LiveAudit {
   private listing = false;
   private listTimer: NodeJS.Timeout | null = null;
   private listFault = '';
-  private turn: NodeJS.Immediate | null = null;
+  private tick: NodeJS.Immediate | null = null;
   private state: 'new' | 'running' | 'stopped' = 'new';
   private warnings = 0;
 
@@ -72,7 +72,7 @@ export class LiveAudit {
     this.policy = options.policy;
   }
 
-  /** Audits what was touched so far, and from now on. */
+  /** Audits the VMs touched so far, and from now on. */
   start(): void {
     if (this.state === 'new') {
       this.state = 'running';
@@ -80,20 +80,20 @@ export class LiveAudit {
     }
   }
 
-  /** Idempotent. A listing under way ends within its own bound, and finds nobody who wants it. */
+  /** Idempotent. A listing under way ends within its own bound and is ignored. */
   stop(): void {
     this.state = 'stopped';
     this.dirty.clear();
-    clearImmediate(this.turn ?? undefined);
+    clearImmediate(this.tick ?? undefined);
     clearTimeout(this.listTimer ?? undefined);
-    this.turn = null;
+    this.tick = null;
     this.listTimer = null;
   }
 
-  /** A zone came, changed or booted. Costs no more than a map's entry. */
+  /** A zone was created, changed or booted. Costs no more than a map's entry. */
   touch(zonename: string): void {
     if (this.policy.enabled && this.state !== 'stopped') {
-      this.dirty.set(zonename, 'news');
+      this.dirty.set(zonename, 'changed');
       this.schedule();
     }
   }
@@ -137,18 +137,18 @@ export class LiveAudit {
 
   private schedule(): void {
     if (this.state === 'running' && this.dirty.size > 0) {
-      this.turn ??= setImmediate(() => {
-        this.turn = null;
-        this.auditSlice();
+      this.tick ??= setImmediate(() => {
+        this.tick = null;
+        this.auditSome();
         this.schedule();
       });
     }
   }
 
-  private auditSlice(): void {
-    let left = SLICE_VMS;
+  private auditSome(): void {
+    let remaining = TICK_VMS;
     for (const [zonename, cause] of this.dirty) {
-      if (left-- === 0) {
+      if (remaining-- === 0) {
         return;
       }
       this.dirty.delete(zonename);
@@ -158,14 +158,14 @@ export class LiveAudit {
       const vm = this.options.vms.vm(zonename);
       if (vm !== undefined) {
         this.audit(zonename, vm);
-        if (cause === 'news' && this.audits.has(zonename)) {
-          this.wantUsage();
+        if (cause === 'changed' && this.audits.has(zonename)) {
+          this.requestUsage();
         }
       }
     }
   }
 
-  /** Hardly any VM has datasets of its own, or had some: the others need not even be parsed. */
+  /** Few VMs have, or had, delegated datasets: the others need not even be parsed. */
   private concerns(zonename: string): boolean {
     return this.audits.has(zonename) || this.options.vms.facts(zonename)?.delegates === true;
   }
@@ -180,11 +180,11 @@ export class LiveAudit {
       this.audits.set(zonename, audit);
     }
     if (audit.signature !== (last?.signature ?? 'none')) {
-      this.tell(zonename, audit, last);
+      this.report(zonename, audit, last);
     }
   }
 
-  private tell(zonename: string, audit: Audit, last: Audit | undefined): void {
+  private report(zonename: string, audit: Audit, last: Audit | undefined): void {
     const { log } = this.options;
     if (audit.kind === 'unsafe') {
       this.warnings++;
@@ -196,7 +196,7 @@ export class LiveAudit {
   }
 
   /** Lists use now or when the last listing is old enough, and once for all who ask meanwhile. */
-  private wantUsage(): void {
+  private requestUsage(): void {
     if (this.listing || this.listTimer !== null) {
       return;
     }
@@ -229,7 +229,7 @@ export class LiveAudit {
     this.usage = listed.usage;
     for (const zonename of this.audits.keys()) {
       if (!this.dirty.has(zonename)) {
-        this.dirty.set(zonename, 'use');
+        this.dirty.set(zonename, 'usage');
       }
     }
     this.schedule();

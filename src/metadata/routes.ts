@@ -1,6 +1,6 @@
 /*
  * `sdc:routes`: the VM's static routes as its guest wants them, with references to its own interfaces
- * turned into addresses. (spec: keys section 7)
+ * turned into addresses.
  *
  *     {"10.2.2.0/24": "10.2.1.1"}         -> {"linklocal": false, "dst", "gateway": "10.2.1.1"}
  *     {"10.3.0.1": "nics[2]"}             -> {"linklocal": true,  "dst", "gateway": ip of that nic}
@@ -18,7 +18,7 @@ export interface Route {
 }
 
 /**
- * @param routes destination to gateway, in the order of the answer; gateways that are no text are skipped
+ * @param routes destination to gateway, in the order of the answer; gateways that are not strings are skipped
  * @param nics the VM's `nics`, whatever is there
  */
 export function routesOf(routes: ReadonlyMap<string, unknown>, nics: unknown): Route[] {

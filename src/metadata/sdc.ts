@@ -1,8 +1,8 @@
 /*
- * The `sdc:` names: what a guest may know of its VM. (spec: keys section 3)
+ * The `sdc:` names: what a guest may know of its VM.
  *
- * A name is looked up in this order: names that are never told, names that are made up of other data,
- * names that point into an array or a map with dots, properties of the VM object as they stand.
+ * A name is looked up in this order: names that no guest may read, names that are computed from other
+ * data, names that point into an array or a map with dots, properties of the VM object.
  *
  * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
  * tags and routes come from the files, as the VM object's copies may be old.
@@ -20,7 +20,7 @@ const NOTFOUND: Reply = { kind: 'notfound' };
 /** An object or an array has no text that a guest could be given: FAILURE without a reason. */
 const NO_TEXT: Reply = { kind: 'failure', text: '' };
 
-/** The host's secrets and options, readable through the platform's agent by an oversight. */
+/** The host's secrets and options, which the platform's agent lets guests read. */
 export const DENIED: ReadonlySet<string> = new Set([
   'internal_metadata',
   'vnc_password',

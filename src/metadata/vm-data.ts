@@ -1,10 +1,10 @@
 /*
- * A VM object as vminfod tells it: plain JSON of which nothing may be believed.
+ * A VM object as vminfod sends it: plain JSON that is not to be trusted.
  *
  * A member can be missing, null (the platform's loader itself leaves `"device": null`), of another type
  * than documented, or named like something on Object.prototype. So members are read through the
- * functions here, which look at own properties only and give `undefined` for what is not as it should
- * be. Pure. (spec: platform section 1)
+ * functions here, which look at own properties only and return `undefined` for what is not as it should
+ * be. Pure.
  */
 
 /** A parsed JSON object. Own properties only: read through `Object.hasOwn`. */
@@ -27,7 +27,7 @@ export interface VmFacts {
 /** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
 const ZONENAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 
-/** True for what JSON writes in braces: no list, no null. */
+/** True for what JSON writes in braces: not for arrays or null. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -42,13 +42,13 @@ export function own(object: JsonObject, name: string): unknown {
   return Object.hasOwn(object, name) ? object[name] : undefined;
 }
 
-/** Undefined too where the member is no string. */
+/** Undefined also where the member is not a string. */
 export function ownString(object: JsonObject, name: string): string | undefined {
   const value = own(object, name);
   return typeof value === 'string' ? value : undefined;
 }
 
-/** What people call the VM; null where it has no alias, or there is no VM. */
+/** The VM's name for people; null where it has none, or there is no VM. */
 export function aliasOf(vm: JsonObject | undefined): string | null {
   return (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null;
 }
@@ -58,7 +58,7 @@ function ownNumber(object: JsonObject, name: string): number | undefined {
   return typeof value === 'number' ? value : undefined;
 }
 
-/** A map of the object (`tags`, `customer_metadata` ...): empty where it is missing or no map. */
+/** A map of the object (`tags`, `customer_metadata` ...): empty where it is missing or not an object. */
 export function ownMap(object: JsonObject, name: string): ReadonlyMap<string, unknown> {
   const value = own(object, name);
   return new Map(isJsonObject(value) ? Object.entries(value) : []);
@@ -88,7 +88,7 @@ function hasItems(value: unknown): boolean {
   return Array.isArray(value) && value.length > 0;
 }
 
-/** Parses text to an object; undefined for anything else, text that is no JSON included. */
+/** Parses text to an object; undefined for anything else, text that is not JSON included. */
 export function parseJsonObject(text: string): JsonObject | undefined {
   try {
     const value: unknown = JSON.parse(text);
