@@ -12,6 +12,7 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
@@ -20,7 +21,6 @@ import { ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
 import { Paths } from '../platform/paths';
 import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
 import type { DataRequest } from '../protocol/request';
-import { pathOf, type ConfigName } from '../vm/config-files';
 import { recordOf } from '../vm/vm-cache';
 import { getText } from '../vm/vminfod-http';
 import {
@@ -263,8 +263,8 @@ function vmData(
 }
 
 /** Undefined where it is not there or cannot be understood, which reads as empty (as the agent does). */
-async function readConfig(directory: string, name: ConfigName): Promise<JsonObject | undefined> {
-  const path = pathOf(directory, name);
+async function readConfig(directory: string, name: string): Promise<JsonObject | undefined> {
+  const path = join(directory, `${name}.json`);
   try {
     const stat = await lstat(path);
     if (!stat.isFile() || stat.size > MAX_FILE_BYTES) {

@@ -1,6 +1,6 @@
 /*
  * The checks of preflight that read what the node says of itself: its index, vminfod, vmadm, mount table,
- * SMF. They change nothing and make no native call; files inside zones are never looked at here.
+ * SMF. They change nothing and load nothing native; files inside zones are never looked at here.
  */
 import { access, lstat, readFile } from 'node:fs/promises';
 import { codeOf } from '../lib/errors';
@@ -13,11 +13,10 @@ import {
 } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
-import type { Paths } from '../platform/paths';
+import { mountPointOf, type Paths } from '../platform/paths';
 import { BrokenLine, SnapshotParser } from '../vm/snapshot-parser';
 import { bytesOf, get, getText } from '../vm/vminfod-http';
 import { ZoneRoots } from '../platform/zone-root';
-import { mountPointOf } from '../zones/socket-mount';
 import { inBytes, octal } from './format';
 import {
   fail,

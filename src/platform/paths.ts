@@ -74,3 +74,11 @@ export class Paths {
       : `unix:${this.host('/var/run/vminfod.sock')}`;
   }
 }
+
+/**
+ * Where a brand shows the directory of a zone's socket, as the zone sees it: lx keeps what is native of SmartOS
+ * below /native (brand/lx/zone/platform.xml).
+ */
+export function mountPointOf(brand: string): string {
+  return brand === 'lx' ? '/native/.zonecontrol' : '/.zonecontrol';
+}

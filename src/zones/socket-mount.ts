@@ -25,16 +25,13 @@ import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
 import type { MountTable } from '../platform/mounts';
-import type { Paths } from '../platform/paths';
+import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from './snapshot';
 import type { MountManager, Phase } from './zone';
 
 /** Brands of SmartOS that have the directory; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
-/** Inside the zone. lx keeps what is native of SmartOS below /native. */
-const MOUNT_POINT = '/.zonecontrol';
-const LX_MOUNT_POINT = '/native/.zonecontrol';
 
 /** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
 const SECOND_LOOK_MS = 1000;
@@ -77,11 +74,6 @@ export function brandMounts(paths: Paths, brand: string): boolean | undefined {
     }
     throw err;
   }
-}
-
-/** Where a brand shows the directory, as the zone sees it. */
-export function mountPointOf(brand: string): string {
-  return brand === 'lx' ? LX_MOUNT_POINT : MOUNT_POINT;
 }
 
 const stat = openStat();

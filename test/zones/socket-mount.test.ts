@@ -12,12 +12,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MountTable } from '../../src/platform/mounts';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
-import {
-  brandMounts,
-  mountPointOf,
-  SocketMount,
-  type SocketMountOptions,
-} from '../../src/zones/socket-mount';
+import { brandMounts, SocketMount, type SocketMountOptions } from '../../src/zones/socket-mount';
+import { mountPointOf } from '../../src/platform/paths';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';

@@ -12,7 +12,7 @@ import { compare, exitOfCompare } from '../../src/admin/compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/admin/version';
-import { exitOfPreflight, preflight } from '../../src/admin/preflight';
+import { CHECK_NAMES, exitOfPreflight, preflight } from '../../src/admin/preflight';
 import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import {
   ConfigError,
@@ -198,11 +198,16 @@ function makeProgram(finish: (status: number) => void): Command {
     );
   add('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
     .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
-    .action(async (own: { vminfod?: string }, command: Command) => {
+    .addOption(
+      new Option('--check <name...>', 'make these checks only, by name').choices(CHECK_NAMES),
+    )
+    .action(async (own: { vminfod?: string; check?: string[] }, command: Command) => {
       const desk = deskOf(command);
       const report = await untilSignalled((signal) => {
         const { root } = desk;
-        return preflight({ root, signal, ...(own.vminfod && { vminfodUrl: own.vminfod }) });
+        const { vminfod, check } = own;
+        const more = { ...(check && { only: check }), ...(vminfod && { vminfodUrl: vminfod }) };
+        return preflight({ root, signal, ...more });
       });
       print(desk, report, () => showPreflight(report, desk.screen));
       finish(exitOfPreflight(report));
