@@ -76,7 +76,7 @@ describe('the mdata programs', () => {
     rmSync(folder, { recursive: true });
   });
 
-  /** Runs a program. Arguments are octets: those that are no UTF-8 reach it through a shell's printf. */
+  /** Runs a program. Arguments are bytes: those that are not UTF-8 reach it through a shell's printf. */
   async function run(
     tool: 'get' | 'put' | 'list' | 'delete',
     args: readonly string[],
@@ -179,7 +179,7 @@ describe('the mdata programs', () => {
       assert.deepStrictEqual(vm.changes, []);
     });
 
-    it('send octets that are no UTF-8 as they are, for the service to refuse', async () => {
+    it('send bytes that are not UTF-8 as they are, for the service to refuse', async () => {
       for (const ended of [
         await run('put', ['k', 'a\xff']),
         await run('put', ['k\xff', 'a']),
@@ -194,14 +194,38 @@ describe('the mdata programs', () => {
       assert.strictEqual(absent.err, "No metadata for '\xc3\xa9'\n");
     });
 
-    it('take the socket from the option, before or after the key, rather than the environment', async () => {
+    it('take the socket from an option before the key, rather than the environment', async () => {
       const env = { MDATA_SOCKET: '/nonexistent' };
       for (const args of [
         ['--socket', path, 'motd'],
-        ['motd', '--socket', path],
+        [`--socket=${path}`, '--timeout', '5', 'motd'],
       ]) {
         assert.strictEqual((await run('get', args, { env })).code, 0);
       }
+      const behind = await run('get', ['motd', '--socket', path], { env });
+      assert.strictEqual(behind.code, 2, 'behind the key it is no option');
+    });
+
+    it('take key and value as they stand, whatever they look like, and nothing else', async () => {
+      const values = ['-h', '--help', '--', '--timeout=5', '--socket', '--version', '-5', ''];
+      for (const value of values) {
+        assert.deepStrictEqual(await run('put', ['k', value]), { code: 0, out: '', err: '' });
+      }
+      assert.deepStrictEqual(
+        vm.changes,
+        values.map((value) => ({ kind: 'set', map: 'customer', key: 'k', value })),
+      );
+      vm = memoryVm({ ...FIXTURE, customer: { '--': 'dashes', '-k': 'dash' } });
+      assert.strictEqual((await run('get', ['--', 'k'])).out, 'dashes\n');
+      assert.strictEqual((await run('get', ['-k', '--timeout', 'soon'])).out, 'dash\n');
+      assert.strictEqual((await run('delete', ['--', 'x', 'y'])).code, 0);
+      assert.strictEqual((await run('list', ['a', '--help', 'c'])).code, 0);
+    });
+
+    it('ignore operands beyond the last that they know', async () => {
+      assert.strictEqual((await run('put', ['k', 'v', 'w', 'x'])).code, 0);
+      assert.deepStrictEqual(vm.changes, [{ kind: 'set', map: 'customer', key: 'k', value: 'v' }]);
+      assert.strictEqual((await run('get', ['empty', 'motd'])).out, '\n');
     });
   });
 
@@ -210,14 +234,17 @@ describe('the mdata programs', () => {
       const help = await run(tool, ['--help']);
       assert.strictEqual(help.code, 0);
       assert.match(help.out, new RegExp(`Usage: mdata-${tool}`));
-      const wrong = await run(tool, ['a', 'b', 'c']);
+      assert.match((await run(tool, ['--version'])).out, new RegExp(`^mdata-${tool} \\d+\\.\\d+`));
+      const wrong = await run(tool, ['--timeout']);
       assert.strictEqual(wrong.code, 3);
-      assert.notStrictEqual(wrong.err, '');
+      assert.match(wrong.err, /--timeout needs a value\nUsage: /);
     }
     for (const tool of ['get', 'put', 'delete'] as const) {
       assert.strictEqual((await run(tool, [])).code, 3);
     }
-    assert.strictEqual((await run('get', ['k', '--timeout', 'soon'])).code, 3);
+    assert.strictEqual((await run('get', ['--timeout', 'soon', 'k'])).code, 3);
+    const env = { MDATA_SOCKET: path, MDATA_TIMEOUT: '-1' };
+    assert.strictEqual((await run('get', ['k'], { env })).code, 3);
   });
 
   it('ask again with another id when the service hangs up in the middle', async () => {
@@ -241,7 +268,7 @@ describe('the mdata programs', () => {
     assert.strictEqual(requests.filter((line) => line === '').length, 2);
   });
 
-  it('pass over late replies to others, and take one that comes octet by octet', async () => {
+  it('pass over late replies to others, and take one that comes byte by byte', async () => {
     await listen((socket) => {
       serveLines(socket, async (line) => {
         const reply = await said(vm, parseLine(Buffer.from(line), 'socket'));
@@ -249,8 +276,8 @@ describe('the mdata programs', () => {
           return reply;
         }
         const foreign = frame('00000000', 'SUCCESS', 'wrong').toString('latin1');
-        for (const octet of `${foreign}noise\n${reply}`) {
-          await new Promise((resolve) => socket.write(octet, resolve));
+        for (const byte of `${foreign}noise\n${reply}`) {
+          await new Promise((resolve) => socket.write(byte, resolve));
         }
         return '';
       });
@@ -300,7 +327,7 @@ describe('the mdata programs', () => {
 function escaped(text: string): string {
   return text.replace(
     /[^A-Za-z0-9]/g,
-    (octet) => `\\0${octet.charCodeAt(0).toString(8).padStart(3, '0')}`,
+    (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, '0')}`,
   );
 }
 
@@ -308,7 +335,7 @@ function serveVm(socket: Socket, vm: () => MemoryVm): void {
   serveLines(socket, (line) => said(vm(), parseLine(Buffer.from(line, 'latin1'), 'socket')));
 }
 
-/** Answers line by line, in order. Lines and answers are strings of octets. */
+/** Answers line by line, in order. Lines and answers are strings of bytes. */
 function serveLines(socket: Socket, serve: (line: string) => string | Promise<string>): void {
   const framer = new Framer(2 * 1024 * 1024);
   let queue = Promise.resolve();

@@ -1,21 +1,31 @@
 /*
- * The command line of the four mdata programs: their options, and operands as the octets that they are.
+ * The command line of the four mdata programs: options of our own, then operands as the bytes that they are.
  *
- * The runtime decodes arguments as UTF-8 and loses what is none, so the operands are taken from the
- * process's own argument list where the system shows it (/proc/self/cmdline, on Linux and illumos).
- * Inside here an argument is a string of one character an octet. Who reads a usage error sees exit 3.
+ * The platform's client knows no options at all: its first argument is the key, the second the value,
+ * whatever they begin with, and the rest is ignored (mdata-client, main in mdata_get.c and mdata_put.c).
+ * Scripts that run here and there need the same of us, so our options are known before the first operand
+ * only. From there on every word is taken as it stands: `mdata-put k --timeout=5` stores `--timeout=5`.
+ *
+ * The runtime decodes arguments as UTF-8 and loses what is none, so they are taken from the process's own
+ * argument list where the system shows it (/proc/self/cmdline, on Linux and illumos). Inside here an
+ * argument is a string of one character a byte.
  */
-import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
+
+import { packageVersion } from '../../src/admin/version';
 
 /** Where a SmartOS zone has its socket; the second is for lx. */
 const ZONE_SOCKETS = ['/.zonecontrol/metadata.sock', '/native/.zonecontrol/metadata.sock'];
+/** Timers of the runtime end here. */
+const MAX_LIMIT_MS = 2 ** 31 - 1;
 
 export interface Usage {
   readonly name: string;
   readonly summary: string;
-  /** As commander writes them: `<key>`, `[value]`. */
-  readonly operands: readonly string[];
+  /** As a usage line has them: `KEY`, `[VALUE]`. */
+  readonly operands: string;
+  /** How many there must be; more are ignored. */
+  readonly least: 0 | 1;
   readonly help: string;
 }
 
@@ -35,54 +45,77 @@ export interface Refused {
 
 /** The command line of this process. Never ends it: a refusal says what to exit with. */
 export function readArguments(usage: Usage): Arguments | Refused {
-  const program = new Command(usage.name)
-    .description(usage.summary)
-    .option('--socket <path>', "the metadata socket (default: $MDATA_SOCKET, else the zone's own)")
-    .option('--timeout <seconds>', 'give up after this long (default: never)')
-    .addHelpText('after', `\n${usage.help}\nExit: 0 found or done, 1 not found, 2 error, 3 usage.`)
-    // A value or key may begin with a dash, as the platform's client allows.
-    .allowUnknownOption()
-    .allowExcessArguments(false)
-    .exitOverride();
-  for (const operand of usage.operands) {
-    program.argument(operand);
-  }
-  try {
-    program.parse(rawArguments(), { from: 'user' });
-  } catch (err) {
-    if (err instanceof CommanderError) {
-      return { kind: 'exit', code: err.exitCode === 0 ? 0 : 3 };
+  const words = rawArguments();
+  let socket = process.env.MDATA_SOCKET ?? '';
+  let timeout = process.env.MDATA_TIMEOUT ?? '';
+  let at = 0;
+  for (; at < words.length; at++) {
+    const [name, joined] = optionOf(words[at] ?? '');
+    if (name === '--help' || name === '-h') {
+      process.stdout.write(helpOf(usage));
+      return { kind: 'exit', code: 0 };
     }
-    throw err;
+    if (name === '--version') {
+      process.stdout.write(`${usage.name} ${packageVersion()}\n`);
+      return { kind: 'exit', code: 0 };
+    }
+    if (name !== '--socket' && name !== '--timeout') {
+      break;
+    }
+    const value = joined ?? words[++at];
+    if (value === undefined) {
+      return wrong(usage, `${name} needs a value`);
+    }
+    if (name === '--socket') {
+      socket = Buffer.from(value, 'latin1').toString('utf8');
+    } else {
+      timeout = value;
+    }
   }
-  const { socket, timeout } = program.opts<{ socket?: string; timeout?: string }>();
-  const limitMs = timeout === undefined ? null : Number(timeout) * 1000;
+  const limitMs = timeout === '' ? null : Number(timeout) * 1000;
   if (limitMs !== null && !(limitMs > 0 && limitMs <= MAX_LIMIT_MS)) {
-    console.error(`${usage.name}: --timeout needs a number of seconds above 0`);
-    return { kind: 'exit', code: 3 };
+    return wrong(usage, 'a timeout is a number of seconds above 0');
   }
-  return {
-    operands: program.args.map((arg) => Buffer.from(arg, 'latin1')),
-    paths: socketPaths(socket),
-    limitMs,
-  };
+  const operands = words.slice(at).map((word) => Buffer.from(word, 'latin1'));
+  return operands.length < usage.least
+    ? wrong(usage, 'which key?')
+    : { operands, paths: socket === '' ? ZONE_SOCKETS : [socket], limitMs };
 }
 
-/** Timers of the runtime end here. */
-const MAX_LIMIT_MS = 2 ** 31 - 1;
-
-function socketPaths(option: string | undefined): readonly string[] {
-  if (option !== undefined) {
-    return [Buffer.from(option, 'latin1').toString('utf8')];
-  }
-  const fromEnvironment = process.env.MDATA_SOCKET;
-  return fromEnvironment === undefined || fromEnvironment === '' ? ZONE_SOCKETS : [fromEnvironment];
+/** An option's name, and the value that is joined to it. */
+function optionOf(word: string): [name: string, value: string | undefined] {
+  const at = word.indexOf('=');
+  return at < 0 ? [word, undefined] : [word.slice(0, at), word.slice(at + 1)];
 }
 
-/** The arguments behind the program's own path, one character an octet. */
+function usageLine({ name, operands }: Usage): string {
+  return `Usage: ${name} [--socket PATH] [--timeout SECONDS] ${operands}`.trimEnd();
+}
+
+function helpOf(usage: Usage): string {
+  return `${usageLine(usage)}
+
+${usage.summary} ${usage.help}
+
+Options stand before the first operand; every word behind it is taken as it is.
+  --socket PATH      the metadata socket (default: $MDATA_SOCKET, else the zone's own)
+  --timeout SECONDS  give up after this long (default: $MDATA_TIMEOUT, else never)
+  --version          tell the version
+  -h, --help         tell this
+
+Exit: 0 found or done, 1 not found, 2 error, 3 usage.
+`;
+}
+
+function wrong(usage: Usage, text: string): Refused {
+  process.stderr.write(`${usage.name}: ${text}\n${usageLine(usage)}\n`);
+  return { kind: 'exit', code: 3 };
+}
+
+/** The arguments behind the program's own path, one character a byte. */
 function rawArguments(): string[] {
   const decoded = process.argv.slice(2);
-  const raw = processArguments().slice(-decoded.length);
+  const raw = decoded.length === 0 ? [] : processArguments().slice(-decoded.length);
   // A system may cut the list that it shows (or show another's): it counts only if it is the same.
   const isWhole =
     raw.length === decoded.length &&

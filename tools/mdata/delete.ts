@@ -2,13 +2,13 @@
 /*
  * mdata-delete: removes a metadata key. One that is not there counts as removed.
  */
-import { metadataFor, operand } from './operands';
-import { runTool } from './tool';
+import { metadataFor, operand, runTool } from './tool';
 
 void runTool({
   name: 'mdata-delete',
   summary: 'Removes a metadata key.',
-  operands: ['<key>'],
+  operands: 'KEY',
+  least: 1,
   help: 'Removing a key that does not exist succeeds.',
   command: (operands) => ({ kind: 'delete', key: operand(operands, 0) }),
   found: () => undefined,

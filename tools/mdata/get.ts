@@ -2,13 +2,13 @@
 /*
  * mdata-get: prints the value of a metadata key.
  */
-import { metadataFor, operand } from './operands';
-import { NEWLINE, runTool } from './tool';
+import { metadataFor, NEWLINE, operand, runTool } from './tool';
 
 void runTool({
   name: 'mdata-get',
   summary: 'Prints the value of a metadata key.',
-  operands: ['<key>'],
+  operands: 'KEY',
+  least: 1,
   help: 'Keys that begin with sdc: tell of the VM itself: sdc:uuid, sdc:nics, sdc:image_uuid ...',
   command: (operands) => ({ kind: 'get', key: operand(operands, 0) }),
   found: (data) => {

@@ -8,7 +8,8 @@ import { NEWLINE, runTool } from './tool';
 void runTool({
   name: 'mdata-list',
   summary: 'Lists the metadata keys, one a line.',
-  operands: [],
+  operands: '',
+  least: 0,
   help: 'Keys that begin with sdc: can be read by mdata-get but are not listed.',
   command: () => ({ kind: 'keys' }),
   found: (data) => {

@@ -3,13 +3,13 @@
  * mdata-put: sets a metadata key, to a value given as an operand or else read from stdin to its end.
  */
 import { buffer } from 'node:stream/consumers';
-import { metadataFor, operand } from './operands';
-import { runTool } from './tool';
+import { metadataFor, operand, runTool } from './tool';
 
 void runTool({
   name: 'mdata-put',
   summary: 'Sets a metadata key.',
-  operands: ['<key>', '[value]'],
+  operands: 'KEY [VALUE]',
+  least: 1,
   help: 'Without a value, all of stdin is the value, a final newline included. Values are UTF-8.',
   command: async (operands) => ({
     kind: 'put',

@@ -2,6 +2,8 @@
  * What the four mdata programs share: from the command line to the exit code. Output and exit codes are
  * those of the platform's client, which boot scripts and Salt read.
  */
+import assert from 'node:assert';
+
 import { messageOf } from '../../src/lib/errors';
 import type { Command, Outcome } from '../../src/protocol/client';
 import { readArguments } from './arguments';
@@ -12,7 +14,7 @@ const EXIT_NOTFOUND = 1;
 const EXIT_ERROR = 2;
 
 export interface Tool extends Usage {
-  /** Makes the command of the operands, of which commander has seen to the number. */
+  /** Makes the command of the operands, of which there are as many as the usage asks for. */
   readonly command: (operands: readonly Buffer[]) => Command | Promise<Command>;
   /** Prints what was found. */
   readonly found: (data: Buffer) => void;
@@ -53,7 +55,7 @@ function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): nu
       tool.found(outcome.data);
       return 0;
     case 'notfound':
-      // Octets as they came: a key need not be UTF-8.
+      // Bytes as they came: a key need not be UTF-8.
       process.stderr.write(Buffer.concat([Buffer.from('No '), tool.wanted(operands), NEWLINE]));
       return EXIT_NOTFOUND;
     case 'failure':
@@ -67,6 +69,18 @@ function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): nu
       return never;
     }
   }
+}
+
+/** An operand that the usage asks for, so that its absence is our fault. */
+export function operand(operands: readonly Buffer[], index: number): Buffer {
+  const found = operands[index];
+  assert(found !== undefined, 'an operand that the usage asks for is missing');
+  return found;
+}
+
+/** `metadata for 'KEY'`, the platform's client's words. */
+export function metadataFor(operands: readonly Buffer[]): Buffer {
+  return Buffer.concat([Buffer.from("metadata for '"), operand(operands, 0), Buffer.from("'")]);
 }
 
 export const NEWLINE = Buffer.from('\n');

@@ -10,10 +10,15 @@ const OPTIONS: readonly Option[] = [
   {
     flag: '--timeout',
     value: 'SECONDS',
-    text: 'Gives up after this long. Default: tries until it is answered, as at boot.',
+    text: 'Gives up after this long. Default: the environment variable `MDATA_TIMEOUT`, or else it tries until it is answered, as at boot.',
   },
+  { flag: '--version', text: 'Prints the version and ends.' },
   HELP_OPTION,
 ];
+
+/** Of each of the four. */
+const LITERAL =
+  'Options stand before the first operand. Every word behind it is taken as it is, whatever it begins with, and operands beyond those named here are ignored, as by the client of the platform.';
 
 const FILES = entries('FILES', [
   ['`/.zonecontrol/metadata.sock`', 'The socket in a SmartOS zone.'],
@@ -36,6 +41,7 @@ export const MDATA_GET: ManCommand = {
   description: [
     'mdata-get asks the metadata agent of the compute node for a key of this zone and prints its value, followed by a newline where it does not end in one.',
     KEYS,
+    LITERAL,
   ],
   options: OPTIONS,
   words: [
@@ -67,6 +73,7 @@ export const MDATA_PUT: ManCommand = {
   description: [
     "mdata-put sets a key of this zone's metadata. Without _VALUE_ the value is read from standard input, to its end, a final newline included; so it stays out of the list of processes. Values are UTF-8.",
     'When it ends with exit status 0, the value is on stable storage and every later mdata-get sees it.',
+    LITERAL,
   ],
   options: OPTIONS,
   sections: [
@@ -98,6 +105,7 @@ export const MDATA_LIST: ManCommand = {
   synopsis: ['[--socket PATH] [--timeout SECONDS]'],
   description: [
     "mdata-list prints the keys of this zone's metadata, one a line. Properties of the instance (`sdc:`) are not among them.",
+    LITERAL,
   ],
   options: OPTIONS,
   sections: [FILES],
@@ -112,6 +120,7 @@ export const MDATA_DELETE: ManCommand = {
   synopsis: ['[--socket PATH] [--timeout SECONDS] KEY'],
   description: [
     "mdata-delete removes a key of this zone's metadata. To remove a key that is not there is no error.",
+    LITERAL,
   ],
   options: OPTIONS,
   sections: [FILES],
