@@ -144,10 +144,16 @@ export type SnapshotScope =
     }
   | { readonly kind: 'refused'; readonly reason: Reason };
 
-/** What a snapshot or a rollback of this VM works on. */
+/**
+ * What a snapshot or a rollback of this VM works on: the zone's own dataset only, in which its root and its
+ * config directory lie, so metadata, tags and routes go back with a rollback. Delegated datasets stay as they
+ * are. That a zone with delegated datasets can be snapshotted at all is this project's design: the platform's
+ * vmadm refuses it; it refuses kvm guests too, and takes snapshots of bhyve guests, whose disks lie below
+ * their own dataset (smartos-live src/vm/node_modules/VM.js, create_snapshot).
+ */
 export function snapshotScope(vm: JsonObject): SnapshotScope {
-  if (isHvm(vm)) {
-    const text = 'snapshots of an HVM guest are refused: they would leave out its disks';
+  if (isHvm(vm) && own(vm, 'brand') !== 'bhyve') {
+    const text = 'snapshots of a kvm guest are refused: they would leave out its disks';
     return { kind: 'refused', reason: { code: 'hvm-snapshot', member: 'brand', text } };
   }
   const dataset = zonerootOf(vm);

@@ -536,7 +536,7 @@ describeWhere(
     }
 
     it('has a row here for every check', () => {
-      const covered = new Set([...rows.map(({ check }) => check), 'root', 'node']);
+      const covered = new Set([...rows.map(({ check }) => check), 'uid', 'node']);
       assert.deepStrictEqual(
         CHECK_NAMES.filter((name) => !covered.has(name)),
         [],
@@ -569,7 +569,7 @@ describeWhere(
       for (const [facts, name] of [
         [{ arch: 'ia32', version: '20.1.0', uid: 0 }, 'node'],
         [{ arch: 'x64', version: '18.20.0', uid: 0 }, 'node'],
-        [{ arch: 'x64', version: '24.0.0', uid: 101 }, 'root'],
+        [{ arch: 'x64', version: '24.0.0', uid: 101 }, 'uid'],
       ] as const) {
         const stop = new AbortController();
         const { checks } = await preflight({ root: node.root, facts, signal: stop.signal });

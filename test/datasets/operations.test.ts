@@ -213,8 +213,10 @@ describe('scope of snapshots', () => {
     });
   });
 
-  it('is refused for HVM guests', () => {
-    for (const vm of [{ brand: 'kvm' }, { brand: 'bhyve' }, { hvm: true }]) {
+  it('is refused for kvm guests, and no others', () => {
+    const bhyve = snapshotScope({ brand: 'bhyve', zfs_filesystem: 'zones/a' });
+    assert.strictEqual(bhyve.kind, 'zoneroot');
+    for (const vm of [{ brand: 'kvm' }, { hvm: true }]) {
       const scope = snapshotScope({ ...vm, zfs_filesystem: 'zones/a' });
       assert(scope.kind === 'refused');
       assert.strictEqual(scope.reason.code, 'hvm-snapshot');

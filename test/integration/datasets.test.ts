@@ -39,7 +39,7 @@ const VMS = [
     zfs_snapshot_limit: 3,
     zfs_filesystem_limit: 2,
   },
-  { uuid: MACHINE, alias: 'machine', brand: 'bhyve' },
+  { uuid: MACHINE, alias: 'machine', brand: 'kvm' },
   {
     uuid: OUTSIDE,
     alias: 'outside',
@@ -209,10 +209,10 @@ describe('delegated datasets', function () {
     assert(log.length > 0);
   });
 
-  it('are no reason to take a snapshot of an HVM guest', async () => {
+  it('are no reason to take a snapshot of a kvm guest', async () => {
     const { status, stderr } = await node.simcn(['snapshot', MACHINE, 's']);
     assert.strictEqual(status, 1);
-    assert.match(stderr, /snapshots of an HVM guest are refused/);
+    assert.match(stderr, /snapshots of a kvm guest are refused/);
   });
 
   it('are warned of once a change, and counted', async () => {

@@ -26,6 +26,8 @@ const CANARY_KEY = 'canary';
 export function withCanaries(vm: object): object {
   const own: JsonObject = { ...vm };
   return {
+    // A VM object, as `vmadm get` prints it: from a payload create drops what is not for the brand.
+    zone_state: 'running',
     vnc_password: canary(),
     spice_password: canary(),
     ...own,

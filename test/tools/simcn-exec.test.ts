@@ -17,7 +17,7 @@ const VMS = [
   { uuid: ZONE, brand: 'joyent', datasets: [DATA], zfs_snapshot_limit: 2 },
   { uuid: LX, brand: 'lx' },
   { uuid: HALTED, brand: 'joyent', zone_state: 'installed' },
-  { uuid: GUEST, brand: 'bhyve' },
+  { uuid: GUEST, brand: 'kvm' },
 ];
 
 // The same view must come about for root and, by way of a user namespace, for anybody.
@@ -92,7 +92,7 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       );
       const guest = await node.exec(GUEST, 'true');
       assert.strictEqual(guest.status, 1);
-      assert.match(guest.stderr, /bhyve guest/);
+      assert.match(guest.stderr, /kvm guest/);
     });
 
     it("gives the process the zone's folder for its root, and ends it with the zone", async () => {

@@ -11,17 +11,27 @@ import { SimNode, whyNoNode } from '../support/simcn';
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
 const GUEST = 'aaac8650-4b58-6633-9054-a2c22e7beb36';
 const NONE = '00000000-0000-4000-8000-000000000000';
+const NIC = {
+  mac: '90:b8:d0:f5:e4:f5',
+  interface: 'net0',
+  nic_tag: 'external',
+  ips: ['10.2.1.20/24'],
+  netmask: '255.255.255.0',
+  ip: '10.2.1.20',
+};
+const IMAGE = 'c193a558-1d63-11e9-97cf-97bb3ee5c14f';
 const VMS = [
   {
     uuid: ZONE,
     brand: 'joyent',
+    zone_state: 'running',
     alias: 'web0',
     max_physical_memory: 512,
-    nics: [{ mac: '90:b8:d0:f5:e4:f5', interface: 'net0', ip: '10.2.1.20' }],
+    nics: [NIC],
     customer_metadata: { colour: 'blue', shape: 'round' },
     internal_metadata: { root_pw: 'secret' },
   },
-  { uuid: GUEST, brand: 'bhyve', alias: 'vm0', ram: 1024 },
+  { uuid: GUEST, brand: 'bhyve', zone_state: 'running', alias: 'vm0', ram: 1024 },
 ];
 
 type Vm = Readonly<Record<string, unknown>>;
@@ -55,8 +65,26 @@ describe('simcn: vmadm', function () {
       await lookup('-j', '-o', 'alias,type,ram', `uuid=${ZONE}`),
       '[\n  {\n    "alias": "web0",\n    "type": "OS",\n    "ram": 512\n  }\n]\n',
     );
-    assert.strictEqual((await node.vmadm(['lookup', '-o', 'alias'])).status, 2);
-    assert.strictEqual((await node.vmadm(['lookup', 'colour=blue'])).status, 2);
+    assert.strictEqual(await lookup('-1', 'nics.*.ip=10.2.1.20', 'alias=~^WEB'), `${ZONE}\n`);
+    assert.strictEqual(await lookup('nics.*.mac=90:B8:D0:f5:e4:f5', 'alias=vm0'), '');
+    assert.strictEqual(await lookup('-p', '-H', 'customer_metadata.colour=blue'), `${ZONE}\n`);
+    assert.deepStrictEqual(await node.vmadm(['lookup', '-1']), {
+      status: 1,
+      stdout: '',
+      stderr: 'Requested unique lookup but found 2 results.\n',
+    });
+    const wrong = await node.vmadm(['lookup', '-o', 'alias']);
+    assert.deepStrictEqual(wrong, {
+      status: 1,
+      stdout: '',
+      stderr: 'Cannot specify -o without -j\n',
+    });
+    const key = await node.vmadm(['lookup', 'colour=blue']);
+    assert.deepStrictEqual(key, {
+      status: 1,
+      stdout: '',
+      stderr: 'Invalid lookup key: "colour"\n',
+    });
   });
 
   it('shows one VM, with the type that only the command line adds', async () => {
@@ -83,8 +111,8 @@ describe('simcn: vmadm', function () {
       { set_customer_metadata: { k: { deep: 1 } } },
       { set_customer_metadata: { k: null } },
       { remove_customer_metadata: ['a,b'] },
-      { remove_customer_metadata: 'a' },
-      { brand: 'lx' },
+      { remove_customer_metadata: 7 },
+      { autoboot: 'perhaps', quota: -1 },
     ]) {
       assert.deepStrictEqual(await told(['update', ZONE], JSON.stringify(payload)), [
         1,
@@ -124,7 +152,7 @@ describe('simcn: vmadm', function () {
       resolvers: ['10.0.0.1'],
       set_tags: { role: 'db' },
       set_routes: { '10.9.0.0/16': 'nics[0]' },
-      update_nics: [{ mac: '90:b8:d0:f5:e4:f5', ip: '10.2.1.21' }],
+      update_nics: [{ mac: '90:b8:d0:f5:e4:f5', ip: '10.2.1.21', gateway: '10.2.1.1' }],
     });
     const shown = parse((await node.vmadm(['get', ZONE])).stdout);
     assert.strictEqual(shown.alias, 'web1');
@@ -132,8 +160,251 @@ describe('simcn: vmadm', function () {
     assert.deepStrictEqual(shown.tags, { role: 'db' });
     assert.deepStrictEqual(shown.routes, { '10.9.0.0/16': 'nics[0]' });
     assert.deepStrictEqual(shown.nics, [
-      { mac: '90:b8:d0:f5:e4:f5', interface: 'net0', ip: '10.2.1.21' },
+      {
+        ...NIC,
+        ip: '10.2.1.21',
+        ips: ['10.2.1.21/24'],
+        gateway: '10.2.1.1',
+        gateways: ['10.2.1.1'],
+      },
     ]);
+  });
+
+  it('keeps a nic that a route goes through', async () => {
+    const remove = await update({ remove_nics: [NIC.mac] });
+    assert.deepStrictEqual(remove, {
+      status: 1,
+      stdout: '',
+      stderr: 'Route gateway: "nics[0]" refers to non-existent or DHCP nic\n',
+    });
+    await update({ remove_routes: ['10.9.0.0/16'], remove_nics: [NIC.mac] });
+    const removed = parse((await node.vmadm(['get', ZONE])).stdout);
+    assert.deepStrictEqual([removed.nics, removed.routes], [[], {}]);
+    const add = { nic_tag: 'external', ip: '10.2.1.20', netmask: '255.255.255.0', mac: NIC.mac };
+    assert.strictEqual(
+      (await update({ add_nics: [add] })).stderr,
+      `Successfully updated VM ${ZONE}\n`,
+    );
+    assert.deepStrictEqual(parse((await node.vmadm(['get', ZONE])).stdout).nics, [NIC]);
+  });
+
+  it('takes numbers, lists and truth values as text, and removes what is given as empty', async () => {
+    const get = async () => parse((await node.vmadm(['get', ZONE])).stdout);
+    const { status } = await node.vmadm(
+      ['update', ZONE, 'quota=25', 'resolvers=8.8.8.8,8.8.4.4', 'zfs_snapshot_limit=9'].concat(
+        ...['maintain_resolvers=true', 'cpu_cap=150', 'alias=a=b', 'fs_allowed=ufs,pcfs'],
+      ),
+    );
+    assert.strictEqual(status, 0);
+    const set = await get();
+    assert.deepStrictEqual(
+      ['quota', 'resolvers', 'zfs_snapshot_limit', 'maintain_resolvers', 'cpu_cap', 'alias'].map(
+        (name) => set[name],
+      ),
+      [25, ['8.8.8.8', '8.8.4.4'], 9, true, 150, 'a=b'],
+    );
+    assert.strictEqual(set.fs_allowed, 'ufs,pcfs');
+    await update({
+      zfs_snapshot_limit: '',
+      cpu_cap: null,
+      alias: '',
+      maintain_resolvers: 'false',
+      fs_allowed: '',
+      remove_customer_metadata: 'colour,shape',
+    });
+    const unset = await get();
+    for (const name of ['zfs_snapshot_limit', 'cpu_cap', 'alias', 'maintain_resolvers']) {
+      assert(!(name in unset), name);
+    }
+    assert(!('fs_allowed' in unset));
+    await update({ alias: 'web0', resolvers: ['10.0.0.1'] });
+  });
+
+  it('keeps limits at their distance when the memory changes', async () => {
+    await update({ max_physical_memory: 512, max_swap: 1024, tmpfs: 256 });
+    await update({ max_physical_memory: '1024' });
+    const shown = parse((await node.vmadm(['get', ZONE])).stdout);
+    assert.deepStrictEqual(
+      [shown.max_physical_memory, shown.max_swap, shown.tmpfs, shown.max_locked_memory],
+      [1024, 1536, 512, 1024],
+    );
+    await update({ max_physical_memory: 512, max_swap: 1024 });
+  });
+
+  it('drops a property that cannot be changed, with a warning', async () => {
+    const { status, stderr } = await update({ brand: 'lx', notes: 'x' });
+    assert.strictEqual(status, 0);
+    const warning = (name: string) =>
+      `Warning, invalid update property: [${name}] removing from payload.\n`;
+    assert.strictEqual(
+      stderr,
+      `${warning('brand')}${warning('notes')}Successfully updated VM ${ZONE}\n`,
+    );
+  });
+
+  it('lists with columns, an order, filters, with and without a header', async () => {
+    const list = async (...args: string[]) => (await node.vmadm(['list', ...args])).stdout;
+    const [head, ...rows] = (await list()).trimEnd().split('\n');
+    assert.strictEqual(
+      head,
+      `${'UUID'.padEnd(36)}  TYPE  ${'RAM'.padEnd(7)}  ${'STATE'.padEnd(16)}  ALIAS`,
+    );
+    assert.deepStrictEqual(rows, [
+      `${ZONE}  OS    512      running           web0`,
+      `${GUEST}  BHYV  1024     running           vm0`,
+    ]);
+    assert.strictEqual(await list('-H', '-o', 'alias', '-s', '-alias'), 'web0\nvm0\n');
+    assert.strictEqual(await list('-H', '-o', 'alias', '-s', 'alias'), 'vm0\nweb0\n');
+    assert.strictEqual(
+      await list('-p', '-o', 'alias,nics.0.ip,cpu_cap', '-s', 'alias', 'state=running'),
+      'vm0::\nweb0:10.2.1.20:\n',
+    );
+    assert.strictEqual(
+      await list('-H', '-o', 'cpu_cap,alias', 'alias=vm0', 'brand=bhyve'),
+      '-        vm0\n',
+    );
+    for (const [args, words] of [
+      [['-o', 'colour'], 'invalid order field: colour'],
+      [['-s', 'colour'], 'invalid sort field: colour'],
+      [['-o', 'nics.*.ip'], 'Invalid order key: "nics.*.ip"'],
+      [['colour=blue'], 'Invalid filter key: "colour"'],
+    ] as const) {
+      const { status, stderr } = await node.vmadm(['list', ...args]);
+      assert.deepStrictEqual([status, stderr], [1, `${words}\n`]);
+    }
+  });
+
+  it('validates payloads without carrying them out', async () => {
+    const validate = (payload: unknown, ...args: string[]) =>
+      node.vmadm(['validate', ...args], JSON.stringify(payload));
+    assert.deepStrictEqual(await validate({ brand: 'joyent', image_uuid: IMAGE }, 'create'), {
+      status: 0,
+      stdout: '',
+      stderr: "VALID 'create' payload for joyent brand VMs.\n",
+    });
+    assert.deepStrictEqual(await validate({ alias: 'x' }, 'update', 'lx'), {
+      status: 0,
+      stdout: '',
+      stderr: "VALID 'update' payload for lx brand VMs.\n",
+    });
+    const bad = await validate(
+      { brand: 'joyent', colour: 'x', nics: [{ mtu: 7, size: 1 }] },
+      'create',
+    );
+    assert.strictEqual(bad.status, 1);
+    assert.deepStrictEqual(JSON.parse(bad.stderr), {
+      bad_values: ['nics.*.mtu'],
+      bad_properties: ['colour', 'nics.*.size'],
+      missing_properties: ['image_uuid'],
+    });
+    const brand = await validate({ brand: 'solaris' }, 'create');
+    assert.deepStrictEqual(JSON.parse(brand.stderr), { bad_brand: 'solaris' });
+    assert.strictEqual((await validate({}, 'update')).status, 2);
+    assert.strictEqual((await validate({})).status, 2);
+  });
+
+  it('starts, stops, reboots and deletes in the words that scripts wait for', async () => {
+    const uuid = '54f1cc77-68f1-42ab-acac-5c4f64f5d6e0';
+    const told = async (argv: string[], stdin = '') => {
+      const { status, stderr } = await node.vmadm(argv, stdin);
+      return [status, stderr.split('\n')[0]];
+    };
+    const payload = { uuid, brand: 'joyent', image_uuid: IMAGE, autoboot: 'false' };
+    assert.deepStrictEqual(await told(['create'], JSON.stringify(payload)), [
+      0,
+      `Successfully created VM ${uuid}`,
+    ]);
+    assert.deepStrictEqual(await told(['create'], JSON.stringify(payload)), [
+      1,
+      `VM with UUID ${uuid} already exists`,
+    ]);
+    for (const [argv, status, words] of [
+      [['stop', uuid], 0, `VM ${uuid} is already not 'running' (currently: stopped)`],
+      [['reboot', uuid], 1, 'Cannot reboot vm from state "stopped", must be "running"'],
+      [['start', uuid, 'colour=blue'], 2, 'Invalid argument to start: colour'],
+      [['start', uuid], 0, `Successfully started VM ${uuid}`],
+      [['start', uuid], 0, `VM ${uuid} is already 'running'`],
+      [['reboot', '-F', uuid], 0, `Successfully completed reboot for VM ${uuid}`],
+      [['stop', '-F', '-t', '3', uuid], 0, `Successfully completed stop for VM ${uuid}`],
+      [['start', NONE], 1, `Unable to start VM ${NONE}: bad statusCode: 404`],
+      [['stop', NONE], 1, `VM ${NONE} not found`],
+      [['update', uuid, 'indestructible_zoneroot=true'], 0, `Successfully updated VM ${uuid}`],
+      [
+        ['delete', uuid],
+        1,
+        `Failed to delete VM ${uuid}: indestructible_zoneroot is set, cannot delete`,
+      ],
+      [['update', uuid, 'indestructible_zoneroot=false'], 0, `Successfully updated VM ${uuid}`],
+      [['delete', uuid], 0, `Successfully deleted VM ${uuid}`],
+      [['delete', uuid], 1, `Failed to delete VM ${uuid}: VM ${uuid} not found`],
+      [['delete', 'web0'], 2, 'Invalid or missing UUID for delete'],
+      [['frobnicate'], 2, 'Invalid command: "frobnicate".'],
+    ] as const) {
+      assert.deepStrictEqual(await told([...argv]), [status, words]);
+    }
+  });
+
+  it('takes, goes back to and deletes snapshots, and refuses those that the platform refuses', async () => {
+    const told = async (...argv: string[]) => {
+      const { status, stderr } = await node.vmadm(argv);
+      return [status, stderr.split('\n')[0]];
+    };
+    const names = async () => {
+      const shown = parse((await node.vmadm(['get', ZONE])).stdout);
+      return (shown.snapshots as { name: string }[]).map(({ name }) => name);
+    };
+    await update({ set_customer_metadata: { day: 'one' }, set_tags: { day: '1' } });
+    assert.deepStrictEqual(await told('create-snapshot', ZONE, 'a'), [
+      0,
+      `Created snapshot a for VM ${ZONE}`,
+    ]);
+    assert.deepStrictEqual(await told('create-snapshot', ZONE, 'a'), [
+      1,
+      'snapshot with name "a" already exists.',
+    ]);
+    await told('create-snapshot', ZONE, 'b');
+    assert.deepStrictEqual(await names(), ['b', 'a']);
+    await update({ set_customer_metadata: { day: 'two' }, set_tags: { day: '2' } });
+    assert.deepStrictEqual(await told('rollback-snapshot', ZONE, 'a'), [
+      0,
+      `Rolled back snapshot a for VM ${ZONE}`,
+    ]);
+    const shown = parse((await node.vmadm(['get', ZONE])).stdout);
+    assert.strictEqual((shown.customer_metadata as Vm).day, 'one');
+    assert.strictEqual((metadata().customer_metadata as Vm).day, 'one');
+    assert.strictEqual((shown.tags as Vm).day, '1');
+    assert.deepStrictEqual(await names(), ['a'], 'later snapshots are gone');
+    assert.deepStrictEqual(await told('delete-snapshot', ZONE, 'a'), [
+      0,
+      `Deleted snapshot a for VM ${ZONE}`,
+    ]);
+    assert.deepStrictEqual(await told('delete-snapshot', ZONE, 'a'), [
+      1,
+      `No snapshot named "a" for ${ZONE}`,
+    ]);
+    assert.deepStrictEqual(await told('create-snapshot', ZONE, 'a/b'), [
+      1,
+      'Invalid snapshot name',
+    ]);
+    assert.strictEqual((await told('create-snapshot', ZONE))[0], 2);
+    assert.strictEqual((await told('create-snapshot', GUEST, 'a'))[0], 0, 'of a bhyve guest too');
+  });
+
+  it('takes no snapshot of a kvm guest, nor of a zone with datasets', async () => {
+    for (const [more, words] of [
+      [{ brand: 'kvm' }, 'snapshots for kvm VMs currently unsupported'],
+      [
+        { brand: 'joyent', image_uuid: IMAGE, delegate_dataset: true },
+        'Cannot currently snapshot zones that have datasets',
+      ],
+    ] as const) {
+      const uuid = '64f1cc77-68f1-42ab-acac-5c4f64f5d6e0';
+      const made = await node.vmadm(['create'], JSON.stringify({ uuid, ...more }));
+      assert.strictEqual(made.status, 0, made.stderr);
+      const { status, stderr } = await node.vmadm(['create-snapshot', uuid, 's']);
+      assert.deepStrictEqual([status, stderr], [1, `${words}\n`]);
+      await node.vmadm(['delete', uuid]);
+    }
   });
 
   it('rebuilds the whole file from what vminfod has: an unseen edit is lost', async () => {

@@ -142,10 +142,14 @@ describe('simcn: zones', function () {
     const cases: [string[], string, RegExp][] = [
       [['boot', OTHER], '', /no such zone: 54f1cc77/],
       [['boot', ZONE], '', /is already running/],
-      [['create'], JSON.stringify(vm(ZONE)), /exists already/],
-      [['create'], JSON.stringify(vm('nonsense')), /VM 0: uuid: not a uuid/],
-      [['create'], JSON.stringify([vm(OTHER), vm(OTHER)]), /exists already/],
-      [['rollback', ZONE, 'never'], '', /no snapshot named never/],
+      [['create'], JSON.stringify(vm(ZONE)), /already exists/],
+      [
+        ['create'],
+        JSON.stringify(vm('nonsense')),
+        /VM 0: (uuid: not a uuid|Invalid value\(s\) for: uuid)/,
+      ],
+      [['create'], JSON.stringify([vm(OTHER), vm(OTHER)]), /already exists/],
+      [['rollback', ZONE, 'never'], '', /No snapshot named "never"/],
       [['fault', 'events.delay'], '', /needs a value/],
       [['fault', 'disk.full'], '', /--zone/],
     ];

@@ -6,20 +6,19 @@ import type { Socket } from 'node:net';
 import { z } from 'zod';
 
 import type { Args, Serve } from './control';
-import { ZoneDisk } from './disk';
 import { parseFault } from './faults';
 import type { Injector } from './injector';
 import type { Node } from './node';
 import { viewOf } from './view';
 import { parseVms } from './vm-input';
-import { listPool } from './zfs-pool';
 
 const id = z.object({ uuid: z.string() });
 const named = id.extend({ name: z.string() });
 const schemas = {
-  create: z.object({ vms: z.unknown(), boot: z.boolean() }),
+  create: z.object({ vms: z.unknown(), boot: z.boolean(), strict: z.boolean().default(false) }),
   reboot: id.extend({ guest: z.boolean() }),
   set: id.extend({ properties: z.record(z.string(), z.unknown()) }),
+  rollback: named.extend({ start: z.boolean().default(false) }),
   fault: z.object({ text: z.string(), zone: z.string().nullable() }),
 };
 
@@ -28,9 +27,10 @@ export function serveNode(node: Node, injector: Injector): Serve {
   return async (command: string, args: Args, caller: Socket): Promise<unknown> => {
     switch (command) {
       case 'create': {
-        const { vms, boot } = schemas.create.parse(args);
-        const zones = await node.create(parseVms(vms), boot);
-        return zones.map((zone) => zone.uuid);
+        const { vms: given, boot, strict } = schemas.create.parse(args);
+        const { vms, warnings } = parseVms(given, strict);
+        const zones = await node.create(vms, boot, strict);
+        return { uuids: zones.map((zone) => zone.uuid), warnings };
       }
       case 'boot':
         return node.boot(id.parse(args).uuid);
@@ -52,13 +52,17 @@ export function serveNode(node: Node, injector: Injector): Serve {
         return node.snapshot(uuid, name);
       }
       case 'rollback': {
+        const { uuid, name, start } = schemas.rollback.parse(args);
+        return node.rollback(uuid, name, start);
+      }
+      case 'delete-snapshot': {
         const { uuid, name } = named.parse(args);
-        return node.rollback(uuid, name);
+        return node.deleteSnapshot(uuid, name);
       }
       case 'snapshots':
-        return new ZoneDisk(node.machine.paths, node.find(id.parse(args).uuid)).snapshots();
+        return node.find(id.parse(args).uuid).snapshots.map(({ name }) => name);
       case 'zfs-list':
-        return listPool(node.machine.paths, node.all());
+        return node.pool();
       case 'ls':
         return node.list();
       case 'enter':

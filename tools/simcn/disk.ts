@@ -5,12 +5,14 @@
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
  *   <zonepath>/logs                     a real guest's console
  *   <zonepath>/data (and others)        delegated datasets (zfs-tree.ts)
- *   <zonepath>/.zfs/snapshot/<name>     copies of root
+ *   <zonepath>/.zfs/snapshot/<name>     copies of root and config
  *
- * A snapshot is of the root only: config, and what is delegated, stay out of a rollback, and so does
- * the socket folder, which lies outside the zonepath.
+ * A snapshot is of the zone's own dataset, as on the platform: root and config lie in it, so a rollback
+ * brings back the metadata, tags and routes of that day with the root. (The platform's own test of it:
+ * smartos-live src/vm/tests/test-snapshots.js.) What is delegated is a dataset of its own and stays as it
+ * is, and so does the directory of the zone's socket, which lies outside the zonepath.
  */
-import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -19,6 +21,11 @@ import type { Paths } from '../../src/platform/paths';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
+
+export interface Snapshot {
+  readonly name: string;
+  readonly createdMs: number;
+}
 
 /** One zone's part of the disk. */
 export class ZoneDisk {
@@ -59,9 +66,16 @@ export class ZoneDisk {
     rmSync(this.zonepath, { recursive: true, force: true });
   }
 
-  async snapshots(): Promise<string[]> {
-    await mkdir(this.snapshotFolder, { recursive: true });
-    return (await readdir(this.snapshotFolder)).sort();
+  /** In the order of their names. */
+  snapshots(): Snapshot[] {
+    mkdirSync(this.snapshotFolder, { recursive: true });
+    return readdirSync(this.snapshotFolder)
+      .sort()
+      .map((name) => ({ name, createdMs: statSync(join(this.snapshotFolder, name)).ctimeMs }));
+  }
+
+  private has(name: string): boolean {
+    return this.snapshots().some((snapshot) => snapshot.name === name);
   }
 
   /** @throws Error for a bad or taken name, or one more than zfs_snapshot_limit allows */
@@ -69,39 +83,44 @@ export class ZoneDisk {
     if (!SNAPSHOT_NAME.test(name)) {
       throw new Error(`invalid snapshot name: ${name}`);
     }
-    const existing = await this.snapshots();
-    if (existing.includes(name)) {
-      throw new Error(`snapshot ${name} exists already`);
+    if (this.has(name)) {
+      throw new Error(`snapshot with name "${name}" already exists.`);
     }
-    if (this.limit !== null && existing.length >= this.limit) {
+    if (this.limit !== null && this.snapshots().length >= this.limit) {
       throw new Error(`out of space: the limit of ${this.limit} snapshots is reached`);
     }
     // Under another name until it is whole: a copy that was cut off is no snapshot.
     const partial = join(this.zonepath, '.zfs', 'new');
     await rm(partial, { recursive: true, force: true });
-    await copyTree(this.zoneroot, partial);
+    await mkdir(partial, { recursive: true });
+    await copyTree([this.zoneroot, this.config], partial);
     await rename(partial, join(this.snapshotFolder, name));
   }
 
-  /** Puts the root back as it was. ZFS drops later snapshots on the way, and so does this. */
+  /** Puts root and config back as they were. ZFS drops later snapshots on the way, and so does this. */
   async rollback(name: string): Promise<void> {
-    const existing = await this.snapshots();
-    if (!existing.includes(name)) {
-      throw new Error(`no snapshot named ${name}`);
+    const existing = this.snapshots();
+    const found = existing.find((snapshot) => snapshot.name === name);
+    if (found === undefined) {
+      throw new Error(`No snapshot named "${name}" for this zone`);
     }
     const source = join(this.snapshotFolder, name);
-    const made = statSync(source).ctimeMs;
     await rm(this.zoneroot, { recursive: true, force: true });
-    await copyTree(source, this.zoneroot);
-    for (const other of existing) {
-      const folder = join(this.snapshotFolder, other);
-      if (statSync(folder).ctimeMs > made) {
-        await rm(folder, { recursive: true, force: true });
-      }
+    await copyTree([join(source, 'root')], this.zonepath);
+    // The directory itself stays: it is watched.
+    for (const entry of await readdir(this.config)) {
+      await rm(join(this.config, entry), { recursive: true, force: true });
+    }
+    await copyTree([join(source, 'config')], this.zonepath);
+    for (const later of existing.filter(({ createdMs }) => createdMs > found.createdMs)) {
+      await rm(join(this.snapshotFolder, later.name), { recursive: true, force: true });
     }
   }
 
   async destroySnapshot(name: string): Promise<void> {
+    if (!this.has(name)) {
+      throw new Error(`No snapshot named "${name}" for this zone`);
+    }
     await rm(join(this.snapshotFolder, name), { recursive: true, force: true });
   }
 
@@ -122,6 +141,7 @@ function factsOf(zone: Zone): ZonerootFacts {
   };
 }
 
-async function copyTree(from: string, to: string): Promise<void> {
-  await run(['cp', '-a', '--reflink=auto', '--', from, to]);
+/** @param into a directory that is there */
+async function copyTree(from: readonly string[], into: string): Promise<void> {
+  await run(['cp', '-a', '--reflink=auto', '--', ...from, into]);
 }

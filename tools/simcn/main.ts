@@ -78,10 +78,11 @@ function makeProgram(finish: (status: number) => void): Command {
     .option('--boot', 'boot them, whatever their zone_state says')
     .action(async (options: { root?: string; boot?: true }) => {
       const vms = parseJson(readFileSync(0, 'utf8'));
-      const made = await ask(rootOf(options), 'create', { vms, boot: options.boot === true });
-      for (const uuid of Array.isArray(made) ? made : []) {
-        console.log(String(uuid));
-      }
+      const made = createdSchema.parse(
+        await ask(rootOf(options), 'create', { vms, boot: options.boot === true }),
+      );
+      made.warnings.forEach((text) => console.error(`simcn: ${text}`));
+      made.uuids.forEach((uuid) => console.log(uuid));
     });
   simple('boot <uuid>', 'boot a zone', 'boot');
   simple('shutdown <uuid>', 'halt a zone', 'shutdown');
@@ -181,6 +182,7 @@ async function fault(name: string | undefined, flags: FaultFlags): Promise<void>
   }
 }
 
+const createdSchema = z.object({ uuids: z.array(z.string()), warnings: z.array(z.string()) });
 const zoneLines = z.array(
   z.object({
     zoneid: z.number().nullable(),

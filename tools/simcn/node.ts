@@ -12,9 +12,11 @@ import { ConfigWatch } from './config-watch';
 import { ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';
 import type { Machine } from './machine';
+import { nicsOf, shown } from './nics';
 import { killStrayQemu } from './qemu';
 import { Storage } from './storage';
-import type { VmInput } from './vm-input';
+import type { StartState, VmInput } from './vm-input';
+import type { Listed } from './zfs-tree';
 import { Zone } from './zone';
 
 export interface ZoneLine {
@@ -39,8 +41,8 @@ export class Node {
     this.machine = machine;
     this.emulation = emulation;
     this.lifecycle = new Lifecycle(machine, emulation);
-    this.storage = new Storage(machine.paths, this.lifecycle);
     this.configs = new ConfigWatch(machine.paths, (zone) => this.lifecycle.changed(zone));
+    this.storage = new Storage(machine.paths, this.lifecycle, (zone) => this.configs.open(zone));
   }
 
   get size(): number {
@@ -88,6 +90,7 @@ export class Node {
       killStrayQemu(disk.logs);
       this.zones.set(zone.zonename, zone);
       this.configs.open(zone);
+      this.storage.load(zone);
       this.lifecycle.changed(zone);
     }
     await this.each(zones.filter(bootsByItself), (zone) => this.lifecycle.boot(zone)).catch(
@@ -98,17 +101,22 @@ export class Node {
   /**
    * Makes zones and takes each to the state it was given.
    * @param boot true: all are booted, whatever their state says
+   * @param strict nics that another VM has are refused too, as vmadm create does
    * @throws Error when one of them exists already: then none is made
    */
-  async create(vms: readonly VmInput[], boot: boolean): Promise<Zone[]> {
+  async create(vms: readonly VmInput[], boot: boolean, strict = false): Promise<Zone[]> {
     const zones = vms.map((vm) => new Zone(storedForm(vm)));
     const taken = zones.find((zone, i) => {
-      return (
-        this.zones.has(zone.zonename) || zones.findIndex((z) => z.zonename === zone.zonename) < i
-      );
+      const same = (other: Zone): boolean => {
+        return other.zonename === zone.zonename || other.uuid === zone.uuid;
+      };
+      return this.all().some(same) || zones.findIndex(same) < i;
     });
     if (taken !== undefined) {
-      throw new Error(`zone ${taken.zonename} exists already`);
+      throw new Error(`VM with UUID ${taken.uuid} already exists`);
+    }
+    if (strict && zones.some((zone) => this.hasConflict(zone))) {
+      throw new Error('Conflict detected with another vm, please check the MAC, IP, and VRID');
     }
     for (const zone of zones) {
       this.zones.set(zone.zonename, zone);
@@ -121,6 +129,7 @@ export class Node {
       }
       throw err;
     }
+    const late: [Zone, StartState][] = [];
     const inputs = new Map(zones.map((zone, i) => [zone, vms[i]]));
     await this.each(zones, async (zone) => {
       const vm = inputs.get(zone);
@@ -131,9 +140,25 @@ export class Node {
       const until = start === 'configured' || start === 'incomplete' ? start : 'installed';
       await this.lifecycle.install(zone, vm.config, until);
       this.configs.open(zone);
-      await this.lifecycle.startAs(zone, start);
+      if (vm.nowait) {
+        late.push([zone, start]);
+      } else {
+        await this.lifecycle.startAs(zone, start);
+      }
     });
+    for (const [zone, start] of late) {
+      // Whoever made it is gone when it fails.
+      zone
+        .exclusive(() => this.lifecycle.startAs(zone, start))
+        .catch((err: unknown) => this.machine.notice(messageOf(err)));
+    }
     return zones;
+  }
+
+  /** Another zone has a MAC of this one, or one of its addresses on the same network. (VM.js) */
+  private hasConflict(zone: Zone): boolean {
+    const places = new Set(this.all().flatMap(placesOf));
+    return placesOf(zone).some((place) => places.has(place));
   }
 
   boot(id: string): Promise<void> {
@@ -185,9 +210,20 @@ export class Node {
     return zone.exclusive(() => this.storage.snapshot(zone, name));
   }
 
-  rollback(id: string, name: string): Promise<void> {
+  deleteSnapshot(id: string, name: string): Promise<void> {
     const zone = this.find(id);
-    return zone.exclusive(() => this.storage.rollback(zone, name));
+    return zone.exclusive(() => this.storage.deleteSnapshot(zone, name));
+  }
+
+  /** @param start a zone that does not run is booted as well */
+  rollback(id: string, name: string, start: boolean): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(() => this.storage.rollback(zone, name, start));
+  }
+
+  /** What the node's own zfs lists. */
+  pool(): Listed[] {
+    return this.storage.pool(this.all());
   }
 
   reprovision(id: string): Promise<void> {
@@ -231,6 +267,15 @@ export class Node {
       throw new Error(failures.join('\n'));
     }
   }
+}
+
+/** What no two nics of a node may share. */
+function placesOf({ properties }: Zone): string[] {
+  return nicsOf(properties.nics).flatMap(({ mac, ips, nic_tag, vlan_id }) => {
+    const fixed = (Array.isArray(ips) ? ips.map(String) : []).filter((ip) => ip.includes('/'));
+    const network = `${String(nic_tag)} ${shown(vlan_id ?? 0)}`;
+    return [String(mac), ...fixed.map((ip) => `${network} ${ip.replace(/\/.*/, '')}`)];
+  });
 }
 
 function mustBeKnown(zone: Zone): void {

@@ -56,7 +56,8 @@ export async function bringUp(
   options: NodeOptions,
 ): Promise<UpNode> {
   const root = checkRoot(givenRoot);
-  const given = vmsFile === null ? [] : parseVms(JSON.parse(readFileSync(vmsFile, 'utf8')));
+  const given: unknown = vmsFile === null ? [] : JSON.parse(readFileSync(vmsFile, 'utf8'));
+  const { vms, warnings } = parseVms(given);
   const paths = new Paths(root);
   for (const folder of FOLDERS) {
     mkdirSync(paths.host(folder), { recursive: true, mode: 0o755 });
@@ -91,6 +92,7 @@ export async function bringUp(
     options,
     notice: onceEach((text) => process.stderr.write(`simcn: ${text}\n`)),
   };
+  warnings.forEach(machine.notice);
   const node = new Node(machine, emulation);
   const injector = new Injector(node, vminfod);
   const control = new ControlServer(serveNode(node, injector));
@@ -114,7 +116,7 @@ export async function bringUp(
     await node.recover();
     const present = new Set(node.all().map((zone) => zone.zonename));
     await node.create(
-      given.filter((vm) => !present.has(vm.zonename)),
+      vms.filter((vm) => !present.has(vm.zonename)),
       false,
     );
     rmSync(controlSocket(root), { force: true });

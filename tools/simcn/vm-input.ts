@@ -1,9 +1,11 @@
 /*
- * A VM object as somebody hands it to `simcn create`, split into what the platform keeps apart.
+ * What somebody hands to `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
+ * and VM objects as `vmadm get` and `vmadm lookup -j` print them.
  *
- * It may be the output of `vmadm lookup -j` of a real node, so it holds much that is only true there
- * and then: zone ids, process ids, time stamps of a boot. That is dropped. Metadata, tags and routes go
- * to files of their own in `<zonepath>/config`; everything else is kept as it was given, known or not.
+ * A payload becomes a VM as the platform's create makes one (payload.ts). A VM object is taken as it is,
+ * known properties or not: it holds what only the platform can have put there, and that is how the two
+ * are told apart. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
+ * it is freed. Metadata, tags and routes go to files of their own in `<zonepath>/config`.
  */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
@@ -11,6 +13,8 @@ import { z } from 'zod';
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
+import { PayloadError } from './nics';
+import { createdVm } from './payload';
 
 /** Where a zone can be told to start, by libzonecfg's name. */
 const START_STATES = [
@@ -47,6 +51,8 @@ export interface VmInput {
   readonly brand: string;
   readonly zonepath: string;
   readonly start: StartState;
+  /** Whoever creates it does not wait for it to run. */
+  readonly nowait: boolean;
   /** `provisioning`, `failed` and the like: lies over the state that zone_state gives. */
   readonly overlay: string | null;
   readonly qemu: QemuGuest | null;
@@ -61,6 +67,14 @@ const OVERLAYS = ['provisioning', 'failed', 'receiving', 'stopping'];
 const DEFAULT_MEMORY_MIB = 128;
 
 const object = z.record(z.string(), z.unknown());
+const guestSchema = z
+  .strictObject({
+    kernel: z.string().startsWith('/'),
+    initrd: z.string().startsWith('/'),
+    append: z.string().default('console=ttyS0'),
+    memory: z.number().int().min(32).default(DEFAULT_MEMORY_MIB),
+  })
+  .optional();
 const inputSchema = z.looseObject({
   uuid: z.string().regex(UUID, 'not a uuid in lower case').optional(),
   zonename: z.string().regex(ZONENAME, 'not a zone name').optional(),
@@ -78,14 +92,7 @@ const inputSchema = z.looseObject({
   delegate_dataset: z.union([z.boolean(), z.stringbool(), z.null()]).default(false),
   nics: z.array(z.unknown()).default([]),
   resolvers: z.array(z.unknown()).default([]),
-  simcn: z
-    .strictObject({
-      kernel: z.string().startsWith('/'),
-      initrd: z.string().startsWith('/'),
-      append: z.string().default('console=ttyS0'),
-      memory: z.number().int().min(32).default(DEFAULT_MEMORY_MIB),
-    })
-    .optional(),
+  simcn: guestSchema,
 });
 
 /** Properties that are true of a running zone only, or that only the CLI adds. */
@@ -102,28 +109,103 @@ const TRANSIENT = [
   'device',
 ];
 
+/** Only the platform puts these into a VM object: no payload of create may have them. */
+const PLATFORMS_OWN = [
+  ...TRANSIENT,
+  ...['zone_state', 'state', 'zonepath', 'zfs_filesystem', 'datasets', 'create_timestamp', 'v'],
+  ...['server_uuid', 'datacenter_name', 'headnode_id', 'platform_buildstamp', 'exit_status'],
+];
+
+export interface ParsedVms {
+  readonly vms: readonly VmInput[];
+  /** What was dropped, in the platform's words. */
+  readonly warnings: readonly string[];
+}
+
 /**
- * Parses one VM object, or an array of them. A payload's `delegate_dataset` is carried out: the
- * dataset is named as the platform names it, and "safe" is expanded.
- * @throws Error that names the VM's place in the array and every wrong property
+ * Parses one payload or VM object, or an array of them. A `delegate_dataset` of "safe" is expanded.
+ * @param strict as vmadm create: one payload, of which nothing may be missing
+ * @throws Error that tells every wrong property, and the VM's place in the array
  */
-export function parseVms(given: unknown): VmInput[] {
-  const list: readonly unknown[] = Array.isArray(given) ? given : [given];
-  return list.map((vm, i) => {
+export function parseVms(given: unknown, strict = false): ParsedVms {
+  const list: readonly unknown[] = Array.isArray(given) && !strict ? given : [given];
+  const warnings: string[] = [];
+  const vms = list.map((vm, i) => {
+    const told = (text: string): string => (strict ? text : `VM ${i}: ${text}`);
     const expanded = expandPayload(vm, DEFAULT_POLICY);
     if (expanded.kind === 'refused') {
       const reasons = expanded.reasons.map(({ code, text }) => `${code}: ${text}`);
-      throw new Error(`VM ${i}: ${reasons.join('; ')}`);
+      throw new Error(told(reasons.join('; ')));
     }
-    const parsed = inputSchema.safeParse(expanded.payload);
-    if (!parsed.success) {
-      const problems = parsed.error.issues.map(
-        (issue) => `${issue.path.join('.')}: ${issue.message}`,
-      );
-      throw new Error(`VM ${i}: ${problems.join('; ')}`);
+    const { payload } = expanded;
+    if (!strict && PLATFORMS_OWN.some((name) => Object.hasOwn(payload, name))) {
+      const parsed = inputSchema.safeParse(payload);
+      if (!parsed.success) {
+        const problems = parsed.error.issues.map(
+          (issue) => `${issue.path.join('.')}: ${issue.message}`,
+        );
+        throw new Error(told(problems.join('; ')));
+      }
+      return split(parsed.data);
     }
-    return split(parsed.data);
+    try {
+      const made = fromPayload(payload, !strict);
+      warnings.push(...made.warnings.map(told));
+      return made.vm;
+    } catch (err) {
+      throw err instanceof PayloadError ? new Error(told(err.message)) : err;
+    }
   });
+  return { vms, warnings };
+}
+
+function fromPayload(
+  payload: JsonObject,
+  lenient: boolean,
+): { readonly vm: VmInput; readonly warnings: readonly string[] } {
+  const { simcn, ...rest } = payload;
+  const guest = guestSchema.safeParse(simcn);
+  if (!guest.success) {
+    throw new PayloadError(`simcn: ${guest.error.issues.map(({ message }) => message).join('; ')}`);
+  }
+  const made = createdVm(rest, lenient);
+  const { properties, maps, uuid, zonename, autoboot, nowait, warnings } = made;
+  if (!ZONENAME.test(zonename)) {
+    throw new PayloadError('Invalid value(s) for: zonename');
+  }
+  const brand = String(properties.brand);
+  const of = (name: keyof VmConfig): JsonObject => maps.get(name) ?? {};
+  const vm: VmInput = {
+    zonename,
+    uuid,
+    brand,
+    zonepath: String(properties.zonepath),
+    start: autoboot ? 'running' : 'installed',
+    nowait,
+    overlay: null,
+    qemu: guestOf(guest.data, brand, zonename),
+    properties: { ...properties, hvm: brandOf(brand).hvm },
+    config: {
+      customer_metadata: of('customer_metadata'),
+      internal_metadata: of('internal_metadata'),
+      tags: of('tags'),
+      routes: of('routes'),
+    },
+  };
+  return { vm, warnings };
+}
+
+function guestOf(
+  given: z.infer<typeof guestSchema>,
+  brand: string,
+  zonename: string,
+): QemuGuest | null {
+  if (given !== undefined && brand !== 'kvm') {
+    throw new PayloadError(
+      `${zonename}: the property "simcn" (a kernel to boot) needs the brand kvm`,
+    );
+  }
+  return given ?? null;
 }
 
 function split(given: z.infer<typeof inputSchema>): VmInput {
@@ -132,9 +214,6 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
   const uuid = given.uuid ?? given.zonename ?? randomUUID();
   const zonename = given.zonename ?? uuid;
   const zonepath = given.zonepath ?? `/zones/${zonename}`;
-  if (simcn !== undefined && given.brand !== 'kvm') {
-    throw new Error(`${zonename}: the property "simcn" (a kernel to boot) needs the brand kvm`);
-  }
   const kept = Object.entries(rest).filter(([name]) => !TRANSIENT.includes(name));
   const properties: Record<string, unknown> = {
     zonename,
@@ -158,7 +237,8 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     zonepath,
     start: zone_state,
     overlay: state !== undefined && OVERLAYS.includes(state) ? state : null,
-    qemu: simcn ?? null,
+    nowait: false,
+    qemu: guestOf(simcn, given.brand, zonename),
     // Last, so that they win over what was given as undefined.
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },

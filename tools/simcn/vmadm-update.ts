@@ -12,34 +12,35 @@ import type { Platform } from '../../src/platform/libzonecfg';
 import type { Paths } from '../../src/platform/paths';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { ask } from './control';
+import { changeOf, type Change, type MapName } from './payload';
 import { writeConfigFile } from './store';
-import { applyPayload, type Applied, type MapName } from './vmadm-payload';
-import { vmByUuid } from './vmadm-vminfod';
+import { vmByUuid } from './vmadm-vms';
 
 const VMINFOD_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 
 class UpdateError extends Error {}
 
-/** @param payload from parsePayload */
+/** @returns the warnings: what of the payload was dropped */
 export async function updateVm(
   paths: Paths,
   platform: Platform,
   uuid: string,
   payload: JsonObject,
-): Promise<void> {
+): Promise<readonly string[]> {
   const fd = await lock(paths, platform, uuid);
   try {
     const vm = await vmByUuid(paths, uuid);
     if (vm === undefined) {
       throw new UpdateError(`VM ${uuid} not found`);
     }
-    const applied = applyPayload(vm, payload);
-    writeMaps(paths, vm, applied);
-    if (Object.keys(applied.properties).length > 0) {
-      await ask(paths.root, 'set', { uuid, properties: applied.properties });
+    const change = changeOf(payload, vm);
+    writeMaps(paths, vm, change);
+    if (Object.keys(change.properties).length > 0) {
+      await ask(paths.root, 'set', { uuid, properties: change.properties });
     }
-    await shown(paths, uuid, applied);
+    await shown(paths, uuid, change);
+    return change.warnings;
   } finally {
     closeSync(fd);
   }
@@ -54,21 +55,21 @@ async function lock(paths: Paths, platform: Platform, uuid: string): Promise<num
   return fd;
 }
 
-function writeMaps(paths: Paths, vm: JsonObject, applied: Applied): void {
+function writeMaps(paths: Paths, vm: JsonObject, change: Change): void {
   const { zonepath } = vm;
   if (typeof zonepath !== 'string') {
     throw new UpdateError(`VM ${String(vm.uuid)} has no zonepath yet`);
   }
   const folder = paths.host(`${zonepath}/config`);
-  const now = (name: MapName): unknown => applied.maps.get(name) ?? vm[name] ?? {};
-  if (applied.maps.has('customer_metadata') || applied.maps.has('internal_metadata')) {
+  const now = (name: MapName): unknown => change.maps.get(name) ?? vm[name] ?? {};
+  if (change.maps.has('customer_metadata') || change.maps.has('internal_metadata')) {
     writeConfigFile(folder, 'metadata.json', {
       customer_metadata: now('customer_metadata'),
       internal_metadata: now('internal_metadata'),
     });
   }
   for (const name of ['tags', 'routes'] as const) {
-    const map = applied.maps.get(name);
+    const map = change.maps.get(name);
     if (map !== undefined) {
       writeConfigFile(folder, `${name}.json`, map);
     }
@@ -76,16 +77,16 @@ function writeMaps(paths: Paths, vm: JsonObject, applied: Applied): void {
 }
 
 /** Waits until vminfod has what was written. */
-async function shown(paths: Paths, uuid: string, applied: Applied): Promise<void> {
+async function shown(paths: Paths, uuid: string, change: Change): Promise<void> {
   const wanted = new Map<string, unknown>([
-    ...applied.maps.entries(),
-    ...Object.entries(applied.properties),
+    ...change.maps.entries(),
+    ...Object.entries(change.properties),
   ]);
   const deadline = Date.now() + VMINFOD_TIMEOUT_MS;
   while (wanted.size > 0) {
     const vm = await vmByUuid(paths, uuid);
     const missing = [...wanted].filter(([name, value]) => {
-      return vm === undefined || serial(vm[name]) !== serial(value);
+      return vm === undefined || serial(vm[name] ?? null) !== serial(value);
     });
     if (missing.length === 0) {
       return;

@@ -1,6 +1,8 @@
 /*
- * The node's vmadm, as far as a metadata agent and its tests go: lookup, get, list, update, events, and
- * the commands that make and move VMs. Its words, its streams and its exit statuses are the platform's.
+ * The node's vmadm: lookup, get, list, update, validate, events, and the commands that make and move VMs.
+ * Its words, its streams and its exit statuses are the platform's (smartos-live src/vm/sbin/vmadm.js;
+ * src/vm/node_modules/VM.js for what each command refuses). What the platform only writes to its log, a
+ * property that is dropped, stands on stderr here.
  *
  * A process of its own, started through <root>/usr/sbin/vmadm. It knows VMs from vminfod only, and
  * changes a VM through its files, its lock and, for what zonecfg would do, the node.
@@ -12,28 +14,42 @@ import { isatty } from 'node:tty';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 
-import { messageOf } from '../../src/lib/errors';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
-import { forCli, lookup, LookupError, parseFilter, pick, table } from './vmadm-lookup';
-import { parsePayload } from './vmadm-payload';
+import { isBrandName, validate } from './properties';
 import { updateVm } from './vmadm-update';
-import { allVms, eventStream, vmByUuid } from './vmadm-vminfod';
+import {
+  allVms,
+  eventStream,
+  forCli,
+  list,
+  lookup,
+  parseFilters,
+  pick,
+  vmByUuid,
+} from './vmadm-vms';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const DEFAULT_FIELDS = 'uuid,type,ram,state,alias';
+const DEFAULT_SORT = 'ram,uuid';
+const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:%-]{1,64}$/;
 const USAGE = `Usage: vmadm <command> [options]
 
-get|json <uuid>
-lookup [-j] [-o <field,...>] [<field>=<value> | <field>=~<regexp>]...
-list
-update <uuid> [-f <file>] [<property>=<value>]...
-events -j -r [<uuid>]
-create [-f <file>]   start|stop|reboot|delete|reprovision <uuid>
-create-snapshot|rollback-snapshot <uuid> <name>
+create [-f <file>]                     validate create [-f <file>]
+update <uuid> [-f <file>]              validate update <brand> [-f <file>]
+update <uuid> <property>=<value>...    get|json <uuid>
+list [-p] [-H] [-o <field>,...] [-s <field>,...] [<field>=<value>]...
+lookup [-j|-1] [-o <field>,...] [<field>=<value> | <field>=~<regexp>]...
+start|boot <uuid>    stop|halt [-F] [-t <seconds>] <uuid>    reboot [-F] <uuid>
+delete|destroy <uuid>    reprovision <uuid> [-f <file>]    events -j [-r] [<uuid>]
+create-snapshot|rollback-snapshot|delete-snapshot <uuid> <name>
 `;
+/** Commands of the platform's that a simulated node has no use for. */
+const NOT_SIMULATED = ['console', 'info', 'install', 'kill', 'receive', 'recv', 'send', 'sysrq'];
 
 class UsageError extends Error {}
 
@@ -41,13 +57,17 @@ async function main(argv: readonly string[]): Promise<void> {
   const paths = new Paths(process.env.SIMCN_ROOT ?? '/');
   mustOwn(paths);
   const [command = '', ...args] = argv;
+  if (['help', '-h', '-?'].includes(command)) {
+    process.stdout.write(USAGE);
+    return;
+  }
   await misbehave(paths, args);
   switch (command) {
     case 'lookup':
       return lookupVms(paths, args);
     case 'get':
     case 'json': {
-      const uuid = uuidOf(args);
+      const { uuid } = uuidOf(command, args);
       const vm = await vmByUuid(paths, uuid);
       if (vm === undefined) {
         throw new Error(`zoneadm: ${uuid}: No such zone configured`);
@@ -56,66 +76,266 @@ async function main(argv: readonly string[]): Promise<void> {
       return;
     }
     case 'list':
-      process.stdout.write(table((await allVms(paths)).map(forCli)));
-      return;
+      return listVms(paths, args);
     case 'update': {
-      const uuid = uuidOf(args);
-      const payload = parsePayload(payloadText(args.slice(1)));
-      await updateVm(paths, openPlatform(paths.root), uuid, payload);
-      done('updated', uuid);
+      const { uuid, rest } = uuidOf(command, args);
+      const payload = payloadOf(command, rest, true);
+      warn(await updateVm(paths, openPlatform(paths.root), uuid, payload));
+      done(`Successfully updated VM ${uuid}`);
       return;
     }
+    case 'validate':
+      validatePayload(args);
+      return;
     case 'events':
       return events(paths, args);
     case 'create': {
-      const vms: unknown = JSON.parse(payloadText(args));
-      const made = await ask(paths.root, 'create', { vms, boot: false });
-      done('created', String(made));
+      const vms = payloadOf(command, args, false);
+      const made = createdSchema.parse(
+        await ask(paths.root, 'create', { vms, boot: false, strict: true }),
+      );
+      warn(made.warnings);
+      done(`Successfully created VM ${made.uuids.join(' ')}`);
       return;
     }
+    case 'start':
+    case 'boot':
+      return start(paths, command, args);
+    case 'stop':
+    case 'halt':
+      return stop(paths, args);
+    case 'reboot':
+      return reboot(paths, args);
+    case 'delete':
+    case 'destroy': {
+      const { uuid } = uuidOf(command, args);
+      return told(`Failed to delete VM ${uuid}: `, async () => {
+        const vm = await vmOrNotFound(paths, uuid);
+        for (const name of ['indestructible_zoneroot', 'indestructible_delegated']) {
+          if (vm[name] === true) {
+            throw new Error(`${name} is set, cannot delete`);
+          }
+        }
+        await ask(paths.root, 'destroy', { uuid });
+        done(`Successfully deleted VM ${uuid}`);
+      });
+    }
+    case 'reprovision':
+      return reprovision(paths, args);
+    case 'create-snapshot':
+    case 'rollback-snapshot':
+    case 'delete-snapshot':
+      return snapshot(paths, command, args);
     default:
-      return moveVm(paths, command, args);
+      if (NOT_SIMULATED.includes(command)) {
+        throw new Error(`vmadm ${command} does nothing on a simulated node`);
+      }
+      throw new UsageError(command === '' ? '' : `Invalid command: "${command}".`);
   }
 }
 
-/** Commands that the node carries out as they are. */
-async function moveVm(paths: Paths, command: string, args: readonly string[]): Promise<void> {
-  const name = args[1] ?? '';
-  const moves = new Map<string, readonly [command: string, past: string, extra: object]>([
-    ['start', ['boot', 'started', {}]],
-    ['stop', ['shutdown', 'stopped', {}]],
-    ['reboot', ['reboot', 'rebooted', { guest: false }]],
-    ['delete', ['destroy', 'deleted', {}]],
-    ['destroy', ['destroy', 'deleted', {}]],
-    ['reprovision', ['reprovision', 'reprovisioned', {}]],
-    ['create-snapshot', ['snapshot', 'created snapshot of', { name }]],
-    ['rollback-snapshot', ['rollback', 'rolled back', { name }]],
-  ]);
-  const move = moves.get(command);
-  if (move === undefined) {
-    throw new UsageError(command === '' ? 'no command given' : `Invalid command: '${command}'.`);
-  }
-  const uuid = uuidOf(args);
-  const [asked, past, extra] = move;
-  await ask(paths.root, asked, { uuid, ...extra });
-  done(past, uuid);
-}
+const createdSchema = z.object({ uuids: z.array(z.string()), warnings: z.array(z.string()) });
 
 async function lookupVms(paths: Paths, args: readonly string[]): Promise<void> {
   const { values, positionals } = flags(args, {
     json: { type: 'boolean', short: 'j' },
     output: { type: 'string', short: 'o' },
+    unique: { type: 'boolean', short: '1' },
+    // For list; of no consequence here, and no error either.
+    header: { type: 'boolean', short: 'H' },
+    parsable: { type: 'boolean', short: 'p' },
   });
   const fields = typeof values.output === 'string' ? values.output.split(',') : null;
   if (fields !== null && values.json !== true) {
-    throw new UsageError('Cannot specify -o without -j.');
+    throw new Error('Cannot specify -o without -j');
   }
-  const found = lookup(await allVms(paths), positionals.map(parseFilter));
+  const filters = parseFilters(positionals, 'lookup');
+  const found = lookup(await allVms(paths), filters);
+  if (values.unique === true && found.length !== 1) {
+    throw new Error(`Requested unique lookup but found ${found.length} results.`);
+  }
   if (values.json === true) {
-    print(fields === null ? found : found.map((vm) => pick(vm, fields)));
+    print(fields === null ? found : pick(found, fields));
     return;
   }
   process.stdout.write(found.map((vm) => `${String(vm.uuid)}\n`).join(''));
+}
+
+async function listVms(paths: Paths, args: readonly string[]): Promise<void> {
+  const { values, positionals } = flags(args, {
+    order: { type: 'string', short: 'o' },
+    sortby: { type: 'string', short: 's' },
+    parsable: { type: 'boolean', short: 'p' },
+    'no-header': { type: 'boolean', short: 'H' },
+    header: { type: 'boolean', short: 'h' },
+  });
+  const parsable = values.parsable === true;
+  const hidden = parsable || values['no-header'] === true;
+  const split = (given: unknown, usual: string): string[] => {
+    return (typeof given === 'string' ? given : usual).split(',');
+  };
+  const filters = parseFilters(positionals, 'filter');
+  process.stdout.write(
+    list(lookup(await allVms(paths), filters), {
+      fields: split(values.order, DEFAULT_FIELDS),
+      sort: split(values.sortby, DEFAULT_SORT),
+      parsable,
+      header: !hidden || values.header === true,
+    }),
+  );
+}
+
+function validatePayload(args: readonly string[]): void {
+  const { positionals } = flags(args, FILE);
+  const [action, named] = positionals;
+  if (action !== 'create' && action !== 'update') {
+    throw new UsageError('Will not validate without a valid action.');
+  }
+  if (action === 'update' && positionals.length !== 2) {
+    throw new UsageError('Will not validate without a valid action and brand.');
+  }
+  const payload = payloadOf('validate', args, false);
+  const brand = action === 'update' ? named : payload.brand;
+  const problems = isBrandName(brand)
+    ? validate(brand, action, payload)
+    : { bad_brand: brand === undefined || brand === '' ? 'undefined' : brand };
+  if (problems !== null) {
+    throw new Error(JSON.stringify(problems, null, 2));
+  }
+  done(`VALID '${action}' payload for ${String(brand)} brand VMs.`);
+}
+
+/** A VM that runs is no error: whoever starts it wants it to. */
+async function start(paths: Paths, command: string, args: readonly string[]): Promise<void> {
+  const { uuid, rest } = uuidOf(command, args);
+  for (const option of rest) {
+    const [name = ''] = option.split('=');
+    if (!['order', 'disk', 'cdrom'].includes(name)) {
+      throw new UsageError(`Invalid argument to start: ${name}`);
+    }
+  }
+  const vm = await vmByUuid(paths, uuid);
+  if (vm?.state === 'running') {
+    done(`VM ${uuid} is already 'running'`);
+    return;
+  }
+  await told(`Unable to start VM ${uuid}: `, async () => {
+    if (vm === undefined) {
+      throw new Error('bad statusCode: 404');
+    }
+    if (vm.state !== 'stopped') {
+      throw new Error(`Cannot start vm from state "${String(vm.state)}", must be "stopped".`);
+    }
+    await ask(paths.root, 'set', { uuid, properties: { autoboot: true } });
+    await ask(paths.root, 'boot', { uuid });
+    done(`Successfully started VM ${uuid}`);
+  });
+}
+
+/** A VM that does not run stays down over a reboot of the node, too. */
+async function stop(paths: Paths, args: readonly string[]): Promise<void> {
+  const { positionals } = flags(args, {
+    force: { type: 'boolean', short: 'F' },
+    timeout: { type: 'string', short: 't' },
+  });
+  const { uuid } = uuidOf('stop', positionals);
+  const vm = await vmOrNotFound(paths, uuid);
+  await ask(paths.root, 'set', { uuid, properties: { autoboot: false } });
+  if (vm.state !== 'running') {
+    done(`VM ${uuid} is already not 'running' (currently: ${String(vm.state)})`);
+    return;
+  }
+  await ask(paths.root, 'shutdown', { uuid });
+  done(`Successfully completed stop for VM ${uuid}`);
+}
+
+async function reboot(paths: Paths, args: readonly string[]): Promise<void> {
+  const { positionals } = flags(args, { force: { type: 'boolean', short: 'F' } });
+  const { uuid } = uuidOf('reboot', positionals);
+  const vm = await vmByUuid(paths, uuid);
+  if (vm === undefined) {
+    throw new Error('bad statusCode: 404');
+  }
+  if (vm.docker === true && vm.state === 'stopped') {
+    await ask(paths.root, 'boot', { uuid });
+  } else if (vm.state === 'running') {
+    await ask(paths.root, 'reboot', { uuid, guest: false });
+  } else {
+    throw new Error(`Cannot reboot vm from state "${String(vm.state)}", must be "running"`);
+  }
+  done(`Successfully completed reboot for VM ${uuid}`);
+}
+
+/** The image itself is none that this node has: the zone's root comes from the template. */
+async function reprovision(paths: Paths, args: readonly string[]): Promise<void> {
+  const { uuid, rest } = uuidOf('reprovision', args);
+  const payload = payloadOf('reprovision', rest, false);
+  await told(`Failed to reprovision VM ${uuid}: `, async () => {
+    const vm = await vmOrNotFound(paths, uuid);
+    const datasets = Array.isArray(vm.datasets) ? vm.datasets.map(String) : [];
+    if (vm.brand === 'kvm') {
+      throw new Error('brand "kvm" does not yet support reprovision');
+    }
+    if (payload.image_uuid === undefined) {
+      throw new Error('payload is missing image_uuid');
+    }
+    if (vm.indestructible_zoneroot === true) {
+      throw new Error('indestructible_zoneroot is set, cannot reprovision');
+    }
+    if (datasets.length > 1) {
+      throw new Error('cannot support reprovision with multiple delegated datasets');
+    }
+    const [dataset] = datasets;
+    if (dataset !== undefined && dataset !== `${String(vm.zfs_filesystem)}/data`) {
+      throw new Error(`cannot support reprovision with non-standard "${dataset}" dataset`);
+    }
+    await ask(paths.root, 'set', { uuid, properties: { image_uuid: payload.image_uuid } });
+    await ask(paths.root, 'reprovision', { uuid });
+    done(`Successfully reprovisioned VM ${uuid}`);
+  });
+}
+
+async function snapshot(paths: Paths, command: string, args: readonly string[]): Promise<void> {
+  const { uuid, rest } = uuidOf(command, args);
+  const [name, ...more] = rest;
+  if (name === undefined || more.length > 0) {
+    throw new UsageError(`Wrong number of parameters to "${command}"`);
+  }
+  if (!SNAPSHOT_NAME.test(name)) {
+    throw new Error('Invalid snapshot name');
+  }
+  const found = await vmByUuid(paths, uuid);
+  if (found === undefined) {
+    throw new Error(
+      command === 'rollback-snapshot' ? 'bad statusCode: 404' : `VM ${uuid} not found`,
+    );
+  }
+  if (found.brand === 'kvm') {
+    throw new Error('snapshots for kvm VMs currently unsupported');
+  }
+  const taken = z.array(z.object({ name: z.string() })).parse(found.snapshots ?? []);
+  const exists = taken.some((each) => each.name === name);
+  if (command === 'create-snapshot') {
+    if (Array.isArray(found.datasets) && found.datasets.length > 0) {
+      throw new Error('Cannot currently snapshot zones that have datasets');
+    }
+    if (exists) {
+      throw new Error(`snapshot with name "${name}" already exists.`);
+    }
+    await ask(paths.root, 'snapshot', { uuid, name });
+    done(`Created snapshot ${name} for VM ${uuid}`);
+    return;
+  }
+  if (!exists) {
+    throw new Error(`No snapshot named "${name}" for ${uuid}`);
+  }
+  if (command === 'delete-snapshot') {
+    await ask(paths.root, 'delete-snapshot', { uuid, name });
+    done(`Deleted snapshot ${name} for VM ${uuid}`);
+    return;
+  }
+  await ask(paths.root, 'rollback', { uuid, name, start: true });
+  done(`Rolled back snapshot ${name} for VM ${uuid}`);
 }
 
 /** Lines of vminfod's stream; the first one's `vms` is told as an object here. */
@@ -133,8 +353,8 @@ async function events(paths: Paths, args: readonly string[]): Promise<void> {
     if (event.type === 'ready') {
       if (values.ready === true) {
         const vms = z.array(z.looseObject({ zonename: z.string() }));
-        const list = vms.parse(JSON.parse(String(event.vms)));
-        const byName = Object.fromEntries(list.map((vm) => [vm.zonename, vm]));
+        const all = vms.parse(JSON.parse(String(event.vms)));
+        const byName = Object.fromEntries(all.map((vm) => [vm.zonename, vm]));
         process.stdout.write(`${JSON.stringify({ ...event, vms: byName })}\n`);
       }
     } else if (only === undefined || event.uuid === only) {
@@ -170,66 +390,123 @@ function mustOwn(paths: Paths): void {
   }
 }
 
-function uuidOf(args: readonly string[]): string {
-  const [uuid] = args;
-  if (uuid === undefined || !UUID.test(uuid)) {
-    throw new UsageError(`Invalid or missing UUID${uuid === undefined ? '' : `: ${uuid}`}.`);
+/** The uuid stands first; vmadm looks at its length and its dashes. */
+function uuidOf(
+  command: string,
+  args: readonly string[],
+): { readonly uuid: string; readonly rest: readonly string[] } {
+  const [uuid = '', ...rest] = args;
+  if (uuid.length !== 36 || [8, 13, 18, 23].some((at) => uuid[at] !== '-')) {
+    throw new UsageError(`Invalid or missing UUID for ${command}`);
   }
-  return uuid.toLowerCase();
+  return { uuid, rest };
 }
 
-/** JSON of a file, of stdin, or made of `property=value` arguments. */
-function payloadText(args: readonly string[]): string {
-  const { values, positionals } = flags(args, { file: { type: 'string', short: 'f' } });
-  const file = values.file;
-  if (positionals.length > 0) {
-    return JSON.stringify(Object.fromEntries(positionals.map(assignment)));
+async function vmOrNotFound(paths: Paths, uuid: string): Promise<JsonObject> {
+  const vm = await vmByUuid(paths, uuid);
+  if (vm === undefined) {
+    throw new Error(`VM ${uuid} not found`);
   }
-  if (typeof file === 'string' && file !== '-') {
+  return vm;
+}
+
+/** Whatever fails in it is told after these words. */
+async function told(words: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (err) {
+    throw new Error(`${words}${messageOf(err)}`, { cause: err });
+  }
+}
+
+const FILE = { file: { type: 'string', short: 'f' } } as const;
+
+/**
+ * JSON of a file or of stdin, or made of `property=value` arguments, which are all text.
+ * @param assignments whether arguments can be that
+ */
+function payloadOf(command: string, args: readonly string[], assignments: boolean): JsonObject {
+  const { values, positionals } = flags(args, FILE);
+  if (assignments && positionals.length > 0) {
+    return Object.fromEntries(
+      positionals.map((text) => {
+        const [name = '', ...value] = text.split('=');
+        return [name, value.join('=')];
+      }),
+    );
+  }
+  const file = typeof values.file === 'string' && values.file !== '-' ? values.file : 0;
+  if (file === 0 && isatty(0)) {
+    throw new UsageError(`Will not ${command} from stdin when stdin is a tty.`);
+  }
+  const payload = parseJson(readText(file));
+  if (!isJsonObject(payload)) {
+    throw new Error('Invalid JSON payload: not an object');
+  }
+  return payload;
+}
+
+function readText(file: string | 0): string {
+  try {
     return readFileSync(file, 'utf8');
+  } catch (err) {
+    throw codeOf(err) === 'ENOENT' ? new Error(`File: ${file} does not exist.`) : err;
   }
-  if (isatty(0)) {
-    throw new UsageError('Will not read from a tty.');
-  }
-  return readFileSync(0, 'utf8');
 }
 
-function assignment(text: string): [string, unknown] {
-  const at = text.indexOf('=');
-  if (at < 1) {
-    throw new UsageError(`Not a property and its value: ${text}`);
+function parseJson(text: string): unknown {
+  try {
+    const payload: unknown = JSON.parse(text);
+    return payload;
+  } catch (err) {
+    throw new Error(`Invalid JSON payload: ${messageOf(err)}`, { cause: err });
   }
-  const [name, value] = [text.slice(0, at), text.slice(at + 1)];
-  const typed = value === 'true' ? true : value === 'false' ? false : value;
-  return [name, typeof typed === 'string' && /^\d+$/.test(typed) ? Number(typed) : typed];
 }
 
 type Flags = Readonly<Record<string, { type: 'boolean' | 'string'; short: string }>>;
 
-function flags(args: readonly string[], options: Flags) {
+function flags(given: readonly string[], options: Flags) {
   try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
+    return parseArgs({ args: bound(given, options), options, allowPositionals: true });
   } catch (err) {
     throw new UsageError(messageOf(err));
   }
+}
+
+/** A value belongs to its option whatever it begins with: `-s -ram`. */
+function bound(given: readonly string[], options: Flags): string[] {
+  const args: string[] = [];
+  const rest = given.values();
+  for (const arg of rest) {
+    const found = Object.entries(options).find(([name, { type, short }]) => {
+      return type === 'string' && (arg === `-${short}` || arg === `--${name}`);
+    });
+    const value = found === undefined ? undefined : rest.next().value;
+    args.push(found === undefined || value === undefined ? arg : `--${found[0]}=${value}`);
+  }
+  return args;
 }
 
 function print(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
-function done(past: string, uuid: string): void {
-  process.stderr.write(`Successfully ${past} VM ${uuid}\n`);
+function warn(warnings: readonly string[]): void {
+  process.stderr.write(warnings.map((text) => `${text}\n`).join(''));
+}
+
+function done(text: string): void {
+  process.stderr.write(`${text}\n`);
 }
 
 main(process.argv.slice(2)).then(
   () => undefined,
   (err: unknown) => {
-    process.stderr.write(`${messageOf(err)}\n`);
-    const usage = err instanceof UsageError || err instanceof LookupError;
-    if (usage) {
+    const text = messageOf(err);
+    process.stderr.write(text === '' ? '' : `${text}\n`);
+    if (err instanceof UsageError) {
       process.stderr.write(USAGE);
     }
-    process.exitCode = usage ? EXIT_USAGE : EXIT_FAILED;
+    process.exitCode = err instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   },
 );

@@ -23,7 +23,7 @@ export interface Listed {
 /** ZFS's rule for a component of a name. */
 const COMPONENT = /^[a-zA-Z0-9][a-zA-Z0-9_.:-]*$/;
 /** And for a snapshot's, with vmadm's limit on its length. */
-export const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:-]{1,64}$/;
+export const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:%-]{1,64}$/;
 
 /** The datasets of one zone. Its state is all on the disk: any number of these may look at it. */
 export class ZfsTree {

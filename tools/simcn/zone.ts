@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
+import type { Snapshot } from './disk';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
 import { killProcessesOf } from './processes';
@@ -55,6 +56,8 @@ export class Zone {
   /** vminfod knows no more than the first properties of a zone that is just being made. */
   newborn = false;
   exitTimestamp: string | null = null;
+  /** Of the zone's own dataset, as the disk has them. */
+  snapshots: readonly Snapshot[] = [];
   lastModified = new Date().toISOString();
   private readonly sessions = new Set<Session>();
   private entered = false;
@@ -136,6 +139,7 @@ export class Zone {
           }),
       ...(this.exitTimestamp === null ? {} : { exit_timestamp: this.exitTimestamp }),
       last_modified: this.lastModified,
+      snapshots: newestFirst(this.snapshots),
       ...this.config,
     };
   }
@@ -167,6 +171,12 @@ export class Zone {
       await killProcessesOf(zoneroot);
     }
   }
+}
+
+function newestFirst(snapshots: readonly Snapshot[]): JsonObject[] {
+  return [...snapshots]
+    .sort((a, b) => b.createdMs - a.createdMs)
+    .map(({ name, createdMs }) => ({ name, created_at: new Date(createdMs).toISOString() }));
 }
 
 /** What no VM can be without; vm-input.ts saw to it that it is there. */
