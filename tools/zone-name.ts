@@ -1,30 +1,59 @@
 /*
- * Which zone a person means: by its whole name, its alias, or the beginning of its uuid. One rule for every tool.
+ * Which zone a person means: by its name or its uuid, by its alias, or by how its name begins. Pure.
  *
- * What is pasted may be uppercase and may end in an ellipsis, as other tools shorten uuids. Pure.
+ * Tables show eight digits and an ellipsis for a uuid, and other tools write uuids in upper case: both are
+ * understood when they are pasted. Used by mdatactl (zone-name.ts there) and by simcn's node (node.ts).
  */
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-const ELLIPSIS = /(\u2026|\.{3})$/;
 
 export interface NamedZone {
   readonly zonename: string;
   readonly alias: string | null;
+  /** Where it is other than the name. */
+  readonly uuid?: string;
 }
 
-/** A whole uuid in lowercase; undefined where the word is none. */
-export function wholeUuid(word: string): string | undefined {
-  return UUID.test(word) ? word.toLowerCase() : undefined;
+export type Meant =
+  | { readonly kind: 'zone'; readonly zonename: string }
+  | { readonly kind: 'none' }
+  /** Lines of the zones that it could be, some of them; `count` is all. */
+  | { readonly kind: 'several'; readonly count: number; readonly candidates: readonly string[] };
+
+/** Shown of those that a word could mean. */
+const MOST_CANDIDATES = 5;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** The uuid in lower case; null for a word that is not a whole uuid. */
+export function wholeUuid(word: string): string | null {
+  return UUID.test(word) ? word.toLowerCase() : null;
 }
 
-/** The zones that a word can mean: at most one where it is a whole name or an alias of a single zone. */
-export function zonesMeant<Z extends NamedZone>(zones: readonly Z[], word: string): Z[] {
-  const exact = zones.filter(({ zonename, alias }) => zonename === word || alias === word);
-  if (exact.length > 0) {
-    return exact;
+/** A name or an alias counts before the beginning of a name. */
+export function zoneMeant(word: string, zones: readonly NamedZone[]): Meant {
+  const start = word.replace(/(\u2026|\.\.\.)$/, '');
+  if (start === '') {
+    return { kind: 'none' };
   }
-  const beginning = word.replace(ELLIPSIS, '').toLowerCase();
-  return beginning === ''
-    ? []
-    : zones.filter(({ zonename }) => zonename.toLowerCase().startsWith(beginning));
+  const lower = start.toLowerCase();
+  const exact = zones.filter(({ zonename, uuid, alias }) => {
+    return zonename === word || alias === word || [zonename, uuid].includes(wholeUuid(word) ?? '');
+  });
+  const found =
+    exact.length > 0
+      ? exact
+      : zones.filter(({ zonename, uuid }) => {
+          return zonename.startsWith(start) || (uuid ?? zonename).startsWith(lower);
+        });
+  const [only] = found;
+  if (only === undefined) {
+    return { kind: 'none' };
+  }
+  return found.length === 1
+    ? { kind: 'zone', zonename: only.zonename }
+    : {
+        kind: 'several',
+        count: found.length,
+        candidates: found.slice(0, MOST_CANDIDATES).map(({ zonename, alias }) => {
+          return `${zonename}  ${alias ?? ''}`.trimEnd();
+        }),
+      };
 }

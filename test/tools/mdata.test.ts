@@ -234,7 +234,7 @@ describe('the mdata programs', () => {
       const help = await run(tool, ['--help']);
       assert.strictEqual(help.code, 0);
       assert.match(help.out, new RegExp(`Usage: mdata-${tool}`));
-      assert.match((await run(tool, ['--version'])).out, new RegExp(`^mdata-${tool} \\d+\\.\\d+`));
+      assert.match((await run(tool, ['--version'])).out, /^\d+\.\d+\.\d+\n$/);
       const wrong = await run(tool, ['--timeout']);
       assert.strictEqual(wrong.code, 3);
       assert.match(wrong.err, /--timeout needs a value\nUsage: /);

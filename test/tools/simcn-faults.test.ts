@@ -174,6 +174,28 @@ describe('simcn: events and faults', function () {
     );
   });
 
+  it('lists the faults that are active, as they can be given again', async () => {
+    const active = async () => (await node.ok(['fault'])).split('\n').filter((line) => line !== '');
+    assert.deepStrictEqual(await node.simcn(['fault']), {
+      status: 0,
+      stdout: '',
+      stderr: 'simcn: no fault is active\n',
+    });
+    await node.ok(['fault', 'events.delay=5']);
+    await node.ok(['fault', 'vminfod.garbage']);
+    await node.ok(['fault', 'lock.held', '--zone', ZONE.toUpperCase()]);
+    await node.ok(['fault', 'vminfod.freeze', '--zone', ZONE]);
+    assert.deepStrictEqual(await active(), [
+      'events.delay=5',
+      `lock.held --zone ${ZONE}`,
+      `vminfod.freeze --zone ${ZONE}`,
+    ]);
+    await node.ok(['fault', '--clear']);
+    assert.deepStrictEqual(await active(), []);
+    await node.ok(['fault', 'lock.held=50', '--zone', ZONE]);
+    await eventually(async () => (await active()).length === 0, 'the lock is given back');
+  });
+
   it('takes orders for one zone one after the other', async () => {
     const results = await Promise.all([
       node.simcn(['reboot', ZONE]),

@@ -138,6 +138,58 @@ describe('simcn: zones', function () {
     assert.strictEqual(first?.uuid, ZONE);
   });
 
+  it('lists chosen columns in a chosen order, for scripts too', async () => {
+    await node.ok(['create'], JSON.stringify(vm(OTHER, { alias: 'b', zone_state: 'installed' })));
+    assert.strictEqual(await node.ok(['ls', '-H', '-o', 'alias', '-s', 'alias']), 'b\nz\n');
+    assert.strictEqual(
+      await node.ok(['ls', '-p', '-o', 'uuid,state,zoneid', '-s', '-alias', '-H']),
+      `${ZONE}:running:${String((await vminfodVm(node, ZONE))?.zoneid)}\n${OTHER}:stopped:\n`,
+    );
+    const { status, stderr } = await node.simcn(['ls', '-o', 'colour']);
+    assert.deepStrictEqual([status, stderr], [2, 'simcn: invalid order field: colour\n']);
+    await node.ok(['destroy', OTHER]);
+  });
+
+  it('knows a zone by its alias, and by its uuid as it is pasted', async () => {
+    await node.ok(
+      ['create'],
+      JSON.stringify(vm(OTHER, { alias: 'other', zone_state: 'installed' })),
+    );
+    for (const word of [
+      'other',
+      OTHER.toUpperCase(),
+      `${OTHER.slice(0, 8)}\u2026`,
+      '54F1CC77...',
+    ]) {
+      await node.ok(['boot', word]);
+      await node.ok(['shutdown', word]);
+    }
+    for (const word of ['', '\u2026', 'othe']) {
+      const { status, stderr } = await node.simcn(['boot', word]);
+      assert.deepStrictEqual([status, stderr], [1, `simcn: no such zone: ${word}\n`]);
+    }
+    await node.ok(['destroy', '54f1']);
+    assert.strictEqual(await vminfodVm(node, OTHER), undefined);
+    const similar = [
+      'a0000000-0000-4000-8000-000000000001',
+      'a0000000-0000-4000-8000-000000000002',
+    ];
+    await node.ok(
+      ['create'],
+      JSON.stringify(similar.map((uuid) => vm(uuid, { zone_state: 'configured' }))),
+    );
+    const { status, stderr } = await node.simcn(['destroy', 'a0000000']);
+    assert.strictEqual(status, 1);
+    assert.match(stderr, /a0000000 could be 2 zones:\n {2}a0000000-.*0001 {2}z\n/);
+    await Promise.all(similar.map((uuid) => node.ok(['destroy', uuid])));
+  });
+
+  it('tells its version', async () => {
+    const { status, stdout } = await runProgram([process.execPath, SIMCN, '--version']);
+    assert.strictEqual(status, 0);
+    assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+  });
+
   it('refuses in plain words, and changes nothing', async () => {
     const cases: [string[], string, RegExp][] = [
       [['boot', OTHER], '', /no such zone: 54f1cc77/],

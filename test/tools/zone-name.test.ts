@@ -2,7 +2,7 @@
  * What a person may type for a zone.
  */
 import assert from 'node:assert';
-import { wholeUuid, zonesMeant } from '../../tools/zone-name';
+import { wholeUuid, zoneMeant } from '../../tools/zone-name';
 
 const A = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
 const B = 'a5894699-42f1-42ab-acac-5c4f64f5d6e0';
@@ -13,7 +13,15 @@ const ZONES = [
 ];
 
 function meant(word: string): string[] {
-  return zonesMeant(ZONES, word).map(({ zonename }) => zonename);
+  const found = zoneMeant(word, ZONES);
+  switch (found.kind) {
+    case 'zone':
+      return [found.zonename];
+    case 'none':
+      return [];
+    case 'several':
+      return found.candidates.map((line) => line.split(' ')[0] ?? '');
+  }
 }
 
 describe('the name of a zone', () => {
@@ -38,6 +46,6 @@ describe('the name of a zone', () => {
 
   it('is taken as it is where it is a whole uuid', () => {
     assert.strictEqual(wholeUuid(A.toUpperCase()), A);
-    assert.strictEqual(wholeUuid('a5894692'), undefined);
+    assert.strictEqual(wholeUuid('a5894692'), null);
   });
 });

@@ -56,7 +56,7 @@ export function readArguments(usage: Usage): Arguments | Refused {
       return { kind: 'exit', code: 0 };
     }
     if (name === '--version') {
-      process.stdout.write(`${usage.name} ${packageVersion()}\n`);
+      process.stdout.write(`${packageVersion()}\n`);
       return { kind: 'exit', code: 0 };
     }
     if (name !== '--socket' && name !== '--timeout') {

@@ -1,11 +1,8 @@
 /*
- * Finds the zone that a person means among those that the agent holds.
+ * Which of the agent's zones a person means, by whatever name (tools/zone-name.ts).
  */
-import { wholeUuid, zonesMeant } from '../zone-name';
+import { wholeUuid, zoneMeant } from '../zone-name';
 import { ControlError, type Client } from './client';
-
-/** Shown of those that a word could mean. */
-const MOST_CANDIDATES = 5;
 
 /** A whole uuid is taken as it is: what became of a zone that is gone can be asked too. */
 export async function findZone(client: Client, word: string): Promise<string> {
@@ -22,12 +19,13 @@ export async function findZoneOrNew(client: Client, word: string): Promise<strin
 }
 
 async function heldZone(client: Client, word: string): Promise<string | undefined> {
-  const found = zonesMeant(await client.ask('zones', { path: '/zones' }), word);
-  if (found.length > 1) {
-    const shown = found.slice(0, MOST_CANDIDATES).map(({ zonename, alias }) => {
-      return `${zonename}  ${alias ?? ''}`.trimEnd();
-    });
-    throw new ControlError(`${word} could be ${found.length} zones`, shown);
+  const meant = zoneMeant(word, await client.ask('zones', { path: '/zones' }));
+  switch (meant.kind) {
+    case 'zone':
+      return meant.zonename;
+    case 'none':
+      return undefined;
+    case 'several':
+      throw new ControlError(`${word} could be ${meant.count} zones`, meant.candidates);
   }
-  return found[0]?.zonename;
 }

@@ -22,8 +22,11 @@ const schemas = {
   fault: z.object({ text: z.string(), zone: z.string().nullable() }),
 };
 
-/** Carries out what the control socket is asked. What it throws goes to the asker in words. */
-export function serveNode(node: Node, injector: Injector): Serve {
+/**
+ * Carries out what the control socket is asked. What it throws goes to the asker in words.
+ * @param end called when somebody asks the node to end
+ */
+export function serveNode(node: Node, injector: Injector, end: () => void): Serve {
   return async (command: string, args: Args, caller: Socket): Promise<unknown> => {
     switch (command) {
       case 'create': {
@@ -42,8 +45,11 @@ export function serveNode(node: Node, injector: Injector): Serve {
       }
       case 'destroy': {
         const { uuid } = id.parse(args);
-        await injector.release(node.find(uuid));
-        return node.destroy(uuid);
+        const zone = node.find(uuid);
+        await injector.release(zone);
+        await node.destroy(zone.zonename);
+        node.machine.faults.forget(zone.zonename);
+        return null;
       }
       case 'reprovision':
         return node.reprovision(id.parse(args).uuid);
@@ -63,8 +69,14 @@ export function serveNode(node: Node, injector: Injector): Serve {
         return node.find(id.parse(args).uuid).snapshots.map(({ name }) => name);
       case 'zfs-list':
         return node.pool();
+      case 'down':
+        // After the answer: the asker waits for this process to be gone.
+        setImmediate(end);
+        return process.pid;
+      case 'vm':
+        return node.find(id.parse(args).uuid).vm();
       case 'ls':
-        return node.list();
+        return node.vms();
       case 'enter':
         return enter(node, id.parse(args).uuid, caller);
       case 'set': {

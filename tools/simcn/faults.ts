@@ -1,9 +1,10 @@
 /*
  * The faults that a node can be told to have, by name, for all zones or for one.
  *
- * The table keeps those that somebody asks for at the moment it matters: the event channel and vmadm.
- * The others are acted on when they come and when they go (injector.ts).
+ * The table keeps those that are active. Some are asked for at the moment it matters (the event channel,
+ * vmadm); the others are acted on when they come and when they go (injector.ts).
  */
+import { z } from 'zod';
 
 /** What a fault's value means. */
 type ValueKind = 'none' | 'ms' | 'count' | 'optional';
@@ -25,6 +26,8 @@ export const FAULTS = {
 } as const satisfies Record<string, ValueKind>;
 
 export type FaultName = keyof typeof FAULTS;
+/** Over with the moment that they happen. */
+const MOMENTARY: readonly FaultName[] = ['vminfod.garbage', 'ttyb.flap'];
 
 /** Of one zone: all zones at once is nothing that happens to a node. */
 const ZONE_FAULTS: readonly FaultName[] = [
@@ -41,6 +44,19 @@ export interface Fault {
   readonly value: number;
   /** The zone it is for, null for all. */
   readonly zonename: string | null;
+}
+
+/** A fault as the node tells it. */
+export const faultSchema = z.object({
+  name: z.string(),
+  value: z.number(),
+  zonename: z.string().nullable(),
+});
+
+/** The arguments of `simcn fault` that make it. */
+export function faultText({ name, value, zonename }: z.infer<typeof faultSchema>): string {
+  const shown = value === 0 ? name : `${name}=${value}`;
+  return zonename === null ? shown : `${shown} --zone ${zonename}`;
 }
 
 /**
@@ -85,14 +101,22 @@ function isFaultName(name: string): name is FaultName {
 export class FaultTable {
   private faults: Fault[] = [];
 
-  /** A fault of the same name and zone is replaced. */
+  /** A fault of the same name and zone is replaced. One that is over at once is not kept. */
   set(fault: Fault): void {
     this.unset(fault.name, fault.zonename);
+    if (MOMENTARY.includes(fault.name)) {
+      return;
+    }
     this.faults.push(fault);
   }
 
   unset(name: FaultName, zonename: string | null): void {
     this.faults = this.faults.filter((f) => f.name !== name || f.zonename !== zonename);
+  }
+
+  /** The zone is gone. */
+  forget(zonename: string): void {
+    this.faults = this.faults.filter((fault) => fault.zonename !== zonename);
   }
 
   /** The fault as it holds for the zone: its own goes before that of all zones. */

@@ -39,14 +39,18 @@ export class Injector {
 
   /** @returns what the person should know about it, '' for nothing */
   async inject(fault: Fault): Promise<string> {
+    const note = await this.act(fault);
+    this.node.machine.faults.set(fault);
+    return note;
+  }
+
+  private async act(fault: Fault): Promise<string> {
     const { name, value, zonename } = fault;
-    const { faults } = this.node.machine;
     switch (name) {
       case 'events.drop':
       case 'events.delay':
       case 'vmadm.hang':
       case 'vmadm.fail':
-        faults.set(fault);
         return '';
       case 'vminfod.down':
         await this.vminfod.setDown(true);
@@ -103,11 +107,13 @@ export class Injector {
       this.locks.delete(zone.zonename);
       clearTimeout(lock.timer ?? undefined);
       closeSync(lock.fd);
+      this.node.machine.faults.unset('lock.held', zone.zonename);
     }
     const disk = this.disks.get(zone.zonename);
     if (disk !== undefined) {
       this.disks.delete(zone.zonename);
       await disk.release();
+      this.node.machine.faults.unset('disk.full', zone.zonename);
       this.node.rewatch(zone);
     }
   }

@@ -8,13 +8,17 @@
 import { Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isatty } from 'node:tty';
 import { z } from 'zod';
 
+import { packageVersion } from '../../src/admin/version';
 import { messageOf } from '../../src/lib/errors';
+import { endNode, printLog, startInBackground } from './background';
 import { ask } from './control';
 import { execInZone } from './exec';
-import { FAULTS } from './faults';
+import { faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
+import { forCli, list, QueryError } from './vmadm-vms';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -29,7 +33,7 @@ A node lives below its root DIR, a path of at most ${ROOT_BYTES} bytes:
   zones/UUID/data                    what is delegated to it; "delegate_dataset": true or "safe" makes it
   var/zonecontrol/UUID/              the folder of its metadata socket, mounted in the zone
   var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/{vmadm,zfs}
-UUID is a zone's uuid or its name. DIR may come from SIMCN_ROOT.
+UUID is a zone's uuid or its alias, or how the uuid begins. DIR may come from SIMCN_ROOT.
 
 Faults:
   events.drop  events.delay=MS                       state changes that get lost, or come late
@@ -42,14 +46,16 @@ A kvm VM with the property "simcn": {"kernel": PATH, "initrd": PATH, "append"?, 
 guest: qemu-system-x86_64 boots it, with the serial port as its second one.
 
 Example:
-  simcn up --root /tmp/cn --vms vms.json &
+  simcn up -d --root /tmp/cn --vms vms.json
   simcn exec --root /tmp/cn UUID -- mdata-get sdc:uuid
   simcn fault --root /tmp/cn events.delay=2000 && simcn reboot --root /tmp/cn UUID
+  simcn down --root /tmp/cn
 `;
 
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('simcn')
     .description('A simulated SmartOS compute node')
+    .version(packageVersion(), '--version', 'tell the version')
     .exitOverride()
     .enablePositionalOptions()
     .showHelpAfterError('(simcn --help lists the commands)')
@@ -70,11 +76,22 @@ function makeProgram(finish: (status: number) => void): Command {
     .option('--vms <file>', 'JSON of VM objects, as `vmadm lookup -j` prints')
     .option('--old-platform', 'brands do not mount the socket folder, as before December 2016')
     .option('--ready-ms <n>', 'how long a zone stays ready before it boots')
+    .option('-d, --detach', 'in the background: ends when the node is ready, which goes on')
     .action(async (options: UpFlags) => {
-      await runNode(options);
+      await (options.detach === true ? runDetached(options) : runNode(options));
       finish(0);
     });
-  command('create', 'make zones of a VM object, or an array of them, on stdin')
+  command('down', 'end the node, and wait until it is gone').action(
+    async (options: { root?: string }) => {
+      await endNode(rootOf(options));
+    },
+  );
+  command('logs [uuid]', "the log of a node in the background, or a real guest's console")
+    .option('-f, --follow', 'go on until interrupted')
+    .action(async (uuid: string | undefined, options: { root?: string; follow?: true }) => {
+      finish(await printLog(rootOf(options), uuid ?? null, options.follow === true));
+    });
+  command('create', 'make zones of payloads or VM objects on stdin: one, or an array')
     .option('--boot', 'boot them, whatever their zone_state says')
     .action(async (options: { root?: string; boot?: true }) => {
       const vms = parseJson(readFileSync(0, 'utf8'));
@@ -99,20 +116,30 @@ function makeProgram(finish: (status: number) => void): Command {
         await ask(rootOf(options), name, { uuid, name: snap });
       },
     );
-  snapshot('snapshot', "keep a copy of a zone's root");
-  snapshot('rollback', "put a zone's root back; a running zone is halted for it and booted again");
+  snapshot('snapshot', "keep a copy of a zone's root and config");
+  snapshot(
+    'rollback',
+    "put a zone's root and config back; a running zone is halted for it and booted again",
+  );
   command('ls', 'list the zones')
     .option('--json', 'as JSON')
-    .action(async (options: { root?: string; json?: true }) => {
-      printZones(await ask(rootOf(options), 'ls'), options.json === true);
+    .option('-H', 'without the header')
+    .option('-p', 'for scripts: values between colons, and no header')
+    .option('-o <fields>', 'these columns, any that vmadm list has')
+    .option('-s <fields>', 'sorted by these, a - before one for the other way')
+    .action(async (options: ListFlags) => {
+      printZones(await ask(rootOf(options), 'ls'), options);
     });
   command('exec <uuid> <command...>', 'run a command in a zone, in its own view')
     .usage('[--root DIR] UUID -- CMD...')
     .action(async (uuid: string, argv: string[], options: { root?: string }) => {
       finish(await execInZone(rootOf(options), uuid, argv));
     });
-  command('fault [name]', 'break something; --help of simcn names the faults')
-    .usage('NAME[=VALUE] [--zone UUID] | --clear')
+  command(
+    'fault [name]',
+    'break something, or list what is broken; --help of simcn names the faults',
+  )
+    .usage('[NAME[=VALUE] [--zone UUID] | --clear]')
     .option('--zone <uuid>', 'only for this zone')
     .option('--clear', 'end all faults')
     .action(async (name: string | undefined, options: FaultFlags) => {
@@ -126,12 +153,22 @@ interface UpFlags {
   readonly vms?: string;
   readonly oldPlatform?: true;
   readonly readyMs?: string;
+  readonly detach?: true;
 }
 
 interface FaultFlags {
   readonly root?: string;
   readonly zone?: string;
   readonly clear?: true;
+}
+
+interface ListFlags {
+  readonly root?: string;
+  readonly json?: true;
+  readonly H?: true;
+  readonly p?: true;
+  readonly o?: string;
+  readonly s?: string;
 }
 
 class UsageError extends Error {}
@@ -157,14 +194,28 @@ async function runNode(flags: UpFlags): Promise<void> {
   // As the platform's daemons have it, whoever starts the node: others than root live in its zones.
   process.umask(0o022);
   // Listened for first: a signal in the middle of the start shall leave nothing behind either.
+  let end = (): void => undefined;
   const told = new Promise<void>((done) => {
+    end = done;
     process.once('SIGTERM', () => done());
     process.once('SIGINT', () => done());
   });
-  const node = await bringUp(root, flags.vms ?? null, { oldPlatform, readyMs });
+  const node = await bringUp(root, flags.vms ?? null, { oldPlatform, readyMs }, () => end());
   console.log(JSON.stringify({ ready: true, root, zones: node.zones }));
   await told;
   await node.stop();
+}
+
+async function runDetached(flags: UpFlags): Promise<void> {
+  const root = rootOf(flags);
+  const argv = [
+    ...['up', '--root', root],
+    ...(flags.vms === undefined ? [] : ['--vms', resolve(flags.vms)]),
+    ...(flags.oldPlatform === true ? ['--old-platform'] : []),
+    ...(flags.readyMs === undefined ? [] : ['--ready-ms', flags.readyMs]),
+  ];
+  const zones = await startInBackground(root, argv);
+  console.log(JSON.stringify({ ready: true, root, zones }));
 }
 
 async function fault(name: string | undefined, flags: FaultFlags): Promise<void> {
@@ -174,7 +225,8 @@ async function fault(name: string | undefined, flags: FaultFlags): Promise<void>
     return;
   }
   if (name === undefined) {
-    throw new UsageError(`which fault? ${Object.keys(FAULTS).join(', ')}; or --clear`);
+    listFaults(await ask(root, 'faults'));
+    return;
   }
   const note = await ask(root, 'fault', { text: name, zone: flags.zone ?? null });
   if (typeof note === 'string' && note !== '') {
@@ -183,29 +235,44 @@ async function fault(name: string | undefined, flags: FaultFlags): Promise<void>
 }
 
 const createdSchema = z.object({ uuids: z.array(z.string()), warnings: z.array(z.string()) });
-const zoneLines = z.array(
-  z.object({
-    zoneid: z.number().nullable(),
-    uuid: z.string(),
-    brand: z.string(),
-    zone_state: z.string(),
-    alias: z.string(),
-  }),
-);
+const vmsSchema = z.array(z.record(z.string(), z.unknown()));
+const DEFAULT_FIELDS = 'zoneid,uuid,brand,zone_state,alias';
+/** What `--json` shows of each. */
+const JSON_FIELDS = ['uuid', 'zonename', 'brand', 'zone_state', 'zoneid', 'alias'];
 
-function printZones(listed: unknown, json: boolean): void {
-  if (json) {
-    console.log(JSON.stringify(listed, null, 2));
+function printZones(listed: unknown, flags: ListFlags): void {
+  const vms = vmsSchema.parse(listed).map(forCli);
+  if (flags.json === true) {
+    const chosen = vms.map((vm) => {
+      return Object.fromEntries(JSON_FIELDS.map((name) => [name, vm[name] ?? fallback(name)]));
+    });
+    console.log(JSON.stringify(chosen, null, 2));
     return;
   }
-  const rows = zoneLines.parse(listed).map(({ zoneid, uuid, brand, zone_state, alias }) => {
-    return [zoneid === null ? '-' : String(zoneid), uuid, brand, zone_state, alias];
-  });
-  const table = [['ZONEID', 'UUID', 'BRAND', 'STATE', 'ALIAS'], ...rows];
-  const widths = [0, 1, 2, 3, 4].map((i) => Math.max(...table.map((row) => row[i]?.length ?? 0)));
-  for (const row of table) {
-    const cells = row.map((cell, i) => cell.padEnd(widths[i] ?? 0));
-    console.log(cells.join('  ').trimEnd());
+  const parsable = flags.p === true;
+  process.stdout.write(
+    list(vms, {
+      fields: (flags.o ?? DEFAULT_FIELDS).split(','),
+      sort: flags.s?.split(',') ?? [],
+      parsable,
+      header: !parsable && flags.H !== true,
+      fitted: isatty(1) && !parsable,
+    }),
+  );
+}
+
+function fallback(name: string): string | null {
+  return name === 'alias' ? '' : null;
+}
+
+/** One a line, as they can be given again. */
+function listFaults(active: unknown): void {
+  const faults = z.array(faultSchema).parse(active);
+  if (faults.length === 0) {
+    console.error('simcn: no fault is active');
+  }
+  for (const each of faults) {
+    console.log(faultText(each));
   }
 }
 
@@ -229,7 +296,7 @@ async function main(): Promise<number> {
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
     console.error(`simcn: ${messageOf(err)}`);
-    return err instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
+    return err instanceof UsageError || err instanceof QueryError ? EXIT_USAGE : EXIT_FAILED;
   }
   return status;
 }

@@ -7,7 +7,8 @@
  */
 import { messageOf } from '../../src/lib/errors';
 import type { Emulation } from '../../src/platform/libzonecfg';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import { ownString, type JsonObject } from '../../src/metadata/vm-data';
+import { zoneMeant } from '../zone-name';
 import { ConfigWatch } from './config-watch';
 import { ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';
@@ -18,15 +19,6 @@ import { Storage } from './storage';
 import type { StartState, VmInput } from './vm-input';
 import type { Listed } from './zfs-tree';
 import { Zone } from './zone';
-
-export interface ZoneLine {
-  readonly uuid: string;
-  readonly zonename: string;
-  readonly brand: string;
-  readonly zone_state: string;
-  readonly zoneid: number | null;
-  readonly alias: string;
-}
 
 /** One node and its zones. */
 export class Node {
@@ -53,28 +45,35 @@ export class Node {
     return [...this.zones.values()];
   }
 
-  /** @throws Error for a zone that is not there */
-  find(id: string): Zone {
-    const zone = this.zones.get(id) ?? this.all().find((other) => other.uuid === id);
+  /**
+   * @param word its name, uuid or alias, or how its name begins
+   * @throws Error for a zone that is not there, and for a word that several could mean
+   */
+  find(word: string): Zone {
+    const named = this.zones.get(word);
+    if (named !== undefined) {
+      return named;
+    }
+    const meant = zoneMeant(
+      word,
+      this.all().map(({ zonename, uuid, properties }) => {
+        return { zonename, uuid, alias: ownString(properties, 'alias') ?? null };
+      }),
+    );
+    const zone = meant.kind === 'zone' ? this.zones.get(meant.zonename) : undefined;
+    if (meant.kind === 'several') {
+      const lines = meant.candidates.map((line) => `\n  ${line}`).join('');
+      throw new Error(`${word} could be ${meant.count} zones:${lines}`);
+    }
     if (zone === undefined) {
-      throw new Error(`no such zone: ${id}`);
+      throw new Error(`no such zone: ${word}`);
     }
     return zone;
   }
 
-  list(): ZoneLine[] {
-    return this.all().map((zone) => {
-      const { zonename, uuid, zoneState: zone_state } = zone;
-      const alias = zone.properties.alias;
-      return {
-        uuid,
-        zonename,
-        brand: zone.brand.name,
-        zone_state,
-        zoneid: zone.run?.zoneid ?? null,
-        alias: typeof alias === 'string' ? alias : '',
-      };
-    });
+  /** The VM objects of all zones, as vminfod has them or will. */
+  vms(): JsonObject[] {
+    return this.all().map((zone) => zone.vm());
   }
 
   /**
@@ -143,7 +142,13 @@ export class Node {
       if (vm.nowait) {
         late.push([zone, start]);
       } else {
-        await this.lifecycle.startAs(zone, start);
+        await this.lifecycle.startAs(zone, start).catch(async (err: unknown) => {
+          // What does not boot the first time is of no use to whoever makes it: nothing of it stays.
+          this.configs.close(zone);
+          await this.lifecycle.destroy(zone);
+          this.zones.delete(zone.zonename);
+          throw err;
+        });
       }
     });
     for (const [zone, start] of late) {
@@ -198,7 +203,7 @@ export class Node {
     const zone = this.find(id);
     return zone.exclusive(async () => {
       // A second destroy may have waited behind the first.
-      this.find(id);
+      this.find(zone.zonename);
       this.configs.close(zone);
       await this.lifecycle.destroy(zone);
       this.zones.delete(zone.zonename);

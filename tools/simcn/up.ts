@@ -48,12 +48,14 @@ export interface UpNode {
 
 /**
  * @param vmsFile JSON of VM objects to be made, where they are not there yet; null: none
+ * @param onDown called when `simcn down` asks for the end
  * @throws Error in words for the person at the terminal
  */
 export async function bringUp(
   givenRoot: string,
   vmsFile: string | null,
   options: NodeOptions,
+  onDown: () => void,
 ): Promise<UpNode> {
   const root = checkRoot(givenRoot);
   const given: unknown = vmsFile === null ? [] : JSON.parse(readFileSync(vmsFile, 'utf8'));
@@ -80,7 +82,7 @@ export async function bringUp(
   const faults = new FaultTable();
   const store = new VmStore(paths);
   const vminfod = new VminfodService(paths.host('/var/run/vminfod.sock'), {
-    vms: () => node.all().map((zone) => zone.vm()),
+    vms: () => node.vms(),
   });
   const machine: Machine = {
     paths,
@@ -95,7 +97,7 @@ export async function bringUp(
   warnings.forEach(machine.notice);
   const node = new Node(machine, emulation);
   const injector = new Injector(node, vminfod);
-  const control = new ControlServer(serveNode(node, injector));
+  const control = new ControlServer(serveNode(node, injector, onDown));
   const stop = () =>
     allOf([
       () => injector.clear(),

@@ -14,6 +14,7 @@ import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
 import { brandOf } from './brand';
 import { wholeMac } from './nics';
+import { UUID } from './properties';
 
 /** Fields of a list, with the widths of their columns. */
 const WIDTHS: ReadonlyMap<string, number> = new Map(
@@ -176,11 +177,13 @@ export interface ListOptions {
   /** Values between colons, an empty one for none. */
   readonly parsable: boolean;
   readonly header: boolean;
+  /** For a person: columns as wide as what they hold, and of a uuid its first eight digits. */
+  readonly fitted?: boolean;
 }
 
 /** The VMs as `vmadm list` prints them. @throws QueryError for a field that cannot be shown */
 export function list(vms: readonly JsonObject[], options: ListOptions): string {
-  const { fields, sort, parsable, header } = options;
+  const { fields, sort, parsable, header, fitted = false } = options;
   for (const [names, what] of [
     [fields, 'order'],
     [sort, 'sort'],
@@ -202,20 +205,25 @@ export function list(vms: readonly JsonObject[], options: ListOptions): string {
     }
   }
   const rows = [...vms].sort((a, b) => compare(a, b, sort));
-  const line = (cells: readonly string[]): string => {
-    const padded = cells.map((cell, i) => cell.padEnd(widthOf(fields[i] ?? '') ?? 0));
-    return `${(parsable ? cells.join(':') : padded.join('  ')).trimEnd()}\n`;
-  };
   const heads = fields.map((field) => HEADERS.get(field) ?? field.toUpperCase());
-  const lines = rows.map((vm) => {
-    return line(
-      fields.map((field) => {
-        const value = flat(vm, field);
-        return value === 0 || Boolean(value) ? text(value) : parsable ? '' : '-';
-      }),
-    );
+  const cells = rows.map((vm) => {
+    return fields.map((field) => {
+      const value = flat(vm, field);
+      const isThere = value === 0 || Boolean(value);
+      const cell = isThere ? text(value) : parsable ? '' : '-';
+      return fitted && UUID.test(cell) ? `${cell.slice(0, 8)}\u2026` : cell;
+    });
   });
-  return [...(header ? [line(heads)] : []), ...lines].join('');
+  const table = header ? [heads, ...cells] : cells;
+  const widths = fields.map((field, i) => {
+    return fitted ? Math.max(...table.map((row) => row[i]?.length ?? 0)) : (widthOf(field) ?? 0);
+  });
+  return table
+    .map((row) => {
+      const padded = row.map((cell, i) => cell.padEnd(widths[i] ?? 0));
+      return `${(parsable ? row.join(':') : padded.join('  ')).trimEnd()}\n`;
+    })
+    .join('');
 }
 
 function widthOf(field: string): number | undefined {

@@ -19,6 +19,7 @@ import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
+import { faultSchema } from './faults';
 import { isBrandName, validate } from './properties';
 import { updateVm } from './vmadm-update';
 import {
@@ -366,10 +367,9 @@ async function events(paths: Paths, args: readonly string[]): Promise<void> {
 
 /** The faults that a test gave vmadm. Without a node there are none, and vminfod will be missed soon. */
 async function misbehave(paths: Paths, args: readonly string[]): Promise<void> {
-  const fault = z.object({ name: z.string(), value: z.number(), zonename: z.string().nullable() });
-  let faults: z.infer<typeof fault>[];
+  let faults: z.infer<typeof faultSchema>[];
   try {
-    faults = z.array(fault).parse(await ask(paths.root, 'faults'));
+    faults = z.array(faultSchema).parse(await ask(paths.root, 'faults'));
   } catch (err) {
     throw new Error(`vminfod cannot be reached: ${messageOf(err)}`, { cause: err });
   }

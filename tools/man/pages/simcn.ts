@@ -7,6 +7,8 @@ const ZONE: Option = {
   text: 'Only for this zone.',
 };
 
+const FIELDS = ['alias', 'brand', 'state', 'uuid', 'zone_state', 'zoneid', 'zonename'];
+
 const FAULTS = [
   'events.drop',
   'events.delay=',
@@ -30,13 +32,14 @@ export const SIMCN: ManCommand = {
   synopsis: ['up --root DIR [--vms FILE]', 'COMMAND --root DIR [ARGUMENT ...]'],
   description: [
     "`simcn up` plays a SmartOS compute node below a folder: zones with the platform's states and events, vminfod, vmadm, and the hypervisors' side of the second serial port. mdatad runs on it as on a real node. Every other command talks to that node.",
-    "_UUID_ is a zone's uuid or its name. A VM starts in the state that its `zone_state` says; without one it runs.",
+    "_UUID_ is a zone's uuid or alias, or how its uuid begins; upper case and an ellipsis at the end are taken as they are pasted. A VM starts in the state that its `zone_state` says; without one it runs.",
   ],
   options: [
     {
       ...ROOT_OPTION,
       text: 'The root of the node. Default: the environment variable `SIMCN_ROOT`.',
     },
+    { flag: '--version', text: 'Prints the version and ends.' },
     HELP_OPTION,
   ],
   subcommands: [
@@ -59,14 +62,30 @@ export const SIMCN: ManCommand = {
           value: 'N',
           text: 'How long a zone stays ready before it boots, ms.',
         },
+        {
+          flag: '--detach',
+          text: '(or `-d`) In the background: ends when the node is ready, and leaves it running. What the node says goes to `var/log/simcn.log` below its root.',
+        },
       ],
       text: 'Is the node, in the foreground, until SIGTERM. The first line on standard output tells that it is ready, as JSON.',
+    },
+    {
+      name: 'down',
+      operands: '',
+      text: 'Ends the node, and waits until it is gone: nothing of it is mounted or running then.',
+    },
+    {
+      name: 'logs',
+      operands: '[UUID]',
+      words: 'zone',
+      options: [{ flag: '--follow', text: '(or `-f`) Goes on until it is interrupted.' }],
+      text: "Prints the log of a node in the background, or the console of a zone's real guest.",
     },
     {
       name: 'create',
       operands: '',
       options: [{ flag: '--boot', text: 'Boots them, whatever their `zone_state` says.' }],
-      text: 'Makes zones of a VM object, or an array of them, on standard input.',
+      text: 'Makes zones of what standard input holds: a payload of `vmadm create`, a VM object as `vmadm get` prints it, or an array of them.',
     },
     { name: 'boot', operands: 'UUID', words: 'zone', text: 'Boots a zone.' },
     { name: 'shutdown', operands: 'UUID', words: 'zone', text: 'Halts a zone.' },
@@ -95,19 +114,35 @@ export const SIMCN: ManCommand = {
       name: 'snapshot',
       operands: 'UUID NAME',
       words: 'zone',
-      text: "Keeps a copy of a zone's root.",
+      text: "Keeps a copy of a zone's root and of its config: metadata, tags, routes.",
     },
     {
       name: 'rollback',
       operands: 'UUID NAME',
       words: 'zone',
-      text: "Puts a zone's root back; a running zone is halted for it and booted again.",
+      text: "Puts a zone's root and config back; a running zone is halted for it and booted again.",
     },
     {
       name: 'ls',
       operands: '',
-      options: [{ flag: '--json', text: 'As JSON.' }],
-      text: 'Lists the zones.',
+      options: [
+        { flag: '--json', text: 'As JSON.' },
+        { flag: '-H', text: 'Without the header.' },
+        { flag: '-p', text: 'For scripts: values between colons, without a header.' },
+        {
+          flag: '-o',
+          value: 'FIELDS',
+          words: FIELDS,
+          text: 'These columns, any that `vmadm list` has.',
+        },
+        {
+          flag: '-s',
+          value: 'FIELDS',
+          words: FIELDS,
+          text: 'Sorted by these; a `-` before one turns its order round.',
+        },
+      ],
+      text: 'Lists the zones: whole into a pipe, with short uuids on a terminal.',
     },
     {
       name: 'exec',
@@ -117,10 +152,10 @@ export const SIMCN: ManCommand = {
     },
     {
       name: 'fault',
-      operands: 'NAME[=VALUE] | --clear',
+      operands: '[NAME[=VALUE] | --clear]',
       words: FAULTS,
       options: [ZONE, { flag: '--clear', text: 'Ends all faults.' }],
-      text: 'Breaks something; see FAULTS.',
+      text: 'Breaks something; see FAULTS. Without a name it lists what is broken, as it can be given again.',
     },
   ],
   sections: [
@@ -130,12 +165,12 @@ export const SIMCN: ManCommand = {
       ['`vminfod.down`', 'vminfod does not answer.'],
       ['`vminfod.freeze`', 'It tells no change, of a zone with `--zone`.'],
       ['`vminfod.delay=`_MS_', 'It tells changes late.'],
-      ['`vminfod.garbage`', 'It sends what is no JSON.'],
+      ['`vminfod.garbage`', 'It sends what is not JSON.'],
       ['`lock.held`[`=`_MS_]', "Another process holds a zone's configuration lock."],
       ['`vmadm.hang=`_MS_', 'vmadm takes that long.'],
       ['`vmadm.fail`', 'vmadm fails.'],
       ['`disk.full`', "There is no space for a zone's configuration."],
-      ['`ttyb.drop`', 'A serial port loses octets.'],
+      ['`ttyb.drop`', 'A serial port loses bytes.'],
       ['`ttyb.held`', 'Another client holds a serial port.'],
       ['`ttyb.flap=`_N_', 'The connection of a serial port breaks that often.'],
     ]),
@@ -146,9 +181,10 @@ export const SIMCN: ManCommand = {
           kind: 'example',
           text: 'A node, its agent, and a question from inside a zone:',
           lines: [
-            '$ simcn up --root /tmp/cn --vms vms.json &',
+            '$ simcn up -d --root /tmp/cn --vms vms.json',
             '$ mdatad --root /tmp/cn | bunyan &',
             '$ simcn exec --root /tmp/cn web01 -- mdata-get sdc:uuid',
+            '$ simcn down --root /tmp/cn',
           ],
         },
       ],
