@@ -183,7 +183,12 @@ describe('the completion', () => {
   it('offers options, and the values of an option', () => {
     assert.deepStrictEqual(offered('mdatad', '--log-level', 'd'), ['debug']);
     assert.deepStrictEqual(offered('simcn', 'up', '--v'), ['--version', '--vms']);
-    assert.deepStrictEqual(offered('mdata-get', '--'), ['--socket', '--timeout', '--help']);
+    assert.deepStrictEqual(offered('mdata-get', '--'), [
+      '--socket',
+      '--timeout',
+      '--version',
+      '--help',
+    ]);
     assert.deepStrictEqual(offered('mdata-get', 'sdc:u'), ['sdc:uuid']);
   });
 });

@@ -143,7 +143,10 @@ export class Qemu implements Hypervisor {
       await delay(POLL_MS);
     }
     this.child = null;
-    child.kill('SIGKILL');
+    // One that never ran has no process id: its signal would go to the process group of the node.
+    if (child.pid !== undefined) {
+      child.kill('SIGKILL');
+    }
     throw new SystemError(QEMU, this.place.name, 'EXIT', this.stderr.trim() || 'did not start');
   }
 }
