@@ -38,7 +38,9 @@
       ],
       'conditions': [
         ['OS=="solaris"', {
-          'libraries': ['-lzonecfg'],
+          # accept, bind, listen and socket are not libc's; errno is one for each thread with _REENTRANT only.
+          'libraries': ['-lzonecfg', '-lsocket', '-lnsl'],
+          'defines': ['_REENTRANT'],
         }, {
           'dependencies': ['zoneemul'],
           'ldflags': ["-Wl,-rpath,'$$ORIGIN'"],

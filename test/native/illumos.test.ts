@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { pending } from '../support/pending';
 
@@ -70,5 +79,62 @@ describe('the native code for illumos', () => {
     ]);
     assert.notStrictEqual(status, 0);
     assert.match(stderr, /pthread|sigset_t/);
+  });
+
+  describe('by check:illumos', () => {
+    const CHECK = join(TOP, 'dist/tools/check-illumos.js');
+    let headers: string;
+
+    beforeEach(() => {
+      headers = mkdtempSync(join(tmpdir(), 'headers-'));
+      cpSync(HEADERS, headers, { recursive: true });
+    });
+
+    afterEach(() => {
+      rmSync(headers, { recursive: true, force: true });
+    });
+
+    function run(...args: readonly string[]) {
+      return spawnSync(process.execPath, [CHECK, ...args], { encoding: 'utf8', timeout: 120_000 });
+    }
+
+    it('compiles, and finds each symbol in the library that binding.gyp links', function () {
+      this.timeout(120_000);
+      const { status, stdout, stderr } = run(headers);
+      assert.deepStrictEqual([status, stderr], [0, '']);
+      assert.match(stdout, /^libsocket: accept accept4 bind listen socket$/m);
+      assert.match(stdout, /^libzonecfg: zonecfg_notify_bind /m);
+      const gyp = readFileSync(join(NATIVE, 'binding.gyp'), 'utf8');
+      assert.match(gyp, /'libraries': \['-lzonecfg', '-lsocket', '-lnsl'\]/);
+      assert.match(gyp, /'defines': \['_REENTRANT'\]/);
+    });
+
+    it('names the files that do not compile', function () {
+      this.timeout(120_000);
+      rmSync(join(headers, 'ucred.h'));
+      const { status, stdout, stderr } = run(headers);
+      assert.strictEqual(status, 1);
+      assert.match(stdout, /^not compiled for illumos: peer\.c$/m);
+      assert.match(stderr, /ucred\.h/);
+    });
+
+    it('names a symbol of which nobody knows where it comes from', function () {
+      this.timeout(120_000);
+      const header = join(headers, 'sys/statvfs.h');
+      const text = readFileSync(header, 'utf8');
+      const moved = text.replace(
+        'struct statvfs *);',
+        'struct statvfs *) __asm__("statvfs_of_nowhere");',
+      );
+      writeFileSync(header, moved);
+      const { status, stdout } = run(headers);
+      assert.strictEqual(status, 1);
+      assert.match(stdout, /: statvfs_of_nowhere$/m);
+    });
+
+    it('is used wrongly without a directory of headers', () => {
+      assert.strictEqual(run(tmpdir()).status, 2);
+      assert.strictEqual(run().status, 2);
+    });
   });
 });
