@@ -12,6 +12,9 @@
 #include "loop_delay_addon.h"
 #include "napi_call.h"
 
+/* 7f0b5c1e-92d4-4c37-8f6a-31d0a95e2c84 */
+static const napi_type_tag WATCH_TAG = { 0x7f0b5c1e92d44c37ULL, 0x8f6a31d0a95e2c84ULL };
+
 typedef struct watch {
 	loop_delay_t delay;
 	napi_env env;
@@ -71,7 +74,7 @@ js_watch(napi_env env, napi_callback_info info)
 		return (NULL);
 	}
 	loop_delay_start(&watch->delay, loop, numbers);
-	CALL(env, napi_create_external(env, watch, NULL, NULL, &handle));
+	CALL(env, napi_call_external(env, watch, &WATCH_TAG, &handle));
 	return (handle);
 }
 
@@ -83,7 +86,9 @@ js_unwatch(napi_env env, napi_callback_info info)
 	void *watch;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, &handle, NULL, NULL));
-	CALL(env, napi_get_value_external(env, handle, &watch));
+	watch = napi_call_external_data(env, handle, &WATCH_TAG, "unwatchLoop(watch)");
+	if (watch == NULL)
+		return (NULL);
 	loop_delay_stop(&((watch_t *)watch)->delay);
 	return (NULL);
 }

@@ -34,6 +34,31 @@ napi_call_array(napi_env env, napi_value value, napi_typedarray_type wanted, siz
 	return (data);
 }
 
+napi_status
+napi_call_external(napi_env env, void *data, const napi_type_tag *tag, napi_value *handle)
+{
+	napi_status status = napi_create_external(env, data, NULL, NULL, handle);
+
+	return (status != napi_ok ? status : napi_type_tag_object(env, *handle, tag));
+}
+
+void *
+napi_call_external_data(napi_env env, napi_value handle, const napi_type_tag *tag,
+    const char *usage)
+{
+	napi_valuetype type;
+	bool ours = false;
+	void *data;
+
+	/* A proxy has no tags, and the question itself fails for what is no object. */
+	if (napi_typeof(env, handle, &type) == napi_ok && type == napi_external &&
+	    napi_check_object_type_tag(env, handle, tag, &ours) == napi_ok && ours &&
+	    napi_get_value_external(env, handle, &data) == napi_ok)
+		return (data);
+	(void) napi_throw_type_error(env, "EINVAL", usage);
+	return (NULL);
+}
+
 napi_value
 napi_call_exports(napi_env env, napi_value exports, const napi_call_function_t *functions,
     size_t count)

@@ -13,6 +13,14 @@ void napi_call_throw(napi_env env, const char *what);
 void *napi_call_array(napi_env env, napi_value value, napi_typedarray_type wanted,
     size_t wanted_length, const char *usage);
 
+/* A handle for JavaScript that carries the tag: nothing but what made it takes it for its own. */
+napi_status napi_call_external(napi_env env, void *data, const napi_type_tag *tag,
+    napi_value *handle);
+
+/* What a handle was made of; NULL with an exception pending, which tells `usage`, for any other value. */
+void *napi_call_external_data(napi_env env, napi_value handle, const napi_type_tag *tag,
+    const char *usage);
+
 /* Longer than any path that the kernel takes: what is cut here is refused by it as too long. */
 #define	NAPI_CALL_PATH_BYTES	4097
 

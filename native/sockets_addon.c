@@ -15,6 +15,9 @@
 /* events, inbox, commands, outbox, unsent */
 #define	SHARED_ARRAYS	5
 
+/* c5a1f3d8-06be-4e92-9b47-e8d2740f16ab */
+static const napi_type_tag SOCKETS_TAG = { 0xc5a1f3d806be4e92ULL, 0x9b47e8d2740f16abULL };
+
 typedef struct reader {
 	napi_env env;
 	napi_async_context context;
@@ -165,7 +168,7 @@ js_open(napi_env env, napi_callback_info info)
 		return (NULL);
 	}
 	if (napi_add_async_cleanup_hook(env, env_ends, reader, &reader->hook) != napi_ok ||
-	    napi_create_external(env, reader, NULL, NULL, &handle) != napi_ok) {
+	    napi_call_external(env, reader, &SOCKETS_TAG, &handle) != napi_ok) {
 		/* An environment that makes no values is about to end, and closes what there is. */
 		(void) napi_throw_error(env, "ENOMEM", "openSockets");
 		return (NULL);
@@ -185,8 +188,8 @@ arguments(napi_env env, napi_callback_info info, size_t argc, napi_value *argv)
 		(void) napi_throw_type_error(env, "EINVAL", "too few arguments");
 		return (NULL);
 	}
-	CALL(env, napi_get_value_external(env, argv[0], &reader));
-	return (((reader_t *)reader)->sockets);
+	reader = napi_call_external_data(env, argv[0], &SOCKETS_TAG, "not a handle of openSockets");
+	return (reader == NULL ? NULL : ((reader_t *)reader)->sockets);
 }
 
 static napi_value
