@@ -90,7 +90,7 @@ export class AdminServer {
     const server = createServer({ headersTimeout: 0, requestTimeout: 0 });
     server.keepAliveTimeout = IDLE_MS;
     server.maxConnections = MOST_CONNECTIONS;
-    server.on('connection', (socket: Socket) => this.timeouts.start(socket));
+    server.on('connection', (socket: Socket) => this.timeouts.open(socket));
     server.on('request', (request, response) => void this.answer(routes, request, response));
     server.on('clientError', (_err, socket) => socket.destroy());
     server.on('error', (err) => {
@@ -163,25 +163,28 @@ export class AdminServer {
 
 /** Disconnects clients that take longer than CLIENT_MS for a step of their own. */
 class ClientTimeouts {
-  private readonly timers = new Map<Socket, NodeJS.Timeout>();
+  /** Of each open connection; null while the step is ours. */
+  private readonly timers = new Map<Socket, NodeJS.Timeout | null>();
 
-  /** The client's turn: it sends a request, or reads a reply. */
-  start(socket: Socket): void {
-    const timer = this.timers.get(socket);
-    if (timer !== undefined) {
-      timer.refresh();
-      return;
-    }
+  open(socket: Socket): void {
+    this.start(socket);
+    socket.once('close', () => {
+      this.stop(socket);
+      this.timers.delete(socket);
+    });
+  }
+
+  /** The client's step: it sends a request, or reads a reply. */
+  private start(socket: Socket): void {
+    this.stop(socket);
     if (!socket.destroyed) {
       this.timers.set(socket, setTimeout(() => socket.destroy(), CLIENT_MS).unref());
-      socket.once('close', () => this.stop(socket));
     }
   }
 
-  /** Ours: the whole request is here. */
   private stop(socket: Socket): void {
-    clearTimeout(this.timers.get(socket));
-    this.timers.delete(socket);
+    clearTimeout(this.timers.get(socket) ?? undefined);
+    this.timers.set(socket, null);
   }
 
   /** A request's head is here: its body may still come. Once it is answered the next one may. */
