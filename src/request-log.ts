@@ -40,7 +40,12 @@ export interface RequestStats {
   /** Of all requests together, from their last byte to their reply, ms. */
   elapsedMs: number;
   lastRequest: LastRequest | null;
+  /** The last `sdc:` keys that a GET did not find, as records show them, newest last. */
+  readonly missing: string[];
 }
+
+/** A boot asks for a few that are not set; one that is misspelt should still be among them. */
+const MAX_MISSING = 8;
 
 export interface LastRequest {
   /** Milliseconds since 1970. */
@@ -63,6 +68,7 @@ export class RequestLog implements LinkObserver {
     bytesSent: 0,
     elapsedMs: 0,
     lastRequest: null,
+    missing: [],
   };
   private readonly log: ZoneLog;
   private readonly figures: NodeRequestStats;
@@ -167,6 +173,9 @@ export class RequestLog implements LinkObserver {
       this.tally.failures++;
     }
     this.tally.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
+    if (outcome === 'NOTFOUND' && arg.startsWith('sdc:')) {
+      this.noteMissing(arg);
+    }
     this.figures.request(verb, outcome, elapsedMs);
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     const usual = { response: outcome, query };
@@ -182,6 +191,15 @@ export class RequestLog implements LinkObserver {
     if (change?.limit !== undefined) {
       this.refused(change.limit, { cmd: verb, arg });
     }
+  }
+
+  private noteMissing(key: string): void {
+    const { missing } = this.tally;
+    const at = missing.indexOf(key);
+    if (at >= 0 || missing.length === MAX_MISSING) {
+      missing.splice(Math.max(at, 0), 1);
+    }
+    missing.push(key);
   }
 }
 

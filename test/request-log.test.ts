@@ -82,6 +82,19 @@ describe('the journal of a zone', () => {
     }
   });
 
+  it('remembers the last eight sdc: keys that do not exist, each once', () => {
+    const miss = (key: string): void => {
+      journal.answered(ORIGIN, { ...GET, key }, { kind: 'notfound' }, 0.1);
+    };
+    ['sdc:account_uuid', 'motd', 'sdc:0', 'sdc:account_uuid'].forEach(miss);
+    assert.deepStrictEqual(journal.tally.missing, ['sdc:0', 'sdc:account_uuid']);
+    for (let i = 1; i < 100; i++) {
+      miss(`sdc:${i % 10}`);
+    }
+    const last = [2, 3, 4, 5, 6, 7, 8, 9].map((n) => `sdc:${n}`);
+    assert.deepStrictEqual(journal.tally.missing, last);
+  });
+
   it('says why a request failed, and nothing of the kind where none did', () => {
     const failed = (text: string): Reply => ({ kind: 'failure', text });
     for (const reply of [FOUND, failed('VM not found'), failed('')]) {

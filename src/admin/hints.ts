@@ -79,6 +79,20 @@ export function hintFor(key: string): string | null {
   return nearest === null || hint === key ? null : hint;
 }
 
+/** A key that does not exist, and the one that was probably meant. */
+export interface Hint {
+  readonly asked: string;
+  readonly meant: string;
+}
+
+/** Hints for those of the keys that have one. */
+export function hintsFor(keys: readonly string[]): Hint[] {
+  return keys.flatMap((asked) => {
+    const meant = hintFor(asked);
+    return meant === null ? [] : [{ asked, meant }];
+  });
+}
+
 /** The hint for a log record of a GET that found nothing; null for every other record. */
 export function hintForRecord(record: JsonObject): string | null {
   const query = own(record, 'query');

@@ -16,7 +16,7 @@ import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
 import type { AdminNode } from './node';
 import { inWords } from './format';
-import { hintFor, hintForRecord } from './hints';
+import { hintForRecord, hintsFor, type Hint } from './hints';
 
 export interface ZoneRow {
   readonly zonename: string;
@@ -58,8 +58,8 @@ export interface ZoneReport extends ZoneRow {
   readonly linkHistory: readonly StateRecord<string>[];
   readonly port: SerialCounts | null;
   readonly tally: RequestStats | null;
-  /** What the guest may have meant by the `sdc:` key of its last request; null where it was found. */
-  readonly hint: string | null;
+  /** What the guest may have meant by `sdc:` keys that it asked for lately and that do not exist. */
+  readonly hints: readonly Hint[];
   /** What vminfod knows of it, null when nothing. */
   readonly vm: VmFacts | null;
   readonly write: {
@@ -113,7 +113,7 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
     linkHistory: known ? link.history() : [],
     port: link instanceof SerialLink ? link.counts : null,
     tally: node.journalOf(zone)?.tally ?? null,
-    hint: hintOf(node.journalOf(zone)?.tally.lastRequest ?? null),
+    hints: hintsFor(node.journalOf(zone)?.tally.missing ?? []),
     vm: node.store.facts(zonename) ?? null,
     write:
       write === undefined
@@ -125,10 +125,6 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
       return hint === null ? record : { ...record, fields: { ...record.fields, hint } };
     }),
   };
-}
-
-function hintOf(last: LastRequest | null): string | null {
-  return last?.verb === 'GET' && last.outcome === 'NOTFOUND' ? hintFor(last.key) : null;
 }
 
 /** Writes that wait this long for a lock are worth a word. */

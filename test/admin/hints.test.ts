@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { hintFor, hintForRecord } from '../../src/admin/hints';
+import { hintFor, hintForRecord, hintsFor } from '../../src/admin/hints';
 
 describe('hints for keys that do not exist', () => {
   it('name the property that guides call otherwise', () => {
@@ -43,6 +43,12 @@ describe('hints for keys that do not exist', () => {
       const hint = hintFor(`sdc:${name}`);
       assert.doesNotMatch(hint ?? '', /password|opts|sdc:internal_metadata$/, name);
     }
+  });
+
+  it('come for each of several keys that has one', () => {
+    assert.deepStrictEqual(hintsFor(['sdc:hostname', 'sdc:datacenter', 'sdc:zzzzzz']), [
+      { asked: 'sdc:datacenter', meant: 'sdc:datacenter_name' },
+    ]);
   });
 
   it('belong to records of a GET that found nothing', () => {

@@ -227,7 +227,7 @@ describe('mdatactl', function () {
     const asked = await node.exec(OS_ZONE, 'mdata-get', 'sdc:account_uuid');
     assert.strictEqual(asked.status, 1);
     const { stdout } = await ctl('zone', OS_ZONE);
-    assert.match(stdout, /GET sdc:account_uuid -> NOTFOUND .*there is\s+sdc:owner_uuid/);
+    assert.match(stdout, /hint\s+there is no sdc:account_uuid; the guest may mean sdc:owner_uuid/);
     assert.match(stdout, /handled GET sdc:account_uuid \(there is sdc:owner_uuid\)/);
   });
 

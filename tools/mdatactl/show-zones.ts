@@ -108,9 +108,11 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       'last request',
       lastRequest === null
         ? 'none yet'
-        : `${inWords(now - lastRequest.at)} ago: ${`${lastRequest.verb} ${lastRequest.key}`.trim()} -> ${lastRequest.outcome} in ${lastRequest.elapsedMs.toFixed(2)} ms` +
-            (zone.hint === null ? '' : ` (there is ${zone.hint})`),
+        : `${inWords(now - lastRequest.at)} ago: ${`${lastRequest.verb} ${lastRequest.key}`.trim()} -> ${lastRequest.outcome} in ${lastRequest.elapsedMs.toFixed(2)} ms`,
     ),
+    ...zone.hints.flatMap(({ asked, meant }) => {
+      return line('hint', `there is no ${asked}; the guest may mean ${meant}`);
+    }),
     ...(write === null
       ? []
       : line('write', `${write.stage} for ${inWords(write.oldestMs)}, ${write.waiting} waiting`)),
