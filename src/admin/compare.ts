@@ -114,15 +114,28 @@ export async function compare(options: CompareOptions): Promise<CompareReport> {
 }
 
 async function runningZones(paths: Paths, url: string, signal: AbortSignal): Promise<IndexZone[]> {
-  const { vms } = await readReadyLine(
-    url,
-    AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]),
-  );
+  const { vms } = await within(signal, (limited) => readReadyLine(url, limited));
   const told = new Map(vms.map((vm) => [vm.zonename, vm]));
   return (await readIndex(paths)).zones.filter(({ zonename, brand }) => {
     const vm = told.get(zonename);
     return vm?.zoneState === 'running' && !HVM_BRANDS.has(brand) && !HVM_BRANDS.has(vm.brand);
   });
+}
+
+/** Ends what takes too long. Not by AbortSignal.timeout: Node 20 may collect one in AbortSignal.any. */
+async function within<T>(
+  signal: AbortSignal,
+  work: (limited: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const limit = new AbortController();
+  const timer = setTimeout(() => {
+    limit.abort(new Error(`no answer within ${LIMIT_MS / 1000} s`));
+  }, LIMIT_MS);
+  try {
+    return await work(AbortSignal.any([signal, limit.signal]));
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Evenly, so that a sample holds old zones and new ones. */
@@ -210,9 +223,9 @@ async function compareZone(task: ZoneTask): Promise<ZoneResult> {
 const V2 = { version: 2, id: '00000000' } as const;
 
 async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneData> {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
   const path = `/vms/${encodeURIComponent(zone.zonename)}`;
-  const vm = parseJsonObject(await getText(url, path, limit));
+  const text = await within(signal, (limited) => getText(url, path, limited));
+  const vm = parseJsonObject(text);
   const record = vm === undefined ? undefined : recordOf(vm);
   const held = record === undefined ? undefined : parseJsonObject(record.json);
   if (vm === undefined || held === undefined || record?.facts.zonename !== zone.zonename) {

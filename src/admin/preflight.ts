@@ -64,13 +64,15 @@ interface Check {
 }
 
 /** A start of Node, a native call that waits for its own limit, and room for a busy machine, ms. */
-const CHECK_MS = 8000;
+const CHECK_MS = 10_000;
 /** Of the whole run; a check that is not over then has failed. */
 const RUN_MS = 27_000;
 /** What is removed in the end is removed within this, or told. */
 const UNDO_MS = 2500;
 const AT_ONCE = 4;
 const PREFIX = '.preflight.';
+/** The name of the check that all others work within. */
+const SCRATCH = 'scratch';
 const PROGRAM = join(__dirname, 'preflight-child.js');
 
 const REPORT_IT = 'mdatad relies on this: do not install, and report what was seen';
@@ -185,7 +187,7 @@ function check(name: string, expected: string, remedy: string, find: Check['find
 }
 
 /** The names of all checks, in the order of the report. */
-export const CHECK_NAMES: readonly string[] = CHECKS.map(({ name }) => name);
+export const CHECK_NAMES: readonly string[] = [SCRATCH, ...CHECKS.map(({ name }) => name)];
 
 /** Never rejects: what goes wrong is in the report. */
 export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
@@ -203,38 +205,49 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     directory: join(paths.zonecontrol, `${PREFIX}${process.pid}`),
     lock: paths.host(`/var/run/${PREFIX}${process.pid}.lock`),
   };
-  const before = await prepare(paths, scratch);
+  const unprepared = await prepare(paths, scratch);
   const wanted = CHECKS.filter(({ name }) => options.only?.includes(name) ?? true);
   const context = contextOf(options, paths, scratch, over.signal);
-  const checks = before ?? (await runChecks(wanted, context));
+  const checks = await runChecks(wanted, context);
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', end);
   const left = await removeLeftovers(paths, `${PREFIX}${process.pid}`);
+  const made = scratchCheck(unprepared ?? left);
+  const isWanted = made.verdict !== 'ok' || (options.only?.includes(made.name) ?? true);
   return {
-    checks: left === null ? checks : [...checks, scratchCheck(left)],
+    checks: isWanted ? [made, ...checks] : checks,
     elapsed_ms: Math.round(performance.now() - began),
   };
 }
 
-/** @returns null, or why nothing can be checked here */
-async function prepare(paths: Paths, { directory }: Scratch): Promise<PreflightCheck[] | null> {
+/** @returns null, or why the scratch directory could not be made */
+async function prepare(paths: Paths, { directory }: Scratch): Promise<string | null> {
   const left = await removeLeftovers(paths, null);
   if (left !== null) {
-    return [scratchCheck(left)];
+    return left;
   }
   try {
     await mkdir(directory, { mode: 0o700 });
     await chmod(directory, 0o700);
     return null;
   } catch (err) {
-    return [scratchCheck(systemError('mkdir', directory, err).message)];
+    return systemError('mkdir', directory, err).message;
   }
 }
 
-function scratchCheck(seen: string): PreflightCheck {
-  const expected = 'a scratch directory below /var/zonecontrol, removed in the end';
-  const remedy = 'become root in the global zone; what is in the way: ls -la /var/zonecontrol';
-  return { name: 'scratch', verdict: 'fail', expected, seen, remedy };
+/** @param fault what went wrong with it, before or after; null for nothing */
+function scratchCheck(fault: string | null): PreflightCheck {
+  const expected = 'a directory below /var/zonecontrol, made and removed';
+  return fault === null
+    ? { name: SCRATCH, verdict: 'ok', expected, seen: 'made, and removed in the end', remedy: '' }
+    : {
+        name: SCRATCH,
+        verdict: 'fail',
+        expected,
+        seen: fault,
+        remedy:
+          'become root; what is in the way: ls -la /var/zonecontrol; grep preflight /etc/mnttab',
+      };
 }
 
 function contextOf(
@@ -271,7 +284,8 @@ async function runProbe(
   const directory = join(scratch.directory, name);
   const argv = [process.execPath, PROGRAM, name, root, directory, scratch.lock + name];
   try {
-    await mkdir(directory);
+    // Where that fails the scratch directory is not there, and only probes that need it fail.
+    await mkdir(directory).catch(() => undefined);
     const env = ownEnvironment();
     const { stdout } = await run(argv, { timeoutMs: CHECK_MS - 500, env, signal, stdin });
     return parseFinding(stdout) ?? fail('its process printed no result');

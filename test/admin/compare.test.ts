@@ -25,7 +25,7 @@ const [FIRST = ''] = ZONES;
 const HVM_ZONE = zonenameOf(8);
 const HALTED_ZONE = zonenameOf(9);
 /** Asked of each zone: KEYS, the keys below, of which some are canaries, and the well-known names. */
-const LISTED = ['canary', 'motd', 'admin:key', 'docker:cmd', 'root_pw'];
+const LISTED = ['canary', 'motd', 'admin:key', 'root_pw', 'docker:cmd'];
 const WELL_KNOWN = 25;
 const QUESTIONS = 1 + LISTED.length + WELL_KNOWN;
 const METADATA = {

@@ -213,6 +213,13 @@ describeWhere(
 
     const rows: readonly Row[] = [
       {
+        check: 'scratch',
+        fault: 'its directory cannot be made',
+        verdict: 'fail',
+        seen: /mkdir\(.*EROFS/,
+        ...failing(() => calls.fail('mkdir', 'EROFS', '.preflight.')),
+      },
+      {
         check: 'global-zone',
         fault: "the kernel's zones cannot be listed",
         verdict: 'fail',
@@ -608,9 +615,36 @@ describeWhere(
       await once(child, 'close');
       calls.clear();
       assert(node.mounts().some((path) => path.includes('.preflight.')));
-      const { checks } = await report();
-      assert(checks.every(({ name }) => name !== 'scratch'));
+      const { checks } = await report([], 'scratch');
+      assert.deepStrictEqual(
+        checks.map(({ verdict }) => verdict),
+        ['ok'],
+      );
       assert.deepStrictEqual(traces(), before);
+    });
+
+    it('says that something stays where it cannot be unmounted, and removes it the next time', async () => {
+      const before = traces();
+      calls.fail('umount', 'EBUSY', '/root/at$');
+      const { checks } = await report(calls.prefix, 'lofs');
+      calls.clear();
+      const failed = checks.filter(({ verdict }) => verdict === 'fail').map(({ name }) => name);
+      assert.deepStrictEqual(failed, ['scratch', 'lofs']);
+      await report([], 'node');
+      assert.deepStrictEqual(traces(), before);
+    });
+
+    it('makes the checks that need no scratch directory where there is none', async () => {
+      calls.fail('mkdir', 'EROFS', '.preflight.');
+      const { checks } = await report(calls.prefix);
+      calls.clear();
+      const well = checks.filter(({ verdict }) => verdict === 'ok').map(({ name }) => name);
+      for (const name of ['addon', 'ffi', 'libzonecfg', 'zone-events', 'vminfod', 'vmadm']) {
+        assert(well.includes(name), name);
+      }
+      for (const name of ['scratch', 'socket', 'lofs']) {
+        assert(!well.includes(name), name);
+      }
     });
 
     it('is over in time where every child hangs, and names each of them', async () => {

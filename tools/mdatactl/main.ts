@@ -50,12 +50,15 @@ const HELP = `
 UUID is a zone's uuid or name, its alias, or the beginning of its uuid.
 
 Exit status:
-  0  done; doctor: all is well; get: found
-  1  doctor: warnings; get, notify: not found; datasets expand: refused
-  2  failed, or the agent is not there; doctor: something is broken
+  0  done; doctor, preflight: all is well; get: found
+  1  doctor, preflight: warnings; get, notify: not found; datasets expand: refused
+  2  failed, or the agent is not there; doctor: something is broken;
+     preflight: a check failed; compare: a difference that is not documented
   3  wrong usage
 
 Examples:
+  mdatactl preflight                    will it run on this node? (needs no agent)
+  mdatactl compare                      will guests get the same answers as now?
   mdatactl status                       is the agent well?
   mdatactl doctor UUID                  why does this zone get no metadata?
   mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors

@@ -2,6 +2,7 @@ import { NOTIFY_STATES } from '../../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../../src/config';
 import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
+import { CHECK_NAMES } from '../../../src/admin/preflight';
 import {
   entries,
   HELP_OPTION,
@@ -32,13 +33,26 @@ const LIST_OPTIONS: readonly Option[] = [
   },
 ];
 
+const VMINFOD_OPTION: Option = {
+  flag: '--vminfod',
+  value: 'URL',
+  text: 'Where vminfod answers: `http://HOST:PORT` or `unix:/PATH`. Default: as mdatad has it.',
+};
+
+const CHECK_OPTION: Option = {
+  flag: '--check',
+  value: 'NAME',
+  words: CHECK_NAMES,
+  text: `Makes this check only; may be given more than once. Names: ${CHECK_NAMES.join(', ')}.`,
+};
+
 export const MDATACTL: ManCommand = {
   name: 'mdatactl',
   section: 8,
   summary: 'look at and steer the metadata agent',
   synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
   description: [
-    'mdatactl asks the running mdatad over its admin socket, to which only root may connect. Tables are whole in a pipe; on a terminal a uuid is shown by its first eight digits. Colour is used on a terminal only.',
+    'mdatactl asks the running mdatad over its admin socket, to which only root may connect; `preflight` and `compare` need no mdatad. Tables are whole in a pipe; on a terminal a uuid is shown by its first eight digits. Colour is used on a terminal only.',
     "_UUID_ is a zone's uuid or name, its alias, or the beginning of its uuid, in any case; an ellipsis behind it does no harm.",
   ],
   options: [ROOT_OPTION, JSON_OPTION, VERSION_OPTION, HELP_OPTION],
@@ -88,6 +102,25 @@ export const MDATACTL: ManCommand = {
         { flag: '--interval', value: 'SECONDS', text: 'How often to look. Default: 2.' },
         { flag: '--screens', value: 'N', text: 'Prints so many screens and ends. Short: `-n`.' },
       ],
+    },
+    {
+      name: 'preflight',
+      operands: '',
+      options: [VMINFOD_OPTION, CHECK_OPTION],
+      text: 'Proves on this very node what mdatad takes for granted, by doing it in a scratch directory below `/var/zonecontrol` and with a scratch lock, before mdatad is installed. Needs no mdatad, takes less than 30 s, and puts back what it changes, also when it is interrupted; what a killed run left behind is removed by the next. One line a check: `ok`; `WARN`, mdatad will serve, but something is not as it should be; `FAIL`, do not install. `smf/install` runs it first.',
+    },
+    {
+      name: 'compare',
+      operands: '',
+      options: [
+        {
+          flag: '--sample',
+          value: 'N',
+          text: 'Asks so many zones only, spread evenly over all.',
+        },
+        VMINFOD_OPTION,
+      ],
+      text: "Runs while the platform's agent still serves. Asks the socket of every running OS zone for its keys, for each key it lists and for the well-known `sdc:` keys, and mdatad's own code for the same from the same data, and tells what differs: by zone, key and lengths, never a value. Differences that are meant are counted by their id. One connection at a time, at most 100 questions a second; the ports of HVM guests are not touched, and what is known to crash the platform's agent is not asked.",
     },
     { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
     {
@@ -144,6 +177,35 @@ export const MDATACTL: ManCommand = {
         },
         {
           kind: 'example',
+          text: 'Will mdatad run on this node? What a check expected, and what to do, follows where it is not well:',
+          lines: [
+            '# mdatactl preflight',
+            'ok    global-zone       the global zone, kernel running',
+            'ok    zone-events       subscribed, ping in 13 ms',
+            'WARN  zone-directories  other users may enter 1: 3f6a1c1e-6d3b-... 0755 uid 0',
+            '      expected: a directory 0700 root for every OS zone',
+            '      -> mdatad mends it at its start; now: chmod 700 /var/zonecontrol/*',
+            '...',
+            '1 warning, nothing failed; 28 checks in 7.5 s',
+          ],
+        },
+        {
+          kind: 'example',
+          text: 'Will guests get the same answers as now?',
+          lines: [
+            '# mdatactl compare',
+            'zones         14 running OS zones asked',
+            'questions     463',
+            'equal         463',
+            'documented    0 differences',
+            'undocumented  0 differences',
+            'elapsed       4.7 s',
+            '',
+            'guests would get the same answers',
+          ],
+        },
+        {
+          kind: 'example',
           text: 'Which zones had errors?',
           lines: ["# mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors"],
         },
@@ -152,12 +214,15 @@ export const MDATACTL: ManCommand = {
     entries('FILES', [['`/var/run/mdatad/admin.sock`', 'Where the agent answers.']]),
   ],
   exit: [
-    ['0', 'Done; for `get`: found; for `doctor`: all is well.'],
+    ['0', 'Done; for `get`: found; for `doctor` and `preflight`: all is well.'],
     [
       '1',
-      'For `get` and `notify`: not found; for `doctor`: warnings; for `datasets expand`: refused.',
+      'For `get` and `notify`: not found; for `doctor` and `preflight`: warnings; for `datasets expand`: refused.',
     ],
-    ['2', 'Failed, or the agent is not there; for `doctor`: something is broken.'],
+    [
+      '2',
+      'Failed, or the agent is not there; for `doctor`: something is broken; for `preflight`: a check failed; for `compare`: a difference that is not documented.',
+    ],
     ['3', 'Wrong usage.'],
   ],
   seeAlso: ['mdatad(8)', 'mdata-get(1)', 'vmadm(8)'],
