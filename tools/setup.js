@@ -1,34 +1,171 @@
 /*
- * Makes a fresh clone ready: installs the packages and builds, each only where it is not done yet.
- * Plain JavaScript, as it must run before anything is installed or built.
+ * Makes a fresh clone ready: installs the packages and builds, each only where it is not done yet. Before
+ * anything is installed it says what the machine lacks, by the names of Debian and pkgsrc. With --check it does
+ * only that. Plain JavaScript, as it must run before anything is installed or built.
+ *
+ * Each step is one line with its elapsed time. A step that fails shows the end of its output and ends the
+ * program with status 1.
  */
 'use strict';
-const { execFileSync } = require('node:child_process');
+const { spawnSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
-const { existsSync, mkdirSync, readFileSync, writeFileSync } = require('node:fs');
-const { join } = require('node:path');
+const { accessSync, closeSync, constants, existsSync, mkdtempSync, openSync } = require('node:fs');
+const { readFileSync, rmSync, statSync, writeFileSync } = require('node:fs');
+const { homedir, tmpdir } = require('node:os');
+const { delimiter, dirname, join } = require('node:path');
 
 const TOP = join(__dirname, '..');
 const STAMP = join(TOP, 'node_modules', '.mdatad-installed');
-const ADDON = join(TOP, 'native', 'build', 'Release', 'mdatad.node');
+/** The oldest Node that mdatad runs on: major, minor. As in package.json. */
+const LEAST_NODE = [20, 15];
+/** Enough of a failed step's output to see why; the whole of it is in the file that is named. */
+const LAST_LINES = 25;
 
-const lock = createHash('sha256')
-  .update(readFileSync(join(TOP, 'package-lock.json')))
-  .update(process.version)
-  .digest('hex');
+/** The programs that native code is built with: any of the names will do, or what the variable names. */
+const PROGRAMS = [
+  {
+    what: 'a C compiler',
+    names: ['cc', 'gcc', 'clang'],
+    variable: 'CC',
+    debian: 'gcc',
+    pkgsrc: 'gcc13',
+  },
+  {
+    what: 'a C++ compiler',
+    names: ['c++', 'g++', 'clang++'],
+    variable: 'CXX',
+    debian: 'g++',
+    pkgsrc: 'gcc13',
+  },
+  { what: 'make', names: ['gmake', 'make'], variable: 'MAKE', debian: 'make', pkgsrc: 'gmake' },
+  {
+    what: 'Python 3',
+    names: ['python3'],
+    variable: 'PYTHON',
+    debian: 'python3',
+    pkgsrc: 'python312',
+  },
+];
 
-function npm(...args) {
-  execFileSync('npm', args, { cwd: TOP, stdio: ['ignore', 'inherit', 'inherit'] });
+/**
+ * What this machine lacks, one line each; empty when nothing is.
+ * @param {{version: string, path: string, env: Record<string, string | undefined>, headers: readonly string[]}} machine
+ *   Node's version as `20.15.0`, the search path, the environment, and the directories that may hold Node's headers
+ */
+function missing({ version, path, env, headers }) {
+  const lacks = [];
+  const [major, minor] = version.split('.').map(Number);
+  if (major < LEAST_NODE[0] || (major === LEAST_NODE[0] && minor < LEAST_NODE[1])) {
+    lacks.push(
+      lack(`Node ${LEAST_NODE.join('.')} or later (this is ${version})`, 'nodejs', 'nodejs'),
+    );
+  }
+  for (const { what, names, variable, debian, pkgsrc } of PROGRAMS) {
+    const [given] = (env[variable] ?? '').split(' ');
+    if (![given, ...names].some((name) => name && isProgram(name, path))) {
+      lacks.push(lack(what, debian, pkgsrc));
+    }
+  }
+  if (!headers.some((directory) => headersOf(directory) === major)) {
+    const where = 'or name their directory: npm_config_nodedir=DIR, with DIR/include/node/node.h';
+    lacks.push(`${lack(`the headers of Node ${major}`, 'libnode-dev', 'nodejs')}, ${where}`);
+  }
+  return lacks;
 }
 
-if (!existsSync(STAMP) || readFileSync(STAMP, 'utf8') !== lock) {
-  npm('ci', '--no-fund', '--no-audit');
-  mkdirSync(join(TOP, 'node_modules'), { recursive: true });
-  writeFileSync(STAMP, lock);
-  npm('run', 'build:native');
-} else if (!existsSync(ADDON)) {
-  npm('run', 'build:native');
-} else {
-  npm('run', '--silent', 'build:native');
+function lack(what, debian, pkgsrc) {
+  return `${what}: Debian ${debian}, pkgsrc ${pkgsrc}`;
 }
-npm('run', '--silent', 'build:ts');
+
+function isProgram(name, path) {
+  const files = name.includes('/') ? [name] : path.split(delimiter).map((dir) => join(dir, name));
+  return files.some((file) => {
+    try {
+      accessSync(file, constants.X_OK);
+      return statSync(file).isFile();
+    } catch {
+      return false; // Not there, or not to be run: the next directory may have it.
+    }
+  });
+}
+
+/** Major version of the headers below a directory; undefined when it has none. */
+function headersOf(directory) {
+  try {
+    const text = readFileSync(join(directory, 'include', 'node', 'node_version.h'), 'utf8');
+    return Number(/^#define NODE_MAJOR_VERSION (\d+)/m.exec(text)?.[1]);
+  } catch {
+    return undefined; // That is what is asked.
+  }
+}
+
+/** Where node-gyp finds headers without a network: --nodedir, beside the running Node, or its own cache. */
+function headerDirectories() {
+  const { npm_config_nodedir: given, npm_config_devdir: cache } = process.env;
+  const caches = [cache, join(homedir(), '.cache', 'node-gyp')].filter((dir) => dir !== undefined);
+  return [
+    ...(given === undefined ? [] : [given]),
+    dirname(dirname(process.execPath)),
+    ...caches.map((dir) => join(dir, process.versions.node)),
+  ];
+}
+
+/** Runs npm; its output is shown only when it fails. */
+function step(name, ...args) {
+  const started = performance.now();
+  const folder = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
+  const output = join(folder, 'output');
+  const fd = openSync(output, 'w');
+  if (process.stdout.isTTY) {
+    process.stdout.write(`set-up: ${name} ...`);
+  }
+  const { status, signal, error } = spawnSync('npm', args, { cwd: TOP, stdio: ['ignore', fd, fd] });
+  closeSync(fd);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const line = `set-up: ${name}: ${status === 0 ? `${seconds} s` : `failed after ${seconds} s`}`;
+  process.stdout.write(`${process.stdout.isTTY ? '\r\u001b[K' : ''}${line}\n`);
+  if (status === 0) {
+    rmSync(folder, { recursive: true });
+    return;
+  }
+  const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
+  const end = error?.message ?? (signal === null ? `exit status ${status}` : signal);
+  process.stderr.write(`${lines.slice(-LAST_LINES).join('\n')}\n`);
+  process.stderr.write(`set-up: npm ${args.join(' ')}: ${end}; its whole output: ${output}\n`);
+  process.exit(1);
+}
+
+function main() {
+  const { versions, env } = process;
+  const path = env.PATH ?? '';
+  const lacks = missing({ version: versions.node, path, env, headers: headerDirectories() });
+  if (lacks.length > 0) {
+    process.stderr.write(
+      `set-up: this machine lacks\n${lacks.map((line) => `  ${line}\n`).join('')}`,
+    );
+    process.exit(1);
+  }
+  if (process.argv.includes('--check')) {
+    return;
+  }
+  const beside = dirname(dirname(process.execPath));
+  if (env.npm_config_nodedir === undefined && headersOf(beside) !== undefined) {
+    // Else node-gyp would download what is here already.
+    env.npm_config_nodedir = beside;
+  }
+  const lock = createHash('sha256')
+    .update(readFileSync(join(TOP, 'package-lock.json')))
+    .update(process.version)
+    .digest('hex');
+  if (!existsSync(STAMP) || readFileSync(STAMP, 'utf8') !== lock) {
+    step('install the packages', 'ci', '--no-fund', '--no-audit');
+    writeFileSync(STAMP, lock);
+  }
+  step('compile the native code', 'run', '--silent', 'build:native');
+  step('compile TypeScript', 'run', '--silent', 'build:ts');
+}
+
+if (require.main === module) {
+  main();
+}
+module.exports = { missing };

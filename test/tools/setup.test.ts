@@ -1,0 +1,125 @@
+import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { TOP } from '../support/manifest';
+
+const tools = createRequire(join(TOP, 'tools', 'setup.js'));
+
+interface Machine {
+  version: string;
+  path: string;
+  env: Record<string, string>;
+  headers: string[];
+}
+
+describe('set-up', () => {
+  const { missing } = tools('./setup.js') as { missing: (machine: Machine) => string[] };
+  let folder = '';
+  let machine: Machine;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'setup-'));
+    const bin = join(folder, 'bin');
+    mkdirSync(bin);
+    for (const name of ['cc', 'c++', 'make', 'python3']) {
+      writeFileSync(join(bin, name), '#!/bin/sh\n');
+      chmodSync(join(bin, name), 0o755);
+    }
+    mkdirSync(join(folder, 'include/node'), { recursive: true });
+    writeFileSync(join(folder, 'include/node/node_version.h'), '#define NODE_MAJOR_VERSION 22\n');
+    machine = { version: '22.4.0', path: bin, env: {}, headers: [folder] };
+  });
+
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it('misses nothing on a machine that has all', () => {
+    assert.deepStrictEqual(missing(machine), []);
+  });
+
+  it('names each thing that is missing, with its package of Debian and of pkgsrc', () => {
+    rmSync(join(folder, 'bin'), { recursive: true });
+    const lacks = missing({ ...machine, version: '20.14.9', headers: [] });
+    const pattern = /^(.+): Debian ([\w+-]+), pkgsrc (\w+)/;
+    const named = lacks.map((line) => pattern.exec(line)?.slice(1, 4) ?? [line]);
+    assert.deepStrictEqual(named, [
+      ['Node 20.15 or later (this is 20.14.9)', 'nodejs', 'nodejs'],
+      ['a C compiler', 'gcc', 'gcc13'],
+      ['a C++ compiler', 'g++', 'gcc13'],
+      ['make', 'make', 'gmake'],
+      ['Python 3', 'python3', 'python312'],
+      ['the headers of Node 20', 'libnode-dev', 'nodejs'],
+    ]);
+  });
+
+  it('does not take a C compiler for a C++ compiler, nor headers of another Node for its own', () => {
+    rmSync(join(folder, 'bin/c++'));
+    const lacks = missing({ ...machine, version: '24.1.0' });
+    assert.strictEqual(lacks.length, 2);
+    assert.match(lacks[0] ?? '', /^a C\+\+ compiler/);
+    assert.match(lacks[1] ?? '', /^the headers of Node 24/);
+  });
+
+  it('takes the compiler that CC names', () => {
+    rmSync(join(folder, 'bin/cc'));
+    writeFileSync(join(folder, 'my-cc'), '#!/bin/sh\n');
+    chmodSync(join(folder, 'my-cc'), 0o755);
+    assert.strictEqual(missing(machine).length, 1);
+    assert.deepStrictEqual(
+      missing({ ...machine, env: { CC: `${join(folder, 'my-cc')} -m64` } }),
+      [],
+    );
+  });
+
+  it('ends before anything is installed, without a stack', () => {
+    const npm = join(folder, 'only-npm');
+    mkdirSync(npm);
+    writeFileSync(join(npm, 'npm'), `#!/bin/sh\ntouch '${folder}/called'\n`);
+    chmodSync(join(npm, 'npm'), 0o755);
+    const program = join(TOP, 'tools', 'setup.js');
+    const { status, stderr } = spawnSync(process.execPath, [program], {
+      encoding: 'utf8',
+      env: { PATH: npm },
+    });
+    assert.strictEqual(status, 1);
+    assert.match(
+      stderr,
+      /^set-up: this machine lacks\n {2}a C compiler: Debian gcc, pkgsrc gcc13\n/,
+    );
+    assert.doesNotMatch(stderr, /^ {4}at /m);
+    assert(!readdirSync(folder).includes('called'));
+  });
+});
+
+describe('npm test', () => {
+  const { argumentsOf } = tools('./test.js') as { argumentsOf: (given: string[]) => string[] };
+
+  /** The files that mocha would run. */
+  function specs(...given: string[]): string[] {
+    const program = join(TOP, 'node_modules/mocha/bin/mocha.js');
+    const argv = [program, ...argumentsOf(given), '--dry-run', '--reporter', 'json'];
+    const { stdout } = spawnSync(process.execPath, argv, { encoding: 'utf8', cwd: TOP });
+    const { tests } = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
+      tests: { file: string }[];
+    };
+    return [...new Set(tests.map(({ file }) => file.slice(TOP.length + 1)))];
+  }
+
+  it('runs only the file that --spec names, by its source or by what was built', () => {
+    const built = 'dist/test/tools/coverage-floor.test.js';
+    assert.deepStrictEqual(specs('--spec', 'test/tools/coverage-floor.test.ts'), [built]);
+    assert.deepStrictEqual(specs(`--spec=./${built}`), [built]);
+    assert.deepStrictEqual(specs('--spec', join(TOP, 'test/tools/coverage-floor.test.ts')), [
+      built,
+    ]);
+  });
+
+  it('keeps the other options of the configuration, and leaves a call without --spec alone', () => {
+    const given = argumentsOf(['--spec', 'test/layers.test.ts', '-g', 'cycles']);
+    assert(given.includes('--require=./dist/test/support/hooks.js'));
+    assert.deepStrictEqual(given.slice(-3), ['-g', 'cycles', 'dist/test/layers.test.js']);
+    assert.deepStrictEqual(argumentsOf(['-g', 'cycles']), ['-g', 'cycles']);
+  });
+});
