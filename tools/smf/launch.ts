@@ -50,8 +50,8 @@ async function launch(mainFile: string, options: Options): Promise<number> {
   const [program = '', ...args] = [
     ...inContract,
     ...['/bin/sh', '-c', WRITE_PID_AND_EXEC, pidFile, process.execPath],
-    // An assertion that fails leaves a core beside the restart.
-    ...['--abort-on-uncaught-exception', mainFile, '--root', root, '--config', config],
+    ...nodeFlags(),
+    ...[mainFile, '--root', root, '--config', config],
   ];
   rmSync(pidFile, { force: true });
   const child = spawn(program, args, {
@@ -77,6 +77,13 @@ async function launch(mainFile: string, options: Options): Promise<number> {
   }
   child.unref();
   return 0;
+}
+
+/** An assertion that fails leaves a core beside the restart, and no signal opens an inspector. */
+function nodeFlags(): string[] {
+  const noInspector = '--disable-sigusr1';
+  const known = process.allowedNodeEnvironmentFlags.has(noInspector);
+  return ['--abort-on-uncaught-exception', ...(known ? [noInspector] : [])];
 }
 
 void main();
