@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 /*
- * npm run package: makes mdatad-VERSION.tgz, all that a node needs to run mdatad, from a built checkout.
+ * npm run package: makes mdatad-VERSION-PLATFORM-ARCH-abiN.tgz, all that a node needs to run mdatad, from a built
+ * checkout, and its checksum beside it, for sha256sum -c or digest -a sha256. N is the ABI of the Node that the
+ * native code was compiled with (process.versions.modules).
  *
  * The same checkout gives the same bytes. `--dry-run` lists what would go in and writes nothing.
  */
@@ -44,10 +46,10 @@ function main(): void {
   const options: Options = { target: flags.target, node: flags.node };
   const contents = contentsOf(project, options);
   const release = releaseEntry(project, options, contents);
-  const folder = `${project.name}-${project.version}`;
+  const base = `${project.name}-${project.version}-${options.target}-abi${process.versions.modules}`;
   const entries = [...contents, release].map((entry) => ({
     ...entry,
-    path: `${folder}/${entry.path}`,
+    path: `${base}/${entry.path}`,
   }));
   if (flags.dryRun) {
     const paths = entries.map((entry) => entry.path).sort();
@@ -55,9 +57,13 @@ function main(): void {
     return;
   }
   const archive = gzipSync(tarOf(entries), { level: 9 });
-  const path = join(flags.out, `${folder}.tgz`);
+  const path = join(flags.out, `${base}.tgz`);
   writeFileSync(path, archive);
-  process.stdout.write(`${path}: ${entries.length} files, ${archive.length} bytes\n`);
+  const sum = createHash('sha256').update(archive).digest('hex');
+  writeFileSync(`${path}.sha256`, `${sum}  ${base}.tgz\n`);
+  process.stdout.write(
+    `${path}: ${entries.length} files, ${archive.length} bytes, sha256 ${sum}\n`,
+  );
 }
 
 /** What the install scripts read: `name=value` lines. The id tells builds of one version apart. */
@@ -68,6 +74,7 @@ function releaseEntry(project: Project, options: Options, contents: readonly Tar
     `version=${project.version}`,
     `id=${project.version}-${id}`,
     `target=${options.target}`,
+    `abi=${process.versions.modules}`,
   ];
   return { kind: 'file', path: 'RELEASE', mode: 0o644, data: Buffer.from(`${lines.join('\n')}\n`) };
 }

@@ -1,13 +1,13 @@
-# What install, upgrade and uninstall share: their options, their checks of the machine and of the
+# What install, upgrade, rollback and uninstall share: their options, their checks of the machine and of the
 # package, and the steps that change anything. Sourced; sets variables that they read:
 #
-#   package   the folder that the script came with (an unpacked package, or an installed release)
+#   package   the directory that the script came with (an unpacked package, or an installed release)
 #   root      the root to work below; empty for the machine's own
 #   home      $root/opt/mdatad
 #   smf       yes where SMF is to be told, no below a root that has no SMF
 #   node      the Node that runs mdatad
 #
-# Every change goes through `run`, which under --dry-run says what it would do and does nothing.
+# Every change belongs to a `step`, which says what it does; under --dry-run it says so and does nothing.
 
 MDATAD=svc:/site/mdatad:default
 TAKEOVER=svc:/site/mdatad-takeover:default
@@ -21,8 +21,10 @@ root=
 node_tree=
 dry_run=no
 purge=no
+overrides=
 # What the daemon may take to serve all zones of a full node, seconds.
 wait_seconds=60
+steps=0
 
 say() {
 	echo "$program: $*"
@@ -42,11 +44,16 @@ die() {
 	exit 1
 }
 
-run() {
+# step WHAT COMMAND...: WHAT is a clause in the imperative.
+step() {
+	what=$1
+	shift
+	steps=$((steps + 1))
 	if [ "$dry_run" = yes ]; then
-		echo "would run: $*"
+		echo "  $steps. $what"
 		return 0
 	fi
+	say "step $steps: $what"
 	"$@"
 }
 
@@ -61,9 +68,10 @@ parse_options() {
 		case "$1" in
 		--dry-run) dry_run=yes ;;
 		--purge) purge=yes ;;
-		--root | --node | --wait)
+		--root | --node | --wait | --override)
 			[ $# -ge 2 ] || usage_fault "$1 wants a value"
 			case "$1" in
+			--override) overrides="$overrides,$2" ;;
 			--root) root=$2 ;;
 			--node) node_tree=$2 ;;
 			--wait) wait_seconds=$2 ;;
@@ -74,7 +82,7 @@ parse_options() {
 			usage
 			exit 0
 			;;
-		*) usage_fault "$1 is no option of this script" ;;
+		*) usage_fault "$1 is not an option of this script" ;;
 		esac
 		shift
 	done
@@ -86,13 +94,14 @@ parse_options() {
 	'' | *[!0-9]*) usage_fault "--wait wants seconds, not $wait_seconds" ;;
 	esac
 	root=${root%/}
+	[ "$dry_run" = no ] || say "these are the steps, none of them done:"
 }
 
 # --- the machine ---------------------------------------------------------------------------------
 
 check_machine() {
 	if [ -n "$root" ]; then
-		[ -d "$root" ] || die "$root is no folder: --root wants one that exists"
+		[ -d "$root" ] || die "$root is not a directory: --root wants one that exists"
 		root=$(cd "$root" && pwd -P)
 	else
 		case "$(uname -s) $(uname -v)" in
@@ -142,7 +151,8 @@ release_field() {
 }
 
 check_package() {
-	need RELEASE "it is no package: make one with npm run package"
+	need RELEASE "this is not a package: make one with npm run package"
+	need dist/tools/smf/preflight.js "what install runs first"
 	need dist/src/main.js "the daemon"
 	need dist/tools/mdatactl/main.js "the operator's command"
 	need dist/tools/smf/launch.js "what the start method runs"
@@ -181,7 +191,7 @@ choose_node() {
 check_target() {
 	addon=$package/native/build/Release/mdatad.node
 	[ -f "$addon" ] ||
-		die "$addon is missing: build it in a SmartOS zone, as $package/README.md says"
+		die "$addon is missing: make the package in a SmartOS zone, as its README.md says"
 	machine=$("$node" -p 'process.platform + "-" + process.arch')
 	target=$(release_field target)
 	[ "$target" = "$machine" ] || die "the package was made for $target, and $node is for $machine"
@@ -203,84 +213,102 @@ started_release() {
 	cat "$root/var/run/mdatad/release" 2>/dev/null
 }
 
-# Puts the package below versions/. A release appears whole or not at all.
 stage() {
-	if [ -d "$home/versions/$release" ]; then
-		say "$release is in $home/versions already"
-		return 0
-	fi
-	partial=$home/versions/.partial
-	run mkdir -p "$home/versions" "$home/etc" &&
-		run chmod 700 "$home/etc" &&
-		run rm -rf "$partial" &&
-		run mkdir "$partial" &&
-		run cp -RPp "$package/." "$partial" &&
-		run mv "$partial" "$home/versions/$release"
+	step "copy release $release to $home/versions" copy_release
 }
 
-# link TARGET NAME: makes or replaces a symbolic link at one stroke. `ln -f` leaves a moment without
-# one, and `mv` onto a link to a folder moves into the folder.
+# A release appears whole or not at all.
+copy_release() {
+	[ ! -d "$home/versions/$release" ] || return 0
+	partial=$home/versions/.partial
+	mkdir -p "$home/versions" "$home/etc" &&
+		chmod 700 "$home/etc" &&
+		rm -rf "$partial" &&
+		mkdir "$partial" &&
+		cp -RPp "$package/." "$partial" &&
+		mv "$partial" "$home/versions/$release" &&
+		cp "$home/versions/$release/smf/mdatad.json.example" "$home/etc/mdatad.json.example"
+}
+
+# link TARGET NAME: makes or replaces a symbolic link in one operation. `ln -f` leaves a time without
+# one, and `mv` onto a link to a directory moves into that directory.
 link() {
 	[ "$(readlink "$2" 2>/dev/null)" = "$1" ] && return 0
-	run rm -f "$2.new" && run ln -s "$1" "$2.new" &&
-		run "$node" -e 'require("fs").renameSync(process.argv[1], process.argv[2])' "$2.new" "$2"
+	rm -f "$2.new" && ln -s "$1" "$2.new" &&
+		"$node" -e 'require("fs").renameSync(process.argv[1], process.argv[2])' "$2.new" "$2"
 }
 
 # put_in_force RELEASE: what is started next, and what is imported at the next boot, is this release.
 put_in_force() {
+	step "make $1 the release that is started next and at each boot" set_current "$1"
+}
+
+set_current() {
 	from=$home/versions/$1/smf
 	{ [ -z "$node_tree" ] || [ "$node_tree" = "$home/node" ] || link "$node_tree" "$home/node"; } &&
 		link "versions/$1" "$home/current" &&
 		link current/bin "$home/bin" &&
 		link current/man "$home/man" &&
-		run mkdir -p "$root/opt/custom/smf" &&
+		mkdir -p "$root/opt/custom/smf" &&
 		copy_whole "$from/takeover.xml" "$root/opt/custom/smf/mdatad-takeover.xml" &&
 		copy_whole "$from/mdatad.xml" "$root/opt/custom/smf/mdatad.xml"
 }
 
 # Under a name that is not imported until it is whole.
 copy_whole() {
-	run cp "$1" "$2.new" && run mv -f "$2.new" "$2"
+	cp "$1" "$2.new" && mv -f "$2.new" "$2"
 }
 
 remove_manifests() {
-	run rm -f "$root/opt/custom/smf/mdatad-takeover.xml" "$root/opt/custom/smf/mdatad.xml"
+	rm -f "$root/opt/custom/smf/mdatad-takeover.xml" "$root/opt/custom/smf/mdatad.xml"
 }
 
 import_manifests() {
 	for manifest in mdatad-takeover.xml mdatad.xml; do
-		run svccfg import "$root/opt/custom/smf/$manifest" || return 1
+		svccfg import "$root/opt/custom/smf/$manifest" || return 1
 	done
 }
 
-# Starts the services and waits until the daemon serves. Nothing listens from the end of the old agent to
-# the start of this one; the sockets' files stay all the while.
+# start_services: nothing listens from the end of the old agent to the start of this one; the sockets' files
+# stay all the while.
+start_services() {
+	step "import the manifests and start $MDATAD, which serves within $wait_seconds s" bring_up
+}
+
 bring_up() {
-	run svcadm enable -s "$TAKEOVER" &&
-		run enable_stand_in "$home/current/smf/stand-in.svccfg" &&
-		run svcadm enable -s "$MDATAD" && probe
+	import_manifests &&
+		svcadm enable -s "$TAKEOVER" &&
+		enable_stand_in "$home/current/smf/stand-in.svccfg" &&
+		svcadm enable -s "$MDATAD" && probe
 }
 
 take_down() {
-	[ -z "$(service_state "$1")" ] || run svcadm disable -s "$1"
+	[ -z "$(service_state "$1")" ] || svcadm disable -s "$1"
 }
 
 # delete_services: of the stand-in only the instance is ours, the service is the platform's.
 delete_services() {
 	for fmri in "$STAND_IN" "$MDATAD" "$TAKEOVER"; do
-		[ -z "$(service_state "$fmri")" ] || run svccfg delete -f "${fmri%:default}"
+		[ -z "$(service_state "$fmri")" ] || svccfg delete -f "${fmri%:default}"
 	done
 }
 
 probe() {
-	run "$node" "$home/current/dist/tools/smf/probe.js" --root "${root:-/}" --wait "$wait_seconds"
+	"$node" "$home/current/dist/tools/smf/probe.js" --root "${root:-/}" --wait "$wait_seconds"
 }
 
 # give_back: the platform's own agent serves again.
 give_back() {
 	has_platform_agent || return 0
-	run svcadm enable -s "$PLATFORM_AGENT" || return 1
-	[ "$dry_run" = yes ] || [ "$(service_state "$PLATFORM_AGENT")" = online ]
+	svcadm enable -s "$PLATFORM_AGENT" || return 1
+	[ "$(service_state "$PLATFORM_AGENT")" = online ]
+}
+
+# directory_modes save | restore: the modes that the platform gave the socket directories, which mdatad makes
+# 0700. The first installation saves them, the last uninstall restores them.
+directory_modes() {
+	"$node" "$package/dist/tools/smf/directory-modes.js" "--$1" "$home/etc/directory-modes" \
+		"$root/var/zonecontrol"
 }
 
 # From here to the end a Ctrl-C would leave zones without an agent.

@@ -1,6 +1,7 @@
 import assert from 'node:assert';
 import { spawn, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -8,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  statSync,
 } from 'node:fs';
 import { rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,7 +23,9 @@ import {
   TAKEOVER,
   type Outcome,
 } from '../support/node-root';
-import { makePackage, otherRelease } from '../support/smf-package';
+import { makePackage, otherRelease, reportPreflight } from '../support/smf-package';
+import { parseSite } from '../../tools/smf/properties';
+import { SETTINGS } from '../../tools/smf/settings';
 
 const LONG_MS = 120_000;
 
@@ -126,13 +130,68 @@ describe('the install scripts', function () {
       assert.strictEqual(node.daemonPid(), pid);
     });
 
-    it('does nothing but talk with --dry-run', () => {
+    it('lists its steps with --dry-run, and does none of them', () => {
       const { stdout } = succeed(script(unpacked, 'install', '--dry-run'));
-      assert.match(stdout, /would run: svcadm enable -s svc:\/site\/mdatad:default/);
+      assert.match(
+        stdout,
+        /^install: these are the steps, none of them done:\n {2}1\. check this node/,
+      );
+      assert.match(stdout, /^ {2}\d\. import the manifests and start svc:\/site\/mdatad:default/m);
       assert.match(stdout, /install: nothing was changed \(--dry-run\)\n$/);
       assert.deepStrictEqual(readdirSync(node.root), []);
       assert.deepStrictEqual(changes(), []);
       assert.strictEqual(node.state(PLATFORM_AGENT), 'online');
+    });
+
+    it('runs preflight first and stops where a check fails, before anything is changed', () => {
+      const unfit = otherRelease(unpacked, '9.0.6-unfit', 'serve');
+      reportPreflight(unfit, [
+        { name: 'socket', verdict: 'ok' },
+        { name: 'space', verdict: 'warn' },
+        { name: 'mount', verdict: 'fail' },
+      ]);
+      const outcome = script(unfit, 'install');
+      refuse(outcome, /this node does not pass: mend it, or go on with --override CHECK/);
+      assert.match(
+        outcome.stdout,
+        /^preflight: space: warn: expected space works, seen space warn; /m,
+      );
+      assert.match(outcome.stdout, /^preflight: mount: fail: .*; mend mount$/m);
+      assert.doesNotMatch(outcome.stdout, /socket/);
+      assert.deepStrictEqual(readdirSync(node.root), []);
+      assert.deepStrictEqual(changes(), []);
+      refuse(script(unfit, 'install', '--override', 'mounts'), /does not pass/);
+      const { stdout } = succeed(script(unfit, 'install', '--override', 'mount'));
+      assert.match(stdout, /^preflight: mount: fail \(overridden\)/m);
+      assert.strictEqual(node.state(MDATAD), 'online');
+    });
+
+    it('refuses when preflight gives no report, unless it is told to skip it', () => {
+      const mute = otherRelease(unpacked, '9.0.7-mute', 'serve');
+      writeFileSync(join(mute, 'dist/tools/mdatactl/main.js'), 'throw new Error("broken")');
+      const outcome = script(mute, 'install');
+      refuse(outcome, /does not pass/);
+      assert.match(outcome.stdout, /^preflight: no report: .*broken/ms);
+      succeed(script(mute, 'install', '--override', 'preflight'));
+    });
+
+    it('says each step as it is done', () => {
+      const { stdout } = succeed(script(unpacked, 'install'));
+      const numbers = [...stdout.matchAll(/^install: step (\d): \w+/gm)].map(([, n]) => Number(n));
+      assert.deepStrictEqual(numbers, [1, 2, 3, 4, 5]);
+    });
+
+    it('lays an example of the settings beside where they go, which changes nothing when it is used', () => {
+      succeed(script(unpacked, 'install'));
+      const text = readFileSync(node.at('opt/mdatad/etc/mdatad.json.example'), 'utf8');
+      assert.strictEqual(parseSite(text, 'the example').size, 0);
+      for (const { path } of SETTINGS) {
+        assert(text.includes(`"${path.at(-1) ?? ''}": `), path.join('.'));
+      }
+      const all = text.replace(/^(\s*)\/\/( +)(?=["}])/gm, '$1$2').replace(/^\s*\/\/.*\n/gm, '');
+      const commas = all.replace(/(["\d\w\]}])\n(?=\s*")/g, '$1,\n');
+      const members = parseSite(commas.replace('"..."', '"unix:/x"'), 'all of the example');
+      assert.deepStrictEqual([...members.keys()].length, 9);
     });
 
     it("puts the platform's agent back when mdatad does not come up", () => {
@@ -163,11 +222,14 @@ describe('the install scripts', function () {
         zone.remove();
       }
       const pieces: readonly (readonly [string, RegExp])[] = [
-        ['RELEASE', /RELEASE is missing: it is no package/],
+        ['RELEASE', /RELEASE is missing: this is not a package/],
         ['dist/src/main.js', /main\.js is missing: the daemon/],
         ['node_modules', /node_modules is missing/],
         ['smf/mdatad.xml', /mdatad\.xml is missing/],
-        ['native/build/Release/mdatad.node', /mdatad\.node is missing: build it in a SmartOS zone/],
+        [
+          'native/build/Release/mdatad.node',
+          /mdatad\.node is missing: make the package in a SmartOS zone/,
+        ],
       ];
       const copy = otherRelease(unpacked, '9.0.2-pieces', 'serve');
       for (const [piece, pattern] of [...pieces].reverse()) {
@@ -201,7 +263,7 @@ describe('the install scripts', function () {
     it('says what an unknown option is, and exits 2', () => {
       const { status, stderr } = script(unpacked, 'install', '--forse');
       assert.strictEqual(status, 2);
-      assert.match(stderr, /--forse is no option of this script\nusage: install/);
+      assert.match(stderr, /--forse is not an option of this script\nusage: install/);
     });
   });
 
@@ -280,6 +342,23 @@ describe('the install scripts', function () {
       assert.notStrictEqual(first, '');
     });
 
+    it('is undone by rollback, and rollback by rollback', () => {
+      succeed(script(unpacked, 'install'));
+      const first = release();
+      refuse(script(node.at('opt/mdatad/current'), 'rollback'), /there is no release before/);
+      succeed(script(second, 'upgrade'));
+      const { stdout } = succeed(script(node.at('opt/mdatad/current'), 'rollback', '--dry-run'));
+      assert.match(stdout, new RegExp(`make ${first} the release that is started next`));
+      assert.strictEqual(release(), '9.0.0-second');
+      const pid = node.daemonPid();
+      succeed(script(node.at('opt/mdatad/current'), 'rollback'));
+      assert.strictEqual(release(), first);
+      assert.strictEqual(node.state(MDATAD), 'online');
+      assert.notStrictEqual(node.daemonPid(), pid);
+      succeed(script(node.at('opt/mdatad/current'), 'rollback'));
+      assert.strictEqual(release(), '9.0.0-second');
+    });
+
     it('does nothing when it is in force already, or with --dry-run', () => {
       succeed(script(unpacked, 'install'));
       const [pid, first] = [node.daemonPid(), release()];
@@ -329,6 +408,27 @@ describe('the install scripts', function () {
       assert.strictEqual(node.state(MDATAD), undefined);
       assert.deepStrictEqual(readdirSync(node.at('opt/custom/smf')), []);
       assert(existsSync(node.at('opt/mdatad/etc/mdatad.json')));
+    });
+
+    it("gives the zones' socket directories the modes that the platform gave them", () => {
+      const mode = (name: string): string =>
+        (statSync(node.at(`var/zonecontrol/${name}`)).mode & 0o777).toString(8);
+      for (const [name, bits] of [
+        ['by-agent', 0o700],
+        ['by-brand', 0o755],
+        ['gone', 0o755],
+      ] as const) {
+        mkdirSync(node.at(`var/zonecontrol/${name}`), { recursive: true, mode: bits });
+      }
+      succeed(script(unpacked, 'install'));
+      succeed(script(second, 'upgrade'));
+      // As mdatad makes them.
+      chmodSync(node.at('var/zonecontrol/by-brand'), 0o700);
+      mkdirSync(node.at('var/zonecontrol/new'), { mode: 0o700 });
+      rmSync(node.at('var/zonecontrol/gone'), { recursive: true });
+      succeed(script(unpacked, 'uninstall'));
+      assert.deepStrictEqual(['by-agent', 'by-brand', 'new'].map(mode), ['700', '755', '700']);
+      assert(!existsSync(node.at('opt/mdatad/etc/directory-modes')));
     });
 
     it('may be run again, and removes all with --purge', () => {

@@ -35,22 +35,48 @@ export function makePackage(folder: string, daemonIs: 'real' | 'stand-in' = 'sta
     writeFileSync(join(top, 'package-lock.json'), JSON.stringify({ packages: fewModules() }));
     writeFileSync(join(top, 'dist/src/main.js'), daemon('serve'));
     mkdirSync(join(top, 'dist/tools/mdatactl'), { recursive: true });
-    writeFileSync(
-      join(top, 'dist/tools/mdatactl/main.js'),
-      'console.log("mdatactl of the package")\n',
-    );
+    writeFileSync(join(top, 'dist/tools/mdatactl/main.js'), mdatactl([]));
   }
   execFileSync(process.execPath, [
     join(BUILT, 'tools/package.js'),
     ...['--top', top],
     ...['--out', folder],
   ]);
+  const tarball = join(folder, `${baseName()}.tgz`);
+  execFileSync('tar', ['xzf', tarball, '-C', folder]);
+  return { unpacked: join(folder, baseName()), tarball };
+}
+
+/** Of a package made here: its file without the ending, and the directory in it. */
+export function baseName(): string {
   const { version } = JSON.parse(readFileSync(join(TOP, 'package.json'), 'utf8')) as {
     version: string;
   };
-  const tarball = join(folder, `mdatad-${version}.tgz`);
-  execFileSync('tar', ['xzf', tarball, '-C', folder]);
-  return { unpacked: join(folder, `mdatad-${version}`), tarball };
+  const { platform, arch, versions } = process;
+  return `mdatad-${version}-${platform}-${arch}-abi${versions.modules}`;
+}
+
+export interface Check {
+  readonly name: string;
+  readonly verdict: 'ok' | 'warn' | 'fail';
+}
+
+/** Makes `mdatactl preflight` of an unpacked package report these checks. */
+export function reportPreflight(unpacked: string, checks: readonly Check[]): void {
+  writeFileSync(join(unpacked, 'dist/tools/mdatactl/main.js'), mdatactl(checks));
+}
+
+function mdatactl(checks: readonly Check[]): string {
+  const report = checks.map(({ name, verdict }) => ({
+    ...{ name, verdict, expected: `${name} works` },
+    ...{ seen: `${name} ${verdict}`, remedy: `mend ${name}` },
+  }));
+  const worst = report.some(({ verdict }) => verdict === 'fail') ? 2 : 0;
+  return `
+const preflight = process.argv.includes('preflight') && process.argv.includes('--json');
+console.log(preflight ? ${JSON.stringify(JSON.stringify({ checks: report }))} : 'mdatactl of the package');
+process.exitCode = preflight ? ${worst} : 0;
+`;
 }
 
 /** Of the daemon's packages those that the scripts themselves need: copying all of them takes long. */
@@ -58,7 +84,7 @@ function fewModules(): object {
   const lock = JSON.parse(readFileSync(join(TOP, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, object>;
   };
-  const wanted = /^node_modules\/(commander|ffi-napi|@2060|ref-|debug|ms|get-|node-)/;
+  const wanted = /^node_modules\/(commander|zod|ffi-napi|@2060|ref-|debug|ms|get-|node-)/;
   return Object.fromEntries(Object.entries(lock.packages).filter(([path]) => wanted.test(path)));
 }
 

@@ -1,6 +1,14 @@
 import assert from 'node:assert';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tarOf, type TarEntry } from '../../tools/package/tar';
@@ -71,23 +79,39 @@ describe('the package program', function () {
       'dist/tools/smf/launch.js',
       'man/man1/mdata-get.1',
       'man/man8/mdatad.8',
-      'native/binding.gyp',
       'native/build/Release/mdatad.node',
       'node_modules/commander/package.json',
       'node_modules/ffi-napi/build/Release/ffi_bindings.node',
+      'smf/README.md',
       'smf/install',
+      'smf/mdatad.json.example',
       'smf/mdatad.xml',
+      'smf/rollback',
+      'smf/stand-in.svccfg',
     ];
     assert.deepStrictEqual(
       wanted.filter((path) => !list.includes(path)),
       [],
     );
     const unwanted =
-      /(^dist\/test|^dist\/tools\/(package|simcn)|^bin\/simcn|node_modules\/(mocha|typescript)|\.map$|obj\.target)/;
+      /(^dist\/test|^dist\/tools\/(package|simcn)|^bin\/simcn|node_modules\/(mocha|typescript)|\.map$|obj\.target|\.(c|cc|h|gyp)$|^node_modules\/.*\/(deps|test|tests)\/)/;
     assert.deepStrictEqual(
       list.filter((path) => unwanted.test(path)),
       [],
     );
+  });
+
+  it('has platform and ABI of Node in its name and a checksum beside it', () => {
+    const { platform, arch, versions } = process;
+    const name = new RegExp(
+      `/mdatad-\\d+\\.\\d+\\.\\d+-${platform}-${arch}-abi${versions.modules}\\.tgz$`,
+    );
+    assert.match(tarball, name);
+    const sums = execFileSync('sha256sum', ['-c', `${tarball}.sha256`], {
+      encoding: 'utf8',
+      cwd: folder,
+    });
+    assert.match(sums, /: OK$/m);
   });
 
   it('takes all packages of production from the lock file of this checkout, and none other', () => {
@@ -102,17 +126,55 @@ describe('the package program', function () {
       for (const name of ['bunyan', 'commander', 'ffi-napi', 'prom-client', 'vasync', 'zod']) {
         assert(list.includes(`node_modules/${name}/package.json`), name);
       }
-      assert(!list.some((path) => path.startsWith('node_modules/eslint/')));
+      for (const name of ['eslint', 'mv', 'moment', 'dtrace-provider', 'safe-json-stringify']) {
+        assert(!list.some((path) => path.startsWith(`node_modules/${name}/`)), name);
+      }
     } finally {
       writeFileSync(join(top, 'package-lock.json'), few);
     }
   });
 
-  it('leaves compiled code out of a package for another machine, and puts sources in', () => {
-    const list = listed('--target', 'sunos-x64');
-    assert(!list.some((path) => path.endsWith('.node')));
-    assert(list.includes('native/addon.c'));
-    assert(list.some((path) => path.startsWith('node_modules/ffi-napi/deps/')));
+  it('refuses a target that it has no native code for', () => {
+    const before = readFileSync(tarball);
+    const { status, stderr } = pack('--target', 'sunos-x64');
+    assert.strictEqual(status, 1);
+    assert.match(
+      stderr,
+      /^package: --target sunos-x64: this checkout was built on .* no native code/,
+    );
+    assert(before.equals(readFileSync(tarball)));
+  });
+
+  it('puts the libraries that the Node of --node brings beside it, and says where they are', () => {
+    const tree = join(folder, 'linked-tree');
+    mkdirSync(join(tree, 'bin'), { recursive: true });
+    mkdirSync(join(tree, 'lib'));
+    writeFileSync(join(folder, 'lib.c'), 'int own(void) { return 0; }');
+    writeFileSync(join(folder, 'node.c'), 'int own(void); int main(void) { return own(); }');
+    const [library, unused] = [join(tree, 'lib/libown.so.1'), join(tree, 'lib/libother.so.1')];
+    execFileSync('cc', [
+      '-shared',
+      '-fPIC',
+      '-Wl,-soname,libown.so.1',
+      '-o',
+      library,
+      join(folder, 'lib.c'),
+    ]);
+    writeFileSync(unused, '');
+    execFileSync('cc', [
+      '-o',
+      join(tree, 'bin/node'),
+      join(folder, 'node.c'),
+      library,
+      `-Wl,-rpath,${tree}/lib`,
+    ]);
+    const list = listed('--node', tree).filter((path) => path.startsWith('node/'));
+    assert.deepStrictEqual(list, ['node/bin/node', 'node/lib/libown.so.1']);
+    const release = join(folder, 'linked-release');
+    cpSync(tree, join(release, 'node'), { recursive: true });
+    const script = `. '${join(TOP, 'smf/lib/node.sh')}'; find_node '${release}' /none; echo $LD_LIBRARY_PATH_64`;
+    const found = execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8' });
+    assert.strictEqual(found, `${release}/node/lib\n`);
   });
 
   it('puts the Node of --node in, and says that it does', () => {

@@ -1,15 +1,24 @@
 /*
  * What goes into the package: the list of its entries, from a built checkout.
  *
- * Used by `npm run package`. Reads files, writes none. Only what a node runs goes in: no tests, no
+ * Used by `npm run package`. Reads files, writes none. Only what a node runs goes in: no tests, no sources, no
  * tools of development, no package that the daemon does not need.
  */
-import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { completionScript } from '../man/completion';
 import { COMMANDS, fileNameOf } from '../man/commands';
 import { manPage } from '../man/roff';
+import { exampleSite } from '../smf/settings';
 import { packageReadme } from './readme';
 import type { TarEntry } from './tar';
 
@@ -22,7 +31,7 @@ export interface Project {
 }
 
 export interface Options {
-  /** `PLATFORM-ARCH` that the package is for; compiled code goes in only if it is this machine's. */
+  /** `PLATFORM-ARCH` that the package is for: this machine's, as its native code is compiled here. */
   readonly target: string;
   /** A Node tree (with `bin/node`) of that platform, to go into the package. */
   readonly node: string | undefined;
@@ -32,7 +41,7 @@ const EXECUTABLE = 0o755;
 const PLAIN = 0o644;
 
 /** Built tools that are for developers. */
-const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|quickstart|simcn)\b/;
+const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|quickstart|tour|profile|simcn)\b/;
 
 const projectSchema = z.object({
   name: z.string(),
@@ -58,23 +67,27 @@ export function openProject(top: string): Project {
 /** All entries but RELEASE, paths relative to the package. Throws when something is not built. */
 export function contentsOf(project: Project, options: Options): TarEntry[] {
   const { top } = project;
-  const compiled = options.target === THIS_MACHINE;
+  if (options.target !== THIS_MACHINE) {
+    throw new Error(
+      `--target ${options.target}: this checkout was built on ${THIS_MACHINE} and holds no native code for ` +
+        `another platform; make the package on a machine of that platform`,
+    );
+  }
   const programs = filesBelow(top, 'dist').filter(isProgram);
   const taken = [
     ...programs,
-    ...filesBelow(top, 'native').filter((path) => wantsNative(path, compiled)),
+    ...filesBelow(top, 'native/build/Release').filter(isLoaded),
     ...filesBelow(top, 'smf'),
-    ...productionModules(top).flatMap((folder) =>
-      filesBelow(top, folder).filter((path) => wantsModuleFile(path, folder, compiled)),
+    ...productionModules(top).flatMap((directory) =>
+      filesBelow(top, directory).filter((path) => wantsModuleFile(path, directory)),
     ),
     'package.json',
-    'package-lock.json',
     'LICENSE',
   ];
   if (!programs.includes('dist/src/main.js')) {
     throw new Error('dist/src/main.js is missing: run npm run build');
   }
-  if (compiled && !taken.includes('native/build/Release/mdatad.node')) {
+  if (!taken.includes('native/build/Release/mdatad.node')) {
     throw new Error('native/build/Release/mdatad.node is missing: run npm run build');
   }
   const node = options.node === undefined ? [] : nodeTree(options.node);
@@ -100,6 +113,7 @@ function generated(project: Project, options: Options): TarEntry[] {
     ...commands,
     ...pages,
     textEntry('completion/mdatad.bash', completionScript(COMMANDS)),
+    textEntry('smf/mdatad.json.example', exampleSite()),
     textEntry('README.md', packageReadme(project, options)),
   ];
 }
@@ -110,7 +124,7 @@ function wrapper(file: string): string {
 release=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$release/smf/lib/node.sh"
 if ! find_node "$release" "\${release%/versions/*}"; then
-	echo "\${0##*/}: there is no Node for mdatad: run smf/install --node DIR" >&2
+	echo "\${0##*/}: there is no Node for mdatad: run smf/upgrade --node DIR" >&2
 	exit 95
 fi
 exec "$node" "$release/${file}" "$@"
@@ -122,58 +136,74 @@ function isProgram(path: string): boolean {
   return inner !== '' && !NOT_ON_A_NODE.test(inner);
 }
 
-/** Sources always, so that a node's owner can build; of what was built only what is loaded. */
-function wantsNative(path: string, compiled: boolean): boolean {
-  if (path.startsWith('native/build/')) {
-    return compiled && /^native\/build\/Release\/[^/]+\.(node|so)$/.test(path);
-  }
-  return true;
+/** Of what was compiled, that which a program loads. */
+function isLoaded(path: string): boolean {
+  return /^native\/build\/Release\/[^/]+\.(node|so)$/.test(path);
 }
 
-function wantsModuleFile(path: string, folder: string, compiled: boolean): boolean {
-  const inner = path.slice(folder.length + 1);
+/** Of a module the code that runs: no sources of native code, no tests, no types. */
+function wantsModuleFile(path: string, directory: string): boolean {
+  const inner = path.slice(directory.length + 1);
   if (inner.startsWith('node_modules/')) {
     return false; // a module of its own in the list, or not needed
   }
   if (inner.startsWith('build/')) {
-    return compiled && /^build\/Release\/[^/]+\.node$/.test(inner);
+    return /^build\/Release\/[^/]+\.node$/.test(inner);
   }
-  if (/\.(map|ts|mts|cts)$/.test(inner)) {
-    return false;
-  }
-  // The sources of other people's native code are of use only where it is yet to be compiled.
-  return !compiled || !/^(deps|test|example|prebuilds)\//.test(inner);
+  return (
+    !/\.(map|ts|mts|cts|c|cc|cpp|h|S|gyp|gypi|md|markdown)$/.test(inner) &&
+    !/^(deps|tests?|examples?|benchmarks?|docs|prebuilds|\.github)\//.test(inner)
+  );
 }
 
-/** Folders of the packages that are not for development, from the lock file. */
+/**
+ * Directories of the packages that are not for development, from the lock file, without the optional ones: all
+ * are bunyan's, for log rotation by itself, times of the local zone and DTrace, none of which is used here.
+ */
 function productionModules(top: string): string[] {
   const lock = lockSchema.parse(JSON.parse(readFileSync(join(top, 'package-lock.json'), 'utf8')));
   return Object.entries(lock.packages)
-    .filter(([path, { dev }]) => path !== '' && dev !== true)
-    .filter(([path, { optional }]) => {
-      const there = statSync(join(top, path), { throwIfNoEntry: false }) !== undefined;
-      if (!there && optional !== true) {
+    .filter(([path, { dev, optional }]) => path !== '' && dev !== true && optional !== true)
+    .map(([path]) => {
+      if (statSync(join(top, path), { throwIfNoEntry: false }) === undefined) {
         throw new Error(`${path} is missing: run npm ci`);
       }
-      return there;
-    })
-    .map(([path]) => path);
+      return path;
+    });
 }
 
 function nodeTree(tree: string): TarEntry[] {
   if (statSync(join(tree, 'bin', 'node'), { throwIfNoEntry: false }) === undefined) {
     throw new Error(`--node ${tree}: there is no ${join(tree, 'bin', 'node')}`);
   }
-  // Of a Node tree the daemon needs the program and, where it is built so, its libraries.
-  return filesBelow(tree, '.')
-    .filter((path) => path === 'bin/node' || path === 'LICENSE' || /^lib\/[^/]+\.so/.test(path))
-    .map((path) => entryOf(tree, path, `node/${path}`));
+  const own = ['bin/node', 'LICENSE'].filter((path) =>
+    statSync(join(tree, path), { throwIfNoEntry: false }),
+  );
+  return [
+    ...own.map((path) => entryOf(tree, path, `node/${path}`)),
+    ...librariesOf(tree).map(({ name, file }) => ({
+      ...entryOf('/', file, `node/lib/${name}`),
+    })),
+  ];
 }
 
-/** Paths of all files and links below a folder, relative to `top`. */
-function filesBelow(top: string, folder: string): string[] {
-  return readdirSync(join(top, folder), { withFileTypes: true }).flatMap((entry) => {
-    const path = folder === '.' ? entry.name : `${folder}/${entry.name}`;
+/**
+ * The shared libraries that the tree brings for its Node: pkgsrc's links OpenSSL, libuv and others that are below
+ * its own prefix, and nowhere on a node without pkgsrc. Under the names by which they are looked up; node.sh says
+ * where they are.
+ */
+function librariesOf(tree: string): { name: string; file: string }[] {
+  const { stdout } = spawnSync('ldd', [join(tree, 'bin', 'node')], { encoding: 'utf8' });
+  const prefix = `${realpathSync(tree)}/`;
+  return [...(stdout || '').matchAll(/^\s*(\S+)\s+=>\s+(\/\S+)/gm)]
+    .map(([, name = '', path = '']) => ({ name, file: realpathSync(path) }))
+    .filter(({ file }) => file.startsWith(prefix));
+}
+
+/** Paths of all files and links below a directory, relative to `top`. */
+function filesBelow(top: string, directory: string): string[] {
+  return readdirSync(join(top, directory), { withFileTypes: true }).flatMap((entry) => {
+    const path = directory === '.' ? entry.name : `${directory}/${entry.name}`;
     return entry.isDirectory() ? filesBelow(top, path) : [path];
   });
 }

@@ -3,12 +3,13 @@ import type { Options, Project } from './contents';
 
 /** The package's README as Markdown. */
 export function packageReadme({ name, version }: Project, { target, node }: Options): string {
+  const base = `${name}-${version}-${target}-abi${process.versions.modules}`;
   const runtime =
     node === undefined
-      ? `This package holds no Node. It wants 20.15 or later, for this platform, in a place that outlives a
-reboot. Name it once: \`./smf/install --node DIR\`, where \`DIR/bin/node\` is the program (a pkgsrc Node is
-\`/opt/local\`). The script keeps a link to it as \`/opt/mdatad/node\`.`
-      : 'This package holds its own Node; nothing else is needed.';
+      ? `This package holds no Node. mdatad wants 20.15 or later, 64-bit, in a place that outlives a reboot: pkgsrc
+of the global zone (pkgsrc-tools) has one below \`/opt/tools\`. Name it once: \`./smf/install --node /opt/tools\`.
+The script keeps a link to it as \`/opt/mdatad/node\`.`
+      : 'This package holds its own Node with its libraries; nothing else is needed.';
   return `# ${name} ${version} for ${target}
 
 The metadata agent of a SmartOS global zone, ready to install. It takes the place of the platform's own
@@ -22,19 +23,26 @@ ${runtime}
 
 In the global zone, as root:
 
-    gzip -dc ${name}-${version}.tgz | tar xf -
-    cd ${name}-${version}
-    ./smf/install --dry-run        # what would be done
+    digest -a sha256 ${base}.tgz      # as in ${base}.tgz.sha256
+    gzip -dc ${base}.tgz | tar xf -
+    cd ${base}
+    ./bin/mdatactl preflight       # proves on this node what mdatad relies on, and changes nothing
+    ./bin/mdatactl compare         # the answers of the agent that is there, and ours
+    ./smf/install --dry-run        # the steps
     ./smf/install
-    /opt/mdatad/bin/mdatactl status
 
-The script refuses with its reason where mdatad cannot run. When mdatad does not come up, it puts the
-platform's agent back and says so. It may be run again.
+\`bin/mdatactl\` finds a Node in the package or at \`/opt/mdatad/node\`. Before the installation of a package without
+one: \`mkdir -p /opt/mdatad && ln -s /opt/tools /opt/mdatad/node\`.
 
-    ./smf/upgrade      from the newer package; goes back to the release before when the new one does not come up
-    ./smf/uninstall    gives the zones back to the platform's agent; --purge removes settings and Node too
+The script runs preflight again and refuses with its reason where mdatad cannot run. When mdatad does not come up,
+it puts the platform's agent back and says so. It may be run again.
 
-All three take \`--dry-run\`, and \`--root DIR\` to work below a simulated node's root.
+    ./smf/upgrade                        from the newer package
+    /opt/mdatad/current/smf/rollback     back to the release before
+    ./smf/uninstall                      gives the zones back; --purge removes settings and Node too
+
+All take \`--dry-run\`, and \`--root DIR\` to work below a simulated node's root. \`smf/README.md\` tells what each does,
+what happens at boot, and what to do when something is wrong.
 
 ## Where things are
 
@@ -44,23 +52,16 @@ All three take \`--dry-run\`, and \`--root DIR\` to work below a simulated node'
 | \`/opt/mdatad/bin\` | mdatad, mdatactl, mdata-get and its kind |
 | \`/opt/mdatad/man\` | manual pages: \`man -M /opt/mdatad/man mdatad\` |
 | \`/opt/mdatad/current/completion/mdatad.bash\` | completion for bash: source it |
-| \`/opt/mdatad/etc/mdatad.json\` | settings of this site; outlives reboots and upgrades |
+| \`/opt/mdatad/etc/mdatad.json\` | settings of this site; \`mdatad.json.example\` beside it shows all |
 | \`/opt/custom/smf/mdatad*.xml\` | the manifests, imported at each boot |
 | \`/var/svc/log/site-mdatad:default.log\` | the log: \`tail -f\` it through \`bunyan\` |
 
-## Reboots
-
-The root file system of SmartOS is a RAM disk. At each boot the node imports the manifests in
-\`/opt/custom/smf\`; \`svc:/site/mdatad-takeover\` disables the platform's agent, and \`svc:/site/mdatad\` starts.
-Settings changed with \`svccfg -s mdatad setprop config/NAME=VALUE\` and \`svcadm refresh mdatad\` hold until the
-reboot; those in \`/opt/mdatad/etc/mdatad.json\` hold for good, and win.
-
 ## Native code
 
-Compiled code is in the package when it was made on the platform that it is for. To build it, take the
-sources to a SmartOS zone with a compiler, Python and Node 20, and there:
+A package holds compiled code for the platform that it was made on. To make one, take a clone of the project to a
+SmartOS zone with a compiler, Python and Node, and there:
 
-    npm ci && npm run build && npm run package
+    npm run package
 
 `;
 }

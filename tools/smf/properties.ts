@@ -87,11 +87,14 @@ export function overlay(
   return merged;
 }
 
-/** Parses the site's file: a JSON object of the daemon's configuration, or part of it. */
+/**
+ * Parses the site's file: a JSON object of the daemon's configuration, or part of it. Lines that begin with `//` are
+ * comments.
+ */
 export function parseSite(text: string, source: string): JsonMap {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(text);
+    parsed = JSON.parse(text.replace(/^\s*\/\/.*$/gm, ''));
   } catch (err) {
     throw new PropertyError(`${source}: not JSON: ${err instanceof Error ? err.message : ''}`);
   }

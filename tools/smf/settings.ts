@@ -196,3 +196,36 @@ export const SETTINGS: readonly Setting[] = [
     text: 'Owners whose zones may have a plain delegated dataset, as uuids: nobody else is exempt from that policy. Not set: every zone is that was never made safe.',
   },
 ];
+
+/** The settings of a site as an example with comments: every member in its place, and none in force. */
+export function exampleSite(): string {
+  const sections = [...new Set(SETTINGS.flatMap(({ path }) => (path.length > 1 ? path[0] : [])))];
+  const members = (section: string | undefined, indent: string): string[] =>
+    SETTINGS.filter(({ path }) => (path.length > 1 ? path[0] : undefined) === section).map(
+      (setting) =>
+        `${indent}// ${setting.text.replace(/[`_]/g, '')}\n` +
+        `${indent}// "${setting.path.at(-1) ?? ''}": ${exampleValue(setting)}\n`,
+    );
+  return [
+    '// Settings of this site. A copy of this file as /opt/mdatad/etc/mdatad.json outlives reboots and upgrades,\n',
+    '// and wins over the properties of the service. Take the slashes off the members that are to differ, and put\n',
+    '// commas between them. Then: svcadm refresh mdatad\n',
+    '{\n',
+    members(undefined, '  ').join('\n'),
+    ...sections.flatMap((section) => [
+      `\n  // "${section}": {\n`,
+      members(section, '  //   ')
+        .join('  //\n')
+        .replace(/(\/\/ {3})\/\/ /g, '$1'),
+      '  // }\n',
+    ]),
+    '}\n',
+  ].join('');
+}
+
+function exampleValue({ type, initial, unset, list }: Setting): string {
+  if (initial === unset) {
+    return list ? '["930896af-bf8c-48d4-885c-6573a94b1853"]' : type === 'count' ? '9101' : '"..."';
+  }
+  return type === 'astring' ? JSON.stringify(initial) : initial;
+}
