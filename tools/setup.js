@@ -113,8 +113,8 @@ function headerDirectories() {
 /** Runs npm; its output is shown only when it fails. */
 function step(name, ...args) {
   const started = performance.now();
-  const folder = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
-  const output = join(folder, 'output');
+  const directory = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
+  const output = join(directory, 'output');
   const fd = openSync(output, 'w');
   if (process.stdout.isTTY) {
     process.stdout.write(`set-up: ${name} ...`);
@@ -125,7 +125,7 @@ function step(name, ...args) {
   const line = `set-up: ${name}: ${status === 0 ? `${seconds} s` : `failed after ${seconds} s`}`;
   process.stdout.write(`${process.stdout.isTTY ? '\r\u001b[K' : ''}${line}\n`);
   if (status === 0) {
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
     return;
   }
   const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
@@ -158,11 +158,11 @@ function main() {
     .update(process.version)
     .digest('hex');
   if (!existsSync(STAMP) || readFileSync(STAMP, 'utf8') !== lock) {
-    step('install the packages', 'ci', '--no-fund', '--no-audit');
+    step('install the packages', 'ci', '--no-fund', '--no-audit', '--loglevel=error');
     writeFileSync(STAMP, lock);
   }
-  step('compile the native code', 'run', '--silent', 'build:native');
-  step('compile TypeScript', 'run', '--silent', 'build:ts');
+  step('compile the native code', 'run', '--loglevel=error', 'build:native');
+  step('compile TypeScript', 'run', '--loglevel=error', 'build:ts');
 }
 
 if (require.main === module) {

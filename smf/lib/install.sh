@@ -4,7 +4,7 @@
 #   package   the directory that the script came with (an unpacked package, or an installed release)
 #   root      the root to work below; empty for the machine's own
 #   home      $root/opt/mdatad
-#   smf       yes where SMF is to be told, no below a root that has no SMF
+#   smf       yes where SMF takes part, no below a root that has no SMF
 #   node      the Node that runs mdatad
 #
 # Every change belongs to a `step`, which says what it does; under --dry-run it says so and does nothing.
@@ -50,6 +50,7 @@ step() {
 	shift
 	steps=$((steps + 1))
 	if [ "$dry_run" = yes ]; then
+		[ "$steps" -gt 1 ] || say "these are the steps, none of them done:"
 		echo "  $steps. $what"
 		return 0
 	fi
@@ -94,7 +95,6 @@ parse_options() {
 	'' | *[!0-9]*) usage_fault "--wait wants seconds, not $wait_seconds" ;;
 	esac
 	root=${root%/}
-	[ "$dry_run" = no ] || say "these are the steps, none of them done:"
 }
 
 # --- the machine ---------------------------------------------------------------------------------
@@ -122,10 +122,10 @@ check_machine() {
 find_smf() {
 	smf=yes
 	for command in svcadm svccfg svcs; do
-		place=$(command -v $command) || place=
-		case "$place" in
+		path=$(command -v $command) || path=
+		case "$path" in
 		'')
-			[ -n "$root" ] || die "the command $command is missing: SMF cannot be told"
+			[ -n "$root" ] || die "the command $command is missing: services cannot be changed"
 			smf=no
 			;;
 		"/usr/sbin/$command" | "/usr/bin/$command")

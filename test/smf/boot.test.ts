@@ -64,15 +64,15 @@ describe('a reboot', function () {
   /** The zones booted, and when they did, mdatad served and the platform's agent did not. */
   function assertZonesBootedAfterMdatad(): void {
     const history = node.history();
-    const told = history.join('\n');
+    const all = history.join('\n');
     const zones = history.indexOf(`${ZONES} online`);
-    assert.notStrictEqual(zones, -1, `the zones did not boot:\n${told}`);
+    assert.notStrictEqual(zones, -1, `the zones did not boot:\n${all}`);
     const before = history.slice(0, zones);
     const last = (fmri: string): string | undefined =>
       before.filter((line) => line.startsWith(`${fmri} `)).at(-1);
-    assert.strictEqual(last(MDATAD), `${MDATAD} online`, told);
-    assert.strictEqual(last(STAND_IN), `${STAND_IN} online`, told);
-    assert.strictEqual(last(PLATFORM_AGENT), `${PLATFORM_AGENT} disabled`, told);
+    assert.strictEqual(last(MDATAD), `${MDATAD} online`, all);
+    assert.strictEqual(last(STAND_IN), `${STAND_IN} online`, all);
+    assert.strictEqual(last(PLATFORM_AGENT), `${PLATFORM_AGENT} disabled`, all);
   }
 
   for (const [title, order] of ORDERS) {
@@ -117,6 +117,17 @@ describe('a reboot', function () {
     assert.strictEqual(node.state(ZONES), 'online');
     node.reboot();
     assertZonesBootedAfterMdatad();
+  });
+
+  it("steps aside for this uptime where an operator enables the platform's agent", () => {
+    succeed(script(unpacked, 'install'));
+    succeed(node.run('svcadm', ['enable', '-s', PLATFORM_AGENT]));
+    assert.strictEqual(node.state(MDATAD), 'offline');
+    assert.strictEqual(node.state(STAND_IN), 'offline');
+    assert.strictEqual(node.state(ZONES), 'online');
+    succeed(node.run('svcadm', ['disable', '-s', PLATFORM_AGENT]));
+    assert.strictEqual(node.state(MDATAD), 'online');
+    assert.strictEqual(node.state(STAND_IN), 'online');
   });
 
   it("boots no zone while mdatad is in maintenance, until it serves or the platform's agent is enabled", () => {

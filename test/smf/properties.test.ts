@@ -54,7 +54,7 @@ describe("the service's properties", () => {
   it('are refused by name when there is no such setting or their value does not fit', () => {
     const cases: readonly (readonly [string, RegExp])[] = [
       ['config/log_levle astring info', /config\/log_levle: there is no such setting/],
-      ['config/limits_connections astring many', /config\/limits_connections: many is no count/],
+      ['config/limits_connections astring many', /config\/limits_connections: many is not a count/],
       ['config/datasets_enabled astring yes', /config\/datasets_enabled: yes is neither/],
       ['config/writer astring file vmadm', /config\/writer: wants one value, has 2/],
       ['general/enabled boolean true', /not a line of svcprop for the group config/],
@@ -69,7 +69,7 @@ describe("the service's properties", () => {
 });
 
 describe("the site's file", () => {
-  it('wins over the properties, member by member, and tells what it hides', () => {
+  it('wins over the properties, member by member, and reports what it hides', () => {
     const hidden: string[] = [];
     const properties = configOf(
       parseProperties(
@@ -89,10 +89,10 @@ describe("the site's file", () => {
     assert.deepStrictEqual(hidden, ['limits.connections']);
   });
 
-  it('is refused when it is no JSON object, or holds null', () => {
+  it('is refused when it is not a JSON object, or holds null', () => {
     assert.throws(() => parseSite('{', 'mdatad.json'), /^PropertyError: mdatad\.json: not JSON/);
     assert.throws(() => parseSite('[]', 'mdatad.json'), /wants an object/);
-    assert.throws(() => parseSite('{"writer":null}', 'mdatad.json'), /null is no value/);
+    assert.throws(() => parseSite('{"writer":null}', 'mdatad.json'), /null is not a value/);
   });
 
   it('cannot reach into what objects inherit', () => {

@@ -123,7 +123,11 @@ function wrapper(file: string): string {
   return `#!/bin/sh
 release=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$release/smf/lib/node.sh"
-if ! find_node "$release" "\${release%/versions/*}"; then
+case "$release" in
+*/versions/*) home=\${release%/versions/*} ;;
+*) home=/opt/mdatad ;;
+esac
+if ! find_node "$release" "$home"; then
 	echo "\${0##*/}: there is no Node for mdatad: run smf/upgrade --node DIR" >&2
 	exit 95
 fi

@@ -6,9 +6,9 @@ export function packageReadme({ name, version }: Project, { target, node }: Opti
   const base = `${name}-${version}-${target}-abi${process.versions.modules}`;
   const runtime =
     node === undefined
-      ? `This package holds no Node. mdatad wants 20.15 or later, 64-bit, in a place that outlives a reboot: pkgsrc
-of the global zone (pkgsrc-tools) has one below \`/opt/tools\`. Name it once: \`./smf/install --node /opt/tools\`.
-The script keeps a link to it as \`/opt/mdatad/node\`.`
+      ? `This package holds no Node. mdatad wants 20.15 or later, 64-bit, in a place that outlives a reboot. That of
+pkgsrc-tools, the pkgsrc of the global zone, is found by itself at \`/opt/tools/bin/node\`; another one is named once,
+\`./smf/install --node DIR\`, and kept as a link at \`/opt/mdatad/node\`.`
       : 'This package holds its own Node with its libraries; nothing else is needed.';
   return `# ${name} ${version} for ${target}
 
@@ -30,9 +30,6 @@ In the global zone, as root:
     ./bin/mdatactl compare         # the answers of the agent that is there, and ours
     ./smf/install --dry-run        # the steps
     ./smf/install
-
-\`bin/mdatactl\` finds a Node in the package or at \`/opt/mdatad/node\`. Before the installation of a package without
-one: \`mkdir -p /opt/mdatad && ln -s /opt/tools /opt/mdatad/node\`.
 
 The script runs preflight again and refuses with its reason where mdatad cannot run. When mdatad does not come up,
 it puts the platform's agent back and says so. It may be run again.

@@ -18,16 +18,16 @@ const PREFIX_BYTES = 155;
 /** 2020-01-01: some unpackers warn of times long ago. */
 const MTIME_SECONDS = 1577836800;
 
-/** Folders are implied by their files, made before them, mode 755. Throws on a name ustar cannot hold. */
+/** Directories are implied by their files, made before them, mode 755. Throws on a name ustar cannot hold. */
 export function tarOf(entries: readonly TarEntry[]): Buffer {
   const sorted = [...entries].sort((a, b) => (a.path < b.path ? -1 : 1));
-  const folders = new Set<string>();
+  const directories = new Set<string>();
   const parts: Buffer[] = [];
   for (const entry of sorted) {
-    for (const folder of foldersOf(entry.path)) {
-      if (!folders.has(folder)) {
-        folders.add(folder);
-        parts.push(header({ path: `${folder}/`, mode: 0o755, size: 0, type: '5', target: '' }));
+    for (const directory of directoriesOf(entry.path)) {
+      if (!directories.has(directory)) {
+        directories.add(directory);
+        parts.push(header({ path: `${directory}/`, mode: 0o755, size: 0, type: '5', target: '' }));
       }
     }
     parts.push(...blocksOf(entry));
@@ -74,7 +74,7 @@ function header({ path, mode, size, type, target }: Header): Buffer {
   block.write(octal(0, 8), 116);
   block.write(octal(size, 12), 124);
   block.write(octal(MTIME_SECONDS, 12), 136);
-  // The sum is taken with spaces in its own place.
+  // The sum is taken with spaces where it goes.
   block.write('        ', 148);
   block.write(type, 156);
   block.write(target, 157);
@@ -108,7 +108,7 @@ function octal(value: number, width: number): string {
   return `${value.toString(8).padStart(width - 1, '0')}\u0000`;
 }
 
-function foldersOf(path: string): string[] {
+function directoriesOf(path: string): string[] {
   const parts = path.split('/').slice(0, -1);
   return parts.map((_part, i) => parts.slice(0, i + 1).join('/'));
 }

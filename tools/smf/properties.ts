@@ -1,7 +1,7 @@
 /*
  * Turns the service's properties into the daemon's configuration.
  *
- * Read by render-config, which the start and refresh methods run. Pure. Knows the words that
+ * Read by render-config, which the start and refresh methods run. Pure. Knows what
  * svcprop(1) prints and the table of settings; whether a value makes sense is for the daemon's own
  * schema to say, with `--check-config`.
  */
@@ -56,7 +56,7 @@ export function configOf(properties: readonly Property[]): JsonMap {
     }
     const value = valueOf(setting, property.values);
     if (value !== undefined) {
-      place(config, setting.path, value);
+      setMember(config, setting.path, value);
     }
   }
   return config;
@@ -64,7 +64,7 @@ export function configOf(properties: readonly Property[]): JsonMap {
 
 /**
  * Lays the site's own settings over those of the service. The site's file outlives a reboot, what
- * svccfg(8) changed does not, so the file wins; what it hides is told to `hidden`, by member.
+ * svccfg(8) changed does not, so the file wins; what it hides is reported to `hidden`, by member.
  */
 export function overlay(
   config: JsonMap,
@@ -127,7 +127,7 @@ function fromJson(value: unknown, source: string): Json {
   if (typeof value === 'object' && value !== null) {
     return new Map(Object.entries(value).map(([k, v]) => [k, fromJson(v, source)]));
   }
-  throw new PropertyError(`${source}: null is no value; leave the member out`);
+  throw new PropertyError(`${source}: null is not a value; leave the member out`);
 }
 
 function valueOf(setting: Setting, values: readonly string[]): Json | undefined {
@@ -146,7 +146,7 @@ function valueOf(setting: Setting, values: readonly string[]): Json | undefined 
       return value;
     case 'count':
       if (!/^\d+$/.test(value)) {
-        throw new PropertyError(`config/${setting.property}: ${value} is no count`);
+        throw new PropertyError(`config/${setting.property}: ${value} is not a count`);
       }
       return Number(value);
     case 'boolean':
@@ -157,7 +157,7 @@ function valueOf(setting: Setting, values: readonly string[]): Json | undefined 
   }
 }
 
-function place(config: JsonMap, [first = '', ...rest]: readonly string[], value: Json): void {
+function setMember(config: JsonMap, [first = '', ...rest]: readonly string[], value: Json): void {
   if (rest.length === 0) {
     config.set(first, value);
     return;
@@ -165,7 +165,7 @@ function place(config: JsonMap, [first = '', ...rest]: readonly string[], value:
   const section = config.get(first);
   const inner: JsonMap = section instanceof Map ? section : new Map<string, Json>();
   config.set(first, inner);
-  place(inner, rest, value);
+  setMember(inner, rest, value);
 }
 
 /** Words of one line, as a shell would read them. */
