@@ -206,7 +206,11 @@ export async function checkVmadm(context: PreflightContext): Promise<Finding> {
 
 async function vmadmLookup(paths: Paths, signal: AbortSignal): Promise<VmLine[]> {
   const argv = [paths.vmadm, 'lookup', '-j', '-o', 'uuid,zonename,brand,zone_state'];
-  const { stdout } = await run(argv, { timeoutMs: PROGRAM_MS, signal });
+  const { stdout } = await run(argv, { timeoutMs: PROGRAM_MS, signal }).catch((err: unknown) => {
+    throw codeOf(err) === 'ETIMEDOUT'
+      ? new Error(`vmadm lookup gave no answer within ${PROGRAM_MS / 1000} s`)
+      : err;
+  });
   const value: unknown = JSON.parse(stdout);
   return (Array.isArray(value) ? value : []).filter(isJsonObject).map(lineOf);
 }

@@ -6,7 +6,6 @@
 import {
   closeSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -170,7 +169,6 @@ async function findPorts(roots: ZoneRoots): Promise<Finding> {
 
 /** A fraction, since node's statfs gives blocks in a unit that is not illumos' own. */
 async function freeSpace({ directory, lock: path }: Ground): Promise<Finding> {
-  mkdirSync(directory, { recursive: true });
   const seen: string[] = [];
   for (const [name, at] of [
     ['/var/zonecontrol', directory],

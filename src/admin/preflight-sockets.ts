@@ -134,7 +134,7 @@ export async function lofs({ root, directory }: Ground): Promise<Finding> {
   const zone = roots.of(directory);
   const zoneroot = zone.nameOf('');
   const at = join(zoneroot, 'at');
-  mkdirSync(special, { recursive: true });
+  mkdirSync(special);
   mkdirSync(zoneroot);
   const path = join(special, 'metadata.sock');
   const bound = listenAt(path);
@@ -184,7 +184,6 @@ interface Bound {
  * @param accepted where it is given, is told of each connection, which is then closed
  */
 function listenAt(path: string, accepted?: (fd: number) => void): Bound {
-  mkdirSync(dirname(path), { recursive: true });
   const own = `${path}.own`;
   const listener = listenUnix(
     own,

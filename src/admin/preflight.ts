@@ -75,6 +75,12 @@ const PREFIX = '.preflight.';
 const SCRATCH = 'scratch';
 const PROGRAM = join(__dirname, 'preflight-child.js');
 
+/** Probes that write nothing. */
+const READS_ONLY: ReadonlySet<ProbeName> = new Set([
+  ...(['addon', 'ffi', 'global-zone', 'kernel-zones', 'libzonecfg'] as const),
+  ...(['zone-events', 'hvm-ports'] as const),
+]);
+
 const REPORT_IT = 'mdatad relies on this: do not install, and report what was seen';
 const REINSTALL = 'install the package that was built for this platform and this Node';
 
@@ -207,7 +213,7 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
   };
   const unprepared = await prepare(paths, scratch);
   const wanted = CHECKS.filter(({ name }) => options.only?.includes(name) ?? true);
-  const context = contextOf(options, paths, scratch, over.signal);
+  const context = contextOf(options, paths, unprepared === null ? scratch : null, over.signal);
   const checks = await runChecks(wanted, context);
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', end);
@@ -231,7 +237,7 @@ async function prepare(paths: Paths, { directory }: Scratch): Promise<string | n
     await chmod(directory, 0o700);
     return null;
   } catch (err) {
-    return systemError('mkdir', directory, err).message;
+    return `${directory} cannot be made: ${codeOf(err)}`;
   }
 }
 
@@ -253,7 +259,7 @@ function scratchCheck(fault: string | null): PreflightCheck {
 function contextOf(
   { root, vminfodUrl, facts }: PreflightOptions,
   paths: Paths,
-  scratch: Scratch,
+  scratch: Scratch | null,
   signal: AbortSignal,
 ): PreflightContext {
   const url = vminfodUrl ?? paths.vminfodUrl;
@@ -277,15 +283,20 @@ function contextOf(
 async function runProbe(
   name: ProbeName,
   root: string,
-  scratch: Scratch,
+  scratch: Scratch | null,
   signal: AbortSignal,
   stdin = '',
 ): Promise<Finding> {
-  const directory = join(scratch.directory, name);
-  const argv = [process.execPath, PROGRAM, name, root, directory, scratch.lock + name];
+  if (scratch === null && !READS_ONLY.has(name)) {
+    return fail('needs the scratch directory', 'mend what "scratch" says, then run it again');
+  }
+  const argv = [process.execPath, PROGRAM, name, root];
   try {
-    // Where that fails the scratch directory is not there, and only probes that need it fail.
-    await mkdir(directory).catch(() => undefined);
+    if (scratch !== null) {
+      const directory = join(scratch.directory, name);
+      await mkdir(directory);
+      argv.push(directory, scratch.lock + name);
+    }
     const env = ownEnvironment();
     const { stdout } = await run(argv, { timeoutMs: CHECK_MS - 500, env, signal, stdin });
     return parseFinding(stdout) ?? fail('its process printed no result');

@@ -17,6 +17,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { CHECK_NAMES, preflight } from '../../src/admin/preflight';
 import {
@@ -216,7 +217,7 @@ describeWhere(
         check: 'scratch',
         fault: 'its directory cannot be made',
         verdict: 'fail',
-        seen: /mkdir\(.*EROFS/,
+        seen: /cannot be made: EROFS/,
         ...failing(() => calls.fail('mkdir', 'EROFS', '.preflight.')),
       },
       {
@@ -632,6 +633,29 @@ describeWhere(
       assert.deepStrictEqual(failed, ['scratch', 'lofs']);
       await report([], 'node');
       assert.deepStrictEqual(traces(), before);
+    });
+
+    it('names a vminfod that tells garbage', async () => {
+      const path = node.path('/garbage.sock');
+      const server = createServer((request, response) => {
+        response.end(
+          request.url === '/ping' ? '{"ping":"pong"}' : '{"type":"ready","vms":"[{x}]"}\n',
+        );
+      });
+      server.listen(path);
+      await once(server, 'listening');
+      const flags = ['--json', '--vminfod', `unix:${path}`, '--check', 'vminfod'];
+      const { status, stdout } = await run([], flags);
+      server.close();
+      assert.strictEqual(status, 2);
+      assert.match(stdout, /"seen": "a VM of the ready line is not JSON"/);
+    });
+
+    it('says so where vmadm does not answer in time', async () => {
+      await node.ok(['fault', 'vmadm.hang=60000']);
+      const { checks } = await report([], 'vmadm');
+      await node.ok(['fault', '--clear']);
+      assert.match(checks[0]?.seen ?? '', /vmadm lookup gave no answer within 8 s/);
     });
 
     it('makes the checks that need no scratch directory where there is none', async () => {
