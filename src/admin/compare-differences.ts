@@ -22,7 +22,7 @@ export const DOCUMENTED = {
 
 export type DocumentedId = keyof typeof DOCUMENTED;
 
-/** What can be told of an answer without telling it. */
+/** What can be shown of an answer without its value. */
 export interface AnswerShape {
   readonly kind: 'success' | 'notfound' | 'failure';
   /** Bytes of the value. */
@@ -38,7 +38,7 @@ export const WELL_KNOWN = [
 ].map((name) => `sdc:${name}`);
 
 export interface ZoneData {
-  /** As vminfod tells it now, whole. */
+  /** As vminfod reports it now, whole. */
   readonly vm: JsonObject;
   /** As our agent has it: the config files, and the VM object for the rest. */
   readonly data: VmData;
@@ -123,7 +123,7 @@ export async function documentedId(
   return rendersAsScalar ? 'D27' : null;
 }
 
-/** A name with LF in it has become two; what is left of it cannot be told from a name of its own. */
+/** A name with LF in it has become two; what is left of it cannot be distinguished from a name of its own. */
 function withoutUnlistable(outcome: Outcome): Outcome {
   if (outcome.kind !== 'success') {
     return outcome;
@@ -135,7 +135,7 @@ function withoutUnlistable(outcome: Outcome): Outcome {
   return { kind: 'success', data: Buffer.from(kept.join('\n')) };
 }
 
-/** What a failure says is for people, and each agent has words of its own. */
+/** What a failure says is for people, and each agent words it in its own way. */
 export function same(a: Outcome, b: Outcome): boolean {
   return a.kind === 'success' && b.kind === 'success' ? a.data.equals(b.data) : a.kind === b.kind;
 }

@@ -72,7 +72,7 @@ export interface CompareOptions {
 const QUESTIONS_PER_SECOND = 100;
 /** A question, or the files of a zone. */
 const LIMIT_MS = 10_000;
-/** An answer that differs is asked for again so often, after so long: vminfod tells a change in between. */
+/** An answer that differs is asked for again so often, after so long: vminfod reports a change in between. */
 const REPEATS = 3;
 const REPEAT_MS = 700;
 const HVM_BRANDS: ReadonlySet<string> = new Set(['kvm', 'bhyve']);
@@ -115,9 +115,9 @@ export async function compare(options: CompareOptions): Promise<CompareReport> {
 
 async function runningZones(paths: Paths, url: string, signal: AbortSignal): Promise<IndexZone[]> {
   const { vms } = await within(signal, (limited) => readReadyLine(url, limited));
-  const told = new Map(vms.map((vm) => [vm.zonename, vm]));
+  const known = new Map(vms.map((vm) => [vm.zonename, vm]));
   return (await readIndex(paths)).zones.filter(({ zonename, brand }) => {
-    const vm = told.get(zonename);
+    const vm = known.get(zonename);
     return vm?.zoneState === 'running' && !HVM_BRANDS.has(brand) && !HVM_BRANDS.has(vm.brand);
   });
 }
@@ -229,7 +229,7 @@ async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneDat
   const record = vm === undefined ? undefined : recordOf(vm);
   const held = record === undefined ? undefined : parseJsonObject(record.json);
   if (vm === undefined || held === undefined || record?.facts.zonename !== zone.zonename) {
-    throw new Error('vminfod does not tell its VM object');
+    throw new Error('vminfod does not have its VM object');
   }
   const directory = paths.host(`${zone.zonepath}/config`);
   const files = {

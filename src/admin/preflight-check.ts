@@ -196,9 +196,9 @@ export async function askLock(
 export async function helper(operands: readonly string[]): Promise<JsonObject> {
   const argv = [process.execPath, join(__dirname, 'preflight-child.js'), ...operands];
   const { stdout } = await run(argv, { timeoutMs: HELPER_MS, env: ownEnvironment() });
-  const told = parseJsonObject(stdout);
-  if (!isJsonObject(told)) {
+  const reply = parseJsonObject(stdout);
+  if (!isJsonObject(reply)) {
     throw new Error(`${operands[0] ?? ''}: no answer`);
   }
-  return told;
+  return reply;
 }

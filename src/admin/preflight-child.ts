@@ -17,7 +17,7 @@ import { widenThreadPool } from '../config';
 import { fail, ok, PROBES, type Finding, type ProbeName } from './preflight-check';
 
 /** What `as` prints. */
-export interface Visit {
+export interface ConnectResult {
   readonly pid: number;
   /** `connected`, or the errno's name. */
   readonly outcome: string;
@@ -33,7 +33,7 @@ export interface LockTry {
 }
 
 /** The other side closes as soon as it knows who came. */
-const VISIT_MS = 3000;
+const CONNECT_MS = 3000;
 const GUARD_BYTES = 64;
 const GUARD = 0xa5;
 /** usr/src/uts/common/sys/fcntl.h (64-bit) and Linux' own. */
@@ -42,7 +42,7 @@ const F_GETLK = process.platform === 'sunos' ? 14 : 5;
 async function main([command = '', ...operands]: readonly string[]): Promise<unknown> {
   switch (command) {
     case 'as':
-      return visit(operands);
+      return connectAs(operands);
     case 'try-lock':
       return tryLock(operands);
     case 'unmount': {
@@ -85,9 +85,13 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
 
 /**
  * Connects by a path below `directory`, which is entered first: what is above it says nothing of what is
- * tested. Stays until the other side closes, as not every kernel tells who a peer was that is gone.
+ * tested. Stays until the other side closes, as not every kernel tells who a departed peer was.
  */
-async function visit([uid = '', directory = '', path = '']: readonly string[]): Promise<Visit> {
+async function connectAs([
+  uid = '',
+  directory = '',
+  path = '',
+]: readonly string[]): Promise<ConnectResult> {
   process.chdir(directory);
   if (Number(uid) !== process.geteuid?.()) {
     process.setgroups?.([]);
@@ -96,7 +100,7 @@ async function visit([uid = '', directory = '', path = '']: readonly string[]): 
   }
   const outcome = await new Promise<string>((resolve) => {
     const socket = connect({ path });
-    socket.setTimeout(VISIT_MS, () => {
+    socket.setTimeout(CONNECT_MS, () => {
       socket.destroy();
       resolve('ETIMEDOUT');
     });

@@ -30,7 +30,7 @@ import {
   type ProbeName,
 } from './preflight-check';
 
-/** What a check looks at; one for a run. */
+/** What a check works with; one for a run. */
 export interface PreflightContext {
   readonly root: string;
   readonly paths: Paths;
@@ -39,7 +39,7 @@ export interface PreflightContext {
   readonly facts: { readonly arch: string; readonly version: string; readonly uid: number };
   /** Aborted when the run ends. */
   readonly signal: AbortSignal;
-  /** What vminfod told; asked once. */
+  /** What vminfod reports; asked once. */
   readonly vms: () => Promise<ReadyLine>;
   /** Runs a probe in a process of its own. */
   readonly probe: (name: ProbeName, stdin?: string) => Promise<Finding>;
@@ -186,7 +186,7 @@ export async function checkVminfod(context: PreflightContext): Promise<Finding> 
   return ok(`ping ${pingMs} ms; ready line ${inBytes(bytes)}, ${vms.length} VMs, ${elapsedMs} ms`);
 }
 
-/** vmadm asks vminfod too: what differs for longer than a moment is one that cannot be believed. */
+/** vmadm asks vminfod too: what differs for longer than a second is one that cannot be believed. */
 export async function checkVmadm(context: PreflightContext): Promise<Finding> {
   const { paths, vminfodUrl, signal } = context;
   let ready = await context.vms();
@@ -194,10 +194,10 @@ export async function checkVmadm(context: PreflightContext): Promise<Finding> {
     const vms = await vmadmLookup(paths, signal);
     const faults = differences(ready.vms, vms);
     if (faults.length === 0) {
-      return ok(`${vms.length} VMs, as vminfod tells them`);
+      return ok(`${vms.length} VMs, as vminfod reports them`);
     }
     if (n === COMPARISONS) {
-      return fail(`not as vminfod tells: ${listed(faults)}`);
+      return fail(`not as vminfod reports: ${listed(faults)}`);
     }
     await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     ready = await readReadyLine(vminfodUrl, signal);
@@ -215,8 +215,8 @@ async function vmadmLookup(paths: Paths, signal: AbortSignal): Promise<VmLine[]>
   return (Array.isArray(value) ? value : []).filter(isJsonObject).map(lineOf);
 }
 
-function differences(told: readonly VmLine[], listedByTool: readonly VmLine[]): string[] {
-  const known = new Map(told.map((vm) => [vm.uuid, vm]));
+function differences(reported: readonly VmLine[], listedByTool: readonly VmLine[]): string[] {
+  const known = new Map(reported.map((vm) => [vm.uuid, vm]));
   const faults = listedByTool.flatMap(({ uuid, brand, zoneState }) => {
     const vm = known.get(uuid);
     known.delete(uuid);
@@ -336,7 +336,7 @@ async function zonesOf({ paths, vms }: PreflightContext): Promise<IndexZone[]> {
   return zones.map((zone) => ({ ...zone, brand: zone.brand || (brands.get(zone.zonename) ?? '') }));
 }
 
-/** By what vminfod tells; none where it tells nothing, which is a check of its own. */
+/** By what vminfod reports; none where it is silent, which is a check of its own. */
 async function runningZones({ vms }: PreflightContext): Promise<ReadonlySet<string>> {
   const ready = await vms().catch(() => null);
   const running = ready?.vms.filter(({ zoneState }) => zoneState === 'running') ?? [];

@@ -82,17 +82,17 @@ function again(probe: Probe): Probe {
 
 /** libuv re-arms an event port after each callback: a change in between is lost there. */
 async function watchDirectory({ directory }: Ground): Promise<Finding> {
-  const told = new AbortController();
-  const watcher = watch(directory, () => told.abort());
+  const reported = new AbortController();
+  const watcher = watch(directory, () => reported.abort());
   const began = performance.now();
   try {
     writeFileSync(join(directory, '.new'), '');
     renameSync(join(directory, '.new'), join(directory, 'new'));
-    await delay(WATCH_MS, undefined, { signal: told.signal });
-    return warn(`a rename was not told within ${WATCH_MS / 1000} s`);
+    await delay(WATCH_MS, undefined, { signal: reported.signal });
+    return warn(`a rename was not reported within ${WATCH_MS / 1000} s`);
   } catch {
     // The wait was ended by the watch.
-    return ok(`a rename was told after ${Math.round(performance.now() - began)} ms`);
+    return ok(`a rename was reported after ${Math.round(performance.now() - began)} ms`);
   } finally {
     watcher.close();
   }
@@ -164,7 +164,9 @@ async function findPorts(roots: ZoneRoots): Promise<Finding> {
   const seen = listed(faults.map(({ zonename, code }) => `${zonename}: ${code}`));
   // A link or something that is no socket is somebody's doing; a port that is missing may yet come.
   const made = faults.some(({ code }) => ['ELOOP', 'ENOTDIR', 'ENOTSOCK'].includes(code));
-  return made ? fail(seen, 'do not trust this zone: look who made it, then reboot it') : warn(seen);
+  return made
+    ? fail(seen, 'do not trust this zone: find out who made it, then reboot it')
+    : warn(seen);
 }
 
 /** A fraction, since node's statfs gives blocks in a unit that is not illumos' own. */

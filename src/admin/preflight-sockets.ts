@@ -30,7 +30,7 @@ export async function socket({ directory }: Ground): Promise<Finding> {
     try {
       await echo(other);
       await echo(stays);
-      if (!reached || first.visitors !== 1 || second.visitors !== 1) {
+      if (!reached || first.accepts !== 1 || second.accepts !== 1) {
         return fail('a connection by the path reached the wrong listener');
       }
     } finally {
@@ -46,56 +46,56 @@ export async function socket({ directory }: Ground): Promise<Finding> {
 
 export async function peerCredential({ root, directory }: Ground): Promise<Finding> {
   const uid = process.geteuid?.() ?? 0;
-  const { visit, peer } = await visitAs(root, directory, uid, 0o700, 0o600);
-  if (visit.outcome !== 'connected' || peer === null) {
-    return fail(`nobody came: ${visit.outcome}`);
+  const { result, peer } = await connectAs(root, directory, uid, 0o700, 0o600);
+  if (result.outcome !== 'connected' || peer === null) {
+    return fail(`no connection: ${result.outcome}`);
   }
-  const seen = `zone ${peer.zoneid}, uid ${peer.uid}, pid ${peer.pid === visit.pid ? 'right' : 'wrong'}`;
-  const right = peer.zoneid === 0 && peer.uid === uid && peer.pid === visit.pid;
+  const seen = `zone ${peer.zoneid}, uid ${peer.uid}, pid ${peer.pid === result.pid ? 'right' : 'wrong'}`;
+  const right = peer.zoneid === 0 && peer.uid === uid && peer.pid === result.pid;
   return right ? ok(seen) : fail(seen);
 }
 
 /** A native program needs no permission on the socket itself (sockfs, socktpi.c, so_ux_lookup). */
 export async function otherUser({ root, directory }: Ground): Promise<Finding> {
-  const closed = await visitAs(root, join(directory, 'closed'), OTHER_UID, 0o700, 0o666);
-  const guarded = await visitAs(root, join(directory, 'guarded'), OTHER_UID, 0o755, 0o600);
-  const open = await visitAs(root, join(directory, 'open'), OTHER_UID, 0o755, 0o666);
-  return otherUserFinding(closed.visit.outcome, guarded.visit.outcome, open.peer);
+  const closed = await connectAs(root, join(directory, 'closed'), OTHER_UID, 0o700, 0o666);
+  const guarded = await connectAs(root, join(directory, 'guarded'), OTHER_UID, 0o755, 0o600);
+  const open = await connectAs(root, join(directory, 'open'), OTHER_UID, 0o755, 0o666);
+  return otherUserFinding(closed.result.outcome, guarded.result.outcome, open.peer);
 }
 
 /**
  * @param closed what came of it where the directory is root's alone
  * @param guarded where only the socket's mode is in the way
- * @param visitor who it was where nothing is in the way
+ * @param peer who it was where nothing is in the way
  */
 export function otherUserFinding(
   closed: string,
   guarded: string,
-  visitor: PeerCredential | null,
+  peer: PeerCredential | null,
 ): Finding {
   if (closed !== 'EACCES') {
     return fail(`uid ${OTHER_UID} got through a 0700 directory: ${closed}`);
   }
-  if (visitor?.uid !== OTHER_UID) {
-    return fail(`uid ${OTHER_UID} is told as ${visitor?.uid ?? 'nobody'}`);
+  if (peer?.uid !== OTHER_UID) {
+    return fail(`uid ${OTHER_UID} is reported as ${peer?.uid ?? 'nobody'}`);
   }
   const alone = guarded === 'connected' ? 'does not' : 'does too';
-  return ok(`0700 keeps it out, its uid is told (0600 alone ${alone})`);
+  return ok(`0700 keeps it out, uid reported (0600 alone ${alone})`);
 }
 
-interface Visitor {
-  readonly visit: { readonly pid: number; readonly outcome: string };
+interface Connected {
+  readonly result: { readonly pid: number; readonly outcome: string };
   readonly peer: PeerCredential | null;
 }
 
 /** Has a child connect as a user, to a socket in a new directory. */
-async function visitAs(
+async function connectAs(
   root: string,
   directory: string,
   uid: number,
   directoryMode: number,
   socketMode: number,
-): Promise<Visitor> {
+): Promise<Connected> {
   const above = dirname(directory);
   mkdirSync(join(directory, 'in'), { recursive: true });
   chmodSync(directory, 0o755);
@@ -105,12 +105,12 @@ async function visitAs(
   const { listener } = listenAt(path, (fd) => (peer = whoIs(root, fd)));
   chmodSync(path, socketMode);
   try {
-    const told = await helper(['as', String(uid), directory, 'in/metadata.sock']);
-    const { pid, outcome, seen } = told;
+    const reply = await helper(['as', String(uid), directory, 'in/metadata.sock']);
+    const { pid, outcome, seen } = reply;
     if (typeof pid !== 'number' || typeof outcome !== 'string') {
       throw new Error(`uid ${uid} could not be taken below ${above}: ${String(seen)}`);
     }
-    return { visit: { pid, outcome }, peer };
+    return { result: { pid, outcome }, peer };
   } finally {
     listener.close();
   }
@@ -176,19 +176,19 @@ export async function lofs({ root, directory }: Ground): Promise<Finding> {
 
 interface Bound {
   readonly listener: Listener;
-  visitors: number;
+  accepts: number;
 }
 
 /**
  * Binds beside the path, sets the mode and renames, as the agent does; then sends back what comes in.
- * @param accepted where it is given, is told of each connection, which is then closed
+ * @param accepted where it is given, is called with each connection, which is then closed
  */
 function listenAt(path: string, accepted?: (fd: number) => void): Bound {
   const own = `${path}.own`;
   const listener = listenUnix(
     own,
     (stream) => {
-      bound.visitors++;
+      bound.accepts++;
       stream.start({
         heard: (chunk) => stream.write(Buffer.from(chunk)),
         ended: () => stream.end(),
@@ -208,7 +208,7 @@ function listenAt(path: string, accepted?: (fd: number) => void): Bound {
     },
     () => undefined,
   );
-  const bound: Bound = { listener, visitors: 0 };
+  const bound: Bound = { listener, accepts: 0 };
   chmodSync(own, 0o600);
   renameSync(own, path);
   return bound;

@@ -83,12 +83,12 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
     };
     const path = platform.zonepath(zonename);
     const rootpath = platform.zoneRootpath(zonename);
-    const told = platform.zoneBrand(zonename);
+    const brandNow = platform.zoneBrand(zonename);
     const now = platform.zoneState(zonename);
     return [
       ...wanted('zonepath', path, path === zonepath),
       ...wanted('rootpath', rootpath, rootpath === roots.of(zonepath).nameOf('')),
-      ...wanted('brand', told, brand === '' || told === brand),
+      ...wanted('brand', brandNow, brand === '' || brandNow === brand),
       ...wanted('state', now, state === 'installed' ? alive.includes(now) : now === state),
     ];
   });
@@ -103,9 +103,9 @@ export async function structSizes(ground: Ground): Promise<Finding> {
   const { root } = ground;
   const { kernel, zonecfg } = onRoot(root);
   const status = memory(16).fill(0xa5);
-  const told = Number(kernel.zone_getattr(0, ZONE_ATTR_STATUS, status, status.length));
-  if (told !== 4 || !status.subarray(4).every((byte) => byte === 0xa5)) {
-    return fail(`zone_status_t has ${told} bytes`);
+  const size = Number(kernel.zone_getattr(0, ZONE_ATTR_STATUS, status, status.length));
+  if (size !== 4 || !status.subarray(4).every((byte) => byte === 0xa5)) {
+    return fail(`zone_status_t has ${size} bytes`);
   }
   const [zone] = (await readIndex(new Paths(root))).zones;
   if (zone !== undefined) {

@@ -7,7 +7,7 @@
  *
  * Needs no daemon. What always holds: a check is over within its limit and the run within 30 s; the failure
  * of one stops no other; nothing stays behind, also when the run is aborted. What a run that was killed
- * left behind is removed by the next one. Files inside zones are looked at in child processes only: a zone's
+ * left behind is removed by the next one. Files inside zones are checked in child processes only: a zone's
  * file system that never answers holds nobody up.
  */
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
@@ -67,7 +67,7 @@ interface Check {
 const CHECK_MS = 10_000;
 /** Of the whole run; a check that is not over then has failed. */
 const RUN_MS = 27_000;
-/** What is removed in the end is removed within this, or told. */
+/** What is removed in the end is removed within this, or reported. */
 const UNDO_MS = 2500;
 const AT_ONCE = 4;
 const PREFIX = '.preflight.';
@@ -125,13 +125,17 @@ const CHECKS: readonly Check[] = [
   ),
   probed('socket', 'bind, chmod, rename; reached by the path', REPORT_IT),
   probed('peer-credential', 'zone 0 and the uid and pid of the peer', REPORT_IT),
-  probed('other-user', 'EACCES below a 0700 directory, and its uid told', REPORT_IT),
+  probed('other-user', 'EACCES below a 0700 directory, and its uid reported', REPORT_IT),
   probed(
     'lofs',
     'mount, connect through it, EROFS, unmount, /etc/mnttab true',
     'needs sys_mount; look at what is mounted: grep preflight /etc/mnttab',
   ),
-  probed('watch', 'a rename in the directory is told', 'none: mdatad looks by itself every 2 s'),
+  probed(
+    'watch',
+    'a rename in the directory is reported',
+    'none: mdatad checks by itself every 2 s',
+  ),
   probed(
     'directory-sync',
     'fsync of a file and its directory',
@@ -152,7 +156,7 @@ const CHECKS: readonly Check[] = [
   ),
   check(
     'vmadm',
-    'the VMs that vminfod tells',
+    'the VMs that vminfod reports',
     'vmadm lookup -j; svcadm restart vminfod',
     checkVmadm,
   ),

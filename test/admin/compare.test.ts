@@ -79,8 +79,8 @@ class SecondAgent {
         const key = code === 'KEYS' ? code : payload.toString();
         this.asked.push(key);
         const times = this.asked.filter((each) => each === key).length;
-        const { code: told, value = '' } = this.plant(key, times) ?? answerOf(key, vm());
-        socket.write(frame(id, told, value));
+        const { code: answered, value = '' } = this.plant(key, times) ?? answerOf(key, vm());
+        socket.write(frame(id, answered, value));
       }
     });
   }
@@ -163,10 +163,10 @@ describe('mdatactl compare', function () {
     }
   });
 
-  let told: JsonObject[] = [];
+  let vms: JsonObject[] = [];
 
   function vmOf(zonename: string): JsonObject {
-    return told.find((vm) => vm.zonename === zonename) ?? {};
+    return vms.find((vm) => vm.zonename === zonename) ?? {};
   }
 
   function agentOf(zonename: string): SecondAgent {
@@ -177,7 +177,7 @@ describe('mdatactl compare', function () {
     const { status, stdout } = await node.run([node.path('/usr/sbin/vmadm'), 'lookup', '-j']);
     if (status === 0) {
       // `type` and `ram` are what only the command line adds.
-      told = (JSON.parse(stdout) as JsonObject[]).map((vm) => ({
+      vms = (JSON.parse(stdout) as JsonObject[]).map((vm) => ({
         ...vm,
         type: undefined,
         ram: undefined,
@@ -248,7 +248,7 @@ describe('mdatactl compare', function () {
     assert.match(stdout, /do not install/);
   });
 
-  it('tells a list of keys in another order or with another name', async () => {
+  it('names a list of keys in another order or with another name', async () => {
     agentOf(FIRST).plant = (key) => {
       return key === 'KEYS'
         ? { code: 'SUCCESS', value: [...LISTED].reverse().join('\n') }
@@ -308,7 +308,7 @@ describe('mdatactl compare', function () {
         const { documented, exit, undocumented } = await report();
         assert.deepStrictEqual([exit, undocumented], [0, []]);
         return documented.some(({ key, id, theirs }) => key === 'no' && id === 'D5' && !theirs);
-      }, 'the value of null is told');
+      }, 'the value of null is reported');
       assert(!agentOf(FIRST).asked.includes('no'));
     } finally {
       replace(path, before);

@@ -209,7 +209,7 @@ describeWhere(
     const INDEX = '/etc/zones/index';
     const PRIVILEGES =
       'file_dac_read,file_dac_search,file_dac_write,file_chown,file_owner,proc_fork';
-    const folder = (): string => node.path(`/var/zonecontrol/${OS_ZONE}`);
+    const directory = (): string => node.path(`/var/zonecontrol/${OS_ZONE}`);
     const scratch = (probe: string, path: string): string => `/${probe}/${path}`;
 
     const rows: readonly Row[] = [
@@ -334,7 +334,7 @@ describeWhere(
       },
       {
         check: 'peer-credential',
-        fault: 'nobody can be told who a peer is',
+        fault: 'the peer of a connection cannot be found out',
         verdict: 'fail',
         seen: /getpeerucred/,
         ...failing(() => calls.fail('peer', 'EINVAL')),
@@ -405,21 +405,21 @@ describeWhere(
       },
       {
         check: 'vmadm',
-        fault: 'it tells another state than vminfod',
+        fault: 'it reports another state than vminfod',
         verdict: 'fail',
-        seen: new RegExp(`not as vminfod tells: ${OS_ZONE} is joyent-minimal down in vmadm`),
+        seen: new RegExp(`not as vminfod reports: ${OS_ZONE} is joyent-minimal down in vmadm`),
         make: () => {
           const vms = [
             [OS_ZONE, 'joyent-minimal', 'down'],
             [HVM_ZONE, 'bhyve', 'running'],
           ];
           const more = [HALTED_ZONE, 'joyent-minimal', 'installed'];
-          const told = [...vms, more].map(([uuid, brand, zone_state]) => {
+          const vmsNow = [...vms, more].map(([uuid, brand, zone_state]) => {
             return { uuid, zonename: uuid, brand, zone_state };
           });
           const path = node.path('/usr/sbin/vmadm');
           return moved(path, () => {
-            writeFileSync(path, `#!/bin/sh\necho '${JSON.stringify(told)}'\n`, { mode: 0o755 });
+            writeFileSync(path, `#!/bin/sh\necho '${JSON.stringify(vmsNow)}'\n`, { mode: 0o755 });
           });
         },
       },
@@ -441,8 +441,8 @@ describeWhere(
         verdict: 'warn',
         seen: new RegExp(`other users may enter 1: ${OS_ZONE} 0755`),
         make: () => {
-          chmodSync(folder(), 0o755);
-          return () => chmodSync(folder(), 0o700);
+          chmodSync(directory(), 0o755);
+          return () => chmodSync(directory(), 0o700);
         },
       },
       {
@@ -450,14 +450,14 @@ describeWhere(
         fault: 'a link is in the place of one',
         verdict: 'fail',
         seen: new RegExp(`${OS_ZONE} is not a directory`),
-        make: () => moved(folder(), () => symlinkSync('/tmp', folder())),
+        make: () => moved(directory(), () => symlinkSync('/tmp', directory())),
       },
       {
         check: 'zone-directories',
         fault: 'one is missing though its zone runs',
         verdict: 'fail',
         seen: new RegExp(`${OS_ZONE} is not there`),
-        make: () => moved(folder(), () => undefined),
+        make: () => moved(directory(), () => undefined),
       },
       {
         check: 'zone-mounts',
@@ -556,9 +556,9 @@ describeWhere(
     });
 
     it('exits with 1 for warnings and shows what was expected and what to do', async () => {
-      chmodSync(folder(), 0o755);
+      chmodSync(directory(), 0o755);
       const { status, stdout } = await run();
-      chmodSync(folder(), 0o700);
+      chmodSync(directory(), 0o700);
       assert.strictEqual(status, 1);
       assert.match(stdout, /^WARN +zone-directories +other users may enter/m);
       assert.match(stdout, /^ +expected: a directory 0700 root for every OS zone$/m);
@@ -635,7 +635,7 @@ describeWhere(
       assert.deepStrictEqual(traces(), before);
     });
 
-    it('names a vminfod that tells garbage', async () => {
+    it('names a vminfod that sends garbage', async () => {
       const path = node.path('/garbage.sock');
       const server = createServer((request, response) => {
         response.end(
@@ -704,11 +704,11 @@ describe('what the probes of preflight conclude', () => {
   });
 
   it('is that another user is kept out by the directory alone, whatever a socket does', () => {
-    const visitor = { zoneid: 0, pid: 1, uid: 60001 };
-    assert.strictEqual(otherUserFinding('EACCES', 'connected', visitor).verdict, 'ok');
-    assert.strictEqual(otherUserFinding('EACCES', 'EACCES', visitor).verdict, 'ok');
-    assert.match(otherUserFinding('connected', 'connected', visitor).seen, /got through/);
-    const wrong = otherUserFinding('EACCES', 'connected', { ...visitor, uid: 0 });
-    assert.match(wrong.seen, /told as 0/);
+    const peer = { zoneid: 0, pid: 1, uid: 60001 };
+    assert.strictEqual(otherUserFinding('EACCES', 'connected', peer).verdict, 'ok');
+    assert.strictEqual(otherUserFinding('EACCES', 'EACCES', peer).verdict, 'ok');
+    assert.match(otherUserFinding('connected', 'connected', peer).seen, /got through/);
+    const wrong = otherUserFinding('EACCES', 'connected', { ...peer, uid: 0 });
+    assert.match(wrong.seen, /reported as 0/);
   });
 });

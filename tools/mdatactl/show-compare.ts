@@ -52,10 +52,10 @@ function documentedLines(documented: readonly Difference[], width: number): stri
 }
 
 function differenceLines({ zonename, key, theirs, ours }: Difference): string[] {
-  return [`  ${zonename}  ${key}`, `    theirs ${words(theirs)}, ours ${words(ours)}`];
+  return [`  ${zonename}  ${key}`, `    theirs ${textOf(theirs)}, ours ${textOf(ours)}`];
 }
 
-function words(shape: AnswerShape | null): string {
+function textOf(shape: AnswerShape | null): string {
   if (shape === null) {
     return 'not asked';
   }

@@ -12,7 +12,7 @@ const VERDICT_WIDTH = 6;
 const NAME_WIDTH = 18;
 const INDENT = VERDICT_WIDTH + NAME_WIDTH;
 
-const WORDS: Readonly<Record<PreflightVerdict, readonly [word: string, colour: Colour]>> = {
+const LABELS: Readonly<Record<PreflightVerdict, readonly [word: string, colour: Colour]>> = {
   ok: ['ok', 'green'],
   warn: ['WARN', 'yellow'],
   fail: ['FAIL', 'red'],
@@ -28,10 +28,10 @@ export function showPreflight(report: PreflightReport, screen: Screen): string[]
 
 function checkLines(check: PreflightCheck, { paint, width }: Screen): string[] {
   const { name, verdict, expected, seen, remedy } = check;
-  const [word, colour] = WORDS[verdict];
+  const [word, colour] = LABELS[verdict];
   const label = word.padEnd(VERDICT_WIDTH) + name.padEnd(NAME_WIDTH);
-  const [first = '', ...rest] = paragraph(label, seen, INDENT, width);
-  const lines = [paint(colour, word) + first.slice(word.length), ...rest];
+  const [first = '', ...more] = paragraph(label, seen, INDENT, width);
+  const lines = [paint(colour, word) + first.slice(word.length), ...more];
   return verdict === 'ok'
     ? lines
     : [
