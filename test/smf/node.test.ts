@@ -45,6 +45,10 @@ describe('mdatad as a service of a node', function () {
     assert.strictEqual(status, 0, stdout + stderr);
   }
 
+  function release(from: string): string {
+    return /^id=(.*)$/m.exec(readFileSync(join(from, 'RELEASE'), 'utf8'))?.[1] ?? '';
+  }
+
   function socket(): string {
     return sim.path(`/var/zonecontrol/${ZONE}/metadata.sock`);
   }
@@ -65,6 +69,17 @@ describe('mdatad as a service of a node', function () {
     const text = readFileSync(node.at('var/run/mdatad/config.json'), 'utf8');
     assert.match(text, /"log_level":"info"/);
     assert.match(node.daemonLog(), /"msg":"ready"/);
+  });
+
+  it('is known by its path within the 80 bytes of arguments that illumos keeps, and leaves a core on a fault', () => {
+    const pid = node.daemonPid();
+    const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    assert.strictEqual(
+      args[1],
+      node.at(`opt/mdatad/versions/${release(unpacked)}/dist/src/main.js`),
+    );
+    const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+    assert.match(environment, /NODE_OPTIONS=--abort-on-uncaught-exception/);
   });
 
   it('takes new settings over on refresh, without an end', async () => {

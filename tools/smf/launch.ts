@@ -50,7 +50,6 @@ async function launch(mainFile: string, options: Options): Promise<number> {
   const [program = '', ...args] = [
     ...inContract,
     ...['/bin/sh', '-c', WRITE_PID_AND_EXEC, pidFile, process.execPath],
-    ...nodeFlags(),
     ...[mainFile, '--root', root, '--config', config],
   ];
   rmSync(pidFile, { force: true });
@@ -58,6 +57,9 @@ async function launch(mainFile: string, options: Options): Promise<number> {
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
     cwd: '/',
+    // As flags they would push the daemon's own path out of the 80 bytes that ps(1) shows on illumos
+    // (PRARGSZ in usr/src/uts/common/sys/procfs.h), by which the stop method knows it.
+    env: { ...process.env, NODE_OPTIONS: nodeFlags().join(' ') },
   });
   const ended = once(child, 'exit');
   const gone = new AbortController();
