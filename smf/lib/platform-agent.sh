@@ -19,10 +19,13 @@ disable_platform_agent() {
 	svcadm disable -s "$PLATFORM_AGENT"
 }
 
-# enable_stand_in COMMANDS: makes the instance by these svccfg commands where it is not there yet. It goes
-# online with mdatad, so nobody waits for it here.
+# enable_stand_in COMMANDS: makes the instance by these svccfg commands where it is not there yet, whole or not
+# at all. It goes online with mdatad, so nobody waits for it here.
 enable_stand_in() {
 	has_platform_agent || return 0
-	[ -n "$(service_state "$STAND_IN")" ] || svccfg -f "$1" || return 1
+	if [ -z "$(service_state "$STAND_IN")" ] && ! svccfg -f "$1"; then
+		svccfg delete -f "$STAND_IN" 2>/dev/null
+		return 1
+	fi
 	svcadm enable "$STAND_IN"
 }

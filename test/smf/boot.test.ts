@@ -3,7 +3,7 @@
  * instance of svc:/system/smartdc/metadata.
  */
 import assert from 'node:assert';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -146,11 +146,13 @@ describe('a reboot', function () {
 
   it("leaves the platform's agent enabled when the stand-in cannot be created", () => {
     succeed(script(unpacked, 'install'));
-    rmSync(node.at('opt/mdatad/current/smf/stand-in.svccfg'));
+    appendFileSync(node.at('opt/mdatad/current/smf/stand-in.svccfg'), 'unknown command\n');
     node.reboot();
     assert.strictEqual(node.state(TAKEOVER), 'maintenance');
     assert.strictEqual(node.state(PLATFORM_AGENT), 'online');
     assert.strictEqual(node.state(ZONES), 'online');
+    // Nor half of it, in which nothing could be set any more.
+    assert.strictEqual(node.state(STAND_IN), undefined);
   });
 
   it('would take the methods of the platform agent away if a manifest created the stand-in', () => {
