@@ -6,7 +6,9 @@
  * one process that stays in the service's is ctrun, which ends when the daemon does (-l child, in main of
  * usr/src/cmd/ctrun/ctrun.c). So SMF sees the daemon end whatever children it leaves behind, and no child's end.
  * The children are not killed with it (no `-o noorphan`): a `vmadm update` that is cut in two harms the VM, and
- * the next daemon waits for the lock. Output goes where ours goes, the service's log.
+ * the next daemon waits for the lock. ctrun needs no privilege: its critical events are no more than its fatal
+ * ones and an empty contract (EXCESS in usr/src/uts/common/contract/process.c). Output goes where ours goes, the
+ * service's log.
  *
  * Exit 0: the daemon serves. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
  * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF tries again.
