@@ -28,13 +28,10 @@
         'sockets.c',
         'sockets_addon.c',
         'subscription.c',
-        'subscription_take.c',
         'zone_events.c',
         'zone_events_addon.c',
         'zone_facts.c',
         'zone_facts_addon.c',
-        'zone_queue.c',
-        'zone_section.c',
       ],
       'conditions': [
         ['OS=="solaris"', {

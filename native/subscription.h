@@ -1,7 +1,7 @@
 /*
  * A subscription of JavaScript's to zone state changes: zone_events on the loop of one environment.
  *
- *   zone_events -- wake, any thread --> thread-safe function --> subscription_take on the loop
+ *   zone_events -- wake, any thread --> thread-safe function --> take, on the loop
  *
  * Its end has one order: the source is detached (nobody calls wake any more), then the loop is
  * released, then the callback, then the memory goes when its owners let go of it: the handle, by
@@ -40,14 +40,5 @@ napi_value subscription_open(napi_env env, napi_value handle, napi_value on_item
 
 /* The result settles `deferred`. Otherwise -ENOMEM, or -ESHUTDOWN, and the deferred is the caller's. */
 int subscription_post(subscription_t *sub, zone_command_t command, napi_deferred deferred);
-
-/* What the queue has, told to `on_item`: the thread-safe function's callback, its context the subscription. */
-void subscription_take(napi_env env, napi_value on_item, void *context, void *data);
-
-/* The last result came: the source is detached, the rest follows. */
-void subscription_finish(subscription_t *sub);
-
-/* One owner fewer. */
-void subscription_let_go(subscription_t *sub);
 
 #endif

@@ -2,10 +2,12 @@
  * See zone_events.h. Which thread runs what:
  *
  *   on_change                  libzonecfg's thread, with the mutex of its handle held
- *   zone_section.c             the thread that zone_events_open made
+ *   zone_section_thread        the thread that zone_events_open made: it carries commands out, one after the
+ *                              other, as the thread that enters libzonecfg's critical section must leave it
  *   all that the header names  the reader's thread
  *
- * `wake` is called with our mutex held, so that nobody wakes a reader who has shut the queue.
+ * Lock order: libzonecfg's mutex, then ours. Ours is never held across a call into libzonecfg. `wake` is
+ * called with our mutex held, so that nobody wakes a reader who has shut the queue.
  */
 #ifdef __sun
 /* Under -std=c11 the system's headers would hide POSIX. */
@@ -24,17 +26,161 @@
 #include "zone_events.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "zone_events_impl.h"
+/* A queued item, or a command on its way to the section's thread. Whoever takes it out frees it. */
+typedef struct zone_node {
+	struct zone_node *next;
+	/* A result that is not known yet: the reader does not get past it. */
+	int pending;
+	zone_item_t item;
+} zone_node_t;
 
-void
+typedef struct zone_list {
+	zone_node_t *head;
+	zone_node_t *tail;
+} zone_list_t;
+
+typedef struct zone_queue {
+	zone_list_t items;
+	uint_t max_events;
+	uint_t events;
+	/* Events that were lost, and no memory to queue that; told before what is queued. */
+	uint_t lost;
+} zone_queue_t;
+
+struct zone_events {
+	void (*wake)(void *);
+	void *wake_arg;
+	/* libzonecfg's; the section's thread unbinds it. */
+	void *handle;
+	pthread_t thread;
+	/* Of all below. */
+	pthread_mutex_t mutex;
+	pthread_cond_t posted;
+	pthread_cond_t ended;
+	zone_list_t commands;
+	zone_queue_t queue;
+	/* The reader was woken and has not seen the queue empty since. */
+	int woken;
+	/* No wake-ups any more. */
+	int closed;
+	int close_posted;
+	int thread_ended;
+	/* The reader's thread's own. */
+	int joined;
+};
+
+static void
+zone_list_append(zone_list_t *list, zone_node_t *node)
+{
+	node->next = NULL;
+	if (list->tail == NULL)
+		list->head = node;
+	else
+		list->tail->next = node;
+	list->tail = node;
+}
+
+static zone_node_t *
+zone_list_take(zone_list_t *list)
+{
+	zone_node_t *node = list->head;
+
+	if (node == NULL)
+		return (NULL);
+	list->head = node->next;
+	if (list->head == NULL)
+		list->tail = NULL;
+	return (node);
+}
+
+static void
+zone_list_drop(zone_list_t *list)
+{
+	zone_node_t *node;
+
+	while ((node = zone_list_take(list)) != NULL)
+		free(node);
+}
+
+/*
+ * An event was lost: the queue's last item says so. There may be no memory for it; then the last event
+ * is turned into it, which is only one more that is lost, and where there is none, it is told out of
+ * order.
+ */
+static void
+note_lost(zone_queue_t *queue, zone_node_t *fresh)
+{
+	zone_node_t *last = queue->items.tail;
+
+	if (last != NULL && last->item.kind == ZONE_ITEM_LOST) {
+		last->item.lost++;
+		free(fresh);
+	} else if (fresh != NULL) {
+		fresh->item.kind = ZONE_ITEM_LOST;
+		fresh->item.lost = 1;
+		zone_list_append(&queue->items, fresh);
+	} else if (last != NULL && last->item.kind == ZONE_ITEM_EVENT) {
+		last->item.kind = ZONE_ITEM_LOST;
+		last->item.lost = 2;
+		queue->events--;
+	} else {
+		queue->lost++;
+	}
+}
+
+/* Takes the event over; NULL for one that there was no memory for. */
+static void
+zone_queue_event(zone_queue_t *queue, zone_node_t *event)
+{
+	if (event == NULL || queue->events >= queue->max_events) {
+		note_lost(queue, event);
+		return;
+	}
+	queue->events++;
+	zone_list_append(&queue->items, event);
+}
+
+static int
+zone_queue_ready(const zone_queue_t *queue)
+{
+	const zone_node_t *head = queue->items.head;
+
+	return (queue->lost > 0 || (head != NULL && !head->pending));
+}
+
+static int
+zone_queue_next(zone_queue_t *queue, zone_item_t *item)
+{
+	zone_node_t *node;
+
+	if (!zone_queue_ready(queue))
+		return (0);
+	if (queue->lost > 0) {
+		(void) memset(item, 0, sizeof (*item));
+		item->kind = ZONE_ITEM_LOST;
+		item->lost = queue->lost;
+		queue->lost = 0;
+		return (1);
+	}
+	node = zone_list_take(&queue->items);
+	if (node->item.kind == ZONE_ITEM_EVENT)
+		queue->events--;
+	*item = node->item;
+	free(node);
+	return (1);
+}
+
+/* With the mutex held: wakes the reader where there is something to take and he was not woken yet. */
+static void
 zone_events_wake(zone_events_t *ze)
 {
-	if (ze->woken || ze->deaf || !zone_queue_ready(&ze->queue))
+	if (ze->woken || ze->closed || !zone_queue_ready(&ze->queue))
 		return;
 	ze->woken = 1;
 	ze->wake(ze->wake_arg);
@@ -69,13 +215,88 @@ on_change(const char *zonename, zoneid_t zid, const char *newstate, const char *
 		node->item.when = when;
 	}
 	(void) pthread_mutex_lock(&ze->mutex);
-	if (ze->deaf || ze->close_posted)
+	if (ze->closed || ze->close_posted)
 		free(node);
 	else
 		zone_queue_event(&ze->queue, node);
 	zone_events_wake(ze);
 	(void) pthread_mutex_unlock(&ze->mutex);
 	return (0);
+}
+
+/* Carries one command out; `held` is the section's state. No lock of ours is held. */
+static int
+execute(zone_events_t *ze, zone_command_t command, int *held)
+{
+	int again;
+
+	switch (command) {
+	case ZONE_COMMAND_ENTER:
+		if (*held)
+			return (-EALREADY);
+		zonecfg_notify_critical_enter(ze->handle);
+		*held = 1;
+		return (0);
+	case ZONE_COMMAND_EXIT:
+		if (!*held)
+			return (-EINVAL);
+		again = zonecfg_notify_critical_exit(ze->handle) != 0;
+		*held = again;
+		return (again);
+	case ZONE_COMMAND_ABORT:
+		if (*held)
+			zonecfg_notify_critical_abort(ze->handle);
+		*held = 0;
+		return (0);
+	case ZONE_COMMAND_CLOSE:
+		if (*held)
+			zonecfg_notify_critical_abort(ze->handle);
+		*held = 0;
+		zonecfg_notify_unbind(ze->handle);
+		ze->handle = NULL;
+		return (0);
+	}
+	return (-EINVAL);
+}
+
+/* From zone_events_open to CLOSE. */
+static void *
+zone_section_thread(void *p)
+{
+	zone_events_t *ze = p;
+	zone_command_t command;
+	zone_node_t *node;
+	int held = 0;
+	int result;
+
+	(void) pthread_mutex_lock(&ze->mutex);
+	do {
+		while ((node = zone_list_take(&ze->commands)) == NULL)
+			(void) pthread_cond_wait(&ze->posted, &ze->mutex);
+		command = node->item.command;
+		/*
+		 * An event can be told as soon as the section is left, before we know that it is. So that
+		 * the reader sees the result first, it takes its place in the queue now. Until it is
+		 * entered, on the other hand, events are told that come before the result.
+		 */
+		node->pending = 1;
+		if (command != ZONE_COMMAND_ENTER)
+			zone_list_append(&ze->queue.items, node);
+		(void) pthread_mutex_unlock(&ze->mutex);
+		result = execute(ze, command, &held);
+		(void) pthread_mutex_lock(&ze->mutex);
+		node->item.result = result;
+		node->pending = 0;
+		if (command == ZONE_COMMAND_ENTER)
+			zone_list_append(&ze->queue.items, node);
+		if (command == ZONE_COMMAND_CLOSE) {
+			ze->thread_ended = 1;
+			(void) pthread_cond_broadcast(&ze->ended);
+		}
+		zone_events_wake(ze);
+	} while (command != ZONE_COMMAND_CLOSE);
+	(void) pthread_mutex_unlock(&ze->mutex);
+	return (NULL);
 }
 
 /* Signals are for the program's own threads; those that libzonecfg makes inherit the mask too. */
@@ -220,7 +441,7 @@ zone_events_shutdown(zone_events_t *ze, uint_t timeout_ms)
 		until.tv_nsec -= 1000000000;
 	}
 	(void) pthread_mutex_lock(&ze->mutex);
-	ze->deaf = 1;
+	ze->closed = 1;
 	/* Without memory for the command there is nothing to wait for. */
 	while (!ze->thread_ended && err != -ENOMEM &&
 	    pthread_cond_timedwait(&ze->ended, &ze->mutex, &until) == 0)

@@ -38,6 +38,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -472,7 +473,9 @@ main(int argc, char **argv)
 
 	if (argc != 2)
 		return (2);
-#if !defined(__sun)
+#if defined(__sun)
+	(void) argv;
+#else
 	zonecfg_set_root(argv[1]);
 #endif
 	/* Sockets and directories only: it never holds a file of the agent, nor its terminal. */

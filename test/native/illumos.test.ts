@@ -102,7 +102,10 @@ describe('the native code for illumos', () => {
       this.timeout(120_000);
       const { status, stdout, stderr } = run(headers);
       assert.deepStrictEqual([status, stderr], [0, '']);
-      assert.match(stdout, /^libsocket: accept accept4 bind listen socket$/m);
+      assert.match(
+        stdout,
+        /^libsocket: accept accept4 bind connect getsockopt listen recv sendmsg socket$/m,
+      );
       assert.match(stdout, /^libzonecfg: zonecfg_notify_bind /m);
       const gyp = readFileSync(join(NATIVE, 'binding.gyp'), 'utf8');
       assert.match(gyp, /'libraries': \['-lzonecfg', '-lsocket', '-lnsl'\]/);

@@ -21,4 +21,11 @@ extern int *___errno(void);
 #define	ETIMEDOUT	145
 #define	EALREADY	149
 
+#define	EINPROGRESS	150
+#define	ELOOP	90
+#define	ENOSYS	89
+#define	ENOTDIR	20
+#define	ENOTSOCK	95
+#define	ESTALE	151
+
 #endif

@@ -14,4 +14,9 @@
 
 extern int open(const char *, int, ...);
 
+#define	O_NONBLOCK	0x80
+#define	AT_SYMLINK_NOFOLLOW	0x1000
+
+extern int openat(int, const char *, int, ...);
+
 #endif

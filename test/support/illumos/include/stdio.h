@@ -3,4 +3,7 @@
 
 extern int rename(const char *, const char *);
 
+#include <stddef.h>
+extern int snprintf(char *restrict, size_t, const char *restrict, ...);
+
 #endif

@@ -8,4 +8,8 @@ extern void *calloc(size_t, size_t);
 extern void *realloc(void *, size_t);
 extern void free(void *);
 
+extern char *getenv(const char *);
+extern int atoi(const char *);
+extern void exit(int) __attribute__((noreturn));
+
 #endif

@@ -9,4 +9,10 @@ extern int fsync(int);
 extern int fchown(int, uid_t, gid_t);
 extern int unlink(const char *);
 
+#define	STDOUT_FILENO	1
+
+extern ssize_t read(int, void *, size_t);
+extern int chdir(const char *);
+extern int fchdir(int);
+
 #endif

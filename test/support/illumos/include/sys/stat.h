@@ -7,6 +7,7 @@
 struct stat {
 	dev_t st_dev;
 	ino_t st_ino;
+	mode_t st_mode;
 	off_t st_size;
 #if !defined(_STRICT_SYMBOLS)
 	timespec_t st_mtim;
@@ -17,5 +18,13 @@ struct stat {
 extern int lstat(const char *, struct stat *);
 extern int fstat(int, struct stat *);
 extern int fchmod(int, mode_t);
+
+#define	S_ISDIR(mode)	(((mode) & 0xF000) == 0x4000)
+#define	S_ISLNK(mode)	(((mode) & 0xF000) == 0xa000)
+#define	S_ISSOCK(mode)	(((mode) & 0xF000) == 0xc000)
+
+extern int stat(const char *, struct stat *);
+extern int fstatat(int, const char *, struct stat *, int);
+extern int mkdirat(int, const char *, mode_t);
 
 #endif
