@@ -28,6 +28,8 @@ export class SubscriptionStage {
     const node = makeNode();
     // The thread pool and the first async call open descriptors of their own, once.
     await node.emulation.publish('warm', 0, '', '', 0n);
+    // So does the first process that is started: Node keeps its /dev/null.
+    await once(spawn('true', { stdio: ['ignore', 'pipe', 'inherit'] }), 'close');
     return new SubscriptionStage(node);
   }
 
