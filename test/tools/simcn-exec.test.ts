@@ -15,7 +15,7 @@ const isRoot = process.geteuid?.() === 0;
 
 const VMS = [
   { uuid: ZONE, brand: 'joyent', datasets: [DATA], zfs_snapshot_limit: 2 },
-  { uuid: LX, brand: 'lx' },
+  { uuid: LX, brand: 'lx', hostname: 'lx-host' },
   { uuid: HALTED, brand: 'joyent', zone_state: 'installed' },
   { uuid: GUEST, brand: 'kvm' },
 ];
@@ -60,6 +60,11 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       const { stderr } = await node.exec(ZONE, 'touch', '/usr/new');
       assert.match(stderr, /Read-only file system/);
       assert.strictEqual((await node.exec(ZONE, 'ls', node.root)).status, 2);
+    });
+
+    it('has a name and a host name of its own', async () => {
+      const { stdout } = await node.exec(LX, 'sh', '-c', 'zonename; hostname');
+      assert.strictEqual(stdout, `${LX}\nlx-host\n`);
     });
 
     it('has the metadata commands on the PATH', async () => {

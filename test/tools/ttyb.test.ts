@@ -8,7 +8,7 @@ import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
 import { Peer } from '../support/peer';
 
-describe('a played serial port', () => {
+describe('a simulated serial port', () => {
   let folder: string;
   let path: string;
   let ports: Ttyb[];

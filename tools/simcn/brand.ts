@@ -1,8 +1,13 @@
 /*
- * What a zone's brand decides: the kind of VM it is, and where the socket folder shows inside it.
+ * What a zone's brand decides: the kind of VM it is, and where the socket's directory shows inside it.
  *
- * The platform has this in each brand's platform.xml and statechange hook. (spec: platform section 7)
+ * The platform has this in each brand's platform.xml and statechange hook (illumos-joyent
+ * usr/src/lib/brand/<brand>/zone). The node has the former too, as far as anyone reads it: what the brand
+ * mounts into a zone while it becomes ready.
  */
+import { mkdirSync, writeFileSync } from 'node:fs';
+
+import type { Paths } from '../../src/platform/paths';
 
 export interface Brand {
   readonly name: string;
@@ -36,4 +41,28 @@ export function brandOf(name: string): Brand {
     default:
       return { name, type: 'OS', hvm: false, mountPoint: null };
   }
+}
+
+const BRANDS = ['joyent', 'joyent-minimal', 'builder', 'lx', 'kvm', 'bhyve'] as const;
+
+/** @param oldPlatform before December 2016 no brand mounted the socket folder */
+export function installBrands(paths: Paths, oldPlatform: boolean): void {
+  for (const brand of BRANDS.map(brandOf)) {
+    const folder = paths.host(`/usr/lib/brand/${brand.name}`);
+    mkdirSync(folder, { recursive: true, mode: 0o755 });
+    writeFileSync(`${folder}/platform.xml`, platformXml(brand, oldPlatform), { mode: 0o644 });
+  }
+}
+
+function platformXml({ name, mountPoint }: Brand, oldPlatform: boolean): string {
+  const mount =
+    mountPoint === null || oldPlatform
+      ? ''
+      : `  <global_mount special="/var/zonecontrol/%z" directory="${mountPoint}"
+    opt="${MOUNT_OPTIONS}" type="lofs" />
+`;
+  return `<?xml version="1.0"?>
+<platform name="${name}" allow-exclusive-ip="true">
+${mount}</platform>
+`;
 }

@@ -1,5 +1,5 @@
 /*
- * What changed between two VM objects, in vminfod's words. (spec: platform section 2.2)
+ * What changed between two VM objects, in vminfod's words.
  *
  * Objects are compared name by name; arrays as sets of their elements, so that a new order alone is no
  * change. Elements of `nics` and `disks` have an identity (`mac`, `path`): two with the same one are

@@ -41,6 +41,23 @@ export async function execInZone(
   }
 }
 
+/**
+ * Runs a zone's own services beside the node, as its init would: in a process of its own that ends with
+ * the zone. Nobody waits for it.
+ */
+export function startServices(
+  root: string,
+  zonename: string,
+  onFailure: (text: string) => void,
+): void {
+  const program = join(__dirname, 'main.js');
+  const argv = [program, 'exec', '--root', root, zonename, '--', 'mdata-services'];
+  const child = spawn(process.execPath, argv, { stdio: 'ignore' });
+  child.once('error', (err) =>
+    onFailure(`the services of ${zonename} cannot be run: ${err.message}`),
+  );
+}
+
 async function runIn(
   view: View,
   argv: readonly string[],
@@ -117,7 +134,12 @@ function zexecArgv(view: View, isolation: Isolation, argv: readonly string[]): s
 
 function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
   const { TERM, LANG } = process.env;
-  const common = { ...(TERM ? { TERM } : {}), ...(LANG ? { LANG } : {}) };
+  const common = {
+    ...(TERM ? { TERM } : {}),
+    ...(LANG ? { LANG } : {}),
+    SIMCN_ZONENAME: view.zonename,
+    SIMCN_ZONEROOT: isolation === 'none' ? view.zoneroot : '',
+  };
   return isolation === 'none'
     ? {
         ...common,

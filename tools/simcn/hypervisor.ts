@@ -1,7 +1,7 @@
 /*
  * What runs in an HVM zone: the process that has the guest's serial port.
  *
- * Two kinds exist. A played one has no guest at all, only the port, with its losses and its ways of
+ * Two kinds exist. A simulated one has no guest at all, only the port, with its losses and its ways of
  * coming and going (ttyb.ts). A real one is qemu with a kernel in it (qemu.ts).
  */
 import type { JsonObject } from '../../src/metadata/vm-data';
@@ -34,7 +34,7 @@ export function portPath(zoneroot: string, properties: JsonObject): string | nul
 }
 
 /** One zone's hypervisor without a guest, from boot to halt. */
-export class PlayedHypervisor implements Hypervisor {
+export class SimulatedHypervisor implements Hypervisor {
   readonly pid = null;
   private readonly ttyb: Ttyb | null;
 

@@ -15,7 +15,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Emulation } from '../../src/platform/libzonecfg';
 import { ZoneDisk } from './disk';
-import { PlayedHypervisor, portPath } from './hypervisor';
+import { startServices } from './exec';
+import { SimulatedHypervisor, portPath } from './hypervisor';
 import type { KernelStatus } from './kernel';
 import type { Machine } from './machine';
 import { makeSocketFolder, mountSocketFolder, unmountZone } from './mounts';
@@ -32,14 +33,14 @@ const INDEX_STATES: Readonly<Record<IndexState, number>> = {
   installed: 2,
 };
 
-/** Ids of played init processes start here, above what this machine's own processes commonly have. */
-const PLAYED_PID_BASE = 5_000_000;
+/** Ids of simulated init processes start here, above what this machine's own processes commonly have. */
+const SIMULATED_PID_BASE = 5_000_000;
 
 /** The moves of the zones of one node. */
 export class Lifecycle {
   private readonly machine: Machine;
   private readonly emulation: Emulation;
-  private nextPid = PLAYED_PID_BASE;
+  private nextPid = SIMULATED_PID_BASE;
 
   constructor(machine: Machine, emulation: Emulation) {
     this.machine = machine;
@@ -97,14 +98,19 @@ export class Lifecycle {
   }
 
   async boot(zone: Zone): Promise<void> {
+    const { options, paths, notice } = this.machine;
     await this.ready(zone);
     try {
-      await delay(this.machine.options.readyMs);
+      await delay(options.readyMs);
       await this.move(zone, 'booting');
       zone.wanted = true;
       await this.move(zone, 'running');
       // After it: the zone runs from the moment that its init is executed, its port is there later.
       await this.startHypervisor(zone);
+      // Brands whose zones have SMF: an lx zone has none, and reads no metadata by itself.
+      if (options.services && zone.brand.type === 'OS') {
+        startServices(paths.root, zone.zonename, notice);
+      }
     } catch (err) {
       await this.halt(zone);
       throw err;
@@ -229,7 +235,7 @@ export class Lifecycle {
     const port = portPath(zoneroot, zone.properties);
     if (zone.qemu === null) {
       const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
-      zone.hypervisor = new PlayedHypervisor(kind, port, `${zonepath}/ttyb`, zoneroot);
+      zone.hypervisor = new SimulatedHypervisor(kind, port, `${zonepath}/ttyb`, zoneroot);
       await zone.hypervisor.start();
       return;
     }

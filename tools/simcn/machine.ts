@@ -13,6 +13,8 @@ export interface NodeOptions {
   readonly oldPlatform: boolean;
   /** How long a zone stays ready before it boots: the time in which an agent can mount. */
   readonly readyMs: number;
+  /** Native zones run their mdata services when they boot: the operator's script and the user's. */
+  readonly services: boolean;
 }
 
 /** The part of vminfod that the node tells of its VMs. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /*
- * simcn: a SmartOS compute node played on Linux, for the metadata agent to live on.
+ * simcn: a SmartOS compute node simulated on Linux, for the metadata agent to live on.
  *
  * `simcn up` is the node; every other command talks to it. Exit status: 0 done, 1 refused or failed,
  * 2 wrong usage; `exec` ends as its command did.
@@ -76,6 +76,7 @@ function makeProgram(finish: (status: number) => void): Command {
     .option('--vms <file>', 'JSON of VM objects, as `vmadm lookup -j` prints')
     .option('--old-platform', 'brands do not mount the socket folder, as before December 2016')
     .option('--ready-ms <n>', 'how long a zone stays ready before it boots')
+    .option('--services', 'native zones run operator-script and user-script when they boot')
     .option('-d, --detach', 'in the background: ends when the node is ready, which goes on')
     .action(async (options: UpFlags) => {
       await (options.detach === true ? runDetached(options) : runNode(options));
@@ -153,6 +154,7 @@ interface UpFlags {
   readonly vms?: string;
   readonly oldPlatform?: true;
   readonly readyMs?: string;
+  readonly services?: true;
   readonly detach?: true;
 }
 
@@ -200,7 +202,12 @@ async function runNode(flags: UpFlags): Promise<void> {
     process.once('SIGTERM', () => done());
     process.once('SIGINT', () => done());
   });
-  const node = await bringUp(root, flags.vms ?? null, { oldPlatform, readyMs }, () => end());
+  const node = await bringUp(
+    root,
+    flags.vms ?? null,
+    { oldPlatform, readyMs, services: flags.services === true },
+    () => end(),
+  );
   console.log(JSON.stringify({ ready: true, root, zones: node.zones }));
   await told;
   await node.stop();
@@ -213,6 +220,7 @@ async function runDetached(flags: UpFlags): Promise<void> {
     ...(flags.vms === undefined ? [] : ['--vms', resolve(flags.vms)]),
     ...(flags.oldPlatform === true ? ['--old-platform'] : []),
     ...(flags.readyMs === undefined ? [] : ['--ready-ms', flags.readyMs]),
+    ...(flags.services === true ? ['--services'] : []),
   ];
   const zones = await startInBackground(root, argv);
   console.log(JSON.stringify({ ready: true, root, zones }));

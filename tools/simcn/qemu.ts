@@ -107,7 +107,7 @@ export class Qemu implements Hypervisor {
   fault(name: TtybFault, value: number): Promise<void> {
     return value === 0
       ? Promise.resolve()
-      : Promise.reject(new Error(`ttyb.${name} needs a played guest, not a real one`));
+      : Promise.reject(new Error(`ttyb.${name} needs a simulated guest, not a real one`));
   }
 
   private get monitor(): string {

@@ -1,28 +1,28 @@
 /*
  * The guest's side of a serial port: what a scripted guest, or a program that "opened the tty", uses.
  *
- * `write` sends octets to the host, the event `data` brings the host's. The loss rules of the emulated
+ * `write` sends bytes to the host, the event `data` brings the host's. The loss rules of the emulated
  * port live here: nothing is kept for a host that is away or does not read, and opening the port throws
  * away what was unread. Made by Ttyb only.
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 
-/** Octets of the host kept for a guest that does not read: about what a socket buffer holds. */
+/** Bytes of the host kept for a guest that does not read: about what a socket buffer holds. */
 const UNREAD_LIMIT_BYTES = 256 * 1024;
 
 /**
- * Events: `data` (Buffer) octets of the host; `attached` a host connected; `detached` it left.
- * Octets wait, unread, as long as `data` has no listener and no program has the port open.
+ * Events: `data` (Buffer) bytes of the host; `attached` a host connected; `detached` it left.
+ * Bytes wait, unread, as long as `data` has no listener and no program has the port open.
  */
 export class GuestPort extends EventEmitter {
-  /** Octets that the guest wrote and no host got. */
+  /** Bytes that the guest wrote and no host got. */
   lost = 0;
-  /** Octets of the host that opening the port threw away. */
+  /** Bytes of the host that opening the port threw away. */
   discarded = 0;
-  /** Octets of the host that wait for the guest to read. */
+  /** Bytes of the host that wait for the guest to read. */
   unreadBytes = 0;
-  /** Of so many written octets one is lost; 0: none. */
+  /** Of so many written bytes one is lost; 0: none. */
   dropOneIn = 0;
   private host: Socket | null = null;
   private unread: Buffer[] = [];
@@ -43,7 +43,7 @@ export class GuestPort extends EventEmitter {
     return this.host !== null;
   }
 
-  /** Sends octets to the host, without waiting and without a promise that they arrive. */
+  /** Sends bytes to the host, without waiting and without a promise that they arrive. */
   write(bytes: Buffer | string): void {
     const whole = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
     const kept = this.dropOneIn > 0 ? this.thin(whole) : whole;
@@ -55,7 +55,7 @@ export class GuestPort extends EventEmitter {
     this.host.write(kept);
   }
 
-  /** A program opens the port: the FIFO is reset, which takes all unread octets with it. */
+  /** A program opens the port: the FIFO is reset, which takes all unread bytes with it. */
   open(program?: Socket): void {
     this.discardUnread();
     if (program === undefined) {
@@ -113,7 +113,7 @@ export class GuestPort extends EventEmitter {
     }
   }
 
-  /** Who reads a shared tty first gets the octets: here always the program that opened it first. */
+  /** Who reads a shared tty first gets the bytes: here always the program that opened it first. */
   private deliver(): void {
     const reader = this.programs[0];
     if (reader === undefined && this.listenerCount('data') === 0) {

@@ -3,13 +3,13 @@
  *
  * simcn makes one for each HVM zone that it boots; tests make them directly. The host end is a unix
  * socket at `path` (`<zonepath>/root/tmp/vm.ttyb`), the guest end is `guest`. What is kept true to the
- * platform (spec: protocol section 12, platform section 5):
+ * platform:
  *
  *   bhyve  removes an old file, binds, listens. One client; a further one is accepted and shut at
  *          once. A guest's reboot is a new process: close, unlink, bind again.
  *   kvm    one client; further ones connect and wait, unheard, until it leaves. A guest's reboot
  *          keeps the process and so the connection.
- *   both   octets for a host that is not there, or does not read, are lost without a word. Opening
+ *   both   bytes for a host that is not there, or does not read, are lost without a word. Opening
  *          the port in the guest throws away what the host sent and nobody read. The socket file
  *          stays behind when the process ends.
  *
@@ -28,7 +28,7 @@ import { PROJECT } from './view';
 export type TtybKind = 'bhyve' | 'kvm';
 
 /**
- * - `drop`: of so many octets that the guest writes, one is lost (0: none).
+ * - `drop`: of so many bytes that the guest writes, one is lost (0: none).
  * - `held`: 1: another program has the port, so the agent meets what a second client meets; 0: it left.
  * - `flap`: the guest restarts so many times, 100 ms apart; resolves after the last one.
  */
@@ -40,7 +40,7 @@ export interface TtybOptions {
   readonly kind: TtybKind;
   /**
    * A unix socket for real client programs in the "guest": connecting to it is opening the port (what
-   * was unread is thrown away), and its octets are the port's. Left out: only the `guest` object.
+   * was unread is thrown away), and its bytes are the port's. Left out: only the `guest` object.
    */
   readonly guestPath?: string;
   /**

@@ -12,16 +12,15 @@ import { messageOf } from '../../src/lib/errors';
 import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { serveNode } from './commands';
-import { installBrands } from './brand-files';
+import { installBrands } from './brand';
 import { ControlServer, controlSocket } from './control';
 import { FaultTable } from './faults';
 import { Injector } from './injector';
 import { Kernel } from './kernel';
 import type { Machine, NodeOptions } from './machine';
 import { Node } from './node';
-import { installProgram } from './program-install';
 import { VmStore } from './store';
-import { installZoneTools } from './view';
+import { installProgram, installZoneTools } from './view';
 import { VminfodService } from './vminfod';
 import { parseVms } from './vm-input';
 

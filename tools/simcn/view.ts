@@ -4,7 +4,7 @@
  * Made by the node (it knows the zone), used by `simcn exec` (exec.ts hands it to the zexec program).
  * The zone shares the host's programs read-only; its root, its delegated datasets and /tmp are its own.
  */
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 
@@ -24,6 +24,7 @@ const bindSchema = z.object({ source: z.string(), target: z.string(), writable: 
 export type Bind = z.infer<typeof bindSchema>;
 
 export const viewSchema = z.object({
+  zonename: z.string(),
   zoneroot: z.string(),
   /** The node's process: its mount namespace has the zone's mounts. */
   nodePid: z.number(),
@@ -77,6 +78,7 @@ export function viewOf(machine: Machine, zone: Zone): View {
     binds.map((bind) => bind.target),
   );
   return {
+    zonename: zone.zonename,
     zoneroot: disk.zoneroot,
     nodePid: process.pid,
     mounted: mountPoint !== null && mountsBelow(machine, disk.zoneroot).length > 0,
@@ -99,13 +101,43 @@ export function installZoneTools(paths: Paths): void {
     ['zfs', 'zfs.js'],
   ]);
   const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
+  // What of the zone's identity is the kernel's on the platform; a zone here shares its machine's kernel.
+  installScript(folder, 'zonename', 'echo "$SIMCN_ZONENAME"');
+  installScript(folder, 'hostname', 'cat "$SIMCN_ZONEROOT/etc/nodename"');
+  for (const name of ['mdata-services', 'svcs', 'svcadm']) {
+    copyFileSync(join(PROJECT, 'tools', 'simcn', 'mdata-services.sh'), join(folder, name));
+    chmodSync(join(folder, name), 0o755);
+  }
   for (const [name, file] of tools) {
     const built = relative(PROJECT, join(__dirname, file));
-    const script = join(folder, name);
     const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}"`;
-    writeFileSync(script, `#!/bin/sh\nexec ${node} ${program} "$@"\n`);
-    chmodSync(script, 0o755);
+    installScript(folder, name, `exec ${node} ${program} "$@"`);
   }
+}
+
+function installScript(folder: string, name: string, line: string): void {
+  const script = join(folder, name);
+  writeFileSync(script, `#!/bin/sh\n${line}\n`);
+  chmodSync(script, 0o755);
+}
+
+/**
+ * Puts a program of the node where the platform has it: a small script that names this build and this root.
+ * @param path where the platform has it
+ * @param program the file of this folder that it runs, compiled: `vmadm.js`
+ * @param root the node that it works on
+ */
+export function installProgram(path: string, program: string, root: string): void {
+  const words = [process.execPath, join(__dirname, program)].map(quoted).join(' ');
+  writeFileSync(
+    path,
+    `#!/bin/sh\nSIMCN_ROOT=${quoted(root)}\nexport SIMCN_ROOT\nexec ${words} "$@"\n`,
+  );
+  chmodSync(path, 0o755);
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function toolsFolder(paths: Paths): string {

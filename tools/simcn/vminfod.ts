@@ -1,5 +1,5 @@
 /*
- * The simulated node's vminfod: its HTTP interface on a unix socket. (spec: platform section 2)
+ * The simulated node's vminfod: its HTTP interface on a unix socket.
  *
  * Whoever owns the VMs makes it with a way to list them and tells it of each change; it keeps the copy
  * that vminfod keeps, which is what answers and events are made from. The copy is what faults act on:

@@ -4,13 +4,14 @@
  * It is made by the node and moved by lifecycle.ts. Operations on one zone run one after the other
  * (`exclusive`), those of different zones side by side. It does nothing to the kernel by itself.
  */
+import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
 import type { Snapshot } from './disk';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
-import { killProcessesOf } from './processes';
 import type { IndexState, StoredVm } from './store';
 import type { QemuGuest, VmConfig } from './vm-input';
 import type { ZfsDoor } from './zfs-door';
@@ -33,6 +34,10 @@ export interface Session {
 
 /** Who does not leave in this time is waited for no longer. */
 const LEAVE_MS = 2000;
+
+/** SIGKILL leaves a process no choice; more rounds than this means that it keeps forking. */
+const KILL_ROUNDS = 50;
+const ROUND_MS = 10;
 
 /** One configured zone of the node. */
 export class Zone {
@@ -196,4 +201,35 @@ function identity(
     brand: text('brand'),
     zonepath: text('zonepath'),
   };
+}
+
+/** Kills every process that is chrooted to the folder, and waits until none is left (at most 0.5 s). */
+async function killProcessesOf(zoneroot: string): Promise<void> {
+  for (let round = 0; round < KILL_ROUNDS; round++) {
+    const pids = await processesOf(zoneroot);
+    if (pids.length === 0) {
+      return;
+    }
+    for (const pid of pids) {
+      kill(pid);
+    }
+    await delay(ROUND_MS);
+  }
+}
+
+async function processesOf(zoneroot: string): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const roots = await Promise.all(
+    // Ended meanwhile, or somebody else's: then it is not one of ours.
+    pids.map((pid) => readlink(`/proc/${pid}/root`).catch(() => null)),
+  );
+  return pids.filter((_, i) => roots[i] === zoneroot);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // Ended between the look and the kill: that is what was wanted.
+  }
 }

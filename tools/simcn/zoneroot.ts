@@ -67,6 +67,7 @@ export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
     makeFolder(zoneroot, facts.mountPoint);
   }
   makeFolder(zoneroot, '/var/db');
+  makeFolder(zoneroot, '/var/svc');
   makeFolder(zoneroot, '/root');
   makeFolder(zoneroot, '/etc');
   const { hostname } = facts;
@@ -75,6 +76,8 @@ export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
   file('/etc/group', 'root:x:0:\nnogroup:x:65534:\n');
   file('/etc/hosts', `127.0.0.1\tlocalhost ${hostname}\n::1\tlocalhost\n`);
   file('/etc/nodename', `${hostname}\n`);
+  // There until the first boot got as far as the scripts, as vmadm makes it.
+  file('/var/svc/provisioning', '');
 }
 
 /** Makes the places that a view binds to, and the host's links, where the zone does not have them. */

@@ -63,6 +63,10 @@ export const SIMCN: ManCommand = {
           text: 'How long a zone stays ready before it boots, ms.',
         },
         {
+          flag: '--services',
+          text: "Native zones run the operator's script and the user's when they boot, as the platform's mdata services do. `svcs` and `svcadm` in the zone tell of them and run them again; logs are in `/var/svc/log`.",
+        },
+        {
           flag: '--detach',
           text: '(or `-d`) In the background: ends when the node is ready, and leaves it running. What the node says goes to `var/log/simcn.log` below its root.',
         },
