@@ -92,7 +92,7 @@ export class RequestReader {
       return null;
     }
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    const request = this.understand(line, bytes);
+    const request = this.understand(line);
     if (request.kind === 'broken') {
       const { reason } = request;
       this.options.observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
@@ -107,8 +107,8 @@ export class RequestReader {
     // A socket's reader has nothing that waits.
   }
 
-  /** What a line is. @param _bytes those of it that are there */
-  protected understand(line: Line, _bytes: number): Request {
+  /** What a line is. */
+  protected understand(line: Line): Request {
     const { channel, limits, observer } = this.options;
     if (line.kind === 'oversize') {
       observer.refused('line', { limit: limits.lineBytes });
@@ -129,7 +129,7 @@ export class RequestReader {
       answers.dropAll();
       answers.answerNow(asked, request);
     } else {
-      this.ask(asked, sign);
+      this.ask(asked);
     }
   }
 
@@ -138,8 +138,8 @@ export class RequestReader {
     // A socket has one from the start.
   }
 
-  /** A request in its order. @param _sign what it tells of who is there */
-  protected ask(asked: PendingRequest, _sign: LineSign): void {
+  /** A request in its order. */
+  protected ask(asked: PendingRequest): void {
     this.options.answers.ask(asked);
   }
 }

@@ -14,7 +14,7 @@ import type { Line } from '../protocol/framer';
 import type { Request } from '../protocol/request';
 import type { PendingRequest } from './reply-queue';
 import { RequestReader, signOf } from './request-reader';
-import type { LineSign, RequestReaderOptions } from './request-reader';
+import type { RequestReaderOptions } from './request-reader';
 
 /** No line of a client pauses so long before its LF: a LF that comes later is the next client's. */
 const CUT_LINE_MS = 1000;
@@ -77,11 +77,12 @@ export class SerialInput extends RequestReader {
     this.guard.stop();
   }
 
-  protected override understand(line: Line, bytes: number): Request {
+  protected override understand(line: Line): Request {
     const { cut, afterLoss } = this;
+    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
     this.cut = false;
     this.afterLoss = false;
-    const request = super.understand(line, bytes);
+    const request = super.understand(line);
     // A whole frame whose LF came late is a slow guest's: length and CRC cannot be right by chance.
     if (cut && signOf(request) !== 'client') {
       this.dropped += bytes;
@@ -102,8 +103,9 @@ export class SerialInput extends RequestReader {
     this.guard.clear();
   }
 
-  protected override ask(asked: PendingRequest, sign: LineSign): void {
+  protected override ask(asked: PendingRequest): void {
     const { answers } = this.options;
+    const sign = signOf(asked.request);
     if (sign === 'client') {
       this.guard.clear();
     } else if (sign === 'neutral') {

@@ -1,41 +1,85 @@
 import assert from 'node:assert';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { watchDirectory, type DirectoryWatch } from '../../src/transport/directory-watch';
 import { eventually } from '../support/eventually';
-
-const SECOND_MS = 20;
+import { tempDir, type TempDir } from '../support/temp-dir';
 
 describe('the watch of a directory', () => {
-  let folder: string;
-  let reports: number;
-  let watch: DirectoryWatch | null;
+  let top: TempDir;
+  let parent: string;
+  let changes: Map<string, number>;
+  let watches: DirectoryWatch[];
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'watch-'));
-    reports = 0;
-    const broken = (): void => assert.fail('the watch holds');
-    watch = watchDirectory(folder, () => reports++, broken, SECOND_MS);
+    top = tempDir();
+    parent = join(top.path, 'zonecontrol');
+    changes = new Map();
+    watches = [];
+    for (const name of ['a', 'b']) {
+      mkdirSync(join(parent, name), { recursive: true });
+      const changed = (): unknown => changes.set(name, (changes.get(name) ?? 0) + 1);
+      const watched = watchDirectory(join(parent, name), changed, () => undefined);
+      assert(watched !== null);
+      watches.push(watched);
+    }
   });
 
   afterEach(() => {
-    watch?.close();
-    rmSync(folder, { recursive: true, force: true });
+    watches.forEach((watched) => watched.close());
+    top.remove();
   });
 
-  it('reports a change once more after a while: illumos forgets what comes right after the first', async () => {
-    mkdirSync(join(folder, 'one'));
+  function told(): string[] {
+    return [...changes.keys()].sort();
+  }
+
+  it('tells of a name that comes and goes in it, and of no other directory', async () => {
+    writeFileSync(join(parent, 'a', 'x'), '');
+    await eventually(() => told().length === 1);
+    rmSync(join(parent, 'a', 'x'));
+    mkdirSync(join(parent, 'c'));
+    await delay(100);
+    assert.deepStrictEqual(told(), ['a']);
+  });
+
+  it('tells of its own renaming', async () => {
+    renameSync(join(parent, 'b'), join(parent, 'other'));
+    await eventually(() => changes.has('b'));
+    assert.deepStrictEqual(told(), ['b']);
+  });
+
+  it('tells all that the directory that they are in was renamed, again and again', async () => {
+    for (let n = 0; n < 3; n++) {
+      changes.clear();
+      renameSync(parent, `${parent}.${n}`);
+      await eventually(() => told().length === 2, `the renaming ${n}`);
+      watches.splice(0).forEach((watched) => watched.close());
+      for (const name of ['a', 'b']) {
+        mkdirSync(join(parent, name), { recursive: true });
+        const changed = (): unknown => changes.set(name, 1);
+        const watched = watchDirectory(join(parent, name), changed, () => undefined);
+        assert(watched !== null);
+        watches.push(watched);
+      }
+    }
+  });
+
+  it('tells of a change once more after a while: illumos forgets what comes right after the first', async () => {
+    let reports = 0;
+    const broken = (): void => assert.fail('the watch holds');
+    const watched = watchDirectory(join(parent, 'a'), () => reports++, broken, 20);
+    assert(watched !== null);
+    watches.push(watched);
+    writeFileSync(join(parent, 'a', 'one'), '');
     await eventually(() => reports >= 2, 'a second report of one change');
   });
 
-  it('reports nothing after it was closed', async () => {
-    mkdirSync(join(folder, 'one'));
-    await eventually(() => reports >= 1, 'a report');
-    watch?.close();
-    const before = reports;
-    await delay(3 * SECOND_MS);
-    assert.strictEqual(reports, before);
+  it('tells nothing any more when it is closed', async () => {
+    watches.forEach((watched) => watched.close());
+    renameSync(parent, `${parent}.old`);
+    await delay(100);
+    assert.deepStrictEqual(told(), []);
   });
 });
