@@ -1,0 +1,77 @@
+/*
+ * Many guests that flood their serial ports at full speed: each is read at a bounded rate, in turns with the
+ * others, and zones that ask meanwhile do not feel it.
+ */
+import assert from 'node:assert';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { askAdmin } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { portConnections } from '../support/guest-port';
+import { Neighbour } from '../support/neighbour';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { parseExposition, sampleOf } from '../support/prometheus';
+
+const CHILD = join(__dirname, '..', 'support', 'flood-child.js');
+const NEIGHBOUR = 0;
+const FLOODERS = Array.from({ length: 32 }, (_, n) => 0x100 + n);
+const FLOOD_MS = 2000;
+const KIB = 1024;
+/** A port's rate, its burst, and what was read before it was paused (net-stream.ts). */
+const RATE_BYTES = 256 * KIB;
+const BURST_BYTES = (3 * 1024 + 256) * KIB;
+
+describe(`${FLOODERS.length} guests that flood their ports`, function () {
+  this.timeout(120_000);
+  let played: PlayedNode;
+  let neighbour: Neighbour;
+
+  before(async function () {
+    const metadata = { customer_metadata: { big: 'x'.repeat(100 * KIB) } };
+    const ports = FLOODERS.map((index) => osZone(index, { brand: 'bhyve', ...metadata }));
+    played = await PlayedNode.start(this, { vms: [osZone(NEIGHBOUR), ...ports] });
+    neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
+    for (const index of FLOODERS) {
+      const zoneroot = played.node.path(`/zones/${uuidOf(index)}/root`);
+      await eventually(() => portConnections(zoneroot).length > 0, 'the agent is on the port');
+    }
+  });
+
+  after(async () => {
+    await neighbour.leave();
+    await played.stop();
+  });
+
+  async function receivedBytes(): Promise<number> {
+    const { text } = await askAdmin(played.root, '/metrics');
+    const labels = { direction: 'received' };
+    return sampleOf(parseExposition(text), 'mdatad_bytes_total', labels) ?? 0;
+  }
+
+  async function flood(kind: string, ms: number): Promise<void> {
+    const sockets = FLOODERS.map((index) => played.node.path(`/zones/${uuidOf(index)}/ttyb`));
+    const child = fork(CHILD, [kind, ...sockets], { execArgv: [] });
+    const exited = once(child, 'exit');
+    await once(child, 'message');
+    await delay(ms);
+    child.disconnect();
+    await exited;
+  }
+
+  for (const kind of ['junk', 'newlines', 'gets']) {
+    it(`with ${kind}: others are served as ever`, async () => {
+      await neighbour.isServedDuring(() => flood(kind, FLOOD_MS));
+    });
+  }
+
+  it('are read at a bounded rate', async () => {
+    const [before, began] = [await receivedBytes(), performance.now()];
+    await flood('junk', 2 * FLOOD_MS);
+    const received = (await receivedBytes()) - before;
+    const seconds = (performance.now() - began) / 1000;
+    const most = FLOODERS.length * (BURST_BYTES + seconds * RATE_BYTES);
+    assert(received < most, `${received} bytes in ${seconds} s, at most ${most}`);
+  });
+});
