@@ -46,7 +46,6 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -477,6 +476,9 @@ main(int argc, char **argv)
 	(void) argv;
 #else
 	zonecfg_set_root(argv[1]);
+#else
+	/* There is one node, and its root is ours. */
+	(void) argv;
 #endif
 	/* Sockets and directories only: it never holds a file of the agent, nor its terminal. */
 	(void) chdir("/");

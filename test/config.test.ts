@@ -37,6 +37,7 @@ describe('the configuration', () => {
     ['{"readers":[1000,0]}', /readers\.1: /],
     ['{"readers":["staff"]}', /readers\.0: .*number/],
     ['{"vminfod":"ftp://x"}', /vminfod: wants http:\/\/HOST:PORT or unix:\/PATH/],
+    ['{"mount_running_zones":false}', /mount_running_zones: was removed: .*reboot the zone/],
     ['[]', /the whole: /],
     ['{', /not JSON/],
   ] as const) {

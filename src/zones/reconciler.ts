@@ -8,6 +8,7 @@
  * look at a zone failed (for want of a descriptor, say), and one at a time.
  */
 import type { Logger } from '../log';
+import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { CooperativeYield } from '../lib/slice';
 import type { Platform } from '../platform/libzonecfg';
 import type { ZoneEvent } from './events';
@@ -36,47 +37,77 @@ export interface ReconcileOptions {
   readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
 }
 
-/** Runs from `start` to `stop`, over the map of zones that it was given. */
+type ReconcilerState = 'new' | 'waiting' | 'running' | 'stopped';
+type Handled = StateHandle<ReconcilerState>;
+
+/**
+ * Runs from `start` to `stop`, over the map of zones that it was given.
+ *
+ *   new --start--> waiting --time, `run`, events lost--> running --done--> waiting
+ *    |                                                      |
+ *    +--`run`--> running --done--> new                      any --stop--> stopped
+ */
 export class Reconciler {
+  private static readonly states: States<ReconcilerState, Reconciler> = {
+    new: { next: ['waiting', 'running', 'stopped'], enter: () => undefined },
+    waiting: {
+      next: ['running', 'stopped', 'waiting'],
+      enter: (handle, reconciler) => reconciler.enterWaiting(handle),
+    },
+    running: {
+      next: ['new', 'waiting', 'stopped'],
+      enter: (handle, reconciler) => reconciler.enterRunning(handle),
+    },
+    stopped: { next: [], enter: () => undefined },
+  };
+
   private readonly options: ReconcileOptions;
-  private running: Promise<number> | null = null;
-  /** Zones that events came of since the look before. */
+  private readonly machine: Fsm<ReconcilerState, Reconciler>;
+  /** Where a run goes when it is done: before the start there is no next one. */
+  private rest: 'new' | 'waiting' = 'new';
+  private current: Promise<number> | null = null;
+  /** Zones that events came of since the listing before. */
   private readonly touched = new Set<string>();
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
-  private heardAt = -Infinity;
-  /** Null before the start, and while a run that it began is under way. */
-  private timer: NodeJS.Timeout | null = null;
-  private started = false;
-  private stopped = false;
+  private eventAt = -Infinity;
   /** Events were lost, and no run has begun since. */
-  private lostMeanwhile = false;
-  /** A look failed since the last run. */
+  private lostEvents = false;
+  /** A zone could not be asked for since the last run began. */
   private failing = false;
   private retryMs = 0;
 
   constructor(options: ReconcileOptions) {
     this.options = options;
+    this.machine = new Fsm<ReconcilerState, Reconciler>(
+      'reconciler',
+      Reconciler.states,
+      'new',
+      this,
+    );
+    this.machine.start();
   }
 
-  /** From now on we hold all zones of the first picture. */
+  /** From now on we hold all zones of the first snapshot. */
   start(): void {
-    this.started = true;
-    this.schedule();
-    this.catchUp();
+    this.rest = 'waiting';
+    if (this.machine.state === 'new') {
+      this.machine.goto('waiting');
+    }
   }
 
   stop(): void {
-    this.stopped = true;
-    clearTimeout(this.timer ?? undefined);
+    if (!this.stopped) {
+      this.machine.goto('stopped');
+    }
   }
 
-  /** A look failed, so a zone may be other than we think. */
+  /** A zone could not be asked for, so it may be other than we think. */
   soon(): void {
     if (!this.failing) {
       this.failing = true;
-      if (this.timer !== null) {
-        this.schedule();
+      if (this.machine.state === 'waiting') {
+        this.machine.goto('waiting');
       }
     }
   }
@@ -86,38 +117,57 @@ export class Reconciler {
     if (this.stopped) {
       return Promise.resolve(0);
     }
-    this.running ??= this.once().finally(() => {
-      this.running = null;
-      this.catchUp();
-    });
-    return this.running;
+    if (this.current === null) {
+      this.machine.goto('running');
+    }
+    return this.current ?? Promise.resolve(0);
   }
 
   /**
-   * Events were lost. Before the start there is nothing yet to compare with; and what they told of can have
-   * happened behind the first look of a run under way: then another one follows.
+   * Events were lost. Before the start there is nothing yet to compare with; and what they were about can have
+   * happened behind the first listing of a run under way: then another one follows.
    */
   lost(): void {
-    this.lostMeanwhile = true;
-    if (this.running === null) {
-      this.catchUp();
+    this.lostEvents = true;
+    if (this.machine.state === 'waiting') {
+      this.machine.goto('waiting');
     }
   }
 
   /** An event came in. */
-  heard(event: ZoneEvent): void {
+  onEvent(event: ZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
-    this.heardAt = performance.now();
-    if (this.running !== null) {
+    this.eventAt = performance.now();
+    if (this.machine.state === 'running') {
       this.touched.add(event.zonename);
     }
   }
 
-  private catchUp(): void {
-    if (this.started && this.lostMeanwhile) {
-      this.lostMeanwhile = false;
-      void this.run();
+  private get stopped(): boolean {
+    return this.machine.state === 'stopped';
+  }
+
+  private enterWaiting(handle: Handled): void {
+    if (this.lostEvents) {
+      handle.goto('running');
+      return;
     }
+    const { everyMs } = this.options;
+    this.retryMs = this.failing ? Math.max(FIRST_RETRY_MS, 2 * this.retryMs) : 0;
+    const waitMs = this.failing ? Math.min(this.retryMs, everyMs) : everyMs;
+    const timer = setTimeout(() => {
+      this.failing = false;
+      handle.goto('running');
+    }, waitMs).unref();
+    handle.leaving(() => clearTimeout(timer));
+  }
+
+  private enterRunning(handle: Handled): void {
+    this.lostEvents = this.lostEvents && this.rest === 'new';
+    this.current = this.once().finally(() => {
+      this.current = null;
+      handle.goto(this.rest);
+    });
   }
 
   private async once(): Promise<number> {
@@ -125,7 +175,7 @@ export class Reconciler {
     let repaired = 0;
     this.touched.clear();
     try {
-      await this.lookAtFolders();
+      await this.lookAtMounts();
       const first = await this.differences();
       if (first.size === 0) {
         return 0;
@@ -150,24 +200,6 @@ export class Reconciler {
     return repaired;
   }
 
-  private schedule(): void {
-    clearTimeout(this.timer ?? undefined);
-    if (this.stopped) {
-      return;
-    }
-    const { everyMs } = this.options;
-    this.retryMs = this.failing ? Math.max(FIRST_RETRY_MS, 2 * this.retryMs) : 0;
-    this.timer = setTimeout(
-      () => {
-        this.timer = null;
-        this.failing = false;
-        void this.run().then(() => this.schedule());
-      },
-      this.failing ? Math.min(this.retryMs, everyMs) : everyMs,
-    );
-    this.timer.unref();
-  }
-
   /** Waits until events that were on their way at the first look have come. */
   private async settle(): Promise<void> {
     const atLeastMs = (): number => Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs());
@@ -178,11 +210,11 @@ export class Reconciler {
   }
 
   private expectedLagMs(): number {
-    return performance.now() - this.heardAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+    return performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
   }
 
-  /** No event tells that a running zone lost its metadata folder. The zone's log is told of it. */
-  private async lookAtFolders(): Promise<void> {
+  /** No event says that a running zone lost its metadata directory. The zone logs it. */
+  private async lookAtMounts(): Promise<void> {
     const slice = new CooperativeYield();
     for (const zone of [...this.options.zones.values()]) {
       await slice.rest();

@@ -196,7 +196,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private apply(event: ZoneEvent): void {
     this.emit('event', event);
     const { zonename } = event;
-    this.safetyNet.heard(event);
+    this.safetyNet.onEvent(event);
     try {
       switch (event.kind) {
         case 'deleted':

@@ -80,6 +80,7 @@ describe('the package program', function () {
       'man/man1/mdata-get.1',
       'man/man8/mdatad.8',
       'native/build/Release/mdatad.node',
+      'native/build/Release/zone_root',
       'node_modules/commander/package.json',
       'node_modules/ffi-napi/build/Release/ffi_bindings.node',
       'smf/README.md',

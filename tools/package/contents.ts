@@ -140,9 +140,9 @@ function isProgram(path: string): boolean {
   return inner !== '' && !NOT_ON_A_NODE.test(inner);
 }
 
-/** Of what was compiled, that which a program loads. */
+/** Of what was compiled, that which a program loads or runs. */
 function isLoaded(path: string): boolean {
-  return /^native\/build\/Release\/[^/]+\.(node|so)$/.test(path);
+  return /^native\/build\/Release\/([^/]+\.(node|so)|zone_root)$/.test(path);
 }
 
 /** Of a module the code that runs: no sources of native code, no tests, no types. */

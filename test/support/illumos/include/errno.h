@@ -10,16 +10,22 @@ extern int *___errno(void);
 #define	EWOULDBLOCK	EAGAIN
 #define	ENOMEM		12
 #define	EEXIST		17
+#define	ENOTDIR		20
 #define	EINVAL		22
 #define	ENFILE		23
 #define	EMFILE		24
 #define	EPROTO		71
 #define	ENAMETOOLONG	78
+#define	ENOSYS		89
+#define	ELOOP		90
+#define	ENOTSOCK	95
 #define	EMSGSIZE	97
 #define	ECONNABORTED	130
 #define	ESHUTDOWN	143
 #define	ETIMEDOUT	145
 #define	EALREADY	149
+#define	EINPROGRESS	150
+#define	ESTALE		151
 
 #define	EINPROGRESS	150
 #define	ELOOP	90

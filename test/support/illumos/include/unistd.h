@@ -3,7 +3,13 @@
 
 #include <sys/types.h>
 
+#define	STDIN_FILENO	0
+#define	STDOUT_FILENO	1
+
 extern int close(int);
+extern int chdir(const char *);
+extern int fchdir(int);
+extern ssize_t read(int, void *, size_t);
 extern ssize_t write(int, const void *, size_t);
 extern int fsync(int);
 extern int fchown(int, uid_t, gid_t);

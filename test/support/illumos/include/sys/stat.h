@@ -15,9 +15,19 @@ struct stat {
 #endif
 };
 
+#define	S_IFMT		0xF000
+#define	S_ISDIR(mode)	(((mode) & S_IFMT) == 0x4000)
+#define	S_ISLNK(mode)	(((mode) & S_IFMT) == 0xa000)
+#define	S_ISSOCK(mode)	(((mode) & S_IFMT) == 0xc000)
+
+extern int stat(const char *, struct stat *);
 extern int lstat(const char *, struct stat *);
 extern int fstat(int, struct stat *);
 extern int fchmod(int, mode_t);
+#if !defined(_STRICT_SYMBOLS)
+extern int fstatat(int, const char *, struct stat *, int);
+extern int mkdirat(int, const char *, mode_t);
+#endif
 
 #define	S_ISDIR(mode)	(((mode) & 0xF000) == 0x4000)
 #define	S_ISLNK(mode)	(((mode) & 0xF000) == 0xa000)
