@@ -1,8 +1,8 @@
 /*
- * How long a serial link waits before it tries the port again.
+ * How long a serial link waits before it dials the port again.
  *
- * A booting hypervisor makes its port within seconds, and its guest wants it at once: ten tries a second
- * for ten seconds. Later the pace slows to one try in five seconds; whoever sees the file change makes it
+ * A booting hypervisor makes its port within seconds, and its guest wants it at once: ten dials a second
+ * for ten seconds. Later they slow down to one in five seconds; whoever sees the file change makes it
  * quick again. A port that another holds is asked at most once a second, from the start. No clock of its
  * own: times come in.
  */
@@ -11,9 +11,9 @@ const QUICK_FOR_MS = 10_000;
 const FIRST_SLOW_MS = 1000;
 const SLOWEST_MS = 5000;
 
-/** The waits of one port's tries. Times are ms, on a clock that never goes back. */
+/** The waits of one port's dials. Times are ms, on a clock that never goes back. */
 export class Backoff {
-  /** The shortest wait between two tries. */
+  /** The shortest wait between two dials. */
   static readonly QUICK_MS = 100;
   private quickUntil = -Infinity;
   private slow = FIRST_SLOW_MS;
@@ -24,19 +24,19 @@ export class Backoff {
     this.slow = FIRST_SLOW_MS;
   }
 
-  /** The wait after a try that met nobody. */
+  /** The wait after a dial that met nobody. */
   next(now: number): number {
     return now < this.quickUntil ? Backoff.QUICK_MS : this.nextSlow();
   }
 
-  /** The wait after a try that somebody turned down. */
+  /** The wait after a dial that somebody turned down. */
   nextSlow(): number {
     const wait = this.slow;
     this.slow = Math.min(SLOWEST_MS, 2 * wait);
     return wait;
   }
 
-  /** The wait before a try, when the last one was made at `last`: never more than ten a second. */
+  /** The wait before a dial, when the last one was made at `last`: never more than ten a second. */
   static rest(last: number, now: number): number {
     return Math.max(0, last + Backoff.QUICK_MS - now);
   }

@@ -9,7 +9,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { Socket } from 'node:net';
 import { basename } from 'node:path';
-import { Writable } from 'node:stream';
 import { SystemError, systemError } from '../lib/errors';
 
 /** A listing of all VMs or datasets of a node stays below this; more is a fault of the program, bytes. */
@@ -168,18 +167,19 @@ export function startHelper(argv: readonly string[], owner: HelperOwner): Helper
   child.on('message', (message, handle) => {
     owner.told(message, handle instanceof Socket ? handle : null);
   });
-  const requests = child.stdio[4];
-  // One that is gone is told by its channel.
-  requests?.on('error', () => undefined);
-  requests?.on('close', () => undefined);
-  child.unref();
-  child.channel?.unref();
-  if (requests instanceof Socket) {
+  // Without descriptors for its pipes it has none of them: the event follows.
+  const requests = Array.isArray(child.stdio) ? child.stdio[4] : undefined;
+  const isOpen = requests instanceof Socket;
+  if (isOpen) {
+    // One that is gone is told by its channel.
+    requests.on('error', () => undefined);
     requests.unref();
   }
+  child.unref();
+  child.channel?.unref();
   return {
     send: (bytes) => {
-      if (requests instanceof Writable) {
+      if (isOpen) {
         requests.write(bytes);
       }
     },
@@ -187,7 +187,9 @@ export function startHelper(argv: readonly string[], owner: HelperOwner): Helper
       child.kill('SIGKILL');
     },
     close: () => {
-      requests?.destroy();
+      if (isOpen) {
+        requests.destroy();
+      }
       if (child.connected) {
         child.disconnect();
       }

@@ -38,7 +38,7 @@ import { watchPort } from './port-watch';
 import { DEFAULT_PORT, DialAttempts, dialPort, OTHER_ZONE, portOf } from './serial-dialer';
 import type { DialLimiter, ZoneOfPeer } from './serial-dialer';
 import { SerialStats } from './stats';
-import type { SerialCounts, Visit } from './stats';
+import type { SerialCounts, PortConnection } from './stats';
 import { ZoneQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
@@ -46,7 +46,7 @@ const LOAD_RETRY_MS = 250;
 /** A connect to a socket of this machine takes no time; a file system may hang. */
 const DIAL_MS = 5000;
 
-/** A port that ends a connection so soon, without an octet, is held by another. */
+/** A port that ends a connection so soon, without an byte, is held by another. */
 const HELD_MS = 1000;
 /** After a reboot was told: how long a new process may take to make its port. */
 const REBOOT_MS = 10_000;
@@ -89,8 +89,8 @@ export class SerialLink implements Link {
   private readonly options: SerialOptions;
   private readonly context: ConnectionContext;
   private readonly machine: Fsm<SerialState>;
-  private readonly tally: SerialStats;
-  private readonly tries: DialAttempts;
+  private readonly stats: SerialStats;
+  private readonly attempts: DialAttempts;
   private readonly loadFaults: ThrottledLog;
   /** `running`, `stopped`, `rebooted` from the zone; `closed` from the connection. */
   private readonly signals = new EventEmitter();
@@ -107,9 +107,9 @@ export class SerialLink implements Link {
     this.options = options;
     const now = options.now ?? (() => performance.now());
     this.loadFaults = new ThrottledLog(log, now);
-    this.tries = new DialAttempts(log, now);
-    this.tally = new SerialStats({ observer, port: portObserver, now, ranBefore });
-    const own = { place: new RunQueue(), share: new ZoneQuota(limits), observer: this.tally };
+    this.attempts = new DialAttempts(log, now);
+    this.stats = new SerialStats({ observer, port: portObserver, now, ranBefore });
+    const own = { place: new RunQueue(), share: new ZoneQuota(limits), observer: this.stats };
     this.context = { channel: 'serial', handle, limits, turns, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,
@@ -134,7 +134,7 @@ export class SerialLink implements Link {
   }
 
   get counts(): SerialCounts {
-    return this.tally.counts();
+    return this.stats.counts();
   }
 
   history(): readonly StateRecord<SerialState>[] {
@@ -177,7 +177,7 @@ export class SerialLink implements Link {
         next: ['loading', 'stopping'],
         enter: (h) => {
           h.on(this.signals, 'running', () => {
-            this.tally.running();
+            this.stats.running();
             h.goto('loading');
           });
         },
@@ -207,7 +207,7 @@ export class SerialLink implements Link {
         }
         const port = portOf(facts.com2);
         this.port = port ?? DEFAULT_PORT;
-        this.tries.startOver();
+        this.attempts.startOver();
         handle.goto(port === null ? 'none' : 'connecting');
       },
       (err) => {
@@ -225,18 +225,20 @@ export class SerialLink implements Link {
 
   private enterConnecting(handle: Handled): void {
     this.idleWhenStopped(handle);
-    handle.on(this.signals, 'rebooted', () => this.tries.quicken());
-    handle.timeout(this.tries.restMs(), () => {
+    handle.on(this.signals, 'rebooted', () => this.attempts.quicken());
+    handle.timeout(this.attempts.restMs(), () => {
       handle.leaving(this.options.dialLimiter.enter(() => this.dial(handle)));
     });
   }
 
   private dial(handle: Handled): void {
-    const { tries, tally, port } = this;
-    tries.begun();
-    tally.tried();
+    const { attempts, stats, port } = this;
+    attempts.begun();
+    stats.tried();
     const { zonename, root, zoneOfPeer } = this.options;
-    const dial = dialPort({ zonename, root, port, zoneOfPeer }, (identity) => tries.met(identity));
+    const dial = dialPort({ zonename, root, port, zoneOfPeer }, (identity) =>
+      attempts.met(identity),
+    );
     handle.leaving(() => {
       if (this.dialled === null) {
         dial.cancel();
@@ -251,9 +253,9 @@ export class SerialLink implements Link {
       },
       (err) => {
         if (codeOf(err) === OTHER_ZONE) {
-          tally.refused('peer', { path: this.path, why: messageOf(err) });
+          stats.refused('peer', { path: this.path, why: messageOf(err) });
         }
-        tries.failed(err, this.path);
+        attempts.failed(err, this.path);
         handle.goto('waiting');
       },
     );
@@ -262,15 +264,15 @@ export class SerialLink implements Link {
   private enterWaiting(handle: Handled): void {
     this.idleWhenStopped(handle);
     const quick = (): void => {
-      this.tries.quicken();
+      this.attempts.quicken();
       handle.goto('connecting');
     };
     handle.on(this.signals, 'rebooted', quick);
     handle.on(this.signals, 'running', quick);
-    const wait = this.tries.waitMs();
+    const wait = this.attempts.waitMs();
     handle.timeout(wait, () => handle.goto('connecting'));
     if (wait > Backoff.QUICK_MS) {
-      handle.leaving(watchPort(this.options.root, this.port, this.tries.identity, quick));
+      handle.leaving(watchPort(this.options.root, this.port, this.attempts.identity, quick));
     }
   }
 
@@ -278,10 +280,10 @@ export class SerialLink implements Link {
     const socket = this.dialled;
     this.dialled = null;
     assert(socket !== null, 'connected without a socket');
-    const { context, tally, tries, port } = this;
+    const { context, stats, attempts, port } = this;
     const { zonename, root, portReads } = this.options;
-    const { identity } = tries;
-    const options = { zonename, root, port, identity, portReads, context, tally };
+    const { identity } = attempts;
+    const options = { zonename, root, port, identity, portReads, context, stats };
     const session = new PortSession(socket, options, (held) => {
       // One that the zone's end closed may be late: there can be another already.
       if (this.session === session) {
@@ -294,10 +296,10 @@ export class SerialLink implements Link {
     handle.on(this.signals, 'rebooted', () => session.guestRebooted());
     handle.on(this.signals, 'closed', (held) => {
       if (held === true) {
-        tally.heldByAnother();
-        tries.heldByAnother(this.path);
+        stats.heldByAnother();
+        attempts.heldByAnother(this.path);
       } else {
-        tries.lost();
+        attempts.lost();
       }
       handle.goto('waiting');
     });
@@ -335,7 +337,7 @@ interface PortSessionOptions {
   readonly identity: string;
   readonly context: ConnectionContext;
   readonly portReads: PortReads;
-  readonly tally: SerialStats;
+  readonly stats: SerialStats;
 }
 
 /**
@@ -345,24 +347,24 @@ interface PortSessionOptions {
 class PortSession {
   private readonly options: PortSessionOptions;
   private readonly connection: Connection;
-  private readonly visit: Visit;
+  private readonly counted: PortConnection;
   private readonly settling: NodeJS.Timeout;
   private rebootEnds: NodeJS.Timeout | null = null;
   private endWatch: () => void = () => undefined;
 
   /** @param closed runs once, when the descriptor is closed; `held`: another has the port */
   constructor(socket: Socket, options: PortSessionOptions, closed: (held: boolean) => void) {
-    const { zonename, portReads, context, tally } = options;
+    const { zonename, portReads, context, stats } = options;
     this.options = options;
     const stream = new NetStream(socket, portReads, context.now);
     this.connection = new Connection(stream, { zonename, peer: null }, context, () => {
       clearTimeout(this.settling);
       this.forgetReboot();
-      tally.disconnected(this.visit);
-      closed(!this.visit.settled);
+      stats.disconnected(this.counted);
+      closed(!this.counted.settled);
     });
-    this.visit = tally.connected(() => this.connection.dropped);
-    this.settling = setTimeout(() => tally.settle(this.visit), HELD_MS);
+    this.counted = stats.connected(() => this.connection.dropped);
+    this.settling = setTimeout(() => stats.settle(this.counted), HELD_MS);
   }
 
   /**

@@ -3,7 +3,7 @@
  *
  * It stands between the link's connections and their observer, so that the first answer after a boot
  * is noticed; everything is passed on unchanged. A connection counts as one when it has lasted for a
- * second or brought an octet: what ends before that was another program's port.
+ * second or brought an byte: what ends before that was another program's port.
  */
 import type { Reply } from '../protocol/reply';
 import type { Request } from '../protocol/request';
@@ -16,7 +16,7 @@ export interface SerialCounts {
   readonly reconnects: number;
   /** Times that another had the port. */
   readonly held: number;
-  /** Octets that were no request: noise, cut lines, floods. */
+  /** Bytes that were no request: noise, cut lines, floods. */
   readonly droppedBytes: number;
   /** From the zone's running to its first connection and its first answer, ms; null: not yet. */
   readonly connectedAfterMs: number | null;
@@ -24,9 +24,9 @@ export interface SerialCounts {
 }
 
 /** One connection, from `connected` to `disconnected`. */
-export interface Visit {
+export interface PortConnection {
   readonly at: number;
-  /** What it has dropped so far, octets. */
+  /** What it has dropped so far, bytes. */
   readonly dropped: () => number;
   settled: boolean;
   droppedTold: number;
@@ -57,7 +57,7 @@ export class SerialStats implements LinkObserver {
   private bootSeen = false;
   private connectedAfterMs: number | null = null;
   private answeredAfterMs: number | null = null;
-  private visit: Visit | null = null;
+  private connection: PortConnection | null = null;
 
   constructor({ observer, port, now, ranBefore }: SerialStatsOptions) {
     this.observer = observer;
@@ -68,7 +68,8 @@ export class SerialStats implements LinkObserver {
 
   counts(): SerialCounts {
     const { attempts, connects, reconnects, held, connectedAfterMs, answeredAfterMs } = this;
-    const dropping = this.visit === null ? 0 : this.visit.dropped() - this.visit.droppedTold;
+    const dropping =
+      this.connection === null ? 0 : this.connection.dropped() - this.connection.droppedTold;
     return {
       attempts,
       connects,
@@ -93,39 +94,39 @@ export class SerialStats implements LinkObserver {
     this.attempts++;
   }
 
-  /** @param dropped what the connection has dropped so far, octets */
-  connected(dropped: () => number): Visit {
-    const visit = { at: this.now(), dropped, settled: false, droppedTold: 0 };
-    this.visit = visit;
+  /** @param dropped what the connection has dropped so far, bytes */
+  connected(dropped: () => number): PortConnection {
+    const connection = { at: this.now(), dropped, settled: false, droppedTold: 0 };
+    this.connection = connection;
     this.connects++;
     this.opened();
-    return visit;
+    return connection;
   }
 
   /** Nobody turned the connection away. Repeating it is harmless. */
-  settle(visit: Visit): void {
-    if (visit.settled) {
+  settle(connection: PortConnection): void {
+    if (connection.settled) {
       return;
     }
-    visit.settled = true;
+    connection.settled = true;
     if (this.connectedAfterMs === null) {
-      this.connectedAfterMs = visit.at - this.runningAt;
+      this.connectedAfterMs = connection.at - this.runningAt;
       this.port.connected(this.connectedAfterMs, this.bootSeen);
     } else {
       this.reconnects++;
-      this.port.reconnected(visit.at - this.awaySince);
+      this.port.reconnected(connection.at - this.awaySince);
     }
   }
 
-  disconnected(visit: Visit): void {
-    this.tellDropped(visit);
-    if (visit.settled) {
+  disconnected(connection: PortConnection): void {
+    this.tellDropped(connection);
+    if (connection.settled) {
       this.awaySince = this.now();
-      this.port.disconnected(this.now() - visit.at);
+      this.port.disconnected(this.now() - connection.at);
     }
     // One that the zone's end closed may be late: there can be another already.
-    if (this.visit === visit) {
-      this.visit = null;
+    if (this.connection === connection) {
+      this.connection = null;
     }
     this.closed();
   }
@@ -144,9 +145,9 @@ export class SerialStats implements LinkObserver {
   }
 
   received(bytes: number): void {
-    if (this.visit !== null) {
-      this.settle(this.visit);
-      this.tellDropped(this.visit);
+    if (this.connection !== null) {
+      this.settle(this.connection);
+      this.tellDropped(this.connection);
     }
     this.observer.received(bytes);
   }
@@ -167,10 +168,10 @@ export class SerialStats implements LinkObserver {
     this.observer.refused(reason, detail);
   }
 
-  private tellDropped(visit: Visit): void {
-    const bytes = visit.dropped() - visit.droppedTold;
+  private tellDropped(connection: PortConnection): void {
+    const bytes = connection.dropped() - connection.droppedTold;
     if (bytes > 0) {
-      visit.droppedTold += bytes;
+      connection.droppedTold += bytes;
       this.droppedBytes += bytes;
       this.port.dropped(bytes);
     }

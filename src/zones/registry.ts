@@ -1,8 +1,8 @@
 /*
  * Every zone of the node that we serve, kept true by events and, as a safety net, by reconciling.
  *
- *   first picture --+
- *   events ---------+--> learn | move | forget --> Zone
+ *   first snapshot --+
+ *   events ---------+--> add | move | remove --> Zone
  *   reconcile ------+
  *
  * Events are acted on in the order that they come in. A zone that comes back under the name of one that
@@ -35,7 +35,7 @@ export interface RegistryOptions {
   readonly makeZone: (facts: ZoneFacts) => Zone;
 }
 
-/** What a registry tells. */
+/** What a registry emits. */
 interface RegistryEvents {
   arrived: [Zone];
   /** The platform says that it is in another state. */
@@ -51,9 +51,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly options: RegistryOptions;
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still being taken down. */
-  private readonly departures = new Map<string, Promise<void>>();
-  /** When we looked at zones for ourselves, ns since 1970: events from before that are old. */
-  private readonly looks = new Map<string, bigint>();
+  private readonly closing = new Map<string, Promise<void>>();
+  /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
+  private readonly askedAt = new Map<string, bigint>();
   /** Zones that are looked at once more, a while after an event of theirs. */
   private readonly settling = new Map<string, NodeJS.Timeout>();
   private readonly binding: vasync.Queue<Zone>;
@@ -83,13 +83,13 @@ export class Registry extends EventEmitter<RegistryEvents> {
     });
   }
 
-  /** Takes the first picture and resolves when the sockets of all its zones listen, or have failed once. */
+  /** Takes the first snapshot and resolves when the sockets of all its zones listen, or have failed once. */
   async start(): Promise<void> {
     const { events } = this.options;
     const early: ZoneEvent[] = [];
-    let pictureTaken = false;
+    let complete = false;
     events.on('data', (event: ZoneEvent) => {
-      if (pictureTaken) {
+      if (complete) {
         this.apply(event);
       } else {
         early.push(event);
@@ -105,9 +105,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const facts = await events.start();
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
     for (const zone of facts) {
-      await this.learn(zone);
+      await this.add(zone);
     }
-    pictureTaken = true;
+    complete = true;
     for (const event of early) {
       this.apply(event);
     }
@@ -139,18 +139,18 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
-    const lookedAt = nowNs();
+    const askedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
-      await this.forget(zonename);
+      await this.remove(zonename);
     } else if (known === undefined) {
-      await this.learn(facts, lookedAt);
+      await this.add(facts, askedAt);
     } else if (isOther(known, facts)) {
-      await this.forget(zonename);
-      await this.learn(facts, lookedAt);
+      await this.remove(zonename);
+      await this.add(facts, askedAt);
     } else if (known.state !== phaseOfState(facts.state)) {
-      this.looks.set(zonename, lookedAt);
+      this.askedAt.set(zonename, askedAt);
       this.move(known, phaseOfState(facts.state));
     }
     return facts;
@@ -189,7 +189,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const waitedEnough = new Promise((resolve) => setTimeout(resolve, graceMs).unref());
     await Promise.all([...this.zones.values()].map((zone) => zone.stop(graceMs)));
     await Promise.race([unsubscribed, waitedEnough]);
-    await Promise.all(this.departures.values());
+    await Promise.all(this.closing.values());
     this.binding.kill();
   }
 
@@ -200,7 +200,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     try {
       switch (event.kind) {
         case 'deleted':
-          void this.forget(zonename);
+          void this.remove(zonename);
           return;
         case 'created':
         case 'changed': {
@@ -224,14 +224,14 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** An event that is older than our own look at the zone tells nothing new: libzonecfg does. */
   private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
-    const lookedAt = this.looks.get(zone.zonename);
-    if (lookedAt !== undefined && whenNs < lookedAt) {
+    const askedAt = this.askedAt.get(zone.zonename);
+    if (askedAt !== undefined && whenNs < askedAt) {
       if (zone.state !== phase) {
         this.lookAgain(zone.zonename);
       }
       return;
     }
-    this.looks.delete(zone.zonename);
+    this.askedAt.delete(zone.zonename);
     this.move(zone, phase);
   }
 
@@ -254,20 +254,20 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** Takes in a zone that is new, or another than the one that we hold: then that one's deletion was missed. */
   private discover(zonename: string, held: Zone | undefined): void {
-    const lookedAt = nowNs();
+    const askedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
     if (facts !== undefined && (held === undefined || isOther(held, facts))) {
-      void this.forget(zonename);
-      void this.learn(facts, lookedAt);
+      void this.remove(zonename);
+      void this.add(facts, askedAt);
     }
   }
 
   /**
    * Takes a zone in. Resolves when its socket listens, or could not be made to for now.
-   * @param lookedAt when it was seen so; left out: no event of it can be older
+   * @param askedAt when it was seen so; left out: no event of it can be older
    */
-  private async learn(facts: ZoneFacts, lookedAt?: bigint): Promise<void> {
-    const before = this.departures.get(facts.zonename);
+  private async add(facts: ZoneFacts, askedAt?: bigint): Promise<void> {
+    const before = this.closing.get(facts.zonename);
     if (before !== undefined) {
       await before;
       if (!this.stopped && !this.zones.has(facts.zonename)) {
@@ -289,8 +289,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
       return;
     }
     this.zones.set(facts.zonename, zone);
-    if (lookedAt !== undefined) {
-      this.looks.set(facts.zonename, lookedAt);
+    if (askedAt !== undefined) {
+      this.askedAt.set(facts.zonename, askedAt);
     }
     this.emit('arrived', zone);
     await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
@@ -301,22 +301,22 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.emit('moved', zone);
   }
 
-  private async forget(zonename: string): Promise<void> {
+  private async remove(zonename: string): Promise<void> {
     const zone = this.zones.get(zonename);
     if (zone === undefined) {
       return;
     }
     this.zones.delete(zonename);
-    this.looks.delete(zonename);
-    const departure = zone
+    this.askedAt.delete(zonename);
+    const closing = zone
       .leave()
       .catch((err: unknown) => zone.log.error({ err }, 'zone could not be taken down cleanly'))
       .then(() => {
-        this.departures.delete(zonename);
+        this.closing.delete(zonename);
         this.emit('left', zone);
       });
-    this.departures.set(zonename, departure);
-    await departure;
+    this.closing.set(zonename, closing);
+    await closing;
   }
 }
 

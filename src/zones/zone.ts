@@ -12,7 +12,7 @@
  *                     halted
  *            any of them --deleted--> leaving --> gone
  *
- * The registry tells it what the platform says; it never asks for itself. An OS zone's socket lives
+ * The registry passes on what the platform says; it never asks for itself. An OS zone's socket lives
  * through all of them, whatever the zone does: it must be there before the zone boots. What changes
  * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
  */
@@ -65,7 +65,7 @@ export interface ZoneParts {
   readonly root: ZoneRoot;
 }
 
-/** One zone. Made by the registry when it is learned of; `leave` is its end. */
+/** One zone. Made by the registry when it is added; `leave` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: {
@@ -105,7 +105,7 @@ export class Zone {
       Zone.states,
       first,
       this,
-      tellState,
+      logState,
     );
     this.machine.start();
   }
@@ -202,7 +202,7 @@ export class Zone {
   }
 }
 
-function tellState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zone): void {
+function logState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zone): void {
   zone.log.debug({ state, previous }, 'zone state');
 }
 
