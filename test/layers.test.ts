@@ -63,6 +63,8 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   // Who names a path below a zone's root may never come back: only processes of their own do.
   { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
   { word: /\/\.zonecontrol\b/, rooms: /^zones\/socket-mount$/ },
+  // Mounts are made where paths below a zone's root may be named.
+  { word: /\.(mountLofs|umount)\(/, rooms: /^none$/ },
   // A name for records and the mount table, in the hands of who opens no file.
   {
     word: /\bnameOf\(/,

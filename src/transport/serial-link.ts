@@ -9,12 +9,12 @@
  *
  *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
  *
- * Made and told by its zone; what it must know of the VM it asks for when the zone runs. What always
- * holds: no try before the VM's data is loaded, none while the zone does not run, at most one at a time
- * and ten a second. A close is answered by a new try, whatever events come before or after it; events
- * and changes of the port's file only shorten a wait. Nothing is ever sent unasked. How long a wait is
- * says serial-dialer.ts. One that the zone's file system holds up is given up after a while, but the request
- * below the root is not: the next one waits for it, and nothing is lost but this zone's service.
+ * Made by its zone, which says when it runs; what the link must know of the VM it asks for then. What always
+ * holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time and
+ * ten a second. A close is followed by a new dial, whatever events come before or after it; events and changes
+ * of the port's file only shorten a wait. Nothing is ever sent unasked. serial-dialer.ts says how long a wait
+ * is. The link gives up a dial that the zone's file system holds up, but the request below the root goes on:
+ * the next one waits for it.
  */
 import assert from 'node:assert';
 import { EventEmitter } from 'node:events';
@@ -46,7 +46,7 @@ const LOAD_RETRY_MS = 250;
 /** A connect to a socket of this machine takes no time; a file system may hang. */
 const DIAL_MS = 5000;
 
-/** A port that ends a connection so soon, without an byte, is held by another. */
+/** A port that ends a connection so soon, without a byte, is held by another. */
 const HELD_MS = 1000;
 /** After a reboot was told: how long a new process may take to make its port. */
 const REBOOT_MS = 10_000;

@@ -3,7 +3,7 @@
  *
  * It stands between the link's connections and their observer, so that the first answer after a boot
  * is noticed; everything is passed on unchanged. A connection counts as one when it has lasted for a
- * second or brought an byte: what ends before that was another program's port.
+ * second or brought a byte: what ends before that was another program's port.
  */
 import type { Reply } from '../protocol/reply';
 import type { Request } from '../protocol/request';

@@ -1,0 +1,120 @@
+import assert from 'node:assert';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { eventually } from '../support/eventually';
+import { tempDir, type TempDir } from '../support/temp-dir';
+
+/** In the place of zone_root: what it is asked for says how it behaves. */
+const STAND_IN = `#!${process.execPath}
+const requests = new (require('node:net').Socket)({ fd: 4 });
+requests.on('data', (bytes) => {
+  const [call, root, path] = bytes.toString().split('\\0');
+  const reply = () => process.send({ err: 0, call, depth: 0, identity: root, way: '', dev: '1', ino: '2' });
+  if (path === '/die') process.exit(1);
+  if (path === '/slow') setTimeout(reply, 1500);
+  else if (path !== '/hang') reply();
+});
+requests.on('close', () => process.exit(0));
+`;
+const HUNG_ZONES = 12;
+/** As many work at the same time. */
+const WORKING = 8;
+
+describe('what lies below zones\u2019 roots', function () {
+  this.timeout(30_000);
+  let folder: TempDir;
+  let roots: ZoneRoots;
+
+  beforeEach(() => {
+    folder = tempDir();
+    const program = join(folder.path, 'stand-in');
+    writeFileSync(program, STAND_IN);
+    chmodSync(program, 0o755);
+    roots = new ZoneRoots(folder.path, program);
+  });
+
+  afterEach(async () => {
+    await roots.stop();
+    folder.remove();
+  });
+
+  it('is reached for each zone, at its own root', async () => {
+    const zones = ['/a', '/b', '/c'].map((zonepath) => roots.of(zonepath));
+    const found = await Promise.all(zones.map((zone) => zone.find('/x')));
+    assert.deepStrictEqual(
+      found.map(({ identity }) => identity),
+      ['/a/root', '/b/root', '/c/root'],
+    );
+    assert.strictEqual(zones[0]?.nameOf('/x'), '/a/root/x');
+  });
+
+  it('is reached though many other zones hang, which cost one process each', async () => {
+    const hung = Array.from({ length: HUNG_ZONES }, (_, n) => roots.of(`/hung${n}`));
+    for (const zone of hung) {
+      // Rejected in the end, when the test stops.
+      void zone.find('/hang').catch(() => undefined);
+      void zone.find('/hang').catch(() => undefined);
+    }
+    assert.strictEqual((await roots.of('/other').find('/x')).identity, '/other/root');
+    await eventually(() => roots.status.notAnswering === HUNG_ZONES, 'all hang', 10_000);
+    assert(hung.every((zone) => !zone.answers) && roots.of('/other').answers);
+    await Promise.all(hung.map((_, n) => roots.of(`/well${n}`).find('/x')));
+    const { processes } = roots.status;
+    assert(processes <= HUNG_ZONES + WORKING, `${processes} processes`);
+  });
+
+  it('has one request of a zone under way, which is given up by nobody', async () => {
+    const zone = roots.of('/zone');
+    await assert.rejects(zone.find('/hang', AbortSignal.timeout(300)), { code: 'ECANCELED' });
+    await assert.rejects(zone.find('/x', AbortSignal.timeout(300)), { code: 'ECANCELED' });
+    // Also to a zone that came back under its path.
+    const later = roots.of('/zone').find('/x', AbortSignal.timeout(300));
+    await assert.rejects(later, { code: 'ECANCELED' });
+    assert.strictEqual(roots.status.processes, 1);
+  });
+
+  it('tells when a zone hangs, and when it answers again', async () => {
+    const told: string[] = [];
+    const zone = roots.of('/zone', {
+      notAnswering: () => told.push('not answering'),
+      answersAgain: (afterMs) => told.push(afterMs >= 1000 ? 'answers again' : `${afterMs} ms`),
+    });
+    await zone.find('/slow');
+    assert.deepStrictEqual(told, ['not answering', 'answers again']);
+    assert(zone.answers);
+    await zone.find('/x');
+    assert.strictEqual(told.length, 2);
+  });
+
+  it('is a fault where a process dies, and is reached by the next one', async () => {
+    const zone = roots.of('/zone');
+    for (let n = 0; n < 3; n++) {
+      await assert.rejects(zone.find('/die'), { code: 'EPIPE' });
+      assert.strictEqual((await zone.find('/x')).identity, '/zone/root');
+    }
+  });
+
+  it('is a fault where no process can be started', async () => {
+    const none = new ZoneRoots(folder.path, join(folder.path, 'nothing'));
+    await assert.rejects(none.of('/zone').find('/x'), { code: 'ENOENT' });
+    await none.stop();
+  });
+
+  it('is refused for what is no path', async () => {
+    const zone = roots.of('/zone');
+    await assert.rejects(zone.find('/a\0b'), { code: 'EINVAL' });
+    await assert.rejects(zone.find(`/${'x'.repeat(5000)}`), { code: 'EINVAL' });
+  });
+
+  it('holds up no stop, and answers nothing after it', async () => {
+    const zone = roots.of('/zone');
+    const waiting = [zone.find('/hang'), zone.find('/x')].map((asked) =>
+      assert.rejects(asked, { code: 'ECANCELED' }),
+    );
+    await eventually(() => !zone.answers, 'it hangs', 5000);
+    await roots.stop();
+    await Promise.all(waiting);
+    await assert.rejects(zone.find('/x'), { code: 'ECANCELED' });
+  });
+});
