@@ -10,6 +10,7 @@
 #include "calls_addon.h"
 #include "files_addon.h"
 #include "loop_delay_addon.h"
+#include "metadata_addon.h"
 #include "sockets_addon.h"
 #include "zone_events_addon.h"
 #include "zone_facts_addon.h"
@@ -17,7 +18,8 @@
 NAPI_MODULE_INIT()
 {
 	if (calls_exports(env, exports) == NULL || files_exports(env, exports) == NULL ||
-	    loop_delay_exports(env, exports) == NULL || sockets_exports(env, exports) == NULL ||
+	    loop_delay_exports(env, exports) == NULL || metadata_exports(env, exports) == NULL ||
+	    sockets_exports(env, exports) == NULL ||
 	    zone_events_exports(env, exports) == NULL)
 		return (NULL);
 	return (zone_facts_exports(env, exports));

@@ -21,6 +21,18 @@ put(uint32_t *into, uint64_t value)
 	return (into);
 }
 
+void
+file_look_of(const struct stat *st, uint32_t *into)
+{
+	into = put(into, (uint64_t)st->st_dev);
+	into = put(into, (uint64_t)st->st_ino);
+	into = put(into, (uint64_t)st->st_size);
+	into = put(into, (uint64_t)st->st_ctim.tv_sec);
+	into = put(into, (uint64_t)st->st_ctim.tv_nsec);
+	into = put(into, (uint64_t)st->st_mtim.tv_sec);
+	(void) put(into, (uint64_t)st->st_mtim.tv_nsec);
+}
+
 int
 file_look(const char *path, uint32_t *into)
 {
@@ -28,13 +40,18 @@ file_look(const char *path, uint32_t *into)
 
 	if (lstat(path, &st) != 0)
 		return (-errno);
-	into = put(into, (uint64_t)st.st_dev);
-	into = put(into, (uint64_t)st.st_ino);
-	into = put(into, (uint64_t)st.st_size);
-	into = put(into, (uint64_t)st.st_ctim.tv_sec);
-	into = put(into, (uint64_t)st.st_ctim.tv_nsec);
-	into = put(into, (uint64_t)st.st_mtim.tv_sec);
-	(void) put(into, (uint64_t)st.st_mtim.tv_nsec);
+	file_look_of(&st, into);
+	return (0);
+}
+
+int
+file_look_fd(int fd, uint32_t *into)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return (-errno);
+	file_look_of(&st, into);
 	return (0);
 }
 

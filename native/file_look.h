@@ -6,6 +6,7 @@
 #define	FILE_LOOK_H
 
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Device, inode, size, change and modification time: seven times 64 bits in two halves, low half first. */
@@ -13,6 +14,10 @@
 
 /* Of the path itself, links not followed. 0 or -errno. */
 int file_look(const char *path, uint32_t *into);
+
+/* The same of an open file, and of what a stat told. */
+int file_look_fd(int fd, uint32_t *into);
+void file_look_of(const struct stat *st, uint32_t *into);
 
 /* Whether it is that file, whatever its name. */
 int file_look_is(const uint32_t *look, dev_t dev, ino_t ino);

@@ -178,6 +178,7 @@ export class Agent {
     const limits = {
       metadataBytes: this.config.limits.metadata_bytes,
       metadataKeys: this.config.limits.metadata_keys,
+      fileBytes: this.config.limits.metadata_file_bytes,
     };
     if (this.config.writer === 'vmadm') {
       return { kind: 'vmadm', vmadm: this.paths.vmadm, limits };

@@ -16,8 +16,9 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 
 const VMINFOD_URL = /^(http:\/\/[^/]+|unix:\/.+)$/;
 const MIB = 1024 * 1024;
-/** Below what config files are read up to: what a guest may write must stay readable. */
+/** What a guest may write must stay readable, and an event of vminfod's with all of it be below 32 MiB. */
 const MOST_METADATA_BYTES = 12 * MIB;
+const MOST_FILE_BYTES = 24 * MIB;
 const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
 
 const MOST_READERS = 64;
@@ -41,9 +42,11 @@ const limitsSchema = z.strictObject({
   /** Writes of one zone on the long run, and at once. */
   writes_per_second: z.number().min(1).max(10000).default(20),
   write_burst: bytes(1, 10000).default(100),
-  /** All of one VM's metadata as its file holds it. */
+  /** What a guest can write of its metadata: names and values as JSON; and how many keys. */
   metadata_bytes: bytes(1024, MOST_METADATA_BYTES).default(4 * MIB),
-  metadata_keys: bytes(1, 65536).default(1024),
+  metadata_keys: bytes(1, 16384).default(1024),
+  /** A metadata file as a whole, the operator's data included, that a guest's write may leave. */
+  metadata_file_bytes: bytes(MIB, MOST_FILE_BYTES).default(16 * MIB),
   /** Log records of one zone on the long run, and at once. */
   records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_SHARE.perSecond),
   record_burst: bytes(1, 100000).default(DEFAULT_LOG_SHARE.burst),
@@ -148,6 +151,7 @@ const LIMITS_MADE_WITH = [
   'write_burst',
   'metadata_bytes',
   'metadata_keys',
+  'metadata_file_bytes',
   'records_per_second',
   'record_burst',
   'log_bytes_per_second',

@@ -8,6 +8,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
+import type { MetadataMap } from '../metadata/handler';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
 import {
@@ -97,7 +98,7 @@ async function behindOf({ visit, zone }: DoctorTarget): Promise<string | null> {
     : 'vminfod is behind: it does not show what metadata.json holds (guests get what the file holds)';
 }
 
-function sameMap(a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): boolean {
+function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
   return a.size === b.size && [...a].every(([key, value]) => b.has(key) && same(value, b.get(key)));
 }
 

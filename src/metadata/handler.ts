@@ -14,13 +14,38 @@
 import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
 import type { JsonObject } from './vm-data';
-import { classify, listKeys, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
-import { render, sdcValue } from './sdc';
+import { classify, keysText, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
+import { metadataNeedOf, render, sdcValue } from './sdc';
 
-/** Flat metadata as the config file holds it: own names only, file order kept. */
+/** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
+export interface MetadataMap {
+  readonly size: number;
+  has(key: string): boolean;
+  get(key: string): unknown;
+  keys(): Iterable<string>;
+  [Symbol.iterator](): Iterator<[string, unknown]>;
+  /** How long a value is as text, before it is decoded: bytes of UTF-8, or as much as it can come to. */
+  bytesOf?(key: string): number;
+}
+
+/** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */
 export interface MetadataMaps {
-  readonly customer: ReadonlyMap<string, unknown>;
-  readonly internal: ReadonlyMap<string, unknown>;
+  readonly customer: MetadataMap;
+  readonly internal: MetadataMap;
+}
+
+/** What a request needs of the metadata: names only, or names and the value of one key. */
+export interface MetadataNeed {
+  /** Null: names only. */
+  readonly key: string | null;
+}
+
+/** What a guest has put into its metadata, and what it may put there; bytes of names and values as JSON. */
+export interface MetadataUse {
+  readonly bytes: number;
+  readonly bytesMax: number;
+  readonly keys: number;
+  readonly keysMax: number;
 }
 
 /** A change of one key, as a guest asks for it. */
@@ -45,6 +70,13 @@ export interface VmData {
    * where the machine fails to read it, for "no such key" would be a lie then.
    */
   metadata(): MetadataMaps;
+  /**
+   * This data with `metadata()` ready for the need: at once, or, where the file is long and has to be read
+   * first, by a promise. What is asked for besides is read on the spot. Rejects as `metadata` throws.
+   */
+  load(need: MetadataNeed): VmData | Promise<VmData>;
+  /** What the guest has put there, and may. Of what `load` made ready. */
+  use(): MetadataUse;
   /** From `tags.json`, in the same way. */
   tags(): ReadonlyMap<string, unknown>;
   /** From `routes.json`, in the same way. */
@@ -99,7 +131,12 @@ export function answer(
     return FAULT;
   };
   try {
-    const reply = respondWhenKnown(data, request, options);
+    const need = needOf(request);
+    const loaded = need === null ? data : data.load(need);
+    const reply =
+      loaded instanceof Promise
+        ? loaded.then((vmData) => respondWhenKnown(vmData, request, options))
+        : respondWhenKnown(loaded, request, options);
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
@@ -123,12 +160,38 @@ function respondWhenKnown(
   });
 }
 
+/** What a request reads of the metadata; null where that is nothing. */
+function needOf(request: DataRequest): MetadataNeed | null {
+  switch (request.kind) {
+    case 'keys':
+      return { key: null };
+    case 'get': {
+      const { key } = request;
+      return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : { key };
+    }
+    case 'put':
+    case 'delete':
+      return request.key.startsWith(DOCKER_PREFIX) ? { key: null } : null;
+    default: {
+      const never: never = request;
+      return never;
+    }
+  }
+}
+
 function needsVm(data: VmData, request: DataRequest): boolean {
   if (request.kind !== 'keys') {
     return needsNamespaces(request.key);
   }
   const { customer, internal } = data.metadata();
-  return [...customer.keys(), ...internal.keys()].some(needsNamespaces);
+  return [customer, internal].some((map) => {
+    for (const key of map.keys()) {
+      if (needsNamespaces(key)) {
+        return true;
+      }
+    }
+    return false;
+  });
 }
 
 function respond(
@@ -141,7 +204,7 @@ function respond(
     case 'get':
       return get(data, vm, request.key);
     case 'keys':
-      return { kind: 'success', text: listKeys(data.metadata(), namespacesOf(vm)).join('\n') };
+      return { kind: 'success', text: keysText(data.metadata(), namespacesOf(vm)).text() };
     case 'put':
     case 'delete':
       return write(data, vm, request, options);

@@ -4,7 +4,7 @@
  * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
 import type { JsonObject } from './vm-data';
-import type { MetadataMaps } from './handler';
+import type { MetadataMap, MetadataMaps } from './handler';
 
 export type KeyClass =
   /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
@@ -67,13 +67,48 @@ export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): str
   return names;
 }
 
+/** A text whose length is known before it is put together. */
+export interface SizedText {
+  /** As UTF-8. */
+  readonly bytes: number;
+  /** The same string each time. */
+  readonly text: () => string;
+}
+
+/** By the maps that they list, which are the same for as long as the file is: the last text of each. */
+const keysTexts = new WeakMap<
+  MetadataMaps,
+  { readonly namespaces: string; readonly keys: SizedText }
+>();
+
+/**
+ * What KEYS answers: the names of `listKeys`, one a line. One text for all who ask while the file and the
+ * namespaces stay as they are.
+ */
+export function keysText(maps: MetadataMaps, namespaces: readonly string[]): SizedText {
+  const listed = JSON.stringify(namespaces);
+  const known = keysTexts.get(maps);
+  if (known?.namespaces === listed) {
+    return known.keys;
+  }
+  const names = listKeys(maps, namespaces);
+  const bytes = names.reduce((sum, name) => sum + Buffer.byteLength(name) + 1, 0);
+  let text: string | null = null;
+  const keys: SizedText = {
+    bytes: Math.max(0, bytes - 1),
+    text: () => (text ??= names.join('\n')),
+  };
+  keysTexts.set(maps, { namespaces: listed, keys });
+  return keys;
+}
+
 /**
  * Namespaces of keys in the internal map that the VM does not list any more, as after a migration. The
  * guest then reads and writes these keys in the customer's map: an operator must know. A key that begins
  * with a colon has no namespace.
  */
 export function lostNamespaces(
-  internal: ReadonlyMap<string, unknown>,
+  internal: Pick<MetadataMap, 'keys'>,
   namespaces: readonly string[],
 ): string[] {
   const lost = new Set<string>();

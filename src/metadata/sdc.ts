@@ -10,7 +10,7 @@
 import type { Reply } from '../protocol/reply';
 import type { JsonObject } from './vm-data';
 import { datasetsText, delegateDatasetWord } from './datasets';
-import type { VmData } from './handler';
+import type { MetadataMap, MetadataNeed, VmData } from './handler';
 import { routesOf } from './routes';
 
 /** Computes a special name's answer. */
@@ -40,6 +40,8 @@ const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
   ['routes', (vm, data) => renderJson(routesOf(data.routes(), property(vm, 'nics')))],
   ['operator-script', (_vm, data) => render(data.metadata().internal.get('operator-script'))],
   ['volumes', (_vm, data) => render(data.metadata().internal.get('sdc:volumes'))],
+  ['metadata_bytes', (_vm, data) => render(data.use().bytes)],
+  ['metadata_limit', (_vm, data) => render(data.use().bytesMax)],
   ['datasets', (vm) => render(datasetsText(vm))],
   ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
@@ -47,11 +49,19 @@ const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
 const TAGS_PREFIX = 'tags.';
 
 /** `NAME.KEY` points into these maps. */
-const MAPS: ReadonlyMap<string, (data: VmData) => ReadonlyMap<string, unknown>> = new Map([
+const MAPS: ReadonlyMap<string, (data: VmData) => MetadataMap> = new Map([
   ['customer_metadata', (data: VmData) => data.metadata().customer],
   ['routes', (data: VmData) => data.routes()],
   ['tags', (data: VmData) => data.tags()],
 ]);
+/** What special names read of the metadata: the value of a key, or names only. */
+const NEEDS: ReadonlyMap<string, string | null> = new Map([
+  ['operator-script', 'operator-script'],
+  ['volumes', 'sdc:volumes'],
+  ['metadata_bytes', null],
+  ['metadata_limit', null],
+]);
+const CUSTOMER_PREFIX = 'customer_metadata.';
 /** `NAME.INDEX` points into these arrays. */
 const ARRAYS: ReadonlySet<string> = new Set(['internal_metadata_namespaces', 'resolvers']);
 /** `NAME.INDEX.PROPERTY` points into the objects in these arrays. */
@@ -73,6 +83,14 @@ export function sdcValue(name: string, vm: JsonObject, data: VmData): Reply {
     return NO_TEXT;
   }
   return render(flattened(name, vm, data));
+}
+
+/** What the answer to a name reads of the metadata; null where that is nothing. */
+export function metadataNeedOf(name: string): MetadataNeed | null {
+  const key = name.startsWith(CUSTOMER_PREFIX)
+    ? name.slice(CUSTOMER_PREFIX.length)
+    : NEEDS.get(name);
+  return key === undefined ? null : { key };
 }
 
 /** A value as text. Numbers and booleans as JavaScript writes them; false is a value. */

@@ -74,6 +74,21 @@ export type SocketsHandle = object;
 /** What `watchLoop` returns. */
 export type LoopWatchHandle = object;
 
+/** A metadata file's text, by its members' offsets: native/metadata_addon.c. */
+export interface NativeText {
+  readonly code: number;
+  readonly err: number;
+  readonly step: number;
+  readonly root: Uint32Array;
+  readonly members: Uint32Array;
+  /** Of an event only. */
+  readonly ranges: Uint32Array;
+  readonly names?: Buffer;
+  readonly look: Uint32Array;
+  readonly owner: Uint32Array;
+  readonly bytes?: Buffer;
+}
+
 /** The addon's own face (native/addon.c, and the other *_addon.c). */
 interface Addon {
   /** @param later has a function called in a later turn of the loop: bursts are told in slices */
@@ -104,6 +119,37 @@ interface Addon {
   syncFile(path: string, folder: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;
+  /** These six: native/metadata_addon.c says what they take and tell. */
+  scanMetadata(bytes: Buffer): NativeText;
+  buildMetadata(
+    old: Buffer,
+    pieces: Uint32Array,
+    literals: Buffer,
+    members: Uint32Array,
+    counts: Uint32Array,
+  ): NativeText;
+  scanEvent(line: Buffer): Promise<NativeText>;
+  readMetadata(path: string, bytesMax: number, keepMax: number): Promise<NativeText>;
+  readValue(
+    path: string,
+    look: Uint32Array,
+    start: number,
+    end: number,
+    isString: boolean,
+  ): Promise<NativeText>;
+  spliceMetadata(
+    path: string,
+    temp: string,
+    folder: string,
+    old: Buffer | null,
+    look: Uint32Array | null,
+    pieces: Uint32Array,
+    literals: Buffer,
+    members: Uint32Array,
+    counts: Uint32Array,
+    owner: Int32Array,
+    keepMax: number,
+  ): Promise<NativeText>;
   /** What the numbers in the arrays mean, native/sockets.h says. @param deliver how many events */
   openSockets(
     deliver: (count: number) => void,
@@ -138,6 +184,12 @@ const MEMBERS = [
   'syncFile',
   'freeSpace',
   'liveZones',
+  'scanMetadata',
+  'buildMetadata',
+  'scanEvent',
+  'readMetadata',
+  'readValue',
+  'spliceMetadata',
   'openSockets',
   'listen',
   'carryOut',

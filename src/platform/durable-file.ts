@@ -9,7 +9,7 @@ import { deviceOf, emptyStat, inodeOf, type FileStat } from './file-stat';
 import { loadAddon } from './addon';
 
 /** By number, as native/file_replace.h has them. */
-const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
+export const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
 const ERRNO_MASK = 0xffff;
 const STEP_SHIFT = 16;
 const STEP_MASK = 0xff;

@@ -49,6 +49,17 @@ export function inodeOf(look: FileStat): number {
   return (look[2] ?? 0) + (look[3] ?? 0) * 2 ** 32;
 }
 
+/** Bytes. */
+export function sizeOf(stat: FileStat): number {
+  return (stat[4] ?? 0) + (stat[5] ?? 0) * 2 ** 32;
+}
+
+/** Time of the last change, ms since 1970. */
+export function changedMsOf(stat: FileStat): number {
+  const seconds = (stat[6] ?? 0) + (stat[7] ?? 0) * 2 ** 32;
+  return seconds * 1000 + (stat[8] ?? 0) / 1_000_000;
+}
+
 /** @returns fills an array, the same one each time; null where there is no such file @throws SystemError */
 export function openStat(): (path: string) => FileStat | null {
   const into = emptyStat();

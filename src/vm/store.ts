@@ -11,9 +11,18 @@
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import type { Logger, ZoneLog } from '../log';
-import type { Change, ChangeResult, MetadataMaps, VmData } from '../metadata/handler';
+import type {
+  Change,
+  ChangeResult,
+  MetadataMaps,
+  MetadataNeed,
+  MetadataUse,
+  VmData,
+} from '../metadata/handler';
 import { VmWaiters } from './vm-waiters';
-import { ConfigFiles } from './config-files';
+import { ConfigFiles, type LoadedMetadata } from './config-files';
+import type { GuestUse } from './metadata-index';
+import type { MetadataLimits } from '../writes/plan';
 import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
 import { NamespaceWatch } from './namespace-watch';
 import { isZonename, type JsonObject, type VmFacts } from '../metadata/vm-data';
@@ -62,15 +71,17 @@ export class Store {
   private readonly writer: Writer;
   private readonly fileWriter: FileWriter | null;
   private readonly files: ConfigFiles;
+  private readonly limits: MetadataLimits;
   private readonly namespaces: NamespaceWatch;
   private readonly arrivals = new VmWaiters(LOADED_MS);
   private readonly tracked = new Map<string, TrackedVm>();
 
   constructor(options: StoreOptions) {
-    const backend = backendOf(options.writer);
-    this.fileWriter = backend instanceof FileWriter ? backend : null;
-    this.writer = new Writer(backend, options.share);
     this.files = new ConfigFiles(undefined, options.moment);
+    const backend = backendOf({ ...options.writer, files: this.files });
+    this.fileWriter = backend instanceof FileWriter ? backend : null;
+    this.limits = backend.limits;
+    this.writer = new Writer(backend, options.share);
     this.namespaces = new NamespaceWatch(options.log);
     this.vminfod = new Vminfod(
       {
@@ -115,7 +126,8 @@ export class Store {
         return table.facts(zonename)?.uuid ?? zonename;
       },
     };
-    const parts = { table: this.table, files: this.files, writer: this.writer };
+    const { table: vms, files, writer, limits } = this;
+    const parts = { table: vms, files, writer, limits };
     const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
     this.tracked.set(zonename, new TrackedVm(target, parts, wait));
     if (!this.writer.busy(zonename)) {
@@ -130,7 +142,7 @@ export class Store {
       this.tracked.delete(zonename);
       this.writer.forget(zonename);
       this.fileWriter?.forget(known.target);
-      this.files.forget(known.target.folder);
+      this.files.remove(known.target.folder);
     }
   }
 
@@ -190,6 +202,7 @@ interface Parts {
   readonly table: VmCache;
   readonly files: ConfigFiles;
   readonly writer: Writer;
+  readonly limits: MetadataLimits;
 }
 
 class TrackedVm implements VmData {
@@ -209,6 +222,22 @@ class TrackedVm implements VmData {
 
   metadata(): MetadataMaps {
     return this.parts.files.metadata(this.target.folder, this.target.log);
+  }
+
+  load(need: MetadataNeed): VmData | Promise<VmData> {
+    const { files } = this.parts;
+    const loading = files.load(this.target.folder, need, this.target.log);
+    return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
+  }
+
+  use(): MetadataUse {
+    const { files } = this.parts;
+    return this.useOf(files.use(this.target.folder, this.target.log));
+  }
+
+  useOf({ bytes, keys }: GuestUse): MetadataUse {
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.limits;
+    return { bytes, bytesMax, keys, keysMax };
   }
 
   tags(): ReadonlyMap<string, unknown> {
@@ -236,5 +265,52 @@ class TrackedVm implements VmData {
     }
     // The VM tool locks by the VM's uuid, which such a zone's name does not tell.
     return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
+  }
+}
+
+/** A VM's data with the metadata that was made ready for a request. */
+class LoadedVm implements VmData {
+  private readonly vmData: TrackedVm;
+  private readonly loadedMetadata: LoadedMetadata;
+
+  constructor(vmData: TrackedVm, loadedMetadata: LoadedMetadata) {
+    this.vmData = vmData;
+    this.loadedMetadata = loadedMetadata;
+  }
+
+  get zonename(): string {
+    return this.vmData.zonename;
+  }
+
+  metadata(): MetadataMaps {
+    return this.loadedMetadata.maps;
+  }
+
+  use(): MetadataUse {
+    return this.vmData.useOf(this.loadedMetadata.use);
+  }
+
+  load(): VmData {
+    return this;
+  }
+
+  tags(): ReadonlyMap<string, unknown> {
+    return this.vmData.tags();
+  }
+
+  routes(): ReadonlyMap<string, unknown> {
+    return this.vmData.routes();
+  }
+
+  vm(): JsonObject | undefined {
+    return this.vmData.vm();
+  }
+
+  loaded(): Promise<JsonObject | undefined> {
+    return this.vmData.loaded();
+  }
+
+  change(change: Change): Promise<ChangeResult> {
+    return this.vmData.change(change);
   }
 }

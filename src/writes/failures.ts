@@ -11,6 +11,8 @@ const WORDS: ReadonlyMap<string, string> = new Map([
   ['ENOSPC', 'Could not update metadata: no space left.'],
   ['EDQUOT', 'Could not update metadata: quota exceeded.'],
   ['EROFS', 'Could not update metadata: read-only file system.'],
+  ['EBADMSG', 'Metadata file is damaged; ask the operator.'],
+  ['EFBIG', 'Metadata is full.'],
   ['ETIMEDOUT', 'Could not update metadata: timed out.'],
 ]);
 const TOO_MANY = 'Too many metadata updates.';

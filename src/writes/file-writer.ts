@@ -1,7 +1,9 @@
 /*
- * Writes metadata.json itself, under the platform's lock. (spec: platform section 4.1; pain 1)
+ * Writes metadata.json itself, under the platform's lock.
  *
- *   lock -> read the file -> edit -> temp file, fsync -> rename -> fsync folder -> answer -> hold lock
+ *   lock -> find the members -> plan -> pieces -> [thread: read, build, check, replace durably] -> answer
+ *
+ * What is done on the main thread grows with the change, not with the file: the file's text never comes here.
  *
  * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
  * lock is held on after the guest has its answer, until vminfod shows the change or 2 s passed; further
@@ -12,20 +14,22 @@
  */
 import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, SystemError, systemError } from '../lib/errors';
+import { ByteBudget } from '../lib/byte-budget';
+import { SystemError, systemError } from '../lib/errors';
 import type { Change, ChangeResult } from '../metadata/handler';
+import type { JsonObject } from '../metadata/vm-data';
 import { syncDurably } from '../platform/durable-file';
-import { openStat } from '../platform/file-stat';
+import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
 import { takeLock } from '../platform/lock';
-import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits, type Plan } from './plan';
-import { pathOf } from '../vm/config-files';
-import { LockLeases, type HeldLock } from './lock-lease';
-import { readMetadataFile, replaceFile, tempPathOf, type MetadataFile } from './metadata-file';
+import { isForeign } from '../platform/metadata-text';
+import { ConfigFiles, KEPT_BYTES, pathOf } from '../vm/config-files';
 import type { Backend, Batch, Target } from './backend';
 import { BatchQueue } from './batch-queue';
-import type { JsonObject } from '../metadata/vm-data';
+import { LockLeases, type HeldLock } from './lock-lease';
+import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
+import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits } from './plan';
 
-const look = openStat();
+const statAt = openStat();
 
 /** Takes a lock, waiting for it until the signal is aborted. */
 export type TakeLock = (path: string, signal: AbortSignal) => Promise<HeldLock>;
@@ -43,14 +47,14 @@ const platformLock: TakeLock = (path, signal) => {
 const CONCURRENT_WRITES = 16;
 /** After a long hold others get this much time to come to the lock, ms. */
 const YIELD_MS = 100;
-/** Large files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */
-const BYTES_PER_MS = 32 * 1024;
-/** A VM whose file takes long to read and edit rests for so many times as long: others need us too. */
-const REST_PER_WORK = 10;
-/** Shorter work needs no rest, ms: the share of writes bounds how often it comes. */
-const SHORT_WORK_MS = 2;
-/** Time in which the whole process was stopped looks like work. */
-const LONGEST_REST_MS = 2000;
+/** Long files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */
+const BYTES_PER_MS = 128 * 1024;
+/** What long files that are being written take in memory at a time, old text and new, bytes. */
+const LONG_WRITE_BYTES = 32 * 1024 * 1024;
+/** A file that is replaced all the time by somebody without the lock is given up after so many tries. */
+const MOST_TRIES = 5;
+/** Longest rest after a write, ms. */
+const LONGEST_REST_MS = 1000;
 
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
@@ -61,13 +65,8 @@ export interface FileWriterOptions {
   readonly confirmMs?: number;
   /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestHoldMs?: number;
-}
-
-interface Prepared {
-  readonly file: MetadataFile;
-  readonly plan: Plan;
-  /** The file's new text; null where nothing changes. */
-  readonly next: Buffer | null;
+  /** What the files of all VMs are known from; the store's, so that what was written need not be read. */
+  readonly files?: ConfigFiles;
 }
 
 /** The backend of `writer: "file"`. One serves all VMs. */
@@ -75,6 +74,8 @@ export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   readonly holds: LockLeases;
   private readonly queue: BatchQueue;
+  private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
+  private readonly files: ConfigFiles;
   private readonly options: FileWriterOptions;
   /** By path, the file as our last write left it, known to be on stable storage. */
   private readonly durable = new Map<string, string>();
@@ -83,6 +84,7 @@ export class FileWriter implements Backend {
 
   constructor(options: FileWriterOptions) {
     this.options = options;
+    this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.holds = new LockLeases(options.confirmMs, options.longestHoldMs);
     this.queue = new BatchQueue(
@@ -103,7 +105,7 @@ export class FileWriter implements Backend {
       this.holds.begin(target, await this.lock(target.uuid, signal));
     }
     try {
-      return await this.queue.write(batch);
+      return await this.writeInTurn(batch);
     } finally {
       this.holds.pause(target.zonename);
     }
@@ -119,7 +121,7 @@ export class FileWriter implements Backend {
     const path = tempPathOf(pathOf(folder, 'metadata'));
     try {
       // Asked of each zone at the start: an error thrown for nothing there would cost more than ten looks.
-      if (look(path) !== null) {
+      if (statAt(path) !== null) {
         unlinkSync(path);
       }
     } catch {
@@ -143,6 +145,16 @@ export class FileWriter implements Backend {
     return take(lockPath(uuid), signal);
   }
 
+  /** A long file waits for its turn among long ones before it takes one of the places of all. */
+  private writeInTurn(batch: Batch): Promise<readonly ChangeResult[]> {
+    const { zonename, folder } = batch.target;
+    const stat = statAt(pathOf(folder, 'metadata'));
+    const bytes = stat === null ? 0 : sizeOf(stat);
+    return bytes > KEPT_BYTES
+      ? this.longWrites.run(zonename, 2 * bytes, () => this.queue.write(batch))
+      : this.queue.write(batch);
+  }
+
   private async pace({ zonename }: Target, signal: AbortSignal): Promise<void> {
     const wait = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
     if (wait > 0) {
@@ -156,21 +168,6 @@ export class FileWriter implements Backend {
     this.nextWriteAt.set(zonename, Math.max(this.nextWriteAt.get(zonename) ?? 0, until));
   }
 
-  /** What the changes make of the file as it is now. Nobody else is served meanwhile. */
-  private prepare(zonename: string, path: string, changes: readonly Change[]): Prepared {
-    const began = performance.now();
-    try {
-      const file = readMetadataFile(path);
-      const plan = planChanges(changes, file.maps, file.bytes.length, this.limits);
-      return { file, plan, next: plan.empty ? null : file.edited(plan) };
-    } finally {
-      const workMs = performance.now() - began;
-      if (workMs > SHORT_WORK_MS) {
-        this.rest(zonename, REST_PER_WORK * workMs);
-      }
-    }
-  }
-
   private async write(batch: Batch): Promise<readonly ChangeResult[]> {
     const { target } = batch;
     const changes = batch.take();
@@ -178,25 +175,61 @@ export class FileWriter implements Backend {
       return [];
     }
     batch.stage('writing');
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const results = await this.tryToWrite(target, changes);
+      if (results !== undefined) {
+        return results;
+      }
+    }
     const path = pathOf(target.folder, 'metadata');
-    const { file, plan, next } = this.prepare(target.zonename, path, changes);
-    if (next === null) {
+    throw new SystemError(
+      'write',
+      path,
+      'EAGAIN',
+      'somebody without the lock changes it all the time',
+    );
+  }
+
+  /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
+  private async tryToWrite(
+    target: Target,
+    changes: readonly Change[],
+  ): Promise<readonly ChangeResult[] | undefined> {
+    const file = await openMetadata(this.files, target.folder);
+    const current = file && (await currentOf(this.files, target.folder, file, changes));
+    if (file === undefined || current === undefined) {
+      return undefined;
+    }
+    const plan = planChanges(changes, current, this.limits);
+    const path = pathOf(target.folder, 'metadata');
+    if (plan.empty) {
       // Answered as stored, so it must be on disk, whoever wrote it.
-      if (file.identity !== null && this.durable.get(path) !== file.identity) {
+      const identity = file.stat === null ? null : textOfStat(file.stat);
+      if (identity !== null && this.durable.get(path) !== identity) {
         await syncDurably(path);
-        this.durable.set(path, file.identity);
+        this.durable.set(path, identity);
       }
       return plan.results;
     }
     const undo = this.holds.expect(target.zonename, plan);
-    try {
-      const identity = await replaceFile(path, next, file.stat);
-      this.durable.set(path, identity);
-    } catch (err) {
+    const text = await spliceMetadata(path, file, plan).catch((err: unknown) => {
       undo();
-      throw err instanceof SystemError ? err : new SystemError('write', path, codeOf(err), '', err);
+      throw systemError('write', path, err);
+    });
+    if (text === undefined) {
+      undo();
+      return undefined;
     }
-    this.rest(target.zonename, next.length / BYTES_PER_MS);
+    if (file.isBlank) {
+      target.log.info({ path }, 'blank metadata file was rewritten');
+    }
+    if (isForeign(text.stat)) {
+      this.durable.delete(path);
+    } else {
+      this.durable.set(path, textOfStat(text.stat));
+      this.files.written(target.folder, text);
+    }
+    this.rest(target.zonename, sizeOf(text.stat) / BYTES_PER_MS);
     return plan.results;
   }
 }

@@ -1,251 +1,225 @@
 /*
- * Changes single members of a JSON object's text and leaves every other byte as it is.
+ * Changes single members of a metadata.json and leaves every other byte as it is.
  *
- * The file writer uses it on metadata.json: what the file holds besides the changed keys (members that we
- * do not know, numbers beyond a double, the operator's own layout, names like `__proto__`) must come out
- * as it went in, which a parse and a print would not do. Pure; the text must have been parsed as a JSON
- * object before, since this reads it without checking.
+ * What the file holds besides the changed keys (members that we do not know, numbers beyond a double, the
+ * operator's own layout, names like `__proto__`) must come out as it went in, which a parse and a print would
+ * not do. The text itself is not needed here, only where its members are: the result says which pieces of the
+ * old text and which new ones make the new text. Pure.
  */
+import type { Pieces } from '../platform/metadata-text';
+import {
+  MAP_NAMES,
+  type FirstMember,
+  type MapName,
+  type MetadataIndex,
+} from '../vm/metadata-index';
+import type { Edits } from './plan';
 
-/** New JSON text of a member, or undefined for its removal. */
-export type MemberEdits = ReadonlyMap<string, string | undefined>;
+/** A range of the old text, or new text. */
+type Part = { readonly start: number; readonly end: number } | string;
 
-/** The place of one member; all are offsets into the text. */
-interface Member {
-  readonly key: string;
-  readonly keyStart: number;
-  readonly valueStart: number;
-  readonly valueEnd: number;
-}
-
-interface Scanned {
-  /** Offsets of the braces. */
-  readonly open: number;
-  readonly close: number;
-  readonly members: readonly Member[];
-}
-
+/** Bytes [start, end) of the old text go, and the parts come in their place. */
 interface Splice {
   readonly start: number;
   readonly end: number;
-  readonly insert: string;
+  readonly parts: readonly Part[];
 }
 
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
-const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
-const OPEN_BRACKET = 0x5b;
-const CLOSE_BRACKET = 0x5d;
-/** After so many octets of a string without an escape a search beats a loop. */
-const LONG_RUN = 64;
+/** Blanks that new members take over from the first one of their object. */
+interface Layout {
+  readonly between: readonly Part[];
+  readonly colon: readonly Part[];
+}
+
+const NO_LAYOUT: Layout = { between: [','], colon: [':'] };
+/** More blanks than these are no layout that anyone would want copied, bytes. */
+const MOST_BLANKS = 256;
 
 /**
- * Applies edits to the object at the root, and, by name, to objects that are its members. A named member
- * that is missing or null is made. An overwritten member keeps its place, a new one comes last.
+ * The pieces of a text with the edits applied to its maps. A map that is missing or null is made. An overwritten
+ * member keeps its place, a new one comes last.
+ *
+ * @param length of the old text, bytes
  */
-export function editObject(text: Buffer, inner: ReadonlyMap<string, MemberEdits>): Buffer {
-  const root = scanObject(text, skipSpace(text, 0));
-  const rootEdits = new Map<string, string | undefined>();
+export function editPieces(
+  index: MetadataIndex,
+  length: number,
+  edits: Readonly<Record<MapName, Edits>>,
+): Pieces {
   const splices: Splice[] = [];
-  for (const [name, edits] of inner) {
-    const member = root.members.findLast((candidate) => candidate.key === name);
-    if (member !== undefined && text[member.valueStart] === OPEN_BRACE) {
-      splices.push(...spliceObject(text, scanObject(text, member.valueStart), edits));
+  const made: (readonly [string, string])[] = [];
+  const written = { customer: 0, internal: 0 };
+  const totals = { ...index.counts };
+  for (const map of MAP_NAMES) {
+    const { state, valueStart: start, valueEnd: end } = index.map(map);
+    totals[map] += growthOf(index, map, edits[map]);
+    if (state === 'object') {
+      splices.push(...spliceMap(index, map, edits[map]));
     } else {
-      const fresh = [...edits].filter(([, value]) => value !== undefined);
-      if (fresh.length > 0) {
-        rootEdits.set(name, `{${fresh.map(([key, value]) => memberText(key, value)).join(',')}}`);
+      const members = fresh(edits[map]).map(([key, json]) => `${JSON.stringify(key)}:${json}`);
+      const text = `{${members.join(',')}}`;
+      if (members.length > 0 && state === 'absent') {
+        made.push([`${map}_metadata`, text]);
+      } else if (members.length > 0) {
+        splices.push({ start, end, parts: [text] });
       }
     }
+    written[map] = fresh(edits[map]).length;
   }
-  splices.push(...spliceObject(text, root, rootEdits));
-  return apply(text, splices);
+  const { open, first, lastEnd } = index.root;
+  if (made.length > 0) {
+    const at = first === null ? open + 1 : lastEnd;
+    splices.push({ start: at, end: at, parts: added(made, layoutOf(first), first !== null) });
+  }
+  const { customer, internal } = index.counts;
+  return {
+    ...pieced(splices, length),
+    members: index.offsets.members,
+    counts: Uint32Array.of(
+      customer,
+      internal,
+      written.customer,
+      written.internal,
+      totals.customer,
+      totals.internal,
+    ),
+  };
 }
 
-function memberText(key: string, value: string | undefined, gap = ''): string {
-  return `${JSON.stringify(key)}:${gap}${value ?? 'null'}`;
+/** How many members more, or less, a map has after the edits. */
+function growthOf(index: MetadataIndex, map: MapName, edits: Edits): number {
+  let growth = 0;
+  for (const [key, value] of edits) {
+    const count = index.membersNamed(map, key).length;
+    growth += value === undefined ? -count : count === 0 ? 1 : 0;
+  }
+  return growth;
 }
 
-function spliceObject(text: Buffer, object: Scanned, edits: MemberEdits): Splice[] {
-  const { members } = object;
-  const removed = new Set<Member>();
+/** The edits that set something, with the values as JSON. */
+function fresh(edits: Edits): (readonly [string, string])[] {
+  return [...edits].flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, JSON.stringify(value)] as const],
+  );
+}
+
+function layoutOf(first: FirstMember | null): Layout {
+  if (first === null) {
+    return NO_LAYOUT;
+  }
+  const blanks = { start: first.blankStart, end: first.nameStart };
+  const gap = { start: first.colon + 1, end: first.valueStart };
+  const short = ({ start, end }: typeof blanks): Part[] =>
+    end > start && end - start <= MOST_BLANKS ? [{ start, end }] : [];
+  return { between: [',', ...short(blanks)], colon: [':', ...short(gap)] };
+}
+
+/** New members, one after the other. @param follows whether one stands before them */
+function added(
+  members: readonly (readonly [string, string])[],
+  layout: Layout,
+  follows: boolean,
+): Part[] {
+  return members.flatMap(([key, json], at) => [
+    ...(follows || at > 0 ? layout.between : []),
+    JSON.stringify(key),
+    ...layout.colon,
+    json,
+  ]);
+}
+
+function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
   const splices: Splice[] = [];
-  const fresh = new Map(edits);
-  const lastOf = new Map(members.map((member) => [member.key, member]));
-  for (const member of members) {
-    if (!edits.has(member.key)) {
-      continue;
-    }
-    const value = edits.get(member.key);
-    fresh.delete(member.key);
+  const removed = new Set<number>();
+  const additions: (readonly [string, string])[] = [];
+  for (const [key, value] of edits) {
+    const numbers = index.membersNamed(map, key);
+    // Of a doubled name a reader sees the last one.
+    const last = numbers.at(-1);
     if (value === undefined) {
-      removed.add(member);
-    } else if (lastOf.get(member.key) === member) {
-      // Of a doubled name a reader sees the last one.
-      splices.push({ start: member.valueStart, end: member.valueEnd, insert: value });
+      numbers.forEach((number) => removed.add(number));
+    } else if (last === undefined) {
+      additions.push([key, JSON.stringify(value)]);
+    } else {
+      const { valueStart: start, valueEnd: end } = index.member(last);
+      splices.push({ start, end, parts: [JSON.stringify(value)] });
     }
   }
-  const sample = members[0];
-  const gap = sample === undefined ? '' : colonGap(text, sample);
-  const added = [...fresh]
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => memberText(key, value, gap));
-  const between = sample === undefined ? ',' : `,${spaceBefore(text, sample.keyStart)}`;
-  const kept = members.filter((member) => !removed.has(member));
-  const lastKept = kept.at(-1);
-  const firstKept = kept[0];
-  if (lastKept === undefined || firstKept === undefined) {
-    const last = members.at(-1);
-    if (added.length > 0) {
-      const start = sample?.keyStart ?? object.open + 1;
-      splices.push({ start, end: last?.valueEnd ?? start, insert: added.join(between) });
-    } else if (last !== undefined) {
-      splices.push({ start: object.open + 1, end: object.close, insert: '' });
+  const { valueStart: open, valueEnd: behind } = index.map(map);
+  const first = index.firstOf(map);
+  const count = index.counts[map];
+  const sample = count === 0 ? null : { ...index.member(first), blankStart: open + 1 };
+  if (removed.size === count) {
+    const start = sample?.nameStart ?? open + 1;
+    if (additions.length > 0) {
+      const end = sample === null ? start : index.member(first + count - 1).valueEnd;
+      splices.push({ start, end, parts: added(additions, layoutOf(sample), false) });
+    } else if (sample !== null) {
+      splices.push({ start: open + 1, end: behind - 1, parts: [] });
     }
     return splices;
   }
-  if (added.length > 0) {
-    const at = lastKept.valueEnd;
-    splices.push({ start: at, end: at, insert: between + added.join(between) });
+  let lastKept = first + count - 1;
+  while (removed.has(lastKept)) {
+    lastKept--;
   }
-  splices.push(...removals(members, removed, firstKept));
-  return splices;
+  if (additions.length > 0) {
+    const at = index.member(lastKept).valueEnd;
+    splices.push({ start: at, end: at, parts: added(additions, layoutOf(sample), true) });
+  }
+  return [...splices, ...removals(index, first, removed)];
 }
 
-/** Takes members out together with the comma that parts them from a neighbour that stays. */
-function removals(
-  members: readonly Member[],
-  removed: ReadonlySet<Member>,
-  firstKept: Member,
-): Splice[] {
+/**
+ * Takes members out together with the comma that parts them from a neighbour that stays.
+ *
+ * @param first the number of the map's first member
+ */
+function removals(index: MetadataIndex, first: number, removed: ReadonlySet<number>): Splice[] {
+  let firstKept = first;
+  while (removed.has(firstKept)) {
+    firstKept++;
+  }
   const splices: Splice[] = [];
-  const first = members[0];
-  if (first !== undefined && first !== firstKept) {
-    splices.push({ start: first.keyStart, end: firstKept.keyStart, insert: '' });
+  if (firstKept > first) {
+    const start = index.member(first).nameStart;
+    splices.push({ start, end: index.member(firstKept).nameStart, parts: [] });
   }
-  members.forEach((member, index) => {
-    const previous = members[index - 1];
-    if (removed.has(member) && previous !== undefined && member.keyStart > firstKept.keyStart) {
-      splices.push({ start: previous.valueEnd, end: member.valueEnd, insert: '' });
+  for (const number of removed) {
+    if (number > firstKept) {
+      const start = index.member(number - 1).valueEnd;
+      splices.push({ start, end: index.member(number).valueEnd, parts: [] });
     }
-  });
+  }
   return splices;
 }
 
-function apply(text: Buffer, splices: readonly Splice[]): Buffer {
+/** The splices as pieces, from the start of the old text to its end. */
+function pieced(
+  splices: readonly Splice[],
+  length: number,
+): { readonly words: Uint32Array; readonly literals: Buffer } {
   // Stable: an insertion at the start of a removed range stays before it.
   const sorted = [...splices].sort((a, b) => a.start - b.start || a.end - b.end);
-  const parts: Buffer[] = [];
+  const words: number[] = [];
+  const literals: Buffer[] = [];
+  let literalsLength = 0;
   let from = 0;
-  for (const { start, end, insert } of sorted) {
-    parts.push(text.subarray(from, start), Buffer.from(insert));
+  const put = (part: Part): void => {
+    if (typeof part === 'string') {
+      const bytes = Buffer.from(part);
+      words.push(1, literalsLength, literalsLength + bytes.length);
+      literals.push(bytes);
+      literalsLength += bytes.length;
+    } else if (part.end > part.start) {
+      words.push(0, part.start, part.end);
+    }
+  };
+  for (const { start, end, parts } of sorted) {
+    put({ start: from, end: start });
+    parts.forEach(put);
     from = end;
   }
-  parts.push(text.subarray(from));
-  return Buffer.concat(parts);
-}
-
-function scanObject(text: Buffer, open: number): Scanned {
-  const members: Member[] = [];
-  let at = skipSpace(text, open + 1);
-  while (text[at] === QUOTE) {
-    const keyStart = at;
-    const keyEnd = skipString(text, at);
-    const key: unknown = JSON.parse(text.toString('utf8', keyStart, keyEnd));
-    const valueStart = skipSpace(text, skipSpace(text, keyEnd) + 1);
-    const valueEnd = skipValue(text, valueStart);
-    members.push({ key: String(key), keyStart, valueStart, valueEnd });
-    at = skipSpace(text, valueEnd);
-    if (text[at] === COMMA) {
-      at = skipSpace(text, at + 1);
-    }
-  }
-  return { open, close: at, members };
-}
-
-function skipSpace(text: Buffer, from: number): number {
-  let at = from;
-  while (isSpace(text[at])) {
-    at++;
-  }
-  return at;
-}
-
-function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
-}
-
-/** The end of the string that starts at `from`: behind its closing quote. */
-function skipString(text: Buffer, from: number): number {
-  // By the octet while escapes are near: a guest can make every second one a quote, and a search for
-  // each costs far more. What was found is kept, so that no octet is searched again and again.
-  let quote = -1;
-  let plain = 0;
-  let at = from + 1;
-  while (at < text.length) {
-    const byte = text[at];
-    if (byte === QUOTE) {
-      return at + 1;
-    }
-    if (byte === BACKSLASH) {
-      at += 2;
-      plain = 0;
-    } else if (++plain < LONG_RUN) {
-      at++;
-    } else {
-      quote = quote < at ? text.indexOf(QUOTE, at) : quote;
-      const end = quote < 0 ? text.length : quote;
-      const escape = text.subarray(at, end).indexOf(BACKSLASH);
-      at = escape < 0 ? end : at + escape;
-      plain = 0;
-    }
-  }
-  return text.length;
-}
-
-function skipValue(text: Buffer, from: number): number {
-  const first = text[from];
-  if (first === QUOTE) {
-    return skipString(text, from);
-  }
-  let at = from;
-  let depth = 0;
-  while (at < text.length) {
-    const byte = text[at];
-    if (byte === QUOTE) {
-      at = skipString(text, at);
-      continue;
-    }
-    if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-      depth++;
-    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-      if (depth === 0) {
-        return at;
-      }
-      depth--;
-      if (depth === 0) {
-        return at + 1;
-      }
-    } else if (depth === 0 && (byte === COMMA || isSpace(byte))) {
-      return at;
-    }
-    at++;
-  }
-  return at;
-}
-
-/** The blanks between a member's colon and its value. */
-function colonGap(text: Buffer, member: Member): string {
-  return spaceBefore(text, member.valueStart);
-}
-
-/** The blanks right before an offset. */
-function spaceBefore(text: Buffer, offset: number): string {
-  let start = offset;
-  while (start > 0 && isSpace(text[start - 1])) {
-    start--;
-  }
-  return text.toString('latin1', start, offset);
+  put({ start: from, end: length });
+  return { words: Uint32Array.from(words), literals: Buffer.concat(literals) };
 }

@@ -1,39 +1,41 @@
 /*
- * metadata.json on disk: read whole for a change, and replaced in one step.
+ * metadata.json for a change: its members found, what the changes need of it, and its replacement in one step.
  *
- * Called by the file writer, under the VM's lock. The order of the steps of a replacement is what makes
- * it safe to be killed at any of them:
+ * Called by the writers, under the VM's lock. The order of the steps of a replacement is what makes it safe to
+ * be killed at any of them:
  *
- *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the folder
+ *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
  *
- * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success
- * (sys/durable-file.ts).
+ * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. What is
+ * put in its place is built and checked on the same thread (native/metadata_file.c): it is JSON, it holds every
+ * member that was not to be changed, byte for byte, and as many others as were.
  */
-import type { BigIntStats } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
-import { codeOf, SystemError } from '../lib/errors';
-import type { MetadataMaps } from '../metadata/handler';
-import { replaceDurably } from '../platform/durable-file';
-import { statOf, textOfStat } from '../platform/file-stat';
-import type { Edits, Plan } from './plan';
-import { readConfigFile } from '../vm/config-files';
-import { editObject } from './json-edit';
-import { isJsonObject, own, ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import { SystemError } from '../lib/errors';
+import type { Change } from '../metadata/handler';
+import type { FileStat } from '../platform/file-stat';
+import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
+import { KEPT_BYTES, pathOf, type ConfigFiles, type WritableText } from '../vm/config-files';
+import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
+import { editPieces } from './json-edit';
+import type { CurrentMetadata, Plan } from './plan';
 
-/** What the VM tool makes it with. */
-const DEFAULT_MODE = 0o644;
-const EMPTY_FILE = '{"customer_metadata":{},"internal_metadata":{}}';
-const MAPS = ['customer_metadata', 'internal_metadata'] as const;
+/** As the VM tool makes it. */
+const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
+const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
 
-export interface MetadataFile {
-  readonly maps: MetadataMaps;
-  readonly bytes: Buffer;
+/** A file, or the empty one that stands for what holds nothing. */
+export interface OpenMetadata {
+  readonly index: MetadataIndex;
   /** Null where there is no file yet. */
-  readonly stat: BigIntStats | null;
-  readonly identity: string | null;
-  /** The file's text with the plan carried out and all else as it was. */
-  readonly edited: (plan: Pick<Plan, 'customer' | 'internal'>) => Buffer;
+  readonly stat: FileStat | null;
+  readonly owner: FileOwner;
+  readonly length: number;
+  /** The text, where the file's own does not count. */
+  readonly old: Buffer | null;
+  readonly isBlank: boolean;
+  /** The file itself; null where it holds nothing. */
+  readonly text: WritableText | null;
 }
 
 /** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
@@ -42,114 +44,100 @@ export function tempPathOf(path: string): string {
 }
 
 /**
- * Reads the file for a change. A missing one is as an empty one; anything that is not understood to the
- * last byte is refused with `EBADMSG`, since to rewrite it would lose what it holds.
+ * Opens the file for a change. A missing one is as an empty one, and so is one that is blank: it holds nothing
+ * that could be lost. Anything that is not understood to the last byte is refused with `EBADMSG`, since to
+ * rewrite it would lose what it holds. Undefined where it changed while it was read.
  */
-export function readMetadataFile(path: string): MetadataFile {
-  const { bytes, stat } = readOrEmpty(path);
-  const object = parseJsonObject(bytes.toString('utf8'));
-  if (object === undefined) {
-    throw new SystemError('parse', path, 'EBADMSG', 'no JSON object');
-  }
-  for (const name of MAPS) {
-    const map = own(object, name);
-    if (map !== undefined && map !== null && !isJsonObject(map)) {
-      throw new SystemError('parse', path, 'EBADMSG', `${name} is no object`);
+export async function openMetadata(
+  files: ConfigFiles,
+  directory: string,
+): Promise<OpenMetadata | undefined> {
+  const path = pathOf(directory, 'metadata');
+  const file = await files.openForWrite(directory);
+  if (file.kind === 'text') {
+    const { index, stat, owner, length } = file;
+    for (const map of MAP_NAMES) {
+      if (index.map(map).state === 'other') {
+        throw new SystemError('parse', path, 'EBADMSG', `${map}_metadata is not an object`);
+      }
     }
+    return { index, stat, owner, length, old: null, isBlank: false, text: file };
   }
-  return {
-    maps: mapsOf(object),
-    bytes,
-    stat,
-    identity: stat === null ? null : identityOf(stat),
-    edited: (plan) => edit(path, bytes, object, plan),
-  };
-}
-
-function readOrEmpty(path: string): { bytes: Buffer; stat: BigIntStats | null } {
-  try {
-    const file = readConfigFile(path);
-    if (file.kind === 'refused') {
-      throw new SystemError('read', path, 'EBADMSG', file.reason);
-    }
-    return { bytes: file.bytes, stat: file.stat };
-  } catch (err) {
-    if (codeOf(err) !== 'ENOENT') {
-      throw err;
-    }
-    return { bytes: Buffer.from(EMPTY_FILE), stat: null };
+  if (file.kind === 'absent') {
+    return { ...emptyFile(), stat: null, owner: NEW_OWNER, isBlank: false };
+  }
+  switch (file.reason) {
+    case 'blank':
+      return { ...emptyFile(), stat: file.stat, owner: file.owner, isBlank: true };
+    case 'changed while it was read':
+      return undefined;
+    case 'too large':
+      throw new SystemError('read', path, 'EFBIG', file.reason);
+    default:
+      throw new SystemError('parse', path, 'EBADMSG', file.reason);
   }
 }
 
-function mapsOf(object: JsonObject): MetadataMaps {
-  return {
-    customer: ownMap(object, 'customer_metadata'),
-    internal: ownMap(object, 'internal_metadata'),
-  };
-}
-
-function edit(
-  path: string,
-  bytes: Buffer,
-  object: JsonObject,
-  plan: Pick<Plan, 'customer' | 'internal'>,
-): Buffer {
-  const next = editObject(
-    bytes,
-    new Map([
-      ['customer_metadata', asJson(plan.customer)],
-      ['internal_metadata', asJson(plan.internal)],
-    ]),
-  );
-  // What we are about to write must say what was asked for, and else what was there.
-  const result = parseJsonObject(next.toString('utf8'));
-  const before = mapsOf(object);
-  const wanted = {
-    customer: applied(before.customer, plan.customer),
-    internal: applied(before.internal, plan.internal),
-  };
-  if (result === undefined || !isDeepStrictEqual(mapsOf(result), wanted)) {
-    throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
+function emptyFile(): Pick<OpenMetadata, 'index' | 'length' | 'old' | 'text'> {
+  const offsets = scanText(EMPTY_FILE);
+  if (typeof offsets === 'string') {
+    throw new Error(`an empty file is ${offsets}`);
   }
-  return next;
-}
-
-function asJson(edits: Edits): Map<string, string | undefined> {
-  const json = new Map<string, string | undefined>();
-  for (const [key, value] of edits) {
-    json.set(key, value === undefined ? undefined : JSON.stringify(value));
-  }
-  return json;
-}
-
-function applied(before: ReadonlyMap<string, unknown>, edits: Edits): Map<string, unknown> {
-  const after = new Map(before);
-  for (const [key, value] of edits) {
-    if (value === undefined) {
-      after.delete(key);
-    } else {
-      after.set(key, value);
-    }
-  }
-  return after;
+  const index = new MetadataIndex(offsets);
+  return { index, length: EMPTY_FILE.length, old: EMPTY_FILE, text: null };
 }
 
 /**
- * Puts `bytes` in the place of the file, with the old one's mode and owner. Returns the new file's
- * identity (empty where the path is another's already) when it is on stable storage. On failure of
- * anything before the renaming the old file is untouched, and no temp file is left.
+ * What the plan of some changes has to know. Values are read only where one can be what a change sets: of the
+ * same length. Undefined where the file was replaced meanwhile.
  */
-export async function replaceFile(
-  path: string,
-  bytes: Buffer,
-  old: BigIntStats | null,
-): Promise<string> {
-  const owner = old === null ? null : { uid: Number(old.uid), gid: Number(old.gid) };
-  const mode = old === null ? DEFAULT_MODE : Number(old.mode) & 0o7777;
-  const look = await replaceDurably({ path, temp: tempPathOf(path), bytes, owner, mode });
-  return look === null ? '' : textOfStat(look);
+export async function currentOf(
+  files: ConfigFiles,
+  directory: string,
+  { index, length, text }: OpenMetadata,
+  changes: readonly Change[],
+): Promise<CurrentMetadata | undefined> {
+  const values = new Map<number, unknown>();
+  for (const change of changes) {
+    const number = index.names[change.map].get(change.key);
+    if (text === null || number === undefined || change.kind !== 'set' || values.has(number)) {
+      continue;
+    }
+    const member = index.member(number);
+    if (member.isString && member.valueBytes === Buffer.byteLength(change.value)) {
+      const value = await files.valueForWrite(directory, text, number);
+      if (value === undefined) {
+        return undefined;
+      }
+      values.set(number, value);
+    }
+  }
+  return {
+    bytes: length,
+    members: index.size,
+    use: index.use,
+    sizeOf: (map, key) => index.sizeOf(map, key),
+    holds: (map, key, value) => values.get(index.names[map].get(key) ?? -1) === value,
+  };
 }
 
-function identityOf(stat: BigIntStats): string {
-  return textOfStat(statOf(stat));
+/**
+ * Puts the changed text in the place of the file, with the old one's mode and owner. Resolves when it is on
+ * stable storage; to undefined, with nothing written, where the file was replaced meanwhile. On failure of
+ * anything before the renaming the old file is untouched, and no temp file is left.
+ */
+export async function spliceMetadata(
+  path: string,
+  { index, stat, owner, length, old }: OpenMetadata,
+  plan: Pick<Plan, 'customer' | 'internal'>,
+): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
+  return spliceText({
+    path,
+    temp: tempPathOf(path),
+    old,
+    stat,
+    pieces: editPieces(index, length, plan),
+    owner,
+    keepMax: KEPT_BYTES,
+  });
 }

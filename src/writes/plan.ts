@@ -2,21 +2,42 @@
  * What a batch of changes makes of a VM's metadata: which of them are let in, and what is left to write.
  *
  * Both writers use it. Changes count in the order they were asked for, so that a value set and removed
- * in one batch leaves nothing, and a refusal of one does not touch the others. Pure.
+ * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
+ * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { Change, ChangeResult, MetadataMaps } from '../metadata/handler';
+import type { Change, ChangeResult } from '../metadata/handler';
+import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
 
 export interface MetadataLimits {
-  /** metadata.json as a whole, bytes. */
+  /** What a guest can write (customer_metadata, and `_pw` keys): names and values as JSON, bytes. */
   readonly metadataBytes: number;
-  /** Keys of both maps together. */
+  /** Keys that a guest can write. */
   readonly metadataKeys: number;
+  /** metadata.json as a whole, the operator's data included, bytes. */
+  readonly fileBytes: number;
 }
 
 export const DEFAULT_METADATA_LIMITS: MetadataLimits = {
   metadataBytes: 4 * 1024 * 1024,
   metadataKeys: 1024,
+  fileBytes: 16 * 1024 * 1024,
 };
+
+/** Members of a file, whoever wrote them: the bound of native/metadata_scan.h. */
+const MOST_MEMBERS = 32768;
+
+/** The metadata as it is before the changes. */
+export interface CurrentMetadata {
+  /** The whole file, bytes. */
+  readonly bytes: number;
+  /** Members of both maps. */
+  readonly members: number;
+  readonly use: GuestUse;
+  /** What a member takes, name and value as JSON, bytes; 0 where there is none. */
+  sizeOf(map: MapName, key: string): number;
+  /** True where the value is this string. */
+  holds(map: MapName, key: string, value: string): boolean;
+}
 
 /** Final value of each key that differs from what was there; undefined: removed. */
 export type Edits = ReadonlyMap<string, string | undefined>;
@@ -30,68 +51,98 @@ export interface Plan {
 }
 
 export const STORED: ChangeResult = { kind: 'stored' };
-const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
+export const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
 const TOO_MANY_KEYS: ChangeResult = {
   kind: 'failed',
   text: 'Too many metadata keys.',
   limit: 'keys',
 };
-/** Quotes are counted with the text; this is the colon, the comma and usual blanks of a member. */
-const MEMBER_BYTES = 8;
 
-/** @param fileBytes how long the file is now */
+/** A key as the changes so far leave it. */
+interface Next {
+  readonly value: string | undefined;
+  readonly size: number;
+}
+
+/** What the changes so far come to. */
+interface Sum {
+  fileBytes: number;
+  members: number;
+  guestBytes: number;
+  guestKeys: number;
+}
+
 export function planChanges(
   changes: readonly Change[],
-  current: MetadataMaps,
-  fileBytes: number,
+  current: CurrentMetadata,
   limits: MetadataLimits,
 ): Plan {
-  const next = { customer: new Map(current.customer), internal: new Map(current.internal) };
-  const touched = { customer: new Set<string>(), internal: new Set<string>() };
-  let bytes = fileBytes;
-  const results = changes.map((change): ChangeResult => {
-    const map = next[change.map];
-    const before = map.has(change.key) ? sizeOf(change.key, map.get(change.key)) : 0;
-    touched[change.map].add(change.key);
-    if (change.kind === 'remove') {
-      map.delete(change.key);
-      bytes -= before;
-      return STORED;
+  const next = { customer: new Map<string, Next>(), internal: new Map<string, Next>() };
+  const sum: Sum = {
+    fileBytes: current.bytes,
+    members: current.members,
+    guestBytes: current.use.bytes,
+    guestKeys: current.use.keys,
+  };
+  const results = changes.map((change) => {
+    const { map, key } = change;
+    const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
+    const value = change.kind === 'set' ? change.value : undefined;
+    const size = value === undefined ? 0 : newMemberSize(key, JSON.stringify(value));
+    const refusal = refusalOf(sum, limits, isOfGuest(map, key), before, size);
+    if (refusal !== null) {
+      return refusal;
     }
-    const growth = sizeOf(change.key, change.value) - before;
-    // What makes the whole smaller is let in even above the limits: it is the way back.
-    if (growth > 0 && bytes + growth > limits.metadataBytes) {
-      return FULL;
-    }
-    if (before === 0 && next.customer.size + next.internal.size >= limits.metadataKeys) {
-      return TOO_MANY_KEYS;
-    }
-    map.set(change.key, change.value);
-    bytes += growth;
+    add(sum, isOfGuest(map, key), before, size);
+    next[map].set(key, { value, size });
     return STORED;
   });
-  const customer = difference(current.customer, next.customer, touched.customer);
-  const internal = difference(current.internal, next.internal, touched.internal);
+  const customer = editsOf('customer', next.customer, current);
+  const internal = editsOf('internal', next.internal, current);
   return { results, customer, internal, empty: customer.size + internal.size === 0 };
 }
 
-function sizeOf(key: string, value: unknown): number {
-  const texts = [key, value].map((part) => Buffer.byteLength(JSON.stringify(part)));
-  return texts.reduce((sum, length) => sum + length, MEMBER_BYTES);
+function refusalOf(
+  sum: Sum,
+  limits: MetadataLimits,
+  ofGuest: boolean,
+  before: number,
+  size: number,
+): ChangeResult | null {
+  const growth = size - before;
+  // What makes the whole smaller is let in even above the limits: it is the way back.
+  if (growth > 0) {
+    const tooLong = sum.fileBytes + growth > limits.fileBytes;
+    if (tooLong || (ofGuest && sum.guestBytes + growth > limits.metadataBytes)) {
+      return FULL;
+    }
+  }
+  if (before === 0 && size > 0) {
+    const tooMany = sum.members >= MOST_MEMBERS;
+    if (tooMany || (ofGuest && sum.guestKeys >= limits.metadataKeys)) {
+      return TOO_MANY_KEYS;
+    }
+  }
+  return null;
 }
 
-function difference(
-  before: ReadonlyMap<string, unknown>,
-  after: ReadonlyMap<string, unknown>,
-  touched: ReadonlySet<string>,
-): Edits {
+function add(sum: Sum, ofGuest: boolean, before: number, size: number): void {
+  const keys = (size > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
+  sum.fileBytes += size - before;
+  sum.members += keys;
+  if (ofGuest) {
+    sum.guestBytes += size - before;
+    sum.guestKeys += keys;
+  }
+}
+
+function editsOf(map: MapName, next: ReadonlyMap<string, Next>, current: CurrentMetadata): Edits {
   const edits = new Map<string, string | undefined>();
-  for (const key of touched) {
-    const value = after.get(key);
-    if (typeof value === 'string' && value !== before.get(key)) {
+  for (const [key, { value }] of next) {
+    const differs =
+      value === undefined ? current.sizeOf(map, key) > 0 : !current.holds(map, key, value);
+    if (differs) {
       edits.set(key, value);
-    } else if (before.has(key) && !after.has(key)) {
-      edits.set(key, undefined);
     }
   }
   return edits;

@@ -7,12 +7,12 @@
  * ours. (spec: platform section 4)
  */
 import { randomUUID } from 'node:crypto';
-import { systemError } from '../lib/errors';
+import { SystemError, systemError } from '../lib/errors';
 import type { ChangeResult } from '../metadata/handler';
 import { run } from '../platform/exec';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type MetadataLimits } from './plan';
-import { pathOf } from '../vm/config-files';
-import { readMetadataFile } from './metadata-file';
+import { ConfigFiles } from '../vm/config-files';
+import { currentOf, openMetadata } from './metadata-file';
 import { failed, type Backend, type Batch } from './backend';
 import { BatchQueue } from './batch-queue';
 
@@ -26,6 +26,8 @@ export interface VmadmWriterOptions {
   /** Host path of the program. */
   readonly vmadm: string;
   readonly limits?: MetadataLimits;
+  /** What the files of all VMs are known from. */
+  readonly files?: ConfigFiles;
 }
 
 /** The backend of `writer: "vmadm"`. One serves all VMs. */
@@ -33,9 +35,11 @@ export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly queue: BatchQueue;
   private readonly options: VmadmWriterOptions;
+  private readonly files: ConfigFiles;
 
   constructor(options: VmadmWriterOptions) {
     this.options = options;
+    this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.queue = new BatchQueue(
       CONCURRENT_UPDATES,
@@ -62,8 +66,12 @@ export class VmadmWriter implements Backend {
     batch.stage('writing');
     const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
     const allowed = changes.filter((_, index) => hasComma[index] !== true);
-    const file = readMetadataFile(pathOf(target.folder, 'metadata'));
-    const plan = planChanges(allowed, file.maps, file.bytes.length, this.limits);
+    const file = await openMetadata(this.files, target.folder);
+    const current = file && (await currentOf(this.files, target.folder, file, allowed));
+    if (current === undefined) {
+      throw new SystemError('read', target.folder, 'EAGAIN', 'changed while it was read');
+    }
+    const plan = planChanges(allowed, current, this.limits);
     if (!plan.empty) {
       const requestId = randomUUID();
       target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');

@@ -237,8 +237,9 @@ describeWhere(whyNotRoot(), 'an agent that may not write', function () {
     const refused = await within(put(), 5000, 'an answer');
     assert.strictEqual(refused.status, 2);
     assert.match(refused.stderr, /Could not update metadata\.$/m);
-    const told = played.records('could not update metadata')[0];
-    assert.match(JSON.stringify(told), /EACCES/);
+    const told = (): unknown => played.records('could not update metadata')[0];
+    await eventually(() => told() !== undefined, 'the log says it');
+    assert.match(JSON.stringify(told()), /EACCES/);
     chmodSync(played.config(0), 0o755);
     assert.strictEqual((await put()).status, 0);
     assert.strictEqual(played.metadata(0).customer.k, 'v');

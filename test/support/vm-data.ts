@@ -36,5 +36,9 @@ export function memoryVm(
       changes.push(change);
       return Promise.resolve(result);
     },
+    load() {
+      return this;
+    },
+    use: () => ({ bytes: 1000, bytesMax: 4000, keys: 3, keysMax: 10 }),
   };
 }

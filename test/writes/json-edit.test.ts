@@ -1,23 +1,26 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { editObject, type MemberEdits } from '../../src/writes/json-edit';
+import { editText } from '../support/metadata-text';
 
-function edit(text: string, edits: Record<string, string | undefined>, map = 'm'): string {
-  const members: MemberEdits = new Map(Object.entries(edits));
-  return editObject(Buffer.from(text), new Map([[map, members]])).toString('utf8');
+/** Short for the name of the map that is edited. */
+const long = (text: string): string => text.replaceAll('"m"', '"customer_metadata"');
+const short = (text: string): string => text.replaceAll('"customer_metadata"', '"m"');
+
+function edit(text: string, edits: Record<string, string | undefined>): string {
+  return short(editText(Buffer.from(long(text)), new Map(Object.entries(edits))).toString('utf8'));
 }
 
-describe('editObject', () => {
+describe('an edit by position', () => {
   it('leaves every byte alone but the value that changes', () => {
     const text =
       '{\n "big": 12345678901234567890.10, "m": { "a" : "x\\u00e9" ,"b":1e400 }, "z":[1.0]}\n';
-    assert.strictEqual(edit(text, { a: '"y"' }), text.replace('"x\\u00e9"', '"y"'));
+    assert.strictEqual(edit(text, { a: 'y' }), text.replace('"x\\u00e9"', '"y"'));
   });
 
   it('puts a new member last, in the manner of the others', () => {
     const text = JSON.stringify({ m: { a: '1', b: '2' }, n: {} }, null, 2);
     const wanted = JSON.stringify({ m: { a: '1', b: '2', c: '3' }, n: {} }, null, 2);
-    assert.strictEqual(edit(text, { c: '"3"' }), wanted);
+    assert.strictEqual(edit(text, { c: '3' }), wanted);
   });
 
   it('takes members out with one comma each', () => {
@@ -30,33 +33,33 @@ describe('editObject', () => {
     assert.strictEqual(edit(text, { a: undefined, b: undefined, c: undefined }), '{"m":{}}');
     assert.strictEqual(
       edit(text, { a: undefined, b: undefined, c: undefined, d: '4' }),
-      '{"m":{"d":4}}',
+      '{"m":{"d":"4"}}',
     );
   });
 
   it('makes a map that is missing or null, and not for removals', () => {
-    assert.strictEqual(edit('{}', { a: '1' }), '{"m":{"a":1}}');
-    assert.strictEqual(edit('{"m":null}', { a: '1' }), '{"m":{"a":1}}');
-    assert.strictEqual(edit('{"n":{}}', { a: '1' }), '{"n":{},"m":{"a":1}}');
+    assert.strictEqual(edit('{}', { a: '1' }), '{"m":{"a":"1"}}');
+    assert.strictEqual(edit('{"m":null}', { a: '1' }), '{"m":{"a":"1"}}');
+    assert.strictEqual(edit('{"n":{}}', { a: '1' }), '{"n":{},"m":{"a":"1"}}');
     assert.strictEqual(edit('{"n":{}}', { a: undefined }), '{"n":{}}');
   });
 
   it('changes the one of doubled names that readers see, and removes both', () => {
-    assert.strictEqual(edit('{"m":{"a":1,"a":2}}', { a: '3' }), '{"m":{"a":1,"a":3}}');
+    assert.strictEqual(edit('{"m":{"a":1,"a":2}}', { a: '3' }), '{"m":{"a":1,"a":"3"}}');
     assert.strictEqual(edit('{"m":{"a":1,"b":0,"a":2}}', { a: undefined }), '{"m":{"b":0}}');
   });
 
   it('knows names by their meaning, and those of prototypes as names', () => {
-    assert.strictEqual(edit('{"m":{"\\u0061":1}}', { a: '2' }), '{"m":{"\\u0061":2}}');
+    assert.strictEqual(edit('{"m":{"\\u0061":1}}', { a: '2' }), '{"m":{"\\u0061":"2"}}');
     assert.strictEqual(
       edit('{"m":{"__proto__":{"x":1},"b":2}}', { b: '3' }),
-      '{"m":{"__proto__":{"x":1},"b":3}}',
+      '{"m":{"__proto__":{"x":1},"b":"3"}}',
     );
   });
 
   it('is not led astray by braces, commas and quotes in strings', () => {
     const text = '{"x":"{\\"m\\":{", "m":{"a":"},\\\\","b":["]",{"a":9}]}}';
-    assert.strictEqual(edit(text, { a: '0' }), text.replace('"},\\\\"', '0'));
+    assert.strictEqual(edit(text, { a: '0' }), text.replace('"},\\\\"', '"0"'));
   });
 
   it('finds the end of a string behind any run of backslashes and quotes', () => {
@@ -69,7 +72,7 @@ describe('editObject', () => {
       ]) {
         const text = JSON.stringify({ x: value, m: { [value]: value, a: 'old' } });
         const wanted = JSON.stringify({ x: value, m: { [value]: value, a: 'new' } });
-        assert.strictEqual(edit(text, { a: '"new"' }), wanted);
+        assert.strictEqual(edit(text, { a: 'new' }), wanted);
       }
     }
   });
@@ -80,7 +83,7 @@ describe('editObject', () => {
         const value = ('v'.repeat(length) + end).repeat(3);
         const text = JSON.stringify({ m: { a: value, b: 'old' }, n: value });
         const wanted = JSON.stringify({ m: { a: value, b: 'new' }, n: value });
-        assert.strictEqual(edit(text, { b: '"new"' }), wanted);
+        assert.strictEqual(edit(text, { b: 'new' }), wanted);
       }
     }
   });
@@ -88,9 +91,9 @@ describe('editObject', () => {
   it('takes a time that grows with the text, not with its square, whatever escapes are in it', () => {
     const value = `${'v'.repeat(70)}\n`;
     const timeOf = (times: number): number => {
-      const text = Buffer.from(JSON.stringify({ m: { a: value.repeat(times) } }));
+      const text = Buffer.from(long(JSON.stringify({ m: { a: value.repeat(times) } })));
       const began = performance.now();
-      editObject(text, new Map([['m', new Map([['b', '1']])]]));
+      editText(text, new Map([['b', '1']]));
       return performance.now() - began;
     };
     timeOf(1000);
@@ -109,9 +112,10 @@ describe('editObject', () => {
     fc.assert(
       fc.property(maps, edits, indent, (members, changes, space) => {
         const object = Object.fromEntries(members);
-        const text = JSON.stringify({ before: 1, m: object, after: [object] }, null, space);
-        const inner = new Map(
-          changes.map(([k, v]) => [k, v === undefined ? v : JSON.stringify(v)]),
+        const text = JSON.stringify(
+          { before: 1, customer_metadata: object, after: [object] },
+          null,
+          space,
         );
         const wanted = new Map(Object.entries(object).map(([k, v]): [string, unknown] => [k, v]));
         for (const [k, v] of new Map(changes)) {
@@ -122,9 +126,13 @@ describe('editObject', () => {
           }
         }
         const result: unknown = JSON.parse(
-          editObject(Buffer.from(text), new Map([['m', inner]])).toString('utf8'),
+          editText(Buffer.from(text), new Map(changes)).toString('utf8'),
         );
-        const expected = { before: 1, m: Object.fromEntries(wanted), after: [object] };
+        const expected = {
+          before: 1,
+          customer_metadata: Object.fromEntries(wanted),
+          after: [object],
+        };
         assert.deepStrictEqual(result, JSON.parse(JSON.stringify(expected)));
       }),
     );

@@ -11,7 +11,7 @@ import type { WriteShare } from '../../src/writes/rate-limit';
 import { eventually } from '../support/eventually';
 import { logRecords } from '../support/log-records';
 
-const LIMITS = { metadataBytes: 1024 * 1024, metadataKeys: 1024 };
+const LIMITS = { metadataBytes: 1024 * 1024, metadataKeys: 1024, fileBytes: 1_000_000 };
 const AMPLE: WriteShare = { perSecond: 1000, burst: 1000 };
 const PATIENCE_MS = 30_000;
 /** For what is never answered otherwise. */

@@ -5,7 +5,7 @@
  * Checked against the model.
  */
 import { answer as answerRequest } from '../../../src/metadata/handler';
-import type { Change, ChangeResult, VmData } from '../../../src/metadata/handler';
+import type { Change, ChangeResult, MetadataUse, VmData } from '../../../src/metadata/handler';
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
 import type { JsonObject } from '../../../src/metadata/vm-data';
@@ -80,6 +80,14 @@ class Memory implements VmData {
 
   metadata(): Pick<ModelVm, 'customer' | 'internal'> {
     return this.data;
+  }
+
+  load(): VmData {
+    return this;
+  }
+
+  use(): MetadataUse {
+    return { bytes: 0, bytesMax: 0, keys: 0, keysMax: 0 };
   }
 
   tags(): ReadonlyMap<string, unknown> {

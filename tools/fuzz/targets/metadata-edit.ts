@@ -1,14 +1,17 @@
 /*
- * Target `metadata-edit`: a change of metadata.json's text does what was asked for and nothing else.
+ * Target `metadata-edit`: metadata.json's text is read as JSON.parse reads it, and a change of it does what was
+ * asked for and nothing else.
  *
  * Input: decisions that write a JSON file by hand (odd blanks, doubled and escaped names, numbers beyond a
  * double, members nobody knows) and then change it. All members but the changed ones must keep
  * their places and the very text that they had.
  */
 import { planChanges } from '../../../src/writes/plan';
-import type { Plan } from '../../../src/writes/plan';
+import type { CurrentMetadata, Plan } from '../../../src/writes/plan';
 import type { Change } from '../../../src/metadata/handler';
-import { editObject } from '../../../src/writes/json-edit';
+import { buildText, scanText } from '../../../src/platform/metadata-text';
+import { MetadataIndex } from '../../../src/vm/metadata-index';
+import { editPieces } from '../../../src/writes/json-edit';
 import { ownMap, parseJsonObject } from '../../../src/metadata/vm-data';
 import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude } from '../features';
@@ -52,7 +55,7 @@ const VALUES: readonly [string, ...string[]] = [
   '{"a" : {"b":"\\u007d"}}',
   '"\\ud83e\\udd80"',
 ];
-const LIMITS = { metadataBytes: 100_000, metadataKeys: 1000 };
+const LIMITS = { metadataBytes: 100_000, metadataKeys: 1000, fileBytes: 200_000 };
 const MOST_MEMBERS = 6;
 
 export const metadataEdit: Target = {
@@ -74,14 +77,19 @@ export const metadataEdit: Target = {
       throw new Wrong('the target writes JSON', { text });
     }
     const changes = someChanges(choices);
-    const plan = planChanges(changes, mapsOf(before), text.length, LIMITS);
-    const edited = editObject(
-      Buffer.from(text),
-      new Map([
-        [MAPS[0], asJson(plan.customer)],
-        [MAPS[1], asJson(plan.internal)],
-      ]),
-    ).toString('utf8');
+    const bytes = Buffer.from(text);
+    const index = checkIndex(bytes, before);
+    const maps = index.mapsIn(bytes);
+    const current: CurrentMetadata = {
+      bytes: bytes.length,
+      members: index.size,
+      use: index.use,
+      sizeOf: (map, key) => index.sizeOf(map, key),
+      holds: (map, key, value) => maps[map].get(key) === value,
+    };
+    const plan = planChanges(changes, current, LIMITS);
+    const edited = buildText(bytes, editPieces(index, bytes.length, plan)).toString('utf8');
+    checkDamaged(bytes, choices);
     const after = parseJsonObject(edited);
     if (after === undefined) {
       throw new Wrong('what is written is JSON', { text, edited });
@@ -96,6 +104,48 @@ export const metadataEdit: Target = {
     features.reach(72, Object.keys(before).length, edited.length > text.length ? 1 : 0);
   },
 };
+
+/** What the index reads, names and values and their order, against what JSON.parse does. */
+function checkIndex(bytes: Buffer, parsed: JsonObject): MetadataIndex {
+  const offsets = scanText(bytes);
+  if (typeof offsets === 'string') {
+    throw new Wrong('the scanner takes what JSON.parse takes', { text: bytes.toString(), offsets });
+  }
+  const index = new MetadataIndex(offsets);
+  const told = index.mapsIn(bytes);
+  const wanted = mapsOf(parsed);
+  for (const name of ['customer', 'internal'] as const) {
+    same(`the ${name} map as it is read`, orderedText(told[name]), orderedText(wanted[name]));
+    for (const [key, value] of wanted[name]) {
+      const length = typeof value === 'string' ? Buffer.byteLength(value) : 0;
+      if (length > (told[name].bytesOf?.(key) ?? 0)) {
+        throw new Wrong('a value is not longer than it was said to be', { key, length });
+      }
+    }
+  }
+  return index;
+}
+
+/** A text that was cut or has another byte somewhere is taken if and only if JSON.parse takes it. */
+function checkDamaged(bytes: Buffer, choices: Choices): void {
+  const at = (choices.octet() * 256 + choices.octet()) % (bytes.length + 1);
+  const cut = Buffer.from(bytes.subarray(0, at));
+  const changed = Buffer.from(bytes);
+  changed[at % bytes.length] = choices.octet();
+  for (const damaged of [cut, changed]) {
+    const parsed = parseJsonObject(damaged.toString('utf8'));
+    const scanned = scanText(damaged);
+    const taken = typeof scanned !== 'string';
+    same('whether a damaged text is taken', String(taken), String(parsed !== undefined));
+    if (parsed !== undefined) {
+      checkIndex(damaged, parsed);
+    }
+  }
+}
+
+function orderedText(map: Iterable<readonly [string, unknown]>): string {
+  return JSON.stringify([...map]);
+}
 
 function writeFile(choices: Choices): string {
   const members: string[] = [];

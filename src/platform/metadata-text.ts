@@ -1,0 +1,238 @@
+/*
+ * The text of a metadata.json by its members' offsets: scanned, read, and replaced by pieces of itself and
+ * new text. The scan is C at about a gigabyte a second (native/metadata_scan.c); everything that reads a file
+ * runs on a thread of the pool.
+ *
+ * Knows nothing of what the members mean: vm/metadata-index.ts does.
+ */
+import { dirname } from 'node:path';
+import { SystemError, errnoName } from '../lib/errors';
+import { loadAddon, type NativeText } from './addon';
+import { STEPS } from './durable-file';
+import { deviceOf, inodeOf, type FileStat } from './file-stat';
+
+/** By number, as native/metadata_file.h has them. */
+const OK = 0;
+const FAILED = 1;
+const CHANGED = 4;
+const UNSAFE = 9;
+const REASONS = [
+  'ok',
+  'failed',
+  'not a regular file',
+  'too large',
+  'changed while it was read',
+  'blank',
+  'no JSON object',
+  'no JSON object',
+  'too many members',
+  'cannot be edited safely',
+] as const;
+const FOLDER_BIT = 0x100;
+
+/** Why a text is not looked at. */
+export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
+
+/** Offsets, as native/metadata_scan.h lays them out. */
+export interface TextOffsets {
+  readonly root: Uint32Array;
+  readonly members: Uint32Array;
+  /** JSON text of an array of the members' names. */
+  readonly names: Buffer;
+}
+
+export interface FileOwner {
+  readonly mode: number;
+  /** -1: as a new file of ours comes. */
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export type FileText =
+  | {
+      readonly kind: 'ok';
+      readonly offsets: TextOffsets;
+      readonly stat: FileStat;
+      readonly owner: FileOwner;
+      /** Of a small file; null for one that is not kept in memory. */
+      readonly bytes: Buffer | null;
+    }
+  | {
+      readonly kind: 'refused';
+      readonly reason: TextFault;
+      readonly stat: FileStat;
+      readonly owner: FileOwner;
+    };
+
+/** A piece of a new text: of the old one (source 0) or of the literals (source 1). */
+export interface Pieces {
+  /** Triples of source, start and end. */
+  readonly words: Uint32Array;
+  readonly literals: Buffer;
+  /** The members of both maps in the old text. */
+  readonly members: Uint32Array;
+  /** Of both maps the old members, then those that are written, then all of the new text: it must show them. */
+  readonly counts: Uint32Array;
+}
+
+export interface Splice {
+  readonly path: string;
+  readonly temp: string;
+  /** The text in the place of a file that is missing or blank; null: the file's own. */
+  readonly old: Buffer | null;
+  /** What the file must still look like; null where there is none. */
+  readonly stat: FileStat | null;
+  readonly pieces: Pieces;
+  readonly owner: FileOwner;
+  /** The new text is handed back too, up to this many bytes. */
+  readonly keepMax: number;
+}
+
+/** The offsets of a text in memory, or why there are none. */
+export function scanText(bytes: Buffer): TextOffsets | TextFault {
+  const told = loadAddon().scanMetadata(bytes);
+  return told.code === OK ? offsetsOf(told) : faultOf(told, 'scan', 'text');
+}
+
+/** The text that the pieces make of `old`, checked as a file's is. @throws SystemError EBADMSG */
+export function buildText(old: Buffer, { words, literals, members, counts }: Pieces): Buffer {
+  const told = loadAddon().buildMetadata(old, words, literals, members, counts);
+  if (told.code !== OK || told.bytes === undefined) {
+    throw new SystemError('edit', 'text', 'EBADMSG', faultOf(told, 'edit', 'text'));
+  }
+  return told.bytes;
+}
+
+/** An event of vminfod, cut: what is read of it, without the metadata in it. */
+export interface EventParts {
+  readonly type: string;
+  readonly zonename: string;
+  /** The text of the VM's object; empty where there is none. */
+  readonly vm: Buffer;
+  readonly offsets: TextOffsets;
+}
+
+/** Cuts a long event on a thread of the pool; undefined for what is no JSON object. */
+export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
+  const told = await loadAddon().scanEvent(line);
+  if (told.code !== OK) {
+    return undefined;
+  }
+  const [typeAt = 0, typeEnd = 0, nameAt = 0, nameEnd = 0, vmAt = 0, vmEnd = 0] = told.ranges;
+  return {
+    type: line.toString('utf8', typeAt, typeEnd),
+    zonename: line.toString('utf8', nameAt, nameEnd),
+    vm: line.subarray(vmAt, vmEnd),
+    offsets: offsetsOf(told),
+  };
+}
+
+/**
+ * Reads and scans a file on a thread of the pool. What is no regular file is refused without waiting for it;
+ * links are not followed.
+ *
+ * @param keepMax bytes up to which the text is handed out too
+ * @throws SystemError, ENOENT included
+ */
+export async function readText(path: string, bytesMax: number, keepMax: number): Promise<FileText> {
+  const told = await loadAddon().readMetadata(path, bytesMax, keepMax);
+  const reason = told.code === OK ? null : faultOf(told, 'read', path);
+  const stat = told.look;
+  return reason === null
+    ? {
+        kind: 'ok',
+        offsets: offsetsOf(told),
+        stat,
+        owner: ownerOf(told),
+        bytes: told.bytes ?? null,
+      }
+    : { kind: 'refused', reason, stat, owner: ownerOf(told) };
+}
+
+/**
+ * Reads one value of a file that must look as `stat` says; undefined where it does not any more. A string
+ * comes as the UTF-8 that it means, anything else as its JSON.
+ *
+ * @throws SystemError
+ */
+export async function readValue(
+  path: string,
+  stat: FileStat,
+  range: { readonly start: number; readonly end: number; readonly isString: boolean },
+): Promise<Buffer | undefined> {
+  const told = await loadAddon().readValue(path, stat, range.start, range.end, range.isString);
+  if (told.code === CHANGED) {
+    return undefined;
+  }
+  if (told.code !== OK) {
+    faultOf(told, 'read', path);
+  }
+  return told.bytes;
+}
+
+/**
+ * Replaces a file by pieces of itself and new text, durably, on a thread of the pool. Resolves to the new
+ * text, or to undefined where the file is not the expected one any more: then nothing was written.
+ *
+ * @throws SystemError naming the call; EBADMSG where the new text would not be what was promised
+ */
+export async function spliceText(
+  splice: Splice,
+): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
+  const { path, temp, pieces, owner } = splice;
+  const folder = dirname(path);
+  const told = await loadAddon().spliceMetadata(
+    path,
+    temp,
+    folder,
+    splice.old,
+    splice.stat,
+    pieces.words,
+    pieces.literals,
+    pieces.members,
+    pieces.counts,
+    Int32Array.of(owner.mode, owner.uid, owner.gid),
+    splice.keepMax,
+  );
+  switch (told.code) {
+    case OK:
+      return {
+        kind: 'ok',
+        offsets: offsetsOf(told),
+        stat: told.look,
+        owner,
+        bytes: told.bytes ?? null,
+      };
+    case CHANGED:
+      return undefined;
+    case UNSAFE:
+      throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
+    default: {
+      const subject = (told.step & FOLDER_BIT) === 0 ? path : folder;
+      const call = STEPS[told.step & ~FOLDER_BIT] ?? 'write';
+      throw new SystemError(call, subject, errnoName(told.err));
+    }
+  }
+}
+
+/** Whether a splice's file was already another's when it was looked at. */
+export function isForeign(stat: FileStat): boolean {
+  return deviceOf(stat) === 0 && inodeOf(stat) === 0;
+}
+
+function offsetsOf({ root, members, names }: NativeText): TextOffsets {
+  return { root, members, names: names ?? Buffer.from('[]') };
+}
+
+function ownerOf({ owner }: NativeText): FileOwner {
+  const [mode = 0, uid = 0, gid = 0] = owner;
+  return { mode, uid, gid };
+}
+
+function faultOf(told: NativeText, call: string, subject: string): TextFault {
+  const reason = REASONS[told.code];
+  if (told.code === FAILED || reason === undefined || reason === 'ok' || reason === 'failed') {
+    throw new SystemError(call, subject, errnoName(told.err));
+  }
+  return reason;
+}
