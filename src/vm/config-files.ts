@@ -505,11 +505,25 @@ async function valueAt(
  * @throws SystemError ESTALE where the file is another one now
  */
 function valueNow(path: string, stat: FileStat, index: MetadataIndex, number: number): unknown {
-  const file = readConfigFile(path);
-  if (file.kind === 'refused' || !sameStat(file.stat, stat)) {
-    throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
+  if (index.isOpaque(number)) {
+    return {};
   }
-  return valueIn(file.bytes, index, number);
+  const { valueStart, valueEnd } = index.member(number);
+  const fd = openConfig(path);
+  try {
+    if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
+      throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
+    }
+    return JSON.parse(readAll(fd, valueEnd - valueStart, valueStart).toString('utf8'));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A FIFO opens at once, and fstat then tells what it is. */
+function openConfig(path: string): number {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }
 
 export type ConfigRead =
@@ -533,9 +547,7 @@ export type ConfigRead =
 export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): ConfigRead {
   let fd: number;
   try {
-    // A FIFO opens at once with O_NONBLOCK, and fstat then tells what it is.
-    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
-    fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    fd = openConfig(path);
   } catch (err) {
     if (!UNUSABLE.has(codeOf(err))) {
       throw err;
@@ -552,7 +564,7 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
     if (seen.size > bytesMax) {
       return { kind: 'refused', stat, owner, reason: 'too large' };
     }
-    return { kind: 'read', stat, owner, bytes: readAll(fd, Number(seen.size)) };
+    return { kind: 'read', stat, owner, bytes: readAll(fd, Number(seen.size), 0) };
   } finally {
     fs.closeSync(fd);
   }
@@ -562,11 +574,11 @@ function ownerOf({ mode, uid, gid }: fs.BigIntStats): FileOwner {
   return { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
 }
 
-function readAll(fd: number, size: number): Buffer {
+function readAll(fd: number, size: number, from: number): Buffer {
   const bytes = Buffer.allocUnsafe(size);
   let length = 0;
   while (length < size) {
-    const got = fs.readSync(fd, bytes, length, size - length, null);
+    const got = fs.readSync(fd, bytes, length, size - length, from + length);
     if (got === 0) {
       break;
     }

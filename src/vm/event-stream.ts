@@ -10,20 +10,26 @@
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/slice';
 import { BrokenLine, SnapshotParser } from './snapshot-parser';
+import type { MetadataMaps } from '../metadata/handler';
 import {
   isJsonObject,
   isZonename,
   own,
+  ownMap,
   parseJsonObject,
   type JsonObject,
 } from '../metadata/vm-data';
+import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
+import { MAP_NAMES, MetadataIndex } from './metadata-index';
 import { bytesOf, get } from './vminfod-http';
 import { recordOf, type VmRecord, type VmCache } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is no health. */
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
-const MAX_EVENT_BYTES = 256 * 1024 * 1024;
+const MAX_EVENT_BYTES = 32 * 1024 * 1024;
+/** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. */
+const LONG_BYTES = 256 * 1024;
 /** Largest bite of one step of work, bytes: well under a millisecond. */
 const BITE_BYTES = 64 * 1024;
 const LF = 0x0a;
@@ -31,8 +37,14 @@ const LF = 0x0a;
 export interface StreamOptions {
   readonly url: string;
   readonly table: VmCache;
-  /** Sees each VM object whole, its metadata included, when the table has it or is about to. */
-  readonly observe: (zonename: string, vm: JsonObject) => void;
+  /** Sees each VM object, and its metadata, when the table has it or is about to. */
+  readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
+}
+
+/** A VM as the stream tells it. */
+interface SeenVm {
+  readonly vm: JsonObject;
+  readonly metadata: MetadataMaps;
 }
 
 /**
@@ -116,15 +128,15 @@ class EventReader {
   }
 
   private takePiece(json: Buffer): void {
-    const vm = parseJsonObject(json.toString('utf8'));
-    if (vm === undefined) {
-      throw new BrokenLine('a VM of the ready line is no JSON');
+    const seen = readVm(json);
+    if (seen === undefined) {
+      throw new BrokenLine('a VM of the ready line is not JSON');
     }
-    const record = recordOf(vm);
-    // A VM without a usable name is no zone that anyone could ask for; the others are none the worse.
+    const record = recordOf(seen.vm);
+    // A VM without a usable name is not a zone that anyone could ask for; the others are none the worse.
     if (record !== undefined) {
       this.picture.set(record.facts.zonename, record);
-      this.options.observe(record.facts.zonename, vm);
+      this.options.observe(record.facts.zonename, seen.vm, seen.metadata);
     }
   }
 
@@ -145,32 +157,100 @@ class EventReader {
       this.pending = [];
       this.pendingBytes = 0;
       from = end + 1;
-      this.act(line.toString('utf8'));
+      await this.act(line);
       await this.slice.rest();
     }
   }
 
-  private act(line: string): void {
-    const event = parseJsonObject(line);
+  private async act(line: Buffer): Promise<void> {
+    const event = await (line.length > LONG_BYTES ? longEvent(line) : shortEvent(line));
     if (event === undefined) {
-      throw new BrokenLine('an event is no JSON object');
+      throw new BrokenLine('an event is not a JSON object');
+    }
+    if (!this.live()) {
+      return;
     }
     const { table, observe } = this.options;
-    const type = own(event, 'type');
-    const zonename = own(event, 'zonename');
+    const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
       table.remove(zonename);
       return;
     }
-    const vm = own(event, 'vm');
-    if ((type !== 'create' && type !== 'modify') || !isJsonObject(vm)) {
-      throw new BrokenLine('an event is of no known kind');
+    if ((type !== 'create' && type !== 'modify') || seen === undefined) {
+      throw new BrokenLine('an event is not of a known kind');
     }
-    const record = recordOf(vm);
+    const record = recordOf(seen.vm);
     if (record === undefined) {
       throw new BrokenLine('an event names no zone');
     }
     table.put(record);
-    observe(record.facts.zonename, vm);
+    observe(record.facts.zonename, seen.vm, seen.metadata);
   }
+}
+
+interface StreamEvent {
+  readonly type: unknown;
+  readonly zonename: unknown;
+  readonly seen: SeenVm | undefined;
+}
+
+function shortEvent(line: Buffer): StreamEvent | undefined {
+  const event = parseJsonObject(line.toString('utf8'));
+  if (event === undefined) {
+    return undefined;
+  }
+  const vm = own(event, 'vm');
+  return {
+    type: own(event, 'type'),
+    zonename: own(event, 'zonename'),
+    seen: isJsonObject(vm) ? seenVm(vm) : undefined,
+  };
+}
+
+/** Cut on a thread of the pool; what is left to parse is short. */
+async function longEvent(line: Buffer): Promise<StreamEvent | undefined> {
+  const parts = await cutEvent(line);
+  if (parts === undefined) {
+    return undefined;
+  }
+  const [type, zonename] = [parts.type, parts.zonename].map((json): unknown =>
+    json === '' ? undefined : JSON.parse(json),
+  );
+  return {
+    type,
+    zonename,
+    seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
+  };
+}
+
+/** A VM's object and its metadata, whose values stay in the text; undefined for what is not a JSON object. */
+export function readVm(json: Buffer): SeenVm | undefined {
+  if (json.length > LONG_BYTES) {
+    return cutVm(json, scanText(json));
+  }
+  const vm = parseJsonObject(json.toString('utf8'));
+  return vm === undefined ? undefined : seenVm(vm);
+}
+
+function seenVm(vm: JsonObject): SeenVm {
+  const customer = ownMap(vm, 'customer_metadata');
+  return { vm, metadata: { customer, internal: ownMap(vm, 'internal_metadata') } };
+}
+
+/** The VM without what its two maps hold, and the maps over its text. */
+function cutVm(json: Buffer, offsets: TextOffsets | string): SeenVm | undefined {
+  if (typeof offsets === 'string') {
+    return undefined;
+  }
+  const index = new MetadataIndex(offsets);
+  const places = MAP_NAMES.map((map) => index.map(map)).filter(({ state }) => state === 'object');
+  places.sort((a, b) => a.valueStart - b.valueStart);
+  let text = '';
+  let from = 0;
+  for (const { valueStart, valueEnd } of places) {
+    text += `${json.toString('utf8', from, valueStart)}{}`;
+    from = valueEnd;
+  }
+  const vm = parseJsonObject(text + json.toString('utf8', from));
+  return vm === undefined ? undefined : { vm, metadata: index.mapsIn(json) };
 }

@@ -8,7 +8,8 @@
  */
 import { printableKey, type Logger } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { ownMap, type JsonObject } from '../metadata/vm-data';
+import type { MetadataMap } from '../metadata/handler';
+import type { JsonObject } from '../metadata/vm-data';
 
 /** Looks at each VM object that it is shown; remembers whom it warned of. */
 export class NamespaceWatch {
@@ -20,9 +21,9 @@ export class NamespaceWatch {
     this.log = log;
   }
 
-  /** @param vm whole, its metadata included */
-  look(zonename: string, vm: JsonObject): void {
-    const namespaces = lostNamespaces(ownMap(vm, 'internal_metadata'), namespacesOf(vm));
+  /** @param internal the VM's internal metadata */
+  look(zonename: string, vm: JsonObject, internal: MetadataMap): void {
+    const namespaces = lostNamespaces(internal, namespacesOf(vm));
     if (namespaces.length === 0) {
       this.told.delete(zonename);
       return;

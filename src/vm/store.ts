@@ -87,9 +87,9 @@ export class Store {
       {
         url: options.vminfodUrl,
         table: this.table,
-        observe: (zonename, vm) => {
-          this.fileWriter?.observe(zonename, vm);
-          this.namespaces.look(zonename, vm);
+        observe: (zonename, vm, metadata) => {
+          this.fileWriter?.observe(zonename, metadata);
+          this.namespaces.look(zonename, vm, metadata.internal);
         },
       },
       options.log,

@@ -3,8 +3,8 @@
  *
  * The feed (vminfod.ts) writes here, the store reads. An object is kept as JSON text with the contents of
  * its two metadata maps taken out: those are read from the config files, they can be megabytes, and they
- * are secrets. The host's secrets in it, which no guest is told, are left out too: what is not here is in no
- * core of ours. Parsed objects are held for the few zones that ask. A whole new picture is compared with
+ * are secrets. The host's secrets in it, which no guest is told, are left out too; of the text that they came
+ * in nothing is kept on purpose, but a core of the process may still hold what was not overwritten. Parsed objects are held for the few zones that ask. A whole new picture is compared with
  * the old one, so that nobody need know whether a change came as an event or during an outage.
  */
 import { EventEmitter } from 'node:events';

@@ -17,8 +17,7 @@
 import { codeOf, messageOf, systemError } from '../lib/errors';
 import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
-import { followEvents, type StreamOptions } from './event-stream';
-import { isJsonObject } from '../metadata/vm-data';
+import { followEvents, readVm, type StreamOptions } from './event-stream';
 import { getText } from './vminfod-http';
 import { recordOf } from './vm-cache';
 
@@ -137,12 +136,12 @@ export class Vminfod {
     table.on('changed', watch);
     try {
       const path = `/vms/${encodeURIComponent(zonename)}`;
-      const vm: unknown = JSON.parse(await getText(url, path, timeout));
-      const record = isJsonObject(vm) ? recordOf(vm) : undefined;
+      const told = readVm(Buffer.from(await getText(url, path, timeout)));
+      const record = told === undefined ? undefined : recordOf(told.vm);
       // The stream's word is newer, even when it was that the VM is gone.
-      if (!seen.change && record?.facts.zonename === zonename && isJsonObject(vm)) {
+      if (!seen.change && told !== undefined && record?.facts.zonename === zonename) {
         table.put(record);
-        observe(zonename, vm);
+        observe(zonename, told.vm, told.metadata);
       }
     } finally {
       table.off('changed', watch);

@@ -16,8 +16,7 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { Change, ChangeResult } from '../metadata/handler';
-import type { JsonObject } from '../metadata/vm-data';
+import type { Change, ChangeResult, MetadataMaps } from '../metadata/handler';
 import { syncDurably } from '../platform/durable-file';
 import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
 import { takeLock } from '../platform/lock';
@@ -111,9 +110,9 @@ export class FileWriter implements Backend {
     }
   }
 
-  /** What vminfod told of a VM, metadata included. */
-  observe(zonename: string, vm: JsonObject): void {
-    this.holds.observe(zonename, vm);
+  /** What vminfod told of a VM's metadata. */
+  observe(zonename: string, metadata: MetadataMaps): void {
+    this.holds.observe(zonename, metadata);
   }
 
   /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */

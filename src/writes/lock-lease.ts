@@ -10,7 +10,7 @@
  */
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
 import type { Edits } from './plan';
-import { ownMap, type JsonObject } from '../metadata/vm-data';
+import type { MetadataMap, MetadataMaps } from '../metadata/handler';
 import type { Target } from './backend';
 
 export interface HeldLock {
@@ -119,14 +119,12 @@ export class LockLeases {
     }
   }
 
-  observe(zonename: string, vm: JsonObject): void {
+  observe(zonename: string, { customer, internal }: MetadataMaps): void {
     const hold = this.holds.get(zonename);
     if (hold === undefined || hold.confirmed) {
       return;
     }
-    hold.confirmed =
-      shows(ownMap(vm, 'customer_metadata'), hold.customer) &&
-      shows(ownMap(vm, 'internal_metadata'), hold.internal);
+    hold.confirmed = shows(customer, hold.customer) && shows(internal, hold.internal);
     if (hold.confirmed && hold.timer !== null) {
       this.release(hold);
     }
@@ -163,7 +161,7 @@ export class LockLeases {
   }
 }
 
-function shows(map: ReadonlyMap<string, unknown>, expected: Edits): boolean {
+function shows(map: MetadataMap, expected: Edits): boolean {
   for (const [key, value] of expected) {
     if (value === undefined ? map.has(key) : map.get(key) !== value) {
       return false;

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
+import type { MetadataMaps } from '../../src/metadata/handler';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { followEvents } from '../../src/vm/event-stream';
 import { VmCache } from '../../src/vm/vm-cache';
 import { tempDir, type TempDir } from '../support/temp-dir';
@@ -56,5 +58,60 @@ describe('the event stream', () => {
     over.abort(new Error('over'));
     await assert.rejects(followed, /over/);
     assert.ok(most.ofTurns <= MOST_IN_A_TURN, `${most.ofTurns} events in one turn`);
+  });
+
+  /** Follows a stream of these events until the table has all of their VMs. */
+  async function follow(
+    events: readonly object[],
+    observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void,
+  ): Promise<{ readonly table: VmCache; readonly ended: Promise<unknown> }> {
+    const path = join(dir.path, 'vminfod.sock');
+    const lines = events.map((event) => `${JSON.stringify(event)}\n`).join('');
+    const ready = `${JSON.stringify({ type: 'ready', vms: '[]' })}\n`;
+    server = createServer((_, response) => response.write(ready + lines)).listen(path);
+    await once(server, 'listening');
+    const table = new VmCache();
+    const over = new AbortController();
+    const options = { url: `unix:${path}`, table, observe };
+    const ended = followEvents(options, over.signal, () => undefined).catch((err: unknown) => err);
+    const ends = ended.then(() => 'ended');
+    while (table.size < events.length && (await Promise.race([ends, turn()])) !== 'ended');
+    over.abort(new Error('over'));
+    return { table, ended };
+  }
+
+  it('shows the metadata of a long event as that of a short one, and keeps none of it', async () => {
+    const [short, long] = [zonenameOf(0), zonenameOf(1)];
+    const vmOf = (zonename: string, padding: number): object => ({
+      ...vmObject(zonename, { alias: 'caf\u00e9' }),
+      customer_metadata: { a: '1', padding: 'x\n'.repeat(padding), 10: 'n' },
+      tags: { t: '}' },
+      internal_metadata: { 'docker:cmd': ['sh'] },
+    });
+    const seen = new Map<string, MetadataMaps>();
+    const { table } = await follow(
+      [
+        { type: 'create', zonename: short, vm: vmOf(short, 10) },
+        { zonename: long, changes: [{ vm: {} }], vm: vmOf(long, 400_000), type: 'create' },
+      ],
+      (zonename, _vm, metadata) => seen.set(zonename, metadata),
+    );
+    for (const zonename of [short, long]) {
+      const { customer, internal } = seen.get(zonename) ?? {};
+      assert.deepStrictEqual([...(customer?.keys() ?? [])], ['10', 'a', 'padding']);
+      assert.strictEqual(customer?.get('a'), '1');
+      assert.deepStrictEqual(internal?.get('docker:cmd'), ['sh']);
+      const vm = table.vm(zonename);
+      assert.deepStrictEqual([vm?.customer_metadata, vm?.internal_metadata], [{}, {}]);
+      assert.deepStrictEqual([vm?.alias, vm?.tags], ['caf\u00e9', { t: '}' }]);
+    }
+  });
+
+  it('ends at an event of more than 32 MiB, before it is whole', async () => {
+    const zonename = zonenameOf(0);
+    const vm = vmObject(zonename, { alias: 'x'.repeat(33 * 1024 * 1024) });
+    const { table, ended } = await follow([{ type: 'create', zonename, vm }], () => undefined);
+    assert.match(String(await ended), /an event does not end/);
+    assert.strictEqual(table.size, 0);
   });
 });

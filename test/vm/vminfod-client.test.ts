@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { MetadataMaps } from '../../src/metadata/handler';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { retryDelayMs, Vminfod } from '../../src/vm/vminfod-client';
 import { VmCache, type VmChange } from '../../src/vm/vm-cache';
@@ -28,7 +29,7 @@ describe('Vminfod', () => {
   let service: VminfodService;
   let table: VmCache;
   let changes: string[];
-  let observed: (readonly [string, JsonObject])[];
+  let observed: (readonly [string, MetadataMaps])[];
   let client: Vminfod;
   let fds: number;
 
@@ -43,8 +44,8 @@ describe('Vminfod', () => {
     observed = [];
     table.on('changed', (change) => changes.push(inWords(change)));
     const url = `unix:${path}`;
-    const observe = (zonename: string, vm: JsonObject): void => {
-      observed.push([zonename, vm]);
+    const observe = (zonename: string, _vm: JsonObject, metadata: MetadataMaps): void => {
+      observed.push([zonename, metadata]);
     };
     client = new Vminfod({ url, table, observe }, logs.log);
     fds = readdirSync('/proc/self/fd').length;
@@ -94,7 +95,7 @@ describe('Vminfod', () => {
     assert.deepStrictEqual(table.vm(z0)?.customer_metadata, {});
     assert.deepStrictEqual(table.vm(z0)?.internal_metadata, {});
     const [, seen] = observed.find(([zonename]) => zonename === z0) ?? [];
-    assert.deepStrictEqual(seen?.customer_metadata, { k: 'v' });
+    assert.deepStrictEqual([...(seen?.customer ?? [])], [['k', 'v']]);
   });
 
   it('keeps serving while vminfod is down, and then tells the difference', async () => {
@@ -165,7 +166,7 @@ describe('Vminfod', () => {
     await following();
     service.sendGarbage();
     await eventually(() => client.status().reconnects === 1);
-    assert.match(client.status().lastError ?? '', /no JSON object/);
+    assert.match(client.status().lastError ?? '', /not a JSON object/);
     assert.strictEqual(table.size, 3);
     assert.strictEqual(logs.records(DOWN).length, 1);
   });

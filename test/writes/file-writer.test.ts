@@ -3,17 +3,20 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { codeOf } from '../../src/lib/errors';
-import type { Change, ChangeResult } from '../../src/metadata/handler';
+import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/handler';
 import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
-import { vmObject } from '../support/vm-objects';
 
 const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
 const remove = (key: string): Change => ({ kind: 'remove', map: 'customer', key });
 const STORED = { kind: 'stored' };
+const shown = (customer: object): MetadataMaps => ({
+  customer: new Map(Object.entries(customer)),
+  internal: new Map(),
+});
 
 describe('FileWriter', () => {
   let dir: TempDir;
@@ -153,10 +156,10 @@ describe('FileWriter', () => {
     await ask(set('a', '1'));
     await ask(remove('a'));
     await ask(set('b', '2'));
-    files.observe('z', vmObject('z', { customer_metadata: { a: '1', b: '2' } }));
-    files.observe('z', vmObject('z', { customer_metadata: {} }));
+    files.observe('z', shown({ a: '1', b: '2' }));
+    files.observe('z', shown({}));
     assert.strictEqual(held.size, 1);
-    files.observe('z', vmObject('z', { customer_metadata: { b: '2', other: 'x' } }));
+    files.observe('z', shown({ b: '2', other: 'x' }));
     assert.strictEqual(held.size, 0);
     assert.strictEqual(files.holds.unconfirmed, 0);
   });

@@ -67,6 +67,6 @@ describe('the lock that is held for vminfod', () => {
     const file = fs.readFileSync(join(dir.path, 'metadata.json'), 'utf8');
     assert.deepStrictEqual(JSON.parse(file), { customer_metadata: { k: String(last) } });
     // What is still held waits for vminfod, which says nothing here.
-    files.observe('z', { customer_metadata: { k: String(last) } });
+    files.observe('z', { customer: new Map([['k', String(last)]]), internal: new Map() });
   });
 });
