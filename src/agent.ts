@@ -183,7 +183,12 @@ export class Agent {
     if (this.config.writer === 'vmadm') {
       return { kind: 'vmadm', vmadm: this.paths.vmadm, limits };
     }
-    return { kind: 'file', lockPath: (uuid) => this.paths.vmConfigLock(uuid), limits };
+    return {
+      kind: 'file',
+      lockPath: (uuid) => this.paths.vmConfigLock(uuid),
+      limits,
+      restoreUndone: this.config.restore_undone_writes,
+    };
   }
 
   private openDoor(): Promise<void> {

@@ -69,6 +69,8 @@ const configSchema = z.strictObject({
   vminfod: z.string().regex(VMINFOD_URL, 'wants http://HOST:PORT or unix:/PATH').optional(),
   /** How guests' changes reach metadata.json: by our own writer, or through `vmadm update`. */
   writer: z.enum(['file', 'vmadm']).default('file'),
+  /** Writes again, once, what a `vmadm update` has undone from a copy of vminfod's that was old. */
+  restore_undone_writes: z.boolean().default(true),
   /** Lets guests PUT operator-script, as the platform's own agent does. They may always DELETE it. */
   operator_script_writable: z.boolean().default(false),
   /** Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent. */
@@ -145,7 +147,14 @@ export function loadConfig(path: string | undefined): Config {
 }
 
 /** Members that are looked at only when the agent, or a zone's part of it, is made. */
-const MADE_WITH = ['writer', 'vminfod', 'metrics_port', 'reconcile_seconds', 'readers'] as const;
+const MADE_WITH = [
+  'writer',
+  'restore_undone_writes',
+  'vminfod',
+  'metrics_port',
+  'reconcile_seconds',
+  'readers',
+] as const;
 const LIMITS_MADE_WITH = [
   'writes_per_second',
   'write_burst',

@@ -264,15 +264,19 @@ function vmData(
   maps: MetadataMaps,
   { tags, routes }: Record<'tags' | 'routes', ReadonlyMap<string, unknown>>,
 ): VmData {
-  return {
+  const data: VmData = {
     zonename,
     metadata: () => maps,
+    load: () => data,
+    // Nobody asks for it: the platform's agent has no such keys.
+    use: () => ({ bytes: 0, bytesMax: 0, keys: 0, keysMax: 0 }),
     tags: () => tags,
     routes: () => routes,
     vm: () => vm,
     loaded: () => Promise.resolve(vm),
     change: () => Promise.resolve({ kind: 'failed', text: 'only read' }),
   };
+  return data;
 }
 
 /** Undefined where it is not there or cannot be understood, which reads as empty (as the agent does). */

@@ -136,6 +136,8 @@ function addWrites(to: MetricFamilies, { store }: AdminNode): void {
   to.counter('mdatad_writes_unconfirmed_total', unconfirmed, [], () =>
     one(store.status().unconfirmed),
   );
+  const restored = 'Changes of metadata that were made again after a stale copy had undone them.';
+  to.counter('mdatad_writes_restored_total', restored, [], () => one(store.status().restored));
 }
 
 function addZones(to: MetricFamilies, node: AdminNode): void {

@@ -63,7 +63,11 @@ export interface Status {
     /** Requests that wait for a VM object. */
     readonly waitingForVm: number;
   };
-  readonly writes: WriterStatus & { readonly locksHeld: number; readonly unconfirmed: number };
+  readonly writes: WriterStatus & {
+    readonly locksHeld: number;
+    readonly unconfirmed: number;
+    readonly restored: number;
+  };
   readonly vminfod: VminfodHealth;
   readonly inProgress: readonly Progress[];
   readonly memory: { readonly rssBytes: number; readonly ceilingBytes: number };
@@ -105,7 +109,7 @@ export async function statusOf(
   vminfod: VminfodHealth,
 ): Promise<Status> {
   const { figures, store } = node;
-  const { waiting, writer, holds, unconfirmed } = store.status();
+  const { waiting, writer, holds, unconfirmed, restored } = store.status();
   const census = await takeCensus(node);
   return {
     version: node.version,
@@ -118,7 +122,7 @@ export async function statusOf(
     log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
     ...census,
     requests: { ...requestsOf(node), waitingForVm: waiting },
-    writes: { ...writer, locksHeld: holds, unconfirmed },
+    writes: { ...writer, locksHeld: holds, unconfirmed, restored },
     vminfod,
     inProgress: progressOf(node),
     memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },

@@ -62,6 +62,8 @@ export interface StoreStatus {
   /** Locks held until vminfod shows a change, and how often it did not. */
   readonly holds: number;
   readonly unconfirmed: number;
+  /** Changes that a stale copy of vminfod's had undone, made again. */
+  readonly restored: number;
 }
 
 /** The one place for VM data. Started once, stopped once. */
@@ -90,6 +92,7 @@ export class Store {
         observe: (zonename, vm, metadata) => {
           this.fileWriter?.observe(zonename, metadata);
           this.namespaces.look(zonename, vm, metadata.internal);
+          this.restoreUndone(this.tracked.get(zonename)?.target);
         },
       },
       options.log,
@@ -127,7 +130,8 @@ export class Store {
       },
     };
     const { table: vms, files, writer, limits } = this;
-    const parts = { table: vms, files, writer, limits };
+    const looked = (): void => this.restoreUndone(target);
+    const parts = { table: vms, files, writer, limits, looked };
     const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
     this.tracked.set(zonename, new TrackedVm(target, parts, wait));
     if (!this.writer.busy(zonename)) {
@@ -170,7 +174,17 @@ export class Store {
       writer: this.writer.status(),
       holds: this.fileWriter?.holds.size ?? 0,
       unconfirmed: this.fileWriter?.holds.unconfirmed ?? 0,
+      restored: this.fileWriter?.restored ?? 0,
     };
+  }
+
+  /** Writes again what a stale copy of vminfod's has undone; nobody waits for it. */
+  private restoreUndone(target: Target | undefined): void {
+    if (target !== undefined && this.fileWriter !== null) {
+      for (const change of this.fileWriter.undoneChanges(target)) {
+        void this.writer.change(target, change);
+      }
+    }
   }
 
   private waitFor(zonename: string): Promise<JsonObject | undefined> {
@@ -203,6 +217,8 @@ interface Parts {
   readonly files: ConfigFiles;
   readonly writer: Writer;
   readonly limits: MetadataLimits;
+  /** Called when a request looks at the metadata. */
+  readonly looked: () => void;
 }
 
 class TrackedVm implements VmData {
@@ -225,7 +241,8 @@ class TrackedVm implements VmData {
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { files } = this.parts;
+    const { files, looked } = this.parts;
+    looked();
     const loading = files.load(this.target.folder, need, this.target.log);
     return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
   }

@@ -2,8 +2,8 @@
  * What a writer of metadata is to the lanes that feed it: file-writer.ts or vmadm-writer.ts.
  */
 import type { ZoneLog } from '../log';
-import type { Change, ChangeResult } from '../metadata/handler';
-import type { MetadataLimits } from './plan';
+import type { ChangeResult } from '../metadata/handler';
+import type { MetadataLimits, PlannedChange } from './plan';
 
 /** The VM that a change is for. */
 export interface Target {
@@ -22,7 +22,7 @@ export interface Batch {
   /** Aborted when everybody who waited has been answered with a time-out. */
   readonly signal: AbortSignal;
   /** Hands over what waits, once, as late as possible. Can be empty. */
-  take(): readonly Change[];
+  take(): readonly PlannedChange[];
   /** Says where the batch is, for status and for the words of a time-out. */
   stage(stage: Stage): void;
 }

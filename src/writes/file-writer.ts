@@ -16,7 +16,7 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { Change, ChangeResult, MetadataMaps } from '../metadata/handler';
+import type { ChangeResult, MetadataMaps } from '../metadata/handler';
 import { syncDurably } from '../platform/durable-file';
 import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
 import { takeLock } from '../platform/lock';
@@ -26,7 +26,14 @@ import type { Backend, Batch, Target } from './backend';
 import { BatchQueue } from './batch-queue';
 import { LockLeases, type HeldLock } from './lock-lease';
 import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
-import { DEFAULT_METADATA_LIMITS, planChanges, type MetadataLimits } from './plan';
+import {
+  DEFAULT_METADATA_LIMITS,
+  planChanges,
+  type MetadataLimits,
+  type Plan,
+  type PlannedChange,
+} from './plan';
+import { UndoneWrites, type RestoringChange } from './undone-writes';
 
 const statAt = openStat();
 
@@ -66,6 +73,8 @@ export interface FileWriterOptions {
   readonly longestHoldMs?: number;
   /** What the files of all VMs are known from; the store's, so that what was written need not be read. */
   readonly files?: ConfigFiles;
+  /** Whether a write that a stale copy of vminfod's has undone is made again; by default it is. */
+  readonly restoreUndone?: boolean;
 }
 
 /** The backend of `writer: "file"`. One serves all VMs. */
@@ -73,6 +82,8 @@ export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   readonly holds: LockLeases;
   private readonly queue: BatchQueue;
+  private readonly undone = new UndoneWrites();
+  private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
   private readonly options: FileWriterOptions;
@@ -113,6 +124,32 @@ export class FileWriter implements Backend {
   /** What vminfod told of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void {
     this.holds.observe(zonename, metadata);
+    this.undone.shown(zonename, metadata);
+  }
+
+  /** Changes that were undone and made again. */
+  get restored(): number {
+    return this.restoredCount;
+  }
+
+  /**
+   * What has to be written again, since the file is not the one that we left and vminfod never showed what we
+   * wrote. To be asked when the file is looked at anyway; told once.
+   */
+  undoneChanges({
+    zonename,
+    folder,
+  }: Pick<Target, 'zonename' | 'folder'>): readonly RestoringChange[] {
+    if (!this.undone.has(zonename) || this.holds.isHeld(zonename)) {
+      return [];
+    }
+    try {
+      const stat = statAt(pathOf(folder, 'metadata'));
+      return this.undone.take(zonename, stat === null ? '' : textOfStat(stat));
+    } catch {
+      // Whoever reads the file meets the fault too, and tells it.
+      return [];
+    }
   }
 
   /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
@@ -131,6 +168,7 @@ export class FileWriter implements Backend {
   forget(target: Pick<Target, 'zonename' | 'folder'>): void {
     this.durable.delete(pathOf(target.folder, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
+    this.undone.remove(target.zonename);
     this.holds.releasedEarly(target.zonename);
   }
 
@@ -192,7 +230,7 @@ export class FileWriter implements Backend {
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
     target: Target,
-    changes: readonly Change[],
+    changes: readonly PlannedChange[],
   ): Promise<readonly ChangeResult[] | undefined> {
     const file = await openMetadata(this.files, target.folder);
     const current = file && (await currentOf(this.files, target.folder, file, changes));
@@ -225,10 +263,28 @@ export class FileWriter implements Backend {
     if (isForeign(text.stat)) {
       this.durable.delete(path);
     } else {
-      this.durable.set(path, textOfStat(text.stat));
+      const identity = textOfStat(text.stat);
+      this.durable.set(path, identity);
       this.files.written(target.folder, text);
+      if (this.options.restoreUndone !== false) {
+        this.undone.wrote(target.zonename, plan, identity, (map, key) => current.valueOf(map, key));
+      }
     }
+    this.countRestored(target, changes, plan);
     this.rest(target.zonename, sizeOf(text.stat) / BYTES_PER_MS);
     return plan.results;
+  }
+
+  private countRestored(target: Target, changes: readonly PlannedChange[], plan: Plan): void {
+    const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
+    if (restored.length > 0) {
+      this.restoredCount += restored.length;
+      // Once: what undoes it again means it.
+      this.undone.remove(target.zonename);
+      target.log.warn(
+        { changes: restored.length },
+        'metadata was undone from a stale copy of vminfod, and written again',
+      );
+    }
   }
 }

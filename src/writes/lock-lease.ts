@@ -59,6 +59,11 @@ export class LockLeases {
     return this.unconfirmedCount;
   }
 
+  /** True while the VM's lock is ours: nobody who takes it can have changed the file. */
+  isHeld(zonename: string): boolean {
+    return this.holds.has(zonename);
+  }
+
   /** True where the VM's lock is still held: the next write goes under it. */
   resume(zonename: string): boolean {
     const hold = this.holds.get(zonename);

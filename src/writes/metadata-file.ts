@@ -24,6 +24,9 @@ import type { CurrentMetadata, Plan } from './plan';
 const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
 const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
 
+/** Stands for a long value that was not read: equal to nothing. */
+const UNREAD: unique symbol = Symbol('unread');
+
 /** A file, or the empty one that stands for what holds nothing. */
 export interface OpenMetadata {
   readonly index: MetadataIndex;
@@ -87,9 +90,12 @@ function emptyFile(): Pick<OpenMetadata, 'index' | 'length' | 'old' | 'text'> {
   return { index, length: EMPTY_FILE.length, old: EMPTY_FILE, text: null };
 }
 
+/** Longer values are read only where one can be what a change sets, bytes. */
+const SHORT_VALUE_BYTES = 64 * 1024;
+
 /**
- * What the plan of some changes has to know. Values are read only where one can be what a change sets: of the
- * same length. Undefined where the file was replaced meanwhile.
+ * What the plan of some changes has to know. Of long values only those are read that can be what a change sets:
+ * of the same length. Undefined where the file was replaced meanwhile.
  */
 export async function currentOf(
   files: ConfigFiles,
@@ -100,11 +106,13 @@ export async function currentOf(
   const values = new Map<number, unknown>();
   for (const change of changes) {
     const number = index.names[change.map].get(change.key);
-    if (text === null || number === undefined || change.kind !== 'set' || values.has(number)) {
+    if (text === null || number === undefined || values.has(number)) {
       continue;
     }
-    const member = index.member(number);
-    if (member.isString && member.valueBytes === Buffer.byteLength(change.value)) {
+    const { valueBytes, isString } = index.member(number);
+    const canBeEqual =
+      isString && change.kind === 'set' && valueBytes === Buffer.byteLength(change.value);
+    if (canBeEqual || valueBytes <= SHORT_VALUE_BYTES) {
       const value = await files.valueForWrite(directory, text, number);
       if (value === undefined) {
         return undefined;
@@ -117,6 +125,10 @@ export async function currentOf(
     members: index.size,
     use: index.use,
     sizeOf: (map, key) => index.sizeOf(map, key),
+    valueOf: (map, key) => {
+      const number = index.names[map].get(key);
+      return number === undefined || values.has(number) ? values.get(number ?? -1) : UNREAD;
+    },
     holds: (map, key, value) => values.get(index.names[map].get(key) ?? -1) === value,
   };
 }

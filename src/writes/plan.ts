@@ -35,6 +35,8 @@ export interface CurrentMetadata {
   readonly use: GuestUse;
   /** What a member takes, name and value as JSON, bytes; 0 where there is none. */
   sizeOf(map: MapName, key: string): number;
+  /** The value of a key that is changed; undefined where there is none, a symbol where it was too long to be read. */
+  valueOf(map: MapName, key: string): unknown;
   /** True where the value is this string. */
   holds(map: MapName, key: string, value: string): boolean;
 }
@@ -58,6 +60,9 @@ const TOO_MANY_KEYS: ChangeResult = {
   limit: 'keys',
 };
 
+/** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
+export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };
+
 /** A key as the changes so far leave it. */
 interface Next {
   readonly value: string | undefined;
@@ -73,7 +78,7 @@ interface Sum {
 }
 
 export function planChanges(
-  changes: readonly Change[],
+  changes: readonly PlannedChange[],
   current: CurrentMetadata,
   limits: MetadataLimits,
 ): Plan {
@@ -86,6 +91,11 @@ export function planChanges(
   };
   const results = changes.map((change) => {
     const { map, key } = change;
+    const isWanted =
+      change.onlyIf?.(next[map].get(key)?.value ?? current.valueOf(map, key)) ?? true;
+    if (!isWanted) {
+      return STORED;
+    }
     const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
     const size = value === undefined ? 0 : newMemberSize(key, JSON.stringify(value));

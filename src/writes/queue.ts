@@ -13,6 +13,7 @@ import { codeOf } from '../lib/errors';
 import type { Change, ChangeResult } from '../metadata/handler';
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
 import type { Backend, Stage, Target } from './backend';
+import type { PlannedChange } from './plan';
 import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './failures';
 import { WriteRateLimiter, type WriteShare } from './rate-limit';
 
@@ -31,7 +32,7 @@ const MAX_WAITING = 512;
 const MAX_WAITING_SIZE = 2;
 
 interface Pending {
-  readonly change: Change;
+  readonly change: PlannedChange;
   /** Octets of its key and value. */
   readonly bytes: number;
   /** On a clock that is never set, ms. */
@@ -86,7 +87,7 @@ export class WriteQueue {
     return this.running !== null;
   }
 
-  change(target: Target, change: Change): Promise<ChangeResult> {
+  change(target: Target, change: PlannedChange): Promise<ChangeResult> {
     // A VM can come back under its name with another path.
     this.target = target;
     const same = this.latestOf(change);
@@ -255,13 +256,13 @@ export class WriteQueue {
     pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
   }
 
-  private take(): readonly Change[] {
+  private take(): readonly PlannedChange[] {
     this.committing = this.waiting.splice(0, this.allowance.take(this.waiting.length));
     return this.committing.map((pending) => pending.change);
   }
 }
 
-function newPending(change: Change, bytes: number): Pending {
+function newPending(change: PlannedChange, bytes: number): Pending {
   let settle: (result: ChangeResult) => void = () => undefined;
   const result = new Promise<ChangeResult>((resolve) => {
     settle = resolve;
@@ -275,6 +276,10 @@ function sizeOf(change: Change): number {
   return Buffer.byteLength(change.key) + value;
 }
 
-function isSame(a: Change, b: Change): boolean {
+/** One that is made on a condition is nobody else's. */
+function isSame(a: PlannedChange, b: PlannedChange): boolean {
+  if (a.onlyIf !== undefined || b.onlyIf !== undefined) {
+    return false;
+  }
   return a.kind === 'set' ? b.kind === 'set' && a.value === b.value : b.kind === 'remove';
 }

@@ -11,10 +11,11 @@
  * else: no text or record made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Change, ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/handler';
 import type { Backend, Target } from './backend';
 import { NOT_MADE } from './failures';
 import { WriteQueue, type QueueStatus, type WriteCounts } from './queue';
+import type { PlannedChange } from './plan';
 import { DEFAULT_WRITE_SHARE, type WriteShare } from './rate-limit';
 
 export interface WriterStatus extends Readonly<WriteCounts> {
@@ -44,7 +45,7 @@ export class Writer {
   }
 
   /** Never rejects; settles within `answerMs`. */
-  change(target: Target, change: Change): Promise<ChangeResult> {
+  change(target: Target, change: PlannedChange): Promise<ChangeResult> {
     if (this.stopping) {
       return Promise.resolve(NOT_MADE);
     }

@@ -26,6 +26,7 @@ function statusWith(vminfod: Partial<StoreStatus['vminfod']>, more: object = {})
     writer: { inProgress: [], stored: 0, failed: 0, joined: 0, timedOut: 0 },
     holds: 0,
     unconfirmed: 0,
+    restored: 0,
     ...more,
   };
 }

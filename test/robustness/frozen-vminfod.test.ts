@@ -73,6 +73,24 @@ describe('with vminfod frozen for a zone', function () {
     session.close();
   });
 
+  it('a PUT that vmadm undoes from the stale copy is made again, and vmadm\u2019s own change stays', async () => {
+    const session = await played.open(FROZEN);
+    assert.strictEqual((await session.put('kept', 'value')).code, 'SUCCESS');
+    // It waits for the lock, and then rebuilds the file from what vminfod remembers.
+    const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
+    const vmadm = played.node.vmadm(['update', uuidOf(FROZEN)], update);
+    await eventually(() => played.metadata(FROZEN).customer.by === 'vmadm', 'it writes', 20_000);
+    await eventually(async () => (await session.get('kept')).text === 'value', 'it is there again');
+    assert.strictEqual((await session.get('by')).text, 'vmadm');
+    const { customer } = played.metadata(FROZEN);
+    assert.deepStrictEqual([customer.kept, customer.by], ['value', 'vmadm']);
+    const shown = JSON.stringify(await askJson(played.root, '/status'));
+    assert.match(shown, /"restored":[1-9]/);
+    session.close();
+    // It waits for vminfod, in vain.
+    await vmadm;
+  });
+
   it('says in the log and in its figures that vminfod did not confirm', async () => {
     await eventually(() => played.records('vminfod did not confirm a metadata update').length > 0);
     const [record] = played.records('vminfod did not confirm a metadata update');

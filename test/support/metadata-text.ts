@@ -35,6 +35,7 @@ export function currentOfText(text: Buffer): CurrentMetadata {
     members: index.size,
     use: index.use,
     sizeOf: (map, key) => index.sizeOf(map, key),
+    valueOf: (map, key) => maps[map].get(key),
     holds: (map, key, value) => maps[map].get(key) === value,
   };
 }

@@ -164,6 +164,70 @@ describe('FileWriter', () => {
     assert.strictEqual(files.holds.unconfirmed, 0);
   });
 
+  describe('where a stale copy of vminfod\u2019s has undone what was stored', () => {
+    const file = (map: object): string => JSON.stringify({ customer_metadata: map });
+    /** As vmadm does: another file in its place. */
+    const replace = (map: object): void => {
+      fs.writeFileSync(`${path}.new`, file(map));
+      fs.renameSync(`${path}.new`, path);
+    };
+    const target = (): Parameters<Writer['change']>[0] => {
+      return { zonename: 'z', uuid: 'z', folder: dir.path, log: logs.zoneLog('z') };
+    };
+    const look = async (): Promise<number> => {
+      const changes = files.undoneChanges(target());
+      await Promise.all(changes.map((change) => writer.change(target(), change)));
+      return changes.length;
+    };
+
+    beforeEach(async () => {
+      make({ confirmMs: 1 });
+      replace({ a: 'old', gone: 'x', other: '1' });
+      await ask(set('a', 'new'));
+      await ask(set('b', 'made'));
+      await ask(remove('gone'));
+      await eventually(() => held.size === 0);
+    });
+
+    it('writes it again, once, and logs and counts it', async () => {
+      assert.strictEqual(await look(), 0);
+      replace({ a: 'old', gone: 'x', other: '2' });
+      await look();
+      assert.deepStrictEqual(customer(), { a: 'new', b: 'made', other: '2' });
+      assert.strictEqual(files.restored, 3);
+      const told = logs.records(
+        'metadata was undone from a stale copy of vminfod, and written again',
+      );
+      assert.strictEqual(told.length, 1);
+      await eventually(() => held.size === 0);
+      replace({ a: 'old', gone: 'x', other: '3' });
+      assert.strictEqual(await look(), 0);
+      assert.deepStrictEqual(customer(), { a: 'old', gone: 'x', other: '3' });
+    });
+
+    it('leaves alone what an operator changed to something else', async () => {
+      replace({ a: 'third', b: 'made', gone: 'y' });
+      await look();
+      assert.deepStrictEqual(customer(), { a: 'third', b: 'made', gone: 'y' });
+      assert.strictEqual(files.restored, 0);
+    });
+
+    it('leaves alone what was taken back after vminfod had shown it', async () => {
+      files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
+      replace({ a: 'old', gone: 'x', other: '1' });
+      assert.strictEqual(await look(), 0);
+      assert.deepStrictEqual(customer(), { a: 'old', gone: 'x', other: '1' });
+    });
+
+    it('does nothing where it is switched off', async () => {
+      make({ confirmMs: 1, restoreUndone: false });
+      await ask(set('a', 'newer'));
+      await eventually(() => held.size === 0);
+      replace({ a: 'new' });
+      assert.strictEqual(await look(), 0);
+    });
+  });
+
   it('answers in time when another holds the lock, and writes nothing after that', async () => {
     make({}, 100);
     blocked = new Promise(() => undefined);

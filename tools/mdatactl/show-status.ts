@@ -75,11 +75,12 @@ function requestsLine({ requests }: Status): string {
 }
 
 function writesLine({ writes }: Status): string {
-  const { inProgress, stored, failed, timedOut, locksHeld, unconfirmed } = writes;
+  const { inProgress, stored, failed, timedOut, locksHeld, unconfirmed, restored } = writes;
   const pending = inProgress.length === 0 ? 'none' : counted(inProgress.length, 'VM');
   const odd = [
     timedOut > 0 ? `, ${timedOut} timed out` : '',
     unconfirmed > 0 ? `, ${unconfirmed} not confirmed by vminfod` : '',
+    restored > 0 ? `, ${restored} undone from a stale copy and made again` : '',
     locksHeld > 0 ? `, ${counted(locksHeld, 'lock')} held` : '',
   ];
   return `${pending} under way; ${stored} stored, ${failed} failed${odd.join('')}`;

@@ -49,6 +49,13 @@ export const SETTINGS: readonly Setting[] = [
     text: "How guests' changes reach `metadata.json`: `file` (written in place, safely), the one supported way on a node, or `vmadm`, for simulated nodes.",
   },
   {
+    property: 'restore_undone_writes',
+    type: 'boolean',
+    path: ['restore_undone_writes'],
+    initial: 'true',
+    text: 'Writes again, once, what a `vmadm update` has undone from an old copy of the VM.',
+  },
+  {
     property: 'operator_script_writable',
     type: 'boolean',
     path: ['operator_script_writable'],
@@ -140,14 +147,21 @@ export const SETTINGS: readonly Setting[] = [
     type: 'count',
     path: ['limits', 'metadata_bytes'],
     initial: '4194304',
-    text: "Size of one VM's `metadata.json`, bytes.",
+    text: "What a guest can write of its VM's metadata, bytes.",
   },
   {
     property: 'limits_metadata_keys',
     type: 'count',
     path: ['limits', 'metadata_keys'],
     initial: '1024',
-    text: 'Metadata keys of one VM.',
+    text: 'Metadata keys that a guest can write.',
+  },
+  {
+    property: 'limits_metadata_file_bytes',
+    type: 'count',
+    path: ['limits', 'metadata_file_bytes'],
+    initial: '16777216',
+    text: "Size of one VM's `metadata.json` with the operator's data, bytes.",
   },
   {
     property: 'limits_records_per_second',

@@ -85,6 +85,7 @@ export const metadataEdit: Target = {
       members: index.size,
       use: index.use,
       sizeOf: (map, key) => index.sizeOf(map, key),
+      valueOf: (map, key) => maps[map].get(key),
       holds: (map, key, value) => maps[map].get(key) === value,
     };
     const plan = planChanges(changes, current, LIMITS);

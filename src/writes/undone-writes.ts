@@ -1,0 +1,171 @@
+/*
+ * Writes that were answered with success and that vminfod has not shown since: the ones that a `vmadm update` can
+ * undo without anybody wanting it, since vmadm rebuilds metadata.json from vminfod's copy of the VM.
+ *
+ *   write ---> noted ---vminfod shows it---------------------> forgotten
+ *                |------60 s------------------------------------^
+ *                |------the file is another one, and the key is as it was before the write---> written again, once
+ *
+ * That is how a stale copy is told from an operator's will: what vminfod has shown, its copy holds, and who
+ * takes it back then means it. A change to any third value stays too. Whoever sets a key back to exactly what
+ * it was, within a minute, while vminfod is stuck, is taken for a stale copy once; the second time stands.
+ *
+ * Holds no value of before, only its digest; of long values nothing is noted.
+ */
+import { createHash } from 'node:crypto';
+import type { Change, MetadataMaps } from '../metadata/handler';
+import { MAP_NAMES, type MapName } from '../vm/metadata-index';
+import type { Edits } from './plan';
+
+/** A stale copy comes from a `vmadm update` that waited for the lock, or came soon after. */
+const NOTED_MS = 60_000;
+/** Of one value, and of all that are noted; bytes. */
+const MOST_VALUE_BYTES = 64 * 1024;
+const MOST_BYTES = 8 * 1024 * 1024;
+/** Values of a key that a stale copy may hold: those before each of its last writes. */
+const MOST_BEFORE = 16;
+
+interface NotedKey {
+  readonly map: MapName;
+  readonly key: string;
+  readonly after: string | undefined;
+  readonly before: readonly string[];
+}
+
+interface Noted {
+  readonly keys: Map<string, NotedKey>;
+  bytes: number;
+  /** Of the file as we left it. */
+  identity: string;
+  /** On a clock that is never set, ms. */
+  until: number;
+}
+
+/** A change that is made only where the key's value is one of before: the writer checks that under the lock. */
+export type RestoringChange = Change & { readonly onlyIf: (value: unknown) => boolean };
+
+/** Of all VMs. */
+export class UndoneWrites {
+  private readonly noted = new Map<string, Noted>();
+  private readonly now: () => number;
+  private bytes = 0;
+
+  /** @param now a clock in ms that is never set */
+  constructor(now = (): number => performance.now()) {
+    this.now = now;
+  }
+
+  /** True where a look at the file is worth it. */
+  has(zonename: string): boolean {
+    return this.noted.has(zonename);
+  }
+
+  /**
+   * A write is on disk.
+   *
+   * @param identity of the new file
+   * @param valueBefore of a key that was edited; undefined where there was none
+   */
+  wrote(
+    zonename: string,
+    edits: Readonly<Record<MapName, Edits>>,
+    identity: string,
+    valueBefore: (map: MapName, key: string) => unknown,
+  ): void {
+    const noted: Noted = this.noted.get(zonename) ?? newNoted();
+    this.remove(zonename);
+    for (const map of MAP_NAMES) {
+      for (const [key, after] of edits[map]) {
+        const name = `${map}\0${key}`;
+        const before = [...(noted.keys.get(name)?.before ?? []), digestOf(valueBefore(map, key))];
+        if (isShort(after)) {
+          noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
+        } else {
+          noted.keys.delete(name);
+        }
+      }
+    }
+    noted.identity = identity;
+    noted.until = this.now() + NOTED_MS;
+    noted.bytes = [...noted.keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
+    if (noted.keys.size > 0) {
+      this.noted.set(zonename, noted);
+      this.bytes += noted.bytes;
+      this.removeOldest();
+    }
+  }
+
+  /** vminfod shows this: what it has of ours cannot be undone by its copy any more. */
+  shown(zonename: string, metadata: MetadataMaps): void {
+    const noted = this.noted.get(zonename);
+    if (noted === undefined) {
+      return;
+    }
+    for (const [name, { map, key, after }] of noted.keys) {
+      const isShown =
+        after === undefined ? !metadata[map].has(key) : metadata[map].get(key) === after;
+      if (isShown) {
+        noted.keys.delete(name);
+      }
+    }
+    if (noted.keys.size === 0) {
+      this.remove(zonename);
+    }
+  }
+
+  /**
+   * What is to be written again where the file is not the one that we left; the zone is then forgotten, so that it
+   * is done once.
+   *
+   * @param identity of the file as it is now
+   */
+  take(zonename: string, identity: string): readonly RestoringChange[] {
+    const noted = this.noted.get(zonename);
+    if (noted === undefined || noted.identity === identity) {
+      return [];
+    }
+    this.remove(zonename);
+    if (noted.until < this.now()) {
+      return [];
+    }
+    return [...noted.keys.values()].map(({ map, key, after, before }) => {
+      const onlyIf = (value: unknown): boolean =>
+        value !== after && before.includes(digestOf(value));
+      return after === undefined
+        ? { kind: 'remove', map, key, onlyIf }
+        : { kind: 'set', map, key, value: after, onlyIf };
+    });
+  }
+
+  remove(zonename: string): void {
+    this.bytes -= this.noted.get(zonename)?.bytes ?? 0;
+    this.noted.delete(zonename);
+  }
+
+  private removeOldest(): void {
+    // A Map keeps the order of insertion, and what is written again is inserted again.
+    for (const [zonename, { until }] of this.noted) {
+      if (this.bytes <= MOST_BYTES && until >= this.now()) {
+        return;
+      }
+      this.remove(zonename);
+    }
+  }
+}
+
+function newNoted(): Noted {
+  return { keys: new Map<string, NotedKey>(), bytes: 0, identity: '', until: 0 };
+}
+
+function isShort(value: string | undefined): boolean {
+  return value === undefined || value.length <= MOST_VALUE_BYTES;
+}
+
+function sizeOf({ key, after, before }: NotedKey): number {
+  return 2 * (key.length + (after?.length ?? 0)) + 100 * (1 + before.length);
+}
+
+function digestOf(value: unknown): string {
+  const json = value === undefined ? 'absent' : JSON.stringify(value);
+  return createHash('sha256').update(json).digest('base64');
+}
