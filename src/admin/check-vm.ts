@@ -10,15 +10,11 @@ import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
 import type { MetadataMap } from '../metadata/handler';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
-import {
-  isJsonObject,
-  own,
-  ownMap,
-  ownString,
-  parseJsonObject,
-  type JsonObject,
-} from '../metadata/vm-data';
+import { sizeOf } from '../platform/file-stat';
+import { readText } from '../platform/metadata-text';
+import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
+import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
+import { own, ownMap, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
 import { getText } from '../vm/vminfod-http';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
@@ -35,8 +31,9 @@ const RESTART = 'svcadm restart vminfod: it then reads all VMs anew';
 export async function checkVm(patient: DoctorTarget): Promise<Step[]> {
   return [
     await checkData(patient),
-    ...(['metadata', 'tags', 'routes'] as const).map((name) => checkFile(patient, name)),
-    checkNamespaces(patient),
+    await checkMetadata(patient),
+    ...(['tags', 'routes'] as const).map((name) => checkMap(patient, name)),
+    await checkNamespaces(patient),
   ];
 }
 
@@ -113,43 +110,70 @@ function same(a: unknown, b: unknown): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
 }
 
-function checkFile({ visit, zone }: DoctorTarget, name: ConfigName): Step {
+const LOST = 'guests see none of it until then';
+
+/** Found as the agent finds it: on a thread, by its members' offsets. */
+async function checkMetadata({ visit, zone }: DoctorTarget): Promise<Step> {
+  const step = 'metadata.json';
+  const path = pathOf(visit.node.paths.host(`${zone.facts.zonepath}/config`), 'metadata');
+  const remedy = `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`;
+  try {
+    const text = await readText(path, MAX_METADATA_BYTES, 0);
+    const size = inBytes(sizeOf(text.stat));
+    if (text.kind === 'ok') {
+      const index = new MetadataIndex(text.offsets);
+      const wrong = MAP_NAMES.filter((map) => ['other', 'null'].includes(index.map(map).state));
+      const names = wrong.map((map) => `${map}_metadata`).join(' and ');
+      return wrong.length === 0
+        ? ok(step, `${size}, well formed`)
+        : fail(step, `${path} (${size}): ${names} holds no JSON object: ${LOST}`, remedy);
+    }
+    switch (text.reason) {
+      case 'not a regular file':
+        return fail(step, `${path} is ${text.reason}: ${LOST}`, 'put a regular file in its place');
+      case 'blank':
+        return warn(step, `${path} is blank: the next write of the guest makes it anew`, remedy);
+      default:
+        return fail(
+          step,
+          `${path} (${size}) is damaged: ${text.reason}: ${LOST}, and can write nothing`,
+          remedy,
+        );
+    }
+  } catch (err) {
+    return unreadable(step, err);
+  }
+}
+
+function checkMap({ visit, zone }: DoctorTarget, name: Exclude<ConfigName, 'metadata'>): Step {
   const step = `${name}.json`;
   const path = pathOf(visit.node.paths.host(`${zone.facts.zonepath}/config`), name);
-  const effect = 'guests see none of it until then';
   try {
     const file = readConfigFile(path);
     if (file.kind === 'refused') {
-      return fail(step, `${path} is ${file.reason}: ${effect}`, 'put a regular file in its place');
+      return fail(step, `${path} is ${file.reason}: ${LOST}`, 'put a regular file in its place');
     }
     const size = inBytes(file.bytes.length);
-    const object = parseJsonObject(file.bytes.toString('utf8'));
-    const wrong = object === undefined ? ['the file'] : name === 'metadata' ? noMaps(object) : [];
-    return wrong.length > 0
+    return parseJsonObject(file.bytes.toString('utf8')) === undefined
       ? fail(
           step,
-          `${path} (${size}): ${wrong.join(' and ')} holds no JSON object: ${effect}`,
+          `${path} (${size}): the file holds no JSON object: ${LOST}`,
           `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`,
         )
       : ok(step, `${size}, well formed`);
   } catch (err) {
-    if (codeOf(err) === 'ENOENT') {
-      return skip(step, 'the VM has none');
-    }
-    return fail(step, messageOf(err), 'mend the file system or the permissions');
+    return unreadable(step, err);
   }
 }
 
-/** The members of metadata.json that are read as empty, since they are no maps. */
-function noMaps(object: JsonObject): string[] {
-  return ['customer_metadata', 'internal_metadata'].filter((name) => {
-    const value = own(object, name);
-    return value !== undefined && !isJsonObject(value);
-  });
+function unreadable(step: string, err: unknown): Step {
+  return codeOf(err) === 'ENOENT'
+    ? skip(step, 'the VM has none')
+    : fail(step, messageOf(err), 'mend the file system or the permissions');
 }
 
 /** Reads what the agent would serve: a file that cannot be read was told of above. */
-function checkNamespaces({ visit, zone }: DoctorTarget): Step {
+async function checkNamespaces({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'namespaces';
   const data = visit.node.store.data(zone.zonename);
   const vm = data?.vm();
@@ -157,7 +181,8 @@ function checkNamespaces({ visit, zone }: DoctorTarget): Step {
     return skip(step, 'not known before the VM data is');
   }
   try {
-    const lost = lostNamespaces(data.metadata().internal, namespacesOf(vm)).map(printableKey);
+    const loaded = await data.load({ key: null });
+    const lost = lostNamespaces(loaded.metadata().internal, namespacesOf(vm)).map(printableKey);
     if (lost.length === 0) {
       const count = namespacesOf(vm).length;
       return ok(step, count === 0 ? 'none' : `${counted(count, 'namespace')}, all listed`);

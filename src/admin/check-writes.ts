@@ -7,7 +7,7 @@ import { takeLock } from '../platform/lock';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { freeSpace } from '../platform/file-stat';
 import { openersOf } from './file-openers';
-import { inBytes, inWords } from './format';
+import { counted, inBytes, inWords } from './format';
 
 /** A lock that is held for longer than a write takes. */
 const LOCK_MS = 300;
@@ -20,7 +20,53 @@ const SCARCE_BYTES = 16 * 1024 * 1024;
  * VM.
  */
 export async function checkWrites(patient: DoctorTarget): Promise<Step[]> {
-  return [await checkLock(patient), await checkDisk(patient)];
+  return [await checkLock(patient), await checkDisk(patient), await checkLimits(patient)];
+}
+
+/** A limit that is used up to here will be met. */
+const NEARLY_FULL = 0.8;
+/** A refusal is news for this long. */
+const RECENT_REFUSAL_MS = 60 * 60_000;
+
+async function checkLimits({ visit, zone }: DoctorTarget): Promise<Step> {
+  const step = 'metadata limits';
+  try {
+    const use = await visit.node.store.metadataUse(zone.zonename);
+    if (use === undefined) {
+      return skip(step, 'not known');
+    }
+    const { bytes, bytesMax, keys, keysMax, fileBytes, fileBytesMax, refusals } = use;
+    const parts = [
+      { name: 'limits.metadata_bytes', used: bytes / bytesMax, text: shareOf(bytes, bytesMax) },
+      { name: 'limits.metadata_keys', used: keys / keysMax, text: `${keys} of ${keysMax} keys` },
+      {
+        name: 'limits.metadata_file_bytes',
+        used: fileBytes / fileBytesMax,
+        text: `the file ${shareOf(fileBytes, fileBytesMax)}`,
+      },
+    ];
+    const recent = refusals.filter(({ at }) => Date.now() - at < RECENT_REFUSAL_MS);
+    const told = recent.map(({ limit, count, at }) => {
+      return `${counted(count, 'write')} refused by the limit "${limit}", the last ${inWords(Date.now() - at)} ago`;
+    });
+    const finding = [...parts.map(({ text }) => text), ...told].join(', ');
+    const full = parts.filter(({ used }) => used >= NEARLY_FULL).map(({ name }) => name);
+    if (full.length + told.length === 0) {
+      return ok(step, finding);
+    }
+    const raise = full.length === 0 ? 'the limits' : full.join(', ');
+    return warn(
+      step,
+      finding,
+      `have the guest delete keys, or raise ${raise} in the configuration`,
+    );
+  } catch (err) {
+    return skip(step, messageOf(err));
+  }
+}
+
+function shareOf(used: number, most: number): string {
+  return `${inBytes(used)} of ${inBytes(most)} (${Math.floor((100 * used) / most)} %)`;
 }
 
 /**

@@ -177,8 +177,11 @@ async function zones({ node }: Parts, { response }: Ask): Promise<void> {
   sendJson(response, 200, rows);
 }
 
-function zone({ node }: Parts, { response, operand }: Ask): void {
-  sendJson(response, 200, zoneReport(node, zoneNamed(node, operand)));
+async function zone({ node }: Parts, { response, operand }: Ask): Promise<void> {
+  const found = zoneNamed(node, operand);
+  // A file that cannot be read is told by the doctor.
+  const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
+  sendJson(response, 200, { ...zoneReport(node, found), metadata: metadata ?? null });
 }
 
 async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {

@@ -11,6 +11,7 @@ import { SerialLink } from '../transport/serial-link';
 import type { SerialCounts } from '../transport/stats';
 import { ZoneSocket } from '../transport/socket-server';
 import { aliasOf, type VmFacts } from '../metadata/vm-data';
+import type { MetadataReport } from '../vm/store';
 import type { WriterStatus } from '../writes/writer';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
@@ -67,6 +68,8 @@ export interface ZoneReport extends ZoneRow {
     readonly waiting: number;
     readonly oldestMs: number;
   } | null;
+  /** What it has used of its limits; not in the report of all zones. */
+  readonly metadata?: MetadataReport | null;
   readonly troubles: readonly Trouble[];
   readonly records: readonly KeptRecord[];
 }

@@ -156,6 +156,11 @@ export class ConfigFiles {
     return parsed.name === 'metadata' ? parsed.index.use : NO_USE;
   }
 
+  /** How long the metadata file is now, bytes; 0 where there is none. Throws a SystemError. */
+  sizeOf(directory: string): number {
+    return this.sizeAt(this.pathsOf(directory).metadata);
+  }
+
   tags(directory: string, log: FileLog): ReadonlyMap<string, unknown> {
     return this.flat(directory, 'tags', log);
   }

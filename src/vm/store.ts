@@ -30,6 +30,7 @@ import { VmadmWriter, type VmadmWriterOptions } from '../writes/vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod-client';
 import { VmCache, type VmChange } from './vm-cache';
 import { failed, type Target } from '../writes/backend';
+import type { LimitRefusals } from '../writes/queue';
 import type { WriteShare } from '../writes/rate-limit';
 import { Writer, type WriterStatus } from '../writes/writer';
 
@@ -50,6 +51,14 @@ export interface StoreOptions {
   /** Looks at a file that may be shared, see ConfigFiles. */
   readonly moment?: () => number;
   readonly log: Logger;
+}
+
+/** What a zone has used of each limit of its metadata, and what the limits have refused. */
+export interface MetadataReport extends MetadataUse {
+  /** The file as a whole, the operator's data included. */
+  readonly fileBytes: number;
+  readonly fileBytesMax: number;
+  readonly refusals: readonly LimitRefusals[];
 }
 
 export interface StoreStatus {
@@ -153,6 +162,24 @@ export class Store {
   /** The data of a tracked zone; undefined for any other. */
   data(zonename: string): VmData | undefined {
     return this.tracked.get(zonename);
+  }
+
+  /**
+   * What a tracked zone has used of its limits, for operators. Undefined for any other. Rejects with a SystemError
+   * where its file cannot be read.
+   */
+  async metadataUse(zonename: string): Promise<MetadataReport | undefined> {
+    const known = this.tracked.get(zonename);
+    if (known === undefined) {
+      return undefined;
+    }
+    const loaded = await known.load({ key: null });
+    return {
+      ...loaded.use(),
+      fileBytes: this.files.sizeOf(known.target.folder),
+      fileBytesMax: this.limits.fileBytes,
+      refusals: this.writer.refusals(zonename),
+    };
   }
 
   facts(zonename: string): VmFacts | undefined {

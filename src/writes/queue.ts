@@ -17,6 +17,17 @@ import type { PlannedChange } from './plan';
 import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './failures';
 import { WriteRateLimiter, type WriteShare } from './rate-limit';
 
+/** The name of a limit that can refuse a change. */
+type ChangeLimit = NonNullable<ChangeResult['limit']>;
+
+/** Refusals by one limit of a VM. */
+export interface LimitRefusals {
+  readonly limit: ChangeLimit;
+  readonly count: number;
+  /** Of the last one, ms since 1970. */
+  readonly at: number;
+}
+
 export interface QueueStatus {
   readonly zonename: string;
   readonly stage: Stage;
@@ -62,6 +73,7 @@ export class WriteQueue {
   private readonly counts: WriteCounts;
   /** By the fault: a full disk fails every write of a guest that goes on trying. */
   private readonly told = new Map<string, RepeatCounter>();
+  private readonly refusedBy = new Map<ChangeLimit, LimitRefusals>();
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   private stage: Stage = 'idle';
@@ -87,6 +99,11 @@ export class WriteQueue {
     return this.running !== null;
   }
 
+  /** What its limits have refused. */
+  refusals(): LimitRefusals[] {
+    return [...this.refusedBy.values()];
+  }
+
   change(target: Target, change: PlannedChange): Promise<ChangeResult> {
     // A VM can come back under its name with another path.
     this.target = target;
@@ -98,6 +115,7 @@ export class WriteQueue {
     const bytes = sizeOf(change);
     if (this.isFullFor(bytes)) {
       this.counts.failed++;
+      this.countRefusal(NO_ROOM);
       return Promise.resolve(NO_ROOM);
     }
     const pending = newPending(change, bytes);
@@ -252,8 +270,16 @@ export class WriteQueue {
 
   private settle(pending: Pending, result: ChangeResult): void {
     this.counts[result.kind]++;
+    this.countRefusal(result);
     const wasSlowed = pending.slowed && result.limit === undefined;
     pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
+  }
+
+  private countRefusal({ kind, limit }: ChangeResult): void {
+    if (kind === 'failed' && limit !== undefined) {
+      const count = (this.refusedBy.get(limit)?.count ?? 0) + 1;
+      this.refusedBy.set(limit, { limit, count, at: Date.now() });
+    }
   }
 
   private take(): readonly PlannedChange[] {

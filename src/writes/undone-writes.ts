@@ -19,6 +19,8 @@ import type { Edits } from './plan';
 
 /** A stale copy comes from a `vmadm update` that waited for the lock, or came soon after. */
 const NOTED_MS = 60_000;
+/** A write is made or given up within 29 s. */
+const PENDING_MS = 30_000;
 /** Of one value, and of all that are noted; bytes. */
 const MOST_VALUE_BYTES = 64 * 1024;
 const MOST_BYTES = 8 * 1024 * 1024;
@@ -39,6 +41,8 @@ interface Noted {
   identity: string;
   /** On a clock that is never set, ms. */
   until: number;
+  /** What was handed out is not handed out again before this. */
+  pendingUntil: number;
 }
 
 /** A change that is made only where the key's value is one of before: the writer checks that under the lock. */
@@ -114,20 +118,22 @@ export class UndoneWrites {
   }
 
   /**
-   * What is to be written again where the file is not the one that we left; the zone is then forgotten, so that it
-   * is done once.
+   * What is to be written again where the file is not the one that we left. It is handed out again only after the
+   * time in which a write is made or given up: who holds the lock may hold it for long.
    *
    * @param identity of the file as it is now
    */
   take(zonename: string, identity: string): readonly RestoringChange[] {
     const noted = this.noted.get(zonename);
-    if (noted === undefined || noted.identity === identity) {
+    const now = this.now();
+    if (noted === undefined || noted.identity === identity || noted.pendingUntil > now) {
       return [];
     }
-    this.remove(zonename);
-    if (noted.until < this.now()) {
+    if (noted.until < now) {
+      this.remove(zonename);
       return [];
     }
+    noted.pendingUntil = now + PENDING_MS;
     return [...noted.keys.values()].map(({ map, key, after, before }) => {
       const onlyIf = (value: unknown): boolean =>
         value !== after && before.includes(digestOf(value));
@@ -154,7 +160,7 @@ export class UndoneWrites {
 }
 
 function newNoted(): Noted {
-  return { keys: new Map<string, NotedKey>(), bytes: 0, identity: '', until: 0 };
+  return { keys: new Map<string, NotedKey>(), bytes: 0, identity: '', until: 0, pendingUntil: 0 };
 }
 
 function isShort(value: string | undefined): boolean {

@@ -14,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChangeResult } from '../metadata/handler';
 import type { Backend, Target } from './backend';
 import { NOT_MADE } from './failures';
-import { WriteQueue, type QueueStatus, type WriteCounts } from './queue';
+import { WriteQueue, type LimitRefusals, type QueueStatus, type WriteCounts } from './queue';
 import type { PlannedChange } from './plan';
 import { DEFAULT_WRITE_SHARE, type WriteShare } from './rate-limit';
 
@@ -55,6 +55,11 @@ export class Writer {
       this.lanes.set(target.zonename, lane);
     }
     return lane.change(target, change);
+  }
+
+  /** What limits have refused of this VM. */
+  refusals(zonename: string): readonly LimitRefusals[] {
+    return this.lanes.get(zonename)?.refusals() ?? [];
   }
 
   /** True while a commit of this VM is under way or waits. */

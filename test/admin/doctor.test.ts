@@ -100,6 +100,7 @@ describe('the doctor', function () {
       [
         ...['zone', 'folder', 'socket', 'listener', 'mount', 'view', 'round trip', 'VM data'],
         ...['metadata.json', 'tags.json', 'routes.json', 'namespaces', 'config lock', 'disk'],
+        'metadata limits',
       ],
     );
   });
@@ -237,6 +238,26 @@ describe('the doctor', function () {
     assert.match(inside.finding, /customer_metadata holds no JSON object: guests see none of it/);
     writeFileSync(metadata, before);
     await stepOf(OS_ZONE, 'metadata.json', 'ok');
+  });
+
+  it('tells a damaged metadata file from a blank one, and shows how much of the limits is used', async () => {
+    const path = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
+    const before = readFileSync(path);
+    writeFileSync(path, '{"customer_metadata":{"a":"1"');
+    const damaged = await stepOf(OS_ZONE, 'metadata.json', 'fail');
+    assert.match(damaged.finding, /is damaged: no JSON object: .* can write nothing/);
+    writeFileSync(path, '  ');
+    const blank = await stepOf(OS_ZONE, 'metadata.json', 'warn');
+    assert.match(blank.finding, /is blank: the next write of the guest makes it anew/);
+    const long = { customer_metadata: { a: 'x'.repeat(3.6 * 1024 * 1024) }, internal_metadata: {} };
+    writeFileSync(path, JSON.stringify(long));
+    const full = await stepOf(OS_ZONE, 'metadata limits', 'warn');
+    assert.match(full.finding, /3\.6 MiB of 4(\.0)? MiB \(9\d %\), 1 of 1024 keys/);
+    assert.match(full.remedy, /raise limits\.metadata_bytes in the configuration/);
+    const zone = JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`));
+    assert.match(zone, /"metadata":\{"bytes":37\d+,"bytesMax":4194304,"keys":1,"keysMax":1024/);
+    writeFileSync(path, before);
+    await stepOf(OS_ZONE, 'metadata limits', 'ok');
   });
 
   it('names a namespace that got lost, and the update that brings it back', async () => {

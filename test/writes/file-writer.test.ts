@@ -193,6 +193,7 @@ describe('FileWriter', () => {
       assert.strictEqual(await look(), 0);
       replace({ a: 'old', gone: 'x', other: '2' });
       await look();
+      assert.strictEqual(await look(), 0);
       assert.deepStrictEqual(customer(), { a: 'new', b: 'made', other: '2' });
       assert.strictEqual(files.restored, 3);
       const told = logs.records(

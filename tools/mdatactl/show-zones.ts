@@ -1,6 +1,7 @@
 /* `mdatactl zones` and `mdatactl zone` for a person. Pure. */
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
+import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
 import { recordLine } from './record-line';
@@ -79,6 +80,9 @@ function linkColourOf({ kind, link, state }: ZoneRow): Colour | undefined {
   return link === 'connected' ? 'green' : 'yellow';
 }
 
+/** What is used up to here is told as nearly full. */
+const NEARLY_FULL = 0.8;
+
 /** `mdatactl zone`, for a person. @param now ms since 1970 */
 export function showZone(zone: ZoneReport, screen: Screen, now: number): string[] {
   const { paint, width } = screen;
@@ -116,6 +120,7 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
     ...(write === null
       ? []
       : line('write', `${write.stage} for ${inWords(write.oldestMs)}, ${write.waiting} waiting`)),
+    ...(zone.metadata ? line('metadata', metadataLine(zone.metadata, now)) : []),
     ...zone.troubles.flatMap(({ what, remedy }) => [
       ...line('trouble', what).map((each) => paint('yellow', each)),
       remedyLine(remedy, INDENT),
@@ -128,6 +133,19 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       ? ['  none']
       : zone.records.map((r) => `  ${keptLine(r, screen)}`)),
   ];
+}
+
+function metadataLine(
+  { bytes, bytesMax, keys, keysMax, fileBytes, fileBytesMax, refusals }: MetadataReport,
+  now: number,
+): string {
+  const share = (used: number, most: number): string =>
+    `${inBytes(used)} of ${inBytes(most)}${used >= NEARLY_FULL * most ? ' (nearly full)' : ''}`;
+  const refused = refusals.map(
+    ({ limit, count, at }) => `; ${count} refused by "${limit}", the last ${inWords(now - at)} ago`,
+  );
+  const full = keys >= NEARLY_FULL * keysMax ? ' (nearly full)' : '';
+  return `${share(bytes, bytesMax)}, ${keys} of ${keysMax} keys${full}; the file ${share(fileBytes, fileBytesMax)}${refused.join('')}`;
 }
 
 function portLine(port: NonNullable<ZoneReport['port']>): string {
