@@ -3,12 +3,12 @@
  * undo without anybody wanting it, since vmadm rebuilds metadata.json from vminfod's copy of the VM.
  *
  *   write ---> noted ---vminfod shows it---------------------> forgotten
- *                |------60 s------------------------------------^
+ *                |------5 min-----------------------------------^
  *                |------the file is another one, and the key is as it was before the write---> written again, once
  *
  * That is how a stale copy is told from an operator's will: what vminfod has shown, its copy holds, and who
  * takes it back then means it. A change to any third value stays too. Whoever sets a key back to exactly what
- * it was, within a minute, while vminfod is stuck, is taken for a stale copy once; the second time stands.
+ * it was, within five minutes, while vminfod is stuck, is taken for a stale copy once; the second time stands.
  *
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
@@ -17,8 +17,11 @@ import type { Change, MetadataMaps } from '../metadata/handler';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { Edits } from './plan';
 
-/** A stale copy comes from a `vmadm update` that waited for the lock, or came soon after. */
-const NOTED_MS = 60_000;
+/**
+ * A stale copy comes from a `vmadm update` that waited for the lock, or came soon after; it then keeps the lock for as
+ * long as it waits for vminfod itself, which can be a minute.
+ */
+const NOTED_MS = 5 * 60_000;
 /** A write is made or given up within 29 s. */
 const PENDING_MS = 30_000;
 /** Of one value, and of all that are noted; bytes. */
