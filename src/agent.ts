@@ -153,7 +153,7 @@ export class Agent {
         perSecond: this.config.limits.writes_per_second,
         burst: this.config.limits.write_burst,
       },
-      moment: ticks(),
+      tick: ticks(),
       log: this.log,
     });
     const datasets = new LiveAudit({

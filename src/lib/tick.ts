@@ -1,12 +1,12 @@
 /*
- * The moment: as long as JavaScript runs without giving the event loop back, no time passes for anyone
- * outside. All requests that it answers were heard before, and nothing that it waits for has happened
- * meanwhile, so that what it looked at once, it need not look at again.
+ * The tick: as long as JavaScript runs without giving the event loop back, no time passes for anyone
+ * outside. All requests that it answers came in before, and nothing that it waits for has happened
+ * meanwhile, so that a file's stat that was taken once need not be taken again.
  */
 
-/** @returns a function that tells a number: the same one for as long as the moment lasts */
+/** @returns a function that tells a number: the same one for as long as the tick lasts */
 export function ticks(): () => number {
-  let moment = 0;
+  let tick = 0;
   let lasts = false;
   const end = (): void => {
     lasts = false;
@@ -14,9 +14,9 @@ export function ticks(): () => number {
   return () => {
     if (!lasts) {
       lasts = true;
-      moment++;
+      tick++;
       queueMicrotask(end);
     }
-    return moment;
+    return tick;
   };
 }

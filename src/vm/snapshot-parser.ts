@@ -71,7 +71,7 @@ export class SnapshotParser {
   private pieceLength = 0;
   private count = 0;
 
-  /** @param onVm gets the JSON text of each VM, in octets that are its own only while it is called */
+  /** @param onVm gets the JSON text of each VM, in bytes that are its own only while it is called */
   constructor(onVm: (json: Buffer) => void) {
     this.onVm = onVm;
   }

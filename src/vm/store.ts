@@ -48,8 +48,8 @@ export interface StoreOptions {
   readonly vminfodUrl: string;
   readonly writer: WriterChoice;
   readonly share?: WriteShare;
-  /** Looks at a file that may be shared, see ConfigFiles. */
-  readonly moment?: () => number;
+  /** Tells stats of files that may be shared, see ConfigFiles. */
+  readonly tick?: () => number;
   readonly log: Logger;
 }
 
@@ -88,7 +88,7 @@ export class Store {
   private readonly tracked = new Map<string, TrackedVm>();
 
   constructor(options: StoreOptions) {
-    this.files = new ConfigFiles(undefined, options.moment);
+    this.files = new ConfigFiles(undefined, options.tick);
     const backend = backendOf({ ...options.writer, files: this.files });
     this.fileWriter = backend instanceof FileWriter ? backend : null;
     this.limits = backend.limits;

@@ -25,7 +25,7 @@ const PARSED_BYTES = 2 * 1024 * 1024;
 
 export interface VmRecord {
   readonly facts: VmFacts;
-  /** A string, since V8 keeps it in an octet a character and beside nothing: a Buffer weighs 300 more. */
+  /** A string, since V8 keeps it in a byte a character and beside nothing: a Buffer weighs 300 more. */
   readonly json: string;
 }
 

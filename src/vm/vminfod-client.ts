@@ -12,7 +12,7 @@
  *
  * Nobody waits for it: what it told last stays in the table and is served while it is down. A new ready
  * line is compared with the table, so an outage looks to everyone as if its events had come late. One
- * warning an outage, one word when it is over. (spec: platform section 2)
+ * warning an outage, one word when it is over.
  */
 import { codeOf, messageOf, systemError } from '../lib/errors';
 import { Fsm, type StateHandle } from '../lib/fsm';

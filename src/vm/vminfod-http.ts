@@ -1,5 +1,5 @@
 /*
- * vminfod's HTTP interface: where it is, and one GET. (spec: platform section 2)
+ * vminfod's HTTP interface: where it is, and one GET.
  *
  * A node has it at `http://127.0.0.1:9090`, a simulated one on a unix socket. No connection is kept:
  * the event stream lives on one of its own, and look-ups are rare.

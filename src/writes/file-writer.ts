@@ -200,7 +200,7 @@ export class FileWriter implements Backend {
   }
 
   /** The VM is not written for so long. */
-  private rest(zonename: string, ms: number): void {
+  private backOff(zonename: string, ms: number): void {
     const until = performance.now() + Math.min(ms, LONGEST_REST_MS);
     this.nextWriteAt.set(zonename, Math.max(this.nextWriteAt.get(zonename) ?? 0, until));
   }
@@ -271,7 +271,7 @@ export class FileWriter implements Backend {
       }
     }
     this.countRestored(target, changes, plan);
-    this.rest(target.zonename, sizeOf(text.stat) / BYTES_PER_MS);
+    this.backOff(target.zonename, sizeOf(text.stat) / BYTES_PER_MS);
     return plan.results;
   }
 

@@ -4,7 +4,7 @@
  * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
  * it is answered in time by writer.ts, and a repetition joins it. Updates of different VMs run side by side,
  * as many as the node can bear. The payload is in the update's own log on the platform; none of it is in
- * ours. (spec: platform section 4)
+ * ours.
  */
 import { randomUUID } from 'node:crypto';
 import { SystemError, systemError } from '../lib/errors';

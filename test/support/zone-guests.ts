@@ -19,10 +19,11 @@ export class ZoneGuests {
     this.index = index;
   }
 
-  /** How many keys its metadata has. */
+  /** How many keys its metadata has that its guest can write. */
   get keys(): number {
     const { customer, internal } = this.played.metadata(this.index);
-    return Object.keys(customer).length + Object.keys(internal).length;
+    const passwords = Object.keys(internal).filter((key) => key.endsWith('_pw'));
+    return Object.keys(customer).length + passwords.length;
   }
 
   async open(): Promise<GuestSession> {
