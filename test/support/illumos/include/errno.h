@@ -4,6 +4,7 @@
 extern int *___errno(void);
 #define	errno	(*(___errno()))
 
+#define	ENOENT		2
 #define	EINTR		4
 #define	EIO		5
 #define	EAGAIN		11

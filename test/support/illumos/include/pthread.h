@@ -4,6 +4,9 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* The real one has more words, and a magic number. */
+#define	PTHREAD_MUTEX_INITIALIZER	{{0, 0, 0}}
+
 #if !defined(_STRICT_STDC)
 extern int pthread_create(pthread_t *, const pthread_attr_t *, void * (*)(void *), void *);
 extern int pthread_join(pthread_t, void **);

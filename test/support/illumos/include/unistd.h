@@ -10,15 +10,10 @@ extern int close(int);
 extern int chdir(const char *);
 extern int fchdir(int);
 extern ssize_t read(int, void *, size_t);
+extern ssize_t pread(int, void *, size_t, off_t);
 extern ssize_t write(int, const void *, size_t);
 extern int fsync(int);
 extern int fchown(int, uid_t, gid_t);
 extern int unlink(const char *);
-
-#define	STDOUT_FILENO	1
-
-extern ssize_t read(int, void *, size_t);
-extern int chdir(const char *);
-extern int fchdir(int);
 
 #endif

@@ -8,6 +8,8 @@ struct stat {
 	dev_t st_dev;
 	ino_t st_ino;
 	mode_t st_mode;
+	uid_t st_uid;
+	gid_t st_gid;
 	off_t st_size;
 #if !defined(_STRICT_SYMBOLS)
 	timespec_t st_mtim;
@@ -17,6 +19,7 @@ struct stat {
 
 #define	S_IFMT		0xF000
 #define	S_ISDIR(mode)	(((mode) & S_IFMT) == 0x4000)
+#define	S_ISREG(mode)	(((mode) & S_IFMT) == 0x8000)
 #define	S_ISLNK(mode)	(((mode) & S_IFMT) == 0xa000)
 #define	S_ISSOCK(mode)	(((mode) & S_IFMT) == 0xc000)
 
@@ -28,13 +31,5 @@ extern int fchmod(int, mode_t);
 extern int fstatat(int, const char *, struct stat *, int);
 extern int mkdirat(int, const char *, mode_t);
 #endif
-
-#define	S_ISDIR(mode)	(((mode) & 0xF000) == 0x4000)
-#define	S_ISLNK(mode)	(((mode) & 0xF000) == 0xa000)
-#define	S_ISSOCK(mode)	(((mode) & 0xF000) == 0xc000)
-
-extern int stat(const char *, struct stat *);
-extern int fstatat(int, const char *, struct stat *, int);
-extern int mkdirat(int, const char *, mode_t);
 
 #endif
