@@ -3,19 +3,53 @@
  *
  * A write goes to the kernel at once, from where the reader put it. Only what the kernel has no room for
  * is copied, and whatever is written behind it waits its turn in libuv's queue.
+ *
+ * A large write has memory of its own, a mapping, so that it is not copied and that its pages are the
+ * system's again when it is done, whatever the allocator would make of them. It should leave whole: the
+ * platform's own client takes a pause within a reply for its end. What a kernel takes at once:
+ *
+ *   Linux     as much as the send buffer has room for. It is widened for this write alone, so that no
+ *             peer can make the kernel hold more than one large reply and the usual.
+ *   illumos   two messages of 64 KiB (strmsgsz, conf/param.c): strwrite_common of os/streamio.c goes on
+ *             while canputnext says so; the first message fills the stream head of the peer (STRHIGH,
+ *             sys/stream.h), the second one the queue of the transport (TL_HIWAT, io/tl.c; tl_data puts
+ *             it back while the peer is full). SO_SNDBUF changes none of it: sotpi_setsockopt of
+ *             fs/sockfs/socktpi.c records the number, and io/tl.c never asks for it. So the rest leaves
+ *             when the peer has read down to STRLOW; it has all of the second message to read meanwhile.
  */
+#if defined(__sun) && !defined(__EXTENSIONS__)
+#define	__EXTENSIONS__
+#endif
+#ifndef _GNU_SOURCE
+#define	_GNU_SOURCE
+#endif
+
 #include "socket_connection.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#ifdef __linux__
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#endif
 
 #include "socket_events.h"
 #include "socket_inbox.h"
 #include "socket_slot.h"
 
+/* Writes above this are widened for; the usual send buffer takes those below. */
+#define	LARGE_BYTES	(64 * 1024)
+/* The widest send buffer that is asked for. */
+#define	MAX_SEND_BUFFER	(8 * 1024 * 1024)
+
 typedef struct pending_write {
 	uv_write_t request;
+	/* Of a large write: its mapping. */
+	char *large;
+	size_t large_bytes;
 	char data[];
 } pending_write_t;
 
@@ -72,8 +106,11 @@ static void
 on_written(uv_write_t *request, int status)
 {
 	slot_t *slot = (slot_t *)request->handle;
+	pending_write_t *pending = request->data;
 
-	free(request->data);
+	if (pending->large != NULL)
+		(void) munmap(pending->large, pending->large_bytes);
+	free(pending);
 	tell_unsent(slot);
 	if (slot->closing)
 		return;
@@ -97,6 +134,7 @@ write_later(slot_t *slot, const char *data, size_t length)
 		socket_fails(slot, -ENOMEM);
 		return;
 	}
+	pending->large = NULL;
 	(void) memcpy(pending->data, data, length);
 	pending->request.data = pending;
 	buffer = uv_buf_init(pending->data, (unsigned)length);
@@ -108,28 +146,183 @@ write_later(slot_t *slot, const char *data, size_t length)
 	tell_unsent(slot);
 }
 
+/* Gives the kernel what it takes now. @returns how much that was, or -errno */
+static int
+write_now(slot_t *slot, const char *data, size_t length)
+{
+	uv_buf_t buffer = uv_buf_init((char *)data, (unsigned)length);
+	int done;
+
+	/* Lengths of libuv's have 32 bits, and so has what is told of them. */
+	if (length > INT32_MAX)
+		return (-EMSGSIZE);
+	if (connection_unsent(slot) > 0)
+		return (0);
+	done = uv_try_write(&slot->u.stream, &buffer, 1);
+	return (done == UV_EAGAIN ? 0 : done);
+}
+
 void
 connection_write(slot_t *slot, const char *data, size_t length)
 {
-	uv_buf_t buffer = uv_buf_init((char *)data, (unsigned)length);
-	int done = 0;
+	int done;
 
 	if (slot->listens || slot->ending)
 		return;
-	/* Lengths of libuv's have 32 bits, and so has what is told of them. */
-	if (length > INT32_MAX) {
-		socket_fails(slot, -EMSGSIZE);
-		return;
-	}
-	if (connection_unsent(slot) == 0) {
-		done = uv_try_write(&slot->u.stream, &buffer, 1);
-		if (done == UV_EAGAIN)
-			done = 0;
-	}
+	done = write_now(slot, data, length);
 	if (done < 0)
 		socket_fails(slot, done);
 	else if ((size_t)done < length)
 		write_later(slot, data + done, length - (size_t)done);
+}
+
+int
+connection_reserve(slot_t *slot, size_t length)
+{
+	void *memory;
+
+	if (slot->large != NULL)
+		return (-EBUSY);
+	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+	if (memory == MAP_FAILED)
+		return (-ENOMEM);
+	slot->large = memory;
+	slot->large_bytes = length;
+	return (0);
+}
+
+void
+connection_fill(slot_t *slot, size_t at, const char *data, size_t length)
+{
+	if (slot->large != NULL && at <= slot->large_bytes && length <= slot->large_bytes - at)
+		(void) memcpy(slot->large + at, data, length);
+}
+
+void
+connection_abandon(slot_t *slot)
+{
+	if (slot->large != NULL)
+		(void) munmap(slot->large, slot->large_bytes);
+	slot->large = NULL;
+}
+
+#ifdef __linux__
+/*
+ * Widens the send buffer of a connection for `length` bytes more than it holds, whatever the system's
+ * limit for other users (net.core.wmem_max) is. The kernel doubles the number and counts what it needs
+ * besides (sock_setsockopt, skb->truesize). @returns what it was, to be set again
+ */
+static int
+widen(const slot_t *slot, size_t length)
+{
+	socklen_t size = sizeof (int);
+	int before = 0, wanted;
+
+	length += connection_undelivered(slot);
+	wanted = length < MAX_SEND_BUFFER ? (int)length : MAX_SEND_BUFFER;
+	(void) getsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &before, &size);
+	if (before / 2 < wanted &&
+	    setsockopt(slot->fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof (wanted)) != 0)
+		(void) setsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof (wanted));
+	return (before / 2);
+}
+
+static void
+narrow(const slot_t *slot, int before)
+{
+	(void) setsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &before, sizeof (before));
+}
+
+size_t
+connection_undelivered(const slot_t *slot)
+{
+	int held = 0;
+
+	if (slot->listens || ioctl(slot->fd, TIOCOUTQ, &held) != 0 || held < 0)
+		held = 0;
+	return (connection_unsent(slot) + (size_t)held);
+}
+#else
+static int
+widen(const slot_t *slot, size_t length)
+{
+	(void) slot;
+	(void) length;
+	return (0);
+}
+
+static void
+narrow(const slot_t *slot, int before)
+{
+	(void) slot;
+	(void) before;
+}
+
+size_t
+connection_undelivered(const slot_t *slot)
+{
+	return (connection_unsent(slot));
+}
+#endif
+
+/*
+ * POLLHUP is told when both directions are shut down: unix_poll of Linux's net/unix/af_unix.c after the
+ * peer's unix_release_sock; strpoll of illumos' os/streamio.c (STRHUP) after tl's ordinary release.
+ */
+int
+connection_gone(const slot_t *slot)
+{
+	struct pollfd look = { .fd = slot->fd, .events = 0, .revents = 0 };
+
+	return (!slot->listens && poll(&look, 1, 0) > 0 &&
+	    (look.revents & (POLLHUP | POLLERR)) != 0);
+}
+
+/* The rest of a large write goes from where it is, when the kernel takes it. */
+static void
+write_large_later(slot_t *slot, char *large, size_t large_bytes, size_t from, size_t length)
+{
+	pending_write_t *pending = malloc(sizeof (*pending));
+	uv_buf_t buffer = uv_buf_init(large + from, (unsigned)(length - from));
+	int err = -ENOMEM;
+
+	if (pending != NULL) {
+		pending->large = large;
+		pending->large_bytes = large_bytes;
+		pending->request.data = pending;
+		err = uv_write(&pending->request, &slot->u.stream, &buffer, 1, on_written);
+	}
+	if (err != 0) {
+		free(pending);
+		(void) munmap(large, large_bytes);
+		socket_fails(slot, err);
+	}
+	tell_unsent(slot);
+}
+
+void
+connection_commit(slot_t *slot, size_t length)
+{
+	char *large = slot->large;
+	size_t large_bytes = slot->large_bytes;
+	int done, before;
+
+	if (large == NULL || length == 0 || length > large_bytes || slot->ending) {
+		connection_abandon(slot);
+		return;
+	}
+	slot->large = NULL;
+	before = length > LARGE_BYTES ? widen(slot, length) : 0;
+	done = write_now(slot, large, length);
+	if (before > 0)
+		narrow(slot, before);
+	if (done >= 0 && (size_t)done < length) {
+		write_large_later(slot, large, large_bytes, (size_t)done, length);
+		return;
+	}
+	(void) munmap(large, large_bytes);
+	if (done < 0)
+		socket_fails(slot, done);
 }
 
 void

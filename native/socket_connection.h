@@ -16,7 +16,17 @@ void connection_pause(slot_t *slot);
 int connection_resume(slot_t *slot);
 void connection_end(slot_t *slot);
 
-/* Octets that the kernel has not taken; 0 of a listener. */
+/* A large write, as sockets.h says. Abandoning one that is not there does nothing. */
+int connection_reserve(slot_t *slot, size_t length);
+void connection_fill(slot_t *slot, size_t at, const char *data, size_t length);
+void connection_commit(slot_t *slot, size_t length);
+void connection_abandon(slot_t *slot);
+
+/* Bytes that the kernel has not taken, and that the peer has not read; 0 of a listener. */
 size_t connection_unsent(const slot_t *slot);
+size_t connection_undelivered(const slot_t *slot);
+
+/* Whether nobody will read what is written; never so of a listener. */
+int connection_gone(const slot_t *slot);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "socket_connection.h"
 #include "socket_events.h"
 
 int
@@ -71,6 +72,7 @@ slot_close(slot_t *slot)
 	if (slot->closing)
 		return;
 	slot->closing = 1;
+	connection_abandon(slot);
 	uv_close(&slot->u.handle, on_closed);
 	/* libuv closes the descriptors of its streams only. */
 	if (slot->listens)

@@ -93,8 +93,28 @@ void sockets_carry_out(sockets_t *sockets, size_t count);
  */
 void sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length);
 
-/* Octets of a connection that the kernel has not taken just now; 0 for any other id. */
-size_t sockets_unsent(const sockets_t *sockets, int32_t id);
+/*
+ * A large write that is put together piece by piece: memory of its own is reserved, filled, and sent
+ * with one write, or abandoned where `length` is 0. It is the system's again as soon as the kernel has
+ * taken all of it. A connection has one at a time. 0, -ENOMEM, -EBUSY where it has one, or -EBADF for
+ * any other id; the other two leave such an id alone.
+ */
+int sockets_reserve(sockets_t *sockets, int32_t id, size_t length);
+void sockets_fill(sockets_t *sockets, int32_t id, size_t at, const char *data, size_t length);
+void sockets_commit(sockets_t *sockets, int32_t id, size_t length);
+
+/*
+ * Bytes of a connection that its peer has not read just now, as far as the kernel tells: those that the
+ * kernel has not taken, and on Linux those that it holds, with what it needs to hold them. 0 for any
+ * other id.
+ */
+size_t sockets_undelivered(const sockets_t *sockets, int32_t id);
+
+/*
+ * Whether the peer has closed its end, and not only shut down its side of it: nobody will read what is
+ * written. Asked of the kernel, since a connection that is not read tells no end.
+ */
+int sockets_gone(const sockets_t *sockets, int32_t id);
 
 /* Closes all, tells nothing any more, calls `done` from the loop, and frees itself before that. */
 void sockets_shutdown(sockets_t *sockets, void (*done)(void *), void *arg);

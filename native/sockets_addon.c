@@ -241,7 +241,58 @@ js_write(napi_env env, napi_callback_info info)
 }
 
 static napi_value
-js_unsent(napi_env env, napi_callback_info info)
+js_reserve(napi_env env, napi_callback_info info)
+{
+	napi_value argv[3], result;
+	int32_t id;
+	uint32_t length;
+	sockets_t *sockets = arguments(env, info, 3, argv);
+
+	if (sockets == NULL)
+		return (NULL);
+	CALL(env, napi_get_value_int32(env, argv[1], &id));
+	CALL(env, napi_get_value_uint32(env, argv[2], &length));
+	CALL(env, napi_create_int32(env, sockets_reserve(sockets, id, length), &result));
+	return (result);
+}
+
+static napi_value
+js_fill(napi_env env, napi_callback_info info)
+{
+	napi_value argv[4];
+	int32_t id;
+	uint32_t at;
+	void *data;
+	size_t length;
+	sockets_t *sockets = arguments(env, info, 4, argv);
+
+	if (sockets == NULL)
+		return (NULL);
+	CALL(env, napi_get_value_int32(env, argv[1], &id));
+	CALL(env, napi_get_value_uint32(env, argv[2], &at));
+	CALL(env, napi_get_buffer_info(env, argv[3], &data, &length));
+	sockets_fill(sockets, id, at, data, length);
+	return (NULL);
+}
+
+static napi_value
+js_commit(napi_env env, napi_callback_info info)
+{
+	napi_value argv[3];
+	int32_t id;
+	uint32_t length;
+	sockets_t *sockets = arguments(env, info, 3, argv);
+
+	if (sockets == NULL)
+		return (NULL);
+	CALL(env, napi_get_value_int32(env, argv[1], &id));
+	CALL(env, napi_get_value_uint32(env, argv[2], &length));
+	sockets_commit(sockets, id, length);
+	return (NULL);
+}
+
+static napi_value
+js_undelivered(napi_env env, napi_callback_info info)
 {
 	napi_value argv[2], result;
 	int32_t id;
@@ -250,7 +301,21 @@ js_unsent(napi_env env, napi_callback_info info)
 	if (sockets == NULL)
 		return (NULL);
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
-	CALL(env, napi_create_double(env, (double)sockets_unsent(sockets, id), &result));
+	CALL(env, napi_create_double(env, (double)sockets_undelivered(sockets, id), &result));
+	return (result);
+}
+
+static napi_value
+js_gone(napi_env env, napi_callback_info info)
+{
+	napi_value argv[2], result;
+	int32_t id;
+	sockets_t *sockets = arguments(env, info, 2, argv);
+
+	if (sockets == NULL)
+		return (NULL);
+	CALL(env, napi_get_value_int32(env, argv[1], &id));
+	CALL(env, napi_get_boolean(env, sockets_gone(sockets, id) != 0, &result));
 	return (result);
 }
 
@@ -262,7 +327,11 @@ sockets_exports(napi_env env, napi_value exports)
 		{ "listen", js_listen },
 		{ "carryOut", js_carry_out },
 		{ "write", js_write },
-		{ "unsent", js_unsent },
+		{ "reserve", js_reserve },
+		{ "fill", js_fill },
+		{ "commit", js_commit },
+		{ "undelivered", js_undelivered },
+		{ "gone", js_gone },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

@@ -46,6 +46,9 @@ typedef struct slot {
 	int32_t err;
 	int32_t heard_at;
 	int32_t heard;
+	/* A large write that is being filled: see socket_connection.c. */
+	char *large;
+	size_t large_bytes;
 } slot_t;
 
 #define	SOCKET_BIT(event)	(1u << (event))

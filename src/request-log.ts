@@ -224,6 +224,7 @@ function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {
 function outcomeOf(reply: Reply | null): Outcome {
   switch (reply?.kind) {
     case 'success':
+    case 'list':
       return 'SUCCESS';
     case 'notfound':
       return 'NOTFOUND';
@@ -235,7 +236,7 @@ function outcomeOf(reply: Reply | null): Outcome {
 
 /** How a change fared; undefined where none was asked of the VM's writer. */
 function courseOf(reply: Reply | null): ChangeCourse | undefined {
-  return reply === null || reply.kind === 'notfound' ? undefined : reply.change;
+  return reply?.kind === 'success' || reply?.kind === 'failure' ? reply.change : undefined;
 }
 
 /** Why it failed, in the fixed words of the reply, where operators' scripts look for it. */

@@ -6,7 +6,8 @@
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import type { LinkLimits } from './transport/limits';
+import { zoneBytes, ZONES_AT_LIMIT, type LinkLimits } from './transport/limits';
+import { MemoryQuota } from './transport/zone-quota';
 import type { Access, Handle } from './transport/link';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
@@ -50,6 +51,7 @@ export class ZoneFactory {
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly turns = new Scheduler();
+  private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly dialLimiter = new DialLimiter();
   private readonly portReads = new PortReads();
   private readonly sweep = new PeriodicTimer();
@@ -85,6 +87,7 @@ export class ZoneFactory {
       observer: journal,
       limits: this.limits,
       turns: this.turns,
+      memory: this.memory,
       log,
     };
     const hvm = HVM_BRANDS.includes(brand);

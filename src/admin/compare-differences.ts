@@ -154,6 +154,9 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
     onFault: () => undefined,
   };
   const reply = await answer(data, request, options);
+  if (reply.kind === 'list') {
+    return { kind: 'success', data: Buffer.from(reply.names.join('\n'), 'utf8') };
+  }
   return reply.kind === 'success'
     ? { kind: 'success', data: Buffer.from(reply.text, 'utf8') }
     : reply;

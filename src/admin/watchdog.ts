@@ -6,7 +6,7 @@
  * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
  */
 import type { Config } from '../config';
-import { SMALL_BYTES } from '../transport/limits';
+import { zoneBytes, ZONES_AT_LIMIT } from '../transport/limits';
 import { ThrottledLog, type ThrottledLogSink } from '../lib/throttled-log';
 import { LoopWatch, type LoopDelay } from '../platform/loop-delay';
 import { inBytes } from './format';
@@ -22,8 +22,6 @@ const MIB = 1024 * 1024;
 const BASE_BYTES = 256 * MIB;
 /** A zone that is left alone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
-/** Zones that may try at once what their limits allow before it is called an alarm. */
-const ZONES_AT_LIMIT = 8;
 
 export interface SelfHealth {
   readonly loop: LoopDelay;
@@ -35,12 +33,9 @@ export interface SelfHealth {
 
 /** What the agent may take, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
-  // links/limits.ts: requests, unread replies, the one reply over that, and small things per connection.
-  const atLimit =
-    3 * limits.line_bytes +
-    limits.unsent_bytes +
-    2 * limits.metadata_bytes +
-    limits.connections * 6 * SMALL_BYTES;
+  const { line_bytes: lineBytes, unsent_bytes: unsentBytes, connections } = limits;
+  // What its connections hold, and its writes that wait.
+  const atLimit = zoneBytes({ lineBytes, unsentBytes, connections }) + 2 * limits.metadata_bytes;
   return BASE_BYTES + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
 }
 

@@ -1,29 +1,50 @@
 /*
  * Who works next: fair turns between zones, however many connections each of them has.
  *
- *   bytes of a connection --offer--> its zone has had no turn in this event: works at once, in the
- *                                    event that brought the bytes: an idle zone's request never waits
- *                                    otherwise, or when it has more: into its zone's place, and that into
- *                                    the ring
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a round: one turn for each zone, then the event loop
- *                                                   goes round and others are heard
+ *   bytes of a connection --offer--> its zone is within its budget for this event: works at once, so an
+ *                                    idle zone's request never waits
+ *                                    otherwise, or when it has more: into its zone's run queue, and that
+ *                                    into the ring
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one turn for each zone, then the event loop
+ *                                                   polls and others are read
+ *   heavy  [zone c: c4] ...                         zones whose turns take long: one turn of one of them
+ *                                                   ends a pass
  *
- * So an idle zone's request waits for one turn of each busy zone, and a zone alone in the ring makes it
- * wait for one turn. With more busy zones than fit into a slice of time the round goes on behind it.
+ * A turn is small only while another zone waits. A zone that is alone works on until new bytes should be
+ * read again, which costs a pass of the event loop and so must not happen after every few requests.
  *
- * What always holds: a place is in the ring exactly while it has a worker waiting; a worker waits in at
- * most one place; no round lasts longer than the slice and one turn. It knows no bytes and no requests,
- * only their cost. One Turns serves the whole process.
+ * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is
+ * more. What a zone took beyond its turn it owes, and it gets no turn while others wait until it has paid,
+ * so that one long piece of work is paid by the zone that caused it. Nobody knows what a piece of work
+ * will cost, but a zone whose last ones were long, or that has shown none yet while others have had the
+ * event's time, gets no turn in the event that brought its bytes: any other zone waits for one long piece
+ * of work at most, however many zones there are that cause them.
+ *
+ * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker
+ * waits in at most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and
+ * no requests, only their cost. One Scheduler serves the whole process.
  */
 
-/** Cost that a zone may have in one turn: about as many small requests, some 5 us each. */
+/** Cost that a zone may have in one turn while others wait: about as many small requests. */
 const TURN_COST = 8;
-/** How long a round may keep the event loop from hearing an idle zone. */
-const SLICE_MS = 2;
-/** Octets read or written that weigh as much as one request. */
+/** Cost that a zone may have in one event while nobody waits: about AGAIN_MS. */
+const ALONE_COST = 64;
+/** What work of cost 1 takes, ms. */
+const COST_MS = 0.005;
+/** A zone is never made to wait for more than this, whatever it cost: 20 ms. */
+const MAX_DEBT = 4096;
+/** How long a pass may keep the event loop from reading an idle zone. */
+const PASS_MS = 2;
+/** Within this a pass goes round again: less, and polling would cost more than the work. */
+const AGAIN_MS = 0.3;
+/** A zone is heavy while its turns take longer than this on average. */
+const HEAVY_MS = 0.5;
+/** Of the turns that the average is of, about. */
+const AVERAGE_TURNS = 8;
+/** Bytes read or written that weigh as much as one request. */
 const BYTES_PER_COST = 8 * 1024;
 
-/** What one request costs. @param bytes octets of its line and of its reply */
+/** What one request costs. @param bytes of its line and of its reply */
 export function costOf(bytes: number): number {
   return 1 + Math.floor(bytes / BYTES_PER_COST);
 }
@@ -31,29 +52,35 @@ export function costOf(bytes: number): number {
 export interface Worker {
   /** True while there is something to do that `work` could do now. */
   readonly ready: boolean;
-  /** Does some, for about the cost given, and tells what it came to. */
+  /** Does some, for about the cost given, and returns what it came to. */
   work(cost: number): number;
 }
 
-/** One zone's place in the ring. */
+/** The workers of one zone that wait. */
 export class RunQueue {
   readonly waiting = new Set<Worker>();
-  /** Cost of the turns taken while the event loop was not given back. */
+  /** Cost since the event loop was given back, and what is owed from before. */
   spent = 0;
+  /** What its turns take, ms; null before the first. */
+  averageMs: number | null = null;
 }
 
-/** The ring of all zones that have something to do. One serves the process. */
+/** The zones that have something to do. One serves the process. */
 export class Scheduler {
   private readonly ring = new Set<RunQueue>();
+  private readonly heavy = new Set<RunQueue>();
   private readonly spenders = new Set<RunQueue>();
   private readonly now: () => number;
   private scheduled = false;
+  /** What the turns in this event took. */
+  private eventMs = 0;
   /** As a member: it is queued for most deliveries of requests. */
-  private readonly forgive = (): void => {
-    for (const place of this.spenders) {
-      place.spent = 0;
+  private readonly endEvent = (): void => {
+    for (const queue of this.spenders) {
+      this.pay(queue);
     }
     this.spenders.clear();
+    this.eventMs = 0;
   };
 
   /** @param now a clock in ms that never goes back */
@@ -62,75 +89,123 @@ export class Scheduler {
   }
 
   /** A worker may have something to do. It works at once, or gets its turn later. */
-  offer(place: RunQueue, worker: Worker): void {
-    if (place.waiting.has(worker) || !worker.ready) {
+  offer(queue: RunQueue, worker: Worker): void {
+    if (queue.waiting.has(worker) || !worker.ready) {
       return;
     }
-    if (place.waiting.size === 0 && place.spent < TURN_COST) {
-      this.turn(place, worker);
-    } else {
-      this.enqueue(place, worker);
+    const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : TURN_COST;
+    const mayRun = queue.averageMs === null ? this.eventMs < PASS_MS : queue.averageMs <= HEAVY_MS;
+    if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
+      this.enqueue(queue, worker);
+      return;
     }
+    const began = this.now();
+    this.eventMs += this.run(queue, worker, budget, began) - began;
+    if (this.spenders.size === 0) {
+      queueMicrotask(this.endEvent);
+    }
+    this.spenders.add(queue);
   }
 
   /** A worker is gone: it gets no turn any more. */
-  withdraw(place: RunQueue, worker: Worker): void {
-    place.waiting.delete(worker);
-    if (place.waiting.size === 0) {
-      this.ring.delete(place);
+  withdraw(queue: RunQueue, worker: Worker): void {
+    queue.waiting.delete(worker);
+    if (queue.waiting.size === 0) {
+      this.ring.delete(queue);
+      this.heavy.delete(queue);
     }
   }
 
-  private turn(place: RunQueue, worker: Worker): void {
-    place.spent += worker.work(TURN_COST - place.spent);
-    if (this.spenders.size === 0) {
-      queueMicrotask(this.forgive);
-    }
-    this.spenders.add(place);
+  /** @returns when it ended */
+  private run(queue: RunQueue, worker: Worker, budget: number, began: number): number {
+    const cost = worker.work(budget - queue.spent);
+    const ended = this.now();
+    const ms = ended - began;
+    const before = queue.averageMs ?? ms;
+    queue.averageMs = before + (ms - before) / AVERAGE_TURNS;
+    queue.spent += Math.max(cost, ms / COST_MS);
     if (worker.ready) {
-      this.enqueue(place, worker);
+      this.enqueue(queue, worker);
     }
+    return ended;
   }
 
-  private enqueue(place: RunQueue, worker: Worker): void {
-    place.waiting.add(worker);
-    this.ring.add(place);
+  /** A turn of others went by. Where nobody else waits there is nobody to owe anything. */
+  private pay(queue: RunQueue): void {
+    const own = this.ring.has(queue) || this.heavy.has(queue) ? 1 : 0;
+    const isAlone = this.ring.size + this.heavy.size === own;
+    queue.spent = isAlone ? 0 : Math.min(MAX_DEBT, Math.max(0, queue.spent - TURN_COST));
+  }
+
+  private enqueue(queue: RunQueue, worker: Worker): void {
+    queue.waiting.add(worker);
+    this.enter(queue);
     this.schedule();
+  }
+
+  /** It stays where it is while it waits. */
+  private enter(queue: RunQueue): void {
+    if (!this.ring.has(queue) && !this.heavy.has(queue)) {
+      const isHeavy = queue.averageMs === null || queue.averageMs > HEAVY_MS;
+      (isHeavy ? this.heavy : this.ring).add(queue);
+    }
   }
 
   private schedule(): void {
     if (!this.scheduled) {
       this.scheduled = true;
-      setImmediate(() => this.round());
+      setImmediate(() => this.pass());
     }
   }
 
-  private round(): void {
-    this.scheduled = false;
-    const end = this.now() + SLICE_MS;
+  private pass(): void {
+    const began = this.now();
+    let now = began;
     let left = this.ring.size;
-    // A Set hands out what is added while it is walked: those who come again wait for the next round.
-    for (const place of this.ring) {
-      if (left-- === 0) {
-        break;
-      }
-      this.ring.delete(place);
-      const [worker] = place.waiting;
-      if (worker === undefined) {
-        continue;
-      }
-      place.waiting.delete(worker);
-      place.spent = 0;
-      this.turn(place, worker);
-      if (place.waiting.size > 0) {
-        this.ring.add(place);
-      }
-      if (this.now() >= end) {
+    // A Set hands out what is added while it is walked: those who come again are met again.
+    for (const queue of this.ring) {
+      now = this.visit(this.ring, queue, now);
+      if (now - began >= (--left > 0 ? PASS_MS : AGAIN_MS)) {
         break;
       }
     }
-    if (this.ring.size > 0) {
+    // Whatever the others took, one of the heavy ones works too.
+    const heavyBegan = now;
+    for (const queue of this.heavy) {
+      now = this.visit(this.heavy, queue, now);
+      if (now - heavyBegan >= AGAIN_MS) {
+        break;
+      }
+    }
+    this.scheduled = false;
+    if (this.ring.size + this.heavy.size > 0) {
       this.schedule();
     }
+  }
+
+  /** @returns when its turn ended */
+  private visit(ring: Set<RunQueue>, queue: RunQueue, began: number): number {
+    ring.delete(queue);
+    this.pay(queue);
+    const ended = this.turn(queue, began);
+    if (queue.waiting.size > 0) {
+      this.enter(queue);
+    }
+    return ended;
+  }
+
+  /** @returns when it ended */
+  private turn(queue: RunQueue, began: number): number {
+    let now = began;
+    let left = queue.waiting.size;
+    for (const worker of queue.waiting) {
+      if (left-- === 0 || queue.spent >= TURN_COST) {
+        break;
+      }
+      queue.waiting.delete(worker);
+      now = this.run(queue, worker, TURN_COST, now);
+    }
+    // Visiting costs time too: without this, a pass over zones that owe would have no end.
+    return now === began ? this.now() : now;
   }
 }

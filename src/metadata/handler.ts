@@ -14,7 +14,14 @@
 import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
 import type { JsonObject } from './vm-data';
-import { classify, keysText, lostNamespaces, namespacesOf, needsNamespaces } from './keys';
+import {
+  classify,
+  listNeedsNamespaces,
+  lostNamespaces,
+  nameList,
+  namespacesOf,
+  needsNamespaces,
+} from './keys';
 import { metadataNeedOf, render, sdcValue } from './sdc';
 
 /** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
@@ -183,15 +190,7 @@ function needsVm(data: VmData, request: DataRequest): boolean {
   if (request.kind !== 'keys') {
     return needsNamespaces(request.key);
   }
-  const { customer, internal } = data.metadata();
-  return [customer, internal].some((map) => {
-    for (const key of map.keys()) {
-      if (needsNamespaces(key)) {
-        return true;
-      }
-    }
-    return false;
-  });
+  return listNeedsNamespaces(data.metadata());
 }
 
 function respond(
@@ -204,7 +203,7 @@ function respond(
     case 'get':
       return get(data, vm, request.key);
     case 'keys':
-      return { kind: 'success', text: keysText(data.metadata(), namespacesOf(vm)).text() };
+      return nameList(data.metadata(), namespacesOf(vm));
     case 'put':
     case 'delete':
       return write(data, vm, request, options);

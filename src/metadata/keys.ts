@@ -4,6 +4,7 @@
  * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
 import type { JsonObject } from './vm-data';
+import type { NameList } from '../protocol/reply';
 import type { MetadataMap, MetadataMaps } from './handler';
 
 export type KeyClass =
@@ -67,39 +68,46 @@ export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): str
   return names;
 }
 
-/** A text whose length is known before it is put together. */
-export interface SizedText {
-  /** As UTF-8. */
-  readonly bytes: number;
-  /** The same string each time. */
-  readonly text: () => string;
+/** What KEYS needs of one parsed file. */
+interface Listed {
+  readonly needsNamespaces: boolean;
+  list: NameList | null;
+  /** Those that the list was made with. */
+  namespaces: readonly string[];
 }
 
-/** By the maps that they list, which are the same for as long as the file is: the last text of each. */
-const keysTexts = new WeakMap<
-  MetadataMaps,
-  { readonly namespaces: string; readonly keys: SizedText }
->();
+/** Made once for each parsed file, and gone with it. */
+const listed = new WeakMap<MetadataMaps, Listed>();
 
-/**
- * What KEYS answers: the names of `listKeys`, one a line. One text for all who ask while the file and the
- * namespaces stay as they are.
- */
-export function keysText(maps: MetadataMaps, namespaces: readonly string[]): SizedText {
-  const listed = JSON.stringify(namespaces);
-  const known = keysTexts.get(maps);
-  if (known?.namespaces === listed) {
-    return known.keys;
+/** The reply to KEYS. It refers to the names in the maps, and is shared by all who ask. */
+export function nameList(maps: MetadataMaps, namespaces: readonly string[]): NameList {
+  const known = listedOf(maps);
+  const isSame =
+    known.namespaces.length === namespaces.length &&
+    known.namespaces.every((name, at) => name === namespaces[at]);
+  if (known.list === null || !isSame) {
+    const names = listKeys(maps, namespaces);
+    const separators = Math.max(0, names.length - 1);
+    const bytes = names.reduce((sum, name) => sum + Buffer.byteLength(name), separators);
+    known.list = { kind: 'list', names, bytes };
+    known.namespaces = namespaces;
   }
-  const names = listKeys(maps, namespaces);
-  const bytes = names.reduce((sum, name) => sum + Buffer.byteLength(name) + 1, 0);
-  let text: string | null = null;
-  const keys: SizedText = {
-    bytes: Math.max(0, bytes - 1),
-    text: () => (text ??= names.join('\n')),
-  };
-  keysTexts.set(maps, { namespaces: listed, keys });
-  return keys;
+  return known.list;
+}
+
+/** Whether the class of any key depends on the namespaces. */
+export function listNeedsNamespaces(maps: MetadataMaps): boolean {
+  return listedOf(maps).needsNamespaces;
+}
+
+function listedOf(maps: MetadataMaps): Listed {
+  let known = listed.get(maps);
+  if (known === undefined) {
+    const keys = [...maps.customer.keys(), ...maps.internal.keys()];
+    known = { needsNamespaces: keys.some(needsNamespaces), list: null, namespaces: [] };
+    listed.set(maps, known);
+  }
+  return known;
 }
 
 /**

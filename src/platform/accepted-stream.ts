@@ -17,10 +17,15 @@ const CLOGGED_BYTES = 16 * 1024;
 export interface StreamCarrier {
   /** Octets that the kernel had no room for when it was last given some. */
   unsent(id: number): number;
-  /** What of them it has no room for now. */
-  untaken(id: number): number;
+  /** What the peer has not read by now, as far as the kernel tells. */
+  undelivered(id: number): number;
+  /** Whether the peer has closed its end. */
+  gone(id: number): boolean;
   /** The octets may be another's when it returns. */
   write(stream: AcceptedStream, bytes: Buffer): void;
+  reserve(id: number, bytes: number): boolean;
+  fill(id: number, at: number, bytes: Buffer): void;
+  commit(stream: AcceptedStream, bytes: number): void;
   setReading(id: number, on: boolean): void;
   /** Closes when all is written. */
   end(id: number): void;
@@ -59,8 +64,12 @@ export class AcceptedStream implements Stream {
     return this.fd === undefined ? 0 : this.waiting + this.carrier.unsent(this.id);
   }
 
-  get untaken(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.carrier.untaken(this.id);
+  get undelivered(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.carrier.undelivered(this.id);
+  }
+
+  get gone(): boolean {
+    return this.fd === undefined || this.carrier.gone(this.id);
   }
 
   get clogged(): boolean {
@@ -74,6 +83,22 @@ export class AcceptedStream implements Stream {
   write(bytes: Buffer): void {
     if (this.phase === 'open') {
       this.carrier.write(this, bytes);
+    }
+  }
+
+  reserve(bytes: number): boolean {
+    return this.phase === 'open' && this.carrier.reserve(this.id, bytes);
+  }
+
+  fill(at: number, bytes: Buffer): void {
+    if (this.phase === 'open') {
+      this.carrier.fill(this.id, at, bytes);
+    }
+  }
+
+  commit(bytes: number): void {
+    if (this.phase === 'open') {
+      this.carrier.commit(this, bytes);
     }
   }
 

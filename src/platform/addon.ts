@@ -165,7 +165,15 @@ interface Addon {
   carryOut(sockets: SocketsHandle, count: number): void;
   /** For what is larger than the outbox. */
   write(sockets: SocketsHandle, id: number, bytes: Uint8Array): void;
-  unsent(sockets: SocketsHandle, id: number): number;
+  /** Memory for one large write that is filled piece by piece. @returns 0 or the negative errno */
+  reserve(sockets: SocketsHandle, id: number, bytes: number): number;
+  fill(sockets: SocketsHandle, id: number, at: number, bytes: Uint8Array): void;
+  /** Sends the first `bytes` of it in one write; 0 abandons it. */
+  commit(sockets: SocketsHandle, id: number, bytes: number): void;
+  /** Bytes that the peer has not read, as far as the kernel tells. */
+  undelivered(sockets: SocketsHandle, id: number): number;
+  /** Whether the peer has closed its end. */
+  gone(sockets: SocketsHandle, id: number): boolean;
   /** @param into filled as native/loop_delay.h says, from now on */
   watchLoop(into: Float64Array): LoopWatchHandle;
   unwatchLoop(watch: LoopWatchHandle): void;
@@ -194,7 +202,11 @@ const MEMBERS = [
   'listen',
   'carryOut',
   'write',
-  'unsent',
+  'reserve',
+  'fill',
+  'commit',
+  'undelivered',
+  'gone',
   'watchLoop',
   'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];

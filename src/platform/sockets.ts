@@ -99,8 +99,28 @@ class Sockets implements StreamCarrier {
     return this.unsentOf[id] ?? 0;
   }
 
-  untaken(id: number): number {
-    return this.addon.unsent(this.handle, id);
+  undelivered(id: number): number {
+    return this.addon.undelivered(this.handle, id);
+  }
+
+  gone(id: number): boolean {
+    return this.addon.gone(this.handle, id);
+  }
+
+  reserve(id: number, bytes: number): boolean {
+    return this.addon.reserve(this.handle, id, bytes) === 0;
+  }
+
+  fill(id: number, at: number, bytes: Buffer): void {
+    this.addon.fill(this.handle, id, at, bytes);
+  }
+
+  commit(stream: AcceptedStream, bytes: number): void {
+    // What was written before leaves before.
+    this.carryOut();
+    this.addon.commit(this.handle, stream.id, bytes);
+    this.wrote(stream);
+    this.schedule();
   }
 
   write(stream: AcceptedStream, bytes: Buffer): void {

@@ -9,8 +9,13 @@ export interface Stream {
   readonly fd: number | undefined;
   /** Octets that were written and that the kernel had not taken when it was last given some. */
   readonly unsent: number;
-  /** What of them it has not taken by now: it takes more while a slow peer reads a big reply. */
-  readonly untaken: number;
+  /** What the peer has not read by now, as far as the kernel tells: never less than what it has not taken. */
+  readonly undelivered: number;
+  /**
+   * True: nobody will read what is written. Worth asking where the stream was not read for a while: its
+   * end is told only when it is.
+   */
+  readonly gone: boolean;
   /** True: so much is unsent that more should wait for `taken`. */
   readonly clogged: boolean;
   readonly paused: boolean;
@@ -19,6 +24,15 @@ export interface Stream {
   /** Lets the events come. Called once. */
   start(owner: StreamOwner): void;
   write(bytes: Buffer): void;
+  /**
+   * Makes memory for one large write, which is filled piece by piece and sent by `commit`; a stream has
+   * one at a time. False where there is none.
+   */
+  reserve(bytes: number): boolean;
+  /** Takes a copy. */
+  fill(at: number, bytes: Buffer): void;
+  /** Sends the first bytes of the memory in one write; with 0 nothing is sent. The memory is gone then. */
+  commit(bytes: number): void;
   /** What is written from here to `uncork` leaves together. */
   cork(): void;
   uncork(): void;

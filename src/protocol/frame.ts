@@ -19,7 +19,7 @@ import { crc32 } from 'node:zlib';
 
 const SP = 0x20;
 const CR = 0x0d;
-const CRC_DIGITS = 8;
+export const CRC_DIGITS = 8;
 /** More digits than any line has octets: what follows them cannot be right. */
 const MAX_LENGTH_DIGITS = 15;
 

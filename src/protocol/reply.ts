@@ -1,10 +1,13 @@
 /*
- * What a guest is told, and its bytes. (spec: protocol sections 5, 7)
+ * What a guest is told, and its bytes.
  *
- * A reply is one buffer, for one write: the platform's own client waits for the first octet of a reply
- * and not at all for the others, so a reply that leaves in two pieces fails.
+ * A reply is one buffer, for one write: the platform's own client waits for the first byte of a reply
+ * and not at all for the others, so a reply that leaves in two pieces fails. Small ones are encoded at
+ * once. A large one is encoded piece by piece into memory that was made for it: its length is known
+ * before, and neither the pieces nor the whole exist a second time.
  */
-import { buildFrame } from './frame';
+import { crc32 } from 'node:zlib';
+import { buildFrame, CRC_DIGITS } from './frame';
 import type { LineRequest, Wire } from './request';
 
 /** The limits of a zone that a change can meet. Names are label values of a metric: keep them. */
@@ -23,11 +26,23 @@ export interface ChangeCourse {
 }
 
 /**
- * A data answer. `text` is the value, the list of names, or the reason of a failure. `change` is there
- * where a change was asked of the VM's writer.
+ * The names that KEYS lists, which become one text only while they are sent. All of them are without
+ * control characters.
+ */
+export interface NameList {
+  readonly kind: 'list';
+  readonly names: readonly string[];
+  /** Of the names in UTF-8, with one LF between two of them. */
+  readonly bytes: number;
+}
+
+/**
+ * A data reply. `text` is the value or the reason of a failure. `change` is there where a change was
+ * asked of the VM's writer.
  */
 export type Reply =
   | { readonly kind: 'success'; readonly text: string; readonly change?: ChangeCourse }
+  | NameList
   | { readonly kind: 'notfound' }
   | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
 
@@ -37,13 +52,13 @@ const V2_OK = Buffer.from('V2_OK\n', 'latin1');
 const NOTFOUND = Buffer.from('NOTFOUND\n', 'latin1');
 const FAILURE = Buffer.from('FAILURE\n', 'latin1');
 
-/** The bytes of a data answer, LF included. V1 has no room for the reason of a failure. */
+/** The bytes of a data reply, LF included. V1 has no room for the reason of a failure. */
 export function encodeReply(wire: Wire, reply: Reply): Buffer {
   switch (reply.kind) {
     case 'success':
-      return wire.version === 1
-        ? Buffer.from(`SUCCESS\n${stuff(reply.text)}\n.\n`, 'utf8')
-        : buildFrame(wire.id, 'SUCCESS', reply.text);
+      return encodeSuccess(wire, reply.text);
+    case 'list':
+      return encodeSuccess(wire, reply.names.join('\n'));
     case 'notfound':
       return wire.version === 1 ? NOTFOUND : buildFrame(wire.id, 'NOTFOUND', '');
     case 'failure':
@@ -53,6 +68,208 @@ export function encodeReply(wire: Wire, reply: Reply): Buffer {
       return never;
     }
   }
+}
+
+/**
+ * How large a reply is, before there is any of it.
+ *
+ * @returns its bytes, or a little more; of a small one only that it is small
+ */
+export function sizeOfReply(wire: Wire, reply: Reply): number {
+  switch (reply.kind) {
+    case 'notfound':
+      return 0;
+    case 'failure':
+      return sizeOnWire(wire, reply.text.length * MAX_BYTES_PER_CHAR, 0);
+    case 'list':
+      return sizeOnWire(wire, reply.bytes, reply.names.length);
+    case 'success': {
+      const { text } = reply;
+      // To count the bytes of a short text costs more than to send it.
+      const bytes =
+        text.length < SHORT_CHARS ? text.length * MAX_BYTES_PER_CHAR : Buffer.byteLength(text);
+      return sizeOnWire(wire, bytes, mostDots(wire, text));
+    }
+    default: {
+      const never: never = reply;
+      return never;
+    }
+  }
+}
+
+/**
+ * What a reply's text takes of memory while it is encoded, bytes: two for each character where one of
+ * them is wide.
+ */
+export function sizeOfSource(reply: Reply): number {
+  switch (reply.kind) {
+    case 'notfound':
+      return 0;
+    case 'list':
+      return 2 * reply.bytes;
+    default:
+      return 2 * reply.text.length;
+  }
+}
+
+/** Where a reply is put together. */
+export interface ReplyMemory {
+  /** Takes a copy. */
+  fill(at: number, bytes: Buffer): void;
+}
+
+/** Encodes one reply of a read piece by piece. Holds nothing but the reply itself. */
+export class ReplyEncoder {
+  private readonly wire: Wire;
+  private readonly parts: readonly string[];
+  /** What is encoded next: a part, and a character of it. */
+  private part = 0;
+  private char = 0;
+  /** Bytes of text that did not fill a group of base64 yet: two at most. */
+  private carried = 0;
+  private readonly carry = Buffer.alloc(2);
+  private crc: number;
+  private at: number;
+  private readonly bodyBytes: number;
+  private afterLf = true;
+
+  /** @param reply a large one; its memory must have room for `sizeOfReply` */
+  constructor(wire: Wire, reply: NameList | { readonly text: string }) {
+    this.wire = wire;
+    this.parts = 'names' in reply ? reply.names : [reply.text];
+    if (wire.version === 1) {
+      this.at = V1_SUCCESS.length;
+      this.crc = 0;
+      this.bodyBytes = 0;
+      return;
+    }
+    const bytes = 'names' in reply ? reply.bytes : Buffer.byteLength(reply.text);
+    const head = Buffer.from(`${wire.id} SUCCESS `, 'latin1');
+    this.bodyBytes = head.length + base64Length(bytes);
+    this.crc = crc32(head);
+    this.at = headOf(this.bodyBytes, 0).length + head.length;
+  }
+
+  /**
+   * Encodes the next piece, some 64 KiB.
+   *
+   * @returns the bytes of the whole reply when this was its last piece, else null
+   */
+  step(memory: ReplyMemory): number | null {
+    let used = this.carry.copy(scratch, 0, 0, this.carried);
+    let last = false;
+    for (let chars = PIECE_CHARS; chars > 0;) {
+      const text = this.parts[this.part] ?? '';
+      const end = endOfPiece(text, this.char, chars);
+      used += this.write(text.slice(this.char, end), used);
+      chars -= end - this.char + 1;
+      this.char = end;
+      if (end < text.length) {
+        break;
+      }
+      if (this.part + 1 >= this.parts.length) {
+        last = true;
+        break;
+      }
+      this.part++;
+      this.char = 0;
+      used += this.write('\n', used);
+    }
+    if (this.wire.version === 1) {
+      return this.stepV1(memory, used, last);
+    }
+    const whole = last ? used : used - (used % 3);
+    this.carried = scratch.copy(this.carry, 0, whole, used);
+    const bytes = encoded.write(scratch.toString('base64', 0, whole), 0, 'latin1');
+    this.put(memory, encoded.subarray(0, bytes));
+    return last ? this.finishV2(memory, this.wire.id) : null;
+  }
+
+  private stepV1(memory: ReplyMemory, used: number, last: boolean): number | null {
+    memory.fill(this.at, scratch.subarray(0, used));
+    this.at += used;
+    if (!last) {
+      return null;
+    }
+    memory.fill(0, V1_SUCCESS);
+    memory.fill(this.at, V1_END);
+    return this.at + V1_END.length;
+  }
+
+  private finishV2(memory: ReplyMemory, id: string): number {
+    const head = headOf(this.bodyBytes, this.crc);
+    memory.fill(0, Buffer.concat([head, Buffer.from(`${id} SUCCESS `, 'latin1')]));
+    memory.fill(this.at, LF);
+    return this.at + 1;
+  }
+
+  private put(memory: ReplyMemory, bytes: Buffer): void {
+    this.crc = crc32(bytes, this.crc);
+    memory.fill(this.at, bytes);
+    this.at += bytes.length;
+  }
+
+  /** Adds text to the scratch memory, with its dots doubled where V1 wants it. @returns its bytes */
+  private write(text: string, at: number): number {
+    if (this.wire.version !== 1) {
+      return scratch.write(text, at, 'utf8');
+    }
+    let stuffed = text.includes('\n.') ? text.replaceAll('\n.', '\n..') : text;
+    if (this.afterLf && text.startsWith('.')) {
+      stuffed = `.${stuffed}`;
+    }
+    this.afterLf = text === '' ? this.afterLf : text.endsWith('\n');
+    return scratch.write(stuffed, at, 'utf8');
+  }
+}
+
+/** Of one piece: as base64 it has some 64 KiB where its characters are ASCII. */
+const PIECE_CHARS = 48 * 1024;
+const MAX_BYTES_PER_CHAR = 3;
+const SHORT_CHARS = 1024;
+const V1_SUCCESS = Buffer.from('SUCCESS\n', 'latin1');
+const V1_END = Buffer.from('\n.\n', 'latin1');
+const LF = Buffer.from('\n', 'latin1');
+/** Of one piece and what was carried into it; with dots doubled, half as much again. Serves all encoders. */
+const scratch = Buffer.allocUnsafeSlow(16 + PIECE_CHARS * (MAX_BYTES_PER_CHAR + 1));
+const encoded = Buffer.allocUnsafeSlow(base64Length(scratch.length));
+
+function headOf(bodyBytes: number, crc: number): Buffer {
+  return Buffer.from(`V2 ${bodyBytes} ${crc.toString(16).padStart(CRC_DIGITS, '0')} `, 'latin1');
+}
+
+function base64Length(bytes: number): number {
+  return 4 * Math.ceil(bytes / 3);
+}
+
+/** Where a piece ends that begins at `from`: never between the two halves of a character. */
+function endOfPiece(text: string, from: number, chars: number): number {
+  const end = Math.min(text.length, from + Math.max(chars, 2));
+  const code = end < text.length ? text.charCodeAt(end - 1) : 0;
+  return code >= 0xd800 && code <= 0xdbff ? end - 1 : end;
+}
+
+/** @param dots lines of a V1 reply that may begin with one */
+function sizeOnWire(wire: Wire, bytes: number, dots: number): number {
+  return wire.version === 1
+    ? V1_SUCCESS.length + bytes + dots + V1_END.length
+    : MAX_HEAD_BYTES + wire.id.length + base64Length(bytes);
+}
+
+/** `V2 `, the length, the CRC, the code, and what stands between them. */
+const MAX_HEAD_BYTES = 48;
+
+function mostDots(wire: Wire, text: string): number {
+  if (wire.version !== 1) {
+    return 0;
+  }
+  return text.includes('\n.') ? 1 + Math.ceil(text.length / 2) : 1;
+}
+
+function encodeSuccess(wire: Wire, text: string): Buffer {
+  return wire.version === 1
+    ? Buffer.from(`SUCCESS\n${stuff(text)}\n.\n`, 'utf8')
+    : buildFrame(wire.id, 'SUCCESS', text);
 }
 
 /** The bytes of an answer that needs no data; null where silence is the answer. */

@@ -136,7 +136,7 @@ export class ConnectionManager {
 
   private look(): void {
     for (const connection of this.open) {
-      connection.sweep();
+      connection.checkIdle();
     }
   }
 }

@@ -1,28 +1,32 @@
 /*
- * How much one zone may take. Every number is configurable (section `limits`); these are the defaults.
+ * How much one zone may take, and all of them together. Every number is configurable (section `limits`);
+ * these are the defaults.
  *
- * What a zone can make us hold, at worst, with `c` connections open:
+ * What a zone can make us hold, at worst, with `c` connections open (`zoneBytes`):
  *
- *   requests   c x 2 x SMALL_BYTES + one read of the kernel's buffer each, and the lines of one connection
- *              at a time that hold more than that: 3 x lineBytes (share.ts)
- *   replies    unsentBytes, the one reply that went over it, and c x SMALL_BYTES
- *   waiting    c x queuedRequests small requests
+ *   requests   c x 5 x SMALL_BYTES: one read of the kernel's buffer and one unfinished line each; and one
+ *              connection at a time that has more than that, 3 x lineBytes while its line is decoded
+ *   replies    unsentBytes, or the one reply that is larger; and c x SMALL_BYTES of small ones
  *
- * With the defaults that is about 24 MiB for a zone that tries, and some KiB for one that does not.
+ * With the defaults that is 16 MiB for a zone that tries, and some KiB for one that does not. All zones
+ * together get what ZONES_AT_LIMIT of them may take (zone-quota.ts).
  */
 
 /** What a connection may always hold: enough for any request but a big PUT. */
 export const SMALL_BYTES = 16 * 1024;
+/** Zones that may do at once what their limits allow. */
+export const ZONES_AT_LIMIT = 8;
 
 export interface LinkLimits {
   /** Longest request line, bytes: carries a PUT value of about 1.1 MiB. */
   readonly lineBytes: number;
   /**
-   * Replies not yet taken by the peers of one zone, bytes. Above it a zone gets only small replies. A
-   * connection gets no further reply at all while the kernel has not taken the one before.
+   * Replies that are being made for one zone or that its peers have not read, bytes. A larger one is made
+   * when there is no other; above it a zone gets only small ones. A connection gets no further reply at
+   * all while the kernel has not taken the one before.
    */
   readonly unsentBytes: number;
-  /** Requests waiting for their answer on one connection; reading pauses above it. */
+  /** Requests waiting for their reply on one connection; reading pauses above it. */
   readonly queuedRequests: number;
   /** Open connections of one zone. */
   readonly connections: number;
@@ -37,3 +41,10 @@ export const DEFAULT_LINK_LIMITS: LinkLimits = {
   connections: 64,
   idleMs: 10 * 60 * 1000,
 };
+
+/** What one zone's connections can make us hold, bytes. */
+export function zoneBytes(
+  limits: Pick<LinkLimits, 'lineBytes' | 'unsentBytes' | 'connections'>,
+): number {
+  return 3 * limits.lineBytes + limits.unsentBytes + limits.connections * 6 * SMALL_BYTES;
+}

@@ -57,6 +57,7 @@ export class NetStream implements Stream {
   private readonly reads: PortReads | null;
   private readonly now: () => number;
   private owner: StreamOwner | null = null;
+  private large: Buffer | null = null;
   private allowedBytes = BURST_BYTES;
   private allowedAt: number;
   /** Ends the wait for the next read; null while it is read. */
@@ -83,8 +84,12 @@ export class NetStream implements Stream {
     return this.socket.writableLength;
   }
 
-  get untaken(): number {
+  get undelivered(): number {
     return untakenOf(this.socket);
+  }
+
+  get gone(): boolean {
+    return this.socket.destroyed;
   }
 
   get clogged(): boolean {
@@ -118,6 +123,25 @@ export class NetStream implements Stream {
 
   write(bytes: Buffer): void {
     this.socket.write(bytes, this.taken);
+  }
+
+  reserve(bytes: number): boolean {
+    this.large = Buffer.allocUnsafeSlow(bytes);
+    return true;
+  }
+
+  fill(at: number, bytes: Buffer): void {
+    if (this.large !== null) {
+      bytes.copy(this.large, at);
+    }
+  }
+
+  commit(bytes: number): void {
+    const { large } = this;
+    this.large = null;
+    if (large !== null && bytes > 0) {
+      this.write(large.subarray(0, bytes));
+    }
   }
 
   cork(): void {

@@ -1,48 +1,74 @@
 /*
- * The answers that one connection owes, in the order in which they were asked for.
+ * The replies that one connection owes, in the order in which they were asked for.
  *
- *   request --ask--> [queue] --> running --> unfit --> outlet
- *                       |           |          |
- *                       +-----------+----------+--- dropAll: a new client is on the line
+ *   request --ask--> [queue] --> running --> small: encoded at once --------------> sink
+ *                       |           |        large: blocked --room--> building --->
+ *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
  * What always holds:
- * - One request at a time is with the handler, and the next one starts when its answer has been
+ * - One request at a time is with the handler, and the next one starts when its reply has been
  *   written: a GET behind a PUT sees what the PUT stored.
- * - `dropAll` takes back answers, never effects: a write that was asked for is carried out, unheard, and
+ * - `dropAll` takes back replies, never effects: a write that was asked for is executed, detached, and
  *   the observer is told its true result all the same.
- * - An answer becomes bytes only when there is room for them; until then it is a reference into the
- *   VM's data.
+ * - A large reply has its room before there is any of it. Until then only its request is held, and the
+ *   handler is asked again; only reads have large replies.
  *
  * Used by a connection, which gives it requests and takes its bytes. It reads nothing, frames nothing,
  * and holds no more than `full` lets its connection give it.
  */
-import { encodeReply, replyToLine } from '../protocol/reply';
-import type { Reply } from '../protocol/reply';
+import {
+  encodeReply,
+  ReplyEncoder,
+  replyToLine,
+  sizeOfReply,
+  sizeOfSource,
+  type Reply,
+  type ReplyMemory,
+} from '../protocol/reply';
 import type { DataRequest, LineRequest, Request } from '../protocol/request';
-import type { LinkLimits } from './limits';
+import { SMALL_BYTES, type LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
 
 /** A request and what is known of its coming. */
 export interface PendingRequest {
   readonly request: Request;
-  /** When its last octet came, in ms of the connection's clock. */
+  /** When its last byte came, in ms of the connection's clock. */
   readonly at: number;
-  /** Octets of its line. */
+  /** Of its line. */
   readonly bytes: number;
 }
 
 type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
-/** Where answers go. */
-export interface ReplySink {
-  /** True: the kernel took what was written before, so another answer may follow. */
+/** A large reply that becomes bytes. */
+interface Building {
+  readonly asked: PendingRequest;
+  readonly reply: Reply;
+  readonly encoder: ReplyEncoder;
+}
+
+/** Above this a reply is built piece by piece, in memory of its own. */
+const LARGE_BYTES = 64 * 1024;
+
+/** Where replies go. */
+export interface ReplySink extends ReplyMemory {
+  /** True: the kernel took what was written before, so another reply may follow. */
   readonly clear: boolean;
   /** False: what is written is lost, the end is near. */
   readonly open: boolean;
-  /** True: so many octets may be written now. False: `roomMade` is called when that may have changed. */
+  /** What a reply to KEYS took in this zone the last time: where there is no room, it is not asked for. */
+  listBytes: number;
+  /** True: a large reply of so many bytes may be made now. False: `retry` is called when it may. */
   fits(bytes: number): boolean;
-  /** Takes one whole answer. */
+  /** Takes one whole reply. */
   write(bytes: Buffer): void;
+  /**
+   * Makes memory for one large reply, which `fill` fills.
+   * @param whileBuilt bytes that are held besides until `commit`
+   */
+  reserve(bytes: number, whileBuilt: number): void;
+  /** Sends the first bytes of that memory, in one write; with 0 it is given up. */
+  commit(bytes: number): void;
 }
 
 export interface ReplyQueueOptions {
@@ -50,51 +76,53 @@ export interface ReplyQueueOptions {
   readonly handle: Handle;
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
-  readonly outlet: ReplySink;
+  readonly sink: ReplySink;
   readonly now: () => number;
   /** Something was finished by itself: there may be more to do, or an end. */
   readonly moved: () => void;
 }
 
-/** The answers of one connection, from its first request to its end. */
+/** The replies of one connection, from its first request to its end. */
 export class ReplyQueue {
   private readonly options: ReplyQueueOptions;
   private readonly queue: PendingRequest[] = [];
-  private queued = 0;
-  /** Octets of the requests that run, unheard ones included. */
-  private busy = 0;
+  /** Of the requests in the queue. */
+  private queuedBytes = 0;
+  /** Of the requests that run or are replied to, detached ones included. */
+  private busyBytes = 0;
   /** With the handler, as a promise. */
   private current: PendingRequest | null = null;
-  /** Answered by the handler, too big to be written now. */
-  private unfit: { readonly asked: PendingRequest; readonly reply: Reply } | null = null;
-  /** It may fit now. */
-  private hopeful = false;
-  /** Writes whose answers were taken back and that still run. */
-  private unheard = 0;
+  /** Its reply had no room. */
+  private blocked: PendingRequest | null = null;
+  /** There is room for it now. */
+  private retryable = false;
+  private building: Building | null = null;
+  /** Writes whose replies were taken back and that still run. */
+  private detached = 0;
 
   constructor(options: ReplyQueueOptions) {
     this.options = options;
   }
 
-  /** True: the handler has a request; it settles by itself. */
+  /** True: the handler has a request, which settles by itself, or a reply is being built. */
   get running(): boolean {
-    return this.current !== null;
+    return this.current !== null || this.building !== null;
   }
 
-  /** True: an answer is owed. */
-  get owing(): boolean {
-    return this.current !== null || this.unfit !== null || this.queue.length > 0;
+  /** True: a reply is owed. */
+  get pending(): boolean {
+    return this.running || this.blocked !== null || this.queue.length > 0;
   }
 
   /** True: the connection must not give it more than resets. */
   get full(): boolean {
     const { limits } = this.options;
-    return this.queue.length >= limits.queuedRequests || this.queued >= limits.lineBytes;
+    return this.queue.length >= limits.queuedRequests || this.queuedBytes >= limits.lineBytes;
   }
 
-  /** Octets of the requests that wait or run. */
+  /** What the requests that wait or run take of memory, bytes. */
   get heldBytes(): number {
-    return this.queued + this.busy;
+    return this.queuedBytes + this.busyBytes;
   }
 
   /** Takes a request. It is answered at once when nothing stands before it. */
@@ -103,80 +131,91 @@ export class ReplyQueue {
       this.begin(asked);
     } else {
       this.queue.push(asked);
-      this.queued += asked.bytes;
+      this.queuedBytes += bytesOf(asked);
     }
   }
 
-  /** Answers past the queue: a reset's answer does not wait for what was asked before it. */
+  /** Replies past the queue: a reset's reply does not wait for what was asked before it. */
   answerNow(asked: PendingRequest, request: LineRequest): void {
     this.answerLine(asked, request);
   }
 
   /** True: something that waits can go on, by `next`. */
   get ready(): boolean {
-    return this.unfit === null ? this.queue.length > 0 && this.free : this.hopeful;
+    if (this.building !== null) {
+      return true;
+    }
+    return this.blocked === null ? this.queue.length > 0 && this.free : this.retryable;
   }
 
-  /** There may be room for an answer that had none. */
-  roomMade(): void {
-    this.hopeful = true;
+  /** There is room for the reply that had none. */
+  retry(): void {
+    this.retryable = true;
   }
 
-  /** Goes on with one thing that waits: an answer that had no room, or a request. @returns its octets */
+  /** Goes on with one thing that waits: a large reply, or a request. @returns the bytes of it */
   next(): number {
-    const { unfit } = this;
-    if (unfit !== null) {
-      this.unfit = null;
-      this.deliver(unfit.asked, unfit.reply);
+    const { building, blocked } = this;
+    if (building !== null) {
+      this.build(building);
+      return LARGE_BYTES;
+    }
+    if (blocked !== null) {
+      this.blocked = null;
+      this.busyBytes -= bytesOf(blocked);
+      this.begin(blocked);
       return 0;
     }
     const next = this.queue.shift();
     if (next === undefined) {
       return 0;
     }
-    this.queued -= next.bytes;
+    this.queuedBytes -= bytesOf(next);
     this.begin(next);
     return next.bytes;
   }
 
-  /** Takes back every answer that was not written yet. Writes that wait are started, unheard. */
+  /** Takes back every reply that was not written yet. Writes that wait are started, detached. */
   dropAll(): void {
     const dropped: PendingRequest[] = [];
     if (this.current !== null) {
       dropped.push(this.current);
       this.current = null;
-      this.unheard++;
+      this.detached++;
     }
-    if (this.unfit !== null) {
-      dropped.push(this.unfit.asked);
-      this.tellUnheard(this.unfit.asked, this.unfit.reply);
-      this.unfit = null;
+    if (this.building !== null) {
+      this.busyBytes -= bytesOf(this.building.asked);
+      dropped.push(this.building.asked);
+      this.building = null;
+      this.options.sink.commit(0);
+    }
+    if (this.blocked !== null) {
+      this.busyBytes -= bytesOf(this.blocked);
+      dropped.push(this.blocked);
+      this.blocked = null;
     }
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
-      this.carryOut(asked);
+      this.execute(asked);
     }
-    this.queued = 0;
+    this.queuedBytes = 0;
     for (const { request } of dropped) {
       this.options.observer.refused('dropped-reply', { kind: request.kind });
     }
   }
 
   private get free(): boolean {
-    const { limits, outlet } = this.options;
+    const { limits, sink } = this.options;
     return (
-      this.current === null &&
-      this.unfit === null &&
-      this.unheard < limits.queuedRequests &&
-      outlet.clear
+      !this.running && this.blocked === null && this.detached < limits.queuedRequests && sink.clear
     );
   }
 
   private begin(asked: PendingRequest): void {
     const { request } = asked;
-    const { origin, handle, outlet, observer } = this.options;
-    if (!outlet.open && !isWrite(request)) {
-      // Its answer could be megabytes, and hundreds of connections may end together.
+    const { origin, handle, sink, observer } = this.options;
+    if (!sink.open && !isWrite(request)) {
+      // Its reply could be megabytes, and hundreds of connections may end together.
       observer.refused('dropped-reply', { kind: request.kind });
       return;
     }
@@ -184,87 +223,133 @@ export class ReplyQueue {
       this.answerLine(asked, request);
       return;
     }
-    const answer = handle(origin, request);
-    if (!(answer instanceof Promise)) {
-      this.deliver(asked, answer);
+    if (request.kind === 'keys' && sink.listBytes > SMALL_BYTES && !sink.fits(sink.listBytes)) {
+      this.block(asked);
+      return;
+    }
+    const reply = handle(origin, request);
+    if (!(reply instanceof Promise)) {
+      this.deliver(asked, request, reply);
       return;
     }
     this.current = asked;
-    this.busy += asked.bytes;
-    void answer.then((reply) => {
-      this.busy -= asked.bytes;
+    this.busyBytes += bytesOf(asked);
+    void reply.then((settled) => {
+      this.busyBytes -= bytesOf(asked);
       if (this.current === asked) {
         this.current = null;
-        this.deliver(asked, reply);
+        this.deliver(asked, request, settled);
       } else {
-        this.unheard--;
-        this.tellUnheard(asked, reply);
+        this.detached--;
+        this.tellDetached(asked, settled);
       }
       this.options.moved();
     });
   }
 
-  /** Lets a write happen that nobody hears of. A question that nobody hears the answer of is dropped. */
-  private carryOut(asked: PendingRequest): void {
-    const { request, bytes } = asked;
+  /** Lets a write happen whose reply nobody gets. A question without one who waits for it is dropped. */
+  private execute(asked: PendingRequest): void {
+    const { request } = asked;
     if (!isWrite(request)) {
       return;
     }
     // No client leaves that many behind: two queues' full.
-    if (this.unheard >= 2 * this.options.limits.queuedRequests) {
+    if (this.detached >= 2 * this.options.limits.queuedRequests) {
       this.options.observer.refused('rate', { kind: request.kind });
       return;
     }
-    const answer = this.options.handle(this.options.origin, request);
-    if (!(answer instanceof Promise)) {
-      this.tellUnheard(asked, answer);
+    const reply = this.options.handle(this.options.origin, request);
+    if (!(reply instanceof Promise)) {
+      this.tellDetached(asked, reply);
       return;
     }
-    this.unheard++;
-    this.busy += bytes;
-    void answer.then((reply) => {
-      this.unheard--;
-      this.busy -= bytes;
-      this.tellUnheard(asked, reply);
+    this.detached++;
+    this.busyBytes += bytesOf(asked);
+    void reply.then((settled) => {
+      this.detached--;
+      this.busyBytes -= bytesOf(asked);
+      this.tellDetached(asked, settled);
       this.options.moved();
     });
   }
 
-  /** The record of who changed what must not depend on whether he waited for the answer. */
-  private tellUnheard({ request, at }: PendingRequest, reply: Reply): void {
+  /** The record of who changed what must not depend on whether he waited for the reply. */
+  private tellDetached({ request, at }: PendingRequest, reply: Reply): void {
     if (isWrite(request)) {
       const { observer, origin, now } = this.options;
       observer.answered(origin, request, reply, now() - at);
     }
   }
 
-  private deliver(asked: PendingRequest, reply: Reply): void {
-    const { request, at } = asked;
-    if (!isDataRequest(request)) {
-      return;
+  private deliver(asked: PendingRequest, request: DataRequest, reply: Reply): void {
+    const { sink } = this.options;
+    const size = sizeOfReply(request.wire, reply);
+    if (reply.kind === 'list') {
+      sink.listBytes = size;
     }
-    const { outlet, observer, origin, now } = this.options;
-    // Base64 makes four octets of three; that much is known before the reply is built.
-    const size = reply.kind === 'notfound' ? 0 : Math.ceil((reply.text.length * 4) / 3);
-    if (!outlet.fits(size)) {
-      this.unfit = { asked, reply };
-      this.hopeful = false;
-      return;
+    // A write's reply is a few words: it cannot be asked for again.
+    if (size > SMALL_BYTES && !isWrite(request)) {
+      const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'list');
+      const whileBuilt = isLarge ? sizeOfSource(reply) : 0;
+      if (!sink.fits(size + whileBuilt)) {
+        this.block(asked);
+        return;
+      }
+      if (isLarge) {
+        sink.reserve(size, whileBuilt);
+        this.busyBytes += bytesOf(asked);
+        this.building = { asked, reply, encoder: new ReplyEncoder(request.wire, reply) };
+        return;
+      }
     }
-    if (outlet.open) {
-      outlet.write(encodeReply(request.wire, reply));
+    if (sink.open) {
+      sink.write(encodeReply(request.wire, reply));
     }
-    observer.answered(origin, request, reply, now() - at);
+    this.tellAnswered(asked, reply);
+  }
+
+  /** Only the request is held until there is room for its reply. */
+  private block(asked: PendingRequest): void {
+    this.blocked = asked;
+    this.busyBytes += bytesOf(asked);
+    this.retryable = false;
+  }
+
+  private build({ asked, reply, encoder }: Building): void {
+    const { sink } = this.options;
+    const whole = encoder.step(sink);
+    if (whole !== null) {
+      this.building = null;
+      this.busyBytes -= bytesOf(asked);
+      sink.commit(whole);
+      this.tellAnswered(asked, reply);
+    }
   }
 
   private answerLine(asked: PendingRequest, request: LineRequest): void {
     const bytes = replyToLine(request);
-    if (bytes === null) {
-      return;
+    if (bytes !== null) {
+      this.options.sink.write(bytes);
+      this.tellAnswered(asked, null);
     }
-    const { outlet, observer, origin, now } = this.options;
-    outlet.write(bytes);
-    observer.answered(origin, request, null, now() - asked.at);
+  }
+
+  private tellAnswered({ request, at }: PendingRequest, reply: Reply | null): void {
+    const { observer, origin, now } = this.options;
+    observer.answered(origin, request, reply, now() - at);
+  }
+}
+
+/** What a request takes of memory: its text has two bytes a character where one of them is wide. */
+function bytesOf({ request, bytes }: PendingRequest): number {
+  switch (request.kind) {
+    case 'get':
+    case 'delete':
+      return Math.max(bytes, 2 * request.key.length);
+    case 'put':
+      return Math.max(bytes, 2 * (request.key.length + request.value.length));
+    default:
+      return bytes;
   }
 }
 

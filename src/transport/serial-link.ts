@@ -39,7 +39,7 @@ import { DEFAULT_PORT, DialAttempts, dialPort, OTHER_ZONE, portOf } from './seri
 import type { DialLimiter, ZoneOfPeer } from './serial-dialer';
 import { SerialStats } from './stats';
 import type { SerialCounts, PortConnection } from './stats';
-import { ZoneQuota } from './zone-quota';
+import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;
@@ -71,6 +71,8 @@ export interface SerialOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly turns: Scheduler;
+  /** One for the whole process; its own when it is left out. */
+  readonly memory?: MemoryQuota;
   /** One for the whole process: the dials of all links go through it. */
   readonly dialLimiter: DialLimiter;
   /** One for the whole process. */
@@ -103,14 +105,16 @@ export class SerialLink implements Link {
   private stopped: Promise<void> | null = null;
 
   constructor(options: SerialOptions) {
-    const { handle, limits, turns, zonename, observer, portObserver, ranBefore, log } = options;
+    const { handle, limits, turns: scheduler, memory, zonename, observer, portObserver } = options;
+    const { ranBefore, log } = options;
     this.options = options;
     const now = options.now ?? (() => performance.now());
     this.loadFaults = new ThrottledLog(log, now);
     this.attempts = new DialAttempts(log, now);
     this.stats = new SerialStats({ observer, port: portObserver, now, ranBefore });
-    const own = { place: new RunQueue(), share: new ZoneQuota(limits), observer: this.stats };
-    this.context = { channel: 'serial', handle, limits, turns, now, ...own };
+    const quota = new ZoneQuota(limits, memory);
+    const own = { queue: new RunQueue(), quota, observer: this.stats };
+    this.context = { channel: 'serial', handle, limits, scheduler, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,
       this.states(),

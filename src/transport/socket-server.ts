@@ -32,7 +32,7 @@ import type { Access, Handle, Link, LinkObserver } from './link';
 import { ThrottledLog } from '../lib/throttled-log';
 import type { ThrottledLogSink } from '../lib/throttled-log';
 import { ConnectionManager } from './connection-manager';
-import { ZoneQuota } from './zone-quota';
+import { ZoneQuota, type MemoryQuota } from './zone-quota';
 import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
 import type { FileIdentity, SocketModes } from './socket-file';
 import type { PeriodicTimer, PeriodicTask } from './periodic-timer';
@@ -60,6 +60,8 @@ export interface ZoneSocketOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly turns: Scheduler;
+  /** One for the whole process; its own when it is left out. */
+  readonly memory?: MemoryQuota;
   /** One for the whole process. */
   readonly sweep: PeriodicTimer;
   readonly log: ThrottledLogSink;
@@ -258,13 +260,13 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   private makeReception(): ConnectionManager {
-    const { zonename, handle, observer, limits, turns, sweep, peerOf, allowed, accessOf } =
-      this.options;
-    const place = new RunQueue();
-    const share = new ZoneQuota(limits);
+    const { zonename, handle, observer, limits, turns, memory, sweep } = this.options;
+    const { peerOf, allowed, accessOf } = this.options;
     const context = {
       channel: 'socket',
-      ...{ handle, observer, limits, turns, place, share, now: this.now },
+      ...{ handle, observer, limits, scheduler: turns, now: this.now },
+      queue: new RunQueue(),
+      quota: new ZoneQuota(limits, memory),
     } as const;
     return new ConnectionManager({
       ...{ zonename, context, sweep, peerOf, allowed },

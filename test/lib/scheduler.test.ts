@@ -19,14 +19,14 @@ class Job implements Worker {
   }
 
   work(cost: number): number {
-    const pieces = Math.min(cost, this.left);
+    const pieces = Math.min(Math.ceil(cost), this.left);
     this.left -= pieces;
     this.done.push(...Array<string>(pieces).fill(this.name));
     return pieces;
   }
 }
 
-describe('turns', () => {
+describe('the scheduler', () => {
   it('lets an idle zone work at once', () => {
     const done: string[] = [];
     new Scheduler().offer(new RunQueue(), new Job('a', 3, done));
@@ -52,42 +52,115 @@ describe('turns', () => {
   });
 
   /** How much was done each time the event loop went round, until all was. */
-  async function rounds(done: readonly string[], all: number): Promise<number[]> {
-    const heard: number[] = [];
+  async function passes(done: readonly string[], all: number): Promise<number[]> {
+    const worked: number[] = [];
     let before = done.length;
     while (done.length < all) {
       await turn();
-      heard.push(done.length - before);
+      worked.push(done.length - before);
       before = done.length;
     }
-    return heard;
+    return worked;
   }
 
-  it('lets the event loop hear others after each turn of a zone that is busy alone', async () => {
+  it('lets a zone that is alone work in one event what all its connections brought', () => {
     const done: string[] = [];
-    const turns = new Scheduler(() => 0);
-    const place = new RunQueue();
-    turns.offer(place, new Job('a', 500, done));
-    turns.offer(place, new Job('b', 500, done));
-    const heard = await rounds(done, 1000);
-    assert.ok(heard.length >= 100, `${heard.length} rounds`);
+    const scheduler = new Scheduler(() => 0);
+    const queue = new RunQueue();
+    for (let n = 0; n < 16; n++) {
+      scheduler.offer(queue, new Job('a', 1, done));
+    }
+    assert.strictEqual(done.length, 16);
   });
 
-  it('ends a round of many busy zones after its slice, and goes on behind it', async () => {
+  it('lets the event loop read others between short passes of a zone that is busy alone', async () => {
     let now = 0;
     const done: string[] = [];
-    const turns = new Scheduler(() => now++);
-    for (let i = 0; i < 100; i++) {
-      turns.offer(new RunQueue(), new Job(String(i), 16, done));
+    const scheduler = new Scheduler(() => (now += 0.001));
+    const queue = new RunQueue();
+    scheduler.offer(queue, new Job('a', 50_000, done));
+    scheduler.offer(queue, new Job('b', 50_000, done));
+    const most = Math.max(...(await passes(done, 100_000)));
+    assert.ok(most > 16, `${most} pieces in the longest pass: more than one turn`);
+    assert.ok(most < 3000, `${most} pieces in the longest pass`);
+  });
+
+  it('lets a zone that took long wait for as long while another one works', async () => {
+    let now = 0;
+    const done: string[] = [];
+    const scheduler = new Scheduler(() => now);
+    const slow: Worker = {
+      ready: true,
+      work: () => {
+        now += 2;
+        done.push('slow');
+        return 1;
+      },
+    };
+    const quick = new Job('q', 3000, done);
+    const queue = new RunQueue();
+    scheduler.offer(new RunQueue(), quick);
+    scheduler.offer(queue, slow);
+    while (quick.ready) {
+      await turn();
     }
-    const heard = await rounds(done, 1600);
-    // The clock moves on by half a slice at each turn.
-    assert.ok(Math.max(...heard) <= 2 * 8, heard.join());
-    const through = done.slice(-800);
-    assert.deepStrictEqual(
-      [...new Set(through)],
-      Array.from({ length: 100 }, (_, i) => String(i)),
+    scheduler.withdraw(queue, slow);
+    const count = done.filter((name) => name === 'slow').length;
+    // 2 ms are what 400 quick pieces take.
+    assert.ok(
+      count >= 1 && count <= 3000 / 400 + 3,
+      `${count} pieces of 2 ms beside 3,000 of 5 us`,
     );
+  });
+
+  it('ends a pass over many busy zones when its time is over, and goes on behind it', async () => {
+    let now = 0;
+    const done: string[] = [];
+    // Each turn takes 0.04 ms, which is what its eight pieces cost.
+    const scheduler = new Scheduler(() => (now += 0.04));
+    scheduler.offer(new RunQueue(), new Job('long', 1000, done));
+    for (let i = 0; i < 100; i++) {
+      scheduler.offer(new RunQueue(), new Job(String(i), 16, done));
+    }
+    const worked = await passes(done, 2600);
+    assert.ok(Math.max(...worked) <= 60 * 8, worked.join());
+    const before = done.slice(
+      0,
+      done.findLastIndex((name) => name !== 'long'),
+    );
+    const own = before.filter((name) => name === 'long').length;
+    assert.ok(own < 64 + 300, `${own} pieces of the busiest zone before the others were through`);
+  });
+
+  it('makes any other zone wait for one long piece of work, however many zones have some', async () => {
+    let now = 0;
+    const done: string[] = [];
+    const scheduler = new Scheduler(() => now);
+    const long = (): Worker => ({
+      ready: true,
+      work: () => {
+        now += 40;
+        done.push('long');
+        return 1;
+      },
+    });
+    const busy = Array.from({ length: 32 }, () => ({ queue: new RunQueue(), worker: long() }));
+    busy.forEach(({ queue, worker }) => scheduler.offer(queue, worker));
+    // Each of them has shown what it costs.
+    while (done.length < 3 * busy.length) {
+      await turn();
+    }
+    const before = done.length;
+    const waits: number[] = [];
+    for (let n = 0; n < 10; n++) {
+      const asked = done.length;
+      await turn();
+      busy.forEach(({ queue, worker }) => scheduler.offer(queue, worker));
+      scheduler.offer(new RunQueue(), new Job('quick', 1, done));
+      waits.push(done.indexOf('quick', asked) - asked);
+    }
+    busy.forEach(({ queue, worker }) => scheduler.withdraw(queue, worker));
+    assert.ok(Math.max(...waits) <= 1, `${waits.join()} of ${done.length - before}`);
   });
 
   it('gives no turn to a worker that withdrew', async () => {

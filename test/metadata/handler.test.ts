@@ -70,8 +70,9 @@ describe('handler', () => {
     const plain = { ...EMPTY_VM, customer: { a: '1', b: '2' }, internal: { x_pw: '3', y: '4' } };
     const vm = memoryVm(plain, { kind: 'stored' }, false);
     assert.deepStrictEqual(answer(vm, { kind: 'keys', wire }, OPTIONS), {
-      kind: 'success',
-      text: 'a\nb\nx_pw',
+      kind: 'list',
+      names: ['a', 'b', 'x_pw'],
+      bytes: 8,
     });
     const spaced = memoryVm({ ...plain, customer: { 'a:b': '1' } }, { kind: 'stored' }, false);
     assert.deepStrictEqual(await answer(spaced, { kind: 'keys', wire }, OPTIONS), NOT_LOADED);
@@ -93,7 +94,7 @@ describe('handler', () => {
 
   it('lists nothing as an empty success', () => {
     const reply = answer(memoryVm(EMPTY_VM), { kind: 'keys', wire }, OPTIONS);
-    assert.deepStrictEqual(reply, { kind: 'success', text: '' });
+    assert.deepStrictEqual(reply, { kind: 'list', names: [], bytes: 0 });
   });
 
   it("stores a change in the map of the key's class", async () => {

@@ -1,6 +1,12 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { encodeReply, replyToLine } from '../../src/protocol/reply';
+import {
+  encodeReply,
+  ReplyEncoder,
+  replyToLine,
+  sizeOfReply,
+  type NameList,
+} from '../../src/protocol/reply';
 import type { Wire } from '../../src/protocol/request';
 import { frame, readFrame, readV1Value } from '../support/frames';
 
@@ -11,6 +17,30 @@ const V2: Wire = { version: 2, id: 'a1b2c3d4' };
 const dotty = fc
   .array(fc.constantFrom('.', '\n', '\r', '\u2028', '\u2029', 'a', '☃', ' '), { maxLength: 40 })
   .map((parts) => parts.join(''));
+
+/** A reply that is encoded piece by piece, and how many pieces it took. */
+function inPieces(
+  wire: Wire,
+  reply: NameList | { readonly kind: 'success'; readonly text: string },
+): { readonly bytes: Buffer; readonly pieces: number } {
+  const memory = Buffer.alloc(sizeOfReply(wire, reply), 0xff);
+  const encoder = new ReplyEncoder(wire, reply);
+  for (let pieces = 1; ; pieces++) {
+    const whole = encoder.step({
+      fill: (at, bytes) => {
+        assert.ok(at + bytes.length <= memory.length, 'the size is known before');
+        bytes.copy(memory, at);
+      },
+    });
+    if (whole !== null) {
+      return { bytes: memory.subarray(0, whole), pieces };
+    }
+  }
+}
+
+function listOf(names: readonly string[]): NameList {
+  return { kind: 'list', names, bytes: Buffer.byteLength(names.join('\n')) };
+}
 
 describe('reply', () => {
   it('reaches an independent V1 receiver unchanged', () => {
@@ -30,6 +60,43 @@ describe('reply', () => {
         assert.deepStrictEqual([id, code, payload.toString()], ['a1b2c3d4', 'SUCCESS', text]);
       }),
     );
+  });
+
+  it('is the same in pieces as in one, wherever a piece ends', () => {
+    const wide = '\u{1f600}';
+    const texts = ['x', 'é', '☃', wide, '.\n', '\n.', '.', `a${wide}`, `ab${wide}\n.☃`, '\ud800'];
+    for (const [shift, unit] of texts.entries()) {
+      for (const chars of [49_150, 49_151, 49_152, 49_153, 150_000]) {
+        const text = '.'.repeat(shift % 3) + unit.repeat(Math.ceil(chars / unit.length));
+        for (const wire of [V1, V2]) {
+          const { bytes, pieces } = inPieces(wire, { kind: 'success', text });
+          assert.ok(bytes.equals(encodeReply(wire, { kind: 'success', text })), `${chars} ${unit}`);
+          assert.ok(chars < 150_000 || pieces >= 3);
+        }
+      }
+    }
+  });
+
+  it('is a list of names in pieces as in one', () => {
+    const names = Array.from(
+      { length: 20_000 },
+      (_, n) => (['.a', 'b☃'][n % 3] ?? 'c') + String(n),
+    );
+    for (const list of [listOf(names), listOf(['k'.repeat(1_000_000) + '☃', '.x', 'y'])]) {
+      for (const wire of [V1, V2]) {
+        assert.ok(inPieces(wire, list).bytes.equals(encodeReply(wire, list)));
+      }
+    }
+  });
+
+  it('says how large it is before it is encoded, and not much more than it is', () => {
+    for (const text of ['x'.repeat(100_000), '☃'.repeat(100_000), 'a\n'.repeat(50_000)]) {
+      for (const wire of [V1, V2]) {
+        const size = sizeOfReply(wire, { kind: 'success', text });
+        const { length } = encodeReply(wire, { kind: 'success', text });
+        assert.ok(size >= length && size < length + 100, `${size} for ${length}`);
+      }
+    }
   });
 
   it('doubles a dot after LF and at the start, and nowhere else', () => {

@@ -3,29 +3,55 @@
  * pause within a reply for its end.
  */
 import assert from 'node:assert';
+import { fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
-import { frame } from '../support/frames';
+import { frame, putFrame, readFrame } from '../support/frames';
 import { within } from '../support/guest-session';
 import { osZone, PlayedNode } from '../support/played-node';
 
 const MOST_GAP_MS = 100;
+const CLIENT_SOURCE = resolve(__dirname, '../../../test/support/impatient-client.c');
+const HOSTILE_CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
+const SIZES = [200_000, 1024 * 1024];
+/** A million reads and polls are a second. */
+const ASKED = '2';
+/** Zones that keep the agent busy. */
+const LOADING = Array.from({ length: 50 }, (_, n) => 10 + n);
 
 describe('the platform\u2019s own client, which waits for the first octet of a reply alone', function () {
   this.timeout(120_000);
+  const folder = mkdtempSync(join(tmpdir(), 'wr-'));
+  const client = join(folder, 'client');
   let played: PlayedNode;
 
   before(async function () {
     const sizes = Array.from({ length: 21 }, (_, power) => 2 ** power);
-    const values = Object.fromEntries(sizes.map((size) => [`v${size}`, 's'.repeat(size)]));
+    const values: Record<string, string> = Object.fromEntries(
+      sizes.map((size) => [`v${size}`, 's'.repeat(size)]),
+    );
+    for (const size of SIZES) {
+      values[`big${size}`] = 's'.repeat(size);
+    }
+    const built = spawnSync('cc', ['-O2', '-o', client, CLIENT_SOURCE], { encoding: 'utf8' });
+    assert.strictEqual(built.status, 0, built.stderr);
     const vms = [0, 1, 2, 3, 4, 5].map((index) => osZone(index, { customer_metadata: values }));
-    played = await PlayedNode.start(this, { vms });
+    const loading = LOADING.map((index) => osZone(index, { customer_metadata: { v64: 's' } }));
+    // As many writes as they like: what they cost the others is what is looked at.
+    const config = { limits: { writes_per_second: 10_000, write_burst: 10_000 } };
+    played = await PlayedNode.start(this, { vms: [...vms, ...loading], config });
   });
 
-  after(() => played.stop());
+  after(async () => {
+    await played.stop();
+    rmSync(folder, { recursive: true });
+  });
 
   it('gets every value from 1 B to 1 MiB without a gap, while others keep the agent busy', async () => {
     const life = { over: false };
@@ -50,6 +76,55 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
       await Promise.all(busy);
     }
   });
+
+  it('has all of a large reply once it has a byte of it, though the agent does nothing more', async () => {
+    for (const size of SIZES) {
+      const socket = connect(played.socket(0));
+      await once(socket, 'connect');
+      const chunks: Buffer[] = [];
+      socket.once('data', () => process.kill(played.agent.pid, 'SIGSTOP'));
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      socket.write(frame('00000001', 'GET', `big${size}`));
+      try {
+        await eventually(() => chunks.at(-1)?.at(-1) === 0x0a, `all of ${size} B`);
+      } finally {
+        process.kill(played.agent.pid, 'SIGCONT');
+      }
+      const reply = readFrame(Buffer.concat(chunks).toString('latin1'));
+      assert.strictEqual(reply.payload.length, size);
+      socket.destroy();
+    }
+  });
+
+  it('gets every byte of a large value without a pause, while 50 zones ask and write', async () => {
+    const requests = [0, 1, 2, 3].map((n) => frame(`0000000${n}`, 'GET', 'v64'));
+    const put = putFrame('00000004', 'status', 'up');
+    const argv = ['1', 'reads', ...[...requests, put].map((bytes) => bytes.toString('hex'))];
+    const load = fork(HOSTILE_CHILD, argv, { stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
+    try {
+      load.stdin?.end(LOADING.map((index) => played.socket(index)).join('\n'));
+      await within(once(load, 'message'), 20_000, 'the zones ask');
+      for (const size of SIZES) {
+        const { stdout, status } = await impatient(frame('00000001', 'GET', `big${size}`));
+        assert.strictEqual(status, 0, stdout);
+        assert.strictEqual(stdout, '0\n', `pauses in replies of ${size} B, then their number`);
+      }
+    } finally {
+      const exited = once(load, 'exit');
+      load.disconnect();
+      await exited;
+    }
+  });
+
+  /** Asks some times as that client does; ends with its status and what it printed. */
+  async function impatient(request: Buffer): Promise<{ stdout: string; status: unknown }> {
+    const child = spawn(client, [played.socket(0), ASKED], { stdio: ['pipe', 'pipe', 'inherit'] });
+    let stdout = '';
+    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    child.stdin.end(request);
+    const [status] = (await once(child, 'close')) as [unknown];
+    return { stdout, status };
+  }
 
   it('gets a reply that fits into the socket\u2019s buffer in one read', async () => {
     for (const power of [0, 8, 12, 15]) {

@@ -30,9 +30,9 @@ class World {
   readonly recorder = new Recorder();
   readonly asked: DataRequest[] = [];
   readonly pending: ((reply: Reply) => void)[] = [];
-  readonly turns = new Scheduler();
-  readonly place = new RunQueue();
-  readonly share: ZoneQuota;
+  readonly scheduler = new Scheduler();
+  readonly queue = new RunQueue();
+  readonly quota: ZoneQuota;
   readonly limits: LinkLimits;
   /** Added to the real time. */
   later = 0;
@@ -41,7 +41,7 @@ class World {
 
   constructor(limits: Partial<LinkLimits> = {}) {
     this.limits = { ...DEFAULT_LINK_LIMITS, ...limits };
-    this.share = new ZoneQuota(this.limits);
+    this.quota = new ZoneQuota(this.limits);
   }
 
   set(key: string, value: string): void {
@@ -73,15 +73,15 @@ class World {
 
   async open(
     channel: 'socket' | 'serial',
-    place = this.place,
+    queue = this.queue,
   ): Promise<{ peer: Peer; connection: Connection; closed: Promise<void> }> {
     const { near, far } = await (channel === 'socket' ? acceptedPair() : portPair());
-    const { handle, recorder: observer, limits, turns, share, now } = this;
+    const { handle, recorder: observer, limits, scheduler, quota, now } = this;
     let done: () => void = () => undefined;
     const closed = new Promise<void>((resolve) => {
       done = resolve;
     });
-    const context = { channel, handle, observer, limits, turns, place, share, now };
+    const context = { channel, handle, observer, limits, scheduler, queue, quota, now };
     const connection = new Connection(near, { zonename: 'z', peer: null }, context, done);
     const peer = new Peer(far);
     this.peers.push(peer);
@@ -284,7 +284,7 @@ describe('a connection', () => {
       }
       await quiet();
       const most = world.limits.unsentBytes + 1.4 * value.length;
-      assert.ok(world.share.unsentBytes > 0 && world.share.unsentBytes <= most);
+      assert.ok(world.quota.replyBytes > 0 && world.quota.replyBytes <= most);
       const { peer } = await world.open('socket');
       assert.strictEqual(await peer.ask('GET k\n', 16), 'SUCCESS\nvalue\n.\n');
       peer.write(frame('00000002', 'GET', 'big'));
@@ -292,7 +292,7 @@ describe('a connection', () => {
       // Who stands in the way for two seconds is closed; the next one that waits gets the room.
       while (peer.receivedBytes === 16 && world.later < 60_000) {
         for (const { connection } of greedy) {
-          connection.sweep();
+          connection.checkIdle();
         }
         world.later += 2500;
         await turn();
@@ -348,12 +348,12 @@ describe('a connection', () => {
       busy.peer.write(putFrame('00000001', 'a', '1'));
       await eventually(() => world.pending.length === 1);
       world.later = world.limits.idleMs - 1000;
-      idle.connection.sweep();
+      idle.connection.checkIdle();
       await quiet();
       assert.ok(!idle.peer.over);
       world.later = world.limits.idleMs + 1000;
-      idle.connection.sweep();
-      busy.connection.sweep();
+      idle.connection.checkIdle();
+      busy.connection.checkIdle();
       await idle.closed;
       await idle.peer.end();
       assert.ok(!busy.peer.over);
@@ -512,6 +512,7 @@ describe('a connection', () => {
         const { peer } = await world.open('serial');
         peer.socket.on('data', (chunk: Buffer) => peer.write(chunk));
         peer.write(first);
+        await eventually(() => world.recorder.answers.length >= 20);
         await quiet();
         const answers = world.recorder.answers.length;
         assert.ok(answers >= 20 && answers <= 21, String(answers));

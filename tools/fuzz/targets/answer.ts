@@ -127,6 +127,8 @@ function textOf(reply: Reply): string {
   switch (reply.kind) {
     case 'success':
       return `+${reply.text}`;
+    case 'list':
+      return `+${reply.names.join('\n')}`;
     case 'notfound':
       return '-';
     case 'failure':

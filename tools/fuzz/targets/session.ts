@@ -83,14 +83,18 @@ class Line implements LinkObserver {
       handle: () => ({ kind: 'success', text: VALUE }),
       observer: this,
       limits: LIMITS,
-      outlet: {
+      sink: {
         clear: true,
         open: true,
+        listBytes: 0,
         fits: () => true,
         write: (bytes) => {
           this.out += bytes.toString('latin1');
           this.written++;
         },
+        reserve: () => undefined,
+        fill: () => undefined,
+        commit: () => undefined,
       },
       now: clock,
       moved: () => undefined,

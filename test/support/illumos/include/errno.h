@@ -9,6 +9,8 @@ extern int *___errno(void);
 #define	EIO		5
 #define	EAGAIN		11
 #define	EWOULDBLOCK	EAGAIN
+#define	EBADF	9
+#define	EBUSY	16
 #define	ENOMEM		12
 #define	EEXIST		17
 #define	ENOTDIR		20

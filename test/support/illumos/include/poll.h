@@ -3,6 +3,8 @@
 
 #define	POLLIN	0x0001
 #define	POLLOUT	0x0004
+#define	POLLERR	0x0008
+#define	POLLHUP	0x0010
 
 typedef unsigned long nfds_t;
 

@@ -1,0 +1,165 @@
+/*
+ * Many hostile zones at a time, each of which makes the agent hold as much as it can: what they ask for
+ * is large, and they read nothing of it. The memory of the agent stays below the ceiling that it names,
+ * however many they are, and a zone that behaves is served as ever.
+ */
+import assert from 'node:assert';
+import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { JsonObject } from '../../src/metadata/vm-data';
+import { askAdmin } from '../support/admin';
+import { eventually } from '../support/eventually';
+import { frame } from '../support/frames';
+import { within } from '../support/guest-session';
+import { Neighbour } from '../support/neighbour';
+import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { parseExposition, sampleOf } from '../support/prometheus';
+
+const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
+const ZONES = 100;
+const VICTIM = ZONES;
+const CONNECTIONS = 64;
+const MIB = 1024 * 1024;
+/** Who reads nothing is in the way after a quarter of a second: time for some of them to be closed. */
+const ATTACK_MS = 1500;
+const HOSTILE = 32;
+/** Connections of a zone that reads: more would measure the guests, which share the machine. */
+const READERS = 4;
+
+const twice = (request: Buffer): Buffer => Buffer.concat([request, request]);
+const KEYS = twice(frame('00000001', 'KEYS'));
+const GET_BIG = twice(frame('00000002', 'GET', 'big'));
+const keysOf = (names: readonly string[]): JsonObject => {
+  return Object.fromEntries(names.map((name) => [name, 'v']));
+};
+/** A text with one wide character has two bytes for each of its characters. */
+const WIDE = keysOf([1, 2, 3, 4].map((n) => `${n}☃${'k'.repeat(1_000_000)}`));
+const MANY = keysOf(Array.from({ length: 1000 }, (_, n) => `${n}`.padStart(1024, 'k')));
+const FEW = keysOf(Array.from({ length: 200 }, (_, n) => `${n}`.padStart(1024, 'k')));
+const BIG = 'v'.repeat(MIB);
+const MEDIUM = { big: 'v'.repeat(MIB / 4) };
+
+interface Attack {
+  readonly what: string;
+  readonly customer: JsonObject;
+  readonly requests: readonly Buffer[];
+}
+
+const ATTACKS: readonly Attack[] = [
+  { what: 'KEYS of keys of 1 MB, with wide characters', customer: WIDE, requests: [KEYS] },
+  { what: 'KEYS of 1,000 keys of 1 KiB', customer: MANY, requests: [KEYS] },
+  { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
+  {
+    what: 'KEYS and GET, with wide characters',
+    customer: { ...MANY, big: `☃${BIG}`, [`☃${'k'.repeat(1_000_000)}`]: 'v' },
+    requests: [KEYS, GET_BIG],
+  },
+];
+
+describe('hostile zones that read nothing', function () {
+  this.timeout(60_000);
+  let played: PlayedNode;
+  let neighbour: Neighbour;
+  let hostile: ChildProcess | null = null;
+
+  before(async function () {
+    const vms = Array.from({ length: ZONES + 1 }, (_, index) => osZone(index));
+    played = await PlayedNode.start(this, { vms });
+    neighbour = await Neighbour.at(played.socket(VICTIM), uuidOf(VICTIM));
+    // What is measured is the agent: the node has nothing to do with all these megabytes.
+    process.kill(played.node.pid, 'SIGSTOP');
+  });
+
+  afterEach(() => stopAttack());
+
+  after(async () => {
+    await neighbour.leave();
+    for (let index = 0; index < ZONES; index++) {
+      played.replaceConfig(index, 'metadata.json', '{}');
+    }
+    process.kill(played.node.pid, 'SIGCONT');
+    await played.stop();
+  });
+
+  async function stopAttack(): Promise<void> {
+    if (hostile !== null) {
+      const exited = once(hostile, 'exit');
+      hostile.disconnect();
+      await exited;
+      hostile = null;
+    }
+  }
+
+  async function attack(
+    count: number,
+    mode: 'mute' | 'reads',
+    requests: readonly Buffer[],
+  ): Promise<void> {
+    const connections = mode === 'mute' ? CONNECTIONS : READERS;
+    const argv = [String(connections), mode, ...requests.map((bytes) => bytes.toString('hex'))];
+    hostile = fork(CHILD, argv, { execArgv: [], stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
+    const paths = Array.from({ length: count }, (_, index) => played.socket(index));
+    hostile.stdin?.end(paths.join('\n'));
+    await within(once(hostile, 'message'), 20_000, 'all hostile guests asked');
+    await delay(ATTACK_MS);
+  }
+
+  /** All zones have the same file: only the agent's memory is to be filled. */
+  function store(customer: JsonObject): void {
+    const file = played.config(0, '.all.json');
+    writeFileSync(file, JSON.stringify({ customer_metadata: customer, internal_metadata: {} }));
+    for (let index = 0; index < ZONES; index++) {
+      linkSync(file, played.config(index, '.one.json'));
+      renameSync(played.config(index, '.one.json'), played.config(index, 'metadata.json'));
+    }
+    rmSync(file);
+  }
+
+  async function ceilingMib(): Promise<number> {
+    const { text } = await askAdmin(played.root, '/metrics');
+    return (sampleOf(parseExposition(text), 'mdatad_memory_ceiling_bytes', {}) ?? 0) / MIB;
+  }
+
+  /** The most memory that the agent's process had since `forgetPeak`, MiB. */
+  function peakMib(): number {
+    const status = readFileSync(`/proc/${played.agent.pid}/status`, 'utf8');
+    return (Number(/VmHWM:\s+([0-9]+)/.exec(status)?.[1]) * 1024) / MIB;
+  }
+
+  function forgetPeak(): void {
+    writeFileSync(`/proc/${played.agent.pid}/clear_refs`, '5');
+  }
+
+  for (const { what, customer, requests } of ATTACKS) {
+    for (const count of [1, 8, 32, 100]) {
+      it(`${count} of ${ZONES} ask for ${what}: memory stays below its ceiling`, async () => {
+        store(customer);
+        forgetPeak();
+        // Each of the neighbour's answers is looked at.
+        await neighbour.p99During(() => attack(count, 'mute', requests));
+        const [peak, ceiling] = [peakMib(), await ceilingMib()];
+        assert(peak < ceiling, `${peak} MiB, the ceiling is ${ceiling} MiB`);
+        await stopAttack();
+        await eventually(() => played.answers(0), 'the hostile zone is served again');
+      });
+    }
+  }
+
+  // So large that all files stay parsed: what is measured is what replies cost.
+  for (const [mode, what, customer, request] of [
+    ['mute', 'KEYS of 200 keys of 1 KiB and read nothing', FEW, KEYS],
+    ['mute', 'GET of 256 KiB and read nothing', MEDIUM, GET_BIG],
+    ['reads', 'GET of 256 KiB and read all', MEDIUM, frame('00000003', 'GET', 'big')],
+  ] as const) {
+    it(`${HOSTILE} of ${ZONES} ask for ${what}: another zone waits for its own turn only`, async () => {
+      store(customer);
+      await neighbour.isServedDuring(async () => {
+        await attack(HOSTILE, mode, [request]);
+        await stopAttack();
+      });
+    });
+  }
+});
