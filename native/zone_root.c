@@ -472,9 +472,7 @@ main(int argc, char **argv)
 
 	if (argc != 2)
 		return (2);
-#if defined(__sun)
-	(void) argv;
-#else
+#if !defined(__sun)
 	zonecfg_set_root(argv[1]);
 #else
 	/* There is one node, and its root is ours. */
