@@ -62,14 +62,15 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
   // Who names a path below a zone's root may never come back: only processes of their own do.
   { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
-  { word: /\/\.zonecontrol\b/, rooms: /^zones\/socket-mount$/ },
-  // Mounts are made where paths below a zone's root may be named.
-  { word: /\.(mountLofs|umount)\(/, rooms: /^none$/ },
+  { word: /\/\.zonecontrol\b/, rooms: /^platform\/paths$/ },
+  // Mounts are made where paths below a zone's root may be named. Preflight takes away what a killed run left in
+  // its own scratch directory, which is no zone's.
+  { word: /\.(mountLofs|umount)\(/, rooms: /^admin\/preflight-child$/ },
   // A name for records and the mount table, in the hands of who opens no file.
   {
     word: /\bnameOf\(/,
     rooms:
-      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-port)$/,
+      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/(check-port|preflight-(node|sockets|zones)))$/,
   },
 ];
 

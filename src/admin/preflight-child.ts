@@ -142,9 +142,12 @@ async function endAtOnce(): Promise<void> {
 
 // As the agent does at its start; before anything uses the pool.
 widenThreadPool();
+// What a probe waits for may be a program that keeps nobody alive (platform/zone-root.ts).
+const alive = setInterval(() => undefined, 60_000);
 void main(process.argv.slice(2))
   .catch((err: unknown) => fail(messageOf(err)))
   .then((result) => {
     writeSync(1, `${JSON.stringify(result)}\n`);
+    clearInterval(alive);
     return endAtOnce();
   });
