@@ -20,6 +20,8 @@ const WEDGED_MS = 1000;
 const MIB = 1024 * 1024;
 /** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
 const BASE_BYTES = 256 * MIB;
+/** Long metadata files that are read and written at a time, with their decoded texts (vm, writes: ByteBudget). */
+const LONG_FILES_BYTES = 112 * MIB;
 /** A zone that is left alone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
@@ -36,7 +38,8 @@ export function memoryCeiling(zones: number, limits: Config['limits']): number {
   const { line_bytes: lineBytes, unsent_bytes: unsentBytes, connections } = limits;
   // What its connections hold, and its writes that wait.
   const atLimit = zoneBytes({ lineBytes, unsentBytes, connections }) + 2 * limits.metadata_bytes;
-  return BASE_BYTES + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
+  const base = BASE_BYTES + LONG_FILES_BYTES;
+  return base + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
 }
 
 export interface WatchdogOptions {

@@ -25,7 +25,7 @@ import { SerialInput } from './serial-input';
 import { SMALL_BYTES } from './limits';
 import type { LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
-import type { QuotaMember, ZoneQuota } from './zone-quota';
+import type { QuotaMember, ReplySizes, ZoneQuota } from './zone-quota';
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 
 /** A reader may stop so long when others of its zone wait for the room that its replies take. */
@@ -170,12 +170,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     return stream.writable && !((stream.paused || this.hungUp) && stream.gone);
   }
 
-  get listBytes(): number {
-    return this.context.quota.listBytes;
-  }
-
-  set listBytes(bytes: number) {
-    this.context.quota.listBytes = bytes;
+  get sizes(): ReplySizes {
+    return this.context.quota.sizes;
   }
 
   fits(bytes: number): boolean {

@@ -28,6 +28,7 @@ import {
 import type { DataRequest, LineRequest, Request } from '../protocol/request';
 import { SMALL_BYTES, type LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
+import type { ReplySizes } from './zone-quota';
 
 /** A request and what is known of its coming. */
 export interface PendingRequest {
@@ -56,8 +57,8 @@ export interface ReplySink extends ReplyMemory {
   readonly clear: boolean;
   /** False: what is written is lost, the end is near. */
   readonly open: boolean;
-  /** What a reply to KEYS took in this zone the last time: where there is no room, it is not asked for. */
-  listBytes: number;
+  /** What large replies took in this zone the last time: where there is no room, they are not asked for. */
+  readonly sizes: ReplySizes;
   /** True: a large reply of so many bytes may be made now. False: `retry` is called when it may. */
   fits(bytes: number): boolean;
   /** Takes one whole reply. */
@@ -223,7 +224,8 @@ export class ReplyQueue {
       this.answerLine(asked, request);
       return;
     }
-    if (request.kind === 'keys' && sink.listBytes > SMALL_BYTES && !sink.fits(sink.listBytes)) {
+    const expected = sink.sizes.of(request);
+    if (expected > 0 && !sink.fits(expected)) {
       this.block(asked);
       return;
     }
@@ -284,8 +286,8 @@ export class ReplyQueue {
   private deliver(asked: PendingRequest, request: DataRequest, reply: Reply): void {
     const { sink } = this.options;
     const size = sizeOfReply(request.wire, reply);
-    if (reply.kind === 'list') {
-      sink.listBytes = size;
+    if (!isWrite(request)) {
+      sink.sizes.note(request, size);
     }
     // A write's reply is a few words: it cannot be asked for again.
     if (size > SMALL_BYTES && !isWrite(request)) {

@@ -18,6 +18,7 @@
  * `lineHasWaiters`.
  */
 
+import type { DataRequest } from '../protocol/request';
 import { SMALL_BYTES, type LinkLimits } from './limits';
 
 /** How often those who wait are looked after, while there are any. */
@@ -128,10 +129,49 @@ export class MemoryQuota {
   }
 }
 
+/** Large replies of a zone whose size is remembered: their values are 4 MiB together, of 16 KiB at least. */
+const MAX_SIZES = 256;
+/** A longer key cannot be put any more. */
+const MAX_KEY_CHARS = 1024;
+
+/**
+ * How large the replies to KEYS and to single GETs were: one for which there is no room is not asked for again,
+ * since a long value is read from its file each time. What changed meanwhile is found out when it is asked for.
+ */
+export class ReplySizes {
+  private readonly bytes = new Map<string, number>();
+
+  /** @returns bytes; 0 where the reply was small, or is not known */
+  of(request: DataRequest): number {
+    return this.bytes.size === 0 ? 0 : (this.bytes.get(nameOf(request)) ?? 0);
+  }
+
+  note(request: DataRequest, bytes: number): void {
+    if (bytes <= SMALL_BYTES) {
+      if (this.bytes.size > 0) {
+        this.bytes.delete(nameOf(request));
+      }
+      return;
+    }
+    const name = nameOf(request);
+    if (name.length <= MAX_KEY_CHARS) {
+      this.bytes.set(name, bytes);
+    }
+    const [oldest] = this.bytes.keys();
+    if (this.bytes.size > MAX_SIZES && oldest !== undefined) {
+      this.bytes.delete(oldest);
+    }
+  }
+}
+
+function nameOf(request: DataRequest): string {
+  return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
+}
+
 /** What one zone's connections hold. They are its members until they leave. */
 export class ZoneQuota {
-  /** What the list of the zone's names took when it was sent last. */
-  listBytes = 0;
+  /** What the zone's large replies took when they were made last. */
+  readonly sizes = new ReplySizes();
   private readonly limits: Pick<LinkLimits, 'unsentBytes' | 'lineBytes'>;
   private readonly memory: MemoryQuota;
   /** Members that hold something. */

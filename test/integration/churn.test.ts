@@ -100,7 +100,10 @@ async function step(root: string, zone: Modelled, random: Random): Promise<void>
     case 'gone': {
       const vms = { uuid, brand, customer_metadata: { me: uuid } };
       const boot = random.below(4) > 0;
-      await ask(root, 'create', { vms: boot ? vms : { ...vms, zone_state: 'installed' }, boot });
+      await ask(root, 'create', {
+        vms: { ...vms, zone_state: boot ? 'running' : 'installed' },
+        boot,
+      });
       zone.state = boot ? 'running' : 'installed';
       return;
     }

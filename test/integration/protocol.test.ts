@@ -22,7 +22,9 @@ describe('the worked examples on a zone socket', function () {
   before(async function () {
     needs(this, whyNoNode());
     const { vm, customer, internal, tags, routes } = FIXTURE;
-    const whole = { ...vm, customer_metadata: customer, internal_metadata: internal, tags, routes };
+    const maps = { customer_metadata: customer, internal_metadata: internal, tags, routes };
+    // A VM as the platform has it, not a payload: it is taken as it is.
+    const whole = { ...vm, ...maps, zone_state: 'running' };
     node = await SimNode.start({ vms: [whole], canaries: false });
     agent = await AgentProcess.start(node.root);
     socket = node.path(`/var/zonecontrol/${UUID}/metadata.sock`);

@@ -40,7 +40,7 @@ const WIDE = keysOf([1, 2, 3, 4].map((n) => `${n}☃${'k'.repeat(1_000_000)}`));
 const MANY = keysOf(Array.from({ length: 1000 }, (_, n) => `${n}`.padStart(1024, 'k')));
 const FEW = keysOf(Array.from({ length: 200 }, (_, n) => `${n}`.padStart(1024, 'k')));
 const BIG = 'v'.repeat(MIB);
-const MEDIUM = { big: 'v'.repeat(MIB / 4) };
+const MEDIUM = { big: 'v'.repeat(MIB / 8) };
 
 interface Attack {
   readonly what: string;
@@ -151,8 +151,8 @@ describe('hostile zones that read nothing', function () {
   // So large that all files stay parsed: what is measured is what replies cost.
   for (const [mode, what, customer, request] of [
     ['mute', 'KEYS of 200 keys of 1 KiB and read nothing', FEW, KEYS],
-    ['mute', 'GET of 256 KiB and read nothing', MEDIUM, GET_BIG],
-    ['reads', 'GET of 256 KiB and read all', MEDIUM, frame('00000003', 'GET', 'big')],
+    ['mute', 'GET of 128 KiB and read nothing', MEDIUM, GET_BIG],
+    ['reads', 'GET of 128 KiB and read all', MEDIUM, frame('00000003', 'GET', 'big')],
   ] as const) {
     it(`${HOSTILE} of ${ZONES} ask for ${what}: another zone waits for its own turn only`, async () => {
       store(customer);

@@ -6,6 +6,7 @@
  * be answered, and before that nothing may be answered that nobody asked for.
  */
 import { ReplyQueue } from '../../../src/transport/reply-queue';
+import { ReplySizes } from '../../../src/transport/zone-quota';
 import { RequestReader } from '../../../src/transport/request-reader';
 import type { LinkLimits } from '../../../src/transport/limits';
 import type { LinkObserver } from '../../../src/transport/link';
@@ -86,7 +87,7 @@ class Line implements LinkObserver {
       sink: {
         clear: true,
         open: true,
-        listBytes: 0,
+        sizes: new ReplySizes(),
         fits: () => true,
         write: (bytes) => {
           this.out += bytes.toString('latin1');
