@@ -143,17 +143,17 @@ export class ReplySizes {
 
   /** @returns bytes; 0 where the reply was small, or is not known */
   of(request: DataRequest): number {
-    return this.bytes.size === 0 ? 0 : (this.bytes.get(nameOf(request)) ?? 0);
+    return this.bytes.size === 0 ? 0 : (this.bytes.get(labelOf(request)) ?? 0);
   }
 
   note(request: DataRequest, bytes: number): void {
     if (bytes <= SMALL_BYTES) {
       if (this.bytes.size > 0) {
-        this.bytes.delete(nameOf(request));
+        this.bytes.delete(labelOf(request));
       }
       return;
     }
-    const name = nameOf(request);
+    const name = labelOf(request);
     if (name.length <= MAX_KEY_CHARS) {
       this.bytes.set(name, bytes);
     }
@@ -164,7 +164,7 @@ export class ReplySizes {
   }
 }
 
-function nameOf(request: DataRequest): string {
+function labelOf(request: DataRequest): string {
   return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
 }
 

@@ -40,7 +40,6 @@ const lockOf = (uuid: string): string => `vm.${uuid}.config.lockfile$`;
 const WRITE_STEPS: readonly WriteStep[] = [
   { what: 'the opening of the lock', call: 'open', path: lockOf },
   { what: 'the lock', call: 'lock', path: lockOf, errnos: LOCK_ERRNOS },
-  { what: 'a look at the file', call: 'stat', path: inZone('/config/metadata.json$') },
   { what: 'the opening of the file', call: 'open', path: inZone('/config/metadata.json$') },
   { what: 'the reading of the file', call: 'read', path: inZone('/config/metadata.json$') },
   { what: 'the making of the temporary file', call: 'open', path: inZone(TEMP) },
