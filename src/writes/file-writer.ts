@@ -96,7 +96,9 @@ export class FileWriter implements Backend {
     this.options = options;
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.holds = new LockLeases(options.confirmMs, options.longestHoldMs);
+    this.holds = new LockLeases(options.confirmMs, options.longestHoldMs, (target) => {
+      this.undone.released(target.zonename, identityAt(target.folder));
+    });
     this.queue = new BatchQueue(
       CONCURRENT_WRITES,
       (batch) => this.write(batch),
@@ -143,13 +145,7 @@ export class FileWriter implements Backend {
     if (!this.undone.has(zonename) || this.holds.isHeld(zonename)) {
       return [];
     }
-    try {
-      const stat = statAt(pathOf(folder, 'metadata'));
-      return this.undone.take(zonename, stat === null ? '' : textOfStat(stat));
-    } catch {
-      // Whoever reads the file meets the fault too, and tells it.
-      return [];
-    }
+    return this.undone.take(zonename, identityAt(folder));
   }
 
   /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
@@ -286,5 +282,16 @@ export class FileWriter implements Backend {
         'metadata was undone from a stale copy of vminfod, and written again',
       );
     }
+  }
+}
+
+/** Of the metadata file; empty where there is none, or where it cannot be told. */
+function identityAt(directory: string): string {
+  try {
+    const stat = statAt(pathOf(directory, 'metadata'));
+    return stat === null ? '' : textOfStat(stat);
+  } catch {
+    // Whoever reads the file meets the fault too, and tells it.
+    return '';
   }
 }

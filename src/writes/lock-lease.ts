@@ -44,8 +44,18 @@ export class LockLeases {
   private waitingForNone: (() => void)[] = [];
   private unconfirmedCount = 0;
 
-  /** @param longestMs after which a hold that is resumed all the time is given up */
-  constructor(confirmMs = CONFIRM_MS, longestMs = LONGEST_HOLD_MS) {
+  private readonly beforeRelease: (target: Target) => void;
+
+  /**
+   * @param longestMs after which a hold that is resumed all the time is given up
+   * @param beforeRelease called while the lock is still ours
+   */
+  constructor(
+    confirmMs = CONFIRM_MS,
+    longestMs = LONGEST_HOLD_MS,
+    beforeRelease: (target: Target) => void = () => undefined,
+  ) {
+    this.beforeRelease = beforeRelease;
     this.confirmMs = confirmMs;
     this.longestMs = longestMs;
   }
@@ -159,6 +169,7 @@ export class LockLeases {
   private release(hold: Hold): void {
     clearTimeout(hold.timer ?? undefined);
     this.holds.delete(hold.target.zonename);
+    this.beforeRelease(hold.target);
     hold.lock.release();
     if (this.holds.size === 0) {
       this.waitingForNone.splice(0).forEach((resolve) => resolve());

@@ -71,7 +71,7 @@ export class UndoneWrites {
    * A write is on disk.
    *
    * @param identity of the new file
-   * @param valueBefore of a key that was edited; undefined where there was none
+   * @param valueBefore of a key that was edited; undefined where there was none, a symbol where it is not known
    */
   wrote(
     zonename: string,
@@ -84,8 +84,10 @@ export class UndoneWrites {
     for (const map of MAP_NAMES) {
       for (const [key, after] of edits[map]) {
         const name = `${map}\0${key}`;
-        const before = [...(noted.keys.get(name)?.before ?? []), digestOf(valueBefore(map, key))];
-        if (isShort(after)) {
+        const value = valueBefore(map, key);
+        // A long one was not read: it could not be told from another.
+        if (isShort(after) && typeof value !== 'symbol') {
+          const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
           noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
         } else {
           noted.keys.delete(name);
@@ -144,6 +146,16 @@ export class UndoneWrites {
         ? { kind: 'remove', map, key, onlyIf }
         : { kind: 'set', map, key, value: after, onlyIf };
     });
+  }
+
+  /**
+   * The lock is about to be released. A file that was replaced while it was ours was replaced by somebody who does
+   * not take it, and so not by vmadm: that is meant.
+   */
+  released(zonename: string, identity: string): void {
+    if (this.noted.get(zonename)?.identity !== identity) {
+      this.remove(zonename);
+    }
   }
 
   remove(zonename: string): void {

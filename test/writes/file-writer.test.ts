@@ -220,6 +220,21 @@ describe('FileWriter', () => {
       assert.deepStrictEqual(customer(), { a: 'old', gone: 'x', other: '1' });
     });
 
+    it('leaves alone a file that was replaced under our lock: vmadm waits for it', async () => {
+      make({ confirmMs: 20 });
+      await ask(set('b', 'again'));
+      replace({ b: 'made' });
+      await eventually(() => held.size === 0);
+      assert.strictEqual(await look(), 0);
+    });
+
+    it('says nothing of long values, and writes and removes them', async () => {
+      const long = 'x'.repeat(200_000);
+      assert.deepStrictEqual(await ask(set('long', long)), STORED);
+      assert.deepStrictEqual(await ask(set('long', `${long}y`)), STORED);
+      assert.deepStrictEqual(await ask(remove('long')), STORED);
+    });
+
     it('does nothing where it is switched off', async () => {
       make({ confirmMs: 1, restoreUndone: false });
       await ask(set('a', 'newer'));
