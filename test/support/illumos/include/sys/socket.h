@@ -61,44 +61,4 @@ extern int accept(int, struct sockaddr *, socklen_t *);
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
 #endif
 
-#define	SOL_SOCKET	0xffff
-#define	SO_ERROR	0x1007
-#define	MSG_DONTWAIT	0x80
-
-struct iovec {
-	void *iov_base;
-	size_t iov_len;
-};
-
-/* Of XPG4.2 only: the older one has no room for descriptors. */
-#if defined(_XOPEN_SOURCE)
-struct msghdr {
-	void *msg_name;
-	socklen_t msg_namelen;
-	struct iovec *msg_iov;
-	int msg_iovlen;
-	void *msg_control;
-	socklen_t msg_controllen;
-	int msg_flags;
-};
-
-struct cmsghdr {
-	socklen_t cmsg_len;
-	int cmsg_level;
-	int cmsg_type;
-};
-
-#define	SCM_RIGHTS		0x1010
-#define	CMSG_DATA(c)		((unsigned char *)((struct cmsghdr *)(c) + 1))
-#define	CMSG_FIRSTHDR(m)	((struct cmsghdr *)(m)->msg_control)
-#define	CMSG_LEN(l)		((unsigned int)(sizeof (struct cmsghdr) + (l)))
-#define	CMSG_SPACE(l)		((unsigned int)(sizeof (struct cmsghdr) + (((l) + 3) & ~3UL)))
-
-extern ssize_t sendmsg(int, const struct msghdr *, int);
-#endif
-
-extern int connect(int, const struct sockaddr *, socklen_t);
-extern int getsockopt(int, int, int, void *, socklen_t *);
-extern ssize_t recv(int, void *, size_t, int);
-
 #endif
