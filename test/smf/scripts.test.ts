@@ -191,7 +191,7 @@ describe('the install scripts', function () {
       const all = text.replace(/^(\s*)\/\/( +)(?=["}])/gm, '$1$2').replace(/^\s*\/\/.*\n/gm, '');
       const commas = all.replace(/(["\d\w\]}])\n(?=\s*")/g, '$1,\n');
       const members = parseSite(commas.replace('"..."', '"unix:/x"'), 'all of the example');
-      assert.deepStrictEqual([...members.keys()].length, 9);
+      assert.deepStrictEqual([...members.keys()].length, 11);
     });
 
     it("puts the platform's agent back when mdatad does not come up", () => {
