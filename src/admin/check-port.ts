@@ -13,12 +13,11 @@ import {
   type DoctorTarget,
   type Step,
 } from './doctor-context';
+import { isHeld } from './health';
 import { counted, inWords } from './format';
 
 /** What an operator waits for a zone's file system. */
 const ANSWER_MS = 2000;
-/** As the link itself judges it. */
-const HELD_MS = 1000;
 
 /** The steps of an HVM zone's port: its file, and the link to it. Skipped while the zone does not run. */
 export async function checkPort(patient: DoctorTarget): Promise<Step[]> {
@@ -81,7 +80,7 @@ function checkLink({ zone }: DoctorTarget): Step {
       return ok(step, `connected (${tried})`);
     case 'waiting':
     case 'connecting':
-      if (link instanceof SerialLink && wasTurnedAway(link)) {
+      if (link instanceof SerialLink && isHeld(link)) {
         const found = `another program holds the port (${tried}, turned away ${counted(counts?.held ?? 0, 'time')})`;
         const remedy =
           "stop it: the platform's own agent (svcadm disable svc:/system/smartdc/metadata:default) or a console on the port (socat, nc)";
@@ -101,14 +100,6 @@ function checkLink({ zone }: DoctorTarget): Step {
         'mdatactl zone tells its history',
       );
   }
-}
-
-/** A port that is held takes a connection and ends it at once; one without a hypervisor takes none. */
-function wasTurnedAway(link: SerialLink): boolean {
-  const history = link.history();
-  const waiting = history.findLastIndex(({ state }) => state === 'waiting');
-  const [before, after] = [history[waiting - 1], history[waiting]];
-  return before?.state === 'connected' && (after?.since ?? 0) - before.since < HELD_MS;
 }
 
 /** Whether a guest has ever spoken says what no look from outside can. */

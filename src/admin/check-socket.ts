@@ -1,5 +1,5 @@
 /*
- * The doctor's steps for an OS zone's socket: folder, file, listener, mount, and what the zone sees.
+ * The doctor's steps for an OS zone's socket: folder, file, listener, the mount as the zone sees it, a round trip.
  */
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
@@ -8,6 +8,7 @@ import type { Config } from '../config';
 import { codeOf, messageOf } from '../lib/errors';
 import { ROOT_ONLY, WITH_READERS, type SocketModes } from '../transport/socket-file';
 import { ZoneSocket } from '../transport/socket-server';
+import type { MountEntry } from '../platform/mounts';
 import { SocketMount } from '../zones/socket-mount';
 import {
   fail,
@@ -35,8 +36,7 @@ export async function checkSocket(patient: DoctorTarget): Promise<Step[]> {
     await checkFolder(patient),
     await checkFile(patient),
     checkListener(patient),
-    socketMountStep(patient),
-    await checkView(patient),
+    await checkMount(patient),
     await checkRoundTrip(patient),
   ];
 }
@@ -103,65 +103,62 @@ function checkListener({ zone }: DoctorTarget): Step {
       );
 }
 
-function socketMountStep({ visit, zone }: DoctorTarget): Step {
+/** What an operator waits for a zone's file system. */
+const ANSWER_MS = 2000;
+
+/** The table's entry, and what the zone itself has at the mount point. */
+async function checkMount(target: DoctorTarget): Promise<Step> {
   const step = 'mount';
+  const { visit, zone } = target;
   if (zone.state === 'halted') {
     return skip(step, 'the zone does not run');
   }
+  const state = zone.folder?.state;
+  if (state === 'no mounts on this node') {
+    return skip(step, state);
+  }
+  if (state === 'none for this brand') {
+    return skip(step, `brand ${zone.facts.brand} has no metadata directory`);
+  }
   const { mounts, node } = visit;
   if (mounts === null) {
-    return warn(
-      step,
-      `${node.paths.mnttab} cannot be read`,
-      'it is mounted when the node boots: reboot the node',
-    );
+    return warn(step, `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`);
   }
+  const inTable = mountInTable(target, mounts);
+  if (inTable.verdict === 'fail' || zone.state !== 'running') {
+    return inTable;
+  }
+  await zone.folder?.look(AbortSignal.timeout(ANSWER_MS));
   const at = mountPointOf(zone);
+  if (!zone.answers) {
+    return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);
+  }
+  if (zone.folderView() === 'another') {
+    const found = `the zone has another directory at ${at}: ours was unmounted, or replaced while the zone runs`;
+    return fail(step, found, `vmadm reboot ${zone.zonename}`);
+  }
+  return inTable;
+}
+
+function mountInTable({ zone }: DoctorTarget, mounts: ReadonlyMap<string, MountEntry>): Step {
+  const step = 'mount';
+  const at = mountPointOf(zone);
+  const reboot = `vmadm reboot ${zone.zonename}`;
   const entry = mounts.get(at);
   if (entry === undefined) {
-    if (zone.folder?.state === 'none for this brand') {
-      return skip(step, `brand ${zone.facts.brand} has no metadata folder`);
-    }
-    const remedy = `vmadm reboot ${zone.zonename}: its brand mounts it then`;
-    return fail(step, `nothing is mounted at ${at}: the zone cannot reach its socket`, remedy);
+    return fail(step, `nothing is mounted at ${at}: the zone cannot reach its socket`, reboot);
   }
-  const folder = dirname(zone.link.link.path);
-  if (entry.special !== folder) {
-    const remedy = `vmadm reboot ${zone.zonename}`;
-    return fail(step, `${at} shows ${entry.special}, not ${folder}`, remedy);
+  const directory = dirname(zone.link.link.path);
+  if (entry.special !== directory) {
+    return fail(step, `${at} shows ${entry.special}, not ${directory}`, reboot);
   }
   const missing = MOUNT_OPTIONS.filter((names) => !names.some((n) => entry.options.includes(n)));
   if (missing.length > 0) {
     const names = missing.map(([name]) => name).join(', ');
-    const remedy = `vmadm reboot ${zone.zonename}; if it is back, look at /usr/lib/brand/${zone.facts.brand}/platform.xml`;
+    const remedy = `${reboot}; if it is back, look at /usr/lib/brand/${zone.facts.brand}/platform.xml`;
     return warn(step, `${at} is mounted without ${names}`, remedy);
   }
   return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
-}
-
-/** What an operator waits for a zone's file system. */
-const ANSWER_MS = 2000;
-
-async function checkView({ visit, zone }: DoctorTarget): Promise<Step> {
-  const step = 'view';
-  const at = mountPointOf(zone);
-  if (zone.state !== 'running' || visit.mounts?.has(at) !== true) {
-    return skip(step, 'nothing is mounted');
-  }
-  await zone.folder?.look(AbortSignal.timeout(ANSWER_MS));
-  if (!zone.answers) {
-    return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);
-  }
-  switch (zone.folderView()) {
-    case 'ours':
-      return ok(step, 'the zone sees this socket');
-    case 'another': {
-      const found = `the zone has another folder at ${at}: ours was unmounted, or replaced while the zone runs`;
-      return fail(step, found, `vmadm reboot ${zone.zonename}: it gets the folder when it boots`);
-    }
-    case 'unknown':
-      return skip(step, 'cannot be looked at');
-  }
 }
 
 /** This machine's path, as the table of mounts has it. */

@@ -8,14 +8,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
-import type { MetadataMap } from '../metadata/handler';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { sizeOf } from '../platform/file-stat';
 import { readText } from '../platform/metadata-text';
 import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
-import { own, ownMap, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
-import { getText } from '../vm/vminfod-http';
+import { own, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import { askVminfod, showsFiles } from './health-files';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
 
@@ -47,7 +46,7 @@ async function checkData(patient: DoctorTarget): Promise<Step> {
       ? fail(step, `none: vminfod ${vminfod.words}`, vminfod.remedy)
       : fail(step, `none: vminfod does not know this VM`, `vmadm get ${zone.zonename}; ${RESTART}`);
   }
-  const changed = visit.changedAt(zone.zonename);
+  const changed = visit.monitor.changedAt(zone.zonename);
   const age = changed === undefined ? '' : `, its last change ${inWords(Date.now() - changed)} ago`;
   const told = `known from vminfod${age}`;
   if (vminfod.verdict === 'fail') {
@@ -68,8 +67,7 @@ async function behindOf({ visit, zone }: DoctorTarget): Promise<string | null> {
   const { zonename } = zone;
   let vm: JsonObject | undefined;
   try {
-    const path = `/vms/${encodeURIComponent(zonename)}`;
-    vm = parseJsonObject(await getText(node.vminfodUrl, path, AbortSignal.timeout(ASK_MS)));
+    vm = await askVminfod(node.vminfodUrl, zonename, ASK_MS);
   } catch (err) {
     return `vminfod does not answer for it: ${messageOf(err)}`;
   }
@@ -83,31 +81,10 @@ async function behindOf({ visit, zone }: DoctorTarget): Promise<string | null> {
   if (state !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
   }
-  const files = (await node.store.data(zonename)?.load({ key: null }))?.metadata();
-  if (files === undefined) {
-    return null;
-  }
-  const same =
-    sameMap(files.customer, ownMap(vm, 'customer_metadata')) &&
-    sameMap(files.internal, ownMap(vm, 'internal_metadata'));
-  return same
+  const data = await node.store.data(zonename)?.load({ key: null });
+  return data === undefined || showsFiles(vm, data)
     ? null
-    : 'vminfod is behind: it does not show what metadata.json holds (guests get what the file holds)';
-}
-
-/** Values of a map are compared up to this many members: more of them would hold up the guests. */
-const MOST_VALUES = 2000;
-
-function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
-  if (a.size !== b.size) {
-    return false;
-  }
-  const isShort = a.size <= MOST_VALUES;
-  return [...a.keys()].every((key) => b.has(key) && (!isShort || same(a.get(key), b.get(key))));
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+    : 'vminfod is behind: it does not show what the config files hold (guests get what they hold)';
 }
 
 const LOST = 'guests see none of it until then';

@@ -3,6 +3,7 @@
  */
 import type { MountEntry } from '../platform/mounts';
 import type { Zone } from '../zones/zone';
+import type { HealthMonitor, HealthSnapshot } from './health';
 import type { AdminNode } from './node';
 import type { VminfodHealth } from './vminfod-health';
 
@@ -39,8 +40,8 @@ export interface DoctorContext {
   /** Null: the table of mounts could not be read. */
   readonly mounts: ReadonlyMap<string, MountEntry> | null;
   readonly vminfod: VminfodHealth;
-  /** When vminfod told of the last change of a VM, ms since 1970; undefined: not since the start. */
-  readonly changedAt: (zonename: string) => number | undefined;
+  readonly health: HealthSnapshot;
+  readonly monitor: HealthMonitor;
 }
 
 /** A zone and its visit. */

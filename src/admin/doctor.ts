@@ -2,6 +2,9 @@
  * The doctor: walks the whole chain from the platform to the guest, for one zone or all, and says
  * where it breaks and what to do.
  *
+ * The health that status and /healthz show (health.ts) is in it: a step is never better than what health says of
+ * its part, so whatever is not healthy is not `ok` here. The doctor finds more than health does.
+ *
  * It looks for itself at what it can (files, mount table, vminfod, a real round trip) and believes the
  * agent's own state only where nothing else can be asked. It changes nothing. Zones are visited a few
  * at a time: a visit of all leaves room for guests.
@@ -16,7 +19,7 @@ import { checkPort } from './check-port';
 import { checkSocket } from './check-socket';
 import { checkVm } from './check-vm';
 import { checkWrites } from './check-writes';
-import { fail, ok, skip, warn, worst } from './doctor-context';
+import { fail, ok, skip, warn, worst, type Verdict } from './doctor-context';
 import type {
   DoctorReport,
   DoctorTarget,
@@ -26,40 +29,54 @@ import type {
 } from './doctor-context';
 import { levelOf } from './log-level';
 import type { AdminNode } from './node';
-import { healthOf } from './status';
-import type { VminfodProbe } from './vminfod-health';
+import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
 import type { SelfHealth } from './watchdog';
-import { inBytes } from './format';
+import { counted, inBytes } from './format';
 
 /** Zones that are looked at together. */
 const VISITS_AT_ONCE = 8;
 
 export interface DoctorOptions {
   readonly node: AdminNode;
-  readonly probe: VminfodProbe;
+  readonly health: HealthMonitor;
   readonly self: () => SelfHealth;
 }
 
-/** Examines zones on demand; one serves the agent. Remembers when VMs changed until it is stopped. */
+/** The step that each reason of the model concerns. */
+const STEP_OF: Readonly<Record<NodeReason | ZoneReason, string>> = {
+  starting: 'agent',
+  stopping: 'agent',
+  'event-loop-wedged': 'event loop',
+  'memory-over-ceiling': 'memory',
+  'vminfod-down': 'vminfod',
+  'vminfod-wedged': 'vminfod',
+  'log-records-lost': 'log',
+  'socket-not-listening': 'listener',
+  'not-mounted': 'mount',
+  'mount-replaced': 'mount',
+  'mount-not-known': 'mount',
+  'unknown-brand': 'zone',
+  'file-system-not-answering': 'file system',
+  'port-not-reachable': 'link',
+  'port-held': 'link',
+  'vm-data-missing': 'VM data',
+  'vminfod-behind': 'VM data',
+  'metadata-damaged': 'metadata.json',
+  'tags-damaged': 'tags.json',
+  'routes-damaged': 'routes.json',
+  'write-waiting': 'config lock',
+  'disk-full': 'disk',
+  'writes-failing': 'writes',
+  'metadata-full': 'writes',
+};
+const SEVERITY: Readonly<Record<Verdict, number>> = { skip: 0, ok: 1, warn: 2, fail: 3 };
+
+/** Examines zones on demand; one serves the agent. */
 export class Doctor {
   private readonly options: DoctorOptions;
-  private readonly changed = new Map<string, number>();
-  private readonly unsubscribe: () => void;
 
   constructor(options: DoctorOptions) {
     this.options = options;
-    this.unsubscribe = options.node.store.onChanged(({ zonename, next }) => {
-      if (next === undefined) {
-        this.changed.delete(zonename);
-      } else {
-        this.changed.set(zonename, Date.now());
-      }
-    });
-  }
-
-  stop(): void {
-    this.unsubscribe();
-    this.changed.clear();
   }
 
   /** The node and all its zones. */
@@ -79,24 +96,23 @@ export class Doctor {
   }
 
   private async beginVisit(): Promise<DoctorContext> {
-    const { node, probe } = this.options;
+    const { node, health } = this.options;
+    const snapshot = await health.snapshot();
     return {
       node,
       mounts: await readMounts(node.paths.mnttab),
-      vminfod: await probe.look(node.store.status()),
-      changedAt: (zonename) => this.changed.get(zonename),
+      vminfod: snapshot.vminfod,
+      health: snapshot,
+      monitor: health,
     };
   }
 
-  private checkNode({ vminfod, mounts, node }: DoctorContext): Step[] {
+  private checkNode({ vminfod, mounts, node, health }: DoctorContext): Step[] {
     const self = this.options.self();
-    const health = healthOf(node, self);
     const lost = node.lostRecords();
     const { rssBytes, ceilingBytes, loop } = self;
-    return [
-      health.well
-        ? ok('agent', `version ${node.version}, serving`)
-        : fail('agent', health.words, 'look at its log: mdatactl tail, svcs -L mdatad'),
+    const steps = [
+      ok('agent', `version ${node.version}, ${node.phase()}`),
       {
         step: 'vminfod',
         verdict: vminfod.verdict,
@@ -104,20 +120,13 @@ export class Doctor {
         remedy: vminfod.remedy,
       },
       mounts === null
-        ? fail('mount table', `${node.paths.mnttab} cannot be read`, 'look at its permissions')
-        : ok('mount table', `${mounts.size} mounts`),
-      lost > 0
-        ? warn('log', `${lost} records were lost`, 'look for a full disk where the log is kept')
-        : ok('log', `level ${levelOf(node.log)}, nothing lost`),
-      rssBytes > ceilingBytes
-        ? warn(
-            'memory',
-            `${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`,
-            'svcadm restart mdatad',
-          )
-        : ok('memory', `${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`),
+        ? fail('mount table', `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`)
+        : ok('mount table', counted(mounts.size, 'mount')),
+      ok('log', `level ${levelOf(node.log)}, ${lost === 0 ? 'nothing' : `${lost} records`} lost`),
+      ok('memory', `${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`),
       ok('event loop', `late by ${Math.round(loop.maxMs)} ms at most in the last seconds`),
     ];
+    return withHealth(steps, health.node);
   }
 }
 
@@ -148,11 +157,12 @@ async function checkZones(
 async function checkZone(patient: DoctorTarget): Promise<ZoneDoctorReport> {
   const { visit, zone } = patient;
   const { node } = visit;
-  const steps: Step[] = [checkIndex(patient)];
+  let steps: Step[] = [checkIndex(patient)];
   try {
     steps.push(...(await (zone.link.kind === 'socket' ? checkSocket : checkPort)(patient)));
     steps.push(...(await checkVm(patient)));
     steps.push(...(await checkWrites(patient)));
+    steps = withHealth(steps, await visit.monitor.ofZone(zone, visit.vminfod));
   } catch (err) {
     steps.push(fail('doctor', messageOf(err), 'a fault of the doctor itself: report it'));
   }
@@ -164,6 +174,23 @@ async function checkZone(patient: DoctorTarget): Promise<ZoneDoctorReport> {
     verdict: worst(steps.map(({ verdict }) => verdict)),
     steps,
   };
+}
+
+/** Makes each step at least as bad as health judges its part; adds the steps that are missing. */
+function withHealth(steps: readonly Step[], problems: readonly Problem[]): Step[] {
+  const judged = [...steps];
+  for (const { reason, state, text, remedy } of problems) {
+    const step = STEP_OF[reason];
+    const at = judged.findIndex((each) => each.step === step);
+    const found = judged[at];
+    const worse = state === 'failed' ? fail(step, text, remedy) : warn(step, text, remedy);
+    if (found === undefined) {
+      judged.push(worse);
+    } else if (SEVERITY[found.verdict] < SEVERITY[worse.verdict]) {
+      judged[at] = worse;
+    }
+  }
+  return judged;
 }
 
 /** What the platform says of the zone, against what we hold. */

@@ -6,6 +6,7 @@
 import { hostname } from 'node:os';
 import { CooperativeYield } from '../lib/slice';
 import type { AdminNode } from './node';
+import type { HealthSnapshot } from './health';
 import type { Status } from './status';
 import { zoneReport } from './zone-report';
 
@@ -23,19 +24,27 @@ export type KangSnapshot = {
 } & Readonly<Record<(typeof TYPES)[number], Readonly<Record<string, unknown>>>>;
 
 /** The objects stand under their types' names, as kang's own servers have them. */
-export async function kangSnapshot(node: AdminNode, status: Status): Promise<KangSnapshot> {
+export async function kangSnapshot(
+  node: AdminNode,
+  status: Status,
+  health: HealthSnapshot,
+): Promise<KangSnapshot> {
   const zones = [...(node.registry()?.all() ?? [])];
   const zone: [string, unknown][] = [];
   const link: [string, unknown][] = [];
   const slice = new CooperativeYield();
   for (const each of zones) {
     await slice.rest();
-    const report = zoneReport(node, each);
+    const report = zoneReport(node, each, health);
     const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
+    const { health: healthState, reasons } = report;
     const since = report.history.at(-1)?.since ?? null;
     zone.push([
       zonename,
-      { alias, brand, state, since, mount, requests, errors, refusals, link: `link:${zonename}` },
+      {
+        ...{ alias, brand, state, since, health: healthState, reasons, mount },
+        ...{ requests, errors, refusals, link: `link:${zonename}` },
+      },
     ]);
     const { kind, path, connections, reconnects, linkHistory } = report;
     link.push([
@@ -58,6 +67,7 @@ export async function kangSnapshot(node: AdminNode, status: Status): Promise<Kan
     stats: {
       started: new Date(node.startedAt).toISOString(),
       uptime: status.uptimeMs,
+      health: { state: health.state, summary: health.summary },
       memory: { rss: memory.rssBytes },
       requests,
       writes: { ...writes, inProgress: writes.inProgress.length },

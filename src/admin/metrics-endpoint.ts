@@ -12,6 +12,7 @@ import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../metrics';
 import type { RequestStats } from '../request-log';
 import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
+import { ZONE_REASON_NAMES, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
 import type { AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
@@ -63,10 +64,14 @@ export interface Metrics {
 }
 
 /** All metrics of the agent. Nothing is counted here: values are read when somebody scrapes them. */
-export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
+export function makeMetrics(
+  node: AdminNode,
+  self: () => SelfHealth,
+  health: () => Promise<HealthSnapshot>,
+): Metrics {
   const families = {
-    prometheus: familiesOf(node, self, false),
-    openmetrics: familiesOf(node, self, true),
+    prometheus: familiesOf(node, self, health, false),
+    openmetrics: familiesOf(node, self, health, true),
   };
   return {
     contentType: (format) => families[format].contentType,
@@ -78,9 +83,11 @@ export function makeMetrics(node: AdminNode, self: () => SelfHealth): Metrics {
 function familiesOf(
   node: AdminNode,
   self: () => SelfHealth,
+  health: () => Promise<HealthSnapshot>,
   openMetrics: boolean,
 ): MetricFamilies['registry'] {
   const to = new MetricFamilies(openMetrics);
+  addHealth(to, health);
   addRequests(to, node);
   addWrites(to, node);
   addZones(to, node);
@@ -90,6 +97,16 @@ function familiesOf(
   addDatasets(to, node);
   addProcess(to, node, self);
   return to.registry;
+}
+
+function addHealth(to: MetricFamilies, health: () => Promise<HealthSnapshot>): void {
+  const healthy = '1 while the agent and all its zones are healthy, 0 when degraded or failed.';
+  to.gauge('mdatad_healthy', healthy, [], async () => one((await health()).state === 'ok' ? 1 : 0));
+  const unhealthy =
+    'Zones that are not healthy, by reason; a zone counts under each of its reasons.';
+  to.gauge('mdatad_zones_unhealthy', unhealthy, ['reason'], async () =>
+    byName('reason', withZeros((await health()).zonesByReason, ZONE_REASON_NAMES)),
+  );
 }
 
 function addRequests(to: MetricFamilies, { figures }: AdminNode): void {

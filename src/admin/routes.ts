@@ -1,7 +1,7 @@
 /*
  * The routes of the admin server, and how a request's body is read and a reply written.
  *
- *   GET  /healthz                 200 ok, or 503 with what is wrong
+ *   GET  /healthz                 200 ok or degraded: what is wrong; 503 failed: what, starting and stopping too
  *   GET  /status                  the agent in one look
  *   GET  /zones, /zones/UUID      a row each; everything about one
  *   GET  /doctor, /doctor/UUID    the whole chain, looked at now
@@ -28,8 +28,8 @@ import type { Format, Metrics } from './metrics-endpoint';
 import { levelOf, setLevel } from './log-level';
 import type { AdminNode } from './node';
 import { NOTIFY_STATES } from './notify-states';
-import { healthOf, statusOf, type Status } from './status';
-import type { VminfodProbe } from './vminfod-health';
+import type { HealthMonitor, HealthSnapshot } from './health';
+import { statusOf, type Status } from './status';
 import type { SelfHealth } from './watchdog';
 import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 
@@ -58,7 +58,7 @@ export interface Parts {
   readonly doctor: Doctor;
   /** Made when they are first asked for. */
   readonly metrics: () => Promise<Metrics>;
-  readonly probe: VminfodProbe;
+  readonly health: HealthMonitor;
   readonly self: () => SelfHealth;
 }
 
@@ -135,9 +135,10 @@ function operandOf({ path, operand }: Route, pathname: string): string | undefin
   return rest === '' || rest.includes('/') ? undefined : rest;
 }
 
-function health({ node, self }: Parts, { response }: Ask): void {
-  const { well, words } = healthOf(node, self());
-  sendText(response, well ? 200 : 503, `${words}\n`);
+/** A degraded agent serves its zones, so whoever waits for it to serve (SMF's start method) has waited enough. */
+async function health(parts: Parts, { response }: Ask): Promise<void> {
+  const { state, summary } = await parts.health.snapshot();
+  sendText(response, state === 'failed' ? 503 : 200, `${summary}\n`);
 }
 
 /** Whether a scraper's Accept header asks for OpenMetrics. */
@@ -156,32 +157,37 @@ async function tellMetrics(parts: Parts, { request, response, url }: Ask): Promi
 }
 
 async function status(parts: Parts, { response }: Ask): Promise<void> {
-  sendJson(response, 200, await currentStatus(parts));
+  sendJson(response, 200, await currentStatus(parts, await parts.health.snapshot()));
 }
 
 async function kang(parts: Parts, { response }: Ask): Promise<void> {
-  sendJson(response, 200, await kangSnapshot(parts.node, await currentStatus(parts)));
+  const snapshot = await parts.health.snapshot();
+  const current = await currentStatus(parts, snapshot);
+  sendJson(response, 200, await kangSnapshot(parts.node, current, snapshot));
 }
 
-async function currentStatus({ node, self, probe }: Parts): Promise<Status> {
-  return statusOf(node, self(), await probe.look(node.store.status()));
+function currentStatus({ node, self }: Parts, snapshot: HealthSnapshot): Promise<Status> {
+  return statusOf(node, self(), snapshot);
 }
 
-async function zones({ node }: Parts, { response }: Ask): Promise<void> {
+async function zones({ node, health: monitor }: Parts, { response }: Ask): Promise<void> {
+  const snapshot = await monitor.snapshot();
   const rows: ZoneRow[] = [];
   const slice = new CooperativeYield();
   for (const each of [...(node.registry()?.all() ?? [])]) {
     await slice.rest();
-    rows.push(zoneRow(node, each));
+    rows.push(zoneRow(node, each, snapshot));
   }
   sendJson(response, 200, rows);
 }
 
-async function zone({ node }: Parts, { response, operand }: Ask): Promise<void> {
+async function zone(parts: Parts, { response, operand }: Ask): Promise<void> {
+  const { node } = parts;
   const found = zoneNamed(node, operand);
   // A file that cannot be read is told by the doctor.
   const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
-  sendJson(response, 200, { ...zoneReport(node, found), metadata: metadata ?? null });
+  const report = zoneReport(node, found, await parts.health.snapshot());
+  sendJson(response, 200, { ...report, metadata: metadata ?? null });
 }
 
 async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {

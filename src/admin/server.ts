@@ -13,6 +13,7 @@ import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { Doctor } from './doctor';
+import { HealthMonitor, type HealthSnapshot } from './health';
 import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
@@ -33,7 +34,7 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 export class AdminServer {
   private readonly node: AdminNode;
   private readonly watchdog: Watchdog;
-  private readonly doctor: Doctor;
+  private readonly health: HealthMonitor;
   private readonly parts: Parts;
   private readonly timeouts = new ClientTimeouts();
   private server: Server | null = null;
@@ -46,8 +47,10 @@ export class AdminServer {
     this.watchdog = new Watchdog({ ceiling, voice: node.log });
     const self = (): SelfHealth => this.watchdog.state();
     const probe = new VminfodProbe(node.vminfodUrl);
-    this.doctor = new Doctor({ node, probe, self });
-    this.parts = { node, doctor: this.doctor, metrics: lateMetrics(node, self), probe, self };
+    const health = new HealthMonitor({ node, probe, self });
+    this.health = health;
+    const metrics = lateMetrics(node, self, () => health.snapshot());
+    this.parts = { node, doctor: new Doctor({ node, health, self }), metrics, health, self };
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
@@ -71,7 +74,7 @@ export class AdminServer {
   /** Ends what is under way and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
     this.watchdog.stop();
-    this.doctor.stop();
+    this.health.stop();
     this.node.tail.endAll();
     const { server, loopback, identity } = this;
     [this.server, this.loopback, this.identity] = [null, null, null];
@@ -212,10 +215,16 @@ class ClientTimeouts {
 }
 
 /** prom-client is loaded by who reads it: it takes 4 MiB and 25 ms, which no start has to spare. */
-function lateMetrics(node: AdminNode, self: () => SelfHealth): () => Promise<Metrics> {
+function lateMetrics(
+  node: AdminNode,
+  self: () => SelfHealth,
+  health: () => Promise<HealthSnapshot>,
+): () => Promise<Metrics> {
   let made: Promise<Metrics> | null = null;
   return () =>
-    (made ??= import('./metrics-endpoint.js').then(({ makeMetrics }) => makeMetrics(node, self)));
+    (made ??= import('./metrics-endpoint.js').then(({ makeMetrics }) =>
+      makeMetrics(node, self, health),
+    ));
 }
 
 /** Has the server listen, and resolves when it does. */

@@ -10,20 +10,14 @@ import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
 import type { AuditCounts } from '../datasets/live-audit';
 import type { VminfodHealth } from './vminfod-health';
+import type { HealthSnapshot, HealthState, Problem } from './health';
 import type { LoopDelay } from '../platform/loop-delay';
 import type { WriterStatus } from '../writes/writer';
 import type { Zone } from '../zones/zone';
-import { troublesOf, type Trouble } from './zone-report';
-import { counted } from './format';
+import { lastWarning, type Warning } from './zone-report';
 
 /** More are counted, not listed. */
-const MOST_TROUBLES = 20;
-
-export interface Health {
-  readonly well: boolean;
-  /** One line: `ok`, or what is wrong. */
-  readonly words: string;
-}
+const MOST_LISTED = 20;
 
 /** Something that vasync works on. */
 export interface Progress {
@@ -37,7 +31,16 @@ export interface Status {
   readonly pid: number;
   readonly root: string;
   readonly phase: AgentPhase;
-  readonly health: Health;
+  readonly health: {
+    readonly state: HealthState;
+    /** One line: `ok`, or the state and what is wrong. */
+    readonly summary: string;
+    /** Of the node first, then of its zones. */
+    readonly problems: readonly Problem[];
+    readonly problemsInAll: number;
+    /** Zones that are not healthy, by reason. */
+    readonly zonesByReason: Readonly<Record<string, number>>;
+  };
   readonly startedAt: number;
   readonly uptimeMs: number;
   readonly log: {
@@ -72,41 +75,22 @@ export interface Status {
   readonly inProgress: readonly Progress[];
   readonly memory: { readonly rssBytes: number; readonly ceilingBytes: number };
   readonly loop: LoopDelay;
-  readonly alarms: readonly string[];
   readonly limitsHit: Readonly<Record<string, number>>;
   readonly events: { readonly total: number; readonly lagMs: number };
   readonly repairs: Readonly<Record<string, number>>;
   readonly faults: number;
   /** What the live audit says of delegated datasets. */
   readonly datasets: AuditCounts;
-  readonly troubles: readonly Trouble[];
-  readonly troublesInAll: number;
-}
-
-/** Whether the agent does what it is there for. Needs no zone to be asked. */
-export function healthOf(node: AdminNode, self: SelfHealth): Health {
-  switch (node.phase()) {
-    case 'starting': {
-      const binding = node.registry()?.bindingStatus;
-      const left = binding === undefined ? 0 : binding.pending + binding.waiting;
-      const words =
-        left === 0 ? 'starting' : `starting: ${counted(left, 'zone socket')} still to be bound`;
-      return { well: false, words };
-    }
-    case 'stopping':
-      return { well: false, words: 'stopping' };
-    case 'serving':
-      return self.alarms.length === 0
-        ? { well: true, words: 'ok' }
-        : { well: false, words: self.alarms.join('; ') };
-  }
+  /** Recent warnings of zones' logs. They are not health. */
+  readonly warnings: readonly (Warning & { readonly zonename: string })[];
+  readonly warningsInAll: number;
 }
 
 /** The agent's state at this moment, for `mdatactl status`. */
 export async function statusOf(
   node: AdminNode,
   self: SelfHealth,
-  vminfod: VminfodHealth,
+  health: HealthSnapshot,
 ): Promise<Status> {
   const { figures, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
@@ -116,23 +100,39 @@ export async function statusOf(
     pid: process.pid,
     root: node.paths.root,
     phase: node.phase(),
-    health: healthOf(node, self),
+    health: healthShown(health),
     startedAt: node.startedAt,
     uptimeMs: Date.now() - node.startedAt,
     log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
     ...census,
     requests: { ...requestsOf(node), waitingForVm: waiting },
     writes: { ...writer, locksHeld: holds, unconfirmed, restored },
-    vminfod,
+    vminfod: health.vminfod,
     inProgress: progressOf(node),
     memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },
     loop: self.loop,
-    alarms: self.alarms,
     limitsHit: Object.fromEntries(figures.refusals),
     events: { total: figures.zoneEvents, lagMs: figures.eventLagMs },
     repairs: Object.fromEntries(figures.repairs),
     faults: figures.faults,
     datasets: node.datasets.counts(),
+  };
+}
+
+function healthShown({
+  state,
+  summary,
+  node,
+  zones,
+  zonesByReason,
+}: HealthSnapshot): Status['health'] {
+  const problems = [...node, ...[...zones.values()].flat()];
+  return {
+    state,
+    summary,
+    problems: problems.slice(0, MOST_LISTED),
+    problemsInAll: problems.length,
+    zonesByReason: Object.fromEntries(zonesByReason),
   };
 }
 
@@ -175,18 +175,15 @@ function progressOf(node: AdminNode): Progress[] {
   return progress;
 }
 
-type Census = Pick<Status, 'zones' | 'sockets' | 'ports' | 'troubles' | 'troublesInAll'>;
+type Census = Pick<Status, 'zones' | 'sockets' | 'ports' | 'warnings' | 'warningsInAll'>;
 
 async function takeCensus(node: AdminNode): Promise<Census> {
   const byState = new Map<string, number>();
   const byBrand = new Map<string, number>();
   const sockets = { total: 0, listening: 0 };
   const ports = { total: 0, connected: 0, waiting: 0 };
-  const troubles: Trouble[] = [];
+  const warnings: (Warning & { zonename: string })[] = [];
   const zones: Zone[] = [...(node.registry()?.all() ?? [])];
-  const writes = new Map(
-    node.store.status().writer.inProgress.map((write) => [write.zonename, write]),
-  );
   const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.rest();
@@ -201,7 +198,10 @@ async function takeCensus(node: AdminNode): Promise<Census> {
       ports.connected += link.state === 'connected' ? 1 : 0;
       ports.waiting += link.state === 'waiting' ? 1 : 0;
     }
-    troubles.push(...troublesOf(zone, writes.get(zone.zonename)));
+    const warning = lastWarning(zone);
+    if (warning !== null) {
+      warnings.push({ zonename: zone.zonename, ...warning });
+    }
   }
   return {
     zones: {
@@ -211,7 +211,7 @@ async function takeCensus(node: AdminNode): Promise<Census> {
     },
     sockets,
     ports,
-    troubles: troubles.slice(0, MOST_TROUBLES),
-    troublesInAll: troubles.length,
+    warnings: warnings.slice(0, MOST_LISTED),
+    warningsInAll: warnings.length,
   };
 }

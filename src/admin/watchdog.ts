@@ -25,12 +25,17 @@ const LONG_FILES_BYTES = 112 * MIB;
 /** A zone that is left alone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
+export interface Alarm {
+  readonly reason: 'event-loop-wedged' | 'memory-over-ceiling';
+  readonly text: string;
+}
+
 export interface SelfHealth {
   readonly loop: LoopDelay;
   readonly rssBytes: number;
   readonly ceilingBytes: number;
-  /** What is wrong, in words; empty when all is well. */
-  readonly alarms: readonly string[];
+  /** What is wrong; empty when all is well. */
+  readonly alarms: readonly Alarm[];
 }
 
 /** What the agent may take, by the number of its zones. */
@@ -82,14 +87,15 @@ export class Watchdog {
   state(): SelfHealth {
     const rssBytes = this.rss();
     const ceilingBytes = this.options.ceiling();
-    const alarms: string[] = [];
+    const alarms: Alarm[] = [];
     if (this.loop.p50Ms > WEDGED_MS) {
-      alarms.push(`the event loop is late by ${Math.round(this.loop.p50Ms)} ms most of the time`);
+      const lateMs = Math.round(this.loop.p50Ms);
+      const text = `the event loop is late by ${lateMs} ms most of the time`;
+      alarms.push({ reason: 'event-loop-wedged', text });
     }
     if (rssBytes > ceilingBytes) {
-      alarms.push(
-        `memory is ${inBytes(rssBytes)}, over the ceiling of ${inBytes(ceilingBytes)}: a leak, or more zones at their limits than foreseen`,
-      );
+      const text = `memory is ${inBytes(rssBytes)}, over the ceiling of ${inBytes(ceilingBytes)}: a leak, or more zones at their limits than foreseen`;
+      alarms.push({ reason: 'memory-over-ceiling', text });
     }
     return { loop: this.loop, rssBytes, ceilingBytes, alarms };
   }

@@ -12,11 +12,10 @@ import type { SerialCounts } from '../transport/stats';
 import { ZoneSocket } from '../transport/socket-server';
 import { aliasOf, type VmFacts } from '../metadata/vm-data';
 import type { MetadataReport } from '../vm/store';
-import type { WriterStatus } from '../writes/writer';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
 import type { AdminNode } from './node';
-import { inWords } from './format';
+import { stateOf, type HealthSnapshot, type HealthState, type ZoneProblem } from './health';
 import { hintForRecord, hintsFor, type Hint } from './hints';
 
 export interface ZoneRow {
@@ -25,6 +24,9 @@ export interface ZoneRow {
   readonly brand: string;
   /** halted, ready, running, leaving, gone */
   readonly state: string;
+  readonly health: HealthState;
+  /** Why it is not healthy, by the names of health.ts. */
+  readonly reasons: readonly string[];
   readonly kind: 'socket' | 'port';
   readonly link: string;
   readonly connections: number;
@@ -42,14 +44,11 @@ export interface ZoneRow {
   readonly lastRequest: LastRequest | null;
 }
 
-/** A zone's changes that are under way. */
-export type WriteInProgress = WriterStatus['inProgress'][number];
-
-/** A trouble of a zone that can be seen without asking anybody. */
-export interface Trouble {
-  readonly zonename: string;
-  readonly what: string;
-  readonly remedy: string;
+/** A record of a zone's log that an operator may want to see. */
+export interface Warning {
+  /** As in the log: ISO 8601. */
+  readonly time: string;
+  readonly text: string;
 }
 
 export interface ZoneReport extends ZoneRow {
@@ -70,7 +69,10 @@ export interface ZoneReport extends ZoneRow {
   } | null;
   /** What it has used of its limits; not in the report of all zones. */
   readonly metadata?: MetadataReport | null;
-  readonly troubles: readonly Trouble[];
+  /** What is wrong with it, the reasons of its health. */
+  readonly problems: readonly ZoneProblem[];
+  /** A recent warning of its log, which is not health. */
+  readonly warning: Warning | null;
   readonly records: readonly KeptRecord[];
 }
 
@@ -78,7 +80,8 @@ export interface ZoneReport extends ZoneRow {
 const NOT_ANSWERING = 'not answering';
 
 /** A zone in `mdatactl zones`: what fits on a line. */
-export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
+export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): ZoneRow {
+  const problems = health.zones.get(zone.zonename) ?? [];
   const { link } = zone.link;
   const tally = node.journalOf(zone)?.tally;
   return {
@@ -86,6 +89,8 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
     alias: aliasOf(node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
     state: zone.state,
+    health: stateOf(problems),
+    reasons: problems.map(({ reason }) => reason),
     kind: zone.link.kind,
     link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
     connections: link.connections,
@@ -102,14 +107,14 @@ export function zoneRow(node: AdminNode, zone: Zone): ZoneRow {
 }
 
 /** All that the agent knows of a zone, for `mdatactl zone`. No metadata value is in it. */
-export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
+export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot): ZoneReport {
   const { link } = zone.link;
   const { zonename, facts } = zone;
   const writes = node.store.status().writer.inProgress;
   const write = writes.find((w) => w.zonename === zonename);
   const known = link instanceof SerialLink || link instanceof ZoneSocket;
   return {
-    ...zoneRow(node, zone),
+    ...zoneRow(node, zone, health),
     zonepath: facts.zonepath,
     path: link.path,
     history: zone.history(),
@@ -122,7 +127,8 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
-    troubles: troublesOf(zone, write),
+    problems: health.zones.get(zonename) ?? [],
+    warning: lastWarning(zone),
     records: zone.log.recent().map((record) => {
       const hint = hintForRecord(record.fields);
       return hint === null ? record : { ...record, fields: { ...record.fields, hint } };
@@ -130,48 +136,18 @@ export function zoneReport(node: AdminNode, zone: Zone): ZoneReport {
   };
 }
 
-/** Writes that wait this long for a lock are worth a word. */
-const LONG_WAIT_MS = 5000;
-
 /** A warning in a zone's log is news for this long. */
 const RECENT_MS = 5 * 60_000;
 
-/** What is wrong with a zone as far as the agent itself knows. @param write its own, if there is one */
-export function troublesOf(zone: Zone, write: WriteInProgress | undefined): Trouble[] {
-  const { zonename, link } = zone;
-  const doctor = `mdatactl doctor ${zonename}`;
-  const troubles: Trouble[] = [];
-  const trouble = (what: string, remedy: string): void => {
-    troubles.push({ zonename, what, remedy });
-  };
-  if (link.kind === 'socket' && link.link.state !== 'listening') {
-    trouble(`its socket does not listen (${link.link.state})`, doctor);
-  }
-  if (!zone.answers) {
-    trouble('its file system is not answering: its port or its mount is not looked at', doctor);
-  } else if (link.kind === 'port' && zone.state === 'running' && link.link.state === 'waiting') {
-    trouble('its serial port cannot be reached', doctor);
-  }
-  if (zone.folder?.state === 'not mounted') {
-    trouble('runs without its metadata folder', `vmadm reboot ${zonename}`);
-  } else if (zone.folderView() === 'another') {
-    const what = 'its metadata folder was unmounted, or replaced while it runs';
-    trouble(what, `vmadm reboot ${zonename}`);
-  }
-  if (write !== undefined && write.oldestMs >= LONG_WAIT_MS) {
-    const seconds = Math.floor(write.oldestMs / 1000);
-    trouble(`a write of its guest has waited for ${seconds} s (${write.stage})`, doctor);
-  }
+/** The last warning of the zone's log, where it is news. */
+export function lastWarning(zone: Zone): Warning | null {
   const last = zone.log.recent().findLast(({ level }) => level === 'warn' || level === 'error');
-  if (
-    troubles.length === 0 &&
-    last !== undefined &&
-    Date.now() - Date.parse(last.time) < RECENT_MS
-  ) {
-    const ago = inWords(Date.now() - Date.parse(last.time));
-    const err = last.fields.err;
-    const why = err === undefined ? '' : ` (${messageOf(err)})`;
-    trouble(`${ago} ago its log said: ${last.msg}${why}`, doctor);
+  if (last === undefined || Date.now() - Date.parse(last.time) >= RECENT_MS) {
+    return null;
   }
-  return troubles;
+  const { err } = last.fields;
+  return {
+    time: last.time,
+    text: err === undefined ? last.msg : `${last.msg} (${messageOf(err)})`,
+  };
 }

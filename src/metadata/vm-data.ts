@@ -20,6 +20,8 @@ export interface VmFacts {
   /** Present only while the zone runs. */
   readonly initRestarts: number | undefined;
   readonly com2: string | undefined;
+  /** The newest of its files' modification times, ms since 1970 (whole seconds on the platform). */
+  readonly lastModified: number | undefined;
   /** True: it has delegated datasets, or something in their place. */
   readonly delegates: boolean;
 }
@@ -80,8 +82,14 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     zoneState: ownString(vm, 'zone_state'),
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
+    lastModified: timeOf(ownString(vm, 'last_modified')),
     delegates: hasItems(own(vm, 'datasets')),
   };
+}
+
+function timeOf(text: string | undefined): number | undefined {
+  const ms = text === undefined ? NaN : Date.parse(text);
+  return Number.isNaN(ms) ? undefined : ms;
 }
 
 function hasItems(value: unknown): boolean {

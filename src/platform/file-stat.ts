@@ -49,15 +49,23 @@ export function inodeOf(look: FileStat): number {
   return (look[2] ?? 0) + (look[3] ?? 0) * 2 ** 32;
 }
 
-/** Bytes. */
-export function sizeOf(stat: FileStat): number {
-  return (stat[4] ?? 0) + (stat[5] ?? 0) * 2 ** 32;
+/** When its content was modified, ms since 1970. */
+export function modifiedMsOf(stat: FileStat): number {
+  return numberAt(stat, 10) * 1000 + (stat[12] ?? 0) / 1e6;
 }
 
-/** Time of the last change, ms since 1970. */
+/** When it was changed in any way, ms since 1970; nobody can set it. */
 export function changedMsOf(stat: FileStat): number {
-  const seconds = (stat[6] ?? 0) + (stat[7] ?? 0) * 2 ** 32;
-  return seconds * 1000 + (stat[8] ?? 0) / 1_000_000;
+  return numberAt(stat, 6) * 1000 + (stat[8] ?? 0) / 1e6;
+}
+
+/** Bytes of a file. */
+export function sizeOf(stat: FileStat): number {
+  return numberAt(stat, 4);
+}
+
+function numberAt(stat: FileStat, at: number): number {
+  return (stat[at] ?? 0) + (stat[at + 1] ?? 0) * 2 ** 32;
 }
 
 /** @returns fills an array, the same one each time; null where there is no such file @throws SystemError */

@@ -38,6 +38,15 @@ export interface QueueStatus {
   readonly oldestMs: number;
 }
 
+/** What became of the last change of a VM that ended, where it failed for no fault of its asker's waiting. */
+export interface WriteFailure {
+  readonly zonename: string;
+  /** An errno, an exit code, or the limit that was met (`keys`, `size`). */
+  readonly code: string;
+  /** Milliseconds since 1970. */
+  readonly at: number;
+}
+
 /** More could not be written in time at the default share. */
 const MAX_WAITING = 512;
 /**
@@ -86,6 +95,7 @@ export class WriteQueue {
   /** Gives up the batch under way, where it has taken nothing yet. */
   private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
+  private failed: { readonly code: string; readonly at: number } | null = null;
 
   constructor(
     target: Target,
@@ -139,6 +149,11 @@ export class WriteQueue {
       committing: this.committing.length,
       oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.asked),
     };
+  }
+
+  /** Null where the last change that ended was stored. */
+  get failure(): WriteFailure | null {
+    return this.failed === null ? null : { zonename: this.target.zonename, ...this.failed };
   }
 
   giveUp(): void {
@@ -267,6 +282,7 @@ export class WriteQueue {
     }
     const hit = this.committing;
     const result = failedBy(err);
+    this.failed = { code: codeOf(err), at: Date.now() };
     const repeated = repeatsOf(this.told, codeOf(err)).next();
     if (repeated !== null) {
       const fields = { err, changes: hit.length, repeated };
@@ -279,6 +295,11 @@ export class WriteQueue {
 
   private settle(pending: Pending, result: ChangeResult): void {
     this.counts[result.kind]++;
+    if (result.kind === 'stored') {
+      this.failed = null;
+    } else if (result.limit === 'keys' || result.limit === 'size') {
+      this.failed = { code: result.limit, at: Date.now() };
+    }
     this.countRefusal(result);
     const wasSlowed = pending.slowed && result.limit === undefined;
     pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);

@@ -14,14 +14,24 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChangeResult } from '../metadata/handler';
 import type { Backend, Target } from './backend';
 import { NOT_MADE } from './failures';
-import { WriteQueue, type LimitRefusals, type QueueStatus, type WriteCounts } from './queue';
+import {
+  WriteQueue,
+  type LimitRefusals,
+  type QueueStatus,
+  type WriteCounts,
+  type WriteFailure,
+} from './queue';
 import type { PlannedChange } from './plan';
 import { DEFAULT_WRITE_SHARE, type WriteShare } from './rate-limit';
 
 export interface WriterStatus extends Readonly<WriteCounts> {
   /** VMs whose changes are under way. */
   readonly inProgress: readonly QueueStatus[];
+  /** VMs whose last change failed. */
+  readonly failing: readonly WriteFailure[];
 }
+
+export type { WriteFailure };
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the way back. */
 const ANSWER_MS = 29_000;
@@ -85,7 +95,8 @@ export class Writer {
     const inProgress = [...this.lanes.values()]
       .filter((lane) => lane.busy)
       .map((lane) => lane.status());
-    return { inProgress, ...this.counts };
+    const failing = [...this.lanes.values()].flatMap((lane) => lane.failure ?? []);
+    return { inProgress, failing, ...this.counts };
   }
 
   /**

@@ -12,7 +12,8 @@
  *        |                    |
  *        +--halted--          +--fault--> not mounted, not known --time--> mounting
  *        |
- *        |      --running--> mounted by the brand, mounted by the agent, none for this brand
+ *        |      --running--> mounted by the brand, mounted by the agent, none for this brand,
+ *        |                   no mounts on this node
  *        |                   looking again --1 s--> one of these, or not mounted
  *        +--halted--         not known --time--> all of these again
  *
@@ -48,7 +49,8 @@ export type MountState =
   | 'mounted by the agent'
   | 'not mounted'
   | 'not known'
-  | 'none for this brand';
+  | 'none for this brand'
+  | 'no mounts on this node';
 
 /** What a running zone has at its mount point. `unknown`: it could not be looked at, or should have nothing. */
 export type MountCheck = 'ours' | 'another' | 'unknown';
@@ -176,6 +178,9 @@ export class SocketMount implements MountManager {
 
   /** By the first or the second look at the table, in a zone that runs. */
   private lookAtTable(): MountState {
+    if (!seesMounts) {
+      return 'no mounts on this node';
+    }
     const last = this.state === 'looking again';
     return this.contained('verify', () => {
       if (this.isMounted()) {
@@ -365,7 +370,7 @@ function statesOfAll(): States<MountState, SocketMount> {
   const next: readonly MountState[] = [
     ...(['zone halted', 'left to the brand', 'mounting', 'looking again'] as const),
     ...(['mounted by the brand', 'mounted by the agent', 'not mounted', 'not known'] as const),
-    'none for this brand',
+    ...(['none for this brand', 'no mounts on this node'] as const),
   ];
   const nothing = (): void => undefined;
   return {
@@ -383,5 +388,6 @@ function statesOfAll(): States<MountState, SocketMount> {
     'not mounted': { next, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next, enter: (handle, mount) => mount.tryAgain(handle) },
     'none for this brand': { next, enter: nothing },
+    'no mounts on this node': { next, enter: nothing },
   };
 }

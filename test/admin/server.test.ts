@@ -86,7 +86,10 @@ describe('the admin server', function () {
       { phase: status.phase, health: status.health, sockets: status.sockets },
       {
         phase: 'serving',
-        health: { well: true, words: 'ok' },
+        health: {
+          ...{ state: 'ok', summary: 'ok', problems: [], problemsInAll: 0 },
+          zonesByReason: {},
+        },
         sockets: { total: 1, listening: 1 },
       },
     );

@@ -24,7 +24,13 @@ describe('the watchdog', () => {
     rss = 101;
     dog.look();
     dog.look();
-    assert.match(dog.state().alarms.join(), /memory is 101 B, over the ceiling of 100 B/);
+    assert.match(
+      dog
+        .state()
+        .alarms.map(({ text }) => text)
+        .join(),
+      /memory is 101 B, over the ceiling of 100 B/,
+    );
     assert.deepStrictEqual(
       spoken.said.map(({ msg }) => msg),
       ['memory is over its ceiling'],

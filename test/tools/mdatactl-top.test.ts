@@ -24,6 +24,8 @@ function row(n: number, more: Partial<ZoneRow> = {}): ZoneRow {
     alias: `zone${n}`,
     brand: 'joyent',
     state: 'running',
+    health: 'ok',
+    reasons: [],
     kind: 'socket',
     link: 'listening',
     connections: 0,

@@ -34,11 +34,14 @@ export interface Answers {
 /** What a person is told, with the lines that help further. */
 export class ControlError extends Error {
   readonly help: readonly string[];
+  /** The exit status, where a command has one of its own for a failure. */
+  readonly exit: number | null;
 
-  constructor(message: string, help: readonly string[] = []) {
+  constructor(message: string, help: readonly string[] = [], exit: number | null = null) {
     super(message);
     this.name = 'ControlError';
     this.help = help;
+    this.exit = exit;
   }
 }
 

@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { compare, exitOfCompare } from '../../src/admin/compare';
 import type { Verdict } from '../../src/admin/doctor-context';
+import type { HealthState } from '../../src/admin/health';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/admin/version';
 import { CHECK_NAMES, exitOfPreflight, preflight } from '../../src/admin/preflight';
@@ -45,21 +46,26 @@ const EXIT_OK = 0;
 const EXIT_LESS = 1;
 const EXIT_FAILED = 2;
 const EXIT_USAGE = 3;
+/** Of status alone. */
+const EXIT_DEGRADED = 3;
+const EXIT_NOT_THERE = 4;
 
 const HELP = `
 UUID is a zone's uuid or name, its alias, or the beginning of its uuid.
 
 Exit status:
-  0  done; doctor, preflight: all is well; get: found
+  0  done; status, doctor, preflight: all is well; get: found
   1  doctor, preflight: warnings; get, notify: not found; datasets expand: refused
   2  failed, or the agent is not there; doctor: something is broken;
      preflight: a check failed; compare: a difference that is not documented
-  3  wrong usage
+  3  wrong usage; status: degraded
+  4  status: failed, or the agent is not there
 
 Examples:
   mdatactl preflight                    will it run on this node? (needs no agent)
   mdatactl compare                      will guests get the same answers as now?
   mdatactl status                       is the agent well?
+  mdatactl zones --unhealthy            which zones are not well, and why?
   mdatactl doctor UUID                  why does this zone get no metadata?
   mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors
   mdatactl top                          which zones are busy, now?
@@ -70,6 +76,9 @@ interface Options {
   readonly root?: string;
   readonly json?: true;
 }
+
+/** The columns of `zones --unhealthy`. */
+const UNHEALTHY_FIELDS = 'zone,alias,brand,state,health,reasons';
 
 /** Of commands that print a table. */
 interface ListOptions {
@@ -139,15 +148,25 @@ function makeProgram(finish: (status: number) => void): Command {
 
   add('status', 'the agent in one screen').action(async (_options, command: Command) => {
     const desk = deskOf(command);
-    const status = await desk.client.ask('status', { path: '/status' });
+    const status = await desk.client.ask('status', { path: '/status' }).catch((err: unknown) => {
+      throw err instanceof ControlError
+        ? new ControlError(err.message, err.help, EXIT_NOT_THERE)
+        : err;
+    });
     print(desk, status, () => showStatus(status, desk.screen));
+    finish(exitOfHealth(status.health.state));
   });
 
-  listed(add('zones', 'one line a zone')).action(async (own: ListOptions, command: Command) => {
-    const desk = deskOf(command);
-    const zones = await desk.client.ask('zones', { path: '/zones' });
-    print(desk, zones, () => showZones(zones, listingOf(own), desk.screen, desk.now));
-  });
+  listed(add('zones', 'one line a zone'))
+    .option('--unhealthy', 'only zones that are not healthy, with the reasons')
+    .action(async (own: ListOptions & { unhealthy?: true }, command: Command) => {
+      const desk = deskOf(command);
+      const only = own.unhealthy === true;
+      const all = await desk.client.ask('zones', { path: '/zones' });
+      const zones = only ? all.filter(({ health }) => health !== 'ok') : all;
+      const listing = listingOf({ ...(only && { fields: UNHEALTHY_FIELDS }), ...own });
+      print(desk, zones, () => showZones(zones, listing, desk.screen, desk.now, only));
+    });
 
   add('zone <uuid>', 'everything about one zone').action(
     async (uuid: string, _options, command: Command) => {
@@ -397,6 +416,17 @@ function exitOf(verdict: Verdict): number {
   }
 }
 
+function exitOfHealth(state: HealthState): number {
+  switch (state) {
+    case 'ok':
+      return EXIT_OK;
+    case 'degraded':
+      return EXIT_DEGRADED;
+    case 'failed':
+      return EXIT_NOT_THERE;
+  }
+}
+
 function print(desk: Desk, value: unknown, lines: () => readonly string[]): void {
   const text = desk.json ? [JSON.stringify(value, null, 2)] : lines();
   text.forEach((line) => console.log(line));
@@ -419,6 +449,7 @@ async function main(): Promise<number> {
     complain(messageOf(err));
     if (err instanceof ControlError) {
       err.help.forEach((line) => console.error(`  ${line}`));
+      return err.exit ?? EXIT_FAILED;
     }
     return err instanceof UsageError || err instanceof ConfigError || err instanceof ListingError
       ? EXIT_USAGE

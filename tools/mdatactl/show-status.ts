@@ -1,4 +1,5 @@
 /* `mdatactl status` for a person: the agent in one screen. Pure. */
+import type { HealthState } from '../../src/admin/health';
 import type { Status } from '../../src/admin/status';
 import { counted, inBytes, inShort, inWords, latency } from '../../src/admin/format';
 import type { Colour, Screen } from '../screen';
@@ -15,7 +16,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
   return [
     paint('bold', `mdatad ${status.version}`) +
       `  ${status.phase}, up ${inShort(status.uptimeMs)}, pid ${status.pid}, root ${status.root}`,
-    ...line('health', health.words, health.well ? 'green' : 'red'),
+    ...line('health', health.summary, healthColour(health.state)),
     ...line('zones', zonesLine(status)),
     ...line('sockets', ofAll(sockets.listening, sockets.total, 'listening'), odd(sockets)),
     ...line(
@@ -41,7 +42,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
     ...line(
       'memory',
       `${inBytes(memory.rssBytes)}, ceiling ${inBytes(memory.ceilingBytes)}; event loop late by ${Math.round(loop.maxMs)} ms at most`,
-      status.alarms.length > 0 ? 'red' : undefined,
+      memory.rssBytes > memory.ceilingBytes ? 'red' : undefined,
     ),
     ...line('datasets', datasetsLine(status), datasets.verdicts.unsafe > 0 ? 'yellow' : undefined),
     ...line('limits hit', namedCounts(status.limitsHit) || 'none'),
@@ -53,7 +54,8 @@ export function showStatus(status: Status, screen: Screen): string[] {
     ...(status.faults > 0
       ? line('faults', `${counted(status.faults, 'request')} met a fault of the agent`, 'red')
       : []),
-    ...troubleLines(status, screen),
+    ...problemLines(status, screen),
+    ...warningLines(status, screen),
   ];
 }
 
@@ -111,19 +113,40 @@ function datasetsLine({ datasets }: Status): string {
   return `${safe} safe, ${unsafe} unsafe, ${unread}${exempt} exempt${why}`;
 }
 
-function troubleLines({ troubles, troublesInAll }: Status, { paint, width }: Screen): string[] {
-  if (troubles.length === 0) {
+function problemLines({ health }: Status, { paint, width }: Screen): string[] {
+  const { problems, problemsInAll } = health;
+  if (problems.length === 0) {
     return [];
   }
-  const more = troublesInAll - troubles.length;
+  const more = problemsInAll - problems.length;
   return [
     '',
-    paint('bold', `troubles (${troublesInAll})`),
-    ...troubles.flatMap(({ zonename, what, remedy }) => [
-      ...paragraph('', paint('yellow', `${zonename} ${what}`), 2, width),
-      remedyLine(remedy, 4),
-    ]),
-    ...(more > 0 ? [`  and ${more} more: mdatactl doctor`] : []),
+    paint('bold', `problems (${problemsInAll})`),
+    ...problems.flatMap(({ zonename, state, text, remedy }) => {
+      const colour = healthColour(state);
+      return [
+        ...paragraph('', `${zonename ?? 'node'} ${state}: ${text}`, 2, width).map((each) =>
+          paint(colour, each),
+        ),
+        remedyLine(remedy, 4),
+      ];
+    }),
+    ...(more > 0 ? [`  and ${more} more: mdatactl zones --unhealthy`] : []),
+  ];
+}
+
+function warningLines({ warnings, warningsInAll }: Status, { paint, width }: Screen): string[] {
+  if (warnings.length === 0) {
+    return [];
+  }
+  const more = warningsInAll - warnings.length;
+  return [
+    '',
+    paint('bold', `recent warnings in the log (${warningsInAll} zones)`),
+    ...warnings.flatMap(({ zonename, time, text }) =>
+      paragraph('', `${time} ${zonename} ${text}`, 2, width),
+    ),
+    ...(more > 0 ? [`  and of ${more} more zones: mdatactl tail`] : []),
   ];
 }
 
@@ -139,11 +162,14 @@ function colourOf(verdict: Status['vminfod']['verdict']): Colour | undefined {
   switch (verdict) {
     case 'ok':
       return undefined;
-    case 'warn':
-      return 'yellow';
     case 'fail':
       return 'red';
   }
+}
+
+/** How each state of health is painted, in all views. */
+export function healthColour(state: HealthState): Colour {
+  return state === 'ok' ? 'green' : state === 'degraded' ? 'yellow' : 'red';
 }
 
 function namedCounts(counts: Readonly<Record<string, number>>): string {

@@ -6,6 +6,7 @@ import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
 import { recordLine } from './record-line';
 import { listing, type Field, type ListingOptions } from '../listing';
+import { healthColour } from './show-status';
 import { paragraph, remedyLine } from './text';
 
 /** The columns of `mdatactl zones`. @param now ms since 1970 */
@@ -20,7 +21,14 @@ function zoneFields(now: number): readonly Field<ZoneRow>[] {
       value: (zone) => zone.state,
       colour: (zone) => (zone.state === 'running' ? undefined : 'dim'),
     },
+    {
+      name: 'health',
+      title: 'HEALTH',
+      value: (zone) => zone.health,
+      colour: (zone) => (zone.health === 'ok' ? undefined : healthColour(zone.health)),
+    },
     { name: 'link', title: 'LINK', value: (zone) => zone.link, colour: linkColourOf },
+    { name: 'reasons', title: 'REASONS', value: (zone) => zone.reasons.join(',') || null },
     { name: 'mount', title: 'MOUNT', value: (zone) => zone.mount },
     { name: 'conns', title: 'CONNS', align: 'right', value: (zone) => zone.connections },
     { name: 'reqs', title: 'REQS', align: 'right', value: (zone) => zone.requests },
@@ -45,21 +53,26 @@ function zoneFields(now: number): readonly Field<ZoneRow>[] {
   ];
 }
 
-const DEFAULT_FIELDS = 'zone,alias,brand,state,link,reqs,errs,recon,last';
+const DEFAULT_FIELDS = 'zone,alias,brand,state,health,link,reqs,errs,recon,last';
 /** Names of all columns of `mdatactl zones`. */
 export const ZONE_FIELD_NAMES = zoneFields(0).map(({ name }) => name);
 const INDENT = 13;
 
-/** `mdatactl zones`, for a person or a script. @param now ms since 1970 */
+/**
+ * `mdatactl zones`, for a person or a script.
+ * @param now ms since 1970
+ * @param unhealthyOnly the zones are those that are not healthy
+ */
 export function showZones(
   zones: readonly ZoneRow[],
   options: ListingOptions,
   screen: Screen,
   now: number,
+  unhealthyOnly = false,
 ): string[] {
   const bare = options.noHeader === true || options.parsable === true;
   if (zones.length === 0 && !bare) {
-    return ['no zones on this node'];
+    return [unhealthyOnly ? 'all zones are healthy' : 'no zones on this node'];
   }
   const sorted = [...zones].sort(byAlias);
   return listing(zoneFields(now), DEFAULT_FIELDS, sorted, options, screen);
@@ -92,6 +105,11 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
     paint('bold', zone.zonename) + `  ${zone.alias ?? ''}`.trimEnd(),
     ...line('brand', zone.brand),
     ...line('state', `${zone.state}${sinceOf(zone.history, now)}`),
+    ...line('health', zone.health),
+    ...zone.problems.flatMap(({ state, text, remedy }) => [
+      ...line('', text).map((each) => paint(healthColour(state), each)),
+      remedyLine(remedy, INDENT),
+    ]),
     ...line('zonepath', zone.zonepath),
     ...line(
       zone.kind === 'socket' ? 'socket' : 'serial link',
@@ -121,10 +139,11 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       ? []
       : line('write', `${write.stage} for ${inWords(write.oldestMs)}, ${write.waiting} waiting`)),
     ...(zone.metadata ? line('metadata', metadataLine(zone.metadata, now)) : []),
-    ...zone.troubles.flatMap(({ what, remedy }) => [
-      ...line('trouble', what).map((each) => paint('yellow', each)),
-      remedyLine(remedy, INDENT),
-    ]),
+    ...(zone.warning === null
+      ? []
+      : line('warning', `${zone.warning.time} ${zone.warning.text}`).map((each) =>
+          paint('yellow', each),
+        )),
     ...historyLines('states of the zone', zone.history, screen),
     ...historyLines('states of its link', zone.linkHistory, screen),
     '',

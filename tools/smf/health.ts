@@ -2,7 +2,7 @@
  * Asks the daemon whether it is healthy: GET /healthz on its admin socket.
  *
  * Used by the start method, which returns to SMF only once the answer is yes, and by the install and
- * upgrade scripts. Opens one connection at a time and leaves nothing behind.
+ * upgrade scripts. A degraded daemon answers 200 as a healthy one does: it serves its zones. Opens one connection at a time and leaves nothing behind.
  */
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';

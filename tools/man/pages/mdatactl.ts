@@ -60,13 +60,19 @@ export const MDATACTL: ManCommand = {
     {
       name: 'status',
       operands: '',
-      text: 'The agent in one screen: version, uptime, zones, sockets, serial links, requests a second and their latency, pending writes, vminfod, what is in progress, memory, limits hit.',
+      text: 'The agent in one screen: its health and what to do about it, version, uptime, zones, sockets, serial links, requests a second and their latency, pending writes, vminfod, what is in progress, memory, limits hit.',
     },
     {
       name: 'zones',
       operands: '',
-      text: `One line a zone: alias, brand, state, link, requests, errors, reconnects, last request. Columns for \`-o\` and \`-s\`: ${ZONE_FIELD_NAMES.join(', ')}.`,
-      options: LIST_OPTIONS,
+      text: `One line a zone: alias, brand, state, health (\`ok\`, \`degraded\`, \`failed\`), link, requests, errors, reconnects, last request. Columns for \`-o\` and \`-s\`: ${ZONE_FIELD_NAMES.join(', ')}.`,
+      options: [
+        {
+          flag: '--unhealthy',
+          text: 'Only zones that are not healthy, with the reasons. The reasons are those of the metric `mdatad_zones_unhealthy`.',
+        },
+        ...LIST_OPTIONS,
+      ],
     },
     {
       name: 'zone',
@@ -85,7 +91,7 @@ export const MDATACTL: ManCommand = {
       name: 'doctor',
       operands: '[UUID]',
       words: 'zone',
-      text: 'Walks the whole chain of one zone or of all: index entry, folder and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do.',
+      text: 'Walks the whole chain of one zone or of all: index entry, directory and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do. What `status` calls degraded or failed is never `ok` here.',
       options: [{ flag: '--all', text: 'Shows each step, also of zones that are well.' }],
     },
     {
@@ -206,6 +212,11 @@ export const MDATACTL: ManCommand = {
         },
         {
           kind: 'example',
+          text: 'Which zones are not well?',
+          lines: ['# mdatactl zones --unhealthy'],
+        },
+        {
+          kind: 'example',
           text: 'Which zones had errors?',
           lines: ["# mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors"],
         },
@@ -214,7 +225,7 @@ export const MDATACTL: ManCommand = {
     entries('FILES', [['`/var/run/mdatad/admin.sock`', 'Where the agent answers.']]),
   ],
   exit: [
-    ['0', 'Done; for `get`: found; for `doctor` and `preflight`: all is well.'],
+    ['0', 'Done; for `get`: found; for `status`, `doctor` and `preflight`: all is well.'],
     [
       '1',
       'For `get` and `notify`: not found; for `doctor` and `preflight`: warnings; for `datasets expand`: refused.',
@@ -223,7 +234,8 @@ export const MDATACTL: ManCommand = {
       '2',
       'Failed, or the agent is not there; for `doctor`: something is broken; for `preflight`: a check failed; for `compare`: a difference that is not documented.',
     ],
-    ['3', 'Wrong usage.'],
+    ['3', 'Wrong usage; for `status`: degraded.'],
+    ['4', 'For `status`: failed, or the agent is not there.'],
   ],
   seeAlso: ['mdatad(8)', 'mdata-get(1)', 'vmadm(8)'],
 };

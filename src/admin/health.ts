@@ -1,0 +1,472 @@
+/*
+ * The health of the node and of its zones: the one judgement that status, /healthz, zones, kang, the metrics
+ * and the doctor show.
+ *
+ *   node reasons ----------------------+
+ *   zone reasons --> zone's health ----+--> node's health: ok | degraded | failed
+ *
+ * `failed` says that something a guest or an operator needs does not work; `degraded`, that it works but not as
+ * it should. A zone that failed degrades the node: the other zones are served. It is evaluated when somebody
+ * asks, in time slices, from what the agent holds and the files in `<zonepath>/config`; it names no path below a
+ * zone's root and changes nothing. Evaluations that are asked for within a second share one. Counts since the
+ * start and recent warnings of a zone's log are shown elsewhere and are not health.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CooperativeYield } from '../lib/slice';
+import { freeSpace } from '../platform/file-stat';
+import { SerialLink } from '../transport/serial-link';
+import { ZoneSocket } from '../transport/socket-server';
+import type { WriteFailure, WriterStatus } from '../writes/writer';
+import type { Zone } from '../zones/zone';
+import { counted, inWords } from './format';
+import { ConfigChecks, type ConfigCheck } from './health-files';
+import type { AdminNode, AgentPhase } from './node';
+import type { VminfodHealth, VminfodProbe } from './vminfod-health';
+import type { SelfHealth } from './watchdog';
+
+export type HealthState = 'ok' | 'degraded' | 'failed';
+type Unhealthy = Exclude<HealthState, 'ok'>;
+
+/** Every reason that concerns the node as a whole. Names are published: keep them. */
+export const NODE_REASONS = {
+  starting: 'failed',
+  stopping: 'failed',
+  'event-loop-wedged': 'failed',
+  'memory-over-ceiling': 'degraded',
+  'vminfod-down': 'degraded',
+  'vminfod-wedged': 'degraded',
+  'log-records-lost': 'degraded',
+} as const satisfies Record<string, Unhealthy>;
+
+/** Every reason that concerns one zone. Names are label values of a metric: keep them. */
+export const ZONE_REASONS = {
+  'socket-not-listening': 'failed',
+  'not-mounted': 'failed',
+  'mount-replaced': 'failed',
+  'mount-not-known': 'degraded',
+  'unknown-brand': 'degraded',
+  'file-system-not-answering': 'degraded',
+  'port-not-reachable': 'failed',
+  'port-held': 'failed',
+  'vm-data-missing': 'failed',
+  'vminfod-behind': 'degraded',
+  'metadata-damaged': 'failed',
+  'tags-damaged': 'failed',
+  'routes-damaged': 'failed',
+  'write-waiting': 'degraded',
+  'disk-full': 'failed',
+  'writes-failing': 'failed',
+  'metadata-full': 'degraded',
+} as const satisfies Record<string, Unhealthy>;
+
+export type NodeReason = keyof typeof NODE_REASONS;
+export type ZoneReason = keyof typeof ZONE_REASONS;
+/** As a list, for whoever counts by reason. */
+export const ZONE_REASON_NAMES = Object.keys(ZONE_REASONS);
+
+export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneReason> {
+  readonly reason: R;
+  readonly state: Unhealthy;
+  /** Null: the whole node. */
+  readonly zonename: string | null;
+  /** One sentence; it holds no metadata value. */
+  readonly text: string;
+  /** What to do, on one line. */
+  readonly remedy: string;
+}
+
+export type ZoneProblem = Problem<ZoneReason>;
+
+export interface HealthSnapshot {
+  readonly state: HealthState;
+  /** One line: `ok`, or the state and what is wrong. */
+  readonly summary: string;
+  readonly node: readonly Problem<NodeReason>[];
+  /** Zones that are not healthy. */
+  readonly zones: ReadonlyMap<string, readonly ZoneProblem[]>;
+  /** Zones by reason; a zone counts under each of its reasons. */
+  readonly zonesByReason: ReadonlyMap<string, number>;
+  readonly vminfod: VminfodHealth;
+}
+
+/** A write that waits this long for its lock is reported. */
+const LONG_WAIT_MS = 5000;
+/** A socket that was removed is made again within this. */
+const REBIND_MS = 2000;
+/** A booting hypervisor has its port by then. */
+const BOOT_MS = 15_000;
+/** vminfod tells a new VM within this. */
+const LOAD_MS = 10_000;
+/** vminfod shows a zone's new state within this. */
+const STATE_SHOWN_MS = 5000;
+/** Lost log records are reported for so long after they were noticed. */
+const LOST_RECORDS_MS = 60_000;
+/** One evaluation serves everybody who asks within this. */
+const SHARED_MS = 1000;
+/** A port that is held by another program ends a connection sooner than this. */
+const HELD_MS = 1000;
+/** A file system that answers at all does so within this. */
+const ROOM_MS = 1000;
+/** With less room a second copy of the metadata may not fit. */
+const LEAST_ROOM_BYTES = 64 * 1024;
+
+export interface HealthOptions {
+  readonly node: AdminNode;
+  readonly probe: VminfodProbe;
+  readonly self: () => SelfHealth;
+}
+
+/** What the zones of one evaluation share. */
+interface Shared {
+  readonly vminfod: VminfodHealth;
+  readonly writes: ReadonlyMap<string, WriterStatus['inProgress'][number]>;
+  readonly failures: ReadonlyMap<string, WriteFailure>;
+  /** Questions to vminfod that are left. */
+  questions: number;
+}
+
+/** vminfod is asked about so many suspicious VMs in one evaluation, one after the other. */
+const MOST_QUESTIONS = 8;
+
+/** Evaluates the health of one agent. Holds no timer; `stop` ends its subscription. */
+export class HealthMonitor {
+  private readonly options: HealthOptions;
+  private readonly configs: ConfigChecks;
+  private readonly changed = new Map<string, number>();
+  private readonly unsubscribe: () => void;
+  private last: {
+    readonly at: number;
+    readonly phase: AgentPhase;
+    readonly snapshot: Promise<HealthSnapshot>;
+  } | null = null;
+  /** Brands of the platform. */
+  private readonly brands = new Set<string>();
+  private lostRecords = 0;
+  private lostAt = -Infinity;
+
+  constructor(options: HealthOptions) {
+    this.options = options;
+    const { node } = options;
+    this.configs = new ConfigChecks(node.vminfodUrl);
+    this.unsubscribe = node.store.onChanged(({ zonename, next }) => {
+      if (next === undefined) {
+        this.changed.delete(zonename);
+      } else {
+        this.changed.set(zonename, Date.now());
+      }
+    });
+  }
+
+  stop(): void {
+    this.unsubscribe();
+    this.changed.clear();
+  }
+
+  /** When vminfod told of the last change of a VM, ms since 1970; undefined: not since the start. */
+  changedAt(zonename: string): number | undefined {
+    return this.changed.get(zonename);
+  }
+
+  /** The health of everything. Never rejects; takes as long as vminfod's answer, a second at most. */
+  snapshot(): Promise<HealthSnapshot> {
+    const now = performance.now();
+    const phase = this.options.node.phase();
+    if (this.last?.phase !== phase || now - this.last.at > SHARED_MS) {
+      this.last = { at: now, phase, snapshot: this.evaluate() };
+    }
+    return this.last.snapshot;
+  }
+
+  /** A fresh judgement of one zone. */
+  async ofZone(zone: Zone, vminfod: VminfodHealth): Promise<readonly ZoneProblem[]> {
+    return this.problemsOf(zone, this.shared(vminfod));
+  }
+
+  private async evaluate(): Promise<HealthSnapshot> {
+    const { node, probe } = this.options;
+    const vminfod = await probe.look(node.store.status());
+    const zones = new Map<string, readonly ZoneProblem[]>();
+    if (node.phase() === 'serving') {
+      const registry = node.registry();
+      this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
+      const shared = this.shared(vminfod);
+      const pause = new CooperativeYield();
+      for (const zone of [...(registry?.all() ?? [])]) {
+        await pause.rest();
+        const problems = await this.problemsOf(zone, shared);
+        if (problems.length > 0) {
+          zones.set(zone.zonename, problems);
+        }
+      }
+    }
+    const zonesByReason = new Map<string, number>();
+    for (const { reason } of [...zones.values()].flat()) {
+      zonesByReason.set(reason, (zonesByReason.get(reason) ?? 0) + 1);
+    }
+    const problems = this.nodeProblems(vminfod);
+    const state = problems.some((each) => each.state === 'failed')
+      ? 'failed'
+      : problems.length + zones.size > 0
+        ? 'degraded'
+        : 'ok';
+    const summary = summaryOf(state, problems, zones.size, zonesByReason);
+    return { state, summary, node: problems, zones, zonesByReason, vminfod };
+  }
+
+  private shared(vminfod: VminfodHealth): Shared {
+    const { inProgress, failing } = this.options.node.store.status().writer;
+    return {
+      vminfod,
+      writes: new Map(inProgress.map((write) => [write.zonename, write])),
+      failures: new Map(failing.map((failure) => [failure.zonename, failure])),
+      questions: MOST_QUESTIONS,
+    };
+  }
+
+  private nodeProblems(vminfod: VminfodHealth): Problem<NodeReason>[] {
+    const { node, self } = this.options;
+    const problems: Problem<NodeReason>[] = [];
+    const add = (reason: NodeReason, text: string, remedy: string): void => {
+      problems.push({ reason, state: NODE_REASONS[reason], zonename: null, text, remedy });
+    };
+    switch (node.phase()) {
+      case 'starting': {
+        const binding = node.registry()?.bindingStatus;
+        const left = binding === undefined ? 0 : binding.pending + binding.waiting;
+        const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
+        add('starting', `the agent is starting${rest}`, 'mdatactl status');
+        return problems;
+      }
+      case 'stopping':
+        add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
+        return problems;
+      case 'serving':
+        break;
+    }
+    for (const { reason, text } of self().alarms) {
+      add(reason, text, 'svcadm restart mdatad');
+    }
+    if (vminfod.reason !== null) {
+      add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
+    }
+    const lost = node.lostRecords();
+    if (lost > this.lostRecords) {
+      this.lostRecords = lost;
+      this.lostAt = performance.now();
+    }
+    if (performance.now() - this.lostAt < LOST_RECORDS_MS) {
+      const text = `log records are being lost, ${lost} since the start`;
+      add('log-records-lost', text, 'df -h /var');
+    }
+    return problems;
+  }
+
+  private async problemsOf(zone: Zone, shared: Shared): Promise<readonly ZoneProblem[]> {
+    const { zonename } = zone;
+    const problems: ZoneProblem[] = [];
+    const add: Add = (reason, text, remedy = `mdatactl doctor ${zonename}`) => {
+      problems.push({ reason, state: ZONE_REASONS[reason], zonename, text, remedy });
+    };
+    const config = this.configs.check(zonename, this.configDirectory(zone));
+    if (!zone.answers) {
+      add('file-system-not-answering', 'the file system below its root is not answering');
+    }
+    if (!this.isBrandKnown(zone.facts.brand)) {
+      const text = `its brand ${zone.facts.brand} is not one of this platform: nothing is mounted in it`;
+      add('unknown-brand', text, `zonecfg -z ${zonename} info brand; ls /usr/lib/brand`);
+    }
+    if (zone.link.kind === 'socket') {
+      checkSocket(zone, add);
+    } else {
+      checkPort(zone, add);
+    }
+    for (const { name, text } of config.damaged) {
+      add(`${name}-damaged`, text);
+    }
+    await this.checkVmData(zone, config, shared, add);
+    await this.checkWrites(zone, config, shared, add);
+    return problems;
+  }
+
+  /** Bytes that may still be written beside its config files; 0 where its file system does not answer soon. */
+  private async roomOf(zone: Zone): Promise<number> {
+    const room = freeSpace(this.configDirectory(zone)).catch(() => 0);
+    return Promise.race([room, delay(ROOM_MS, 0, { ref: false })]);
+  }
+
+  /** Whether the platform has files of the brand; true also where it has none of any, as off SmartOS. */
+  private isBrandKnown(brand: string): boolean {
+    const { paths } = this.options.node;
+    const directory = paths.host('/usr/lib/brand');
+    if (!this.brands.has(brand) && (existsSync(join(directory, brand)) || !existsSync(directory))) {
+      this.brands.add(brand);
+    }
+    return this.brands.has(brand);
+  }
+
+  private configDirectory(zone: Zone): string {
+    return this.options.node.paths.host(`${zone.facts.zonepath}/config`);
+  }
+
+  private async checkVmData(
+    zone: Zone,
+    config: ConfigCheck,
+    shared: Shared,
+    add: Add,
+  ): Promise<void> {
+    const { zonename } = zone;
+    const { store } = this.options.node;
+    const facts = store.facts(zonename);
+    const now = Date.now();
+    if (facts === undefined) {
+      if (now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
+        add('vm-data-missing', 'vminfod has not told of its VM', `vmadm get ${zonename}`);
+      }
+      return;
+    }
+    if (shared.vminfod.reason !== null) {
+      // The node's problem; every zone that changes meanwhile would show it again.
+      return;
+    }
+    const remedy = 'svcadm restart vminfod';
+    const saysRunning = facts.zoneState === 'running';
+    const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changedAt(zonename) ?? 0);
+    if (
+      facts.zoneState !== undefined &&
+      saysRunning !== (zone.state === 'running') &&
+      now - settledAt > STATE_SHOWN_MS
+    ) {
+      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${zone.state}`;
+      add('vminfod-behind', text, remedy);
+      return;
+    }
+    const isNewer = config.isNewerThan(facts.lastModified);
+    const data = store.data(zonename);
+    if ((!isNewer && !config.isUnproven) || data === undefined) {
+      return;
+    }
+    let compared = this.configs.lastCompared(zonename, facts.lastModified);
+    if (compared === null) {
+      if (shared.questions === 0) {
+        // One of the next evaluations asks about it.
+        return;
+      }
+      shared.questions--;
+      compared = await this.configs.compare(zonename, data, facts.lastModified);
+    }
+    if (compared === 'differs' || (compared === 'unknown' && isNewer)) {
+      const text = 'vminfod is behind: it does not show what the config files hold';
+      add('vminfod-behind', text, remedy);
+    }
+  }
+
+  private async checkWrites(
+    zone: Zone,
+    config: ConfigCheck,
+    { writes, failures }: Shared,
+    add: Add,
+  ): Promise<void> {
+    const { zonename } = zone;
+    const write = writes.get(zonename);
+    if (write !== undefined && write.stage !== 'slowed' && write.oldestMs >= LONG_WAIT_MS) {
+      add('write-waiting', `a write has waited for ${inWords(write.oldestMs)} (${write.stage})`);
+    }
+    const failure = failures.get(zonename);
+    // Somebody has written the files since, so the failure is over.
+    if (failure === undefined || config.changedAt > failure.at) {
+      return;
+    }
+    const ago = `${inWords(Date.now() - failure.at)} ago`;
+    switch (failure.code) {
+      case 'size':
+      case 'keys':
+        add('metadata-full', `its metadata is full (${failure.code}): a write was refused ${ago}`);
+        return;
+      case 'ENOSPC':
+      case 'EDQUOT': {
+        const room = await this.roomOf(zone);
+        if (room < LEAST_ROOM_BYTES) {
+          const remedy = `vmadm update ${zonename} quota=GIB`;
+          add(
+            'disk-full',
+            `its disk is full: the last write failed ${ago} (${failure.code})`,
+            remedy,
+          );
+        }
+        return;
+      }
+      default:
+        add('writes-failing', `its last write failed ${ago} (${failure.code})`);
+    }
+  }
+}
+
+type Add = (reason: ZoneReason, text: string, remedy?: string) => void;
+
+function checkSocket(zone: Zone, add: Add): void {
+  const { link } = zone.link;
+  const reboot = `vmadm reboot ${zone.zonename}`;
+  const history = link instanceof ZoneSocket ? link.history() : [];
+  const since = history[history.findLastIndex(({ state }) => state === 'listening') + 1]?.since;
+  if (link.state !== 'listening' && Date.now() - (since ?? 0) > REBIND_MS) {
+    add('socket-not-listening', `its socket does not listen (${link.state})`);
+  }
+  switch (zone.folder?.state) {
+    case 'not mounted':
+      add('not-mounted', 'it runs without its metadata directory', reboot);
+      break;
+    case 'not known':
+      add('mount-not-known', 'whether its metadata directory is mounted cannot be seen');
+      break;
+    default:
+      if (zone.folderView() === 'another') {
+        const text = 'its metadata directory was unmounted, or replaced while it runs';
+        add('mount-replaced', text, reboot);
+      }
+  }
+}
+
+function checkPort(zone: Zone, add: Add): void {
+  const { link } = zone.link;
+  if (zone.state !== 'running' || !zone.answers) {
+    return;
+  }
+  const isAway = link.state === 'waiting' || link.state === 'connecting';
+  if (isAway && link instanceof SerialLink && isHeld(link)) {
+    add('port-held', 'another program holds its serial port');
+  } else if (isAway && Date.now() - (zone.history().at(-1)?.since ?? 0) > BOOT_MS) {
+    add('port-not-reachable', 'its serial port cannot be reached');
+  }
+}
+
+/** A port that is held takes a connection and ends it at once; one without a hypervisor takes none. */
+export function isHeld(link: SerialLink): boolean {
+  const history = link.history();
+  const waiting = history.findLastIndex(({ state }) => state === 'waiting');
+  const [before, after] = [history[waiting - 1], history[waiting]];
+  return before?.state === 'connected' && (after?.since ?? 0) - before.since < HELD_MS;
+}
+
+/** The worst of some problems. */
+export function stateOf(problems: readonly Problem[]): HealthState {
+  if (problems.some(({ state }) => state === 'failed')) {
+    return 'failed';
+  }
+  return problems.length > 0 ? 'degraded' : 'ok';
+}
+
+function summaryOf(
+  state: HealthState,
+  node: readonly Problem[],
+  zones: number,
+  byReason: ReadonlyMap<string, number>,
+): string {
+  const reasons = [...byReason].map(([reason, count]) => `${reason} ${count}`).join(', ');
+  const parts = node.map(({ text }) => text);
+  if (zones > 0) {
+    parts.push(`${counted(zones, 'zone')} not healthy (${reasons})`);
+  }
+  return [state, ...(parts.length > 0 ? [parts.join('; ')] : [])].join(': ');
+}
