@@ -1,6 +1,6 @@
 /*
  * Zone state changes as libzonecfg tells them. The library exports these functions, but no header of
- * the platform declares them. (spec: illumos-abi)
+ * the platform declares them.
  */
 #ifndef ZONECFG_NOTIFY_H
 #define	ZONECFG_NOTIFY_H

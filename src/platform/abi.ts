@@ -1,6 +1,6 @@
 /*
  * Numbers and layouts of the platform's C interface, illumos' and the emulation's (64-bit, little
- * endian), and the names that its codes go by. (spec: illumos-abi)
+ * endian), and the names that its codes go by.
  *
  * Everything that differs between the two is in this file. Both have illumos' zones, mounts and
  * credentials, as the emulation speaks its ABI; the fcntl locks are libc's own on either.

@@ -14,7 +14,7 @@
 import { Framer } from './framer';
 import { buildFrame, readFrame } from './frame';
 
-/** Time-outs of the platform's client, milliseconds without an octet (spec: protocol 11.1). */
+/** Time-outs of the platform's client, milliseconds without a byte (mdata-client, proto.c and plat/). */
 const RESET_MS = 2_000;
 const NEGOTIATE_MS = 6_000;
 const REPLY_V1_MS = 6_000;

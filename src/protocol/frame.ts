@@ -1,6 +1,6 @@
 /*
  * V2 frames, read and built on octets. Requests and responses have the same shape; client and server
- * both come here. (spec: protocol sections 4, 6, 8)
+ * both come here.
  *
  *     V2 21 265ae1d8 dc4fae17 SUCCESS W10=\n
  *     |  |  |        |<----- body ----->|

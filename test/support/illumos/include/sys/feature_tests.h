@@ -1,6 +1,6 @@
 /*
  * Stand-ins for the illumos headers: as much of them as the addon's C needs, so that clang can check it
- * for that platform without one. Types, values and visibility are illumos' (spec: illumos-abi).
+ * for that platform without one. Types, values and visibility are illumos'.
  *
  * Under -std=c11 the real headers show the C standard's names alone, unless a program asks for more;
  * these do the same, so that a forgotten feature-test macro is found here.
