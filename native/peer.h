@@ -29,7 +29,7 @@ typedef struct peer {
 /* -ENOTCONN: the other end is gone. */
 int peer_of(int fd, peer_t *peer);
 
-/* `name` has room for ZONENAME_MAX octets. -EINVAL: the kernel knows no such zone. */
+/* `name` has room for ZONENAME_MAX bytes. -EINVAL: the kernel knows no such zone. */
 int peer_zonename(zoneid_t zoneid, char *name);
 
 #endif

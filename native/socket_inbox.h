@@ -14,7 +14,7 @@ void inbox_init(inbox_t *inbox);
 /* A place for what the connection brings, of INBOX_READ_BYTES; of no length where it is not its turn. */
 void inbox_take(slot_t *slot, uv_buf_t *place);
 
-/* So many octets came to that place. */
+/* So many bytes came to that place. */
 void inbox_filled(slot_t *slot, size_t got);
 
 /* All that was in it was delivered. */

@@ -30,7 +30,7 @@ typedef enum socket_event {
 	SOCKET_ACCEPTED = 1,
 	/* Listener, errno: one could not be accepted. The listener goes on. */
 	SOCKET_UNACCEPTED,
-	/* Connection, where in `inbox`, how many octets. Good until `deliver` returns. */
+	/* Connection, where in `inbox`, how many bytes. Good until `deliver` returns. */
 	SOCKET_HEARD,
 	/* Connection, errno, or 0: the peer ended its side. Nothing more is heard. */
 	SOCKET_ENDED,
@@ -42,7 +42,7 @@ typedef enum socket_event {
 
 /* What to do; `commands` holds four numbers for each: this, an id, and two more. */
 typedef enum socket_command {
-	/* Connection, where in `outbox`, how many octets. */
+	/* Connection, where in `outbox`, how many bytes. */
 	SOCKET_WRITE = 1,
 	/* Connection: read no more for now; read again. */
 	SOCKET_PAUSE,
@@ -64,7 +64,7 @@ typedef struct sockets_shared {
 	size_t max_commands;
 	const char *outbox;
 	size_t outbox_bytes;
-	/* By id: octets that were written and that the kernel has not taken. */
+	/* By id: bytes that were written and that the kernel has not taken. */
 	uint32_t *unsent;
 	/* Listeners and connections that there may be at a time. */
 	size_t max_ids;
@@ -73,7 +73,7 @@ typedef struct sockets_shared {
 /*
  * `deliver` gets the number of events; it must take them all, and may call any function of this file
  * but sockets_shutdown. The memory must stay until sockets_shutdown is done. 0, -ENOMEM, or -EINVAL
- * where the memory is too small for the events or octets of one socket, or too large to be numbered.
+ * where the memory is too small for the events or bytes of one socket, or too large to be numbered.
  */
 int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
     void (*deliver)(void *, size_t), void *arg, sockets_t **out);

@@ -104,7 +104,7 @@ export interface PortCounts {
   disconnects: number;
   /** Times that another program had the port. */
   held: number;
-  /** Octets that were no request. */
+  /** Bytes that were no request. */
   droppedBytes: number;
 }
 

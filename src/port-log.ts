@@ -147,7 +147,7 @@ export class PortLog implements PortObserver {
       const fields = { connected: this.isConnected, ...counts, ...dropped };
       this.log.info(fields, 'guest came and went');
     } else if (dropped.dropped_bytes !== undefined) {
-      this.log.info(dropped, 'octets of the guest were no request');
+      this.log.info(dropped, 'bytes of the guest were not part of a request');
     }
   }
 

@@ -124,7 +124,7 @@ describe('the journal of a port', () => {
     ]);
     pass(MINUTE_MS);
     assert.deepStrictEqual(records.slice(1), [
-      { msg: 'octets of the guest were no request', dropped_bytes: 2 },
+      { msg: 'bytes of the guest were not part of a request', dropped_bytes: 2 },
     ]);
   });
 

@@ -5,7 +5,7 @@
  *    |               |
  *    +---destroy-----+--> closing --> closed
  *
- * It holds no octets: the sockets that carry it (sockets.ts) do, for all connections together, and tell
+ * It holds no bytes: the sockets that carry it (sockets.ts) do, for all connections together, and tell
  * it what happened to it. What always holds: its owner hears nothing after `destroy` but `closed`, once.
  */
 import type { Stream, StreamOwner } from './stream';
@@ -13,15 +13,15 @@ import type { Stream, StreamOwner } from './stream';
 /** As in node:net: more than this unsent, and the peer is a slow one. */
 const CLOGGED_BYTES = 16 * 1024;
 
-/** What moves the octets of streams. A stream is named by its number, which is another's after `closed`. */
+/** What moves the bytes of streams. A stream is named by its number, which is another's after `closed`. */
 export interface StreamCarrier {
-  /** Octets that the kernel had no room for when it was last given some. */
+  /** Bytes that the kernel had no room for when it was last given some. */
   unsent(id: number): number;
   /** What the peer has not read by now, as far as the kernel tells. */
   undelivered(id: number): number;
   /** Whether the peer has closed its end. */
   gone(id: number): boolean;
-  /** The octets may be another's when it returns. */
+  /** The bytes may be another's when it returns. */
   write(stream: AcceptedStream, bytes: Buffer): void;
   reserve(id: number, bytes: number): boolean;
   fill(id: number, at: number, bytes: Buffer): void;
@@ -37,7 +37,7 @@ export interface StreamCarrier {
 export class AcceptedStream implements Stream {
   readonly id: number;
   paused = false;
-  /** The carrier's: octets that it has not carried out yet. */
+  /** The carrier's: bytes that it has not carried out yet. */
   waiting = 0;
   /** The carrier's: this wrote since all was carried out last. */
   wrote = false;

@@ -132,7 +132,7 @@ class Sockets implements StreamCarrier {
       this.schedule();
       return;
     }
-    // Before the octets are there: to carry out makes the outbox empty.
+    // Before the bytes are there: to carry out makes the outbox empty.
     if (this.outboxUsed + length > OUTBOX_BYTES || this.commandCount === COMMANDS) {
       this.carryOut();
     }
@@ -197,7 +197,7 @@ class Sockets implements StreamCarrier {
     this.finish();
   }
 
-  /** Until nothing is left to be written: who hears that his octets were taken may write more. */
+  /** Until nothing is left to be written: who hears that his bytes were taken may write more. */
   private finish(): void {
     while (this.commandCount > 0 || this.writers.length > 0) {
       this.carryOut();

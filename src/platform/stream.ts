@@ -1,13 +1,13 @@
 /*
- * A stream of octets, as connections know it: a zone's socket (sockets.ts), or a socket of node:net to a
+ * A stream of bytes, as connections know it: a zone's socket (sockets.ts), or a socket of node:net to a
  * hypervisor's port (transport/net-stream.ts). Types only.
  */
 
-/** The stream beneath a connection, whatever it is made of. Octets are taken in order. */
+/** The stream beneath a connection, whatever it is made of. Bytes are taken in order. */
 export interface Stream {
   /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;
-  /** Octets that were written and that the kernel had not taken when it was last given some. */
+  /** Bytes that were written and that the kernel had not taken when it was last given some. */
   readonly unsent: number;
   /** What the peer has not read by now, as far as the kernel tells: never less than what it has not taken. */
   readonly undelivered: number;
@@ -46,7 +46,7 @@ export interface Stream {
 
 /** Whom a stream tells. */
 export interface StreamOwner {
-  /** The octets are another's when it returns: what is needed longer must be copied. */
+  /** The bytes are another's when it returns: what is needed longer must be copied. */
   heard(chunk: Buffer): void;
   /** The peer has ended its side. */
   ended(): void;

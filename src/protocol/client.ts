@@ -7,7 +7,7 @@
  *       `----- reopen -----+---- time-out, hang-up, ------+------------------------ |
  *                                wrong answer to a reset                             `--reply--> idle
  *
- * Each call says what to do next: send octets and wait so long, close and come back, or take the
+ * Each call says what to do next: send bytes and wait so long, close and come back, or take the
  * outcome. A request that was not answered is sent again with a new id after a new reset, without
  * limit, as the platform's client does: requests can be repeated safely. Whoever wants a limit stops.
  */
@@ -27,7 +27,7 @@ const RESET = Buffer.from('\n', 'latin1');
 const NEGOTIATE = Buffer.from('NEGOTIATE V2\n', 'latin1');
 const LF = RESET;
 
-/** Keys and values are octets: whether they are UTF-8 is the server's to say. */
+/** Keys and values are bytes: whether they are UTF-8 is the server's to say. */
 export type Command =
   | { readonly kind: 'get'; readonly key: Buffer }
   | { readonly kind: 'keys' }
@@ -43,7 +43,7 @@ export type Outcome =
 
 /** What to do next. */
 export type Step =
-  /** Send, then give up after `waitMs` without an octet. */
+  /** Send, then give up after `waitMs` without a byte. */
   | { readonly kind: 'send'; readonly bytes: Buffer; readonly waitMs: number }
   /** Go on reading. */
   | { readonly kind: 'wait' }
@@ -55,7 +55,7 @@ type State = 'closed' | 'resetting' | 'negotiating' | 'asking' | 'idle';
 
 const WAIT: Step = { kind: 'wait' };
 
-/** A client's side of one connection. Pure: octets in, octets and results out. */
+/** A client's side of one connection. Pure: bytes in, bytes and results out. */
 export class ClientSession {
   private readonly freshId: () => string;
   private framer = new Framer(MAX_REPLY_BYTES);
@@ -86,7 +86,7 @@ export class ClientSession {
     return this.ask();
   }
 
-  /** Octets came in. */
+  /** Bytes came in. */
   receive(chunk: Buffer): Step {
     this.framer.push(chunk);
     for (let line = this.framer.next(); line !== null; line = this.framer.next()) {

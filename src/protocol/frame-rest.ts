@@ -1,5 +1,5 @@
 /*
- * What is left of a V2 frame of which the first octets were lost on a serial port.
+ * What is left of a V2 frame of which the first bytes were lost on a serial port.
  *
  * A guest writes whether or not somebody has the other end of its port: of a frame during which the agent
  * started, the hypervisor was taken over or a buffer ran full, only the rest comes. As a line of its own
@@ -10,12 +10,12 @@
  *     |<- lost, noise ->|                      told by the id and the code in front of the payload
  *     |<--------- lost ---------->|            told by the look of the payload, where a loss is likely
  *
- * No client's own line looks so. A few octets of a payload, which any word could be, are not told.
+ * No client's own line looks so. A few bytes of a payload, which any word could be, are not told.
  */
 import { endOfText } from './frame';
 
 const SP = 0x20;
-/** The longest code, its blanks, an id, and one octet more. */
+/** The longest code, its blanks, an id, and one byte more. */
 const MOST_BEFORE = 17;
 /** Of an id that is whole, or that begins the line. */
 const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE)$/;
@@ -25,7 +25,7 @@ const ENDS_OF_CODES = ['', 'T', 'ET', 'UT', 'E', 'TE', 'ETE', 'LETE', 'ELETE'];
 
 /**
  * @param line of a serial port, without its LF, that is no frame
- * @param afterLoss whether octets before the line may have been lost: the first of a connection, or the
+ * @param afterLoss whether bytes before the line may have been lost: the first of a connection, or the
  * one after a frame that came broken
  */
 export function isRestOfFrame(line: Buffer, afterLoss: boolean): boolean {

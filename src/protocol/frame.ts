@@ -1,5 +1,5 @@
 /*
- * V2 frames, read and built on octets. Requests and responses have the same shape; client and server
+ * V2 frames, read and built on bytes. Requests and responses have the same shape; client and server
  * both come here.
  *
  *     V2 21 265ae1d8 dc4fae17 SUCCESS W10=\n
@@ -7,9 +7,9 @@
  *     |  |  |        |        |       payload: base64; left out with its SP when it is empty
  *     |  |  |        |        code: GET KEYS PUT DELETE, SUCCESS NOTFOUND FAILURE
  *     |  |  |        id: chosen by the client, copied into the response
- *     |  |  crc32 of the body's octets, eight lower-case hex digits
- *     |  octets of the body, decimal
- *     first octets of the line
+ *     |  |  crc32 of the body's bytes, eight lower-case hex digits
+ *     |  bytes of the body, decimal
+ *     first bytes of the line
  *
  * A frame is whole or nothing: whoever reads one gets its fields or the reason why it is none. What the
  * fields mean is request.ts's and client.ts's business.
@@ -20,7 +20,7 @@ import { crc32 } from 'node:zlib';
 const SP = 0x20;
 const CR = 0x0d;
 export const CRC_DIGITS = 8;
-/** More digits than any line has octets: what follows them cannot be right. */
+/** More digits than any line has bytes: what follows them cannot be right. */
 const MAX_LENGTH_DIGITS = 15;
 
 export interface Frame {
@@ -31,7 +31,7 @@ export interface Frame {
   readonly payload: string;
 }
 
-/** Why an octet sequence is no frame. `header` tells whether length and CRC at least could be read. */
+/** Why a byte sequence is no frame. `header` tells whether length and CRC at least could be read. */
 export interface NoFrame {
   readonly kind: 'none';
   readonly reason: string;
@@ -39,8 +39,8 @@ export interface NoFrame {
 }
 
 /** SP, HTAB, VT, FF and CR: what the protocol takes for white space. LF never is inside a line. */
-export function isBlank(octet: number | undefined): boolean {
-  return octet === SP || octet === 0x09 || (octet !== undefined && octet >= 0x0b && octet <= CR);
+export function isBlank(byte: number | undefined): boolean {
+  return byte === SP || byte === 0x09 || (byte !== undefined && byte >= 0x0b && byte <= CR);
 }
 
 /** Where the text [from, result) of a line ends when its trailing white space is cut. */
@@ -95,7 +95,7 @@ export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
  */
 export function buildFrame(id: string, code: string, data: string | Buffer): Buffer {
   const body = data.length === 0 ? `${id} ${code}` : `${id} ${code} ${base64(data)}`;
-  // All of it is ASCII: as text it has the length and the CRC of its octets.
+  // All of it is ASCII: as text it has the length and the CRC of its bytes.
   const crc = crc32(body).toString(16).padStart(CRC_DIGITS, '0');
   return Buffer.from(`V2 ${body.length} ${crc} ${body}\n`, 'latin1');
 }
@@ -120,7 +120,7 @@ function readBody(body: Buffer): Frame | NoFrame {
     return none('a code with other than visible characters', true);
   }
   if (!isAscii(body)) {
-    return none('an octet that is not ASCII', true);
+    return none('a byte that is not ASCII', true);
   }
   const text = body.toString('latin1');
   return {
@@ -131,7 +131,7 @@ function readBody(body: Buffer): Frame | NoFrame {
   };
 }
 
-/** Where a body of `length` octets ends, -1 when none that the line can hold has that length. */
+/** Where a body of `length` bytes ends, -1 when none that the line can hold has that length. */
 function endOfBody(line: Buffer, bodyAt: number, length: number): number {
   const end = bodyAt + length;
   if (length === 0 || end > line.length) {
@@ -168,7 +168,7 @@ function skipDigits(line: Buffer, from: number): number {
 
 function skipLowerHex(line: Buffer, from: number): number {
   let at = from;
-  for (let octet = line[at]; isDigit(octet) || isLowerAToF(octet); octet = line[at]) {
+  for (let byte = line[at]; isDigit(byte) || isLowerAToF(byte); byte = line[at]) {
     at++;
   }
   return at;
@@ -176,18 +176,18 @@ function skipLowerHex(line: Buffer, from: number): number {
 
 function skipVisible(line: Buffer, from: number): number {
   let at = from;
-  for (let octet = line[at]; octet !== undefined && octet > SP && octet < 0x7f; octet = line[at]) {
+  for (let byte = line[at]; byte !== undefined && byte > SP && byte < 0x7f; byte = line[at]) {
     at++;
   }
   return at;
 }
 
-function isDigit(octet: number | undefined): boolean {
-  return octet !== undefined && octet >= 0x30 && octet <= 0x39;
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
 }
 
-function isLowerAToF(octet: number | undefined): boolean {
-  return octet !== undefined && octet >= 0x61 && octet <= 0x66;
+function isLowerAToF(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x61 && byte <= 0x66;
 }
 
 /** 0, which no body has, for more digits than a length can have. Leading zeros count for nothing. */
@@ -206,8 +206,8 @@ function decimal(line: Buffer, from: number, to: number): number {
 function hex(line: Buffer, from: number): number {
   let value = 0;
   for (let at = from; at < from + CRC_DIGITS; at++) {
-    const octet = line[at] ?? 0;
-    value = value * 16 + octet - (octet < 0x61 ? 0x30 : 0x57);
+    const byte = line[at] ?? 0;
+    value = value * 16 + byte - (byte < 0x61 ? 0x30 : 0x57);
   }
   return value;
 }

@@ -1,23 +1,23 @@
 /*
- * Cuts a stream of octets into lines, for every connection of a guest and for our own clients.
+ * Cuts a stream of bytes into lines, for every connection of a guest and for our own clients.
  *
  * Pull-style: `push` takes what the kernel gave, `next` hands out one line after the other, so that a
  * caller whose queue is full can stop in the middle of a chunk and go on later.
  *
  * What always holds:
- * - Every octet is looked at once and copied at most a few times, however the stream was cut: a line of
- *   2 MiB in chunks of one octet costs no more than the same line in one piece.
- * - An unfinished line never holds more than the limit; a longer one keeps its first 64 octets, from
+ * - Every byte is looked at once and copied at most a few times, however the stream was cut: a line of
+ *   2 MiB in chunks of one byte costs no more than the same line in one piece.
+ * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
  *   which its sender can still be answered, and is told once, when its LF comes.
  * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
  * - Between lines nothing is held: thousands of connections are idle at any time.
  *
- * It knows nothing of white space, CR or text: a line is the octets between two LFs.
+ * It knows nothing of white space, CR or text: a line is the bytes between two LFs.
  */
 
 /** Enough of `V2 length crc id code` to answer the sender of a line that is too long. */
 const HEAD_BYTES = 64;
-/** Most requests fit: a serial port brings them octet by octet. */
+/** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
 /** Up to here a loop beats the call into the runtime's search. */
 const SHORT_SEARCH = 48;
@@ -25,10 +25,10 @@ const LF = 0x0a;
 
 export type Line =
   | { readonly kind: 'line'; readonly bytes: Buffer }
-  /** Longer than the limit; `head` holds its first 64 octets. */
+  /** Longer than the limit; `head` holds its first 64 bytes. */
   | { readonly kind: 'oversize'; readonly head: Buffer };
 
-/** The octets [from, to) of a buffer. Only a buffer that is our own is written to, behind `to`. */
+/** The bytes [from, to) of a buffer. Only a buffer that is our own is written to, behind `to`. */
 interface Span {
   bytes: Buffer;
   from: number;
@@ -36,14 +36,14 @@ interface Span {
   own: boolean;
 }
 
-/** Cuts the octets of one connection into lines. Holds one line at most. */
+/** Cuts the bytes of one connection into lines. Holds one line at most. */
 export class Framer {
   private readonly maxLineBytes: number;
   /** Pushed, not yet searched. */
   private input: Span | null = null;
   /** The unfinished line: searched, no LF in it. */
   private line: Span | null = null;
-  /** Of an unfinished line that is too long already: its first octets, and how many came so far. */
+  /** Of an unfinished line that is too long already: its first bytes, and how many came so far. */
   private head: Buffer | null = null;
   private headOf = 0;
 
@@ -64,7 +64,7 @@ export class Framer {
     }
   }
 
-  /** The next whole line without its LF; null when more octets are needed. */
+  /** The next whole line without its LF; null when more bytes are needed. */
   next(): Line | null {
     const input = this.input;
     if (input === null) {
@@ -96,7 +96,7 @@ export class Framer {
     }
   }
 
-  /** Octets of the line whose LF is still to come, those of it that were thrown away included. */
+  /** Bytes of the line whose LF is still to come, those of it that were thrown away included. */
   get unfinished(): number {
     return this.head === null ? lengthOf(this.line) : this.headOf;
   }
@@ -106,7 +106,7 @@ export class Framer {
     return this.head ?? this.line?.bytes.subarray(this.line.from, this.line.to) ?? EMPTY;
   }
 
-  /** Octets that were pushed and not pulled yet. The caller bounds them, by not reading on. */
+  /** Bytes that were pushed and not pulled yet. The caller bounds them, by not reading on. */
   get unread(): number {
     return lengthOf(this.input);
   }
@@ -132,7 +132,7 @@ export class Framer {
     this.hold(input.bytes, input.from + last + 1, input.to);
   }
 
-  /** Adds octets without LF to the unfinished line. */
+  /** Adds bytes without LF to the unfinished line. */
   private hold(bytes: Buffer, from: number, to: number): void {
     const total = this.unfinished + to - from;
     if (total > this.maxLineBytes) {
@@ -144,7 +144,7 @@ export class Framer {
     }
   }
 
-  /** Keeps the line's first octets and lets the others go. */
+  /** Keeps the line's first bytes and lets the others go. */
   private discard(bytes: Buffer, from: number, to: number, total: number): void {
     const start = this.head ?? this.line?.bytes.subarray(0, Math.min(this.line.to, HEAD_BYTES));
     const kept = start ?? EMPTY;
@@ -199,7 +199,7 @@ function indexOfLf(bytes: Buffer, from: number, to: number): number {
     }
     return -1;
   }
-  // Behind `to` an own buffer holds old octets: they must be neither found nor searched.
+  // Behind `to` an own buffer holds old bytes: they must be neither found nor searched.
   const searched = to === bytes.length ? bytes : bytes.subarray(0, to);
   return searched.indexOf(LF, from);
 }

@@ -13,7 +13,7 @@ import type { LineRequest, Wire } from './request';
 /** The limits of a zone that a change can meet. Names are label values of a metric: keep them. */
 export type ChangeLimit =
   | 'keys' // too many keys
-  | 'size' // too many octets in all
+  | 'size' // too many bytes in all
   | 'writes' // slowed down to its share of writes
   | 'waiting-writes'; // too many of them, or too large, wait already
 

@@ -80,7 +80,7 @@ export interface PortObserver {
   /** The first request since the zone runs has its answer; a bare reset is none. */
   firstAnswered(afterMs: number, bootSeen: boolean): void;
   heldByAnother(): void;
-  /** Octets that were no request: noise, lines that a client left, floods. */
+  /** Bytes that were no request: noise, lines that a client left, floods. */
   dropped(bytes: number): void;
   /** The link ended; nothing comes after this. */
   ended(): void;

@@ -33,7 +33,7 @@ import { basename, dirname, join } from 'node:path';
 import { SystemError, codeOf, systemError } from '../lib/errors';
 import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
 
-/** Octets of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
+/** Bytes of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
 export const MAX_SOCKET_PATH_BYTES = 107;
 
 /** Which file it is, whatever its name. */
@@ -61,7 +61,7 @@ const isRoot = process.getuid?.() === 0;
 function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_SOCKET_PATH_BYTES) {
-    const detail = `${bytes} octets, at most ${MAX_SOCKET_PATH_BYTES} fit`;
+    const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
     throw new SystemError('bind', path, 'ENAMETOOLONG', detail);
   }
 }

@@ -19,7 +19,7 @@ import { SimNode, whyNoNode } from '../support/simcn';
 
 /** From the moment at which a connection is possible again. */
 const RECONNECT_MS = 500;
-/** The first octet of an answer is waited for so long by a client. */
+/** The first byte of an answer is waited for so long by a client. */
 const CLIENT_MS = 2000;
 /** More than the longest wait between two tries that nothing cuts short. */
 const PATIENCE_MS = 15_000;

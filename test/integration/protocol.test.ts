@@ -1,5 +1,5 @@
 /*
- * The protocol's worked examples, octet by octet, through the socket of a zone on a played node.
+ * The protocol's worked examples, byte by byte, through the socket of a zone on a played node.
  */
 import assert from 'node:assert';
 import { readFileSync } from 'node:fs';
@@ -44,7 +44,7 @@ describe('the worked examples on a zone socket', function () {
         const answer = await peer.ask(Buffer.from(row.in, 'latin1'), row.out.length);
         assert.strictEqual(answer, row.out);
       }
-      // What follows is the next answer: no octet more, and none at all where silence is due.
+      // What follows is the next answer: no byte more, and none at all where silence is due.
       assert.strictEqual(await peer.ask(`NEGOTIATE V2\n`, V2_OK.length), V2_OK);
       assert.strictEqual(peer.text, `${row.out ?? ''}${V2_OK}`);
       peer.socket.destroy();

@@ -16,7 +16,7 @@ const OPTIONS = {
   onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
 };
 
-/** All that a VM says to a stream of octets that comes in the given chunks. */
+/** All that a VM says to a stream of bytes that comes in the given chunks. */
 async function converse(
   vm: MemoryVm,
   chunks: readonly Buffer[],

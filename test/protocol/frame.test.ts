@@ -124,6 +124,6 @@ describe('frame', () => {
     assert.strictEqual(reason('6f000004\tGET'), 'no code');
     assert.strictEqual(reason('6f000004 \x01'), 'no code');
     assert.strictEqual(reason('6f000004 GET\xe9'), 'a code with other than visible characters');
-    assert.strictEqual(reason('6f000004 GET bW90\xe9'), 'an octet that is not ASCII');
+    assert.strictEqual(reason('6f000004 GET bW90\xe9'), 'a byte that is not ASCII');
   });
 });

@@ -210,7 +210,7 @@ describe('framer', () => {
     time(64 * 1024);
     const small = time(256 * 1024);
     const large = time(2 * 1024 * 1024);
-    // Eight times the octets: 8 when linear, 64 when quadratic. The floor absorbs a fast machine's noise.
+    // Eight times the bytes: 8 when linear, 64 when quadratic. The floor absorbs a fast machine's noise.
     assert(large < 24 * Math.max(small, 10_000), `${small} us for 1/8, ${large} us for all`);
   });
 

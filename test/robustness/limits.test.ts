@@ -210,7 +210,7 @@ const CASES: readonly Case[] = [
       const [first, ...others] = (await Promise.all(puts)).filter((one) => !refused.includes(one));
       assert(first !== undefined && others.length === 3);
       succeeded(first);
-      // Half as many octets may be stored as may wait.
+      // Half as many bytes may be stored as may wait.
       others.slice(1).forEach((answer) => failed(answer, 'Metadata is full.'));
     },
   },

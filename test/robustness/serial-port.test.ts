@@ -15,7 +15,7 @@ import { osZone, PlayedNode, uuidOf } from '../support/played-node';
 
 const GUEST = 0;
 const OTHER = 1;
-/** What a client waits for the first octet of an answer. */
+/** What a client waits for the first byte of an answer. */
 const AT_ONCE_MS = 2000;
 const PATIENCE_MS = 10_000;
 const FLOOD_MS = 1500;

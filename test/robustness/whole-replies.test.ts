@@ -1,5 +1,5 @@
 /*
- * Replies as the platform's own client needs them: it waits for the first octet alone, and takes the first
+ * Replies as the platform's own client needs them: it waits for the first byte alone, and takes the first
  * pause within a reply for its end.
  */
 import assert from 'node:assert';

@@ -58,7 +58,7 @@ export class Attackers {
     }
   }
 
-  /** Writes some octets again and again, one at a time. */
+  /** Writes some bytes again and again, one at a time. */
   async trickle(socket: Socket, octets: Buffer, isOver: IsOver): Promise<void> {
     for (let at = 0; !isOver() && !socket.destroyed; at = (at + 1) % octets.length) {
       socket.write(octets.subarray(at, at + 1));

@@ -45,7 +45,7 @@ function planted(vm: JsonObject, name: string, keys: readonly string[]): unknown
 /** The forms that a canary can have in a text: base64 at each of the three places in a group among them. */
 export function forms(): string[] {
   const encoded = ['', 'x', 'xx'].map((lead) => {
-    // The digits that the octets around it have no part in.
+    // The digits that the bytes around it have no part in.
     return base64(Buffer.from(`${lead}${CANARY}`)).slice(lead.length === 0 ? 0 : 4, -4);
   });
   const octets = Buffer.from(CANARY);

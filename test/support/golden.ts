@@ -1,8 +1,8 @@
 /*
- * The protocol's worked examples, octet by octet, about the VM of vm-fixture.ts: figures copied from the
+ * The protocol's worked examples, byte by byte, about the VM of vm-fixture.ts: figures copied from the
  * specification (protocol sections 9, 10 and 13), nothing computed by the code under test.
  *
- * Strings are octets: each character stands for one (`Buffer.from(text, 'latin1')`). Where the platform's
+ * Strings are bytes: each character stands for one (`Buffer.from(text, 'latin1')`). Where the platform's
  * agent has a defect, the row holds the answer that the specification recommends.
  *
  * The rows stand in an order in which they can be run one after the other against one VM: those that
@@ -322,7 +322,7 @@ const WRITES: readonly Exchange[] = [
 
 export const GOLDEN: readonly Exchange[] = [...READS, ...WRITES];
 
-/** Octets and their CRC, as text. */
+/** Bytes and their CRC, as text. */
 export const CRC_VECTORS: readonly (readonly [octets: string, crc: string])[] = [
   ['', '00000000'],
   ['123456789', 'cbf43926'],

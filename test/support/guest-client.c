@@ -6,7 +6,7 @@
  *
  * An independent witness: written from the protocol's description, it shares no line with the agent.
  * It behaves as the tools in guests' images do: exclusive lock on the port, raw mode, whatever is unread
- * thrown away, an active reset (a newline that must bring `invalid command`), NEGOTIATE V2, one octet a
+ * thrown away, an active reset (a newline that must bring `invalid command`), NEGOTIATE V2, one byte a
  * read, and the whole session anew after any silence, with a new request id. Without VALUE, put takes
  * its value from stdin.
  *
@@ -55,7 +55,7 @@ need(void *memory)
 	return (memory);
 }
 
-/* One octet a read. Returns 0, or -1 where none came for so long. */
+/* One byte a read. Returns 0, or -1 where none came for so long. */
 static int
 receive(int port, int timeout_ms, char *octet)
 {
@@ -67,7 +67,7 @@ receive(int port, int timeout_ms, char *octet)
 	return (read(port, octet, 1) == 1 ? 0 : -1);
 }
 
-/* Reads a line into `line`, without its LF. The clock starts anew with each octet. */
+/* Reads a line into `line`, without its LF. The clock starts anew with each byte. */
 static int
 receive_line(int port, int timeout_ms)
 {
@@ -222,7 +222,7 @@ read_stdin(size_t *length)
 {
 	char *octets = need(malloc(LINE_BYTES));
 
-	*length = fread(octets, 1, LINE_BYTES, stdin);
+	*length = fread(bytes, 1, LINE_BYTES, stdin);
 	return (octets);
 }
 

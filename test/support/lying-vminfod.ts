@@ -1,5 +1,5 @@
 /*
- * A vminfod that tells whatever a test wants: any JSON for a VM, any octets on its stream. Started on a
+ * A vminfod that tells whatever a test wants: any JSON for a VM, any bytes on its stream. Started on a
  * socket of its own, to which the agent is pointed with `--vminfod`.
  */
 import { once } from 'node:events';
@@ -61,7 +61,7 @@ export class LyingVminfod {
     this.send(Buffer.from(`${JSON.stringify({ type: 'delete', zonename })}\n`));
   }
 
-  /** The same octets on every stream. */
+  /** The same bytes on every stream. */
   send(octets: Buffer): void {
     for (const stream of this.streams) {
       stream.write(octets);

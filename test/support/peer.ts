@@ -1,4 +1,4 @@
-/* The other end of a connection: writes octets, keeps what comes, and waits for it without sleeping. */
+/* The other end of a connection: writes bytes, keeps what comes, and waits for it without sleeping. */
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 
@@ -60,7 +60,7 @@ export class Peer {
     return this.text;
   }
 
-  /** Asks, and resolves with so many octets of answer. */
+  /** Asks, and resolves with so many bytes of answer. */
   async ask(octets: Buffer | string, answerBytes: number): Promise<string> {
     const before = this.bytes;
     this.write(octets);

@@ -21,7 +21,7 @@ export interface Load {
   readonly depth?: number;
   /** Answers on each connection, after which it ends. */
   readonly most?: number;
-  /** Octets written and read at once. */
+  /** Bytes written and read at once. */
   readonly piece?: number;
 }
 

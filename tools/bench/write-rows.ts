@@ -79,7 +79,7 @@ export async function putRows(bench: Instruments, node: BenchNode): Promise<void
   bench.tell('syncs per PUT, 160 at once on 20 zones', '', { most: 0.5 }, syncs, `${puts} PUTs`);
 }
 
-/** A value of 1 MiB, written and read in octets of 16 and of 65,536 at once. */
+/** A value of 1 MiB, written and read in bytes of 16 and of 65,536 at once. */
 export async function piecesRow(bench: Instruments, node: BenchNode): Promise<void> {
   const { pid } = await node.startAgent(NO_LIMITS);
   const sockets = node.agentSockets(1);

@@ -1,6 +1,6 @@
 /*
  * The inputs that are kept from run to run: one file a target, one input a line, as text that a person
- * can read and a diff can show (octets that are not printable ASCII as `\xHH`).
+ * can read and a diff can show (bytes that are not printable ASCII as `\xHH`).
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,14 +9,14 @@ import { codeOf } from '../../src/lib/errors';
 /** In the checkout, seen from dist/tools/fuzz. */
 export const CORPUS = join(__dirname, '..', '..', '..', 'test', 'corpus');
 
-/** Octets as printable text on one line. */
+/** Bytes as printable text on one line. */
 export function escape(input: Buffer): string {
   return input.toString('latin1').replace(/[^ -[\]-~]/g, (char) => {
     return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
   });
 }
 
-/** The octets that `escape` made the text of. */
+/** The bytes that `escape` made the text of. */
 export function unescape(line: string): Buffer {
   const text = line.replace(/\\x([0-9a-f]{2})/g, (_, hex: string) => {
     return String.fromCharCode(parseInt(hex, 16));

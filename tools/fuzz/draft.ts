@@ -1,5 +1,5 @@
 /*
- * An input in the making: octets in one buffer that serves a whole run, so that making millions of inputs
+ * An input in the making: bytes in one buffer that serves a whole run, so that making millions of inputs
  * leaves no garbage behind. What does not fit is left out.
  */
 
@@ -23,7 +23,7 @@ export class Draft {
     return this;
   }
 
-  /** Each character is one octet. */
+  /** Each character is one byte. */
   latin1(text: string): this {
     const room = MAX_INPUT_BYTES - this.length;
     this.length += this.bytes.write(text, this.length, Math.min(room, text.length), 'latin1');

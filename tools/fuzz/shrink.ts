@@ -1,5 +1,5 @@
 /*
- * Makes a failing input small: cuts pieces out, large ones first, and turns octets into plain ones, as
+ * Makes a failing input small: cuts pieces out, large ones first, and turns bytes into plain ones, as
  * long as it goes on failing. Deterministic, and bounded.
  */
 

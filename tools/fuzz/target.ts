@@ -1,5 +1,5 @@
 /*
- * What the fuzzer can be pointed at: a part of the agent that turns octets into something, and an
+ * What the fuzzer can be pointed at: a part of the agent that turns bytes into something, and an
  * independent opinion of what that must be.
  */
 import type { Draft } from './draft';

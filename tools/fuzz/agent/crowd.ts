@@ -7,7 +7,7 @@ type BytesStep = Extract<Step, { kind: 'bytes' }>;
 
 /** Then the first who came goes. */
 const MOST = 300;
-/** So many pieces of the octets at most are written. */
+/** So many pieces of the bytes at most are written. */
 const MOST_CHUNKS = 4096;
 
 export class Crowd {

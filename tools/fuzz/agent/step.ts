@@ -53,7 +53,7 @@ const stepSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('bytes'),
     zone,
-    /** Octets, one a character. */
+    /** Bytes, one a character. */
     octets: z.string(),
     times: z.number(),
     chunk: z.number().min(1),

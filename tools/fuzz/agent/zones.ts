@@ -26,7 +26,7 @@ const TRACES = [
   CANARY,
   Buffer.from(CANARY).toString('hex'),
   ...['', 'x', 'xx'].map((lead) => {
-    // The digits that the octets around it have no part in.
+    // The digits that the bytes around it have no part in.
     return toBase64(`${lead}${CANARY}`).slice(lead === '' ? 0 : 4, -4);
   }),
 ];

@@ -13,7 +13,7 @@ const CRC_TABLE = new Uint32Array(256).map((_, index) => {
   return crc;
 });
 
-/** CRC-32/ISO-HDLC as eight lower-case hex digits. @param octets one a character */
+/** CRC-32/ISO-HDLC as eight lower-case hex digits. @param bytes one a character */
 export function crcText(octets: string): string {
   let crc = 0xffffffff;
   for (let at = 0; at < octets.length; at++) {
@@ -22,7 +22,7 @@ export function crcText(octets: string): string {
   return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0');
 }
 
-/** RFC 4648, padded. @param octets one a character */
+/** RFC 4648, padded. @param bytes one a character */
 export function toBase64(octets: string): string {
   let text = '';
   for (let at = 0; at < octets.length; at += 3) {
@@ -34,7 +34,7 @@ export function toBase64(octets: string): string {
   return text;
 }
 
-/** The octets, one a character; null for what is no base64. Padding may be missing, never wrong. */
+/** The bytes, one a character; null for what is no base64. Padding may be missing, never wrong. */
 export function fromBase64(text: string): string | null {
   const bare = text.length % 4 === 0 ? text.replace(/==?$/, '') : text;
   if (bare.length % 4 === 1) {
@@ -58,7 +58,7 @@ export function fromBase64(text: string): string | null {
   return octets;
 }
 
-/** UTF-8 to text by the table of RFC 3629; null for what is none. @param octets one a character */
+/** UTF-8 to text by the table of RFC 3629; null for what is none. @param bytes one a character */
 export function fromUtf8(octets: string): string | null {
   let text = '';
   for (let at = 0; at < octets.length;) {
@@ -71,7 +71,7 @@ export function fromUtf8(octets: string): string | null {
     let point = more === 0 ? lead : lead & (0x3f >> more);
     for (let i = 1; i <= more; i++) {
       const octet = octets.charCodeAt(at + i);
-      // NaN at the end of the octets is no continuation either.
+      // NaN at the end of the bytes is no continuation either.
       if (!(octet >= 0x80 && octet <= 0xbf)) {
         return null;
       }
@@ -87,7 +87,7 @@ export function fromUtf8(octets: string): string | null {
   return text;
 }
 
-/** Text as UTF-8, one octet a character; the text has no lone surrogates. */
+/** Text as UTF-8, one byte a character; the text has no lone surrogates. */
 export function toUtf8(text: string): string {
   let octets = '';
   for (const char of text) {

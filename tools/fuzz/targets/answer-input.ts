@@ -1,6 +1,6 @@
 /*
  * What target `answer` works on: VM objects and their maps, with nulls, wrong types, names of the object
- * prototype and dots in all places, and requests; all of it decided by the octets of an input. Values
+ * prototype and dots in all places, and requests; all of it decided by the bytes of an input. Values
  * that no guest may see are planted wherever they can be.
  */
 import type { DataRequest, Wire } from '../../../src/protocol/request';

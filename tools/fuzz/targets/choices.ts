@@ -1,10 +1,10 @@
 /*
  * Reads an input as a row of decisions: whoever builds a structure asks it what comes next. When the input
- * is over every decision is the first one, so that any octets make a whole structure, and small changes of
- * the octets small changes of it.
+ * is over every decision is the first one, so that any bytes make a whole structure, and small changes of
+ * the bytes small changes of it.
  */
 
-/** Decisions that the octets of one input make, in their order. */
+/** Decisions that the bytes of one input make, in their order. */
 export class Choices {
   private readonly octets: Buffer;
   private at = 0;

@@ -1,7 +1,7 @@
 /*
  * Target `client`: our own client believes no server, and understands every honest one.
  *
- * Input: an octet for the command, one for how answers are cut, and what a lying server sends. A success
+ * Input: a byte for the command, one for how answers are cut, and what a lying server sends. A success
  * may only come of a frame with the right id, length and CRC. Afterwards an honest server answers the same
  * session, which must come to its end with the value that was sent.
  */

@@ -1,6 +1,6 @@
 /*
  * Target `frame`: what is built is read back the same, by our reader and by the model's, and a frame with
- * any one octet changed is none. Input: an octet for the code, two for the change, eight for the id, data.
+ * any one byte changed is none. Input: a byte for the code, two for the change, eight for the id, data.
  */
 import { buildFrame, readFrame } from '../../../src/protocol/frame';
 import { magnitude, nameNumber } from '../features';

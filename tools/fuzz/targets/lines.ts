@@ -1,7 +1,7 @@
 /*
- * Target `lines`: octets cut into chunks in any way are the same lines.
+ * Target `lines`: bytes cut into chunks in any way are the same lines.
  *
- * Input: one octet that picks the limit, one that picks how the rest is cut and when lines are pulled, and
+ * Input: one byte that picks the limit, one that picks how the rest is cut and when lines are pulled, and
  * the stream. Checked against a split of the whole at its LFs.
  */
 import { Framer } from '../../../src/protocol/framer';
@@ -53,7 +53,7 @@ export const lines: Target = {
   },
 };
 
-/** The lines as text, the octets of an unfinished one behind them. */
+/** The lines as text, the bytes of an unfinished one behind them. */
 function modelLines(stream: Buffer, limit: number): { lines: string[]; rest: number } {
   const parts = stream.toString('latin1').split('\n');
   const rest = parts.pop()?.length ?? 0;

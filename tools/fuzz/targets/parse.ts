@@ -1,6 +1,6 @@
 /*
  * Target `parse`: one line from a zone's socket is understood as the protocol says, and what is answered
- * to it without data is what the protocol says, octet by octet. Input: the line.
+ * to it without data is what the protocol says, byte by byte. Input: the line.
  */
 import { parseLine } from '../../../src/protocol/request';
 import type { LineRequest } from '../../../src/protocol/request';

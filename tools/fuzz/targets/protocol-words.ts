@@ -67,7 +67,7 @@ function randomId(random: Random): string {
   return random.oneIn(8) ? id.slice(0, 1 + random.below(8)) : id.padStart(8, '0');
 }
 
-/** Up to `most` octets, mostly plain text. */
+/** Up to `most` bytes, mostly plain text. */
 export function randomOctets(random: Random, most: number): string {
   const length = random.mostlySmall(most + 1);
   const narrow = random.oneIn(2);

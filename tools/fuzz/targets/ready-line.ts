@@ -1,6 +1,6 @@
 /*
  * Target `ready-line`: vminfod's first line is cut into the same VMs however it comes in, and they are the
- * VMs that are in it. Input: an octet that says how it is cut, then the line and what follows it.
+ * VMs that are in it. Input: a byte that says how it is cut, then the line and what follows it.
  */
 import { BrokenLine, SnapshotParser } from '../../../src/vm/snapshot-parser';
 import { magnitude, nameNumber } from '../features';
@@ -23,7 +23,7 @@ const VALUES: readonly [unknown, ...unknown[]] = [
   [{ a: [{}] }],
   { '"': '\\"' },
 ];
-/** Streams up to here are also given octet by octet. */
+/** Streams up to here are also given byte by byte. */
 const SINGLE_OCTETS = 400;
 
 export const readyLine: Target = {

@@ -1,7 +1,7 @@
 /*
  * Target `session`: whatever was on a serial line, a client that keeps to the protocol gets through.
  *
- * Input: a script of octets, read as chunks that come with or without pauses. After it the client comes
+ * Input: a script of bytes, read as chunks that come with or without pauses. After it the client comes
  * as the platform's own does: newline, and again when the answer is another; NEGOTIATE; one GET. It must
  * be answered, and before that nothing may be answered that nobody asked for.
  */
@@ -25,7 +25,7 @@ const LIMITS: LinkLimits = {
   connections: 1,
   idleMs: 60_000,
 };
-/** An octet of the script that means "a pause of this many tenths of a second" with the one behind it. */
+/** A byte of the script that means "a pause of this many tenths of a second" with the one behind it. */
 const PAUSE = 0xfe;
 /** Cuts a chunk. */
 const CUT = 0xfd;
