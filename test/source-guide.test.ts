@@ -1,5 +1,5 @@
 /*
- * The guide to the source (src/README.md): every file and function that it names is there.
+ * The guide to the source (src/README.md) and the threat model: every file and function that they name is there.
  */
 import assert from 'node:assert';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -43,6 +43,23 @@ describe('the guide to the source', () => {
       .map((entry) => entry.name);
     assert.deepStrictEqual(
       folders.filter((folder) => !rows.includes(folder)),
+      [],
+    );
+  });
+});
+
+describe('the threat model', () => {
+  it('names tests that exist, one at least for each party', () => {
+    const top = resolve(SRC, '..');
+    const text = readFileSync(join(top, '.github', 'SECURITY.md'), 'utf8');
+    const tests = [...text.matchAll(/`(test\/[a-z/-]+)`/g)].map(([, path = '']) => path);
+    assert.deepStrictEqual(
+      tests.filter((path) => !existsSync(join(top, `${path}.test.ts`))),
+      [],
+    );
+    const rows = text.split('\n').filter((line) => line.startsWith('|') && !line.includes('---'));
+    assert.deepStrictEqual(
+      rows.slice(1).filter((row) => !row.includes('`test/')),
       [],
     );
   });
