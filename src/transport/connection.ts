@@ -186,6 +186,16 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     return fits;
   }
 
+  keep(bytes: number): void {
+    if (this.phase !== 'closed') {
+      this.context.quota.keep(this, bytes);
+    }
+  }
+
+  release(): void {
+    this.context.quota.release(this);
+  }
+
   write(bytes: Buffer): void {
     if (!this.stream.writable) {
       return;

@@ -61,6 +61,10 @@ export interface ReplySink extends ReplyMemory {
   readonly sizes: ReplySizes;
   /** True: a large reply of so many bytes may be made now. False: `retry` is called when it may. */
   fits(bytes: number): boolean;
+  /** Keeps the room that `fits` found while the reply is fetched, until `fits` is asked again. */
+  keep(bytes: number): void;
+  /** Gives back what was kept and is not needed. */
+  release(): void;
   /** Takes one whole reply. */
   write(bytes: Buffer): void;
   /**
@@ -97,6 +101,8 @@ export class ReplyQueue {
   private blocked: PendingRequest | null = null;
   /** There is room for it now. */
   private retryable = false;
+  /** There is room for the reply of `current`. */
+  private roomKept = false;
   private building: Building | null = null;
   /** Writes whose replies were taken back and that still run. */
   private detached = 0;
@@ -236,6 +242,10 @@ export class ReplyQueue {
     }
     this.current = asked;
     this.busyBytes += bytesOf(asked);
+    if (expected > 0) {
+      sink.keep(expected);
+      this.roomKept = true;
+    }
     void reply.then((settled) => {
       this.busyBytes -= bytesOf(asked);
       if (this.current === asked) {
@@ -244,6 +254,10 @@ export class ReplyQueue {
       } else {
         this.detached--;
         this.tellDetached(asked, settled);
+      }
+      if (this.roomKept) {
+        this.roomKept = false;
+        sink.release();
       }
       this.options.moved();
     });
@@ -286,13 +300,13 @@ export class ReplyQueue {
   private deliver(asked: PendingRequest, request: DataRequest, reply: Reply): void {
     const { sink } = this.options;
     const size = sizeOfReply(request.wire, reply);
+    const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'list');
+    const whileBuilt = isLarge ? sizeOfSource(reply) : 0;
     if (!isWrite(request)) {
-      sink.sizes.note(request, size);
+      sink.sizes.note(request, size + whileBuilt);
     }
     // A write's reply is a few words: it cannot be asked for again.
     if (size > SMALL_BYTES && !isWrite(request)) {
-      const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'list');
-      const whileBuilt = isLarge ? sizeOfSource(reply) : 0;
       if (!sink.fits(size + whileBuilt)) {
         this.block(asked);
         return;

@@ -251,6 +251,19 @@ export class ZoneQuota {
     return { fits: false, isNew };
   }
 
+  /** Room that `reply` found for a member stays its own while the reply is fetched, until it asks again. */
+  keep(member: QuotaMember, bytes: number): void {
+    this.granted.set(member, bytes);
+    this.add(bytes, 0);
+  }
+
+  /** The reply needs no such room after all. */
+  release(member: QuotaMember): void {
+    if (this.takeBack(member) > 0) {
+      this.wake();
+    }
+  }
+
   /** Whether a member may be read. False: it is told when it may. */
   mayRead(member: QuotaMember): boolean {
     if (!this.memory.full || this.total <= MODEST_BYTES) {
@@ -294,9 +307,7 @@ export class ZoneQuota {
     this.waiting.delete(member);
     this.unread.delete(member);
     this.collected(member);
-    if (this.takeBack(member) > 0) {
-      this.wake();
-    }
+    this.release(member);
   }
 
   /** Gives room to those who wait, as long as there is some. @returns whether somebody still waits */

@@ -89,6 +89,8 @@ class Line implements LinkObserver {
         open: true,
         sizes: new ReplySizes(),
         fits: () => true,
+        keep: () => undefined,
+        release: () => undefined,
         write: (bytes) => {
           this.out += bytes.toString('latin1');
           this.written++;
