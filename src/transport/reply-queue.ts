@@ -101,7 +101,7 @@ export class ReplyQueue {
   private blocked: PendingRequest | null = null;
   /** There is room for it now. */
   private retryable = false;
-  /** There is room for the reply of `current`. */
+  /** Room was kept for the reply that is being fetched. */
   private roomKept = false;
   private building: Building | null = null;
   /** Writes whose replies were taken back and that still run. */
@@ -231,21 +231,22 @@ export class ReplyQueue {
       return;
     }
     const expected = sink.sizes.of(request);
-    if (expected > 0 && !sink.fits(expected)) {
-      this.block(asked);
-      return;
+    if (expected > 0) {
+      if (!sink.fits(expected)) {
+        this.block(asked);
+        return;
+      }
+      sink.keep(expected);
+      this.roomKept = true;
     }
     const reply = handle(origin, request);
     if (!(reply instanceof Promise)) {
       this.deliver(asked, request, reply);
+      this.releaseRoom();
       return;
     }
     this.current = asked;
     this.busyBytes += bytesOf(asked);
-    if (expected > 0) {
-      sink.keep(expected);
-      this.roomKept = true;
-    }
     void reply.then((settled) => {
       this.busyBytes -= bytesOf(asked);
       if (this.current === asked) {
@@ -255,12 +256,17 @@ export class ReplyQueue {
         this.detached--;
         this.tellDetached(asked, settled);
       }
-      if (this.roomKept) {
-        this.roomKept = false;
-        sink.release();
-      }
+      this.releaseRoom();
       this.options.moved();
     });
+  }
+
+  /** What the reply did not take of the room that was kept for it. */
+  private releaseRoom(): void {
+    if (this.roomKept) {
+      this.roomKept = false;
+      this.options.sink.release();
+    }
   }
 
   /** Lets a write happen whose reply nobody gets. A question without one who waits for it is dropped. */
