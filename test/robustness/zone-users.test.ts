@@ -99,7 +99,7 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
         assert.deepStrictEqual([code, payload.toString()], ['FAILURE', 'Permission denied.']);
       }
       assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
-      const [record] = played.records('handled PUT motd');
+      const [record] = played.records('handled PUT');
       assert.deepStrictEqual(record?.response, 'FAILURE');
     });
 
