@@ -222,7 +222,7 @@ read_stdin(size_t *length)
 {
 	char *octets = need(malloc(LINE_BYTES));
 
-	*length = fread(bytes, 1, LINE_BYTES, stdin);
+	*length = fread(octets, 1, LINE_BYTES, stdin);
 	return (octets);
 }
 
