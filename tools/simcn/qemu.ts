@@ -133,7 +133,7 @@ export class Qemu implements Hypervisor {
     ];
   }
 
-  /** The monitor's socket is made after the serial port's; connecting to it disturbs nobody. */
+  /** The monitor is ready after the serial port; connecting to it disturbs nobody. */
   private async listening(child: ChildProcess): Promise<void> {
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (child.pid !== undefined && child.exitCode === null && Date.now() < deadline) {
@@ -170,13 +170,20 @@ function pidFile(logs: string): string {
   return join(logs, 'qemu.pid');
 }
 
+/**
+ * Whether the monitor greets. qemu makes its sockets before it reads the kernel, and ends where it cannot; it
+ * greets from its main loop, when the machine is there.
+ */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
-    socket.once('connect', () => {
+    socket.setTimeout(START_TIMEOUT_MS, () => socket.destroy());
+    socket.once('data', () => {
       socket.destroy();
       resolve(true);
     });
-    socket.once('error', () => resolve(false));
+    // Tells nothing more than the close that comes after it.
+    socket.once('error', () => undefined);
+    socket.once('close', () => resolve(false));
   });
 }
