@@ -184,7 +184,7 @@ describe('mdatactl compare', function () {
       }));
     }
     const argv = [process.execPath, MDATACTL, 'compare', '--root', node.root, ...flags];
-    return runProgram(argv);
+    return runProgram(argv, '', true);
   }
 
   async function report(...flags: readonly string[]): Promise<CompareReport & { exit: number }> {

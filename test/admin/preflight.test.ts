@@ -84,7 +84,7 @@ describeWhere(
     }
 
     function run(prefix: readonly string[] = [], flags: readonly string[] = []): Promise<Result> {
-      return runProgram([...prefix, ...argvOf(flags)]);
+      return runProgram([...prefix, ...argvOf(flags)], '', true);
     }
 
     async function report(prefix: readonly string[] = [], check = ''): Promise<PreflightReport> {

@@ -171,10 +171,15 @@ interface SimNodeParts {
   readonly said: Buffer[];
 }
 
-export async function runProgram(argv: readonly string[], stdin = ''): Promise<Result> {
+/** @param counted its lines count for coverage: for programs whose code runs nowhere else */
+export async function runProgram(
+  argv: readonly string[],
+  stdin = '',
+  counted = false,
+): Promise<Result> {
   const child = spawn(argv[0] ?? '', argv.slice(1), {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: UNCOUNTED,
+    env: counted ? process.env : UNCOUNTED,
   });
   const out: Buffer[] = [];
   const err: Buffer[] = [];
