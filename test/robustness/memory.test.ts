@@ -60,7 +60,7 @@ const ATTACKS: readonly Attack[] = [
 ];
 
 describe('hostile zones that read nothing', function () {
-  this.timeout(120_000);
+  this.timeout(180_000);
   let played: PlayedNode;
   let neighbour: Neighbour;
   let hostile: ChildProcess | null = null;
@@ -103,7 +103,7 @@ describe('hostile zones that read nothing', function () {
     hostile = fork(CHILD, argv, { execArgv: [], stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
     const paths = Array.from({ length: count }, (_, index) => played.socket(index));
     hostile.stdin?.end(paths.join('\n'));
-    await within(once(hostile, 'message'), 20_000, 'all hostile guests asked');
+    await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
     await delay(ATTACK_MS);
   }
 
@@ -143,7 +143,7 @@ describe('hostile zones that read nothing', function () {
         const [peak, ceiling] = [peakMib(), await ceilingMib()];
         assert(peak < ceiling, `${peak} MiB, the ceiling is ${ceiling} MiB`);
         await stopAttack();
-        await eventually(() => played.answers(0), 'the hostile zone is served again', 40_000);
+        await eventually(() => played.answers(0), 'the hostile zone is served again', 60_000);
       });
     }
   }
