@@ -128,12 +128,6 @@ queue(napi_env env, job_t *job)
 	return (promise);
 }
 
-static napi_status
-path_of(napi_env env, napi_value value, char *path)
-{
-	return (napi_get_value_string_utf8(env, value, path, NAPI_CALL_PATH_BYTES, NULL));
-}
-
 /* NULL with an exception pending. */
 static job_t *
 job_make(napi_env env, int (*run)(job_t *))
@@ -179,8 +173,8 @@ js_replace_file(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_value_int32(env, argv[6], &mode));
 	if ((job = job_make(env, run_replace)) == NULL)
 		return (NULL);
-	if (path_of(env, argv[0], job->path) != napi_ok || path_of(env, argv[1], job->temp) != napi_ok ||
-	    path_of(env, argv[2], job->folder) != napi_ok ||
+	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
+	    napi_call_path(env, argv[2], job->folder) != napi_ok ||
 	    hold(env, job, argv[3], argv[7]) != napi_ok) {
 		job_free(env, job);
 		(void) napi_throw_type_error(env, "EINVAL",
@@ -207,8 +201,8 @@ js_sync_file(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	if ((job = job_make(env, run_sync)) == NULL)
 		return (NULL);
-	if (path_of(env, argv[0], job->path) != napi_ok ||
-	    path_of(env, argv[1], job->folder) != napi_ok) {
+	if (napi_call_path(env, argv[0], job->path) != napi_ok ||
+	    napi_call_path(env, argv[1], job->folder) != napi_ok) {
 		job_free(env, job);
 		(void) napi_throw_type_error(env, "EINVAL", "syncFile(path, folder)");
 		return (NULL);
@@ -226,7 +220,7 @@ js_free_space(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
 	if ((job = job_make(env, run_free_space)) == NULL)
 		return (NULL);
-	if (path_of(env, arg, job->path) != napi_ok) {
+	if (napi_call_path(env, arg, job->path) != napi_ok) {
 		job_free(env, job);
 		(void) napi_throw_type_error(env, "EINVAL", "freeSpace(path)");
 		return (NULL);

@@ -265,12 +265,6 @@ queue(napi_env env, job_t *job)
 }
 
 static napi_status
-path_of(napi_env env, napi_value value, char *path)
-{
-	return (napi_get_value_string_utf8(env, value, path, NAPI_CALL_PATH_BYTES, NULL));
-}
-
-static napi_status
 size_of(napi_env env, napi_value value, size_t *into)
 {
 	uint32_t number;
@@ -430,7 +424,7 @@ js_read_metadata(napi_env env, napi_callback_info info)
 	if ((job = job_make(env, run_read)) == NULL)
 		return (NULL);
 	job->u.read.path = job->path;
-	if (path_of(env, argv[0], job->path) != napi_ok ||
+	if (napi_call_path(env, argv[0], job->path) != napi_ok ||
 	    size_of(env, argv[1], &job->u.read.bytes_max) != napi_ok ||
 	    size_of(env, argv[2], &job->u.read.keep_max) != napi_ok)
 		return (refuse(env, job, "readMetadata(path, most, keep)"));
@@ -478,7 +472,7 @@ js_read_value(napi_env env, napi_callback_info info)
 		return (NULL);
 	job->u.value.path = job->path;
 	job->u.value.look = job->look;
-	if (path_of(env, argv[0], job->path) != napi_ok || look_of(env, argv[1], job->look) != napi_ok ||
+	if (napi_call_path(env, argv[0], job->path) != napi_ok || look_of(env, argv[1], job->look) != napi_ok ||
 	    size_of(env, argv[2], &job->u.value.start) != napi_ok ||
 	    size_of(env, argv[3], &job->u.value.end) != napi_ok ||
 	    napi_get_value_bool(env, argv[4], &is_string) != napi_ok ||
@@ -524,8 +518,8 @@ js_splice_metadata(napi_env env, napi_callback_info info)
 	splice->replace.temp = job->temp;
 	splice->replace.folder = job->folder;
 	splice->expected = no_look ? NULL : job->look;
-	if (path_of(env, argv[0], job->path) != napi_ok || path_of(env, argv[1], job->temp) != napi_ok ||
-	    path_of(env, argv[2], job->folder) != napi_ok ||
+	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
+	    napi_call_path(env, argv[2], job->folder) != napi_ok ||
 	    (!no_old && bytes_of(env, job, argv[3], &splice->text.old, &splice->text.old_length) !=
 	    napi_ok) ||
 	    (!no_look && look_of(env, argv[4], job->look) != napi_ok) ||

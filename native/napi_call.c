@@ -73,3 +73,9 @@ napi_call_exports(napi_env env, napi_value exports, const napi_call_function_t *
 	}
 	return (exports);
 }
+
+napi_status
+napi_call_path(napi_env env, napi_value value, char *path)
+{
+	return (napi_get_value_string_utf8(env, value, path, NAPI_CALL_PATH_BYTES, NULL));
+}

@@ -33,6 +33,9 @@ typedef struct napi_call_function {
 napi_value napi_call_exports(napi_env env, napi_value exports, const napi_call_function_t *functions,
     size_t count);
 
+/* A path as C has it: `path` has NAPI_CALL_PATH_BYTES. */
+napi_status napi_call_path(napi_env env, napi_value value, char *path);
+
 /* An array of them and its length, as napi_call_exports takes them. */
 #define	NAPI_CALL_ALL(functions)	(functions), sizeof (functions) / sizeof ((functions)[0])
 
