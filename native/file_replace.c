@@ -17,11 +17,11 @@
 #include <unistd.h>
 
 static int
-fails(file_fault_t *fault, file_step_t step, int folder)
+fails(file_fault_t *fault, file_step_t step, int directory)
 {
 	fault->step = step;
 	fault->err = errno;
-	fault->folder = folder;
+	fault->directory = directory;
 	return (-1);
 }
 
@@ -97,15 +97,15 @@ fill(int fd, const file_replace_t *replace, struct stat *st, file_fault_t *fault
 }
 
 static int
-sync_path(const char *path, int flags, int folder, file_fault_t *fault)
+sync_path(const char *path, int flags, int directory, file_fault_t *fault)
 {
 	int fd = open_again(path, O_RDONLY | flags, 0);
 	int err = 0;
 
 	if (fd < 0)
-		return (fails(fault, FILE_STEP_OPEN, folder));
+		return (fails(fault, FILE_STEP_OPEN, directory));
 	if (fsync_again(fd) != 0)
-		err = fails(fault, FILE_STEP_FSYNC, folder);
+		err = fails(fault, FILE_STEP_FSYNC, directory);
 	(void) close(fd);
 	return (err);
 }
@@ -140,7 +140,7 @@ file_replace(file_replace_t *replace, file_fault_t *fault)
 			(void) unlink(replace->temp);
 		return (err);
 	}
-	if (sync_path(replace->folder, 0, 1, fault) != 0)
+	if (sync_path(replace->directory, 0, 1, fault) != 0)
 		return (-1);
 	if ((err = file_look(replace->path, replace->look)) != 0) {
 		errno = -err;
@@ -153,9 +153,9 @@ file_replace(file_replace_t *replace, file_fault_t *fault)
 }
 
 int
-file_sync(const char *path, const char *folder, file_fault_t *fault)
+file_sync(const char *path, const char *directory, file_fault_t *fault)
 {
 	if (sync_path(path, O_NOFOLLOW, 0, fault) != 0)
 		return (-1);
-	return (sync_path(folder, 0, 1, fault));
+	return (sync_path(directory, 0, 1, fault));
 }

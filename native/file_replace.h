@@ -31,15 +31,15 @@ typedef struct file_fault {
 	file_step_t step;
 	/* Positive. */
 	int err;
-	/* Of the folder, not of a file in it. */
-	int folder;
+	/* Of the directory, not of a file in it. */
+	int directory;
 } file_fault_t;
 
 typedef struct file_replace {
 	const char *path;
-	/* In the same folder; whoever calls has a lock that makes it his. */
+	/* In the same directory; whoever calls has a lock that makes it his. */
 	const char *temp;
-	const char *folder;
+	const char *directory;
 	const char *bytes;
 	size_t length;
 	/* The owner is left as it comes where the file has none yet. */
@@ -53,12 +53,12 @@ typedef struct file_replace {
 
 /*
  * Puts `bytes` in the place of the file: new temp file, its bytes, owner and mode, fsync, rename, fsync
- * of the folder. 0, or -1 with `fault` filled: until the renaming the old file is untouched then, and
+ * of the directory. 0, or -1 with `fault` filled: until the renaming the old file is untouched then, and
  * the temp file is gone where it can go.
  */
 int file_replace(file_replace_t *replace, file_fault_t *fault);
 
 /* Brings a file that is there, and its name, onto stable storage. Links are not followed. */
-int file_sync(const char *path, const char *folder, file_fault_t *fault);
+int file_sync(const char *path, const char *directory, file_fault_t *fault);
 
 #endif

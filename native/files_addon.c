@@ -1,14 +1,14 @@
 /*
  * The glue of file_replace: one trip to the pool's threads for each.
  *
- *   replaceFile(path, temp, folder, bytes, uid, gid, mode, look) -> Promise<number>
+ *   replaceFile(path, temp, directory, bytes, uid, gid, mode, look) -> Promise<number>
  *           uid -1: owner as it comes; look, a Uint32Array, is filled as file_look.h says
- *   syncFile(path, folder) -> Promise<number>
+ *   syncFile(path, directory) -> Promise<number>
  *   freeSpace(path) -> Promise<number>
  *           resolves to bytes, or to the negative errno
  *
  * The promise of the first two resolves to 0, or to what failed: the errno, the step in the next 8 bits from
- * 16 on, and bit 24 where it was the folder's. It never rejects. `bytes` must not change meanwhile.
+ * 16 on, and bit 24 where it was the directory's. It never rejects. `bytes` must not change meanwhile.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +34,7 @@ typedef struct job {
 	int failed;
 	char path[NAPI_CALL_PATH_BYTES];
 	char temp[NAPI_CALL_PATH_BYTES];
-	char folder[NAPI_CALL_PATH_BYTES];
+	char directory[NAPI_CALL_PATH_BYTES];
 } job_t;
 
 static int
@@ -46,7 +46,7 @@ run_replace(job_t *job)
 static int
 run_sync(job_t *job)
 {
-	return (file_sync(job->path, job->folder, &job->fault));
+	return (file_sync(job->path, job->directory, &job->fault));
 }
 
 /* Never fails for `complete`: what it tells has the errno in it. */
@@ -101,7 +101,7 @@ complete(napi_env env, napi_status status, void *data)
 
 	if (job->failed) {
 		job->told = job->fault.err | ((int32_t)job->fault.step << STEP_SHIFT) |
-		    ((int32_t)job->fault.folder << FOLDER_SHIFT);
+		    ((int32_t)job->fault.directory << FOLDER_SHIFT);
 	} else {
 		tell_look(env, job);
 	}
@@ -174,16 +174,16 @@ js_replace_file(napi_env env, napi_callback_info info)
 	if ((job = job_make(env, run_replace)) == NULL)
 		return (NULL);
 	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
-	    napi_call_path(env, argv[2], job->folder) != napi_ok ||
+	    napi_call_path(env, argv[2], job->directory) != napi_ok ||
 	    hold(env, job, argv[3], argv[7]) != napi_ok) {
 		job_free(env, job);
 		(void) napi_throw_type_error(env, "EINVAL",
-		    "replaceFile(path, temp, folder, bytes, uid, gid, mode, look)");
+		    "replaceFile(path, temp, directory, bytes, uid, gid, mode, look)");
 		return (NULL);
 	}
 	job->replace.path = job->path;
 	job->replace.temp = job->temp;
-	job->replace.folder = job->folder;
+	job->replace.directory = job->directory;
 	job->replace.owned = uid != -1;
 	job->replace.uid = (uid_t)uid;
 	job->replace.gid = (gid_t)gid;
@@ -202,9 +202,9 @@ js_sync_file(napi_env env, napi_callback_info info)
 	if ((job = job_make(env, run_sync)) == NULL)
 		return (NULL);
 	if (napi_call_path(env, argv[0], job->path) != napi_ok ||
-	    napi_call_path(env, argv[1], job->folder) != napi_ok) {
+	    napi_call_path(env, argv[1], job->directory) != napi_ok) {
 		job_free(env, job);
-		(void) napi_throw_type_error(env, "EINVAL", "syncFile(path, folder)");
+		(void) napi_throw_type_error(env, "EINVAL", "syncFile(path, directory)");
 		return (NULL);
 	}
 	return (queue(env, job));

@@ -5,7 +5,7 @@
  *   buildMetadata(old, pieces, literals, members, counts) -> Text     at once, for texts in memory
  *   readMetadata(path, most, keep) -> Promise<Text>
  *   readValue(path, look, start, end, isString) -> Promise<Text>      only code, err and bytes
- *   spliceMetadata(path, temp, folder, old, look, pieces, literals, members, counts, owner, keep)
+ *   spliceMetadata(path, temp, directory, old, look, pieces, literals, members, counts, owner, keep)
  *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; look null likewise
  *
  *   scanEvent(line) -> Promise<Text>      ranges as metadata_scan.h says; the rest is of the text of
@@ -29,7 +29,7 @@
 
 #define	COUNTS	6
 #define	OWNER_MEMBERS	3
-/* In `step`: the folder's, not a file's in it. */
+/* In `step`: the directory's, not a file's in it. */
 #define	FOLDER_BIT	0x100
 /* Buffers and arrays that a job keeps alive. */
 #define	REFS_MAX	6
@@ -67,7 +67,7 @@ typedef struct job {
 	told_t told;
 	char path[NAPI_CALL_PATH_BYTES];
 	char temp[NAPI_CALL_PATH_BYTES];
-	char folder[NAPI_CALL_PATH_BYTES];
+	char directory[NAPI_CALL_PATH_BYTES];
 } job_t;
 
 static void
@@ -191,7 +191,7 @@ run_splice(job_t *job)
 
 	told->code = metadata_file_splice(splice);
 	told->err = splice->fault.err;
-	told->step = (int)splice->fault.step | (splice->fault.folder ? FOLDER_BIT : 0);
+	told->step = (int)splice->fault.step | (splice->fault.directory ? FOLDER_BIT : 0);
 	told->scan = splice->scan;
 	told->bytes = splice->bytes;
 	told->length = splice->length;
@@ -501,7 +501,7 @@ static napi_value
 js_splice_metadata(napi_env env, napi_callback_info info)
 {
 	static const char USAGE[] =
-	    "spliceMetadata(path, temp, folder, old, look, pieces, literals, members, counts, owner, keep)";
+	    "spliceMetadata(path, temp, directory, old, look, pieces, literals, members, counts, owner, keep)";
 	napi_value argv[11];
 	size_t argc = 11;
 	metadata_splice_t *splice;
@@ -516,10 +516,10 @@ js_splice_metadata(napi_env env, napi_callback_info info)
 	splice = &job->u.splice;
 	splice->replace.path = job->path;
 	splice->replace.temp = job->temp;
-	splice->replace.folder = job->folder;
+	splice->replace.directory = job->directory;
 	splice->expected = no_look ? NULL : job->look;
 	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
-	    napi_call_path(env, argv[2], job->folder) != napi_ok ||
+	    napi_call_path(env, argv[2], job->directory) != napi_ok ||
 	    (!no_old && bytes_of(env, job, argv[3], &splice->text.old, &splice->text.old_length) !=
 	    napi_ok) ||
 	    (!no_look && look_of(env, argv[4], job->look) != napi_ok) ||

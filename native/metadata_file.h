@@ -103,7 +103,7 @@ typedef struct metadata_splice {
 	metadata_text_t text;
 	/* What the file must look like; NULL where there is none yet. */
 	const uint32_t *expected;
-	/* Path, temp, folder, owner and mode; what is written is filled in here. */
+	/* Path, temp, directory, owner and mode; what is written is filled in here. */
 	file_replace_t replace;
 	file_fault_t fault;
 	/* Of the new file. */

@@ -16,7 +16,7 @@ const OTHER_AGENT_MS = 2000;
 /**
  * @returns the claim, to be released when all is taken down
  * @throws SystemError: `look` ENOENT where no node is, `lock` EBUSY where another agent serves it,
- *   and what making the agent's own folder or the lock met
+ *   and what making the agent's own directory or the lock met
  */
 export async function claimNode({ runDir, agentLock, zoneIndex }: Paths): Promise<HeldLock> {
   if (!existsSync(zoneIndex)) {

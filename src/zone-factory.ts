@@ -55,7 +55,7 @@ export class ZoneFactory {
   private readonly dialLimiter = new DialLimiter();
   private readonly portReads = new PortReads();
   private readonly sweep = new PeriodicTimer();
-  private readonly folders: SocketMountOptions;
+  private readonly directories: SocketMountOptions;
   private readonly peers: Peers;
   private readonly readers: ReadonlySet<number>;
   private readonly journals = new WeakMap<Zone, RequestLog>();
@@ -65,7 +65,7 @@ export class ZoneFactory {
     this.options = options;
     this.config = options.config;
     this.limits = linkLimits(options.config);
-    this.folders = this.folderOptions();
+    this.directories = this.directoryOptions();
     this.peers = openPeers(options.paths.root);
     this.readers = new Set(options.config.readers ?? []);
   }
@@ -117,8 +117,8 @@ export class ZoneFactory {
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
-    const folder = hvm ? null : new SocketMount(facts, root, log, this.folders);
-    const zone = new Zone(facts, { log, link, folder, root });
+    const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
+    const zone = new Zone(facts, { log, link, directory, root });
     this.journals.set(zone, journal);
     return zone;
   }
@@ -145,7 +145,7 @@ export class ZoneFactory {
     });
   }
 
-  private folderOptions(): SocketMountOptions {
+  private directoryOptions(): SocketMountOptions {
     const { paths, platform } = this.options;
     // A brand's files are part of the platform image: they change with a boot of the node.
     const brands = new Map<string, boolean | undefined>();

@@ -63,14 +63,14 @@ describe('the configuration', () => {
   });
 
   it('names a file that cannot be read, and why', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'mdatad-'));
+    const directory = mkdtempSync(join(tmpdir(), 'mdatad-'));
     try {
-      const path = join(folder, 'absent.json');
+      const path = join(directory, 'absent.json');
       assert.throws(() => loadConfig(path), { message: `${path}: cannot be read: ENOENT` });
       writeFileSync(path, '{"log_level":"debug"}');
       assert.strictEqual(loadConfig(path).log_level, 'debug');
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 });

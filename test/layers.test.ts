@@ -8,7 +8,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 const TOP = resolve(__dirname, '..', '..');
 const SRC = join(TOP, 'src');
 
-/** Who may import whom, by folder below src/. Files at the top of src/ are rooms of their own. */
+/** Who may import whom, by directory below src/. Files at the top of src/ are rooms of their own. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lib: ['lib'],
   log: ['lib'],
@@ -80,9 +80,9 @@ interface SourceFile {
   readonly text: string;
 }
 
-function sources(folder = SRC): SourceFile[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
+function sources(directory = SRC): SourceFile[] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(directory, entry.name);
     if (entry.isDirectory()) {
       return sources(path);
     }

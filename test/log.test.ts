@@ -183,15 +183,15 @@ describe('a zone in the log', () => {
 });
 
 describe('the log sink', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdatad-'));
-    path = join(folder, 'log');
+    directory = mkdtempSync(join(tmpdir(), 'mdatad-'));
+    path = join(directory, 'log');
   });
 
-  afterEach(() => rmSync(folder, { recursive: true }));
+  afterEach(() => rmSync(directory, { recursive: true }));
 
   it('writes every line in order without being waited for', async () => {
     const fd = openSync(path, 'a');

@@ -114,7 +114,7 @@ describe('the journal of a port', () => {
     ]);
   });
 
-  it('tells dropped octets with the next record, or when a minute is over', () => {
+  it('tells dropped bytes with the next record, or when a minute is over', () => {
     journal.dropped(3);
     journal.dropped(4);
     journal.disconnected(5);

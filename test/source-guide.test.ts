@@ -36,13 +36,15 @@ describe('the guide to the source', () => {
     assert.deepStrictEqual(missing, []);
   });
 
-  it('has a row for each folder', () => {
-    const rows = [...GUIDE.matchAll(/\| `([a-z]+)` +\| [a-z]/gi)].map(([, folder = '']) => folder);
-    const folders = readdirSync(SRC, { withFileTypes: true })
+  it('has a row for each directory', () => {
+    const rows = [...GUIDE.matchAll(/\| `([a-z]+)` +\| [a-z]/gi)].map(
+      ([, directory = '']) => directory,
+    );
+    const directories = readdirSync(SRC, { withFileTypes: true })
       .filter((entry) => entry.isDirectory() && entry.name !== 'types')
       .map((entry) => entry.name);
     assert.deepStrictEqual(
-      folders.filter((folder) => !rows.includes(folder)),
+      directories.filter((directory) => !rows.includes(directory)),
       [],
     );
   });

@@ -123,7 +123,7 @@ function run(program: string, args: readonly string[]): { ok: boolean; out: stri
 /** @returns whether it compiled without a word */
 function compile(source: string, standard: string, includes: string, object: string): boolean {
   const builtin = join(run('clang', ['-print-resource-dir']).out.trim(), 'include');
-  const headers = [builtin, includes, NODE_HEADERS].flatMap((folder) => ['-isystem', folder]);
+  const headers = [builtin, includes, NODE_HEADERS].flatMap((directory) => ['-isystem', directory]);
   const { ok, err } = run('clang', [
     `--target=${TARGET}`,
     ...['-c', '-fPIC', `-std=${standard}`, ...WARNINGS, '-nostdinc', ...headers, ...DEFINES],
@@ -162,10 +162,10 @@ function check(includes: string): number {
   if (!existsSync(join(includes, 'sys/types.h'))) {
     throw new MissingTool(`${includes}: no sys/types.h: not an include directory`);
   }
-  const folder = mkdtempSync(join(tmpdir(), 'check-illumos-'));
+  const directory = mkdtempSync(join(tmpdir(), 'check-illumos-'));
   try {
     const sources = readdirSync(NATIVE).filter((name) => name.endsWith('.c'));
-    const objects = sources.map((source) => join(folder, source.replace(/c$/, 'o')));
+    const objects = sources.map((source) => join(directory, source.replace(/c$/, 'o')));
     const failed = sources.filter((source, at) =>
       // Every standard is tried, whatever the one before said.
       STANDARDS.map((std) => compile(source, std, includes, objects[at] ?? '')).includes(false),
@@ -182,7 +182,7 @@ function check(includes: string): number {
     }
     return 0;
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 

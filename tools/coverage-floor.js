@@ -13,11 +13,11 @@ const FILE = '.c8rc.json';
 /** Percent. Less than this comes and goes with the code that only a fault or a slow machine reaches. */
 const SLACK = 1;
 
-const folder = resolve(process.argv[2] ?? join(__dirname, '..'));
+const directory = resolve(process.argv[2] ?? join(__dirname, '..'));
 
 /** The lines that git prints, none where there is no git or no history: a package, a shallow clone. */
 function git(...args) {
-  const { status, stdout } = spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
+  const { status, stdout } = spawnSync('git', ['-C', directory, ...args], { encoding: 'utf8' });
   return status === 0 ? stdout : '';
 }
 
@@ -32,7 +32,7 @@ function highestFloor() {
 }
 
 function parse(...names) {
-  return JSON.parse(readFileSync(join(folder, ...names), 'utf8'));
+  return JSON.parse(readFileSync(join(directory, ...names), 'utf8'));
 }
 
 const floor = parse(FILE).lines;

@@ -71,18 +71,18 @@ function hottest(text: string): string[] {
 async function profile(kind: string, options: Options): Promise<void> {
   const out = resolve(options.out);
   mkdirSync(out, { recursive: true });
-  const folder = mkdtempSync(join(tmpdir(), 'pf-'));
+  const directory = mkdtempSync(join(tmpdir(), 'pf-'));
   const processes = new Processes();
   const before = new Set(readdirSync(out));
   try {
-    const node = new BenchNode(folder, Number(options.zones), processes);
+    const node = new BenchNode(directory, Number(options.zones), processes);
     await node.up();
     const flags =
       kind === 'cpu'
         ? ['--cpu-prof', `--cpu-prof-dir=${out}`]
         : ['--heapsnapshot-signal=SIGUSR2', `--diagnostic-dir=${out}`];
     const { pid } = await node.startAgent({}, flags);
-    const client = new Client(folder, processes);
+    const client = new Client(directory, processes);
     const sockets = node.agentSockets(Math.min(MOST_SOCKETS, node.zones));
     const { mode } = options;
     const [seconds, depth] = [Number(options.seconds), Number(options.depth)];
@@ -110,7 +110,7 @@ async function profile(kind: string, options: Options): Promise<void> {
     console.log(join(out, name));
   } finally {
     await processes.endAll();
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 

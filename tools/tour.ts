@@ -48,7 +48,7 @@ export function tour(zones: readonly ListedZone[]): Step[] {
     step(
       native,
       ['ls', '-la', '/.zonecontrol'],
-      'the folder that the brand mounts',
+      'the directory that the brand mounts',
       /metadata\.sock/,
     ),
     step(native, ['mdata-list'], 'what the guest may know', /user-script/),

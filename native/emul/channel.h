@@ -34,7 +34,7 @@ typedef struct channel_message {
 	char oldstate[CHANNEL_STATE_MAX];
 } channel_message_t;
 
-/* The folder of the sockets: a file descriptor, or -errno. -ENOENT: the node never booted. */
+/* The directory of the sockets: a file descriptor, or -errno. -ENOENT: the node never booted. */
 int channel_open(const char *root);
 
 /* A path that fits a socket address however long the root is. -EINVAL: no subscriber has such a name. */

@@ -29,7 +29,7 @@
 #define	EMUL_EXPORT	__attribute__((visibility("default")))
 
 /*
- * Makes the folders above where they are missing, and empties the kernel's table and the mount table
+ * Makes the directories above where they are missing, and empties the kernel's table and the mount table
  * (a node's boot). What an earlier run left mounted is not touched: emul_unmount_all goes first.
  */
 EMUL_EXPORT int emul_node_boot(const char *root);

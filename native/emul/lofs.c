@@ -71,7 +71,7 @@ format_options(unsigned int attributes, char *buf, size_t len)
 	    attributes & MOUNT_ATTR_NOEXEC ? "noexec" : "exec");
 }
 
-/* EBUSY as on the platform: something is mounted at `dir`, or this very folder is. */
+/* EBUSY as on the platform: something is mounted at `dir`, or this very directory is. */
 static int
 check_ends(const char *special, const char *dir, int flags, dev_t *dev)
 {

@@ -20,7 +20,7 @@
 /* `path` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. */
 int store_path(char *path, const char *root, const char *tail);
 
-/* Makes a folder and those above it, mode 755, from below the root on. */
+/* Makes a directory and those above it, mode 755, from below the root on. */
 int store_mkdirs(const char *root, const char *tail);
 
 /* Waits for the lock file `tail` (STORE_LOCK, STORE_EVLOCK). A file descriptor, or -errno. */

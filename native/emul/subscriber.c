@@ -46,7 +46,7 @@ typedef struct subscriber {
 	int dirfd;
 	/* Where events come in. */
 	int fd;
-	/* Connected to `fd`, for pings: it needs no path, so it works whatever becomes of the folder. */
+	/* Connected to `fd`, for pings: it needs no path, so it works whatever becomes of the directory. */
 	int pingfd;
 	/* Closing the second end stops the reader. */
 	int stop[2];

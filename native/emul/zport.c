@@ -1,5 +1,5 @@
 /*
- * zport: the process that listens at a played guest's serial port, in the zone.
+ * zport: the process that listens at a simulated guest's serial port, in the zone.
  *
  *   zport ROOT PATH
  *

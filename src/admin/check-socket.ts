@@ -1,5 +1,5 @@
 /*
- * The doctor's steps for an OS zone's socket: folder, file, listener, the mount as the zone sees it, a round trip.
+ * The doctor's steps for an OS zone's socket: directory, file, listener, the mount as the zone sees it, a round trip.
  */
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
@@ -30,10 +30,10 @@ const MOUNT_OPTIONS: readonly (readonly string[])[] = [
   ['noexec'],
 ];
 
-/** The steps of an OS zone's socket, from its folder to a round trip as a guest would make it. */
+/** The steps of an OS zone's socket, from its directory to a round trip as a guest would make it. */
 export async function checkSocket(patient: DoctorTarget): Promise<Step[]> {
   return [
-    await checkFolder(patient),
+    await checkDirectory(patient),
     await checkFile(patient),
     checkListener(patient),
     await checkMount(patient),
@@ -47,18 +47,18 @@ function modesOf({ readers = [] }: Config): SocketModes {
 
 const REPAIR = 'mdatad makes it anew within 2 s; if this stays, look at its log for the reason';
 
-async function checkFolder({ visit, zone }: DoctorTarget): Promise<Step> {
-  const step = 'folder';
-  const folder = dirname(zone.link.link.path);
-  const stats = await look(folder);
+async function checkDirectory({ visit, zone }: DoctorTarget): Promise<Step> {
+  const step = 'directory';
+  const directory = dirname(zone.link.link.path);
+  const stats = await look(directory);
   if (typeof stats === 'string') {
-    return fail(step, `${folder}: ${stats}`, REPAIR);
+    return fail(step, `${directory}: ${stats}`, REPAIR);
   }
   if (!stats.isDirectory()) {
     const remedy = `something else is in its place: move it away, then svcadm restart mdatad`;
-    return fail(step, `${folder} is no folder`, remedy);
+    return fail(step, `${directory} is not a directory`, remedy);
   }
-  return guarded(step, folder, stats, modesOf(visit.node.config()).directory);
+  return guarded(step, directory, stats, modesOf(visit.node.config()).directory);
 }
 
 async function checkFile({ visit, zone }: DoctorTarget): Promise<Step> {
@@ -113,7 +113,7 @@ async function checkMount(target: DoctorTarget): Promise<Step> {
   if (zone.state === 'halted') {
     return skip(step, 'the zone does not run');
   }
-  const state = zone.folder?.state;
+  const state = zone.directory?.state;
   if (state === 'no mounts on this node') {
     return skip(step, state);
   }
@@ -128,12 +128,12 @@ async function checkMount(target: DoctorTarget): Promise<Step> {
   if (inTable.verdict === 'fail' || zone.state !== 'running') {
     return inTable;
   }
-  await zone.folder?.look(AbortSignal.timeout(ANSWER_MS));
+  await zone.directory?.look(AbortSignal.timeout(ANSWER_MS));
   const at = mountPointOf(zone);
   if (!zone.answers) {
     return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);
   }
-  if (zone.folderView() === 'another') {
+  if (zone.directoryView() === 'another') {
     const found = `the zone has another directory at ${at}: ours was unmounted, or replaced while the zone runs`;
     return fail(step, found, `vmadm reboot ${zone.zonename}`);
   }
@@ -158,12 +158,12 @@ function mountInTable({ zone }: DoctorTarget, mounts: ReadonlyMap<string, MountE
     const remedy = `${reboot}; if it is back, look at /usr/lib/brand/${zone.facts.brand}/platform.xml`;
     return warn(step, `${at} is mounted without ${names}`, remedy);
   }
-  return ok(step, `${at}, ${zone.folder?.state ?? ''}`.replace(/, $/, ''));
+  return ok(step, `${at}, ${zone.directory?.state ?? ''}`.replace(/, $/, ''));
 }
 
 /** This machine's path, as the table of mounts has it. */
-function mountPointOf({ folder }: DoctorTarget['zone']): string {
-  return folder instanceof SocketMount ? folder.mountPoint : '';
+function mountPointOf({ directory }: DoctorTarget['zone']): string {
+  return directory instanceof SocketMount ? directory.mountPoint : '';
 }
 
 async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {

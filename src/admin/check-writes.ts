@@ -107,10 +107,10 @@ async function checkLock({ visit, zone }: DoctorTarget): Promise<Step> {
 
 async function checkDisk({ visit, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
-  const folder = visit.node.paths.host(`${zone.facts.zonepath}/config`);
+  const directory = visit.node.paths.host(`${zone.facts.zonepath}/config`);
   try {
-    const free = await freeSpace(folder);
-    const found = `${inBytes(free)} free in ${folder}`;
+    const free = await freeSpace(directory);
+    const found = `${inBytes(free)} free in ${directory}`;
     const remedy = `free some, or raise the quota: vmadm update ${zone.zonename} quota=GIB`;
     // A write is a second file beside the first.
     if (free < visit.node.config().limits.metadata_bytes / 64) {
@@ -119,7 +119,7 @@ async function checkDisk({ visit, zone }: DoctorTarget): Promise<Step> {
     return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
   } catch (err) {
     return codeOf(err) === 'ENOENT'
-      ? skip(step, `${folder} is not there`)
+      ? skip(step, `${directory} is not there`)
       : fail(step, messageOf(err), 'mend the file system');
   }
 }

@@ -1,6 +1,6 @@
 /*
  * Which processes have a file open: who may hold the lock on it. Read from /proc, which looks alike on
- * illumos and Linux for what is needed here: a folder a process, with a folder `fd` of its open files.
+ * illumos and Linux for what is needed here: a directory a process, with a directory `fd` of its open files.
  *
  * A lock cannot be asked for its holder without opening its file, and closing that would drop a lock
  * of our own (POSIX). Only called when somebody is in the way: it looks at every process.
@@ -44,8 +44,8 @@ export async function openersOf(path: string): Promise<Opener[]> {
   return openers;
 }
 
-async function namesIn(folder: string): Promise<string[]> {
-  return readdir(folder).catch(() => []);
+async function namesIn(directory: string): Promise<string[]> {
+  return readdir(directory).catch(() => []);
 }
 
 async function commandOf(pid: string): Promise<string> {

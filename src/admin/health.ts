@@ -413,7 +413,7 @@ function checkSocket(zone: Zone, add: Add): void {
   if (link.state !== 'listening' && Date.now() - (since ?? 0) > REBIND_MS) {
     add('socket-not-listening', `its socket does not listen (${link.state})`);
   }
-  switch (zone.folder?.state) {
+  switch (zone.directory?.state) {
     case 'not mounted':
       add('not-mounted', 'it runs without its metadata directory', reboot);
       break;
@@ -421,7 +421,7 @@ function checkSocket(zone: Zone, add: Add): void {
       add('mount-not-known', 'whether its metadata directory is mounted cannot be seen');
       break;
     default:
-      if (zone.folderView() === 'another') {
+      if (zone.directoryView() === 'another') {
         const text = 'its metadata directory was unmounted, or replaced while it runs';
         add('mount-replaced', text, reboot);
       }

@@ -250,7 +250,7 @@ export async function checkDirectories(context: PreflightContext): Promise<Findi
   const open: string[] = [];
   let there = 0;
   for (const { zonename } of zones) {
-    const path = paths.zoneFolder(zonename);
+    const path = paths.zoneDirectory(zonename);
     try {
       const stat = await lstat(path);
       there++;
@@ -290,7 +290,7 @@ export async function checkZoneMounts(context: PreflightContext): Promise<Findin
   );
   const faults = zones.flatMap((zone) => {
     const at = roots.of(paths.host(zone.zonepath)).nameOf(mountPointOf(zone.brand));
-    const fault = mountFault(mounts.get(at), paths.zoneFolder(zone.zonename));
+    const fault = mountFault(mounts.get(at), paths.zoneDirectory(zone.zonename));
     return fault === null ? [] : [{ zone, fault }];
   });
   const [first] = faults;

@@ -30,7 +30,7 @@ export interface ZoneRow {
   readonly kind: 'socket' | 'port';
   readonly link: string;
   readonly connections: number;
-  /** The folder's mount in words; null for an HVM zone. */
+  /** The directory's mount in words; null for an HVM zone. */
   readonly mount: string | null;
   readonly requests: number;
   readonly errors: number;
@@ -94,7 +94,8 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): Zo
     kind: zone.link.kind,
     link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
     connections: link.connections,
-    mount: zone.folder === null || zone.answers ? (zone.folder?.state ?? null) : NOT_ANSWERING,
+    mount:
+      zone.directory === null || zone.answers ? (zone.directory?.state ?? null) : NOT_ANSWERING,
     requests: tally?.requests ?? 0,
     errors: tally?.failures ?? 0,
     refusals: tally?.refusals ?? 0,

@@ -70,7 +70,7 @@ function macNumber(text: string): number | null {
   if (!/^[0-9a-f]{1,2}(?:(?::[0-9a-f]{1,2}){5}|(?:-[0-9a-f]{1,2}){5})$/i.test(text)) {
     return null;
   }
-  return text.split(/[:-]/).reduce((sum, octet) => sum * 256 + parseInt(octet, 16), 0);
+  return text.split(/[:-]/).reduce((sum, byte) => sum * 256 + parseInt(byte, 16), 0);
 }
 
 function textOf(nic: unknown, name: 'ip' | 'mac'): string | undefined {

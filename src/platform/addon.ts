@@ -1,6 +1,6 @@
 /*
  * The door to the addon, and zone state changes through it, as libzonecfg tells them. No one else loads
- * a `.node` file; what else is in the addon has files of its own in this folder.
+ * a `.node` file; what else is in the addon has files of its own in this directory.
  *
  * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
  * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
@@ -13,7 +13,7 @@ import { errnoName } from './abi';
 import type { PeerCredential } from './libzonecfg';
 import { onRoot } from './ffi-library';
 
-/** The same from every folder that is built into: <top>/dist/src/sys. */
+/** The same from every directory that is built into: <top>/dist/src/sys. */
 const ADDON_PATH = join(__dirname, '../../../native/build/Release/mdatad.node');
 
 /** Two changes for each of 4,096 zones while the main thread is busy: about 1.5 MiB. */
@@ -109,14 +109,14 @@ interface Addon {
   replaceFile(
     path: string,
     temp: string,
-    folder: string,
+    directory: string,
     bytes: Buffer,
     uid: number,
     gid: number,
     mode: number,
     look: Uint32Array,
   ): Promise<number>;
-  syncFile(path: string, folder: string): Promise<number>;
+  syncFile(path: string, directory: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;
   /** These six: native/metadata_addon.c says what they take and tell. */
@@ -140,7 +140,7 @@ interface Addon {
   spliceMetadata(
     path: string,
     temp: string,
-    folder: string,
+    directory: string,
     old: Buffer | null,
     look: Uint32Array | null,
     pieces: Uint32Array,
@@ -217,7 +217,7 @@ function isAddon(loaded: unknown): loaded is Addon {
   return typeof loaded === 'object' && loaded !== null && MEMBERS.every((name) => name in loaded);
 }
 
-/** The addon, for its doors in this folder. @throws SystemError when it was not built with this */
+/** The addon, for its doors in this directory. @throws SystemError when it was not built with this */
 export function loadAddon(): Addon {
   if (addon === null) {
     const loaded: unknown = createRequire(__filename)(ADDON_PATH);

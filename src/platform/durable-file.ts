@@ -17,7 +17,7 @@ const FOLDER_BIT = 1 << 24;
 
 export interface Replacement {
   readonly path: string;
-  /** A name in the same folder that is ours; what is there is removed. */
+  /** A name in the same directory that is ours; what is there is removed. */
   readonly temp: string;
   /** Not to be changed until the promise settles. */
   readonly bytes: Buffer;
@@ -30,27 +30,27 @@ export interface Replacement {
  * Puts a new file in the place of `path`. Resolves when it and its name are on stable storage: with what
  * a look at it shows, or null where the path is another's already.
  *
- * @throws SystemError naming the call; where it is not the folder's, the old file is untouched
+ * @throws SystemError naming the call; where it is not the directory's, the old file is untouched
  */
 export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
   const { path, temp, bytes, owner, mode } = replacement;
   const look = emptyStat();
   const { uid, gid } = owner ?? { uid: -1, gid: -1 };
-  const folder = dirname(path);
-  const told = await loadAddon().replaceFile(path, temp, folder, bytes, uid, gid, mode, look);
-  check(told, path, folder);
+  const directory = dirname(path);
+  const told = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, look);
+  check(told, path, directory);
   return deviceOf(look) === 0 && inodeOf(look) === 0 ? null : look;
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */
 export async function syncDurably(path: string): Promise<void> {
-  const folder = dirname(path);
-  check(await loadAddon().syncFile(path, folder), path, folder);
+  const directory = dirname(path);
+  check(await loadAddon().syncFile(path, directory), path, directory);
 }
 
-function check(told: number, path: string, folder: string): void {
+function check(told: number, path: string, directory: string): void {
   if (told !== 0) {
-    const subject = (told & FOLDER_BIT) === 0 ? path : folder;
+    const subject = (told & FOLDER_BIT) === 0 ? path : directory;
     const call = STEPS[(told >> STEP_SHIFT) & STEP_MASK] ?? 'write';
     throw new SystemError(call, subject, errnoName(told & ERRNO_MASK));
   }

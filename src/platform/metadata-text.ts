@@ -180,11 +180,11 @@ export async function spliceText(
   splice: Splice,
 ): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
   const { path, temp, pieces, owner } = splice;
-  const folder = dirname(path);
+  const directory = dirname(path);
   const told = await loadAddon().spliceMetadata(
     path,
     temp,
-    folder,
+    directory,
     splice.old,
     splice.stat,
     pieces.words,
@@ -208,7 +208,7 @@ export async function spliceText(
     case UNSAFE:
       throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
     default: {
-      const subject = (told.step & FOLDER_BIT) === 0 ? path : folder;
+      const subject = (told.step & FOLDER_BIT) === 0 ? path : directory;
       const call = STEPS[told.step & ~FOLDER_BIT] ?? 'write';
       throw new SystemError(call, subject, errnoName(told.err));
     }

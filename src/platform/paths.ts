@@ -9,7 +9,7 @@ import { join } from 'node:path';
 /** The paths below one root. */
 export class Paths {
   readonly root: string;
-  /** The folder of all zones' sockets; made by the zones service at boot, mode 755. */
+  /** The directory of all zones' sockets; made by the zones service at boot, mode 755. */
   readonly zonecontrol: string;
 
   /** @param root an absolute path; `/` on SmartOS */
@@ -23,13 +23,13 @@ export class Paths {
     return join(this.root, platformPath);
   }
 
-  /** The folder of one zone's socket, the one that is mounted into the zone. */
-  zoneFolder(zonename: string): string {
+  /** The directory of one zone's socket, the one that is mounted into the zone. */
+  zoneDirectory(zonename: string): string {
     return `${this.zonecontrol}/${zonename}`;
   }
 
   zoneSocket(zonename: string): string {
-    return `${this.zoneFolder(zonename)}/metadata.sock`;
+    return `${this.zoneDirectory(zonename)}/metadata.sock`;
   }
 
   /** The configured zones, one a line; every node has it. */
@@ -41,7 +41,7 @@ export class Paths {
     return this.host('/etc/mnttab');
   }
 
-  /** The agent's own folder: its admin socket and the lock that keeps a second agent out. */
+  /** The agent's own directory: its admin socket and the lock that keeps a second agent out. */
   get runDir(): string {
     return this.host('/var/run/mdatad');
   }

@@ -1,5 +1,5 @@
 /*
- * The agent's own folder of things that end with the node's run: its lock, its admin socket.
+ * The agent's own directory of things that end with the node's run: its lock, its admin socket.
  *
  * Made at each start, where it is missing: /var/run is emptied by a boot of the node. What is in it stays.
  */
@@ -12,7 +12,7 @@ const MODE = 0o700;
 
 /** @throws SystemError with the errno of the system call that refused */
 export function makeRunDir(path: string): void {
-  // In two steps: node:fs loses the errno of a folder that it makes with those above it.
+  // In two steps: node:fs loses the errno of a directory that it makes with those above it.
   mkdirSync(dirname(path), { recursive: true });
   try {
     mkdirSync(path, { mode: MODE });

@@ -22,7 +22,7 @@ import { SystemError } from '../lib/errors';
 import { errnoName } from './abi';
 import { startHelper, type Helper } from './exec';
 
-/** The same from every folder that is built into: <top>/dist/src/platform. */
+/** The same from every directory that is built into: <top>/dist/src/platform. */
 const PROGRAM = join(__dirname, '../../../native/build/Release/zone_root');
 
 /** What is there takes microseconds; a busy machine and a disk that is woken up take longer. */

@@ -2,7 +2,7 @@
  * A listening socket's file: made so that there is no moment without one, and known by what it is.
  *
  *   1. the directory, 0700 root; made when it is not there, never replaced (a running zone has it mounted)
- *   2. bind and listen at a name beside the folder, which no zone sees, and which no earlier socket has
+ *   2. bind and listen at a name beside the directory, which no zone sees, and which no earlier socket has
  *   3. 0600 root, whatever the umask (native/socket_listener.c has it so from the first moment on Linux)
  *   4. rename over the real name
  *
@@ -128,7 +128,7 @@ export function isStill(identity: FileIdentity, path: string): boolean {
 }
 
 /**
- * Removes the socket if it is the one, and its folder if nothing else is in it. Without a moment between
+ * Removes the socket if it is the one, and its directory if nothing else is in it. Without a moment between
  * looking and removing in which our own process could put another there.
  */
 export function removeSocketFile(identity: FileIdentity, path: string): void {
@@ -146,9 +146,9 @@ export function removeSocketFile(identity: FileIdentity, path: string): void {
 }
 
 function ownName(path: string): string {
-  const folder = dirname(path);
+  const directory = dirname(path);
   bound++;
-  return join(dirname(folder), `.${basename(folder)}.${bound}`);
+  return join(dirname(directory), `.${basename(directory)}.${bound}`);
 }
 
 function prepare(own: string, path: string, modes: SocketModes): void {
@@ -191,19 +191,24 @@ function sameFile(identity: FileIdentity, stats: Stats): boolean {
   return stats.isSocket() && stats.dev === identity.dev && stats.ino === identity.ino;
 }
 
-function ensureDirectory(folder: string, mode: number): void {
-  let stats = attempt('lstat', folder, () => lstatSync(folder, { throwIfNoEntry: false }));
+function ensureDirectory(directory: string, mode: number): void {
+  let stats = attempt('lstat', directory, () => lstatSync(directory, { throwIfNoEntry: false }));
   if (stats === undefined) {
-    attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode }));
-    stats = attempt('lstat', folder, () => lstatSync(folder));
+    attempt('mkdir', directory, () => mkdirSync(directory, { recursive: true, mode }));
+    stats = attempt('lstat', directory, () => lstatSync(directory));
   }
   if (!stats.isDirectory()) {
-    throw new SystemError('lstat', folder, 'ENOTDIR', 'the folder of a zone socket must be one');
+    throw new SystemError(
+      'lstat',
+      directory,
+      'ENOTDIR',
+      'the directory of a zone socket must be one',
+    );
   }
   if ((stats.mode & 0o7777) !== mode) {
-    attempt('chmod', folder, () => chmodSync(folder, mode));
+    attempt('chmod', directory, () => chmodSync(directory, mode));
   }
-  giveToRoot(folder, stats);
+  giveToRoot(directory, stats);
 }
 
 function giveToRoot(path: string, { uid, gid }: Stats): void {

@@ -1,5 +1,5 @@
 /*
- * The link of an OS zone: a unix socket in a folder that the zone sees as its /.zonecontrol.
+ * The link of an OS zone: a unix socket in a directory that the zone sees as its /.zonecontrol.
  *
  *     new --start--> binding --listens--> listening
  *                     |   ^                   |
@@ -42,7 +42,7 @@ import type { Scheduler } from '../lib/scheduler';
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 /**
- * What removed the file may still be at work: the brand's uninstall takes the whole folder away, just
+ * What removed the file may still be at work: the brand's uninstall takes the whole directory away, just
  * before the zone is deleted, and must not find a new socket in it. Clients miss the file for 2 s at most.
  */
 const SETTLE_MS = 400;
@@ -53,7 +53,7 @@ export type ZoneSocketState = 'new' | 'binding' | 'listening' | 'waiting' | 'sto
 
 export interface ZoneSocketOptions {
   readonly zonename: string;
-  /** Host path of the socket; its folder is made where needed. */
+  /** Host path of the socket; its directory is made where needed. */
   readonly path: string;
   readonly handle: Handle;
   readonly observer: LinkObserver;
@@ -159,7 +159,7 @@ export class ZoneSocket implements Link, PeriodicTask {
     return this.stopped;
   }
 
-  /** After `stop`: takes the socket and the empty folder away, where they are ours. */
+  /** After `stop`: takes the socket and the empty directory away, where they are ours. */
   remove(): void {
     assert(this.state === 'stopped', 'a zone socket is removed when it is stopped');
     if (this.identity === null) {
@@ -173,7 +173,7 @@ export class ZoneSocket implements Link, PeriodicTask {
     this.identity = null;
   }
 
-  /** Something happened in the folder, or nothing did for long: is the file still there, and ours? */
+  /** Something happened in the directory, or nothing did for long: is the file still there, and ours? */
   look(): void {
     if (this.state !== 'listening' || this.identity === null) {
       return;
@@ -283,7 +283,7 @@ export class ZoneSocket implements Link, PeriodicTask {
     this.machine.goto('stopped');
   }
 
-  /** Only now that it is there again: a zone that is deleted loses its folder before we hear of it. */
+  /** Only now that it is there again: a zone that is deleted loses its directory before we hear of it. */
   private tellLoss(): void {
     if (this.lostAt !== null) {
       const away = Math.round(this.now() - this.lostAt);

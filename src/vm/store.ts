@@ -132,7 +132,7 @@ export class Store {
     const { table } = this;
     const target: Target = {
       zonename,
-      folder: join(hostZonepath, 'config'),
+      directory: join(hostZonepath, 'config'),
       log,
       get uuid() {
         return table.facts(zonename)?.uuid ?? zonename;
@@ -144,7 +144,7 @@ export class Store {
     const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
     this.tracked.set(zonename, new TrackedVm(target, parts, wait));
     if (!this.writer.busy(zonename)) {
-      this.fileWriter?.clean(target.folder);
+      this.fileWriter?.clean(target.directory);
     }
   }
 
@@ -155,7 +155,7 @@ export class Store {
       this.tracked.delete(zonename);
       this.writer.forget(zonename);
       this.fileWriter?.forget(known.target);
-      this.files.remove(known.target.folder);
+      this.files.remove(known.target.directory);
     }
   }
 
@@ -176,7 +176,7 @@ export class Store {
     const loaded = await known.load({ key: null });
     return {
       ...loaded.use(),
-      fileBytes: this.files.sizeOf(known.target.folder),
+      fileBytes: this.files.sizeOf(known.target.directory),
       fileBytesMax: this.limits.fileBytes,
       refusals: this.writer.refusals(zonename),
     };
@@ -264,19 +264,19 @@ class TrackedVm implements VmData {
   }
 
   metadata(): MetadataMaps {
-    return this.parts.files.metadata(this.target.folder, this.target.log);
+    return this.parts.files.metadata(this.target.directory, this.target.log);
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
     const { files, looked } = this.parts;
     looked();
-    const loading = files.load(this.target.folder, need, this.target.log);
+    const loading = files.load(this.target.directory, need, this.target.log);
     return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
   }
 
   use(): MetadataUse {
     const { files } = this.parts;
-    return this.useOf(files.use(this.target.folder, this.target.log));
+    return this.useOf(files.use(this.target.directory, this.target.log));
   }
 
   useOf({ bytes, keys }: GuestUse): MetadataUse {
@@ -285,11 +285,11 @@ class TrackedVm implements VmData {
   }
 
   tags(): ReadonlyMap<string, unknown> {
-    return this.parts.files.tags(this.target.folder, this.target.log);
+    return this.parts.files.tags(this.target.directory, this.target.log);
   }
 
   routes(): ReadonlyMap<string, unknown> {
-    return this.parts.files.routes(this.target.folder, this.target.log);
+    return this.parts.files.routes(this.target.directory, this.target.log);
   }
 
   vm(): JsonObject | undefined {

@@ -10,7 +10,7 @@ export interface Target {
   readonly zonename: string;
   readonly uuid: string;
   /** Host path of `<zonepath>/config`. */
-  readonly folder: string;
+  readonly directory: string;
   readonly log: Pick<ZoneLog, 'debug' | 'info' | 'warn' | 'error'>;
 }
 

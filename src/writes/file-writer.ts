@@ -97,12 +97,12 @@ export class FileWriter implements Backend {
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.holds = new LockLeases(options.confirmMs, options.longestHoldMs, (target) => {
-      this.undone.released(target.zonename, identityAt(target.folder));
+      this.undone.released(target.zonename, identityAt(target.directory));
     });
     this.queue = new BatchQueue(
       CONCURRENT_WRITES,
       (batch) => this.write(batch),
-      (batch, err) => systemError('write', batch.target.folder, err),
+      (batch, err) => systemError('write', batch.target.directory, err),
     );
   }
 
@@ -140,17 +140,17 @@ export class FileWriter implements Backend {
    */
   undoneChanges({
     zonename,
-    folder,
-  }: Pick<Target, 'zonename' | 'folder'>): readonly RestoringChange[] {
+    directory,
+  }: Pick<Target, 'zonename' | 'directory'>): readonly RestoringChange[] {
     if (!this.undone.has(zonename) || this.holds.isHeld(zonename)) {
       return [];
     }
-    return this.undone.take(zonename, identityAt(folder));
+    return this.undone.take(zonename, identityAt(directory));
   }
 
   /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
-  clean(folder: string): void {
-    const path = tempPathOf(pathOf(folder, 'metadata'));
+  clean(directory: string): void {
+    const path = tempPathOf(pathOf(directory, 'metadata'));
     try {
       // Asked of each zone at the start: an error thrown for nothing there would cost more than ten looks.
       if (statAt(path) !== null) {
@@ -161,8 +161,8 @@ export class FileWriter implements Backend {
     }
   }
 
-  forget(target: Pick<Target, 'zonename' | 'folder'>): void {
-    this.durable.delete(pathOf(target.folder, 'metadata'));
+  forget(target: Pick<Target, 'zonename' | 'directory'>): void {
+    this.durable.delete(pathOf(target.directory, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
     this.undone.remove(target.zonename);
     this.holds.releasedEarly(target.zonename);
@@ -180,8 +180,8 @@ export class FileWriter implements Backend {
 
   /** A long file waits for its turn among long ones before it takes one of the places of all. */
   private writeInTurn(batch: Batch): Promise<readonly ChangeResult[]> {
-    const { zonename, folder } = batch.target;
-    const stat = statAt(pathOf(folder, 'metadata'));
+    const { zonename, directory } = batch.target;
+    const stat = statAt(pathOf(directory, 'metadata'));
     const bytes = stat === null ? 0 : sizeOf(stat);
     return bytes > KEPT_BYTES
       ? this.longWrites.run(zonename, 2 * bytes, () => this.queue.write(batch))
@@ -214,7 +214,7 @@ export class FileWriter implements Backend {
         return results;
       }
     }
-    const path = pathOf(target.folder, 'metadata');
+    const path = pathOf(target.directory, 'metadata');
     throw new SystemError(
       'write',
       path,
@@ -228,13 +228,13 @@ export class FileWriter implements Backend {
     target: Target,
     changes: readonly PlannedChange[],
   ): Promise<readonly ChangeResult[] | undefined> {
-    const file = await openMetadata(this.files, target.folder);
-    const current = file && (await currentOf(this.files, target.folder, file, changes));
+    const file = await openMetadata(this.files, target.directory);
+    const current = file && (await currentOf(this.files, target.directory, file, changes));
     if (file === undefined || current === undefined) {
       return undefined;
     }
     const plan = planChanges(changes, current, this.limits);
-    const path = pathOf(target.folder, 'metadata');
+    const path = pathOf(target.directory, 'metadata');
     if (plan.empty) {
       // Answered as stored, so it must be on disk, whoever wrote it.
       const identity = file.stat === null ? null : textOfStat(file.stat);
@@ -261,7 +261,7 @@ export class FileWriter implements Backend {
     } else {
       const identity = textOfStat(text.stat);
       this.durable.set(path, identity);
-      this.files.written(target.folder, text);
+      this.files.written(target.directory, text);
       if (this.options.restoreUndone !== false) {
         this.undone.wrote(target.zonename, plan, identity, (map, key) => current.valueOf(map, key));
       }

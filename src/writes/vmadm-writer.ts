@@ -66,10 +66,10 @@ export class VmadmWriter implements Backend {
     batch.stage('writing');
     const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
     const allowed = changes.filter((_, index) => hasComma[index] !== true);
-    const file = await openMetadata(this.files, target.folder);
-    const current = file && (await currentOf(this.files, target.folder, file, allowed));
+    const file = await openMetadata(this.files, target.directory);
+    const current = file && (await currentOf(this.files, target.directory, file, allowed));
     if (current === undefined) {
-      throw new SystemError('read', target.folder, 'EAGAIN', 'changed while it was read');
+      throw new SystemError('read', target.directory, 'EAGAIN', 'changed while it was read');
     }
     const plan = planChanges(allowed, current, this.limits);
     if (!plan.empty) {

@@ -220,7 +220,7 @@ export class Reconciler {
       await slice.rest();
       // Not waited for: one whose file system hangs is no reason to look at no other.
       if (zone.state === 'running') {
-        void zone.folder?.look();
+        void zone.directory?.look();
       }
     }
   }

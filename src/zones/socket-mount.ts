@@ -140,7 +140,7 @@ export class SocketMount implements MountManager {
       if (!this.isMounted()) {
         return 'another';
       }
-      const found = stat(this.options.paths.zoneFolder(this.facts.zonename));
+      const found = stat(this.options.paths.zoneDirectory(this.facts.zonename));
       if (found === null || this.seen === null) {
         return 'unknown';
       }
@@ -217,7 +217,10 @@ export class SocketMount implements MountManager {
       this.tryAgain(handle);
     } else {
       const { mountPoint } = this;
-      this.log.warn({ mountpoint: mountPoint }, 'zone runs without its metadata folder: reboot it');
+      this.log.warn(
+        { mountpoint: mountPoint },
+        'zone runs without its metadata directory: reboot it',
+      );
     }
   }
 
@@ -251,7 +254,7 @@ export class SocketMount implements MountManager {
     if (this.isMounted()) {
       return;
     }
-    const special = paths.zoneFolder(facts.zonename);
+    const special = paths.zoneDirectory(facts.zonename);
     try {
       await root.mount(special, mountPointOf(facts.brand));
       if (!this.isMounted()) {
@@ -265,12 +268,12 @@ export class SocketMount implements MountManager {
       const stray = strayMount(table, special);
       if (stray !== undefined) {
         await root.unmount(stray).catch((cause: unknown) => {
-          log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata folder');
+          log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata directory');
         });
       }
       throw err;
     }
-    log.info({ mountpoint: mountPoint }, 'mounted the metadata folder');
+    log.info({ mountpoint: mountPoint }, 'mounted the metadata directory');
   }
 
   private saw(found: DirectoryIdentity | null): void {
@@ -286,7 +289,7 @@ export class SocketMount implements MountManager {
           this.loss = 'logged';
           this.log.warn(
             { mountpoint: this.mountPoint },
-            'the metadata folder was unmounted, or replaced while the zone runs: reboot it',
+            'the metadata directory was unmounted, or replaced while the zone runs: reboot it',
           );
         }
       }, SECOND_LOOK_MS).unref();
@@ -341,7 +344,7 @@ export class SocketMount implements MountManager {
     const fault = `${what} ${codeOf(err)}`;
     if (fault !== this.logged) {
       this.logged = fault;
-      const text = `could not ${what} the metadata folder`;
+      const text = `could not ${what} the metadata directory`;
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
   }

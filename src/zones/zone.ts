@@ -14,7 +14,7 @@
  *
  * The registry passes on what the platform says; it never asks for itself. An OS zone's socket lives
  * through all of them, whatever the zone does: it must be there before the zone boots. What changes
- * with the state is the folder's mount, and an HVM zone's port. A fault of one zone stays here.
+ * with the state is the directory's mount, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
@@ -30,7 +30,7 @@ export type ZoneMachineState = Phase | 'leaving' | 'gone';
 export interface SocketLink extends Link {
   /** Resolves when it listens; keeps trying for itself when it cannot yet. */
   start(): Promise<void>;
-  /** After `stop`: takes the socket and the empty folder away, where they are ours. */
+  /** After `stop`: takes the socket and the empty directory away, where they are ours. */
   remove(): void;
 }
 
@@ -61,7 +61,7 @@ export interface ZoneParts {
   readonly log: ZoneLog;
   readonly link: ZoneLink;
   /** Null for HVM zones: nothing is mounted there. */
-  readonly folder: MountManager | null;
+  readonly directory: MountManager | null;
   readonly root: ZoneRoot;
 }
 
@@ -87,7 +87,7 @@ export class Zone {
   readonly facts: ZoneFacts;
   readonly log: ZoneLog;
   readonly link: ZoneLink;
-  readonly folder: MountManager | null;
+  readonly directory: MountManager | null;
   readonly root: ZoneRoot;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
@@ -97,7 +97,7 @@ export class Zone {
     this.facts = facts;
     this.log = parts.log;
     this.link = parts.link;
-    this.folder = parts.folder;
+    this.directory = parts.directory;
     this.root = parts.root;
     const first = phaseOfState(facts.state);
     this.machine = new Fsm<ZoneMachineState, Zone>(
@@ -128,8 +128,8 @@ export class Zone {
   }
 
   /** Whether it runs with our directory; `unknown` also where it should not have it. */
-  folderView(): MountCheck {
-    return this.state === 'running' && this.folder !== null ? this.folder.view() : 'unknown';
+  directoryView(): MountCheck {
+    return this.state === 'running' && this.directory !== null ? this.directory.view() : 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
@@ -171,7 +171,7 @@ export class Zone {
     this.ending ??= (async () => {
       this.graceMs = graceMs;
       this.machine.goto('leaving');
-      this.folder?.moved('halted');
+      this.directory?.moved('halted');
       await this.link.link.stop(this.graceMs);
       finish();
       this.machine.goto('gone');
@@ -180,14 +180,14 @@ export class Zone {
   }
 
   private enterHalted(): void {
-    this.folder?.moved('halted');
+    this.directory?.moved('halted');
     if (this.link.kind === 'port') {
       this.link.link.zoneStopped();
     }
   }
 
   private enterReady(): void {
-    this.folder?.moved('ready');
+    this.directory?.moved('ready');
     if (this.link.kind === 'port') {
       // The hypervisor is not started yet; what an earlier run of the zone left is over.
       this.link.link.zoneStopped();
@@ -195,7 +195,7 @@ export class Zone {
   }
 
   private enterRunning(): void {
-    this.folder?.moved('running');
+    this.directory?.moved('running');
     if (this.link.kind === 'port') {
       this.link.link.zoneRunning();
     }

@@ -98,7 +98,7 @@ describe('the doctor', function () {
     assert.deepStrictEqual(
       names.map(({ step }) => step),
       [
-        ...['zone', 'folder', 'socket', 'listener', 'mount', 'round trip', 'VM data'],
+        ...['zone', 'directory', 'socket', 'listener', 'mount', 'round trip', 'VM data'],
         ...['metadata.json', 'tags.json', 'routes.json', 'namespaces', 'config lock', 'disk'],
         'metadata limits',
       ],
@@ -152,7 +152,7 @@ describe('the doctor', function () {
       const { problems } = (await status()).health;
       return problems.some(({ reason }) => reason === 'mount-replaced');
     }, 'status names it');
-    const told = '"msg":"the metadata folder was unmounted, or replaced while the zone runs';
+    const told = '"msg":"the metadata directory was unmounted, or replaced while the zone runs';
     await eventually(async () => {
       return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes(told);
     }, 'a record of it');

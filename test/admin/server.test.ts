@@ -68,7 +68,7 @@ describe('the admin server', function () {
     }
   });
 
-  it("is root's alone: folder 0755, socket 0600", () => {
+  it("is root's alone: directory 0755, socket 0600", () => {
     const path = adminSocketOf(root);
     assert.strictEqual(statSync(path).mode & 0o777, 0o600);
     assert(statSync(path).isSocket());

@@ -1,5 +1,5 @@
 /*
- * A real Linux guest under qemu, with a client of ours in it, against the real agent on a played node:
+ * A real Linux guest under qemu, with a client of ours in it, against the real agent on a simulated node:
  * one guest's life from its first boot to its end. What the guest does is in client-init.sh; each test
  * here awaits the next part of it, so they only make sense together, in this order.
  */
@@ -35,7 +35,7 @@ const NOISE_S = 7;
 
 describe('a real guest, with a small client of its own', function () {
   this.timeout(BOOT_MS + STEP_MS);
-  let folder: TempDir;
+  let directory: TempDir;
   let node: SimNode | undefined;
   let agent: AgentProcess | undefined;
   let guest: GuestConsole;
@@ -48,8 +48,8 @@ describe('a real guest, with a small client of its own', function () {
       pending(this, parts);
     }
     needs(this, whyNoNode());
-    folder = tempDir();
-    const initrd = await makeInitrd(folder.path, parts, INIT);
+    directory = tempDir();
+    const initrd = await makeInitrd(directory.path, parts, INIT);
     node = await SimNode.start();
     agent = await AgentProcess.start(node.root);
     const simcn = { kernel: parts.kernel, initrd, append: KERNEL_ARGUMENTS };
@@ -63,7 +63,7 @@ describe('a real guest, with a small client of its own', function () {
       await agent?.stop();
     } finally {
       await node?.stop();
-      (folder as TempDir | undefined)?.remove();
+      (directory as TempDir | undefined)?.remove();
     }
     // A child's handle closes a moment after its exit.
     const children = () => process.getActiveResourcesInfo().includes('ProcessWrap');
@@ -92,7 +92,7 @@ describe('a real guest, with a small client of its own', function () {
     await guest.until(new RegExp(`^GUEST token ${TOKEN}$`), STEP_MS);
     const [, lines] = await guest.until(/^GUEST lines (\w+)$/, STEP_MS);
     assert.strictEqual(lines, digestOf(`${LINES}\n`));
-    await guest.until(/^GUEST large value of 4\d{4} octets came back$/, STEP_MS);
+    await guest.until(/^GUEST large value of 4\d{4} bytes came back$/, STEP_MS);
     await guest.until(/^GUEST large is deleted$/, STEP_MS);
     await guest.until(/^GUEST sdc:uuid cannot be put$/, STEP_MS);
   });

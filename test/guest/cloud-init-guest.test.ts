@@ -29,7 +29,7 @@ const BOOT_MS = 90_000;
 
 describe('cloud-init in a real guest', function () {
   this.timeout(2 * BOOT_MS);
-  let folder: TempDir;
+  let directory: TempDir;
   let node: SimNode | undefined;
   let agent: AgentProcess | undefined;
   let guest: GuestConsole;
@@ -40,10 +40,10 @@ describe('cloud-init in a real guest', function () {
       pending(this, parts);
     }
     needs(this, (await whyNoCloudInit()) ?? whyNoNode());
-    folder = tempDir();
+    directory = tempDir();
     const files = (await cloudInitFiles()).map((path) => ({ from: path, to: path }));
     const program = { from: CLOUD_INIT, to: '/cloud-init.py' };
-    const initrd = await makeInitrd(folder.path, parts, INIT, [...files, program]);
+    const initrd = await makeInitrd(directory.path, parts, INIT, [...files, program]);
     node = await SimNode.start();
     const simcn = { kernel: parts.kernel, initrd, append: KERNEL_ARGUMENTS, memory: MEMORY_MIB };
     await node.ok(['create', '--boot'], JSON.stringify(guestVm(UUID, 'kvm', { simcn })));
@@ -55,7 +55,7 @@ describe('cloud-init in a real guest', function () {
       await agent?.stop();
     } finally {
       await node?.stop();
-      (folder as TempDir | undefined)?.remove();
+      (directory as TempDir | undefined)?.remove();
     }
   });
 

@@ -1,5 +1,5 @@
 /*
- * The real cloud-init on a terminal that is bridged to a played guest's port, while the agent is killed,
+ * The real cloud-init on a terminal that is bridged to a simulated guest's port, while the agent is killed,
  * stopped, late or short of facts between any two of its requests.
  *
  * cloud-init asks every key once and takes any answer without a value for an absent key. So what must
@@ -44,14 +44,14 @@ interface Client {
 
 describe('cloud-init on a serial port', function () {
   this.timeout(120_000);
-  let folder: TempDir;
+  let directory: TempDir;
   let node: SimNode;
   let agent: AgentProcess | undefined;
   let clients: Client[] = [];
 
   before(async function () {
     needs(this, (await whyNoCloudInit()) ?? whyNoNode());
-    folder = tempDir();
+    directory = tempDir();
     node = await SimNode.start({ vms: ZONES.map((uuid, i) => guestVm(uuid, brandOf(i))) });
   });
 
@@ -68,7 +68,7 @@ describe('cloud-init on a serial port', function () {
 
   after(async () => {
     await (node as SimNode | undefined)?.stop();
-    (folder as TempDir | undefined)?.remove();
+    (directory as TempDir | undefined)?.remove();
     // A child's handle closes a moment after its exit.
     const children = () => process.getActiveResourcesInfo().includes('ProcessWrap');
     await eventually(() => !children(), 'the end of all processes');
@@ -81,10 +81,10 @@ describe('cloud-init on a serial port', function () {
   ): Promise<Client> {
     const uuid = ZONES[index] ?? '';
     const terminal = await GuestTerminal.open(node.path(`/zones/${uuid}/ttyb`), beforeLine);
-    const own = join(folder.path, uuid);
+    const own = join(directory.path, uuid);
     mkdirSync(own, { recursive: true });
     const run = startCloudInit([
-      ...['--environment', 'kvm', '--folder', own],
+      ...['--environment', 'kvm', '--directory', own],
       ...['--serial-device', terminal.path, '--serial-timeout', String(timeoutS)],
     ]);
     const made = { index, uuid, terminal, run };

@@ -41,7 +41,7 @@ describe(`${ZONES} zones that come and go`, function () {
       await node.run(['tee', configPath], CONFIG);
       const agent = await AgentProcess.start(node.root, ['--config', configPath]);
       try {
-        // The first zone brings what all of them share: the watcher of folders.
+        // The first zone brings what all of them share: the watcher of directories.
         const warmUp = await churn(node.root, new Random(1), 5);
         await destroyAll(node.root, warmUp);
         await assertRight(node, warmUp);
@@ -156,12 +156,12 @@ async function inParallel(work: readonly (() => Promise<void>)[]): Promise<void>
 
 /** Every zone that is there answers with its own data; nothing is left of the others. */
 async function assertRight(node: SimNode, zones: readonly Modelled[]): Promise<void> {
-  const folder = node.path('/var/zonecontrol');
+  const directory = node.path('/var/zonecontrol');
   const served = zones.filter((zone) => zone.state !== 'gone' && zone.brand !== 'bhyve');
   const expected = served.map((zone) => zone.uuid).sort();
   const sockets = (): string[] =>
-    readdirSync(folder)
-      .filter((uuid) => existsSync(`${folder}/${uuid}/metadata.sock`))
+    readdirSync(directory)
+      .filter((uuid) => existsSync(`${directory}/${uuid}/metadata.sock`))
       .sort();
   await eventually(
     () =>
@@ -170,11 +170,14 @@ async function assertRight(node: SimNode, zones: readonly Modelled[]): Promise<v
     30_000,
   );
   for (const zone of served) {
-    await eventually(() => answers(`${folder}/${zone.uuid}/metadata.sock`, zone.uuid), zone.uuid);
+    await eventually(
+      () => answers(`${directory}/${zone.uuid}/metadata.sock`, zone.uuid),
+      zone.uuid,
+    );
   }
   const gone = zones.filter((zone) => zone.state === 'gone').map((zone) => zone.uuid);
   assert.deepStrictEqual(
-    readdirSync(folder).filter((uuid) => gone.includes(uuid)),
+    readdirSync(directory).filter((uuid) => gone.includes(uuid)),
     [],
   );
   assertMounts(node, zones);

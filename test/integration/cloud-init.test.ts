@@ -1,6 +1,6 @@
 /*
  * The real cloud-init in zones: its client for the metadata socket, run in the zone's own view, against
- * the real agent on a played node.
+ * the real agent on a simulated node.
  */
 import assert from 'node:assert';
 import { readFileSync, readlinkSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { SimNode, whyNoNode } from '../support/simcn';
 
 const LX = 'c8c0b5c2-7d1f-6b8c-d7ad-c9a2f0b45b1e';
 const NATIVE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
-/** The checkout, as a zone of a played node sees it. */
+/** The checkout, as a zone of a simulated node sees it. */
 const PROGRAM = '/opt/simcn/project/test/support/guest-cloud-init.py';
 const LX_SOCKET = '/native/.zonecontrol/metadata.sock';
 

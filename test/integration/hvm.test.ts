@@ -1,5 +1,5 @@
 /*
- * HVM guests of a played node, through the real agent: hypervisors that come, go, flap and lie.
+ * HVM guests of a simulated node, through the real agent: hypervisors that come, go, flap and lie.
  */
 import assert from 'node:assert';
 import { mkdirSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync } from 'node:fs';
@@ -285,7 +285,7 @@ describe('an HVM guest on a node', function () {
     assert.ok(!tty.peer.text.includes(' 0000000a '));
   });
 
-  it('is answered rightly or not at all, wherever noise falls into its octets', async () => {
+  it('is answered rightly or not at all, wherever noise falls into its bytes', async () => {
     const tty = await ready(BHYVE);
     const resets: number[] = [];
     const right = frame('0000000b', 'SUCCESS', BHYVE);
@@ -293,8 +293,8 @@ describe('an HVM guest on a node', function () {
     for (const noise of ['\0', '\xff', 'x', '\n', 'V2 ', '\r']) {
       for (let at = 0; at <= request.length; at++) {
         const from = tty.peer.receivedBytes;
-        const octets = Buffer.from(noise, 'latin1');
-        tty.peer.write(Buffer.concat([request.subarray(0, at), octets, request.subarray(at)]));
+        const bytes = Buffer.from(noise, 'latin1');
+        tty.peer.write(Buffer.concat([request.subarray(0, at), bytes, request.subarray(at)]));
         // A rest may stand before the first of them, so that a client sends another.
         const begin = performance.now();
         await tty.reset(PATIENCE_MS);

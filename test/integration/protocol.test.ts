@@ -1,5 +1,5 @@
 /*
- * The protocol's worked examples, byte by byte, through the socket of a zone on a played node.
+ * The protocol's worked examples, byte by byte, through the socket of a zone on a simulated node.
  */
 import assert from 'node:assert';
 import { readFileSync } from 'node:fs';

@@ -43,27 +43,27 @@ describe('a zone and its metadata', function () {
     return stdout;
   }
 
-  it('has the socket where its brand puts it, and cannot change the folder', async () => {
+  it('has the socket where its brand puts it, and cannot change the directory', async () => {
     assert.strictEqual(await ask(NATIVE, 'mdata-get', 'motd'), 'hello from joyent\n');
     assert.strictEqual(await ask(LX, 'mdata-get', 'motd'), 'hello from lx\n');
-    for (const [uuid, folder] of [
+    for (const [uuid, directory] of [
       [NATIVE, '/.zonecontrol'],
       [LX, '/native/.zonecontrol'],
     ] as const) {
       assert.strictEqual(
-        await ask(uuid, 'stat', '-c', '%F %a', `${folder}/metadata.sock`),
+        await ask(uuid, 'stat', '-c', '%F %a', `${directory}/metadata.sock`),
         'socket 600\n',
       );
-      const { status, stderr } = await node.exec(uuid, 'touch', `${folder}/x`);
+      const { status, stderr } = await node.exec(uuid, 'touch', `${directory}/x`);
       assert.notStrictEqual(status, 0);
       assert.match(stderr, /Read-only file system/);
     }
   });
 
   it('has modes that do not hang on anybody’s umask', () => {
-    const folder = node.path(`/var/zonecontrol/${NATIVE}`);
-    assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
-    assert.strictEqual(statSync(`${folder}/metadata.sock`).mode & 0o7777, 0o600);
+    const directory = node.path(`/var/zonecontrol/${NATIVE}`);
+    assert.strictEqual(statSync(directory).mode & 0o7777, 0o700);
+    assert.strictEqual(statSync(`${directory}/metadata.sock`).mode & 0o7777, 0o600);
   });
 
   it('has no socket for an HVM guest', () => {
@@ -121,10 +121,10 @@ describe('a zone and its metadata', function () {
   });
 
   it('leaves nothing when it is destroyed, and comes back under its uuid', async () => {
-    const folder = node.path(`/var/zonecontrol/${NATIVE}`);
+    const directory = node.path(`/var/zonecontrol/${NATIVE}`);
     for (let round = 0; round < 3; round++) {
       await node.ok(['destroy', NATIVE]);
-      await eventually(() => !existsSync(folder), 'the folder is gone');
+      await eventually(() => !existsSync(directory), 'the directory is gone');
       const again = {
         ...vm(NATIVE, 'joyent-minimal'),
         customer_metadata: { round: String(round) },
@@ -140,7 +140,7 @@ describe('a zone and its metadata', function () {
   });
 });
 
-describe('on a platform whose brands do not mount the folder', function () {
+describe('on a platform whose brands do not mount the directory', function () {
   this.timeout(60_000);
 
   it('the agent mounts it when the zone becomes ready, and unmounts it when the zone halts', async function () {

@@ -48,29 +48,29 @@ async function said(vm: MemoryVm, request: Request): Promise<string> {
 
 describe('the worked examples of the specification', () => {
   for (const { name, in: sent, out, change } of GOLDEN) {
-    const octets = Buffer.from(sent, 'latin1');
+    const bytes = Buffer.from(sent, 'latin1');
     const changes = change === undefined ? [] : [change];
 
     it(`${name} (socket)`, async () => {
       const vm = memoryVm(FIXTURE);
-      assert.strictEqual(await converse(vm, [octets], 'socket'), out ?? '');
+      assert.strictEqual(await converse(vm, [bytes], 'socket'), out ?? '');
       assert.deepStrictEqual(vm.changes, changes);
     });
 
-    it(`${name} (serial, cut at every octet)`, async () => {
-      for (let at = 0; at <= octets.length; at++) {
+    it(`${name} (serial, cut at every byte)`, async () => {
+      for (let at = 0; at <= bytes.length; at++) {
         const vm = memoryVm(FIXTURE);
-        const chunks = [octets.subarray(0, at), octets.subarray(at)];
+        const chunks = [bytes.subarray(0, at), bytes.subarray(at)];
         assert.strictEqual(await converse(vm, chunks, 'serial'), out ?? '', `cut at ${at}`);
         assert.deepStrictEqual(vm.changes, changes);
       }
     });
   }
 
-  it('give the same answers in one stream, octet by octet', async () => {
+  it('give the same answers in one stream, byte by byte', async () => {
     const stream = Buffer.from(GOLDEN.map((row) => row.in).join(''), 'latin1');
-    const octets = Array.from(stream, (octet) => Buffer.from([octet]));
-    const said = await converse(memoryVm(FIXTURE), octets, 'socket');
+    const bytes = Array.from(stream, (byte) => Buffer.from([byte]));
+    const said = await converse(memoryVm(FIXTURE), bytes, 'socket');
     assert.strictEqual(said, GOLDEN.map((row) => row.out ?? '').join(''));
   });
 });

@@ -73,7 +73,7 @@ describe('routes', () => {
   });
 
   it('find a nic by its MAC in whatever way both are written', () => {
-    const octet = fc.integer({ min: 0, max: 255 });
+    const byte = fc.integer({ min: 0, max: 255 });
     const style = fc.record({
       pad: fc.boolean(),
       upper: fc.boolean(),
@@ -88,7 +88,7 @@ describe('routes', () => {
         .join(s.mark);
       return s.upper ? text.toUpperCase() : text;
     };
-    const macs = fc.uniqueArray(fc.array(octet, { minLength: 6, maxLength: 6 }), {
+    const macs = fc.uniqueArray(fc.array(byte, { minLength: 6, maxLength: 6 }), {
       selector: String,
       minLength: 2,
       maxLength: 5,

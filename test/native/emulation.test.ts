@@ -22,21 +22,21 @@ const SOURCES = [
 const SCENARIOS = ['zones', 'events', 'threads', 'dead-writer'];
 
 describe('the emulation in C', () => {
-  let folder: string;
+  let directory: string;
 
   before(function () {
     if (spawnSync('cc', ['--version']).status !== 0) {
       pending(this, 'needs a C compiler');
     }
-    folder = mkdtempSync(join(tmpdir(), 'emulation-'));
+    directory = mkdtempSync(join(tmpdir(), 'emulation-'));
   });
 
   after(() => {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   });
 
   function build(name: string, flags: readonly string[]): string {
-    const program = join(folder, name);
+    const program = join(directory, name);
     const args = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-g', '-pthread', `-I${NATIVE}`];
     const { status, stderr } = spawnSync('cc', [...args, ...flags, '-o', program, ...SOURCES], {
       encoding: 'utf8',
@@ -47,7 +47,7 @@ describe('the emulation in C', () => {
   }
 
   function run(command: readonly string[], scenario: string): string {
-    const root = mkdtempSync(join(folder, 'root-'));
+    const root = mkdtempSync(join(directory, 'root-'));
     const [program = '', ...args] = command;
     const { status, stdout, stderr } = spawnSync(program, [...args, scenario, root], {
       encoding: 'utf8',

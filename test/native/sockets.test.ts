@@ -35,7 +35,7 @@ function open(deliver: (count: number) => void, memory: { kinds?: number; inbox?
 }
 
 describe("the addon's sockets", () => {
-  it('refuse memory that the events or octets of one connection do not fit into', () => {
+  it('refuse memory that the events or bytes of one connection do not fit into', () => {
     const refused = { code: 'EINVAL' };
     assert.throws(() => open(() => undefined, { kinds: KINDS - 1 }), refused);
     assert.throws(() => open(() => undefined, { inbox: READ_BYTES - 1 }), refused);
@@ -43,7 +43,7 @@ describe("the addon's sockets", () => {
 
   it('end a connection that is to write more than a length can say', async () => {
     const addon = loadAddon();
-    const folder = mkdtempSync(join(tmpdir(), 'as-'));
+    const directory = mkdtempSync(join(tmpdir(), 'as-'));
     const told: number[][] = [];
     const sockets = open((count) => {
       for (let at = 0; at < count; at++) {
@@ -51,7 +51,7 @@ describe("the addon's sockets", () => {
       }
     });
     const seen = (kind: number) => told.find(([what]) => what === kind);
-    const path = join(folder, 's');
+    const path = join(directory, 's');
     const listener = addon.listen(sockets.handle, path, 1);
     const client = connect(path);
     try {
@@ -67,7 +67,7 @@ describe("the addon's sockets", () => {
       client.destroy();
       sockets.commands.set([CLOSE, listener, 0, 0]);
       addon.carryOut(sockets.handle, 1);
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 });

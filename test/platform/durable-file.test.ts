@@ -20,18 +20,18 @@ import { replaceDurably, syncDurably, type Replacement } from '../../src/platfor
 import { statOf } from '../../src/platform/file-stat';
 
 describe('a durable file', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'df-'));
-    path = join(folder, 'file');
+    directory = mkdtempSync(join(tmpdir(), 'df-'));
+    path = join(directory, 'file');
   });
 
-  afterEach(() => rmSync(folder, { recursive: true }));
+  afterEach(() => rmSync(directory, { recursive: true }));
 
   function replacement(text: string, more: Partial<Replacement> = {}): Replacement {
-    const temp = join(folder, '.temp');
+    const temp = join(directory, '.temp');
     return { path, temp, bytes: Buffer.from(text), owner: null, mode: 0o640, ...more };
   }
 
@@ -43,7 +43,7 @@ describe('a durable file', () => {
     assert.deepStrictEqual(look, statOf(stat));
     assert.strictEqual(Number(stat.mode) & 0o7777, 0o640);
     assert.strictEqual(readFileSync(path, 'utf8'), 'new');
-    assert.deepStrictEqual(readdirSync(folder), ['file']);
+    assert.deepStrictEqual(readdirSync(directory), ['file']);
     assert.notStrictEqual(Number(stat.ino), me.ino);
   });
 
@@ -55,31 +55,31 @@ describe('a durable file', () => {
   });
 
   it('is made where a killed process left what it had begun, not through a link in its place', async () => {
-    const elsewhere = join(folder, 'elsewhere');
+    const elsewhere = join(directory, 'elsewhere');
     writeFileSync(elsewhere, 'of somebody else');
-    symlinkSync(elsewhere, join(folder, '.temp'));
+    symlinkSync(elsewhere, join(directory, '.temp'));
     await replaceDurably(replacement('new'));
     assert.strictEqual(readFileSync(elsewhere, 'utf8'), 'of somebody else');
     assert.ok(lstatSync(path).isFile());
-    assert.deepStrictEqual(readdirSync(folder).sort(), ['elsewhere', 'file']);
+    assert.deepStrictEqual(readdirSync(directory).sort(), ['elsewhere', 'file']);
   });
 
   it('leaves the old one and no other where it cannot be made, and says which call failed', async () => {
     writeFileSync(path, 'old');
-    const taken = join(folder, 'taken');
+    const taken = join(directory, 'taken');
     mkdirSync(join(taken, 'inner'), { recursive: true });
-    const gone = join(folder, 'gone', 'file');
+    const gone = join(directory, 'gone', 'file');
     const failures: [Partial<Replacement>, string, string][] = [
       [{ path: taken }, 'rename', 'EISDIR'],
       [{ path: gone, temp: `${gone}.temp` }, 'open', 'ENOENT'],
-      [{ path: `${folder}/${'x'.repeat(300)}` }, 'rename', 'ENAMETOOLONG'],
+      [{ path: `${directory}/${'x'.repeat(300)}` }, 'rename', 'ENAMETOOLONG'],
       [{ temp: `/${'x/'.repeat(4000)}` }, 'open', 'ENAMETOOLONG'],
     ];
     for (const [wrong, call, code] of failures) {
       await assert.rejects(replaceDurably(replacement('new', wrong)), (err) => {
         return err instanceof SystemError && err.call === call && err.code === code;
       });
-      assert.deepStrictEqual(readdirSync(folder).sort(), ['file', 'taken']);
+      assert.deepStrictEqual(readdirSync(directory).sort(), ['file', 'taken']);
     }
     assert.strictEqual(readFileSync(path, 'utf8'), 'old');
   });
@@ -88,19 +88,19 @@ describe('a durable file', () => {
     writeFileSync(path, 'as it is');
     await syncDurably(path);
     assert.strictEqual(readFileSync(path, 'utf8'), 'as it is');
-    symlinkSync(path, join(folder, 'link'));
+    symlinkSync(path, join(directory, 'link'));
     for (const [name, code] of [
       ['link', 'ELOOP'],
       ['gone', 'ENOENT'],
     ] as const) {
-      await assert.rejects(syncDurably(join(folder, name)), (err) => {
+      await assert.rejects(syncDurably(join(directory, name)), (err) => {
         return err instanceof SystemError && err.call === 'open' && err.code === code;
       });
     }
   });
 
   it('is replaced by many at once', async () => {
-    const paths = Array.from({ length: 64 }, (_, n) => join(folder, String(n)));
+    const paths = Array.from({ length: 64 }, (_, n) => join(directory, String(n)));
     await Promise.all(
       paths.map((each) => replaceDurably(replacement(each, { path: each, temp: `${each}.temp` }))),
     );

@@ -10,19 +10,19 @@ import { needs } from '../support/pending';
 const TOP = resolve(__dirname, '..', '..', '..');
 
 describe('the free space of a file system', () => {
-  let folder: string;
+  let directory: string;
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'space-'));
+    directory = mkdtempSync(join(tmpdir(), 'space-'));
   });
 
   afterEach(() => {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   });
 
   it('is counted in fragments, which on ZFS are smaller than blocks', function () {
     needs(this, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
-    const program = join(folder, 'free-space');
+    const program = join(directory, 'free-space');
     const sources = [join(TOP, 'test/native/free-space.c'), join(TOP, 'native/file_look.c')];
     const flags = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', `-I${join(TOP, 'native')}`];
     const built = spawnSync('cc', [...flags, '-o', program, ...sources], { encoding: 'utf8' });
@@ -31,13 +31,13 @@ describe('the free space of a file system', () => {
   });
 
   it('is what the kernel says', async () => {
-    const { bavail, bsize, blocks } = await statfs(folder);
-    const free = await freeSpace(folder);
+    const { bavail, bsize, blocks } = await statfs(directory);
+    const free = await freeSpace(directory);
     // Others write meanwhile.
     assert(Math.abs(free - bavail * bsize) < (blocks * bsize) / 10, String(free));
   });
 
   it('cannot be told of what is not there', async () => {
-    await assert.rejects(freeSpace(join(folder, 'gone')), { call: 'statvfs', code: 'ENOENT' });
+    await assert.rejects(freeSpace(join(directory, 'gone')), { call: 'statvfs', code: 'ENOENT' });
   });
 });

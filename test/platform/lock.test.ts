@@ -27,14 +27,14 @@ except OSError:
 `;
 
 describe('the file lock', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
   let descriptors: number;
   const children: ChildProcess[] = [];
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'lock-'));
-    path = join(folder, 'vm.lockfile');
+    directory = mkdtempSync(join(tmpdir(), 'lock-'));
+    path = join(directory, 'vm.lockfile');
     descriptors = openDescriptors();
   });
 
@@ -47,7 +47,7 @@ describe('the file lock', () => {
       child.stdin?.destroy();
       child.stdout?.destroy();
     }
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
     await eventually(
       () => openDescriptors() === descriptors,
       'the number of descriptors as before',
@@ -126,7 +126,7 @@ describe('the file lock', () => {
   });
 
   it('says why it cannot be had at all', async () => {
-    await assert.rejects(takeLock(join(folder, 'no/such/lock'), { timeoutMs: 1000 }), {
+    await assert.rejects(takeLock(join(directory, 'no/such/lock'), { timeoutMs: 1000 }), {
       call: 'open',
       code: 'ENOENT',
     });

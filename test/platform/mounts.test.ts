@@ -55,12 +55,12 @@ describe('the mount table', () => {
   });
 });
 
-describe('the mount of a socket folder', () => {
+describe('the mount of a socket directory', () => {
   let node: EmulatedNode;
   let table: MountTable;
   let roots: ZoneRoots;
   let root: ZoneRoot;
-  let folder: string;
+  let directory: string;
   let zoneroot: string;
   let mountPoint: string;
 
@@ -70,10 +70,10 @@ describe('the mount of a socket folder', () => {
     table = new MountTable(node.paths.mnttab);
     roots = new ZoneRoots(node.root);
     root = roots.of(node.paths.host('/zones/alpha'));
-    folder = node.paths.zoneFolder('alpha');
+    directory = node.paths.zoneDirectory('alpha');
     zoneroot = node.paths.host('/zones/alpha/root');
     mountPoint = join(zoneroot, '.zonecontrol');
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(directory, { recursive: true });
   });
 
   afterEach(async () => {
@@ -85,22 +85,22 @@ describe('the mount of a socket folder', () => {
     const elsewhere = join(node.root, 'elsewhere');
     mkdirSync(join(elsewhere, '.zonecontrol'), { recursive: true });
     symlinkSync(elsewhere, join(zoneroot, 'native'));
-    await assert.rejects(root.mount(folder, '/native/.zonecontrol'), {
+    await assert.rejects(root.mount(directory, '/native/.zonecontrol'), {
       code: 'ELOOP',
       subject: join(zoneroot, 'native'),
     });
     symlinkSync(elsewhere, mountPoint);
-    await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'ELOOP' });
+    await assert.rejects(root.mount(directory, '/.zonecontrol'), { code: 'ELOOP' });
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
   it('is refused where a component is a file, is missing above the zone root, or leads up', async () => {
     writeFileSync(mountPoint, '');
-    await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'ENOTDIR' });
-    await assert.rejects(roots.of(`${zoneroot}/no`).mount(folder, '/.zonecontrol'), {
+    await assert.rejects(root.mount(directory, '/.zonecontrol'), { code: 'ENOTDIR' });
+    await assert.rejects(roots.of(`${zoneroot}/no`).mount(directory, '/.zonecontrol'), {
       code: 'ENOENT',
     });
-    await assert.rejects(root.mount(folder, '/../.zonecontrol'), { code: 'EINVAL' });
+    await assert.rejects(root.mount(directory, '/../.zonecontrol'), { code: 'EINVAL' });
   });
 
   it('is refused to an ordinary user, and nothing is pretended', function () {
@@ -114,7 +114,7 @@ describe('the mount of a socket folder', () => {
       const roots = new ZoneRoots(${JSON.stringify(node.root)});
       const alive = setInterval(() => undefined, 1000);
       roots.of(${JSON.stringify(node.paths.host('/zones/alpha'))})
-        .mount(${JSON.stringify(folder)}, '/.zonecontrol')
+        .mount(${JSON.stringify(directory)}, '/.zonecontrol')
         .then(() => console.log('mounted'), (err) => console.log(err.message))
         .then(() => roots.stop())
         .then(() => clearInterval(alive));`;
@@ -134,16 +134,16 @@ describe('the mount of a socket folder', () => {
       needsRoot(this);
     });
 
-    it('makes the mount point, shows the folder, and stands in the table with its zone', async () => {
-      writeFileSync(join(folder, 'file'), 'x');
+    it('makes the mount point, shows the directory, and stands in the table with its zone', async () => {
+      writeFileSync(join(directory, 'file'), 'x');
       const before = Math.floor(Date.now() / 1000);
       assert.strictEqual(table.isMounted(mountPoint), false);
-      await root.mount(folder, '/.zonecontrol');
+      await root.mount(directory, '/.zonecontrol');
       assert.strictEqual(table.isMounted(mountPoint), true);
       assert.deepStrictEqual(readdirSync(mountPoint), ['file']);
       const [entry, ...more] = parseMnttab(readFileSync(node.paths.mnttab, 'utf8'));
       assert.deepStrictEqual(more, []);
-      assert.strictEqual(entry?.special, folder);
+      assert.strictEqual(entry?.special, directory);
       assert.strictEqual(entry.mountPoint, mountPoint);
       assert.strictEqual(entry.fstype, 'lofs');
       assert.deepStrictEqual(entry.options.slice(0, 5), [
@@ -157,8 +157,8 @@ describe('the mount of a socket folder', () => {
       assert.ok(entry.time >= before && entry.time <= before + 60);
     });
 
-    it('is read-only, without devices, setuid and programs, while the folder itself is not', async () => {
-      await root.mount(folder, '/.zonecontrol');
+    it('is read-only, without devices, setuid and programs, while the directory itself is not', async () => {
+      await root.mount(directory, '/.zonecontrol');
       assert.throws(() => writeFileSync(join(mountPoint, 'new'), ''), { code: 'EROFS' });
       assert.throws(() => chmodSync(mountPoint, 0o777), { code: 'EROFS' });
       const options = mountOptionsOf(mountPoint);
@@ -166,17 +166,17 @@ describe('the mount of a socket folder', () => {
         assert.ok(options.includes(option), `${option} is in force`);
       }
       // A socket that comes later is seen, and can be connected to.
-      const server = createServer().listen(join(folder, 's'));
+      const server = createServer().listen(join(directory, 's'));
       await once(server, 'listening');
       assert.ok(statSync(join(mountPoint, 's')).isSocket());
       server.close();
     });
 
     it('is refused to whoever mounts over it', async () => {
-      await root.mount(folder, '/.zonecontrol');
-      await assert.rejects(root.mount(folder, '/.zonecontrol'), { code: 'EBUSY' });
+      await root.mount(directory, '/.zonecontrol');
+      await assert.rejects(root.mount(directory, '/.zonecontrol'), { code: 'EBUSY' });
       assert.strictEqual(parseMnttab(readFileSync(node.paths.mnttab, 'utf8')).length, 1);
-      assert.throws(() => node.platform.mountLofs(folder, mountPoint, 'ro'), {
+      assert.throws(() => node.platform.mountLofs(directory, mountPoint, 'ro'), {
         call: 'mount',
         subject: mountPoint,
         code: 'EBUSY',
@@ -184,12 +184,12 @@ describe('the mount of a socket folder', () => {
     });
 
     it('ends with an unmount, even while somebody sits in it', async () => {
-      await root.mount(folder, '/.zonecontrol');
+      await root.mount(directory, '/.zonecontrol');
       const cwd = process.cwd();
       process.chdir(mountPoint);
       try {
         assert.throws(() => node.platform.umount(mountPoint, false), { code: 'EBUSY' });
-        await root.unmount(table.mountOf(folder)?.mountPoint ?? '');
+        await root.unmount(table.mountOf(directory)?.mountPoint ?? '');
       } finally {
         process.chdir(cwd);
       }
@@ -203,7 +203,7 @@ describe('the mount of a socket folder', () => {
       const odd = join(node.root, 'a b\\d');
       mkdirSync(join(odd, 'root'), { recursive: true });
       const there = join(odd, 'root', '.zonecontrol');
-      await roots.of(odd).mount(folder, '/.zonecontrol');
+      await roots.of(odd).mount(directory, '/.zonecontrol');
       assert.strictEqual(table.isMounted(there), true);
       assert.strictEqual(node.emulation.unmountAll(), 1);
       assert.strictEqual(table.isMounted(there), false);
@@ -213,16 +213,16 @@ describe('the mount of a socket folder', () => {
     it('goes with all others when the node is taken down, and no other mount does', async () => {
       for (const name of ['beta', 'gamma']) {
         node.addZone(name);
-        mkdirSync(node.paths.zoneFolder(name), { recursive: true });
+        mkdirSync(node.paths.zoneDirectory(name), { recursive: true });
         const zone = roots.of(node.paths.host(`/zones/${name}`));
-        await zone.mount(node.paths.zoneFolder(name), '/.zonecontrol');
+        await zone.mount(node.paths.zoneDirectory(name), '/.zonecontrol');
       }
       const other = makeNode();
       try {
         other.addZone('beta');
         const target = other.paths.host('/zones/beta/root/.zonecontrol');
         const otherRoots = new ZoneRoots(other.root);
-        await otherRoots.of(other.paths.host('/zones/beta')).mount(folder, '/.zonecontrol');
+        await otherRoots.of(other.paths.host('/zones/beta')).mount(directory, '/.zonecontrol');
         await otherRoots.stop();
         assert.strictEqual(node.emulation.unmountAll(), 2);
         assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');

@@ -48,7 +48,7 @@ class Owner implements StreamOwner {
 }
 
 describe('listening unix sockets', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
   let before: OpenThings;
   let listeners: Listener[];
@@ -57,8 +57,8 @@ describe('listening unix sockets', () => {
 
   beforeEach(() => {
     before = openThings();
-    folder = mkdtempSync(join(tmpdir(), 'us-'));
-    path = join(folder, 's');
+    directory = mkdtempSync(join(tmpdir(), 'us-'));
+    path = join(directory, 's');
     listeners = [];
     owners = [];
     peers = [];
@@ -68,7 +68,7 @@ describe('listening unix sockets', () => {
     listeners.forEach((listener) => listener.close());
     peers.forEach((peer) => peer.socket.destroy());
     owners.forEach((owner) => owner.stream.destroy());
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
     await eventually(() => openThings().descriptors <= before.descriptors, 'all are closed');
     await eventually(() => owners.every(({ log }) => log.includes('closed')), 'all are told');
     for (const { log } of owners) {
@@ -101,7 +101,7 @@ describe('listening unix sockets', () => {
     return { peer: made, owner };
   }
 
-  it('give every client its own octets, however many speak at once', async () => {
+  it('give every client its own bytes, however many speak at once', async () => {
     listen((chunk, stream) => stream.write(Buffer.from(chunk)));
     const many = await Promise.all(Array.from({ length: 200 }, peer));
     many.forEach((one, i) => one.write(`hello ${i}\n`));
@@ -267,7 +267,7 @@ describe('listening unix sockets', () => {
   it('say why a path cannot be bound', () => {
     const refuse = (): void => undefined;
     writeFileSync(path, '');
-    const tried = [path, join(folder, 'no/s'), join(folder, 'x'.repeat(120))];
+    const tried = [path, join(directory, 'no/s'), join(directory, 'x'.repeat(120))];
     const codes = tried.map((one) => {
       try {
         listenUnix(one, () => undefined, refuse).close();

@@ -23,20 +23,20 @@ const WORKING = 8;
 
 describe('what lies below zones\u2019 roots', function () {
   this.timeout(30_000);
-  let folder: TempDir;
+  let directory: TempDir;
   let roots: ZoneRoots;
 
   beforeEach(() => {
-    folder = tempDir();
-    const program = join(folder.path, 'stand-in');
+    directory = tempDir();
+    const program = join(directory.path, 'stand-in');
     writeFileSync(program, STAND_IN);
     chmodSync(program, 0o755);
-    roots = new ZoneRoots(folder.path, program);
+    roots = new ZoneRoots(directory.path, program);
   });
 
   afterEach(async () => {
     await roots.stop();
-    folder.remove();
+    directory.remove();
   });
 
   it('is reached for each zone, at its own root', async () => {
@@ -96,7 +96,7 @@ describe('what lies below zones\u2019 roots', function () {
   });
 
   it('is a fault where no process can be started', async () => {
-    const none = new ZoneRoots(folder.path, join(folder.path, 'nothing'));
+    const none = new ZoneRoots(directory.path, join(directory.path, 'nothing'));
     await assert.rejects(none.of('/zone').find('/x'), { code: 'ENOENT' });
     await none.stop();
   });

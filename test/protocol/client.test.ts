@@ -42,7 +42,7 @@ describe('client', () => {
     ]);
   });
 
-  it('understands answers cut at every octet', () => {
+  it('understands answers cut at every byte', () => {
     const stream = Buffer.concat([
       Buffer.from('invalid command\nV2_OK\n'),
       frame('00000001', 'SUCCESS', '.hid\n'),
@@ -115,7 +115,7 @@ describe('client', () => {
     assert.strictEqual(sent(client.again({ kind: 'keys' })), frame('00000002', 'KEYS').toString());
   });
 
-  it('falls back to V1, undoes its dots and gives the octets of a value', () => {
+  it('falls back to V1, undoes its dots and gives the bytes of a value', () => {
     const client = session();
     client.open();
     client.receive(Buffer.from('invalid command\n'));

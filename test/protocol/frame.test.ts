@@ -6,7 +6,7 @@ import { CRC_VECTORS } from '../support/golden';
 
 const id = fc.stringMatching(/^[0-9a-f]{8}$/);
 const code = fc.constantFrom('GET', 'KEYS', 'PUT', 'DELETE', 'SUCCESS', 'NOTFOUND', 'FAILURE', '!');
-const octets = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array));
+const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array));
 
 /** A line without its LF, as the framer hands it out. */
 function line(frame: Buffer): Buffer {
@@ -30,7 +30,7 @@ describe('frame', () => {
 
   it('is built as an independent builder builds it', () => {
     fc.assert(
-      fc.property(id, code, octets, (anId, aCode, data) => {
+      fc.property(id, code, bytes, (anId, aCode, data) => {
         assert.deepStrictEqual(buildFrame(anId, aCode, data), reference.frame(anId, aCode, data));
       }),
     );
@@ -38,7 +38,7 @@ describe('frame', () => {
 
   it('is read back to what it was built of', () => {
     fc.assert(
-      fc.property(id, code, octets, fc.constantFrom('', '\r'), (anId, aCode, data, end) => {
+      fc.property(id, code, bytes, fc.constantFrom('', '\r'), (anId, aCode, data, end) => {
         const sent = Buffer.concat([line(reference.frame(anId, aCode, data)), Buffer.from(end)]);
         const payload = reference.base64(data);
         assert.deepStrictEqual(readFrame(sent), { kind: 'frame', id: anId, code: aCode, payload });
@@ -48,12 +48,12 @@ describe('frame', () => {
 
   it('is never accepted with one bit of its body or CRC wrong', () => {
     fc.assert(
-      fc.property(id, code, octets, fc.nat(), (anId, aCode, data, place) => {
+      fc.property(id, code, bytes, fc.nat(), (anId, aCode, data, place) => {
         const sent = line(reference.frame(anId, aCode, data));
         const headerEnd = sent.indexOf(' ', 3) + 1;
         const bit = headerEnd * 8 + (place % ((sent.length - headerEnd) * 8));
-        const octet = sent[bit >> 3] ?? 0;
-        sent[bit >> 3] = octet ^ (1 << (bit & 7));
+        const byte = sent[bit >> 3] ?? 0;
+        sent[bit >> 3] = byte ^ (1 << (bit & 7));
         assert.strictEqual(readFrame(sent).kind, 'none');
       }),
       { numRuns: 1000 },

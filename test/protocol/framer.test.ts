@@ -38,7 +38,7 @@ const stream = fc
   .array(fc.oneof(fc.constant(0x0a), fc.constant(0x00), fc.integer({ min: 0, max: 255 })), {
     maxLength: 400,
   })
-  .map((octets) => Buffer.from(octets));
+  .map((bytes) => Buffer.from(bytes));
 
 describe('framer', () => {
   it('gives the lines of a stream, however it was cut and wherever the limit lies', () => {
@@ -47,10 +47,10 @@ describe('framer', () => {
         stream,
         fc.array(fc.nat(), { maxLength: 30 }),
         fc.integer({ min: 0, max: 120 }),
-        (octets, places, max) => {
+        (bytes, places, max) => {
           const framer = new Framer(max);
-          assert.deepStrictEqual(linesOf(framer, cut(octets, places)), expected(octets, max));
-          const rest = octets.length - 1 - octets.lastIndexOf(0x0a);
+          assert.deepStrictEqual(linesOf(framer, cut(bytes, places)), expected(bytes, max));
+          const rest = bytes.length - 1 - bytes.lastIndexOf(0x0a);
           assert.strictEqual(framer.unfinished, rest);
         },
       ),
@@ -62,10 +62,10 @@ describe('framer', () => {
       fc.property(
         stream,
         fc.array(fc.tuple(fc.nat(), fc.nat({ max: 3 })), { maxLength: 30 }),
-        (octets, plan) => {
+        (bytes, plan) => {
           const framer = new Framer(50);
           const chunks = cut(
-            octets,
+            bytes,
             plan.map(([place]) => place),
           );
           const lines: Line[] = [];
@@ -79,7 +79,7 @@ describe('framer', () => {
             }
           });
           lines.push(...linesOf(framer, [Buffer.from('\n')]));
-          const whole = Buffer.concat([octets, Buffer.from('\n')]);
+          const whole = Buffer.concat([bytes, Buffer.from('\n')]);
           assert.deepStrictEqual(lines, expected(whole, 50));
         },
       ),
@@ -118,13 +118,13 @@ describe('framer', () => {
     assert.strictEqual(line.bytes.toString(), 'rest');
   });
 
-  it('tells of a line at the limit as a line and of one octet more as too long', () => {
+  it('tells of a line at the limit as a line and of one byte more as too long', () => {
     for (const size of [1, 7, 5000]) {
       const framer = new Framer(MAX);
-      const octets = Buffer.from(`${'a'.repeat(MAX)}\n${'b'.repeat(MAX + 1)}\nc\n`);
+      const bytes = Buffer.from(`${'a'.repeat(MAX)}\n${'b'.repeat(MAX + 1)}\nc\n`);
       const chunks: Buffer[] = [];
-      for (let at = 0; at < octets.length; at += size) {
-        chunks.push(octets.subarray(at, at + size));
+      for (let at = 0; at < bytes.length; at += size) {
+        chunks.push(bytes.subarray(at, at + size));
       }
       const lines = linesOf(framer, chunks);
       assert.deepStrictEqual(
@@ -137,11 +137,11 @@ describe('framer', () => {
     }
   });
 
-  it('counts all octets of an unfinished line and forgets them when told to', () => {
+  it('counts all bytes of an unfinished line and forgets them when told to', () => {
     const framer = new Framer(10);
-    for (const octets of ['abc', 'x'.repeat(100)]) {
-      linesOf(framer, [Buffer.from(octets)]);
-      assert.strictEqual(framer.unfinished, octets.length);
+    for (const bytes of ['abc', 'x'.repeat(100)]) {
+      linesOf(framer, [Buffer.from(bytes)]);
+      assert.strictEqual(framer.unfinished, bytes.length);
       framer.forget();
       assert.strictEqual(framer.unfinished, 0);
       assert.deepStrictEqual(linesOf(framer, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
@@ -194,13 +194,13 @@ describe('framer', () => {
     assert.ok(dropped < pulled / 10, `${dropped} ms, ${pulled} ms to pull them`);
   });
 
-  it('takes 2 MiB octet by octet in a time that grows with the size, not with its square', () => {
+  it('takes 2 MiB byte by byte in a time that grows with the size, not with its square', () => {
     const time = (bytes: number): number => {
       const framer = new Framer(bytes);
-      const octet = Buffer.from('a');
+      const byte = Buffer.from('a');
       const start = process.cpuUsage().user;
       for (let count = 0; count < bytes; count++) {
-        framer.push(octet);
+        framer.push(byte);
         framer.next();
       }
       const [line] = linesOf(framer, [Buffer.from('\n')]);

@@ -44,14 +44,10 @@ describe('request', () => {
       )
       .map((parts) => Buffer.concat(parts));
     fc.assert(
-      fc.property(
-        line,
-        fc.constantFrom('socket' as const, 'serial' as const),
-        (octets, channel) => {
-          assert.strictEqual(typeof parseLine(octets, channel).kind, 'string');
-          assert.strictEqual(parseOversize(octets.subarray(0, 64), channel).kind, 'too-large');
-        },
-      ),
+      fc.property(line, fc.constantFrom('socket' as const, 'serial' as const), (bytes, channel) => {
+        assert.strictEqual(typeof parseLine(bytes, channel).kind, 'string');
+        assert.strictEqual(parseOversize(bytes.subarray(0, 64), channel).kind, 'too-large');
+      }),
       { numRuns: 2000 },
     );
   });
@@ -161,13 +157,13 @@ describe('request', () => {
     const bad = Buffer.from([0x61, 0xff]);
     const cutCharacter = Buffer.from([0xe2, 0x98]);
     const surrogate = Buffer.from([0xed, 0xa0, 0x80]);
-    for (const octets of [bad, cutCharacter, surrogate]) {
+    for (const bytes of [bad, cutCharacter, surrogate]) {
       for (const verb of ['GET', 'DELETE'] as const) {
-        assert.deepStrictEqual(v2(verb, octets), refused(verb, 'Key is not UTF-8.'));
+        assert.deepStrictEqual(v2(verb, bytes), refused(verb, 'Key is not UTF-8.'));
       }
-      assert.deepStrictEqual(put(octets, 'v'), refused('PUT', 'Key is not UTF-8.'));
-      assert.deepStrictEqual(put('k', octets), refused('PUT', 'Value is not UTF-8.'));
-      const line = Buffer.concat([Buffer.from('GET '), octets]);
+      assert.deepStrictEqual(put(bytes, 'v'), refused('PUT', 'Key is not UTF-8.'));
+      assert.deepStrictEqual(put('k', bytes), refused('PUT', 'Value is not UTF-8.'));
+      const line = Buffer.concat([Buffer.from('GET '), bytes]);
       assert.deepStrictEqual(parseLine(line, 'socket'), {
         kind: 'malformed',
         wire: V1,

@@ -10,7 +10,7 @@ import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { describeWhere, whyNotRoot } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
 const CONNECT =
@@ -30,50 +30,50 @@ const INTERNAL = {
 
 describeWhere(whyNotRoot(), 'access to a zone socket', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = [0, 1].map((index) => osZone(index));
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   for (const umask of ['000', '027', '077', '777']) {
-    it(`is root's alone, with umask ${umask} and a folder that was there with mode 0777`, async () => {
-      await played.agent.stop();
-      const folder = dirname(played.socket(0));
-      chmodSync(folder, 0o777);
+    it(`is root's alone, with umask ${umask} and a directory that was there with mode 0777`, async () => {
+      await cn.agent.stop();
+      const directory = dirname(cn.socket(0));
+      chmodSync(directory, 0o777);
       const prefix = ['sh', '-c', `umask ${umask}; exec "$@"`, 'sh'];
-      played.agent = await AgentProcess.start(played.root, [], prefix);
+      cn.agent = await AgentProcess.start(cn.root, [], prefix);
       for (const index of [0, 1]) {
-        const socket = lstatSync(played.socket(index));
-        const above = statSync(dirname(played.socket(index)));
+        const socket = lstatSync(cn.socket(index));
+        const above = statSync(dirname(cn.socket(index)));
         assert.deepStrictEqual([socket.mode & 0o7777, socket.uid, socket.gid], [0o600, 0, 0]);
         assert.deepStrictEqual([above.mode & 0o7777, above.uid], [0o700, 0]);
-        const argv = [...NOBODY, process.execPath, '-e', CONNECT, played.socket(index)];
-        const tried = await played.node.run(argv);
+        const argv = [...NOBODY, process.execPath, '-e', CONNECT, cn.socket(index)];
+        const tried = await cn.node.run(argv);
         assert.deepStrictEqual([tried.status, tried.stdout], [1, 'EACCES\n']);
-        assert(await played.answers(index));
+        assert(await cn.answers(index));
       }
-      const admin = `${played.root}/var/run/mdatad/admin.sock`;
+      const admin = `${cn.root}/var/run/mdatad/admin.sock`;
       assert.strictEqual(lstatSync(admin).mode & 0o7777, 0o600);
       assert.strictEqual(lstatSync(dirname(admin)).mode & 0o7777, 0o700);
     });
   }
 
   it('is refused to a process of another zone that reached it by a trick, and that is logged', async function () {
-    const trick = played.node.path(`/zones/${uuidOf(1)}/root/opt/trick`);
+    const trick = cn.node.path(`/zones/${uuidOf(1)}/root/opt/trick`);
     mkdirSync(trick, { recursive: true });
-    const inView = await played.node.exec(uuidOf(1), 'test', '-S', '/.zonecontrol/metadata.sock');
+    const inView = await cn.node.exec(uuidOf(1), 'test', '-S', '/.zonecontrol/metadata.sock');
     if (inView.status !== 0) {
       this.skip();
     }
-    execFileSync('mount', ['--bind', dirname(played.socket(0)), trick]);
+    execFileSync('mount', ['--bind', dirname(cn.socket(0)), trick]);
     try {
       const get = (socket: string, s: number): Promise<{ status: number; stdout: string }> => {
         const argv = ['timeout', String(s), 'mdata-get', '--socket', socket, 'sdc:uuid'];
-        return played.node.exec(uuidOf(1), ...argv);
+        return cn.node.exec(uuidOf(1), ...argv);
       };
       const own = await get('/.zonecontrol/metadata.sock', 20);
       assert.deepStrictEqual([own.status, own.stdout], [0, `${uuidOf(1)}\n`]);
@@ -81,24 +81,24 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
       assert.strictEqual(stolen.stdout, '');
       assert.notStrictEqual(stolen.status, 0);
       await eventually(() => {
-        return played.records('refused').some((record) => record.reason === 'peer');
+        return cn.records('refused').some((record) => record.reason === 'peer');
       }, 'the refusal is in the log');
-      const [refusal] = played.records('refused').filter((record) => record.reason === 'peer');
+      const [refusal] = cn.records('refused').filter((record) => record.reason === 'peer');
       assert.strictEqual(refusal?.zonename, uuidOf(0), 'on behalf of the zone that was attacked');
       assert(Number(refusal.zoneid) > 0, 'with the zone that it came from');
-      assert(await played.answers(0));
+      assert(await cn.answers(0));
     } finally {
       execFileSync('umount', [trick]);
     }
   });
 
   it('leaves a record of each change: who, what key, how long, with what result, and no value', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     await session.put('audited', 'a value nobody shall read in a log');
     await session.remove('audited');
     await session.put('sdc:uuid', 'x');
     const ofKey = (msg: string, key: string): readonly JsonObject[] => {
-      return played.records(msg).filter(({ query }) => isJsonObject(query) && query.arg === key);
+      return cn.records(msg).filter(({ query }) => isJsonObject(query) && query.arg === key);
     };
     await eventually(() => ofKey('handled PUT', 'sdc:uuid').length === 1);
     const [put] = ofKey('handled PUT', 'audited');
@@ -113,12 +113,12 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
       [refused?.response, refused?.err],
       ['FAILURE', { message: 'Cannot update the "sdc" Namespace.', name: 'Failure' }],
     );
-    assert(!JSON.stringify(played.agent.records).includes('nobody shall read'));
+    assert(!JSON.stringify(cn.agent.records).includes('nobody shall read'));
     session.close();
   });
 
   it('leaves the record of each change whatever the guest asks before, to hide it', async () => {
-    const session = await played.open(1);
+    const session = await cn.open(1);
     const value = (n: number): string => `hush ${'x'.repeat(n)}`;
     const gets = Array.from({ length: GETS }, () => session.get('sdc:uuid'));
     const puts = Array.from({ length: PUTS }, (_, n) => session.put(`hidden${n}`, value(n)));
@@ -126,7 +126,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     assert(answers.every(({ code }) => code === 'SUCCESS'));
     session.close();
     const ofZone = (msg: string): readonly JsonObject[] => {
-      return played.records(msg).filter(({ zonename }) => zonename === uuidOf(1));
+      return cn.records(msg).filter(({ zonename }) => zonename === uuidOf(1));
     };
     const last = `"arg":"hidden${PUTS - 1}"`;
     const isLast = (record: JsonObject): boolean => JSON.stringify(record).includes(last);
@@ -156,7 +156,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
 
 describe('names that are not a guest\u2019s', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const more = {
@@ -164,13 +164,13 @@ describe('names that are not a guest\u2019s', function () {
       internal_metadata: INTERNAL,
       internal_metadata_namespaces: ['ns'],
     };
-    played = await PlayedNode.start(this, { vms: [osZone(0, more)], canaries: false });
+    cn = await SimulatedNode.start(this, { vms: [osZone(0, more)], canaries: false });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('internal metadata is told in no form but that of its rules', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     for (const [key, value] of Object.entries(INTERNAL)) {
       const readable = ['root_pw', 'ns:key', 'sdc:volumes'].includes(key);
       const plain = await session.get(key);
@@ -186,7 +186,7 @@ describe('names that are not a guest\u2019s', function () {
   });
 
   it('operator-script and reserved names are not written', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const answers = [await session.put('operator-script', 'mine')];
     for (const key of ['sdc:x', 'ns:x', 'docker:x']) {
       answers.push(await session.put(key, 'mine'), await session.remove(key));
@@ -195,13 +195,13 @@ describe('names that are not a guest\u2019s', function () {
       assert.strictEqual(code, 'FAILURE', text);
       assert.match(text, /^Cannot update/);
     }
-    assert.deepStrictEqual(played.metadata(0).internal, INTERNAL);
+    assert.deepStrictEqual(cn.metadata(0).internal, INTERNAL);
     session.close();
   });
 
   it('stay refused when a live VM loses its list of namespaces, and the loss is told', async () => {
-    const session = await played.open(0);
-    await played.control('set', {
+    const session = await cn.open(0);
+    await cn.control('set', {
       uuid: uuidOf(0),
       properties: { internal_metadata_namespaces: [] },
     });
@@ -210,10 +210,10 @@ describe('names that are not a guest\u2019s', function () {
       const answer = await session.put(key, 'spoofed');
       assert.strictEqual(answer.code, 'FAILURE', key);
     }
-    assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
-    assert.deepStrictEqual(played.metadata(0).internal, INTERNAL);
-    await eventually(() => played.records(LOST).length > 1, 'a warning of the lost namespaces');
-    const warnings = played.records(LOST).map(({ zonename, namespaces }) => [zonename, namespaces]);
+    assert.deepStrictEqual(cn.metadata(0).customer, { motd: 'hello' });
+    assert.deepStrictEqual(cn.metadata(0).internal, INTERNAL);
+    await eventually(() => cn.records(LOST).length > 1, 'a warning of the lost namespaces');
+    const warnings = cn.records(LOST).map(({ zonename, namespaces }) => [zonename, namespaces]);
     assert.deepStrictEqual(warnings, [
       [uuidOf(0), 'docker'],
       [uuidOf(0), 'ns, docker'],
@@ -232,39 +232,39 @@ describe('names that only an earlier agent or an operator could store', function
     [LONG]: '4',
     motd: 'hello',
   };
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const more = { customer_metadata: CUSTOMER, internal_metadata: INTERNAL };
-    played = await PlayedNode.start(this, { vms: [osZone(0, more)], canaries: false });
+    cn = await SimulatedNode.start(this, { vms: [osZone(0, more)], canaries: false });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('are read and removed by their own name, and cannot be stored anew', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     for (const [key, value] of Object.entries(CUSTOMER).slice(0, -1)) {
       assert.deepStrictEqual((await session.get(key)).text, value, JSON.stringify(key));
       assert.strictEqual((await session.put(key, 'again')).code, 'FAILURE');
       assert.deepStrictEqual((await session.remove(key)).code, 'SUCCESS', JSON.stringify(key));
       assert.strictEqual((await session.get(key)).code, 'NOTFOUND');
     }
-    assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
+    assert.deepStrictEqual(cn.metadata(0).customer, { motd: 'hello' });
     session.close();
   });
 
   it("an operator-script that runs once removes itself, and the operator's other data stays", async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     assert.strictEqual((await session.get('sdc:operator-script')).text, 'the script');
     assert.strictEqual((await session.remove('operator-script')).code, 'SUCCESS');
     assert.strictEqual((await session.get('sdc:operator-script')).code, 'NOTFOUND');
     const rest = Object.entries(INTERNAL).filter(([key]) => key !== 'operator-script');
-    assert.deepStrictEqual(played.metadata(0).internal, Object.fromEntries(rest));
+    assert.deepStrictEqual(cn.metadata(0).internal, Object.fromEntries(rest));
     session.close();
   });
 
   it('an empty value is refused in words of its own and leaves nothing behind', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const { code, text } = await session.put('ssh_host_dsa_key', '');
     assert.deepStrictEqual([code, text], ['FAILURE', 'Empty values are not stored.']);
     assert.strictEqual((await session.get('ssh_host_dsa_key')).code, 'NOTFOUND');

@@ -22,7 +22,7 @@ import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { GuestSession, within } from '../support/guest-session';
 import { LyingVminfod } from '../support/lying-vminfod';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const BROKEN = 1;
 const HEALTHY = 2;
@@ -58,7 +58,7 @@ const UNREADABLE: Spoiled = ['not to be read', (path) => writeFileSync(path, '{}
 
 describe('a zone with broken data', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let vminfod: LyingVminfod;
 
   function tell(index: number, more: JsonObject): void {
@@ -72,27 +72,27 @@ describe('a zone with broken data', function () {
       routes: { '192.0.2.0/24': '10.99.0.1' },
     });
     const vms = [osZone(BROKEN), healthy, osZone(GUEST, { brand: 'bhyve' })];
-    played = await PlayedNode.start(this, { vms });
-    await played.agent.stop();
-    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    cn = await SimulatedNode.start(this, { vms });
+    await cn.agent.stop();
+    vminfod = new LyingVminfod(`${cn.root}/var/run/lying.sock`);
     await vminfod.start();
     [BROKEN, HEALTHY].forEach((index) => tell(index, {}));
-    played.agent = await AgentProcess.start(played.root, vminfod.flags);
-    await eventually(() => played.answers(HEALTHY), 'the agent serves');
+    cn.agent = await AgentProcess.start(cn.root, vminfod.flags);
+    await eventually(() => cn.answers(HEALTHY), 'the agent serves');
   });
 
   afterEach('the process lives, and the other zone is served', async () => {
-    process.kill(played.agent.pid, 0);
-    assert(await played.answers(HEALTHY));
+    process.kill(cn.agent.pid, 0);
+    assert(await cn.answers(HEALTHY));
   });
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     await vminfod.stop();
   });
 
   async function ask(key: string): Promise<string> {
-    const session = await played.open(BROKEN);
+    const session = await cn.open(BROKEN);
     const { text } = await session.get(key);
     session.close();
     return text;
@@ -100,7 +100,7 @@ describe('a zone with broken data', function () {
 
   /** Every question gets an answer of the protocol, and none is a fault of the agent. */
   async function askAll(): Promise<void> {
-    const session = await played.open(BROKEN);
+    const session = await cn.open(BROKEN);
     for (const key of KEYS) {
       const { code, text } = await session.get(key);
       assert(['SUCCESS', 'NOTFOUND', 'FAILURE'].includes(code), `${key}: ${code}`);
@@ -108,7 +108,7 @@ describe('a zone with broken data', function () {
     }
     assert.strictEqual((await session.keys()).code, 'SUCCESS');
     session.close();
-    assert.deepStrictEqual(played.records('request met a fault of the agent'), []);
+    assert.deepStrictEqual(cn.records('request met a fault of the agent'), []);
   }
 
   const deep = (depth: number): JsonObject => {
@@ -142,7 +142,7 @@ describe('a zone with broken data', function () {
 
   it('answers a request on an open session of a VM that has just left vminfod', async () => {
     tell(BROKEN, {});
-    const session = await played.open(BROKEN);
+    const session = await cn.open(BROKEN);
     assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
     vminfod.forget(uuidOf(BROKEN));
     await delay(50);
@@ -158,11 +158,11 @@ describe('a zone with broken data', function () {
     for (let restarts = 0; restarts < 300; restarts++) {
       tell(GUEST, { ...facts, init_restarts: restarts });
       if (restarts % 50 === 0) {
-        await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
-        assert(await played.answers(HEALTHY));
+        await cn.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+        assert(await cn.answers(HEALTHY));
       }
     }
-    const port = played.node.path(`/zones/${uuidOf(GUEST)}/ttyb`);
+    const port = cn.node.path(`/zones/${uuidOf(GUEST)}/ttyb`);
     await eventually(async () => {
       const guest = await GuestSession.open(port);
       // What is written while nobody has the port is lost.
@@ -182,12 +182,9 @@ describe('a zone with broken data', function () {
     ['of maps that are none', (path) => writeFileSync(path, '{"customer_metadata":7}')],
     ['deep', (path) => writeFileSync(path, '['.repeat(200_000))],
     ['of 100 MB', (path) => writeSparse(path, 100 * MIB)],
-    ['a folder', (path) => mkdirSync(path)],
+    ['a directory', (path) => mkdirSync(path)],
     ['a link to itself', (path) => symlinkSync(path, path)],
-    [
-      "a link to another zone's",
-      (path) => symlinkSync(played.config(HEALTHY, basename(path)), path),
-    ],
+    ["a link to another zone's", (path) => symlinkSync(cn.config(HEALTHY, basename(path)), path)],
     ['a pipe', (path) => execFileSync('mkfifo', [path])],
     ['a device that never ends', (path) => symlinkSync('/dev/zero', path)],
     ['not there', () => undefined],
@@ -196,14 +193,14 @@ describe('a zone with broken data', function () {
   ];
   for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
     it(`answers whatever ${file} is, and refuses to overwrite what it does not understand`, async () => {
-      const path = played.config(BROKEN, file);
+      const path = cn.config(BROKEN, file);
       for (const [what, make] of spoil) {
         rmSync(path, { recursive: true, force: true });
         make(path);
         await askAll();
-        assert(await played.answers(HEALTHY), what);
+        assert(await cn.answers(HEALTHY), what);
         if (file === 'metadata.json') {
-          const session = await played.open(BROKEN);
+          const session = await cn.open(BROKEN);
           const put = await session.put('k', 'v');
           // Nothing could be lost there, or it can be read after all.
           const empty = ['not there', 'not to be read', 'empty', 'blank'].includes(what);
@@ -211,7 +208,7 @@ describe('a zone with broken data', function () {
           session.close();
         }
         assert.deepStrictEqual(
-          readdirSync(played.config(BROKEN)).filter((name) => name.includes('mdatad')),
+          readdirSync(cn.config(BROKEN)).filter((name) => name.includes('mdatad')),
           [],
           'no temporary file is left',
         );
@@ -222,10 +219,10 @@ describe('a zone with broken data', function () {
 
   it("links to another zone's files show nothing of them, and lead no write there", async () => {
     const files = ['metadata.json', 'tags.json', 'routes.json'] as const;
-    const theirs = files.map((file) => readFileSync(played.config(HEALTHY, file), 'utf8'));
+    const theirs = files.map((file) => readFileSync(cn.config(HEALTHY, file), 'utf8'));
     /** What a zone is told of what only the healthy one has. */
     const foreign = async (index: number): Promise<string[]> => {
-      const session = await played.open(index);
+      const session = await cn.open(index);
       const answers = [await session.keys()];
       for (const key of ['foreign', 'sdc:tags.foreign', 'sdc:routes']) {
         answers.push(await session.get(key));
@@ -234,8 +231,8 @@ describe('a zone with broken data', function () {
       return answers.map(({ code, text }) => `${code} ${text}`);
     };
     for (const file of files) {
-      rmSync(played.config(BROKEN, file), { force: true });
-      symlinkSync(played.config(HEALTHY, file), played.config(BROKEN, file));
+      rmSync(cn.config(BROKEN, file), { force: true });
+      symlinkSync(cn.config(HEALTHY, file), cn.config(BROKEN, file));
     }
     tell(HEALTHY, {});
     const [keys = '', value, tag, routes = ''] = await foreign(HEALTHY);
@@ -245,27 +242,27 @@ describe('a zone with broken data', function () {
     const [ownKeys, ownValue, ownTag, ownRoutes] = await foreign(BROKEN);
     assert.doesNotMatch(`${ownKeys} ${ownRoutes}`, /foreign|10\.99/);
     assert.deepStrictEqual([ownValue, ownTag], ['NOTFOUND ', 'NOTFOUND ']);
-    const session = await played.open(BROKEN);
+    const session = await cn.open(BROKEN);
     assert.strictEqual((await session.put('k', 'v')).code, 'FAILURE');
     assert.strictEqual((await session.remove('foreign')).code, 'FAILURE');
     session.close();
     assert.deepStrictEqual(
-      files.map((file) => readFileSync(played.config(HEALTHY, file), 'utf8')),
+      files.map((file) => readFileSync(cn.config(HEALTHY, file), 'utf8')),
       theirs,
     );
-    files.forEach((file) => rmSync(played.config(BROKEN, file)));
+    files.forEach((file) => rmSync(cn.config(BROKEN, file)));
   });
 
-  it('the config folder itself may go, be a file, and come back', async () => {
-    const folder = played.config(BROKEN);
-    rmSync(folder, { recursive: true });
+  it('the config directory itself may go, be a file, and come back', async () => {
+    const directory = cn.config(BROKEN);
+    rmSync(directory, { recursive: true });
     await askAll();
-    writeFileSync(folder, 'no folder');
+    writeFileSync(directory, 'no directory');
     await askAll();
-    rmSync(folder);
-    mkdirSync(folder);
-    writeFileSync(played.config(BROKEN, 'metadata.json'), '{"customer_metadata":{"motd":"back"}}');
-    const session = await played.open(BROKEN);
+    rmSync(directory);
+    mkdirSync(directory);
+    writeFileSync(cn.config(BROKEN, 'metadata.json'), '{"customer_metadata":{"motd":"back"}}');
+    const session = await cn.open(BROKEN);
     assert.strictEqual((await session.get('motd')).text, 'back');
     session.close();
   });

@@ -8,32 +8,32 @@ import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { LyingVminfod } from '../support/lying-vminfod';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 describe('floods of events', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let vminfod: LyingVminfod;
   let neighbour: Neighbour;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: [osZone(0), osZone(1)] });
-    await played.agent.stop();
-    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    cn = await SimulatedNode.start(this, { vms: [osZone(0), osZone(1)] });
+    await cn.agent.stop();
+    vminfod = new LyingVminfod(`${cn.root}/var/run/lying.sock`);
     [0, 1].forEach((index) => {
       vminfod.vms.set(uuidOf(index), { ...osZone(index), zonename: uuidOf(index) });
     });
     await vminfod.start();
-    played.agent = await AgentProcess.start(played.root, vminfod.flags);
+    cn.agent = await AgentProcess.start(cn.root, vminfod.flags);
     await eventually(() => vminfod.listeners === 1, 'the agent follows');
-    neighbour = await Neighbour.at(played.socket(1), uuidOf(1));
+    neighbour = await Neighbour.at(cn.socket(1), uuidOf(1));
   });
 
   after(async () => {
     try {
       await neighbour.leave();
     } finally {
-      await played.stop();
+      await cn.stop();
       await vminfod.stop();
     }
   });
@@ -47,13 +47,13 @@ describe('floods of events', function () {
         }
       }
     });
-    const session = await played.open(0);
+    const session = await cn.open(0);
     await eventually(async () => (await session.get('sdc:quota')).text === '19999');
     session.close();
   });
 
   it('of the kernel about one zone hold up no other (XSA-326)', async () => {
-    const emulation = openEmulation(played.root);
+    const emulation = openEmulation(cn.root);
     const states = ['running', 'shutting_down', 'installed', 'ready'];
     await neighbour.isServedDuring(async () => {
       for (let n = 0; n < 4000; n++) {
@@ -62,15 +62,15 @@ describe('floods of events', function () {
         await emulation.publish(uuidOf(0), 1, to, from, when);
       }
     });
-    await eventually(() => played.answers(0), 'the zone is what it is, not what events said');
+    await eventually(() => cn.answers(0), 'the zone is what it is, not what events said');
   });
 
   it('a zone that reboots all the time is served at the end, and the others meanwhile', async () => {
     await neighbour.isServedDuring(async () => {
       for (let n = 0; n < 15; n++) {
-        await played.control('reboot', { uuid: uuidOf(0), guest: false });
+        await cn.control('reboot', { uuid: uuidOf(0), guest: false });
       }
     });
-    await eventually(() => played.answers(0), 'the zone is served');
+    await eventually(() => cn.answers(0), 'the zone is served');
   });
 });

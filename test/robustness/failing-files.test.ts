@@ -9,7 +9,7 @@ import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'ENOMEM', 'EIO'];
 /** What a guest can do something about is named to it. */
@@ -49,14 +49,14 @@ const WRITE_STEPS: readonly WriteStep[] = [
   { what: 'its way to the disk', call: 'fsync', path: inZone(TEMP) },
   { what: 'its closing', call: 'close', path: inZone(TEMP) },
   { what: 'its renaming', call: 'rename', path: inZone('/config/metadata.json$') },
-  { what: 'the opening of the folder', call: 'open', path: inZone('/config$'), late: true },
+  { what: 'the opening of the directory', call: 'open', path: inZone('/config$'), late: true },
   { what: 'the way of the name to the disk', call: 'fsync', path: inZone('/config$'), late: true },
 ];
 
 describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     calls = new FailingCalls();
@@ -64,13 +64,13 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
     const vms = [NEIGHBOUR, ...WRITE_STEPS.keys(), WRITE_STEPS.length].map((_, index) => {
       return osZone(index, { customer_metadata: { old: 'value' } });
     });
-    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
@@ -78,10 +78,10 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
     const index = n + 1;
 
     it(`${what} (${call}): FAILURE at once, the old file, a record, and then all is well`, async () => {
-      const [session, neighbour] = [await played.open(index), await played.open(NEIGHBOUR)];
+      const [session, neighbour] = [await cn.open(index), await cn.open(NEIGHBOUR)];
       for (const errno of errnos) {
         await eventually(() => noLockHeld(), 'the write before is confirmed, its lock released');
-        const before = readFileSync(played.config(index, 'metadata.json'));
+        const before = readFileSync(cn.config(index, 'metadata.json'));
         const hits = calls.fail(call, errno, path(uuidOf(index)));
         const put = await session.put('new', errno);
         assert(hits() > 0, `${call} is called`);
@@ -89,7 +89,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
         assert.match(put.text, WORDS[errno] ?? /^Could not update metadata\.$/);
         assert(put.ms < AT_ONCE_MS, `${put.ms} ms`);
         if (late !== true) {
-          assert.deepStrictEqual(readFileSync(played.config(index, 'metadata.json')), before);
+          assert.deepStrictEqual(readFileSync(cn.config(index, 'metadata.json')), before);
         }
         assert.deepStrictEqual(temporaryFiles(index), []);
         const other = await neighbour.put('k', `${call} ${errno}`);
@@ -97,7 +97,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
         await eventually(() => isTold(index, errno), `a record of ${errno}`);
         calls.clear();
         assert.strictEqual((await session.put('new', `after ${errno}`)).code, 'SUCCESS');
-        assert.strictEqual(played.metadata(index).customer.new, `after ${errno}`);
+        assert.strictEqual(cn.metadata(index).customer.new, `after ${errno}`);
       }
       session.close();
       neighbour.close();
@@ -106,7 +106,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
 
   it('and the removal of what it left (unlink): the next write takes it away', async () => {
     const index = WRITE_STEPS.length + 1;
-    const session = await played.open(index);
+    const session = await cn.open(index);
     calls.fail('fsync', 'EIO', `${uuidOf(index)}${TEMP}`);
     const hits = calls.fail('unlink', 'EIO', `${uuidOf(index)}${TEMP}`);
     assert.strictEqual((await session.put('new', 'v')).code, 'FAILURE');
@@ -120,15 +120,15 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
   });
 
   async function noLockHeld(): Promise<boolean> {
-    return (await askAdmin(played.root, '/status')).text.includes('"locksHeld":0');
+    return (await askAdmin(cn.root, '/status')).text.includes('"locksHeld":0');
   }
 
   function temporaryFiles(index: number): string[] {
-    return readdirSync(played.config(index)).filter((name) => name.includes('mdatad'));
+    return readdirSync(cn.config(index)).filter((name) => name.includes('mdatad'));
   }
 
   function isTold(index: number, errno: Errno): boolean {
-    return played.agent.records.some((record) => {
+    return cn.agent.records.some((record) => {
       return record.zonename === uuidOf(index) && JSON.stringify(record.err ?? '').includes(errno);
     });
   }
@@ -137,37 +137,37 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
 describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     calls = new FailingCalls();
     const metadata = { customer_metadata: { motd: 'old' }, tags: { role: 'old' } };
     const vms = Array.from({ length: 7 }, (_, index) => osZone(index, metadata));
-    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
   for (const [n, call] of (['stat', 'open', 'read'] as const).entries()) {
     it(`${call}: what was read before is served, and the new file when that is over`, async () => {
       const index = 1 + 2 * n;
-      const session = await played.open(index);
+      const session = await cn.open(index);
       assert.strictEqual((await session.get('motd')).text, 'old');
       for (const errno of ERRNOS) {
         const hits = calls.fail(call, errno, `${uuidOf(index)}/config/metadata.json$`);
-        const { motd } = played.metadata(index).customer;
+        const { motd } = cn.metadata(index).customer;
         const next = JSON.stringify({ customer_metadata: { motd: errno } });
-        played.replaceConfig(index, 'metadata.json', next);
+        cn.replaceConfig(index, 'metadata.json', next);
         const answer = await session.get('motd');
         assert(hits() > 0, `${call} is called`);
         assert.deepStrictEqual([answer.code, answer.text], ['SUCCESS', motd], errno);
         assert.strictEqual((await session.get('sdc:uuid')).text, uuidOf(index));
-        assert(await played.answers(NEIGHBOUR));
+        assert(await cn.answers(NEIGHBOUR));
         calls.clear();
         assert.strictEqual((await session.get('motd')).text, errno);
       }
@@ -176,7 +176,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', functio
 
     it(`${call}, of what was never read: FAILURE, never "no such key", and a record`, async () => {
       const index = 2 + 2 * n;
-      const session = await played.open(index);
+      const session = await cn.open(index);
       for (const errno of ERRNOS) {
         const hits = calls.fail(call, errno, `${uuidOf(index)}/config/`);
         for (const answer of [
@@ -188,9 +188,9 @@ describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', functio
           assert.strictEqual(answer.code, 'FAILURE', errno);
         }
         assert(hits() > 0);
-        assert(await played.answers(NEIGHBOUR));
+        assert(await cn.answers(NEIGHBOUR));
         await eventually(() => {
-          return played.records('request met a fault of the agent').some((record) => {
+          return cn.records('request met a fault of the agent').some((record) => {
             return JSON.stringify(record).includes(errno);
           });
         }, `a record of ${errno}`);

@@ -1,6 +1,6 @@
 /*
  * The system calls of a look at the mount table fail, or a mount does, at each point of a zone's
- * life on a platform that leaves the mount to us: as soon as that is over the folder is where it should be,
+ * life on a platform that leaves the mount to us: as soon as that is over the directory is where it should be,
  * without another event of the zone, a reboot or a restart.
  */
 import assert from 'node:assert';
@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
 import { AgentProcess } from '../support/guest-agent';
 import { describeWhere, whyNotRoot } from '../support/pending';
-import { osZone, uuidOf } from '../support/played-node';
+import { osZone, uuidOf } from '../support/simulated-node';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 /** Long enough for a test to do something before the zone boots. */
@@ -52,7 +52,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
 
   /** Whether the log says so of the zone. */
   function told(what: string, errno: Errno): boolean {
-    const words = `could not ${what} the metadata folder`;
+    const words = `could not ${what} the metadata directory`;
     return agent.records.some(({ zonename, msg, err }) => {
       return zonename === uuidOf(index) && msg === words && JSON.stringify(err).includes(errno);
     });
@@ -62,7 +62,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   async function mountedByAgent(): Promise<void> {
     const done = (): boolean => {
       return agent.records.some(({ zonename, msg }) => {
-        return zonename === uuidOf(index) && msg === 'mounted the metadata folder';
+        return zonename === uuidOf(index) && msg === 'mounted the metadata directory';
       });
     };
     await eventually(done, 'mounted');
@@ -129,7 +129,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     rmSync(link, { recursive: true, force: true });
     symlinkSync('/etc', link);
     await node.ok(['boot', uuidOf(index)]);
-    const warned = 'zone runs without its metadata folder: reboot it';
+    const warned = 'zone runs without its metadata directory: reboot it';
     await eventually(() => agent.records.some(({ msg }) => msg === warned), 'a warning');
     assert(told('mount', 'ELOOP') && !isMounted());
     rmSync(link);

@@ -12,7 +12,7 @@ import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
 import { frame } from '../support/frames';
 import { portConnections } from '../support/guest-port';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const NEIGHBOUR = 0;
 const ATTACKED = 1;
@@ -23,7 +23,7 @@ const AGAIN_MS = 20_000;
 describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fails', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   const steps = ['socketpair', 'fork'] as const;
 
   before(async function () {
@@ -31,19 +31,19 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
     const guests = steps.map((_, n) => osZone(n + 1, { brand: 'bhyve' }));
     const talker = osZone(TALKER, { brand: 'bhyve', customer_metadata: { motd: 'hello' } });
     const vms = [osZone(NEIGHBOUR), ...guests, talker];
-    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
   /** At most once a minute, whatever fails. */
   function told(index: number): boolean {
-    const records = played.records('could not use the port of the VM');
+    const records = cn.records('could not use the port of the VM');
     return records.some((record) => record.zonename === uuidOf(index));
   }
 
@@ -53,7 +53,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
       try {
         const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
         const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-        if (parent === played.agent.pid && stat.includes('(zone_root)')) {
+        if (parent === cn.agent.pid && stat.includes('(zone_root)')) {
           process.kill(Number(pid), 'SIGKILL');
         }
       } catch (err) {
@@ -66,15 +66,15 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   for (const [n, call] of steps.entries()) {
     it(`${call}: the guest is connected when that is over`, async () => {
       const index = n + 1;
-      const zoneroot = played.node.path(`/zones/${uuidOf(index)}/root`);
+      const zoneroot = cn.node.path(`/zones/${uuidOf(index)}/root`);
       const connected = (): boolean => portConnections(zoneroot).length === 1;
       await eventually(connected, 'it is connected at first');
       for (const errno of ['EMFILE', 'ENOMEM'] as const) {
         const hits = calls.fail(call, errno);
         endHelpers();
-        await played.control('reboot', { uuid: uuidOf(index), guest: true });
+        await cn.control('reboot', { uuid: uuidOf(index), guest: true });
         await eventually(() => hits() > 0 && told(index), `${call} fails, and that is told`);
-        assert(await played.answers(NEIGHBOUR));
+        assert(await cn.answers(NEIGHBOUR));
         calls.clear();
         await eventually(connected, `after ${errno}`);
       }
@@ -82,9 +82,9 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   }
 
   it('that its helper is killed at any time is a dial that failed', async () => {
-    const zoneroot = played.node.path(`/zones/${uuidOf(1)}/root`);
+    const zoneroot = cn.node.path(`/zones/${uuidOf(1)}/root`);
     for (let turns = 0; turns < 10; turns++) {
-      await played.control('reboot', { uuid: uuidOf(1), guest: true });
+      await cn.control('reboot', { uuid: uuidOf(1), guest: true });
       await delay(2 * turns);
       endHelpers();
       await eventually(() => portConnections(zoneroot).length === 1, 'it is connected');
@@ -93,8 +93,8 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
 
   for (const call of ['read', 'write'] as const) {
     it(`${call}: costs that connection, and the guest has its answer when that is over`, async () => {
-      const zoneroot = played.node.path(`/zones/${uuidOf(TALKER)}/root`);
-      const port = connect(played.node.path(`/zones/${uuidOf(TALKER)}/ttyb`));
+      const zoneroot = cn.node.path(`/zones/${uuidOf(TALKER)}/root`);
+      const port = connect(cn.node.path(`/zones/${uuidOf(TALKER)}/ttyb`));
       let heard = '';
       port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
       // What is written while nobody has the port is lost: it is asked again, as a guest does.
@@ -111,7 +111,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
         port.write(frame('0000000b', 'GET', 'motd'));
         const lost = (): boolean => !portConnections(zoneroot).includes(first);
         await eventually(() => hits() > 0 && lost(), `${call} fails`);
-        assert(await played.answers(NEIGHBOUR));
+        assert(await cn.answers(NEIGHBOUR));
         calls.clear();
         await eventually(answered, `an answer after ${errno}`);
       }
@@ -123,35 +123,35 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
 describeWhere(whyNoFailingCalls(), 'a look at the zone index that fails', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     calls = new FailingCalls();
-    played = await PlayedNode.start(this, { vms: [osZone(NEIGHBOUR)], prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms: [osZone(NEIGHBOUR)], prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
   for (const [n, errno] of (['ENOMEM', 'EACCES', 'ENOSPC', 'EMFILE'] as const).entries()) {
     it(`${errno}: a zone that is made meanwhile is served when that is over`, async () => {
       const index = 1 + n;
-      const neighbour = await played.open(NEIGHBOUR);
+      const neighbour = await cn.open(NEIGHBOUR);
       const hits = calls.fail('open', errno, '/etc/zones/index$');
-      await played.control('create', { vms: [osZone(index)], boot: true });
+      await cn.control('create', { vms: [osZone(index)], boot: true });
       const told = (): boolean => {
-        const records = played.records('zone event could not be acted on');
+        const records = cn.records('zone event could not be acted on');
         return records.some(({ zonename }) => zonename === uuidOf(index));
       };
       await eventually(() => hits() > 0 && told(), 'a record');
-      assert(!(await played.answers(index)));
+      assert(!(await cn.answers(index)));
       assert.strictEqual((await neighbour.get('sdc:uuid')).text, uuidOf(NEIGHBOUR));
       calls.clear();
-      await eventually(() => played.answers(index), `served after ${errno}`, AGAIN_MS);
+      await eventually(() => cn.answers(index), `served after ${errno}`, AGAIN_MS);
       neighbour.close();
     });
   }
@@ -160,12 +160,12 @@ describeWhere(whyNoFailingCalls(), 'a look at the zone index that fails', functi
 describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     calls = new FailingCalls();
     const vms = [osZone(NEIGHBOUR), osZone(ATTACKED)];
-    played = await PlayedNode.start(this, {
+    cn = await SimulatedNode.start(this, {
       vms,
       config: { writer: 'vmadm' },
       prefix: calls.prefix,
@@ -173,7 +173,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
   });
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
@@ -184,19 +184,17 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
     ['exec', ['EACCES', 'ENOMEM']],
   ] as const) {
     it(`${call}: FAILURE, and the next write is made`, async () => {
-      const session = await played.open(ATTACKED);
+      const session = await cn.open(ATTACKED);
       for (const errno of errnos) {
         const hits = calls.fail(call, errno);
         const put = await session.put('k', errno);
         assert(hits() > 0, `${call} is called`);
         assert.deepStrictEqual([put.code, put.text], ['FAILURE', 'Could not update metadata.']);
-        assert(await played.answers(NEIGHBOUR));
+        assert(await cn.answers(NEIGHBOUR));
         calls.clear();
         assert.strictEqual((await session.put('k', `after ${errno}`)).code, 'SUCCESS');
       }
-      const told = played
-        .records('could not update metadata')
-        .map(({ err }) => JSON.stringify(err));
+      const told = cn.records('could not update metadata').map(({ err }) => JSON.stringify(err));
       for (const errno of errnos) {
         assert(
           told.some((text) => text.includes(errno)),

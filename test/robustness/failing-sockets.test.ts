@@ -9,14 +9,14 @@ import { dirname } from 'node:path';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOSPC', 'EROFS', 'EACCES', 'ENOMEM'];
 const NEIGHBOUR = 0;
 const ATTACKED = 1;
 const FOLLOWED_MS = 5000;
 
-/** The name beside the zones' folders that a socket is made under. */
+/** The name beside the zones' directories that a socket is made under. */
 const ownName = (uuid: string): string => `.${uuid}.`;
 
 const SOCKET_STEPS: readonly (readonly [Call, (uuid: string) => string])[] = [
@@ -31,35 +31,35 @@ const SOCKET_STEPS: readonly (readonly [Call, (uuid: string) => string])[] = [
 describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let next = 2;
 
   before(async function () {
     calls = new FailingCalls();
     const vms = [NEIGHBOUR, ATTACKED].map((index) => osZone(index));
-    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
   function told(index: number, words: string): boolean {
-    return played.agent.records.some((record) => {
+    return cn.agent.records.some((record) => {
       return record.zonename === uuidOf(index) && JSON.stringify(record).includes(words);
     });
   }
 
   for (const [call, path] of SOCKET_STEPS) {
     it(`${call}: it is made as soon as that is over, and the others are there meanwhile`, async () => {
-      const neighbour = await played.open(NEIGHBOUR);
+      const neighbour = await cn.open(NEIGHBOUR);
       for (const errno of ERRNOS) {
         const index = next++;
         const hits = calls.fail(call, errno, path(uuidOf(index)));
-        await played.control('create', {
+        await cn.control('create', {
           vms: osZone(index, { zone_state: 'installed' }),
           boot: false,
         });
@@ -67,26 +67,26 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
         assert(hits() > 0, `${call} is called`);
         assert.strictEqual((await neighbour.get('sdc:uuid')).text, uuidOf(NEIGHBOUR));
         calls.clear();
-        await eventually(() => played.answers(index), `after ${errno}`, 20_000);
+        await eventually(() => cn.answers(index), `after ${errno}`, 20_000);
       }
       neighbour.close();
     });
   }
 
-  it('mkdir: a folder that was taken away is made as soon as that is over', async () => {
+  it('mkdir: a directory that was taken away is made as soon as that is over', async () => {
     const index = next++;
-    await played.control('create', {
+    await cn.control('create', {
       vms: osZone(index, { zone_state: 'installed' }),
       boot: false,
     });
-    await eventually(() => played.answers(index));
+    await eventually(() => cn.answers(index));
     calls.fail('mkdir', 'ENOMEM', `zonecontrol/${uuidOf(index)}$`);
-    rmSync(dirname(played.socket(index)), { recursive: true });
-    // node:fs loses the errno of a folder that it makes with those above it.
+    rmSync(dirname(cn.socket(index)), { recursive: true });
+    // node:fs loses the errno of a directory that it makes with those above it.
     await eventually(() => told(index, 'could not make the zone socket'), 'a record');
-    assert(await played.answers(NEIGHBOUR));
+    assert(await cn.answers(NEIGHBOUR));
     calls.clear();
-    await eventually(() => played.answers(index), 'it is made', 20_000);
+    await eventually(() => cn.answers(index), 'it is made', 20_000);
   });
 
   for (const [call, words] of [
@@ -94,20 +94,20 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     ['peer', 'getpeerucred'],
   ] as const) {
     it(`${call}: whoever comes waits or is sent away, and gets in when it is over`, async () => {
-      const inside = await played.open(ATTACKED);
+      const inside = await cn.open(ATTACKED);
       // Who was answered was accepted.
       await inside.get('sdc:uuid');
       for (const errno of ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'] as const) {
         const hits = calls.fail(call, errno, ownName(uuidOf(ATTACKED)));
-        const outside = played.open(ATTACKED).catch(() => null);
+        const outside = cn.open(ATTACKED).catch(() => null);
         await eventually(() => hits() > 0, `${call} is called`);
-        assert(await played.answers(NEIGHBOUR), errno);
+        assert(await cn.answers(NEIGHBOUR), errno);
         if (call === 'accept') {
           assert.strictEqual((await inside.get('sdc:uuid')).text, uuidOf(ATTACKED), errno);
         }
         calls.clear();
         (await outside)?.close();
-        await eventually(() => played.answers(ATTACKED), `after ${errno}`);
+        await eventually(() => cn.answers(ATTACKED), `after ${errno}`);
       }
       await eventually(() => told(ATTACKED, words), 'a record');
       inside.close();
@@ -117,15 +117,15 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
   for (const call of ['read', 'write'] as const) {
     it(`${call}: costs that connection, and no other`, async () => {
       for (const errno of ['ENOMEM', 'EIO'] as const) {
-        const session = await played.open(ATTACKED);
-        const neighbour = await played.open(NEIGHBOUR);
+        const session = await cn.open(ATTACKED);
+        const neighbour = await cn.open(NEIGHBOUR);
         assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
         const hits = calls.fail(call, errno, ownName(uuidOf(ATTACKED)));
         await assert.rejects(session.get('sdc:uuid'), /hung up/);
         assert(hits() > 0);
         assert.strictEqual((await neighbour.get('sdc:uuid')).code, 'SUCCESS');
         calls.clear();
-        assert(await played.answers(ATTACKED));
+        assert(await cn.answers(ATTACKED));
         session.close();
         neighbour.close();
       }
@@ -136,24 +136,24 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     for (const errno of ['ENOSPC', 'EMFILE', 'ENOMEM'] as const) {
       const index = next++;
       const hits = calls.fail('watch', errno, `zonecontrol/${uuidOf(index)}`);
-      await played.control('create', { vms: [osZone(index)], boot: true });
-      await eventually(() => played.answers(index));
+      await cn.control('create', { vms: [osZone(index)], boot: true });
+      await eventually(() => cn.answers(index));
       assert(hits() > 0);
-      rmSync(played.socket(index));
-      await eventually(() => played.answers(index), `with ${errno}`);
+      rmSync(cn.socket(index));
+      await eventually(() => cn.answers(index), `with ${errno}`);
       calls.clear();
     }
   });
 
   it('connect, to vminfod: all are served meanwhile, and it is followed when that is over', async () => {
-    const again = (): number => played.records('following vminfod again').length;
+    const again = (): number => cn.records('following vminfod again').length;
     for (const errno of ['ENOMEM', 'EMFILE', 'EACCES'] as const) {
       const before = again();
       const hits = calls.fail('connect', errno, 'vminfod.sock$');
-      await played.fault('vminfod.down');
-      await played.clearFaults();
+      await cn.fault('vminfod.down');
+      await cn.clearFaults();
       await eventually(() => hits() > 2, 'it is tried again and again');
-      assert(await played.answers(NEIGHBOUR));
+      assert(await cn.answers(NEIGHBOUR));
       const over = performance.now();
       calls.clear();
       await eventually(() => again() > before, `after ${errno}`, 20_000);
@@ -162,7 +162,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
   });
 
   it('write, to the log: no request waits for it, and what is lost is counted', async () => {
-    const session = await played.open(NEIGHBOUR);
+    const session = await cn.open(NEIGHBOUR);
     const hits = calls.fail('write', 'ENOSPC', 'socket:[');
     for (let n = 0; n < 50; n++) {
       assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
@@ -171,7 +171,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     calls.clear();
     await eventually(async () => {
       await session.get('sdc:uuid');
-      return played.records('log records were lost').some((record) => Number(record.lost) > 0);
+      return cn.records('log records were lost').some((record) => Number(record.lost) > 0);
     }, 'the log tells of it');
     session.close();
   });

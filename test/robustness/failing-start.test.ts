@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { FailingCalls, whyNoFailingCalls, type Call, type Errno } from '../support/failing-calls';
 import { AgentProcess } from '../support/guest-agent';
 import { describeWhere } from '../support/pending';
-import { osZone, uuidOf } from '../support/played-node';
+import { osZone, uuidOf } from '../support/simulated-node';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { GuestSession } from '../support/guest-session';
 
@@ -24,7 +24,7 @@ interface Need {
 }
 
 const NEEDS: readonly Need[] = [
-  { what: 'its folder', call: 'mkdir', path: '/var/run/mdatad$', words: /mkdir.*run\/mdatad/ },
+  { what: 'its directory', call: 'mkdir', path: '/var/run/mdatad$', words: /mkdir.*run\/mdatad/ },
   { what: 'its lock', call: 'lock', path: '/agent.lock$', words: /lock.*agent\.lock/ },
   { what: "its lock's file", call: 'open', path: '/agent.lock$', words: /open.*agent\.lock/ },
   {

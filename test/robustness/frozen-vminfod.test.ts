@@ -6,7 +6,7 @@ import { askJson } from '../support/admin';
 import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { quantile, type Answer, type GuestSession } from '../support/guest-session';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const FROZEN = 1;
 const OTHER = 2;
@@ -16,33 +16,33 @@ const CEILING_MS = 30_000 + 3000;
 
 describe('with vminfod frozen for a zone', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = [FROZEN, OTHER].map((index) => osZone(index));
     // A guest's share of writes is not what is looked at here.
     const limits = { writes_per_second: 10_000, write_burst: 10_000 };
-    played = await PlayedNode.start(this, { vms, config: { limits } });
-    await played.fault('vminfod.freeze', FROZEN);
+    cn = await SimulatedNode.start(this, { vms, config: { limits } });
+    await cn.fault('vminfod.freeze', FROZEN);
   });
 
   after(async () => {
-    await played.clearFaults();
-    await played.stop();
+    await cn.clearFaults();
+    await cn.stop();
   });
 
   it('a PUT is answered within 5 s, and the value is in the file by then', async () => {
-    const session = await played.open(FROZEN);
+    const session = await cn.open(FROZEN);
     const answer = await session.put('k', 'v');
-    assert.strictEqual(played.metadata(FROZEN).customer.k, 'v');
+    assert.strictEqual(cn.metadata(FROZEN).customer.k, 'v');
     assert.strictEqual(answer.code, 'SUCCESS');
     assert(answer.ms < 5000, `${answer.ms} ms`);
     session.close();
   });
 
   it('100 PUTs of another zone meanwhile have their 99th percentile below 1 s', async () => {
-    const frozen = await played.open(FROZEN);
-    const other = await played.open(OTHER);
+    const frozen = await cn.open(FROZEN);
+    const other = await cn.open(OTHER);
     const p99 = await bestOf(1000, async () => {
       const times: number[] = [];
       const stuck: Promise<unknown>[] = [];
@@ -58,55 +58,55 @@ describe('with vminfod frozen for a zone', function () {
       return quantile(times, 0.99);
     });
     assert(p99 < 1000, `${p99} ms`);
-    assert.strictEqual(played.metadata(OTHER).customer.status, 'up 99');
+    assert.strictEqual(cn.metadata(OTHER).customer.status, 'up 99');
     frozen.close();
     other.close();
   });
 
   it('a PUT of one key and then of another keeps both', async () => {
-    const session = await played.open(FROZEN);
+    const session = await cn.open(FROZEN);
     await session.put('k1', 'one');
     await session.put('k2', 'two');
-    const { customer } = played.metadata(FROZEN);
+    const { customer } = cn.metadata(FROZEN);
     assert.deepStrictEqual([customer.k1, customer.k2], ['one', 'two']);
     assert.strictEqual((await session.get('k1')).text, 'one');
     session.close();
   });
 
   it('a PUT that vmadm undoes from the stale copy is made again, and vmadm\u2019s own change stays', async () => {
-    const session = await played.open(FROZEN);
+    const session = await cn.open(FROZEN);
     assert.strictEqual((await session.put('kept', 'value')).code, 'SUCCESS');
     // It waits for the lock, and then rebuilds the file from what vminfod remembers.
     const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
-    const vmadm = played.node.vmadm(['update', uuidOf(FROZEN)], update);
-    await eventually(() => played.metadata(FROZEN).customer.by === 'vmadm', 'it writes', 20_000);
-    assert.strictEqual(played.metadata(FROZEN).customer.kept, undefined);
+    const vmadm = cn.node.vmadm(['update', uuidOf(FROZEN)], update);
+    await eventually(() => cn.metadata(FROZEN).customer.by === 'vmadm', 'it writes', 20_000);
+    assert.strictEqual(cn.metadata(FROZEN).customer.kept, undefined);
     // vmadm keeps the lock for as long as it waits for vminfod.
-    await played.clearFaults();
+    await cn.clearFaults();
     const again = async (): Promise<boolean> => (await session.get('kept')).text === 'value';
     await eventually(again, 'it is there again', 100_000);
     assert.strictEqual((await session.get('by')).text, 'vmadm');
-    const { customer } = played.metadata(FROZEN);
+    const { customer } = cn.metadata(FROZEN);
     assert.deepStrictEqual([customer.kept, customer.by], ['value', 'vmadm']);
-    const shown = JSON.stringify(await askJson(played.root, '/status'));
+    const shown = JSON.stringify(await askJson(cn.root, '/status'));
     assert.match(shown, /"restored":[1-9]/);
     session.close();
     await vmadm;
-    await played.fault('vminfod.freeze', FROZEN);
+    await cn.fault('vminfod.freeze', FROZEN);
   });
 
   it('says in the log and in its figures that vminfod did not confirm', async () => {
-    await eventually(() => played.records('vminfod did not confirm a metadata update').length > 0);
-    const [record] = played.records('vminfod did not confirm a metadata update');
+    await eventually(() => cn.records('vminfod did not confirm a metadata update').length > 0);
+    const [record] = cn.records('vminfod did not confirm a metadata update');
     assert.strictEqual(record?.zonename, uuidOf(FROZEN));
-    const status = JSON.stringify(await askJson(played.root, '/status'));
+    const status = JSON.stringify(await askJson(cn.root, '/status'));
     assert.match(status, /"unconfirmed":[1-9]/);
   });
 
   it('1,000 times a value that was PUT is what the next GET gives', async () => {
-    const writer = await played.open(OTHER);
-    const reader = await played.open(OTHER);
-    await played.fault('vminfod.freeze', OTHER);
+    const writer = await cn.open(OTHER);
+    const reader = await cn.open(OTHER);
+    await cn.fault('vminfod.freeze', OTHER);
     for (let n = 0; n < 1000; n++) {
       const put = await writer.put('seen', `value ${n}`);
       assert.strictEqual(put.code, 'SUCCESS');
@@ -119,19 +119,22 @@ describe('with vminfod frozen for a zone', function () {
 
 describe('a write that hangs', function () {
   this.timeout(120_000);
-  let locked: PlayedNode;
-  let vmadm: PlayedNode;
+  let locked: SimulatedNode;
+  let vmadm: SimulatedNode;
   let patience: { readonly locked: Promise<Answer[]>; readonly vmadm: Promise<Answer[]> };
   let sessions: GuestSession[] = [];
 
   before(async function () {
     const vms = [STUCK, OTHER].map((index) => osZone(index));
-    locked = await PlayedNode.start(this, { vms });
-    vmadm = await PlayedNode.start(this, { vms, config: { writer: 'vmadm', log_level: 'debug' } });
+    locked = await SimulatedNode.start(this, { vms });
+    vmadm = await SimulatedNode.start(this, {
+      vms,
+      config: { writer: 'vmadm', log_level: 'debug' },
+    });
     await locked.fault('lock.held', STUCK);
     await vmadm.fault('vmadm.hang=40000', STUCK);
-    const ask = async (played: PlayedNode): Promise<Answer[]> => {
-      const asking = await Promise.all([1, 2, 3].map(() => played.open(STUCK)));
+    const ask = async (cn: SimulatedNode): Promise<Answer[]> => {
+      const asking = await Promise.all([1, 2, 3].map(() => cn.open(STUCK)));
       sessions = [...sessions, ...asking];
       return Promise.all(asking.map((session) => session.put('k', 'v')));
     };
@@ -141,9 +144,9 @@ describe('a write that hangs', function () {
 
   after(async () => {
     sessions.forEach((session) => session.close());
-    for (const played of [locked, vmadm]) {
-      await played.clearFaults();
-      await played.stop();
+    for (const cn of [locked, vmadm]) {
+      await cn.clearFaults();
+      await cn.stop();
     }
   });
 

@@ -73,8 +73,8 @@ describe('the fuzzer', () => {
     assert.notDeepStrictEqual(corpusOf(1), corpusOf(2));
   });
 
-  it('keeps inputs as text that gives the same octets back', () => {
-    const all = Buffer.from(Array.from({ length: 256 }, (_, octet) => octet));
+  it('keeps inputs as text that gives the same bytes back', () => {
+    const all = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
     assert.deepStrictEqual(unescape(escape(all)), all);
     assert.doesNotMatch(escape(all), /[^ -~]/);
   });

@@ -17,7 +17,7 @@ import { FAULTS, type FaultName } from '../../tools/simcn/faults';
 import { askAdmin, askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { needsRoot } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition } from '../support/prometheus';
 import { runProgram, type Result } from '../support/simcn';
 
@@ -45,39 +45,39 @@ interface Case {
   readonly zone?: number;
   readonly note?: string;
   /** Makes the fault be felt. */
-  readonly provoke?: (played: PlayedNode) => Promise<unknown>;
+  readonly provoke?: (cn: SimulatedNode) => Promise<unknown>;
   /** Absent: the agent copes, and all is ok while the fault lasts. */
   readonly expected?: Expected;
 }
 
 /** An operator writes the zone's file; no guest writes anything. */
-function editByHand(played: PlayedNode): Promise<void> {
+function editByHand(cn: SimulatedNode): Promise<void> {
   const text = JSON.stringify({
     customer_metadata: { edited: String(Date.now()) },
     internal_metadata: {},
   });
-  played.replaceConfig(OS, 'metadata.json', text);
+  cn.replaceConfig(OS, 'metadata.json', text);
   return Promise.resolve();
 }
 
-async function put(played: PlayedNode): Promise<void> {
-  const session = await played.open(OS);
+async function put(cn: SimulatedNode): Promise<void> {
+  const session = await cn.open(OS);
   await session.put('k', String(Date.now()));
   session.close();
 }
 
 /** Its answer comes when the fault is over. */
-function putWithoutWaiting(played: PlayedNode): Promise<void> {
-  void put(played).catch(() => undefined);
+function putWithoutWaiting(cn: SimulatedNode): Promise<void> {
+  void put(cn).catch(() => undefined);
   return Promise.resolve();
 }
 
 const CASES: readonly Case[] = [
-  { fault: 'events.drop', zone: OS, provoke: (played) => played.node.ok(['reboot', uuidOf(OS)]) },
+  { fault: 'events.drop', zone: OS, provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]) },
   {
     fault: 'events.delay',
     value: 500,
-    provoke: (played) => played.node.ok(['reboot', uuidOf(OS)]),
+    provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]),
   },
   { fault: 'vminfod.down', expected: { reason: 'vminfod-down', zone: null } },
   {
@@ -89,14 +89,14 @@ const CASES: readonly Case[] = [
   {
     fault: 'vminfod.freeze',
     zone: OS,
-    provoke: (played) => played.node.ok(['shutdown', uuidOf(OS)]),
+    provoke: (cn) => cn.node.ok(['shutdown', uuidOf(OS)]),
     note: ' of a zone that was shut down',
     expected: { reason: 'vminfod-behind', zone: OS },
   },
   {
     fault: 'vminfod.delay',
     value: 25_000,
-    provoke: (played) => played.node.ok(['boot', uuidOf(OS)]),
+    provoke: (cn) => cn.node.ok(['boot', uuidOf(OS)]),
     expected: { reason: 'vminfod-behind', zone: OS },
   },
   { fault: 'vminfod.garbage' },
@@ -134,8 +134,8 @@ const VMADM_CASES: readonly Case[] = [
 ];
 
 /** Each face's own words for the health of the node and of one zone. */
-async function facesOf(played: PlayedNode, expected?: Expected): Promise<unknown> {
-  const { root } = played;
+async function facesOf(cn: SimulatedNode, expected?: Expected): Promise<unknown> {
+  const { root } = cn;
   const zonename = uuidOf(expected?.zone ?? OS);
   const status = (await askJson(root, '/status')) as Status;
   const healthz = await askAdmin(root, '/healthz');
@@ -190,27 +190,27 @@ function allSay(expected?: Expected): unknown {
 }
 
 /** Waits until all faces say so. */
-async function allAgree(played: PlayedNode, expected?: Expected): Promise<void> {
+async function allAgree(cn: SimulatedNode, expected?: Expected): Promise<void> {
   const wanted = allSay(expected);
   const end = Date.now() + SOON_MS;
-  let said = await facesOf(played, expected);
+  let said = await facesOf(cn, expected);
   while (JSON.stringify(said) !== JSON.stringify(wanted) && Date.now() < end) {
     await delay(50);
-    said = await facesOf(played, expected);
+    said = await facesOf(cn, expected);
   }
   assert.deepStrictEqual(said, wanted);
 }
 
-async function exitOfStatus(played: PlayedNode): Promise<number> {
-  const argv = [process.execPath, MDATACTL, '--root', played.root, 'status'];
+async function exitOfStatus(cn: SimulatedNode): Promise<number> {
+  const argv = [process.execPath, MDATACTL, '--root', cn.root, 'status'];
   return (await runProgram(argv)).status;
 }
 
-function itAgrees(played: () => PlayedNode, cases: readonly Case[]): void {
+function itAgrees(cn: () => SimulatedNode, cases: readonly Case[]): void {
   for (const { fault, value, zone, note = '', provoke, expected } of cases) {
     const what = expected?.reason ?? 'ok: the agent copes';
     it(`is the same in all views with ${fault}${note} (${what}), and ok when it is over`, async () => {
-      const node = played();
+      const node = cn();
       await node.fault(value === undefined ? fault : `${fault}=${value}`, zone);
       await provoke?.(node);
       await allAgree(node, expected);
@@ -231,64 +231,64 @@ describe('health', function () {
   });
 
   describe('of a node', () => {
-    let played: PlayedNode;
+    let cn: SimulatedNode;
 
     before(async function () {
       needsRoot(this);
       const config = { limits: { metadata_keys: MOST_KEYS }, reconcile_seconds: 1 };
       const vms = [osZone(OS), osZone(HVM, { brand: 'bhyve' })];
-      played = await PlayedNode.start(this, { vms, config, canaries: false });
-      await allAgree(played);
+      cn = await SimulatedNode.start(this, { vms, config, canaries: false });
+      await allAgree(cn);
     });
 
     after(async () => {
-      await (played as PlayedNode | undefined)?.stop();
+      await (cn as SimulatedNode | undefined)?.stop();
     });
 
-    itAgrees(() => played, CASES);
+    itAgrees(() => cn, CASES);
 
     it('names a directory that was unmounted, until the zone was rebooted', async () => {
-      await run(['umount', played.node.path(`/zones/${uuidOf(OS)}/root/.zonecontrol`)]);
-      await allAgree(played, { reason: 'mount-replaced', zone: OS });
-      await played.node.ok(['reboot', uuidOf(OS)]);
-      await allAgree(played);
+      await run(['umount', cn.node.path(`/zones/${uuidOf(OS)}/root/.zonecontrol`)]);
+      await allAgree(cn, { reason: 'mount-replaced', zone: OS });
+      await cn.node.ok(['reboot', uuidOf(OS)]);
+      await allAgree(cn);
     });
 
     it('names damaged config files, asked or not', async () => {
       for (const name of ['metadata', 'tags', 'routes'] as const) {
-        const path = played.config(OS, `${name}.json`);
+        const path = cn.config(OS, `${name}.json`);
         const before = readFileSync(path);
         writeFileSync(path, '{ broken');
-        await allAgree(played, { reason: `${name}-damaged`, zone: OS });
+        await allAgree(cn, { reason: `${name}-damaged`, zone: OS });
         writeFileSync(path, before);
-        await allAgree(played);
+        await allAgree(cn);
       }
     });
 
     it('names metadata that is full, until a write succeeds', async () => {
-      const session = await played.open(OS);
+      const session = await cn.open(OS);
       let answer = await session.put('key0', 'v');
       for (let n = 1; answer.code === 'SUCCESS'; n++) {
         answer = await session.put(`key${n}`, 'v');
       }
-      await allAgree(played, { reason: 'metadata-full', zone: OS });
+      await allAgree(cn, { reason: 'metadata-full', zone: OS });
       for (let n = 0; n < MOST_KEYS; n++) {
         await session.remove(`key${n}`);
       }
       // The doctor goes on telling of refusals that were lately.
-      await eventually(async () => (await askAdmin(played.root, '/healthz')).text === 'ok\n');
+      await eventually(async () => (await askAdmin(cn.root, '/healthz')).text === 'ok\n');
       session.close();
     });
 
     it('lists only zones that are not healthy when asked to', async () => {
       const list = async (): Promise<string> => {
-        const argv = [process.execPath, MDATACTL, '--root', played.root, 'zones', '--unhealthy'];
+        const argv = [process.execPath, MDATACTL, '--root', cn.root, 'zones', '--unhealthy'];
         return (await runProgram(argv)).stdout;
       };
       assert.strictEqual(await list(), 'all zones are healthy\n');
-      const path = played.config(OS, 'tags.json');
+      const path = cn.config(OS, 'tags.json');
       writeFileSync(path, '{ broken');
-      await allAgree(played, { reason: 'tags-damaged', zone: OS });
+      await allAgree(cn, { reason: 'tags-damaged', zone: OS });
       assert.match(await list(), new RegExp(`${uuidOf(OS)} .* failed +tags-damaged`));
       assert(!(await list()).includes(uuidOf(HVM)));
       writeFileSync(path, '{}');
@@ -296,33 +296,33 @@ describe('health', function () {
   });
 
   describe('of a node whose writes go through vmadm', () => {
-    let played: PlayedNode;
+    let cn: SimulatedNode;
 
     before(async function () {
       needsRoot(this);
-      played = await PlayedNode.start(this, { vms: [osZone(OS)], config: { writer: 'vmadm' } });
-      await allAgree(played);
+      cn = await SimulatedNode.start(this, { vms: [osZone(OS)], config: { writer: 'vmadm' } });
+      await allAgree(cn);
     });
 
     afterEach(async () => {
       // A write that succeeds ends the memory of one that did not.
-      await put(played);
+      await put(cn);
     });
 
     after(async () => {
-      await (played as PlayedNode | undefined)?.stop();
+      await (cn as SimulatedNode | undefined)?.stop();
     });
 
     for (const { fault, value, zone, provoke, expected } of VMADM_CASES) {
       it(`is the same in all views with ${fault}, and ok after a write`, async () => {
-        await played.fault(value === undefined ? fault : `${fault}=${value}`, zone);
-        await provoke?.(played);
-        await allAgree(played, expected);
-        await played.clearFaults();
+        await cn.fault(value === undefined ? fault : `${fault}=${value}`, zone);
+        await provoke?.(cn);
+        await allAgree(cn, expected);
+        await cn.clearFaults();
         await eventually(
           async () => {
-            await put(played);
-            return JSON.stringify(await facesOf(played)) === JSON.stringify(allSay());
+            await put(cn);
+            return JSON.stringify(await facesOf(cn)) === JSON.stringify(allSay());
           },
           'all ok again',
           SOON_MS,
@@ -334,10 +334,10 @@ describe('health', function () {
   it("is ok on an ordinary user's node, whose doctor skips what mounts are asked", async function () {
     needsRoot(this);
     const vms = [osZone(OS), osZone(HVM, { brand: 'bhyve' })];
-    const played = await PlayedNode.start(this, { vms, asNobody: true });
+    const cn = await SimulatedNode.start(this, { vms, asNobody: true });
     // A root of the node's outside may not even be recognised by the agent of a user.
     const ctl = (...argv: string[]): Promise<Result> => {
-      return played.node.run([process.execPath, MDATACTL, '--root', played.root, ...argv]);
+      return cn.node.run([process.execPath, MDATACTL, '--root', cn.root, ...argv]);
     };
     try {
       await eventually(async () => (await ctl('status')).status === 0, 'ok', SOON_MS);
@@ -345,7 +345,7 @@ describe('health', function () {
       assert.strictEqual(healthy.status, 0, healthy.stdout);
       assert.match(healthy.stdout, /^ {2}mount +- +no mounts on this node$/m);
       assert.strictEqual((await ctl('doctor')).status, 0);
-      const index = played.node.path('/etc/zones/index');
+      const index = cn.node.path('/etc/zones/index');
       writeFileSync(index, readFileSync(index, 'utf8').replace(/\bjoyent\b/, 'joyentt'));
       await ctl('notify', uuidOf(OS), 'changed');
       await eventually(async () => (await ctl('status')).status === 3, 'degraded', SOON_MS);
@@ -355,7 +355,7 @@ describe('health', function () {
       assert.strictEqual(warned.status, 1);
       assert.match(warned.stdout, /WARN +its brand joyentt is not one of this platform/);
     } finally {
-      await played.stop();
+      await cn.stop();
     }
   });
 });

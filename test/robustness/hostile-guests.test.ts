@@ -13,7 +13,7 @@ import { eventually } from '../support/eventually';
 import { frame, putFrame } from '../support/frames';
 import { quantile, within } from '../support/guest-session';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
 /** Each attack has a zone of its own: what it did to itself is not in the way of the next one. */
@@ -41,7 +41,7 @@ const ASKS = Buffer.concat(
 
 describe('a hostile guest', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let neighbour: Neighbour;
   let hostile = -1;
   let attackers: Attackers;
@@ -53,26 +53,26 @@ describe('a hostile guest', function () {
       }),
       ...NEIGHBOURS.map((index) => osZone(index, { customer_metadata: { big: BIG } })),
     ];
-    played = await PlayedNode.start(this, { vms });
-    neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
+    cn = await SimulatedNode.start(this, { vms });
+    neighbour = await Neighbour.at(cn.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
   });
 
   beforeEach(() => {
     hostile++;
-    attackers = new Attackers(played.socket(hostile));
+    attackers = new Attackers(cn.socket(hostile));
   });
 
   afterEach('the process lives, and serves the hostile zone too', async () => {
     attackers.hangUp();
-    process.kill(played.agent.pid, 0);
-    await eventually(() => played.answers(hostile), 'the hostile zone is served again');
+    process.kill(cn.agent.pid, 0);
+    await eventually(() => cn.answers(hostile), 'the hostile zone is served again');
   });
 
   after(async () => {
     try {
       await neighbour.leave();
     } finally {
-      await played.stop();
+      await cn.stop();
     }
   });
 
@@ -84,9 +84,9 @@ describe('a hostile guest', function () {
     attack: (isOver: IsOver) => Promise<void>,
     ms = ATTACK_MS,
   ): Promise<number> {
-    const before = played.rssMib;
+    const before = cn.rssMib;
     let most = before;
-    const look = setInterval(() => (most = Math.max(most, played.rssMib)), LOOK_MS);
+    const look = setInterval(() => (most = Math.max(most, cn.rssMib)), LOOK_MS);
     try {
       await neighbour.isServedDuring(async () => {
         const end = performance.now() + ms;
@@ -104,7 +104,7 @@ describe('a hostile guest', function () {
     name: string,
     labels: Readonly<Record<string, string>> = {},
   ): Promise<number> {
-    const { text } = await askAdmin(played.root, '/metrics');
+    const { text } = await askAdmin(cn.root, '/metrics');
     return sampleOf(parseExposition(text), name, labels) ?? 0;
   }
 
@@ -117,7 +117,7 @@ describe('a hostile guest', function () {
       let n = 0;
       const put = (): Buffer => putFrame('00000001', `flood${n++ % 8}`, `value ${n}`);
       const flood = Promise.all(flooders.map((socket) => attackers.pour(socket, put, isOver)));
-      const writer = await played.open(WRITER);
+      const writer = await cn.open(WRITER);
       const writes: number[] = [];
       while (!isOver()) {
         const answer = await writer.put('status', 'up');
@@ -170,11 +170,11 @@ describe('a hostile guest', function () {
       await Promise.all(readers.map((socket) => attackers.read(socket, ask, isOver)));
     });
     const sent = (await sentBytes()) - before;
-    assert(sent > READERS * MIB, `${sent} octets were sent`);
+    assert(sent > READERS * MIB, `${sent} bytes were sent`);
   });
 
   it(`that sends ${ENDLESS_MIB} MiB without a newline costs a bounded line, and can go on`, async () => {
-    const socket = connect(played.socket(hostile));
+    const socket = connect(cn.socket(hostile));
     await once(socket, 'connect');
     const before = await refusals('line');
     await withstands(async () => {
@@ -196,7 +196,7 @@ describe('a hostile guest', function () {
     await withstands(async (isOver) => {
       await attackers.storm(40, isOver);
     });
-    await eventually(() => played.answers(hostile));
+    await eventually(() => cn.answers(hostile));
   });
 
   it('that holds all its connections shuts out itself alone, and is told so in the log', async () => {
@@ -206,13 +206,13 @@ describe('a hostile guest', function () {
         await delay(50);
       }
     });
-    const told = played.records('refused').filter((record) => {
+    const told = cn.records('refused').filter((record) => {
       return record.zonename === uuidOf(hostile) && record.reason === 'connections';
     });
     assert.strictEqual(told.length, 1, 'once a minute, with a count');
   });
 
-  it('that writes its requests octet by octet on many connections slows nobody', async () => {
+  it('that writes its requests byte by byte on many connections slows nobody', async () => {
     await withstands(async (isOver) => {
       const ask = frame('00000001', 'GET', 'small');
       const slow = await attackers.dialMany(30);
@@ -221,21 +221,21 @@ describe('a hostile guest', function () {
   });
 
   it('that sends nothing but bad lines fills neither the log nor anybody\u2019s time', async () => {
-    const before = played.agent.records.length;
+    const before = cn.agent.records.length;
     await withstands(async (isOver) => {
       const junk = Buffer.from('junk\nV2 1 2 3\nGET\n\0\xff\n '.repeat(200), 'latin1');
       const socket = await attackers.dial();
       socket.resume();
       await attackers.pour(socket, () => junk, isOver);
     });
-    const told = played.agent.records.slice(before).filter((record) => {
+    const told = cn.agent.records.slice(before).filter((record) => {
       return record.zonename === uuidOf(hostile) && record.msg === 'refused';
     });
     assert(told.length < 10, `${told.length} records of refusals`);
   });
 
   it('that asks as fast as it can gets a bounded share of the log', async () => {
-    const before = played.agent.records.length;
+    const before = cn.agent.records.length;
     const start = performance.now();
     await withstands(async (isOver) => {
       const socket = await attackers.dial();
@@ -243,7 +243,7 @@ describe('a hostile guest', function () {
       const many = Buffer.from('GET small\n'.repeat(100));
       await attackers.pour(socket, () => many, isOver);
     });
-    const told = played.agent.records.slice(before).filter((record) => {
+    const told = cn.agent.records.slice(before).filter((record) => {
       return record.zonename === uuidOf(hostile);
     });
     // 500 at once and 50 a second.
@@ -271,20 +271,20 @@ describe('a hostile guest', function () {
     assert(most * MIB < ceiling, `${most} MiB, the ceiling is ${ceiling} B`);
   });
 
-  it('a value of 1 MiB in pieces of 16 octets costs time in proportion to its length', async () => {
-    const cost = async (bytes: number): Promise<number> => {
+  it('a value of 1 MiB in pieces of 16 bytes costs time in proportion to its length', async () => {
+    const cost = async (length: number): Promise<number> => {
       const socket = await attackers.dial();
       socket.resume();
-      const octets = putFrame('00000001', 'pieces', 'p'.repeat(bytes));
+      const bytes = putFrame('00000001', 'pieces', 'p'.repeat(length));
       const answered = once(socket, 'data');
-      const before = played.cpuMs;
-      for (let at = 0; at < octets.length; at += 16) {
-        if (!socket.write(octets.subarray(at, at + 16))) {
+      const before = cn.cpuMs;
+      for (let at = 0; at < bytes.length; at += 16) {
+        if (!socket.write(bytes.subarray(at, at + 16))) {
           await once(socket, 'drain');
         }
       }
       await answered;
-      return played.cpuMs - before;
+      return cn.cpuMs - before;
     };
     const quarter = await cost(MIB / 4);
     const whole = await cost(MIB);

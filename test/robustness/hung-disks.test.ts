@@ -8,14 +8,14 @@ import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
 import { portConnections } from '../support/guest-port';
 import type { GuestSession } from '../support/guest-session';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const NEIGHBOUR = 0;
 const GUEST = 1;
 /** Their uuids have this in common, and no other's has. */
 const HUNG = Array.from({ length: 12 }, (_, n) => 0x100 + n);
 const HUNG_NAME = '-00000000010';
-/** For each fsync; a write makes two, of the file and of the folder. */
+/** For each fsync; a write makes two, of the file and of the directory. */
 const HUNG_MS = 4000;
 /** Longer than anybody waits. */
 const LONG_MS = 15_000;
@@ -27,7 +27,7 @@ const SOON_MS = 2000;
 describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, function () {
   this.timeout(60_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     calls = new FailingCalls();
@@ -35,13 +35,13 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
       return osZone(index, { customer_metadata: { motd: 'hello' } });
     });
     const guest = osZone(GUEST, { brand: 'bhyve' });
-    played = await PlayedNode.start(this, { vms: [...vms, guest], prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms: [...vms, guest], prefix: calls.prefix });
   });
 
   afterEach(() => calls.clear());
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
@@ -49,12 +49,12 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
     const hits = calls.delay('fsync', HUNG_MS, HUNG_NAME);
     const sessions: GuestSession[] = [];
     for (const index of HUNG) {
-      sessions.push(await played.open(index));
+      sessions.push(await cn.open(index));
     }
     const writing = Promise.all(sessions.map((session) => session.put('k', 'v')));
     await eventually(() => hits() === HUNG.length, 'all hang at once', SOON_MS);
 
-    const neighbour = await played.open(NEIGHBOUR);
+    const neighbour = await cn.open(NEIGHBOUR);
     for (const answer of [
       await neighbour.put('k', 'v'),
       await neighbour.get('k'),
@@ -65,11 +65,11 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
       assert(answer.ms < SOON_MS, `${answer.ms} ms`);
     }
     const [first = NEIGHBOUR] = HUNG;
-    const beside = await played.open(first);
+    const beside = await cn.open(first);
     const motd = await beside.get('motd');
     assert(motd.text === 'hello' && motd.ms < SOON_MS, `${motd.text} ${motd.ms} ms`);
-    const zoneroot = played.node.path(`/zones/${uuidOf(GUEST)}/root`);
-    await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+    const zoneroot = cn.node.path(`/zones/${uuidOf(GUEST)}/root`);
+    await cn.control('reboot', { uuid: uuidOf(GUEST), guest: true });
     await eventually(() => portConnections(zoneroot).length === 1, 'the guest is back', SOON_MS);
     assert.strictEqual(hits(), HUNG.length, 'they hang all the time');
 
@@ -83,16 +83,16 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
   it('do not keep the agent from its end, nor the next one from its start', async () => {
     const [first = NEIGHBOUR] = HUNG;
     const hits = calls.delay('fsync', LONG_MS, HUNG_NAME);
-    const session = await played.open(first);
+    const session = await cn.open(first);
     const broken = session.put('k', 'never told').then(() => 'an answer', String);
     await eventually(() => hits() > 0, 'it hangs');
     const began = performance.now();
-    await played.agent.stop();
+    await cn.agent.stop();
     assert(performance.now() - began < STOP_MS, `${performance.now() - began} ms`);
     assert.match(await broken, /hung up/);
     calls.clear();
-    await played.startAgent();
-    const again = await played.open(first);
+    await cn.startAgent();
+    const again = await cn.open(first);
     assert.strictEqual((await again.put('k', 'w')).code, 'SUCCESS');
     again.close();
   });

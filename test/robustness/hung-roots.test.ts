@@ -12,7 +12,7 @@ import { portConnections } from '../support/guest-port';
 import { HangingFileSystems, whyNoHangingFs } from '../support/hanging-fs';
 import { Neighbour } from '../support/neighbour';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { whyNoNode } from '../support/simcn';
 
 const NEIGHBOUR = 0;
@@ -35,38 +35,38 @@ describeWhere(
   function () {
     this.timeout(120_000);
     let hanging: HangingFileSystems;
-    let played: PlayedNode;
+    let cn: SimulatedNode;
     let neighbour: Neighbour;
 
     before(async function () {
       const ports = [GUEST, ...HUNG_PORTS].map((index) => osZone(index, { brand: 'bhyve' }));
       const mounts = [NEIGHBOUR, ...HUNG_MOUNTS].map((index) => osZone(index));
       const config = { reconcile_seconds: 1 };
-      played = await PlayedNode.start(this, { vms: [...ports, ...mounts], config });
+      cn = await SimulatedNode.start(this, { vms: [...ports, ...mounts], config });
       hanging = new HangingFileSystems();
-      await played.agent.stop();
+      await cn.agent.stop();
       for (const index of HUNG_PORTS) {
         await hanging.mountOn(rootOf(index, 'tmp'));
       }
       for (const index of HUNG_MOUNTS) {
         await hanging.mountOn(rootOf(index, '.zonecontrol'));
       }
-      await played.startAgent();
-      neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
+      await cn.startAgent();
+      neighbour = await Neighbour.at(cn.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
     });
 
     after(async () => {
       await hanging.remove();
       await neighbour.leave();
-      await played.stop();
+      await cn.stop();
     });
 
     function rootOf(index: number, name = '.'): string {
-      return played.node.path(`/zones/${uuidOf(index)}/root/${name}`).replace(/\/$/, '');
+      return cn.node.path(`/zones/${uuidOf(index)}/root/${name}`).replace(/\/$/, '');
     }
 
     async function said(index: number): Promise<{ link: unknown; mount: unknown }> {
-      const report = await askJson(played.root, `/zones/${uuidOf(index)}`);
+      const report = await askJson(cn.root, `/zones/${uuidOf(index)}`);
       assert(isJsonObject(report));
       return { link: report.link, mount: report.mount };
     }
@@ -76,7 +76,7 @@ describeWhere(
       return readdirSync('/proc').filter((pid) => {
         try {
           const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-          return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === played.agent.pid;
+          return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === cn.agent.pid;
         } catch {
           return false;
         }
@@ -98,15 +98,15 @@ describeWhere(
       assert.strictEqual((await said(NEIGHBOUR)).mount, 'mounted by the brand');
       const text = 'the file system below the zone root does not answer';
       await eventually(() => {
-        return played.records(text).length === HUNG_PORTS.length + HUNG_MOUNTS.length;
+        return cn.records(text).length === HUNG_PORTS.length + HUNG_MOUNTS.length;
       }, 'all are told of');
-      const status = JSON.stringify(await askJson(played.root, '/status'));
+      const status = JSON.stringify(await askJson(cn.root, '/status'));
       assert.match(status, /file-system-not-answering/);
     });
 
     it('hold up no GET and no PUT of others', async () => {
       await neighbour.isServedDuring(async () => {
-        const session = await played.open(NEIGHBOUR);
+        const session = await cn.open(NEIGHBOUR);
         for (const end = performance.now() + PRESSED_MS; performance.now() < end;) {
           const { code, ms } = await session.put('k', String(end));
           assert.strictEqual(code, 'SUCCESS');
@@ -120,7 +120,7 @@ describeWhere(
     it('hold up no port of others', async () => {
       for (let n = 0; n < 3; n++) {
         const before = portConnections(rootOf(GUEST));
-        await played.control('reboot', { uuid: uuidOf(GUEST), guest: true });
+        await cn.control('reboot', { uuid: uuidOf(GUEST), guest: true });
         await eventually(
           () => portConnections(rootOf(GUEST)).some((inode) => !before.includes(inode)),
           'the guest is back',
@@ -132,7 +132,7 @@ describeWhere(
     it('hold up no doctor, who names them', async () => {
       for (const index of [HUNG_PORT, HUNG_MOUNT]) {
         const began = performance.now();
-        const report = JSON.stringify(await askJson(played.root, `/doctor/${uuidOf(index)}`));
+        const report = JSON.stringify(await askJson(cn.root, `/doctor/${uuidOf(index)}`));
         assert.match(report, /is not answering/);
         assert(performance.now() - began < 2 * SOON_MS);
       }
@@ -147,10 +147,10 @@ describeWhere(
     it('do not keep the agent from its end, nor the next one from its start', async () => {
       await neighbour.leave();
       const began = performance.now();
-      await played.agent.stop();
+      await cn.agent.stop();
       assert(performance.now() - began < STOP_MS, `${performance.now() - began} ms`);
-      await played.startAgent();
-      assert(await played.answers(NEIGHBOUR));
+      await cn.startAgent();
+      assert(await cn.answers(NEIGHBOUR));
     });
 
     it('are served again when they answer', async () => {

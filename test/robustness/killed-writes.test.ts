@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls, type Call } from '../support/failing-calls';
 import type { GuestSession } from '../support/guest-session';
 import { describeWhere } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const ZONE = 0;
 /** Another process that wants the platform's lock has it by then. */
@@ -40,9 +40,9 @@ const STEPS: readonly Step[] = [
   { what: 'its way to the disk', call: 'fsync', path: `${TEMP}$` },
   { what: 'its closing', call: 'close', path: `${TEMP}$` },
   { what: 'its renaming', call: 'rename', path: FILE },
-  { what: 'the opening of the folder', call: 'open', path: FOLDER },
+  { what: 'the opening of the directory', call: 'open', path: FOLDER },
   { what: 'the way of the name to the disk', call: 'fsync', path: FOLDER },
-  { what: 'the closing of the folder', call: 'close', path: FOLDER },
+  { what: 'the closing of the directory', call: 'close', path: FOLDER },
   { what: 'the release of the lock', call: 'close', path: LOCK },
 ];
 const RENAMED = STEPS.findIndex(({ call }) => call === 'rename');
@@ -50,7 +50,7 @@ const RENAMED = STEPS.findIndex(({ call }) => call === 'rename');
 describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a write', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   /** What the guest was told SUCCESS of. */
   const told = new Map<string, string>();
   let round = 0;
@@ -59,11 +59,11 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     calls = new FailingCalls();
     const vms = [osZone(ZONE, { customer_metadata: { kept: 'as it was' } })];
     told.set('kept', 'as it was');
-    played = await PlayedNode.start(this, { vms, prefix: calls.prefix });
+    cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     calls.remove();
   });
 
@@ -75,7 +75,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
 
   /** A guest writes, and the agent dies of it. Only at the last step the guest has its answer before. */
   async function writeAndDie(step: Step, when: 'before' | 'after', value: string): Promise<void> {
-    const session = await played.open(ZONE);
+    const session = await cn.open(ZONE);
     const closed = once(session.socket, 'close');
     const hits = calls.kill(when, step.call, step.path);
     const answer = await session.put('dying', value).catch(() => null);
@@ -91,17 +91,17 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
   /** What a predecessor's death must leave, and what it must not. */
   async function allIsWell(): Promise<void> {
     assert.deepStrictEqual(temporaryFiles(), []);
-    const { customer } = played.metadata(ZONE);
-    const lockFile = played.node.path(`/var/run/vm.${uuidOf(ZONE)}.config.lockfile`);
+    const { customer } = cn.metadata(ZONE);
+    const lockFile = cn.node.path(`/var/run/vm.${uuidOf(ZONE)}.config.lockfile`);
     // This is another process than the agent.
     (await takeLock(lockFile, { timeoutMs: LOCK_MS })).release();
-    const session = await played.open(ZONE);
+    const session = await cn.open(ZONE);
     for (const [key, value] of told) {
       assert.strictEqual(customer[key], value, key);
       assert.strictEqual((await session.get(key)).text, value, key);
     }
     await putsAndIsTold(session, `after${round}`, `round ${round}`);
-    assert.strictEqual(played.metadata(ZONE).customer[`after${round}`], `round ${round}`);
+    assert.strictEqual(cn.metadata(ZONE).customer[`after${round}`], `round ${round}`);
     session.close();
   }
 
@@ -115,13 +115,13 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
         await writeAndDie(step, when, value);
         // Valid JSON, and the old file or the new one: which of them hangs on the renaming alone.
         const renamed = n > RENAMED || (n === RENAMED && when === 'after');
-        const there = played.metadata(ZONE).customer.dying;
+        const there = cn.metadata(ZONE).customer.dying;
         assert.strictEqual(there, renamed ? value : before);
         if (renamed) {
           // Nobody was told, but it is there, and so it stays.
           told.set('dying', value);
         }
-        await played.startAgent();
+        await cn.startAgent();
         await allIsWell();
       }
     });
@@ -130,25 +130,25 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
   it('while it takes away what a killed one left: the next one does', async () => {
     round++;
     await eventually(noLockHeld);
-    await played.agent.kill();
+    await cn.agent.kill();
     for (const when of ['before', 'after'] as const) {
-      writeFileSync(played.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
+      writeFileSync(cn.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
       const hits = calls.kill(when, 'unlink', `${TEMP}$`);
-      await assert.rejects(played.startAgent(), /ended with SIGKILL/);
+      await assert.rejects(cn.startAgent(), /ended with SIGKILL/);
       assert.strictEqual(hits(), 1);
       calls.clear();
       assert.strictEqual(temporaryFiles().length, when === 'before' ? 1 : 0);
     }
-    writeFileSync(played.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
-    await played.startAgent();
+    writeFileSync(cn.config(ZONE, '.metadata.json.mdatad'), '{"customer_meta');
+    await cn.startAgent();
     await allIsWell();
   });
 
   async function noLockHeld(): Promise<boolean> {
-    return (await askAdmin(played.root, '/status')).text.includes('"locksHeld":0');
+    return (await askAdmin(cn.root, '/status')).text.includes('"locksHeld":0');
   }
 
   function temporaryFiles(): string[] {
-    return readdirSync(played.config(ZONE)).filter((name) => name.includes('mdatad'));
+    return readdirSync(cn.config(ZONE)).filter((name) => name.includes('mdatad'));
   }
 });

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 import { failed, firstOf, succeeded, ZoneGuests } from '../support/zone-guests';
 
@@ -198,7 +198,7 @@ const CASES: readonly Case[] = [
   },
   {
     reason: 'waiting-writes',
-    what: 'changes are refused at once, in words, when too many octets of them wait',
+    what: 'changes are refused at once, in words, when too many bytes of them wait',
     hits: [2, 2],
     async meet(zone) {
       await zone.lock();
@@ -233,29 +233,29 @@ describe('the limits of a zone', function () {
   this.timeout(60_000);
   /** The zone that floods the log comes after those of the cases. */
   const noisy = CASES.length;
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = CASES.map(({ customer = {} }, index) => {
       return osZone(index, { customer_metadata: customer });
     });
-    played = await PlayedNode.start(this, {
+    cn = await SimulatedNode.start(this, {
       vms: [...vms, osZone(noisy)],
       config: { limits: LIMITS },
     });
   });
 
-  afterEach(() => played.clearFaults());
+  afterEach(() => cn.clearFaults());
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   async function count(name: string, labels: Readonly<Record<string, string>>): Promise<number> {
-    const { text } = await askAdmin(played.root, '/metrics');
+    const { text } = await askAdmin(cn.root, '/metrics');
     return sampleOf(parseExposition(text), name, labels) ?? 0;
   }
 
   function ofZone(index: number, msg: string): readonly JsonObject[] {
-    return played.records(msg).filter(({ zonename }) => zonename === uuidOf(index));
+    return cn.records(msg).filter(({ zonename }) => zonename === uuidOf(index));
   }
 
   for (const [index, { reason, what, hits, meet }] of CASES.entries()) {
@@ -266,7 +266,7 @@ describe('the limits of a zone', function () {
         return ofZone(index, 'refused').filter((record) => record.reason === reason);
       };
       const before = await counted();
-      const zone = new ZoneGuests(played, index);
+      const zone = new ZoneGuests(cn, index);
       try {
         await meet(zone);
         await eventually(() => told().length > 0, 'a record with the zone and the limit');
@@ -285,7 +285,7 @@ describe('the limits of a zone', function () {
   it('log: records over the share are left out, their number is told and counted', async () => {
     const suppressed = (): Promise<number> => count('mdatad_log_records_suppressed_total', {});
     const before = await suppressed();
-    const session = await played.open(noisy);
+    const session = await cn.open(noisy);
     succeeded(...(await Promise.all(Array.from({ length: 500 }, () => session.get('sdc:uuid')))));
     session.close();
     const written = (): number => ofZone(noisy, 'handled GET').length;

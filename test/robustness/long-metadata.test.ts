@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { quantile, type GuestSession } from '../support/guest-session';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const MIB = 1024 * 1024;
 const SHORT = 0;
@@ -26,7 +26,7 @@ const PRESSED_MS = 1500;
 
 describe('long metadata files', function () {
   this.timeout(180_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const long = Object.fromEntries(
@@ -43,14 +43,14 @@ describe('long metadata files', function () {
       ...HOSTILE.map((index) => osZone(index, { customer_metadata: long })),
     ];
     const limits = { writes_per_second: 10_000, write_burst: 10_000 };
-    played = await PlayedNode.start(this, { vms, config: { limits } });
+    cn = await SimulatedNode.start(this, { vms, config: { limits } });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   /** What the agent's main thread has taken of a processor, ms: whatever else the machine does. */
   function mainThreadMs(): number {
-    const { pid } = played.agent;
+    const { pid } = cn.agent;
     const [nanoseconds = ''] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(
       ' ',
     );
@@ -58,7 +58,7 @@ describe('long metadata files', function () {
   }
 
   async function costOfWrites(index: number): Promise<number> {
-    const session = await played.open(index);
+    const session = await cn.open(index);
     await session.put('one', 'first');
     const before = mainThreadMs();
     for (let n = 0; n < WRITES; n++) {
@@ -78,17 +78,17 @@ describe('long metadata files', function () {
       long < MOST_TIMES * short,
       `${long.toFixed(1)} ms, ${short.toFixed(2)} ms for a short file`,
     );
-    const { customer } = played.metadata(HOSTILE[0] ?? 0);
+    const { customer } = cn.metadata(HOSTILE[0] ?? 0);
     assert.strictEqual(customer.one, String(WRITES - 1));
     assert.strictEqual(
       String(customer.v3).length,
-      played.metadata(HOSTILE[1] ?? 0).customer.v3?.toString().length,
+      cn.metadata(HOSTILE[1] ?? 0).customer.v3?.toString().length,
     );
   });
 
   it('writes and reads of eight zones with 4 MB each leave a neighbour in peace', async () => {
-    const neighbour = await Neighbour.at(played.socket(VICTIM), uuidOf(VICTIM));
-    const sessions = await Promise.all(HOSTILE.map((index) => played.open(index)));
+    const neighbour = await Neighbour.at(cn.socket(VICTIM), uuidOf(VICTIM));
+    const sessions = await Promise.all(HOSTILE.map((index) => cn.open(index)));
     try {
       await neighbour.isServedDuring(async () => {
         const end = performance.now() + PRESSED_MS;
@@ -107,7 +107,7 @@ describe('long metadata files', function () {
   });
 
   it('a long script of the operator blocks no write of the guest, and the guest sees where it is', async () => {
-    const session = await played.open(OPERATORS);
+    const session = await cn.open(OPERATORS);
     const used = async (): Promise<number> =>
       Number((await session.get('sdc:metadata_bytes')).text);
     const before = await used();

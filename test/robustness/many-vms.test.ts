@@ -5,7 +5,7 @@
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import { bestOf } from '../support/best-of';
-import { osZone, PlayedNode } from '../support/played-node';
+import { osZone, SimulatedNode } from '../support/simulated-node';
 
 const VMS = 1000;
 /** What is promised; the rest is the machine's. */
@@ -14,49 +14,49 @@ const IDLE_MS = 3000;
 
 describe(`${VMS} VMs`, function () {
   this.timeout(180_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = Array.from({ length: VMS }, (_, index) => {
       return osZone(index, index % 2 === 0 ? {} : { brand: 'bhyve', zone_state: 'installed' });
     });
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('have all their sockets within 5 s of the agent\u2019s start', async () => {
     let started = false;
     const elapsed = await bestOf(SOCKETS_MS, async () => {
       if (started) {
-        await played.agent.stop();
-        await played.startAgent();
+        await cn.agent.stop();
+        await cn.startAgent();
       }
       started = true;
-      const [ready] = played.records('ready');
+      const [ready] = cn.records('ready');
       assert.deepStrictEqual([ready?.zones, ready?.sockets, ready?.hvm], [VMS, VMS / 2, VMS / 2]);
       return Number(ready?.elapsed_ms);
     });
     assert(elapsed < SOCKETS_MS, `${elapsed} ms`);
     for (let index = 0; index < VMS; index += 50) {
-      assert(await played.answers(index));
+      assert(await cn.answers(index));
     }
   });
 
   it('take two descriptors each at most', () => {
-    assert(played.descriptors < 2 * VMS + 64, `${played.descriptors} descriptors`);
+    assert(cn.descriptors < 2 * VMS + 64, `${cn.descriptors} descriptors`);
   });
 
   it('cost next to no CPU while nothing happens', async () => {
     const used = await bestOf(IDLE_MS / 10, async () => {
-      const before = played.cpuMs;
+      const before = cn.cpuMs;
       await delay(IDLE_MS);
-      return played.cpuMs - before;
+      return cn.cpuMs - before;
     });
     assert(used < IDLE_MS / 10, `${used} ms of ${IDLE_MS}`);
   });
 
   it('stay below the memory that the README states', () => {
-    assert(played.rssMib < 256, `${played.rssMib} MiB`);
+    assert(cn.rssMib < 256, `${cn.rssMib} MiB`);
   });
 });

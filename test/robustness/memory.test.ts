@@ -15,7 +15,7 @@ import { eventually } from '../support/eventually';
 import { frame } from '../support/frames';
 import { within } from '../support/guest-session';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
 const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
@@ -61,16 +61,16 @@ const ATTACKS: readonly Attack[] = [
 
 describe('hostile zones that read nothing', function () {
   this.timeout(180_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let neighbour: Neighbour;
   let hostile: ChildProcess | null = null;
 
   before(async function () {
     const vms = Array.from({ length: ZONES + 1 }, (_, index) => osZone(index));
-    played = await PlayedNode.start(this, { vms });
-    neighbour = await Neighbour.at(played.socket(VICTIM), uuidOf(VICTIM));
+    cn = await SimulatedNode.start(this, { vms });
+    neighbour = await Neighbour.at(cn.socket(VICTIM), uuidOf(VICTIM));
     // What is measured is the agent: the node has nothing to do with all these megabytes.
-    process.kill(played.node.pid, 'SIGSTOP');
+    process.kill(cn.node.pid, 'SIGSTOP');
   });
 
   afterEach(() => stopAttack());
@@ -78,10 +78,10 @@ describe('hostile zones that read nothing', function () {
   after(async () => {
     await neighbour.leave();
     for (let index = 0; index < ZONES; index++) {
-      played.replaceConfig(index, 'metadata.json', '{}');
+      cn.replaceConfig(index, 'metadata.json', '{}');
     }
-    process.kill(played.node.pid, 'SIGCONT');
-    await played.stop();
+    process.kill(cn.node.pid, 'SIGCONT');
+    await cn.stop();
   });
 
   async function stopAttack(): Promise<void> {
@@ -101,7 +101,7 @@ describe('hostile zones that read nothing', function () {
     const connections = mode === 'mute' ? CONNECTIONS : READERS;
     const argv = [String(connections), mode, ...requests.map((bytes) => bytes.toString('hex'))];
     hostile = fork(CHILD, argv, { execArgv: [], stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
-    const paths = Array.from({ length: count }, (_, index) => played.socket(index));
+    const paths = Array.from({ length: count }, (_, index) => cn.socket(index));
     hostile.stdin?.end(paths.join('\n'));
     await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
     await delay(ATTACK_MS);
@@ -109,28 +109,28 @@ describe('hostile zones that read nothing', function () {
 
   /** All zones have the same file: only the agent's memory is to be filled. */
   function store(customer: JsonObject): void {
-    const file = played.config(0, '.all.json');
+    const file = cn.config(0, '.all.json');
     writeFileSync(file, JSON.stringify({ customer_metadata: customer, internal_metadata: {} }));
     for (let index = 0; index < ZONES; index++) {
-      linkSync(file, played.config(index, '.one.json'));
-      renameSync(played.config(index, '.one.json'), played.config(index, 'metadata.json'));
+      linkSync(file, cn.config(index, '.one.json'));
+      renameSync(cn.config(index, '.one.json'), cn.config(index, 'metadata.json'));
     }
     rmSync(file);
   }
 
   async function ceilingMib(): Promise<number> {
-    const { text } = await askAdmin(played.root, '/metrics');
+    const { text } = await askAdmin(cn.root, '/metrics');
     return (sampleOf(parseExposition(text), 'mdatad_memory_ceiling_bytes', {}) ?? 0) / MIB;
   }
 
   /** The most memory that the agent's process had since `forgetPeak`, MiB. */
   function peakMib(): number {
-    const status = readFileSync(`/proc/${played.agent.pid}/status`, 'utf8');
+    const status = readFileSync(`/proc/${cn.agent.pid}/status`, 'utf8');
     return (Number(/VmHWM:\s+([0-9]+)/.exec(status)?.[1]) * 1024) / MIB;
   }
 
   function forgetPeak(): void {
-    writeFileSync(`/proc/${played.agent.pid}/clear_refs`, '5');
+    writeFileSync(`/proc/${cn.agent.pid}/clear_refs`, '5');
   }
 
   for (const { what, customer, requests } of ATTACKS) {
@@ -143,7 +143,7 @@ describe('hostile zones that read nothing', function () {
         const [peak, ceiling] = [peakMib(), await ceilingMib()];
         assert(peak < ceiling, `${peak} MiB, the ceiling is ${ceiling} MiB`);
         await stopAttack();
-        await eventually(() => played.answers(0), 'the hostile zone is served again', 60_000);
+        await eventually(() => cn.answers(0), 'the hostile zone is served again', 60_000);
       });
     }
   }

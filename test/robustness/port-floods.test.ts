@@ -11,7 +11,7 @@ import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { portConnections } from '../support/guest-port';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
 const CHILD = join(__dirname, '..', 'support', 'flood-child.js');
@@ -25,33 +25,33 @@ const BURST_BYTES = (3 * 1024 + 256) * KIB;
 
 describe(`${FLOODERS.length} guests that flood their ports`, function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let neighbour: Neighbour;
 
   before(async function () {
     const metadata = { customer_metadata: { big: 'x'.repeat(100 * KIB) } };
     const ports = FLOODERS.map((index) => osZone(index, { brand: 'bhyve', ...metadata }));
-    played = await PlayedNode.start(this, { vms: [osZone(NEIGHBOUR), ...ports] });
-    neighbour = await Neighbour.at(played.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
+    cn = await SimulatedNode.start(this, { vms: [osZone(NEIGHBOUR), ...ports] });
+    neighbour = await Neighbour.at(cn.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
     for (const index of FLOODERS) {
-      const zoneroot = played.node.path(`/zones/${uuidOf(index)}/root`);
+      const zoneroot = cn.node.path(`/zones/${uuidOf(index)}/root`);
       await eventually(() => portConnections(zoneroot).length > 0, 'the agent is on the port');
     }
   });
 
   after(async () => {
     await neighbour.leave();
-    await played.stop();
+    await cn.stop();
   });
 
   async function receivedBytes(): Promise<number> {
-    const { text } = await askAdmin(played.root, '/metrics');
+    const { text } = await askAdmin(cn.root, '/metrics');
     const labels = { direction: 'received' };
     return sampleOf(parseExposition(text), 'mdatad_bytes_total', labels) ?? 0;
   }
 
   async function flood(kind: string, ms: number): Promise<void> {
-    const sockets = FLOODERS.map((index) => played.node.path(`/zones/${uuidOf(index)}/ttyb`));
+    const sockets = FLOODERS.map((index) => cn.node.path(`/zones/${uuidOf(index)}/ttyb`));
     const child = fork(CHILD, [kind, ...sockets], { execArgv: [] });
     const exited = once(child, 'exit');
     await once(child, 'message');

@@ -33,7 +33,7 @@ describeWhere(
   'a hypervisor that leads dials astray',
   function () {
     this.timeout(Math.max(60_000, RACES * 60));
-    let folder: TempDir;
+    let directory: TempDir;
     let racer: string;
     let node: EmulatedNode;
     let roots: ZoneRoots;
@@ -41,13 +41,13 @@ describeWhere(
     let other: Ttyb;
 
     before(() => {
-      folder = tempDir();
-      racer = join(folder.path, 'racer');
+      directory = tempDir();
+      racer = join(directory.path, 'racer');
       const { status, stderr } = spawnSync('cc', ['-O2', '-Wall', '-o', racer, SOURCE]);
       assert.strictEqual(status, 0, String(stderr));
     });
 
-    after(() => folder.remove());
+    after(() => directory.remove());
 
     beforeEach(async () => {
       node = makeNode();

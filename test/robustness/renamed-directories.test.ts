@@ -4,7 +4,7 @@
  */
 import { renameSync } from 'node:fs';
 import { eventually } from '../support/eventually';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const ZONES = [0, 1, 2, 3];
 /** What is promised, and what a busy machine may take. */
@@ -12,27 +12,27 @@ const NOTICED_MS = 2000 + 1000;
 
 describe('a directory of sockets that is renamed', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: ZONES.map((index) => osZone(index)) });
+    cn = await SimulatedNode.start(this, { vms: ZONES.map((index) => osZone(index)) });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   async function allAnswer(): Promise<boolean> {
-    const answers = await Promise.all(ZONES.map((index) => played.answers(index)));
+    const answers = await Promise.all(ZONES.map((index) => cn.answers(index)));
     return answers.every((answer) => answer);
   }
 
   it('costs one zone two seconds, if it is its own', async () => {
-    const directory = played.node.path(`/var/zonecontrol/${uuidOf(0)}`);
+    const directory = cn.node.path(`/var/zonecontrol/${uuidOf(0)}`);
     renameSync(directory, `${directory}.old`);
     await eventually(allAnswer, 'all answer', NOTICED_MS);
   });
 
   it('costs all zones two seconds, if it is the one of them all; twice too', async () => {
-    const directory = played.node.path('/var/zonecontrol');
+    const directory = cn.node.path('/var/zonecontrol');
     for (const name of ['old', 'older']) {
       renameSync(directory, `${directory}.${name}`);
       await eventually(allAnswer, 'all answer', NOTICED_MS);

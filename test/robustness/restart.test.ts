@@ -13,7 +13,7 @@ import { AgentProcess } from '../support/guest-agent';
 import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { GuestSession } from '../support/guest-session';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');
 const MANY = 250;
@@ -27,20 +27,20 @@ const STARTING_MS = 300;
 
 describe('a zone socket', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
+    cn = await SimulatedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   /** Who takes it away again within a second is a rival, and gets longer and longer pauses. */
   const calm = (): Promise<void> => delay(1100);
 
   async function servedAgain(index: number): Promise<number> {
     const start = performance.now();
-    await eventually(() => played.answers(index), 'the socket is served', 10_000);
+    await eventually(() => cn.answers(index), 'the socket is served', 10_000);
     return performance.now() - start;
   }
 
@@ -55,21 +55,21 @@ describe('a zone socket', function () {
   }
 
   it('is back within 2 s when somebody removed it', async () => {
-    const open = await played.open(1);
-    await comesBack(1, () => rmSync(played.socket(1)));
+    const open = await cn.open(1);
+    await comesBack(1, () => rmSync(cn.socket(1)));
     assert.strictEqual((await open.get('sdc:uuid')).code, 'SUCCESS', 'who was in stays in');
     open.close();
   });
 
   it('is back within 2 s when somebody put another file or socket in its place', async () => {
     await comesBack(1, () => {
-      rmSync(played.socket(1));
-      writeFileSync(played.socket(1), '');
+      rmSync(cn.socket(1));
+      writeFileSync(cn.socket(1), '');
     });
     const others: Server[] = [];
     await comesBack(1, async () => {
-      rmSync(played.socket(1));
-      const other = createServer((socket) => socket.destroy()).listen(played.socket(1));
+      rmSync(cn.socket(1));
+      const other = createServer((socket) => socket.destroy()).listen(cn.socket(1));
       others.push(other);
       await once(other, 'listening');
     });
@@ -82,46 +82,46 @@ describe('a zone socket', function () {
     }
   });
 
-  it('is back within 2 s when its whole folder was removed', async () => {
-    await played.control('shutdown', { uuid: uuidOf(2) });
-    await comesBack(2, () => rmSync(join(played.socket(2), '..'), { recursive: true }));
-    assert.strictEqual(lstatSync(played.socket(2)).mode & 0o777, 0o600);
+  it('is back within 2 s when its whole directory was removed', async () => {
+    await cn.control('shutdown', { uuid: uuidOf(2) });
+    await comesBack(2, () => rmSync(join(cn.socket(2), '..'), { recursive: true }));
+    assert.strictEqual(lstatSync(cn.socket(2)).mode & 0o777, 0o600);
   });
 
   it('is not fought over: a program that removes it all the time costs no CPU to speak of', async () => {
-    const before = played.cpuMs;
+    const before = cn.cpuMs;
     const end = performance.now() + 2000;
     while (performance.now() < end) {
-      rmSync(played.socket(1), { force: true });
+      rmSync(cn.socket(1), { force: true });
       await delay(1);
     }
-    const used = played.cpuMs - before;
+    const used = cn.cpuMs - before;
     assert(used < 1500, `${used} ms of CPU`);
-    await eventually(() => played.answers(1), 'it is served when that ends', 10_000);
+    await eventually(() => cn.answers(1), 'it is served when that ends', 10_000);
   });
 });
 
 describe(`an agent killed with ${MANY} zones and clients that try again`, function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = Array.from({ length: MANY }, (_, index) => osZone(index));
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('listens everywhere within 2 s of its new start, and no client misses it for longer', async () => {
     const indexes = Array.from({ length: CLIENTS }, (_, n) => n * Math.floor(MANY / CLIENTS));
     let elapsed = Infinity;
     const longest = await bestOf(BACK_MS, async () => {
       const life = { over: false };
-      const clients = indexes.map((index) => retry(played.socket(index), life));
+      const clients = indexes.map((index) => retry(cn.socket(index), life));
       await delay(300);
-      await played.agent.kill();
-      await played.startAgent();
-      const ready = played.records('ready')[0];
+      await cn.agent.kill();
+      await cn.startAgent();
+      const ready = cn.records('ready')[0];
       assert.strictEqual(ready?.sockets, MANY);
       elapsed = Math.min(elapsed, Number(ready.elapsed_ms));
       await delay(200);
@@ -131,30 +131,30 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
     assert(elapsed < BACK_MS, `${elapsed} ms`);
     assert(longest < BACK_MS, `${longest} ms`);
     for (let index = 0; index < MANY; index += 7) {
-      assert(await played.answers(index), `zone ${index}`);
+      assert(await cn.answers(index), `zone ${index}`);
     }
   });
 
   it('while one starts another ends with a clear word, and the one serves all zones', async () => {
-    await played.agent.stop();
-    const first = AgentProcess.start(played.root);
+    await cn.agent.stop();
+    const first = AgentProcess.start(cn.root);
     first.catch(() => undefined);
     await delay(STARTING_MS);
-    played.agent = await oneServes([first, AgentProcess.start(played.root)]);
-    assert.strictEqual(played.records('ready')[0]?.sockets, MANY);
+    cn.agent = await oneServes([first, AgentProcess.start(cn.root)]);
+    assert.strictEqual(cn.records('ready')[0]?.sockets, MANY);
     for (let index = 0; index < MANY; index += 7) {
-      assert(await played.answers(index), `zone ${index}`);
+      assert(await cn.answers(index), `zone ${index}`);
     }
   });
 
   it('leaves no descriptor, socket file or lock behind by being killed again and again', async () => {
-    const descriptors = played.descriptors;
+    const descriptors = cn.descriptors;
     for (let n = 0; n < 3; n++) {
-      await played.agent.kill();
-      await played.startAgent();
+      await cn.agent.kill();
+      await cn.startAgent();
     }
-    await eventually(() => played.descriptors <= descriptors + 2, 'descriptors are as before');
-    const left = spawnSync('find', [`${played.root}/var/zonecontrol`, '-name', '.*.*'], {
+    await eventually(() => cn.descriptors <= descriptors + 2, 'descriptors are as before');
+    const left = spawnSync('find', [`${cn.root}/var/zonecontrol`, '-name', '.*.*'], {
       encoding: 'utf8',
     });
     assert.strictEqual(left.stdout, '', 'sockets under temporary names');
@@ -163,82 +163,82 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
 
 describe('the end of an agent', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
+    cn = await SimulatedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('two agents started at once: one serves, the other refuses to run in clear words', async () => {
     for (let round = 0; round < ROUNDS; round++) {
-      await played.agent.stop();
-      const both = [AgentProcess.start(played.root), AgentProcess.start(played.root)];
-      played.agent = await oneServes(both);
-      assert(await played.answers(1));
-      assert(await played.answers(2));
-      process.kill(played.agent.pid, 0);
+      await cn.agent.stop();
+      const both = [AgentProcess.start(cn.root), AgentProcess.start(cn.root)];
+      cn.agent = await oneServes(both);
+      assert(await cn.answers(1));
+      assert(await cn.answers(2));
+      process.kill(cn.agent.pid, 0);
     }
   });
 
   it('a second agent refuses to run in clear words, and the first serves on', async () => {
-    const session = await played.open(1);
-    const second = spawnSync(process.execPath, [MDATAD, '--root', played.root], {
+    const session = await cn.open(1);
+    const second = spawnSync(process.execPath, [MDATAD, '--root', cn.root], {
       encoding: 'utf8',
       timeout: 20_000,
     });
     assert.strictEqual(second.status, 95);
     assert.match(second.stderr, /another mdatad serves this node, and goes on/);
     assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
-    assert(await played.answers(2), 'the sockets are still the first one\u2019s');
+    assert(await cn.answers(2), 'the sockets are still the first one\u2019s');
     session.close();
   });
 
   it('SIGTERM: what was asked is answered first, writes too', async () => {
-    await played.fault('lock.held=700', 1);
-    const session = await played.open(1);
-    const reader = await played.open(2);
+    await cn.fault('lock.held=700', 1);
+    const session = await cn.open(1);
+    const reader = await cn.open(2);
     const put = session.put('last', 'words');
     const gets = Array.from({ length: 8 }, () => reader.get('sdc:uuid'));
     await delay(100);
-    const stopped = played.agent.stop();
+    const stopped = cn.agent.stop();
     assert.strictEqual((await put).code, 'SUCCESS');
     for (const answer of await Promise.all(gets)) {
       assert.strictEqual(answer.text, uuidOf(2));
     }
     await stopped;
     assert(endingMs() < ENDED_MS, 'it ends within 5 s');
-    assert.strictEqual(played.metadata(1).customer.last, 'words');
-    await assert.rejects(GuestSession.open(played.socket(1)));
-    await played.clearFaults();
-    played.agent = await AgentProcess.start(played.root);
+    assert.strictEqual(cn.metadata(1).customer.last, 'words');
+    await assert.rejects(GuestSession.open(cn.socket(1)));
+    await cn.clearFaults();
+    cn.agent = await AgentProcess.start(cn.root);
   });
 
   it('SIGTERM with a write that hangs: it ends within 5 s all the same', async () => {
     const ms = await bestOf(ENDED_MS, async () => {
-      await played.fault('lock.held', 1);
-      const session = await played.open(1);
+      await cn.fault('lock.held', 1);
+      const session = await cn.open(1);
       const put = session.put('never', 'stored').catch(() => null);
       await delay(100);
-      await played.agent.stop();
+      await cn.agent.stop();
       const answer = await put;
       assert.notStrictEqual(answer?.code, 'SUCCESS');
       const took = endingMs();
-      await played.clearFaults();
-      played.agent = await AgentProcess.start(played.root);
+      await cn.clearFaults();
+      cn.agent = await AgentProcess.start(cn.root);
       return took;
     });
     assert(ms < ENDED_MS, `${ms} ms`);
-    const after = await played.open(1);
+    const after = await cn.open(1);
     assert.strictEqual((await after.get('never')).code, 'NOTFOUND');
     after.close();
   });
 
   /** From the signal to its last word, by the agent's own clock, ms. */
   function endingMs(): number {
-    const [begun] = played.records('stopping');
-    const last = played.agent.records.at(-1);
+    const [begun] = cn.records('stopping');
+    const last = cn.agent.records.at(-1);
     assert(begun !== undefined && last !== undefined);
     return Date.parse(String(last.time)) - Date.parse(String(begun.time));
   }

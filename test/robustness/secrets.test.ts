@@ -15,7 +15,7 @@ import { base64, frame, frameOfBody, putFrame } from '../support/frames';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { LyingVminfod } from '../support/lying-vminfod';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { runProgram } from '../support/simcn';
 
 const MIB = 1024 * 1024;
@@ -50,7 +50,7 @@ function isWhole(json: string): boolean {
 
 describe('secrets', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let vminfod: LyingVminfod;
   const said: string[] = [];
   const refused: string[] = [];
@@ -62,9 +62,9 @@ describe('secrets', function () {
 
   before(async function () {
     const vms = [0, 1].map((index) => osZone(index, METADATA));
-    played = await PlayedNode.start(this, { vms });
-    await played.agent.stop();
-    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    cn = await SimulatedNode.start(this, { vms });
+    await cn.agent.stop();
+    vminfod = new LyingVminfod(`${cn.root}/var/run/lying.sock`);
     for (const index of [0, 1]) {
       vminfod.vms.set(uuidOf(index), {
         ...osZone(index, METADATA),
@@ -73,18 +73,18 @@ describe('secrets', function () {
       });
     }
     await vminfod.start();
-    played.agent = await AgentProcess.start(played.root, flags('file'), DUMPING);
+    cn.agent = await AgentProcess.start(cn.root, flags('file'), DUMPING);
   });
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     await vminfod.stop();
     rmSync(dumps, { recursive: true });
   });
 
   /** What the agent's process writes of itself on the signal. */
   async function dump(signal: NodeJS.Signals, name: RegExp): Promise<string> {
-    process.kill(played.agent.pid, signal);
+    process.kill(cn.agent.pid, signal);
     const written = (): string => {
       const file = readdirSync(dumps).find((each) => name.test(each));
       return file === undefined ? '' : readFileSync(join(dumps, file), 'utf8');
@@ -94,7 +94,7 @@ describe('secrets', function () {
   }
 
   function flags(writer: 'file' | 'vmadm'): string[] {
-    const path = `${played.root}/writer-${writer}.json`;
+    const path = `${cn.root}/writer-${writer}.json`;
     writeFileSync(path, JSON.stringify({ writer }));
     return [...vminfod.flags, '--log-level', 'trace', '--config', path];
   }
@@ -114,14 +114,14 @@ describe('secrets', function () {
       '/datasets',
     ];
     for (const path of paths) {
-      const { status, text } = await askAdmin(played.root, path);
+      const { status, text } = await askAdmin(cn.root, path);
       assert(status === 200 || status === 503, `${path}: ${status}`);
       said.push(text);
     }
   }
 
   async function send(...lines: (Buffer | string)[]): Promise<void> {
-    const socket = connect(played.socket(0));
+    const socket = connect(cn.socket(0));
     socket.on('error', () => undefined);
     socket.resume();
     await once(socket, 'connect');
@@ -133,8 +133,8 @@ describe('secrets', function () {
   }
 
   it('are read and written', async () => {
-    await eventually(() => played.answers(0), 'the agent serves');
-    const session = await played.open(0);
+    await eventually(() => cn.answers(0), 'the agent serves');
+    const session = await cn.open(0);
     for (const key of [
       'user-script',
       'root_pw',
@@ -192,10 +192,10 @@ describe('secrets', function () {
   });
 
   it('are in files that cannot be understood', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
       for (const text of [canary(), `{"customer_metadata":{"k":"${canary()}"`, `["${canary()}"]`]) {
-        played.replaceConfig(0, file, text);
+        cn.replaceConfig(0, file, text);
         await session.get('user-script');
         await session.get('sdc:tags.role');
         await session.get('sdc:routes');
@@ -203,7 +203,7 @@ describe('secrets', function () {
       }
     }
     await listen();
-    played.replaceConfig(0, 'metadata.json', JSON.stringify(METADATA));
+    cn.replaceConfig(0, 'metadata.json', JSON.stringify(METADATA));
     session.close();
   });
 
@@ -224,22 +224,22 @@ describe('secrets', function () {
     vminfod.readyLine = null;
     await vminfod.stop();
     await vminfod.start();
-    await eventually(() => played.answers(0), 'the agent follows again', 15_000);
+    await eventually(() => cn.answers(0), 'the agent follows again', 15_000);
   });
 
   it('are in what vmadm is given, and in what it says when it fails', async () => {
-    await played.agent.stop();
-    said.push(JSON.stringify(played.agent.records));
-    const vmadm = played.node.path('/usr/sbin/vmadm');
+    await cn.agent.stop();
+    said.push(JSON.stringify(cn.agent.records));
+    const vmadm = cn.node.path('/usr/sbin/vmadm');
     const before = readFileSync(vmadm);
     writeFileSync(
       vmadm,
       '#!/bin/sh\npayload=$(cat)\necho "bad: $payload $*" >&2\necho "$payload"\nexit 1\n',
     );
     chmodSync(vmadm, 0o755);
-    played.agent = await AgentProcess.start(played.root, flags('vmadm'));
-    await eventually(() => played.answers(0), 'the agent serves');
-    const session = await played.open(0);
+    cn.agent = await AgentProcess.start(cn.root, flags('vmadm'));
+    await eventually(() => cn.answers(0), 'the agent serves');
+    const session = await cn.open(0);
     const put = await session.put('k', canary());
     assert.strictEqual(put.code, 'FAILURE');
     assert.deepStrictEqual(traces(put.text), []);
@@ -250,9 +250,9 @@ describe('secrets', function () {
 
   it('are nowhere: not in the log, on stderr, or in anything that operators are told', async () => {
     await listen();
-    said.push(JSON.stringify(played.agent.records));
+    said.push(JSON.stringify(cn.agent.records));
     assert(said.length > 40);
-    assert(JSON.stringify(played.agent.records).includes('"level":20'), 'the log is talkative');
+    assert(JSON.stringify(cn.agent.records).includes('"level":20'), 'the log is talkative');
     for (const text of said) {
       const found = traces(text);
       const at = text.indexOf(found[0] ?? CANARY);

@@ -11,7 +11,7 @@ import { eventually } from '../support/eventually';
 import { frame, readFrame } from '../support/frames';
 import { portConnections } from '../support/guest-port';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const GUEST = 0;
 const OTHER = 1;
@@ -25,7 +25,7 @@ const ANSWERED_MS = 200;
 
 describe('a guest\u2019s serial port', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let port: Socket;
   let heard = '';
 
@@ -34,8 +34,8 @@ describe('a guest\u2019s serial port', function () {
       osZone(GUEST, { brand: 'bhyve', customer_metadata: { motd: 'hello' } }),
       osZone(OTHER),
     ];
-    played = await PlayedNode.start(this, { vms });
-    port = connect(played.node.path(`/zones/${uuidOf(GUEST)}/ttyb`));
+    cn = await SimulatedNode.start(this, { vms });
+    port = connect(cn.node.path(`/zones/${uuidOf(GUEST)}/ttyb`));
     port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
     port.on('error', () => undefined);
     await once(port, 'connect');
@@ -44,7 +44,7 @@ describe('a guest\u2019s serial port', function () {
 
   after(async () => {
     port.destroy();
-    await played.stop();
+    await cn.stop();
   });
 
   /** One reset, as a client begins. What is written while nobody has the port is lost: try again. */
@@ -104,11 +104,11 @@ describe('a guest\u2019s serial port', function () {
   });
 
   it('has no answer before the VM is known, and then the right one, never "no such key"', async () => {
-    await played.fault('vminfod.down');
-    await played.agent.stop();
-    await played.startAgent();
+    await cn.fault('vminfod.down');
+    await cn.agent.stop();
+    await cn.startAgent();
     assert.strictEqual(await reset(), false, 'nobody is on the line while nothing is known');
-    await played.clearFaults();
+    await cn.clearFaults();
     await eventually(() => reset(), 'the agent is back', 10_000);
     assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
     assert.deepStrictEqual(await get('sdc:uuid'), { code: 'SUCCESS', text: uuidOf(GUEST) });
@@ -118,10 +118,10 @@ describe('a guest\u2019s serial port', function () {
     // cloud-init would take it for "no such key".
     const whole = frame('0000000c', 'GET', 'cloud-init:user-data');
     for (const lost of [1, 3, 10, 20, whole.indexOf('GET') + 1, whole.length - 12]) {
-      await played.agent.kill();
+      await cn.agent.kill();
       port.write(whole.subarray(0, lost));
-      await played.startAgent();
-      const zoneroot = played.node.path(`/zones/${uuidOf(GUEST)}/root`);
+      await cn.startAgent();
+      const zoneroot = cn.node.path(`/zones/${uuidOf(GUEST)}/root`);
       await eventually(() => portConnections(zoneroot).length > 0, 'the agent is on the port');
       heard = '';
       port.write(whole.subarray(lost));
@@ -134,7 +134,7 @@ describe('a guest\u2019s serial port', function () {
 
   it('with a login program on it is told little, logged less, and free for a client at once', async () => {
     const wait = await bestOf(AT_ONCE_MS, async () => {
-      const before = played.agent.records.length;
+      const before = cn.agent.records.length;
       let replies = 0;
       const getty = (chunk: Buffer): void => {
         // It takes every line for a name, and asks for a password and a name again.
@@ -150,7 +150,7 @@ describe('a guest\u2019s serial port', function () {
       port.off('data', getty);
       // 20 are tolerated, then one a second.
       assert(replies < 40, `${replies} answers in 3 s`);
-      const told = played.agent.records.slice(before);
+      const told = cn.agent.records.slice(before);
       assert(told.length < 20, `${told.length} records`);
       const start = performance.now();
       assert(await reset(PATIENCE_MS));
@@ -158,33 +158,33 @@ describe('a guest\u2019s serial port', function () {
       return performance.now() - start;
     });
     assert(wait < AT_ONCE_MS, `${wait} ms`);
-    assert(await played.answers(OTHER));
+    assert(await cn.answers(OTHER));
   });
 
   it('a terminal that echoes everything is no endless talk', async () => {
-    let octets = 0;
+    let bytes = 0;
     const echo = (chunk: Buffer): void => {
-      octets += chunk.length;
+      bytes += chunk.length;
       port.write(chunk);
     };
     port.on('data', echo);
     port.write('hello\n');
     await delay(2000);
     port.off('data', echo);
-    assert(octets < 2000, `${octets} octets in 2 s`);
+    assert(bytes < 2000, `${bytes} bytes in 2 s`);
     await eventually(() => reset(), 'a client gets through');
     assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
   });
 
-  for (const [what, octets] of [
+  for (const [what, bytes] of [
     ['junk without an end', 'junk without an end '],
     ['newlines', '\n'],
     ['NULs', '\0'],
     ['beginnings of frames', 'V2 21 433221a9 6f000004 GET \n'],
   ] as const) {
     it(`that is flooded with ${what} costs the other zones nothing`, async () => {
-      const flood = Buffer.alloc(64 * 1024, octets);
-      const neighbour = await Neighbour.at(played.socket(OTHER), uuidOf(OTHER));
+      const flood = Buffer.alloc(64 * 1024, bytes);
+      const neighbour = await Neighbour.at(cn.socket(OTHER), uuidOf(OTHER));
       await neighbour.isServedDuring(async () => {
         for (const end = performance.now() + FLOOD_MS; performance.now() < end;) {
           if (!port.write(flood)) {

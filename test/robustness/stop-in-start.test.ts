@@ -12,7 +12,7 @@ import { parseJsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { needs } from '../support/pending';
 import { keepStream } from '../support/said';
-import { osZone } from '../support/played-node';
+import { osZone } from '../support/simulated-node';
 import { SimNode, whyNoNode } from '../support/simcn';
 
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');

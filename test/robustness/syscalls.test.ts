@@ -7,41 +7,41 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { eventually } from '../support/eventually';
-import { osZone, PlayedNode } from '../support/played-node';
+import { osZone, SimulatedNode } from '../support/simulated-node';
 
 const ZONES = 4;
 
 describe('an agent without descriptors', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let sockets: Socket[] = [];
 
   before(async function () {
     const vms = Array.from({ length: ZONES }, (_, index) => {
       return osZone(index, { customer_metadata: { motd: 'hello' } });
     });
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
   after(async () => {
     sockets.forEach((socket) => socket.destroy());
-    await played.stop();
+    await cn.stop();
   });
 
   function limit(descriptors: number): void {
-    execFileSync('prlimit', ['--pid', String(played.agent.pid), `--nofile=${descriptors}:4096`]);
+    execFileSync('prlimit', ['--pid', String(cn.agent.pid), `--nofile=${descriptors}:4096`]);
   }
 
   function tells(msg: string, errno: string): boolean {
-    return played.records(msg).some((record) => JSON.stringify(record.err).includes(errno));
+    return cn.records(msg).some((record) => JSON.stringify(record.err).includes(errno));
   }
 
   it('goes on answering those who are in, and takes new ones when there is room again', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     assert.strictEqual((await session.get('motd')).text, 'hello');
-    limit(played.descriptors + 3);
+    limit(cn.descriptors + 3);
     for (let n = 0; n < 20; n++) {
-      const socket = connect(played.socket(1));
+      const socket = connect(cn.socket(1));
       socket.on('error', () => undefined);
       sockets.push(socket);
     }
@@ -52,27 +52,27 @@ describe('an agent without descriptors', function () {
     const put = await session.put('k', 'v');
     assert.deepStrictEqual([put.code, put.text], ['FAILURE', 'Could not update metadata.']);
     await eventually(() => tells('could not update metadata', 'EMFILE'), 'and why it was refused');
-    assert.strictEqual(played.metadata(0).customer.k, undefined);
+    assert.strictEqual(cn.metadata(0).customer.k, undefined);
     sockets.forEach((socket) => socket.destroy());
     sockets = [];
     limit(4096);
     for (let index = 0; index < ZONES; index++) {
-      await eventually(() => played.answers(index), `zone ${index} is served`, 20_000);
+      await eventually(() => cn.answers(index), `zone ${index} is served`, 20_000);
     }
     const again = await session.put('k', 'w');
-    assert.deepStrictEqual([again.code, played.metadata(0).customer.k], ['SUCCESS', 'w']);
+    assert.deepStrictEqual([again.code, cn.metadata(0).customer.k], ['SUCCESS', 'w']);
     session.close();
   });
 
   it('makes the sockets of new zones when there is room again', async () => {
-    limit(played.descriptors);
-    await played.control('create', { vms: [osZone(10), osZone(11)], boot: true });
+    limit(cn.descriptors);
+    await cn.control('create', { vms: [osZone(10), osZone(11)], boot: true });
     await eventually(
-      () => JSON.stringify(played.agent.records).includes('EMFILE'),
+      () => JSON.stringify(cn.agent.records).includes('EMFILE'),
       'the log says what is missing',
     );
     limit(4096);
-    await eventually(() => played.answers(10), 'the socket is made', 20_000);
-    await eventually(() => played.answers(11), 'the socket is made', 20_000);
+    await eventually(() => cn.answers(10), 'the socket is made', 20_000);
+    await eventually(() => cn.answers(11), 'the socket is made', 20_000);
   });
 });

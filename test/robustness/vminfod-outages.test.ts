@@ -10,7 +10,7 @@ import { GuestSession, type Answer } from '../support/guest-session';
 import { AgentProcess } from '../support/guest-agent';
 import { LyingVminfod } from '../support/lying-vminfod';
 import { Neighbour } from '../support/neighbour';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const RESTARTS = 100;
 /** After so many restarts that nobody waits for, one is waited for. */
@@ -64,7 +64,7 @@ async function write(session: GuestSession, life: { over: boolean }): Promise<st
 
 describe('vminfod that comes and goes', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const nics = [{ interface: 'net0', mac: '90:b8:d0:f5:e4:f5', ip: '10.2.1.20' }];
@@ -73,36 +73,36 @@ describe('vminfod that comes and goes', function () {
       ...[1, 2, 3, WRITER].map((index) => osZone(index, known)),
       osZone(GUEST, { ...known, brand: 'bhyve' }),
     ];
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it(`killed ${RESTARTS} times under load costs no request, no port and no process`, async () => {
-    const { pid } = played.agent;
+    const { pid } = cn.agent;
     const life = { over: false };
-    const zoneroot = played.node.path(`/zones/${uuidOf(GUEST)}/root`);
+    const zoneroot = cn.node.path(`/zones/${uuidOf(GUEST)}/root`);
     await eventually(() => portConnections(zoneroot).length === 1, 'the agent is on the port');
     const connections = portConnections(zoneroot);
     const sessions = await Promise.all([
-      ...[1, 2, 3].map((index) => played.open(index)),
-      GuestSession.open(played.node.path(`/zones/${uuidOf(GUEST)}/ttyb`)),
+      ...[1, 2, 3].map((index) => cn.open(index)),
+      GuestSession.open(cn.node.path(`/zones/${uuidOf(GUEST)}/ttyb`)),
     ]);
     const loads = sessions.map((session) => load(session, life));
-    const writer = await played.open(WRITER);
+    const writer = await cn.open(WRITER);
     const writing = write(writer, life);
     const waits: number[] = [];
     for (let n = 0; n < RESTARTS; n++) {
-      const returns = played.records(AGAIN).length;
-      await played.fault('vminfod.down');
+      const returns = cn.records(AGAIN).length;
+      await cn.fault('vminfod.down');
       await delay((n % 5) * 10);
-      await played.clearFaults();
+      await cn.clearFaults();
       if (n % (BLIND + 1) < BLIND) {
         await delay((n % 7) * 15);
         continue;
       }
       const back = performance.now();
-      await eventually(() => played.records(AGAIN).length > returns, 'it is followed', 20_000);
+      await eventually(() => cn.records(AGAIN).length > returns, 'it is followed', 20_000);
       waits.push(performance.now() - back);
     }
     life.over = true;
@@ -110,7 +110,7 @@ describe('vminfod that comes and goes', function () {
       assert(answers > RESTARTS, `${answers} answers`);
     }
     const last = await writing;
-    assert.strictEqual(played.metadata(WRITER).customer.written, last);
+    assert.strictEqual(cn.metadata(WRITER).customer.written, last);
     assert(Math.max(...waits) < RECONCILED_MS, `followed after ${waits.join(', ')} ms`);
     process.kill(pid, 0);
     assert.deepStrictEqual(portConnections(zoneroot), connections, 'the port is held all the time');
@@ -118,24 +118,24 @@ describe('vminfod that comes and goes', function () {
   });
 
   it('made and unmade VMs of an outage are right within 5 s of its return', async () => {
-    await played.fault('vminfod.down');
-    await played.control('create', { vms: [osZone(4)], boot: true });
-    await played.control('destroy', { uuid: uuidOf(3) });
+    await cn.fault('vminfod.down');
+    await cn.control('create', { vms: [osZone(4)], boot: true });
+    await cn.control('destroy', { uuid: uuidOf(3) });
     const back = performance.now();
-    await played.clearFaults();
-    await eventually(() => played.answers(4), 'the new zone answers', RECONCILED_MS);
+    await cn.clearFaults();
+    await eventually(() => cn.answers(4), 'the new zone answers', RECONCILED_MS);
     await eventually(
-      async () => !(await played.answers(3)),
+      async () => !(await cn.answers(3)),
       'the old zone is gone',
       Math.max(1, RECONCILED_MS - (performance.now() - back)),
     );
   });
 
   it('serves the files of the zones without it, and says of the rest what is missing', async () => {
-    await played.fault('vminfod.down');
-    await played.agent.stop();
-    await played.startAgent();
-    const session = await played.open(1);
+    await cn.fault('vminfod.down');
+    await cn.agent.stop();
+    await cn.startAgent();
+    const session = await cn.open(1);
     assert.strictEqual((await session.get('motd')).text, 'hello');
     assert.match((await session.keys()).text, /motd/);
     assert.strictEqual((await session.put('k', 'v')).code, 'SUCCESS');
@@ -145,14 +145,14 @@ describe('vminfod that comes and goes', function () {
     assert(unknown.ms < UNKNOWN_MS, `${unknown.ms} ms`);
     // Who asks while it comes back gets the answer, not a failure.
     const waiting = session.get('sdc:uuid');
-    await played.clearFaults();
+    await cn.clearFaults();
     assert.strictEqual((await waiting).text, uuidOf(1));
     session.close();
   });
 
   it('a slow vminfod slows nobody', async () => {
-    await played.fault(`vminfod.delay=${SLOW_MS}`);
-    const session = await played.open(1);
+    await cn.fault(`vminfod.delay=${SLOW_MS}`);
+    const session = await cn.open(1);
     let n = 0;
     const wait = await bestOf(SLOW_MS, async () => {
       const put = await session.put(`slow${++n}`, 'v');
@@ -161,56 +161,56 @@ describe('vminfod that comes and goes', function () {
     });
     assert(wait < SLOW_MS, `${wait} ms`);
     assert.strictEqual((await session.get('slow1')).text, 'v');
-    await played.clearFaults();
+    await cn.clearFaults();
     session.close();
   });
 
   it('garbage on the stream is a reason to begin anew, no more', async () => {
-    const session = await played.open(1);
+    const session = await cn.open(1);
     for (let n = 0; n < 5; n++) {
-      await played.fault('vminfod.garbage');
+      await cn.fault('vminfod.garbage');
       assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
     }
-    await played.control('create', { vms: [osZone(5)], boot: true });
-    await eventually(() => played.answers(5), 'a zone made after the garbage answers');
+    await cn.control('create', { vms: [osZone(5)], boot: true });
+    await eventually(() => cn.answers(5), 'a zone made after the garbage answers');
     session.close();
   });
 });
 
 describe('vminfod that lies', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let vminfod: LyingVminfod;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
-    await played.agent.stop();
-    vminfod = new LyingVminfod(`${played.root}/var/run/lying.sock`);
+    cn = await SimulatedNode.start(this, { vms: [1, 2].map((index) => osZone(index)) });
+    await cn.agent.stop();
+    vminfod = new LyingVminfod(`${cn.root}/var/run/lying.sock`);
     for (const index of [1, 2]) {
       vminfod.vms.set(uuidOf(index), { ...osZone(index), zonename: uuidOf(index) });
     }
     await vminfod.start();
-    played.agent = await AgentProcess.start(played.root, vminfod.flags);
+    cn.agent = await AgentProcess.start(cn.root, vminfod.flags);
     await eventually(() => vminfod.listeners === 1, 'the agent follows');
   });
 
   after(async () => {
-    await played.stop();
+    await cn.stop();
     await vminfod.stop();
   });
 
   it('a ready line of 50 MB holds up no guest', async () => {
-    const neighbour = await Neighbour.at(played.socket(1), uuidOf(1));
+    const neighbour = await Neighbour.at(cn.socket(1), uuidOf(1));
     const padding = 'x "quoted" \\ '.repeat(MIB / 16);
     for (let n = 0; n < 50; n++) {
       const name = uuidOf(1000 + n);
       vminfod.vms.set(name, { uuid: name, zonename: name, notes: padding });
     }
     await neighbour.isServedDuring(async () => {
-      const returns = played.records(AGAIN).length;
+      const returns = cn.records(AGAIN).length;
       await vminfod.stop();
       await vminfod.start();
-      await eventually(() => played.records(AGAIN).length > returns, 'it is read', 30_000);
+      await eventually(() => cn.records(AGAIN).length > returns, 'it is read', 30_000);
     });
     await neighbour.leave();
     for (let n = 0; n < 50; n++) {
@@ -221,7 +221,7 @@ describe('vminfod that lies', function () {
   const lies: readonly (readonly [string, Buffer])[] = [
     ['nothing but an end', Buffer.from('\n')],
     ['text', Buffer.from('hello\n')],
-    ['octets', Buffer.from([0, 255, 254, 10])],
+    ['bytes', Buffer.from([0, 255, 254, 10])],
     ['an event first', Buffer.from('{"type":"modify","zonename":"x","vm":{}}\n')],
     ['a list that is none', Buffer.from('{"type":"ready","vms":"{}"}\n')],
     ['a list of lists', Buffer.from('{"type":"ready","vms":"[[[[]]]]"}\n')],
@@ -235,8 +235,8 @@ describe('vminfod that lies', function () {
       await vminfod.stop();
       await vminfod.start();
       await delay(150);
-      assert(await played.answers(1));
-      assert(await played.answers(2));
+      assert(await cn.answers(1));
+      assert(await cn.answers(2));
       vminfod.readyLine = null;
       await vminfod.stop();
       await vminfod.start();
@@ -249,7 +249,7 @@ describe('vminfod that lies', function () {
     for (const event of events) {
       vminfod.send(Buffer.from(`${event}\n`));
       await delay(20);
-      assert(await played.answers(1));
+      assert(await cn.answers(1));
     }
     await eventually(() => vminfod.listeners === 1, 'the agent follows again', 15_000);
   });

@@ -14,7 +14,7 @@ import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
 import { within } from '../support/guest-session';
-import { osZone, PlayedNode } from '../support/played-node';
+import { osZone, SimulatedNode } from '../support/simulated-node';
 
 const MOST_GAP_MS = 100;
 const CLIENT_SOURCE = resolve(__dirname, '../../../test/support/impatient-client.c');
@@ -25,11 +25,11 @@ const ASKED = '2';
 /** Zones that keep the agent busy. */
 const LOADING = Array.from({ length: 50 }, (_, n) => 10 + n);
 
-describe('the platform\u2019s own client, which waits for the first octet of a reply alone', function () {
+describe('the platform\u2019s own client, which waits for the first byte of a reply alone', function () {
   this.timeout(120_000);
-  const folder = mkdtempSync(join(tmpdir(), 'wr-'));
-  const client = join(folder, 'client');
-  let played: PlayedNode;
+  const directory = mkdtempSync(join(tmpdir(), 'wr-'));
+  const client = join(directory, 'client');
+  let cn: SimulatedNode;
 
   before(async function () {
     const sizes = Array.from({ length: 21 }, (_, power) => 2 ** power);
@@ -45,18 +45,18 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
     const loading = LOADING.map((index) => osZone(index, { customer_metadata: { v64: 's' } }));
     // As many writes as they like: what they cost the others is what is looked at.
     const config = { limits: { writes_per_second: 10_000, write_burst: 10_000 } };
-    played = await PlayedNode.start(this, { vms: [...vms, ...loading], config });
+    cn = await SimulatedNode.start(this, { vms: [...vms, ...loading], config });
   });
 
   after(async () => {
-    await played.stop();
-    rmSync(folder, { recursive: true });
+    await cn.stop();
+    rmSync(directory, { recursive: true });
   });
 
   it('gets every value from 1 B to 1 MiB without a gap, while others keep the agent busy', async () => {
     const life = { over: false };
     const busy = [1, 2, 3, 4, 5].map(async (index) => {
-      const session = await played.open(index);
+      const session = await cn.open(index);
       while (!life.over) {
         await session.get(`v${2 ** (index + 12)}`);
         await delay(1);
@@ -67,7 +67,7 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
       for (let power = 0; power <= 20; power++) {
         // The client has no patience at all; a test has what its own scheduler costs it.
         const gap = await bestOf(MOST_GAP_MS, () => {
-          return longestGap(played.socket(0), `v${2 ** power}`, 2 ** power);
+          return longestGap(cn.socket(0), `v${2 ** power}`, 2 ** power);
         });
         assert(gap < MOST_GAP_MS, `${gap} ms in a reply of ${2 ** power} B`);
       }
@@ -79,16 +79,16 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
 
   it('has all of a large reply once it has a byte of it, though the agent does nothing more', async () => {
     for (const size of SIZES) {
-      const socket = connect(played.socket(0));
+      const socket = connect(cn.socket(0));
       await once(socket, 'connect');
       const chunks: Buffer[] = [];
-      socket.once('data', () => process.kill(played.agent.pid, 'SIGSTOP'));
+      socket.once('data', () => process.kill(cn.agent.pid, 'SIGSTOP'));
       socket.on('data', (chunk: Buffer) => chunks.push(chunk));
       socket.write(frame('00000001', 'GET', `big${size}`));
       try {
         await eventually(() => chunks.at(-1)?.at(-1) === 0x0a, `all of ${size} B`);
       } finally {
-        process.kill(played.agent.pid, 'SIGCONT');
+        process.kill(cn.agent.pid, 'SIGCONT');
       }
       const reply = readFrame(Buffer.concat(chunks).toString('latin1'));
       assert.strictEqual(reply.payload.length, size);
@@ -102,7 +102,7 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
     const argv = ['1', 'reads', ...[...requests, put].map((bytes) => bytes.toString('hex'))];
     const load = fork(HOSTILE_CHILD, argv, { stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
     try {
-      load.stdin?.end(LOADING.map((index) => played.socket(index)).join('\n'));
+      load.stdin?.end(LOADING.map((index) => cn.socket(index)).join('\n'));
       await within(once(load, 'message'), 20_000, 'the zones ask');
       for (const size of SIZES) {
         const { stdout, status } = await impatient(frame('00000001', 'GET', `big${size}`));
@@ -118,7 +118,7 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
 
   /** Asks some times as that client does; ends with its status and what it printed. */
   async function impatient(request: Buffer): Promise<{ stdout: string; status: unknown }> {
-    const child = spawn(client, [played.socket(0), ASKED], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(client, [cn.socket(0), ASKED], { stdio: ['pipe', 'pipe', 'inherit'] });
     let stdout = '';
     child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
     child.stdin.end(request);
@@ -128,7 +128,7 @@ describe('the platform\u2019s own client, which waits for the first octet of a r
 
   it('gets a reply that fits into the socket\u2019s buffer in one read', async () => {
     for (const power of [0, 8, 12, 15]) {
-      const socket = connect(played.socket(0));
+      const socket = connect(cn.socket(0));
       await once(socket, 'connect');
       const chunks: Buffer[] = [];
       socket.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -159,7 +159,7 @@ async function longestGap(path: string, key: string, length: number): Promise<nu
   });
   socket.write(frame('00000001', 'GET', key));
   await within(whole, 20_000, `the reply to ${key}`);
-  assert(bytes > length, `${bytes} octets`);
+  assert(bytes > length, `${bytes} bytes`);
   socket.destroy();
   return longest;
 }

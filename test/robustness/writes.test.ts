@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../support/eventually';
 import { quantile, within } from '../support/guest-session';
 import { describeWhere, whyNotRoot } from '../support/pending';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { Random } from '../support/random';
 import { runProgram, type Result } from '../support/simcn';
 
@@ -24,7 +24,7 @@ const SESSIONS = 40;
 
 describe('writes and SIGKILL', function () {
   this.timeout(120_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
   let next = 0;
 
   before(async function () {
@@ -32,14 +32,14 @@ describe('writes and SIGKILL', function () {
     const vms = Array.from({ length: WRITERS }, (_, index) => {
       return osZone(index, { customer_metadata: { kept: 'as it was', n: 1.5 } });
     });
-    played = await PlayedNode.start(this, { vms, config: { limits } });
+    cn = await SimulatedNode.start(this, { vms, config: { limits } });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   /** Puts values until the agent is gone. What was stored goes into `stored`. */
   async function writeOn(index: number, stored: Map<string, number>): Promise<void> {
-    const session = await played.open(index);
+    const session = await cn.open(index);
     try {
       for (;;) {
         const n = next++;
@@ -61,10 +61,10 @@ describe('writes and SIGKILL', function () {
     for (let round = 0; round < KILLS; round++) {
       const writers = stored.map((map, index) => writeOn(index, map));
       await delay(20 + random.below(180));
-      await played.agent.kill();
+      await cn.agent.kill();
       await Promise.all(writers);
       for (const [index, map] of stored.entries()) {
-        const { customer } = played.metadata(index);
+        const { customer } = cn.metadata(index);
         assert.strictEqual(customer.kept, 'as it was');
         for (const [key, n] of map) {
           // The one write that was not answered may be there or not.
@@ -72,10 +72,10 @@ describe('writes and SIGKILL', function () {
           assert(there >= n, `${key} of zone ${index} in round ${round}: ${there}, not ${n}`);
         }
       }
-      await played.startAgent();
+      await cn.startAgent();
     }
     for (const index of stored.keys()) {
-      const names = readdirSync(played.config(index));
+      const names = readdirSync(cn.config(index));
       assert.deepStrictEqual(
         names.filter((name) => name.startsWith('.')),
         [],
@@ -84,34 +84,34 @@ describe('writes and SIGKILL', function () {
   });
 
   it('and no lock stays: the platform\u2019s tool and the next write get it at once', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     void session.put('under', 'way').catch(() => undefined);
     await delay(2);
-    await played.agent.kill();
+    await cn.agent.kill();
     const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
     const { status, stderr } = await within(
-      played.node.vmadm(['update', uuidOf(0)], update),
+      cn.node.vmadm(['update', uuidOf(0)], update),
       10_000,
       'vmadm update',
     );
     assert.strictEqual(status, 0, stderr);
-    await played.startAgent();
-    const again = await played.open(0);
+    await cn.startAgent();
+    const again = await cn.open(0);
     assert((await again.put('next', 'write')).ms < 4000);
     assert.strictEqual((await again.get('by')).text, 'vmadm');
     again.close();
   });
 
   it(`${AT_ONCE} writes that wait are written together, in their order, and preserve the rest`, async () => {
-    const path = played.config(1, 'metadata.json');
+    const path = cn.config(1, 'metadata.json');
     const own =
       '{ "unknown": [1.10, 1e400],\n "customer_metadata" : {"kept":"as it was", "big":12345678901234567890';
     writeFileSync(path, `${own}},\n "internal_metadata":{} }`);
-    const sessions = await Promise.all(Array.from({ length: SESSIONS }, () => played.open(1)));
+    const sessions = await Promise.all(Array.from({ length: SESSIONS }, () => cn.open(1)));
     const [first] = sessions;
     assert(first !== undefined);
     let commits = 0;
-    const watcher = watch(played.config(1), (event, name) => {
+    const watcher = watch(cn.config(1), (event, name) => {
       commits += event === 'rename' && name === 'metadata.json' ? 1 : 0;
     });
     const last = new Map<string, string>();
@@ -125,7 +125,7 @@ describe('writes and SIGKILL', function () {
     assert.deepStrictEqual([...new Set(answers.map(({ code }) => code))], ['SUCCESS']);
     const text = readFileSync(path, 'utf8');
     assert(text.startsWith(own), text.slice(0, own.length));
-    const { customer } = played.metadata(1);
+    const { customer } = cn.metadata(1);
     assert.strictEqual(last.size, KEYS_AT_ONCE);
     for (const [key, value] of last) {
       assert.strictEqual(customer[key], value, key);
@@ -140,19 +140,19 @@ describe('writes and SIGKILL', function () {
 
 describeWhere(whyNotRoot(), 'a disk that takes no more', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const vms = [0, 1].map((index) => osZone(index, { customer_metadata: { old: 'value' } }));
-    played = await PlayedNode.start(this, { vms });
+    cn = await SimulatedNode.start(this, { vms });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   /** The write is refused at once, in those words; the old file is whole, and nothing else is there. */
   async function refused(words: RegExp): Promise<void> {
-    const before = readFileSync(played.config(0, 'metadata.json'));
-    const session = await played.open(0);
+    const before = readFileSync(cn.config(0, 'metadata.json'));
+    const session = await cn.open(0);
     for (const ask of [session.put('new', 'x'.repeat(40_000)), session.remove('old')]) {
       const { code, text, ms } = await ask;
       if (code === 'SUCCESS') {
@@ -164,104 +164,104 @@ describeWhere(whyNotRoot(), 'a disk that takes no more', function () {
       assert(ms < 2000, `${ms} ms`);
     }
     assert.strictEqual((await session.get('old')).text, 'value');
-    assert.deepStrictEqual(readFileSync(played.config(0, 'metadata.json')), before);
-    const names = readdirSync(played.config(0)).filter((name) => /mdatad|\.new/.test(name));
+    assert.deepStrictEqual(readFileSync(cn.config(0, 'metadata.json')), before);
+    const names = readdirSync(cn.config(0)).filter((name) => /mdatad|\.new/.test(name));
     assert.deepStrictEqual(names, [], 'no temporary file is left');
-    const other = await played.open(1);
+    const other = await cn.open(1);
     assert.strictEqual((await other.put('k', 'v')).code, 'SUCCESS');
     session.close();
     other.close();
-    process.kill(played.agent.pid, 0);
+    process.kill(cn.agent.pid, 0);
   }
 
   async function worksAgain(): Promise<void> {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     assert.strictEqual((await session.put('again', 'yes')).code, 'SUCCESS');
-    assert.strictEqual(played.metadata(0).customer.again, 'yes');
+    assert.strictEqual(cn.metadata(0).customer.again, 'yes');
     session.close();
   }
 
   it('ENOSPC: an immediate FAILURE that names it, and the next write works when there is room', async () => {
-    await played.fault('disk.full', 0);
+    await cn.fault('disk.full', 0);
     await refused(/no space left/);
-    await played.clearFaults();
+    await cn.clearFaults();
     await worksAgain();
   });
 
   it('EROFS: an immediate FAILURE that names it, and the next write works when that ends', async () => {
-    const folder = played.config(0);
-    execFileSync('mount', ['--bind', folder, folder]);
+    const directory = cn.config(0);
+    execFileSync('mount', ['--bind', directory, directory]);
     try {
-      execFileSync('mount', ['-o', 'remount,bind,ro', folder]);
+      execFileSync('mount', ['-o', 'remount,bind,ro', directory]);
       await refused(/read-only file system/);
     } finally {
-      execFileSync('umount', [folder]);
+      execFileSync('umount', [directory]);
     }
     await worksAgain();
   });
 
   it('the making of sockets is tried again until there is room', async () => {
-    const run = played.node.path('/var/zonecontrol');
-    await played.agent.stop();
+    const run = cn.node.path('/var/zonecontrol');
+    await cn.agent.stop();
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4k,nr_inodes=2', 'full', run]);
     try {
-      await played.startAgent();
-      assert(played.records('could not make the zone socket').length > 0);
-      assert(!(await played.answers(0)));
+      await cn.startAgent();
+      assert(cn.records('could not make the zone socket').length > 0);
+      assert(!(await cn.answers(0)));
       execFileSync('mount', ['-o', 'remount,size=1m,nr_inodes=100', run]);
-      await eventually(() => played.answers(0), 'the socket is made', 15_000);
-      await eventually(() => played.answers(1), 'the other too', 15_000);
+      await eventually(() => cn.answers(0), 'the socket is made', 15_000);
+      await eventually(() => cn.answers(1), 'the other too', 15_000);
     } finally {
-      await played.agent.stop();
+      await cn.agent.stop();
       execFileSync('umount', [run]);
-      await played.startAgent();
+      await cn.startAgent();
     }
   });
 });
 
 describeWhere(whyNotRoot(), 'an agent that may not write', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
-    played = await PlayedNode.start(this, { vms: [osZone(0)], asNobody: true });
+    cn = await SimulatedNode.start(this, { vms: [osZone(0)], asNobody: true });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('EACCES: an immediate FAILURE, and it goes on when it may', async () => {
     const put = (): Promise<Result> => {
-      return played.node.run([process.execPath, PUT, '--socket', played.socket(0), 'k', 'v']);
+      return cn.node.run([process.execPath, PUT, '--socket', cn.socket(0), 'k', 'v']);
     };
-    chmodSync(played.config(0), 0o555);
+    chmodSync(cn.config(0), 0o555);
     const refused = await within(put(), 5000, 'an answer');
     assert.strictEqual(refused.status, 2);
     assert.match(refused.stderr, /Could not update metadata\.$/m);
-    const told = (): unknown => played.records('could not update metadata')[0];
+    const told = (): unknown => cn.records('could not update metadata')[0];
     await eventually(() => told() !== undefined, 'the log says it');
     assert.match(JSON.stringify(told()), /EACCES/);
-    chmodSync(played.config(0), 0o755);
+    chmodSync(cn.config(0), 0o755);
     assert.strictEqual((await put()).status, 0);
-    assert.strictEqual(played.metadata(0).customer.k, 'v');
+    assert.strictEqual(cn.metadata(0).customer.k, 'v');
   });
 });
 
 describe('values on their way', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   before(async function () {
     const limits = { writes_per_second: 10_000, write_burst: 10_000 };
-    played = await PlayedNode.start(this, {
+    cn = await SimulatedNode.start(this, {
       vms: [osZone(0)],
       config: { limits, store_empty_values: true },
     });
   });
 
-  after(() => played.stop());
+  after(() => cn.stop());
 
   it('come back as they were: every character, empty, up to 1 MiB, in pieces of any length', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const all = Array.from({ length: 0x800 }, (_, point) => String.fromCodePoint(point)).join('');
     const random = new Random(7);
     const values = ['', ' ', '\n', '.', '.\n..\n', '\0', '\ufeffBOM', all, '\u{1f980}'.repeat(500)];
@@ -274,13 +274,13 @@ describe('values on their way', function () {
     for (const value of values) {
       assert.strictEqual((await session.put('value', value)).code, 'SUCCESS');
       assert.strictEqual((await session.get('value')).text, value);
-      assert.strictEqual(played.metadata(0).customer.value, value);
+      assert.strictEqual(cn.metadata(0).customer.value, value);
     }
     session.close();
   });
 
   it('are refused with the reason where they cannot be kept', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const notUtf8 = await session.put('bin', Buffer.from([0xff, 0xfe]));
     assert.deepStrictEqual([notUtf8.code, notUtf8.text], ['FAILURE', 'Value is not UTF-8.']);
     for (const key of ['__proto__', 'a\nb', 'sdc:uuid', '']) {
@@ -298,8 +298,8 @@ describe('values on their way', function () {
 
   it('may be many: the keys and the whole are bounded, in words, and there is a way back', async () => {
     const many = Object.fromEntries(Array.from({ length: 1022 }, (_, n) => [`n${n}`, 'v']));
-    played.replaceConfig(0, 'metadata.json', JSON.stringify({ customer_metadata: many }));
-    const session = await played.open(0);
+    cn.replaceConfig(0, 'metadata.json', JSON.stringify({ customer_metadata: many }));
+    const session = await cn.open(0);
     assert.strictEqual((await session.put('last', 'v')).text, 'OK');
     assert.strictEqual((await session.put('very last_pw', 'v')).text, 'OK');
     assert.strictEqual((await session.put('one more', 'v')).text, 'Too many metadata keys.');
@@ -315,7 +315,7 @@ describe('values on their way', function () {
   });
 
   it('200 GETs one after the other take less than 2 s of the agent', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const times: number[] = [];
     for (let n = 0; n < 200; n++) {
       times.push((await session.get('sdc:uuid')).ms);
@@ -326,9 +326,9 @@ describe('values on their way', function () {
   });
 
   it('a change by vmadm is in the next answer within 1 s', async () => {
-    const session = await played.open(0);
+    const session = await cn.open(0);
     const update = JSON.stringify({ set_customer_metadata: { by: 'vmadm' } });
-    const vmadm = runProgram([played.node.path('/usr/sbin/vmadm'), 'update', uuidOf(0)], update);
+    const vmadm = runProgram([cn.node.path('/usr/sbin/vmadm'), 'update', uuidOf(0)], update);
     assert.strictEqual((await vmadm).status, 0);
     assert.strictEqual((await session.get('by')).text, 'vmadm');
     session.close();

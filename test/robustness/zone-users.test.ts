@@ -9,7 +9,7 @@ import { dirname, join, resolve } from 'node:path';
 import { describeWhere, needs, whyNotRoot } from '../support/pending';
 import { frame, putFrame, readFrame } from '../support/frames';
 import { eventually } from '../support/eventually';
-import { osZone, PlayedNode, uuidOf } from '../support/played-node';
+import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const SOURCE = resolve(__dirname, '../../../test/support/zone-user.c');
 const SOCKET = '/.zonecontrol/metadata.sock';
@@ -19,7 +19,7 @@ const ID = '0000abcd';
 
 describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
   this.timeout(60_000);
-  let played: PlayedNode;
+  let cn: SimulatedNode;
 
   async function start(
     context: Mocha.Context,
@@ -27,12 +27,12 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
   ): Promise<void> {
     needs(context, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
     const vms = [osZone(0, { customer_metadata: { motd: 'hello' } })];
-    played = await PlayedNode.start(context, { vms, config, canaries: false });
-    const folder = played.node.path(`/zones/${uuidOf(0)}/root/opt`);
-    mkdirSync(folder, { recursive: true });
-    const built = spawnSync('cc', ['-O1', '-o', join(folder, 'zone-user'), SOURCE]);
+    cn = await SimulatedNode.start(context, { vms, config, canaries: false });
+    const directory = cn.node.path(`/zones/${uuidOf(0)}/root/opt`);
+    mkdirSync(directory, { recursive: true });
+    const built = spawnSync('cc', ['-O1', '-o', join(directory, 'zone-user'), SOURCE]);
     assert.strictEqual(built.status, 0, String(built.stderr));
-    const inView = await played.node.exec(uuidOf(0), 'test', '-S', SOCKET);
+    const inView = await cn.node.exec(uuidOf(0), 'test', '-S', SOCKET);
     needs(context, inView.status === 0 ? null : 'needs a zone that sees its socket');
   }
 
@@ -43,12 +43,12 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
       'NEGOTIATE V2',
       ...lines.map((line) => line.toString().trim()),
     ];
-    const { stdout } = await played.node.exec(uuidOf(0), '/opt/zone-user', ...argv);
+    const { stdout } = await cn.node.exec(uuidOf(0), '/opt/zone-user', ...argv);
     return stdout.split('\n').filter((line) => line !== '');
   }
 
   function refusals(): readonly unknown[] {
-    return played.records('refused').filter(({ reason }) => reason === 'uid');
+    return cn.records('refused').filter(({ reason }) => reason === 'uid');
   }
 
   const get = frame(ID, 'GET', 'motd');
@@ -58,7 +58,7 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
       return start(this, {});
     });
 
-    after(() => played.stop());
+    after(() => cn.stop());
 
     it('does not reach the socket', async () => {
       assert.strictEqual((await ask(0, get)).length, 2, 'root does');
@@ -66,13 +66,13 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
     });
 
     it('is refused and counted where somebody opened the directory to all', async () => {
-      const directory = dirname(played.socket(0));
+      const directory = dirname(cn.socket(0));
       chmodSync(directory, 0o755);
       assert.deepStrictEqual(await ask(READER, get), ['closed']);
       await eventually(() => refusals().length > 0, 'the refusal is in the log');
       // The next start mends it.
-      await played.agent.stop();
-      await played.startAgent();
+      await cn.agent.stop();
+      await cn.startAgent();
       assert.strictEqual(lstatSync(directory).mode & 0o7777, 0o700);
       assert.deepStrictEqual(await ask(READER, get), ['EACCES']);
     });
@@ -83,7 +83,7 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
       return start(this, { readers: [READER] });
     });
 
-    after(() => played.stop());
+    after(() => cn.stop());
 
     it('reads, if he is that one', async () => {
       const [negotiated, answer, keys] = await ask(READER, get, frame(ID, 'KEYS'));
@@ -98,21 +98,21 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
         const { code, payload } = readFrame(`${line}\n`);
         assert.deepStrictEqual([code, payload.toString()], ['FAILURE', 'Permission denied.']);
       }
-      assert.deepStrictEqual(played.metadata(0).customer, { motd: 'hello' });
-      const [record] = played.records('handled PUT');
+      assert.deepStrictEqual(cn.metadata(0).customer, { motd: 'hello' });
+      const [record] = cn.records('handled PUT');
       assert.deepStrictEqual(record?.response, 'FAILURE');
     });
 
     it('is refused if he is another, though the directory lets him pass', async () => {
       assert.deepStrictEqual(await ask(OTHER, get), ['closed']);
-      assert.strictEqual(lstatSync(dirname(played.socket(0))).mode & 0o7777, 0o711);
+      assert.strictEqual(lstatSync(dirname(cn.socket(0))).mode & 0o7777, 0o711);
     });
 
     it('has no say in the global zone', async () => {
-      chmodSync(played.root, 0o711);
-      const zoneUser = played.node.path(`/zones/${uuidOf(0)}/root/opt/zone-user`);
-      const argv = [zoneUser, String(READER), played.socket(0), 'NEGOTIATE V2'];
-      assert.strictEqual((await played.node.run(argv)).stdout, 'closed\n');
+      chmodSync(cn.root, 0o711);
+      const zoneUser = cn.node.path(`/zones/${uuidOf(0)}/root/opt/zone-user`);
+      const argv = [zoneUser, String(READER), cn.socket(0), 'NEGOTIATE V2'];
+      assert.strictEqual((await cn.node.run(argv)).stdout, 'closed\n');
     });
   });
 });

@@ -33,9 +33,9 @@ describe('the SMF manifests', () => {
   });
 
   it('would be found out if their elements were out of order', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    const directory = mkdtempSync(join(tmpdir(), 'mdf-'));
     try {
-      const broken = join(folder, 'broken.xml');
+      const broken = join(directory, 'broken.xml');
       const group = /<property_group name='startd'[\s\S]*?<\/property_group>/.exec(text)?.[0] ?? '';
       writeFileSync(
         broken,
@@ -43,7 +43,7 @@ describe('the SMF manifests', () => {
       );
       assert.match(faultsOf(broken), /does not follow the DTD/);
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 

@@ -1,6 +1,6 @@
 /*
  * The real daemon, from the real package, installed on a simulated node by the real scripts; only SMF
- * itself is played.
+ * itself is simulated.
  */
 import assert from 'node:assert';
 import { lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,15 +18,15 @@ const VM = { uuid: ZONE, zonename: ZONE, brand: 'joyent', zonepath: `/zones/${ZO
 describe('mdatad as a service of a node', function () {
   this.timeout(120_000);
 
-  let folder = '';
+  let directory = '';
   let unpacked = '';
   let sim: SimNode;
   let node: NodeRoot;
 
   before(async function () {
     needs(this, whyNoNode());
-    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
-    unpacked = makePackage(folder, 'real').unpacked;
+    directory = mkdtempSync(join(tmpdir(), 'mdf-'));
+    unpacked = makePackage(directory, 'real').unpacked;
     sim = await SimNode.start({ vms: [{ ...VM, zone_state: 'running', state: 'running' }] });
     node = new NodeRoot({ root: sim.root });
   });
@@ -34,7 +34,7 @@ describe('mdatad as a service of a node', function () {
   after(async () => {
     node.remove();
     await sim.stop();
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   });
 
   function script(release: string, name: string): void {
@@ -95,7 +95,7 @@ describe('mdatad as a service of a node', function () {
   it('is never without a socket file while it is upgraded, and serves afterwards', async () => {
     const inode = lstatSync(socket()).ino;
     const second = otherRelease(unpacked, '9.0.0-second', 'as it is');
-    const gone = join(folder, 'gone');
+    const gone = join(directory, 'gone');
     // Looks as often as a shell can, for as long as the upgrade takes.
     const watch = `while kill -0 $$ 2>/dev/null; do [ -S '${socket()}' ] || echo gone >>'${gone}'; done`;
     const upgrade = `(${watch}) & watcher=$!; '${second}/smf/upgrade' --root '${sim.root}'; s=$?; kill $watcher; exit $s`;

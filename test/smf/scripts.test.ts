@@ -32,18 +32,18 @@ const LONG_MS = 120_000;
 describe('the install scripts', function () {
   this.timeout(LONG_MS);
 
-  let folder = '';
+  let directory = '';
   let unpacked = '';
   let second = '';
   let node: NodeRoot;
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
-    unpacked = makePackage(folder).unpacked;
+    directory = mkdtempSync(join(tmpdir(), 'mdf-'));
+    unpacked = makePackage(directory).unpacked;
     second = otherRelease(unpacked, '9.0.0-second', 'serve');
   });
 
-  after(() => rmSync(folder, { recursive: true }));
+  after(() => rmSync(directory, { recursive: true }));
 
   beforeEach(() => {
     node = new NodeRoot();
@@ -213,7 +213,7 @@ describe('the install scripts', function () {
       const words = new Set<string>();
       const note = (outcome: Outcome, pattern: RegExp): void => {
         refuse(outcome, pattern);
-        words.add(outcome.stderr.replaceAll(node.root, '').replaceAll(folder, ''));
+        words.add(outcome.stderr.replaceAll(node.root, '').replaceAll(directory, ''));
       };
       try {
         const inZone = zone.run(join(unpacked, 'smf/install'), ['--root', zone.root]);
@@ -240,7 +240,7 @@ describe('the install scripts', function () {
         script(unpacked, 'install', '--node', '/nonexistent'),
         /there is no \/nonexistent\/bin\/node/,
       );
-      const old = join(folder, 'old-node');
+      const old = join(directory, 'old-node');
       mkdirSync(join(old, 'bin'), { recursive: true });
       node.fake('node', 'test "$1" = --version && echo v0.10.48; exit 1', join(old, 'bin'));
       note(script(unpacked, 'install', '--node', old), /is v0\.10\.48: mdatad wants Node 20\.15/);

@@ -35,9 +35,9 @@ export class Attackers {
   }
 
   /** Writes as fast as the other side takes it. */
-  async pour(socket: Socket, octets: () => Buffer, isOver: IsOver): Promise<void> {
+  async pour(socket: Socket, bytes: () => Buffer, isOver: IsOver): Promise<void> {
     while (!isOver() && !socket.destroyed) {
-      if (!socket.write(octets())) {
+      if (!socket.write(bytes())) {
         // Some never drain.
         const signal = AbortSignal.timeout(DRAIN_MS);
         await once(socket, 'drain', { signal }).catch(() => undefined);
@@ -59,9 +59,9 @@ export class Attackers {
   }
 
   /** Writes some bytes again and again, one at a time. */
-  async trickle(socket: Socket, octets: Buffer, isOver: IsOver): Promise<void> {
-    for (let at = 0; !isOver() && !socket.destroyed; at = (at + 1) % octets.length) {
-      socket.write(octets.subarray(at, at + 1));
+  async trickle(socket: Socket, bytes: Buffer, isOver: IsOver): Promise<void> {
+    for (let at = 0; !isOver() && !socket.destroyed; at = (at + 1) % bytes.length) {
+      socket.write(bytes.subarray(at, at + 1));
       await delay(1);
     }
   }

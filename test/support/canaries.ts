@@ -48,8 +48,8 @@ export function forms(): string[] {
     // The digits that the bytes around it have no part in.
     return base64(Buffer.from(`${lead}${CANARY}`)).slice(lead.length === 0 ? 0 : 4, -4);
   });
-  const octets = Buffer.from(CANARY);
-  return [CANARY, octets.toString('hex'), [...octets].join(','), ...encoded];
+  const bytes = Buffer.from(CANARY);
+  return [CANARY, bytes.toString('hex'), [...bytes].join(','), ...encoded];
 }
 
 /** The forms of canaries that are in a text. */

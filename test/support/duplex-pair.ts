@@ -14,8 +14,8 @@ export interface DuplexPair {
 }
 
 export async function duplexPair(): Promise<DuplexPair> {
-  const folder = await mkdtemp(join(tmpdir(), 'pair-'));
-  const path = join(folder, 's');
+  const directory = await mkdtemp(join(tmpdir(), 'pair-'));
+  const path = join(directory, 's');
   const server = createServer({ allowHalfOpen: true });
   server.listen(path);
   await once(server, 'listening');
@@ -23,14 +23,14 @@ export async function duplexPair(): Promise<DuplexPair> {
   const far = connect({ path, allowHalfOpen: true });
   const near = await accepted;
   server.close();
-  await rm(folder, { recursive: true });
+  await rm(directory, { recursive: true });
   return { near, far };
 }
 
 /** The near end as a zone socket gets it. */
 export async function acceptedPair(): Promise<{ readonly near: Stream; readonly far: Socket }> {
-  const folder = await mkdtemp(join(tmpdir(), 'pair-'));
-  const path = join(folder, 's');
+  const directory = await mkdtemp(join(tmpdir(), 'pair-'));
+  const path = join(directory, 's');
   let far: Socket | undefined;
   const near = await new Promise<Stream>((resolve, reject) => {
     const listener = listenUnix(
@@ -43,7 +43,7 @@ export async function acceptedPair(): Promise<{ readonly near: Stream; readonly 
     );
     far = connect({ path, allowHalfOpen: true });
   });
-  await rm(folder, { recursive: true });
+  await rm(directory, { recursive: true });
   if (far === undefined) {
     throw new Error('nobody connected');
   }

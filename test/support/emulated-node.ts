@@ -1,4 +1,4 @@
-/* The files of a simulated node in a temporary folder, for tests of the platform's calls. */
+/* The files of a simulated node in a temporary directory, for tests of the platform's calls. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ export interface EmulatedNode {
   readonly paths: Paths;
   readonly platform: Platform;
   readonly emulation: Emulation;
-  /** Makes an installed zone, its root folder included. */
+  /** Makes an installed zone, its root directory included. */
   addZone(name: string, brand?: string): void;
   /** Has the index say no zone's brand, as platforms before 2015: libzonecfg is asked for each. */
   leaveOutBrands(): void;

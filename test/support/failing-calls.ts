@@ -4,7 +4,7 @@
  *
  * A call is a kind (open, read, write, fsync, rename, bind ...) and a part of the path that it is about;
  * a final `$` says that the path ends there. Sockets that the agent made go by the name that they were
- * bound to at first, `.<zone>.<number>` in the folder above; those that it connected by their peer's.
+ * bound to at first, `.<zone>.<number>` in the directory above; those that it connected by their peer's.
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
@@ -53,13 +53,15 @@ export function whyNoFailingCalls(): string | null {
 export class FailingCalls {
   /** Runs a program with these calls. */
   readonly prefix: readonly string[];
-  private readonly folder: string;
+  private readonly directory: string;
   private readonly fd: number;
   private next = 0;
 
   constructor() {
-    this.folder = mkdtempSync(join(tmpdir(), 'calls-'));
-    const [library, rules] = ['failing-calls.so', 'rules'].map((name) => join(this.folder, name));
+    this.directory = mkdtempSync(join(tmpdir(), 'calls-'));
+    const [library, rules] = ['failing-calls.so', 'rules'].map((name) =>
+      join(this.directory, name),
+    );
     const flags = ['-shared', '-fPIC', '-O2', '-Wall', '-Wextra', '-Werror'];
     const built = spawnSync('cc', [...flags, '-o', library ?? '', ...SOURCES], {
       encoding: 'utf8',
@@ -96,7 +98,7 @@ export class FailingCalls {
 
   remove(): void {
     closeSync(this.fd);
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.directory, { recursive: true });
   }
 
   private add(act: keyof typeof ACTS, amount: number, call: Call, path: string): () => number {
@@ -120,8 +122,8 @@ export class FailingCalls {
   }
 
   private writeNumber(value: number, at: number): void {
-    const octets = Buffer.alloc(4);
-    octets.writeInt32LE(value);
-    writeSync(this.fd, octets, 0, 4, at);
+    const bytes = Buffer.alloc(4);
+    bytes.writeInt32LE(value);
+    writeSync(this.fd, bytes, 0, 4, at);
   }
 }

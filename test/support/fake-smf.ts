@@ -1,6 +1,6 @@
 /*
  * SMF in small, for the install scripts and methods: `fake-smf.js STATE COMMAND ARGUMENTS`, as which
- * svcadm, svccfg, svcs, svcprop and zonename are called from a folder in the PATH (see node-root.ts).
+ * svcadm, svccfg, svcs, svcprop and zonename are called from a directory in the PATH (see node-root.ts).
  *
  * It keeps the repository in STATE/state.json, notes each call in STATE/calls and each change of a state in
  * STATE/history, and refuses arguments that the platform's commands would refuse. What a manifest does to the
@@ -24,9 +24,9 @@ import { faultsOf, readManifest, type Entity, type Manifest } from './manifest';
 /** Where a node imports the manifests of its owner from, at each boot. */
 const CUSTOM = 'opt/custom/smf';
 
-function main([folder = '', command = '', ...args]: string[]): number {
-  appendFileSync(join(folder, 'calls'), `${[command, ...args].join(' ')}\n`);
-  const startd = new Startd(folder, BUILT_IN);
+function main([directory = '', command = '', ...args]: string[]): number {
+  appendFileSync(join(directory, 'calls'), `${[command, ...args].join(' ')}\n`);
+  const startd = new Startd(directory, BUILT_IN);
   const status = serve(startd, command, args);
   startd.save();
   return status;
@@ -37,10 +37,10 @@ const BUILT_IN: ReadonlyMap<string, (startd: Startd) => void> = new Map([
   [
     '/lib/svc/method/manifest-import',
     (startd: Startd) => {
-      const folder = join(startd.state.root, CUSTOM);
-      const names = existsSync(folder) ? readdirSync(folder).sort() : [];
+      const directory = join(startd.state.root, CUSTOM);
+      const names = existsSync(directory) ? readdirSync(directory).sort() : [];
       for (const name of names.filter((file) => file.endsWith('.xml'))) {
-        importManifest(startd, join(folder, name));
+        importManifest(startd, join(directory, name));
       }
     },
   ],

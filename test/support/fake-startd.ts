@@ -81,14 +81,14 @@ export class Startd {
   state: SmfState;
 
   constructor(
-    private readonly folder: string,
+    private readonly directory: string,
     private readonly builtIn: BuiltIn = new Map(),
   ) {
     this.state = this.load();
   }
 
   save(): void {
-    writeFileSync(join(this.folder, 'state.json'), JSON.stringify(this.state));
+    writeFileSync(join(this.directory, 'state.json'), JSON.stringify(this.state));
   }
 
   find(fmri: string): Instance | undefined {
@@ -160,7 +160,7 @@ export class Startd {
   }
 
   private load(): SmfState {
-    return JSON.parse(readFileSync(join(this.folder, 'state.json'), 'utf8')) as SmfState;
+    return JSON.parse(readFileSync(join(this.directory, 'state.json'), 'utf8')) as SmfState;
   }
 
   private states(): string {
@@ -173,7 +173,7 @@ export class Startd {
     const instance = this.find(fmri);
     if (instance !== undefined && instance.state !== state) {
       instance.state = state;
-      appendFileSync(join(this.folder, 'history'), `${fmri} ${state}\n`);
+      appendFileSync(join(this.directory, 'history'), `${fmri} ${state}\n`);
     }
   }
 
@@ -274,7 +274,7 @@ export class Startd {
   }
 
   private contractName(contract: number): string {
-    return `${this.folder}#${contract}`;
+    return `${this.directory}#${contract}`;
   }
 
   private members(contract: number): number[] {
@@ -406,11 +406,11 @@ export function contractOf(pid: number): string | undefined {
 }
 
 /** A node's whole set of contracts: those of its services and those that ctrun made below them. */
-export function everyProcessOf(folder: string): number[] {
+export function everyProcessOf(directory: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => contractOf(pid)?.startsWith(`${folder}#`) === true);
+    .filter((pid) => contractOf(pid)?.startsWith(`${directory}#`) === true);
 }
 
 export function kill(pid: number, signal: NodeJS.Signals): void {

@@ -6,10 +6,10 @@
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 
 /** CRC-32/ISO-HDLC as eight lower-case hex digits. */
-export function crcText(octets: Buffer): string {
+export function crcText(bytes: Buffer): string {
   let crc = 0xffffffff;
-  for (const octet of octets) {
-    crc ^= octet;
+  for (const byte of bytes) {
+    crc ^= byte;
     for (let bit = 0; bit < 8; bit++) {
       crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
     }
@@ -18,15 +18,15 @@ export function crcText(octets: Buffer): string {
 }
 
 /** RFC 4648, padded. */
-export function base64(octets: Buffer): string {
+export function base64(bytes: Buffer): string {
   let text = '';
-  for (let at = 0; at < octets.length; at += 3) {
-    const [first = 0, second = 0, third = 0] = octets.subarray(at, at + 3);
+  for (let at = 0; at < bytes.length; at += 3) {
+    const [first = 0, second = 0, third = 0] = bytes.subarray(at, at + 3);
     const group = first * 65536 + second * 256 + third;
     const digits = [18, 12, 6, 0].map((shift) => ALPHABET.charAt((group >> shift) & 63));
     text += digits
       .join('')
-      .slice(0, octets.length - at + 1)
+      .slice(0, bytes.length - at + 1)
       .padEnd(4, '=');
   }
   return text;
@@ -34,8 +34,8 @@ export function base64(octets: Buffer): string {
 
 /** A frame without its LF. @param body all of it: `id code payload` */
 export function frameOfBody(body: string): Buffer {
-  const octets = Buffer.from(body, 'latin1');
-  return Buffer.concat([Buffer.from(`V2 ${octets.length} ${crcText(octets)} `), octets]);
+  const bytes = Buffer.from(body, 'latin1');
+  return Buffer.concat([Buffer.from(`V2 ${bytes.length} ${crcText(bytes)} `), bytes]);
 }
 
 /** A frame with its LF. @param payload not yet encoded; left out with its SP when it is empty */

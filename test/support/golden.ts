@@ -323,7 +323,7 @@ const WRITES: readonly Exchange[] = [
 export const GOLDEN: readonly Exchange[] = [...READS, ...WRITES];
 
 /** Bytes and their CRC, as text. */
-export const CRC_VECTORS: readonly (readonly [octets: string, crc: string])[] = [
+export const CRC_VECTORS: readonly (readonly [bytes: string, crc: string])[] = [
   ['', '00000000'],
   ['123456789', 'cbf43926'],
   ['dc4fae17 SUCCESS W10=', '265ae1d8'],

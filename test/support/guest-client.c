@@ -57,14 +57,14 @@ need(void *memory)
 
 /* One byte a read. Returns 0, or -1 where none came for so long. */
 static int
-receive(int port, int timeout_ms, char *octet)
+receive(int port, int timeout_ms, char *byte)
 {
 	struct pollfd wanted = { .fd = port, .events = POLLIN };
 
 	if (poll(&wanted, 1, timeout_ms) <= 0) {
 		return (-1);
 	}
-	return (read(port, octet, 1) == 1 ? 0 : -1);
+	return (read(port, byte, 1) == 1 ? 0 : -1);
 }
 
 /* Reads a line into `line`, without its LF. The clock starts anew with each byte. */
@@ -84,15 +84,15 @@ receive_line(int port, int timeout_ms)
 }
 
 static void
-send_all(int port, const char *octets, size_t length)
+send_all(int port, const char *bytes, size_t length)
 {
 	while (length > 0) {
-		ssize_t sent = write(port, octets, length);
+		ssize_t sent = write(port, bytes, length);
 		if (sent < 0 && errno != EINTR) {
 			fail("write");
 		}
 		if (sent > 0) {
-			octets += sent;
+			bytes += sent;
 			length -= (size_t)sent;
 		}
 	}
@@ -103,7 +103,7 @@ open_port(const char *device)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct termios tio;
-	char octet;
+	char byte;
 	int port = open(device, O_RDWR | O_NOCTTY);
 
 	if (port < 0) {
@@ -123,7 +123,7 @@ open_port(const char *device)
 	if (tcsetattr(port, TCSAFLUSH, &tio) != 0) {
 		fail("tcsetattr");
 	}
-	while (receive(port, QUIET_MS, &octet) == 0) {
+	while (receive(port, QUIET_MS, &byte) == 0) {
 		continue;
 	}
 	return (port);
@@ -220,19 +220,19 @@ ask(const char *device, const char *command, const char *payload, char **value, 
 static char *
 read_stdin(size_t *length)
 {
-	char *octets = need(malloc(LINE_BYTES));
+	char *bytes = need(malloc(LINE_BYTES));
 
-	*length = fread(octets, 1, LINE_BYTES, stdin);
-	return (octets);
+	*length = fread(bytes, 1, LINE_BYTES, stdin);
+	return (bytes);
 }
 
 static char *
 put_payload(const char *key, const char *given)
 {
 	size_t length = given == NULL ? 0 : strlen(given);
-	char *octets = given == NULL ? read_stdin(&length) : need(strdup(given));
+	char *bytes = given == NULL ? read_stdin(&length) : need(strdup(given));
 	char *key64 = need(frame_base64(key, strlen(key)));
-	char *value64 = need(frame_base64(octets, length));
+	char *value64 = need(frame_base64(bytes, length));
 	size_t room = strlen(key64) + strlen(value64) + 2;
 	char *both = need(malloc(room));
 	char *payload;
@@ -242,7 +242,7 @@ put_payload(const char *key, const char *given)
 	free(both);
 	free(value64);
 	free(key64);
-	free(octets);
+	free(bytes);
 	return (payload);
 }
 

@@ -32,7 +32,7 @@ ATTEMPTS = 2
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--closure", action="store_true")
-    parser.add_argument("--folder", help="where it may write, in place of / ")
+    parser.add_argument("--directory", help="where it may write, in place of / ")
     parser.add_argument("--environment", choices=["kvm", "lx-brand"], help="default: found out")
     parser.add_argument("--serial-device", default=smartos.SERIAL_DEVICE)
     parser.add_argument("--serial-timeout", type=int, default=smartos.SERIAL_TIMEOUT)
@@ -43,9 +43,9 @@ def arguments():
 def fetch(options):
     """What cloud-init's boot stages do: make the data source, let it get its data, ask it for more."""
     paths = {}
-    if options.folder is not None:
-        paths = {"cloud_dir": options.folder + "/cloud", "run_dir": options.folder + "/run"}
-        smartos.LEGACY_USER_D = options.folder + "/db"
+    if options.directory is not None:
+        paths = {"cloud_dir": options.directory + "/cloud", "run_dir": options.directory + "/run"}
+        smartos.LEGACY_USER_D = options.directory + "/db"
     if options.environment is not None:
         smartos.DataSourceSmartOS.smartos_type = options.environment
     config = {

@@ -7,12 +7,12 @@
 #include <string.h>
 
 uint32_t
-frame_crc32(const char *octets, size_t length)
+frame_crc32(const char *bytes, size_t length)
 {
 	uint32_t crc = 0xffffffff;
 
 	for (size_t i = 0; i < length; i++) {
-		crc ^= (unsigned char)octets[i];
+		crc ^= (unsigned char)bytes[i];
 		for (int bit = 0; bit < 8; bit++) {
 			crc = (crc & 1) ? (crc >> 1) ^ 0xedb88320 : crc >> 1;
 		}
@@ -24,7 +24,7 @@ static const char DIGITS[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 char *
-frame_base64(const char *octets, size_t length)
+frame_base64(const char *bytes, size_t length)
 {
 	char *text = malloc((length + 2) / 3 * 4 + 1);
 	size_t out = 0;
@@ -33,12 +33,12 @@ frame_base64(const char *octets, size_t length)
 		return (NULL);
 	}
 	for (size_t i = 0; i < length; i += 3) {
-		uint32_t group = (uint32_t)(unsigned char)octets[i] << 16;
+		uint32_t group = (uint32_t)(unsigned char)bytes[i] << 16;
 		if (i + 1 < length) {
-			group |= (uint32_t)(unsigned char)octets[i + 1] << 8;
+			group |= (uint32_t)(unsigned char)bytes[i + 1] << 8;
 		}
 		if (i + 2 < length) {
-			group |= (unsigned char)octets[i + 2];
+			group |= (unsigned char)bytes[i + 2];
 		}
 		text[out++] = DIGITS[group >> 18 & 63];
 		text[out++] = DIGITS[group >> 12 & 63];

@@ -9,12 +9,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-uint32_t frame_crc32(const char *octets, size_t length);
+uint32_t frame_crc32(const char *bytes, size_t length);
 
 /* The caller frees the result; NULL without memory. */
-char *frame_base64(const char *octets, size_t length);
+char *frame_base64(const char *bytes, size_t length);
 
-/* Decodes in place. Returns the count of octets, -1 where it is no base64. */
+/* Decodes in place. Returns the count of bytes, -1 where it is no base64. */
 ssize_t frame_unbase64(char *text);
 
 #endif

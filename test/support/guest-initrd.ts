@@ -23,18 +23,18 @@ export interface InitrdFile {
 }
 
 /**
- * Makes `<folder>/initrd`; `folder` has to be there.
+ * Makes `<directory>/initrd`; `directory` has to be there.
  * @param init path of the script that becomes /init
  * @param files what the guest needs besides; their times are kept, as python looks at them
  * @returns the path of the archive
  */
 export async function makeInitrd(
-  folder: string,
+  directory: string,
   parts: GuestPackages,
   init: string,
   files: readonly InitrdFile[] = [],
 ): Promise<string> {
-  const tree = join(folder, 'tree');
+  const tree = join(directory, 'tree');
   for (const point of MOUNT_POINTS) {
     mkdirSync(join(tree, point), { recursive: true });
   }
@@ -52,7 +52,7 @@ export async function makeInitrd(
     utimesSync(target, atime, mtime);
   }
   symlinkSync('busybox', join(tree, 'bin', 'sh'));
-  const archive = join(folder, 'initrd');
+  const archive = join(directory, 'initrd');
   const pack = 'find . | "$1" cpio -o -H newc >"$2"';
   await run('sh', ['-c', pack, 'sh', parts.busybox, archive], { cwd: tree });
   rmSync(tree, { recursive: true });

@@ -92,9 +92,9 @@ async function updateIndex(): Promise<void> {
 
 /** Fetches a package and puts the one file of it that `pattern` (for tar) fits at `target`. */
 async function fetchFile(name: string, pattern: string, target: string): Promise<void> {
-  const folder = mkdtempSync(join(CACHE, 'fetch-'));
+  const directory = mkdtempSync(join(CACHE, 'fetch-'));
   const download = () =>
-    run('apt-get', ['download', '-qq', name], { cwd: folder, timeout: FETCH_TIMEOUT_MS });
+    run('apt-get', ['download', '-qq', name], { cwd: directory, timeout: FETCH_TIMEOUT_MS });
   try {
     await download().catch(async () => {
       await updateIndex();
@@ -102,9 +102,9 @@ async function fetchFile(name: string, pattern: string, target: string): Promise
     });
     const unpack =
       'dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards --transform "s,.*/,," "$1" && rm ./*.deb && mv ./* unpacked';
-    await run('sh', ['-c', unpack, 'sh', pattern], { cwd: folder });
-    renameSync(join(folder, 'unpacked'), target);
+    await run('sh', ['-c', unpack, 'sh', pattern], { cwd: directory });
+    renameSync(join(directory, 'unpacked'), target);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }

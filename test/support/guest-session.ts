@@ -5,7 +5,9 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
+import { codeOf } from '../../src/lib/errors';
 import { base64, frame } from './frames';
 
 /** The longest that a client of the platform waits, ms. */
@@ -43,9 +45,7 @@ export class GuestSession {
 
   /** Rejects when nobody listens. */
   static async open(path: string): Promise<GuestSession> {
-    const socket = connect(path);
-    await once(socket, 'connect');
-    return new GuestSession(socket);
+    return new GuestSession(await connectTo(path));
   }
 
   get(key: string): Promise<Answer> {
@@ -83,10 +83,10 @@ export class GuestSession {
     if (!chunk.includes(0x0a)) {
       return;
     }
-    let octets = Buffer.concat(this.chunks);
-    for (let end = octets.indexOf(0x0a); end >= 0; end = octets.indexOf(0x0a)) {
-      const line = octets.toString('latin1', 0, end);
-      octets = octets.subarray(end + 1);
+    let bytes = Buffer.concat(this.chunks);
+    for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a)) {
+      const line = bytes.toString('latin1', 0, end);
+      bytes = bytes.subarray(end + 1);
       const asked = this.waiting.shift();
       assert(asked !== undefined, `nobody asked for ${line.slice(0, 100)}`);
       const ms = performance.now() - asked.since;
@@ -94,7 +94,7 @@ export class GuestSession {
       assert.strictEqual(id, asked.id, 'answers come in the order of the requests');
       asked.resolve({ code, text, ms });
     }
-    this.chunks = octets.length === 0 ? [] : [octets];
+    this.chunks = bytes.length === 0 ? [] : [bytes];
   }
 }
 
@@ -125,4 +125,24 @@ export async function within<T>(promise: Promise<T>, ms: number, what: string): 
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+}
+
+/**
+ * A connection to the socket at a path. Where its backlog is full, as when hundreds connect at once to a busy
+ * agent, Linux answers EAGAIN to who does not block: like the connect of one who does, this waits for room.
+ */
+export async function connectTo(path: string): Promise<Socket> {
+  const deadline = performance.now() + CLIENT_PATIENCE_MS;
+  for (;;) {
+    const socket = connect(path);
+    try {
+      await once(socket, 'connect');
+      return socket;
+    } catch (err) {
+      if (codeOf(err) !== 'EAGAIN' || performance.now() > deadline) {
+        throw err;
+      }
+    }
+    await delay(10);
+  }
 }

@@ -1,5 +1,5 @@
 /*
- * A terminal that a program on this machine takes for its serial port, bridged to a played guest's port.
+ * A terminal that a program on this machine takes for its serial port, bridged to a simulated guest's port.
  *
  * Between any two lines that the program writes, the test may do what it wants: each line is held until
  * `beforeLine` has resolved. The bridge is guest-pty.py; it ends with `close`.
@@ -30,7 +30,7 @@ export class GuestTerminal {
     this.child = child;
   }
 
-  /** @param port the guest's end of a played port, a unix socket */
+  /** @param port the guest's end of a simulated port, a unix socket */
   static async open(
     port: string,
     beforeLine: BeforeLine = () => undefined,

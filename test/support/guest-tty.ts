@@ -1,5 +1,5 @@
 /*
- * A program in a played HVM guest that has opened its second serial port, as simcn gives it to tests:
+ * A program in a simulated HVM guest that has opened its second serial port, as simcn gives it to tests:
  * what it writes is lost while nobody has the port, so it says everything again until it is answered.
  */
 import { setTimeout as delay } from 'node:timers/promises';

@@ -26,8 +26,8 @@ export function whyNoHangingFs(): string | null {
 
 /** All of one test's. */
 export class HangingFileSystems {
-  private readonly folder = mkdtempSync(join(tmpdir(), 'hang-'));
-  private readonly program = join(this.folder, 'hanging-fs');
+  private readonly directory = mkdtempSync(join(tmpdir(), 'hang-'));
+  private readonly program = join(this.directory, 'hanging-fs');
   private readonly mounted = new Map<string, ChildProcess>();
 
   constructor() {
@@ -63,6 +63,6 @@ export class HangingFileSystems {
   /** Lets go of all. */
   async remove(): Promise<void> {
     await Promise.all([...this.mounted.keys()].map((directory) => this.letGo(directory)));
-    rmSync(this.folder, { recursive: true });
+    rmSync(this.directory, { recursive: true });
   }
 }

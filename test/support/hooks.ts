@@ -9,21 +9,21 @@ import { join } from 'node:path';
 import { leaksIn, SAID_FOLDER } from './said';
 import { leftOut } from './left-out';
 
-let folder = '';
+let directory = '';
 
 export const mochaHooks = {
   beforeAll(): void {
-    folder = mkdtempSync(join(tmpdir(), 'said-'));
-    process.env[SAID_FOLDER] = folder;
+    directory = mkdtempSync(join(tmpdir(), 'said-'));
+    process.env[SAID_FOLDER] = directory;
   },
 
   afterAll: [
     function noSecretWasSaid(this: Mocha.Context): void {
       this.timeout(60_000);
-      const leaks = leaksIn(folder);
+      const leaks = leaksIn(directory);
       // What leaked is needed to find out how.
       assert.deepStrictEqual(leaks, [], 'values of metadata are in what our programs said');
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     },
 
     function noTestWasLeftOut(this: Mocha.Context): void {

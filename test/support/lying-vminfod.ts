@@ -62,9 +62,9 @@ export class LyingVminfod {
   }
 
   /** The same bytes on every stream. */
-  send(octets: Buffer): void {
+  send(bytes: Buffer): void {
     for (const stream of this.streams) {
-      stream.write(octets);
+      stream.write(bytes);
     }
   }
 

@@ -1,5 +1,5 @@
 /*
- * A SmartOS node as far as the install scripts see it: a root folder, and fakes of SMF's commands in the
+ * A SmartOS node as far as the install scripts see it: a root directory, and fakes of SMF's commands in the
  * PATH (fake-smf.ts).
  */
 import { spawnSync } from 'node:child_process';
@@ -62,8 +62,8 @@ export class NodeRoot {
     this.smf = join(this.base, 'smf');
     const bin = join(this.base, 'bin');
     this.path = `${bin}:${process.env.PATH ?? ''}`;
-    for (const folder of [this.root, this.smf, bin]) {
-      mkdirSync(folder, { recursive: true });
+    for (const directory of [this.root, this.smf, bin]) {
+      mkdirSync(directory, { recursive: true });
     }
     const program = join(__dirname, 'fake-smf.js');
     for (const name of COMMANDS) {

@@ -15,11 +15,11 @@ const KINDS = ['PipeServerWrap', 'PipeConnectWrap', 'FSEventWrap'];
 
 /** The first socket that is listened on opens a spare descriptor, which serves all later ones: ours, libuv’s. */
 function openSpares(): void {
-  const folder = mkdtempSync(join(tmpdir(), 'spare-'));
+  const directory = mkdtempSync(join(tmpdir(), 'spare-'));
   const refuse = (): void => undefined;
-  listenUnix(join(folder, 's'), (stream) => stream.destroy(), refuse).close();
-  createServer().listen(join(folder, 'n')).close();
-  rmSync(folder, { recursive: true });
+  listenUnix(join(directory, 's'), (stream) => stream.destroy(), refuse).close();
+  createServer().listen(join(directory, 'n')).close();
+  rmSync(directory, { recursive: true });
 }
 
 openSpares();

@@ -44,8 +44,8 @@ export class Peer {
     return Buffer.concat(this.chunks).toString('latin1');
   }
 
-  write(octets: Buffer | string): void {
-    this.socket.write(octets);
+  write(bytes: Buffer | string): void {
+    this.socket.write(bytes);
   }
 
   /** Resolves with all that came when it is at least so long, or the other side ended. */
@@ -61,9 +61,9 @@ export class Peer {
   }
 
   /** Asks, and resolves with so many bytes of answer. */
-  async ask(octets: Buffer | string, answerBytes: number): Promise<string> {
+  async ask(bytes: Buffer | string, answerBytes: number): Promise<string> {
     const before = this.bytes;
-    this.write(octets);
+    this.write(bytes);
     await this.least(before + answerBytes);
     return this.text.slice(before);
   }

@@ -32,7 +32,7 @@ const NEVER_MS = 3_600_000;
 
 export interface ServedOptions {
   /** What sees to a zone's mount; left out: nobody. */
-  readonly folder?: (facts: ZoneFacts) => MountManager;
+  readonly directory?: (facts: ZoneFacts) => MountManager;
   /** Stands in front of the platform that the registry asks. */
   readonly platform?: (real: Platform) => Platform;
   /** Stands in front of its subscription. */
@@ -150,9 +150,9 @@ export class ServedZones {
       allowed: () => true,
     });
     const link = this.options.link?.(socket, facts) ?? socket;
-    const folder = this.options.folder?.(facts) ?? null;
+    const directory = this.options.directory?.(facts) ?? null;
     const root = this.roots.of(this.zoned.node.paths.host(facts.zonepath));
-    return new Zone(facts, { log, link: { kind: 'socket', link }, folder, root });
+    return new Zone(facts, { log, link: { kind: 'socket', link }, directory, root });
   }
 }
 

@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join, resolve } from 'node:path';
 import { TOP } from './manifest';
 
-/** The folder that tsc wrote to: the one that this file runs from. */
+/** The directory that tsc wrote to: the one that this file runs from. */
 export const BUILT = resolve(__dirname, '..', '..');
 
 /** What the daemon of a package does. */
@@ -18,9 +18,12 @@ export interface Package {
   readonly tarball: string;
 }
 
-/** Makes a package with the real daemon, or a stand-in, and unpacks it below `folder`. */
-export function makePackage(folder: string, daemonIs: 'real' | 'stand-in' = 'stand-in'): Package {
-  const top = join(folder, 'checkout');
+/** Makes a package with the real daemon, or a stand-in, and unpacks it below `directory`. */
+export function makePackage(
+  directory: string,
+  daemonIs: 'real' | 'stand-in' = 'stand-in',
+): Package {
+  const top = join(directory, 'checkout');
   mkdirSync(join(top, 'dist'), { recursive: true });
   for (const part of ['src', 'tools']) {
     cpSync(join(BUILT, part), join(top, 'dist', part), { recursive: true });
@@ -40,11 +43,11 @@ export function makePackage(folder: string, daemonIs: 'real' | 'stand-in' = 'sta
   execFileSync(process.execPath, [
     join(BUILT, 'tools/package.js'),
     ...['--top', top],
-    ...['--out', folder],
+    ...['--out', directory],
   ]);
-  const tarball = join(folder, `${baseName()}.tgz`);
-  execFileSync('tar', ['xzf', tarball, '-C', folder]);
-  return { unpacked: join(folder, baseName()), tarball };
+  const tarball = join(directory, `${baseName()}.tgz`);
+  execFileSync('tar', ['xzf', tarball, '-C', directory]);
+  return { unpacked: join(directory, baseName()), tarball };
 }
 
 /** Of a package made here: its file without the ending, and the directory in it. */
@@ -88,20 +91,20 @@ function fewModules(): object {
   return Object.fromEntries(Object.entries(lock.packages).filter(([path]) => wanted.test(path)));
 }
 
-/** Another release of the same package, with a daemon that behaves so. Returns its folder. */
+/** Another release of the same package, with a daemon that behaves so. Returns its directory. */
 export function otherRelease(
   unpacked: string,
   id: string,
   behaviour: Behaviour | 'as it is',
 ): string {
-  const folder = `${unpacked}-${id}`;
-  cpSync(unpacked, folder, { recursive: true, verbatimSymlinks: true });
-  const release = readFileSync(join(folder, 'RELEASE'), 'utf8');
-  writeFileSync(join(folder, 'RELEASE'), release.replace(/^id=.*/m, `id=${id}`));
+  const directory = `${unpacked}-${id}`;
+  cpSync(unpacked, directory, { recursive: true, verbatimSymlinks: true });
+  const release = readFileSync(join(directory, 'RELEASE'), 'utf8');
+  writeFileSync(join(directory, 'RELEASE'), release.replace(/^id=.*/m, `id=${id}`));
   if (behaviour !== 'as it is') {
-    writeFileSync(join(folder, 'dist/src/main.js'), daemon(behaviour));
+    writeFileSync(join(directory, 'dist/src/main.js'), daemon(behaviour));
   }
-  return folder;
+  return directory;
 }
 
 /** Answers /healthz on the admin socket and tells its configuration, at start and on SIGHUP. */

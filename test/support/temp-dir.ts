@@ -1,4 +1,4 @@
-/* A folder of a test's own, short enough for unix sockets in it. */
+/* A directory of a test's own, short enough for unix sockets in it. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -9,12 +9,12 @@ import { FileWriter } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { logRecords } from './log-records';
 
-const [folder = '', ...pairs] = process.argv.slice(2);
+const [directory = '', ...pairs] = process.argv.slice(2);
 
 async function main(): Promise<void> {
-  const lockPath = (): string => `${folder}/lock`;
+  const lockPath = (): string => `${directory}/lock`;
   const writer = new Writer(new FileWriter({ lockPath, confirmMs: 1 }));
-  const target = { zonename: 'z', uuid: 'z', folder, log: logRecords().zoneLog('z') };
+  const target = { zonename: 'z', uuid: 'z', directory, log: logRecords().zoneLog('z') };
   for (let at = 0; at < pairs.length; at += 2) {
     const [key = '', value = ''] = pairs.slice(at, at + 2);
     const result = await writer.change(target, { kind: 'set', map: 'customer', key, value });

@@ -1,33 +1,33 @@
 /*
- * The guests of one zone of a played node, many at a time, and what a test asserts of their answers.
+ * The guests of one zone of a simulated node, many at a time, and what a test asserts of their answers.
  */
 import assert from 'node:assert';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { eventually } from './eventually';
-import type { Answer, GuestSession } from './guest-session';
-import type { PlayedNode } from './played-node';
+import { connectTo, type Answer, type GuestSession } from './guest-session';
+import type { SimulatedNode } from './simulated-node';
 
 /** Guests of one zone; `close` ends all their sessions. */
 export class ZoneGuests {
   readonly index: number;
-  private readonly played: PlayedNode;
+  private readonly cn: SimulatedNode;
   private readonly sockets: Socket[] = [];
 
-  constructor(played: PlayedNode, index: number) {
-    this.played = played;
+  constructor(cn: SimulatedNode, index: number) {
+    this.cn = cn;
     this.index = index;
   }
 
   /** How many keys its metadata has that its guest can write. */
   get keys(): number {
-    const { customer, internal } = this.played.metadata(this.index);
+    const { customer, internal } = this.cn.metadata(this.index);
     const passwords = Object.keys(internal).filter((key) => key.endsWith('_pw'));
     return Object.keys(customer).length + passwords.length;
   }
 
   async open(): Promise<GuestSession> {
-    const session = await this.played.open(this.index);
+    const session = await this.cn.open(this.index);
     this.sockets.push(session.socket);
     return session;
   }
@@ -38,7 +38,7 @@ export class ZoneGuests {
 
   /** Resolves when the agent has hung up on a connection that says nothing. */
   async outlastSilent(): Promise<void> {
-    const socket = connect(this.played.socket(this.index));
+    const socket = await connectTo(this.cn.socket(this.index));
     socket.on('error', () => undefined);
     socket.resume();
     await once(socket, 'close');
@@ -47,12 +47,12 @@ export class ZoneGuests {
 
   /** Another holds the lock of the VM's configuration, until `unlock`. */
   lock(): Promise<void> {
-    return this.played.fault('lock.held', this.index);
+    return this.cn.fault('lock.held', this.index);
   }
 
   /** Ends this and all other faults of the node. */
   unlock(): Promise<void> {
-    return this.played.clearFaults();
+    return this.cn.clearFaults();
   }
 
   close(): void {

@@ -15,14 +15,14 @@ import { whyNoNode } from '../support/simcn';
 const BENCH = join(__dirname, '..', '..', 'tools', 'bench', 'main.js');
 
 describe('the benchmark', () => {
-  let folder: string;
+  let directory: string;
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'b-'));
+    directory = mkdtempSync(join(tmpdir(), 'b-'));
   });
 
   afterEach(() => {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   });
 
   it('takes the median of the runs and says whether it meets the goal', () => {
@@ -62,12 +62,12 @@ describe('the benchmark', () => {
     needs(this, whyNoNode());
     needs(this, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
     needs(this, existsSync('/proc/self/schedstat') ? null : 'needs /proc/PID/schedstat of Linux');
-    const json = join(folder, 'out.json');
-    const html = join(folder, 'out.html');
+    const json = join(directory, 'out.json');
+    const html = join(directory, 'out.html');
     const args = [BENCH, '--smoke', '--json', json, '--html', html];
     const { status, stderr } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
-      env: { ...process.env, TMPDIR: folder },
+      env: { ...process.env, TMPDIR: directory },
       timeout: 110_000,
     });
     assert.deepStrictEqual([status, stderr], [0, '']);
@@ -79,6 +79,6 @@ describe('the benchmark', () => {
     assert.strictEqual([...readFileSync(html, 'utf8').matchAll(/<svg/g)].length, rows.length);
     rmSync(json);
     rmSync(html);
-    assert.deepStrictEqual(spawnSync('ls', ['-A', folder], { encoding: 'utf8' }).stdout, '');
+    assert.deepStrictEqual(spawnSync('ls', ['-A', directory], { encoding: 'utf8' }).stdout, '');
   });
 });

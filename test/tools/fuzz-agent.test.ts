@@ -204,7 +204,7 @@ describe('npm run fuzz', function () {
     assertNothingLeft();
   });
 
-  it('succeeds without the whole agent where none can be played, but not in CI', async function () {
+  it('succeeds without the whole agent where none can be simulated, but not in CI', async function () {
     needsRoot(this);
     const nobody = ['--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
     const fuzz = [process.execPath, FUZZ, '--target', 'agent', '--seconds', '1', '--seed', '1'];

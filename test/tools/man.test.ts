@@ -16,18 +16,18 @@ import { BUILT } from '../support/smf-package';
 describe('the manual pages', function () {
   this.timeout(60_000);
 
-  let folder = '';
+  let directory = '';
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    directory = mkdtempSync(join(tmpdir(), 'mdf-'));
   });
 
-  after(() => rmSync(folder, { recursive: true }));
+  after(() => rmSync(directory, { recursive: true }));
 
   function rendered(name: string): string {
     const command = COMMANDS.find((c) => c.name === name);
     assert(command !== undefined);
-    const path = join(folder, `${name}.${command.section}`);
+    const path = join(directory, `${name}.${command.section}`);
     writeFileSync(path, manPage(command, '1.2.3'));
     const { status, stdout, stderr } = spawnSync('man', ['--warnings', '-E', 'UTF-8', '-l', path], {
       encoding: 'utf8',
@@ -105,8 +105,8 @@ describe('the manual pages', function () {
     }
   });
 
-  it('are written to folders as man(1) wants them, with the completion beside them', () => {
-    const out = join(folder, 'out');
+  it('are written to directories as man(1) wants them, with the completion beside them', () => {
+    const out = join(directory, 'out');
     const program = join(BUILT, 'tools/man/main.js');
     const { status } = spawnSync(process.execPath, [program, '--out', out, '--top', TOP]);
     assert.strictEqual(status, 0);
@@ -116,22 +116,22 @@ describe('the manual pages', function () {
 });
 
 describe('the completion', () => {
-  let folder = '';
+  let directory = '';
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
-    writeFileSync(join(folder, 'mdatad.bash'), completionScript(COMMANDS));
-    mkdirSync(join(folder, 'etc/zones'), { recursive: true });
+    directory = mkdtempSync(join(tmpdir(), 'mdf-'));
+    writeFileSync(join(directory, 'mdatad.bash'), completionScript(COMMANDS));
+    mkdirSync(join(directory, 'etc/zones'), { recursive: true });
     const index = '# comment\nglobal:installed:/\nabc-1:running:/zones/a:u\nabd-2:installed:/z:u\n';
-    writeFileSync(join(folder, 'etc/zones/index'), index);
+    writeFileSync(join(directory, 'etc/zones/index'), index);
   });
 
-  after(() => rmSync(folder, { recursive: true }));
+  after(() => rmSync(directory, { recursive: true }));
 
   /** What bash offers with the cursor behind the last word. */
   function offered(...words: string[]): string[] {
     const name = `_mdatad_${(words[0] ?? '').replace(/-/g, '_')}`;
-    const script = `source ${folder}/mdatad.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); ${name}; echo "\${COMPREPLY[@]}"`;
+    const script = `source ${directory}/mdatad.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); ${name}; echo "\${COMPREPLY[@]}"`;
     const { stdout, stderr } = spawnSync('bash', ['-c', script, 'bash', ...words], {
       encoding: 'utf8',
     });
@@ -149,25 +149,28 @@ describe('the completion', () => {
   });
 
   it("offers the node's zones, below the root that the line names", () => {
-    assert.deepStrictEqual(offered('mdatactl', '--root', folder, 'doctor', 'ab'), [
+    assert.deepStrictEqual(offered('mdatactl', '--root', directory, 'doctor', 'ab'), [
       'abc-1',
       'abd-2',
     ]);
-    assert.deepStrictEqual(offered('mdatactl', '--root', folder, 'zone', ''), ['abc-1', 'abd-2']);
-    const all = offered('mdatactl', '--root', folder, 'datasets', '');
+    assert.deepStrictEqual(offered('mdatactl', '--root', directory, 'zone', ''), [
+      'abc-1',
+      'abd-2',
+    ]);
+    const all = offered('mdatactl', '--root', directory, 'datasets', '');
     assert.deepStrictEqual(all, ['abc-1', 'abd-2', 'expand']);
   });
 
   it('works in zsh as it does in bash', function () {
     const zsh = spawnSync('zsh', ['--version']).status === 0;
     needs(this, zsh ? null : 'needs zsh');
-    writeFileSync(join(folder, 'mdatad.zsh'), completionScript(COMMANDS, 'zsh'));
-    const script = `source ${folder}/mdatad.zsh && whence -w complete && emulate ksh
+    writeFileSync(join(directory, 'mdatad.zsh'), completionScript(COMMANDS, 'zsh'));
+    const script = `source ${directory}/mdatad.zsh && whence -w complete && emulate ksh
       COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mdatad_mdatactl; echo "\${COMPREPLY[@]}"`;
-    const words = ['mdatactl', '--root', folder, 'doctor', 'ab'];
+    const words = ['mdatactl', '--root', directory, 'doctor', 'ab'];
     const { stdout, stderr } = spawnSync('zsh', ['-fc', script, 'zsh', ...words], {
       encoding: 'utf8',
-      env: { ...process.env, HOME: folder },
+      env: { ...process.env, HOME: directory },
     });
     assert.deepStrictEqual([stdout, stderr], ['complete: function\nabc-1 abd-2\n', '']);
   });

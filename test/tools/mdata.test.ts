@@ -37,7 +37,7 @@ interface RunOptions {
 }
 
 describe('the mdata programs', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
   let server: Server | null = null;
   let vm: MemoryVm;
@@ -58,8 +58,8 @@ describe('the mdata programs', () => {
   }
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdata-'));
-    path = join(folder, 'metadata.sock');
+    directory = mkdtempSync(join(tmpdir(), 'mdata-'));
+    path = join(directory, 'metadata.sock');
     vm = memoryVm(FIXTURE);
   });
 
@@ -73,7 +73,7 @@ describe('the mdata programs', () => {
       server = null;
     }
     assert.strictEqual(sockets.size, 0);
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   });
 
   /** Runs a program. Arguments are bytes: those that are not UTF-8 reach it through a shell's printf. */

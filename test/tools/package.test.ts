@@ -18,21 +18,21 @@ import { BUILT, makePackage } from '../support/smf-package';
 describe('the package program', function () {
   this.timeout(60_000);
 
-  let folder = '';
+  let directory = '';
   let unpacked = '';
   let tarball = '';
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'mdf-'));
-    ({ unpacked, tarball } = makePackage(folder));
+    directory = mkdtempSync(join(tmpdir(), 'mdf-'));
+    ({ unpacked, tarball } = makePackage(directory));
   });
 
-  after(() => rmSync(folder, { recursive: true }));
+  after(() => rmSync(directory, { recursive: true }));
 
   function pack(...args: string[]): { status: number | null; stdout: string; stderr: string } {
     const program = join(BUILT, 'tools/package.js');
-    const top = join(folder, 'checkout');
-    return spawnSync(process.execPath, [program, '--top', top, '--out', folder, ...args], {
+    const top = join(directory, 'checkout');
+    return spawnSync(process.execPath, [program, '--top', top, '--out', directory, ...args], {
       encoding: 'utf8',
     });
   }
@@ -110,13 +110,13 @@ describe('the package program', function () {
     assert.match(tarball, name);
     const sums = execFileSync('sha256sum', ['-c', `${tarball}.sha256`], {
       encoding: 'utf8',
-      cwd: folder,
+      cwd: directory,
     });
     assert.match(sums, /: OK$/m);
   });
 
   it('takes all packages of production from the lock file of this checkout, and none other', () => {
-    const top = join(folder, 'checkout');
+    const top = join(directory, 'checkout');
     const few = readFileSync(join(top, 'package-lock.json'), 'utf8');
     writeFileSync(
       join(top, 'package-lock.json'),
@@ -147,11 +147,11 @@ describe('the package program', function () {
   });
 
   it('puts the libraries that the Node of --node brings beside it, and says where they are', () => {
-    const tree = join(folder, 'linked-tree');
+    const tree = join(directory, 'linked-tree');
     mkdirSync(join(tree, 'bin'), { recursive: true });
     mkdirSync(join(tree, 'lib'));
-    writeFileSync(join(folder, 'lib.c'), 'int own(void) { return 0; }');
-    writeFileSync(join(folder, 'node.c'), 'int own(void); int main(void) { return own(); }');
+    writeFileSync(join(directory, 'lib.c'), 'int own(void) { return 0; }');
+    writeFileSync(join(directory, 'node.c'), 'int own(void); int main(void) { return own(); }');
     const [library, unused] = [join(tree, 'lib/libown.so.1'), join(tree, 'lib/libother.so.1')];
     execFileSync('cc', [
       '-shared',
@@ -159,19 +159,19 @@ describe('the package program', function () {
       '-Wl,-soname,libown.so.1',
       '-o',
       library,
-      join(folder, 'lib.c'),
+      join(directory, 'lib.c'),
     ]);
     writeFileSync(unused, '');
     execFileSync('cc', [
       '-o',
       join(tree, 'bin/node'),
-      join(folder, 'node.c'),
+      join(directory, 'node.c'),
       library,
       `-Wl,-rpath,${tree}/lib`,
     ]);
     const list = listed('--node', tree).filter((path) => path.startsWith('node/'));
     assert.deepStrictEqual(list, ['node/bin/node', 'node/lib/libown.so.1']);
-    const release = join(folder, 'linked-release');
+    const release = join(directory, 'linked-release');
     cpSync(tree, join(release, 'node'), { recursive: true });
     const script = `. '${join(TOP, 'smf/lib/node.sh')}'; find_node '${release}' /none; echo $LD_LIBRARY_PATH_64`;
     const found = execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8' });
@@ -179,7 +179,7 @@ describe('the package program', function () {
   });
 
   it('puts the Node of --node in, and says that it does', () => {
-    const tree = join(folder, 'node-tree');
+    const tree = join(directory, 'node-tree');
     mkdirSync(join(tree, 'bin'), { recursive: true });
     mkdirSync(join(tree, 'share'), { recursive: true });
     writeFileSync(join(tree, 'bin/node'), '#!/bin/sh\n');
@@ -194,10 +194,10 @@ describe('the package program', function () {
   });
 
   it('says what is to be built when it is not', () => {
-    const { status, stderr } = pack('--top', join(folder, 'node-tree'));
+    const { status, stderr } = pack('--top', join(directory, 'node-tree'));
     assert.strictEqual(status, 1);
     assert.notStrictEqual(stderr, '');
-    rmSync(join(folder, 'checkout/dist/src/main.js'));
+    rmSync(join(directory, 'checkout/dist/src/main.js'));
     assert.match(pack().stderr, /dist\/src\/main\.js is missing: run npm run build/);
   });
 
@@ -219,7 +219,7 @@ describe('a tar', () => {
   };
 
   it('is read by tar(1) as it was written: long names, links, empty and block-sized files', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'mdf-'));
+    const directory = mkdtempSync(join(tmpdir(), 'mdf-'));
     try {
       const long = `${'a'.repeat(90)}/${'b'.repeat(90)}`;
       const entries: TarEntry[] = [
@@ -229,15 +229,15 @@ describe('a tar', () => {
         file('z/more', 'x'.repeat(513)),
         { kind: 'link', path: 'z/link', target: 'block' },
       ];
-      const archive = join(folder, 'a.tar');
+      const archive = join(directory, 'a.tar');
       writeFileSync(archive, tarOf(entries));
-      execFileSync('tar', ['xf', archive, '-C', folder]);
-      assert.strictEqual(readFileSync(join(folder, long), 'utf8'), 'long');
-      assert.strictEqual(readFileSync(join(folder, 'z/empty'), 'utf8'), '');
-      assert.strictEqual(readFileSync(join(folder, 'z/link'), 'utf8').length, 512);
-      assert.strictEqual(readFileSync(join(folder, 'z/more'), 'utf8').length, 513);
+      execFileSync('tar', ['xf', archive, '-C', directory]);
+      assert.strictEqual(readFileSync(join(directory, long), 'utf8'), 'long');
+      assert.strictEqual(readFileSync(join(directory, 'z/empty'), 'utf8'), '');
+      assert.strictEqual(readFileSync(join(directory, 'z/link'), 'utf8').length, 512);
+      assert.strictEqual(readFileSync(join(directory, 'z/more'), 'utf8').length, 513);
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 

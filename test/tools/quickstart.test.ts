@@ -36,7 +36,7 @@ describeWhere(whyNoNode(), 'the quickstart', function () {
     throw new Error('it ended before it said so');
   }
 
-  /** Processes whose command line names the folder. */
+  /** Processes whose command line names the directory. */
   function left(): string[] {
     return readdirSync('/proc').flatMap((pid) => {
       try {

@@ -17,30 +17,33 @@ interface Machine {
 
 describe('set-up', () => {
   const { missing } = tools('./setup.js') as { missing: (machine: Machine) => string[] };
-  let folder = '';
+  let directory = '';
   let machine: Machine;
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'setup-'));
-    const bin = join(folder, 'bin');
+    directory = mkdtempSync(join(tmpdir(), 'setup-'));
+    const bin = join(directory, 'bin');
     mkdirSync(bin);
     for (const name of ['cc', 'c++', 'make', 'python3']) {
       writeFileSync(join(bin, name), '#!/bin/sh\n');
       chmodSync(join(bin, name), 0o755);
     }
-    mkdirSync(join(folder, 'include/node'), { recursive: true });
-    writeFileSync(join(folder, 'include/node/node_version.h'), '#define NODE_MAJOR_VERSION 22\n');
-    machine = { version: '22.4.0', path: bin, env: {}, headers: [folder] };
+    mkdirSync(join(directory, 'include/node'), { recursive: true });
+    writeFileSync(
+      join(directory, 'include/node/node_version.h'),
+      '#define NODE_MAJOR_VERSION 22\n',
+    );
+    machine = { version: '22.4.0', path: bin, env: {}, headers: [directory] };
   });
 
-  afterEach(() => rmSync(folder, { recursive: true }));
+  afterEach(() => rmSync(directory, { recursive: true }));
 
   it('misses nothing on a machine that has all', () => {
     assert.deepStrictEqual(missing(machine), []);
   });
 
   it('names each thing that is missing, with its package of Debian and of pkgsrc', () => {
-    rmSync(join(folder, 'bin'), { recursive: true });
+    rmSync(join(directory, 'bin'), { recursive: true });
     const lacks = missing({ ...machine, version: '20.14.9', headers: [] });
     const pattern = /^(.+): Debian ([\w+-]+), pkgsrc (\w+)/;
     const named = lacks.map((line) => pattern.exec(line)?.slice(1, 4) ?? [line]);
@@ -55,7 +58,7 @@ describe('set-up', () => {
   });
 
   it('does not take a C compiler for a C++ compiler, nor headers of another Node for its own', () => {
-    rmSync(join(folder, 'bin/c++'));
+    rmSync(join(directory, 'bin/c++'));
     const lacks = missing({ ...machine, version: '24.1.0' });
     assert.strictEqual(lacks.length, 2);
     assert.match(lacks[0] ?? '', /^a C\+\+ compiler/);
@@ -63,20 +66,20 @@ describe('set-up', () => {
   });
 
   it('takes the compiler that CC names', () => {
-    rmSync(join(folder, 'bin/cc'));
-    writeFileSync(join(folder, 'my-cc'), '#!/bin/sh\n');
-    chmodSync(join(folder, 'my-cc'), 0o755);
+    rmSync(join(directory, 'bin/cc'));
+    writeFileSync(join(directory, 'my-cc'), '#!/bin/sh\n');
+    chmodSync(join(directory, 'my-cc'), 0o755);
     assert.strictEqual(missing(machine).length, 1);
     assert.deepStrictEqual(
-      missing({ ...machine, env: { CC: `${join(folder, 'my-cc')} -m64` } }),
+      missing({ ...machine, env: { CC: `${join(directory, 'my-cc')} -m64` } }),
       [],
     );
   });
 
   it('ends before anything is installed, without a stack', () => {
-    const npm = join(folder, 'only-npm');
+    const npm = join(directory, 'only-npm');
     mkdirSync(npm);
-    writeFileSync(join(npm, 'npm'), `#!/bin/sh\ntouch '${folder}/called'\n`);
+    writeFileSync(join(npm, 'npm'), `#!/bin/sh\ntouch '${directory}/called'\n`);
     chmodSync(join(npm, 'npm'), 0o755);
     const program = join(TOP, 'tools', 'setup.js');
     const { status, stderr } = spawnSync(process.execPath, [program], {
@@ -89,7 +92,7 @@ describe('set-up', () => {
       /^set-up: this machine lacks\n {2}a C compiler: Debian gcc, pkgsrc gcc13\n/,
     );
     assert.doesNotMatch(stderr, /^ {4}at /m);
-    assert(!readdirSync(folder).includes('called'));
+    assert(!readdirSync(directory).includes('called'));
   });
 });
 

@@ -46,7 +46,7 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       assert.strictEqual(readFileSync(node.path(`/zones/${ZONE}/root/tmp/x`), 'utf8'), 'hi\n');
     });
 
-    it('shows the socket folder where the brand has it, and lets nothing be written there', async () => {
+    it('shows the socket directory where the brand has it, and lets nothing be written there', async () => {
       writeFileSync(node.path(`/var/zonecontrol/${ZONE}/probe`), 'p');
       writeFileSync(node.path(`/var/zonecontrol/${LX}/probe`), 'q');
       assert.strictEqual((await node.exec(ZONE, 'cat', '/.zonecontrol/probe')).stdout, 'p');
@@ -100,7 +100,7 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       assert.match(guest.stderr, /kvm guest/);
     });
 
-    it("gives the process the zone's folder for its root, and ends it with the zone", async () => {
+    it("gives the process the zone's directory for its root, and ends it with the zone", async () => {
       const argv = [
         SIMCN,
         'exec',

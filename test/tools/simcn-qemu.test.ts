@@ -25,7 +25,7 @@ const GUEST_BOOT_MS = 120_000;
 
 describe('simcn: a real guest', function () {
   this.timeout(3 * GUEST_BOOT_MS);
-  let folder: string | null = null;
+  let directory: string | null = null;
   let node: SimNode | null = null;
 
   before(async function () {
@@ -33,16 +33,16 @@ describe('simcn: a real guest', function () {
     if (whyNoNode() !== null || typeof parts === 'string') {
       this.skip();
     }
-    folder = mkdtempSync(join(tmpdir(), 'guest-'));
-    const init = join(folder, 'init');
+    directory = mkdtempSync(join(tmpdir(), 'guest-'));
+    const init = join(directory, 'init');
     writeFileSync(init, INIT, { mode: 0o755 });
-    const simcn = { kernel: parts.kernel, initrd: await makeInitrd(folder, parts, init) };
+    const simcn = { kernel: parts.kernel, initrd: await makeInitrd(directory, parts, init) };
     node = await SimNode.start({ vms: [{ uuid: GUEST, brand: 'kvm', simcn }] });
   });
   after(async () => {
     await node?.stop();
-    if (folder !== null) {
-      rmSync(folder, { recursive: true });
+    if (directory !== null) {
+      rmSync(directory, { recursive: true });
     }
   });
 

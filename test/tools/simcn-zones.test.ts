@@ -52,13 +52,15 @@ describe('simcn: zones', function () {
     assert.deepStrictEqual(node.ready, { ready: true, root: node.root, zones: 1 });
   });
 
-  it('has folders that others than root may enter, whatever the umask of who starts it', async () => {
+  it('has directories that others than root may enter, whatever the umask of who starts it', async () => {
     const umask = process.umask(0o077);
     let strict: SimNode | undefined;
     try {
       strict = await SimNode.start({ vms: [vm(OTHER)] });
-      const folders = ['/var', '/zones', `/zones/${OTHER}/root`, `/var/zonecontrol/${OTHER}`];
-      const modes = folders.map((folder) => statSync(strict?.path(folder) ?? '').mode & 0o777);
+      const directories = ['/var', '/zones', `/zones/${OTHER}/root`, `/var/zonecontrol/${OTHER}`];
+      const modes = directories.map(
+        (directory) => statSync(strict?.path(directory) ?? '').mode & 0o777,
+      );
       assert.deepStrictEqual(modes, [0o755, 0o755, 0o755, 0o755]);
     } finally {
       process.umask(umask);
@@ -87,7 +89,7 @@ describe('simcn: zones', function () {
     );
   });
 
-  it('gives a running zone an id, a pid, and a folder for its socket', async () => {
+  it('gives a running zone an id, a pid, and a directory for its socket', async () => {
     const shown = await vminfodVm(node, ZONE);
     assert.strictEqual(shown?.zone_state, 'running');
     assert.ok(shown.zoneid !== null && shown.zoneid > 0);
@@ -97,7 +99,7 @@ describe('simcn: zones', function () {
     assert.match(index(), new RegExp(`^${ZONE}:installed:/zones/${ZONE}:`, 'm'));
   });
 
-  it('mounts the folder while the zone runs, and only then', async function () {
+  it('mounts the directory while the zone runs, and only then', async function () {
     if (!isRoot) {
       this.skip();
     }

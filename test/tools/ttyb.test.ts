@@ -9,14 +9,14 @@ import { eventually } from '../support/eventually';
 import { Peer } from '../support/peer';
 
 describe('a simulated serial port', () => {
-  let folder: string;
+  let directory: string;
   let path: string;
   let ports: Ttyb[];
   let peers: Peer[];
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'tb-'));
-    path = join(folder, 'tmp', 'vm.ttyb');
+    directory = mkdtempSync(join(tmpdir(), 'tb-'));
+    path = join(directory, 'tmp', 'vm.ttyb');
     ports = [];
     peers = [];
   });
@@ -26,7 +26,7 @@ describe('a simulated serial port', () => {
       peer.socket.destroy();
     }
     await Promise.all(ports.map((port) => port.stop()));
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   });
 
   async function start(kind: TtybKind, guestPath?: string): Promise<Ttyb> {
@@ -43,7 +43,7 @@ describe('a simulated serial port', () => {
   }
 
   for (const kind of ['bhyve', 'kvm'] as const) {
-    it(`carries octets both ways (${kind})`, async () => {
+    it(`carries bytes both ways (${kind})`, async () => {
       const port = await start(kind);
       const peer = await host();
       await eventually(() => port.connected);
@@ -139,7 +139,7 @@ describe('a simulated serial port', () => {
     assert.strictEqual(await other.least(1), 'x');
   });
 
-  it('is held, loses octets and flaps when told to', async () => {
+  it('is held, loses bytes and flaps when told to', async () => {
     const port = await start('bhyve');
     await port.fault('held', 1);
     assert.strictEqual(await (await host()).end(), '');
@@ -153,7 +153,7 @@ describe('a simulated serial port', () => {
   });
 
   it('gives a program in the guest a fresh port', async () => {
-    const tty = join(folder, 'tty');
+    const tty = join(directory, 'tty');
     const port = await start('bhyve', tty);
     const peer = await host();
     await eventually(() => port.connected);

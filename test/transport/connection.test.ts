@@ -113,7 +113,7 @@ describe('a connection', () => {
         world = new World();
       });
 
-      it('answers each request once, in order, however its octets are cut', async () => {
+      it('answers each request once, in order, however its bytes are cut', async () => {
         const stream = Buffer.concat([
           Buffer.from('\nNEGOTIATE V2\n'),
           frame('0000000a', 'GET', 'k'),
@@ -473,8 +473,8 @@ describe('a connection', () => {
       const answer = frame('00000004', 'SUCCESS', 'value').toString();
       for (const junk of ['\0', '\0\0\0', 'login: ', '\r', 'V2 21 4332', '\xff\xfe']) {
         const { peer } = await world.open('serial');
-        const octets = Buffer.concat([Buffer.from(junk, 'latin1'), request]);
-        assert.strictEqual(await peer.ask(octets, answer.length), answer, JSON.stringify(junk));
+        const bytes = Buffer.concat([Buffer.from(junk, 'latin1'), request]);
+        assert.strictEqual(await peer.ask(bytes, answer.length), answer, JSON.stringify(junk));
       }
     });
 

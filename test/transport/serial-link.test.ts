@@ -252,7 +252,7 @@ describe('a serial link', () => {
       await served(ttyb);
     });
 
-    it('three times in quick succession, without an octet between', async () => {
+    it('three times in quick succession, without an byte between', async () => {
       const link = make();
       const ttyb = port();
       await ttyb.start();

@@ -38,7 +38,7 @@ const REPAIR_MS = 2000;
 
 describe('a zone socket', () => {
   let root: string;
-  let folder: string;
+  let directory: string;
   let path: string;
   let before: OpenThings;
   let recorder: Recorder;
@@ -52,8 +52,8 @@ describe('a zone socket', () => {
     const nobody = (): void => undefined;
     listenUnix(join(root, 'first'), nobody, nobody).close();
     before = openThings();
-    folder = join(root, 'zonecontrol', 'zone');
-    path = join(folder, 'metadata.sock');
+    directory = join(root, 'zonecontrol', 'zone');
+    path = join(directory, 'metadata.sock');
     recorder = new Recorder();
     links = [];
     pending = [];
@@ -104,34 +104,34 @@ describe('a zone socket', () => {
     return text === ANSWER;
   }
 
-  it('makes folder and socket with their modes, whatever the umask', async () => {
+  it('makes directory and socket with their modes, whatever the umask', async () => {
     for (const umask of [0o000, 0o077, 0o777]) {
       const old = process.umask(umask);
-      // The folder above is the zones service's, which made it when the node booted.
+      // The directory above is the zones service's, which made it when the node booted.
       mkdirSync(join(root, 'zonecontrol'), { recursive: true });
       execFileSync('chmod', ['755', join(root, 'zonecontrol')]);
       try {
         const link = await started();
-        assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
+        assert.strictEqual(statSync(directory).mode & 0o7777, 0o700);
         assert.strictEqual(lstatSync(path).mode & 0o7777, 0o600);
         await link.stop(0);
         link.remove();
-        assert.ok(!existsSync(folder));
+        assert.ok(!existsSync(directory));
       } finally {
         process.umask(old);
       }
     }
   });
 
-  it('keeps a folder that is there and takes a stale file over', async () => {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const { ino } = statSync(folder);
+  it('keeps a directory that is there and takes a stale file over', async () => {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const { ino } = statSync(directory);
     writeFileSync(path, 'no socket');
     await started();
-    assert.strictEqual(statSync(folder).ino, ino);
-    assert.strictEqual(statSync(folder).mode & 0o7777, 0o700);
+    assert.strictEqual(statSync(directory).ino, ino);
+    assert.strictEqual(statSync(directory).mode & 0o7777, 0o700);
     assert.deepStrictEqual(readdirSync(join(root, 'zonecontrol')), ['zone']);
-    assert.deepStrictEqual(readdirSync(folder), ['metadata.sock']);
+    assert.deepStrictEqual(readdirSync(directory), ['metadata.sock']);
     assert.ok(await answers());
   });
 
@@ -144,12 +144,12 @@ describe('a zone socket', () => {
         renameSync(`${path}.new`, path);
       },
     ],
-    ['removed with its folder', () => rmSync(folder, { recursive: true })],
+    ['removed with its directory', () => rmSync(directory, { recursive: true })],
     [
-      'moved away with its folder',
+      'moved away with its directory',
       () => {
-        renameSync(folder, `${folder}.old`);
-        mkdirSync(folder);
+        renameSync(directory, `${directory}.old`);
+        mkdirSync(directory);
       },
     ],
   ] as const) {
@@ -160,7 +160,7 @@ describe('a zone socket', () => {
       for (let i = 0; i < 3; i++) {
         damage();
         await eventually(() => answers(), 'service', REPAIR_MS);
-        rmSync(`${folder}.old`, { recursive: true, force: true });
+        rmSync(`${directory}.old`, { recursive: true, force: true });
       }
       // Once a minute, and not for each of the three.
       assert.deepStrictEqual(recorder.warnings, [
@@ -194,7 +194,7 @@ describe('a zone socket', () => {
     assert.ok(await answers());
   });
 
-  it('removes only its own file, and only its own empty folder', async () => {
+  it('removes only its own file, and only its own empty directory', async () => {
     const link = await started();
     await link.stop(0);
     assert.ok(existsSync(path), 'the file stays for the next agent');
@@ -209,11 +209,11 @@ describe('a zone socket', () => {
 
   it('contains what it cannot bind, tells it once, and listens when it can', async () => {
     mkdirSync(join(root, 'zonecontrol'));
-    symlinkSync('/nowhere/at/all', folder);
+    symlinkSync('/nowhere/at/all', directory);
     const link = make();
     await link.start();
     assert.strictEqual(link.state, 'waiting');
-    rmSync(folder);
+    rmSync(directory);
     await eventually(() => link.state === 'listening');
     assert.strictEqual(recorder.warnings.length, 1);
     assert.ok(await answers());
@@ -225,7 +225,7 @@ describe('a zone socket', () => {
       info: () => undefined,
       warn: (fields: Readonly<Record<string, unknown>>) => told.push(fields.err),
     };
-    const link = make({ path: join(folder, 'x'.repeat(100)), log });
+    const link = make({ path: join(directory, 'x'.repeat(100)), log });
     await link.start();
     const [err] = told;
     assert.ok(err instanceof SystemError);

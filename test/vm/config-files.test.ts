@@ -158,7 +158,7 @@ describe('ConfigFiles', () => {
   });
 
   const strange: readonly (readonly [string, (at: string) => void])[] = [
-    ['a folder', (at) => fs.mkdirSync(at)],
+    ['a directory', (at) => fs.mkdirSync(at)],
     [
       'a link to a file like it',
       (at) => {
@@ -188,13 +188,13 @@ describe('ConfigFiles', () => {
   it('holds no more than its bound, whoever asks', () => {
     const small = new ConfigFiles(64 * 1024);
     const zones = Array.from({ length: 50 }, (_, index) => join(dir.path, String(index)));
-    for (const folder of zones) {
-      fs.mkdirSync(folder);
+    for (const directory of zones) {
+      fs.mkdirSync(directory);
       const text = JSON.stringify({ customer_metadata: { k: 'x'.repeat(10_000) } });
-      fs.writeFileSync(join(folder, 'metadata.json'), text);
+      fs.writeFileSync(join(directory, 'metadata.json'), text);
     }
-    for (const folder of zones) {
-      assert.strictEqual(small.metadata(folder, logs.zoneLog('z')).customer.size, 1);
+    for (const directory of zones) {
+      assert.strictEqual(small.metadata(directory, logs.zoneLog('z')).customer.size, 1);
     }
     const before = fs.readdirSync('/proc/self/fd').length;
     assert.strictEqual(small.metadata(zones[0] ?? '', logs.zoneLog('z')).customer.size, 1);

@@ -72,7 +72,7 @@ describe('ReadyLine', () => {
     const large = { uuid: 'large', padding: 'x'.repeat(100_000) };
     reader.push(readyLine(JSON.stringify([...objects, large, ...objects])));
     assert.strictEqual(seen.length, 2 * objects.length + 1);
-    assert.ok(seen.every((json) => json.every((octet) => octet === 0)));
+    assert.ok(seen.every((json) => json.every((byte) => byte === 0)));
   });
 
   it('takes an empty node', () => {

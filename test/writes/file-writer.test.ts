@@ -66,8 +66,11 @@ describe('FileWriter', () => {
     dir.remove();
   });
 
-  const ask = (change: Change, folder = dir.path, zonename = 'z'): Promise<ChangeResult> => {
-    return writer.change({ zonename, uuid: zonename, folder, log: logs.zoneLog(zonename) }, change);
+  const ask = (change: Change, directory = dir.path, zonename = 'z'): Promise<ChangeResult> => {
+    return writer.change(
+      { zonename, uuid: zonename, directory, log: logs.zoneLog(zonename) },
+      change,
+    );
   };
   const customer = (): unknown => {
     const file: unknown = JSON.parse(fs.readFileSync(path, 'utf8'));
@@ -172,7 +175,7 @@ describe('FileWriter', () => {
       fs.renameSync(`${path}.new`, path);
     };
     const target = (): Parameters<Writer['change']>[0] => {
-      return { zonename: 'z', uuid: 'z', folder: dir.path, log: logs.zoneLog('z') };
+      return { zonename: 'z', uuid: 'z', directory: dir.path, log: logs.zoneLog('z') };
     };
     const look = async (): Promise<number> => {
       const changes = files.undoneChanges(target());
@@ -337,18 +340,18 @@ describe('FileWriter', () => {
     assert.deepStrictEqual(customer(), { a: '1' });
   });
 
-  it('fails while the folder is gone, and writes again when it is back', async () => {
-    const folder = join(dir.path, 'config');
-    assert.strictEqual((await ask(set('a', '1'), folder)).kind, 'failed');
-    fs.mkdirSync(folder);
-    assert.deepStrictEqual(await ask(set('a', '1'), folder), STORED);
+  it('fails while the directory is gone, and writes again when it is back', async () => {
+    const directory = join(dir.path, 'config');
+    assert.strictEqual((await ask(set('a', '1'), directory)).kind, 'failed');
+    fs.mkdirSync(directory);
+    assert.deepStrictEqual(await ask(set('a', '1'), directory), STORED);
   });
 
   it('says once a minute that vminfod confirms nothing', async () => {
     make({ confirmMs: 1 });
     const log = logs.zoneLog('z');
     for (let index = 1; index <= 3; index++) {
-      const target = { zonename: 'z', uuid: 'z', folder: dir.path, log };
+      const target = { zonename: 'z', uuid: 'z', directory: dir.path, log };
       await writer.change(target, set('a', String(index)));
       await eventually(() => files.holds.unconfirmed === index);
     }
@@ -368,7 +371,7 @@ describe('FileWriter', () => {
     assert(told.length >= 1);
   });
 
-  it('holds no more octets of waiting changes than twice what the metadata may come to', async () => {
+  it('holds no more bytes of waiting changes than twice what the metadata may come to', async () => {
     make({ limits: { metadataBytes: 1000, metadataKeys: 1024, fileBytes: 10_000 } });
     let release = (): void => undefined;
     blocked = new Promise((resolve) => {

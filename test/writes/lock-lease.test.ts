@@ -42,7 +42,7 @@ describe('the lock that is held for vminfod', () => {
     });
     writer = new Writer(files, { perSecond: 1e6, burst: 1e6 });
     const log = logRecords().zoneLog('z');
-    const target = { zonename: 'z', uuid: 'z', folder: dir.path, log };
+    const target = { zonename: 'z', uuid: 'z', directory: dir.path, log };
     const over = new AbortController();
     let last = 0;
     const guest = (async () => {

@@ -23,7 +23,7 @@ describe('a lane of writes', () => {
   let commits: number;
   let counts: WriteCounts;
   const target: Target = {
-    ...{ zonename: 'z', uuid: 'z', folder: '/nowhere' },
+    ...{ zonename: 'z', uuid: 'z', directory: '/nowhere' },
     log: logRecords().zoneLog('z'),
   };
 

@@ -42,7 +42,7 @@ describe('VmadmWriter', () => {
   };
   const ask = (change: Change, zonename = 'z'): Promise<ChangeResult> => {
     const log = logs.zoneLog(zonename);
-    return writer.change({ zonename, uuid: 'the-uuid', folder: dir.path, log }, change);
+    return writer.change({ zonename, uuid: 'the-uuid', directory: dir.path, log }, change);
   };
   const fileWith = (map: object): void => {
     const text = JSON.stringify({ customer_metadata: map, internal_metadata: { root_pw: 'old' } });

@@ -70,7 +70,7 @@ describe('the reconcile', () => {
     assert.deepStrictEqual(repaired(), []);
   });
 
-  it('has each running zone look whether it still has its metadata folder', async () => {
+  it('has each running zone look whether it still has its metadata directory', async () => {
     const looked: string[] = [];
     const duty = ({ zonename }: ZoneFacts): MountManager => ({
       state: 'mounted by the brand',
@@ -82,7 +82,7 @@ describe('the reconcile', () => {
       },
     });
     await served.registry.stop(1000);
-    served = new ServedZones(zoned, { folder: duty });
+    served = new ServedZones(zoned, { directory: duty });
     await served.registry.start();
     assert.strictEqual(await served.registry.reconcile(), 0);
     assert.deepStrictEqual(looked, ['beta']);

@@ -172,7 +172,7 @@ describe('the registry', () => {
       await zoned.destroy('alpha');
       await eventually(() => gone.length === 1);
       assert.deepStrictEqual([gone, served.states], [['alpha'], {}]);
-      assert(!existsSync(zoned.node.paths.zoneFolder('alpha')));
+      assert(!existsSync(zoned.node.paths.zoneDirectory('alpha')));
     });
 
     it('looks for itself when events were lost', async () => {

@@ -33,12 +33,12 @@ describe('the files of a brand', () => {
   });
 
   function brandFile(brand: string, xml: string): void {
-    const folder = node.paths.host(`/usr/lib/brand/${brand}`);
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, 'platform.xml'), xml);
+    const directory = node.paths.host(`/usr/lib/brand/${brand}`);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'platform.xml'), xml);
   }
 
-  it('say whether it mounts the folder; a brand that has none says nothing', () => {
+  it('say whether it mounts the directory; a brand that has none says nothing', () => {
     brandFile('joyent', `<platform>${FOLDER_LINE}</platform>`);
     brandFile('old', '<platform></platform>');
     assert.strictEqual(brandMounts(node.paths, 'joyent'), true);
@@ -68,7 +68,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node = makeNode();
     logged = logRecords();
     node.addZone('alpha');
-    mkdirSync(node.paths.zoneFolder('alpha'), { recursive: true });
+    mkdirSync(node.paths.zoneDirectory('alpha'), { recursive: true });
     roots = new ZoneRoots(node.root);
     root = roots.of(node.paths.host('/zones/alpha'));
     mountPoint = root.nameOf('/.zonecontrol');
@@ -98,7 +98,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   function mountAsBrand(): void {
     mkdirSync(mountPoint, { recursive: true });
     const options = 'ro,nodevices,nosetuid,noexec';
-    node.platform.mountLofs(node.paths.zoneFolder('alpha'), mountPoint, options);
+    node.platform.mountLofs(node.paths.zoneDirectory('alpha'), mountPoint, options);
   }
 
   function isMounted(): boolean {
@@ -125,7 +125,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     await eventually(() => mount.state === 'mounted by the agent');
     mount.moved('running');
     assert.strictEqual(mount.state, 'mounted by the agent');
-    assert.strictEqual(logged.records('mounted the metadata folder').length, 1);
+    assert.strictEqual(logged.records('mounted the metadata directory').length, 1);
     mount.moved('halted');
     assert.deepStrictEqual([mount.state, isMounted()], ['zone halted', true]);
   });
@@ -141,7 +141,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
 
   it('unmounts nothing of another zone when a guest puts a link in the place of its own', async () => {
     node.addZone('victim');
-    mkdirSync(node.paths.zoneFolder('victim'), { recursive: true });
+    mkdirSync(node.paths.zoneDirectory('victim'), { recursive: true });
     const victim = node.paths.host('/zones/victim/root/.zonecontrol');
     mkdirSync(victim, { recursive: true });
     const native = node.paths.host('/zones/alpha/root/native');
@@ -158,13 +158,13 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
     mount.moved('running');
-    node.platform.mountLofs(node.paths.zoneFolder('victim'), victim, 'ro');
+    node.platform.mountLofs(node.paths.zoneDirectory('victim'), victim, 'ro');
     // What a guest's root can do to the directory above its mount.
     renameSync(native, `${native}.aside`);
     symlinkSync(node.paths.host('/zones/victim/root'), native);
     mount.moved('halted');
     mount.moved('ready');
-    await eventually(() => logged.records('could not mount the metadata folder').length === 0);
+    await eventually(() => logged.records('could not mount the metadata directory').length === 0);
     mount.moved('halted');
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
     assert(mounts.includes(` ${victim} `), 'the other zone has its mount');
@@ -193,7 +193,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   it('is missed once in a zone that runs without it, after a second look', async () => {
     const mount = make(true);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
-    const warned = 'zone runs without its metadata folder: reboot it';
+    const warned = 'zone runs without its metadata directory: reboot it';
     mount.moved('running');
     assert.strictEqual(mount.state, 'looking again');
     assert.deepStrictEqual(logged.records(warned), []);
@@ -203,7 +203,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   });
 
   it('is told once to be lost in a running zone, and not in one that goes down', async () => {
-    const text = 'the metadata folder was unmounted, or replaced while the zone runs: reboot it';
+    const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
     const told = (): number => logged.records(text).length;
     const running = async (): Promise<SocketMount> => {
       const mount = make(true);
@@ -235,7 +235,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     const mount = make(true);
     mount.moved('running');
     await eventually(() => mount.view() === 'ours');
-    const directory = node.paths.zoneFolder('alpha');
+    const directory = node.paths.zoneDirectory('alpha');
     renameSync(directory, `${directory}.old`);
     mkdirSync(directory);
     assert.strictEqual(mount.view(), 'another');
@@ -277,7 +277,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     mount.moved('ready');
     await eventually(() => asked >= 3, 'a third try', 5000);
     await eventually(() => mount.state === 'not mounted');
-    assert.strictEqual(logged.records('could not mount the metadata folder').length, 1);
+    assert.strictEqual(logged.records('could not mount the metadata directory').length, 1);
     rmSync(mountPoint);
     await eventually(() => mount.state === 'mounted by the agent', 'mounted', 5000);
     assert(isMounted());

@@ -20,7 +20,7 @@ import { piecesRow, putRows, WRITERS } from './write-rows';
 export class Bench implements Instruments {
   readonly scale: Scale;
   readonly client: Client;
-  private readonly folder = mkdtempSync(join(tmpdir(), 'mb-'));
+  private readonly directory = mkdtempSync(join(tmpdir(), 'mb-'));
   private readonly processes: Processes;
   private readonly told: (row: Row) => void;
 
@@ -28,14 +28,14 @@ export class Bench implements Instruments {
     this.scale = scale;
     this.processes = processes;
     this.told = told;
-    this.client = new Client(this.folder, processes);
+    this.client = new Client(this.directory, processes);
   }
 
   async run(): Promise<void> {
     try {
       await this.measure();
     } finally {
-      rmSync(this.folder, { recursive: true, force: true });
+      rmSync(this.directory, { recursive: true, force: true });
     }
   }
 
@@ -44,7 +44,7 @@ export class Bench implements Instruments {
   }
 
   private async measure(): Promise<void> {
-    await listingRows(this, this.folder);
+    await listingRows(this, this.directory);
     await this.onNode(WRITERS, async (node) => {
       const { pid } = await node.startAgent();
       const floor = await node.startFloor(SOCKETS);
@@ -63,7 +63,7 @@ export class Bench implements Instruments {
   }
 
   private async onNode<T>(zones: number, work: (node: BenchNode) => Promise<T>): Promise<T> {
-    const node = new BenchNode(this.folder, zones, this.processes);
+    const node = new BenchNode(this.directory, zones, this.processes);
     try {
       await node.up();
       return await work(node);

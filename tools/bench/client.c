@@ -6,7 +6,7 @@
  *
  * MODE: `conn` connects, negotiates, asks once and closes, over and over; `open` keeps its connections
  * and DEPTH requests on each in flight. It ends after SECONDS, or when each connection had MOST answers
- * (0: no bound). PIECE: how many octets are written and read at once; 0: as many as there are.
+ * (0: no bound). PIECE: how many bytes are written and read at once; 0: as many as there are.
  * INPUT: how many requests, the requests, a line each, then a socket's path a line. Connection i goes to
  * socket i modulo their number, and asks the requests in turn.
  *

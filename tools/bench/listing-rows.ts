@@ -30,10 +30,10 @@ const NO_LINK: SocketLink = {
   remove: () => undefined,
 };
 
-/** @param folder where the node's files go */
-export async function listingRows(bench: Instruments, folder: string): Promise<void> {
+/** @param directory where the node's files go */
+export async function listingRows(bench: Instruments, directory: string): Promise<void> {
   const count = bench.scale.manyZones;
-  const root = join(folder, 'listing');
+  const root = join(directory, 'listing');
   const emulation = openEmulation(root);
   emulation.nodeBoot();
   emulation.zonesConfigure(
@@ -69,7 +69,7 @@ function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>, roots:
   return new Zone(facts, {
     log: zoneLog,
     link: { kind: 'socket', link: NO_LINK },
-    folder: null,
+    directory: null,
     root: roots.of(facts.zonepath),
   });
 }

@@ -59,9 +59,9 @@ export class Client {
   private readonly program: string;
   private readonly processes: Processes;
 
-  /** @param folder where the program is built */
-  constructor(folder: string, processes: Processes) {
-    this.program = join(folder, 'client');
+  /** @param directory where the program is built */
+  constructor(directory: string, processes: Processes) {
+    this.program = join(directory, 'client');
     this.processes = processes;
     const argv = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', this.program, SOURCE];
     const { status, stderr } = spawnSync('cc', argv, { encoding: 'utf8' });

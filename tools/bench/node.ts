@@ -72,25 +72,25 @@ export class BenchNode {
   readonly root: string;
   readonly zones: number;
   private readonly processes: Processes;
-  private readonly folder: string;
+  private readonly directory: string;
   private readonly names: readonly string[];
   private simcn: Child | null = null;
   private agent: Child | null = null;
   private floor: Child | null = null;
 
   constructor(parent: string, zones: number, processes: Processes) {
-    this.folder = mkdtempSync(join(parent, 'n'));
-    this.root = join(this.folder, 'cn');
+    this.directory = mkdtempSync(join(parent, 'n'));
+    this.root = join(this.directory, 'cn');
     this.zones = zones;
     this.processes = processes;
     const vms = Array.from({ length: zones }, (_, number) => makeVm(number));
     this.names = vms.map((vm) => String(Reflect.get(vm, 'uuid')));
-    writeFileSync(join(this.folder, 'vms.json'), JSON.stringify(vms));
+    writeFileSync(join(this.directory, 'vms.json'), JSON.stringify(vms));
   }
 
   async up(): Promise<void> {
     mkdirSync(this.root);
-    const argv = [SIMCN, 'up', '--root', this.root, '--vms', join(this.folder, 'vms.json')];
+    const argv = [SIMCN, 'up', '--root', this.root, '--vms', join(this.directory, 'vms.json')];
     // Its mounts go with it, also where it is killed.
     const apart = isRoot ? ['unshare', '-m', '--propagation', 'private'] : [];
     this.simcn = this.processes.start([...apart, process.execPath, ...argv], 'pipe');
@@ -106,8 +106,8 @@ export class BenchNode {
     flags: readonly string[] = [],
   ): Promise<Started> {
     await this.stopAgent();
-    const log = join(this.folder, 'mdatad.log');
-    const config = join(this.folder, 'mdatad.json');
+    const log = join(this.directory, 'mdatad.log');
+    const config = join(this.directory, 'mdatad.json');
     writeFileSync(config, JSON.stringify({ limits }));
     const fd = openSync(log, 'w');
     const start = performance.now();
@@ -147,7 +147,7 @@ export class BenchNode {
     if (this.floor !== null) {
       await this.processes.end(this.floor);
       this.floor = null;
-      rmSync(this.floorFolder, { recursive: true, force: true });
+      rmSync(this.floorDirectory, { recursive: true, force: true });
     }
   }
 
@@ -158,8 +158,8 @@ export class BenchNode {
   }
 
   floorSockets(count: number): string[] {
-    mkdirSync(this.floorFolder, { recursive: true });
-    return Array.from({ length: count }, (_, number) => join(this.floorFolder, String(number)));
+    mkdirSync(this.floorDirectory, { recursive: true });
+    return Array.from({ length: count }, (_, number) => join(this.floorDirectory, String(number)));
   }
 
   /** Ends all and removes the node. */
@@ -169,7 +169,7 @@ export class BenchNode {
     if (this.simcn !== null) {
       await this.processes.end(this.simcn);
     }
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   /** Where the agent sees the mounts of the zones. */
@@ -177,8 +177,8 @@ export class BenchNode {
     return isRoot && this.simcn !== null ? ['nsenter', '-m', '-t', String(this.simcn.pid)] : [];
   }
 
-  private get floorFolder(): string {
-    return join(this.folder, 'floor');
+  private get floorDirectory(): string {
+    return join(this.directory, 'floor');
   }
 }
 

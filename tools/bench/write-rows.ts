@@ -21,12 +21,12 @@ const NO_LIMITS = { writes_per_second: 10_000, write_burst: 10_000 };
 
 /** What the disk alone takes: 20 files replaced at once, each with its two syncs, again and again. */
 async function diskFloor(node: BenchNode): Promise<number> {
-  const folder = mkdtempSync(join(node.root, 'floor-'));
+  const directory = mkdtempSync(join(node.root, 'floor-'));
   const bytes = Buffer.from('{"customer_metadata":{"k":"v"},"internal_metadata":{}}');
   const times: number[] = [];
   try {
     const writer = async (index: number): Promise<void> => {
-      const own = join(folder, String(index));
+      const own = join(directory, String(index));
       mkdirSync(own);
       for (let n = 0; n < PUTS; n++) {
         const began = performance.now();
@@ -37,7 +37,7 @@ async function diskFloor(node: BenchNode): Promise<number> {
     };
     await Promise.all(Array.from({ length: WRITERS }, (_, index) => writer(index)));
   } finally {
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   }
   return times.sort((a, b) => a - b)[Math.floor(0.99 * times.length)] ?? 0;
 }
@@ -49,8 +49,8 @@ export async function putRows(bench: Instruments, node: BenchNode): Promise<void
   const sockets = node.agentSockets(WRITERS);
   const paths = new Paths(node.root);
   const watchers = sockets.map((socket) => {
-    const folder = paths.host(`/zones/${zoneOf(socket)}/config`);
-    return watch(folder, (event, name) => {
+    const directory = paths.host(`/zones/${zoneOf(socket)}/config`);
+    return watch(directory, (event, name) => {
       renames += event === 'rename' && name === 'metadata.json' ? 1 : 0;
     });
   });

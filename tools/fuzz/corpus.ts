@@ -25,9 +25,9 @@ export function unescape(line: string): Buffer {
 }
 
 /** The inputs of a target; none where it has no file. */
-export function readCorpus(target: string, folder = CORPUS): Buffer[] {
+export function readCorpus(target: string, directory = CORPUS): Buffer[] {
   try {
-    const text = readFileSync(join(folder, `${target}.txt`), 'latin1');
+    const text = readFileSync(join(directory, `${target}.txt`), 'latin1');
     return text.split('\n').slice(0, -1).map(unescape);
   } catch (err) {
     if (codeOf(err) !== 'ENOENT') {
@@ -38,8 +38,8 @@ export function readCorpus(target: string, folder = CORPUS): Buffer[] {
 }
 
 /** Writes them shortest first, so that the same inputs give the same file. */
-export function writeCorpus(target: string, inputs: readonly Buffer[], folder = CORPUS): void {
-  const path = join(folder, `${target}.txt`);
+export function writeCorpus(target: string, inputs: readonly Buffer[], directory = CORPUS): void {
+  const path = join(directory, `${target}.txt`);
   mkdirSync(dirname(path), { recursive: true });
   const sorted = [...inputs].sort((a, b) => a.length - b.length || a.compare(b));
   writeFileSync(path, sorted.map((input) => `${escape(input)}\n`).join(''));

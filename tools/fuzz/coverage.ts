@@ -11,8 +11,8 @@ export interface Coverage {
   readonly blocks: number;
 }
 
-/** Runs `work` and tells what of the files below `folder` it reached. */
-export function coverageOf(folder: string, work: () => void): Coverage {
+/** Runs `work` and tells what of the files below `directory` it reached. */
+export function coverageOf(directory: string, work: () => void): Coverage {
   const session = new Session();
   session.connect();
   const counts = { reached: 0, blocks: 0 };
@@ -25,7 +25,10 @@ export function coverageOf(folder: string, work: () => void): Coverage {
         throw err;
       }
       for (const script of taken.result) {
-        if (!script.url.includes(`${sep}${folder}${sep}`) || script.url.includes('node_modules')) {
+        if (
+          !script.url.includes(`${sep}${directory}${sep}`) ||
+          script.url.includes('node_modules')
+        ) {
           continue;
         }
         for (const range of script.functions.flatMap((one) => one.ranges)) {

@@ -21,7 +21,7 @@ const EXIT_FAULT = 1;
 const EXIT_USAGE = 2;
 /** Turns are short, so that every target is reached early in a long run too. */
 const TURN_MS = 2000;
-/** The target that is no parser: the whole agent, on a played node. */
+/** The target that is no parser: the whole agent, on a simulated node. */
 const AGENT = 'agent';
 /** Without a target it gets this share of the time. */
 const AGENT_SHARE = 1 / 3;
@@ -142,7 +142,7 @@ async function main(): Promise<void> {
     process.exitCode = EXIT_USAGE;
     return;
   }
-  // Whatever ends it, no process of a played node stays behind, and no mount.
+  // Whatever ends it, no process of a simulated node stays behind, and no mount.
   process.once('uncaughtException', (err) => {
     console.error(err);
     void abandon().finally(() => process.exit(EXIT_FAULT));

@@ -6,7 +6,7 @@
  */
 
 /** What may stand in a place, for the shell to complete. */
-export type Words = 'zone' | 'file' | 'folder' | readonly string[];
+export type Words = 'zone' | 'file' | 'directory' | readonly string[];
 
 export interface Option {
   readonly flag: string;
@@ -67,7 +67,7 @@ export function entries(title: string, list: readonly Entry[]): Section {
 export const ROOT_OPTION: Option = {
   flag: '--root',
   value: 'DIR',
-  words: 'folder',
+  words: 'directory',
   text: 'The root of the compute node; every path named here is below it. Default: `/` on SmartOS, none elsewhere.',
 };
 

@@ -15,7 +15,7 @@ export const COMMANDS: readonly ManCommand[] = [
   MDATA_DELETE,
 ];
 
-/** The file that man(1) looks for, in the folder of its section. */
+/** The file that man(1) looks for, in the directory of its section. */
 export function fileNameOf({ name, section }: ManCommand): string {
   return `${name}.${section}`;
 }

@@ -33,7 +33,7 @@ _mdatad_words() {
 	case "$1" in
 	zone) COMPREPLY=($(compgen -W "$(_mdatad_zones) \${*:2}" -- "$word")) ;;
 	file) COMPREPLY=($(compgen -f -- "$word")) ;;
-	folder) COMPREPLY=($(compgen -d -- "$word")) ;;
+	directory) COMPREPLY=($(compgen -d -- "$word")) ;;
 	*) COMPREPLY=($(compgen -W "$*" -- "$word")) ;;
 	esac
 }

@@ -21,9 +21,9 @@ function main(): void {
     .object({ version: z.string() })
     .parse(JSON.parse(readFileSync(join(top, 'package.json'), 'utf8')));
   for (const command of COMMANDS) {
-    const folder = join(out, `man${command.section}`);
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, fileNameOf(command)), manPage(command, version));
+    const directory = join(out, `man${command.section}`);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, fileNameOf(command)), manPage(command, version));
   }
   writeFileSync(join(out, 'mdatad.bash'), completionScript(COMMANDS));
 }

@@ -14,7 +14,7 @@ export interface Brand {
   /** The `type` that `vmadm lookup` adds. */
   readonly type: 'OS' | 'LX' | 'KVM' | 'BHYV';
   readonly hvm: boolean;
-  /** Where the brand mounts the socket folder, as the zone sees it; null: it does not. */
+  /** Where the brand mounts the socket directory, as the zone sees it; null: it does not. */
   readonly mountPoint: string | null;
 }
 
@@ -45,12 +45,12 @@ export function brandOf(name: string): Brand {
 
 const BRANDS = ['joyent', 'joyent-minimal', 'builder', 'lx', 'kvm', 'bhyve'] as const;
 
-/** @param oldPlatform before December 2016 no brand mounted the socket folder */
+/** @param oldPlatform before December 2016 no brand mounted the socket directory */
 export function installBrands(paths: Paths, oldPlatform: boolean): void {
   for (const brand of BRANDS.map(brandOf)) {
-    const folder = paths.host(`/usr/lib/brand/${brand.name}`);
-    mkdirSync(folder, { recursive: true, mode: 0o755 });
-    writeFileSync(`${folder}/platform.xml`, platformXml(brand, oldPlatform), { mode: 0o644 });
+    const directory = paths.host(`/usr/lib/brand/${brand.name}`);
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    writeFileSync(`${directory}/platform.xml`, platformXml(brand, oldPlatform), { mode: 0o644 });
   }
 }
 

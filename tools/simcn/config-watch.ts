@@ -1,7 +1,7 @@
 /*
- * vminfod's eye on the zones' config folders: a change of a file there becomes a change of the VM.
+ * vminfod's eye on the zones' config directories: a change of a file there becomes a change of the VM.
  *
- * The folders are written by the agent, by vmadm and by hand, none of which tells the node. Each folder
+ * The directories are written by the agent, by vmadm and by hand, none of which tells the node. Each directory
  * is watched; after a notice, and when a watch begins, its files are read and compared.
  */
 import { existsSync, watch, type FSWatcher } from 'node:fs';
@@ -31,7 +31,7 @@ export class ConfigWatch {
     this.changed = changed;
   }
 
-  /** Watches the zone's folder from now on, anew where it was watched: it may be another one. */
+  /** Watches the zone's directory from now on, anew where it was watched: it may be another one. */
   open(zone: Zone): void {
     this.close(zone);
     const { config } = new ZoneDisk(this.paths, zone);
@@ -44,7 +44,7 @@ export class ConfigWatch {
         this.read(zone);
       }, SETTLE_MS);
     });
-    // The folder goes away under it only with its zone, and that closes this.
+    // The directory goes away under it only with its zone, and that closes this.
     watcher.on('error', () => undefined);
     const eye: Eye = { watcher, timer: null };
     this.eyes.set(zone.zonename, eye);

@@ -1,5 +1,5 @@
 /*
- * A zone's folders below its zonepath: made, copied, put back, removed.
+ * A zone's directories below its zonepath: made, copied, put back, removed.
  *
  *   <zonepath>/root                     the zone's root, made from a template
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
@@ -35,7 +35,7 @@ export class ZoneDisk {
   readonly logs: string;
   readonly datasets: readonly string[];
   private readonly tree: ZfsTree;
-  private readonly snapshotFolder: string;
+  private readonly snapshotDirectory: string;
   private readonly facts: ZonerootFacts;
   private readonly limit: number | null;
 
@@ -44,7 +44,7 @@ export class ZoneDisk {
     this.zoneroot = join(this.zonepath, 'root');
     this.config = join(this.zonepath, 'config');
     this.logs = join(this.zonepath, 'logs');
-    this.snapshotFolder = join(this.zonepath, '.zfs', 'snapshot');
+    this.snapshotDirectory = join(this.zonepath, '.zfs', 'snapshot');
     this.tree = new ZfsTree(paths, zone);
     this.datasets = this.tree.delegated.map((name) => paths.host(`/${name}`));
     this.facts = factsOf(zone);
@@ -52,10 +52,10 @@ export class ZoneDisk {
     this.limit = typeof limit === 'number' ? limit : null;
   }
 
-  /** Installs: makes all folders. What is there already stays. */
+  /** Installs: makes all directories. What is there already stays. */
   make(): void {
-    for (const folder of [this.zoneroot, this.config]) {
-      mkdirSync(folder, { recursive: true, mode: 0o755 });
+    for (const directory of [this.zoneroot, this.config]) {
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
     }
     this.tree.make();
     makeZoneroot(this.zoneroot, this.facts);
@@ -68,10 +68,10 @@ export class ZoneDisk {
 
   /** In the order of their names. */
   snapshots(): Snapshot[] {
-    mkdirSync(this.snapshotFolder, { recursive: true });
-    return readdirSync(this.snapshotFolder)
+    mkdirSync(this.snapshotDirectory, { recursive: true });
+    return readdirSync(this.snapshotDirectory)
       .sort()
-      .map((name) => ({ name, createdMs: statSync(join(this.snapshotFolder, name)).ctimeMs }));
+      .map((name) => ({ name, createdMs: statSync(join(this.snapshotDirectory, name)).ctimeMs }));
   }
 
   private has(name: string): boolean {
@@ -94,7 +94,7 @@ export class ZoneDisk {
     await rm(partial, { recursive: true, force: true });
     await mkdir(partial, { recursive: true });
     await copyTree([this.zoneroot, this.config], partial);
-    await rename(partial, join(this.snapshotFolder, name));
+    await rename(partial, join(this.snapshotDirectory, name));
   }
 
   /** Puts root and config back as they were. ZFS drops later snapshots on the way, and so does this. */
@@ -104,7 +104,7 @@ export class ZoneDisk {
     if (found === undefined) {
       throw new Error(`No snapshot named "${name}" for this zone`);
     }
-    const source = join(this.snapshotFolder, name);
+    const source = join(this.snapshotDirectory, name);
     await rm(this.zoneroot, { recursive: true, force: true });
     await copyTree([join(source, 'root')], this.zonepath);
     // The directory itself stays: it is watched.
@@ -113,7 +113,7 @@ export class ZoneDisk {
     }
     await copyTree([join(source, 'config')], this.zonepath);
     for (const later of existing.filter(({ createdMs }) => createdMs > found.createdMs)) {
-      await rm(join(this.snapshotFolder, later.name), { recursive: true, force: true });
+      await rm(join(this.snapshotDirectory, later.name), { recursive: true, force: true });
     }
   }
 
@@ -121,7 +121,7 @@ export class ZoneDisk {
     if (!this.has(name)) {
       throw new Error(`No snapshot named "${name}" for this zone`);
     }
-    await rm(join(this.snapshotFolder, name), { recursive: true, force: true });
+    await rm(join(this.snapshotDirectory, name), { recursive: true, force: true });
   }
 
   /** A fresh root from the template; delegated datasets stay. */

@@ -121,7 +121,7 @@ function isolationHere(): Isolation {
 function zexecArgv(view: View, isolation: Isolation, argv: readonly string[]): string[] {
   const socketBind =
     isolation === 'user' && !view.mounted && view.mountPoint !== null
-      ? ['--ro', view.socketFolder, view.mountPoint]
+      ? ['--ro', view.socketDirectory, view.mountPoint]
       : [];
   return [
     ZEXEC,
@@ -143,14 +143,14 @@ function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
   return isolation === 'none'
     ? {
         ...common,
-        PATH: `${view.toolsFolder}:${process.env.PATH ?? ''}`,
+        PATH: `${view.toolsDirectory}:${process.env.PATH ?? ''}`,
         HOME: view.zoneroot,
-        MDATA_SOCKET: join(view.socketFolder, 'metadata.sock'),
+        MDATA_SOCKET: join(view.socketDirectory, 'metadata.sock'),
         SIMCN_NODE: process.execPath,
         SIMCN_PROJECT: PROJECT,
-        ...(view.zfsFolder === null
+        ...(view.zfsDirectory === null
           ? {}
-          : { SIMCN_ZFS: view.zfsFolder, SIMCN_ZFS_PREFIX: view.root }),
+          : { SIMCN_ZFS: view.zfsDirectory, SIMCN_ZFS_PREFIX: view.root }),
       }
     : { ...common, PATH: view.path, HOME: '/root' };
 }

@@ -2,9 +2,9 @@
  * How a zone is made, booted, halted and removed: the platform's steps, in the platform's order.
  *
  *   create   index: configured -> incomplete -> installed
- *   boot     installed -> initialized -> ready (brand: folder, mount) -> booting -> running
+ *   boot     installed -> initialized -> ready (brand: directory, mount) -> booting -> running
  *   halt     running -> shutting_down -> empty -> down (unmount) -> dying -> dead -> free
- *   destroy  halt, uninstall (socket folder, zonepath), index line removed
+ *   destroy  halt, uninstall (socket directory, zonepath), index line removed
  *
  * Every step tells the kernel first and vminfod after it, as vminfod learns of it from the kernel. Each
  * function runs as one operation of its zone (Zone.exclusive); the node sees to that.
@@ -19,7 +19,7 @@ import { startServices } from './exec';
 import { SimulatedHypervisor, portPath } from './hypervisor';
 import type { KernelStatus } from './kernel';
 import type { Machine } from './machine';
-import { makeSocketFolder, mountSocketFolder, unmountZone } from './mounts';
+import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './mounts';
 import { Qemu } from './qemu';
 import { readConfig, writeConfig, type IndexState } from './store';
 import type { StartState, VmConfig } from './vm-input';
@@ -131,8 +131,8 @@ export class Lifecycle {
     zone.run = { zoneid, pid, bootTimestamp: new Date().toISOString(), initRestarts: 0 };
     const { zoneroot } = new ZoneDisk(paths, zone);
     try {
-      makeSocketFolder(this.machine, zone);
-      mountSocketFolder(this.machine, zone, zoneroot);
+      makeSocketDirectory(this.machine, zone);
+      mountSocketDirectory(this.machine, zone, zoneroot);
       zone.zfs = await ZfsDoor.open(paths, zone);
       await this.move(zone, 'ready');
     } catch (err) {
@@ -181,7 +181,7 @@ export class Lifecycle {
     if (zone.indexState !== 'configured') {
       this.index(zone, 'incomplete');
       // What the uninstall script of the joyent brands does.
-      rmSync(this.machine.paths.zoneFolder(zone.zonename), { recursive: true, force: true });
+      rmSync(this.machine.paths.zoneDirectory(zone.zonename), { recursive: true, force: true });
       new ZoneDisk(this.machine.paths, zone).remove();
       this.index(zone, 'configured');
     }

@@ -9,7 +9,7 @@ import type { Kernel } from './kernel';
 import type { VmStore } from './store';
 
 export interface NodeOptions {
-  /** A platform from before December 2016: its brands do not mount the socket folder. */
+  /** A platform from before December 2016: its brands do not mount the socket directory. */
   readonly oldPlatform: boolean;
   /** How long a zone stays ready before it boots: the time in which an agent can mount. */
   readonly readyMs: number;

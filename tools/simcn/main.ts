@@ -23,7 +23,7 @@ import { forCli, list, QueryError } from './vmadm-vms';
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const DEFAULT_READY_MS = 20;
-/** An agent that mounts the folder itself needs the time that the platform takes here. */
+/** An agent that mounts the directory itself needs the time that the platform takes here. */
 const OLD_PLATFORM_READY_MS = 500;
 
 const HELP = `
@@ -31,7 +31,7 @@ A node lives below its root DIR, a path of at most ${ROOT_BYTES} bytes:
   etc/zones/index, etc/mnttab        the zones, and the mounts in force
   zones/UUID/{root,config}           a zone's root, and its metadata.json, tags.json, routes.json
   zones/UUID/data                    what is delegated to it; "delegate_dataset": true or "safe" makes it
-  var/zonecontrol/UUID/              the folder of its metadata socket, mounted in the zone
+  var/zonecontrol/UUID/              the directory of its metadata socket, mounted in the zone
   var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/{vmadm,zfs}
 UUID is a zone's uuid or its alias, or how the uuid begins. DIR may come from SIMCN_ROOT.
 
@@ -39,7 +39,7 @@ Faults:
   events.drop  events.delay=MS                       state changes that get lost, or come late
   vminfod.down  vminfod.freeze  vminfod.delay=MS  vminfod.garbage
   vmadm.hang=MS  vmadm.fail
-  lock.held[=MS]    disk.full                        a zone's config lock and folder   (with --zone)
+  lock.held[=MS]    disk.full                        a zone's config lock and directory   (with --zone)
   ttyb.drop[=ONE_IN]  ttyb.held  ttyb.flap=COUNT     an HVM zone's serial port         (with --zone)
 
 A kvm VM with the property "simcn": {"kernel": PATH, "initrd": PATH, "append"?, "memory"?} is a real
@@ -74,7 +74,7 @@ function makeProgram(finish: (status: number) => void): Command {
 
   command('up', 'be the node, in the foreground, until SIGTERM')
     .option('--vms <file>', 'JSON of VM objects, as `vmadm lookup -j` prints')
-    .option('--old-platform', 'brands do not mount the socket folder, as before December 2016')
+    .option('--old-platform', 'brands do not mount the socket directory, as before December 2016')
     .option('--ready-ms <n>', 'how long a zone stays ready before it boots')
     .option('--services', 'native zones run operator-script and user-script when they boot')
     .option('-d, --detach', 'in the background: ends when the node is ready, which goes on')

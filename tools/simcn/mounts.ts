@@ -1,5 +1,5 @@
 /*
- * The brand's part in a zone's mounts: the socket folder shows inside from ready to down.
+ * The brand's part in a zone's mounts: the socket directory shows inside from ready to down.
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,29 +9,29 @@ import { MOUNT_OPTIONS } from './brand';
 import type { Machine } from './machine';
 import type { Zone } from './zone';
 
-/** The brand's pre-ready hook: `mkdir -m755 -p`, which leaves an existing folder as it is. */
-export function makeSocketFolder(machine: Machine, zone: Zone): void {
-  mkdirSync(machine.paths.zoneFolder(zone.zonename), { recursive: true, mode: 0o755 });
+/** The brand's pre-ready hook: `mkdir -m755 -p`, which leaves an existing directory as it is. */
+export function makeSocketDirectory(machine: Machine, zone: Zone): void {
+  mkdirSync(machine.paths.zoneDirectory(zone.zonename), { recursive: true, mode: 0o755 });
 }
 
 /**
- * Mounts the socket folder as the brand's platform.xml says. An ordinary user may not mount: the zone
+ * Mounts the socket directory as the brand's platform.xml says. An ordinary user may not mount: the zone
  * goes on without, as the rest of the node is of use all the same.
  */
-export function mountSocketFolder(machine: Machine, zone: Zone, zoneroot: string): void {
+export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: string): void {
   if (machine.options.oldPlatform || zone.brand.mountPoint === null) {
     return;
   }
   const target = join(zoneroot, zone.brand.mountPoint);
   mkdirSync(target, { recursive: true, mode: 0o755 });
   try {
-    machine.platform.mountLofs(machine.paths.zoneFolder(zone.zonename), target, MOUNT_OPTIONS);
+    machine.platform.mountLofs(machine.paths.zoneDirectory(zone.zonename), target, MOUNT_OPTIONS);
   } catch (err) {
     if (!['EPERM', 'EACCES'].includes(codeOf(err))) {
       throw err;
     }
     machine.notice(
-      'mounts are refused to this user: zones run without their socket folder mounted',
+      'mounts are refused to this user: zones run without their socket directory mounted',
     );
   }
 }
@@ -50,8 +50,8 @@ export function unmountZone(machine: Machine, zoneroot: string): void {
   }
 }
 
-/** Mount points of the mount table at or below the folder, in the order they were mounted. */
-export function mountsBelow(machine: Machine, folder: string): string[] {
+/** Mount points of the mount table at or below the directory, in the order they were mounted. */
+export function mountsBelow(machine: Machine, directory: string): string[] {
   let table;
   try {
     table = readFileSync(machine.paths.mnttab, 'utf8');
@@ -67,5 +67,5 @@ export function mountsBelow(machine: Machine, folder: string): string[] {
     .map((point) =>
       point.startsWith(`${machine.paths.root}/`) ? point : machine.paths.host(point),
     )
-    .filter((point) => point.startsWith(`${folder}/`));
+    .filter((point) => point.startsWith(`${directory}/`));
 }

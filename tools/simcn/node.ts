@@ -260,7 +260,7 @@ export class Node {
     });
   }
 
-  /** The config folder is another one from now on: something was mounted over it, or taken away. */
+  /** The config directory is another one from now on: something was mounted over it, or taken away. */
   rewatch(zone: Zone): void {
     this.configs.open(zone);
   }

@@ -32,7 +32,7 @@ const STDERR_CHARS = 2048;
 export interface QemuPlace {
   /** Host path of the second serial port. */
   readonly port: string;
-  /** Folder of console.log, qemu.pid and the monitor's socket. */
+  /** Directory of console.log, qemu.pid and the monitor's socket. */
   readonly logs: string;
   readonly name: string;
   /** Host path of the zone's root: qemu stands there, which makes it one of the zone's processes. */
@@ -155,7 +155,7 @@ export class Qemu implements Hypervisor {
 export function killStrayQemu(logs: string): void {
   try {
     const pid = Number(readFileSync(pidFile(logs), 'utf8'));
-    // The number may belong to somebody else by now: only a process that names our folder is ours.
+    // The number may belong to somebody else by now: only a process that names our directory is ours.
     if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pidFile(logs))) {
       process.kill(pid, 'SIGKILL');
     }

@@ -54,22 +54,22 @@ const metadataSchema = z.object({
 
 /** The VM objects of one node, in its files. */
 export class VmStore {
-  private readonly folder: string;
+  private readonly directory: string;
   private readonly saved = new Map<string, string>();
 
   constructor(paths: Paths) {
-    this.folder = paths.host('/system/simcn/vms');
-    mkdirSync(this.folder, { recursive: true });
+    this.directory = paths.host('/system/simcn/vms');
+    mkdirSync(this.directory, { recursive: true });
   }
 
   /** All VMs; a file that an earlier run left half written is passed over. */
   load(): StoredVm[] {
     const found: StoredVm[] = [];
-    for (const name of readdirSync(this.folder).sort()) {
+    for (const name of readdirSync(this.directory).sort()) {
       if (!name.endsWith('.json')) {
         continue;
       }
-      const parsed = storedSchema.safeParse(readJson(join(this.folder, name)));
+      const parsed = storedSchema.safeParse(readJson(join(this.directory, name)));
       if (parsed.success) {
         found.push(parsed.data);
       }
@@ -81,22 +81,22 @@ export class VmStore {
   save(zonename: string, vm: StoredVm): void {
     const text = JSON.stringify(vm);
     if (this.saved.get(zonename) !== text) {
-      replaceFile(join(this.folder, `${zonename}.json`), text);
+      replaceFile(join(this.directory, `${zonename}.json`), text);
       this.saved.set(zonename, text);
     }
   }
 
   remove(zonename: string): void {
     this.saved.delete(zonename);
-    rmSync(join(this.folder, `${zonename}.json`), { force: true });
+    rmSync(join(this.directory, `${zonename}.json`), { force: true });
   }
 }
 
-/** Reads the files of a config folder. Never throws. */
-export function readConfig(folder: string): VmConfig {
-  const metadata = metadataSchema.safeParse(readJson(join(folder, 'metadata.json')));
-  const tags = object.safeParse(readJson(join(folder, 'tags.json')));
-  const routes = object.safeParse(readJson(join(folder, 'routes.json')));
+/** Reads the files of a config directory. Never throws. */
+export function readConfig(directory: string): VmConfig {
+  const metadata = metadataSchema.safeParse(readJson(join(directory, 'metadata.json')));
+  const tags = object.safeParse(readJson(join(directory, 'tags.json')));
+  const routes = object.safeParse(readJson(join(directory, 'routes.json')));
   return {
     customer_metadata: metadata.success ? metadata.data.customer_metadata : {},
     internal_metadata: metadata.success ? metadata.data.internal_metadata : {},
@@ -106,16 +106,16 @@ export function readConfig(folder: string): VmConfig {
 }
 
 /** Writes the three files below a zone's `config`, each in one step. */
-export function writeConfig(folder: string, config: VmConfig): void {
+export function writeConfig(directory: string, config: VmConfig): void {
   const { customer_metadata, internal_metadata, tags, routes } = config;
-  writeConfigFile(folder, 'metadata.json', { customer_metadata, internal_metadata });
-  writeConfigFile(folder, 'tags.json', tags);
-  writeConfigFile(folder, 'routes.json', routes);
+  writeConfigFile(directory, 'metadata.json', { customer_metadata, internal_metadata });
+  writeConfigFile(directory, 'tags.json', tags);
+  writeConfigFile(directory, 'routes.json', routes);
 }
 
 /** @param name `metadata.json`, `tags.json` or `routes.json` */
-export function writeConfigFile(folder: string, name: string, content: JsonObject): void {
-  replaceFile(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
+export function writeConfigFile(directory: string, name: string, content: JsonObject): void {
+  replaceFile(join(directory, name), `${JSON.stringify(content, null, 2)}\n`);
 }
 
 function replaceFile(path: string, text: string): void {

@@ -35,7 +35,7 @@ export type TtybKind = 'bhyve' | 'kvm';
 export type TtybFault = 'drop' | 'held' | 'flap';
 
 export interface TtybOptions {
-  /** Host path of the socket. Its folder is made when it is not there. */
+  /** Host path of the socket. Its directory is made when it is not there. */
   readonly path: string;
   readonly kind: TtybKind;
   /**

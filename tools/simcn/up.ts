@@ -60,8 +60,8 @@ export async function bringUp(
   const given: unknown = vmsFile === null ? [] : JSON.parse(readFileSync(vmsFile, 'utf8'));
   const { vms, warnings } = parseVms(given);
   const paths = new Paths(root);
-  for (const folder of FOLDERS) {
-    mkdirSync(paths.host(folder), { recursive: true, mode: 0o755 });
+  for (const directory of FOLDERS) {
+    mkdirSync(paths.host(directory), { recursive: true, mode: 0o755 });
   }
   // Whatever the umask: the agent's sockets are reached through it.
   chmodSync(paths.zonecontrol, 0o755);
@@ -133,7 +133,7 @@ export async function bringUp(
 function checkRoot(given: string): string {
   const root = isAbsolute(given) ? resolve(given) : resolve(process.cwd(), given);
   if (root === '/') {
-    throw new Error('the root of this machine is no place for a simulated node: give a folder');
+    throw new Error('the root of this machine is no place for a simulated node: give a directory');
   }
   const bytes = Buffer.byteLength(root);
   if (bytes > ROOT_BYTES) {

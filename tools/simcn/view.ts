@@ -14,7 +14,7 @@ import { mountsBelow } from './mounts';
 import type { Machine } from './machine';
 import type { Zone } from './zone';
 import { ZfsTree } from './zfs-tree';
-import { hostFolders, makeMountPoints, TOOLS } from './zoneroot';
+import { hostDirectories, makeMountPoints, TOOLS } from './zoneroot';
 
 /** The checkout, seen from the built file. */
 export const PROJECT = join(__dirname, '..', '..', '..');
@@ -28,17 +28,17 @@ export const viewSchema = z.object({
   zoneroot: z.string(),
   /** The node's process: its mount namespace has the zone's mounts. */
   nodePid: z.number(),
-  /** The node could not mount the socket folder: whoever makes the view has to bind it. */
+  /** The node could not mount the socket directory: whoever makes the view has to bind it. */
   mounted: z.boolean(),
-  /** Host path of the folder, and where it belongs in the zone (null: this brand has none). */
-  socketFolder: z.string(),
+  /** Host path of the directory, and where it belongs in the zone (null: this brand has none). */
+  socketDirectory: z.string(),
   mountPoint: z.string().nullable(),
   binds: z.array(bindSchema),
   path: z.string(),
-  toolsFolder: z.string(),
-  /** The node's root, and the folder of the zone's door to ZFS (null: nothing is delegated). */
+  toolsDirectory: z.string(),
+  /** The node's root, and the directory of the zone's door to ZFS (null: nothing is delegated). */
   root: z.string(),
-  zfsFolder: z.string().nullable(),
+  zfsDirectory: z.string().nullable(),
 });
 export type View = z.infer<typeof viewSchema>;
 
@@ -58,9 +58,9 @@ export function viewOf(machine: Machine, zone: Zone): View {
   const { paths } = machine;
   const disk = new ZoneDisk(paths, zone);
   const { mountPoint } = zone.brand;
-  const host = hostFolders().filter((folder) => folder.link === null);
-  const tools = toolsFolder(paths);
-  const zfsFolder = zone.zfs === null ? null : new ZfsTree(paths, zone).folder;
+  const host = hostDirectories().filter((directory) => directory.link === null);
+  const tools = toolsDirectory(paths);
+  const zfsDirectory = zone.zfs === null ? null : new ZfsTree(paths, zone).directory;
   const binds = [
     ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
     { source: '/dev', target: '/dev', writable: true },
@@ -68,7 +68,9 @@ export function viewOf(machine: Machine, zone: Zone): View {
     { source: tools, target: `${TOOLS}/bin`, writable: false },
     { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
     { source: PROJECT, target: `${TOOLS}/project`, writable: false },
-    ...(zfsFolder === null ? [] : [{ source: zfsFolder, target: `${TOOLS}/zfs`, writable: false }]),
+    ...(zfsDirectory === null
+      ? []
+      : [{ source: zfsDirectory, target: `${TOOLS}/zfs`, writable: false }]),
     ...disk.datasets.map((source) => {
       return { source, target: source.slice(paths.root.length), writable: true };
     }),
@@ -82,41 +84,41 @@ export function viewOf(machine: Machine, zone: Zone): View {
     zoneroot: disk.zoneroot,
     nodePid: process.pid,
     mounted: mountPoint !== null && mountsBelow(machine, disk.zoneroot).length > 0,
-    socketFolder: paths.zoneFolder(zone.zonename),
+    socketDirectory: paths.zoneDirectory(zone.zonename),
     mountPoint,
     binds,
     path: `${TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
-    toolsFolder: tools,
+    toolsDirectory: tools,
     root: paths.root,
-    zfsFolder,
+    zfsDirectory,
   };
 }
 
 /** The commands of a zone that are the node's, one small script each, for all zones together. */
 export function installZoneTools(paths: Paths): void {
-  const folder = toolsFolder(paths);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const directory = toolsDirectory(paths);
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
   const tools = new Map([
     ...MDATA_TOOLS.map((tool) => [`mdata-${tool}`, join('..', 'mdata', `${tool}.js`)] as const),
     ['zfs', 'zfs.js'],
   ]);
   const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
   // What of the zone's identity is the kernel's on the platform; a zone here shares its machine's kernel.
-  installScript(folder, 'zonename', 'echo "$SIMCN_ZONENAME"');
-  installScript(folder, 'hostname', 'cat "$SIMCN_ZONEROOT/etc/nodename"');
+  installScript(directory, 'zonename', 'echo "$SIMCN_ZONENAME"');
+  installScript(directory, 'hostname', 'cat "$SIMCN_ZONEROOT/etc/nodename"');
   for (const name of ['mdata-services', 'svcs', 'svcadm']) {
-    copyFileSync(join(PROJECT, 'tools', 'simcn', 'mdata-services.sh'), join(folder, name));
-    chmodSync(join(folder, name), 0o755);
+    copyFileSync(join(PROJECT, 'tools', 'simcn', 'mdata-services.sh'), join(directory, name));
+    chmodSync(join(directory, name), 0o755);
   }
   for (const [name, file] of tools) {
     const built = relative(PROJECT, join(__dirname, file));
     const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}"`;
-    installScript(folder, name, `exec ${node} ${program} "$@"`);
+    installScript(directory, name, `exec ${node} ${program} "$@"`);
   }
 }
 
-function installScript(folder: string, name: string, line: string): void {
-  const script = join(folder, name);
+function installScript(directory: string, name: string, line: string): void {
+  const script = join(directory, name);
   writeFileSync(script, `#!/bin/sh\n${line}\n`);
   chmodSync(script, 0o755);
 }
@@ -124,7 +126,7 @@ function installScript(folder: string, name: string, line: string): void {
 /**
  * Puts a program of the node where the platform has it: a small script that names this build and this root.
  * @param path where the platform has it
- * @param program the file of this folder that it runs, compiled: `vmadm.js`
+ * @param program the file of this directory that it runs, compiled: `vmadm.js`
  * @param root the node that it works on
  */
 export function installProgram(path: string, program: string, root: string): void {
@@ -140,6 +142,6 @@ function quoted(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-function toolsFolder(paths: Paths): string {
+function toolsDirectory(paths: Paths): string {
   return paths.host('/system/simcn/bin');
 }

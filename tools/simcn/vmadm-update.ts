@@ -60,10 +60,10 @@ function writeMaps(paths: Paths, vm: JsonObject, change: Change): void {
   if (typeof zonepath !== 'string') {
     throw new UpdateError(`VM ${String(vm.uuid)} has no zonepath yet`);
   }
-  const folder = paths.host(`${zonepath}/config`);
+  const directory = paths.host(`${zonepath}/config`);
   const now = (name: MapName): unknown => change.maps.get(name) ?? vm[name] ?? {};
   if (change.maps.has('customer_metadata') || change.maps.has('internal_metadata')) {
-    writeConfigFile(folder, 'metadata.json', {
+    writeConfigFile(directory, 'metadata.json', {
       customer_metadata: now('customer_metadata'),
       internal_metadata: now('internal_metadata'),
     });
@@ -71,7 +71,7 @@ function writeMaps(paths: Paths, vm: JsonObject, change: Change): void {
   for (const name of ['tags', 'routes'] as const) {
     const map = change.maps.get(name);
     if (map !== undefined) {
-      writeConfigFile(folder, `${name}.json`, map);
+      writeConfigFile(directory, `${name}.json`, map);
     }
   }
 }

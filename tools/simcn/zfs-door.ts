@@ -43,7 +43,7 @@ export class ZfsDoor {
     }
     tree.make();
     const door = new ZfsDoor(tree, delegationOf(zone.properties)?.receive !== 'none');
-    const socket = join(tree.folder, DOOR_SOCKET);
+    const socket = join(tree.directory, DOOR_SOCKET);
     rmSync(socket, { force: true });
     await door.server.listen(socket);
     return door;

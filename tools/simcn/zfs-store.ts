@@ -4,13 +4,13 @@
  *
  *   <root>/zones/<uuid>/data[/NAME...]             what the datasets hold, as the zone sees it
  *   <root>/system/simcn/zfs/<zonename>/
- *       datasets.json                              which of those folders are datasets, and volumes
+ *       datasets.json                              which of those directories are datasets, and volumes
  *       snapshots/<dataset, escaped>/<snapshot>    copies, of that dataset without those below it
  *       volumes/<dataset, escaped>/disk            a volume's bytes, a sparse file
  *       zfs.sock                                   the zone's way to ask for changes (zfs-door.ts)
  *
- * The second folder is the node's: a zone sees it read-only. In the first the guest does as it likes,
- * so no name of it is trusted to be a folder.
+ * The second directory is the node's: a zone sees it read-only. In the first the guest does as it likes,
+ * so no name of it is trusted to be a directory.
  */
 import {
   lstatSync,
@@ -39,7 +39,7 @@ export type Dataset = Readonly<z.infer<typeof datasetSchema>>;
 /** What is kept for one zone. Its state is all on the disk: any number of these may look at it. */
 export class ZfsStore {
   /** The node's part. */
-  readonly folder: string;
+  readonly directory: string;
   private readonly paths: Paths;
   private readonly delegated: () => readonly string[];
 
@@ -47,13 +47,13 @@ export class ZfsStore {
   constructor(paths: Paths, zonename: string, delegated: () => readonly string[]) {
     this.paths = paths;
     this.delegated = delegated;
-    this.folder = paths.host(`/system/simcn/zfs/${zonename}`);
+    this.directory = paths.host(`/system/simcn/zfs/${zonename}`);
   }
 
   /** In the order that they were made. */
   datasets(): readonly Dataset[] {
     try {
-      const text = readFileSync(join(this.folder, 'datasets.json'), 'utf8');
+      const text = readFileSync(join(this.directory, 'datasets.json'), 'utf8');
       return catalogueSchema.parse(JSON.parse(text));
     } catch (err) {
       if (codeOf(err) === 'ENOENT') {
@@ -65,10 +65,10 @@ export class ZfsStore {
 
   /** Oldest first. */
   snapshotsOf(dataset: string): string[] {
-    const folder = join(this.folder, 'snapshots', escaped(dataset));
+    const directory = join(this.directory, 'snapshots', escaped(dataset));
     try {
-      const born = (snap: string): number => statSync(join(folder, snap)).ctimeMs;
-      return readdirSync(folder).sort((a, b) => born(a) - born(b));
+      const born = (snap: string): number => statSync(join(directory, snap)).ctimeMs;
+      return readdirSync(directory).sort((a, b) => born(a) - born(b));
     } catch (err) {
       if (codeOf(err) === 'ENOENT') {
         return [];
@@ -77,14 +77,14 @@ export class ZfsStore {
     }
   }
 
-  /** Where a snapshot's copy is, below `folder`. */
+  /** Where a snapshot's copy is, below `directory`. */
   copyOf(dataset: string, snap: string): string {
     return join('snapshots', escaped(dataset), snap);
   }
 
   /** Makes the delegated datasets; what is there already stays. */
   make(): void {
-    mkdirSync(join(this.folder, 'snapshots'), { recursive: true, mode: 0o755 });
+    mkdirSync(join(this.directory, 'snapshots'), { recursive: true, mode: 0o755 });
     const known = this.datasets();
     const wanted = this.delegated().map((name) => ({ name, type: 'filesystem' }) as const);
     for (const dataset of wanted) {
@@ -101,7 +101,7 @@ export class ZfsStore {
     for (const name of this.delegated()) {
       rmSync(this.content({ name, type: 'filesystem' }), { recursive: true, force: true });
     }
-    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true });
   }
 
   /**
@@ -111,7 +111,7 @@ export class ZfsStore {
   add(name: string, bytes: number | null): void {
     const type = bytes === null ? 'filesystem' : 'volume';
     const content = this.content({ name, type });
-    // As ZFS: what a plain folder of that name holds would be hidden, so that is refused.
+    // As ZFS: what a plain directory of that name holds would be hidden, so that is refused.
     mkdirSync(content, { recursive: true, mode: 0o755 });
     if (type === 'filesystem' && readdirSync(content).length > 0) {
       throw new Error('mountpoint is not empty');
@@ -132,14 +132,14 @@ export class ZfsStore {
       rmSync(content, { recursive: true, force: true });
     }
     for (const name of names) {
-      rmSync(join(this.folder, 'snapshots', escaped(name)), { recursive: true, force: true });
+      rmSync(join(this.directory, 'snapshots', escaped(name)), { recursive: true, force: true });
     }
   }
 
   async addSnapshot(dataset: Dataset, snap: string): Promise<void> {
-    const target = join(this.folder, this.copyOf(dataset.name, snap));
+    const target = join(this.directory, this.copyOf(dataset.name, snap));
     // Under another name until it is whole: a copy that was cut off is no snapshot.
-    const partial = join(this.folder, 'new');
+    const partial = join(this.directory, 'new');
     await rm(partial, { recursive: true, force: true });
     await mkdir(partial, { mode: 0o755 });
     await this.copy(dataset, this.content(dataset), partial);
@@ -149,47 +149,47 @@ export class ZfsStore {
 
   /** The dataset is as it was then, those below it are as they are. */
   async putBack(dataset: Dataset, snap: string): Promise<void> {
-    // The folder itself stays: it is mounted in the zone.
+    // The directory itself stays: it is mounted in the zone.
     const content = this.content(dataset);
     for (const entry of await this.entries(dataset, content)) {
       await rm(join(content, entry), { recursive: true, force: true });
     }
-    await this.copy(dataset, join(this.folder, this.copyOf(dataset.name, snap)), content);
+    await this.copy(dataset, join(this.directory, this.copyOf(dataset.name, snap)), content);
   }
 
   dropSnapshot(dataset: string, snap: string): void {
-    rmSync(join(this.folder, this.copyOf(dataset, snap)), { recursive: true });
+    rmSync(join(this.directory, this.copyOf(dataset, snap)), { recursive: true });
   }
 
   private save(datasets: readonly Dataset[]): void {
-    const file = join(this.folder, 'datasets.json');
+    const file = join(this.directory, 'datasets.json');
     writeFileSync(`${file}.new`, JSON.stringify(datasets));
     renameSync(`${file}.new`, file);
   }
 
   /**
    * Where a dataset's bytes are.
-   * @throws Error where the guest put something else, a link out of the zone even, in a folder's place
+   * @throws Error where the guest put something else, a link out of the zone even, in a directory's place
    */
   private content({ name, type }: Dataset): string {
     if (type === 'volume') {
-      return join(this.folder, 'volumes', escaped(name));
+      return join(this.directory, 'volumes', escaped(name));
     }
     const top = this.delegated().find((each) => name === each || name.startsWith(`${each}/`));
-    let folder = this.paths.host(`/${top ?? name}`);
+    let directory = this.paths.host(`/${top ?? name}`);
     for (const part of name.slice((top ?? name).length + 1).split('/')) {
-      folder = join(folder, part);
-      if (lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() === false) {
-        throw new Error(`mountpoint is busy: ${part} is no folder`);
+      directory = join(directory, part);
+      if (lstatSync(directory, { throwIfNoEntry: false })?.isDirectory() === false) {
+        throw new Error(`mountpoint is busy: ${part} is not a directory`);
       }
     }
-    return folder;
+    return directory;
   }
 
-  /** What a dataset's folder holds of its own: a dataset below it is a folder there too. */
-  private async entries({ name }: Dataset, folder: string): Promise<string[]> {
+  /** What a dataset's directory holds of its own: a dataset below it is a directory there too. */
+  private async entries({ name }: Dataset, directory: string): Promise<string[]> {
     const children = new Set(this.datasets().map((dataset) => dataset.name));
-    return (await readdir(folder)).filter((entry) => !children.has(`${name}/${entry}`));
+    return (await readdir(directory)).filter((entry) => !children.has(`${name}/${entry}`));
   }
 
   private async copy(dataset: Dataset, from: string, to: string): Promise<void> {

@@ -36,8 +36,8 @@ export class ZfsTree {
   }
 
   /** The node's part of what is kept: read-only in the zone. */
-  get folder(): string {
-    return this.store.folder;
+  get directory(): string {
+    return this.store.directory;
   }
 
   /** The delegated datasets that lie in the zone's own part of the pool; others are not ours to make. */
@@ -141,7 +141,7 @@ export class ZfsTree {
     this.store.drop(doomed);
   }
 
-  /** Where a snapshot's copy is, below the tree's own folder. */
+  /** Where a snapshot's copy is, below the tree's own directory. */
   copyOf(name: string): string {
     const [dataset, snap] = splitSnapshot(name);
     if (!this.store.snapshotsOf(this.find(dataset).name).includes(snap)) {

@@ -203,7 +203,7 @@ function identity(
   };
 }
 
-/** Kills every process that is chrooted to the folder, and waits until none is left (at most 0.5 s). */
+/** Kills every process that is chrooted to the directory, and waits until none is left (at most 0.5 s). */
 async function killProcessesOf(zoneroot: string): Promise<void> {
   for (let round = 0; round < KILL_ROUNDS; round++) {
     const pids = await processesOf(zoneroot);

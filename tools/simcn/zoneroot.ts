@@ -20,15 +20,15 @@ import { codeOf } from '../../src/lib/errors';
 
 export interface ZonerootFacts {
   readonly hostname: string;
-  /** Where the socket folder is mounted, as the zone sees it. */
+  /** Where the socket directory is mounted, as the zone sees it. */
   readonly mountPoint: string | null;
   readonly hvm: boolean;
 }
 
-/** Of the host, as far as it has them: a folder that zones share, or a link that is the same in each. */
-export interface HostFolder {
+/** Of the host, as far as it has them: a directory that zones share, or a link that is the same in each. */
+export interface HostDirectory {
   readonly path: string;
-  /** Null: a folder. */
+  /** Null: a directory. */
   readonly link: string | null;
 }
 
@@ -46,8 +46,8 @@ const HOST_FOLDERS = [
 /** Where the node's own tools are seen in a zone. */
 export const TOOLS = '/opt/simcn';
 
-/** The machine's own folders with programs, as far as there are any: zones see them. */
-export function hostFolders(): HostFolder[] {
+/** The machine's own directories with programs, as far as there are any: zones see them. */
+export function hostDirectories(): HostDirectory[] {
   return HOST_FOLDERS.flatMap((path) => {
     const found = look(path);
     if (found === undefined) {
@@ -59,17 +59,17 @@ export function hostFolders(): HostFolder[] {
 
 /** Fills an empty root. */
 export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
-  makeFolder(zoneroot, '/tmp');
+  makeDirectory(zoneroot, '/tmp');
   if (facts.hvm) {
     return;
   }
   if (facts.mountPoint !== null) {
-    makeFolder(zoneroot, facts.mountPoint);
+    makeDirectory(zoneroot, facts.mountPoint);
   }
-  makeFolder(zoneroot, '/var/db');
-  makeFolder(zoneroot, '/var/svc');
-  makeFolder(zoneroot, '/root');
-  makeFolder(zoneroot, '/etc');
+  makeDirectory(zoneroot, '/var/db');
+  makeDirectory(zoneroot, '/var/svc');
+  makeDirectory(zoneroot, '/root');
+  makeDirectory(zoneroot, '/etc');
   const { hostname } = facts;
   const file = (path: string, text: string) => writeFileSync(join(zoneroot, path), text);
   file('/etc/passwd', 'root:x:0:0:Super-User:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n');
@@ -83,9 +83,9 @@ export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
 /** Makes the places that a view binds to, and the host's links, where the zone does not have them. */
 export function makeMountPoints(zoneroot: string, targets: readonly string[]): void {
   for (const target of targets) {
-    makeFolder(zoneroot, target);
+    makeDirectory(zoneroot, target);
   }
-  for (const { path, link } of hostFolders()) {
+  for (const { path, link } of hostDirectories()) {
     const inside = join(zoneroot, path);
     if (link !== null && look(inside) === undefined) {
       symlinkSync(link, inside);
@@ -94,10 +94,10 @@ export function makeMountPoints(zoneroot: string, targets: readonly string[]): v
 }
 
 /**
- * Makes a folder in a root that a guest may have rearranged.
+ * Makes a directory in a root that a guest may have rearranged.
  * @throws Error for a symbolic link on the way: it could lead out of the zone
  */
-function makeFolder(zoneroot: string, path: string): void {
+function makeDirectory(zoneroot: string, path: string): void {
   let inside = zoneroot;
   for (const name of path.split('/').filter((part) => part !== '')) {
     inside = join(inside, name);
@@ -105,7 +105,7 @@ function makeFolder(zoneroot: string, path: string): void {
     if (found === undefined) {
       mkdirSync(inside, { mode: 0o755 });
     } else if (!found.isDirectory()) {
-      throw new Error(`${inside} is no folder`);
+      throw new Error(`${inside} is not a directory`);
     }
   }
 }

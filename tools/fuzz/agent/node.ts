@@ -1,5 +1,5 @@
 /*
- * The played node of a round: a simcn with a root of its own, asked over its control socket, and taken
+ * The simulated node of a round: a simcn with a root of its own, asked over its control socket, and taken
  * away with all that it left.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -15,7 +15,7 @@ const SIMCN = join(__dirname, '..', '..', 'simcn', 'main.js');
 /** Coverage is counted of the agent only. */
 const ENVIRONMENT = { ...process.env, NODE_V8_COVERAGE: '' };
 
-/** The node cannot be played here: no fault of the agent. */
+/** The node cannot be simulated here: no fault of the agent. */
 export class NoNode extends Error {}
 
 export class FuzzNode {

@@ -23,7 +23,7 @@ export async function fuzzWhole(seed: number, seconds: number): Promise<boolean>
     if (!(err instanceof NoNode)) {
       throw err;
     }
-    return leaveOut(`no node can be played here: ${err.message}`);
+    return leaveOut(`no node can be simulated here: ${err.message}`);
   }
 }
 

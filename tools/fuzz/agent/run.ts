@@ -1,6 +1,6 @@
 /*
  * Fuzzes the whole agent: made-up bytes, lives of zones, VM objects, files and faults against a real agent
- * on a played node. The steps follow from the seed; how the machine's scheduler mixes them does not, so a
+ * on a simulated node. The steps follow from the seed; how the machine's scheduler mixes them does not, so a
  * fault is shown by its steps, which are shortened as far as they go on showing it.
  */
 import { existsSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/* Breaks a file of a zone's config folder, in place, as no tool of the platform would. */
+/* Breaks a file of a zone's config directory, in place, as no tool of the platform would. */
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from './step';
@@ -19,8 +19,8 @@ const CONTENT = {
 } as const;
 
 /** Puts something else in the place of a zone's config file: broken, odd, valid, or nothing. */
-export function spoilFile(folder: string, { file, content }: FileStep): void {
-  const path = join(folder, file);
+export function spoilFile(directory: string, { file, content }: FileStep): void {
+  const path = join(directory, file);
   try {
     rmSync(path, { recursive: true, force: true });
     switch (content) {
@@ -35,7 +35,7 @@ export function spoilFile(folder: string, { file, content }: FileStep): void {
       case 'huge':
         writeFileSync(path, Buffer.alloc(HUGE_BYTES, ' '));
         return;
-      case 'folder':
+      case 'directory':
         mkdirSync(path);
         return;
       case 'link':

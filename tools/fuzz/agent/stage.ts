@@ -1,5 +1,5 @@
 /*
- * A played node with the real agent on it, made for one round and taken down after it: carries out steps.
+ * A simulated node with the real agent on it, made for one round and taken down after it: carries out steps.
  * What must hold between them is looked at in inspect.ts.
  *
  *   crowd, writers ---> agent ---> mangler ---> node (simcn)
@@ -49,7 +49,7 @@ export class Stage {
   readonly spoilt = new Set<number>();
   private readonly mangler: Mangler;
   private readonly crowd = new Crowd();
-  /** Zones whose config folder is another one while their disk is full. */
+  /** Zones whose config directory is another one while their disk is full. */
   private readonly full = new Set<number>();
   private config: keyof typeof CONFIGS = 'usual';
   private vminfodDown = false;
@@ -216,7 +216,7 @@ export class Stage {
     await this.node.ask('clear-faults');
     this.vminfodDown = false;
     for (const zone of this.full) {
-      // Files that are changed at the moment when the folder becomes another one are lost.
+      // Files that are changed at the moment when the directory becomes another one are lost.
       this.writers.get(zone)?.forget();
     }
     this.full.clear();
@@ -230,7 +230,7 @@ export class Stage {
   private disturb({ zone, act }: Extract<Step, { kind: 'socket' }>): void {
     const path = this.node.socketOf(zone);
     try {
-      rmSync(act === 'folder-gone' ? join(path, '..') : path, { recursive: true, force: true });
+      rmSync(act === 'directory-gone' ? join(path, '..') : path, { recursive: true, force: true });
       if (act === 'file') {
         writeFileSync(path, '');
       }

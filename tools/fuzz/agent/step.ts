@@ -28,11 +28,11 @@ export const CONTENTS = [
   'list',
   'deep',
   'huge',
-  'folder',
+  'directory',
   'link',
   'gone',
 ] as const;
-export const SOCKET_ACTS = ['unlink', 'file', 'folder-gone'] as const;
+export const SOCKET_ACTS = ['unlink', 'file', 'directory-gone'] as const;
 export const FAULTS = [
   'events.drop',
   'events.delay=100',

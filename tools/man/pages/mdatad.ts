@@ -79,7 +79,7 @@ export const MDATAD: ManCommand = {
     entries('FILES', [
       [
         '`/var/zonecontrol/`_ZONE_`/metadata.sock`',
-        "A zone's socket; the folder is mounted into the zone.",
+        "A zone's socket; the directory is mounted into the zone.",
       ],
       ['`/var/run/mdatad/admin.sock`', 'What mdatactl talks to; root only.'],
       ['`/var/run/mdatad/config.json`', 'The configuration that the start method made.'],

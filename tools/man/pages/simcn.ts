@@ -31,7 +31,7 @@ export const SIMCN: ManCommand = {
   summary: 'a simulated SmartOS compute node',
   synopsis: ['up --root DIR [--vms FILE]', 'COMMAND --root DIR [ARGUMENT ...]'],
   description: [
-    "`simcn up` plays a SmartOS compute node below a folder: zones with the platform's states and events, vminfod, vmadm, and the hypervisors' side of the second serial port. mdatad runs on it as on a real node. Every other command talks to that node.",
+    "`simcn up` simulates a SmartOS compute node below a directory: zones with the platform's states and events, vminfod, vmadm, and the hypervisors' side of the second serial port. mdatad runs on it as on a real node. Every other command talks to that node.",
     "_UUID_ is a zone's uuid or alias, or how its uuid begins; upper case and an ellipsis at the end are taken as they are pasted. A VM starts in the state that its `zone_state` says; without one it runs.",
   ],
   options: [
@@ -55,7 +55,7 @@ export const SIMCN: ManCommand = {
         },
         {
           flag: '--old-platform',
-          text: 'Brands do not mount the socket folder, as before December 2016.',
+          text: 'Brands do not mount the socket directory, as before December 2016.',
         },
         {
           flag: '--ready-ms',

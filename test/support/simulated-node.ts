@@ -1,5 +1,5 @@
 /*
- * A played node with the agent on it, for tests of the whole: its zones by number, their sockets and
+ * A simulated node with the agent on it, for tests of the whole: its zones by number, their sockets and
  * files, and what the agent's process takes of the machine.
  */
 import assert from 'node:assert';
@@ -15,7 +15,7 @@ import { SimNode, whyNoNode } from './simcn';
 
 const MIB = 1024 * 1024;
 
-export interface PlayedOptions {
+export interface SimulatedNodeOptions {
   readonly vms: readonly JsonObject[];
   /** False where a test compares whole maps of metadata. */
   readonly canaries?: boolean;
@@ -41,7 +41,7 @@ export function osZone(index: number, more: JsonObject = {}): JsonObject {
   return { uuid: uuidOf(index), brand: 'joyent', alias: `zone${index}`, ...host, ...more };
 }
 
-export class PlayedNode {
+export class SimulatedNode {
   readonly node: SimNode;
   agent: AgentProcess;
   private readonly flags: readonly string[];
@@ -54,8 +54,11 @@ export class PlayedNode {
     this.prefix = prefix;
   }
 
-  /** Skips the suite where no node can be played. */
-  static async start(context: Mocha.Context, options: PlayedOptions): Promise<PlayedNode> {
+  /** Skips the suite where no node can be simulated. */
+  static async start(
+    context: Mocha.Context,
+    options: SimulatedNodeOptions,
+  ): Promise<SimulatedNode> {
     needs(context, whyNoNode());
     const { vms, canaries = true, asNobody = false } = options;
     const node = await SimNode.start({ vms, canaries, asNobody });
@@ -68,7 +71,7 @@ export class PlayedNode {
         flags.push('--config', path);
       }
       const agent = await AgentProcess.start(node.root, flags, prefix);
-      return new PlayedNode(node, agent, flags, prefix);
+      return new SimulatedNode(node, agent, flags, prefix);
     } catch (err) {
       await node.stop();
       throw err;
