@@ -12,8 +12,15 @@
  * Values are compared here and go nowhere.
  */
 import { codeOf } from '../lib/errors';
-import type { MetadataMap, VmData } from '../metadata/handler';
-import { isJsonObject, own, ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import {
+  isJsonObject,
+  own,
+  ownMap,
+  parseJsonObject,
+  type JsonObject,
+  type MetadataMap,
+  type VmData,
+} from '../metadata/vm-data';
 import {
   changedMsOf,
   modifiedMsOf,

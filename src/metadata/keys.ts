@@ -3,9 +3,8 @@
  *
  * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
-import type { JsonObject } from './vm-data';
 import type { NameList } from '../protocol/reply';
-import type { MetadataMap, MetadataMaps } from './handler';
+import type { JsonObject, MetadataMap, MetadataMaps } from './vm-data';
 
 export type KeyClass =
   /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */

@@ -21,8 +21,7 @@ import * as fs from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { codeOf, SystemError, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
-import type { MetadataMaps, MetadataNeed } from '../metadata/handler';
-import { parseJsonObject } from '../metadata/vm-data';
+import { parseJsonObject, type MetadataMaps, type MetadataNeed } from '../metadata/vm-data';
 import {
   changedMsOf,
   openStat,

@@ -10,7 +10,6 @@
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/slice';
 import { BrokenLine, SnapshotParser } from './snapshot-parser';
-import type { MetadataMaps } from '../metadata/handler';
 import {
   isJsonObject,
   isZonename,
@@ -18,6 +17,7 @@ import {
   ownMap,
   parseJsonObject,
   type JsonObject,
+  type MetadataMaps,
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';

@@ -6,7 +6,7 @@
  * vminfod's. Means what JSON.parse of the text would mean: own members only, of a doubled name the last one,
  * names that are numbers first. Pure but for the source of values that it is given.
  */
-import type { MetadataMap, MetadataMaps } from '../metadata/handler';
+import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { TextOffsets } from '../platform/metadata-text';
 
 export type MapName = 'customer' | 'internal';
@@ -265,12 +265,10 @@ function isArrayIndex(name: string): boolean {
 }
 
 class IndexedMap implements MetadataMap {
-  private readonly index: MetadataIndex;
   private readonly numbers: ReadonlyMap<string, number>;
   private readonly source: ValueSource;
 
   constructor(index: MetadataIndex, map: MapName, valueOf: ValueSource) {
-    this.index = index;
     this.numbers = index.names[map];
     this.source = valueOf;
   }
@@ -286,11 +284,6 @@ class IndexedMap implements MetadataMap {
   get(key: string): unknown {
     const number = this.numbers.get(key);
     return number === undefined ? undefined : this.source(number);
-  }
-
-  bytesOf(key: string): number {
-    const number = this.numbers.get(key);
-    return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
   keys(): IterableIterator<string> {

@@ -8,8 +8,7 @@
  */
 import { printableKey, type Logger } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import type { MetadataMap } from '../metadata/handler';
-import type { JsonObject } from '../metadata/vm-data';
+import type { JsonObject, MetadataMap } from '../metadata/vm-data';
 
 /** Looks at each VM object that it is shown; remembers whom it warned of. */
 export class NamespaceWatch {

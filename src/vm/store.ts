@@ -11,21 +11,23 @@
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import type { Logger, ZoneLog } from '../log';
-import type {
-  Change,
-  ChangeResult,
-  MetadataMaps,
-  MetadataNeed,
-  MetadataUse,
-  VmData,
-} from '../metadata/handler';
 import { VmWaiters } from './vm-waiters';
 import { ConfigFiles, type LoadedMetadata } from './config-files';
 import type { GuestUse } from './metadata-index';
 import type { MetadataLimits } from '../writes/plan';
 import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
 import { NamespaceWatch } from './namespace-watch';
-import { isZonename, type JsonObject, type VmFacts } from '../metadata/vm-data';
+import {
+  isZonename,
+  type JsonObject,
+  type VmFacts,
+  type Change,
+  type ChangeResult,
+  type MetadataMaps,
+  type MetadataNeed,
+  type MetadataUse,
+  type VmData,
+} from '../metadata/vm-data';
 import { VmadmWriter, type VmadmWriterOptions } from '../writes/vmadm-writer';
 import { Vminfod, type VminfodStatus } from './vminfod-client';
 import { VmCache, type VmChange } from './vm-cache';

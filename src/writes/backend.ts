@@ -2,7 +2,7 @@
  * What a writer of metadata is to the lanes that feed it: file-writer.ts or vmadm-writer.ts.
  */
 import type { ZoneLog } from '../log';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import type { MetadataLimits, PlannedChange } from './plan';
 
 /** The VM that a change is for. */

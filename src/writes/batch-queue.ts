@@ -4,7 +4,7 @@
  */
 import * as vasync from 'vasync';
 import type { SystemError } from '../lib/errors';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import type { Batch } from './backend';
 
 type Results = readonly ChangeResult[];

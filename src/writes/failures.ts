@@ -3,7 +3,7 @@
  * of the zone that was met, if one was. No path, no value, no word of the platform gets out.
  */
 import { codeOf } from '../lib/errors';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import { failed, type Stage } from './backend';
 
 /** What is not listed is told in general words. */

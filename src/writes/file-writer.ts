@@ -16,7 +16,7 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { ChangeResult, MetadataMaps } from '../metadata/handler';
+import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import { syncDurably } from '../platform/durable-file';
 import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
 import { takeLock } from '../platform/lock';

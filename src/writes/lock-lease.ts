@@ -10,7 +10,7 @@
  */
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
 import type { Edits } from './plan';
-import type { MetadataMap, MetadataMaps } from '../metadata/handler';
+import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { Target } from './backend';
 
 export interface HeldLock {

@@ -12,7 +12,7 @@
  */
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import type { Change } from '../metadata/handler';
+import type { Change } from '../metadata/vm-data';
 import type { FileStat } from '../platform/file-stat';
 import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
 import { KEPT_BYTES, pathOf, type ConfigFiles, type WritableText } from '../vm/config-files';

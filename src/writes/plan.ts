@@ -5,7 +5,7 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { Change, ChangeResult } from '../metadata/handler';
+import type { Change, ChangeResult } from '../metadata/vm-data';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
 
 export interface MetadataLimits {

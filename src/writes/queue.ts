@@ -11,7 +11,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
-import type { Change, ChangeResult } from '../metadata/handler';
+import type { Change, ChangeResult } from '../metadata/vm-data';
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
 import type { Backend, Stage, Target } from './backend';
 import type { PlannedChange } from './plan';

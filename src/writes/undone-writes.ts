@@ -13,7 +13,7 @@
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { createHash } from 'node:crypto';
-import type { Change, MetadataMaps } from '../metadata/handler';
+import type { Change, MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { Edits } from './plan';
 

@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { SystemError, systemError } from '../lib/errors';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type MetadataLimits } from './plan';
 import { ConfigFiles } from '../vm/config-files';

@@ -11,7 +11,7 @@
  * else: no text or record made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import type { Backend, Target } from './backend';
 import { NOT_MADE } from './failures';
 import {

@@ -1,6 +1,7 @@
 import assert from 'node:assert';
 import { answer, VM_NOT_FOUND } from '../../src/metadata/handler';
-import type { AnswerOptions, VmData } from '../../src/metadata/handler';
+import type { AnswerOptions } from '../../src/metadata/handler';
+import type { VmData } from '../../src/metadata/vm-data';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest, Wire } from '../../src/protocol/request';
 import { FIXTURE } from '../support/vm-fixture';

@@ -111,9 +111,10 @@ describe('an index of a metadata file', () => {
     const text = Buffer.from(
       JSON.stringify({ customer_metadata: Object.fromEntries(values.map((v, n) => [`k${n}`, v])) }),
     );
-    const maps = indexOf(text)?.mapsIn(text);
+    const index = indexOf(text);
     for (const [n, value] of values.entries()) {
-      assert.strictEqual(maps?.customer.bytesOf?.(`k${n}`), Buffer.byteLength(value), value);
+      const number = index?.names.customer.get(`k${n}`) ?? -1;
+      assert.strictEqual(index?.member(number).valueBytes, Buffer.byteLength(value), value);
     }
   });
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { codeOf } from '../../src/lib/errors';
-import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/handler';
+import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/vm-data';
 import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { eventually } from '../support/eventually';

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import type { Change } from '../../src/metadata/handler';
+import type { Change } from '../../src/metadata/vm-data';
 import { planChanges, type CurrentMetadata, type Plan } from '../../src/writes/plan';
 import { currentOfText } from '../support/metadata-text';
 

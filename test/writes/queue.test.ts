@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Change, ChangeResult } from '../../src/metadata/handler';
+import type { Change, ChangeResult } from '../../src/metadata/vm-data';
 import type { Backend, Batch, Target } from '../../src/writes/backend';
 import { WriteQueue, type WriteCounts } from '../../src/writes/queue';
 import type { WriteShare } from '../../src/writes/rate-limit';

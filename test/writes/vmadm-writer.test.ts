@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import type { Change, ChangeResult } from '../../src/metadata/handler';
+import type { Change, ChangeResult } from '../../src/metadata/vm-data';
 import { VmadmWriter } from '../../src/writes/vmadm-writer';
 import { Writer } from '../../src/writes/writer';
 import { eventually } from '../support/eventually';

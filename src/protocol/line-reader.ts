@@ -37,7 +37,7 @@ interface Span {
 }
 
 /** Cuts the bytes of one connection into lines. Holds one line at most. */
-export class Framer {
+export class LineReader {
   private readonly maxLineBytes: number;
   /** Pushed, not yet searched. */
   private input: Span | null = null;
