@@ -27,7 +27,7 @@ import { Paths } from '../platform/paths';
 import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
 import type { DataRequest } from '../protocol/request';
 import { recordOf } from '../vm/vm-cache';
-import { getText } from '../vm/vminfod-http';
+import { getText } from '../vm/vminfod-client';
 import {
   documentedId,
   ourAnswer,

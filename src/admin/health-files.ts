@@ -30,7 +30,7 @@ import {
   type FileStat,
 } from '../platform/file-stat';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
-import { getText } from '../vm/vminfod-http';
+import { getText } from '../vm/vminfod-client';
 
 export const CONFIG_NAMES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];
 

@@ -177,8 +177,8 @@ function write(
   });
 }
 
-function courseOf({ free, limit }: ChangeResult): ChangeCourse {
-  return { ...(free && { free }), ...(limit && { limit }) };
+function courseOf({ uncharged, limit }: ChangeResult): ChangeCourse {
+  return { ...(uncharged && { uncharged }), ...(limit && { limit }) };
 }
 
 /** Why a write is refused, as the guest reads it; null where it is tried. */

@@ -14,13 +14,13 @@ import type { LineRequest, Wire } from './request';
 export type ChangeLimit =
   | 'keys' // too many keys
   | 'size' // too many bytes in all
-  | 'writes' // slowed down to its share of writes
+  | 'writes' // slowed down to its rate of writes
   | 'waiting-writes'; // too many of them, or too large, wait already
 
-/** How a change fared on its way to disk: for the record, nothing of it is sent. */
+/** What a change met on its way to disk: for the request log, nothing of it is sent. */
 export interface ChangeCourse {
-  /** It took nothing of the zone's share of writes: it joined another, or was turned away. */
-  readonly free?: true;
+  /** It does not count for the zone's rate of writes: it joined another, or was rejected. */
+  readonly uncharged?: true;
   /** The limit that it met: it waited for it, or was refused by it. */
   readonly limit?: ChangeLimit;
 }

@@ -1,57 +1,49 @@
 /*
- * The data of all VMs: who asks for a zone's data or changes it comes here.
+ * The data of all VMs: requests read a zone's data here, and changes go from here to the writer.
  *
- *   vminfod --stream--> table ----+
- *   <zonepath>/config/*.json -----+--> data(zonename): VmData
- *   change -> writer -> metadata.json
+ *   vminfod --stream--> VmCache ------+
+ *   <zonepath>/config/*.json ---------+--> data(zonename): VmData
+ *   change -> MetadataWriter -> metadata.json
  *
  * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only asked for objects). An
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import type { Logger, ZoneLog } from '../log';
-import { VmWaiters } from './vm-waiters';
-import { ConfigFiles, type LoadedMetadata } from './config-files';
-import type { GuestUse } from './metadata-index';
-import type { MetadataLimits } from '../writes/plan';
-import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
-import { NamespaceWatch } from './namespace-watch';
+import { printableKey, type Logger, type ZoneLog } from '../log';
+import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import {
   isZonename,
-  type JsonObject,
-  type VmFacts,
   type Change,
   type ChangeResult,
+  type JsonObject,
+  type MetadataMap,
   type MetadataMaps,
   type MetadataNeed,
   type MetadataUse,
   type VmData,
+  type VmFacts,
 } from '../metadata/vm-data';
-import { VmadmWriter, type VmadmWriterOptions } from '../writes/vmadm-writer';
-import { Vminfod, type VminfodStatus } from './vminfod-client';
+import type { ConfigFiles, LoadedMetadata } from './config-files';
+import type { GuestUse } from './metadata-index';
+import type {
+  LeaseStatus,
+  LimitRefusals,
+  MetadataWriter,
+  WriterStatus,
+  WriteTarget,
+} from './metadata-writer';
 import { VmCache, type VmChange } from './vm-cache';
-import { failed, type Target } from '../writes/backend';
-import type { LimitRefusals } from '../writes/queue';
-import type { WriteShare } from '../writes/rate-limit';
-import { Writer, type WriterStatus } from '../writes/writer';
+import { Vminfod, type VminfodStatus } from './vminfod-client';
 
-/** Longest wait of a request for a VM object that is not known yet. */
-const LOADED_MS = 5000;
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const NO_UUID = failed('VM data is not available yet.');
-
-export type WriterChoice =
-  | ({ readonly kind: 'file' } & FileWriterOptions)
-  | ({ readonly kind: 'vmadm' } & VmadmWriterOptions);
+const NO_UUID: ChangeResult = { kind: 'failed', text: 'VM data is not available yet.' };
 
 export interface StoreOptions {
   readonly vminfodUrl: string;
-  readonly writer: WriterChoice;
-  readonly share?: WriteShare;
-  /** Tells stats of files that may be shared, see ConfigFiles. */
-  readonly tick?: () => number;
+  readonly files: ConfigFiles;
+  readonly writer: MetadataWriter;
   readonly log: Logger;
 }
 
@@ -63,52 +55,44 @@ export interface MetadataReport extends MetadataUse {
   readonly refusals: readonly LimitRefusals[];
 }
 
-export interface StoreStatus {
+export interface StoreStatus extends LeaseStatus {
   readonly vminfod: VminfodStatus;
   readonly vms: number;
   readonly tracked: number;
   /** Requests that wait for a VM object. */
   readonly waiting: number;
   readonly writer: WriterStatus;
-  /** Locks held until vminfod shows a change, and how often it did not. */
-  readonly holds: number;
-  readonly unconfirmed: number;
-  /** Changes that a stale copy of vminfod's had undone, made again. */
-  readonly restored: number;
 }
 
-/** The one place for VM data. Started once, stopped once. */
+/** The one place for VM data. Started once, stopped once, its writer with it. */
 export class Store {
   readonly table = new VmCache();
   private readonly vminfod: Vminfod;
-  private readonly writer: Writer;
-  private readonly fileWriter: FileWriter | null;
+  private readonly writer: MetadataWriter;
   private readonly files: ConfigFiles;
-  private readonly limits: MetadataLimits;
-  private readonly namespaces: NamespaceWatch;
-  private readonly arrivals = new VmWaiters(LOADED_MS);
+  private readonly log: Logger;
   private readonly tracked = new Map<string, TrackedVm>();
+  /** By zone, the namespaces that it misses, as they were logged. */
+  private readonly missing = new Map<string, string>();
 
-  constructor(options: StoreOptions) {
-    this.files = new ConfigFiles(undefined, options.tick);
-    const backend = backendOf({ ...options.writer, files: this.files });
-    this.fileWriter = backend instanceof FileWriter ? backend : null;
-    this.limits = backend.limits;
-    this.writer = new Writer(backend, options.share);
-    this.namespaces = new NamespaceWatch(options.log);
-    this.vminfod = new Vminfod(
-      {
-        url: options.vminfodUrl,
-        table: this.table,
-        observe: (zonename, vm, metadata) => {
-          this.fileWriter?.observe(zonename, metadata);
-          this.namespaces.look(zonename, vm, metadata.internal);
-          this.restoreUndone(this.tracked.get(zonename)?.target);
-        },
-      },
-      options.log,
-    );
-    this.table.on('changed', ({ zonename, next }) => this.vmChanged(zonename, next));
+  constructor({ vminfodUrl, files, writer, log }: StoreOptions) {
+    this.files = files;
+    this.writer = writer;
+    this.log = log;
+    const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
+      writer.observe(zonename, metadata);
+      this.warnOfLostNamespaces(zonename, vm, metadata.internal);
+      const known = this.tracked.get(zonename);
+      if (known !== undefined) {
+        writer.restoreUndone(known.target);
+      }
+    };
+    this.vminfod = new Vminfod({ url: vminfodUrl, table: this.table, observe }, log);
+    this.table.on('changed', ({ zonename, next }) => {
+      if (next === undefined) {
+        this.missing.delete(zonename);
+      }
+    });
   }
 
   start(): void {
@@ -117,7 +101,7 @@ export class Store {
 
   /** Idempotent. Changes under way are finished, within `graceMs`: 4 s when it is left out. */
   async stop(graceMs?: number): Promise<void> {
-    this.arrivals.stop();
+    this.table.endAllWaits();
     await this.writer.stop(graceMs);
     await this.vminfod.stop();
   }
@@ -129,10 +113,10 @@ export class Store {
    */
   track(zonename: string, hostZonepath: string, log: ZoneLog): void {
     if (!isZonename(zonename)) {
-      throw new SystemError('track', zonename, 'EINVAL', 'no name of a zone');
+      throw new SystemError('track', zonename, 'EINVAL', 'not a name of a zone');
     }
-    const { table } = this;
-    const target: Target = {
+    const { table, files, writer } = this;
+    const target: WriteTarget = {
       zonename,
       directory: join(hostZonepath, 'config'),
       log,
@@ -140,14 +124,15 @@ export class Store {
         return table.facts(zonename)?.uuid ?? zonename;
       },
     };
-    const { table: vms, files, writer, limits } = this;
-    const looked = (): void => this.restoreUndone(target);
-    const parts = { table: vms, files, writer, limits, looked };
-    const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
-    this.tracked.set(zonename, new TrackedVm(target, parts, wait));
-    if (!this.writer.busy(zonename)) {
-      this.fileWriter?.clean(target.directory);
-    }
+    const wait = (): Promise<JsonObject | undefined> => {
+      if (this.vminfod.status().state === 'following') {
+        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
+        void this.vminfod.lookUp(zonename);
+      }
+      return table.wait(zonename);
+    };
+    this.tracked.set(zonename, new TrackedVm(target, { table, files, writer }, wait));
+    writer.add(target);
   }
 
   /** The zone is gone. */
@@ -155,8 +140,7 @@ export class Store {
     const known = this.tracked.get(zonename);
     if (known !== undefined) {
       this.tracked.delete(zonename);
-      this.writer.forget(zonename);
-      this.fileWriter?.forget(known.target);
+      this.writer.remove(known.target);
       this.files.remove(known.target.directory);
     }
   }
@@ -179,7 +163,7 @@ export class Store {
     return {
       ...loaded.use(),
       fileBytes: this.files.sizeOf(known.target.directory),
-      fileBytesMax: this.limits.fileBytes,
+      fileBytesMax: this.writer.limits.fileBytes,
       refusals: this.writer.refusals(zonename),
     };
   }
@@ -188,7 +172,7 @@ export class Store {
     return this.table.facts(zonename);
   }
 
-  /** Tells of VMs that came, changed and went. Returns how to stop listening. */
+  /** Calls the listener for each VM that comes, changes and goes. Returns how to stop that. */
   onChanged(listener: (change: VmChange) => void): () => void {
     this.table.on('changed', listener);
     return () => this.table.off('changed', listener);
@@ -199,63 +183,43 @@ export class Store {
       vminfod: this.vminfod.status(),
       vms: this.table.size,
       tracked: this.tracked.size,
-      waiting: this.arrivals.waiting,
+      waiting: this.table.waiting,
       writer: this.writer.status(),
-      holds: this.fileWriter?.holds.size ?? 0,
-      unconfirmed: this.fileWriter?.holds.unconfirmed ?? 0,
-      restored: this.fileWriter?.restored ?? 0,
+      ...this.writer.leases(),
     };
   }
 
-  /** Writes again what a stale copy of vminfod's has undone; nobody waits for it. */
-  private restoreUndone(target: Target | undefined): void {
-    if (target !== undefined && this.fileWriter !== null) {
-      for (const change of this.fileWriter.undoneChanges(target)) {
-        void this.writer.change(target, change);
-      }
+  /**
+   * Internal metadata can have keys of a namespace that the VM does not list, as a migration can leave it. Such
+   * keys are then the guest's own, for reading and writing, and nothing else shows it. One warning for a VM until
+   * it changes; names only, never a value. What the guest is answered is decided in metadata/.
+   */
+  private warnOfLostNamespaces(zonename: string, vm: JsonObject, internal: MetadataMap): void {
+    const namespaces = lostNamespaces(internal, namespacesOf(vm)).map(printableKey).join(', ');
+    if (namespaces === '') {
+      this.missing.delete(zonename);
+    } else if (this.missing.get(zonename) !== namespaces) {
+      this.missing.set(zonename, namespaces);
+      this.log.warn(
+        { zonename, namespaces },
+        'internal metadata has keys of namespaces that the VM does not list',
+      );
     }
   }
-
-  private waitFor(zonename: string): Promise<JsonObject | undefined> {
-    if (this.vminfod.status().state === 'following') {
-      // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-      void this.vminfod.lookUp(zonename);
-    }
-    return this.arrivals.wait(zonename);
-  }
-
-  private vmChanged(zonename: string, next: VmFacts | undefined): void {
-    if (next === undefined) {
-      this.namespaces.forget(zonename);
-    }
-    if (next !== undefined && this.arrivals.waiting > 0) {
-      const vm = this.table.vm(zonename);
-      if (vm !== undefined) {
-        this.arrivals.arrived(zonename, vm);
-      }
-    }
-  }
-}
-
-function backendOf(choice: WriterChoice): FileWriter | VmadmWriter {
-  return choice.kind === 'file' ? new FileWriter(choice) : new VmadmWriter(choice);
 }
 
 interface Parts {
   readonly table: VmCache;
   readonly files: ConfigFiles;
-  readonly writer: Writer;
-  readonly limits: MetadataLimits;
-  /** Called when a request looks at the metadata. */
-  readonly looked: () => void;
+  readonly writer: MetadataWriter;
 }
 
 class TrackedVm implements VmData {
-  readonly target: Target;
+  readonly target: WriteTarget;
   private readonly parts: Parts;
   private readonly wait: () => Promise<JsonObject | undefined>;
 
-  constructor(target: Target, parts: Parts, wait: () => Promise<JsonObject | undefined>) {
+  constructor(target: WriteTarget, parts: Parts, wait: () => Promise<JsonObject | undefined>) {
     this.target = target;
     this.parts = parts;
     this.wait = wait;
@@ -270,8 +234,8 @@ class TrackedVm implements VmData {
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { files, looked } = this.parts;
-    looked();
+    const { files, writer } = this.parts;
+    writer.restoreUndone(this.target);
     const loading = files.load(this.target.directory, need, this.target.log);
     return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
   }
@@ -282,7 +246,7 @@ class TrackedVm implements VmData {
   }
 
   useOf({ bytes, keys }: GuestUse): MetadataUse {
-    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.limits;
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.writer.limits;
     return { bytes, bytesMax, keys, keysMax };
   }
 
@@ -309,7 +273,7 @@ class TrackedVm implements VmData {
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
-    // The VM tool locks by the VM's uuid, which such a zone's name does not tell.
+    // The VM tool locks by the VM's uuid, which such a zone's name is not.
     return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
   }
 }

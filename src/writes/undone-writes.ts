@@ -2,7 +2,7 @@
  * Writes that were answered with success and that vminfod has not shown since: the ones that a `vmadm update` can
  * undo without anybody wanting it, since vmadm rebuilds metadata.json from vminfod's copy of the VM.
  *
- *   write ---> noted ---vminfod shows it---------------------> forgotten
+ *   write ---> noted ---vminfod shows it---------------------> removed
  *                |------5 min-----------------------------------^
  *                |------the file is another one, and the key is as it was before the write---> written again, once
  *
@@ -13,8 +13,9 @@
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { createHash } from 'node:crypto';
-import type { Change, MetadataMaps } from '../metadata/vm-data';
+import type { MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
+import type { PlannedChange } from './batch';
 import type { Edits } from './plan';
 
 /**
@@ -42,14 +43,11 @@ interface Noted {
   bytes: number;
   /** Of the file as we left it. */
   identity: string;
-  /** On a clock that is never set, ms. */
+  /** On a monotonic clock, ms. */
   until: number;
   /** What was handed out is not handed out again before this. */
   pendingUntil: number;
 }
-
-/** A change that is made only where the key's value is one of before: the writer checks that under the lock. */
-export type RestoringChange = Change & { readonly onlyIf: (value: unknown) => boolean };
 
 /** Of all VMs. */
 export class UndoneWrites {
@@ -57,12 +55,12 @@ export class UndoneWrites {
   private readonly now: () => number;
   private bytes = 0;
 
-  /** @param now a clock in ms that is never set */
+  /** @param now a monotonic clock, ms */
   constructor(now = (): number => performance.now()) {
     this.now = now;
   }
 
-  /** True where a look at the file is worth it. */
+  /** False: there is no reason to stat the file. */
   has(zonename: string): boolean {
     return this.noted.has(zonename);
   }
@@ -123,12 +121,13 @@ export class UndoneWrites {
   }
 
   /**
-   * What is to be written again where the file is not the one that we left. It is handed out again only after the
-   * time in which a write is made or given up: who holds the lock may hold it for long.
+   * What is to be written again where the file is not the one that we left, only where the key's value is one of
+   * before: the writer checks that under the lock. It is handed out again only after the time in which a write is
+   * made or fails, since another process may keep the lock for long.
    *
    * @param identity of the file as it is now
    */
-  take(zonename: string, identity: string): readonly RestoringChange[] {
+  take(zonename: string, identity: string): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
     const now = this.now();
     if (noted === undefined || noted.identity === identity || noted.pendingUntil > now) {
@@ -149,8 +148,8 @@ export class UndoneWrites {
   }
 
   /**
-   * The lock is about to be released. A file that was replaced while it was ours was replaced by somebody who does
-   * not take it, and so not by vmadm: that is meant.
+   * The lock is about to be released. A file that was replaced meanwhile was replaced by somebody who does not take
+   * the lock, and so not by vmadm: that is meant.
    */
   released(zonename: string, identity: string): void {
     if (this.noted.get(zonename)?.identity !== identity) {

@@ -16,7 +16,7 @@ import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, vmObjects, zonenameOf } from '../support/vm-objects';
 
-const DOWN = 'vminfod is not there, serving what it told last';
+const DOWN = 'vminfod is not available; serving the VM data it sent last';
 const BACK = 'following vminfod again';
 const LONGEST_TURN_MS = 50;
 

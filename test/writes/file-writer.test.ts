@@ -57,7 +57,7 @@ describe('FileWriter', () => {
   afterEach(async () => {
     await writer.stop();
     assert.deepStrictEqual([...held], [], 'no lock stays');
-    assert.strictEqual(files.holds.size, 0);
+    assert.strictEqual(files.leaseStatus.holds, 0);
     assert.deepStrictEqual(
       fs.readdirSync(dir.path).filter((name) => name.includes('mdatad')),
       [],
@@ -150,7 +150,7 @@ describe('FileWriter', () => {
     assert.deepStrictEqual([...held], ['z'], 'the lock is kept');
     await eventually(() => held.size === 0);
     assert(Date.now() - start >= 1900);
-    assert.strictEqual(files.holds.unconfirmed, 1);
+    assert.strictEqual(files.leaseStatus.unconfirmed, 1);
     assert.strictEqual(logs.records('vminfod did not confirm a metadata update').length, 1);
   });
 
@@ -164,7 +164,7 @@ describe('FileWriter', () => {
     assert.strictEqual(held.size, 1);
     files.observe('z', shown({ b: '2', other: 'x' }));
     assert.strictEqual(held.size, 0);
-    assert.strictEqual(files.holds.unconfirmed, 0);
+    assert.strictEqual(files.leaseStatus.unconfirmed, 0);
   });
 
   describe('where a stale copy of vminfod\u2019s has undone what was stored', () => {
@@ -198,7 +198,7 @@ describe('FileWriter', () => {
       await look();
       assert.strictEqual(await look(), 0);
       assert.deepStrictEqual(customer(), { a: 'new', b: 'made', other: '2' });
-      assert.strictEqual(files.restored, 3);
+      assert.strictEqual(files.leaseStatus.restored, 3);
       const told = logs.records(
         'metadata was undone from a stale copy of vminfod, and written again',
       );
@@ -213,7 +213,7 @@ describe('FileWriter', () => {
       replace({ a: 'third', b: 'made', gone: 'y' });
       await look();
       assert.deepStrictEqual(customer(), { a: 'third', b: 'made', gone: 'y' });
-      assert.strictEqual(files.restored, 0);
+      assert.strictEqual(files.leaseStatus.restored, 0);
     });
 
     it('leaves alone what was taken back after vminfod had shown it', async () => {
@@ -256,10 +256,10 @@ describe('FileWriter', () => {
       [first, second],
       [
         { kind: 'failed', text },
-        { kind: 'failed', text, free: true },
+        { kind: 'failed', text, uncharged: true },
       ],
     );
-    await eventually(() => !writer.busy('z'));
+    await eventually(() => writer.status().inProgress.length === 0);
     blocked = Promise.resolve();
     assert.deepStrictEqual(await ask(set('b', '2')), STORED);
     assert.deepStrictEqual(customer(), { b: '2' });
@@ -353,7 +353,7 @@ describe('FileWriter', () => {
     for (let index = 1; index <= 3; index++) {
       const target = { zonename: 'z', uuid: 'z', directory: dir.path, log };
       await writer.change(target, set('a', String(index)));
-      await eventually(() => files.holds.unconfirmed === index);
+      await eventually(() => files.leaseStatus.unconfirmed === index);
     }
     assert.strictEqual(logs.records('vminfod did not confirm a metadata update').length, 1);
   });
@@ -381,7 +381,11 @@ describe('FileWriter', () => {
     const sizes = [1500, 490, 500];
     const asked = sizes.map((size, index) => ask(set(`k${index}`, 'x'.repeat(size))));
     const tooMany = { kind: 'failed', text: 'Too many metadata updates.' };
-    assert.deepStrictEqual(await asked[2], { ...tooMany, free: true, limit: 'waiting-writes' });
+    assert.deepStrictEqual(await asked[2], {
+      ...tooMany,
+      uncharged: true,
+      limit: 'waiting-writes',
+    });
     const small = ask(set('small', '1'));
     release();
     const full = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };

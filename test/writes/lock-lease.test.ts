@@ -38,7 +38,7 @@ describe('the lock that is held for vminfod', () => {
     const files = new FileWriter({
       lockPath: () => lockPath,
       confirmMs: CONFIRM_MS,
-      longestHoldMs: LONGEST_MS,
+      longestLeaseMs: LONGEST_MS,
     });
     writer = new Writer(files, { perSecond: 1e6, burst: 1e6 });
     const log = logRecords().zoneLog('z');
@@ -57,7 +57,7 @@ describe('the lock that is held for vminfod', () => {
       });
       const ended = once(tool, 'exit');
       await within(once(tool.stdout, 'data'), 20_000, 'the lock');
-      const { unconfirmed } = files.holds;
+      const { unconfirmed } = files.leaseStatus;
       assert(unconfirmed >= 1 && unconfirmed <= MOST_RELEASES, `let go ${unconfirmed} times`);
       await ended;
     } finally {

@@ -107,7 +107,7 @@ describe('VmadmWriter', () => {
     const again = ask(set('a', '1'));
     fs.writeFileSync(join(dir.path, 'go'), '');
     assert.deepStrictEqual(await again, STORED);
-    await eventually(() => !writer.busy('z'));
+    await eventually(() => writer.status().inProgress.length === 0);
     assert.strictEqual(runs().length, 2, 'one update: its arguments and its payload');
   });
 
