@@ -29,7 +29,7 @@ import {
   sizeOf,
   type FileStat,
 } from '../platform/file-stat';
-import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
+import { pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { getText } from '../vm/vminfod-client';
 
 export const CONFIG_NAMES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];

@@ -21,7 +21,8 @@ import { syncDurably } from '../platform/durable-file';
 import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
 import { takeLock, type HeldLock } from '../platform/lock';
 import { isForeign } from '../platform/metadata-text';
-import { ConfigFiles, KEPT_BYTES, pathOf } from '../vm/config-files';
+import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
+import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/metadata-writer';
 import {
   BatchQueue,
