@@ -20,7 +20,7 @@ const PASSWORD_END = '_pw';
 const PASSWORD: KeyClass = { kind: 'password' };
 const PLAIN: KeyClass = { kind: 'plain' };
 
-/** @param namespaces the VM's own at this moment; without a colon in the key they do not matter */
+/** @param namespaces the VM's own; without a colon in the key they do not matter */
 export function classify(key: string, namespaces: readonly string[]): KeyClass {
   if (key.startsWith(SDC)) {
     return { kind: 'sdc', name: key.slice(SDC.length) };

@@ -68,7 +68,7 @@ export type Change =
     }
   | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
 
-/** Result of a change: `stored`, or fixed words for the guest. Never a path, never a value. */
+/** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &
   ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
 
@@ -82,7 +82,7 @@ export interface VmData {
   metadata(): MetadataMaps;
   /**
    * This data with `metadata()` ready for the need: at once, or, where the file is long and has to be read
-   * first, by a promise. What is asked for besides is read on the spot. Rejects as `metadata` throws.
+   * first, by a promise. What is read besides is read on the spot. Rejects as `metadata` throws.
    */
   load(need: MetadataNeed): VmData | Promise<VmData>;
   /** What the guest has put there, and may. Of what `load` made ready. */
@@ -175,7 +175,7 @@ export function parseJsonObject(text: string): JsonObject | undefined {
     const value: unknown = JSON.parse(text);
     return isJsonObject(value) ? value : undefined;
   } catch {
-    // Not JSON: for the caller that is one more way of not being an object.
+    // Not JSON: for the caller that is just another value that is not an object.
     return undefined;
   }
 }

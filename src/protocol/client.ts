@@ -1,5 +1,5 @@
 /*
- * The guest's side of the protocol: one command, asked until it is answered. mdata-get and its kin,
+ * The guest's side of the protocol: one command, repeated until it is answered. mdata-get and the other mdata tools,
  * the doctor's probes and the tests drive it; it does no I/O and has no clock and no random source.
  *
  *     closed --open--> resetting --invalid command--> negotiating --V2_OK------> asking (V2)
@@ -135,7 +135,7 @@ export class ClientSession {
     this.state = 'asking';
     this.value = null;
     if (this.version === 2) {
-      // A new id each time: a late reply to an older request must not be taken for this one's.
+      // A new id each time: a late reply to an older request must not count as this one's.
       this.id = this.freshId();
       return { kind: 'send', bytes: encodeV2(this.command, this.id), waitMs: REPLY_V2_MS };
     }

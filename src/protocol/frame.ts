@@ -31,7 +31,7 @@ export interface Frame {
   readonly payload: string;
 }
 
-/** Why a byte sequence is not a frame. `header` tells whether length and CRC at least could be read. */
+/** Why a byte sequence is not a frame. `header`: length and CRC at least could be read. */
 export interface NoFrame {
   readonly kind: 'none';
   readonly reason: string;
@@ -233,7 +233,7 @@ function hex(line: Buffer, from: number): number {
  * What is left of a V2 frame of which the first bytes were lost on a serial port.
  *
  * A guest writes whether or not somebody has the other end of its port: of a frame during which the agent
- * started, the hypervisor was taken over or a buffer ran full, only the end comes. As a line of its own
+ * started, the hypervisor's port changed hands or a buffer ran full, only the end comes. As a line of its own
  * it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key". Its sender asks
  * again when nothing comes, as for any other frame that came broken.
  *
@@ -241,7 +241,7 @@ function hex(line: Buffer, from: number): number {
  *     |<- lost, noise ->|                      recognised by the id and the code in front of the payload
  *     |<--------- lost ---------->|            recognised by the payload itself, where a loss is likely
  *
- * No client's own line looks so. A few bytes of a payload, which any word could be, are not recognised.
+ * No line of a client matches. A few bytes of a payload, which any word could be, are not recognised.
  */
 /** The longest code, its blanks, an id, and one byte more. */
 const MOST_BEFORE = 17;

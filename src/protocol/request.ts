@@ -3,7 +3,7 @@
  *
  * The transports call `parseLine` with each line. It is a pure function of the line's bytes: it never
  * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
- * refused without the VM's data is refused here, in words of its own, so no later stage sees an empty
+ * refused without the VM's data is refused here, each with its own text, so no later stage sees an empty
  * key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
@@ -58,7 +58,7 @@ export const MAX_KEY_BYTES = 1024;
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 /**
- * How many frame starts inside a serial line are tried, from the last one back. Base64 holds no SP, so
+ * How many frame starts inside a serial line are read, from the last one back. Base64 holds no SP, so
  * the frame's own start is the last, or, with `V2` as the code, the one before. The bound keeps a guest
  * from having a line's CRC computed once for each start that it put into it.
  */
@@ -94,14 +94,14 @@ function dropNuls(line: Buffer): Buffer {
 }
 
 /**
- * The frame behind noise, where the line's rest is one. Where it only looks like one, silence: a client
- * repeats its request then, while it would take a `FAILURE` line for the key's absence.
+ * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client repeats
+ * its request then, while it would read a `FAILURE` line as the key's absence.
  * @param otherwise what the line is when no frame is in it
  */
 function salvage(line: Buffer, otherwise: Request): Request {
   let request = otherwise;
   let at = line.length;
-  for (let tries = 0; tries < MAX_FRAME_STARTS && at > 0; tries++) {
+  for (let starts = 0; starts < MAX_FRAME_STARTS && at > 0; starts++) {
     at = line.lastIndexOf(FRAME_START, at - 1);
     if (at <= 0) {
       break;

@@ -141,7 +141,7 @@ export function valueNow(
   }
 }
 
-/** A FIFO opens at once, and fstat then tells what it is. */
+/** A FIFO opens at once, and fstat then shows what it is. */
 function openConfig(path: string): number {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
   return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);

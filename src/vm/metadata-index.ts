@@ -1,6 +1,6 @@
 /*
  * What a metadata.json holds, by the offsets of its members: names are in memory, values stay where they are
- * until one is asked for.
+ * until one is read.
  *
  * Made of one scan of the text (platform/metadata-text.ts), for a file and for the metadata in a VM object of
  * vminfod's. Means what JSON.parse of the text would mean: own members only, of a doubled name the last one,

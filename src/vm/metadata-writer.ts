@@ -1,6 +1,6 @@
 /*
  * What the store needs of whoever writes changes of metadata to disk, and what operators see of that.
- * writes/writer.ts is the one that there is; it knows this folder, and this folder does not know it.
+ * writes/writer.ts is the one that there is; it imports this directory, and this directory does not import it.
  */
 import type { ZoneLog } from '../log';
 import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
@@ -34,13 +34,13 @@ export interface MetadataWriter {
   remove(target: WriteTarget): void;
   /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void;
-  /** Writes again what a stale copy of vminfod's has undone. Cheap: it is asked at every request. */
+  /** Writes again what a stale copy of vminfod's has undone. Cheap: called at every request. */
   restoreUndone(target: WriteTarget): void;
   /** What limits have refused of this VM. */
   refusals(zonename: string): readonly LimitRefusals[];
   status(): WriterStatus;
   leases(): LeaseStatus;
-  /** Changes under way are finished, within `graceMs`: 4 s when it is left out. Idempotent. */
+  /** Changes in progress are finished, within `graceMs`: 4 s when it is left out. Idempotent. */
   stop(graceMs?: number): Promise<void>;
 }
 
@@ -78,7 +78,7 @@ export interface WriterStatus {
   readonly failed: number;
   readonly joined: number;
   readonly timedOut: number;
-  /** VMs whose changes are under way. */
+  /** VMs whose changes are in progress. */
   readonly inProgress: readonly QueueStatus[];
   /** VMs whose last change failed. */
   readonly failing: readonly WriteFailure[];

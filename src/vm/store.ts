@@ -5,7 +5,7 @@
  *   <zonepath>/config/*.json ---------+--> data(zonename): VmData
  *   change -> MetadataWriter -> metadata.json
  *
- * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only asked for objects). An
+ * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only read for objects). An
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
@@ -99,7 +99,7 @@ export class Store {
     this.vminfod.start();
   }
 
-  /** Idempotent. Changes under way are finished, within `graceMs`: 4 s when it is left out. */
+  /** Idempotent. Changes in progress are finished, within `graceMs`: 4 s when it is left out. */
   async stop(graceMs?: number): Promise<void> {
     this.table.endAllWaits();
     await this.writer.stop(graceMs);

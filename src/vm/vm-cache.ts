@@ -72,7 +72,7 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   return { facts, json };
 }
 
-/** The member stays, so that asking for the map as such is answered as ever; what it holds does not. */
+/** The member stays, so that a GET of the map as such is answered as before; its content does not. */
 function emptied(vm: JsonObject, name: string): JsonObject {
   return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
 }

@@ -11,7 +11,7 @@
  *                 +-- down <-------------------+            any --stop--> stopped
  *
  * Nobody waits for it: what it sent last stays in the table and is served while it is down. A new ready
- * line is compared with the table, so an outage looks to everyone as if its events had come late. One
+ * line is compared with the table, so for all others an outage is the same as late events. One
  * warning for an outage, one record when it is over.
  *
  * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No connection is kept: the
@@ -48,7 +48,7 @@ const BODY_BYTES = 64 * 1024 * 1024;
 const FIRST_DELAY_MS = 100;
 /**
  * Longest pause between two attempts, jitter included. What changed in an outage has to be right 5 s after
- * its end, however long it took: the rest of that time is for the ready line of a full node.
+ * its end, however long it took: what remains of that time is for the ready line of a full node.
  */
 const MAX_DELAY_MS = 2000;
 /** A stream that broke sooner than this did not end the outage it came after. */

@@ -17,7 +17,7 @@ export interface Batch {
   readonly signal: AbortSignal;
   /** Hands over what waits, once, as late as possible. Can be empty. */
   take(): readonly PlannedChange[];
-  /** Sets the stage of the batch, for status and for the words of a time-out. */
+  /** Sets the stage of the batch, for status and for the text of a time-out. */
   stage(stage: Stage): void;
 }
 
@@ -39,7 +39,7 @@ export interface LeasingBackend extends Backend {
   observe(zonename: string, metadata: MetadataMaps): void;
   /** What a stale copy of vminfod's has undone and has to be written again; each handed out once. */
   undoneChanges(target: WriteTarget): readonly PlannedChange[];
-  /** Removes what a killed predecessor left. Only while no write of the VM is under way. */
+  /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
   clean(directory: string): void;
   /** The VM is gone. */
   remove(target: WriteTarget): void;

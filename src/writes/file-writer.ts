@@ -150,7 +150,7 @@ export class FileWriter implements LeasingBackend {
     return this.undone.take(zonename, identityAt(directory));
   }
 
-  /** Removes what a killed predecessor left. Only while no write of the VM is under way. */
+  /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
   clean(directory: string): void {
     const path = tempPathOf(pathOf(directory, 'metadata'));
     try {

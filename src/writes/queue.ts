@@ -1,5 +1,5 @@
 /*
- * The changes of one VM on their way to the backend.
+ * The changes of one VM until the backend has them.
  *
  *   change -> waiting -> [rate limit] -> a batch for the backend -> answer
  *       |  identical to the newest change of its key: joins it
@@ -9,8 +9,8 @@
  * whoever still waits, and a repetition of it gets its true result. However a batch ends, its changes count
  * for the rate: a guest whose writes all fail fails no faster than it could write.
  *
- * A change that was not made is answered in fixed words, and with the limit that it met, if any: no path, no
- * value, no word of the platform gets out.
+ * A change that was not made is answered with a fixed text, and with the limit that it met, if any: no path, no
+ * value and no text of the platform's is in it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
@@ -61,12 +61,12 @@ interface Pending {
   /** Bytes of its key and value. */
   readonly bytes: number;
   /** On a monotonic clock, ms. */
-  readonly asked: number;
+  readonly askedAt: number;
   readonly result: Promise<ChangeResult>;
   readonly settle: (result: ChangeResult) => void;
   /** It waited for the rate limit. */
   slowed: boolean;
-  /** Somebody waits for it whose answer tells what became of it. */
+  /** A request waits whose record will show how it ended. */
   owned: boolean;
 }
 
@@ -92,7 +92,7 @@ export class WriteQueue {
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   private stage: Stage = 'idle';
-  /** Gives up the batch under way, where it has taken nothing yet. */
+  /** Aborts the batch in progress, where it has taken nothing yet. */
   private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
   private failed: { readonly code: string; readonly at: number } | null = null;
@@ -152,7 +152,7 @@ export class WriteQueue {
       stage: this.stage,
       waiting: this.waiting.length,
       committing: this.committing.length,
-      oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.asked),
+      oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.askedAt),
     };
   }
 
@@ -169,7 +169,7 @@ export class WriteQueue {
     this.abort?.abort();
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is in progress. */
   async idle(): Promise<void> {
     await this.running;
   }
@@ -274,7 +274,7 @@ export class WriteQueue {
     }
   }
 
-  /** The fault hits what was taken, and, where it came before that, what would have been. */
+  /** Fails what the batch took, and, where it failed before that, what it would have taken. */
   private fail(err: unknown): void {
     if (this.committing.length === 0) {
       this.take();
@@ -326,8 +326,8 @@ function newPending(change: PlannedChange, bytes: number): Pending {
   const result = new Promise<ChangeResult>((resolve) => {
     settle = resolve;
   });
-  const asked = performance.now();
-  return { change, bytes, asked, result, settle, slowed: false, owned: false };
+  const askedAt = performance.now();
+  return { change, bytes, askedAt, result, settle, slowed: false, owned: false };
 }
 
 function sizeOf(change: Change): number {

@@ -6,9 +6,9 @@
  *                |------5 min-----------------------------------^
  *                |------the file is another one, and the key is as it was before the write---> written again, once
  *
- * That is how a stale copy is told from an operator's will: what vminfod has shown, its copy holds, and who
- * takes it back then means it. A change to any third value stays too. Whoever sets a key back to exactly what
- * it was, within five minutes, while vminfod is stuck, is taken for a stale copy once; the second time stands.
+ * That is how a stale copy differs from an operator's will: what vminfod has shown, its copy has, and who
+ * reverts it then means it. A change to any third value stays too. Whoever sets a key back to exactly what
+ * it was, within five minutes, while vminfod is stuck, counts as a stale copy once; the second time stands.
  *
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
@@ -28,7 +28,7 @@ const PENDING_MS = 30_000;
 /** Of one value, and of all that are noted; bytes. */
 const MOST_VALUE_BYTES = 64 * 1024;
 const MOST_BYTES = 8 * 1024 * 1024;
-/** Values of a key that a stale copy may hold: those before each of its last writes. */
+/** Values of a key that a stale copy may have: those before each of its last writes. */
 const MOST_BEFORE = 16;
 
 interface NotedKey {
@@ -83,7 +83,7 @@ export class UndoneWrites {
       for (const [key, after] of edits[map]) {
         const name = `${map}\0${key}`;
         const value = valueBefore(map, key);
-        // A long one was not read: it could not be told from another.
+        // A long one was not read: it could not be distinguished from another.
         if (isShort(after) && typeof value !== 'symbol') {
           const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
           noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });

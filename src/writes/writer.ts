@@ -1,5 +1,5 @@
 /*
- * A guest's change on its way to disk, up to the backend (file-writer.ts or vmadm-writer.ts).
+ * A guest's change from the request to the backend (file-writer.ts or vmadm-writer.ts).
  *
  *   change -> queue of its VM -> [rate limit] -> backend.commit -> answer
  *                 |  identical to the one before it: joins it

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { expandUpdate } from '../../src/datasets/operations';
+import { expandUpdate } from '../../tools/simcn/dataset-operations';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';

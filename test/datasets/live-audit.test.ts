@@ -151,7 +151,7 @@ describe('the live audit of delegated datasets', () => {
     bench.put('a', plain);
     await turn();
     assert.strictEqual(bench.live.lastOf('a')?.kind, 'unsafe');
-    bench.live.forget('a');
+    bench.live.remove('a');
     bench.put('a', plain);
     await turn();
     assert.strictEqual(bench.live.lastOf('a')?.kind, 'exempt');

@@ -188,7 +188,7 @@ describe('policy for payloads', () => {
 
   it('refuses a platform without a stamp, and does not judge an unknown one', () => {
     const { text } = only('platform-unreadable', safe(), DEFAULT_POLICY, 'omnios-r151048');
-    assert.match(text, /"omnios-r151048" carries no stamp/);
+    assert.match(text, /"omnios-r151048" has no stamp/);
     only('platform-unreadable', safe({ platform_buildstamp: 7 }));
     accept(safe(), DEFAULT_POLICY, undefined);
   });

@@ -142,7 +142,7 @@ describe('reader', () => {
     for (const bytes of ['abc', 'x'.repeat(100)]) {
       linesOf(reader, [Buffer.from(bytes)]);
       assert.strictEqual(reader.unfinished, bytes.length);
-      reader.forget();
+      reader.discardUnfinished();
       assert.strictEqual(reader.unfinished, 0);
       assert.deepStrictEqual(linesOf(reader, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
     }
@@ -153,7 +153,7 @@ describe('reader', () => {
     linesOf(reader, [Buffer.from('abc')]);
     reader.push(Buffer.from('de\nf\n'));
     assert.strictEqual(reader.unread, 5);
-    reader.forget();
+    reader.discardUnfinished();
     assert.deepStrictEqual(linesOf(reader, []), []);
     assert.strictEqual(reader.next()?.kind, 'line');
     assert.strictEqual(reader.unread, 2);

@@ -2,7 +2,11 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type AuditFacts } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, type ReasonCode, type SafePolicy } from '../../src/datasets/policy';
-import { destroyedByReprovision, expandUpdate, snapshotScope } from '../../src/datasets/operations';
+import {
+  destroyedByReprovision,
+  expandUpdate,
+  snapshotScope,
+} from '../../tools/simcn/dataset-operations';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
