@@ -93,7 +93,7 @@ describe('frame', () => {
     }
   });
 
-  it('tells why a line is none, each cause in its own words', () => {
+  it('gives the reason why a line is not a frame', () => {
     const good = '433221a9 6f000004 GET bW90ZA==';
     assert.strictEqual(reasonOf('GET motd'), 'does not begin with V2');
     assert.strictEqual(reasonOf('V2'), 'no length');

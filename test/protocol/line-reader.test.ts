@@ -40,7 +40,7 @@ const stream = fc
   })
   .map((bytes) => Buffer.from(bytes));
 
-describe('reader', () => {
+describe('LineReader', () => {
   it('gives the lines of a stream, however it was cut and wherever the limit lies', () => {
     fc.assert(
       fc.property(
@@ -86,7 +86,7 @@ describe('reader', () => {
     );
   });
 
-  it('never writes to a line that it handed out', () => {
+  it('never writes to a line that it returned', () => {
     const reader = new LineReader(MAX);
     reader.push(Buffer.from('fir'));
     reader.next();
@@ -97,7 +97,7 @@ describe('reader', () => {
     assert.deepStrictEqual(texts, ['first', 'second', 'third', 'x'.repeat(300)]);
   });
 
-  it('hands out a line that lies whole in a chunk as a view of it', () => {
+  it('returns a line that lies whole in a chunk as a view of it', () => {
     const reader = new LineReader(MAX);
     reader.push(Buffer.from('half'));
     assert.strictEqual(reader.next(), null);
@@ -108,7 +108,7 @@ describe('reader', () => {
     assert.strictEqual(two.bytes.byteOffset, chunk.byteOffset + 5);
   });
 
-  it('does not keep a chunk for the sake of its rest', () => {
+  it('does not keep a chunk because of the bytes at its end', () => {
     const reader = new LineReader(MAX);
     const chunk = Buffer.from('whole\nrest');
     linesOf(reader, [chunk]);
@@ -118,7 +118,7 @@ describe('reader', () => {
     assert.strictEqual(line.bytes.toString(), 'rest');
   });
 
-  it('tells of a line at the limit as a line and of one byte more as too long', () => {
+  it('returns a line at the limit whole, and one byte more as too long', () => {
     for (const size of [1, 7, 5000]) {
       const reader = new LineReader(MAX);
       const bytes = Buffer.from(`${'a'.repeat(MAX)}\n${'b'.repeat(MAX + 1)}\nc\n`);
@@ -137,7 +137,7 @@ describe('reader', () => {
     }
   });
 
-  it('counts all bytes of an unfinished line and forgets them when told to', () => {
+  it('counts all bytes of an unfinished line, and discards them', () => {
     const reader = new LineReader(10);
     for (const bytes of ['abc', 'x'.repeat(100)]) {
       linesOf(reader, [Buffer.from(bytes)]);
@@ -148,7 +148,7 @@ describe('reader', () => {
     }
   });
 
-  it('keeps what was not pulled when the unfinished line is forgotten', () => {
+  it('keeps what was not pulled when the unfinished line is discarded', () => {
     const reader = new LineReader(10);
     linesOf(reader, [Buffer.from('abc')]);
     reader.push(Buffer.from('de\nf\n'));
@@ -159,7 +159,7 @@ describe('reader', () => {
     assert.strictEqual(reader.unread, 2);
   });
 
-  it('lets go of all whole lines but keeps the one without its LF', () => {
+  it('drops all whole lines but keeps the one without its LF', () => {
     for (const [held, pushed, rest] of [
       ['', 'a\nb\nc', 'c'],
       ['begun', ' on\nb\n', ''],
@@ -178,7 +178,7 @@ describe('reader', () => {
     }
   });
 
-  it('lets go of millions of lines in less time than it takes to pull them', () => {
+  it('drops millions of lines in less time than it takes to pull them', () => {
     const lines = Buffer.alloc(4 * 1024 * 1024, '\n');
     const timeOf = (work: (reader: LineReader) => void): number => {
       const reader = new LineReader(50);
@@ -214,7 +214,7 @@ describe('reader', () => {
     assert(large < 24 * Math.max(small, 10_000), `${small} us for 1/8, ${large} us for all`);
   });
 
-  it('holds no more than the limit of a line without end', () => {
+  it('keeps no more than the limit of a line without end', () => {
     const reader = new LineReader(1024 * 1024);
     const chunk = Buffer.alloc(64 * 1024, 'x');
     global.gc?.();

@@ -26,7 +26,7 @@ describe('the warnings of config files', () => {
     }
   }
 
-  it('are given once for as long as a file stays as it is', () => {
+  it('are logged once while a file stays as it is', () => {
     warn('no JSON object', 'ino 1');
     now = 600_000;
     warn('no JSON object', 'ino 1');
@@ -35,7 +35,7 @@ describe('the warnings of config files', () => {
     assert.strictEqual(seen.length, 2);
   });
 
-  it('are given once a minute for each reason while a file breaks again and again', () => {
+  it('are logged once a minute for each reason while a file breaks again and again', () => {
     for (let i = 0; i < 10; i++) {
       warn('no JSON object', `ino ${i}`);
       warnings.recovered(PATH);
