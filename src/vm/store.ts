@@ -25,7 +25,6 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
-import type { GuestUse } from './metadata-index';
 import type {
   LeaseStatus,
   LimitRefusals,
@@ -214,15 +213,23 @@ interface Parts {
   readonly writer: MetadataWriter;
 }
 
+/** The data of a tracked VM; for one request also with metadata that was made ready for it. */
 class TrackedVm implements VmData {
   readonly target: WriteTarget;
   private readonly parts: Parts;
   private readonly wait: () => Promise<JsonObject | undefined>;
+  private readonly ready: LoadedMetadata | null;
 
-  constructor(target: WriteTarget, parts: Parts, wait: () => Promise<JsonObject | undefined>) {
+  constructor(
+    target: WriteTarget,
+    parts: Parts,
+    wait: () => Promise<JsonObject | undefined>,
+    ready: LoadedMetadata | null = null,
+  ) {
     this.target = target;
     this.parts = parts;
     this.wait = wait;
+    this.ready = ready;
   }
 
   get zonename(): string {
@@ -230,23 +237,23 @@ class TrackedVm implements VmData {
   }
 
   metadata(): MetadataMaps {
-    return this.parts.files.metadata(this.target.directory, this.target.log);
+    return this.ready?.maps ?? this.parts.files.metadata(this.target.directory, this.target.log);
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { files, writer } = this.parts;
-    writer.restoreUndone(this.target);
-    const loading = files.load(this.target.directory, need, this.target.log);
-    return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
+    const { target, parts, wait } = this;
+    if (this.ready !== null) {
+      return this;
+    }
+    parts.writer.restoreUndone(target);
+    const loading = parts.files.load(target.directory, need, target.log);
+    return loading?.then((ready) => new TrackedVm(target, parts, wait, ready)) ?? this;
   }
 
   use(): MetadataUse {
-    const { files } = this.parts;
-    return this.useOf(files.use(this.target.directory, this.target.log));
-  }
-
-  useOf({ bytes, keys }: GuestUse): MetadataUse {
-    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.writer.limits;
+    const { files, writer } = this.parts;
+    const { bytes, keys } = this.ready?.use ?? files.use(this.target.directory, this.target.log);
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = writer.limits;
     return { bytes, bytesMax, keys, keysMax };
   }
 
@@ -275,52 +282,5 @@ class TrackedVm implements VmData {
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
     return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
-  }
-}
-
-/** A VM's data with the metadata that was made ready for a request. */
-class LoadedVm implements VmData {
-  private readonly vmData: TrackedVm;
-  private readonly loadedMetadata: LoadedMetadata;
-
-  constructor(vmData: TrackedVm, loadedMetadata: LoadedMetadata) {
-    this.vmData = vmData;
-    this.loadedMetadata = loadedMetadata;
-  }
-
-  get zonename(): string {
-    return this.vmData.zonename;
-  }
-
-  metadata(): MetadataMaps {
-    return this.loadedMetadata.maps;
-  }
-
-  use(): MetadataUse {
-    return this.vmData.useOf(this.loadedMetadata.use);
-  }
-
-  load(): VmData {
-    return this;
-  }
-
-  tags(): ReadonlyMap<string, unknown> {
-    return this.vmData.tags();
-  }
-
-  routes(): ReadonlyMap<string, unknown> {
-    return this.vmData.routes();
-  }
-
-  vm(): JsonObject | undefined {
-    return this.vmData.vm();
-  }
-
-  loaded(): Promise<JsonObject | undefined> {
-    return this.vmData.loaded();
-  }
-
-  change(change: Change): Promise<ChangeResult> {
-    return this.vmData.change(change);
   }
 }
