@@ -40,7 +40,7 @@ function only(vm: JsonObject, facts?: AuditFacts, policy?: SafePolicy): Finding 
   return first;
 }
 
-/** The update that a fix tells to make. */
+/** The update that a fix proposes. */
 function updateIn(fix: string): JsonObject {
   const text = new RegExp(`vmadm update ${UUID} <<<'([^']+)'`).exec(fix)?.[1];
   assert(text !== undefined, fix);

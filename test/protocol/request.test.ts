@@ -290,7 +290,7 @@ describe('request', () => {
       const line = Buffer.from(one.repeat(60_000));
       const start = process.cpuUsage().user;
       assert.strictEqual(parseLine(line, 'serial').kind, 'broken');
-      // A look at the rest of the line for each of them would take minutes.
+      // To read to the end of the line for each of them would take minutes.
       assert(process.cpuUsage().user - start < 2_000_000);
     });
   });

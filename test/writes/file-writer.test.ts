@@ -12,7 +12,7 @@ describe('FileWriter', () => {
   beforeEach(() => (t = new WriterFixture()));
   afterEach(() => t.end());
 
-  it('sets, overwrites and removes, and keeps the rest of the file to the byte', async () => {
+  it('sets, overwrites and removes, and keeps all other bytes of the file', async () => {
     const text =
       '{ "x": 1.50,\n "customer_metadata": {"b":"1", "a":"2"},"internal_metadata":{"root_pw":"s"}}\n';
     fs.writeFileSync(t.path, text);
@@ -90,7 +90,7 @@ describe('FileWriter', () => {
   }
 
   for (const blank of ['', ' \n\t\r\n']) {
-    it(`rewrites a file that holds nothing (${JSON.stringify(blank)}), and logs it`, async () => {
+    it(`rewrites a blank file (${JSON.stringify(blank)}), and logs it`, async () => {
       fs.writeFileSync(t.path, blank);
       fs.chmodSync(t.path, 0o600);
       assert.deepStrictEqual(await t.ask(set('a', '1')), STORED);

@@ -30,7 +30,7 @@ describe('the queue of a VM', () => {
 
   function queueOf(
     commit: Backend['commit'],
-    share = AMPLE,
+    rate = AMPLE,
     answerMs = ANSWER_MS,
   ): (change: Change) => Promise<ChangeResult> {
     commits = 0;
@@ -40,7 +40,7 @@ describe('the queue of a VM', () => {
       return commit(batch);
     };
     const backend = { limits: LIMITS, commit: counted, stop: () => Promise.resolve() };
-    const made = new WriteQueue(target, backend, share, answerMs, counts);
+    const made = new WriteQueue(target, backend, rate, answerMs, counts);
     return (change) => made.change(target, change);
   }
 
