@@ -28,7 +28,11 @@ import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
 import { ticks } from './lib/tick';
-import { Store, type WriterChoice } from './vm/store';
+import { ConfigFiles } from './vm/config-files';
+import { Store } from './vm/store';
+import { FileWriter } from './writes/file-writer';
+import { VmadmWriter } from './writes/vmadm-writer';
+import { Writer } from './writes/writer';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
@@ -146,14 +150,11 @@ export class Agent {
 
   private startStore(): Promise<void> {
     this.platform = openPlatform(this.options.root);
+    const files = new ConfigFiles(undefined, ticks());
     const store = new Store({
       vminfodUrl: this.config.vminfod ?? this.paths.vminfodUrl,
-      writer: this.chooseWriter(),
-      share: {
-        perSecond: this.config.limits.writes_per_second,
-        burst: this.config.limits.write_burst,
-      },
-      tick: ticks(),
+      files,
+      writer: this.makeWriter(files),
       log: this.log,
     });
     const datasets = new LiveAudit({
@@ -174,21 +175,20 @@ export class Agent {
     return Promise.resolve();
   }
 
-  private chooseWriter(): WriterChoice {
+  private makeWriter(files: ConfigFiles): Writer {
+    const { limits: configured, writer, restore_undone_writes: restoreUndone } = this.config;
     const limits = {
-      metadataBytes: this.config.limits.metadata_bytes,
-      metadataKeys: this.config.limits.metadata_keys,
-      fileBytes: this.config.limits.metadata_file_bytes,
+      metadataBytes: configured.metadata_bytes,
+      metadataKeys: configured.metadata_keys,
+      fileBytes: configured.metadata_file_bytes,
     };
-    if (this.config.writer === 'vmadm') {
-      return { kind: 'vmadm', vmadm: this.paths.vmadm, limits };
-    }
-    return {
-      kind: 'file',
-      lockPath: (uuid) => this.paths.vmConfigLock(uuid),
-      limits,
-      restoreUndone: this.config.restore_undone_writes,
-    };
+    const lockPath = (uuid: string): string => this.paths.vmConfigLock(uuid);
+    const backend =
+      writer === 'vmadm'
+        ? new VmadmWriter({ vmadm: this.paths.vmadm, limits, files })
+        : new FileWriter({ lockPath, limits, files, restoreUndone });
+    const rate = { perSecond: configured.writes_per_second, burst: configured.write_burst };
+    return new Writer(backend, rate);
   }
 
   private openDoor(): Promise<void> {

@@ -183,7 +183,7 @@ export class RequestLog implements LinkObserver {
     const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
     const msg = `handled ${verb}`;
     const change = courseOf(reply);
-    if (change === undefined || change.free === true) {
+    if (change === undefined || change.uncharged === true) {
       this.log.info(fields, msg);
     } else {
       this.log.insist('info', fields, msg);

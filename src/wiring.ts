@@ -40,7 +40,7 @@ export function wireStore(store: Store, { datasets, registry, started }: VmHeare
       void registry()?.hint(zonename);
     }
     if (next === undefined) {
-      datasets.forget(zonename);
+      datasets.remove(zonename);
     } else {
       datasets.touch(zonename);
     }

@@ -16,7 +16,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   platform: ['lib', 'platform'],
   protocol: ['protocol'],
   metadata: ['protocol', 'metadata'],
-  vm: ['lib', 'log', 'platform', 'metadata', 'vm', 'writes'],
+  vm: ['lib', 'log', 'platform', 'metadata', 'vm'],
   writes: ['lib', 'log', 'platform', 'metadata', 'vm', 'writes'],
   transport: ['lib', 'log', 'platform', 'protocol', 'transport'],
   zones: ['lib', 'log', 'platform', 'transport', 'zones'],

@@ -112,8 +112,8 @@ describe('the journal of a zone', () => {
 
   it('records changes that took nothing of the share of writes within the share of the log', () => {
     for (let i = 0; i < 100; i++) {
-      changed('success', { free: true });
-      changed('failure', { free: true, limit: 'waiting-writes' });
+      changed('success', { uncharged: true });
+      changed('failure', { uncharged: true, limit: 'waiting-writes' });
       changed('failure', null);
     }
     assert.strictEqual(logs.records('handled PUT').length, 10);

@@ -11,7 +11,7 @@ import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { sizeOf } from '../platform/file-stat';
 import { readText } from '../platform/metadata-text';
-import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
+import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { own, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
 import { askVminfod, showsFiles } from './health-files';

@@ -2,9 +2,9 @@
  * What compare (compare.ts) asks, what it must not ask, and which differences from the platform's agent are
  * meant. Pure: answers come in, ids and lengths go out.
  */
-import { answer, type VmData } from '../metadata/handler';
+import { answer } from '../metadata/handler';
 import { DENIED } from '../metadata/sdc';
-import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
+import { isJsonObject, own, type JsonObject, type VmData } from '../metadata/vm-data';
 import type { Outcome } from '../protocol/client';
 import type { DataRequest } from '../protocol/request';
 

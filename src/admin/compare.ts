@@ -16,13 +16,18 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
-import type { MetadataMaps, VmData } from '../metadata/handler';
-import { ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import {
+  ownMap,
+  parseJsonObject,
+  type JsonObject,
+  type MetadataMaps,
+  type VmData,
+} from '../metadata/vm-data';
 import { Paths } from '../platform/paths';
 import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
 import type { DataRequest } from '../protocol/request';
 import { recordOf } from '../vm/vm-cache';
-import { getText } from '../vm/vminfod-http';
+import { getText } from '../vm/vminfod-client';
 import {
   documentedId,
   ourAnswer,

@@ -12,8 +12,15 @@
  * Values are compared here and go nowhere.
  */
 import { codeOf } from '../lib/errors';
-import type { MetadataMap, VmData } from '../metadata/handler';
-import { isJsonObject, own, ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import {
+  isJsonObject,
+  own,
+  ownMap,
+  parseJsonObject,
+  type JsonObject,
+  type MetadataMap,
+  type VmData,
+} from '../metadata/vm-data';
 import {
   changedMsOf,
   modifiedMsOf,
@@ -22,8 +29,8 @@ import {
   sizeOf,
   type FileStat,
 } from '../platform/file-stat';
-import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
-import { getText } from '../vm/vminfod-http';
+import { pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
+import { getText } from '../vm/vminfod-client';
 
 export const CONFIG_NAMES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];
 

@@ -18,7 +18,7 @@ import { CooperativeYield } from '../lib/slice';
 import { freeSpace } from '../platform/file-stat';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
-import type { WriteFailure, WriterStatus } from '../writes/writer';
+import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
 import type { Zone } from '../zones/zone';
 import { counted, inWords } from './format';
 import { ConfigChecks, type ConfigCheck } from './health-files';

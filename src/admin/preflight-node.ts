@@ -15,7 +15,7 @@ import { run } from '../platform/exec';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import { BrokenLine, SnapshotParser } from '../vm/snapshot-parser';
-import { bytesOf, get, getText } from '../vm/vminfod-http';
+import { get, getText } from '../vm/vminfod-client';
 import { ZoneRoots } from '../platform/zone-root';
 import { inBytes, octal } from './format';
 import {
@@ -105,8 +105,9 @@ export async function readReadyLine(url: string, signal: AbortSignal): Promise<R
   });
   const done = new AbortController();
   try {
-    const response = await get(url, '/events', AbortSignal.any([signal, done.signal]));
-    for await (const chunk of bytesOf(response)) {
+    const limited = AbortSignal.any([signal, done.signal]);
+    const chunks: AsyncIterable<Buffer> = await get(url, '/events', limited);
+    for await (const chunk of chunks) {
       bytes += parser.push(chunk);
       if (parser.done) {
         return { vms, bytes, elapsedMs: Math.round(performance.now() - began) };

@@ -12,7 +12,7 @@ import type { AuditCounts } from '../datasets/live-audit';
 import type { VminfodHealth } from './vminfod-health';
 import type { HealthSnapshot, HealthState, Problem } from './health';
 import type { LoopDelay } from '../platform/loop-delay';
-import type { WriterStatus } from '../writes/writer';
+import type { WriterStatus } from '../vm/metadata-writer';
 import type { Zone } from '../zones/zone';
 import { lastWarning, type Warning } from './zone-report';
 

@@ -7,8 +7,7 @@
  */
 import { messageOf } from '../lib/errors';
 import type { StoreStatus } from '../vm/store';
-import type { VminfodStatus } from '../vm/vminfod-client';
-import { getText } from '../vm/vminfod-http';
+import { getText, type VminfodStatus } from '../vm/vminfod-client';
 import { counted, inWords } from './format';
 
 const PING_MS = 1000;

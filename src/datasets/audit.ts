@@ -80,7 +80,7 @@ export interface AuditFacts {
   readonly last?: Audit | undefined;
 }
 
-/** Audits a VM object as vminfod tells it. */
+/** Audits a VM object as vminfod sends it. */
 export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = {}): Audit {
   const delegation = delegationOf(vm);
   if (delegation === undefined) {

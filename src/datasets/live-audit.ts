@@ -57,7 +57,7 @@ export class LiveAudit {
   private policy: SafePolicy;
   private readonly dirty = new Map<string, Cause>();
   private readonly audits = new Map<string, DatasetAudit>();
-  /** The last good listing. A failed one takes nothing back: that would look like a change. */
+  /** The last good listing. A failed one changes nothing here: it would be reported as a change. */
   private usage: ReadonlyMap<string, Usage> = new Map();
   private listedAt = -Infinity;
   private listing = false;
@@ -80,7 +80,7 @@ export class LiveAudit {
     }
   }
 
-  /** Idempotent. A listing under way ends within its own bound and is ignored. */
+  /** Idempotent. A listing in progress ends within its own limit and is ignored. */
   stop(): void {
     this.state = 'stopped';
     this.dirty.clear();
@@ -99,12 +99,12 @@ export class LiveAudit {
   }
 
   /** The VM is gone; one that comes under its name later has no history. */
-  forget(zonename: string): void {
+  remove(zonename: string): void {
     this.dirty.delete(zonename);
     this.audits.delete(zonename);
   }
 
-  /** A new policy holds for all VMs, those included that nothing happens to. */
+  /** Applies a new policy to all VMs, those included that nothing happens to. */
   reload(policy: SafePolicy): void {
     if (JSON.stringify(policy) === JSON.stringify(this.policy)) {
       return;

@@ -8,8 +8,8 @@
  *
  * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
  * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
- * the input is never modified. Called by `mdatactl datasets expand` and by audit and operations, which
- * apply the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No
+ * the input is never modified. Called by `mdatactl datasets expand`, and by the audit and simcn's
+ * dataset-operations, which apply the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No
  * reason shows a metadata value.
  */
 import {
@@ -64,7 +64,7 @@ export interface SafePolicy {
   readonly safeOwners: Owners;
   /**
    * Whose zones may have a plain delegated dataset. Only the audit reads it. With a list, the zones of
-   * these owners are exempt whatever they hold, and nobody else's are; with `all`, every zone is that
+   * these owners are exempt whatever they have, and nobody else's are; with `all`, every zone is that
    * bears no mark of "safe".
    */
   readonly plainOwners: Owners;
@@ -97,7 +97,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
       break;
   }
   const privileges = fitPrivileges(own(payload, 'limit_priv'));
-  // Own members only: a limit that is there as null was taken away on purpose.
+  // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
@@ -143,7 +143,7 @@ export function readWish(payload: JsonObject): Wish {
   switch (value) {
     case 'safe':
       return { kind: 'safe' };
-    // The VM tool takes the words as it takes the values.
+    // The VM tool accepts the strings as it accepts the values.
     case 'true':
     case 'false':
     case true:
@@ -233,10 +233,10 @@ export function checkPlatform(
   platform: string | undefined,
 ): readonly Reason[] {
   const member = 'platform_buildstamp';
-  const told = own(members, member);
+  const stamp = own(members, member);
   const node = platform === undefined ? [] : checkOneStamp(platform, '');
   // The same stamp from both sides is one fault, not two.
-  return told === undefined || node.length > 0 ? node : checkOneStamp(told, member);
+  return stamp === undefined || node.length > 0 ? node : checkOneStamp(stamp, member);
 }
 
 function checkOneStamp(value: unknown, member: string): readonly Reason[] {
@@ -252,7 +252,7 @@ function checkOneStamp(value: unknown, member: string): readonly Reason[] {
     }
     case 'unreadable': {
       const text =
-        `platform ${shown(value)} carries no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
+        `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
         `${OLDEST_STAMP}, the first that can host a safe dataset`;
       return [{ code: 'platform-unreadable', member, text }];
     }

@@ -70,8 +70,8 @@ export function parseZfsList(text: string): ZfsListing {
     if (line === '') {
       continue;
     }
-    const [name, type, ...rest] = line.split('\t');
-    if (name === undefined || name === '' || type === undefined || rest.length > 0) {
+    const [name, type, ...others] = line.split('\t');
+    if (name === undefined || name === '' || type === undefined || others.length > 0) {
       return { kind: 'garbled', line: index + 1 };
     }
     switch (type) {

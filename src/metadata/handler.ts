@@ -13,7 +13,6 @@
  */
 import type { ChangeCourse, Reply } from '../protocol/reply';
 import type { DataRequest } from '../protocol/request';
-import type { JsonObject } from './vm-data';
 import {
   classify,
   listNeedsNamespaces,
@@ -23,78 +22,7 @@ import {
   needsNamespaces,
 } from './keys';
 import { metadataNeedOf, render, sdcValue } from './sdc';
-
-/** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
-export interface MetadataMap {
-  readonly size: number;
-  has(key: string): boolean;
-  get(key: string): unknown;
-  keys(): Iterable<string>;
-  [Symbol.iterator](): Iterator<[string, unknown]>;
-  /** How long a value is as text, before it is decoded: bytes of UTF-8, or as much as it can come to. */
-  bytesOf?(key: string): number;
-}
-
-/** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */
-export interface MetadataMaps {
-  readonly customer: MetadataMap;
-  readonly internal: MetadataMap;
-}
-
-/** What a request needs of the metadata: names only, or names and the value of one key. */
-export interface MetadataNeed {
-  /** Null: names only. */
-  readonly key: string | null;
-}
-
-/** What a guest has put into its metadata, and what it may put there; bytes of names and values as JSON. */
-export interface MetadataUse {
-  readonly bytes: number;
-  readonly bytesMax: number;
-  readonly keys: number;
-  readonly keysMax: number;
-}
-
-/** A change of one key, as a guest asks for it. */
-export type Change =
-  | {
-      readonly kind: 'set';
-      readonly map: 'customer' | 'internal';
-      readonly key: string;
-      readonly value: string;
-    }
-  | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
-
-/** Result of a change: `stored`, or fixed words for the guest. Never a path, never a value. */
-export type ChangeResult = ChangeCourse &
-  ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
-
-/** The data of one VM. Implemented by vm/store. */
-export interface VmData {
-  readonly zonename: string;
-  /**
-   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a SystemError
-   * where the machine fails to read it, for "no such key" would be a lie then.
-   */
-  metadata(): MetadataMaps;
-  /**
-   * This data with `metadata()` ready for the need: at once, or, where the file is long and has to be read
-   * first, by a promise. What is asked for besides is read on the spot. Rejects as `metadata` throws.
-   */
-  load(need: MetadataNeed): VmData | Promise<VmData>;
-  /** What the guest has put there, and may. Of what `load` made ready. */
-  use(): MetadataUse;
-  /** From `tags.json`, in the same way. */
-  tags(): ReadonlyMap<string, unknown>;
-  /** From `routes.json`, in the same way. */
-  routes(): ReadonlyMap<string, unknown>;
-  /** The newest VM object from vminfod, undefined while there is none. */
-  vm(): JsonObject | undefined;
-  /** Waits for the VM object: undefined when it did not come in time (5 s at most). */
-  loaded(): Promise<JsonObject | undefined>;
-  /** Durable when it resolves to `stored`. Never rejects; settles within 30 s. */
-  change(change: Change): Promise<ChangeResult>;
-}
+import type { Change, ChangeResult, JsonObject, MetadataNeed, VmData } from './vm-data';
 
 export interface AnswerOptions {
   /**
@@ -249,8 +177,8 @@ function write(
   });
 }
 
-function courseOf({ free, limit }: ChangeResult): ChangeCourse {
-  return { ...(free && { free }), ...(limit && { limit }) };
+function courseOf({ uncharged, limit }: ChangeResult): ChangeCourse {
+  return { ...(uncharged && { uncharged }), ...(limit && { limit }) };
 }
 
 /** Why a write is refused, as the guest reads it; null where it is tried. */

@@ -3,9 +3,8 @@
  *
  * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
-import type { JsonObject } from './vm-data';
 import type { NameList } from '../protocol/reply';
-import type { MetadataMap, MetadataMaps } from './handler';
+import type { JsonObject, MetadataMap, MetadataMaps } from './vm-data';
 
 export type KeyClass =
   /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
@@ -21,7 +20,7 @@ const PASSWORD_END = '_pw';
 const PASSWORD: KeyClass = { kind: 'password' };
 const PLAIN: KeyClass = { kind: 'plain' };
 
-/** @param namespaces the VM's own at this moment; without a colon in the key they do not matter */
+/** @param namespaces the VM's own; without a colon in the key they do not matter */
 export function classify(key: string, namespaces: readonly string[]): KeyClass {
   if (key.startsWith(SDC)) {
     return { kind: 'sdc', name: key.slice(SDC.length) };

@@ -8,10 +8,9 @@
  * tags and routes come from the files, as the VM object's copies may be old.
  */
 import type { Reply } from '../protocol/reply';
-import type { JsonObject } from './vm-data';
 import { datasetsText, delegateDatasetWord } from './datasets';
-import type { MetadataMap, MetadataNeed, VmData } from './handler';
 import { routesOf } from './routes';
+import type { JsonObject, MetadataMap, MetadataNeed, VmData } from './vm-data';
 
 /** Computes a special name's answer. */
 type Special = (vm: JsonObject, data: VmData) => Reply;

@@ -1,11 +1,14 @@
 /*
- * A VM object as vminfod sends it: plain JSON that is not to be trusted.
+ * The data of one VM: what a request can ask of it, and its VM object as vminfod sends it.
  *
- * A member can be missing, null (the platform's loader itself leaves `"device": null`), of another type
- * than documented, or named like something on Object.prototype. So members are read through the
- * functions here, which look at own properties only and return `undefined` for what is not as it should
- * be. Pure.
+ * `VmData` is implemented by vm/store; the handler and the `sdc:` names read nothing else.
+ *
+ * A VM object is plain JSON that is not to be trusted. A member can be missing, null (the platform's loader
+ * itself leaves `"device": null`), of another type than documented, or named like something on
+ * Object.prototype. So members are read through the functions here, which read own properties only and return
+ * `undefined` for what is not as it should be. Pure.
  */
+import type { ChangeCourse } from '../protocol/reply';
 
 /** A parsed JSON object. Own properties only: read through `Object.hasOwn`. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -24,6 +27,76 @@ export interface VmFacts {
   readonly lastModified: number | undefined;
   /** True: it has delegated datasets, or something in their place. */
   readonly delegates: boolean;
+}
+
+/** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
+export interface MetadataMap {
+  readonly size: number;
+  has(key: string): boolean;
+  get(key: string): unknown;
+  keys(): Iterable<string>;
+  [Symbol.iterator](): Iterator<[string, unknown]>;
+}
+
+/** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */
+export interface MetadataMaps {
+  readonly customer: MetadataMap;
+  readonly internal: MetadataMap;
+}
+
+/** What a request needs of the metadata: names only, or names and the value of one key. */
+export interface MetadataNeed {
+  /** Null: names only. */
+  readonly key: string | null;
+}
+
+/** What a guest has put into its metadata, and what it may put there; bytes of names and values as JSON. */
+export interface MetadataUse {
+  readonly bytes: number;
+  readonly bytesMax: number;
+  readonly keys: number;
+  readonly keysMax: number;
+}
+
+/** A change of one key, as a guest asks for it. */
+export type Change =
+  | {
+      readonly kind: 'set';
+      readonly map: 'customer' | 'internal';
+      readonly key: string;
+      readonly value: string;
+    }
+  | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
+
+/** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
+export type ChangeResult = ChangeCourse &
+  ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
+
+/** The data of one VM. Implemented by vm/store. */
+export interface VmData {
+  readonly zonename: string;
+  /**
+   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a SystemError
+   * where the machine fails to read it, for "no such key" would be a lie then.
+   */
+  metadata(): MetadataMaps;
+  /**
+   * This data with `metadata()` ready for the need: at once, or, where the file is long and has to be read
+   * first, by a promise. What is read besides is read on the spot. Rejects as `metadata` throws.
+   */
+  load(need: MetadataNeed): VmData | Promise<VmData>;
+  /** What the guest has put there, and may. Of what `load` made ready. */
+  use(): MetadataUse;
+  /** From `tags.json`, in the same way. */
+  tags(): ReadonlyMap<string, unknown>;
+  /** From `routes.json`, in the same way. */
+  routes(): ReadonlyMap<string, unknown>;
+  /** The newest VM object from vminfod, undefined while there is none. */
+  vm(): JsonObject | undefined;
+  /** Waits for the VM object: undefined when it did not come in time (5 s at most). */
+  loaded(): Promise<JsonObject | undefined>;
+  /** Durable when it resolves to `stored`. Never rejects; settles within 30 s. */
+  change(change: Change): Promise<ChangeResult>;
 }
 
 /** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
@@ -102,7 +175,7 @@ export function parseJsonObject(text: string): JsonObject | undefined {
     const value: unknown = JSON.parse(text);
     return isJsonObject(value) ? value : undefined;
   } catch {
-    // Not JSON: for the caller that is one more way of not being an object.
+    // Not JSON: for the caller that is just another value that is not an object.
     return undefined;
   }
 }

@@ -28,9 +28,9 @@ const REASONS = [
   'too many members',
   'cannot be edited safely',
 ] as const;
-const FOLDER_BIT = 0x100;
+const DIRECTORY_BIT = 0x100;
 
-/** Why a text is not looked at. */
+/** Why a text has no offsets. */
 export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
 /** Offsets, as native/metadata_scan.h lays them out. */
@@ -80,7 +80,7 @@ export interface Splice {
   readonly temp: string;
   /** The text in the place of a file that is missing or blank; null: the file's own. */
   readonly old: Buffer | null;
-  /** What the file must still look like; null where there is none. */
+  /** The file's stat, which must not have changed; null where there is no file. */
   readonly stat: FileStat | null;
   readonly pieces: Pieces;
   readonly owner: FileOwner;
@@ -90,17 +90,17 @@ export interface Splice {
 
 /** The offsets of a text in memory, or why there are none. */
 export function scanText(bytes: Buffer): TextOffsets | TextFault {
-  const told = loadAddon().scanMetadata(bytes);
-  return told.code === OK ? offsetsOf(told) : faultOf(told, 'scan', 'text');
+  const result = loadAddon().scanMetadata(bytes);
+  return result.code === OK ? offsetsOf(result) : faultOf(result, 'scan', 'text');
 }
 
 /** The text that the pieces make of `old`, checked as a file's is. @throws SystemError EBADMSG */
 export function buildText(old: Buffer, { words, literals, members, counts }: Pieces): Buffer {
-  const told = loadAddon().buildMetadata(old, words, literals, members, counts);
-  if (told.code !== OK || told.bytes === undefined) {
-    throw new SystemError('edit', 'text', 'EBADMSG', faultOf(told, 'edit', 'text'));
+  const result = loadAddon().buildMetadata(old, words, literals, members, counts);
+  if (result.code !== OK || result.bytes === undefined) {
+    throw new SystemError('edit', 'text', 'EBADMSG', faultOf(result, 'edit', 'text'));
   }
-  return told.bytes;
+  return result.bytes;
 }
 
 /** An event of vminfod, cut: what is read of it, without the metadata in it. */
@@ -112,45 +112,45 @@ export interface EventParts {
   readonly offsets: TextOffsets;
 }
 
-/** Cuts a long event on a thread of the pool; undefined for what is no JSON object. */
+/** Cuts a long event on a thread of the pool; undefined for what is not a JSON object. */
 export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
-  const told = await loadAddon().scanEvent(line);
-  if (told.code !== OK) {
+  const result = await loadAddon().scanEvent(line);
+  if (result.code !== OK) {
     return undefined;
   }
-  const [typeAt = 0, typeEnd = 0, nameAt = 0, nameEnd = 0, vmAt = 0, vmEnd = 0] = told.ranges;
+  const [typeAt = 0, typeEnd = 0, nameAt = 0, nameEnd = 0, vmAt = 0, vmEnd = 0] = result.ranges;
   return {
     type: line.toString('utf8', typeAt, typeEnd),
     zonename: line.toString('utf8', nameAt, nameEnd),
     vm: line.subarray(vmAt, vmEnd),
-    offsets: offsetsOf(told),
+    offsets: offsetsOf(result),
   };
 }
 
 /**
- * Reads and scans a file on a thread of the pool. What is no regular file is refused without waiting for it;
+ * Reads and scans a file on a thread of the pool. What is not a regular file is refused without waiting for it;
  * links are not followed.
  *
  * @param keepMax bytes up to which the text is handed out too
  * @throws SystemError, ENOENT included
  */
 export async function readText(path: string, bytesMax: number, keepMax: number): Promise<FileText> {
-  const told = await loadAddon().readMetadata(path, bytesMax, keepMax);
-  const reason = told.code === OK ? null : faultOf(told, 'read', path);
-  const stat = told.look;
+  const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
+  const reason = result.code === OK ? null : faultOf(result, 'read', path);
+  const stat = result.look;
   return reason === null
     ? {
         kind: 'ok',
-        offsets: offsetsOf(told),
+        offsets: offsetsOf(result),
         stat,
-        owner: ownerOf(told),
-        bytes: told.bytes ?? null,
+        owner: ownerOf(result),
+        bytes: result.bytes ?? null,
       }
-    : { kind: 'refused', reason, stat, owner: ownerOf(told) };
+    : { kind: 'refused', reason, stat, owner: ownerOf(result) };
 }
 
 /**
- * Reads one value of a file that must look as `stat` says; undefined where it does not any more. A string
+ * Reads one value of a file whose stat must still be `stat`; undefined where it is not. A string
  * comes as the UTF-8 that it means, anything else as its JSON.
  *
  * @throws SystemError
@@ -160,14 +160,14 @@ export async function readValue(
   stat: FileStat,
   range: { readonly start: number; readonly end: number; readonly isString: boolean },
 ): Promise<Buffer | undefined> {
-  const told = await loadAddon().readValue(path, stat, range.start, range.end, range.isString);
-  if (told.code === CHANGED) {
+  const result = await loadAddon().readValue(path, stat, range.start, range.end, range.isString);
+  if (result.code === CHANGED) {
     return undefined;
   }
-  if (told.code !== OK) {
-    faultOf(told, 'read', path);
+  if (result.code !== OK) {
+    faultOf(result, 'read', path);
   }
-  return told.bytes;
+  return result.bytes;
 }
 
 /**
@@ -181,7 +181,7 @@ export async function spliceText(
 ): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
   const { path, temp, pieces, owner } = splice;
   const directory = dirname(path);
-  const told = await loadAddon().spliceMetadata(
+  const result = await loadAddon().spliceMetadata(
     path,
     temp,
     directory,
@@ -194,28 +194,28 @@ export async function spliceText(
     Int32Array.of(owner.mode, owner.uid, owner.gid),
     splice.keepMax,
   );
-  switch (told.code) {
+  switch (result.code) {
     case OK:
       return {
         kind: 'ok',
-        offsets: offsetsOf(told),
-        stat: told.look,
+        offsets: offsetsOf(result),
+        stat: result.look,
         owner,
-        bytes: told.bytes ?? null,
+        bytes: result.bytes ?? null,
       };
     case CHANGED:
       return undefined;
     case UNSAFE:
       throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
     default: {
-      const subject = (told.step & FOLDER_BIT) === 0 ? path : directory;
-      const call = STEPS[told.step & ~FOLDER_BIT] ?? 'write';
-      throw new SystemError(call, subject, errnoName(told.err));
+      const subject = (result.step & DIRECTORY_BIT) === 0 ? path : directory;
+      const call = STEPS[result.step & ~DIRECTORY_BIT] ?? 'write';
+      throw new SystemError(call, subject, errnoName(result.err));
     }
   }
 }
 
-/** Whether a splice's file was already another's when it was looked at. */
+/** Whether a splice's file had been replaced before its stat was taken. */
 export function isForeign(stat: FileStat): boolean {
   return deviceOf(stat) === 0 && inodeOf(stat) === 0;
 }
@@ -229,10 +229,10 @@ function ownerOf({ owner }: NativeText): FileOwner {
   return { mode, uid, gid };
 }
 
-function faultOf(told: NativeText, call: string, subject: string): TextFault {
-  const reason = REASONS[told.code];
-  if (told.code === FAILED || reason === undefined || reason === 'ok' || reason === 'failed') {
-    throw new SystemError(call, subject, errnoName(told.err));
+function faultOf(result: NativeText, call: string, subject: string): TextFault {
+  const reason = REASONS[result.code];
+  if (result.code === FAILED || reason === undefined || reason === 'ok' || reason === 'failed') {
+    throw new SystemError(call, subject, errnoName(result.err));
   }
   return reason;
 }

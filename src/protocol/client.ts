@@ -1,5 +1,5 @@
 /*
- * The guest's side of the protocol: one command, asked until it is answered. mdata-get and its kin,
+ * The guest's side of the protocol: one command, repeated until it is answered. mdata-get and the other mdata tools,
  * the doctor's probes and the tests drive it; it does no I/O and has no clock and no random source.
  *
  *     closed --open--> resetting --invalid command--> negotiating --V2_OK------> asking (V2)
@@ -11,7 +11,7 @@
  * outcome. A request that was not answered is sent again with a new id after a new reset, without
  * limit, as the platform's client does: requests can be repeated safely. Whoever wants a limit stops.
  */
-import { Framer } from './framer';
+import { LineReader } from './line-reader';
 import { buildFrame, readFrame } from './frame';
 
 /** Time-outs of the platform's client, milliseconds without a byte (mdata-client, proto.c and plat/). */
@@ -58,7 +58,7 @@ const WAIT: Step = { kind: 'wait' };
 /** A client's side of one connection. Pure: bytes in, bytes and results out. */
 export class ClientSession {
   private readonly freshId: () => string;
-  private framer = new Framer(MAX_REPLY_BYTES);
+  private lines = new LineReader(MAX_REPLY_BYTES);
   private state: State = 'closed';
   private version: 1 | 2 = 1;
   private command: Command;
@@ -74,7 +74,7 @@ export class ClientSession {
 
   /** The channel was opened: resets whatever another client left on it. */
   open(): Step {
-    this.framer = new Framer(MAX_REPLY_BYTES);
+    this.lines = new LineReader(MAX_REPLY_BYTES);
     this.value = null;
     this.state = 'resetting';
     return { kind: 'send', bytes: RESET, waitMs: RESET_MS };
@@ -88,8 +88,8 @@ export class ClientSession {
 
   /** Bytes came in. */
   receive(chunk: Buffer): Step {
-    this.framer.push(chunk);
-    for (let line = this.framer.next(); line !== null; line = this.framer.next()) {
+    this.lines.push(chunk);
+    for (let line = this.lines.next(); line !== null; line = this.lines.next()) {
       const step = line.kind === 'line' ? this.understand(line.bytes) : WAIT;
       if (step.kind !== 'wait') {
         return step;
@@ -135,7 +135,7 @@ export class ClientSession {
     this.state = 'asking';
     this.value = null;
     if (this.version === 2) {
-      // A new id each time: a late reply to an older request must not be taken for this one's.
+      // A new id each time: a late reply to an older request must not count as this one's.
       this.id = this.freshId();
       return { kind: 'send', bytes: encodeV2(this.command, this.id), waitMs: REPLY_V2_MS };
     }

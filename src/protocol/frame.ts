@@ -11,8 +11,8 @@
  *     |  bytes of the body, decimal
  *     first bytes of the line
  *
- * A frame is whole or nothing: whoever reads one gets its fields or the reason why it is none. What the
- * fields mean is request.ts's and client.ts's business.
+ * A frame is whole or nothing: its reader gets its fields or the reason why it is not one. What the fields
+ * mean is in request.ts and client.ts.
  */
 import { isAscii } from 'node:buffer';
 import { crc32 } from 'node:zlib';
@@ -31,7 +31,7 @@ export interface Frame {
   readonly payload: string;
 }
 
-/** Why a byte sequence is no frame. `header` tells whether length and CRC at least could be read. */
+/** Why a byte sequence is not a frame. `header`: length and CRC at least could be read. */
 export interface NoFrame {
   readonly kind: 'none';
   readonly reason: string;
@@ -94,15 +94,36 @@ export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
  * @param data sent as base64; text is sent as UTF-8
  */
 export function buildFrame(id: string, code: string, data: string | Buffer): Buffer {
-  const body = data.length === 0 ? `${id} ${code}` : `${id} ${code} ${base64(data)}`;
+  const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data;
+  const payload = bytes.length === 0 ? '' : ` ${bytes.toString('base64')}`;
+  const body = `${id} ${code}${payload}`;
   // All of it is ASCII: as text it has the length and the CRC of its bytes.
   const crc = crc32(body).toString(16).padStart(CRC_DIGITS, '0');
   return Buffer.from(`V2 ${body.length} ${crc} ${body}\n`, 'latin1');
 }
 
-/** The fields of `V2 length crc id code` at the start of a line that was thrown away half-read. */
+/** The id in `V2 length crc id code` at the start of a line that was too long to keep; null where it has none. */
 export function readIdOfHead(head: Buffer): string | null {
   return /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(head.toString('latin1'))?.[1] ?? null;
+}
+
+/**
+ * Reads base64 of the standard alphabet; padding may be missing, but not wrong. Null for anything else: the
+ * runtime's own decoder skips what it does not know and takes the URL alphabet too.
+ */
+export function decodeBase64(text: string): Buffer | null {
+  if (!isBase64(text)) {
+    return null;
+  }
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  if (padding === 0 ? text.length % 4 === 1 : text.length % 4 !== 0) {
+    return null;
+  }
+  return Buffer.from(text, 'base64');
+}
+
+function isBase64(text: string): boolean {
+  return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
 }
 
 /** Fields of a body whose length and CRC are right. */
@@ -140,10 +161,6 @@ function endOfBody(line: Buffer, bodyAt: number, length: number): number {
   const asReceived = end === line.length;
   const beforeCr = end === line.length - 1 && line[end] === CR;
   return asReceived || beforeCr || end === endOfText(line, bodyAt) ? end : -1;
-}
-
-function base64(data: string | Buffer): string {
-  return (typeof data === 'string' ? Buffer.from(data, 'utf8') : data).toString('base64');
 }
 
 function none(reason: string, header = false): NoFrame {
@@ -210,4 +227,65 @@ function hex(line: Buffer, from: number): number {
     value = value * 16 + byte - (byte < 0x61 ? 0x30 : 0x57);
   }
   return value;
+}
+
+/*
+ * What is left of a V2 frame of which the first bytes were lost on a serial port.
+ *
+ * A guest writes whether or not somebody has the other end of its port: of a frame during which the agent
+ * started, the hypervisor's port changed hands or a buffer ran full, only the end comes. As a line of its own
+ * it would be answered FAILURE or NOTFOUND, which cloud-init takes for "no such key". Its sender asks
+ * again when nothing comes, as for any other frame that came broken.
+ *
+ *     V2 21 433221a9 6f000004 GET bW90ZA==
+ *     |<- lost, noise ->|                      recognised by the id and the code in front of the payload
+ *     |<--------- lost ---------->|            recognised by the payload itself, where a loss is likely
+ *
+ * No line of a client matches. A few bytes of a payload, which any word could be, are not recognised.
+ */
+/** The longest code, its blanks, an id, and one byte more. */
+const MOST_BEFORE = 17;
+/** Of an id that is whole, or that begins the line. */
+const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE)$/;
+const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
+const CODES = ['GET', 'PUT', 'DELETE'];
+const ENDS_OF_CODES = ['', 'T', 'ET', 'UT', 'E', 'TE', 'ETE', 'LETE', 'ELETE'];
+const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
+
+/**
+ * Whether a line is the end of a frame that lost its beginning.
+ *
+ * @param line of a serial port, without its LF, that is not a frame
+ * @param afterLoss whether bytes before the line may have been lost: the first of a connection, or the
+ * one after a frame that came broken
+ */
+export function isFrameTail(line: Buffer, afterLoss: boolean): boolean {
+  const end = endOfText(line, 0);
+  const gap = line.lastIndexOf(SP, end - line.length - 1);
+  const last = line.toString('latin1', gap + 1, end);
+  const before = line.toString('latin1', Math.max(0, gap - MOST_BEFORE), Math.max(0, gap));
+  if (last === 'KEYS' || CODES.includes(last)) {
+    return gap === 0 ? afterLoss : ID.test(before);
+  }
+  if (ID_AND_CODE.test(before)) {
+    return isBase64(last);
+  }
+  if (!afterLoss) {
+    return false;
+  }
+  if (CODES.includes(before)) {
+    return isBase64(last) && last.endsWith('=');
+  }
+  if (CODES.includes(before.slice(1)) && before.startsWith(' ')) {
+    return isBase64(last);
+  }
+  return (
+    (gap < 0 && ENDS_OF_KEYS.includes(last)) ||
+    (ENDS_OF_CODES.includes(before) && looksEncoded(last))
+  );
+}
+
+/** Padded, or with capitals inside: no word that a person or a program says. */
+function looksEncoded(text: string): boolean {
+  return isBase64(text) && (text.endsWith('=') || /[a-z0-9][A-Z]/.test(text));
 }

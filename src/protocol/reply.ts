@@ -1,5 +1,5 @@
 /*
- * What a guest is told, and its bytes.
+ * Replies to a guest, and their bytes.
  *
  * A reply is one buffer, for one write: the platform's own client waits for the first byte of a reply
  * and not at all for the others, so a reply that leaves in two pieces fails. Small ones are encoded at
@@ -14,13 +14,13 @@ import type { LineRequest, Wire } from './request';
 export type ChangeLimit =
   | 'keys' // too many keys
   | 'size' // too many bytes in all
-  | 'writes' // slowed down to its share of writes
+  | 'writes' // slowed down to its rate of writes
   | 'waiting-writes'; // too many of them, or too large, wait already
 
-/** How a change fared on its way to disk: for the record, nothing of it is sent. */
+/** What a change met before it was on disk: for the request log, nothing of it is sent. */
 export interface ChangeCourse {
-  /** It took nothing of the zone's share of writes: it joined another, or was turned away. */
-  readonly free?: true;
+  /** It does not count for the zone's rate of writes: it joined another, or was rejected. */
+  readonly uncharged?: true;
   /** The limit that it met: it waited for it, or was refused by it. */
   readonly limit?: ChangeLimit;
 }

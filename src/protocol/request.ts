@@ -3,12 +3,11 @@
  *
  * The transports call `parseLine` with each line. It is a pure function of the line's bytes: it never
  * throws, keeps nothing, and decodes text only after the whole line is there. Everything that can be
- * refused without the VM's data is refused here, in words of its own, so no later stage sees an empty
+ * refused without the VM's data is refused here, each with its own text, so no later stage sees an empty
  * key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
-import { endOfText, isBlank, readFrame, readIdOfHead } from './frame';
-import type { Frame } from './frame';
+import { decodeBase64, endOfText, isBlank, readFrame, readIdOfHead, type Frame } from './frame';
 
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
@@ -59,14 +58,14 @@ export const MAX_KEY_BYTES = 1024;
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
 /**
- * How many frame starts inside a serial line are tried, from the last one back. Base64 holds no SP, so
+ * How many frame starts inside a serial line are read, from the last one back. Base64 holds no SP, so
  * the frame's own start is the last, or, with `V2` as the code, the one before. The bound keeps a guest
  * from having a line's CRC computed once for each start that it put into it.
  */
 const MAX_FRAME_STARTS = 4;
 
 /**
- * Understands a line.
+ * Parses a line.
  * @param line without its LF; `broken` requests keep it, nothing else does
  */
 export function parseLine(line: Buffer, channel: Channel): Request {
@@ -79,7 +78,7 @@ export function parseLine(line: Buffer, channel: Channel): Request {
   return isFrame ? request : salvage(cleaned, request);
 }
 
-/** Understands a line that was too long to keep. @param head its first bytes, see Framer */
+/** Parses a line that was too long to keep. @param head its first bytes, see LineReader */
 export function parseOversize(head: Buffer, channel: Channel): Request {
   const id = readIdOfHead(channel === 'serial' ? dropNuls(head) : head);
   return { kind: 'too-large', wire: id === null ? V1 : { version: 2, id } };
@@ -95,14 +94,14 @@ function dropNuls(line: Buffer): Buffer {
 }
 
 /**
- * The frame behind noise, where the line's rest is one. Where it only looks like one, silence: a client
- * repeats its request then, while it would take a `FAILURE` line for the key's absence.
+ * The frame behind noise, where the line ends in one. Where it only resembles one, silence: a client repeats
+ * its request then, while it would read a `FAILURE` line as the key's absence.
  * @param otherwise what the line is when no frame is in it
  */
 function salvage(line: Buffer, otherwise: Request): Request {
   let request = otherwise;
   let at = line.length;
-  for (let tries = 0; tries < MAX_FRAME_STARTS && at > 0; tries++) {
+  for (let starts = 0; starts < MAX_FRAME_STARTS && at > 0; starts++) {
     at = line.lastIndexOf(FRAME_START, at - 1);
     if (at <= 0) {
       break;
@@ -127,24 +126,16 @@ function parseClean(line: Buffer): Request {
     const read = readFrame(line);
     return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
   }
-  const commandEnd = endOfCommand(line, end);
-  if (commandEnd === 0) {
-    return NO_COMMAND;
+  let commandEnd = 0;
+  while (commandEnd < end && !isBlank(line[commandEnd])) {
+    commandEnd++;
   }
-  return parseV1(line, commandEnd, end);
+  return commandEnd === 0 ? NO_COMMAND : parseV1(line, commandEnd, end);
 }
 
 /** Whether the command is `V2`; what follows it must be a frame then. */
 function isV2(line: Buffer, end: number): boolean {
   return line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
-}
-
-function endOfCommand(line: Buffer, end: number): number {
-  let at = 0;
-  while (at < end && !isBlank(line[at])) {
-    at++;
-  }
-  return at;
 }
 
 function parseV1(line: Buffer, commandEnd: number, end: number): Request {
@@ -279,19 +270,4 @@ function keyOf(bytes: Buffer | null, verb: KeyedVerb): DecodedKey {
 /** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
 function isKeySpace(char: number): boolean {
   return char === 0x20 || (char >= 0x09 && char <= 0x0d);
-}
-
-/**
- * Base64 of the standard alphabet; padding may be missing, but not wrong. The runtime's own decoder
- * skips what it does not know and takes the URL alphabet too, so the text is checked first.
- */
-function decodeBase64(text: string): Buffer | null {
-  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
-    return null;
-  }
-  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
-  if (padding === 0 ? text.length % 4 === 1 : text.length % 4 !== 0) {
-    return null;
-  }
-  return Buffer.from(text, 'base64');
 }

@@ -5,8 +5,8 @@
  * is, and that a new client's reset takes back what an earlier one asked. It reads and writes nothing;
  * replies are made in reply-queue.ts. A serial port has rules of its own: serial-input.ts.
  */
-import { Framer } from '../protocol/framer';
-import type { Line } from '../protocol/framer';
+import { LineReader } from '../protocol/line-reader';
+import type { Line } from '../protocol/line-reader';
 import { parseLine, parseOversize } from '../protocol/request';
 import type { Channel, Request } from '../protocol/request';
 import type { ReplyQueue, PendingRequest } from './reply-queue';
@@ -54,12 +54,12 @@ export class RequestReader {
   /** Bytes of a port that were no request: noise, cut lines, and more than anyone waits for. */
   dropped = 0;
   protected readonly options: RequestReaderOptions;
-  protected readonly framer: Framer;
+  protected readonly framer: LineReader;
   protected heardAt: number;
 
   constructor(options: RequestReaderOptions) {
     this.options = options;
-    this.framer = new Framer(options.limits.lineBytes);
+    this.framer = new LineReader(options.limits.lineBytes);
     this.heardAt = options.now();
   }
 

@@ -9,8 +9,8 @@
  * - A port can talk to itself: a tty that echoes sends each answer back as a request, and a login prompt takes
  *   each answer for a user's name. After 20 bad lines in a row one is answered a second.
  */
-import { isRestOfFrame } from '../protocol/frame-rest';
-import type { Line } from '../protocol/framer';
+import { isFrameTail } from '../protocol/frame';
+import type { Line } from '../protocol/line-reader';
 import type { Request } from '../protocol/request';
 import type { PendingRequest } from './reply-queue';
 import { RequestReader, signOf } from './request-reader';
@@ -122,7 +122,7 @@ export class SerialInput extends RequestReader {
 
   /** A line that is no frame with a verb: the rest of one gets silence. */
   private lookForLoss(line: Buffer, request: Request, afterLoss: boolean): Request {
-    if (isWords(request) && isRestOfFrame(line, afterLoss)) {
+    if (isWords(request) && isFrameTail(line, afterLoss)) {
       this.afterLoss = true;
       return { kind: 'broken', reason: 'the rest of a frame', line };
     }

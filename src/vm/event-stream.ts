@@ -1,16 +1,15 @@
 /*
- * One connection to vminfod's event stream, from its ready line to its end.
+ * One event stream of vminfod, from its ready line to its end: bytes to events to the VmCache.
  *
- * Made and thrown away by vminfod.ts, which decides when to try again. Nothing on the stream is believed:
- * a line that is no event means that we no longer know what we see, and ends the stream; the next ready
- * line tells the truth again. There is no heartbeat, so silence on a ready stream is health. Reading goes
- * in slices, so that neither the ready line nor a burst of events holds up the guests: an event is short,
- * but what it causes in whoever follows the table may not be.
+ * vminfod-client.ts makes the request and decides when to try again. Nothing on the stream is trusted: a line
+ * that is not an event means that we no longer know what we read, and ends the stream; the next ready line
+ * gives a whole snapshot again. There is no heartbeat, so silence after the ready line is normal. Reading yields
+ * the event loop, so that neither the ready line nor a burst of events delays the guests: an event is short,
+ * but the work of those who listen to the cache may not be.
  */
+import type { IncomingMessage } from 'node:http';
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/slice';
-import { BrokenLine, SnapshotParser } from './snapshot-parser';
-import type { MetadataMaps } from '../metadata/handler';
 import {
   isJsonObject,
   isZonename,
@@ -18,20 +17,21 @@ import {
   ownMap,
   parseJsonObject,
   type JsonObject,
+  type MetadataMaps,
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';
-import { bytesOf, get } from './vminfod-http';
-import { recordOf, type VmRecord, type VmCache } from './vm-cache';
+import { BrokenLine, SnapshotParser } from './snapshot-parser';
+import { recordOf, type VmCache, type VmRecord } from './vm-cache';
 
-/** vminfod sends the ready line at once; a pause this long within it is no health. */
+/** vminfod sends the ready line at once; a pause this long within it is a fault. */
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
 /** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. */
 const LONG_BYTES = 256 * 1024;
-/** Largest bite of one step of work, bytes: well under a millisecond. */
-const BITE_BYTES = 64 * 1024;
+/** Bytes that are read in one step: well under a millisecond. */
+const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
 
 export interface StreamOptions {
@@ -41,7 +41,7 @@ export interface StreamOptions {
   readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
 }
 
-/** A VM as the stream tells it. */
+/** A VM as vminfod sends it. */
 interface SeenVm {
   readonly vm: JsonObject;
   readonly metadata: MetadataMaps;
@@ -49,9 +49,12 @@ interface SeenVm {
 
 /**
  * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
- * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first picture.
+ * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first snapshot.
+ *
+ * @param response to GET /events, whose request the signal aborts
  */
 export async function followEvents(
+  response: IncomingMessage,
   options: StreamOptions,
   signal: AbortSignal,
   onReady: () => void,
@@ -61,15 +64,16 @@ export async function followEvents(
   const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
+    response.destroy();
   }, READY_PROGRESS_MS);
   const slice = new CooperativeYield();
   const reader = new EventReader(options, slice, () => !either.aborted);
+  const chunks: AsyncIterable<Buffer> = response;
   try {
-    const response = await get(url, '/events', either);
-    for await (const chunk of bytesOf(response)) {
-      for (let at = 0; at < chunk.length; at += BITE_BYTES) {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length; at += STEP_BYTES) {
         const wasReady = reader.ready;
-        await reader.read(chunk.subarray(at, at + BITE_BYTES));
+        await reader.read(chunk.subarray(at, at + STEP_BYTES));
         either.throwIfAborted();
         if (!wasReady && reader.ready) {
           clearTimeout(timer);
@@ -83,7 +87,7 @@ export async function followEvents(
     }
     throw new SystemError('GET /events', url, 'ECONNRESET', 'the stream ended');
   } catch (err) {
-    // An aborted request fails in words of its own; why it was aborted says more.
+    // An aborted request fails with an error of its own; why it was aborted says more.
     throw either.aborted ? either.reason : err;
   } finally {
     clearTimeout(timer);
@@ -91,14 +95,13 @@ export async function followEvents(
   }
 }
 
-/** Bytes to events to the table. */
 class EventReader {
   ready = false;
   private readonly options: StreamOptions;
   private readonly slice: CooperativeYield;
   private readonly live: () => boolean;
-  private readonly picture = new Map<string, VmRecord>();
-  private readonly readyLine = new SnapshotParser((json) => this.takePiece(json));
+  private readonly snapshot = new Map<string, VmRecord>();
+  private readonly readyLine = new SnapshotParser((json) => this.addVm(json));
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
@@ -115,27 +118,27 @@ class EventReader {
       if (!this.readyLine.done) {
         return;
       }
-      await this.options.table.replace(this.picture, this.live);
-      this.picture.clear();
+      await this.options.table.replace(this.snapshot, this.live);
+      this.snapshot.clear();
       this.ready = true;
     }
     await this.readEvents(chunk, from);
   }
 
-  /** The stream is over, wherever it was. */
+  /** The stream has ended, at any point. */
   end(): void {
     this.readyLine.wipe();
   }
 
-  private takePiece(json: Buffer): void {
+  private addVm(json: Buffer): void {
     const seen = readVm(json);
     if (seen === undefined) {
       throw new BrokenLine('a VM of the ready line is not JSON');
     }
     const record = recordOf(seen.vm);
-    // A VM without a usable name is not a zone that anyone could ask for; the others are none the worse.
+    // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
     if (record !== undefined) {
-      this.picture.set(record.facts.zonename, record);
+      this.snapshot.set(record.facts.zonename, record);
       this.options.observe(record.facts.zonename, seen.vm, seen.metadata);
     }
   }
@@ -157,12 +160,12 @@ class EventReader {
       this.pending = [];
       this.pendingBytes = 0;
       from = end + 1;
-      await this.act(line);
+      await this.apply(line);
       await this.slice.rest();
     }
   }
 
-  private async act(line: Buffer): Promise<void> {
+  private async apply(line: Buffer): Promise<void> {
     const event = await (line.length > LONG_BYTES ? longEvent(line) : shortEvent(line));
     if (event === undefined) {
       throw new BrokenLine('an event is not a JSON object');

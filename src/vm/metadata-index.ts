@@ -1,12 +1,12 @@
 /*
  * What a metadata.json holds, by the offsets of its members: names are in memory, values stay where they are
- * until one is asked for.
+ * until one is read.
  *
  * Made of one scan of the text (platform/metadata-text.ts), for a file and for the metadata in a VM object of
  * vminfod's. Means what JSON.parse of the text would mean: own members only, of a doubled name the last one,
  * names that are numbers first. Pure but for the source of values that it is given.
  */
-import type { MetadataMap, MetadataMaps } from '../metadata/handler';
+import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { TextOffsets } from '../platform/metadata-text';
 
 export type MapName = 'customer' | 'internal';
@@ -24,7 +24,7 @@ const VALUE_CONTAINER = 8;
 const MEMBER_BYTES = 2;
 /** What a member costs in memory besides its offsets and its name, bytes. */
 const ENTRY_BYTES = 100;
-/** A guest is never told what is in an object or an array: a longer one is not even parsed. */
+/** A guest never gets what is in an object or an array: a longer one is not even parsed. */
 const CONTAINER_BYTES = 64 * 1024;
 const PASSWORD_END = '_pw';
 
@@ -66,7 +66,7 @@ export interface RootPlace {
 /** Where values come from; called with the number of a member. */
 export type ValueSource = (member: number) => unknown;
 
-/** What the guest has put there: what the limits count. */
+/** What the guest has put there, as the limits count it. */
 export interface GuestUse {
   readonly bytes: number;
   readonly keys: number;
@@ -145,6 +145,22 @@ export class MetadataIndex {
     return numbers;
   }
 
+  /** The members of that name whose values are read from the text, of both maps; none for null. */
+  readable(key: string | null): number[] {
+    return MAP_NAMES.flatMap((map) => {
+      const number = key === null ? undefined : this.names[map].get(key);
+      return number === undefined || this.isOpaque(number) ? [] : [number];
+    });
+  }
+
+  /** What it takes to read these, bytes. */
+  valueBytesOf(key: string | null): number {
+    return this.readable(key).reduce((sum, number) => {
+      const { valueStart, valueEnd } = this.member(number);
+      return sum + valueEnd - valueStart;
+    }, 0);
+  }
+
   map(map: MapName): MapPlace {
     const which = map === 'customer' ? 0 : 1;
     return {
@@ -168,7 +184,7 @@ export class MetadataIndex {
     return { open, close, first, lastEnd };
   }
 
-  /** What a member takes of the guest's share: name and value as JSON, colon and comma; 0 where it is absent. */
+  /** What a member counts for the limits: name and value as JSON, colon and comma, bytes; 0 where it is absent. */
   sizeOf(map: MapName, key: string): number {
     const number = this.names[map].get(key);
     return number === undefined ? 0 : this.memberSize(number);
@@ -187,7 +203,7 @@ export class MetadataIndex {
     return this.maps((number) => valueIn(text, this, number));
   }
 
-  /** True where the value is not read from the text, whatever it is: a guest is told nothing of it. */
+  /** True where the value is not read from the text, whatever it is: a guest gets nothing of it. */
   isOpaque(number: number): boolean {
     const { isContainer, valueStart, valueEnd } = this.member(number);
     return isContainer && valueEnd - valueStart > CONTAINER_BYTES;
@@ -228,7 +244,7 @@ export function isOfGuest(map: MapName, key: string): boolean {
   return map === 'customer' || key.endsWith(PASSWORD_END);
 }
 
-/** What a new member takes of the guest's share. @param json the value as JSON */
+/** What a new member counts for the limits, bytes. @param json the value as JSON */
 export function newMemberSize(key: string, json: string): number {
   return Buffer.byteLength(JSON.stringify(key)) + Buffer.byteLength(json) + MEMBER_BYTES;
 }
@@ -265,12 +281,10 @@ function isArrayIndex(name: string): boolean {
 }
 
 class IndexedMap implements MetadataMap {
-  private readonly index: MetadataIndex;
   private readonly numbers: ReadonlyMap<string, number>;
   private readonly source: ValueSource;
 
   constructor(index: MetadataIndex, map: MapName, valueOf: ValueSource) {
-    this.index = index;
     this.numbers = index.names[map];
     this.source = valueOf;
   }
@@ -286,11 +300,6 @@ class IndexedMap implements MetadataMap {
   get(key: string): unknown {
     const number = this.numbers.get(key);
     return number === undefined ? undefined : this.source(number);
-  }
-
-  bytesOf(key: string): number {
-    const number = this.numbers.get(key);
-    return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
   keys(): IterableIterator<string> {

@@ -4,8 +4,8 @@
  *   {"type":"ready", ... ,"vms":"[{\"uuid\": ... },{ ... }]"}\n
  *   |------ head --------------||----- a string of JSON ---||tail
  *
- * The line is tens of megabytes on a full node. Parsed in one go it would hold up every guest for the
- * better part of a second and cost several times its size in memory; cut into VMs on the way, each VM is
+ * The line is tens of megabytes on a full node. Parsed in one piece it would delay every guest for most
+ * of a second and cost several times its size in memory; cut into VMs as it comes, each VM is
  * parsed alone and the line itself is never whole anywhere. Pure: bytes in, pieces out.
  *
  * What a piece holds between its braces is not checked here beyond its brackets: whoever parses it does.

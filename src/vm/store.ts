@@ -1,55 +1,48 @@
 /*
- * The data of all VMs: who asks for a zone's data or changes it comes here.
+ * The data of all VMs: requests read a zone's data here, and changes go from here to the writer.
  *
- *   vminfod --stream--> table ----+
- *   <zonepath>/config/*.json -----+--> data(zonename): VmData
- *   change -> writer -> metadata.json
+ *   vminfod --stream--> VmCache ------+
+ *   <zonepath>/config/*.json ---------+--> data(zonename): VmData
+ *   change -> MetadataWriter -> metadata.json
  *
- * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only asked for objects). An
+ * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only read for objects). An
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import type { Logger, ZoneLog } from '../log';
+import { printableKey, type Logger, type ZoneLog } from '../log';
+import { lostNamespaces, namespacesOf } from '../metadata/keys';
+import {
+  isZonename,
+  type Change,
+  type ChangeResult,
+  type JsonObject,
+  type MetadataMap,
+  type MetadataMaps,
+  type MetadataNeed,
+  type MetadataUse,
+  type VmData,
+  type VmFacts,
+} from '../metadata/vm-data';
+import type { ConfigFiles, LoadedMetadata } from './config-files';
 import type {
-  Change,
-  ChangeResult,
-  MetadataMaps,
-  MetadataNeed,
-  MetadataUse,
-  VmData,
-} from '../metadata/handler';
-import { VmWaiters } from './vm-waiters';
-import { ConfigFiles, type LoadedMetadata } from './config-files';
-import type { GuestUse } from './metadata-index';
-import type { MetadataLimits } from '../writes/plan';
-import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
-import { NamespaceWatch } from './namespace-watch';
-import { isZonename, type JsonObject, type VmFacts } from '../metadata/vm-data';
-import { VmadmWriter, type VmadmWriterOptions } from '../writes/vmadm-writer';
-import { Vminfod, type VminfodStatus } from './vminfod-client';
+  LeaseStatus,
+  LimitRefusals,
+  MetadataWriter,
+  WriterStatus,
+  WriteTarget,
+} from './metadata-writer';
 import { VmCache, type VmChange } from './vm-cache';
-import { failed, type Target } from '../writes/backend';
-import type { LimitRefusals } from '../writes/queue';
-import type { WriteShare } from '../writes/rate-limit';
-import { Writer, type WriterStatus } from '../writes/writer';
+import { Vminfod, type VminfodStatus } from './vminfod-client';
 
-/** Longest wait of a request for a VM object that is not known yet. */
-const LOADED_MS = 5000;
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const NO_UUID = failed('VM data is not available yet.');
-
-export type WriterChoice =
-  | ({ readonly kind: 'file' } & FileWriterOptions)
-  | ({ readonly kind: 'vmadm' } & VmadmWriterOptions);
+const NO_UUID: ChangeResult = { kind: 'failed', text: 'VM data is not available yet.' };
 
 export interface StoreOptions {
   readonly vminfodUrl: string;
-  readonly writer: WriterChoice;
-  readonly share?: WriteShare;
-  /** Tells stats of files that may be shared, see ConfigFiles. */
-  readonly tick?: () => number;
+  readonly files: ConfigFiles;
+  readonly writer: MetadataWriter;
   readonly log: Logger;
 }
 
@@ -61,61 +54,53 @@ export interface MetadataReport extends MetadataUse {
   readonly refusals: readonly LimitRefusals[];
 }
 
-export interface StoreStatus {
+export interface StoreStatus extends LeaseStatus {
   readonly vminfod: VminfodStatus;
   readonly vms: number;
   readonly tracked: number;
   /** Requests that wait for a VM object. */
   readonly waiting: number;
   readonly writer: WriterStatus;
-  /** Locks held until vminfod shows a change, and how often it did not. */
-  readonly holds: number;
-  readonly unconfirmed: number;
-  /** Changes that a stale copy of vminfod's had undone, made again. */
-  readonly restored: number;
 }
 
-/** The one place for VM data. Started once, stopped once. */
+/** The one place for VM data. Started once, stopped once, its writer with it. */
 export class Store {
   readonly table = new VmCache();
   private readonly vminfod: Vminfod;
-  private readonly writer: Writer;
-  private readonly fileWriter: FileWriter | null;
+  private readonly writer: MetadataWriter;
   private readonly files: ConfigFiles;
-  private readonly limits: MetadataLimits;
-  private readonly namespaces: NamespaceWatch;
-  private readonly arrivals = new VmWaiters(LOADED_MS);
+  private readonly log: Logger;
   private readonly tracked = new Map<string, TrackedVm>();
+  /** By zone, the namespaces that it misses, as they were logged. */
+  private readonly missing = new Map<string, string>();
 
-  constructor(options: StoreOptions) {
-    this.files = new ConfigFiles(undefined, options.tick);
-    const backend = backendOf({ ...options.writer, files: this.files });
-    this.fileWriter = backend instanceof FileWriter ? backend : null;
-    this.limits = backend.limits;
-    this.writer = new Writer(backend, options.share);
-    this.namespaces = new NamespaceWatch(options.log);
-    this.vminfod = new Vminfod(
-      {
-        url: options.vminfodUrl,
-        table: this.table,
-        observe: (zonename, vm, metadata) => {
-          this.fileWriter?.observe(zonename, metadata);
-          this.namespaces.look(zonename, vm, metadata.internal);
-          this.restoreUndone(this.tracked.get(zonename)?.target);
-        },
-      },
-      options.log,
-    );
-    this.table.on('changed', ({ zonename, next }) => this.vmChanged(zonename, next));
+  constructor({ vminfodUrl, files, writer, log }: StoreOptions) {
+    this.files = files;
+    this.writer = writer;
+    this.log = log;
+    const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
+      writer.observe(zonename, metadata);
+      this.warnOfLostNamespaces(zonename, vm, metadata.internal);
+      const known = this.tracked.get(zonename);
+      if (known !== undefined) {
+        writer.restoreUndone(known.target);
+      }
+    };
+    this.vminfod = new Vminfod({ url: vminfodUrl, table: this.table, observe }, log);
+    this.table.on('changed', ({ zonename, next }) => {
+      if (next === undefined) {
+        this.missing.delete(zonename);
+      }
+    });
   }
 
   start(): void {
     this.vminfod.start();
   }
 
-  /** Idempotent. Changes under way are finished, within `graceMs`: 4 s when it is left out. */
+  /** Idempotent. Changes in progress are finished, within `graceMs`: 4 s when it is left out. */
   async stop(graceMs?: number): Promise<void> {
-    this.arrivals.stop();
+    this.table.endAllWaits();
     await this.writer.stop(graceMs);
     await this.vminfod.stop();
   }
@@ -127,10 +112,10 @@ export class Store {
    */
   track(zonename: string, hostZonepath: string, log: ZoneLog): void {
     if (!isZonename(zonename)) {
-      throw new SystemError('track', zonename, 'EINVAL', 'no name of a zone');
+      throw new SystemError('track', zonename, 'EINVAL', 'not a name of a zone');
     }
-    const { table } = this;
-    const target: Target = {
+    const { table, files, writer } = this;
+    const target: WriteTarget = {
       zonename,
       directory: join(hostZonepath, 'config'),
       log,
@@ -138,14 +123,15 @@ export class Store {
         return table.facts(zonename)?.uuid ?? zonename;
       },
     };
-    const { table: vms, files, writer, limits } = this;
-    const looked = (): void => this.restoreUndone(target);
-    const parts = { table: vms, files, writer, limits, looked };
-    const wait = (): Promise<JsonObject | undefined> => this.waitFor(zonename);
-    this.tracked.set(zonename, new TrackedVm(target, parts, wait));
-    if (!this.writer.busy(zonename)) {
-      this.fileWriter?.clean(target.directory);
-    }
+    const wait = (): Promise<JsonObject | undefined> => {
+      if (this.vminfod.status().state === 'following') {
+        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
+        void this.vminfod.lookUp(zonename);
+      }
+      return table.wait(zonename);
+    };
+    this.tracked.set(zonename, new TrackedVm(target, { table, files, writer }, wait));
+    writer.add(target);
   }
 
   /** The zone is gone. */
@@ -153,8 +139,7 @@ export class Store {
     const known = this.tracked.get(zonename);
     if (known !== undefined) {
       this.tracked.delete(zonename);
-      this.writer.forget(zonename);
-      this.fileWriter?.forget(known.target);
+      this.writer.remove(known.target);
       this.files.remove(known.target.directory);
     }
   }
@@ -177,7 +162,7 @@ export class Store {
     return {
       ...loaded.use(),
       fileBytes: this.files.sizeOf(known.target.directory),
-      fileBytesMax: this.limits.fileBytes,
+      fileBytesMax: this.writer.limits.fileBytes,
       refusals: this.writer.refusals(zonename),
     };
   }
@@ -186,7 +171,7 @@ export class Store {
     return this.table.facts(zonename);
   }
 
-  /** Tells of VMs that came, changed and went. Returns how to stop listening. */
+  /** Calls the listener for each VM that comes, changes and goes. Returns how to stop that. */
   onChanged(listener: (change: VmChange) => void): () => void {
     this.table.on('changed', listener);
     return () => this.table.off('changed', listener);
@@ -197,66 +182,54 @@ export class Store {
       vminfod: this.vminfod.status(),
       vms: this.table.size,
       tracked: this.tracked.size,
-      waiting: this.arrivals.waiting,
+      waiting: this.table.waiting,
       writer: this.writer.status(),
-      holds: this.fileWriter?.holds.size ?? 0,
-      unconfirmed: this.fileWriter?.holds.unconfirmed ?? 0,
-      restored: this.fileWriter?.restored ?? 0,
+      ...this.writer.leases(),
     };
   }
 
-  /** Writes again what a stale copy of vminfod's has undone; nobody waits for it. */
-  private restoreUndone(target: Target | undefined): void {
-    if (target !== undefined && this.fileWriter !== null) {
-      for (const change of this.fileWriter.undoneChanges(target)) {
-        void this.writer.change(target, change);
-      }
+  /**
+   * Internal metadata can have keys of a namespace that the VM does not list, as a migration can leave it. Such
+   * keys are then the guest's own, for reading and writing, and nothing else shows it. One warning for a VM until
+   * it changes; names only, never a value. What the guest is answered is decided in metadata/.
+   */
+  private warnOfLostNamespaces(zonename: string, vm: JsonObject, internal: MetadataMap): void {
+    const namespaces = lostNamespaces(internal, namespacesOf(vm)).map(printableKey).join(', ');
+    if (namespaces === '') {
+      this.missing.delete(zonename);
+    } else if (this.missing.get(zonename) !== namespaces) {
+      this.missing.set(zonename, namespaces);
+      this.log.warn(
+        { zonename, namespaces },
+        'internal metadata has keys of namespaces that the VM does not list',
+      );
     }
   }
-
-  private waitFor(zonename: string): Promise<JsonObject | undefined> {
-    if (this.vminfod.status().state === 'following') {
-      // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-      void this.vminfod.lookUp(zonename);
-    }
-    return this.arrivals.wait(zonename);
-  }
-
-  private vmChanged(zonename: string, next: VmFacts | undefined): void {
-    if (next === undefined) {
-      this.namespaces.forget(zonename);
-    }
-    if (next !== undefined && this.arrivals.waiting > 0) {
-      const vm = this.table.vm(zonename);
-      if (vm !== undefined) {
-        this.arrivals.arrived(zonename, vm);
-      }
-    }
-  }
-}
-
-function backendOf(choice: WriterChoice): FileWriter | VmadmWriter {
-  return choice.kind === 'file' ? new FileWriter(choice) : new VmadmWriter(choice);
 }
 
 interface Parts {
   readonly table: VmCache;
   readonly files: ConfigFiles;
-  readonly writer: Writer;
-  readonly limits: MetadataLimits;
-  /** Called when a request looks at the metadata. */
-  readonly looked: () => void;
+  readonly writer: MetadataWriter;
 }
 
+/** The data of a tracked VM; for one request also with metadata that was made ready for it. */
 class TrackedVm implements VmData {
-  readonly target: Target;
+  readonly target: WriteTarget;
   private readonly parts: Parts;
   private readonly wait: () => Promise<JsonObject | undefined>;
+  private readonly ready: LoadedMetadata | null;
 
-  constructor(target: Target, parts: Parts, wait: () => Promise<JsonObject | undefined>) {
+  constructor(
+    target: WriteTarget,
+    parts: Parts,
+    wait: () => Promise<JsonObject | undefined>,
+    ready: LoadedMetadata | null = null,
+  ) {
     this.target = target;
     this.parts = parts;
     this.wait = wait;
+    this.ready = ready;
   }
 
   get zonename(): string {
@@ -264,23 +237,23 @@ class TrackedVm implements VmData {
   }
 
   metadata(): MetadataMaps {
-    return this.parts.files.metadata(this.target.directory, this.target.log);
+    return this.ready?.maps ?? this.parts.files.metadata(this.target.directory, this.target.log);
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { files, looked } = this.parts;
-    looked();
-    const loading = files.load(this.target.directory, need, this.target.log);
-    return loading === null ? this : loading.then((loaded) => new LoadedVm(this, loaded));
+    const { target, parts, wait } = this;
+    if (this.ready !== null) {
+      return this;
+    }
+    parts.writer.restoreUndone(target);
+    const loading = parts.files.load(target.directory, need, target.log);
+    return loading?.then((ready) => new TrackedVm(target, parts, wait, ready)) ?? this;
   }
 
   use(): MetadataUse {
-    const { files } = this.parts;
-    return this.useOf(files.use(this.target.directory, this.target.log));
-  }
-
-  useOf({ bytes, keys }: GuestUse): MetadataUse {
-    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.limits;
+    const { files, writer } = this.parts;
+    const { bytes, keys } = this.ready?.use ?? files.use(this.target.directory, this.target.log);
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = writer.limits;
     return { bytes, bytesMax, keys, keysMax };
   }
 
@@ -307,54 +280,7 @@ class TrackedVm implements VmData {
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
-    // The VM tool locks by the VM's uuid, which such a zone's name does not tell.
+    // The VM tool locks by the VM's uuid, which such a zone's name is not.
     return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
-  }
-}
-
-/** A VM's data with the metadata that was made ready for a request. */
-class LoadedVm implements VmData {
-  private readonly vmData: TrackedVm;
-  private readonly loadedMetadata: LoadedMetadata;
-
-  constructor(vmData: TrackedVm, loadedMetadata: LoadedMetadata) {
-    this.vmData = vmData;
-    this.loadedMetadata = loadedMetadata;
-  }
-
-  get zonename(): string {
-    return this.vmData.zonename;
-  }
-
-  metadata(): MetadataMaps {
-    return this.loadedMetadata.maps;
-  }
-
-  use(): MetadataUse {
-    return this.vmData.useOf(this.loadedMetadata.use);
-  }
-
-  load(): VmData {
-    return this;
-  }
-
-  tags(): ReadonlyMap<string, unknown> {
-    return this.vmData.tags();
-  }
-
-  routes(): ReadonlyMap<string, unknown> {
-    return this.vmData.routes();
-  }
-
-  vm(): JsonObject | undefined {
-    return this.vmData.vm();
-  }
-
-  loaded(): Promise<JsonObject | undefined> {
-    return this.vmData.loaded();
-  }
-
-  change(change: Change): Promise<ChangeResult> {
-    return this.vmData.change(change);
   }
 }

@@ -1,16 +1,21 @@
 /*
- * All VM objects of the node, as vminfod told them last.
+ * All VM objects of the node as vminfod sent them last, and the requests that wait for one.
  *
- * The feed (vminfod.ts) writes here, the store reads. An object is kept as JSON text with the contents of
- * its two metadata maps taken out: those are read from the config files, they can be megabytes, and they
- * are secrets. The host's secrets in it, which no guest is told, are left out too; of the text that they came
- * in nothing is kept on purpose, but a core of the process may still hold what was not overwritten. Parsed objects are held for the few zones that ask. A whole new picture is compared with
- * the old one, so that nobody need know whether a change came as an event or during an outage.
+ * vminfod-client.ts writes here, the store reads. An object is kept as JSON text without the contents of its
+ * two metadata maps: those are read from the config files, they can be megabytes, and they are secrets. The
+ * host's secrets in it, which no guest may read, are left out too; nothing of the text that they came in is
+ * kept on purpose, but a core of the process may still hold what was not overwritten. Parsed objects are kept
+ * for the few zones that ask. A whole new snapshot is compared with the old one, so that it does not matter
+ * whether a change came as an event or during an outage.
+ *
+ * A zone can be known before its VM is: at the start, and while vminfod is down. A request that needs the VM
+ * object waits here, 5 s at most. All waits are equally long, so the oldest ends first and one timer does for
+ * all; none runs while nobody waits.
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
-import { CooperativeYield } from '../lib/slice';
 import { Lru } from '../lib/lru';
+import { CooperativeYield } from '../lib/slice';
 import {
   factsOf,
   isJsonObject,
@@ -22,6 +27,8 @@ import {
 
 /** Text of the VM objects that are kept parsed, bytes. Parsed they take a few times that. */
 const PARSED_BYTES = 2 * 1024 * 1024;
+/** Longest wait of a request for a VM object that is not known yet. */
+const WAIT_MS = 5000;
 
 export interface VmRecord {
   readonly facts: VmFacts;
@@ -39,9 +46,15 @@ export interface VmChange {
   readonly next: VmFacts | undefined;
 }
 
-/** What listeners of a table's `changed` get. */
-interface TableEvents {
+interface VmCacheEvents {
   changed: [VmChange];
+}
+
+interface Waiter {
+  readonly zonename: string;
+  /** On a monotonic clock. */
+  readonly deadline: number;
+  readonly resolve: (vm: JsonObject | undefined) => void;
 }
 
 /** A VM object as it is kept; undefined for one that names no zone. */
@@ -59,19 +72,21 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   return { facts, json };
 }
 
-/** The member stays, so that asking for the map as such is answered as ever; what it holds does not. */
+/** The member stays, so that a GET of the map as such is answered as before; its content does not. */
 function emptied(vm: JsonObject, name: string): JsonObject {
   return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
 }
 
-/** Emits `changed` for each VM that is new, different or gone, once the table says so. */
-export class VmCache extends EventEmitter<TableEvents> {
+/** Emits `changed` for each VM that is new, different or gone, after the change. */
+export class VmCache extends EventEmitter<VmCacheEvents> {
   private readonly records = new Map<string, VmRecord>();
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
+  private readonly waiters = new Set<Waiter>();
+  private waitTimer: NodeJS.Timeout | null = null;
 
   constructor() {
     super();
-    // One listener a consumer, not one a zone; a few consumers are normal.
+    // One listener for each consumer, not for each zone; a few consumers are normal.
     this.setMaxListeners(32);
   }
 
@@ -120,6 +135,9 @@ export class VmCache extends EventEmitter<TableEvents> {
     this.records.set(zonename, record);
     this.parsed.delete(zonename);
     this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
+    if (this.waiters.size > 0) {
+      this.endWaits((waiter) => waiter.zonename === zonename, this.vm(zonename));
+    }
   }
 
   remove(zonename: string): void {
@@ -132,14 +150,14 @@ export class VmCache extends EventEmitter<TableEvents> {
   }
 
   /**
-   * All VMs as they are now: what is not among them is gone. In slices; `live` is asked after each
-   * VM, and when it says no the rest is left as it is, for a newer picture to tell.
+   * All VMs as they are now: those that are not among them are gone. Yields the event loop between VMs, and
+   * stops once `live` returns false: a newer snapshot will have the others.
    */
-  async replace(picture: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
-    const gone = this.zonenames().filter((zonename) => !picture.has(zonename));
+  async replace(snapshot: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
+    const gone = this.zonenames().filter((zonename) => !snapshot.has(zonename));
     const slice = new CooperativeYield();
-    for (const zonename of [...gone, ...picture.keys()]) {
-      const record = picture.get(zonename);
+    for (const zonename of [...gone, ...snapshot.keys()]) {
+      const record = snapshot.get(zonename);
       if (record === undefined) {
         this.remove(zonename);
       } else {
@@ -149,6 +167,47 @@ export class VmCache extends EventEmitter<TableEvents> {
       if (!live()) {
         return;
       }
+    }
+  }
+
+  /** Requests that wait for a VM object. */
+  get waiting(): number {
+    return this.waiters.size;
+  }
+
+  /** Resolves with the VM's object when it comes; with undefined after 5 s, or when all waits are ended. */
+  wait(zonename: string): Promise<JsonObject | undefined> {
+    return new Promise((resolve) => {
+      this.waiters.add({ zonename, deadline: performance.now() + WAIT_MS, resolve });
+      this.waitTimer ??= setTimeout(() => this.waitTimedOut(), WAIT_MS);
+    });
+  }
+
+  endAllWaits(): void {
+    this.endWaits(() => true, undefined);
+  }
+
+  private endWaits(which: (waiter: Waiter) => boolean, vm: JsonObject | undefined): void {
+    for (const waiter of this.waiters) {
+      if (which(waiter)) {
+        this.waiters.delete(waiter);
+        waiter.resolve(vm);
+      }
+    }
+    if (this.waiters.size === 0) {
+      clearTimeout(this.waitTimer ?? undefined);
+      this.waitTimer = null;
+    }
+  }
+
+  private waitTimedOut(): void {
+    this.waitTimer = null;
+    const now = performance.now();
+    // A timer may fire a little before the clock shows its time.
+    this.endWaits((waiter) => waiter.deadline <= now + 1, undefined);
+    for (const oldest of this.waiters) {
+      this.waitTimer = setTimeout(() => this.waitTimedOut(), oldest.deadline - now);
+      break;
     }
   }
 }

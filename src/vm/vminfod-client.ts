@@ -1,24 +1,28 @@
 /*
- * vminfod as a feed that comes and goes.
+ * vminfod: its VMs in a table for as long as it is there, and one GET of its HTTP interface.
  *
  *                   start
  *                     |
  *                     v       ready line
  *               connecting ----------------> following
  *                 ^    |                       |
- *    back-off over|    | failed                | ended, or no longer to be trusted
+ *     back-off over|   | failed                | ended, or no longer to be trusted
  *                 |    v                       |
  *                 +-- down <-------------------+            any --stop--> stopped
  *
- * Nobody waits for it: what it told last stays in the table and is served while it is down. A new ready
- * line is compared with the table, so an outage looks to everyone as if its events had come late. One
- * warning an outage, one word when it is over.
+ * Nobody waits for it: what it sent last stays in the table and is served while it is down. A new ready
+ * line is compared with the table, so for all others an outage is the same as late events. One
+ * warning for an outage, one record when it is over.
+ *
+ * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No connection is kept: the
+ * event stream has one of its own, and look-ups are rare.
  */
-import { codeOf, messageOf, systemError } from '../lib/errors';
+import { request, type IncomingMessage, type RequestOptions } from 'node:http';
+import { hostname } from 'node:os';
+import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
 import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
 import { followEvents, readVm, type StreamOptions } from './event-stream';
-import { getText } from './vminfod-http';
 import { recordOf } from './vm-cache';
 
 export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
@@ -27,7 +31,7 @@ export interface VminfodStatus {
   readonly state: VminfodState;
   /** When it came into this state, ms since 1970. */
   readonly since: number;
-  /** When the outage that lasts began, ms since 1970; null: there is none. */
+  /** When the present outage began, ms since 1970; null: there is none. */
   readonly outageSince: number | null;
   /** Streams that came up after the first one. */
   readonly reconnects: number;
@@ -35,19 +39,25 @@ export interface VminfodStatus {
   readonly lastError: string | null;
 }
 
+/** What vminfod lists in its status; the platform's convention for the name. */
+const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
+/** vminfod answers from memory; while it loads VMs at its start it can take some seconds. */
+const HEADERS_TIMEOUT_MS = 10_000;
+/** A VM object with metadata at its limit, with room. */
+const BODY_BYTES = 64 * 1024 * 1024;
 const FIRST_DELAY_MS = 100;
 /**
  * Longest pause between two attempts, jitter included. What changed in an outage has to be right 5 s after
- * its end, however long it took: the rest of that time is for the ready line of a full node.
+ * its end, however long it took: what remains of that time is for the ready line of a full node.
  */
 const MAX_DELAY_MS = 2000;
 /** A stream that broke sooner than this did not end the outage it came after. */
 const STEADY_MS = 5000;
 const LOOKUP_TIMEOUT_MS = 4000;
-/** Questions about single VMs at once; who finds no room is told by the stream, or asks again. */
+/** Look-ups of single VMs at once. A further one is not made: the stream brings the VM, or the guest asks again. */
 const MAX_LOOKUPS = 16;
 
-/** The feed of one table. Started once; `stop` closes its connection for good. */
+/** Keeps one table up to date. Started once; `stop` closes its connection for good. */
 export class Vminfod {
   private readonly options: StreamOptions;
   private readonly log: Logger;
@@ -107,7 +117,7 @@ export class Vminfod {
 
   /**
    * Asks for one VM that the stream has not shown, and puts it into the table if the stream still has
-   * not by then. One question at a time for a VM. Never rejects: who waits for the VM watches the table.
+   * not by then. One look-up at a time for a VM. Never rejects: who waits for the VM waits at the table.
    */
   lookUp(zonename: string): Promise<void> {
     const running = this.lookups.get(zonename);
@@ -119,7 +129,7 @@ export class Vminfod {
     }
     const lookup = this.askFor(zonename)
       .catch((err: unknown) => {
-        this.log.debug({ zonename, code: codeOf(err) }, 'vminfod does not tell this VM');
+        this.log.debug({ zonename, code: codeOf(err) }, 'vminfod does not know this VM');
       })
       .finally(() => this.lookups.delete(zonename));
     this.lookups.set(zonename, lookup);
@@ -136,12 +146,12 @@ export class Vminfod {
     table.on('changed', watch);
     try {
       const path = `/vms/${encodeURIComponent(zonename)}`;
-      const told = readVm(Buffer.from(await getText(url, path, timeout)));
-      const record = told === undefined ? undefined : recordOf(told.vm);
-      // The stream's word is newer, even when it was that the VM is gone.
-      if (!seen.change && told !== undefined && record?.facts.zonename === zonename) {
+      const answer = readVm(Buffer.from(await getText(url, path, timeout)));
+      const record = answer === undefined ? undefined : recordOf(answer.vm);
+      // What the stream sent meanwhile is newer, even when it was that the VM is gone.
+      if (!seen.change && answer !== undefined && record?.facts.zonename === zonename) {
         table.put(record);
-        observe(zonename, told.vm, told.metadata);
+        observe(zonename, answer.vm, answer.metadata);
       }
     } finally {
       table.off('changed', watch);
@@ -151,7 +161,10 @@ export class Vminfod {
   private connecting(state: StateHandle<VminfodState>): void {
     const stream = new AbortController();
     this.stream = stream;
-    const following = followEvents(this.options, stream.signal, () => state.goto('following'));
+    const onReady = (): void => state.goto('following');
+    const following = get(this.options.url, '/events', stream.signal).then((response) => {
+      return followEvents(response, this.options, stream.signal, onReady);
+    });
     this.ended = following.catch((err: unknown) => this.streamEnded(stream, err));
   }
 
@@ -168,7 +181,7 @@ export class Vminfod {
   }
 
   private streamEnded(stream: AbortController, err: unknown): void {
-    // Whatever else the stream holds (its socket, its request) goes with it.
+    // Ends its request and closes its socket.
     stream.abort();
     if (this.fsm.state === 'stopped') {
       return;
@@ -181,7 +194,10 @@ export class Vminfod {
     if (this.outageSince === null) {
       this.outageSince = Date.now();
       const known = this.options.table.size;
-      this.log.warn({ err, vms: known }, 'vminfod is not there, serving what it told last');
+      this.log.warn(
+        { err, vms: known },
+        'vminfod is not available; serving the VM data it sent last',
+      );
     }
     this.fsm.goto('down');
   }
@@ -201,4 +217,71 @@ export function retryDelayMs(failures: number, chance = Math.random()): number {
   const doublings = Math.min(failures - 1, 10);
   const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** doublings);
   return delay * (0.5 + chance / 2);
+}
+
+/**
+ * Asks for `path`. Resolves with a 200 response whose body is still to be read, rejects with a SystemError:
+ * an errno, `ETIMEDOUT`, or `HTTP_n`. Aborting `signal` ends the request at any time, its body too.
+ *
+ * @param url `http://HOST:PORT` or `unix:/PATH`
+ */
+export function get(url: string, path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const call = `GET ${path}`;
+    const req = request({
+      ...addressOf(url),
+      path,
+      signal,
+      agent: false,
+      headers: { 'User-Agent': USER_AGENT, Accept: 'application/json' },
+    });
+    const timer = setTimeout(() => {
+      req.destroy(new SystemError(call, url, 'ETIMEDOUT', 'no answer'));
+    }, HEADERS_TIMEOUT_MS);
+    // Stays for the life of the request: a late error belongs to the response, whose reader gets it too.
+    req.on('error', (err) => {
+      clearTimeout(timer);
+      reject(systemError(call, url, err));
+    });
+    req.once('response', (response) => {
+      clearTimeout(timer);
+      if (response.statusCode === 200) {
+        resolve(response);
+        return;
+      }
+      // Whoever reads a body attaches its own; this one is thrown away.
+      response.on('error', () => undefined);
+      req.destroy();
+      reject(new SystemError(call, url, `HTTP_${response.statusCode ?? 0}`));
+    });
+    req.end();
+  });
+}
+
+/** A whole answer, as text. Rejects with a SystemError. */
+export async function getText(url: string, path: string, signal: AbortSignal): Promise<string> {
+  const response = await get(url, path, signal);
+  const chunks: AsyncIterable<Buffer> = response;
+  const kept: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of chunks) {
+      length += chunk.length;
+      if (length > BODY_BYTES) {
+        throw new SystemError(`GET ${path}`, url, 'EMSGSIZE');
+      }
+      kept.push(chunk);
+    }
+  } catch (err) {
+    throw systemError(`GET ${path}`, url, err);
+  }
+  return Buffer.concat(kept).toString('utf8');
+}
+
+function addressOf(url: string): RequestOptions {
+  if (url.startsWith('unix:')) {
+    return { socketPath: url.slice('unix:'.length) };
+  }
+  const { hostname: host, port } = new URL(url);
+  return { host, port: port === '' ? 80 : Number(port) };
 }

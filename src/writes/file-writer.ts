@@ -6,8 +6,8 @@
  * What is done on the main thread grows with the change, not with the file: the file's text never comes here.
  *
  * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
- * lock is held on after the guest has its answer, until vminfod shows the change or 2 s passed; further
- * changes of the VM go under the lock that is held, and nobody waits for vminfod.
+ * lock is kept after the guest has its answer, until vminfod shows the change or 2 s passed; further changes
+ * of the VM are written under the same lock, and nobody waits for vminfod.
  *
  * A process that is killed at any step leaves the old file or the new one, whole; at worst a temp file,
  * which has one fixed name, is never read, and goes with the next write or the next start.
@@ -16,24 +16,25 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { ChangeResult, MetadataMaps } from '../metadata/handler';
+import type { MetadataMaps } from '../metadata/vm-data';
 import { syncDurably } from '../platform/durable-file';
 import { openStat, sizeOf, textOfStat } from '../platform/file-stat';
-import { takeLock } from '../platform/lock';
+import { takeLock, type HeldLock } from '../platform/lock';
 import { isForeign } from '../platform/metadata-text';
-import { ConfigFiles, KEPT_BYTES, pathOf } from '../vm/config-files';
-import type { Backend, Batch, Target } from './backend';
-import { BatchQueue } from './batch-queue';
-import { LockLeases, type HeldLock } from './lock-lease';
-import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
+import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
+import { pathOf } from '../vm/config-read';
+import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/metadata-writer';
 import {
-  DEFAULT_METADATA_LIMITS,
-  planChanges,
-  type MetadataLimits,
-  type Plan,
+  BatchQueue,
+  type Batch,
+  type BatchResults,
+  type LeasingBackend,
   type PlannedChange,
-} from './plan';
-import { UndoneWrites, type RestoringChange } from './undone-writes';
+} from './batch';
+import { LockLeases } from './lock-lease';
+import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
+import { DEFAULT_METADATA_LIMITS, planChanges, type Plan } from './plan';
+import { UndoneWrites } from './undone-writes';
 
 const statAt = openStat();
 
@@ -51,16 +52,16 @@ const platformLock: TakeLock = (path, signal) => {
  * threads, so there are fewer than those (config.ts): the others serve ports, the log and the platform.
  */
 const CONCURRENT_WRITES = 16;
-/** After a long hold others get this much time to come to the lock, ms. */
+/** After a long lease others get this much time to take the lock, ms. */
 const YIELD_MS = 100;
 /** Long files are rewritten no faster than this, so that one VM cannot keep the disk and us busy. */
 const BYTES_PER_MS = 128 * 1024;
 /** What long files that are being written take in memory at a time, old text and new, bytes. */
 const LONG_WRITE_BYTES = 32 * 1024 * 1024;
-/** A file that is replaced all the time by somebody without the lock is given up after so many tries. */
-const MOST_TRIES = 5;
-/** Longest rest after a write, ms. */
-const LONGEST_REST_MS = 1000;
+/** Attempts at a file that is replaced all the time by somebody without the lock. */
+const MAX_ATTEMPTS = 5;
+/** Longest pause after a write, ms. */
+const LONGEST_PAUSE_MS = 1000;
 
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
@@ -70,17 +71,17 @@ export interface FileWriterOptions {
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
   /** Longest time that a lock is held under writes that never stop, ms. */
-  readonly longestHoldMs?: number;
-  /** What the files of all VMs are known from; the store's, so that what was written need not be read. */
+  readonly longestLeaseMs?: number;
+  /** The store's, so that what was written need not be read. */
   readonly files?: ConfigFiles;
   /** Whether a write that a stale copy of vminfod's has undone is made again; by default it is. */
   readonly restoreUndone?: boolean;
 }
 
 /** The backend of `writer: "file"`. One serves all VMs. */
-export class FileWriter implements Backend {
+export class FileWriter implements LeasingBackend {
   readonly limits: MetadataLimits;
-  readonly holds: LockLeases;
+  private readonly leases: LockLeases;
   private readonly queue: BatchQueue;
   private readonly undone = new UndoneWrites();
   private restoredCount = 0;
@@ -89,14 +90,14 @@ export class FileWriter implements Backend {
   private readonly options: FileWriterOptions;
   /** By path, the file as our last write left it, known to be on stable storage. */
   private readonly durable = new Map<string, string>();
-  /** By zone, when it may be written again; on a clock that is never set. */
+  /** By zone, when it may be written again; on a monotonic clock. */
   private readonly nextWriteAt = new Map<string, number>();
 
   constructor(options: FileWriterOptions) {
     this.options = options;
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.holds = new LockLeases(options.confirmMs, options.longestHoldMs, (target) => {
+    this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, (target) => {
       this.undone.released(target.zonename, identityAt(target.directory));
     });
     this.queue = new BatchQueue(
@@ -106,80 +107,76 @@ export class FileWriter implements Backend {
     );
   }
 
-  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
+  async commit(batch: Batch): Promise<BatchResults> {
     const { target, signal } = batch;
-    await this.pace(target, signal);
-    if (!this.holds.resume(target.zonename)) {
+    const pause = (this.nextWriteAt.get(target.zonename) ?? 0) - performance.now();
+    if (pause > 0) {
+      await delay(pause, undefined, { signal });
+    }
+    if (!this.leases.resume(target.zonename)) {
       batch.stage('locking');
-      if (this.holds.releasedEarly(target.zonename)) {
+      if (this.leases.releasedEarly(target.zonename)) {
         await delay(YIELD_MS, undefined, { signal });
       }
-      this.holds.begin(target, await this.lock(target.uuid, signal));
+      const { lockPath, takeLock: take = platformLock } = this.options;
+      this.leases.begin(target, await take(lockPath(target.uuid), signal));
     }
     try {
-      return await this.writeInTurn(batch);
+      return await this.writeWithinBudget(batch);
     } finally {
-      this.holds.pause(target.zonename);
+      this.leases.pause(target.zonename);
     }
   }
 
-  /** What vminfod told of a VM's metadata. */
+  /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void {
-    this.holds.observe(zonename, metadata);
+    this.leases.observe(zonename, metadata);
     this.undone.shown(zonename, metadata);
   }
 
-  /** Changes that were undone and made again. */
-  get restored(): number {
-    return this.restoredCount;
+  get leaseStatus(): LeaseStatus {
+    const { size: holds, unconfirmed } = this.leases;
+    return { holds, unconfirmed, restored: this.restoredCount };
   }
 
   /**
    * What has to be written again, since the file is not the one that we left and vminfod never showed what we
-   * wrote. To be asked when the file is looked at anyway; told once.
+   * wrote. Each change is returned once.
    */
-  undoneChanges({
-    zonename,
-    directory,
-  }: Pick<Target, 'zonename' | 'directory'>): readonly RestoringChange[] {
-    if (!this.undone.has(zonename) || this.holds.isHeld(zonename)) {
+  undoneChanges({ zonename, directory }: WriteTarget): readonly PlannedChange[] {
+    if (!this.undone.has(zonename) || this.leases.isHeld(zonename)) {
       return [];
     }
     return this.undone.take(zonename, identityAt(directory));
   }
 
-  /** Takes away what a killed predecessor left. Only while no write of the VM is under way. */
+  /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
   clean(directory: string): void {
     const path = tempPathOf(pathOf(directory, 'metadata'));
     try {
-      // Asked of each zone at the start: an error thrown for nothing there would cost more than ten looks.
+      // Called for each zone at the start: an error that is thrown for nothing costs more than ten stats.
       if (statAt(path) !== null) {
         unlinkSync(path);
       }
     } catch {
-      // Nothing there is the rule; anything else is told by the next write, which meets it too.
+      // Any fault here is met and logged by the next write.
     }
   }
 
-  forget(target: Pick<Target, 'zonename' | 'directory'>): void {
+  remove(target: WriteTarget): void {
     this.durable.delete(pathOf(target.directory, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
     this.undone.remove(target.zonename);
-    this.holds.releasedEarly(target.zonename);
+    this.leases.releasedEarly(target.zonename);
   }
 
   async stop(): Promise<void> {
-    await this.holds.stop();
+    await this.leases.stop();
     this.queue.close();
   }
 
-  private lock(uuid: string, signal: AbortSignal): Promise<HeldLock> {
-    const { lockPath, takeLock: take = platformLock } = this.options;
-    return take(lockPath(uuid), signal);
-  }
-
-  /** A long file waits for its turn among long ones before it takes one of the places of all. */
-  private writeInTurn(batch: Batch): Promise<readonly ChangeResult[]> {
+  /** A long file waits for room among long ones before it takes one of the workers of all. */
+  private writeWithinBudget(batch: Batch): Promise<BatchResults> {
     const { zonename, directory } = batch.target;
     const stat = statAt(pathOf(directory, 'metadata'));
     const bytes = stat === null ? 0 : sizeOf(stat);
@@ -188,27 +185,14 @@ export class FileWriter implements Backend {
       : this.queue.write(batch);
   }
 
-  private async pace({ zonename }: Target, signal: AbortSignal): Promise<void> {
-    const wait = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
-    if (wait > 0) {
-      await delay(wait, undefined, { signal });
-    }
-  }
-
-  /** The VM is not written for so long. */
-  private backOff(zonename: string, ms: number): void {
-    const until = performance.now() + Math.min(ms, LONGEST_REST_MS);
-    this.nextWriteAt.set(zonename, Math.max(this.nextWriteAt.get(zonename) ?? 0, until));
-  }
-
-  private async write(batch: Batch): Promise<readonly ChangeResult[]> {
+  private async write(batch: Batch): Promise<BatchResults> {
     const { target } = batch;
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
     batch.stage('writing');
-    for (let tries = 0; tries < MOST_TRIES; tries++) {
+    for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
       const results = await this.tryToWrite(target, changes);
       if (results !== undefined) {
         return results;
@@ -225,9 +209,9 @@ export class FileWriter implements Backend {
 
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
-    target: Target,
+    target: WriteTarget,
     changes: readonly PlannedChange[],
-  ): Promise<readonly ChangeResult[] | undefined> {
+  ): Promise<BatchResults | undefined> {
     const file = await openMetadata(this.files, target.directory);
     const current = file && (await currentOf(this.files, target.directory, file, changes));
     if (file === undefined || current === undefined) {
@@ -244,7 +228,7 @@ export class FileWriter implements Backend {
       }
       return plan.results;
     }
-    const undo = this.holds.expect(target.zonename, plan);
+    const undo = this.leases.expect(target.zonename, plan);
     const text = await spliceMetadata(path, file, plan).catch((err: unknown) => {
       undo();
       throw systemError('write', path, err);
@@ -267,11 +251,12 @@ export class FileWriter implements Backend {
       }
     }
     this.countRestored(target, changes, plan);
-    this.backOff(target.zonename, sizeOf(text.stat) / BYTES_PER_MS);
+    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
+    this.nextWriteAt.set(target.zonename, performance.now() + pause);
     return plan.results;
   }
 
-  private countRestored(target: Target, changes: readonly PlannedChange[], plan: Plan): void {
+  private countRestored(target: WriteTarget, changes: readonly PlannedChange[], plan: Plan): void {
     const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
     if (restored.length > 0) {
       this.restoredCount += restored.length;
@@ -285,13 +270,13 @@ export class FileWriter implements Backend {
   }
 }
 
-/** Of the metadata file; empty where there is none, or where it cannot be told. */
+/** Of the metadata file; empty where there is none, or where its stat fails. */
 function identityAt(directory: string): string {
   try {
     const stat = statAt(pathOf(directory, 'metadata'));
     return stat === null ? '' : textOfStat(stat);
   } catch {
-    // Whoever reads the file meets the fault too, and tells it.
+    // Whoever reads the file meets the fault too, and logs it.
     return '';
   }
 }

@@ -1,29 +1,26 @@
 /*
- * The locks that are held on after a write, until vminfod shows it.
+ * The locks that are kept after a write, until vminfod shows it: a lease each.
  *
  *            begin            pause                   confirmed, or 2 s
  *   (none) ---------> busy <---------> awaiting vminfod --------------> released
  *                        resume
  *
- * While a hold is busy its VM is being written. A hold that is resumed again and again is given up after
- * 10 s, so that the platform's VM tool gets its turn on a VM whose guest never stops writing.
+ * While a lease is busy its VM is being written. One that is resumed again and again ends after 10 s, so that
+ * the platform's VM tool gets the lock of a VM whose guest never stops writing.
  */
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
+import type { HeldLock } from '../platform/lock';
+import type { WriteTarget } from '../vm/metadata-writer';
 import type { Edits } from './plan';
-import type { MetadataMap, MetadataMaps } from '../metadata/handler';
-import type { Target } from './backend';
-
-export interface HeldLock {
-  release(): void;
-}
 
 const CONFIRM_MS = 2000;
-const LONGEST_HOLD_MS = 10_000;
+const LONGEST_LEASE_MS = 10_000;
 
-interface Hold {
-  readonly target: Target;
+interface Lease {
+  readonly target: WriteTarget;
   readonly lock: HeldLock;
-  /** On a clock that is never set, ms. */
+  /** On a monotonic clock, ms. */
   readonly since: number;
   customer: Map<string, string | undefined>;
   internal: Map<string, string | undefined>;
@@ -32,28 +29,27 @@ interface Hold {
   timer: NodeJS.Timeout | null;
 }
 
-/** The holds of all VMs: at most one each. `stop` waits for the last of them. */
+/** The leases of all VMs: at most one each. `stop` waits for the last of them. */
 export class LockLeases {
-  private readonly holds = new Map<string, Hold>();
-  /** VMs whose hold was given up while its guest was still writing. */
+  private readonly leases = new Map<string, Lease>();
+  /** VMs whose lease ended while the guest was still writing. */
   private readonly early = new Set<string>();
   /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
-  private readonly told = new WeakMap<Target['log'], RepeatCounter>();
+  private readonly repeats = new WeakMap<WriteTarget['log'], RepeatCounter>();
   private readonly confirmMs: number;
   private readonly longestMs: number;
+  private readonly beforeRelease: (target: WriteTarget) => void;
   private waitingForNone: (() => void)[] = [];
   private unconfirmedCount = 0;
 
-  private readonly beforeRelease: (target: Target) => void;
-
   /**
-   * @param longestMs after which a hold that is resumed all the time is given up
+   * @param longestMs after which a lease that is resumed all the time ends
    * @param beforeRelease called while the lock is still ours
    */
   constructor(
     confirmMs = CONFIRM_MS,
-    longestMs = LONGEST_HOLD_MS,
-    beforeRelease: (target: Target) => void = () => undefined,
+    longestMs = LONGEST_LEASE_MS,
+    beforeRelease: (target: WriteTarget) => void = () => undefined,
   ) {
     this.beforeRelease = beforeRelease;
     this.confirmMs = confirmMs;
@@ -61,37 +57,37 @@ export class LockLeases {
   }
 
   get size(): number {
-    return this.holds.size;
+    return this.leases.size;
   }
 
-  /** How many holds ended without vminfod having shown the change. */
+  /** How many leases ended before vminfod showed the change. */
   get unconfirmed(): number {
     return this.unconfirmedCount;
   }
 
   /** True while the VM's lock is ours: nobody who takes it can have changed the file. */
   isHeld(zonename: string): boolean {
-    return this.holds.has(zonename);
+    return this.leases.has(zonename);
   }
 
-  /** True where the VM's lock is still held: the next write goes under it. */
+  /** True where the VM's lock is still held: the next write needs no other. */
   resume(zonename: string): boolean {
-    const hold = this.holds.get(zonename);
-    if (hold === undefined) {
+    const lease = this.leases.get(zonename);
+    if (lease === undefined) {
       return false;
     }
-    clearTimeout(hold.timer ?? undefined);
-    hold.timer = null;
+    clearTimeout(lease.timer ?? undefined);
+    lease.timer = null;
     return true;
   }
 
-  /** Once true after a hold that was given up for the sake of others. */
+  /** True once after a lease that ended for the sake of others. */
   releasedEarly(zonename: string): boolean {
     return this.early.delete(zonename);
   }
 
-  begin(target: Target, lock: HeldLock): void {
-    this.holds.set(target.zonename, {
+  begin(target: WriteTarget, lock: HeldLock): void {
+    this.leases.set(target.zonename, {
       target,
       lock,
       since: performance.now(),
@@ -107,71 +103,71 @@ export class LockLeases {
     zonename: string,
     plan: { readonly customer: Edits; readonly internal: Edits },
   ): () => void {
-    const hold = this.holds.get(zonename);
-    if (hold === undefined) {
+    const lease = this.leases.get(zonename);
+    if (lease === undefined) {
       return () => undefined;
     }
-    const { customer, internal, confirmed } = hold;
-    hold.customer = new Map([...customer, ...plan.customer]);
-    hold.internal = new Map([...internal, ...plan.internal]);
-    hold.confirmed = false;
-    return () => Object.assign(hold, { customer, internal, confirmed });
+    const { customer, internal, confirmed } = lease;
+    lease.customer = new Map([...customer, ...plan.customer]);
+    lease.internal = new Map([...internal, ...plan.internal]);
+    lease.confirmed = false;
+    return () => Object.assign(lease, { customer, internal, confirmed });
   }
 
   /** The write is over, well or not. */
   pause(zonename: string): void {
-    const hold = this.holds.get(zonename);
-    if (hold === undefined) {
+    const lease = this.leases.get(zonename);
+    if (lease === undefined) {
       return;
     }
-    if (hold.confirmed) {
-      this.release(hold);
-    } else if (performance.now() - hold.since >= this.longestMs) {
+    if (lease.confirmed) {
+      this.release(lease);
+    } else if (performance.now() - lease.since >= this.longestMs) {
       this.early.add(zonename);
-      this.giveUp(hold);
+      this.expire(lease);
     } else {
-      hold.timer = setTimeout(() => this.giveUp(hold), this.confirmMs);
+      lease.timer = setTimeout(() => this.expire(lease), this.confirmMs);
     }
   }
 
   observe(zonename: string, { customer, internal }: MetadataMaps): void {
-    const hold = this.holds.get(zonename);
-    if (hold === undefined || hold.confirmed) {
+    const lease = this.leases.get(zonename);
+    if (lease === undefined || lease.confirmed) {
       return;
     }
-    hold.confirmed = shows(customer, hold.customer) && shows(internal, hold.internal);
-    if (hold.confirmed && hold.timer !== null) {
-      this.release(hold);
+    lease.confirmed = shows(customer, lease.customer) && shows(internal, lease.internal);
+    if (lease.confirmed && lease.timer !== null) {
+      this.release(lease);
     }
   }
 
   /** Resolves when no lock is held, which takes no longer than a confirmation may. */
   async stop(): Promise<void> {
-    if (this.holds.size > 0) {
+    if (this.leases.size > 0) {
       await new Promise<void>((resolve) => this.waitingForNone.push(resolve));
     }
   }
 
-  private giveUp(hold: Hold): void {
-    const { log } = hold.target;
+  private expire(lease: Lease): void {
+    const { log } = lease.target;
     this.unconfirmedCount++;
-    const repeated = repeatsOf(this.told, log).next();
+    const repeated = repeatsOf(this.repeats, log).next();
     if (repeated !== null) {
-      const heldMs = Math.round(performance.now() - hold.since);
+      const heldMs = Math.round(performance.now() - lease.since);
       log.warn(
         { held_ms: heldMs, unconfirmed: this.unconfirmedCount, repeated },
         'vminfod did not confirm a metadata update',
       );
     }
-    this.release(hold);
+    this.release(lease);
   }
 
-  private release(hold: Hold): void {
-    clearTimeout(hold.timer ?? undefined);
-    this.holds.delete(hold.target.zonename);
-    this.beforeRelease(hold.target);
-    hold.lock.release();
-    if (this.holds.size === 0) {
+  private release(lease: Lease): void {
+    clearTimeout(lease.timer ?? undefined);
+    this.leases.delete(lease.target.zonename);
+    this.beforeRelease(lease.target);
+    lease.lock.release();
+    if (this.leases.size === 0) {
       this.waitingForNone.splice(0).forEach((resolve) => resolve());
     }
   }

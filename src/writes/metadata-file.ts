@@ -12,10 +12,11 @@
  */
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import type { Change } from '../metadata/handler';
+import type { Change } from '../metadata/vm-data';
 import type { FileStat } from '../platform/file-stat';
 import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
-import { KEPT_BYTES, pathOf, type ConfigFiles, type WritableText } from '../vm/config-files';
+import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
+import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { editPieces } from './json-edit';
 import type { CurrentMetadata, Plan } from './plan';

@@ -5,17 +5,10 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { Change, ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
-
-export interface MetadataLimits {
-  /** What a guest can write (customer_metadata, and `_pw` keys): names and values as JSON, bytes. */
-  readonly metadataBytes: number;
-  /** Keys that a guest can write. */
-  readonly metadataKeys: number;
-  /** metadata.json as a whole, the operator's data included, bytes. */
-  readonly fileBytes: number;
-}
+import type { MetadataLimits } from '../vm/metadata-writer';
+import type { PlannedChange } from './batch';
 
 export const DEFAULT_METADATA_LIMITS: MetadataLimits = {
   metadataBytes: 4 * 1024 * 1024,
@@ -52,16 +45,13 @@ export interface Plan {
   readonly empty: boolean;
 }
 
-export const STORED: ChangeResult = { kind: 'stored' };
-export const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
+const STORED: ChangeResult = { kind: 'stored' };
+const FULL: ChangeResult = { kind: 'failed', text: 'Metadata is full.', limit: 'size' };
 const TOO_MANY_KEYS: ChangeResult = {
   kind: 'failed',
   text: 'Too many metadata keys.',
   limit: 'keys',
 };
-
-/** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
-export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };
 
 /** A key as the changes so far leave it. */
 interface Next {
@@ -120,7 +110,7 @@ function refusalOf(
   size: number,
 ): ChangeResult | null {
   const growth = size - before;
-  // What makes the whole smaller is let in even above the limits: it is the way back.
+  // What makes the whole smaller is let in even above the limits, or nobody could get below them again.
   if (growth > 0) {
     const tooLong = sum.fileBytes + growth > limits.fileBytes;
     if (tooLong || (ofGuest && sum.guestBytes + growth > limits.metadataBytes)) {

@@ -1,57 +1,56 @@
 /*
- * The changes of one VM on their way to the backend.
+ * The changes of one VM until the backend has them.
  *
- *   change -> waiting -> [share of writes] -> a batch for the backend -> answer
+ *   change -> waiting -> [rate limit] -> a batch for the backend -> answer
  *       |  identical to the newest change of its key: joins it
  *
  * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that
  * was answered with a time-out before a batch took it is not applied later. What a batch took goes on
- * whoever still waits, and a repetition of it gets its true result. Whatever ends a batch, what it hit
- * has used up its part of the share: a guest whose writes all fail fails no faster than it could write.
+ * whoever still waits, and a repetition of it gets its true result. However a batch ends, its changes count
+ * for the rate: a guest whose writes all fail fails no faster than it could write.
+ *
+ * A change that was not made is answered with a fixed text, and with the limit that it met, if any: no path, no
+ * value and no text of the platform's is in it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
-import type { Change, ChangeResult } from '../metadata/handler';
 import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
-import type { Backend, Stage, Target } from './backend';
-import type { PlannedChange } from './plan';
-import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './failures';
-import { WriteRateLimiter, type WriteShare } from './rate-limit';
+import { TokenBucket, type TokenRate } from '../lib/token-bucket';
+import type { Change, ChangeResult } from '../metadata/vm-data';
+import type {
+  LimitRefusals,
+  QueueStatus,
+  Stage,
+  WriteFailure,
+  WriteTarget,
+} from '../vm/metadata-writer';
+import type { Backend, PlannedChange } from './batch';
 
-/** The name of a limit that can refuse a change. */
-type ChangeLimit = NonNullable<ChangeResult['limit']>;
+/** Of faults that are not listed the guest learns nothing more. */
+const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
+  ['ENOSPC', 'Could not update metadata: no space left.'],
+  ['EDQUOT', 'Could not update metadata: quota exceeded.'],
+  ['EROFS', 'Could not update metadata: read-only file system.'],
+  ['EBADMSG', 'Metadata file is damaged; ask the operator.'],
+  ['EFBIG', 'Metadata is full.'],
+  ['ETIMEDOUT', 'Could not update metadata: timed out.'],
+]);
+const TOO_MANY = 'Too many metadata updates.';
+/** For no reason that would help the guest. */
+export const NOT_MADE: ChangeResult = { kind: 'failed', text: 'Could not update metadata.' };
+/** Too many changes wait already. */
+const QUEUE_FULL: ChangeResult = {
+  kind: 'failed',
+  text: TOO_MANY,
+  uncharged: true,
+  limit: 'waiting-writes',
+};
 
-/** Refusals by one limit of a VM. */
-export interface LimitRefusals {
-  readonly limit: ChangeLimit;
-  readonly count: number;
-  /** Of the last one, ms since 1970. */
-  readonly at: number;
-}
-
-export interface QueueStatus {
-  readonly zonename: string;
-  readonly stage: Stage;
-  readonly waiting: number;
-  readonly committing: number;
-  /** Age of the oldest, ms. */
-  readonly oldestMs: number;
-}
-
-/** What became of the last change of a VM that ended, where it failed for no fault of its asker's waiting. */
-export interface WriteFailure {
-  readonly zonename: string;
-  /** An errno, an exit code, or the limit that was met (`keys`, `size`). */
-  readonly code: string;
-  /** Milliseconds since 1970. */
-  readonly at: number;
-}
-
-/** More could not be written in time at the default share. */
+/** More could not be written in time at the default rate. */
 const MAX_WAITING = 512;
 /**
- * Between batches, where more waits: those who were just answered and write on come along, so that all who write at
- * once share the syncs of the disk instead of parting into two groups; ms.
+ * Pause between batches, where more waits: those who were just answered and write again join the next batch, so that
+ * all who write at once share the syncs of the disk instead of forming two groups; ms.
  */
 const GATHER_MS = 1;
 /** Bytes of keys and values that may wait, as a multiple of what the metadata may come to. */
@@ -61,17 +60,17 @@ interface Pending {
   readonly change: PlannedChange;
   /** Bytes of its key and value. */
   readonly bytes: number;
-  /** On a clock that is never set, ms. */
-  readonly asked: number;
+  /** On a monotonic clock, ms. */
+  readonly askedAt: number;
   readonly result: Promise<ChangeResult>;
   readonly settle: (result: ChangeResult) => void;
-  /** It waited for the VM's share of writes. */
+  /** It waited for the rate limit. */
   slowed: boolean;
-  /** Somebody waits for it whose answer tells what became of it. */
+  /** A request waits whose record will show how it ended. */
   owned: boolean;
 }
 
-/** What became of changes, of all lanes together. */
+/** What became of changes, of all queues together. */
 export interface WriteCounts {
   stored: number;
   failed: number;
@@ -81,32 +80,34 @@ export interface WriteCounts {
 
 /** The changes of one VM. */
 export class WriteQueue {
-  private target: Target;
+  private target: WriteTarget;
   private readonly backend: Backend;
-  private readonly allowance: WriteRateLimiter;
+  private readonly rate: TokenRate;
+  private readonly bucket: TokenBucket;
   private readonly answerMs: number;
   private readonly counts: WriteCounts;
-  /** By the fault: a full disk fails every write of a guest that goes on trying. */
-  private readonly told = new Map<string, RepeatCounter>();
-  private readonly refusedBy = new Map<ChangeLimit, LimitRefusals>();
+  /** By code: a full disk fails every write of a guest that goes on trying. */
+  private readonly repeats = new Map<string, RepeatCounter>();
+  private readonly refusedBy = new Map<LimitRefusals['limit'], LimitRefusals>();
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
   private stage: Stage = 'idle';
-  /** Gives up the batch under way, where it has taken nothing yet. */
+  /** Aborts the batch in progress, where it has taken nothing yet. */
   private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
   private failed: { readonly code: string; readonly at: number } | null = null;
 
   constructor(
-    target: Target,
+    target: WriteTarget,
     backend: Backend,
-    share: WriteShare,
+    rate: TokenRate,
     answerMs: number,
     counts: WriteCounts,
   ) {
     this.target = target;
     this.backend = backend;
-    this.allowance = new WriteRateLimiter(share);
+    this.rate = rate;
+    this.bucket = new TokenBucket(rate);
     this.answerMs = answerMs;
     this.counts = counts;
   }
@@ -120,7 +121,7 @@ export class WriteQueue {
     return [...this.refusedBy.values()];
   }
 
-  change(target: Target, change: PlannedChange): Promise<ChangeResult> {
+  change(target: WriteTarget, change: PlannedChange): Promise<ChangeResult> {
     // A VM can come back under its name with another path.
     this.target = target;
     const same = this.latestOf(change);
@@ -129,10 +130,14 @@ export class WriteQueue {
       return this.withDeadline(same, !same.owned);
     }
     const bytes = sizeOf(change);
-    if (this.isFullFor(bytes)) {
+    const waiting = this.waiting.reduce((sum, pending) => sum + pending.bytes, 0);
+    const maxBytes = MAX_WAITING_SIZE * this.backend.limits.metadataBytes;
+    // A change that comes alone is let in whatever its size: the plan has the right refusal for it.
+    const isTooLarge = this.waiting.length > 0 && waiting + bytes > maxBytes;
+    if (this.waiting.length >= MAX_WAITING || isTooLarge) {
       this.counts.failed++;
-      this.countRefusal(NO_ROOM);
-      return Promise.resolve(NO_ROOM);
+      this.countRefusal(QUEUE_FULL);
+      return Promise.resolve(QUEUE_FULL);
     }
     const pending = newPending(change, bytes);
     this.waiting.push(pending);
@@ -147,7 +152,7 @@ export class WriteQueue {
       stage: this.stage,
       waiting: this.waiting.length,
       committing: this.committing.length,
-      oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.asked),
+      oldestMs: oldest === undefined ? 0 : Math.round(performance.now() - oldest.askedAt),
     };
   }
 
@@ -156,33 +161,25 @@ export class WriteQueue {
     return this.failed === null ? null : { zonename: this.target.zonename, ...this.failed };
   }
 
-  giveUp(): void {
+  /** Fails what waits. What is being committed ends by itself. */
+  cancel(): void {
     for (const pending of this.waiting.splice(0)) {
       pending.settle(NOT_MADE);
     }
     this.abort?.abort();
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is in progress. */
   async idle(): Promise<void> {
     await this.running;
   }
 
-  /** Resolves when all that was asked for is answered. */
-  async quiet(): Promise<void> {
+  /** Resolves when every change so far has its answer. */
+  async answered(): Promise<void> {
     await Promise.all([...this.waiting, ...this.committing].map((pending) => pending.result));
   }
 
-  /** A change that comes alone is let in whatever its size: the backend knows the words for that. */
-  private isFullFor(bytes: number): boolean {
-    const waiting = this.waiting.reduce((sum, pending) => sum + pending.bytes, 0);
-    const most = MAX_WAITING_SIZE * this.backend.limits.metadataBytes;
-    return (
-      this.waiting.length >= MAX_WAITING || (this.waiting.length > 0 && waiting + bytes > most)
-    );
-  }
-
-  /** A repeated change may only join the newest one of its key, or the order of writes would turn. */
+  /** A repeated change may only join the newest one of its key, or the order of writes would change. */
   private latestOf(change: Change): Pending | undefined {
     const ofKey = (pending: Pending): boolean => {
       return pending.change.key === change.key && pending.change.map === change.map;
@@ -191,20 +188,20 @@ export class WriteQueue {
   }
 
   /**
-   * The answer of a change, or of a time-out. The one who asked first (`owns`) takes the change away with
-   * him while its commit has not begun; one who joined leaves it to the others, and has used nothing up.
-   * Who joins a change that goes on without its owner is its next owner: some record tells its end.
+   * The answer of a change, or of a time-out. When the owner, who asked first (`owns`), is timed out, the change
+   * is withdrawn unless its commit has begun. Whoever joined is not charged and withdraws nothing. Who joins a
+   * change that goes on without its owner becomes its owner, so that some request's record shows its end.
    */
   private withDeadline(pending: Pending, owns: boolean): Promise<ChangeResult> {
     pending.owned = true;
     const ofAsker = (value: ChangeResult): ChangeResult => {
-      return owns ? value : { ...value, free: true };
+      return owns ? value : { ...value, uncharged: true };
     };
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.counts.timedOut++;
-        const late = lateIn(this.stage);
-        const repeated = repeatsOf(this.told, 'no answer in time').next();
+        const late = timeoutIn(this.stage);
+        const repeated = repeatsOf(this.repeats, 'no answer in time').next();
         if (repeated !== null) {
           this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
         }
@@ -251,7 +248,9 @@ export class WriteQueue {
     this.abort = abort;
     this.stage = 'slowed';
     try {
-      if (await this.allowance.wait(signal)) {
+      const missing = 1 - this.bucket.level();
+      if (missing > 0) {
+        await delay((missing / this.rate.perSecond) * 1000, undefined, { signal });
         this.waiting.forEach((pending) => (pending.slowed = true));
       }
       const results = await this.backend.commit({
@@ -275,15 +274,16 @@ export class WriteQueue {
     }
   }
 
-  /** The fault hits what was taken, and, where it came before that, what would have been. */
+  /** Fails what the batch took, and, where it failed before that, what it would have taken. */
   private fail(err: unknown): void {
     if (this.committing.length === 0) {
       this.take();
     }
     const hit = this.committing;
-    const result = failedBy(err);
+    const text = FAULT_TEXTS.get(codeOf(err));
+    const result: ChangeResult = text === undefined ? NOT_MADE : { kind: 'failed', text };
     this.failed = { code: codeOf(err), at: Date.now() };
-    const repeated = repeatsOf(this.told, codeOf(err)).next();
+    const repeated = repeatsOf(this.repeats, codeOf(err)).next();
     if (repeated !== null) {
       const fields = { err, changes: hit.length, repeated };
       this.target.log.error(fields, 'could not update metadata');
@@ -313,7 +313,10 @@ export class WriteQueue {
   }
 
   private take(): readonly PlannedChange[] {
-    this.committing = this.waiting.splice(0, this.allowance.take(this.waiting.length));
+    // At least one, so that an empty bucket slows the writes down and never stops them.
+    const allowed = Math.max(1, Math.floor(this.bucket.level()));
+    this.committing = this.waiting.splice(0, allowed);
+    this.bucket.take(this.committing.length);
     return this.committing.map((pending) => pending.change);
   }
 }
@@ -323,8 +326,8 @@ function newPending(change: PlannedChange, bytes: number): Pending {
   const result = new Promise<ChangeResult>((resolve) => {
     settle = resolve;
   });
-  const asked = performance.now();
-  return { change, bytes, asked, result, settle, slowed: false, owned: false };
+  const askedAt = performance.now();
+  return { change, bytes, askedAt, result, settle, slowed: false, owned: false };
 }
 
 function sizeOf(change: Change): number {
@@ -332,10 +335,24 @@ function sizeOf(change: Change): number {
   return Buffer.byteLength(change.key) + value;
 }
 
-/** One that is made on a condition is nobody else's. */
+/** A conditional change is never joined. */
 function isSame(a: PlannedChange, b: PlannedChange): boolean {
   if (a.onlyIf !== undefined || b.onlyIf !== undefined) {
     return false;
   }
   return a.kind === 'set' ? b.kind === 'set' && a.value === b.value : b.kind === 'remove';
+}
+
+/** For a request that has waited too long, by what its change's queue was doing then. */
+function timeoutIn(stage: Stage): ChangeResult {
+  switch (stage) {
+    case 'locking':
+      return { kind: 'failed', text: 'Could not update metadata: configuration is locked.' };
+    case 'slowed':
+      return { kind: 'failed', text: TOO_MANY, limit: 'writes' };
+    case 'idle':
+    case 'queued':
+    case 'writing':
+      return { kind: 'failed', text: 'Could not update metadata: timed out.' };
+  }
 }

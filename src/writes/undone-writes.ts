@@ -2,19 +2,20 @@
  * Writes that were answered with success and that vminfod has not shown since: the ones that a `vmadm update` can
  * undo without anybody wanting it, since vmadm rebuilds metadata.json from vminfod's copy of the VM.
  *
- *   write ---> noted ---vminfod shows it---------------------> forgotten
+ *   write ---> noted ---vminfod shows it---------------------> removed
  *                |------5 min-----------------------------------^
  *                |------the file is another one, and the key is as it was before the write---> written again, once
  *
- * That is how a stale copy is told from an operator's will: what vminfod has shown, its copy holds, and who
- * takes it back then means it. A change to any third value stays too. Whoever sets a key back to exactly what
- * it was, within five minutes, while vminfod is stuck, is taken for a stale copy once; the second time stands.
+ * That is how a stale copy differs from an operator's will: what vminfod has shown, its copy has, and who
+ * reverts it then means it. A change to any third value stays too. Whoever sets a key back to exactly what
+ * it was, within five minutes, while vminfod is stuck, counts as a stale copy once; the second time stands.
  *
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { createHash } from 'node:crypto';
-import type { Change, MetadataMaps } from '../metadata/handler';
+import type { MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
+import type { PlannedChange } from './batch';
 import type { Edits } from './plan';
 
 /**
@@ -27,7 +28,7 @@ const PENDING_MS = 30_000;
 /** Of one value, and of all that are noted; bytes. */
 const MOST_VALUE_BYTES = 64 * 1024;
 const MOST_BYTES = 8 * 1024 * 1024;
-/** Values of a key that a stale copy may hold: those before each of its last writes. */
+/** Values of a key that a stale copy may have: those before each of its last writes. */
 const MOST_BEFORE = 16;
 
 interface NotedKey {
@@ -42,14 +43,11 @@ interface Noted {
   bytes: number;
   /** Of the file as we left it. */
   identity: string;
-  /** On a clock that is never set, ms. */
+  /** On a monotonic clock, ms. */
   until: number;
   /** What was handed out is not handed out again before this. */
   pendingUntil: number;
 }
-
-/** A change that is made only where the key's value is one of before: the writer checks that under the lock. */
-export type RestoringChange = Change & { readonly onlyIf: (value: unknown) => boolean };
 
 /** Of all VMs. */
 export class UndoneWrites {
@@ -57,12 +55,12 @@ export class UndoneWrites {
   private readonly now: () => number;
   private bytes = 0;
 
-  /** @param now a clock in ms that is never set */
+  /** @param now a monotonic clock, ms */
   constructor(now = (): number => performance.now()) {
     this.now = now;
   }
 
-  /** True where a look at the file is worth it. */
+  /** False: there is no reason to stat the file. */
   has(zonename: string): boolean {
     return this.noted.has(zonename);
   }
@@ -85,7 +83,7 @@ export class UndoneWrites {
       for (const [key, after] of edits[map]) {
         const name = `${map}\0${key}`;
         const value = valueBefore(map, key);
-        // A long one was not read: it could not be told from another.
+        // A long one was not read: it could not be distinguished from another.
         if (isShort(after) && typeof value !== 'symbol') {
           const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
           noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
@@ -123,12 +121,13 @@ export class UndoneWrites {
   }
 
   /**
-   * What is to be written again where the file is not the one that we left. It is handed out again only after the
-   * time in which a write is made or given up: who holds the lock may hold it for long.
+   * What is to be written again where the file is not the one that we left, only where the key's value is one of
+   * before: the writer checks that under the lock. It is handed out again only after the time in which a write is
+   * made or fails, since another process may keep the lock for long.
    *
    * @param identity of the file as it is now
    */
-  take(zonename: string, identity: string): readonly RestoringChange[] {
+  take(zonename: string, identity: string): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
     const now = this.now();
     if (noted === undefined || noted.identity === identity || noted.pendingUntil > now) {
@@ -149,8 +148,8 @@ export class UndoneWrites {
   }
 
   /**
-   * The lock is about to be released. A file that was replaced while it was ours was replaced by somebody who does
-   * not take it, and so not by vmadm: that is meant.
+   * The lock is about to be released. A file that was replaced meanwhile was replaced by somebody who does not take
+   * the lock, and so not by vmadm: that is meant.
    */
   released(zonename: string, identity: string): void {
     if (this.noted.get(zonename)?.identity !== identity) {

@@ -2,31 +2,34 @@
  * Writes metadata through `vmadm update`, for operators who want the platform's own tool to do it.
  *
  * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
- * it is answered in time by writer.ts, and a repetition joins it. Updates of different VMs run side by side,
- * as many as the node can bear. The payload is in the update's own log on the platform; none of it is in
+ * it is answered in time by queue.ts, and a repetition joins it. Updates of different VMs run side by side,
+ * a bounded number at a time. The payload is in the update's own log on the platform; none of it is in
  * ours.
  */
 import { randomUUID } from 'node:crypto';
 import { SystemError, systemError } from '../lib/errors';
-import type { ChangeResult } from '../metadata/handler';
+import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
-import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type MetadataLimits } from './plan';
 import { ConfigFiles } from '../vm/config-files';
+import type { MetadataLimits } from '../vm/metadata-writer';
+import { BatchQueue, type Backend, type Batch, type BatchResults } from './batch';
 import { currentOf, openMetadata } from './metadata-file';
-import { failed, type Backend, type Batch } from './backend';
-import { BatchQueue } from './batch-queue';
+import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type Plan } from './plan';
 
 /** The tool takes removals as lists, and no commas in them. */
-const COMMA: ChangeResult = failed('Cannot delete a key that contains a comma.');
+const COMMA: ChangeResult = {
+  kind: 'failed',
+  text: 'Cannot delete a key that contains a comma.',
+};
 
-/** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its place. */
+/** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its worker. */
 const CONCURRENT_UPDATES = 16;
 
 export interface VmadmWriterOptions {
   /** Host path of the program. */
   readonly vmadm: string;
   readonly limits?: MetadataLimits;
-  /** What the files of all VMs are known from. */
+  /** The store's, so that files that are known need not be read. */
   readonly files?: ConfigFiles;
 }
 
@@ -48,7 +51,7 @@ export class VmadmWriter implements Backend {
     );
   }
 
-  commit(batch: Batch): Promise<readonly ChangeResult[]> {
+  commit(batch: Batch): Promise<BatchResults> {
     return this.queue.write(batch);
   }
 
@@ -57,7 +60,7 @@ export class VmadmWriter implements Backend {
     return Promise.resolve();
   }
 
-  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
+  private async update(batch: Batch): Promise<BatchResults> {
     const { target } = batch;
     const changes = batch.take();
     if (changes.length === 0) {
@@ -86,7 +89,7 @@ export class VmadmWriter implements Backend {
   }
 }
 
-function payloadOf(plan: { readonly customer: Edits; readonly internal: Edits }): object {
+function payloadOf(plan: Pick<Plan, 'customer' | 'internal'>): object {
   return {
     ...partOf('customer_metadata', plan.customer),
     ...partOf('internal_metadata', plan.internal),

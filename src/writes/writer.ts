@@ -1,115 +1,128 @@
 /*
- * The way of a guest's change to disk, up to the writer proper (file-writer.ts or vmadm-writer.ts).
+ * A guest's change from the request to the backend (file-writer.ts or vmadm-writer.ts).
  *
- *   change -> lane of its VM -> [share of writes] -> backend.commit -> answer
+ *   change -> queue of its VM -> [rate limit] -> backend.commit -> answer
  *                 |  identical to the one before it: joins it
- *                 |  waiting ones go together
+ *                 |  waiting ones are committed together
  *
  * What always holds: one commit of a VM at a time; changes of one VM in the order they came; an answer
- * for each within 29 s, whatever hangs; a VM that is stuck holds up no other. A change that was answered
+ * for each within 29 s, whatever hangs; a VM that is stuck delays no other. A change that was answered
  * with a time-out before its commit began is not applied later. Values are in memory here and nowhere
  * else: no text or record made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ChangeResult } from '../metadata/handler';
-import type { Backend, Target } from './backend';
-import { NOT_MADE } from './failures';
-import {
-  WriteQueue,
-  type LimitRefusals,
-  type QueueStatus,
-  type WriteCounts,
-  type WriteFailure,
-} from './queue';
-import type { PlannedChange } from './plan';
-import { DEFAULT_WRITE_SHARE, type WriteShare } from './rate-limit';
+import type { TokenRate } from '../lib/token-bucket';
+import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
+import type {
+  LeaseStatus,
+  LimitRefusals,
+  MetadataLimits,
+  MetadataWriter,
+  WriterStatus,
+  WriteTarget,
+} from '../vm/metadata-writer';
+import type { Backend, LeasingBackend, PlannedChange } from './batch';
+import { NOT_MADE, WriteQueue, type WriteCounts } from './queue';
 
-export interface WriterStatus extends Readonly<WriteCounts> {
-  /** VMs whose changes are under way. */
-  readonly inProgress: readonly QueueStatus[];
-  /** VMs whose last change failed. */
-  readonly failing: readonly WriteFailure[];
-}
-
-export type { WriteFailure };
-
-/** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the way back. */
+/** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
 const ANSWER_MS = 29_000;
 /** The daemon has 5 s to end. */
 const STOP_GRACE_MS = 4000;
+/** Writes of one VM: so many at once, and so many a second in the long run. */
+const DEFAULT_RATE: TokenRate = { perSecond: 20, burst: 100 };
+const NO_LEASES: LeaseStatus = { holds: 0, unconfirmed: 0, restored: 0 };
 
-/** The lanes of all VMs above one backend. After `stop` each change is refused. */
-export class Writer {
+/** The queues of all VMs above one backend. After `stop` each change is refused. */
+export class Writer implements MetadataWriter {
+  readonly limits: MetadataLimits;
   private readonly backend: Backend;
-  private readonly share: WriteShare;
+  /** The backend, where it is one that keeps locks. */
+  private readonly leasing: LeasingBackend | null;
+  private readonly rate: TokenRate;
   private readonly answerMs: number;
-  private readonly lanes = new Map<string, WriteQueue>();
+  private readonly queues = new Map<string, WriteQueue>();
   private readonly counts: WriteCounts = { stored: 0, failed: 0, joined: 0, timedOut: 0 };
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
-  constructor(backend: Backend, share = DEFAULT_WRITE_SHARE, answerMs = ANSWER_MS) {
+  constructor(backend: Backend | LeasingBackend, rate = DEFAULT_RATE, answerMs = ANSWER_MS) {
+    this.limits = backend.limits;
     this.backend = backend;
-    this.share = share;
+    this.leasing = 'leaseStatus' in backend ? backend : null;
+    this.rate = rate;
     this.answerMs = answerMs;
   }
 
   /** Never rejects; settles within `answerMs`. */
-  change(target: Target, change: PlannedChange): Promise<ChangeResult> {
+  change(target: WriteTarget, change: PlannedChange): Promise<ChangeResult> {
     if (this.stopping) {
       return Promise.resolve(NOT_MADE);
     }
-    let lane = this.lanes.get(target.zonename);
-    if (lane === undefined) {
-      lane = new WriteQueue(target, this.backend, this.share, this.answerMs, this.counts);
-      this.lanes.set(target.zonename, lane);
+    let queue = this.queues.get(target.zonename);
+    if (queue === undefined) {
+      queue = new WriteQueue(target, this.backend, this.rate, this.answerMs, this.counts);
+      this.queues.set(target.zonename, queue);
     }
-    return lane.change(target, change);
+    return queue.change(target, change);
   }
 
-  /** What limits have refused of this VM. */
-  refusals(zonename: string): readonly LimitRefusals[] {
-    return this.lanes.get(zonename)?.refusals() ?? [];
+  add({ zonename, directory }: WriteTarget): void {
+    if (this.queues.get(zonename)?.busy !== true) {
+      this.leasing?.clean(directory);
+    }
   }
 
-  /** True while a commit of this VM is under way or waits. */
-  busy(zonename: string): boolean {
-    return this.lanes.get(zonename)?.busy === true;
-  }
-
-  /** The VM is gone: what waits is failed, what is being committed ends by itself. */
-  forget(zonename: string): void {
-    const lane = this.lanes.get(zonename);
-    if (lane !== undefined) {
-      lane.giveUp();
-      // A VM that comes back under its name meanwhile must not get a second lane beside this one.
-      void lane.idle().then(() => {
-        if (!lane.busy && this.lanes.get(zonename) === lane) {
-          this.lanes.delete(zonename);
+  remove(target: WriteTarget): void {
+    const { zonename } = target;
+    const queue = this.queues.get(zonename);
+    if (queue !== undefined) {
+      queue.cancel();
+      // A VM that comes back under its name meanwhile must not get a second queue beside this one.
+      void queue.idle().then(() => {
+        if (!queue.busy && this.queues.get(zonename) === queue) {
+          this.queues.delete(zonename);
         }
       });
     }
+    this.leasing?.remove(target);
+  }
+
+  observe(zonename: string, metadata: MetadataMaps): void {
+    this.leasing?.observe(zonename, metadata);
+  }
+
+  restoreUndone(target: WriteTarget): void {
+    for (const change of this.leasing?.undoneChanges(target) ?? []) {
+      void this.change(target, change);
+    }
+  }
+
+  refusals(zonename: string): readonly LimitRefusals[] {
+    return this.queues.get(zonename)?.refusals() ?? [];
   }
 
   status(): WriterStatus {
-    const inProgress = [...this.lanes.values()]
-      .filter((lane) => lane.busy)
-      .map((lane) => lane.status());
-    const failing = [...this.lanes.values()].flatMap((lane) => lane.failure ?? []);
+    const queues = [...this.queues.values()];
+    const inProgress = queues.filter((queue) => queue.busy).map((queue) => queue.status());
+    const failing = queues.flatMap((queue) => queue.failure ?? []);
     return { inProgress, failing, ...this.counts };
   }
 
+  leases(): LeaseStatus {
+    return this.leasing?.leaseStatus ?? NO_LEASES;
+  }
+
   /**
-   * Takes no more changes. Those that wait are written, in at most `graceMs`; what hangs longer is left
+   * Accepts no more changes. Those that wait are written, in at most `graceMs`; what hangs longer is left
    * to itself. Idempotent.
    */
   async stop(graceMs = STOP_GRACE_MS): Promise<void> {
     this.stopping = true;
     const grace = new AbortController();
-    const quiet = Promise.all([...this.lanes.values()].map((lane) => lane.quiet()));
-    // An aborted delay rejects; it then has done its duty.
+    const answered = Promise.all([...this.queues.values()].map((queue) => queue.answered()));
+    // Rejects when it is aborted below, which is expected.
     const bound = delay(graceMs, undefined, { signal: grace.signal }).catch(() => undefined);
-    await Promise.race([quiet.then(() => this.backend.stop()), bound]);
+    await Promise.race([answered.then(() => this.backend.stop()), bound]);
     grace.abort();
   }
 }

@@ -7,7 +7,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { ConfigChecks } from '../../src/admin/health-files';
-import type { VmData } from '../../src/metadata/handler';
+import type { VmData } from '../../src/metadata/vm-data';
 import { tempDir } from '../support/temp-dir';
 
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';

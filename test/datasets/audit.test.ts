@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { expandUpdate } from '../../src/datasets/operations';
+import { expandUpdate } from '../../tools/simcn/dataset-operations';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
@@ -40,7 +40,7 @@ function only(vm: JsonObject, facts?: AuditFacts, policy?: SafePolicy): Finding 
   return first;
 }
 
-/** The update that a fix tells to make. */
+/** The update that a fix proposes. */
 function updateIn(fix: string): JsonObject {
   const text = new RegExp(`vmadm update ${UUID} <<<'([^']+)'`).exec(fix)?.[1];
   assert(text !== undefined, fix);
@@ -52,7 +52,7 @@ function kinds(audits: readonly Audit[]): readonly string[] {
 }
 
 describe('audit', () => {
-  it('has nothing to say of a VM without delegated datasets', () => {
+  it('reports nothing for a VM without delegated datasets', () => {
     for (const vm of [{}, { datasets: [] }, { datasets: 'x' }, { limit_priv: 'all' }]) {
       assert.strictEqual(auditVm(vm, NO_OPERATORS).kind, 'none');
     }
@@ -99,7 +99,7 @@ describe('audit', () => {
     );
   });
 
-  it('tells datasets, limits and use', () => {
+  it('reports datasets, limits and use', () => {
     const audit = auditVm(SAFE, DEFAULT_POLICY, { usage: { snapshots: 3, filesystems: 1 } });
     assert(audit.kind === 'safe');
     assert.deepStrictEqual(audit.datasets, [`zones/${UUID}/data`]);
@@ -122,12 +122,12 @@ describe('audit', () => {
     assert.strictEqual(only({ ...SAFE, limit_priv: 'default' }).value, '"default"');
   });
 
-  it('finds a list that is none', () => {
+  it('finds a malformed privilege list', () => {
     assert.strictEqual(only({ ...SAFE, limit_priv: '!!' }).rule, 'privileges-unreadable');
     assert.strictEqual(only({ ...SAFE, limit_priv: { a: 1 } }).rule, 'privileges-unreadable');
   });
 
-  it('finds limits that are missing or no numbers', () => {
+  it('finds limits that are missing or not numbers', () => {
     for (const limit of [undefined, null, 'none', -1, '128']) {
       const finding = only({ ...SAFE, zfs_snapshot_limit: limit });
       assert.strictEqual(finding.rule, 'limit-missing');
@@ -176,7 +176,7 @@ describe('audit', () => {
     }
   });
 
-  it('exempts with a list of owners theirs and nobody else', () => {
+  it('exempts the zones of listed owners only', () => {
     const own = auditVm({ ...SAFE, limit_priv: 'all' }, OPERATORS);
     assert(own.kind === 'exempt' && own.why === 'owner');
     const rules = findings(PLAIN, {}, NO_OPERATORS).map(({ rule }) => rule);
@@ -197,7 +197,7 @@ describe('audit', () => {
     ]);
   });
 
-  it('forgets nothing that was only a missing permission', () => {
+  it('exempts a VM again that was unsafe only for its owner', () => {
     const refused = auditVm(PLAIN, NO_OPERATORS);
     assert.strictEqual(refused.kind, 'unsafe');
     assert.strictEqual(auditVm(PLAIN, DEFAULT_POLICY, { last: refused }).kind, 'exempt');
@@ -227,7 +227,7 @@ describe('audit', () => {
     assert.strictEqual(new Set(different).size, different.length);
   });
 
-  it('tells fixes that the policy accepts and that make the VM safe', () => {
+  it('proposes fixes that the policy accepts and that make the VM safe', () => {
     const vmArb = fc.record({
       limit_priv: fc.constantFrom(
         ...['default', 'default,-proc_info', 'basic', 'all', 'zone,!x', 'default,sys_fs_import'],
@@ -262,7 +262,7 @@ describe('audit', () => {
     assert.strictEqual(fix, `vmadm update UUID <<<'{"limit_priv":"default,-sys_fs_import"}'`);
   });
 
-  it('falls over no VM object, whatever is in it', () => {
+  it('survives any VM object', () => {
     const vmArb = fc.dictionary(
       fc.constantFrom(
         ...['datasets', 'limit_priv', 'zfs_snapshot_limit', 'zfs_filesystem_limit', 'uuid'],
@@ -279,7 +279,7 @@ describe('audit', () => {
   });
 });
 
-/** Use is judged by the audit and not told to the guest. */
+/** Use is judged by the audit, and no guest reads it. */
 function hasRuleFinding(audit: Audit): boolean {
   return audit.kind === 'unsafe' && audit.findings.some(({ rule }) => rule !== 'limit-exceeded');
 }

@@ -82,7 +82,7 @@ describe('the live audit of delegated datasets', () => {
     assert.deepStrictEqual(bench.messages, []);
   });
 
-  it('audits a VM that was touched often once, and never in the call itself', async () => {
+  it('audits a VM once after many touches, and never in the call itself', async () => {
     bench = new Bench();
     bench.live.start();
     for (let i = 0; i < 100; i++) {
@@ -93,7 +93,7 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.reads, 1);
   });
 
-  it('does not look at a VM that has no dataset and never had one', async () => {
+  it('does not parse a VM that has no dataset and never had one', async () => {
     bench = new Bench();
     bench.live.start();
     bench.put('a', { brand: 'joyent', datasets: [] });
@@ -105,7 +105,7 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.live.lastOf('b'), undefined);
   });
 
-  it('gives the loop back between a few VMs and the next', async () => {
+  it('yields the event loop after a few VMs', async () => {
     bench = new Bench();
     bench.live.start();
     for (let i = 0; i < 100; i++) {
@@ -142,7 +142,7 @@ describe('the live audit of delegated datasets', () => {
     assert.deepStrictEqual({ warnings, rules }, { warnings: 3, rules: { 'receive-granted': 1 } });
   });
 
-  it('remembers that a VM was safe when its last mark is taken, and forgets with the VM', async () => {
+  it('remembers that a VM was safe when it loses its last mark, until the VM is removed', async () => {
     bench = new Bench();
     bench.live.start();
     const plain = { brand: 'joyent', datasets: SAFE.datasets };
@@ -151,7 +151,7 @@ describe('the live audit of delegated datasets', () => {
     bench.put('a', plain);
     await turn();
     assert.strictEqual(bench.live.lastOf('a')?.kind, 'unsafe');
-    bench.live.forget('a');
+    bench.live.remove('a');
     bench.put('a', plain);
     await turn();
     assert.strictEqual(bench.live.lastOf('a')?.kind, 'exempt');
@@ -192,7 +192,7 @@ describe('the live audit of delegated datasets', () => {
     ]);
   });
 
-  it('asks for no use while nothing is delegated', async () => {
+  it('lists no use while nothing is delegated', async () => {
     bench = new Bench({ usageMs: 0 });
     bench.live.start();
     bench.put('a', { brand: 'joyent' });
@@ -202,7 +202,7 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.live.lastOf('a'), undefined);
   });
 
-  it('holds and does nothing while it is switched off, and audits all when it is on again', async () => {
+  it('keeps nothing while it is switched off, and audits all when it is on again', async () => {
     bench = new Bench();
     bench.live.start();
     bench.put('a', IMPORTING);
@@ -241,7 +241,7 @@ describe('the live audit of delegated datasets', () => {
     assert.strictEqual(bench.live.lastOf('a')?.kind, 'exempt');
   });
 
-  it('does nothing more once it is stopped, a listing under way included', async () => {
+  it('does nothing more once it is stopped, a listing in progress included', async () => {
     let finish: (usage: NodeUsage) => void = () => assert.fail('nobody asked');
     const asked = new Promise<void>((resolve) => {
       bench = new Bench({

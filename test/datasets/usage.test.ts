@@ -38,7 +38,7 @@ describe('usage', () => {
     assert.strictEqual(usage.get('zones/c'), undefined);
   });
 
-  it('trusts no listing with a line that it cannot read', () => {
+  it('rejects a listing with a line that it cannot read', () => {
     for (const line of ['zones/a', 'zones/a filesystem', '\tsnapshot', 'a\tfilesystem\t7']) {
       const text = `zones\tfilesystem\n${line}\n`;
       assert.deepStrictEqual(parseZfsList(text), { kind: 'garbled', line: 2 }, line);
@@ -94,7 +94,7 @@ describe('the listing of use', () => {
     return path;
   }
 
-  it('reads what the program prints, asked for names and types alone', async () => {
+  it('reads what the program prints for names and types', async () => {
     const program = zfs(
       '[ "$*" = "list -H -p -t filesystem,volume,snapshot -o name,type" ] && ' +
         'printf "z/a\\tfilesystem\\nz/a@s\\tsnapshot\\nz/a/b\\tvolume\\n"',
@@ -104,7 +104,7 @@ describe('the listing of use', () => {
     assert.deepStrictEqual(listed.usage.get('z/a'), { snapshots: 1, filesystems: 1 });
   });
 
-  it('is not known, and no fault, where there is no such program', async () => {
+  it('is unknown, without a fault, where there is no such program', async () => {
     const listed = await listUsage(join(dir.path, 'none'));
     assert(listed.kind === 'unknown');
     assert.strictEqual(listed.fault, false);
@@ -114,7 +114,7 @@ describe('the listing of use', () => {
     ['fails', 'echo internal error >&2; exit 1', /EXIT_1.*internal error/],
     ['prints something else', 'echo no tabs here', /line 1 is unreadable/],
   ] as const) {
-    it(`is not known, and a fault, where the program ${what}`, async () => {
+    it(`is unknown, with a fault, where the program ${what}`, async () => {
       const listed = await listUsage(zfs(script));
       assert(listed.kind === 'unknown');
       assert.strictEqual(listed.fault, true);

@@ -59,7 +59,7 @@ describe('datasets of a guest', () => {
     assert.deepStrictEqual(ask('zfs_filesystem_limit', {}), NOTFOUND);
   });
 
-  it('calls a VM that lost any of the rules what it is', () => {
+  it('answers true for a VM that lost one of the rules', () => {
     const broken: readonly JsonObject[] = [
       { ...SAFE, limit_priv: 'default' },
       { ...SAFE, limit_priv: 'all' },
@@ -76,7 +76,7 @@ describe('datasets of a guest', () => {
     assert.strictEqual(delegateDatasetWord({ ...SAFE, zfs_snapshot_limit: 0 }), 'safe');
   });
 
-  it('calls nothing safe that lies outside the tree of the zoneroot, where the limits are', () => {
+  it('answers true for a dataset outside the tree of the zoneroot, where the limits are', () => {
     const outside: readonly JsonObject[] = [
       { ...SAFE, datasets: ['data/export/test'] },
       { ...SAFE, datasets: ['zones/a/data', 'data/export/test'] },
@@ -91,7 +91,7 @@ describe('datasets of a guest', () => {
     assert.strictEqual(delegateDatasetWord({ ...SAFE, datasets: ['zones/a/b/c'] }), 'safe');
   });
 
-  it('takes no word of the VM object itself for it', () => {
+  it('ignores a delegate_dataset in the VM object', () => {
     assert.deepStrictEqual(ask('delegate_dataset', { delegate_dataset: 'safe' }), NOTFOUND);
     const plain = { datasets: ['zones/a/data'], delegate_dataset: 'safe' };
     assert.strictEqual(delegateDatasetWord(plain), 'true');
@@ -104,7 +104,7 @@ describe('datasets of a guest', () => {
     assert.strictEqual(delegationOf({ datasets: [7] }), undefined);
   });
 
-  it('falls over no VM object, whatever is in it', () => {
+  it('survives any VM object', () => {
     const anything = fc.anything();
     const vmArb = fc.record(
       {
@@ -186,7 +186,7 @@ describe('privileges', () => {
     assert.deepStrictEqual(read([]), []);
   });
 
-  it('takes a name for the same in any case, with its prefix, between blanks', () => {
+  it('reads a name in any case, with its prefix, between blanks', () => {
     for (const name of [
       'SYS_FS_IMPORT',
       'priv_sys_fs_import',
@@ -199,13 +199,13 @@ describe('privileges', () => {
     assert.strictEqual(grant('Default,!PRIV_SYS_FS_IMPORT'), 'none');
   });
 
-  it('takes a list that says nothing for default', () => {
+  it('reads an empty list as default', () => {
     for (const nothing of [undefined, null, '', ' ', ',', ' , ,', []]) {
       assert.strictEqual(grant(nothing), 'default');
     }
   });
 
-  it('tells a grant by name from one that comes with default', () => {
+  it('distinguishes a grant by name from one that comes with default', () => {
     assert.strictEqual(grant('default'), 'default');
     assert.strictEqual(grant('default,-proc_info'), 'default');
     assert.strictEqual(grant('default,dtrace_user'), 'default');
@@ -228,14 +228,14 @@ describe('privileges', () => {
     assert.strictEqual(grant('basic,sys_fs_import_x,sys_fs'), 'none');
   });
 
-  it('lets the last word on a privilege win', () => {
+  it('applies the last item on a privilege', () => {
     assert.strictEqual(grant('default,-sys_fs_import,sys_fs_import'), 'named');
     assert.strictEqual(grant('default,sys_fs_import,!sys_fs_import'), 'none');
     assert.strictEqual(grant('default,-sys_fs_import,default'), 'default');
     assert.strictEqual(grant('default,-all,proc_fork'), 'none');
   });
 
-  it('takes a list of removals alone for default without them', () => {
+  it('reads a list of removals alone as default without them', () => {
     assert.strictEqual(grant('-proc_info'), 'default');
     assert.strictEqual(grant('!sys_fs_import'), 'none');
   });
@@ -250,7 +250,7 @@ describe('privileges', () => {
     );
   });
 
-  it('takes the privilege out of every list, once for all, and keeps what was written', () => {
+  it('removes the privilege from every list, idempotently, and keeps what was written', () => {
     fc.assert(
       fc.property(wordsArb, (words) => {
         const text = words.join(',');
@@ -266,7 +266,7 @@ describe('privileges', () => {
     assert.strictEqual(withoutImport('default, '), 'default,-sys_fs_import');
   });
 
-  it('refuses what is no list, each in its own words', () => {
+  it('rejects what is not a list, each with its own text', () => {
     assert.match(complaint(7), /neither a text nor a list of texts/);
     assert.match(complaint(['default', 7]), /neither a text nor a list of texts/);
     assert.match(complaint({ default: true }), /neither a text nor a list of texts/);

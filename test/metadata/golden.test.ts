@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import { answer } from '../../src/metadata/handler';
-import { Framer } from '../../src/protocol/framer';
+import { LineReader } from '../../src/protocol/line-reader';
 import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
 import type { Channel, Request } from '../../src/protocol/request';
@@ -22,11 +22,11 @@ async function converse(
   chunks: readonly Buffer[],
   channel: Channel,
 ): Promise<string> {
-  const framer = new Framer(2 * 1024 * 1024);
+  const lines = new LineReader(2 * 1024 * 1024);
   let out = '';
   for (const chunk of chunks) {
-    framer.push(chunk);
-    for (let line = framer.next(); line !== null; line = framer.next()) {
+    lines.push(chunk);
+    for (let line = lines.next(); line !== null; line = lines.next()) {
       assert(line.kind === 'line');
       out += await said(vm, parseLine(line.bytes, channel));
     }

@@ -1,6 +1,7 @@
 import assert from 'node:assert';
 import { answer, VM_NOT_FOUND } from '../../src/metadata/handler';
-import type { AnswerOptions, VmData } from '../../src/metadata/handler';
+import type { AnswerOptions } from '../../src/metadata/handler';
+import type { VmData } from '../../src/metadata/vm-data';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest, Wire } from '../../src/protocol/request';
 import { FIXTURE } from '../support/vm-fixture';
@@ -186,7 +187,7 @@ describe('handler', () => {
     );
   });
 
-  it("lets the operator's script through where that is wanted, into the internal map", async () => {
+  it("stores the operator's script in the internal map where that is configured", async () => {
     const vm = memoryVm(FIXTURE);
     const options = { ...OPTIONS, operatorScriptWritable: true };
     assert.deepStrictEqual(await answer(vm, put('operator-script'), options), STORED);
@@ -206,7 +207,7 @@ describe('handler', () => {
     assert(answer(vm, put('a,b'), options) instanceof Promise);
   });
 
-  it('tells the reason of a store that failed, and for the record the limit that was met', async () => {
+  it('answers the reason of a failed change, and records the limit that was met', async () => {
     const vm = memoryVm(FIXTURE, { kind: 'failed', text: 'Metadata is full.', limit: 'size' });
     assert.deepStrictEqual(await answer(vm, put('k'), OPTIONS), {
       ...refused('Metadata is full.'),
@@ -214,7 +215,7 @@ describe('handler', () => {
     });
   });
 
-  it('answers FAILURE to a request that meets a fault of ours, and tells of the fault', async () => {
+  it('answers FAILURE to a request that meets a fault of ours, and reports the fault', async () => {
     const faults: unknown[] = [];
     const options = {
       ...OPTIONS,
@@ -246,7 +247,7 @@ describe('handler', () => {
     );
   });
 
-  it('has the words for a VM that is gone', () => {
+  it('answers FAILURE for a VM that is gone', () => {
     assert.deepStrictEqual(VM_NOT_FOUND, refused('VM not found'));
   });
 });

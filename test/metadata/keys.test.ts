@@ -29,7 +29,7 @@ function slowClass(key: string, spaces: readonly string[]): string {
 }
 
 describe('keys', () => {
-  it('have the class that the rules, said slowly, give them', () => {
+  it('have the class that a plain reading of the rules gives them', () => {
     fc.assert(
       fc.property(name, namespaces, (key, spaces) => {
         assert.strictEqual(classify(key, spaces).kind, slowClass(key, spaces));
@@ -56,10 +56,10 @@ describe('keys', () => {
   it('are listed by the rules, customer keys first, each map in its own order', () => {
     fc.assert(
       fc.property(names, names, namespaces, (customer, internal, spaces) => {
-        const told = (key: string): boolean => !/^sdc:|[\u0000-\u001f\u007f]|^$/.test(key);
+        const listable = (key: string): boolean => !/^sdc:|[\u0000-\u001f\u007f]|^$/.test(key);
         const expected = [
-          ...customer.filter((key) => told(key) && slowClass(key, spaces) === 'plain'),
-          ...internal.filter((key) => told(key) && slowClass(key, spaces) !== 'plain'),
+          ...customer.filter((key) => listable(key) && slowClass(key, spaces) === 'plain'),
+          ...internal.filter((key) => listable(key) && slowClass(key, spaces) !== 'plain'),
         ];
         const maps = { customer: mapOf(customer), internal: mapOf(internal) };
         const listed = listKeys(maps, spaces);
@@ -78,7 +78,7 @@ describe('keys', () => {
     assert.deepStrictEqual(listKeys(maps, ['baz', 'foo']), ['bar:foo', 'user-script', 'foo:bar']);
   });
 
-  it("give away no internal name that is not the guest's", () => {
+  it("list no internal name that is not the guest's", () => {
     const maps = { customer: mapOf([]), internal: mapOf(Object.keys(FIXTURE.internal)) };
     assert.deepStrictEqual(listKeys(maps, []), ['root_pw']);
     assert.deepStrictEqual(listKeys(maps, namespacesOf(FIXTURE.vm)), [

@@ -60,7 +60,7 @@ describe('routes', () => {
     );
   });
 
-  it('leave out gateways that are no text and nics that are no objects', () => {
+  it('leave out gateways that are not strings and nics that are not objects', () => {
     assert.strictEqual(json({ a: null, b: 7, c: ['nics[0]'], d: {} }), '[]');
     for (const nics of [null, 'nics', {}, [null, 7, 'x', [], { ip: null, mac: 8 }]]) {
       assert.strictEqual(json({ a: 'nics[0]', b: 'nics[4]', c: 'macs[1:2:3:4:5:6]' }, nics), '[]');
@@ -72,7 +72,7 @@ describe('routes', () => {
     assert.strictEqual(json({ a: 'nics[0]', b: 'macs[1:2:3:4:5:6]' }, [heir]), '[]');
   });
 
-  it('find a nic by its MAC in whatever way both are written', () => {
+  it('find a nic by its MAC in any notation', () => {
     const byte = fc.integer({ min: 0, max: 255 });
     const style = fc.record({
       pad: fc.boolean(),
@@ -106,7 +106,7 @@ describe('routes', () => {
     );
   });
 
-  it('are routes in the order of the map, and of no dhcp, whatever the map and the nics hold', () => {
+  it('are routes in the order of the map, and of no dhcp, whatever is in the map and the nics', () => {
     const gateway = fc.oneof(
       fc.anything(),
       fc.constantFrom('nics[0]', 'nics[1]', 'nics[7]', 'macs[2:8:20:0:0:1]', '10.0.0.1', ''),

@@ -91,7 +91,7 @@ function slowValue(name: string, vm: VmFixture): Reply {
 }
 
 describe('sdc', () => {
-  it('gives the values that the rules, said slowly, give', () => {
+  it('gives the values that a plain reading of the rules gives', () => {
     const special = ['routes', 'operator-script', 'volumes'];
     const part = fc.constantFrom(
       ...Object.keys(VM.vm),
@@ -118,7 +118,7 @@ describe('sdc', () => {
     assert.strictEqual(text('firewall_enabled'), 'false');
   });
 
-  it('takes null for absence and has no text for what is no scalar', () => {
+  it('answers NOTFOUND for null, and FAILURE for an object or a list', () => {
     assert.deepStrictEqual(value('device'), NOTFOUND);
     assert.deepStrictEqual(value('disks.0.nothing'), NOTFOUND);
     assert.deepStrictEqual(value('tags.nil'), NOTFOUND);
@@ -182,7 +182,7 @@ describe('sdc', () => {
     }
   });
 
-  it('takes nothing for an index but a number as it is written', () => {
+  it('accepts only a plain number as an index', () => {
     for (const index of ['', '00', '01', '0x1', '-1', '1e0', ' 1', '2', '9'.repeat(30)]) {
       assert.deepStrictEqual(value(`resolvers.${index}`), NOTFOUND, index);
     }
@@ -216,7 +216,7 @@ describe('sdc', () => {
     );
   });
 
-  it("never tells internal metadata and the host's secrets", () => {
+  it("answers NOTFOUND for internal metadata and the host's secrets", () => {
     for (const key of Object.keys(FIXTURE.internal)) {
       assert.deepStrictEqual(value(`internal_metadata.${key}`), NOTFOUND, key);
     }

@@ -42,7 +42,7 @@ describe('client', () => {
     ]);
   });
 
-  it('understands answers cut at every byte', () => {
+  it('parses answers cut at every byte', () => {
     const stream = Buffer.concat([
       Buffer.from('invalid command\nV2_OK\n'),
       frame('00000001', 'SUCCESS', '.hid\n'),
@@ -89,7 +89,7 @@ describe('client', () => {
     }
   });
 
-  it('passes over noise, broken frames and replies to other requests', () => {
+  it('skips noise, broken frames and replies to other requests', () => {
     const client = asking();
     const wrongCrc = frame('00000001', 'SUCCESS', 'x').toString().replace('SUCCESS', 'SUCCESs');
     for (const line of ['FAILURE\n', 'login: \n', wrongCrc]) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { buildFrame, readFrame } from '../../src/protocol/frame';
+import { buildFrame, isFrameTail, readFrame } from '../../src/protocol/frame';
 import * as reference from '../support/frames';
 import { CRC_VECTORS } from '../support/golden';
 
@@ -8,7 +8,7 @@ const id = fc.stringMatching(/^[0-9a-f]{8}$/);
 const code = fc.constantFrom('GET', 'KEYS', 'PUT', 'DELETE', 'SUCCESS', 'NOTFOUND', 'FAILURE', '!');
 const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array));
 
-/** A line without its LF, as the framer hands it out. */
+/** A line without its LF, as the line reader hands it out. */
 function line(frame: Buffer): Buffer {
   return frame.subarray(0, -1);
 }
@@ -93,7 +93,7 @@ describe('frame', () => {
     }
   });
 
-  it('tells why a line is none, each cause in its own words', () => {
+  it('gives the reason why a line is not a frame', () => {
     const good = '433221a9 6f000004 GET bW90ZA==';
     assert.strictEqual(reasonOf('GET motd'), 'does not begin with V2');
     assert.strictEqual(reasonOf('V2'), 'no length');
@@ -125,5 +125,77 @@ describe('frame', () => {
     assert.strictEqual(reason('6f000004 \x01'), 'no code');
     assert.strictEqual(reason('6f000004 GET\xe9'), 'a code with other than visible characters');
     assert.strictEqual(reason('6f000004 GET bW90\xe9'), 'a byte that is not ASCII');
+  });
+});
+
+/** So many bytes of a payload must be there to be recognised. */
+const RECOGNISED_BYTES = 5;
+const FRAMES: readonly Buffer[] = [
+  reference.frame('6f000004', 'GET', 'motd'),
+  reference.frame('0a1b2c3d', 'GET', 'sdc:operator-script'),
+  reference.frame('00000001', 'GET', 'cloud-init:user-data'),
+  reference.frame('ffffffff', 'KEYS'),
+  reference.frame('00000002', 'GET'),
+  reference.frame('00000003', 'DELETE', 'root_pw'),
+  reference.putFrame('00000004', 'colour', 'blue'),
+].map((whole) => whole.subarray(0, -1));
+
+describe('the tail of a frame', () => {
+  it('is recognised after a loss, wherever the frame was cut', () => {
+    for (const whole of FRAMES) {
+      const text = whole.toString();
+      for (let at = 1; at <= whole.length - RECOGNISED_BYTES; at++) {
+        const tail = whole.subarray(at);
+        // These are V1 requests.
+        const isV1 = ['KEYS', 'GET', 'DELETE'].includes(tail.toString());
+        assert.ok(isFrameTail(tail, true) || isV1, `${text} at ${at}`);
+        assert.ok(isFrameTail(Buffer.concat([tail, Buffer.from('\r')]), true) || isV1);
+      }
+    }
+  });
+
+  it('is recognised without a loss by its id and code', () => {
+    for (const whole of FRAMES) {
+      const crcAt = whole.indexOf(' ', 3) + 1;
+      for (let at = 1; at <= crcAt + 9; at++) {
+        const noisy = Buffer.concat([Buffer.from('\xffx', 'latin1'), whole.subarray(at)]);
+        assert.ok(isFrameTail(noisy, false), `${whole.toString()} at ${at}`);
+      }
+    }
+  });
+
+  it('is not found in what a person, a program or a V1 client writes', () => {
+    const lines = [
+      'bad',
+      'FOO bar',
+      'PUT Zm9v YmFy',
+      'PUT a b',
+      'DELETE motd',
+      'GET motd',
+      'GET fooBar',
+      'GET two words',
+      'GET 12 KEYS',
+      'GET a KEYS',
+      'KEYS',
+      ' KEYS all',
+      'FAILURE',
+      'NOTFOUND',
+      'invalid command',
+      'SUCCESS',
+      'value',
+      '.',
+      'login: ',
+      'Password:',
+      'host login: root',
+      'Login incorrect',
+      'get',
+      'V2_OK',
+      '\xff\xfe',
+    ];
+    for (const line of lines) {
+      for (const afterLoss of [true, false]) {
+        assert.ok(!isFrameTail(Buffer.from(line, 'latin1'), afterLoss), line);
+      }
+    }
   });
 });

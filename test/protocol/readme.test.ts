@@ -74,7 +74,7 @@ describe("the protocol's page", () => {
     }
   });
 
-  it('takes CR, U+2028 and U+2029 inside a V1 line for a part of the key', async () => {
+  it('reads CR, U+2028 and U+2029 inside a V1 line as part of the key', async () => {
     for (const separator of ['\r', '\u2028', '\u2029']) {
       const line = Buffer.from(`GET motd${separator}x`);
       assert.strictEqual(await replyTo(line), 'NOTFOUND\n', JSON.stringify(separator));

@@ -89,7 +89,7 @@ describe('reply', () => {
     }
   });
 
-  it('says how large it is before it is encoded, and not much more than it is', () => {
+  it('knows its size before it is encoded, and little more than that', () => {
     for (const text of ['x'.repeat(100_000), '☃'.repeat(100_000), 'a\n'.repeat(50_000)]) {
       for (const wire of [V1, V2]) {
         const size = sizeOfReply(wire, { kind: 'success', text });
@@ -132,7 +132,7 @@ describe('reply', () => {
     assert.strictEqual(text({ kind: 'too-large', wire: V1 }), 'FAILURE\n');
   });
 
-  it('says what was wrong in V2, and nothing to a broken frame', () => {
+  it('gives the reason in V2, and is silent for a broken frame', () => {
     const failure = (text: string): Buffer => frame('a1b2c3d4', 'FAILURE', text);
     for (const text of ['Invalid PUT Request', 'Key is not UTF-8.']) {
       const reply = replyToLine({ kind: 'malformed', wire: V2, verb: 'PUT', text });

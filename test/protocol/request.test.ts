@@ -73,7 +73,7 @@ describe('request', () => {
     assert.deepStrictEqual(onSocket('GET a\xc2\xa0'), { kind: 'get', wire: V1, key: 'a\u00a0' });
   });
 
-  it('takes an empty line for a reset, and a line without a command for none', () => {
+  it('reads an empty line as a bare reset, and a line without a command as another', () => {
     for (const line of ['', ' \t', '\r', '\x0b\x0c']) {
       assert.deepStrictEqual(onSocket(line), { kind: 'reset', bare: true });
     }
@@ -124,7 +124,7 @@ describe('request', () => {
     assert.strictEqual(put('a\u00a0b', 'v').kind, 'put');
   });
 
-  it('takes a new key of 1024 bytes and no longer one, and reads and removes any', () => {
+  it('accepts a new key of 1024 bytes and no longer one, and reads and removes any', () => {
     for (const key of ['k'.repeat(1024), '\u00e9'.repeat(512), '\u{1f600}'.repeat(256)]) {
       assert.deepStrictEqual(put(key, 'v'), { kind: 'put', wire: V2, key, value: 'v' });
       const longer = `${key}x`;
@@ -134,7 +134,7 @@ describe('request', () => {
     }
   });
 
-  it('takes unknown and lower-case words for unknown commands', () => {
+  it('reads unknown and lower-case words as unknown commands', () => {
     for (const line of ['FOO bar', 'get a', 'V2_OK', 'PUT a b', 'DELETE a', 'V2x', '\0GET a']) {
       const request = onSocket(line);
       assert.deepStrictEqual(request.kind === 'unknown' && request.wire, V1, line);
@@ -153,7 +153,7 @@ describe('request', () => {
     });
   });
 
-  it('says of a key or a value that it is not UTF-8', () => {
+  it('refuses a key or a value that is not UTF-8', () => {
     const bad = Buffer.from([0x61, 0xff]);
     const cutCharacter = Buffer.from([0xe2, 0x98]);
     const surrogate = Buffer.from([0xed, 0xa0, 0x80]);
@@ -191,7 +191,7 @@ describe('request', () => {
     assert.deepStrictEqual(putOf(`${base64(Buffer.from(' \t'))} dg==`), MALFORMED_PUT);
   });
 
-  it('takes base64 of the standard alphabet, with its padding or without', () => {
+  it('accepts base64 of the standard alphabet, with its padding or without', () => {
     const get = (payload: string): Request => onSocket(frameOfBody(`${ID} GET ${payload}`));
     for (const payload of ['bW90ZA==', 'bW90ZA']) {
       assert.deepStrictEqual(get(payload), { kind: 'get', wire: V2, key: 'motd' });
@@ -210,7 +210,7 @@ describe('request', () => {
     }
   });
 
-  it('refuses new names with control characters, which an earlier agent let in and anybody may remove', () => {
+  it('refuses new names with control characters, and removes those of an earlier agent', () => {
     for (const key of ['a\nb', 'a\0b', '\x7f', 'a\x1fb']) {
       assert.deepStrictEqual(put(key, 'v'), refused('PUT', 'Key has control characters.'));
       assert.deepStrictEqual(v2('DELETE', key), { kind: 'delete', wire: V2, key });
@@ -260,13 +260,13 @@ describe('request', () => {
       }
     });
 
-    it('finds a frame whose own code looks like the start of one', () => {
+    it('finds a frame whose own code is V2', () => {
       const inner = frame(ID, 'V2', 'x').subarray(0, -1).toString('latin1');
       assert.deepStrictEqual(onSerial(`junk${inner}`), { kind: 'unknown', wire: V2, verb: 'V2' });
       assert.deepStrictEqual(onSerial(inner), { kind: 'unknown', wire: V2, verb: 'V2' });
     });
 
-    it('meets a broken frame with silence, with junk before it or without', () => {
+    it('is silent for a broken frame, with junk before it or without', () => {
       const wrong = good.replace('motd', 'motx').replace('bW90', 'bW91');
       for (const line of [
         wrong,
@@ -279,7 +279,7 @@ describe('request', () => {
       }
     });
 
-    it('takes a line without a frame for what it is on a socket too', () => {
+    it('reads a line without a frame as on a socket', () => {
       for (const line of ['KEYS', 'GET V2 key', 'NEGOTIATE V2 ', ' x', 'FOO', 'GET', 'V2']) {
         assert.deepStrictEqual(onSerial(line), onSocket(line), line);
       }
@@ -290,7 +290,7 @@ describe('request', () => {
       const line = Buffer.from(one.repeat(60_000));
       const start = process.cpuUsage().user;
       assert.strictEqual(parseLine(line, 'serial').kind, 'broken');
-      // A look at the rest of the line for each of them would take minutes.
+      // To read to the end of the line for each of them would take minutes.
       assert(process.cpuUsage().user - start < 2_000_000);
     });
   });

@@ -8,7 +8,7 @@
  * The rows stand in an order in which they can be run one after the other against one VM: those that
  * change it come last, and no later row depends on an earlier one.
  */
-import type { Change } from '../../src/metadata/handler';
+import type { Change } from '../../src/metadata/vm-data';
 
 /** A request and what must come back. */
 export interface Exchange {

@@ -8,7 +8,7 @@ import type { CurrentMetadata, Edits } from '../../src/writes/plan';
 
 const NONE: Edits = new Map();
 
-/** Undefined for a text that is not looked at. */
+/** Undefined for a text without offsets. */
 export function indexOf(text: Buffer): MetadataIndex | undefined {
   const offsets = scanText(text);
   return typeof offsets === 'string' ? undefined : new MetadataIndex(offsets);

@@ -2,7 +2,7 @@
  * A VM's data in memory, for tests of what stands above the store: the five parts of a fixture, with
  * the changes that were asked for kept in a list.
  */
-import type { Change, ChangeResult, MetadataMaps, VmData } from '../../src/metadata/handler';
+import type { Change, ChangeResult, MetadataMaps, VmData } from '../../src/metadata/vm-data';
 import type { VmFixture } from './vm-fixture';
 
 export const EMPTY_VM: VmFixture = { vm: {}, customer: {}, internal: {}, tags: {}, routes: {} };

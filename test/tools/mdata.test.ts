@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { answer } from '../../src/metadata/handler';
-import { Framer } from '../../src/protocol/framer';
+import { LineReader } from '../../src/protocol/line-reader';
 import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
 import type { Request } from '../../src/protocol/request';
@@ -336,7 +336,7 @@ function serveVm(socket: Socket, vm: () => MemoryVm): void {
 
 /** Answers line by line, in order. Lines and answers are strings of bytes. */
 function serveLines(socket: Socket, serve: (line: string) => string | Promise<string>): void {
-  const framer = new Framer(2 * 1024 * 1024);
+  const framer = new LineReader(2 * 1024 * 1024);
   let queue = Promise.resolve();
   socket.on('data', (chunk: Buffer) => {
     framer.push(chunk);

@@ -124,7 +124,7 @@ describe('ConfigFiles', () => {
     assert.deepStrictEqual(customer(), { a: '2' });
   });
 
-  it('reads a missing file as empty without a word, and its return', () => {
+  it('reads a missing file as empty without a warning, and reads it when it is back', () => {
     assert.deepStrictEqual(customer(), {});
     write({ a: '1' });
     assert.deepStrictEqual(customer(), { a: '1' });
@@ -136,7 +136,7 @@ describe('ConfigFiles', () => {
     assert.strictEqual(warnings(), 0);
   });
 
-  it('reads a torn file as empty for as long as the tear lasts, with one warning', () => {
+  it('reads a torn file as empty until it is whole, with one warning', () => {
     write({ a: '1' });
     fs.writeFileSync(path, '{"customer_metadata":{"a":');
     assert.deepStrictEqual([customer(), customer(), customer()], [{}, {}, {}]);
@@ -145,11 +145,11 @@ describe('ConfigFiles', () => {
     assert.deepStrictEqual(customer(), { a: '2' });
     fs.writeFileSync(path, '[]');
     assert.deepStrictEqual(customer(), {});
-    // The same again within a minute is not told again.
+    // A repetition within a minute is not logged.
     assert.strictEqual(warnings(), 1);
   });
 
-  it('takes maps of another type for empty', () => {
+  it('reads a map of another type as empty', () => {
     for (const wrong of ['null', '[1]', '"x"', '7', 'true']) {
       fs.writeFileSync(path, `{"customer_metadata":${wrong},"internal_metadata":{"k":"v"}}`);
       const maps = files.metadata(dir.path, logs.zoneLog('z'));
@@ -185,7 +185,7 @@ describe('ConfigFiles', () => {
     });
   }
 
-  it('holds no more than its bound, whoever asks', () => {
+  it('keeps no more than its limit for any number of zones', () => {
     const small = new ConfigFiles(64 * 1024);
     const zones = Array.from({ length: 50 }, (_, index) => join(dir.path, String(index)));
     for (const directory of zones) {
@@ -201,7 +201,7 @@ describe('ConfigFiles', () => {
     assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
   });
 
-  it('never warns with a value', () => {
+  it('logs no value', () => {
     fs.writeFileSync(path, '{"customer_metadata":{"root_pw":"hunter2"');
     customer();
     assert.strictEqual(warnings(), 1);

@@ -1,20 +1,20 @@
-/* What one connection to vminfod does to whoever shares its event loop. */
+/* How one event stream is read, and how long it occupies the event loop. */
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { MetadataMaps } from '../../src/metadata/handler';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import type { JsonObject, MetadataMaps } from '../../src/metadata/vm-data';
 import { followEvents } from '../../src/vm/event-stream';
 import { VmCache } from '../../src/vm/vm-cache';
+import { get } from '../../src/vm/vminfod-client';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
 const EVENTS = 200;
-/** What an event costs whoever follows the table: half of what may hold up the guests. */
+/** What an event costs a listener of the table: half of what may delay the guests. */
 const WORK_MS = 1;
-/** Some slices' full: one piece of what the kernel gave holds all of them. */
+/** More than fit into the time between two yields: one read of the socket has all of them. */
 const MOST_IN_A_TURN = 10;
 
 describe('the event stream', () => {
@@ -29,7 +29,7 @@ describe('the event stream', () => {
     dir.remove();
   });
 
-  it('lets others have their turns within a burst of events', async () => {
+  it('yields the event loop within a burst of events', async () => {
     const path = join(dir.path, 'vminfod.sock');
     const lines = Array.from({ length: EVENTS }, (_, i) => {
       const zonename = zonenameOf(i);
@@ -50,7 +50,8 @@ describe('the event stream', () => {
     });
     const over = new AbortController();
     const options = { url: `unix:${path}`, table, observe: () => undefined };
-    const followed = followEvents(options, over.signal, () => undefined);
+    const response = await get(options.url, '/events', over.signal);
+    const followed = followEvents(response, options, over.signal, () => undefined);
     while (table.size <= EVENTS) {
       await turn();
       inTurn = 0;
@@ -73,14 +74,16 @@ describe('the event stream', () => {
     const table = new VmCache();
     const over = new AbortController();
     const options = { url: `unix:${path}`, table, observe };
-    const ended = followEvents(options, over.signal, () => undefined).catch((err: unknown) => err);
+    const response = await get(options.url, '/events', over.signal);
+    const following = followEvents(response, options, over.signal, () => undefined);
+    const ended = following.catch((err: unknown) => err);
     const ends = ended.then(() => 'ended');
     while (table.size < events.length && (await Promise.race([ends, turn()])) !== 'ended');
     over.abort(new Error('over'));
     return { table, ended };
   }
 
-  it('shows the metadata of a long event as that of a short one, and keeps none of it', async () => {
+  it('observes the metadata of a long event as that of a short one, and keeps none of it', async () => {
     const [short, long] = [zonenameOf(0), zonenameOf(1)];
     const vmOf = (zonename: string, padding: number): object => ({
       ...vmObject(zonename, { alias: 'caf\u00e9' }),

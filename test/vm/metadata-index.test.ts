@@ -35,7 +35,7 @@ const both = (text: string): void => {
 };
 
 describe('an index of a metadata file', () => {
-  it('takes and refuses what JSON.parse takes and refuses', () => {
+  it('accepts and rejects the same texts as JSON.parse', () => {
     const texts = [
       ...['{}', ' {} ', '[]', 'null', '"a"', '{', '}', '{}}', '{},', '{"a"}', '{"a":}', '{a:1}'],
       ...['{"a":1,}', '{,"a":1}', '{"a":1 "b":2}', '{"a":[1,]}', '{"a":[,1]}', '{"a":[1 2]}'],
@@ -111,9 +111,10 @@ describe('an index of a metadata file', () => {
     const text = Buffer.from(
       JSON.stringify({ customer_metadata: Object.fromEntries(values.map((v, n) => [`k${n}`, v])) }),
     );
-    const maps = indexOf(text)?.mapsIn(text);
+    const index = indexOf(text);
     for (const [n, value] of values.entries()) {
-      assert.strictEqual(maps?.customer.bytesOf?.(`k${n}`), Buffer.byteLength(value), value);
+      const number = index?.names.customer.get(`k${n}`) ?? -1;
+      assert.strictEqual(index?.member(number).valueBytes, Buffer.byteLength(value), value);
     }
   });
 
@@ -124,14 +125,14 @@ describe('an index of a metadata file', () => {
     assert.strictEqual(edited.toString('latin1'), text.toString('latin1').replace('"1"', '"2"'));
   });
 
-  it('tells a file that holds nothing from one that is damaged', () => {
+  it('distinguishes a blank file from a damaged one', () => {
     assert.deepStrictEqual(
       ['', ' \r\n\t', '\0', '[]', '{'].map((text) => scanText(Buffer.from(text))),
       ['blank', 'blank', 'no JSON object', 'no JSON object', 'no JSON object'],
     );
   });
 
-  it('is bounded: a file of more members than anyone looks at is refused', () => {
+  it('rejects a file of too many members', () => {
     const members = Array.from({ length: 32_769 }, (_, n) => `"${n}":1`).join(',');
     assert.strictEqual(
       scanText(Buffer.from(`{"customer_metadata":{${members}}}`)),

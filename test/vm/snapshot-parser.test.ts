@@ -23,7 +23,7 @@ function read(line: Buffer, step: number): { vms: unknown[]; done: boolean; left
   return { vms, done: reader.done, left: line.length - at };
 }
 
-describe('ReadyLine', () => {
+describe('SnapshotParser', () => {
   const objects = vmObjects(3, 200);
   const line = readyLine(JSON.stringify(objects));
 
@@ -38,13 +38,13 @@ describe('ReadyLine', () => {
     }
   });
 
-  it('takes single bytes, and leaves what follows the line to others', () => {
+  it('accepts single bytes, and leaves what follows the line', () => {
     assert.deepStrictEqual(read(line, 1).vms, objects);
     const more = Buffer.concat([line, Buffer.from('{"type":"delete"}\n')]);
     assert.deepStrictEqual(read(more, more.length), { vms: objects, done: true, left: 18 });
   });
 
-  it('understands every escape, blanks, and members in another order', () => {
+  it('parses every escape, blanks, and members in another order', () => {
     const escaped = JSON.stringify(objects).replace(/[\u0080-\uffff]/g, (c) => {
       return `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
     });
@@ -66,7 +66,7 @@ describe('ReadyLine', () => {
     );
   });
 
-  it('leaves no VM in the memory that it read it in', () => {
+  it('wipes the memory in which it read a VM', () => {
     const seen: Buffer[] = [];
     const reader = new SnapshotParser((json) => seen.push(json));
     const large = { uuid: 'large', padding: 'x'.repeat(100_000) };
@@ -75,7 +75,7 @@ describe('ReadyLine', () => {
     assert.ok(seen.every((json) => json.every((byte) => byte === 0)));
   });
 
-  it('takes an empty node', () => {
+  it('parses an empty list of VMs', () => {
     assert.deepStrictEqual(read(readyLine('[]'), 5), { vms: [], done: true, left: 0 });
   });
 
@@ -94,12 +94,12 @@ describe('ReadyLine', () => {
     ['binary junk', Buffer.from([0xff, 0x00, 0xfe, 0x01])],
   ];
   for (const [name, bytes] of broken) {
-    it(`refuses ${name}`, () => {
+    it(`rejects ${name}`, () => {
       assert.throws(() => read(Buffer.from(bytes), 3), BrokenLine);
     });
   }
 
-  it('refuses a first line that goes on without VMs', () => {
+  it('rejects a first line that goes on without VMs', () => {
     const endless = Buffer.from(`{"type":"ready","x":"${'x'.repeat(200_000)}`);
     assert.throws(() => read(endless, 4096), BrokenLine);
   });

@@ -3,10 +3,12 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Change, VmData } from '../../src/metadata/handler';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import type { Change, JsonObject, VmData } from '../../src/metadata/vm-data';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { Store } from '../../src/vm/store';
 import type { VmChange } from '../../src/vm/vm-cache';
+import { FileWriter } from '../../src/writes/file-writer';
+import { Writer } from '../../src/writes/writer';
 import { VminfodService } from '../../tools/simcn/vminfod';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
@@ -41,11 +43,10 @@ describe('Store', () => {
     const path = join(dir.path, 'v.sock');
     service = new VminfodService(path, { vms: () => vms.values() });
     await service.start();
-    store = new Store({
-      vminfodUrl: `unix:${path}`,
-      writer: { kind: 'file', lockPath: (uuid) => join(dir.path, `${uuid}.lock`) },
-      log: logs.log,
-    });
+    const files = new ConfigFiles();
+    const lockOf = (uuid: string): string => join(dir.path, `${uuid}.lock`);
+    const writer = new Writer(new FileWriter({ lockPath: lockOf, files }));
+    store = new Store({ vminfodUrl: `unix:${path}`, files, writer, log: logs.log });
     store.track(Z, zonepath, logs.zoneLog(Z));
     store.start();
   });
@@ -86,12 +87,11 @@ describe('Store', () => {
   it('shows each acknowledged change to the next reader, a thousand times', async function () {
     this.timeout(60_000);
     store.untrack(Z);
-    const fast = new Store({
-      vminfodUrl: `unix:${join(dir.path, 'v.sock')}`,
-      writer: { kind: 'file', lockPath: () => lockPath },
-      share: { perSecond: 1e6, burst: 1e6 },
-      log: logs.log,
-    });
+    const files = new ConfigFiles();
+    const backend = new FileWriter({ lockPath: () => lockPath, files });
+    const writer = new Writer(backend, { perSecond: 1e6, burst: 1e6 });
+    const url = `unix:${join(dir.path, 'v.sock')}`;
+    const fast = new Store({ vminfodUrl: url, files, writer, log: logs.log });
     fast.track(Z, zonepath, logs.zoneLog(Z));
     for (let round = 0; round < 1000; round++) {
       const result = await fast.data(Z)?.change(set('a', String(round)));
@@ -134,7 +134,7 @@ describe('Store', () => {
     refresh();
   });
 
-  it('tells of VMs that come, change and go', async () => {
+  it('reports VMs that come, change and go', async () => {
     await data().loaded();
     const seen: VmChange[] = [];
     const end = store.onChanged((change) => seen.push(change));
@@ -178,7 +178,7 @@ describe('Store', () => {
     assert.strictEqual(store.status().waiting, 0);
   });
 
-  it('ends all waiting when it stops', async () => {
+  it('ends all waits when it stops', async () => {
     await service.stop();
     const unknown = zonenameOf(5);
     store.track(unknown, join(dir.path, unknown), logs.zoneLog(unknown));
@@ -187,7 +187,7 @@ describe('Store', () => {
     assert.strictEqual(await wait, undefined);
   });
 
-  it('locks by the uuid of the VM where its zone has another name, and waits to be told it', async () => {
+  it('locks by the uuid of the VM where its zone has another name, and waits for it', async () => {
     const uuid = zonenameOf(6);
     const metadata = join(dir.path, 'web.prod', 'config', 'metadata.json');
     fs.mkdirSync(dirname(metadata), { recursive: true });
@@ -203,20 +203,20 @@ describe('Store', () => {
     assert.deepStrictEqual([...data('web.prod').metadata().customer], [['k', 'v']]);
   });
 
-  it('changes nothing of a zone whose VM is never told', async () => {
+  it('changes nothing of a zone whose VM never comes', async () => {
     store.track('web.prod', join(dir.path, 'web.prod'), logs.zoneLog('web.prod'));
     const change = data('web.prod').change(set('k', 'v'));
     await store.stop();
     assert.deepStrictEqual(await change, { kind: 'failed', text: 'VM data is not available yet.' });
   });
 
-  it('takes no name that could lead a path astray', () => {
+  it('rejects a name that would leave its directory', () => {
     for (const name of ['..', 'a/b', '', '.', 'x'.repeat(64)]) {
       assert.throws(() => store.track(name, zonepath, logs.zoneLog(Z)), { code: 'EINVAL' });
     }
   });
 
-  it('fails what waits for a VM that is gone, and forgets it', async () => {
+  it('fails what waits for a VM that is removed', async () => {
     const child = spawn(process.execPath, [LOCK_CHILD, lockPath, '400'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

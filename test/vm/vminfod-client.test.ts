@@ -6,8 +6,7 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { MetadataMaps } from '../../src/metadata/handler';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import type { JsonObject, MetadataMaps } from '../../src/metadata/vm-data';
 import { retryDelayMs, Vminfod } from '../../src/vm/vminfod-client';
 import { VmCache, type VmChange } from '../../src/vm/vm-cache';
 import { VminfodService } from '../../tools/simcn/vminfod';
@@ -17,7 +16,7 @@ import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, vmObjects, zonenameOf } from '../support/vm-objects';
 
-const DOWN = 'vminfod is not there, serving what it told last';
+const DOWN = 'vminfod is not available; serving the VM data it sent last';
 const BACK = 'following vminfod again';
 const LONGEST_TURN_MS = 50;
 
@@ -68,7 +67,7 @@ describe('Vminfod', () => {
   const following = (): Promise<void> => eventually(() => state() === 'following', 'following');
   const [z0, z1, z9] = [zonenameOf(0), zonenameOf(1), zonenameOf(9)];
 
-  it('takes the first picture, then events', async () => {
+  it('applies the first snapshot, then events', async () => {
     await service.start();
     client.start();
     await following();
@@ -84,7 +83,7 @@ describe('Vminfod', () => {
     assert.strictEqual(table.vm(z1), undefined);
   });
 
-  it('keeps no metadata, but shows it to whom it concerns', async () => {
+  it('keeps no metadata, but passes it to the observer', async () => {
     vms.set(
       z0,
       vmObject(z0, { customer_metadata: { k: 'v' }, internal_metadata: { root_pw: 's' } }),
@@ -98,7 +97,7 @@ describe('Vminfod', () => {
     assert.deepStrictEqual([...(seen?.customer ?? [])], [['k', 'v']]);
   });
 
-  it('keeps serving while vminfod is down, and then tells the difference', async () => {
+  it('serves the last data while vminfod is down, and then reports what changed', async () => {
     await service.start();
     client.start();
     await following();
@@ -160,7 +159,7 @@ describe('Vminfod', () => {
     }
   });
 
-  it('starts over after a line that is no event', async () => {
+  it('reconnects after a line that is not an event', async () => {
     await service.start();
     client.start();
     await following();
@@ -171,7 +170,7 @@ describe('Vminfod', () => {
     assert.strictEqual(logs.records(DOWN).length, 1);
   });
 
-  it('passes over VMs that name no zone, and takes what is odd in others', async () => {
+  it('skips VMs that name no zone, and accepts unusual members in others', async () => {
     const odd = [null, {}, { zonename: 7 }, { zonename: '../x' }, { zonename: '__proto__' }];
     const good = vmObject(z9, { init_restarts: 'x', com2: null, customer_metadata: [1], uuid: 5 });
     const list = JSON.stringify([...odd.slice(1), good]);
@@ -220,7 +219,7 @@ describe('Vminfod', () => {
     });
   }
 
-  it('survives an answer that is no HTTP, or another status', async () => {
+  it('survives a response that is not HTTP, and another status', async () => {
     const server = createTcpServer((socket) => socket.resume().end('SSH-2.0-x\r\n')).listen(path);
     await once(server, 'listening');
     client.start();
@@ -232,7 +231,7 @@ describe('Vminfod', () => {
     await close(other);
   });
 
-  it('talks to a TCP port too, under a telling name', async () => {
+  it('connects to a TCP port too, with a user agent that names it', async () => {
     let agent = '';
     const server = createServer((request, response) => {
       agent = request.headers['user-agent'] ?? '';
@@ -250,7 +249,7 @@ describe('Vminfod', () => {
     await close(server);
   });
 
-  it('asks for a single VM that the stream did not show', async () => {
+  it('looks up a single VM that the stream did not show', async () => {
     await service.start();
     client.start();
     await following();
@@ -268,7 +267,7 @@ describe('Vminfod', () => {
     await close(server);
   });
 
-  it('reads 50 MB without holding up anyone', async function () {
+  it('reads 50 MB in short turns of the event loop', async function () {
     this.timeout(180_000);
     const many = vmObjects(4096, 9000);
     const line = `${JSON.stringify({ type: 'ready', vms: JSON.stringify(many) })}\n`;

@@ -11,19 +11,19 @@ function edit(text: string, edits: Record<string, string | undefined>): string {
 }
 
 describe('an edit by position', () => {
-  it('leaves every byte alone but the value that changes', () => {
+  it('changes no byte but those of the value', () => {
     const text =
       '{\n "big": 12345678901234567890.10, "m": { "a" : "x\\u00e9" ,"b":1e400 }, "z":[1.0]}\n';
     assert.strictEqual(edit(text, { a: 'y' }), text.replace('"x\\u00e9"', '"y"'));
   });
 
-  it('puts a new member last, in the manner of the others', () => {
+  it('adds a new member last, with the layout of the others', () => {
     const text = JSON.stringify({ m: { a: '1', b: '2' }, n: {} }, null, 2);
     const wanted = JSON.stringify({ m: { a: '1', b: '2', c: '3' }, n: {} }, null, 2);
     assert.strictEqual(edit(text, { c: '3' }), wanted);
   });
 
-  it('takes members out with one comma each', () => {
+  it('removes members with one comma each', () => {
     const text = '{"m":{"a":1, "b":2, "c":3}}';
     assert.strictEqual(edit(text, { a: undefined }), '{"m":{"b":2, "c":3}}');
     assert.strictEqual(edit(text, { b: undefined }), '{"m":{"a":1, "c":3}}');
@@ -37,7 +37,7 @@ describe('an edit by position', () => {
     );
   });
 
-  it('makes a map that is missing or null, and not for removals', () => {
+  it('creates a map that is missing or null, but not for a removal', () => {
     assert.strictEqual(edit('{}', { a: '1' }), '{"m":{"a":"1"}}');
     assert.strictEqual(edit('{"m":null}', { a: '1' }), '{"m":{"a":"1"}}');
     assert.strictEqual(edit('{"n":{}}', { a: '1' }), '{"n":{},"m":{"a":"1"}}');
@@ -49,7 +49,7 @@ describe('an edit by position', () => {
     assert.strictEqual(edit('{"m":{"a":1,"b":0,"a":2}}', { a: undefined }), '{"m":{"b":0}}');
   });
 
-  it('knows names by their meaning, and those of prototypes as names', () => {
+  it('compares names by their meaning, those of prototypes too', () => {
     assert.strictEqual(edit('{"m":{"\\u0061":1}}', { a: '2' }), '{"m":{"\\u0061":"2"}}');
     assert.strictEqual(
       edit('{"m":{"__proto__":{"x":1},"b":2}}', { b: '3' }),
@@ -57,7 +57,7 @@ describe('an edit by position', () => {
     );
   });
 
-  it('is not led astray by braces, commas and quotes in strings', () => {
+  it('ignores braces, commas and quotes in strings', () => {
     const text = '{"x":"{\\"m\\":{", "m":{"a":"},\\\\","b":["]",{"a":9}]}}';
     assert.strictEqual(edit(text, { a: '0' }), text.replace('"},\\\\"', '"0"'));
   });
@@ -77,7 +77,7 @@ describe('an edit by position', () => {
     }
   });
 
-  it('finds it too behind long runs without any, wherever they end', () => {
+  it('finds it behind long runs without any, wherever they end', () => {
     for (let length = 60; length <= 70; length++) {
       for (const end of ['', '\\', '"', '\\"', '"\\', '\n"', 'caf\u00e9"']) {
         const value = ('v'.repeat(length) + end).repeat(3);

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import type { Change } from '../../src/metadata/handler';
+import type { Change } from '../../src/metadata/vm-data';
 import { planChanges, type CurrentMetadata, type Plan } from '../../src/writes/plan';
 import { currentOfText } from '../support/metadata-text';
 
@@ -22,13 +22,13 @@ const wordsOf = ({ results }: Plan): string[] => {
 };
 
 describe('planChanges', () => {
-  it('has nothing to write where nothing would differ', () => {
+  it('plans no edit where nothing would differ', () => {
     const plan = planChanges([set('a', '1'), remove('absent')], current, limits);
     assert.strictEqual(plan.empty, true);
     assert.deepStrictEqual(plan.results, [{ kind: 'stored' }, { kind: 'stored' }]);
   });
 
-  it('counts changes in their order', () => {
+  it('applies changes in their order', () => {
     const plan = planChanges(
       [set('b', 'x'), remove('b'), set('a', '2'), set('a', '1')],
       current,
@@ -45,7 +45,7 @@ describe('planChanges', () => {
     );
   });
 
-  it('refuses what would be too much, in words of its own, and only that', () => {
+  it('refuses only the change that exceeds a limit, and names the limit', () => {
     const changes = [set('b', 'x'.repeat(980)), set('b', 'y'), set('c', 'z'), set('a', '3')];
     const plan = planChanges(changes, current, limits);
     const wanted = ['Metadata is full.', 'stored', 'Too many metadata keys.', 'stored'];
@@ -53,13 +53,13 @@ describe('planChanges', () => {
     assert.deepStrictEqual(Object.fromEntries(plan.customer), { b: 'y', a: '3' });
   });
 
-  it('lets a VM above its limits come down', () => {
+  it('accepts what makes a VM above its limits smaller', () => {
     const above = fileOf({ a: 'x'.repeat(5000), n: 5 });
     const plan = planChanges([set('a', ''), remove('n')], above, limits);
     assert.deepStrictEqual(wordsOf(plan), ['stored', 'stored']);
   });
 
-  it('does not count what the operator put there for a limit of the guest', () => {
+  it("does not count the operator's keys for the guest's limits", () => {
     const operators = Object.fromEntries(
       Array.from({ length: 50 }, (_, index) => [`key${index}`, 'x'.repeat(30)] as const),
     );
@@ -82,7 +82,7 @@ describe('planChanges', () => {
     assert.deepStrictEqual(wordsOf(plan), ['Too many metadata keys.', 'Metadata is full.']);
   });
 
-  it('has a ceiling for the whole file, whoever fills it', () => {
+  it('limits the whole file, whoever wrote it', () => {
     const full = fileOf({}, { script: 'y'.repeat(2900) });
     const plan = planChanges([set('a', 'x'.repeat(200)), set('b', '1')], full, limits);
     assert.deepStrictEqual(wordsOf(plan), ['Metadata is full.', 'stored']);

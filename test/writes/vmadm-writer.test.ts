@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import type { Change, ChangeResult } from '../../src/metadata/handler';
+import type { Change, ChangeResult } from '../../src/metadata/vm-data';
 import { VmadmWriter } from '../../src/writes/vmadm-writer';
 import { Writer } from '../../src/writes/writer';
 import { eventually } from '../support/eventually';
@@ -49,7 +49,7 @@ describe('VmadmWriter', () => {
     fs.writeFileSync(join(dir.path, 'metadata.json'), text);
   };
 
-  it('puts what waits into one payload, fed to stdin', async () => {
+  it('puts waiting changes into one payload on stdin', async () => {
     install('');
     fileWith({ a: '1', gone: 'x' });
     const results = await Promise.all([
@@ -88,7 +88,7 @@ describe('VmadmWriter', () => {
     assert.deepStrictEqual(other, STORED);
   });
 
-  it('tells a failure in fixed words, and logs its exit code but no value', async () => {
+  it('answers a failure with a fixed text, and logs its exit code but no value', async () => {
     install('echo "bad hunter2" >&2; exit 1');
     fileWith({});
     assert.deepStrictEqual(await ask(set('a', 'hunter2')), {
@@ -107,11 +107,11 @@ describe('VmadmWriter', () => {
     const again = ask(set('a', '1'));
     fs.writeFileSync(join(dir.path, 'go'), '');
     assert.deepStrictEqual(await again, STORED);
-    await eventually(() => !writer.busy('z'));
+    await eventually(() => writer.status().inProgress.length === 0);
     assert.strictEqual(runs().length, 2, 'one update: its arguments and its payload');
   });
 
-  it('runs updates of many VMs side by side, but no more than the node can bear', async () => {
+  it('runs updates of many VMs at once, 16 at most', async () => {
     const on = join(dir.path, 'on');
     fs.mkdirSync(on);
     install(`touch ${on}/$$; ls ${on} | wc -l >> ${dir.path}/counts; sleep 0.2; rm ${on}/$$`);

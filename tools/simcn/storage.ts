@@ -6,7 +6,7 @@
  * project's design. The platform's own vmadm refuses to take one at all, and so does the node's vmadm
  * (vmadm.ts); `simcn snapshot` takes it.
  */
-import { destroyedByReprovision, snapshotScope } from '../../src/datasets/operations';
+import { destroyedByReprovision, snapshotScope } from './dataset-operations';
 import type { Paths } from '../../src/platform/paths';
 import { ZoneDisk } from './disk';
 import type { Lifecycle } from './lifecycle';

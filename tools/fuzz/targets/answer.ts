@@ -5,10 +5,15 @@
  * Checked against the model.
  */
 import { answer as answerRequest } from '../../../src/metadata/handler';
-import type { Change, ChangeResult, MetadataUse, VmData } from '../../../src/metadata/handler';
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
-import type { JsonObject } from '../../../src/metadata/vm-data';
+import type {
+  Change,
+  ChangeResult,
+  JsonObject,
+  MetadataUse,
+  VmData,
+} from '../../../src/metadata/vm-data';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { get, keys, write } from '../model/keys';

@@ -4,8 +4,8 @@
  * Input: one byte that picks the limit, one that picks how the rest is cut and when lines are pulled, and
  * the stream. Checked against a split of the whole at its LFs.
  */
-import { Framer } from '../../../src/protocol/framer';
-import type { Line } from '../../../src/protocol/framer';
+import { LineReader } from '../../../src/protocol/line-reader';
+import type { Line } from '../../../src/protocol/line-reader';
 import { magnitude } from '../features';
 import type { Features } from '../features';
 import { same, Wrong } from '../target';
@@ -84,7 +84,7 @@ function check(
   expected: string,
   rest: number,
 ): void {
-  const framer = new Framer(limit);
+  const framer = new LineReader(limit);
   const told: string[] = [];
   let from = 0;
   let pulled = 0;

@@ -8,11 +8,10 @@
  */
 import { planChanges } from '../../../src/writes/plan';
 import type { CurrentMetadata, Plan } from '../../../src/writes/plan';
-import type { Change } from '../../../src/metadata/handler';
 import { buildText, scanText } from '../../../src/platform/metadata-text';
 import { MetadataIndex } from '../../../src/vm/metadata-index';
 import { editPieces } from '../../../src/writes/json-edit';
-import { ownMap, parseJsonObject } from '../../../src/metadata/vm-data';
+import { ownMap, parseJsonObject, type Change } from '../../../src/metadata/vm-data';
 import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude } from '../features';
 import { editMembers, rawMembers } from '../model/json-text';
@@ -119,7 +118,7 @@ function checkIndex(bytes: Buffer, parsed: JsonObject): MetadataIndex {
     same(`the ${name} map as it is read`, orderedText(told[name]), orderedText(wanted[name]));
     for (const [key, value] of wanted[name]) {
       const length = typeof value === 'string' ? Buffer.byteLength(value) : 0;
-      if (length > (told[name].bytesOf?.(key) ?? 0)) {
+      if (length > index.member(index.names[name].get(key) ?? -1).valueBytes) {
         throw new Wrong('a value is not longer than it was said to be', { key, length });
       }
     }

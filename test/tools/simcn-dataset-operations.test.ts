@@ -2,7 +2,11 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type AuditFacts } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, type ReasonCode, type SafePolicy } from '../../src/datasets/policy';
-import { destroyedByReprovision, expandUpdate, snapshotScope } from '../../src/datasets/operations';
+import {
+  destroyedByReprovision,
+  expandUpdate,
+  snapshotScope,
+} from '../../tools/simcn/dataset-operations';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
 
@@ -94,7 +98,7 @@ describe('policy for updates', () => {
     assert.match(result.reasons[0].text, /99, below the 100/);
   });
 
-  it('refuses to take limits away, and limits that are none', () => {
+  it('refuses to remove limits, and limits that are not numbers', () => {
     assert.deepStrictEqual(codes(SAFE, { zfs_snapshot_limit: null }), ['limit-removed']);
     assert.deepStrictEqual(codes(SAFE, { zfs_filesystem_limit: '' }), ['limit-removed']);
     assert.deepStrictEqual(codes(SAFE, { zfs_filesystem_limit: 'none' }), ['limit-not-number']);
@@ -107,7 +111,7 @@ describe('policy for updates', () => {
     assert.deepStrictEqual(codes(SAFE, { limit_priv: 7 }), ['limit-priv-malformed']);
   });
 
-  it('adds the exclusion to a list that starts from default, or that is taken away', () => {
+  it('adds the exclusion to a list that starts from default, or that is removed', () => {
     const list = (limit_priv: unknown): unknown => accept(SAFE, { limit_priv }).limit_priv;
     assert.strictEqual(list('default,-proc_info'), 'default,-proc_info,-sys_fs_import');
     assert.strictEqual(list(null), 'default,-sys_fs_import');
@@ -132,7 +136,7 @@ describe('policy for updates', () => {
     assert.deepStrictEqual(accept(SAFE, update, {}, operators), update);
   });
 
-  it('holds a VM that was safe before to the rules, even without its marks', () => {
+  it('applies the rules to a VM that was safe before, even without its marks', () => {
     const last = auditVm(SAFE, DEFAULT_POLICY);
     const update = { limit_priv: 'default,sys_fs_import' };
     assert.deepStrictEqual(codes(PLAIN, update, { last }), ['limit-priv-grants-import']);
@@ -161,7 +165,7 @@ describe('policy for updates', () => {
     assert.deepStrictEqual(codes(vm, ask, facts), ['limit-priv-grants-import', 'limit-below-use']);
   });
 
-  it('makes nothing safe that may not be', () => {
+  it('does not make safe what may not be', () => {
     const ask = { delegate_dataset: 'safe' };
     assert.deepStrictEqual(codes({ brand: 'joyent' }, ask), ['no-delegated-dataset']);
     assert.deepStrictEqual(codes({ ...PLAIN, brand: 'kvm' }, ask), ['hvm-brand']);
@@ -175,14 +179,14 @@ describe('policy for updates', () => {
     assert.deepStrictEqual(codes(PLAIN, ask, {}, off), ['feature-off']);
   });
 
-  it('refuses what is no update', () => {
+  it('refuses what is not an update', () => {
     for (const update of [undefined, null, [], 'safe', 7]) {
       assert.deepStrictEqual(codes(SAFE, update), ['payload-not-object']);
     }
     assert.deepStrictEqual(codes(SAFE, { delegate_dataset: 'SAFE' }), ['delegate-dataset-value']);
   });
 
-  it('keeps a safe VM safe through every update that it accepts, and is done after once', () => {
+  it('keeps a safe VM safe through every update that it accepts, idempotently', () => {
     fc.assert(
       fc.property(updateArb, (update) => {
         const result = expandUpdate(SAFE, deepFrozen(update), DEFAULT_POLICY);

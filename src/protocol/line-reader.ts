@@ -5,10 +5,10 @@
  * caller whose queue is full can stop in the middle of a chunk and go on later.
  *
  * What always holds:
- * - Every byte is looked at once and copied at most a few times, however the stream was cut: a line of
+ * - Every byte is searched once and copied at most a few times, however the stream was cut: a line of
  *   2 MiB in chunks of one byte costs no more than the same line in one piece.
  * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
- *   which its sender can still be answered, and is told once, when its LF comes.
+ *   which its sender can still be answered, and is returned once, when its LF comes.
  * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
  * - Between lines nothing is held: thousands of connections are idle at any time.
  *
@@ -37,7 +37,7 @@ interface Span {
 }
 
 /** Cuts the bytes of one connection into lines. Holds one line at most. */
-export class Framer {
+export class LineReader {
   private readonly maxLineBytes: number;
   /** Pushed, not yet searched. */
   private input: Span | null = null;
@@ -52,7 +52,7 @@ export class Framer {
     this.maxLineBytes = maxLineBytes;
   }
 
-  /** Takes a chunk; the caller must not write to it before `keep`, if he ever does. */
+  /** Takes a chunk; the caller must not write to it before `keep`. */
   push(chunk: Buffer): void {
     if (chunk.length === 0) {
       return;
@@ -74,7 +74,7 @@ export class Framer {
     const lf = indexOfLf(bytes, from, to);
     if (lf < 0) {
       this.input = null;
-      this.hold(bytes, from, to);
+      this.addToLine(bytes, from, to);
       return null;
     }
     input.from = lf + 1;
@@ -84,11 +84,11 @@ export class Framer {
     if (this.line === null && this.head === null && lf - from <= this.maxLineBytes) {
       return { kind: 'line', bytes: bytes.subarray(from, lf) };
     }
-    this.hold(bytes, from, lf);
+    this.addToLine(bytes, from, lf);
     return this.take();
   }
 
-  /** Holds what was pushed and not pulled yet by itself: chunks may be written to afterwards. */
+  /** Copies what was pushed and not pulled yet: chunks may be written to afterwards. */
   keep(): void {
     const { input } = this;
     if (input !== null && !input.own) {
@@ -111,14 +111,14 @@ export class Framer {
     return lengthOf(this.input);
   }
 
-  /** Forgets the unfinished line: what comes next starts a new one. */
-  forget(): void {
+  /** Discards the unfinished line: what comes next starts a new one. */
+  discardUnfinished(): void {
     this.line = null;
     this.head = null;
     this.headOf = 0;
   }
 
-  /** Lets go of every whole line that was not pulled, at once. The line without its LF stays. */
+  /** Drops every whole line that was not pulled, at once. The line without its LF stays. */
   dropWholeLines(): void {
     const { input } = this;
     if (input === null) {
@@ -127,24 +127,24 @@ export class Framer {
     this.input = null;
     const last = input.bytes.subarray(input.from, input.to).lastIndexOf(LF);
     if (last >= 0) {
-      this.forget();
+      this.discardUnfinished();
     }
-    this.hold(input.bytes, input.from + last + 1, input.to);
+    this.addToLine(input.bytes, input.from + last + 1, input.to);
   }
 
   /** Adds bytes without LF to the unfinished line. */
-  private hold(bytes: Buffer, from: number, to: number): void {
+  private addToLine(bytes: Buffer, from: number, to: number): void {
     const total = this.unfinished + to - from;
     if (total > this.maxLineBytes) {
       this.discard(bytes, from, to, total);
     } else if (from < to) {
-      // What is held longer than the chunk is copied, or a short rest would keep 64 KiB in memory.
+      // What outlives the chunk is copied, or the few bytes at its end would keep 64 KiB in memory.
       this.line ??= { bytes: EMPTY, from: 0, to: 0, own: true };
       append(this.line, bytes, from, to, this.maxLineBytes);
     }
   }
 
-  /** Keeps the line's first bytes and lets the others go. */
+  /** Keeps the line's first bytes and drops the others. */
   private discard(bytes: Buffer, from: number, to: number, total: number): void {
     const start = this.head ?? this.line?.bytes.subarray(0, Math.min(this.line.to, HEAD_BYTES));
     const kept = start ?? EMPTY;
@@ -159,7 +159,7 @@ export class Framer {
   /** Hands out what was held: its LF has come. */
   private take(): Line {
     const { line, head } = this;
-    this.forget();
+    this.discardUnfinished();
     if (head !== null) {
       return { kind: 'oversize', head };
     }

@@ -19,9 +19,9 @@ import {
   LIMIT_NAMES,
   zonerootOf,
   type LimitName,
-} from '../metadata/datasets';
-import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
-import { exemption, isMarked, type AuditFacts } from './audit';
+} from '../../src/metadata/datasets';
+import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
+import { exemption, isMarked, type AuditFacts } from '../../src/datasets/audit';
 import {
   checkLimit,
   checkTree,
@@ -35,8 +35,8 @@ import {
   type Expansion,
   type Reason,
   type SafePolicy,
-} from './policy';
-import type { Usage } from './usage';
+} from '../../src/datasets/policy';
+import type { Usage } from '../../src/datasets/usage';
 
 /**
  * The update as the VM tool takes it, or all reasons why not.

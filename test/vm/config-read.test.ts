@@ -1,8 +1,8 @@
 /*
- * The warnings of config files: news at once, the same again once a minute.
+ * The warnings of config files: a new fault at once, the same again once a minute.
  */
 import assert from 'node:assert';
-import { FileWarnings } from '../../src/vm/file-warnings';
+import { FileWarnings } from '../../src/vm/config-read';
 import { logRecords } from '../support/log-records';
 
 const PATH = '/zones/a/config/metadata.json';
@@ -18,15 +18,15 @@ describe('the warnings of config files', () => {
     seen = [];
   });
 
-  function warn(reason: string, what: string, path = PATH): void {
+  function warn(reason: string, fault: string, path = PATH): void {
     const logs = logRecords();
-    warnings.warn(path, reason, what, { reason }, logs.zoneLog('a'));
+    warnings.warn(path, reason, fault, { reason }, logs.zoneLog('a'));
     for (const record of logs.records('config file cannot be used')) {
       seen.push([record.reason, record.repeated]);
     }
   }
 
-  it('are given once for as long as a file stays as it is', () => {
+  it('are logged once while a file stays as it is', () => {
     warn('no JSON object', 'ino 1');
     now = 600_000;
     warn('no JSON object', 'ino 1');
@@ -35,10 +35,10 @@ describe('the warnings of config files', () => {
     assert.strictEqual(seen.length, 2);
   });
 
-  it('are given once a minute for each reason while a file breaks again and again', () => {
+  it('are logged once a minute for each reason while a file breaks again and again', () => {
     for (let i = 0; i < 10; i++) {
       warn('no JSON object', `ino ${i}`);
-      warnings.mended(PATH);
+      warnings.recovered(PATH);
     }
     warn('not a regular file', 'ino 10');
     now = 60_000;
@@ -50,9 +50,9 @@ describe('the warnings of config files', () => {
     ]);
   });
 
-  it('begin anew for a zone that was forgotten', () => {
+  it('begin anew for a file that was removed', () => {
     warn('EIO', 'EIO');
-    warnings.forget(PATH);
+    warnings.remove(PATH);
     warn('EIO', 'EIO');
     assert.deepStrictEqual(seen, [
       ['EIO', 0],

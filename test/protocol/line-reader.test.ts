@@ -1,16 +1,16 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { Framer } from '../../src/protocol/framer';
-import type { Line } from '../../src/protocol/framer';
+import { LineReader } from '../../src/protocol/line-reader';
+import type { Line } from '../../src/protocol/line-reader';
 
 const MAX = 1000;
 
 /** Pushes the chunks, pulling all there is after each. */
-function linesOf(framer: Framer, chunks: readonly Buffer[]): Line[] {
+function linesOf(reader: LineReader, chunks: readonly Buffer[]): Line[] {
   const lines: Line[] = [];
   for (const chunk of chunks) {
-    framer.push(chunk);
-    for (let line = framer.next(); line !== null; line = framer.next()) {
+    reader.push(chunk);
+    for (let line = reader.next(); line !== null; line = reader.next()) {
       lines.push(line);
     }
   }
@@ -40,7 +40,7 @@ const stream = fc
   })
   .map((bytes) => Buffer.from(bytes));
 
-describe('framer', () => {
+describe('LineReader', () => {
   it('gives the lines of a stream, however it was cut and wherever the limit lies', () => {
     fc.assert(
       fc.property(
@@ -48,10 +48,10 @@ describe('framer', () => {
         fc.array(fc.nat(), { maxLength: 30 }),
         fc.integer({ min: 0, max: 120 }),
         (bytes, places, max) => {
-          const framer = new Framer(max);
-          assert.deepStrictEqual(linesOf(framer, cut(bytes, places)), expected(bytes, max));
+          const reader = new LineReader(max);
+          assert.deepStrictEqual(linesOf(reader, cut(bytes, places)), expected(bytes, max));
           const rest = bytes.length - 1 - bytes.lastIndexOf(0x0a);
-          assert.strictEqual(framer.unfinished, rest);
+          assert.strictEqual(reader.unfinished, rest);
         },
       ),
     );
@@ -63,22 +63,22 @@ describe('framer', () => {
         stream,
         fc.array(fc.tuple(fc.nat(), fc.nat({ max: 3 })), { maxLength: 30 }),
         (bytes, plan) => {
-          const framer = new Framer(50);
+          const reader = new LineReader(50);
           const chunks = cut(
             bytes,
             plan.map(([place]) => place),
           );
           const lines: Line[] = [];
           chunks.forEach((chunk, index) => {
-            framer.push(chunk);
+            reader.push(chunk);
             for (let pulls = plan[index]?.[1] ?? 0; pulls > 0; pulls--) {
-              const line = framer.next();
+              const line = reader.next();
               if (line !== null) {
                 lines.push(line);
               }
             }
           });
-          lines.push(...linesOf(framer, [Buffer.from('\n')]));
+          lines.push(...linesOf(reader, [Buffer.from('\n')]));
           const whole = Buffer.concat([bytes, Buffer.from('\n')]);
           assert.deepStrictEqual(lines, expected(whole, 50));
         },
@@ -86,47 +86,47 @@ describe('framer', () => {
     );
   });
 
-  it('never writes to a line that it handed out', () => {
-    const framer = new Framer(MAX);
-    framer.push(Buffer.from('fir'));
-    framer.next();
-    framer.push(Buffer.from('st\nsecond\nthi'));
-    framer.push(Buffer.from('rd\n'));
-    const lines = linesOf(framer, [Buffer.alloc(300, 'x'), Buffer.from('\n')]);
+  it('never writes to a line that it returned', () => {
+    const reader = new LineReader(MAX);
+    reader.push(Buffer.from('fir'));
+    reader.next();
+    reader.push(Buffer.from('st\nsecond\nthi'));
+    reader.push(Buffer.from('rd\n'));
+    const lines = linesOf(reader, [Buffer.alloc(300, 'x'), Buffer.from('\n')]);
     const texts = lines.map((line) => (line.kind === 'line' ? line.bytes.toString() : ''));
     assert.deepStrictEqual(texts, ['first', 'second', 'third', 'x'.repeat(300)]);
   });
 
-  it('hands out a line that lies whole in a chunk as a view of it', () => {
-    const framer = new Framer(MAX);
-    framer.push(Buffer.from('half'));
-    assert.strictEqual(framer.next(), null);
+  it('returns a line that lies whole in a chunk as a view of it', () => {
+    const reader = new LineReader(MAX);
+    reader.push(Buffer.from('half'));
+    assert.strictEqual(reader.next(), null);
     const chunk = Buffer.from(' one\ntwo\nthree');
-    const [, two] = linesOf(framer, [chunk]);
+    const [, two] = linesOf(reader, [chunk]);
     assert(two?.kind === 'line');
     assert.strictEqual(two.bytes.buffer, chunk.buffer);
     assert.strictEqual(two.bytes.byteOffset, chunk.byteOffset + 5);
   });
 
-  it('does not keep a chunk for the sake of its rest', () => {
-    const framer = new Framer(MAX);
+  it('does not keep a chunk because of the bytes at its end', () => {
+    const reader = new LineReader(MAX);
     const chunk = Buffer.from('whole\nrest');
-    linesOf(framer, [chunk]);
+    linesOf(reader, [chunk]);
     chunk.fill('!');
-    const [line] = linesOf(framer, [Buffer.from('\n')]);
+    const [line] = linesOf(reader, [Buffer.from('\n')]);
     assert(line?.kind === 'line');
     assert.strictEqual(line.bytes.toString(), 'rest');
   });
 
-  it('tells of a line at the limit as a line and of one byte more as too long', () => {
+  it('returns a line at the limit whole, and one byte more as too long', () => {
     for (const size of [1, 7, 5000]) {
-      const framer = new Framer(MAX);
+      const reader = new LineReader(MAX);
       const bytes = Buffer.from(`${'a'.repeat(MAX)}\n${'b'.repeat(MAX + 1)}\nc\n`);
       const chunks: Buffer[] = [];
       for (let at = 0; at < bytes.length; at += size) {
         chunks.push(bytes.subarray(at, at + size));
       }
-      const lines = linesOf(framer, chunks);
+      const lines = linesOf(reader, chunks);
       assert.deepStrictEqual(
         lines.map((line) => line.kind),
         ['line', 'oversize', 'line'],
@@ -137,73 +137,73 @@ describe('framer', () => {
     }
   });
 
-  it('counts all bytes of an unfinished line and forgets them when told to', () => {
-    const framer = new Framer(10);
+  it('counts all bytes of an unfinished line, and discards them', () => {
+    const reader = new LineReader(10);
     for (const bytes of ['abc', 'x'.repeat(100)]) {
-      linesOf(framer, [Buffer.from(bytes)]);
-      assert.strictEqual(framer.unfinished, bytes.length);
-      framer.forget();
-      assert.strictEqual(framer.unfinished, 0);
-      assert.deepStrictEqual(linesOf(framer, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
+      linesOf(reader, [Buffer.from(bytes)]);
+      assert.strictEqual(reader.unfinished, bytes.length);
+      reader.discardUnfinished();
+      assert.strictEqual(reader.unfinished, 0);
+      assert.deepStrictEqual(linesOf(reader, [Buffer.from('\n')]), expected(Buffer.from('\n'), 10));
     }
   });
 
-  it('keeps what was not pulled when the unfinished line is forgotten', () => {
-    const framer = new Framer(10);
-    linesOf(framer, [Buffer.from('abc')]);
-    framer.push(Buffer.from('de\nf\n'));
-    assert.strictEqual(framer.unread, 5);
-    framer.forget();
-    assert.deepStrictEqual(linesOf(framer, []), []);
-    assert.strictEqual(framer.next()?.kind, 'line');
-    assert.strictEqual(framer.unread, 2);
+  it('keeps what was not pulled when the unfinished line is discarded', () => {
+    const reader = new LineReader(10);
+    linesOf(reader, [Buffer.from('abc')]);
+    reader.push(Buffer.from('de\nf\n'));
+    assert.strictEqual(reader.unread, 5);
+    reader.discardUnfinished();
+    assert.deepStrictEqual(linesOf(reader, []), []);
+    assert.strictEqual(reader.next()?.kind, 'line');
+    assert.strictEqual(reader.unread, 2);
   });
 
-  it('lets go of all whole lines but keeps the one without its LF', () => {
+  it('drops all whole lines but keeps the one without its LF', () => {
     for (const [held, pushed, rest] of [
       ['', 'a\nb\nc', 'c'],
       ['begun', ' on\nb\n', ''],
       ['begun', ' on', 'begun on'],
       ['', '', ''],
     ] as const) {
-      const framer = new Framer(50);
-      framer.push(Buffer.from(held));
-      assert.strictEqual(framer.next(), null);
-      framer.push(Buffer.from(pushed));
-      framer.dropWholeLines();
-      assert.strictEqual(framer.unread, 0);
-      assert.strictEqual(framer.unfinished, rest.length);
-      framer.push(Buffer.from('\n'));
-      assert.deepStrictEqual(framer.next(), { kind: 'line', bytes: Buffer.from(rest) });
+      const reader = new LineReader(50);
+      reader.push(Buffer.from(held));
+      assert.strictEqual(reader.next(), null);
+      reader.push(Buffer.from(pushed));
+      reader.dropWholeLines();
+      assert.strictEqual(reader.unread, 0);
+      assert.strictEqual(reader.unfinished, rest.length);
+      reader.push(Buffer.from('\n'));
+      assert.deepStrictEqual(reader.next(), { kind: 'line', bytes: Buffer.from(rest) });
     }
   });
 
-  it('lets go of millions of lines in less time than it takes to pull them', () => {
+  it('drops millions of lines in less time than it takes to pull them', () => {
     const lines = Buffer.alloc(4 * 1024 * 1024, '\n');
-    const timeOf = (work: (framer: Framer) => void): number => {
-      const framer = new Framer(50);
-      framer.push(lines);
+    const timeOf = (work: (reader: LineReader) => void): number => {
+      const reader = new LineReader(50);
+      reader.push(lines);
       const begin = performance.now();
-      work(framer);
+      work(reader);
       return performance.now() - begin;
     };
-    const pulled = timeOf((framer) => {
-      while (framer.next() !== null);
+    const pulled = timeOf((reader) => {
+      while (reader.next() !== null);
     });
-    const dropped = Math.min(...[1, 2, 3].map(() => timeOf((framer) => framer.dropWholeLines())));
+    const dropped = Math.min(...[1, 2, 3].map(() => timeOf((reader) => reader.dropWholeLines())));
     assert.ok(dropped < pulled / 10, `${dropped} ms, ${pulled} ms to pull them`);
   });
 
   it('takes 2 MiB byte by byte in a time that grows with the size, not with its square', () => {
     const time = (bytes: number): number => {
-      const framer = new Framer(bytes);
+      const reader = new LineReader(bytes);
       const byte = Buffer.from('a');
       const start = process.cpuUsage().user;
       for (let count = 0; count < bytes; count++) {
-        framer.push(byte);
-        framer.next();
+        reader.push(byte);
+        reader.next();
       }
-      const [line] = linesOf(framer, [Buffer.from('\n')]);
+      const [line] = linesOf(reader, [Buffer.from('\n')]);
       assert(line?.kind === 'line' && line.bytes.length === bytes);
       return process.cpuUsage().user - start;
     };
@@ -214,18 +214,18 @@ describe('framer', () => {
     assert(large < 24 * Math.max(small, 10_000), `${small} us for 1/8, ${large} us for all`);
   });
 
-  it('holds no more than the limit of a line without end', () => {
-    const framer = new Framer(1024 * 1024);
+  it('keeps no more than the limit of a line without end', () => {
+    const reader = new LineReader(1024 * 1024);
     const chunk = Buffer.alloc(64 * 1024, 'x');
     global.gc?.();
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
     for (let count = 0; count < 1024; count++) {
-      framer.push(chunk);
-      framer.next();
+      reader.push(chunk);
+      reader.next();
       most = Math.max(most, process.memoryUsage().arrayBuffers - before);
     }
-    assert.strictEqual(framer.unfinished, 64 * 1024 * 1024);
+    assert.strictEqual(reader.unfinished, 64 * 1024 * 1024);
     // The doubling's last copy and the one before it may both be there until they are collected.
     assert(most < 4 * 1024 * 1024, `${most} bytes`);
   });

@@ -1,0 +1,89 @@
+/*
+ * Writes that a stale copy of vminfod's has undone: which of them are made again.
+ */
+import assert from 'node:assert';
+import * as fs from 'node:fs';
+import { eventually } from '../support/eventually';
+import { remove, set, shown, STORED, WriterFixture } from '../support/writer-fixture';
+
+describe('a write that a stale copy of vminfod has undone', () => {
+  let t: WriterFixture;
+
+  beforeEach(() => (t = new WriterFixture()));
+  afterEach(() => t.end());
+
+  const file = (map: object): string => JSON.stringify({ customer_metadata: map });
+  /** As vmadm does: another file in its place. */
+  const replace = (map: object): void => {
+    fs.writeFileSync(`${t.path}.new`, file(map));
+    fs.renameSync(`${t.path}.new`, t.path);
+  };
+  const restore = async (): Promise<number> => {
+    const changes = t.files.undoneChanges(t.target());
+    await Promise.all(changes.map((change) => t.writer.change(t.target(), change)));
+    return changes.length;
+  };
+
+  beforeEach(async () => {
+    t.make({ confirmMs: 1 });
+    replace({ a: 'old', gone: 'x', other: '1' });
+    await t.ask(set('a', 'new'));
+    await t.ask(set('b', 'made'));
+    await t.ask(remove('gone'));
+    await eventually(() => t.held.size === 0);
+  });
+
+  it('is made again, once, logged and counted', async () => {
+    assert.strictEqual(await restore(), 0);
+    replace({ a: 'old', gone: 'x', other: '2' });
+    await restore();
+    assert.strictEqual(await restore(), 0);
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '2' });
+    assert.strictEqual(t.files.leaseStatus.restored, 3);
+    const records = t.logs.records(
+      'metadata was undone from a stale copy of vminfod, and written again',
+    );
+    assert.strictEqual(records.length, 1);
+    await eventually(() => t.held.size === 0);
+    replace({ a: 'old', gone: 'x', other: '3' });
+    assert.strictEqual(await restore(), 0);
+    assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '3' });
+  });
+
+  it('is not made again where an operator set another value', async () => {
+    replace({ a: 'third', b: 'made', gone: 'y' });
+    await restore();
+    assert.deepStrictEqual(t.customer(), { a: 'third', b: 'made', gone: 'y' });
+    assert.strictEqual(t.files.leaseStatus.restored, 0);
+  });
+
+  it('is not made again where it was reverted after vminfod had shown it', async () => {
+    t.files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
+    replace({ a: 'old', gone: 'x', other: '1' });
+    assert.strictEqual(await restore(), 0);
+    assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '1' });
+  });
+
+  it('is not made again in a file that was replaced under our lock: vmadm waits for it', async () => {
+    t.make({ confirmMs: 20 });
+    await t.ask(set('b', 'again'));
+    replace({ b: 'made' });
+    await eventually(() => t.held.size === 0);
+    assert.strictEqual(await restore(), 0);
+  });
+
+  it('is not noted for long values, which are stored and removed', async () => {
+    const long = 'x'.repeat(200_000);
+    assert.deepStrictEqual(await t.ask(set('long', long)), STORED);
+    assert.deepStrictEqual(await t.ask(set('long', `${long}y`)), STORED);
+    assert.deepStrictEqual(await t.ask(remove('long')), STORED);
+  });
+
+  it('is not made again where that is switched off', async () => {
+    t.make({ confirmMs: 1, restoreUndone: false });
+    await t.ask(set('a', 'newer'));
+    await eventually(() => t.held.size === 0);
+    replace({ a: 'new' });
+    assert.strictEqual(await restore(), 0);
+  });
+});
