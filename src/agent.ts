@@ -27,7 +27,7 @@ import { openPlatform, type Platform } from './platform/libzonecfg';
 import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
-import { ticks } from './lib/tick';
+import { tickIds } from './lib/scheduler';
 import { Store, type WriterChoice } from './vm/store';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
@@ -153,7 +153,7 @@ export class Agent {
         perSecond: this.config.limits.writes_per_second,
         burst: this.config.limits.write_burst,
       },
-      tick: ticks(),
+      tick: tickIds(),
       log: this.log,
     });
     const datasets = new LiveAudit({

@@ -6,9 +6,11 @@ import { Writable } from 'node:stream';
 import fc from 'fast-check';
 import {
   createLogger,
-  DEFAULT_LOG_SHARE as SHARE,
+  DEFAULT_LOG_QUOTA as SHARE,
   LogSink,
   printableKey,
+  RepeatCounter,
+  repeatsOf,
   ZoneLog,
   type Fields,
 } from '../src/log';
@@ -100,8 +102,8 @@ describe('a zone in the log', () => {
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
     for (let i = 0; i < 5; i++) {
       log.info({}, 'a question');
-      log.insist('info', {}, 'a change');
-      log.insist('debug', {}, 'not at this level');
+      log.always('info', {}, 'a change');
+      log.always('debug', {}, 'not at this level');
     }
     const messages = records.map(({ msg }) => msg);
     assert.deepStrictEqual(messages, ['a question', ...Array<string>(5).fill('a change')]);
@@ -156,7 +158,7 @@ describe('a zone in the log', () => {
     const err = new Error('x'.repeat(16 * 1024));
     for (const fields of [{ arg: 'x'.repeat(17 * 1024) }, { err }] as Fields[]) {
       const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
-      log.insist('info', fields, 'a change');
+      log.always('info', fields, 'a change');
       log.info({}, 'a question');
     }
     assert.deepStrictEqual(
@@ -252,5 +254,44 @@ describe('the log sink', () => {
       msg: 'log records were lost',
     });
     closeSync(fd);
+  });
+});
+
+describe('repeats of a log message', () => {
+  let now = 0;
+  const clock = (): number => now;
+
+  beforeEach(() => {
+    now = 0;
+  });
+
+  it('are logged at once, then once a minute with the number that was suppressed', () => {
+    const repeats = new RepeatCounter(clock);
+    assert.strictEqual(repeats.next(), 0);
+    now = 59_999;
+    assert.deepStrictEqual([repeats.next(), repeats.next()], [null, null]);
+    now = 60_000;
+    assert.strictEqual(repeats.next(), 2);
+    assert.strictEqual(repeats.next(), null);
+    now = 120_000;
+    assert.strictEqual(repeats.next(), 1);
+    now = 240_000;
+    assert.strictEqual(repeats.next(), 0);
+  });
+
+  it('are counted for each key by itself', () => {
+    const kept = new Map<string, RepeatCounter>();
+    const next = (what: string): number | null => repeatsOf(kept, what, clock).next();
+    assert.deepStrictEqual([next('ENOSPC'), next('EIO')], [0, 0]);
+    assert.deepStrictEqual([next('ENOSPC'), next('ENOSPC'), next('EIO')], [null, null, null]);
+    now = 60_000;
+    assert.deepStrictEqual([next('ENOSPC'), next('EIO')], [2, 1]);
+  });
+
+  it('are forgotten with the object that is their key', () => {
+    const kept = new WeakMap<object, RepeatCounter>();
+    const [one, other] = [{}, {}];
+    assert.strictEqual(repeatsOf(kept, one), repeatsOf(kept, one));
+    assert.notStrictEqual(repeatsOf(kept, one), repeatsOf(kept, other));
   });
 });

@@ -71,7 +71,7 @@ describe('the journal of a port', () => {
     for (let i = 0; i < 100; i++) {
       reboot();
     }
-    journal.heldByAnother();
+    journal.busy();
     journal.dropped(7);
     journal.dropped(8);
     const expected = { connects: 101, reconnects: 100, disconnects: 100, held: 1 };
@@ -93,7 +93,7 @@ describe('the journal of a port', () => {
     }
     assert.ok((perMinute[0] ?? 0) <= 8, String(perMinute[0]));
     assert.deepStrictEqual(perMinute.slice(1), [1, 1]);
-    const summary = { msg: 'guest came and went', connected: true, connects: 60, disconnects: 60 };
+    const summary = { msg: 'guest reconnected repeatedly', connected: true, connects: 60, disconnects: 60 };
     assert.deepStrictEqual(records.at(-1), { ...summary, away_ms: 5976 });
   });
 
@@ -124,7 +124,7 @@ describe('the journal of a port', () => {
     ]);
     pass(MINUTE_MS);
     assert.deepStrictEqual(records.slice(1), [
-      { msg: 'bytes of the guest were not part of a request', dropped_bytes: 2 },
+      { msg: 'discarded bytes that were not part of a request', dropped_bytes: 2 },
     ]);
   });
 
@@ -134,7 +134,7 @@ describe('the journal of a port', () => {
     }
     journal.ended();
     const before = records.length;
-    assert.deepStrictEqual(records.at(-1)?.msg, 'guest came and went');
+    assert.deepStrictEqual(records.at(-1)?.msg, 'guest reconnected repeatedly');
     pass(2 * MINUTE_MS);
     assert.strictEqual(records.length, before);
   });

@@ -87,12 +87,12 @@ describe('the journal of a zone', () => {
       journal.answered(ORIGIN, { ...GET, key }, { kind: 'notfound' }, 0.1);
     };
     ['sdc:account_uuid', 'motd', 'sdc:0', 'sdc:account_uuid'].forEach(miss);
-    assert.deepStrictEqual(journal.tally.missing, ['sdc:0', 'sdc:account_uuid']);
+    assert.deepStrictEqual(journal.stats.missing, ['sdc:0', 'sdc:account_uuid']);
     for (let i = 1; i < 100; i++) {
       miss(`sdc:${i % 10}`);
     }
     const last = [2, 3, 4, 5, 6, 7, 8, 9].map((n) => `sdc:${n}`);
-    assert.deepStrictEqual(journal.tally.missing, last);
+    assert.deepStrictEqual(journal.stats.missing, last);
   });
 
   it('says why a request failed, and nothing of the kind where none did', () => {
@@ -140,7 +140,7 @@ describe('the journal of a zone', () => {
     journal.refused('queue', {});
     assert.deepStrictEqual(told('keys'), [undefined, 3]);
     assert.deepStrictEqual(told('queue'), [undefined, 0]);
-    assert.strictEqual(journal.tally.refusals, 4 * 3 + 1 + 3);
+    assert.strictEqual(journal.stats.refusals, 4 * 3 + 1 + 3);
   });
 
   it('tells a fault once a minute for each reason, with how often it came since', () => {
@@ -151,7 +151,7 @@ describe('the journal of a zone', () => {
     fault('EMFILE');
     now += MINUTE_MS;
     fault('EIO');
-    const records = logs.records('request met a fault of the agent');
+    const records = logs.records('internal error while handling a request');
     assert.deepStrictEqual(
       records.map(({ zonename, request, more_since_last }) => [zonename, request, more_since_last]),
       [

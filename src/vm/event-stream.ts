@@ -8,7 +8,7 @@
  * but what it causes in whoever follows the table may not be.
  */
 import { SystemError } from '../lib/errors';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import { BrokenLine, SnapshotParser } from './snapshot-parser';
 import type { MetadataMaps } from '../metadata/handler';
 import {
@@ -75,7 +75,7 @@ export async function followEvents(
           clearTimeout(timer);
           onReady();
         }
-        await slice.rest();
+        await slice.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -158,7 +158,7 @@ class EventReader {
       this.pendingBytes = 0;
       from = end + 1;
       await this.act(line);
-      await this.slice.rest();
+      await this.slice.pause();
     }
   }
 

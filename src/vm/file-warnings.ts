@@ -3,7 +3,7 @@
  * at most one a minute for the same reason, since a file can be written wrongly again and again.
  */
 import type { ZoneLog } from '../log';
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import { repeatsOf, type RepeatCounter } from '../log';
 
 /** Where the warnings of a zone's files go. */
 export type FileLog = Pick<ZoneLog, 'warn'>;

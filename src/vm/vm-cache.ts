@@ -9,7 +9,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import { Lru } from '../lib/lru';
 import {
   factsOf,
@@ -145,7 +145,7 @@ export class VmCache extends EventEmitter<TableEvents> {
       } else {
         this.put(record);
       }
-      await slice.rest();
+      await slice.pause();
       if (!live()) {
         return;
       }

@@ -8,7 +8,7 @@
  * While a hold is busy its VM is being written. A hold that is resumed again and again is given up after
  * 10 s, so that the platform's VM tool gets its turn on a VM whose guest never stops writing.
  */
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import { repeatsOf, type RepeatCounter } from '../log';
 import type { Edits } from './plan';
 import type { MetadataMap, MetadataMaps } from '../metadata/handler';
 import type { Target } from './backend';

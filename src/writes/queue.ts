@@ -12,7 +12,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
 import type { Change, ChangeResult } from '../metadata/handler';
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import { repeatsOf, type RepeatCounter } from '../log';
 import type { Backend, Stage, Target } from './backend';
 import type { PlannedChange } from './plan';
 import { failedBy, lateIn, NO_ROOM, NOT_MADE } from './failures';
