@@ -3,7 +3,7 @@
  *
  * A port's file lies below the zone's root, where only platform/zone-root.ts goes. That walks to it without
  * following links and makes sure that what answered is what it found. It cannot see a mount that came and
- * went between; so who answered is asked here: getpeerucred on our end names the zone of the process that
+ * went in between, so the peer is checked here: getpeerucred on our end gives the zone of the process that
  * listens (on illumos tl.c, tl_conn_req, puts the listener's credentials into the confirmation, and
  * sockstr.c, strsock_proto, keeps them for it). Another zone's port is never served.
  *
