@@ -8,7 +8,7 @@
  * record, and so is each minute that follows until one is quiet. The last record always has the current state. Counts
  * are exact. A port that is in use by another process is logged by the link itself.
  */
-import type { PortObserver } from './transport/link';
+import type { PortObserver } from './transport/serial-stats';
 import type { Fields } from './log';
 
 /** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */

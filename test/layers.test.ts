@@ -38,7 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'admin',
   ],
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
-  'port-log': ['log', 'transport/link'],
+  'port-log': ['log', 'transport/serial-stats'],
   metrics: ['request-log', 'port-log', 'transport/link'],
   'node-claim': ['lib', 'platform'],
   wiring: ['datasets', 'metrics', 'vm', 'zones'],

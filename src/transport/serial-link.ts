@@ -25,13 +25,14 @@ import { afterPolling, RunQueue, type Scheduler, type TaskQueue } from '../lib/s
 import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
 import type { ConnectionContext } from './connection';
-import type { Handle, Link, LinkLimits, LinkObserver, PortObserver } from './link';
+import type { Handle, Link, LinkLimits, LinkObserver } from './link';
 import type { MemoryQuota } from './memory-quota';
 import { NetStream } from './net-stream';
 import { DEFAULT_PORT, DialAttempts, dialPort, FAST_MS, OTHER_ZONE } from './serial-dialer';
 import { portOf, watchPort, type ZoneOfPeer } from './serial-dialer';
 import { PortConnection } from './serial-input';
-import { SerialStats, type CountedConnection, type SerialCounts } from './serial-stats';
+import { SerialStats } from './serial-stats';
+import type { CountedConnection, PortObserver, SerialCounts } from './serial-stats';
 import { ZoneQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */

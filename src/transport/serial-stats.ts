@@ -7,7 +7,30 @@
  */
 import type { Reply } from '../protocol/reply';
 import type { Request } from '../protocol/request';
-import type { LinkObserver, Origin, PortObserver, Refusal } from './link';
+import type { LinkObserver, Origin, Refusal } from './link';
+
+/**
+ * The events of a guest's serial port. Times are ms, on one clock. A connection that ended at once, since
+ * another process has the port, is reported as `busy` only.
+ */
+export interface PortObserver {
+  /**
+   * The first connection since the zone runs.
+   * @param afterMs since the zone runs, or since the agent knows it where its boot was not seen
+   */
+  connected(afterMs: number, bootSeen: boolean): void;
+  /** @param awayMs how long the guest had no connection */
+  reconnected(awayMs: number): void;
+  disconnected(lastedMs: number): void;
+  /** The first request since the zone runs was answered; a bare reset is not a request. */
+  firstAnswered(afterMs: number, bootSeen: boolean): void;
+  /** Another process has the port. */
+  busy(): void;
+  /** Bytes that were not part of a request: noise, unfinished lines, floods. */
+  dropped(bytes: number): void;
+  /** The link ended; nothing comes after this. */
+  ended(): void;
+}
 
 export interface SerialCounts {
   readonly attempts: number;

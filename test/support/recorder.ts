@@ -1,5 +1,6 @@
 /* Records what a link reports. */
-import type { LinkObserver, PortObserver, Refusal } from '../../src/transport/link';
+import type { LinkObserver, Refusal } from '../../src/transport/link';
+import type { PortObserver } from '../../src/transport/serial-stats';
 import type { Reply } from '../../src/protocol/reply';
 import type { Request } from '../../src/protocol/request';
 
