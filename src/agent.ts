@@ -27,12 +27,12 @@ import { openPlatform, type Platform } from './platform/libzonecfg';
 import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
-import { ticks } from './lib/tick';
 import { ConfigFiles } from './vm/config-files';
 import { Store } from './vm/store';
 import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
+import { tickIds } from './lib/scheduler';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
@@ -150,7 +150,7 @@ export class Agent {
 
   private startStore(): Promise<void> {
     this.platform = openPlatform(this.options.root);
-    const files = new ConfigFiles(undefined, ticks());
+    const files = new ConfigFiles(undefined, tickIds());
     const store = new Store({
       vminfodUrl: this.config.vminfod ?? this.paths.vminfodUrl,
       files,

@@ -9,8 +9,8 @@ import { readFileSync } from 'node:fs';
 // The face of version 3: loading the other one takes 10 MiB and 40 ms of every start.
 import { z } from 'zod/v3';
 import { codeOf, messageOf } from './lib/errors';
-import { DEFAULT_LINK_LIMITS } from './transport/limits';
-import { DEFAULT_LOG_SHARE } from './log';
+import { DEFAULT_LINK_LIMITS } from './transport/link';
+import { DEFAULT_LOG_QUOTA } from './log';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 
@@ -32,7 +32,7 @@ const limitsSchema = z.strictObject({
   /** Longest request line. */
   line_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.lineBytes),
   /** Replies that the peers of a zone have not read yet. */
-  unsent_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.unsentBytes),
+  unsent_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.replyBytes),
   /** Requests that wait for their answer on one connection. */
   queued_requests: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.queuedRequests),
   /** Open connections of one zone. */
@@ -48,10 +48,10 @@ const limitsSchema = z.strictObject({
   /** A metadata file as a whole, the operator's data included, that a guest's write may leave. */
   metadata_file_bytes: bytes(MIB, MOST_FILE_BYTES).default(16 * MIB),
   /** Log records of one zone on the long run, and at once. */
-  records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_SHARE.perSecond),
-  record_burst: bytes(1, 100000).default(DEFAULT_LOG_SHARE.burst),
+  records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_QUOTA.perSecond),
+  record_burst: bytes(1, 100000).default(DEFAULT_LOG_QUOTA.burst),
   /** Bytes of the log that one zone may write, on the long run; 16 times as much at once. */
-  log_bytes_per_second: bytes(1024, 64 * MIB).default(DEFAULT_LOG_SHARE.bytesPerSecond),
+  log_bytes_per_second: bytes(1024, 64 * MIB).default(DEFAULT_LOG_QUOTA.bytesPerSecond),
 });
 
 const datasetsSchema = z.strictObject({

@@ -8,21 +8,23 @@
  * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and limits how many
  * records and bytes of the log one zone may write. Records over the limit are counted, and their number
  * is logged within a second. Records whose number is bounded elsewhere (a stored change, the first
- * refusal in a minute) are never left out, since a guest could hide what it changed behind what it
- * asked; they do use up the zone's bytes. LogSink writes all records out.
+ * refusal in a minute) are always written, since a guest could hide what it changed behind what it
+ * asked; they do use up the zone's bytes. Repeated warnings go through a ThrottledLog, the one throttle
+ * of the project. LogSink writes all records out.
  */
 import { write, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Writable } from 'node:stream';
 import bunyan from 'bunyan';
 import { codeOf } from './lib/errors';
+import { oncePerIteration } from './lib/scheduler';
 import { TokenBucket, type TokenRate } from './lib/token-bucket';
 
 export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;
 export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
-/** Enough to see what led to a fault, and what the platform's agent keeps. */
+/** Enough to see what led to an error, and what the platform's agent keeps. */
 const RING_RECORDS = 10;
 /** Most that a key takes in a record, bytes as JSON writes them. */
 const KEY_BYTES = 256;
@@ -31,23 +33,25 @@ const CUT = '...';
 const PLAIN_KEY = /^[ !#-[\]-~]{0,256}$/;
 /** What a record has besides its own fields and message, bytes: host, zone, brand, level and time. */
 const RECORD_BYTES = 250;
-/** While records are left out, their number is logged once in this time. */
+/** While records are suppressed, their number is logged once in this time. */
 const REPORT_MS = 1000;
-/** Enough for a second of the busiest node; beyond it the log is not being read anyway. */
-const MOST_BUFFERED_BYTES = 4 * 1024 * 1024;
-/** A full disk is looked at again after this. */
+/** A second's records of the busiest node; a log that far behind is not being written anyway. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
+/** How long to wait after a failed write, as to a full disk. */
 const RETRY_MS = 1000;
+/** Repeats of a throttled message are logged once in this time. */
+const REPEAT_MS = 60_000;
 /** A zone that was silent may write this many seconds' bytes at once: a boot asks for much. */
 const BURST_SECONDS = 16;
 
-/** What a zone may write to the log. */
-export interface LogShare extends TokenRate {
-  /** On the long run; as much at once as in 16 s. */
+/** How much one zone may write to the log. */
+export interface LogQuota extends TokenRate {
+  /** In the long run; at once as much as in 16 s. */
   readonly bytesPerSecond: number;
 }
 
-/** 16 KiB a second are 1.4 GB a day: more than any guest needs, and a node's log survives a few of them. */
-export const DEFAULT_LOG_SHARE: LogShare = {
+/** 16 KiB/s are 1.4 GB a day: more than any guest needs, and a node's log survives a few such guests. */
+export const DEFAULT_LOG_QUOTA: LogQuota = {
   perSecond: 50,
   burst: 500,
   bytesPerSecond: 16 * 1024,
@@ -82,13 +86,13 @@ export function printableKey(key: string): string {
 }
 
 /** As much of a key as fits into so many bytes, in whole characters. */
-function printableStart(key: string, most: number): { text: string; isCut: boolean } {
+function printableStart(key: string, maxBytes: number): { text: string; isCut: boolean } {
   let text = '';
   let bytes = 0;
   for (const char of key) {
     const shown = printable(char);
     bytes += Buffer.byteLength(JSON.stringify(shown)) - 2;
-    if (bytes > most) {
+    if (bytes > maxBytes) {
       return { text, isCut: true };
     }
     text += shown;
@@ -96,7 +100,7 @@ function printableStart(key: string, most: number): { text: string; isCut: boole
   return { text, isCut: false };
 }
 
-/** Characters that a terminal or a reader of lines would obey, written as in JSON. */
+/** Escapes characters that a terminal or a line-based reader would act on, as JSON does. */
 function printable(char: string): string {
   return /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]/.test(char) && char.length === 1
     ? `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
@@ -109,30 +113,30 @@ export class ZoneLog {
   private readonly zonename: string;
   private readonly records: TokenBucket;
   private readonly bytes: TokenBucket;
-  private readonly leftOut: () => void;
+  private readonly onSuppressed: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
   private readonly brand: string;
   private suppressed = 0;
 
-  /** @param leftOut is called for each record that is left out */
+  /** @param onSuppressed is called for each record over the quota */
   constructor(
     parent: Logger,
     zonename: string,
     brand: string,
-    share = DEFAULT_LOG_SHARE,
-    leftOut: () => void = () => undefined,
+    quota = DEFAULT_LOG_QUOTA,
+    onSuppressed: () => void = () => undefined,
   ) {
     this.parent = parent;
     this.zonename = zonename;
     this.brand = brand;
-    const { bytesPerSecond } = share;
-    this.records = new TokenBucket(share);
+    const { bytesPerSecond } = quota;
+    this.records = new TokenBucket(quota);
     this.bytes = new TokenBucket({
       perSecond: bytesPerSecond,
       burst: bytesPerSecond * BURST_SECONDS,
     });
-    this.leftOut = leftOut;
+    this.onSuppressed = onSuppressed;
   }
 
   debug(fields: Fields, msg: string): void {
@@ -151,16 +155,16 @@ export class ZoneLog {
     this.write('error', fields, msg);
   }
 
-  /** A record that is never left out: whoever writes it bounds how many there are. */
-  insist(level: Level, fields: Fields, msg: string): void {
-    const logger = this.note(level, fields, msg);
+  /** Writes a record whatever the quota: the caller bounds how many there are. */
+  always(level: Level, fields: Fields, msg: string): void {
+    const logger = this.remember(level, fields, msg);
     if (logger !== null) {
       this.bytes.take(bytesOf(fields, msg));
       logger[level](fields, msg);
     }
   }
 
-  /** The last ten records of any level, oldest first, those the log left out included. */
+  /** The last ten records of any level, oldest first, those that were suppressed included. */
   recent(): readonly KeptRecord[] {
     return this.ring.map(({ at, level, msg, fields }) => {
       return { time: new Date(at).toISOString(), level, msg, fields };
@@ -168,7 +172,7 @@ export class ZoneLog {
   }
 
   private write(level: Level, fields: Fields, msg: string): void {
-    const logger = this.note(level, fields, msg);
+    const logger = this.remember(level, fields, msg);
     if (logger === null) {
       return;
     }
@@ -177,12 +181,20 @@ export class ZoneLog {
       this.bytes.take(bytesOf(fields, msg));
       logger[level](fields, msg);
     } else {
-      this.leaveOut();
+      this.onSuppressed();
+      if (this.suppressed++ === 0) {
+        // By a timer: a zone that floods the log may log nothing more after that.
+        setTimeout(() => {
+          const { suppressed } = this;
+          this.suppressed = 0;
+          this.always('warn', { suppressed }, 'log records of this zone were suppressed');
+        }, REPORT_MS).unref();
+      }
     }
   }
 
   /** Adds it to the last ten. @returns the logger for it, null where its level is not logged */
-  private note(level: Level, fields: Fields, msg: string): Logger | null {
+  private remember(level: Level, fields: Fields, msg: string): Logger | null {
     this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
@@ -190,19 +202,6 @@ export class ZoneLog {
     // Made on first use: most zones of a node log nothing for hours, and a child logger is not small.
     this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
     return this.child.levels(0) > bunyan.resolveLevel(level) ? null : this.child;
-  }
-
-  /** By a timer: who floods the log may say nothing more after it. */
-  private leaveOut(): void {
-    this.leftOut();
-    if (this.suppressed++ > 0) {
-      return;
-    }
-    setTimeout(() => {
-      const { suppressed } = this;
-      this.suppressed = 0;
-      this.insist('warn', { suppressed }, 'records of this zone were left out');
-    }, REPORT_MS).unref();
   }
 }
 
@@ -224,11 +223,75 @@ function serializeError(err: unknown): unknown {
   return { message, name, stack, code, signal };
 }
 
+/** Counts the repeats of one message, of which one a minute is logged. */
+export class RepeatCounter {
+  private readonly now: () => number;
+  private loggedAt = -Infinity;
+  private suppressed = 0;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(now: () => number = () => performance.now()) {
+    this.now = now;
+  }
+
+  /** Call at each occurrence. @returns null: suppress it; else log it, with this many suppressed before */
+  next(): number | null {
+    if (this.now() - this.loggedAt < REPEAT_MS) {
+      this.suppressed++;
+      return null;
+    }
+    const { suppressed } = this;
+    this.loggedAt = this.now();
+    this.suppressed = 0;
+    return suppressed;
+  }
+}
+
+/** A Map, or a WeakMap where counters go with an object. */
+interface CounterMap<K> {
+  get(key: K): RepeatCounter | undefined;
+  set(key: K, counter: RepeatCounter): unknown;
+}
+
+/** The counter of one key, made on first use. */
+export function repeatsOf<K>(counters: CounterMap<K>, key: K, now?: () => number): RepeatCounter {
+  let counter = counters.get(key);
+  if (counter === undefined) {
+    counter = new RepeatCounter(now);
+    counters.set(key, counter);
+  }
+  return counter;
+}
+
+/** Where throttled warnings go: a logger. */
+export interface ThrottledLogSink {
+  info(fields: Fields, msg: string): void;
+  warn(fields: Fields, msg: string): void;
+}
+
+/** Warns of one kind of error: at once, then once a minute with the number of repeats in `repeated`. */
+export class ThrottledLog {
+  private readonly sink: ThrottledLogSink;
+  private readonly repeats: RepeatCounter;
+
+  constructor(sink: ThrottledLogSink, now: () => number) {
+    this.sink = sink;
+    this.repeats = new RepeatCounter(now);
+  }
+
+  warn(fields: Fields, msg: string): void {
+    const repeated = this.repeats.next();
+    if (repeated !== null) {
+      this.sink.warn({ ...fields, repeated }, msg);
+    }
+  }
+}
+
 /**
  * Where log records go: a file descriptor, written in batches off the request path.
  *
  * A full disk, a stuck pipe or a vanished log must cost records, never a request: records that do not fit
- * the buffer are counted, and the count is logged once there is room again. One write is under way at a
+ * the buffer are counted, and the count is logged once there is room again. One write is in progress at a
  * time. `flushSync` is for the end of the process.
  */
 export class LogSink extends Writable {
@@ -236,7 +299,7 @@ export class LogSink extends Writable {
   private lines: string[] = [];
   private bufferedBytes = 0;
   private writing = false;
-  private scheduled = false;
+  private readonly flushSoon = oncePerIteration(() => this.flush());
   private lost = 0;
   private lostBefore = 0;
 
@@ -258,28 +321,24 @@ export class LogSink extends Writable {
   /** bunyan calls this for each record. Never blocks, never fails. */
   override write(line: unknown): boolean {
     const text = String(line);
-    if (this.bufferedBytes + text.length > MOST_BUFFERED_BYTES) {
+    if (this.bufferedBytes + text.length > MAX_BUFFERED_BYTES) {
       this.lost++;
       return true;
     }
     this.lines.push(text);
     this.bufferedBytes += text.length;
-    if (!this.scheduled && !this.writing) {
-      this.scheduled = true;
-      setImmediate(() => {
-        this.scheduled = false;
-        this.flush();
-      });
+    if (!this.writing) {
+      this.flushSoon();
     }
     return true;
   }
 
   /** Writes out what is buffered, as far as the descriptor takes it now. */
   flushSync(): void {
-    let rest = Buffer.from(this.take());
-    while (rest.length > 0) {
+    let unwritten = Buffer.from(this.drainBuffer());
+    while (unwritten.length > 0) {
       try {
-        rest = rest.subarray(writeSync(this.fd, rest));
+        unwritten = unwritten.subarray(writeSync(this.fd, unwritten));
       } catch (err) {
         if (codeOf(err) !== 'EINTR') {
           // The process is ending and the log cannot be written: there is nowhere to report it.
@@ -294,7 +353,7 @@ export class LogSink extends Writable {
       return;
     }
     this.writing = true;
-    this.writeOut(Buffer.from(this.take()));
+    this.writeOut(Buffer.from(this.drainBuffer()));
   }
 
   private writeOut(chunk: Buffer): void {
@@ -317,7 +376,7 @@ export class LogSink extends Writable {
     });
   }
 
-  private take(): string {
+  private drainBuffer(): string {
     if (this.lost > 0) {
       const { lost } = this;
       this.lostBefore += lost;

@@ -1,24 +1,24 @@
 /*
- * The whole node's counts, kept as plain numbers: counting a request costs no more than that. The admin
- * side reads them when somebody asks for metrics or status.
+ * Counters of the whole node, kept as plain numbers: counting a request costs no more than that. The admin server reads
+ * them for metrics and status.
  */
 import { performance } from 'node:perf_hooks';
 import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
 import type { Refusal } from './transport/link';
 import type { PortStats } from './port-log';
 
-/** Upper bounds of the latency histogram, ms: from memory's answers to a client's patience. */
+/** Upper bounds of the latency histogram, ms: from an answer out of memory to a client's timeout. */
 export const LATENCY_BOUNDS_MS = [
   0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000,
 ] as const;
 
-/** Upper bounds of the boot histogram, ms: from a small guest's first look to a slow installer's. */
+/** Upper bounds of the boot histogram, ms: from a small guest to a slow installer. */
 export const BOOT_BOUNDS_MS = [
   250, 500, 1000, 2500, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
 ] as const;
 
 export interface Latency {
-  /** Counts by bound, not cumulated; the last one is what went over all bounds. */
+  /** Counts by bound, not cumulative; the last one is above all bounds. */
   readonly buckets: readonly number[];
   readonly sumMs: number;
   readonly count: number;
@@ -50,7 +50,7 @@ class LatencyCount implements Latency {
   }
 }
 
-/** The last minute is kept in parts of this, so that it moves on without a timer. */
+/** The last minute is kept in parts of this, so that it advances without a timer. */
 const PART_MS = 10_000;
 const PARTS = 6;
 
@@ -74,7 +74,7 @@ class RecentLatency {
       this.current = new LatencyCount();
       this.endsAt = (number + 1) * PART_MS;
       this.parts.set(number, this.current);
-      this.forgetBefore(number - PARTS + 1);
+      this.removeBefore(number - PARTS + 1);
     }
     this.current.add(elapsedMs);
   }
@@ -83,11 +83,11 @@ class RecentLatency {
   read(): { readonly latencies: readonly Latency[]; readonly spanMs: number } {
     const now = this.now();
     const first = Math.floor(now / PART_MS) - PARTS + 1;
-    this.forgetBefore(first);
+    this.removeBefore(first);
     return { latencies: [...this.parts.values()], spanMs: now - Math.max(0, first * PART_MS) };
   }
 
-  private forgetBefore(first: number): void {
+  private removeBefore(first: number): void {
     for (const number of this.parts.keys()) {
       if (number < first) {
         this.parts.delete(number);
@@ -102,13 +102,13 @@ export interface PortCounts {
   /** Connections after the first one of a boot. */
   reconnects: number;
   disconnects: number;
-  /** Times that another program had the port. */
+  /** Times that another process had the port. */
   held: number;
-  /** Bytes that were no request. */
+  /** Bytes that were not part of a request. */
   droppedBytes: number;
 }
 
-/** The node's counts from the agent's start on. One serves the agent. */
+/** Counters since the agent's start. One serves the agent. */
 export class NodeMetrics implements NodeRequestStats, PortStats {
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
@@ -118,11 +118,11 @@ export class NodeMetrics implements NodeRequestStats, PortStats {
   openConnections = 0;
   acceptedConnections = 0;
   zoneEvents = 0;
-  /** Of the last zone event: from its happening to our hearing of it. */
+  /** Of the last zone event: from when it happened until it was received. */
   eventLagMs = 0;
   faults = 0;
-  /** Log records that went over the share of their zone. */
-  recordsLeftOut = 0;
+  /** Log records over the quota of their zone. */
+  recordsSuppressed = 0;
   readonly ports: PortCounts = {
     connects: 0,
     reconnects: 0,
@@ -192,7 +192,7 @@ export class NodeMetrics implements NodeRequestStats, PortStats {
     this.ports.disconnects++;
   }
 
-  portHeld(): void {
+  portBusy(): void {
     this.ports.held++;
   }
 

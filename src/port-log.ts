@@ -1,38 +1,36 @@
 /*
- * How an HVM guest's port came and went, as log records and as counts.
- *
- * A serial link tells its port journal. In `tail -f | bunyan` a boot reads as
+ * Logs and counts the connections of an HVM guest's port. A serial link reports them. In `tail -f | bunyan` a boot is
  *
  *   guest connected (after_ms)   first request answered (after_ms)   guest disconnected (lasted_ms)
  *   guest reconnected (away_ms)
  *
- * and a guest in a boot loop fills nobody's log: after a few records a minute the rest of that minute is
- * counted and told as one, and while it goes on there is that one record a minute. The last record
- * always says how things are. Counts are exact. That another holds the port the link warns of itself.
+ * A guest in a boot loop does not fill the log: after a few records a minute the rest of that minute is summed up in one
+ * record, and so is each minute that follows until one is quiet. The last record always has the current state. Counts
+ * are exact. A port that is in use by another process is logged by the link itself.
  */
-import type { PortObserver } from './transport/link';
+import type { PortObserver } from './transport/serial-stats';
 import type { Fields } from './log';
 
 /** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */
-const MOST_RECORDS = 8;
+const MAX_RECORDS = 8;
 const MINUTE_MS = 60_000;
 
-/** Where the whole node's figures are kept. */
+/** Counters of the whole node. */
 export interface PortStats {
   /** @param again not the first connection since the zone runs */
   portConnected(again: boolean): void;
   portDisconnected(): void;
-  portHeld(): void;
+  portBusy(): void;
   portDropped(bytes: number): void;
   /** @param afterMs from the zone's running to its guest's first answered request */
   bootAnswered(afterMs: number): void;
 }
 
-/** Calls `fn` after `ms`. @returns takes it back */
+/** Calls `fn` after `ms`. @returns cancels it */
 export type Later = (fn: () => void, ms: number) => () => void;
 
-/** What was left unsaid since the last record. */
-interface Untold {
+/** What was suppressed since the last record. */
+interface Suppressed {
   connects: number;
   disconnects: number;
   awayMs: number;
@@ -41,81 +39,81 @@ interface Untold {
 /** The observer of one HVM zone's port, for as long as the zone is known. */
 export class PortLog implements PortObserver {
   private readonly log: { info(fields: Fields, msg: string): void };
-  private readonly figures: PortStats;
+  private readonly metrics: PortStats;
   private isConnected = false;
   private droppedBytes = 0;
-  private untold: Untold = nothing();
-  /** Records left in this minute. */
-  private left = MOST_RECORDS;
+  private suppressed: Suppressed = nothing();
+  /** Records that may still be logged in this minute. */
+  private remaining = MAX_RECORDS;
   private readonly later: Later;
-  /** Ends the minute that runs. */
+  /** Cancels the end of the current minute. */
   private minute: (() => void) | null = null;
 
   /** @param log the zone's */
   constructor(
     log: { info(fields: Fields, msg: string): void },
-    figures: PortStats,
+    metrics: PortStats,
     later: Later = afterTime,
   ) {
     this.log = log;
-    this.figures = figures;
+    this.metrics = metrics;
     this.later = later;
   }
 
   connected(afterMs: number, bootSeen: boolean): void {
     this.isConnected = true;
-    this.figures.portConnected(false);
-    if (!this.tell({ after_ms: Math.round(afterMs), ...unseen(bootSeen) }, 'guest connected')) {
-      this.untold.connects++;
+    this.metrics.portConnected(false);
+    if (!this.write({ after_ms: Math.round(afterMs), ...ranBefore(bootSeen) }, 'guest connected')) {
+      this.suppressed.connects++;
     }
   }
 
   reconnected(awayMs: number): void {
     this.isConnected = true;
-    this.figures.portConnected(true);
-    if (!this.tell({ away_ms: Math.round(awayMs) }, 'guest reconnected')) {
-      this.untold.connects++;
-      this.untold.awayMs += awayMs;
+    this.metrics.portConnected(true);
+    if (!this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected')) {
+      this.suppressed.connects++;
+      this.suppressed.awayMs += awayMs;
     }
   }
 
   disconnected(lastedMs: number): void {
     this.isConnected = false;
-    this.figures.portDisconnected();
-    if (!this.tell({ lasted_ms: Math.round(lastedMs) }, 'guest disconnected')) {
-      this.untold.disconnects++;
+    this.metrics.portDisconnected();
+    if (!this.write({ lasted_ms: Math.round(lastedMs) }, 'guest disconnected')) {
+      this.suppressed.disconnects++;
     }
   }
 
   firstAnswered(afterMs: number, bootSeen: boolean): void {
     if (bootSeen) {
-      this.figures.bootAnswered(afterMs);
+      this.metrics.bootAnswered(afterMs);
     }
-    this.tell({ after_ms: Math.round(afterMs), ...unseen(bootSeen) }, 'first request answered');
+    this.write({ after_ms: Math.round(afterMs), ...ranBefore(bootSeen) }, 'first request answered');
   }
 
-  heldByAnother(): void {
-    this.figures.portHeld();
+  busy(): void {
+    this.metrics.portBusy();
   }
 
   dropped(bytes: number): void {
-    this.figures.portDropped(bytes);
+    this.metrics.portDropped(bytes);
     this.droppedBytes += bytes;
-    // Noise comes in pieces: told with the next record, or once the minute is over.
+    // Noise comes in pieces: it is logged with the next record, or at the end of the minute.
     this.startMinute();
   }
 
   ended(): void {
-    this.tellUntold();
+    this.logSuppressed();
     this.minute?.();
     this.minute = null;
   }
 
-  private tell(fields: Fields, msg: string): boolean {
-    if (this.left === 0) {
+  private write(fields: Fields, msg: string): boolean {
+    if (this.remaining === 0) {
       return false;
     }
-    this.left--;
+    this.remaining--;
     this.startMinute();
     this.log.info({ ...fields, ...this.takeDropped() }, msg);
     return true;
@@ -127,27 +125,27 @@ export class PortLog implements PortObserver {
 
   private minuteOver(): void {
     this.minute = null;
-    const busy = this.untold.connects + this.untold.disconnects > 0;
-    this.tellUntold();
-    if (busy) {
-      // It may go on: until a minute is quiet there is one record for each.
-      this.left = 0;
+    const wasBusy = this.suppressed.connects + this.suppressed.disconnects > 0;
+    this.logSuppressed();
+    if (wasBusy) {
+      // Until a minute is quiet there is one record for each.
+      this.remaining = 0;
       this.startMinute();
     } else {
-      this.left = MOST_RECORDS;
+      this.remaining = MAX_RECORDS;
     }
   }
 
-  private tellUntold(): void {
-    const { connects, disconnects, awayMs } = this.untold;
-    this.untold = nothing();
+  private logSuppressed(): void {
+    const { connects, disconnects, awayMs } = this.suppressed;
+    this.suppressed = nothing();
     const dropped = this.takeDropped();
     if (connects + disconnects > 0) {
       const counts = { connects, disconnects, away_ms: Math.round(awayMs) };
       const fields = { connected: this.isConnected, ...counts, ...dropped };
-      this.log.info(fields, 'guest came and went');
+      this.log.info(fields, 'guest reconnected repeatedly');
     } else if (dropped.dropped_bytes !== undefined) {
-      this.log.info(dropped, 'bytes of the guest were not part of a request');
+      this.log.info(dropped, 'discarded bytes that were not part of a request');
     }
   }
 
@@ -160,16 +158,16 @@ export class PortLog implements PortObserver {
 
 function afterTime(fn: () => void, ms: number): () => void {
   const timer = setTimeout(fn, ms);
-  // A record that is due holds no process.
+  // A record that is due must not keep the process alive.
   timer.unref();
   return () => clearTimeout(timer);
 }
 
-function nothing(): Untold {
+function nothing(): Suppressed {
   return { connects: 0, disconnects: 0, awayMs: 0 };
 }
 
-/** Marks a time that counts from the agent's first sight of a zone that ran already. */
-function unseen(bootSeen: boolean): Fields {
+/** Marks a time that counts from when the agent first saw a zone that ran already. */
+function ranBefore(bootSeen: boolean): Fields {
   return bootSeen ? {} : { ran_before: true };
 }

@@ -1,21 +1,19 @@
 /*
  * The request log of a zone: log records and counters of what its transport reports.
  *
- * It writes one info record for each handled request, which for a PUT or DELETE is the audit record too
- * (who, how long a value, with what result), and a warning once a minute for each kind of refusal with
- * the number of repeats. It counts all of them. No record holds a value: of a PUT it has the length. The
- * key is in a record once, in `query.arg`.
+ * It writes one info record for each handled request, which for a PUT or DELETE is the audit record too (who, how long
+ * a value, with what result), and a warning once a minute for each kind of refusal with the number of repeats. It counts
+ * all of them. No record holds a value: of a PUT it has the length. The key is in a record once, in `query.arg`.
  *
- * The zone's log limits never leave out a refusal, nor a change that took of the zone's write rate, which
- * bounds their number, stored or failed. Records of reads, and of changes that were refused or joined
- * another one, can be left out.
+ * The zone's log quota never suppresses a refusal, nor a change that was charged to the zone's write rate, which bounds
+ * their number, stored or failed. Records of reads, and of changes that were refused or joined another one, can be
+ * suppressed.
  */
 import { codeOf } from './lib/errors';
-import { printableKey, type Fields, type ZoneLog } from './log';
-import type { LinkObserver, Origin, Refusal } from './transport/link';
+import { printableKey, repeatsOf, type Fields, type RepeatCounter, type ZoneLog } from './log';
 import type { ChangeCourse, Reply } from './protocol/reply';
 import type { Request } from './protocol/request';
-import { repeatsOf, type RepeatCounter } from './lib/throttled-log';
+import type { LinkObserver, Origin, Refusal } from './transport/link';
 
 export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
 export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
@@ -44,7 +42,7 @@ export interface RequestStats {
   readonly missing: string[];
 }
 
-/** A boot asks for a few that are not set; one that is misspelt should still be among them. */
+/** A boot asks for a few that are not set; a misspelt one should still be among them. */
 const MAX_MISSING = 8;
 
 export interface LastRequest {
@@ -58,7 +56,7 @@ export interface LastRequest {
 
 /** The observer of one zone's link, for as long as the zone is known. */
 export class RequestLog implements LinkObserver {
-  readonly tally: RequestStats = {
+  readonly stats: RequestStats = {
     requests: 0,
     failures: 0,
     refusals: 0,
@@ -71,37 +69,37 @@ export class RequestLog implements LinkObserver {
     missing: [],
   };
   private readonly log: ZoneLog;
-  private readonly figures: NodeRequestStats;
+  private readonly metrics: NodeRequestStats;
   private readonly now: () => number;
   /** By kind of record. Most zones never need it. */
   private repeats: Map<string, RepeatCounter> | null = null;
 
   /** @param now a clock in ms that never goes back */
-  constructor(log: ZoneLog, figures: NodeRequestStats, now = (): number => performance.now()) {
+  constructor(log: ZoneLog, metrics: NodeRequestStats, now = (): number => performance.now()) {
     this.log = log;
-    this.figures = figures;
+    this.metrics = metrics;
     this.now = now;
   }
 
   opened(): void {
-    this.tally.opened++;
-    this.tally.connections++;
-    this.figures.connections(1);
+    this.stats.opened++;
+    this.stats.connections++;
+    this.metrics.connections(1);
   }
 
   closed(): void {
-    this.tally.connections--;
-    this.figures.connections(-1);
+    this.stats.connections--;
+    this.metrics.connections(-1);
   }
 
   received(bytes: number): void {
-    this.tally.bytesReceived += bytes;
-    this.figures.bytes(bytes, 0);
+    this.stats.bytesReceived += bytes;
+    this.metrics.bytes(bytes, 0);
   }
 
   sent(bytes: number): void {
-    this.tally.bytesSent += bytes;
-    this.figures.bytes(0, bytes);
+    this.stats.bytesSent += bytes;
+    this.metrics.bytes(0, bytes);
   }
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
@@ -130,31 +128,35 @@ export class RequestLog implements LinkObserver {
   }
 
   refused(reason: Refusal, detail: Fields): void {
-    this.tally.refusals++;
-    this.figures.refused(reason);
-    const more = this.next(reason);
+    this.stats.refusals++;
+    this.metrics.refused(reason);
+    const more = this.repeatFields(reason);
     if (more !== null) {
-      this.log.insist('warn', { reason, ...detail, ...more }, 'refused');
+      this.log.always('warn', { reason, ...detail, ...more }, 'refused');
     }
   }
 
-  /** A request met a fault of the agent or of the machine. A guest can ask for it as often as it likes. */
+  /** A request failed by an error of the agent or of the machine. A guest can cause it as often as it likes. */
   fault(request: Request['kind'], err: unknown): void {
-    const more = this.next(`fault ${codeOf(err)}`);
+    const more = this.repeatFields(`fault ${codeOf(err)}`);
     if (more !== null) {
-      this.log.insist('error', { err, request, ...more }, 'request met a fault of the agent');
+      this.log.always(
+        'error',
+        { err, request, ...more },
+        'internal error while handling a request',
+      );
     }
   }
 
-  /** Fields that a record of this kind has besides; null when there was one within the minute. */
-  private next(what: string): Fields | null {
+  /** Further fields of a record of this kind; null when there was one within the minute. */
+  private repeatFields(what: string): Fields | null {
     this.repeats ??= new Map();
     const first = !this.repeats.has(what);
-    const unsaid = repeatsOf(this.repeats, what, this.now).next();
-    if (unsaid === null) {
+    const suppressed = repeatsOf(this.repeats, what, this.now).next();
+    if (suppressed === null) {
       return null;
     }
-    return first ? {} : { more_since_last: unsaid };
+    return first ? {} : { more_since_last: suppressed };
   }
 
   private handled(
@@ -167,16 +169,16 @@ export class RequestLog implements LinkObserver {
     const verb = verbOf(request.kind);
     const outcome = outcomeOf(reply);
     const arg = printableKey(key);
-    this.tally.requests++;
-    this.tally.elapsedMs += elapsedMs;
+    this.stats.requests++;
+    this.stats.elapsedMs += elapsedMs;
     if (outcome === 'FAILURE') {
-      this.tally.failures++;
+      this.stats.failures++;
     }
-    this.tally.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
+    this.stats.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
     if (outcome === 'NOTFOUND' && arg.startsWith('sdc:')) {
       this.noteMissing(arg);
     }
-    this.figures.request(verb, outcome, elapsedMs);
+    this.metrics.request(verb, outcome, elapsedMs);
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     const usual = { response: outcome, query };
     const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
@@ -186,7 +188,7 @@ export class RequestLog implements LinkObserver {
     if (change === undefined || change.uncharged === true) {
       this.log.info(fields, msg);
     } else {
-      this.log.insist('info', fields, msg);
+      this.log.always('info', fields, msg);
     }
     if (change?.limit !== undefined) {
       this.refused(change.limit, { cmd: verb, arg });
@@ -194,7 +196,7 @@ export class RequestLog implements LinkObserver {
   }
 
   private noteMissing(key: string): void {
-    const { missing } = this.tally;
+    const { missing } = this.stats;
     const at = missing.indexOf(key);
     if (at >= 0 || missing.length === MAX_MISSING) {
       missing.splice(Math.max(at, 0), 1);
@@ -234,12 +236,12 @@ function outcomeOf(reply: Reply | null): Outcome {
   }
 }
 
-/** How a change fared; undefined where none was asked of the VM's writer. */
+/** How a change was executed; undefined where the request was not one, or did not reach the writer. */
 function courseOf(reply: Reply | null): ChangeCourse | undefined {
   return reply?.kind === 'success' || reply?.kind === 'failure' ? reply.change : undefined;
 }
 
-/** Why it failed, in the fixed words of the reply, where operators' scripts look for it. */
+/** Why it failed, in the fixed words of the reply, where operators' scripts expect it. */
 function errorOf(reply: Reply | null): Fields {
   if (reply?.kind !== 'failure') {
     return {};

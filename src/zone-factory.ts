@@ -1,22 +1,22 @@
 /*
- * Makes a zone with all that belongs to it: its voice in the log, its journal, its VM data, its link.
+ * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its link.
  *
  * By brand: kvm and bhyve get a serial link, every other brand a socket and the duty for its mount.
  */
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import { zoneBytes, ZONES_AT_LIMIT, type LinkLimits } from './transport/limits';
-import { MemoryQuota } from './transport/zone-quota';
-import type { Access, Handle } from './transport/link';
+import { zoneBytes, ZONES_AT_LIMIT } from './transport/link';
+import type { Access, Handle, LinkLimits } from './transport/link';
+import { MemoryQuota } from './transport/memory-quota';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import type { PortFacts } from './transport/serial-link';
-import { PeriodicTimer } from './transport/periodic-timer';
 import { SystemError } from './lib/errors';
-import { Scheduler } from './lib/scheduler';
-import { PortReads } from './transport/net-stream';
-import { DialLimiter } from './transport/serial-dialer';
+import { PeriodicTimer } from './lib/periodic-timer';
+import { Scheduler, TaskQueue } from './lib/scheduler';
+import { PORT_READS } from './transport/net-stream';
+import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
@@ -45,16 +45,16 @@ export interface ZoneFactoryOptions {
   readonly handle: Handle;
 }
 
-/** Holds what all zones share: limits, turns, the sweep. One serves the agent. */
+/** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
 export class ZoneFactory {
   private readonly options: ZoneFactoryOptions;
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
-  private readonly turns = new Scheduler();
+  private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
-  private readonly dialLimiter = new DialLimiter();
-  private readonly portReads = new PortReads();
-  private readonly sweep = new PeriodicTimer();
+  private readonly dialLimiter = new TaskQueue(DIALS);
+  private readonly portReads = new TaskQueue(PORT_READS);
+  private readonly timer = new PeriodicTimer();
   private readonly directories: SocketMountOptions;
   private readonly peers: Peers;
   private readonly readers: ReadonlySet<number>;
@@ -86,7 +86,7 @@ export class ZoneFactory {
       handle,
       observer: journal,
       limits: this.limits,
-      turns: this.turns,
+      scheduler: this.scheduler,
       memory: this.memory,
       log,
     };
@@ -110,7 +110,7 @@ export class ZoneFactory {
           link: new ZoneSocket({
             ...common,
             path: paths.zoneSocket(zonename),
-            sweep: this.sweep,
+            timer: this.timer,
             peerOf: (fd) => this.peers.peer(fd),
             allowed: (peer) => this.isOfZone(peer, zonename),
             accessOf: (peer) => this.accessOf(peer),
@@ -141,7 +141,7 @@ export class ZoneFactory {
     };
     const { log, figures } = this.options;
     return new ZoneLog(log, zonename, brand, share, () => {
-      figures.recordsLeftOut++;
+      figures.recordsSuppressed++;
     });
   }
 
@@ -197,7 +197,7 @@ function linkLimits(config: Config): { -readonly [K in keyof LinkLimits]: LinkLi
   const { limits } = config;
   return {
     lineBytes: limits.line_bytes,
-    unsentBytes: limits.unsent_bytes,
+    replyBytes: limits.unsent_bytes,
     queuedRequests: limits.queued_requests,
     connections: limits.connections,
     idleMs: limits.idle_seconds * 1000,

@@ -12,7 +12,7 @@ const SRC = join(TOP, 'src');
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lib: ['lib'],
   log: ['lib'],
-  config: ['lib', 'log', 'transport/limits'],
+  config: ['lib', 'log', 'transport/link'],
   platform: ['lib', 'platform'],
   protocol: ['protocol'],
   metadata: ['protocol', 'metadata'],
@@ -38,7 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'admin',
   ],
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
-  'port-log': ['log', 'transport/link'],
+  'port-log': ['log', 'transport/serial-stats'],
   metrics: ['request-log', 'port-log', 'transport/link'],
   'node-claim': ['lib', 'platform'],
   wiring: ['datasets', 'metrics', 'vm', 'zones'],
@@ -57,6 +57,8 @@ const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
 
 /** Words that only some rooms may say. */
 const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
+  // Whoever works in later iterations of the event loop does so by the scheduler's means.
+  { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/addon)$/ },
   { word: /process\.env\b/, rooms: /^config$/ },
   { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^main$/ },
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },

@@ -6,9 +6,11 @@ import { Writable } from 'node:stream';
 import fc from 'fast-check';
 import {
   createLogger,
-  DEFAULT_LOG_SHARE as SHARE,
+  DEFAULT_LOG_QUOTA as QUOTA,
   LogSink,
   printableKey,
+  RepeatCounter,
+  repeatsOf,
   ZoneLog,
   type Fields,
 } from '../src/log';
@@ -35,8 +37,8 @@ function collector(): { readonly records: Record_[]; readonly out: Writable } {
   return { records, out };
 }
 
-describe('a zone in the log', () => {
-  it('puts its name and brand into each record', () => {
+describe('the log of a zone', () => {
+  it('puts the name and brand of the zone into each record', () => {
     const { records, out } = collector();
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
     log.info({}, 'hello');
@@ -47,7 +49,7 @@ describe('a zone in the log', () => {
     );
   });
 
-  it('keeps its last ten records of any level', () => {
+  it('keeps the last ten records of any level', () => {
     const { out } = collector();
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
     for (let i = 0; i < 12; i++) {
@@ -59,9 +61,9 @@ describe('a zone in the log', () => {
     );
   });
 
-  it('writes no more than its share, and counts what it left out', () => {
+  it('writes no more records than the quota, and counts those that it suppressed', () => {
     const { records, out } = collector();
-    const share = { ...SHARE, perSecond: 0.001, burst: 3 };
+    const share = { ...QUOTA, perSecond: 0.001, burst: 3 };
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
     for (let i = 0; i < 50; i++) {
       log.warn({}, 'bad line');
@@ -72,9 +74,9 @@ describe('a zone in the log', () => {
     assert.strictEqual(records.length, 4);
   });
 
-  it('tells how much it left out, also when nothing follows, and counts each', async () => {
+  it('logs how many records it suppressed, also when nothing follows', async () => {
     const { records, out } = collector();
-    const share = { ...SHARE, perSecond: 0.001, burst: 3 };
+    const share = { ...QUOTA, perSecond: 0.001, burst: 3 };
     let leftOut = 0;
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share, () => leftOut++);
     for (const flood of [50, 20]) {
@@ -94,23 +96,23 @@ describe('a zone in the log', () => {
     assert.strictEqual(leftOut, 47 + 20);
   });
 
-  it('leaves out nothing of what is bounded elsewhere', () => {
+  it('always writes records whose number is bounded elsewhere', () => {
     const { records, out } = collector();
-    const share = { ...SHARE, perSecond: 0.001, burst: 1 };
+    const share = { ...QUOTA, perSecond: 0.001, burst: 1 };
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
     for (let i = 0; i < 5; i++) {
       log.info({}, 'a question');
-      log.insist('info', {}, 'a change');
-      log.insist('debug', {}, 'not at this level');
+      log.always('info', {}, 'a change');
+      log.always('debug', {}, 'not at this level');
     }
     const messages = records.map(({ msg }) => msg);
     assert.deepStrictEqual(messages, ['a question', ...Array<string>(5).fill('a change')]);
     assert.strictEqual(log.recent().length, 10);
   });
 
-  it('gets its share though the time of day is set back', () => {
+  it('gets its quota though the time of day is set back', () => {
     const { records, out } = collector();
-    const share = { ...SHARE, perSecond: 1e9, burst: 1 };
+    const share = { ...QUOTA, perSecond: 1e9, burst: 1 };
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx', share);
     log.warn({}, 'before');
     const realNow = Date.now;
@@ -130,7 +132,7 @@ describe('a zone in the log', () => {
     );
   });
 
-  it('shows an error by its words and code', () => {
+  it('shows an error with its message and code', () => {
     const { records, out } = collector();
     const log = new ZoneLog(createLogger('info', out), 'z1', 'lx');
     log.error({ err: new SystemError('mount', '/a', 'EBUSY') }, 'mount failed');
@@ -138,7 +140,7 @@ describe('a zone in the log', () => {
     assert.deepStrictEqual(shown, [['EBUSY', 'mount(/a): EBUSY']]);
   });
 
-  it('writes no more bytes than its share, however long the records are', () => {
+  it('writes no more bytes than the quota, however long the records are', () => {
     const { records, out } = collector();
     const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
     const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
@@ -150,13 +152,13 @@ describe('a zone in the log', () => {
     assert(written > 14 * 1024 && written < 18 * 1024, `${written} bytes`);
   });
 
-  it('counts the bytes of what is never left out, and of errors, too', () => {
+  it('charges the bytes of records that are always written, and of errors', () => {
     const { records, out } = collector();
     const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
     const err = new Error('x'.repeat(16 * 1024));
     for (const fields of [{ arg: 'x'.repeat(17 * 1024) }, { err }] as Fields[]) {
       const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
-      log.insist('info', fields, 'a change');
+      log.always('info', fields, 'a change');
       log.info({}, 'a question');
     }
     assert.deepStrictEqual(
@@ -193,7 +195,7 @@ describe('the log sink', () => {
 
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  it('writes every line in order without being waited for', async () => {
+  it('writes every line in order without blocking', async () => {
     const fd = openSync(path, 'a');
     const sink = new LogSink(fd);
     const lines = Array.from({ length: 1000 }, (_, i) => `line ${i}\n`);
@@ -202,7 +204,7 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 
-  it('writes out what is left when the process ends', () => {
+  it('writes what is buffered when the process ends', () => {
     const fd = openSync(path, 'a');
     const sink = new LogSink(fd);
     sink.write('last words\n');
@@ -211,7 +213,7 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 
-  it('counts what a full disk took, and lives', async () => {
+  it('survives a full disk, and counts the lost records', async () => {
     const fd = openSync('/dev/full', 'a');
     const sink = new LogSink(fd);
     sink.write('one\n');
@@ -220,7 +222,7 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 
-  it('keeps a bounded amount for a log that takes nothing', () => {
+  it('buffers a bounded amount while the log cannot be written', () => {
     const fd = openSync('/dev/full', 'a');
     const sink = new LogSink(fd);
     const line = `${'x'.repeat(1023)}\n`;
@@ -231,7 +233,7 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 
-  it('tells how many were lost with the next record that gets through', () => {
+  it('logs how many records were lost before the next one', () => {
     const full = openSync('/dev/full', 'a');
     const sink = new LogSink(full);
     for (let i = 0; i < 4097; i++) {
@@ -252,5 +254,44 @@ describe('the log sink', () => {
       msg: 'log records were lost',
     });
     closeSync(fd);
+  });
+});
+
+describe('repeats of a log message', () => {
+  let now = 0;
+  const clock = (): number => now;
+
+  beforeEach(() => {
+    now = 0;
+  });
+
+  it('are logged at once, then once a minute with the number that was suppressed', () => {
+    const repeats = new RepeatCounter(clock);
+    assert.strictEqual(repeats.next(), 0);
+    now = 59_999;
+    assert.deepStrictEqual([repeats.next(), repeats.next()], [null, null]);
+    now = 60_000;
+    assert.strictEqual(repeats.next(), 2);
+    assert.strictEqual(repeats.next(), null);
+    now = 120_000;
+    assert.strictEqual(repeats.next(), 1);
+    now = 240_000;
+    assert.strictEqual(repeats.next(), 0);
+  });
+
+  it('are counted for each key by itself', () => {
+    const kept = new Map<string, RepeatCounter>();
+    const next = (what: string): number | null => repeatsOf(kept, what, clock).next();
+    assert.deepStrictEqual([next('ENOSPC'), next('EIO')], [0, 0]);
+    assert.deepStrictEqual([next('ENOSPC'), next('ENOSPC'), next('EIO')], [null, null, null]);
+    now = 60_000;
+    assert.deepStrictEqual([next('ENOSPC'), next('EIO')], [2, 1]);
+  });
+
+  it('are forgotten with the object that is their key', () => {
+    const kept = new WeakMap<object, RepeatCounter>();
+    const [one, other] = [{}, {}];
+    assert.strictEqual(repeatsOf(kept, one), repeatsOf(kept, one));
+    assert.notStrictEqual(repeatsOf(kept, one), repeatsOf(kept, other));
   });
 });

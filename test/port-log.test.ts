@@ -4,10 +4,10 @@ import { PortLog } from '../src/port-log';
 
 const MINUTE_MS = 60_000;
 
-describe('the journal of a port', () => {
+describe('the log of a serial port', () => {
   let records: { readonly msg: string; readonly [field: string]: unknown }[];
-  let figures: NodeMetrics;
-  let journal: PortLog;
+  let metrics: NodeMetrics;
+  let log: PortLog;
 
   let now: number;
   let due: { readonly at: number; readonly fn: () => void }[];
@@ -16,9 +16,9 @@ describe('the journal of a port', () => {
     now = 0;
     due = [];
     records = [];
-    figures = new NodeMetrics();
-    const log = { info: (fields: object, msg: string) => records.push({ ...fields, msg }) };
-    journal = new PortLog(log, figures, (fn, ms) => {
+    metrics = new NodeMetrics();
+    const zoneLog = { info: (fields: object, msg: string) => records.push({ ...fields, msg }) };
+    log = new PortLog(zoneLog, metrics, (fn, ms) => {
       const entry = { at: now + ms, fn };
       due.push(entry);
       return () => due.splice(due.indexOf(entry), 1);
@@ -26,7 +26,7 @@ describe('the journal of a port', () => {
   });
 
   afterEach(() => {
-    journal.ended();
+    log.ended();
     assert.deepStrictEqual(due, [], 'no timer is left');
   });
 
@@ -39,13 +39,13 @@ describe('the journal of a port', () => {
   }
 
   function reboot(): void {
-    journal.disconnected(900.4);
-    journal.reconnected(99.6);
+    log.disconnected(900.4);
+    log.reconnected(99.6);
   }
 
-  it('tells a boot and a reboot as they are', () => {
-    journal.connected(12.3, true);
-    journal.firstAnswered(3456.7, true);
+  it('logs a boot and a reboot', () => {
+    log.connected(12.3, true);
+    log.firstAnswered(3456.7, true);
     reboot();
     assert.deepStrictEqual(records, [
       { msg: 'guest connected', after_ms: 12 },
@@ -55,33 +55,33 @@ describe('the journal of a port', () => {
     ]);
   });
 
-  it('marks and does not count the times of a boot that nobody saw', () => {
-    journal.connected(1, false);
-    journal.firstAnswered(2, false);
+  it('marks the times of a boot that was not seen, and does not count them', () => {
+    log.connected(1, false);
+    log.firstAnswered(2, false);
     assert.deepStrictEqual(records, [
       { msg: 'guest connected', after_ms: 1, ran_before: true },
       { msg: 'first request answered', after_ms: 2, ran_before: true },
     ]);
-    assert.strictEqual(figures.bootToAnswer.count, 0);
+    assert.strictEqual(metrics.bootToAnswer.count, 0);
   });
 
-  it('counts everything', () => {
-    journal.connected(1, true);
-    journal.firstAnswered(700, true);
+  it('counts every event', () => {
+    log.connected(1, true);
+    log.firstAnswered(700, true);
     for (let i = 0; i < 100; i++) {
       reboot();
     }
-    journal.heldByAnother();
-    journal.dropped(7);
-    journal.dropped(8);
+    log.busy();
+    log.dropped(7);
+    log.dropped(8);
     const expected = { connects: 101, reconnects: 100, disconnects: 100, held: 1 };
-    assert.deepStrictEqual(figures.ports, { ...expected, droppedBytes: 15 });
-    const { buckets, count, sumMs } = figures.bootToAnswer;
+    assert.deepStrictEqual(metrics.ports, { ...expected, droppedBytes: 15 });
+    const { buckets, count, sumMs } = metrics.bootToAnswer;
     assert.deepStrictEqual([buckets.indexOf(1), count, sumMs], [2, 1, 700]);
   });
 
-  it('tells a guest in a boot loop by few records in the first minute, then by one a minute', () => {
-    journal.connected(1, true);
+  it('logs a boot loop with a few records in the first minute, then with one a minute', () => {
+    log.connected(1, true);
     const perMinute: number[] = [];
     for (let minute = 0; minute < 3; minute++) {
       const before = records.length;
@@ -93,48 +93,53 @@ describe('the journal of a port', () => {
     }
     assert.ok((perMinute[0] ?? 0) <= 8, String(perMinute[0]));
     assert.deepStrictEqual(perMinute.slice(1), [1, 1]);
-    const summary = { msg: 'guest came and went', connected: true, connects: 60, disconnects: 60 };
+    const summary = {
+      msg: 'guest reconnected repeatedly',
+      connected: true,
+      connects: 60,
+      disconnects: 60,
+    };
     assert.deepStrictEqual(records.at(-1), { ...summary, away_ms: 5976 });
   });
 
-  it('ends with how things are, and tells each again after a quiet minute', () => {
-    journal.connected(1, true);
+  it('logs the current state last, and each event again after a quiet minute', () => {
+    log.connected(1, true);
     for (let i = 0; i < 5; i++) {
       reboot();
     }
-    journal.disconnected(1);
+    log.disconnected(1);
     pass(MINUTE_MS);
     assert.strictEqual(records.at(-1)?.connected, false);
     const before = records.length;
     pass(MINUTE_MS);
     assert.strictEqual(records.length, before);
-    journal.reconnected(MINUTE_MS);
+    log.reconnected(MINUTE_MS);
     assert.deepStrictEqual(records.slice(before), [
       { msg: 'guest reconnected', away_ms: MINUTE_MS },
     ]);
   });
 
-  it('tells dropped bytes with the next record, or when a minute is over', () => {
-    journal.dropped(3);
-    journal.dropped(4);
-    journal.disconnected(5);
-    journal.dropped(2);
+  it('logs dropped bytes with the next record, or at the end of the minute', () => {
+    log.dropped(3);
+    log.dropped(4);
+    log.disconnected(5);
+    log.dropped(2);
     assert.deepStrictEqual(records, [
       { msg: 'guest disconnected', lasted_ms: 5, dropped_bytes: 7 },
     ]);
     pass(MINUTE_MS);
     assert.deepStrictEqual(records.slice(1), [
-      { msg: 'bytes of the guest were not part of a request', dropped_bytes: 2 },
+      { msg: 'discarded bytes that were not part of a request', dropped_bytes: 2 },
     ]);
   });
 
-  it('tells what is left at the end, and is silent then', () => {
+  it('logs what was suppressed when it ends, and nothing afterwards', () => {
     for (let i = 0; i < 5; i++) {
       reboot();
     }
-    journal.ended();
+    log.ended();
     const before = records.length;
-    assert.deepStrictEqual(records.at(-1)?.msg, 'guest came and went');
+    assert.deepStrictEqual(records.at(-1)?.msg, 'guest reconnected repeatedly');
     pass(2 * MINUTE_MS);
     assert.strictEqual(records.length, before);
   });

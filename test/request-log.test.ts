@@ -19,7 +19,7 @@ const GET: DataRequest = { kind: 'get', wire: WIRE, key: 'asked' };
 const PUT: DataRequest = { kind: 'put', wire: WIRE, key: 'changed', value: 'geheim' };
 const FOUND: Reply = { kind: 'success', text: 'v' };
 
-describe('the journal of a zone', () => {
+describe('the request log of a zone', () => {
   let logs: LogRecords;
   let figures: NodeMetrics;
   let journal: RequestLog;
@@ -47,7 +47,7 @@ describe('the journal of a zone', () => {
     return records.map((record) => record.more_since_last);
   }
 
-  it('keeps the record of each change that the writer took on, whatever else the zone asks', () => {
+  it('always logs a change that was charged to the write rate, whatever else the zone requests', () => {
     for (let i = 0; i < 100; i++) {
       journal.answered(ORIGIN, GET, FOUND, 0.1);
     }
@@ -70,7 +70,7 @@ describe('the journal of a zone', () => {
     assert(!logs.text().includes('geheim'));
   });
 
-  it('names a key once in a record, cut to a bounded size after it is escaped', () => {
+  it('has a key once in a record, escaped and then cut to a bounded size', () => {
     const key = '\u0001'.repeat(1_000_000);
     journal.answered(ORIGIN, { ...GET, key }, FOUND, 0.1);
     journal.answered(ORIGIN, { ...PUT, key }, { kind: 'failure', text: 'x' }, 0.1);
@@ -87,15 +87,15 @@ describe('the journal of a zone', () => {
       journal.answered(ORIGIN, { ...GET, key }, { kind: 'notfound' }, 0.1);
     };
     ['sdc:account_uuid', 'motd', 'sdc:0', 'sdc:account_uuid'].forEach(miss);
-    assert.deepStrictEqual(journal.tally.missing, ['sdc:0', 'sdc:account_uuid']);
+    assert.deepStrictEqual(journal.stats.missing, ['sdc:0', 'sdc:account_uuid']);
     for (let i = 1; i < 100; i++) {
       miss(`sdc:${i % 10}`);
     }
     const last = [2, 3, 4, 5, 6, 7, 8, 9].map((n) => `sdc:${n}`);
-    assert.deepStrictEqual(journal.tally.missing, last);
+    assert.deepStrictEqual(journal.stats.missing, last);
   });
 
-  it('says why a request failed, and nothing of the kind where none did', () => {
+  it('logs why a request failed, and no error otherwise', () => {
     const failed = (text: string): Reply => ({ kind: 'failure', text });
     for (const reply of [FOUND, failed('VM not found'), failed('')]) {
       journal.answered(ORIGIN, GET, reply, 0.1);
@@ -110,7 +110,7 @@ describe('the journal of a zone', () => {
     );
   });
 
-  it('records changes that took nothing of the share of writes within the share of the log', () => {
+  it('logs changes that were not charged to the write rate within the log quota', () => {
     for (let i = 0; i < 100; i++) {
       changed('success', { uncharged: true });
       changed('failure', { uncharged: true, limit: 'waiting-writes' });
@@ -120,7 +120,7 @@ describe('the journal of a zone', () => {
     assert.strictEqual(figures.requests.get('PUT FAILURE'), 200);
   });
 
-  it('tells a refusal once a minute, with how often it came since, and counts each', () => {
+  it('logs a refusal once a minute with the number of repeats, and counts each', () => {
     const limits = ['keys', 'size', 'writes', 'waiting-writes'] as const;
     for (const limit of limits) {
       changed('failure', { limit });
@@ -140,10 +140,10 @@ describe('the journal of a zone', () => {
     journal.refused('queue', {});
     assert.deepStrictEqual(told('keys'), [undefined, 3]);
     assert.deepStrictEqual(told('queue'), [undefined, 0]);
-    assert.strictEqual(journal.tally.refusals, 4 * 3 + 1 + 3);
+    assert.strictEqual(journal.stats.refusals, 4 * 3 + 1 + 3);
   });
 
-  it('tells a fault once a minute for each reason, with how often it came since', () => {
+  it('logs an internal error once a minute for each reason, with the number of repeats', () => {
     const fault = (code: string): void => journal.fault('get', new SystemError('read', '/f', code));
     for (let i = 0; i < 100; i++) {
       fault('EIO');
@@ -151,7 +151,7 @@ describe('the journal of a zone', () => {
     fault('EMFILE');
     now += MINUTE_MS;
     fault('EIO');
-    const records = logs.records('request met a fault of the agent');
+    const records = logs.records('internal error while handling a request');
     assert.deepStrictEqual(
       records.map(({ zonename, request, more_since_last }) => [zonename, request, more_since_last]),
       [

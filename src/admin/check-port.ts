@@ -105,7 +105,7 @@ function checkLink({ zone }: DoctorTarget): Step {
 /** Whether a guest has ever spoken says what no look from outside can. */
 function checkGuest({ visit, zone }: DoctorTarget): Step {
   const step = 'guest';
-  const last = visit.node.journalOf(zone)?.tally.lastRequest ?? null;
+  const last = visit.node.journalOf(zone)?.stats.lastRequest ?? null;
   if (last === null) {
     return skip(step, 'has asked nothing yet (mdata-get or cloud-init in the guest would)');
   }

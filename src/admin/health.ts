@@ -14,7 +14,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import { freeSpace } from '../platform/file-stat';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
@@ -194,7 +194,7 @@ export class HealthMonitor {
       const shared = this.shared(vminfod);
       const pause = new CooperativeYield();
       for (const zone of [...(registry?.all() ?? [])]) {
-        await pause.rest();
+        await pause.pause();
         const problems = await this.problemsOf(zone, shared);
         if (problems.length > 0) {
           zones.set(zone.zonename, problems);

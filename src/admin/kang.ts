@@ -4,7 +4,7 @@
  * that those use.
  */
 import { hostname } from 'node:os';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import type { AdminNode } from './node';
 import type { HealthSnapshot } from './health';
 import type { Status } from './status';
@@ -34,7 +34,7 @@ export async function kangSnapshot(
   const link: [string, unknown][] = [];
   const slice = new CooperativeYield();
   for (const each of zones) {
-    await slice.rest();
+    await slice.pause();
     const report = zoneReport(node, each, health);
     const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
     const { health: healthState, reasons } = report;

@@ -259,7 +259,7 @@ function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth)
   });
   const leftOut = 'Log records suppressed by the rate limit of their zone.';
   to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
-    one(node.figures.recordsLeftOut),
+    one(node.figures.recordsSuppressed),
   );
   const lost = 'Log records that could not be written.';
   to.counter('mdatad_log_records_lost_total', lost, [], () => one(node.lostRecords()));
@@ -296,7 +296,7 @@ function zonesOf(node: AdminNode): Zone[] {
 function perZone(node: AdminNode, read: (tally: RequestStats) => number): Series {
   const series: [{ zonename: string }, number][] = [];
   for (const zone of zonesOf(node)) {
-    const tally = node.journalOf(zone)?.tally;
+    const tally = node.journalOf(zone)?.stats;
     if (tally === undefined || tally.requests + tally.refusals === 0) {
       continue;
     }

@@ -190,9 +190,9 @@ function listenAt(path: string, accepted?: (fd: number) => void): Bound {
     (stream) => {
       bound.accepts++;
       stream.start({
-        heard: (chunk) => stream.write(Buffer.from(chunk)),
+        data: (chunk) => stream.write(Buffer.from(chunk)),
         ended: () => stream.end(),
-        taken: () => undefined,
+        drain: () => undefined,
         closed: () => undefined,
       });
       if (accepted !== undefined) {

@@ -17,7 +17,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 // As in config.ts.
 import { z } from 'zod/v3';
 import { LOG_LEVELS } from '../config';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import { isZonename } from '../metadata/vm-data';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
@@ -175,7 +175,7 @@ async function zones({ node, health: monitor }: Parts, { response }: Ask): Promi
   const rows: ZoneRow[] = [];
   const slice = new CooperativeYield();
   for (const each of [...(node.registry()?.all() ?? [])]) {
-    await slice.rest();
+    await slice.pause();
     rows.push(zoneRow(node, each, snapshot));
   }
   sendJson(response, 200, rows);

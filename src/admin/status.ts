@@ -4,7 +4,7 @@
  * A snapshot, gathered when somebody asks, in slices: a status of thousands of zones holds up no request.
  */
 import { percentile } from '../metrics';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import type { SelfHealth } from './watchdog';
 import { levelOf } from './log-level';
 import type { AdminNode, AgentPhase } from './node';
@@ -186,7 +186,7 @@ async function takeCensus(node: AdminNode): Promise<Census> {
   const zones: Zone[] = [...(node.registry()?.all() ?? [])];
   const slice = new CooperativeYield();
   for (const zone of zones) {
-    await slice.rest();
+    await slice.pause();
     byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);
     byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
     const { kind, link } = zone.link;

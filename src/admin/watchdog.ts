@@ -6,8 +6,8 @@
  * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
  */
 import type { Config } from '../config';
-import { zoneBytes, ZONES_AT_LIMIT } from '../transport/limits';
-import { ThrottledLog, type ThrottledLogSink } from '../lib/throttled-log';
+import { zoneBytes, ZONES_AT_LIMIT } from '../transport/link';
+import { ThrottledLog, type ThrottledLogSink } from '../log';
 import { LoopWatch, type LoopDelay } from '../platform/loop-delay';
 import { inBytes } from './format';
 
@@ -43,9 +43,9 @@ export interface SelfHealth {
 
 /** What the agent may take, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
-  const { line_bytes: lineBytes, unsent_bytes: unsentBytes, connections } = limits;
+  const { line_bytes: lineBytes, unsent_bytes: replyBytes, connections } = limits;
   // What its connections hold, and its writes that wait.
-  const atLimit = zoneBytes({ lineBytes, unsentBytes, connections }) + 2 * limits.metadata_bytes;
+  const atLimit = zoneBytes({ lineBytes, replyBytes, connections }) + 2 * limits.metadata_bytes;
   const base = BASE_BYTES + LONG_FILES_BYTES;
   return base + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
 }

@@ -8,7 +8,7 @@ import type { StateRecord } from '../lib/fsm';
 import type { LastRequest, RequestStats } from '../request-log';
 import type { KeptRecord } from '../log';
 import { SerialLink } from '../transport/serial-link';
-import type { SerialCounts } from '../transport/stats';
+import type { SerialCounts } from '../transport/serial-stats';
 import { ZoneSocket } from '../transport/socket-server';
 import { aliasOf, type VmFacts } from '../metadata/vm-data';
 import type { MetadataReport } from '../vm/store';
@@ -83,7 +83,7 @@ const NOT_ANSWERING = 'not answering';
 export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): ZoneRow {
   const problems = health.zones.get(zone.zonename) ?? [];
   const { link } = zone.link;
-  const tally = node.journalOf(zone)?.tally;
+  const tally = node.journalOf(zone)?.stats;
   return {
     zonename: zone.zonename,
     alias: aliasOf(node.store.table.vm(zone.zonename)),
@@ -121,8 +121,8 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot):
     history: zone.history(),
     linkHistory: known ? link.history() : [],
     port: link instanceof SerialLink ? link.counts : null,
-    tally: node.journalOf(zone)?.tally ?? null,
-    hints: hintsFor(node.journalOf(zone)?.tally.missing ?? []),
+    tally: node.journalOf(zone)?.stats ?? null,
+    hints: hintsFor(node.journalOf(zone)?.stats.missing ?? []),
     vm: node.store.facts(zonename) ?? null,
     write:
       write === undefined

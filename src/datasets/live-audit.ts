@@ -10,6 +10,7 @@
  * nothing and holds nothing. Audits are kept for as long as vminfod knows the VM, so that a VM does not
  * become plain by losing its last mark of "safe".
  */
+import { oncePerIteration } from '../lib/scheduler';
 import type { Logger } from '../log';
 import { zonerootOf } from '../metadata/datasets';
 import type { JsonObject, VmFacts } from '../metadata/vm-data';
@@ -63,7 +64,10 @@ export class LiveAudit {
   private listing = false;
   private listTimer: NodeJS.Timeout | null = null;
   private listFault = '';
-  private tick: NodeJS.Immediate | null = null;
+  private readonly auditSoon = oncePerIteration(() => {
+    this.auditSome();
+    this.schedule();
+  });
   private state: 'new' | 'running' | 'stopped' = 'new';
   private warnings = 0;
 
@@ -84,9 +88,7 @@ export class LiveAudit {
   stop(): void {
     this.state = 'stopped';
     this.dirty.clear();
-    clearImmediate(this.tick ?? undefined);
     clearTimeout(this.listTimer ?? undefined);
-    this.tick = null;
     this.listTimer = null;
   }
 
@@ -137,11 +139,7 @@ export class LiveAudit {
 
   private schedule(): void {
     if (this.state === 'running' && this.dirty.size > 0) {
-      this.tick ??= setImmediate(() => {
-        this.tick = null;
-        this.auditSome();
-        this.schedule();
-      });
+      this.auditSoon();
     }
   }
 

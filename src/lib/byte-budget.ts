@@ -1,11 +1,11 @@
 /*
- * Work that holds memory, within a bound for all of it together: whoever asks for much waits for his own
- * turn, and nobody else waits for him.
+ * A bound for the memory of concurrent work: an owner that needs much waits, and nobody else waits for it.
  *
- * One piece of work of an owner at a time; owners take turns in the order in which they came. Used for files
- * that are too large to be read on the main thread.
+ * One job of an owner runs at a time, first come, first served. Used for files that are too large to be read on the
+ * main thread.
  */
-const LONGEST_MS = 5000;
+/** Longer than reading any file takes; a job that hangs must not block the others. */
+const MAX_JOB_MS = 5000;
 
 interface Job {
   readonly bytes: number;
@@ -14,19 +14,19 @@ interface Job {
 
 export class ByteBudget {
   private readonly maxBytes: number;
-  private readonly longestMs: number;
-  /** Owners in their turn; the first to wait is the first to run. */
+  private readonly maxJobMs: number;
+  /** By owner; the first to wait is the first to run. */
   private readonly waiting = new Map<string, Job[]>();
   private readonly running = new Set<string>();
   private usedBytes = 0;
 
   /**
-   * @param maxBytes what runs at a time may hold; a single larger piece of work runs alone
-   * @param longestMs work that takes longer (it hangs) is not counted any more, so that others go on
+   * @param maxBytes what running jobs may hold; a single larger job runs alone
+   * @param maxJobMs a job that takes longer is no longer counted, so that others run
    */
-  constructor(maxBytes: number, longestMs = LONGEST_MS) {
+  constructor(maxBytes: number, maxJobMs = MAX_JOB_MS) {
     this.maxBytes = maxBytes;
-    this.longestMs = longestMs;
+    this.maxJobMs = maxJobMs;
   }
 
   /** Bytes that are held now. */
@@ -34,7 +34,7 @@ export class ByteBudget {
     return this.usedBytes;
   }
 
-  /** Settles as `work` does, which runs when the owner's turn has come. */
+  /** Settles as `work` does, which runs once there is room for it and the owner's earlier jobs are done. */
   run<T>(owner: string, bytes: number, work: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const job: Job = { bytes, start: () => work().then(resolve, reject) };
@@ -55,7 +55,7 @@ export class ByteBudget {
         continue;
       }
       if (this.usedBytes > 0 && this.usedBytes + job.bytes > this.maxBytes) {
-        // Those behind do not overtake it, or it would wait for ever.
+        // Later ones do not overtake it, or it would never run.
         return;
       }
       jobs.shift();
@@ -78,7 +78,7 @@ export class ByteBudget {
         this.startWaiting();
       }
     };
-    const timer = setTimeout(uncount, this.longestMs);
+    const timer = setTimeout(uncount, this.maxJobMs);
     timer.unref();
     void job.start().finally(() => {
       clearTimeout(timer);

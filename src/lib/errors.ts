@@ -1,9 +1,9 @@
 /*
- * The errors of the outer world, with enough in them to act on.
+ * Errors of the system, with enough in them to act on.
  *
- * Three kinds of fault exist here. A guest's fault is a value (a reply), never an exception. The
- * world's fault (an errno, a libzonecfg code, an exit code) is a SystemError: what was tried, on what,
- * and the code by name. Our own fault is an assertion that nobody catches: SMF restarts us.
+ * There are three kinds of error. A guest's is a value (a reply), never an exception. The system's (an errno, a
+ * libzonecfg code, an exit code) is a SystemError: what was tried, on what, and the code by name. A bug of the agent is
+ * a failed assertion that is not caught: SMF restarts the agent.
  *
  * No message made here ever holds a metadata value.
  */
@@ -12,7 +12,7 @@ import { constants } from 'node:os';
 
 /**
  * The errnos of the running system by number. libuv, and with it node:fs, has no names for some that
- * matter here: EDQUOT for a zone over its quota, ENOLCK for a lock. Of two names the first is the usual.
+ * matter here: EDQUOT for a zone over its quota, ENOLCK for a lock. Of two names the first is the usual one.
  */
 const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.errno)
@@ -54,7 +54,7 @@ export function codeOf(err: unknown): string {
     : err.code;
 }
 
-/** The words of whatever was thrown. */
+/** The message of whatever was thrown. */
 export function messageOf(err: unknown): string {
   return err instanceof Error ? err.message : String(err);
 }

@@ -1,12 +1,10 @@
 /*
- * A finite state machine in the manner of mooremachine: what a state listens to, and every timer that
- * it set, ends when the state is left, so that no event of an old state is ever acted on in a new one.
+ * A finite state machine in the manner of mooremachine: listeners and timers of a state end when the state is left, so
+ * that no event of an old state is ever handled in a new one.
  *
- * A machine is a table: for each state the states that may follow it, and a function that runs on
- * entry. Actions happen on entry only. Whoever stands outside calls `signal`-like methods of the
- * owner, and those reach the machine through a state's own listeners or through `goto` of its handle.
- *
- * It does not queue: `goto` from an entry function is carried out when that function has returned.
+ * A machine is a table: for each state the states that may follow it, and a function that runs on entry. Actions happen
+ * on entry only. Outside callers use methods of the owner, which reach the machine through a state's own listeners or
+ * through `goto`. It does not queue: `goto` in an entry function takes effect when that function has returned.
  */
 import assert from 'node:assert';
 import type { EventEmitter } from 'node:events';
@@ -20,7 +18,7 @@ export interface StateRecord<S extends string> {
   readonly since: number;
 }
 
-/** What a state's entry function does its work through; dead as soon as the state is left. */
+/** What a state's entry function works through; dead as soon as the state is left. */
 export interface StateHandle<S extends string> {
   /** True until the state is left. */
   readonly live: boolean;
@@ -93,7 +91,7 @@ export class Fsm<S extends string, O = void> {
     return this.past;
   }
 
-  /** Moves on. An illegal transition is our own fault: it throws, naming both states. */
+  /** Changes the state. An illegal transition is a bug of ours: it throws, naming both states. */
   goto(next: S): void {
     const allowed = this.states[this.current].next;
     if (!allowed.includes(next)) {
@@ -102,7 +100,7 @@ export class Fsm<S extends string, O = void> {
       });
     }
     if (this.entering) {
-      assert(this.pending === null, `${this.name}: two ways out of ${this.current} at once`);
+      assert(this.pending === null, `${this.name}: two transitions out of ${this.current} at once`);
       this.pending = next;
       return;
     }
@@ -134,7 +132,7 @@ export class Fsm<S extends string, O = void> {
 class LiveHandle<S extends string> implements StateHandle<S> {
   live = true;
   private readonly machine: { goto(next: S): void };
-  /** Null while there is nothing: most machines of a node stand in a state that holds nothing. */
+  /** Null while there is nothing: most machines of a node are in a state that holds nothing. */
   private undo: (() => void)[] | null = null;
 
   constructor(machine: { goto(next: S): void }) {

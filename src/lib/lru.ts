@@ -1,10 +1,8 @@
 /*
- * A cache bounded by the weight of what it holds. Used where parsed JSON is kept for zones that ask,
- * while the 4,000 that do not ask hold only bytes.
- *
- * What goes is not quite what was used least recently: one that was used since it was last passed over
- * gets a second chance. So that to use one, which each request does, changes nothing but a mark.
+ * A cache bounded by the weight of its entries, which evicts by second chance (the clock algorithm): using an entry,
+ * which each request does, only marks it. Used for the parsed JSON of zones that ask, while the others hold only bytes.
  */
+
 interface Entry<V> {
   readonly value: V;
   readonly weight: number;
@@ -42,7 +40,7 @@ export class Lru<V> {
     this.delete(key);
     this.entries.set(key, { value, weight, used: false });
     this.total += weight;
-    // A Map keeps the order of insertion, and hands out what is added while it is walked.
+    // A Map keeps the order of insertion, and yields what is added while it is iterated.
     for (const [oldest, entry] of this.entries) {
       if (this.total <= this.maxWeight || this.entries.size === 1) {
         break;

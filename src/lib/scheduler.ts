@@ -1,46 +1,170 @@
 /*
- * Who works next: fair turns between zones, however many connections each of them has.
+ * How the one thread is divided: the only file that schedules work on later iterations of the event loop.
  *
- *   bytes of a connection --offer--> its zone is within its budget for this event: works at once, so an
+ *   oncePerIteration    many requests for the same work, done once when the loop has polled
+ *   afterPolling        what peers had sent by now has been read
+ *   tickIds             whether two things happened without a pause for I/O between them
+ *   CooperativeYield    one long piece of work pauses between its steps
+ *   TaskQueue           many short tasks come at once, and a few of them run in each iteration
+ *   Scheduler           zones compete for the thread, and each gets a fair part of it
+ */
+import { setImmediate as nextIteration } from 'node:timers/promises';
+
+/** @returns a function that asks for `work`: it runs once in the next iteration, however often it was asked for */
+export function oncePerIteration(work: () => void): () => void {
+  let scheduled = false;
+  const run = (): void => {
+    scheduled = false;
+    work();
+  };
+  return () => {
+    if (!scheduled) {
+      scheduled = true;
+      setImmediate(run);
+    }
+  };
+}
+
+/** Resolves when the loop has polled all descriptors once: what had arrived before has been read and accepted. */
+export async function afterPolling(): Promise<void> {
+  // The first ends the iteration that runs, the second the one that polls.
+  await nextIteration();
+  await nextIteration();
+}
+
+/**
+ * A tick lasts as long as JavaScript runs without returning to the event loop. Nothing that arrives meanwhile is
+ * seen, so a file's stat that was taken once in a tick need not be taken again.
+ * @returns a function that gives the number of the current tick
+ */
+export function tickIds(): () => number {
+  let id = 0;
+  let lasts = false;
+  const end = (): void => {
+    lasts = false;
+  };
+  return () => {
+    if (!lasts) {
+      lasts = true;
+      id++;
+      queueMicrotask(end);
+    }
+    return id;
+  };
+}
+
+/** A guest does not notice a pause shorter than this, ms. */
+const YIELD_AFTER_MS = 2;
+
+/** Lets guests be served between the steps of work over thousands of zones. One for each piece of work. */
+export class CooperativeYield {
+  private began = performance.now();
+
+  /** Await it after each step; undefined, and next to free, while less than 2 ms have passed. */
+  pause(): Promise<void> | undefined {
+    if (performance.now() - this.began < YIELD_AFTER_MS) {
+      return undefined;
+    }
+    return nextIteration().then(() => {
+      this.began = performance.now();
+    });
+  }
+}
+
+export interface TaskQueueLimits {
+  /** Tasks in one iteration of the event loop. */
+  readonly tasks?: number;
+  /** After this no further task is begun in an iteration, ms. */
+  readonly ms?: number;
+}
+
+/** Runs tasks first come, first served, and only some of them in each iteration of the event loop. */
+export class TaskQueue {
+  private readonly waiting = new Set<() => void>();
+  private readonly limits: Required<TaskQueueLimits>;
+  private readonly now: () => number;
+  private readonly schedule = oncePerIteration(() => this.runSome());
+
+  /** @param now a clock in ms that never goes back */
+  constructor(
+    { tasks = Infinity, ms = Infinity }: TaskQueueLimits,
+    now: () => number = () => performance.now(),
+  ) {
+    this.limits = { tasks, ms };
+    this.now = now;
+  }
+
+  /**
+   * Calls `task` once, in a later iteration.
+   * @returns cancels it; harmless when it is too late
+   */
+  add(task: () => void): () => void {
+    // An entry of its own, however often the same function comes.
+    const entry = (): void => task();
+    this.waiting.add(entry);
+    this.schedule();
+    return () => this.waiting.delete(entry);
+  }
+
+  private runSome(): void {
+    const end = this.now() + this.limits.ms;
+    let remaining = this.limits.tasks;
+    for (const entry of this.waiting) {
+      this.waiting.delete(entry);
+      entry();
+      if (--remaining <= 0 || this.now() >= end) {
+        break;
+      }
+    }
+    if (this.waiting.size > 0) {
+      this.schedule();
+    }
+  }
+}
+
+/*
+ * The fair scheduler: deficit round robin between zones, however many connections each of them has.
+ *
+ *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an
  *                                    idle zone's request never waits
  *                                    otherwise, or when it has more: into its zone's run queue, and that
  *                                    into the ring
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one turn for each zone, then the event loop
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop
  *                                                   polls and others are read
- *   heavy  [zone c: c4] ...                         zones whose turns take long: one turn of one of them
- *                                                   ends a pass
+ *   heavy  [zone c: c4] ...                         zones whose work takes long: a pass ends with a quantum
+ *                                                   for one of them
  *
- * A turn is small only while another zone waits. A zone that is alone works on until new bytes should be
- * read again, which costs a pass of the event loop and so must not happen after every few requests.
+ * A quantum is small only while another zone waits. A zone that is alone works on until new bytes should be
+ * read again, which costs an iteration of the event loop and so must not happen after every few requests.
  *
- * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is
- * more. What a zone took beyond its turn it owes, and it gets no turn while others wait until it has paid,
- * so that one long piece of work is paid by the zone that caused it. Nobody knows what a piece of work
- * will cost, but a zone whose last ones were long, or that has shown none yet while others have had the
- * event's time, gets no turn in the event that brought its bytes: any other zone waits for one long piece
- * of work at most, however many zones there are that cause them.
+ * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is more.
+ * What a zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have
+ * paid for it: one long piece of work is paid for by the zone that caused it. Nobody knows beforehand what a piece
+ * of work will cost, but a zone whose last ones were long, or that has shown none yet while others have used up the
+ * event's time, is not run in the event that brought its bytes: any other zone waits for one long piece of work
+ * at most, however many zones there are that cause them.
  *
- * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker
- * waits in at most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and
- * no requests, only their cost. One Scheduler serves the whole process.
+ * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker waits in at
+ * most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and no requests,
+ * only their cost. One Scheduler serves the whole process.
  */
 
-/** Cost that a zone may have in one turn while others wait: about as many small requests. */
-const TURN_COST = 8;
+/** Cost that a zone may have in one pass while others wait: about as many small requests. */
+const QUANTUM_COST = 8;
 /** Cost that a zone may have in one event while nobody waits: about AGAIN_MS. */
 const ALONE_COST = 64;
 /** What work of cost 1 takes, ms. */
 const COST_MS = 0.005;
 /** A zone is never made to wait for more than this, whatever it cost: 20 ms. */
-const MAX_DEBT = 4096;
+const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
-/** Within this a pass goes round again: less, and polling would cost more than the work. */
+/** Within this a pass begins again: less, and polling would cost more than the work. */
 const AGAIN_MS = 0.3;
-/** A zone is heavy while its turns take longer than this on average. */
+/** A zone is heavy while its work takes longer than this on average. */
 const HEAVY_MS = 0.5;
-/** Of the turns that the average is of, about. */
-const AVERAGE_TURNS = 8;
+/** Pieces of work that the average is of, about. */
+const AVERAGE_RUNS = 8;
 /** Bytes read or written that weigh as much as one request. */
 const BYTES_PER_COST = 8 * 1024;
 
@@ -59,9 +183,9 @@ export interface Worker {
 /** The workers of one zone that wait. */
 export class RunQueue {
   readonly waiting = new Set<Worker>();
-  /** Cost since the event loop was given back, and what is owed from before. */
+  /** Cost since the last poll, and the deficit from before. */
   spent = 0;
-  /** What its turns take, ms; null before the first. */
+  /** What a run of one of its workers takes, ms; null before the first. */
   averageMs: number | null = null;
 }
 
@@ -71,13 +195,13 @@ export class Scheduler {
   private readonly heavy = new Set<RunQueue>();
   private readonly spenders = new Set<RunQueue>();
   private readonly now: () => number;
-  private scheduled = false;
-  /** What the turns in this event took. */
+  private readonly schedule = oncePerIteration(() => this.pass());
+  /** What the work of this event took. */
   private eventMs = 0;
   /** As a member: it is queued for most deliveries of requests. */
   private readonly endEvent = (): void => {
     for (const queue of this.spenders) {
-      this.pay(queue);
+      this.replenish(queue);
     }
     this.spenders.clear();
     this.eventMs = 0;
@@ -88,26 +212,31 @@ export class Scheduler {
     this.now = now;
   }
 
-  /** A worker may have something to do. It works at once, or gets its turn later. */
+  /** A worker may have something to do. It works at once, or in a later pass. */
   offer(queue: RunQueue, worker: Worker): void {
     if (queue.waiting.has(worker) || !worker.ready) {
       return;
     }
-    const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : TURN_COST;
+    const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
     const mayRun = queue.averageMs === null ? this.eventMs < PASS_MS : queue.averageMs <= HEAVY_MS;
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
-      this.enqueue(queue, worker);
+      queue.waiting.add(worker);
+      this.enter(queue);
+      this.schedule();
       return;
     }
     const began = this.now();
     this.eventMs += this.run(queue, worker, budget, began) - began;
+    if (queue.waiting.size > 0) {
+      this.schedule();
+    }
     if (this.spenders.size === 0) {
       queueMicrotask(this.endEvent);
     }
     this.spenders.add(queue);
   }
 
-  /** A worker is gone: it gets no turn any more. */
+  /** A worker is gone: it is not run any more. */
   withdraw(queue: RunQueue, worker: Worker): void {
     queue.waiting.delete(worker);
     if (queue.waiting.size === 0) {
@@ -122,28 +251,22 @@ export class Scheduler {
     const ended = this.now();
     const ms = ended - began;
     const before = queue.averageMs ?? ms;
-    queue.averageMs = before + (ms - before) / AVERAGE_TURNS;
+    queue.averageMs = before + (ms - before) / AVERAGE_RUNS;
     queue.spent += Math.max(cost, ms / COST_MS);
     if (worker.ready) {
-      this.enqueue(queue, worker);
+      queue.waiting.add(worker);
+      this.enter(queue);
     }
     return ended;
   }
 
-  /** A turn of others went by. Where nobody else waits there is nobody to owe anything. */
-  private pay(queue: RunQueue): void {
+  /** A pass has gone by. A zone that nobody else waits for has no deficit. */
+  private replenish(queue: RunQueue): void {
     const own = this.ring.has(queue) || this.heavy.has(queue) ? 1 : 0;
     const isAlone = this.ring.size + this.heavy.size === own;
-    queue.spent = isAlone ? 0 : Math.min(MAX_DEBT, Math.max(0, queue.spent - TURN_COST));
+    queue.spent = isAlone ? 0 : Math.min(MAX_DEFICIT, Math.max(0, queue.spent - QUANTUM_COST));
   }
 
-  private enqueue(queue: RunQueue, worker: Worker): void {
-    queue.waiting.add(worker);
-    this.enter(queue);
-    this.schedule();
-  }
-
-  /** It stays where it is while it waits. */
   private enter(queue: RunQueue): void {
     if (!this.ring.has(queue) && !this.heavy.has(queue)) {
       const isHeavy = queue.averageMs === null || queue.averageMs > HEAVY_MS;
@@ -151,43 +274,35 @@ export class Scheduler {
     }
   }
 
-  private schedule(): void {
-    if (!this.scheduled) {
-      this.scheduled = true;
-      setImmediate(() => this.pass());
-    }
-  }
-
   private pass(): void {
     const began = this.now();
     let now = began;
-    let left = this.ring.size;
-    // A Set hands out what is added while it is walked: those who come again are met again.
+    let remaining = this.ring.size;
+    // A Set yields what is added while it is iterated: a zone that is queued again is met again.
     for (const queue of this.ring) {
-      now = this.visit(this.ring, queue, now);
-      if (now - began >= (--left > 0 ? PASS_MS : AGAIN_MS)) {
+      now = this.runNext(this.ring, queue, now);
+      if (now - began >= (--remaining > 0 ? PASS_MS : AGAIN_MS)) {
         break;
       }
     }
     // Whatever the others took, one of the heavy ones works too.
     const heavyBegan = now;
     for (const queue of this.heavy) {
-      now = this.visit(this.heavy, queue, now);
+      now = this.runNext(this.heavy, queue, now);
       if (now - heavyBegan >= AGAIN_MS) {
         break;
       }
     }
-    this.scheduled = false;
     if (this.ring.size + this.heavy.size > 0) {
       this.schedule();
     }
   }
 
-  /** @returns when its turn ended */
-  private visit(ring: Set<RunQueue>, queue: RunQueue, began: number): number {
+  /** @returns when it ended */
+  private runNext(ring: Set<RunQueue>, queue: RunQueue, began: number): number {
     ring.delete(queue);
-    this.pay(queue);
-    const ended = this.turn(queue, began);
+    this.replenish(queue);
+    const ended = this.runWorkers(queue, began);
     if (queue.waiting.size > 0) {
       this.enter(queue);
     }
@@ -195,17 +310,17 @@ export class Scheduler {
   }
 
   /** @returns when it ended */
-  private turn(queue: RunQueue, began: number): number {
+  private runWorkers(queue: RunQueue, began: number): number {
     let now = began;
-    let left = queue.waiting.size;
+    let remaining = queue.waiting.size;
     for (const worker of queue.waiting) {
-      if (left-- === 0 || queue.spent >= TURN_COST) {
+      if (remaining-- === 0 || queue.spent >= QUANTUM_COST) {
         break;
       }
       queue.waiting.delete(worker);
-      now = this.run(queue, worker, TURN_COST, now);
+      now = this.run(queue, worker, QUANTUM_COST, now);
     }
-    // Visiting costs time too: without this, a pass over zones that owe would have no end.
+    // Passing over a zone costs time too: without this, a pass over zones with a deficit would not end.
     return now === began ? this.now() : now;
   }
 }

@@ -1,31 +1,33 @@
 /*
- * A share of something that may be taken: so much at once, and so much a second on the long run. Shared by
- * the log and the writers, which each decide what happens when it is empty.
+ * A token bucket: so much at once, and so much a second in the long run. Used by the log, the writers and the ports,
+ * which each decide what happens when it is empty.
  */
-import { performance } from 'node:perf_hooks';
 
 export interface TokenRate {
-  /** On the long run. */
+  /** In the long run. */
   readonly perSecond: number;
   /** At once. */
   readonly burst: number;
 }
 
-/** Full at first. Who takes has looked at the level: what is not there can be taken, and is owed. */
+/** Full at first. The level can go below zero: its users check it before they take, or wait after they took. */
 export class TokenBucket {
   private readonly rate: TokenRate;
+  private readonly now: () => number;
   private tokens: number;
-  /** Not the time of day: set back, it would leave the bucket empty until it has caught up. */
-  private filledAt = performance.now();
+  private filledAt: number;
 
-  constructor(rate: TokenRate) {
+  /** @param now a clock in ms that never goes back: one set back would leave the bucket empty for as long */
+  constructor(rate: TokenRate, now: () => number = () => performance.now()) {
     this.rate = rate;
+    this.now = now;
     this.tokens = rate.burst;
+    this.filledAt = now();
   }
 
-  /** What may be taken now, at most the burst; a part of one may be there, and less than none. */
+  /** Tokens that are there now, at most the burst; fractions and negative numbers included. */
   level(): number {
-    const now = performance.now();
+    const now = this.now();
     const gained = (Math.max(0, now - this.filledAt) / 1000) * this.rate.perSecond;
     this.tokens = Math.min(this.rate.burst, this.tokens + gained);
     this.filledAt = now;

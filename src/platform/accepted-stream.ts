@@ -10,13 +10,13 @@
  */
 import type { Stream, StreamOwner } from './stream';
 
-/** As in node:net: more than this unsent, and the peer is a slow one. */
-const CLOGGED_BYTES = 16 * 1024;
+/** As in node:net: more than this buffered, and the peer is a slow one. */
+const NEEDS_DRAIN_BYTES = 16 * 1024;
 
 /** What moves the bytes of streams. A stream is named by its number, which is another's after `closed`. */
 export interface StreamCarrier {
   /** Bytes that the kernel had no room for when it was last given some. */
-  unsent(id: number): number;
+  buffered(id: number): number;
   /** What the peer has not read by now, as far as the kernel tells. */
   undelivered(id: number): number;
   /** Whether the peer has closed its end. */
@@ -60,8 +60,8 @@ export class AcceptedStream implements Stream {
     return this.phase === 'open';
   }
 
-  get unsent(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.carrier.unsent(this.id);
+  get buffered(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.carrier.buffered(this.id);
   }
 
   get undelivered(): number {
@@ -72,8 +72,8 @@ export class AcceptedStream implements Stream {
     return this.fd === undefined || this.carrier.gone(this.id);
   }
 
-  get clogged(): boolean {
-    return this.unsent >= CLOGGED_BYTES;
+  get needsDrain(): boolean {
+    return this.buffered >= NEEDS_DRAIN_BYTES;
   }
 
   start(owner: StreamOwner): void {
@@ -134,9 +134,9 @@ export class AcceptedStream implements Stream {
 
   // For the carrier.
 
-  heard(chunk: Buffer): void {
+  data(chunk: Buffer): void {
     if (this.phase === 'open') {
-      this.owner?.heard(chunk);
+      this.owner?.data(chunk);
     }
   }
 
@@ -151,7 +151,7 @@ export class AcceptedStream implements Stream {
 
   flushed(): void {
     if (this.phase === 'open' || this.phase === 'ending') {
-      this.owner?.taken();
+      this.owner?.drain();
     }
   }
 

@@ -95,7 +95,7 @@ class Sockets implements StreamCarrier {
     };
   }
 
-  unsent(id: number): number {
+  buffered(id: number): number {
     return this.unsentOf[id] ?? 0;
   }
 
@@ -234,7 +234,7 @@ class Sockets implements StreamCarrier {
         break;
       }
       case HEARD:
-        this.streams[id]?.heard(this.inbox.subarray(a, a + b));
+        this.streams[id]?.data(this.inbox.subarray(a, a + b));
         break;
       case ENDED:
         this.streams[id]?.ended(a);

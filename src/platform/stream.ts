@@ -8,7 +8,7 @@ export interface Stream {
   /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;
   /** Bytes that were written and that the kernel had not taken when it was last given some. */
-  readonly unsent: number;
+  readonly buffered: number;
   /** What the peer has not read by now, as far as the kernel tells: never less than what it has not taken. */
   readonly undelivered: number;
   /**
@@ -16,8 +16,8 @@ export interface Stream {
    * end is told only when it is.
    */
   readonly gone: boolean;
-  /** True: so much is unsent that more should wait for `taken`. */
-  readonly clogged: boolean;
+  /** True: so much is buffered that more should wait for `drain`. */
+  readonly needsDrain: boolean;
   readonly paused: boolean;
   /** False once it ends or is closed: what is written then is lost. */
   readonly writable: boolean;
@@ -47,11 +47,11 @@ export interface Stream {
 /** Whom a stream tells. */
 export interface StreamOwner {
   /** The bytes are another's when it returns: what is needed longer must be copied. */
-  heard(chunk: Buffer): void;
+  data(chunk: Buffer): void;
   /** The peer has ended its side. */
   ended(): void;
-  /** What was written has been handed to the kernel, or it took more of it: `unsent` says what is left. */
-  taken(): void;
+  /** What was written has been handed to the kernel, or it took more of it: `buffered` says what is left. */
+  drain(): void;
   /** The descriptor is closed. Told once, the last of all. */
   closed(): void;
 }

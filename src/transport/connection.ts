@@ -1,173 +1,316 @@
 /*
- * One stream that speaks the protocol: a program's connection to a zone socket, or a guest's port.
+ * One stream that speaks the protocol, from bytes to requests to replies.
  *
- *   stream --data--> request reader --a turn--> reply queue --one write each--> stream
- *      ^                                           |
- *      +----------- pause, resume <----------------+   zone sockets only
+ *   stream --data--> lines --scheduled--> requests --> reply queue --one write each--> stream
+ *      ^                                                   |
+ *      +----------------- pause, resume <------------------+
  *
  * What always holds:
- * - Every reply is handed over in one write. Replies of one turn may leave together, never torn.
- * - What it holds is in its zone's account (zone-quota.ts): requests when they were read, large replies
- *   before they are made.
- * - A zone socket is read only while there is room for what it says. A port is always read, since its
- *   hypervisor throws away what nobody reads; what is too much there is dropped here, line by line. A
- *   client that waits for its replies never loses one.
+ * - Every reply is one write. Replies of one pass may leave together, never torn.
+ * - What it holds is in its zone's account (zone-quota.ts): requests when they are read, large replies before they are
+ *   built.
+ * - It is read only while there is room for what it sends.
  * - A peer that ends its side gets all that it asked for, then the end.
  * - It has no timer of its own: `checkIdle` is called about once a second while a zone has connections.
  *
- * Made by the links, which count and close them. What a request means it does not know.
+ * Made by the links, which count and close them. It knows nothing of what a request means, nor of serial ports, whose
+ * connections (serial-input.ts) override the protected members.
  */
-import type { Channel } from '../protocol/request';
-import type { Stream, StreamOwner } from '../platform/stream';
-import { ReplyQueue, type ReplySink } from './reply-queue';
-import { RequestReader } from './request-reader';
-import { SerialInput } from './serial-input';
-import { SMALL_BYTES } from './limits';
-import type { LinkLimits } from './limits';
-import type { Handle, LinkObserver, Origin } from './link';
-import type { QuotaMember, ReplySizes, ZoneQuota } from './zone-quota';
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
+import type { Stream, StreamOwner } from '../platform/stream';
+import { LineReader, type Line } from '../protocol/line-reader';
+import { parseLine, parseOversize, type Channel, type Request } from '../protocol/request';
+import { SMALL_BYTES } from './link';
+import type { Handle, LinkLimits, LinkObserver, Origin } from './link';
+import { ReplyQueue, type PendingRequest, type ReplySink, type ReplySizes } from './reply-queue';
+import { ConnectionAccount, type AccountOwner, type ZoneQuota } from './zone-quota';
 
-/** A reader may stop so long when others of its zone wait for the room that its replies take. */
+/** A peer that does not read may pause so long while others of its zone wait for the room that its replies take. */
 const UNREAD_GRACE_MS = 2000;
-/** A sender may stop so long in a large line when others of its zone wait to send theirs. */
+/** A sender may pause so long in a large line while others of its zone wait to send theirs. */
 const STALLED_LINE_MS = 10_000;
 
 /** What all connections of one link have in common. */
 export interface ConnectionContext {
-  readonly channel: Channel;
   readonly handle: Handle;
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
-  readonly scheduler: Scheduler;
+  readonly scheduler: Pick<Scheduler, 'offer' | 'withdraw'>;
   readonly queue: RunQueue;
   readonly quota: ZoneQuota;
   /** A clock in ms that never goes back. */
   readonly now: () => number;
 }
 
-/** One connection, from an open stream to its end. Whoever makes it is told when it has closed, once. */
-export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
+/** One connection, from an open stream to its end. */
+export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner {
   /** Bytes read so far. */
   received = 0;
-  private readonly stream: Stream;
-  private readonly context: ConnectionContext;
-  private readonly replies: ReplyQueue;
-  private readonly reader: RequestReader;
+  protected readonly channel: Channel = 'socket';
+  protected readonly stream: Stream;
+  protected readonly context: ConnectionContext;
+  protected readonly replies: ReplyQueue;
+  protected readonly lines: LineReader;
+  /** `finishing`: we read no more; `hungUp`: the peer has ended its side. Both end when all is answered. */
+  protected phase: 'open' | 'finishing' | 'hungUp' | 'closed' = 'open';
+  /** When the last bytes were read. */
+  protected receivedAt: number;
+  private readonly account: ConnectionAccount;
   private readonly onClosed: () => void;
-  private phase: 'open' | 'ending' | 'closed' = 'open';
-  /** The peer has ended its side. */
-  private hungUp = false;
-  /** It is not read because its queue is full. */
+  /** A full queue was reported, and is full still. */
   private queueFull = false;
   /** Bytes of replies in all. */
   private wrote = 0;
-  /** What a large reply that is being built takes. */
-  private reservedBytes = 0;
-  /** Of large replies: what the kernel took, and the peer had not read when it was counted last. */
-  private kernelBytes = 0;
-  /** As the account has it. */
-  private replyBytes = 0;
-  private requestBytes = 0;
-  private undelivered = 0;
-  private movedAt: number;
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(stream: Stream, origin: Origin, context: ConnectionContext, onClosed: () => void) {
-    const { channel, handle, observer, limits, now } = context;
+    const { handle, observer, limits, quota, now } = context;
     this.stream = stream;
     this.context = context;
     this.onClosed = onClosed;
-    this.replies = new ReplyQueue({
-      origin,
-      handle,
-      observer,
-      limits,
-      now,
-      sink: this,
-      moved: () => this.goOn(),
-    });
-    const Reader = channel === 'serial' ? SerialInput : RequestReader;
-    this.reader = new Reader({ channel, limits, observer, answers: this.replies, now });
-    this.movedAt = now();
+    this.lines = new LineReader(limits.lineBytes);
+    const onProgress = (): void => this.proceed();
+    const options = { origin, handle, observer, limits, now, sink: this, onProgress };
+    this.replies = new ReplyQueue(options);
+    this.account = new ConnectionAccount(quota, stream, this, now);
+    this.receivedAt = now();
     stream.start(this);
-  }
-
-  /** Bytes of a port that were no request: noise, cut lines, and more than anyone waits for. */
-  get dropped(): number {
-    return this.reader.dropped;
   }
 
   /** Answers what was read, reads no more, then closes. */
   finish(): void {
     if (this.phase === 'open') {
-      this.phase = 'ending';
-      this.stream.pause();
-      this.context.scheduler.offer(this.context.queue, this);
-      this.settle();
+      this.end('finishing');
     }
   }
 
-  /** Closes at once. Writes under way are executed, without a reply. */
+  /** Closes at once. Writes that are pending are executed, without a reply. */
   destroy(): void {
     this.stream.destroy();
   }
 
-  /** Closes a zone socket's connection that is silent, or in the way of others. */
+  /** Closes it when it is silent, or keeps others waiting. */
   checkIdle(): void {
+    const { account } = this;
     const { quota, limits } = this.context;
-    this.recount();
-    const { stillMs } = this;
-    const stalled = quota.lineHasWaiters && quota.isCollector(this) && !this.replies.pending;
-    if (this.replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
+    account.recount();
+    const { stillMs, replyBytes } = account;
+    const stalled = quota.lineHasWaiters && quota.hasLineSlot(account) && !this.replies.pending;
+    if (replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
     } else if (stalled && stillMs >= STALLED_LINE_MS) {
       this.refuse('idle');
     } else if (stillMs >= limits.idleMs) {
-      this.refuse(this.replyBytes > 0 ? 'unread' : 'idle');
+      this.refuse(replyBytes > 0 ? 'unread' : 'idle');
     }
   }
 
-  // For the scheduler.
+  // The stream's owner.
+
+  data(chunk: Buffer): void {
+    const { observer, scheduler, queue, now } = this.context;
+    const at = now();
+    this.account.moved(at);
+    this.received += chunk.length;
+    observer.received(chunk.length);
+    this.receivedAt = at;
+    this.push(chunk);
+    scheduler.offer(queue, this);
+    this.lines.keep();
+    this.account.update();
+    this.settle();
+  }
+
+  ended(): void {
+    if (this.phase === 'open') {
+      this.end('hungUp');
+    } else if (this.phase === 'finishing') {
+      this.phase = 'hungUp';
+    }
+  }
+
+  drain(): void {
+    this.account.moved(this.context.now());
+    this.account.update();
+    if (this.replies.pending || this.lines.unread > 0 || this.stream.paused) {
+      this.proceed();
+    }
+  }
+
+  closed(): void {
+    this.phase = 'closed';
+    this.context.scheduler.withdraw(this.context.queue, this);
+    this.replies.dropAll();
+    this.account.close();
+    this.onClosed();
+  }
+
+  // The scheduler's worker.
 
   get ready(): boolean {
-    const { replies, reader } = this;
-    return this.phase !== 'closed' && (replies.ready || (reader.unread > 0 && this.mayTake));
+    const { replies, lines } = this;
+    return this.phase !== 'closed' && (replies.ready || (lines.unread > 0 && this.mayAsk));
   }
 
   work(cost: number): number {
-    const { replies, reader, wrote } = this;
+    const { replies, wrote } = this;
     let spent = 0;
     this.stream.cork();
-    while (spent < cost && (replies.ready || this.mayTake)) {
+    while (spent < cost && (replies.ready || this.mayAsk)) {
       const before = this.wrote;
-      const bytes = replies.ready ? replies.next() : reader.next();
+      const bytes = replies.ready ? replies.next() : this.nextLine();
       if (bytes === null) {
         break;
       }
       spent += costOf(bytes + this.wrote - before);
       if (this.wrote > wrote && replies.pending && !this.clear) {
-        // A port's replies leave one by one: its next request waits for that here, where there is room.
+        // The next request waits here, where there is room, until the kernel has taken the reply.
         break;
       }
     }
     this.stream.uncork();
-    this.account();
+    this.account.update();
     this.settle();
     return spent;
   }
 
-  // For the reply queue.
-
-  /** A port gets one reply at a time: one that is not in the kernel yet can still be taken back. */
-  get clear(): boolean {
-    return this.context.channel === 'serial' ? this.stream.unsent === 0 : !this.stream.clogged;
+  /** Continues after something outside has changed. */
+  private proceed(): void {
+    if (this.phase !== 'closed') {
+      this.context.scheduler.offer(this.context.queue, this);
+      this.settle();
+    }
   }
 
-  /** Of one that is not read the end was not told. */
+  // From bytes to requests.
+
+  /** Takes what was read. The bytes are the stream's again when `data` returns. */
+  protected push(chunk: Buffer): void {
+    this.lines.push(chunk);
+  }
+
+  /** Takes one line. @returns its bytes, null when there is no whole line */
+  private nextLine(): number | null {
+    const line = this.lines.next();
+    if (line === null) {
+      return null;
+    }
+    const { observer } = this.context;
+    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
+    const request = this.parse(line);
+    const asked = { request, at: this.receivedAt, bytes };
+    if (request.kind === 'broken') {
+      const { reason } = request;
+      observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
+      return bytes;
+    }
+    const isBad = isBadLine(request);
+    if (isBad && request.kind !== 'too-large') {
+      observer.refused('bad-line', { kind: request.kind, bytes });
+    }
+    if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
+      // A new client: nobody waits for the replies to earlier requests.
+      this.greeted();
+      this.replies.dropAll();
+      this.replies.answerNow(asked, request);
+    } else {
+      this.ask(asked);
+    }
+    return bytes;
+  }
+
+  protected parse(line: Line): Request {
+    const { limits, observer } = this.context;
+    if (line.kind === 'oversize') {
+      observer.refused('line', { limit: limits.lineBytes });
+      return parseOversize(line.head, this.channel);
+    }
+    return parseLine(line.bytes, this.channel);
+  }
+
+  /** A client has reset the protocol. */
+  protected greeted(): void {
+    // Only ports need to know.
+  }
+
+  /** A request in its order. */
+  protected ask(asked: PendingRequest): void {
+    this.replies.ask(asked);
+  }
+
+  /** Whether the next line may be taken. */
+  protected get mayAsk(): boolean {
+    return this.phase !== 'closed' && !this.replies.full && this.clear;
+  }
+
+  /** Bytes of the unfinished line. Of one over the limit only its head is kept. */
+  private get lineBytes(): number {
+    const { unfinished } = this.lines;
+    return unfinished > this.context.limits.lineBytes ? 0 : unfinished;
+  }
+
+  // Whether it is read, and its end.
+
+  /** After any change: reads on or pauses, or ends. */
+  private settle(): void {
+    if (this.phase === 'open') {
+      this.controlFlow();
+    } else if (this.phase !== 'closed' && this.hasAnsweredAll) {
+      this.stream.end();
+    }
+  }
+
+  /** Pauses a peer that sends more than there is room for. */
+  protected controlFlow(): void {
+    const { full } = this.replies;
+    if (full && !this.queueFull) {
+      this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
+    }
+    this.queueFull = full;
+    if (this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
+      this.stream.pause();
+    } else if (this.stream.paused) {
+      this.stream.resume();
+    }
+  }
+
+  /** A line that is not small needs the zone's line slot; and a full memory is not filled further. */
+  private mayRead(): boolean {
+    const { quota } = this.context;
+    if (this.lineBytes + this.replies.heldBytes > SMALL_BYTES) {
+      return quota.takeLineSlot(this.account);
+    }
+    quota.releaseLineSlot(this.account);
+    return quota.mayRead(this.account);
+  }
+
+  protected get hasAnsweredAll(): boolean {
+    return this.lines.unread === 0 && !this.replies.pending;
+  }
+
+  private end(phase: 'finishing' | 'hungUp'): void {
+    this.phase = phase;
+    this.stream.pause();
+    this.context.scheduler.offer(this.context.queue, this);
+    this.settle();
+  }
+
+  private refuse(reason: 'idle' | 'unread'): void {
+    const detail = { unsent: this.account.replyBytes, unread: this.lineBytes };
+    this.context.observer.refused(reason, detail);
+    this.stream.destroy();
+  }
+
+  // The reply queue's sink.
+
+  get clear(): boolean {
+    return !this.stream.needsDrain;
+  }
+
   get open(): boolean {
-    const { stream } = this;
-    return stream.writable && !((stream.paused || this.hungUp) && stream.gone);
+    const { stream, phase } = this;
+    // The end of a stream that is not read is not reported.
+    return stream.writable && !((stream.paused || phase === 'hungUp') && stream.gone);
   }
 
   get sizes(): ReplySizes {
@@ -179,40 +322,40 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     if (this.phase === 'closed') {
       return true;
     }
-    const { fits, isNew } = quota.reply(this, bytes);
+    const { fits, isNew } = quota.reply(this.account, bytes);
     if (isNew) {
-      observer.refused('unsent', { limit: limits.unsentBytes });
+      observer.refused('unsent', { limit: limits.replyBytes });
     }
     return fits;
   }
 
   keep(bytes: number): void {
     if (this.phase !== 'closed') {
-      this.context.quota.keep(this, bytes);
+      this.context.quota.keep(this.account, bytes);
     }
   }
 
   release(): void {
-    this.context.quota.release(this);
+    this.context.quota.release(this.account);
   }
 
   write(bytes: Buffer): void {
     if (!this.stream.writable) {
       return;
     }
-    // Only resets come past `clear`: a guest that sends them without end and reads nothing.
-    if (this.stream.unsent > this.context.limits.unsentBytes && !this.clear) {
-      this.context.observer.refused('unread', { unsent: this.replyBytes });
+    // Only resets are answered before it is `clear`: the peer sends them without end and reads nothing.
+    if (this.stream.buffered > this.context.limits.replyBytes && !this.clear) {
+      this.context.observer.refused('unread', { unsent: this.account.replyBytes });
       return;
     }
     this.stream.write(bytes);
+    this.account.update();
     this.sent(bytes.length);
   }
 
   reserve(bytes: number, whileBuilt: number): void {
     if (this.stream.reserve(bytes)) {
-      this.reservedBytes = bytes + whileBuilt;
-      this.account();
+      this.account.reserve(bytes + whileBuilt);
     } else {
       this.stream.destroy();
     }
@@ -223,168 +366,58 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
   }
 
   commit(bytes: number): void {
-    this.reservedBytes = 0;
     this.stream.commit(bytes);
     if (bytes === 0) {
-      this.account();
+      this.account.reserve(0);
       return;
     }
-    this.undelivered = this.stream.undelivered;
-    this.kernelBytes = Math.max(0, this.undelivered - this.stream.unsent);
-    this.movedAt = this.context.now();
+    this.account.written();
     this.sent(bytes);
-  }
-
-  // For the quota.
-
-  get held(): number {
-    return this.replyBytes + this.requestBytes;
-  }
-
-  get stillMs(): number {
-    return this.replies.running ? 0 : this.context.now() - this.movedAt;
-  }
-
-  roomMade(): void {
-    this.replies.retry();
-    this.goOn();
-  }
-
-  recount(): void {
-    if (this.replyBytes > 0 && this.phase !== 'closed') {
-      const { undelivered } = this.stream;
-      if (undelivered !== this.undelivered) {
-        this.undelivered = undelivered;
-        this.movedAt = this.context.now();
-      }
-      const inKernel = Math.max(0, undelivered - this.stream.unsent);
-      this.kernelBytes = Math.min(this.kernelBytes, inKernel);
-      this.account();
-    }
-  }
-
-  evict(): void {
-    this.refuse('unread');
-  }
-
-  // For the stream.
-
-  heard(chunk: Buffer): void {
-    const { observer, scheduler, queue, now } = this.context;
-    this.movedAt = now();
-    this.received += chunk.length;
-    observer.received(chunk.length);
-    this.reader.push(chunk, this.movedAt);
-    scheduler.offer(queue, this);
-    this.reader.keep();
-    this.account();
-    this.settle();
-  }
-
-  ended(): void {
-    this.hungUp = true;
-    this.finish();
-  }
-
-  taken(): void {
-    this.movedAt = this.context.now();
-    this.account();
-    if (this.replies.pending || this.reader.unread > 0 || this.stream.paused) {
-      this.goOn();
-    }
-  }
-
-  closed(): void {
-    this.phase = 'closed';
-    this.reader.stop();
-    this.context.scheduler.withdraw(this.context.queue, this);
-    this.replies.dropAll();
-    this.account();
-    this.context.quota.leave(this);
-    this.onClosed();
-  }
-
-  private goOn(): void {
-    if (this.phase !== 'closed') {
-      this.context.scheduler.offer(this.context.queue, this);
-      this.settle();
-    }
-  }
-
-  private get mayTake(): boolean {
-    if (this.phase === 'closed') {
-      return false;
-    }
-    return this.context.channel === 'serial' || (!this.replies.full && this.clear);
-  }
-
-  /** After anything happened: reads on or pauses, lets others have what is not needed, ends. */
-  private settle(): void {
-    if (this.phase === 'ending') {
-      this.endWhenDone();
-    } else if (this.phase === 'open' && this.context.channel === 'socket') {
-      this.tellQueueFull();
-      const reads = this.reader.unread === 0 && this.mayTake && this.mayRead();
-      if (!reads) {
-        this.stream.pause();
-      } else if (this.stream.paused) {
-        this.stream.resume();
-      }
-    }
-  }
-
-  private tellQueueFull(): void {
-    const { full } = this.replies;
-    if (full && !this.queueFull) {
-      this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
-    }
-    this.queueFull = full;
-  }
-
-  /** A line that is not small needs the zone's one slot for it; nothing is read into a full memory. */
-  private mayRead(): boolean {
-    const { quota } = this.context;
-    if (this.reader.heldBytes + this.replies.heldBytes > SMALL_BYTES) {
-      return quota.collect(this);
-    }
-    quota.collected(this);
-    return quota.mayRead(this);
-  }
-
-  private endWhenDone(): void {
-    // A hypervisor that ended its side is gone: nobody would read.
-    const gone = this.context.channel === 'serial' && this.hungUp;
-    const done = this.reader.unread === 0 && !this.replies.pending;
-    if (gone || done) {
-      this.stream.end();
-    }
   }
 
   private sent(bytes: number): void {
     this.wrote += bytes;
     this.context.observer.sent(bytes);
-    this.account();
   }
 
-  private account(): void {
-    let replyBytes = 0;
-    let requestBytes = 0;
-    if (this.phase !== 'closed') {
-      replyBytes = this.reservedBytes + this.stream.unsent + this.kernelBytes;
-      requestBytes = this.reader.unread + this.reader.heldBytes + this.replies.heldBytes;
-    }
-    const moreReplies = replyBytes - this.replyBytes;
-    const moreRequests = requestBytes - this.requestBytes;
-    if (moreReplies !== 0 || moreRequests !== 0) {
-      this.replyBytes = replyBytes;
-      this.requestBytes = requestBytes;
-      this.context.quota.changed(this, moreReplies, moreRequests);
-    }
+  // The account's owner.
+
+  get requestBytes(): number {
+    return this.lines.unread + this.lineBytes + this.replies.heldBytes;
   }
 
-  private refuse(reason: 'idle' | 'unread'): void {
-    const { observer } = this.context;
-    observer.refused(reason, { unsent: this.replyBytes, unread: this.reader.heldBytes });
-    this.stream.destroy();
+  get running(): boolean {
+    return this.replies.running;
   }
+
+  roomMade(): void {
+    this.replies.retry();
+    this.proceed();
+  }
+
+  evict(): void {
+    this.refuse('unread');
+  }
+}
+
+/** True: not a request of the protocol; it is answered FAILURE or `invalid command`. */
+export function isBadLine(request: Request): boolean {
+  switch (request.kind) {
+    case 'reset':
+      return !request.bare;
+    case 'negotiate':
+      return !request.accepted;
+    case 'malformed':
+      return request.wire.version === 1;
+    case 'unknown':
+    case 'too-large':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** What a record may show of a broken frame: its header. Base64 may be a value's. */
+function headOf(line: Buffer): string {
+  return /^V2[ 0-9a-fA-F]{0,30}/.exec(line.toString('latin1', 0, 32))?.[0] ?? '';
 }

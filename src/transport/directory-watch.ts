@@ -1,15 +1,16 @@
 /*
- * Tells that something happened to a directory of the global zone: a name came, went or was replaced in it,
- * or the directory itself, or the one that it is in, has another name now.
+ * Watches a directory of the global zone: reports that a name was added, removed or replaced in it, or that the
+ * directory itself or its parent was renamed.
  *
- * A hint, no more: whoever is told looks for himself, and whoever must not miss anything looks now and then
- * without being told, since the kernel may drop hints and some file systems give none. Used for the
- * directories of zones' sockets, which all are in one: that one is watched once for all of them.
+ * Reports are hints: the callback checks for itself, and checks periodically besides, since the kernel may drop events
+ * and some file systems have none. Used for the directories of zone sockets, which share one parent: that is watched
+ * once for all of them.
  */
 import { watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { SystemError } from '../lib/errors';
+import { oncePerIteration } from '../lib/scheduler';
 import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
 
 export interface DirectoryWatch {
@@ -19,14 +20,14 @@ export interface DirectoryWatch {
 
 /**
  * On illumos libuv arms its watch again only after its callback, with no memory of the time before
- * (src/unix/sunos.c, uv__fs_event_read and uv__fs_event_rearm): a change between the two is never reported.
- * So each report is followed by a second one, when the watch is surely armed again.
+ * (src/unix/sunos.c, uv__fs_event_read and uv__fs_event_rearm): a change between the two is never reported. So each
+ * report is followed by a second one, when the watch is certainly armed again.
  */
 const SECOND_REPORT_MS = 1000;
 
 /**
  * Watches a directory.
- * @param changed may be called often, also for changes of our own
+ * @param changed may be called often, for our own changes too
  * @param broken the watch ended by itself; it is closed already
  * @param secondMs from a report to the one that follows it, ms
  * @returns null when the directory cannot be watched
@@ -37,12 +38,12 @@ export function watchDirectory(
   broken: () => void,
   secondMs = SECOND_REPORT_MS,
 ): DirectoryWatch | null {
-  let leave = (): void => undefined;
+  let removeFromParent = (): void => undefined;
   const watched = open(
     directory,
     changed,
     () => {
-      leave();
+      removeFromParent();
       broken();
     },
     secondMs,
@@ -50,10 +51,10 @@ export function watchDirectory(
   if (watched === null) {
     return null;
   }
-  leave = ParentWatch.join(dirname(directory), changed);
+  removeFromParent = ParentWatch.add(dirname(directory), changed);
   return {
     close: () => {
-      leave();
+      removeFromParent();
       watched.close();
     },
   };
@@ -61,7 +62,7 @@ export function watchDirectory(
 
 /**
  * @param changed with the name in the directory, null where that is not known
- * @returns null: not there, or no watch left; the caller falls back to looking
+ * @returns null: not there, or no watch left; the caller checks periodically instead
  */
 function open(
   directory: string,
@@ -92,30 +93,38 @@ function open(
 }
 
 /**
- * Tells all who have a directory in it that a directory was renamed or replaced. Its own watch brings an event
- * for each name that comes or goes in it, and of its own renaming one with its own name (Linux) or none
- * (illumos): then it is looked at, once in a turn of the event loop.
+ * The watch of a parent directory, for all watched directories in it: reports that the parent was renamed or replaced.
+ * The kernel has an event for each name that is added or removed in it; that of its own renaming has its own name
+ * (Linux) or none (illumos): then it is checked, once in an iteration of the event loop.
  */
 class ParentWatch {
   private static readonly all = new Map<string, ParentWatch>();
   private readonly path: string;
   private readonly members = new Set<() => void>();
   private readonly stat = openStat();
-  /** Which directory the path named last; '' for none. */
+  /** Identity of the directory that the path named last; '' for none. */
   private known = '';
   private watcher: DirectoryWatch | null = null;
-  private scheduled = false;
+  private readonly checkSoon = oncePerIteration(() => {
+    if (this.isReplaced()) {
+      this.begin();
+      // Callbacks may close their watch, and open it again.
+      for (const changed of [...this.members]) {
+        changed();
+      }
+    }
+  });
 
   private constructor(path: string) {
     this.path = path;
   }
 
   /** @returns ends it; idempotent */
-  static join(path: string, changed: () => void): () => void {
+  static add(path: string, changed: () => void): () => void {
     const parent = ParentWatch.all.get(path) ?? new ParentWatch(path);
     ParentWatch.all.set(path, parent);
     if (parent.watcher === null) {
-      // It was not there when it was looked for last; whoever comes has made it.
+      // It was not there before; whoever watches a directory in it has made it.
       parent.begin();
     }
     parent.members.add(changed);
@@ -134,44 +143,27 @@ class ParentWatch {
       this.path,
       (name) => {
         if (name === null || name === basename(this.path)) {
-          this.look();
+          this.checkSoon();
         }
       },
       () => {
         this.watcher = null;
       },
     );
-    this.isSame();
+    this.isReplaced();
   }
 
-  private look(): void {
-    if (this.scheduled) {
-      return;
-    }
-    this.scheduled = true;
-    setImmediate(() => {
-      this.scheduled = false;
-      if (!this.isSame()) {
-        this.begin();
-        // Who is told may leave, and join anew.
-        for (const changed of [...this.members]) {
-          changed();
-        }
-      }
-    });
-  }
-
-  /** Whether the path names the directory that it named before; from now on that is the one that it names. */
-  private isSame(): boolean {
+  /** Whether the path names another directory than at the last call. */
+  private isReplaced(): boolean {
     try {
       const found = this.stat(this.path);
       const now = found === null ? '' : `${deviceOf(found)}/${inodeOf(found)}`;
-      const same = now === this.known;
+      const replaced = now !== this.known;
       this.known = now;
-      return same;
+      return replaced;
     } catch (err) {
       if (err instanceof SystemError) {
-        return false;
+        return true;
       }
       throw err;
     }

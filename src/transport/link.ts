@@ -1,15 +1,24 @@
 /*
- * What every link has in common: the path a zone's requests come in by, whatever carries it.
+ * What every link has in common: the path a zone's requests come in by, whatever carries it, and its limits.
  *
- * A link is made by its zone and ended by it. It knows bytes, connections and limits; what a request
- * means it leaves to the `handle` it was given. Two exist: zone-socket (OS brands, we listen) and
- * serial (HVM brands, we connect to the hypervisor's port).
+ * A link is made by its zone and ended by it. It knows bytes, connections and limits; what a request means it leaves to
+ * the `handle` it was given. Two exist: socket-server (OS brands, we listen) and serial-link (HVM brands, we connect to
+ * the hypervisor's port).
+ *
+ * Every limit is configurable (section `limits`). What a zone can make us hold, at worst, with `c` connections open
+ * (`zoneBytes`):
+ *
+ *   requests   c x 5 x SMALL_BYTES: one read of the kernel's buffer and one unfinished line each; and one
+ *              connection at a time that has more than that, 3 x lineBytes while its line is decoded
+ *   replies    replyBytes, or the one reply that is larger; and c x SMALL_BYTES of small ones
+ *
+ * With the defaults that is 16 MiB for a zone that tries, and some KiB for one that does not. All zones together get
+ * what ZONES_AT_LIMIT of them may hold (memory-quota.ts).
  */
-import type { Request } from '../protocol/request';
-import type { DataRequest } from '../protocol/request';
 import type { ChangeLimit, Reply } from '../protocol/reply';
+import type { DataRequest, Request } from '../protocol/request';
 
-/** The process at the other end of a connection, as getpeerucred tells. */
+/** The process at the other end of a connection, as getpeerucred gives it. */
 export interface Peer {
   readonly zoneid: number;
   readonly pid: number;
@@ -20,7 +29,7 @@ export interface Peer {
 export interface Origin {
   readonly zonename: string;
   readonly peer: Peer | null;
-  /** The peer is a reader: it may ask, but change nothing. */
+  /** The peer may only read. */
   readonly readOnly?: boolean;
 }
 
@@ -33,7 +42,7 @@ export type Access = 'all' | 'read' | 'none';
  */
 export type Handle = (origin: Origin, request: DataRequest) => Reply | Promise<Reply>;
 
-/** Why a link turned something away, or dropped it. Names are label values of a metric: keep them. */
+/** Why a link refused or dropped something. Names are label values of a metric: keep them. */
 export type Refusal =
   | ChangeLimit // a change that waited for a limit or was refused by it
   | 'peer' // connection from another zone
@@ -46,10 +55,10 @@ export type Refusal =
   | 'unsent' // a reply that waits until the zone's peers have read others
   | 'idle' // a connection closed for silence
   | 'unread' // a peer that does not read its replies
-  | 'rate' // slowed down for its share
-  | 'dropped-reply'; // the asker reset the line before its answer was there
+  | 'rate' // over a rate limit
+  | 'dropped-reply'; // the client reset the line before its reply was sent
 
-/** What a link tells of itself. Whoever makes the link turns these into records and metrics. */
+/** The events of a link, which become log records and metrics. */
 export interface LinkObserver {
   /** A connection was accepted (zone socket) or made (serial). */
   opened(): void;
@@ -57,45 +66,60 @@ export interface LinkObserver {
   received(bytes: number): void;
   sent(bytes: number): void;
   /**
-   * A request was answered, or a write was carried out whose asker did not wait. `elapsedMs` runs from
-   * its last byte to the write of its reply, or to its being there.
+   * A request was answered, or a write was executed whose client did not wait. `elapsedMs` runs from its
+   * last byte to the write of its reply, or to the moment when that was known.
    */
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void;
   refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void;
 }
 
-/**
- * What a serial link tells besides: how its guest's port comes and goes. Times are ms, on one clock.
- * A connection that another's port ended at once is told as `heldByAnother` only.
- */
-export interface PortObserver {
-  /**
-   * The first connection since the zone runs.
-   * @param afterMs since the zone runs, or since we know it where its boot was not seen
-   */
-  connected(afterMs: number, bootSeen: boolean): void;
-  /** @param awayMs how long the guest had nobody to talk to */
-  reconnected(awayMs: number): void;
-  disconnected(lastedMs: number): void;
-  /** The first request since the zone runs has its answer; a bare reset is none. */
-  firstAnswered(afterMs: number, bootSeen: boolean): void;
-  heldByAnother(): void;
-  /** Bytes that were no request: noise, lines that a client left, floods. */
-  dropped(bytes: number): void;
-  /** The link ended; nothing comes after this. */
-  ended(): void;
-}
-
 /** A link as its zone sees it. */
 export interface Link {
-  /** For status: `listening`, `connecting`, `connected`, `down` ... */
+  /** For status: `listening`, `connecting`, `connected` ... */
   readonly state: string;
   /** The host path of the socket it listens on or connects to. */
   readonly path: string;
   readonly connections: number;
   /**
-   * Ends it: no new work, requests already asked are answered within `graceMs`, then all is closed.
+   * Ends it: no new requests, those that were read are answered within `graceMs`, then all is closed.
    * Idempotent; resolves when every descriptor is closed. Never rejects.
    */
   stop(graceMs: number): Promise<void>;
+}
+
+/** What a connection may always hold: enough for any request but a big PUT. */
+export const SMALL_BYTES = 16 * 1024;
+/** Zones that may hold at once what their limits allow. */
+export const ZONES_AT_LIMIT = 8;
+
+export interface LinkLimits {
+  /** Longest request line, bytes: carries a PUT value of about 1.1 MiB. */
+  readonly lineBytes: number;
+  /**
+   * Replies that are being built for one zone or that its peers have not read, bytes. A larger one is built
+   * when there is no other; above it a zone gets only small ones. A connection gets no further reply at all
+   * while the kernel has not taken the one before.
+   */
+  readonly replyBytes: number;
+  /** Requests waiting for their reply on one connection; reading pauses above it. */
+  readonly queuedRequests: number;
+  /** Open connections of one zone. */
+  readonly connections: number;
+  /** A zone socket's connection without a byte either way for this long is closed, ms. */
+  readonly idleMs: number;
+}
+
+export const DEFAULT_LINK_LIMITS: LinkLimits = {
+  lineBytes: 2 * 1024 * 1024,
+  replyBytes: 4 * 1024 * 1024,
+  queuedRequests: 16,
+  connections: 64,
+  idleMs: 10 * 60 * 1000,
+};
+
+/** What one zone's connections can make us hold, bytes. */
+export function zoneBytes(
+  limits: Pick<LinkLimits, 'lineBytes' | 'replyBytes' | 'connections'>,
+): number {
+  return 3 * limits.lineBytes + limits.replyBytes + limits.connections * 6 * SMALL_BYTES;
 }

@@ -1,103 +1,69 @@
 /*
- * A socket of node:net as a stream for a connection: what a port is made of, which we connect to.
+ * A socket of node:net as the stream of a connection to a serial port.
  *
- * A port is read at a bounded rate, and in rounds with the others. A guest can write without end, at many
- * times the speed of any UART; what it writes is its hypervisor's to keep or to drop while we do not read.
- * Also here: what node:net knows of a socket and does not tell.
+ * A port is read at a bounded rate, and in passes with the others. A guest can write without end, at many times the
+ * speed of any UART; while we do not read, its hypervisor buffers what it writes or discards it. Also here: what
+ * node:net knows of a socket and has no interface for.
  */
 import type { Socket } from 'node:net';
+import type { TaskQueue } from '../lib/scheduler';
+import { TokenBucket } from '../lib/token-bucket';
 import type { Stream, StreamOwner } from '../platform/stream';
 
-/** The fastest UART brings a third of it, bytes a second. */
+/** Three times the fastest UART, bytes a second. */
 const RATE_BYTES = 256 * 1024;
-/** At once: the longest line of a request, and more. */
+/** Bytes at once: the longest line of a request, and more. */
 const BURST_BYTES = 3 * 1024 * 1024;
-/** No guest with a UART fills a read of this size; who does takes turns. */
+/** No guest with a UART fills a read of this size; one that does is queued behind the others. */
 const SMALL_READ_BYTES = 8 * 1024;
-/** Reads of 64 KiB each in a turn of the event loop, whatever the number of ports. */
-const READS_A_TURN = 4;
-
-/** Lets ports that bring much be read one behind the other. One serves the process. */
-export class PortReads {
-  private readonly waiting = new Set<() => void>();
-  private scheduled = false;
-
-  /** Calls `read` in a later turn of the event loop. @returns takes it back */
-  later(read: () => void): () => void {
-    this.waiting.add(read);
-    this.schedule();
-    return () => this.waiting.delete(read);
-  }
-
-  private schedule(): void {
-    if (!this.scheduled && this.waiting.size > 0) {
-      this.scheduled = true;
-      setImmediate(() => this.turn());
-    }
-  }
-
-  private turn(): void {
-    this.scheduled = false;
-    let left = READS_A_TURN;
-    for (const read of this.waiting) {
-      if (left-- === 0) {
-        break;
-      }
-      this.waiting.delete(read);
-      read();
-    }
-    this.schedule();
-  }
-}
+/** For the queue of reads, which serves the process: 64 KiB each in one iteration, however many ports there are. */
+export const PORT_READS = { tasks: 4 };
 
 /** Takes over an open socket, with all of its events. */
 export class NetStream implements Stream {
   private readonly socket: Socket;
-  /** Null: it is read as fast as it comes. */
-  private readonly reads: PortReads | null;
-  private readonly now: () => number;
+  /** Null: it is read as fast as data arrives. */
+  private readonly reads: TaskQueue | null;
+  private readonly allowed: TokenBucket;
   private owner: StreamOwner | null = null;
   private large: Buffer | null = null;
-  private allowedBytes = BURST_BYTES;
-  private allowedAt: number;
-  /** Ends the wait for the next read; null while it is read. */
-  private endWait: (() => void) | null = null;
-  /** By its owner. */
-  private stopped = false;
+  /** Cancels the next read where it has to wait. */
+  private cancelRead: (() => void) | null = null;
+  /** Paused by its owner. */
+  private pausedByOwner = false;
 
   constructor(
     socket: Socket,
-    reads: PortReads | null = null,
+    reads: TaskQueue | null = null,
     now: () => number = () => performance.now(),
   ) {
     this.socket = socket;
     this.reads = reads;
-    this.now = now;
-    this.allowedAt = now();
+    this.allowed = new TokenBucket({ perSecond: RATE_BYTES, burst: BURST_BYTES }, now);
   }
 
   get fd(): number | undefined {
     return fdOf(this.socket);
   }
 
-  get unsent(): number {
+  get buffered(): number {
     return this.socket.writableLength;
   }
 
   get undelivered(): number {
-    return untakenOf(this.socket);
+    return inflightOf(this.socket);
   }
 
   get gone(): boolean {
     return this.socket.destroyed;
   }
 
-  get clogged(): boolean {
+  get needsDrain(): boolean {
     return this.socket.writableNeedDrain;
   }
 
   get paused(): boolean {
-    return this.stopped;
+    return this.pausedByOwner;
   }
 
   get writable(): boolean {
@@ -108,21 +74,21 @@ export class NetStream implements Stream {
     const { socket } = this;
     this.owner = owner;
     socket.on('data', (chunk: Buffer) => {
-      owner.heard(chunk);
+      owner.data(chunk);
       this.charge(chunk.length);
     });
     socket.on('end', () => owner.ended());
-    // The peer vanished: `close` follows and tells all that matters.
+    // The peer vanished: `close` follows, which is all that matters.
     socket.on('error', () => undefined);
     socket.once('close', () => {
-      this.endWait?.();
+      this.cancelRead?.();
       owner.closed();
     });
     socket.resume();
   }
 
   write(bytes: Buffer): void {
-    this.socket.write(bytes, this.taken);
+    this.socket.write(bytes, this.drained);
   }
 
   reserve(bytes: number): boolean {
@@ -153,13 +119,13 @@ export class NetStream implements Stream {
   }
 
   pause(): void {
-    this.stopped = true;
+    this.pausedByOwner = true;
     this.socket.pause();
   }
 
   resume(): void {
-    this.stopped = false;
-    if (this.endWait === null) {
+    this.pausedByOwner = false;
+    if (this.cancelRead === null) {
       this.socket.resume();
     }
   }
@@ -176,36 +142,31 @@ export class NetStream implements Stream {
     if (this.reads === null || this.socket.destroyed) {
       return;
     }
-    const now = this.now();
-    const refilled = this.allowedBytes + ((now - this.allowedAt) * RATE_BYTES) / 1000;
-    this.allowedBytes = Math.min(BURST_BYTES, refilled) - bytes;
-    this.allowedAt = now;
-    if (this.endWait !== null) {
+    const allowed = this.allowed.level() - bytes;
+    this.allowed.take(bytes);
+    if (this.cancelRead !== null) {
       // What node:net had read already when it was told to pause.
       return;
     }
-    if (this.allowedBytes < 0) {
-      const timer = setTimeout(this.readOn, (-this.allowedBytes * 1000) / RATE_BYTES);
-      this.rest(() => clearTimeout(timer));
+    if (allowed < 0) {
+      const timer = setTimeout(this.readOn, (-allowed * 1000) / RATE_BYTES);
+      this.cancelRead = (): void => clearTimeout(timer);
+      this.socket.pause();
     } else if (bytes >= SMALL_READ_BYTES) {
-      this.rest(this.reads.later(this.readOn));
+      this.cancelRead = this.reads.add(this.readOn);
+      this.socket.pause();
     }
   }
 
-  private rest(end: () => void): void {
-    this.endWait = end;
-    this.socket.pause();
-  }
-
   private readonly readOn = (): void => {
-    this.endWait = null;
-    if (!this.stopped) {
+    this.cancelRead = null;
+    if (!this.pausedByOwner) {
       this.socket.resume();
     }
   };
 
-  private readonly taken = (): void => {
-    this.owner?.taken();
+  private readonly drained = (): void => {
+    this.owner?.drain();
   };
 }
 
@@ -220,10 +181,10 @@ export function fdOf(socket: Socket): number | undefined {
 }
 
 /**
- * Bytes of the write under way that the kernel has not taken. It shrinks while a slow peer reads a big
- * reply, which `writableLength` tells only at the reply's end.
+ * Bytes of the current write that the kernel has not taken. It shrinks while a slow peer reads a big reply, where
+ * `writableLength` changes only at the reply's end.
  */
-function untakenOf(socket: Socket): number {
+function inflightOf(socket: Socket): number {
   return handleNumber(socket, 'writeQueueSize') ?? socket.writableLength;
 }
 

@@ -1,20 +1,19 @@
 /*
- * The replies that one connection owes, in the order in which they were asked for.
+ * The pending requests of one connection, answered one by one in their order.
  *
  *   request --ask--> [queue] --> running --> small: encoded at once --------------> sink
  *                       |           |        large: blocked --room--> building --->
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
  * What always holds:
- * - One request at a time is with the handler, and the next one starts when its reply has been
- *   written: a GET behind a PUT sees what the PUT stored.
- * - `dropAll` takes back replies, never effects: a write that was asked for is executed, detached, and
- *   the observer is told its true result all the same.
- * - A large reply has its room before there is any of it. Until then only its request is held, and the
- *   handler is asked again; only reads have large replies.
+ * - One request at a time is with the handler, and the next one starts when its reply has been written: a GET behind a
+ *   PUT sees what the PUT stored.
+ * - `dropAll` cancels replies, never effects: a write that was requested is executed, detached, and its true result is
+ *   reported to the observer all the same.
+ * - A large reply has its room before it is built. Until then only its request is held, and the handler is asked again
+ *   later; only reads have large replies.
  *
- * Used by a connection, which gives it requests and takes its bytes. It reads nothing, frames nothing,
- * and holds no more than `full` lets its connection give it.
+ * Used by a connection, which adds requests and sends the bytes. It holds no more than `full` lets its connection add.
  */
 import {
   encodeReply,
@@ -26,14 +25,12 @@ import {
   type ReplyMemory,
 } from '../protocol/reply';
 import type { DataRequest, LineRequest, Request } from '../protocol/request';
-import { SMALL_BYTES, type LinkLimits } from './limits';
-import type { Handle, LinkObserver, Origin } from './link';
-import type { ReplySizes } from './zone-quota';
+import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
 
-/** A request and what is known of its coming. */
+/** A request and when it arrived. */
 export interface PendingRequest {
   readonly request: Request;
-  /** When its last byte came, in ms of the connection's clock. */
+  /** When its last byte was read, in ms of the connection's clock. */
   readonly at: number;
   /** Of its line. */
   readonly bytes: number;
@@ -41,38 +38,87 @@ export interface PendingRequest {
 
 type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
-/** A large reply that becomes bytes. */
-interface Building {
-  readonly asked: PendingRequest;
-  readonly reply: Reply;
-  readonly encoder: ReplyEncoder;
-}
+/** The request whose reply is next, once it is no longer in the queue. */
+type Head =
+  | { readonly state: 'none' }
+  /** The handler has it, as a promise. */
+  | { readonly state: 'running'; readonly asked: PendingRequest }
+  /** Its reply had no room; `retryable`: there is room now. */
+  | { readonly state: 'blocked'; readonly asked: PendingRequest; readonly retryable: boolean }
+  /** Its large reply is being encoded. */
+  | {
+      readonly state: 'building';
+      readonly asked: PendingRequest;
+      readonly reply: Reply;
+      readonly encoder: ReplyEncoder;
+    };
+
+const NONE: Head = { state: 'none' };
 
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
 
+/** Large replies of a zone whose size is remembered: their values are 4 MiB together, of 16 KiB at least. */
+const MAX_SIZES = 256;
+/** A longer key cannot be put any more. */
+const MAX_KEY_CHARS = 1024;
+
+/**
+ * How large a zone's replies to KEYS and to single GETs were: one for which there is no room is not fetched, since a
+ * long value is read from its file each time. A size that changed meanwhile is found out when the reply is fetched.
+ */
+export class ReplySizes {
+  private readonly bytes = new Map<string, number>();
+
+  /** @returns bytes; 0 where the reply was small, or is unknown */
+  of(request: DataRequest): number {
+    return this.bytes.size === 0 ? 0 : (this.bytes.get(labelOf(request)) ?? 0);
+  }
+
+  note(request: DataRequest, bytes: number): void {
+    if (bytes <= SMALL_BYTES) {
+      if (this.bytes.size > 0) {
+        this.bytes.delete(labelOf(request));
+      }
+      return;
+    }
+    const name = labelOf(request);
+    if (name.length <= MAX_KEY_CHARS) {
+      this.bytes.set(name, bytes);
+    }
+    const [oldest] = this.bytes.keys();
+    if (this.bytes.size > MAX_SIZES && oldest !== undefined) {
+      this.bytes.delete(oldest);
+    }
+  }
+}
+
+function labelOf(request: DataRequest): string {
+  return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
+}
+
 /** Where replies go. */
 export interface ReplySink extends ReplyMemory {
-  /** True: the kernel took what was written before, so another reply may follow. */
+  /** True: the kernel has taken what was written before, so another reply may follow. */
   readonly clear: boolean;
-  /** False: what is written is lost, the end is near. */
+  /** False: the peer is gone, and what is written is lost. */
   readonly open: boolean;
-  /** What large replies took in this zone the last time: where there is no room, they are not asked for. */
+  /** How large the zone's large replies were: one without room is not fetched. */
   readonly sizes: ReplySizes;
-  /** True: a large reply of so many bytes may be made now. False: `retry` is called when it may. */
+  /** True: a large reply of so many bytes may be built now. False: `retry` is called when it may. */
   fits(bytes: number): boolean;
-  /** Keeps the room that `fits` found while the reply is fetched, until `fits` is asked again. */
+  /** Reserves the room that `fits` found while the reply is fetched, until `fits` is called again. */
   keep(bytes: number): void;
-  /** Gives back what was kept and is not needed. */
+  /** Gives back what `keep` reserved. */
   release(): void;
-  /** Takes one whole reply. */
+  /** Sends one whole reply. */
   write(bytes: Buffer): void;
   /**
-   * Makes memory for one large reply, which `fill` fills.
+   * Allocates memory for one large reply, which `fill` fills.
    * @param whileBuilt bytes that are held besides until `commit`
    */
   reserve(bytes: number, whileBuilt: number): void;
-  /** Sends the first bytes of that memory, in one write; with 0 it is given up. */
+  /** Sends the first bytes of that memory, in one write; with 0 it is freed. */
   commit(bytes: number): void;
 }
 
@@ -83,28 +129,22 @@ export interface ReplyQueueOptions {
   readonly limits: LinkLimits;
   readonly sink: ReplySink;
   readonly now: () => number;
-  /** Something was finished by itself: there may be more to do, or an end. */
-  readonly moved: () => void;
+  /** A request finished by itself: there may be more to do. */
+  readonly onProgress: () => void;
 }
 
-/** The replies of one connection, from its first request to its end. */
+/** The requests of one connection, from its first to its end. */
 export class ReplyQueue {
   private readonly options: ReplyQueueOptions;
   private readonly queue: PendingRequest[] = [];
   /** Of the requests in the queue. */
   private queuedBytes = 0;
-  /** Of the requests that run or are replied to, detached ones included. */
+  /** Of the head and of detached writes. */
   private busyBytes = 0;
-  /** With the handler, as a promise. */
-  private current: PendingRequest | null = null;
-  /** Its reply had no room. */
-  private blocked: PendingRequest | null = null;
-  /** There is room for it now. */
-  private retryable = false;
-  /** Room was kept for the reply that is being fetched. */
+  private head: Head = NONE;
+  /** Room is reserved for the reply that is being fetched. */
   private roomKept = false;
-  private building: Building | null = null;
-  /** Writes whose replies were taken back and that still run. */
+  /** Writes whose replies were dropped and that still run. */
   private detached = 0;
 
   constructor(options: ReplyQueueOptions) {
@@ -113,28 +153,28 @@ export class ReplyQueue {
 
   /** True: the handler has a request, which settles by itself, or a reply is being built. */
   get running(): boolean {
-    return this.current !== null || this.building !== null;
+    return this.head.state === 'running' || this.head.state === 'building';
   }
 
-  /** True: a reply is owed. */
+  /** True: a request is not answered yet. */
   get pending(): boolean {
-    return this.running || this.blocked !== null || this.queue.length > 0;
+    return this.head.state !== 'none' || this.queue.length > 0;
   }
 
-  /** True: the connection must not give it more than resets. */
+  /** True: the connection must not add more than resets. */
   get full(): boolean {
     const { limits } = this.options;
     return this.queue.length >= limits.queuedRequests || this.queuedBytes >= limits.lineBytes;
   }
 
-  /** What the requests that wait or run take of memory, bytes. */
+  /** Memory of the requests that wait or run, bytes. */
   get heldBytes(): number {
     return this.queuedBytes + this.busyBytes;
   }
 
-  /** Takes a request. It is answered at once when nothing stands before it. */
+  /** Adds a request. It is answered at once when no other is pending. */
   ask(asked: PendingRequest): void {
-    if (this.queue.length === 0 && this.free) {
+    if (this.queue.length === 0 && this.canBegin) {
       this.begin(asked);
     } else {
       this.queue.push(asked);
@@ -142,35 +182,50 @@ export class ReplyQueue {
     }
   }
 
-  /** Replies past the queue: a reset's reply does not wait for what was asked before it. */
+  /** Answers past the queue: a reset's reply does not wait for what was asked before it. */
   answerNow(asked: PendingRequest, request: LineRequest): void {
-    this.answerLine(asked, request);
-  }
-
-  /** True: something that waits can go on, by `next`. */
-  get ready(): boolean {
-    if (this.building !== null) {
-      return true;
+    const bytes = replyToLine(request);
+    if (bytes !== null) {
+      this.options.sink.write(bytes);
+      this.reportAnswered(asked, null);
     }
-    return this.blocked === null ? this.queue.length > 0 && this.free : this.retryable;
   }
 
-  /** There is room for the reply that had none. */
+  /** True: something that waits can continue, by `next`. */
+  get ready(): boolean {
+    switch (this.head.state) {
+      case 'building':
+        return true;
+      case 'blocked':
+        return this.head.retryable;
+      default:
+        return this.queue.length > 0 && this.canBegin;
+    }
+  }
+
+  /** There is room for the blocked reply. */
   retry(): void {
-    this.retryable = true;
+    if (this.head.state === 'blocked') {
+      this.head = { ...this.head, retryable: true };
+    }
   }
 
-  /** Goes on with one thing that waits: a large reply, or a request. @returns the bytes of it */
+  /** Continues one thing that waits: a large reply, or a request. @returns the bytes of it */
   next(): number {
-    const { building, blocked } = this;
-    if (building !== null) {
-      this.build(building);
+    const { head } = this;
+    if (head.state === 'building') {
+      const { sink } = this.options;
+      const whole = head.encoder.step(sink);
+      if (whole !== null) {
+        this.finishHead();
+        sink.commit(whole);
+        this.reportAnswered(head.asked, head.reply);
+      }
       return LARGE_BYTES;
     }
-    if (blocked !== null) {
-      this.blocked = null;
-      this.busyBytes -= bytesOf(blocked);
-      this.begin(blocked);
+    if (head.state === 'blocked') {
+      this.finishHead();
+      this.begin(head.asked);
       return 0;
     }
     const next = this.queue.shift();
@@ -182,28 +237,25 @@ export class ReplyQueue {
     return next.bytes;
   }
 
-  /** Takes back every reply that was not written yet. Writes that wait are started, detached. */
+  /** Cancels every reply that was not written yet. Writes that wait are executed, detached. */
   dropAll(): void {
-    const dropped: PendingRequest[] = [];
-    if (this.current !== null) {
-      dropped.push(this.current);
-      this.current = null;
+    const { head } = this;
+    const dropped = head.state === 'none' ? [] : [head.asked];
+    if (head.state === 'running') {
+      // It stays in busyBytes until it settles.
+      this.head = NONE;
       this.detached++;
+    } else {
+      this.finishHead();
     }
-    if (this.building !== null) {
-      this.busyBytes -= bytesOf(this.building.asked);
-      dropped.push(this.building.asked);
-      this.building = null;
+    if (head.state === 'building') {
       this.options.sink.commit(0);
-    }
-    if (this.blocked !== null) {
-      this.busyBytes -= bytesOf(this.blocked);
-      dropped.push(this.blocked);
-      this.blocked = null;
     }
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
-      this.execute(asked);
+      if (isWrite(asked.request)) {
+        this.executeDetached(asked, asked.request);
+      }
     }
     this.queuedBytes = 0;
     for (const { request } of dropped) {
@@ -211,11 +263,9 @@ export class ReplyQueue {
     }
   }
 
-  private get free(): boolean {
+  private get canBegin(): boolean {
     const { limits, sink } = this.options;
-    return (
-      !this.running && this.blocked === null && this.detached < limits.queuedRequests && sink.clear
-    );
+    return this.head.state === 'none' && this.detached < limits.queuedRequests && sink.clear;
   }
 
   private begin(asked: PendingRequest): void {
@@ -227,7 +277,7 @@ export class ReplyQueue {
       return;
     }
     if (!isDataRequest(request)) {
-      this.answerLine(asked, request);
+      this.answerNow(asked, request);
       return;
     }
     const expected = sink.sizes.of(request);
@@ -245,23 +295,22 @@ export class ReplyQueue {
       this.releaseRoom();
       return;
     }
-    this.current = asked;
-    this.busyBytes += bytesOf(asked);
+    this.setHead({ state: 'running', asked });
     void reply.then((settled) => {
-      this.busyBytes -= bytesOf(asked);
-      if (this.current === asked) {
-        this.current = null;
+      if (this.head.state === 'running' && this.head.asked === asked) {
+        this.finishHead();
         this.deliver(asked, request, settled);
       } else {
         this.detached--;
-        this.tellDetached(asked, settled);
+        this.busyBytes -= bytesOf(asked);
+        this.reportDetached(asked, settled);
       }
       this.releaseRoom();
-      this.options.moved();
+      this.options.onProgress();
     });
   }
 
-  /** What the reply did not take of the room that was kept for it. */
+  /** Gives back what the reply did not need of its reserved room. */
   private releaseRoom(): void {
     if (this.roomKept) {
       this.roomKept = false;
@@ -269,20 +318,16 @@ export class ReplyQueue {
     }
   }
 
-  /** Lets a write happen whose reply nobody gets. A question without one who waits for it is dropped. */
-  private execute(asked: PendingRequest): void {
-    const { request } = asked;
-    if (!isWrite(request)) {
-      return;
-    }
+  private executeDetached(asked: PendingRequest, request: WriteRequest): void {
+    const { origin, handle, limits, observer, onProgress } = this.options;
     // No client leaves that many behind: two queues' full.
-    if (this.detached >= 2 * this.options.limits.queuedRequests) {
-      this.options.observer.refused('rate', { kind: request.kind });
+    if (this.detached >= 2 * limits.queuedRequests) {
+      observer.refused('rate', { kind: request.kind });
       return;
     }
-    const reply = this.options.handle(this.options.origin, request);
+    const reply = handle(origin, request);
     if (!(reply instanceof Promise)) {
-      this.tellDetached(asked, reply);
+      this.reportDetached(asked, reply);
       return;
     }
     this.detached++;
@@ -290,16 +335,15 @@ export class ReplyQueue {
     void reply.then((settled) => {
       this.detached--;
       this.busyBytes -= bytesOf(asked);
-      this.tellDetached(asked, settled);
-      this.options.moved();
+      this.reportDetached(asked, settled);
+      onProgress();
     });
   }
 
-  /** The record of who changed what must not depend on whether he waited for the reply. */
-  private tellDetached({ request, at }: PendingRequest, reply: Reply): void {
-    if (isWrite(request)) {
-      const { observer, origin, now } = this.options;
-      observer.answered(origin, request, reply, now() - at);
+  /** Who changed what is logged whether or not the client waited for the reply. */
+  private reportDetached(asked: PendingRequest, reply: Reply): void {
+    if (isWrite(asked.request)) {
+      this.reportAnswered(asked, reply);
     }
   }
 
@@ -319,50 +363,41 @@ export class ReplyQueue {
       }
       if (isLarge) {
         sink.reserve(size, whileBuilt);
-        this.busyBytes += bytesOf(asked);
-        this.building = { asked, reply, encoder: new ReplyEncoder(request.wire, reply) };
+        const encoder = new ReplyEncoder(request.wire, reply);
+        this.setHead({ state: 'building', asked, reply, encoder });
         return;
       }
     }
     if (sink.open) {
       sink.write(encodeReply(request.wire, reply));
     }
-    this.tellAnswered(asked, reply);
+    this.reportAnswered(asked, reply);
   }
 
   /** Only the request is held until there is room for its reply. */
   private block(asked: PendingRequest): void {
-    this.blocked = asked;
-    this.busyBytes += bytesOf(asked);
-    this.retryable = false;
+    this.setHead({ state: 'blocked', asked, retryable: false });
   }
 
-  private build({ asked, reply, encoder }: Building): void {
-    const { sink } = this.options;
-    const whole = encoder.step(sink);
-    if (whole !== null) {
-      this.building = null;
-      this.busyBytes -= bytesOf(asked);
-      sink.commit(whole);
-      this.tellAnswered(asked, reply);
+  private setHead(head: Exclude<Head, { readonly state: 'none' }>): void {
+    this.head = head;
+    this.busyBytes += bytesOf(head.asked);
+  }
+
+  private finishHead(): void {
+    if (this.head.state !== 'none') {
+      this.busyBytes -= bytesOf(this.head.asked);
+      this.head = NONE;
     }
   }
 
-  private answerLine(asked: PendingRequest, request: LineRequest): void {
-    const bytes = replyToLine(request);
-    if (bytes !== null) {
-      this.options.sink.write(bytes);
-      this.tellAnswered(asked, null);
-    }
-  }
-
-  private tellAnswered({ request, at }: PendingRequest, reply: Reply | null): void {
+  private reportAnswered({ request, at }: PendingRequest, reply: Reply | null): void {
     const { observer, origin, now } = this.options;
     observer.answered(origin, request, reply, now() - at);
   }
 }
 
-/** What a request takes of memory: its text has two bytes a character where one of them is wide. */
+/** Memory of a request: a string takes two bytes a character as soon as one of them is wide. */
 function bytesOf({ request, bytes }: PendingRequest): number {
   switch (request.kind) {
     case 'get':

@@ -1,9 +1,9 @@
 /*
- * How a hypervisor's port is reached: where it is, one dial, what the dials so far tell, and how many begin.
+ * How a hypervisor's port is reached: where it is, one dial, a watch on its file, and how long to wait between dials.
  *
  * A port's file lies below the zone's root, where only platform/zone-root.ts goes. That walks to it without
  * following links and makes sure that what answered is what it found. It cannot see a mount that came and
- * went between; so who answered is asked here: getpeerucred on our end names the zone of the process that
+ * went in between, so the peer is checked here: getpeerucred on our end gives the zone of the process that
  * listens (on illumos tl.c, tl_conn_req, puts the listener's credentials into the confirmation, and
  * sockstr.c, strsock_proto, keeps them for it). Another zone's port is never served.
  *
@@ -12,8 +12,7 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../lib/backoff';
 import { SystemError, codeOf, systemError } from '../lib/errors';
-import { ThrottledLog } from '../lib/throttled-log';
-import type { ThrottledLogSink } from '../lib/throttled-log';
+import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
 import { fdOf } from './net-stream';
 
@@ -23,8 +22,8 @@ export const DEFAULT_PORT = '/tmp/vm.ttyb';
 /** The code of a dial that was answered by another zone's process. */
 export const OTHER_ZONE = 'EOTHERZONE';
 
-/** What connect says of a hypervisor that is not there yet, is busy, or was just replaced. */
-const NOT_YET = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'ECANCELED', 'EAGAIN', 'ESTALE'];
+/** Errors of a hypervisor that is not there yet, is busy, or was just replaced. */
+const RETRYABLE = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'ECANCELED', 'EAGAIN', 'ESTALE'];
 
 /**
  * The port's path inside the zone by the VM's `com2`.
@@ -47,15 +46,15 @@ export type ZoneOfPeer = (fd: number) => string;
 
 export interface Dial {
   /**
-   * A socket that is paused; whoever takes it lets it flow. Rejects with a SystemError: what zone-root.ts
-   * tells, or OTHER_ZONE. After `cancel` it rejects.
+   * A paused socket. Rejects with a SystemError: that of zone-root.ts, or OTHER_ZONE. After `cancel` it
+   * rejects.
    */
   readonly done: Promise<Socket>;
   /** Closes what was opened, or is still to be. Idempotent. */
   cancel(): void;
 }
 
-/** Where a dial goes to. */
+/** What is dialled. */
 export interface Target {
   readonly zonename: string;
   readonly root: ZoneRoot;
@@ -65,8 +64,8 @@ export interface Target {
 }
 
 /**
- * Dials once. At most as long as the zone's file systems take: whoever has no more time cancels it.
- * @param found is told which file it went to, whether somebody answered or not
+ * Dials once, for as long as the zone's file systems take: the caller bounds that by `cancel`.
+ * @param found is called with the identity of the file that was found, whether somebody listens at it or not
  */
 export function dialPort(target: Target, found: (identity: string) => void): Dial {
   const { zonename, root, port, zoneOfPeer } = target;
@@ -97,151 +96,161 @@ export function dialPort(target: Target, found: (identity: string) => void): Dia
   return { done: dial(), cancel: () => cancelled.abort() };
 }
 
-/**
- * What came of the last dial:
- *
- *   not yet       nobody there, or just gone: soon again
- *   turned down   held by another, or what must not be there: slowly from the start
- *   our own       we gave up a connection just now, which its hypervisor may still see in the way of the next
- */
-type LastDial = 'not yet' | 'turned down' | 'our own';
+const WATCH_MS = 250;
 
-/** What is known of one VM's port, and so how long its link waits. Times are ms; touches no file. */
+/**
+ * Watches the port for becoming another file than `known`: a new process of the hypervisor. The file is stat'ed four
+ * times a second by the processes that go below zones' roots; the kernel's own watches would name a path there.
+ * @param port path inside the zone
+ * @param replaced may be called more than once
+ * @returns ends it; idempotent
+ */
+export function watchPort(
+  root: ZoneRoot,
+  port: string,
+  known: string,
+  replaced: () => void,
+): () => void {
+  const ending = new AbortController();
+  let checking = false;
+  const check = (): void => {
+    if (checking) {
+      return;
+    }
+    checking = true;
+    const checked = (identity: string): void => {
+      checking = false;
+      if (!ending.signal.aborted && identity !== known) {
+        replaced();
+      }
+    };
+    // A port that is missing or not a socket is not a new one; the next dial reports it.
+    root.find(port, ending.signal).then(
+      (file) => checked(file.identity),
+      () => checked(known),
+    );
+  };
+  const timer = setInterval(check, WATCH_MS);
+  check();
+  return () => {
+    clearInterval(timer);
+    ending.abort();
+  };
+}
+
+/**
+ * For the queue in which all links' dials begin: when all guests of a node reboot together, zones that ask meanwhile do
+ * not wait for all dials. 1 ms are some tens of them, which each cause work in later iterations.
+ */
+export const DIALS = { ms: 1 };
+
+/** The shortest wait between two dials: a booting guest needs its port at once. */
+export const FAST_MS = 100;
+/** A booting hypervisor makes its port within this; dials are slow afterwards. */
+const FAST_FOR_MS = 10_000;
+const FIRST_SLOW_MS = 1000;
+const LAST_SLOW_MS = 5000;
+
+/**
+ * How the last dial ended:
+ *
+ *   absent      nobody listens, or not any more: dial again soon
+ *   refused     held by another process, or what is there is not a port: dial slowly
+ *   abandoned   we closed a connection just now, which its hypervisor may not have noticed yet
+ */
+type LastDial = 'absent' | 'refused' | 'abandoned';
+
+/** The dials of one VM's port, and how long its link waits between them. Times are ms; touches no file. */
 export class DialAttempts {
-  /** Which file the last dial went to; '' before the first. */
+  /** Of the file that the last dial found; '' before the first. */
   identity = '';
   private readonly now: () => number;
-  private readonly faults: ThrottledLog;
-  private readonly holders: ThrottledLog;
-  /** Of its own: no other fault hides it. */
+  private readonly errors: ThrottledLog;
+  private readonly conflicts: ThrottledLog;
+  /** Throttled apart, so that no other error hides it. */
   private readonly attacks: ThrottledLog;
-  private readonly backoff = new Backoff();
-  private begunAt = -Infinity;
-  private last: LastDial = 'not yet';
+  private readonly slow = new Backoff(FIRST_SLOW_MS, LAST_SLOW_MS);
+  private fastUntil = -Infinity;
+  private startedAt = -Infinity;
+  private last: LastDial = 'absent';
   /** The file at which the last connection ended at once, without a byte. */
-  private heldFile = '';
+  private busyFile = '';
 
   /** @param now a clock in ms that never goes back */
   constructor(log: ThrottledLogSink, now: () => number) {
     this.now = now;
-    this.faults = new ThrottledLog(log, now);
-    this.holders = new ThrottledLog(log, now);
+    this.errors = new ThrottledLog(log, now);
+    this.conflicts = new ThrottledLog(log, now);
     this.attacks = new ThrottledLog(log, now);
   }
 
-  /** The zone begins to run: whatever was in its way before is over. */
-  startOver(): void {
-    this.last = 'not yet';
-    this.quicken();
+  /** The zone begins to run: how earlier dials ended no longer matters. */
+  reset(): void {
+    this.last = 'absent';
+    this.speedUp();
   }
 
-  /** There is new reason to believe that the port comes soon. */
-  quicken(): void {
-    this.backoff.quicken(this.now());
+  /** The port is expected soon: dials are fast for ten seconds. */
+  speedUp(): void {
+    this.fastUntil = this.now() + FAST_FOR_MS;
+    this.slow.reset();
   }
 
-  /** How long the next dial must wait after the last one, ms: never more than ten a second. */
-  restMs(): number {
-    return Backoff.rest(this.begunAt, this.now());
+  /** How long the next dial must wait, ms: never more than ten a second. */
+  spacingMs(): number {
+    return Math.max(0, this.startedAt + FAST_MS - this.now());
   }
 
-  begun(): void {
-    this.begunAt = this.now();
+  started(): void {
+    this.startedAt = this.now();
   }
 
-  /** The dial went to this file. */
-  met(identity: string): void {
+  /** The dial found this file. */
+  found(identity: string): void {
     if (identity !== this.identity) {
       this.identity = identity;
-      // A new file is a new process: it has its own ten seconds.
-      this.quicken();
+      // A new file is a new process: it has ten seconds of its own.
+      this.speedUp();
     }
   }
 
   /** There is no connection. */
   failed(err: unknown, path: string): void {
     const code = codeOf(err);
-    this.last = code === 'ESTALE' ? 'our own' : NOT_YET.includes(code) ? 'not yet' : 'turned down';
+    this.last = code === 'ESTALE' ? 'abandoned' : RETRYABLE.includes(code) ? 'absent' : 'refused';
     if (code === OTHER_ZONE) {
-      this.attacks.warn({ err, path }, 'ATTACK: another zone answered at the port of the VM');
-    } else if (this.last === 'turned down') {
-      this.faults.warn({ err, path }, 'could not use the port of the VM');
+      this.attacks.warn(
+        { err, path },
+        'ATTACK: a process of another zone listens on the serial port',
+      );
+    } else if (this.last === 'refused') {
+      this.errors.warn({ err, path }, 'cannot connect to the serial port');
     }
   }
 
-  /** A connection ended that was one: the next comes as soon as it can. */
-  lost(): void {
-    this.last = 'not yet';
-    this.heldFile = '';
-    this.quicken();
+  /** A working connection ended: the next dial is as soon as it can be. */
+  disconnected(): void {
+    this.last = 'absent';
+    this.busyFile = '';
+    this.speedUp();
   }
 
-  /** A connection ended at once, without a byte. */
-  heldByAnother(path: string): void {
-    if (this.last === 'our own') {
-      this.lost();
+  /** A connection ended at once, without a byte: another process has the port. */
+  busy(path: string): void {
+    if (this.last === 'abandoned') {
+      this.disconnected();
       return;
     }
-    this.last = 'turned down';
-    // Once may be a guest that reboots at once: then the next dial meets another file.
-    if (this.heldFile === this.identity) {
-      this.holders.warn({ path }, 'another program holds the port of the VM');
+    this.last = 'refused';
+    // Once can be a guest that reboots at once: then the next dial finds another file.
+    if (this.busyFile === this.identity) {
+      this.conflicts.warn({ path }, 'serial port is in use by another process');
     }
-    this.heldFile = this.identity;
+    this.busyFile = this.identity;
   }
 
-  /** How long to wait now, ms; longer than `Backoff.QUICK_MS` where it is worth to watch the file. */
+  /** How long to wait now, ms; when longer than FAST_MS, watch the file meanwhile. */
   waitMs(): number {
-    return this.last === 'turned down' ? this.backoff.nextSlow() : this.backoff.next(this.now());
-  }
-}
-
-/** How long a turn of the event loop may begin dials: some tens, which each cause work in later turns. */
-const TURN_MS = 1;
-
-/**
- * Lets many begin to dial at the same moment, and only a few of them in each turn of the event loop: when
- * all guests of a node reboot together, zones that ask meanwhile do not wait for all. One serves the process.
- */
-export class DialLimiter {
-  private readonly waiting = new Set<() => void>();
-  private readonly now: () => number;
-  private scheduled = false;
-
-  /** @param now a clock in ms that never goes back */
-  constructor(now: () => number = () => performance.now()) {
-    this.now = now;
-  }
-
-  /**
-   * Calls `work` once, soon, first come, first served.
-   * @returns takes it back; harmless when it is too late
-   */
-  enter(work: () => void): () => void {
-    // Its own entry, however often the same function comes.
-    const entry = (): void => work();
-    this.waiting.add(entry);
-    this.schedule();
-    return () => this.waiting.delete(entry);
-  }
-
-  private schedule(): void {
-    if (!this.scheduled && this.waiting.size > 0) {
-      this.scheduled = true;
-      setImmediate(() => this.pass());
-    }
-  }
-
-  private pass(): void {
-    this.scheduled = false;
-    const end = this.now() + TURN_MS;
-    for (const entry of this.waiting) {
-      this.waiting.delete(entry);
-      entry();
-      if (this.now() >= end) {
-        break;
-      }
-    }
-    this.schedule();
+    return this.last !== 'refused' && this.now() < this.fastUntil ? FAST_MS : this.slow.next();
   }
 }

@@ -9,49 +9,43 @@
  *
  *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
  *
- * Made by its zone, which says when it runs; what the link must know of the VM it asks for then. What always
- * holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time and
- * ten a second. A close is followed by a new dial, whatever events come before or after it; events and changes
- * of the port's file only shorten a wait. Nothing is ever sent unasked. serial-dialer.ts says how long a wait
- * is. The link gives up a dial that the zone's file system holds up, but the request below the root goes on:
- * the next one waits for it.
+ * Made by its zone, which reports when it runs; the link asks for the VM's data then. What always holds: no dial before
+ * the VM's data is loaded, none while the zone does not run, at most one at a time and ten a second. A close is followed
+ * by a new dial, whatever events come before or after it; events and changes of the port's file only shorten a wait.
+ * Nothing is sent that was not requested. serial-dialer.ts has the waits. A dial that hangs in the zone's file system is
+ * abandoned, but its request below the root continues: the next one waits for it.
  */
 import assert from 'node:assert';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';
 import type { StateHandle, StateRecord } from '../lib/fsm';
-import { RunQueue } from '../lib/scheduler';
-import type { Scheduler } from '../lib/scheduler';
-import { ThrottledLog } from '../lib/throttled-log';
-import type { ThrottledLogSink } from '../lib/throttled-log';
+import { afterPolling, RunQueue, type Scheduler, type TaskQueue } from '../lib/scheduler';
+import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
-import { Connection } from './connection';
 import type { ConnectionContext } from './connection';
-import type { LinkLimits } from './limits';
-import type { Handle, Link, LinkObserver, PortObserver } from './link';
+import type { Handle, Link, LinkLimits, LinkObserver } from './link';
+import type { MemoryQuota } from './memory-quota';
 import { NetStream } from './net-stream';
-import type { PortReads } from './net-stream';
-import { watchPort } from './port-watch';
-import { DEFAULT_PORT, DialAttempts, dialPort, OTHER_ZONE, portOf } from './serial-dialer';
-import type { DialLimiter, ZoneOfPeer } from './serial-dialer';
-import { SerialStats } from './stats';
-import type { SerialCounts, PortConnection } from './stats';
-import { ZoneQuota, type MemoryQuota } from './zone-quota';
+import { DEFAULT_PORT, DialAttempts, dialPort, FAST_MS, OTHER_ZONE } from './serial-dialer';
+import { portOf, watchPort, type ZoneOfPeer } from './serial-dialer';
+import { PortConnection } from './serial-input';
+import { SerialStats } from './serial-stats';
+import type { CountedConnection, PortObserver, SerialCounts } from './serial-stats';
+import { ZoneQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;
-/** A connect to a socket of this machine takes no time; a file system may hang. */
+/** Connecting to a local socket takes no time; a file system may hang. */
 const DIAL_MS = 5000;
 
-/** A port that ends a connection so soon, without a byte, is held by another. */
-const HELD_MS = 1000;
-/** After a reboot was told: how long a new process may take to make its port. */
+/** A connection that ends so soon, without a byte, means that another process has the port. */
+const BUSY_MS = 1000;
+/** How long after a reboot's event a new process may take to make its port. */
 const REBOOT_MS = 10_000;
 
-/** What the VM's data says of the port. */
+/** The port in the VM's data. */
 export interface PortFacts {
   /** The VM's `com2`, whatever it is. */
   readonly com2: unknown;
@@ -61,22 +55,22 @@ export interface SerialOptions {
   readonly zonename: string;
   readonly root: ZoneRoot;
   readonly zoneOfPeer: ZoneOfPeer;
-  /** Settles when the VM's data is loaded, or with undefined to be asked again. Never rejects. */
+  /** Settles when the VM's data is loaded, or with undefined: ask again. Never rejects. */
   readonly facts: () => Promise<PortFacts | undefined>;
   readonly handle: Handle;
   readonly observer: LinkObserver;
   readonly portObserver: PortObserver;
-  /** The zone runs already when the agent first sees it: times count from then. */
+  /** The zone ran already when the agent first saw it: times count from then. */
   readonly ranBefore: boolean;
   readonly limits: LinkLimits;
   /** One for the whole process. */
-  readonly turns: Scheduler;
+  readonly scheduler: Scheduler;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
-  /** One for the whole process: the dials of all links go through it. */
-  readonly dialLimiter: DialLimiter;
+  /** One for the whole process: the dials of all links begin in it. */
+  readonly dialLimiter: TaskQueue;
   /** One for the whole process. */
-  readonly portReads: PortReads;
+  readonly portReads: TaskQueue;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
 }
@@ -86,35 +80,35 @@ export type SerialState =
 
 type Handled = StateHandle<SerialState>;
 
-/** The link of one HVM zone. Its zone tells it when the guest runs; `stop` ends it for good. */
+/** The link of one HVM zone. Its zone reports when the guest runs; `stop` ends it for good. */
 export class SerialLink implements Link {
   private readonly options: SerialOptions;
   private readonly context: ConnectionContext;
   private readonly machine: Fsm<SerialState>;
   private readonly stats: SerialStats;
   private readonly attempts: DialAttempts;
-  private readonly loadFaults: ThrottledLog;
+  private readonly loadErrors: ThrottledLog;
   /** `running`, `stopped`, `rebooted` from the zone; `closed` from the connection. */
   private readonly signals = new EventEmitter();
-  /** The port inside the zone, once the VM's data told it. */
+  /** Path inside the zone; the default until the VM's data is loaded. */
   private port = DEFAULT_PORT;
   private session: PortSession | null = null;
   private dialled: Socket | null = null;
-  private graceMs = 0;
-  private ending = false;
+  /** Set by `stop`. */
+  private graceMs: number | null = null;
   private stopped: Promise<void> | null = null;
 
   constructor(options: SerialOptions) {
-    const { handle, limits, turns: scheduler, memory, zonename, observer, portObserver } = options;
+    const { handle, limits, scheduler, memory, zonename, observer, portObserver } = options;
     const { ranBefore, log } = options;
     this.options = options;
     const now = options.now ?? (() => performance.now());
-    this.loadFaults = new ThrottledLog(log, now);
+    this.loadErrors = new ThrottledLog(log, now);
     this.attempts = new DialAttempts(log, now);
     this.stats = new SerialStats({ observer, port: portObserver, now, ranBefore });
     const quota = new ZoneQuota(limits, memory);
     const own = { queue: new RunQueue(), quota, observer: this.stats };
-    this.context = { channel: 'serial', handle, limits, scheduler, now, ...own };
+    this.context = { handle, limits, scheduler, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,
       this.states(),
@@ -128,7 +122,7 @@ export class SerialLink implements Link {
     return this.machine.state;
   }
 
-  /** Host path of the port; of the usual one as long as the VM's data told no other. */
+  /** Host path of the port. */
   get path(): string {
     return this.options.root.nameOf(this.port);
   }
@@ -150,7 +144,7 @@ export class SerialLink implements Link {
     this.signals.emit('running');
   }
 
-  /** The zone does not run: from now on nothing is tried. Repeating it is harmless. */
+  /** The zone does not run: there are no dials from now on. Repeating it is harmless. */
   zoneStopped(): void {
     this.signals.emit('stopped');
   }
@@ -163,7 +157,6 @@ export class SerialLink implements Link {
   stop(graceMs: number): Promise<void> {
     this.stopped ??= new Promise((resolve) => {
       this.graceMs = graceMs;
-      this.ending = true;
       this.signals.once('ended', () => {
         this.options.portObserver.ended();
         resolve();
@@ -211,11 +204,11 @@ export class SerialLink implements Link {
         }
         const port = portOf(facts.com2);
         this.port = port ?? DEFAULT_PORT;
-        this.attempts.startOver();
+        this.attempts.reset();
         handle.goto(port === null ? 'none' : 'connecting');
       },
       (err) => {
-        this.loadFaults.warn({ err }, 'could not learn the port of the VM');
+        this.loadErrors.warn({ err }, 'cannot read the serial port of the VM from its data');
         askAgain();
       },
     );
@@ -224,24 +217,24 @@ export class SerialLink implements Link {
   private enterNone(handle: Handled): void {
     this.idleWhenStopped(handle);
     handle.on(this.signals, 'rebooted', () => handle.goto('loading'));
-    this.options.log.info({}, 'the VM has no metadata port');
+    this.options.log.info({}, 'VM has no serial port for metadata');
   }
 
   private enterConnecting(handle: Handled): void {
     this.idleWhenStopped(handle);
-    handle.on(this.signals, 'rebooted', () => this.attempts.quicken());
-    handle.timeout(this.attempts.restMs(), () => {
-      handle.leaving(this.options.dialLimiter.enter(() => this.dial(handle)));
+    handle.on(this.signals, 'rebooted', () => this.attempts.speedUp());
+    handle.timeout(this.attempts.spacingMs(), () => {
+      handle.leaving(this.options.dialLimiter.add(() => this.dial(handle)));
     });
   }
 
   private dial(handle: Handled): void {
     const { attempts, stats, port } = this;
-    attempts.begun();
-    stats.tried();
+    attempts.started();
+    stats.dialled();
     const { zonename, root, zoneOfPeer } = this.options;
     const dial = dialPort({ zonename, root, port, zoneOfPeer }, (identity) =>
-      attempts.met(identity),
+      attempts.found(identity),
     );
     handle.leaving(() => {
       if (this.dialled === null) {
@@ -267,16 +260,16 @@ export class SerialLink implements Link {
 
   private enterWaiting(handle: Handled): void {
     this.idleWhenStopped(handle);
-    const quick = (): void => {
-      this.attempts.quicken();
+    const dialNow = (): void => {
+      this.attempts.speedUp();
       handle.goto('connecting');
     };
-    handle.on(this.signals, 'rebooted', quick);
-    handle.on(this.signals, 'running', quick);
+    handle.on(this.signals, 'rebooted', dialNow);
+    handle.on(this.signals, 'running', dialNow);
     const wait = this.attempts.waitMs();
     handle.timeout(wait, () => handle.goto('connecting'));
-    if (wait > Backoff.QUICK_MS) {
-      handle.leaving(watchPort(this.options.root, this.port, this.attempts.identity, quick));
+    if (wait > FAST_MS) {
+      handle.leaving(watchPort(this.options.root, this.port, this.attempts.identity, dialNow));
     }
   }
 
@@ -288,28 +281,28 @@ export class SerialLink implements Link {
     const { zonename, root, portReads } = this.options;
     const { identity } = attempts;
     const options = { zonename, root, port, identity, portReads, context, stats };
-    const session = new PortSession(socket, options, (held) => {
-      // One that the zone's end closed may be late: there can be another already.
+    const session = new PortSession(socket, options, (busy) => {
+      // One that was closed with its zone may be late: there can be another already.
       if (this.session === session) {
         this.session = null;
-        this.signals.emit('closed', held);
+        this.signals.emit('closed', busy);
       }
     });
     this.session = session;
     this.idleWhenStopped(handle);
     handle.on(this.signals, 'rebooted', () => session.guestRebooted());
-    handle.on(this.signals, 'closed', (held) => {
-      if (held === true) {
-        stats.heldByAnother();
-        attempts.heldByAnother(this.path);
+    handle.on(this.signals, 'closed', (busy) => {
+      if (busy === true) {
+        stats.busy();
+        attempts.busy(this.path);
       } else {
-        attempts.lost();
+        attempts.disconnected();
       }
       handle.goto('waiting');
     });
     handle.leaving(() => {
-      // Not when the agent stops: that state answers first what was asked.
-      if (!this.ending) {
+      // When the link stops, requests that were read are answered first.
+      if (this.graceMs === null) {
         session.destroy();
       }
     });
@@ -322,9 +315,9 @@ export class SerialLink implements Link {
       return;
     }
     handle.on(this.signals, 'closed', () => handle.goto('stopped'));
-    handle.timeout(this.graceMs, () => session.destroy());
-    // Once round the event loop, to hear what has been asked already.
-    setImmediate(() => setImmediate(() => session.finish()));
+    handle.timeout(this.graceMs ?? 0, () => session.destroy());
+    // Requests that were sent already are still answered.
+    void afterPolling().then(() => session.finish());
   }
 
   private idleWhenStopped(handle: Handled): void {
@@ -340,49 +333,49 @@ interface PortSessionOptions {
   /** The file that was connected to. */
   readonly identity: string;
   readonly context: ConnectionContext;
-  readonly portReads: PortReads;
+  readonly portReads: TaskQueue;
   readonly stats: SerialStats;
 }
 
 /**
- * One connection to a port, from made to closed: counted, watched, told how it ended. It ends by itself, by
- * `destroy`, by `finish`, or because the guest rebooted and the port's file is another one now.
+ * One connection to a port with its counts and timers. It ends by itself, by `destroy`, by `finish`, or because the
+ * guest rebooted and the port's file is another one now.
  */
 class PortSession {
   private readonly options: PortSessionOptions;
-  private readonly connection: Connection;
-  private readonly counted: PortConnection;
+  private readonly connection: PortConnection;
+  private readonly counted: CountedConnection;
   private readonly settling: NodeJS.Timeout;
   private rebootEnds: NodeJS.Timeout | null = null;
   private endWatch: () => void = () => undefined;
 
-  /** @param closed runs once, when the descriptor is closed; `held`: another has the port */
-  constructor(socket: Socket, options: PortSessionOptions, closed: (held: boolean) => void) {
+  /** @param closed runs once, when the descriptor is closed; `busy`: another process has the port */
+  constructor(socket: Socket, options: PortSessionOptions, closed: (busy: boolean) => void) {
     const { zonename, portReads, context, stats } = options;
     this.options = options;
     const stream = new NetStream(socket, portReads, context.now);
-    this.connection = new Connection(stream, { zonename, peer: null }, context, () => {
+    this.connection = new PortConnection(stream, { zonename, peer: null }, context, () => {
       clearTimeout(this.settling);
-      this.forgetReboot();
+      this.stopWatching();
       stats.disconnected(this.counted);
       closed(!this.counted.settled);
     });
     this.counted = stats.connected(() => this.connection.dropped);
-    this.settling = setTimeout(() => stats.settle(this.counted), HELD_MS);
+    this.settling = setTimeout(() => stats.settle(this.counted), BUSY_MS);
   }
 
   /**
-   * The guest was told to reboot. This may be the old process's connection, which is about to close, or
-   * the new one's already: only where the port's file is another one is it surely old.
+   * The guest reboots. This may be the old process's connection, which is about to close, or the new one's already: it
+   * is certainly old once the port's file is another one.
    */
   guestRebooted(): void {
     const { root, port, identity } = this.options;
-    this.forgetReboot();
+    this.stopWatching();
     this.endWatch = watchPort(root, port, identity, () => this.destroy());
-    this.rebootEnds = setTimeout(() => this.forgetReboot(), REBOOT_MS);
+    this.rebootEnds = setTimeout(() => this.stopWatching(), REBOOT_MS);
   }
 
-  /** Answers what was heard, reads no more, then closes. */
+  /** Answers what was read, reads no more, then closes. */
   finish(): void {
     this.connection.finish();
   }
@@ -391,7 +384,7 @@ class PortSession {
     this.connection.destroy();
   }
 
-  private forgetReboot(): void {
+  private stopWatching(): void {
     clearTimeout(this.rebootEnds ?? undefined);
     this.rebootEnds = null;
     this.endWatch();

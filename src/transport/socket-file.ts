@@ -1,22 +1,21 @@
 /*
- * A listening socket's file: made so that there is no moment without one, and known by what it is.
+ * A listening socket's file: replaced atomically, and identified by device and inode.
  *
  *   1. the directory, 0700 root; made when it is not there, never replaced (a running zone has it mounted)
  *   2. bind and listen at a name beside the directory, which no zone sees, and which no earlier socket has
- *   3. 0600 root, whatever the umask (native/socket_listener.c has it so from the first moment on Linux)
+ *   3. 0600 root, whatever the umask (native/socket_listener.c creates it so on Linux)
  *   4. rename over the real name
  *
  * What keeps other users out is the mode of the directory: on illumos a connect needs no permission on the
  * socket itself (socksubr.c, so_ux_lookup, whose check is made for XPG4_2 and lx programs only). Where other
- * users are to read, both modes let them pass, and who may do what is decided by the uid of the peer.
+ * users may read, both modes let them connect, and the peer's uid decides what they may do.
  *
  * Closing a listener never removes a file, neither a successor's nor its own (a server of node:net
  * removes the name that it was bound to, which is gone since step 4); `removeSocketFile` does, and only
- * one that is still ours. Used by zone-socket and by the operators' door.
+ * one that is still ours. Used by socket-server and by the admin server.
  *
- * The calls are synchronous: each takes microseconds where its way through the pool of threads takes
- * tens of them, and 4,096 zones need some 25,000 at the start. Who binds many gives the loop back in
- * between.
+ * The calls are synchronous: each takes microseconds where the thread pool takes tens of them, and 4,096 zones need some
+ * 25,000 at the start. A caller that binds many yields in between.
  */
 import {
   chmodSync,
@@ -49,12 +48,12 @@ export interface SocketModes {
 }
 
 export const ROOT_ONLY: SocketModes = { directory: 0o700, socket: 0o600 };
-/** Whoever knows the path gets as far as the check of the peer; an lx program needs both bits of the file. */
+/** Every user can connect, and then the peer is checked; an lx program needs both bits of the file. */
 export const WITH_READERS: SocketModes = { directory: 0o711, socket: 0o666 };
 
 let bound = 0;
-const look = openStat();
-/** Off a compute node the agent may run as a user, who can give nothing to root. */
+const stat = openStat();
+/** Off a compute node the agent may run as a user, who cannot chown to root. */
 const isRoot = process.getuid?.() === 0;
 
 /** Throws a SystemError for a path that no socket address holds: a kernel would cut it short. */
@@ -66,15 +65,15 @@ function checkSocketPath(path: string): void {
   }
 }
 
-/** What listens, and the file that it is reached by. */
+/** A listener, and the identity of its file. */
 export interface Bound<L> {
   readonly listener: L;
   readonly identity: FileIdentity;
 }
 
 /**
- * Puts a listening socket at `path`. Throws a SystemError; then nothing is left behind. Who connected to
- * one that was there before is still to be accepted by it: it is closed two turns later, not sooner.
+ * Puts a listening socket at `path`. Throws a SystemError; then nothing is left behind. Clients of the one that was
+ * there before are still accepted by it: the caller closes it after the next poll, not sooner.
  *
  * @param listen binds and listens at the path it gets; what it throws is a SystemError
  */
@@ -87,15 +86,15 @@ export function bindAt<L extends { close(): unknown }>(
   let listener: L | null = null;
   try {
     prepare(own, path, modes);
-    listener = listenAnew(own, listen);
+    listener = listenAfresh(own, listen);
     return { listener, identity: publish(own, path, modes) };
   } catch (err) {
-    giveUp(own, listener);
+    cleanUp(own, listener);
     throw err;
   }
 }
 
-/** The same for what listens only some time after it was told to. */
+/** The same for a listener that starts asynchronously. */
 export async function listenAt<L extends { close(): unknown }>(
   path: string,
   listen: (path: string) => Promise<L>,
@@ -108,16 +107,16 @@ export async function listenAt<L extends { close(): unknown }>(
     listener = await listen(own);
     return { listener, identity: publish(own, path, ROOT_ONLY) };
   } catch (err) {
-    giveUp(own, listener);
+    cleanUp(own, listener);
     throw err;
   }
 }
 
-/** Whether the file at `path` is the one. @throws whatever lstat throws but for "not there" */
+/** Whether the file at `path` still has this identity. @throws whatever lstat throws but for "not there" */
 export function isStill(identity: FileIdentity, path: string): boolean {
   try {
-    const found = look(path);
-    // A socket that somebody listens at keeps its inode: the number is no other file's.
+    const found = stat(path);
+    // The inode of a socket with a listener stays allocated, so no other file has its number.
     return found !== null && identity.dev === deviceOf(found) && identity.ino === inodeOf(found);
   } catch (err) {
     if (codeOf(err) === 'ENOTDIR') {
@@ -128,8 +127,8 @@ export function isStill(identity: FileIdentity, path: string): boolean {
 }
 
 /**
- * Removes the socket if it is the one, and its directory if nothing else is in it. Without a moment between
- * looking and removing in which our own process could put another there.
+ * Removes the socket if it has this identity, and its directory if that is empty. Synchronous, so that our own process
+ * cannot put another socket there in between.
  */
 export function removeSocketFile(identity: FileIdentity, path: string): void {
   try {
@@ -138,7 +137,7 @@ export function removeSocketFile(identity: FileIdentity, path: string): void {
     }
     rmdirSync(dirname(path));
   } catch (err) {
-    // Gone already, in use by somebody else, or mounted: then it is not ours to remove.
+    // Gone already, used by another process, or mounted: then it is not ours to remove.
     if (!['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST', 'EBUSY'].includes(codeOf(err))) {
       throw systemError('unlink', path, err);
     }
@@ -157,8 +156,8 @@ function prepare(own: string, path: string, modes: SocketModes): void {
   ensureDirectory(dirname(path), modes.directory);
 }
 
-/** An agent that was killed may have left the name: rare, so it costs nothing where there is none. */
-function listenAnew<L>(own: string, listen: (path: string) => L): L {
+/** An agent that was killed may have left the name: rare, so it is removed only when the bind fails. */
+function listenAfresh<L>(own: string, listen: (path: string) => L): L {
   try {
     return listen(own);
   } catch (err) {
@@ -181,10 +180,14 @@ function publish(own: string, path: string, modes: SocketModes): FileIdentity {
   return { dev: stats.dev, ino: stats.ino };
 }
 
-/** The error that brought us here is the one to tell. */
-function giveUp(own: string, listener: { close(): unknown } | null): void {
+/** Cleans up after an error, which is the one to report. */
+function cleanUp(own: string, listener: { close(): unknown } | null): void {
   listener?.close();
-  removeQuietly(own);
+  try {
+    rmSync(own, { force: true });
+  } catch {
+    // The error that is being handled says more.
+  }
 }
 
 function sameFile(identity: FileIdentity, stats: Stats): boolean {
@@ -214,14 +217,6 @@ function ensureDirectory(directory: string, mode: number): void {
 function giveToRoot(path: string, { uid, gid }: Stats): void {
   if (isRoot && (uid !== 0 || gid !== 0)) {
     attempt('chown', path, () => chownSync(path, 0, 0));
-  }
-}
-
-function removeQuietly(path: string): void {
-  try {
-    rmSync(path, { force: true });
-  } catch {
-    // Called while another error is on its way, which says more.
   }
 }
 

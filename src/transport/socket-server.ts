@@ -1,5 +1,5 @@
 /*
- * The link of an OS zone: a unix socket in a directory that the zone sees as its /.zonecontrol.
+ * The link of an OS zone: a unix socket in a directory that the zone sees as its /.zonecontrol, and its connections.
  *
  *     new --start--> binding --listens--> listening
  *                     |   ^                   |
@@ -9,44 +9,42 @@
  *
  *     any of them --stop--> stopping --all closed--> stopped
  *
- * Made, started, stopped and removed by its zone. It lives as long as the zone is configured, whatever
- * the zone does. What always holds: while a new socket is being bound the old one goes on; connections
- * outlive the socket that they came in by; no fault of the file system or of accept leaves this file.
- * Most zones of a node are silent: what serves connections is made when the first one comes in.
- * What requests mean, and who a peer may be, it is told by whoever makes it.
+ * Made, started, stopped and removed by its zone. It lives as long as the zone is configured, whatever the zone does.
+ * What always holds: while a new socket is bound the old one still accepts; connections outlive the socket that they
+ * were accepted by; no error of the file system or of accept leaves this file; only processes of the zone itself or of
+ * the global zone connect, and only those of root or of a reader. Most zones of a node are silent: what serves
+ * connections is made when the first one is accepted. What requests mean is up to its `handle`.
  */
 import assert from 'node:assert';
 import { dirname } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Backoff } from '../lib/backoff';
+import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';
 import type { StateHandle, StateRecord, States } from '../lib/fsm';
+import type { PeriodicTask, PeriodicTimer } from '../lib/periodic-timer';
+import { afterPolling, oncePerIteration, RunQueue, type Scheduler } from '../lib/scheduler';
+import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { PeerCredential } from '../platform/libzonecfg';
 import { listenUnix } from '../platform/sockets';
 import type { Listener } from '../platform/sockets';
 import type { Stream } from '../platform/stream';
-import { watchDirectory } from './directory-watch';
-import type { DirectoryWatch } from './directory-watch';
-import type { LinkLimits } from './limits';
-import type { Access, Handle, Link, LinkObserver } from './link';
-import { ThrottledLog } from '../lib/throttled-log';
-import type { ThrottledLogSink } from '../lib/throttled-log';
-import { ConnectionManager } from './connection-manager';
-import { ZoneQuota, type MemoryQuota } from './zone-quota';
+import { Connection, type ConnectionContext } from './connection';
+import { watchDirectory, type DirectoryWatch } from './directory-watch';
+import type { Access, Handle, Link, LinkLimits, LinkObserver } from './link';
+import type { MemoryQuota } from './memory-quota';
 import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
 import type { FileIdentity, SocketModes } from './socket-file';
-import type { PeriodicTimer, PeriodicTask } from './periodic-timer';
-import { RunQueue } from '../lib/scheduler';
-import type { Scheduler } from '../lib/scheduler';
+import { ZoneQuota } from './zone-quota';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
 /**
- * What removed the file may still be at work: the brand's uninstall takes the whole directory away, just
- * before the zone is deleted, and must not find a new socket in it. Clients miss the file for 2 s at most.
+ * Whatever removed the file may not have finished: the brand's uninstall removes the whole directory, just before the
+ * zone is deleted, and must not find a new socket in it. Clients miss the file for 2 s at most.
  */
 const SETTLE_MS = 400;
-/** Who removes our file again so soon fights with us over it: then we take our time. */
+/** A file that is removed again so soon is contested: then the waits grow. */
 const CONTESTED_MS = 1000;
 
 export type ZoneSocketState = 'new' | 'binding' | 'listening' | 'waiting' | 'stopping' | 'stopped';
@@ -59,25 +57,28 @@ export interface ZoneSocketOptions {
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
   /** One for the whole process. */
-  readonly turns: Scheduler;
+  readonly scheduler: Scheduler;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   /** One for the whole process. */
-  readonly sweep: PeriodicTimer;
+  readonly timer: PeriodicTimer;
   readonly log: ThrottledLogSink;
   /** May throw a SystemError: then the connection is refused. */
   readonly peerOf: (fd: number) => PeerCredential;
   readonly allowed: (peer: PeerCredential) => boolean;
-  /** Left out: whoever is allowed in may do all. */
+  /**
+   * What an allowed peer may do; everything when left out. On illumos the mode of a socket file keeps nobody out
+   * (socksubr.c, so_ux_lookup): only programs of XPG4_2 or lx are checked against it.
+   */
   readonly accessOf?: (peer: PeerCredential) => Access;
-  /** Left out: root's alone. */
+  /** Root only when left out. */
   readonly modes?: SocketModes;
   readonly now?: () => number;
 }
 
 const clock = (): number => performance.now();
 
-/** The link of one OS zone. Started once, at the zone's first sight; `stop` ends it for good. */
+/** The link of one OS zone. Started once, when the zone is first seen; `stop` ends it for good. */
 export class ZoneSocket implements Link, PeriodicTask {
   private static readonly states: States<ZoneSocketState, ZoneSocket> = {
     new: { next: ['binding', 'stopping'], enter: () => undefined },
@@ -101,11 +102,11 @@ export class ZoneSocket implements Link, PeriodicTask {
   private readonly options: ZoneSocketOptions;
   private readonly machine: Fsm<ZoneSocketState, ZoneSocket>;
   private readonly now: () => number;
-  private faults: ThrottledLog | null = null;
+  private errors: ThrottledLog | null = null;
   private losses: ThrottledLog | null = null;
-  /** When the file was found lost; null while it is there. */
+  /** When the file was found missing; null while it is there. */
   private lostAt: number | null = null;
-  private reception: ConnectionManager | null = null;
+  private manager: ConnectionManager | null = null;
   private listener: Listener | null = null;
   private identity: FileIdentity | null = null;
   private watch: DirectoryWatch | null = null;
@@ -113,7 +114,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   /** Resolves when the listeners that were replaced are closed. */
   private replaced: Promise<void> | null = null;
   private listeningAt = 0;
-  private retryMs = FIRST_RETRY_MS;
+  private readonly backoff = new Backoff(FIRST_RETRY_MS, LAST_RETRY_MS);
   private contested = false;
   private stopped: Promise<void> | null = null;
 
@@ -135,7 +136,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   get connections(): number {
-    return this.reception?.size ?? 0;
+    return this.manager?.size ?? 0;
   }
 
   /** The file that it listens at, null before the first. */
@@ -147,7 +148,7 @@ export class ZoneSocket implements Link, PeriodicTask {
     return this.machine.history();
   }
 
-  /** Resolves when it listens, or when the first try failed; then it goes on trying by itself. */
+  /** Resolves when it listens, or when binding failed; then it retries by itself. */
   start(): Promise<void> {
     assert(this.state === 'new', 'a zone socket is started once');
     this.machine.goto('binding');
@@ -159,7 +160,7 @@ export class ZoneSocket implements Link, PeriodicTask {
     return this.stopped;
   }
 
-  /** After `stop`: takes the socket and the empty directory away, where they are ours. */
+  /** After `stop`: removes the socket and the empty directory, where they are ours. */
   remove(): void {
     assert(this.state === 'stopped', 'a zone socket is removed when it is stopped');
     if (this.identity === null) {
@@ -168,25 +169,25 @@ export class ZoneSocket implements Link, PeriodicTask {
     try {
       removeSocketFile(this.identity, this.path);
     } catch (err) {
-      this.warn(err, 'could not remove the zone socket');
+      this.warn(err, 'cannot remove the zone socket');
     }
     this.identity = null;
   }
 
-  /** Something happened in the directory, or nothing did for long: is the file still there, and ours? */
-  look(): void {
+  /** Binds again when the file is gone, or is not ours. Called after changes in the directory, and every minute. */
+  check(): void {
     if (this.state !== 'listening' || this.identity === null) {
       return;
     }
     try {
       if (!isStill(this.identity, this.path)) {
         this.contested = this.now() - this.listeningAt < CONTESTED_MS;
-        this.retryMs = Math.max(this.retryMs, SETTLE_MS);
+        this.backoff.atLeast(SETTLE_MS);
         this.lostAt ??= this.now();
         this.machine.goto('waiting');
       }
     } catch (err) {
-      this.warn(err, 'could not look at the zone socket');
+      this.warn(err, 'cannot stat the zone socket');
     }
   }
 
@@ -194,47 +195,53 @@ export class ZoneSocket implements Link, PeriodicTask {
     try {
       this.bind();
     } catch (err) {
-      this.warn(err, 'could not make the zone socket');
+      this.warn(err, 'cannot create the zone socket');
       handle.goto('waiting');
       return;
     }
     if (!this.contested) {
-      this.retryMs = FIRST_RETRY_MS;
+      this.backoff.reset();
     }
     handle.goto('listening');
   }
 
   private enterListening(handle: StateHandle<ZoneSocketState>): void {
-    const { sweep } = this.options;
+    const { timer, log } = this.options;
     this.listeningAt = this.now();
-    this.tellLoss();
+    if (this.lostAt !== null) {
+      // Logged only now that it is there again: a zone that is deleted loses its directory before its event.
+      const away_ms = Math.round(this.now() - this.lostAt);
+      this.lostAt = null;
+      this.losses ??= new ThrottledLog(log, this.now);
+      const fields = { path: this.path, away_ms };
+      this.losses.warn(fields, 'zone socket was removed or replaced; created it again');
+    }
     handle.leaving(() => {
       this.watch?.close();
       this.watch = null;
       this.unwatch?.();
       this.unwatch = null;
-      sweep.leave(this);
+      timer.remove(this);
     });
-    const look = (): void => this.look();
+    const check = (): void => this.check();
     const unwatched = (): void => {
       this.watch = null;
-      this.unwatch = sweep.often(look);
+      this.unwatch = timer.everySecond(check);
     };
-    this.watch = watchDirectory(dirname(this.path), look, unwatched);
+    this.watch = watchDirectory(dirname(this.path), check, unwatched);
     if (this.watch === null) {
       unwatched();
     }
-    sweep.seldom(this);
-    // What happened before the watch was there.
-    setImmediate(look);
+    timer.everyMinute(this);
+    // Changes before the watch was there.
+    oncePerIteration(check)();
   }
 
   private enterWaiting(handle: StateHandle<ZoneSocketState>): void {
-    handle.timeout(this.retryMs, () => handle.goto('binding'));
-    this.retryMs = Math.min(LAST_RETRY_MS, 2 * this.retryMs);
+    handle.timeout(this.backoff.next(), () => handle.goto('binding'));
   }
 
-  /** Puts a new socket in the place of whatever is there. The one before is closed after that. */
+  /** Replaces whatever is at the path by a new socket. The one before is closed after that. */
   private bind(): void {
     const { listener, identity } = bindAt(
       this.path,
@@ -242,7 +249,7 @@ export class ZoneSocket implements Link, PeriodicTask {
         listenUnix(
           path,
           (stream) => this.accept(stream),
-          (err) => this.warn(err, 'could not accept'),
+          (err) => this.warn(err, 'cannot accept a connection'),
         ),
       this.options.modes ?? ROOT_ONLY,
     );
@@ -250,61 +257,140 @@ export class ZoneSocket implements Link, PeriodicTask {
     this.listener = listener;
     this.identity = identity;
     if (before !== null) {
-      this.replaced = closeHeard(before);
+      this.replaced = closeListener(before);
     }
   }
 
   private accept(stream: Stream): void {
-    this.reception ??= this.makeReception();
-    this.reception.accept(stream);
-  }
-
-  private makeReception(): ConnectionManager {
-    const { zonename, handle, observer, limits, turns, memory, sweep } = this.options;
-    const { peerOf, allowed, accessOf } = this.options;
-    const context = {
-      channel: 'socket',
-      ...{ handle, observer, limits, scheduler: turns, now: this.now },
-      queue: new RunQueue(),
-      quota: new ZoneQuota(limits, memory),
-    } as const;
-    return new ConnectionManager({
-      ...{ zonename, context, sweep, peerOf, allowed },
-      ...(accessOf === undefined ? {} : { accessOf }),
-    });
+    this.manager ??= new ConnectionManager(this.options, this.now);
+    this.manager.accept(stream);
   }
 
   private async end(graceMs: number): Promise<void> {
     this.machine.goto('stopping');
     await this.replaced;
-    await closeHeard(this.listener);
+    await closeListener(this.listener);
     this.listener = null;
-    await this.reception?.close(graceMs);
+    await this.manager?.close(graceMs);
     this.machine.goto('stopped');
   }
 
-  /** Only now that it is there again: a zone that is deleted loses its directory before we hear of it. */
-  private tellLoss(): void {
-    if (this.lostAt !== null) {
-      const away = Math.round(this.now() - this.lostAt);
-      this.lostAt = null;
-      this.losses ??= new ThrottledLog(this.options.log, this.now);
-      const fields = { path: this.path, away_ms: away };
-      this.losses.warn(fields, 'the zone socket was removed or replaced, and is made anew');
-    }
-  }
-
   private warn(err: unknown, msg: string): void {
-    this.faults ??= new ThrottledLog(this.options.log, this.now);
-    this.faults.warn({ err, path: this.path }, msg);
+    this.errors ??= new ThrottledLog(this.options.log, this.now);
+    this.errors.warn({ err, path: this.path }, msg);
   }
 }
 
-/** Who connected while the file was the listener's is accepted by it first: another's may be there by now. */
-async function closeHeard(listener: Listener | null): Promise<void> {
+/** Clients that connected while the file was this listener's are accepted by it first. */
+async function closeListener(listener: Listener | null): Promise<void> {
   if (listener !== null) {
-    await nextTurn();
-    await nextTurn();
+    await afterPolling();
     listener.close();
+  }
+}
+
+/** The connections of one zone socket, whichever of its listeners accepted them. Closed once. */
+class ConnectionManager {
+  private readonly options: ZoneSocketOptions;
+  private readonly context: ConnectionContext;
+  private readonly open = new Set<Connection>();
+  private closed = false;
+  private stopChecks: (() => void) | null = null;
+  private onEmpty: () => void = () => undefined;
+
+  constructor(options: ZoneSocketOptions, now: () => number) {
+    const { handle, observer, limits, scheduler, memory } = options;
+    this.options = options;
+    const own = { queue: new RunQueue(), quota: new ZoneQuota(limits, memory) };
+    this.context = { handle, observer, limits, scheduler, now, ...own };
+  }
+
+  /** How many connections are open. */
+  get size(): number {
+    return this.open.size;
+  }
+
+  accept(stream: Stream): void {
+    const { zonename, observer, limits, timer, accessOf } = this.options;
+    if (this.closed) {
+      stream.destroy();
+      return;
+    }
+    if (this.open.size >= limits.connections) {
+      stream.destroy();
+      observer.refused('connections', { limit: limits.connections });
+      return;
+    }
+    const peer = this.identify(stream);
+    if (peer === null) {
+      stream.destroy();
+      return;
+    }
+    const origin = { zonename, peer, readOnly: accessOf?.(peer) === 'read' };
+    const connection = new Connection(stream, origin, this.context, () => {
+      this.open.delete(connection);
+      observer.closed();
+      if (this.open.size === 0) {
+        this.stopChecks?.();
+        this.stopChecks = null;
+        this.onEmpty();
+      }
+    });
+    this.open.add(connection);
+    this.stopChecks ??= timer.everySecond(() => {
+      for (const one of this.open) {
+        one.checkIdle();
+      }
+    });
+    observer.opened();
+  }
+
+  /**
+   * Accepts nothing more. Open connections get the replies to what they asked, for `graceMs` at most.
+   * Resolves when all are closed. Called once.
+   */
+  async close(graceMs: number): Promise<void> {
+    this.closed = true;
+    if (this.open.size === 0) {
+      return;
+    }
+    // Requests that were sent already are still answered.
+    await afterPolling();
+    const empty = new Promise<void>((resolve) => {
+      this.onEmpty = resolve;
+    });
+    for (const connection of this.open) {
+      connection.finish();
+    }
+    const timer = setTimeout(() => {
+      for (const connection of this.open) {
+        connection.destroy();
+      }
+    }, graceMs);
+    if (this.open.size > 0) {
+      await empty;
+    }
+    clearTimeout(timer);
+  }
+
+  /** The peer, null when it may not connect. */
+  private identify({ fd }: Stream): PeerCredential | null {
+    const { peerOf, allowed, accessOf, observer } = this.options;
+    if (fd === undefined) {
+      return null;
+    }
+    try {
+      const peer = peerOf(fd);
+      const isAllowed = allowed(peer);
+      if (isAllowed && accessOf?.(peer) !== 'none') {
+        return peer;
+      }
+      const { zoneid, pid, uid } = peer;
+      observer.refused(isAllowed ? 'uid' : 'peer', { zoneid, pid, uid });
+    } catch (err) {
+      // A peer that is gone again has no credential.
+      observer.refused('peer', { code: codeOf(err), reason: messageOf(err) });
+    }
+    return null;
   }
 }

@@ -1,37 +1,33 @@
 /*
- * What the connections of a zone, and those of all zones together, may make us hold.
+ * What the connections of one zone may make us hold.
  *
  *   connection  --fits? waits--> zone quota --fits? waits--> memory quota, one for the process
  *               <--room made---             <--room made---
  *
- * Whatever is held for a zone is in its account: requests that were read, replies that are being made,
- * and replies that its peers have not read, those that the kernel holds included. What is large has its
- * room in both accounts before it is made. Small things always go on, so that one greedy program does not
- * take the metadata from its neighbours in the zone. What is bigger than SMALL_BYTES waits for its room:
+ * Everything held for a zone is in its account: requests that were read, replies that are being built, and replies that
+ * its peers have not read, those in the kernel's buffers included. A large request or reply gets its room in both quotas
+ * before it is held. Small ones are always served, so that one greedy program does not take the metadata from its
+ * neighbours in the zone. What is bigger than SMALL_BYTES waits for its room:
  *
- *   replies    a large one is made when the zone's replies stay within its limit with it
- *   requests   one connection at a time may collect a large line, first come, first served
+ *   replies    a large one is built when the zone's replies stay within its limit with it
+ *   requests   one connection at a time may read a large line, first come, first served: it has the line slot
  *
- * Where the zones together are at the limit, a zone that holds much is not read, and who stands in the
- * way is closed: of the zone that holds most the connections whose peers have not moved for a while.
- * Within a zone that is up to each connection's own idle check, which asks `hasWaiters` and
- * `lineHasWaiters`.
+ * While the zones together are at the limit, a zone that holds much is not read. Within a zone a connection that others
+ * wait for is closed by its own idle check, which asks `hasWaiters` and `lineHasWaiters`.
  */
+import type { Stream } from '../platform/stream';
+import { SMALL_BYTES, type LinkLimits } from './link';
+import { MemoryQuota, type QuotaZone } from './memory-quota';
+import { ReplySizes } from './reply-queue';
 
-import type { DataRequest } from '../protocol/request';
-import { SMALL_BYTES, type LinkLimits } from './limits';
-
-/** How often those who wait are looked after, while there are any. */
-const TICK_MS = 20;
-/** A peer that has read nothing for so long is in the way when others need the memory. */
-const STILL_MS = 250;
 /** A zone that holds no more than this is served whatever the others hold. */
 const MODEST_BYTES = 4 * SMALL_BYTES;
 
+/** What the quota knows of a connection. */
 export interface QuotaMember {
-  /** What it holds, bytes. */
+  /** Bytes. */
   readonly held: number;
-  /** How long nothing has moved that its peer could move, ms. */
+  /** How long its peer has not done anything that it could do, ms. */
   readonly stillMs: number;
   /** There is room for what it waited for, or may be. */
   roomMade(): void;
@@ -41,164 +37,151 @@ export interface QuotaMember {
   evict(): void;
 }
 
-/** What all zones hold. One serves the process. */
-export class MemoryQuota {
-  private readonly limit: () => number;
-  private readonly holders = new Set<ZoneQuota>();
-  private readonly waiting = new Set<ZoneQuota>();
-  private used = 0;
-  private timer: NodeJS.Timeout | null = null;
+/** A connection, as its account knows it. */
+export interface AccountOwner {
+  /** Bytes of requests that were read and not answered yet. */
+  readonly requestBytes: number;
+  /** True while its peer can only wait: for the handler, or for a reply that is being built. */
+  readonly running: boolean;
+  roomMade(): void;
+  evict(): void;
+}
 
-  /** @param limit bytes; asked for each time, since the configuration can change */
-  constructor(limit: () => number = () => Infinity) {
-    this.limit = limit;
+/** What one connection holds, and when its peer last moved. Closed with its connection. */
+export class ConnectionAccount implements QuotaMember {
+  /** Bytes of replies that are being built or that the peer has not read. */
+  replyBytes = 0;
+  private readonly quota: ZoneQuota;
+  private readonly stream: Pick<Stream, 'buffered' | 'undelivered'>;
+  private readonly owner: AccountOwner;
+  private readonly now: () => number;
+  private requestBytes = 0;
+  /** The large reply that is being built. */
+  private reservedBytes = 0;
+  /** Of large replies: what the kernel took, and the peer had not read when it was counted last. */
+  private kernelBytes = 0;
+  private undelivered = 0;
+  private movedAt: number;
+  private closed = false;
+
+  /** @param now a clock in ms that never goes back */
+  constructor(
+    quota: ZoneQuota,
+    stream: Pick<Stream, 'buffered' | 'undelivered'>,
+    owner: AccountOwner,
+    now: () => number,
+  ) {
+    this.quota = quota;
+    this.stream = stream;
+    this.owner = owner;
+    this.now = now;
+    this.movedAt = now();
   }
 
-  get usedBytes(): number {
-    return this.used;
+  get held(): number {
+    return this.replyBytes + this.requestBytes;
   }
 
-  get full(): boolean {
-    return this.used >= this.limit();
+  get stillMs(): number {
+    return this.owner.running ? 0 : this.now() - this.movedAt;
   }
 
-  /** What is larger than all of it may still be alone. */
-  fits(bytes: number): boolean {
-    return this.used === 0 || this.used + bytes <= this.limit();
+  /** The peer has sent or read something. */
+  moved(now: number): void {
+    this.movedAt = now;
   }
 
-  changed(zone: ZoneQuota, bytes: number): void {
-    this.used += bytes;
-    if (zone.heldBytes > 0) {
-      this.holders.add(zone);
-    } else {
-      this.holders.delete(zone);
+  /** A large reply of so many bytes is being built; 0: no longer. */
+  reserve(bytes: number): void {
+    this.reservedBytes = bytes;
+    this.update();
+  }
+
+  /** The large reply was written. */
+  written(): void {
+    this.reservedBytes = 0;
+    this.undelivered = this.stream.undelivered;
+    this.kernelBytes = Math.max(0, this.undelivered - this.stream.buffered);
+    this.movedAt = this.now();
+    this.update();
+  }
+
+  /** Counts what is held now, after any change. */
+  update(): void {
+    let replyBytes = 0;
+    let requestBytes = 0;
+    if (!this.closed) {
+      replyBytes = this.reservedBytes + this.stream.buffered + this.kernelBytes;
+      requestBytes = this.owner.requestBytes;
     }
-    if (this.full) {
-      this.startTimer();
+    const moreReplies = replyBytes - this.replyBytes;
+    const moreRequests = requestBytes - this.requestBytes;
+    if (moreReplies !== 0 || moreRequests !== 0) {
+      this.replyBytes = replyBytes;
+      this.requestBytes = requestBytes;
+      this.quota.changed(this, moreReplies, moreRequests);
     }
   }
 
-  /** The zone is looked after until it says that it does not wait. */
-  wait(zone: ZoneQuota): void {
-    this.waiting.add(zone);
-    this.startTimer();
-  }
-
-  /** Looks after those who wait. Exposed for tests; the timer calls it. */
-  tick(): void {
-    for (const zone of [...this.holders]) {
-      zone.recount();
-    }
-    if (this.full || this.waiting.size > 0) {
-      this.relieve();
-    }
-    // Who holds least is served first.
-    for (const zone of [...this.waiting].sort((a, b) => a.heldBytes - b.heldBytes)) {
-      if (!zone.wake()) {
-        this.waiting.delete(zone);
+  recount(): void {
+    if (this.replyBytes > 0 && !this.closed) {
+      const { undelivered, buffered } = this.stream;
+      if (undelivered !== this.undelivered) {
+        this.undelivered = undelivered;
+        this.movedAt = this.now();
       }
-    }
-    if (this.waiting.size === 0 && !this.full) {
-      clearInterval(this.timer ?? undefined);
-      this.timer = null;
+      this.kernelBytes = Math.min(this.kernelBytes, Math.max(0, undelivered - buffered));
+      this.update();
     }
   }
 
-  /** Closes what is in the way, in the zones that hold more than those who wait. */
-  private relieve(): void {
-    let least = Infinity;
-    let wanted = 0;
-    for (const zone of this.waiting) {
-      if (zone.wantedBytes > 0 && zone.heldBytes < least) {
-        least = zone.heldBytes;
-        wanted = zone.wantedBytes;
-      }
-    }
-    let excess = this.used + wanted - this.limit();
-    for (const zone of [...this.holders].sort((a, b) => b.heldBytes - a.heldBytes)) {
-      if (excess <= 0 || (!this.full && zone.heldBytes <= least)) {
-        return;
-      }
-      excess -= zone.evict(STILL_MS, excess);
-    }
+  roomMade(): void {
+    this.owner.roomMade();
   }
 
-  private startTimer(): void {
-    this.timer ??= setInterval(() => this.tick(), TICK_MS).unref();
+  evict(): void {
+    this.owner.evict();
+  }
+
+  /** Nothing is held any more. */
+  close(): void {
+    this.closed = true;
+    this.update();
+    this.quota.remove(this);
   }
 }
 
-/** Large replies of a zone whose size is remembered: their values are 4 MiB together, of 16 KiB at least. */
-const MAX_SIZES = 256;
-/** A longer key cannot be put any more. */
-const MAX_KEY_CHARS = 1024;
-
-/**
- * How large the replies to KEYS and to single GETs were: one for which there is no room is not asked for again,
- * since a long value is read from its file each time. What changed meanwhile is found out when it is asked for.
- */
-export class ReplySizes {
-  private readonly bytes = new Map<string, number>();
-
-  /** @returns bytes; 0 where the reply was small, or is not known */
-  of(request: DataRequest): number {
-    return this.bytes.size === 0 ? 0 : (this.bytes.get(labelOf(request)) ?? 0);
-  }
-
-  note(request: DataRequest, bytes: number): void {
-    if (bytes <= SMALL_BYTES) {
-      if (this.bytes.size > 0) {
-        this.bytes.delete(labelOf(request));
-      }
-      return;
-    }
-    const name = labelOf(request);
-    if (name.length <= MAX_KEY_CHARS) {
-      this.bytes.set(name, bytes);
-    }
-    const [oldest] = this.bytes.keys();
-    if (this.bytes.size > MAX_SIZES && oldest !== undefined) {
-      this.bytes.delete(oldest);
-    }
-  }
-}
-
-function labelOf(request: DataRequest): string {
-  return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
-}
-
-/** What one zone's connections hold. They are its members until they leave. */
-export class ZoneQuota {
-  /** What the zone's large replies took when they were made last. */
+/** What one zone's connections hold. Each is a member until it is removed. */
+export class ZoneQuota implements QuotaZone {
+  /** How large the zone's large replies were when they were built last. */
   readonly sizes = new ReplySizes();
-  private readonly limits: Pick<LinkLimits, 'unsentBytes' | 'lineBytes'>;
+  private readonly limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>;
   private readonly memory: MemoryQuota;
   /** Members that hold something. */
   private readonly holders = new Set<QuotaMember>();
-  /** Members that wait to make a large reply, and how large. */
+  /** Members that wait to build a large reply, and how large. */
   private readonly waiting = new Map<QuotaMember, number>();
   /** Room that was given to members which have not used it yet. */
   private readonly granted = new Map<QuotaMember, number>();
   /** Members that are not read until others hold less. */
   private readonly unread = new Set<QuotaMember>();
-  /** The first one collects a large line, the others wait for it. */
-  private readonly collectors = new Set<QuotaMember>();
-  /** What was taken from the memory for the line that is collected. */
+  /** The first one has the line slot, the others wait for it. */
+  private readonly lineSlots = new Set<QuotaMember>();
+  /** What the line slot has reserved. */
   private lineBytes = 0;
   private replies = 0;
   private total = 0;
 
   /** @param limits may change while it is used @param memory of the process; its own when left out */
   constructor(
-    limits: Pick<LinkLimits, 'unsentBytes' | 'lineBytes'>,
+    limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>,
     memory: MemoryQuota = new MemoryQuota(),
   ) {
     this.limits = limits;
     this.memory = memory;
   }
 
-  /** Bytes of replies that are being made or that nobody has read yet, over all connections. */
+  /** Bytes of replies that are being built or that no peer has read yet, over all connections. */
   get replyBytes(): number {
     return this.replies;
   }
@@ -207,20 +190,19 @@ export class ZoneQuota {
     return this.total;
   }
 
-  /** What the first one that waits needs; 0 where nobody does. */
   get wantedBytes(): number {
     const [wanted] = this.waiting.values();
-    return wanted ?? (this.lineWaits ? this.lineRoom : 0);
+    return wanted ?? (this.lineWaits ? this.slotBytes : 0);
   }
 
-  /** True: someone waits for others to read their replies. */
+  /** True: a member waits for others to read their replies. */
   get hasWaiters(): boolean {
     return this.waiting.size > 0;
   }
 
-  /** True: someone waits to collect a large line. */
+  /** True: a member waits for the line slot. */
   get lineHasWaiters(): boolean {
-    return this.collectors.size > 1;
+    return this.lineSlots.size > 1;
   }
 
   /** A member holds more or less than before. */
@@ -237,11 +219,11 @@ export class ZoneQuota {
   }
 
   /**
-   * Whether a large reply of so many bytes may be made now; then it must be in the account when the
-   * caller returns. Else the member is told when it may. `isNew`: it did not wait already.
+   * Whether a large reply of so many bytes may be built now; then it must be in the account when the caller
+   * returns. Else the member's `roomMade` is called when it may. `isNew`: it did not wait already.
    */
   reply(member: QuotaMember, bytes: number): { readonly fits: boolean; readonly isNew: boolean } {
-    const room = this.takeBack(member);
+    const room = this.revoke(member);
     if (bytes <= room || (this.waiting.size === 0 && this.hasRoomAfterRecount(bytes))) {
       return { fits: true, isNew: false };
     }
@@ -251,20 +233,20 @@ export class ZoneQuota {
     return { fits: false, isNew };
   }
 
-  /** Room that `reply` found for a member stays its own while the reply is fetched, until it asks again. */
+  /** Reserves the room that `reply` found while the reply is fetched, until the member asks again. */
   keep(member: QuotaMember, bytes: number): void {
     this.granted.set(member, bytes);
     this.add(bytes, 0);
   }
 
-  /** The reply needs no such room after all. */
+  /** Gives back what `keep` reserved. */
   release(member: QuotaMember): void {
-    if (this.takeBack(member) > 0) {
+    if (this.revoke(member) > 0) {
       this.wake();
     }
   }
 
-  /** Whether a member may be read. False: it is told when it may. */
+  /** Whether a member may be read. False: its `roomMade` is called when it may. */
   mayRead(member: QuotaMember): boolean {
     if (!this.memory.full || this.total <= MODEST_BYTES) {
       return true;
@@ -274,27 +256,27 @@ export class ZoneQuota {
     return false;
   }
 
-  /** True: `member` may collect a large line now. False: it is told when it may. */
-  collect(member: QuotaMember): boolean {
-    this.collectors.add(member);
-    if (this.lineWaits && this.collectors.values().next().value === member) {
-      this.takeLine();
+  /** Whether `member` may read a large line now. False: its `roomMade` is called when it may. */
+  takeLineSlot(member: QuotaMember): boolean {
+    this.lineSlots.add(member);
+    if (this.lineWaits && this.lineSlots.values().next().value === member) {
+      this.reserveLine();
     }
-    return this.isCollector(member);
+    return this.hasLineSlot(member);
   }
 
-  isCollector(member: QuotaMember): boolean {
-    const [first] = this.collectors;
+  hasLineSlot(member: QuotaMember): boolean {
+    const [first] = this.lineSlots;
     return first === member && this.lineBytes > 0;
   }
 
-  /** `member` holds nothing large any more. */
-  collected(member: QuotaMember): void {
-    if (this.collectors.size === 0) {
+  /** `member` no longer holds a large line. */
+  releaseLineSlot(member: QuotaMember): void {
+    if (this.lineSlots.size === 0) {
       return;
     }
-    const [first] = this.collectors;
-    this.collectors.delete(member);
+    const [first] = this.lineSlots;
+    this.lineSlots.delete(member);
     if (first === member) {
       this.add(0, -this.lineBytes);
       this.lineBytes = 0;
@@ -302,15 +284,14 @@ export class ZoneQuota {
     }
   }
 
-  /** `member` is gone. */
-  leave(member: QuotaMember): void {
+  /** `member` is closed. */
+  remove(member: QuotaMember): void {
     this.waiting.delete(member);
     this.unread.delete(member);
-    this.collected(member);
+    this.releaseLineSlot(member);
     this.release(member);
   }
 
-  /** Gives room to those who wait, as long as there is some. @returns whether somebody still waits */
   wake(): boolean {
     for (const [member, bytes] of [...this.waiting]) {
       if (!this.hasRoom(bytes)) {
@@ -336,7 +317,6 @@ export class ZoneQuota {
     }
   }
 
-  /** Closes those that have not moved for `stillMs`. @returns what they held, about `bytes` or all */
   evict(stillMs: number, bytes: number): number {
     let freed = 0;
     for (const member of [...this.holders].sort((a, b) => b.held - a.held)) {
@@ -352,17 +332,17 @@ export class ZoneQuota {
   }
 
   private get lineWaits(): boolean {
-    return this.collectors.size > 0 && this.lineBytes === 0;
+    return this.lineSlots.size > 0 && this.lineBytes === 0;
   }
 
-  /** A line is in the account as it comes; its decoded parts are twice as much. */
-  private get lineRoom(): number {
+  /** A line is in the account as it is read; its decoded parts are twice as much. */
+  private get slotBytes(): number {
     return 2 * this.limits.lineBytes;
   }
 
-  private takeLine(): void {
-    if (this.memory.fits(this.lineRoom)) {
-      this.lineBytes = this.lineRoom;
+  private reserveLine(): void {
+    if (this.memory.fits(this.slotBytes)) {
+      this.lineBytes = this.slotBytes;
       this.add(0, this.lineBytes);
     } else {
       this.memory.wait(this);
@@ -371,8 +351,8 @@ export class ZoneQuota {
 
   private offerLine(): void {
     if (this.lineWaits) {
-      this.takeLine();
-      const [first] = this.collectors;
+      this.reserveLine();
+      const [first] = this.lineSlots;
       if (this.lineBytes > 0) {
         first?.roomMade();
       }
@@ -380,7 +360,7 @@ export class ZoneQuota {
   }
 
   private hasRoom(bytes: number): boolean {
-    const fits = this.replies === 0 || this.replies + bytes <= this.limits.unsentBytes;
+    const fits = this.replies === 0 || this.replies + bytes <= this.limits.replyBytes;
     return fits && this.memory.fits(bytes);
   }
 
@@ -392,7 +372,7 @@ export class ZoneQuota {
     return this.hasRoom(bytes);
   }
 
-  private takeBack(member: QuotaMember): number {
+  private revoke(member: QuotaMember): number {
     const bytes = this.granted.get(member) ?? 0;
     if (bytes > 0) {
       this.granted.delete(member);

@@ -3,7 +3,7 @@
  *
  * Every request asks the file itself (one lstat) whether it is still the one that was read, so a change
  * is seen by the next GET whoever made it and whether or not vminfod noticed. Requests that came in together
- * and are answered in one tick share the stat (lib/tick.ts).
+ * and are answered in one tick share the stat (lib/scheduler.ts).
  *
  *   small metadata.json     read and scanned at once; its bytes are kept
  *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and

@@ -7,8 +7,7 @@
  */
 import * as fs from 'node:fs';
 import { codeOf, SystemError } from '../lib/errors';
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
-import type { ZoneLog } from '../log';
+import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
 import type { MetadataMaps, MetadataNeed } from '../metadata/vm-data';
 import { sameStat, statOf, type FileStat } from '../platform/file-stat';
 import { readValue, type FileOwner, type TextFault } from '../platform/metadata-text';

@@ -9,19 +9,19 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { SystemError } from '../lib/errors';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
+import { BrokenLine, SnapshotParser } from './snapshot-parser';
 import {
+  type MetadataMaps,
   isJsonObject,
   isZonename,
   own,
   ownMap,
   parseJsonObject,
   type JsonObject,
-  type MetadataMaps,
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';
-import { BrokenLine, SnapshotParser } from './snapshot-parser';
 import { recordOf, type VmCache, type VmRecord } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is a fault. */
@@ -79,7 +79,7 @@ export async function followEvents(
           clearTimeout(timer);
           onReady();
         }
-        await slice.rest();
+        await slice.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -161,7 +161,7 @@ class EventReader {
       this.pendingBytes = 0;
       from = end + 1;
       await this.apply(line);
-      await this.slice.rest();
+      await this.slice.pause();
     }
   }
 

@@ -14,8 +14,8 @@
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
+import { CooperativeYield } from '../lib/scheduler';
 import { Lru } from '../lib/lru';
-import { CooperativeYield } from '../lib/slice';
 import {
   factsOf,
   isJsonObject,
@@ -163,7 +163,7 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
       } else {
         this.put(record);
       }
-      await slice.rest();
+      await slice.pause();
       if (!live()) {
         return;
       }

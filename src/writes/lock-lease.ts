@@ -8,7 +8,7 @@
  * While a lease is busy its VM is being written. One that is resumed again and again ends after 10 s, so that
  * the platform's VM tool gets the lock of a VM whose guest never stops writing.
  */
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import { repeatsOf, type RepeatCounter } from '../log';
 import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
 import type { WriteTarget } from '../vm/metadata-writer';

@@ -14,7 +14,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
-import { repeatsOf, type RepeatCounter } from '../lib/throttled-log';
+import { repeatsOf, type RepeatCounter } from '../log';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
 import type { Change, ChangeResult } from '../metadata/vm-data';
 import type {

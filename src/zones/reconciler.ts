@@ -9,7 +9,7 @@
  */
 import type { Logger } from '../log';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
 import type { ZoneEvent } from './events';
 import { listZones, type ZoneFacts } from './snapshot';
@@ -217,7 +217,7 @@ export class Reconciler {
   private async lookAtMounts(): Promise<void> {
     const slice = new CooperativeYield();
     for (const zone of [...this.options.zones.values()]) {
-      await slice.rest();
+      await slice.pause();
       // Not waited for: one whose file system hangs is no reason to look at no other.
       if (zone.state === 'running') {
         void zone.directory?.look();

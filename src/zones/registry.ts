@@ -14,7 +14,7 @@ import { EventEmitter } from 'node:events';
 import * as vasync from 'vasync';
 import type { Logger } from '../log';
 import { SystemError } from '../lib/errors';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
 import type { ZoneEvent, ZoneEvents } from './events';
 import type { ZoneFacts } from './snapshot';
@@ -68,7 +68,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       void zone
         .start()
         .catch((err: unknown) => zone.log.error({ err }, 'zone could not be brought up'))
-        .then(() => slice.rest())
+        .then(() => slice.pause())
         .finally(done);
     }, BIND_CONCURRENCY);
     this.safetyNet = new Reconciler({

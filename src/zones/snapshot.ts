@@ -5,7 +5,7 @@
  * of zones never stall the requests of one. A zone that goes away in the middle of it is left out.
  */
 import { codeOf, SystemError } from '../lib/errors';
-import { CooperativeYield } from '../lib/slice';
+import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
 import type { IndexEntry, ZoneFacts } from '../platform/zone-facts';
 
@@ -30,9 +30,9 @@ export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
   const yielding = new CooperativeYield();
   const index = platform.zoneIndex();
   const live = platform.liveZones();
-  await yielding.rest();
+  await yielding.pause();
   for (const entry of index.entries()) {
-    await yielding.rest();
+    await yielding.pause();
     const { zonename } = entry;
     // As libzonecfg does, the first of two lines counts.
     if (zones.has(zonename) || unreadable.has(zonename)) {

@@ -132,7 +132,10 @@ describe('an HVM guest on a node', function () {
   }
 
   it('without a socket in com2 has no channel, which is told once', () => {
-    assert.deepStrictEqual(messagesOf(NOWHERE, 0), ['zone arrived', 'the VM has no metadata port']);
+    assert.deepStrictEqual(messagesOf(NOWHERE, 0), [
+      'zone arrived',
+      'VM has no serial port for metadata',
+    ]);
   });
 
   it('is told of in the order of its boot', async () => {
@@ -205,7 +208,7 @@ describe('an HVM guest on a node', function () {
     const warnings = recordsOf(BHYVE, from).filter((r) => Number(r.level) >= 40);
     const [warning] = warnings;
     assert.strictEqual(warnings.length, 1);
-    assert.strictEqual(warning?.msg, 'another program holds the port of the VM');
+    assert.strictEqual(warning?.msg, 'serial port is in use by another process');
     assert.strictEqual(warning.zonename, BHYVE);
     await holder.fault('held', 0);
     await eventually(() => holder.connected, 'the agent has the port', PATIENCE_MS);
@@ -248,7 +251,7 @@ describe('an HVM guest on a node', function () {
     renameSync(tmp, `${tmp}.aside`);
     symlinkSync(`${zoneroot(VICTIM)}/tmp`, tmp);
     await fault('ttyb.held', BHYVE);
-    await eventually(() => messagesOf(BHYVE, from).includes('could not use the port of the VM'));
+    await eventually(() => messagesOf(BHYVE, from).includes('cannot connect to the serial port'));
     const record = recordsOf(BHYVE, from).find((r) => Number(r.level) === 40);
     assert.match(JSON.stringify(record?.err), /ELOOP/);
     assert.deepStrictEqual(portConnections(zoneroot(VICTIM)), victims);

@@ -20,8 +20,8 @@ function work(): { readonly run: () => Promise<void>; readonly end: () => void; 
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-describe('ByteBudget', () => {
-  it('runs what fits, one piece of work of an owner at a time', async () => {
+describe('a byte budget', () => {
+  it('runs the jobs that fit, one of an owner at a time', async () => {
     const budget = new ByteBudget(100);
     const [first, second, other, third] = [work(), work(), work(), work()];
     const all = [
@@ -49,7 +49,7 @@ describe('ByteBudget', () => {
     assert.strictEqual(budget.used, 0);
   });
 
-  it('lets nobody overtake what needs much, and runs alone what needs more than there is', async () => {
+  it('lets no job overtake a large one, and runs one alone that is larger than the budget', async () => {
     const budget = new ByteBudget(100);
     const [small, large, late] = [work(), work(), work()];
     const all = [
@@ -70,7 +70,7 @@ describe('ByteBudget', () => {
     await all[2];
   });
 
-  it('does not count work that hangs, and hands on what fails', async () => {
+  it('no longer counts a job that hangs, and passes errors on', async () => {
     const budget = new ByteBudget(100, 5);
     const hung = work();
     void budget.run('a', 100, hung.run);

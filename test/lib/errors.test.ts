@@ -17,7 +17,7 @@ describe('the code of an error', () => {
     assert.strictEqual(codeOf(nameless(4000)), 'ERRNO_4000');
   });
 
-  it('is left as it is where there is one', () => {
+  it('is unchanged when there is one', () => {
     assert.strictEqual(
       codeOf(Object.assign(new Error(), { code: 'ENOSPC', errno: -28 })),
       'ENOSPC',
@@ -28,7 +28,7 @@ describe('the code of an error', () => {
     }
   });
 
-  it('of two names for one number is the usual one', () => {
+  it('is the usual one of two names for a number', () => {
     assert.strictEqual(errnoName(constants.errno.EAGAIN), 'EAGAIN');
     assert.strictEqual(errnoName(constants.errno.ENOMEM), 'ENOMEM');
     assert.deepStrictEqual([errnoName(0), errnoName(-5)], ['UNKNOWN', 'UNKNOWN']);

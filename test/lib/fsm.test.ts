@@ -21,7 +21,7 @@ function lights(
 }
 
 describe('a state machine', () => {
-  it('forgets the listeners and timers of a state when it is left', async () => {
+  it('ends the listeners and timers of a state when it is left', async () => {
     const emitter = new EventEmitter();
     const seen: string[] = [];
     const machine = lights({
@@ -53,7 +53,7 @@ describe('a state machine', () => {
     assert.throws(() => machine.goto('red'), /light: illegal transition dark -> red/);
   });
 
-  it('carries out a transition asked for on entry once the entry is done', () => {
+  it('makes a transition that an entry function requests once that has returned', () => {
     const order: string[] = [];
     const machine = lights({
       red: (handle) => {
@@ -78,7 +78,7 @@ describe('a state machine', () => {
     assert.strictEqual(stale?.live, false);
   });
 
-  it('remembers the last eight states with their times', () => {
+  it('keeps the last eight states with their times', () => {
     const machine = lights();
     machine.start();
     for (let i = 0; i < 10; i++) {

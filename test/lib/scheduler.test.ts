@@ -1,8 +1,18 @@
 import assert from 'node:assert';
-import { setImmediate as turn } from 'node:timers/promises';
-import { costOf, RunQueue, Scheduler, type Worker } from '../../src/lib/scheduler';
+import { setImmediate as nextIteration } from 'node:timers/promises';
+import {
+  afterPolling,
+  CooperativeYield,
+  costOf,
+  oncePerIteration,
+  RunQueue,
+  Scheduler,
+  TaskQueue,
+  tickIds,
+  type Worker,
+} from '../../src/lib/scheduler';
 
-/** Does its work in pieces of cost 1 and writes its name down for each. */
+/** Works in pieces of cost 1 and appends its name for each. */
 class Job implements Worker {
   private readonly name: string;
   private readonly done: string[];
@@ -27,43 +37,43 @@ class Job implements Worker {
 }
 
 describe('the scheduler', () => {
-  it('lets an idle zone work at once', () => {
+  it('runs the work of an idle zone at once', () => {
     const done: string[] = [];
     new Scheduler().offer(new RunQueue(), new Job('a', 3, done));
     assert.strictEqual(done.join(''), 'aaa');
   });
 
-  it('gives each zone the same, however many workers it has', async () => {
+  it('gives each zone the same, however many connections it has', async () => {
     const done: string[] = [];
-    const turns = new Scheduler(() => 0);
+    const scheduler = new Scheduler(() => 0);
     const crowd = new RunQueue();
     for (let i = 0; i < 10; i++) {
-      turns.offer(crowd, new Job('c', 100, done));
+      scheduler.offer(crowd, new Job('c', 100, done));
     }
-    turns.offer(new RunQueue(), new Job('s', 100, done));
+    scheduler.offer(new RunQueue(), new Job('s', 100, done));
     while (done.length < 1100) {
-      await turn();
+      await nextIteration();
     }
-    // Up to the moment at which the small one was through, both had the same, but for one turn.
+    // Until the small one had finished, both had the same, but for one quantum.
     const upTo = done.slice(0, done.lastIndexOf('s'));
     const small = upTo.filter((name) => name === 's').length;
     assert.ok(Math.abs(upTo.length - 2 * small) <= 32, `${small} of ${upTo.length}`);
     assert.strictEqual(done.length, 1100);
   });
 
-  /** How much was done each time the event loop went round, until all was. */
+  /** How much was done in each iteration of the event loop, until all was. */
   async function passes(done: readonly string[], all: number): Promise<number[]> {
     const worked: number[] = [];
     let before = done.length;
     while (done.length < all) {
-      await turn();
+      await nextIteration();
       worked.push(done.length - before);
       before = done.length;
     }
     return worked;
   }
 
-  it('lets a zone that is alone work in one event what all its connections brought', () => {
+  it('runs all connections of a zone in one event while no other zone waits', () => {
     const done: string[] = [];
     const scheduler = new Scheduler(() => 0);
     const queue = new RunQueue();
@@ -73,7 +83,7 @@ describe('the scheduler', () => {
     assert.strictEqual(done.length, 16);
   });
 
-  it('lets the event loop read others between short passes of a zone that is busy alone', async () => {
+  it('returns to the event loop between short passes of a zone that is busy alone', async () => {
     let now = 0;
     const done: string[] = [];
     const scheduler = new Scheduler(() => (now += 0.001));
@@ -81,11 +91,11 @@ describe('the scheduler', () => {
     scheduler.offer(queue, new Job('a', 50_000, done));
     scheduler.offer(queue, new Job('b', 50_000, done));
     const most = Math.max(...(await passes(done, 100_000)));
-    assert.ok(most > 16, `${most} pieces in the longest pass: more than one turn`);
+    assert.ok(most > 16, `${most} pieces in the longest pass: more than one quantum`);
     assert.ok(most < 3000, `${most} pieces in the longest pass`);
   });
 
-  it('lets a zone that took long wait for as long while another one works', async () => {
+  it('makes a zone that took long wait for as long while another zone works', async () => {
     let now = 0;
     const done: string[] = [];
     const scheduler = new Scheduler(() => now);
@@ -102,7 +112,7 @@ describe('the scheduler', () => {
     scheduler.offer(new RunQueue(), quick);
     scheduler.offer(queue, slow);
     while (quick.ready) {
-      await turn();
+      await nextIteration();
     }
     scheduler.withdraw(queue, slow);
     const count = done.filter((name) => name === 'slow').length;
@@ -113,10 +123,10 @@ describe('the scheduler', () => {
     );
   });
 
-  it('ends a pass over many busy zones when its time is over, and goes on behind it', async () => {
+  it('ends a pass over many busy zones after its time, and continues with the next zone', async () => {
     let now = 0;
     const done: string[] = [];
-    // Each turn takes 0.04 ms, which is what its eight pieces cost.
+    // Each quantum takes 0.04 ms, which is what its eight pieces cost.
     const scheduler = new Scheduler(() => (now += 0.04));
     scheduler.offer(new RunQueue(), new Job('long', 1000, done));
     for (let i = 0; i < 100; i++) {
@@ -129,10 +139,10 @@ describe('the scheduler', () => {
       done.findLastIndex((name) => name !== 'long'),
     );
     const own = before.filter((name) => name === 'long').length;
-    assert.ok(own < 64 + 300, `${own} pieces of the busiest zone before the others were through`);
+    assert.ok(own < 64 + 300, `${own} pieces of the busiest zone before the others had finished`);
   });
 
-  it('makes any other zone wait for one long piece of work, however many zones have some', async () => {
+  it('makes another zone wait for one long piece of work at most, however many zones have some', async () => {
     let now = 0;
     const done: string[] = [];
     const scheduler = new Scheduler(() => now);
@@ -148,13 +158,13 @@ describe('the scheduler', () => {
     busy.forEach(({ queue, worker }) => scheduler.offer(queue, worker));
     // Each of them has shown what it costs.
     while (done.length < 3 * busy.length) {
-      await turn();
+      await nextIteration();
     }
     const before = done.length;
     const waits: number[] = [];
     for (let n = 0; n < 10; n++) {
       const asked = done.length;
-      await turn();
+      await nextIteration();
       busy.forEach(({ queue, worker }) => scheduler.offer(queue, worker));
       scheduler.offer(new RunQueue(), new Job('quick', 1, done));
       waits.push(done.indexOf('quick', asked) - asked);
@@ -163,21 +173,118 @@ describe('the scheduler', () => {
     assert.ok(Math.max(...waits) <= 1, `${waits.join()} of ${done.length - before}`);
   });
 
-  it('gives no turn to a worker that withdrew', async () => {
+  it('does not run a worker that was withdrawn', async () => {
     const done: string[] = [];
-    const turns = new Scheduler();
-    const place = new RunQueue();
+    const scheduler = new Scheduler();
+    const queue = new RunQueue();
     const job = new Job('a', 100, done);
-    turns.offer(place, job);
-    turns.withdraw(place, job);
+    scheduler.offer(queue, job);
+    scheduler.withdraw(queue, job);
     const before = done.length;
-    await turn();
-    await turn();
+    await nextIteration();
+    await nextIteration();
     assert.strictEqual(done.length, before);
   });
 
   it('weighs a megabyte as more than a hundred small requests', () => {
     assert.strictEqual(costOf(100), 1);
     assert.ok(costOf(1024 * 1024) > 100);
+  });
+});
+
+/** Blocks the loop, as a step of long work does. */
+function block(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
+describe('a cooperative yield', () => {
+  it('lets others run when its time is over, again and again', async () => {
+    const yielding = new CooperativeYield();
+    for (let i = 0; i < 3; i++) {
+      let ran = false;
+      setImmediate(() => (ran = true));
+      block(6);
+      await yielding.pause();
+      assert.ok(ran);
+    }
+  });
+
+  it('costs no iteration of the event loop before that', () => {
+    // On a machine that takes the processor away in between, one of many is still quick enough.
+    const quick = Array.from({ length: 100 }, () => new CooperativeYield().pause() === undefined);
+    assert.ok(quick.includes(true));
+  });
+});
+
+describe('a task queue', () => {
+  it('runs a few tasks in each iteration of the event loop, in their order', async () => {
+    let now = 0;
+    const byTime = new TaskQueue({ ms: 1 }, () => now);
+    const byCount = new TaskQueue({ tasks: 3 });
+    const ran: string[] = [];
+    for (let i = 0; i < 10; i++) {
+      byTime.add(() => {
+        ran.push(`t${i}`);
+        now += 0.4;
+      });
+      byCount.add(() => ran.push(`c${i}`));
+    }
+    assert.strictEqual(ran.join(), '');
+    const counts: number[] = [];
+    while (ran.length < 20) {
+      const before = ran.length;
+      await nextIteration();
+      counts.push(ran.length - before);
+    }
+    for (const queue of ['t', 'c']) {
+      const own = ran.filter((name) => name.startsWith(queue));
+      assert.deepStrictEqual(
+        own,
+        Array.from({ length: 10 }, (_, i) => `${queue}${i}`),
+      );
+    }
+    assert.ok(Math.max(...counts) <= 6, counts.join(' '));
+  });
+
+  it('runs what a task adds, and nothing that was cancelled', async () => {
+    const queue = new TaskQueue({ ms: 1 });
+    const ran: string[] = [];
+    queue.add(() => {
+      ran.push('a');
+      cancel();
+      queue.add(() => ran.push('c'));
+    });
+    const cancel = queue.add(() => ran.push('b'));
+    for (let i = 0; i < 5; i++) {
+      await nextIteration();
+    }
+    cancel();
+    assert.deepStrictEqual(ran, ['a', 'c']);
+  });
+});
+
+describe('work that is due once', () => {
+  it('is done once in the next iteration, however often it was asked for', async () => {
+    let done = 0;
+    const ask = oncePerIteration(() => done++);
+    ask();
+    ask();
+    assert.strictEqual(done, 0);
+    await afterPolling();
+    assert.strictEqual(done, 1);
+    ask();
+    await afterPolling();
+    assert.strictEqual(done, 2);
+  });
+});
+
+describe('the id of a tick', () => {
+  it('is the same until the event loop runs again', async () => {
+    const id = tickIds();
+    const first = id();
+    assert.strictEqual(id(), first);
+    await nextIteration();
+    assert.notStrictEqual(id(), first);
   });
 });

@@ -108,7 +108,7 @@ describe('a zone with broken data', function () {
     }
     assert.strictEqual((await session.keys()).code, 'SUCCESS');
     session.close();
-    assert.deepStrictEqual(cn.records('request met a fault of the agent'), []);
+    assert.deepStrictEqual(cn.records('internal error while handling a request'), []);
   }
 
   const deep = (depth: number): JsonObject => {

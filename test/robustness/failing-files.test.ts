@@ -190,7 +190,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', functio
         assert(hits() > 0);
         assert(await cn.answers(NEIGHBOUR));
         await eventually(() => {
-          return cn.records('request met a fault of the agent').some((record) => {
+          return cn.records('internal error while handling a request').some((record) => {
             return JSON.stringify(record).includes(errno);
           });
         }, `a record of ${errno}`);

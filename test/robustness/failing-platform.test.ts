@@ -43,7 +43,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
 
   /** At most once a minute, whatever fails. */
   function told(index: number): boolean {
-    const records = cn.records('could not use the port of the VM');
+    const records = cn.records('cannot connect to the serial port');
     return records.some((record) => record.zonename === uuidOf(index));
   }
 

@@ -83,14 +83,14 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     calls.fail('mkdir', 'ENOMEM', `zonecontrol/${uuidOf(index)}$`);
     rmSync(dirname(cn.socket(index)), { recursive: true });
     // node:fs loses the errno of a directory that it makes with those above it.
-    await eventually(() => told(index, 'could not make the zone socket'), 'a record');
+    await eventually(() => told(index, 'cannot create the zone socket'), 'a record');
     assert(await cn.answers(NEIGHBOUR));
     calls.clear();
     await eventually(() => cn.answers(index), 'it is made', 20_000);
   });
 
   for (const [call, words] of [
-    ['accept', 'could not accept'],
+    ['accept', 'cannot accept a connection'],
     ['peer', 'getpeerucred'],
   ] as const) {
     it(`${call}: whoever comes waits or is sent away, and gets in when it is over`, async () => {

@@ -290,7 +290,7 @@ describe('the limits of a zone', function () {
     session.close();
     const written = (): number => ofZone(noisy, 'handled GET').length;
     const told = (): number[] => {
-      const records = ofZone(noisy, 'records of this zone were left out');
+      const records = ofZone(noisy, 'log records of this zone were suppressed');
       return records.map((record) => Number(record.suppressed));
     };
     const sum = (): number => told().reduce((all, some) => all + some, 0);

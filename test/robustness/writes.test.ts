@@ -206,7 +206,7 @@ describeWhere(whyNotRoot(), 'a disk that takes no more', function () {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4k,nr_inodes=2', 'full', run]);
     try {
       await cn.startAgent();
-      assert(cn.records('could not make the zone socket').length > 0);
+      assert(cn.records('cannot create the zone socket').length > 0);
       assert(!(await cn.answers(0)));
       execFileSync('mount', ['-o', 'remount,size=1m,nr_inodes=100', run]);
       await eventually(() => cn.answers(0), 'the socket is made', 15_000);

@@ -1,5 +1,6 @@
-/* Takes down what a link tells of itself. */
-import type { LinkObserver, PortObserver, Refusal } from '../../src/transport/link';
+/* Records what a link reports. */
+import type { LinkObserver, Refusal } from '../../src/transport/link';
+import type { PortObserver } from '../../src/transport/serial-stats';
 import type { Reply } from '../../src/protocol/reply';
 import type { Request } from '../../src/protocol/request';
 
@@ -40,7 +41,7 @@ export class Recorder implements LinkObserver {
     this.refusals.push(reason);
   }
 
-  /** As a voice: what was warned of. */
+  /** As a logger: the warnings. */
   warn(_fields: unknown, msg: string): void {
     this.warnings.push(msg);
   }
@@ -61,8 +62,8 @@ export class Recorder implements LinkObserver {
   }
 }
 
-/** Takes down what a serial link tells of its port: the names of what happened, and the numbers. */
-export class ToldOfPort implements PortObserver {
+/** Records what a serial link reports of its port: the names of the events, and the numbers. */
+export class PortEvents implements PortObserver {
   readonly facts: string[] = [];
   readonly firstAnswers: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
   readonly connects: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
@@ -88,8 +89,8 @@ export class ToldOfPort implements PortObserver {
     this.firstAnswers.push({ afterMs, bootSeen });
   }
 
-  heldByAnother(): void {
-    this.facts.push('held');
+  busy(): void {
+    this.facts.push('busy');
   }
 
   dropped(bytes: number): void {

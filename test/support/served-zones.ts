@@ -3,8 +3,8 @@
  * and go through their states by simcn's kernel, which loses the events that a test wants to have lost.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { DEFAULT_LINK_LIMITS } from '../../src/transport/limits';
-import { PeriodicTimer } from '../../src/transport/periodic-timer';
+import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
+import { PeriodicTimer } from '../../src/lib/periodic-timer';
 import { Scheduler } from '../../src/lib/scheduler';
 import { ZoneSocket } from '../../src/transport/socket-server';
 import type { Platform } from '../../src/platform/libzonecfg';
@@ -106,8 +106,8 @@ export class ServedZones {
   readonly logged = logRecords();
   readonly registry: Registry;
   readonly repairs: string[] = [];
-  private readonly turns = new Scheduler();
-  private readonly sweep = new PeriodicTimer();
+  private readonly scheduler = new Scheduler();
+  private readonly timer = new PeriodicTimer();
   private readonly zoned: ZonedNode;
   /** Nobody looks below them here, so there are no processes. */
   private readonly roots: ZoneRoots;
@@ -143,8 +143,8 @@ export class ServedZones {
       handle: () => ({ kind: 'success', text: facts.brand }),
       observer: new Recorder(),
       limits: DEFAULT_LINK_LIMITS,
-      turns: this.turns,
-      sweep: this.sweep,
+      scheduler: this.scheduler,
+      timer: this.timer,
       log,
       peerOf: () => ({ zoneid: 0, pid: 1, uid: 0 }),
       allowed: () => true,

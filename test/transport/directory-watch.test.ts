@@ -35,7 +35,7 @@ describe('the watch of a directory', () => {
     return [...changes.keys()].sort();
   }
 
-  it('tells of a name that comes and goes in it, and of no other directory', async () => {
+  it('reports a name that is added and removed in it, and nothing of other directories', async () => {
     writeFileSync(join(parent, 'a', 'x'), '');
     await eventually(() => told().length === 1);
     rmSync(join(parent, 'a', 'x'));
@@ -44,13 +44,13 @@ describe('the watch of a directory', () => {
     assert.deepStrictEqual(told(), ['a']);
   });
 
-  it('tells of its own renaming', async () => {
+  it('reports that the directory was renamed', async () => {
     renameSync(join(parent, 'b'), join(parent, 'other'));
     await eventually(() => changes.has('b'));
     assert.deepStrictEqual(told(), ['b']);
   });
 
-  it('tells all that the directory that they are in was renamed, again and again', async () => {
+  it('reports to all watches that their parent was renamed, again and again', async () => {
     for (let n = 0; n < 3; n++) {
       changes.clear();
       renameSync(parent, `${parent}.${n}`);
@@ -66,7 +66,7 @@ describe('the watch of a directory', () => {
     }
   });
 
-  it('tells of a change once more after a while: illumos forgets what comes right after the first', async () => {
+  it('reports a change a second time later: illumos loses what follows right after the first', async () => {
     let reports = 0;
     const broken = (): void => assert.fail('the watch holds');
     const watched = watchDirectory(join(parent, 'a'), () => reports++, broken, 20);
@@ -76,7 +76,7 @@ describe('the watch of a directory', () => {
     await eventually(() => reports >= 2, 'a second report of one change');
   });
 
-  it('tells nothing any more when it is closed', async () => {
+  it('reports nothing after it was closed', async () => {
     watches.forEach((watched) => watched.close());
     renameSync(parent, `${parent}.old`);
     await delay(100);

@@ -1,7 +1,8 @@
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Socket } from 'node:net';
-import { NetStream, PortReads } from '../../src/transport/net-stream';
+import { TaskQueue } from '../../src/lib/scheduler';
+import { NetStream, PORT_READS } from '../../src/transport/net-stream';
 import type { StreamOwner } from '../../src/platform/stream';
 import { duplexPair } from '../support/duplex-pair';
 import { eventually } from '../support/eventually';
@@ -12,7 +13,7 @@ class Sink implements StreamOwner {
   bytes = 0;
   isClosed = false;
 
-  heard(chunk: Buffer): void {
+  data(chunk: Buffer): void {
     this.bytes += chunk.length;
   }
 
@@ -20,7 +21,7 @@ class Sink implements StreamOwner {
     // Its bytes are what counts.
   }
 
-  taken(): void {
+  drain(): void {
     // Nothing is written.
   }
 
@@ -29,13 +30,13 @@ class Sink implements StreamOwner {
   }
 }
 
-describe('the stream of a port', () => {
+describe('the stream of a serial port', () => {
   const open: Socket[] = [];
 
   afterEach(() => open.splice(0).forEach((socket) => socket.destroy()));
 
   async function port(
-    reads: PortReads | null,
+    reads: TaskQueue | null,
     now?: () => number,
   ): Promise<{ sink: Sink; stream: NetStream; far: Socket }> {
     const { near, far } = await duplexPair();
@@ -47,15 +48,15 @@ describe('the stream of a port', () => {
     return { sink, stream, far };
   }
 
-  it('brings the longest request at once', async () => {
-    const { sink, far } = await port(new PortReads(), () => 0);
+  it('reads the longest request at once', async () => {
+    const { sink, far } = await port(new TaskQueue(PORT_READS), () => 0);
     far.write(Buffer.alloc(2 * MIB));
     await eventually(() => sink.bytes === 2 * MIB, 'all of it', 2000);
   });
 
-  it('brings a flood at the rate of no UART, and the rest later', async () => {
+  it('reads a flood at a bounded rate', async () => {
     let now = 0;
-    const { sink, far } = await port(new PortReads(), () => now);
+    const { sink, far } = await port(new TaskQueue(PORT_READS), () => now);
     far.write(Buffer.alloc(8 * MIB));
     await eventually(() => sink.bytes >= 3 * MIB, 'the burst');
     await delay(100);
@@ -64,14 +65,14 @@ describe('the stream of a port', () => {
     await eventually(() => sink.bytes > 5 * MIB, 'more of it', 5000);
   });
 
-  it('is read as fast as it comes where no rate is given', async () => {
+  it('is read as fast as data arrives when no queue is given', async () => {
     const { sink, far } = await port(null, () => 0);
     far.write(Buffer.alloc(8 * MIB));
     await eventually(() => sink.bytes === 8 * MIB, 'all of it', 5000);
   });
 
-  it('takes its turn with the others: none of many waits for the end of one', async () => {
-    const reads = new PortReads();
+  it('is read in passes with the others: none of many waits for the end of one', async () => {
+    const reads = new TaskQueue(PORT_READS);
     const ports = await Promise.all(Array.from({ length: 16 }, () => port(reads)));
     ports.forEach(({ far }) => far.write(Buffer.alloc(MIB)));
     await eventually(() => ports.some(({ sink }) => sink.bytes >= MIB / 2), 'one is half through');
@@ -79,8 +80,8 @@ describe('the stream of a port', () => {
     assert.ok(least > MIB / 8, `${least} bytes`);
   });
 
-  it('is not read while its owner says so, nor after its end', async () => {
-    const { sink, stream, far } = await port(new PortReads());
+  it('is not read while its owner has paused it, nor after its end', async () => {
+    const { sink, stream, far } = await port(new TaskQueue(PORT_READS));
     far.write(Buffer.alloc(MIB));
     await eventually(() => sink.bytes > 0);
     stream.pause();

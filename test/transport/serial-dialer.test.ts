@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { SystemError } from '../../src/lib/errors';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
-import { DialAttempts, DialLimiter, dialPort } from '../../src/transport/serial-dialer';
+import { DialAttempts, dialPort } from '../../src/transport/serial-dialer';
 import { Ttyb } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
 import { Recorder } from '../support/recorder';
 
 const PORT = '/tmp/vm.ttyb';
 
-describe('a dial of a port', () => {
+describe('one dial of a serial port', () => {
   let zonepath: string;
   let zoneroot: string;
   let roots: ZoneRoots;
@@ -35,12 +35,12 @@ describe('a dial of a port', () => {
     rmSync(zonepath, { recursive: true });
   });
 
-  /** @param answers the zone of whoever listens */
-  function dial(found: (identity: string) => void, answers = 'zone') {
-    return dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer: () => answers }, found);
+  /** @param listener the zone of the listening process */
+  function dial(found: (identity: string) => void, listener = 'zone') {
+    return dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer: () => listener }, found);
   }
 
-  it('ends at the file that was found', async () => {
+  it('connects to the file that it found', async () => {
     let seen = '';
     const socket = await dial((identity) => (seen = identity)).done;
     assert.strictEqual(seen, (await root.find(PORT)).identity);
@@ -48,7 +48,7 @@ describe('a dial of a port', () => {
     socket.destroy();
   });
 
-  it('tells of a file at which nobody listens', async () => {
+  it('reports the file that it found though nobody listens', async () => {
     await own.stop();
     let seen = '';
     await assert.rejects(dial((identity) => (seen = identity)).done, { code: 'ECONNREFUSED' });
@@ -56,26 +56,26 @@ describe('a dial of a port', () => {
   });
 
   for (const other of ['other', 'global']) {
-    it(`is closed where a process of zone ${other} answers`, async () => {
+    it(`refuses a port at which a process of zone ${other} listens`, async () => {
       const { done } = dial(() => undefined, other);
       await assert.rejects(done, {
         code: 'EOTHERZONE',
         message: new RegExp(`zone ${other} answered`),
       });
-      await eventually(() => own.connects === 1 && !own.connected, 'it left');
+      await eventually(() => own.connects === 1 && !own.connected, 'disconnected');
     });
   }
 
-  it('is closed where it cannot be told who answers', async () => {
+  it('refuses a port whose listener is unknown', async () => {
     const zoneOfPeer = (): string => {
       throw new SystemError('getpeerucred', 'descriptor 1', 'ECONNRESET');
     };
     const { done } = dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer }, () => undefined);
     await assert.rejects(done, { code: 'ECONNRESET' });
-    await eventually(() => own.connects === 1 && !own.connected, 'it left');
+    await eventually(() => own.connects === 1 && !own.connected, 'disconnected');
   });
 
-  it('leaves nobody connected when it is cancelled at any time', async () => {
+  it('leaves no connection behind when it is cancelled at any time', async () => {
     for (let turns = 0; turns < 12; turns++) {
       const dialled = dial(() => undefined);
       const settled = dialled.done.then(
@@ -87,11 +87,11 @@ describe('a dial of a port', () => {
       }
       dialled.cancel();
       await settled;
-      await eventually(() => !own.connected, 'it left');
+      await eventually(() => !own.connected, 'disconnected');
     }
   });
 
-  it('finds one way to a port that appears while it looks', async () => {
+  it('finds the same path identity for a port that appears meanwhile', async () => {
     for (let round = 0; round < 50; round++) {
       await own.stop();
       rmSync(own.path);
@@ -105,7 +105,7 @@ describe('a dial of a port', () => {
     }
   });
 
-  it('finds another way where a directory was put aside, and the same where nothing was', async () => {
+  it('finds another path identity after a directory was moved away, and the same otherwise', async () => {
     const before = await root.find(PORT);
     assert.deepStrictEqual(await root.find(PORT), before);
     // The kernel's clock for files is coarse.
@@ -117,11 +117,11 @@ describe('a dial of a port', () => {
       const after = await root.find(PORT);
       assert.strictEqual(after.identity, before.identity);
       return after.way !== before.way;
-    }, 'another way');
+    }, 'another path identity');
   });
 });
 
-describe('the dials of a port', () => {
+describe('the dials of a serial port', () => {
   let now: number;
   let log: Recorder;
   let attempts: DialAttempts;
@@ -130,17 +130,17 @@ describe('the dials of a port', () => {
     now = 1000;
     log = new Recorder();
     attempts = new DialAttempts(log, () => now);
-    attempts.startOver();
+    attempts.reset();
   });
 
   /** Tries and waits for so long, each try failing with `code` at the same file. @returns the waits */
   function failFor(ms: number, code: string): number[] {
     const waits: number[] = [];
     for (const end = now + ms; now < end;) {
-      attempts.begun();
-      attempts.met('1:2:3');
+      attempts.started();
+      attempts.found('1:2:3');
       attempts.failed(new SystemError('connect', '/p', code), '/p');
-      const wait = Math.max(attempts.waitMs(), attempts.restMs());
+      const wait = Math.max(attempts.waitMs(), attempts.spacingMs());
       waits.push(wait);
       now += wait;
     }
@@ -148,7 +148,7 @@ describe('the dials of a port', () => {
   }
 
   for (const code of ['ENOENT', 'ECONNREFUSED', 'EAGAIN', 'ESTALE']) {
-    it(`follow each other ten times a second for ten seconds on ${code}, then slower`, () => {
+    it(`are made ten times a second for ten seconds on ${code}, then more slowly`, () => {
       const waits = failFor(60_000, code);
       assert.deepStrictEqual(new Set(waits.slice(0, 100)), new Set([100]));
       assert.deepStrictEqual(waits.slice(100, 105), [1000, 2000, 4000, 5000, 5000]);
@@ -164,81 +164,42 @@ describe('the dials of a port', () => {
     });
   }
 
-  it('are at most one a second where another holds the port, with one warning a minute', () => {
+  it('are at most one a second while another process has the port, with one warning a minute', () => {
     let count = 0;
     for (const end = now + 119_000; now < end; count++) {
-      attempts.begun();
-      attempts.met('1:2:3');
-      attempts.heldByAnother('/p');
+      attempts.started();
+      attempts.found('1:2:3');
+      attempts.busy('/p');
       const wait = attempts.waitMs();
       assert.ok(wait >= 1000);
       now += wait;
     }
     assert.ok(count > 20, String(count));
-    const words = 'another program holds the port of the VM';
+    const words = 'serial port is in use by another process';
     assert.deepStrictEqual(log.warnings, [words, words]);
   });
 
-  it('are quick again at another file, whatever was with the one before', () => {
+  it('are fast again once the port is another file', () => {
     failFor(60_000, 'ENOENT');
-    attempts.heldByAnother('/p');
-    attempts.met('4:5:6');
+    attempts.busy('/p');
+    attempts.found('4:5:6');
     attempts.failed(new SystemError('connect', '/p', 'ECONNREFUSED'), '/p');
     assert.strictEqual(attempts.waitMs(), 100);
     assert.deepStrictEqual(log.warnings, []);
   });
 
-  it('are quick when it was our own connection that held the port', () => {
-    attempts.met('4:5:6');
+  it('are fast when the connection that has the port is our own', () => {
+    attempts.found('4:5:6');
     attempts.failed(new SystemError('connect', '/p', 'ESTALE'), '/p');
-    attempts.heldByAnother('/p');
+    attempts.busy('/p');
     assert.strictEqual(attempts.waitMs(), 100);
-    attempts.heldByAnother('/p');
+    attempts.busy('/p');
     assert.strictEqual(attempts.waitMs(), 1000);
   });
 
-  it('are quick after a connection that was one', () => {
+  it('are fast after a working connection', () => {
     failFor(60_000, 'ELOOP');
-    attempts.lost();
+    attempts.disconnected();
     assert.strictEqual(attempts.waitMs(), 100);
-  });
-});
-
-describe('a dial limiter', () => {
-  it('lets a few in at each turn of the event loop, in their order', async () => {
-    let now = 0;
-    const limiter = new DialLimiter(() => now);
-    const began: number[] = [];
-    for (let i = 0; i < 10; i++) {
-      limiter.enter(() => {
-        began.push(i);
-        now += 0.4;
-      });
-    }
-    assert.deepStrictEqual(began, []);
-    const counts: number[] = [];
-    while (began.length < 10) {
-      const before = began.length;
-      await turn();
-      counts.push(began.length - before);
-    }
-    assert.deepStrictEqual(began, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    assert.ok(Math.max(...counts) <= 3, counts.join(' '));
-  });
-
-  it('lets in whoever comes from inside, and nobody who left', async () => {
-    const limiter = new DialLimiter();
-    const began: string[] = [];
-    limiter.enter(() => {
-      began.push('a');
-      leave();
-      limiter.enter(() => began.push('c'));
-    });
-    const leave = limiter.enter(() => began.push('b'));
-    for (let turns = 0; turns < 5; turns++) {
-      await turn();
-    }
-    leave();
-    assert.deepStrictEqual(began, ['a', 'c']);
   });
 });

@@ -9,7 +9,7 @@ import { SystemError } from '../../src/lib/errors';
 import { bindAt } from '../../src/transport/socket-file';
 import { listenUnix } from '../../src/platform/sockets';
 
-describe("a socket's file", () => {
+describe('the file of a socket', () => {
   let root: string;
   let path: string;
   let closing: (() => void)[];
@@ -44,7 +44,7 @@ describe("a socket's file", () => {
     return own.replace(/\d+$/, (number) => String(Number(number) + 1));
   }
 
-  it('is made where a killed agent left what it had begun', () => {
+  it('is created over the temporary file of a killed agent', () => {
     const left = next(bind());
     writeFileSync(left, 'of a killed agent');
     assert.strictEqual(bind(), left);
@@ -52,7 +52,7 @@ describe("a socket's file", () => {
     assert.deepStrictEqual(readdirSync(root), ['zone']);
   });
 
-  it('is not made in the place of what cannot be removed, which the error names', () => {
+  it('is not created when the temporary name cannot be removed, which the error names', () => {
     const left = next(bind());
     mkdirSync(left);
     assert.throws(bind, (err) => err instanceof SystemError && err.message.includes(left));

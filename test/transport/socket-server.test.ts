@@ -18,8 +18,8 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemError, codeOf } from '../../src/lib/errors';
-import { DEFAULT_LINK_LIMITS } from '../../src/transport/limits';
-import { PeriodicTimer } from '../../src/transport/periodic-timer';
+import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
+import { PeriodicTimer } from '../../src/lib/periodic-timer';
 import { Scheduler } from '../../src/lib/scheduler';
 import { ZoneSocket, type ZoneSocketOptions } from '../../src/transport/socket-server';
 import type { Reply } from '../../src/protocol/reply';
@@ -33,7 +33,7 @@ import { Recorder } from '../support/recorder';
 const GLOBAL = { zoneid: 0, pid: 1, uid: 0 };
 const ASK = 'GET k\n';
 const ANSWER = 'SUCCESS\nvalue\n.\n';
-/** From the loss of a socket's file to its being there again: the promise is 2 s. */
+/** From the loss of a socket's file until it is there again: the promise is 2 s. */
 const REPAIR_MS = 2000;
 
 describe('a zone socket', () => {
@@ -44,7 +44,7 @@ describe('a zone socket', () => {
   let recorder: Recorder;
   let links: ZoneSocket[];
   let pending: ((reply: Reply) => void)[];
-  let sweep: PeriodicTimer;
+  let timer: PeriodicTimer;
 
   beforeEach(() => {
     root = mkdtempSync(join(tmpdir(), 'zs-'));
@@ -57,7 +57,7 @@ describe('a zone socket', () => {
     recorder = new Recorder();
     links = [];
     pending = [];
-    sweep = new PeriodicTimer(20);
+    timer = new PeriodicTimer(20);
   });
 
   afterEach(async () => {
@@ -77,8 +77,8 @@ describe('a zone socket', () => {
           : { kind: 'success', text: 'value' },
       observer: recorder,
       limits: DEFAULT_LINK_LIMITS,
-      turns: new Scheduler(),
-      sweep,
+      scheduler: new Scheduler(),
+      timer,
       log: recorder,
       peerOf: () => GLOBAL,
       allowed: () => true,
@@ -104,7 +104,7 @@ describe('a zone socket', () => {
     return text === ANSWER;
   }
 
-  it('makes directory and socket with their modes, whatever the umask', async () => {
+  it('creates directory and socket with their modes, whatever the umask', async () => {
     for (const umask of [0o000, 0o077, 0o777]) {
       const old = process.umask(umask);
       // The directory above is the zones service's, which made it when the node booted.
@@ -123,7 +123,7 @@ describe('a zone socket', () => {
     }
   });
 
-  it('keeps a directory that is there and takes a stale file over', async () => {
+  it('keeps an existing directory and replaces a stale file', async () => {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const { ino } = statSync(directory);
     writeFileSync(path, 'no socket');
@@ -164,14 +164,14 @@ describe('a zone socket', () => {
       }
       // Once a minute, and not for each of the three.
       assert.deepStrictEqual(recorder.warnings, [
-        'the zone socket was removed or replaced, and is made anew',
+        'zone socket was removed or replaced; created it again',
       ]);
       assert.strictEqual(await peer.ask(ASK, ANSWER.length), ANSWER);
       peer.socket.destroy();
     });
   }
 
-  it('never leaves a moment without a file while one agent follows another', async () => {
+  it('always has a file while one agent replaces another', async () => {
     await started();
     const codes: string[] = [];
     const over = new AbortController();
@@ -183,8 +183,8 @@ describe('a zone socket', () => {
       }
     })();
     for (let i = 0; i < 10; i++) {
-      await started({ sweep: new PeriodicTimer(60_000) });
-      // The one before sees that its file is another's; the last one wins it back or is won from.
+      await started({ timer: new PeriodicTimer(60_000) });
+      // The one before sees that its file is another's, and may replace it again.
       const old = links.shift();
       await old?.stop(0);
     }
@@ -207,7 +207,7 @@ describe('a zone socket', () => {
     successor.close();
   });
 
-  it('contains what it cannot bind, tells it once, and listens when it can', async () => {
+  it('logs once that it cannot bind, and listens when it can', async () => {
     mkdirSync(join(root, 'zonecontrol'));
     symlinkSync('/nowhere/at/all', directory);
     const link = make();
@@ -219,20 +219,20 @@ describe('a zone socket', () => {
     assert.ok(await answers());
   });
 
-  it('refuses a path that no address holds', async () => {
-    const told: unknown[] = [];
+  it('refuses a path that is too long for an address', async () => {
+    const logged: unknown[] = [];
     const log = {
       info: () => undefined,
-      warn: (fields: Readonly<Record<string, unknown>>) => told.push(fields.err),
+      warn: (fields: Readonly<Record<string, unknown>>) => logged.push(fields.err),
     };
     const link = make({ path: join(directory, 'x'.repeat(100)), log });
     await link.start();
-    const [err] = told;
+    const [err] = logged;
     assert.ok(err instanceof SystemError);
     assert.strictEqual(err.code, 'ENAMETOOLONG');
   });
 
-  it('lets in nobody from another zone, and nobody whose zone cannot be told', async () => {
+  it('refuses a peer of another zone, and one whose zone is unknown', async () => {
     let fds = 0;
     const link = await started({
       peerOf: (fd) => {
@@ -253,7 +253,7 @@ describe('a zone socket', () => {
     assert.strictEqual(link.connections, 0);
   });
 
-  it('closes what comes over its number of connections, and takes the next when one left', async () => {
+  it('refuses connections over the limit, and accepts again when one is closed', async () => {
     const link = await started();
     const peers: Peer[] = [];
     for (let i = 0; i < 64; i++) {
@@ -282,14 +282,14 @@ describe('a zone socket', () => {
     assert.strictEqual(recorder.count('idle'), 1);
   });
 
-  it('stops: answers what was asked within the grace, then closes all', async () => {
+  it('answers what was asked within the grace when it stops, then closes all', async () => {
     const link = await started();
     const quick = await Peer.at(path);
     const stuck = await Peer.at(path);
     quick.write(putFrame('0000000a', 'a', 'b'));
     stuck.write(putFrame('0000000b', 'a', 'b'));
     await eventually(() => pending.length === 2);
-    // Heard, though it came just before the end.
+    // Answered, though it was sent just before the end.
     const late = await Peer.at(path);
     await late.ask(ASK, ANSWER.length);
     late.write(ASK);
@@ -306,7 +306,7 @@ describe('a zone socket', () => {
     }
   });
 
-  it('stops in the middle of its start', async () => {
+  it('stops while it starts', async () => {
     const link = make();
     const start = link.start();
     await link.stop(0);

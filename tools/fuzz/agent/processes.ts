@@ -9,7 +9,7 @@ import { holdsCanary } from './zones';
 /** bunyan's number of the level. */
 const FATAL = 60;
 /** A record that no run may bring about, at whatever level. */
-const OWN_FAULT = 'request met a fault of the agent';
+const OWN_FAULT = 'internal error while handling a request';
 
 /** The agent, with an ear on all that it says. */
 export class AgentProcess {

@@ -5,11 +5,11 @@
  * as the platform's own does: newline, and again when the answer is another; NEGOTIATE; one GET. It must
  * be answered, and before that nothing may be answered that nobody asked for.
  */
-import { ReplyQueue } from '../../../src/transport/reply-queue';
-import { ReplySizes } from '../../../src/transport/zone-quota';
-import { RequestReader } from '../../../src/transport/request-reader';
-import type { LinkLimits } from '../../../src/transport/limits';
-import type { LinkObserver } from '../../../src/transport/link';
+import { RunQueue } from '../../../src/lib/scheduler';
+import type { Stream } from '../../../src/platform/stream';
+import type { LinkLimits, LinkObserver } from '../../../src/transport/link';
+import { PortConnection } from '../../../src/transport/serial-input';
+import { ZoneQuota } from '../../../src/transport/zone-quota';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { answerOf } from '../model/request';
@@ -20,7 +20,7 @@ import { randomLine, WORDS } from './protocol-words';
 
 const LIMITS: LinkLimits = {
   lineBytes: 256,
-  unsentBytes: 4096,
+  replyBytes: 4096,
   queuedRequests: 4,
   connections: 1,
   idleMs: 60_000,
@@ -73,42 +73,29 @@ class Line implements LinkObserver {
   private written = 0;
   private asked = 0;
   private readonly features: Features;
-  private readonly answers: ReplyQueue;
-  private readonly intake: RequestReader;
+  private readonly connection: PortConnection;
 
   constructor(features: Features) {
     this.features = features;
-    const clock = (): number => this.now;
-    this.answers = new ReplyQueue({
-      origin: { zonename: 'z', peer: null },
-      handle: () => ({ kind: 'success', text: VALUE }),
+    const context = {
+      handle: () => ({ kind: 'success', text: VALUE }) as const,
       observer: this,
       limits: LIMITS,
-      sink: {
-        clear: true,
-        open: true,
-        sizes: new ReplySizes(),
-        fits: () => true,
-        keep: () => undefined,
-        release: () => undefined,
-        write: (bytes) => {
-          this.out += bytes.toString('latin1');
-          this.written++;
+      // Whatever can be done is done at once.
+      scheduler: {
+        offer: (_queue: RunQueue, worker: PortConnection) => {
+          while (worker.ready) {
+            worker.work(1);
+          }
         },
-        reserve: () => undefined,
-        fill: () => undefined,
-        commit: () => undefined,
+        withdraw: () => undefined,
       },
-      now: clock,
-      moved: () => undefined,
-    });
-    this.intake = new RequestReader({
-      channel: 'serial',
-      limits: LIMITS,
-      observer: this,
-      answers: this.answers,
-      now: clock,
-    });
+      queue: new RunQueue(),
+      quota: new ZoneQuota(LIMITS),
+      now: () => this.now,
+    };
+    const origin = { zonename: 'z', peer: null };
+    this.connection = new PortConnection(this.stream(), origin, context, () => undefined);
   }
 
   play(script: Buffer): void {
@@ -147,7 +134,7 @@ class Line implements LinkObserver {
   }
 
   end(): void {
-    this.intake.stop();
+    this.connection.closed();
   }
 
   opened(): void {
@@ -159,11 +146,11 @@ class Line implements LinkObserver {
   }
 
   received(): void {
-    throw new Wrong('the connection counts what it receives');
+    // Counted by play and hear.
   }
 
   sent(): void {
-    throw new Wrong('the connection counts what it sends');
+    // Counted by the stream.
   }
 
   answered(_origin: unknown, request: { readonly kind: string }): void {
@@ -181,13 +168,37 @@ class Line implements LinkObserver {
     for (let at = chunk.indexOf(0x0a); at >= 0; at = chunk.indexOf(0x0a, at + 1)) {
       this.asked++;
     }
-    this.intake.push(chunk, this.now);
-    while (this.intake.next() !== null) {
-      // Each line is answered, dropped or met with silence by the time it was taken.
+    this.connection.data(chunk);
+    if (this.connection.requestBytes > 2 * LIMITS.lineBytes) {
+      throw new Wrong('what is held is bounded', { held: this.connection.requestBytes });
     }
-    this.intake.keep();
-    if (this.intake.heldBytes > LIMITS.lineBytes) {
-      throw new Wrong('an unfinished line is bounded', { held: this.intake.heldBytes });
-    }
+  }
+
+  /** One that takes whatever is written. */
+  private stream(): Stream {
+    const nothing = (): void => undefined;
+    return {
+      fd: undefined,
+      buffered: 0,
+      undelivered: 0,
+      gone: false,
+      needsDrain: false,
+      paused: false,
+      writable: true,
+      start: nothing,
+      write: (bytes) => {
+        this.out += bytes.toString('latin1');
+        this.written++;
+      },
+      reserve: () => true,
+      fill: nothing,
+      commit: nothing,
+      cork: nothing,
+      uncork: nothing,
+      pause: nothing,
+      resume: nothing,
+      end: nothing,
+      destroy: nothing,
+    };
   }
 }

@@ -1,22 +1,45 @@
 /*
- * What happened on one VM's port: counted by its serial link for status, and told to its observers.
+ * Counts what happens on one VM's port, for status, and reports it to the port's observer.
  *
- * It stands between the link's connections and their observer, so that the first answer after a boot
- * is noticed; everything is passed on unchanged. A connection counts as one when it has lasted for a
- * second or brought a byte: what ends before that was another program's port.
+ * It stands between the link's connections and their observer, so that the first answer after a boot is noticed;
+ * everything is passed on unchanged. A connection is settled when it has lasted for a second or received a byte: one that
+ * ends before that means that another process has the port.
  */
 import type { Reply } from '../protocol/reply';
 import type { Request } from '../protocol/request';
-import type { LinkObserver, Origin, PortObserver, Refusal } from './link';
+import type { LinkObserver, Origin, Refusal } from './link';
+
+/**
+ * The events of a guest's serial port. Times are ms, on one clock. A connection that ended at once, since
+ * another process has the port, is reported as `busy` only.
+ */
+export interface PortObserver {
+  /**
+   * The first connection since the zone runs.
+   * @param afterMs since the zone runs, or since the agent knows it where its boot was not seen
+   */
+  connected(afterMs: number, bootSeen: boolean): void;
+  /** @param awayMs how long the guest had no connection */
+  reconnected(awayMs: number): void;
+  disconnected(lastedMs: number): void;
+  /** The first request since the zone runs was answered; a bare reset is not a request. */
+  firstAnswered(afterMs: number, bootSeen: boolean): void;
+  /** Another process has the port. */
+  busy(): void;
+  /** Bytes that were not part of a request: noise, unfinished lines, floods. */
+  dropped(bytes: number): void;
+  /** The link ended; nothing comes after this. */
+  ended(): void;
+}
 
 export interface SerialCounts {
   readonly attempts: number;
   readonly connects: number;
-  /** Connections after the first one of a boot, those to a port that another had left out. */
+  /** Settled connections after the first one of a boot. */
   readonly reconnects: number;
-  /** Times that another had the port. */
+  /** Times that another process had the port. */
   readonly held: number;
-  /** Bytes that were no request: noise, cut lines, floods. */
+  /** Bytes that were not part of a request: noise, cut lines, floods. */
   readonly droppedBytes: number;
   /** From the zone's running to its first connection and its first answer, ms; null: not yet. */
   readonly connectedAfterMs: number | null;
@@ -24,12 +47,12 @@ export interface SerialCounts {
 }
 
 /** One connection, from `connected` to `disconnected`. */
-export interface PortConnection {
+export interface CountedConnection {
   readonly at: number;
   /** What it has dropped so far, bytes. */
   readonly dropped: () => number;
   settled: boolean;
-  droppedTold: number;
+  droppedReported: number;
 }
 
 export interface SerialStatsOptions {
@@ -37,7 +60,7 @@ export interface SerialStatsOptions {
   readonly port: PortObserver;
   /** A clock in ms that never goes back. */
   readonly now: () => number;
-  /** The zone ran before the agent knew it: nobody saw its boot. */
+  /** The zone ran before the agent knew it, so its boot was not seen. */
   readonly ranBefore: boolean;
 }
 
@@ -57,7 +80,7 @@ export class SerialStats implements LinkObserver {
   private bootSeen = false;
   private connectedAfterMs: number | null = null;
   private answeredAfterMs: number | null = null;
-  private connection: PortConnection | null = null;
+  private connection: CountedConnection | null = null;
 
   constructor({ observer, port, now, ranBefore }: SerialStatsOptions) {
     this.observer = observer;
@@ -69,7 +92,7 @@ export class SerialStats implements LinkObserver {
   counts(): SerialCounts {
     const { attempts, connects, reconnects, held, connectedAfterMs, answeredAfterMs } = this;
     const dropping =
-      this.connection === null ? 0 : this.connection.dropped() - this.connection.droppedTold;
+      this.connection === null ? 0 : this.connection.dropped() - this.connection.droppedReported;
     return {
       attempts,
       connects,
@@ -90,21 +113,21 @@ export class SerialStats implements LinkObserver {
     this.answeredAfterMs = null;
   }
 
-  tried(): void {
+  dialled(): void {
     this.attempts++;
   }
 
   /** @param dropped what the connection has dropped so far, bytes */
-  connected(dropped: () => number): PortConnection {
-    const connection = { at: this.now(), dropped, settled: false, droppedTold: 0 };
+  connected(dropped: () => number): CountedConnection {
+    const connection = { at: this.now(), dropped, settled: false, droppedReported: 0 };
     this.connection = connection;
     this.connects++;
     this.opened();
     return connection;
   }
 
-  /** Nobody turned the connection away. Repeating it is harmless. */
-  settle(connection: PortConnection): void {
+  /** The connection is ours. Repeating it is harmless. */
+  settle(connection: CountedConnection): void {
     if (connection.settled) {
       return;
     }
@@ -118,22 +141,22 @@ export class SerialStats implements LinkObserver {
     }
   }
 
-  disconnected(connection: PortConnection): void {
-    this.tellDropped(connection);
+  disconnected(connection: CountedConnection): void {
+    this.reportDropped(connection);
     if (connection.settled) {
       this.awaySince = this.now();
       this.port.disconnected(this.now() - connection.at);
     }
-    // One that the zone's end closed may be late: there can be another already.
+    // One that was closed with its zone may be late: there can be another already.
     if (this.connection === connection) {
       this.connection = null;
     }
     this.closed();
   }
 
-  heldByAnother(): void {
+  busy(): void {
     this.held++;
-    this.port.heldByAnother();
+    this.port.busy();
   }
 
   opened(): void {
@@ -147,7 +170,7 @@ export class SerialStats implements LinkObserver {
   received(bytes: number): void {
     if (this.connection !== null) {
       this.settle(this.connection);
-      this.tellDropped(this.connection);
+      this.reportDropped(this.connection);
     }
     this.observer.received(bytes);
   }
@@ -168,10 +191,10 @@ export class SerialStats implements LinkObserver {
     this.observer.refused(reason, detail);
   }
 
-  private tellDropped(connection: PortConnection): void {
-    const bytes = connection.dropped() - connection.droppedTold;
+  private reportDropped(connection: CountedConnection): void {
+    const bytes = connection.dropped() - connection.droppedReported;
     if (bytes > 0) {
-      connection.droppedTold += bytes;
+      connection.droppedReported += bytes;
       this.droppedBytes += bytes;
       this.port.dropped(bytes);
     }

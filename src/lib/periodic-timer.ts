@@ -1,0 +1,74 @@
+/*
+ * One timer for the periodic checks of all zones.
+ *
+ * `everySecond` is for those who have something to watch over right now. `everyMinute` is about once a minute, spread
+ * evenly over a dozen passes: few enough that an idle node rests, and of 4,096 zones each has some 350. A timer
+ * exists only while somebody needs it, and never keeps the process alive.
+ */
+
+const SECOND_MS = 1000;
+const PASSES = 12;
+/** Seconds from one pass to the next. */
+const PASS_SECONDS = 5;
+
+/** What is checked every minute: itself the member, since a closure for each of thousands is not nothing. */
+export interface PeriodicTask {
+  check(): void;
+}
+
+/** One serves the process. */
+export class PeriodicTimer {
+  private readonly eager = new Set<() => void>();
+  private readonly passes: readonly Set<PeriodicTask>[];
+  private readonly secondMs: number;
+  private secondTimer: NodeJS.Timeout | null = null;
+  private minuteTimer: NodeJS.Timeout | null = null;
+  private current = 0;
+  /** The pass that the last task was added to. */
+  private last = 0;
+
+  /** @param secondMs how long a second is; tests make it short */
+  constructor(secondMs = SECOND_MS) {
+    this.secondMs = secondMs;
+    this.passes = Array.from({ length: PASSES }, () => new Set<PeriodicTask>());
+  }
+
+  /** @returns ends it; idempotent */
+  everySecond(check: () => void): () => void {
+    // Wrapped, so that the same function may be there twice.
+    const member = (): void => check();
+    this.eager.add(member);
+    this.secondTimer ??= setInterval(() => {
+      for (const one of [...this.eager]) {
+        one();
+      }
+    }, this.secondMs).unref();
+    return () => {
+      if (this.eager.delete(member) && this.eager.size === 0) {
+        clearInterval(this.secondTimer ?? undefined);
+        this.secondTimer = null;
+      }
+    };
+  }
+
+  /** Checks the task until it is removed. No task is added twice. */
+  everyMinute(task: PeriodicTask): void {
+    this.last = (this.last + 1) % PASSES;
+    this.passes[this.last]?.add(task);
+    this.minuteTimer ??= setInterval(() => {
+      this.current = (this.current + 1) % PASSES;
+      for (const one of [...(this.passes[this.current] ?? [])]) {
+        one.check();
+      }
+    }, PASS_SECONDS * this.secondMs).unref();
+  }
+
+  /** Idempotent. */
+  remove(task: PeriodicTask): void {
+    this.passes.forEach((pass) => pass.delete(task));
+    if (this.passes.every(({ size }) => size === 0)) {
+      clearInterval(this.minuteTimer ?? undefined);
+      this.minuteTimer = null;
+    }
+  }
+}

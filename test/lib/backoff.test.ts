@@ -1,0 +1,22 @@
+import assert from 'node:assert';
+import { Backoff } from '../../src/lib/backoff';
+
+describe('a backoff', () => {
+  it('doubles the wait up to its bound, and begins again after a reset', () => {
+    const backoff = new Backoff(100, 500);
+    assert.deepStrictEqual(
+      [backoff.next(), backoff.next(), backoff.next(), backoff.next(), backoff.next()],
+      [100, 200, 400, 500, 500],
+    );
+    backoff.reset();
+    assert.deepStrictEqual([backoff.next(), backoff.next()], [100, 200]);
+  });
+
+  it('waits at least as long as it is told, and no less than it would', () => {
+    const backoff = new Backoff(100, 5000);
+    backoff.atLeast(400);
+    assert.deepStrictEqual([backoff.next(), backoff.next()], [400, 800]);
+    backoff.atLeast(400);
+    assert.strictEqual(backoff.next(), 1600);
+  });
+});
