@@ -132,7 +132,10 @@ describe('an HVM guest on a node', function () {
   }
 
   it('without a socket in com2 has no channel, which is told once', () => {
-    assert.deepStrictEqual(messagesOf(NOWHERE, 0), ['zone arrived', 'VM has no serial port for metadata']);
+    assert.deepStrictEqual(messagesOf(NOWHERE, 0), [
+      'zone arrived',
+      'VM has no serial port for metadata',
+    ]);
   });
 
   it('is told of in the order of its boot', async () => {

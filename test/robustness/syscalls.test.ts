@@ -46,7 +46,10 @@ describe('an agent without descriptors', function () {
       sockets.push(socket);
     }
     await once(sockets[0] ?? assert.fail(), 'connect');
-    await eventually(() => tells('cannot accept a connection', 'EMFILE'), 'the log says what is missing');
+    await eventually(
+      () => tells('cannot accept a connection', 'EMFILE'),
+      'the log says what is missing',
+    );
     const { code, text } = await session.get('motd');
     assert.deepStrictEqual([code, text], ['SUCCESS', 'hello'], 'what was read before is served');
     const put = await session.put('k', 'v');
