@@ -142,13 +142,13 @@ file_replace(file_replace_t *replace, file_fault_t *fault)
 	}
 	if (sync_path(replace->directory, 0, 1, fault) != 0)
 		return (-1);
-	if ((err = file_look(replace->path, replace->look)) != 0) {
+	if ((err = file_stat(replace->path, replace->stat)) != 0) {
 		errno = -err;
 		return (fails(fault, FILE_STEP_STAT, 0));
 	}
 	/* Somebody without the lock may have put another file there: that one is not our word. */
-	if (!file_look_is(replace->look, made.st_dev, made.st_ino))
-		(void) memset(replace->look, 0, sizeof (replace->look));
+	if (!file_stat_is(replace->stat, made.st_dev, made.st_ino))
+		(void) memset(replace->stat, 0, sizeof (replace->stat));
 	return (0);
 }
 

@@ -49,6 +49,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "node_channel.h"
+
 #if defined(__sun)
 #define	OPTIONSTR	MS_OPTIONSTR
 #define	FORCE		MS_FORCE
@@ -228,58 +230,9 @@ walk_to(walk_t *walk, const request_t *request, int want_dir, int make, fault_t 
 static int
 reply_fd(void)
 {
-	const char *fd = getenv("NODE_CHANNEL_FD");
+	int fd = node_channel_fd();
 
-	return (fd == NULL ? STDOUT_FILENO : atoi(fd));
-}
-
-/* One line, whole; with a descriptor it is the message by which node hands over a socket. */
-static int
-send_line(const char *json, int passed)
-{
-	char line[8192], control[CMSG_SPACE(sizeof (int))];
-	struct msghdr msg;
-	struct iovec iov;
-	int len, fd = reply_fd();
-
-	len = snprintf(line, sizeof (line), passed < 0 ? "%s\n" :
-	    "{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":%s}\n", json);
-	(void) memset(&msg, 0, sizeof (msg));
-	iov.iov_base = line;
-	iov.iov_len = (size_t)len;
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	if (passed >= 0) {
-		struct cmsghdr *header;
-
-		(void) memset(control, 0, sizeof (control));
-		msg.msg_control = control;
-		msg.msg_controllen = sizeof (control);
-		header = CMSG_FIRSTHDR(&msg);
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof (int));
-		(void) memcpy(CMSG_DATA(header), &passed, sizeof (int));
-	}
-	for (;;) {
-		ssize_t sent = sendmsg(fd, &msg, 0);
-		struct pollfd poller;
-
-		if (sent >= 0) {
-			iov.iov_base = (char *)iov.iov_base + sent;
-			iov.iov_len -= (size_t)sent;
-			msg.msg_control = NULL;
-			msg.msg_controllen = 0;
-			if (iov.iov_len == 0)
-				return (0);
-			continue;
-		}
-		if (errno != EAGAIN && errno != EINTR)
-			return (-1);
-		poller.fd = fd;
-		poller.events = POLLOUT;
-		(void) poll(&poller, 1, -1);
-	}
+	return (fd < 0 ? STDOUT_FILENO : fd);
 }
 
 /* The identity is that of a port that was found and that nobody could be reached at. */
@@ -291,7 +244,7 @@ reply_fault(const fault_t *fault, const walk_t *walk)
 	(void) snprintf(json, sizeof (json),
 	    "{\"err\":%d,\"call\":\"%s\",\"depth\":%d,\"identity\":\"%s\"}", fault->err,
 	    fault->call, fault->depth, walk->identity);
-	if (send_line(json, -1) != 0)
+	if (node_channel_send(reply_fd(), json, -1) != 0)
 		exit(1);
 }
 
@@ -304,7 +257,7 @@ reply_found(const walk_t *walk, int passed)
 	    "{\"err\":0,\"identity\":\"%s\",\"way\":\"%.6000s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}",
 	    walk->identity, walk->way, (unsigned long long)walk->found.st_dev,
 	    (unsigned long long)walk->found.st_ino);
-	if (send_line(json, passed) != 0)
+	if (node_channel_send(reply_fd(), json, passed) != 0)
 		exit(1);
 }
 

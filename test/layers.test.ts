@@ -49,7 +49,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Modules that only some rooms may open. */
 const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
-  { module: /^ffi-napi$/, rooms: /^platform\/(libzonecfg|ffi-|abi)/ },
+  { module: /^ffi-napi$/, rooms: /^platform\/ffi$/ },
   { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
   { module: /^(node:)?net$/, rooms: /^((transport|admin)\/|platform\/(exec|zone-root)$)/ },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },

@@ -21,7 +21,7 @@ import {
   sameStat,
   sizeOf,
   type FileStat,
-} from '../platform/file-stat';
+} from '../platform/files';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
 import { getText } from '../vm/vminfod-http';
 

@@ -8,8 +8,7 @@ import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { codeOf } from '../lib/errors';
-import { openPeers } from '../platform/addon';
-import { openPlatform, type PeerCredential } from '../platform/libzonecfg';
+import { openPeers, type PeerCredential, openPlatform } from '../platform/libzonecfg';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { ZoneRoots } from '../platform/zone-root';
 import { Paths } from '../platform/paths';
@@ -190,9 +189,9 @@ function listenAt(path: string, accepted?: (fd: number) => void): Bound {
     (stream) => {
       bound.accepts++;
       stream.start({
-        heard: (chunk) => stream.write(Buffer.from(chunk)),
+        data: (chunk) => stream.write(Buffer.from(chunk)),
         ended: () => stream.end(),
-        taken: () => undefined,
+        drain: () => undefined,
         closed: () => undefined,
       });
       if (accepted !== undefined) {

@@ -8,8 +8,8 @@
  * out, as older platforms do, libzonecfg is asked for. Called by libzonecfg.ts, which knows the root.
  */
 import { readFileSync } from 'node:fs';
-import { SystemError, systemError } from '../lib/errors';
-import { errnoName, MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './abi';
+import { errnoName, SystemError, systemError } from '../lib/errors';
+import { MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './ffi';
 import { loadAddon } from './addon';
 
 /** What the platform says of a configured zone. */

@@ -18,8 +18,7 @@
 import assert from 'node:assert';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { SystemError } from '../lib/errors';
-import { errnoName } from './abi';
+import { errnoName, SystemError } from '../lib/errors';
 import { startHelper, type Helper } from './exec';
 
 /** The same from every directory that is built into: <top>/dist/src/platform. */

@@ -161,7 +161,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
 
   /** A port gets one reply at a time: one that is not in the kernel yet can still be taken back. */
   get clear(): boolean {
-    return this.context.channel === 'serial' ? this.stream.unsent === 0 : !this.stream.clogged;
+    return this.context.channel === 'serial' ? this.stream.buffered === 0 : !this.stream.needsDrain;
   }
 
   /** Of one that is not read the end was not told. */
@@ -201,7 +201,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
       return;
     }
     // Only resets come past `clear`: a guest that sends them without end and reads nothing.
-    if (this.stream.unsent > this.context.limits.unsentBytes && !this.clear) {
+    if (this.stream.buffered > this.context.limits.unsentBytes && !this.clear) {
       this.context.observer.refused('unread', { unsent: this.replyBytes });
       return;
     }
@@ -230,7 +230,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
       return;
     }
     this.undelivered = this.stream.undelivered;
-    this.kernelBytes = Math.max(0, this.undelivered - this.stream.unsent);
+    this.kernelBytes = Math.max(0, this.undelivered - this.stream.buffered);
     this.movedAt = this.context.now();
     this.sent(bytes);
   }
@@ -257,7 +257,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
         this.undelivered = undelivered;
         this.movedAt = this.context.now();
       }
-      const inKernel = Math.max(0, undelivered - this.stream.unsent);
+      const inKernel = Math.max(0, undelivered - this.stream.buffered);
       this.kernelBytes = Math.min(this.kernelBytes, inKernel);
       this.account();
     }
@@ -269,7 +269,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
 
   // For the stream.
 
-  heard(chunk: Buffer): void {
+  data(chunk: Buffer): void {
     const { observer, scheduler, queue, now } = this.context;
     this.movedAt = now();
     this.received += chunk.length;
@@ -286,7 +286,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     this.finish();
   }
 
-  taken(): void {
+  drain(): void {
     this.movedAt = this.context.now();
     this.account();
     if (this.replies.pending || this.reader.unread > 0 || this.stream.paused) {
@@ -370,7 +370,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     let replyBytes = 0;
     let requestBytes = 0;
     if (this.phase !== 'closed') {
-      replyBytes = this.reservedBytes + this.stream.unsent + this.kernelBytes;
+      replyBytes = this.reservedBytes + this.stream.buffered + this.kernelBytes;
       requestBytes = this.reader.unread + this.reader.heldBytes + this.replies.heldBytes;
     }
     const moreReplies = replyBytes - this.replyBytes;

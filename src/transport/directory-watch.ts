@@ -10,7 +10,7 @@ import { watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { SystemError } from '../lib/errors';
-import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
+import { deviceOf, inodeOf, openStat } from '../platform/files';
 
 export interface DirectoryWatch {
   /** Idempotent. */

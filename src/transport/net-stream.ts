@@ -80,7 +80,7 @@ export class NetStream implements Stream {
     return fdOf(this.socket);
   }
 
-  get unsent(): number {
+  get buffered(): number {
     return this.socket.writableLength;
   }
 
@@ -92,7 +92,7 @@ export class NetStream implements Stream {
     return this.socket.destroyed;
   }
 
-  get clogged(): boolean {
+  get needsDrain(): boolean {
     return this.socket.writableNeedDrain;
   }
 
@@ -108,7 +108,7 @@ export class NetStream implements Stream {
     const { socket } = this;
     this.owner = owner;
     socket.on('data', (chunk: Buffer) => {
-      owner.heard(chunk);
+      owner.data(chunk);
       this.charge(chunk.length);
     });
     socket.on('end', () => owner.ended());
@@ -205,7 +205,7 @@ export class NetStream implements Stream {
   };
 
   private readonly taken = (): void => {
-    this.owner?.taken();
+    this.owner?.drain();
   };
 }
 

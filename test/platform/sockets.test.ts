@@ -29,7 +29,7 @@ class Owner implements StreamOwner {
     stream.start(this);
   }
 
-  heard(chunk: Buffer): void {
+  data(chunk: Buffer): void {
     this.text += chunk.toString('latin1');
     this.answer(chunk, this.stream);
   }
@@ -38,7 +38,7 @@ class Owner implements StreamOwner {
     this.log.push('ended');
   }
 
-  taken(): void {
+  drain(): void {
     this.log.push('taken');
   }
 
@@ -175,12 +175,12 @@ describe('listening unix sockets', () => {
     const { peer: client, owner } = await pair();
     client.socket.pause();
     owner.stream.write(Buffer.alloc(2 * MIB));
-    assert.ok(owner.stream.clogged);
+    assert.ok(owner.stream.needsDrain);
     const { undelivered } = owner.stream;
     assert.ok(undelivered > 0);
     assert.ok(!owner.log.includes('taken'));
     client.socket.resume();
-    await eventually(() => owner.stream.unsent === 0);
+    await eventually(() => owner.stream.buffered === 0);
     assert.strictEqual(owner.log.at(-1), 'taken');
     assert.strictEqual((await client.least(2 * MIB)).length, 2 * MIB);
   });
@@ -191,7 +191,7 @@ describe('listening unix sockets', () => {
     owner.stream.write(Buffer.from('short'));
     await Promise.resolve();
     assert.deepStrictEqual(owner.log, ['taken']);
-    assert.strictEqual(owner.stream.unsent, 0);
+    assert.strictEqual(owner.stream.buffered, 0);
   });
 
   it('read no more while paused, and go on where they stopped', async () => {
@@ -227,7 +227,7 @@ describe('listening unix sockets', () => {
     const { peer: client, owner } = await pair();
     client.socket.pause();
     client.write('go');
-    await eventually(() => owner.stream.unsent > 0);
+    await eventually(() => owner.stream.buffered > 0);
     client.socket.destroy();
     await eventually(() => owner.log.includes('closed'));
   });

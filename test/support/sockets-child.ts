@@ -37,9 +37,9 @@ listenUnix(
   (stream) => {
     reach('accepted');
     stream.start({
-      heard: (chunk) => hear(stream, chunk),
+      data: (chunk) => hear(stream, chunk),
       ended: () => stream.end(),
-      taken: () => undefined,
+      drain: () => undefined,
       closed: () => undefined,
     });
   },

@@ -12,7 +12,7 @@ class Sink implements StreamOwner {
   bytes = 0;
   isClosed = false;
 
-  heard(chunk: Buffer): void {
+  data(chunk: Buffer): void {
     this.bytes += chunk.length;
   }
 
@@ -20,7 +20,7 @@ class Sink implements StreamOwner {
     // Its bytes are what counts.
   }
 
-  taken(): void {
+  drain(): void {
     // Nothing is written.
   }
 

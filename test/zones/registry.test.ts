@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { ZoneSubscription } from '../../src/platform/addon';
+import type { ZoneSubscription } from '../../src/platform/zone-events';
 import { STATUS } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { openThings, type OpenThings } from '../support/open-things';
@@ -161,7 +161,7 @@ describe('the registry', () => {
     it('follows each zone through its life, and leaves nothing of it', async () => {
       const served = serve();
       const gone: string[] = [];
-      served.registry.on('left', (zone) => gone.push(zone.zonename));
+      served.registry.on('removed', (zone) => gone.push(zone.zonename));
       await served.registry.start();
       await zoned.create('alpha');
       await become(served, { alpha: 'halted' });
@@ -266,8 +266,8 @@ describe('the registry', () => {
       const { released, release } = hold();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
-      served.registry.on('arrived', (zone) => course.push(`${zone.facts.brand} arrived`));
-      served.registry.on('left', (zone) => course.push(`${zone.facts.brand} left`));
+      served.registry.on('added', (zone) => course.push(`${zone.facts.brand} arrived`));
+      served.registry.on('removed', (zone) => course.push(`${zone.facts.brand} left`));
       await served.registry.start();
       await zoned.destroy('alpha');
       await eventually(() => served.registry.size === 0);
@@ -311,7 +311,7 @@ describe('the registry', () => {
       await served.registry.stop(100);
       assert(lstatSync(zoned.node.paths.zoneSocket('alpha')).isSocket());
       await assert.rejects(answer('alpha'), { code: 'ECONNREFUSED' });
-      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+      assert.deepStrictEqual(served.states, { alpha: 'closed' });
     });
 
     it('may come in the middle of the start: nothing is taken in after it', async () => {
@@ -320,10 +320,10 @@ describe('the registry', () => {
       }
       const served = serve();
       const stopped = new Promise<void>((resolve) => {
-        served.registry.once('arrived', () => resolve(served.registry.stop(100)));
+        served.registry.once('added', () => resolve(served.registry.stop(100)));
       });
       await Promise.all([served.registry.start(), stopped]);
-      assert.deepStrictEqual(served.states, { zone0: 'gone' });
+      assert.deepStrictEqual(served.states, { zone0: 'closed' });
     });
 
     it('comes within its grace though the subscription does not end', async () => {
@@ -344,7 +344,7 @@ describe('the registry', () => {
       const tookMs = performance.now() - began;
       assert(tookMs >= 190 && tookMs < 2000, `${tookMs} ms`);
       await zoned.boot('alpha');
-      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+      assert.deepStrictEqual(served.states, { alpha: 'closed' });
       release();
       await eventually(() => zoned.node.subscribers().length === 0);
     });

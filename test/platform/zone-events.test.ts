@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/addon';
+import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/zone-events';
 import { makeNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { numbers, SubscriptionStage, ZONE_CHILD } from '../support/subscription-stage';
@@ -227,7 +227,7 @@ describe('a subscription to zone events', () => {
 
     it('may be so by the collector, when nobody holds it', () => {
       const script = `
-        const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+        const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
         const { readdirSync } = require('node:fs');
         const channel = ${JSON.stringify(join(stage.node.root, 'system/simcn/evchan'))};
         const bind = () => bindZoneEvents(() => {}, () => {}, { root: ${JSON.stringify(stage.node.root)} });
@@ -253,7 +253,7 @@ describe('a subscription to zone events', () => {
   it('may be had by every worker thread, and ends with it', async () => {
     const script = `
       const { parentPort } = require('node:worker_threads');
-      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
       const subscription = bindZoneEvents(
         (event) => parentPort.postMessage(Number(event.when)), () => {}, { root: ${JSON.stringify(stage.node.root)} });
       parentPort.postMessage('bound');
