@@ -91,7 +91,35 @@ describe('the registry', () => {
       assert.strictEqual(await answer('beta'), 'lx');
     });
 
-    it('misses nothing that happens while the first picture is taken', async () => {
+    it('binds the sockets of running zones before those of all others, and logs when they listen', async () => {
+      // The index has them in this order.
+      for (const name of ['alpha', 'beta', 'gamma', 'delta']) {
+        await zoned.create(name);
+      }
+      await zoned.boot('beta');
+      await zoned.boot('delta');
+      const order: string[] = [];
+      const served = serve({
+        link: (real, { zonename }) =>
+          new HeldLink(real, {
+            start: () => {
+              order.push(zonename);
+              if (zonename === 'alpha') {
+                assert(lstatSync(zoned.node.paths.zoneSocket('beta')).isSocket());
+                assert(lstatSync(zoned.node.paths.zoneSocket('delta')).isSocket());
+                const [record] = served.logged.records('running zones are served');
+                assert.strictEqual(record?.zones, 2);
+              }
+              return Promise.resolve();
+            },
+          }),
+      });
+      await served.registry.start();
+      assert.deepStrictEqual(order, ['beta', 'delta', 'alpha', 'gamma']);
+      assert.strictEqual(served.registry.size, 4);
+    });
+
+    it('misses nothing that happens while the first snapshot is taken', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const between = async (): Promise<void> => {
@@ -266,8 +294,8 @@ describe('the registry', () => {
       const { released, release } = hold();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
-      served.registry.on('added', (zone) => course.push(`${zone.facts.brand} arrived`));
-      served.registry.on('removed', (zone) => course.push(`${zone.facts.brand} left`));
+      served.registry.on('added', (zone) => course.push(`${zone.facts.brand} added`));
+      served.registry.on('removed', (zone) => course.push(`${zone.facts.brand} removed`));
       await served.registry.start();
       await zoned.destroy('alpha');
       await eventually(() => served.registry.size === 0);
@@ -280,8 +308,8 @@ describe('the registry', () => {
       await become(served, { alpha: 'running', beta: 'halted' });
       await eventually(async () => (await answer('alpha').catch(() => '')) === 'lx');
       assert.deepStrictEqual(
-        course.filter((step) => step !== 'joyent arrived'),
-        ['joyent left', 'lx arrived'],
+        course.filter((step) => step !== 'joyent added'),
+        ['joyent removed', 'lx added'],
       );
     });
 
