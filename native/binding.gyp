@@ -1,4 +1,4 @@
-# Off illumos the platform's symbols come from the emulation library; its path is fixed, as src/platform/libzonecfg.ts
+# Off illumos the platform's symbols come from the emulation library; its path is fixed, as src/platform/ffi.ts
 # opens it by name and must get the very instance that the addon is linked with.
 {
   'target_defaults': {

@@ -110,7 +110,7 @@ sync_path(const char *path, int flags, int directory, file_fault_t *fault)
 	return (err);
 }
 
-/* The temp file, filled and on stable storage; `st` tells which file it is. */
+/* The temp file, filled and on stable storage; `st` says which file it is. */
 static int
 make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 {
@@ -120,7 +120,7 @@ make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 	if (fd < 0)
 		return (-1);
 	err = fill(fd, replace, st, fault);
-	/* Some file systems tell only here that there was no room. */
+	/* Some file systems say only here that there was no room. */
 	if (close(fd) != 0 && err == 0)
 		err = fails(fault, FILE_STEP_CLOSE, 0);
 	return (err);

@@ -15,7 +15,7 @@
 /* Of the path itself, links not followed. 0 or -errno. */
 int file_stat(const char *path, uint32_t *into);
 
-/* The same of an open file, and of what a stat told. */
+/* The same of an open file, and of what a stat gave. */
 int file_stat_fd(int fd, uint32_t *into);
 void file_stat_of(const struct stat *st, uint32_t *into);
 

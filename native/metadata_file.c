@@ -56,7 +56,7 @@ metadata_file_result_of(metadata_scan_result_t result)
 	return (METADATA_FILE_FAILED);
 }
 
-/* A FIFO opens at once with O_NONBLOCK, and fstat then tells what it is. */
+/* A FIFO opens at once with O_NONBLOCK, and fstat then says what it is. */
 static int
 open_for_reading(const char *path)
 {
@@ -222,7 +222,7 @@ length_of(const metadata_text_t *text)
 static int64_t
 kept_at(const metadata_text_t *text, size_t start, size_t end, size_t *piece, size_t *offset)
 {
-	/* Members and pieces of the old text are both in its order: what is passed is not looked at again. */
+	/* Members and pieces of the old text are both in its order: what is passed is not read again. */
 	for (; *piece < text->piece_count; (*piece)++) {
 		const metadata_piece_t *p = &text->pieces[*piece];
 

@@ -22,7 +22,7 @@ typedef enum metadata_file_result {
 	/* Not the file that was expected, or it changed while it was read. */
 	METADATA_FILE_CHANGED,
 	METADATA_FILE_BLANK,
-	/* No JSON object, or more than is looked at. */
+	/* No JSON object, or more than is read. */
 	METADATA_FILE_NOT_JSON,
 	METADATA_FILE_NOT_OBJECT,
 	METADATA_FILE_TOO_MANY,

@@ -17,13 +17,13 @@ const RUN_DIR_MODE = 0o700;
 
 /**
  * @returns the claim, to be released when all is taken down
- * @throws SystemError: `look` ENOENT where no node is, `lock` EBUSY where another agent serves it,
+ * @throws SystemError: `access` ENOENT where no node is, `lock` EBUSY where another agent serves it,
  *   and what making the agent's own directory or the lock met
  */
 export async function claimNode({ runDir, agentLock, zoneIndex }: Paths): Promise<HeldLock> {
   if (!existsSync(zoneIndex)) {
     const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
-    throw new SystemError('look', zoneIndex, 'ENOENT', detail);
+    throw new SystemError('access', zoneIndex, 'ENOENT', detail);
   }
   makeRunDir(runDir);
   try {

@@ -195,16 +195,16 @@ table_add(table_t *t, const char *root, zone_record_t *zone)
 {
 	struct table_head *head = &t->file->head;
 	int32_t id = head->last_id;
-	int32_t tries;
+	int32_t attempts;
 	int32_t *bucket;
 	int err;
 
-	for (tries = 0; tries < MAX_ZONEID; tries++) {
+	for (attempts = 0; attempts < MAX_ZONEID; attempts++) {
 		id = id >= MAX_ZONEID ? MIN_USERZONEID : id + 1;
 		if (!table_known(head->status[id]))
 			break;
 	}
-	if (tries == MAX_ZONEID)
+	if (attempts == MAX_ZONEID)
 		return (-EAGAIN);
 	err = reserve(root, (size_t)((char *)&t->file->zones[id] - (char *)t->file),
 	    sizeof (zone_record_t));

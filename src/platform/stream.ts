@@ -3,7 +3,7 @@
  * hypervisor's port (transport/net-stream.ts). Types only, below both.
  */
 
-/** The stream beneath a connection, whatever it is made of. Bytes are taken in order. */
+/** The stream beneath a connection, whatever it is made of. Bytes are written in order. */
 export interface Stream {
   /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;

@@ -61,7 +61,7 @@ export class ZoneEvents extends Readable {
   private readonly snapshotMs: number;
   private changing = false;
 
-  /** @param snapshotMs how long the first snapshot waits for a node that does not rest, ms */
+  /** @param snapshotMs how long the first snapshot waits for a time without events, ms */
   constructor(
     platform: Platform,
     bind: Bind = bindZoneEvents,

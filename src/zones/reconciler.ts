@@ -64,7 +64,7 @@ export class Reconciler {
   private readonly options: ReconcileOptions;
   private readonly machine: Fsm<ReconcilerState, Reconciler>;
   /** Where a run goes when it is done: before the start there is no next one. */
-  private rest: 'new' | 'waiting' = 'new';
+  private idle: 'new' | 'waiting' = 'new';
   private current: Promise<number> | null = null;
   /** Zones that events came of since the listing before. */
   private readonly touched = new Set<string>();
@@ -90,7 +90,7 @@ export class Reconciler {
 
   /** From now on we have all zones of the first snapshot. */
   start(): void {
-    this.rest = 'waiting';
+    this.idle = 'waiting';
     if (this.machine.state === 'new') {
       this.machine.goto('waiting');
     }
@@ -163,10 +163,10 @@ export class Reconciler {
   }
 
   private enterRunning(handle: Handled): void {
-    this.lostEvents = this.lostEvents && this.rest === 'new';
+    this.lostEvents = this.lostEvents && this.idle === 'new';
     this.current = this.once().finally(() => {
       this.current = null;
-      handle.goto(this.rest);
+      handle.goto(this.idle);
     });
   }
 

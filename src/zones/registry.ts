@@ -293,7 +293,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     try {
       zone = this.options.makeZone(facts);
     } catch (err) {
-      // The reconcile finds it missing, and tries again.
+      // The reconcile finds it missing, and adds it then.
       this.options.log.error({ err, zonename: facts.zonename }, 'zone could not be added');
       this.safetyNet.soon();
       return;

@@ -17,7 +17,7 @@
  *        |                   checking again --1 s--> one of these, or not mounted
  *        +--halted--         not known --time--> all of these again
  *
- * What the table cannot tell (a directory that was removed and made anew while its zone runs stays mounted
+ * What the table does not show (a directory that was removed and made anew while its zone runs stays mounted
  * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
@@ -52,7 +52,7 @@ export type MountState =
   | 'none for this brand'
   | 'no mounts on this node';
 
-/** What the mounts of all zones share. */
+/** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
   readonly table: MountTable;

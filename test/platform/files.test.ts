@@ -45,7 +45,7 @@ describe('a durable file', () => {
     return { path, temp, bytes: Buffer.from(text), owner: null, mode: 0o640, ...more };
   }
 
-  it('takes the place of the old one, with mode and owner, and is told as a look at it shows it', async () => {
+  it('takes the place of the old one, with mode and owner, and resolves with its stat', async () => {
     writeFileSync(path, 'old');
     const me = lstatSync(path);
     const look = await replaceDurably(replacement('new', { owner: { uid: me.uid, gid: me.gid } }));
@@ -149,7 +149,7 @@ describe('the free space of a file system', () => {
     assert(Math.abs(free - bavail * bsize) < (blocks * bsize) / 10, String(free));
   });
 
-  it('cannot be told of what is not there', async () => {
+  it('is an error for a path that does not exist', async () => {
     await assert.rejects(freeSpace(join(directory, 'gone')), { call: 'statvfs', code: 'ENOENT' });
   });
 });

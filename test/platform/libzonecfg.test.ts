@@ -101,7 +101,7 @@ describe('the platform through ffi', () => {
       assert.strictEqual(node.platform.zoneBrand('alpha'), 'bhyve');
     });
 
-    it('refuse a taken name, and then make none of those that came with it', () => {
+    it('refuse a name that exists, and then make none of those that came with it', () => {
       node.addZone('alpha');
       const zone = { brand: 'joyent', uuid: 'u', state: 'installed' } as const;
       assert.throws(

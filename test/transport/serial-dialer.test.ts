@@ -101,11 +101,11 @@ describe('a dial of a port', () => {
         found = await root.find(PORT).catch(() => null);
       }
       await started;
-      assert.strictEqual((await root.find(PORT)).way, found.way);
+      assert.strictEqual((await root.find(PORT)).parents, found.parents);
     }
   });
 
-  it('finds another way where a directory was put aside, and the same where nothing was', async () => {
+  it('finds other parents where a directory was put aside, and the same where nothing was', async () => {
     const before = await root.find(PORT);
     assert.deepStrictEqual(await root.find(PORT), before);
     // The kernel's clock for files is coarse.
@@ -116,8 +116,8 @@ describe('a dial of a port', () => {
       renameSync(join(zoneroot, 'aside'), join(zoneroot, 'tmp'));
       const after = await root.find(PORT);
       assert.strictEqual(after.identity, before.identity);
-      return after.way !== before.way;
-    }, 'another way');
+      return after.parents !== before.parents;
+    }, 'other parents');
   });
 });
 

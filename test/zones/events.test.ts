@@ -63,7 +63,7 @@ describe('zone events', () => {
     return seen;
   }
 
-  it('begin with a picture of all zones but the global one', async () => {
+  it('begin with a snapshot of all zones but the global one', async () => {
     await zoned.create('alpha');
     await zoned.create('beta', 'lx');
     await zoned.boot('beta');
@@ -77,7 +77,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(await ready, [facts]);
   });
 
-  it('tell of a whole life in the kernel’s words and order, and when each happened', async () => {
+  it('follow a whole life in the kernel’s words and order, and when each happened', async () => {
     const stream = make();
     const seen = collect(stream);
     const whens: bigint[] = [];
@@ -103,7 +103,7 @@ describe('zone events', () => {
     assert(whens.every((when) => when >= from && when < from + 60_000_000_000n));
   });
 
-  it('have in the picture what happened while it was taken, and tell it no second time', async () => {
+  it('have in the snapshot what happened while it was taken, and do not repeat it', async () => {
     await zoned.create('alpha');
     const work = [() => zoned.create('beta'), () => zoned.move('alpha', 'initialized')];
     let listings = 0;
@@ -140,7 +140,7 @@ describe('zone events', () => {
     await eventually(() => seen.at(-1) === 'alpha changed uninitialized>initialized');
   });
 
-  it('leave a zone that cannot be read out of the picture, say which, and have all others', async () => {
+  it('leave a zone that cannot be read out of the snapshot, say which, and have all others', async () => {
     for (const zonename of ['alpha', 'beta', 'gamma']) {
       await zoned.create(zonename);
     }
@@ -158,7 +158,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(unreadable, ['beta SystemError']);
   });
 
-  it('cannot start where the zones cannot be listed, and then hold nobody up', async () => {
+  it('cannot start where the zones cannot be listed, and then delay nobody', async () => {
     const index = zoned.node.paths.zoneIndex;
     renameSync(index, `${index}.away`);
     await assert.rejects(make().start(), { name: 'SystemError', call: 'read', code: 'ENOENT' });
@@ -169,7 +169,7 @@ describe('zone events', () => {
     }
   });
 
-  it('tell how many were lost when more come at once than are kept, and those after it', async () => {
+  it('say how many were lost when more come at once than are kept, and those after it', async () => {
     const stream = make();
     const seen = collect(stream);
     let lost = 0;
@@ -194,7 +194,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(first, ['alpha created']);
   });
 
-  it('end: the stream too, nothing is told any more, and a second end is the same', async () => {
+  it('end: the stream too, nothing is delivered any more, and a second end is the same', async () => {
     const stream = make();
     const seen = collect(stream);
     const ended = once(stream, 'end');
@@ -206,7 +206,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(seen, []);
   });
 
-  it('may be ended in the middle of the first picture, which then is not had', async () => {
+  it('may be ended in the middle of the first snapshot, which then fails', async () => {
     const holding: { stream?: ZoneEvents } = {};
     holding.stream = withBetween(async () => {
       void holding.stream?.stop();
@@ -254,7 +254,7 @@ describe('a listing of all zones', () => {
     assert.strictEqual(unreadable.size, 0);
   });
 
-  it('leaves out a zone that goes away while it is taken', async () => {
+  it('leaves out a zone that goes away while it is made', async () => {
     ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
     node.leaveOutBrands();
     const seen = await names({
@@ -274,7 +274,7 @@ describe('a listing of all zones', () => {
     ['of another program', '<service_bundle type="manifest" name="beta"/>'],
     ['empty', ''],
   ] as const) {
-    it(`tells a zone apart whose XML is ${what}, and has all others`, async () => {
+    it(`names a zone whose XML is ${what}, and has all others`, async () => {
       ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
       node.damageZone('beta', damage);
       const { zones, unreadable } = await listZones(node.platform);

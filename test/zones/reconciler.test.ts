@@ -195,7 +195,7 @@ describe('the reconcile', () => {
       assert.strictEqual(listings, before);
     });
 
-    it('runs soon after a look at a zone failed, long before its time', async () => {
+    it('runs soon after a zone could not be read, long before its time', async () => {
       start(NEVER_MS);
       one.soon();
       await eventually(() => listings === 1, 'a run');
@@ -203,7 +203,7 @@ describe('the reconcile', () => {
       assert.strictEqual(listings, 1);
     });
 
-    it('tells of a run that failed, and tries again soon, until it succeeds', async () => {
+    it('logs a run that failed, and runs again soon, until it succeeds', async () => {
       const { zoneIndex } = zoned.node.paths;
       const failures = (): number => served.logged.records('reconcile failed').length;
       renameSync(zoneIndex, `${zoneIndex}.away`);

@@ -131,7 +131,7 @@ describe('the registry', () => {
       assert.strictEqual(await served.registry.reconcile(), 0);
     });
 
-    it('misses nothing that happens while its zones are taken in', async () => {
+    it('misses nothing that happens while its zones are added', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       await zoned.create('gamma');
@@ -153,7 +153,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.repairs, []);
     });
 
-    it('looks for itself when events were lost before it had all zones', async () => {
+    it('lists all zones when events were lost before it had all zones', async () => {
       await zoned.create('alpha');
       let missed: Promise<void> | undefined;
       const served = serve({
@@ -203,7 +203,7 @@ describe('the registry', () => {
       assert(!existsSync(zoned.node.paths.zoneDirectory('alpha')));
     });
 
-    it('looks for itself when events were lost', async () => {
+    it('lists all zones when events were lost', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -222,7 +222,7 @@ describe('the registry', () => {
       ]);
     });
 
-    it('looks once more when events were lost behind the first look', async () => {
+    it('lists once more when events were lost behind the first listing', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -236,7 +236,7 @@ describe('the registry', () => {
       await become(served, { alpha: 'running', beta: 'running' });
     });
 
-    it('follows no event from before its own look at the zone', async () => {
+    it('follows no event from before its own question about the zone', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -253,7 +253,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['running', 'halted']);
     });
 
-    it('follows a state that was published before its own look and set after it', async () => {
+    it('follows a state that was published before its own question and set after it', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -342,7 +342,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.states, { alpha: 'closed' });
     });
 
-    it('may come in the middle of the start: nothing is taken in after it', async () => {
+    it('may come in the middle of the start: nothing is added after it', async () => {
       for (let n = 0; n < 20; n++) {
         await zoned.create(`zone${n}`);
       }

@@ -106,7 +106,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     return readFileSync(node.paths.mnttab, 'utf8').includes(`\t${mountPoint}\t`);
   }
 
-  it('is only looked at, where the brand mounts it: nothing is mounted, nothing unmounted', () => {
+  it('is only checked where the brand mounts it: nothing is mounted, nothing unmounted', () => {
     const mount = make(true);
     mount.moved('ready');
     assert.deepStrictEqual([mount.state, isMounted()], ['left to the brand', false]);
@@ -171,7 +171,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(mounts.includes(` ${victim} `), 'the other zone has its mount');
   });
 
-  it('is not made in a zone that runs by now, whatever was heard of it', () => {
+  it('is not made in a zone that runs by now, whatever an event said', () => {
     const mount = make(false);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     mount.moved('ready');
@@ -191,7 +191,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(isMounted());
   });
 
-  it('is missed once in a zone that runs without it, after a second look', async () => {
+  it('is missed once in a zone that runs without it, after a second check', async () => {
     const mount = make(true);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const warned = 'zone runs without its metadata directory: reboot it';
@@ -203,7 +203,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(isMounted(), false);
   });
 
-  it('is told once to be lost in a running zone, and not in one that goes down', async () => {
+  it('is logged once as lost in a running zone, and not in one that goes down', async () => {
     const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
     const told = (): number => logged.records(text).length;
     const running = async (): Promise<SocketMount> => {
@@ -265,7 +265,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is tried again while a link is in the way, which is told once', async () => {
+  it('is tried again while a link is in the way, which is logged once', async () => {
     symlinkSync('/etc', mountPoint);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     let asked = 0;
