@@ -1,4 +1,4 @@
-# Off illumos the platform's symbols come from the emulation library; its path is fixed, as src/platform/libzonecfg.ts
+# Off illumos the platform's symbols come from the emulation library; its path is fixed, as src/platform/ffi.ts
 # opens it by name and must get the very instance that the addon is linked with.
 {
   'target_defaults': {
@@ -12,7 +12,7 @@
       'sources': [
         'addon.c',
         'calls_addon.c',
-        'file_look.c',
+        'file_stat.c',
         'file_replace.c',
         'files_addon.c',
         'loop_delay.c',
@@ -23,9 +23,8 @@
         'napi_call.c',
         'napi_promise.c',
         'peer.c',
+        'pool_job.c',
         'socket_connection.c',
-        'socket_events.c',
-        'socket_inbox.c',
         'socket_listener.c',
         'socket_slot.c',
         'sockets.c',
@@ -50,7 +49,7 @@
     {
       'target_name': 'zone_root',
       'type': 'executable',
-      'sources': ['zone_root.c'],
+      'sources': ['node_channel.c', 'zone_root.c'],
       'conditions': [
         ['OS=="solaris"', {
           'libraries': ['-lsocket', '-lnsl'],
@@ -81,7 +80,6 @@
             'emul/store.c',
             'emul/subscriber.c',
             'emul/table.c',
-            'emul/table_read.c',
             'emul/ucred.c',
             'emul/unmount_all.c',
             'emul/zindex.c',
@@ -95,7 +93,7 @@
     ['OS=="linux"', {
       'targets': [
         { 'target_name': 'zexec', 'type': 'executable', 'sources': ['emul/zexec.c'] },
-        { 'target_name': 'zport', 'type': 'executable', 'sources': ['emul/zport.c'] },
+        { 'target_name': 'zport', 'type': 'executable', 'sources': ['emul/zport.c', 'node_channel.c'] },
       ],
     }],
   ],

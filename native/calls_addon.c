@@ -2,7 +2,7 @@
  * The glue of calls that every request or connection makes: at once, and cheaper than by ffi or node:fs.
  */
 #include "calls_addon.h"
-#include "file_look.h"
+#include "file_stat.h"
 #include "napi_call.h"
 #include "peer.h"
 
@@ -53,7 +53,7 @@ js_zonename(napi_env env, napi_callback_info info)
 }
 
 static napi_value
-js_look(napi_env env, napi_callback_info info)
+js_stat(napi_env env, napi_callback_info info)
 {
 	char path[NAPI_CALL_PATH_BYTES];
 	size_t argc = 2;
@@ -62,10 +62,10 @@ js_look(napi_env env, napi_callback_info info)
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, napi_get_value_string_utf8(env, argv[0], path, sizeof (path), NULL));
-	into = napi_call_array(env, argv[1], napi_uint32_array, FILE_LOOK_MEMBERS, "look(path, into)");
+	into = napi_call_array(env, argv[1], napi_uint32_array, FILE_STAT_MEMBERS, "stat(path, into)");
 	if (into == NULL)
 		return (NULL);
-	CALL(env, napi_create_int32(env, file_look(path, into), &result));
+	CALL(env, napi_create_int32(env, file_stat(path, into), &result));
 	return (result);
 }
 
@@ -75,7 +75,7 @@ calls_exports(napi_env env, napi_value exports)
 	static const napi_call_function_t FUNCTIONS[] = {
 		{ "peer", js_peer },
 		{ "zonename", js_zonename },
-		{ "look", js_look },
+		{ "stat", js_stat },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

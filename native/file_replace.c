@@ -110,7 +110,7 @@ sync_path(const char *path, int flags, int directory, file_fault_t *fault)
 	return (err);
 }
 
-/* The temp file, filled and on stable storage; `st` tells which file it is. */
+/* The temp file, filled and on stable storage; `st` says which file it is. */
 static int
 make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 {
@@ -120,7 +120,7 @@ make_temp(const file_replace_t *replace, struct stat *st, file_fault_t *fault)
 	if (fd < 0)
 		return (-1);
 	err = fill(fd, replace, st, fault);
-	/* Some file systems tell only here that there was no room. */
+	/* Some file systems say only here that there was no room. */
 	if (close(fd) != 0 && err == 0)
 		err = fails(fault, FILE_STEP_CLOSE, 0);
 	return (err);
@@ -142,13 +142,13 @@ file_replace(file_replace_t *replace, file_fault_t *fault)
 	}
 	if (sync_path(replace->directory, 0, 1, fault) != 0)
 		return (-1);
-	if ((err = file_look(replace->path, replace->look)) != 0) {
+	if ((err = file_stat(replace->path, replace->stat)) != 0) {
 		errno = -err;
 		return (fails(fault, FILE_STEP_STAT, 0));
 	}
 	/* Somebody without the lock may have put another file there: that one is not our word. */
-	if (!file_look_is(replace->look, made.st_dev, made.st_ino))
-		(void) memset(replace->look, 0, sizeof (replace->look));
+	if (!file_stat_is(replace->stat, made.st_dev, made.st_ino))
+		(void) memset(replace->stat, 0, sizeof (replace->stat));
 	return (0);
 }
 

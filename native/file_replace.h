@@ -11,9 +11,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "file_look.h"
+#include "file_stat.h"
 
-/* The call that failed; src/sys/durable-file.ts has their names in this order. */
+/* The call that failed; src/platform/files.ts has their names in this order. */
 typedef enum file_step {
 	FILE_STEP_NONE,
 	FILE_STEP_OPEN,
@@ -48,7 +48,7 @@ typedef struct file_replace {
 	gid_t gid;
 	mode_t mode;
 	/* Out: the new file; all 0 where the path is already another's. */
-	uint32_t look[FILE_LOOK_MEMBERS];
+	uint32_t stat[FILE_STAT_MEMBERS];
 } file_replace_t;
 
 /*

@@ -1,162 +1,105 @@
 /*
  * The glue of file_replace: one trip to the pool's threads for each.
  *
- *   replaceFile(path, temp, directory, bytes, uid, gid, mode, look) -> Promise<number>
- *           uid -1: owner as it comes; look, a Uint32Array, is filled as file_look.h says
+ *   replaceFile(path, temp, directory, bytes, uid, gid, mode, stat) -> Promise<number>
+ *           uid -1: owner as it comes; stat, a Uint32Array, is filled as file_stat.h says
  *   syncFile(path, directory) -> Promise<number>
  *   freeSpace(path) -> Promise<number>
  *           resolves to bytes, or to the negative errno
  *
  * The promise of the first two resolves to 0, or to what failed: the errno, the step in the next 8 bits from
- * 16 on, and bit 24 where it was the directory's. It never rejects. `bytes` must not change meanwhile.
+ * 16 on, and bit 24 where it was the directory's. `bytes` must not change meanwhile.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "file_replace.h"
 #include "files_addon.h"
-#include "napi_call.h"
+#include "pool_job.h"
 
 #define	STEP_SHIFT	16
-#define	FOLDER_SHIFT	24
+#define	DIRECTORY_SHIFT	24
 
 typedef struct job {
-	napi_async_work work;
-	napi_deferred deferred;
-	/* Keep the memory of `bytes` and `look`; NULL for a job that has none. */
-	napi_ref bytes;
-	napi_ref look;
-	int (*run)(struct job *);
-	/* What the promise resolves to, filled by `run` or, where that fails, from `fault`. */
-	double told;
+	/* First: a pool_job_t is a job_t. It keeps `bytes`, then `stat`, of a job that has them. */
+	pool_job_t pool;
+	/* What the promise resolves to. */
+	double result;
 	file_replace_t replace;
 	file_fault_t fault;
-	int failed;
-	char path[NAPI_CALL_PATH_BYTES];
-	char temp[NAPI_CALL_PATH_BYTES];
-	char directory[NAPI_CALL_PATH_BYTES];
 } job_t;
 
-static int
-run_replace(job_t *job)
+/* 0, or what failed. */
+static double
+fault_number(int err, const file_fault_t *fault)
 {
-	return (file_replace(&job->replace, &job->fault));
+	return (err == 0 ? 0 : fault->err | ((int32_t)fault->step << STEP_SHIFT) |
+	    ((int32_t)fault->directory << DIRECTORY_SHIFT));
 }
 
-static int
-run_sync(job_t *job)
+static void
+run_replace(pool_job_t *pool)
 {
-	return (file_sync(job->path, job->directory, &job->fault));
+	job_t *job = (job_t *)pool;
+
+	job->result = fault_number(file_replace(&job->replace, &job->fault), &job->fault);
 }
 
-/* Never fails for `complete`: what it tells has the errno in it. */
-static int
-run_free_space(job_t *job)
+static void
+run_sync(pool_job_t *pool)
+{
+	job_t *job = (job_t *)pool;
+
+	job->result = fault_number(file_sync(pool->path, pool->directory, &job->fault), &job->fault);
+}
+
+static void
+run_free_space(pool_job_t *pool)
 {
 	uint64_t bytes;
-	int err = file_free_space(job->path, &bytes);
+	int err = file_free_space(pool->path, &bytes);
 
-	job->told = err != 0 ? (double)err : (double)bytes;
-	return (0);
+	((job_t *)pool)->result = err != 0 ? (double)err : (double)bytes;
 }
 
-static void
-execute(napi_env env, void *data)
+static napi_value
+number_result(napi_env env, pool_job_t *pool)
 {
-	job_t *job = data;
-
-	(void) env;
-	job->failed = job->run(job) != 0;
-}
-
-static void
-job_free(napi_env env, job_t *job)
-{
-	if (job->bytes != NULL)
-		(void) napi_delete_reference(env, job->bytes);
-	if (job->look != NULL)
-		(void) napi_delete_reference(env, job->look);
-	if (job->work != NULL)
-		(void) napi_delete_async_work(env, job->work);
-	free(job);
-}
-
-/* Into the array that was given. */
-static void
-tell_look(napi_env env, job_t *job)
-{
-	napi_value look;
-	void *data;
-
-	if (job->look != NULL && napi_get_reference_value(env, job->look, &look) == napi_ok &&
-	    napi_get_typedarray_info(env, look, NULL, NULL, &data, NULL, NULL) == napi_ok)
-		(void) memcpy(data, job->replace.look, sizeof (job->replace.look));
-}
-
-static void
-complete(napi_env env, napi_status status, void *data)
-{
-	job_t *job = data;
 	napi_value result;
 
-	if (job->failed) {
-		job->told = job->fault.err | ((int32_t)job->fault.step << STEP_SHIFT) |
-		    ((int32_t)job->fault.directory << FOLDER_SHIFT);
-	} else {
-		tell_look(env, job);
-	}
-	/* Cancelled: the environment ends, and nobody waits any more. */
-	if (status == napi_ok && napi_create_double(env, job->told, &result) == napi_ok)
-		(void) napi_resolve_deferred(env, job->deferred, result);
-	job_free(env, job);
+	return (napi_create_double(env, ((job_t *)pool)->result, &result) == napi_ok ? result : NULL);
 }
 
-/* Queues the job, which is freed in any case. The promise, or NULL with an exception pending. */
+/* Fills the array that was given, too. */
 static napi_value
-queue(napi_env env, job_t *job)
+replace_result(napi_env env, pool_job_t *pool)
 {
-	napi_value name, promise;
+	job_t *job = (job_t *)pool;
+	napi_value stat;
+	void *data;
 
-	if (napi_create_string_utf8(env, "mdatad:file", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-	    napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) != napi_ok ||
-	    napi_create_promise(env, &job->deferred, &promise) != napi_ok ||
-	    napi_queue_async_work(env, job->work) != napi_ok) {
-		napi_call_throw(env, "the work could not be queued");
-		job_free(env, job);
-		return (NULL);
-	}
-	return (promise);
+	if (job->result == 0 &&
+	    napi_get_reference_value(env, pool->refs[1], &stat) == napi_ok &&
+	    napi_get_typedarray_info(env, stat, NULL, NULL, &data, NULL, NULL) == napi_ok)
+		(void) memcpy(data, job->replace.stat, sizeof (job->replace.stat));
+	return (number_result(env, pool));
 }
 
-/* NULL with an exception pending. */
-static job_t *
-job_make(napi_env env, int (*run)(job_t *))
-{
-	job_t *job = calloc(1, sizeof (*job));
-
-	if (job == NULL)
-		(void) napi_throw_error(env, "ENOMEM", "no memory for work on a file");
-	else
-		job->run = run;
-	return (job);
-}
-
-/* The memory of `bytes` and `look`, held until the job is done. */
+/* The memory of `bytes` and `stat`, kept until the job is done. */
 static napi_status
-hold(napi_env env, job_t *job, napi_value bytes, napi_value look)
+keep(napi_env env, job_t *job, napi_value bytes, napi_value stat)
 {
 	napi_typedarray_type type;
 	size_t members;
 	void *data;
 
 	if (napi_get_buffer_info(env, bytes, &data, &job->replace.length) != napi_ok ||
-	    napi_get_typedarray_info(env, look, &type, &members, NULL, NULL, NULL) != napi_ok ||
-	    type != napi_uint32_array || members != FILE_LOOK_MEMBERS)
+	    napi_get_typedarray_info(env, stat, &type, &members, NULL, NULL, NULL) != napi_ok ||
+	    type != napi_uint32_array || members != FILE_STAT_MEMBERS)
 		return (napi_invalid_arg);
 	job->replace.bytes = data;
-	if (napi_create_reference(env, bytes, 1, &job->bytes) != napi_ok)
+	if (pool_job_keep(env, &job->pool, bytes) != napi_ok)
 		return (napi_generic_failure);
-	return (napi_create_reference(env, look, 1, &job->look));
+	return (pool_job_keep(env, &job->pool, stat));
 }
 
 static napi_value
@@ -171,24 +114,22 @@ js_replace_file(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_value_int32(env, argv[4], &uid));
 	CALL(env, napi_get_value_int32(env, argv[5], &gid));
 	CALL(env, napi_get_value_int32(env, argv[6], &mode));
-	if ((job = job_make(env, run_replace)) == NULL)
+	if ((job = pool_job_make(env, sizeof (*job), run_replace, replace_result, NULL)) == NULL)
 		return (NULL);
-	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
-	    napi_call_path(env, argv[2], job->directory) != napi_ok ||
-	    hold(env, job, argv[3], argv[7]) != napi_ok) {
-		job_free(env, job);
-		(void) napi_throw_type_error(env, "EINVAL",
-		    "replaceFile(path, temp, directory, bytes, uid, gid, mode, look)");
-		return (NULL);
-	}
-	job->replace.path = job->path;
-	job->replace.temp = job->temp;
-	job->replace.directory = job->directory;
+	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok ||
+	    napi_call_path(env, argv[1], job->pool.temp) != napi_ok ||
+	    napi_call_path(env, argv[2], job->pool.directory) != napi_ok ||
+	    keep(env, job, argv[3], argv[7]) != napi_ok)
+		return (pool_job_refuse(env, &job->pool,
+		    "replaceFile(path, temp, directory, bytes, uid, gid, mode, stat)"));
+	job->replace.path = job->pool.path;
+	job->replace.temp = job->pool.temp;
+	job->replace.directory = job->pool.directory;
 	job->replace.owned = uid != -1;
 	job->replace.uid = (uid_t)uid;
 	job->replace.gid = (gid_t)gid;
 	job->replace.mode = (mode_t)mode;
-	return (queue(env, job));
+	return (pool_job_queue(env, &job->pool));
 }
 
 static napi_value
@@ -199,15 +140,12 @@ js_sync_file(napi_env env, napi_callback_info info)
 	job_t *job;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
-	if ((job = job_make(env, run_sync)) == NULL)
+	if ((job = pool_job_make(env, sizeof (*job), run_sync, number_result, NULL)) == NULL)
 		return (NULL);
-	if (napi_call_path(env, argv[0], job->path) != napi_ok ||
-	    napi_call_path(env, argv[1], job->directory) != napi_ok) {
-		job_free(env, job);
-		(void) napi_throw_type_error(env, "EINVAL", "syncFile(path, directory)");
-		return (NULL);
-	}
-	return (queue(env, job));
+	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok ||
+	    napi_call_path(env, argv[1], job->pool.directory) != napi_ok)
+		return (pool_job_refuse(env, &job->pool, "syncFile(path, directory)"));
+	return (pool_job_queue(env, &job->pool));
 }
 
 static napi_value
@@ -218,14 +156,11 @@ js_free_space(napi_env env, napi_callback_info info)
 	job_t *job;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
-	if ((job = job_make(env, run_free_space)) == NULL)
+	if ((job = pool_job_make(env, sizeof (*job), run_free_space, number_result, NULL)) == NULL)
 		return (NULL);
-	if (napi_call_path(env, arg, job->path) != napi_ok) {
-		job_free(env, job);
-		(void) napi_throw_type_error(env, "EINVAL", "freeSpace(path)");
-		return (NULL);
-	}
-	return (queue(env, job));
+	if (napi_call_path(env, arg, job->pool.path) != napi_ok)
+		return (pool_job_refuse(env, &job->pool, "freeSpace(path)"));
+	return (pool_job_queue(env, &job->pool));
 }
 
 napi_value

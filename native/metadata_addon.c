@@ -4,14 +4,14 @@
  *   scanMetadata(bytes) -> Text
  *   buildMetadata(old, pieces, literals, members, counts) -> Text     at once, for texts in memory
  *   readMetadata(path, most, keep) -> Promise<Text>
- *   readValue(path, look, start, end, isString) -> Promise<Text>      only code, err and bytes
- *   spliceMetadata(path, temp, directory, old, look, pieces, literals, members, counts, owner, keep)
- *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; look null likewise
+ *   readValue(path, stat, start, end, isString) -> Promise<Text>      only code, err and bytes
+ *   spliceMetadata(path, temp, directory, old, stat, pieces, literals, members, counts, owner, keep)
+ *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; stat null likewise
  *
  *   scanEvent(line) -> Promise<Text>      ranges as metadata_scan.h says; the rest is of the text of
  *       `vm`, with offsets from its start
  *
- *   Text { code, err, step, root, members, names, look, owner, bytes? }
+ *   Text { code, err, step, root, members, names, stat, owner, bytes? }
  *       code and step as the headers say; root, members Uint32Array as metadata_scan.h has them; names: JSON
  *       text of an array of the members' names; owner Uint32Array of mode, uid, gid; bytes where they are kept
  *   counts   Uint32Array: of both maps the old members, then those that are written, then all new ones
@@ -25,35 +25,30 @@
 
 #include "metadata_addon.h"
 #include "metadata_file.h"
-#include "napi_call.h"
+#include "pool_job.h"
 
 #define	COUNTS	6
 #define	OWNER_MEMBERS	3
 /* In `step`: the directory's, not a file's in it. */
-#define	FOLDER_BIT	0x100
-/* Buffers and arrays that a job keeps alive. */
-#define	REFS_MAX	6
+#define	DIRECTORY_BIT	0x100
 
-/* What is told of a text. */
-typedef struct told {
+/* What is found in a text. */
+typedef struct outcome {
 	metadata_file_result_t code;
 	int err;
 	int step;
 	metadata_scan_t scan;
-	uint32_t look[FILE_LOOK_MEMBERS];
+	uint32_t stat[FILE_STAT_MEMBERS];
 	uint32_t owner[OWNER_MEMBERS];
 	uint8_t *bytes;
 	size_t length;
 	/* Of an event. */
 	metadata_range_t ranges[METADATA_EVENT_RANGES];
-} told_t;
+} outcome_t;
 
 typedef struct job {
-	napi_async_work work;
-	napi_deferred deferred;
-	napi_ref refs[REFS_MAX];
-	size_t ref_count;
-	void (*run)(struct job *);
+	/* First: a pool_job_t is a job_t. */
+	pool_job_t pool;
 	union {
 		metadata_read_t read;
 		metadata_value_t value;
@@ -63,19 +58,16 @@ typedef struct job {
 			size_t length;
 		} event;
 	} u;
-	uint32_t look[FILE_LOOK_MEMBERS];
-	told_t told;
-	char path[NAPI_CALL_PATH_BYTES];
-	char temp[NAPI_CALL_PATH_BYTES];
-	char directory[NAPI_CALL_PATH_BYTES];
+	uint32_t stat[FILE_STAT_MEMBERS];
+	outcome_t outcome;
 } job_t;
 
 static void
-told_fini(told_t *told)
+outcome_fini(outcome_t *outcome)
 {
-	metadata_scan_fini(&told->scan);
-	free(told->bytes);
-	told->bytes = NULL;
+	metadata_scan_fini(&outcome->scan);
+	free(outcome->bytes);
+	outcome->bytes = NULL;
 }
 
 static napi_status
@@ -130,138 +122,105 @@ set_bytes(napi_env env, napi_value object, const char *name, uint8_t **bytes, si
 
 /* NULL where the engine makes no values any more. */
 static napi_value
-told_value(napi_env env, told_t *told)
+outcome_value(napi_env env, outcome_t *outcome)
 {
-	const metadata_root_t *root = &told->scan.root;
+	const metadata_root_t *root = &outcome->scan.root;
 	napi_value object;
 
 	if (napi_create_object(env, &object) != napi_ok ||
-	    set_number(env, object, "code", (int)told->code) != napi_ok ||
-	    set_number(env, object, "err", told->err) != napi_ok ||
-	    set_number(env, object, "step", told->step) != napi_ok ||
+	    set_number(env, object, "code", (int)outcome->code) != napi_ok ||
+	    set_number(env, object, "err", outcome->err) != napi_ok ||
+	    set_number(env, object, "step", outcome->step) != napi_ok ||
 	    set_words(env, object, "root", root, METADATA_ROOT_WORDS, NULL, 0) != napi_ok ||
-	    set_words(env, object, "members", told->scan.members[0],
-	    (size_t)root->maps[0].count * METADATA_MEMBER_WORDS, told->scan.members[1],
+	    set_words(env, object, "members", outcome->scan.members[0],
+	    (size_t)root->maps[0].count * METADATA_MEMBER_WORDS, outcome->scan.members[1],
 	    (size_t)root->maps[1].count * METADATA_MEMBER_WORDS) != napi_ok ||
-	    set_words(env, object, "ranges", told->ranges, 2 * METADATA_EVENT_RANGES, NULL, 0) != napi_ok ||
-	    set_words(env, object, "look", told->look, FILE_LOOK_MEMBERS, NULL, 0) != napi_ok ||
-	    set_words(env, object, "owner", told->owner, OWNER_MEMBERS, NULL, 0) != napi_ok)
+	    set_words(env, object, "ranges", outcome->ranges, 2 * METADATA_EVENT_RANGES, NULL, 0) != napi_ok ||
+	    set_words(env, object, "stat", outcome->stat, FILE_STAT_MEMBERS, NULL, 0) != napi_ok ||
+	    set_words(env, object, "owner", outcome->owner, OWNER_MEMBERS, NULL, 0) != napi_ok)
 		return (NULL);
-	if (told->scan.names != NULL &&
-	    set_bytes(env, object, "names", &told->scan.names, told->scan.names_length) != napi_ok)
+	if (outcome->scan.names != NULL &&
+	    set_bytes(env, object, "names", &outcome->scan.names, outcome->scan.names_length) != napi_ok)
 		return (NULL);
-	if (told->bytes != NULL && set_bytes(env, object, "bytes", &told->bytes, told->length) != napi_ok)
+	if (outcome->bytes != NULL && set_bytes(env, object, "bytes", &outcome->bytes, outcome->length) != napi_ok)
 		return (NULL);
 	return (object);
 }
 
 static void
-run_read(job_t *job)
+run_read(pool_job_t *pool)
 {
+	job_t *job = (job_t *)pool;
 	metadata_read_t *read = &job->u.read;
-	told_t *told = &job->told;
+	outcome_t *outcome = &job->outcome;
 
-	told->code = metadata_file_read(read);
-	told->err = read->err;
-	told->scan = read->scan;
-	told->bytes = read->bytes;
-	told->length = read->length;
-	(void) memcpy(told->look, read->look, sizeof (told->look));
-	told->owner[0] = read->mode;
-	told->owner[1] = read->uid;
-	told->owner[2] = read->gid;
+	outcome->code = metadata_file_read(read);
+	outcome->err = read->err;
+	outcome->scan = read->scan;
+	outcome->bytes = read->bytes;
+	outcome->length = read->length;
+	(void) memcpy(outcome->stat, read->stat, sizeof (outcome->stat));
+	outcome->owner[0] = read->mode;
+	outcome->owner[1] = read->uid;
+	outcome->owner[2] = read->gid;
 }
 
 static void
-run_value(job_t *job)
+run_value(pool_job_t *pool)
 {
+	job_t *job = (job_t *)pool;
 	metadata_value_t *value = &job->u.value;
 
-	job->told.code = metadata_file_value(value);
-	job->told.err = value->err;
-	job->told.bytes = value->bytes;
-	job->told.length = value->length;
+	job->outcome.code = metadata_file_value(value);
+	job->outcome.err = value->err;
+	job->outcome.bytes = value->bytes;
+	job->outcome.length = value->length;
 }
 
 static void
-run_splice(job_t *job)
+run_splice(pool_job_t *pool)
 {
+	job_t *job = (job_t *)pool;
 	metadata_splice_t *splice = &job->u.splice;
-	told_t *told = &job->told;
+	outcome_t *outcome = &job->outcome;
 
-	told->code = metadata_file_splice(splice);
-	told->err = splice->fault.err;
-	told->step = (int)splice->fault.step | (splice->fault.directory ? FOLDER_BIT : 0);
-	told->scan = splice->scan;
-	told->bytes = splice->bytes;
-	told->length = splice->length;
-	(void) memcpy(told->look, splice->replace.look, sizeof (told->look));
-	told->owner[0] = (uint32_t)splice->replace.mode;
-	told->owner[1] = (uint32_t)splice->replace.uid;
-	told->owner[2] = (uint32_t)splice->replace.gid;
+	outcome->code = metadata_file_splice(splice);
+	outcome->err = splice->fault.err;
+	outcome->step = (int)splice->fault.step | (splice->fault.directory ? DIRECTORY_BIT : 0);
+	outcome->scan = splice->scan;
+	outcome->bytes = splice->bytes;
+	outcome->length = splice->length;
+	(void) memcpy(outcome->stat, splice->replace.stat, sizeof (outcome->stat));
+	outcome->owner[0] = (uint32_t)splice->replace.mode;
+	outcome->owner[1] = (uint32_t)splice->replace.uid;
+	outcome->owner[2] = (uint32_t)splice->replace.gid;
 }
 
 static void
-run_event(job_t *job)
+run_event(pool_job_t *pool)
 {
+	job_t *job = (job_t *)pool;
 	const uint8_t *bytes = job->u.event.bytes;
-	told_t *told = &job->told;
-	const metadata_range_t *vm = &told->ranges[METADATA_EVENT_VM];
-	metadata_scan_result_t result = metadata_scan_event(bytes, job->u.event.length, told->ranges);
+	outcome_t *outcome = &job->outcome;
+	const metadata_range_t *vm = &outcome->ranges[METADATA_EVENT_VM];
+	metadata_scan_result_t result = metadata_scan_event(bytes, job->u.event.length, outcome->ranges);
 
 	if (result == METADATA_SCAN_OK && vm->end > vm->start)
-		result = metadata_scan(bytes + vm->start, vm->end - vm->start, &told->scan);
-	told->code = metadata_file_result_of(result);
-	told->err = ENOMEM;
+		result = metadata_scan(bytes + vm->start, vm->end - vm->start, &outcome->scan);
+	outcome->code = metadata_file_result_of(result);
+	outcome->err = ENOMEM;
 }
 
-static void
-execute(napi_env env, void *data)
-{
-	job_t *job = data;
-
-	(void) env;
-	job->run(job);
-}
-
-static void
-job_free(napi_env env, job_t *job)
-{
-	for (size_t i = 0; i < job->ref_count; i++)
-		(void) napi_delete_reference(env, job->refs[i]);
-	if (job->work != NULL)
-		(void) napi_delete_async_work(env, job->work);
-	told_fini(&job->told);
-	free(job);
-}
-
-static void
-complete(napi_env env, napi_status status, void *data)
-{
-	job_t *job = data;
-	napi_value result;
-
-	/* Cancelled: the environment ends, and nobody waits any more. */
-	if (status == napi_ok && (result = told_value(env, &job->told)) != NULL)
-		(void) napi_resolve_deferred(env, job->deferred, result);
-	job_free(env, job);
-}
-
-/* Queues the job, which is freed in any case. The promise, or NULL with an exception pending. */
 static napi_value
-queue(napi_env env, job_t *job)
+job_result(napi_env env, pool_job_t *pool)
 {
-	napi_value name, promise;
+	return (outcome_value(env, &((job_t *)pool)->outcome));
+}
 
-	if (napi_create_string_utf8(env, "mdatad:metadata", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-	    napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) != napi_ok ||
-	    napi_create_promise(env, &job->deferred, &promise) != napi_ok ||
-	    napi_queue_async_work(env, job->work) != napi_ok) {
-		napi_call_throw(env, "the work could not be queued");
-		job_free(env, job);
-		return (NULL);
-	}
-	return (promise);
+static void
+job_fini(pool_job_t *pool)
+{
+	outcome_fini(&((job_t *)pool)->outcome);
 }
 
 static napi_status
@@ -286,13 +245,9 @@ is_null(napi_env env, napi_value value, int *null)
 
 /* Keeps the memory of a value until the job is done; nothing for a call that is not queued. */
 static napi_status
-hold(napi_env env, job_t *job, napi_value value)
+keep(napi_env env, job_t *job, napi_value value)
 {
-	if (job == NULL)
-		return (napi_ok);
-	if (job->ref_count == REFS_MAX)
-		return (napi_generic_failure);
-	return (napi_create_reference(env, value, 1, &job->refs[job->ref_count++]));
+	return (job == NULL ? napi_ok : pool_job_keep(env, &job->pool, value));
 }
 
 static napi_status
@@ -302,7 +257,7 @@ bytes_of(napi_env env, job_t *job, napi_value value, const uint8_t **bytes, size
 	napi_status status = napi_get_buffer_info(env, value, &data, length);
 
 	*bytes = data;
-	return (status != napi_ok ? status : hold(env, job, value));
+	return (status != napi_ok ? status : keep(env, job, value));
 }
 
 /* The words of a Uint32Array whose length is a multiple of `unit`. */
@@ -318,7 +273,7 @@ words_of(napi_env env, job_t *job, napi_value value, size_t unit, const void **w
 		return (napi_invalid_arg);
 	*words = data;
 	*count = length / unit;
-	return (hold(env, job, value));
+	return (keep(env, job, value));
 }
 
 /* argv: pieces, literals, members, counts. */
@@ -349,31 +304,17 @@ text_of(napi_env env, job_t *job, const napi_value *argv, metadata_text_t *text)
 }
 
 static job_t *
-job_make(napi_env env, void (*run)(job_t *))
+job_make(napi_env env, void (*run)(pool_job_t *))
 {
-	job_t *job = calloc(1, sizeof (*job));
-
-	if (job == NULL)
-		(void) napi_throw_error(env, "ENOMEM", "no memory for work on a file");
-	else
-		job->run = run;
-	return (job);
+	return (pool_job_make(env, sizeof (job_t), run, job_result, job_fini));
 }
 
 static napi_value
-refuse(napi_env env, job_t *job, const char *usage)
+result_now(napi_env env, outcome_t *outcome)
 {
-	job_free(env, job);
-	(void) napi_throw_type_error(env, "EINVAL", usage);
-	return (NULL);
-}
+	napi_value result = outcome_value(env, outcome);
 
-static napi_value
-tell_now(napi_env env, told_t *told)
-{
-	napi_value result = told_value(env, told);
-
-	told_fini(told);
+	outcome_fini(outcome);
 	if (result == NULL)
 		napi_call_throw(env, "the result could not be made");
 	return (result);
@@ -384,15 +325,15 @@ js_scan_metadata(napi_env env, napi_callback_info info)
 {
 	napi_value arg;
 	size_t argc = 1, length;
-	told_t told;
+	outcome_t outcome;
 	void *bytes;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
 	CALL(env, napi_get_buffer_info(env, arg, &bytes, &length));
-	(void) memset(&told, 0, sizeof (told));
-	told.code = metadata_file_result_of(metadata_scan(bytes, length, &told.scan));
-	told.err = told.code == METADATA_FILE_FAILED ? ENOMEM : 0;
-	return (tell_now(env, &told));
+	(void) memset(&outcome, 0, sizeof (outcome));
+	outcome.code = metadata_file_result_of(metadata_scan(bytes, length, &outcome.scan));
+	outcome.err = outcome.code == METADATA_FILE_FAILED ? ENOMEM : 0;
+	return (result_now(env, &outcome));
 }
 
 static napi_value
@@ -401,16 +342,16 @@ js_build_metadata(napi_env env, napi_callback_info info)
 	napi_value argv[5];
 	size_t argc = 5;
 	metadata_text_t text;
-	told_t told;
+	outcome_t outcome;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	(void) memset(&text, 0, sizeof (text));
-	(void) memset(&told, 0, sizeof (told));
+	(void) memset(&outcome, 0, sizeof (outcome));
 	CALL(env, bytes_of(env, NULL, argv[0], &text.old, &text.old_length));
 	CALL(env, text_of(env, NULL, argv + 1, &text));
-	told.code = metadata_text_build(&text, &told.bytes, &told.length, &told.scan);
-	told.err = told.code == METADATA_FILE_FAILED ? ENOMEM : 0;
-	return (tell_now(env, &told));
+	outcome.code = metadata_text_build(&text, &outcome.bytes, &outcome.length, &outcome.scan);
+	outcome.err = outcome.code == METADATA_FILE_FAILED ? ENOMEM : 0;
+	return (result_now(env, &outcome));
 }
 
 static napi_value
@@ -423,12 +364,12 @@ js_read_metadata(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	if ((job = job_make(env, run_read)) == NULL)
 		return (NULL);
-	job->u.read.path = job->path;
-	if (napi_call_path(env, argv[0], job->path) != napi_ok ||
+	job->u.read.path = job->pool.path;
+	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok ||
 	    size_of(env, argv[1], &job->u.read.bytes_max) != napi_ok ||
 	    size_of(env, argv[2], &job->u.read.keep_max) != napi_ok)
-		return (refuse(env, job, "readMetadata(path, most, keep)"));
-	return (queue(env, job));
+		return (pool_job_refuse(env, &job->pool, "readMetadata(path, most, keep)"));
+	return (pool_job_queue(env, &job->pool));
 }
 
 static napi_value
@@ -442,20 +383,20 @@ js_scan_event(napi_env env, napi_callback_info info)
 	if ((job = job_make(env, run_event)) == NULL)
 		return (NULL);
 	if (bytes_of(env, job, arg, &job->u.event.bytes, &job->u.event.length) != napi_ok)
-		return (refuse(env, job, "scanEvent(line)"));
-	return (queue(env, job));
+		return (pool_job_refuse(env, &job->pool, "scanEvent(line)"));
+	return (pool_job_queue(env, &job->pool));
 }
 
-/* A copy of what a file has to look like. */
+/* A copy of the stat that a file must have. */
 static napi_status
-look_of(napi_env env, napi_value value, uint32_t *look)
+stat_of(napi_env env, napi_value value, uint32_t *stat)
 {
 	const void *words;
 	size_t count;
 
-	if (words_of(env, NULL, value, FILE_LOOK_MEMBERS, &words, &count) != napi_ok || count != 1)
+	if (words_of(env, NULL, value, FILE_STAT_MEMBERS, &words, &count) != napi_ok || count != 1)
 		return (napi_invalid_arg);
-	(void) memcpy(look, words, FILE_LOOK_MEMBERS * sizeof (*look));
+	(void) memcpy(stat, words, FILE_STAT_MEMBERS * sizeof (*stat));
 	return (napi_ok);
 }
 
@@ -470,16 +411,16 @@ js_read_value(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	if ((job = job_make(env, run_value)) == NULL)
 		return (NULL);
-	job->u.value.path = job->path;
-	job->u.value.look = job->look;
-	if (napi_call_path(env, argv[0], job->path) != napi_ok || look_of(env, argv[1], job->look) != napi_ok ||
+	job->u.value.path = job->pool.path;
+	job->u.value.stat = job->stat;
+	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok || stat_of(env, argv[1], job->stat) != napi_ok ||
 	    size_of(env, argv[2], &job->u.value.start) != napi_ok ||
 	    size_of(env, argv[3], &job->u.value.end) != napi_ok ||
 	    napi_get_value_bool(env, argv[4], &is_string) != napi_ok ||
 	    job->u.value.end < job->u.value.start + (is_string ? 2 : 1))
-		return (refuse(env, job, "readValue(path, look, start, end, isString)"));
+		return (pool_job_refuse(env, &job->pool, "readValue(path, stat, start, end, isString)"));
 	job->u.value.is_string = is_string;
-	return (queue(env, job));
+	return (pool_job_queue(env, &job->pool));
 }
 
 /* Mode, uid and gid of the new file. */
@@ -501,33 +442,33 @@ static napi_value
 js_splice_metadata(napi_env env, napi_callback_info info)
 {
 	static const char USAGE[] =
-	    "spliceMetadata(path, temp, directory, old, look, pieces, literals, members, counts, owner, keep)";
+	    "spliceMetadata(path, temp, directory, old, stat, pieces, literals, members, counts, owner, keep)";
 	napi_value argv[11];
 	size_t argc = 11;
 	metadata_splice_t *splice;
-	int no_old, no_look;
+	int no_old, no_stat;
 	job_t *job;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	CALL(env, is_null(env, argv[3], &no_old));
-	CALL(env, is_null(env, argv[4], &no_look));
+	CALL(env, is_null(env, argv[4], &no_stat));
 	if ((job = job_make(env, run_splice)) == NULL)
 		return (NULL);
 	splice = &job->u.splice;
-	splice->replace.path = job->path;
-	splice->replace.temp = job->temp;
-	splice->replace.directory = job->directory;
-	splice->expected = no_look ? NULL : job->look;
-	if (napi_call_path(env, argv[0], job->path) != napi_ok || napi_call_path(env, argv[1], job->temp) != napi_ok ||
-	    napi_call_path(env, argv[2], job->directory) != napi_ok ||
+	splice->replace.path = job->pool.path;
+	splice->replace.temp = job->pool.temp;
+	splice->replace.directory = job->pool.directory;
+	splice->expected = no_stat ? NULL : job->stat;
+	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok || napi_call_path(env, argv[1], job->pool.temp) != napi_ok ||
+	    napi_call_path(env, argv[2], job->pool.directory) != napi_ok ||
 	    (!no_old && bytes_of(env, job, argv[3], &splice->text.old, &splice->text.old_length) !=
 	    napi_ok) ||
-	    (!no_look && look_of(env, argv[4], job->look) != napi_ok) ||
+	    (!no_stat && stat_of(env, argv[4], job->stat) != napi_ok) ||
 	    text_of(env, job, argv + 5, &splice->text) != napi_ok ||
 	    owner_of(env, argv[9], &splice->replace) != napi_ok ||
 	    size_of(env, argv[10], &splice->keep_max) != napi_ok)
-		return (refuse(env, job, USAGE));
-	return (queue(env, job));
+		return (pool_job_refuse(env, &job->pool, USAGE));
+	return (pool_job_queue(env, &job->pool));
 }
 
 napi_value

@@ -56,7 +56,7 @@ metadata_file_result_of(metadata_scan_result_t result)
 	return (METADATA_FILE_FAILED);
 }
 
-/* A FIFO opens at once with O_NONBLOCK, and fstat then tells what it is. */
+/* A FIFO opens at once with O_NONBLOCK, and fstat then says what it is. */
 static int
 open_for_reading(const char *path)
 {
@@ -90,11 +90,11 @@ read_at(int fd, uint8_t *into, size_t length, size_t offset)
 
 /* What path names and what fd is, if they are one and the same. */
 static int
-looks_like(int fd, const uint32_t *look)
+is_unchanged(int fd, const uint32_t *stat)
 {
-	uint32_t now[FILE_LOOK_MEMBERS];
+	uint32_t now[FILE_STAT_MEMBERS];
 
-	return (file_look_fd(fd, now) == 0 && memcmp(now, look, sizeof (now)) == 0);
+	return (file_stat_fd(fd, now) == 0 && memcmp(now, stat, sizeof (now)) == 0);
 }
 
 /* The whole of an open file; its bytes are the caller's to free. */
@@ -106,7 +106,7 @@ read_open(int fd, metadata_read_t *read, uint8_t **bytes)
 
 	if (fstat(fd, &st) != 0)
 		return (METADATA_FILE_FAILED);
-	file_look_of(&st, read->look);
+	file_stat_of(&st, read->stat);
 	read->mode = (uint32_t)st.st_mode & 07777;
 	read->uid = (uint32_t)st.st_uid;
 	read->gid = (uint32_t)st.st_gid;
@@ -119,7 +119,7 @@ read_open(int fd, metadata_read_t *read, uint8_t **bytes)
 		return (METADATA_FILE_FAILED);
 	if ((got = read_at(fd, *bytes, read->length, 0)) < 0)
 		return (METADATA_FILE_FAILED);
-	if ((size_t)got != read->length || !looks_like(fd, read->look))
+	if ((size_t)got != read->length || !is_unchanged(fd, read->stat))
 		return (METADATA_FILE_CHANGED);
 	return (METADATA_FILE_OK);
 }
@@ -167,13 +167,13 @@ value_of(int fd, metadata_value_t *value)
 	size_t length = value->end - value->start;
 	ssize_t got;
 
-	if (!looks_like(fd, value->look))
+	if (!is_unchanged(fd, value->stat))
 		return (METADATA_FILE_CHANGED);
 	if ((value->bytes = malloc(length + 1)) == NULL)
 		return (METADATA_FILE_FAILED);
 	if ((got = read_at(fd, value->bytes, length, value->start)) < 0)
 		return (METADATA_FILE_FAILED);
-	if ((size_t)got != length || !looks_like(fd, value->look))
+	if ((size_t)got != length || !is_unchanged(fd, value->stat))
 		return (METADATA_FILE_CHANGED);
 	value->length = length;
 	if (value->is_string) {
@@ -222,7 +222,7 @@ length_of(const metadata_text_t *text)
 static int64_t
 kept_at(const metadata_text_t *text, size_t start, size_t end, size_t *piece, size_t *offset)
 {
-	/* Members and pieces of the old text are both in its order: what is passed is not looked at again. */
+	/* Members and pieces of the old text are both in its order: what is passed is not read again. */
 	for (; *piece < text->piece_count; (*piece)++) {
 		const metadata_piece_t *p = &text->pieces[*piece];
 
@@ -323,7 +323,7 @@ read_old(metadata_splice_t *splice, uint8_t **bytes)
 		return (result);
 	}
 	if (result != METADATA_FILE_OK || splice->expected == NULL ||
-	    memcmp(read.look, splice->expected, sizeof (read.look)) != 0)
+	    memcmp(read.stat, splice->expected, sizeof (read.stat)) != 0)
 		return (METADATA_FILE_CHANGED);
 	splice->text.old = *bytes;
 	splice->text.old_length = read.length;

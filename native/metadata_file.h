@@ -8,7 +8,7 @@
 #ifndef METADATA_FILE_H
 #define	METADATA_FILE_H
 
-#include "file_look.h"
+#include "file_stat.h"
 #include "file_replace.h"
 #include "metadata_scan.h"
 
@@ -22,7 +22,7 @@ typedef enum metadata_file_result {
 	/* Not the file that was expected, or it changed while it was read. */
 	METADATA_FILE_CHANGED,
 	METADATA_FILE_BLANK,
-	/* No JSON object, or more than is looked at. */
+	/* No JSON object, or more than is read. */
 	METADATA_FILE_NOT_JSON,
 	METADATA_FILE_NOT_OBJECT,
 	METADATA_FILE_TOO_MANY,
@@ -40,7 +40,7 @@ typedef struct metadata_read {
 	size_t length;
 	metadata_scan_t scan;
 	/* Filled from OK, BLANK, NOT_JSON, NOT_OBJECT, TOO_MANY, TOO_LARGE and NOT_REGULAR on. */
-	uint32_t look[FILE_LOOK_MEMBERS];
+	uint32_t stat[FILE_STAT_MEMBERS];
 	uint32_t mode;
 	uint32_t uid;
 	uint32_t gid;
@@ -54,8 +54,8 @@ metadata_file_result_t metadata_file_result_of(metadata_scan_result_t result);
 
 typedef struct metadata_value {
 	const char *path;
-	/* The file must look so before and after. */
-	const uint32_t *look;
+	/* The file must have this stat before and after. */
+	const uint32_t *stat;
 	size_t start;
 	size_t end;
 	/* 1: a JSON string, which is handed out as the UTF-8 that it means. */
@@ -101,7 +101,7 @@ metadata_file_result_t metadata_text_build(const metadata_text_t *text, uint8_t 
 typedef struct metadata_splice {
 	/* `old` is read from the file unless it is given (a file that is missing or blank). */
 	metadata_text_t text;
-	/* What the file must look like; NULL where there is none yet. */
+	/* The stat that the file must have; NULL where there is none yet. */
 	const uint32_t *expected;
 	/* Path, temp, directory, owner and mode; what is written is filled in here. */
 	file_replace_t replace;

@@ -18,7 +18,7 @@ typedef enum metadata_scan_result {
 	METADATA_SCAN_NOT_JSON,
 	/* JSON, or its beginning, but no object. */
 	METADATA_SCAN_NOT_OBJECT,
-	/* More members, or longer names, than are ever looked at. */
+	/* More members, or longer names, than are ever read. */
 	METADATA_SCAN_TOO_MANY,
 	METADATA_SCAN_NO_MEMORY
 } metadata_scan_result_t;

@@ -9,7 +9,7 @@
 /* Throws what the last failed call says, unless an exception of JavaScript is on its way already. */
 void napi_call_throw(napi_env env, const char *what);
 
-/* The memory of an array of that type and length; NULL with an exception pending, which tells `usage`. */
+/* The memory of an array of that type and length; NULL with an exception pending, which says `usage`. */
 void *napi_call_array(napi_env env, napi_value value, napi_typedarray_type wanted,
     size_t wanted_length, const char *usage);
 
@@ -17,7 +17,7 @@ void *napi_call_array(napi_env env, napi_value value, napi_typedarray_type wante
 napi_status napi_call_external(napi_env env, void *data, const napi_type_tag *tag,
     napi_value *handle);
 
-/* What a handle was made of; NULL with an exception pending, which tells `usage`, for any other value. */
+/* What a handle was made of; NULL with an exception pending, which says `usage`, for any other value. */
 void *napi_call_external_data(napi_env env, napi_value handle, const napi_type_tag *tag,
     const char *usage);
 

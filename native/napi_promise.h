@@ -1,5 +1,5 @@
 /*
- * How a promise tells JavaScript what a function of C returned: a number from 0 on, or a negated errno.
+ * What a function of C returned, as a promise of JavaScript: a number from 0 on, or a negated errno.
  */
 #ifndef NAPI_PROMISE_H
 #define	NAPI_PROMISE_H

@@ -20,7 +20,7 @@
 #endif
 
 typedef struct peer {
-	/* -1 when the zone cannot be told. */
+	/* -1 where the zone is not known. */
 	zoneid_t zoneid;
 	pid_t pid;
 	uid_t uid;

@@ -14,7 +14,7 @@
  *             while canputnext says so; the first message fills the stream head of the peer (STRHIGH,
  *             sys/stream.h), the second one the queue of the transport (TL_HIWAT, io/tl.c; tl_data puts
  *             it back while the peer is full). SO_SNDBUF changes none of it: sotpi_setsockopt of
- *             fs/sockfs/socktpi.c records the number, and io/tl.c never asks for it. So the rest leaves
+ *             fs/sockfs/socktpi.c records the number, and io/tl.c never asks for it. So what is left goes
  *             when the peer has read down to STRLOW; it has all of the second message to read meanwhile.
  */
 #if defined(__sun) && !defined(__EXTENSIONS__)
@@ -35,10 +35,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #endif
-
-#include "socket_events.h"
-#include "socket_inbox.h"
-#include "socket_slot.h"
 
 /* Writes above this are widened for; the usual send buffer takes those below. */
 #define	LARGE_BYTES	(64 * 1024)
@@ -69,11 +65,11 @@ on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
 	if (got > 0) {
 		inbox_filled(slot, (size_t)got);
 	} else if (got == UV_EOF) {
-		socket_fails(slot, 0);
+		slot_fails(slot, 0);
 	} else if (got < 0 && got != UV_ENOBUFS) {
 		/* ENOBUFS is the inbox's answer to one that must wait. */
 		(void) uv_read_stop(stream);
-		socket_fails(slot, (int)got);
+		slot_fails(slot, (int)got);
 	}
 }
 
@@ -91,15 +87,15 @@ connection_resume(slot_t *slot)
 }
 
 size_t
-connection_unsent(const slot_t *slot)
+connection_buffered(const slot_t *slot)
 {
 	return (slot->listens ? 0 : uv_stream_get_write_queue_size(&slot->u.stream));
 }
 
 static void
-tell_unsent(const slot_t *slot)
+publish_buffered(const slot_t *slot)
 {
-	slot->sockets->shared.unsent[slot->id] = (uint32_t)connection_unsent(slot);
+	slot->sockets->shared.buffered[slot->id] = (uint32_t)connection_buffered(slot);
 }
 
 static void
@@ -111,14 +107,14 @@ on_written(uv_write_t *request, int status)
 	if (pending->large != NULL)
 		(void) munmap(pending->large, pending->large_bytes);
 	free(pending);
-	tell_unsent(slot);
+	publish_buffered(slot);
 	if (slot->closing)
 		return;
 	if (status != 0)
-		socket_fails(slot, status);
+		slot_fails(slot, status);
 	else
-		socket_happens(slot, SOCKET_TAKEN);
-	if (slot->ending && connection_unsent(slot) == 0)
+		slot_happens(slot, SOCKET_DRAIN);
+	if (slot->ending && connection_buffered(slot) == 0)
 		slot_close(slot);
 }
 
@@ -131,7 +127,7 @@ write_later(slot_t *slot, const char *data, size_t length)
 	int err;
 
 	if (pending == NULL) {
-		socket_fails(slot, -ENOMEM);
+		slot_fails(slot, -ENOMEM);
 		return;
 	}
 	pending->large = NULL;
@@ -141,9 +137,9 @@ write_later(slot_t *slot, const char *data, size_t length)
 	err = uv_write(&pending->request, &slot->u.stream, &buffer, 1, on_written);
 	if (err != 0) {
 		free(pending);
-		socket_fails(slot, err);
+		slot_fails(slot, err);
 	}
-	tell_unsent(slot);
+	publish_buffered(slot);
 }
 
 /* Gives the kernel what it takes now. @returns how much that was, or -errno */
@@ -153,10 +149,10 @@ write_now(slot_t *slot, const char *data, size_t length)
 	uv_buf_t buffer = uv_buf_init((char *)data, (unsigned)length);
 	int done;
 
-	/* Lengths of libuv's have 32 bits, and so has what is told of them. */
+	/* Lengths of libuv's have 32 bits, and so have those of `buffered`. */
 	if (length > INT32_MAX)
 		return (-EMSGSIZE);
-	if (connection_unsent(slot) > 0)
+	if (connection_buffered(slot) > 0)
 		return (0);
 	done = uv_try_write(&slot->u.stream, &buffer, 1);
 	return (done == UV_EAGAIN ? 0 : done);
@@ -171,7 +167,7 @@ connection_write(slot_t *slot, const char *data, size_t length)
 		return;
 	done = write_now(slot, data, length);
 	if (done < 0)
-		socket_fails(slot, done);
+		slot_fails(slot, done);
 	else if ((size_t)done < length)
 		write_later(slot, data + done, length - (size_t)done);
 }
@@ -196,14 +192,6 @@ connection_fill(slot_t *slot, size_t at, const char *data, size_t length)
 {
 	if (slot->large != NULL && at <= slot->large_bytes && length <= slot->large_bytes - at)
 		(void) memcpy(slot->large + at, data, length);
-}
-
-void
-connection_abandon(slot_t *slot)
-{
-	if (slot->large != NULL)
-		(void) munmap(slot->large, slot->large_bytes);
-	slot->large = NULL;
 }
 
 #ifdef __linux__
@@ -240,7 +228,7 @@ connection_undelivered(const slot_t *slot)
 
 	if (slot->listens || ioctl(slot->fd, TIOCOUTQ, &held) != 0 || held < 0)
 		held = 0;
-	return (connection_unsent(slot) + (size_t)held);
+	return (connection_buffered(slot) + (size_t)held);
 }
 #else
 static int
@@ -261,24 +249,24 @@ narrow(const slot_t *slot, int before)
 size_t
 connection_undelivered(const slot_t *slot)
 {
-	return (connection_unsent(slot));
+	return (connection_buffered(slot));
 }
 #endif
 
 /*
- * POLLHUP is told when both directions are shut down: unix_poll of Linux's net/unix/af_unix.c after the
+ * POLLHUP is set when both directions are shut down: unix_poll of Linux's net/unix/af_unix.c after the
  * peer's unix_release_sock; strpoll of illumos' os/streamio.c (STRHUP) after tl's ordinary release.
  */
 int
 connection_gone(const slot_t *slot)
 {
-	struct pollfd look = { .fd = slot->fd, .events = 0, .revents = 0 };
+	struct pollfd polled = { .fd = slot->fd, .events = 0, .revents = 0 };
 
-	return (!slot->listens && poll(&look, 1, 0) > 0 &&
-	    (look.revents & (POLLHUP | POLLERR)) != 0);
+	return (!slot->listens && poll(&polled, 1, 0) > 0 &&
+	    (polled.revents & (POLLHUP | POLLERR)) != 0);
 }
 
-/* The rest of a large write goes from where it is, when the kernel takes it. */
+/* What is left of a large write goes from where it is, when the kernel takes it. */
 static void
 write_large_later(slot_t *slot, char *large, size_t large_bytes, size_t from, size_t length)
 {
@@ -295,9 +283,9 @@ write_large_later(slot_t *slot, char *large, size_t large_bytes, size_t from, si
 	if (err != 0) {
 		free(pending);
 		(void) munmap(large, large_bytes);
-		socket_fails(slot, err);
+		slot_fails(slot, err);
 	}
-	tell_unsent(slot);
+	publish_buffered(slot);
 }
 
 void
@@ -308,7 +296,7 @@ connection_commit(slot_t *slot, size_t length)
 	int done, before;
 
 	if (large == NULL || length == 0 || length > large_bytes || slot->ending) {
-		connection_abandon(slot);
+		slot_abandon(slot);
 		return;
 	}
 	slot->large = NULL;
@@ -322,13 +310,13 @@ connection_commit(slot_t *slot, size_t length)
 	}
 	(void) munmap(large, large_bytes);
 	if (done < 0)
-		socket_fails(slot, done);
+		slot_fails(slot, done);
 }
 
 void
 connection_end(slot_t *slot)
 {
 	slot->ending = 1;
-	if (connection_unsent(slot) == 0)
+	if (connection_buffered(slot) == 0)
 		slot_close(slot);
 }

@@ -1,8 +1,8 @@
 /*
- * Listening and accepting; sockets_listen of sockets.h is here.
+ * See socket_listener.h.
  *
- * A listener never stops because one client could not be accepted. Without a descriptor for him, he is
- * turned away by the one that is kept for this; without that, or without memory, the listener rests.
+ * A listener never stops because one client could not be accepted. Without a descriptor for it, the
+ * client is refused by the one that is kept for this; without that, or without memory, the listener backs off.
  */
 #define	_GNU_SOURCE
 #if defined(__sun) && !defined(__EXTENSIONS__)
@@ -20,13 +20,11 @@
 #include <unistd.h>
 
 #include "socket_connection.h"
-#include "socket_events.h"
-#include "socket_slot.h"
 
 /* Connections of one listener that are accepted in one batch. */
 #define	MAX_ACCEPTS	64
-/* A listener that cannot accept would keep the loop busy with trying: it rests so long. */
-#define	REST_MS		100
+/* A listener that cannot accept would keep the loop busy with trying. */
+#define	BACK_OFF_MS		100
 /* Of the files that are bound. */
 #define	SOCKET_MODE	0600
 
@@ -36,9 +34,9 @@ void
 socket_listeners_open(sockets_t *sockets)
 {
 	sockets->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	(void) uv_timer_init(sockets->loop, &sockets->rest);
-	uv_unref((uv_handle_t *)&sockets->rest);
-	sockets->rest.data = sockets;
+	(void) uv_timer_init(sockets->loop, &sockets->back_off);
+	uv_unref((uv_handle_t *)&sockets->back_off);
+	sockets->back_off.data = sockets;
 	sockets->handles++;
 }
 
@@ -47,7 +45,7 @@ socket_listeners_close(sockets_t *sockets, uv_close_cb closed)
 {
 	if (sockets->spare_fd >= 0)
 		(void) close(sockets->spare_fd);
-	uv_close((uv_handle_t *)&sockets->rest, closed);
+	uv_close((uv_handle_t *)&sockets->back_off, closed);
 }
 
 /* The connection that an accepted descriptor becomes. 0 or -errno; then the descriptor is closed. */
@@ -65,7 +63,7 @@ admit(slot_t *listener, int fd)
 	if ((err = uv_pipe_open(&slot->u.pipe, fd)) != 0) {
 		(void) close(fd);
 	} else if ((err = connection_resume(slot)) == 0) {
-		socket_happens(slot, SOCKET_ACCEPTED);
+		slot_happens(slot, SOCKET_ACCEPTED);
 		return (0);
 	}
 	slot_close(slot);
@@ -74,7 +72,7 @@ admit(slot_t *listener, int fd)
 
 /* Without this the client would wait. @returns whether there was one, and it is gone */
 static int
-turn_away(slot_t *listener)
+refuse_client(slot_t *listener)
 {
 	sockets_t *sockets = listener->sockets;
 	int fd;
@@ -88,7 +86,7 @@ turn_away(slot_t *listener)
 }
 
 static void
-on_rested(uv_timer_t *timer)
+on_backed_off(uv_timer_t *timer)
 {
 	sockets_t *sockets = timer->data;
 	size_t id;
@@ -96,48 +94,48 @@ on_rested(uv_timer_t *timer)
 
 	for (id = 0; id < sockets->shared.max_ids; id++) {
 		slot = sockets->slots[id];
-		if (slot == NULL || !slot->resting || slot->closing)
+		if (slot == NULL || !slot->backing_off || slot->closing)
 			continue;
-		slot->resting = 0;
+		slot->backing_off = 0;
 		(void) uv_poll_start(&slot->u.poll, UV_READABLE, on_incoming);
 	}
 }
 
 static void
-rest(slot_t *listener)
+back_off(slot_t *listener)
 {
-	uv_timer_t *timer = &listener->sockets->rest;
+	uv_timer_t *timer = &listener->sockets->back_off;
 
 	(void) uv_poll_stop(&listener->u.poll);
-	listener->resting = 1;
+	listener->backing_off = 1;
 	if (!uv_is_active((uv_handle_t *)timer))
-		(void) uv_timer_start(timer, on_rested, REST_MS, 0);
+		(void) uv_timer_start(timer, on_backed_off, BACK_OFF_MS, 0);
 }
 
 static void
 on_incoming(uv_poll_t *poll, int status, int events)
 {
 	slot_t *listener = (slot_t *)poll;
-	int left, fd, err = status;
+	int accepts, fd, err = status;
 
 	(void) events;
-	for (left = MAX_ACCEPTS; err == 0 && left > 0; left--) {
+	for (accepts = MAX_ACCEPTS; err == 0 && accepts > 0; accepts--) {
 		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			err = admit(listener, fd);
 			continue;
 		}
 		err = -errno;
-		/* A client that left again; systems differ in the word for it. */
+		/* A client that is gone again; systems differ in the errno. */
 		if (err == -EINTR || err == -ECONNABORTED || err == -EPROTO)
 			err = 0;
 	}
 	if (err == 0 || err == -EAGAIN || err == -EWOULDBLOCK)
 		return;
 	listener->err = -err;
-	socket_happens(listener, SOCKET_UNACCEPTED);
-	if ((err != -EMFILE && err != -ENFILE) || !turn_away(listener))
-		rest(listener);
+	slot_happens(listener, SOCKET_ACCEPT_FAILED);
+	if ((err != -EMFILE && err != -ENFILE) || !refuse_client(listener))
+		back_off(listener);
 }
 
 /* @returns a bound descriptor that listens, or -errno */
@@ -167,7 +165,7 @@ listen_at(const char *path, int backlog)
 }
 
 int
-sockets_listen(sockets_t *sockets, const char *path, int backlog)
+socket_listen(sockets_t *sockets, const char *path, int backlog)
 {
 	slot_t *slot;
 	int fd, err;

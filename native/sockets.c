@@ -1,8 +1,9 @@
 /*
- * See sockets.h; what this is made of, sockets_impl.h says.
+ * See sockets.h: the whole, opened, given commands, shut down.
  *
- * The end waits for libuv: every handle is closed, each tells so from the loop, and the last one frees
- * the whole.
+ *   sockets.c -> socket_listener.c -> socket_connection.c -> socket_slot.c
+ *
+ * The end waits for libuv: every handle is closed from the loop, and the last one frees the whole.
  */
 #include "sockets.h"
 
@@ -11,12 +12,9 @@
 #include <stdlib.h>
 
 #include "socket_connection.h"
-#include "socket_events.h"
-#include "socket_inbox.h"
 #include "socket_listener.h"
-#include "socket_slot.h"
 
-/* Places and ids are told as int32_t. */
+/* Places and ids are numbers of int32_t. */
 static int
 fits(const sockets_shared_t *shared)
 {
@@ -51,7 +49,6 @@ sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 	sockets->shared = *shared;
 	sockets->deliver = deliver;
 	sockets->deliver_arg = arg;
-	inbox_init(&sockets->inbox);
 	socket_events_open(sockets);
 	socket_listeners_open(sockets);
 	*out = sockets;
@@ -59,7 +56,7 @@ sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 }
 
 static void
-carry_out(slot_t *slot, const int32_t *command)
+execute(slot_t *slot, const int32_t *command)
 {
 	const sockets_shared_t *shared = &slot->sockets->shared;
 	size_t at = (size_t)command[2], length = (size_t)command[3];
@@ -85,7 +82,7 @@ carry_out(slot_t *slot, const int32_t *command)
 }
 
 void
-sockets_carry_out(sockets_t *sockets, size_t count)
+sockets_execute(sockets_t *sockets, size_t count)
 {
 	const int32_t *command = sockets->shared.commands;
 	slot_t *slot;
@@ -94,7 +91,7 @@ sockets_carry_out(sockets_t *sockets, size_t count)
 		count = sockets->shared.max_commands;
 	for (; count > 0; count--, command += SOCKET_INTS) {
 		if ((slot = slot_of(sockets, command[1])) != NULL)
-			carry_out(slot, command);
+			execute(slot, command);
 	}
 }
 
@@ -149,18 +146,10 @@ sockets_gone(const sockets_t *sockets, int32_t id)
 	return (slot == NULL || connection_gone(slot));
 }
 
-void
-sockets_handle_closed(sockets_t *sockets)
+int
+sockets_listen(sockets_t *sockets, const char *path, int backlog)
 {
-	void (*done)(void *) = sockets->done;
-	void *arg = sockets->done_arg;
-
-	if (--sockets->handles > 0)
-		return;
-	free(sockets->free_ids);
-	free(sockets->slots);
-	free(sockets);
-	done(arg);
+	return (socket_listen(sockets, path, backlog));
 }
 
 static void
@@ -181,7 +170,7 @@ sockets_shutdown(sockets_t *sockets, void (*done)(void *), void *arg)
 	for (id = 0; id < sockets->shared.max_ids; id++) {
 		if ((slot = sockets->slots[id]) == NULL)
 			continue;
-		/* libuv has let go of it; nobody else will. */
+		/* libuv has closed it; nobody else will. */
 		if ((slot->happened & SOCKET_BIT(SOCKET_CLOSED)) != 0)
 			slot_free(slot);
 		else

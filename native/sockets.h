@@ -2,17 +2,17 @@
  * Unix sockets that are listened on, and the connections that they accept, on a loop of libuv: many
  * small conversations at the price of their system calls.
  *
- * The reader (JavaScript) and this file share memory, and talk in batches:
+ * The reader (JavaScript) and this file share memory (sockets_shared.h) and work in batches:
  *
  *   poll     accept and read fill `events` and `inbox`
  *   then     one `deliver` for all of them; the reader answers with `commands` and `outbox`
- *   then     sockets_carry_out: the writes, one behind the other, the closes ...
+ *   then     sockets_execute: the writes, one behind the other, the closes ...
  *
  * So a batch costs two crossings between C and JavaScript, however many connections it is of; and the
  * replies leave when all of them are made, which wakes a peer on another processor once, not each time.
  *
  * Everything here runs on the loop's thread. An id is a connection's or a listener's from the event or
- * call that told it until its CLOSED was delivered. Commands with any other id are left out: a reader
+ * call that gave it until its CLOSED was delivered. Commands with any other id are left out: a reader
  * need not know what has been closed meanwhile.
  */
 #ifndef SOCKETS_H
@@ -22,53 +22,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-typedef struct sockets sockets_t;
-
-/* What happened; `events` holds four numbers for each: this, an id, and two more. */
-typedef enum socket_event {
-	/* Listener, the new connection, its descriptor. It is read from at once. */
-	SOCKET_ACCEPTED = 1,
-	/* Listener, errno: one could not be accepted. The listener goes on. */
-	SOCKET_UNACCEPTED,
-	/* Connection, where in `inbox`, how many bytes. Good until `deliver` returns. */
-	SOCKET_HEARD,
-	/* Connection, errno, or 0: the peer ended its side. Nothing more is heard. */
-	SOCKET_ENDED,
-	/* Connection: the kernel has taken a write that it first had no room for. */
-	SOCKET_TAKEN,
-	/* Either: the descriptor is closed. */
-	SOCKET_CLOSED
-} socket_event_t;
-
-/* What to do; `commands` holds four numbers for each: this, an id, and two more. */
-typedef enum socket_command {
-	/* Connection, where in `outbox`, how many bytes. */
-	SOCKET_WRITE = 1,
-	/* Connection: read no more for now; read again. */
-	SOCKET_PAUSE,
-	SOCKET_RESUME,
-	/* Connection: close when all is written. */
-	SOCKET_END,
-	/* Either: close now. What the kernel has not taken is lost. */
-	SOCKET_CLOSE
-} socket_command_t;
-
-#define	SOCKET_INTS	4
-
-typedef struct sockets_shared {
-	int32_t *events;
-	size_t max_events;
-	char *inbox;
-	size_t inbox_bytes;
-	const int32_t *commands;
-	size_t max_commands;
-	const char *outbox;
-	size_t outbox_bytes;
-	/* By id: bytes that were written and that the kernel has not taken. */
-	uint32_t *unsent;
-	/* Listeners and connections that there may be at a time. */
-	size_t max_ids;
-} sockets_shared_t;
+#include "sockets_shared.h"
 
 /*
  * `deliver` gets the number of events; it must take them all, and may call any function of this file
@@ -80,15 +34,15 @@ int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 
 /*
  * Binds a new socket to `path` and listens. The listener's id, or -errno. The file stays when the
- * listener is closed. It is 0600 from its first moment on Linux; elsewhere the caller has to see to that.
+ * listener is closed. It is 0600 from the start Linux; elsewhere the caller has to see to that.
  */
 int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 
-/* Carries out the first `count` commands, in order. */
-void sockets_carry_out(sockets_t *sockets, size_t count);
+/* Executes the first `count` commands, in order. */
+void sockets_execute(sockets_t *sockets, size_t count);
 
 /*
- * For what is larger than `outbox`: as SOCKET_WRITE, after all commands before it were carried out. What
+ * For what is larger than `outbox`: as SOCKET_WRITE, after all commands before it were executed. What
  * has 2 GiB or more ends the connection with EMSGSIZE.
  */
 void sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length);
@@ -104,19 +58,19 @@ void sockets_fill(sockets_t *sockets, int32_t id, size_t at, const char *data, s
 void sockets_commit(sockets_t *sockets, int32_t id, size_t length);
 
 /*
- * Bytes of a connection that its peer has not read just now, as far as the kernel tells: those that the
- * kernel has not taken, and on Linux those that it holds, with what it needs to hold them. 0 for any
+ * Bytes of a connection that its peer has not read just now, as far as the kernel knows: those that are
+ * buffered, and on Linux those that it holds, with what it needs to hold them. 0 for any
  * other id.
  */
 size_t sockets_undelivered(const sockets_t *sockets, int32_t id);
 
 /*
  * Whether the peer has closed its end, and not only shut down its side of it: nobody will read what is
- * written. Asked of the kernel, since a connection that is not read tells no end.
+ * written. Asked of the kernel, since a connection that is not read shows no end.
  */
 int sockets_gone(const sockets_t *sockets, int32_t id);
 
-/* Closes all, tells nothing any more, calls `done` from the loop, and frees itself before that. */
+/* Closes all, delivers nothing any more, calls `done` from the loop, and frees itself before that. */
 void sockets_shutdown(sockets_t *sockets, void (*done)(void *), void *arg);
 
 #endif

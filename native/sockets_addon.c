@@ -2,7 +2,7 @@
  * The glue between sockets.c and JavaScript: `openSockets` and what can be done with what it returns.
  *
  * One thing lives from openSockets to the end of its environment: the shared memory and the callback
- * are held that long, and the end waits until libuv has closed all handles.
+ * stay that long, and the end waits until libuv has closed all handles.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -12,7 +12,7 @@
 #include "sockets.h"
 #include "sockets_addon.h"
 
-/* events, inbox, commands, outbox, unsent */
+/* events, inbox, commands, outbox, buffered */
 #define	SHARED_ARRAYS	5
 
 /* c5a1f3d8-06be-4e92-9b47-e8d2740f16ab */
@@ -29,7 +29,7 @@ typedef struct reader {
 
 /* An exception of JavaScript has no caller here: it is an uncaught one. */
 static void
-tell_uncaught(napi_env env)
+throw_uncaught(napi_env env)
 {
 	napi_value error;
 	bool pending = false;
@@ -54,12 +54,12 @@ deliver(void *arg, size_t count)
 	    napi_create_uint32(env, (uint32_t)count, &argument) != napi_ok ||
 	    napi_make_callback(env, reader->context, receiver, function, 1, &argument, NULL) !=
 	    napi_ok)
-		tell_uncaught(env);
+		throw_uncaught(env);
 	(void) napi_close_handle_scope(env, scope);
 }
 
 static void
-let_go(reader_t *reader)
+reader_free(reader_t *reader)
 {
 	size_t i;
 
@@ -80,7 +80,7 @@ all_closed(void *arg)
 	reader_t *reader = arg;
 	napi_async_cleanup_hook_handle hook = reader->hook;
 
-	let_go(reader);
+	reader_free(reader);
 	(void) napi_remove_async_cleanup_hook(hook);
 }
 
@@ -93,9 +93,9 @@ env_ends(napi_async_cleanup_hook_handle hook, void *arg)
 	sockets_shutdown(reader->sockets, all_closed, reader);
 }
 
-/* Holds an array, and tells where its memory is. */
+/* A reference to an array, and where its memory is. */
 static bool
-hold_array(napi_env env, napi_value array, napi_ref *ref, napi_typedarray_type wanted, void **data,
+ref_array(napi_env env, napi_value array, napi_ref *ref, napi_typedarray_type wanted, void **data,
     size_t *length)
 {
 	napi_typedarray_type type;
@@ -107,7 +107,7 @@ hold_array(napi_env env, napi_value array, napi_ref *ref, napi_typedarray_type w
 }
 
 static bool
-hold_all(napi_env env, napi_value *argv, reader_t *reader, sockets_shared_t *shared)
+ref_all(napi_env env, napi_value *argv, reader_t *reader, sockets_shared_t *shared)
 {
 	static const napi_typedarray_type TYPES[SHARED_ARRAYS] = {
 		napi_int32_array, napi_uint8_array, napi_int32_array, napi_uint8_array,
@@ -118,7 +118,7 @@ hold_all(napi_env env, napi_value *argv, reader_t *reader, sockets_shared_t *sha
 	napi_value name;
 
 	for (i = 0; i < SHARED_ARRAYS; i++) {
-		if (!hold_array(env, argv[1 + i], &reader->arrays[i], TYPES[i], &data[i], &length[i]))
+		if (!ref_array(env, argv[1 + i], &reader->arrays[i], TYPES[i], &data[i], &length[i]))
 			return (false);
 	}
 	shared->events = data[0];
@@ -129,7 +129,7 @@ hold_all(napi_env env, napi_value *argv, reader_t *reader, sockets_shared_t *sha
 	shared->max_commands = length[2] / SOCKET_INTS;
 	shared->outbox = data[3];
 	shared->outbox_bytes = length[3];
-	shared->unsent = data[4];
+	shared->buffered = data[4];
 	shared->max_ids = length[4];
 	return (napi_create_reference(env, argv[0], 1, &reader->deliver) == napi_ok &&
 	    napi_create_string_utf8(env, "mdatad:sockets", NAPI_AUTO_LENGTH, &name) == napi_ok &&
@@ -156,14 +156,14 @@ js_open(napi_env env, napi_callback_info info)
 	}
 	reader->env = env;
 	if (argc != 1 + SHARED_ARRAYS || type != napi_function ||
-	    !hold_all(env, argv, reader, &shared)) {
-		let_go(reader);
+	    !ref_all(env, argv, reader, &shared)) {
+		reader_free(reader);
 		(void) napi_throw_type_error(env, "EINVAL",
-		    "openSockets(deliver, events, inbox, commands, outbox, unsent)");
+		    "openSockets(deliver, events, inbox, commands, outbox, buffered)");
 		return (NULL);
 	}
 	if ((err = sockets_open(loop, &shared, deliver, reader, &reader->sockets)) != 0) {
-		let_go(reader);
+		reader_free(reader);
 		(void) napi_throw_error(env, err == -EINVAL ? "EINVAL" : "ENOMEM", "openSockets");
 		return (NULL);
 	}
@@ -210,7 +210,7 @@ js_listen(napi_env env, napi_callback_info info)
 }
 
 static napi_value
-js_carry_out(napi_env env, napi_callback_info info)
+js_execute(napi_env env, napi_callback_info info)
 {
 	napi_value argv[2];
 	uint32_t count;
@@ -219,7 +219,7 @@ js_carry_out(napi_env env, napi_callback_info info)
 	if (sockets == NULL)
 		return (NULL);
 	CALL(env, napi_get_value_uint32(env, argv[1], &count));
-	sockets_carry_out(sockets, count);
+	sockets_execute(sockets, count);
 	return (NULL);
 }
 
@@ -325,7 +325,7 @@ sockets_exports(napi_env env, napi_value exports)
 	static const napi_call_function_t FUNCTIONS[] = {
 		{ "openSockets", js_open },
 		{ "listen", js_listen },
-		{ "carryOut", js_carry_out },
+		{ "execute", js_execute },
 		{ "write", js_write },
 		{ "reserve", js_reserve },
 		{ "fill", js_fill },

@@ -1,5 +1,5 @@
 /*
- * See subscription.h: how one begins and ends, and what it tells.
+ * See subscription.h: how one begins and ends, and what it delivers.
  *
  * A turn of the loop takes a slice of a burst and no more: a burst of events must not keep a guest waiting.
  * The rest waits for a later turn, as one more owner of the subscription.
@@ -155,7 +155,7 @@ take_result(napi_env env, subscription_t *sub, const zone_item_t *item)
 
 /*
  * What the queue has, a slice at most. It stops after a result, so that whoever awaited it goes on
- * before later events are told; and after an exception, which Node takes for an uncaught one. True
+ * before later events are delivered; and after an exception, which Node takes for an uncaught one. True
  * when a slice was full.
  */
 static int
@@ -214,7 +214,7 @@ go_on_later(napi_env env, subscription_t *sub)
 	return (status);
 }
 
-/* What the queue has, told to `on_item`: the thread-safe function's callback. */
+/* What the queue has, delivered to `on_item`: the thread-safe function's callback. */
 static void
 take(napi_env env, napi_value on_item, void *context, void *data)
 {

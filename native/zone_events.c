@@ -49,7 +49,7 @@ typedef struct zone_queue {
 	zone_list_t items;
 	uint_t max_events;
 	uint_t events;
-	/* Events that were lost, and no memory to queue that; told before what is queued. */
+	/* Events that were lost, and no memory to queue that; delivered before what is queued. */
 	uint_t lost;
 } zone_queue_t;
 
@@ -110,7 +110,7 @@ zone_list_drop(zone_list_t *list)
 
 /*
  * An event was lost: the queue's last item says so. There may be no memory for it; then the last event
- * is turned into it, which is only one more that is lost, and where there is none, it is told out of
+ * is turned into it, which is only one more that is lost, and where there is none, it is delivered out of
  * order.
  */
 static void
@@ -275,9 +275,9 @@ zone_section_thread(void *p)
 			(void) pthread_cond_wait(&ze->posted, &ze->mutex);
 		command = node->item.command;
 		/*
-		 * An event can be told as soon as the section is left, before we know that it is. So that
+		 * An event can be delivered as soon as the section is left, before we know that it is. So that
 		 * the reader sees the result first, it takes its place in the queue now. Until it is
-		 * entered, on the other hand, events are told that come before the result.
+		 * entered, on the other hand, events are delivered that come before the result.
 		 */
 		node->pending = 1;
 		if (command != ZONE_COMMAND_ENTER)

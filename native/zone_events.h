@@ -2,7 +2,7 @@
  * A subscription to zone state changes that never blocks whoever reads it: the pure C under the addon.
  *
  * One queue holds events and the results of commands in the order in which they came true. It is
- * bounded: an event that finds it full is counted, not kept, and the reader is told to list anew.
+ * bounded: an event that finds it full is counted, not kept, and the reader is asked to list anew.
  *
  *   libzonecfg's thread --- event ---+
  *                                    +--> queue --- wake() ---> the reader's loop: zone_events_next

@@ -5,7 +5,7 @@
  *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later turn
  *   enter(handle), exit(handle), abort(handle), close(handle) -> Promise<number>
  *
- * `lost` is 0 with an event, else how many were lost and nothing else is told. Promises resolve to 0,
+ * `lost` is 0 with an event, else how many were lost and nothing else is given. Promises resolve to 0,
  * or to 1 for an exit that still holds the section; refusals reject with `code`.
  *
  * All of it runs on the environment's thread.

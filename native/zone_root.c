@@ -49,6 +49,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "node_channel.h"
+
 #if defined(__sun)
 #define	OPTIONSTR	MS_OPTIONSTR
 #define	FORCE		MS_FORCE
@@ -85,8 +87,8 @@ typedef struct walk {
 	const char *components[MAX_DEPTH];
 	int count;
 	struct stat found;
-	/* From the port up to the root's children: what tells one look from another. */
-	char way[MAX_DEPTH * 72];
+	/* From the port up to the root's children: the same twice is the same path. */
+	char parents[MAX_DEPTH * 72];
 	char identity[72];
 } walk_t;
 
@@ -165,7 +167,7 @@ step_into(int dir, const char *name, int make, int depth, fault_t *fault)
 
 /* An inode's number is used again soon; with its time of change it is its own. */
 static int
-tell_identity(const struct stat *st, char *into, size_t len)
+write_identity(const struct stat *st, char *into, size_t len)
 {
 	return (snprintf(into, len, "%llu:%llu:%lld.%09ld", (unsigned long long)st->st_dev,
 	    (unsigned long long)st->st_ino, (long long)st->st_ctim.tv_sec, (long)st->st_ctim.tv_nsec));
@@ -204,82 +206,33 @@ walk_to(walk_t *walk, const request_t *request, int want_dir, int make, fault_t 
 			return (failed(fault, ENOTSOCK, "lstat", walk->count));
 	}
 	/*
-	 * From the port up: a directory that is looked at after its port has all changes that made the port, so
-	 * that a port which appears between two looks is no change of its way.
+	 * From the port up: a directory whose stat comes after its port's has all changes that made the port, so
+	 * that a port which appears between two walks is no change of its parents.
 	 */
-	(void) tell_identity(&walk->found, walk->identity, sizeof (walk->identity));
+	(void) write_identity(&walk->found, walk->identity, sizeof (walk->identity));
 	used = 0;
-	walk->way[0] = '\0';
+	walk->parents[0] = '\0';
 	for (i = walk->depth - 1; i > 0; i--) {
 		struct stat st;
 		int n;
 
 		if (fstat(walk->dirs[i], &st) != 0)
 			return (failed(fault, errno, "lstat", i));
-		n = tell_identity(&st, walk->way + used, sizeof (walk->way) - used);
+		n = write_identity(&st, walk->parents + used, sizeof (walk->parents) - used);
 		used += (size_t)n;
-		if (used + 1 < sizeof (walk->way))
-			walk->way[used++] = ' ';
+		if (used + 1 < sizeof (walk->parents))
+			walk->parents[used++] = ' ';
 	}
-	walk->way[used] = '\0';
+	walk->parents[used] = '\0';
 	return (0);
 }
 
 static int
 reply_fd(void)
 {
-	const char *fd = getenv("NODE_CHANNEL_FD");
+	int fd = node_channel_fd();
 
-	return (fd == NULL ? STDOUT_FILENO : atoi(fd));
-}
-
-/* One line, whole; with a descriptor it is the message by which node hands over a socket. */
-static int
-send_line(const char *json, int passed)
-{
-	char line[8192], control[CMSG_SPACE(sizeof (int))];
-	struct msghdr msg;
-	struct iovec iov;
-	int len, fd = reply_fd();
-
-	len = snprintf(line, sizeof (line), passed < 0 ? "%s\n" :
-	    "{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":%s}\n", json);
-	(void) memset(&msg, 0, sizeof (msg));
-	iov.iov_base = line;
-	iov.iov_len = (size_t)len;
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	if (passed >= 0) {
-		struct cmsghdr *header;
-
-		(void) memset(control, 0, sizeof (control));
-		msg.msg_control = control;
-		msg.msg_controllen = sizeof (control);
-		header = CMSG_FIRSTHDR(&msg);
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof (int));
-		(void) memcpy(CMSG_DATA(header), &passed, sizeof (int));
-	}
-	for (;;) {
-		ssize_t sent = sendmsg(fd, &msg, 0);
-		struct pollfd poller;
-
-		if (sent >= 0) {
-			iov.iov_base = (char *)iov.iov_base + sent;
-			iov.iov_len -= (size_t)sent;
-			msg.msg_control = NULL;
-			msg.msg_controllen = 0;
-			if (iov.iov_len == 0)
-				return (0);
-			continue;
-		}
-		if (errno != EAGAIN && errno != EINTR)
-			return (-1);
-		poller.fd = fd;
-		poller.events = POLLOUT;
-		(void) poll(&poller, 1, -1);
-	}
+	return (fd < 0 ? STDOUT_FILENO : fd);
 }
 
 /* The identity is that of a port that was found and that nobody could be reached at. */
@@ -291,7 +244,7 @@ reply_fault(const fault_t *fault, const walk_t *walk)
 	(void) snprintf(json, sizeof (json),
 	    "{\"err\":%d,\"call\":\"%s\",\"depth\":%d,\"identity\":\"%s\"}", fault->err,
 	    fault->call, fault->depth, walk->identity);
-	if (send_line(json, -1) != 0)
+	if (node_channel_send(reply_fd(), json, -1) != 0)
 		exit(1);
 }
 
@@ -301,10 +254,10 @@ reply_found(const walk_t *walk, int passed)
 	char json[7000];
 
 	(void) snprintf(json, sizeof (json),
-	    "{\"err\":0,\"identity\":\"%s\",\"way\":\"%.6000s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}",
-	    walk->identity, walk->way, (unsigned long long)walk->found.st_dev,
+	    "{\"err\":0,\"identity\":\"%s\",\"parents\":\"%.6000s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}",
+	    walk->identity, walk->parents, (unsigned long long)walk->found.st_dev,
 	    (unsigned long long)walk->found.st_ino);
-	if (send_line(json, passed) != 0)
+	if (node_channel_send(reply_fd(), json, passed) != 0)
 		exit(1);
 }
 
@@ -365,11 +318,11 @@ dial(walk_t *walk, const request_t *request, fault_t *fault)
 	if (walk_to(walk, request, 0, 0, fault) != 0 || (fd = connect_from(walk, fault)) < 0)
 		return (-1);
 	/*
-	 * What answered is the file that was looked at, reached by the same way: in between a process of the
+	 * What answered is the file that was found, reached through the same parents: in between a process of the
 	 * zone could have put a link in its place, and have taken it away again.
 	 */
 	same = walk_to(&after, request, 0, 0, fault) == 0;
-	if (same && (strcmp(walk->way, after.way) != 0 || strcmp(walk->identity, after.identity) != 0)) {
+	if (same && (strcmp(walk->parents, after.parents) != 0 || strcmp(walk->identity, after.identity) != 0)) {
 		(void) failed(fault, ESTALE, "connect", walk->count);
 		same = 0;
 	}
@@ -422,7 +375,7 @@ serve(const request_t *request)
 
 	walk.depth = 0;
 	walk.identity[0] = '\0';
-	walk.way[0] = '\0';
+	walk.parents[0] = '\0';
 	if (strcmp(request->command, "find") == 0) {
 		err = walk_to(&walk, request, 0, 0, &fault);
 	} else if (strcmp(request->command, "dial") == 0) {

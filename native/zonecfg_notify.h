@@ -1,5 +1,5 @@
 /*
- * Zone state changes as libzonecfg tells them. The library exports these functions, but no header of
+ * Zone state changes as libzonecfg gives them. The library exports these functions, but no header of
  * the platform declares them.
  */
 #ifndef ZONECFG_NOTIFY_H

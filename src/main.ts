@@ -10,7 +10,7 @@
 // start method says --disable-sigusr1 as well where this Node knows it, for the time until this line runs.
 process.on('SIGUSR1', () => undefined);
 
-import { letHeapGrow } from './platform/heap';
+import { exitAtOnce, filesHang, letHeapGrow } from './platform/process';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { addTail } from './admin/log-level';
@@ -27,7 +27,6 @@ import {
 } from './config';
 import { messageOf } from './lib/errors';
 import { createLogger, LogSink, type Level, type Logger } from './log';
-import { exitAtOnce, filesHang } from './platform/ffi-exit';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;

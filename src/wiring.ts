@@ -60,7 +60,7 @@ export function wireRegistry(
   registry: Registry,
   { store, datasets, figures, started }: ZoneHearers,
 ): void {
-  registry.on('arrived', (zone) => {
+  registry.on('added', (zone) => {
     datasets.touch(zone.zonename);
     // Sockets of the first picture are told by "ready": thousands of records would slow the start.
     if (started() || zone.link.kind === 'port') {
@@ -69,7 +69,7 @@ export function wireRegistry(
     }
   });
   registry.on('moved', (zone) => datasets.touch(zone.zonename));
-  registry.on('left', (zone) => {
+  registry.on('removed', (zone) => {
     zone.log.info({}, 'zone left');
     // Another zone of the same name may have come since.
     if (registry.get(zone.zonename) === undefined) {

@@ -20,14 +20,13 @@ import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
-import type { PeerCredential, Platform } from './platform/libzonecfg';
+import { type Platform, openPeers, type PeerCredential, type Peers } from './platform/libzonecfg';
 import { MountTable } from './platform/mounts';
-import { openPeers, type Peers } from './platform/addon';
 import type { Paths } from './platform/paths';
 import type { ZoneRoots } from './platform/zone-root';
 import type { Store } from './vm/store';
 import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
-import type { ZoneFacts } from './zones/snapshot';
+import type { ZoneFacts } from './platform/zone-facts';
 import { Zone, type ZoneLink } from './zones/zone';
 
 const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];

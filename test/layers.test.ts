@@ -1,9 +1,10 @@
 /*
- * The import rules of the design: lower layers never know higher ones, and each world has one door.
+ * The import rules of the design: lower layers never know higher ones, each part of the platform is reached
+ * from one file, and nothing imports or includes in a circle.
  */
 import assert from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, extname, join, relative, resolve } from 'node:path';
 
 const TOP = resolve(__dirname, '..', '..');
 const SRC = join(TOP, 'src');
@@ -49,7 +50,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Modules that only some rooms may open. */
 const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
-  { module: /^ffi-napi$/, rooms: /^platform\/(libzonecfg|ffi-|abi)/ },
+  { module: /^ffi-napi$/, rooms: /^platform\/ffi$/ },
   { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
   { module: /^(node:)?net$/, rooms: /^((transport|admin)\/|platform\/(exec|zone-root)$)/ },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
@@ -67,7 +68,7 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   { word: /\/\.zonecontrol\b/, rooms: /^platform\/paths$/ },
   // Mounts are made where paths below a zone's root may be named. Preflight takes away what a killed run left in
   // its own scratch directory, which is no zone's.
-  { word: /\.(mountLofs|umount)\(/, rooms: /^admin\/preflight-child$/ },
+  { word: /\.umount\(/, rooms: /^admin\/preflight-child$/ },
   // A name for records and the mount table, in the hands of who opens no file.
   {
     word: /\bnameOf\(/,
@@ -106,6 +107,103 @@ function topOf(room: string): string {
 function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
 }
+
+/** Files below a directory of the project that have one of the endings, as paths from the top. */
+function filesBelow(directory: string, endings: readonly string[]): string[] {
+  return readdirSync(join(TOP, directory), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && endings.includes(extname(entry.name)))
+    .map((entry) => relative(TOP, join(entry.parentPath, entry.name)))
+    .filter((path) => !path.split('/').includes('build'));
+}
+
+/** Which file needs which others; type-only imports count. */
+type Graph = ReadonlyMap<string, readonly string[]>;
+
+function importGraph(): Graph {
+  const paths = ['src', 'tools', 'test'].flatMap((directory) => filesBelow(directory, ['.ts']));
+  return new Map(
+    paths.map((path) => {
+      const targets = importsOf(withoutComments(readFileSync(join(TOP, path), 'utf8')))
+        .filter((name) => name.startsWith('.'))
+        .map((name) => `${join(dirname(path), name).replace(/\.js$/, '')}.ts`);
+      return [path, targets.filter((target) => paths.includes(target))];
+    }),
+  );
+}
+
+/** A source and the header of its name are one: what either includes, both need. */
+function includeGraph(): Graph {
+  const paths = filesBelow('native', ['.c', '.h']);
+  const units = new Map<string, string[]>();
+  for (const path of paths) {
+    const unit = path.replace(/\.[ch]$/, '');
+    const text = readFileSync(join(TOP, path), 'utf8');
+    const targets = [...text.matchAll(/^#include "([^"]+)\.h"/gm)]
+      .map((match) => join(dirname(path), match[1] ?? ''))
+      .filter((target) => target !== unit && paths.includes(`${target}.h`));
+    units.set(unit, [...(units.get(unit) ?? []), ...targets]);
+  }
+  return units;
+}
+
+/** Groups of files each of which needs, through others, each of the group (Tarjan's algorithm). */
+function cyclesOf(graph: Graph): string[][] {
+  const numbers = new Map<string, number>();
+  const stack: string[] = [];
+  const cycles: string[][] = [];
+  const visit = (file: string): number => {
+    const number = numbers.size;
+    numbers.set(file, number);
+    let low = number;
+    stack.push(file);
+    for (const target of graph.get(file) ?? []) {
+      if (!numbers.has(target)) {
+        low = Math.min(low, visit(target));
+      } else if (stack.includes(target)) {
+        low = Math.min(low, numbers.get(target) ?? low);
+      }
+    }
+    if (low === number) {
+      const group = stack.splice(stack.indexOf(file));
+      if (group.length > 1 || graph.get(file)?.includes(file) === true) {
+        cycles.push(group.sort());
+      }
+    }
+    return low;
+  };
+  for (const file of graph.keys()) {
+    if (!numbers.has(file)) {
+      visit(file);
+    }
+  }
+  return cycles.sort();
+}
+
+describe('imports and includes', () => {
+  it('form no circle in src, tools and test, type-only imports included', () => {
+    const graph = importGraph();
+    assert(graph.size > 100, 'files were found');
+    assert.deepStrictEqual(cyclesOf(graph), []);
+  });
+
+  it('form no circle in native', () => {
+    const graph = includeGraph();
+    assert(graph.get('native/sockets')?.includes('native/socket_listener'), 'includes were found');
+    assert.deepStrictEqual(cyclesOf(graph), []);
+  });
+
+  it('are found to form circles where they do', () => {
+    const graph = new Map([
+      ['a', ['b', 'd']],
+      ['b', ['c']],
+      ['c', ['a', 'd']],
+      ['d', ['e']],
+      ['e', []],
+      ['f', ['f']],
+    ]);
+    assert.deepStrictEqual(cyclesOf(graph), [['a', 'b', 'c'], ['f']]);
+  });
+});
 
 describe('the layers of src/', () => {
   const files = sources();

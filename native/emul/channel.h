@@ -1,5 +1,5 @@
 /*
- * The event channel com.sun:zones:status: what subscriber.c, who listens, and publisher.c, who tells,
+ * The event channel com.sun:zones:status: what subscriber.c and publisher.c
  * have in common. Nothing here keeps state; any thread may call.
  *
  * A subscriber is a datagram socket <root>/system/simcn/evchan/<pid>.<n>. Its queue is the kernel's and

@@ -8,7 +8,7 @@
  *
  * All state lies in files below an alternate root, so any number of processes see one node. The
  * platform's functions work on the root that zonecfg_set_root() named last, as on the platform; the
- * functions here are told the root, so that one process may hold several nodes.
+ * functions here are given the root, so that one process may have several nodes.
  *
  *   <root>/etc/zones/index          configured zones, the platform's format
  *   <root>/etc/zones/<name>.xml     brand and zonepath of each

@@ -1,5 +1,5 @@
 /*
- * What the kernel tells of zones, through libc, with the platform's signatures and results. Reading only:
+ * What the kernel says of zones, through libc, with the platform's signatures and results. Reading only:
  * each call costs a stat of the node's table, whatever the number of zones. Any thread may call.
  */
 #define	_GNU_SOURCE

@@ -2,7 +2,7 @@
  * lofs mounts: mount(2) and umount2(2) with the platform's signatures, as real bind mounts of Linux.
  *
  * The names shadow libc's inside of this library, so the kernel is called by number. Any thread may
- * call; the node is locked meanwhile. A mount is made read-only before it is attached: there is no moment in which a zone could write through it. Without
+ * call; the node is locked meanwhile. A mount is made read-only before it is attached: no zone can write through it at any time. Without
  * the privilege the kernel refuses and so do these: nothing is ever pretended.
  */
 #define	_GNU_SOURCE
@@ -110,7 +110,7 @@ bind_mount(const char *special, const char *dir, unsigned int attributes)
 	return (err);
 }
 
-/* The same in two steps, for kernels before 5.12: it is writable for a moment. */
+/* The same in two steps, for kernels before 5.12: it is writable for a short time. */
 static int
 bind_mount_old(const char *special, const char *dir, unsigned int attributes)
 {

@@ -1,6 +1,6 @@
 /*
  * What happens to zones on a simulated node: they are configured, the kernel gets to know them, and
- * they go. Each change is made under the node's lock, on a fresh picture.
+ * they go. Each change is made under the node's lock, on a fresh index.
  */
 #define	_GNU_SOURCE
 #include "node.h"
@@ -110,7 +110,7 @@ node_zone_of_path(node_t *node, const char *path, char *name)
 	return (-ENOENT);
 }
 
-/* Alone with the node on the whole machine, with a fresh picture. */
+/* Alone with the node on the whole machine, with a fresh index. */
 static int
 change_begin(const char *root, node_t **node, int *lock)
 {

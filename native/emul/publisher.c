@@ -1,5 +1,5 @@
 /*
- * Who tells of zone state changes: emul_publish. The lock of publishers is held for a whole call, so that
+ * The publisher of zone state changes: emul_publish. The lock of publishers is held for a whole call, so that
  * all subscribers see one order.
  */
 #define	_GNU_SOURCE

@@ -31,7 +31,7 @@ void store_unlock(int fd);
 int store_read(const char *path, char **bytes, size_t *len);
 
 /*
- * Replaces a file at one moment: temporary file and rename. Its mtime is always later than that of
+ * Replaces a file as a whole: temporary file and rename. Its mtime is always later than that of
  * the file before, so that a store_id_t tells any two versions apart.
  */
 int store_replace(const char *path, const char *bytes, size_t len);

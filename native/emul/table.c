@@ -1,6 +1,10 @@
 /*
- * The kernel's table, mapped and changed. Writers hold the node's lock (flock), so there is one at a time
- * on the machine; the owner of a table_t serialises the threads of this process.
+ * The kernel's table, mapped, changed, and read as copies. Writers hold the node's lock (flock), so there is
+ * one at a time on the machine; the owner of a table_t serialises the threads of this process.
+ *
+ * The sequence number is odd while somebody writes: readers take no lock, and copy again where somebody
+ * wrote meanwhile. A writer that was killed in the middle leaves it odd for ever: whoever has waited too
+ * long takes the lock, which the dead do not hold, and repairs.
  */
 #define	_GNU_SOURCE
 #include "table.h"
@@ -8,12 +12,47 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "name_hash.h"
 #include "store.h"
-#include "table_file.h"
+
+#define	TABLE_IDS	(MAX_ZONEID + 1)
+/* About half as many as ids, a power of two. */
+#define	TABLE_BUCKETS	4096
+
+struct table_head {
+	atomic_uint sequence;
+	int32_t last_id;
+	uint64_t last_uniqid;
+	int32_t buckets[TABLE_BUCKETS];
+	/* Apart from the records, so that a listing reads 40 kB and not 12 MB. */
+	zone_status_t status[TABLE_IDS];
+};
+
+typedef struct table_file {
+	struct table_head head;
+	zone_record_t zones[TABLE_IDS];
+} table_file_t;
+
+/* A writer is done in microseconds; so many yields are milliseconds. */
+#define	READ_ATTEMPTS	1000
+
+static uint32_t
+table_bucket(const char *name)
+{
+	return (name_hash(name) % TABLE_BUCKETS);
+}
+
+static int
+table_known(zone_status_t status)
+{
+	return (status != ZONE_IS_UNINITIALIZED);
+}
 
 void
 table_fini(table_t *t)
@@ -156,16 +195,16 @@ table_add(table_t *t, const char *root, zone_record_t *zone)
 {
 	struct table_head *head = &t->file->head;
 	int32_t id = head->last_id;
-	int32_t tries;
+	int32_t attempts;
 	int32_t *bucket;
 	int err;
 
-	for (tries = 0; tries < MAX_ZONEID; tries++) {
+	for (attempts = 0; attempts < MAX_ZONEID; attempts++) {
 		id = id >= MAX_ZONEID ? MIN_USERZONEID : id + 1;
 		if (!table_known(head->status[id]))
 			break;
 	}
-	if (tries == MAX_ZONEID)
+	if (attempts == MAX_ZONEID)
 		return (-EAGAIN);
 	err = reserve(root, (size_t)((char *)&t->file->zones[id] - (char *)t->file),
 	    sizeof (zone_record_t));
@@ -205,4 +244,103 @@ table_remove(table_t *t, zoneid_t id)
 	if (*link == id)
 		*link = t->file->zones[id].next;
 	write_end(t);
+}
+
+static int
+read_begin(table_t *t, const char *root, unsigned int *sequence)
+{
+	int attempts;
+	int lock;
+
+	for (attempts = 0; attempts < READ_ATTEMPTS; attempts++) {
+		*sequence = atomic_load(&t->file->head.sequence);
+		if (*sequence % 2 == 0)
+			return (0);
+		(void) sched_yield();
+	}
+	lock = store_lock(root, STORE_LOCK);
+	if (lock < 0)
+		return (lock);
+	table_repair(t);
+	*sequence = atomic_load(&t->file->head.sequence);
+	store_unlock(lock);
+	return (0);
+}
+
+/* True when nobody wrote since read_begin: the copy is one snapshot. */
+static int
+read_settled(table_t *t, unsigned int sequence)
+{
+	atomic_thread_fence(memory_order_acquire);
+	return (atomic_load_explicit(&t->file->head.sequence, memory_order_relaxed) == sequence);
+}
+
+static int
+copy_zone(const table_file_t *file, zoneid_t id, zone_record_t *zone)
+{
+	if (id < MIN_USERZONEID || id > MAX_ZONEID || !table_known(file->head.status[id]))
+		return (-ESRCH);
+	memcpy(zone, &file->zones[id], sizeof (*zone));
+	zone->status = file->head.status[id];
+	zone->id = id;
+	return (0);
+}
+
+static zoneid_t
+find(const table_file_t *file, const char *name)
+{
+	/* What changes under the reader may have a loop in it. */
+	int steps = TABLE_IDS;
+	int32_t id = file->head.buckets[table_bucket(name)];
+
+	while (id >= MIN_USERZONEID && id <= MAX_ZONEID && steps-- > 0) {
+		if (strncmp(file->zones[id].name, name, ZONENAME_MAX) == 0)
+			return (id);
+		id = file->zones[id].next;
+	}
+	return (-1);
+}
+
+int
+table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
+{
+	unsigned int sequence;
+	int found;
+	int err;
+
+	do {
+		if ((err = read_begin(t, root, &sequence)) != 0)
+			return (err);
+		found = copy_zone(t->file, find(t->file, name), zone);
+	} while (!read_settled(t, sequence));
+	return (found);
+}
+
+int
+table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone)
+{
+	unsigned int sequence;
+	int found;
+	int err;
+
+	do {
+		if ((err = read_begin(t, root, &sequence)) != 0)
+			return (err);
+		found = copy_zone(t->file, id, zone);
+	} while (!read_settled(t, sequence));
+	return (found);
+}
+
+int
+table_statuses(table_t *t, const char *root, zone_status_t *status)
+{
+	unsigned int sequence;
+	int err;
+
+	do {
+		if ((err = read_begin(t, root, &sequence)) != 0)
+			return (err);
+		memcpy(status, t->file->head.status, sizeof (t->file->head.status));
+	} while (!read_settled(t, sequence));
+	return (0);
 }

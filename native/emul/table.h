@@ -1,6 +1,6 @@
 /*
  * What the kernel of a simulated node knows of its zones: a file that every process maps, one record a
- * zone id, and a hash of names. Readers take no lock: a sequence number tells them that they read
+ * zone id, and a hash of names. Readers take no lock: a sequence number shows them that they read
  * while somebody wrote, and they read again.
  */
 #ifndef TABLE_H
@@ -41,7 +41,7 @@ void table_fini(table_t *t);
 /* A record's copy. -ESRCH where there is none; zones that are dying are found too. */
 int table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone);
 int table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone);
-/* The status of each id at one moment. `status` has MAX_ZONEID + 1 places. */
+/* The status of each id, of one time. `status` has MAX_ZONEID + 1 places. */
 int table_statuses(table_t *t, const char *root, zone_status_t *status);
 
 /* These are for the holder of the node's lock. */

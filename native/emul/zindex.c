@@ -120,7 +120,7 @@ zindex_refresh(zindex_t *ix, const char *root)
 	for (;;) {
 		if ((err = store_read(path, &text, &len)) != 0)
 			return (err);
-		/* Replaced between the look and the read: what was read belongs to neither surely. */
+		/* Replaced between the stat and the read: what was read belongs to neither surely. */
 		if ((err = store_identify(path, &after)) != 0) {
 			free(text);
 			return (err);

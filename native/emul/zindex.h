@@ -34,14 +34,14 @@ typedef struct zindex {
 	uint32_t nbuckets;
 } zindex_t;
 
-/* Brings the parsed picture up to the file: one stat when nothing changed. */
+/* Brings the parsed index up to the file: one stat when nothing changed. */
 int zindex_refresh(zindex_t *ix, const char *root);
 void zindex_fini(zindex_t *ix);
 
 /* NULL where no such zone is configured. Good until the next refresh. */
 zindex_zone_t *zindex_find(zindex_t *ix, const char *name);
 
-/* A picture of its own, of a text that it takes over, and that zindex_fini frees. */
+/* An index of its own, of a text that it takes over, and that zindex_fini frees. */
 int zindex_parse(zindex_t *ix, char *text);
 
 /* The three below (zindex_change.c) are for the holder of the node's lock, on a fresh index. */

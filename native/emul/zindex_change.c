@@ -1,6 +1,6 @@
 /*
- * Changes of the index of configured zones: its file is made anew, whole, and replaced at one moment.
- * The cached picture follows with the next refresh.
+ * Changes of the index of configured zones: its file is made anew, whole, and replaced by rename.
+ * The cached index follows with the next refresh.
  */
 #define	_GNU_SOURCE
 #include <ctype.h>

@@ -1,5 +1,5 @@
 /*
- * What libzonecfg tells of zones, with the platform's signatures, results and costs: a zonepath, and the
+ * What libzonecfg says of zones, with the platform's signatures, results and costs: a zonepath, and the
  * state of a zone that the kernel does not know, is a walk of the index; a brand is two parses of the
  * zone's XML. Nothing is cached, and nothing written. Any thread may call.
  */

@@ -128,12 +128,12 @@ async function checkMount(target: DoctorTarget): Promise<Step> {
   if (inTable.verdict === 'fail' || zone.state !== 'running') {
     return inTable;
   }
-  await zone.directory?.look(AbortSignal.timeout(ANSWER_MS));
+  await zone.directory?.check(AbortSignal.timeout(ANSWER_MS));
   const at = mountPointOf(zone);
   if (!zone.answers) {
     return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);
   }
-  if (zone.directoryView() === 'another') {
+  if (zone.mountCheck() === 'another') {
     const found = `the zone has another directory at ${at}: ours was unmounted, or replaced while the zone runs`;
     return fail(step, found, `vmadm reboot ${zone.zonename}`);
   }

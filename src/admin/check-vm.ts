@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { sizeOf } from '../platform/file-stat';
+import { sizeOf } from '../platform/files';
 import { readText } from '../platform/metadata-text';
 import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { codeOf, messageOf } from '../lib/errors';
 import { takeLock } from '../platform/lock';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
-import { freeSpace } from '../platform/file-stat';
+import { freeSpace } from '../platform/files';
 import { openersOf } from './file-openers';
 import { counted, inBytes, inWords } from './format';
 

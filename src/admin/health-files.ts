@@ -28,7 +28,7 @@ import {
   sameStat,
   sizeOf,
   type FileStat,
-} from '../platform/file-stat';
+} from '../platform/files';
 import { pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { getText } from '../vm/vminfod-client';
 

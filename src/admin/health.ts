@@ -15,7 +15,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CooperativeYield } from '../lib/scheduler';
-import { freeSpace } from '../platform/file-stat';
+import { freeSpace } from '../platform/files';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
@@ -421,7 +421,7 @@ function checkSocket(zone: Zone, add: Add): void {
       add('mount-not-known', 'whether its metadata directory is mounted cannot be seen');
       break;
     default:
-      if (zone.directoryView() === 'another') {
+      if (zone.mountCheck() === 'another') {
         const text = 'its metadata directory was unmounted, or replaced while it runs';
         add('mount-replaced', text, reboot);
       }

@@ -67,7 +67,7 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
         return ok(`loaded, ${Object.keys(loadAddon()).length} functions`);
       }
       case 'ffi': {
-        const { libc, onRoot } = await import('../platform/ffi-library.js');
+        const { libc, onRoot } = await import('../platform/ffi.js');
         libc();
         onRoot(root);
         return ok('libc and libzonecfg opened, every function found');
@@ -112,8 +112,7 @@ async function connectAs([
 }
 
 async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
-  const { FLOCK, wholeFile } = await import('../platform/abi.js');
-  const { libc, memory } = await import('../platform/ffi-library.js');
+  const { FLOCK, libc, memory, wholeFile } = await import('../platform/ffi.js');
   const { trySetLock } = await import('../platform/libzonecfg.js');
   const fd = openSync(path, 'r+');
   const record = memory(FLOCK.bytes + GUARD_BYTES).fill(GUARD);
@@ -133,7 +132,7 @@ async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
 /** A thread of the pool that waits for a hung file must not keep the process. */
 async function endAtOnce(): Promise<void> {
   try {
-    const { exitAtOnce } = await import('../platform/ffi-exit.js');
+    const { exitAtOnce } = await import('../platform/process.js');
     exitAtOnce(0);
   } catch {
     // Without ffi nothing native runs: the process ends by itself.

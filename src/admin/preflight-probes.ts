@@ -19,7 +19,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { POOL_THREADS } from '../config';
 import { codeOf, messageOf } from '../lib/errors';
-import { replaceDurably } from '../platform/durable-file';
+import { replaceDurably } from '../platform/files';
 import { run } from '../platform/exec';
 import { takeLock } from '../platform/lock';
 import { ZoneRoots } from '../platform/zone-root';

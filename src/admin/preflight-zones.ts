@@ -2,10 +2,9 @@
  * The probes of preflight that ask the kernel and libzonecfg about zones: real zones, and the same answer
  * from the index. Run by preflight-child.ts, one a process; they only read.
  */
-import { FLOCK, onIllumos, wholeFile, ZONE_ATTR_STATUS } from '../platform/abi';
-import { bindZoneEvents } from '../platform/addon';
-import { memory, onRoot } from '../platform/ffi-library';
 import { openPlatform } from '../platform/libzonecfg';
+import { bindZoneEvents } from '../platform/zone-events';
+import { FLOCK, memory, onIllumos, onRoot, wholeFile, ZONE_ATTR_STATUS } from '../platform/ffi';
 import { takeLock } from '../platform/lock';
 import { Paths } from '../platform/paths';
 import { ZoneRoots } from '../platform/zone-root';

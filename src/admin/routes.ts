@@ -55,8 +55,8 @@ export class Refused extends Error {
 
 export interface Parts {
   readonly node: AdminNode;
-  readonly doctor: Doctor;
   /** Made when they are first asked for. */
+  readonly doctor: () => Promise<Doctor>;
   readonly metrics: () => Promise<Metrics>;
   readonly health: HealthMonitor;
   readonly self: () => SelfHealth;
@@ -193,8 +193,8 @@ async function zone(parts: Parts, { response, operand }: Ask): Promise<void> {
 async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
   const checkup =
     operand === ''
-      ? await parts.doctor.visitAll()
-      : await parts.doctor.visitZone(named(parts.node, operand));
+      ? await (await parts.doctor()).visitAll()
+      : await (await parts.doctor()).visitZone(named(parts.node, operand));
   sendJson(response, 200, checkup);
 }
 

@@ -12,7 +12,7 @@ import type { Socket } from 'node:net';
 import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
-import { Doctor } from './doctor';
+import type { Doctor } from './doctor';
 import { HealthMonitor, type HealthSnapshot } from './health';
 import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
@@ -50,7 +50,11 @@ export class AdminServer {
     const health = new HealthMonitor({ node, probe, self });
     this.health = health;
     const metrics = lateMetrics(node, self, () => health.snapshot());
-    this.parts = { node, doctor: new Doctor({ node, health, self }), metrics, health, self };
+    let made: Promise<Doctor> | null = null;
+    // Loaded by whoever asks: a start has zones to serve first.
+    const doctor = (): Promise<Doctor> =>
+      (made ??= import('./doctor.js').then((module) => new module.Doctor({ node, health, self })));
+    this.parts = { node, doctor, metrics, health, self };
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */

@@ -22,7 +22,7 @@ export interface ZoneRow {
   readonly zonename: string;
   readonly alias: string | null;
   readonly brand: string;
-  /** halted, ready, running, leaving, gone */
+  /** halted, ready, running, closing, closed */
   readonly state: string;
   readonly health: HealthState;
   /** Why it is not healthy, by the names of health.ts. */

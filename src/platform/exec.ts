@@ -1,5 +1,5 @@
 /*
- * The only door to child processes.
+ * The one file that starts child processes.
  *
  * A program is started by an argument vector, never through a shell, with a small environment of its own.
  * Its input is fed and closed. Of its output no more than a bound is kept (of stderr the tail, where
@@ -119,13 +119,13 @@ export interface Helper {
   send(bytes: Buffer): void;
   /** SIGKILL. A process that the kernel holds in a file system goes only when that lets go of it. */
   kill(): void;
-  /** Closes our ends: it goes when it notices. Nothing is told any more but `ended`. */
+  /** Closes our ends: it goes when it notices. Nothing comes any more but `ended`. */
   close(): void;
 }
 
 export interface HelperOwner {
   /** A line of JSON that came on node's channel, and the socket that came with it. */
-  readonly told: (message: unknown, socket: Socket | null) => void;
+  readonly message: (message: unknown, socket: Socket | null) => void;
   /** It is gone, with all that it had open; or could not be started. Once. */
   readonly ended: (err: SystemError) => void;
 }
@@ -165,13 +165,13 @@ export function startHelper(argv: readonly string[], owner: HelperOwner): Helper
   child.once('disconnect', () => end(new SystemError(call, args.join(' '), 'EPIPE')));
   child.once('error', end);
   child.on('message', (message, handle) => {
-    owner.told(message, handle instanceof Socket ? handle : null);
+    owner.message(message, handle instanceof Socket ? handle : null);
   });
   // Without descriptors for its pipes it has none of them: the event follows.
   const requests = Array.isArray(child.stdio) ? child.stdio[4] : undefined;
   const isOpen = requests instanceof Socket;
   if (isOpen) {
-    // One that is gone is told by its channel.
+    // The channel says when it is gone.
     requests.on('error', () => undefined);
     requests.unref();
   }

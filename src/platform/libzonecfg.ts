@@ -1,19 +1,20 @@
 /*
- * The door to the platform's C functions, through ffi-napi: control plane only, no request makes a call
- * here.
+ * The platform's C functions, called through ffi-napi: control plane only, no request makes a call here.
  *
- * Zone lists, states, brands and paths, lofs mounts, the file lock, and who is at the other end of a
- * socket. Each call takes microseconds and is made on the main thread, as errno is lost otherwise.
+ * Zone lists, states, brands and paths, unmounts, the file lock, and who is at the other end of a socket.
+ * Each call takes microseconds and is made on the main thread, as errno is lost otherwise.
  */
-import { errno } from 'ffi-napi';
-import { codeOf, SystemError } from '../lib/errors';
+import { codeOf, errnoName, SystemError } from '../lib/errors';
 import {
-  errnoName,
+  cString,
   FLOCK,
-  MAX_MNTOPT_STR,
+  lastError,
+  libc,
   MAXPATHLEN,
+  memory,
   MS_FORCE,
-  MS_OPTIONSTR,
+  onRoot,
+  readString,
   wholeFile,
   Z_OK,
   ZONE_ATTR_BRAND,
@@ -23,8 +24,9 @@ import {
   ZONE_STATUSES,
   zonecfgCode,
   ZONENAME_MAX,
-} from './abi';
-import { cString, lastError, libc, memory, onRoot, readString, type Memory } from './ffi-library';
+  type Memory,
+} from './ffi';
+import { loadAddon } from './addon';
 import { Paths } from './paths';
 import {
   liveZones,
@@ -34,8 +36,6 @@ import {
   type ZoneIndex,
 } from './zone-facts';
 
-export { openEmulation, type Emulation } from './ffi-emulation';
-
 /** libzonecfg's state of a zone. */
 export type ZoneState = (typeof ZONE_STATES)[number];
 
@@ -43,7 +43,7 @@ export type ZoneState = (typeof ZONE_STATES)[number];
 export type ZoneStatus = (typeof ZONE_STATUSES)[number];
 
 export interface PeerCredential {
-  /** -1 when the zone cannot be told. */
+  /** -1 where it is not known. */
   readonly zoneid: number;
   readonly pid: number;
   readonly uid: number;
@@ -71,11 +71,7 @@ export interface Platform {
   /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
   zonepath(zonename: string): string;
   zoneRootpath(zonename: string): string;
-  /** lofs mount of host path `special` on host path `dir`. Follows symbolic links in `dir`: check first. */
-  mountLofs(special: string, dir: string, options: string): void;
   umount(dir: string, force: boolean): void;
-  /** Tries a write lock over the whole file: false when another process holds it. Never blocks. */
-  tryLock(fd: number): boolean;
   peer(fd: number): PeerCredential;
 }
 
@@ -99,9 +95,7 @@ export function openPlatform(root: string): Platform {
     zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
     zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
     zoneRootpath: (zonename) => zoneText(root, 'zone_get_rootpath', zonename),
-    mountLofs: (special, dir, options) => mountLofs(root, special, dir, options),
     umount: (dir, force) => umount(root, dir, force),
-    tryLock: trySetLock,
     peer: (fd) => peer(root, fd),
   };
 }
@@ -217,42 +211,25 @@ function zoneText(
   return readString(text);
 }
 
-function mountLofs(root: string, special: string, dir: string, options: string): void {
-  const buffer = memory(MAX_MNTOPT_STR);
-  if (buffer.write(cString(options)) >= buffer.length) {
-    throw new SystemError('mount', dir, 'EINVAL', 'the options are too long');
-  }
-  const { kernel } = onRoot(root);
-  const [from, to] = [cString(special), cString(dir)];
-  if (kernel.mount(from, to, MS_OPTIONSTR, 'lofs', 0, 0, buffer, buffer.length) !== 0) {
-    throw lastError('mount', dir);
-  }
-}
-
 function umount(root: string, dir: string, force: boolean): void {
   if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
     throw lastError('umount2', dir);
   }
 }
 
-function setLock(fd: number, type: number): number {
-  const flock = memory(FLOCK.bytes);
-  wholeFile(type).copy(flock);
-  return libc().fcntl(fd, FLOCK.F_SETLK, flock) === -1 ? errno() : 0;
-}
-
-/** `tryLock` of a Platform, which no root matters to. */
+/** Tries a write lock over the whole file: false when another process holds it. Never blocks. */
 export function trySetLock(fd: number): boolean {
-  const err = setLock(fd, FLOCK.F_WRLCK);
-  if (err === 0) {
+  const flock = memory(FLOCK.bytes);
+  wholeFile(FLOCK.F_WRLCK).copy(flock);
+  if (libc().fcntl(fd, FLOCK.F_SETLK, flock) !== -1) {
     return true;
   }
-  const code = errnoName(err);
+  const err = lastError('fcntl', `descriptor ${fd}`);
   // POSIX leaves it to the system which of the two says "held by another".
-  if (code === 'EAGAIN' || code === 'EACCES') {
+  if (err.code === 'EAGAIN' || err.code === 'EACCES') {
     return false;
   }
-  throw new SystemError('fcntl', `descriptor ${fd}`, code);
+  throw err;
 }
 
 function peer(root: string, fd: number): PeerCredential {
@@ -272,4 +249,37 @@ function peer(root: string, fd: number): PeerCredential {
   } finally {
     kernel.ucred_free(ucred);
   }
+}
+
+/** Who connects: the same as `Platform` has it, but at a price that every connection can pay. */
+export interface Peers {
+  /** @param fd a connected socket @throws SystemError, ENOTCONN when the peer is gone */
+  peer(fd: number): PeerCredential;
+  /** @throws SystemError for a zone that the kernel does not know */
+  zoneName(zoneid: number): string;
+}
+
+/** @param root the node, as for `openPlatform` */
+export function openPeers(root: string): Peers {
+  const native = loadAddon();
+  const into = new Int32Array(3);
+  return {
+    peer: (fd) => {
+      onRoot(root);
+      const err = native.peer(fd, into);
+      if (err !== 0) {
+        throw new SystemError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
+      }
+      const [zoneid = -1, pid = -1, uid = -1] = into;
+      return { zoneid, pid, uid: uid >>> 0 };
+    },
+    zoneName: (zoneid) => {
+      onRoot(root);
+      const name = native.zonename(zoneid);
+      if (typeof name === 'number') {
+        throw new SystemError('getzonenamebyid', String(zoneid), errnoName(-name));
+      }
+      return name;
+    },
+  };
 }

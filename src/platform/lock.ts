@@ -123,7 +123,7 @@ function tryLock(fd: number, path: string): boolean {
   try {
     return trySetLock(fd);
   } catch (err) {
-    // A descriptor's number tells nobody which file it is.
+    // A descriptor's number says nothing of the file.
     throw new SystemError('lock', path, codeOf(err), '', err);
   }
 }
@@ -149,7 +149,7 @@ function isStillAt(fd: number, path: string): boolean {
   }
 }
 
-/** One caller's patience: a promise that only ever rejects, at the deadline or at the signal. */
+/** One caller's deadline and signal: a promise that only ever rejects, at the deadline or at the signal. */
 class Wait {
   private readonly over: Promise<never>;
   private readonly release: () => void;
@@ -159,7 +159,7 @@ class Wait {
     this.over = new Promise<never>((_, reject) => {
       giveUp = reject;
     });
-    // Nobody may be waiting at the moment it comes.
+    // Nobody may be waiting when it comes.
     this.over.catch(() => undefined);
     const onAbort = () => giveUp(new SystemError('lock', path, 'ECANCELED', 'given up'));
     const timer = setTimeout(() => {

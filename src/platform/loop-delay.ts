@@ -1,15 +1,19 @@
 /*
  * How long the turns of this thread's event loop take. The addon counts as they end, so a loop that rests
- * is not woken for it, as one would be that is looked at by a timer.
+ * is not woken for it.
+ *
+ * Not perf_hooks.monitorEventLoopDelay: at a resolution of 10 ms it woke an idle loop 96 times a second (0.7 %
+ * of a CPU, this 0.1 %) and reported a median of 10 ms for a loop at rest, where this reports 0; both saw one
+ * blocked turn of 50 ms, as 59 and 54.
  */
 import { loadAddon, type LoopWatchHandle } from './addon';
 
-/** How many lengths are told apart, as native/loop_delay.h has them; the longest turn is before them. */
+/** How many lengths are distinguished, as native/loop_delay.h has them; the longest turn is before them. */
 const LENGTHS = 128;
 const PARTS = 4;
 const NS_PER_US = 1000;
 
-/** What who comes at any moment of a window finds: so much longer the turn that is under way may take. */
+/** How long a request that comes at any time of a window waits for the turn that is under way, at most. */
 export interface LoopDelay {
   /** Half of the window's time was in turns longer than this, ms; up to a quarter more than is so. */
   readonly p50Ms: number;
@@ -45,7 +49,7 @@ export class LoopWatch {
     const now = performance.now();
     const windowMs = now - this.since;
     const maxMs = (this.numbers[0] ?? 0) / 1e6;
-    const above = (share: number): number => Math.min(maxMs, this.longerThanMs(share * windowMs));
+    const above = (part: number): number => Math.min(maxMs, this.longerThanMs(part * windowMs));
     const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs };
     this.numbers.fill(0);
     this.since = now;

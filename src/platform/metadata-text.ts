@@ -8,8 +8,7 @@
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { loadAddon, type NativeText } from './addon';
-import { STEPS } from './durable-file';
-import { deviceOf, inodeOf, type FileStat } from './file-stat';
+import { deviceOf, inodeOf, STEPS, type FileStat } from './files';
 
 /** By number, as native/metadata_file.h has them. */
 const OK = 0;
@@ -137,7 +136,7 @@ export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
 export async function readText(path: string, bytesMax: number, keepMax: number): Promise<FileText> {
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
   const reason = result.code === OK ? null : faultOf(result, 'read', path);
-  const stat = result.look;
+  const stat = result.stat;
   return reason === null
     ? {
         kind: 'ok',
@@ -199,7 +198,7 @@ export async function spliceText(
       return {
         kind: 'ok',
         offsets: offsetsOf(result),
-        stat: result.look,
+        stat: result.stat,
         owner,
         bytes: result.bytes ?? null,
       };

@@ -2,22 +2,20 @@
  * Listening unix sockets and the connections that come in by them, through the addon (native/sockets.h).
  *
  * node:net costs a request several times what its system calls cost, mostly for what no client of ours
- * needs. Here all that one turn of the event loop brought is told in one go, and all that is answered
+ * needs. Here all that one turn of the event loop brought is delivered in one go, and all that is answered
  * leaves in one go behind it, one write for each connection:
  *
- *   events, inbox --> deliver --> owners: heard, ended ...
+ *   events, inbox --> deliver --> owners: data, ended ...
  *                                   | write, pause, end, close
- *   the kernel <-- carry out <-- commands, outbox
+ *   the kernel <-- execute <-- commands, outbox
  *
- * What always holds: an owner is called for its own stream only, never after `closed`; what it writes
- * is carried out before the event loop goes on, in order. One set of sockets serves the process; it
- * is there from the first `listenUnix` to the end.
+ * What always holds: an owner is called for its own stream only, never after `destroy` but for `closed`,
+ * once; what it writes is executed before the event loop goes on, in order. One set of sockets serves the
+ * process; it is there from the first `listenUnix` to the end.
  */
-import { SystemError } from '../lib/errors';
-import { errnoName } from './abi';
-import { AcceptedStream, type StreamCarrier } from './accepted-stream';
+import { errnoName, SystemError } from '../lib/errors';
 import { loadAddon, type SocketsHandle } from './addon';
-import type { Stream } from './stream';
+import type { Stream, StreamOwner } from './stream';
 
 /** A socket that is listened on. */
 export interface Listener {
@@ -30,17 +28,19 @@ const COMMANDS = 1024;
 const INTS = 4;
 const INBOX_BYTES = 1024 * 1024;
 const OUTBOX_BYTES = 256 * 1024;
-/** Sockets and connections at a time: 4,096 zones with some of each. One more is turned away. */
+/** Sockets and connections at a time: 4,096 zones with some of each. One more is refused. */
 const MAX_IDS = 65_536;
+/** As in node:net: with more than this buffered the peer is a slow one. */
+const NEEDS_DRAIN_BYTES = 16 * 1024;
 /** The kernel keeps so many for us while we are busy; more than clients of one zone there are. */
 const BACKLOG = 511;
 
 // As in native/sockets.h.
 const ACCEPTED = 1;
-const UNACCEPTED = 2;
-const HEARD = 3;
+const ACCEPT_FAILED = 2;
+const DATA = 3;
 const ENDED = 4;
-const TAKEN = 5;
+const DRAIN = 5;
 const CLOSED = 6;
 const WRITE = 1;
 const PAUSE = 2;
@@ -48,34 +48,177 @@ const RESUME = 3;
 const END = 4;
 const CLOSE = 5;
 
-/** Whom a listener tells. */
+/** Who gets a listener's events. */
 interface ListenerOwner {
   readonly accepted: (stream: Stream) => void;
   readonly failed: (err: SystemError) => void;
   readonly path: string;
 }
 
-class Sockets implements StreamCarrier {
+/**
+ * One connection that came in by a listening socket. It holds no bytes: the sockets do, for all together.
+ *
+ *   open --end--> ending --> closed
+ *    |               |
+ *    +---destroy-----+--> closing --> closed
+ */
+class AcceptedStream implements Stream {
+  readonly id: number;
+  paused = false;
+  /** For the sockets: bytes in the outbox. */
+  waiting = 0;
+  /** For the sockets: this wrote since commands were executed last. */
+  wrote = false;
+  private readonly sockets: Sockets;
+  private readonly descriptor: number;
+  private owner: StreamOwner | null = null;
+  private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
+
+  /** @param id another connection's after `closed` */
+  constructor(sockets: Sockets, id: number, fd: number) {
+    this.sockets = sockets;
+    this.id = id;
+    this.descriptor = fd;
+  }
+
+  get fd(): number | undefined {
+    return this.phase === 'open' || this.phase === 'ending' ? this.descriptor : undefined;
+  }
+
+  get writable(): boolean {
+    return this.phase === 'open';
+  }
+
+  get buffered(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.sockets.buffered(this.id);
+  }
+
+  get undelivered(): number {
+    return this.fd === undefined ? 0 : this.waiting + this.sockets.undelivered(this.id);
+  }
+
+  get gone(): boolean {
+    return this.fd === undefined || this.sockets.gone(this.id);
+  }
+
+  get needsDrain(): boolean {
+    return this.buffered >= NEEDS_DRAIN_BYTES;
+  }
+
+  start(owner: StreamOwner): void {
+    this.owner = owner;
+  }
+
+  write(bytes: Buffer): void {
+    if (this.phase === 'open') {
+      this.sockets.write(this, bytes);
+    }
+  }
+
+  reserve(bytes: number): boolean {
+    return this.phase === 'open' && this.sockets.reserve(this.id, bytes);
+  }
+
+  fill(at: number, bytes: Buffer): void {
+    if (this.phase === 'open') {
+      this.sockets.fill(this.id, at, bytes);
+    }
+  }
+
+  commit(bytes: number): void {
+    if (this.phase === 'open') {
+      this.sockets.commit(this, bytes);
+    }
+  }
+
+  cork(): void {
+    // All that is written in one delivery leaves together anyway.
+  }
+
+  uncork(): void {
+    // See cork.
+  }
+
+  pause(): void {
+    this.setReading(false);
+  }
+
+  resume(): void {
+    this.setReading(true);
+  }
+
+  end(): void {
+    if (this.phase === 'open') {
+      this.phase = 'ending';
+      this.sockets.end(this.id);
+    }
+  }
+
+  destroy(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.phase = 'closing';
+      this.sockets.close(this.id);
+    }
+  }
+
+  // For the sockets.
+
+  data(chunk: Buffer): void {
+    if (this.phase === 'open') {
+      this.owner?.data(chunk);
+    }
+  }
+
+  /** @param errno 0: the peer ended its side, and may still read */
+  ended(errno: number): void {
+    if (errno !== 0) {
+      this.destroy();
+    } else if (this.phase === 'open') {
+      this.owner?.ended();
+    }
+  }
+
+  flushed(): void {
+    if (this.phase === 'open' || this.phase === 'ending') {
+      this.owner?.drain();
+    }
+  }
+
+  closed(): void {
+    this.phase = 'closed';
+    this.owner?.closed();
+  }
+
+  private setReading(on: boolean): void {
+    if (this.paused === on && (this.phase === 'open' || this.phase === 'ending')) {
+      this.paused = !on;
+      this.sockets.setReading(this.id, on);
+    }
+  }
+}
+
+/** All listeners and accepted connections of the process, and the memory that they share with the addon. */
+class Sockets {
   private readonly addon = loadAddon();
   private readonly handle: SocketsHandle;
   private readonly events = new Int32Array(EVENTS * INTS);
   private readonly inbox = Buffer.alloc(INBOX_BYTES);
   private readonly commands = new Int32Array(COMMANDS * INTS);
   private readonly outbox = Buffer.alloc(OUTBOX_BYTES);
-  private readonly unsentOf = new Uint32Array(MAX_IDS);
+  private readonly bufferedOf = new Uint32Array(MAX_IDS);
   private readonly streams: (AcceptedStream | undefined)[] = [];
   private readonly listeners = new Map<number, ListenerOwner>();
-  /** Streams that wrote since commands were carried out last. */
+  /** Streams that wrote since commands were executed last. */
   private writers: AcceptedStream[] = [];
   private commandCount = 0;
   private outboxUsed = 0;
-  /** True: commands are carried out without anyone asking for it. */
+  /** True: `finish` is about to run. */
   private scheduled = false;
 
   constructor() {
-    const { events, inbox, commands, outbox, unsentOf } = this;
+    const { events, inbox, commands, outbox, bufferedOf } = this;
     const deliver = (count: number): void => this.deliver(count);
-    this.handle = this.addon.openSockets(deliver, events, inbox, commands, outbox, unsentOf);
+    this.handle = this.addon.openSockets(deliver, events, inbox, commands, outbox, bufferedOf);
   }
 
   listen(path: string, owner: ListenerOwner): Listener {
@@ -89,14 +232,15 @@ class Sockets implements StreamCarrier {
         if (this.listeners.get(id) === owner) {
           this.listeners.delete(id);
           this.command(CLOSE, id);
-          this.carryOut();
+          this.execute();
         }
       },
     };
   }
 
+  /** Bytes that the kernel had no room for when it was last given some. */
   buffered(id: number): number {
-    return this.unsentOf[id] ?? 0;
+    return this.bufferedOf[id] ?? 0;
   }
 
   undelivered(id: number): number {
@@ -117,7 +261,7 @@ class Sockets implements StreamCarrier {
 
   commit(stream: AcceptedStream, bytes: number): void {
     // What was written before leaves before.
-    this.carryOut();
+    this.execute();
     this.addon.commit(this.handle, stream.id, bytes);
     this.wrote(stream);
     this.schedule();
@@ -126,15 +270,15 @@ class Sockets implements StreamCarrier {
   write(stream: AcceptedStream, bytes: Buffer): void {
     const { length } = bytes;
     if (length > OUTBOX_BYTES) {
-      this.carryOut();
+      this.execute();
       this.addon.write(this.handle, stream.id, bytes);
       this.wrote(stream);
       this.schedule();
       return;
     }
-    // Before the bytes are there: to carry out makes the outbox empty.
+    // Before the bytes are there: executing empties the outbox.
     if (this.outboxUsed + length > OUTBOX_BYTES || this.commandCount === COMMANDS) {
-      this.carryOut();
+      this.execute();
     }
     const at = this.outboxUsed;
     bytes.copy(this.outbox, at);
@@ -163,7 +307,7 @@ class Sockets implements StreamCarrier {
 
   private command(kind: number, id: number, at = 0, length = 0): void {
     if (this.commandCount === COMMANDS) {
-      this.carryOut();
+      this.execute();
     }
     const from = this.commandCount++ * INTS;
     this.commands[from] = kind;
@@ -180,7 +324,7 @@ class Sockets implements StreamCarrier {
     }
   }
 
-  /** What is written outside of a delivery is carried out when the function that wrote it returns. */
+  /** What is written outside of a delivery is executed when the function that wrote it returns. */
   private schedule(): void {
     if (!this.scheduled) {
       this.scheduled = true;
@@ -192,15 +336,15 @@ class Sockets implements StreamCarrier {
     this.scheduled = true;
     const { events } = this;
     for (let at = 0, end = count * INTS; at < end; at += INTS) {
-      this.tell(events[at] ?? 0, events[at + 1] ?? 0, events[at + 2] ?? 0, events[at + 3] ?? 0);
+      this.dispatch(events[at] ?? 0, events[at + 1] ?? 0, events[at + 2] ?? 0, events[at + 3] ?? 0);
     }
     this.finish();
   }
 
-  /** Until nothing is left to be written: who hears that his bytes were taken may write more. */
+  /** Until nothing is left to be written: an owner may write more on `drain`. */
   private finish(): void {
     while (this.commandCount > 0 || this.writers.length > 0) {
-      this.carryOut();
+      this.execute();
       const { writers } = this;
       this.writers = [];
       for (const stream of writers) {
@@ -211,10 +355,10 @@ class Sockets implements StreamCarrier {
     this.scheduled = false;
   }
 
-  private carryOut(): void {
+  private execute(): void {
     const { commandCount, writers } = this;
     if (commandCount > 0) {
-      this.addon.carryOut(this.handle, commandCount);
+      this.addon.execute(this.handle, commandCount);
       this.commandCount = 0;
       this.outboxUsed = 0;
       for (const stream of writers) {
@@ -223,23 +367,23 @@ class Sockets implements StreamCarrier {
     }
   }
 
-  private tell(kind: number, id: number, a: number, b: number): void {
+  private dispatch(kind: number, id: number, a: number, b: number): void {
     switch (kind) {
       case ACCEPTED:
         this.accepted(id, a, b);
         break;
-      case UNACCEPTED: {
+      case ACCEPT_FAILED: {
         const owner = this.listeners.get(id);
         owner?.failed(new SystemError('accept', owner.path, errnoName(a)));
         break;
       }
-      case HEARD:
+      case DATA:
         this.streams[id]?.data(this.inbox.subarray(a, a + b));
         break;
       case ENDED:
         this.streams[id]?.ended(a);
         break;
-      case TAKEN:
+      case DRAIN:
         this.streams[id]?.flushed();
         break;
       case CLOSED: {
@@ -272,7 +416,7 @@ let sockets: Sockets | null = null;
  * Binds a new socket to `path` and listens.
  *
  * @param accepted gets each connection; it must start or destroy it before it returns
- * @param failed is told why one could not be accepted; the listener goes on
+ * @param failed gets the reason where one could not be accepted; the listener goes on
  * @throws SystemError, `bind`: EADDRINUSE, ENOENT, EACCES ...
  */
 export function listenUnix(

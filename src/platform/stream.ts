@@ -1,19 +1,19 @@
 /*
  * A stream of bytes, as connections know it: a zone's socket (sockets.ts), or a socket of node:net to a
- * hypervisor's port (transport/net-stream.ts). Types only.
+ * hypervisor's port (transport/net-stream.ts). Types only, below both.
  */
 
-/** The stream beneath a connection, whatever it is made of. Bytes are taken in order. */
+/** The stream beneath a connection, whatever it is made of. Bytes are written in order. */
 export interface Stream {
   /** The descriptor, for getpeerucred; to be asked for when the stream is new. */
   readonly fd: number | undefined;
-  /** Bytes that were written and that the kernel had not taken when it was last given some. */
+  /** Bytes that were written and that the kernel had no room for when it was last given some. */
   readonly buffered: number;
-  /** What the peer has not read by now, as far as the kernel tells: never less than what it has not taken. */
+  /** What the peer has not read by now, as far as the kernel knows: never less than `buffered`. */
   readonly undelivered: number;
   /**
-   * True: nobody will read what is written. Worth asking where the stream was not read for a while: its
-   * end is told only when it is.
+   * True: nobody will read what is written. Worth asking where the stream was not read for a while: a
+   * reader alone sees its end.
    */
   readonly gone: boolean;
   /** True: so much is buffered that more should wait for `drain`. */
@@ -44,7 +44,7 @@ export interface Stream {
   destroy(): void;
 }
 
-/** Whom a stream tells. */
+/** Who gets a stream's events. */
 export interface StreamOwner {
   /** The bytes are another's when it returns: what is needed longer must be copied. */
   data(chunk: Buffer): void;
@@ -52,6 +52,6 @@ export interface StreamOwner {
   ended(): void;
   /** What was written has been handed to the kernel, or it took more of it: `buffered` says what is left. */
   drain(): void;
-  /** The descriptor is closed. Told once, the last of all. */
+  /** The descriptor is closed. Called once, the last of all. */
   closed(): void;
 }

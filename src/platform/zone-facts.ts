@@ -4,12 +4,12 @@
  * libzonecfg asked zone by zone walks the index for each zonepath and state, and parses XML for each brand:
  * seconds for a thousand zones, up to a minute for four thousand (getzoneent.c, zone_get_zonepath,
  * zone_get_brand). But the index itself has all of it (putzoneent writes name, state, zonepath, uuid, brand,
- * IP type and debug ID), and the kernel tells the state of every zone that it knows. What the index leaves
+ * IP type and debug ID), and the kernel gives the state of every zone that it knows. What the index leaves
  * out, as older platforms do, libzonecfg is asked for. Called by libzonecfg.ts, which knows the root.
  */
 import { readFileSync } from 'node:fs';
-import { SystemError, systemError } from '../lib/errors';
-import { errnoName, MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './abi';
+import { errnoName, SystemError, systemError } from '../lib/errors';
+import { MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './ffi';
 import { loadAddon } from './addon';
 
 /** What the platform says of a configured zone. */
@@ -31,7 +31,7 @@ export interface IndexEntry {
   readonly brand: string;
 }
 
-/** The configured zones at one moment, the global one left out. Parsed as it is walked. */
+/** The configured zones as of one read, the global one left out. Parsed as it is walked. */
 export interface ZoneIndex {
   entries(): IterableIterator<IndexEntry>;
   /** The first line of that name, as libzonecfg takes it. */

@@ -18,8 +18,7 @@
 import assert from 'node:assert';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { SystemError } from '../lib/errors';
-import { errnoName } from './abi';
+import { errnoName, SystemError } from '../lib/errors';
 import { startHelper, type Helper } from './exec';
 
 /** The same from every directory that is built into: <top>/dist/src/platform. */
@@ -27,9 +26,9 @@ const PROGRAM = join(__dirname, '../../../native/build/Release/zone_root');
 
 /** What is there takes microseconds; a busy machine and a disk that is woken up take longer. */
 const HUNG_MS = 250;
-/** From here on operators are told. */
+/** From here on it is logged. */
 const NOT_ANSWERING_MS = 1000;
-/** Processes that work at the same time: more make it no faster, and zones that begin to hang hold each up. */
+/** Processes that work at the same time: more make it no faster, and zones that begin to hang keep each busy. */
 const MAX_WORKING = 8;
 /** Kept for the next request. */
 const MAX_IDLE = 2;
@@ -40,10 +39,10 @@ const FIELD_BYTES = 4096;
 
 /** A port's file, or another thing below a zone's root. */
 export interface FoundPort {
-  /** Two looks that find the same `identity` found the same file. */
+  /** The same `identity` twice: the same file. */
   readonly identity: string;
-  /** Two looks that find the same `way` were led there by the same, unchanged directories. */
-  readonly way: string;
+  /** The same `parents` twice: reached through the same, unchanged directories. */
+  readonly parents: string;
 }
 
 /** Which directory it is, whatever its name. */
@@ -60,18 +59,20 @@ export interface Dialled {
   readonly outcome: Socket | SystemError;
 }
 
-/** Told of a zone whose file system hangs, and that it answers again. */
+/** Called for a zone whose file system hangs, and when it answers again. */
 export interface RootObserver {
   notAnswering(): void;
   answersAgain(afterMs: number): void;
 }
+
+type Fields = readonly [command: string, path: string, special: string];
 
 interface Reply {
   readonly err: number;
   readonly call: string;
   readonly depth: number;
   readonly identity: string;
-  readonly way: string;
+  readonly parents: string;
   readonly dev: string;
   readonly ino: string;
 }
@@ -90,9 +91,10 @@ interface Job {
 interface ZoneQueue {
   readonly jobs: Job[];
   running: Job | null;
+  /** Infinity while nothing runs. */
   runningSince: number;
   /** The observer knows that the running one hangs. */
-  told: boolean;
+  reported: boolean;
 }
 
 interface Process {
@@ -131,7 +133,7 @@ export class ZoneRoots {
 
   /** Zones that hang, and the processes that there are. */
   get status(): { readonly notAnswering: number; readonly processes: number } {
-    const notAnswering = [...this.zones.values()].filter((zone) => hangs(zone)).length;
+    const notAnswering = [...this.zones.values()].filter(hangs).length;
     return { notAnswering, processes: this.processes.size };
   }
 
@@ -144,20 +146,20 @@ export class ZoneRoots {
     for (const { jobs, running } of this.zones.values()) {
       for (const job of [...(running === null ? [] : [running]), ...jobs.splice(0)]) {
         job.given = false;
-        job.failed(new SystemError('look', job.root, 'ECANCELED'));
+        job.failed(new SystemError('zone_root', job.root, 'ECANCELED'));
       }
     }
     this.waiting.clear();
     for (const { helper } of this.processes) {
       helper.close();
     }
-    this.tellGone();
+    this.resolveGone();
     return this.stopping;
   }
 
   private ask(
     root: string,
-    fields: readonly [command: string, path: string, special: string],
+    fields: Fields,
     observer: RootObserver | null,
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
@@ -172,7 +174,12 @@ export class ZoneRoots {
       return Promise.reject(cancelled);
     }
     return new Promise((resolve, reject) => {
-      const zone = this.zones.get(root) ?? newQueue();
+      const zone = this.zones.get(root) ?? {
+        jobs: [],
+        running: null,
+        runningSince: Infinity,
+        reported: false,
+      };
       this.zones.set(root, zone);
       const leave = (): void => {
         job.given = false;
@@ -237,15 +244,16 @@ export class ZoneRoots {
     process.timer = setTimeout(() => {
       process.hung = true;
       process.timer = setTimeout(() => {
-        zone.told = true;
+        zone.reported = true;
         job.observer?.notAnswering();
       }, NOT_ANSWERING_MS - HUNG_MS).unref();
-      this.tellGone();
+      this.resolveGone();
       this.pump();
     }, HUNG_MS).unref();
     process.helper.send(job.request);
   }
 
+  /** A process that has nothing to do, or a new one; null where there are enough. */
   private idle(): Process | null {
     let working = 0;
     for (const process of this.processes) {
@@ -255,22 +263,27 @@ export class ZoneRoots {
       working += process.hung ? 0 : 1;
     }
     const full = working >= MAX_WORKING || this.processes.size >= MAX_PROCESSES;
-    return full || this.stopping !== null ? null : this.start();
-  }
-
-  private start(): Process {
+    if (full || this.stopping !== null) {
+      return null;
+    }
     const helper = startHelper([this.program, this.node], {
-      told: (message, socket) => this.told(process, message, socket),
-      ended: (err) => this.ended(process, err),
+      message: (message, socket) => this.onMessage(started, message, socket),
+      ended: (err) => {
+        const job = this.settle(started);
+        this.processes.delete(started);
+        job?.failed(err);
+        this.pump(job?.root);
+        this.resolveGone();
+      },
     });
-    const process: Process = { helper, job: null, hung: false, timer: null };
-    this.processes.add(process);
-    return process;
+    const started: Process = { helper, job: null, hung: false, timer: null };
+    this.processes.add(started);
+    return started;
   }
 
-  private told(process: Process, message: unknown, socket: Socket | null): void {
+  private onMessage(process: Process, message: unknown, socket: Socket | null): void {
     socket?.pause();
-    // Until it has an owner: what is wrong with it is told by its end.
+    // Until it has an owner: what is wrong with it shows by its end.
     socket?.on('error', () => undefined);
     const job = this.settle(process);
     if (job === null) {
@@ -287,14 +300,6 @@ export class ZoneRoots {
     job.done(parseReply(message), socket);
   }
 
-  private ended(process: Process, err: SystemError): void {
-    const job = this.settle(process);
-    this.processes.delete(process);
-    job?.failed(err);
-    this.pump(job?.root);
-    this.tellGone();
-  }
-
   /** The process has nothing to do any more. @returns what it did */
   private settle(process: Process): Job | null {
     const { job } = process;
@@ -306,15 +311,16 @@ export class ZoneRoots {
     if (job === null || zone?.running !== job) {
       return null;
     }
-    zone.running = null;
-    if (zone.told) {
-      zone.told = false;
+    if (zone.reported) {
+      zone.reported = false;
       job.observer?.answersAgain(Math.round(performance.now() - zone.runningSince));
     }
+    zone.running = null;
+    zone.runningSince = Infinity;
     return job;
   }
 
-  private tellGone(): void {
+  private resolveGone(): void {
     if (this.stopping !== null && ![...this.processes].some(({ hung }) => !hung)) {
       this.gone();
     }
@@ -328,10 +334,7 @@ interface Answer {
 
 /** What a zone's root is reached by. */
 interface Below {
-  ask(
-    fields: readonly [command: string, path: string, special: string],
-    signal?: AbortSignal,
-  ): Promise<Answer>;
+  ask(fields: Fields, signal?: AbortSignal): Promise<Answer>;
   hangs(): boolean;
 }
 
@@ -366,22 +369,11 @@ export class ZoneRoot {
     return reply;
   }
 
-  /** Finds a port and connects to it. As `find`, but what was met is told in the value. */
+  /** Finds a port and connects to it. As `find`, but a failure is in the value. */
   async dial(port: string, signal?: AbortSignal): Promise<Dialled> {
     const { reply, socket } = await this.#below.ask(['dial', port, ''], signal);
-    const { identity } = reply;
-    try {
-      this.#check(reply, port);
-      if (socket === null) {
-        throw new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
-      }
-      return { identity, outcome: socket };
-    } catch (err) {
-      if (!(err instanceof SystemError)) {
-        throw err;
-      }
-      return { identity, outcome: err };
-    }
+    const lost = new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
+    return { identity: reply.identity, outcome: this.#faultOf(reply, port) ?? socket ?? lost };
   }
 
   /** The directory at a path, no component of which is a link; null: nothing is there. */
@@ -410,13 +402,20 @@ export class ZoneRoot {
   }
 
   #check(reply: Reply, path: string): void {
+    const fault = this.#faultOf(reply, path);
+    if (fault !== null) {
+      throw fault;
+    }
+  }
+
+  #faultOf(reply: Reply, path: string): SystemError | null {
     if (reply.err === 0) {
-      return;
+      return null;
     }
     const names = path.split('/').filter((name) => name !== '');
     const at = join(this.#path, ...names.slice(0, reply.depth));
     const code = errnoName(reply.err);
-    throw new SystemError(reply.call, at, code, DETAILS[code] ?? '');
+    return new SystemError(reply.call, at, code, DETAILS[code] ?? '');
   }
 }
 
@@ -428,36 +427,23 @@ const DETAILS: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'the file system took too long',
 };
 
-function newQueue(): ZoneQueue {
-  return { jobs: [], running: null, runningSince: 0, told: false };
-}
-
 function hangs(zone: ZoneQueue | undefined): boolean {
-  return (
-    zone !== undefined &&
-    zone.running !== null &&
-    performance.now() - zone.runningSince >= NOT_ANSWERING_MS
-  );
+  return performance.now() - (zone?.runningSince ?? Infinity) >= NOT_ANSWERING_MS;
 }
 
 function parseReply(message: unknown): Reply {
   const given: Readonly<Record<string, unknown>> =
     typeof message === 'object' && message !== null ? { ...message } : {};
-  const text = (name: string): string => {
-    const value = given[name];
-    return typeof value === 'string' ? value : '';
-  };
-  const number = (name: string, otherwise: number): number => {
-    const value = given[name];
-    return typeof value === 'number' ? value : otherwise;
-  };
+  const text = (name: string): string => (typeof given[name] === 'string' ? given[name] : '');
+  const number = (name: string, otherwise: number): number =>
+    typeof given[name] === 'number' ? given[name] : otherwise;
   return {
-    // A reply that says nothing is our own program's fault: it is told as one.
+    // A reply that says nothing is our own program's fault: it is reported as one.
     err: number('err', 5),
     call: text('call'),
     depth: number('depth', 0),
     identity: text('identity'),
-    way: text('way'),
+    parents: text('parents'),
     dev: text('dev'),
     ino: text('ino'),
   };

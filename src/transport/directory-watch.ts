@@ -6,12 +6,11 @@
  * and some file systems have none. Used for the directories of zone sockets, which share one parent: that is watched
  * once for all of them.
  */
-import { watch } from 'node:fs';
-import type { FSWatcher } from 'node:fs';
+import { watch, type FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { SystemError } from '../lib/errors';
 import { oncePerIteration } from '../lib/scheduler';
-import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
+import { deviceOf, inodeOf, openStat } from '../platform/files';
 
 export interface DirectoryWatch {
   /** Idempotent. */

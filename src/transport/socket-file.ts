@@ -30,7 +30,7 @@ import {
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { SystemError, codeOf, systemError } from '../lib/errors';
-import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
+import { deviceOf, inodeOf, openStat } from '../platform/files';
 
 /** Bytes of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
 export const MAX_SOCKET_PATH_BYTES = 107;

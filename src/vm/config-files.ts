@@ -31,7 +31,7 @@ import {
   statOf,
   textOfStat,
   type FileStat,
-} from '../platform/file-stat';
+} from '../platform/files';
 import {
   readText,
   scanText,

@@ -9,7 +9,7 @@ import * as fs from 'node:fs';
 import { codeOf, SystemError } from '../lib/errors';
 import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
 import type { MetadataMaps, MetadataNeed } from '../metadata/vm-data';
-import { sameStat, statOf, type FileStat } from '../platform/file-stat';
+import { sameStat, statOf, type FileStat } from '../platform/files';
 import { readValue, type FileOwner, type TextFault } from '../platform/metadata-text';
 import type { MetadataIndex } from './metadata-index';
 

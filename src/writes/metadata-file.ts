@@ -13,7 +13,7 @@
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import type { Change } from '../metadata/vm-data';
-import type { FileStat } from '../platform/file-stat';
+import type { FileStat } from '../platform/files';
 import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
 import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';

@@ -10,17 +10,26 @@
  * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event,
  * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
  * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
+ *
+ * A listing is one read of the index and one call for the kernel's zones (platform/zone-facts.ts), done in
+ * slices: thousands of zones never stall the requests of one. It is made for the first snapshot, and for
+ * each reconcile.
  */
 import { Readable } from 'node:stream';
+import { codeOf, SystemError } from '../lib/errors';
+import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/addon';
-import { listZones, type ZoneSnapshot, type ZoneFacts } from './snapshot';
+import type { IndexEntry, ZoneFacts } from '../platform/zone-facts';
+import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
 
 /**
- * How long the first snapshot may try for a moment without events. A node that boots its zones just now has
+ * How long the first snapshot may wait for a time without events. A node that boots its zones just now has
  * none for minutes, and while the critical section is held the kernel keeps every event of every zone.
  */
 const LONGEST_SNAPSHOT_MS = 2000;
+
+/** libzonecfg's code for a zone that has no XML. */
+const NO_ZONE = 'Z_NO_ZONE';
 
 export type ZoneEvent = {
   readonly zonename: string;
@@ -52,7 +61,7 @@ export class ZoneEvents extends Readable {
   private readonly snapshotMs: number;
   private changing = false;
 
-  /** @param snapshotMs how long the first snapshot waits for a node that does not rest, ms */
+  /** @param snapshotMs how long the first snapshot waits for a time without events, ms */
   constructor(
     platform: Platform,
     bind: Bind = bindZoneEvents,
@@ -140,4 +149,55 @@ function parseEvent(raw: RawZoneEvent): ZoneEvent {
     return { kind: 'created', zonename, zoneid, when };
   }
   return { kind: 'changed', zonename, zoneid, when, newstate, oldstate };
+}
+
+export interface ZoneSnapshot {
+  readonly zones: readonly ZoneFacts[];
+  /**
+   * Zones that the index names without a brand and whose XML libzonecfg cannot read. They are left as
+   * they are.
+   */
+  readonly unreadable: ReadonlyMap<string, SystemError>;
+}
+
+/** All configured zones but the global one. Throws a SystemError when the list itself cannot be had. */
+export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
+  const zones = new Map<string, ZoneFacts>();
+  const unreadable = new Map<string, SystemError>();
+  const yielding = new CooperativeYield();
+  const index = platform.zoneIndex();
+  const live = platform.liveZones();
+  await yielding.pause();
+  for (const entry of index.entries()) {
+    await yielding.pause();
+    const { zonename } = entry;
+    // As libzonecfg does, the first of two lines counts.
+    if (zones.has(zonename) || unreadable.has(zonename)) {
+      continue;
+    }
+    try {
+      zones.set(zonename, complete(platform, entry, live.get(zonename)));
+    } catch (err) {
+      if (!(err instanceof SystemError)) {
+        throw err;
+      }
+      if (codeOf(err) !== NO_ZONE) {
+        unreadable.set(zonename, err);
+      }
+    }
+  }
+  return { zones: [...zones.values()], unreadable };
+}
+
+function complete(
+  platform: Platform,
+  { zonename, brand, zonepath, state }: IndexEntry,
+  live: ZoneFacts['state'] | undefined,
+): ZoneFacts {
+  return {
+    zonename,
+    brand: brand || platform.zoneBrand(zonename),
+    zonepath: zonepath || platform.zonepath(zonename),
+    state: live ?? state,
+  };
 }

@@ -1,27 +1,27 @@
 /*
- * The safety net below the events: compares the zones that we hold with what libzonecfg says.
+ * The safety net below the events: compares the zones that we have with what libzonecfg says.
  *
- *   look --differences?--> wait until late events have come --> look again --> repair what is left
+ *   list --differences?--> wait until late events have come --> list again --> repair what is left
  *
  * In a healthy run it finds nothing. A difference counts only if it is there twice and no event of its
- * zone came in between: then its event was missed. Held by the registry; runs now and then, soon after a
- * look at a zone failed (for want of a descriptor, say), and one at a time.
+ * zone came in between: then its event was missed. Made by the registry; runs now and then, soon after a
+ * zone could not be read (for want of a descriptor, say), and one at a time.
  */
 import type { Logger } from '../log';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
-import type { ZoneEvent } from './events';
-import { listZones, type ZoneFacts } from './snapshot';
+import { type ZoneEvent, listZones } from './events';
+import type { ZoneFacts } from '../platform/zone-facts';
 import { phaseOfState, type Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */
-const SECOND_LOOK_MS = 2000;
-/** A busy node's events come late: the second look waits for twice their delay, at most so long. */
-const LAST_LOOK_MS = 60_000;
-/** After a look that failed; the next time twice as long, and so on. */
+const SECOND_LISTING_MS = 2000;
+/** A busy node's events come late: the second listing waits for twice their delay, at most so long. */
+const LATEST_LISTING_MS = 60_000;
+/** After a listing that failed; the next time twice as long, and so on. */
 const FIRST_RETRY_MS = 500;
-/** What an event's delay tells of those to come is over after this. */
+/** An event's delay says nothing of those to come after this. */
 const LAG_COUNTS_MS = 60_000;
 
 export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
@@ -31,9 +31,9 @@ export interface ReconcileOptions {
   readonly log: Logger;
   /** From the end of one run to the next, ms. */
   readonly everyMs: number;
-  /** The zones that we hold, by name. */
+  /** The zones that we have, by name. */
   readonly zones: ReadonlyMap<string, Zone>;
-  /** Makes us hold a zone as libzonecfg says now. */
+  /** Makes a zone of ours what libzonecfg says now. */
   readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
 }
 
@@ -64,7 +64,7 @@ export class Reconciler {
   private readonly options: ReconcileOptions;
   private readonly machine: Fsm<ReconcilerState, Reconciler>;
   /** Where a run goes when it is done: before the start there is no next one. */
-  private rest: 'new' | 'waiting' = 'new';
+  private idle: 'new' | 'waiting' = 'new';
   private current: Promise<number> | null = null;
   /** Zones that events came of since the listing before. */
   private readonly touched = new Set<string>();
@@ -88,9 +88,9 @@ export class Reconciler {
     this.machine.start();
   }
 
-  /** From now on we hold all zones of the first snapshot. */
+  /** From now on we have all zones of the first snapshot. */
   start(): void {
-    this.rest = 'waiting';
+    this.idle = 'waiting';
     if (this.machine.state === 'new') {
       this.machine.goto('waiting');
     }
@@ -163,10 +163,10 @@ export class Reconciler {
   }
 
   private enterRunning(handle: Handled): void {
-    this.lostEvents = this.lostEvents && this.rest === 'new';
+    this.lostEvents = this.lostEvents && this.idle === 'new';
     this.current = this.once().finally(() => {
       this.current = null;
-      handle.goto(this.rest);
+      handle.goto(this.idle);
     });
   }
 
@@ -175,7 +175,7 @@ export class Reconciler {
     let repaired = 0;
     this.touched.clear();
     try {
-      await this.lookAtMounts();
+      await this.checkMounts();
       const first = await this.differences();
       if (first.size === 0) {
         return 0;
@@ -200,12 +200,12 @@ export class Reconciler {
     return repaired;
   }
 
-  /** Waits until events that were on their way at the first look have come. */
+  /** Waits until events that were on their way at the first listing have come. */
   private async settle(): Promise<void> {
-    const atLeastMs = (): number => Math.max(SECOND_LOOK_MS, 2 * this.expectedLagMs());
+    const atLeastMs = (): number => Math.max(SECOND_LISTING_MS, 2 * this.expectedLagMs());
     // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
-    for (let ms = 0; ms < Math.min(LAST_LOOK_MS, atLeastMs()); ms += SECOND_LOOK_MS) {
-      await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS).unref());
+    for (let ms = 0; ms < Math.min(LATEST_LISTING_MS, atLeastMs()); ms += SECOND_LISTING_MS) {
+      await new Promise((resolve) => setTimeout(resolve, SECOND_LISTING_MS).unref());
     }
   }
 
@@ -214,13 +214,13 @@ export class Reconciler {
   }
 
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
-  private async lookAtMounts(): Promise<void> {
-    const slice = new CooperativeYield();
+  private async checkMounts(): Promise<void> {
+    const yielding = new CooperativeYield();
     for (const zone of [...this.options.zones.values()]) {
-      await slice.pause();
-      // Not waited for: one whose file system hangs is no reason to look at no other.
+      await yielding.pause();
+      // Not waited for: one whose file system hangs is no reason to check no other.
       if (zone.state === 'running') {
-        void zone.directory?.look();
+        void zone.directory?.check();
       }
     }
   }
@@ -228,9 +228,9 @@ export class Reconciler {
   private async differences(): Promise<Map<string, Repair>> {
     const { platform, zones } = this.options;
     const found = new Map<string, Repair>();
-    const picture = await listZones(platform);
-    const seen = new Set(picture.unreadable.keys());
-    for (const facts of picture.zones) {
+    const listed = await listZones(platform);
+    const seen = new Set(listed.unreadable.keys());
+    for (const facts of listed.zones) {
       seen.add(facts.zonename);
       const zone = zones.get(facts.zonename);
       if (zone === undefined) {

@@ -7,7 +7,7 @@
  *
  * Events are acted on in the order that they come in. A zone that comes back under the name of one that
  * is still being taken down waits for that. The reconcile compares what libzonecfg says with what we
- * hold; a difference is looked at a second time, since its event may just be on its way, and is then
+ * have; a difference is checked a second time, since its event may just be on its way, and is then
  * repaired and logged: in a healthy run it finds nothing. One zone's trouble never stops another's work.
  */
 import { EventEmitter } from 'node:events';
@@ -17,7 +17,7 @@ import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
 import type { ZoneEvent, ZoneEvents } from './events';
-import type { ZoneFacts } from './snapshot';
+import type { ZoneFacts } from '../platform/zone-facts';
 import { isOther, Reconciler, type Repair } from './reconciler';
 import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 
@@ -37,11 +37,11 @@ export interface RegistryOptions {
 
 /** What a registry emits. */
 interface RegistryEvents {
-  arrived: [Zone];
+  added: [Zone];
   /** The platform says that it is in another state. */
   moved: [Zone];
   /** It was taken down. Another of its name may be there by then. */
-  left: [Zone];
+  removed: [Zone];
   event: [ZoneEvent];
   repaired: [Repair];
 }
@@ -54,7 +54,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly closing = new Map<string, Promise<void>>();
   /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
   private readonly askedAt = new Map<string, bigint>();
-  /** Zones that are looked at once more, a while after an event of theirs. */
+  /** Zones that are asked for once more, a while after an event of theirs. */
   private readonly settling = new Map<string, NodeJS.Timeout>();
   private readonly binding: vasync.Queue<Zone>;
   private readonly safetyNet: Reconciler;
@@ -83,7 +83,10 @@ export class Registry extends EventEmitter<RegistryEvents> {
     });
   }
 
-  /** Takes the first snapshot and resolves when the sockets of all its zones listen, or have failed once. */
+  /**
+   * Takes the first snapshot and resolves when the sockets of all its zones listen, or have failed once: those
+   * of running zones come first, and a record says when these do.
+   */
   async start(): Promise<void> {
     const { events } = this.options;
     const early: ZoneEvent[] = [];
@@ -99,12 +102,19 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.options.log.error({ err, zonename }, 'zone cannot be read and is not served');
     });
     events.on('lost', (count: number) => {
-      this.options.log.warn({ count }, 'zone events were lost, looking for myself');
+      this.options.log.warn({ count }, 'zone events were lost, listing all zones');
       this.safetyNet.lost();
     });
     const facts = await events.start();
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
-    for (const zone of facts) {
+    // Guests of running zones may be asking already; the others ask when they boot.
+    const runs = (zone: ZoneFacts): boolean => phaseOfState(zone.state) !== 'halted';
+    const running = facts.filter(runs);
+    for (const zone of running) {
+      await this.add(zone);
+    }
+    this.options.log.info({ zones: running.length }, 'running zones are served');
+    for (const zone of facts.filter((other) => !runs(other))) {
       await this.add(zone);
     }
     complete = true;
@@ -156,12 +166,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     return facts;
   }
 
-  /** Somebody else's view of a zone differs from ours: looks for itself, and contains what goes wrong. */
+  /** A zone may be other than we think: asks libzonecfg, and contains what goes wrong. */
   async hint(zonename: string): Promise<void> {
     try {
       await this.notify(zonename);
     } catch (err) {
-      this.options.log.warn({ err, zonename }, 'zone could not be looked at');
+      this.options.log.warn({ err, zonename }, 'zone could not be read');
       this.safetyNet.soon();
     }
   }
@@ -222,12 +232,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     }
   }
 
-  /** An event that is older than our own look at the zone tells nothing new: libzonecfg does. */
+  /** An event that is older than our own question says nothing new: libzonecfg does. */
   private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
     const askedAt = this.askedAt.get(zone.zonename);
     if (askedAt !== undefined && whenNs < askedAt) {
       if (zone.state !== phase) {
-        this.lookAgain(zone.zonename);
+        this.askAgain(zone.zonename);
       }
       return;
     }
@@ -236,10 +246,10 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
-   * The kernel publishes a state before it sets it (zone.c, zone_status_set), so a look that came between
-   * the two saw the old one, and so may one that is made at once: it is made twice, a while apart.
+   * The kernel publishes a state before it sets it (zone.c, zone_status_set), so a question
+   * between the two got the old one, and so may one that is asked at once: it is asked twice, a while apart.
    */
-  private lookAgain(zonename: string): void {
+  private askAgain(zonename: string): void {
     void this.hint(zonename);
     if (!this.settling.has(zonename)) {
       const timer = setTimeout(() => {
@@ -252,18 +262,18 @@ export class Registry extends EventEmitter<RegistryEvents> {
     }
   }
 
-  /** Takes in a zone that is new, or another than the one that we hold: then that one's deletion was missed. */
-  private discover(zonename: string, held: Zone | undefined): void {
+  /** Adds a zone that is new, or another than the one that we have: then that one's deletion was missed. */
+  private discover(zonename: string, known: Zone | undefined): void {
     const askedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
-    if (facts !== undefined && (held === undefined || isOther(held, facts))) {
+    if (facts !== undefined && (known === undefined || isOther(known, facts))) {
       void this.remove(zonename);
       void this.add(facts, askedAt);
     }
   }
 
   /**
-   * Takes a zone in. Resolves when its socket listens, or could not be made to for now.
+   * Adds a zone. Resolves when its socket listens, or could not be made to for now.
    * @param askedAt when it was seen so; left out: no event of it can be older
    */
   private async add(facts: ZoneFacts, askedAt?: bigint): Promise<void> {
@@ -283,8 +293,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
     try {
       zone = this.options.makeZone(facts);
     } catch (err) {
-      // The reconcile finds it missing, and tries again.
-      this.options.log.error({ err, zonename: facts.zonename }, 'zone could not be taken in');
+      // The reconcile finds it missing, and adds it then.
+      this.options.log.error({ err, zonename: facts.zonename }, 'zone could not be added');
       this.safetyNet.soon();
       return;
     }
@@ -292,7 +302,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     if (askedAt !== undefined) {
       this.askedAt.set(facts.zonename, askedAt);
     }
-    this.emit('arrived', zone);
+    this.emit('added', zone);
     await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
   }
 
@@ -309,11 +319,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.zones.delete(zonename);
     this.askedAt.delete(zonename);
     const closing = zone
-      .leave()
+      .close()
       .catch((err: unknown) => zone.log.error({ err }, 'zone could not be taken down cleanly'))
       .then(() => {
         this.closing.delete(zonename);
-        this.emit('left', zone);
+        this.emit('removed', zone);
       });
     this.closing.set(zonename, closing);
     await closing;

@@ -1,10 +1,10 @@
 /*
- * The lofs mount of a zone's socket directory, as far as it is ours to see to.
+ * The lofs mount of a zone's socket directory, as far as the agent manages it.
  *
  * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml
- * says so. There we only look whether it is in force when the zone runs. Where a brand does not, we mount it
+ * says so. There we only check that it is in force when the zone runs. Where a brand does not, we mount it
  * when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
- * processes could move the mount point away under our eyes. Nothing is unmounted when the zone halts:
+ * processes could move the mount point away meanwhile. Nothing is unmounted when the zone halts:
  * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
  *
  *   zone halted --ready--> left to the brand        the brand's, or the zone is not ready any more
@@ -14,28 +14,28 @@
  *        |
  *        |      --running--> mounted by the brand, mounted by the agent, none for this brand,
  *        |                   no mounts on this node
- *        |                   looking again --1 s--> one of these, or not mounted
+ *        |                   checking again --1 s--> one of these, or not mounted
  *        +--halted--         not known --time--> all of these again
  *
- * What the table cannot tell (a directory that was removed and made anew while its zone runs stays mounted
+ * What the table does not show (a directory that was removed and made anew while its zone runs stays mounted
  * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
 import { codeOf, SystemError } from '../lib/errors';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
-import { deviceOf, inodeOf, openStat } from '../platform/file-stat';
+import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
-import type { ZoneFacts } from './snapshot';
-import type { MountManager, Phase } from './zone';
+import type { ZoneFacts } from '../platform/zone-facts';
+import type { MountCheck, MountManager, Phase } from './zone';
 
 /** Brands of SmartOS that have the directory; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
 
-/** A zone that is already going down again when we hear that it runs is gone from `running` by then. */
-const SECOND_LOOK_MS = 1000;
+/** A zone that is already going down again when the event of its start comes has left `running` by then. */
+const SECOND_CHECK_MS = 1000;
 /** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
@@ -44,7 +44,7 @@ export type MountState =
   | 'zone halted'
   | 'left to the brand'
   | 'mounting'
-  | 'looking again'
+  | 'checking again'
   | 'mounted by the brand'
   | 'mounted by the agent'
   | 'not mounted'
@@ -52,14 +52,11 @@ export type MountState =
   | 'none for this brand'
   | 'no mounts on this node';
 
-/** What a running zone has at its mount point. `unknown`: it could not be looked at, or should have nothing. */
-export type MountCheck = 'ours' | 'another' | 'unknown';
-
-/** What the mounts of all zones share. */
+/** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
   readonly table: MountTable;
-  /** Whether the zone is ready, and nothing in it runs, at this moment. */
+  /** Whether the zone is ready, and nothing in it runs, now. */
   readonly isReady: (zonename: string) => boolean;
   /** As `brandMounts`. */
   readonly brandMounts: (brand: string) => boolean | undefined;
@@ -84,7 +81,7 @@ const seesMounts = process.geteuid?.() === 0;
 
 type Handled = StateHandle<MountState>;
 
-/** The mount of one OS zone's directory. Its zone tells it what phase it is in. */
+/** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
 export class SocketMount implements MountManager {
   private static readonly states: States<MountState, SocketMount> = statesOfAll();
   private readonly facts: ZoneFacts;
@@ -98,7 +95,7 @@ export class SocketMount implements MountManager {
   private logged = '';
   /** What the zone has at its mount point, as it was seen last; null: not seen, or nothing. */
   private seen: DirectoryIdentity | null = null;
-  private looking: Promise<void> | null = null;
+  private checking: Promise<void> | null = null;
   /** The running zone was seen without it: that is logged, or about to be. */
   private loss: NodeJS.Timeout | 'logged' | null = null;
 
@@ -123,7 +120,7 @@ export class SocketMount implements MountManager {
 
   moved(phase: Phase): void {
     this.phase = phase;
-    this.forget();
+    this.clearCheck();
     if (phase === 'halted') {
       this.retryMs = 0;
       this.logged = '';
@@ -131,8 +128,8 @@ export class SocketMount implements MountManager {
     this.machine.goto(this.next());
   }
 
-  /** By the table and by the directory in the global zone; what was seen below the root is from `look`. */
-  view(): MountCheck {
+  /** By the table and by the directory in the global zone; what is below the root is from `check`. */
+  lastCheck(): MountCheck {
     if (!seesMounts || !this.isMountedState()) {
       return 'unknown';
     }
@@ -155,33 +152,33 @@ export class SocketMount implements MountManager {
   }
 
   /**
-   * Looks at the mount point of a running zone: somebody may have unmounted the directory, or removed it. That
-   * is logged once, a second later: a zone that goes down has it unmounted before we hear of it. Resolves when
-   * the zone's file system answered, or the signal ended the wait; joins a look under way.
+   * Asks for the mount point of a running zone: somebody may have unmounted the directory, or removed it. That
+   * is logged once, a second later: a zone that goes down has it unmounted before its event comes. Resolves
+   * when the zone's file system answered, or the signal ended the wait; joins a check under way.
    */
-  async look(signal?: AbortSignal): Promise<void> {
+  async check(signal?: AbortSignal): Promise<void> {
     if (!seesMounts || !this.isMountedState()) {
       return;
     }
-    this.looking ??= this.root.directoryAt(mountPointOf(this.facts.brand)).then(
+    this.checking ??= this.root.directoryAt(mountPointOf(this.facts.brand)).then(
       (found) => this.saw(found),
       () => this.saw(null),
     );
     const over = new Promise<void>((resolve) => {
       signal?.addEventListener('abort', () => resolve(), { once: true });
     });
-    await Promise.race([this.looking, over]);
+    await Promise.race([this.checking, over]);
     this.noticeLoss();
   }
 
   // For the machine.
 
-  /** By the first or the second look at the table, in a zone that runs. */
-  private lookAtTable(): MountState {
+  /** By the first or the second check of the table, in a zone that runs. */
+  private checkTable(): MountState {
     if (!seesMounts) {
       return 'no mounts on this node';
     }
-    const last = this.state === 'looking again';
+    const last = this.state === 'checking again';
     return this.contained('verify', () => {
       if (this.isMounted()) {
         return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
@@ -189,7 +186,7 @@ export class SocketMount implements MountManager {
       if (!this.isExpected()) {
         return 'none for this brand';
       }
-      return last ? 'not mounted' : 'looking again';
+      return last ? 'not mounted' : 'checking again';
     });
   }
 
@@ -209,12 +206,12 @@ export class SocketMount implements MountManager {
   }
 
   enterMounted(): void {
-    void this.look();
+    void this.check();
   }
 
   enterNotMounted(handle: Handled): void {
     if (this.phase === 'ready') {
-      this.tryAgain(handle);
+      this.retryLater(handle);
     } else {
       const { mountPoint } = this;
       this.log.warn(
@@ -224,7 +221,7 @@ export class SocketMount implements MountManager {
     }
   }
 
-  tryAgain(handle: Handled): void {
+  retryLater(handle: Handled): void {
     this.retryMs = Math.min(Math.max(FIRST_RETRY_MS, 2 * this.retryMs), LONGEST_RETRY_MS);
     handle.timeout(this.retryMs, () => handle.goto(this.next()));
   }
@@ -244,7 +241,7 @@ export class SocketMount implements MountManager {
           return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
         });
       case 'running':
-        return this.lookAtTable();
+        return this.checkTable();
     }
   }
 
@@ -277,28 +274,28 @@ export class SocketMount implements MountManager {
   }
 
   private saw(found: DirectoryIdentity | null): void {
-    this.looking = null;
+    this.checking = null;
     this.seen = found;
   }
 
   private noticeLoss(): void {
-    if (this.loss === null && this.view() === 'another') {
+    if (this.loss === null && this.lastCheck() === 'another') {
       this.loss = setTimeout(() => {
         this.loss = null;
-        if (this.view() === 'another') {
+        if (this.lastCheck() === 'another') {
           this.loss = 'logged';
           this.log.warn(
             { mountpoint: this.mountPoint },
             'the metadata directory was unmounted, or replaced while the zone runs: reboot it',
           );
         }
-      }, SECOND_LOOK_MS).unref();
-    } else if (this.loss === 'logged' && this.view() === 'ours') {
+      }, SECOND_CHECK_MS).unref();
+    } else if (this.loss === 'logged' && this.lastCheck() === 'ours') {
       this.loss = null;
     }
   }
 
-  private forget(): void {
+  private clearCheck(): void {
     this.seen = null;
     if (this.loss !== null && this.loss !== 'logged') {
       clearTimeout(this.loss);
@@ -361,7 +358,7 @@ function strayMount(table: MountTable, special: string): string | undefined {
     return table.mountOf(special)?.mountPoint;
   } catch (err) {
     if (err instanceof SystemError) {
-      // The table cannot be read: the next try finds what is there, and counts it as mounted.
+      // The table cannot be read: the next attempt finds what is there, and counts it as mounted.
       return undefined;
     }
     throw err;
@@ -371,7 +368,7 @@ function strayMount(table: MountTable, special: string): string | undefined {
 /** Any phase can follow any other, and each asks anew. */
 function statesOfAll(): States<MountState, SocketMount> {
   const next: readonly MountState[] = [
-    ...(['zone halted', 'left to the brand', 'mounting', 'looking again'] as const),
+    ...(['zone halted', 'left to the brand', 'mounting', 'checking again'] as const),
     ...(['mounted by the brand', 'mounted by the agent', 'not mounted', 'not known'] as const),
     ...(['none for this brand', 'no mounts on this node'] as const),
   ];
@@ -380,16 +377,16 @@ function statesOfAll(): States<MountState, SocketMount> {
     'zone halted': { next, enter: nothing },
     'left to the brand': { next, enter: nothing },
     mounting: { next, enter: (handle, mount) => mount.enterMounting(handle) },
-    'looking again': {
+    'checking again': {
       next,
       enter: (handle, mount) => {
-        handle.timeout(SECOND_LOOK_MS, () => handle.goto(mount.next()));
+        handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next()));
       },
     },
     'mounted by the brand': { next, enter: (_, mount) => mount.enterMounted() },
     'mounted by the agent': { next, enter: (_, mount) => mount.enterMounted() },
     'not mounted': { next, enter: (handle, mount) => mount.enterNotMounted(handle) },
-    'not known': { next, enter: (handle, mount) => mount.tryAgain(handle) },
+    'not known': { next, enter: (handle, mount) => mount.retryLater(handle) },
     'none for this brand': { next, enter: nothing },
     'no mounts on this node': { next, enter: nothing },
   };

@@ -1,5 +1,5 @@
 /*
- * One zone of the node, from its first sight to its deletion, and the link its guest talks through.
+ * One zone of the node, from its discovery to its deletion, and the link its guest talks through.
  *
  *                  start
  *                    |
@@ -10,7 +10,7 @@
  *                     |     halted        ready      |   (events can be lost: every move between
  *                     +------------------------------+    the three is legal)
  *                     halted
- *            any of them --deleted--> leaving --> gone
+ *            any of them --deleted--> closing --> closed
  *
  * The registry passes on what the platform says; it never asks for itself. An OS zone's socket lives
  * through all of them, whatever the zone does: it must be there before the zone boots. What changes
@@ -20,11 +20,10 @@ import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
 import type { Link } from '../transport/link';
 import type { ZoneRoot } from '../platform/zone-root';
-import type { ZoneFacts } from './snapshot';
-import type { MountCheck } from './socket-mount';
+import type { ZoneFacts } from '../platform/zone-facts';
 
 export type Phase = 'halted' | 'ready' | 'running';
-export type ZoneMachineState = Phase | 'leaving' | 'gone';
+export type ZoneMachineState = Phase | 'closing' | 'closed';
 
 /** An OS zone's link: its socket. */
 export interface SocketLink extends Link {
@@ -45,14 +44,20 @@ export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
+/**
+ * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be
+ * checked, or should have nothing.
+ */
+export type MountCheck = 'ours' | 'another' | 'unknown';
+
 /** The mount of the socket's directory into an OS zone. */
 export interface MountManager {
   /** The zone is in that phase now. */
   moved(phase: Phase): void;
-  /** Looks at what a running zone has in its place. Takes as long as the zone likes, but for the signal. */
-  look(signal?: AbortSignal): Promise<void>;
-  /** What it has there, as far as it is known without going there. */
-  view(): MountCheck;
+  /** Asks what a running zone has in its place. Takes as long as the zone likes, but for the signal. */
+  check(signal?: AbortSignal): Promise<void>;
+  /** What it has there, by the last check and what is known without going there. */
+  lastCheck(): MountCheck;
   /** For status, in words. */
   readonly state: string;
 }
@@ -65,23 +70,23 @@ export interface ZoneParts {
   readonly root: ZoneRoot;
 }
 
-/** One zone. Made by the registry when it is added; `leave` is its end. */
+/** One zone. Made by the registry when it is added; `close` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: {
-      next: ['ready', 'running', 'leaving'],
+      next: ['ready', 'running', 'closing'],
       enter: (_, zone) => zone.enterHalted(),
     },
     ready: {
-      next: ['halted', 'running', 'leaving'],
+      next: ['halted', 'running', 'closing'],
       enter: (_, zone) => zone.enterReady(),
     },
     running: {
-      next: ['halted', 'ready', 'leaving'],
+      next: ['halted', 'ready', 'closing'],
       enter: (_, zone) => zone.enterRunning(),
     },
-    leaving: { next: ['gone'], enter: () => undefined },
-    gone: { next: [], enter: () => undefined },
+    closing: { next: ['closed'], enter: () => undefined },
+    closed: { next: [], enter: () => undefined },
   };
 
   readonly facts: ZoneFacts;
@@ -122,20 +127,23 @@ export class Zone {
     return this.machine.history();
   }
 
-  /** False while a file system below its root holds up whoever looks there. */
+  /** False while a file system below its root does not answer. */
   get answers(): boolean {
     return this.root.answers;
   }
 
-  /** Whether it runs with our directory; `unknown` also where it should not have it. */
-  directoryView(): MountCheck {
-    return this.state === 'running' && this.directory !== null ? this.directory.view() : 'unknown';
+  /** Whether it runs with our directory; `unknown` also where it should have none. */
+  mountCheck(): MountCheck {
+    return this.state === 'running' && this.directory !== null
+      ? this.directory.lastCheck()
+      : 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
     if (this.ending === null && this.link.kind === 'socket') {
       await this.link.link.start();
+      this.log.debug({ socket: this.link.link.state }, 'zone is served');
     }
   }
 
@@ -154,7 +162,7 @@ export class Zone {
   }
 
   /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
-  leave(): Promise<void> {
+  close(): Promise<void> {
     return this.end(0, () => {
       if (this.link.kind === 'socket') {
         this.link.link.remove();
@@ -170,11 +178,11 @@ export class Zone {
   private end(graceMs: number, finish: () => void): Promise<void> {
     this.ending ??= (async () => {
       this.graceMs = graceMs;
-      this.machine.goto('leaving');
+      this.machine.goto('closing');
       this.directory?.moved('halted');
       await this.link.link.stop(this.graceMs);
       finish();
-      this.machine.goto('gone');
+      this.machine.goto('closed');
     })();
     return this.ending;
   }
@@ -206,7 +214,7 @@ function logState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zon
   zone.log.debug({ state, previous }, 'zone state');
 }
 
-/** The phase of a zone whose state libzonecfg told. */
+/** The phase that a state of libzonecfg means. */
 export function phaseOfState(state: ZoneFacts['state']): Phase {
   switch (state) {
     case 'ready':

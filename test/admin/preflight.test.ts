@@ -28,7 +28,7 @@ import {
 } from '../../src/admin/preflight-check';
 import { otherUserFinding } from '../../src/admin/preflight-sockets';
 import { flockFault } from '../../src/admin/preflight-zones';
-import { FLOCK, wholeFile } from '../../src/platform/abi';
+import { FLOCK, wholeFile } from '../../src/platform/ffi';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
 import { HangingFileSystems, whyNoHangingFs } from '../support/hanging-fs';

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "file_look.h"
+#include "file_stat.h"
 
 int
 statvfs(const char *path, struct statvfs *st)

@@ -61,12 +61,12 @@ describe("the addon's sockets", () => {
       await eventually(() => seen(ENDED) !== undefined);
       assert.deepStrictEqual(seen(ENDED), [ENDED, id, constants.errno.EMSGSIZE, 0]);
       sockets.commands.set([CLOSE, id, 0, 0]);
-      addon.carryOut(sockets.handle, 1);
+      addon.execute(sockets.handle, 1);
       await once(client.resume(), 'close');
     } finally {
       client.destroy();
       sockets.commands.set([CLOSE, listener, 0, 0]);
-      addon.carryOut(sockets.handle, 1);
+      addon.execute(sockets.handle, 1);
       rmSync(directory, { recursive: true });
     }
   });

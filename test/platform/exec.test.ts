@@ -37,7 +37,7 @@ describe('exec.run', () => {
     );
   });
 
-  it('tells exit code and the tail of stderr', async () => {
+  it('rejects with the exit code and the tail of stderr', async () => {
     const script =
       'process.stderr.write("x".repeat(300000) + "VM not found"); process.exitCode = 3';
     const err = await failureOf(run([NODE, '-e', script]));

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { openPlatform } from '../../src/platform/libzonecfg';
+import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { needsRoot } from '../support/pending';
 
@@ -101,7 +101,7 @@ describe('the platform through ffi', () => {
       assert.strictEqual(node.platform.zoneBrand('alpha'), 'bhyve');
     });
 
-    it('refuse a taken name, and then make none of those that came with it', () => {
+    it('refuse a name that exists, and then make none of those that came with it', () => {
       node.addZone('alpha');
       const zone = { brand: 'joyent', uuid: 'u', state: 'installed' } as const;
       assert.throws(
@@ -229,7 +229,7 @@ describe('the platform through ffi', () => {
     });
     assert.throws(() => platform.zoneName(9999), { message: 'zone_getattr(9999): EINVAL' });
     assert.throws(() => platform.umount(join(root, 'nowhere'), false), { code: 'ENOENT' });
-    assert.throws(() => platform.tryLock(999_999), { call: 'fcntl', code: 'EBADF' });
+    assert.throws(() => trySetLock(999_999), { call: 'fcntl', code: 'EBADF' });
     assert.throws(() => platform.peer(999_999), { call: 'getpeerucred', code: 'EBADF' });
   });
 

@@ -87,7 +87,7 @@ describe('the file lock', () => {
     }
   });
 
-  it('is had soon after another program let go of it', async () => {
+  it('is taken soon after another program released it', async () => {
     const holder = await holdElsewhere();
     const taken = takeLock(path, { timeoutMs: 10_000 });
     holder.stdin?.end();

@@ -34,7 +34,7 @@ describe('a watch of the loop', () => {
     assert(watch.take().maxMs < maxMs);
   });
 
-  it('tells how long turns were most of the time', async () => {
+  it('shows how long turns were most of the time', async () => {
     watch.start();
     for (let n = 0; n < 5; n++) {
       hold(50);

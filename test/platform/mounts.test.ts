@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { MountTable, parseMnttab } from '../../src/platform/mounts';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { makeNode, type EmulatedNode } from '../support/emulated-node';
+import { mountLofs } from '../../tools/simcn/emulation';
 import { needsRoot } from '../support/pending';
 
 describe('the mount table', () => {
@@ -176,7 +177,7 @@ describe('the mount of a socket directory', () => {
       await root.mount(directory, '/.zonecontrol');
       await assert.rejects(root.mount(directory, '/.zonecontrol'), { code: 'EBUSY' });
       assert.strictEqual(parseMnttab(readFileSync(node.paths.mnttab, 'utf8')).length, 1);
-      assert.throws(() => node.platform.mountLofs(directory, mountPoint, 'ro'), {
+      assert.throws(() => mountLofs(node.root, directory, mountPoint, 'ro'), {
         call: 'mount',
         subject: mountPoint,
         code: 'EBUSY',

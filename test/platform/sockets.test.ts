@@ -142,7 +142,7 @@ describe('listening unix sockets', () => {
     assert.ok(texts[0] === expected[0] && texts[1] === expected[1]);
   });
 
-  it('hear everyone in turn where many send more than there is room for', async () => {
+  it('read from each connection in turn where many send more than there is room for', async () => {
     const turns = new Map<Stream, number>();
     let most = NaN;
     listen((chunk, stream) => {
@@ -161,7 +161,7 @@ describe('listening unix sockets', () => {
     assert.ok(most <= 2, `somebody was heard ${most} times before`);
   });
 
-  it('hear a megabyte as it was sent', async () => {
+  it('read a megabyte as it was sent', async () => {
     listen();
     const { peer: client, owner } = await pair();
     const sent = Array.from({ length: MIB / 8 }, (_, i) => String(i).padStart(8)).join('');
@@ -170,7 +170,7 @@ describe('listening unix sockets', () => {
     assert.ok(owner.text === sent);
   });
 
-  it('tell how much a slow reader has not taken, and when it has', async () => {
+  it('know how much is buffered for a slow reader, and drain when it reads', async () => {
     listen();
     const { peer: client, owner } = await pair();
     client.socket.pause();
@@ -185,7 +185,7 @@ describe('listening unix sockets', () => {
     assert.strictEqual((await client.least(2 * MIB)).length, 2 * MIB);
   });
 
-  it('say at once that what the kernel had room for was taken', async () => {
+  it('drain at once where the kernel had room for all', async () => {
     listen();
     const { owner } = await pair();
     owner.stream.write(Buffer.from('short'));
@@ -222,7 +222,7 @@ describe('listening unix sockets', () => {
     assert.strictEqual((await client.end()).length, MIB);
   });
 
-  it('tell a client that vanished as closed, though something is buffered', async () => {
+  it('close for a client that vanished, though something is buffered', async () => {
     listen((_chunk, stream) => stream.write(Buffer.alloc(MIB)));
     const { peer: client, owner } = await pair();
     client.socket.pause();

@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { listZones } from '../../src/zones/snapshot';
+import { listZones } from '../../src/zones/events';
 import type { IndexEntry } from '../../src/platform/zone-facts';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 

@@ -10,7 +10,7 @@ const STAND_IN = `#!${process.execPath}
 const requests = new (require('node:net').Socket)({ fd: 4 });
 requests.on('data', (bytes) => {
   const [call, root, path] = bytes.toString().split('\\0');
-  const reply = () => process.send({ err: 0, call, depth: 0, identity: root, way: '', dev: '1', ino: '2' });
+  const reply = () => process.send({ err: 0, call, depth: 0, identity: root, parents: '', dev: '1', ino: '2' });
   if (path === '/die') process.exit(1);
   if (path === '/slow') setTimeout(reply, 1500);
   else if (path !== '/hang') reply();
@@ -74,7 +74,7 @@ describe('what lies below zones\u2019 roots', function () {
     assert.strictEqual(roots.status.processes, 1);
   });
 
-  it('tells when a zone hangs, and when it answers again', async () => {
+  it('reports when a zone hangs, and when it answers again', async () => {
     const told: string[] = [];
     const zone = roots.of('/zone', {
       notAnswering: () => told.push('not answering'),
@@ -107,7 +107,7 @@ describe('what lies below zones\u2019 roots', function () {
     await assert.rejects(zone.find(`/${'x'.repeat(5000)}`), { code: 'EINVAL' });
   });
 
-  it('holds up no stop, and answers nothing after it', async () => {
+  it('delays no stop, and answers nothing after it', async () => {
     const zone = roots.of('/zone');
     const waiting = [zone.find('/hang'), zone.find('/x')].map((asked) =>
       assert.rejects(asked, { code: 'ECANCELED' }),

@@ -17,7 +17,7 @@ describe('the critical section of a subscription', () => {
     await stage.clear();
   });
 
-  it('is told of nothing, and at the end that something happened', async () => {
+  it('delivers nothing, and says at its end that something happened', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();
@@ -54,7 +54,7 @@ describe('the critical section of a subscription', () => {
     assert.deepStrictEqual(seen, numbers(102 - seen.length, 101));
   });
 
-  it('is told of what it held back, when it is aborted', async () => {
+  it('delivers what it kept back when it is aborted', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();
@@ -64,7 +64,7 @@ describe('the critical section of a subscription', () => {
     await subscription.abortCritical();
   });
 
-  it('tells that it was left before it tells of what came afterwards', async () => {
+  it('resolves its exit before it delivers what came afterwards', async () => {
     const order: string[] = [];
     const subscription = stage.subscribe((event) => order.push(`event ${event.when}`));
     const publisher = stage.child('publish', '300');
@@ -87,7 +87,7 @@ describe('the critical section of a subscription', () => {
     }
   });
 
-  it('gives a listing and events without a gap between, whenever it is taken', async function () {
+  it('gives a listing and events without a gap between, whenever it is made', async function () {
     this.timeout(60_000);
     const counter = join(stage.node.root, 'counter');
     for (let round = 0; round < 10; round++) {

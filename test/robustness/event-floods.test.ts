@@ -3,7 +3,7 @@
  * are served as ever, and what is told last counts (XSA-326 on the nearest peer, Xen's xenstored).
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { openEmulation } from '../../src/platform/libzonecfg';
+import { openEmulation } from '../../tools/simcn/emulation';
 import { AgentProcess } from '../support/guest-agent';
 import { eventually } from '../support/eventually';
 import { LyingVminfod } from '../support/lying-vminfod';

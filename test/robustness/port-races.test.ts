@@ -9,7 +9,7 @@ import { mkdirSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { codeOf } from '../../src/lib/errors';
-import { openPeers } from '../../src/platform/addon';
+import { openPeers } from '../../src/platform/libzonecfg';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import { dialPort } from '../../src/transport/serial-dialer';
 import { fdOf } from '../../src/transport/net-stream';

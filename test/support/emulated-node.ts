@@ -2,13 +2,9 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  openEmulation,
-  openPlatform,
-  type Emulation,
-  type Platform,
-} from '../../src/platform/libzonecfg';
+import { openPlatform, type Platform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
+import { openEmulation, type Emulation } from '../../tools/simcn/emulation';
 
 /** The kernel's zone_status_t, as far as tests move zones by hand. */
 export const STATUS = {

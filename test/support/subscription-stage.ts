@@ -6,7 +6,11 @@ import assert from 'node:assert';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/platform/addon';
+import {
+  bindZoneEvents,
+  type RawZoneEvent,
+  type ZoneSubscription,
+} from '../../src/platform/zone-events';
 import { makeNode, openDescriptors, type EmulatedNode } from './emulated-node';
 import { eventually } from './eventually';
 

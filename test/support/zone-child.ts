@@ -9,8 +9,9 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
+import { openEmulation } from '../../tools/simcn/emulation';
 import { FaultTable } from '../../tools/simcn/faults';
 import { Kernel } from '../../tools/simcn/kernel';
 
@@ -116,7 +117,7 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
   },
   'with a worker in the section': (end) => {
     const script = `
-      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
       const subscription = bindZoneEvents(() => {}, () => {}, { root: ${JSON.stringify(root)} });
       subscription.enterCritical().then(() => require('node:worker_threads').parentPort.postMessage(1));
     `;

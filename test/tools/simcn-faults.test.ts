@@ -16,7 +16,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../../src/platform/addon';
+import {
+  bindZoneEvents,
+  type RawZoneEvent,
+  type ZoneSubscription,
+} from '../../src/platform/zone-events';
 import { eventually } from '../support/eventually';
 import { needs } from '../support/pending';
 import { SIMCN, SimNode, whyNoNode } from '../support/simcn';

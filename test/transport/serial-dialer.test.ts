@@ -101,11 +101,11 @@ describe('one dial of a serial port', () => {
         found = await root.find(PORT).catch(() => null);
       }
       await started;
-      assert.strictEqual((await root.find(PORT)).way, found.way);
+      assert.strictEqual((await root.find(PORT)).parents, found.parents);
     }
   });
 
-  it('finds another path identity after a directory was moved away, and the same otherwise', async () => {
+  it('finds other parents after a directory was moved away, and the same otherwise', async () => {
     const before = await root.find(PORT);
     assert.deepStrictEqual(await root.find(PORT), before);
     // The kernel's clock for files is coarse.
@@ -116,8 +116,8 @@ describe('one dial of a serial port', () => {
       renameSync(join(zoneroot, 'aside'), join(zoneroot, 'tmp'));
       const after = await root.find(PORT);
       assert.strictEqual(after.identity, before.identity);
-      return after.way !== before.way;
-    }, 'another path identity');
+      return after.parents !== before.parents;
+    }, 'other parents');
   });
 });
 

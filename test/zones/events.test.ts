@@ -1,14 +1,15 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { readdirSync, renameSync } from 'node:fs';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/addon';
-import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
-import { openDescriptors } from '../support/emulated-node';
+import type { Platform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
+import { listZones, ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+import { makeNode, openDescriptors, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { ZonedNode } from '../support/served-zones';
 
 /** What an event says, without what is another in each run. */
-function told(event: ZoneEvent): string {
+function textOf(event: ZoneEvent): string {
   const change = event.kind === 'changed' ? ` ${event.oldstate}>${event.newstate}` : '';
   return `${event.zonename} ${event.kind}${change}`;
 }
@@ -58,11 +59,11 @@ describe('zone events', () => {
 
   function collect(stream: ZoneEvents): string[] {
     const seen: string[] = [];
-    stream.on('data', (event: ZoneEvent) => seen.push(told(event)));
+    stream.on('data', (event: ZoneEvent) => seen.push(textOf(event)));
     return seen;
   }
 
-  it('begin with a picture of all zones but the global one', async () => {
+  it('begin with a snapshot of all zones but the global one', async () => {
     await zoned.create('alpha');
     await zoned.create('beta', 'lx');
     await zoned.boot('beta');
@@ -76,7 +77,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(await ready, [facts]);
   });
 
-  it('tell of a whole life in the kernel’s words and order, and when each happened', async () => {
+  it('follow a whole life in the kernel’s words and order, and when each happened', async () => {
     const stream = make();
     const seen = collect(stream);
     const whens: bigint[] = [];
@@ -102,7 +103,7 @@ describe('zone events', () => {
     assert(whens.every((when) => when >= from && when < from + 60_000_000_000n));
   });
 
-  it('have in the picture what happened while it was taken, and tell it no second time', async () => {
+  it('have in the snapshot what happened while it was taken, and do not repeat it', async () => {
     await zoned.create('alpha');
     const work = [() => zoned.create('beta'), () => zoned.move('alpha', 'initialized')];
     let listings = 0;
@@ -139,7 +140,7 @@ describe('zone events', () => {
     await eventually(() => seen.at(-1) === 'alpha changed uninitialized>initialized');
   });
 
-  it('leave a zone that cannot be read out of the picture, say which, and have all others', async () => {
+  it('leave a zone that cannot be read out of the snapshot, say which, and have all others', async () => {
     for (const zonename of ['alpha', 'beta', 'gamma']) {
       await zoned.create(zonename);
     }
@@ -157,7 +158,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(unreadable, ['beta SystemError']);
   });
 
-  it('cannot start where the zones cannot be listed, and then hold nobody up', async () => {
+  it('cannot start where the zones cannot be listed, and then delay nobody', async () => {
     const index = zoned.node.paths.zoneIndex;
     renameSync(index, `${index}.away`);
     await assert.rejects(make().start(), { name: 'SystemError', call: 'read', code: 'ENOENT' });
@@ -168,7 +169,7 @@ describe('zone events', () => {
     }
   });
 
-  it('tell how many were lost when more come at once than are kept, and those after it', async () => {
+  it('say how many were lost when more come at once than are kept, and those after it', async () => {
     const stream = make();
     const seen = collect(stream);
     let lost = 0;
@@ -193,7 +194,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(first, ['alpha created']);
   });
 
-  it('end: the stream too, nothing is told any more, and a second end is the same', async () => {
+  it('end: the stream too, nothing is delivered any more, and a second end is the same', async () => {
     const stream = make();
     const seen = collect(stream);
     const ended = once(stream, 'end');
@@ -205,7 +206,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(seen, []);
   });
 
-  it('may be ended in the middle of the first picture, which then is not had', async () => {
+  it('may be ended in the middle of the first snapshot, which then fails', async () => {
     const holding: { stream?: ZoneEvents } = {};
     holding.stream = withBetween(async () => {
       void holding.stream?.stop();
@@ -221,5 +222,122 @@ describe('zone events', () => {
     await assert.rejects(stream.start(), { name: 'SystemError', call: 'zonecfg_notify_bind' });
     await stream.stop();
     assert.deepStrictEqual(readdirSync(zoned.node.paths.host('/system/simcn/evchan')), []);
+  });
+});
+
+describe('a listing of all zones', () => {
+  let node: EmulatedNode;
+
+  beforeEach(() => {
+    node = makeNode();
+  });
+
+  afterEach(() => {
+    node.remove();
+  });
+
+  async function names(platform: Platform = node.platform): Promise<string[]> {
+    return (await listZones(platform)).zones.map(({ zonename }) => zonename);
+  }
+
+  it('has brand, path and state of each configured one, and not the global one', async () => {
+    assert.deepStrictEqual(await listZones(node.platform), { zones: [], unreadable: new Map() });
+    node.addZone('alpha', 'lx');
+    node.addZone('beta', 'bhyve');
+    node.emulation.zoneStatus('beta', STATUS.initialized, 0);
+    node.emulation.zoneStatus('beta', STATUS.running, 0);
+    const { zones, unreadable } = await listZones(node.platform);
+    assert.deepStrictEqual(zones, [
+      { zonename: 'alpha', brand: 'lx', zonepath: '/zones/alpha', state: 'installed' },
+      { zonename: 'beta', brand: 'bhyve', zonepath: '/zones/beta', state: 'running' },
+    ]);
+    assert.strictEqual(unreadable.size, 0);
+  });
+
+  it('leaves out a zone that goes away while it is made', async () => {
+    ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
+    node.leaveOutBrands();
+    const seen = await names({
+      ...node.platform,
+      zoneBrand: (zonename) => {
+        if (zonename === 'alpha') {
+          node.emulation.zoneDelete('beta');
+        }
+        return node.platform.zoneBrand(zonename);
+      },
+    });
+    assert.deepStrictEqual(seen, ['alpha', 'gamma']);
+  });
+
+  for (const [what, damage] of [
+    ['cut off', '<?xml version="1.0"?>\n<zone name="beta" zonepa'],
+    ['of another program', '<service_bundle type="manifest" name="beta"/>'],
+    ['empty', ''],
+  ] as const) {
+    it(`names a zone whose XML is ${what}, and has all others`, async () => {
+      ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
+      node.damageZone('beta', damage);
+      const { zones, unreadable } = await listZones(node.platform);
+      assert.deepStrictEqual(
+        zones.map(({ zonename }) => zonename),
+        ['alpha', 'gamma'],
+      );
+      const err = unreadable.get('beta');
+      assert.deepStrictEqual([...unreadable.keys()], ['beta']);
+      assert.deepStrictEqual([err?.call, err?.code], ['zone_get_brand', 'Z_INVALID_DOCUMENT']);
+    });
+  }
+
+  it('knows no zone that stands in the index only, without a brand', async () => {
+    node.addZone('alpha');
+    node.leaveOutBrands();
+    const xml = node.paths.host('/etc/zones/alpha.xml');
+    renameSync(xml, `${xml}.away`);
+    assert.deepStrictEqual(await listZones(node.platform), { zones: [], unreadable: new Map() });
+  });
+
+  it('cannot be had without the index, which the error names', async () => {
+    const { zoneIndex } = node.paths;
+    renameSync(zoneIndex, `${zoneIndex}.away`);
+    await assert.rejects(listZones(node.platform), { code: 'ENOENT', subject: zoneIndex });
+  });
+
+  it('lets a fault of ours through: that is no damaged zone', async () => {
+    node.addZone('alpha');
+    node.leaveOutBrands();
+    const broken = (): never => {
+      throw new TypeError('on purpose');
+    };
+    await assert.rejects(listZones({ ...node.platform, zoneBrand: broken }), TypeError);
+  });
+
+  it('gives others their turn while it goes through a thousand zones', async () => {
+    node.emulation.zonesConfigure(
+      Array.from({ length: 1000 }, (_, n) => {
+        const name = `zone${n}`;
+        const zonepath = `/zones/${name}`;
+        return { name, brand: 'joyent', zonepath, uuid: `u${n}`, state: 'installed' };
+      }),
+    );
+    let turns = 0;
+    let over = false;
+    const count = (): void => {
+      turns++;
+      if (!over) {
+        setImmediate(count);
+      }
+    };
+    setImmediate(count);
+    node.leaveOutBrands();
+    // Each brand takes longer than it does on a fast machine, so that there is something to share.
+    const slow = (zonename: string): string => {
+      const end = performance.now() + 0.1;
+      while (performance.now() < end);
+      return node.platform.zoneBrand(zonename);
+    };
+    const seen = await names({ ...node.platform, zoneBrand: slow });
+    over = true;
+    assert.strictEqual(seen.length, 1000);
+    assert(turns >= 5, `${turns} turns in 100 ms`);
   });
 });

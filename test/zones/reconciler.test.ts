@@ -3,7 +3,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Platform } from '../../src/platform/libzonecfg';
 import type { ZoneIndex } from '../../src/platform/zone-facts';
-import type { ZoneFacts } from '../../src/zones/snapshot';
+import type { ZoneFacts } from '../../src/platform/zone-facts';
 import { Reconciler } from '../../src/zones/reconciler';
 import type { MountManager } from '../../src/zones/zone';
 import { eventually } from '../support/eventually';
@@ -16,15 +16,15 @@ const SOON_MS = 1200;
 describe('the reconcile', () => {
   let zoned: ZonedNode;
   let served: ServedZones;
-  let looks: number;
+  let listings: number;
 
   beforeEach(async () => {
     zoned = new ZonedNode();
-    looks = 0;
+    listings = 0;
     const counted = (real: Platform): Platform => ({
       ...real,
       zoneIndex: () => {
-        looks++;
+        listings++;
         return real.zoneIndex();
       },
     });
@@ -34,7 +34,7 @@ describe('the reconcile', () => {
     }
     await zoned.boot('beta');
     await served.registry.start();
-    looks = 0;
+    listings = 0;
   });
 
   afterEach(async () => {
@@ -50,15 +50,15 @@ describe('the reconcile', () => {
       .sort();
   }
 
-  /** Starts one, and resolves when it has found a difference and waits to look again. */
+  /** Starts one, and resolves when it has found a difference and waits to list again. */
   async function begun(): Promise<{ readonly done: Promise<number> }> {
     const done = served.registry.reconcile();
-    await eventually(() => looks === 1, 'the first look');
+    await eventually(() => listings === 1, 'the first listing');
     await delay(50);
     return { done };
   }
 
-  it('finds nothing in a healthy node, by one look', async () => {
+  it('finds nothing in a healthy node, by one listing', async () => {
     await zoned.boot('alpha');
     await zoned.halt('beta');
     await zoned.destroy('gamma');
@@ -66,26 +66,26 @@ describe('the reconcile', () => {
     const expected = { alpha: 'running', beta: 'halted', delta: 'halted' };
     await eventually(() => JSON.stringify(served.states) === JSON.stringify(expected));
     assert.strictEqual(await served.registry.reconcile(), 0);
-    assert.strictEqual(looks, 1);
+    assert.strictEqual(listings, 1);
     assert.deepStrictEqual(repaired(), []);
   });
 
-  it('has each running zone look whether it still has its metadata directory', async () => {
-    const looked: string[] = [];
-    const duty = ({ zonename }: ZoneFacts): MountManager => ({
+  it('has each running zone check that it still has its metadata directory', async () => {
+    const checked: string[] = [];
+    const mount = ({ zonename }: ZoneFacts): MountManager => ({
       state: 'mounted by the brand',
       moved: () => undefined,
-      view: () => 'ours',
-      look: () => {
-        looked.push(zonename);
+      lastCheck: () => 'ours',
+      check: () => {
+        checked.push(zonename);
         return Promise.resolve();
       },
     });
     await served.registry.stop(1000);
-    served = new ServedZones(zoned, { directory: duty });
+    served = new ServedZones(zoned, { directory: mount });
     await served.registry.start();
     assert.strictEqual(await served.registry.reconcile(), 0);
-    assert.deepStrictEqual(looked, ['beta']);
+    assert.deepStrictEqual(checked, ['beta']);
   });
 
   it('repairs whatever was missed: a creation, a deletion, a state, another identity', async () => {
@@ -111,11 +111,11 @@ describe('the reconcile', () => {
     assert.strictEqual(await served.registry.reconcile(), 0);
   });
 
-  it('leaves a zone alone that an event came of between its looks, until the next time', async () => {
+  it('leaves a zone alone that an event came of between its listings, until the next time', async () => {
     await zoned.unheard(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
-    // It tells of a state on the way, so the zone still looks different then.
+    // It tells of a state on the way, so the zone still listings different then.
     await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', when);
     assert.strictEqual(await done, 0);
     assert.deepStrictEqual(served.states, { alpha: 'ready', beta: 'running', gamma: 'halted' });
@@ -129,7 +129,7 @@ describe('the reconcile', () => {
     const when = BigInt(Date.now()) * 1_000_000n;
     await zoned.node.emulation.publish('alpha', 1, 'running', 'ready', when);
     assert.strictEqual(await done, 0);
-    assert.deepStrictEqual([repaired(), looks], [[], 2]);
+    assert.deepStrictEqual([repaired(), listings], [[], 2]);
     assert.strictEqual(served.states.alpha, 'running');
   });
 
@@ -137,7 +137,7 @@ describe('the reconcile', () => {
     await zoned.unheard(() => zoned.boot('alpha'));
     const { done } = await begun();
     assert.strictEqual(await served.registry.reconcile(), await done);
-    assert.strictEqual(looks, 2);
+    assert.strictEqual(listings, 2);
   });
 
   it('leaves a zone as it is that cannot be read, and repairs the others', async () => {
@@ -168,7 +168,7 @@ describe('the reconcile', () => {
     /** One of a node without zones. */
     function start(everyMs: number): void {
       const zoneIndex = (): ZoneIndex => {
-        looks++;
+        listings++;
         const index = zoned.node.platform.zoneIndex();
         return { ...index, entries: () => [].values() };
       };
@@ -188,22 +188,22 @@ describe('the reconcile', () => {
 
     it('runs again and again, until it is stopped', async () => {
       start(20);
-      await eventually(() => looks >= 3, 'three runs');
+      await eventually(() => listings >= 3, 'three runs');
       one.stop();
-      const before = looks;
+      const before = listings;
       await delay(100);
-      assert.strictEqual(looks, before);
+      assert.strictEqual(listings, before);
     });
 
-    it('runs soon after a look at a zone failed, long before its time', async () => {
+    it('runs soon after a zone could not be read, long before its time', async () => {
       start(NEVER_MS);
       one.soon();
-      await eventually(() => looks === 1, 'a run');
+      await eventually(() => listings === 1, 'a run');
       await delay(SOON_MS);
-      assert.strictEqual(looks, 1);
+      assert.strictEqual(listings, 1);
     });
 
-    it('tells of a run that failed, and tries again soon, until it succeeds', async () => {
+    it('logs a run that failed, and runs again soon, until it succeeds', async () => {
       const { zoneIndex } = zoned.node.paths;
       const failures = (): number => served.logged.records('reconcile failed').length;
       renameSync(zoneIndex, `${zoneIndex}.away`);
@@ -211,9 +211,9 @@ describe('the reconcile', () => {
       assert.strictEqual(await one.run(), 0);
       await eventually(() => failures() === 2, 'a second try');
       renameSync(`${zoneIndex}.away`, zoneIndex);
-      await eventually(() => looks === 3, 'a third try');
+      await eventually(() => listings === 3, 'a third try');
       await delay(SOON_MS);
-      assert.deepStrictEqual([looks, failures()], [3, 2]);
+      assert.deepStrictEqual([listings, failures()], [3, 2]);
     });
   });
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { ZoneSubscription } from '../../src/platform/addon';
+import type { ZoneSubscription } from '../../src/platform/zone-events';
 import { STATUS } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { openThings, type OpenThings } from '../support/open-things';
@@ -91,7 +91,35 @@ describe('the registry', () => {
       assert.strictEqual(await answer('beta'), 'lx');
     });
 
-    it('misses nothing that happens while the first picture is taken', async () => {
+    it('binds the sockets of running zones before those of all others, and logs when they listen', async () => {
+      // The index has them in this order.
+      for (const name of ['alpha', 'beta', 'gamma', 'delta']) {
+        await zoned.create(name);
+      }
+      await zoned.boot('beta');
+      await zoned.boot('delta');
+      const order: string[] = [];
+      const served = serve({
+        link: (real, { zonename }) =>
+          new HeldLink(real, {
+            start: () => {
+              order.push(zonename);
+              if (zonename === 'alpha') {
+                assert(lstatSync(zoned.node.paths.zoneSocket('beta')).isSocket());
+                assert(lstatSync(zoned.node.paths.zoneSocket('delta')).isSocket());
+                const [record] = served.logged.records('running zones are served');
+                assert.strictEqual(record?.zones, 2);
+              }
+              return Promise.resolve();
+            },
+          }),
+      });
+      await served.registry.start();
+      assert.deepStrictEqual(order, ['beta', 'delta', 'alpha', 'gamma']);
+      assert.strictEqual(served.registry.size, 4);
+    });
+
+    it('misses nothing that happens while the first snapshot is taken', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const between = async (): Promise<void> => {
@@ -103,7 +131,7 @@ describe('the registry', () => {
       assert.strictEqual(await served.registry.reconcile(), 0);
     });
 
-    it('misses nothing that happens while its zones are taken in', async () => {
+    it('misses nothing that happens while its zones are added', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       await zoned.create('gamma');
@@ -125,7 +153,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.repairs, []);
     });
 
-    it('looks for itself when events were lost before it had all zones', async () => {
+    it('lists all zones when events were lost before it had all zones', async () => {
       await zoned.create('alpha');
       let missed: Promise<void> | undefined;
       const served = serve({
@@ -161,7 +189,7 @@ describe('the registry', () => {
     it('follows each zone through its life, and leaves nothing of it', async () => {
       const served = serve();
       const gone: string[] = [];
-      served.registry.on('left', (zone) => gone.push(zone.zonename));
+      served.registry.on('removed', (zone) => gone.push(zone.zonename));
       await served.registry.start();
       await zoned.create('alpha');
       await become(served, { alpha: 'halted' });
@@ -175,7 +203,7 @@ describe('the registry', () => {
       assert(!existsSync(zoned.node.paths.zoneDirectory('alpha')));
     });
 
-    it('looks for itself when events were lost', async () => {
+    it('lists all zones when events were lost', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -194,7 +222,7 @@ describe('the registry', () => {
       ]);
     });
 
-    it('looks once more when events were lost behind the first look', async () => {
+    it('lists once more when events were lost behind the first listing', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -208,7 +236,7 @@ describe('the registry', () => {
       await become(served, { alpha: 'running', beta: 'running' });
     });
 
-    it('follows no event from before its own look at the zone', async () => {
+    it('follows no event from before its own question about the zone', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -225,7 +253,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['running', 'halted']);
     });
 
-    it('follows a state that was published before its own look and set after it', async () => {
+    it('follows a state that was published before its own question and set after it', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -266,8 +294,8 @@ describe('the registry', () => {
       const { released, release } = hold();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
-      served.registry.on('arrived', (zone) => course.push(`${zone.facts.brand} arrived`));
-      served.registry.on('left', (zone) => course.push(`${zone.facts.brand} left`));
+      served.registry.on('added', (zone) => course.push(`${zone.facts.brand} added`));
+      served.registry.on('removed', (zone) => course.push(`${zone.facts.brand} removed`));
       await served.registry.start();
       await zoned.destroy('alpha');
       await eventually(() => served.registry.size === 0);
@@ -280,8 +308,8 @@ describe('the registry', () => {
       await become(served, { alpha: 'running', beta: 'halted' });
       await eventually(async () => (await answer('alpha').catch(() => '')) === 'lx');
       assert.deepStrictEqual(
-        course.filter((step) => step !== 'joyent arrived'),
-        ['joyent left', 'lx arrived'],
+        course.filter((step) => step !== 'joyent added'),
+        ['joyent removed', 'lx added'],
       );
     });
 
@@ -311,19 +339,19 @@ describe('the registry', () => {
       await served.registry.stop(100);
       assert(lstatSync(zoned.node.paths.zoneSocket('alpha')).isSocket());
       await assert.rejects(answer('alpha'), { code: 'ECONNREFUSED' });
-      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+      assert.deepStrictEqual(served.states, { alpha: 'closed' });
     });
 
-    it('may come in the middle of the start: nothing is taken in after it', async () => {
+    it('may come in the middle of the start: nothing is added after it', async () => {
       for (let n = 0; n < 20; n++) {
         await zoned.create(`zone${n}`);
       }
       const served = serve();
       const stopped = new Promise<void>((resolve) => {
-        served.registry.once('arrived', () => resolve(served.registry.stop(100)));
+        served.registry.once('added', () => resolve(served.registry.stop(100)));
       });
       await Promise.all([served.registry.start(), stopped]);
-      assert.deepStrictEqual(served.states, { zone0: 'gone' });
+      assert.deepStrictEqual(served.states, { zone0: 'closed' });
     });
 
     it('comes within its grace though the subscription does not end', async () => {
@@ -344,7 +372,7 @@ describe('the registry', () => {
       const tookMs = performance.now() - began;
       assert(tookMs >= 190 && tookMs < 2000, `${tookMs} ms`);
       await zoned.boot('alpha');
-      assert.deepStrictEqual(served.states, { alpha: 'gone' });
+      assert.deepStrictEqual(served.states, { alpha: 'closed' });
       release();
       await eventually(() => zoned.node.subscribers().length === 0);
     });

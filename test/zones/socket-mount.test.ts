@@ -15,6 +15,7 @@ import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { brandMounts, SocketMount, type SocketMountOptions } from '../../src/zones/socket-mount';
 import { mountPointOf } from '../../src/platform/paths';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
+import { mountLofs } from '../../tools/simcn/emulation';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { describeWhere, whyNotRoot } from '../support/pending';
@@ -98,14 +99,14 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   function mountAsBrand(): void {
     mkdirSync(mountPoint, { recursive: true });
     const options = 'ro,nodevices,nosetuid,noexec';
-    node.platform.mountLofs(node.paths.zoneDirectory('alpha'), mountPoint, options);
+    mountLofs(node.root, node.paths.zoneDirectory('alpha'), mountPoint, options);
   }
 
   function isMounted(): boolean {
     return readFileSync(node.paths.mnttab, 'utf8').includes(`\t${mountPoint}\t`);
   }
 
-  it('is only looked at, where the brand mounts it: nothing is mounted, nothing unmounted', () => {
+  it('is only checked where the brand mounts it: nothing is mounted, nothing unmounted', () => {
     const mount = make(true);
     mount.moved('ready');
     assert.deepStrictEqual([mount.state, isMounted()], ['left to the brand', false]);
@@ -158,7 +159,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
     mount.moved('running');
-    node.platform.mountLofs(node.paths.zoneDirectory('victim'), victim, 'ro');
+    mountLofs(node.root, node.paths.zoneDirectory('victim'), victim, 'ro');
     // What a guest's root can do to the directory above its mount.
     renameSync(native, `${native}.aside`);
     symlinkSync(node.paths.host('/zones/victim/root'), native);
@@ -170,7 +171,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(mounts.includes(` ${victim} `), 'the other zone has its mount');
   });
 
-  it('is not made in a zone that runs by now, whatever was heard of it', () => {
+  it('is not made in a zone that runs by now, whatever an event said', () => {
     const mount = make(false);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     mount.moved('ready');
@@ -190,19 +191,19 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(isMounted());
   });
 
-  it('is missed once in a zone that runs without it, after a second look', async () => {
+  it('is missed once in a zone that runs without it, after a second check', async () => {
     const mount = make(true);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const warned = 'zone runs without its metadata directory: reboot it';
     mount.moved('running');
-    assert.strictEqual(mount.state, 'looking again');
+    assert.strictEqual(mount.state, 'checking again');
     assert.deepStrictEqual(logged.records(warned), []);
     await eventually(() => mount.state === 'not mounted', 'the second look', 5000);
     assert.strictEqual(logged.records(warned).length, 1);
     assert.strictEqual(isMounted(), false);
   });
 
-  it('is told once to be lost in a running zone, and not in one that goes down', async () => {
+  it('is logged once as lost in a running zone, and not in one that goes down', async () => {
     const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
     const told = (): number => logged.records(text).length;
     const running = async (): Promise<SocketMount> => {
@@ -210,23 +211,23 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       mountAsBrand();
       node.emulation.zoneStatus('alpha', STATUS.running, 0);
       mount.moved('running');
-      await eventually(() => mount.view() === 'ours');
+      await eventually(() => mount.lastCheck() === 'ours');
       return mount;
     };
     const goingDown = await running();
     node.platform.umount(mountPoint, true);
-    await goingDown.look();
-    assert.strictEqual(goingDown.view(), 'another');
+    await goingDown.check();
+    assert.strictEqual(goingDown.lastCheck(), 'another');
     goingDown.moved('halted');
     const mount = await running();
     node.platform.umount(mountPoint, true);
-    await mount.look();
+    await mount.check();
     assert.strictEqual(told(), 0);
     await eventually(() => told() > 0, 'the record', 5000);
-    await mount.look();
+    await mount.check();
     await delay(1500);
     assert.strictEqual(told(), 1);
-    assert.strictEqual(goingDown.view(), 'unknown');
+    assert.strictEqual(goingDown.lastCheck(), 'unknown');
   });
 
   it('is another when the directory is made anew under it, also to an agent that starts then', async () => {
@@ -234,15 +235,15 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const mount = make(true);
     mount.moved('running');
-    await eventually(() => mount.view() === 'ours');
+    await eventually(() => mount.lastCheck() === 'ours');
     const directory = node.paths.zoneDirectory('alpha');
     renameSync(directory, `${directory}.old`);
     mkdirSync(directory);
-    assert.strictEqual(mount.view(), 'another');
+    assert.strictEqual(mount.lastCheck(), 'another');
     const later = make(true);
     later.moved('running');
-    await later.look();
-    assert.strictEqual(later.view(), 'another');
+    await later.check();
+    assert.strictEqual(later.lastCheck(), 'another');
     later.moved('halted');
     mount.moved('halted');
   });
@@ -264,7 +265,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is tried again while a link is in the way, which is told once', async () => {
+  it('is tried again while a link is in the way, which is logged once', async () => {
     symlinkSync('/etc', mountPoint);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     let asked = 0;

@@ -5,7 +5,7 @@
 import { connect } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { openPlatform } from '../../src/platform/libzonecfg';
-import { bindZoneEvents } from '../../src/platform/addon';
+import { bindZoneEvents } from '../../src/platform/zone-events';
 import { Paths } from '../../src/platform/paths';
 import { ask } from '../simcn/control';
 import { makeVm, type BenchNode } from './node';

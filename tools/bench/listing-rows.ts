@@ -7,13 +7,15 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { PassThrough } from 'node:stream';
-import { ZONE_STATUSES } from '../../src/platform/abi';
-import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { ZONE_STATUSES } from '../../src/platform/ffi';
+import { openPlatform } from '../../src/platform/libzonecfg';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import { createLogger, ZoneLog } from '../../src/log';
 import { Reconciler } from '../../src/zones/reconciler';
-import { listZones, type ZoneFacts } from '../../src/zones/snapshot';
+import { listZones } from '../../src/zones/events';
+import type { ZoneFacts } from '../../src/platform/zone-facts';
 import { Zone, type SocketLink } from '../../src/zones/zone';
+import { openEmulation } from '../simcn/emulation';
 import type { Instruments } from './instruments';
 
 const RUNS = 5;

@@ -4,7 +4,7 @@
 import { mkdirSync, mkdtempSync, rmSync, watch } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { replaceDurably } from '../../src/platform/durable-file';
+import { replaceDurably } from '../../src/platform/files';
 import { Paths } from '../../src/platform/paths';
 import type { Instruments } from './instruments';
 import { getLine, putLine, type LoadResult } from './load';

@@ -7,6 +7,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { trySetLock } from '../../src/platform/libzonecfg';
 import { ZoneDisk } from './disk';
 import { FullDisk } from './full-disk';
 import type { Fault } from './faults';
@@ -131,11 +132,11 @@ export class Injector {
     if (this.locks.has(zone.zonename)) {
       throw new Error(`the lock of ${zone.zonename} is held already`);
     }
-    const { paths, platform } = this.node.machine;
+    const { paths } = this.node.machine;
     // This process opens the file here only: closing any other descriptor of it would drop the lock.
     const fd = openSync(paths.vmConfigLock(zone.uuid), 'w', 0o644);
     const deadline = Date.now() + LOCK_WAIT_MS;
-    while (!platform.tryLock(fd)) {
+    while (!trySetLock(fd)) {
       if (Date.now() > deadline) {
         closeSync(fd);
         throw new Error(`the lock of ${zone.zonename} could not be had for ${LOCK_WAIT_MS} ms`);

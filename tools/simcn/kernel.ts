@@ -8,8 +8,9 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { ZONE_STATUSES } from '../../src/platform/abi';
-import type { Emulation, ZoneStatus } from '../../src/platform/libzonecfg';
+import { ZONE_STATUSES } from '../../src/platform/ffi';
+import type { ZoneStatus } from '../../src/platform/libzonecfg';
+import type { Emulation } from './emulation';
 import type { FaultTable } from './faults';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */

@@ -13,7 +13,7 @@ import assert from 'node:assert';
 import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { Emulation } from '../../src/platform/libzonecfg';
+import type { Emulation } from './emulation';
 import { ZoneDisk } from './disk';
 import { startServices } from './exec';
 import { SimulatedHypervisor, portPath } from './hypervisor';

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { codeOf } from '../../src/lib/errors';
 import { MOUNT_OPTIONS } from './brand';
+import { mountLofs } from './emulation';
 import type { Machine } from './machine';
 import type { Zone } from './zone';
 
@@ -25,7 +26,8 @@ export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: str
   const target = join(zoneroot, zone.brand.mountPoint);
   mkdirSync(target, { recursive: true, mode: 0o755 });
   try {
-    machine.platform.mountLofs(machine.paths.zoneDirectory(zone.zonename), target, MOUNT_OPTIONS);
+    const { root } = machine.paths;
+    mountLofs(root, machine.paths.zoneDirectory(zone.zonename), target, MOUNT_OPTIONS);
   } catch (err) {
     if (!['EPERM', 'EACCES'].includes(codeOf(err))) {
       throw err;

@@ -6,9 +6,9 @@
  * node is made on the same root, as after a reboot of the host.
  */
 import { messageOf } from '../../src/lib/errors';
-import type { Emulation } from '../../src/platform/libzonecfg';
 import { ownString, type JsonObject } from '../../src/metadata/vm-data';
 import { zoneMeant } from '../zone-name';
+import type { Emulation } from './emulation';
 import { ConfigWatch } from './config-watch';
 import { ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';

@@ -9,11 +9,12 @@ import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSy
 import { isAbsolute, resolve } from 'node:path';
 
 import { messageOf } from '../../src/lib/errors';
-import { openEmulation, openPlatform } from '../../src/platform/libzonecfg';
+import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { serveNode } from './commands';
 import { installBrands } from './brand';
 import { ControlServer, controlSocket } from './control';
+import { openEmulation } from './emulation';
 import { FaultTable } from './faults';
 import { Injector } from './injector';
 import { Kernel } from './kernel';
@@ -68,7 +69,7 @@ export async function bringUp(
 
   const platform = openPlatform(root);
   const lock = openSync(paths.host('/var/run/simcn.lock'), 'w');
-  if (!platform.tryLock(lock)) {
+  if (!trySetLock(lock)) {
     closeSync(lock);
     throw new Error(`a node is up at ${root} already`);
   }

@@ -8,7 +8,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { Platform } from '../../src/platform/libzonecfg';
+import { trySetLock } from '../../src/platform/libzonecfg';
 import type { Paths } from '../../src/platform/paths';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { ask } from './control';
@@ -24,11 +24,10 @@ class UpdateError extends Error {}
 /** @returns the warnings: what of the payload was dropped */
 export async function updateVm(
   paths: Paths,
-  platform: Platform,
   uuid: string,
   payload: JsonObject,
 ): Promise<readonly string[]> {
-  const fd = await lock(paths, platform, uuid);
+  const fd = await lock(paths, uuid);
   try {
     const vm = await vmByUuid(paths, uuid);
     if (vm === undefined) {
@@ -47,9 +46,9 @@ export async function updateVm(
 }
 
 /** Waits without limit, as the platform does. */
-async function lock(paths: Paths, platform: Platform, uuid: string): Promise<number> {
+async function lock(paths: Paths, uuid: string): Promise<number> {
   const fd = openSync(paths.vmConfigLock(uuid), 'w', 0o644);
-  while (!platform.tryLock(fd)) {
+  while (!trySetLock(fd)) {
     await delay(POLL_MS);
   }
   return fd;

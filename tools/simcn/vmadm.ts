@@ -16,7 +16,6 @@ import { z } from 'zod';
 
 import { codeOf, messageOf } from '../../src/lib/errors';
 import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
-import { openPlatform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
 import { faultSchema } from './faults';
@@ -81,7 +80,7 @@ async function main(argv: readonly string[]): Promise<void> {
     case 'update': {
       const { uuid, rest } = uuidOf(command, args);
       const payload = payloadOf(command, rest, true);
-      warn(await updateVm(paths, openPlatform(paths.root), uuid, payload));
+      warn(await updateVm(paths, uuid, payload));
       done(`Successfully updated VM ${uuid}`);
       return;
     }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/addon';
+import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/zone-events';
 import { makeNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { numbers, SubscriptionStage, ZONE_CHILD } from '../support/subscription-stage';
@@ -22,7 +22,7 @@ describe('a subscription to zone events', () => {
     await stage.clear();
   });
 
-  it('is told of a change with all that the platform says', async () => {
+  it('delivers a change with all that the platform says', async () => {
     const events: RawZoneEvent[] = [];
     stage.subscribe((event) => events.push(event));
     const when = 1_523_467_148_473_000_001n;
@@ -35,7 +35,7 @@ describe('a subscription to zone events', () => {
     ]);
   });
 
-  it('is told by another process, in its order', async () => {
+  it('delivers the events of another process in their order', async () => {
     const seen = stage.collect();
     const [code] = (await once(stage.child('publish', '200'), 'exit')) as [number];
     assert.strictEqual(code, 0);
@@ -43,7 +43,7 @@ describe('a subscription to zone events', () => {
     assert.deepStrictEqual(seen, numbers(1, 200));
   });
 
-  it('is one of several, in this process and others, and each is told of everything', async () => {
+  it('is one of several, in this process and others, and each gets all events', async () => {
     const [one, two] = [stage.collect(), stage.collect()];
     const elsewhere = await stage.subscriberElsewhere();
     await stage.publishAll(1, 50);
@@ -98,7 +98,7 @@ describe('a subscription to zone events', () => {
   });
 
   describe('whose main thread is busy', () => {
-    it('holds nobody up: a thousand events are taken, and told afterwards', async () => {
+    it('delays no publisher: a thousand events are queued, and delivered afterwards', async () => {
       const seen = stage.collect();
       // Synchronous: not one turn of this process' loop until the publisher has ended.
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
@@ -119,7 +119,7 @@ describe('a subscription to zone events', () => {
       assert.ok(turns >= 3, `${turns} turns for four slices of 256`);
     });
 
-    it('keeps as many events as it may, tells how many it lost, and then goes on', async () => {
+    it('keeps as many events as it may, says how many it lost, and then goes on', async () => {
       const seen: (bigint | string)[] = [];
       stage.subscribe(
         (event) => seen.push(event.when),
@@ -135,7 +135,7 @@ describe('a subscription to zone events', () => {
   });
 
   describe('that is stuck', () => {
-    it('holds the publisher up, until it goes on, and then misses nothing', async () => {
+    it('delays the publisher until it goes on, and then misses nothing', async () => {
       const stuck = await stage.subscriberElsewhere();
       stuck.process.kill('SIGSTOP');
       const here = stage.collect();
@@ -190,7 +190,7 @@ describe('a subscription to zone events', () => {
       await eventually(() => threadCount() === threads, 'the number of threads as before');
     });
 
-    it('tells nothing any more, not even what it had', async () => {
+    it('delivers nothing any more, not even what it had queued', async () => {
       let told = 0;
       const closing: Promise<void>[] = [];
       const subscription = stage.subscribe(() => {
@@ -225,9 +225,9 @@ describe('a subscription to zone events', () => {
       await stage.publishAll(1, 30);
     });
 
-    it('may be so by the collector, when nobody holds it', () => {
+    it('may be so by the collector, when nobody refers to it', () => {
       const script = `
-        const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+        const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
         const { readdirSync } = require('node:fs');
         const channel = ${JSON.stringify(join(stage.node.root, 'system/simcn/evchan'))};
         const bind = () => bindZoneEvents(() => {}, () => {}, { root: ${JSON.stringify(stage.node.root)} });
@@ -253,7 +253,7 @@ describe('a subscription to zone events', () => {
   it('may be had by every worker thread, and ends with it', async () => {
     const script = `
       const { parentPort } = require('node:worker_threads');
-      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/addon'))});
+      const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
       const subscription = bindZoneEvents(
         (event) => parentPort.postMessage(Number(event.when)), () => {}, { root: ${JSON.stringify(stage.node.root)} });
       parentPort.postMessage('bound');

@@ -2,25 +2,25 @@
  * A file's identity, cheaply: whether what a path names is still the file that was read. And how much room
  * its file system has.
  */
-#ifndef FILE_LOOK_H
-#define	FILE_LOOK_H
+#ifndef FILE_STAT_H
+#define	FILE_STAT_H
 
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
 /* Device, inode, size, change and modification time: seven times 64 bits in two halves, low half first. */
-#define	FILE_LOOK_MEMBERS	14
+#define	FILE_STAT_MEMBERS	14
 
 /* Of the path itself, links not followed. 0 or -errno. */
-int file_look(const char *path, uint32_t *into);
+int file_stat(const char *path, uint32_t *into);
 
-/* The same of an open file, and of what a stat told. */
-int file_look_fd(int fd, uint32_t *into);
-void file_look_of(const struct stat *st, uint32_t *into);
+/* The same of an open file, and of what a stat gave. */
+int file_stat_fd(int fd, uint32_t *into);
+void file_stat_of(const struct stat *st, uint32_t *into);
 
 /* Whether it is that file, whatever its name. */
-int file_look_is(const uint32_t *look, dev_t dev, ino_t ino);
+int file_stat_is(const uint32_t *stat, dev_t dev, ino_t ino);
 
 /*
  * Bytes that a write may still take, root's reserve left out. 0 or -errno. Blocks as long as the file system

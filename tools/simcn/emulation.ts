@@ -1,10 +1,29 @@
 /*
- * The other face of the emulation library: what happens to zones on a simulated node. For simcn and
- * tests; the daemon never calls it. (native/emul/emul.h)
+ * What happens to zones on a simulated node, through the emulation library (native/emul/emul.h): for simcn
+ * and tests. What the agent asks of the same library is in src/platform/libzonecfg.ts.
  */
-import { SystemError } from '../lib/errors';
-import { errnoName } from './abi';
-import { cString, emulated, memory } from './ffi-library';
+import { Library } from 'ffi-napi';
+
+import { errnoName, SystemError } from '../../src/lib/errors';
+import { cString, EMULATION_PATH, lastError, memory, once, onRoot } from '../../src/platform/ffi';
+
+/** Room for the mount options, which the kernel writes back (sys/mount.h). */
+const MAX_MNTOPT_STR = 1024;
+const MS_OPTIONSTR = 0x100;
+
+const emulated = once(() =>
+  Library(EMULATION_PATH, {
+    emul_node_boot: ['int', ['string']],
+    emul_zones_configure: ['int', ['string', 'string']],
+    emul_zone_index_state: ['int', ['string', 'string', 'uint32']],
+    emul_zone_delete: ['int', ['string', 'string']],
+    emul_zone_status: ['int', ['string', 'string', 'int', 'int', 'pointer']],
+    emul_publish: ['int', ['string', 'string']],
+    emul_costs: ['void', ['pointer']],
+    emul_unmount_all: ['int', ['string', 'pointer']],
+    mount: ['int', ['string', 'string', 'int', 'string', 'uint64', 'int', 'pointer', 'int']],
+  }),
+);
 
 /** A zone as the index is to have it. */
 export interface ZoneConfiguration {
@@ -35,14 +54,14 @@ export interface Emulation {
   /** EBUSY while the kernel knows the zone. */
   zoneDelete(zonename: string): void;
   /**
-   * @param status the kernel's zone_status_t; 1 gives a fresh id, 10 (free) takes it back, 0 only tells it
+   * @param status the kernel's zone_status_t; 1 gives a fresh id, 10 (free) takes it back, 0 changes nothing
    * @param initpid 0 for none
    * @returns the id that the zone has, or had
    */
   zoneStatus(zonename: string, status: number, initpid: number): number;
   /**
-   * Tells every subscriber, off the main thread: a stuck one holds this up, as on the platform. Of one
-   * caller the events go out in the order of the calls.
+   * Sends the event to every subscriber, off the main thread, in the order of the calls. A stuck subscriber
+   * holds this up, as on the platform.
    * @param when nanoseconds since 1970
    */
   publish(
@@ -100,6 +119,17 @@ export function openEmulation(root: string): Emulation {
       return count.readUInt32LE(0);
     },
   };
+}
+
+/** A lofs mount as a brand makes it, of host path `special` on host path `dir`. @throws SystemError */
+export function mountLofs(root: string, special: string, dir: string, options: string): void {
+  const buffer = memory(MAX_MNTOPT_STR);
+  buffer.write(cString(options));
+  onRoot(root);
+  const [from, to] = [cString(special), cString(dir)];
+  if (emulated().mount(from, to, MS_OPTIONSTR, 'lofs', 0, 0, buffer, buffer.length) !== 0) {
+    throw lastError('mount', dir);
+  }
 }
 
 function line({ name, state, zonepath, uuid, brand }: ZoneConfiguration): string {

@@ -1,19 +1,98 @@
 /*
- * The platform's C libraries, opened through ffi-napi: on SmartOS its own, elsewhere the emulation,
- * which has the same symbols. For sys/ffi* alone; no call about zones goes past `onRoot`.
+ * The platform's C libraries, opened through ffi-napi, and the numbers and layouts of their interface: on
+ * SmartOS its own, elsewhere the emulation, which has the same symbols and speaks the same ABI (64-bit,
+ * little endian). What differs between the two is in this file: the fcntl locks are libc's own on either.
  *
- * Pointers that C gives us are taken as digits (`uint64`), never as Buffers: two Buffers over one
- * address end the process. Memory that C fills is ours, from `memory`. Whatever
- * can fail with an errno is called synchronously, as errno is lost otherwise.
+ * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Pointers that C
+ * gives us are taken as digits (`uint64`), never as Buffers: two Buffers over one address end the process.
+ * Memory that C fills is ours, from `memory`. Whatever can fail with an errno is called synchronously, as
+ * errno is lost otherwise.
  */
 import assert from 'node:assert';
 import { join } from 'node:path';
 import { errno, Library } from 'ffi-napi';
-import { SystemError } from '../lib/errors';
-import { errnoName, onIllumos } from './abi';
+import { errnoName, SystemError } from '../lib/errors';
+
+export const onIllumos = process.platform === 'sunos';
+
+/** Longest zone name with its NUL. */
+export const ZONENAME_MAX = 64;
+/** Longest path with its NUL. */
+export const MAXPATHLEN = 1024;
+
+export const MS_FORCE = 0x400;
+
+export const ZONE_ATTR_NAME = 2;
+export const ZONE_ATTR_STATUS = 3;
+export const ZONE_ATTR_BRAND = 11;
+
+/** libzonecfg's zone_state_t, by number. */
+export const ZONE_STATES = [
+  'configured',
+  'incomplete',
+  'installed',
+  'ready',
+  'running',
+  'shutting_down',
+  'down',
+  'mounted',
+] as const;
+
+/** The kernel's zone_status_t, by number; `free` is seen in events only. */
+export const ZONE_STATUSES = [
+  'uninitialized',
+  'initialized',
+  'ready',
+  'booting',
+  'running',
+  'shutting_down',
+  'empty',
+  'down',
+  'dying',
+  'dead',
+] as const;
+
+export const Z_OK = 0;
+
+const Z_NAMES: ReadonlyMap<number, string> = new Map([
+  [11, 'Z_NOMEM'],
+  [12, 'Z_INVAL'],
+  [13, 'Z_ACCES'],
+  [16, 'Z_NO_ZONE'],
+  [21, 'Z_BAD_ZONE_STATE'],
+  [22, 'Z_INVALID_DOCUMENT'],
+  [28, 'Z_SYSTEM'],
+]);
+
+/** The name of a libzonecfg code: `Z_NO_ZONE`; `Z_25` for one whose name is not known here. */
+export function zonecfgCode(code: number): string {
+  return Z_NAMES.get(code) ?? `Z_${code}`;
+}
+
+interface FlockLayout {
+  readonly F_SETLK: number;
+  readonly F_WRLCK: number;
+  /** sizeof (struct flock) */
+  readonly bytes: number;
+}
+
+const ILLUMOS_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 2, bytes: 64 };
+const LINUX_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 1, bytes: 32 };
+
+export const FLOCK: FlockLayout = onIllumos ? ILLUMOS_FLOCK : LINUX_FLOCK;
+
+/**
+ * A struct flock over the whole file. l_type is a short at 0, l_whence one at 2, l_start and l_len
+ * follow at 8 and 16 on both systems; all but the type are 0 (SEEK_SET, from the start, to the end).
+ */
+export function wholeFile(type: number): Buffer {
+  const flock = Buffer.alloc(FLOCK.bytes);
+  flock.writeInt16LE(type, 0);
+  return flock;
+}
 
 /** Next to the addon, and the very file that the addon is linked with: the two share one state. */
-const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemul.so');
+export const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemul.so');
 
 function openLibc() {
   return Library(onIllumos ? 'libc.so.1' : null, {
@@ -28,7 +107,6 @@ function openKernel() {
     zone_list: ['int', ['pointer', 'pointer']],
     zone_getattr: ['int64', ['int', 'int', 'pointer', 'size_t']],
     getzoneidbyname: ['int', ['string']],
-    mount: ['int', ['string', 'string', 'int', 'string', 'uint64', 'int', 'pointer', 'int']],
     umount2: ['int', ['string', 'int']],
     getpeerucred: ['int', ['int', 'pointer']],
     ucred_free: ['void', ['uint64']],
@@ -48,21 +126,8 @@ function openZonecfg() {
   });
 }
 
-function openEmulated() {
-  return Library(EMULATION_PATH, {
-    emul_node_boot: ['int', ['string']],
-    emul_zones_configure: ['int', ['string', 'string']],
-    emul_zone_index_state: ['int', ['string', 'string', 'uint32']],
-    emul_zone_delete: ['int', ['string', 'string']],
-    emul_zone_status: ['int', ['string', 'string', 'int', 'int', 'pointer']],
-    emul_publish: ['int', ['string', 'string']],
-    emul_costs: ['void', ['pointer']],
-    emul_unmount_all: ['int', ['string', 'pointer']],
-  });
-}
-
 /** Opens a library when it is first needed, and once. */
-function once<T>(open: () => T): () => T {
+export function once<T>(open: () => T): () => T {
   let opened: { readonly library: T } | null = null;
   return () => (opened ??= { library: open() }).library;
 }
@@ -70,10 +135,8 @@ function once<T>(open: () => T): () => T {
 export const libc = once(openLibc);
 const kernel = once(openKernel);
 const zonecfg = once(openZonecfg);
-/** What only a simulated node has; off illumos. */
-export const emulated = once(openEmulated);
 
-/** The root that libzonecfg of this process works on; `/` until it is told another. */
+/** The root that libzonecfg of this process works on; `/` until `onRoot` is called with another. */
 let currentRoot = '/';
 
 /** libzonecfg and the kernel, on this root from now on: a simulated kernel is found below it too. */

@@ -3,6 +3,7 @@
  * and what a death in between leaves, is tested with the whole agent (robustness/killed-writes).
  */
 import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
 import {
   lstatSync,
   mkdirSync,
@@ -13,11 +14,20 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { SystemError } from '../../src/lib/errors';
-import { replaceDurably, syncDurably, type Replacement } from '../../src/platform/durable-file';
-import { statOf } from '../../src/platform/file-stat';
+import {
+  replaceDurably,
+  syncDurably,
+  type Replacement,
+  statOf,
+  freeSpace,
+} from '../../src/platform/files';
+import { needs } from '../support/pending';
+
+const TOP = resolve(__dirname, '..', '..', '..');
 
 describe('a durable file', () => {
   let directory: string;
@@ -35,7 +45,7 @@ describe('a durable file', () => {
     return { path, temp, bytes: Buffer.from(text), owner: null, mode: 0o640, ...more };
   }
 
-  it('takes the place of the old one, with mode and owner, and is told as a look at it shows it', async () => {
+  it('takes the place of the old one, with mode and owner, and resolves with its stat', async () => {
     writeFileSync(path, 'old');
     const me = lstatSync(path);
     const look = await replaceDurably(replacement('new', { owner: { uid: me.uid, gid: me.gid } }));
@@ -108,5 +118,38 @@ describe('a durable file', () => {
       paths.map((each) => readFileSync(each, 'utf8')),
       paths,
     );
+  });
+});
+
+describe('the free space of a file system', () => {
+  let directory: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'space-'));
+  });
+
+  afterEach(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it('is counted in fragments, which on ZFS are smaller than blocks', function () {
+    needs(this, spawnSync('cc', ['--version']).status === 0 ? null : 'needs cc');
+    const program = join(directory, 'free-space');
+    const sources = [join(TOP, 'test/native/free-space.c'), join(TOP, 'native/file_stat.c')];
+    const flags = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', `-I${join(TOP, 'native')}`];
+    const built = spawnSync('cc', [...flags, '-o', program, ...sources], { encoding: 'utf8' });
+    assert.deepStrictEqual([built.status, built.stderr], [0, '']);
+    assert.strictEqual(spawnSync(program, { encoding: 'utf8' }).stdout, '51200\n');
+  });
+
+  it('is what the kernel says', async () => {
+    const { bavail, bsize, blocks } = await statfs(directory);
+    const free = await freeSpace(directory);
+    // Others write meanwhile.
+    assert(Math.abs(free - bavail * bsize) < (blocks * bsize) / 10, String(free));
+  });
+
+  it('is an error for a path that does not exist', async () => {
+    await assert.rejects(freeSpace(join(directory, 'gone')), { call: 'statvfs', code: 'ENOENT' });
   });
 });

@@ -1,12 +1,12 @@
 /*
- * See file_look.h.
+ * See file_stat.h.
  */
 #define	_GNU_SOURCE
 #if defined(__sun) && !defined(__EXTENSIONS__)
 #define	__EXTENSIONS__
 #endif
 
-#include "file_look.h"
+#include "file_stat.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,7 +22,7 @@ put(uint32_t *into, uint64_t value)
 }
 
 void
-file_look_of(const struct stat *st, uint32_t *into)
+file_stat_of(const struct stat *st, uint32_t *into)
 {
 	into = put(into, (uint64_t)st->st_dev);
 	into = put(into, (uint64_t)st->st_ino);
@@ -34,34 +34,34 @@ file_look_of(const struct stat *st, uint32_t *into)
 }
 
 int
-file_look(const char *path, uint32_t *into)
+file_stat(const char *path, uint32_t *into)
 {
 	struct stat st;
 
 	if (lstat(path, &st) != 0)
 		return (-errno);
-	file_look_of(&st, into);
+	file_stat_of(&st, into);
 	return (0);
 }
 
 int
-file_look_fd(int fd, uint32_t *into)
+file_stat_fd(int fd, uint32_t *into)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) != 0)
 		return (-errno);
-	file_look_of(&st, into);
+	file_stat_of(&st, into);
 	return (0);
 }
 
 int
-file_look_is(const uint32_t *look, dev_t dev, ino_t ino)
+file_stat_is(const uint32_t *stat, dev_t dev, ino_t ino)
 {
 	uint32_t wanted[4];
 
 	(void) put(put(wanted, (uint64_t)dev), (uint64_t)ino);
-	return (memcmp(look, wanted, sizeof (wanted)) == 0);
+	return (memcmp(stat, wanted, sizeof (wanted)) == 0);
 }
 
 int
