@@ -8,12 +8,12 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { compare, exitOfCompare } from '../../src/admin/compare';
+import { compare, exitOfCompare } from './compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import type { HealthState } from '../../src/admin/health';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/admin/version';
-import { CHECK_NAMES, exitOfPreflight, preflight } from '../../src/admin/preflight';
+import { CHECK_NAMES, exitOfPreflight, preflight } from '../preflight/preflight';
 import { NOTIFY_STATES } from '../../src/admin/notify-states';
 import {
   ConfigError,

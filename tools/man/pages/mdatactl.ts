@@ -2,7 +2,7 @@ import { NOTIFY_STATES } from '../../../src/admin/notify-states';
 import { LOG_LEVELS } from '../../../src/config';
 import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
-import { CHECK_NAMES } from '../../../src/admin/preflight';
+import { CHECK_NAMES } from '../../preflight/preflight';
 import {
   entries,
   HELP_OPTION,

@@ -2,11 +2,11 @@
  * What compare (compare.ts) asks, what it must not ask, and which differences from the platform's agent are
  * meant. Pure: answers come in, ids and lengths go out.
  */
-import { answer, type VmData } from '../metadata/handler';
-import { DENIED } from '../metadata/sdc';
-import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
-import type { Outcome } from '../protocol/client';
-import type { DataRequest } from '../protocol/request';
+import { answer, type VmData } from '../../src/metadata/handler';
+import { DENIED } from '../../src/metadata/sdc';
+import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
+import type { Outcome } from '../../src/protocol/client';
+import type { DataRequest } from '../../src/protocol/request';
 
 /** Differences from the platform's agent that are meant: what is different, and why. */
 export const DOCUMENTED = {

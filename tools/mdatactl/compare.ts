@@ -14,15 +14,15 @@ import { lstat, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, messageOf } from '../lib/errors';
-import { printableKey } from '../log';
-import type { MetadataMaps, VmData } from '../metadata/handler';
-import { ownMap, parseJsonObject, type JsonObject } from '../metadata/vm-data';
-import { Paths } from '../platform/paths';
-import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
-import type { DataRequest } from '../protocol/request';
-import { recordOf } from '../vm/vm-cache';
-import { getText } from '../vm/vminfod-http';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { printableKey } from '../../src/log';
+import type { MetadataMaps, VmData } from '../../src/metadata/handler';
+import { ownMap, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { Paths } from '../../src/platform/paths';
+import { ClientSession, type Command, type Outcome, type Step } from '../../src/protocol/client';
+import type { DataRequest } from '../../src/protocol/request';
+import { recordOf } from '../../src/vm/vm-cache';
+import { getText } from '../../src/vm/vminfod-http';
 import {
   documentedId,
   ourAnswer,
@@ -34,8 +34,8 @@ import {
   type DocumentedId,
   type ZoneData,
 } from './compare-differences';
-import { readIndex, type IndexZone } from './preflight-check';
-import { readReadyLine } from './preflight-node';
+import { readIndex, type IndexZone } from '../preflight/check';
+import { readReadyLine } from '../preflight/node-checks';
 
 export interface Difference {
   readonly zonename: string;

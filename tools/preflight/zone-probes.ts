@@ -1,14 +1,14 @@
 /*
  * The probes of preflight that ask the kernel and libzonecfg about zones: real zones, and the same answer
- * from the index. Run by preflight-child.ts, one a process; they only read.
+ * from the index. Run by child.ts, one a process; they only read.
  */
-import { FLOCK, onIllumos, wholeFile, ZONE_ATTR_STATUS } from '../platform/abi';
-import { bindZoneEvents } from '../platform/addon';
-import { memory, onRoot } from '../platform/ffi-library';
-import { openPlatform } from '../platform/libzonecfg';
-import { takeLock } from '../platform/lock';
-import { Paths } from '../platform/paths';
-import { ZoneRoots } from '../platform/zone-root';
+import { FLOCK, onIllumos, wholeFile, ZONE_ATTR_STATUS } from '../../src/platform/abi';
+import { bindZoneEvents } from '../../src/platform/addon';
+import { memory, onRoot } from '../../src/platform/ffi-library';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { takeLock } from '../../src/platform/lock';
+import { Paths } from '../../src/platform/paths';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import {
   askLock,
   fail,
@@ -20,7 +20,7 @@ import {
   warn,
   type Finding,
   type Ground,
-} from './preflight-check';
+} from './check';
 
 /** Zones that are asked one by one: each costs libzonecfg a walk of the index and a parse of its XML. */
 const SAMPLE_ZONES = 8;

@@ -1,7 +1,7 @@
 /*
  * The probes of preflight by name, and those about files: watch, sync, lock, space, and the threads that
  * wait for them. Each does in a scratch directory what the agent will do, and says what it saw. Run by
- * preflight-child.ts, one a process.
+ * child.ts, one a process.
  */
 import {
   closeSync,
@@ -17,13 +17,13 @@ import {
 import { lstat, open as openFile, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { POOL_THREADS } from '../config';
-import { codeOf, messageOf } from '../lib/errors';
-import { replaceDurably } from '../platform/durable-file';
-import { run } from '../platform/exec';
-import { takeLock } from '../platform/lock';
-import { ZoneRoots } from '../platform/zone-root';
-import { portOf } from '../transport/serial-dialer';
+import { POOL_THREADS } from '../../src/config';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { replaceDurably } from '../../src/platform/durable-file';
+import { run } from '../../src/platform/exec';
+import { takeLock } from '../../src/platform/lock';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { portOf } from '../../src/transport/serial-dialer';
 import {
   askLock,
   fail,
@@ -36,9 +36,9 @@ import {
   type Finding,
   type Ground,
   type ProbeName,
-} from './preflight-check';
-import { lofs, otherUser, peerCredential, socket } from './preflight-sockets';
-import { globalZone, kernelZones, libzonecfg, structSizes, zoneEvents } from './preflight-zones';
+} from './check';
+import { lofs, otherUser, peerCredential, socket } from './socket-probes';
+import { globalZone, kernelZones, libzonecfg, structSizes, zoneEvents } from './zone-probes';
 
 type Probe = (ground: Ground) => Promise<Finding>;
 

@@ -3,21 +3,21 @@
  * SMF. They change nothing and load nothing native; files inside zones are never looked at here.
  */
 import { access, lstat, readFile } from 'node:fs/promises';
-import { codeOf } from '../lib/errors';
+import { codeOf } from '../../src/lib/errors';
 import {
   isJsonObject,
   own,
   ownString,
   parseJsonObject,
   type JsonObject,
-} from '../metadata/vm-data';
-import { run } from '../platform/exec';
-import { parseMnttab, type MountEntry } from '../platform/mounts';
-import { mountPointOf, type Paths } from '../platform/paths';
-import { BrokenLine, SnapshotParser } from '../vm/snapshot-parser';
-import { bytesOf, get, getText } from '../vm/vminfod-http';
-import { ZoneRoots } from '../platform/zone-root';
-import { inBytes, octal } from './format';
+} from '../../src/metadata/vm-data';
+import { run } from '../../src/platform/exec';
+import { parseMnttab, type MountEntry } from '../../src/platform/mounts';
+import { mountPointOf, type Paths } from '../../src/platform/paths';
+import { BrokenLine, SnapshotParser } from '../../src/vm/snapshot-parser';
+import { bytesOf, get, getText } from '../../src/vm/vminfod-http';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { inBytes, octal } from '../../src/admin/format';
 import {
   fail,
   listed,
@@ -28,7 +28,7 @@ import {
   type HvmZone,
   type IndexZone,
   type ProbeName,
-} from './preflight-check';
+} from './check';
 
 /** What a check works with; one for a run. */
 export interface PreflightContext {

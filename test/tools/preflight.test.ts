@@ -19,15 +19,15 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:http';
 import { dirname, join } from 'node:path';
-import { CHECK_NAMES, preflight } from '../../src/admin/preflight';
+import { CHECK_NAMES, preflight } from '../../tools/preflight/preflight';
 import {
   PROBES,
   type PreflightCheck,
   type PreflightReport,
   type PreflightVerdict,
-} from '../../src/admin/preflight-check';
-import { otherUserFinding } from '../../src/admin/preflight-sockets';
-import { flockFault } from '../../src/admin/preflight-zones';
+} from '../../tools/preflight/check';
+import { otherUserFinding } from '../../tools/preflight/socket-probes';
+import { flockFault } from '../../tools/preflight/zone-probes';
 import { FLOCK, wholeFile } from '../../src/platform/abi';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
@@ -685,7 +685,7 @@ describeWhere(
     });
 
     it('is over in time where every child hangs, and names each of them', async () => {
-      calls.delay('open', 120_000, 'preflight-probes.js$');
+      calls.delay('open', 120_000, 'file-probes.js$');
       const { checks, elapsed_ms } = await report(calls.prefix);
       calls.clear();
       const hung = checks.filter(({ name, verdict }) => {

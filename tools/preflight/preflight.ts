@@ -3,7 +3,7 @@
  *
  *   scratch directory and lock -> checks, a few at a time -> all that was made is removed -> report
  *                                   |         |
- *                            in this process  each in a child process (preflight-child.ts)
+ *                            in this process  each in a child process (child.ts)
  *
  * Needs no daemon. What always holds: a check is over within its limit and the run within 30 s; the failure
  * of one stops no other; nothing stays behind, also when the run is aborted. What a run that was killed
@@ -12,11 +12,11 @@
  */
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownEnvironment } from '../config';
-import { codeOf, messageOf, systemError } from '../lib/errors';
-import { run } from '../platform/exec';
-import { parseMnttab } from '../platform/mounts';
-import { Paths } from '../platform/paths';
+import { ownEnvironment } from '../../src/config';
+import { codeOf, messageOf, systemError } from '../../src/lib/errors';
+import { run } from '../../src/platform/exec';
+import { parseMnttab } from '../../src/platform/mounts';
+import { Paths } from '../../src/platform/paths';
 import {
   fail,
   parseFinding,
@@ -25,7 +25,7 @@ import {
   type PreflightReport,
   type ProbeName,
   type Scratch,
-} from './preflight-check';
+} from './check';
 import {
   checkBrands,
   checkDirectories,
@@ -41,7 +41,7 @@ import {
   readReadyLine,
   type PreflightContext,
   type ReadyLine,
-} from './preflight-node';
+} from './node-checks';
 
 export interface PreflightOptions {
   /** An absolute path; `/` on SmartOS. */
@@ -73,7 +73,7 @@ const AT_ONCE = 4;
 const PREFIX = '.preflight.';
 /** The name of the check that all others work within. */
 const SCRATCH = 'scratch';
-const PROGRAM = join(__dirname, 'preflight-child.js');
+const PROGRAM = join(__dirname, 'child.js');
 
 /** Probes that write nothing. */
 const READS_ONLY: ReadonlySet<ProbeName> = new Set([
