@@ -1,7 +1,8 @@
 /*
- * Makes a zone with all that belongs to it: its voice in the log, its journal, its VM data, its link.
+ * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport.
  *
- * By brand: kvm and bhyve get a serial link, every other brand a socket and the duty for its mount.
+ * By brand: kvm and bhyve get a serial link, every other brand a socket and the management of its mount. Called by
+ * the registry, through the agent.
  */
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
@@ -40,25 +41,25 @@ export interface ZoneFactoryOptions {
   readonly roots: ZoneRoots;
   readonly store: Store;
   readonly log: Logger;
-  readonly figures: NodeMetrics;
+  readonly metrics: NodeMetrics;
   readonly config: Config;
   readonly handle: Handle;
 }
 
-/** Holds what all zones share: limits, turns, the sweep. One serves the agent. */
+/** Holds what all zones share: limits, scheduler, the idle timer. One serves the agent. */
 export class ZoneFactory {
   private readonly options: ZoneFactoryOptions;
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
-  private readonly turns = new Scheduler();
+  private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly dialLimiter = new DialLimiter();
   private readonly portReads = new PortReads();
-  private readonly sweep = new PeriodicTimer();
+  private readonly idleTimer = new PeriodicTimer();
   private readonly directories: SocketMountOptions;
   private readonly peers: Peers;
   private readonly readers: ReadonlySet<number>;
-  private readonly journals = new WeakMap<Zone, RequestLog>();
+  private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
 
   constructor(options: ZoneFactoryOptions) {
@@ -71,11 +72,11 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, roots, store, figures, handle } = this.options;
+    const { paths, roots, store, metrics, handle } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
-    const journal = new RequestLog(log, figures);
+    const requestLog = new RequestLog(log, metrics);
     const root = roots.of(paths.host(zonepath), {
       notAnswering: () => log.warn({}, 'the file system below the zone root does not answer'),
       answersAgain: (after_ms) =>
@@ -84,9 +85,9 @@ export class ZoneFactory {
     const common = {
       zonename,
       handle,
-      observer: journal,
+      observer: requestLog,
       limits: this.limits,
-      turns: this.turns,
+      turns: this.scheduler,
       memory: this.memory,
       log,
     };
@@ -101,7 +102,7 @@ export class ZoneFactory {
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: () => this.portFacts(zonename),
-            portObserver: new PortLog(log, figures),
+            portObserver: new PortLog(log, metrics),
             ranBefore: facts.state === 'running',
           }),
         }
@@ -110,7 +111,7 @@ export class ZoneFactory {
           link: new ZoneSocket({
             ...common,
             path: paths.zoneSocket(zonename),
-            sweep: this.sweep,
+            sweep: this.idleTimer,
             peerOf: (fd) => this.peers.peer(fd),
             allowed: (peer) => this.isOfZone(peer, zonename),
             accessOf: (peer) => this.accessOf(peer),
@@ -119,12 +120,12 @@ export class ZoneFactory {
         };
     const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
     const zone = new Zone(facts, { log, link, directory, root });
-    this.journals.set(zone, journal);
+    this.requestLogs.set(zone, requestLog);
     return zone;
   }
 
-  journalOf(zone: Zone): RequestLog | undefined {
-    return this.journals.get(zone);
+  requestLogOf(zone: Zone): RequestLog | undefined {
+    return this.requestLogs.get(zone);
   }
 
   reload(config: Config): void {
@@ -139,9 +140,9 @@ export class ZoneFactory {
       burst: limits.record_burst,
       bytesPerSecond: limits.log_bytes_per_second,
     };
-    const { log, figures } = this.options;
+    const { log, metrics } = this.options;
     return new ZoneLog(log, zonename, brand, share, () => {
-      figures.recordsLeftOut++;
+      metrics.recordsLeftOut++;
     });
   }
 
@@ -175,7 +176,7 @@ export class ZoneFactory {
     return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'none';
   }
 
-  /** Whose zone a process that listens is of. Of one that is gone it is not known off illumos. */
+  /** The zone of a process that listens. For one that has ended it is not known off illumos. */
   private zoneOfPeer(fd: number): string {
     const { zoneid } = this.peers.peer(fd);
     if (zoneid < 0) {

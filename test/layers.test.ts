@@ -42,8 +42,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
   'port-log': ['log', 'transport/link'],
   metrics: ['request-log', 'port-log', 'transport/link'],
-  'node-claim': ['lib', 'platform'],
-  wiring: ['datasets', 'metrics', 'vm', 'zones'],
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
@@ -76,7 +74,7 @@ const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   {
     word: /\bnameOf\(/,
     rooms:
-      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-port|tools\/preflight\/(node-checks|socket-probes|zone-probes))$/,
+      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-transport|tools\/preflight\/(node-checks|socket-probes|zone-probes))$/,
   },
 ];
 

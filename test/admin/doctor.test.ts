@@ -127,7 +127,7 @@ describe('the doctor', function () {
       return Promise.resolve(() => Promise.resolve());
     });
     assert.match(found.finding, /metadata\.sock: is not there/);
-    assert.match(found.remedy, /mdatad makes it anew within 2 s/);
+    assert.match(found.remedy, /mdatad makes it again within 2 s/);
     await stepOf(OS_ZONE, 'round trip', 'ok');
   });
 
@@ -255,7 +255,7 @@ describe('the doctor', function () {
     assert.match(damaged.finding, /is damaged: no JSON object: .* can write nothing/);
     writeFileSync(path, '  ');
     const blank = await stepOf(OS_ZONE, 'metadata.json', 'warn');
-    assert.match(blank.finding, /is blank: the next write of the guest makes it anew/);
+    assert.match(blank.finding, /is blank: the next write of the guest makes it again/);
     const long = { customer_metadata: { a: 'x'.repeat(3.6 * 1024 * 1024) }, internal_metadata: {} };
     writeFileSync(path, JSON.stringify(long));
     const full = await stepOf(OS_ZONE, 'metadata limits', 'warn');

@@ -12,9 +12,9 @@ import { compare, exitOfCompare } from './compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import type { HealthState } from '../../src/admin/health';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
-import { packageVersion } from '../../src/admin/version';
+import { packageVersion } from '../../src/lib/version';
 import { CHECK_NAMES, exitOfPreflight, preflight } from '../preflight/preflight';
-import { NOTIFY_STATES } from '../../src/admin/notify-states';
+import { NOTIFY_STATES } from '../../src/admin/node';
 import {
   ConfigError,
   defaultRoot,

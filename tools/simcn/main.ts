@@ -11,7 +11,7 @@ import { resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import { z } from 'zod';
 
-import { packageVersion } from '../../src/admin/version';
+import { packageVersion } from '../../src/lib/version';
 import { messageOf } from '../../src/lib/errors';
 import { endNode, printLog, startInBackground } from './background';
 import { ask } from './control';

@@ -1,4 +1,4 @@
-import { NOTIFY_STATES } from '../../../src/admin/notify-states';
+import { NOTIFY_STATES } from '../../../src/admin/node';
 import { LOG_LEVELS } from '../../../src/config';
 import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
