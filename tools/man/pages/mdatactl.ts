@@ -1,6 +1,6 @@
 import { NOTIFY_STATES } from '../../../src/admin/node';
 import { LOG_LEVELS } from '../../../src/config';
-import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
+import { KEY_FIELD_NAMES, ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
 import { CHECK_NAMES } from '../../preflight/preflight';
 import {
@@ -81,10 +81,17 @@ export const MDATACTL: ManCommand = {
       text: 'Everything about one zone, with the history of its states and its last records.',
     },
     {
+      name: 'keys',
+      operands: 'UUID',
+      words: 'zone',
+      text: `The names of the zone's metadata and the length of each value in bytes, never a value: of the map \`customer\`, and of \`internal\`, which guests read only in the VM's namespaces and for names that end in \`_pw\`. Columns for \`-o\` and \`-s\`: ${KEY_FIELD_NAMES.join(', ')}.`,
+      options: LIST_OPTIONS,
+    },
+    {
       name: 'get',
       operands: 'UUID KEY',
       words: 'zone',
-      text: "Asks for a key as the guest would, through the zone's real socket. Tells the length; HVM guests have no socket to ask.",
+      text: "Asks for a key as the guest would, through the zone's real socket. Prints the length; HVM guests have no socket to ask.",
       options: [{ flag: '--show-value', text: 'Prints the value too. It may be a password.' }],
     },
     {
@@ -92,7 +99,7 @@ export const MDATACTL: ManCommand = {
       operands: '[UUID]',
       words: 'zone',
       text: 'Walks the whole chain of one zone or of all: index entry, directory and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do. What `status` calls degraded or failed is never `ok` here.',
-      options: [{ flag: '--all', text: 'Shows each step, also of zones that are well.' }],
+      options: [{ flag: '--all', text: 'Shows each step, also of healthy zones.' }],
     },
     {
       name: 'top',
@@ -105,7 +112,7 @@ export const MDATACTL: ManCommand = {
           words: SORT_KEYS,
           text: 'What to sort by at first: `requests`, `errors`, `bytes` or `latency`.',
         },
-        { flag: '--interval', value: 'SECONDS', text: 'How often to look. Default: 2.' },
+        { flag: '--interval', value: 'SECONDS', text: 'Time between two screens. Default: 2.' },
         { flag: '--screens', value: 'N', text: 'Prints so many screens and ends. Short: `-n`.' },
       ],
     },
@@ -139,7 +146,26 @@ export const MDATACTL: ManCommand = {
       name: 'tail',
       operands: '[UUID]',
       words: 'zone',
-      text: 'Prints log records as they come, of one zone or of all, until it is interrupted.',
+      text: 'Prints log records as they come, of one zone or of all, until it is interrupted. The agent keeps the last 1,000 records that its log showed, and sends 256 KiB of them at most.',
+      options: [
+        {
+          flag: '--lines',
+          value: 'COUNT',
+          text: 'Begins with so many of the last records. Short: `-n`.',
+        },
+        {
+          flag: '--since',
+          value: 'TIME',
+          text: 'Begins with the records since then: `90s`, `5m`, `2h` or `1d` ago, or a time in ISO 8601.',
+        },
+        {
+          flag: '--level',
+          value: 'LEVEL',
+          words: LOG_LEVELS,
+          text: 'Only records of this level and above. The log itself shows no less than its own level: `mdatactl log-level`.',
+        },
+        { flag: '--no-follow', text: 'Ends after the kept records.' },
+      ],
     },
     {
       name: 'notify',
@@ -212,7 +238,7 @@ export const MDATACTL: ManCommand = {
         },
         {
           kind: 'example',
-          text: 'Which zones are not well?',
+          text: 'Which zones are not healthy?',
           lines: ['# mdatactl zones --unhealthy'],
         },
         {
