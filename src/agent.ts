@@ -13,7 +13,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * connection does in transport/, what operators see in admin/.
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import type { AgentPhase } from './admin/node';
@@ -32,7 +32,7 @@ import { takeLock, type HeldLock } from './platform/lock';
 import { makeRunDir } from './platform/run-dir';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
-import { codeOf, SystemError } from './lib/errors';
+import { codeOf, SystemError, systemError } from './lib/errors';
 import { ticks } from './lib/tick';
 import { packageVersion } from './lib/version';
 import { Store, type WriterChoice } from './vm/store';
@@ -156,9 +156,14 @@ export class Agent {
    */
   private async lockNode(): Promise<void> {
     const { runDir, agentLock, zoneIndex } = this.paths;
-    if (!existsSync(zoneIndex)) {
+    try {
+      statSync(zoneIndex);
+    } catch (err) {
+      if (codeOf(err) !== 'ENOENT') {
+        throw systemError('stat', zoneIndex, err);
+      }
       const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
-      throw new SystemError('stat', zoneIndex, 'ENOENT', detail);
+      throw new SystemError('stat', zoneIndex, 'ENOENT', detail, err);
     }
     makeRunDir(runDir);
     try {

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { codeOf, describeError, messageOf } from './lib/errors';
-import { remedyFor, type Remedied } from './lib/explain';
+import { RemediedError, remedyFor } from './lib/explain';
 import {
   either,
   flag,
@@ -109,13 +109,10 @@ const REMOVED: Readonly<Record<string, string>> = {
 const CORRECT_IT = 'correct it, then check it: mdatad --check-config --config FILE';
 
 /** The configuration cannot be used; the message names the file and says why. */
-export class ConfigError extends Error implements Remedied {
-  readonly remedy: string;
-
+export class ConfigError extends RemediedError {
   constructor(message: string, remedy = CORRECT_IT) {
-    super(message);
+    super(message, remedy);
     this.name = 'ConfigError';
-    this.remedy = remedy;
   }
 }
 

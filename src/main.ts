@@ -25,7 +25,7 @@ import {
   type Config,
 } from './config';
 import { codeOf } from './lib/errors';
-import { explain } from './lib/explain';
+import { explain, RemediedError } from './lib/explain';
 import { packageVersion } from './lib/version';
 import { createLogger, LogSink, type Level, type Logger } from './log';
 import { exitAtOnce, filesHang } from './platform/ffi-exit';
@@ -166,12 +166,12 @@ async function main(): Promise<void> {
     }
     if (options.root === undefined) {
       const remedy = 'simcn up --root DIR makes a node there';
-      refuse(EXIT_CONFIG, new ConfigError('--root DIR is needed off SmartOS', remedy));
+      refuse(EXIT_CONFIG, new RemediedError('--root DIR is needed off SmartOS', remedy));
       return;
     }
     if (resolve(options.root) === '/' && process.geteuid?.() !== 0) {
       const remedy = 'become root (pfexec, sudo), or serve a simulated node: --root DIR';
-      refuse(EXIT_PERMISSION, new ConfigError('only root can serve a real node', remedy));
+      refuse(EXIT_PERMISSION, new RemediedError('only root can serve a real node', remedy));
       return;
     }
     await run(options, resolve(options.root));

@@ -6,9 +6,15 @@ import { dirname } from 'node:path';
 import { codeOf, describeError, messageOf, SystemError } from './errors';
 
 /** An error that knows what to do about it. */
-export interface Remedied {
+export class RemediedError extends Error {
   /** On one line; it may be copied. */
   readonly remedy: string;
+
+  constructor(message: string, remedy: string) {
+    super(message);
+    this.name = 'RemediedError';
+    this.remedy = remedy;
+  }
 }
 
 /** By the code of a failed system call; each is given what it was called on. */
@@ -47,15 +53,14 @@ function textOf(err: unknown): string {
 }
 
 function remedyOf(err: unknown): string {
-  if (isRemedied(err)) {
+  if (err instanceof RemediedError) {
     return err.remedy;
   }
   const failed = failedCall(err);
-  return failed === null ? '' : remedyFor(codeOf(failed.err), failed.path);
-}
-
-function isRemedied(err: unknown): err is Remedied {
-  return err instanceof Error && 'remedy' in err && typeof err.remedy === 'string';
+  // What is no path has no directory to look into: the name of a zone, a descriptor.
+  const isPath =
+    failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError));
+  return isPath ? remedyFor(codeOf(failed.err), failed.path) : '';
 }
 
 interface FailedCall {

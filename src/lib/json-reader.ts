@@ -52,8 +52,8 @@ export function number(least: number, most: number): Reader<number> {
 /** As `number`, without a fraction. */
 export function whole(least: number, most: number): Reader<number> {
   return (value) =>
-    Number.isInteger(value)
-      ? number(least, most)(value)
+    typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
+      ? value
       : refuse(`a whole number from ${least} to ${most} is needed`);
 }
 
