@@ -288,7 +288,7 @@ export class Agent {
   private vmChanged(change: VmChange, datasets: LiveAudit): void {
     const { zonename, previous, next } = change;
     const zone = this.registry?.get(zonename);
-    // No zone event says that the guest's init was started again.
+    // No zone event reports that the guest's init was started again.
     if (
       previous?.initRestarts !== undefined &&
       next?.initRestarts !== undefined &&

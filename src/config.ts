@@ -208,7 +208,7 @@ export function ownEnvironment(): Record<string, string> {
   );
 }
 
-/** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */
+/** The alternate root to work below, unless `--root` gives it. `/` only where the platform is real. */
 export function defaultRoot(): string | undefined {
   const fromEnvironment = process.env.MDATAD_ROOT;
   if (fromEnvironment !== undefined && fromEnvironment !== '') {

@@ -46,7 +46,7 @@ export interface ZoneFactoryOptions {
   readonly handle: Handle;
 }
 
-/** Holds what all zones share: limits, scheduler, the idle timer. One serves the agent. */
+/** Has what all zones share: limits, scheduler, the idle timer. One serves the agent. */
 export class ZoneFactory {
   private readonly options: ZoneFactoryOptions;
   /** One object for all links, changed in place when the configuration is. */

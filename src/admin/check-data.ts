@@ -23,7 +23,7 @@ import { counted, inBytes, inWords } from './format';
 import { askVminfod, showsFiles } from './health-files';
 
 const ASK_MS = 2000;
-/** A change on its way from the file to vminfod has arrived after this. */
+/** vminfod shows a change of a file within this. */
 const RECHECK_MS = 500;
 const RESTART = 'svcadm restart vminfod: it then reads all VMs again';
 
@@ -299,7 +299,7 @@ const MOST_OPENERS = 5;
 
 interface Opener {
   readonly pid: number;
-  /** The program's name and its script's, without arguments: those may hold secrets. */
+  /** The program's name and its script's, without arguments: those may contain secrets. */
   readonly command: string;
 }
 
@@ -321,7 +321,7 @@ async function openersOf(path: string): Promise<Opener[]> {
       continue;
     }
     for (const fd of await namesIn(join('/proc', name, 'fd'))) {
-      // A process or a descriptor that is gone by now holds nothing.
+      // A process or a descriptor that is gone by now has it no more.
       const open = await stat(join('/proc', name, 'fd', fd)).catch(() => null);
       if (open?.dev === file.dev && open.ino === file.ino) {
         openers.push({ pid, command: await commandOf(name) });

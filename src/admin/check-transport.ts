@@ -175,7 +175,7 @@ async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {
   const asked = 'GET sdc:uuid';
   const result = await roundTrip(zone.link.link.path, Buffer.from('sdc:uuid'));
   if (result.kind === 'failed') {
-    return fail(step, `${asked}: ${result.reason}`, 'mend what is wrong above');
+    return fail(step, `${asked}: ${result.reason}`, 'repair what is wrong above');
   }
   const { outcome, elapsedMs } = result;
   if (outcome.kind === 'success') {
@@ -185,7 +185,7 @@ async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {
   return fail(step, `${asked}: ${why.trim()}`, 'see "VM data" below');
 }
 
-/** Or why there is none, in words. */
+/** Or why there is none. */
 async function statOf(path: string): Promise<Stats | string> {
   try {
     return await lstat(path);

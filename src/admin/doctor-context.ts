@@ -53,7 +53,7 @@ export interface DoctorTarget {
 
 /** What to do about a zone whose file system below its root does not answer. */
 export const NOT_ANSWERING_REMEDY =
-  'see what the zone mounted below its root (an NFS server of its own?) and whether that lives; reboot the zone. No other zone is affected';
+  'see what the zone mounted below its root (an NFS server of its own?) and whether that answers; reboot the zone. No other zone is affected';
 
 /** All is well. */
 export function ok(step: string, finding: string): Step {

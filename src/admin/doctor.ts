@@ -161,7 +161,7 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
     steps.push(...(await checkWrites(target)));
     steps = withHealth(steps, await context.monitor.ofZone(zone, context.vminfod));
   } catch (err) {
-    steps.push(fail('doctor', messageOf(err), 'a fault of the doctor itself: report it'));
+    steps.push(fail('doctor', messageOf(err), 'a bug of the doctor: report it'));
   }
   return {
     zonename: zone.zonename,
@@ -190,7 +190,7 @@ function withHealth(steps: readonly Step[], problems: readonly Problem[]): Step[
   return judged;
 }
 
-/** What the platform says of the zone, against what we hold. */
+/** What the platform says of the zone, compared with the agent's own state. */
 function checkIndex({ context, zone }: DoctorTarget): Step {
   const step = 'zone';
   const remedy = `mdatactl notify ${zone.zonename} changed; if this happens often, events get lost`;

@@ -5,7 +5,7 @@
  * vminfod can lose its watch of a directory and say nothing. Its VM object shows that: `last_modified` is the newest
  * modification time of metadata.json, routes.json, tags.json, lastexited and the zone's XML, in whole seconds
  * (smartos-live, vmload/index.js, getLastModified: Date.parse of a Date). A file that is newer, and older than
- * some seconds, was not noticed. That is cheap enough for every zone. The other way round it proves nothing: an
+ * some seconds, was not noticed. That is cheap enough for every zone. The opposite proves nothing: an
  * event of the zone renews `last_modified` and not the contents (vminfod/vminfod.js, handleZoneEvent). So vminfod
  * is asked for the VM, and the contents are compared, once for each change of a file since the agent started.
  *
@@ -228,7 +228,7 @@ export function damageIn(path: string, name: ConfigName): string | null {
   }
   const text = file.bytes.toString('utf8');
   if (name === 'metadata' && text.trim() === '') {
-    // The next write of the guest makes it anew.
+    // The next write of the guest makes it again.
     return null;
   }
   const object = parseJsonObject(text);

@@ -71,7 +71,7 @@ export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneRe
   readonly state: Unhealthy;
   /** Null: the whole node. */
   readonly zonename: string | null;
-  /** One sentence; it holds no metadata value. */
+  /** One sentence, without a metadata value. */
   readonly text: string;
   /** What to do, on one line. */
   readonly remedy: string;

@@ -320,7 +320,7 @@ function byName(label: string, counts: Iterable<readonly [string, number]>): Ser
   return [...counts].map(([name, count]) => [{ [label]: name }, count] as const);
 }
 
-/** Names of two words, one for each label. */
+/** Two names with a blank between them, one for each label. */
 function byTwoNames(
   first: string,
   second: string,

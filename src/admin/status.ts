@@ -87,7 +87,7 @@ export interface Status {
   readonly warningsInAll: number;
 }
 
-/** The agent's state at this moment, for `mdatactl status`. */
+/** The agent's state now, for `mdatactl status`. */
 export async function statusOf(
   node: AdminNode,
   self: SelfHealth,

@@ -120,7 +120,7 @@ export class Tail extends Writable {
       this.followers.delete(follower);
     };
     out.on('close', remove);
-    // A follower that disconnected is not a fault: `close` comes after it.
+    // A follower that disconnected is not an error: `close` comes after it.
     out.on('error', remove);
     out.on('drain', () => reportLoss(follower));
     return true;

@@ -44,7 +44,7 @@ export interface SelfHealth {
 /** Most memory that the agent may use, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
   const { line_bytes: lineBytes, unsent_bytes: unsentBytes, connections } = limits;
-  // What its connections hold, and its writes that wait.
+  // What its connections buffer, and its writes that wait.
   const atLimit = zoneBytes({ lineBytes, unsentBytes, connections }) + 2 * limits.metadata_bytes;
   const base = BASE_BYTES + LONG_FILES_BYTES;
   return base + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
@@ -108,7 +108,7 @@ export class Watchdog {
     this.loop = this.loopWatch.take();
     if (this.loop.maxMs > LATE_MS) {
       const { p99Ms, maxMs } = this.loop;
-      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was held up');
+      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was blocked');
     }
     const { rssBytes, ceilingBytes } = this.state();
     if (rssBytes > ceilingBytes) {

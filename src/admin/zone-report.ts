@@ -30,7 +30,7 @@ export interface ZoneRow {
   readonly kind: 'socket' | 'port';
   readonly link: string;
   readonly connections: number;
-  /** The directory's mount in words; null for an HVM zone. */
+  /** The state of the directory's mount; null for an HVM zone. */
   readonly mount: string | null;
   readonly requests: number;
   readonly errors: number;

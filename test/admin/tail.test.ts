@@ -37,7 +37,7 @@ function recordsOf(stream: PassThrough): JsonObject[] {
 }
 
 describe('the tail of the log', () => {
-  it('shows each record to who follows all, and only its own to who follows a zone', () => {
+  it('sends each record to a follower of all, and those of a zone to a follower of that zone', () => {
     const { log, tail } = logWithTail();
     const [all, one] = [new PassThrough(), new PassThrough()];
     tail.follow(all, ALL_RECORDS);

@@ -15,7 +15,7 @@ function log(): { said: { msg: string; fields: Fields }[]; info: () => void; war
 type Speak = (fields: Fields, msg: string) => void;
 
 describe('the watchdog', () => {
-  it('raises an alarm above the memory ceiling, says so once a minute, and ends it below', () => {
+  it('raises an alarm above the memory ceiling, logs it once a minute, and ends it below', () => {
     const spoken = log();
     let rss = 50;
     const dog = new Watchdog({ ceiling: () => 100, log: spoken, rss: () => rss });
@@ -39,7 +39,7 @@ describe('the watchdog', () => {
     assert.deepStrictEqual(dog.state().alarms, []);
   });
 
-  it('notices a loop that was held up, and leaves no timer behind', async () => {
+  it('notices a blocked loop, and leaves no timer behind', async () => {
     const before = openThings();
     const spoken = log();
     const dog = new Watchdog({ ceiling: () => Infinity, log: spoken });
@@ -55,7 +55,7 @@ describe('the watchdog', () => {
     dog.stop();
     const { maxMs } = dog.state().loop;
     assert(maxMs > 250 && maxMs < 5000, `late by ${maxMs} ms`);
-    assert.strictEqual(spoken.said[0]?.msg, 'the event loop was held up');
+    assert.strictEqual(spoken.said[0]?.msg, 'the event loop was blocked');
     assert.deepStrictEqual(openThings(), before);
   });
 

@@ -4,10 +4,7 @@
  */
 import assert from 'node:assert';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { ConfigError } from '../../src/config';
-import { SystemError, systemError } from '../../src/lib/errors';
-import { explain } from '../../src/lib/explain';
+import { join } from 'node:path';
 import { needsRoot } from '../support/pending';
 import { runProgram } from '../support/simcn';
 import { tempDir } from '../support/temp-dir';
@@ -219,43 +216,4 @@ describe('the errors of the programs', function () {
       assert(help.length > 0 && help.every((line) => /^ {2}\S/.test(line)), ended.stderr);
     });
   }
-});
-
-describe('an error as a program prints it', () => {
-  const failed = (code: string, syscall: string, path: string, message: string): Error =>
-    Object.assign(new Error(message), { code, syscall, path });
-
-  it('has the code and the file once, whoever made it', () => {
-    const raw = failed('EACCES', 'open', '/etc/x', "EACCES: permission denied, open '/etc/x'");
-    const expected = 'p: open /etc/x: permission denied (EACCES)\n';
-    assert(explain('p', raw).startsWith(expected));
-    assert(explain('p', systemError('open', '/etc/x', raw)).startsWith(expected));
-    const connect = failed('ENOENT', 'connect', '/run/s', 'connect ENOENT /run/s');
-    const wrapped = systemError('connect', '/run/s', connect);
-    assert.strictEqual(wrapped.message, 'connect(/run/s): ENOENT: no such file or directory');
-    assert.match(
-      explain('p', wrapped),
-      /^p: connect \/run\/s: no such file or directory \(ENOENT\)\n/,
-    );
-  });
-
-  it('keeps what is said beyond the code', () => {
-    const err = new SystemError('lock', '/run/l', 'EBUSY', 'another mdatad serves this node');
-    assert.strictEqual(
-      explain('p', err),
-      'p: lock /run/l: another mdatad serves this node (EBUSY)\n  see who has it: fuser /run/l\n',
-    );
-  });
-
-  it('takes the remedy of its own, of its code, of its cause, or none', () => {
-    assert.strictEqual(explain('p', new ConfigError('bad', 'mend it')), 'p: bad\n  mend it\n');
-    const cause = failed('ENOSPC', 'write', '/var/x', 'ENOSPC: no space left on device, write');
-    const outer = new Error('cannot save', { cause });
-    assert.strictEqual(
-      explain('p', outer),
-      `p: cannot save\n  make room: df -h ${dirname('/var/x')}\n`,
-    );
-    assert.strictEqual(explain('p', new Error('odd')), 'p: odd\n');
-    assert.strictEqual(explain('p', 'odd'), 'p: odd\n');
-  });
 });

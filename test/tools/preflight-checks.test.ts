@@ -374,7 +374,7 @@ describeWhere(
     ];
 
     for (const { check, fault, verdict, seen, make, prefix } of rows) {
-      it(`${check}: says so where ${fault}`, async () => {
+      it(`${check}: reports that ${fault}`, async () => {
         const undo: unknown = await make();
         let found: PreflightCheck | undefined;
         try {

@@ -30,7 +30,7 @@ describeWhere(
 
     after(() => node.stop());
 
-    it('finds nothing wrong on a node that is well, and leaves no trace', async () => {
+    it('finds nothing wrong on a healthy node, and leaves no trace', async () => {
       const before = node.traces();
       const { checks, elapsed_ms } = await node.report();
       assert.deepStrictEqual(
@@ -171,7 +171,7 @@ describeWhere(
       }
     });
 
-    it('is over in time where every child hangs, and names each of them', async () => {
+    it('ends in time where every child hangs, and names each of them', async () => {
       node.calls.delay('open', 120_000, 'file-probes.js$');
       const { checks, elapsed_ms } = await node.report(node.calls.prefix);
       node.calls.clear();

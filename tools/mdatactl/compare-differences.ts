@@ -135,7 +135,7 @@ function withoutUnlistable(outcome: Outcome): Outcome {
   return { kind: 'success', data: Buffer.from(kept.join('\n')) };
 }
 
-/** What a failure says is for people, and each agent words it in its own way. */
+/** The text of a failure is for people, and each agent has its own. */
 export function same(a: Outcome, b: Outcome): boolean {
   return a.kind === 'success' && b.kind === 'success' ? a.data.equals(b.data) : a.kind === b.kind;
 }

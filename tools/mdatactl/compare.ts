@@ -85,13 +85,13 @@ export async function compare(options: CompareOptions): Promise<CompareReport> {
   const url = options.vminfodUrl ?? paths.vminfodUrl;
   const signal = options.signal ?? new AbortController().signal;
   const zones = spread(await runningZones(paths, url, signal), options.sample);
-  const pace = paced(QUESTIONS_PER_SECOND);
+  const nextTurn = paced(QUESTIONS_PER_SECOND);
   const unanswered: { zonename: string; reason: string }[] = [];
   const results: ZoneResult[] = [];
   for (const zone of zones) {
     signal.throwIfAborted();
     try {
-      results.push(await compareZone({ zone, paths, url, signal, pace }));
+      results.push(await compareZone({ zone, paths, url, signal, nextTurn }));
     } catch (err) {
       signal.throwIfAborted();
       unanswered.push({ zonename: zone.zonename, reason: messageOf(err) });
@@ -138,7 +138,7 @@ async function within<T>(
   }
 }
 
-/** Evenly, so that a sample holds old zones and new ones. */
+/** Evenly, so that a sample has old zones and new ones. */
 function spread<T>(items: readonly T[], most = items.length): T[] {
   const step = items.length / Math.min(most, items.length);
   return Array.from({ length: Math.min(most, items.length) }, (_, n) => {
@@ -152,7 +152,7 @@ interface ZoneTask {
   readonly url: string;
   readonly signal: AbortSignal;
   /** Resolves when the next question may be asked. */
-  readonly pace: () => Promise<unknown>;
+  readonly nextTurn: () => Promise<unknown>;
 }
 
 interface ZoneResult {
@@ -185,7 +185,7 @@ async function compareZone(task: ZoneTask): Promise<ZoneResult> {
       }
       questions++;
       for (let n = 0; ; n++) {
-        await task.pace();
+        await task.nextTurn();
         task.signal.throwIfAborted();
         const theirs = await channel.ask(request);
         const ours = await ourAnswer(data.data, request);
@@ -227,8 +227,8 @@ async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneDat
   const text = await within(signal, (limited) => getText(url, path, limited));
   const vm = parseJsonObject(text);
   const record = vm === undefined ? undefined : recordOf(vm);
-  const held = record === undefined ? undefined : parseJsonObject(record.json);
-  if (vm === undefined || held === undefined || record?.facts.zonename !== zone.zonename) {
+  const known = record === undefined ? undefined : parseJsonObject(record.json);
+  if (vm === undefined || known === undefined || record?.facts.zonename !== zone.zonename) {
     throw new Error('vminfod does not have its VM object');
   }
   const directory = paths.host(`${zone.zonepath}/config`);
@@ -246,8 +246,8 @@ async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneDat
   const there = Object.values(files).every((file) => file !== undefined);
   return {
     vm,
-    data: vmData(zone.zonename, held, mapsOf(metadata), fromFiles),
-    stale: there ? vmData(zone.zonename, held, mapsOf(vm), copies) : null,
+    data: vmData(zone.zonename, known, mapsOf(metadata), fromFiles),
+    stale: there ? vmData(zone.zonename, known, mapsOf(vm), copies) : null,
   };
 }
 

@@ -114,7 +114,7 @@ function sessionOf(command: Command): Session {
 
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
-    .description('Looks at and steers the metadata agent of this node')
+    .description('Shows and controls the metadata agent of this node')
     .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .showHelpAfterError('(mdatactl --help lists the commands)')

@@ -36,7 +36,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
     ...line(
       'in progress',
       status.inProgress
-        .map(({ what, pending, waiting }) => `${what}: ${pending} under way, ${waiting} waiting`)
+        .map(({ what, pending, waiting }) => `${what}: ${pending} in progress, ${waiting} waiting`)
         .join('; ') || 'nothing',
     ),
     ...line(
@@ -85,7 +85,7 @@ function writesLine({ writes }: Status): string {
     restored > 0 ? `, ${restored} undone from a stale copy and made again` : '',
     locksHeld > 0 ? `, ${counted(locksHeld, 'lock')} held` : '',
   ];
-  return `${pending} under way; ${stored} stored, ${failed} failed${odd.join('')}`;
+  return `${pending} in progress; ${stored} stored, ${failed} failed${odd.join('')}`;
 }
 
 function eventsLine({ events }: Status): string {

@@ -84,8 +84,7 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
 }
 
 /**
- * Connects by a path below `directory`, which is entered first: what is above it says nothing of what is
- * tested. Stays until the other side closes, as not every kernel tells who a departed peer was.
+ * Connects by a path below `directory`, which is entered first: what is above it is not tested. Stays until the other side closes, as not every kernel knows the peer of a closed connection.
  */
 async function connectAs([
   uid = '',

@@ -1,6 +1,6 @@
 /*
  * The probes of preflight by name, and those about files: watch, sync, lock, space, and the threads that
- * wait for them. Each does in a scratch directory what the agent will do, and says what it saw. Run by
+ * wait for them. Each does in a scratch directory what the agent will do, and reports what it saw. Run by
  * child.ts, one a process.
  */
 import {
@@ -130,7 +130,7 @@ async function lock({ lock: path }: Ground): Promise<Finding> {
     : fail('still held after it was released');
 }
 
-/** Looks at files inside zones, which can take for ever: by processes of their own, as the agent does. */
+/** Files inside zones may never answer: stat runs in processes of its own, as in the agent. */
 async function hvmPorts({ root }: Ground): Promise<Finding> {
   const roots = new ZoneRoots(root);
   try {
@@ -200,7 +200,7 @@ async function freeSpace({ directory, lock: path }: Ground): Promise<Finding> {
   return ok(`free: ${seen.join(', ')}`);
 }
 
-/** All threads but one wait for a FIFO; with the last one another file can still be looked at. */
+/** All threads but one wait for a FIFO; with the last one stat of another file must still answer. */
 async function threadPool({ directory }: Ground): Promise<Finding> {
   const fifo = join(directory, 'fifo');
   await run(['mkfifo', fifo], { timeoutMs: HELPER_MS });

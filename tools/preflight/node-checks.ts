@@ -1,6 +1,6 @@
 /*
- * The checks of preflight that read what the node says of itself: its index, vminfod, vmadm, mount table,
- * SMF. They change nothing and load nothing native; files inside zones are never looked at here.
+ * The checks of preflight that read the node's own records: its index, vminfod, vmadm, mount table,
+ * SMF. They change nothing and load nothing native; files inside zones are never opened here.
  */
 import { access, lstat, readFile } from 'node:fs/promises';
 import { codeOf } from '../../src/lib/errors';

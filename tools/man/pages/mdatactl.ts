@@ -49,7 +49,7 @@ const CHECK_OPTION: Option = {
 export const MDATACTL: ManCommand = {
   name: 'mdatactl',
   section: 8,
-  summary: 'look at and steer the metadata agent',
+  summary: 'show and control the metadata agent',
   synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
   description: [
     'mdatactl asks the running mdatad over its admin socket, to which only root may connect; `preflight` and `compare` need no mdatad. Tables are whole in a pipe; on a terminal a uuid is shown by its first eight digits. Colour is used on a terminal only.',
@@ -120,7 +120,7 @@ export const MDATACTL: ManCommand = {
       name: 'preflight',
       operands: '',
       options: [VMINFOD_OPTION, CHECK_OPTION],
-      text: 'Proves on this very node what mdatad takes for granted, by doing it in a scratch directory below `/var/zonecontrol` and with a scratch lock, before mdatad is installed. Needs no mdatad, takes less than 30 s, and puts back what it changes, also when it is interrupted; what a killed run left behind is removed by the next. One line a check: `ok`; `WARN`, mdatad will serve, but something is not as it should be; `FAIL`, do not install. `smf/install` runs it first.',
+      text: 'Proves on this node what mdatad relies on, by doing it in a scratch directory below `/var/zonecontrol` and with a scratch lock, before mdatad is installed. Needs no mdatad, takes less than 30 s, and puts back what it changes, also when it is interrupted; what a killed run left behind is removed by the next. One line a check: `ok`; `WARN`, mdatad will serve, but something is not as it should be; `FAIL`, do not install. `smf/install` runs it first.',
     },
     {
       name: 'compare',
@@ -133,7 +133,7 @@ export const MDATACTL: ManCommand = {
         },
         VMINFOD_OPTION,
       ],
-      text: "Runs while the platform's agent still serves. Asks the socket of every running OS zone for its keys, for each key it lists and for the well-known `sdc:` keys, and mdatad's own code for the same from the same data, and tells what differs: by zone, key and lengths, never a value. Differences that are meant are counted by their id. One connection at a time, at most 100 questions a second; the ports of HVM guests are not touched, and what is known to crash the platform's agent is not asked.",
+      text: "Runs while the platform's agent still serves. Asks the socket of every running OS zone for its keys, for each key it lists and for the well-known `sdc:` keys, and mdatad's own code for the same from the same data, and shows what differs: by zone, key and lengths, never a value. Intended differences are counted by their id. One connection at a time, at most 100 questions a second; the ports of HVM guests are not touched, and what is known to crash the platform's agent is not asked.",
     },
     { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
     {
@@ -172,7 +172,7 @@ export const MDATACTL: ManCommand = {
       operands: 'UUID STATE',
       words: 'zone',
       thenWords: NOTIFY_STATES,
-      text: `Tells the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm. That there is no such zone is no failure where it is said to be deleted.`,
+      text: `Notifies the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent asks the platform; an event that says the same does no harm. A zone that does not exist is not a failure where _STATE_ is \`deleted\`.`,
     },
     {
       name: 'completion',
@@ -216,7 +216,7 @@ export const MDATACTL: ManCommand = {
             'ok    zone-events       subscribed, ping in 13 ms',
             'WARN  zone-directories  other users may enter 1: 3f6a1c1e-6d3b-... 0755 uid 0',
             '      expected: a directory 0700 root for every OS zone',
-            '      -> mdatad mends it at its start; now: chmod 700 /var/zonecontrol/*',
+            '      -> mdatad repairs it at its start; now: chmod 700 /var/zonecontrol/*',
             '...',
             '1 warning, nothing failed; 28 checks in 7.5 s',
           ],
