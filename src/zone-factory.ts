@@ -21,6 +21,7 @@ import { DialLimiter } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
+import { HVM_BRANDS } from './metadata/vm-data';
 import type { PeerCredential, Platform } from './platform/libzonecfg';
 import { MountTable } from './platform/mounts';
 import { openPeers, type Peers } from './platform/addon';
@@ -31,7 +32,6 @@ import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socke
 import type { ZoneFacts } from './zones/snapshot';
 import { Zone, type ZoneLink } from './zones/zone';
 
-const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];
 const GLOBAL_ZONEID = 0;
 const OWN_UID = process.geteuid?.() ?? 0;
 
@@ -91,7 +91,7 @@ export class ZoneFactory {
       memory: this.memory,
       log,
     };
-    const hvm = HVM_BRANDS.includes(brand);
+    const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
           kind: 'port',

@@ -8,7 +8,7 @@ import { lstat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { codeOf, messageOf } from '../lib/errors';
-import type { MountEntry } from '../platform/mounts';
+import { missingSafeOptions, type MountEntry } from '../platform/mounts';
 import { ClientSession, type Outcome, type Step as SessionStep } from '../protocol/client';
 import { portOf } from '../transport/serial-dialer';
 import { SerialLink } from '../transport/serial-link';
@@ -32,14 +32,6 @@ const ANSWER_MS = 2000;
 /** A request for a VM that is not known yet is answered after 5 s. */
 const ROUND_TRIP_MS = 6000;
 const REPAIR = 'mdatad makes it again within 2 s; if this stays, see its log for the reason';
-
-/** What must be in force; each by any of the names that tables use. */
-const MOUNT_OPTIONS: readonly (readonly string[])[] = [
-  ['ro'],
-  ['nodevices', 'nodev'],
-  ['nosetuid', 'nosuid'],
-  ['noexec'],
-];
 
 /** The steps of an OS zone's socket, from its directory to a round trip as a guest would make it. */
 export async function checkSocket(target: DoctorTarget): Promise<Step[]> {
@@ -156,11 +148,10 @@ function mountInTable({ zone }: DoctorTarget, mounts: ReadonlyMap<string, MountE
   if (entry.special !== directory) {
     return fail(step, `${at} shows ${entry.special}, not ${directory}`, reboot);
   }
-  const missing = MOUNT_OPTIONS.filter((names) => !names.some((n) => entry.options.includes(n)));
+  const missing = missingSafeOptions(entry);
   if (missing.length > 0) {
-    const names = missing.map(([name]) => name).join(', ');
     const remedy = `${reboot}; if it is back, see /usr/lib/brand/${zone.facts.brand}/platform.xml`;
-    return warn(step, `${at} is mounted without ${names}`, remedy);
+    return warn(step, `${at} is mounted without ${missing.join(', ')}`, remedy);
   }
   return ok(step, `${at}, ${zone.directory?.state ?? ''}`.replace(/, $/, ''));
 }

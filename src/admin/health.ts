@@ -284,9 +284,7 @@ export class HealthMonitor {
     } else {
       checkPort(zone, add);
     }
-    for (const { name, text } of config.damaged) {
-      add(`${name}-damaged`, text);
-    }
+    config.damaged.forEach(({ name, text }) => add(`${name}-damaged`, text));
     await this.checkVmData(zone, config, shared, add);
     await this.checkWrites(zone, config, shared, add);
     return problems;

@@ -26,6 +26,9 @@ export interface VmFacts {
   readonly delegates: boolean;
 }
 
+/** Brands whose guests have a serial port, and no socket. */
+export const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
+
 /** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
 const ZONENAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 

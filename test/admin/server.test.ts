@@ -289,10 +289,12 @@ describe('the admin server', function () {
 
   it('shows no metadata value on any route', async () => {
     const paths = ['/status', '/zones', '/doctor', '/datasets', '/metrics', '/kang/snapshot'];
-    for (const path of [...paths, `/zones/${OS_ZONE}`, `/zones/${HVM_ZONE}`]) {
+    const records = '/tail?live=no&last=1000';
+    const zones = [OS_ZONE, HVM_ZONE].flatMap((zone) => [`/zones/${zone}`, `/keys/${zone}`]);
+    for (const path of [...paths, ...zones, records]) {
       const { text, status } = await askAdmin(root, path);
       assert.strictEqual(status, 200, path);
-      assert(!text.includes(SECRET), `${path} holds a secret`);
+      assert(!text.includes(SECRET), `${path} shows a secret`);
     }
   });
 });

@@ -334,7 +334,10 @@ describe('mdatactl', function () {
     assert.strictEqual(bad.status, 1);
     assert.match(bad.stderr, /HVM guests \(bhyve\) have disks/);
     const broken = await mdatactl(node.root, ['datasets', 'expand'], `{"pw":"${SECRET}",}`);
-    assert.deepStrictEqual([broken.status, broken.stderr], [3, 'mdatactl: stdin holds no JSON\n']);
+    assert.deepStrictEqual(
+      [broken.status, broken.stderr],
+      [3, 'mdatactl: stdin is not JSON\n  give a payload, as vmadm create takes it\n'],
+    );
     const audited = await ctl('datasets');
     assert.match(audited.stdout, /UNSAFE/);
     assert.match(audited.stdout, new RegExp(`vmadm update ${OS_ZONE} <<<'`));

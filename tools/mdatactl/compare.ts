@@ -17,7 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../../src/lib/errors';
 import { printableKey } from '../../src/log';
 import type { MetadataMaps, VmData } from '../../src/metadata/handler';
-import { ownMap, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { HVM_BRANDS, ownMap, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { Paths } from '../../src/platform/paths';
 import { ClientSession, type Command, type Outcome, type Step } from '../../src/protocol/client';
 import type { DataRequest } from '../../src/protocol/request';
@@ -75,7 +75,6 @@ const LIMIT_MS = 10_000;
 /** An answer that differs is asked for again so often, after so long: vminfod reports a change in between. */
 const REPEATS = 3;
 const REPEAT_MS = 700;
-const HVM_BRANDS: ReadonlySet<string> = new Set(['kvm', 'bhyve']);
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
 
 /** @throws SystemError or BrokenLine where vminfod or the index cannot be read, or no zone answers */

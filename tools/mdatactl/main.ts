@@ -23,7 +23,7 @@ import {
   parseVminfodUrl,
 } from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { explain } from '../../src/lib/explain';
+import { explain, RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
 import { COMMANDS } from '../man/commands';
 import { completionScript, SHELLS, type Shell } from '../man/completion';
@@ -64,8 +64,8 @@ Exit status:
 Examples:
   mdatactl preflight                    will it run on this node? (needs no agent)
   mdatactl compare                      will guests get the same answers as now?
-  mdatactl status                       is the agent well?
-  mdatactl zones --unhealthy            which zones are not well, and why?
+  mdatactl status                       is the agent healthy?
+  mdatactl zones --unhealthy            which zones are not healthy, and why?
   mdatactl doctor UUID                  why does this zone get no metadata?
   mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors
   mdatactl top                          which zones are busy, now?
@@ -94,14 +94,13 @@ interface Session {
   readonly now: number;
 }
 
-class UsageError extends Error {}
+class UsageError extends RemediedError {}
 
 function sessionOf(command: Command): Session {
   const { root = defaultRoot(), json } = command.optsWithGlobals<Options>();
   if (root === undefined) {
-    throw new UsageError(
-      '--root DIR is needed off SmartOS (simcn up --root DIR made the node there)',
-    );
+    const remedy = 'name the root that simcn up was given, or set MDATAD_ROOT';
+    throw new UsageError('--root DIR is needed off SmartOS', remedy);
   }
   return {
     client: new Client(new Paths(resolve(root)).adminSocket),
@@ -360,7 +359,7 @@ function payloadFrom(text: string): unknown {
     return JSON.parse(text);
   } catch {
     // The parser's message quotes the text around the fault: a payload has passwords in it.
-    throw new UsageError('stdin holds no JSON');
+    throw new UsageError('stdin is not JSON', 'give a payload, as vmadm create takes it');
   }
 }
 

@@ -5,6 +5,7 @@
 import { access, lstat, readFile } from 'node:fs/promises';
 import { codeOf } from '../../src/lib/errors';
 import {
+  HVM_BRANDS,
   isJsonObject,
   own,
   ownString,
@@ -12,7 +13,7 @@ import {
   type JsonObject,
 } from '../../src/metadata/vm-data';
 import { run } from '../../src/platform/exec';
-import { parseMnttab, type MountEntry } from '../../src/platform/mounts';
+import { missingSafeOptions, parseMnttab, type MountEntry } from '../../src/platform/mounts';
 import { mountPointOf, type Paths } from '../../src/platform/paths';
 import { BrokenLine, SnapshotParser } from '../../src/vm/snapshot-parser';
 import { bytesOf, get, getText } from '../../src/vm/vminfod-http';
@@ -65,16 +66,8 @@ const PROGRAM_MS = 8000;
 /** Between two comparisons of what moves. */
 const AGAIN_MS = 500;
 const COMPARISONS = 3;
-const HVM_BRANDS: ReadonlySet<string> = new Set(['kvm', 'bhyve']);
 /** Those whose platform.xml mounts the socket directory. */
 const MOUNTING_BRANDS: ReadonlySet<string> = new Set(['joyent', 'joyent-minimal', 'builder', 'lx']);
-/** What must be in force on a zone's mount, by any of its names. */
-const MOUNT_OPTIONS: readonly (readonly string[])[] = [
-  ['ro'],
-  ['nodevices', 'nodev'],
-  ['nosetuid', 'nosuid'],
-  ['noexec'],
-];
 /** As the service's method context has them, without `basic`. */
 const PRIVILEGES = [
   'file_dac_read',
@@ -311,8 +304,8 @@ function mountFault(entry: MountEntry | undefined, special: string): string | nu
   if (entry.special !== special) {
     return `shows ${entry.special}`;
   }
-  const missing = MOUNT_OPTIONS.filter((names) => !names.some((n) => entry.options.includes(n)));
-  return missing.length === 0 ? null : `without ${missing.map(([name]) => name).join(', ')}`;
+  const missing = missingSafeOptions(entry);
+  return missing.length === 0 ? null : `without ${missing.join(', ')}`;
 }
 
 export async function checkPorts(context: PreflightContext): Promise<Finding> {
