@@ -28,7 +28,7 @@ export default tseslint.config(
   {
     // Who names a path below a zone's root may be held there for ever. Only platform/zone-root.ts makes such
     // paths, for processes of their own: everything else has a ZoneRoot, which cannot be opened.
-    files: ['src/**/*.ts'],
+    files: ['src/**/*.ts', 'tools/preflight/*.ts', 'tools/mdatactl/*.ts'],
     ignores: ['src/platform/zone-root.ts'],
     rules: {
       'no-restricted-syntax': [

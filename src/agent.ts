@@ -1,19 +1,25 @@
 /*
- * The daemon, put together: which parts there are, in what order they come up and go down.
+ * The daemon, put together: which parts there are, in what order they start and stop, and who listens to whom.
  *
- *   one agent a node -> VM data -> operators' door -> zones -> ready      start, a vasync pipeline
- *   zones -> VM data -> operators' door -> lock                           stop, the other way round
+ *   one agent a node -> VM data -> admin server -> zones -> ready      start, a vasync pipeline
+ *   zones -> VM data -> admin server -> lock                           stop, in reverse
+ *
+ *   VM data  changed           datasets: judge it again, or remove it
+ *                              zones: ask libzonecfg, where vminfod and we differ; its guest rebooted
+ *   zones    added, changed    datasets: judge it again; the log
+ *            removed           VM data: remove it
+ *            event, repaired   metrics
  *
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
- * link does in links/, what operators are shown in admin/.
+ * connection does in transport/, what operators see in admin/.
  */
+import { mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
-import { setLevel } from './admin/log-level';
-import type { AdminNode, AgentPhase } from './admin/node';
+import type { AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
-import type { Tail } from './admin/tail';
-import { packageVersion } from './admin/version';
+import { setLevel, type Tail } from './admin/tail';
 import { needingRestart, type Config } from './config';
 import { LiveAudit } from './datasets/live-audit';
 import { listUsage } from './datasets/usage';
@@ -21,10 +27,9 @@ import { NodeMetrics } from './metrics';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
-import { claimNode } from './node-claim';
 import type { Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
-import type { HeldLock } from './platform/lock';
+import { takeLock, type HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
 import { ConfigFiles } from './vm/config-files';
@@ -33,13 +38,20 @@ import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
 import { tickIds } from './lib/scheduler';
-import { wireRegistry, wireStore } from './wiring';
+import { codeOf, SystemError, systemError } from './lib/errors';
+import { packageVersion } from './lib/version';
+import type { VmChange } from './vm/vm-cache';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
+import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneFactory } from './zone-factory';
 
-/** What is left for the VM data where the links took all of the grace. */
+/** What is left for the VM data where the zones took all of the grace. */
 const LAST_GRACE_MS = 500;
+/** An agent that is being replaced has this long to end. */
+const OTHER_AGENT_MS = 2000;
+/** The mode of the admin socket in the agent's directory keeps nobody out on illumos (transport/socket-file.ts). */
+const RUN_DIR_MODE = 0o700;
 
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
@@ -56,7 +68,7 @@ export interface AgentOptions {
 
 /** One agent. Started once, reloaded as often as one likes, stopped once. */
 export class Agent {
-  readonly figures = new NodeMetrics();
+  readonly metrics = new NodeMetrics();
   readonly paths: Paths;
   private readonly options: AgentOptions;
   private readonly log: Logger;
@@ -68,7 +80,7 @@ export class Agent {
   private store: Store | null = null;
   private datasets: LiveAudit | null = null;
   private registry: Registry | null = null;
-  private maker: ZoneFactory | null = null;
+  private factory: ZoneFactory | null = null;
   private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
   private starting: vasync.PipelineStatus | null = null;
@@ -83,11 +95,11 @@ export class Agent {
       operatorScriptWritable: options.config.operator_script_writable,
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
-      onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
+      onFault: (zonename, request, err) => this.countFault(zonename, request.kind, err),
     };
   }
 
-  /** Resolves when the sockets of all zones of the first picture listen. Rejects when it cannot go on. */
+  /** Resolves when the sockets of all zones found at the start listen. Rejects when it cannot go on. */
   start(): Promise<void> {
     type Step = (arg: null, done: (err?: Error | null) => void) => void;
     const step = (name: string, work: () => Promise<void>): Step => {
@@ -100,9 +112,9 @@ export class Agent {
       return Object.defineProperty(run, 'name', { value: name });
     };
     const funcs = [
-      step('one agent a node', () => this.claimNode()),
+      step('one agent a node', () => this.lockNode()),
       step('VM data', () => this.startStore()),
-      step("operators' door", () => this.openDoor()),
+      step('admin server', () => this.startAdmin()),
       step('zones', () => this.startZones()),
     ];
     return new Promise((resolve, reject) => {
@@ -112,14 +124,14 @@ export class Agent {
           return;
         }
         if (this.stopping === null) {
-          this.tellReady();
+          this.logReady();
         }
         resolve();
       });
     });
   }
 
-  /** New limits, level and rules take effect at once; what needs a restart is told. */
+  /** New limits, level and rules take effect at once; what needs a restart is logged. */
   reload(config: Config): void {
     const restart = needingRestart(this.config, config);
     if (restart.length > 0) {
@@ -129,23 +141,46 @@ export class Agent {
     this.answering.operatorScriptWritable = config.operator_script_writable;
     this.answering.emptyValuesStored = config.store_empty_values;
     setLevel(this.log, config.log_level);
-    this.maker?.reload(config);
+    this.factory?.reload(config);
     this.datasets?.reload(policyOf(config));
   }
 
-  /** Answers what was asked, within `graceMs`, and takes everything down. Idempotent; never rejects. */
+  /** Answers pending requests, within `graceMs`, and stops all parts. Idempotent; never rejects. */
   stop(graceMs: number): Promise<void> {
-    this.stopping ??= this.takeDown(graceMs);
+    this.stopping ??= this.stopAll(graceMs);
     return this.stopping;
   }
 
-  /** Whether a write is under way that its guest has waited for in vain: it may never end. */
+  /** Whether a write is still in progress: it may never end. */
   get isWriting(): boolean {
     return (this.store?.status().writer.inProgress.length ?? 0) > 0;
   }
 
-  private async claimNode(): Promise<void> {
-    this.lock = await claimNode(this.paths);
+  /**
+   * There is a node below the root, and no other agent serves it. The lock is kept for the agent's life; the kernel
+   * releases it with the process, however that ends.
+   */
+  private async lockNode(): Promise<void> {
+    const { runDir, agentLock, zoneIndex } = this.paths;
+    try {
+      statSync(zoneIndex);
+    } catch (err) {
+      if (codeOf(err) !== 'ENOENT') {
+        throw systemError('stat', zoneIndex, err);
+      }
+      const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
+      throw new SystemError('stat', zoneIndex, 'ENOENT', detail, err);
+    }
+    makeRunDir(runDir);
+    try {
+      this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
+    } catch (err) {
+      if (codeOf(err) !== 'ETIMEDOUT') {
+        throw err;
+      }
+      const detail = 'another mdatad serves this node, and goes on: stop it first';
+      throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
+    }
   }
 
   private startStore(): Promise<void> {
@@ -165,11 +200,7 @@ export class Agent {
       log: this.log.child({ component: 'datasets' }, true),
     });
     this.datasets = datasets;
-    wireStore(store, {
-      datasets,
-      registry: () => this.registry,
-      started: () => this.started,
-    });
+    store.onChanged((change) => this.vmChanged(change, datasets));
     store.start();
     this.store = store;
     return Promise.resolve();
@@ -191,29 +222,24 @@ export class Agent {
     return new Writer(backend, rate);
   }
 
-  private openDoor(): Promise<void> {
-    const { platform, store, datasets } = this;
+  private startAdmin(): Promise<void> {
+    const { log, paths, metrics, platform, store, datasets } = this;
+    const { tail, lostRecords, startedAt } = this.options;
     if (platform === null || store === null || datasets === null) {
-      throw new Error('the door comes after the platform and the VM data');
+      throw new Error('the admin server starts after the platform and the VM data');
     }
-    this.admin = new AdminServer(this.seenByAdmin(platform, store, datasets));
-    return this.admin.start();
-  }
-
-  private seenByAdmin(platform: Platform, store: Store, datasets: LiveAudit): AdminNode {
-    const { log, paths, figures } = this;
-    const { tail, lostRecords } = this.options;
-    return {
+    this.admin = new AdminServer({
       version: packageVersion(),
-      startedAt: Date.now() - Math.round(performance.now() - this.options.startedAt),
+      startedAt: Date.now() - Math.round(performance.now() - startedAt),
       vminfodUrl: this.config.vminfod ?? paths.vminfodUrl,
-      ...{ paths, platform, store, datasets, figures, log, tail, lostRecords },
+      ...{ paths, platform, store, datasets, metrics, log, tail, lostRecords },
       phase: () => this.phase(),
       config: () => this.config,
       registry: () => this.registry,
-      journalOf: (zone) => this.maker?.journalOf(zone),
+      requestLogOf: (zone) => this.factory?.requestLogOf(zone),
       starting: () => this.starting,
-    };
+    });
+    return this.admin.start();
   }
 
   private get started(): boolean {
@@ -228,40 +254,84 @@ export class Agent {
   }
 
   private async startZones(): Promise<void> {
-    const { platform, store, datasets, figures } = this;
+    const { platform, store, datasets, metrics } = this;
     if (platform === null || store === null || datasets === null) {
-      throw new Error('zones come after the platform and the VM data');
+      throw new Error('zones start after the platform and the VM data');
     }
     const roots = new ZoneRoots(this.options.root);
     this.roots = roots;
-    const maker = new ZoneFactory({
+    const factory = new ZoneFactory({
       paths: this.paths,
       platform,
       roots,
       store,
       log: this.log,
-      figures,
+      metrics,
       config: this.config,
-      handle: this.handleOver(store),
+      handle: this.handlerFor(store),
     });
-    this.maker = maker;
+    this.factory = factory;
     const registry = new Registry({
       platform,
       events: new ZoneEvents(platform),
       log: this.log.child({ component: 'zones' }, true),
       reconcileMs: this.config.reconcile_seconds * 1000,
-      makeZone: (facts) => maker.make(facts),
+      makeZone: (facts) => factory.make(facts),
     });
     this.registry = registry;
-    wireRegistry(registry, { store, datasets, figures, started: () => this.started });
+    this.listenTo(registry, store, datasets);
     await registry.start();
-    // Not before: nobody waits for an audit, and guests wait for their sockets.
+    // Last: nobody waits for an audit, and guests wait for their sockets.
     if (this.stopping === null) {
       datasets.start();
     }
   }
 
-  private handleOver(store: Store): Handle {
+  private vmChanged(change: VmChange, datasets: LiveAudit): void {
+    const { zonename, previous, next } = change;
+    const zone = this.registry?.get(zonename);
+    // No zone event reports that the guest's init was started again.
+    if (
+      previous?.initRestarts !== undefined &&
+      next?.initRestarts !== undefined &&
+      previous.initRestarts !== next.initRestarts
+    ) {
+      zone?.guestRebooted();
+    }
+    // What vminfod says of a zone's state is a hint only: libzonecfg is asked. Until all zones are found a
+    // difference means nothing.
+    if (this.started && differs(zone, next)) {
+      void this.registry?.hint(zonename);
+    }
+    if (next === undefined) {
+      datasets.remove(zonename);
+    } else {
+      datasets.touch(zonename);
+    }
+  }
+
+  private listenTo(registry: Registry, store: Store, datasets: LiveAudit): void {
+    registry.on('added', (zone) => {
+      datasets.touch(zone.zonename);
+      // "ready" counts the sockets found at the start: thousands of records would slow it.
+      if (this.started || zone.link.kind === 'port') {
+        const { state, zonepath } = zone.facts;
+        zone.log.info({ state, zonepath }, 'zone arrived');
+      }
+    });
+    registry.on('moved', (zone) => datasets.touch(zone.zonename));
+    registry.on('removed', (zone) => {
+      zone.log.info({}, 'zone left');
+      // Another zone of the same name may have been added since.
+      if (registry.get(zone.zonename) === undefined) {
+        store.untrack(zone.zonename);
+      }
+    });
+    registry.on('event', (event) => this.metrics.zoneEvent(event.when));
+    registry.on('repaired', (repair) => this.metrics.repaired(repair));
+  }
+
+  private handlerFor(store: Store): Handle {
     const options: AnswerOptions = this.answering;
     return (origin, request) => {
       if (origin.readOnly && (request.kind === 'put' || request.kind === 'delete')) {
@@ -272,15 +342,15 @@ export class Agent {
     };
   }
 
-  private noteFault(zonename: string, request: Request['kind'], err: unknown): void {
-    this.figures.faults++;
+  private countFault(zonename: string, request: Request['kind'], err: unknown): void {
+    this.metrics.faults++;
     const zone = this.registry?.get(zonename);
     if (zone !== undefined) {
-      this.maker?.journalOf(zone)?.fault(request, err);
+      this.factory?.requestLogOf(zone)?.fault(request, err);
     }
   }
 
-  private tellReady(): void {
+  private logReady(): void {
     const { registry } = this;
     let sockets = 0;
     let hvm = 0;
@@ -295,8 +365,8 @@ export class Agent {
     this.log.info({ zones: registry?.size ?? 0, sockets, hvm, elapsed_ms: elapsed }, 'ready');
   }
 
-  /** What guests asked and what writes still need share the same grace: a write that hangs uses it up. */
-  private async takeDown(graceMs: number): Promise<void> {
+  /** Pending requests and writes share the grace: a write that hangs uses it up. */
+  private async stopAll(graceMs: number): Promise<void> {
     const deadline = performance.now() + graceMs;
     try {
       await this.registry?.stop(graceMs);
@@ -306,7 +376,30 @@ export class Agent {
       await this.admin?.stop();
       this.lock?.release();
     } catch (err) {
-      this.log.error({ err }, 'could not be taken down cleanly');
+      this.log.error({ err }, 'could not stop cleanly');
+    }
+  }
+}
+
+/** Whether vminfod and we know different states of a zone; halted where vminfod says nothing. */
+function differs(zone: Zone | undefined, next: VmChange['next']): boolean {
+  if (zone === undefined || next === undefined) {
+    return (zone === undefined) !== (next === undefined);
+  }
+  const { zoneState } = next;
+  const isUp = zoneState === 'running' || zoneState === 'ready';
+  return zone.state !== (isUp ? phaseOfState(zoneState) : 'halted');
+}
+
+/** Made where it is missing: /var/run is emptied by a boot of the node. What is in it stays. */
+function makeRunDir(path: string): void {
+  // In two steps: node:fs loses the errno of a directory that it makes with those above it.
+  mkdirSync(dirname(path), { recursive: true });
+  try {
+    mkdirSync(path, { mode: RUN_DIR_MODE });
+  } catch (err) {
+    if (codeOf(err) !== 'EEXIST') {
+      throw systemError('mkdir', path, err);
     }
   }
 }

@@ -3,92 +3,102 @@
  *
  * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
  * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
- * silently not there is found out too late. This is the only place that looks at process.env.
+ * silently ignored is noticed too late. This is the only place that reads process.env.
  */
 import { readFileSync } from 'node:fs';
-// The face of version 3: loading the other one takes 10 MiB and 40 ms of every start.
-import { z } from 'zod/v3';
-import { codeOf, messageOf } from './lib/errors';
+import { codeOf, describeError, messageOf } from './lib/errors';
+import { RemediedError, remedyFor } from './lib/explain';
+import {
+  either,
+  flag,
+  list,
+  members,
+  number,
+  oneOf,
+  optional,
+  problemsIn,
+  text,
+  whole,
+} from './lib/json-reader';
 import { DEFAULT_LINK_LIMITS } from './transport/link';
 import { DEFAULT_LOG_QUOTA } from './log';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const;
 
 const VMINFOD_URL = /^(http:\/\/[^/]+|unix:\/.+)$/;
+const VMINFOD_URL_NEEDED = 'http://HOST:PORT or unix:/PATH is needed';
 const MIB = 1024 * 1024;
 /** What a guest may write must stay readable, and an event of vminfod's with all of it be below 32 MiB. */
 const MOST_METADATA_BYTES = 12 * MIB;
 const MOST_FILE_BYTES = 24 * MIB;
-const bytes = (least: number, most: number) => z.number().int().min(least).max(most);
 
 const MOST_READERS = 64;
+const readUserId = whole(1, 2 ** 31 - 1);
 /** A number, or digits as SMF's lists have them. Root needs no entry. */
-const userId = z.preprocess(
-  (id) => (typeof id === 'string' && /^\d{1,10}$/.test(id) ? Number(id) : id),
-  bytes(1, 2 ** 31 - 1),
-);
+const userId = (id: unknown): number =>
+  readUserId(typeof id === 'string' && /^\d{1,10}$/.test(id) ? Number(id) : id);
 
-const limitsSchema = z.strictObject({
+const readLimits = members({
   /** Longest request line. */
-  line_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.lineBytes),
+  line_bytes: either(whole(4096, 64 * MIB), DEFAULT_LINK_LIMITS.lineBytes),
   /** Replies that the peers of a zone have not read yet. */
-  unsent_bytes: bytes(4096, 64 * MIB).default(DEFAULT_LINK_LIMITS.replyBytes),
+  unsent_bytes: either(whole(4096, 64 * MIB), DEFAULT_LINK_LIMITS.replyBytes),
   /** Requests that wait for their answer on one connection. */
-  queued_requests: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.queuedRequests),
+  queued_requests: either(whole(1, 4096), DEFAULT_LINK_LIMITS.queuedRequests),
   /** Open connections of one zone. */
-  connections: bytes(1, 4096).default(DEFAULT_LINK_LIMITS.connections),
+  connections: either(whole(1, 4096), DEFAULT_LINK_LIMITS.connections),
   /** A silent connection of a zone socket is closed after this. */
-  idle_seconds: z.number().min(1).max(86400).default(600),
+  idle_seconds: either(number(1, 86400), 600),
   /** Writes of one zone on the long run, and at once. */
-  writes_per_second: z.number().min(1).max(10000).default(20),
-  write_burst: bytes(1, 10000).default(100),
+  writes_per_second: either(number(1, 10000), 20),
+  write_burst: either(whole(1, 10000), 100),
   /** What a guest can write of its metadata: names and values as JSON; and how many keys. */
-  metadata_bytes: bytes(1024, MOST_METADATA_BYTES).default(4 * MIB),
-  metadata_keys: bytes(1, 16384).default(1024),
+  metadata_bytes: either(whole(1024, MOST_METADATA_BYTES), 4 * MIB),
+  metadata_keys: either(whole(1, 16384), 1024),
   /** A metadata file as a whole, the operator's data included, that a guest's write may leave. */
-  metadata_file_bytes: bytes(MIB, MOST_FILE_BYTES).default(16 * MIB),
+  metadata_file_bytes: either(whole(MIB, MOST_FILE_BYTES), 16 * MIB),
   /** Log records of one zone on the long run, and at once. */
-  records_per_second: z.number().min(1).max(10000).default(DEFAULT_LOG_QUOTA.perSecond),
-  record_burst: bytes(1, 100000).default(DEFAULT_LOG_QUOTA.burst),
+  records_per_second: either(number(1, 10000), DEFAULT_LOG_QUOTA.perSecond),
+  record_burst: either(whole(1, 100000), DEFAULT_LOG_QUOTA.burst),
   /** Bytes of the log that one zone may write, on the long run; 16 times as much at once. */
-  log_bytes_per_second: bytes(1024, 64 * MIB).default(DEFAULT_LOG_QUOTA.bytesPerSecond),
+  log_bytes_per_second: either(whole(1024, 64 * MIB), DEFAULT_LOG_QUOTA.bytesPerSecond),
 });
 
-const datasetsSchema = z.strictObject({
+const readDatasets = members({
   /** Turns the "safe" policy of delegated datasets off as a whole. */
-  enabled: z.boolean().default(true),
+  enabled: either(flag(), true),
   /** Who may use it: owner uuids. Absent: everyone. */
-  owners: z.array(z.string()).optional(),
-  /** Whose zones may hold a plain delegated dataset: the audit lets them be. Absent: see SafePolicy. */
-  plain_owners: z.array(z.string()).optional(),
+  owners: optional(list(text())),
+  /** Whose zones may hold a plain delegated dataset: the audit accepts them. Absent: see SafePolicy. */
+  plain_owners: optional(list(text())),
 });
 
-const configSchema = z.strictObject({
-  log_level: z.enum(LOG_LEVELS).default('info'),
+const readConfig = members({
+  log_level: either(oneOf(LOG_LEVELS), 'info'),
   /** `http://HOST:PORT` or `unix:/path`. Absent: the platform's. */
-  vminfod: z.string().regex(VMINFOD_URL, 'wants http://HOST:PORT or unix:/PATH').optional(),
+  vminfod: optional(text(VMINFOD_URL, VMINFOD_URL_NEEDED)),
   /** How guests' changes reach metadata.json: by our own writer, or through `vmadm update`. */
-  writer: z.enum(['file', 'vmadm']).default('file'),
+  writer: either(oneOf(['file', 'vmadm']), 'file'),
   /** Writes again, once, what a `vmadm update` has undone from a copy of vminfod's that was old. */
-  restore_undone_writes: z.boolean().default(true),
+  restore_undone_writes: either(flag(), true),
   /** Lets guests PUT operator-script, as the platform's own agent does. They may always DELETE it. */
-  operator_script_writable: z.boolean().default(false),
+  operator_script_writable: either(flag(), false),
   /** Stores the empty value of a PUT, which is refused otherwise, as by the platform's own agent. */
-  store_empty_values: z.boolean().default(false),
+  store_empty_values: either(flag(), false),
   /**
    * User ids besides root's whose processes in a zone may read its metadata (GET and KEYS), for images that
    * let an ordinary user do so.
    */
-  readers: z.array(userId).max(MOST_READERS).optional(),
-  /** How often the zones are compared with what events told. */
-  reconcile_seconds: z.number().min(1).max(3600).default(60),
+  readers: optional(list(userId, MOST_READERS)),
+  /** How often the zones are compared with what events said. */
+  reconcile_seconds: either(number(1, 3600), 60),
   /** A loopback port for Prometheus besides the admin socket. */
-  metrics_port: bytes(1, 65535).optional(),
-  limits: limitsSchema.default({}),
-  datasets: datasetsSchema.default({}),
+  metrics_port: optional(whole(1, 65535)),
+  limits: readLimits,
+  datasets: readDatasets,
 });
 
-export type Config = Readonly<z.infer<typeof configSchema>>;
+export type Config = ReturnType<typeof readConfig>;
 
 /** Members that earlier versions had, and why they went. */
 const REMOVED: Readonly<Record<string, string>> = {
@@ -96,40 +106,35 @@ const REMOVED: Readonly<Record<string, string>> = {
     'was removed: processes of a running zone can lead a mount out of it; reboot the zone instead',
 };
 
-/** The configuration cannot be used; the message says why. */
-export class ConfigError extends Error {
-  constructor(message: string) {
-    super(message);
+const CORRECT_IT = 'correct it, then check it: mdatad --check-config --config FILE';
+
+/** The configuration cannot be used; the message names the file and says why. */
+export class ConfigError extends RemediedError {
+  constructor(message: string, remedy = CORRECT_IT) {
+    super(message, remedy);
     this.name = 'ConfigError';
   }
 }
 
 /** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
-export function parseConfig(text: string, source: string): Config {
-  let json: unknown;
+export function parseConfig(json: string, source: string): Config {
+  let value: unknown;
   try {
-    json = JSON.parse(text);
+    value = JSON.parse(json);
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
   }
-  const removed = Object.keys(REMOVED).filter((name) => hasMember(json, name));
+  const names = typeof value === 'object' && value !== null ? Object.keys(value) : [];
+  const removed = names.filter((name) => Object.hasOwn(REMOVED, name));
   if (removed.length > 0) {
-    const faults = removed.map((name) => `${name}: ${REMOVED[name] ?? ''}`);
-    throw new ConfigError(`${source}: ${faults.join('; ')}`);
+    const problems = removed.map((name) => `${name}: ${REMOVED[name] ?? ''}`);
+    throw new ConfigError(`${source}: ${problems.join('; ')}`);
   }
-  const parsed = configSchema.safeParse(json);
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) => {
-      const where = issue.path.length === 0 ? 'the whole' : issue.path.join('.');
-      return `${where}: ${issue.message}`;
-    });
-    throw new ConfigError(`${source}: ${faults.join('; ')}`);
+  try {
+    return readConfig(value);
+  } catch (err) {
+    throw new ConfigError(`${source}: ${problemsIn(err)}`);
   }
-  return parsed.data;
-}
-
-function hasMember(json: unknown, name: string): boolean {
-  return typeof json === 'object' && json !== null && Object.hasOwn(json, name);
 }
 
 /** Reads and parses a configuration file; without a path, all defaults. */
@@ -137,16 +142,17 @@ export function loadConfig(path: string | undefined): Config {
   if (path === undefined) {
     return parseConfig('{}', 'defaults');
   }
-  let text: string;
+  let json: string;
   try {
-    text = readFileSync(path, 'utf8');
+    json = readFileSync(path, 'utf8');
   } catch (err) {
-    throw new ConfigError(`${path}: cannot be read: ${codeOf(err)}`);
+    const remedy = remedyFor(codeOf(err), path);
+    throw new ConfigError(`${path}: cannot be read: ${describeError(err)}`, remedy);
   }
-  return parseConfig(text, path);
+  return parseConfig(json, path);
 }
 
-/** Members that are looked at only when the agent, or a zone's part of it, is made. */
+/** Members that are read only when the agent, or a zone's part of it, is made. */
 const MADE_WITH = [
   'writer',
   'restore_undone_writes',
@@ -178,7 +184,7 @@ export function needingRestart(before: Config, after: Config): string[] {
 /** The URL of vminfod as the command line gives it; throws a ConfigError. */
 export function parseVminfodUrl(url: string): string {
   if (!VMINFOD_URL.test(url)) {
-    throw new ConfigError(`--vminfod ${url}: wants http://HOST:PORT or unix:/PATH`);
+    throw new ConfigError(`--vminfod ${url}: ${VMINFOD_URL_NEEDED}`, 'see mdatad(8)');
   }
   return url;
 }
@@ -202,7 +208,7 @@ export function ownEnvironment(): Record<string, string> {
   );
 }
 
-/** The alternate root to work below, unless `--root` says it. `/` only where the platform is real. */
+/** The alternate root to work below, unless `--root` gives it. `/` only where the platform is real. */
 export function defaultRoot(): string | undefined {
   const fromEnvironment = process.env.MDATAD_ROOT;
   if (fromEnvironment !== undefined && fromEnvironment !== '') {

@@ -3,7 +3,7 @@
  * mdatad: the daemon's command line, its signals and its exit codes. The only file that ends the process.
  *
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
- * A fault of ours is not caught: the process dies with its story in the log, and SMF restarts it.
+ * A bug of ours is not caught: the process dies with the exception in the log, and SMF restarts it.
  */
 // Before all else: Node starts its inspector on SIGUSR1, which listens on a port of
 // the node's loopback and runs whatever code it is sent, unless somebody listens for that signal. The service's
@@ -13,8 +13,7 @@ process.on('SIGUSR1', () => undefined);
 import { exitAtOnce, filesHang, letHeapGrow } from './platform/process';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
-import { addTail } from './admin/log-level';
-import { packageVersion } from './admin/version';
+import { addTail } from './admin/tail';
 import { Agent } from './agent';
 import {
   ConfigError,
@@ -25,7 +24,9 @@ import {
   widenThreadPool,
   type Config,
 } from './config';
-import { messageOf } from './lib/errors';
+import { codeOf } from './lib/errors';
+import { explain, RemediedError } from './lib/explain';
+import { packageVersion } from './lib/version';
 import { createLogger, LogSink, type Level, type Logger } from './log';
 
 const EXIT_OK = 0;
@@ -33,7 +34,7 @@ const EXIT_FATAL = 95;
 const EXIT_CONFIG = 96;
 const EXIT_PERMISSION = 100;
 
-/** What was asked is answered within this; SMF's own patience is longer. */
+/** Pending requests are answered within this; SMF's own timeout is longer. */
 const STOP_GRACE_MS = 4000;
 /** Whatever hangs then, the process ends: 5 s are promised. */
 const LAST_MS = 4800;
@@ -84,11 +85,14 @@ async function run(options: Options, root: string): Promise<void> {
     }
     process.exit(code);
   };
-  endWithItsStory(log, sink);
+  process.on('uncaughtExceptionMonitor', (err) => {
+    log.fatal({ err }, 'uncaught exception');
+    sink.flushSync();
+  });
 
   const lostRecords = (): number => sink.lostTotal;
   const agent = new Agent({ root, config, log, tail: addTail(log), lostRecords, startedAt });
-  const life: { stopping: boolean } = { stopping: false };
+  const life = { stopping: false };
   const stop = (signal: string): void => {
     if (life.stopping) {
       return;
@@ -115,9 +119,10 @@ async function run(options: Options, root: string): Promise<void> {
       return;
     }
     log.fatal({ err }, 'cannot start');
-    process.stderr.write(`mdatad: cannot start: ${messageOf(err)}\n`);
+    process.stderr.write(explain('mdatad: cannot start', err));
     await agent.stop(0);
-    end(exitCodeOf(err));
+    const isPermission = ['EPERM', 'EACCES'].includes(codeOf(err));
+    end(isPermission ? EXIT_PERMISSION : EXIT_FATAL);
   }
 }
 
@@ -134,20 +139,8 @@ function reload(agent: Agent, options: Options, log: Logger): void {
   }
 }
 
-function endWithItsStory(log: Logger, sink: LogSink): void {
-  process.on('uncaughtExceptionMonitor', (err) => {
-    log.fatal({ err }, 'uncaught exception');
-    sink.flushSync();
-  });
-}
-
-function exitCodeOf(err: unknown): number {
-  const code = typeof err === 'object' && err !== null && 'code' in err ? err.code : undefined;
-  return code === 'EPERM' || code === 'EACCES' ? EXIT_PERMISSION : EXIT_FATAL;
-}
-
-function refuse(code: number, message: string): void {
-  process.stderr.write(`mdatad: ${message}\n`);
+function refuse(code: number, why: Error): void {
+  process.stderr.write(explain('mdatad', why));
   process.exitCode = code;
 }
 
@@ -160,7 +153,7 @@ async function main(): Promise<void> {
     if (!(err instanceof CommanderError)) {
       throw err;
     }
-    // commander has told already what was wrong; help and version are no error.
+    // commander has printed what was wrong; help and version are no error.
     process.exitCode = err.exitCode === 0 ? EXIT_OK : EXIT_CONFIG;
     return;
   }
@@ -171,14 +164,13 @@ async function main(): Promise<void> {
       return;
     }
     if (options.root === undefined) {
-      refuse(
-        EXIT_CONFIG,
-        '--root DIR is needed off SmartOS (simcn up --root DIR makes a node there)',
-      );
+      const remedy = 'simcn up --root DIR makes a node there';
+      refuse(EXIT_CONFIG, new RemediedError('--root DIR is needed off SmartOS', remedy));
       return;
     }
     if (resolve(options.root) === '/' && process.geteuid?.() !== 0) {
-      refuse(EXIT_PERMISSION, 'only root can serve the zones of a real node');
+      const remedy = 'become root (pfexec, sudo), or serve a simulated node: --root DIR';
+      refuse(EXIT_PERMISSION, new RemediedError('only root can serve a real node', remedy));
       return;
     }
     await run(options, resolve(options.root));
@@ -186,7 +178,7 @@ async function main(): Promise<void> {
     if (!(err instanceof ConfigError)) {
       throw err;
     }
-    refuse(EXIT_CONFIG, err.message);
+    refuse(EXIT_CONFIG, err);
   }
 }
 

@@ -1,7 +1,8 @@
 /*
- * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its link.
+ * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport.
  *
- * By brand: kvm and bhyve get a serial link, every other brand a socket and the duty for its mount.
+ * By brand: kvm and bhyve get a serial link, every other brand a socket and the management of its mount. Called by
+ * the registry, through the agent.
  */
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
@@ -21,6 +22,7 @@ import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
 import { type Platform, openPeers, type PeerCredential, type Peers } from './platform/libzonecfg';
+import { HVM_BRANDS } from './metadata/vm-data';
 import { MountTable } from './platform/mounts';
 import type { Paths } from './platform/paths';
 import type { ZoneRoots } from './platform/zone-root';
@@ -29,7 +31,6 @@ import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socke
 import type { ZoneFacts } from './platform/zone-facts';
 import { Zone, type ZoneLink } from './zones/zone';
 
-const HVM_BRANDS: readonly string[] = ['kvm', 'bhyve'];
 const GLOBAL_ZONEID = 0;
 const OWN_UID = process.geteuid?.() ?? 0;
 
@@ -39,7 +40,7 @@ export interface ZoneFactoryOptions {
   readonly roots: ZoneRoots;
   readonly store: Store;
   readonly log: Logger;
-  readonly figures: NodeMetrics;
+  readonly metrics: NodeMetrics;
   readonly config: Config;
   readonly handle: Handle;
 }
@@ -57,7 +58,7 @@ export class ZoneFactory {
   private readonly directories: SocketMountOptions;
   private readonly peers: Peers;
   private readonly readers: ReadonlySet<number>;
-  private readonly journals = new WeakMap<Zone, RequestLog>();
+  private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
 
   constructor(options: ZoneFactoryOptions) {
@@ -70,11 +71,11 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, roots, store, figures, handle } = this.options;
+    const { paths, roots, store, metrics, handle } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
-    const journal = new RequestLog(log, figures);
+    const requestLog = new RequestLog(log, metrics);
     const root = roots.of(paths.host(zonepath), {
       notAnswering: () => log.warn({}, 'the file system below the zone root does not answer'),
       answersAgain: (after_ms) =>
@@ -83,13 +84,13 @@ export class ZoneFactory {
     const common = {
       zonename,
       handle,
-      observer: journal,
+      observer: requestLog,
       limits: this.limits,
       scheduler: this.scheduler,
       memory: this.memory,
       log,
     };
-    const hvm = HVM_BRANDS.includes(brand);
+    const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
           kind: 'port',
@@ -100,7 +101,7 @@ export class ZoneFactory {
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: () => this.portFacts(zonename),
-            portObserver: new PortLog(log, figures),
+            portObserver: new PortLog(log, metrics),
             ranBefore: facts.state === 'running',
           }),
         }
@@ -118,12 +119,12 @@ export class ZoneFactory {
         };
     const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
     const zone = new Zone(facts, { log, link, directory, root });
-    this.journals.set(zone, journal);
+    this.requestLogs.set(zone, requestLog);
     return zone;
   }
 
-  journalOf(zone: Zone): RequestLog | undefined {
-    return this.journals.get(zone);
+  requestLogOf(zone: Zone): RequestLog | undefined {
+    return this.requestLogs.get(zone);
   }
 
   reload(config: Config): void {
@@ -138,9 +139,9 @@ export class ZoneFactory {
       burst: limits.record_burst,
       bytesPerSecond: limits.log_bytes_per_second,
     };
-    const { log, figures } = this.options;
+    const { log, metrics } = this.options;
     return new ZoneLog(log, zonename, brand, share, () => {
-      figures.recordsSuppressed++;
+      metrics.recordsSuppressed++;
     });
   }
 
@@ -174,7 +175,7 @@ export class ZoneFactory {
     return zoneid !== GLOBAL_ZONEID && this.readers.has(uid) ? 'read' : 'none';
   }
 
-  /** Whose zone a process that listens is of. Of one that is gone it is not known off illumos. */
+  /** The zone of a process that listens. For one that has ended it is not known off illumos. */
   private zoneOfPeer(fd: number): string {
     const { zoneid } = this.peers.peer(fd);
     if (zoneid < 0) {

@@ -36,12 +36,12 @@ describe('the configuration', () => {
     ['{"log_level":"loud"}', /log_level: /],
     ['{"readers":[1000,0]}', /readers\.1: /],
     ['{"readers":["staff"]}', /readers\.0: .*number/],
-    ['{"vminfod":"ftp://x"}', /vminfod: wants http:\/\/HOST:PORT or unix:\/PATH/],
+    ['{"vminfod":"ftp://x"}', /vminfod: http:\/\/HOST:PORT or unix:\/PATH/],
     ['{"mount_running_zones":false}', /mount_running_zones: was removed: .*reboot the zone/],
     ['[]', /the whole: /],
     ['{', /not JSON/],
   ] as const) {
-    it(`refuses ${text} and says where the fault is`, () => {
+    it(`refuses ${text} and names the faulty member`, () => {
       assert.throws(
         () => parseConfig(text, 'mdatad.json'),
         (err: unknown) =>
@@ -52,7 +52,7 @@ describe('the configuration', () => {
     });
   }
 
-  it('tells which members a reload leaves as they were', () => {
+  it('lists the members that a reload leaves as they were', () => {
     const before = parseConfig('{}', 'before');
     const after = parseConfig(
       '{"writer":"vmadm","log_level":"debug","limits":{"connections":8,"write_burst":5}}',
@@ -66,7 +66,10 @@ describe('the configuration', () => {
     const directory = mkdtempSync(join(tmpdir(), 'mdatad-'));
     try {
       const path = join(directory, 'absent.json');
-      assert.throws(() => loadConfig(path), { message: `${path}: cannot be read: ENOENT` });
+      assert.throws(() => loadConfig(path), {
+        message: `${path}: cannot be read: no such file or directory (ENOENT)`,
+        remedy: `see what is there: ls -la ${directory}`,
+      });
       writeFileSync(path, '{"log_level":"debug"}');
       assert.strictEqual(loadConfig(path).log_level, 'debug');
     } finally {

@@ -8,6 +8,8 @@ import { dirname, extname, join, relative, resolve } from 'node:path';
 
 const TOP = resolve(__dirname, '..', '..');
 const SRC = join(TOP, 'src');
+/** Run by mdatactl on a node, beside zones that are served: the rules for paths and native code hold there too. */
+const ON_A_NODE = ['tools/preflight', 'tools/mdatactl'];
 
 /** Who may import whom, by directory below src/. Files at the top of src/ are rooms of their own. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
@@ -41,8 +43,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
   'port-log': ['log', 'transport/serial-stats'],
   metrics: ['request-log', 'port-log', 'transport/link'],
-  'node-claim': ['lib', 'platform'],
-  wiring: ['datasets', 'metrics', 'vm', 'zones'],
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
@@ -52,7 +52,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
   { module: /^ffi-napi$/, rooms: /^platform\/ffi$/ },
   { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
-  { module: /^(node:)?net$/, rooms: /^((transport|admin)\/|platform\/(exec|zone-root)$)/ },
+  {
+    module: /^(node:)?net$/,
+    rooms:
+      /^((transport|admin)\/|platform\/(exec|zone-root)$|tools\/(preflight\/(child|socket-probes)|mdatactl\/compare)$)/,
+  },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
 ];
 
@@ -60,39 +64,39 @@ const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
 const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   // Whoever works in later iterations of the event loop does so by the scheduler's means.
   { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/addon)$/ },
-  { word: /process\.env\b/, rooms: /^config$/ },
-  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^main$/ },
+  { word: /process\.env\b/, rooms: /^(config|tools\/mdatactl\/main)$/ },
+  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^(tools\/mdatactl\/)?main$/ },
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
   // Who names a path below a zone's root may never come back: only processes of their own do.
   { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
   { word: /\/\.zonecontrol\b/, rooms: /^platform\/paths$/ },
   // Mounts are made where paths below a zone's root may be named. Preflight takes away what a killed run left in
   // its own scratch directory, which is no zone's.
-  { word: /\.umount\(/, rooms: /^admin\/preflight-child$/ },
+  { word: /\.umount\(/, rooms: /^tools\/preflight\/child$/ },
   // A name for records and the mount table, in the hands of who opens no file.
   {
     word: /\bnameOf\(/,
     rooms:
-      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/(check-port|preflight-(node|sockets|zones)))$/,
+      /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-transport|tools\/preflight\/(node-checks|socket-probes|zone-probes))$/,
   },
 ];
 
 interface SourceFile {
-  /** Below src/, without its ending: `transport/serial-link`. */
+  /** Below src/, without its ending: `transport/serial-link`; of a tool below the top: `tools/preflight/child`. */
   readonly room: string;
   readonly text: string;
 }
 
-function sources(directory = SRC): SourceFile[] {
+function sources(directory: string, base = directory): SourceFile[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) {
-      return sources(path);
+      return sources(path, base);
     }
     if (!entry.name.endsWith('.ts') || entry.name.endsWith('.d.ts')) {
       return [];
     }
-    return [{ room: relative(SRC, path).replace(/\.ts$/, ''), text: readFileSync(path, 'utf8') }];
+    return [{ room: relative(base, path).replace(/\.ts$/, ''), text: readFileSync(path, 'utf8') }];
   });
 }
 
@@ -205,8 +209,9 @@ describe('imports and includes', () => {
   });
 });
 
-describe('the layers of src/', () => {
-  const files = sources();
+describe('the layers of src/ and of what runs beside it on a node', () => {
+  const files = sources(SRC, SRC);
+  const everywhere = [...files, ...ON_A_NODE.flatMap((name) => sources(join(TOP, name), TOP))];
 
   it('are all known to this test', () => {
     const unknown = files.map((file) => topOf(file.room)).filter((top) => !(top in MAY_IMPORT));
@@ -226,7 +231,7 @@ describe('the layers of src/', () => {
   });
 
   it('reach the outer world through one door each', () => {
-    const faults = files.flatMap(({ room, text }) =>
+    const faults = everywhere.flatMap(({ room, text }) =>
       importsOf(text).flatMap((name) =>
         DOORS.filter((door) => door.module.test(name) && !door.rooms.test(room)).map(
           () => `${room} imports ${name}`,
@@ -237,7 +242,7 @@ describe('the layers of src/', () => {
   });
 
   it('read the environment, end the process and take signals in one place each', () => {
-    const faults = files.flatMap(({ room, text }) =>
+    const faults = everywhere.flatMap(({ room, text }) =>
       WORDS.filter(({ word, rooms }) => word.test(withoutComments(text)) && !rooms.test(room)).map(
         ({ word }) => `${room} says ${word.source}`,
       ),

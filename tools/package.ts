@@ -11,7 +11,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
-import { messageOf } from '../src/lib/errors';
+import { explain } from '../src/lib/explain';
 import {
   contentsOf,
   openProject,
@@ -82,6 +82,6 @@ function releaseEntry(project: Project, options: Options, contents: readonly Tar
 try {
   main();
 } catch (err) {
-  process.stderr.write(`package: ${messageOf(err)}\n`);
+  process.stderr.write(explain('package', err));
   process.exitCode = 1;
 }

@@ -1,5 +1,6 @@
 /*
- * What a doctor's visit finds: steps, each with a verdict, what was found, and what to do about it.
+ * What a run of the doctor finds: steps, each with a verdict, what was found, and what to do about it. Shared by
+ * doctor.ts and its checks.
  */
 import type { MountEntry } from '../platform/mounts';
 import type { Zone } from '../zones/zone';
@@ -7,7 +8,7 @@ import type { HealthMonitor, HealthSnapshot } from './health';
 import type { AdminNode } from './node';
 import type { VminfodHealth } from './vminfod-health';
 
-/** `skip`: there is nothing to look at, as the mount of a halted zone. */
+/** `skip`: there is nothing to check, as the mount of a halted zone. */
 export type Verdict = 'ok' | 'warn' | 'fail' | 'skip';
 
 export interface Step {
@@ -34,7 +35,7 @@ export interface DoctorReport {
   readonly zones: readonly ZoneDoctorReport[];
 }
 
-/** What the steps of one visit look at, read once. */
+/** What the steps of one run share, read once. */
 export interface DoctorContext {
   readonly node: AdminNode;
   /** Null: the table of mounts could not be read. */
@@ -44,15 +45,15 @@ export interface DoctorContext {
   readonly monitor: HealthMonitor;
 }
 
-/** A zone and its visit. */
+/** A zone, and the run that it is checked in. */
 export interface DoctorTarget {
-  readonly visit: DoctorContext;
+  readonly context: DoctorContext;
   readonly zone: Zone;
 }
 
-/** What to do about a zone whose file system holds up whoever looks below its root. */
+/** What to do about a zone whose file system below its root does not answer. */
 export const NOT_ANSWERING_REMEDY =
-  'see what the zone mounted below its root (an NFS server of its own?) and whether that lives; reboot the zone. No other zone is held up by it';
+  'see what the zone mounted below its root (an NFS server of its own?) and whether that answers; reboot the zone. No other zone is affected';
 
 /** All is well. */
 export function ok(step: string, finding: string): Step {
@@ -69,7 +70,7 @@ export function fail(step: string, finding: string, remedy: string): Step {
   return { step, verdict: 'fail', finding, remedy };
 }
 
-/** It could not be looked at, or there is nothing to look at. */
+/** It could not be checked, or there is nothing to check. */
 export function skip(step: string, finding: string): Step {
   return { step, verdict: 'skip', finding, remedy: '' };
 }

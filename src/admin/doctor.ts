@@ -1,13 +1,13 @@
 /*
- * The doctor: walks the whole chain from the platform to the guest, for one zone or all, and says
- * where it breaks and what to do.
+ * The doctor: checks the whole chain from the platform to the guest, for one zone or all, and says where it breaks
+ * and what to do.
  *
- * The health that status and /healthz show (health.ts) is in it: a step is never better than what health says of
- * its part, so whatever is not healthy is not `ok` here. The doctor finds more than health does.
+ * The health that status and /healthz show (health.ts) is in it: a step is never better than what health says of its
+ * part, so whatever is not healthy is not `ok` here. The doctor finds more than health does.
  *
- * It looks for itself at what it can (files, mount table, vminfod, a real round trip) and believes the
- * agent's own state only where nothing else can be asked. It changes nothing. Zones are visited a few
- * at a time: a visit of all leaves room for guests.
+ * It checks what it can for itself (files, mount table, vminfod, a real round trip) and believes the agent's own state
+ * only where nothing else can be asked. It changes nothing. Zones are checked a few at a time, which leaves room for
+ * guests.
  */
 import { readFile } from 'node:fs/promises';
 import * as vasync from 'vasync';
@@ -15,10 +15,8 @@ import { messageOf } from '../lib/errors';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { aliasOf } from '../metadata/vm-data';
 import { phaseOfState, type Zone } from '../zones/zone';
-import { checkPort } from './check-port';
-import { checkSocket } from './check-socket';
-import { checkVm } from './check-vm';
-import { checkWrites } from './check-writes';
+import { checkVm, checkWrites } from './check-data';
+import { checkPort, checkSocket } from './check-transport';
 import { fail, ok, skip, warn, worst, type Verdict } from './doctor-context';
 import type {
   DoctorReport,
@@ -27,14 +25,14 @@ import type {
   DoctorContext,
   ZoneDoctorReport,
 } from './doctor-context';
-import { levelOf } from './log-level';
+import { levelOf } from './tail';
 import type { AdminNode } from './node';
 import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
 import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';
 
-/** Zones that are looked at together. */
-const VISITS_AT_ONCE = 8;
+/** Zones that are checked together. */
+const ZONES_AT_ONCE = 8;
 
 export interface DoctorOptions {
   readonly node: AdminNode;
@@ -80,22 +78,22 @@ export class Doctor {
   }
 
   /** The node and all its zones. */
-  async visitAll(): Promise<DoctorReport> {
-    const visit = await this.beginVisit();
+  async checkAll(): Promise<DoctorReport> {
+    const context = await this.makeContext();
     const zones = [...(this.options.node.registry()?.all() ?? [])];
-    return concluded(this.checkNode(visit), await checkZones(visit, zones));
+    return concluded(this.checkNode(context), await checkZones(context, zones));
   }
 
-  /** One zone, with the node it lives on. A zone that the agent does not know has one step. */
-  async visitZone(zonename: string): Promise<DoctorReport> {
-    const visit = await this.beginVisit();
+  /** One zone, with its node. A zone that the agent does not know has one step. */
+  async checkOne(zonename: string): Promise<DoctorReport> {
+    const context = await this.makeContext();
     const zone = this.options.node.registry()?.get(zonename);
-    const checkup =
-      zone === undefined ? unknownZone(visit, zonename) : await checkZone({ visit, zone });
-    return concluded(this.checkNode(visit), [checkup]);
+    const report =
+      zone === undefined ? unknownZone(context, zonename) : await checkZone({ context, zone });
+    return concluded(this.checkNode(context), [report]);
   }
 
-  private async beginVisit(): Promise<DoctorContext> {
+  private async makeContext(): Promise<DoctorContext> {
     const { node, health } = this.options;
     const snapshot = await health.snapshot();
     return {
@@ -131,44 +129,43 @@ export class Doctor {
 }
 
 async function checkZones(
-  visit: DoctorContext,
+  context: DoctorContext,
   zones: readonly Zone[],
 ): Promise<ZoneDoctorReport[]> {
   if (zones.length === 0) {
     return [];
   }
-  const checkups = new Map<Zone, ZoneDoctorReport>();
+  const reports = new Map<Zone, ZoneDoctorReport>();
   await new Promise<void>((resolve) => {
     const queue = vasync.queue((zone: Zone, done) => {
-      void checkZone({ visit, zone }).then((checkup) => {
-        checkups.set(zone, checkup);
+      void checkZone({ context, zone }).then((report) => {
+        reports.set(zone, report);
         done();
-        if (checkups.size === zones.length) {
+        if (reports.size === zones.length) {
           resolve();
         }
       });
-    }, VISITS_AT_ONCE);
+    }, ZONES_AT_ONCE);
     zones.forEach((zone) => queue.push(zone));
   });
-  return zones.flatMap((zone) => checkups.get(zone) ?? []);
+  return zones.flatMap((zone) => reports.get(zone) ?? []);
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
-async function checkZone(patient: DoctorTarget): Promise<ZoneDoctorReport> {
-  const { visit, zone } = patient;
-  const { node } = visit;
-  let steps: Step[] = [checkIndex(patient)];
+async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
+  const { context, zone } = target;
+  let steps: Step[] = [checkIndex(target)];
   try {
-    steps.push(...(await (zone.link.kind === 'socket' ? checkSocket : checkPort)(patient)));
-    steps.push(...(await checkVm(patient)));
-    steps.push(...(await checkWrites(patient)));
-    steps = withHealth(steps, await visit.monitor.ofZone(zone, visit.vminfod));
+    steps.push(...(await (zone.link.kind === 'socket' ? checkSocket : checkPort)(target)));
+    steps.push(...(await checkVm(target)));
+    steps.push(...(await checkWrites(target)));
+    steps = withHealth(steps, await context.monitor.ofZone(zone, context.vminfod));
   } catch (err) {
-    steps.push(fail('doctor', messageOf(err), 'a fault of the doctor itself: report it'));
+    steps.push(fail('doctor', messageOf(err), 'a bug of the doctor: report it'));
   }
   return {
     zonename: zone.zonename,
-    alias: aliasOf(node.store.table.vm(zone.zonename)),
+    alias: aliasOf(context.node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
     state: zone.state,
     verdict: worst(steps.map(({ verdict }) => verdict)),
@@ -193,26 +190,26 @@ function withHealth(steps: readonly Step[], problems: readonly Problem[]): Step[
   return judged;
 }
 
-/** What the platform says of the zone, against what we hold. */
-function checkIndex({ visit, zone }: DoctorTarget): Step {
+/** What the platform says of the zone, compared with the agent's own state. */
+function checkIndex({ context, zone }: DoctorTarget): Step {
   const step = 'zone';
-  const remedy = `mdatactl notify ${zone.zonename} changed; events get lost when this is often so`;
+  const remedy = `mdatactl notify ${zone.zonename} changed; if this happens often, events get lost`;
   try {
-    const facts = visit.node.platform.zoneFacts(zone.zonename);
+    const facts = context.node.platform.zoneFacts(zone.zonename);
     if (facts === undefined) {
-      return fail(step, 'is in no zone index, though the agent holds it', remedy);
+      return fail(step, 'is in no zone index, though the agent serves it', remedy);
     }
     const { brand, zonepath, state } = facts;
     const found = `${brand}, ${state}, ${zonepath}`;
     if (brand !== zone.facts.brand || zonepath !== zone.facts.zonepath) {
-      const held = `${zone.facts.brand}, ${zone.facts.zonepath}`;
-      return fail(step, `${found}; the agent holds ${held}`, remedy);
+      const known = `${zone.facts.brand}, ${zone.facts.zonepath}`;
+      return fail(step, `${found}; the agent has ${known}`, remedy);
     }
     return phaseOfState(state) === zone.state
       ? ok(step, found)
-      : warn(step, `${found}; the agent holds it for ${zone.state}`, remedy);
+      : warn(step, `${found}; the agent takes it for ${zone.state}`, remedy);
   } catch (err) {
-    return fail(step, messageOf(err), 'zoneadm list -cv; look at /etc/zones');
+    return fail(step, messageOf(err), 'zoneadm list -cv; ls -l /etc/zones');
   }
 }
 
@@ -223,9 +220,9 @@ function unknownZone({ node }: DoctorContext, zonename: string): ZoneDoctorRepor
     step =
       facts === undefined
         ? fail('zone', 'no such zone on this node', 'vmadm lookup, zoneadm list -cv')
-        : fail('zone', 'the agent does not hold it yet', `mdatactl notify ${zonename} created`);
+        : fail('zone', 'the agent does not serve it yet', `mdatactl notify ${zonename} created`);
   } catch (err) {
-    step = fail('zone', messageOf(err), 'zoneadm list -cv; look at /etc/zones');
+    step = fail('zone', messageOf(err), 'zoneadm list -cv; ls -l /etc/zones');
   }
   const nothing = skip('other steps', 'need the zone');
   return { zonename, alias: null, brand: '', state: '', verdict: 'fail', steps: [step, nothing] };
@@ -241,7 +238,7 @@ async function readMounts(mnttab: string): Promise<Map<string, MountEntry> | nul
     const entries = parseMnttab(await readFile(mnttab, 'utf8'));
     return new Map(entries.map((entry) => [entry.mountPoint, entry]));
   } catch {
-    // Told as a step of the node, with the path.
+    // Reported as a step of the node, with the path.
     return null;
   }
 }

@@ -2,10 +2,10 @@
  * What health and the doctor find in a VM's config files: whether each can be used, and whether vminfod's copy
  * shows them.
  *
- * vminfod can lose its watch of a directory and say nothing. Its VM object tells: `last_modified` is the newest
+ * vminfod can lose its watch of a directory and say nothing. Its VM object shows that: `last_modified` is the newest
  * modification time of metadata.json, routes.json, tags.json, lastexited and the zone's XML, in whole seconds
  * (smartos-live, vmload/index.js, getLastModified: Date.parse of a Date). A file that is newer, and older than
- * some seconds, was not noticed. That is cheap enough for every zone. The other way round it proves nothing: an
+ * some seconds, was not noticed. That is cheap enough for every zone. The opposite proves nothing: an
  * event of the zone renews `last_modified` and not the contents (vminfod/vminfod.js, handleZoneEvent). So vminfod
  * is asked for the VM, and the contents are compared, once for each change of a file since the agent started.
  *
@@ -38,7 +38,7 @@ export const CONFIG_NAMES: readonly ConfigName[] = ['metadata', 'tags', 'routes'
 const SHOWN_MS = 5000;
 /** A file that is being written in place is whole by then. */
 const WRITTEN_MS = 1000;
-/** Larger files are parsed by the doctor only: parsing must not hold up the event loop. */
+/** Larger files are parsed by the doctor only: parsing must not block the event loop. */
 const MOST_PARSED_BYTES = 512 * 1024;
 const ASK_MS = 1000;
 /** vminfod is asked again for a VM that it did not show, as long as nothing changes. */
@@ -135,7 +135,7 @@ export class ConfigChecks {
     };
   }
 
-  /** What the last comparison found, while it is news and neither side has changed since; null: compare. */
+  /** What the last comparison found, while it is recent and neither side has changed since; null: compare. */
   lastCompared(zonename: string, lastModified: number | undefined): Compared | null {
     const last = this.compared.get(zonename);
     return last?.of === this.versionOf(zonename, lastModified) && this.now() - last.at < RECHECK_MS
@@ -182,16 +182,16 @@ export class ConfigChecks {
     }
   }
 
-  /** Forgets zones that are gone. */
+  /** Removes zones that are gone. */
   keepOnly(isHeld: (zonename: string) => boolean): void {
     for (const zonename of this.paths.keys()) {
       if (!isHeld(zonename)) {
-        this.forget(zonename);
+        this.remove(zonename);
       }
     }
   }
 
-  private forget(zonename: string): void {
+  private remove(zonename: string): void {
     for (const path of this.paths.get(zonename) ?? []) {
       this.known.delete(path);
     }
@@ -235,7 +235,7 @@ export function damageIn(path: string, name: ConfigName): string | null {
   }
   const text = file.bytes.toString('utf8');
   if (name === 'metadata' && text.trim() === '') {
-    // The next write of the guest makes it anew.
+    // The next write of the guest makes it again.
     return null;
   }
   const object = parseJsonObject(text);

@@ -1,13 +1,13 @@
 /*
- * The health of the node and of its zones: the one judgement that status, /healthz, zones, kang, the metrics
- * and the doctor show.
+ * The health of the node and of its zones: the one model that status, /healthz, zones, kang, the metrics and the
+ * doctor show.
  *
  *   node reasons ----------------------+
  *   zone reasons --> zone's health ----+--> node's health: ok | degraded | failed
  *
  * `failed` says that something a guest or an operator needs does not work; `degraded`, that it works but not as
  * it should. A zone that failed degrades the node: the other zones are served. It is evaluated when somebody
- * asks, in time slices, from what the agent holds and the files in `<zonepath>/config`; it names no path below a
+ * asks, in time slices, from the agent's own state and the files in `<zonepath>/config`; it names no path below a
  * zone's root and changes nothing. Evaluations that are asked for within a second share one. Counts since the
  * start and recent warnings of a zone's log are shown elsewhere and are not health.
  */
@@ -29,7 +29,7 @@ import type { SelfHealth } from './watchdog';
 export type HealthState = 'ok' | 'degraded' | 'failed';
 type Unhealthy = Exclude<HealthState, 'ok'>;
 
-/** Every reason that concerns the node as a whole. Names are published: keep them. */
+/** Every reason that concerns the node as a whole, by severity. Names are published: keep them. */
 export const NODE_REASONS = {
   starting: 'failed',
   stopping: 'failed',
@@ -71,7 +71,7 @@ export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneRe
   readonly state: Unhealthy;
   /** Null: the whole node. */
   readonly zonename: string | null;
-  /** One sentence; it holds no metadata value. */
+  /** One sentence, without a metadata value. */
   readonly text: string;
   /** What to do, on one line. */
   readonly remedy: string;
@@ -97,7 +97,7 @@ const LONG_WAIT_MS = 5000;
 const REBIND_MS = 2000;
 /** A booting hypervisor has its port by then. */
 const BOOT_MS = 15_000;
-/** vminfod tells a new VM within this. */
+/** vminfod reports a new VM within this. */
 const LOAD_MS = 10_000;
 /** vminfod shows a zone's new state within this. */
 const STATE_SHOWN_MS = 5000;
@@ -164,29 +164,29 @@ export class HealthMonitor {
     this.changed.clear();
   }
 
-  /** When vminfod told of the last change of a VM, ms since 1970; undefined: not since the start. */
+  /** When vminfod reported the last change of a VM, ms since 1970; undefined: not since the start. */
   changedAt(zonename: string): number | undefined {
     return this.changed.get(zonename);
   }
 
   /** The health of everything. Never rejects; takes as long as vminfod's answer, a second at most. */
   snapshot(): Promise<HealthSnapshot> {
-    const now = performance.now();
+    const at = performance.now();
     const phase = this.options.node.phase();
-    if (this.last?.phase !== phase || now - this.last.at > SHARED_MS) {
-      this.last = { at: now, phase, snapshot: this.evaluate() };
+    if (this.last?.phase !== phase || at - this.last.at > SHARED_MS) {
+      this.last = { at, phase, snapshot: this.evaluate() };
     }
     return this.last.snapshot;
   }
 
-  /** A fresh judgement of one zone. */
+  /** The health of one zone, evaluated now. */
   async ofZone(zone: Zone, vminfod: VminfodHealth): Promise<readonly ZoneProblem[]> {
     return this.problemsOf(zone, this.shared(vminfod));
   }
 
   private async evaluate(): Promise<HealthSnapshot> {
     const { node, probe } = this.options;
-    const vminfod = await probe.look(node.store.status());
+    const vminfod = await probe.check(node.store.status());
     const zones = new Map<string, readonly ZoneProblem[]>();
     if (node.phase() === 'serving') {
       const registry = node.registry();
@@ -206,12 +206,14 @@ export class HealthMonitor {
       zonesByReason.set(reason, (zonesByReason.get(reason) ?? 0) + 1);
     }
     const problems = this.nodeProblems(vminfod);
-    const state = problems.some((each) => each.state === 'failed')
-      ? 'failed'
-      : problems.length + zones.size > 0
-        ? 'degraded'
-        : 'ok';
-    const summary = summaryOf(state, problems, zones.size, zonesByReason);
+    const nodeState = stateOf(problems);
+    const state = nodeState === 'ok' && zones.size > 0 ? 'degraded' : nodeState;
+    const parts = problems.map(({ text }) => text);
+    if (zones.size > 0) {
+      const reasons = [...zonesByReason].map(([reason, count]) => `${reason} ${count}`).join(', ');
+      parts.push(`${counted(zones.size, 'zone')} not healthy (${reasons})`);
+    }
+    const summary = parts.length === 0 ? state : `${state}: ${parts.join('; ')}`;
     return { state, summary, node: problems, zones, zonesByReason, vminfod };
   }
 
@@ -282,18 +284,10 @@ export class HealthMonitor {
     } else {
       checkPort(zone, add);
     }
-    for (const { name, text } of config.damaged) {
-      add(`${name}-damaged`, text);
-    }
+    config.damaged.forEach(({ name, text }) => add(`${name}-damaged`, text));
     await this.checkVmData(zone, config, shared, add);
     await this.checkWrites(zone, config, shared, add);
     return problems;
-  }
-
-  /** Bytes that may still be written beside its config files; 0 where its file system does not answer soon. */
-  private async roomOf(zone: Zone): Promise<number> {
-    const room = freeSpace(this.configDirectory(zone)).catch(() => 0);
-    return Promise.race([room, delay(ROOM_MS, 0, { ref: false })]);
   }
 
   /** Whether the platform has files of the brand; true also where it has none of any, as off SmartOS. */
@@ -322,7 +316,7 @@ export class HealthMonitor {
     const now = Date.now();
     if (facts === undefined) {
       if (now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
-        add('vm-data-missing', 'vminfod has not told of its VM', `vmadm get ${zonename}`);
+        add('vm-data-missing', 'vminfod has not reported its VM', `vmadm get ${zonename}`);
       }
       return;
     }
@@ -349,11 +343,10 @@ export class HealthMonitor {
     }
     let compared = this.configs.lastCompared(zonename, facts.lastModified);
     if (compared === null) {
-      if (shared.questions === 0) {
-        // One of the next evaluations asks about it.
+      // Otherwise one of the next evaluations asks about it.
+      if (shared.questions-- <= 0) {
         return;
       }
-      shared.questions--;
       compared = await this.configs.compare(zonename, data, facts.lastModified);
     }
     if (compared === 'differs' || (compared === 'unknown' && isNewer)) {
@@ -386,14 +379,12 @@ export class HealthMonitor {
         return;
       case 'ENOSPC':
       case 'EDQUOT': {
-        const room = await this.roomOf(zone);
+        // 0 where its file system does not answer soon.
+        const free = freeSpace(this.configDirectory(zone)).catch(() => 0);
+        const room = await Promise.race([free, delay(ROOM_MS, 0, { ref: false })]);
         if (room < LEAST_ROOM_BYTES) {
-          const remedy = `vmadm update ${zonename} quota=GIB`;
-          add(
-            'disk-full',
-            `its disk is full: the last write failed ${ago} (${failure.code})`,
-            remedy,
-          );
+          const text = `its disk is full: the last write failed ${ago} (${failure.code})`;
+          add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
         }
         return;
       }
@@ -441,7 +432,7 @@ function checkPort(zone: Zone, add: Add): void {
   }
 }
 
-/** A port that is held takes a connection and ends it at once; one without a hypervisor takes none. */
+/** A port that is held accepts a connection and ends it at once; one without a hypervisor accepts none. */
 export function isHeld(link: SerialLink): boolean {
   const history = link.history();
   const waiting = history.findLastIndex(({ state }) => state === 'waiting');
@@ -455,18 +446,4 @@ export function stateOf(problems: readonly Problem[]): HealthState {
     return 'failed';
   }
   return problems.length > 0 ? 'degraded' : 'ok';
-}
-
-function summaryOf(
-  state: HealthState,
-  node: readonly Problem[],
-  zones: number,
-  byReason: ReadonlyMap<string, number>,
-): string {
-  const reasons = [...byReason].map(([reason, count]) => `${reason} ${count}`).join(', ');
-  const parts = node.map(({ text }) => text);
-  if (zones > 0) {
-    parts.push(`${counted(zones, 'zone')} not healthy (${reasons})`);
-  }
-  return [state, ...(parts.length > 0 ? [parts.join('; ')] : [])].join(': ');
 }

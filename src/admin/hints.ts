@@ -25,7 +25,7 @@ const NAMES: readonly string[] = [
   ...['internal_metadata_namespaces', 'metadata_bytes', 'metadata_limit'],
 ];
 
-/** Other words for a property, and keys of the guest's own that are asked for as the VM's. */
+/** Other names of a property, and keys of the guest's own that are asked for as the VM's. */
 const ALIASES: ReadonlyMap<string, string> = new Map(
   Object.entries({
     'sdc:owner_uuid': [
@@ -53,7 +53,7 @@ const ALIASES: ReadonlyMap<string, string> = new Map(
     'user-script': ['user-script', 'user_script'],
     'user-data': ['user-data', 'user_data', 'userdata'],
     root_authorized_keys: ['authorized_keys', 'root_authorized_keys', 'ssh_keys'],
-  }).flatMap(([key, words]) => words.map((word) => [word, key] as const)),
+  }).flatMap(([key, names]) => names.map((name) => [name, key] as const)),
 );
 
 /** The key that was probably meant; null where none is near, or the key is a right one without a value. */

@@ -109,9 +109,9 @@ function addHealth(to: MetricFamilies, health: () => Promise<HealthSnapshot>): v
   );
 }
 
-function addRequests(to: MetricFamilies, { figures }: AdminNode): void {
+function addRequests(to: MetricFamilies, { metrics }: AdminNode): void {
   to.counter('mdatad_requests_total', 'Requests answered.', ['verb', 'outcome'], () =>
-    byTwoNames('verb', 'outcome', withZeros(figures.requests, pairs(VERBS, OUTCOMES))),
+    byTwoNames('verb', 'outcome', withZeros(metrics.requests, pairs(VERBS, OUTCOMES))),
   );
   to.histogram(
     'mdatad_request_duration_seconds',
@@ -120,22 +120,22 @@ function addRequests(to: MetricFamilies, { figures }: AdminNode): void {
     LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
     () =>
       VERBS.map((verb) => {
-        const { buckets, sumMs, count } = figures.latency.get(verb) ?? NO_LATENCY;
+        const { buckets, sumMs, count } = metrics.latency.get(verb) ?? NO_LATENCY;
         return { labels: { verb }, counts: buckets, sum: sumMs / 1000, count };
       }),
   );
   to.counter('mdatad_bytes_total', 'Bytes on zone sockets and serial ports.', ['direction'], () => [
-    [{ direction: 'received' }, figures.bytesReceived],
-    [{ direction: 'sent' }, figures.bytesSent],
+    [{ direction: 'received' }, metrics.bytesReceived],
+    [{ direction: 'sent' }, metrics.bytesSent],
   ]);
   to.counter('mdatad_refusals_total', 'Refusals: what met a limit or a rule.', ['reason'], () =>
-    byName('reason', withZeros(figures.refusals, REFUSALS)),
+    byName('reason', withZeros(metrics.refusals, REFUSALS)),
   );
   const accepted = 'Connections accepted on zone sockets or made to serial ports.';
-  to.counter('mdatad_connections_total', accepted, [], () => one(figures.acceptedConnections));
-  to.gauge('mdatad_connections', 'Open connections.', [], () => one(figures.openConnections));
+  to.counter('mdatad_connections_total', accepted, [], () => one(metrics.acceptedConnections));
+  to.gauge('mdatad_connections', 'Open connections.', [], () => one(metrics.openConnections));
   const faults = 'Requests that failed because of a bug in the agent.';
-  to.counter('mdatad_faults_total', faults, [], () => one(figures.faults));
+  to.counter('mdatad_faults_total', faults, [], () => one(metrics.faults));
 }
 
 function addWrites(to: MetricFamilies, { store }: AdminNode): void {
@@ -158,7 +158,7 @@ function addWrites(to: MetricFamilies, { store }: AdminNode): void {
 }
 
 function addZones(to: MetricFamilies, node: AdminNode): void {
-  const { figures } = node;
+  const { metrics } = node;
   to.gauge('mdatad_zones', 'Zones, by state.', ['state'], () => {
     const states = zonesOf(node).map((zone) => zone.state);
     return byName('state', countEach(states, ZONE_STATES));
@@ -168,19 +168,19 @@ function addZones(to: MetricFamilies, node: AdminNode): void {
     return byTwoNames('kind', 'state', countEach(links, LINKS));
   });
   to.counter('mdatad_zone_events_total', 'Zone state events received.', [], () =>
-    one(figures.zoneEvents),
+    one(metrics.zoneEvents),
   );
   const lag = 'Delay between the last zone event and its delivery to the agent.';
-  to.gauge('mdatad_zone_event_lag_seconds', lag, [], () => one(figures.eventLagMs / 1000));
+  to.gauge('mdatad_zone_event_lag_seconds', lag, [], () => one(metrics.eventLagMs / 1000));
   const repairs = 'Differences that the reconcile repaired: events that were missed.';
   to.counter('mdatad_reconcile_repairs_total', repairs, ['repair'], () =>
-    byName('repair', withZeros(figures.repairs, REPAIRS)),
+    byName('repair', withZeros(metrics.repairs, REPAIRS)),
   );
 }
 
 /** The ports of HVM guests. */
-function addPorts(to: MetricFamilies, { figures }: AdminNode): void {
-  const { ports, bootToAnswer } = figures;
+function addPorts(to: MetricFamilies, { metrics }: AdminNode): void {
+  const { ports, bootToAnswer } = metrics;
   const again = 'Reconnects to serial ports.';
   to.counter('mdatad_reconnects_total', again, [], () => one(ports.reconnects));
   const lost = 'Serial port connections that ended.';
@@ -202,12 +202,16 @@ function addPorts(to: MetricFamilies, { figures }: AdminNode): void {
 }
 
 function addEachZone(to: MetricFamilies, node: AdminNode): void {
-  const each = (name: string, help: string, read: (tally: RequestStats) => number): void => {
+  const each = (name: string, help: string, read: (stats: RequestStats) => number): void => {
     to.counter(name, help, ['zonename'], () => perZone(node, read));
   };
-  each('mdatad_zone_requests_total', 'Requests, by zone.', (tally) => tally.requests);
-  each('mdatad_zone_errors_total', 'Requests answered FAILURE, by zone.', (t) => t.failures);
-  each('mdatad_zone_refusals_total', 'Refusals, by zone.', (tally) => tally.refusals);
+  each('mdatad_zone_requests_total', 'Requests, by zone.', (stats) => stats.requests);
+  each(
+    'mdatad_zone_errors_total',
+    'Requests answered FAILURE, by zone.',
+    (stats) => stats.failures,
+  );
+  each('mdatad_zone_refusals_total', 'Refusals, by zone.', (stats) => stats.refusals);
 }
 
 function addVminfod(to: MetricFamilies, { store }: AdminNode): void {
@@ -244,11 +248,11 @@ function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth)
   const build = { version: node.version, node: process.version };
   to.gauge(
     'mdatad_build_info',
-    'Always 1; the labels tell the versions.',
+    'Always 1; the labels are the versions.',
     Object.keys(build),
     () => [[build, 1]],
   );
-  const late = 'How long the event loop kept a request waiting, in the last ten seconds.';
+  const late = 'How long the event loop delayed a request, in the last ten seconds.';
   to.summary('mdatad_event_loop_delay_seconds', late, () => {
     const { p50Ms, p99Ms, maxMs } = self().loop;
     return [
@@ -259,7 +263,7 @@ function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth)
   });
   const leftOut = 'Log records suppressed by the rate limit of their zone.';
   to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
-    one(node.figures.recordsSuppressed),
+    one(node.metrics.recordsSuppressed),
   );
   const lost = 'Log records that could not be written.';
   to.counter('mdatad_log_records_lost_total', lost, [], () => one(node.lostRecords()));
@@ -293,14 +297,14 @@ function zonesOf(node: AdminNode): Zone[] {
 }
 
 /** Zones without a request have no series; where no zone has one, a sample without a zone stands in. */
-function perZone(node: AdminNode, read: (tally: RequestStats) => number): Series {
+function perZone(node: AdminNode, read: (stats: RequestStats) => number): Series {
   const series: [{ zonename: string }, number][] = [];
   for (const zone of zonesOf(node)) {
-    const tally = node.journalOf(zone)?.stats;
-    if (tally === undefined || tally.requests + tally.refusals === 0) {
+    const stats = node.requestLogOf(zone)?.stats;
+    if (stats === undefined || stats.requests + stats.refusals === 0) {
       continue;
     }
-    series.push([{ zonename: zone.zonename }, read(tally)]);
+    series.push([{ zonename: zone.zonename }, read(stats)]);
     if (series.length === MOST_ZONE_SERIES) {
       break;
     }
@@ -316,7 +320,7 @@ function byName(label: string, counts: Iterable<readonly [string, number]>): Ser
   return [...counts].map(([name, count]) => [{ [label]: name }, count] as const);
 }
 
-/** Names of two words, one for each label. */
+/** Two names with a blank between them, one for each label. */
 function byTwoNames(
   first: string,
   second: string,

@@ -1,6 +1,6 @@
 /*
- * What the operators' side sees of the agent. The agent makes one and hands it in: admin/ never
- * imports the agent. Everything here is for looking, but for the level of the logger.
+ * What the admin server sees of the agent. The agent makes one and hands it in: admin/ never imports the agent.
+ * Everything here is read only, but for the level of the logger.
  */
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
@@ -15,6 +15,21 @@ import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import type { Tail } from './tail';
 
+/** What a brand's hook may say a zone came to; the agent asks the platform anyway. */
+export const NOTIFY_STATES = [
+  'created',
+  'configured',
+  'incomplete',
+  'installed',
+  'ready',
+  'running',
+  'shutting_down',
+  'down',
+  'halted',
+  'changed',
+  'deleted',
+] as const;
+
 export type AgentPhase = 'starting' | 'serving' | 'stopping';
 
 export interface AdminNode {
@@ -24,7 +39,7 @@ export interface AdminNode {
   readonly paths: Paths;
   readonly platform: Platform;
   readonly store: Store;
-  readonly figures: NodeMetrics;
+  readonly metrics: NodeMetrics;
   readonly datasets: LiveAudit;
   readonly log: Logger;
   readonly tail: Tail;
@@ -32,9 +47,9 @@ export interface AdminNode {
   readonly vminfodUrl: string;
   phase(): AgentPhase;
   config(): Config;
-  /** Null until the zones' turn in the start has come. */
+  /** Null until the start comes to the zones. */
   registry(): Registry | null;
-  journalOf(zone: Zone): RequestLog | undefined;
+  requestLogOf(zone: Zone): RequestLog | undefined;
   /** The start as vasync shows it, null before it. */
   starting(): vasync.PipelineStatus | null;
   /** Log records that were lost since the start. */

@@ -1,35 +1,34 @@
 /*
- * The routes of the admin server, and how a request's body is read and a reply written.
+ * The routes of the admin server, and how a request's body is read and a reply written. Called by server.ts.
  *
  *   GET  /healthz                 200 ok or degraded: what is wrong; 503 failed: what, starting and stopping too
- *   GET  /status                  the agent in one look
+ *   GET  /status                  the agent in one view
  *   GET  /zones, /zones/UUID      a row each; everything about one
- *   GET  /doctor, /doctor/UUID    the whole chain, looked at now
+ *   GET  /keys/UUID               names and lengths of a zone's metadata
+ *   GET  /doctor, /doctor/UUID    the whole chain, checked now
  *   GET  /datasets[/UUID]         delegated datasets and what the policy says of them
  *   GET  /metrics[?format=json]   Prometheus text        GET /kang/snapshot   the agent as kang wants it
- *   GET  /tail[?zone=UUID]        log records as they come, one a line, without end
+ *   GET  /tail[?zone=UUID&level=L&last=N&since=MS&live=no]   log records, one a line, as they come
  *   GET  /log-level  PUT /log-level {"level"}
  *   POST /notify {"zonename", "state"}
  *
  * No reply holds a metadata value.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-// As in config.ts.
-import { z } from 'zod/v3';
 import { LOG_LEVELS } from '../config';
 import { CooperativeYield } from '../lib/scheduler';
+import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
+import { printableKey, type Level } from '../log';
 import { isZonename } from '../metadata/vm-data';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import { datasetsReport } from './datasets-report';
 import type { Doctor } from './doctor';
-import { kangSnapshot } from './kang';
-import type { Format, Metrics } from './metrics-endpoint';
-import { levelOf, setLevel } from './log-level';
-import type { AdminNode } from './node';
-import { NOTIFY_STATES } from './notify-states';
 import type { HealthMonitor, HealthSnapshot } from './health';
-import { statusOf, type Status } from './status';
+import type { Metrics } from './metrics-endpoint';
+import { NOTIFY_STATES, type AdminNode } from './node';
+import { kangSnapshot, statusOf, type Status } from './status';
+import { levelOf, setLevel } from './tail';
 import type { SelfHealth } from './watchdog';
 import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
 
@@ -39,10 +38,10 @@ const BASE_URL = 'http://mdatad';
 /** A request's body is a few lines. */
 const BODY_BYTES = 64 * 1024;
 
-const levelBody = z.strictObject({ level: z.enum(LOG_LEVELS) });
-const notifyBody = z.strictObject({ zonename: z.string(), state: z.enum(NOTIFY_STATES) });
+const levelBody = members({ level: oneOf(LOG_LEVELS) });
+const notifyBody = members({ zonename: text(), state: oneOf(NOTIFY_STATES) });
 
-/** A request that is refused: its status and words are the reply. */
+/** A request that is refused: its status and message are the reply. */
 export class Refused extends Error {
   readonly status: number;
 
@@ -62,7 +61,17 @@ export interface Parts {
   readonly self: () => SelfHealth;
 }
 
-export interface Ask {
+/** One key of a zone's metadata.json. */
+export interface KeyRow {
+  /** As a record of the log would show it: control characters escaped, cut to 256 bytes. */
+  readonly key: string;
+  /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
+  readonly bytes: number;
+  /** Which map it is in: guests read `internal` only in the VM's namespaces and for names that end in `_pw`. */
+  readonly map: 'customer' | 'internal';
+}
+
+interface Ask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
@@ -81,7 +90,7 @@ interface Route {
 /** Those that may be asked over the loopback port as well. */
 export const PUBLIC_ROUTES: readonly Route[] = [
   { method: 'GET', path: '/healthz', run: health },
-  { method: 'GET', path: '/metrics', run: tellMetrics },
+  { method: 'GET', path: '/metrics', run: metrics },
 ];
 
 export const ROUTES: readonly Route[] = [
@@ -89,6 +98,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/status', run: status },
   { method: 'GET', path: '/zones', run: zones },
   { method: 'GET', path: '/zones', operand: 'zone', run: zone },
+  { method: 'GET', path: '/keys', operand: 'zone', run: keys },
   { method: 'GET', path: '/doctor', run: doctor },
   { method: 'GET', path: '/doctor', operand: 'zone', run: doctor },
   { method: 'GET', path: '/datasets', run: datasets },
@@ -141,19 +151,15 @@ async function health(parts: Parts, { response }: Ask): Promise<void> {
   sendText(response, state === 'failed' ? 503 : 200, `${summary}\n`);
 }
 
-/** Whether a scraper's Accept header asks for OpenMetrics. */
-function formatOf(accept: string | undefined): Format {
-  return accept?.includes('application/openmetrics-text') === true ? 'openmetrics' : 'prometheus';
-}
-
-async function tellMetrics(parts: Parts, { request, response, url }: Ask): Promise<void> {
-  const metrics = await parts.metrics();
+async function metrics(parts: Parts, { request, response, url }: Ask): Promise<void> {
+  const families = await parts.metrics();
   if (url.searchParams.get('format') === 'json') {
-    sendJson(response, 200, await metrics.json());
+    sendJson(response, 200, await families.json());
     return;
   }
-  const format = formatOf(request.headers.accept);
-  sendText(response, 200, await metrics.text(format), metrics.contentType(format));
+  const wantsOpen = request.headers.accept?.includes('application/openmetrics-text') === true;
+  const format = wantsOpen ? 'openmetrics' : 'prometheus';
+  sendText(response, 200, await families.text(format), families.contentType(format));
 }
 
 async function status(parts: Parts, { response }: Ask): Promise<void> {
@@ -184,18 +190,34 @@ async function zones({ node, health: monitor }: Parts, { response }: Ask): Promi
 async function zone(parts: Parts, { response, operand }: Ask): Promise<void> {
   const { node } = parts;
   const found = zoneNamed(node, operand);
-  // A file that cannot be read is told by the doctor.
+  // The doctor reports a file that cannot be read.
   const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
   const report = zoneReport(node, found, await parts.health.snapshot());
   sendJson(response, 200, { ...report, metadata: metadata ?? null });
 }
 
+/** Names and lengths come from the file's offsets: no value is read. */
+async function keys({ node }: Parts, { response, operand }: Ask): Promise<void> {
+  const { zonename } = zoneNamed(node, operand);
+  const data = await node.store.data(zonename)?.load({ key: null });
+  const rows: KeyRow[] = [];
+  const slice = new CooperativeYield();
+  for (const map of ['customer', 'internal'] as const) {
+    const values = data?.metadata()[map];
+    for (const key of values?.keys() ?? []) {
+      await slice.pause();
+      rows.push({ key: printableKey(key), bytes: values?.bytesOf?.(key) ?? 0, map });
+    }
+  }
+  sendJson(response, 200, rows);
+}
+
 async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
-  const checkup =
+  const report =
     operand === ''
-      ? await (await parts.doctor()).visitAll()
-      : await (await parts.doctor()).visitZone(named(parts.node, operand));
-  sendJson(response, 200, checkup);
+      ? await (await parts.doctor()).checkAll()
+      : await (await parts.doctor()).checkOne(named(parts.node, operand));
+  sendJson(response, 200, report);
 }
 
 async function datasets({ node }: Parts, { response, operand }: Ask): Promise<void> {
@@ -203,15 +225,38 @@ async function datasets({ node }: Parts, { response, operand }: Ask): Promise<vo
   sendJson(response, 200, await datasetsReport(node, zonename));
 }
 
-function tail({ node }: Parts, { response, url }: Ask): void {
-  const wanted = url.searchParams.get('zone');
-  const zonename = wanted === null ? null : zoneNamed(node, wanted).zonename;
-  if (!node.tail.follow(response, zonename)) {
+function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
+  const wanted = searchParams.get('zone');
+  const options = {
+    zonename: wanted === null ? null : zoneNamed(node, wanted).zonename,
+    level: levelParameter(searchParams.get('level')),
+    last: countParameter('last', searchParams.get('last')),
+    since: countParameter('since', searchParams.get('since')),
+    live: searchParams.get('live') !== 'no',
+  };
+  response.setHeader('Content-Type', 'application/x-json-stream');
+  if (!node.tail.follow(response, options)) {
     throw new Refused(503, 'too many clients follow the log already');
   }
-  response.writeHead(200, { 'Content-Type': 'application/x-json-stream' });
-  // The headers go now: the first record may be long in coming.
-  response.flushHeaders();
+  if (!response.headersSent) {
+    // The headers go now: the first record may be long in coming.
+    response.flushHeaders();
+  }
+}
+
+function levelParameter(value: string | null): Level | null {
+  const level = LOG_LEVELS.find((name) => name === value) ?? null;
+  if (level === null && value !== null) {
+    throw new Refused(400, `level: one of ${LOG_LEVELS.join(', ')} is needed`);
+  }
+  return level;
+}
+
+function countParameter(name: string, value: string | null): number | null {
+  if (value !== null && !/^\d{1,15}$/.test(value)) {
+    throw new Refused(400, `${name}: a whole number is needed`);
+  }
+  return value === null ? null : Number(value);
 }
 
 function logLevel({ node }: Parts, { response }: Ask): void {
@@ -222,7 +267,7 @@ async function setLogLevel({ node }: Parts, { request, response }: Ask): Promise
   const { level } = parsed(levelBody, await readJson(request));
   const previous = levelOf(node.log);
   setLevel(node.log, level);
-  // Under other names: a record's own member `level` says how grave it is.
+  // Under other names: a record's own member `level` is its severity.
   node.log.info({ now: level, before: previous }, 'log level changed');
   sendJson(response, 200, { level, previous });
 }
@@ -233,13 +278,12 @@ async function notify({ node }: Parts, { request, response }: Ask): Promise<void
   sendJson(response, 200, { zonename, said: state, is: facts?.state ?? null });
 }
 
-function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body);
-  if (!result.success) {
-    const faults = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-    throw new Refused(400, faults.join('; ').replace(/^: /, ''));
+function parsed<T>(reader: Reader<T>, body: unknown): T {
+  try {
+    return reader(body);
+  } catch (err) {
+    throw new Refused(400, problemsIn(err));
   }
-  return result.data;
 }
 
 function registryOf(node: AdminNode): Registry {
@@ -268,13 +312,13 @@ function named(node: AdminNode, name: string): string {
 }
 
 /** Answers with JSON on one line, and ends the response. */
-export function sendJson(response: ServerResponse, status: number, body: unknown): void {
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
   const text = `${JSON.stringify(body, replaced)}\n`;
   sendText(response, status, text, 'application/json');
 }
 
 /** Answers with text, and ends the response. No cache may keep it. */
-export function sendText(
+function sendText(
   response: ServerResponse,
   status: number,
   text: string,
@@ -294,7 +338,7 @@ export function sendError(response: ServerResponse, status: number, message: str
 }
 
 /** Reads a JSON body. @throws Refused: too large, or no JSON */
-export async function readJson(request: IncomingMessage): Promise<unknown> {
+async function readJson(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let length = 0;
   const body: AsyncIterable<Buffer> = request;

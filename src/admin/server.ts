@@ -2,8 +2,8 @@
  * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health
  * and metrics on a loopback port.
  *
- * The agent starts it before its zones, so that health can be asked from the first moment, and stops it
- * after them. The routes are in routes.ts. No fault of a request leaves this file, and none can hold the
+ * The agent starts it before its zones, so that health can be asked at any time, and stops it
+ * after them. The routes are in routes.ts. No error of a request leaves this file, and none can exhaust the
  * agent's memory: bodies and connections are bounded, and a client that neither sends its request nor
  * reads its reply is disconnected. Only followers of the log stay, as many as tail.ts allows.
  */
@@ -13,7 +13,7 @@ import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import type { Doctor } from './doctor';
-import { HealthMonitor, type HealthSnapshot } from './health';
+import { HealthMonitor } from './health';
 import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
@@ -44,16 +44,22 @@ export class AdminServer {
   constructor(node: AdminNode) {
     this.node = node;
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
-    this.watchdog = new Watchdog({ ceiling, voice: node.log });
+    this.watchdog = new Watchdog({ ceiling, log: node.log });
     const self = (): SelfHealth => this.watchdog.state();
     const probe = new VminfodProbe(node.vminfodUrl);
     const health = new HealthMonitor({ node, probe, self });
     this.health = health;
-    const metrics = lateMetrics(node, self, () => health.snapshot());
-    let made: Promise<Doctor> | null = null;
-    // Loaded by whoever asks: a start has zones to serve first.
+    let madeMetrics: Promise<Metrics> | null = null;
+    // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
+    const metrics = (): Promise<Metrics> =>
+      (madeMetrics ??= import('./metrics-endpoint.js').then(({ makeMetrics }) =>
+        makeMetrics(node, self, () => health.snapshot()),
+      ));
+    let madeDoctor: Promise<Doctor> | null = null;
     const doctor = (): Promise<Doctor> =>
-      (made ??= import('./doctor.js').then((module) => new module.Doctor({ node, health, self })));
+      (madeDoctor ??= import('./doctor.js').then(
+        (module) => new module.Doctor({ node, health, self }),
+      ));
     this.parts = { node, doctor, metrics, health, self };
   }
 
@@ -75,7 +81,7 @@ export class AdminServer {
     }
   }
 
-  /** Ends what is under way and removes the socket. Idempotent; never rejects. */
+  /** Ends open requests and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
     this.watchdog.stop();
     this.health.stop();
@@ -93,7 +99,7 @@ export class AdminServer {
   }
 
   private makeServer(routes: typeof ROUTES): Server {
-    // The server's own time limits are looked at every 30 s only, and know nothing of readers.
+    // The server's own time limits are checked every 30 s only, and know nothing of readers.
     const server = createServer({ headersTimeout: 0, requestTimeout: 0 });
     server.keepAliveTimeout = IDLE_MS;
     server.maxConnections = MOST_CONNECTIONS;
@@ -162,8 +168,8 @@ export class AdminServer {
       this.loopback = await listening(server, () => server.listen(port, LOOPBACK));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
-      const told = systemError('listen', `${LOOPBACK}:${port}`, err);
-      this.node.log.error({ err: told, code: codeOf(told) }, 'no metrics on the loopback port');
+      const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
+      this.node.log.error({ err: failed, code: codeOf(failed) }, 'no metrics on the loopback port');
     }
   }
 }
@@ -218,20 +224,7 @@ class ClientTimeouts {
   }
 }
 
-/** prom-client is loaded by who reads it: it takes 4 MiB and 25 ms, which no start has to spare. */
-function lateMetrics(
-  node: AdminNode,
-  self: () => SelfHealth,
-  health: () => Promise<HealthSnapshot>,
-): () => Promise<Metrics> {
-  let made: Promise<Metrics> | null = null;
-  return () =>
-    (made ??= import('./metrics-endpoint.js').then(({ makeMetrics }) =>
-      makeMetrics(node, self, health),
-    ));
-}
-
-/** Has the server listen, and resolves when it does. */
+/** Starts to listen, and resolves when it does. */
 function listening(server: Server, listen: () => void): Promise<Server> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);

@@ -1,20 +1,21 @@
 /*
- * The agent in one look: what `mdatactl status` shows and monitors read as JSON.
+ * The agent in one view: what `mdatactl status` shows and monitors read as JSON, and the same as kang wants it,
+ * Triton's convention for looking into services.
  *
- * A snapshot, gathered when somebody asks, in slices: a status of thousands of zones holds up no request.
+ * Gathered when somebody asks, in slices: a status of thousands of zones delays no request.
  */
 import { percentile } from '../metrics';
 import { CooperativeYield } from '../lib/scheduler';
 import type { SelfHealth } from './watchdog';
-import { levelOf } from './log-level';
+import { levelOf } from './tail';
 import type { AdminNode, AgentPhase } from './node';
+import { hostname } from 'node:os';
 import type { AuditCounts } from '../datasets/live-audit';
-import type { VminfodHealth } from './vminfod-health';
-import type { HealthSnapshot, HealthState, Problem } from './health';
 import type { LoopDelay } from '../platform/loop-delay';
 import type { WriterStatus } from '../vm/metadata-writer';
-import type { Zone } from '../zones/zone';
-import { lastWarning, type Warning } from './zone-report';
+import { lastWarning, type Warning, zoneReport } from './zone-report';
+import type { HealthSnapshot, HealthState, Problem } from './health';
+import type { VminfodHealth } from './vminfod-health';
 
 /** More are counted, not listed. */
 const MOST_LISTED = 20;
@@ -79,47 +80,47 @@ export interface Status {
   readonly events: { readonly total: number; readonly lagMs: number };
   readonly repairs: Readonly<Record<string, number>>;
   readonly faults: number;
-  /** What the live audit says of delegated datasets. */
+  /** What the live audit found of delegated datasets. */
   readonly datasets: AuditCounts;
   /** Recent warnings of zones' logs. They are not health. */
   readonly warnings: readonly (Warning & { readonly zonename: string })[];
   readonly warningsInAll: number;
 }
 
-/** The agent's state at this moment, for `mdatactl status`. */
+/** The agent's state now, for `mdatactl status`. */
 export async function statusOf(
   node: AdminNode,
   self: SelfHealth,
   health: HealthSnapshot,
 ): Promise<Status> {
-  const { figures, store } = node;
+  const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
-  const census = await takeCensus(node);
+  const zoneCounts = await countZones(node);
   return {
     version: node.version,
     pid: process.pid,
     root: node.paths.root,
     phase: node.phase(),
-    health: healthShown(health),
+    health: listedHealth(health),
     startedAt: node.startedAt,
     uptimeMs: Date.now() - node.startedAt,
     log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
-    ...census,
+    ...zoneCounts,
     requests: { ...requestsOf(node), waitingForVm: waiting },
     writes: { ...writer, locksHeld: holds, unconfirmed, restored },
     vminfod: health.vminfod,
     inProgress: progressOf(node),
     memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },
     loop: self.loop,
-    limitsHit: Object.fromEntries(figures.refusals),
-    events: { total: figures.zoneEvents, lagMs: figures.eventLagMs },
-    repairs: Object.fromEntries(figures.repairs),
-    faults: figures.faults,
+    limitsHit: Object.fromEntries(metrics.refusals),
+    events: { total: metrics.zoneEvents, lagMs: metrics.eventLagMs },
+    repairs: Object.fromEntries(metrics.repairs),
+    faults: metrics.faults,
     datasets: node.datasets.counts(),
   };
 }
 
-function healthShown({
+function listedHealth({
   state,
   summary,
   node,
@@ -136,27 +137,24 @@ function healthShown({
   };
 }
 
-function requestsOf({ figures }: AdminNode): Omit<Status['requests'], 'waitingForVm'> {
-  const { latencies, spanMs } = figures.recent.read();
+function requestsOf({ metrics }: AdminNode): Omit<Status['requests'], 'waitingForVm'> {
+  const { latencies, spanMs } = metrics.recent.read();
   const recent = latencies.reduce((sum, { count }) => sum + count, 0);
   let total = 0;
   let failures = 0;
-  for (const [name, count] of figures.requests) {
+  for (const [name, count] of metrics.requests) {
     total += count;
     failures += name.endsWith(' FAILURE') ? count : 0;
   }
+  const finite = (ms: number): number | null => (Number.isFinite(ms) ? ms : null);
   return {
     total,
     failures,
     perSecond: Math.round((recent / Math.max(1, spanMs / 1000)) * 100) / 100,
     p50Ms: finite(percentile(latencies, 0.5)),
     p99Ms: finite(percentile(latencies, 0.99)),
-    openConnections: figures.openConnections,
+    openConnections: metrics.openConnections,
   };
-}
-
-function finite(ms: number): number | null {
-  return Number.isFinite(ms) ? ms : null;
 }
 
 function progressOf(node: AdminNode): Progress[] {
@@ -175,15 +173,15 @@ function progressOf(node: AdminNode): Progress[] {
   return progress;
 }
 
-type Census = Pick<Status, 'zones' | 'sockets' | 'ports' | 'warnings' | 'warningsInAll'>;
+type ZoneCounts = Pick<Status, 'zones' | 'sockets' | 'ports' | 'warnings' | 'warningsInAll'>;
 
-async function takeCensus(node: AdminNode): Promise<Census> {
+async function countZones(node: AdminNode): Promise<ZoneCounts> {
   const byState = new Map<string, number>();
   const byBrand = new Map<string, number>();
   const sockets = { total: 0, listening: 0 };
   const ports = { total: 0, connected: 0, waiting: 0 };
   const warnings: (Warning & { zonename: string })[] = [];
-  const zones: Zone[] = [...(node.registry()?.all() ?? [])];
+  const zones = [...(node.registry()?.all() ?? [])];
   const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.pause();
@@ -213,5 +211,80 @@ async function takeCensus(node: AdminNode): Promise<Census> {
     ports,
     warnings: warnings.slice(0, MOST_LISTED),
     warningsInAll: warnings.length,
+  };
+}
+
+/** Types of kang's objects. Ids that name objects of other services too (`zone`) are the uuids that those use. */
+const TYPES = ['zone', 'link', 'write'] as const;
+
+export type KangSnapshot = {
+  readonly service: {
+    readonly name: string;
+    readonly component: string;
+    readonly ident: string;
+    readonly version: string;
+  };
+  readonly stats: Readonly<Record<string, unknown>>;
+  readonly types: readonly string[];
+} & Readonly<Record<(typeof TYPES)[number], Readonly<Record<string, unknown>>>>;
+
+/** The agent as kang sees it: who we are, some metrics, and our objects under their types' names. */
+export async function kangSnapshot(
+  node: AdminNode,
+  status: Status,
+  health: HealthSnapshot,
+): Promise<KangSnapshot> {
+  const zones = [...(node.registry()?.all() ?? [])];
+  const zone: [string, unknown][] = [];
+  const link: [string, unknown][] = [];
+  const slice = new CooperativeYield();
+  for (const each of zones) {
+    await slice.pause();
+    const report = zoneReport(node, each, health);
+    const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
+    const { health: healthState, reasons } = report;
+    const since = report.history.at(-1)?.since ?? null;
+    zone.push([
+      zonename,
+      {
+        ...{ alias, brand, state, since, health: healthState, reasons, mount },
+        ...{ requests, errors, refusals, link: `link:${zonename}` },
+      },
+    ]);
+    const { kind, path, connections, reconnects, linkHistory } = report;
+    link.push([
+      zonename,
+      { kind, state: report.link, path, connections, reconnects, history: linkHistory },
+    ]);
+  }
+  const write = status.writes.inProgress.map(({ zonename, ...rest }): [string, unknown] => [
+    zonename,
+    { ...rest, zone: `zone:${zonename}` },
+  ]);
+  const { requests, writes, vminfod, memory, loop, limitsHit, events, repairs } = status;
+  return {
+    service: {
+      name: 'mdatad',
+      component: 'metadata agent',
+      ident: hostname(),
+      version: node.version,
+    },
+    stats: {
+      started: new Date(node.startedAt).toISOString(),
+      uptime: status.uptimeMs,
+      health: { state: health.state, summary: health.summary },
+      memory: { rss: memory.rssBytes },
+      requests,
+      writes: { ...writes, inProgress: writes.inProgress.length },
+      vminfod: { state: vminfod.state, since: vminfod.since, words: vminfod.words },
+      loop,
+      limitsHit,
+      events,
+      repairs,
+    },
+    types: TYPES,
+    zone: Object.fromEntries(zone),
+    link: Object.fromEntries(link),
+    write: Object.fromEntries(write),
   };
 }

@@ -1,9 +1,9 @@
 /*
- * How vminfod is, in words for an operator: what its stream does, and whether it answers when asked.
+ * The health of vminfod, for an operator: the state of its event stream, and whether it answers when asked.
  *
- * A stream that is open says little: vminfod has no heartbeat, and can be wedged for hours behind an
- * open connection. So it is also asked something (GET /ping). One question at a time, however many look
- * at the status, and never longer than a second.
+ * An open stream says little: vminfod has no heartbeat, and can be wedged for hours behind an open connection. So it
+ * is also asked something (GET /ping): one question at a time, however many clients ask for the status, and never
+ * longer than a second.
  */
 import { messageOf } from '../lib/errors';
 import type { StoreStatus } from '../vm/store';
@@ -18,7 +18,7 @@ export interface VminfodHealth extends VminfodStatus {
   readonly verdict: VminfodVerdict;
   /** Null when all is well. */
   readonly reason: 'vminfod-down' | 'vminfod-wedged' | null;
-  /** What is wrong, or how well it is, in short; `words` tells all. */
+  /** What is wrong, or how well it is, in short; `words` says everything. */
   readonly summary: string;
   readonly words: string;
   /** What to do; empty when all is well. */
@@ -41,7 +41,7 @@ export class VminfodProbe {
   }
 
   /** Never rejects; takes a second at most. */
-  async look(status: StoreStatus): Promise<VminfodHealth> {
+  async check(status: StoreStatus): Promise<VminfodHealth> {
     this.asking ??= this.ping().finally(() => {
       this.asking = null;
     });

@@ -1,9 +1,9 @@
 /*
- * The agent's eye on itself: how late its event loop is, and how much memory it has taken.
+ * How late the agent's event loop is, and how much memory it uses.
  *
- * A loop that is held up answers nobody; memory over the ceiling is a leak or an attack. Both are told
- * in the log, at most once a minute each, and shown by health, status and metrics. It judges the last
- * whole window, so an alarm ends within seconds of its cause. It acts on nothing.
+ * A blocked loop answers nobody; memory over the ceiling is a leak or an attack. Both are logged, at most once a
+ * minute each, and shown by health, status and metrics. It judges the last whole window, so an alarm ends within
+ * seconds of its cause. It acts on nothing.
  */
 import type { Config } from '../config';
 import { zoneBytes, ZONES_AT_LIMIT } from '../transport/link';
@@ -12,9 +12,9 @@ import { LoopWatch, type LoopDelay } from '../platform/loop-delay';
 import { inBytes } from './format';
 
 const WINDOW_MS = 10_000;
-/** A guest's client feels this; worth a look. */
+/** A guest's client notices this. */
 const LATE_MS = 250;
-/** Half of a window in turns this long: the agent is as good as dead. */
+/** Half of a window in turns of the loop this long: the agent is as good as dead. */
 const WEDGED_MS = 1000;
 
 const MIB = 1024 * 1024;
@@ -25,7 +25,7 @@ const BASE_BYTES = 256 * MIB;
  * with their decoded texts, and as much again that the collector has not taken away yet.
  */
 const LONG_FILES_BYTES = 256 * MIB;
-/** A zone that is left alone: its objects, its VM's JSON, its last records. */
+/** An idle zone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
 export interface Alarm {
@@ -41,7 +41,7 @@ export interface SelfHealth {
   readonly alarms: readonly Alarm[];
 }
 
-/** What the agent may take, by the number of its zones. */
+/** Most memory that the agent may use, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
   const { line_bytes: lineBytes, unsent_bytes: replyBytes, connections } = limits;
   // What its connections hold, and its writes that wait.
@@ -52,15 +52,15 @@ export function memoryCeiling(zones: number, limits: Config['limits']): number {
 
 export interface WatchdogOptions {
   readonly ceiling: () => number;
-  readonly voice: ThrottledLogSink;
+  readonly log: ThrottledLogSink;
   /** Of this process, bytes. */
   readonly rss?: () => number;
 }
 
-/** Looks at the process from `start` to `stop`. */
+/** Watches the process from `start` to `stop`. */
 export class Watchdog {
   private readonly options: WatchdogOptions;
-  private readonly turns = new LoopWatch();
+  private readonly loopWatch = new LoopWatch();
   private readonly lateWarnings: ThrottledLog;
   private readonly memoryWarnings: ThrottledLog;
   private readonly rss: () => number;
@@ -71,20 +71,20 @@ export class Watchdog {
     const now = (): number => performance.now();
     this.options = options;
     this.rss = options.rss ?? (() => process.memoryUsage.rss());
-    this.lateWarnings = new ThrottledLog(options.voice, now);
-    this.memoryWarnings = new ThrottledLog(options.voice, now);
+    this.lateWarnings = new ThrottledLog(options.log, now);
+    this.memoryWarnings = new ThrottledLog(options.log, now);
   }
 
   start(): void {
-    this.turns.start();
-    this.timer = setInterval(() => this.look(), WINDOW_MS);
+    this.loopWatch.start();
+    this.timer = setInterval(() => this.sample(), WINDOW_MS);
     this.timer.unref();
   }
 
   /** Idempotent. */
   stop(): void {
     clearInterval(this.timer ?? undefined);
-    this.turns.stop();
+    this.loopWatch.stop();
   }
 
   state(): SelfHealth {
@@ -104,11 +104,11 @@ export class Watchdog {
   }
 
   /** Judges the window that ends now. Exposed for tests; the timer calls it. */
-  look(): void {
-    this.loop = this.turns.take();
+  sample(): void {
+    this.loop = this.loopWatch.take();
     if (this.loop.maxMs > LATE_MS) {
       const { p99Ms, maxMs } = this.loop;
-      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was held up');
+      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was blocked');
     }
     const { rssBytes, ceilingBytes } = this.state();
     if (rssBytes > ceilingBytes) {

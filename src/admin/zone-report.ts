@@ -1,7 +1,7 @@
 /*
  * One zone as operators see it: a row of `mdatactl zones`, and everything about it for `mdatactl zone`.
  *
- * Read from what the agent holds; asks neither the platform nor vminfod. No metadata value is in it:
+ * Made from the agent's own state; asks neither the platform nor vminfod. No metadata value is in it:
  * the last request shows its key, and the records are those of the log.
  */
 import type { StateRecord } from '../lib/fsm';
@@ -30,7 +30,7 @@ export interface ZoneRow {
   readonly kind: 'socket' | 'port';
   readonly link: string;
   readonly connections: number;
-  /** The directory's mount in words; null for an HVM zone. */
+  /** The state of the directory's mount; null for an HVM zone. */
   readonly mount: string | null;
   readonly requests: number;
   readonly errors: number;
@@ -71,19 +71,19 @@ export interface ZoneReport extends ZoneRow {
   readonly metadata?: MetadataReport | null;
   /** What is wrong with it, the reasons of its health. */
   readonly problems: readonly ZoneProblem[];
-  /** A recent warning of its log, which is not health. */
+  /** A recent warning of its log; not part of its health. */
   readonly warning: Warning | null;
   readonly records: readonly KeptRecord[];
 }
 
-/** In the place of what is not known while the zone's file system holds up whoever looks. */
+/** In the place of what is not known while the zone's file system does not answer. */
 const NOT_ANSWERING = 'not answering';
 
 /** A zone in `mdatactl zones`: what fits on a line. */
 export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): ZoneRow {
   const problems = health.zones.get(zone.zonename) ?? [];
   const { link } = zone.link;
-  const tally = node.journalOf(zone)?.stats;
+  const stats = node.requestLogOf(zone)?.stats;
   return {
     zonename: zone.zonename,
     alias: aliasOf(node.store.table.vm(zone.zonename)),
@@ -96,14 +96,14 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): Zo
     connections: link.connections,
     mount:
       zone.directory === null || zone.answers ? (zone.directory?.state ?? null) : NOT_ANSWERING,
-    requests: tally?.requests ?? 0,
-    errors: tally?.failures ?? 0,
-    refusals: tally?.refusals ?? 0,
-    bytesReceived: tally?.bytesReceived ?? 0,
-    bytesSent: tally?.bytesSent ?? 0,
-    elapsedMs: tally?.elapsedMs ?? 0,
+    requests: stats?.requests ?? 0,
+    errors: stats?.failures ?? 0,
+    refusals: stats?.refusals ?? 0,
+    bytesReceived: stats?.bytesReceived ?? 0,
+    bytesSent: stats?.bytesSent ?? 0,
+    elapsedMs: stats?.elapsedMs ?? 0,
     reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
-    lastRequest: tally?.lastRequest ?? null,
+    lastRequest: stats?.lastRequest ?? null,
   };
 }
 
@@ -113,16 +113,17 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot):
   const { zonename, facts } = zone;
   const writes = node.store.status().writer.inProgress;
   const write = writes.find((w) => w.zonename === zonename);
-  const known = link instanceof SerialLink || link instanceof ZoneSocket;
+  const stats = node.requestLogOf(zone)?.stats;
+  const hasHistory = link instanceof SerialLink || link instanceof ZoneSocket;
   return {
     ...zoneRow(node, zone, health),
     zonepath: facts.zonepath,
     path: link.path,
     history: zone.history(),
-    linkHistory: known ? link.history() : [],
+    linkHistory: hasHistory ? link.history() : [],
     port: link instanceof SerialLink ? link.counts : null,
-    tally: node.journalOf(zone)?.stats ?? null,
-    hints: hintsFor(node.journalOf(zone)?.stats.missing ?? []),
+    tally: stats ?? null,
+    hints: hintsFor(stats?.missing ?? []),
     vm: node.store.facts(zonename) ?? null,
     write:
       write === undefined

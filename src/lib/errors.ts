@@ -9,6 +9,7 @@
  */
 
 import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
 
 /**
  * The errnos of the running system by number. libuv, and with it node:fs, has no names for some that
@@ -27,6 +28,8 @@ export class SystemError extends Error {
   readonly call: string;
   /** On what it was called: a path, a zone name. */
   readonly subject: string;
+  /** More than the code says; may be empty. */
+  readonly detail: string;
 
   constructor(call: string, subject: string, code: string, detail = '', cause?: unknown) {
     const tail = detail === '' ? '' : `: ${detail}`;
@@ -35,6 +38,7 @@ export class SystemError extends Error {
     this.code = code;
     this.call = call;
     this.subject = subject;
+    this.detail = detail;
   }
 }
 
@@ -59,10 +63,32 @@ export function messageOf(err: unknown): string {
   return err instanceof Error ? err.message : String(err);
 }
 
+/** Why a system call failed, for a sentence that names the file itself: `permission denied (EACCES)`. */
+export function describeError(err: unknown): string {
+  const code = codeOf(err);
+  const detail = (err instanceof SystemError ? err.detail : detailOf(err)) || meaningOf(code);
+  return code === 'UNKNOWN' || detail === '' ? detail || code : `${detail} (${code})`;
+}
+
+/**
+ * What an error says besides its code and its file, which the messages of node:fs and node:net repeat: "EACCES:
+ * permission denied, open '/x'", "connect ENOENT /x".
+ */
+function detailOf(err: unknown): string {
+  const message = messageOf(err);
+  const code = codeOf(err);
+  return message.includes(code) ? meaningOf(code) : message;
+}
+
+/** `permission denied` of EACCES; empty where Node knows no such code. */
+function meaningOf(code: string): string {
+  return [...getSystemErrorMap().values()].find(([name]) => name === code)?.[1] ?? '';
+}
+
 /** Wraps an error of node:fs and its kind, keeping its errno's name. */
 export function systemError(call: string, subject: string, err: unknown): SystemError {
   if (err instanceof SystemError) {
     return err;
   }
-  return new SystemError(call, subject, codeOf(err), messageOf(err), err);
+  return new SystemError(call, subject, codeOf(err), detailOf(err), err);
 }

@@ -29,6 +29,9 @@ export interface VmFacts {
   readonly delegates: boolean;
 }
 
+/** Brands whose guests have a serial port, and no socket. */
+export const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
+
 /** One map of the metadata file. A Map is one; vm/metadata-index has one that reads values when asked. */
 export interface MetadataMap {
   readonly size: number;
@@ -36,6 +39,8 @@ export interface MetadataMap {
   get(key: string): unknown;
   keys(): Iterable<string>;
   [Symbol.iterator](): Iterator<[string, unknown]>;
+  /** How long a value is as text, without reading it: bytes of UTF-8, or as much as it can come to. */
+  bytesOf?(key: string): number;
 }
 
 /** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */

@@ -18,6 +18,21 @@ export interface MountEntry {
   readonly time: number;
 }
 
+/** What must be in force on the mount of a zone's socket directory, each by any of the names that tables use. */
+const SAFE_OPTIONS: readonly (readonly [name: string, ...other: string[]])[] = [
+  ['ro'],
+  ['nodevices', 'nodev'],
+  ['nosetuid', 'nosuid'],
+  ['noexec'],
+];
+
+/** Those of the options above that a mount lacks. */
+export function missingSafeOptions({ options }: MountEntry): string[] {
+  return SAFE_OPTIONS.filter((names) => !names.some((name) => options.includes(name))).map(
+    ([name]) => name,
+  );
+}
+
 /**
  * Lines of five fields with tabs between; what is not such a line is left out. Nothing is escaped: a blank
  * or backslash in a path stands there as it is (uts/common/fs/mntfs/mntvnops.c).

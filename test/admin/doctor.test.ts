@@ -85,7 +85,7 @@ describe('the doctor', function () {
     throw new Error(`${name} was never seen to fail`);
   }
 
-  it('finds nothing where nothing is wrong', async function () {
+  it('finds no problem on a healthy node', async function () {
     // Without a mount something is wrong.
     needsRoot(this);
     const checkup = await visit();
@@ -105,7 +105,7 @@ describe('the doctor', function () {
     );
   });
 
-  it('names a socket that another put in the place of ours, until the agent has it back', async () => {
+  it('reports a socket that another program replaced, until the agent has bound it again', async () => {
     const path = node.path(`/var/zonecontrol/${OS_ZONE}/metadata.sock`);
     const other = createServer((socket) => socket.destroy());
     const found = await seenWhile('socket', async () => {
@@ -120,18 +120,18 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'round trip', 'ok');
   });
 
-  it('names a removed socket, and sees it back', async () => {
+  it('reports a removed socket, and that it is back', async () => {
     const path = node.path(`/var/zonecontrol/${OS_ZONE}/metadata.sock`);
     const found = await seenWhile('socket', () => {
       rmSync(path, { force: true });
       return Promise.resolve(() => Promise.resolve());
     });
     assert.match(found.finding, /metadata\.sock: is not there/);
-    assert.match(found.remedy, /mdatad makes it anew within 2 s/);
+    assert.match(found.remedy, /mdatad makes it again within 2 s/);
     await stepOf(OS_ZONE, 'round trip', 'ok');
   });
 
-  it('names wrong permissions and the command that mends them', async () => {
+  it('reports wrong permissions and the command that repairs them', async () => {
     const path = node.path(`/var/zonecontrol/${OS_ZONE}/metadata.sock`);
     chmodSync(path, 0o666);
     const { finding, remedy } = await stepOf(OS_ZONE, 'socket', 'warn');
@@ -141,7 +141,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'socket', 'ok');
   });
 
-  it('names a directory that was unmounted under a running zone; so do status and the log', async function () {
+  it('reports a directory that was unmounted under a running zone; so do status and the log', async function () {
     needsRoot(this);
     const mountPoint = node.path(`/zones/${OS_ZONE}/root/.zonecontrol`);
     await run(['umount', mountPoint]);
@@ -160,7 +160,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'mount', 'ok');
   });
 
-  it('names a frozen vminfod by what it does not show', async () => {
+  it('reports a frozen vminfod by the change that it does not show', async () => {
     await node.ok(['fault', 'vminfod.freeze', '--zone', OS_ZONE]);
     const path = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
     const metadata = { customer_metadata: { key: 'other' }, internal_metadata: {} };
@@ -173,7 +173,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'VM data', 'ok');
   });
 
-  it('names a vminfod that is down, with how long; zones are served and well meanwhile', async function () {
+  it('reports how long vminfod has been down; zones stay healthy meanwhile', async function () {
     needsRoot(this);
     await node.ok(['fault', 'vminfod.down']);
     await eventually(async () => (await visit(OS_ZONE)).verdict === 'fail', 'a fault of the node');
@@ -186,7 +186,7 @@ describe('the doctor', function () {
     await eventually(async () => (await visit(OS_ZONE)).verdict === 'ok', 'well again');
   });
 
-  it('names a full disk and whose it is', async function () {
+  it('reports a full disk and its zone', async function () {
     needsRoot(this);
     await node.ok(['fault', 'disk.full', '--zone', OS_ZONE]);
     const { finding, remedy } = await stepOf(OS_ZONE, 'disk', 'fail');
@@ -204,7 +204,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'disk', 'ok');
   });
 
-  it('names who holds the lock of the configuration, and the write that waits for it', async function () {
+  it('reports which process holds the configuration lock, and the write that waits for it', async function () {
     needsRoot(this);
     await node.ok(['fault', 'lock.held', '--zone', OS_ZONE]);
     const put = node.exec(OS_ZONE, 'mdata-put', 'key', 'value');
@@ -218,7 +218,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'config lock', 'ok');
   });
 
-  it('does not take away a lock that the agent itself holds', async function () {
+  it('does not drop a lock that the agent itself holds', async function () {
     needsRoot(this);
     // vminfod does not confirm it, so the agent keeps the lock for 2 s.
     await node.ok(['fault', 'vminfod.freeze', '--zone', OS_ZONE]);
@@ -231,7 +231,7 @@ describe('the doctor', function () {
     await eventually(async () => (await status()).writes.locksHeld === 0, 'the lock is released');
   });
 
-  it('names a config file that holds no JSON', async () => {
+  it('reports a config file that is not JSON', async () => {
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
     writeFileSync(path, '{ broken');
     const { finding } = await stepOf(OS_ZONE, 'tags.json', 'fail');
@@ -247,7 +247,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'metadata.json', 'ok');
   });
 
-  it('tells a damaged metadata file from a blank one, and shows how much of the limits is used', async () => {
+  it('distinguishes a damaged metadata file from a blank one, and shows how much of the limits is used', async () => {
     const path = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
     const before = readFileSync(path);
     writeFileSync(path, '{"customer_metadata":{"a":"1"');
@@ -255,7 +255,7 @@ describe('the doctor', function () {
     assert.match(damaged.finding, /is damaged: no JSON object: .* can write nothing/);
     writeFileSync(path, '  ');
     const blank = await stepOf(OS_ZONE, 'metadata.json', 'warn');
-    assert.match(blank.finding, /is blank: the next write of the guest makes it anew/);
+    assert.match(blank.finding, /is blank: the next write of the guest makes it again/);
     const long = { customer_metadata: { a: 'x'.repeat(3.6 * 1024 * 1024) }, internal_metadata: {} };
     writeFileSync(path, JSON.stringify(long));
     const full = await stepOf(OS_ZONE, 'metadata limits', 'warn');
@@ -267,7 +267,7 @@ describe('the doctor', function () {
     await stepOf(OS_ZONE, 'metadata limits', 'ok');
   });
 
-  it('names a namespace that got lost, and the update that brings it back', async () => {
+  it('reports a lost namespace, and the update that restores it', async () => {
     const path = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
     const internal = { internal_metadata: { 'lost:key': 'value' } };
     writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: {}, ...internal }));
@@ -277,7 +277,7 @@ describe('the doctor', function () {
     assert.match(remedy, /vmadm update .*"internal_metadata_namespaces":\["lost"\]/);
   });
 
-  it('names a serial port that another program holds', async () => {
+  it('reports a serial port that another program holds', async () => {
     await node.ok(['fault', 'ttyb.held', '--zone', HVM_ZONE]);
     let remedy = '';
     await eventually(async () => {
@@ -290,7 +290,7 @@ describe('the doctor', function () {
     await stepOf(HVM_ZONE, 'link', 'ok');
   });
 
-  it('says that it knows no such zone', async () => {
+  it('reports a zone that does not exist', async () => {
     const checkup = await visit(zonenameOf(99));
     assert.strictEqual(checkup.verdict, 'fail');
     assert.strictEqual(checkup.zones[0]?.steps[0]?.finding, 'no such zone on this node');

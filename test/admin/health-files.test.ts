@@ -76,7 +76,7 @@ describe('the checks of config files', () => {
     );
   });
 
-  it('name a file that cannot be used once it had the time to be written whole', () => {
+  it('report an unusable file once it had the time to be written whole', () => {
     const each = checks();
     const broken = '{ "customer_metadata": {"pw":"Hae6-secret';
     for (const [text, words] of [
@@ -96,7 +96,7 @@ describe('the checks of config files', () => {
     assert.deepStrictEqual(each.check(ZONE, directory).damaged, []);
   });
 
-  it('give vminfod some seconds, then call its copy older where last_modified is, in whole seconds', () => {
+  it('give vminfod some seconds, then call its copy stale where last_modified is older, in whole seconds', () => {
     write({ key: 'value' });
     const each = checks();
     const wrote = Date.now();
@@ -108,7 +108,9 @@ describe('the checks of config files', () => {
     assert(!check.isNewerThan(undefined), 'a vminfod that tells no time is not accused');
   });
 
-  it('compare the contents once for each change, however new the copy says that it is', async () => {
+  it('compare the contents once for each change, however new the copy claims to be', async () => {
+    // A file's time may be some milliseconds behind the clock: the agent started well before.
+    passedMs = -1000;
     const each = checks();
     write({ key: 'new' });
     passedMs = LATER_MS;
@@ -128,7 +130,7 @@ describe('the checks of config files', () => {
     assert.strictEqual(asked, 2);
   });
 
-  it('parse no file that would hold up the event loop, and do not ask for it', async () => {
+  it('parse no file that would block the event loop, and ask vminfod for none', async () => {
     const each = checks();
     const large = { key: 'x'.repeat(1024 * 1024) };
     writeFileSync(path, `{"customer_metadata":${JSON.stringify(large)}`);

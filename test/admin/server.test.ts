@@ -1,5 +1,5 @@
 /*
- * The operators' door of a real agent on a simulated node.
+ * The admin server of a real agent on a simulated node.
  */
 import assert from 'node:assert';
 import { once } from 'node:events';
@@ -75,11 +75,11 @@ describe('the admin server', function () {
     assert.strictEqual(statSync(dirname(path)).mode & 0o777, 0o700);
   });
 
-  it('says that all is well, in one word', async () => {
+  it('answers /healthz with one word when all is well', async () => {
     assert.deepStrictEqual(await askAdmin(root, '/healthz'), { status: 200, text: 'ok\n' });
   });
 
-  it('shows the agent in one look', async () => {
+  it('shows the agent in one view', async () => {
     await node.exec(OS_ZONE, 'true');
     const status = objectOf(await askJson(root, '/status'));
     assert.deepStrictEqual(
@@ -142,7 +142,7 @@ describe('the admin server', function () {
     assert.deepStrictEqual(snapshot.write, {});
   });
 
-  it('lets the level of the log be moved, for zones that were there before too', async () => {
+  it('changes the level of the log, also for zones added before', async () => {
     const set = await askAdmin(root, '/log-level', 'PUT', '{"level":"debug"}');
     assert.deepStrictEqual(JSON.parse(set.text), { level: 'debug', previous: 'info' });
     const seen = agent.records.length;
@@ -156,7 +156,7 @@ describe('the admin server', function () {
     assert.deepStrictEqual(await askJson(root, '/log-level'), { level: 'info' });
   });
 
-  it('shows live records of one zone only to who asks for them', async () => {
+  it('sends live records of one zone to a client that asks for that zone', async () => {
     const live = await openAdmin(root, `/tail?zone=${OS_ZONE}`);
     const lines = createInterface({ input: live })[Symbol.asyncIterator]();
     await askJson(root, '/doctor');
@@ -168,7 +168,7 @@ describe('the admin server', function () {
     await eventually(async () => (await followers()) === 0, 'the follower is forgotten');
   });
 
-  it('takes a hint that a zone is there, and looks for itself', async () => {
+  it('takes a hint that a zone exists, and asks the platform', async () => {
     const tell = (zonename: string, state: string) =>
       askAdmin(root, '/notify', 'POST', JSON.stringify({ zonename, state }));
     const known = await tell(OS_ZONE, 'deleted');
@@ -185,7 +185,7 @@ describe('the admin server', function () {
     });
   });
 
-  it('tells in the log which zones came and went', async () => {
+  it('logs which zones were added and removed', async () => {
     const seen = agent.records.length;
     const zonename = zonenameOf(7);
     await node.ok(['create', '--boot'], JSON.stringify(vmObject(zonename)));
@@ -196,7 +196,7 @@ describe('the admin server', function () {
     assert.deepStrictEqual(story(), ['zone arrived', 'zone left']);
   });
 
-  it('refuses what it cannot take, each with its own words, and goes on', async () => {
+  it('refuses invalid requests, each with its own message, and goes on', async () => {
     const cases: readonly [path: string, method: string, body: string, status: number][] = [
       ['/nothing', 'GET', '', 404],
       ['//', 'GET', '', 400],
@@ -221,7 +221,7 @@ describe('the admin server', function () {
     assert.strictEqual((await askAdmin(root, '/healthz')).status, 200);
   });
 
-  it('disconnects clients that send no request or read no reply, and lets followers be', async () => {
+  it('disconnects clients that send no request or read no reply, but not followers', async () => {
     const sockets: Socket[] = [];
     const client = async (text: string): Promise<Socket> => {
       const socket = connect(adminSocketOf(root));
@@ -258,7 +258,7 @@ describe('the admin server', function () {
     }
   });
 
-  it('answers on the loopback port only who asks for this machine', async () => {
+  it('answers on the loopback port only requests that name this machine', async () => {
     const ask = async (host: string): Promise<number> => {
       const asked = request({ host: '127.0.0.1', port, path: '/metrics', headers: { host } });
       asked.end();
@@ -287,12 +287,14 @@ describe('the admin server', function () {
     bare.destroy();
   });
 
-  it('shows no value of any metadata, whatever is asked', async () => {
+  it('shows no metadata value on any route', async () => {
     const paths = ['/status', '/zones', '/doctor', '/datasets', '/metrics', '/kang/snapshot'];
-    for (const path of [...paths, `/zones/${OS_ZONE}`, `/zones/${HVM_ZONE}`]) {
+    const records = '/tail?live=no&last=1000';
+    const zones = [OS_ZONE, HVM_ZONE].flatMap((zone) => [`/zones/${zone}`, `/keys/${zone}`]);
+    for (const path of [...paths, ...zones, records]) {
       const { text, status } = await askAdmin(root, path);
       assert.strictEqual(status, 200, path);
-      assert(!text.includes(SECRET), `${path} holds a secret`);
+      assert(!text.includes(SECRET), `${path} shows a secret`);
     }
   });
 });

@@ -3,8 +3,16 @@
  */
 import assert from 'node:assert';
 import { PassThrough, Writable } from 'node:stream';
-import { addTail, levelOf, setLevel } from '../../src/admin/log-level';
-import { MOST_FOLLOWERS, MOST_UNREAD_BYTES } from '../../src/admin/tail';
+import {
+  addTail,
+  ALL_RECORDS,
+  levelOf,
+  MOST_FOLLOWERS,
+  MOST_KEPT_RECORDS,
+  MOST_UNREAD_BYTES,
+  setLevel,
+  type TailOptions,
+} from '../../src/admin/tail';
 import { createLogger, ZoneLog } from '../../src/log';
 import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 
@@ -29,11 +37,11 @@ function recordsOf(stream: PassThrough): JsonObject[] {
 }
 
 describe('the tail of the log', () => {
-  it('shows each record to who follows all, and only its own to who follows a zone', () => {
+  it('sends each record to a follower of all, and those of a zone to a follower of that zone', () => {
     const { log, tail } = logWithTail();
     const [all, one] = [new PassThrough(), new PassThrough()];
-    tail.follow(all, null);
-    tail.follow(one, 'a');
+    tail.follow(all, ALL_RECORDS);
+    tail.follow(one, { ...ALL_RECORDS, zonename: 'a' });
     new ZoneLog(log, 'a', 'joyent').info({ n: 1 }, 'of a');
     new ZoneLog(log, 'b', 'joyent').info({ n: 2 }, 'of b');
     log.info('of nobody');
@@ -45,7 +53,7 @@ describe('the tail of the log', () => {
   it('adds to a NOTFOUND what the guest may have meant, which the log itself does not', () => {
     const { log, tail, written } = logWithTail();
     const follower = new PassThrough();
-    tail.follow(follower, null);
+    tail.follow(follower, ALL_RECORDS);
     const query = { cmd: 'GET', arg: 'sdc:account_uuid' };
     log.info({ response: 'NOTFOUND', query }, 'handled GET');
     log.info({ response: 'SUCCESS', query }, 'handled GET');
@@ -60,7 +68,7 @@ describe('the tail of the log', () => {
     const child = log.child({ component: 'zones' }, true);
     zone.info({}, 'made');
     const follower = new PassThrough();
-    tail.follow(follower, null);
+    tail.follow(follower, ALL_RECORDS);
     written.length = 0;
     const speak = (): void => {
       zone.debug({}, 'zone debug');
@@ -85,12 +93,12 @@ describe('the tail of the log', () => {
     );
   });
 
-  it('lets a slow follower lose records, tells it how many, and holds no more than the bound', () => {
+  it('drops records of a slow follower, sends it their number, and buffers no more than the bound', () => {
     const { log, tail } = logWithTail();
     const slow = new PassThrough({ highWaterMark: 1024 });
     const quick = new PassThrough({ highWaterMark: 64 * 1024 * 1024 });
-    tail.follow(slow, null);
-    tail.follow(quick, null);
+    tail.follow(slow, ALL_RECORDS);
+    tail.follow(quick, ALL_RECORDS);
     const padding = 'x'.repeat(1000);
     const sent = 2000;
     for (let i = 0; i < sent; i++) {
@@ -113,11 +121,11 @@ describe('the tail of the log', () => {
     assert.strictEqual(got.at(-1)?.msg, 'after it');
   });
 
-  it('forgets a follower that goes, and takes no more than there is room for', () => {
+  it('removes a follower that disconnects, and accepts no more than the bound', () => {
     const { log, tail } = logWithTail();
     const followers = Array.from({ length: MOST_FOLLOWERS }, () => new PassThrough());
-    assert(followers.every((follower) => tail.follow(follower, null)));
-    assert.strictEqual(tail.follow(new PassThrough(), null), false);
+    assert(followers.every((follower) => tail.follow(follower, ALL_RECORDS)));
+    assert.strictEqual(tail.follow(new PassThrough(), ALL_RECORDS), false);
     followers.forEach((follower) => follower.destroy());
     return new Promise<void>((resolve) =>
       setImmediate(() => {
@@ -126,5 +134,77 @@ describe('the tail of the log', () => {
         resolve();
       }),
     );
+  });
+
+  describe('that begins with kept records', () => {
+    function keptBy(
+      options: Partial<TailOptions>,
+      speak: (log: ReturnType<typeof createLogger>) => void,
+    ) {
+      const { log, tail } = logWithTail();
+      speak(log);
+      const follower = new PassThrough({ highWaterMark: 1024 * 1024 });
+      assert(tail.follow(follower, { ...ALL_RECORDS, live: false, ...options }));
+      assert(follower.writableEnded && tail.size === 0);
+      return recordsOf(follower);
+    }
+    const numbersOf = (records: readonly JsonObject[]): unknown[] => records.map(({ i }) => i);
+    const count = (n: number) => (log: ReturnType<typeof createLogger>) => {
+      for (let i = 0; i < n; i++) {
+        log.info({ i }, 'one of many');
+      }
+    };
+
+    it('sends the newest of them, oldest first, and none without being asked', () => {
+      assert.deepStrictEqual(numbersOf(keptBy({ last: 3 }, count(10))), [7, 8, 9]);
+      assert.deepStrictEqual(keptBy({}, count(10)), []);
+    });
+
+    it('sends those since a time', async () => {
+      const { log, tail } = logWithTail();
+      count(3)(log);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      const since = Date.now();
+      log.info({ i: 3 }, 'later');
+      const follower = new PassThrough();
+      tail.follow(follower, { ...ALL_RECORDS, live: false, since });
+      assert.deepStrictEqual(numbersOf(recordsOf(follower)), [3]);
+    });
+
+    it('counts only those of the zone and of the level', () => {
+      const records = keptBy({ zonename: 'a', level: 'warn', last: 2 }, (log) => {
+        const [a, b] = [new ZoneLog(log, 'a', 'joyent'), new ZoneLog(log, 'b', 'joyent')];
+        for (let i = 0; i < 3; i++) {
+          a.warn({ i }, 'of a');
+          a.info({ i: -1 }, 'of a');
+          b.warn({ i: -2 }, 'of b');
+        }
+      });
+      assert.deepStrictEqual(numbersOf(records), [1, 2]);
+    });
+
+    it('goes on with new ones', () => {
+      const { log, tail } = logWithTail();
+      count(2)(log);
+      const follower = new PassThrough();
+      tail.follow(follower, { ...ALL_RECORDS, last: 1, level: 'info' });
+      log.info({ i: 9 }, 'new');
+      assert.deepStrictEqual(numbersOf(recordsOf(follower)), [1, 9]);
+    });
+
+    it('keeps a bounded number, and sends a bounded number of bytes', () => {
+      const all = keptBy({ last: MOST_KEPT_RECORDS * 2 }, count(MOST_KEPT_RECORDS + 5));
+      const size = JSON.stringify(all[0]).length + 1;
+      const fitting = Math.min(MOST_KEPT_RECORDS, Math.floor(MOST_UNREAD_BYTES / size));
+      assert(Math.abs(all.length - fitting) <= fitting / 20, `${all.length} of ${fitting}`);
+      assert.strictEqual(all.at(-1)?.i, MOST_KEPT_RECORDS + 4);
+      const padding = 'x'.repeat(100_000);
+      const large = keptBy({ last: 10 }, (log) => {
+        for (let i = 0; i < 10; i++) {
+          log.info({ i, padding }, 'a long one');
+        }
+      });
+      assert.deepStrictEqual(numbersOf(large), [8, 9]);
+    });
   });
 });

@@ -47,7 +47,7 @@ describe('the health of vminfod', () => {
     assert.match(remedy, /svcadm/);
   });
 
-  it('tells a wedged one from a well one behind the same open stream', () => {
+  it('distinguishes a wedged one from a healthy one behind the same open stream', () => {
     const well = healthOf(statusWith({}), 3.5, NOW);
     assert.deepStrictEqual([well.verdict, well.remedy], ['ok', '']);
     assert.strictEqual(well.words, 'following for 1 minute, 12 VMs, answers in 3.5 ms');
@@ -62,7 +62,7 @@ describe('the health of vminfod', () => {
     assert.match(words, /2 writes not confirmed since the start/);
   });
 
-  it('asks one that never answers for a second only, and once for all who look', async () => {
+  it('waits a second for one that never answers, and asks once for all clients', async () => {
     const dir = tempDir();
     const path = join(dir.path, 'vminfod.sock');
     let connections = 0;
@@ -71,7 +71,7 @@ describe('the health of vminfod', () => {
     try {
       const probe = new VminfodProbe(`unix:${path}`);
       const began = performance.now();
-      const looks = await Promise.all([1, 2, 3].map(() => probe.look(statusWith({}))));
+      const looks = await Promise.all([1, 2, 3].map(() => probe.check(statusWith({}))));
       assert(performance.now() - began < 8000);
       assert(looks.every(({ verdict }) => verdict === 'fail'));
       assert.strictEqual(connections, 1);

@@ -8,22 +8,22 @@ import { parseConfig } from '../../src/config';
 import type { Fields } from '../../src/log';
 import { openThings } from '../support/open-things';
 
-function voice(): { said: { msg: string; fields: Fields }[]; info: () => void; warn: Speak } {
+function log(): { said: { msg: string; fields: Fields }[]; info: () => void; warn: Speak } {
   const said: { msg: string; fields: Fields }[] = [];
   return { said, info: () => undefined, warn: (fields, msg) => void said.push({ msg, fields }) };
 }
 type Speak = (fields: Fields, msg: string) => void;
 
 describe('the watchdog', () => {
-  it('raises an alarm above the memory ceiling, says so once a minute, and ends it below', () => {
-    const spoken = voice();
+  it('raises an alarm above the memory ceiling, logs it once a minute, and ends it below', () => {
+    const spoken = log();
     let rss = 50;
-    const dog = new Watchdog({ ceiling: () => 100, voice: spoken, rss: () => rss });
-    dog.look();
+    const dog = new Watchdog({ ceiling: () => 100, log: spoken, rss: () => rss });
+    dog.sample();
     assert.deepStrictEqual(dog.state().alarms, []);
     rss = 101;
-    dog.look();
-    dog.look();
+    dog.sample();
+    dog.sample();
     assert.match(
       dog
         .state()
@@ -39,10 +39,10 @@ describe('the watchdog', () => {
     assert.deepStrictEqual(dog.state().alarms, []);
   });
 
-  it('notices a loop that was held up, and leaves no timer behind', async () => {
+  it('notices a blocked loop, and leaves no timer behind', async () => {
     const before = openThings();
-    const spoken = voice();
-    const dog = new Watchdog({ ceiling: () => Infinity, voice: spoken });
+    const spoken = log();
+    const dog = new Watchdog({ ceiling: () => Infinity, log: spoken });
     dog.start();
     await delay(250);
     const end = performance.now() + 500;
@@ -50,12 +50,12 @@ describe('the watchdog', () => {
       // Holds the loop up, which is what is looked for.
     }
     await delay(250);
-    dog.look();
+    dog.sample();
     dog.stop();
     dog.stop();
     const { maxMs } = dog.state().loop;
     assert(maxMs > 250 && maxMs < 5000, `late by ${maxMs} ms`);
-    assert.strictEqual(spoken.said[0]?.msg, 'the event loop was held up');
+    assert.strictEqual(spoken.said[0]?.msg, 'the event loop was blocked');
     assert.deepStrictEqual(openThings(), before);
   });
 

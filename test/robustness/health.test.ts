@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DoctorReport } from '../../src/admin/doctor-context';
 import { NODE_REASONS, ZONE_REASONS } from '../../src/admin/health';
-import type { KangSnapshot } from '../../src/admin/kang';
+import type { KangSnapshot } from '../../src/admin/status';
 import type { Status } from '../../src/admin/status';
 import type { ZoneRow } from '../../src/admin/zone-report';
 import { isJsonObject, own } from '../../src/metadata/vm-data';

@@ -108,6 +108,8 @@ describe('secrets', function () {
       `/zones/${uuidOf(0)}`,
       '/doctor',
       `/doctor/${uuidOf(0)}`,
+      `/keys/${uuidOf(0)}`,
+      '/tail?live=no&last=1000',
       '/metrics',
       '/metrics?format=json',
       '/kang/snapshot',

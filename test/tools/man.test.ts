@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { COMMANDS } from '../../tools/man/commands';
 import { completionScript } from '../../tools/man/completion';
 import { manPage } from '../../tools/man/roff';
-import { NOTIFY_STATES } from '../../src/admin/notify-states';
+import { NOTIFY_STATES } from '../../src/admin/node';
 import { LOG_LEVELS } from '../../src/config';
 import { SETTINGS } from '../../tools/smf/settings';
 import { TOP } from '../support/manifest';

@@ -314,11 +314,11 @@ describe('the mdata programs', () => {
   it('give up on a socket that is not there, and on a service that is silent for too long', async () => {
     const absent = await run('get', ['motd']);
     assert.strictEqual(absent.code, 2);
-    assert.match(absent.err, /ENOENT: no metadata socket/);
+    assert.match(absent.err, /no metadata socket: .*\(ENOENT\)/);
     await listen(() => undefined);
     const silent = await run('get', ['--timeout', '0.3', 'motd']);
     assert.strictEqual(silent.code, 2);
-    assert.match(silent.err, /ETIMEDOUT: no answer in time/);
+    assert.match(silent.err, /no answer in time \(ETIMEDOUT\)/);
   });
 });
 

@@ -141,7 +141,7 @@ describe('mdatactl', function () {
     assert.match(unknown.stderr, /no zone is named nobody/);
   });
 
-  it('asks for a key as the guest would, and shows its value only when told to', async () => {
+  it('asks for a key as the guest would, and shows its value only with --show-value', async () => {
     const found = await ctl('get', OS_ZONE, 'key');
     assert.deepStrictEqual(
       [found.status, found.stdout],
@@ -170,7 +170,7 @@ describe('mdatactl', function () {
     assert.match(stderr, /mdata-get KEY/);
   });
 
-  it('ends as monitors want it: 0 well, 1 warnings, 2 broken', async function () {
+  it('exits as monitors expect: 0 healthy, 1 warnings, 2 broken', async function () {
     needsRoot(this);
     assert.strictEqual((await ctl('doctor')).status, 0);
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
@@ -187,7 +187,7 @@ describe('mdatactl', function () {
     await eventually(async () => (await ctl('doctor')).status === 0, 'well again');
   });
 
-  it('moves the level of the log and tells what it was', async () => {
+  it('changes the level of the log and prints the old one', async () => {
     assert.strictEqual((await ctl('log-level', 'debug')).stdout, 'debug (was info)\n');
     assert.strictEqual((await ctl('log-level')).stdout, 'debug\n');
     assert.strictEqual((await ctl('log-level', 'info')).stdout, 'info (was debug)\n');
@@ -204,7 +204,7 @@ describe('mdatactl', function () {
     );
   });
 
-  it('tells the agent of a zone, and what the agent saw for itself', async () => {
+  it('notifies the agent of a zone, and prints the state that the agent found', async () => {
     const { stdout } = await ctl('notify', OS_ZONE, 'halted');
     assert.strictEqual(stdout, `${OS_ZONE}: you said halted, it is running\n`);
     const byAlias = await ctl('notify', 'web0', 'running');
@@ -224,7 +224,7 @@ describe('mdatactl', function () {
     });
   });
 
-  it('says what a guest may have meant that asked for a key which does not exist', async () => {
+  it('suggests a key where a guest asked for one that does not exist', async () => {
     const asked = await node.exec(OS_ZONE, 'mdata-get', 'sdc:account_uuid');
     assert.strictEqual(asked.status, 1);
     const { stdout } = await ctl('zone', OS_ZONE);
@@ -247,7 +247,7 @@ describe('mdatactl', function () {
     assert.deepStrictEqual([record?.zonename, record?.msg], [OS_ZONE, 'handled GET']);
   });
 
-  it('cuts no record for who reads it through a pipe', async () => {
+  it('cuts no record in a pipe', async () => {
     const child = spawn(process.execPath, [MDATACTL, 'tail', '--root', node.root], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -261,7 +261,7 @@ describe('mdatactl', function () {
     await once(child, 'exit');
   });
 
-  it('follows nothing where there is nothing to follow, and says why', async () => {
+  it('follows no zone that does not exist, and says why', async () => {
     const { status, stdout, stderr } = await ctl('tail', zonenameOf(99));
     assert.deepStrictEqual([status, stdout], [2, '']);
     assert.strictEqual(stderr, `mdatactl: no such zone: ${zonenameOf(99)}\n`);
@@ -274,7 +274,7 @@ describe('mdatactl', function () {
     assert.strictEqual(refused.stderr, 'mdatactl: too many clients follow the log already\n');
   });
 
-  it('says that the agent ended when it is killed while its log is followed', async () => {
+  it('reports that the agent ended when it is killed while its log is followed', async () => {
     const other = await SimNode.start({ vms: [] });
     try {
       const victim = await AgentProcess.start(other.root);
@@ -291,7 +291,7 @@ describe('mdatactl', function () {
     }
   });
 
-  it('says within seconds that the agent is there and stopped, whatever is asked', async () => {
+  it('reports a stopped agent within seconds, for every command', async () => {
     process.kill(agent.pid, 'SIGSTOP');
     try {
       const began = performance.now();
@@ -334,7 +334,10 @@ describe('mdatactl', function () {
     assert.strictEqual(bad.status, 1);
     assert.match(bad.stderr, /HVM guests \(bhyve\) have disks/);
     const broken = await mdatactl(node.root, ['datasets', 'expand'], `{"pw":"${SECRET}",}`);
-    assert.deepStrictEqual([broken.status, broken.stderr], [3, 'mdatactl: stdin holds no JSON\n']);
+    assert.deepStrictEqual(
+      [broken.status, broken.stderr],
+      [3, 'mdatactl: stdin is not JSON\n  give a payload, as vmadm create takes it\n'],
+    );
     const audited = await ctl('datasets');
     assert.match(audited.stdout, /UNSAFE/);
     assert.match(audited.stdout, new RegExp(`vmadm update ${OS_ZONE} <<<'`));
@@ -353,7 +356,7 @@ describe('mdatactl', function () {
     }
   });
 
-  it('tells a left socket from a missing one', async () => {
+  it('distinguishes a stale socket from a missing one', async () => {
     const dir = tempDir();
     try {
       const { stdout } = await runProgram(['mkdir', '-p', join(dir.path, 'var/run/mdatad')]);
@@ -372,7 +375,7 @@ describe('mdatactl', function () {
     }
   });
 
-  it('knows wrong usage from failure, and documents its exit codes', async () => {
+  it('distinguishes wrong usage from failure, and documents its exit codes', async () => {
     assert.strictEqual((await ctl('zone')).status, 3);
     assert.strictEqual((await ctl('nonsense')).status, 3);
     assert.strictEqual((await ctl('status', '--nonsense')).status, 3);

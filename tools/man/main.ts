@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { z } from 'zod';
+import { explain } from '../../src/lib/explain';
 import { COMMANDS, fileNameOf } from './commands';
 import { completionScript } from './completion';
 import { manPage } from './roff';
@@ -28,4 +29,9 @@ function main(): void {
   writeFileSync(join(out, 'mdatad.bash'), completionScript(COMMANDS));
 }
 
-main();
+try {
+  main();
+} catch (err) {
+  process.stderr.write(explain('man', err));
+  process.exitCode = 1;
+}

@@ -12,7 +12,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-import { packageVersion } from '../../src/admin/version';
+import { packageVersion } from '../../src/lib/version';
 
 /** Where a SmartOS zone has its socket; the second is for lx. */
 const ZONE_SOCKETS = ['/.zonecontrol/metadata.sock', '/native/.zonecontrol/metadata.sock'];

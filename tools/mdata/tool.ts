@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert';
 
-import { messageOf } from '../../src/lib/errors';
+import { explain } from '../../src/lib/explain';
 import type { Command, Outcome } from '../../src/protocol/client';
 import { readArguments } from './arguments';
 import type { Usage } from './arguments';
@@ -29,7 +29,7 @@ export async function runTool(tool: Tool): Promise<void> {
     process.exitCode = EXIT_ERROR;
   });
   process.exitCode = await outcomeOf(tool).catch((err: unknown) => {
-    say(`${tool.name}: ${messageOf(err)}`);
+    process.stderr.write(explain(tool.name, err));
     return EXIT_ERROR;
   });
 }

@@ -1,25 +1,29 @@
 /*
- * Asks the running agent over its admin socket, and says what to do when it is not there.
+ * Asks the running agent over its admin socket, finds the zone that a person means, and says what to do when the agent
+ * is not there.
  *
  * The types of the replies are the agent's own: both come out of one package.
  */
 import { request, type IncomingMessage } from 'node:http';
 import type { DatasetsReport } from '../../src/admin/datasets-report';
 import type { DoctorReport } from '../../src/admin/doctor-context';
+import type { KeyRow } from '../../src/admin/routes';
 import type { Status } from '../../src/admin/status';
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
-import { codeOf, messageOf } from '../../src/lib/errors';
+import { codeOf, describeError } from '../../src/lib/errors';
 import { isJsonObject, ownString } from '../../src/metadata/vm-data';
+import { wholeUuid, zoneMeant } from '../zone-name';
 
-/** What the agent tells it knows already; one that takes longer has stopped. */
+/** The agent answers from memory; one that takes longer has stopped. */
 const ANSWER_MS = 10_000;
-/** A doctor's visit of thousands of zones takes its time, and so does a listing of their datasets. */
+/** The doctor takes its time for thousands of zones, and so does a listing of their datasets. */
 const LONG_ANSWER_MS = 120_000;
 
 export interface Answers {
   readonly status: Status;
   readonly zones: readonly ZoneRow[];
   readonly zone: ZoneReport;
+  readonly keys: readonly KeyRow[];
   readonly doctor: DoctorReport;
   readonly datasets: DatasetsReport;
   readonly metrics: unknown;
@@ -31,7 +35,7 @@ export interface Answers {
   };
 }
 
-/** What a person is told, with the lines that help further. */
+/** What is printed for a person, with the lines that help further. */
 export class ControlError extends Error {
   readonly help: readonly string[];
   /** The exit status, where a command has one of its own for a failure. */
@@ -49,7 +53,7 @@ export interface Question {
   readonly method?: 'GET' | 'PUT' | 'POST';
   readonly path: string;
   readonly body?: unknown;
-  /** The agent has to look at much before it can answer. */
+  /** The agent has much to check before it can answer. */
   readonly long?: true;
 }
 
@@ -112,9 +116,9 @@ export class Client {
         resolve(response);
       });
       const timer = setTimeout(() => {
-        const words = `mdatad is there but did not answer "${method} ${path}" within ${limitMs / 1000} s`;
+        const message = `mdatad is there but did not answer "${method} ${path}" within ${limitMs / 1000} s`;
         reject(
-          new ControlError(words, [
+          new ControlError(message, [
             'it is stopped or wedged: pgrep -lf mdatad, then pstack PID (prun PID wakes one that is stopped)',
             'to end that:    svcadm restart mdatad    its log: svcs -L mdatad',
           ]),
@@ -135,7 +139,7 @@ function refusalOf(text: string): string {
     const reply: unknown = JSON.parse(text);
     return (isJsonObject(reply) ? ownString(reply, 'error') : undefined) ?? text.trim();
   } catch {
-    // Not ours, then; its own words are the best there is.
+    // Not ours, then; its own text is the best there is.
     return text.trim();
   }
 }
@@ -153,7 +157,7 @@ function notThere(socketPath: string, tried: string, err: unknown): ControlError
     case 'ECONNREFUSED':
       return new ControlError(
         `mdatad is not there: it left its socket at ${socketPath}, and nobody listens`,
-        ['it was killed or it crashed: its log tells', ...start],
+        ['it was killed or it crashed: its log says why', ...start],
       );
     case 'EACCES':
     case 'EPERM':
@@ -166,6 +170,32 @@ function notThere(socketPath: string, tried: string, err: unknown): ControlError
         'only root of the global zone is served; or it is just ending: svcs -xv mdatad',
       ]);
     default:
-      return new ControlError(`${tried} at ${socketPath} failed: ${messageOf(err)}`, start);
+      return new ControlError(`${tried} at ${socketPath} failed: ${describeError(err)}`, start);
+  }
+}
+
+/** A whole uuid is taken as it is: what became of a zone that is gone can be asked too. */
+export async function findZone(client: Client, word: string): Promise<string> {
+  const found = wholeUuid(word) ?? (await knownZone(client, word));
+  if (found === undefined) {
+    throw new ControlError(`no zone is named ${word}`, ['mdatactl zones lists them']);
+  }
+  return found;
+}
+
+/** The same, but a word that means none of the agent's zones is the name of one that it does not know yet. */
+export async function findZoneOrNew(client: Client, word: string): Promise<string> {
+  return wholeUuid(word) ?? (await knownZone(client, word)) ?? word;
+}
+
+async function knownZone(client: Client, word: string): Promise<string | undefined> {
+  const meant = zoneMeant(word, await client.ask('zones', { path: '/zones' }));
+  switch (meant.kind) {
+    case 'zone':
+      return meant.zonename;
+    case 'none':
+      return undefined;
+    case 'several':
+      throw new ControlError(`${word} could be ${meant.count} zones`, meant.candidates);
   }
 }

@@ -1,7 +1,7 @@
 /*
  * `mdatactl get`: a key as the guest would see it, through the zone's real socket.
  *
- * The value may be a password: it is only shown when it is asked for in so many words.
+ * The value may be a password: it is shown only with --show-value.
  */
 import type { ZoneReport } from '../../src/admin/zone-report';
 import { printableKey } from '../../src/log';
@@ -40,7 +40,7 @@ export async function getKey(
       `${zonename} is a ${zone.brand} guest: it has a serial port, no socket`,
       [
         'ask in the guest itself: mdata-get KEY',
-        `mdatactl zone ${zonename} tells what the guest asked last, and what came of it`,
+        `mdatactl zone ${zonename} shows what the guest asked last, and the answer`,
       ],
     );
   }

@@ -2,19 +2,19 @@
 /*
  * mdatactl: the operators' command line. Asks the running agent and shows what it says.
  *
- * What is asked and how it looks is in the files beside this one; here are the commands, their options,
- * and the exit status.
+ * What is asked and how it is shown is in the files beside this one; here are the commands, their options, and the
+ * exit status.
  */
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { compare, exitOfCompare } from '../../src/admin/compare';
+import { compare, exitOfCompare } from './compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import type { HealthState } from '../../src/admin/health';
 import { platformStamp, policyOf } from '../../src/admin/datasets-report';
-import { packageVersion } from '../../src/admin/version';
-import { CHECK_NAMES, exitOfPreflight, preflight } from '../../src/admin/preflight';
-import { NOTIFY_STATES } from '../../src/admin/notify-states';
+import { packageVersion } from '../../src/lib/version';
+import { CHECK_NAMES, exitOfPreflight, preflight } from '../preflight/preflight';
+import { NOTIFY_STATES } from '../../src/admin/node';
 import {
   ConfigError,
   defaultRoot,
@@ -23,24 +23,24 @@ import {
   parseVminfodUrl,
 } from '../../src/config';
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { messageOf } from '../../src/lib/errors';
+import { explain, RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
 import { COMMANDS } from '../man/commands';
 import { completionScript, SHELLS, type Shell } from '../man/completion';
-import { Client, ControlError } from './client';
-import { follow } from './follow';
+import { Client, ControlError, findZone, findZoneOrNew } from './client';
 import { getKey } from './get';
-import { ListingError, type ListingOptions } from '../listing';
+import { ListingError } from '../listing';
 import { screenOf, type Screen } from '../screen';
+import { count, interval, listed, listingOf, since, type ListOptions } from './options';
 import { recordLine } from './record-line';
 import { showCompare } from './show-compare';
 import { showDatasets } from './show-datasets';
 import { showDoctor } from './show-doctor';
 import { showPreflight } from './show-preflight';
 import { showStatus } from './show-status';
-import { showZone, showZones } from './show-zones';
+import { showKeys, showZone, showZones } from './show-zones';
+import { follow, type FollowOptions } from './tail';
 import { runTop, SORT_KEYS, type SortKey } from './top';
-import { findZone, findZoneOrNew } from './zone-name';
 
 const EXIT_OK = 0;
 const EXIT_LESS = 1;
@@ -64,12 +64,14 @@ Exit status:
 Examples:
   mdatactl preflight                    will it run on this node? (needs no agent)
   mdatactl compare                      will guests get the same answers as now?
-  mdatactl status                       is the agent well?
-  mdatactl zones --unhealthy            which zones are not well, and why?
+  mdatactl status                       is the agent healthy?
+  mdatactl zones --unhealthy            which zones are not healthy, and why?
   mdatactl doctor UUID                  why does this zone get no metadata?
   mdatactl zones --json | json -a -c 'this.errors > 0' zonename errors
   mdatactl top                          which zones are busy, now?
   mdatactl tail UUID                    what does this guest ask for, now?
+  mdatactl tail -n 20 --level warn      what went wrong last?
+  mdatactl keys UUID                    what is in its metadata?
   mdatactl get UUID root_authorized_keys`;
 
 interface Options {
@@ -80,16 +82,11 @@ interface Options {
 /** The columns of `zones --unhealthy`. */
 const UNHEALTHY_FIELDS = 'zone,alias,brand,state,health,reasons';
 
-/** Of commands that print a table. */
-interface ListOptions {
-  readonly header: boolean;
-  readonly parsable?: true;
-  readonly fields?: string;
-  readonly sort?: string;
-}
+/** Options of `tail`. */
+type TailFlags = Omit<FollowOptions, 'zonename'>;
 
 /** What a command works with. */
-interface Desk {
+interface Session {
   readonly client: Client;
   readonly root: string;
   readonly json: boolean;
@@ -97,27 +94,13 @@ interface Desk {
   readonly now: number;
 }
 
-/** The options of vmadm's and zfs' lists. */
-function listed(command: Command): Command {
-  return command
-    .option('-H, --no-header', 'no header line')
-    .option('-p, --parsable', 'cells between colons, for scripts')
-    .option('-o, --fields <names>', 'which columns, separated by commas')
-    .option('-s, --sort <names>', 'what to sort by; -NAME sorts descending');
-}
+class UsageError extends RemediedError {}
 
-function listingOf({ header, parsable, fields, sort }: ListOptions): ListingOptions {
-  return { noHeader: !header, parsable, fields, sort };
-}
-
-class UsageError extends Error {}
-
-function deskOf(command: Command): Desk {
+function sessionOf(command: Command): Session {
   const { root = defaultRoot(), json } = command.optsWithGlobals<Options>();
   if (root === undefined) {
-    throw new UsageError(
-      '--root DIR is needed off SmartOS (simcn up --root DIR made the node there)',
-    );
+    const remedy = 'name the root that simcn up was given, or set MDATAD_ROOT';
+    throw new UsageError('--root DIR is needed off SmartOS', remedy);
   }
   return {
     client: new Client(new Paths(resolve(root)).adminSocket),
@@ -130,7 +113,7 @@ function deskOf(command: Command): Desk {
 
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
-    .description('Looks at and steers the metadata agent of this node')
+    .description('Shows and controls the metadata agent of this node')
     .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .showHelpAfterError('(mdatactl --help lists the commands)')
@@ -147,44 +130,53 @@ function makeProgram(finish: (status: number) => void): Command {
   options(program);
 
   add('status', 'the agent in one screen').action(async (_options, command: Command) => {
-    const desk = deskOf(command);
-    const status = await desk.client.ask('status', { path: '/status' }).catch((err: unknown) => {
+    const session = sessionOf(command);
+    const status = await session.client.ask('status', { path: '/status' }).catch((err: unknown) => {
       throw err instanceof ControlError
         ? new ControlError(err.message, err.help, EXIT_NOT_THERE)
         : err;
     });
-    print(desk, status, () => showStatus(status, desk.screen));
+    print(session, status, () => showStatus(status, session.screen));
     finish(exitOfHealth(status.health.state));
   });
 
   listed(add('zones', 'one line a zone'))
     .option('--unhealthy', 'only zones that are not healthy, with the reasons')
     .action(async (own: ListOptions & { unhealthy?: true }, command: Command) => {
-      const desk = deskOf(command);
+      const session = sessionOf(command);
       const only = own.unhealthy === true;
-      const all = await desk.client.ask('zones', { path: '/zones' });
+      const all = await session.client.ask('zones', { path: '/zones' });
       const zones = only ? all.filter(({ health }) => health !== 'ok') : all;
       const listing = listingOf({ ...(only && { fields: UNHEALTHY_FIELDS }), ...own });
-      print(desk, zones, () => showZones(zones, listing, desk.screen, desk.now, only));
+      print(session, zones, () => showZones(zones, listing, session.screen, session.now, only));
     });
 
   add('zone <uuid>', 'everything about one zone').action(
     async (uuid: string, _options, command: Command) => {
-      const desk = deskOf(command);
-      const path = `/zones/${await findZone(desk.client, uuid)}`;
-      const zone = await desk.client.ask('zone', { path });
-      print(desk, zone, () => showZone(zone, desk.screen, desk.now));
+      const session = sessionOf(command);
+      const path = `/zones/${await findZone(session.client, uuid)}`;
+      const zone = await session.client.ask('zone', { path });
+      print(session, zone, () => showZone(zone, session.screen, session.now));
+    },
+  );
+
+  listed(add('keys <uuid>', 'names and lengths of its metadata, no values')).action(
+    async (uuid: string, own: ListOptions, command: Command) => {
+      const session = sessionOf(command);
+      const path = `/keys/${await findZone(session.client, uuid)}`;
+      const keys = await session.client.ask('keys', { path });
+      print(session, keys, () => showKeys(keys, listingOf(own), session.screen));
     },
   );
 
   add('get <uuid> <key>', 'ask for a key as the guest would, through its socket')
     .option('--show-value', 'print the value too: it may be a password')
     .action(async (uuid: string, key: string, own: { showValue?: true }, command: Command) => {
-      const desk = deskOf(command);
-      const path = `/zones/${await findZone(desk.client, uuid)}`;
-      const zone = await desk.client.ask('zone', { path });
+      const session = sessionOf(command);
+      const path = `/zones/${await findZone(session.client, uuid)}`;
+      const zone = await session.client.ask('zone', { path });
       const got = await getKey(zone, key, own.showValue === true, complain);
-      print(desk, got, () => [
+      print(session, got, () => [
         got.found
           ? (got.value ??
             got.value_base64 ??
@@ -194,28 +186,28 @@ function makeProgram(finish: (status: number) => void): Command {
       finish(got.found ? EXIT_OK : EXIT_LESS);
     });
 
-  add('doctor [uuid]', 'look at the whole chain of a zone, or of all, and say where it breaks')
-    .option('--all', 'every step, also of zones that are well')
+  add('doctor [uuid]', 'check the whole chain of a zone, or of all, and say where it breaks')
+    .option('--all', 'every step, also of healthy zones')
     .action(async (uuid: string | undefined, own: { all?: true }, command: Command) => {
-      const desk = deskOf(command);
-      const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
-      const checkup = await desk.client.ask('doctor', { path: `/doctor${path}`, long: true });
+      const session = sessionOf(command);
+      const path = uuid === undefined ? '' : `/${await findZone(session.client, uuid)}`;
+      const report = await session.client.ask('doctor', { path: `/doctor${path}`, long: true });
       const whole = uuid !== undefined || own.all === true;
-      print(desk, checkup, () => showDoctor(checkup, whole, desk.screen));
-      finish(exitOf(checkup.verdict));
+      print(session, report, () => showDoctor(report, whole, session.screen));
+      finish(exitOf(report.verdict));
     });
 
   add('top', 'the busiest zones, live')
     .addOption(new Option('--sort <by>', 'what to sort by').choices(SORT_KEYS).default('requests'))
-    .option('--interval <seconds>', 'how often to look', seconds, 2)
-    .option('-n, --screens <n>', 'end after so many screens', wholeNumber)
+    .option('--interval <seconds>', 'time between two screens', interval, 2)
+    .option('-n, --screens <n>', 'end after so many screens', count)
     .action(
       async (own: { sort: SortKey; interval: number; screens?: number }, command: Command) => {
-        const desk = deskOf(command);
+        const session = sessionOf(command);
         // Without a terminal nobody can quit it: one screen then, unless more are asked for.
         const screens = own.screens ?? (process.stdout.isTTY ? undefined : 1);
         const options = { sort: own.sort, intervalMs: own.interval * 1000, screens };
-        await runTop(desk.client, options, () => screenOf(process.stdout, process.env));
+        await runTop(session.client, options, () => screenOf(process.stdout, process.env));
       },
     );
   add('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
@@ -224,40 +216,40 @@ function makeProgram(finish: (status: number) => void): Command {
       new Option('--check <name...>', 'make these checks only, by name').choices(CHECK_NAMES),
     )
     .action(async (own: { vminfod?: string; check?: string[] }, command: Command) => {
-      const desk = deskOf(command);
+      const session = sessionOf(command);
       const report = await untilSignalled((signal) => {
-        const { root } = desk;
+        const { root } = session;
         const { vminfod, check } = own;
         const more = { ...(check && { only: check }), ...(vminfod && { vminfodUrl: vminfod }) };
         return preflight({ root, signal, ...more });
       });
-      print(desk, report, () => showPreflight(report, desk.screen));
+      print(session, report, () => showPreflight(report, session.screen));
       finish(exitOfPreflight(report));
     });
 
   add('compare', 'ask the agent that serves now and our own handler the same, and compare')
-    .option('--sample <n>', 'ask so many zones, spread over all', parseCount)
+    .option('--sample <n>', 'ask so many zones, spread over all', count)
     .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
     .action(async (own: { sample?: number; vminfod?: string }, command: Command) => {
-      const desk = deskOf(command);
+      const session = sessionOf(command);
       const report = await untilSignalled((signal) => {
-        const { root } = desk;
+        const { root } = session;
         const { sample, vminfod } = own;
         const more = { ...(sample && { sample }), ...(vminfod && { vminfodUrl: vminfod }) };
         return compare({ root, signal, ...more });
       });
-      print(desk, report, () => showCompare(report, desk.screen));
+      print(session, report, () => showCompare(report, session.screen));
       finish(exitOfCompare(report));
     });
 
   add('metrics', 'the metrics, as Prometheus reads them').action(
     async (_options, command: Command) => {
-      const desk = deskOf(command);
-      if (desk.json) {
+      const session = sessionOf(command);
+      if (session.json) {
         const path = '/metrics?format=json';
-        print(desk, await desk.client.ask('metrics', { path }), () => []);
+        print(session, await session.client.ask('metrics', { path }), () => []);
       } else {
-        process.stdout.write(await desk.client.text({ path: '/metrics' }));
+        process.stdout.write(await session.client.text({ path: '/metrics' }));
       }
     },
   );
@@ -265,38 +257,41 @@ function makeProgram(finish: (status: number) => void): Command {
   add('log-level', 'print the level of the log, or set it until the agent ends')
     .addArgument(new Argument('[level]', 'the level from now on').choices(LOG_LEVELS))
     .action(async (level: string | undefined, _options, command: Command) => {
-      const desk = deskOf(command);
+      const session = sessionOf(command);
       const path = '/log-level';
-      const reply = await desk.client.ask(
+      const reply = await session.client.ask(
         'level',
         level === undefined ? { path } : { method: 'PUT', path, body: { level } },
       );
       const { previous } = reply;
-      print(desk, reply, () => [
+      print(session, reply, () => [
         previous === undefined ? reply.level : `${reply.level} (was ${previous})`,
       ]);
     });
 
-  add('tail [uuid]', 'log records as they come, until interrupted').action(
-    async (uuid: string | undefined, _options, command: Command) => {
-      const desk = deskOf(command);
-      const zonename = uuid === undefined ? null : await findZone(desk.client, uuid);
-      // Who reads it through a pipe looks for words, and not at a screen.
-      const screen = process.stdout.isTTY ? desk.screen : { ...desk.screen, width: Infinity };
-      await follow(desk.client, zonename, (record, line) => {
-        console.log(desk.json ? line : recordLine(record, screen));
+  add('tail [uuid]', 'log records as they come, until interrupted')
+    .option('-n, --lines <count>', 'begin with so many of the last records', count)
+    .option('--since <time>', 'begin with the records since: 90s, 5m, 2h, or a time', since)
+    .addOption(new Option('--level <level>', 'this level and above').choices(LOG_LEVELS))
+    .option('--no-follow', 'end after those')
+    .action(async (uuid: string | undefined, own: TailFlags, command: Command) => {
+      const { client, screen: given, json } = sessionOf(command);
+      const zone = uuid === undefined ? {} : { zonename: await findZone(client, uuid) };
+      // In a pipe a line is searched, not read: it stays whole.
+      const screen = process.stdout.isTTY ? given : { ...given, width: Infinity };
+      await follow(client, { ...own, ...zone }, (record, line) => {
+        console.log(json ? line : recordLine(record, screen));
       });
-    },
-  );
+    });
 
   add('notify <uuid>', 'tell the agent that something happened to a zone')
     .addArgument(new Argument('<state>', 'what the zone came to').choices(NOTIFY_STATES))
     .action(async (uuid: string, state: string, _options, command: Command) => {
-      const desk = deskOf(command);
-      const zonename = await findZoneOrNew(desk.client, uuid);
+      const session = sessionOf(command);
+      const zonename = await findZoneOrNew(session.client, uuid);
       const question = { method: 'POST', path: '/notify', body: { zonename, state } } as const;
-      const reply = await desk.client.ask('notify', question);
-      print(desk, reply, () => [
+      const reply = await session.client.ask('notify', question);
+      print(session, reply, () => [
         reply.is === null
           ? `${zonename}: no such zone on this node; nothing is served for it`
           : `${zonename}: you said ${state}, it is ${reply.is}`,
@@ -323,10 +318,10 @@ function makeProgram(finish: (status: number) => void): Command {
         .argument('[uuid]'),
     ),
   ).action(async (uuid: string | undefined, own: ListOptions, command: Command) => {
-    const desk = deskOf(command);
-    const path = uuid === undefined ? '' : `/${await findZone(desk.client, uuid)}`;
-    const report = await desk.client.ask('datasets', { path: `/datasets${path}`, long: true });
-    print(desk, report, () => showDatasets(report, listingOf(own), desk.screen));
+    const session = sessionOf(command);
+    const path = uuid === undefined ? '' : `/${await findZone(session.client, uuid)}`;
+    const report = await session.client.ask('datasets', { path: `/datasets${path}`, long: true });
+    print(session, report, () => showDatasets(report, listingOf(own), session.screen));
   });
   options(datasets.command('expand'))
     .description('expand "delegate_dataset": "safe" of a payload on stdin')
@@ -334,7 +329,7 @@ function makeProgram(finish: (status: number) => void): Command {
     .action(async (own: { config?: string }, command: Command) => {
       const policy =
         own.config === undefined
-          ? await runningPolicy(deskOf(command).client)
+          ? await runningPolicy(sessionOf(command).client)
           : policyOf(loadConfig(own.config));
       const expansion = expandPayload(
         payloadFrom(readFileSync(0, 'utf8')),
@@ -354,45 +349,21 @@ function makeProgram(finish: (status: number) => void): Command {
   return program;
 }
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (!(value >= 0.1 && value <= 3600)) {
-    throw new InvalidArgumentError('wants seconds, from 0.1 to 3600');
-  }
-  return value;
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) {
-    throw new InvalidArgumentError('wants a whole number, 1 or more');
-  }
-  return value;
-}
-
 async function runningPolicy(client: Client): Promise<SafePolicy> {
   const { policy } = await client.ask('datasets', { path: '/datasets', long: true });
   return policy;
-}
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1) {
-    throw new InvalidArgumentError('a whole number from 1 is needed');
-  }
-  return count;
 }
 
 function payloadFrom(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // Its own words quote the text around the fault: a payload has passwords in it.
-    throw new UsageError('stdin holds no JSON');
+    // The parser's message quotes the text around the fault: a payload has passwords in it.
+    throw new UsageError('stdin is not JSON', 'give a payload, as vmadm create takes it');
   }
 }
 
-/** Lets work put back what it made when it is interrupted. */
+/** Lets work undo what it did when it is interrupted. */
 async function untilSignalled<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const abort = (): void => stop.abort();
@@ -427,8 +398,8 @@ function exitOfHealth(state: HealthState): number {
   }
 }
 
-function print(desk: Desk, value: unknown, lines: () => readonly string[]): void {
-  const text = desk.json ? [JSON.stringify(value, null, 2)] : lines();
+function print(session: Session, value: unknown, lines: () => readonly string[]): void {
+  const text = session.json ? [JSON.stringify(value, null, 2)] : lines();
   text.forEach((line) => console.log(line));
 }
 
@@ -443,10 +414,10 @@ async function main(): Promise<number> {
     await program.parseAsync(process.argv);
   } catch (err) {
     if (err instanceof CommanderError) {
-      // It has told already. Asking for help is no mistake.
+      // commander has printed it. Asking for help is not a mistake.
       return err.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
     }
-    complain(messageOf(err));
+    process.stderr.write(explain('mdatactl', err));
     if (err instanceof ControlError) {
       err.help.forEach((line) => console.error(`  ${line}`));
       return err.exit ?? EXIT_FAILED;
@@ -458,7 +429,7 @@ async function main(): Promise<number> {
   return status;
 }
 
-// Whoever reads us may stop early (`| head`): that ends us, and is no fault.
+// Whoever reads our output may stop early (`| head`): that ends us, and is not an error.
 process.stdout.on('error', () => process.exit(EXIT_OK));
 void main().then((status) => {
   process.exitCode = status;

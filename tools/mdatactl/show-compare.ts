@@ -1,10 +1,6 @@
 /* `mdatactl compare` for a person: counts, then each difference by key and lengths. Pure. */
-import type { CompareReport, Difference } from '../../src/admin/compare';
-import {
-  DOCUMENTED,
-  type AnswerShape,
-  type DocumentedId,
-} from '../../src/admin/compare-differences';
+import type { CompareReport, Difference } from './compare';
+import { DOCUMENTED, type AnswerShape, type DocumentedId } from './compare-differences';
 import { counted } from '../../src/admin/format';
 import type { Screen } from '../screen';
 import { paragraph } from './text';

@@ -1,4 +1,4 @@
-/* `mdatactl doctor` for a person: where the chain breaks first, then what is well. Pure. */
+/* `mdatactl doctor` for a person: where the chain breaks first, then what is healthy. Pure. */
 import type { DoctorReport, Step, Verdict, ZoneDoctorReport } from '../../src/admin/doctor-context';
 import { counted } from '../../src/admin/format';
 import type { Colour, Screen } from '../screen';
@@ -8,28 +8,28 @@ const STEP_WIDTH = 15;
 const VERDICT_WIDTH = 6;
 const INDENT = 2 + STEP_WIDTH + VERDICT_WIDTH;
 
-const WORDS: Readonly<Record<Verdict, readonly [word: string, colour: Colour]>> = {
+const LABELS: Readonly<Record<Verdict, readonly [word: string, colour: Colour]>> = {
   ok: ['ok', 'green'],
   warn: ['WARN', 'yellow'],
   fail: ['FAIL', 'red'],
   skip: ['-', 'dim'],
 };
 
-/** @param whole every step, also of zones that are well */
-export function showDoctor(checkup: DoctorReport, whole: boolean, screen: Screen): string[] {
+/** @param whole every step, also of healthy zones */
+export function showDoctor(report: DoctorReport, whole: boolean, screen: Screen): string[] {
   const { paint } = screen;
-  const sick = checkup.zones.filter(({ verdict }) => verdict !== 'ok');
-  const shown = whole ? checkup.zones : sick;
-  const hidden = checkup.zones.length - shown.length;
+  const unhealthy = report.zones.filter(({ verdict }) => verdict !== 'ok');
+  const shown = whole ? report.zones : unhealthy;
+  const hidden = report.zones.length - shown.length;
   return [
     paint('bold', 'node'),
-    ...checkup.node.flatMap((step) => stepLines(step, screen)),
+    ...report.node.flatMap((step) => stepLines(step, screen)),
     ...shown.flatMap((zone) => ['', ...zoneLines(zone, whole, screen)]),
     '',
     ...(hidden > 0
-      ? [`${counted(hidden, 'zone')} well (mdatactl doctor UUID shows each step)`]
+      ? [`${counted(hidden, 'zone')} healthy (mdatactl doctor UUID shows each step)`]
       : []),
-    summary(checkup, screen),
+    summary(report, screen),
   ];
 }
 
@@ -46,7 +46,7 @@ function zoneLines(zone: ZoneDoctorReport, whole: boolean, screen: Screen): stri
 }
 
 function stepLines({ step, verdict, finding, remedy }: Step, { paint, width }: Screen): string[] {
-  const [word, colour] = WORDS[verdict];
+  const [word, colour] = LABELS[verdict];
   const label = `  ${step.padEnd(STEP_WIDTH)}${word.padEnd(VERDICT_WIDTH)}`;
   const [first = '', ...rest] = paragraph(label, finding, INDENT, width);
   const painted = `  ${step.padEnd(STEP_WIDTH)}${paint(colour, word.padEnd(VERDICT_WIDTH))}`;

@@ -1,10 +1,6 @@
 /* `mdatactl preflight` for a person: one line a check; for what is not well what was expected and what to do. Pure. */
 import { counted } from '../../src/admin/format';
-import type {
-  PreflightCheck,
-  PreflightReport,
-  PreflightVerdict,
-} from '../../src/admin/preflight-check';
+import type { PreflightCheck, PreflightReport, PreflightVerdict } from '../preflight/check';
 import type { Colour, Screen } from '../screen';
 import { paragraph } from './text';
 

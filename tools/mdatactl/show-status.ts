@@ -36,7 +36,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
     ...line(
       'in progress',
       status.inProgress
-        .map(({ what, pending, waiting }) => `${what}: ${pending} under way, ${waiting} waiting`)
+        .map(({ what, pending, waiting }) => `${what}: ${pending} in progress, ${waiting} waiting`)
         .join('; ') || 'nothing',
     ),
     ...line(
@@ -52,7 +52,7 @@ export function showStatus(status: Status, screen: Screen): string[] {
       log.lostRecords > 0 ? 'yellow' : undefined,
     ),
     ...(status.faults > 0
-      ? line('faults', `${counted(status.faults, 'request')} met a fault of the agent`, 'red')
+      ? line('faults', `${counted(status.faults, 'request')} met a bug of the agent`, 'red')
       : []),
     ...problemLines(status, screen),
     ...warningLines(status, screen),
@@ -85,13 +85,13 @@ function writesLine({ writes }: Status): string {
     restored > 0 ? `, ${restored} undone from a stale copy and made again` : '',
     locksHeld > 0 ? `, ${counted(locksHeld, 'lock')} held` : '',
   ];
-  return `${pending} under way; ${stored} stored, ${failed} failed${odd.join('')}`;
+  return `${pending} in progress; ${stored} stored, ${failed} failed${odd.join('')}`;
 }
 
 function eventsLine({ events }: Status): string {
   return events.total === 0
     ? 'none yet'
-    : `${events.total}, the last one heard after ${inWords(events.lagMs)}`;
+    : `${events.total}, the last one received after ${inWords(events.lagMs)}`;
 }
 
 function repairsLine({ repairs }: Status): string {
@@ -108,7 +108,7 @@ function datasetsLine({ datasets }: Status): string {
   if (safe + unsafe + unknown + exempt === 0) {
     return 'none delegated';
   }
-  const why = unsafe > 0 ? ` (${namedCounts(rules)}; mdatactl datasets tells what to do)` : '';
+  const why = unsafe > 0 ? ` (${namedCounts(rules)}; mdatactl datasets says what to do)` : '';
   const unread = unknown > 0 ? `${unknown} of unknown usage, ` : '';
   return `${safe} safe, ${unsafe} unsafe, ${unread}${exempt} exempt${why}`;
 }

@@ -1,4 +1,5 @@
-/* `mdatactl zones` and `mdatactl zone` for a person. Pure. */
+/* `mdatactl zones`, `zone` and `keys` for a person. Pure. */
+import type { KeyRow } from '../../src/admin/routes';
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
 import type { MetadataReport } from '../../src/vm/store';
@@ -93,7 +94,28 @@ function linkColourOf({ kind, link, state }: ZoneRow): Colour | undefined {
   return link === 'connected' ? 'green' : 'yellow';
 }
 
-/** What is used up to here is told as nearly full. */
+const KEY_FIELDS: readonly Field<KeyRow>[] = [
+  { name: 'key', title: 'KEY', value: ({ key }) => key },
+  { name: 'bytes', title: 'BYTES', align: 'right', value: ({ bytes }) => bytes },
+  { name: 'map', title: 'MAP', value: ({ map }) => map },
+];
+/** Names of all columns of `mdatactl keys`. */
+export const KEY_FIELD_NAMES = KEY_FIELDS.map(({ name }) => name);
+
+/** `mdatactl keys`, for a person or a script: by map and name. No value is in it. */
+export function showKeys(
+  keys: readonly KeyRow[],
+  options: ListingOptions,
+  screen: Screen,
+): string[] {
+  if (keys.length === 0 && options.noHeader !== true && options.parsable !== true) {
+    return ['no metadata'];
+  }
+  const sort = options.sort ?? 'map,key';
+  return listing(KEY_FIELDS, KEY_FIELD_NAMES.join(','), keys, { ...options, sort }, screen);
+}
+
+/** What is used up to here is shown as nearly full. */
 const NEARLY_FULL = 0.8;
 
 /** `mdatactl zone`, for a person. @param now ms since 1970 */
@@ -182,7 +204,7 @@ function portLine(port: NonNullable<ZoneReport['port']>): string {
 
 function vmLine({ vm }: ZoneReport): string {
   if (vm === null) {
-    return 'none: vminfod has not told of it';
+    return 'none: vminfod has not reported it';
   }
   const com2 = vm.com2 === undefined ? '' : `, com2 ${vm.com2}`;
   return `from vminfod: ${vm.zoneState ?? 'no state'}${com2}`;

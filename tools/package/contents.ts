@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { RemediedError } from '../../src/lib/explain';
 import { completionScript } from '../man/completion';
 import { COMMANDS, fileNameOf } from '../man/commands';
 import { manPage } from '../man/roff';
@@ -68,9 +69,9 @@ export function openProject(top: string): Project {
 export function contentsOf(project: Project, options: Options): TarEntry[] {
   const { top } = project;
   if (options.target !== THIS_MACHINE) {
-    throw new Error(
-      `--target ${options.target}: this checkout was built on ${THIS_MACHINE} and holds no native code for ` +
-        `another platform; make the package on a machine of that platform`,
+    throw new RemediedError(
+      `--target ${options.target}: this checkout was built on ${THIS_MACHINE} and holds no native code for another platform`,
+      `make the package on a machine of ${options.target}`,
     );
   }
   const programs = filesBelow(top, 'dist').filter(isProgram);
@@ -178,7 +179,8 @@ function productionModules(top: string): string[] {
 
 function nodeTree(tree: string): TarEntry[] {
   if (statSync(join(tree, 'bin', 'node'), { throwIfNoEntry: false }) === undefined) {
-    throw new Error(`--node ${tree}: there is no ${join(tree, 'bin', 'node')}`);
+    const remedy = 'name the directory of a whole Node, with bin/node in it';
+    throw new RemediedError(`--node ${tree}: there is no ${join(tree, 'bin', 'node')}`, remedy);
   }
   const own = ['bin/node', 'LICENSE'].filter((path) =>
     statSync(join(tree, path), { throwIfNoEntry: false }),

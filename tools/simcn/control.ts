@@ -12,7 +12,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 
-import { codeOf, messageOf } from '../../src/lib/errors';
+import { codeOf, describeError, messageOf } from '../../src/lib/errors';
 
 const requestSchema = z.object({
   command: z.string(),
@@ -102,7 +102,8 @@ async function callAt(path: string, nobody: string, command: string, args: Args)
     if (['ENOENT', 'ECONNREFUSED'].includes(codeOf(err))) {
       throw new ControlError(nobody);
     }
-    throw new ControlError(`cannot reach the node at ${path}: ${messageOf(err)}`);
+    const message = `cannot reach the node at ${path}: ${describeError(err)}`;
+    throw new ControlError(message, { cause: err });
   }
   const ended = new Promise<unknown>((resolve) => {
     socket.once('end', resolve);

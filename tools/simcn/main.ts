@@ -11,8 +11,9 @@ import { resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import { z } from 'zod';
 
-import { packageVersion } from '../../src/admin/version';
+import { packageVersion } from '../../src/lib/version';
 import { messageOf } from '../../src/lib/errors';
+import { explain } from '../../src/lib/explain';
 import { endNode, printLog, startInBackground } from './background';
 import { ask } from './control';
 import { execInZone } from './exec';
@@ -303,7 +304,7 @@ async function main(): Promise<number> {
       // It has told already. Asking for help is no mistake.
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
-    console.error(`simcn: ${messageOf(err)}`);
+    process.stderr.write(explain('simcn', err));
     return err instanceof UsageError || err instanceof QueryError ? EXIT_USAGE : EXIT_FAILED;
   }
   return status;

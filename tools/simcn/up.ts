@@ -8,13 +8,14 @@
 import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 
-import { messageOf } from '../../src/lib/errors';
+import { messageOf, describeError } from '../../src/lib/errors';
 import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
+import { RemediedError } from '../../src/lib/explain';
+import { openEmulation } from './emulation';
 import { Paths } from '../../src/platform/paths';
 import { serveNode } from './commands';
 import { installBrands } from './brand';
 import { ControlServer, controlSocket } from './control';
-import { openEmulation } from './emulation';
 import { FaultTable } from './faults';
 import { Injector } from './injector';
 import { Kernel } from './kernel';
@@ -58,7 +59,7 @@ export async function bringUp(
   onDown: () => void,
 ): Promise<UpNode> {
   const root = checkRoot(givenRoot);
-  const given: unknown = vmsFile === null ? [] : JSON.parse(readFileSync(vmsFile, 'utf8'));
+  const given: unknown = vmsFile === null ? [] : readVms(vmsFile);
   const { vms, warnings } = parseVms(given);
   const paths = new Paths(root);
   for (const directory of FOLDERS) {
@@ -138,18 +139,30 @@ function checkRoot(given: string): string {
   }
   const bytes = Buffer.byteLength(root);
   if (bytes > ROOT_BYTES) {
-    throw new Error(
+    throw new RemediedError(
       `the root's path has ${bytes} bytes, and at most ${ROOT_BYTES} leave room for the zones' sockets ` +
         `(a unix socket's path has at most ${SOCKET_PATH_BYTES}): ${root}`,
+      'choose a shorter one: --root /tmp/cn',
     );
   }
   try {
     mkdirSync(root, { recursive: true, mode: 0o755 });
     statSync(root);
   } catch (err) {
-    throw new Error(`the root cannot be used: ${messageOf(err)}`);
+    throw new Error(`the root ${root} cannot be used: ${describeError(err)}`, { cause: err });
   }
   return root;
+}
+
+/** @throws Error that names the file */
+function readVms(path: string): unknown {
+  const text = readFileSync(path, 'utf8');
+  try {
+    return JSON.parse(text);
+  } catch (err) {
+    const remedy = 'it holds a VM object, or an array of them, as vmadm lookup -j prints';
+    throw new RemediedError(`${path}: not JSON: ${messageOf(err)}`, remedy);
+  }
 }
 
 /** Takes every step, whatever became of those before it. @throws the first failure */

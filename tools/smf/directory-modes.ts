@@ -9,7 +9,8 @@
 import { chmodSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { codeOf, messageOf } from '../../src/lib/errors';
+import { codeOf } from '../../src/lib/errors';
+import { explain } from '../../src/lib/explain';
 
 const PERMISSIONS = 0o7777;
 
@@ -73,6 +74,6 @@ try {
     restore(values.restore, directory);
   }
 } catch (err) {
-  process.stderr.write(`directory-modes: ${messageOf(err)}\n`);
+  process.stderr.write(explain('directory-modes', err));
   process.exitCode = 1;
 }

@@ -7,7 +7,8 @@
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { codeOf, messageOf } from '../../src/lib/errors';
+import { codeOf } from '../../src/lib/errors';
+import { explain } from '../../src/lib/explain';
 import { configOf, overlay, parseProperties, parseSite, toJson, type JsonMap } from './properties';
 
 const EXIT_BAD_CONFIG = 96;
@@ -45,6 +46,6 @@ function withSite(properties: JsonMap, path: string): JsonMap {
 try {
   main();
 } catch (err) {
-  process.stderr.write(`render-config: ${messageOf(err)}\n`);
+  process.stderr.write(explain('render-config', err));
   process.exitCode = EXIT_BAD_CONFIG;
 }

@@ -3,7 +3,7 @@
  * Prints one JSON object for each zone state change, as operators know them from sysevent(8).
  */
 import { Command } from 'commander';
-import { messageOf } from '../../src/lib/errors';
+import { explain } from '../../src/lib/explain';
 import { defaultRoot } from '../../src/config';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
@@ -58,6 +58,6 @@ function statesOf(event: ZoneEvent): { newstate: string; oldstate: string } {
 }
 
 main().catch((err: unknown) => {
-  process.stderr.write(`zone-events: ${messageOf(err)}\n`);
+  process.stderr.write(explain('zone-events', err));
   process.exitCode = 1;
 });

@@ -1,8 +1,8 @@
-import { NOTIFY_STATES } from '../../../src/admin/notify-states';
+import { NOTIFY_STATES } from '../../../src/admin/node';
 import { LOG_LEVELS } from '../../../src/config';
-import { ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
+import { KEY_FIELD_NAMES, ZONE_FIELD_NAMES } from '../../mdatactl/show-zones';
 import { SORT_KEYS } from '../../mdatactl/top';
-import { CHECK_NAMES } from '../../../src/admin/preflight';
+import { CHECK_NAMES } from '../../preflight/preflight';
 import {
   entries,
   HELP_OPTION,
@@ -49,7 +49,7 @@ const CHECK_OPTION: Option = {
 export const MDATACTL: ManCommand = {
   name: 'mdatactl',
   section: 8,
-  summary: 'look at and steer the metadata agent',
+  summary: 'show and control the metadata agent',
   synopsis: ['[--root DIR] [--json] COMMAND [ARGUMENT]'],
   description: [
     'mdatactl asks the running mdatad over its admin socket, to which only root may connect; `preflight` and `compare` need no mdatad. Tables are whole in a pipe; on a terminal a uuid is shown by its first eight digits. Colour is used on a terminal only.',
@@ -81,10 +81,17 @@ export const MDATACTL: ManCommand = {
       text: 'Everything about one zone, with the history of its states and its last records.',
     },
     {
+      name: 'keys',
+      operands: 'UUID',
+      words: 'zone',
+      text: `The names of the zone's metadata and the length of each value in bytes, never a value: of the map \`customer\`, and of \`internal\`, which guests read only in the VM's namespaces and for names that end in \`_pw\`. Columns for \`-o\` and \`-s\`: ${KEY_FIELD_NAMES.join(', ')}.`,
+      options: LIST_OPTIONS,
+    },
+    {
       name: 'get',
       operands: 'UUID KEY',
       words: 'zone',
-      text: "Asks for a key as the guest would, through the zone's real socket. Tells the length; HVM guests have no socket to ask.",
+      text: "Asks for a key as the guest would, through the zone's real socket. Prints the length; HVM guests have no socket to ask.",
       options: [{ flag: '--show-value', text: 'Prints the value too. It may be a password.' }],
     },
     {
@@ -92,7 +99,7 @@ export const MDATACTL: ManCommand = {
       operands: '[UUID]',
       words: 'zone',
       text: 'Walks the whole chain of one zone or of all: index entry, directory and modes, socket, listener, mount, VM data and its age, serial port, a real round trip. Says where it breaks and what to do. What `status` calls degraded or failed is never `ok` here.',
-      options: [{ flag: '--all', text: 'Shows each step, also of zones that are well.' }],
+      options: [{ flag: '--all', text: 'Shows each step, also of healthy zones.' }],
     },
     {
       name: 'top',
@@ -105,7 +112,7 @@ export const MDATACTL: ManCommand = {
           words: SORT_KEYS,
           text: 'What to sort by at first: `requests`, `errors`, `bytes` or `latency`.',
         },
-        { flag: '--interval', value: 'SECONDS', text: 'How often to look. Default: 2.' },
+        { flag: '--interval', value: 'SECONDS', text: 'Time between two screens. Default: 2.' },
         { flag: '--screens', value: 'N', text: 'Prints so many screens and ends. Short: `-n`.' },
       ],
     },
@@ -113,7 +120,7 @@ export const MDATACTL: ManCommand = {
       name: 'preflight',
       operands: '',
       options: [VMINFOD_OPTION, CHECK_OPTION],
-      text: 'Proves on this very node what mdatad takes for granted, by doing it in a scratch directory below `/var/zonecontrol` and with a scratch lock, before mdatad is installed. Needs no mdatad, takes less than 30 s, and puts back what it changes, also when it is interrupted; what a killed run left behind is removed by the next. One line a check: `ok`; `WARN`, mdatad will serve, but something is not as it should be; `FAIL`, do not install. `smf/install` runs it first.',
+      text: 'Proves on this node what mdatad relies on, by doing it in a scratch directory below `/var/zonecontrol` and with a scratch lock, before mdatad is installed. Needs no mdatad, takes less than 30 s, and puts back what it changes, also when it is interrupted; what a killed run left behind is removed by the next. One line a check: `ok`; `WARN`, mdatad will serve, but something is not as it should be; `FAIL`, do not install. `smf/install` runs it first.',
     },
     {
       name: 'compare',
@@ -126,7 +133,7 @@ export const MDATACTL: ManCommand = {
         },
         VMINFOD_OPTION,
       ],
-      text: "Runs while the platform's agent still serves. Asks the socket of every running OS zone for its keys, for each key it lists and for the well-known `sdc:` keys, and mdatad's own code for the same from the same data, and tells what differs: by zone, key and lengths, never a value. Differences that are meant are counted by their id. One connection at a time, at most 100 questions a second; the ports of HVM guests are not touched, and what is known to crash the platform's agent is not asked.",
+      text: "Runs while the platform's agent still serves. Asks the socket of every running OS zone for its keys, for each key it lists and for the well-known `sdc:` keys, and mdatad's own code for the same from the same data, and shows what differs: by zone, key and lengths, never a value. Intended differences are counted by their id. One connection at a time, at most 100 questions a second; the ports of HVM guests are not touched, and what is known to crash the platform's agent is not asked.",
     },
     { name: 'metrics', operands: '', text: 'The metrics, as Prometheus reads them.' },
     {
@@ -139,14 +146,33 @@ export const MDATACTL: ManCommand = {
       name: 'tail',
       operands: '[UUID]',
       words: 'zone',
-      text: 'Prints log records as they come, of one zone or of all, until it is interrupted.',
+      text: 'Prints log records as they come, of one zone or of all, until it is interrupted. The agent keeps the last 1,000 records that its log showed, and sends 256 KiB of them at most.',
+      options: [
+        {
+          flag: '--lines',
+          value: 'COUNT',
+          text: 'Begins with so many of the last records. Short: `-n`.',
+        },
+        {
+          flag: '--since',
+          value: 'TIME',
+          text: 'Begins with the records since then: `90s`, `5m`, `2h` or `1d` ago, or a time in ISO 8601.',
+        },
+        {
+          flag: '--level',
+          value: 'LEVEL',
+          words: LOG_LEVELS,
+          text: 'Only records of this level and above. The log itself shows no less than its own level: `mdatactl log-level`.',
+        },
+        { flag: '--no-follow', text: 'Ends after the kept records.' },
+      ],
     },
     {
       name: 'notify',
       operands: 'UUID STATE',
       words: 'zone',
       thenWords: NOTIFY_STATES,
-      text: `Tells the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent looks for itself; an event that also tells does no harm. That there is no such zone is no failure where it is said to be deleted.`,
+      text: `Notifies the agent that a zone is in _STATE_ (${NOTIFY_STATES.join(', ')}), for the hooks of a brand. The agent asks the platform; an event that says the same does no harm. A zone that does not exist is not a failure where _STATE_ is \`deleted\`.`,
     },
     {
       name: 'completion',
@@ -190,7 +216,7 @@ export const MDATACTL: ManCommand = {
             'ok    zone-events       subscribed, ping in 13 ms',
             'WARN  zone-directories  other users may enter 1: 3f6a1c1e-6d3b-... 0755 uid 0',
             '      expected: a directory 0700 root for every OS zone',
-            '      -> mdatad mends it at its start; now: chmod 700 /var/zonecontrol/*',
+            '      -> mdatad repairs it at its start; now: chmod 700 /var/zonecontrol/*',
             '...',
             '1 warning, nothing failed; 28 checks in 7.5 s',
           ],
@@ -212,7 +238,7 @@ export const MDATACTL: ManCommand = {
         },
         {
           kind: 'example',
-          text: 'Which zones are not well?',
+          text: 'Which zones are not healthy?',
           lines: ['# mdatactl zones --unhealthy'],
         },
         {

@@ -14,20 +14,21 @@ import { lstat, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, messageOf } from '../lib/errors';
-import { printableKey } from '../log';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { printableKey } from '../../src/log';
 import {
   ownMap,
   parseJsonObject,
   type JsonObject,
   type MetadataMaps,
   type VmData,
-} from '../metadata/vm-data';
-import { Paths } from '../platform/paths';
-import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
-import type { DataRequest } from '../protocol/request';
-import { recordOf } from '../vm/vm-cache';
-import { getText } from '../vm/vminfod-client';
+  HVM_BRANDS,
+} from '../../src/metadata/vm-data';
+import { Paths } from '../../src/platform/paths';
+import { ClientSession, type Command, type Outcome, type Step } from '../../src/protocol/client';
+import type { DataRequest } from '../../src/protocol/request';
+import { recordOf } from '../../src/vm/vm-cache';
+import { getText } from '../../src/vm/vminfod-client';
 import {
   documentedId,
   ourAnswer,
@@ -39,8 +40,8 @@ import {
   type DocumentedId,
   type ZoneData,
 } from './compare-differences';
-import { readIndex, type IndexZone } from './preflight-check';
-import { readReadyLine } from './preflight-node';
+import { readIndex, type IndexZone } from '../preflight/check';
+import { readReadyLine } from '../preflight/node-checks';
 
 export interface Difference {
   readonly zonename: string;
@@ -80,7 +81,6 @@ const LIMIT_MS = 10_000;
 /** An answer that differs is asked for again so often, after so long: vminfod reports a change in between. */
 const REPEATS = 3;
 const REPEAT_MS = 700;
-const HVM_BRANDS: ReadonlySet<string> = new Set(['kvm', 'bhyve']);
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
 
 /** @throws SystemError or BrokenLine where vminfod or the index cannot be read, or no zone answers */
@@ -90,13 +90,13 @@ export async function compare(options: CompareOptions): Promise<CompareReport> {
   const url = options.vminfodUrl ?? paths.vminfodUrl;
   const signal = options.signal ?? new AbortController().signal;
   const zones = spread(await runningZones(paths, url, signal), options.sample);
-  const pace = paced(QUESTIONS_PER_SECOND);
+  const nextTurn = paced(QUESTIONS_PER_SECOND);
   const unanswered: { zonename: string; reason: string }[] = [];
   const results: ZoneResult[] = [];
   for (const zone of zones) {
     signal.throwIfAborted();
     try {
-      results.push(await compareZone({ zone, paths, url, signal, pace }));
+      results.push(await compareZone({ zone, paths, url, signal, nextTurn }));
     } catch (err) {
       signal.throwIfAborted();
       unanswered.push({ zonename: zone.zonename, reason: messageOf(err) });
@@ -143,7 +143,7 @@ async function within<T>(
   }
 }
 
-/** Evenly, so that a sample holds old zones and new ones. */
+/** Evenly, so that a sample has old zones and new ones. */
 function spread<T>(items: readonly T[], most = items.length): T[] {
   const step = items.length / Math.min(most, items.length);
   return Array.from({ length: Math.min(most, items.length) }, (_, n) => {
@@ -157,7 +157,7 @@ interface ZoneTask {
   readonly url: string;
   readonly signal: AbortSignal;
   /** Resolves when the next question may be asked. */
-  readonly pace: () => Promise<unknown>;
+  readonly nextTurn: () => Promise<unknown>;
 }
 
 interface ZoneResult {
@@ -190,7 +190,7 @@ async function compareZone(task: ZoneTask): Promise<ZoneResult> {
       }
       questions++;
       for (let n = 0; ; n++) {
-        await task.pace();
+        await task.nextTurn();
         task.signal.throwIfAborted();
         const theirs = await channel.ask(request);
         const ours = await ourAnswer(data.data, request);
@@ -232,8 +232,8 @@ async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneDat
   const text = await within(signal, (limited) => getText(url, path, limited));
   const vm = parseJsonObject(text);
   const record = vm === undefined ? undefined : recordOf(vm);
-  const held = record === undefined ? undefined : parseJsonObject(record.json);
-  if (vm === undefined || held === undefined || record?.facts.zonename !== zone.zonename) {
+  const known = record === undefined ? undefined : parseJsonObject(record.json);
+  if (vm === undefined || known === undefined || record?.facts.zonename !== zone.zonename) {
     throw new Error('vminfod does not have its VM object');
   }
   const directory = paths.host(`${zone.zonepath}/config`);
@@ -251,8 +251,8 @@ async function readZone({ zone, paths, url, signal }: ZoneTask): Promise<ZoneDat
   const there = Object.values(files).every((file) => file !== undefined);
   return {
     vm,
-    data: vmData(zone.zonename, held, mapsOf(metadata), fromFiles),
-    stale: there ? vmData(zone.zonename, held, mapsOf(vm), copies) : null,
+    data: vmData(zone.zonename, known, mapsOf(metadata), fromFiles),
+    stale: there ? vmData(zone.zonename, known, mapsOf(vm), copies) : null,
   };
 }
 

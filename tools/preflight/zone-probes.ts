@@ -1,13 +1,20 @@
 /*
  * The probes of preflight that ask the kernel and libzonecfg about zones: real zones, and the same answer
- * from the index. Run by preflight-child.ts, one a process; they only read.
+ * from the index. Run by child.ts, one a process; they only read.
  */
-import { openPlatform } from '../platform/libzonecfg';
-import { bindZoneEvents } from '../platform/zone-events';
-import { FLOCK, memory, onIllumos, onRoot, wholeFile, ZONE_ATTR_STATUS } from '../platform/ffi';
-import { takeLock } from '../platform/lock';
-import { Paths } from '../platform/paths';
-import { ZoneRoots } from '../platform/zone-root';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { bindZoneEvents } from '../../src/platform/zone-events';
+import {
+  FLOCK,
+  memory,
+  onIllumos,
+  onRoot,
+  wholeFile,
+  ZONE_ATTR_STATUS,
+} from '../../src/platform/ffi';
+import { takeLock } from '../../src/platform/lock';
+import { Paths } from '../../src/platform/paths';
+import { ZoneRoots } from '../../src/platform/zone-root';
 import {
   askLock,
   fail,
@@ -19,7 +26,7 @@ import {
   warn,
   type Finding,
   type Ground,
-} from './preflight-check';
+} from './check';
 
 /** Zones that are asked one by one: each costs libzonecfg a walk of the index and a parse of its XML. */
 const SAMPLE_ZONES = 8;

@@ -1,23 +1,24 @@
 /*
- * The checks of preflight that read what the node says of itself: its index, vminfod, vmadm, mount table,
- * SMF. They change nothing and load nothing native; files inside zones are never looked at here.
+ * The checks of preflight that read the node's own records: its index, vminfod, vmadm, mount table,
+ * SMF. They change nothing and load nothing native; files inside zones are never opened here.
  */
 import { access, lstat, readFile } from 'node:fs/promises';
-import { codeOf } from '../lib/errors';
+import { codeOf } from '../../src/lib/errors';
 import {
+  HVM_BRANDS,
   isJsonObject,
   own,
   ownString,
   parseJsonObject,
   type JsonObject,
-} from '../metadata/vm-data';
-import { run } from '../platform/exec';
-import { parseMnttab, type MountEntry } from '../platform/mounts';
-import { mountPointOf, type Paths } from '../platform/paths';
-import { BrokenLine, SnapshotParser } from '../vm/snapshot-parser';
-import { get, getText } from '../vm/vminfod-client';
-import { ZoneRoots } from '../platform/zone-root';
-import { inBytes, octal } from './format';
+} from '../../src/metadata/vm-data';
+import { run } from '../../src/platform/exec';
+import { missingSafeOptions, parseMnttab, type MountEntry } from '../../src/platform/mounts';
+import { mountPointOf, type Paths } from '../../src/platform/paths';
+import { BrokenLine, SnapshotParser } from '../../src/vm/snapshot-parser';
+import { get, getText } from '../../src/vm/vminfod-client';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { inBytes, octal } from '../../src/admin/format';
 import {
   fail,
   listed,
@@ -28,7 +29,7 @@ import {
   type HvmZone,
   type IndexZone,
   type ProbeName,
-} from './preflight-check';
+} from './check';
 
 /** What a check works with; one for a run. */
 export interface PreflightContext {
@@ -65,16 +66,8 @@ const PROGRAM_MS = 8000;
 /** Between two comparisons of what moves. */
 const AGAIN_MS = 500;
 const COMPARISONS = 3;
-const HVM_BRANDS: ReadonlySet<string> = new Set(['kvm', 'bhyve']);
 /** Those whose platform.xml mounts the socket directory. */
 const MOUNTING_BRANDS: ReadonlySet<string> = new Set(['joyent', 'joyent-minimal', 'builder', 'lx']);
-/** What must be in force on a zone's mount, by any of its names. */
-const MOUNT_OPTIONS: readonly (readonly string[])[] = [
-  ['ro'],
-  ['nodevices', 'nodev'],
-  ['nosetuid', 'nosuid'],
-  ['noexec'],
-];
 /** As the service's method context has them, without `basic`. */
 const PRIVILEGES = [
   'file_dac_read',
@@ -312,8 +305,8 @@ function mountFault(entry: MountEntry | undefined, special: string): string | nu
   if (entry.special !== special) {
     return `shows ${entry.special}`;
   }
-  const missing = MOUNT_OPTIONS.filter((names) => !names.some((n) => entry.options.includes(n)));
-  return missing.length === 0 ? null : `without ${missing.map(([name]) => name).join(', ')}`;
+  const missing = missingSafeOptions(entry);
+  return missing.length === 0 ? null : `without ${missing.join(', ')}`;
 }
 
 export async function checkPorts(context: PreflightContext): Promise<Finding> {

@@ -1,15 +1,20 @@
 /*
  * What a preflight check is: its name, what it expects, and what it found. Types and helpers for the
- * runner (preflight.ts), the checks made in its process (preflight-node.ts) and those made in a child
- * process (preflight-child.ts).
+ * runner (preflight.ts), the checks made in its process (node-checks.ts) and those made in a child
+ * process (child.ts).
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownEnvironment } from '../config';
-import { systemError } from '../lib/errors';
-import { isJsonObject, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
-import { run } from '../platform/exec';
-import type { Paths } from '../platform/paths';
+import { ownEnvironment } from '../../src/config';
+import { systemError } from '../../src/lib/errors';
+import {
+  isJsonObject,
+  ownString,
+  parseJsonObject,
+  type JsonObject,
+} from '../../src/metadata/vm-data';
+import { run } from '../../src/platform/exec';
+import type { Paths } from '../../src/platform/paths';
 
 export type PreflightVerdict = 'ok' | 'warn' | 'fail';
 
@@ -194,7 +199,7 @@ export async function askLock(
 
 /** Another process of ours, for what takes two. */
 export async function helper(operands: readonly string[]): Promise<JsonObject> {
-  const argv = [process.execPath, join(__dirname, 'preflight-child.js'), ...operands];
+  const argv = [process.execPath, join(__dirname, 'child.js'), ...operands];
   const { stdout } = await run(argv, { timeoutMs: HELPER_MS, env: ownEnvironment() });
   const reply = parseJsonObject(stdout);
   if (!isJsonObject(reply)) {

@@ -2,19 +2,19 @@
  * The program that preflight.ts runs for each probe, in a process of its own: a native call that crashes,
  * hangs or corrupts memory on a platform that is not as we believe ends that process, and is named.
  *
- *   node preflight-child.js PROBE ROOT DIRECTORY LOCK     prints a finding as JSON
- *   node preflight-child.js as UID DIRECTORY PATH         connects as that user; prints what came of it
- *   node preflight-child.js try-lock PATH                 prints whether the lock is free, and its record
- *   node preflight-child.js unmount ROOT PATH              unmounts by force
+ *   node child.js PROBE ROOT DIRECTORY LOCK     prints a finding as JSON
+ *   node child.js as UID DIRECTORY PATH         connects as that user; prints what came of it
+ *   node child.js try-lock PATH                 prints whether the lock is free, and its record
+ *   node child.js unmount ROOT PATH              unmounts by force
  *
  * Nothing native is loaded before a probe asks for it, so that what does not load is named too.
  */
 import { openSync, writeSync } from 'node:fs';
 import { connect } from 'node:net';
 import { basename } from 'node:path';
-import { messageOf, codeOf } from '../lib/errors';
-import { widenThreadPool } from '../config';
-import { fail, ok, PROBES, type Finding, type ProbeName } from './preflight-check';
+import { messageOf, codeOf } from '../../src/lib/errors';
+import { widenThreadPool } from '../../src/config';
+import { fail, ok, PROBES, type Finding, type ProbeName } from './check';
 
 /** What `as` prints. */
 export interface ConnectResult {
@@ -46,7 +46,7 @@ async function main([command = '', ...operands]: readonly string[]): Promise<unk
     case 'try-lock':
       return tryLock(operands);
     case 'unmount': {
-      const { openPlatform } = await import('../platform/libzonecfg.js');
+      const { openPlatform } = await import('../../src/platform/libzonecfg.js');
       const [root = '', path = ''] = operands;
       openPlatform(root).umount(path, true);
       return ok('unmounted');
@@ -63,17 +63,17 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
   try {
     switch (name) {
       case 'addon': {
-        const { loadAddon } = await import('../platform/addon.js');
+        const { loadAddon } = await import('../../src/platform/addon.js');
         return ok(`loaded, ${Object.keys(loadAddon()).length} functions`);
       }
       case 'ffi': {
-        const { libc, onRoot } = await import('../platform/ffi.js');
+        const { libc, onRoot } = await import('../../src/platform/ffi.js');
         libc();
         onRoot(root);
         return ok('libc and libzonecfg opened, every function found');
       }
       default: {
-        const { probes } = await import('./preflight-probes.js');
+        const { probes } = await import('./file-probes.js');
         return await probes[name]({ root, directory, lock });
       }
     }
@@ -84,8 +84,7 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
 }
 
 /**
- * Connects by a path below `directory`, which is entered first: what is above it says nothing of what is
- * tested. Stays until the other side closes, as not every kernel tells who a departed peer was.
+ * Connects by a path below `directory`, which is entered first: what is above it is not tested. Stays until the other side closes, as not every kernel knows the peer of a closed connection.
  */
 async function connectAs([
   uid = '',
@@ -112,8 +111,8 @@ async function connectAs([
 }
 
 async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
-  const { FLOCK, libc, memory, wholeFile } = await import('../platform/ffi.js');
-  const { trySetLock } = await import('../platform/libzonecfg.js');
+  const { FLOCK, libc, memory, wholeFile } = await import('../../src/platform/ffi.js');
+  const { trySetLock } = await import('../../src/platform/libzonecfg.js');
   const fd = openSync(path, 'r+');
   const record = memory(FLOCK.bytes + GUARD_BYTES).fill(GUARD);
   wholeFile(FLOCK.F_WRLCK).copy(record);
@@ -132,7 +131,7 @@ async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
 /** A thread of the pool that waits for a hung file must not keep the process. */
 async function endAtOnce(): Promise<void> {
   try {
-    const { exitAtOnce } = await import('../platform/process.js');
+    const { exitAtOnce } = await import('../../src/platform/process.js');
     exitAtOnce(0);
   } catch {
     // Without ffi nothing native runs: the process ends by itself.

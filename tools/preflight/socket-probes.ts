@@ -1,19 +1,19 @@
 /*
  * The probes of preflight that make sockets as the agent does, in a scratch directory: by the addon's own
- * listeners, with a peer in another process. Run by preflight-child.ts, one a process. A mount that is
+ * listeners, with a peer in another process. Run by child.ts, one a process. A mount that is
  * left behind is removed by preflight.ts.
  */
 import { chmodSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
-import { codeOf } from '../lib/errors';
-import { openPeers, type PeerCredential, openPlatform } from '../platform/libzonecfg';
-import { parseMnttab, type MountEntry } from '../platform/mounts';
-import { ZoneRoots } from '../platform/zone-root';
-import { Paths } from '../platform/paths';
-import { listenUnix, type Listener } from '../platform/sockets';
-import { fail, helper, ok, type Finding, type Ground } from './preflight-check';
+import { codeOf } from '../../src/lib/errors';
+import { openPeers, type PeerCredential, openPlatform } from '../../src/platform/libzonecfg';
+import { parseMnttab, type MountEntry } from '../../src/platform/mounts';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { Paths } from '../../src/platform/paths';
+import { listenUnix, type Listener } from '../../src/platform/sockets';
+import { fail, helper, ok, type Ground, type Finding } from './check';
 
 /** The user and group `nobody` of illumos; elsewhere nobody in particular. */
 const OTHER_UID = 60001;

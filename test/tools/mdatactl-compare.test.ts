@@ -8,8 +8,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { CompareReport } from '../../src/admin/compare';
-import { documentedId, whyNotAsked, type ZoneData } from '../../src/admin/compare-differences';
+import type { CompareReport } from '../../tools/mdatactl/compare';
+import { documentedId, whyNotAsked, type ZoneData } from '../../tools/mdatactl/compare-differences';
 import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import type { Outcome } from '../../src/protocol/client';
 import { CANARY } from '../support/canaries';
@@ -207,7 +207,7 @@ describe('mdatactl compare', function () {
     }
   });
 
-  it('names by zone, key and lengths what differs without a reason, and never shows a value', async () => {
+  it('reports undocumented differences by zone, key and lengths, never a value', async () => {
     agentOf(FIRST).plant = (key) => {
       switch (key) {
         case 'sdc:alias':
@@ -267,7 +267,7 @@ describe('mdatactl compare', function () {
     assert.strictEqual(agentOf(FIRST).asked.filter((key) => key === 'sdc:alias').length, 3);
   });
 
-  it('takes a failure for the same whatever its words, and for another answer than a success', async () => {
+  it('treats failures as equal whatever their text, and as different from a success', async () => {
     agentOf(FIRST).plant = (key) => (key === 'motd' ? { code: 'FAILURE', value: 'no' } : undefined);
     const { exit, undocumented } = await report();
     assert.deepStrictEqual([exit, undocumented.map(({ key }) => key)], [2, ['motd']]);
@@ -295,7 +295,7 @@ describe('mdatactl compare', function () {
     }
   });
 
-  it('never asks for a value of null, which would be the end of the other agent', async () => {
+  it('never asks for a value of null, which crashes the other agent', async () => {
     const path = node.path(`/zones/${FIRST}/config/metadata.json`);
     const before = readFileSync(path, 'utf8');
     const { customer_metadata, ...rest } = JSON.parse(before) as { customer_metadata: object };

@@ -1,7 +1,7 @@
 /*
  * The probes of preflight by name, and those about files: watch, sync, lock, space, and the threads that
- * wait for them. Each does in a scratch directory what the agent will do, and says what it saw. Run by
- * preflight-child.ts, one a process.
+ * wait for them. Each does in a scratch directory what the agent will do, and reports what it saw. Run by
+ * child.ts, one a process.
  */
 import {
   closeSync,
@@ -17,13 +17,13 @@ import {
 import { lstat, open as openFile, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { POOL_THREADS } from '../config';
-import { codeOf, messageOf } from '../lib/errors';
-import { replaceDurably } from '../platform/files';
-import { run } from '../platform/exec';
-import { takeLock } from '../platform/lock';
-import { ZoneRoots } from '../platform/zone-root';
-import { portOf } from '../transport/serial-dialer';
+import { POOL_THREADS } from '../../src/config';
+import { codeOf, messageOf } from '../../src/lib/errors';
+import { replaceDurably } from '../../src/platform/files';
+import { run } from '../../src/platform/exec';
+import { takeLock } from '../../src/platform/lock';
+import { ZoneRoots } from '../../src/platform/zone-root';
+import { portOf } from '../../src/transport/serial-dialer';
 import {
   askLock,
   fail,
@@ -36,9 +36,9 @@ import {
   type Finding,
   type Ground,
   type ProbeName,
-} from './preflight-check';
-import { lofs, otherUser, peerCredential, socket } from './preflight-sockets';
-import { globalZone, kernelZones, libzonecfg, structSizes, zoneEvents } from './preflight-zones';
+} from './check';
+import { lofs, otherUser, peerCredential, socket } from './socket-probes';
+import { globalZone, kernelZones, libzonecfg, structSizes, zoneEvents } from './zone-probes';
 
 type Probe = (ground: Ground) => Promise<Finding>;
 
@@ -130,7 +130,7 @@ async function lock({ lock: path }: Ground): Promise<Finding> {
     : fail('still held after it was released');
 }
 
-/** Looks at files inside zones, which can take for ever: by processes of their own, as the agent does. */
+/** Files inside zones may never answer: stat runs in processes of its own, as in the agent. */
 async function hvmPorts({ root }: Ground): Promise<Finding> {
   const roots = new ZoneRoots(root);
   try {
@@ -200,7 +200,7 @@ async function freeSpace({ directory, lock: path }: Ground): Promise<Finding> {
   return ok(`free: ${seen.join(', ')}`);
 }
 
-/** All threads but one wait for a FIFO; with the last one another file can still be looked at. */
+/** All threads but one wait for a FIFO; with the last one stat of another file must still answer. */
 async function threadPool({ directory }: Ground): Promise<Finding> {
   const fifo = join(directory, 'fifo');
   await run(['mkfifo', fifo], { timeoutMs: HELPER_MS });

@@ -1,22 +1,22 @@
 /*
- * Preflight: proves on the very node what mdatad takes for granted, before anything is touched.
+ * Preflight: proves on the node itself what mdatad relies on, before anything is touched.
  *
  *   scratch directory and lock -> checks, a few at a time -> all that was made is removed -> report
  *                                   |         |
- *                            in this process  each in a child process (preflight-child.ts)
+ *                            in this process  each in a child process (child.ts)
  *
- * Needs no daemon. What always holds: a check is over within its limit and the run within 30 s; the failure
+ * Needs no daemon. Always true: a check is over within its limit and the run within 30 s; the failure
  * of one stops no other; nothing stays behind, also when the run is aborted. What a run that was killed
  * left behind is removed by the next one. Files inside zones are checked in child processes only: a zone's
- * file system that never answers holds nobody up.
+ * file system that never answers blocks nobody.
  */
 import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownEnvironment } from '../config';
-import { codeOf, messageOf, systemError } from '../lib/errors';
-import { run } from '../platform/exec';
-import { parseMnttab } from '../platform/mounts';
-import { Paths } from '../platform/paths';
+import { ownEnvironment } from '../../src/config';
+import { codeOf, messageOf, systemError } from '../../src/lib/errors';
+import { run } from '../../src/platform/exec';
+import { parseMnttab } from '../../src/platform/mounts';
+import { Paths } from '../../src/platform/paths';
 import {
   fail,
   parseFinding,
@@ -25,7 +25,7 @@ import {
   type PreflightReport,
   type ProbeName,
   type Scratch,
-} from './preflight-check';
+} from './check';
 import {
   checkBrands,
   checkDirectories,
@@ -41,7 +41,7 @@ import {
   readReadyLine,
   type PreflightContext,
   type ReadyLine,
-} from './preflight-node';
+} from './node-checks';
 
 export interface PreflightOptions {
   /** An absolute path; `/` on SmartOS. */
@@ -73,7 +73,7 @@ const AT_ONCE = 4;
 const PREFIX = '.preflight.';
 /** The name of the check that all others work within. */
 const SCRATCH = 'scratch';
-const PROGRAM = join(__dirname, 'preflight-child.js');
+const PROGRAM = join(__dirname, 'child.js');
 
 /** Probes that write nothing. */
 const READS_ONLY: ReadonlySet<ProbeName> = new Set([
@@ -121,7 +121,7 @@ const CHECKS: readonly Check[] = [
   probed(
     'zone-events',
     'subscription, critical section and ping within 2 s',
-    'look for stuck or many subscribers (32 are the most): pgrep -fl "sysevent|zoneevent|vminfod"',
+    'find stuck or many subscribers (32 are the most): pgrep -fl "sysevent|zoneevent|vminfod"',
   ),
   probed('socket', 'bind, chmod, rename; reached by the path', REPORT_IT),
   probed('peer-credential', 'zone 0 and the uid and pid of the peer', REPORT_IT),
@@ -129,18 +129,14 @@ const CHECKS: readonly Check[] = [
   probed(
     'lofs',
     'mount, connect through it, EROFS, unmount, /etc/mnttab true',
-    'needs sys_mount; look at what is mounted: grep preflight /etc/mnttab',
+    'needs sys_mount; see what is mounted: grep preflight /etc/mnttab',
   ),
   probed(
     'watch',
     'a rename in the directory is reported',
     'none: mdatad checks by itself every 2 s',
   ),
-  probed(
-    'directory-sync',
-    'fsync of a file and its directory',
-    'look at the pool: zpool status -x',
-  ),
+  probed('directory-sync', 'fsync of a file and its directory', 'check the pool: zpool status -x'),
   probed('lock', 'a second process is refused the fcntl lock', REPORT_IT),
   probed('thread-pool', '24 threads for file operations', 'unset UV_THREADPOOL_SIZE'),
   probed(
@@ -169,7 +165,7 @@ const CHECKS: readonly Check[] = [
   check(
     'zone-directories',
     'a directory 0700 root for every OS zone',
-    'mdatad mends it at its start; now: chmod 700 /var/zonecontrol/*',
+    'mdatad repairs it at its start; now: chmod 700 /var/zonecontrol/*',
     checkDirectories,
   ),
   check(
@@ -292,7 +288,7 @@ async function runProbe(
   stdin = '',
 ): Promise<Finding> {
   if (scratch === null && !READS_ONLY.has(name)) {
-    return fail('needs the scratch directory', 'mend what "scratch" says, then run it again');
+    return fail('needs the scratch directory', 'repair what "scratch" says, then run it again');
   }
   const argv = [process.execPath, PROGRAM, name, root];
   try {
@@ -340,7 +336,7 @@ async function runCheck(
   return { name, verdict: finding.verdict, expected, seen: finding.seen, remedy: todo };
 }
 
-/** What cannot be ended is waited for no longer. */
+/** What cannot be ended is not waited for any longer. */
 async function within(finding: Promise<Finding>, signal: AbortSignal): Promise<Finding> {
   let timer: NodeJS.Timeout | undefined;
   let stop = (): void => undefined;
@@ -412,7 +408,7 @@ async function unmountBelow(paths: Paths, directory: string): Promise<void> {
   });
   const points = parseMnttab(table).map(({ mountPoint }) => mountPoint);
   for (const point of points.filter((each) => each.startsWith(`${directory}/`)).reverse()) {
-    // In a child: a mount that does not come off must not hold us.
+    // In a child: a mount that does not come off must not block us.
     const argv = [process.execPath, PROGRAM, 'unmount', paths.root, point];
     await run(argv, { timeoutMs: UNDO_MS, env: ownEnvironment() });
   }

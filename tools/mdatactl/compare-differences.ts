@@ -2,11 +2,11 @@
  * What compare (compare.ts) asks, what it must not ask, and which differences from the platform's agent are
  * meant. Pure: answers come in, ids and lengths go out.
  */
-import { answer } from '../metadata/handler';
-import { DENIED } from '../metadata/sdc';
-import { isJsonObject, own, type JsonObject, type VmData } from '../metadata/vm-data';
-import type { Outcome } from '../protocol/client';
-import type { DataRequest } from '../protocol/request';
+import { DENIED } from '../../src/metadata/sdc';
+import { isJsonObject, own, type JsonObject, type VmData } from '../../src/metadata/vm-data';
+import type { DataRequest } from '../../src/protocol/request';
+import { answer } from '../../src/metadata/handler';
+import type { Outcome } from '../../src/protocol/client';
 
 /** Differences from the platform's agent that are meant: what is different, and why. */
 export const DOCUMENTED = {
@@ -135,7 +135,7 @@ function withoutUnlistable(outcome: Outcome): Outcome {
   return { kind: 'success', data: Buffer.from(kept.join('\n')) };
 }
 
-/** What a failure says is for people, and each agent words it in its own way. */
+/** The text of a failure is for people, and each agent has its own. */
 export function same(a: Outcome, b: Outcome): boolean {
   return a.kind === 'success' && b.kind === 'success' ? a.data.equals(b.data) : a.kind === b.kind;
 }
