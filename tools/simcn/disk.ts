@@ -1,5 +1,5 @@
 /*
- * A zone's directories below its zonepath: made, copied, put back, removed.
+ * A zone's directories below its zonepath: made, copied, put back, removed, and its config files watched.
  *
  *   <zonepath>/root                     the zone's root, made from a template
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
@@ -11,21 +11,29 @@
  * brings back the metadata, tags and routes of that day with the root. (The platform's own test of it:
  * smartos-live src/vm/tests/test-snapshots.js.) What is delegated is a dataset of its own and stays as it
  * is, and so does the directory of the zone's socket, which lies outside the zonepath.
+ *
+ * The config files are written by the agent, by vmadm and by hand, none of which notifies the node. Their
+ * directory is watched as vminfod does it; after a notice, and when a watch begins, the files are read and
+ * compared.
  */
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  type FSWatcher,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  watch,
+} from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { run } from '../../src/platform/exec';
 import type { Paths } from '../../src/platform/paths';
+import { readConfig } from './store';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
-import type { Zone } from './zone';
+import type { Snapshot, Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
-
-export interface Snapshot {
-  readonly name: string;
-  readonly createdMs: number;
-}
 
 /** One zone's part of the disk. */
 export class ZoneDisk {
@@ -144,4 +152,65 @@ function factsOf(zone: Zone): ZonerootFacts {
 /** @param into a directory that is there */
 async function copyTree(from: readonly string[], into: string): Promise<void> {
   await run(['cp', '-a', '--reflink=auto', '--', ...from, into]);
+}
+
+/** A rename over a file comes as several notices; the files are read once. */
+const SETTLE_MS = 2;
+
+interface DirectoryWatch {
+  readonly watcher: FSWatcher;
+  timer: NodeJS.Timeout | null;
+}
+
+/** Watches the config files of all zones, as vminfod does. */
+export class ConfigWatch {
+  private readonly paths: Paths;
+  private readonly changed: (zone: Zone) => void;
+  private readonly watches = new Map<string, DirectoryWatch>();
+
+  /** @param changed called after the zone's config was replaced by what the files say now */
+  constructor(paths: Paths, changed: (zone: Zone) => void) {
+    this.paths = paths;
+    this.changed = changed;
+  }
+
+  /** Watches the zone's directory from now on, anew where it was watched: it may be another one. */
+  open(zone: Zone): void {
+    this.close(zone);
+    const { config } = new ZoneDisk(this.paths, zone);
+    if (!existsSync(config)) {
+      return;
+    }
+    const watcher = watch(config, () => {
+      entry.timer ??= setTimeout(() => {
+        entry.timer = null;
+        this.read(zone);
+      }, SETTLE_MS);
+    });
+    // The directory goes away under it only with its zone, and that closes this.
+    watcher.on('error', () => undefined);
+    const entry: DirectoryWatch = { watcher, timer: null };
+    this.watches.set(zone.zonename, entry);
+    // What changed before the watch began.
+    this.read(zone);
+  }
+
+  /** Idempotent. */
+  close(zone: Zone): void {
+    const entry = this.watches.get(zone.zonename);
+    if (entry !== undefined) {
+      this.watches.delete(zone.zonename);
+      entry.watcher.close();
+      clearTimeout(entry.timer ?? undefined);
+    }
+  }
+
+  private read(zone: Zone): void {
+    const config = readConfig(new ZoneDisk(this.paths, zone).config);
+    if (JSON.stringify(config) !== JSON.stringify(zone.config)) {
+      zone.config = config;
+      zone.lastModified = new Date().toISOString();
+      this.changed(zone);
+    }
+  }
 }

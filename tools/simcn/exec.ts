@@ -13,7 +13,8 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 
 import { call } from './control';
-import { PROJECT, viewSchema, type View } from './view';
+import { viewSchema, type View } from './view';
+import { PROJECT } from './zoneroot';
 
 const ZEXEC = join(PROJECT, 'native', 'build', 'Release', 'zexec');
 /** What `simcn exec` is sent goes to the command. */

@@ -8,9 +8,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { ZONE_STATUSES } from '../../src/platform/abi';
-import type { Emulation, ZoneStatus } from '../../src/platform/libzonecfg';
+import type { Emulation, Platform, ZoneStatus } from '../../src/platform/libzonecfg';
+import type { Paths } from '../../src/platform/paths';
 import type { FaultTable } from './faults';
+import type { VmStore } from './store';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */
 export type KernelStatus = ZoneStatus | 'free';
@@ -103,4 +106,32 @@ export class Kernel {
     // Nobody waits for a late event, so nobody would hear of its failure; the order of the rest counts.
     sent.then(forget, forget);
   }
+}
+
+export interface NodeOptions {
+  /** A platform from before December 2016: its brands do not mount the socket directory. */
+  readonly oldPlatform: boolean;
+  /** How long a zone stays ready before it boots: the time in which an agent can mount. */
+  readonly readyMs: number;
+  /** Native zones run their mdata services when they boot: the operator's script and the user's. */
+  readonly services: boolean;
+}
+
+/** The part of vminfod that the node tells of its VMs. */
+export interface VmFeed {
+  /** A VM is there, or is other than it was. */
+  modified(vm: JsonObject): void;
+  deleted(zonename: string): void;
+}
+
+export interface Machine {
+  readonly paths: Paths;
+  readonly platform: Platform;
+  readonly kernel: Kernel;
+  readonly store: VmStore;
+  readonly feed: VmFeed;
+  readonly faults: FaultTable;
+  readonly options: NodeOptions;
+  /** Tells the person at the terminal (stderr), each text once. */
+  readonly notice: (text: string) => void;
 }

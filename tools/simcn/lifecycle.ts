@@ -16,14 +16,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Emulation } from '../../src/platform/libzonecfg';
 import { ZoneDisk } from './disk';
 import { startServices } from './exec';
-import { SimulatedHypervisor, portPath } from './hypervisor';
-import type { KernelStatus } from './kernel';
-import type { Machine } from './machine';
-import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './mounts';
-import { Qemu } from './qemu';
+import { portPath, Qemu, SimulatedHypervisor } from './hypervisor';
+import type { KernelStatus, Machine } from './kernel';
+import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './view';
 import { readConfig, writeConfig, type IndexState } from './store';
 import type { StartState, VmConfig } from './vm-input';
-import { ZfsDoor } from './zfs-door';
+import { ZfsAdapter } from './zfs-tree';
 import type { Zone } from './zone';
 
 /** The index's number of a state (libzonecfg's zone_state_t). */
@@ -133,7 +131,7 @@ export class Lifecycle {
     try {
       makeSocketDirectory(this.machine, zone);
       mountSocketDirectory(this.machine, zone, zoneroot);
-      zone.zfs = await ZfsDoor.open(paths, zone);
+      zone.zfs = await ZfsAdapter.open(paths, zone);
       await this.move(zone, 'ready');
     } catch (err) {
       await this.halt(zone);

@@ -1,23 +1,23 @@
 /*
- * A zone's own view, as data: what has to be bound where for a program to run "in the zone".
+ * A zone's mounts. Those of the brand: the socket directory is visible inside from ready to down. And the
+ * zone's view, as data: what has to be bound where for a program to run "in the zone".
  *
- * Made by the node (it knows the zone), used by `simcn exec` (exec.ts hands it to the zexec program).
+ * The view is made by the node (it knows the zone) and used by `simcn exec` (exec.ts passes it to zexec).
  * The zone shares the host's programs read-only; its root, its delegated datasets and /tmp are its own.
  */
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 
+import { codeOf } from '../../src/lib/errors';
 import type { Paths } from '../../src/platform/paths';
+import { MOUNT_OPTIONS } from './brand';
 import { ZoneDisk } from './disk';
-import { mountsBelow } from './mounts';
-import type { Machine } from './machine';
-import type { Zone } from './zone';
+import type { Machine } from './kernel';
 import { ZfsTree } from './zfs-tree';
-import { hostDirectories, makeMountPoints, TOOLS } from './zoneroot';
+import type { Zone } from './zone';
+import { hostDirectories, makeMountPoints, TOOLS, PROJECT } from './zoneroot';
 
-/** The checkout, seen from the built file. */
-export const PROJECT = join(__dirname, '..', '..', '..');
 const MDATA_TOOLS = ['get', 'put', 'list', 'delete'] as const;
 
 const bindSchema = z.object({ source: z.string(), target: z.string(), writable: z.boolean() });
@@ -144,4 +144,65 @@ function quoted(word: string): string {
 
 function toolsDirectory(paths: Paths): string {
   return paths.host('/system/simcn/bin');
+}
+
+/** The brand's pre-ready hook: `mkdir -m755 -p`, which leaves an existing directory as it is. */
+export function makeSocketDirectory(machine: Machine, zone: Zone): void {
+  mkdirSync(machine.paths.zoneDirectory(zone.zonename), { recursive: true, mode: 0o755 });
+}
+
+/**
+ * Mounts the socket directory as the brand's platform.xml says. An ordinary user may not mount: the zone
+ * goes on without, as the rest of the node is of use all the same.
+ */
+export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: string): void {
+  if (machine.options.oldPlatform || zone.brand.mountPoint === null) {
+    return;
+  }
+  const target = join(zoneroot, zone.brand.mountPoint);
+  mkdirSync(target, { recursive: true, mode: 0o755 });
+  try {
+    machine.platform.mountLofs(machine.paths.zoneDirectory(zone.zonename), target, MOUNT_OPTIONS);
+  } catch (err) {
+    if (!['EPERM', 'EACCES'].includes(codeOf(err))) {
+      throw err;
+    }
+    machine.notice(
+      'mounts are refused to this user: zones run without their socket directory mounted',
+    );
+  }
+}
+
+/** Unmounts all that is mounted in the zone, whoever mounted it, as zoneadmd does at a halt. */
+export function unmountZone(machine: Machine, zoneroot: string): void {
+  for (const dir of mountsBelow(machine, zoneroot).reverse()) {
+    try {
+      machine.platform.umount(dir, true);
+    } catch (err) {
+      // The agent unmounts what it mounted, and may have been quicker.
+      if (!['EINVAL', 'ENOENT'].includes(codeOf(err))) {
+        throw err;
+      }
+    }
+  }
+}
+
+/** Mount points of the mount table at or below the directory, in the order they were mounted. */
+export function mountsBelow(machine: Machine, directory: string): string[] {
+  let table;
+  try {
+    table = readFileSync(machine.paths.mnttab, 'utf8');
+  } catch (err) {
+    if (codeOf(err) === 'ENOENT') {
+      return [];
+    }
+    throw err;
+  }
+  const points = table.split('\n').flatMap((line) => line.split('\t')[1] ?? []);
+  // On a real node the table has the node's own paths; below another root it may have either.
+  return points
+    .map((point) =>
+      point.startsWith(`${machine.paths.root}/`) ? point : machine.paths.host(point),
+    )
+    .filter((point) => point.startsWith(`${directory}/`));
 }

@@ -1,7 +1,7 @@
 /*
  * The node's zfs, as far as delegated datasets go: list, create, snapshot, rollback, destroy, send, recv.
  *
- * In a zone it asks the zone's own door (zfs-door.ts) and sees what is delegated. On the node, started
+ * In a zone it asks the zone's own door (zfs-tree.ts) and sees what is delegated. On the node, started
  * through <root>/usr/sbin/zfs, it lists the datasets of all zones and changes nothing: vmadm does. A
  * stream is a tar of the snapshot, so that it goes through pipes of any length.
  */
@@ -14,7 +14,7 @@ import { z } from 'zod';
 
 import { messageOf } from '../../src/lib/errors';
 import { ask, askAt, type Args } from './control';
-import { DOOR_SOCKET } from './zfs-door';
+import { ADAPTER_SOCKET } from './zfs-tree';
 import { TOOLS } from './zoneroot';
 
 const EXIT_FAILED = 1;
@@ -42,7 +42,7 @@ const NODE_ROOT = process.env.SIMCN_ROOT;
 
 function askZfs(command: string, args: Args): Promise<unknown> {
   if (NODE_ROOT === undefined) {
-    return askAt(join(DOOR, DOOR_SOCKET), command, args);
+    return askAt(join(DOOR, ADAPTER_SOCKET), command, args);
   }
   if (command !== 'list') {
     throw new Error('on the node simcn lists only: vmadm makes and changes zones');

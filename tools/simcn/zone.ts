@@ -9,12 +9,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
-import type { Snapshot } from './disk';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
 import type { IndexState, StoredVm } from './store';
 import type { QemuGuest, VmConfig } from './vm-input';
-import type { ZfsDoor } from './zfs-door';
 
 /** What is true of a zone only while the kernel knows it. */
 interface Run {
@@ -24,7 +22,13 @@ interface Run {
   initRestarts: number;
 }
 
-/** Somebody who works inside. */
+/** Of the zone's own dataset. */
+export interface Snapshot {
+  readonly name: string;
+  readonly createdMs: number;
+}
+
+/** A program that runs inside. */
 export interface Session {
   /** The zone halts: ends what he runs, and leaves. */
   readonly end: () => void;
@@ -54,7 +58,7 @@ export class Zone {
   run: Run | null = null;
   hypervisor: Hypervisor | null = null;
   /** Open from ready to down, where something is delegated. */
-  zfs: ZfsDoor | null = null;
+  zfs: { close(): Promise<void> } | null = null;
   overlay: string | null;
   /** It runs again when the node comes back. */
   wanted: boolean;

@@ -43,6 +43,9 @@ const HOST_FOLDERS = [
   '/etc/ssl',
 ] as const;
 
+/** The checkout, seen from the built file. */
+export const PROJECT = join(__dirname, '..', '..', '..');
+
 /** Where the node's own tools are seen in a zone. */
 export const TOOLS = '/opt/simcn';
 
