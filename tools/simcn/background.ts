@@ -1,5 +1,5 @@
 /*
- * A node without a terminal: started in the background, ended by a command, its log read.
+ * A node without a terminal: started in the background, ended by a command.
  *
  * `simcn up -d` is the same program in a session of its own, with both its outputs in one file,
  * <root>/var/log/simcn.log. `simcn down` asks the node to end and waits until its process is gone: then
@@ -7,7 +7,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
@@ -21,8 +21,6 @@ const DOWN_WAIT_MS = 120_000;
 const POLL_MS = 20;
 /** Of what a node said that did not come up. */
 const TOLD_LINES = 5;
-
-const placeSchema = z.object({ zonepath: z.string(), zonename: z.string() });
 
 /**
  * Starts `simcn up` again, without the terminal, and waits until the node is ready.
@@ -84,34 +82,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/**
- * Prints the node's log, or the console of a zone with a real guest.
- * @param follow goes on until it is interrupted
- * @returns an exit status
- */
-export async function printLog(
-  root: string,
-  zone: string | null,
-  follow: boolean,
-): Promise<number> {
-  const file = zone === null ? logOf(root) : await consoleOf(root, zone);
-  if (!existsSync(file)) {
-    const why =
-      zone === null
-        ? 'a node in the foreground (simcn up without -d) writes to its terminal'
-        : 'only a real guest has a console here';
-    throw new Error(`there is no log ${file}: ${why}`);
-  }
-  const child = spawn('tail', ['-n', '+1', ...(follow ? ['-F'] : []), file], { stdio: 'inherit' });
-  const [status] = (await once(child, 'exit')) as [number | null];
-  return status ?? 1;
-}
-
-async function consoleOf(root: string, zone: string): Promise<string> {
-  const { zonepath } = placeSchema.parse(await ask(root, 'vm', { uuid: zone }));
-  return new Paths(root).host(`${zonepath}/logs/console.log`);
-}
-
-function logOf(root: string): string {
+/** Where a node in the background writes. */
+export function logOf(root: string): string {
   return new Paths(root).host('/var/log/simcn.log');
 }

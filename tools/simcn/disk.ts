@@ -3,7 +3,7 @@
  *
  *   <zonepath>/root                     the zone's root, made from a template
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
- *   <zonepath>/logs                     a real guest's console
+ *   <zonepath>/logs, disk0              a real guest's console, and its disk
  *   <zonepath>/data (and others)        delegated datasets (zfs-tree.ts)
  *   <zonepath>/.zfs/snapshot/<name>     copies of root and config
  *
@@ -30,7 +30,7 @@ import { join } from 'node:path';
 
 import { run } from '../../src/platform/exec';
 import type { Paths } from '../../src/platform/paths';
-import { readConfig } from './store';
+import { readConfig, type Image } from './store';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Snapshot, Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
@@ -41,10 +41,13 @@ export class ZoneDisk {
   readonly zoneroot: string;
   readonly config: string;
   readonly logs: string;
+  /** A real guest's first disk, where it has one. */
+  readonly disk: string;
   readonly datasets: readonly string[];
   private readonly tree: ZfsTree;
   private readonly snapshotDirectory: string;
   private readonly facts: ZonerootFacts;
+  private readonly image: Image | null;
   private readonly limit: number | null;
 
   constructor(paths: Paths, zone: Zone) {
@@ -52,6 +55,8 @@ export class ZoneDisk {
     this.zoneroot = join(this.zonepath, 'root');
     this.config = join(this.zonepath, 'config');
     this.logs = join(this.zonepath, 'logs');
+    this.disk = join(this.zonepath, 'disk0');
+    this.image = zone.image;
     this.snapshotDirectory = join(this.zonepath, '.zfs', 'snapshot');
     this.tree = new ZfsTree(paths, zone);
     this.datasets = this.tree.delegated.map((name) => paths.host(`/${name}`));
@@ -60,12 +65,23 @@ export class ZoneDisk {
     this.limit = typeof limit === 'number' ? limit : null;
   }
 
-  /** Installs: makes all directories. What is there already stays. */
-  make(): void {
+  /**
+   * Installs: makes all directories, the root and the disk of the zone's image.
+   * @throws SystemError where the image cannot be copied
+   */
+  async make(): Promise<void> {
     for (const directory of [this.zoneroot, this.config]) {
       mkdirSync(directory, { recursive: true, mode: 0o755 });
     }
     this.tree.make();
+    const { image } = this;
+    if (image !== null && 'rootfs' in image) {
+      await unpack(image.rootfs, this.zoneroot);
+    } else if (image !== null && 'disk' in image) {
+      await run(['cp', '--reflink=auto', '--sparse=always', '--', image.disk, this.disk], {
+        timeoutMs: IMAGE_TIMEOUT_MS,
+      });
+    }
     makeZoneroot(this.zoneroot, this.facts);
   }
 
@@ -132,10 +148,11 @@ export class ZoneDisk {
     await rm(join(this.snapshotDirectory, name), { recursive: true, force: true });
   }
 
-  /** A fresh root from the template; delegated datasets stay. */
+  /** A fresh root and disk, from the image or the template; delegated datasets stay. */
   async reprovision(): Promise<void> {
     await rm(this.zoneroot, { recursive: true, force: true });
-    this.make();
+    await rm(this.disk, { force: true });
+    await this.make();
   }
 }
 
@@ -149,11 +166,21 @@ function factsOf(zone: Zone): ZonerootFacts {
   };
 }
 
+/** Copies a directory's content, or a tar archive's, whatever it is compressed with. */
+async function unpack(rootfs: string, zoneroot: string): Promise<void> {
+  const argv = statSync(rootfs).isDirectory()
+    ? ['cp', '-a', '--reflink=auto', '--', `${rootfs}/.`, zoneroot]
+    : ['tar', '-x', '--numeric-owner', '-f', rootfs, '-C', zoneroot];
+  await run(argv, { timeoutMs: IMAGE_TIMEOUT_MS });
+}
+
 /** @param into a directory that is there */
 async function copyTree(from: readonly string[], into: string): Promise<void> {
   await run(['cp', '-a', '--reflink=auto', '--', ...from, into]);
 }
 
+/** Some gigabytes, on a busy machine. */
+const IMAGE_TIMEOUT_MS = 600_000;
 /** A rename over a file comes as several notices; the files are read once. */
 const SETTLE_MS = 2;
 

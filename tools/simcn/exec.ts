@@ -139,6 +139,7 @@ function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
     ...(TERM ? { TERM } : {}),
     ...(LANG ? { LANG } : {}),
     SIMCN_ZONENAME: view.zonename,
+    SIMCN_LOADER: isolation === 'none' ? '' : view.loader,
     SIMCN_ZONEROOT: isolation === 'none' ? view.zoneroot : '',
   };
   return isolation === 'none'

@@ -11,7 +11,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -20,7 +20,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, SystemError } from '../../src/lib/errors';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { Ttyb, type TtybFault, type TtybKind } from './ttyb';
-import type { QemuGuest } from './vm-input';
+import type { RealGuest } from './store';
 
 export interface Hypervisor {
   /** Of the process, where there is one. */
@@ -34,6 +34,8 @@ export interface Hypervisor {
 }
 
 const DEFAULT_PORT = '/tmp/vm.ttyb';
+/** Below the zone's root: the platform's name for the first port's socket. */
+export const CONSOLE = '/tmp/vm.console';
 
 /**
  * The host path of the serial port of a VM; null where its com2 is something else than a socket, and
@@ -87,6 +89,12 @@ const STDERR_CHARS = 2048;
 export interface QemuPlace {
   /** Host path of the second serial port. */
   readonly port: string;
+  /** Host path of the console, the first serial port. */
+  readonly console: string;
+  /** The zone's own copy of the guest's disk, where it has one. */
+  readonly disk: string;
+  /** bhyve: a guest's reboot is a new process. */
+  readonly restarts: boolean;
   /** Directory of console.log, qemu.pid and the monitor's socket. */
   readonly logs: string;
   readonly name: string;
@@ -96,14 +104,14 @@ export interface QemuPlace {
 
 /** One QEMU process with its guest. */
 export class Qemu implements Hypervisor {
-  private readonly guest: QemuGuest;
+  private readonly guest: RealGuest;
   private readonly place: QemuPlace;
   private readonly onExit: () => void;
   private child: ChildProcess | null = null;
   private stderr = '';
 
   /** @param onExit called when qemu ended without having been told to: the guest powered off */
-  constructor(guest: QemuGuest, place: QemuPlace, onExit: () => void) {
+  constructor(guest: RealGuest, place: QemuPlace, onExit: () => void) {
     this.guest = guest;
     this.place = place;
     this.onExit = onExit;
@@ -117,7 +125,9 @@ export class Qemu implements Hypervisor {
   async start(): Promise<void> {
     await mkdir(dirname(this.place.port), { recursive: true });
     await mkdir(this.place.logs, { recursive: true });
+    await mkdir(dirname(this.place.console), { recursive: true });
     await rm(this.place.port, { force: true });
+    await rm(this.place.console, { force: true });
     const child = spawn(QEMU, this.argv(), {
       stdio: ['ignore', 'ignore', 'pipe'],
       cwd: this.place.zoneroot,
@@ -149,8 +159,13 @@ export class Qemu implements Hypervisor {
     await rm(this.monitor, { force: true });
   }
 
-  /** Presses the machine's reset: qemu stays, the guest's kernel starts anew. */
+  /** Presses the machine's reset: qemu stays, the guest's kernel starts anew. bhyve is executed again. */
   async guestReboot(): Promise<void> {
+    if (this.place.restarts) {
+      await this.stop();
+      await this.start();
+      return;
+    }
     const monitor = connect(this.monitor);
     await once(monitor, 'connect');
     monitor.end('system_reset\n');
@@ -170,18 +185,23 @@ export class Qemu implements Hypervisor {
   }
 
   private argv(): string[] {
-    const { kernel, initrd, append, memory } = this.guest;
+    const { guest, place } = this;
+    const log = join(place.logs, 'console.log');
+    const boot =
+      'disk' in guest
+        ? ['-drive', `file=${place.disk},format=${diskFormat(place.disk)},if=virtio`]
+        : ['-kernel', guest.kernel, '-initrd', guest.initrd, '-append', guest.append];
     return [
-      ...['-name', this.place.name, '-m', String(memory), '-smp', '1'],
+      ...['-name', place.name, '-m', String(guest.memory), '-smp', '1'],
       // Never KVM: inside some containers /dev/kvm opens well and then runs no instruction.
       ...['-accel', 'tcg'],
-      ...['-kernel', kernel, '-initrd', initrd, '-append', append],
+      ...boot,
       ...['-nodefaults', '-display', 'none', '-nic', 'none'],
       ...['-smbios', SMBIOS],
-      ...['-pidfile', pidFile(this.place.logs)],
-      ...['-chardev', `file,id=serial0,path=${join(this.place.logs, 'console.log')}`],
+      ...['-pidfile', pidFile(place.logs)],
+      ...['-chardev', `socket,id=serial0,path=${place.console},server=on,wait=off,logfile=${log}`],
       ...['-device', 'isa-serial,chardev=serial0'],
-      ...['-chardev', `socket,id=serial1,path=${this.place.port},server=on,wait=off`],
+      ...['-chardev', `socket,id=serial1,path=${place.port},server=on,wait=off`],
       ...['-device', 'isa-serial,chardev=serial1'],
       ...['-chardev', `socket,id=monitor,path=${this.monitor},server=on,wait=off`],
       ...['-mon', 'chardev=monitor,mode=readline'],
@@ -204,6 +224,18 @@ export class Qemu implements Hypervisor {
     }
     throw new SystemError(QEMU, this.place.name, 'EXIT', this.stderr.trim() || 'did not start');
   }
+}
+
+/** By its first bytes: QEMU would guess too, and warn that it does. */
+function diskFormat(path: string): 'qcow2' | 'raw' {
+  const start = Buffer.alloc(4);
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, start);
+  } finally {
+    closeSync(fd);
+  }
+  return start.equals(Buffer.from('QFI\xfb', 'latin1')) ? 'qcow2' : 'raw';
 }
 
 /** Ends a qemu that a killed node left behind. */

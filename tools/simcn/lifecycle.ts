@@ -10,17 +10,18 @@
  * function runs as one operation of its zone (Zone.exclusive); the node sees to that.
  */
 import assert from 'node:assert';
-import { rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Emulation } from '../../src/platform/libzonecfg';
 import { ZoneDisk } from './disk';
 import { startServices } from './exec';
-import { portPath, Qemu, SimulatedHypervisor } from './hypervisor';
+import { CONSOLE, portPath, Qemu, SimulatedHypervisor } from './hypervisor';
 import type { KernelStatus, Machine } from './kernel';
 import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './view';
-import { readConfig, writeConfig, type IndexState } from './store';
-import type { StartState, VmConfig } from './vm-input';
+import { readConfig, writeConfig, type IndexState, type VmConfig } from './store';
+import type { StartState } from './vm-input';
 import { ZfsAdapter } from './zfs-tree';
 import type { Zone } from './zone';
 
@@ -30,6 +31,12 @@ const INDEX_STATES: Readonly<Record<IndexState, number>> = {
   incomplete: 1,
   installed: 2,
 };
+
+/** Below the zone's root. */
+const PROVISIONING = '/var/svc/provisioning';
+const PROVISIONING_POLL_MS = 100;
+/** VM.js, the default of mdata_exec_timeout. */
+const PROVISIONING_TIMEOUT_MS = 300_000;
 
 /** Ids of simulated init processes start here, above what this machine's own processes commonly have. */
 const SIMULATED_PID_BASE = 5_000_000;
@@ -58,7 +65,7 @@ export class Lifecycle {
     }
     this.index(zone, 'incomplete');
     const disk = new ZoneDisk(this.machine.paths, zone);
-    disk.make();
+    await disk.make();
     writeConfig(disk.config, config);
     zone.config = readConfig(disk.config);
     zone.newborn = false;
@@ -107,12 +114,42 @@ export class Lifecycle {
       await this.startHypervisor(zone);
       // Brands whose zones have SMF: an lx zone has none, and reads no metadata by itself.
       if (options.services && zone.brand.type === 'OS') {
+        this.awaitProvisioning(zone);
         startServices(paths.root, zone.zonename, notice);
       }
     } catch (err) {
       await this.halt(zone);
       throw err;
     }
+  }
+
+  /**
+   * A zone's first boot: it is `provisioning` until its services have got as far as the scripts, and `failed`
+   * where they do not in time. (VM.js waits for the same file to be renamed.)
+   */
+  private awaitProvisioning(zone: Zone): void {
+    const { run } = zone;
+    const marker = join(new ZoneDisk(this.machine.paths, zone).zoneroot, PROVISIONING);
+    const isPending = (): boolean => lstatSync(marker, { throwIfNoEntry: false }) !== undefined;
+    if (!isPending()) {
+      return;
+    }
+    const set = (overlay: string | null): void => {
+      zone.overlay = overlay;
+      this.changed(zone);
+    };
+    set('provisioning');
+    const deadline = performance.now() + PROVISIONING_TIMEOUT_MS;
+    const timer = setInterval(() => {
+      const isLate = performance.now() > deadline;
+      if (zone.run?.zoneid !== run?.zoneid) {
+        clearInterval(timer);
+      } else if (!isPending() || isLate) {
+        clearInterval(timer);
+        set(isLate ? 'failed' : null);
+      }
+    }, PROVISIONING_POLL_MS);
+    timer.unref();
   }
 
   async ready(zone: Zone): Promise<void> {
@@ -229,10 +266,10 @@ export class Lifecycle {
       return;
     }
     assert(zone.hypervisor === null, `${zone.zonename}: a second hypervisor`);
-    const { zoneroot, zonepath, logs } = new ZoneDisk(this.machine.paths, zone);
+    const { zoneroot, zonepath, logs, disk } = new ZoneDisk(this.machine.paths, zone);
+    const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
     const port = portPath(zoneroot, zone.properties);
-    if (zone.qemu === null) {
-      const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
+    if (zone.image === null || 'rootfs' in zone.image) {
       zone.hypervisor = new SimulatedHypervisor(kind, port, `${zonepath}/ttyb`, zoneroot);
       await zone.hypervisor.start();
       return;
@@ -240,9 +277,11 @@ export class Lifecycle {
     if (port === null) {
       throw new Error(`zone ${zone.zonename}: com2 names no socket`);
     }
-    const qemu = new Qemu(zone.qemu, { port, logs, zoneroot, name: zone.zonename }, () => {
-      this.poweredOff(zone);
-    });
+    const place = {
+      ...{ port, console: `${zoneroot}${CONSOLE}`, disk, logs, zoneroot },
+      ...{ name: zone.zonename, restarts: kind === 'bhyve' },
+    };
+    const qemu = new Qemu(zone.image, place, () => this.poweredOff(zone));
     zone.hypervisor = qemu;
     await qemu.start();
     if (zone.run !== null && qemu.pid !== null) {

@@ -6,14 +6,18 @@
  * 2 wrong usage; `exec` ends as its command did.
  */
 import { Command, CommanderError } from 'commander';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/admin/version';
 import { messageOf } from '../../src/lib/errors';
-import { endNode, printLog, startInBackground } from './background';
+import { isJsonObject } from '../../src/metadata/vm-data';
+import { endNode, startInBackground } from './background';
+import { attachConsole, printLog } from './console';
 import { ask } from './control';
 import { execInZone } from './exec';
 import { faultSchema, faultText } from './faults';
@@ -42,8 +46,10 @@ Faults:
   lock.held[=MS]    disk.full                        a zone's config lock and directory   (with --zone)
   ttyb.drop[=ONE_IN]  ttyb.held  ttyb.flap=COUNT     an HVM zone's serial port         (with --zone)
 
-A kvm VM with the property "simcn": {"kernel": PATH, "initrd": PATH, "append"?, "memory"?} is a real
-guest: qemu-system-x86_64 boots it, with the serial port as its second one.
+A VM's property "simcn" says what it is made of:
+  {"rootfs": PATH}                                     a zone's root: a directory or a tar archive
+  {"disk": PATH, "memory"?: MIB}                       a kvm or bhyve guest: a raw or qcow2 disk, or
+  {"kernel": PATH, "initrd": PATH, "append"?, "memory"?}   a kernel. QEMU boots it, a cloud image too.
 
 Example:
   simcn up -d --root /tmp/cn --vms vms.json
@@ -92,10 +98,23 @@ function makeProgram(finish: (status: number) => void): Command {
     .action(async (uuid: string | undefined, options: { root?: string; follow?: true }) => {
       finish(await printLog(rootOf(options), uuid ?? null, options.follow === true));
     });
+  command('console <uuid>', 'the console of a real guest; Ctrl-] leaves it').action(
+    async (uuid: string, options: { root?: string }) => {
+      await attachConsole(rootOf(options), uuid);
+    },
+  );
+  command('top [option...]', 'the busiest zones, live: mdatactl top, with its options')
+    .passThroughOptions()
+    .allowUnknownOption()
+    .action(async (given: string[], options: { root?: string }) => {
+      finish(await runTop(rootOf(options), given));
+    });
   command('create', 'make zones of payloads or VM objects on stdin: one, or an array')
     .option('--boot', 'boot them, whatever their zone_state says')
-    .action(async (options: { root?: string; boot?: true }) => {
-      const vms = parseJson(readFileSync(0, 'utf8'));
+    .option('--rootfs <image>', "a directory or tar archive that zones' roots are made of")
+    .option('--disk <image>', 'a raw or qcow2 disk that kvm and bhyve guests boot from')
+    .action(async (options: CreateFlags) => {
+      const vms = withImages(parseJson(readFileSync(0, 'utf8')), options);
       const made = createdSchema.parse(
         await ask(rootOf(options), 'create', { vms, boot: options.boot === true }),
       );
@@ -149,6 +168,13 @@ function makeProgram(finish: (status: number) => void): Command {
   return program;
 }
 
+interface CreateFlags {
+  readonly root?: string;
+  readonly boot?: true;
+  readonly rootfs?: string;
+  readonly disk?: string;
+}
+
 interface UpFlags {
   readonly root?: string;
   readonly vms?: string;
@@ -180,6 +206,29 @@ function rootOf(options: { root?: string }): string {
     throw new UsageError('the root of the node is needed: --root DIR, or SIMCN_ROOT');
   }
   return resolve(options.root);
+}
+
+/** Gives each VM that says nothing of its own the image of the flags: hypervisors the disk, others the root. */
+function withImages(given: unknown, { rootfs, disk }: CreateFlags): unknown {
+  const one = (vm: unknown): unknown => {
+    if (!isJsonObject(vm)) {
+      return vm;
+    }
+    const isHvm = vm.brand === 'kvm' || vm.brand === 'bhyve';
+    const image = isHvm ? disk : rootfs;
+    const simcn = image === undefined ? {} : { [isHvm ? 'disk' : 'rootfs']: resolve(image) };
+    return image === undefined ? vm : { simcn, ...vm };
+  };
+  return Array.isArray(given) ? given.map(one) : one(given);
+}
+
+/** mdatactl's own screen, of the agent on this node. */
+async function runTop(root: string, given: readonly string[]): Promise<number> {
+  const program = join(__dirname, '..', 'mdatactl', 'main.js');
+  const argv = [program, 'top', '--root', root, ...given];
+  const child = spawn(process.execPath, argv, { stdio: 'inherit' });
+  const [status] = (await once(child, 'exit')) as [number | null];
+  return status ?? EXIT_FAILED;
 }
 
 /** The node's whole life. */

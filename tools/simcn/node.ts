@@ -136,18 +136,20 @@ export class Node {
       }
       const start = boot ? 'running' : vm.start;
       const until = start === 'configured' || start === 'incomplete' ? start : 'installed';
-      await this.lifecycle.install(zone, vm.config, until);
-      this.configs.open(zone);
-      if (vm.nowait) {
-        late.push([zone, start]);
-      } else {
-        await this.lifecycle.startAs(zone, start).catch(async (err: unknown) => {
-          // What does not boot the first time is of no use to whoever makes it: nothing of it stays.
-          this.configs.close(zone);
-          await this.lifecycle.destroy(zone);
-          this.zones.delete(zone.zonename);
-          throw err;
-        });
+      try {
+        await this.lifecycle.install(zone, vm.config, until);
+        this.configs.open(zone);
+        if (vm.nowait) {
+          late.push([zone, start]);
+        } else {
+          await this.lifecycle.startAs(zone, start);
+        }
+      } catch (err) {
+        // What cannot be installed or does not boot the first time is of no use: nothing of it stays.
+        this.configs.close(zone);
+        await this.lifecycle.destroy(zone);
+        this.zones.delete(zone.zonename);
+        throw err;
       }
     });
     for (const [zone, start] of late) {
@@ -298,6 +300,6 @@ function indexEntry(zone: Zone) {
 }
 
 function storedForm(vm: VmInput) {
-  const { properties, overlay, qemu } = vm;
-  return { properties, overlay, qemu, indexState: 'configured' as const, running: false };
+  const { properties, overlay, image } = vm;
+  return { properties, overlay, image, indexState: 'configured' as const, running: false };
 }

@@ -5,7 +5,14 @@
  * The view is made by the node (it knows the zone) and used by `simcn exec` (exec.ts passes it to zexec).
  * The zone shares the host's programs read-only; its root, its delegated datasets and /tmp are its own.
  */
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 
@@ -36,6 +43,8 @@ export const viewSchema = z.object({
   binds: z.array(bindSchema),
   path: z.string(),
   toolsDirectory: z.string(),
+  /** What runs the machine's Node where an image has libraries of its own; '' for nothing. */
+  loader: z.string(),
   /** The node's root, and the directory of the zone's door to ZFS (null: nothing is delegated). */
   root: z.string(),
   zfsDirectory: z.string().nullable(),
@@ -58,9 +67,10 @@ export function viewOf(machine: Machine, zone: Zone): View {
   const { paths } = machine;
   const disk = new ZoneDisk(paths, zone);
   const { mountPoint } = zone.brand;
-  const host = hostDirectories().filter((directory) => directory.link === null);
+  const host = hostDirectories(disk.zoneroot).filter((directory) => directory.link === null);
   const tools = toolsDirectory(paths);
   const zfsDirectory = zone.zfs === null ? null : new ZfsTree(paths, zone).directory;
+  const libraries = zone.image === null ? [] : libraryDirectories();
   const binds = [
     ...host.map(({ path }) => ({ source: path, target: path, writable: false })),
     { source: '/dev', target: '/dev', writable: true },
@@ -68,6 +78,7 @@ export function viewOf(machine: Machine, zone: Zone): View {
     { source: tools, target: `${TOOLS}/bin`, writable: false },
     { source: dirname(process.execPath), target: `${TOOLS}/node`, writable: false },
     { source: PROJECT, target: `${TOOLS}/project`, writable: false },
+    ...libraries.map((source, i) => ({ source, target: `${TOOLS}/lib/${i}`, writable: false })),
     ...(zfsDirectory === null
       ? []
       : [{ source: zfsDirectory, target: `${TOOLS}/zfs`, writable: false }]),
@@ -89,6 +100,7 @@ export function viewOf(machine: Machine, zone: Zone): View {
     binds,
     path: `${TOOLS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
     toolsDirectory: tools,
+    loader: libraries.length === 0 ? '' : loaderOf(libraries),
     root: paths.root,
     zfsDirectory,
   };
@@ -101,11 +113,17 @@ export function installZoneTools(paths: Paths): void {
   const tools = new Map([
     ...MDATA_TOOLS.map((tool) => [`mdata-${tool}`, join('..', 'mdata', `${tool}.js`)] as const),
     ['zfs', 'zfs.js'],
+    ['json', 'json.js'],
   ]);
   const node = `"\${SIMCN_NODE:-${TOOLS}/node/${basename(process.execPath)}}"`;
-  // What of the zone's identity is the kernel's on the platform; a zone here shares its machine's kernel.
   installScript(directory, 'zonename', 'echo "$SIMCN_ZONENAME"');
-  installScript(directory, 'hostname', 'cat "$SIMCN_ZONEROOT/etc/nodename"');
+  // Every command has a host name of its own, made from this file (zexec): it is the file that is changed.
+  const nodename = '"$SIMCN_ZONEROOT/etc/nodename"';
+  installScript(
+    directory,
+    'hostname',
+    `if [ $# -gt 0 ]; then echo "$1" > ${nodename}; else cat ${nodename}; fi`,
+  );
   for (const name of ['mdata-services', 'svcs', 'svcadm']) {
     copyFileSync(join(PROJECT, 'tools', 'simcn', 'mdata-services.sh'), join(directory, name));
     chmodSync(join(directory, name), 0o755);
@@ -113,8 +131,29 @@ export function installZoneTools(paths: Paths): void {
   for (const [name, file] of tools) {
     const built = relative(PROJECT, join(__dirname, file));
     const program = `"\${SIMCN_PROJECT:-${TOOLS}/project}/${built}"`;
-    installScript(directory, name, `exec ${node} ${program} "$@"`);
+    installScript(directory, name, `exec $SIMCN_LOADER ${node} ${program} "$@"`);
   }
+}
+
+/** Where the shared libraries of this process lie, its dynamic loader's directory among them. */
+function libraryDirectories(): string[] {
+  const maps = readFileSync('/proc/self/maps', 'utf8');
+  const files = [...maps.matchAll(/ (\/\S+\.so(?:\.[\d.]+)?)$/gm)].map((match) => match[1] ?? '');
+  return [
+    ...new Set(files.filter((file) => !file.startsWith(PROJECT)).map((file) => dirname(file))),
+  ];
+}
+
+/** The command that runs a program with the machine's loader and libraries, as the zone sees them. */
+function loaderOf(libraries: readonly string[]): string {
+  for (const [i, directory] of libraries.entries()) {
+    const loader = readdirSync(directory).find((name) => /^ld-(linux|musl).*\.so/.test(name));
+    if (loader !== undefined) {
+      const path = libraries.map((_, at) => `${TOOLS}/lib/${at}`).join(':');
+      return `${TOOLS}/lib/${i}/${loader} --library-path ${path}`;
+    }
+  }
+  return '';
 }
 
 function installScript(directory: string, name: string, line: string): void {

@@ -15,6 +15,7 @@ import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
 import { PayloadError } from './nics';
 import { createdVm } from './payload';
+import { imageSchema, type Image, type VmConfig } from './store';
 
 /** Where a zone can be told to start, by libzonecfg's name. */
 const START_STATES = [
@@ -28,23 +29,6 @@ const START_STATES = [
 ] as const;
 export type StartState = (typeof START_STATES)[number];
 
-/** A real kernel for a kvm zone: simcn's own property, taken out of the VM object. */
-export interface QemuGuest {
-  readonly kernel: string;
-  readonly initrd: string;
-  readonly append: string;
-  /** MiB. */
-  readonly memory: number;
-}
-
-/** The files below `<zonepath>/config`, parsed. */
-export interface VmConfig {
-  readonly customer_metadata: JsonObject;
-  readonly internal_metadata: JsonObject;
-  readonly tags: JsonObject;
-  readonly routes: JsonObject;
-}
-
 export interface VmInput {
   readonly zonename: string;
   readonly uuid: string;
@@ -55,7 +39,7 @@ export interface VmInput {
   readonly nowait: boolean;
   /** `provisioning`, `failed` and the like: lies over the state that zone_state gives. */
   readonly overlay: string | null;
-  readonly qemu: QemuGuest | null;
+  readonly image: Image | null;
   readonly properties: JsonObject;
   readonly config: VmConfig;
 }
@@ -64,17 +48,8 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** libzonecfg's rule; ZONENAME_MAX is 64 with the NUL. */
 const ZONENAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
 const OVERLAYS = ['provisioning', 'failed', 'receiving', 'stopping'];
-const DEFAULT_MEMORY_MIB = 128;
 
 const object = z.record(z.string(), z.unknown());
-const guestSchema = z
-  .strictObject({
-    kernel: z.string().startsWith('/'),
-    initrd: z.string().startsWith('/'),
-    append: z.string().default('console=ttyS0'),
-    memory: z.number().int().min(32).default(DEFAULT_MEMORY_MIB),
-  })
-  .optional();
 const inputSchema = z.looseObject({
   uuid: z.string().regex(UUID, 'not a uuid in lower case').optional(),
   zonename: z.string().regex(ZONENAME, 'not a zone name').optional(),
@@ -92,7 +67,7 @@ const inputSchema = z.looseObject({
   delegate_dataset: z.union([z.boolean(), z.stringbool(), z.null()]).default(false),
   nics: z.array(z.unknown()).default([]),
   resolvers: z.array(z.unknown()).default([]),
-  simcn: guestSchema,
+  simcn: imageSchema.optional(),
 });
 
 /** Properties that are true of a running zone only, or that only the CLI adds. */
@@ -164,9 +139,9 @@ function fromPayload(
   lenient: boolean,
 ): { readonly vm: VmInput; readonly warnings: readonly string[] } {
   const { simcn, ...rest } = payload;
-  const guest = guestSchema.safeParse(simcn);
-  if (!guest.success) {
-    throw new PayloadError(`simcn: ${guest.error.issues.map(({ message }) => message).join('; ')}`);
+  const image = imageSchema.optional().safeParse(simcn);
+  if (!image.success) {
+    throw new PayloadError(`simcn: ${image.error.issues.map(({ message }) => message).join('; ')}`);
   }
   const made = createdVm(rest, lenient);
   const { properties, maps, uuid, zonename, autoboot, nowait, warnings } = made;
@@ -183,7 +158,7 @@ function fromPayload(
     start: autoboot ? 'running' : 'installed',
     nowait,
     overlay: null,
-    qemu: guestOf(guest.data, brand, zonename),
+    image: imageOf(image.data, brand, zonename),
     properties: { ...properties, hvm: brandOf(brand).hvm },
     config: {
       customer_metadata: of('customer_metadata'),
@@ -195,17 +170,18 @@ function fromPayload(
   return { vm, warnings };
 }
 
-function guestOf(
-  given: z.infer<typeof guestSchema>,
-  brand: string,
-  zonename: string,
-): QemuGuest | null {
-  if (given !== undefined && brand !== 'kvm') {
+function imageOf(given: Image | undefined, brand: string, zonename: string): Image | null {
+  if (given === undefined) {
+    return null;
+  }
+  const forHvm = !('rootfs' in given);
+  if (brandOf(brand).hvm !== forHvm) {
+    const needed = forHvm ? 'brand kvm or bhyve' : 'brand of a zone without a kernel of its own';
     throw new PayloadError(
-      `${zonename}: the property "simcn" (a kernel to boot) needs the brand kvm`,
+      `${zonename}: this property "simcn" (${Object.keys(given)[0] ?? ''}) needs a ${needed}`,
     );
   }
-  return given ?? null;
+  return given;
 }
 
 function split(given: z.infer<typeof inputSchema>): VmInput {
@@ -238,7 +214,7 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     start: zone_state,
     overlay: state !== undefined && OVERLAYS.includes(state) ? state : null,
     nowait: false,
-    qemu: guestOf(simcn, given.brand, zonename),
+    image: imageOf(simcn, given.brand, zonename),
     // Last, so that they win over what was given as undefined.
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },

@@ -11,8 +11,7 @@ import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
-import type { IndexState, StoredVm } from './store';
-import type { QemuGuest, VmConfig } from './vm-input';
+import type { Image, IndexState, StoredVm, VmConfig } from './store';
 
 /** What is true of a zone only while the kernel knows it. */
 interface Run {
@@ -50,7 +49,7 @@ export class Zone {
   readonly brand: Brand;
   /** Platform path, `/zones/<uuid>`. */
   readonly zonepath: string;
-  readonly qemu: QemuGuest | null;
+  readonly image: Image | null;
   properties: JsonObject;
   config: VmConfig = { customer_metadata: {}, internal_metadata: {}, tags: {}, routes: {} };
   indexState: IndexState;
@@ -78,7 +77,7 @@ export class Zone {
     this.uuid = uuid;
     this.brand = brandOf(brand);
     this.zonepath = zonepath;
-    this.qemu = vm.qemu;
+    this.image = vm.image;
     this.properties = vm.properties;
     this.indexState = vm.indexState;
     this.overlay = vm.overlay;
@@ -154,8 +153,8 @@ export class Zone {
   }
 
   stored(): StoredVm {
-    const { properties, indexState, wanted: running, overlay, qemu } = this;
-    return { properties, indexState, running, overlay, qemu };
+    const { properties, indexState, wanted: running, overlay, image } = this;
+    return { properties, indexState, running, overlay, image };
   }
 
   enter(session: Session): void {
