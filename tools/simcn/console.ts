@@ -12,8 +12,7 @@ import { z } from 'zod';
 
 import { codeOf, systemError } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
-import { logOf } from './background';
-import { ask } from './control';
+import { ask, logOf } from './control';
 import { CONSOLE } from './hypervisor';
 
 const LEAVE = 0x1d;

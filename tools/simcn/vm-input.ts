@@ -2,7 +2,7 @@
  * What somebody hands to `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
  * and VM objects as `vmadm get` and `vmadm lookup -j` print them.
  *
- * A payload becomes a VM as the platform's create makes one (payload.ts). A VM object is taken as it is,
+ * A payload becomes a VM as the platform's create makes one, with its defaults (payload.ts). A VM object is taken as it is,
  * known properties or not: it holds what only the platform can have put there, and that is how the two
  * are told apart. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
  * it is freed. Metadata, tags and routes go to files of their own in `<zonepath>/config`.
@@ -11,11 +11,39 @@ import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
-import { PayloadError } from './nics';
-import { createdVm } from './payload';
-import { imageSchema, type Image, type VmConfig } from './store';
+import {
+  addedNics,
+  checkNics,
+  checkRoutes,
+  looseBoolean,
+  nameInterfaces,
+  type Nic,
+  PayloadError,
+  shown,
+  vmNic,
+} from './nics';
+import {
+  addDocker,
+  checkScalars,
+  dropInvalid,
+  fitMemory,
+  keptForm,
+  makeBooleans,
+  type MapName,
+  MAPS,
+  type Members,
+  NOBODY,
+  numberIn,
+  objectOf,
+  OVERHEAD,
+  RECORD_BYTES,
+  setDefault,
+  typed,
+} from './payload';
+import { type BrandName, hasProperty, isBrandName } from './properties';
+import { type Image, imageSchema, type VmConfig } from './store';
 
 /** Where a zone can be told to start, by libzonecfg's name. */
 const START_STATES = [
@@ -47,6 +75,16 @@ export interface VmInput {
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** libzonecfg's rule; ZONENAME_MAX is 64 with the NUL. */
 const ZONENAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
+const HVM_LIMIT_PRIV =
+  'default,-file_link_any,-net_access,-proc_fork,-proc_info,-proc_session'.split(',');
+const DISK_MODELS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['bhyve', ['virtio', 'ahci', 'nvme']],
+  ['kvm', ['virtio', 'scsi', 'ide']],
+]);
+/** Steer the creation, and are no properties of a VM. */
+const NOT_KEPT = ['nowait', 'mdata_exec_timeout', 'delegate_dataset', 'dataset_uuid'].concat(
+  ...['zone_dataset_uuid', 'zfs_storage_pool_name', ...MAPS],
+);
 const OVERLAYS = ['provisioning', 'failed', 'receiving', 'stopping'];
 
 const object = z.record(z.string(), z.unknown());
@@ -219,4 +257,169 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },
   };
+}
+
+interface CreatedVm {
+  readonly uuid: string;
+  readonly zonename: string;
+  readonly properties: JsonObject;
+  readonly maps: ReadonlyMap<MapName, JsonObject>;
+  readonly autoboot: boolean;
+  /** `vmadm create` does not wait for the zone to run. */
+  readonly nowait: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * The VM that a payload of create asks for.
+ * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
+ *     zone's kernel version, a nic's tag and model; a console's password may be too long
+ * @throws PayloadError in the platform's words
+ */
+function createdVm(given: JsonObject, lenient: boolean): CreatedVm {
+  const payload = typed(given);
+  const own = new Set(payload.keys());
+  const uuid = payload.get('uuid') ?? randomUUID();
+  payload.set('uuid', uuid);
+  const brand = applyDefaults(payload);
+  addDocker(payload, brand, undefined);
+  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
+  if (replaced !== undefined) {
+    setDefault(payload, 'image_uuid', replaced);
+  }
+  if (lenient) {
+    setDefault(payload, 'image_uuid', NOBODY);
+    setDefault(payload, 'kernel_version', '');
+  }
+  const warnings = dropInvalid(payload, brand, 'create', own);
+  if (lenient && !own.has('image_uuid') && replaced === undefined) {
+    payload.delete('image_uuid');
+  }
+
+  const nics = addedNics(payload.get('nics'));
+  for (const nic of lenient ? nics : []) {
+    nic.nic_tag ??= 'external';
+  }
+  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
+    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
+  }
+  makeBooleans(payload);
+  checkNics(nics, [], brand);
+  const routes = objectOf(payload.get('routes'));
+  checkRoutes(routes, routes, nics);
+  checkScalars(payload, lenient);
+  nameInterfaces(nics, brand);
+  const zonename = shown(payload.get('zonename') ?? uuid);
+  const maps = new Map(MAPS.map((name) => [name, objectOf(payload.get(name))]));
+  return {
+    uuid: shown(uuid),
+    zonename,
+    properties: propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient }),
+    maps,
+    autoboot: payload.get('autoboot') === true,
+    nowait: payload.get('nowait') === true,
+    warnings,
+  };
+}
+
+/** VM.js, applyZoneDefaults. @returns the brand */
+function applyDefaults(payload: Members): BrandName {
+  setDefault(payload, 'brand', 'joyent');
+  const brand = payload.get('brand');
+  if (!isBrandName(brand)) {
+    throw new PayloadError(`Unsupported brand: ${String(brand)}`);
+  }
+  const hvm = OVERHEAD.has(brand);
+  setDefault(payload, 'owner_uuid', NOBODY);
+  setDefault(payload, 'billing_id', NOBODY);
+  setDefault(payload, 'autoboot', true);
+  setDefault(payload, 'zpool', payload.get('zfs_storage_pool_name') ?? 'zones');
+  setDefault(payload, 'cpu_shares', 100);
+  payload.set('cpu_shares', Math.min(numberIn(payload, 'cpu_shares') ?? 100, 65_535));
+  setDefault(payload, 'zfs_io_priority', 100);
+  setDefault(payload, 'max_lwps', 2000);
+  setDefault(payload, 'ram', 256);
+  if (!hvm) {
+    setDefault(payload, 'dns_domain', 'local');
+  }
+  fitMemory(payload, brand, {});
+  if (hasProperty(brand, 'vcpus')) {
+    setDefault(payload, 'vcpus', 1);
+  }
+  setDefault(payload, 'limit_priv', hvm ? HVM_LIMIT_PRIV : ['default']);
+  setDefault(payload, 'quota', brand === 'bhyve' ? 1 : 10);
+  setDefault(payload, 'firewall_enabled', false);
+  return brand;
+}
+
+interface Parts {
+  readonly brand: BrandName;
+  readonly uuid: string;
+  readonly zonename: string;
+  readonly nics: readonly Nic[];
+  readonly lenient: boolean;
+}
+
+/** The VM's properties as they are read back after a create. */
+function propertiesOf(payload: Members, parts: Parts): JsonObject {
+  const { brand, uuid, zonename, nics } = parts;
+  const dataset = `zones/${zonename}`;
+  const kept: Record<string, unknown> = {};
+  for (const [name, value] of payload) {
+    const form = NOT_KEPT.includes(name) ? undefined : keptForm(name, value, brand);
+    if (form !== undefined) {
+      kept[name] = form;
+    }
+  }
+  if (brand === 'bhyve' && kept.com1 === undefined && kept.com2 === undefined) {
+    kept.com1 = '/dev/zconsole';
+    kept.com2 = 'socket,/tmp/vm.ttyb';
+  }
+  return {
+    zonename,
+    ...kept,
+    uuid,
+    v: 1,
+    create_timestamp: new Date().toISOString(),
+    zonepath: `/${dataset}`,
+    zfs_filesystem: dataset,
+    zfs_root_recsize: payload.get('zfs_root_recsize') ?? RECORD_BYTES,
+    resolvers: payload.get('resolvers') ?? [],
+    nics: nics.map(vmNic),
+    ...(OVERHEAD.has(brand) ? { disks: disksOf(payload, parts) } : {}),
+    ...(payload.get('delegate_dataset') === true ? { datasets: [`${dataset}/data`] } : {}),
+  };
+}
+
+/** VM.js, createVolumes and checkPayloadProperties. */
+function disksOf(payload: Members, { brand, uuid, lenient }: Parts): JsonObject[] {
+  const given = payload.get('disks');
+  const disks = Array.isArray(given) ? given.filter(isJsonObject) : [];
+  return disks.map((disk, i) => {
+    if (disk.path !== undefined && disk.media !== 'cdrom' && looseBoolean(disk.nocreate) !== true) {
+      throw new PayloadError('you cannot specify a path for a disk unless you set nocreate=true');
+    }
+    const model = disk.model ?? payload.get('disk_driver') ?? (lenient ? 'virtio' : undefined);
+    if (model === undefined) {
+      throw new PayloadError(`missing .model option for disk: ${JSON.stringify(disk)}`);
+    }
+    const models = DISK_MODELS.get(brand) ?? [];
+    if (!models.some((known) => known === model)) {
+      const words = `"${shown(model)}" is not a valid disk model for ${brand} brand.`;
+      throw new PayloadError(`${words} Valid are: ${models.join(',')}`);
+    }
+    const dataset = brand === 'bhyve' ? `zones/${uuid}/disk${i}` : `zones/${uuid}-disk${i}`;
+    const slot = disk.media === 'cdrom' ? `0:3:${i}` : `0:4:${i}`;
+    return {
+      path: `/dev/zvol/rdsk/${dataset}`,
+      media: 'disk',
+      ...disk,
+      boot: looseBoolean(disk.boot ?? false),
+      model,
+      ...(disk.path === undefined ? { zfs_filesystem: dataset, zpool: 'zones' } : {}),
+      size: Number(disk.size ?? disk.image_size ?? 0),
+      ...(brand === 'bhyve' ? { pci_slot: disk.pci_slot ?? slot } : {}),
+      ...(brand === 'bhyve' ? { uuid: disk.uuid ?? randomUUID() } : {}),
+    };
+  });
 }

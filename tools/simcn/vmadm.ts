@@ -7,20 +7,19 @@
  * A process of its own, started through <root>/usr/sbin/vmadm. It knows VMs from vminfod only, and
  * changes a VM through its files, its lock and, for what zonecfg would do, the node.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isatty } from 'node:tty';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 
-import { codeOf, messageOf } from '../../src/lib/errors';
-import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { messageOf } from '../../src/lib/errors';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
 import { faultSchema } from './faults';
 import { isBrandName, validate } from './properties';
+import { done, FILE, flags, payloadOf, print, UsageError, uuidOf, warn } from './vmadm-args';
 import { updateVm } from './vmadm-update';
 import {
   allVms,
@@ -51,8 +50,6 @@ create-snapshot|rollback-snapshot|delete-snapshot <uuid> <name>
 `;
 /** Commands of the platform's that a simulated node has no use for. */
 const NOT_SIMULATED = ['console', 'info', 'install', 'kill', 'receive', 'recv', 'send', 'sysrq'];
-
-class UsageError extends Error {}
 
 async function main(argv: readonly string[]): Promise<void> {
   const paths = new Paths(process.env.SIMCN_ROOT ?? '/');
@@ -390,18 +387,6 @@ function mustOwn(paths: Paths): void {
   }
 }
 
-/** The uuid stands first; vmadm looks at its length and its dashes. */
-function uuidOf(
-  command: string,
-  args: readonly string[],
-): { readonly uuid: string; readonly rest: readonly string[] } {
-  const [uuid = '', ...rest] = args;
-  if (uuid.length !== 36 || [8, 13, 18, 23].some((at) => uuid[at] !== '-')) {
-    throw new UsageError(`Invalid or missing UUID for ${command}`);
-  }
-  return { uuid, rest };
-}
-
 async function vmOrNotFound(paths: Paths, uuid: string): Promise<JsonObject> {
   const vm = await vmByUuid(paths, uuid);
   if (vm === undefined) {
@@ -417,86 +402,6 @@ async function told(words: string, work: () => Promise<void>): Promise<void> {
   } catch (err) {
     throw new Error(`${words}${messageOf(err)}`, { cause: err });
   }
-}
-
-const FILE = { file: { type: 'string', short: 'f' } } as const;
-
-/**
- * JSON of a file or of stdin, or made of `property=value` arguments, which are all text.
- * @param assignments whether arguments can be that
- */
-function payloadOf(command: string, args: readonly string[], assignments: boolean): JsonObject {
-  const { values, positionals } = flags(args, FILE);
-  if (assignments && positionals.length > 0) {
-    return Object.fromEntries(
-      positionals.map((text) => {
-        const [name = '', ...value] = text.split('=');
-        return [name, value.join('=')];
-      }),
-    );
-  }
-  const file = typeof values.file === 'string' && values.file !== '-' ? values.file : 0;
-  if (file === 0 && isatty(0)) {
-    throw new UsageError(`Will not ${command} from stdin when stdin is a tty.`);
-  }
-  const payload = parseJson(readText(file));
-  if (!isJsonObject(payload)) {
-    throw new Error('Invalid JSON payload: not an object');
-  }
-  return payload;
-}
-
-function readText(file: string | 0): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (err) {
-    throw codeOf(err) === 'ENOENT' ? new Error(`File: ${file} does not exist.`) : err;
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const payload: unknown = JSON.parse(text);
-    return payload;
-  } catch (err) {
-    throw new Error(`Invalid JSON payload: ${messageOf(err)}`, { cause: err });
-  }
-}
-
-type Flags = Readonly<Record<string, { type: 'boolean' | 'string'; short: string }>>;
-
-function flags(given: readonly string[], options: Flags) {
-  try {
-    return parseArgs({ args: bound(given, options), options, allowPositionals: true });
-  } catch (err) {
-    throw new UsageError(messageOf(err));
-  }
-}
-
-/** A value belongs to its option whatever it begins with: `-s -ram`. */
-function bound(given: readonly string[], options: Flags): string[] {
-  const args: string[] = [];
-  const rest = given.values();
-  for (const arg of rest) {
-    const found = Object.entries(options).find(([name, { type, short }]) => {
-      return type === 'string' && (arg === `-${short}` || arg === `--${name}`);
-    });
-    const value = found === undefined ? undefined : rest.next().value;
-    args.push(found === undefined || value === undefined ? arg : `--${found[0]}=${value}`);
-  }
-  return args;
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-}
-
-function warn(warnings: readonly string[]): void {
-  process.stderr.write(warnings.map((text) => `${text}\n`).join(''));
-}
-
-function done(text: string): void {
-  process.stderr.write(`${text}\n`);
 }
 
 main(process.argv.slice(2)).then(
