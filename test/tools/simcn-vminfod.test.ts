@@ -114,7 +114,7 @@ describe('the simulated vminfod', () => {
     assert.deepStrictEqual(lines[2]?.vm, vms[0]);
   });
 
-  it('comes late, goes down and sends garbage when told', async () => {
+  it('comes late, goes down and sends garbage on demand', async () => {
     const { lines, ended } = await follow();
     service.setDelay(50);
     const start = Date.now();
@@ -182,7 +182,7 @@ describe('changesBetween', () => {
     ]);
   });
 
-  it('takes another order of an array for no change', () => {
+  it('reports no change for another order of an array', () => {
     assert.deepStrictEqual(changesBetween({ a: [1, 2] }, { a: [2, 1] }), []);
   });
 });

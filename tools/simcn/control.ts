@@ -2,10 +2,10 @@
  * How simcn's commands reach the node: a unix socket, one JSON request a line, one JSON answer a line.
  *
  *   -> {"command":"boot","args":{"uuid":"…"}}
- *   <- {"ok":true,"result":null}   or   {"ok":false,"error":"in words for a person"}
+ *   <- {"ok":true,"result":null}   or   {"ok":false,"error":"with a message for a person"}
  *
  * A connection may stay open after its answer: the node closes it when what was asked for ends (a
- * session in a zone, when the zone halts), and learns by its close that the asker is gone.
+ * session in a zone, when the zone halts), and a close from the other side means that the asker is gone.
  *
  * A node without a terminal (`simcn up -d`) is the same program in a session of its own, with both outputs in
  * <root>/var/log/simcn.log. `simcn down` asks the node to end and waits until its process is gone: then nothing
@@ -82,7 +82,7 @@ async function answer(line: string, caller: Socket, serve: Serve): Promise<void>
   }
 }
 
-/** A conversation with the node; `end` it, or keep it open for as long as the node shall know. */
+/** A conversation with the node; `end` it, or keep it open for as long as the session lasts. */
 export interface Call {
   readonly result: unknown;
   /** Resolves when the node ends the conversation. */
@@ -93,7 +93,7 @@ export interface Call {
 /** The node did not understand or could not do it; or there is none. */
 export class ControlError extends Error {}
 
-/** @throws ControlError in words for a person */
+/** @throws ControlError with a message for a person */
 export function call(root: string, command: string, args: Args): Promise<Call> {
   const nobody = `no node is up at ${root} (start it: simcn up --root ${root})`;
   return callAt(controlSocket(root), nobody, command, args);
@@ -101,7 +101,7 @@ export function call(root: string, command: string, args: Args): Promise<Call> {
 
 /** @param nobody said where nobody listens */
 async function callAt(path: string, nobody: string, command: string, args: Args): Promise<Call> {
-  // Half open: who is told of the end may still have something to bring to its own before he hangs up.
+  // Half open: a command that gets the end may still have something to finish before it closes.
   const socket = connect({ path, allowHalfOpen: true });
   // Later errors end in `close`, which is all that anyone waits for.
   socket.on('error', () => undefined);
@@ -167,14 +167,14 @@ export function controlSocket(root: string): string {
 /** Hundreds of zones are halted in a few seconds; a machine may be busy. */
 const DOWN_WAIT_MS = 120_000;
 const POLL_MS = 20;
-/** Of what a node said that did not come up. */
-const TOLD_LINES = 5;
+/** Of the output of a node that did not come up. */
+const SHOWN_LINES = 5;
 
 /**
  * Starts `simcn up` again, without the terminal, and waits until the node is ready.
  * @param argv of `simcn up`, without `-d`
  * @returns how many zones it has
- * @throws Error with the node's own last words where it does not come up
+ * @throws Error with the end of the node's output where it does not come up
  */
 export async function startInBackground(root: string, argv: readonly string[]): Promise<number> {
   const log = logOf(root);
@@ -195,8 +195,8 @@ export async function startInBackground(root: string, argv: readonly string[]): 
     }
     await delay(POLL_MS);
   }
-  const said = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-TOLD_LINES);
-  throw new Error(said.map((line) => line.replace(/^simcn: /, '')).join('\n'));
+  const lastLines = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LINES);
+  throw new Error(lastLines.map((line) => line.replace(/^simcn: /, '')).join('\n'));
 }
 
 const readySchema = z.object({ ready: z.literal(true), zones: z.number() });

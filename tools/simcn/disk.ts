@@ -102,7 +102,7 @@ export class ZoneDisk {
     return this.snapshots().some((snapshot) => snapshot.name === name);
   }
 
-  /** @throws Error for a bad or taken name, or one more than zfs_snapshot_limit allows */
+  /** @throws Error for a bad name or one in use, or one more than zfs_snapshot_limit allows */
   async snapshot(name: string): Promise<void> {
     if (!SNAPSHOT_NAME.test(name)) {
       throw new Error(`invalid snapshot name: ${name}`);

@@ -110,7 +110,7 @@ export class Qemu implements Hypervisor {
   private child: ChildProcess | null = null;
   private stderr = '';
 
-  /** @param onExit called when qemu ended without having been told to: the guest powered off */
+  /** @param onExit called when qemu ended by itself: the guest powered off */
   constructor(guest: RealGuest, place: QemuPlace, onExit: () => void) {
     this.guest = guest;
     this.place = place;

@@ -1,7 +1,7 @@
 /*
- * Makes the faults happen that somebody has to act for, and undoes them.
+ * Injects the faults that need an action, and undoes them.
  *
- * The table (faults.ts) says which are in force; here is what a lock held by a stranger, a full disk and
+ * The table (faults.ts) says which are in force; here is what a lock held by another process, a full disk and
  * a broken serial port take. Events and vmadm read the table themselves.
  *
  * A full disk, as root, is a tiny file system mounted over the config directory, with the directory's files
@@ -52,7 +52,7 @@ export class Injector {
     this.vminfod = vminfod;
   }
 
-  /** @returns what the person should know about it, '' for nothing */
+  /** @returns what the caller should know about it, '' for nothing */
   async inject(fault: Fault): Promise<string> {
     const note = await this.act(fault);
     this.node.machine.faults.set(fault);
@@ -192,7 +192,7 @@ const FILLER_CHUNK = Buffer.alloc(4096);
 
 type Trick = 'mounted' | 'unwritable';
 
-/** Fills the config directory of one zone, and makes room again. */
+/** Fills the config directory of one zone, and frees it again. */
 export class FullDisk {
   private readonly directory: string;
   private trick: Trick | null = null;
@@ -218,7 +218,7 @@ export class FullDisk {
     return '';
   }
 
-  /** Gives the room back. What was changed meanwhile (a rename needs no room) stays. */
+  /** Makes room again. What was changed meanwhile (a rename needs no room) stays. */
   async release(): Promise<void> {
     const trick = this.trick;
     this.trick = null;

@@ -2,7 +2,7 @@
  * The node's kernel as the zones meet it: each zone's status, and the events that tell of its changes.
  *
  * A status is published first and goes into the shared table then, as in the kernel (zone.c,
- * zone_status_set): whoever looks at once when it is told may still find the status before. A move waits
+ * zone_status_set): a subscriber that reads the table at once on an event may still find the status before. A move waits
  * until every subscriber's queue took its event: a subscriber that is stuck holds up the zone, as on the
  * platform. A test can have events of a zone lost or late; the moves themselves are never touched by that.
  */
@@ -55,7 +55,7 @@ export class Kernel {
   }
 
   /**
-   * Moves a zone on and tells everybody.
+   * Moves a zone on and publishes the event.
    * @param pid of its init; 0 for none
    * @returns the zone's id
    */
@@ -98,13 +98,13 @@ export class Kernel {
     }
     const sent = Promise.all([delay(lateMs), before]).then(send);
     this.late.set(zonename, sent);
-    const forget = () => {
+    const remove = () => {
       if (this.late.get(zonename) === sent) {
         this.late.delete(zonename);
       }
     };
-    // Nobody waits for a late event, so nobody would hear of its failure; the order of the rest counts.
-    sent.then(forget, forget);
+    // Nobody waits for a late event or for its failure; the order of the rest counts.
+    sent.then(remove, remove);
   }
 }
 
@@ -117,7 +117,7 @@ export interface NodeOptions {
   readonly services: boolean;
 }
 
-/** The part of vminfod that the node tells of its VMs. */
+/** The part of vminfod that the node notifies of its VMs. */
 export interface VmFeed {
   /** A VM is there, or is other than it was. */
   modified(vm: JsonObject): void;
@@ -132,6 +132,6 @@ export interface Machine {
   readonly feed: VmFeed;
   readonly faults: FaultTable;
   readonly options: NodeOptions;
-  /** Tells the person at the terminal (stderr), each text once. */
+  /** Writes a line on stderr, each text once. */
   readonly notice: (text: string) => void;
 }

@@ -6,7 +6,7 @@
  *   halt     running -> shutting_down -> empty -> down (unmount) -> dying -> dead -> free
  *   destroy  halt, uninstall (socket directory, zonepath), index line removed
  *
- * Every step tells the kernel first and vminfod after it, as vminfod learns of it from the kernel. Each
+ * Every step changes the kernel first and notifies vminfod after it, as vminfod is notified by the kernel. Each
  * function runs as one operation of its zone (Zone.exclusive); the node sees to that.
  */
 import assert from 'node:assert';
@@ -75,7 +75,7 @@ export class Lifecycle {
     this.changed(zone);
   }
 
-  /** Takes an installed zone to where it was given. */
+  /** Brings an installed zone to its first state. */
   async startAs(zone: Zone, start: StartState): Promise<void> {
     switch (start) {
       case 'configured':
@@ -203,7 +203,7 @@ export class Lifecycle {
     }
     await zone.hypervisor.guestReboot();
     if (zone.brand.name === 'bhyve') {
-      // bhyve is the zone's init: it exited and was executed again. qemu goes on, and nobody learns.
+      // bhyve is the zone's init: it exited and was executed again. qemu goes on, and nobody is notified.
       zone.run.initRestarts++;
       this.changed(zone);
     }
@@ -226,7 +226,7 @@ export class Lifecycle {
     await this.machine.kernel.deleted(zone.zonename);
   }
 
-  /** The zone is not as it was: keep it and tell vminfod. */
+  /** The zone has changed: store it and notify vminfod. */
   changed(zone: Zone): void {
     this.machine.store.save(zone.zonename, zone.stored());
     this.machine.feed.modified(zone.vm());

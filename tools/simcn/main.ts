@@ -60,7 +60,7 @@ Example:
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('simcn')
     .description('A simulated SmartOS compute node')
-    .version(packageVersion(), '--version', 'tell the version')
+    .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .enablePositionalOptions()
     .showHelpAfterError('(simcn --help lists the commands)')
@@ -243,9 +243,9 @@ async function runNode(flags: UpFlags): Promise<void> {
   }
   // As the platform's daemons have it, whoever starts the node: others than root live in its zones.
   process.umask(0o022);
-  // Listened for first: a signal in the middle of the start shall leave nothing behind either.
+  // Listened for first: a signal in the middle of the start must leave nothing behind either.
   let end = (): void => undefined;
-  const told = new Promise<void>((done) => {
+  const ended = new Promise<void>((done) => {
     end = done;
     process.once('SIGTERM', () => done());
     process.once('SIGINT', () => done());
@@ -257,7 +257,7 @@ async function runNode(flags: UpFlags): Promise<void> {
     () => end(),
   );
   console.log(JSON.stringify({ ready: true, root, zones: node.zones }));
-  await told;
+  await ended;
   await node.stop();
 }
 
@@ -348,7 +348,7 @@ async function main(): Promise<number> {
     await program.parseAsync(process.argv);
   } catch (err) {
     if (err instanceof CommanderError) {
-      // It has told already. Asking for help is no mistake.
+      // Commander has printed it already. Asking for help is not a mistake.
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
     console.error(`simcn: ${messageOf(err)}`);

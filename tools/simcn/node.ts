@@ -77,9 +77,9 @@ export class Node {
   }
 
   /**
-   * Takes up the zones of an earlier run, and boots those that ran or boot by themselves. What the node
+   * Restores the zones of an earlier run, and boots those that ran or boot by themselves. What the node
    * stored counts, and the index is made from it: a run that was killed may have left it a step behind.
-   * A zone that does not boot any more stays halted, and the person at the terminal is told.
+   * A zone that does not boot any more stays halted, and a line on stderr says so.
    */
   async recover(): Promise<void> {
     const zones = this.machine.store.load().map((vm) => new Zone(vm));
@@ -105,14 +105,14 @@ export class Node {
    */
   async create(vms: readonly VmInput[], boot: boolean, strict = false): Promise<Zone[]> {
     const zones = vms.map((vm) => new Zone(storedForm(vm)));
-    const taken = zones.find((zone, i) => {
+    const existing = zones.find((zone, i) => {
       const same = (other: Zone): boolean => {
         return other.zonename === zone.zonename || other.uuid === zone.uuid;
       };
       return this.all().some(same) || zones.findIndex(same) < i;
     });
-    if (taken !== undefined) {
-      throw new Error(`VM with UUID ${taken.uuid} already exists`);
+    if (existing !== undefined) {
+      throw new Error(`VM with UUID ${existing.uuid} already exists`);
     }
     if (strict && zones.some((zone) => this.hasConflict(zone))) {
       throw new Error('Conflict detected with another vm, please check the MAC, IP, and VRID');
@@ -291,7 +291,7 @@ export class Node {
     });
   }
 
-  /** The config directory is another one from now on: something was mounted over it, or taken away. */
+  /** The config directory is another one from now on: something was mounted over it, or unmounted. */
   rewatch(zone: Zone): void {
     this.configs.open(zone);
   }

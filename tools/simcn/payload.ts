@@ -45,7 +45,7 @@ const JOINED = ['limit_priv', 'fs_allowed'];
 /** A payload on its way: Map, as names come from outside. */
 export type Members = Map<string, unknown>;
 
-/** Text that should be a number or a list becomes one; an empty number is one that is taken away. */
+/** Text that should be a number or a list becomes one; an empty number removes the property. */
 export function typed(given: JsonObject): Members {
   const payload: Members = new Map();
   for (const [name, value] of Object.entries(given)) {

@@ -7,7 +7,7 @@
  *
  *   bhyve  removes an old file, binds, listens. One client; a further one is accepted and shut at
  *          once. A guest's reboot is a new process: close, unlink, bind again.
- *   kvm    one client; further ones connect and wait, unheard, until it leaves. A guest's reboot
+ *   kvm    one client; further ones connect and wait, with their bytes pending, until it leaves. A guest's reboot
  *          keeps the process and so the connection.
  *   both   bytes for a host that is not there, or does not read, are lost without a word. Opening
  *          the port in the guest throws away what the host sent and nobody read. The socket file
@@ -159,8 +159,8 @@ export class Ttyb {
 
   private accept(host: Socket): void {
     this.connects++;
-    const taken = this.held || this.hosts.length > 0;
-    if (taken && this.kind === 'bhyve') {
+    const isBusy = this.held || this.hosts.length > 0;
+    if (isBusy && this.kind === 'bhyve') {
       host.destroy();
       return;
     }

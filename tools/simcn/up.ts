@@ -31,7 +31,7 @@ const SOCKET_PATH_BYTES = 107;
 const LONGEST_SOCKET = `/var/zonecontrol/${'u'.repeat(36)}/metadata.sock`;
 export const ROOT_BYTES = SOCKET_PATH_BYTES - LONGEST_SOCKET.length;
 
-const FOLDERS = [
+const DIRECTORIES = [
   '/etc/zones',
   '/system/simcn',
   '/tmp',
@@ -49,7 +49,7 @@ export interface UpNode {
 /**
  * @param vmsFile JSON of VM objects to be made, where they are not there yet; null: none
  * @param onDown called when `simcn down` asks for the end
- * @throws Error in words for the person at the terminal
+ * @throws Error with a message for the terminal
  */
 export async function bringUp(
   givenRoot: string,
@@ -61,7 +61,7 @@ export async function bringUp(
   const given: unknown = vmsFile === null ? [] : JSON.parse(readFileSync(vmsFile, 'utf8'));
   const { vms, warnings } = parseVms(given);
   const paths = new Paths(root);
-  for (const directory of FOLDERS) {
+  for (const directory of DIRECTORIES) {
     mkdirSync(paths.host(directory), { recursive: true, mode: 0o755 });
   }
   // Whatever the umask: the agent's sockets are reached through it.
@@ -167,12 +167,12 @@ async function allOf(steps: readonly (() => unknown)[]): Promise<void> {
   }
 }
 
-function onceEach(tell: (text: string) => void): (text: string) => void {
-  const told = new Set<string>();
+function onceEach(print: (text: string) => void): (text: string) => void {
+  const printed = new Set<string>();
   return (text) => {
-    if (!told.has(text)) {
-      told.add(text);
-      tell(text);
+    if (!printed.has(text)) {
+      printed.add(text);
+      print(text);
     }
   };
 }
@@ -188,7 +188,7 @@ const schemas = {
 };
 
 /**
- * Carries out what the control socket is asked. What it throws goes to the asker in words.
+ * Carries out what the control socket is asked. What it throws is sent back as a message.
  * @param end called when somebody asks the node to end
  */
 export function serveNode(node: Node, injector: Injector, end: () => void): Serve {
@@ -213,7 +213,7 @@ export function serveNode(node: Node, injector: Injector, end: () => void): Serv
         const zone = node.find(uuid);
         await injector.release(zone);
         await node.destroy(zone.zonename);
-        node.machine.faults.forget(zone.zonename);
+        node.machine.faults.remove(zone.zonename);
         return null;
       }
       case 'reprovision':

@@ -45,7 +45,7 @@ export const viewSchema = z.object({
   toolsDirectory: z.string(),
   /** What runs the machine's Node where an image has libraries of its own; '' for nothing. */
   loader: z.string(),
-  /** The node's root, and the directory of the zone's door to ZFS (null: nothing is delegated). */
+  /** The node's root, and the directory of the zone's way to ZFS (null: nothing is delegated). */
   root: z.string(),
   zfsDirectory: z.string().nullable(),
 });

@@ -2,9 +2,9 @@
  * What somebody hands to `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
  * and VM objects as `vmadm get` and `vmadm lookup -j` print them.
  *
- * A payload becomes a VM as the platform's create makes one, with its defaults (payload.ts). A VM object is taken as it is,
+ * A payload becomes a VM as the platform's create makes one, with its defaults (payload.ts). A VM object is kept as it is,
  * known properties or not: it holds what only the platform can have put there, and that is how the two
- * are told apart. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
+ * differ. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
  * it is freed. Metadata, tags and routes go to files of their own in `<zonepath>/config`.
  */
 import { randomUUID } from 'node:crypto';
@@ -45,7 +45,7 @@ import {
 import { type BrandName, hasProperty, isBrandName } from './properties';
 import { type Image, imageSchema, type VmConfig } from './store';
 
-/** Where a zone can be told to start, by libzonecfg's name. */
+/** The states in which a zone can start, by libzonecfg's name. */
 const START_STATES = [
   'configured',
   'incomplete',
@@ -144,11 +144,11 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
   const list: readonly unknown[] = Array.isArray(given) && !strict ? given : [given];
   const warnings: string[] = [];
   const vms = list.map((vm, i) => {
-    const told = (text: string): string => (strict ? text : `VM ${i}: ${text}`);
+    const labelled = (text: string): string => (strict ? text : `VM ${i}: ${text}`);
     const expanded = expandPayload(vm, DEFAULT_POLICY);
     if (expanded.kind === 'refused') {
       const reasons = expanded.reasons.map(({ code, text }) => `${code}: ${text}`);
-      throw new Error(told(reasons.join('; ')));
+      throw new Error(labelled(reasons.join('; ')));
     }
     const { payload } = expanded;
     if (!strict && PLATFORMS_OWN.some((name) => Object.hasOwn(payload, name))) {
@@ -157,16 +157,16 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
         const problems = parsed.error.issues.map(
           (issue) => `${issue.path.join('.')}: ${issue.message}`,
         );
-        throw new Error(told(problems.join('; ')));
+        throw new Error(labelled(problems.join('; ')));
       }
       return split(parsed.data);
     }
     try {
       const made = fromPayload(payload, !strict);
-      warnings.push(...made.warnings.map(told));
+      warnings.push(...made.warnings.map(labelled));
       return made.vm;
     } catch (err) {
-      throw err instanceof PayloadError ? new Error(told(err.message)) : err;
+      throw err instanceof PayloadError ? new Error(labelled(err.message)) : err;
     }
   });
   return { vms, warnings };

@@ -2,7 +2,7 @@
  * `vmadm update`: what a payload changes in a VM, and the change made in the platform's order, with its weak
  * points.
  *
- * It takes the VM's lock for as long as it needs, reads the maps from vminfod (not from the files, which
+ * It holds the VM's lock for as long as it needs, reads the maps from vminfod (not from the files, which
  * may be newer), writes the whole metadata.json, and then waits for vminfod to show what it wrote: for
  * 60 s, after which it fails although the file is written.
  */

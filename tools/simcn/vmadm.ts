@@ -107,7 +107,7 @@ async function main(argv: readonly string[]): Promise<void> {
     case 'delete':
     case 'destroy': {
       const { uuid } = uuidOf(command, args);
-      return told(`Failed to delete VM ${uuid}: `, async () => {
+      return prefixed(`Failed to delete VM ${uuid}: `, async () => {
         const vm = await vmOrNotFound(paths, uuid);
         for (const name of ['indestructible_zoneroot', 'indestructible_delegated']) {
           if (vm[name] === true) {
@@ -217,7 +217,7 @@ async function start(paths: Paths, command: string, args: readonly string[]): Pr
     done(`VM ${uuid} is already 'running'`);
     return;
   }
-  await told(`Unable to start VM ${uuid}: `, async () => {
+  await prefixed(`Unable to start VM ${uuid}: `, async () => {
     if (vm === undefined) {
       throw new Error('bad statusCode: 404');
     }
@@ -268,7 +268,7 @@ async function reboot(paths: Paths, args: readonly string[]): Promise<void> {
 async function reprovision(paths: Paths, args: readonly string[]): Promise<void> {
   const { uuid, rest } = uuidOf('reprovision', args);
   const payload = payloadOf('reprovision', rest, false);
-  await told(`Failed to reprovision VM ${uuid}: `, async () => {
+  await prefixed(`Failed to reprovision VM ${uuid}: `, async () => {
     const vm = await vmOrNotFound(paths, uuid);
     const datasets = Array.isArray(vm.datasets) ? vm.datasets.map(String) : [];
     if (vm.brand === 'kvm') {
@@ -311,8 +311,8 @@ async function snapshot(paths: Paths, command: string, args: readonly string[]):
   if (found.brand === 'kvm') {
     throw new Error('snapshots for kvm VMs currently unsupported');
   }
-  const taken = z.array(z.object({ name: z.string() })).parse(found.snapshots ?? []);
-  const exists = taken.some((each) => each.name === name);
+  const snapshots = z.array(z.object({ name: z.string() })).parse(found.snapshots ?? []);
+  const exists = snapshots.some((each) => each.name === name);
   if (command === 'create-snapshot') {
     if (Array.isArray(found.datasets) && found.datasets.length > 0) {
       throw new Error('Cannot currently snapshot zones that have datasets');
@@ -336,7 +336,7 @@ async function snapshot(paths: Paths, command: string, args: readonly string[]):
   done(`Rolled back snapshot ${name} for VM ${uuid}`);
 }
 
-/** Lines of vminfod's stream; the first one's `vms` is told as an object here. */
+/** Lines of vminfod's stream; the first one's `vms` is printed as an object here. */
 async function events(paths: Paths, args: readonly string[]): Promise<void> {
   const { values, positionals } = flags(args, {
     json: { type: 'boolean', short: 'j' },
@@ -376,7 +376,7 @@ async function misbehave(paths: Paths, args: readonly string[]): Promise<void> {
     await delay(hang.value);
   }
   if (mine.some((f) => f.name === 'vmadm.fail')) {
-    throw new Error('failed as it was told to (fault vmadm.fail)');
+    throw new Error('failed as the fault vmadm.fail asks');
   }
 }
 
@@ -395,8 +395,8 @@ async function vmOrNotFound(paths: Paths, uuid: string): Promise<JsonObject> {
   return vm;
 }
 
-/** Whatever fails in it is told after these words. */
-async function told(words: string, work: () => Promise<void>): Promise<void> {
+/** Puts these words before the message of whatever fails. */
+async function prefixed(words: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (err) {

@@ -123,7 +123,7 @@ export class VminfodService {
     this.modified(vm);
   }
 
-  /** A VM is other than it was. Nothing is told where it is not. */
+  /** A VM may have changed; nothing is published where it has not. */
   modified(vm: JsonObject): void {
     const text = JSON.stringify(vm);
     this.later(zonenameOf(vm), () => this.put(text));

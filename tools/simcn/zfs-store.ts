@@ -96,7 +96,7 @@ export class ZfsStore {
     }
   }
 
-  /** Takes away all of it. */
+  /** Removes all of it. */
   remove(): void {
     for (const name of this.delegated()) {
       rmSync(this.content({ name, type: 'filesystem' }), { recursive: true, force: true });

@@ -103,13 +103,13 @@ export class ZfsTree {
   /** All of them or none. @param name DATASET@SNAPSHOT; @param recursive of all datasets below too */
   async snapshot(name: string, recursive: boolean): Promise<void> {
     const [dataset, snap] = splitSnapshot(name);
-    const taken = recursive ? this.within(dataset) : [this.find(dataset)];
-    if (taken.some((each) => this.store.snapshotsOf(each.name).includes(snap))) {
+    const chosen = recursive ? this.within(dataset) : [this.find(dataset)];
+    if (chosen.some((each) => this.store.snapshotsOf(each.name).includes(snap))) {
       throw new Error('dataset already exists');
     }
     const made = this.list().filter(({ type }) => type === 'snapshot').length;
-    this.mustFit('zfs_snapshot_limit', made, taken.length);
-    for (const each of taken) {
+    this.mustFit('zfs_snapshot_limit', made, chosen.length);
+    for (const each of chosen) {
       await this.store.addSnapshot(each, snap);
     }
   }

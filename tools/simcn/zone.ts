@@ -29,13 +29,13 @@ export interface Snapshot {
 
 /** A program that runs inside. */
 export interface Session {
-  /** The zone halts: ends what he runs, and leaves. */
+  /** The zone halts: kills the program. */
   readonly end: () => void;
-  /** Resolves when he has left. */
+  /** Resolves when it has ended. */
   readonly over: Promise<unknown>;
 }
 
-/** Who does not leave in this time is waited for no longer. */
+/** A program that has not ended in this time is waited for no longer. */
 const LEAVE_MS = 2000;
 
 /** SIGKILL leaves a process no choice; more rounds than this means that it keeps forking. */
@@ -92,7 +92,7 @@ export class Zone {
     return result;
   }
 
-  /** True from ready to the last moment of a shutdown. */
+  /** True from ready to the end of a shutdown. */
   get known(): boolean {
     return this.run !== null;
   }
@@ -175,7 +175,7 @@ export class Zone {
     if (sessions.length > 0) {
       const over = Promise.all(sessions.map((session) => session.over));
       await Promise.race([over, delay(LEAVE_MS, undefined, { ref: false })]);
-      // What was still on its way in when the others were ended.
+      // What was just being started when the others were ended.
       await killProcessesOf(zoneroot);
     }
   }
@@ -233,6 +233,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // Ended between the look and the kill: that is what was wanted.
+    // Ended between the listing and the kill: nothing is left to do.
   }
 }
