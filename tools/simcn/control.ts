@@ -95,12 +95,12 @@ export class ControlError extends Error {}
 
 /** @throws ControlError with a message for a person */
 export function call(root: string, command: string, args: Args): Promise<Call> {
-  const nobody = `no node is up at ${root} (start it: simcn up --root ${root})`;
-  return callAt(controlSocket(root), nobody, command, args);
+  const missing = `no node is up at ${root} (start it: simcn up --root ${root})`;
+  return callAt(controlSocket(root), missing, command, args);
 }
 
-/** @param nobody said where nobody listens */
-async function callAt(path: string, nobody: string, command: string, args: Args): Promise<Call> {
+/** @param missing the message where nothing listens */
+async function callAt(path: string, missing: string, command: string, args: Args): Promise<Call> {
   // Half open: a command that gets the end may still have something to finish before it closes.
   const socket = connect({ path, allowHalfOpen: true });
   // Later errors end in `close`, which is all that anyone waits for.
@@ -109,7 +109,7 @@ async function callAt(path: string, nobody: string, command: string, args: Args)
     await once(socket, 'connect');
   } catch (err) {
     if (['ENOENT', 'ECONNREFUSED'].includes(codeOf(err))) {
-      throw new ControlError(nobody);
+      throw new ControlError(missing);
     }
     throw new ControlError(`cannot reach the node at ${path}: ${messageOf(err)}`);
   }

@@ -208,7 +208,7 @@ export class Qemu implements Hypervisor {
     ];
   }
 
-  /** The monitor is ready after the serial port; connecting to it disturbs nobody. */
+  /** The monitor is ready after the serial port; connecting to it disturbs nothing. */
   private async listening(child: ChildProcess): Promise<void> {
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (child.pid !== undefined && child.exitCode === null && Date.now() < deadline) {
@@ -242,7 +242,7 @@ function diskFormat(path: string): 'qcow2' | 'raw' {
 export function killStrayQemu(logs: string): void {
   try {
     const pid = Number(readFileSync(pidFile(logs), 'utf8'));
-    // The number may belong to somebody else by now: only a process that names our directory is ours.
+    // The number may belong to another process by now: only a process that names our directory is ours.
     if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(pidFile(logs))) {
       process.kill(pid, 'SIGKILL');
     }

@@ -30,7 +30,7 @@ import type { TtybFault } from './ttyb';
 import type { VminfodService } from './vminfod';
 import type { Zone } from './zone';
 
-/** A lock that somebody else has is waited for this long. */
+/** A lock that another process has is waited for this long. */
 const LOCK_WAIT_MS = 5000;
 const LOCK_POLL_MS = 10;
 const DEFAULT_DROP_ONE_IN = 50;

@@ -241,7 +241,7 @@ async function runNode(flags: UpFlags): Promise<void> {
       `--ready-ms: a number of milliseconds is needed, not ${flags.readyMs ?? ''}`,
     );
   }
-  // As the platform's daemons have it, whoever starts the node: others than root live in its zones.
+  // As the platform's daemons have it, whatever the caller's is: others than root live in its zones.
   process.umask(0o022);
   // Listened for first: a signal in the middle of the start must leave nothing behind either.
   let end = (): void => undefined;

@@ -143,7 +143,7 @@ export function fitMemory(payload: Members, brand: BrandName, vm: JsonObject): v
   }
 }
 
-/** What `docker: true` brings with it: the namespace, an id, and an init that nobody restarts. */
+/** What `docker: true` brings with it: the namespace, an id, and an init that is not restarted. */
 export function addDocker(payload: Members, brand: BrandName, vm: JsonObject | undefined): void {
   if (looseBoolean(payload.get('docker')) !== true) {
     return;

@@ -10,7 +10,7 @@
  *   kvm    one client; further ones connect and wait, with their bytes pending, until it leaves. A guest's reboot
  *          keeps the process and so the connection.
  *   both   bytes for a host that is not there, or does not read, are lost without a word. Opening
- *          the port in the guest throws away what the host sent and nobody read. The socket file
+ *          the port in the guest throws away what the host sent and was not read. The socket file
  *          stays behind when the process ends.
  *
  * The loss rules live in GuestPort, the guest's side: its `write` sends bytes to the host, its event `data`

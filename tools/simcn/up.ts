@@ -189,7 +189,7 @@ const schemas = {
 
 /**
  * Carries out what the control socket is asked. What it throws is sent back as a message.
- * @param end called when somebody asks the node to end
+ * @param end called when a command asks the node to end
  */
 export function serveNode(node: Node, injector: Injector, end: () => void): Serve {
   return async (command: string, args: Args, caller: Socket): Promise<unknown> => {

@@ -35,7 +35,7 @@ export const viewSchema = z.object({
   zoneroot: z.string(),
   /** The node's process: its mount namespace has the zone's mounts. */
   nodePid: z.number(),
-  /** The node could not mount the socket directory: whoever makes the view has to bind it. */
+  /** The node could not mount the socket directory: the maker of the view has to bind it. */
   mounted: z.boolean(),
   /** Host path of the directory, and where it belongs in the zone (null: this brand has none). */
   socketDirectory: z.string(),
@@ -212,7 +212,7 @@ export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: str
   }
 }
 
-/** Unmounts all that is mounted in the zone, whoever mounted it, as zoneadmd does at a halt. */
+/** Unmounts all that is mounted in the zone, the agent's mounts too, as zoneadmd does at a halt. */
 export function unmountZone(machine: Machine, zoneroot: string): void {
   for (const dir of mountsBelow(machine, zoneroot).reverse()) {
     try {

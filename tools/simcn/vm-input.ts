@@ -1,5 +1,5 @@
 /*
- * What somebody hands to `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
+ * The input of `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
  * and VM objects as `vmadm get` and `vmadm lookup -j` print them.
  *
  * A payload becomes a VM as the platform's create makes one, with its defaults (payload.ts). A VM object is kept as it is,
@@ -42,7 +42,7 @@ import {
   setDefault,
   typed,
 } from './payload';
-import { type BrandName, hasProperty, isBrandName } from './properties';
+import { type BrandName, hasProperty, isBrandName, UUID } from './properties';
 import { type Image, imageSchema, type VmConfig } from './store';
 
 /** The states in which a zone can start, by libzonecfg's name. */
@@ -72,7 +72,6 @@ export interface VmInput {
   readonly config: VmConfig;
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** libzonecfg's rule; ZONENAME_MAX is 64 with the NUL. */
 const ZONENAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
 const HVM_LIMIT_PRIV =

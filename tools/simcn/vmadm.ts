@@ -31,12 +31,12 @@ import {
   pick,
   vmByUuid,
 } from './vmadm-vms';
+import { SNAPSHOT_NAME } from './zfs-tree';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const DEFAULT_FIELDS = 'uuid,type,ram,state,alias';
 const DEFAULT_SORT = 'ram,uuid';
-const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:%-]{1,64}$/;
 const USAGE = `Usage: vmadm <command> [options]
 
 create [-f <file>]                     validate create [-f <file>]
@@ -203,7 +203,7 @@ function validatePayload(args: readonly string[]): void {
   done(`VALID '${action}' payload for ${String(brand)} brand VMs.`);
 }
 
-/** A VM that runs is no error: whoever starts it wants it to. */
+/** A VM that runs already is not an error. */
 async function start(paths: Paths, command: string, args: readonly string[]): Promise<void> {
   const { uuid, rest } = uuidOf(command, args);
   for (const option of rest) {
@@ -380,7 +380,7 @@ async function misbehave(paths: Paths, args: readonly string[]): Promise<void> {
   }
 }
 
-/** Root of this node is whoever owns it: root, or the ordinary user who keeps one. */
+/** Root of this node is its owner: root, or the ordinary user who keeps one. */
 function mustOwn(paths: Paths): void {
   if (process.geteuid?.() !== statSync(paths.root).uid) {
     throw new UsageError('FATAL: cannot run because: not root in the global zone');

@@ -223,7 +223,7 @@ async function killProcessesOf(zoneroot: string): Promise<void> {
 async function processesOf(zoneroot: string): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const roots = await Promise.all(
-    // Ended meanwhile, or somebody else's: then it is not one of ours.
+    // Ended meanwhile, or of another user: then it is not one of ours.
     pids.map((pid) => readlink(`/proc/${pid}/root`).catch(() => null)),
   );
   return pids.filter((_, i) => roots[i] === zoneroot);
