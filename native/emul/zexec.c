@@ -11,6 +11,8 @@
  *
  * --user makes a user namespace first, for callers that are not root: the caller is uid 0 in it.
  *
+ * The host name is the zone's own as well (a UTS namespace): what its /etc/nodename says.
+ *
  * DIR belongs to the zone, so no component of DST may be a symbolic link: a guest could otherwise
  * choose what is hidden behind a bind. Linux only: a real zone has zlogin.
  *
@@ -21,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sched.h>
@@ -53,6 +56,8 @@ typedef struct view {
 	const char *v_ns;
 	const char *v_root;
 	int v_user;
+	/* It has a UTS namespace of its own: only then may a host name be set. */
+	int v_uts;
 	view_bind_t *v_binds;
 	size_t v_nbinds;
 	char **v_cmd;
@@ -146,7 +151,7 @@ enter_user_namespace(void)
 }
 
 static void
-enter_namespaces(const view_t *v)
+enter_namespaces(view_t *v)
 {
 	if (v->v_ns != NULL) {
 		int fd = open(v->v_ns, O_RDONLY | O_CLOEXEC);
@@ -159,6 +164,7 @@ enter_namespaces(const view_t *v)
 		enter_user_namespace();
 	if (unshare(CLONE_NEWNS) != 0)
 		die(EXIT_REFUSED, "mount namespace refused");
+	v->v_uts = unshare(CLONE_NEWUTS) == 0;
 	/* Slave: what the node mounts later shows up here, and nothing of this leaks out. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
 		die(EXIT_VIEW, "/");
@@ -204,6 +210,24 @@ bind_into(int rootfd, const view_bind_t *b)
 	(void) close(fd);
 }
 
+/* In the zone's root already: no link of the guest's leads out of it. A pipe or a device is not waited for. */
+static void
+set_nodename(void)
+{
+	char name[HOST_NAME_MAX + 1];
+	int fd = open("/etc/nodename", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, name, sizeof (name));
+	size_t end = 0;
+
+	if (fd >= 0)
+		(void) close(fd);
+	while (len > 0 && end < (size_t)len && name[end] > ' ')
+		end++;
+	/* A zone without a name, or with one that is too long, keeps the machine's. */
+	if (end > 0)
+		(void) sethostname(name, end);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -224,6 +248,8 @@ main(int argc, char **argv)
 	if (fchdir(rootfd) != 0 || chroot(".") != 0 || chdir("/") != 0)
 		die(EXIT_VIEW, "chroot to %s", v.v_root);
 	(void) close(rootfd);
+	if (v.v_uts)
+		set_nodename();
 
 	(void) execvp(v.v_cmd[0], v.v_cmd);
 	die(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "%s", v.v_cmd[0]);

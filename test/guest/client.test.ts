@@ -79,7 +79,7 @@ describe('a real guest, with a small client of its own', function () {
     );
   });
 
-  it('reads what is kept of it, and learns what is not there', async () => {
+  it('reads what is kept of it, and finds out what is not there', async () => {
     await guest.until(new RegExp(`^GUEST uuid ${UUID}$`), STEP_MS);
     const [, keys] = await guest.until(/^GUEST keys (.*)$/, STEP_MS);
     assert.deepStrictEqual(keys?.trim().split(' '), GUEST_VM_KEYS);
@@ -126,7 +126,7 @@ describe('a real guest, with a small client of its own', function () {
     assert.deepStrictEqual(keys?.trim().split(' '), left);
   });
 
-  it('powers off, and nobody is connected to its port any more', async () => {
+  it('powers off, and its port has no connection any more', async () => {
     await guest.until(/^GUEST powers off$/, STEP_MS);
     const halted = async () =>
       ((await node?.ok(['ls', '--json'])) ?? '').includes('"zone_state": "installed"');

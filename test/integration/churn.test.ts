@@ -16,7 +16,7 @@ const ZONES = 500;
 /** Besides the creation, on the average. */
 const STEPS_PER_ZONE = 1.4;
 const AT_ONCE = 8;
-const BRANDS = ['joyent', 'joyent-minimal', 'lx', 'builder', 'unheard-of', 'bhyve'] as const;
+const BRANDS = ['joyent', 'joyent-minimal', 'lx', 'builder', 'unknown-brand', 'bhyve'] as const;
 /** Short, so that what was lost is repaired within the test's time. */
 const CONFIG = JSON.stringify({ reconcile_seconds: 3 });
 
@@ -192,7 +192,7 @@ function assertMounts(node: SimNode, zones: readonly Modelled[]): void {
       process.getuid?.() === 0 &&
       zone.state === 'running' &&
       zone.brand !== 'bhyve' &&
-      zone.brand !== 'unheard-of';
+      zone.brand !== 'unknown-brand';
     assert.strictEqual(mounted, should, `mount of ${zone.brand} ${zone.uuid} ${zone.state}`);
   }
 }
@@ -201,9 +201,9 @@ async function answers(socket: string, uuid: string): Promise<boolean> {
   const expected = `SUCCESS\n${uuid}\n.\n`;
   try {
     const peer = await Peer.at(socket);
-    const heard = await peer.ask('GET me\n', expected.length);
+    const received = await peer.ask('GET me\n', expected.length);
     peer.socket.destroy();
-    return heard === expected;
+    return received === expected;
   } catch {
     // Nobody listens there, or not for long: the zone is still on its way.
     return false;

@@ -98,7 +98,7 @@ describe('delegated datasets', function () {
     return runProgram([process.execPath, MDATACTL, '--root', node.root, ...argv], stdin);
   }
 
-  async function told(...argv: string[]): Promise<JsonObject> {
+  async function printed(...argv: string[]): Promise<JsonObject> {
     const { status, stdout, stderr } = await mdatactl(['--json', ...argv]);
     assert.strictEqual(status, 0, stderr);
     const parsed = parseJsonObject(stdout);
@@ -107,7 +107,7 @@ describe('delegated datasets', function () {
   }
 
   async function datasetsStatus(): Promise<JsonObject> {
-    const { datasets } = await told('status');
+    const { datasets } = await printed('status');
     assert(isJsonObject(datasets));
     return datasets;
   }
@@ -124,7 +124,7 @@ describe('delegated datasets', function () {
       });
   }
 
-  it('are told to the guest, with what it may do', async () => {
+  it('are shown to the guest, with what it may do', async () => {
     const names = await inZone(DATABASE, 'mdata-get sdc:datasets');
     assert.deepStrictEqual(JSON.parse(names), [`zones/${DATABASE}/data`]);
     assert.strictEqual(await inZone(DATABASE, 'mdata-get sdc:delegate_dataset'), 'safe\n');
@@ -160,7 +160,7 @@ describe('delegated datasets', function () {
     assert.match(await refused(CUSTOMER, 'zfs', 'destroy', '-r', SET), /permission denied/);
   });
 
-  it('take streams in a zone that nobody made safe, and leave nothing of a broken one', async () => {
+  it('receive streams in a zone without the safe policy, and leave nothing of a broken one', async () => {
     const set = `zones/${OPERATOR}/data`;
     await inZone(OPERATOR, `zfs create ${set}/db && echo row > /${set}/db/t`);
     await inZone(
@@ -259,7 +259,7 @@ describe('delegated datasets', function () {
 
   it('share their limits with the zoneroot, whose snapshots count too', async () => {
     const used = async (): Promise<unknown> => {
-      const text = JSON.stringify(await told('datasets', CUSTOMER));
+      const text = JSON.stringify(await printed('datasets', CUSTOMER));
       return /"zfs_snapshot_limit":\{"limit":3,"used":(\d+)\}/.exec(text)?.[1];
     };
     assert.strictEqual(await used(), '2');

@@ -1,5 +1,5 @@
 /*
- * Answers after a change of the files, while vminfod tells nothing of the zone.
+ * Answers after a change of the files, while vminfod sends nothing about the zone.
  */
 import assert from 'node:assert';
 import { renameSync, writeFileSync } from 'node:fs';
@@ -70,11 +70,11 @@ describe('with vminfod frozen for a zone', function () {
     );
     const answer = 'SUCCESS\nvmadm\n.\n';
     for (;;) {
-      const heard = await askLine(peer);
-      if (heard === answer) {
+      const received = await askLine(peer);
+      if (received === answer) {
         break;
       }
-      assert.strictEqual(heard, 'NOTFOUND\n');
+      assert.strictEqual(received, 'NOTFOUND\n');
     }
     peer.socket.destroy();
     await node.ok(['fault', '--clear']);

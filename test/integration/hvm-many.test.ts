@@ -31,7 +31,7 @@ const LATE_RECONNECT_MS = 2000;
 const BUSY_LOOP_MS = 20;
 /** The agent, the node and this process work at once; with fewer each waits for the others. */
 const CORES = 4;
-/** A bad moment of the machine passes; an agent that is slow stays slow. */
+/** A busy second of the machine passes; an agent that is slow stays slow. */
 const TRIES = 4;
 
 interface Rebooted {
@@ -80,18 +80,18 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
   it('are all connected again within a second of their ports, and no zone waits for it', async () => {
     // Warm code on both sides.
     await load.run(delay(CALM_MS));
-    const told: string[] = [];
+    const reported: string[] = [];
     const share = await bestOf(
       1,
       async () => {
         const { latest, calm, rebooted, slow } = await reboot();
-        told.push(`the last after ${latest} ms, p99 ${rebooted} ms, ${calm} ms when calm`);
+        reported.push(`the last after ${latest} ms, p99 ${rebooted} ms, ${calm} ms when calm`);
         const bound = slow ? 5 * calm + 20 : P99_MS;
         return Math.max(latest / (slow ? LATE_RECONNECT_MS : RECONNECT_MS), rebooted / bound);
       },
       TRIES,
     );
-    assert.ok(share < 1, told.join('; '));
+    assert.ok(share < 1, reported.join('; '));
   });
 
   it('are all served, each its own', async () => {

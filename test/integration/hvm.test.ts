@@ -131,14 +131,14 @@ describe('an HVM guest on a node', function () {
     it(`is served: ${what}`, () => served(uuid));
   }
 
-  it('without a socket in com2 has no channel, which is told once', () => {
+  it('without a socket in com2 has no channel, which is logged once', () => {
     assert.deepStrictEqual(messagesOf(NOWHERE, 0), [
       'zone arrived',
       'VM has no serial port for metadata',
     ]);
   });
 
-  it('is told of in the order of its boot', async () => {
+  it('is logged in the order of its boot', async () => {
     await ask(node.root, 'shutdown', { uuid: BHYVE });
     const from = agent.records.length;
     await ask(node.root, 'boot', { uuid: BHYVE });
@@ -146,9 +146,9 @@ describe('an HVM guest on a node', function () {
     await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
     await served(BHYVE);
     await eventually(() => messagesOf(BHYVE, from).includes('guest reconnected'));
-    const told = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
+    const reported = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
     // The word of the shutdown may come after it.
-    assert.deepStrictEqual(told.slice(told.indexOf('guest connected')), [
+    assert.deepStrictEqual(reported.slice(reported.indexOf('guest connected')), [
       'guest connected',
       'first request answered',
       'guest disconnected',
@@ -182,9 +182,9 @@ describe('an HVM guest on a node', function () {
     const from = agent.records.length;
     await fault('ttyb.flap=30', BHYVE);
     await served(BHYVE);
-    const told = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
-    assert.ok(told.length <= 8, JSON.stringify(told));
-    assert.ok(!told.some((msg) => msg?.startsWith('another program')));
+    const reported = messagesOf(BHYVE, from).filter((msg) => !msg?.startsWith('handled'));
+    assert.ok(reported.length <= 8, JSON.stringify(reported));
+    assert.ok(!reported.some((msg) => msg?.startsWith('another program')));
   });
 
   it('of kvm keeps its connection through a warm reboot', async () => {
@@ -244,7 +244,7 @@ describe('an HVM guest on a node', function () {
     rmSync(node.path(`/zones/${SHORT_LIVED}`), { recursive: true });
   });
 
-  it('whose hypervisor puts a link in its way gets no other guest, and is served when it is gone', async () => {
+  it('whose hypervisor puts a link in the path gets no other guest, and is served when it is gone', async () => {
     const victims = portConnections(zoneroot(VICTIM));
     const from = agent.records.length;
     const tmp = `${zoneroot(BHYVE)}/tmp`;
@@ -328,8 +328,8 @@ describe('an HVM guest on a node', function () {
     await ask(node.root, 'clear-faults');
     await asked;
     await served(KVM);
-    const told = recordsOf(BHYVE, 0).find((record) => record.msg === 'guest connected');
-    assert.strictEqual(told?.ran_before, true);
+    const reported = recordsOf(BHYVE, 0).find((record) => record.msg === 'guest connected');
+    assert.strictEqual(reported?.ran_before, true);
   });
 
   it('is served again by an agent that was killed and started', async () => {

@@ -289,7 +289,7 @@ describe('listening unix sockets', () => {
     await client.end();
   });
 
-  for (const when of ['listening', 'accepted', 'heard', 'writing', 'closing']) {
+  for (const when of ['listening', 'accepted', 'received', 'writing', 'closing']) {
     it(`let the process end in the middle: ${when}`, () => {
       const { status, signal, stderr } = spawnSync(process.execPath, [CHILD, when, path], {
         encoding: 'utf8',

@@ -94,7 +94,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
 
   it('leaves a record of each change: who, what key, how long, with what result, and no value', async () => {
     const session = await cn.open(0);
-    await session.put('audited', 'a value nobody shall read in a log');
+    await session.put('audited', 'a value that no log may hold');
     await session.remove('audited');
     await session.put('sdc:uuid', 'x');
     const ofKey = (msg: string, key: string): readonly JsonObject[] => {
@@ -113,7 +113,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
       [refused?.response, refused?.err],
       ['FAILURE', { message: 'Cannot update the "sdc" Namespace.', name: 'Failure' }],
     );
-    assert(!JSON.stringify(cn.agent.records).includes('nobody shall read'));
+    assert(!JSON.stringify(cn.agent.records).includes('that no log may hold'));
     session.close();
   });
 
@@ -132,14 +132,14 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     const isLast = (record: JsonObject): boolean => JSON.stringify(record).includes(last);
     await eventually(() => ofZone('handled PUT').some(isLast), 'a record of the last change');
     const audit = ofZone('handled PUT');
-    const told = audit.map(({ zonename, response, query, length, peer }) => {
+    const reported = audit.map(({ zonename, response, query, length, peer }) => {
       assert(isJsonObject(query));
       const { cmd, arg, elapsed } = query;
       assert(typeof elapsed === 'number' && elapsed > 0);
       return { zonename, response, cmd, arg, length, peer };
     });
     assert.deepStrictEqual(
-      told,
+      reported,
       Array.from({ length: PUTS }, (_, n) => ({
         zonename: uuidOf(1),
         response: 'SUCCESS',
@@ -169,7 +169,7 @@ describe('names that are not a guest\u2019s', function () {
 
   after(() => cn.stop());
 
-  it('internal metadata is told in no form but that of its rules', async () => {
+  it('internal metadata is readable in no form but that of its rules', async () => {
     const session = await cn.open(0);
     for (const [key, value] of Object.entries(INTERNAL)) {
       const readable = ['root_pw', 'ns:key', 'sdc:volumes'].includes(key);
@@ -199,7 +199,7 @@ describe('names that are not a guest\u2019s', function () {
     session.close();
   });
 
-  it('stay refused when a live VM loses its list of namespaces, and the loss is told', async () => {
+  it('stay refused when a live VM loses its list of namespaces, and the loss is logged', async () => {
     const session = await cn.open(0);
     await cn.control('set', {
       uuid: uuidOf(0),
@@ -263,7 +263,7 @@ describe('names that only an earlier agent or an operator could store', function
     session.close();
   });
 
-  it('an empty value is refused in words of its own and leaves nothing behind', async () => {
+  it('an empty value is refused with a message of its own and leaves nothing behind', async () => {
     const session = await cn.open(0);
     const { code, text } = await session.put('ssh_host_dsa_key', '');
     assert.deepStrictEqual([code, text], ['FAILURE', 'Empty values are not stored.']);

@@ -52,17 +52,17 @@ const KEYS = [
   '__proto__',
 ];
 
-type Spoiled = readonly [string, (path: string) => void];
+type Corruption = readonly [string, (path: string) => void];
 
-const UNREADABLE: Spoiled = ['not to be read', (path) => writeFileSync(path, '{}', { mode: 0 })];
+const UNREADABLE: Corruption = ['not to be read', (path) => writeFileSync(path, '{}', { mode: 0 })];
 
 describe('a zone with broken data', function () {
   this.timeout(120_000);
   let cn: SimulatedNode;
   let vminfod: LyingVminfod;
 
-  function tell(index: number, more: JsonObject): void {
-    vminfod.tell(uuidOf(index), { ...osZone(index), zonename: uuidOf(index), ...more });
+  function publish(index: number, more: JsonObject): void {
+    vminfod.publish(uuidOf(index), { ...osZone(index), zonename: uuidOf(index), ...more });
   }
 
   before(async function () {
@@ -76,7 +76,7 @@ describe('a zone with broken data', function () {
     await cn.agent.stop();
     vminfod = new LyingVminfod(`${cn.root}/var/run/lying.sock`);
     await vminfod.start();
-    [BROKEN, HEALTHY].forEach((index) => tell(index, {}));
+    [BROKEN, HEALTHY].forEach((index) => publish(index, {}));
     cn.agent = await AgentProcess.start(cn.root, vminfod.flags);
     await eventually(() => cn.answers(HEALTHY), 'the agent serves');
   });
@@ -134,29 +134,29 @@ describe('a zone with broken data', function () {
   ];
   for (const [what, more] of objects) {
     it(`answers with a VM object that has ${what}`, async () => {
-      tell(BROKEN, { ...more, alias: what });
+      publish(BROKEN, { ...more, alias: what });
       await eventually(async () => (await ask('sdc:alias')) === what, 'the agent knows it');
       await askAll();
     });
   }
 
   it('answers a request on an open session of a VM that has just left vminfod', async () => {
-    tell(BROKEN, {});
+    publish(BROKEN, {});
     const session = await cn.open(BROKEN);
     assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
-    vminfod.forget(uuidOf(BROKEN));
+    vminfod.remove(uuidOf(BROKEN));
     await delay(50);
     assert.strictEqual((await session.get('motd')).code, 'NOTFOUND');
     const gone = session.get('sdc:uuid');
-    tell(BROKEN, {});
+    publish(BROKEN, {});
     assert.strictEqual((await gone).text, uuidOf(BROKEN), 'it waits for the VM to come back');
     session.close();
   });
 
-  it('a guest that reboots again and again while the agent waits for its port harms nobody', async () => {
+  it('a guest that reboots again and again while the agent waits for its port does not harm the others', async () => {
     const facts = { brand: 'bhyve', zone_state: 'running' };
     for (let restarts = 0; restarts < 300; restarts++) {
-      tell(GUEST, { ...facts, init_restarts: restarts });
+      publish(GUEST, { ...facts, init_restarts: restarts });
       if (restarts % 50 === 0) {
         await cn.control('reboot', { uuid: uuidOf(GUEST), guest: true });
         assert(await cn.answers(HEALTHY));
@@ -172,7 +172,7 @@ describe('a zone with broken data', function () {
     }, 'the guest itself is served');
   });
 
-  const spoil: readonly Spoiled[] = [
+  const corruptions: readonly Corruption[] = [
     ['cut in the middle', (path) => writeFileSync(path, '{"customer_metadata":{"a":"b')],
     ['empty', (path) => writeFileSync(path, '')],
     ['blank', (path) => writeFileSync(path, ' \n\t')],
@@ -194,7 +194,7 @@ describe('a zone with broken data', function () {
   for (const file of ['metadata.json', 'tags.json', 'routes.json']) {
     it(`answers whatever ${file} is, and refuses to overwrite what it does not understand`, async () => {
       const path = cn.config(BROKEN, file);
-      for (const [what, make] of spoil) {
+      for (const [what, make] of corruptions) {
         rmSync(path, { recursive: true, force: true });
         make(path);
         await askAll();
@@ -220,7 +220,7 @@ describe('a zone with broken data', function () {
   it("links to another zone's files show nothing of them, and lead no write there", async () => {
     const files = ['metadata.json', 'tags.json', 'routes.json'] as const;
     const theirs = files.map((file) => readFileSync(cn.config(HEALTHY, file), 'utf8'));
-    /** What a zone is told of what only the healthy one has. */
+    /** What a zone reads of what only the healthy one has. */
     const foreign = async (index: number): Promise<string[]> => {
       const session = await cn.open(index);
       const answers = [await session.keys()];
@@ -234,7 +234,7 @@ describe('a zone with broken data', function () {
       rmSync(cn.config(BROKEN, file), { force: true });
       symlinkSync(cn.config(HEALTHY, file), cn.config(BROKEN, file));
     }
-    tell(HEALTHY, {});
+    publish(HEALTHY, {});
     const [keys = '', value, tag, routes = ''] = await foreign(HEALTHY);
     assert.match(`${keys} ${routes}`, /foreign.*10\.99\.0\.1/s);
     assert.deepStrictEqual([value, tag], ['SUCCESS metadata', 'SUCCESS tag']);

@@ -1,6 +1,6 @@
 /*
  * Events without end about one zone, from vminfod, from the kernel, and from its own reboots: other zones
- * are served as ever, and what is told last counts (XSA-326 on the nearest peer, Xen's xenstored).
+ * are served as ever, and the last event counts (XSA-326 on the nearest peer, Xen's xenstored).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { openEmulation } from '../../tools/simcn/emulation';
@@ -41,7 +41,12 @@ describe('floods of events', function () {
   it('of vminfod about one zone hold up no other, and the last word counts (XSA-326)', async () => {
     await neighbour.isServedDuring(async () => {
       for (let n = 0; n < 20_000; n++) {
-        vminfod.tell(uuidOf(0), { ...osZone(0), zonename: uuidOf(0), init_restarts: n, quota: n });
+        vminfod.publish(uuidOf(0), {
+          ...osZone(0),
+          zonename: uuidOf(0),
+          init_restarts: n,
+          quota: n,
+        });
         if (n % 200 === 0) {
           await delay(1);
         }

@@ -1,6 +1,6 @@
 /*
  * Every system call of a write and of a read of metadata fails in every way that a kernel has for it: the
- * guest is told at once, the log names the fault, the file stays as it was, other zones notice nothing,
+ * guest gets a reply at once, the log names the fault, the file stays as it was, other zones notice nothing,
  * and when the fault is over all is as ever, without a restart.
  */
 import assert from 'node:assert';
@@ -50,7 +50,7 @@ const WRITE_STEPS: readonly WriteStep[] = [
   { what: 'its closing', call: 'close', path: inZone(TEMP) },
   { what: 'its renaming', call: 'rename', path: inZone('/config/metadata.json$') },
   { what: 'the opening of the directory', call: 'open', path: inZone('/config$'), late: true },
-  { what: 'the way of the name to the disk', call: 'fsync', path: inZone('/config$'), late: true },
+  { what: 'the sync of the directory', call: 'fsync', path: inZone('/config$'), late: true },
 ];
 
 describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', function () {
@@ -60,7 +60,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
 
   before(async function () {
     calls = new FailingCalls();
-    // A zone for each step, and the neighbour: a log tells a fault of a zone once a minute.
+    // A zone for each step, and the neighbour: the log names a fault of a zone once a minute.
     const vms = [NEIGHBOUR, ...WRITE_STEPS.keys(), WRITE_STEPS.length].map((_, index) => {
       return osZone(index, { customer_metadata: { old: 'value' } });
     });
@@ -104,7 +104,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
     });
   }
 
-  it('and the removal of what it left (unlink): the next write takes it away', async () => {
+  it('and the removal of what it left (unlink): the next write removes it', async () => {
     const index = WRITE_STEPS.length + 1;
     const session = await cn.open(index);
     calls.fail('fsync', 'EIO', `${uuidOf(index)}${TEMP}`);

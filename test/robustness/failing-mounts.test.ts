@@ -1,5 +1,5 @@
 /*
- * The system calls of a look at the mount table fail, or a mount does, at each point of a zone's
+ * The system calls that read the mount table fail, or a mount does, at each point of a zone's
  * life on a platform that leaves the mount to us: as soon as that is over the directory is where it should be,
  * without another event of the zone, a reboot or a restart.
  */
@@ -16,7 +16,7 @@ import { SimNode, whyNoNode } from '../support/simcn';
 
 /** Long enough for a test to do something before the zone boots. */
 const READY_MS = 600;
-const LOOKS: readonly Call[] = ['stat', 'open', 'read'];
+const READS: readonly Call[] = ['stat', 'open', 'read'];
 const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOMEM', 'EACCES'];
 /** The first try again is made after 100 ms. */
 const SOON_MS = 3000;
@@ -51,7 +51,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   const isMounted = (): boolean => node.mounts().some((path) => path.includes(uuidOf(index)));
 
   /** Whether the log says so of the zone. */
-  function told(what: string, errno: Errno): boolean {
+  function reported(what: string, errno: Errno): boolean {
     const words = `could not ${what} the metadata directory`;
     return agent.records.some(({ zonename, msg, err }) => {
       return zonename === uuidOf(index) && msg === words && JSON.stringify(err).includes(errno);
@@ -92,12 +92,12 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     return isJsonObject(report) ? report.mount : undefined;
   }
 
-  for (const call of LOOKS) {
+  for (const call of READS) {
     it(`${call} of the mount table, in a zone that is ready: it is mounted when that is over`, async () => {
       for (const errno of ERRNOS) {
         const hits = failLooks(call, errno);
         await create('ready');
-        await eventually(() => told('mount', errno), `a record of ${errno}`);
+        await eventually(() => reported('mount', errno), `a record of ${errno}`);
         assert(hits() > 0 && !isMounted());
         calls.clear();
         await eventually(isMounted, `mounted after ${errno}`, SOON_MS);
@@ -112,7 +112,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
         await mountedByAgent();
         failLooks(call, errno);
         await booted;
-        await eventually(() => told('verify', errno), `a record of ${errno}`);
+        await eventually(() => reported('verify', errno), `a record of ${errno}`);
         assert.strictEqual(await mountSaid(), 'not known');
         calls.clear();
         const right = async (): Promise<boolean> => (await mountSaid()) === 'mounted by the agent';
@@ -122,7 +122,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     });
   }
 
-  it('mount, until the zone runs: it is left without, which is told; the next boot has it', async () => {
+  it('mount, until the zone runs: it is left without, which is logged; the next boot has it', async () => {
     await create('installed');
     // What the zone's own root can put there.
     const link = node.path(`/zones/${uuidOf(index)}/root/.zonecontrol`);
@@ -131,7 +131,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     await node.ok(['boot', uuidOf(index)]);
     const warned = 'zone runs without its metadata directory: reboot it';
     await eventually(() => agent.records.some(({ msg }) => msg === warned), 'a warning');
-    assert(told('mount', 'ELOOP') && !isMounted());
+    assert(reported('mount', 'ELOOP') && !isMounted());
     rmSync(link);
     await node.ok(['reboot', uuidOf(index)]);
     await eventually(isMounted, 'mounted');
@@ -139,10 +139,10 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   });
 
   it('a mount that could not be seen in the table is made once, and seen when that is over', async () => {
-    // The first look sees nothing there; the mount itself makes the table another.
+    // The first read sees nothing there; the mount itself makes the table another.
     const hits = calls.fail('open', 'EMFILE', '/etc/mnttab$');
     await create('ready');
-    await eventually(() => hits() > 1 && told('mount', 'EMFILE'), 'a record');
+    await eventually(() => hits() > 1 && reported('mount', 'EMFILE'), 'a record');
     calls.clear();
     await eventually(isMounted, 'mounted', SOON_MS);
     const ours = node.mounts().filter((path) => path.includes(uuidOf(index)));

@@ -17,7 +17,7 @@ import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 const NEIGHBOUR = 0;
 const ATTACKED = 1;
 const TALKER = 9;
-/** The longest pause before the agent looks again, and its look. */
+/** The longest pause before the agent reads again, and the read. */
 const AGAIN_MS = 20_000;
 
 describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fails', function () {
@@ -42,7 +42,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   });
 
   /** At most once a minute, whatever fails. */
-  function told(index: number): boolean {
+  function reported(index: number): boolean {
     const records = cn.records('cannot connect to the serial port');
     return records.some((record) => record.zonename === uuidOf(index));
   }
@@ -73,7 +73,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
         const hits = calls.fail(call, errno);
         endHelpers();
         await cn.control('reboot', { uuid: uuidOf(index), guest: true });
-        await eventually(() => hits() > 0 && told(index), `${call} fails, and that is told`);
+        await eventually(() => hits() > 0 && reported(index), `${call} fails, and that is logged`);
         assert(await cn.answers(NEIGHBOUR));
         calls.clear();
         await eventually(connected, `after ${errno}`);
@@ -95,14 +95,14 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
     it(`${call}: costs that connection, and the guest has its answer when that is over`, async () => {
       const zoneroot = cn.node.path(`/zones/${uuidOf(TALKER)}/root`);
       const port = connect(cn.node.path(`/zones/${uuidOf(TALKER)}/ttyb`));
-      let heard = '';
-      port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+      let received = '';
+      port.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
       // What is written while nobody has the port is lost: it is asked again, as a guest does.
       const answered = async (): Promise<boolean> => {
-        heard = '';
+        received = '';
         port.write(Buffer.concat([Buffer.from('\n'), frame('0000000a', 'GET', 'motd')]));
         await delay(50);
-        return heard.includes('0000000a SUCCESS');
+        return received.includes('0000000a SUCCESS');
       };
       for (const errno of ['ENOMEM', 'EIO'] as const) {
         await eventually(() => portConnections(zoneroot).length === 1, 'it is connected at first');
@@ -120,7 +120,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   }
 });
 
-describeWhere(whyNoFailingCalls(), 'a look at the zone index that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a read of the zone index that fails', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -143,11 +143,11 @@ describeWhere(whyNoFailingCalls(), 'a look at the zone index that fails', functi
       const neighbour = await cn.open(NEIGHBOUR);
       const hits = calls.fail('open', errno, '/etc/zones/index$');
       await cn.control('create', { vms: [osZone(index)], boot: true });
-      const told = (): boolean => {
+      const reported = (): boolean => {
         const records = cn.records('zone event could not be acted on');
         return records.some(({ zonename }) => zonename === uuidOf(index));
       };
-      await eventually(() => hits() > 0 && told(), 'a record');
+      await eventually(() => hits() > 0 && reported(), 'a record');
       assert(!(await cn.answers(index)));
       assert.strictEqual((await neighbour.get('sdc:uuid')).text, uuidOf(NEIGHBOUR));
       calls.clear();
@@ -194,11 +194,13 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
         calls.clear();
         assert.strictEqual((await session.put('k', `after ${errno}`)).code, 'SUCCESS');
       }
-      const told = cn.records('could not update metadata').map(({ err }) => JSON.stringify(err));
+      const reported = cn
+        .records('could not update metadata')
+        .map(({ err }) => JSON.stringify(err));
       for (const errno of errnos) {
         assert(
-          told.some((text) => text.includes(errno)),
-          `${errno}: ${told.join()}`,
+          reported.some((text) => text.includes(errno)),
+          `${errno}: ${reported.join()}`,
         );
       }
       session.close();

@@ -1,6 +1,6 @@
 /*
  * Every system call of a zone's socket, of the way to vminfod and of the log fails in the ways that a kernel
- * has for it: that zone is told of in the log and served when the fault is over, without a restart; the
+ * has for it: that zone is named in the log and served when the fault is over, without a restart; the
  * others are served all the time.
  */
 import assert from 'node:assert';
@@ -47,7 +47,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     calls.remove();
   });
 
-  function told(index: number, words: string): boolean {
+  function reported(index: number, words: string): boolean {
     return cn.agent.records.some((record) => {
       return record.zonename === uuidOf(index) && JSON.stringify(record).includes(words);
     });
@@ -63,7 +63,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
           vms: osZone(index, { zone_state: 'installed' }),
           boot: false,
         });
-        await eventually(() => told(index, errno), `a record of ${errno}`);
+        await eventually(() => reported(index, errno), `a record of ${errno}`);
         assert(hits() > 0, `${call} is called`);
         assert.strictEqual((await neighbour.get('sdc:uuid')).text, uuidOf(NEIGHBOUR));
         calls.clear();
@@ -73,7 +73,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     });
   }
 
-  it('mkdir: a directory that was taken away is made as soon as that is over', async () => {
+  it('mkdir: a directory that was removed is made as soon as that is over', async () => {
     const index = next++;
     await cn.control('create', {
       vms: osZone(index, { zone_state: 'installed' }),
@@ -83,7 +83,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     calls.fail('mkdir', 'ENOMEM', `zonecontrol/${uuidOf(index)}$`);
     rmSync(dirname(cn.socket(index)), { recursive: true });
     // node:fs loses the errno of a directory that it makes with those above it.
-    await eventually(() => told(index, 'cannot create the zone socket'), 'a record');
+    await eventually(() => reported(index, 'cannot create the zone socket'), 'a record');
     assert(await cn.answers(NEIGHBOUR));
     calls.clear();
     await eventually(() => cn.answers(index), 'it is made', 20_000);
@@ -93,7 +93,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     ['accept', 'cannot accept a connection'],
     ['peer', 'getpeerucred'],
   ] as const) {
-    it(`${call}: whoever comes waits or is sent away, and gets in when it is over`, async () => {
+    it(`${call}: a client waits or is refused, and connects when it is over`, async () => {
       const inside = await cn.open(ATTACKED);
       // Who was answered was accepted.
       await inside.get('sdc:uuid');
@@ -109,7 +109,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
         (await outside)?.close();
         await eventually(() => cn.answers(ATTACKED), `after ${errno}`);
       }
-      await eventually(() => told(ATTACKED, words), 'a record');
+      await eventually(() => reported(ATTACKED, words), 'a record');
       inside.close();
     });
   }
@@ -172,7 +172,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     await eventually(async () => {
       await session.get('sdc:uuid');
       return cn.records('log records were lost').some((record) => Number(record.lost) > 0);
-    }, 'the log tells of it');
+    }, 'the log names it');
     session.close();
   });
 });

@@ -62,16 +62,16 @@ describeWhere(whyNoFailingCalls() ?? whyNoNode(), 'a start that cannot be made',
   });
 
   for (const { what, call, path, words, always } of NEEDS) {
-    it(`for want of ${what} (${call}) ends at once, with a code and in words`, async () => {
+    it(`for want of ${what} (${call}) ends at once, with a code and a message`, async () => {
       for (const errno of ERRNOS) {
-        const told = always ?? errno;
-        const code = told === 'EPERM' ? NOT_PERMITTED : CANNOT_GO_ON;
+        const expected = always ?? errno;
+        const code = expected === 'EPERM' ? NOT_PERMITTED : CANNOT_GO_ON;
         const hits = calls.fail(call, errno, path);
         await assert.rejects(AgentProcess.start(node.root, [], calls.prefix), (err: Error) => {
           const said = /"stderr":"mdatad: cannot start: ([^"]*)"/.exec(err.message)?.[1] ?? '';
           assert.match(err.message, new RegExp(`^mdatad ended with ${code}:`));
           assert.match(said, words);
-          assert.match(said, new RegExp(told));
+          assert.match(said, new RegExp(expected));
           return true;
         });
         assert(hits() > 0, `${call} is called`);

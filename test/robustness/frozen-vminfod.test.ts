@@ -95,7 +95,7 @@ describe('with vminfod frozen for a zone', function () {
     await cn.fault('vminfod.freeze', FROZEN);
   });
 
-  it('says in the log and in its figures that vminfod did not confirm', async () => {
+  it('says in the log and in its metrics that vminfod did not confirm', async () => {
     await eventually(() => cn.records('vminfod did not confirm a metadata update').length > 0);
     const [record] = cn.records('vminfod did not confirm a metadata update');
     assert.strictEqual(record?.zonename, uuidOf(FROZEN));

@@ -40,7 +40,7 @@ describe('faults that fuzzing found', () => {
     holds('ready-line', 'a{"type":"ready","":"","vms":\\x0a"[{\\x5c"\\x5c"}]"}\\x0a');
   });
 
-  it('ready-line: whether a line that begins with a blank is taken does not depend on its pieces', () => {
+  it('ready-line: whether a line that begins with a blank is accepted does not depend on its pieces', () => {
     holds('ready-line', '\\x00 {"type":"ready","":"","vms":"[{\\x5c"\\x5c"}]"}\\x0a');
   });
 });

@@ -142,7 +142,7 @@ describe('a hostile guest', function () {
     assert((await refusals('unread')) > before, 'who reads nothing is hung up on');
   });
 
-  it('that leaves with all its connections, while its answers wait, stalls nobody', async () => {
+  it('that leaves with all its connections, while its replies are pending, does not stall the others', async () => {
     await withstands(async (isOver) => {
       while (!isOver()) {
         // Where the queue of new connections is full there are none: the neighbour feels that.
@@ -162,7 +162,7 @@ describe('a hostile guest', function () {
     });
   });
 
-  it('that reads big values from all its connections takes no more than its turn', async () => {
+  it('that reads big values from all its connections gets no more than its turn', async () => {
     const ask = frame('00000001', 'GET', 'big');
     const before = await sentBytes();
     await withstands(async (isOver) => {
@@ -185,34 +185,34 @@ describe('a hostile guest', function () {
         }
       }
     });
-    const heard = once(socket, 'data') as Promise<[Buffer]>;
+    const received = once(socket, 'data') as Promise<[Buffer]>;
     socket.write('\n');
-    assert.strictEqual(String((await within(heard, 5000, 'an answer'))[0]), 'FAILURE\n');
+    assert.strictEqual(String((await within(received, 5000, 'an answer'))[0]), 'FAILURE\n');
     assert.strictEqual(await refusals('line'), before + 1);
     socket.destroy();
   });
 
-  it('that connects again and again without a word keeps nobody out', async () => {
+  it('that connects again and again without a request keeps no other out', async () => {
     await withstands(async (isOver) => {
       await attackers.storm(40, isOver);
     });
     await eventually(() => cn.answers(hostile));
   });
 
-  it('that holds all its connections shuts out itself alone, and is told so in the log', async () => {
+  it('that holds all its connections shuts out itself alone, and the log says so', async () => {
     await withstands(async (isOver) => {
       await attackers.dialMany(MOST_CONNECTIONS + 20);
       while (!isOver()) {
         await delay(50);
       }
     });
-    const told = cn.records('refused').filter((record) => {
+    const reported = cn.records('refused').filter((record) => {
       return record.zonename === uuidOf(hostile) && record.reason === 'connections';
     });
-    assert.strictEqual(told.length, 1, 'once a minute, with a count');
+    assert.strictEqual(reported.length, 1, 'once a minute, with a count');
   });
 
-  it('that writes its requests byte by byte on many connections slows nobody', async () => {
+  it('that writes its requests byte by byte on many connections does not slow the others', async () => {
     await withstands(async (isOver) => {
       const ask = frame('00000001', 'GET', 'small');
       const slow = await attackers.dialMany(30);
@@ -228,10 +228,10 @@ describe('a hostile guest', function () {
       socket.resume();
       await attackers.pour(socket, () => junk, isOver);
     });
-    const told = cn.agent.records.slice(before).filter((record) => {
+    const reported = cn.agent.records.slice(before).filter((record) => {
       return record.zonename === uuidOf(hostile) && record.msg === 'refused';
     });
-    assert(told.length < 10, `${told.length} records of refusals`);
+    assert(reported.length < 10, `${reported.length} records of refusals`);
   });
 
   it('that asks as fast as it can gets a bounded share of the log', async () => {
@@ -243,15 +243,15 @@ describe('a hostile guest', function () {
       const many = Buffer.from('GET small\n'.repeat(100));
       await attackers.pour(socket, () => many, isOver);
     });
-    const told = cn.agent.records.slice(before).filter((record) => {
+    const reported = cn.agent.records.slice(before).filter((record) => {
       return record.zonename === uuidOf(hostile);
     });
     // 500 at once and 50 a second.
     const seconds = (performance.now() - start) / 1000;
-    assert(told.length < 500 + seconds * 100, `${told.length} records in ${seconds} s`);
+    assert(reported.length < 500 + seconds * 100, `${reported.length} records in ${seconds} s`);
   });
 
-  it('that does all of it at once stalls nobody, and stays below the ceiling of the memory', async () => {
+  it('that does all of it at once does not stall the others, and stays below the ceiling of the memory', async () => {
     const put = (): Buffer => putFrame('00000001', 'flood', 'value');
     const endless = Buffer.alloc(MIB, 'a');
     const ask = frame('00000001', 'GET', 'small');

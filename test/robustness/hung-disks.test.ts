@@ -84,7 +84,7 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
     const [first = NEIGHBOUR] = HUNG;
     const hits = calls.delay('fsync', LONG_MS, HUNG_NAME);
     const session = await cn.open(first);
-    const broken = session.put('k', 'never told').then(() => 'an answer', String);
+    const broken = session.put('k', 'never confirmed').then(() => 'an answer', String);
     await eventually(() => hits() > 0, 'it hangs');
     const began = performance.now();
     await cn.agent.stop();

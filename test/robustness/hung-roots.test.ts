@@ -1,5 +1,5 @@
 /*
- * Guests that mount a file system which never answers below their zone's root, where the agent looks for
+ * Guests that mount a file system which never answers below their zone's root, where the agent searches for
  * their port or their mount: their own service waits for it, and nothing else does.
  */
 import assert from 'node:assert';
@@ -83,7 +83,7 @@ describeWhere(
       }).length;
     }
 
-    it('are told to be not answering, each and no other', async () => {
+    it('are reported as not answering, each and no other', async () => {
       await eventually(
         async () => (await said(HUNG_PORT)).link === 'not answering',
         'port',
@@ -99,7 +99,7 @@ describeWhere(
       const text = 'the file system below the zone root does not answer';
       await eventually(() => {
         return cn.records(text).length === HUNG_PORTS.length + HUNG_MOUNTS.length;
-      }, 'all are told of');
+      }, 'all are reported');
       const status = JSON.stringify(await askJson(cn.root, '/status'));
       assert.match(status, /file-system-not-answering/);
     });
@@ -138,7 +138,7 @@ describeWhere(
       }
     });
 
-    it('cost one process each, however often they are looked at', async () => {
+    it('cost one process each, however often they are checked', async () => {
       await delay(3000);
       const most = HUNG_PORTS.length + HUNG_MOUNTS.length + 10;
       assert(helpers() <= most, `${helpers()} processes`);

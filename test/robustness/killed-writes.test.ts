@@ -1,6 +1,6 @@
 /*
  * The agent is killed at each system call of a guest's write, just before it and just after: what guests were
- * told SUCCESS of is there, the file is the old one or the new one, and nothing of the write stays behind.
+ * promised by SUCCESS is there, the file is the old one or the new one, and nothing of the write stays behind.
  */
 import assert from 'node:assert';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ const LOCK_MS = 500;
 const LOCK = `vm.${uuidOf(ZONE)}.config.lockfile$`;
 const TEMP = `${uuidOf(ZONE)}/config/.metadata.json.mdatad`;
 const FILE = `${uuidOf(ZONE)}/config/metadata.json$`;
-const FOLDER = `${uuidOf(ZONE)}/config$`;
+const DIRECTORY = `${uuidOf(ZONE)}/config$`;
 
 interface Step {
   readonly what: string;
@@ -40,9 +40,9 @@ const STEPS: readonly Step[] = [
   { what: 'its way to the disk', call: 'fsync', path: `${TEMP}$` },
   { what: 'its closing', call: 'close', path: `${TEMP}$` },
   { what: 'its renaming', call: 'rename', path: FILE },
-  { what: 'the opening of the directory', call: 'open', path: FOLDER },
-  { what: 'the way of the name to the disk', call: 'fsync', path: FOLDER },
-  { what: 'the closing of the directory', call: 'close', path: FOLDER },
+  { what: 'the opening of the directory', call: 'open', path: DIRECTORY },
+  { what: 'the sync of the directory', call: 'fsync', path: DIRECTORY },
+  { what: 'the closing of the directory', call: 'close', path: DIRECTORY },
   { what: 'the release of the lock', call: 'close', path: LOCK },
 ];
 const RENAMED = STEPS.findIndex(({ call }) => call === 'rename');
@@ -51,14 +51,14 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
   this.timeout(60_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
-  /** What the guest was told SUCCESS of. */
-  const told = new Map<string, string>();
+  /** What SUCCESS promised the guest. */
+  const stored = new Map<string, string>();
   let round = 0;
 
   before(async function () {
     calls = new FailingCalls();
     const vms = [osZone(ZONE, { customer_metadata: { kept: 'as it was' } })];
-    told.set('kept', 'as it was');
+    stored.set('kept', 'as it was');
     cn = await SimulatedNode.start(this, { vms, prefix: calls.prefix });
   });
 
@@ -70,7 +70,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
   async function putsAndIsTold(session: GuestSession, key: string, value: string): Promise<void> {
     const { code, text } = await session.put(key, value);
     assert.strictEqual(code, 'SUCCESS', text);
-    told.set(key, value);
+    stored.set(key, value);
   }
 
   /** A guest writes, and the agent dies of it. Only at the last step the guest has its answer before. */
@@ -84,7 +84,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     calls.clear();
     if (answer !== null) {
       assert.strictEqual(answer.code, 'SUCCESS');
-      told.set('dying', value);
+      stored.set('dying', value);
     }
   }
 
@@ -96,7 +96,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     // This is another process than the agent.
     (await takeLock(lockFile, { timeoutMs: LOCK_MS })).release();
     const session = await cn.open(ZONE);
-    for (const [key, value] of told) {
+    for (const [key, value] of stored) {
       assert.strictEqual(customer[key], value, key);
       assert.strictEqual((await session.get(key)).text, value, key);
     }
@@ -110,7 +110,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
       for (const when of ['before', 'after'] as const) {
         round++;
         await eventually(noLockHeld, 'the write before is confirmed, its lock released');
-        const before = told.get('dying');
+        const before = stored.get('dying');
         const value = `${step.call} ${when} ${round}`;
         await writeAndDie(step, when, value);
         // Valid JSON, and the old file or the new one: which of them hangs on the renaming alone.
@@ -118,8 +118,8 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
         const there = cn.metadata(ZONE).customer.dying;
         assert.strictEqual(there, renamed ? value : before);
         if (renamed) {
-          // Nobody was told, but it is there, and so it stays.
-          told.set('dying', value);
+          // No reply was sent, but it is there, and so it stays.
+          stored.set('dying', value);
         }
         await cn.startAgent();
         await allIsWell();
@@ -127,7 +127,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     });
   }
 
-  it('while it takes away what a killed one left: the next one does', async () => {
+  it('while it removes what a killed one left: the next one does', async () => {
     round++;
     await eventually(noLockHeld);
     await cn.agent.kill();

@@ -1,5 +1,5 @@
 /*
- * Each limit of a zone, met by a guest of the real agent: what the guest is told, that the log names zone
+ * Each limit of a zone, met by a guest of the real agent: which reply the guest gets, that the log names zone
  * and limit once and not each time, and that a metric counts every time.
  */
 import assert from 'node:assert';
@@ -42,7 +42,7 @@ interface Case {
   readonly customer?: JsonObject;
   /** How often the limit is met; where that is up to timing, at least and at most. */
   readonly hits: readonly [least: number, most: number];
-  /** Meets the limit, and asserts what the guest is told. */
+  /** Meets the limit, and asserts the guest's reply. */
   readonly meet: (zone: ZoneGuests) => Promise<void>;
 }
 
@@ -262,41 +262,41 @@ describe('the limits of a zone', function () {
     it(`${reason}: ${what}`, async () => {
       const [least, most] = hits;
       const counted = (): Promise<number> => count('mdatad_refusals_total', { reason });
-      const told = (): readonly JsonObject[] => {
+      const reported = (): readonly JsonObject[] => {
         return ofZone(index, 'refused').filter((record) => record.reason === reason);
       };
       const before = await counted();
       const zone = new ZoneGuests(cn, index);
       try {
         await meet(zone);
-        await eventually(() => told().length > 0, 'a record with the zone and the limit');
+        await eventually(() => reported().length > 0, 'a record with the zone and the limit');
         await eventually(async () => (await counted()) - before >= least, 'the counter');
         const met = (await counted()) - before;
         assert(met <= most, `counted ${met} times`);
         const ofItsOwn = { zonename: uuidOf(index) };
         assert((await count('mdatad_zone_refusals_total', ofItsOwn)) >= met);
-        assert.strictEqual(told().length, 1, 'once a minute');
+        assert.strictEqual(reported().length, 1, 'once a minute');
       } finally {
         zone.close();
       }
     });
   }
 
-  it('log: records over the share are left out, their number is told and counted', async () => {
+  it('log: records over the share are left out, their number is logged and counted', async () => {
     const suppressed = (): Promise<number> => count('mdatad_log_records_suppressed_total', {});
     const before = await suppressed();
     const session = await cn.open(noisy);
     succeeded(...(await Promise.all(Array.from({ length: 500 }, () => session.get('sdc:uuid')))));
     session.close();
     const written = (): number => ofZone(noisy, 'handled GET').length;
-    const told = (): number[] => {
+    const reported = (): number[] => {
       const records = ofZone(noisy, 'log records of this zone were suppressed');
       return records.map((record) => Number(record.suppressed));
     };
-    const sum = (): number => told().reduce((all, some) => all + some, 0);
-    await eventually(() => written() + sum() === 500, 'all are written or told of');
+    const sum = (): number => reported().reduce((all, some) => all + some, 0);
+    await eventually(() => written() + sum() === 500, 'all are written or counted');
     assert(written() >= LIMITS.record_burst && written() < 100, `${written()} records`);
-    assert(told().length < 5, `${told().length} records of what was left out`);
+    assert(reported().length < 5, `${reported().length} records of what was left out`);
     assert.strictEqual((await suppressed()) - before, sum());
   });
 });

@@ -1,5 +1,5 @@
 /*
- * A hypervisor process that was taken over leads the agent's dials to another VM's port: by a rename, by a
+ * A hypervisor process that was compromised leads the agent's dials to another VM's port: by a rename, by a
  * link, by a mount. However the race ends, no connection to the other zone is kept.
  */
 import assert from 'node:assert';
@@ -92,7 +92,7 @@ describeWhere(
       ).done;
     }
 
-    it('is met by its own zone\u2019s process where nobody interferes', async () => {
+    it('is met by its own zone\u2019s process without interference', async () => {
       const socket = await dial();
       assert.strictEqual(String((await once(socket.resume(), 'data'))[0]), 'own');
       assert(fdOf(socket) !== undefined);
@@ -108,7 +108,7 @@ describeWhere(
         for (let n = 0; n < RACES; n++) {
           try {
             const socket = await dial();
-            // A port that is taken hangs up without a word.
+            // A port in use closes the connection.
             const words = await Promise.race([
               once(socket.resume(), 'data'),
               once(socket, 'close'),

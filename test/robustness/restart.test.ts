@@ -1,5 +1,5 @@
 /*
- * The sockets are there: when somebody takes one away, when the agent is killed and started again under
+ * The sockets are there: when somebody removes one, when the agent is killed and started again under
  * the hands of clients that try again, when two agents are started.
  */
 import assert from 'node:assert';
@@ -35,7 +35,7 @@ describe('a zone socket', function () {
 
   after(() => cn.stop());
 
-  /** Who takes it away again within a second is a rival, and gets longer and longer pauses. */
+  /** A program that removes it again within a second is a rival, and gets longer and longer pauses. */
   const calm = (): Promise<void> => delay(1100);
 
   async function servedAgain(index: number): Promise<number> {
@@ -44,7 +44,7 @@ describe('a zone socket', function () {
     return performance.now() - start;
   }
 
-  /** It is taken away, and is back in time. */
+  /** It is removed, and is back in time. */
   async function comesBack(index: number, away: () => void | Promise<void>): Promise<void> {
     const ms = await bestOf(BACK_MS, async () => {
       await calm();
@@ -54,14 +54,14 @@ describe('a zone socket', function () {
     assert(ms < BACK_MS, `${ms} ms`);
   }
 
-  it('is back within 2 s when somebody removed it', async () => {
+  it('is back within 2 s when it was removed', async () => {
     const open = await cn.open(1);
     await comesBack(1, () => rmSync(cn.socket(1)));
     assert.strictEqual((await open.get('sdc:uuid')).code, 'SUCCESS', 'who was in stays in');
     open.close();
   });
 
-  it('is back within 2 s when somebody put another file or socket in its place', async () => {
+  it('is back within 2 s when another file or socket was put in its place', async () => {
     await comesBack(1, () => {
       rmSync(cn.socket(1));
       writeFileSync(cn.socket(1), '');
@@ -171,7 +171,7 @@ describe('the end of an agent', function () {
 
   after(() => cn.stop());
 
-  it('two agents started at once: one serves, the other refuses to run in clear words', async () => {
+  it('two agents started at once: one serves, the other refuses to run and says why', async () => {
     for (let round = 0; round < ROUNDS; round++) {
       await cn.agent.stop();
       const both = [AgentProcess.start(cn.root), AgentProcess.start(cn.root)];
@@ -182,7 +182,7 @@ describe('the end of an agent', function () {
     }
   });
 
-  it('a second agent refuses to run in clear words, and the first serves on', async () => {
+  it('a second agent refuses to run and says why, and the first serves on', async () => {
     const session = await cn.open(1);
     const second = spawnSync(process.execPath, [MDATAD, '--root', cn.root], {
       encoding: 'utf8',

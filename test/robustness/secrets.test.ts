@@ -1,6 +1,6 @@
 /*
  * A canary in every place that metadata can be in, and every fault that could carry one out: none may be
- * in the log at its most talkative, on stderr, or in anything that operators are told.
+ * in the log at its most talkative, on stderr, or in anything that operators see.
  */
 import assert from 'node:assert';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -169,7 +169,7 @@ describe('secrets', function () {
     for (const secret of [...Object.values(SECRETS), ...refused]) {
       assert(!heap.includes(`"${secret}"`), `${secret} is kept`);
     }
-    assert(heap.includes(`"${uuidOf(0)}"`), 'a snapshot tells');
+    assert(heap.includes(`"${uuidOf(0)}"`), 'a heap snapshot holds it');
   });
 
   it('are in lines that are no requests', async () => {
@@ -250,7 +250,7 @@ describe('secrets', function () {
     session.close();
   });
 
-  it('are nowhere: not in the log, on stderr, or in anything that operators are told', async () => {
+  it('are nowhere: not in the log, on stderr, or in anything that operators see', async () => {
     await listen();
     said.push(JSON.stringify(cn.agent.records));
     assert(said.length > 40);

@@ -27,7 +27,7 @@ describe('a guest\u2019s serial port', function () {
   this.timeout(60_000);
   let cn: SimulatedNode;
   let port: Socket;
-  let heard = '';
+  let received = '';
 
   before(async function () {
     const vms = [
@@ -36,7 +36,7 @@ describe('a guest\u2019s serial port', function () {
     ];
     cn = await SimulatedNode.start(this, { vms });
     port = connect(cn.node.path(`/zones/${uuidOf(GUEST)}/ttyb`));
-    port.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')));
+    port.on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
     port.on('error', () => undefined);
     await once(port, 'connect');
     await eventually(() => reset(), 'the agent is on the port');
@@ -49,19 +49,19 @@ describe('a guest\u2019s serial port', function () {
 
   /** One reset, as a client begins. What is written while nobody has the port is lost: try again. */
   async function reset(ms = 400): Promise<boolean> {
-    heard = '';
+    received = '';
     port.write('\n');
-    for (const end = performance.now() + ms; performance.now() < end && heard === '';) {
+    for (const end = performance.now() + ms; performance.now() < end && received === '';) {
       await delay(10);
     }
-    return heard.endsWith('invalid command\n');
+    return received.endsWith('invalid command\n');
   }
 
   async function get(key: string, noise = ''): Promise<{ code: string; text: string }> {
-    heard = '';
+    received = '';
     port.write(Buffer.concat([Buffer.from(noise, 'latin1'), frame('0000000a', 'GET', key)]));
-    await eventually(() => /0000000a [^\n]*\n$/.test(heard), `an answer, not ${heard}`, 8000);
-    const line = heard.slice(heard.lastIndexOf('V2 '));
+    await eventually(() => /0000000a [^\n]*\n$/.test(received), `an answer, not ${received}`, 8000);
+    const line = received.slice(received.lastIndexOf('V2 '));
     const { id, code, payload } = readFrame(line);
     assert.strictEqual(id, '0000000a');
     return { code, text: payload.toString() };
@@ -114,7 +114,7 @@ describe('a guest\u2019s serial port', function () {
     assert.deepStrictEqual(await get('sdc:uuid'), { code: 'SUCCESS', text: uuidOf(GUEST) });
   });
 
-  it('gets no answer to the rest of a frame that was begun while nobody was there', async () => {
+  it('gets no answer to the rest of a frame whose beginning was lost while no client was connected', async () => {
     // cloud-init would take it for "no such key".
     const whole = frame('0000000c', 'GET', 'cloud-init:user-data');
     for (const lost of [1, 3, 10, 20, whole.indexOf('GET') + 1, whole.length - 12]) {
@@ -123,16 +123,16 @@ describe('a guest\u2019s serial port', function () {
       await cn.startAgent();
       const zoneroot = cn.node.path(`/zones/${uuidOf(GUEST)}/root`);
       await eventually(() => portConnections(zoneroot).length > 0, 'the agent is on the port');
-      heard = '';
+      received = '';
       port.write(whole.subarray(lost));
       await delay(ANSWERED_MS);
-      assert.strictEqual(heard, '', whole.toString('latin1', lost));
+      assert.strictEqual(received, '', whole.toString('latin1', lost));
       assert(await reset(PATIENCE_MS));
       assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });
     }
   });
 
-  it('with a login program on it is told little, logged less, and free for a client at once', async () => {
+  it('with a login program on it is sent little, logged less, and free for a client at once', async () => {
     const wait = await bestOf(AT_ONCE_MS, async () => {
       const before = cn.agent.records.length;
       let replies = 0;
@@ -150,8 +150,8 @@ describe('a guest\u2019s serial port', function () {
       port.off('data', getty);
       // 20 are tolerated, then one a second.
       assert(replies < 40, `${replies} answers in 3 s`);
-      const told = cn.agent.records.slice(before);
-      assert(told.length < 20, `${told.length} records`);
+      const reported = cn.agent.records.slice(before);
+      assert(reported.length < 20, `${reported.length} records`);
       const start = performance.now();
       assert(await reset(PATIENCE_MS));
       assert.deepStrictEqual(await get('motd'), { code: 'SUCCESS', text: 'hello' });

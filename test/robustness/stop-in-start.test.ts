@@ -1,5 +1,5 @@
 /*
- * An agent that is told to stop while it still takes in the zones of its node: it ends soon and cleanly,
+ * An agent that is stopped while it still reads the zones of its node: it ends soon and cleanly,
  * and does not say that it serves.
  */
 import assert from 'node:assert';
@@ -43,7 +43,7 @@ describe('an agent that is stopped while it starts', function () {
   }
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    it(`${signal}: ends in time, says nothing of being ready, and leaves its door shut`, async () => {
+    it(`${signal}: ends in time, says nothing of being ready, and leaves no admin socket`, async () => {
       const already = sockets();
       assert(already < ZONES / 2, 'there is a start to be stopped in');
       const agent = spawn(process.execPath, [MDATAD, '--root', node.root], {
@@ -53,8 +53,8 @@ describe('an agent that is stopped while it starts', function () {
       agent.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
       keepStream(`mdatad-${String(agent.pid)}`, agent.stdout);
       const closed = once(agent, 'close');
-      const door = node.path('/var/run/mdatad/admin.sock');
-      while (agent.exitCode === null && !(existsSync(door) && sockets() > already)) {
+      const admin = node.path('/var/run/mdatad/admin.sock');
+      while (agent.exitCode === null && !(existsSync(admin) && sockets() > already)) {
         await nextTurn();
       }
       agent.kill(signal);
@@ -64,7 +64,7 @@ describe('an agent that is stopped while it starts', function () {
       assert(tookMs < ENDED_MS, `${tookMs} ms`);
       assert(sockets() < ZONES, 'it was stopped in its start');
       assert.deepStrictEqual(said(chunks), ['stopping', 'Agent exiting']);
-      assert(!existsSync(door), 'no door is left');
+      assert(!existsSync(admin), 'no admin socket is left');
     });
   }
 

@@ -1,6 +1,6 @@
 /*
  * System calls that fail: descriptors that run out, and what else only a real limit can bring about.
- * Contained, told, tried again.
+ * Contained, logged, tried again.
  */
 import assert from 'node:assert';
 import { execFileSync } from 'node:child_process';
@@ -32,11 +32,11 @@ describe('an agent without descriptors', function () {
     execFileSync('prlimit', ['--pid', String(cn.agent.pid), `--nofile=${descriptors}:4096`]);
   }
 
-  function tells(msg: string, errno: string): boolean {
+  function isLogged(msg: string, errno: string): boolean {
     return cn.records(msg).some((record) => JSON.stringify(record.err).includes(errno));
   }
 
-  it('goes on answering those who are in, and takes new ones when there is room again', async () => {
+  it('keeps answering those who are connected, and accepts new ones when there is room again', async () => {
     const session = await cn.open(0);
     assert.strictEqual((await session.get('motd')).text, 'hello');
     limit(cn.descriptors + 3);
@@ -47,14 +47,17 @@ describe('an agent without descriptors', function () {
     }
     await once(sockets[0] ?? assert.fail(), 'connect');
     await eventually(
-      () => tells('cannot accept a connection', 'EMFILE'),
+      () => isLogged('cannot accept a connection', 'EMFILE'),
       'the log says what is missing',
     );
     const { code, text } = await session.get('motd');
     assert.deepStrictEqual([code, text], ['SUCCESS', 'hello'], 'what was read before is served');
     const put = await session.put('k', 'v');
     assert.deepStrictEqual([put.code, put.text], ['FAILURE', 'Could not update metadata.']);
-    await eventually(() => tells('could not update metadata', 'EMFILE'), 'and why it was refused');
+    await eventually(
+      () => isLogged('could not update metadata', 'EMFILE'),
+      'and why it was refused',
+    );
     assert.strictEqual(cn.metadata(0).customer.k, undefined);
     sockets.forEach((socket) => socket.destroy());
     sockets = [];

@@ -1,5 +1,5 @@
 /*
- * vminfod that stops, dies, comes late, or tells lies: the agent lives, serves, and is right again soon.
+ * vminfod that stops, dies, comes late, or sends wrong data: the agent lives, serves, and is right again soon.
  */
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -35,7 +35,7 @@ const QUESTIONS: readonly ((session: GuestSession) => Promise<Answer>)[] = [
   (session) => session.keys(),
 ];
 
-/** Asks one zone again and again until told to end. @returns how many answers there were */
+/** Asks one zone again and again until it is ended. @returns how many answers there were */
 async function load(session: GuestSession, life: { over: boolean }): Promise<number> {
   const before = await Promise.all(QUESTIONS.map((ask) => ask(session)));
   let answers = 0;
@@ -50,7 +50,7 @@ async function load(session: GuestSession, life: { over: boolean }): Promise<num
   return answers;
 }
 
-/** Writes one key again and again until told to end. @returns the last value that was stored */
+/** Writes one key again and again until it is ended. @returns the last value that was stored */
 async function write(session: GuestSession, life: { over: boolean }): Promise<string> {
   for (let n = 0; ; n++) {
     const value = `write ${n}`;
@@ -150,7 +150,7 @@ describe('vminfod that comes and goes', function () {
     session.close();
   });
 
-  it('a slow vminfod slows nobody', async () => {
+  it('a slow vminfod does not slow the others', async () => {
     await cn.fault(`vminfod.delay=${SLOW_MS}`);
     const session = await cn.open(1);
     let n = 0;

@@ -138,7 +138,7 @@ describe('writes and SIGKILL', function () {
   });
 });
 
-describeWhere(whyNotRoot(), 'a disk that takes no more', function () {
+describeWhere(whyNotRoot(), 'a full disk', function () {
   this.timeout(60_000);
   let cn: SimulatedNode;
 
@@ -237,16 +237,16 @@ describeWhere(whyNotRoot(), 'an agent that may not write', function () {
     const refused = await within(put(), 5000, 'an answer');
     assert.strictEqual(refused.status, 2);
     assert.match(refused.stderr, /Could not update metadata\.$/m);
-    const told = (): unknown => cn.records('could not update metadata')[0];
-    await eventually(() => told() !== undefined, 'the log says it');
-    assert.match(JSON.stringify(told()), /EACCES/);
+    const reported = (): unknown => cn.records('could not update metadata')[0];
+    await eventually(() => reported() !== undefined, 'the log says it');
+    assert.match(JSON.stringify(reported()), /EACCES/);
     chmodSync(cn.config(0), 0o755);
     assert.strictEqual((await put()).status, 0);
     assert.strictEqual(cn.metadata(0).customer.k, 'v');
   });
 });
 
-describe('values on their way', function () {
+describe('values in flight', function () {
   this.timeout(60_000);
   let cn: SimulatedNode;
 
@@ -296,7 +296,7 @@ describe('values on their way', function () {
     session.close();
   });
 
-  it('may be many: the keys and the whole are bounded, in words, and there is a way back', async () => {
+  it('may be many: the keys and the whole are bounded, the reply names the limit, and deleting makes room', async () => {
     const many = Object.fromEntries(Array.from({ length: 1022 }, (_, n) => [`n${n}`, 'v']));
     cn.replaceConfig(0, 'metadata.json', JSON.stringify({ customer_metadata: many }));
     const session = await cn.open(0);

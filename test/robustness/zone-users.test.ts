@@ -53,7 +53,7 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
 
   const get = frame(ID, 'GET', 'motd');
 
-  describe('where nobody is configured to read', () => {
+  describe('where no other user is configured to read', () => {
     before(function () {
       return start(this, {});
     });
@@ -65,7 +65,7 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
       assert.deepStrictEqual(await ask(READER, get), ['EACCES']);
     });
 
-    it('is refused and counted where somebody opened the directory to all', async () => {
+    it('is refused and counted where the directory was opened to all', async () => {
       const directory = dirname(cn.socket(0));
       chmodSync(directory, 0o755);
       assert.deepStrictEqual(await ask(READER, get), ['closed']);

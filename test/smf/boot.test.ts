@@ -85,7 +85,7 @@ describe('a reboot', function () {
     });
   }
 
-  it('boots them after an upgrade, and after the way back from one', () => {
+  it('boots them after an upgrade, and after a rollback', () => {
     succeed(script(unpacked, 'install'));
     succeed(script(second, 'upgrade'));
     node.reboot();
@@ -155,7 +155,7 @@ describe('a reboot', function () {
     assert.strictEqual(node.state(STAND_IN), undefined);
   });
 
-  it('would take the methods of the platform agent away if a manifest created the stand-in', () => {
+  it('would remove the methods of the platform agent if a manifest created the stand-in', () => {
     const manifest = join(base, 'stand-in.xml');
     writeFileSync(
       manifest,

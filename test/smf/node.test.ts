@@ -82,7 +82,7 @@ describe('mdatad as a service of a node', function () {
     assert.match(environment, /NODE_OPTIONS=--abort-on-uncaught-exception/);
   });
 
-  it('takes new settings over on refresh, without an end', async () => {
+  it('applies new settings on refresh, without a restart', async () => {
     const pid = node.daemonPid();
     writeFileSync(node.at('opt/mdatad/etc/mdatad.json'), '{"limits":{"connections":7}}');
     const method = node.at('opt/mdatad/current/smf/method/mdatad');

@@ -14,9 +14,9 @@ import { parseExposition } from '../support/prometheus';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
-const FOLDER = resolve(__dirname, '..', '..', '..', 'smf', 'prometheus');
-const RULES = join(FOLDER, 'mdatad.rules.yml');
-const DASHBOARD = join(FOLDER, 'grafana-dashboard.json');
+const DIRECTORY = resolve(__dirname, '..', '..', '..', 'smf', 'prometheus');
+const RULES = join(DIRECTORY, 'mdatad.rules.yml');
+const DASHBOARD = join(DIRECTORY, 'grafana-dashboard.json');
 
 function promtool(args: readonly string[], input = ''): string {
   const { status, stdout, stderr } = spawnSync('promtool', args, { input, encoding: 'utf8' });
@@ -99,7 +99,7 @@ describe('the files for Prometheus and Grafana', function () {
 
   it('have alert rules that fire when they should, and not before', () => {
     assert.match(promtool(['check', 'rules', RULES]), /\d+ rules found/);
-    promtool(['test', 'rules', join(FOLDER, 'mdatad.rules.test.yml')]);
+    promtool(['test', 'rules', join(DIRECTORY, 'mdatad.rules.test.yml')]);
   });
 
   it('ask for no metric that the agent has not got', () => {

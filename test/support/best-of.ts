@@ -1,5 +1,5 @@
 /*
- * A promise in milliseconds, measured on a machine that does other things too: a bad moment of the machine
+ * A promise in milliseconds, measured on a machine that does other things too: a busy second of the machine
  * passes, a promise that is broken stays broken.
  */
 

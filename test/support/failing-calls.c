@@ -1,6 +1,6 @@
 /*
  * Makes chosen system calls of a process fail, as a kernel under pressure does, take long, as on a disk that
- * hangs, or be the last that the process makes: put in front of libc by LD_PRELOAD, told by a test what to do
+ * hangs, or be the last that the process makes: put in front of libc by LD_PRELOAD, steered by a test
  * while the process runs (failing-calls.ts). Which calls those are, failing-rules.c knows.
  */
 #define	_GNU_SOURCE

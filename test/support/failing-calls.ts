@@ -20,8 +20,8 @@ const HITS_AT = 8;
 const ACT_AT = 12;
 const ACTS = { fail: 0, 'kill before': 1, 'kill after': 2, delay: 3 } as const;
 
-const FOLDER = join(__dirname, '..', '..', '..', 'test', 'support');
-const SOURCES = ['failing-calls.c', 'failing-rules.c'].map((name) => join(FOLDER, name));
+const DIRECTORY = join(__dirname, '..', '..', '..', 'test', 'support');
+const SOURCES = ['failing-calls.c', 'failing-rules.c'].map((name) => join(DIRECTORY, name));
 
 export type Call =
   | (

@@ -119,7 +119,7 @@ function setEnabled(startd: Startd, fmri: string, enabled: boolean, wait: boolea
   return !wait || startd.find(fmri)?.state === (enabled ? 'online' : 'disabled') ? 0 : 1;
 }
 
-/** What happens to a node's processes, told by the tests. */
+/** What happens to a node's processes, as the tests set it. */
 function tellStartd(startd: Startd, [event = '', pid = '']: readonly string[]): number {
   switch (event) {
     case 'settle':

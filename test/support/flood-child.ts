@@ -1,6 +1,6 @@
 /*
  * Guests that flood their serial ports, with a process of their own: writes the same bytes to all of these
- * sockets as fast as they are taken, and reads nothing, until its parent lets go of it.
+ * sockets as fast as they are accepted, and reads nothing, until its parent lets go of it.
  *
  *   flood-child junk|newlines|gets SOCKET...
  */

@@ -1,6 +1,6 @@
 /*
  * An independent maker and reader of the wire format for tests: the CRC is computed bit by bit, base64
- * by its definition, and nothing is taken from the code under test.
+ * by its definition, and nothing comes from the code under test.
  */
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';

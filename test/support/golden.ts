@@ -1,5 +1,5 @@
 /*
- * The protocol's worked examples, byte by byte, about the VM of vm-fixture.ts: figures copied from the
+ * The protocol's worked examples, byte by byte, about the VM of vm-fixture.ts: numbers copied from the
  * specification (protocol sections 9, 10 and 13), nothing computed by the code under test.
  *
  * Strings are bytes: each character stands for one (`Buffer.from(text, 'latin1')`). Where the platform's
@@ -242,7 +242,7 @@ const READS: readonly Exchange[] = [
     out: null,
   },
   {
-    name: 'D2: internal metadata is not told through sdc:',
+    name: 'D2: internal metadata is not readable through sdc:',
     in: 'GET sdc:internal_metadata.hidden\n',
     out: 'NOTFOUND\n',
   },

@@ -16,7 +16,7 @@ import { keepStream } from './said';
 const MDATAD = join(__dirname, '..', '..', 'src', 'main.js');
 /** About a second on an idle machine. */
 const READY_MS = 30_000;
-const TOLD_RECORDS = 20;
+const SHOWN_RECORDS = 20;
 
 export class AgentProcess {
   readonly records: JsonObject[] = [];
@@ -27,7 +27,7 @@ export class AgentProcess {
   }
 
   /**
-   * Resolves when it is ready: all sockets of the first picture listen.
+   * Resolves when it is ready: all sockets of the first snapshot listen.
    * @param prefix a command that runs the agent: as another user, under limits
    */
   static async start(
@@ -55,7 +55,7 @@ export class AgentProcess {
     return this.child.pid;
   }
 
-  /** As a crash would end it: nothing is answered, nothing is taken down. */
+  /** As a crash would end it: nothing is answered, nothing is cleaned up. */
   async kill(): Promise<void> {
     await this.end('SIGKILL');
   }
@@ -102,7 +102,7 @@ export class AgentProcess {
 
   private lastRecords(): string {
     return this.records
-      .slice(-TOLD_RECORDS)
+      .slice(-SHOWN_RECORDS)
       .map((record) => JSON.stringify(record))
       .join('\n');
   }

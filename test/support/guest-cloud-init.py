@@ -73,9 +73,9 @@ def closure():
     files = {m.__file__ for m in modules}
     files |= {c for m in modules if os.path.exists(c := getattr(m, "__cached__", None) or "")}
     programs = [os.path.realpath(sys.executable)] + [f for f in files if f.endswith(".so")]
-    told = subprocess.run(["ldd"] + programs, check=True, stdout=subprocess.PIPE, text=True).stdout
+    reported = subprocess.run(["ldd"] + programs, check=True, stdout=subprocess.PIPE, text=True).stdout
     # `libz.so.1 => /lib/.../libz.so.1 (0x...)`, `/lib64/ld-linux-x86-64.so.2 (0x...)`, and headings.
-    words = [word for line in told.splitlines() if "(0x" in line for word in line.split()]
+    words = [word for line in reported.splitlines() if "(0x" in line for word in line.split()]
     files |= {word for word in words if word.startswith("/")}
     return sorted(files - {os.path.abspath(__file__)} | set(programs))
 
@@ -87,13 +87,13 @@ def main():
         return 0
     for _ in range(ATTEMPTS):
         try:
-            told = {"data": fetch(options)}
+            reported = {"data": fetch(options)}
         # Whatever it is: cloud-init itself logs it, and goes on without this data source.
         except Exception as err:
             util.logexc(smartos.LOG, "the data source failed")
-            told = {"raised": f"{type(err).__name__}: {err}"}
-        print("CLOUD-INIT " + json.dumps(told), flush=True)
-        if "data" in told:
+            reported = {"raised": f"{type(err).__name__}: {err}"}
+        print("CLOUD-INIT " + json.dumps(reported), flush=True)
+        if "data" in reported:
             return 0
     return 1
 

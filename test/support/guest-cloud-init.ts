@@ -71,21 +71,21 @@ export function startCloudInit(argv: readonly string[]): CloudInitRun {
     }
   });
   const closed = once(child, 'close');
-  const told = closed.then(() => {
+  const reported = closed.then(() => {
     if (attempts.length === 0) {
-      throw new Error(`cloud-init told of no attempt:\n${Buffer.concat(errors).toString()}`);
+      throw new Error(`cloud-init reported no attempt:\n${Buffer.concat(errors).toString()}`);
     }
     return attempts;
   });
   // Awaited by whoever wants to know; a test that failed before does not.
-  told.catch(() => undefined);
+  reported.catch(() => undefined);
   const end = async () => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill('SIGKILL');
     }
     await closed;
   };
-  return { attempts: told, end };
+  return { attempts: reported, end };
 }
 
 /** Null for any other line. */

@@ -32,13 +32,13 @@ export class GuestConsole {
 
   /** Waits for a whole line that fits. Rejects, with the end of the log, also where the guest gave up. */
   async until(wanted: RegExp, ms: number): Promise<RegExpExecArray> {
-    const told = () => this.lines().slice(0, -1);
-    const gaveUp = () => told().some((line) => /^GUEST FAILED|Kernel panic/.test(line));
-    const look = () => told().some((line) => wanted.test(line)) || gaveUp();
+    const reported = () => this.lines().slice(0, -1);
+    const gaveUp = () => reported().some((line) => /^GUEST FAILED|Kernel panic/.test(line));
+    const look = () => reported().some((line) => wanted.test(line)) || gaveUp();
     await eventually(look, `the guest's words ${String(wanted)}`, ms).catch((err: unknown) => {
       throw new Error(`${messageOf(err)}:\n${this.tail()}`, { cause: err });
     });
-    const line = told().find((each) => wanted.test(each)) ?? '';
+    const line = reported().find((each) => wanted.test(each)) ?? '';
     const match = wanted.exec(line);
     if (match === null) {
       throw new Error(`the guest gave up before ${String(wanted)}:\n${this.tail()}`);

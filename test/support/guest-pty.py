@@ -2,7 +2,7 @@
 
     guest-pty.py SOCKET
 
-SOCKET is the guest's end of a played port: connecting to it is opening the port. stdout tells the
+SOCKET is the guest's end of a simulated port: connecting to it is opening the port. stdout tells the
 terminal's path first. Then for every line that the program on the terminal writes, counted from 0: `line
 N`; the line is held back until stdin says `go`; `sent N` when the port has it. So a test can do whatever
 it wants between any two requests of a program that it cannot change. Octets of the host pass at once.

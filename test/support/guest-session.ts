@@ -34,7 +34,7 @@ export class GuestSession {
 
   private constructor(socket: Socket) {
     this.socket = socket;
-    socket.on('data', (chunk: Buffer) => this.heard(chunk));
+    socket.on('data', (chunk: Buffer) => this.received(chunk));
     socket.on('error', () => undefined);
     socket.once('close', () => {
       for (const { reject } of this.waiting.splice(0)) {
@@ -78,7 +78,7 @@ export class GuestSession {
     this.socket.destroy();
   }
 
-  private heard(chunk: Buffer): void {
+  private received(chunk: Buffer): void {
     this.chunks.push(chunk);
     if (!chunk.includes(0x0a)) {
       return;

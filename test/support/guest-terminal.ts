@@ -36,17 +36,17 @@ export class GuestTerminal {
     beforeLine: BeforeLine = () => undefined,
   ): Promise<GuestTerminal> {
     const child = spawn(PYTHON, [BRIDGE, port], { stdio: ['pipe', 'pipe', 'inherit'] });
-    const told = createInterface({ input: child.stdout });
+    const reported = createInterface({ input: child.stdout });
     const exited = once(child, 'exit').then(([code]) => {
       throw new Error(`the bridge to ${port} ended with ${String(code)}`);
     });
     // Later it is only the end of the bridge.
     exited.catch(() => undefined);
-    const first = once(told, 'line') as Promise<[string]>;
+    const first = once(reported, 'line') as Promise<[string]>;
     const [path] = await Promise.race([first, exited]);
     const terminal = new GuestTerminal(path, child);
-    told.on('line', (line) => {
-      void terminal.heard(line, beforeLine);
+    reported.on('line', (line) => {
+      void terminal.received(line, beforeLine);
     });
     return terminal;
   }
@@ -63,9 +63,9 @@ export class GuestTerminal {
     }
   }
 
-  private async heard(told: string, beforeLine: BeforeLine): Promise<void> {
-    const [, what, digits] = /^(line|sent) (\d+)$/.exec(told) ?? [];
-    assert(what !== undefined, `the bridge said ${told}`);
+  private async received(reported: string, beforeLine: BeforeLine): Promise<void> {
+    const [, what, digits] = /^(line|sent) (\d+)$/.exec(reported) ?? [];
+    assert(what !== undefined, `the bridge said ${reported}`);
     const number = Number(digits);
     if (what === 'sent') {
       this.lines = number + 1;

@@ -56,12 +56,12 @@ export const GUEST_VM_USER_SCRIPT = USER_SCRIPT;
  * may come back with something missing. @returns how many failed aloud
  */
 export function assertComplete(attempts: readonly Attempt[], uuid: string): number {
-  const told = JSON.stringify(attempts);
+  const reported = JSON.stringify(attempts);
   const last = attempts.at(-1);
-  assert(last !== undefined && 'data' in last, `no attempt got data: ${told}`);
+  assert(last !== undefined && 'data' in last, `no attempt got data: ${reported}`);
   assertWhole(last.data, uuid);
   for (const attempt of attempts.slice(0, -1)) {
-    assert('raised' in attempt, `more attempts than were needed: ${told}`);
+    assert('raised' in attempt, `more attempts than were needed: ${reported}`);
   }
   return attempts.length - 1;
 }

@@ -58,7 +58,7 @@ main(int argc, char **argv)
 		(void) poll(polled, 2, -1);
 		if (polled[1].revents != 0)
 			break;
-		/* Taken, so that who asked is not even killed any more; never answered. */
+		/* Read, so that not even SIGKILL ends the caller any more; never answered. */
 		if (polled[0].revents != 0 && read(fd, request, sizeof (request)) < 0 && errno != EINTR &&
 		    errno != ENOENT && errno != EAGAIN)
 			break;

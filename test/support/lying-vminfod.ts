@@ -1,5 +1,5 @@
 /*
- * A vminfod that tells whatever a test wants: any JSON for a VM, any bytes on its stream. Started on a
+ * A vminfod that sends whatever a test wants: any JSON for a VM, any bytes on its stream. Started on a
  * socket of its own, to which the agent is pointed with `--vminfod`.
  */
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import type { JsonObject } from '../../src/metadata/vm-data';
 
 export class LyingVminfod {
   readonly path: string;
-  /** What the next ready line and look-ups tell, by zone name. */
+  /** What the next ready line and requests give, by zone name. */
   readonly vms = new Map<string, JsonObject>();
   /** Sent as the ready line in place of the true one. */
   readyLine: Buffer | null = null;
@@ -50,13 +50,13 @@ export class LyingVminfod {
   }
 
   /** Tells of a VM as it is now. */
-  tell(zonename: string, vm: JsonObject): void {
+  publish(zonename: string, vm: JsonObject): void {
     const type = this.vms.has(zonename) ? 'modify' : 'create';
     this.vms.set(zonename, vm);
     this.send(Buffer.from(`${JSON.stringify({ type, zonename, vm, changes: [] })}\n`));
   }
 
-  forget(zonename: string): void {
+  remove(zonename: string): void {
     this.vms.delete(zonename);
     this.send(Buffer.from(`${JSON.stringify({ type: 'delete', zonename })}\n`));
   }

@@ -38,7 +38,7 @@ export class Neighbour {
     this.ended = once(child, 'exit').then(([code]) => {
       throw new Error(`the neighbour ended with ${String(code)}: it was not served`);
     });
-    // Nobody may be listening when it is told to leave.
+    // Nobody may be listening when it is asked to leave.
     this.ended.catch(() => undefined);
   }
 
@@ -68,16 +68,16 @@ export class Neighbour {
 
   /** It is served as promised while it is pressed: in the best of some turns of calm and pressure. */
   async isServedDuring(press: () => Promise<unknown>): Promise<void> {
-    const told: string[] = [];
+    const reported: string[] = [];
     const turn = async (): Promise<number> => {
-      await delay(told.length === 0 ? 0 : SETTLED_MS);
+      await delay(reported.length === 0 ? 0 : SETTLED_MS);
       const calm = await this.p99During(() => delay(CALM_MS));
       const pressed = await this.p99During(press);
-      told.push(`${pressed.toFixed(1)} ms, ${calm.toFixed(1)} ms when it is calm`);
+      reported.push(`${pressed.toFixed(1)} ms, ${calm.toFixed(1)} ms when it is calm`);
       return pressed / Math.max(Math.min(calm, MOST_CALM_MS), GOOD_MS / MOST_TIMES);
     };
     const times = await bestOf(MOST_TIMES, turn, TRIES);
-    assert(times < MOST_TIMES, told.join('; '));
+    assert(times < MOST_TIMES, reported.join('; '));
   }
 
   /** Its next word. Rejects when it ends instead. */

@@ -120,7 +120,7 @@ export class NodeRoot {
     return readFileSync(join(this.smf, 'history'), 'utf8').trimEnd().split('\n');
   }
 
-  /** A process of the node ends: with a core, killed, or in a way that nobody is told of. */
+  /** A process of the node ends: with a core, killed, or without a trace. */
   processEnds(pid: number, how: 'core' | 'signal'): void {
     this.run('startd', [how, String(pid)]);
   }

@@ -13,13 +13,13 @@ export class Peer {
     socket.on('data', (chunk: Buffer) => {
       this.chunks.push(chunk);
       this.bytes += chunk.length;
-      socket.emit('heard');
+      socket.emit('received');
     });
     socket.on('error', () => undefined);
     for (const event of ['end', 'close']) {
       socket.once(event, () => {
         this.ended = true;
-        socket.emit('heard');
+        socket.emit('received');
       });
     }
   }
@@ -71,7 +71,7 @@ export class Peer {
   private async until(condition: () => boolean, ms: number): Promise<void> {
     const signal = AbortSignal.timeout(ms);
     while (!condition()) {
-      await once(this.socket, 'heard', { signal }).catch((err: unknown) => {
+      await once(this.socket, 'received', { signal }).catch((err: unknown) => {
         throw new Error(`nothing more came than ${JSON.stringify(this.text.slice(0, 200))}`, {
           cause: err,
         });

@@ -1,5 +1,5 @@
 /*
- * A hypervisor process that was taken over: leads whoever dials its port to another zone's, and back, as
+ * A hypervisor process that was compromised: leads whoever dials its port to another zone's, and back, as
  * fast as it can, until its input ends. Root's means are among them: it may have been given some.
  *
  *   port-racer rename|link|symlink|mount OWN OTHER     directories with a `vm.ttyb` each

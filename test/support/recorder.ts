@@ -50,7 +50,7 @@ export class Recorder implements LinkObserver {
     // Nothing is asked about these.
   }
 
-  /** What became of the writes that it was told of, in order. */
+  /** What became of the writes that were reported to it, in order. */
   writes(): (Reply['kind'] | null)[] {
     return this.answers
       .filter(({ kind }) => kind === 'put' || kind === 'delete')

@@ -75,8 +75,8 @@ export class ZonedNode {
     await this.kernel.deleted(zonename);
   }
 
-  /** Does it while the events of all zones get lost on their way, and nobody is told of that. */
-  async unheard(work: () => Promise<void>): Promise<void> {
+  /** Does it while the events of all zones are lost without notice. */
+  async withLostEvents(work: () => Promise<void>): Promise<void> {
     this.faults.set({ name: 'events.drop', value: 0, zonename: null });
     await work();
     this.faults.clear();

@@ -1,9 +1,9 @@
 /*
- * A process, or a thread, with a listening socket and a client, which ends at the moment it is told.
+ * A process, or a thread, with a listening socket and a client, which ends at the point that it is given.
  *
  *   node sockets-child.js WHEN PATH
  *
- * WHEN: `stay` echoes and never ends; `listening`, `accepted`, `heard`, `writing`, `closing` exit with
+ * WHEN: `stay` echoes and never ends; `listening`, `accepted`, `received`, `writing`, `closing` exit with
  * status 0 there; `throw` throws from the owner of a stream.
  */
 import { connect } from 'node:net';
@@ -20,7 +20,7 @@ function reach(point: string): void {
 }
 
 function hear(stream: Stream, chunk: Buffer): void {
-  reach('heard');
+  reach('received');
   if (when === 'throw') {
     throw new Error('our own fault');
   }

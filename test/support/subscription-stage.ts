@@ -65,7 +65,7 @@ export class SubscriptionStage {
     return subscription;
   }
 
-  /** A subscription, as the numbers that it is told. */
+  /** A subscription, as the numbers of the events that it gets. */
   collect(): bigint[] {
     const seen: bigint[] = [];
     this.subscribe((event) => seen.push(event.when));
@@ -99,7 +99,7 @@ export class SubscriptionStage {
   }
 }
 
-/** What a subscription is told of events with these numbers. */
+/** What a subscription gets of events with these numbers. */
 export function numbers(from: number, to: number): bigint[] {
   return Array.from({ length: to - from + 1 }, (_, i) => BigInt(from + i));
 }

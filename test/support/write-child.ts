@@ -1,7 +1,7 @@
 /*
  * A process that writes metadata as the daemon does, for tests that limit what a process may do.
  *
- *   node write-child.js FOLDER KEY VALUE [KEY VALUE ...]
+ *   node write-child.js DIRECTORY KEY VALUE [KEY VALUE ...]
  *
  * Prints `ok KEY` for each write that was acknowledged, `failed KEY` for each that was not.
  */

@@ -2,7 +2,7 @@
  * Another process on a simulated node's event channel: `zone-child.js WHAT ROOT [ARGUMENT]`.
  *
  *   subscribe             prints `bound`, then each event's `when`, a line each
- *   publish COUNT         publishes events 1 to COUNT, as fast as they are taken
+ *   publish COUNT         publishes events 1 to COUNT, as fast as they are accepted
  *   count COUNT FILE      writes each number into the file before it publishes it
  *   boot COUNT            boots the zones z0, z1 ..., all at the same time, after it printed `booting`
  *   end STEP/WAY          goes as far as STEP with a subscription, then ends in the WAY

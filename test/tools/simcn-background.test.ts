@@ -49,7 +49,7 @@ describe('simcn: in the background', function () {
     assert.match(again.stderr, /no node is up at/);
   });
 
-  it('tells why it does not come up', async () => {
+  it('says why it does not come up', async () => {
     const { status, stdout, stderr } = await simcn('up', '-d', '--vms', join(root, 'none.json'));
     assert.deepStrictEqual([status, stdout], [1, '']);
     assert.match(stderr, /^simcn: ENOENT: .*none\.json/);

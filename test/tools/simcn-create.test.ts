@@ -117,7 +117,7 @@ describe('simcn: create', function () {
     assert.strictEqual(disk?.path, `/dev/zvol/rdsk/zones/${String(bhyve.uuid)}/disk0`);
   });
 
-  it('names interfaces, makes MACs, and tells addresses in both ways', async () => {
+  it('names interfaces, makes MACs, and gives addresses in both forms', async () => {
     const { nics } = await made({
       image_uuid: IMAGE,
       nics: [
@@ -171,7 +171,7 @@ describe('simcn: create', function () {
     assert.strictEqual((lx.nics as Vm[])[0]?.interface, 'eth0');
   });
 
-  it('takes text for numbers, truth values and lists', async () => {
+  it('accepts text for numbers, truth values and lists', async () => {
     const expected = {
       autoboot: false,
       cpu_cap: 200,
@@ -258,12 +258,12 @@ describe('simcn: create', function () {
     assert(!('datasets' in vm) && !('delegate_dataset' in vm));
     assert(!('colour' in ((vm.nics as Vm[])[0] ?? {})));
     await node.ok(['destroy', stdout.trim()]);
-    const told = await node.vmadm(['create'], JSON.stringify({ ...payload, nics: [] }));
-    assert.match(told.stderr, new RegExp(`^${warning.replace(/[[\].]/g, '\\$&')}\nSuccessfully`));
-    await node.ok(['destroy', told.stderr.trim().split(' ').at(-1) ?? '']);
+    const result = await node.vmadm(['create'], JSON.stringify({ ...payload, nics: [] }));
+    assert.match(result.stderr, new RegExp(`^${warning.replace(/[[\].]/g, '\\$&')}\nSuccessfully`));
+    await node.ok(['destroy', result.stderr.trim().split(' ').at(-1) ?? '']);
   });
 
-  it('refuses in the platform’s words, and makes nothing', async () => {
+  it('refuses with the platform’s messages, and makes nothing', async () => {
     const base = { image_uuid: IMAGE };
     const nic = { nic_tag: 'external', ips: ['10.0.0.5/24'] };
     for (const [payload, words] of [
@@ -347,7 +347,7 @@ describe('simcn: create', function () {
     await node.ok(['destroy', uuid]);
   });
 
-  it('takes back what vmadm get printed', async () => {
+  it('accepts what vmadm get printed', async () => {
     const payload = {
       image_uuid: IMAGE,
       alias: 'again',

@@ -72,35 +72,38 @@ describe('simcn: events and faults', function () {
     await node.ok(['fault', '--clear']);
   });
 
-  const told = (uuid: string) =>
+  const eventsOf = (uuid: string) =>
     events.filter((e) => e.zonename === uuid).map((e) => `${e.newstate}<${e.oldstate}`);
   const port = (uuid: string) => node.path(`/zones/${uuid}/root/tmp/vm.ttyb`);
 
-  it('tells of every step of a zone, by the names and in the order of the kernel', async () => {
+  it('publishes every step of a zone, by the names and in the order of the kernel', async () => {
     const fresh = '00000000-0000-4000-8000-000000000001';
     await node.ok(['create', '--boot'], JSON.stringify({ uuid: fresh }));
     await node.ok(['destroy', fresh]);
-    await eventually(() => told(fresh).length === 12, 'all events');
-    assert.deepStrictEqual(told(fresh), ['configured<', ...BOOT, ...HALT, '<configured']);
+    await eventually(() => eventsOf(fresh).length === 12, 'all events');
+    assert.deepStrictEqual(eventsOf(fresh), ['configured<', ...BOOT, ...HALT, '<configured']);
   });
 
-  it('loses the events of one zone, while the zone moves and others are told of', async () => {
+  it('loses the events of one zone, while the zone moves and others are published', async () => {
     await node.ok(['fault', 'events.drop', '--zone', ZONE]);
     await node.ok(['reboot', ZONE]);
     await node.ok(['reboot', KVM]);
-    await eventually(() => told(KVM).length === HALT.length + BOOT.length, 'events of the other');
-    assert.deepStrictEqual(told(ZONE), []);
+    await eventually(
+      () => eventsOf(KVM).length === HALT.length + BOOT.length,
+      'events of the other',
+    );
+    assert.deepStrictEqual(eventsOf(ZONE), []);
   });
 
   it('delays events and keeps their order, while the zone does not wait', async () => {
     await node.ok(['fault', 'events.delay=1500', '--zone', ZONE]);
     await node.ok(['reboot', ZONE]);
-    assert.deepStrictEqual(told(ZONE), []);
-    await eventually(() => told(ZONE).length === HALT.length + BOOT.length, 'late events');
-    assert.deepStrictEqual(told(ZONE), [...HALT, ...BOOT]);
+    assert.deepStrictEqual(eventsOf(ZONE), []);
+    await eventually(() => eventsOf(ZONE).length === HALT.length + BOOT.length, 'late events');
+    assert.deepStrictEqual(eventsOf(ZONE), [...HALT, ...BOOT]);
   });
 
-  it('has a vminfod that goes away and comes back', async () => {
+  it('has a vminfod that stops and comes back', async () => {
     await node.ok(['fault', 'vminfod.down']);
     const request = get({ socketPath: node.path('/var/run/vminfod.sock'), path: '/ping' });
     await assert.rejects(once(request, 'response'));
@@ -160,7 +163,7 @@ describe('simcn: events and faults', function () {
     assert.strictEqual((await node.simcn(['fault', 'ttyb.held', '--zone', ZONE])).status, 1);
   });
 
-  it('gives a disk its room back though somebody has a file on it open just then', async function () {
+  it('frees a full disk although a file on it is open', async function () {
     if (!isRoot) {
       this.skip();
     }
@@ -200,7 +203,7 @@ describe('simcn: events and faults', function () {
     await eventually(async () => (await active()).length === 0, 'the lock is given back');
   });
 
-  it('takes orders for one zone one after the other', async () => {
+  it('runs the operations of one zone one after the other', async () => {
     const results = await Promise.all([
       node.simcn(['reboot', ZONE]),
       node.simcn(['reboot', ZONE]),
@@ -211,9 +214,9 @@ describe('simcn: events and faults', function () {
       results.map((result) => result.status),
       [0, 0, 0, 0],
     );
-    await eventually(() => told(ZONE).length === 3 * (HALT.length + BOOT.length), 'all events');
+    await eventually(() => eventsOf(ZONE).length === 3 * (HALT.length + BOOT.length), 'all events');
     assert.deepStrictEqual(
-      told(ZONE),
+      eventsOf(ZONE),
       [1, 2, 3].flatMap(() => [...HALT, ...BOOT]),
     );
   });
@@ -222,7 +225,7 @@ describe('simcn: events and faults', function () {
 describe('simcn: an old platform', function () {
   this.timeout(60_000);
 
-  it('leaves the mount to the agent, and time for it, and takes it away at the halt', async function () {
+  it('leaves the mount to the agent, and time for it, and unmounts it at the halt', async function () {
     if (whyNoNode() !== null || !isRoot) {
       this.skip();
     }

@@ -59,8 +59,8 @@ describe('simcn: a real guest', function () {
   it('speaks on the second serial port, and halts its zone by powering off', async () => {
     const first = pid();
     const port = connect(up().path(`/zones/${GUEST}/root/tmp/vm.ttyb`));
-    const [heard] = (await once(port, 'data')) as [Buffer];
-    assert.match(heard.toString(), /^h/);
+    const [received] = (await once(port, 'data')) as [Buffer];
+    assert.match(received.toString(), /^h/);
     // The guest may not be reading yet, and the port forgets what nobody reads.
     const again = setInterval(() => port.write('off\n'), 500);
     await once(port, 'close');

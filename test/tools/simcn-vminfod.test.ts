@@ -3,8 +3,7 @@ import { once } from 'node:events';
 import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
-import { changesBetween } from '../../tools/simcn/changes';
-import { VminfodService } from '../../tools/simcn/vminfod';
+import { changesBetween, VminfodService } from '../../tools/simcn/vminfod';
 import { eventually } from '../support/eventually';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
@@ -115,7 +114,7 @@ describe('the simulated vminfod', () => {
     assert.deepStrictEqual(lines[2]?.vm, vms[0]);
   });
 
-  it('comes late, goes down and sends garbage when told', async () => {
+  it('comes late, goes down and sends garbage on demand', async () => {
     const { lines, ended } = await follow();
     service.setDelay(50);
     const start = Date.now();
@@ -183,7 +182,7 @@ describe('changesBetween', () => {
     ]);
   });
 
-  it('takes another order of an array for no change', () => {
+  it('reports no change for another order of an array', () => {
     assert.deepStrictEqual(changesBetween({ a: [1, 2] }, { a: [2, 1] }), []);
   });
 });

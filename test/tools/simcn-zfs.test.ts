@@ -61,7 +61,7 @@ describe('simcn: zfs', function () {
     assert.strictEqual(status, 1);
   });
 
-  it('takes a snapshot of a dataset without those below it, and rolls back to the last', async () => {
+  it('snapshots a dataset without those below it, and rolls back to the last', async () => {
     await sh(`echo 1 > /${SET}/top; zfs create ${SET}/db; echo 1 > /${SET}/db/rows`);
     await sh(`zfs snapshot ${SET}@one`);
     await sh(

@@ -19,7 +19,7 @@ interface Vm {
   readonly zoneid: number | null;
 }
 
-/** The VM as vminfod tells it; undefined where it answers 404. */
+/** The VM as vminfod has it; undefined where it answers 404. */
 function vminfodVm(node: SimNode, uuid: string): Promise<Vm | undefined> {
   return new Promise((resolve, reject) => {
     const socketPath = node.path('/var/run/vminfod.sock');
@@ -48,7 +48,7 @@ describe('simcn: zones', function () {
 
   const index = () => readFileSync(node.path('/etc/zones/index'), 'utf8');
 
-  it('tells in one line that it is ready, and with how many zones', () => {
+  it('prints in one line that it is ready, and with how many zones', () => {
     assert.deepStrictEqual(node.ready, { ready: true, root: node.root, zones: 1 });
   });
 
@@ -186,13 +186,13 @@ describe('simcn: zones', function () {
     await Promise.all(similar.map((uuid) => node.ok(['destroy', uuid])));
   });
 
-  it('tells its version', async () => {
+  it('prints its version', async () => {
     const { status, stdout } = await runProgram([process.execPath, SIMCN, '--version']);
     assert.strictEqual(status, 0);
     assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
-  it('refuses in plain words, and changes nothing', async () => {
+  it('refuses with a message, and changes nothing', async () => {
     const cases: [string[], string, RegExp][] = [
       [['boot', OTHER], '', /no such zone: 54f1cc77/],
       [['boot', ZONE], '', /is already running/],

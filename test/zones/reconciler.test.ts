@@ -89,7 +89,7 @@ describe('the reconcile', () => {
   });
 
   it('repairs whatever was missed: a creation, a deletion, a state, another identity', async () => {
-    await zoned.unheard(async () => {
+    await zoned.withLostEvents(async () => {
       await zoned.boot('alpha');
       await zoned.halt('beta');
       await zoned.destroy('beta');
@@ -112,10 +112,10 @@ describe('the reconcile', () => {
   });
 
   it('leaves a zone alone that an event came of between its listings, until the next time', async () => {
-    await zoned.unheard(() => zoned.boot('alpha'));
+    await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
-    // It tells of a state on the way, so the zone still listings different then.
+    // It tells of a state on the way, so the zone still looks different then.
     await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', when);
     assert.strictEqual(await done, 0);
     assert.deepStrictEqual(served.states, { alpha: 'ready', beta: 'running', gamma: 'halted' });
@@ -124,7 +124,7 @@ describe('the reconcile', () => {
   });
 
   it('finds nothing where the event was only late', async () => {
-    await zoned.unheard(() => zoned.boot('alpha'));
+    await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
     await zoned.node.emulation.publish('alpha', 1, 'running', 'ready', when);
@@ -134,7 +134,7 @@ describe('the reconcile', () => {
   });
 
   it('is one at a time: who asks meanwhile gets the same', async () => {
-    await zoned.unheard(() => zoned.boot('alpha'));
+    await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     assert.strictEqual(await served.registry.reconcile(), await done);
     assert.strictEqual(listings, 2);
@@ -145,7 +145,7 @@ describe('the reconcile', () => {
     const whole = readFileSync(xml);
     zoned.node.damageZone('beta');
     const beta = served.registry.get('beta');
-    await zoned.unheard(() => zoned.boot('alpha'));
+    await zoned.withLostEvents(() => zoned.boot('alpha'));
     assert.strictEqual(await served.registry.reconcile(), 1);
     assert.deepStrictEqual(repaired(), ['alpha: missed state']);
     assert.strictEqual(served.registry.get('beta'), beta);
@@ -154,7 +154,7 @@ describe('the reconcile', () => {
   });
 
   it('repairs nothing of what the end of the registry does to zones', async () => {
-    await zoned.unheard(() => zoned.boot('alpha'));
+    await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     await served.registry.stop(0);
     assert.strictEqual(await done, 0);

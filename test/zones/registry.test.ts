@@ -158,7 +158,7 @@ describe('the registry', () => {
       let missed: Promise<void> | undefined;
       const served = serve({
         link: (real) => {
-          missed ??= zoned.unheard(() => zoned.boot('alpha')).then(() => zoned.flood());
+          missed ??= zoned.withLostEvents(() => zoned.boot('alpha')).then(() => zoned.flood());
           return new HeldLink(real, { start: () => missed ?? Promise.resolve() });
         },
       });
@@ -208,7 +208,7 @@ describe('the registry', () => {
       await zoned.create('beta');
       const served = serve();
       await served.registry.start();
-      await zoned.unheard(async () => {
+      await zoned.withLostEvents(async () => {
         await zoned.boot('alpha');
         await zoned.destroy('beta');
         await zoned.create('gamma');
@@ -227,10 +227,10 @@ describe('the registry', () => {
       await zoned.create('beta');
       const served = serve();
       await served.registry.start();
-      await zoned.unheard(() => zoned.boot('alpha'));
+      await zoned.withLostEvents(() => zoned.boot('alpha'));
       const first = served.registry.reconcile();
       await nextTurn();
-      await zoned.unheard(() => zoned.boot('beta'));
+      await zoned.withLostEvents(() => zoned.boot('beta'));
       await zoned.flood();
       await first;
       await become(served, { alpha: 'running', beta: 'running' });
@@ -243,7 +243,7 @@ describe('the registry', () => {
       const moves: string[] = [];
       served.registry.on('moved', (zone) => moves.push(zone.state));
       const old = nowNs() - 1_000_000_000n;
-      await zoned.unheard(() => zoned.boot('alpha'));
+      await zoned.withLostEvents(() => zoned.boot('alpha'));
       await served.registry.notify('alpha');
       await zoned.node.emulation.publish('alpha', 1, 'initialized', 'uninitialized', old);
       await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', old + 1n);
@@ -257,7 +257,7 @@ describe('the registry', () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
-      await zoned.unheard(() => zoned.move('alpha', 'initialized', 'ready'));
+      await zoned.withLostEvents(() => zoned.move('alpha', 'initialized', 'ready'));
       const published = nowNs() - 1_000_000n;
       await served.registry.notify('alpha');
       const told = once(served.registry, 'event');
@@ -276,7 +276,7 @@ describe('the registry', () => {
       const moves: string[] = [];
       served.registry.on('moved', (zone) => moves.push(zone.state));
       const old = nowNs() - 1_000_000_000n;
-      await zoned.unheard(async () => {
+      await zoned.withLostEvents(async () => {
         await zoned.create('alpha');
         await zoned.boot('alpha');
       });
@@ -320,7 +320,7 @@ describe('the registry', () => {
       await served.registry.start();
       zoned.node.damageZone('beta');
       await zoned.node.emulation.publish('beta', 1, 'running', 'ready', nowNs());
-      await zoned.unheard(() => zoned.create('gamma'));
+      await zoned.withLostEvents(() => zoned.create('gamma'));
       zoned.node.damageZone('gamma');
       await zoned.kernel.configured('gamma');
       await zoned.boot('alpha');

@@ -24,7 +24,7 @@ export const MOUNT_OPTIONS = 'ro,nodevices,nosetuid,noexec';
 const NATIVE_MOUNT_POINT = '/.zonecontrol';
 const LX_MOUNT_POINT = '/native/.zonecontrol';
 
-/** Every brand has an answer: one that is not known here is taken for an OS brand without a mount. */
+/** Every brand has an answer: one that is not known here counts as an OS brand without a mount. */
 export function brandOf(name: string): Brand {
   switch (name) {
     case 'joyent':

@@ -1,9 +1,9 @@
 /*
- * A zone's directories below its zonepath: made, copied, put back, removed.
+ * A zone's directories below its zonepath: made, copied, put back, removed, and its config files watched.
  *
  *   <zonepath>/root                     the zone's root, made from a template
  *   <zonepath>/config                   metadata.json, tags.json, routes.json
- *   <zonepath>/logs                     a real guest's console
+ *   <zonepath>/logs, disk0              a real guest's console, and its disk
  *   <zonepath>/data (and others)        delegated datasets (zfs-tree.ts)
  *   <zonepath>/.zfs/snapshot/<name>     copies of root and config
  *
@@ -11,21 +11,29 @@
  * brings back the metadata, tags and routes of that day with the root. (The platform's own test of it:
  * smartos-live src/vm/tests/test-snapshots.js.) What is delegated is a dataset of its own and stays as it
  * is, and so does the directory of the zone's socket, which lies outside the zonepath.
+ *
+ * The config files are written by the agent, by vmadm and by hand, none of which notifies the node. Their
+ * directory is watched as vminfod does it; after a notice, and when a watch begins, the files are read and
+ * compared.
  */
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  type FSWatcher,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  watch,
+} from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { run } from '../../src/platform/exec';
 import type { Paths } from '../../src/platform/paths';
+import { readConfig, type Image } from './store';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
-import type { Zone } from './zone';
+import type { Snapshot, Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
-
-export interface Snapshot {
-  readonly name: string;
-  readonly createdMs: number;
-}
 
 /** One zone's part of the disk. */
 export class ZoneDisk {
@@ -33,10 +41,13 @@ export class ZoneDisk {
   readonly zoneroot: string;
   readonly config: string;
   readonly logs: string;
+  /** A real guest's first disk, where it has one. */
+  readonly disk: string;
   readonly datasets: readonly string[];
   private readonly tree: ZfsTree;
   private readonly snapshotDirectory: string;
   private readonly facts: ZonerootFacts;
+  private readonly image: Image | null;
   private readonly limit: number | null;
 
   constructor(paths: Paths, zone: Zone) {
@@ -44,6 +55,8 @@ export class ZoneDisk {
     this.zoneroot = join(this.zonepath, 'root');
     this.config = join(this.zonepath, 'config');
     this.logs = join(this.zonepath, 'logs');
+    this.disk = join(this.zonepath, 'disk0');
+    this.image = zone.image;
     this.snapshotDirectory = join(this.zonepath, '.zfs', 'snapshot');
     this.tree = new ZfsTree(paths, zone);
     this.datasets = this.tree.delegated.map((name) => paths.host(`/${name}`));
@@ -52,12 +65,23 @@ export class ZoneDisk {
     this.limit = typeof limit === 'number' ? limit : null;
   }
 
-  /** Installs: makes all directories. What is there already stays. */
-  make(): void {
+  /**
+   * Installs: makes all directories, the root and the disk of the zone's image.
+   * @throws SystemError where the image cannot be copied
+   */
+  async make(): Promise<void> {
     for (const directory of [this.zoneroot, this.config]) {
       mkdirSync(directory, { recursive: true, mode: 0o755 });
     }
     this.tree.make();
+    const { image } = this;
+    if (image !== null && 'rootfs' in image) {
+      await unpack(image.rootfs, this.zoneroot);
+    } else if (image !== null && 'disk' in image) {
+      await run(['cp', '--reflink=auto', '--sparse=always', '--', image.disk, this.disk], {
+        timeoutMs: IMAGE_TIMEOUT_MS,
+      });
+    }
     makeZoneroot(this.zoneroot, this.facts);
   }
 
@@ -78,7 +102,7 @@ export class ZoneDisk {
     return this.snapshots().some((snapshot) => snapshot.name === name);
   }
 
-  /** @throws Error for a bad or taken name, or one more than zfs_snapshot_limit allows */
+  /** @throws Error for a bad name or one in use, or one more than zfs_snapshot_limit allows */
   async snapshot(name: string): Promise<void> {
     if (!SNAPSHOT_NAME.test(name)) {
       throw new Error(`invalid snapshot name: ${name}`);
@@ -124,10 +148,11 @@ export class ZoneDisk {
     await rm(join(this.snapshotDirectory, name), { recursive: true, force: true });
   }
 
-  /** A fresh root from the template; delegated datasets stay. */
+  /** A fresh root and disk, from the image or the template; delegated datasets stay. */
   async reprovision(): Promise<void> {
     await rm(this.zoneroot, { recursive: true, force: true });
-    this.make();
+    await rm(this.disk, { force: true });
+    await this.make();
   }
 }
 
@@ -141,7 +166,78 @@ function factsOf(zone: Zone): ZonerootFacts {
   };
 }
 
+/** Copies a directory's content, or a tar archive's, whatever it is compressed with. */
+async function unpack(rootfs: string, zoneroot: string): Promise<void> {
+  const argv = statSync(rootfs).isDirectory()
+    ? ['cp', '-a', '--reflink=auto', '--', `${rootfs}/.`, zoneroot]
+    : ['tar', '-x', '--numeric-owner', '-f', rootfs, '-C', zoneroot];
+  await run(argv, { timeoutMs: IMAGE_TIMEOUT_MS });
+}
+
 /** @param into a directory that is there */
 async function copyTree(from: readonly string[], into: string): Promise<void> {
   await run(['cp', '-a', '--reflink=auto', '--', ...from, into]);
+}
+
+/** Some gigabytes, on a busy machine. */
+const IMAGE_TIMEOUT_MS = 600_000;
+/** A rename over a file comes as several notices; the files are read once. */
+const SETTLE_MS = 2;
+
+interface DirectoryWatch {
+  readonly watcher: FSWatcher;
+  timer: NodeJS.Timeout | null;
+}
+
+/** Watches the config files of all zones, as vminfod does. */
+export class ConfigWatch {
+  private readonly paths: Paths;
+  private readonly changed: (zone: Zone) => void;
+  private readonly watches = new Map<string, DirectoryWatch>();
+
+  /** @param changed called after the zone's config was replaced by what the files say now */
+  constructor(paths: Paths, changed: (zone: Zone) => void) {
+    this.paths = paths;
+    this.changed = changed;
+  }
+
+  /** Watches the zone's directory from now on, anew where it was watched: it may be another one. */
+  open(zone: Zone): void {
+    this.close(zone);
+    const { config } = new ZoneDisk(this.paths, zone);
+    if (!existsSync(config)) {
+      return;
+    }
+    const watcher = watch(config, () => {
+      entry.timer ??= setTimeout(() => {
+        entry.timer = null;
+        this.read(zone);
+      }, SETTLE_MS);
+    });
+    // The directory goes away under it only with its zone, and that closes this.
+    watcher.on('error', () => undefined);
+    const entry: DirectoryWatch = { watcher, timer: null };
+    this.watches.set(zone.zonename, entry);
+    // What changed before the watch began.
+    this.read(zone);
+  }
+
+  /** Idempotent. */
+  close(zone: Zone): void {
+    const entry = this.watches.get(zone.zonename);
+    if (entry !== undefined) {
+      this.watches.delete(zone.zonename);
+      entry.watcher.close();
+      clearTimeout(entry.timer ?? undefined);
+    }
+  }
+
+  private read(zone: Zone): void {
+    const config = readConfig(new ZoneDisk(this.paths, zone).config);
+    if (JSON.stringify(config) !== JSON.stringify(zone.config)) {
+      zone.config = config;
+      zone.lastModified = new Date().toISOString();
+      this.changed(zone);
+    }
+  }
 }

@@ -3,7 +3,7 @@
  *
  * The view is made by the small C program zexec in a process that then becomes the command itself, so
  * that its root is the zone's. An ordinary user gets it through a user namespace; where even that is
- * refused the command runs on the host, is told the socket by MDATA_SOCKET, and a line on stderr says so.
+ * refused the command runs on the host, finds the socket by MDATA_SOCKET, and a line on stderr says so.
  * It is the caller's own command: without a view it has the caller's rights, and no more.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -13,7 +13,8 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 
 import { call } from './control';
-import { PROJECT, viewSchema, type View } from './view';
+import { viewSchema, type View } from './view';
+import { PROJECT } from './zoneroot';
 
 const ZEXEC = join(PROJECT, 'native', 'build', 'Release', 'zexec');
 /** What `simcn exec` is sent goes to the command. */
@@ -65,7 +66,7 @@ async function runIn(
 ): Promise<number> {
   const isolation = isolationHere();
   const [program = '', ...args] = isolation === 'none' ? argv : zexecArgv(view, isolation, argv);
-  // Heard from before the command runs: it may be told to end as soon as it says a word.
+  // Listened for before the command runs: a signal may come as soon as it prints anything.
   let started: ChildProcess | null = null;
   const forward = PASSED_ON.map((signal) => {
     const listener = () => started?.kill(signal);
@@ -138,6 +139,7 @@ function environment(view: View, isolation: Isolation): NodeJS.ProcessEnv {
     ...(TERM ? { TERM } : {}),
     ...(LANG ? { LANG } : {}),
     SIMCN_ZONENAME: view.zonename,
+    SIMCN_LOADER: isolation === 'none' ? '' : view.loader,
     SIMCN_ZONEROOT: isolation === 'none' ? view.zoneroot : '',
   };
   return isolation === 'none'

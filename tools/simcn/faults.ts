@@ -1,7 +1,7 @@
 /*
- * The faults that a node can be told to have, by name, for all zones or for one.
+ * The faults that a node can have injected, by name, for all zones or for one.
  *
- * The table keeps those that are active. Some are asked for at the moment it matters (the event channel,
+ * The table keeps those that are active. Some are asked for where they matter (the event channel,
  * vmadm); the others are acted on when they come and when they go (injector.ts).
  */
 import { z } from 'zod';
@@ -26,7 +26,7 @@ export const FAULTS = {
 } as const satisfies Record<string, ValueKind>;
 
 export type FaultName = keyof typeof FAULTS;
-/** Over with the moment that they happen. */
+/** Over as soon as they have happened. */
 const MOMENTARY: readonly FaultName[] = ['vminfod.garbage', 'ttyb.flap'];
 
 /** Of one zone: all zones at once is nothing that happens to a node. */
@@ -61,7 +61,7 @@ export function faultText({ name, value, zonename }: z.infer<typeof faultSchema>
 
 /**
  * Parses `NAME` or `NAME=VALUE`.
- * @throws Error in words for the person who typed it
+ * @throws Error with a message for a person
  */
 export function parseFault(text: string, zonename: string | null): Fault {
   const at = text.indexOf('=');
@@ -115,7 +115,7 @@ export class FaultTable {
   }
 
   /** The zone is gone. */
-  forget(zonename: string): void {
+  remove(zonename: string): void {
     this.faults = this.faults.filter((fault) => fault.zonename !== zonename);
   }
 

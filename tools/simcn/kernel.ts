@@ -2,16 +2,19 @@
  * The node's kernel as the zones meet it: each zone's status, and the events that tell of its changes.
  *
  * A status is published first and goes into the shared table then, as in the kernel (zone.c,
- * zone_status_set): whoever looks at once when it is told may still find the status before. A move waits
+ * zone_status_set): a subscriber that reads the table at once on an event may still find the status before. A move waits
  * until every subscriber's queue took its event: a subscriber that is stuck holds up the zone, as on the
  * platform. A test can have events of a zone lost or late; the moves themselves are never touched by that.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { ZONE_STATUSES } from '../../src/platform/ffi';
-import type { ZoneStatus } from '../../src/platform/libzonecfg';
+import type { ZoneStatus, Platform } from '../../src/platform/libzonecfg';
 import type { Emulation } from './emulation';
+import type { JsonObject } from '../../src/metadata/vm-data';
+import type { Paths } from '../../src/platform/paths';
 import type { FaultTable } from './faults';
+import type { VmStore } from './store';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */
 export type KernelStatus = ZoneStatus | 'free';
@@ -53,7 +56,7 @@ export class Kernel {
   }
 
   /**
-   * Moves a zone on and tells everybody.
+   * Moves a zone on and publishes the event.
    * @param pid of its init; 0 for none
    * @returns the zone's id
    */
@@ -96,12 +99,40 @@ export class Kernel {
     }
     const sent = Promise.all([delay(lateMs), before]).then(send);
     this.late.set(zonename, sent);
-    const forget = () => {
+    const remove = () => {
       if (this.late.get(zonename) === sent) {
         this.late.delete(zonename);
       }
     };
-    // Nobody waits for a late event, so nobody would hear of its failure; the order of the rest counts.
-    sent.then(forget, forget);
+    // Nobody waits for a late event or for its failure; the order of the rest counts.
+    sent.then(remove, remove);
   }
+}
+
+export interface NodeOptions {
+  /** A platform from before December 2016: its brands do not mount the socket directory. */
+  readonly oldPlatform: boolean;
+  /** How long a zone stays ready before it boots: the time in which an agent can mount. */
+  readonly readyMs: number;
+  /** Native zones run their mdata services when they boot: the operator's script and the user's. */
+  readonly services: boolean;
+}
+
+/** The part of vminfod that the node notifies of its VMs. */
+export interface VmFeed {
+  /** A VM is there, or is other than it was. */
+  modified(vm: JsonObject): void;
+  deleted(zonename: string): void;
+}
+
+export interface Machine {
+  readonly paths: Paths;
+  readonly platform: Platform;
+  readonly kernel: Kernel;
+  readonly store: VmStore;
+  readonly feed: VmFeed;
+  readonly faults: FaultTable;
+  readonly options: NodeOptions;
+  /** Writes a line on stderr, each text once. */
+  readonly notice: (text: string) => void;
 }

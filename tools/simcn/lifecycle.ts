@@ -6,24 +6,23 @@
  *   halt     running -> shutting_down -> empty -> down (unmount) -> dying -> dead -> free
  *   destroy  halt, uninstall (socket directory, zonepath), index line removed
  *
- * Every step tells the kernel first and vminfod after it, as vminfod learns of it from the kernel. Each
+ * Every step changes the kernel first and notifies vminfod after it, as vminfod is notified by the kernel. Each
  * function runs as one operation of its zone (Zone.exclusive); the node sees to that.
  */
 import assert from 'node:assert';
-import { rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Emulation } from './emulation';
 import { ZoneDisk } from './disk';
 import { startServices } from './exec';
-import { SimulatedHypervisor, portPath } from './hypervisor';
-import type { KernelStatus } from './kernel';
-import type { Machine } from './machine';
-import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './mounts';
-import { Qemu } from './qemu';
-import { readConfig, writeConfig, type IndexState } from './store';
-import type { StartState, VmConfig } from './vm-input';
-import { ZfsDoor } from './zfs-door';
+import { CONSOLE, portPath, Qemu, SimulatedHypervisor } from './hypervisor';
+import type { KernelStatus, Machine } from './kernel';
+import { makeSocketDirectory, mountSocketDirectory, unmountZone } from './view';
+import { readConfig, writeConfig, type IndexState, type VmConfig } from './store';
+import type { StartState } from './vm-input';
+import { ZfsAdapter } from './zfs-tree';
 import type { Zone } from './zone';
 
 /** The index's number of a state (libzonecfg's zone_state_t). */
@@ -32,6 +31,12 @@ const INDEX_STATES: Readonly<Record<IndexState, number>> = {
   incomplete: 1,
   installed: 2,
 };
+
+/** Below the zone's root. */
+const PROVISIONING = '/var/svc/provisioning';
+const PROVISIONING_POLL_MS = 100;
+/** VM.js, the default of mdata_exec_timeout. */
+const PROVISIONING_TIMEOUT_MS = 300_000;
 
 /** Ids of simulated init processes start here, above what this machine's own processes commonly have. */
 const SIMULATED_PID_BASE = 5_000_000;
@@ -60,7 +65,7 @@ export class Lifecycle {
     }
     this.index(zone, 'incomplete');
     const disk = new ZoneDisk(this.machine.paths, zone);
-    disk.make();
+    await disk.make();
     writeConfig(disk.config, config);
     zone.config = readConfig(disk.config);
     zone.newborn = false;
@@ -70,7 +75,7 @@ export class Lifecycle {
     this.changed(zone);
   }
 
-  /** Takes an installed zone to where it was given. */
+  /** Brings an installed zone to its first state. */
   async startAs(zone: Zone, start: StartState): Promise<void> {
     switch (start) {
       case 'configured':
@@ -109,12 +114,42 @@ export class Lifecycle {
       await this.startHypervisor(zone);
       // Brands whose zones have SMF: an lx zone has none, and reads no metadata by itself.
       if (options.services && zone.brand.type === 'OS') {
+        this.awaitProvisioning(zone);
         startServices(paths.root, zone.zonename, notice);
       }
     } catch (err) {
       await this.halt(zone);
       throw err;
     }
+  }
+
+  /**
+   * A zone's first boot: it is `provisioning` until its services have got as far as the scripts, and `failed`
+   * where they do not in time. (VM.js waits for the same file to be renamed.)
+   */
+  private awaitProvisioning(zone: Zone): void {
+    const { run } = zone;
+    const marker = join(new ZoneDisk(this.machine.paths, zone).zoneroot, PROVISIONING);
+    const isPending = (): boolean => lstatSync(marker, { throwIfNoEntry: false }) !== undefined;
+    if (!isPending()) {
+      return;
+    }
+    const set = (overlay: string | null): void => {
+      zone.overlay = overlay;
+      this.changed(zone);
+    };
+    set('provisioning');
+    const deadline = performance.now() + PROVISIONING_TIMEOUT_MS;
+    const timer = setInterval(() => {
+      const isLate = performance.now() > deadline;
+      if (zone.run?.zoneid !== run?.zoneid) {
+        clearInterval(timer);
+      } else if (!isPending() || isLate) {
+        clearInterval(timer);
+        set(isLate ? 'failed' : null);
+      }
+    }, PROVISIONING_POLL_MS);
+    timer.unref();
   }
 
   async ready(zone: Zone): Promise<void> {
@@ -133,7 +168,7 @@ export class Lifecycle {
     try {
       makeSocketDirectory(this.machine, zone);
       mountSocketDirectory(this.machine, zone, zoneroot);
-      zone.zfs = await ZfsDoor.open(paths, zone);
+      zone.zfs = await ZfsAdapter.open(paths, zone);
       await this.move(zone, 'ready');
     } catch (err) {
       await this.halt(zone);
@@ -168,7 +203,7 @@ export class Lifecycle {
     }
     await zone.hypervisor.guestReboot();
     if (zone.brand.name === 'bhyve') {
-      // bhyve is the zone's init: it exited and was executed again. qemu goes on, and nobody learns.
+      // bhyve is the zone's init: it exited and was executed again. qemu goes on, and nobody is notified.
       zone.run.initRestarts++;
       this.changed(zone);
     }
@@ -191,7 +226,7 @@ export class Lifecycle {
     await this.machine.kernel.deleted(zone.zonename);
   }
 
-  /** The zone is not as it was: keep it and tell vminfod. */
+  /** The zone has changed: store it and notify vminfod. */
   changed(zone: Zone): void {
     this.machine.store.save(zone.zonename, zone.stored());
     this.machine.feed.modified(zone.vm());
@@ -231,10 +266,10 @@ export class Lifecycle {
       return;
     }
     assert(zone.hypervisor === null, `${zone.zonename}: a second hypervisor`);
-    const { zoneroot, zonepath, logs } = new ZoneDisk(this.machine.paths, zone);
+    const { zoneroot, zonepath, logs, disk } = new ZoneDisk(this.machine.paths, zone);
+    const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
     const port = portPath(zoneroot, zone.properties);
-    if (zone.qemu === null) {
-      const kind = zone.brand.name === 'bhyve' ? 'bhyve' : 'kvm';
+    if (zone.image === null || 'rootfs' in zone.image) {
       zone.hypervisor = new SimulatedHypervisor(kind, port, `${zonepath}/ttyb`, zoneroot);
       await zone.hypervisor.start();
       return;
@@ -242,9 +277,11 @@ export class Lifecycle {
     if (port === null) {
       throw new Error(`zone ${zone.zonename}: com2 names no socket`);
     }
-    const qemu = new Qemu(zone.qemu, { port, logs, zoneroot, name: zone.zonename }, () => {
-      this.poweredOff(zone);
-    });
+    const place = {
+      ...{ port, console: `${zoneroot}${CONSOLE}`, disk, logs, zoneroot },
+      ...{ name: zone.zonename, restarts: kind === 'bhyve' },
+    };
+    const qemu = new Qemu(zone.image, place, () => this.poweredOff(zone));
     zone.hypervisor = qemu;
     await qemu.start();
     if (zone.run !== null && qemu.pid !== null) {

@@ -6,16 +6,19 @@
  * 2 wrong usage; `exec` ends as its command did.
  */
 import { Command, CommanderError } from 'commander';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/lib/version';
 import { messageOf } from '../../src/lib/errors';
 import { explain } from '../../src/lib/explain';
-import { endNode, printLog, startInBackground } from './background';
-import { ask } from './control';
+import { endNode, startInBackground, ask } from './control';
+import { printLog, attachConsole } from './console';
+import { isJsonObject } from '../../src/metadata/vm-data';
 import { execInZone } from './exec';
 import { faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
@@ -43,8 +46,10 @@ Faults:
   lock.held[=MS]    disk.full                        a zone's config lock and directory   (with --zone)
   ttyb.drop[=ONE_IN]  ttyb.held  ttyb.flap=COUNT     an HVM zone's serial port         (with --zone)
 
-A kvm VM with the property "simcn": {"kernel": PATH, "initrd": PATH, "append"?, "memory"?} is a real
-guest: qemu-system-x86_64 boots it, with the serial port as its second one.
+A VM's property "simcn" says what it is made of:
+  {"rootfs": PATH}                                     a zone's root: a directory or a tar archive
+  {"disk": PATH, "memory"?: MIB}                       a kvm or bhyve guest: a raw or qcow2 disk, or
+  {"kernel": PATH, "initrd": PATH, "append"?, "memory"?}   a kernel. QEMU boots it, a cloud image too.
 
 Example:
   simcn up -d --root /tmp/cn --vms vms.json
@@ -56,7 +61,7 @@ Example:
 function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('simcn')
     .description('A simulated SmartOS compute node')
-    .version(packageVersion(), '--version', 'tell the version')
+    .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .enablePositionalOptions()
     .showHelpAfterError('(simcn --help lists the commands)')
@@ -93,10 +98,23 @@ function makeProgram(finish: (status: number) => void): Command {
     .action(async (uuid: string | undefined, options: { root?: string; follow?: true }) => {
       finish(await printLog(rootOf(options), uuid ?? null, options.follow === true));
     });
+  command('console <uuid>', 'the console of a real guest; Ctrl-] leaves it').action(
+    async (uuid: string, options: { root?: string }) => {
+      await attachConsole(rootOf(options), uuid);
+    },
+  );
+  command('top [option...]', 'the busiest zones, live: mdatactl top, with its options')
+    .passThroughOptions()
+    .allowUnknownOption()
+    .action(async (given: string[], options: { root?: string }) => {
+      finish(await runTop(rootOf(options), given));
+    });
   command('create', 'make zones of payloads or VM objects on stdin: one, or an array')
     .option('--boot', 'boot them, whatever their zone_state says')
-    .action(async (options: { root?: string; boot?: true }) => {
-      const vms = parseJson(readFileSync(0, 'utf8'));
+    .option('--rootfs <image>', "a directory or tar archive that zones' roots are made of")
+    .option('--disk <image>', 'a raw or qcow2 disk that kvm and bhyve guests boot from')
+    .action(async (options: CreateFlags) => {
+      const vms = withImages(parseJson(readFileSync(0, 'utf8')), options);
       const made = createdSchema.parse(
         await ask(rootOf(options), 'create', { vms, boot: options.boot === true }),
       );
@@ -150,6 +168,13 @@ function makeProgram(finish: (status: number) => void): Command {
   return program;
 }
 
+interface CreateFlags {
+  readonly root?: string;
+  readonly boot?: true;
+  readonly rootfs?: string;
+  readonly disk?: string;
+}
+
 interface UpFlags {
   readonly root?: string;
   readonly vms?: string;
@@ -183,6 +208,29 @@ function rootOf(options: { root?: string }): string {
   return resolve(options.root);
 }
 
+/** Gives each VM that says nothing of its own the image of the flags: hypervisors the disk, others the root. */
+function withImages(given: unknown, { rootfs, disk }: CreateFlags): unknown {
+  const one = (vm: unknown): unknown => {
+    if (!isJsonObject(vm)) {
+      return vm;
+    }
+    const isHvm = vm.brand === 'kvm' || vm.brand === 'bhyve';
+    const image = isHvm ? disk : rootfs;
+    const simcn = image === undefined ? {} : { [isHvm ? 'disk' : 'rootfs']: resolve(image) };
+    return image === undefined ? vm : { simcn, ...vm };
+  };
+  return Array.isArray(given) ? given.map(one) : one(given);
+}
+
+/** mdatactl's own screen, of the agent on this node. */
+async function runTop(root: string, given: readonly string[]): Promise<number> {
+  const program = join(__dirname, '..', 'mdatactl', 'main.js');
+  const argv = [program, 'top', '--root', root, ...given];
+  const child = spawn(process.execPath, argv, { stdio: 'inherit' });
+  const [status] = (await once(child, 'exit')) as [number | null];
+  return status ?? EXIT_FAILED;
+}
+
 /** The node's whole life. */
 async function runNode(flags: UpFlags): Promise<void> {
   const root = rootOf(flags);
@@ -194,11 +242,11 @@ async function runNode(flags: UpFlags): Promise<void> {
       `--ready-ms: a number of milliseconds is needed, not ${flags.readyMs ?? ''}`,
     );
   }
-  // As the platform's daemons have it, whoever starts the node: others than root live in its zones.
+  // As the platform's daemons have it, whatever the caller's is: others than root live in its zones.
   process.umask(0o022);
-  // Listened for first: a signal in the middle of the start shall leave nothing behind either.
+  // Listened for first: a signal in the middle of the start must leave nothing behind either.
   let end = (): void => undefined;
-  const told = new Promise<void>((done) => {
+  const ended = new Promise<void>((done) => {
     end = done;
     process.once('SIGTERM', () => done());
     process.once('SIGINT', () => done());
@@ -210,7 +258,7 @@ async function runNode(flags: UpFlags): Promise<void> {
     () => end(),
   );
   console.log(JSON.stringify({ ready: true, root, zones: node.zones }));
-  await told;
+  await ended;
   await node.stop();
 }
 
@@ -301,7 +349,7 @@ async function main(): Promise<number> {
     await program.parseAsync(process.argv);
   } catch (err) {
     if (err instanceof CommanderError) {
-      // It has told already. Asking for help is no mistake.
+      // Commander has printed it already. Asking for help is not a mistake.
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
     process.stderr.write(explain('simcn', err));

@@ -81,7 +81,7 @@ export function addedNics(value: unknown): Nic[] {
   });
 }
 
-/** What `update_nics` says of a nic, with what it leaves out of an address taken from the nic itself. */
+/** What `update_nics` says of a nic, with what it leaves out of an address filled in from the nic itself. */
 export function updatesOf(value: unknown, present: readonly Nic[]): Nic[] {
   return nicsOf(value).map((update) => {
     if (update.mac === undefined) {

@@ -4,20 +4,22 @@
  * One object in one process (`simcn up`), spoken to by commands.ts. Zones are keyed by zonename; a
  * command may name one by its uuid as well. It survives its own end: zones that ran run again when a
  * node is made on the same root, as after a reboot of the host.
+ *
+ * Two rules meet at snapshots. One of a zone with delegated datasets leaves those out: that is this project's
+ * design. The platform's own vmadm refuses to take one at all, and so does the node's vmadm (vmadm.ts).
  */
+import { destroyedByReprovision, snapshotScope } from './dataset-operations';
 import { messageOf } from '../../src/lib/errors';
 import { ownString, type JsonObject } from '../../src/metadata/vm-data';
 import { zoneMeant } from '../zone-name';
 import type { Emulation } from './emulation';
-import { ConfigWatch } from './config-watch';
-import { ZoneDisk } from './disk';
+import { ConfigWatch, ZoneDisk } from './disk';
 import { Lifecycle } from './lifecycle';
-import type { Machine } from './machine';
+import type { Machine } from './kernel';
 import { nicsOf, shown } from './nics';
-import { killStrayQemu } from './qemu';
-import { Storage } from './storage';
+import { killStrayQemu } from './hypervisor';
 import type { StartState, VmInput } from './vm-input';
-import type { Listed } from './zfs-tree';
+import { ZfsTree, type Listed } from './zfs-tree';
 import { Zone } from './zone';
 
 /** One node and its zones. */
@@ -26,7 +28,6 @@ export class Node {
   private readonly emulation: Emulation;
   private readonly lifecycle: Lifecycle;
   private readonly zones = new Map<string, Zone>();
-  private readonly storage: Storage;
   private readonly configs: ConfigWatch;
 
   constructor(machine: Machine, emulation: Emulation) {
@@ -34,7 +35,6 @@ export class Node {
     this.emulation = emulation;
     this.lifecycle = new Lifecycle(machine, emulation);
     this.configs = new ConfigWatch(machine.paths, (zone) => this.lifecycle.changed(zone));
-    this.storage = new Storage(machine.paths, this.lifecycle, (zone) => this.configs.open(zone));
   }
 
   get size(): number {
@@ -77,9 +77,9 @@ export class Node {
   }
 
   /**
-   * Takes up the zones of an earlier run, and boots those that ran or boot by themselves. What the node
+   * Restores the zones of an earlier run, and boots those that ran or boot by themselves. What the node
    * stored counts, and the index is made from it: a run that was killed may have left it a step behind.
-   * A zone that does not boot any more stays halted, and the person at the terminal is told.
+   * A zone that does not boot any more stays halted, and a line on stderr says so.
    */
   async recover(): Promise<void> {
     const zones = this.machine.store.load().map((vm) => new Zone(vm));
@@ -89,7 +89,7 @@ export class Node {
       killStrayQemu(disk.logs);
       this.zones.set(zone.zonename, zone);
       this.configs.open(zone);
-      this.storage.load(zone);
+      zone.snapshots = disk.snapshots();
       this.lifecycle.changed(zone);
     }
     await this.each(zones.filter(bootsByItself), (zone) => this.lifecycle.boot(zone)).catch(
@@ -105,14 +105,14 @@ export class Node {
    */
   async create(vms: readonly VmInput[], boot: boolean, strict = false): Promise<Zone[]> {
     const zones = vms.map((vm) => new Zone(storedForm(vm)));
-    const taken = zones.find((zone, i) => {
+    const existing = zones.find((zone, i) => {
       const same = (other: Zone): boolean => {
         return other.zonename === zone.zonename || other.uuid === zone.uuid;
       };
       return this.all().some(same) || zones.findIndex(same) < i;
     });
-    if (taken !== undefined) {
-      throw new Error(`VM with UUID ${taken.uuid} already exists`);
+    if (existing !== undefined) {
+      throw new Error(`VM with UUID ${existing.uuid} already exists`);
     }
     if (strict && zones.some((zone) => this.hasConflict(zone))) {
       throw new Error('Conflict detected with another vm, please check the MAC, IP, and VRID');
@@ -137,18 +137,20 @@ export class Node {
       }
       const start = boot ? 'running' : vm.start;
       const until = start === 'configured' || start === 'incomplete' ? start : 'installed';
-      await this.lifecycle.install(zone, vm.config, until);
-      this.configs.open(zone);
-      if (vm.nowait) {
-        late.push([zone, start]);
-      } else {
-        await this.lifecycle.startAs(zone, start).catch(async (err: unknown) => {
-          // What does not boot the first time is of no use to whoever makes it: nothing of it stays.
-          this.configs.close(zone);
-          await this.lifecycle.destroy(zone);
-          this.zones.delete(zone.zonename);
-          throw err;
-        });
+      try {
+        await this.lifecycle.install(zone, vm.config, until);
+        this.configs.open(zone);
+        if (vm.nowait) {
+          late.push([zone, start]);
+        } else {
+          await this.lifecycle.startAs(zone, start);
+        }
+      } catch (err) {
+        // What cannot be installed or does not boot the first time is of no use: nothing of it stays.
+        this.configs.close(zone);
+        await this.lifecycle.destroy(zone);
+        this.zones.delete(zone.zonename);
+        throw err;
       }
     });
     for (const [zone, start] of late) {
@@ -211,29 +213,58 @@ export class Node {
   }
 
   snapshot(id: string, name: string): Promise<void> {
-    const zone = this.find(id);
-    return zone.exclusive(() => this.storage.snapshot(zone, name));
+    return this.onSnapshots(id, (disk) => disk.snapshot(name));
   }
 
   deleteSnapshot(id: string, name: string): Promise<void> {
-    const zone = this.find(id);
-    return zone.exclusive(() => this.storage.deleteSnapshot(zone, name));
+    return this.onSnapshots(id, (disk) => disk.destroySnapshot(name));
   }
 
-  /** @param start a zone that does not run is booted as well */
+  /**
+   * Puts the zone's own dataset back. A running zone is halted for it and booted again.
+   * @param start a zone that does not run is booted as well, as vmadm does
+   */
   rollback(id: string, name: string, start: boolean): Promise<void> {
     const zone = this.find(id);
-    return zone.exclusive(() => this.storage.rollback(zone, name, start));
+    return zone.exclusive(async () => {
+      zonerootOf(zone);
+      const disk = this.diskOf(zone);
+      if (!disk.snapshots().some((snapshot) => snapshot.name === name)) {
+        throw new Error(`No snapshot named "${name}" for ${zone.uuid}`);
+      }
+      await this.whileHalted(zone, () => disk.rollback(name), start);
+    });
   }
 
-  /** What the node's own zfs lists. */
-  pool(): Listed[] {
-    return this.storage.pool(this.all());
-  }
-
+  /** The same, with a fresh root: snapshots of the old one are gone, delegated data stays. */
   reprovision(id: string): Promise<void> {
     const zone = this.find(id);
-    return zone.exclusive(() => this.storage.reprovision(zone));
+    return zone.exclusive(async () => {
+      const zoneroot = zonerootOf(zone);
+      const disk = this.diskOf(zone);
+      await this.whileHalted(zone, async () => {
+        const ofRoot = disk.snapshots().map(({ name }) => `${zoneroot}@${name}`);
+        const below = new ZfsTree(this.machine.paths, zone).list().map(({ name }) => name);
+        for (const name of destroyedByReprovision(zoneroot, [...ofRoot, ...below])) {
+          await disk.destroySnapshot(name.slice(zoneroot.length + 1));
+        }
+        await disk.reprovision();
+      });
+    });
+  }
+
+  /** What the node's own zfs lists: zoneroots, their snapshots, and what is delegated. */
+  pool(): Listed[] {
+    const listed: Listed[] = [{ name: 'zones', type: 'filesystem' }];
+    for (const zone of this.all().filter(({ indexState }) => indexState !== 'configured')) {
+      const zoneroot = String(zone.properties.zfs_filesystem);
+      listed.push({ name: zoneroot, type: 'filesystem' });
+      for (const { name } of new ZoneDisk(this.machine.paths, zone).snapshots()) {
+        listed.push({ name: `${zoneroot}@${name}`, type: 'snapshot' });
+      }
+      listed.push(...new ZfsTree(this.machine.paths, zone).list());
+    }
+    return listed;
   }
 
   /** What zonecfg does for vmadm: properties replaced, those given as null removed. */
@@ -260,9 +291,41 @@ export class Node {
     });
   }
 
-  /** The config directory is another one from now on: something was mounted over it, or taken away. */
+  /** The config directory is another one from now on: something was mounted over it, or unmounted. */
   rewatch(zone: Zone): void {
     this.configs.open(zone);
+  }
+
+  private onSnapshots(id: string, change: (disk: ZoneDisk) => Promise<void>): Promise<void> {
+    const zone = this.find(id);
+    return zone.exclusive(async () => {
+      zonerootOf(zone);
+      const disk = this.diskOf(zone);
+      await change(disk);
+      zone.snapshots = disk.snapshots();
+      this.lifecycle.changed(zone);
+    });
+  }
+
+  private diskOf(zone: Zone): ZoneDisk {
+    if (zone.indexState !== 'installed') {
+      throw new Error(`zone ${zone.zonename} is ${zone.indexState}, not installed`);
+    }
+    return new ZoneDisk(this.machine.paths, zone);
+  }
+
+  private async whileHalted(zone: Zone, work: () => Promise<void>, start = false): Promise<void> {
+    const ran = zone.known;
+    if (ran) {
+      await this.lifecycle.halt(zone);
+    }
+    await work();
+    this.configs.open(zone);
+    zone.snapshots = this.diskOf(zone).snapshots();
+    this.lifecycle.changed(zone);
+    if (ran || start) {
+      await this.lifecycle.boot(zone);
+    }
   }
 
   private async each(zones: readonly Zone[], work: (zone: Zone) => Promise<void>): Promise<void> {
@@ -299,6 +362,17 @@ function indexEntry(zone: Zone) {
 }
 
 function storedForm(vm: VmInput) {
-  const { properties, overlay, qemu } = vm;
-  return { properties, overlay, qemu, indexState: 'configured' as const, running: false };
+  const { properties, overlay, image } = vm;
+  return { properties, overlay, image, indexState: 'configured' as const, running: false };
+}
+
+/** The dataset that snapshots of the zone are of. @throws Error where they are refused */
+function zonerootOf(zone: Zone): string {
+  const scope = snapshotScope(zone.properties);
+  switch (scope.kind) {
+    case 'zoneroot':
+      return scope.dataset;
+    case 'refused':
+      throw new Error(`zone ${zone.zonename} (${zone.brand.name}): ${scope.reason.text}`);
+  }
 }

@@ -22,11 +22,46 @@ import { join } from 'node:path';
 
 import type { Paths } from '../../src/platform/paths';
 import type { JsonObject } from '../../src/metadata/vm-data';
-import type { QemuGuest, VmConfig } from './vm-input';
 import { z } from 'zod';
 
 /** How far a zone was installed, by the index's names. */
 export type IndexState = 'configured' | 'incomplete' | 'installed';
+
+const absolute = z.string().startsWith('/');
+const memory = z.number().int().min(32);
+const DEFAULT_KERNEL_MIB = 128;
+const DEFAULT_DISK_MIB = 512;
+
+/**
+ * What a zone is made of where that is not the template: simcn's own property "simcn" of a payload. Host paths,
+ * memory in MiB. A disk is a raw or qcow2 image, which is copied; a rootfs a directory or a tar archive.
+ */
+export const imageSchema = z.union(
+  [
+    z.strictObject({
+      kernel: absolute,
+      initrd: absolute,
+      append: z.string().default('console=ttyS0'),
+      memory: memory.default(DEFAULT_KERNEL_MIB),
+    }),
+    z.strictObject({ disk: absolute, memory: memory.default(DEFAULT_DISK_MIB) }),
+    z.strictObject({ rootfs: absolute }),
+  ],
+  {
+    error:
+      'needs "kernel" and "initrd" (with "append", "memory"), or "disk" (with "memory"), or "rootfs": absolute paths, and MiB from 32 up',
+  },
+);
+export type Image = z.infer<typeof imageSchema>;
+export type RealGuest = Exclude<Image, { rootfs: string }>;
+
+/** The files below `<zonepath>/config`, parsed. */
+export interface VmConfig {
+  readonly customer_metadata: JsonObject;
+  readonly internal_metadata: JsonObject;
+  readonly tags: JsonObject;
+  readonly routes: JsonObject;
+}
 
 export interface StoredVm {
   readonly properties: JsonObject;
@@ -34,7 +69,7 @@ export interface StoredVm {
   /** It ran, or was to: it runs again when the node is up again. */
   readonly running: boolean;
   readonly overlay: string | null;
-  readonly qemu: QemuGuest | null;
+  readonly image: Image | null;
 }
 
 const object = z.record(z.string(), z.unknown());
@@ -43,9 +78,7 @@ const storedSchema = z.object({
   indexState: z.enum(['configured', 'incomplete', 'installed']),
   running: z.boolean(),
   overlay: z.string().nullable(),
-  qemu: z
-    .object({ kernel: z.string(), initrd: z.string(), append: z.string(), memory: z.number() })
-    .nullable(),
+  image: imageSchema.nullable(),
 });
 const metadataSchema = z.object({
   customer_metadata: object.default({}),

@@ -1,5 +1,5 @@
 /*
- * The hypervisor's side of a guest's second serial port, as bhyve and qemu play it.
+ * A guest's second serial port, as bhyve and qemu provide it: the hypervisor's side and the guest's.
  *
  * simcn makes one for each HVM zone that it boots; tests make them directly. The host end is a unix
  * socket at `path` (`<zonepath>/root/tmp/vm.ttyb`), the guest end is `guest`. What is kept true to the
@@ -7,23 +7,23 @@
  *
  *   bhyve  removes an old file, binds, listens. One client; a further one is accepted and shut at
  *          once. A guest's reboot is a new process: close, unlink, bind again.
- *   kvm    one client; further ones connect and wait, unheard, until it leaves. A guest's reboot
+ *   kvm    one client; further ones connect and wait, with their bytes pending, until it leaves. A guest's reboot
  *          keeps the process and so the connection.
  *   both   bytes for a host that is not there, or does not read, are lost without a word. Opening
- *          the port in the guest throws away what the host sent and nobody read. The socket file
+ *          the port in the guest throws away what the host sent and was not read. The socket file
  *          stays behind when the process ends.
  *
- * It does not play the port's speed, and it knows nothing of the metadata protocol.
+ * The loss rules live in GuestPort, the guest's side: its `write` sends bytes to the host, its event `data`
+ * brings the host's. The port's speed is not simulated, and nothing here knows the metadata protocol.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { createServer, Socket, type Server } from 'node:net';
+import { createServer, type Server, Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { GuestPort } from './ttyb-guest';
-import { PROJECT } from './view';
+import { PROJECT } from './zoneroot';
 
 export type TtybKind = 'bhyve' | 'kvm';
 
@@ -159,8 +159,8 @@ export class Ttyb {
 
   private accept(host: Socket): void {
     this.connects++;
-    const taken = this.held || this.hosts.length > 0;
-    if (taken && this.kind === 'bhyve') {
+    const isBusy = this.held || this.hosts.length > 0;
+    if (isBusy && this.kind === 'bhyve') {
       host.destroy();
       return;
     }
@@ -235,4 +235,137 @@ async function listenInZone(
       await gone;
     },
   };
+}
+
+/** Bytes of the host kept for a guest that does not read: about what a socket buffer holds. */
+const UNREAD_LIMIT_BYTES = 256 * 1024;
+
+/**
+ * Events: `data` (Buffer) bytes of the host; `attached` a host connected; `detached` it left.
+ * Bytes wait, unread, as long as `data` has no listener and no program has the port open.
+ */
+export class GuestPort extends EventEmitter {
+  /** Bytes that the guest wrote and no host got. */
+  lost = 0;
+  /** Bytes of the host that opening the port threw away. */
+  discarded = 0;
+  /** Bytes of the host that wait for the guest to read. */
+  unreadBytes = 0;
+  /** Of so many written bytes one is lost; 0: none. */
+  dropOneIn = 0;
+  private host: Socket | null = null;
+  private unread: Buffer[] = [];
+  private programs: Socket[] = [];
+  private written = 0;
+
+  constructor() {
+    super();
+    this.on('newListener', (event: string) => {
+      if (event === 'data') {
+        // The listener is there only after this event.
+        queueMicrotask(() => this.deliver());
+      }
+    });
+  }
+
+  get attached(): boolean {
+    return this.host !== null;
+  }
+
+  /** Sends bytes to the host, without waiting and without a promise that they arrive. */
+  write(bytes: Buffer | string): void {
+    const whole = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
+    const kept = this.dropOneIn > 0 ? this.thin(whole) : whole;
+    // A backlog means that the kernel's buffer is full: bhyve ignores the failed write.
+    if (this.host === null || this.host.writableLength > 0) {
+      this.lost += kept.length;
+      return;
+    }
+    this.host.write(kept);
+  }
+
+  /** A program opens the port: the FIFO is reset, which takes all unread bytes with it. */
+  open(program?: Socket): void {
+    this.discardUnread();
+    if (program === undefined) {
+      return;
+    }
+    this.programs.push(program);
+    program.on('data', (bytes: Buffer) => this.write(bytes));
+    // A program that was killed is met by `close`.
+    program.on('error', () => undefined);
+    program.once('close', () => {
+      this.programs = this.programs.filter((other) => other !== program);
+    });
+    program.resume();
+  }
+
+  discardUnread(): void {
+    this.discarded += this.unreadBytes;
+    this.unread = [];
+    this.unreadBytes = 0;
+    this.host?.resume();
+  }
+
+  /** For Ttyb: the hypervisor ends, and with it every program in the guest. */
+  closePrograms(): void {
+    for (const program of this.programs) {
+      program.destroy();
+    }
+  }
+
+  /** For Ttyb: serves this host from now on. Attaching the one that is attached does nothing. */
+  attach(host: Socket): void {
+    if (this.host === host) {
+      return;
+    }
+    this.host = host;
+    host.on('data', (bytes: Buffer) => {
+      this.unread.push(bytes);
+      this.unreadBytes += bytes.length;
+      this.deliver();
+      if (this.unreadBytes > UNREAD_LIMIT_BYTES) {
+        host.pause();
+      }
+    });
+    host.resume();
+    this.emit('attached');
+  }
+
+  /** For Ttyb: this host is gone. */
+  detach(host: Socket): void {
+    if (this.host === host) {
+      this.host = null;
+      this.unread = [];
+      this.unreadBytes = 0;
+      this.emit('detached');
+    }
+  }
+
+  /** Who reads a shared tty first gets the bytes: here always the program that opened it first. */
+  private deliver(): void {
+    const reader = this.programs[0];
+    if (reader === undefined && this.listenerCount('data') === 0) {
+      return;
+    }
+    const bytes = this.unread;
+    this.unread = [];
+    this.unreadBytes = 0;
+    for (const chunk of bytes) {
+      if (reader !== undefined) {
+        reader.write(chunk);
+      } else {
+        this.emit('data', chunk);
+      }
+    }
+    if (this.host?.isPaused() === true) {
+      this.host.resume();
+    }
+  }
+
+  private thin(bytes: Buffer): Buffer {
+    const kept = bytes.filter(() => ++this.written % this.dropOneIn !== 0);
+    this.lost += bytes.length - kept.length;
+    return Buffer.from(kept);
+  }
 }

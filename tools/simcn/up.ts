@@ -3,28 +3,29 @@
  *
  * Start: the lock that keeps a second node off the same root, what a killed run left mounted, the
  * kernel's table emptied, vminfod, the zones of an earlier run, new zones, the control socket. Then one
- * line on stdout. End, in reverse: zones halted, all unmounted, sockets closed.
+ * line on stdout. End, in reverse: zones halted, all unmounted, sockets closed. Between the two it serves
+ * the commands of the control socket: arguments parsed, the node asked, an answer made.
  */
 import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { isAbsolute, resolve } from 'node:path';
+import { z } from 'zod';
 
 import { messageOf, describeError } from '../../src/lib/errors';
 import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
 import { RemediedError } from '../../src/lib/explain';
 import { openEmulation } from './emulation';
 import { Paths } from '../../src/platform/paths';
-import { serveNode } from './commands';
 import { installBrands } from './brand';
-import { ControlServer, controlSocket } from './control';
-import { FaultTable } from './faults';
+import { type Args, ControlServer, controlSocket, type Serve } from './control';
+import { FaultTable, parseFault } from './faults';
 import { Injector } from './injector';
-import { Kernel } from './kernel';
-import type { Machine, NodeOptions } from './machine';
+import { Kernel, type Machine, type NodeOptions } from './kernel';
 import { Node } from './node';
 import { VmStore } from './store';
-import { installProgram, installZoneTools } from './view';
-import { VminfodService } from './vminfod';
+import { installProgram, installZoneTools, viewOf } from './view';
 import { parseVms } from './vm-input';
+import { VminfodService } from './vminfod';
 
 /** sizeof sun_path less its NUL. */
 const SOCKET_PATH_BYTES = 107;
@@ -32,7 +33,7 @@ const SOCKET_PATH_BYTES = 107;
 const LONGEST_SOCKET = `/var/zonecontrol/${'u'.repeat(36)}/metadata.sock`;
 export const ROOT_BYTES = SOCKET_PATH_BYTES - LONGEST_SOCKET.length;
 
-const FOLDERS = [
+const DIRECTORIES = [
   '/etc/zones',
   '/system/simcn',
   '/tmp',
@@ -50,7 +51,7 @@ export interface UpNode {
 /**
  * @param vmsFile JSON of VM objects to be made, where they are not there yet; null: none
  * @param onDown called when `simcn down` asks for the end
- * @throws Error in words for the person at the terminal
+ * @throws Error with a message for the terminal
  */
 export async function bringUp(
   givenRoot: string,
@@ -62,7 +63,7 @@ export async function bringUp(
   const given: unknown = vmsFile === null ? [] : readVms(vmsFile);
   const { vms, warnings } = parseVms(given);
   const paths = new Paths(root);
-  for (const directory of FOLDERS) {
+  for (const directory of DIRECTORIES) {
     mkdirSync(paths.host(directory), { recursive: true, mode: 0o755 });
   }
   // Whatever the umask: the agent's sockets are reached through it.
@@ -180,12 +181,108 @@ async function allOf(steps: readonly (() => unknown)[]): Promise<void> {
   }
 }
 
-function onceEach(tell: (text: string) => void): (text: string) => void {
-  const told = new Set<string>();
+function onceEach(print: (text: string) => void): (text: string) => void {
+  const printed = new Set<string>();
   return (text) => {
-    if (!told.has(text)) {
-      told.add(text);
-      tell(text);
+    if (!printed.has(text)) {
+      printed.add(text);
+      print(text);
     }
   };
+}
+
+const id = z.object({ uuid: z.string() });
+const named = id.extend({ name: z.string() });
+const schemas = {
+  create: z.object({ vms: z.unknown(), boot: z.boolean(), strict: z.boolean().default(false) }),
+  reboot: id.extend({ guest: z.boolean() }),
+  set: id.extend({ properties: z.record(z.string(), z.unknown()) }),
+  rollback: named.extend({ start: z.boolean().default(false) }),
+  fault: z.object({ text: z.string(), zone: z.string().nullable() }),
+};
+
+/**
+ * Carries out what the control socket is asked. What it throws is sent back as a message.
+ * @param end called when a command asks the node to end
+ */
+export function serveNode(node: Node, injector: Injector, end: () => void): Serve {
+  return async (command: string, args: Args, caller: Socket): Promise<unknown> => {
+    switch (command) {
+      case 'create': {
+        const { vms: given, boot, strict } = schemas.create.parse(args);
+        const { vms, warnings } = parseVms(given, strict);
+        const zones = await node.create(vms, boot, strict);
+        return { uuids: zones.map((zone) => zone.uuid), warnings };
+      }
+      case 'boot':
+        return node.boot(id.parse(args).uuid);
+      case 'shutdown':
+        return node.shutdown(id.parse(args).uuid);
+      case 'reboot': {
+        const { uuid, guest } = schemas.reboot.parse(args);
+        return node.reboot(uuid, guest);
+      }
+      case 'destroy': {
+        const { uuid } = id.parse(args);
+        const zone = node.find(uuid);
+        await injector.release(zone);
+        await node.destroy(zone.zonename);
+        node.machine.faults.remove(zone.zonename);
+        return null;
+      }
+      case 'reprovision':
+        return node.reprovision(id.parse(args).uuid);
+      case 'snapshot': {
+        const { uuid, name } = named.parse(args);
+        return node.snapshot(uuid, name);
+      }
+      case 'rollback': {
+        const { uuid, name, start } = schemas.rollback.parse(args);
+        return node.rollback(uuid, name, start);
+      }
+      case 'delete-snapshot': {
+        const { uuid, name } = named.parse(args);
+        return node.deleteSnapshot(uuid, name);
+      }
+      case 'snapshots':
+        return node.find(id.parse(args).uuid).snapshots.map(({ name }) => name);
+      case 'zfs-list':
+        return node.pool();
+      case 'down':
+        // After the answer: the asker waits for this process to be gone.
+        setImmediate(end);
+        return process.pid;
+      case 'vm':
+        return node.find(id.parse(args).uuid).vm();
+      case 'ls':
+        return node.vms();
+      case 'enter':
+        return enter(node, id.parse(args).uuid, caller);
+      case 'set': {
+        const { uuid, properties } = schemas.set.parse(args);
+        return node.setProperties(uuid, properties);
+      }
+      case 'fault': {
+        const { text, zone } = schemas.fault.parse(args);
+        const zonename = zone === null ? null : node.find(zone).zonename;
+        return injector.inject(parseFault(text, zonename));
+      }
+      case 'faults':
+        return node.machine.faults.all();
+      case 'clear-faults':
+        return injector.clear();
+      default:
+        throw new Error(`no such command: ${command}`);
+    }
+  };
+}
+
+/** A session in a zone lasts as long as the caller stays, and no longer than the zone runs. */
+function enter(node: Node, uuid: string, caller: Socket): unknown {
+  const zone = node.find(uuid);
+  const view = viewOf(node.machine, zone);
+  const over = new Promise((resolve) => caller.once('close', resolve));
+  // Who hears the end kills what he runs, and only then hangs up.
+  zone.enter({ end: () => caller.end(), over });
+  return view;
 }

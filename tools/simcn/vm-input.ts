@@ -1,22 +1,51 @@
 /*
- * What somebody hands to `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
+ * The input of `simcn create`, `vmadm create` and `simcn up --vms`: payloads of vmadm create,
  * and VM objects as `vmadm get` and `vmadm lookup -j` print them.
  *
- * A payload becomes a VM as the platform's create makes one (payload.ts). A VM object is taken as it is,
+ * A payload becomes a VM as the platform's create makes one, with its defaults (payload.ts). A VM object is kept as it is,
  * known properties or not: it holds what only the platform can have put there, and that is how the two
- * are told apart. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
+ * differ. Of what is only true there and then (zone ids, process ids, time stamps of a boot)
  * it is freed. Metadata, tags and routes go to files of their own in `<zonepath>/config`.
  */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
-import type { JsonObject } from '../../src/metadata/vm-data';
+import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { brandOf } from './brand';
-import { PayloadError } from './nics';
-import { createdVm } from './payload';
+import {
+  addedNics,
+  checkNics,
+  checkRoutes,
+  looseBoolean,
+  nameInterfaces,
+  type Nic,
+  PayloadError,
+  shown,
+  vmNic,
+} from './nics';
+import {
+  addDocker,
+  checkScalars,
+  dropInvalid,
+  fitMemory,
+  keptForm,
+  makeBooleans,
+  type MapName,
+  MAPS,
+  type Members,
+  NOBODY,
+  numberIn,
+  objectOf,
+  OVERHEAD,
+  RECORD_BYTES,
+  setDefault,
+  typed,
+} from './payload';
+import { type BrandName, hasProperty, isBrandName, UUID } from './properties';
+import { type Image, imageSchema, type VmConfig } from './store';
 
-/** Where a zone can be told to start, by libzonecfg's name. */
+/** The states in which a zone can start, by libzonecfg's name. */
 const START_STATES = [
   'configured',
   'incomplete',
@@ -28,23 +57,6 @@ const START_STATES = [
 ] as const;
 export type StartState = (typeof START_STATES)[number];
 
-/** A real kernel for a kvm zone: simcn's own property, taken out of the VM object. */
-export interface QemuGuest {
-  readonly kernel: string;
-  readonly initrd: string;
-  readonly append: string;
-  /** MiB. */
-  readonly memory: number;
-}
-
-/** The files below `<zonepath>/config`, parsed. */
-export interface VmConfig {
-  readonly customer_metadata: JsonObject;
-  readonly internal_metadata: JsonObject;
-  readonly tags: JsonObject;
-  readonly routes: JsonObject;
-}
-
 export interface VmInput {
   readonly zonename: string;
   readonly uuid: string;
@@ -55,26 +67,26 @@ export interface VmInput {
   readonly nowait: boolean;
   /** `provisioning`, `failed` and the like: lies over the state that zone_state gives. */
   readonly overlay: string | null;
-  readonly qemu: QemuGuest | null;
+  readonly image: Image | null;
   readonly properties: JsonObject;
   readonly config: VmConfig;
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** libzonecfg's rule; ZONENAME_MAX is 64 with the NUL. */
 const ZONENAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/;
+const HVM_LIMIT_PRIV =
+  'default,-file_link_any,-net_access,-proc_fork,-proc_info,-proc_session'.split(',');
+const DISK_MODELS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['bhyve', ['virtio', 'ahci', 'nvme']],
+  ['kvm', ['virtio', 'scsi', 'ide']],
+]);
+/** Steer the creation, and are no properties of a VM. */
+const NOT_KEPT = ['nowait', 'mdata_exec_timeout', 'delegate_dataset', 'dataset_uuid'].concat(
+  ...['zone_dataset_uuid', 'zfs_storage_pool_name', ...MAPS],
+);
 const OVERLAYS = ['provisioning', 'failed', 'receiving', 'stopping'];
-const DEFAULT_MEMORY_MIB = 128;
 
 const object = z.record(z.string(), z.unknown());
-const guestSchema = z
-  .strictObject({
-    kernel: z.string().startsWith('/'),
-    initrd: z.string().startsWith('/'),
-    append: z.string().default('console=ttyS0'),
-    memory: z.number().int().min(32).default(DEFAULT_MEMORY_MIB),
-  })
-  .optional();
 const inputSchema = z.looseObject({
   uuid: z.string().regex(UUID, 'not a uuid in lower case').optional(),
   zonename: z.string().regex(ZONENAME, 'not a zone name').optional(),
@@ -92,7 +104,7 @@ const inputSchema = z.looseObject({
   delegate_dataset: z.union([z.boolean(), z.stringbool(), z.null()]).default(false),
   nics: z.array(z.unknown()).default([]),
   resolvers: z.array(z.unknown()).default([]),
-  simcn: guestSchema,
+  simcn: imageSchema.optional(),
 });
 
 /** Properties that are true of a running zone only, or that only the CLI adds. */
@@ -131,11 +143,11 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
   const list: readonly unknown[] = Array.isArray(given) && !strict ? given : [given];
   const warnings: string[] = [];
   const vms = list.map((vm, i) => {
-    const told = (text: string): string => (strict ? text : `VM ${i}: ${text}`);
+    const labelled = (text: string): string => (strict ? text : `VM ${i}: ${text}`);
     const expanded = expandPayload(vm, DEFAULT_POLICY);
     if (expanded.kind === 'refused') {
       const reasons = expanded.reasons.map(({ code, text }) => `${code}: ${text}`);
-      throw new Error(told(reasons.join('; ')));
+      throw new Error(labelled(reasons.join('; ')));
     }
     const { payload } = expanded;
     if (!strict && PLATFORMS_OWN.some((name) => Object.hasOwn(payload, name))) {
@@ -144,16 +156,16 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
         const problems = parsed.error.issues.map(
           (issue) => `${issue.path.join('.')}: ${issue.message}`,
         );
-        throw new Error(told(problems.join('; ')));
+        throw new Error(labelled(problems.join('; ')));
       }
       return split(parsed.data);
     }
     try {
       const made = fromPayload(payload, !strict);
-      warnings.push(...made.warnings.map(told));
+      warnings.push(...made.warnings.map(labelled));
       return made.vm;
     } catch (err) {
-      throw err instanceof PayloadError ? new Error(told(err.message)) : err;
+      throw err instanceof PayloadError ? new Error(labelled(err.message)) : err;
     }
   });
   return { vms, warnings };
@@ -164,9 +176,9 @@ function fromPayload(
   lenient: boolean,
 ): { readonly vm: VmInput; readonly warnings: readonly string[] } {
   const { simcn, ...rest } = payload;
-  const guest = guestSchema.safeParse(simcn);
-  if (!guest.success) {
-    throw new PayloadError(`simcn: ${guest.error.issues.map(({ message }) => message).join('; ')}`);
+  const image = imageSchema.optional().safeParse(simcn);
+  if (!image.success) {
+    throw new PayloadError(`simcn: ${image.error.issues.map(({ message }) => message).join('; ')}`);
   }
   const made = createdVm(rest, lenient);
   const { properties, maps, uuid, zonename, autoboot, nowait, warnings } = made;
@@ -183,7 +195,7 @@ function fromPayload(
     start: autoboot ? 'running' : 'installed',
     nowait,
     overlay: null,
-    qemu: guestOf(guest.data, brand, zonename),
+    image: imageOf(image.data, brand, zonename),
     properties: { ...properties, hvm: brandOf(brand).hvm },
     config: {
       customer_metadata: of('customer_metadata'),
@@ -195,17 +207,18 @@ function fromPayload(
   return { vm, warnings };
 }
 
-function guestOf(
-  given: z.infer<typeof guestSchema>,
-  brand: string,
-  zonename: string,
-): QemuGuest | null {
-  if (given !== undefined && brand !== 'kvm') {
+function imageOf(given: Image | undefined, brand: string, zonename: string): Image | null {
+  if (given === undefined) {
+    return null;
+  }
+  const forHvm = !('rootfs' in given);
+  if (brandOf(brand).hvm !== forHvm) {
+    const needed = forHvm ? 'brand kvm or bhyve' : 'brand of a zone without a kernel of its own';
     throw new PayloadError(
-      `${zonename}: the property "simcn" (a kernel to boot) needs the brand kvm`,
+      `${zonename}: this property "simcn" (${Object.keys(given)[0] ?? ''}) needs a ${needed}`,
     );
   }
-  return given ?? null;
+  return given;
 }
 
 function split(given: z.infer<typeof inputSchema>): VmInput {
@@ -238,9 +251,174 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     start: zone_state,
     overlay: state !== undefined && OVERLAYS.includes(state) ? state : null,
     nowait: false,
-    qemu: guestOf(simcn, given.brand, zonename),
+    image: imageOf(simcn, given.brand, zonename),
     // Last, so that they win over what was given as undefined.
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },
   };
+}
+
+interface CreatedVm {
+  readonly uuid: string;
+  readonly zonename: string;
+  readonly properties: JsonObject;
+  readonly maps: ReadonlyMap<MapName, JsonObject>;
+  readonly autoboot: boolean;
+  /** `vmadm create` does not wait for the zone to run. */
+  readonly nowait: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * The VM that a payload of create asks for.
+ * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
+ *     zone's kernel version, a nic's tag and model; a console's password may be too long
+ * @throws PayloadError in the platform's words
+ */
+function createdVm(given: JsonObject, lenient: boolean): CreatedVm {
+  const payload = typed(given);
+  const own = new Set(payload.keys());
+  const uuid = payload.get('uuid') ?? randomUUID();
+  payload.set('uuid', uuid);
+  const brand = applyDefaults(payload);
+  addDocker(payload, brand, undefined);
+  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
+  if (replaced !== undefined) {
+    setDefault(payload, 'image_uuid', replaced);
+  }
+  if (lenient) {
+    setDefault(payload, 'image_uuid', NOBODY);
+    setDefault(payload, 'kernel_version', '');
+  }
+  const warnings = dropInvalid(payload, brand, 'create', own);
+  if (lenient && !own.has('image_uuid') && replaced === undefined) {
+    payload.delete('image_uuid');
+  }
+
+  const nics = addedNics(payload.get('nics'));
+  for (const nic of lenient ? nics : []) {
+    nic.nic_tag ??= 'external';
+  }
+  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
+    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
+  }
+  makeBooleans(payload);
+  checkNics(nics, [], brand);
+  const routes = objectOf(payload.get('routes'));
+  checkRoutes(routes, routes, nics);
+  checkScalars(payload, lenient);
+  nameInterfaces(nics, brand);
+  const zonename = shown(payload.get('zonename') ?? uuid);
+  const maps = new Map(MAPS.map((name) => [name, objectOf(payload.get(name))]));
+  return {
+    uuid: shown(uuid),
+    zonename,
+    properties: propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient }),
+    maps,
+    autoboot: payload.get('autoboot') === true,
+    nowait: payload.get('nowait') === true,
+    warnings,
+  };
+}
+
+/** VM.js, applyZoneDefaults. @returns the brand */
+function applyDefaults(payload: Members): BrandName {
+  setDefault(payload, 'brand', 'joyent');
+  const brand = payload.get('brand');
+  if (!isBrandName(brand)) {
+    throw new PayloadError(`Unsupported brand: ${String(brand)}`);
+  }
+  const hvm = OVERHEAD.has(brand);
+  setDefault(payload, 'owner_uuid', NOBODY);
+  setDefault(payload, 'billing_id', NOBODY);
+  setDefault(payload, 'autoboot', true);
+  setDefault(payload, 'zpool', payload.get('zfs_storage_pool_name') ?? 'zones');
+  setDefault(payload, 'cpu_shares', 100);
+  payload.set('cpu_shares', Math.min(numberIn(payload, 'cpu_shares') ?? 100, 65_535));
+  setDefault(payload, 'zfs_io_priority', 100);
+  setDefault(payload, 'max_lwps', 2000);
+  setDefault(payload, 'ram', 256);
+  if (!hvm) {
+    setDefault(payload, 'dns_domain', 'local');
+  }
+  fitMemory(payload, brand, {});
+  if (hasProperty(brand, 'vcpus')) {
+    setDefault(payload, 'vcpus', 1);
+  }
+  setDefault(payload, 'limit_priv', hvm ? HVM_LIMIT_PRIV : ['default']);
+  setDefault(payload, 'quota', brand === 'bhyve' ? 1 : 10);
+  setDefault(payload, 'firewall_enabled', false);
+  return brand;
+}
+
+interface Parts {
+  readonly brand: BrandName;
+  readonly uuid: string;
+  readonly zonename: string;
+  readonly nics: readonly Nic[];
+  readonly lenient: boolean;
+}
+
+/** The VM's properties as they are read back after a create. */
+function propertiesOf(payload: Members, parts: Parts): JsonObject {
+  const { brand, uuid, zonename, nics } = parts;
+  const dataset = `zones/${zonename}`;
+  const kept: Record<string, unknown> = {};
+  for (const [name, value] of payload) {
+    const form = NOT_KEPT.includes(name) ? undefined : keptForm(name, value, brand);
+    if (form !== undefined) {
+      kept[name] = form;
+    }
+  }
+  if (brand === 'bhyve' && kept.com1 === undefined && kept.com2 === undefined) {
+    kept.com1 = '/dev/zconsole';
+    kept.com2 = 'socket,/tmp/vm.ttyb';
+  }
+  return {
+    zonename,
+    ...kept,
+    uuid,
+    v: 1,
+    create_timestamp: new Date().toISOString(),
+    zonepath: `/${dataset}`,
+    zfs_filesystem: dataset,
+    zfs_root_recsize: payload.get('zfs_root_recsize') ?? RECORD_BYTES,
+    resolvers: payload.get('resolvers') ?? [],
+    nics: nics.map(vmNic),
+    ...(OVERHEAD.has(brand) ? { disks: disksOf(payload, parts) } : {}),
+    ...(payload.get('delegate_dataset') === true ? { datasets: [`${dataset}/data`] } : {}),
+  };
+}
+
+/** VM.js, createVolumes and checkPayloadProperties. */
+function disksOf(payload: Members, { brand, uuid, lenient }: Parts): JsonObject[] {
+  const given = payload.get('disks');
+  const disks = Array.isArray(given) ? given.filter(isJsonObject) : [];
+  return disks.map((disk, i) => {
+    if (disk.path !== undefined && disk.media !== 'cdrom' && looseBoolean(disk.nocreate) !== true) {
+      throw new PayloadError('you cannot specify a path for a disk unless you set nocreate=true');
+    }
+    const model = disk.model ?? payload.get('disk_driver') ?? (lenient ? 'virtio' : undefined);
+    if (model === undefined) {
+      throw new PayloadError(`missing .model option for disk: ${JSON.stringify(disk)}`);
+    }
+    const models = DISK_MODELS.get(brand) ?? [];
+    if (!models.some((known) => known === model)) {
+      const words = `"${shown(model)}" is not a valid disk model for ${brand} brand.`;
+      throw new PayloadError(`${words} Valid are: ${models.join(',')}`);
+    }
+    const dataset = brand === 'bhyve' ? `zones/${uuid}/disk${i}` : `zones/${uuid}-disk${i}`;
+    const slot = disk.media === 'cdrom' ? `0:3:${i}` : `0:4:${i}`;
+    return {
+      path: `/dev/zvol/rdsk/${dataset}`,
+      media: 'disk',
+      ...disk,
+      boot: looseBoolean(disk.boot ?? false),
+      model,
+      ...(disk.path === undefined ? { zfs_filesystem: dataset, zpool: 'zones' } : {}),
+      size: Number(disk.size ?? disk.image_size ?? 0),
+      ...(brand === 'bhyve' ? { pci_slot: disk.pci_slot ?? slot } : {}),
+      ...(brand === 'bhyve' ? { uuid: disk.uuid ?? randomUUID() } : {}),
+    };
+  });
 }

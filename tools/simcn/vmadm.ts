@@ -7,19 +7,18 @@
  * A process of its own, started through <root>/usr/sbin/vmadm. It knows VMs from vminfod only, and
  * changes a VM through its files, its lock and, for what zonecfg would do, the node.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isatty } from 'node:tty';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 
-import { codeOf, messageOf } from '../../src/lib/errors';
-import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { messageOf } from '../../src/lib/errors';
+import type { JsonObject } from '../../src/metadata/vm-data';
 import { Paths } from '../../src/platform/paths';
 import { ask } from './control';
 import { faultSchema } from './faults';
 import { isBrandName, validate } from './properties';
+import { done, FILE, flags, payloadOf, print, UsageError, uuidOf, warn } from './vmadm-args';
 import { updateVm } from './vmadm-update';
 import {
   allVms,
@@ -31,12 +30,12 @@ import {
   pick,
   vmByUuid,
 } from './vmadm-vms';
+import { SNAPSHOT_NAME } from './zfs-tree';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const DEFAULT_FIELDS = 'uuid,type,ram,state,alias';
 const DEFAULT_SORT = 'ram,uuid';
-const SNAPSHOT_NAME = /^[a-zA-Z0-9_.:%-]{1,64}$/;
 const USAGE = `Usage: vmadm <command> [options]
 
 create [-f <file>]                     validate create [-f <file>]
@@ -50,8 +49,6 @@ create-snapshot|rollback-snapshot|delete-snapshot <uuid> <name>
 `;
 /** Commands of the platform's that a simulated node has no use for. */
 const NOT_SIMULATED = ['console', 'info', 'install', 'kill', 'receive', 'recv', 'send', 'sysrq'];
-
-class UsageError extends Error {}
 
 async function main(argv: readonly string[]): Promise<void> {
   const paths = new Paths(process.env.SIMCN_ROOT ?? '/');
@@ -109,7 +106,7 @@ async function main(argv: readonly string[]): Promise<void> {
     case 'delete':
     case 'destroy': {
       const { uuid } = uuidOf(command, args);
-      return told(`Failed to delete VM ${uuid}: `, async () => {
+      return prefixed(`Failed to delete VM ${uuid}: `, async () => {
         const vm = await vmOrNotFound(paths, uuid);
         for (const name of ['indestructible_zoneroot', 'indestructible_delegated']) {
           if (vm[name] === true) {
@@ -205,7 +202,7 @@ function validatePayload(args: readonly string[]): void {
   done(`VALID '${action}' payload for ${String(brand)} brand VMs.`);
 }
 
-/** A VM that runs is no error: whoever starts it wants it to. */
+/** A VM that runs already is not an error. */
 async function start(paths: Paths, command: string, args: readonly string[]): Promise<void> {
   const { uuid, rest } = uuidOf(command, args);
   for (const option of rest) {
@@ -219,7 +216,7 @@ async function start(paths: Paths, command: string, args: readonly string[]): Pr
     done(`VM ${uuid} is already 'running'`);
     return;
   }
-  await told(`Unable to start VM ${uuid}: `, async () => {
+  await prefixed(`Unable to start VM ${uuid}: `, async () => {
     if (vm === undefined) {
       throw new Error('bad statusCode: 404');
     }
@@ -270,7 +267,7 @@ async function reboot(paths: Paths, args: readonly string[]): Promise<void> {
 async function reprovision(paths: Paths, args: readonly string[]): Promise<void> {
   const { uuid, rest } = uuidOf('reprovision', args);
   const payload = payloadOf('reprovision', rest, false);
-  await told(`Failed to reprovision VM ${uuid}: `, async () => {
+  await prefixed(`Failed to reprovision VM ${uuid}: `, async () => {
     const vm = await vmOrNotFound(paths, uuid);
     const datasets = Array.isArray(vm.datasets) ? vm.datasets.map(String) : [];
     if (vm.brand === 'kvm') {
@@ -313,8 +310,8 @@ async function snapshot(paths: Paths, command: string, args: readonly string[]):
   if (found.brand === 'kvm') {
     throw new Error('snapshots for kvm VMs currently unsupported');
   }
-  const taken = z.array(z.object({ name: z.string() })).parse(found.snapshots ?? []);
-  const exists = taken.some((each) => each.name === name);
+  const snapshots = z.array(z.object({ name: z.string() })).parse(found.snapshots ?? []);
+  const exists = snapshots.some((each) => each.name === name);
   if (command === 'create-snapshot') {
     if (Array.isArray(found.datasets) && found.datasets.length > 0) {
       throw new Error('Cannot currently snapshot zones that have datasets');
@@ -338,7 +335,7 @@ async function snapshot(paths: Paths, command: string, args: readonly string[]):
   done(`Rolled back snapshot ${name} for VM ${uuid}`);
 }
 
-/** Lines of vminfod's stream; the first one's `vms` is told as an object here. */
+/** Lines of vminfod's stream; the first one's `vms` is printed as an object here. */
 async function events(paths: Paths, args: readonly string[]): Promise<void> {
   const { values, positionals } = flags(args, {
     json: { type: 'boolean', short: 'j' },
@@ -378,27 +375,15 @@ async function misbehave(paths: Paths, args: readonly string[]): Promise<void> {
     await delay(hang.value);
   }
   if (mine.some((f) => f.name === 'vmadm.fail')) {
-    throw new Error('failed as it was told to (fault vmadm.fail)');
+    throw new Error('failed as the fault vmadm.fail asks');
   }
 }
 
-/** Root of this node is whoever owns it: root, or the ordinary user who keeps one. */
+/** Root of this node is its owner: root, or the ordinary user who keeps one. */
 function mustOwn(paths: Paths): void {
   if (process.geteuid?.() !== statSync(paths.root).uid) {
     throw new UsageError('FATAL: cannot run because: not root in the global zone');
   }
-}
-
-/** The uuid stands first; vmadm looks at its length and its dashes. */
-function uuidOf(
-  command: string,
-  args: readonly string[],
-): { readonly uuid: string; readonly rest: readonly string[] } {
-  const [uuid = '', ...rest] = args;
-  if (uuid.length !== 36 || [8, 13, 18, 23].some((at) => uuid[at] !== '-')) {
-    throw new UsageError(`Invalid or missing UUID for ${command}`);
-  }
-  return { uuid, rest };
 }
 
 async function vmOrNotFound(paths: Paths, uuid: string): Promise<JsonObject> {
@@ -409,93 +394,13 @@ async function vmOrNotFound(paths: Paths, uuid: string): Promise<JsonObject> {
   return vm;
 }
 
-/** Whatever fails in it is told after these words. */
-async function told(words: string, work: () => Promise<void>): Promise<void> {
+/** Puts these words before the message of whatever fails. */
+async function prefixed(words: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (err) {
     throw new Error(`${words}${messageOf(err)}`, { cause: err });
   }
-}
-
-const FILE = { file: { type: 'string', short: 'f' } } as const;
-
-/**
- * JSON of a file or of stdin, or made of `property=value` arguments, which are all text.
- * @param assignments whether arguments can be that
- */
-function payloadOf(command: string, args: readonly string[], assignments: boolean): JsonObject {
-  const { values, positionals } = flags(args, FILE);
-  if (assignments && positionals.length > 0) {
-    return Object.fromEntries(
-      positionals.map((text) => {
-        const [name = '', ...value] = text.split('=');
-        return [name, value.join('=')];
-      }),
-    );
-  }
-  const file = typeof values.file === 'string' && values.file !== '-' ? values.file : 0;
-  if (file === 0 && isatty(0)) {
-    throw new UsageError(`Will not ${command} from stdin when stdin is a tty.`);
-  }
-  const payload = parseJson(readText(file));
-  if (!isJsonObject(payload)) {
-    throw new Error('Invalid JSON payload: not an object');
-  }
-  return payload;
-}
-
-function readText(file: string | 0): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (err) {
-    throw codeOf(err) === 'ENOENT' ? new Error(`File: ${file} does not exist.`) : err;
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const payload: unknown = JSON.parse(text);
-    return payload;
-  } catch (err) {
-    throw new Error(`Invalid JSON payload: ${messageOf(err)}`, { cause: err });
-  }
-}
-
-type Flags = Readonly<Record<string, { type: 'boolean' | 'string'; short: string }>>;
-
-function flags(given: readonly string[], options: Flags) {
-  try {
-    return parseArgs({ args: bound(given, options), options, allowPositionals: true });
-  } catch (err) {
-    throw new UsageError(messageOf(err));
-  }
-}
-
-/** A value belongs to its option whatever it begins with: `-s -ram`. */
-function bound(given: readonly string[], options: Flags): string[] {
-  const args: string[] = [];
-  const rest = given.values();
-  for (const arg of rest) {
-    const found = Object.entries(options).find(([name, { type, short }]) => {
-      return type === 'string' && (arg === `-${short}` || arg === `--${name}`);
-    });
-    const value = found === undefined ? undefined : rest.next().value;
-    args.push(found === undefined || value === undefined ? arg : `--${found[0]}=${value}`);
-  }
-  return args;
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-}
-
-function warn(warnings: readonly string[]): void {
-  process.stderr.write(warnings.map((text) => `${text}\n`).join(''));
-}
-
-function done(text: string): void {
-  process.stderr.write(`${text}\n`);
 }
 
 main(process.argv.slice(2)).then(

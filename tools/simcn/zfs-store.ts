@@ -7,7 +7,7 @@
  *       datasets.json                              which of those directories are datasets, and volumes
  *       snapshots/<dataset, escaped>/<snapshot>    copies, of that dataset without those below it
  *       volumes/<dataset, escaped>/disk            a volume's bytes, a sparse file
- *       zfs.sock                                   the zone's way to ask for changes (zfs-door.ts)
+ *       zfs.sock                                   the zone's way to ask for changes (zfs-tree.ts)
  *
  * The second directory is the node's: a zone sees it read-only. In the first the guest does as it likes,
  * so no name of it is trusted to be a directory.
@@ -96,7 +96,7 @@ export class ZfsStore {
     }
   }
 
-  /** Takes away all of it. */
+  /** Removes all of it. */
   remove(): void {
     for (const name of this.delegated()) {
       rmSync(this.content({ name, type: 'filesystem' }), { recursive: true, force: true });

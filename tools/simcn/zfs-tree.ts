@@ -2,17 +2,29 @@
  * The delegated datasets of one zone, and what may be done with them from inside. The store (zfs-store.ts)
  * keeps them; the rules are here.
  *
- * They hold as the kernel's do: a limit counts everything below the delegated datasets, themselves left
+ * The zone's way to it is ZfsAdapter, its /dev/zfs: a socket over which the zfs command inside asks the
+ * node, one change at a time. It is there from ready to down, as the zone's devices are. Whether streams may
+ * be received is a privilege of the zone, and fixed when it boots; limits apply as they are at each call.
+ *
+ * The rules hold as the kernel's do: a limit counts everything below the delegated datasets, themselves left
  * out; what is delegated itself is not destroyed from inside. Errors are in the words of zfs, less what
  * it was called with.
  */
-import { dirname } from 'node:path';
+import { rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
 
-import { delegatedDatasets, isLimit, type LimitName } from '../../src/metadata/datasets';
+import {
+  delegatedDatasets,
+  delegationOf,
+  isLimit,
+  type LimitName,
+} from '../../src/metadata/datasets';
 import { own } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
+import { type Args, ControlServer } from './control';
+import { type Dataset, ZfsStore } from './zfs-store';
 import type { Zone } from './zone';
-import { ZfsStore, type Dataset } from './zfs-store';
 
 /** A line of `zfs list`. */
 export interface Listed {
@@ -91,13 +103,13 @@ export class ZfsTree {
   /** All of them or none. @param name DATASET@SNAPSHOT; @param recursive of all datasets below too */
   async snapshot(name: string, recursive: boolean): Promise<void> {
     const [dataset, snap] = splitSnapshot(name);
-    const taken = recursive ? this.within(dataset) : [this.find(dataset)];
-    if (taken.some((each) => this.store.snapshotsOf(each.name).includes(snap))) {
+    const chosen = recursive ? this.within(dataset) : [this.find(dataset)];
+    if (chosen.some((each) => this.store.snapshotsOf(each.name).includes(snap))) {
       throw new Error('dataset already exists');
     }
     const made = this.list().filter(({ type }) => type === 'snapshot').length;
-    this.mustFit('zfs_snapshot_limit', made, taken.length);
-    for (const each of taken) {
+    this.mustFit('zfs_snapshot_limit', made, chosen.length);
+    for (const each of chosen) {
       await this.store.addSnapshot(each, snap);
     }
   }
@@ -185,4 +197,89 @@ function splitSnapshot(name: string): [dataset: string, snap: string] {
     throw new Error('invalid snapshot name');
   }
   return [dataset, snap];
+}
+
+export const ADAPTER_SOCKET = 'zfs.sock';
+
+const named = z.object({ name: z.string() });
+const deep = named.extend({ recursive: z.boolean() });
+const created = named.extend({ bytes: z.number().int().min(1).nullable() });
+
+/** The /dev/zfs of one zone, open while the zone is up. */
+export class ZfsAdapter {
+  private readonly server: ControlServer;
+  private readonly tree: ZfsTree;
+  private readonly receives: boolean;
+  private tail: Promise<unknown> = Promise.resolve();
+
+  private constructor(tree: ZfsTree, receives: boolean) {
+    this.tree = tree;
+    this.receives = receives;
+    this.server = new ControlServer((command, args) =>
+      this.inTurn(() => this.serve(command, args)),
+    );
+  }
+
+  /** Null for a zone without delegated datasets: it has no such device. */
+  static async open(paths: Paths, zone: Zone): Promise<ZfsAdapter | null> {
+    const tree = new ZfsTree(paths, zone);
+    if (tree.delegated.length === 0) {
+      return null;
+    }
+    tree.make();
+    const adapter = new ZfsAdapter(tree, delegationOf(zone.properties)?.receive !== 'none');
+    const socket = join(tree.directory, ADAPTER_SOCKET);
+    rmSync(socket, { force: true });
+    await adapter.server.listen(socket);
+    return adapter;
+  }
+
+  /** Resolves when what was under way is done. */
+  async close(): Promise<void> {
+    await this.server.close();
+    await this.tail;
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.tail.then(work);
+    // The caller has the rejection; here it only marks the end.
+    this.tail = result.catch(() => undefined);
+    return result;
+  }
+
+  private async serve(command: string, args: Args): Promise<unknown> {
+    const { tree } = this;
+    switch (command) {
+      case 'list':
+        return tree.list();
+      case 'create': {
+        const { name, bytes } = created.parse(args);
+        tree.create(name, bytes);
+        return null;
+      }
+      case 'snapshot': {
+        const { name, recursive } = deep.parse(args);
+        await tree.snapshot(name, recursive);
+        return null;
+      }
+      case 'rollback':
+        await tree.rollback(named.parse(args).name);
+        return null;
+      case 'destroy': {
+        const { name, recursive } = deep.parse(args);
+        tree.destroy(name, recursive);
+        return null;
+      }
+      case 'send':
+        return tree.copyOf(named.parse(args).name);
+      case 'receive':
+        if (!this.receives) {
+          throw new Error('permission denied');
+        }
+        tree.create(named.parse(args).name, null);
+        return null;
+      default:
+        throw new Error(`no such command: ${command}`);
+    }
+  }
 }

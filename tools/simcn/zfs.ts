@@ -1,7 +1,7 @@
 /*
  * The node's zfs, as far as delegated datasets go: list, create, snapshot, rollback, destroy, send, recv.
  *
- * In a zone it asks the zone's own door (zfs-door.ts) and sees what is delegated. On the node, started
+ * In a zone it asks the zone's own adapter (zfs-tree.ts) and sees what is delegated. On the node, started
  * through <root>/usr/sbin/zfs, it lists the datasets of all zones and changes nothing: vmadm does. A
  * stream is a tar of the snapshot, so that it goes through pipes of any length.
  */
@@ -14,7 +14,7 @@ import { z } from 'zod';
 
 import { messageOf } from '../../src/lib/errors';
 import { ask, askAt, type Args } from './control';
-import { DOOR_SOCKET } from './zfs-door';
+import { ADAPTER_SOCKET } from './zfs-tree';
 import { TOOLS } from './zoneroot';
 
 const EXIT_FAILED = 1;
@@ -34,15 +34,15 @@ type Listed = z.infer<typeof listedSchema>[number];
 
 class UsageError extends Error {}
 
-/** Where the door of this zone is, unless a view without namespaces says otherwise. */
-const DOOR = process.env.SIMCN_ZFS ?? `${TOOLS}/zfs`;
+/** Where the adapter's socket of this zone is, unless a view without namespaces says otherwise. */
+const ADAPTER = process.env.SIMCN_ZFS ?? `${TOOLS}/zfs`;
 /** Stands before a zone's paths where there is no view. */
 const PREFIX = process.env.SIMCN_ZFS_PREFIX ?? '';
 const NODE_ROOT = process.env.SIMCN_ROOT;
 
 function askZfs(command: string, args: Args): Promise<unknown> {
   if (NODE_ROOT === undefined) {
-    return askAt(join(DOOR, DOOR_SOCKET), command, args);
+    return askAt(join(ADAPTER, ADAPTER_SOCKET), command, args);
   }
   if (command !== 'list') {
     throw new Error('on the node simcn lists only: vmadm makes and changes zones');
@@ -51,7 +51,7 @@ function askZfs(command: string, args: Args): Promise<unknown> {
 }
 
 async function main([command = '', ...args]: readonly string[]): Promise<void> {
-  if (NODE_ROOT === undefined && !existsSync(DOOR)) {
+  if (NODE_ROOT === undefined && !existsSync(ADAPTER)) {
     if (command === 'list') {
       process.stderr.write('no datasets available\n');
       return;
@@ -166,7 +166,7 @@ async function send(name: string): Promise<void> {
       throw new Error(`cannot open '${name}': ${messageOf(err)}`, { cause: err });
     }),
   );
-  await tar('cannot send', ['-C', join(DOOR, copy), '-cf', '-', '.']);
+  await tar('cannot send', ['-C', join(ADAPTER, copy), '-cf', '-', '.']);
 }
 
 async function receive(name: string): Promise<void> {

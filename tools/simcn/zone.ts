@@ -9,12 +9,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { brandOf, type Brand } from './brand';
-import type { Snapshot } from './disk';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
-import type { IndexState, StoredVm } from './store';
-import type { QemuGuest, VmConfig } from './vm-input';
-import type { ZfsDoor } from './zfs-door';
+import type { Image, IndexState, StoredVm, VmConfig } from './store';
 
 /** What is true of a zone only while the kernel knows it. */
 interface Run {
@@ -24,15 +21,21 @@ interface Run {
   initRestarts: number;
 }
 
-/** Somebody who works inside. */
+/** Of the zone's own dataset. */
+export interface Snapshot {
+  readonly name: string;
+  readonly createdMs: number;
+}
+
+/** A program that runs inside. */
 export interface Session {
-  /** The zone halts: ends what he runs, and leaves. */
+  /** The zone halts: kills the program. */
   readonly end: () => void;
-  /** Resolves when he has left. */
+  /** Resolves when it has ended. */
   readonly over: Promise<unknown>;
 }
 
-/** Who does not leave in this time is waited for no longer. */
+/** A program that has not ended in this time is waited for no longer. */
 const LEAVE_MS = 2000;
 
 /** SIGKILL leaves a process no choice; more rounds than this means that it keeps forking. */
@@ -46,7 +49,7 @@ export class Zone {
   readonly brand: Brand;
   /** Platform path, `/zones/<uuid>`. */
   readonly zonepath: string;
-  readonly qemu: QemuGuest | null;
+  readonly image: Image | null;
   properties: JsonObject;
   config: VmConfig = { customer_metadata: {}, internal_metadata: {}, tags: {}, routes: {} };
   indexState: IndexState;
@@ -54,7 +57,7 @@ export class Zone {
   run: Run | null = null;
   hypervisor: Hypervisor | null = null;
   /** Open from ready to down, where something is delegated. */
-  zfs: ZfsDoor | null = null;
+  zfs: { close(): Promise<void> } | null = null;
   overlay: string | null;
   /** It runs again when the node comes back. */
   wanted: boolean;
@@ -74,7 +77,7 @@ export class Zone {
     this.uuid = uuid;
     this.brand = brandOf(brand);
     this.zonepath = zonepath;
-    this.qemu = vm.qemu;
+    this.image = vm.image;
     this.properties = vm.properties;
     this.indexState = vm.indexState;
     this.overlay = vm.overlay;
@@ -89,7 +92,7 @@ export class Zone {
     return result;
   }
 
-  /** True from ready to the last moment of a shutdown. */
+  /** True from ready to the end of a shutdown. */
   get known(): boolean {
     return this.run !== null;
   }
@@ -150,8 +153,8 @@ export class Zone {
   }
 
   stored(): StoredVm {
-    const { properties, indexState, wanted: running, overlay, qemu } = this;
-    return { properties, indexState, running, overlay, qemu };
+    const { properties, indexState, wanted: running, overlay, image } = this;
+    return { properties, indexState, running, overlay, image };
   }
 
   enter(session: Session): void {
@@ -172,7 +175,7 @@ export class Zone {
     if (sessions.length > 0) {
       const over = Promise.all(sessions.map((session) => session.over));
       await Promise.race([over, delay(LEAVE_MS, undefined, { ref: false })]);
-      // What was still on its way in when the others were ended.
+      // What was just being started when the others were ended.
       await killProcessesOf(zoneroot);
     }
   }
@@ -220,7 +223,7 @@ async function killProcessesOf(zoneroot: string): Promise<void> {
 async function processesOf(zoneroot: string): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const roots = await Promise.all(
-    // Ended meanwhile, or somebody else's: then it is not one of ours.
+    // Ended meanwhile, or of another user: then it is not one of ours.
     pids.map((pid) => readlink(`/proc/${pid}/root`).catch(() => null)),
   );
   return pids.filter((_, i) => roots[i] === zoneroot);
@@ -230,6 +233,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // Ended between the look and the kill: that is what was wanted.
+    // Ended between the listing and the kill: nothing is left to do.
   }
 }

@@ -3,13 +3,16 @@
  *
  * A zone's programs are the host's: its /usr and the like are bound into the root when something is
  * executed there (view.ts). So the root on disk begins with little: files of its own in /etc, /tmp, and
- * the brand's mount point. The rest of the mount points, and the links that lead into /usr, come with
- * the first program. A hypervisor's root has nothing but /tmp, where its serial port is.
+ * the brand's mount point. An image (`rootfs`) brings programs of its own, which win. The rest of the
+ * mount points, and the links that lead into /usr, come with the first program. A hypervisor's root has
+ * nothing but /tmp, where its serial ports are.
  */
 import {
   lstatSync,
   mkdirSync,
+  readdirSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
   type Stats,
@@ -32,7 +35,7 @@ export interface HostDirectory {
   readonly link: string | null;
 }
 
-const HOST_FOLDERS = [
+const HOST_DIRECTORIES = [
   '/usr',
   '/bin',
   '/sbin',
@@ -43,14 +46,20 @@ const HOST_FOLDERS = [
   '/etc/ssl',
 ] as const;
 
+/** The checkout, seen from the built file. */
+export const PROJECT = join(__dirname, '..', '..', '..');
+
 /** Where the node's own tools are seen in a zone. */
 export const TOOLS = '/opt/simcn';
 
-/** The machine's own directories with programs, as far as there are any: zones see them. */
-export function hostDirectories(): HostDirectory[] {
-  return HOST_FOLDERS.flatMap((path) => {
-    const found = look(path);
-    if (found === undefined) {
+/**
+ * The machine's own directories with programs, as far as there are any: zones see them, but for those that
+ * their image brought.
+ */
+export function hostDirectories(zoneroot: string): HostDirectory[] {
+  return HOST_DIRECTORIES.flatMap((path) => {
+    const found = stat(path);
+    if (found === undefined || isFilled(join(zoneroot, path))) {
       return [];
     }
     return [{ path, link: found.isSymbolicLink() ? readlinkSync(path) : null }];
@@ -71,9 +80,21 @@ export function makeZoneroot(zoneroot: string, facts: ZonerootFacts): void {
   makeDirectory(zoneroot, '/root');
   makeDirectory(zoneroot, '/etc');
   const { hostname } = facts;
-  const file = (path: string, text: string) => writeFileSync(join(zoneroot, path), text);
-  file('/etc/passwd', 'root:x:0:0:Super-User:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n');
-  file('/etc/group', 'root:x:0:\nnogroup:x:65534:\n');
+  // What an image brought may be a link that leads out of the zone: never written through.
+  const file = (path: string, text: string): void => {
+    rmSync(join(zoneroot, path), { force: true });
+    writeFileSync(join(zoneroot, path), text, { flag: 'wx' });
+  };
+  const missing = (path: string): boolean => stat(join(zoneroot, path)) === undefined;
+  if (missing('/etc/passwd')) {
+    file(
+      '/etc/passwd',
+      'root:x:0:0:Super-User:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n',
+    );
+  }
+  if (missing('/etc/group')) {
+    file('/etc/group', 'root:x:0:\nnogroup:x:65534:\n');
+  }
   file('/etc/hosts', `127.0.0.1\tlocalhost ${hostname}\n::1\tlocalhost\n`);
   file('/etc/nodename', `${hostname}\n`);
   // There until the first boot got as far as the scripts, as vmadm makes it.
@@ -85,9 +106,9 @@ export function makeMountPoints(zoneroot: string, targets: readonly string[]): v
   for (const target of targets) {
     makeDirectory(zoneroot, target);
   }
-  for (const { path, link } of hostDirectories()) {
+  for (const { path, link } of hostDirectories(zoneroot)) {
     const inside = join(zoneroot, path);
-    if (link !== null && look(inside) === undefined) {
+    if (link !== null && stat(inside) === undefined) {
       symlinkSync(link, inside);
     }
   }
@@ -101,7 +122,7 @@ function makeDirectory(zoneroot: string, path: string): void {
   let inside = zoneroot;
   for (const name of path.split('/').filter((part) => part !== '')) {
     inside = join(inside, name);
-    const found = look(inside);
+    const found = stat(inside);
     if (found === undefined) {
       mkdirSync(inside, { mode: 0o755 });
     } else if (!found.isDirectory()) {
@@ -110,8 +131,14 @@ function makeDirectory(zoneroot: string, path: string): void {
   }
 }
 
+/** Something of an image is there: not nothing, and not the empty directory that a view was bound over. */
+function isFilled(path: string): boolean {
+  const found = stat(path);
+  return found !== undefined && !(found.isDirectory() && readdirSync(path).length === 0);
+}
+
 /** What is there, symbolic links not followed; undefined for nothing. */
-function look(path: string): Stats | undefined {
+function stat(path: string): Stats | undefined {
   try {
     return lstatSync(path);
   } catch (err) {

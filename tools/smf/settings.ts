@@ -83,7 +83,7 @@ export const SETTINGS: readonly Setting[] = [
     type: 'count',
     path: ['reconcile_seconds'],
     initial: '60',
-    text: 'How often the zones are compared with what events told, seconds, 1 to 3600.',
+    text: 'How often the zones are compared with the state that events gave, seconds, 1 to 3600.',
   },
   {
     property: 'metrics_port',

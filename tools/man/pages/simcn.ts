@@ -86,9 +86,34 @@ export const SIMCN: ManCommand = {
       text: "Prints the log of a node in the background, or the console of a zone's real guest.",
     },
     {
+      name: 'console',
+      operands: 'UUID',
+      words: 'zone',
+      text: 'Connects to the console of a real guest. Ctrl-] leaves it; input that is not a terminal is sent as it is.',
+    },
+    {
+      name: 'top',
+      operands: '[OPTION ...]',
+      text: 'Shows the busiest zones, live: `mdatactl top` for this node, with its options.',
+    },
+    {
       name: 'create',
       operands: '',
-      options: [{ flag: '--boot', text: 'Boots them, whatever their `zone_state` says.' }],
+      options: [
+        { flag: '--boot', text: 'Boots them, whatever their `zone_state` says.' },
+        {
+          flag: '--rootfs',
+          value: 'IMAGE',
+          words: 'file',
+          text: "A directory or a tar archive that the zones' roots are made of; its own programs win over the machine's.",
+        },
+        {
+          flag: '--disk',
+          value: 'IMAGE',
+          words: 'file',
+          text: 'A raw or qcow2 disk, a cloud image for example. kvm and bhyve guests get a copy, and QEMU boots it.',
+        },
+      ],
       text: 'Makes zones of what standard input holds: a payload of `vmadm create`, a VM object as `vmadm get` prints it, or an array of them.',
     },
     { name: 'boot', operands: 'UUID', words: 'zone', text: 'Boots a zone.' },

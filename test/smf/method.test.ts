@@ -1,0 +1,112 @@
+/* The start method, and the processes of the service, under a startd of the tests. */
+import assert from 'node:assert';
+import { spawn } from 'node:child_process';
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+
+import { eventually } from '../support/eventually';
+import { installStage } from '../support/install-stage';
+import { MDATAD, type Outcome } from '../support/node-root';
+
+const LONG_MS = 120_000;
+
+describe('the service', function () {
+  this.timeout(LONG_MS);
+  const stage = installStage();
+  const { script, succeed } = stage;
+
+  describe('the processes of the service', () => {
+    let pid = 0;
+    let child = 0;
+
+    beforeEach(() => {
+      succeed(script(stage.unpacked, 'install'));
+      pid = stage.node.daemonPid();
+      child = Number(readFileSync(stage.node.at('var/run/mdatad/child.pid'), 'utf8'));
+    });
+
+    it('are not stopped when a child of the daemon dumps core or is killed', () => {
+      for (const how of ['core', 'signal'] as const) {
+        stage.node.processEnds(child, how);
+        assert.strictEqual(stage.node.state(MDATAD), 'online');
+        assert.strictEqual(stage.node.daemonPid(), pid);
+        process.kill(pid, 0);
+      }
+    });
+
+    for (const how of ['core', 'signal'] as const) {
+      it(`are started again at once when the daemon ends (${how}) and a child of it still runs`, async () => {
+        stage.node.processEnds(pid, how);
+        await eventually(() => {
+          stage.node.watchContracts();
+          return stage.node.daemonPid() !== pid;
+        });
+        process.kill(child, 0);
+        assert.strictEqual(stage.node.state(MDATAD), 'online');
+      });
+    }
+
+    it('let the daemon end by itself when the service stops', () => {
+      succeed(stage.node.run('svcadm', ['disable', '-s', MDATAD]));
+      assert.match(stage.node.daemonLog(), /SIGTERM/);
+    });
+
+    it('are not what a stale pid file names: no other process is signalled', () => {
+      const other = spawn('sleep', ['60'], { stdio: 'ignore' });
+      try {
+        stage.node.processEnds(pid, 'signal');
+        writeFileSync(stage.node.at('var/run/mdatad/mdatad.pid'), `${other.pid ?? ''}\n`);
+        const method = stage.node.at('opt/mdatad/current/smf/method/mdatad');
+        succeed(stage.node.run('/usr/bin/env', [`SMF_FMRI=${MDATAD}`, method, 'stop']));
+        assert.strictEqual(other.signalCode, null);
+        process.kill(other.pid ?? 0, 0);
+      } finally {
+        other.kill();
+      }
+    });
+  });
+
+  describe('the method', () => {
+    function method(name: string): Outcome {
+      const env = `SMF_FMRI=${MDATAD}`;
+      return stage.node.run('/usr/bin/env', [
+        env,
+        stage.node.at('opt/mdatad/current/smf/method/mdatad'),
+        name,
+      ]);
+    }
+
+    it('renders the properties again on refresh and sends the daemon SIGHUP', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const pid = stage.node.daemonPid();
+      writeFileSync(stage.node.at('opt/mdatad/etc/mdatad.json'), '{"limits":{"connections":7}}');
+      const { stderr } = succeed(method('refresh'));
+      assert.match(stderr, /limits\.connections is as .* says, not as the property says/);
+      const rendered: unknown = JSON.parse(
+        readFileSync(stage.node.at('var/run/mdatad/config.json'), 'utf8'),
+      );
+      assert.strictEqual((rendered as { limits: { connections: number } }).limits.connections, 7);
+      assert.strictEqual(stage.node.daemonPid(), pid);
+    });
+
+    it('ends with 96 on a bad configuration and leaves the one in force', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const before = readFileSync(stage.node.at('var/run/mdatad/config.json'), 'utf8');
+      writeFileSync(stage.node.at('opt/mdatad/etc/mdatad.json'), 'no JSON');
+      assert.strictEqual(method('refresh').status, 96);
+      assert.strictEqual(method('start').status, 96);
+      assert.strictEqual(readFileSync(stage.node.at('var/run/mdatad/config.json'), 'utf8'), before);
+    });
+
+    it('ends with 95 without a Node, and with 99 outside SMF', () => {
+      succeed(script(stage.unpacked, 'install'));
+      const file = stage.node.at('opt/mdatad/current/smf/method/mdatad');
+      assert.strictEqual(stage.node.run(file, ['start']).status, 99);
+      const link = stage.node.at('opt/mdatad/node');
+      rmSync(link);
+      symlinkSync('/nonexistent', link);
+      const outcome = method('start');
+      assert.strictEqual(outcome.status, 95);
+      assert.match(outcome.stderr, /there is no Node at .*: run smf\/upgrade --node DIR/);
+    });
+  });
+});
