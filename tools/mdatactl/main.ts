@@ -25,8 +25,7 @@ import {
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { messageOf } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
-import { COMMANDS } from '../man/commands';
-import { completionScript, SHELLS, type Shell } from '../man/completion';
+import { completed, completionScript, MDATA_PROGRAMS, SHELLS, type Shell } from '../completion';
 import { Client, ControlError } from './client';
 import { follow } from './follow';
 import { getKey } from './get';
@@ -128,7 +127,8 @@ function deskOf(command: Command): Desk {
   };
 }
 
-function makeProgram(finish: (status: number) => void): Command {
+/** The command line. @param finish is called with the exit status where it is not 0 */
+export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
     .description('Looks at and steers the metadata agent of this node')
     .version(packageVersion(), '--version', 'print the version')
@@ -306,13 +306,13 @@ function makeProgram(finish: (status: number) => void): Command {
 
   program
     .command('completion')
-    .description('print the completion of all commands for a shell')
+    .description('print the completion of mdatactl and the mdata commands for a shell')
     .addArgument(
       new Argument('<shell>', 'source it: source <(mdatactl completion bash)').choices(SHELLS),
     )
     .exitOverride()
     .action((shell: Shell) => {
-      process.stdout.write(completionScript(COMMANDS, shell));
+      process.stdout.write(completionScript([completed(program), ...MDATA_PROGRAMS], shell));
     });
 
   const datasets = listed(
@@ -458,8 +458,10 @@ async function main(): Promise<number> {
   return status;
 }
 
-// Whoever reads us may stop early (`| head`): that ends us, and is no fault.
-process.stdout.on('error', () => process.exit(EXIT_OK));
-void main().then((status) => {
-  process.exitCode = status;
-});
+if (require.main === module) {
+  // Whoever reads us may stop early (`| head`): that ends us, and is no fault.
+  process.stdout.on('error', () => process.exit(EXIT_OK));
+  void main().then((status) => {
+    process.exitCode = status;
+  });
+}

@@ -5,7 +5,7 @@
  * `simcn up` is the node; every other command talks to it. Exit status: 0 done, 1 refused or failed,
  * 2 wrong usage; `exec` ends as its command did.
  */
-import { Command, CommanderError } from 'commander';
+import { Argument, Command, CommanderError } from 'commander';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isatty } from 'node:tty';
@@ -13,10 +13,11 @@ import { z } from 'zod';
 
 import { packageVersion } from '../../src/admin/version';
 import { messageOf } from '../../src/lib/errors';
+import { completed, completionScript, SHELLS, type Shell } from '../completion';
 import { endNode, printLog, startInBackground } from './background';
 import { ask } from './control';
 import { execInZone } from './exec';
-import { faultSchema, faultText } from './faults';
+import { FAULTS, faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
 import { forCli, list, QueryError } from './vmadm-vms';
 
@@ -52,7 +53,8 @@ Example:
   simcn down --root /tmp/cn
 `;
 
-function makeProgram(finish: (status: number) => void): Command {
+/** The command line. @param finish is called with the exit status where it is not 0 */
+export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('simcn')
     .description('A simulated SmartOS compute node')
     .version(packageVersion(), '--version', 'tell the version')
@@ -145,6 +147,17 @@ function makeProgram(finish: (status: number) => void): Command {
     .option('--clear', 'end all faults')
     .action(async (name: string | undefined, options: FaultFlags) => {
       await fault(name, options);
+    });
+  program
+    .command('completion')
+    .description('print the completion of simcn for a shell')
+    .addArgument(
+      new Argument('<shell>', 'source it: source <(simcn completion bash)').choices(SHELLS),
+    )
+    .exitOverride()
+    .action((shell: Shell) => {
+      const words = { 'fault name': Object.keys(FAULTS) };
+      process.stdout.write(completionScript([completed(program, words)], shell));
     });
   return program;
 }
@@ -309,4 +322,6 @@ async function main(): Promise<number> {
   return status;
 }
 
-void main().then((status) => process.exit(status));
+if (require.main === module) {
+  void main().then((status) => process.exit(status));
+}
