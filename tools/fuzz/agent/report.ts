@@ -41,9 +41,9 @@ export async function replayFile(path: string): Promise<boolean> {
 }
 
 function figuresOf({ rounds, steps, looks, slowestMs, messages }: AgentFigures): string {
-  const told = `${messages.size} kinds of log records reached`;
+  const records = `${messages.size} kinds of log records reached`;
   const slowest = `slowest answer to a healthy zone ${Math.ceil(slowestMs)} ms`;
-  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${told}, ${slowest}`;
+  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${records}, ${slowest}`;
 }
 
 function tell({ message, steps, again }: AgentFinding, seed: number): void {
