@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { clearProgress } from '../../progress';
 import { NoNode } from './node';
 import { fuzzAgent, replay, whyNoAgent, type AgentFigures, type AgentFinding } from './run';
 import { parseSteps, printSteps } from './step';
@@ -14,6 +15,7 @@ export async function fuzzWhole(seed: number, seconds: number): Promise<boolean>
   }
   try {
     const { figures, finding } = await fuzzAgent(seed, performance.now() + seconds * 1000);
+    clearProgress();
     console.log(figuresOf(figures));
     if (finding !== null) {
       tell(finding, seed);
