@@ -113,7 +113,7 @@ case "$release" in
 *) home=/opt/mdatad ;;
 esac
 if ! find_node "$release" "$home"; then
-	echo "\${0##*/}: there is no Node for mdatad: run smf/upgrade --node DIR" >&2
+	echo "\${0##*/}: there is no Node for mdatad: name one with smf/install --node DIR (an installed mdatad: smf/upgrade --node DIR)" >&2
 	exit 95
 fi
 exec "$node" "$release/${file}" "$@"
