@@ -4,7 +4,8 @@
  * checkout, and its checksum beside it, for sha256sum -c or digest -a sha256. N is the ABI of the Node that the
  * native code was compiled with (process.versions.modules).
  *
- * The same checkout gives the same bytes. `--dry-run` lists what would go in and writes nothing.
+ * The same checkout gives the same bytes. `--dry-run` says what would be made, `--list` names each file of it; both
+ * write nothing.
  */
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
@@ -12,13 +13,14 @@ import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
 import { explain } from '../src/lib/explain';
+import { contentsOf } from './package/contents';
 import {
-  contentsOf,
+  baseNameOf,
   openProject,
   THIS_MACHINE,
   type Options,
   type Project,
-} from './package/contents';
+} from './package/project';
 import { tarOf, type TarEntry } from './package/tar';
 
 /** Digits of the content's hash in a release's name: enough to tell two builds of one version apart. */
@@ -30,6 +32,7 @@ interface Flags {
   readonly target: string;
   readonly node?: string;
   readonly dryRun?: true;
+  readonly list?: true;
 }
 
 function main(): void {
@@ -39,31 +42,72 @@ function main(): void {
     .option('--target <platform-arch>', 'what the package is for', THIS_MACHINE)
     .option('--out <dir>', 'where the package goes', '.')
     .option('--top <dir>', 'the built checkout', resolve(__dirname, '..', '..'))
-    .option('--dry-run', 'list what would go in')
+    .option('--dry-run', 'say what would be made, and make nothing')
+    .option('--list', 'name each file that would go in, and make nothing')
     .parse()
     .opts<Flags>();
   const project = openProject(flags.top);
   const options: Options = { target: flags.target, node: flags.node };
   const contents = contentsOf(project, options);
   const release = releaseEntry(project, options, contents);
-  const base = `${project.name}-${project.version}-${options.target}-abi${process.versions.modules}`;
+  const base = baseNameOf(project, options);
   const entries = [...contents, release].map((entry) => ({
     ...entry,
     path: `${base}/${entry.path}`,
   }));
-  if (flags.dryRun) {
-    const paths = entries.map((entry) => entry.path).sort();
-    process.stdout.write(`${paths.join('\n')}\n`);
+  if (flags.list) {
+    process.stdout.write(
+      entries
+        .map(({ path }) => `${path}\n`)
+        .sort()
+        .join(''),
+    );
     return;
   }
   const archive = gzipSync(tarOf(entries), { level: 9 });
   const path = join(flags.out, `${base}.tgz`);
+  if (flags.dryRun) {
+    process.stdout.write(summaryOf(path, options, entries, archive.length));
+    return;
+  }
   writeFileSync(path, archive);
   const sum = createHash('sha256').update(archive).digest('hex');
   writeFileSync(`${path}.sha256`, `${sum}  ${base}.tgz\n`);
   process.stdout.write(
     `${path}: ${entries.length} files, ${archive.length} bytes, sha256 ${sum}\n`,
   );
+}
+
+/** What would be made, for people: one line for each directory and each npm package, the largest first. */
+function summaryOf(
+  path: string,
+  { target, node }: Options,
+  entries: readonly TarEntry[],
+  archiveBytes: number,
+): string {
+  const parts = new Map<string, { files: number; bytes: number }>();
+  for (const entry of entries) {
+    const [, part = ''] = /^[^/]+\/(node_modules\/(?:@[^/]+\/)?[^/]+|[^/]+)/.exec(entry.path) ?? [];
+    const { files, bytes } = parts.get(part) ?? { files: 0, bytes: 0 };
+    const size = entry.kind === 'file' ? entry.data.length : 0;
+    parts.set(part, { files: files + 1, bytes: bytes + size });
+  }
+  const rows = [...parts]
+    .sort(([, a], [, b]) => b.bytes - a.bytes)
+    .map(([part, { files, bytes }]) => {
+      return `  ${part.padEnd(36)} ${String(files).padStart(5)} files ${kib(bytes).padStart(10)}\n`;
+    });
+  const lines = [
+    `would make ${path} (${kib(archiveBytes)}) and ${path}.sha256\n`,
+    `for ${target} and Node of ABI ${process.versions.modules}, `,
+    node === undefined ? 'without a Node of its own\n' : `with the Node of ${node}\n`,
+    `${entries.length} files:\n`,
+  ];
+  return [...lines, ...rows].join('');
+}
+
+function kib(bytes: number): string {
+  return `${Math.ceil(bytes / 1024)} KiB`;
 }
 
 /** What the install scripts read: `name=value` lines. The id tells builds of one version apart. */

@@ -1,27 +1,31 @@
 /*
- * `npm run quickstart`: a simulated compute node with a handful of zones, the agent on it, and a tour of
- * what guests and operators see; then it stays up for whoever wants to try. With `--once` it ends after
- * the tour, with a status that says whether every step did what it should. However it ends, the node and
- * the agent end with it: by a signal, by a step that failed, or by a reader who has gone.
+ * `npm run quickstart`: a simulated compute node with a handful of zones, the agent on it, and a tour of what
+ * guests and operators see; then it stays up to be tried. With `--once` it ends after the tour, with a status that
+ * says whether every step did what it should. However it ends, by a signal, by a step that failed or because
+ * nobody reads its output any more, the node and the agent end with it.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../src/lib/errors';
-import { TourFault, tour, type ListedZone, type Step } from './tour';
+import { recordLine } from './mdatactl/record-line';
+import { screenOf } from './screen';
+import { ROOT_BYTES } from './simcn/up';
+import { TourError, tour, type ListedZone, type Step } from './tour';
 
 const TOP = resolve(__dirname, '..', '..');
 const SIMCN = join(__dirname, 'simcn', 'main.js');
 const MDATAD = join(__dirname, '..', 'src', 'main.js');
 const MDATACTL = join(__dirname, 'mdatactl', 'main.js');
-const BUNYAN = join(TOP, 'node_modules', '.bin', 'bunyan');
 /** On a slow machine; on this kind of node it takes about a second. */
 const READY_MS = 60_000;
+/** A guest's question while `tail` is shown; the first may come before `tail` is there. */
+const ASK_EVERY_MS = 500;
 const EXIT_USAGE = 2;
 const USAGE = `Usage: npm run quickstart [-- --once]
 
@@ -32,37 +36,53 @@ function say(text = ''): void {
   console.log(text);
 }
 
-function simcn(root: string, ...args: string[]): { status: number; stdout: string } {
-  const [name = '', ...rest] = args;
-  const argv = [SIMCN, name, '--root', root, ...rest];
-  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' });
-  return { status: status ?? 1, stdout: `${stdout}${stderr}` };
+const PROGRAMS: Readonly<Record<string, string>> = { simcn: SIMCN, mdatactl: MDATACTL };
+
+/** Runs `simcn` or `mdatactl` to its end. */
+function run(root: string, [name = '', ...args]: readonly string[]): Result {
+  const argv = [PROGRAMS[name] ?? name, ...args];
+  const env = { ...process.env, SIMCN_ROOT: root, MDATAD_ROOT: root };
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', env });
+  return { status: status ?? 1, output: `${stdout}${stderr}` };
+}
+
+interface Result {
+  readonly status: number;
+  readonly output: string;
+}
+
+/** A new directory for the node. Unix sockets bound the length of its path: a long TMPDIR is passed over. */
+function makeRoot(): string {
+  const template = (base: string): string => join(base, 'cn-');
+  const bases = [tmpdir(), '/tmp'];
+  const base = bases.find((each) => template(each).length + 6 <= ROOT_BYTES) ?? '/tmp';
+  if (base !== tmpdir()) {
+    say(`${tmpdir()} is too long a path for the zones' sockets: ${base} is used.`);
+  }
+  return mkdtempSync(template(base));
 }
 
 function start(argv: readonly string[], stdout: 'pipe' | number): ChildProcess {
   return spawn(process.execPath, argv, { stdio: ['ignore', stdout, 'inherit'] });
 }
 
-/** Resolves with the first line of a program's stdout that says it is ready. */
-async function untilSaidReady(child: ChildProcess): Promise<void> {
-  const said = async (): Promise<void> => {
-    if (child.stdout !== null) {
-      for await (const line of createInterface({ input: child.stdout })) {
-        if (line.includes('"ready":true')) {
-          return;
-        }
+/** Resolves with the first line of a program's stdout that matches. */
+async function firstLine({ stdout }: ChildProcess, pattern: RegExp): Promise<string> {
+  if (stdout !== null) {
+    for await (const line of createInterface({ input: stdout })) {
+      if (pattern.test(line)) {
+        return line;
       }
     }
-    throw new TourFault('simcn ended before it was ready');
-  };
-  await withinBound(said());
+  }
+  throw new TourError(`a program ended before it printed ${String(pattern)}`);
 }
 
 function withinBound<T>(promise: Promise<T>): Promise<T> {
   return Promise.race([
     promise,
     new Promise<never>((_, reject) => {
-      setTimeout(() => reject(new TourFault(`not ready in ${READY_MS} ms`)), READY_MS).unref();
+      setTimeout(() => reject(new TourError(`not ready in ${READY_MS} ms`)), READY_MS).unref();
     }),
   ]);
 }
@@ -83,49 +103,56 @@ async function untilLogged(child: ChildProcess, log: string): Promise<Record<str
     }
     await new Promise((done) => setTimeout(done, 50));
   }
-  throw new TourFault(`mdatad did not become ready, see ${log}`);
+  throw new TourError(`mdatad did not become ready, see ${log}`);
 }
 
 function zonesOf(root: string): ListedZone[] {
-  return JSON.parse(simcn(root, 'ls', '--json').stdout) as ListedZone[];
+  return JSON.parse(run(root, ['simcn', 'ls', '--json']).output) as ListedZone[];
 }
 
-function play(root: string, step: Step): void {
-  say(`\n  # ${step.about}`);
+function announce(about: string, where: ListedZone | null, command: readonly string[]): void {
+  const prompt = where === null ? 'global zone' : (where.alias ?? where.uuid);
+  say(`\n  # ${about}\n  [${prompt}]$ ${command.join(' ')}`);
+}
+
+/** Runs a step and prints it. @throws TourError where it does not do what it should */
+function take(root: string, step: Step): void {
   const { zone, command } = step;
-  const place = zone === null ? 'global zone' : (zone.alias ?? zone.uuid);
-  say(`  [${place}]$ ${zone === null ? 'simcn ' : ''}${command.join(' ')}`);
-  const argv = zone === null ? command : ['exec', zone.uuid, '--', ...command];
-  const { status, stdout } = simcn(root, ...argv);
-  check(stdout, status, step);
-}
-
-/** The operator's look at the same. */
-function audit(root: string): void {
-  say('\n  # what the node says of the delegated datasets, and how much of them is used');
-  say('  [global zone]$ mdatactl datasets');
-  const argv = [MDATACTL, '--root', root, 'datasets'];
-  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' });
-  check(`${stdout}${stderr}`, status ?? 1, { status: 0, shows: /1\/8/ });
-}
-
-function check(stdout: string, status: number, step: Pick<Step, 'status' | 'shows'>): void {
-  for (const line of stdout.trimEnd().split('\n')) {
-    say(`  ${line}`);
+  announce(step.about, zone, command);
+  const argv = zone === null ? command : ['simcn', 'exec', zone.uuid, '--', ...command];
+  const { status, output } = run(root, argv);
+  if (output !== '') {
+    say(output.trimEnd().replaceAll(/^/gm, '  '));
   }
   if (status !== step.status) {
-    throw new TourFault(`exit status ${status}, expected ${step.status}`);
+    throw new TourError(`exit status ${status}, expected ${step.status}`);
   }
-  if (step.shows !== undefined && !step.shows.test(stdout)) {
-    throw new TourFault(`the output does not show ${String(step.shows)}`);
+  if (step.shows !== undefined && !step.shows.test(output)) {
+    throw new TourError(`the output does not show ${String(step.shows)}`);
   }
 }
 
-/** The agent's own story, through bunyan's pretty printer. */
-async function showLog(log: string): Promise<void> {
-  const printer = spawn(BUNYAN, ['-o', 'short'], { stdio: ['pipe', 'inherit', 'inherit'] });
-  createReadStream(log).pipe(printer.stdin);
-  await once(printer, 'exit');
+/** `mdatactl tail` while the guest asks for something: prints the first record that it shows. */
+async function takeTail(root: string, zone: ListedZone): Promise<void> {
+  announce('what does this guest ask for, as it happens?', null, ['mdatactl', 'tail', zone.uuid]);
+  const tail = start([MDATACTL, '--root', root, 'tail', zone.uuid], 'pipe');
+  const asking = setInterval(() => {
+    run(root, ['simcn', 'exec', zone.uuid, '--', 'mdata-get', 'sdc:alias']);
+  }, ASK_EVERY_MS);
+  try {
+    say(`  ${await withinBound(firstLine(tail, /sdc:alias/))}`);
+  } finally {
+    clearInterval(asking);
+    await end(tail);
+  }
+}
+
+/** What the agent wrote so far, one record a line. */
+function showLog(log: string): void {
+  const screen = screenOf(process.stdout, process.env);
+  for (const record of logLines(log)) {
+    say(recordLine(record, screen));
+  }
 }
 
 async function end(child: ChildProcess | null): Promise<void> {
@@ -135,23 +162,24 @@ async function end(child: ChildProcess | null): Promise<void> {
   }
 }
 
-function tellHowToTry(root: string, log: string, zones: readonly ListedZone[]): void {
-  const [first] = zones.filter((zone) => zone.brand === 'joyent');
-  const uuid = first?.uuid ?? 'UUID';
+function sayWhatToTry(root: string, zones: readonly ListedZone[]): void {
+  const uuid = zones.find(({ brand }) => brand === 'joyent')?.uuid ?? 'UUID';
   say(`
-The node is up below ${root}. In another terminal:
+The node is up below ${root}. To try in another terminal:
 
-  export SIMCN_ROOT=${root}
-  npx simcn ls
-  npx simcn exec ${uuid} -- mdata-list
-  npx simcn exec ${uuid} -- bash
-  npx simcn reboot ${uuid}
-  npx simcn reprovision ${uuid}     # its datasets stay
-  npx mdatactl datasets --root ${root}
-  npx simcn fault vminfod.down            # and --clear
+  cd ${TOP}
+  export SIMCN_ROOT=${root} MDATAD_ROOT=${root}
+  npx --no simcn ls
+  npx --no simcn exec ${uuid} -- mdata-list
+  npx --no simcn exec ${uuid} -- bash
+  npx --no simcn reboot ${uuid}
+  npx --no simcn fault vminfod.down       # then status and doctor; --clear ends it
+  npx --no mdatactl status
+  npx --no mdatactl doctor
+  npx --no mdatactl tail
+  npx --no mdatactl top
+  npx --no zone-events
   ${root}/usr/sbin/vmadm get ${uuid}
-  npx zone-events --root ${root}
-  tail -f ${log} | npx bunyan -o short
 
 Ctrl-C ends it.`);
 }
@@ -166,17 +194,17 @@ function endings(): AbortSignal {
   return ending.signal;
 }
 
-/** Lets signals be heard between two steps, which hold up all else. */
-async function goOn(ending: AbortSignal): Promise<void> {
+/** Handles signals between two steps, which block everything else. */
+async function checkEnding(ending: AbortSignal): Promise<void> {
   await nextTurn();
   if (ending.aborted) {
-    throw new TourFault('stopped in the middle of the tour');
+    throw new TourError('stopped in the middle of the tour');
   }
 }
 
 async function quickstart(keepUp: boolean): Promise<number> {
   const ending = endings();
-  const root = mkdtempSync(join(tmpdir(), 'cn-'));
+  const root = makeRoot();
   const log = join(root, 'var/svc/log/site-mdatad:default.log');
   const isRoot = process.getuid?.() === 0;
   let node: ChildProcess | null = null;
@@ -187,33 +215,36 @@ async function quickstart(keepUp: boolean): Promise<number> {
     );
     const up = [SIMCN, 'up', '--root', root, '--vms', join(TOP, 'tools/simcn/sample-node.json')];
     node = start(up, 'pipe');
-    await untilSaidReady(node);
-    await goOn(ending);
+    await withinBound(firstLine(node, /"ready":true/));
+    await checkEnding(ending);
     mkdirSync(join(root, 'var/svc/log'), { recursive: true });
     agent = start([MDATAD, '--root', root], openSync(log, 'a'));
     const ready = await untilLogged(agent, log);
     say(
       `mdatad is ready: ${String(ready.zones)} zones, ${String(ready.sockets)} sockets, ${String(ready.hvm)} HVM guests, after ${String(ready.elapsed_ms)} ms.`,
     );
-    say(simcn(root, 'ls').stdout);
+    say(run(root, ['simcn', 'ls']).output);
     const zones = zonesOf(root);
     for (const step of tour(zones)) {
-      await goOn(ending);
-      play(root, step);
+      await checkEnding(ending);
+      take(root, step);
     }
-    await goOn(ending);
-    audit(root);
-    say('\nWhat the agent wrote about it:\n');
-    await showLog(log);
+    const [first] = zones.filter(({ brand }) => brand === 'joyent');
+    if (first !== undefined) {
+      await checkEnding(ending);
+      await takeTail(root, first);
+    }
+    say('\nThe log that the agent wrote meanwhile:\n');
+    showLog(log);
     if (keepUp) {
-      tellHowToTry(root, log, zones);
+      sayWhatToTry(root, zones);
       if (!ending.aborted) {
         await once(ending, 'abort');
       }
     }
     return 0;
   } catch (err) {
-    if (!(err instanceof TourFault)) {
+    if (!(err instanceof TourError)) {
       throw err;
     }
     console.error(`quickstart: ${err.message}`);

@@ -27,8 +27,8 @@ const LEAST_WIDTH = 60;
 /** How wide and how colourful we may be. A file or a pipe gets no colours. */
 export function screenOf(out: NodeJS.WriteStream, environment: NodeJS.ProcessEnv): Screen {
   const noColour = environment.NO_COLOR !== undefined && environment.NO_COLOR !== '';
-  const told = Number(environment.COLUMNS);
-  const width = out.isTTY ? out.columns : told > 0 ? told : FILE_WIDTH;
+  const columns = Number(environment.COLUMNS);
+  const width = out.isTTY ? out.columns : columns > 0 ? columns : FILE_WIDTH;
   return {
     terminal: out.isTTY,
     width: Math.max(LEAST_WIDTH, width),

@@ -1,13 +1,14 @@
 /*
  * Makes a fresh clone ready: installs the packages and builds, each only where it is not done yet. Before
  * anything is installed it says what the machine lacks, by the names of Debian and pkgsrc. With --check it does
- * only that. Plain JavaScript, as it must run before anything is installed or built.
+ * only that. Plain JavaScript, as it must run before anything is installed or built. What is compiled is compiled
+ * at the same time.
  *
  * Each step is one line with its elapsed time. A step that fails shows the end of its output and ends the
  * program with status 1.
  */
 'use strict';
-const { spawnSync } = require('node:child_process');
+const { spawn } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const { accessSync, closeSync, constants, existsSync, mkdtempSync, openSync } = require('node:fs');
 const { readFileSync, rmSync, statSync, writeFileSync } = require('node:fs');
@@ -20,6 +21,13 @@ const STAMP = join(TOP, 'node_modules', '.mdatad-installed');
 const LEAST_NODE = [20, 15];
 /** Enough of a failed step's output to see why; the whole of it is in the file that is named. */
 const LAST_LINES = 25;
+const QUIET = ['--no-fund', '--no-audit', '--loglevel=error'];
+/** Packages with native code that is used here; the install scripts of others need not run. */
+const COMPILED_PACKAGES = ['ffi-napi', '@2060.io/ref-napi'];
+const CLEAR_LINE = '\r\u001b[K';
+
+/** Names of the steps that are under way. */
+const running = new Set();
 
 /** The programs that native code is built with: any of the names will do, or what the variable names. */
 const PROGRAMS = [
@@ -110,32 +118,43 @@ function headerDirectories() {
   ];
 }
 
-/** Runs npm; its output is shown only when it fails. */
-function step(name, ...args) {
+/** Runs npm; its output is shown only when it fails, and then it ends the program. */
+async function step(name, ...args) {
   const started = performance.now();
   const directory = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
   const output = join(directory, 'output');
   const fd = openSync(output, 'w');
-  if (process.stdout.isTTY) {
-    process.stdout.write(`set-up: ${name} ...`);
-  }
-  const { status, signal, error } = spawnSync('npm', args, { cwd: TOP, stdio: ['ignore', fd, fd] });
+  running.add(name);
+  showRunning();
+  const child = spawn('npm', args, { cwd: TOP, stdio: ['ignore', fd, fd] });
   closeSync(fd);
+  const fault = await new Promise((done) => {
+    child.on('error', (err) => done(err.message));
+    child.on('exit', (code, signal) => done(code === 0 ? '' : (signal ?? `exit status ${code}`)));
+  });
+  running.delete(name);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  const line = `set-up: ${name}: ${status === 0 ? `${seconds} s` : `failed after ${seconds} s`}`;
-  process.stdout.write(`${process.stdout.isTTY ? '\r\u001b[K' : ''}${line}\n`);
-  if (status === 0) {
+  const line = `set-up: ${name}: ${fault === '' ? `${seconds} s` : `failed after ${seconds} s`}`;
+  process.stdout.write(`${process.stdout.isTTY ? CLEAR_LINE : ''}${line}\n`);
+  showRunning();
+  if (fault === '') {
     rmSync(directory, { recursive: true });
     return;
   }
   const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
-  const end = error?.message ?? (signal === null ? `exit status ${status}` : signal);
   process.stderr.write(`${lines.slice(-LAST_LINES).join('\n')}\n`);
-  process.stderr.write(`set-up: npm ${args.join(' ')}: ${end}; its whole output: ${output}\n`);
+  process.stderr.write(`set-up: npm ${args.join(' ')}: ${fault}; its whole output: ${output}\n`);
   process.exit(1);
 }
 
-function main() {
+/** On a terminal the last line says what is being done. */
+function showRunning() {
+  if (process.stdout.isTTY && running.size > 0) {
+    process.stdout.write(`${CLEAR_LINE}set-up: ${[...running].join(', ')} ...`);
+  }
+}
+
+async function main() {
   const { versions, env } = process;
   const path = env.PATH ?? '';
   const lacks = missing({ version: versions.node, path, env, headers: headerDirectories() });
@@ -153,19 +172,28 @@ function main() {
     // Else node-gyp would download what is here already.
     env.npm_config_nodedir = beside;
   }
+  // How many jobs node-gyp gives to make.
+  env.JOBS ??= 'max';
   const lock = createHash('sha256')
     .update(readFileSync(join(TOP, 'package-lock.json')))
     .update(process.version)
     .digest('hex');
-  if (!existsSync(STAMP) || readFileSync(STAMP, 'utf8') !== lock) {
-    step('install the packages', 'ci', '--no-fund', '--no-audit', '--loglevel=error');
-    writeFileSync(STAMP, lock);
+  const installed = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === lock;
+  if (!installed) {
+    // What they compile is compiled below, beside our own.
+    await step('install the packages', 'ci', '--ignore-scripts', ...QUIET);
   }
-  step('compile the native code', 'run', '--loglevel=error', 'build:native');
-  step('compile TypeScript', 'run', '--loglevel=error', 'build:ts');
+  await Promise.all([
+    installed
+      ? undefined
+      : step('compile their native code', 'rebuild', ...QUIET, ...COMPILED_PACKAGES),
+    step('compile the native code', 'run', '--loglevel=error', 'build:native'),
+    step('compile TypeScript', 'run', '--loglevel=error', 'build:ts'),
+  ]);
+  writeFileSync(STAMP, lock);
 }
 
 if (require.main === module) {
-  main();
+  void main();
 }
 module.exports = { missing };

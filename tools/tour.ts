@@ -1,6 +1,6 @@
 /*
- * The quickstart's tour: what guests of the sample node and its operator are shown, step by step, and what
- * each step must show.
+ * The quickstart's tour: the commands that guests of the sample node and its operator run, one by one, and what
+ * each must print.
  */
 
 export interface ListedZone {
@@ -10,8 +10,9 @@ export interface ListedZone {
 }
 
 export interface Step {
-  /** Null: the node itself, whose commands are simcn's. */
+  /** Where the command runs: in a zone, or in the global zone. */
   readonly zone: ListedZone | null;
+  /** In the global zone of simcn or mdatactl, by name. */
   readonly command: readonly string[];
   /** What the step shows, for the reader. */
   readonly about: string;
@@ -20,8 +21,8 @@ export interface Step {
   readonly shows?: RegExp;
 }
 
-/** A step did not do what it should. */
-export class TourFault extends Error {}
+/** A step did not do what it should, or the tour could not go on. */
+export class TourError extends Error {}
 
 function step(
   zone: ListedZone | null,
@@ -38,13 +39,18 @@ export function tour(zones: readonly ListedZone[]): Step[] {
   const byBrand = (brand: string): ListedZone => {
     const zone = zones.find((candidate) => candidate.brand === brand);
     if (zone === undefined) {
-      throw new TourFault(`the sample node has no zone of brand ${brand}`);
+      throw new TourError(`the sample node has no zone of brand ${brand}`);
     }
     return zone;
   };
   const native = byBrand('joyent');
   const lx = byBrand('lx');
+  const operator = (about: string, shows: RegExp, ...args: string[]): Step =>
+    step(null, ['mdatactl', ...args], about, shows);
   return [
+    operator('is the agent well?', /^health +ok/m, 'status'),
+    operator('the zones, one a line', /web0.*running/, 'zones'),
+    operator('why does this zone get no metadata? it does', /ok/, 'doctor', native.uuid),
     step(
       native,
       ['ls', '-la', '/.zonecontrol'],
@@ -62,6 +68,8 @@ export function tour(zones: readonly ListedZone[]): Step[] {
     step(native, ['mdata-put', 'sdc:uuid', 'x'], "what is not the guest's: refused", /sdc/, 2),
     ...datasetSteps(native),
     step(lx, ['mdata-get', 'sdc:brand'], 'an lx zone has it in /native/.zonecontrol', /^lx$/m),
+    operator('delegated datasets, and how much of them is used', /1\/8/, 'datasets'),
+    operator('the busiest zones: live on a terminal, here one screen', /web0/, 'top', '-n', '1'),
   ];
 }
 
@@ -74,8 +82,8 @@ function datasetSteps(zone: ListedZone): Step[] {
     step(zone, ['mdata-get', 'sdc:delegate_dataset'], '... by the rules of "safe"', /^safe$/m),
     step(zone, ['zfs', 'create', `${data}/db`], 'a filesystem for its database'),
     step(zone, ['zfs', 'snapshot', `${data}/db@monday`], '... and a snapshot of it'),
-    step(null, ['reprovision', zone.uuid], 'its root is replaced'),
+    step(null, ['simcn', 'reprovision', zone.uuid], 'its root is replaced'),
     step(zone, ['zfs', 'list', '-t', 'all'], '... and its datasets stay', /@monday/),
-    step(zone, ['sh', '-c', send], 'streams may hurt the node: refused', /permission denied/, 1),
+    step(zone, ['sh', '-c', send], 'a stream can hurt the node: refused', /permission denied/, 1),
   ];
 }

@@ -28,7 +28,7 @@ export function makePackage(
   for (const part of ['src', 'tools']) {
     cpSync(join(BUILT, part), join(top, 'dist', part), { recursive: true });
   }
-  for (const part of ['native', 'node_modules', 'smf']) {
+  for (const part of ['native', 'node_modules', 'smf', 'tools']) {
     symlinkSync(join(TOP, part), join(top, part));
   }
   for (const part of ['package.json', 'package-lock.json', 'LICENSE']) {

@@ -51,10 +51,10 @@ describe('the steps of the whole agent\u2019s fuzzer', () => {
 
   it('plant a canary that is found in each of its forms', () => {
     for (const lead of ['', 'a', 'ab', 'abc']) {
-      const octets = Buffer.from(`${lead}${CANARY} 7`);
-      assert(holdsCanary(octets.toString()));
-      assert(holdsCanary(octets.toString('hex')));
-      assert(holdsCanary(octets.toString('base64')));
+      const bytes = Buffer.from(`${lead}${CANARY} 7`);
+      assert(holdsCanary(bytes.toString()));
+      assert(holdsCanary(bytes.toString('hex')));
+      assert(holdsCanary(bytes.toString('base64')));
     }
     assert(!holdsCanary('canary'));
   });
@@ -198,7 +198,7 @@ describe('npm run fuzz', function () {
     assertNothingLeft();
   });
 
-  it('takes all down when it is told to end', async () => {
+  it('takes everything down on SIGTERM', async () => {
     const [status] = await fuzz(['--target', 'agent', '--seconds', '600'], 'SIGTERM');
     assert.strictEqual(status, 1);
     assertNothingLeft();

@@ -38,7 +38,7 @@ describe('the package program', function () {
   }
 
   function listed(...args: string[]): string[] {
-    const { status, stdout, stderr } = pack('--dry-run', ...args);
+    const { status, stdout, stderr } = pack('--list', ...args);
     assert.strictEqual(status, 0, stderr);
     return stdout
       .trimEnd()
@@ -52,7 +52,7 @@ describe('the package program', function () {
     assert(before.equals(readFileSync(tarball)));
   });
 
-  it('lists with --dry-run what the tarball holds, and writes nothing', () => {
+  it('lists with --list what the tarball holds, and writes nothing', () => {
     const before = readFileSync(tarball);
     rmSync(tarball);
     const list = listed();
@@ -64,6 +64,21 @@ describe('the package program', function () {
       .filter((path) => !path.endsWith('/'))
       .map((path) => path.slice(path.indexOf('/') + 1));
     assert.deepStrictEqual(list, inside.sort());
+  });
+
+  it('says with --dry-run what would be made, and writes nothing', () => {
+    const before = readFileSync(tarball);
+    rmSync(tarball);
+    const { status, stdout } = pack('--dry-run');
+    assert.throws(() => readFileSync(tarball));
+    writeFileSync(tarball, before);
+    assert.strictEqual(status, 0);
+    assert(
+      stdout.startsWith(`would make ${tarball} (${Math.ceil(before.length / 1024)} KiB)`),
+      stdout,
+    );
+    assert.match(stdout, new RegExp(`^${listed().length} files:$`, 'm'));
+    assert.match(stdout, /^ {2}node_modules\/ffi-napi +\d+ files +\d+ KiB$/m);
   });
 
   it('holds what a node needs, and nothing of tests or development', () => {

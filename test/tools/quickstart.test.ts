@@ -5,7 +5,7 @@
 import assert from 'node:assert';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describeWhere } from '../support/pending';
@@ -20,8 +20,8 @@ describeWhere(whyNoNode(), 'the quickstart', function () {
 
   after(() => dir.remove());
 
-  const start = (): ChildProcess => {
-    const env = { ...process.env, TMPDIR: dir.path };
+  const start = (temporary = dir.path): ChildProcess => {
+    const env = { ...process.env, TMPDIR: temporary };
     return spawn(process.execPath, [QUICKSTART], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   };
 
@@ -69,6 +69,19 @@ describeWhere(whyNoNode(), 'the quickstart', function () {
     await untilSaid(child, /mdatad is ready/);
     child.stdout?.destroy();
     await assertNothingLeft(child);
+  });
+
+  it('passes over a TMPDIR that is too long for the sockets of zones', async () => {
+    const long = join(dir.path, 'a'.repeat(90));
+    mkdirSync(long);
+    const child = start(long);
+    const line = await untilSaid(child, /compute node below/);
+    child.kill('SIGTERM');
+    rmSync(long, { recursive: true });
+    await assertNothingLeft(child);
+    const root = /below ([^,]+),/.exec(line)?.[1] ?? '';
+    assert.match(root, /^\/tmp\/cn-/);
+    assert(!existsSync(root));
   });
 
   it('tells how it is used, and makes nothing of what it does not know', () => {

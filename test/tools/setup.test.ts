@@ -96,6 +96,17 @@ describe('set-up', () => {
   });
 });
 
+describe('the TypeScript build', () => {
+  const { compilerOf } = tools('./compile.js') as {
+    compilerOf: (platform: string, arch: string) => string;
+  };
+
+  it('uses the native compiler on this platform, and the other one where there is none', () => {
+    assert.strictEqual(compilerOf(process.platform, process.arch), 'typescript7');
+    assert.strictEqual(compilerOf('plan9', 'mips'), 'typescript');
+  });
+});
+
 describe('npm test', () => {
   const { argumentsOf } = tools('./test.js') as { argumentsOf: (given: string[]) => string[] };
 

@@ -1,12 +1,12 @@
 /*
  * The benchmark: which measurements there are, on which nodes, in what order.
  *
- * What is measured, and what the goal is, say listing-rows, request-rows, write-rows and crowd-rows.
+ * What is measured, and what the goal is, say listing-rows, request-rows, write-rows and many-zones-rows.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { arrivalRows, crowdRows, idleRow } from './crowd-rows';
+import { arrivalRows, idleRow, manyZonesRows } from './many-zones-rows';
 import type { Instruments, Scale } from './instruments';
 import { Client } from './load';
 import { BenchNode } from './node';
@@ -22,12 +22,12 @@ export class Bench implements Instruments {
   readonly client: Client;
   private readonly directory = mkdtempSync(join(tmpdir(), 'mb-'));
   private readonly processes: Processes;
-  private readonly told: (row: Row) => void;
+  private readonly onRow: (row: Row) => void;
 
-  constructor(scale: Scale, processes: Processes, told: (row: Row) => void) {
+  constructor(scale: Scale, processes: Processes, onRow: (row: Row) => void) {
     this.scale = scale;
     this.processes = processes;
-    this.told = told;
+    this.onRow = onRow;
     this.client = new Client(this.directory, processes);
   }
 
@@ -40,7 +40,7 @@ export class Bench implements Instruments {
   }
 
   tell(name: string, unit: string, goal: Goal, values: readonly number[], note = ''): void {
-    this.told(rowOf(name, unit, goal, values, note, this.scale.judged));
+    this.onRow(rowOf(name, unit, goal, values, note, this.scale.judged));
   }
 
   private async measure(): Promise<void> {
@@ -55,7 +55,7 @@ export class Bench implements Instruments {
       await piecesRow(this, node);
     });
     const calm = await this.onNode(1, (node) => partsOfFloor(this, node));
-    await this.onNode(this.scale.manyZones, (node) => crowdRows(this, node, calm));
+    await this.onNode(this.scale.manyZones, (node) => manyZonesRows(this, node, calm));
     await this.onNode(this.scale.idleZones, async (node) => {
       await idleRow(this, node);
       await arrivalRows(this, node);

@@ -10,7 +10,7 @@
  * INPUT: how many requests, the requests, a line each, then a socket's path a line. Connection i goes to
  * socket i modulo their number, and asks the requests in turn.
  *
- * Prints one line of JSON; latencies in microseconds. Exit status 1: something failed, told on stderr.
+ * Prints one line of JSON; latencies in microseconds. Exit status 1: something failed, the reason is on stderr.
  */
 #define	_GNU_SOURCE
 #include <errno.h>

@@ -1,7 +1,7 @@
 /*
  * `npm run bench`: how fast and how small the agent is, against the floor of node:net and the goals.
  *
- *   --quick         fewer and shorter runs, under a minute
+ *   --quick         fewer and shorter runs: a minute or two on an idle machine
  *   --smoke         smallest of all: shows that all of it works, says nothing of speed
  *   --json FILE     writes what was measured
  *   --html FILE     writes it as one page with plots
@@ -17,6 +17,7 @@ import { Processes } from './processes';
 import { headOf, lineOf, parseReport, reportOf, type Row } from './report';
 import { Bench } from './bench';
 import { pageOf } from './page';
+import { clearProgress, elapsed, showProgress } from '../progress';
 
 const SCALES = {
   full: {
@@ -50,7 +51,7 @@ interface Options {
 function parseArguments(): Options {
   const command = new Command('bench')
     .description('measures the agent against the floor of node:net')
-    .option('--quick', 'fewer and shorter runs, under a minute')
+    .option('--quick', 'fewer and shorter runs: a minute or two on an idle machine')
     .option('--smoke', 'shows that it works, not how fast')
     .option('--json <file>', 'writes what was measured')
     .option('--html <file>', 'writes it as one page with plots')
@@ -74,9 +75,11 @@ async function measure(options: Options): Promise<void> {
     console.log('Goals are for full runs; this one is not judged by them.\n');
   }
   console.log(headOf(before !== null));
+  const progress = setInterval(() => showProgress(`measuring row ${rows.length + 1}`), 1000);
   try {
     const bench = new Bench(scale, processes, (row) => {
       rows.push(row);
+      clearProgress();
       console.log(
         lineOf(
           row,
@@ -86,10 +89,12 @@ async function measure(options: Options): Promise<void> {
     });
     await bench.run();
   } finally {
+    clearInterval(progress);
+    clearProgress();
     await processes.endAll();
   }
   const report = reportOf(rows);
-  console.log(`\n${report.machine}; Node.js ${report.node}`);
+  console.log(`\n${report.machine}; Node.js ${report.node}; took ${elapsed()}`);
   if (options.html !== undefined) {
     writeFileSync(options.html, pageOf(report, before));
   }

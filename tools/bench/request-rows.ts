@@ -3,7 +3,7 @@
  * zone that floods.
  *
  * A row is measured in pairs, floor and agent in turns, so that what else the machine does meets both;
- * its figure is the median of the pairs' ratios. Processor time per request is told beside, since that
+ * its figure is the median of the pairs' ratios. Processor time per request is shown beside, since that
  * is the agent's own where a busy machine's clock is not.
  */
 import { setTimeout as pause } from 'node:timers/promises';

@@ -42,7 +42,7 @@ async function diskFloor(node: BenchNode): Promise<number> {
   return times.sort((a, b) => a - b)[Math.floor(0.99 * times.length)] ?? 0;
 }
 
-/** Durable writes. Syncs are told by the renames that they stand around: two for each. */
+/** Durable writes. Syncs are counted by the renames between them: two for each. */
 export async function putRows(bench: Instruments, node: BenchNode): Promise<void> {
   await node.startAgent(NO_LIMITS);
   let renames = 0;

@@ -31,10 +31,10 @@ export class Draft {
   }
 
   utf8(text: string): this {
-    return this.octets(Buffer.from(text, 'utf8'));
+    return this.append(Buffer.from(text, 'utf8'));
   }
 
-  octets(more: Buffer): this {
+  append(more: Buffer): this {
     this.length += more.copy(this.bytes, this.length);
     return this;
   }

@@ -12,6 +12,7 @@ import { fuzzWhole, replayFile } from './agent/report';
 import { abandon } from './agent/run';
 import { readCorpus, writeCorpus } from './corpus';
 import { coverageOf } from './coverage';
+import { clearProgress, elapsed, showProgress } from '../progress';
 import { Run } from './engine';
 import { FIGURES_HEAD, figuresOf, testCase } from './report';
 import type { Target } from './target';
@@ -62,6 +63,8 @@ function fuzz(targets: readonly Target[], options: Options): boolean {
   const runs = targets.map((target) => new Run(target, options.seed));
   const spent = new Map<Run, number>();
   const turn = (run: Run, work: () => void): void => {
+    const all = runs.reduce((sum, { executions }) => sum + executions, 0);
+    showProgress(`${run.target.name}: ${all} executions so far`);
     const before = performance.now();
     work();
     spent.set(run, (spent.get(run) ?? 0) + performance.now() - before);
@@ -87,6 +90,7 @@ function conclude(
   spent: ReadonlyMap<Run, number>,
   options: Options,
 ): boolean {
+  clearProgress();
   console.log(FIGURES_HEAD);
   for (const run of runs) {
     console.log(figuresOf(run, spent.get(run) ?? 0));
@@ -98,7 +102,9 @@ function conclude(
       new Run(run.target, options.seed).replay(run.corpus);
     }
   });
-  console.log(`${executions} executions, ${reached} features, ${blocks} blocks of src/ reached`);
+  console.log(
+    `${executions} executions, ${reached} features, ${blocks} blocks of src/ reached in ${elapsed()}`,
+  );
   for (const run of runs) {
     if (options.save === true) {
       writeCorpus(run.target.name, essential(run, options.seed));

@@ -31,12 +31,12 @@ export function shrink(input: Buffer, fails: (candidate: Buffer) => boolean): Bu
       }
     }
     for (let at = 0; at < best.length; at++) {
-      for (const octet of PLAIN) {
-        if (best[at] === octet) {
+      for (const byte of PLAIN) {
+        if (best[at] === byte) {
           break;
         }
         const simpler = Buffer.from(best);
-        simpler[at] = octet;
+        simpler[at] = byte;
         if (accepts(simpler)) {
           break;
         }

@@ -12,7 +12,7 @@ export interface Target {
   readonly words: readonly [string, ...string[]];
   /** Makes an input from nothing, of the right shape for the most part. */
   generate(random: Random, draft: Draft): void;
-  /** After a mutation: puts right what would otherwise be refused at the door (lengths, CRCs). */
+  /** After a mutation: puts right what would otherwise be rejected at once (lengths, CRCs). */
   repair?(random: Random, draft: Draft): void;
   /** @throws Wrong where the code under test is wrong; anything else that is thrown is a finding too */
   run(input: Buffer, features: Features): void;

@@ -25,9 +25,9 @@ import {
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { explain, RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
-import { COMMANDS } from '../man/commands';
-import { completionScript, SHELLS, type Shell } from '../man/completion';
+import { completionScript, SHELLS, type Shell, completed, MDATA_PROGRAMS } from '../completion';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
+import { follow, type FollowOptions } from './tail';
 import { getKey } from './get';
 import { ListingError } from '../listing';
 import { screenOf, type Screen } from '../screen';
@@ -39,7 +39,6 @@ import { showDoctor } from './show-doctor';
 import { showPreflight } from './show-preflight';
 import { showStatus } from './show-status';
 import { showKeys, showZone, showZones } from './show-zones';
-import { follow, type FollowOptions } from './tail';
 import { runTop, SORT_KEYS, type SortKey } from './top';
 
 const EXIT_OK = 0;
@@ -111,7 +110,8 @@ function sessionOf(command: Command): Session {
   };
 }
 
-function makeProgram(finish: (status: number) => void): Command {
+/** The command line. @param finish is called with the exit status where it is not 0 */
+export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
     .description('Shows and controls the metadata agent of this node')
     .version(packageVersion(), '--version', 'print the version')
@@ -301,13 +301,13 @@ function makeProgram(finish: (status: number) => void): Command {
 
   program
     .command('completion')
-    .description('print the completion of all commands for a shell')
+    .description('print the completion of mdatactl and the mdata commands for a shell')
     .addArgument(
       new Argument('<shell>', 'source it: source <(mdatactl completion bash)').choices(SHELLS),
     )
     .exitOverride()
     .action((shell: Shell) => {
-      process.stdout.write(completionScript(COMMANDS, shell));
+      process.stdout.write(completionScript([completed(program), ...MDATA_PROGRAMS], shell));
     });
 
   const datasets = listed(
@@ -429,8 +429,10 @@ async function main(): Promise<number> {
   return status;
 }
 
-// Whoever reads our output may stop early (`| head`): that ends us, and is not an error.
-process.stdout.on('error', () => process.exit(EXIT_OK));
-void main().then((status) => {
-  process.exitCode = status;
-});
+if (require.main === module) {
+  // Whoever reads our output may stop early (`| head`): that ends us, and is not an error.
+  process.stdout.on('error', () => process.exit(EXIT_OK));
+  void main().then((status) => {
+    process.exitCode = status;
+  });
+}

@@ -16,54 +16,29 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import { RemediedError } from '../../src/lib/explain';
-import { completionScript } from '../man/completion';
-import { COMMANDS, fileNameOf } from '../man/commands';
-import { manPage } from '../man/roff';
+import { completionScript, completed, MDATA_PROGRAMS } from '../completion';
+import { makeProgram as mdatactl } from '../mdatactl/main';
 import { exampleSite } from '../smf/settings';
+import { THIS_MACHINE, type Options, type Project } from './project';
 import { packageReadme } from './readme';
 import type { TarEntry } from './tar';
-
-export interface Project {
-  readonly top: string;
-  readonly name: string;
-  readonly version: string;
-  /** Command name to its built file, as package.json has it. */
-  readonly bin: Readonly<Record<string, string>>;
-}
-
-export interface Options {
-  /** `PLATFORM-ARCH` that the package is for: this machine's, as its native code is compiled here. */
-  readonly target: string;
-  /** A Node tree (with `bin/node`) of that platform, to go into the package. */
-  readonly node: string | undefined;
-}
 
 const EXECUTABLE = 0o755;
 const PLAIN = 0o644;
 
 /** Built tools that are for developers. */
-const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|quickstart|tour|profile|simcn)\b/;
-
-const projectSchema = z.object({
-  name: z.string(),
-  version: z.string(),
-  bin: z.record(z.string(), z.string()),
-});
+const NOT_ON_A_NODE = /^tools\/(package|fuzz|bench|check-illumos|quickstart|tour|profile|simcn)\b/;
 
 const lockSchema = z.object({
   packages: z.record(
     z.string(),
-    z.object({ dev: z.boolean().optional(), optional: z.boolean().optional() }),
+    z.object({
+      dev: z.boolean().optional(),
+      optional: z.boolean().optional(),
+      devOptional: z.boolean().optional(),
+    }),
   ),
 });
-
-export const THIS_MACHINE = `${process.platform}-${process.arch}`;
-
-/** The project below `top`, from its package.json. */
-export function openProject(top: string): Project {
-  const parsed = projectSchema.parse(JSON.parse(readFileSync(join(top, 'package.json'), 'utf8')));
-  return { top, ...parsed };
-}
 
 /** All entries but RELEASE, paths relative to the package. Throws when something is not built. */
 export function contentsOf(project: Project, options: Options): TarEntry[] {
@@ -79,9 +54,11 @@ export function contentsOf(project: Project, options: Options): TarEntry[] {
     ...programs,
     ...filesBelow(top, 'native/build/Release').filter(isLoaded),
     ...filesBelow(top, 'smf'),
-    ...productionModules(top).flatMap((directory) =>
-      filesBelow(top, directory).filter((path) => wantsModuleFile(path, directory)),
-    ),
+    ...productionModules(top).flatMap((directory) => {
+      const paths = filesBelow(top, directory);
+      const all = new Set(paths);
+      return paths.filter((path) => wantsModuleFile(path, directory, all));
+    }),
     'package.json',
     'LICENSE',
   ];
@@ -94,9 +71,21 @@ export function contentsOf(project: Project, options: Options): TarEntry[] {
   const node = options.node === undefined ? [] : nodeTree(options.node);
   return [
     ...taken.map((path) => entryOf(top, path, path)),
+    ...pagesOf(project),
     ...generated(project, options),
     ...node,
   ];
+}
+
+/** The manual pages of the commands that go in. */
+function pagesOf({ top, bin }: Project): TarEntry[] {
+  return filesBelow(top, 'tools/man').flatMap((path) => {
+    const [, name = '', section = ''] = /^tools\/man\/(.+)\.(\w+)$/.exec(path) ?? [];
+    const program = bin[name];
+    return program !== undefined && isProgram(program)
+      ? [entryOf(top, path, `man/man${section}/${name}.${section}`)]
+      : [];
+  });
 }
 
 /** What is made for the package and lies nowhere in the checkout. */
@@ -104,16 +93,12 @@ function generated(project: Project, options: Options): TarEntry[] {
   const commands = Object.entries(project.bin)
     .filter(([, file]) => isProgram(file))
     .map(([name, file]) => textEntry(`bin/${name}`, wrapper(file), EXECUTABLE));
-  const pages = COMMANDS.map((command) =>
-    textEntry(
-      `man/man${command.section}/${fileNameOf(command)}`,
-      manPage(command, project.version),
-    ),
-  );
   return [
     ...commands,
-    ...pages,
-    textEntry('completion/mdatad.bash', completionScript(COMMANDS)),
+    textEntry(
+      'completion/mdatad.bash',
+      completionScript([completed(mdatactl(() => undefined)), ...MDATA_PROGRAMS]),
+    ),
     textEntry('smf/mdatad.json.example', exampleSite()),
     textEntry('README.md', packageReadme(project, options)),
   ];
@@ -129,7 +114,7 @@ case "$release" in
 *) home=/opt/mdatad ;;
 esac
 if ! find_node "$release" "$home"; then
-	echo "\${0##*/}: there is no Node for mdatad: run smf/upgrade --node DIR" >&2
+	echo "\${0##*/}: there is no Node for mdatad: name one with smf/install --node DIR (an installed mdatad: smf/upgrade --node DIR)" >&2
 	exit 95
 fi
 exec "$node" "$release/${file}" "$@"
@@ -146,8 +131,11 @@ function isLoaded(path: string): boolean {
   return /^native\/build\/Release\/([^/]+\.(node|so)|zone_root)$/.test(path);
 }
 
-/** Of a module the code that runs: no sources of native code, no tests, no types. */
-function wantsModuleFile(path: string, directory: string): boolean {
+/**
+ * Of a module the code that runs: no sources of native code, no tests, no types, no second copy for whoever
+ * imports what we require, and nothing for the tools of its developers.
+ */
+function wantsModuleFile(path: string, directory: string, all: ReadonlySet<string>): boolean {
   const inner = path.slice(directory.length + 1);
   if (inner.startsWith('node_modules/')) {
     return false; // a module of its own in the list, or not needed
@@ -155,10 +143,11 @@ function wantsModuleFile(path: string, directory: string): boolean {
   if (inner.startsWith('build/')) {
     return /^build\/Release\/[^/]+\.node$/.test(inner);
   }
-  return (
-    !/\.(map|ts|mts|cts|c|cc|cpp|h|S|gyp|gypi|md|markdown)$/.test(inner) &&
-    !/^(deps|tests?|examples?|benchmarks?|docs|prebuilds|\.github)\//.test(inner)
-  );
+  const isCode = /^LICEN[CS]E|\.(js|cjs|json|node)$/i.test(inner);
+  const isForImport = inner.endsWith('.js') && all.has(path.replace(/\.js$/, '.cjs'));
+  const isForDevelopment =
+    /^(deps|tests?|examples?|benchmarks?|docs|bin|prebuilds|\.github)\//.test(inner);
+  return isCode && !isForImport && !isForDevelopment;
 }
 
 /**
@@ -168,7 +157,10 @@ function wantsModuleFile(path: string, directory: string): boolean {
 function productionModules(top: string): string[] {
   const lock = lockSchema.parse(JSON.parse(readFileSync(join(top, 'package-lock.json'), 'utf8')));
   return Object.entries(lock.packages)
-    .filter(([path, { dev, optional }]) => path !== '' && dev !== true && optional !== true)
+    .filter(
+      ([path, { dev, optional, devOptional }]) =>
+        path !== '' && dev !== true && optional !== true && devOptional !== true,
+    )
     .map(([path]) => {
       if (statSync(join(top, path), { throwIfNoEntry: false }) === undefined) {
         throw new Error(`${path} is missing: run npm ci`);

@@ -1,9 +1,11 @@
 /* The README of the package: for the operator who has nothing but the tarball. */
-import type { Options, Project } from './contents';
+import { baseNameOf, type Options, type Project } from './project';
 
 /** The package's README as Markdown. */
-export function packageReadme({ name, version }: Project, { target, node }: Options): string {
-  const base = `${name}-${version}-${target}-abi${process.versions.modules}`;
+export function packageReadme(project: Project, options: Options): string {
+  const { name, version } = project;
+  const { target, node } = options;
+  const base = baseNameOf(project, options);
   const runtime =
     node === undefined
       ? `This package holds no Node. mdatad wants 20.15 or later, 64-bit, in a place that outlives a reboot. That of

@@ -5,7 +5,7 @@
  * `simcn up` is the node; every other command talks to it. Exit status: 0 done, 1 refused or failed,
  * 2 wrong usage; `exec` ends as its command did.
  */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Argument } from 'commander';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -19,8 +19,9 @@ import { explain } from '../../src/lib/explain';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
 import { isJsonObject } from '../../src/metadata/vm-data';
+import { completed, completionScript, SHELLS, type Shell } from '../completion';
 import { execInZone } from './exec';
-import { faultSchema, faultText } from './faults';
+import { FAULTS, faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
 import { forCli, list, QueryError } from './vmadm-vms';
 
@@ -58,7 +59,8 @@ Example:
   simcn down --root /tmp/cn
 `;
 
-function makeProgram(finish: (status: number) => void): Command {
+/** The command line. @param finish is called with the exit status where it is not 0 */
+export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('simcn')
     .description('A simulated SmartOS compute node')
     .version(packageVersion(), '--version', 'print the version')
@@ -164,6 +166,17 @@ function makeProgram(finish: (status: number) => void): Command {
     .option('--clear', 'end all faults')
     .action(async (name: string | undefined, options: FaultFlags) => {
       await fault(name, options);
+    });
+  program
+    .command('completion')
+    .description('print the completion of simcn for a shell')
+    .addArgument(
+      new Argument('<shell>', 'source it: source <(simcn completion bash)').choices(SHELLS),
+    )
+    .exitOverride()
+    .action((shell: Shell) => {
+      const words = { 'fault name': Object.keys(FAULTS) };
+      process.stdout.write(completionScript([completed(program, words)], shell));
     });
   return program;
 }
@@ -358,4 +371,6 @@ async function main(): Promise<number> {
   return status;
 }
 
-void main().then((status) => process.exit(status));
+if (require.main === module) {
+  void main().then((status) => process.exit(status));
+}

@@ -21,13 +21,13 @@ const MOST_DESCRIPTORS = 64 + 2 * (HEALTHY.length + SUFFERING.length + 1);
 /** One try, of many, to have a zone answered that has suffered. */
 const TRY_MS = 3000;
 const POLL_MS = 100;
-/** The end of a process is heard of a moment after that of its sockets. */
+/** The exit of a process is seen shortly after its sockets close. */
 const HEARSAY_MS = 500;
 
 const zoneLines = z.array(z.object({ uuid: z.string(), zone_state: z.string() }));
 
 /**
- * The agent lives, healthy zones are answered rightly and in time, and what they were told is stored is
+ * The agent lives, healthy zones are answered rightly and in time, and what was confirmed as stored is
  * in their files.
  * @returns how long the slowest answer over a socket took, ms
  * @throws Broken
@@ -133,8 +133,8 @@ async function wrongWith(stage: Stage, zone: number, state: string | undefined):
       if (await get()) {
         return '';
       }
-      if (stage.spoilt.has(zone) && isGuest(zone)) {
-        // Where its port is, is learnt when it boots: with a spoilt object, wrongly.
+      if (stage.corrupted.has(zone) && isGuest(zone)) {
+        // Where its port is, is learnt when it boots: from a corrupt object, wrongly.
         await node.try('reboot', { uuid, guest: false });
       }
       return `zone ${zone} runs and is not answered`;

@@ -46,11 +46,11 @@ function makeStep(random: Random): Step {
 /** Requests mixed with junk, some cut anywhere, in pieces of any size. */
 function randomBytes(random: Random, zone: Sufferer): Step {
   const lines = Array.from({ length: 1 + random.below(12) }, () => randomLine(random));
-  const octets = lines.join('\n') + (random.oneIn(4) ? '' : '\n');
+  const bytes = lines.join('\n') + (random.oneIn(4) ? '' : '\n');
   return {
     kind: 'bytes',
     zone,
-    octets: random.oneIn(6) ? octets.slice(0, random.below(octets.length + 1)) : octets,
+    octets: random.oneIn(6) ? bytes.slice(0, random.below(bytes.length + 1)) : bytes,
     times: random.oneIn(8) ? 1 + random.below(2000) : 1,
     chunk: random.oneIn(3) ? 1 + random.below(20) : 65536,
     end: random.pick(['leave', 'finish', 'destroy']),

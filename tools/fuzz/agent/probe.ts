@@ -17,14 +17,14 @@ export function getBySocket(path: string, key: string, ms: number): Promise<stri
       resolve(value);
     };
     const timer = setTimeout(() => done(null), ms);
-    let heard = '';
+    let received = '';
     socket.on('error', () => done(null));
     socket.on('close', () => done(null));
     socket.on('data', (chunk: Buffer) => {
-      heard += chunk.toString('latin1');
-      const end = heard.indexOf('\n');
+      received += chunk.toString('latin1');
+      const end = received.indexOf('\n');
       if (end >= 0) {
-        done(valueIn(heard.slice(0, end), SOCKET_ID));
+        done(valueIn(received.slice(0, end), SOCKET_ID));
       }
     });
     socket.write(getRequest(SOCKET_ID, key), 'latin1');
@@ -80,12 +80,12 @@ export class Terminal {
     }
     const socket = connect(this.path);
     this.socket = socket;
-    let heard = '';
+    let received = '';
     socket.on('error', () => undefined);
     socket.once('close', () => (this.socket = null));
     socket.on('data', (chunk: Buffer) => {
-      const lines = (heard + chunk.toString('latin1')).split('\n');
-      heard = lines.pop() ?? '';
+      const lines = (received + chunk.toString('latin1')).split('\n');
+      received = lines.pop() ?? '';
       lines.forEach((line) => this.answered(line));
     });
     return socket;

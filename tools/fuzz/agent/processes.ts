@@ -18,8 +18,8 @@ export class AgentProcess {
   private readonly child: ChildProcess;
   private readonly started: Promise<void>;
 
-  /** @param heard called with the message of each record */
-  constructor(argv: readonly string[], heard: (msg: string) => void) {
+  /** @param onRecord called with the message of each record */
+  constructor(argv: readonly string[], onRecord: (msg: string) => void) {
     const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.child = child;
     child.stderr.on('data', (chunk: Buffer) => this.blame(chunk.toString()));
@@ -32,7 +32,7 @@ export class AgentProcess {
       if (holdsCanary(line)) {
         this.blame(`a metadata value is in the log: ${line}`);
       }
-      heard(String(msg));
+      onRecord(String(msg));
       return msg === 'ready';
     });
     // Who waits for it hears of it; who kills it before does not care.

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { clearProgress } from '../../progress';
 import { NoNode } from './node';
 import { fuzzAgent, replay, whyNoAgent, type AgentFigures, type AgentFinding } from './run';
 import { parseSteps, printSteps } from './step';
@@ -14,6 +15,7 @@ export async function fuzzWhole(seed: number, seconds: number): Promise<boolean>
   }
   try {
     const { figures, finding } = await fuzzAgent(seed, performance.now() + seconds * 1000);
+    clearProgress();
     console.log(figuresOf(figures));
     if (finding !== null) {
       tell(finding, seed);
@@ -41,9 +43,9 @@ export async function replayFile(path: string): Promise<boolean> {
 }
 
 function figuresOf({ rounds, steps, looks, slowestMs, messages }: AgentFigures): string {
-  const told = `${messages.size} kinds of log records reached`;
+  const records = `${messages.size} kinds of log records reached`;
   const slowest = `slowest answer to a healthy zone ${Math.ceil(slowestMs)} ms`;
-  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${told}, ${slowest}`;
+  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${records}, ${slowest}`;
 }
 
 function tell({ message, steps, again }: AgentFinding, seed: number): void {

@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../../../src/lib/errors';
 import { ControlError } from '../../simcn/control';
+import { showProgress } from '../../progress';
 import { Random } from '../random';
 import { Broken, BOUNDS, SHORT_BOUNDS, type Bounds } from './bounds';
 import { look, settle } from './inspect';
@@ -96,6 +97,7 @@ async function play(
   current = stage;
   const lookNow = async (): Promise<void> => {
     figures.looks++;
+    showProgress(`agent: ${figures.steps} steps so far`);
     figures.slowestMs = Math.max(figures.slowestMs, await look(stage, bounds));
   };
   try {

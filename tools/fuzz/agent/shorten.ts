@@ -1,4 +1,9 @@
-/* Makes a list of steps that shows a fault shorter: leaves pieces out, large ones first. */
+/*
+ * Makes a list of steps that shows a fault shorter: leaves pieces out, large ones first.
+ *
+ * Not fast-check's model commands: they would replace these 25 lines alone, want a class with a model for each of
+ * the 13 kinds of steps, and have no bound in time for replays that take seconds each.
+ */
 
 /**
  * @param fails whether steps show the fault; those given do

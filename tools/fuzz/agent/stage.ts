@@ -2,17 +2,17 @@
  * A simulated node with the real agent on it, made for one round and taken down after it: carries out steps.
  * What must hold between them is looked at in inspect.ts.
  *
- *   crowd, writers ---> agent ---> mangler ---> node (simcn)
+ *   clients, writers ---> agent ---> corrupting vminfod ---> node (simcn)
  */
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Crowd } from './crowd';
-import { Mangler } from './mangler';
+import { HostileClients } from './hostile-clients';
+import { CorruptingVminfod } from './corrupting-vminfod';
 import { FuzzNode } from './node';
 import { Terminal } from './probe';
 import { AgentProcess } from './processes';
-import { spoilFile } from './spoil-file';
+import { corruptFile } from './corrupt-file';
 import type { Step } from './step';
 import { HEALTHY, HEALTHY_GUEST, isGuest, SUFFERING, uuidOf, vmOf } from './zones';
 import { Writer } from './writer';
@@ -45,15 +45,15 @@ export class Stage {
   readonly writers: ReadonlyMap<number, Writer>;
   /** Messages of the agent's records so far: the features that a run has reached. */
   readonly messages: Set<string>;
-  /** Zones of which vminfod has told what is not so. */
-  readonly spoilt = new Set<number>();
-  private readonly mangler: Mangler;
-  private readonly crowd = new Crowd();
+  /** Zones whose object vminfod has sent corrupted. */
+  readonly corrupted = new Set<number>();
+  private readonly vminfod: CorruptingVminfod;
+  private readonly clients = new HostileClients();
   /** Zones whose config directory is another one while their disk is full. */
   private readonly full = new Set<number>();
   private config: keyof typeof CONFIGS = 'usual';
   private vminfodDown = false;
-  /** Since its start the agent has learnt of the healthy guest's port, which only vminfod tells. */
+  /** Since its start the agent has learnt of the healthy guest's port, which only vminfod knows. */
   private portKnown = false;
   private process: AgentProcess | null = null;
   private stopped = false;
@@ -62,7 +62,7 @@ export class Stage {
     const { node } = this;
     this.messages = messages;
     this.terminal = new Terminal(node.portOf(HEALTHY_GUEST));
-    this.mangler = new Mangler(
+    this.vminfod = new CorruptingVminfod(
       `${node.root}/var/run/vminfod.sock`,
       `${node.root}/var/run/mangled.sock`,
     );
@@ -90,7 +90,7 @@ export class Stage {
   /** @throws NoNode, Broken */
   async start(): Promise<void> {
     await this.node.start();
-    await this.mangler.start();
+    await this.vminfod.start();
     this.configure('usual');
     this.process = this.makeAgent();
     await this.agent.ready();
@@ -99,19 +99,19 @@ export class Stage {
   /** Takes all away, whatever has become of it. */
   async stop(): Promise<void> {
     this.stopped = true;
-    this.crowd.leave();
+    this.clients.leave();
     this.terminal.leave();
     this.writers.forEach((writer) => writer.leave());
     await this.process?.end('SIGKILL');
-    await this.mangler.stop();
+    await this.vminfod.stop();
     await this.node.stop();
   }
 
   /** Ends all that is wrong with the node, as far as it is not the agent's to put right. */
   async calm(): Promise<void> {
-    this.crowd.leave();
+    this.clients.leave();
     await this.clearFaults();
-    this.mangler.seeds.clear();
+    this.vminfod.seeds.clear();
     this.configure('usual');
     this.agent.signal('SIGHUP');
     for (const zone of SUFFERING) {
@@ -123,11 +123,11 @@ export class Stage {
     const { node } = this;
     switch (step.kind) {
       case 'bytes':
-        await this.crowd.write(this.pathTo(step.zone), step);
+        await this.clients.write(this.pathTo(step.zone), step);
         return;
       case 'connect':
         for (let n = 0; n < step.count; n++) {
-          this.crowd.open(this.pathTo(step.zone));
+          this.clients.open(this.pathTo(step.zone));
         }
         return;
       case 'write':
@@ -137,15 +137,15 @@ export class Stage {
         await this.live(step);
         return;
       case 'file':
-        spoilFile(node.configOf(step.zone), step);
+        corruptFile(node.configOf(step.zone), step);
         this.writers.get(step.zone)?.forget();
         return;
       case 'socket':
         this.disturb(step);
         return;
       case 'object':
-        this.spoilt.add(step.zone);
-        this.mangler.seeds.set(uuidOf(step.zone), step.seed);
+        this.corrupted.add(step.zone);
+        this.vminfod.seeds.set(uuidOf(step.zone), step.seed);
         await this.tellOf(step.zone);
         return;
       case 'fault':
@@ -155,7 +155,7 @@ export class Stage {
         await this.clearFaults();
         return;
       case 'stream':
-        this.mangler.say(Buffer.from(step.octets, 'latin1'));
+        this.vminfod.say(Buffer.from(step.octets, 'latin1'));
         return;
       case 'config':
         this.configure(step.content);

@@ -60,7 +60,7 @@ const stepSchema = z.discriminatedUnion('kind', [
     end: z.enum(['leave', 'finish', 'destroy']),
   }),
   z.strictObject({ kind: z.literal('connect'), zone, count: z.number() }),
-  /** Writes of a well-behaved guest, to any zone: what it is told is stored must be there later. */
+  /** Writes of a well-behaved guest, to any zone: what is confirmed as stored must be there later. */
   z.strictObject({ kind: z.literal('write'), zone: z.number(), count: z.number() }),
   z.strictObject({ kind: z.literal('zone'), zone, act: z.enum(ZONE_ACTS) }),
   z.strictObject({
@@ -70,7 +70,7 @@ const stepSchema = z.discriminatedUnion('kind', [
     content: z.enum(CONTENTS),
   }),
   z.strictObject({ kind: z.literal('socket'), zone, act: z.enum(SOCKET_ACTS) }),
-  /** From now on vminfod tells of the zone's VM what the seed makes of it. */
+  /** From now on vminfod sends the zone's VM as the seed corrupts it. */
   z.strictObject({ kind: z.literal('object'), zone, seed: z.number() }),
   z.strictObject({ kind: z.literal('fault'), zone, text: z.enum(FAULTS) }),
   z.strictObject({ kind: z.literal('clear') }),

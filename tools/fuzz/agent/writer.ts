@@ -1,5 +1,5 @@
 /*
- * A well-behaved guest of one zone that writes, and remembers what it was told is stored: that, or what it
+ * A well-behaved guest of one zone that writes, and remembers what was confirmed as stored: that, or what it
  * has written to the same key since, must be in the zone's file from then on, whatever became of the agent.
  */
 import { readFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ export class Writer {
     const socket = this.socket ?? this.open();
     for (let n = 0; n < count; n++) {
       const number = ++this.writes;
-      // Keys of its own for each connection: nobody says in which order two of them are heard.
+      // Keys of its own for each connection: nothing says in which order two of them are handled.
       const key = `w${this.connections}.${number % KEYS_A_CONNECTION}`;
       const value = number % DELETES_ONE_IN === 0 ? null : `${CANARY} ${number}`;
       const write = { number, key, value };
@@ -50,7 +50,7 @@ export class Writer {
     }
   }
 
-  /** Writes once more. @returns whether it is told within `ms` that it is stored */
+  /** Writes once more. @returns whether it is confirmed as stored within `ms` */
   async confirm(ms: number): Promise<boolean> {
     const end = performance.now() + ms;
     this.write(1);
@@ -61,7 +61,7 @@ export class Writer {
     return [...this.promised.values()].some((write) => write.number === number);
   }
 
-  /** Somebody else has changed the file: nothing holds of what was told so far. */
+  /** Somebody else has changed the file: nothing holds of what was confirmed so far. */
   forget(): void {
     this.unanswered.clear();
     this.promised.clear();
@@ -96,7 +96,7 @@ export class Writer {
     const socket = connect(this.path);
     this.socket = socket;
     this.connections++;
-    let heard = '';
+    let received = '';
     socket.on('error', () => undefined);
     socket.once('close', () => {
       if (this.socket === socket) {
@@ -104,8 +104,8 @@ export class Writer {
       }
     });
     socket.on('data', (chunk: Buffer) => {
-      const lines = (heard + chunk.toString('latin1')).split('\n');
-      heard = lines.pop() ?? '';
+      const lines = (received + chunk.toString('latin1')).split('\n');
+      received = lines.pop() ?? '';
       lines.forEach((line) => this.hear(line));
     });
     return socket;

@@ -31,7 +31,7 @@ const TRACES = [
   }),
 ];
 
-/** Whether a text holds a trace of a value that must never be told. */
+/** Whether a text holds a trace of a value that must never be disclosed. */
 export function holdsCanary(text: string): boolean {
   return TRACES.some((trace) => text.includes(trace));
 }

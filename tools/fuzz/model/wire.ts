@@ -4,7 +4,7 @@
  */
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
-const SEXTET = new Map(Array.from(Buffer.from(ALPHABET), (octet, index) => [octet, index]));
+const SEXTET = new Map(Array.from(Buffer.from(ALPHABET), (byte, index) => [byte, index]));
 const CRC_TABLE = new Uint32Array(256).map((_, index) => {
   let crc = index;
   for (let bit = 0; bit < 8; bit++) {
@@ -14,19 +14,19 @@ const CRC_TABLE = new Uint32Array(256).map((_, index) => {
 });
 
 /** CRC-32/ISO-HDLC as eight lower-case hex digits. @param bytes one a character */
-export function crcText(octets: string): string {
+export function crcText(bytes: string): string {
   let crc = 0xffffffff;
-  for (let at = 0; at < octets.length; at++) {
-    crc = (crc >>> 8) ^ (CRC_TABLE[(crc ^ octets.charCodeAt(at)) & 255] ?? 0);
+  for (let at = 0; at < bytes.length; at++) {
+    crc = (crc >>> 8) ^ (CRC_TABLE[(crc ^ bytes.charCodeAt(at)) & 255] ?? 0);
   }
   return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0');
 }
 
 /** RFC 4648, padded. @param bytes one a character */
-export function toBase64(octets: string): string {
+export function toBase64(bytes: string): string {
   let text = '';
-  for (let at = 0; at < octets.length; at += 3) {
-    const [a, b, c] = [octets.charCodeAt(at), octets.charCodeAt(at + 1), octets.charCodeAt(at + 2)];
+  for (let at = 0; at < bytes.length; at += 3) {
+    const [a, b, c] = [bytes.charCodeAt(at), bytes.charCodeAt(at + 1), bytes.charCodeAt(at + 2)];
     text += ALPHABET.charAt(a >> 2) + ALPHABET.charAt(((a & 3) << 4) | (b >> 4));
     text += Number.isNaN(b) ? '=' : ALPHABET.charAt(((b & 15) << 2) | (c >> 6));
     text += Number.isNaN(c) ? '=' : ALPHABET.charAt(c & 63);
@@ -40,7 +40,7 @@ export function fromBase64(text: string): string | null {
   if (bare.length % 4 === 1) {
     return null;
   }
-  let octets = '';
+  let bytes = '';
   let bits = 0;
   let value = 0;
   for (let at = 0; at < bare.length; at++) {
@@ -52,17 +52,17 @@ export function fromBase64(text: string): string | null {
     bits += 6;
     if (bits >= 8) {
       bits -= 8;
-      octets += String.fromCharCode((value >> bits) & 255);
+      bytes += String.fromCharCode((value >> bits) & 255);
     }
   }
-  return octets;
+  return bytes;
 }
 
 /** UTF-8 to text by the table of RFC 3629; null for what is none. @param bytes one a character */
-export function fromUtf8(octets: string): string | null {
+export function fromUtf8(bytes: string): string | null {
   let text = '';
-  for (let at = 0; at < octets.length;) {
-    const lead = octets.charCodeAt(at);
+  for (let at = 0; at < bytes.length;) {
+    const lead = bytes.charCodeAt(at);
     const more =
       lead < 0x80 ? 0 : lead < 0xc2 ? -1 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : lead < 0xf5 ? 3 : -1;
     if (more === -1) {
@@ -70,12 +70,12 @@ export function fromUtf8(octets: string): string | null {
     }
     let point = more === 0 ? lead : lead & (0x3f >> more);
     for (let i = 1; i <= more; i++) {
-      const octet = octets.charCodeAt(at + i);
+      const byte = bytes.charCodeAt(at + i);
       // NaN at the end of the bytes is no continuation either.
-      if (!(octet >= 0x80 && octet <= 0xbf)) {
+      if (!(byte >= 0x80 && byte <= 0xbf)) {
         return null;
       }
-      point = point * 64 + (octet & 0x3f);
+      point = point * 64 + (byte & 0x3f);
     }
     const overlong = (more === 2 && point < 0x800) || (more === 3 && point < 0x10000);
     if (overlong || (point >= 0xd800 && point <= 0xdfff) || point > 0x10ffff) {
@@ -89,22 +89,22 @@ export function fromUtf8(octets: string): string | null {
 
 /** Text as UTF-8, one byte a character; the text has no lone surrogates. */
 export function toUtf8(text: string): string {
-  let octets = '';
+  let bytes = '';
   for (const char of text) {
     const point = char.codePointAt(0) ?? 0;
     if (point < 0x80) {
-      octets += char;
+      bytes += char;
     } else if (point < 0x800) {
-      octets += String.fromCharCode(0xc0 | (point >> 6), 0x80 | (point & 63));
+      bytes += String.fromCharCode(0xc0 | (point >> 6), 0x80 | (point & 63));
     } else if (point < 0x10000) {
       const rest = [0x80 | ((point >> 6) & 63), 0x80 | (point & 63)];
-      octets += String.fromCharCode(0xe0 | (point >> 12), ...rest);
+      bytes += String.fromCharCode(0xe0 | (point >> 12), ...rest);
     } else {
       const rest = [0x80 | ((point >> 12) & 63), 0x80 | ((point >> 6) & 63), 0x80 | (point & 63)];
-      octets += String.fromCharCode(0xf0 | (point >> 18), ...rest);
+      bytes += String.fromCharCode(0xf0 | (point >> 18), ...rest);
     }
   }
-  return octets;
+  return bytes;
 }
 
 /** A frame without its LF. */

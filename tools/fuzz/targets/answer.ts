@@ -53,24 +53,24 @@ export const answer: Target = {
         },
       };
       const reply = answerRequest(memory, request, options);
-      const told = reply instanceof Promise ? memory.told() : textOf(reply);
-      same('the answer', told, expected(data, request));
-      if (told.includes(SECRET)) {
-        throw new Wrong('no secret is told', { told });
+      const actual = reply instanceof Promise ? memory.outcome() : textOf(reply);
+      same('the answer', actual, expected(data, request));
+      if (actual.includes(SECRET)) {
+        throw new Wrong('no secret is in an answer', { actual });
       }
-      reach(features, request, told);
+      reach(features, request, actual);
     }
   },
 };
 
-function reach(features: Features, request: DataRequest, told: string): void {
+function reach(features: Features, request: DataRequest, actual: string): void {
   const key = 'key' in request ? request.key : '';
   const name = key.startsWith('sdc:') ? 100 + NAMES.indexOf(key.slice(4)) : KEYS.indexOf(key);
   const kind = nameNumber(request.kind);
-  const sign = told.charCodeAt(0);
+  const sign = actual.charCodeAt(0);
   features.reach(60, kind, name, sign);
-  features.reach(61, kind, sign, magnitude(told.length));
-  features.reach(62, kind, nameNumber(/^!.{0,24}|^w \w+ \w+/.exec(told)?.[0] ?? ''));
+  features.reach(61, kind, sign, magnitude(actual.length));
+  features.reach(62, kind, nameNumber(/^!.{0,24}|^w \w+ \w+/.exec(actual)?.[0] ?? ''));
 }
 
 /** The store's place: what a request changes is kept, not carried out. */
@@ -116,7 +116,7 @@ class Memory implements VmData {
     return Promise.resolve({ kind: 'stored' });
   }
 
-  told(): string {
+  outcome(): string {
     const change = this.asked;
     if (change === null) {
       return 'a promise without a change';

@@ -6,23 +6,23 @@
 
 /** Decisions that the bytes of one input make, in their order. */
 export class Choices {
-  private readonly octets: Buffer;
+  private readonly bytes: Buffer;
   private at = 0;
 
-  constructor(octets: Buffer) {
-    this.octets = octets;
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
   }
 
   get over(): boolean {
-    return this.at >= this.octets.length;
+    return this.at >= this.bytes.length;
   }
 
-  octet(): number {
-    return this.octets[this.at++] ?? 0;
+  byte(): number {
+    return this.bytes[this.at++] ?? 0;
   }
 
   below(bound: number): number {
-    return this.octet() % bound;
+    return this.byte() % bound;
   }
 
   pick<T>(list: readonly [T, ...T[]]): T {
@@ -34,7 +34,7 @@ export class Choices {
     const length = this.below(16);
     let text = '';
     for (let i = 0; i < length; i++) {
-      text += String.fromCharCode(this.octet() & 0x7f);
+      text += String.fromCharCode(this.byte() & 0x7f);
     }
     return text;
   }

@@ -135,8 +135,8 @@ function honest(
     same('a command that V1 has not', outcome.kind, 'unsupported');
     return;
   }
-  const told = outcome.kind === 'success' ? outcome.data.toString('utf8') : outcome.kind;
-  same('the value that was sent', told, value);
+  const actual = outcome.kind === 'success' ? outcome.data.toString('utf8') : outcome.kind;
+  same('the value that was sent', actual, value);
 }
 
 function isOddKey(command: Command): boolean {
@@ -144,10 +144,10 @@ function isOddKey(command: Command): boolean {
 }
 
 function hear(session: ClientSession, answer: string, size: number): Step {
-  const octets = Buffer.from(answer, 'latin1');
+  const bytes = Buffer.from(answer, 'latin1');
   let step: Step = { kind: 'wait' };
-  for (let at = 0; at < octets.length && step.kind === 'wait'; at += size) {
-    step = session.receive(octets.subarray(at, at + size));
+  for (let at = 0; at < bytes.length && step.kind === 'wait'; at += size) {
+    step = session.receive(bytes.subarray(at, at + size));
   }
   return step;
 }
@@ -165,7 +165,7 @@ function serve(request: Buffer, value: string, version: 1 | 2): string {
   const known = [`get ${ID} key`, `get v1 key`, `keys ${ID}`, 'keys v1', `delete ${ID} key`];
   const odd = [`put ${ID} key\0v\n`, `get ${ID} a\nb`];
   if (![...known, ...odd].includes(meaning)) {
-    throw new Wrong('the client asks what it was told to', { meaning, key });
+    throw new Wrong('the client asks what it was given', { meaning, key });
   }
   return answerOf(version === 1 ? 'v1' : ID, 'SUCCESS', value);
 }

@@ -7,7 +7,7 @@ import { magnitude, nameNumber } from '../features';
 import { frameIn, toBase64 } from '../model/wire';
 import { same, Wrong } from '../target';
 import type { Target } from '../target';
-import { randomOctets, WORDS } from './protocol-words';
+import { randomBytes, WORDS } from './protocol-words';
 
 const CODES: readonly string[] = ['GET', 'KEYS', 'PUT', 'DELETE', 'SUCCESS', 'NOTFOUND', 'FAILURE'];
 const HEX = '0123456789abcdef';
@@ -21,7 +21,7 @@ export const frame: Target = {
     for (let i = 0; i < HEAD_BYTES; i++) {
       draft.byte(random.below(256));
     }
-    draft.latin1(randomOctets(random, 400));
+    draft.latin1(randomBytes(random, 400));
   },
 
   run(input, features) {
@@ -45,7 +45,7 @@ export const frame: Target = {
     if (built[built.length - 1] !== 0x0a) {
       throw new Wrong('a frame ends in LF');
     }
-    const reason = spoil(line, input[1] ?? 0, input[2] ?? 0);
+    const reason = corrupt(line, input[1] ?? 0, input[2] ?? 0);
     features.reach(20, nameNumber(code), magnitude(data.length), data.length % 3);
     features.reach(21, nameNumber(reason), magnitude(line.length));
   },
@@ -55,8 +55,8 @@ function textOf({ id, code, payload }: { id: string; code: string; payload: stri
   return `${id} ${code} ${payload}`;
 }
 
-/** @returns why the spoilt line is no frame */
-function spoil(line: Buffer, where: number, how: number): string {
+/** @returns why the corrupt line is not a frame */
+function corrupt(line: Buffer, where: number, how: number): string {
   const at = (where * 251 + how) % line.length;
   const before = line[at] ?? 0;
   const after = before ^ (1 + (how % 255));
@@ -65,7 +65,7 @@ function spoil(line: Buffer, where: number, how: number): string {
   line[at] = before;
   // More white space between the fields of the header, or a leading zero, says the same thing.
   if (read.kind === 'frame' && after !== 0x20) {
-    throw new Wrong('a spoilt frame is none', { at, before, after });
+    throw new Wrong('a corrupt frame is rejected', { at, before, after });
   }
   return read.kind === 'frame' ? '' : read.reason;
 }

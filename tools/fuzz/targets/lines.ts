@@ -38,16 +38,16 @@ export const lines: Target = {
     const style = input[1] ?? 0;
     const stream = input.subarray(2);
     const expected = modelLines(stream, limit);
-    const told = expected.lines.join('\n');
-    check(stream, limit, [stream.length], told, expected.rest);
+    const wanted = expected.lines.join('\n');
+    check(stream, limit, [stream.length], wanted, expected.rest);
     if (stream.length <= EXHAUSTIVE_BYTES && style % 16 === 0) {
       for (let first = 0; first <= stream.length; first++) {
         for (let second = first; second <= stream.length; second++) {
-          check(stream, limit, [first, second, stream.length], told, expected.rest);
+          check(stream, limit, [first, second, stream.length], wanted, expected.rest);
         }
       }
     } else {
-      check(stream, limit, cuts(stream.length, style), told, expected.rest);
+      check(stream, limit, cuts(stream.length, style), wanted, expected.rest);
     }
     reach(features, expected.lines, limit, stream.length, expected.rest);
   },
@@ -84,48 +84,48 @@ function check(
   expected: string,
   rest: number,
 ): void {
-  const framer = new LineReader(limit);
-  const told: string[] = [];
+  const lines = new LineReader(limit);
+  const actual: string[] = [];
   let from = 0;
   let pulled = 0;
   for (const end of ends) {
-    framer.push(stream.subarray(from, end));
+    lines.push(stream.subarray(from, end));
     from = end;
     // Sometimes everything, sometimes one line, sometimes nothing: a caller pulls as it has room.
     for (let wanted = end % 3 === 0 ? Infinity : end % 3; wanted > 0; wanted--) {
-      const line = framer.next();
+      const line = lines.next();
       if (line === null) {
         break;
       }
-      told.push(textOf(line));
+      actual.push(textOf(line));
     }
     pulled++;
   }
-  for (let line = framer.next(); line !== null; line = framer.next()) {
-    told.push(textOf(line));
+  for (let line = lines.next(); line !== null; line = lines.next()) {
+    actual.push(textOf(line));
   }
-  same('the lines of a stream', told.join('\n'), expected);
-  if (framer.unfinished !== rest || framer.unread !== 0) {
-    throw new Wrong('what is unfinished', { pulled, is: framer.unfinished, rest });
+  same('the lines of a stream', actual.join('\n'), expected);
+  if (lines.unfinished !== rest || lines.unread !== 0) {
+    throw new Wrong('what is unfinished', { pulled, is: lines.unfinished, rest });
   }
 }
 
 function textOf(line: Line): string {
-  const octets = line.kind === 'line' ? line.bytes : line.head;
-  const text = octets.toString('latin1');
+  const bytes = line.kind === 'line' ? line.bytes : line.head;
+  const text = bytes.toString('latin1');
   return line.kind === 'line' ? `line ${text}` : `over ${text}`;
 }
 
 function reach(
   features: Features,
-  told: readonly string[],
+  actual: readonly string[],
   limit: number,
   length: number,
   rest: number,
 ): void {
   features.reach(1, limit, magnitude(length), magnitude(rest));
-  for (const line of told) {
+  for (const line of actual) {
     features.reach(2, limit, line.startsWith('over') ? 1 : 0, magnitude(line.length));
   }
-  features.reach(3, magnitude(told.length), rest > limit ? 1 : 0);
+  features.reach(3, magnitude(actual.length), rest > limit ? 1 : 0);
 }

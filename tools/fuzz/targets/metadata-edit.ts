@@ -112,13 +112,13 @@ function checkIndex(bytes: Buffer, parsed: JsonObject): MetadataIndex {
     throw new Wrong('the scanner takes what JSON.parse takes', { text: bytes.toString(), offsets });
   }
   const index = new MetadataIndex(offsets);
-  const told = index.mapsIn(bytes);
+  const actual = index.mapsIn(bytes);
   const wanted = mapsOf(parsed);
   for (const name of ['customer', 'internal'] as const) {
-    same(`the ${name} map as it is read`, orderedText(told[name]), orderedText(wanted[name]));
+    same(`the ${name} map as it is read`, orderedText(actual[name]), orderedText(wanted[name]));
     for (const [key, value] of wanted[name]) {
       const length = typeof value === 'string' ? Buffer.byteLength(value) : 0;
-      if (length > index.member(index.names[name].get(key) ?? -1).valueBytes) {
+      if (length > (actual[name].bytesOf?.(key) ?? 0)) {
         throw new Wrong('a value is not longer than it was said to be', { key, length });
       }
     }
@@ -128,10 +128,10 @@ function checkIndex(bytes: Buffer, parsed: JsonObject): MetadataIndex {
 
 /** A text that was cut or has another byte somewhere is taken if and only if JSON.parse takes it. */
 function checkDamaged(bytes: Buffer, choices: Choices): void {
-  const at = (choices.octet() * 256 + choices.octet()) % (bytes.length + 1);
+  const at = (choices.byte() * 256 + choices.byte()) % (bytes.length + 1);
   const cut = Buffer.from(bytes.subarray(0, at));
   const changed = Buffer.from(bytes);
-  changed[at % bytes.length] = choices.octet();
+  changed[at % bytes.length] = choices.byte();
   for (const damaged of [cut, changed]) {
     const parsed = parseJsonObject(damaged.toString('utf8'));
     const scanned = scanText(damaged);
@@ -213,7 +213,7 @@ function asJson(edits: ReadonlyMap<string, string | undefined>): Map<string, str
 /** The maps hold what they held, with the changes made one after the other. */
 function checkMaps(before: JsonObject, after: JsonObject, changes: readonly Change[]): void {
   const wanted = mapsOf(before);
-  const told = mapsOf(after);
+  const actual = mapsOf(after);
   for (const name of ['customer', 'internal'] as const) {
     const map = new Map(wanted[name]);
     for (const change of changes) {
@@ -223,14 +223,14 @@ function checkMaps(before: JsonObject, after: JsonObject, changes: readonly Chan
         map.delete(change.key);
       }
     }
-    same(`the ${name} map`, sortedText(told[name]), sortedText(map));
+    same(`the ${name} map`, sortedText(actual[name]), sortedText(map));
   }
 }
 
 /** Every member besides the changed ones has the text that it had, in its place. */
 function checkRest(text: string, edited: string, plan: Pick<Plan, 'customer' | 'internal'>): void {
   let wanted = rawMembers(text);
-  const told = rawMembers(edited);
+  const actual = rawMembers(edited);
   for (const [name, edits] of [
     [MAPS[0], asJson(plan.customer)],
     [MAPS[1], asJson(plan.internal)],
@@ -239,13 +239,13 @@ function checkRest(text: string, edited: string, plan: Pick<Plan, 'customer' | '
     const old = wanted[at]?.[1] ?? '';
     const isMap = old.startsWith('{');
     const members = editMembers(isMap ? rawMembers(old) : [], edits);
-    const now = told.findLast(([key]) => key === name)?.[1] ?? '{}';
+    const now = actual.findLast(([key]) => key === name)?.[1] ?? '{}';
     if (edits.size > 0 && (isMap || members.length > 0)) {
       same(`the text of ${name}`, JSON.stringify(rawMembers(now)), JSON.stringify(members));
       wanted = editMembers(wanted, new Map([[name, now]]));
     }
   }
-  same('the text of all others', JSON.stringify(told), JSON.stringify(wanted));
+  same('the text of all others', JSON.stringify(actual), JSON.stringify(wanted));
 }
 
 function sortedText(map: ReadonlyMap<string, unknown>): string {

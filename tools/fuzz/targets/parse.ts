@@ -39,7 +39,7 @@ export const parse: Target = {
         const text = request.kind === 'put' ? request.value : `.${words}\n.`;
         const by = request.wire.version === 1 ? 'v1' : request.wire.id;
         const reply = encodeReply(request.wire, { kind: 'success', text });
-        same('the octets of a value', reply.toString('latin1'), answerOf(by, 'SUCCESS', text));
+        same('the bytes of a value', reply.toString('latin1'), answerOf(by, 'SUCCESS', text));
         break;
       }
       default:

@@ -68,7 +68,7 @@ function randomId(random: Random): string {
 }
 
 /** Up to `most` bytes, mostly plain text. */
-export function randomOctets(random: Random, most: number): string {
+export function randomBytes(random: Random, most: number): string {
   const length = random.mostlySmall(most + 1);
   const narrow = random.oneIn(2);
   let text = '';
@@ -79,7 +79,7 @@ export function randomOctets(random: Random, most: number): string {
 }
 
 function randomKey(random: Random): string {
-  return random.oneIn(3) ? randomOctets(random, 24) : random.pick(KEYS);
+  return random.oneIn(3) ? randomBytes(random, 24) : random.pick(KEYS);
 }
 
 /** A frame, whole for the most part; no LF. */
@@ -102,7 +102,7 @@ export function randomLine(random: Random): string {
     case 3:
       return `KEYS${random.oneIn(2) ? ' x' : ''}`;
     case 4:
-      return randomOctets(random, 64);
+      return randomBytes(random, 64);
     case 5:
       return `${random.pick(WORDS)}${random.pick(WORDS)}`;
     case 6:
@@ -126,11 +126,11 @@ export function repairFrames(draft: Draft): void {
 
 function randomPayload(random: Random, code: string): string {
   if (random.oneIn(12)) {
-    return randomOctets(random, 32);
+    return randomBytes(random, 32);
   }
   switch (code) {
     case 'PUT': {
-      const terms = [randomKey(random), randomOctets(random, 200)].map(toBase64).join(' ');
+      const terms = [randomKey(random), randomBytes(random, 200)].map(toBase64).join(' ');
       return toBase64(terms);
     }
     case 'KEYS':

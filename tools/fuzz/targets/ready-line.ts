@@ -53,13 +53,13 @@ export const readyLine: Target = {
     const whole = read(stream, stream.length + 1);
     same('read in pieces', read(stream, 1 + (style % 64)).text, whole.text);
     if (stream.length <= SINGLE_OCTETS && style % 4 === 0) {
-      same('read octet by octet', read(stream, 1).text, whole.text);
+      same('read byte by byte', read(stream, 1).text, whole.text);
     }
     const wanted = model(stream);
     if (wanted !== null) {
       same('the VMs of the line', whole.text, wanted);
     } else if (whole.text.startsWith('done') && typeOf(stream) !== 'ready') {
-      throw new Wrong('a line that is no ready line is refused', { told: whole.text });
+      throw new Wrong('a line that is no ready line is refused', { actual: whole.text });
     }
     features.reach(80, magnitude(stream.length), magnitude(whole.pieces), wanted === null ? 0 : 1);
     features.reach(81, nameNumber(whole.text.slice(0, 4)), magnitude(whole.pieces));

@@ -68,11 +68,11 @@ export const routes: Target = {
     }
     const given = input[0] === 0x58 ? ODD[input.length % ODD.length] : nics;
     const list = Array.isArray(given) ? given.map((nic: unknown) => nic) : [];
-    const told = JSON.stringify(routesOf(table, given));
+    const actual = JSON.stringify(routesOf(table, given));
     const wanted = [...table].flatMap(([dst, gateway]) => model(dst, gateway, list));
-    same('the routes', told, `[${wanted.join(',')}]`);
+    same('the routes', actual, `[${wanted.join(',')}]`);
     features.reach(50, magnitude(table.size), magnitude(nics.length), magnitude(wanted.length));
-    features.reach(51, magnitude(told.length), Array.isArray(given) ? 1 : 0);
+    features.reach(51, magnitude(actual.length), Array.isArray(given) ? 1 : 0);
     for (const gateway of table.values()) {
       const at = typeof gateway === 'string' ? GATEWAYS.indexOf(gateway) : GATEWAYS.length;
       features.reach(52, at + 1, Math.min(wanted.length, 2));
@@ -97,16 +97,16 @@ function model(dst: string, gateway: unknown, nics: readonly unknown[]): string[
   const byIndex = what === 'nics' && /^[0-9]+$/.test(inner);
   const byMac = what === 'macs' && /^.+$/.test(inner);
   if (!byIndex && !byMac) {
-    return [told(false, dst, gateway)];
+    return [actual(false, dst, gateway)];
   }
   const nic = byIndex
     ? nics[Number(inner)]
     : nics.find((one) => normal(inner) !== null && normal(member(one, 'mac')) === normal(inner));
   const ip = member(nic, 'ip');
-  return typeof ip === 'string' && ip !== '' && ip !== 'dhcp' ? [told(true, dst, ip)] : [];
+  return typeof ip === 'string' && ip !== '' && ip !== 'dhcp' ? [actual(true, dst, ip)] : [];
 }
 
-function told(linklocal: boolean, dst: string, gateway: string): string {
+function actual(linklocal: boolean, dst: string, gateway: string): string {
   return JSON.stringify({ linklocal, dst, gateway });
 }
 
@@ -123,8 +123,8 @@ function normal(mac: unknown): string | null {
   if (/^[0-9a-f]{12}$/i.test(mac)) {
     return mac.toLowerCase();
   }
-  const octets = mac.split(mac.includes(':') ? ':' : '-');
-  return octets.length === 6 && octets.every((octet) => /^[0-9a-f]{1,2}$/i.test(octet))
-    ? octets.map((octet) => octet.toLowerCase().padStart(2, '0')).join('')
+  const bytes = mac.split(mac.includes(':') ? ':' : '-');
+  return bytes.length === 6 && bytes.every((byte) => /^[0-9a-f]{1,2}$/i.test(byte))
+    ? bytes.map((byte) => byte.toLowerCase().padStart(2, '0')).join('')
     : null;
 }

@@ -8,7 +8,7 @@ import { frameIn } from '../model/wire';
 import { meaningOf, meaningOfFrame, wordsOf } from '../model/request';
 import { same, Wrong } from '../target';
 import type { Target } from '../target';
-import { randomFrame, randomLine, randomOctets, repairFrames, WORDS } from './protocol-words';
+import { randomFrame, randomLine, randomBytes, repairFrames, WORDS } from './protocol-words';
 
 /** The frame's own start, and one that its code may look like, are always among those tried. */
 const STARTS_TRIED = 4;
@@ -18,7 +18,7 @@ export const serial: Target = {
   words: WORDS,
 
   generate(random, draft) {
-    const noise = random.oneIn(3) ? randomLine(random) : randomOctets(random, 40);
+    const noise = random.oneIn(3) ? randomLine(random) : randomBytes(random, 40);
     const lead = '\0'.repeat(random.mostlySmall(6));
     draft.latin1(lead + noise).latin1(random.oneIn(8) ? randomLine(random) : randomFrame(random));
   },

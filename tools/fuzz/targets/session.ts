@@ -101,10 +101,10 @@ class Line implements LinkObserver {
   play(script: Buffer): void {
     let from = 0;
     for (let at = 0; at < script.length; at++) {
-      const octet = script[at];
-      if (octet === CUT || octet === PAUSE) {
+      const byte = script[at];
+      if (byte === CUT || byte === PAUSE) {
         this.hear(script.subarray(from, at));
-        this.now += octet === PAUSE ? ((script[++at] ?? 0) % 24) * 100 : 0;
+        this.now += byte === PAUSE ? ((script[++at] ?? 0) % 24) * 100 : 0;
         from = at + 1;
       }
     }

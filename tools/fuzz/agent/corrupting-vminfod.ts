@@ -1,7 +1,7 @@
 /*
- * Stands between the agent and the node's vminfod, and spoils what it tells of the zones that suffer:
- * members null, of other types, missing, deep, named like those of the object prototype. What it tells of
- * healthy zones goes through as it is.
+ * A proxy between the agent and the node's vminfod that corrupts the objects of the attacked zones:
+ * members null, of other types, missing, deep, named like those of the object prototype. Those of
+ * healthy zones pass unchanged.
  */
 import { createServer, request, type Server, type ServerResponse } from 'node:http';
 import { rmSync } from 'node:fs';
@@ -70,8 +70,8 @@ const NAMES: readonly [string, ...string[]] = [
   'alias',
 ];
 
-export class Mangler {
-  /** How the object of a zone is spoilt; none: it is not. */
+export class CorruptingVminfod {
+  /** The seed that corrupts the object of a zone; none: it passes unchanged. */
   readonly seeds = new Map<string, number>();
   private readonly upstream: string;
   private readonly path: string;
@@ -98,9 +98,9 @@ export class Mangler {
   }
 
   /** Anything, on every stream. */
-  say(octets: Buffer): void {
+  say(bytes: Buffer): void {
     for (const stream of this.streams) {
-      stream.write(octets);
+      stream.write(bytes);
     }
   }
 
@@ -111,7 +111,7 @@ export class Mangler {
         this.streams.add(response);
       }
       const lines = createInterface({ input: answer, crlfDelay: Infinity });
-      lines.on('line', (line) => response.write(`${this.spoilLine(line)}\n`));
+      lines.on('line', (line) => response.write(`${this.corruptLine(line)}\n`));
       // An interface hands on what its input fails with.
       lines.on('error', () => response.destroy());
       answer.on('error', () => response.destroy());
@@ -127,29 +127,29 @@ export class Mangler {
     });
   }
 
-  private spoilLine(line: string): string {
+  private corruptLine(line: string): string {
     const said = parseJsonObject(line);
     if (said === undefined) {
       return line;
     }
     const list = parseJsonObject(`{"of":${ownString(said, 'vms') ?? ''}}`)?.of;
     if (Array.isArray(list)) {
-      const told = list.map((vm: unknown) => this.spoil(vm));
-      return JSON.stringify({ ...said, vms: JSON.stringify(told) });
+      const vms = list.map((vm: unknown) => this.corrupt(vm));
+      return JSON.stringify({ ...said, vms: JSON.stringify(vms) });
     }
     return JSON.stringify(
-      'vm' in said ? { ...said, vm: this.spoil(own(said, 'vm')) } : this.spoil(said),
+      'vm' in said ? { ...said, vm: this.corrupt(own(said, 'vm')) } : this.corrupt(said),
     );
   }
 
-  private spoil(vm: unknown): unknown {
+  private corrupt(vm: unknown): unknown {
     const name = isJsonObject(vm) ? own(vm, 'zonename') : undefined;
     const seed = typeof name === 'string' ? this.seeds.get(name) : undefined;
-    return isJsonObject(vm) && seed !== undefined ? spoilt(vm, new Random(seed)) : vm;
+    return isJsonObject(vm) && seed !== undefined ? corrupted(vm, new Random(seed)) : vm;
   }
 }
 
-function spoilt(vm: JsonObject, random: Random): JsonObject {
+function corrupted(vm: JsonObject, random: Random): JsonObject {
   const members = new Map<string, unknown>(Object.entries(vm));
   const count = random.below(6);
   for (let n = 0; n < count; n++) {

@@ -19,7 +19,7 @@ const CONTENT = {
 } as const;
 
 /** Puts something else in the place of a zone's config file: broken, odd, valid, or nothing. */
-export function spoilFile(directory: string, { file, content }: FileStep): void {
+export function corruptFile(directory: string, { file, content }: FileStep): void {
   const path = join(directory, file);
   try {
     rmSync(path, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/* Those who connect to the suffering zones: they come in numbers, write anything, and leave as they like. */
+/* Clients of the attacked zones: many connections that write anything and close at any time. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Step } from './step';
@@ -10,7 +10,7 @@ const MOST = 300;
 /** So many pieces of the bytes at most are written. */
 const MOST_CHUNKS = 4096;
 
-export class Crowd {
+export class HostileClients {
   private readonly sockets = new Set<Socket>();
   private count = 0;
 
@@ -19,7 +19,7 @@ export class Crowd {
     // Refused, or thrown out: that is a client's life.
     socket.on('error', () => undefined);
     socket.once('close', () => this.sockets.delete(socket));
-    // Half of those who come read what they are told.
+    // Half of them read the replies.
     if (this.count++ % 2 === 0) {
       socket.resume();
     }
@@ -33,10 +33,10 @@ export class Crowd {
 
   async write(path: string, step: BytesStep): Promise<void> {
     const socket = this.open(path);
-    const octets = Buffer.from(step.octets.repeat(step.times), 'latin1');
-    const most = Math.min(octets.length, step.chunk * MOST_CHUNKS);
+    const bytes = Buffer.from(step.octets.repeat(step.times), 'latin1');
+    const most = Math.min(bytes.length, step.chunk * MOST_CHUNKS);
     for (let at = 0; at < most; at += step.chunk) {
-      socket.write(octets.subarray(at, at + step.chunk));
+      socket.write(bytes.subarray(at, at + step.chunk));
     }
     // So that some of it is read before the end comes.
     await delay(2);

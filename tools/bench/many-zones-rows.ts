@@ -1,5 +1,5 @@
 /*
- * What many zones cost: to start with, to hold, to be told of again, to be idle and to come.
+ * What many zones cost: at the start, in memory, when vminfod sends them again, idle, and when they are created.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { ask } from '../simcn/control';
@@ -11,7 +11,7 @@ import { cpuMs, statusOf } from './processes';
 import { partsOfFloor } from './request-rows';
 
 /** The start, the memory and the rate with all of a node's zones. @param calm the rates with one zone */
-export async function crowdRows(
+export async function manyZonesRows(
   bench: Instruments,
   node: BenchNode,
   calm: readonly LoadResult[],
@@ -33,8 +33,8 @@ export async function crowdRows(
   bench.tell(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
   bench.tell(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
   await anewRow(bench, node);
-  const crowd = await partsOfFloor(bench, node);
-  const growth = crowd.map(({ perSecond }, at) => perSecond / (calm[at]?.perSecond ?? NaN));
+  const many = await partsOfFloor(bench, node);
+  const growth = many.map(({ perSecond }, at) => perSecond / (calm[at]?.perSecond ?? NaN));
   bench.tell(`requests/s at ${zones} zones`, 'x that at 1 zone', { least: 0.9 }, growth);
 }
 
@@ -54,7 +54,7 @@ async function anewRow(bench: Instruments, node: BenchNode): Promise<void> {
     await ask(node.root, 'clear-faults');
     longest.push((await asking).longestUs / 1000);
   }
-  const name = `${node.zones} VMs told anew: longest wait of one who asks`;
+  const name = `${node.zones} VMs sent again by vminfod: longest wait of a client`;
   bench.tell(name, 'ms', { most: 50 }, longest);
 }
 

@@ -1,0 +1,17 @@
+/*
+ * npm run man: the manual pages, for `man -M dist/man NAME`, each in the directory of its section. The pages are
+ * written by hand, in mdoc(7), in man/.
+ */
+'use strict';
+const { copyFileSync, mkdirSync, readdirSync } = require('node:fs');
+const { join } = require('node:path');
+
+const PAGES = join(__dirname, 'man');
+const out = join(process.argv[2] ?? join(__dirname, '..', 'dist'), 'man');
+
+for (const page of readdirSync(PAGES)) {
+  const directory = join(out, `man${page.slice(-1)}`);
+  mkdirSync(directory, { recursive: true });
+  copyFileSync(join(PAGES, page), join(directory, page));
+}
+console.log(`man -M ${out} mdatactl`);
