@@ -63,7 +63,7 @@ const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
 /** Words that only some rooms may say. */
 const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
   // Whoever works in later iterations of the event loop does so by the scheduler's means.
-  { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/addon)$/ },
+  { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/zone-events)$/ },
   { word: /process\.env\b/, rooms: /^(config|tools\/mdatactl\/main)$/ },
   { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^(tools\/mdatactl\/)?main$/ },
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
