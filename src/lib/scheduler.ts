@@ -106,6 +106,11 @@ export class TaskQueue {
     return () => this.waiting.delete(entry);
   }
 
+  /** Resolves when its turn comes, in a later iteration. */
+  turn(): Promise<void> {
+    return new Promise((resolve) => this.add(resolve));
+  }
+
   private runSome(): void {
     const end = this.now() + this.limits.ms;
     let remaining = this.limits.tasks;
