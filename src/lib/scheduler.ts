@@ -223,7 +223,7 @@ export class Scheduler {
       return;
     }
     const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
-    const mayRun = queue.averageMs === null ? this.eventMs < PASS_MS : queue.averageMs <= HEAVY_MS;
+    const mayRun = this.eventMs < PASS_MS && (queue.averageMs ?? 0) <= HEAVY_MS;
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
       queue.waiting.add(worker);
       this.enter(queue);
@@ -255,8 +255,11 @@ export class Scheduler {
     const cost = worker.work(budget - queue.spent);
     const ended = this.now();
     const ms = ended - began;
-    const before = queue.averageMs ?? ms;
-    queue.averageMs = before + (ms - before) / AVERAGE_RUNS;
+    // A run without work, as with each part of a long line that is not whole yet, says nothing of what is to come.
+    if (cost > 0) {
+      const before = queue.averageMs ?? ms;
+      queue.averageMs = before + (ms - before) / AVERAGE_RUNS;
+    }
     queue.spent += Math.max(cost, ms / COST_MS);
     if (worker.ready) {
       queue.waiting.add(worker);

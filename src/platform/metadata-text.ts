@@ -7,6 +7,7 @@
  */
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
+import { TaskQueue } from '../lib/scheduler';
 import { loadAddon, type NativeText } from './addon';
 import { deviceOf, inodeOf, STEPS, type FileStat } from './files';
 
@@ -126,6 +127,20 @@ export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
   };
 }
 
+/** Work on less than this takes a fraction of a millisecond, bytes. */
+const LONG_BYTES = 64 * 1024;
+const longWork = new TaskQueue({ tasks: 1 });
+
+/**
+ * To be awaited before work on so many bytes. Threads of the pool end together, and each may bring megabytes: one
+ * iteration of the event loop has room for one such piece, of whatever zone, and guests are served between them.
+ */
+export async function longWorkTurn(bytes: number): Promise<void> {
+  if (bytes > LONG_BYTES) {
+    await longWork.turn();
+  }
+}
+
 /**
  * Reads and scans a file on a thread of the pool. What is not a regular file is refused without waiting for it;
  * links are not followed.
@@ -137,6 +152,7 @@ export async function readText(path: string, bytesMax: number, keepMax: number):
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
   const reason = result.code === OK ? null : faultOf(result, 'read', path);
   const stat = result.stat;
+  await longWorkTurn(reason === null ? indexBytes(result) : 0);
   return reason === null
     ? {
         kind: 'ok',
@@ -166,6 +182,7 @@ export async function readValue(
   if (result.code !== OK) {
     faultOf(result, 'read', path);
   }
+  await longWorkTurn(result.bytes?.length ?? 0);
   return result.bytes;
 }
 
@@ -193,6 +210,7 @@ export async function spliceText(
     Int32Array.of(owner.mode, owner.uid, owner.gid),
     splice.keepMax,
   );
+  await longWorkTurn(result.code === OK ? indexBytes(result) : 0);
   switch (result.code) {
     case OK:
       return {
@@ -221,6 +239,11 @@ export function isForeign(stat: FileStat): boolean {
 
 function offsetsOf({ root, members, names }: NativeText): TextOffsets {
   return { root, members, names: names ?? Buffer.from('[]') };
+}
+
+/** What an index is made of. */
+function indexBytes({ members, names }: NativeText): number {
+  return members.byteLength + (names?.length ?? 0);
 }
 
 function ownerOf({ owner }: NativeText): FileOwner {

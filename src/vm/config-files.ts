@@ -22,7 +22,6 @@ import { lstatSync } from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { codeOf, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
-import { TaskQueue } from '../lib/scheduler';
 import { parseJsonObject, type MetadataMaps, type MetadataNeed } from '../metadata/vm-data';
 import {
   changedMsOf,
@@ -135,8 +134,6 @@ export class ConfigFiles {
   private readonly warnings = new FileWarnings();
   private readonly tick: () => number;
   private readonly reads = new ByteBudget(READ_BYTES);
-  /** Threads of the pool end together; the work of milliseconds that each of them brings comes one at a time. */
-  private readonly steps = new TaskQueue({ tasks: 1 });
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
   private readonly statAt = openStat();
@@ -293,8 +290,6 @@ export class ConfigFiles {
       }
       const maps = await loadValues(path, reading, need);
       if (maps !== undefined) {
-        // Whoever asked goes on with names or a value of megabytes.
-        await this.steps.turn();
         return { maps, use: reading.use };
       }
     }
@@ -312,7 +307,6 @@ export class ConfigFiles {
       }
       throw err;
     }
-    await this.steps.turn();
     if (text.kind === 'ok') {
       this.warnings.recovered(path);
       return this.keepText(path, text, isSettled(text.stat));

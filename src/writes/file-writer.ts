@@ -16,10 +16,10 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { MetadataMaps } from '../metadata/vm-data';
+import type { Change, MetadataMaps } from '../metadata/vm-data';
 import { syncDurably, openStat, sizeOf, textOfStat } from '../platform/files';
 import { takeLock, type HeldLock } from '../platform/lock';
-import { isForeign } from '../platform/metadata-text';
+import { isForeign, longWorkTurn } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/metadata-writer';
@@ -216,6 +216,7 @@ export class FileWriter implements LeasingBackend {
     if (file === undefined || current === undefined) {
       return undefined;
     }
+    await longWorkTurn(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
     const path = pathOf(target.directory, 'metadata');
     if (plan.empty) {
@@ -278,4 +279,9 @@ function identityAt(directory: string): string {
     // Whoever reads the file meets the fault too, and logs it.
     return '';
   }
+}
+
+/** What a change brings, about. */
+function bytesOf(change: Change): number {
+  return change.key.length + (change.kind === 'set' ? change.value.length : 0);
 }
