@@ -86,25 +86,31 @@ describe('long metadata files', function () {
     );
   });
 
-  it('writes and reads of eight zones with 4 MB each leave a neighbour in peace', async () => {
-    const neighbour = await Neighbour.at(cn.socket(VICTIM), uuidOf(VICTIM));
-    const sessions = await Promise.all(HOSTILE.map((index) => cn.open(index)));
-    try {
-      await neighbour.isServedDuring(async () => {
-        const end = performance.now() + PRESSED_MS;
-        const press = async (session: GuestSession): Promise<void> => {
-          for (let n = 0; performance.now() < end; n++) {
-            assert.strictEqual((await session.put('one', String(n))).code, 'SUCCESS');
-            assert.strictEqual((await session.get('one')).text, String(n));
-          }
-        };
-        await Promise.all(sessions.map(press));
-      });
-    } finally {
-      sessions.forEach((session) => session.close());
-      await neighbour.leave();
-    }
-  });
+  const PRESSES: readonly (readonly [what: string, key: string, value: (n: number) => string])[] = [
+    ['writes of a byte into 4 MB, and reads,', 'one', String],
+    ['writes of values of 1 MB, and reads,', 'v0', (n) => String(n % 10).repeat(VALUE_BYTES)],
+  ];
+  for (const [what, key, valueOf] of PRESSES) {
+    it(`${what} of eight zones do not delay a neighbour`, async () => {
+      const neighbour = await Neighbour.at(cn.socket(VICTIM), uuidOf(VICTIM));
+      const sessions = await Promise.all(HOSTILE.map((index) => cn.open(index)));
+      try {
+        await neighbour.isServedDuring(async () => {
+          const end = performance.now() + PRESSED_MS;
+          const press = async (session: GuestSession): Promise<void> => {
+            for (let n = 0; performance.now() < end; n++) {
+              assert.strictEqual((await session.put(key, valueOf(n))).code, 'SUCCESS');
+              assert.strictEqual((await session.get(key)).text, valueOf(n));
+            }
+          };
+          await Promise.all(sessions.map(press));
+        });
+      } finally {
+        sessions.forEach((session) => session.close());
+        await neighbour.leave();
+      }
+    });
+  }
 
   it('a long script of the operator blocks no write of the guest, and the guest sees where it is', async () => {
     const session = await cn.open(OPERATORS);

@@ -32,6 +32,7 @@ const READERS = 4;
 const twice = (request: Buffer): Buffer => Buffer.concat([request, request]);
 const KEYS = twice(frame('00000001', 'KEYS'));
 const GET_BIG = twice(frame('00000002', 'GET', 'big'));
+const GET_ONCE = frame('00000003', 'GET', 'big');
 const keysOf = (names: readonly string[]): JsonObject => {
   return Object.fromEntries(names.map((name) => [name, 'v']));
 };
@@ -148,11 +149,13 @@ describe('hostile zones that read nothing', function () {
     }
   }
 
-  // So large that all files stay parsed: what is measured is what replies cost.
   for (const [mode, what, customer, request] of [
+    // So large that all files stay parsed: what is measured is what replies cost.
     ['mute', 'KEYS of 200 keys of 1 KiB and read nothing', FEW, KEYS],
     ['mute', 'GET of 128 KiB and read nothing', MEDIUM, GET_BIG],
-    ['reads', 'GET of 128 KiB and read all', MEDIUM, frame('00000003', 'GET', 'big')],
+    ['reads', 'GET of 128 KiB and read all', MEDIUM, GET_ONCE],
+    // Files and values that are read anew for each request.
+    ['reads', 'GET of 1 MiB and read all', { big: BIG }, GET_ONCE],
   ] as const) {
     it(`${HOSTILE} of ${ZONES} ask for ${what}: another zone waits for its own turn only`, async () => {
       store(customer);
