@@ -7,6 +7,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * link does in links/, what operators are shown in admin/.
  */
+import { randomBytes } from 'node:crypto';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
@@ -28,6 +29,11 @@ import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
 import { ticks } from './lib/tick';
+import { Turns } from './lib/turns';
+import { helloText } from './metadata/hello';
+import { Tokens } from './metadata/token';
+import { nodeKey } from './platform/node-key';
+import { Watches } from './transport/watches';
 import { Store, type WriterChoice } from './vm/store';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
@@ -57,6 +63,7 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
+  private readonly turns = new Turns();
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
@@ -79,6 +86,9 @@ export class Agent {
       operatorScriptWritable: options.config.operator_script_writable,
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
+      tokens: new Tokens(randomBytes(32), () => this.turns.next()),
+      replyBytes: options.config.limits.unsent_bytes,
+      hello: helloOf(options.config),
       onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
     };
   }
@@ -124,6 +134,8 @@ export class Agent {
     this.config = config;
     this.answering.operatorScriptWritable = config.operator_script_writable;
     this.answering.emptyValuesStored = config.store_empty_values;
+    this.answering.replyBytes = config.limits.unsent_bytes;
+    this.answering.hello = helloOf(config);
     setLevel(this.log, config.log_level);
     this.maker?.reload(config);
     this.datasets?.reload(policyOf(config));
@@ -140,8 +152,18 @@ export class Agent {
     return (this.store?.status().writer.inProgress.length ?? 0) > 0;
   }
 
+  private nodeKey(): Buffer {
+    return nodeKey(this.paths.nodeKey, (err) => {
+      this.log.warn(
+        { err },
+        'the key of this node could not be kept: tokens are others than before',
+      );
+    });
+  }
+
   private async claimNode(): Promise<void> {
     this.lock = await claimNode(this.paths);
+    this.answering.tokens = new Tokens(this.nodeKey(), () => this.turns.next());
   }
 
   private startStore(): Promise<void> {
@@ -232,6 +254,9 @@ export class Agent {
     if (platform === null || store === null || datasets === null) {
       throw new Error('zones come after the platform and the VM data');
     }
+    const watches = new Watches((zonename) => store.version(zonename));
+    figures.watchesWaiting = () => watches.waiting;
+    store.onChanged(({ zonename }) => watches.hint(zonename));
     const roots = new ZoneRoots(this.options.root);
     this.roots = roots;
     const maker = new ZoneFactory({
@@ -242,7 +267,8 @@ export class Agent {
       log: this.log,
       figures,
       config: this.config,
-      handle: this.handleOver(store),
+      handle: this.handleOver(store, watches),
+      watches,
     });
     this.maker = maker;
     const registry = new Registry({
@@ -261,14 +287,18 @@ export class Agent {
     }
   }
 
-  private handleOver(store: Store): Handle {
+  private handleOver(store: Store, watches: Watches): Handle {
     const options: AnswerOptions = this.answering;
     return (origin, request) => {
       if (origin.readOnly && (request.kind === 'put' || request.kind === 'delete')) {
         return READ_ONLY;
       }
       const data = store.data(origin.zonename);
-      return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      if (reply instanceof Promise && (request.kind === 'put' || request.kind === 'delete')) {
+        void reply.then(() => watches.hint(origin.zonename));
+      }
+      return reply;
     };
   }
 
@@ -309,4 +339,13 @@ export class Agent {
       this.log.error({ err }, 'could not be taken down cleanly');
     }
   }
+}
+
+function helloOf({ limits }: Config): string {
+  return helloText(packageVersion(), {
+    lineBytes: limits.line_bytes,
+    replyBytes: limits.unsent_bytes,
+    metadataBytes: limits.metadata_bytes,
+    keys: limits.metadata_keys,
+  });
 }

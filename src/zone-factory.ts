@@ -7,6 +7,7 @@ import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
 import { zoneBytes, ZONES_AT_LIMIT, type LinkLimits } from './transport/limits';
+import type { Watches } from './transport/watches';
 import { MemoryQuota } from './transport/zone-quota';
 import type { Access, Handle } from './transport/link';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
@@ -43,6 +44,7 @@ export interface ZoneFactoryOptions {
   readonly figures: NodeMetrics;
   readonly config: Config;
   readonly handle: Handle;
+  readonly watches: Watches;
 }
 
 /** Holds what all zones share: limits, turns, the sweep. One serves the agent. */
@@ -71,7 +73,7 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, roots, store, figures, handle } = this.options;
+    const { paths, roots, store, figures, handle, watches } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
@@ -87,6 +89,7 @@ export class ZoneFactory {
       observer: journal,
       limits: this.limits,
       turns: this.turns,
+      watches,
       memory: this.memory,
       log,
     };

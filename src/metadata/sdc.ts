@@ -7,7 +7,7 @@
  * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
  * tags and routes come from the files, as the VM object's copies may be old.
  */
-import type { Reply } from '../protocol/reply';
+import type { GetReply as Reply } from '../protocol/reply';
 import type { JsonObject } from './vm-data';
 import { datasetsText, delegateDatasetWord } from './datasets';
 import type { MetadataMap, MetadataNeed, VmData } from './handler';
@@ -45,6 +45,13 @@ const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
   ['datasets', (vm) => render(datasetsText(vm))],
   ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
+/** The names that GETALL gives, as far as the VM has them: what images and tools ask for. */
+export const WELL_KNOWN_NAMES: readonly string[] = [
+  ...['uuid', 'image_uuid', 'server_uuid', 'datacenter_name', 'owner_uuid', 'alias', 'hostname'],
+  ...['dns_domain', 'nics', 'resolvers', 'routes', 'operator-script', 'volumes', 'tmpfs'],
+  ...['maintain_resolvers', 'quota', 'brand', 'create_timestamp', 'cpu_cap'],
+  ...['max_physical_memory', 'package_name', 'package_version'],
+];
 /** What follows is a tag's name, dots included. */
 const TAGS_PREFIX = 'tags.';
 

@@ -16,12 +16,15 @@ import { endOfText } from './frame';
 
 const SP = 0x20;
 /** The longest code, its blanks, an id, and one byte more. */
-const MOST_BEFORE = 17;
+const MOST_BEFORE = 19;
 /** Of an id that is whole, or that begins the line. */
-const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE)$/;
+const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE|WATCH|PUTIF|DELETEIF)$/;
 const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
-const CODES = ['GET', 'PUT', 'DELETE'];
-const ENDS_OF_CODES = ['', 'T', 'ET', 'UT', 'E', 'TE', 'ETE', 'LETE', 'ELETE'];
+const CODES = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
+const CODES_ALONE = ['KEYS', 'GETALL', 'HELLO'];
+const ENDS_OF_CODES = CODES.flatMap((code) =>
+  Array.from(code, (_, at) => code.slice(at + 1)),
+);
 
 /**
  * @param line of a serial port, without its LF, that is no frame
@@ -33,7 +36,7 @@ export function isRestOfFrame(line: Buffer, afterLoss: boolean): boolean {
   const gap = line.lastIndexOf(SP, end - line.length - 1);
   const last = line.toString('latin1', gap + 1, end);
   const before = line.toString('latin1', Math.max(0, gap - MOST_BEFORE), Math.max(0, gap));
-  if (last === 'KEYS' || CODES.includes(last)) {
+  if (CODES_ALONE.includes(last) || CODES.includes(last)) {
     return gap === 0 ? afterLoss : ID.test(before);
   }
   if (ID_AND_CODE.test(before)) {

@@ -46,6 +46,9 @@ export type Reply =
   | { readonly kind: 'notfound' }
   | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
 
+/** The answer to a GET. */
+export type GetReply = Exclude<Reply, NameList>;
+
 // Never written to, so one copy of each serves all connections.
 const INVALID_COMMAND = Buffer.from('invalid command\n', 'latin1');
 const V2_OK = Buffer.from('V2_OK\n', 'latin1');

@@ -24,6 +24,7 @@ import { RequestReader } from './request-reader';
 import { SerialInput } from './serial-input';
 import { SMALL_BYTES } from './limits';
 import type { LinkLimits } from './limits';
+import type { Watches } from './watches';
 import type { Handle, LinkObserver, Origin } from './link';
 import type { QuotaMember, ReplySizes, ZoneQuota } from './zone-quota';
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
@@ -42,6 +43,7 @@ export interface ConnectionContext {
   readonly scheduler: Scheduler;
   readonly queue: RunQueue;
   readonly quota: ZoneQuota;
+  readonly watches: Watches;
   /** A clock in ms that never goes back. */
   readonly now: () => number;
 }
@@ -74,7 +76,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(stream: Stream, origin: Origin, context: ConnectionContext, onClosed: () => void) {
-    const { channel, handle, observer, limits, now } = context;
+    const { channel, handle, observer, limits, watches, now } = context;
     this.stream = stream;
     this.context = context;
     this.onClosed = onClosed;
@@ -83,6 +85,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
       handle,
       observer,
       limits,
+      watches,
       now,
       sink: this,
       moved: () => this.goOn(),
@@ -103,6 +106,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
     if (this.phase === 'open') {
       this.phase = 'ending';
       this.stream.pause();
+      this.replies.endWatch();
       this.context.scheduler.offer(this.context.queue, this);
       this.settle();
     }
@@ -117,8 +121,13 @@ export class Connection implements StreamOwner, Worker, ReplySink, QuotaMember {
   checkIdle(): void {
     const { quota, limits } = this.context;
     this.recount();
+    if (this.replies.waiting && this.replyBytes === 0 && this.reader.heldBytes === 0) {
+      // Its peer has nothing to do but to wait too; its time begins when the WATCH ends.
+      this.movedAt = this.context.now();
+    }
     const { stillMs } = this;
-    const stalled = quota.lineHasWaiters && quota.isCollector(this) && !this.replies.pending;
+    const { pending, waiting } = this.replies;
+    const stalled = quota.lineHasWaiters && quota.isCollector(this) && (!pending || waiting);
     if (this.replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
     } else if (stalled && stillMs >= STALLED_LINE_MS) {

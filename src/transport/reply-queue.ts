@@ -3,6 +3,7 @@
  *
  *   request --ask--> [queue] --> running --> small: encoded at once --------------> sink
  *                       |           |        large: blocked --room--> building --->
+ *                       |           |        WATCH whose token is the same: waiting --woken--> running
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
  * What always holds:
@@ -10,6 +11,7 @@
  *   written: a GET behind a PUT sees what the PUT stored.
  * - `dropAll` takes back replies, never effects: a write that was asked for is executed, detached, and
  *   the observer is told its true result all the same.
+ * - One WATCH waits at most, and nothing waits behind it: what comes next ends it, and is answered after it.
  * - A large reply has its room before there is any of it. Until then only its request is held, and the
  *   handler is asked again; only reads have large replies.
  *
@@ -28,6 +30,7 @@ import {
 import type { DataRequest, LineRequest, Request } from '../protocol/request';
 import { SMALL_BYTES, type LinkLimits } from './limits';
 import type { Handle, LinkObserver, Origin } from './link';
+import type { DataVersion, Parked, Watches } from './watches';
 import type { ReplySizes } from './zone-quota';
 
 /** A request and what is known of its coming. */
@@ -37,6 +40,8 @@ export interface PendingRequest {
   readonly at: number;
   /** Of its line. */
   readonly bytes: number;
+  /** Of a WATCH that has waited: when its time is over, on the same clock. */
+  readonly until?: number;
 }
 
 type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
@@ -48,6 +53,16 @@ interface Building {
   readonly encoder: ReplyEncoder;
 }
 
+/** A WATCH whose token is still the client's. */
+interface WaitingWatch {
+  readonly asked: PendingRequest;
+  readonly parked: Parked;
+  /** It is to be asked again. */
+  woken: boolean;
+}
+
+/** What one that waits takes of memory besides its request: its places in `Watches`, bytes. */
+const WATCH_BYTES = 512;
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
 
@@ -82,6 +97,7 @@ export interface ReplyQueueOptions {
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
   readonly sink: ReplySink;
+  readonly watches: Watches;
   readonly now: () => number;
   /** Something was finished by itself: there may be more to do, or an end. */
   readonly moved: () => void;
@@ -104,6 +120,9 @@ export class ReplyQueue {
   /** Room was kept for the reply that is being fetched. */
   private roomKept = false;
   private building: Building | null = null;
+  private watch: WaitingWatch | null = null;
+  /** No WATCH may wait any more: the peer has ended its side, or we end ours. */
+  private ending = false;
   /** Writes whose replies were taken back and that still run. */
   private detached = 0;
 
@@ -118,7 +137,18 @@ export class ReplyQueue {
 
   /** True: a reply is owed. */
   get pending(): boolean {
-    return this.running || this.blocked !== null || this.queue.length > 0;
+    return this.running || this.blocked !== null || this.watch !== null || this.queue.length > 0;
+  }
+
+  /** True: all that is owed is the reply to a WATCH, which waits or is looked at. */
+  get onlyWatches(): boolean {
+    const isWatch = this.watch !== null || this.current?.request.kind === 'watch';
+    return isWatch && this.queue.length === 0;
+  }
+
+  /** True: nothing happens until a WATCH ends. */
+  get waiting(): boolean {
+    return this.watch?.woken === false;
   }
 
   /** True: the connection must not give it more than resets. */
@@ -139,7 +169,14 @@ export class ReplyQueue {
     } else {
       this.queue.push(asked);
       this.queuedBytes += bytesOf(asked);
+      this.wakeWatch();
     }
+  }
+
+  /** A WATCH is answered as it is, now and from now on. */
+  endWatch(): void {
+    this.ending = true;
+    this.wakeWatch();
   }
 
   /** Replies past the queue: a reset's reply does not wait for what was asked before it. */
@@ -152,6 +189,9 @@ export class ReplyQueue {
     if (this.building !== null) {
       return true;
     }
+    if (this.watch !== null) {
+      return this.watch.woken && this.options.sink.clear;
+    }
     return this.blocked === null ? this.queue.length > 0 && this.free : this.retryable;
   }
 
@@ -162,10 +202,16 @@ export class ReplyQueue {
 
   /** Goes on with one thing that waits: a large reply, or a request. @returns the bytes of it */
   next(): number {
-    const { building, blocked } = this;
+    const { building, blocked, watch } = this;
     if (building !== null) {
       this.build(building);
       return LARGE_BYTES;
+    }
+    if (watch !== null) {
+      const asked = this.takeWatch(watch);
+      // Its wait is not the time that its answer took.
+      this.begin({ ...asked, at: this.options.now() });
+      return 0;
     }
     if (blocked !== null) {
       this.blocked = null;
@@ -201,6 +247,9 @@ export class ReplyQueue {
       dropped.push(this.blocked);
       this.blocked = null;
     }
+    if (this.watch !== null) {
+      dropped.push(this.takeWatch(this.watch));
+    }
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
       this.execute(asked);
@@ -214,7 +263,11 @@ export class ReplyQueue {
   private get free(): boolean {
     const { limits, sink } = this.options;
     return (
-      !this.running && this.blocked === null && this.detached < limits.queuedRequests && sink.clear
+      !this.running &&
+      this.blocked === null &&
+      this.watch === null &&
+      this.detached < limits.queuedRequests &&
+      sink.clear
     );
   }
 
@@ -239,9 +292,17 @@ export class ReplyQueue {
       sink.keep(expected);
       this.roomKept = true;
     }
+    const { watches } = this.options;
+    const version = request.kind === 'watch' ? watches.version(origin.zonename) : null;
+    const settle = (reply: Reply): void => {
+      const isParked = version !== null && this.parks(asked, request, reply, version);
+      if (!isParked) {
+        this.deliver(asked, request, reply);
+      }
+    };
     const reply = handle(origin, request);
     if (!(reply instanceof Promise)) {
-      this.deliver(asked, request, reply);
+      settle(reply);
       this.releaseRoom();
       return;
     }
@@ -251,7 +312,7 @@ export class ReplyQueue {
       this.busyBytes -= bytesOf(asked);
       if (this.current === asked) {
         this.current = null;
-        this.deliver(asked, request, settled);
+        settle(settled);
       } else {
         this.detached--;
         this.tellDetached(asked, settled);
@@ -259,6 +320,45 @@ export class ReplyQueue {
       this.releaseRoom();
       this.options.moved();
     });
+  }
+
+  /** Whether a WATCH waits on, since its token is still the client's and nothing else is asked. */
+  private parks(
+    asked: PendingRequest,
+    request: DataRequest,
+    reply: Reply,
+    version: DataVersion,
+  ): boolean {
+    if (request.kind !== 'watch' || reply.kind !== 'success' || reply.text !== request.token) {
+      return false;
+    }
+    const { origin, now, watches, moved } = this.options;
+    const until = asked.until ?? asked.at + 1000 * request.seconds;
+    if (this.ending || this.queue.length > 0 || now() >= until) {
+      return false;
+    }
+    const wake = (): void => {
+      this.wakeWatch();
+      moved();
+    };
+    const kept = { ...asked, until };
+    const parked = watches.park(origin.zonename, { wake }, version, until);
+    this.watch = { asked: kept, parked, woken: false };
+    this.busyBytes += bytesOf(kept) + WATCH_BYTES;
+    return true;
+  }
+
+  private wakeWatch(): void {
+    if (this.watch !== null) {
+      this.watch.woken = true;
+    }
+  }
+
+  private takeWatch({ asked, parked }: WaitingWatch): PendingRequest {
+    this.watch = null;
+    this.busyBytes -= bytesOf(asked) + WATCH_BYTES;
+    this.options.watches.leave(parked);
+    return asked;
   }
 
   /** What the reply did not take of the room that was kept for it. */
@@ -370,6 +470,9 @@ function bytesOf({ request, bytes }: PendingRequest): number {
       return Math.max(bytes, 2 * request.key.length);
     case 'put':
       return Math.max(bytes, 2 * (request.key.length + request.value.length));
+    case 'watch':
+      // Each key is a string of its own.
+      return (request.keys ?? []).reduce((sum, key) => sum + 2 * key.length + 32, 200);
     default:
       return bytes;
   }
@@ -381,6 +484,9 @@ function isDataRequest(request: Request): request is DataRequest {
     case 'keys':
     case 'put':
     case 'delete':
+    case 'watch':
+    case 'getall':
+    case 'hello':
       return true;
     default:
       return false;

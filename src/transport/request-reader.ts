@@ -8,7 +8,7 @@
 import { Framer } from '../protocol/framer';
 import type { Line } from '../protocol/framer';
 import { parseLine, parseOversize } from '../protocol/request';
-import type { Channel, Request } from '../protocol/request';
+import type { Channel, LineRequest, Request } from '../protocol/request';
 import type { ReplyQueue, PendingRequest } from './reply-queue';
 import type { LinkLimits } from './limits';
 import type { LinkObserver } from './link';
@@ -34,6 +34,9 @@ export function signOf(request: Request): LineSign {
     case 'keys':
     case 'put':
     case 'delete':
+    case 'watch':
+    case 'getall':
+    case 'hello':
       return request.wire.version === 2 ? 'client' : 'neutral';
     case 'malformed':
       return request.wire.version === 2 ? 'client' : 'bad';
@@ -118,7 +121,7 @@ export class RequestReader {
   }
 
   private take(asked: PendingRequest): void {
-    const { answers, observer } = this.options;
+    const { observer } = this.options;
     const { request } = asked;
     const sign = signOf(request);
     if (sign === 'bad' && request.kind !== 'too-large') {
@@ -126,10 +129,23 @@ export class RequestReader {
     }
     if (sign === 'client' && (request.kind === 'reset' || request.kind === 'negotiate')) {
       this.greeted();
-      answers.dropAll();
-      answers.answerNow(asked, request);
+      this.reset(asked, request);
     } else {
       this.ask(asked);
+    }
+  }
+
+  /**
+   * A new client's reset takes back what an earlier one asked. On a socket there is no earlier one: a WATCH that
+   * waits there is answered first.
+   */
+  protected reset(asked: PendingRequest, request: LineRequest): void {
+    const { answers } = this.options;
+    if (this.options.channel === 'socket' && answers.onlyWatches) {
+      answers.ask(asked);
+    } else {
+      answers.dropAll();
+      answers.answerNow(asked, request);
     }
   }
 

@@ -39,6 +39,7 @@ import { DEFAULT_PORT, DialAttempts, dialPort, OTHER_ZONE, portOf } from './seri
 import type { DialLimiter, ZoneOfPeer } from './serial-dialer';
 import { SerialStats } from './stats';
 import type { SerialCounts, PortConnection } from './stats';
+import type { Watches } from './watches';
 import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
@@ -71,6 +72,7 @@ export interface SerialOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly turns: Scheduler;
+  readonly watches: Watches;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   /** One for the whole process: the dials of all links go through it. */
@@ -106,6 +108,7 @@ export class SerialLink implements Link {
 
   constructor(options: SerialOptions) {
     const { handle, limits, turns: scheduler, memory, zonename, observer, portObserver } = options;
+    const { watches } = options;
     const { ranBefore, log } = options;
     this.options = options;
     const now = options.now ?? (() => performance.now());
@@ -114,7 +117,7 @@ export class SerialLink implements Link {
     this.stats = new SerialStats({ observer, port: portObserver, now, ranBefore });
     const quota = new ZoneQuota(limits, memory);
     const own = { queue: new RunQueue(), quota, observer: this.stats };
-    this.context = { channel: 'serial', handle, limits, scheduler, now, ...own };
+    this.context = { channel: 'serial', handle, limits, scheduler, watches, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,
       this.states(),

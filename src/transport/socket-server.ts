@@ -32,6 +32,7 @@ import type { Access, Handle, Link, LinkObserver } from './link';
 import { ThrottledLog } from '../lib/throttled-log';
 import type { ThrottledLogSink } from '../lib/throttled-log';
 import { ConnectionManager } from './connection-manager';
+import type { Watches } from './watches';
 import { ZoneQuota, type MemoryQuota } from './zone-quota';
 import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
 import type { FileIdentity, SocketModes } from './socket-file';
@@ -60,6 +61,7 @@ export interface ZoneSocketOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly turns: Scheduler;
+  readonly watches: Watches;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   /** One for the whole process. */
@@ -260,11 +262,11 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   private makeReception(): ConnectionManager {
-    const { zonename, handle, observer, limits, turns, memory, sweep } = this.options;
+    const { zonename, handle, observer, limits, turns, memory, sweep, watches } = this.options;
     const { peerOf, allowed, accessOf } = this.options;
     const context = {
       channel: 'socket',
-      ...{ handle, observer, limits, scheduler: turns, now: this.now },
+      ...{ handle, observer, limits, scheduler: turns, watches, now: this.now },
       queue: new RunQueue(),
       quota: new ZoneQuota(limits, memory),
     } as const;

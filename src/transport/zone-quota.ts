@@ -165,7 +165,7 @@ export class ReplySizes {
 }
 
 function labelOf(request: DataRequest): string {
-  return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
+  return 'key' in request ? `${request.kind} ${request.key}` : request.kind.toUpperCase();
 }
 
 /** What one zone's connections hold. They are its members until they leave. */

@@ -341,9 +341,12 @@ export class ConfigFiles {
     const maps =
       values.size === 0
         ? reading.maps
-        : index.maps((number) =>
-            values.has(number) ? values.get(number) : valueNow(path, stat, index, number),
-          );
+        : {
+            ...index.maps((number) =>
+              values.has(number) ? values.get(number) : valueNow(path, stat, index, number),
+            ),
+            onDisk: index,
+          };
     return { maps, use: index.use };
   }
 
@@ -445,7 +448,7 @@ export class ConfigFiles {
     const index = new MetadataIndex(text.offsets);
     const maps =
       bytes === null
-        ? index.maps((number) => valueNow(path, stat, index, number))
+        ? { ...index.maps((number) => valueNow(path, stat, index, number)), onDisk: index }
         : index.mapsIn(bytes);
     const parsed: MetadataReading = { name: 'metadata', index, stat, owner, bytes, maps };
     const weight = ENTRY_BYTES + index.weight + (bytes?.length ?? 0);

@@ -21,6 +21,7 @@ import type {
 } from '../metadata/handler';
 import { VmWaiters } from './vm-waiters';
 import { ConfigFiles, type LoadedMetadata } from './config-files';
+import { DataVersions, type DataVersion } from './data-version';
 import type { GuestUse } from './metadata-index';
 import type { MetadataLimits } from '../writes/plan';
 import { FileWriter, type FileWriterOptions } from '../writes/file-writer';
@@ -85,6 +86,7 @@ export class Store {
   private readonly limits: MetadataLimits;
   private readonly namespaces: NamespaceWatch;
   private readonly arrivals = new VmWaiters(LOADED_MS);
+  private readonly versions = new DataVersions();
   private readonly tracked = new Map<string, TrackedVm>();
 
   constructor(options: StoreOptions) {
@@ -180,6 +182,14 @@ export class Store {
       fileBytesMax: this.limits.fileBytes,
       refusals: this.writer.refusals(zonename),
     };
+  }
+
+  /** What the data of a zone looks like now; of one that is not tracked, nothing. */
+  version(zonename: string): DataVersion {
+    const directory = this.tracked.get(zonename)?.target.directory;
+    return directory === undefined
+      ? { text: '', settled: true }
+      : this.versions.of(directory, this.table.facts(zonename));
   }
 
   facts(zonename: string): VmFacts | undefined {

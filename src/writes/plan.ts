@@ -6,6 +6,7 @@
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
 import type { Change, ChangeResult } from '../metadata/handler';
+import type { ChangedCheck } from '../metadata/token';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
 
 export interface MetadataLimits {
@@ -37,6 +38,8 @@ export interface CurrentMetadata {
   sizeOf(map: MapName, key: string): number;
   /** The value of a key that is changed; undefined where there is none, a symbol where it was too long to be read. */
   valueOf(map: MapName, key: string): unknown;
+  /** The token of a key that is changed on a condition, by its value in the file. */
+  tokenOf(map: MapName, key: string, check: ChangedCheck): string;
   /** True where the value is this string. */
   holds(map: MapName, key: string, value: string): boolean;
 }
@@ -89,12 +92,16 @@ export function planChanges(
     guestBytes: current.use.bytes,
     guestKeys: current.use.keys,
   };
-  const results = changes.map((change) => {
+  const results = changes.map((change): ChangeResult => {
     const { map, key } = change;
     const isWanted =
       change.onlyIf?.(next[map].get(key)?.value ?? current.valueOf(map, key)) ?? true;
     if (!isWanted) {
       return STORED;
+    }
+    const refused = refusalOfCheck(change, next[map].get(key), current);
+    if (refused !== null) {
+      return { kind: 'failed', text: refused };
     }
     const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
@@ -110,6 +117,20 @@ export function planChanges(
   const customer = editsOf('customer', next.customer, current);
   const internal = editsOf('internal', next.internal, current);
   return { results, customer, internal, empty: customer.size + internal.size === 0 };
+}
+
+/** The words for a change whose key has another token than its asker's; null where it is made. */
+function refusalOfCheck(
+  { map, key, unless }: PlannedChange,
+  changed: Next | undefined,
+  current: CurrentMetadata,
+): string | null {
+  if (unless === undefined) {
+    return null;
+  }
+  const token =
+    changed === undefined ? current.tokenOf(map, key, unless) : unless.tokenOf(changed.value);
+  return unless.refusal(token);
 }
 
 function refusalOf(

@@ -4,6 +4,7 @@ import type { AnswerOptions, VmData } from '../../src/metadata/handler';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest, Wire } from '../../src/protocol/request';
 import { FIXTURE } from '../support/vm-fixture';
+import { NEW_VERBS } from '../support/new-verbs';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const wire: Wire = { version: 2, id: 'a1b2c3d4' };
@@ -14,6 +15,7 @@ const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet
 const OPTIONS: AnswerOptions = {
   operatorScriptWritable: false,
   emptyValuesStored: false,
+  ...NEW_VERBS,
   commaDeletes: true,
   onFault: (_zonename, _request, err) => assert.fail(String(err)),
 };

@@ -13,6 +13,7 @@ import type { Stream } from '../../src/platform/stream';
 import { acceptedPair, duplexPair } from '../support/duplex-pair';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
+import { stillWatches } from '../support/new-verbs';
 import { Peer } from '../support/peer';
 import { Recorder } from '../support/recorder';
 
@@ -32,6 +33,7 @@ class World {
   readonly pending: ((reply: Reply) => void)[] = [];
   readonly scheduler = new Scheduler();
   readonly queue = new RunQueue();
+  readonly watches = stillWatches();
   readonly quota: ZoneQuota;
   readonly limits: LinkLimits;
   /** Added to the real time. */
@@ -76,12 +78,12 @@ class World {
     queue = this.queue,
   ): Promise<{ peer: Peer; connection: Connection; closed: Promise<void> }> {
     const { near, far } = await (channel === 'socket' ? acceptedPair() : portPair());
-    const { handle, recorder: observer, limits, scheduler, quota, now } = this;
+    const { handle, recorder: observer, limits, scheduler, quota, watches, now } = this;
     let done: () => void = () => undefined;
     const closed = new Promise<void>((resolve) => {
       done = resolve;
     });
-    const context = { channel, handle, observer, limits, scheduler, queue, quota, now };
+    const context = { channel, handle, observer, limits, scheduler, queue, quota, watches, now };
     const connection = new Connection(near, { zonename: 'z', peer: null }, context, done);
     const peer = new Peer(far);
     this.peers.push(peer);

@@ -14,6 +14,7 @@ import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from '../support/eventually';
 import { frame, putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
+import { stillWatches } from '../support/new-verbs';
 import { Recorder, ToldOfPort } from '../support/recorder';
 
 /** From the moment at which a connection is possible again. */
@@ -69,6 +70,7 @@ describe('a serial link', () => {
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       turns: new Scheduler(),
+      watches: stillWatches(),
       dialLimiter: new DialLimiter(),
       portReads: new PortReads(),
       log: recorder,

@@ -28,6 +28,7 @@ import { eventually } from '../support/eventually';
 import { putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
+import { stillWatches } from '../support/new-verbs';
 import { Recorder } from '../support/recorder';
 
 const GLOBAL = { zoneid: 0, pid: 1, uid: 0 };
@@ -78,6 +79,7 @@ describe('a zone socket', () => {
       observer: recorder,
       limits: DEFAULT_LINK_LIMITS,
       turns: new Scheduler(),
+      watches: stillWatches(),
       sweep,
       log: recorder,
       peerOf: () => GLOBAL,

@@ -9,6 +9,7 @@ import type { Change, ChangeResult, MetadataUse, VmData } from '../../../src/met
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
 import type { JsonObject } from '../../../src/metadata/vm-data';
+import { Tokens } from '../../../src/metadata/token';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { get, keys, write } from '../model/keys';
@@ -42,6 +43,7 @@ export const answer: Target = {
       const options = {
         operatorScriptWritable: false,
         emptyValuesStored: false,
+        ...VERBS,
         commaDeletes: true,
         onFault: (_zonename: string, _: DataRequest, err: unknown) => {
           throw new Wrong('the handler has no fault', { err: String(err) });
@@ -136,6 +138,9 @@ function textOf(reply: Reply): string {
   }
 }
 
+const TOKENS = new Tokens(Buffer.alloc(32), () => Promise.resolve());
+const VERBS = { tokens: TOKENS, replyBytes: 4 * 1024 * 1024, hello: '' };
+
 function expected(data: ModelVm, request: DataRequest): string {
   switch (request.kind) {
     case 'get':
@@ -146,5 +151,9 @@ function expected(data: ModelVm, request: DataRequest): string {
       return write(data, 'put', request.key, request.value);
     case 'delete':
       return write(data, 'delete', request.key, '');
+    case 'watch':
+    case 'getall':
+    case 'hello':
+      throw new Wrong('the target `tokens` asks these', { kind: request.kind });
   }
 }

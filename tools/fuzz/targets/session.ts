@@ -5,6 +5,7 @@
  * as the platform's own does: newline, and again when the answer is another; NEGOTIATE; one GET. It must
  * be answered, and before that nothing may be answered that nobody asked for.
  */
+import { Watches } from '../../../src/transport/watches';
 import { ReplyQueue } from '../../../src/transport/reply-queue';
 import { ReplySizes } from '../../../src/transport/zone-quota';
 import { RequestReader } from '../../../src/transport/request-reader';
@@ -99,6 +100,7 @@ class Line implements LinkObserver {
         fill: () => undefined,
         commit: () => undefined,
       },
+      watches: new Watches(() => ({ text: '', settled: true })),
       now: clock,
       moved: () => undefined,
     });
