@@ -22,9 +22,7 @@ const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE|WATCH|PUTI
 const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
 const CODES = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
 const CODES_ALONE = ['KEYS', 'GETALL', 'HELLO'];
-const ENDS_OF_CODES = CODES.flatMap((code) =>
-  Array.from(code, (_, at) => code.slice(at + 1)),
-);
+const ENDS_OF_CODES = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
 
 /**
  * @param line of a serial port, without its LF, that is no frame
