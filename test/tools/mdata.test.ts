@@ -366,7 +366,7 @@ async function said(vm: MemoryVm, request: Request): Promise<string> {
       const reply = await answer(vm, request, {
         operatorScriptWritable: false,
         emptyValuesStored: false,
-  ...NEW_VERBS,
+        ...NEW_VERBS,
         commaDeletes: true,
         onFault: (_zonename, _request, err) => assert.fail(String(err)),
       });

@@ -145,7 +145,8 @@ class Watcher {
     };
     const child = spawn(program, args, { stdio: 'inherit', env });
     try {
-      const [code, signal] = await once(child, 'exit');
+      await once(child, 'exit');
+      const { exitCode: code, signalCode: signal } = child;
       if (code !== 0) {
         say(`${USAGE.name}: ${program} ended with ${String(code ?? signal)}`);
       }

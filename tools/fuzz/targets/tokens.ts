@@ -78,8 +78,11 @@ function changed(vm: ModelVm, choices: Choices): ModelVm {
 function tokenOf(vm: ModelVm, keys: readonly string[] | null): string {
   const request = { kind: 'watch', wire: { version: 1 }, seconds: 1, token: '-', keys } as const;
   const reply = answerRequest(new Memory(vm), request, OPTIONS);
-  if (reply instanceof Promise || reply.kind !== 'success') {
-    throw new Wrong('a WATCH of little is answered at once', { kind: String(reply) });
+  if (reply instanceof Promise) {
+    throw new Wrong('a WATCH of little is answered at once', {});
+  }
+  if (reply.kind !== 'success') {
+    throw new Wrong('a WATCH has a token', { kind: reply.kind });
   }
   return reply.text;
 }
