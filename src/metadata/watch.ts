@@ -202,9 +202,13 @@ export async function replyToGetAll(data: WatchedData, options: AllOptions): Pro
       return TOO_LARGE;
     }
   }
+  const head = `{"token":"${token}","metadata":{`;
+  const middle = '},"sdc":{';
   return {
     kind: 'success',
-    text: `{"token":"${token}","metadata":{${json}},"sdc":{${sdc.text}}}`,
+    // All who ask at once share the metadata's text, until there is room for a reply of theirs.
+    text: `${head}${json}${middle}${sdc.text}}}`,
+    bytes: head.length + bytes + middle.length + sdc.bytes + 2,
   };
 }
 

@@ -283,7 +283,7 @@ export class ReplyQueue {
       this.answerLine(asked, request);
       return;
     }
-    const expected = sink.sizes.of(request);
+    const expected = this.expectedBytes(request);
     if (expected > 0) {
       if (!sink.fits(expected)) {
         this.block(asked);
@@ -320,6 +320,15 @@ export class ReplyQueue {
       this.releaseRoom();
       this.options.moved();
     });
+  }
+
+  /** What room a reply needs before it is asked for; of one that was small the last time, none. */
+  private expectedBytes(request: DataRequest): number {
+    const known = this.options.sink.sizes.of(request);
+    if (known === 0 && request.kind === 'getall') {
+      return this.options.limits.unsentBytes;
+    }
+    return known > SMALL_BYTES ? known : 0;
   }
 
   /** Whether a WATCH waits on, since its token is still the client's and nothing else is asked. */

@@ -147,7 +147,8 @@ export class ReplySizes {
   }
 
   note(request: DataRequest, bytes: number): void {
-    if (bytes <= SMALL_BYTES) {
+    // Of all metadata that it is small has to be known too: as long as it is not, it may be the most there can be.
+    if (bytes <= SMALL_BYTES && request.kind !== 'getall') {
       if (this.bytes.size > 0) {
         this.bytes.delete(labelOf(request));
       }

@@ -42,6 +42,9 @@ function onDisk(vm: VmData): VmData & { reads: number } {
 async function ask(data: VmData, request: DataRequest, options = OPTIONS): Promise<string> {
   const reply = await answer(data, request, options);
   assert(reply.kind === 'success' || reply.kind === 'failure', reply.kind);
+  if (reply.kind === 'success' && reply.bytes !== undefined) {
+    assert.strictEqual(reply.bytes, Buffer.byteLength(reply.text));
+  }
   return reply.text;
 }
 
