@@ -7,6 +7,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * link does in links/, what operators are shown in admin/.
  */
+import { randomBytes } from 'node:crypto';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import { setLevel } from './admin/log-level';
@@ -22,7 +23,7 @@ import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { claimNode } from './node-claim';
-import type { Request } from './protocol/request';
+import { isWrite, type Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import type { HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
@@ -32,7 +33,11 @@ import { Store } from './vm/store';
 import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
-import { tickIds } from './lib/scheduler';
+import { TaskQueue, tickIds } from './lib/scheduler';
+import { helloText } from './metadata/hello';
+import { Tokens } from './metadata/token';
+import { nodeKey } from './platform/node-key';
+import { Watches } from './transport/watches';
 import { wireRegistry, wireStore } from './wiring';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
@@ -61,6 +66,8 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
+  /** Steps of long work for WATCH and GETALL: one in each iteration of the loop, whoever asks. */
+  private readonly steps = new TaskQueue({ tasks: 1 });
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
@@ -83,6 +90,9 @@ export class Agent {
       operatorScriptWritable: options.config.operator_script_writable,
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
+      tokens: new Tokens(randomBytes(32), () => this.steps.next()),
+      replyBytes: options.config.limits.unsent_bytes,
+      hello: helloOf(options.config),
       onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
     };
   }
@@ -128,6 +138,8 @@ export class Agent {
     this.config = config;
     this.answering.operatorScriptWritable = config.operator_script_writable;
     this.answering.emptyValuesStored = config.store_empty_values;
+    this.answering.replyBytes = config.limits.unsent_bytes;
+    this.answering.hello = helloOf(config);
     setLevel(this.log, config.log_level);
     this.maker?.reload(config);
     this.datasets?.reload(policyOf(config));
@@ -144,8 +156,15 @@ export class Agent {
     return (this.store?.status().writer.inProgress.length ?? 0) > 0;
   }
 
+  private nodeKey(): Buffer {
+    return nodeKey(this.paths.nodeKey, (err) => {
+      this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');
+    });
+  }
+
   private async claimNode(): Promise<void> {
     this.lock = await claimNode(this.paths);
+    this.answering.tokens = new Tokens(this.nodeKey(), () => this.steps.next());
   }
 
   private startStore(): Promise<void> {
@@ -232,6 +251,9 @@ export class Agent {
     if (platform === null || store === null || datasets === null) {
       throw new Error('zones come after the platform and the VM data');
     }
+    const watches = new Watches((zonename) => store.version(zonename));
+    figures.watchesWaiting = () => watches.waiting;
+    store.onChanged(({ zonename }) => watches.hint(zonename));
     const roots = new ZoneRoots(this.options.root);
     this.roots = roots;
     const maker = new ZoneFactory({
@@ -242,7 +264,8 @@ export class Agent {
       log: this.log,
       figures,
       config: this.config,
-      handle: this.handleOver(store),
+      handle: this.handleOver(store, watches),
+      watches,
     });
     this.maker = maker;
     const registry = new Registry({
@@ -261,14 +284,18 @@ export class Agent {
     }
   }
 
-  private handleOver(store: Store): Handle {
+  private handleOver(store: Store, watches: Watches): Handle {
     const options: AnswerOptions = this.answering;
     return (origin, request) => {
-      if (origin.readOnly && (request.kind === 'put' || request.kind === 'delete')) {
+      if (origin.readOnly && isWrite(request)) {
         return READ_ONLY;
       }
       const data = store.data(origin.zonename);
-      return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      if (reply instanceof Promise && isWrite(request)) {
+        void reply.then(() => watches.hint(origin.zonename));
+      }
+      return reply;
     };
   }
 
@@ -309,4 +336,13 @@ export class Agent {
       this.log.error({ err }, 'could not be taken down cleanly');
     }
   }
+}
+
+function helloOf({ limits }: Config): string {
+  return helloText(packageVersion(), {
+    lineBytes: limits.line_bytes,
+    replyBytes: limits.unsent_bytes,
+    metadataBytes: limits.metadata_bytes,
+    keys: limits.metadata_keys,
+  });
 }

@@ -9,6 +9,7 @@ import { RequestLog } from './request-log';
 import { zoneBytes, ZONES_AT_LIMIT } from './transport/link';
 import type { Access, Handle, LinkLimits } from './transport/link';
 import { MemoryQuota } from './transport/memory-quota';
+import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import type { PortFacts } from './transport/serial-link';
@@ -42,6 +43,7 @@ export interface ZoneFactoryOptions {
   readonly figures: NodeMetrics;
   readonly config: Config;
   readonly handle: Handle;
+  readonly watches: Watches;
 }
 
 /** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
@@ -70,7 +72,7 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, roots, store, figures, handle } = this.options;
+    const { paths, roots, store, figures, handle, watches } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
@@ -86,6 +88,7 @@ export class ZoneFactory {
       observer: journal,
       limits: this.limits,
       scheduler: this.scheduler,
+      watches,
       memory: this.memory,
       log,
     };

@@ -4,6 +4,7 @@
  */
 import { answer } from '../metadata/handler';
 import { DENIED } from '../metadata/sdc';
+import { Tokens } from '../metadata/token';
 import { isJsonObject, own, type JsonObject, type VmData } from '../metadata/vm-data';
 import type { Outcome } from '../protocol/client';
 import type { DataRequest } from '../protocol/request';
@@ -151,6 +152,10 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
     operatorScriptWritable: false,
     commaDeletes: true,
     emptyValuesStored: false,
+    // No other agent has these verbs: they are not asked.
+    tokens: new Tokens(Buffer.alloc(0), () => Promise.resolve()),
+    replyBytes: 0,
+    hello: '',
     onFault: () => undefined,
   };
   const reply = await answer(data, request, options);

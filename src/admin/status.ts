@@ -63,6 +63,8 @@ export interface Status {
     readonly p50Ms: number | null;
     readonly p99Ms: number | null;
     readonly openConnections: number;
+    /** WATCH requests that wait for a change. */
+    readonly waitingWatches: number;
     /** Requests that wait for a VM object. */
     readonly waitingForVm: number;
   };
@@ -152,6 +154,7 @@ function requestsOf({ figures }: AdminNode): Omit<Status['requests'], 'waitingFo
     p50Ms: finite(percentile(latencies, 0.5)),
     p99Ms: finite(percentile(latencies, 0.99)),
     openConnections: figures.openConnections,
+    waitingWatches: figures.watchesWaiting(),
   };
 }
 

@@ -106,6 +106,13 @@ export class TaskQueue {
     return () => this.waiting.delete(entry);
   }
 
+  /** Resolves as one of the tasks, in a later iteration. */
+  next(): Promise<void> {
+    return new Promise((resolve) => {
+      this.add(resolve);
+    });
+  }
+
   private runSome(): void {
     const end = this.now() + this.limits.ms;
     let remaining = this.limits.tasks;

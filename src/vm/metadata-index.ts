@@ -281,10 +281,12 @@ function isArrayIndex(name: string): boolean {
 }
 
 class IndexedMap implements MetadataMap {
+  private readonly index: MetadataIndex;
   private readonly numbers: ReadonlyMap<string, number>;
   private readonly source: ValueSource;
 
   constructor(index: MetadataIndex, map: MapName, valueOf: ValueSource) {
+    this.index = index;
     this.numbers = index.names[map];
     this.source = valueOf;
   }
@@ -300,6 +302,11 @@ class IndexedMap implements MetadataMap {
   get(key: string): unknown {
     const number = this.numbers.get(key);
     return number === undefined ? undefined : this.source(number);
+  }
+
+  bytesOf(key: string): number {
+    const number = this.numbers.get(key);
+    return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
   keys(): IterableIterator<string> {

@@ -187,6 +187,7 @@ describe('the completion', () => {
     assert.deepStrictEqual(offered('mdatad', '--log-level', 'd'), ['debug']);
     assert.deepStrictEqual(offered('simcn', 'up', '--v'), ['--version', '--vms']);
     assert.deepStrictEqual(offered('mdata-get', '--'), [
+      '--token',
       '--socket',
       '--timeout',
       '--version',

@@ -18,7 +18,7 @@ import { hostDirectories, makeMountPoints, TOOLS } from './zoneroot';
 
 /** The checkout, seen from the built file. */
 export const PROJECT = join(__dirname, '..', '..', '..');
-const MDATA_TOOLS = ['get', 'put', 'list', 'delete'] as const;
+const MDATA_TOOLS = ['get', 'put', 'list', 'delete', 'watch', 'dump'] as const;
 
 const bindSchema = z.object({ source: z.string(), target: z.string(), writable: z.boolean() });
 export type Bind = z.infer<typeof bindSchema>;
