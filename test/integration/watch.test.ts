@@ -4,6 +4,7 @@
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isJsonObject, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { ask } from '../../tools/simcn/control';
 import { askAdmin } from '../support/admin';
 import { base64 } from '../support/frames';
 import { quantile, type Answer, type GuestSession } from '../support/guest-session';
@@ -171,6 +172,32 @@ describe('a guest that waits for a change', function () {
     await cn.startAgent();
     const after = await cn.open(2);
     assert.strictEqual(await tokenOf(after), token);
+    after.close();
+  });
+
+  it('keeps its token over a migration and a reprovision, and is told where they change its data', async () => {
+    const keys = ['colour', 'sdc:image_uuid'];
+    const metadata = { customer_metadata: { colour: 'red' }, internal_metadata: {} };
+    cn.replaceConfig(1, 'metadata.json', JSON.stringify(metadata));
+    const before = await cn.open(1);
+    const token = await tokenOf(before, keys);
+    const still = watch(before, token, keys);
+    // A migration leaves the same metadata in a file of its own.
+    cn.replaceConfig(1, 'metadata.json', JSON.stringify(metadata, null, 2));
+    assert.strictEqual(await hasEnded(still, 500), false);
+    before.close();
+    await ask(cn.root, 'reprovision', { uuid: uuidOf(1) });
+    const after = await cn.open(1);
+    assert.strictEqual(await tokenOf(after, keys), token);
+    const moved = watch(after, token, keys);
+    const changed = { ...metadata, customer_metadata: { colour: 'blue' } };
+    cn.replaceConfig(1, 'metadata.json', JSON.stringify(changed));
+    const next = (await moved).text;
+    assert.notStrictEqual(next, token);
+    const provisioned = watch(after, next, keys);
+    const properties = { image_uuid: '01234567-89ab-4cde-8f01-23456789abcd' };
+    await ask(cn.root, 'set', { uuid: uuidOf(1), properties });
+    assert.notStrictEqual((await provisioned).text, next);
     after.close();
   });
 
