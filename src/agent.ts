@@ -33,6 +33,7 @@ import { Store } from './vm/store';
 import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
+import { ByteBudget } from './lib/byte-budget';
 import { TaskQueue, tickIds } from './lib/scheduler';
 import { helloText } from './metadata/hello';
 import { Tokens } from './metadata/token';
@@ -59,6 +60,9 @@ export interface AgentOptions {
   readonly startedAt: number;
 }
 
+/** More would make nothing faster: one step is taken at a time. */
+const LONG_VALUE_BYTES = 32 * 1024 * 1024;
+
 /** One agent. Started once, reloaded as often as one likes, stopped once. */
 export class Agent {
   readonly figures = new NodeMetrics();
@@ -68,6 +72,8 @@ export class Agent {
   private config: Config;
   /** Steps of long work for WATCH and GETALL: one in each iteration of the loop, whoever asks. */
   private readonly steps = new TaskQueue({ tasks: 1 });
+  /** Long values that these steps have in memory, of all zones. */
+  private readonly longValues = new ByteBudget(LONG_VALUE_BYTES);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
@@ -90,7 +96,7 @@ export class Agent {
       operatorScriptWritable: options.config.operator_script_writable,
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
-      tokens: new Tokens(randomBytes(32), () => this.steps.next()),
+      tokens: this.tokensOf(randomBytes(32)),
       replyBytes: options.config.limits.unsent_bytes,
       hello: helloOf(options.config),
       onFault: (zonename, request, err) => this.noteFault(zonename, request.kind, err),
@@ -156,6 +162,14 @@ export class Agent {
     return (this.store?.status().writer.inProgress.length ?? 0) > 0;
   }
 
+  private tokensOf(key: Buffer): Tokens {
+    return new Tokens(
+      key,
+      () => this.steps.next(),
+      (zonename, bytes, work) => this.longValues.run(zonename, bytes, work),
+    );
+  }
+
   private nodeKey(): Buffer {
     return nodeKey(this.paths.nodeKey, (err) => {
       this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');
@@ -164,7 +178,7 @@ export class Agent {
 
   private async claimNode(): Promise<void> {
     this.lock = await claimNode(this.paths);
-    this.answering.tokens = new Tokens(this.nodeKey(), () => this.steps.next());
+    this.answering.tokens = this.tokensOf(this.nodeKey());
   }
 
   private startStore(): Promise<void> {

@@ -194,6 +194,7 @@ function watchedData(data: VmData, origin: VmData, vm: JsonObject, tokens: Token
       : get(loaded, vm, key);
   };
   return {
+    zonename: data.zonename,
     tokens,
     maps,
     namespaces: namespacesOf(vm),

@@ -15,6 +15,7 @@ import type { MetadataMaps } from './vm-data';
 
 /** The data of a VM as WATCH and GETALL look at it, with the file as it is now. */
 export interface WatchedData {
+  readonly zonename: string;
   readonly tokens: Tokens;
   readonly maps: MetadataMaps;
   /** The internal namespaces, on which it depends where a key is read from. */
@@ -30,6 +31,8 @@ const MAX_KEYS_AT_ONCE = 128;
 const MAX_BYTES_AT_ONCE = 64 * 1024;
 /** Keys after which the loop is yielded. */
 const KEYS_PER_STEP = 64;
+/** Of a string in memory, as soon as one of its characters is wide. */
+const MAX_BYTES_PER_CHAR = 2;
 /** Sets of one reading whose tokens are kept. */
 const MAX_SETS = 16;
 
@@ -144,13 +147,26 @@ async function makeLongToken(data: WatchedData, keys: readonly string[]): Promis
   return data.tokens.of(entries);
 }
 
+/** Does something with a value. However many zones do so at once, the long ones stay within the memory for them. */
+async function withValue<T>(
+  data: WatchedData,
+  key: string,
+  work: (answer: GetReply) => Promise<T>,
+): Promise<T> {
+  const bytes = bytesOf(data.maps, key);
+  const getAndWork = async (): Promise<T> => work(await data.get(key));
+  return bytes <= LONG_CHARS
+    ? getAndWork()
+    : data.tokens.withRoom(data.zonename, MAX_BYTES_PER_CHAR * bytes, getAndWork);
+}
+
 /** Of a long value it is kept, and made once. */
 function entryOf(data: WatchedData, key: string): string | Promise<string> {
   const { tokens, maps, namespaces } = data;
-  const make = async (): Promise<string> => {
-    const answer = await data.get(key);
-    return isLong(answer) ? tokens.longEntry(key, answer) : tokens.entry(key, answer);
-  };
+  const make = (): Promise<string> =>
+    withValue(data, key, async (answer) => {
+      return isLong(answer) ? await tokens.longEntry(key, answer) : tokens.entry(key, answer);
+    });
   if (key.startsWith('sdc:') || bytesOf(maps, key) <= KEPT_CHARS) {
     return make();
   }
@@ -229,8 +245,10 @@ async function makeText(
     if (at % KEYS_PER_STEP === 0) {
       await data.tokens.pause();
     }
-    const answer = await data.get(key);
-    if (answer.kind === 'success' && !(await json.add(key, answer.text))) {
+    const fits = await withValue(data, key, async (answer) => {
+      return answer.kind !== 'success' || json.add(key, answer.text);
+    });
+    if (!fits) {
       break;
     }
   }

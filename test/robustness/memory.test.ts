@@ -59,6 +59,11 @@ const ATTACKS: readonly Attack[] = [
     ),
     requests: [GETALL],
   },
+  {
+    what: 'GETALL of 3 MiB, with wide characters',
+    customer: { big: `☃${'v'.repeat(3 * MIB)}` },
+    requests: [GETALL],
+  },
   { what: 'GETALL of too much', customer: { big: `☃${'v'.repeat(5 * MIB)}` }, requests: [GETALL] },
   { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
   {
