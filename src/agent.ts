@@ -15,6 +15,7 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { randomBytes } from 'node:crypto';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
 import type { AgentPhase } from './admin/node';
@@ -27,7 +28,7 @@ import { NodeMetrics } from './metrics';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
-import type { Request } from './protocol/request';
+import { isWrite, type Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import { takeLock, type HeldLock } from './platform/lock';
 import { Paths } from './platform/paths';
@@ -37,10 +38,15 @@ import { Store } from './vm/store';
 import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
-import { tickIds } from './lib/scheduler';
 import { codeOf, SystemError, systemError } from './lib/errors';
 import { packageVersion } from './lib/version';
 import type { VmChange } from './vm/vm-cache';
+import { ByteBudget } from './lib/byte-budget';
+import { TaskQueue, tickIds } from './lib/scheduler';
+import { helloText } from './metadata/hello';
+import { Tokens } from './metadata/token';
+import { nodeKey } from './platform/node-key';
+import { Watches } from './transport/watches';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
@@ -66,6 +72,9 @@ export interface AgentOptions {
   readonly startedAt: number;
 }
 
+/** More would make nothing faster: one step is taken at a time. */
+const LONG_VALUE_BYTES = 32 * 1024 * 1024;
+
 /** One agent. Started once, reloaded as often as one likes, stopped once. */
 export class Agent {
   readonly metrics = new NodeMetrics();
@@ -73,6 +82,10 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
+  /** Steps of long work for WATCH and GETALL: one in each iteration of the loop, whoever asks. */
+  private readonly steps = new TaskQueue({ tasks: 1 });
+  /** Long values that these steps have in memory, of all zones. */
+  private readonly longValues = new ByteBudget(LONG_VALUE_BYTES);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private platform: Platform | null = null;
@@ -95,6 +108,9 @@ export class Agent {
       operatorScriptWritable: options.config.operator_script_writable,
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
+      tokens: this.tokensOf(randomBytes(32)),
+      replyBytes: options.config.limits.unsent_bytes,
+      hello: helloOf(options.config),
       onFault: (zonename, request, err) => this.countFault(zonename, request.kind, err),
     };
   }
@@ -140,6 +156,8 @@ export class Agent {
     this.config = config;
     this.answering.operatorScriptWritable = config.operator_script_writable;
     this.answering.emptyValuesStored = config.store_empty_values;
+    this.answering.replyBytes = config.limits.unsent_bytes;
+    this.answering.hello = helloOf(config);
     setLevel(this.log, config.log_level);
     this.factory?.reload(config);
     this.datasets?.reload(policyOf(config));
@@ -154,6 +172,20 @@ export class Agent {
   /** Whether a write is still in progress: it may never end. */
   get isWriting(): boolean {
     return (this.store?.status().writer.inProgress.length ?? 0) > 0;
+  }
+
+  private tokensOf(key: Buffer): Tokens {
+    return new Tokens(
+      key,
+      () => this.steps.next(),
+      (zonename, bytes, work) => this.longValues.run(zonename, bytes, work),
+    );
+  }
+
+  private nodeKey(): Buffer {
+    return nodeKey(this.paths.nodeKey, (err) => {
+      this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');
+    });
   }
 
   /**
@@ -181,6 +213,7 @@ export class Agent {
       const detail = 'another mdatad serves this node, and goes on: stop it first';
       throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
     }
+    this.answering.tokens = this.tokensOf(this.nodeKey());
   }
 
   private startStore(): Promise<void> {
@@ -258,6 +291,9 @@ export class Agent {
     if (platform === null || store === null || datasets === null) {
       throw new Error('zones start after the platform and the VM data');
     }
+    const watches = new Watches((zonename) => store.version(zonename));
+    metrics.watchesWaiting = () => watches.waiting;
+    store.onChanged(({ zonename }) => watches.hint(zonename));
     const roots = new ZoneRoots(this.options.root);
     this.roots = roots;
     const factory = new ZoneFactory({
@@ -268,7 +304,8 @@ export class Agent {
       log: this.log,
       metrics,
       config: this.config,
-      handle: this.handlerFor(store),
+      handle: this.handlerFor(store, watches),
+      watches,
     });
     this.factory = factory;
     const registry = new Registry({
@@ -331,14 +368,18 @@ export class Agent {
     registry.on('repaired', (repair) => this.metrics.repaired(repair));
   }
 
-  private handlerFor(store: Store): Handle {
+  private handlerFor(store: Store, watches: Watches): Handle {
     const options: AnswerOptions = this.answering;
     return (origin, request) => {
-      if (origin.readOnly && (request.kind === 'put' || request.kind === 'delete')) {
+      if (origin.readOnly && isWrite(request)) {
         return READ_ONLY;
       }
       const data = store.data(origin.zonename);
-      return data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      if (reply instanceof Promise && isWrite(request)) {
+        void reply.then(() => watches.hint(origin.zonename));
+      }
+      return reply;
     };
   }
 
@@ -402,4 +443,13 @@ function makeRunDir(path: string): void {
       throw systemError('mkdir', path, err);
     }
   }
+}
+
+function helloOf({ limits }: Config): string {
+  return helloText(packageVersion(), {
+    lineBytes: limits.line_bytes,
+    replyBytes: limits.unsent_bytes,
+    metadataBytes: limits.metadata_bytes,
+    keys: limits.metadata_keys,
+  });
 }

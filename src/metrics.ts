@@ -117,6 +117,8 @@ export class NodeMetrics implements NodeRequestStats, PortStats {
   bytesSent = 0;
   openConnections = 0;
   acceptedConnections = 0;
+  /** WATCH requests that wait; counted elsewhere. */
+  watchesWaiting = (): number => 0;
   zoneEvents = 0;
   /** Of the last zone event: from when it happened until it was received. */
   eventLagMs = 0;

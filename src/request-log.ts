@@ -12,11 +12,12 @@
 import { codeOf } from './lib/errors';
 import { printableKey, repeatsOf, type Fields, type RepeatCounter, type ZoneLog } from './log';
 import type { ChangeCourse, Reply } from './protocol/reply';
-import type { Request } from './protocol/request';
+import { isWrite, type DataRequest, type Request } from './protocol/request';
 import type { LinkObserver, Origin, Refusal } from './transport/link';
 
 export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
-export type CountedVerb = 'GET' | 'KEYS' | 'PUT' | 'DELETE';
+export type CountedVerb =
+  'GET' | 'KEYS' | 'PUT' | 'DELETE' | 'WATCH' | 'GETALL' | 'PUTIF' | 'DELETEIF' | 'HELLO';
 
 /** Counters of the whole node; the admin side makes metrics of them. */
 export interface NodeRequestStats {
@@ -109,7 +110,12 @@ export class RequestLog implements LinkObserver {
       case 'delete':
         this.handled(origin, request, request.key, reply, elapsedMs);
         return;
+      case 'watch':
+        this.handled(origin, request, (request.keys ?? []).join(' '), reply, elapsedMs);
+        return;
       case 'keys':
+      case 'getall':
+      case 'hello':
         this.handled(origin, request, '', reply, elapsedMs);
         return;
       case 'reset':
@@ -161,12 +167,12 @@ export class RequestLog implements LinkObserver {
 
   private handled(
     origin: Origin,
-    request: Extract<Request, { kind: 'get' | 'keys' | 'put' | 'delete' }>,
+    request: DataRequest,
     key: string,
     reply: Reply | null,
     elapsedMs: number,
   ): void {
-    const verb = verbOf(request.kind);
+    const verb = verbOf(request);
     const outcome = outcomeOf(reply);
     const arg = printableKey(key);
     this.stats.requests++;
@@ -181,7 +187,7 @@ export class RequestLog implements LinkObserver {
     this.metrics.request(verb, outcome, elapsedMs);
     const query = { cmd: verb, arg, req_v: request.wire.version, elapsed: microseconds(elapsedMs) };
     const usual = { response: outcome, query };
-    const isUsual = outcome !== 'FAILURE' && (verb === 'GET' || verb === 'KEYS');
+    const isUsual = outcome !== 'FAILURE' && !isWrite(request);
     const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
     const msg = `handled ${verb}`;
     const change = courseOf(reply);
@@ -210,16 +216,22 @@ function microseconds(ms: number): number {
   return Math.round(ms * 1000) / 1000;
 }
 
-function verbOf(kind: 'get' | 'keys' | 'put' | 'delete'): CountedVerb {
-  switch (kind) {
+function verbOf(request: DataRequest): CountedVerb {
+  switch (request.kind) {
     case 'get':
       return 'GET';
     case 'keys':
       return 'KEYS';
     case 'put':
-      return 'PUT';
+      return request.onlyIf === undefined ? 'PUT' : 'PUTIF';
     case 'delete':
-      return 'DELETE';
+      return request.onlyIf === undefined ? 'DELETE' : 'DELETEIF';
+    case 'watch':
+      return 'WATCH';
+    case 'getall':
+      return 'GETALL';
+    case 'hello':
+      return 'HELLO';
   }
 }
 

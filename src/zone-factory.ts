@@ -10,6 +10,7 @@ import { RequestLog } from './request-log';
 import { zoneBytes, ZONES_AT_LIMIT } from './transport/link';
 import type { Access, Handle, LinkLimits } from './transport/link';
 import { MemoryQuota } from './transport/memory-quota';
+import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import type { PortFacts } from './transport/serial-link';
@@ -43,6 +44,7 @@ export interface ZoneFactoryOptions {
   readonly metrics: NodeMetrics;
   readonly config: Config;
   readonly handle: Handle;
+  readonly watches: Watches;
 }
 
 /** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
@@ -71,7 +73,7 @@ export class ZoneFactory {
   }
 
   make(facts: ZoneFacts): Zone {
-    const { paths, roots, store, metrics, handle } = this.options;
+    const { paths, roots, store, metrics, handle, watches } = this.options;
     const { zonename, brand, zonepath } = facts;
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
@@ -87,6 +89,7 @@ export class ZoneFactory {
       observer: requestLog,
       limits: this.limits,
       scheduler: this.scheduler,
+      watches,
       memory: this.memory,
       log,
     };

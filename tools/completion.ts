@@ -34,26 +34,37 @@ interface Subcommand {
   readonly operands: readonly string[];
 }
 
-/** The guests' commands, which read their options themselves. */
-export const MDATA_PROGRAMS: readonly Completed[] = [
-  'mdata-get',
-  'mdata-put',
-  'mdata-list',
-  'mdata-delete',
-].map((name) => ({
-  name,
-  options: [
-    { flag: '--socket', value: 'file' },
-    { flag: '--timeout', value: '' },
-    { flag: '--version', value: null },
-    { flag: '--help', value: null },
+/** Options that only some of the guests' commands take. */
+const MDATA_OPTIONS: Readonly<Record<string, readonly CompletedOption[]>> = {
+  'mdata-get': [{ flag: '--token', value: null }],
+  'mdata-put': [{ flag: '--if', value: '' }],
+  'mdata-list': [],
+  'mdata-delete': [{ flag: '--if', value: '' }],
+  'mdata-watch': [
+    { flag: '-t', value: '' },
+    { flag: '--once', value: null },
   ],
-  operand:
-    name === 'mdata-get'
-      ? 'sdc:uuid sdc:alias sdc:hostname sdc:nics user-script root_authorized_keys'
-      : '',
-  subcommands: [],
-}));
+  'mdata-dump': [{ flag: '--sdc', value: null }],
+};
+
+/** The guests' commands, which read their options themselves. */
+export const MDATA_PROGRAMS: readonly Completed[] = Object.entries(MDATA_OPTIONS).map(
+  ([name, own]) => ({
+    name,
+    options: [
+      ...own,
+      { flag: '--socket', value: 'file' },
+      { flag: '--timeout', value: '' },
+      { flag: '--version', value: null },
+      { flag: '--help', value: null },
+    ],
+    operand:
+      name === 'mdata-get'
+        ? 'sdc:uuid sdc:alias sdc:hostname sdc:nics user-script root_authorized_keys'
+        : '',
+    subcommands: [],
+  }),
+);
 
 /** A program of commander's. @param words more words, by `COMMAND ARGUMENT`, for what takes other words too */
 export function completed(

@@ -20,7 +20,10 @@ import type { SelfHealth } from './watchdog';
 /** Zones with series of their own: some hundred kilobytes of text at most. */
 const MOST_ZONE_SERIES = 512;
 
-const VERBS = ['GET', 'KEYS', 'PUT', 'DELETE'] as const;
+const VERBS = [
+  ...(['GET', 'KEYS', 'PUT', 'DELETE'] as const),
+  ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
+];
 const OUTCOMES = ['SUCCESS', 'NOTFOUND', 'FAILURE'] as const;
 const REPAIRS = ['missed creation', 'missed deletion', 'missed state', 'changed identity'] as const;
 const LINKS = ['socket listening', 'port connected', 'port waiting'] as const;
@@ -134,6 +137,9 @@ function addRequests(to: MetricFamilies, { metrics }: AdminNode): void {
   const accepted = 'Connections accepted on zone sockets or made to serial ports.';
   to.counter('mdatad_connections_total', accepted, [], () => one(metrics.acceptedConnections));
   to.gauge('mdatad_connections', 'Open connections.', [], () => one(metrics.openConnections));
+  to.gauge('mdatad_watches_waiting', 'WATCH requests that wait for a change.', [], () =>
+    one(metrics.watchesWaiting()),
+  );
   const faults = 'Requests that failed because of a bug in the agent.';
   to.counter('mdatad_faults_total', faults, [], () => one(metrics.faults));
 }

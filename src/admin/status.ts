@@ -64,6 +64,8 @@ export interface Status {
     readonly p50Ms: number | null;
     readonly p99Ms: number | null;
     readonly openConnections: number;
+    /** WATCH requests that wait for a change. */
+    readonly waitingWatches: number;
     /** Requests that wait for a VM object. */
     readonly waitingForVm: number;
   };
@@ -154,6 +156,7 @@ function requestsOf({ metrics }: AdminNode): Omit<Status['requests'], 'waitingFo
     p50Ms: finite(percentile(latencies, 0.5)),
     p99Ms: finite(percentile(latencies, 0.99)),
     openConnections: metrics.openConnections,
+    waitingWatches: metrics.watchesWaiting(),
   };
 }
 

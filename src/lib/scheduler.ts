@@ -106,9 +106,11 @@ export class TaskQueue {
     return () => this.waiting.delete(entry);
   }
 
-  /** Resolves when its turn comes, in a later iteration. */
-  turn(): Promise<void> {
-    return new Promise((resolve) => this.add(resolve));
+  /** Resolves as one of the tasks, in a later iteration. */
+  next(): Promise<void> {
+    return new Promise((resolve) => {
+      this.add(resolve);
+    });
   }
 
   private runSome(): void {

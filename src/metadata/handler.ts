@@ -11,8 +11,8 @@
  * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
  *   may be stored: request.ts sees to it.
  */
-import type { ChangeCourse, Reply } from '../protocol/reply';
-import type { DataRequest } from '../protocol/request';
+import type { ChangeCourse, GetReply, Reply } from '../protocol/reply';
+import type { DataRequest, WriteRequest } from '../protocol/request';
 import {
   classify,
   listNeedsNamespaces,
@@ -21,8 +21,10 @@ import {
   namespacesOf,
   needsNamespaces,
 } from './keys';
-import { metadataNeedOf, render, sdcValue } from './sdc';
-import type { Change, ChangeResult, JsonObject, MetadataNeed, VmData } from './vm-data';
+import { metadataNeedOf, render, sdcValue, WELL_KNOWN_NAMES } from './sdc';
+import { NO_TOKEN, type Tokens } from './token';
+import type { Change, ChangeResult, JsonObject, MetadataNeed, TokenCheck, VmData } from './vm-data';
+import { replyToGetAll, tokenOf, type WatchedData } from './watch';
 
 export interface AnswerOptions {
   /**
@@ -38,11 +40,15 @@ export interface AnswerOptions {
   readonly emptyValuesStored: boolean;
   /** Whether a key with a comma can be removed: the platform's VM tool cannot, our own writer can. */
   readonly commaDeletes: boolean;
+  /** Makes the tokens of this node. */
+  readonly tokens: Tokens;
+  /** Longest JSON of a GETALL, bytes. */
+  readonly replyBytes: number;
+  /** What HELLO is answered with. */
+  readonly hello: string;
   /** Called with a fault of ours that a request met. The error may name the VM's files, never a value. */
   readonly onFault: (zonename: string, request: DataRequest, err: unknown) => void;
 }
-
-type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** For a request of a zone that is gone from the node. */
 export const VM_NOT_FOUND: Reply = { kind: 'failure', text: 'VM not found' };
@@ -70,28 +76,30 @@ export function answer(
     const loaded = need === null ? data : data.load(need);
     const reply =
       loaded instanceof Promise
-        ? loaded.then((vmData) => respondWhenKnown(vmData, request, options))
-        : respondWhenKnown(loaded, request, options);
+        ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
+        : respondWhenKnown(loaded, data, request, options);
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
   }
 }
 
+/** @param origin loads what is read besides what `data` was made ready for */
 function respondWhenKnown(
   data: VmData,
+  origin: VmData,
   request: DataRequest,
   options: AnswerOptions,
 ): Reply | Promise<Reply> {
   if (!needsVm(data, request)) {
-    return respond(data, NO_VM, request, options);
+    return respond(data, origin, NO_VM, request, options);
   }
   const known = data.vm();
   if (known !== undefined) {
-    return respond(data, known, request, options);
+    return respond(data, origin, known, request, options);
   }
   return data.loaded().then((vm) => {
-    return vm === undefined ? NOT_LOADED : respond(data, vm, request, options);
+    return vm === undefined ? NOT_LOADED : respond(data, origin, vm, request, options);
   });
 }
 
@@ -99,11 +107,13 @@ function respondWhenKnown(
 function needOf(request: DataRequest): MetadataNeed | null {
   switch (request.kind) {
     case 'keys':
+    case 'getall':
+    case 'watch':
       return { key: null };
-    case 'get': {
-      const { key } = request;
-      return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : { key };
-    }
+    case 'get':
+      return needOfKey(request.key);
+    case 'hello':
+      return null;
     case 'put':
     case 'delete':
       return request.key.startsWith(DOCKER_PREFIX) ? { key: null } : null;
@@ -114,15 +124,29 @@ function needOf(request: DataRequest): MetadataNeed | null {
   }
 }
 
+/** What a GET of a key reads of the metadata; null where that is nothing. */
+function needOfKey(key: string): MetadataNeed | null {
+  return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : { key };
+}
+
 function needsVm(data: VmData, request: DataRequest): boolean {
-  if (request.kind !== 'keys') {
-    return needsNamespaces(request.key);
+  switch (request.kind) {
+    case 'keys':
+      return listNeedsNamespaces(data.metadata());
+    case 'watch':
+      return request.keys?.some(needsNamespaces) ?? listNeedsNamespaces(data.metadata());
+    case 'getall':
+      return true;
+    case 'hello':
+      return false;
+    default:
+      return needsNamespaces(request.key);
   }
-  return listNeedsNamespaces(data.metadata());
 }
 
 function respond(
   data: VmData,
+  origin: VmData,
   vm: JsonObject,
   request: DataRequest,
   options: AnswerOptions,
@@ -132,6 +156,15 @@ function respond(
       return get(data, vm, request.key);
     case 'keys':
       return nameList(data.metadata(), namespacesOf(vm));
+    case 'watch':
+      return watch(watchedData(data, origin, vm, options.tokens), request.keys);
+    case 'getall': {
+      const { replyBytes: bytesMax, tokens } = options;
+      const all = watchedData(data, origin, vm, tokens);
+      return replyToGetAll(all, { sdcNames: WELL_KNOWN_NAMES, bytesMax });
+    }
+    case 'hello':
+      return { kind: 'success', text: options.hello };
     case 'put':
     case 'delete':
       return write(data, vm, request, options);
@@ -142,7 +175,34 @@ function respond(
   }
 }
 
-function get(data: VmData, vm: JsonObject, key: string): Reply {
+/** The current token; whoever asked for it waits until it is another one. */
+function watch(data: WatchedData, keys: readonly string[] | null): Reply | Promise<Reply> {
+  const success = (text: string): Reply => ({ kind: 'success', text });
+  const token = tokenOf(data, keys);
+  return token instanceof Promise ? token.then(success) : success(token);
+}
+
+/** @param origin loads the values that are read one by one */
+function watchedData(data: VmData, origin: VmData, vm: JsonObject, tokens: Tokens): WatchedData {
+  const maps = data.metadata();
+  const getNow = (key: string): GetReply => get(data, vm, key);
+  const getLater = (key: string): GetReply | Promise<GetReply> => {
+    const need = needOfKey(key);
+    const loaded = need === null ? data : origin.load(need);
+    return loaded instanceof Promise
+      ? loaded.then((vmData) => get(vmData, vm, key))
+      : get(loaded, vm, key);
+  };
+  return {
+    zonename: data.zonename,
+    tokens,
+    maps,
+    namespaces: namespacesOf(vm),
+    get: maps.onDisk === undefined ? getNow : getLater,
+  };
+}
+
+function get(data: VmData, vm: JsonObject, key: string): GetReply {
   const keyClass = classify(key, namespacesOf(vm));
   switch (keyClass.kind) {
     case 'sdc':
@@ -169,7 +229,7 @@ function write(
   if (refusal !== null) {
     return { kind: 'failure', text: refusal };
   }
-  return data.change(changeOf(request)).then((result) => {
+  return data.change(changeOf(request, options.tokens)).then((result) => {
     const change = courseOf(result);
     return result.kind === 'stored'
       ? { kind: 'success', text: 'OK', change }
@@ -227,12 +287,25 @@ function cannotUpdateNamespace(namespace: string): string {
   return `Cannot update the "${namespace}" Namespace.`;
 }
 
-function changeOf(request: WriteRequest): Change {
-  const { key } = request;
+function changeOf(request: WriteRequest, tokens: Tokens): Change {
+  const { key, onlyIf } = request;
   // The platform keeps the operator's script with the internal metadata.
   const isInternal = classify(key, []).kind === 'password' || key === OPERATOR_SCRIPT;
   const map = isInternal ? 'internal' : 'customer';
+  const condition = onlyIf === undefined ? {} : { unless: tokenCheck(key, onlyIf, tokens) };
   return request.kind === 'put'
-    ? { kind: 'set', map, key, value: request.value }
-    : { kind: 'remove', map, key };
+    ? { kind: 'set', map, key, value: request.value, ...condition }
+    : { kind: 'remove', map, key, ...condition };
+}
+
+function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
+  const absent = tokens.ofOne(key, render(undefined));
+  return {
+    tokenOf: (value) => tokens.ofOne(key, render(value)),
+    longTokenOf: (value) => tokens.ofLongOne(key, render(value)),
+    refusal: (token) => {
+      const isAsExpected = token === (expected === NO_TOKEN ? absent : expected);
+      return isAsExpected ? null : `Changed ${token}`;
+    },
+  };
 }

@@ -7,17 +7,17 @@
  * Only own properties are ever read: `sdc:constructor` is nobody's property. Null is absence. Metadata,
  * tags and routes come from the files, as the VM object's copies may be old.
  */
-import type { Reply } from '../protocol/reply';
+import type { GetReply } from '../protocol/reply';
 import { datasetsText, delegateDatasetWord } from './datasets';
 import { routesOf } from './routes';
 import type { JsonObject, MetadataMap, MetadataNeed, VmData } from './vm-data';
 
 /** Computes a special name's answer. */
-type Special = (vm: JsonObject, data: VmData) => Reply;
+type Special = (vm: JsonObject, data: VmData) => GetReply;
 
-const NOTFOUND: Reply = { kind: 'notfound' };
+const NOTFOUND: GetReply = { kind: 'notfound' };
 /** An object or an array has no text that a guest could be given: FAILURE without a reason. */
-const NO_TEXT: Reply = { kind: 'failure', text: '' };
+const NO_TEXT: GetReply = { kind: 'failure', text: '' };
 
 /** The host's secrets and options, which the platform's agent lets guests read. */
 export const DENIED: ReadonlySet<string> = new Set([
@@ -44,6 +44,13 @@ const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
   ['datasets', (vm) => render(datasetsText(vm))],
   ['delegate_dataset', (vm) => render(delegateDatasetWord(vm))],
 ]);
+/** The names that GETALL gives, as far as the VM has them: what images and tools ask for. */
+export const WELL_KNOWN_NAMES: readonly string[] = [
+  ...['uuid', 'image_uuid', 'server_uuid', 'datacenter_name', 'owner_uuid', 'alias', 'hostname'],
+  ...['dns_domain', 'nics', 'resolvers', 'routes', 'operator-script', 'volumes', 'tmpfs'],
+  ...['maintain_resolvers', 'quota', 'brand', 'create_timestamp', 'cpu_cap'],
+  ...['max_physical_memory', 'package_name', 'package_version'],
+];
 /** What follows is a tag's name, dots included. */
 const TAGS_PREFIX = 'tags.';
 
@@ -67,7 +74,7 @@ const ARRAYS: ReadonlySet<string> = new Set(['internal_metadata_namespaces', 're
 const ARRAYS_OF_OBJECTS: ReadonlySet<string> = new Set(['disks', 'nics', 'pci_devices']);
 
 /** The answer to GET of `sdc:` and `name`. */
-export function sdcValue(name: string, vm: JsonObject, data: VmData): Reply {
+export function sdcValue(name: string, vm: JsonObject, data: VmData): GetReply {
   if (DENIED.has(name) || name.startsWith(DENIED_PREFIX)) {
     return NOTFOUND;
   }
@@ -93,7 +100,7 @@ export function metadataNeedOf(name: string): MetadataNeed | null {
 }
 
 /** A value as text. Numbers and booleans as JavaScript writes them; false is a value. */
-export function render(value: unknown): Reply {
+export function render(value: unknown): GetReply {
   switch (typeof value) {
     case 'string':
       return { kind: 'success', text: value };
@@ -108,7 +115,7 @@ export function render(value: unknown): Reply {
 }
 
 /** Compact JSON, which some names promise whatever the value is. */
-function renderJson(value: unknown): Reply {
+function renderJson(value: unknown): GetReply {
   return value === undefined || value === null
     ? NOTFOUND
     : { kind: 'success', text: JSON.stringify(value) };

@@ -47,6 +47,11 @@ export interface MetadataMap {
 export interface MetadataMaps {
   readonly customer: MetadataMap;
   readonly internal: MetadataMap;
+  /**
+   * Present where values are read from the file one by one: the same object for as long as the file is unchanged and
+   * cached.
+   */
+  readonly onDisk?: object;
 }
 
 /** What a request needs of the metadata: names only, or names and the value of one key. */
@@ -63,15 +68,29 @@ export interface MetadataUse {
   readonly keysMax: number;
 }
 
+/** The condition of a change: the key's token, compared with its value under the write lock. */
+export interface TokenCheck {
+  /** The token of the key with this value, which may be anything that the file holds. */
+  tokenOf(value: unknown): string;
+  /** The same of a long value, in steps. */
+  longTokenOf(value: unknown): Promise<string>;
+  /** The text for the guest where that token is not the expected one; null where it is. */
+  refusal(token: string): string | null;
+}
+
 /** A change of one key, as a guest asks for it. */
-export type Change =
+export type Change = {
+  /** It is refused where the key has another token by then. */
+  readonly unless?: TokenCheck;
+} & (
   | {
       readonly kind: 'set';
       readonly map: 'customer' | 'internal';
       readonly key: string;
       readonly value: string;
     }
-  | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string };
+  | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string }
+);
 
 /** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &

@@ -137,7 +137,7 @@ const longWork = new TaskQueue({ tasks: 1 });
  */
 export async function longWorkTurn(bytes: number): Promise<void> {
   if (bytes > LONG_BYTES) {
-    await longWork.turn();
+    await longWork.next();
   }
 }
 

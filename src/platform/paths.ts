@@ -54,6 +54,11 @@ export class Paths {
     return join(this.runDir, 'agent.lock');
   }
 
+  /** The secret of this node, of which tokens are made. `/var` survives a boot of a node, `/var/run` does not. */
+  get nodeKey(): string {
+    return this.host('/var/db/mdatad/token.key');
+  }
+
   /** The lock that the platform's VM tool takes around a change of a VM's configuration. */
   vmConfigLock(uuid: string): string {
     return this.host(`/var/run/vm.${uuid}.config.lockfile`);

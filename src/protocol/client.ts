@@ -31,8 +31,23 @@ const LF = RESET;
 export type Command =
   | { readonly kind: 'get'; readonly key: Buffer }
   | { readonly kind: 'keys' }
-  | { readonly kind: 'put'; readonly key: Buffer; readonly value: Buffer }
-  | { readonly kind: 'delete'; readonly key: Buffer };
+  /** `onlyIf`: only where the key has this token, `-` where there is none. */
+  | {
+      readonly kind: 'put';
+      readonly key: Buffer;
+      readonly value: Buffer;
+      readonly onlyIf?: string;
+    }
+  | { readonly kind: 'delete'; readonly key: Buffer; readonly onlyIf?: string }
+  /** Waits up to `seconds` until the keys have another token; without keys, all that KEYS lists. */
+  | {
+      readonly kind: 'watch';
+      readonly seconds: number;
+      readonly token: string;
+      readonly keys: readonly Buffer[];
+    }
+  | { readonly kind: 'getall' }
+  | { readonly kind: 'hello' };
 
 export type Outcome =
   | { readonly kind: 'success'; readonly data: Buffer }
@@ -137,7 +152,7 @@ export class ClientSession {
     if (this.version === 2) {
       // A new id each time: a late reply to an older request must not count as this one's.
       this.id = this.freshId();
-      return { kind: 'send', bytes: encodeV2(this.command, this.id), waitMs: REPLY_V2_MS };
+      return { kind: 'send', bytes: encodeV2(this.command, this.id), waitMs: waitOf(this.command) };
     }
     const bytes = encodeV1(this.command);
     return bytes === null
@@ -205,6 +220,11 @@ export class ClientSession {
   }
 }
 
+/** A WATCH is silent for as long as it was asked to be. */
+function waitOf(command: Command): number {
+  return REPLY_V2_MS + (command.kind === 'watch' ? 1000 * command.seconds : 0);
+}
+
 /** A V2 request, LF included. Also for clients that keep to a session of their own. */
 export function encodeV2(command: Command, id: string): Buffer {
   switch (command.kind) {
@@ -214,10 +234,22 @@ export function encodeV2(command: Command, id: string): Buffer {
       return buildFrame(id, 'KEYS', '');
     case 'put': {
       const terms = `${command.key.toString('base64')} ${command.value.toString('base64')}`;
-      return buildFrame(id, 'PUT', terms);
+      return command.onlyIf === undefined
+        ? buildFrame(id, 'PUT', terms)
+        : buildFrame(id, 'PUTIF', `${terms} ${command.onlyIf}`);
     }
     case 'delete':
-      return buildFrame(id, 'DELETE', command.key);
+      return command.onlyIf === undefined
+        ? buildFrame(id, 'DELETE', command.key)
+        : buildFrame(id, 'DELETEIF', `${command.key.toString('base64')} ${command.onlyIf}`);
+    case 'watch': {
+      const keys = command.keys.map((key) => ` ${key.toString('base64')}`);
+      return buildFrame(id, 'WATCH', `${command.seconds} ${command.token}${keys.join('')}`);
+    }
+    case 'getall':
+      return buildFrame(id, 'GETALL', '');
+    case 'hello':
+      return buildFrame(id, 'HELLO', '');
     default: {
       const never: never = command;
       return never;
@@ -236,6 +268,9 @@ export function encodeV1(command: Command): Buffer | null {
       return Buffer.from('KEYS\n', 'latin1');
     case 'put':
     case 'delete':
+    case 'watch':
+    case 'getall':
+    case 'hello':
       return null;
     default: {
       const never: never = command;

@@ -5,7 +5,7 @@
  *     V2 21 265ae1d8 dc4fae17 SUCCESS W10=\n
  *     |  |  |        |<----- body ----->|
  *     |  |  |        |        |       payload: base64; left out with its SP when it is empty
- *     |  |  |        |        code: GET KEYS PUT DELETE, SUCCESS NOTFOUND FAILURE
+ *     |  |  |        |        code: a verb, SUCCESS NOTFOUND FAILURE
  *     |  |  |        id: chosen by the client, copied into the response
  *     |  |  crc32 of the body's bytes, eight lower-case hex digits
  *     |  bytes of the body, decimal
@@ -245,12 +245,14 @@ function hex(line: Buffer, from: number): number {
  * No line of a client matches. A few bytes of a payload, which any word could be, are not recognised.
  */
 /** The longest code, its blanks, an id, and one byte more. */
-const MOST_BEFORE = 17;
+const MOST_BEFORE = 19;
 /** Of an id that is whole, or that begins the line. */
-const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE)$/;
+const ID_AND_CODE = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8}) (?:GET|PUT|DELETE|WATCH|PUTIF|DELETEIF)$/;
 const ID = /(?:^[0-9a-f]{1,7}|[0-9a-f]{8})$/;
-const CODES = ['GET', 'PUT', 'DELETE'];
-const ENDS_OF_CODES = ['', 'T', 'ET', 'UT', 'E', 'TE', 'ETE', 'LETE', 'ELETE'];
+const CODES = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
+/** Without a payload. */
+const CODES_ALONE = ['KEYS', 'GETALL', 'HELLO'];
+const ENDS_OF_CODES = CODES.flatMap((code) => Array.from(code, (_, at) => code.slice(at + 1)));
 const ENDS_OF_KEYS = ['EYS', 'YS', 'S'];
 
 /**
@@ -265,7 +267,7 @@ export function isFrameTail(line: Buffer, afterLoss: boolean): boolean {
   const gap = line.lastIndexOf(SP, end - line.length - 1);
   const last = line.toString('latin1', gap + 1, end);
   const before = line.toString('latin1', Math.max(0, gap - MOST_BEFORE), Math.max(0, gap));
-  if (last === 'KEYS' || CODES.includes(last)) {
+  if (CODES_ALONE.includes(last) || CODES.includes(last)) {
     return gap === 0 ? afterLoss : ID.test(before);
   }
   if (ID_AND_CODE.test(before)) {

@@ -41,10 +41,19 @@ export interface NameList {
  * asked of the VM's writer.
  */
 export type Reply =
-  | { readonly kind: 'success'; readonly text: string; readonly change?: ChangeCourse }
+  | {
+      readonly kind: 'success';
+      readonly text: string;
+      /** Of the text in UTF-8, where it is known: to count a long one makes it whole in memory. */
+      readonly bytes?: number;
+      readonly change?: ChangeCourse;
+    }
   | NameList
   | { readonly kind: 'notfound' }
   | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
+
+/** The answer to a GET. */
+export type GetReply = Exclude<Reply, NameList>;
 
 // Never written to, so one copy of each serves all connections.
 const INVALID_COMMAND = Buffer.from('invalid command\n', 'latin1');
@@ -87,7 +96,9 @@ export function sizeOfReply(wire: Wire, reply: Reply): number {
       const { text } = reply;
       // To count the bytes of a short text costs more than to send it.
       const bytes =
-        text.length < SHORT_CHARS ? text.length * MAX_BYTES_PER_CHAR : Buffer.byteLength(text);
+        text.length < SHORT_CHARS
+          ? text.length * MAX_BYTES_PER_CHAR
+          : (reply.bytes ?? Buffer.byteLength(text));
       return sizeOnWire(wire, bytes, mostDots(wire, text));
     }
     default: {

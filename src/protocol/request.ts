@@ -16,11 +16,36 @@ export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id:
 export type DataRequest =
   | { readonly kind: 'get'; readonly wire: Wire; readonly key: string }
   | { readonly kind: 'keys'; readonly wire: Wire }
-  | { readonly kind: 'put'; readonly wire: Wire; readonly key: string; readonly value: string }
-  | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string };
+  | {
+      readonly kind: 'put';
+      readonly wire: Wire;
+      readonly key: string;
+      readonly value: string;
+      /** Of a PUTIF: the token that the key must have, `-` where it must be absent. */
+      readonly onlyIf?: string;
+    }
+  /** `onlyIf` as for a put: a DELETEIF. */
+  | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string; readonly onlyIf?: string }
+  | WatchRequest
+  /** All keys and their values at once. */
+  | { readonly kind: 'getall'; readonly wire: Wire }
+  /** What the agent can do. */
+  | { readonly kind: 'hello'; readonly wire: Wire };
 
-/** Verbs whose payload begins with a key. */
-type KeyedVerb = 'GET' | 'PUT' | 'DELETE';
+/** A request that is answered when the token of some keys is not the client's any more. */
+export interface WatchRequest {
+  readonly kind: 'watch';
+  readonly wire: Wire;
+  /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
+  readonly seconds: number;
+  /** The token that the client has; `-` for none. */
+  readonly token: string;
+  /** Sorted, each once; null: all that KEYS lists. */
+  readonly keys: readonly string[] | null;
+}
+
+/** Verbs whose payload has a key. */
+type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
 
 /** What is answered (or met with silence) from the line alone. */
 export type LineRequest =
@@ -42,6 +67,9 @@ export type LineRequest =
 
 export type Request = DataRequest | LineRequest;
 
+/** A request that changes metadata; the others only read. */
+export type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
+
 /** On a serial port lines may begin with noise; on a socket every byte was meant. */
 export type Channel = 'socket' | 'serial';
 
@@ -54,6 +82,13 @@ const KEYS_V1: Request = { kind: 'keys', wire: V1 };
  * must be bounded. Longer ones that the file holds already can be read and deleted.
  */
 export const MAX_KEY_BYTES = 1024;
+/** Longest wait of a WATCH: a proxy or a hypervisor in between may forget a stream that is silent for longer. */
+export const MAX_WATCH_SECONDS = 300;
+/** Keys of one WATCH, and their bytes in base64, which bound what a waiting one keeps in memory. */
+export const MAX_WATCH_KEYS = 64;
+const MAX_WATCH_KEYS_BYTES = 4096;
+/** Ours have 32: another agent's may be longer, and is then merely another token. */
+const MAX_TOKEN_CHARS = 64;
 /** What a log record shows of an unknown V1 command: the reply does not repeat it. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
@@ -176,38 +211,117 @@ function requestOf({ id, code, payload }: Frame): Request {
     }
     case 'KEYS':
       return { kind: 'keys', wire };
+    case 'GETALL':
+      return { kind: 'getall', wire };
+    case 'HELLO':
+      return { kind: 'hello', wire };
+    case 'WATCH':
+      return parseWatch(wire, decodeBase64(payload));
     case 'PUT':
-      return parsePut(wire, payload);
+      return parsePut(wire, 'PUT', decodeBase64(payload)?.toString('latin1') ?? '');
+    case 'PUTIF':
+    case 'DELETEIF':
+      return parseConditional(wire, code, decodeBase64(payload)?.toString('latin1') ?? '');
     case 'DELETE': {
       const key = keyOf(decodeBase64(payload), 'DELETE');
-      if ('fault' in key) {
-        return malformed(wire, 'DELETE', key.fault);
-      }
-      return key.text === PROTO
-        ? malformed(wire, 'DELETE', invalid('DELETE'))
-        : { kind: 'delete', wire, key: key.text };
+      return deleteOf(wire, 'DELETE', key);
     }
     default:
       return { kind: 'unknown', wire, verb: code };
   }
 }
 
-/** The payload is `base64(key) SP base64(value)`, encoded once more. The value may be empty. */
-function parsePut(wire: Wire, payload: string): Request {
-  const terms = decodeBase64(payload)?.toString('latin1') ?? '';
+function deleteOf(
+  wire: Wire,
+  verb: 'DELETE' | 'DELETEIF',
+  key: DecodedKey,
+  condition: { readonly onlyIf?: string } = {},
+): Request {
+  if ('fault' in key) {
+    return malformed(wire, verb, key.fault);
+  }
+  return key.text === PROTO
+    ? malformed(wire, verb, invalid(verb))
+    : { kind: 'delete', wire, key: key.text, ...condition };
+}
+
+/**
+ * The payload is `base64(key) SP base64(value)`, encoded once more. The value may be empty.
+ * @param terms the payload
+ */
+function parsePut(
+  wire: Wire,
+  verb: 'PUT' | 'PUTIF',
+  terms: string,
+  condition: { readonly onlyIf?: string } = {},
+): Request {
   const space = terms.indexOf(' ');
   const value = space < 0 ? null : decodeBase64(terms.slice(space + 1));
   if (value === null) {
-    return malformed(wire, 'PUT', invalid('PUT'));
+    return malformed(wire, verb, invalid(verb));
   }
-  const key = keyOf(decodeBase64(terms.slice(0, space)), 'PUT');
+  const key = keyOf(decodeBase64(terms.slice(0, space)), verb);
   if ('fault' in key) {
-    return malformed(wire, 'PUT', key.fault);
+    return malformed(wire, verb, key.fault);
   }
-  const fault = faultOfNewKey(key.text) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
+  const fault = faultOfNewKey(key.text, verb) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
   return fault === null
-    ? { kind: 'put', wire, key: key.text, value: value.toString('utf8') }
-    : malformed(wire, 'PUT', fault);
+    ? { kind: 'put', wire, key: key.text, value: value.toString('utf8'), ...condition }
+    : malformed(wire, verb, fault);
+}
+
+/** `base64(key) SP base64(value) SP token`, or without a value. */
+function parseConditional(wire: Wire, verb: 'PUTIF' | 'DELETEIF', terms: string): Request {
+  const space = terms.lastIndexOf(' ');
+  const onlyIf = terms.slice(space + 1);
+  if (space < 0 || !isToken(onlyIf)) {
+    return malformed(wire, verb, invalid(verb));
+  }
+  const rest = terms.slice(0, space);
+  return verb === 'PUTIF'
+    ? parsePut(wire, verb, rest, { onlyIf })
+    : deleteOf(wire, verb, keyOf(decodeBase64(rest), verb), { onlyIf });
+}
+
+/** `seconds SP token (SP base64(key))*`. What is kept of it refers to nothing of the line. */
+function parseWatch(wire: Wire, payload: Buffer | null): Request {
+  const fault = malformed(wire, 'WATCH', invalid('WATCH'));
+  const first = payload?.indexOf(' ') ?? -1;
+  if (payload === null || first < 1 || first > 3) {
+    return fault;
+  }
+  const after = payload.indexOf(' ', first + 1);
+  const end = after < 0 ? payload.length : after;
+  const timeout = payload.toString('latin1', 0, first);
+  const token = payload.toString('latin1', first + 1, Math.min(end, first + 2 + MAX_TOKEN_CHARS));
+  const seconds = /^[1-9][0-9]*$/.test(timeout) ? Number(timeout) : 0;
+  if (seconds < 1 || seconds > MAX_WATCH_SECONDS || !isToken(token)) {
+    return fault;
+  }
+  if (after < 0) {
+    return { kind: 'watch', wire, seconds, token, keys: null };
+  }
+  if (payload.length - after > MAX_WATCH_KEYS_BYTES) {
+    return malformed(wire, 'WATCH', TOO_MANY_KEYS);
+  }
+  const keys = new Set<string>();
+  for (const term of payload.toString('latin1', after + 1).split(' ')) {
+    const key = keyOf(decodeBase64(term), 'WATCH');
+    if ('fault' in key) {
+      return malformed(wire, 'WATCH', key.fault);
+    }
+    keys.add(key.text);
+  }
+  return keys.size > MAX_WATCH_KEYS
+    ? malformed(wire, 'WATCH', TOO_MANY_KEYS)
+    : { kind: 'watch', wire, seconds, token, keys: [...keys].sort() };
+}
+
+const TOO_MANY_KEYS = 'Too many keys.';
+
+/** What a client may take for a token; whether it is one is found out when it is compared. */
+function isToken(text: string): boolean {
+  return text.length <= MAX_TOKEN_CHARS && /^[!-~]+$/.test(text);
 }
 
 function malformed(wire: Wire, verb: KeyedVerb, text: string): Request {
@@ -225,9 +339,9 @@ const PROTO = '__proto__';
  * Why no value may be stored under a key; null where one may. Only PUT asks: what an earlier agent or
  * an operator stored can be read and deleted whatever its name is.
  */
-function faultOfNewKey(key: string): string | null {
+function faultOfNewKey(key: string, verb: 'PUT' | 'PUTIF'): string | null {
   if (key === PROTO) {
-    return invalid('PUT');
+    return invalid(verb);
   }
   // LF separates the names in a KEYS reply, and a terminal obeys the others.
   if (/[\u0000-\u001f\u007f]/.test(key)) {
@@ -270,4 +384,24 @@ function keyOf(bytes: Buffer | null, verb: KeyedVerb): DecodedKey {
 /** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
 function isKeySpace(char: number): boolean {
   return char === 0x20 || (char >= 0x09 && char <= 0x0d);
+}
+
+/** True for a request that the handler answers. */
+export function isDataRequest(request: Request): request is DataRequest {
+  switch (request.kind) {
+    case 'get':
+    case 'keys':
+    case 'put':
+    case 'delete':
+    case 'watch':
+    case 'getall':
+    case 'hello':
+      return true;
+    default:
+      return false;
+  }
+}
+
+export function isWrite(request: Request): request is WriteRequest {
+  return request.kind === 'put' || request.kind === 'delete';
 }

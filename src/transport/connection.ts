@@ -19,10 +19,18 @@
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
 import { LineReader, type Line } from '../protocol/line-reader';
-import { parseLine, parseOversize, type Channel, type Request } from '../protocol/request';
+import {
+  parseLine,
+  parseOversize,
+  type Channel,
+  type LineRequest,
+  type Request,
+} from '../protocol/request';
 import { SMALL_BYTES } from './link';
 import type { Handle, LinkLimits, LinkObserver, Origin } from './link';
-import { ReplyQueue, type PendingRequest, type ReplySink, type ReplySizes } from './reply-queue';
+import { ReplyQueue, type PendingRequest, type ReplySink } from './reply-queue';
+import type { ReplySizes } from './reply-sizes';
+import type { Watches } from './watches';
 import { ConnectionAccount, type AccountOwner, type ZoneQuota } from './zone-quota';
 
 /** A peer that does not read may pause so long while others of its zone wait for the room that its replies take. */
@@ -38,6 +46,7 @@ export interface ConnectionContext {
   readonly scheduler: Pick<Scheduler, 'offer' | 'withdraw'>;
   readonly queue: RunQueue;
   readonly quota: ZoneQuota;
+  readonly watches: Watches;
   /** A clock in ms that never goes back. */
   readonly now: () => number;
 }
@@ -64,14 +73,16 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(stream: Stream, origin: Origin, context: ConnectionContext, onClosed: () => void) {
-    const { handle, observer, limits, quota, now } = context;
+    const { handle, observer, limits, quota, watches, now } = context;
     this.stream = stream;
     this.context = context;
     this.onClosed = onClosed;
     this.lines = new LineReader(limits.lineBytes);
     const onProgress = (): void => this.proceed();
-    const options = { origin, handle, observer, limits, now, sink: this, onProgress };
-    this.replies = new ReplyQueue(options);
+    this.replies = new ReplyQueue({
+      ...{ origin, handle, observer, limits, watches, now, onProgress },
+      sink: this,
+    });
     this.account = new ConnectionAccount(quota, stream, this, now);
     this.receivedAt = now();
     stream.start(this);
@@ -94,8 +105,15 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     const { account } = this;
     const { quota, limits } = this.context;
     account.recount();
-    const { stillMs, replyBytes } = account;
-    const stalled = quota.lineHasWaiters && quota.hasLineSlot(account) && !this.replies.pending;
+    const { replyBytes } = account;
+    const { pending, waiting } = this.replies;
+    if (waiting && replyBytes === 0 && this.lines.unread + this.lineBytes === 0) {
+      // Its peer can only wait too; its time begins when the WATCH ends.
+      account.moved(this.context.now());
+    }
+    const { stillMs } = account;
+    const isLineStalled = quota.lineHasWaiters && quota.hasLineSlot(account);
+    const stalled = isLineStalled && (!pending || waiting);
     if (replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
     } else if (stalled && stillMs >= STALLED_LINE_MS) {
@@ -209,10 +227,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
       observer.refused('bad-line', { kind: request.kind, bytes });
     }
     if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
-      // A new client: nobody waits for the replies to earlier requests.
-      this.greeted();
-      this.replies.dropAll();
-      this.replies.answerNow(asked, request);
+      this.reset(asked, request);
     } else {
       this.ask(asked);
     }
@@ -228,9 +243,14 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     return parseLine(line.bytes, this.channel);
   }
 
-  /** A client has reset the protocol. */
-  protected greeted(): void {
-    // Only ports need to know.
+  /** A client has reset the protocol: it does not wait for the replies to earlier requests, but for a WATCH. */
+  protected reset(asked: PendingRequest, request: LineRequest): void {
+    if (this.replies.onlyWatch) {
+      this.replies.ask(asked);
+    } else {
+      this.replies.dropAll();
+      this.replies.answerNow(asked, request);
+    }
   }
 
   /** A request in its order. */
@@ -291,6 +311,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   private end(phase: 'finishing' | 'hungUp'): void {
     this.phase = phase;
     this.stream.pause();
+    this.replies.endWatch();
     this.context.scheduler.offer(this.context.queue, this);
     this.settle();
   }

@@ -3,6 +3,7 @@
  *
  *   request --ask--> [queue] --> running --> small: encoded at once --------------> sink
  *                       |           |        large: blocked --room--> building --->
+ *                       |           |        WATCH, token the same: waiting --woken--> running
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
  * What always holds:
@@ -10,6 +11,7 @@
  *   PUT sees what the PUT stored.
  * - `dropAll` cancels replies, never effects: a write that was requested is executed, detached, and its true result is
  *   reported to the observer all the same.
+ * - One WATCH waits at most, and nothing waits behind it: the next request ends it, and is answered after it.
  * - A large reply has its room before it is built. Until then only its request is held, and the handler is asked again
  *   later; only reads have large replies.
  *
@@ -24,8 +26,19 @@ import {
   type Reply,
   type ReplyMemory,
 } from '../protocol/reply';
-import type { DataRequest, LineRequest, Request } from '../protocol/request';
+import type { DataVersion } from '../lib/data-version';
+import {
+  isDataRequest,
+  isWrite,
+  type DataRequest,
+  type LineRequest,
+  type Request,
+  type WriteRequest,
+} from '../protocol/request';
 import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
+import type { ReplySizes } from './reply-sizes';
+import { isUnchanged, WAITING_BYTES, WaitingWatch } from './waiting-watch';
+import type { Watches } from './watches';
 
 /** A request and when it arrived. */
 export interface PendingRequest {
@@ -34,9 +47,9 @@ export interface PendingRequest {
   readonly at: number;
   /** Of its line. */
   readonly bytes: number;
+  /** Of a WATCH that has waited: when it stops waiting, on the same clock. */
+  readonly until?: number;
 }
-
-type WriteRequest = Extract<DataRequest, { readonly kind: 'put' | 'delete' }>;
 
 /** The request whose reply is next, once it is no longer in the queue. */
 type Head =
@@ -45,6 +58,8 @@ type Head =
   | { readonly state: 'running'; readonly asked: PendingRequest }
   /** Its reply had no room; `retryable`: there is room now. */
   | { readonly state: 'blocked'; readonly asked: PendingRequest; readonly retryable: boolean }
+  /** A WATCH that waits for a change. */
+  | { readonly state: 'waiting'; readonly asked: PendingRequest; readonly watch: WaitingWatch }
   /** Its large reply is being encoded. */
   | {
       readonly state: 'building';
@@ -57,45 +72,6 @@ const NONE: Head = { state: 'none' };
 
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
-
-/** Large replies of a zone whose size is remembered: their values are 4 MiB together, of 16 KiB at least. */
-const MAX_SIZES = 256;
-/** A longer key cannot be put any more. */
-const MAX_KEY_CHARS = 1024;
-
-/**
- * How large a zone's replies to KEYS and to single GETs were: one for which there is no room is not fetched, since a
- * long value is read from its file each time. A size that changed meanwhile is found out when the reply is fetched.
- */
-export class ReplySizes {
-  private readonly bytes = new Map<string, number>();
-
-  /** @returns bytes; 0 where the reply was small, or is unknown */
-  of(request: DataRequest): number {
-    return this.bytes.size === 0 ? 0 : (this.bytes.get(labelOf(request)) ?? 0);
-  }
-
-  note(request: DataRequest, bytes: number): void {
-    if (bytes <= SMALL_BYTES) {
-      if (this.bytes.size > 0) {
-        this.bytes.delete(labelOf(request));
-      }
-      return;
-    }
-    const name = labelOf(request);
-    if (name.length <= MAX_KEY_CHARS) {
-      this.bytes.set(name, bytes);
-    }
-    const [oldest] = this.bytes.keys();
-    if (this.bytes.size > MAX_SIZES && oldest !== undefined) {
-      this.bytes.delete(oldest);
-    }
-  }
-}
-
-function labelOf(request: DataRequest): string {
-  return request.kind === 'keys' ? 'KEYS' : `${request.kind} ${request.key}`;
-}
 
 /** Where replies go. */
 export interface ReplySink extends ReplyMemory {
@@ -128,6 +104,7 @@ export interface ReplyQueueOptions {
   readonly observer: LinkObserver;
   readonly limits: LinkLimits;
   readonly sink: ReplySink;
+  readonly watches: Watches;
   readonly now: () => number;
   /** A request finished by itself: there may be more to do. */
   readonly onProgress: () => void;
@@ -144,6 +121,8 @@ export class ReplyQueue {
   private head: Head = NONE;
   /** Room is reserved for the reply that is being fetched. */
   private roomKept = false;
+  /** No WATCH may wait any more: the peer has ended its side, or we end ours. */
+  private ending = false;
   /** Writes whose replies were dropped and that still run. */
   private detached = 0;
 
@@ -159,6 +138,17 @@ export class ReplyQueue {
   /** True: a request is not answered yet. */
   get pending(): boolean {
     return this.head.state !== 'none' || this.queue.length > 0;
+  }
+
+  /** True: nothing happens until a WATCH ends. */
+  get waiting(): boolean {
+    return this.head.state === 'waiting' && !this.head.watch.woken;
+  }
+
+  /** True: all that is pending is a WATCH, which waits or is with the handler. */
+  get onlyWatch(): boolean {
+    const { head } = this;
+    return head.state !== 'none' && head.asked.request.kind === 'watch' && this.queue.length === 0;
   }
 
   /** True: the connection must not add more than resets. */
@@ -179,7 +169,14 @@ export class ReplyQueue {
     } else {
       this.queue.push(asked);
       this.queuedBytes += bytesOf(asked);
+      this.wakeWatch();
     }
+  }
+
+  /** A WATCH that waits is answered as it is, and none waits from now on. */
+  endWatch(): void {
+    this.ending = true;
+    this.wakeWatch();
   }
 
   /** Answers past the queue: a reset's reply does not wait for what was asked before it. */
@@ -198,6 +195,8 @@ export class ReplyQueue {
         return true;
       case 'blocked':
         return this.head.retryable;
+      case 'waiting':
+        return this.head.watch.woken && this.options.sink.clear;
       default:
         return this.queue.length > 0 && this.canBegin;
     }
@@ -222,6 +221,12 @@ export class ReplyQueue {
         this.reportAnswered(head.asked, head.reply);
       }
       return LARGE_BYTES;
+    }
+    if (head.state === 'waiting') {
+      this.finishHead();
+      // Its wait is not the time that its answer took.
+      this.begin({ ...head.asked, at: this.options.now() });
+      return 0;
     }
     if (head.state === 'blocked') {
       this.finishHead();
@@ -270,7 +275,7 @@ export class ReplyQueue {
 
   private begin(asked: PendingRequest): void {
     const { request } = asked;
-    const { origin, handle, sink, observer } = this.options;
+    const { origin, handle, sink, observer, limits, watches } = this.options;
     if (!sink.open && !isWrite(request)) {
       // Its reply could be megabytes, and hundreds of connections may end together.
       observer.refused('dropped-reply', { kind: request.kind });
@@ -280,7 +285,7 @@ export class ReplyQueue {
       this.answerNow(asked, request);
       return;
     }
-    const expected = sink.sizes.of(request);
+    const expected = sink.sizes.expected(request, limits.replyBytes);
     if (expected > 0) {
       if (!sink.fits(expected)) {
         this.block(asked);
@@ -289,9 +294,15 @@ export class ReplyQueue {
       sink.keep(expected);
       this.roomKept = true;
     }
+    const seen = request.kind === 'watch' ? watches.version(origin.zonename) : null;
+    const settle = (reply: Reply): void => {
+      if (seen === null || !isUnchanged(request, reply) || !this.wait(asked, seen)) {
+        this.deliver(asked, request, reply);
+      }
+    };
     const reply = handle(origin, request);
     if (!(reply instanceof Promise)) {
-      this.deliver(asked, request, reply);
+      settle(reply);
       this.releaseRoom();
       return;
     }
@@ -299,7 +310,7 @@ export class ReplyQueue {
     void reply.then((settled) => {
       if (this.head.state === 'running' && this.head.asked === asked) {
         this.finishHead();
-        this.deliver(asked, request, settled);
+        settle(settled);
       } else {
         this.detached--;
         this.busyBytes -= bytesOf(asked);
@@ -308,6 +319,25 @@ export class ReplyQueue {
       this.releaseRoom();
       this.options.onProgress();
     });
+  }
+
+  /** @returns false where a WATCH is not to wait: its time is over, or something else is asked */
+  private wait(asked: PendingRequest, seen: DataVersion): boolean {
+    const { origin, now, watches, onProgress } = this.options;
+    const { request, at } = asked;
+    const until = asked.until ?? at + 1000 * (request.kind === 'watch' ? request.seconds : 0);
+    if (this.ending || this.queue.length > 0 || now() >= until) {
+      return false;
+    }
+    const watch = new WaitingWatch(watches, origin.zonename, { seen, until }, onProgress);
+    this.setHead({ state: 'waiting', asked: { ...asked, until }, watch });
+    return true;
+  }
+
+  private wakeWatch(): void {
+    if (this.head.state === 'waiting') {
+      this.head.watch.wake();
+    }
   }
 
   /** Gives back what the reply did not need of its reserved room. */
@@ -387,6 +417,9 @@ export class ReplyQueue {
   private finishHead(): void {
     if (this.head.state !== 'none') {
       this.busyBytes -= bytesOf(this.head.asked);
+      if (this.head.state === 'waiting') {
+        this.head.watch.stop();
+      }
       this.head = NONE;
     }
   }
@@ -405,23 +438,10 @@ function bytesOf({ request, bytes }: PendingRequest): number {
       return Math.max(bytes, 2 * request.key.length);
     case 'put':
       return Math.max(bytes, 2 * (request.key.length + request.value.length));
+    case 'watch':
+      // Each key is a string of its own.
+      return (request.keys ?? []).reduce((sum, key) => sum + 2 * key.length + 32, WAITING_BYTES);
     default:
       return bytes;
   }
-}
-
-function isDataRequest(request: Request): request is DataRequest {
-  switch (request.kind) {
-    case 'get':
-    case 'keys':
-    case 'put':
-    case 'delete':
-      return true;
-    default:
-      return false;
-  }
-}
-
-function isWrite(request: Request): request is WriteRequest {
-  return request.kind === 'put' || request.kind === 'delete';
 }

@@ -16,7 +16,7 @@
 import { isFrameTail } from '../protocol/frame';
 import type { Line } from '../protocol/line-reader';
 import type { Stream } from '../platform/stream';
-import type { Request } from '../protocol/request';
+import type { LineRequest, Request } from '../protocol/request';
 import { Connection, isBadLine, type ConnectionContext } from './connection';
 import type { Origin } from './link';
 import type { PendingRequest } from './reply-queue';
@@ -138,8 +138,11 @@ export class PortConnection extends Connection {
     return request;
   }
 
-  protected override greeted(): void {
+  /** A new client: nobody waits for the replies to earlier requests, nor for a WATCH. */
+  protected override reset(asked: PendingRequest, request: LineRequest): void {
     this.guard.clear();
+    this.replies.dropAll();
+    this.replies.answerNow(asked, request);
   }
 
   protected override ask(asked: PendingRequest): void {

@@ -33,6 +33,7 @@ import { portOf, watchPort, type ZoneOfPeer } from './serial-dialer';
 import { PortConnection } from './serial-input';
 import { SerialStats } from './serial-stats';
 import type { CountedConnection, PortObserver, SerialCounts } from './serial-stats';
+import type { Watches } from './watches';
 import { ZoneQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
@@ -65,6 +66,8 @@ export interface SerialOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly scheduler: Scheduler;
+  /** One for the whole process. */
+  readonly watches: Watches;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   /** One for the whole process: the dials of all links begin in it. */
@@ -100,7 +103,7 @@ export class SerialLink implements Link {
 
   constructor(options: SerialOptions) {
     const { handle, limits, scheduler, memory, zonename, observer, portObserver } = options;
-    const { ranBefore, log } = options;
+    const { watches, ranBefore, log } = options;
     this.options = options;
     const now = options.now ?? (() => performance.now());
     this.loadErrors = new ThrottledLog(log, now);
@@ -108,7 +111,7 @@ export class SerialLink implements Link {
     this.stats = new SerialStats({ observer, port: portObserver, now, ranBefore });
     const quota = new ZoneQuota(limits, memory);
     const own = { queue: new RunQueue(), quota, observer: this.stats };
-    this.context = { handle, limits, scheduler, now, ...own };
+    this.context = { handle, limits, scheduler, watches, now, ...own };
     this.machine = new Fsm<SerialState>(
       `serial link ${zonename}`,
       this.states(),

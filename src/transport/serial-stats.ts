@@ -203,5 +203,5 @@ export class SerialStats implements LinkObserver {
 
 /** Firmware and login prompts send lines too: only what a real client asks counts as its first request. */
 function needsData(request: Request): boolean {
-  return ['get', 'keys', 'put', 'delete'].includes(request.kind);
+  return ['get', 'keys', 'put', 'delete', 'watch', 'getall', 'hello'].includes(request.kind);
 }

@@ -34,6 +34,7 @@ import type { Access, Handle, Link, LinkLimits, LinkObserver } from './link';
 import type { MemoryQuota } from './memory-quota';
 import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
 import type { FileIdentity, SocketModes } from './socket-file';
+import type { Watches } from './watches';
 import { ZoneQuota } from './zone-quota';
 
 const FIRST_RETRY_MS = 100;
@@ -57,6 +58,8 @@ export interface ZoneSocketOptions {
   readonly limits: LinkLimits;
   /** One for the whole process. */
   readonly scheduler: Scheduler;
+  /** One for the whole process. */
+  readonly watches: Watches;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   /** One for the whole process. */
@@ -298,10 +301,10 @@ class ConnectionManager {
   private onEmpty: () => void = () => undefined;
 
   constructor(options: ZoneSocketOptions, now: () => number) {
-    const { handle, observer, limits, scheduler, memory } = options;
+    const { handle, observer, limits, scheduler, watches, memory } = options;
     this.options = options;
     const own = { queue: new RunQueue(), quota: new ZoneQuota(limits, memory) };
-    this.context = { handle, observer, limits, scheduler, now, ...own };
+    this.context = { handle, observer, limits, scheduler, watches, now, ...own };
   }
 
   /** How many connections are open. */

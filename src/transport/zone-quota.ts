@@ -18,7 +18,7 @@
 import type { Stream } from '../platform/stream';
 import { SMALL_BYTES, type LinkLimits } from './link';
 import { MemoryQuota, type QuotaZone } from './memory-quota';
-import { ReplySizes } from './reply-queue';
+import { ReplySizes } from './reply-sizes';
 
 /** A zone that holds no more than this is served whatever the others hold. */
 const MODEST_BYTES = 4 * SMALL_BYTES;

@@ -420,7 +420,7 @@ export class ConfigFiles {
     const index = new MetadataIndex(text.offsets);
     const maps =
       bytes === null
-        ? index.maps((number) => valueNow(path, stat, index, number))
+        ? { ...index.maps((number) => valueNow(path, stat, index, number)), onDisk: index }
         : index.mapsIn(bytes);
     const { use } = index;
     const parsed: MetadataReading = { name: 'metadata', index, stat, owner, bytes, maps, use };

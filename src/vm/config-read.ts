@@ -107,11 +107,13 @@ export async function loadValues(
     }
     values.set(number, value);
   }
-  return values.size === 0
-    ? file.maps
-    : index.maps((number) =>
-        values.has(number) ? values.get(number) : valueNow(path, stat, index, number),
-      );
+  if (values.size === 0) {
+    return file.maps;
+  }
+  const maps = index.maps((number) =>
+    values.has(number) ? values.get(number) : valueNow(path, stat, index, number),
+  );
+  return { ...maps, onDisk: index };
 }
 
 /**

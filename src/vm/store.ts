@@ -9,6 +9,7 @@
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
+import type { DataVersion } from '../lib/data-version';
 import { SystemError } from '../lib/errors';
 import { printableKey, type Logger, type ZoneLog } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
@@ -25,6 +26,7 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
+import { DataVersions } from './data-version';
 import type {
   LeaseStatus,
   LimitRefusals,
@@ -70,6 +72,7 @@ export class Store {
   private readonly writer: MetadataWriter;
   private readonly files: ConfigFiles;
   private readonly log: Logger;
+  private readonly versions = new DataVersions();
   private readonly tracked = new Map<string, TrackedVm>();
   /** By zone, the namespaces that it misses, as they were logged. */
   private readonly missing = new Map<string, string>();
@@ -165,6 +168,14 @@ export class Store {
       fileBytesMax: this.writer.limits.fileBytes,
       refusals: this.writer.refusals(zonename),
     };
+  }
+
+  /** What the data of a zone looks like now; of one that is not tracked, nothing. */
+  version(zonename: string): DataVersion {
+    const directory = this.tracked.get(zonename)?.target.directory;
+    return directory === undefined
+      ? { text: '', settled: true }
+      : this.versions.of(directory, this.table.facts(zonename));
   }
 
   facts(zonename: string): VmFacts | undefined {

@@ -105,20 +105,28 @@ export async function currentOf(
   changes: readonly Change[],
 ): Promise<CurrentMetadata | undefined> {
   const values = new Map<number, unknown>();
+  const tokens = new Map<number, string>();
   for (const change of changes) {
     const number = index.names[change.map].get(change.key);
-    if (text === null || number === undefined || values.has(number)) {
+    if (text === null || number === undefined) {
       continue;
     }
     const { valueBytes, isString } = index.member(number);
     const canBeEqual =
       isString && change.kind === 'set' && valueBytes === Buffer.byteLength(change.value);
-    if (canBeEqual || valueBytes <= SHORT_VALUE_BYTES) {
+    if (!values.has(number) && (canBeEqual || valueBytes <= SHORT_VALUE_BYTES)) {
       const value = await files.valueForWrite(directory, text, number);
       if (value === undefined) {
         return undefined;
       }
       values.set(number, value);
+    }
+    if (change.unless !== undefined && !tokens.has(number)) {
+      const value = values.get(number) ?? (await files.valueForWrite(directory, text, number));
+      if (value === undefined) {
+        return undefined;
+      }
+      tokens.set(number, await change.unless.longTokenOf(value));
     }
   }
   return {
@@ -129,6 +137,9 @@ export async function currentOf(
     valueOf: (map, key) => {
       const number = index.names[map].get(key);
       return number === undefined || values.has(number) ? values.get(number ?? -1) : UNREAD;
+    },
+    tokenOf: (map, key, check) => {
+      return tokens.get(index.names[map].get(key) ?? -1) ?? check.tokenOf(undefined);
     },
     holds: (map, key, value) => values.get(index.names[map].get(key) ?? -1) === value,
   };

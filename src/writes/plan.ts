@@ -5,7 +5,7 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { ChangeResult } from '../metadata/vm-data';
+import type { ChangeResult, TokenCheck } from '../metadata/vm-data';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
 import type { MetadataLimits } from '../vm/metadata-writer';
 import type { PlannedChange } from './batch';
@@ -30,6 +30,8 @@ export interface CurrentMetadata {
   sizeOf(map: MapName, key: string): number;
   /** The value of a key that is changed; undefined where there is none, a symbol where it was too long to be read. */
   valueOf(map: MapName, key: string): unknown;
+  /** The token of a key that is changed on a condition, by its value in the file. */
+  tokenOf(map: MapName, key: string, check: TokenCheck): string;
   /** True where the value is this string. */
   holds(map: MapName, key: string, value: string): boolean;
 }
@@ -79,12 +81,16 @@ export function planChanges(
     guestBytes: current.use.bytes,
     guestKeys: current.use.keys,
   };
-  const results = changes.map((change) => {
+  const results = changes.map((change): ChangeResult => {
     const { map, key } = change;
     const isWanted =
       change.onlyIf?.(next[map].get(key)?.value ?? current.valueOf(map, key)) ?? true;
     if (!isWanted) {
       return STORED;
+    }
+    const refused = refusalOfCheck(change, next[map].get(key), current);
+    if (refused !== null) {
+      return { kind: 'failed', text: refused };
     }
     const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
@@ -100,6 +106,20 @@ export function planChanges(
   const customer = editsOf('customer', next.customer, current);
   const internal = editsOf('internal', next.internal, current);
   return { results, customer, internal, empty: customer.size + internal.size === 0 };
+}
+
+/** The words for a change whose key has another token than its asker's; null where it is made. */
+function refusalOfCheck(
+  { map, key, unless }: PlannedChange,
+  changed: Next | undefined,
+  current: CurrentMetadata,
+): string | null {
+  if (unless === undefined) {
+    return null;
+  }
+  const token =
+    changed === undefined ? current.tokenOf(map, key, unless) : unless.tokenOf(changed.value);
+  return unless.refusal(token);
 }
 
 function refusalOf(

@@ -337,7 +337,7 @@ function sizeOf(change: Change): number {
 
 /** A conditional change is never joined. */
 function isSame(a: PlannedChange, b: PlannedChange): boolean {
-  if (a.onlyIf !== undefined || b.onlyIf !== undefined) {
+  if ([a.onlyIf, b.onlyIf, a.unless, b.unless].some((condition) => condition !== undefined)) {
     return false;
   }
   return a.kind === 'set' ? b.kind === 'set' && a.value === b.value : b.kind === 'remove';

@@ -9,7 +9,7 @@ import { ask } from '../../tools/simcn/control';
 import { Ttyb } from '../../tools/simcn/ttyb';
 import { bestOf } from '../support/best-of';
 import { eventually } from '../support/eventually';
-import { frame, putFrame, readFrame } from '../support/frames';
+import { base64, frame, putFrame, readFrame } from '../support/frames';
 import { AgentProcess } from '../support/guest-agent';
 import { portConnections } from '../support/guest-port';
 import { quantile } from '../support/guest-session';
@@ -115,6 +115,11 @@ describe('an HVM guest on a node', function () {
     ttys.push(tty);
     await tty.reset(PATIENCE_MS);
     return tty;
+  }
+
+  async function update(uuid: string, me: string): Promise<void> {
+    const changes = JSON.stringify({ set_customer_metadata: { me } });
+    assert.strictEqual((await node.vmadm(['update', uuid], changes)).status, 0);
   }
 
   async function served(uuid: string): Promise<void> {
@@ -286,6 +291,55 @@ describe('an HVM guest on a node', function () {
       return value(id) === 'kept';
     }, 'the effect of the PUT');
     assert.ok(!tty.peer.text.includes(' 0000000a '));
+  });
+
+  describe('that waits for a change on its port', () => {
+    const watchOf = (id: string, token: string): Buffer => {
+      return frame(id, 'WATCH', `300 ${token} ${base64(Buffer.from('me'))}`);
+    };
+    const reply = (id: string, token: string): string => frame(id, 'SUCCESS', token).toString();
+
+    async function tokenOf(tty: GuestTty, id: string): Promise<string> {
+      const bytes = reply(id, '0'.repeat(32)).length;
+      const line = await tty.peer.ask(watchOf(id, '-'), bytes);
+      return readFrame(line).payload.toString();
+    }
+
+    for (const [what, uuid] of [
+      ['bhyve', BHYVE],
+      ['kvm', KVM],
+    ] as const) {
+      it(`is told of an update by the VM tool: ${what}`, async () => {
+        const tty = await ready(uuid);
+        const token = await tokenOf(tty, '000000a1');
+        const changed = reply('000000a2', '0'.repeat(32)).length;
+        const waiting = tty.peer.ask(watchOf('000000a2', token), changed);
+        await update(uuid, 'changed');
+        assert.notStrictEqual(readFrame(await waiting).payload.toString(), token);
+        await update(uuid, uuid);
+        assert.strictEqual(await tokenOf(tty, '000000a3'), token);
+      });
+    }
+
+    it('is answered by its next request, in order, and loses its wait to a reset', async () => {
+      const tty = await ready(BHYVE);
+      const token = await tokenOf(tty, '000000b1');
+      const all = reply('000000b2', token) + frame('000000b3', 'SUCCESS', BHYVE).toString();
+      const both = Buffer.concat([watchOf('000000b2', token), frame('000000b3', 'GET', 'me')]);
+      assert.strictEqual(await tty.peer.ask(both, all.length), all);
+      tty.peer.write(watchOf('000000b4', token));
+      await tty.reset(PATIENCE_MS);
+      assert.strictEqual(await tokenOf(tty, '000000b5'), token);
+      assert.ok(!tty.peer.text.includes(' 000000b4 '));
+    });
+
+    it('has the same token after a reboot', async () => {
+      const before = await ready(BHYVE);
+      const token = await tokenOf(before, '000000c1');
+      before.close();
+      await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
+      assert.strictEqual(await tokenOf(await ready(BHYVE), '000000c2'), token);
+    });
   });
 
   it('is answered rightly or not at all, wherever noise falls into its bytes', async () => {

@@ -6,12 +6,14 @@ import { parseLine } from '../../src/protocol/request';
 import type { Channel, Request } from '../../src/protocol/request';
 import { GOLDEN } from '../support/golden';
 import { FIXTURE } from '../support/vm-fixture';
+import { VERB_OPTIONS } from '../support/verb-options';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
 
 const OPTIONS = {
   operatorScriptWritable: false,
   emptyValuesStored: false,
+  ...VERB_OPTIONS,
   commaDeletes: true,
   onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
 };
@@ -38,6 +40,9 @@ async function said(vm: MemoryVm, request: Request): Promise<string> {
   switch (request.kind) {
     case 'get':
     case 'keys':
+    case 'watch':
+    case 'getall':
+    case 'hello':
     case 'put':
     case 'delete':
       return encodeReply(request.wire, await answer(vm, request, OPTIONS)).toString('latin1');

@@ -5,6 +5,7 @@ import type { VmData } from '../../src/metadata/vm-data';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest, Wire } from '../../src/protocol/request';
 import { FIXTURE } from '../support/vm-fixture';
+import { VERB_OPTIONS } from '../support/verb-options';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const wire: Wire = { version: 2, id: 'a1b2c3d4' };
@@ -15,6 +16,7 @@ const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet
 const OPTIONS: AnswerOptions = {
   operatorScriptWritable: false,
   emptyValuesStored: false,
+  ...VERB_OPTIONS,
   commaDeletes: true,
   onFault: (_zonename, _request, err) => assert.fail(String(err)),
 };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { answer } from '../../src/metadata/handler';
 import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
+import { VERB_OPTIONS } from '../support/verb-options';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
 const TOP = join(__dirname, '..', '..', '..');
@@ -20,6 +21,7 @@ const VM = {
 const OPTIONS = {
   operatorScriptWritable: false,
   emptyValuesStored: false,
+  ...VERB_OPTIONS,
   commaDeletes: true,
   onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
 };
@@ -52,6 +54,9 @@ async function replyTo(line: Buffer): Promise<string> {
   switch (request.kind) {
     case 'get':
     case 'keys':
+    case 'watch':
+    case 'getall':
+    case 'hello':
     case 'put':
     case 'delete': {
       const reply = await answer(memoryVm(VM), request, OPTIONS);

@@ -31,6 +31,7 @@ const READERS = 4;
 
 const twice = (request: Buffer): Buffer => Buffer.concat([request, request]);
 const KEYS = twice(frame('00000001', 'KEYS'));
+const GETALL = twice(frame('00000004', 'GETALL'));
 const GET_BIG = twice(frame('00000002', 'GET', 'big'));
 const GET_ONCE = frame('00000003', 'GET', 'big');
 const keysOf = (names: readonly string[]): JsonObject => {
@@ -52,6 +53,19 @@ interface Attack {
 const ATTACKS: readonly Attack[] = [
   { what: 'KEYS of keys of 1 MB, with wide characters', customer: WIDE, requests: [KEYS] },
   { what: 'KEYS of 1,000 keys of 1 KiB', customer: MANY, requests: [KEYS] },
+  {
+    what: 'GETALL of 1 MiB in 8 values',
+    customer: Object.fromEntries(
+      Array.from({ length: 8 }, (_, n) => [`${n}`, `${n}${'v'.repeat(MIB / 8)}`]),
+    ),
+    requests: [GETALL],
+  },
+  {
+    what: 'GETALL of 3 MiB, with wide characters',
+    customer: { big: `☃${'v'.repeat(3 * MIB)}` },
+    requests: [GETALL],
+  },
+  { what: 'GETALL of too much', customer: { big: `☃${'v'.repeat(5 * MIB)}` }, requests: [GETALL] },
   { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
   {
     what: 'KEYS and GET, with wide characters',

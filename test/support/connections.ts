@@ -11,6 +11,7 @@ import { Connection, type ConnectionContext } from '../../src/transport/connecti
 import { DEFAULT_LINK_LIMITS, type Handle, type LinkLimits } from '../../src/transport/link';
 import { NetStream } from '../../src/transport/net-stream';
 import { PortConnection } from '../../src/transport/serial-input';
+import { Watches } from '../../src/transport/watches';
 import { ZoneQuota } from '../../src/transport/zone-quota';
 import { acceptedPair, duplexPair } from './duplex-pair';
 import { Peer } from './peer';
@@ -33,6 +34,9 @@ export class ConnectionWorld {
   readonly pending: ((reply: Reply) => void)[] = [];
   readonly scheduler = new Scheduler();
   readonly queue = new RunQueue();
+  /** The answer to a WATCH, and what the zone's data looks like. */
+  token = 'one';
+  readonly watches = new Watches(() => ({ text: this.token, settled: true }));
   readonly quota: ZoneQuota;
   readonly limits: LinkLimits;
   /** Added to the real time. */
@@ -51,7 +55,7 @@ export class ConnectionWorld {
 
   readonly now = (): number => performance.now() + this.later;
 
-  /** GET and KEYS at once; PUT and DELETE when the test settles them. */
+  /** Reads at once; PUT and DELETE when the test settles them. */
   readonly handle: Handle = (_origin, request) => {
     this.asked.push(request);
     if (request.kind === 'put' || request.kind === 'delete') {
@@ -59,6 +63,9 @@ export class ConnectionWorld {
         return { kind: 'failure', text: 'no' };
       }
       return new Promise((resolve) => this.pending.push(resolve));
+    }
+    if (request.kind === 'watch') {
+      return { kind: 'success', text: this.token };
     }
     const value = request.kind === 'get' ? this.values.get(request.key) : 'k';
     return value === undefined ? { kind: 'notfound' } : { kind: 'success', text: value };
@@ -98,12 +105,12 @@ export class ConnectionWorld {
     queue: RunQueue,
     make: (context: ConnectionContext, onClosed: () => void) => C,
   ): Opened<C> {
-    const { handle, recorder: observer, limits, scheduler, quota, now } = this;
+    const { handle, recorder: observer, limits, scheduler, quota, watches, now } = this;
     let done: () => void = () => undefined;
     const closed = new Promise<void>((resolve) => {
       done = resolve;
     });
-    const context = { handle, observer, limits, scheduler, queue, quota, now };
+    const context = { handle, observer, limits, scheduler, queue, quota, watches, now };
     const connection = make(context, done);
     const peer = new Peer(far);
     this.peers.push(peer);

@@ -36,6 +36,7 @@ export function currentOfText(text: Buffer): CurrentMetadata {
     use: index.use,
     sizeOf: (map, key) => index.sizeOf(map, key),
     valueOf: (map, key) => maps[map].get(key),
+    tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
     holds: (map, key, value) => maps[map].get(key) === value,
   };
 }

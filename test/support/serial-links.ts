@@ -15,6 +15,7 @@ import { SerialLink, type SerialOptions } from '../../src/transport/serial-link'
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from './eventually';
 import { openThings } from './open-things';
+import { unchangingWatches } from './verb-options';
 import { PortEvents, Recorder } from './recorder';
 
 /** From when a connection is possible again. */
@@ -57,6 +58,7 @@ export class SerialWorld {
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       scheduler: new Scheduler(),
+      watches: unchangingWatches(),
       dialLimiter: new TaskQueue(DIALS),
       portReads: new TaskQueue(PORT_READS),
       log: this.recorder,

@@ -18,6 +18,7 @@ import { FaultTable } from '../../tools/simcn/faults';
 import { Kernel, type KernelStatus } from '../../tools/simcn/kernel';
 import { makeNode, type EmulatedNode } from './emulated-node';
 import { logRecords } from './log-records';
+import { unchangingWatches } from './verb-options';
 import { Recorder } from './recorder';
 
 /** No zone has it: events of it change nothing. */
@@ -144,6 +145,7 @@ export class ServedZones {
       observer: new Recorder(),
       limits: DEFAULT_LINK_LIMITS,
       scheduler: this.scheduler,
+      watches: unchangingWatches(),
       timer: this.timer,
       log,
       peerOf: () => ({ zoneid: 0, pid: 1, uid: 0 }),

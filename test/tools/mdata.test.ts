@@ -18,6 +18,7 @@ import { parseLine } from '../../src/protocol/request';
 import type { Request } from '../../src/protocol/request';
 import { frame } from '../support/frames';
 import { FIXTURE } from '../support/vm-fixture';
+import { VERB_OPTIONS } from '../support/verb-options';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
 
@@ -357,11 +358,15 @@ async function said(vm: MemoryVm, request: Request): Promise<string> {
   switch (request.kind) {
     case 'get':
     case 'keys':
+    case 'watch':
+    case 'getall':
+    case 'hello':
     case 'put':
     case 'delete': {
       const reply = await answer(vm, request, {
         operatorScriptWritable: false,
         emptyValuesStored: false,
+        ...VERB_OPTIONS,
         commaDeletes: true,
         onFault: (_zonename, _request, err) => assert.fail(String(err)),
       });

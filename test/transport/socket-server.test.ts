@@ -28,6 +28,7 @@ import { eventually } from '../support/eventually';
 import { putFrame } from '../support/frames';
 import { openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
+import { unchangingWatches } from '../support/verb-options';
 import { Recorder } from '../support/recorder';
 
 const GLOBAL = { zoneid: 0, pid: 1, uid: 0 };
@@ -78,6 +79,7 @@ describe('a zone socket', () => {
       observer: recorder,
       limits: DEFAULT_LINK_LIMITS,
       scheduler: new Scheduler(),
+      watches: unchangingWatches(),
       timer,
       log: recorder,
       peerOf: () => GLOBAL,

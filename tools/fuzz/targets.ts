@@ -9,6 +9,7 @@ import { readyLine } from './targets/ready-line';
 import { routes } from './targets/routes';
 import { serial } from './targets/serial';
 import { session } from './targets/session';
+import { tokens } from './targets/tokens';
 import type { Target } from './target';
 
 export const TARGETS: readonly Target[] = [
@@ -22,6 +23,7 @@ export const TARGETS: readonly Target[] = [
   metadataEdit,
   readyLine,
   client,
+  tokens,
 ];
 
 /** Undefined where no target has the name. */

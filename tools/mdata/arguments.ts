@@ -27,6 +27,15 @@ export interface Usage {
   /** How many there must be; more are ignored. */
   readonly least: 0 | 1;
   readonly help: string;
+  /** Options besides those of all. */
+  readonly options?: readonly ToolOption[];
+}
+
+export interface ToolOption {
+  readonly flag: string;
+  /** The name of its value; absent where it has none. */
+  readonly value?: string;
+  readonly help: string;
 }
 
 export interface Arguments {
@@ -35,6 +44,8 @@ export interface Arguments {
   readonly paths: readonly string[];
   /** How long to go on trying, milliseconds; null: for ever, as the platform's client does. */
   readonly limitMs: number | null;
+  /** Those of the program's own options that were given; of one without a value the empty text. */
+  readonly options: ReadonlyMap<string, string>;
 }
 
 /** What to exit with at once: help was asked for, or the usage was wrong. Both were printed. */
@@ -48,6 +59,7 @@ export function readArguments(usage: Usage): Arguments | Refused {
   const words = rawArguments();
   let socket = process.env.MDATA_SOCKET ?? '';
   let timeout = process.env.MDATA_TIMEOUT ?? '';
+  const options = new Map<string, string>();
   let at = 0;
   for (; at < words.length; at++) {
     const [name, joined] = optionOf(words[at] ?? '');
@@ -59,14 +71,21 @@ export function readArguments(usage: Usage): Arguments | Refused {
       process.stdout.write(`${packageVersion()}\n`);
       return { kind: 'exit', code: 0 };
     }
-    if (name !== '--socket' && name !== '--timeout') {
+    const own = usage.options?.find(({ flag }) => flag === name);
+    if (own === undefined && name !== '--socket' && name !== '--timeout') {
       break;
+    }
+    if (own !== undefined && own.value === undefined) {
+      options.set(name, '');
+      continue;
     }
     const value = joined ?? words[++at];
     if (value === undefined) {
       return wrong(usage, `${name} needs a value`);
     }
-    if (name === '--socket') {
+    if (own !== undefined) {
+      options.set(name, value);
+    } else if (name === '--socket') {
       socket = Buffer.from(value, 'latin1').toString('utf8');
     } else {
       timeout = value;
@@ -79,7 +98,7 @@ export function readArguments(usage: Usage): Arguments | Refused {
   const operands = words.slice(at).map((word) => Buffer.from(word, 'latin1'));
   return operands.length < usage.least
     ? wrong(usage, 'which key?')
-    : { operands, paths: socket === '' ? ZONE_SOCKETS : [socket], limitMs };
+    : { operands, paths: socket === '' ? ZONE_SOCKETS : [socket], limitMs, options };
 }
 
 /** An option's name, and the value that is joined to it. */
@@ -88,8 +107,11 @@ function optionOf(word: string): [name: string, value: string | undefined] {
   return at < 0 ? [word, undefined] : [word.slice(0, at), word.slice(at + 1)];
 }
 
-function usageLine({ name, operands }: Usage): string {
-  return `Usage: ${name} [--socket PATH] [--timeout SECONDS] ${operands}`.trimEnd();
+function usageLine({ name, operands, options = [] }: Usage): string {
+  const own = options.map(
+    ({ flag, value }) => `[${value === undefined ? flag : `${flag} ${value}`}] `,
+  );
+  return `Usage: ${name} [--socket PATH] [--timeout SECONDS] ${own.join('')}${operands}`.trimEnd();
 }
 
 function helpOf(usage: Usage): string {
@@ -100,8 +122,10 @@ ${usage.summary} ${usage.help}
 Options stand before the first operand; every word behind it is taken as it is.
   --socket PATH      the metadata socket (default: $MDATA_SOCKET, else the zone's own)
   --timeout SECONDS  give up after this long (default: $MDATA_TIMEOUT, else never)
-  --version          tell the version
-  -h, --help         tell this
+${(usage.options ?? [])
+  .map(({ flag, value = '', help }) => `  ${`${flag} ${value}`.padEnd(17)}  ${help}\n`)
+  .join('')}  --version          print the version
+  -h, --help         print this
 
 Exit: 0 found or done, 1 not found, 2 error, 3 usage.
 `;

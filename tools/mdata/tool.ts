@@ -15,7 +15,10 @@ const EXIT_ERROR = 2;
 
 export interface Tool extends Usage {
   /** Makes the command of the operands, of which there are as many as the usage asks for. */
-  readonly command: (operands: readonly Buffer[]) => Command | Promise<Command>;
+  readonly command: (
+    operands: readonly Buffer[],
+    options: ReadonlyMap<string, string>,
+  ) => Command | Promise<Command>;
   /** Prints what was found. */
   readonly found: (data: Buffer) => void;
   /** What was wanted, for messages: `metadata for 'key'`. */
@@ -39,8 +42,8 @@ async function outcomeOf(tool: Tool): Promise<number> {
   if ('kind' in args) {
     return args.code;
   }
-  const { operands, paths, limitMs } = args;
-  const command = await tool.command(operands);
+  const { operands, paths, limitMs, options } = args;
+  const command = await tool.command(operands, options);
   const outcome = await ask(command, {
     paths,
     limitMs,
@@ -58,9 +61,17 @@ function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): nu
       // Bytes as they came: a key need not be UTF-8.
       process.stderr.write(Buffer.concat([Buffer.from('No '), tool.wanted(operands), NEWLINE]));
       return EXIT_NOTFOUND;
-    case 'failure':
+    case 'failure': {
+      const [, token] = /^Changed (\S+)$/.exec(outcome.text) ?? [];
+      if (token !== undefined) {
+        // For the next try; a script tells it from all else by the exit code.
+        process.stdout.write(`${token}\n`);
+        say(`${tool.name}: the key has changed`);
+        return EXIT_NOTFOUND;
+      }
       say(`${tool.name}: ${outcome.text === '' ? 'the request failed' : outcome.text}`);
       return EXIT_ERROR;
+    }
     case 'unsupported':
       say(`${tool.name}: the metadata service speaks version 1 only, which cannot do this`);
       return EXIT_ERROR;
@@ -85,6 +96,6 @@ export function metadataFor(operands: readonly Buffer[]): Buffer {
 
 export const NEWLINE = Buffer.from('\n');
 
-function say(text: string): void {
+export function say(text: string): void {
   process.stderr.write(`${text}\n`);
 }

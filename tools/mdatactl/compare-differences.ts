@@ -7,6 +7,7 @@ import { isJsonObject, own, type JsonObject, type VmData } from '../../src/metad
 import type { DataRequest } from '../../src/protocol/request';
 import { answer } from '../../src/metadata/handler';
 import type { Outcome } from '../../src/protocol/client';
+import { Tokens } from '../../src/metadata/token';
 
 /** Differences from the platform's agent that are meant: what is different, and why. */
 export const DOCUMENTED = {
@@ -151,6 +152,10 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
     operatorScriptWritable: false,
     commaDeletes: true,
     emptyValuesStored: false,
+    // No other agent has these verbs: they are not asked.
+    tokens: new Tokens(Buffer.alloc(0), () => Promise.resolve()),
+    replyBytes: 0,
+    hello: '',
     onFault: () => undefined,
   };
   const reply = await answer(data, request, options);

@@ -68,12 +68,15 @@ function zonesLine({ zones }: Status): string {
 
 function requestsLine({ requests }: Status): string {
   const { perSecond, p50Ms, p99Ms, total, failures, openConnections, waitingForVm } = requests;
+  const { waitingWatches } = requests;
   const speed =
     perSecond === 0
       ? 'none in the last minute'
       : `${perSecond}/s, p50 ${latency(p50Ms)}, p99 ${latency(p99Ms)} in the last minute`;
   const waiting = waitingForVm > 0 ? `, ${waitingForVm} waiting for VM data` : '';
-  return `${speed}; ${total} in all, ${failures} failed; ${counted(openConnections, 'connection')} open${waiting}`;
+  const watches =
+    waitingWatches > 0 ? `, ${counted(waitingWatches, 'watch', 'watches')} waiting` : '';
+  return `${speed}; ${total} in all, ${failures} failed; ${counted(openConnections, 'connection')} open${watches}${waiting}`;
 }
 
 function writesLine({ writes }: Status): string {

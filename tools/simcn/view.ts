@@ -26,7 +26,7 @@ import { ZfsTree } from './zfs-tree';
 import type { Zone } from './zone';
 import { hostDirectories, makeMountPoints, TOOLS, PROJECT } from './zoneroot';
 
-const MDATA_TOOLS = ['get', 'put', 'list', 'delete'] as const;
+const MDATA_TOOLS = ['get', 'put', 'list', 'delete', 'watch', 'dump'] as const;
 
 const bindSchema = z.object({ source: z.string(), target: z.string(), writable: z.boolean() });
 export type Bind = z.infer<typeof bindSchema>;

@@ -1,9 +1,11 @@
 /* Clients of the attacked zones: many connections that write anything and close at any time. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { frameIn, frameOf, fromBase64, toBase64 } from '../model/wire';
 import type { Step } from './step';
 
 type BytesStep = Extract<Step, { kind: 'bytes' }>;
+type WatchStep = Extract<Step, { kind: 'watch' }>;
 
 /** Then the first who came goes. */
 const MOST = 300;
@@ -44,6 +46,27 @@ export class HostileClients {
       socket.end();
     } else if (step.end === 'destroy') {
       socket.destroy();
+    }
+  }
+
+  /** Each connection waits for a change, once it has a token, and ends its wait as the step says. */
+  watch(path: string, { count, end }: WatchStep): void {
+    for (let n = 0; n < count; n++) {
+      const socket = this.open(path);
+      const keys = n % 2 === 0 ? '' : ` ${toBase64('motd')}`;
+      const waitWith = (token: string): string => {
+        return `${frameOf(`0000000a WATCH ${toBase64(`300 ${token}${keys}`)}`)}\n`;
+      };
+      socket.once('data', (chunk: Buffer) => {
+        const [line = ''] = chunk.toString('latin1').split('\n');
+        socket.write(waitWith(fromBase64(frameIn(line)?.payload ?? '') ?? '-'), 'latin1');
+        if (end === 'destroy') {
+          socket.destroy();
+        } else if (end !== 'leave') {
+          socket.write(end === 'ask' ? `${frameOf('0000000b KEYS')}\n` : '\nNEGOTIATE V2\n');
+        }
+      });
+      socket.write(waitWith('-'), 'latin1');
     }
   }
 

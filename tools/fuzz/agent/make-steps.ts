@@ -17,6 +17,8 @@ const MAKERS: readonly (readonly [number, Maker])[] = [
   [6, (random, zone) => ({ kind: 'fault', zone, text: random.pick(FAULTS) })],
   [4, randomFile],
   [4, randomWrite],
+  [4, randomWatch],
+  [2, (random) => ({ kind: 'tell', zone: random.pick(HEALTHY) })],
   [2, (random, zone) => ({ kind: 'socket', zone, act: random.pick(SOCKET_ACTS) })],
   [2, (random, zone) => ({ kind: 'connect', zone, count: 1 + random.below(80) })],
   [2, (random) => ({ kind: 'stream', octets: `${randomLie(random)}\n` })],
@@ -66,6 +68,15 @@ function randomWrite(random: Random, zone: Sufferer): Step {
     kind: 'write',
     zone: random.oneIn(2) ? random.pick(HEALTHY) : zone,
     count: 1 + random.mostlySmall(40),
+  };
+}
+
+function randomWatch(random: Random, zone: Sufferer): Step {
+  return {
+    kind: 'watch',
+    zone,
+    count: 1 + random.mostlySmall(40),
+    end: random.pick(['leave', 'ask', 'reset', 'destroy']),
   };
 }
 

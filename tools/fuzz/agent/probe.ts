@@ -2,6 +2,7 @@
 import { connect, type Socket } from 'node:net';
 import { request } from 'node:http';
 import { frameIn, frameOf, fromBase64, toBase64 } from '../model/wire';
+import { Broken, BOUNDS, within } from './bounds';
 
 /** A serial line loses what comes while the agent is away: whoever asks there asks again. */
 const ASK_AGAIN_MS = 2000;
@@ -29,6 +30,64 @@ export function getBySocket(path: string, key: string, ms: number): Promise<stri
     });
     socket.write(getRequest(SOCKET_ID, key), 'latin1');
   });
+}
+
+/**
+ * Waits for a change of a key over one connection and makes it over another.
+ * @throws Broken where the one who waits is not told
+ */
+export async function toldOfChange(path: string, change: number): Promise<void> {
+  const key = toBase64('told');
+  const [waiting, writing] = [new Client(path), new Client(path)];
+  try {
+    const token = await waiting.ask('WATCH', `300 - ${key}`);
+    const told = waiting.ask('WATCH', `300 ${token} ${key}`);
+    await writing.ask('PUT', `${key} ${toBase64(String(change))}`);
+    if ((await told) === token) {
+      throw new Broken('a WATCH was answered with the token of its client');
+    }
+  } finally {
+    waiting.leave();
+    writing.leave();
+  }
+}
+
+/** A connection to a zone's socket that asks one thing at a time. */
+class Client {
+  private readonly socket: Socket;
+
+  constructor(path: string) {
+    this.socket = connect(path);
+    this.socket.on('error', () => undefined);
+  }
+
+  /** @returns what SUCCESS has @throws Broken where something else comes, or nothing in time */
+  ask(code: string, payload: string): Promise<string> {
+    const { socket } = this;
+    const answer = new Promise<string>((resolve, reject) => {
+      let heard = '';
+      const done = (): void => reject(new Broken(`a healthy zone closed at a ${code}`));
+      socket.once('close', done);
+      socket.on('data', function hear(chunk: Buffer) {
+        heard += chunk.toString('latin1');
+        if (heard.endsWith('\n')) {
+          socket.off('data', hear).off('close', done);
+          const value = valueIn(heard.trimEnd(), SOCKET_ID);
+          if (value === null) {
+            reject(new Broken(`${code} in a healthy zone: ${heard.slice(0, 80)}`));
+          } else {
+            resolve(value);
+          }
+        }
+      });
+    });
+    socket.write(`${frameOf(`${SOCKET_ID} ${code} ${toBase64(payload)}`)}\n`, 'latin1');
+    return within(answer, BOUNDS.answerMs, () => new Broken(`no answer to a ${code}`));
+  }
+
+  leave(): void {
+    this.socket.destroy();
+  }
 }
 
 /** A program in a guest that has the serial port open. */

@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { HostileClients } from './hostile-clients';
 import { CorruptingVminfod } from './corrupting-vminfod';
 import { FuzzNode } from './node';
-import { Terminal } from './probe';
+import { Terminal, toldOfChange } from './probe';
 import { AgentProcess } from './processes';
 import { corruptFile } from './corrupt-file';
 import type { Step } from './step';
@@ -51,6 +51,7 @@ export class Stage {
   private readonly clients = new HostileClients();
   /** Zones whose config directory is another one while their disk is full. */
   private readonly full = new Set<number>();
+  private changes = 0;
   private config: keyof typeof CONFIGS = 'usual';
   private vminfodDown = false;
   /** Since its start the agent has learnt of the healthy guest's port, which only vminfod knows. */
@@ -129,6 +130,12 @@ export class Stage {
         for (let n = 0; n < step.count; n++) {
           this.clients.open(this.pathTo(step.zone));
         }
+        return;
+      case 'watch':
+        this.clients.watch(this.pathTo(step.zone), step);
+        return;
+      case 'tell':
+        await toldOfChange(this.node.socketOf(step.zone), ++this.changes);
         return;
       case 'write':
         this.writers.get(step.zone)?.write(step.count);

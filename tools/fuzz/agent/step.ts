@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CORPUS } from '../corpus';
-import { SUFFERING } from './zones';
+import { HEALTHY, SUFFERING } from './zones';
 
 export const ZONE_ACTS = [
   'boot',
@@ -62,6 +62,15 @@ const stepSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('connect'), zone, count: z.number() }),
   /** Writes of a well-behaved guest, to any zone: what is confirmed as stored must be there later. */
   z.strictObject({ kind: z.literal('write'), zone: z.number(), count: z.number() }),
+  /** So many clients wait for a change; what ends the wait of each is `end`, or nothing. */
+  z.strictObject({
+    kind: z.literal('watch'),
+    zone,
+    count: z.number(),
+    end: z.enum(['leave', 'ask', 'reset', 'destroy']),
+  }),
+  /** A client of a healthy zone waits, another one writes, and the first must be told. */
+  z.strictObject({ kind: z.literal('tell'), zone: z.literal([...HEALTHY]) }),
   z.strictObject({ kind: z.literal('zone'), zone, act: z.enum(ZONE_ACTS) }),
   z.strictObject({
     kind: z.literal('file'),

@@ -44,21 +44,67 @@ function newKeyFault(name: string): string | null {
   return toUtf8(name).length > 1024 ? 'Key is too long.' : null;
 }
 
-function keyed(verb: 'GET' | 'DELETE', by: string, bytes: string | null): string {
+function keyed(verb: 'GET' | 'DELETE' | 'DELETEIF', by: string, bytes: string | null): string {
   const [name, fault] = key(bytes, verb);
   return fault === null ? `${verb.toLowerCase()} ${by} ${name}` : `malformed ${by} ${fault}`;
 }
 
-function put(by: string, payload: string | null): string {
+const TOKEN = /^[!-~]{1,64}$/;
+
+/** With one term more, a token. */
+function conditional(verb: 'PUTIF' | 'DELETEIF', by: string, payload: string | null): string {
+  const terms = payload?.split(' ') ?? [];
+  const token = terms.pop() ?? '';
+  if (terms.length === 0 || !TOKEN.test(token)) {
+    return `malformed ${by} Invalid ${verb} Request`;
+  }
+  const rest = terms.join(' ');
+  if (verb === 'PUTIF') {
+    return put('PUTIF', by, rest).replace(/^putif /, `putif ${token} `);
+  }
+  return keyed('DELETEIF', by, fromBase64(rest)).replace(
+    `deleteif ${by} `,
+    `deleteif ${by} ${token} `,
+  );
+}
+
+function watch(by: string, payload: string): string {
+  const [seconds = '', token = '', ...terms] = payload.split(' ');
+  const isTime = /^[1-9][0-9]{0,2}$/.test(seconds) && Number(seconds) <= 300;
+  if (!isTime || !TOKEN.test(token)) {
+    return `malformed ${by} Invalid WATCH Request`;
+  }
+  if (payload.length - `${seconds} ${token}`.length > 4096) {
+    return `malformed ${by} Too many keys.`;
+  }
+  const names: string[] = [];
+  for (const term of terms) {
+    const [name, fault] = key(fromBase64(term), 'WATCH');
+    if (fault !== null && name !== '__proto__') {
+      return `malformed ${by} ${fault}`;
+    }
+    names.push(name);
+  }
+  const keys = [...new Set(names)].sort();
+  if (keys.length > 64) {
+    return `malformed ${by} Too many keys.`;
+  }
+  const list = payload.split(' ').length > 2 ? JSON.stringify(keys) : 'null';
+  return `watch ${by} ${Number(seconds)} ${token} ${list}`;
+}
+
+function put(verb: 'PUT' | 'PUTIF', by: string, payload: string | null): string {
   const [first = '', second, ...more] = payload?.split(' ') ?? [];
   const bytes = second === undefined || more.length > 0 ? null : fromBase64(second);
   if (bytes === null) {
-    return `malformed ${by} Invalid PUT Request`;
+    return `malformed ${by} Invalid ${verb} Request`;
   }
-  const [name, fault] = key(fromBase64(first), 'PUT');
+  const [name, fault] = key(fromBase64(first), verb);
   const value = fromUtf8(bytes);
   const why = fault ?? newKeyFault(name) ?? (value === null ? 'Value is not UTF-8.' : null);
-  return why === null ? `put ${by} ${name}\0${value ?? ''}` : `malformed ${by} ${why}`;
+  return why === null
+    ? `${verb.toLowerCase()} ${by} ${name}\0${value ?? ''}`
+    : `malformed ${by} ${why}`;
 }
 
 /** What a whole line means on a zone's socket. @param line bytes, one a character, without LF */
@@ -103,9 +149,16 @@ export function meaningOfFrame(line: string): string {
     case 'DELETE':
       return keyed(code, id, bytes);
     case 'KEYS':
-      return `keys ${id}`;
+    case 'GETALL':
+    case 'HELLO':
+      return `${code.toLowerCase()} ${id}`;
     case 'PUT':
-      return put(id, bytes);
+      return put('PUT', id, bytes);
+    case 'PUTIF':
+    case 'DELETEIF':
+      return conditional(code, id, bytes);
+    case 'WATCH':
+      return watch(id, bytes ?? '');
     default:
       return `unknown ${id} ${code}`;
   }
@@ -120,10 +173,20 @@ export function wordsOf(request: Request): string {
     case 'negotiate':
       return `negotiate ${String(request.accepted)}`;
     case 'get':
+      return `get ${by} ${request.key}`;
     case 'delete':
-      return `${request.kind} ${by} ${request.key}`;
-    case 'put':
-      return `put ${by} ${request.key}\0${request.value}`;
+      return request.onlyIf === undefined
+        ? `delete ${by} ${request.key}`
+        : `deleteif ${by} ${request.onlyIf} ${request.key}`;
+    case 'put': {
+      const { key: name, value, onlyIf } = request;
+      const words = `${by} ${name}\0${value}`;
+      return onlyIf === undefined ? `put ${words}` : `putif ${onlyIf} ${words}`;
+    }
+    case 'watch':
+      return `watch ${by} ${request.seconds} ${request.token} ${JSON.stringify(request.keys)}`;
+    case 'getall':
+    case 'hello':
     case 'keys':
     case 'too-large':
       return `${request.kind} ${by}`;

@@ -4,6 +4,7 @@
  * Input: decisions that build a VM object and its maps, and then a few requests (answer-input.ts).
  * Checked against the model.
  */
+import { Tokens } from '../../../src/metadata/token';
 import { answer as answerRequest } from '../../../src/metadata/handler';
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
@@ -47,6 +48,7 @@ export const answer: Target = {
       const options = {
         operatorScriptWritable: false,
         emptyValuesStored: false,
+        ...VERBS,
         commaDeletes: true,
         onFault: (_zonename: string, _: DataRequest, err: unknown) => {
           throw new Wrong('the handler has no fault', { err: String(err) });
@@ -141,6 +143,9 @@ function textOf(reply: Reply): string {
   }
 }
 
+const TOKENS = new Tokens(Buffer.alloc(32), () => Promise.resolve());
+const VERBS = { tokens: TOKENS, replyBytes: 4 * 1024 * 1024, hello: '' };
+
 function expected(data: ModelVm, request: DataRequest): string {
   switch (request.kind) {
     case 'get':
@@ -151,5 +156,9 @@ function expected(data: ModelVm, request: DataRequest): string {
       return write(data, 'put', request.key, request.value);
     case 'delete':
       return write(data, 'delete', request.key, '');
+    case 'watch':
+    case 'getall':
+    case 'hello':
+      throw new Wrong('the target `tokens` asks these', { kind: request.kind });
   }
 }

@@ -85,6 +85,7 @@ export const metadataEdit: Target = {
       use: index.use,
       sizeOf: (map, key) => index.sizeOf(map, key),
       valueOf: (map, key) => maps[map].get(key),
+      tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
       holds: (map, key, value) => maps[map].get(key) === value,
     };
     const plan = planChanges(changes, current, LIMITS);

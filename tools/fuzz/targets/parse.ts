@@ -34,7 +34,10 @@ export const parse: Target = {
       case 'get':
       case 'keys':
       case 'put':
-      case 'delete': {
+      case 'delete':
+      case 'watch':
+      case 'getall':
+      case 'hello': {
         // Whatever text there is goes back as a value: encoding is checked on all that decodes.
         const text = request.kind === 'put' ? request.value : `.${words}\n.`;
         const by = request.wire.version === 1 ? 'v1' : request.wire.id;

@@ -37,6 +37,11 @@ const CODES: readonly [string, ...string[]] = [
   'PUT',
   'PUT',
   'DELETE',
+  'WATCH',
+  'GETALL',
+  'PUTIF',
+  'DELETEIF',
+  'HELLO',
   'V2',
   'get',
   'SUCCESS',
@@ -124,6 +129,11 @@ export function repairFrames(draft: Draft): void {
   draft.clear().latin1(repaired);
 }
 
+function randomToken(random: Random): string {
+  const length = random.oneIn(8) ? 60 + random.below(10) : 32;
+  return random.oneIn(4) ? random.pick(['-', '', '\x7f', 'a b']) : 'a'.repeat(length);
+}
+
 function randomPayload(random: Random, code: string): string {
   if (random.oneIn(12)) {
     return randomBytes(random, 32);
@@ -134,7 +144,21 @@ function randomPayload(random: Random, code: string): string {
       return toBase64(terms);
     }
     case 'KEYS':
+    case 'GETALL':
+    case 'HELLO':
       return '';
+    case 'PUTIF': {
+      const terms = [randomKey(random), randomBytes(random, 200)].map(toBase64).join(' ');
+      return toBase64(`${terms} ${randomToken(random)}`);
+    }
+    case 'DELETEIF':
+      return toBase64(`${toBase64(randomKey(random))} ${randomToken(random)}`);
+    case 'WATCH': {
+      const count = random.oneIn(16) ? 60 + random.below(10) : random.below(4);
+      const keys = Array.from({ length: count }, () => ` ${toBase64(randomKey(random))}`);
+      const seconds = random.pick(['1', '30', '300', '301', '0', '01', '-1', '1e2', '']);
+      return toBase64(`${seconds} ${randomToken(random)}${keys.join('')}`);
+    }
     default: {
       const payload = toBase64(randomKey(random));
       return random.oneIn(8) ? payload.replace(/=/g, '') : payload;

@@ -9,6 +9,7 @@ import { RunQueue } from '../../../src/lib/scheduler';
 import type { Stream } from '../../../src/platform/stream';
 import type { LinkLimits, LinkObserver } from '../../../src/transport/link';
 import { PortConnection } from '../../../src/transport/serial-input';
+import { Watches } from '../../../src/transport/watches';
 import { ZoneQuota } from '../../../src/transport/zone-quota';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
@@ -92,6 +93,7 @@ class Line implements LinkObserver {
       },
       queue: new RunQueue(),
       quota: new ZoneQuota(LIMITS),
+      watches: new Watches(() => ({ text: '', settled: true })),
       now: () => this.now,
     };
     const origin = { zonename: 'z', peer: null };

@@ -1,0 +1,93 @@
+/*
+ * Tokens: what the answers to a set of keys were, as a short text that reveals nothing of them.
+ *
+ *   entry = HMAC-SHA-256(node's key, "entry", key, result, value)      one for each key
+ *   token = HMAC-SHA-256(node's key, "token", entries), 128 bits        keys sorted, each once
+ *
+ * Made of the rendered answers alone, so that it is the same after a restart of the agent, a reboot or a
+ * reprovision, and needs no history. Without the node's key nobody can tell a value from its token by trying
+ * values. Long values are digested in steps, one in each iteration of the event loop for all zones together.
+ */
+import { createHmac } from 'node:crypto';
+import type { GetReply } from '../protocol/reply';
+
+/** Stands for "there is no such key" where a token is given, and for "no token yet". */
+export const NO_TOKEN = '-';
+/** Up to this long a value is digested at once, characters: less than a millisecond. */
+export const LONG_CHARS = 64 * 1024;
+const TOKEN_BYTES = 16;
+
+/** @param owner of which one piece of work runs at a time: the zone */
+export type RoomFor = <T>(owner: string, bytes: number, work: () => Promise<T>) => Promise<T>;
+
+const atOnce: RoomFor = (_owner, _bytes, work) => work();
+
+/** Makes the tokens of a node. */
+export class Tokens {
+  private readonly key: Buffer;
+  /** Resolves when another step of long work may be taken. */
+  readonly pause: () => Promise<void>;
+
+  /** Runs work that keeps a long value in memory, once there is room for so many bytes. */
+  readonly withRoom: RoomFor;
+
+  /**
+   * @param key the node's, secret
+   * @param pause resolves when another step of long work may be taken
+   * @param withRoom bounds the long values of all zones that are in memory at once; at once when left out
+   */
+  constructor(key: Buffer, pause: () => Promise<void>, withRoom: RoomFor = atOnce) {
+    this.key = key;
+    this.pause = pause;
+    this.withRoom = withRoom;
+  }
+
+  /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */
+  entry(key: string, answer: GetReply): string {
+    return this.begin(key, answer).update(textOf(answer)).digest('binary');
+  }
+
+  /** As `entry`, of a long value in pieces. */
+  async longEntry(key: string, answer: GetReply): Promise<string> {
+    const text = textOf(answer);
+    const digest = this.begin(key, answer);
+    for (let at = 0; at < text.length;) {
+      await this.pause();
+      const end = endOfPiece(text, at + LONG_CHARS);
+      digest.update(text.slice(at, end));
+      at = end;
+    }
+    return digest.digest('binary');
+  }
+
+  /** The token of a set. @param entries in the order of their sorted keys */
+  of(entries: readonly string[]): string {
+    const digest = createHmac('sha256', this.key).update('token\0');
+    return digest.update(entries.join(''), 'latin1').digest().toString('hex', 0, TOKEN_BYTES);
+  }
+
+  /** The token of one key alone. */
+  ofOne(key: string, answer: GetReply): string {
+    return this.of([this.entry(key, answer)]);
+  }
+
+  async ofLongOne(key: string, answer: GetReply): Promise<string> {
+    return this.of([await this.longEntry(key, answer)]);
+  }
+
+  private begin(key: string, answer: GetReply): ReturnType<typeof createHmac> {
+    const bytes = Buffer.byteLength(key);
+    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${answer.kind}\0`);
+  }
+}
+
+/** Of a failure without a value nothing but that it failed. */
+function textOf(answer: GetReply): string {
+  return answer.kind === 'success' ? answer.text : '';
+}
+
+/** Never between the two halves of a character. */
+export function endOfPiece(text: string, end: number): number {
+  const code = end < text.length ? text.charCodeAt(end - 1) : 0;
+  return code >= 0xd800 && code <= 0xdbff ? end - 1 : Math.min(end, text.length);
+}

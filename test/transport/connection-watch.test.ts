@@ -1,0 +1,153 @@
+/*
+ * A connection with a WATCH that waits: what ends it, in which order, and what it is charged for.
+ */
+import assert from 'node:assert';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Connection } from '../../src/transport/connection';
+import { ConnectionWorld, type Opened } from '../support/connections';
+import { eventually } from '../support/eventually';
+import { base64, frame } from '../support/frames';
+import type { Peer } from '../support/peer';
+
+class WatchWorld extends ConnectionWorld {
+  connection: Connection | null = null;
+  closed = false;
+
+  async connect(channel: 'socket' | 'serial'): Promise<Peer> {
+    const opened: Opened<Connection> = await (channel === 'socket'
+      ? this.openSocket()
+      : this.openPort());
+    this.connection = opened.connection;
+    void opened.closed.then(() => {
+      this.closed = true;
+    });
+    return opened.peer;
+  }
+
+  async wait(peer: Peer, id = '0000000a'): Promise<void> {
+    peer.write(frame(id, 'WATCH', `300 ${this.token} ${base64(Buffer.from('k'))}`));
+    await eventually(() => this.watches.waiting === 1, 'it waits');
+  }
+
+  change(): void {
+    this.token = 'two';
+    this.watches.hint('z');
+  }
+}
+
+const ONE = frame('0000000a', 'SUCCESS', 'one').toString();
+const TWO = frame('0000000a', 'SUCCESS', 'two').toString();
+const GOT = frame('0000000b', 'SUCCESS', 'value').toString();
+
+describe('a WATCH that waits', () => {
+  let world: WatchWorld;
+
+  beforeEach(() => {
+    world = new WatchWorld();
+  });
+
+  afterEach(async () => {
+    world.end();
+    await eventually(() => world.closed, 'closed');
+    assert.strictEqual(world.watches.waiting, 0);
+    assert.strictEqual(world.quota.heldBytes, 0);
+  });
+
+  for (const channel of ['socket', 'serial'] as const) {
+    describe(`on a ${channel}`, () => {
+      it('is answered when there is another token, once', async () => {
+        const peer = await world.connect(channel);
+        await world.wait(peer);
+        world.watches.hint('z');
+        await delay(20);
+        assert.strictEqual(peer.text, '');
+        world.change();
+        assert.strictEqual(await peer.least(TWO.length), TWO);
+      });
+
+      it('is answered as it is before whatever is asked next', async () => {
+        const peer = await world.connect(channel);
+        await world.wait(peer);
+        peer.write(frame('0000000b', 'GET', 'k'));
+        assert.strictEqual(await peer.least(ONE.length + GOT.length), ONE + GOT);
+        const unknown = 'FAILURE\n';
+        await world.wait(peer);
+        peer.write('HUH\n');
+        const all = ONE + GOT + ONE + unknown;
+        assert.strictEqual(await peer.least(all.length), all);
+      });
+
+      it('takes the place of another, which ends', async () => {
+        const peer = await world.connect(channel);
+        await world.wait(peer);
+        peer.write(frame('0000000c', 'WATCH', '300 one'));
+        assert.strictEqual(await peer.least(ONE.length), ONE);
+        assert.strictEqual(world.watches.waiting, 1);
+        world.change();
+        const next = frame('0000000c', 'SUCCESS', 'two').toString();
+        assert.strictEqual(await peer.least(ONE.length + next.length), ONE + next);
+      });
+
+      it('is not ended by a broken frame, which has no answer either', async () => {
+        const peer = await world.connect(channel);
+        await world.wait(peer);
+        peer.write('V2 1 00000000 x\n');
+        await delay(20);
+        assert.strictEqual(peer.text, '');
+        assert.strictEqual(world.watches.waiting, 1);
+      });
+
+      it('is answered when we end', async () => {
+        const peer = await world.connect(channel);
+        await world.wait(peer);
+        world.connection?.finish();
+        assert.strictEqual(await peer.least(ONE.length), ONE);
+        await eventually(() => world.closed, 'closed');
+      });
+    });
+  }
+
+  it('is answered before the reset of a socket', async () => {
+    const peer = await world.connect('socket');
+    await world.wait(peer);
+    peer.write('\nNEGOTIATE V2\n');
+    const all = `${ONE}invalid command\nV2_OK\n`;
+    assert.strictEqual(await peer.least(all.length), all);
+  });
+
+  it("is dropped by a reset of a port, which is another client's", async () => {
+    const peer = await world.connect('serial');
+    await world.wait(peer);
+    peer.write('\nNEGOTIATE V2\n');
+    assert.strictEqual(await peer.least(22), 'invalid command\nV2_OK\n');
+    assert.strictEqual(world.watches.waiting, 0);
+  });
+
+  it('gets its answer though its peer has ended its side', async () => {
+    const peer = await world.connect('socket');
+    await world.wait(peer);
+    peer.socket.end();
+    assert.strictEqual(await peer.least(ONE.length), ONE);
+  });
+
+  it('is no silence for which a connection is closed, nor does it count as one when it ends', async () => {
+    world = new WatchWorld({ idleMs: 1000 });
+    const peer = await world.connect('socket');
+    await world.wait(peer);
+    world.later = 250_000;
+    world.connection?.checkIdle();
+    world.change();
+    assert.strictEqual(await peer.least(TWO.length), TWO);
+    world.connection?.checkIdle();
+    assert.strictEqual(world.closed, false);
+    world.later += 2000;
+    world.connection?.checkIdle();
+    await eventually(() => world.closed, 'closed');
+  });
+
+  it('is in the account of its zone', async () => {
+    const peer = await world.connect('socket');
+    await world.wait(peer);
+    assert(world.quota.heldBytes > 500 && world.quota.heldBytes < 4096);
+  });
+});
