@@ -1,9 +1,11 @@
 /* What the process holds open, by kind: a lifecycle test ends where it began. */
+import assert from 'node:assert';
 import { mkdtempSync, readdirSync, rmSync, watch } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listenUnix } from '../../src/platform/sockets';
+import { eventually } from './eventually';
 
 export interface OpenThings {
   readonly descriptors: number;
@@ -33,4 +35,13 @@ export function openThings(): OpenThings {
     descriptors: readdirSync('/proc/self/fd').length,
     resources: kinds.sort().join(' '),
   };
+}
+
+/**
+ * Resolves when no more is open than `before`. Less may be: what an earlier test closed was still counted then, where
+ * its descriptor was closed a moment later.
+ */
+export async function nothingLeft(before: OpenThings): Promise<void> {
+  await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
+  assert.strictEqual(openThings().resources, before.resources);
 }

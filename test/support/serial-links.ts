@@ -1,7 +1,6 @@
 /*
  * Serial links to the ports of a simulated hypervisor, below a zone root of their own.
  */
-import assert from 'node:assert';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +13,7 @@ import { DIALS } from '../../src/transport/serial-dialer';
 import { SerialLink, type SerialOptions } from '../../src/transport/serial-link';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from './eventually';
-import { openThings } from './open-things';
+import { nothingLeft, openThings } from './open-things';
 import { unchangingWatches } from './verb-options';
 import { PortEvents, Recorder } from './recorder';
 
@@ -85,8 +84,7 @@ export class SerialWorld {
     await Promise.all(this.ports.map((port) => port.stop()));
     await this.roots.stop();
     rmSync(this.zonepath, { recursive: true });
-    await eventually(() => openThings().descriptors <= this.before.descriptors, 'all closed');
-    assert.deepStrictEqual(openThings(), this.before);
+    await nothingLeft(this.before);
   }
 }
 

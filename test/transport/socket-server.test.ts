@@ -26,7 +26,7 @@ import type { Reply } from '../../src/protocol/reply';
 import { listenUnix } from '../../src/platform/sockets';
 import { eventually } from '../support/eventually';
 import { putFrame } from '../support/frames';
-import { openThings, type OpenThings } from '../support/open-things';
+import { nothingLeft, openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
 import { unchangingWatches } from '../support/verb-options';
 import { Recorder } from '../support/recorder';
@@ -64,8 +64,7 @@ describe('a zone socket', () => {
   afterEach(async () => {
     await Promise.all(links.map((link) => link.stop(0)));
     rmSync(root, { recursive: true });
-    await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
-    assert.deepStrictEqual(openThings(), before);
+    await nothingLeft(before);
   });
 
   function make(options: Partial<ZoneSocketOptions> = {}): ZoneSocket {

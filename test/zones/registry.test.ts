@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ZoneSubscription } from '../../src/platform/zone-events';
 import { STATUS } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
-import { openThings, type OpenThings } from '../support/open-things';
+import { nothingLeft, openThings, type OpenThings } from '../support/open-things';
 import { Peer } from '../support/peer';
 import { HeldLink, ServedZones, ZonedNode, type ServedOptions } from '../support/served-zones';
 
@@ -29,8 +29,7 @@ describe('the registry', () => {
     releases.forEach((release) => release());
     await Promise.all(all.map(({ registry }) => registry.stop(1000)));
     assert.deepStrictEqual(zoned.node.subscribers(), []);
-    await eventually(() => openThings().descriptors <= before.descriptors, 'all closed');
-    assert.deepStrictEqual(openThings(), before);
+    await nothingLeft(before);
     zoned.node.remove();
   });
 

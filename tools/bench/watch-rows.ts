@@ -11,6 +11,7 @@ import { basename, dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { encodeV2, type Command } from '../../src/protocol/client';
 import type { Instruments } from './instruments';
+import { getLine, type Load } from './load';
 import { KEY, type BenchNode } from './node';
 import { cpuMs, statusOf } from './processes';
 
@@ -18,6 +19,8 @@ import { cpuMs, statusOf } from './processes';
 export const WATCHED_ZONES = 157;
 const CONNECTIONS = 64;
 const CHANGES = 40;
+/** Hostile zones. */
+const STORMING = 32;
 const BYTES_PER_SECOND = 11_520;
 const LF = 0x0a;
 /** What cloud-init asks at a boot. */
@@ -108,6 +111,7 @@ export async function watchRows(bench: Instruments, node: BenchNode): Promise<vo
   const note = `${told.cpu.toFixed(2)} s of the agent's; a GET by each ${got.all.toFixed(2)} s, ${got.cpu.toFixed(2)} s`;
   bench.tell(`${name}: all zones changed, the last one told`, 's', { most: 1 }, [told.all], note);
   [alone, ...others].forEach((guest) => guest.close());
+  await stormRow(bench, node);
 }
 
 /** How long some work of all guests takes, and how much processor time of the agent's. */
@@ -168,6 +172,38 @@ async function waiting(node: BenchNode, count: number): Promise<void> {
   while ((await node.status()).requests.waitingWatches < count) {
     await pause(50);
   }
+}
+
+/** Many zones ask for tokens that they never have right, and for all metadata, as fast as they can. */
+async function stormRow(bench: Instruments, node: BenchNode): Promise<void> {
+  await node.startAgent();
+  const { seconds } = bench.scale;
+  const [other = '', ...hostile] = node.agentSockets(1 + STORMING);
+  const asking: Load = {
+    ...{ mode: 'open', seconds, connections: 1 },
+    ...{ sockets: [other], requests: [getLine(KEY)] },
+  };
+  const watch = { kind: 'watch', seconds: 60, token: '0'.repeat(32), keys: [] } as const;
+  const storm: Load = {
+    ...{ mode: 'open', seconds: seconds + 0.5, connections: 4 * STORMING, depth: 4 },
+    ...{ sockets: hostile },
+    requests: [watch, { kind: 'getall' } as const].map((command) =>
+      encodeV2(command, 'deadbeef').toString('latin1'),
+    ),
+  };
+  const times: number[] = [];
+  let note = '';
+  for (let pair = 0; pair < bench.scale.pairs; pair++) {
+    const calm = await bench.client.run(asking);
+    const storming = bench.client.run(storm);
+    await pause(250);
+    const pressed = await bench.client.run(asking);
+    const { perSecond } = await storming;
+    times.push(pressed.p99Us / 1000);
+    note = `p99 ${pressed.p99Us} us, calm ${calm.p99Us} us; ${Math.round(perSecond)} answers/s to them`;
+  }
+  const name = `${STORMING} zones storm with WATCH and GETALL, another asks: p99`;
+  bench.tell(name, 'ms', { most: 10 }, times, note);
 }
 
 async function getAllRows(bench: Instruments, socket: string): Promise<void> {
