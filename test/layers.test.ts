@@ -49,7 +49,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Modules that only some rooms may open. */
-const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
+const SOLE_USERS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
   { module: /^ffi-napi$/, rooms: /^platform\/ffi$/ },
   { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
   {
@@ -60,20 +60,20 @@ const DOORS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
   { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
 ];
 
-/** Words that only some rooms may say. */
-const WORDS: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
-  // Whoever works in later iterations of the event loop does so by the scheduler's means.
+/** Names that only some directories may use. */
+const NAMES: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
+  // Only the scheduler defers work to later iterations of the event loop.
   { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/zone-events)$/ },
   { word: /process\.env\b/, rooms: /^(config|tools\/mdatactl\/main)$/ },
   { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^(tools\/mdatactl\/)?main$/ },
   { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
-  // Who names a path below a zone's root may never come back: only processes of their own do.
+  // A system call on a path below a zone's root may hang for ever: only child processes make one.
   { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
   { word: /\/\.zonecontrol\b/, rooms: /^platform\/paths$/ },
-  // Mounts are made where paths below a zone's root may be named. Preflight takes away what a killed run left in
+  // Mounts are made where paths below a zone's root may be named. Preflight unmounts what a killed run left in
   // its own scratch directory, which is no zone's.
   { word: /\.umount\(/, rooms: /^tools\/preflight\/child$/ },
-  // A name for records and the mount table, in the hands of who opens no file.
+  // A name for log records and the mount table, used only where no file is opened.
   {
     word: /\bnameOf\(/,
     rooms:
@@ -155,14 +155,14 @@ function cyclesOf(graph: Graph): string[][] {
   const numbers = new Map<string, number>();
   const stack: string[] = [];
   const cycles: string[][] = [];
-  const visit = (file: string): number => {
+  const walk = (file: string): number => {
     const number = numbers.size;
     numbers.set(file, number);
     let low = number;
     stack.push(file);
     for (const target of graph.get(file) ?? []) {
       if (!numbers.has(target)) {
-        low = Math.min(low, visit(target));
+        low = Math.min(low, walk(target));
       } else if (stack.includes(target)) {
         low = Math.min(low, numbers.get(target) ?? low);
       }
@@ -177,7 +177,7 @@ function cyclesOf(graph: Graph): string[][] {
   };
   for (const file of graph.keys()) {
     if (!numbers.has(file)) {
-      visit(file);
+      walk(file);
     }
   }
   return cycles.sort();
@@ -230,10 +230,10 @@ describe('the layers of src/ and of what runs beside it on a node', () => {
     assert.deepStrictEqual(faults, []);
   });
 
-  it('reach the outer world through one door each', () => {
+  it('use each API of the operating system in one place', () => {
     const faults = everywhere.flatMap(({ room, text }) =>
       importsOf(text).flatMap((name) =>
-        DOORS.filter((door) => door.module.test(name) && !door.rooms.test(room)).map(
+        SOLE_USERS.filter((rule) => rule.module.test(name) && !rule.rooms.test(room)).map(
           () => `${room} imports ${name}`,
         ),
       ),
@@ -243,7 +243,7 @@ describe('the layers of src/ and of what runs beside it on a node', () => {
 
   it('read the environment, end the process and take signals in one place each', () => {
     const faults = everywhere.flatMap(({ room, text }) =>
-      WORDS.filter(({ word, rooms }) => word.test(withoutComments(text)) && !rooms.test(room)).map(
+      NAMES.filter(({ word, rooms }) => word.test(withoutComments(text)) && !rooms.test(room)).map(
         ({ word }) => `${room} says ${word.source}`,
       ),
     );

@@ -63,8 +63,8 @@ describe('the log of a zone', () => {
 
   it('writes no more records than the quota, and counts those that it suppressed', () => {
     const { records, out } = collector();
-    const share = { ...QUOTA, perSecond: 0.001, burst: 3 };
-    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    const quota = { ...QUOTA, perSecond: 0.001, burst: 3 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', quota);
     for (let i = 0; i < 50; i++) {
       log.warn({}, 'bad line');
     }
@@ -76,9 +76,9 @@ describe('the log of a zone', () => {
 
   it('logs how many records it suppressed, also when nothing follows', async () => {
     const { records, out } = collector();
-    const share = { ...QUOTA, perSecond: 0.001, burst: 3 };
+    const quota = { ...QUOTA, perSecond: 0.001, burst: 3 };
     let leftOut = 0;
-    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share, () => leftOut++);
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', quota, () => leftOut++);
     for (const flood of [50, 20]) {
       records.length = 0;
       for (let i = 0; i < flood; i++) {
@@ -87,9 +87,9 @@ describe('the log of a zone', () => {
       }
       await eventually(() => records.some((record) => record.suppressed !== undefined));
       const written = records.filter(({ msg }) => msg === 'flood').length;
-      const told = records.filter(({ suppressed }) => suppressed !== undefined);
+      const summaries = records.filter(({ suppressed }) => suppressed !== undefined);
       assert.deepStrictEqual(
-        told.map((record) => [record.zonename, record.level, record.suppressed]),
+        summaries.map((record) => [record.zonename, record.level, record.suppressed]),
         [['noisy', 40, flood - written]],
       );
     }
@@ -98,8 +98,8 @@ describe('the log of a zone', () => {
 
   it('always writes records whose number is bounded elsewhere', () => {
     const { records, out } = collector();
-    const share = { ...QUOTA, perSecond: 0.001, burst: 1 };
-    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    const quota = { ...QUOTA, perSecond: 0.001, burst: 1 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', quota);
     for (let i = 0; i < 5; i++) {
       log.info({}, 'a question');
       log.always('info', {}, 'a change');
@@ -112,15 +112,15 @@ describe('the log of a zone', () => {
 
   it('gets its quota though the time of day is set back', () => {
     const { records, out } = collector();
-    const share = { ...QUOTA, perSecond: 1e9, burst: 1 };
-    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx', share);
+    const quota = { ...QUOTA, perSecond: 1e9, burst: 1 };
+    const log = new ZoneLog(createLogger('info', out), 'z1', 'lx', quota);
     log.warn({}, 'before');
     const realNow = Date.now;
     const later = performance.now() + 1;
     Date.now = () => realNow() - 3_600_000;
     try {
       while (performance.now() < later) {
-        // A moment for the next record to be earned.
+        // Time for the next record to be earned.
       }
       log.warn({}, 'after');
     } finally {
@@ -142,8 +142,8 @@ describe('the log of a zone', () => {
 
   it('writes no more bytes than the quota, however long the records are', () => {
     const { records, out } = collector();
-    const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
-    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+    const quota = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
+    const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', quota);
     for (let i = 0; i < 1000; i++) {
       log.info({ arg: 'x'.repeat(700) }, 'handled GET');
     }
@@ -154,10 +154,10 @@ describe('the log of a zone', () => {
 
   it('charges the bytes of records that are always written, and of errors', () => {
     const { records, out } = collector();
-    const share = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
+    const quota = { perSecond: 1e6, burst: 1e6, bytesPerSecond: 1024 };
     const err = new Error('x'.repeat(16 * 1024));
     for (const fields of [{ arg: 'x'.repeat(17 * 1024) }, { err }] as Fields[]) {
-      const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', share);
+      const log = new ZoneLog(createLogger('info', out), 'noisy', 'joyent', quota);
       log.always('info', fields, 'a change');
       log.info({}, 'a question');
     }
@@ -266,17 +266,17 @@ describe('repeats of a log message', () => {
   });
 
   it('are logged at once, then once a minute with the number that was suppressed', () => {
-    const repeats = new RepeatCounter(clock);
-    assert.strictEqual(repeats.next(), 0);
+    const counter = new RepeatCounter(clock);
+    assert.strictEqual(counter.next(), 0);
     now = 59_999;
-    assert.deepStrictEqual([repeats.next(), repeats.next()], [null, null]);
+    assert.deepStrictEqual([counter.next(), counter.next()], [null, null]);
     now = 60_000;
-    assert.strictEqual(repeats.next(), 2);
-    assert.strictEqual(repeats.next(), null);
+    assert.strictEqual(counter.next(), 2);
+    assert.strictEqual(counter.next(), null);
     now = 120_000;
-    assert.strictEqual(repeats.next(), 1);
+    assert.strictEqual(counter.next(), 1);
     now = 240_000;
-    assert.strictEqual(repeats.next(), 0);
+    assert.strictEqual(counter.next(), 0);
   });
 
   it('are counted for each key by itself', () => {

@@ -1,6 +1,6 @@
 /*
- * What a zone's journal makes of the facts of its link: records that a guest cannot hide, refusals that
- * are told once a minute and counted each time.
+ * What the request log of a zone writes: records that a guest cannot hide, and refusals, logged
+ * once a minute and counted each time.
  */
 import assert from 'node:assert';
 import { SystemError } from '../src/lib/errors';
@@ -21,35 +21,35 @@ const FOUND: Reply = { kind: 'success', text: 'v' };
 
 describe('the request log of a zone', () => {
   let logs: LogRecords;
-  let figures: NodeMetrics;
-  let journal: RequestLog;
+  let metrics: NodeMetrics;
+  let requestLog: RequestLog;
   let now: number;
 
   beforeEach(() => {
     now = 0;
     logs = logRecords();
-    figures = new NodeMetrics();
+    metrics = new NodeMetrics();
     const log = new ZoneLog(logs.log, 'z', 'joyent', {
       perSecond: 0.001,
       burst: 10,
       bytesPerSecond: 1e6,
     });
-    journal = new RequestLog(log, figures, () => now);
+    requestLog = new RequestLog(log, metrics, () => now);
   });
 
   function changed(kind: 'success' | 'failure', change: ChangeCourse | null): void {
     const text = kind === 'success' ? 'OK' : 'Too many.';
-    journal.answered(ORIGIN, PUT, { kind, text, ...(change && { change }) }, 1.5);
+    requestLog.answered(ORIGIN, PUT, { kind, text, ...(change && { change }) }, 1.5);
   }
 
-  function told(reason: Refusal): unknown[] {
+  function repeatsLogged(reason: Refusal): unknown[] {
     const records = logs.records('refused').filter((record) => record.reason === reason);
     return records.map((record) => record.more_since_last);
   }
 
   it('always logs a change that was charged to the write rate, whatever else the zone requests', () => {
     for (let i = 0; i < 100; i++) {
-      journal.answered(ORIGIN, GET, FOUND, 0.1);
+      requestLog.answered(ORIGIN, GET, FOUND, 0.1);
     }
     changed('success', {});
     changed('failure', { limit: 'size' });
@@ -72,8 +72,8 @@ describe('the request log of a zone', () => {
 
   it('has a key once in a record, escaped and then cut to a bounded size', () => {
     const key = '\u0001'.repeat(1_000_000);
-    journal.answered(ORIGIN, { ...GET, key }, FOUND, 0.1);
-    journal.answered(ORIGIN, { ...PUT, key }, { kind: 'failure', text: 'x' }, 0.1);
+    requestLog.answered(ORIGIN, { ...GET, key }, FOUND, 0.1);
+    requestLog.answered(ORIGIN, { ...PUT, key }, { kind: 'failure', text: 'x' }, 0.1);
     const lines = logs.text().trimEnd().split('\n');
     assert.strictEqual(lines.length, 2);
     for (const line of lines) {
@@ -84,21 +84,21 @@ describe('the request log of a zone', () => {
 
   it('remembers the last eight sdc: keys that do not exist, each once', () => {
     const miss = (key: string): void => {
-      journal.answered(ORIGIN, { ...GET, key }, { kind: 'notfound' }, 0.1);
+      requestLog.answered(ORIGIN, { ...GET, key }, { kind: 'notfound' }, 0.1);
     };
     ['sdc:account_uuid', 'motd', 'sdc:0', 'sdc:account_uuid'].forEach(miss);
-    assert.deepStrictEqual(journal.stats.missing, ['sdc:0', 'sdc:account_uuid']);
+    assert.deepStrictEqual(requestLog.stats.missing, ['sdc:0', 'sdc:account_uuid']);
     for (let i = 1; i < 100; i++) {
       miss(`sdc:${i % 10}`);
     }
     const last = [2, 3, 4, 5, 6, 7, 8, 9].map((n) => `sdc:${n}`);
-    assert.deepStrictEqual(journal.stats.missing, last);
+    assert.deepStrictEqual(requestLog.stats.missing, last);
   });
 
   it('logs why a request failed, and no error otherwise', () => {
     const failed = (text: string): Reply => ({ kind: 'failure', text });
     for (const reply of [FOUND, failed('VM not found'), failed('')]) {
-      journal.answered(ORIGIN, GET, reply, 0.1);
+      requestLog.answered(ORIGIN, GET, reply, 0.1);
     }
     assert.deepStrictEqual(
       logs.records('handled GET').map(({ response, err }) => [response, err]),
@@ -117,7 +117,7 @@ describe('the request log of a zone', () => {
       changed('failure', null);
     }
     assert.strictEqual(logs.records('handled PUT').length, 10);
-    assert.strictEqual(figures.requests.get('PUT FAILURE'), 200);
+    assert.strictEqual(metrics.requests.get('PUT FAILURE'), 200);
   });
 
   it('logs a refusal once a minute with the number of repeats, and counts each', () => {
@@ -127,24 +127,25 @@ describe('the request log of a zone', () => {
       changed('failure', { limit });
       changed('failure', { limit });
     }
-    journal.refused('queue', {});
+    requestLog.refused('queue', {});
     for (const limit of limits) {
-      assert.deepStrictEqual(told(limit), [undefined], limit);
-      assert.strictEqual(figures.refusals.get(limit), 3);
+      assert.deepStrictEqual(repeatsLogged(limit), [undefined], limit);
+      assert.strictEqual(metrics.refusals.get(limit), 3);
     }
     now += MINUTE_MS - 1;
     changed('failure', { limit: 'keys' });
-    assert.deepStrictEqual(told('keys'), [undefined]);
+    assert.deepStrictEqual(repeatsLogged('keys'), [undefined]);
     now += 1;
     changed('failure', { limit: 'keys' });
-    journal.refused('queue', {});
-    assert.deepStrictEqual(told('keys'), [undefined, 3]);
-    assert.deepStrictEqual(told('queue'), [undefined, 0]);
-    assert.strictEqual(journal.stats.refusals, 4 * 3 + 1 + 3);
+    requestLog.refused('queue', {});
+    assert.deepStrictEqual(repeatsLogged('keys'), [undefined, 3]);
+    assert.deepStrictEqual(repeatsLogged('queue'), [undefined, 0]);
+    assert.strictEqual(requestLog.stats.refusals, 4 * 3 + 1 + 3);
   });
 
   it('logs an internal error once a minute for each reason, with the number of repeats', () => {
-    const fault = (code: string): void => journal.fault('get', new SystemError('read', '/f', code));
+    const fault = (code: string): void =>
+      requestLog.fault('get', new SystemError('read', '/f', code));
     for (let i = 0; i < 100; i++) {
       fault('EIO');
     }

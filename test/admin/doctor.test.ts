@@ -33,7 +33,10 @@ describe('the doctor', function () {
     ends.push(() => node.stop());
     const agent = await AgentProcess.start(node.root);
     ends.unshift(() => agent.stop());
-    await eventually(async () => (await visit(HVM_ZONE)).verdict === 'ok', 'all is well at first');
+    await eventually(
+      async () => (await runDoctor(HVM_ZONE)).verdict === 'ok',
+      'all is well at first',
+    );
   });
 
   after(async () => {
@@ -46,7 +49,7 @@ describe('the doctor', function () {
     await node.ok(['fault', '--clear']);
   });
 
-  async function visit(zonename?: string): Promise<DoctorReport> {
+  async function runDoctor(zonename?: string): Promise<DoctorReport> {
     const path = zonename === undefined ? '/doctor' : `/doctor/${zonename}`;
     return (await askJson(node.root, path)) as DoctorReport;
   }
@@ -59,7 +62,7 @@ describe('the doctor', function () {
   async function stepOf(zonename: string, name: string, verdict: Verdict): Promise<Step> {
     let found: Step | undefined;
     await eventually(async () => {
-      found = (await visit(zonename)).zones[0]?.steps.find(({ step }) => step === name);
+      found = (await runDoctor(zonename)).zones[0]?.steps.find(({ step }) => step === name);
       return found?.verdict === verdict;
     }, `${name}: ${verdict}`);
     assert(found !== undefined);
@@ -68,7 +71,7 @@ describe('the doctor', function () {
 
   /**
    * The failed step right after something was broken that the agent mends by itself within a second: on
-   * a busy machine the look can come too late, then it is broken again.
+   * a busy machine the check can come too late, then it is broken again.
    */
   async function seenWhile(
     name: string,
@@ -76,7 +79,7 @@ describe('the doctor', function () {
   ): Promise<Step> {
     for (let attempt = 0; attempt < 5; attempt++) {
       const undo = await breakIt();
-      const step = (await visit(OS_ZONE)).zones[0]?.steps.find((each) => each.step === name);
+      const step = (await runDoctor(OS_ZONE)).zones[0]?.steps.find((each) => each.step === name);
       await undo();
       if (step?.verdict === 'fail') {
         return step;
@@ -88,13 +91,13 @@ describe('the doctor', function () {
   it('finds no problem on a healthy node', async function () {
     // Without a mount something is wrong.
     needsRoot(this);
-    const checkup = await visit();
-    const bad = [...checkup.node, ...checkup.zones.flatMap(({ steps }) => steps)].filter(
+    const report = await runDoctor();
+    const bad = [...report.node, ...report.zones.flatMap(({ steps }) => steps)].filter(
       ({ verdict }) => verdict === 'warn' || verdict === 'fail',
     );
     assert.deepStrictEqual(bad, []);
-    assert.strictEqual(checkup.verdict, 'ok');
-    const names = checkup.zones.find(({ zonename }) => zonename === OS_ZONE)?.steps ?? [];
+    assert.strictEqual(report.verdict, 'ok');
+    const names = report.zones.find(({ zonename }) => zonename === OS_ZONE)?.steps ?? [];
     assert.deepStrictEqual(
       names.map(({ step }) => step),
       [
@@ -152,9 +155,9 @@ describe('the doctor', function () {
       const { problems } = (await status()).health;
       return problems.some(({ reason }) => reason === 'mount-replaced');
     }, 'status names it');
-    const told = '"msg":"the metadata directory was unmounted, or replaced while the zone runs';
+    const warning = '"msg":"the metadata directory was unmounted, or replaced while the zone runs';
     await eventually(async () => {
-      return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes(told);
+      return JSON.stringify(await askJson(node.root, `/zones/${OS_ZONE}`)).includes(warning);
     }, 'a record of it');
     await node.ok(['reboot', OS_ZONE]);
     await stepOf(OS_ZONE, 'mount', 'ok');
@@ -176,14 +179,17 @@ describe('the doctor', function () {
   it('reports how long vminfod has been down; zones stay healthy meanwhile', async function () {
     needsRoot(this);
     await node.ok(['fault', 'vminfod.down']);
-    await eventually(async () => (await visit(OS_ZONE)).verdict === 'fail', 'a fault of the node');
-    const checkup = await visit(OS_ZONE);
-    const step = checkup.node.find((each) => each.step === 'vminfod');
+    await eventually(
+      async () => (await runDoctor(OS_ZONE)).verdict === 'fail',
+      'a fault of the node',
+    );
+    const report = await runDoctor(OS_ZONE);
+    const step = report.node.find((each) => each.step === 'vminfod');
     assert.match(step?.finding ?? '', /has been down for .*serving what was last known of 2 VMs/);
-    assert.strictEqual(checkup.zones[0]?.verdict, 'ok');
+    assert.strictEqual(report.zones[0]?.verdict, 'ok');
     assert.match((await status()).vminfod.words, /has been down for/);
     await node.ok(['fault', '--clear']);
-    await eventually(async () => (await visit(OS_ZONE)).verdict === 'ok', 'well again');
+    await eventually(async () => (await runDoctor(OS_ZONE)).verdict === 'ok', 'well again');
   });
 
   it('reports a full disk and its zone', async function () {
@@ -291,8 +297,8 @@ describe('the doctor', function () {
   });
 
   it('reports a zone that does not exist', async () => {
-    const checkup = await visit(zonenameOf(99));
-    assert.strictEqual(checkup.verdict, 'fail');
-    assert.strictEqual(checkup.zones[0]?.steps[0]?.finding, 'no such zone on this node');
+    const report = await runDoctor(zonenameOf(99));
+    assert.strictEqual(report.verdict, 'fail');
+    assert.strictEqual(report.zones[0]?.steps[0]?.finding, 'no such zone on this node');
   });
 });

@@ -169,15 +169,15 @@ describe('the admin server', function () {
   });
 
   it('takes a hint that a zone exists, and asks the platform', async () => {
-    const tell = (zonename: string, state: string) =>
+    const hint = (zonename: string, state: string) =>
       askAdmin(root, '/notify', 'POST', JSON.stringify({ zonename, state }));
-    const known = await tell(OS_ZONE, 'deleted');
+    const known = await hint(OS_ZONE, 'deleted');
     assert.deepStrictEqual(JSON.parse(known.text), {
       zonename: OS_ZONE,
       said: 'deleted',
       is: 'running',
     });
-    const gone = await tell(zonenameOf(99), 'running');
+    const gone = await hint(zonenameOf(99), 'running');
     assert.deepStrictEqual(JSON.parse(gone.text), {
       zonename: zonenameOf(99),
       said: 'running',

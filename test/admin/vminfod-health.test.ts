@@ -71,9 +71,9 @@ describe('the health of vminfod', () => {
     try {
       const probe = new VminfodProbe(`unix:${path}`);
       const began = performance.now();
-      const looks = await Promise.all([1, 2, 3].map(() => probe.check(statusWith({}))));
+      const checks = await Promise.all([1, 2, 3].map(() => probe.check(statusWith({}))));
       assert(performance.now() - began < 8000);
-      assert(looks.every(({ verdict }) => verdict === 'fail'));
+      assert(checks.every(({ verdict }) => verdict === 'fail'));
       assert.strictEqual(connections, 1);
     } finally {
       mute.close();

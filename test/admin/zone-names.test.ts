@@ -28,8 +28,8 @@ describe('a zone that is not named by the uuid of its VM', function () {
       const zone = await askJson(cn.root, `/zones/${word}`);
       assert(isJsonObject(zone));
       assert.deepStrictEqual([own(zone, 'zonename'), own(zone, 'state')], [zonename, 'running']);
-      const checkup = await askJson(cn.root, `/doctor/${word}`);
-      assert(!JSON.stringify(checkup).includes('"fail"'), JSON.stringify(checkup));
+      const report = await askJson(cn.root, `/doctor/${word}`);
+      assert(!JSON.stringify(report).includes('"fail"'), JSON.stringify(report));
       const said = JSON.stringify({ zonename: word, state: 'running' });
       const { status, text } = await askAdmin(cn.root, '/notify', 'POST', said);
       assert.strictEqual(status, 200, text);

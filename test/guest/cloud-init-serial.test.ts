@@ -4,7 +4,7 @@
  *
  * cloud-init asks every key once and takes any answer without a value for an absent key. So what must
  * never come about is a data source that looks well and lacks something. Where a request was lost,
- * with the process that it was on its way to, cloud-init must fail aloud, and get all the next time.
+ * with the process that it was sent to, cloud-init must fail aloud, and get all the next time.
  */
 import assert from 'node:assert';
 import { mkdirSync } from 'node:fs';
@@ -28,7 +28,7 @@ const ZONES = Array.from({ length: SESSION_LINES }, (_, i) => zonenameOf(i));
 const brandOf = (index: number) => (index % 2 === 0 ? 'bhyve' : 'kvm');
 
 /** cloud-init's own patience with a byte: longer than anything here takes. */
-const PATIENT_S = 60;
+const TIMEOUT_S = 60;
 /** For requests that are lost: long enough to gather all clients, short enough to wait for. */
 const SHORT_S = 12;
 /** Until python runs and has asked so much, for all clients together, on a busy machine. */
@@ -76,7 +76,7 @@ describe('cloud-init on a serial port', function () {
 
   async function client(
     index: number,
-    timeoutS = PATIENT_S,
+    timeoutS = TIMEOUT_S,
     beforeLine?: BeforeLine,
   ): Promise<Client> {
     const uuid = ZONES[index] ?? '';
@@ -143,7 +143,7 @@ describe('cloud-init on a serial port', function () {
   ] as const) {
     it(`misses nothing when the agent is ${how} and started again between any two requests`, async () => {
       agent = await AgentProcess.start(node.root);
-      const release = await gather(PATIENT_S);
+      const release = await gather(TIMEOUT_S);
       await agent[end]();
       agent = await AgentProcess.start(node.root);
       await eventually(connected, 'connection of all ports', RECONNECT_MS);
@@ -158,7 +158,7 @@ describe('cloud-init on a serial port', function () {
     await agent.kill();
     release();
     const sent = () => clients.every(({ index, terminal }) => terminal.lines > index);
-    await eventually(sent, 'all requests on their way');
+    await eventually(sent, 'all requests sent');
     agent = await AgentProcess.start(node.root);
     // Every request was lost. The reset is the only one that cloud-init sends again by itself.
     assert.strictEqual(await completed(), ZONES.length - 1);

@@ -205,7 +205,7 @@ async function answers(socket: string, uuid: string): Promise<boolean> {
     peer.socket.destroy();
     return received === expected;
   } catch {
-    // Nobody listens there, or not for long: the zone is still on its way.
+    // Nobody listens there, or not for long: the zone is still being made.
     return false;
   }
 }

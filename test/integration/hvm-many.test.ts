@@ -32,7 +32,7 @@ const BUSY_LOOP_MS = 20;
 /** The agent, the node and this process work at once; with fewer each waits for the others. */
 const CORES = 4;
 /** A busy second of the machine passes; an agent that is slow stays slow. */
-const TRIES = 4;
+const ATTEMPTS = 4;
 
 interface Rebooted {
   readonly latest: number;
@@ -81,7 +81,7 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
     // Warm code on both sides.
     await load.run(delay(CALM_MS));
     const reported: string[] = [];
-    const share = await bestOf(
+    const ratio = await bestOf(
       1,
       async () => {
         const { latest, calm, rebooted, slow } = await reboot();
@@ -89,9 +89,9 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
         const bound = slow ? 5 * calm + 20 : P99_MS;
         return Math.max(latest / (slow ? LATE_RECONNECT_MS : RECONNECT_MS), rebooted / bound);
       },
-      TRIES,
+      ATTEMPTS,
     );
-    assert.ok(share < 1, reported.join('; '));
+    assert.ok(ratio < 1, reported.join('; '));
   });
 
   it('are all served, each its own', async () => {
@@ -119,8 +119,8 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
     );
     loop.disable();
     const latest = Math.max(...(await reconnections(from)).values());
-    const crowded = availableParallelism() < CORES || calm > P99_MS;
-    const slow = crowded || loop.percentile(99) / 1e6 > BUSY_LOOP_MS;
+    const overloaded = availableParallelism() < CORES || calm > P99_MS;
+    const slow = overloaded || loop.percentile(99) / 1e6 > BUSY_LOOP_MS;
     return { latest, calm, rebooted, slow };
   }
 
@@ -141,7 +141,7 @@ describe(`${HVMS} HVM guests that reboot at once, with ${ZONES} zones under load
         }
       }
       return after.size === HVMS;
-    }, 'all tell of their new connection');
+    }, 'all log their new connection');
     return after;
   }
 });

@@ -17,13 +17,13 @@ import { GuestTty } from '../support/guest-tty';
 import { needs } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 
-/** From the moment at which a connection is possible again. */
+/** Since a connection is possible again. */
 const RECONNECT_MS = 500;
 /** The first byte of an answer is waited for so long by a client. */
 const CLIENT_MS = 2000;
-/** More than the longest wait between two tries that nothing cuts short. */
+/** More than the longest wait between two attempts that nothing cuts short. */
 const PATIENCE_MS = 15_000;
-/** Long enough for ten tries, if there were any. */
+/** Long enough for ten attempts, if there were any. */
 const ANY_TRY_MS = 1000;
 
 const BHYVE = uuidOf(1);
@@ -207,9 +207,9 @@ describe('an HVM guest on a node', function () {
     await fault('ttyb.held', BHYVE);
     await eventually(() => holder.connects > 0, 'a first try');
     const first = performance.now();
-    await eventually(() => holder.connects >= 3, 'more tries', PATIENCE_MS);
+    await eventually(() => holder.connects >= 3, 'more attempts', PATIENCE_MS);
     const seconds = (performance.now() - first) / 1000;
-    assert.ok(holder.connects <= 2 + seconds, `${holder.connects} tries in ${seconds} s`);
+    assert.ok(holder.connects <= 2 + seconds, `${holder.connects} attempts in ${seconds} s`);
     const warnings = recordsOf(BHYVE, from).filter((r) => Number(r.level) >= 40);
     const [warning] = warnings;
     assert.strictEqual(warnings.length, 1);
@@ -223,7 +223,7 @@ describe('an HVM guest on a node', function () {
     await served(BHYVE);
   });
 
-  it('that is stopped while the agent tries is tried no more', async () => {
+  it('that is stopped while the agent dials is no longer dialled', async () => {
     await fault('ttyb.held', BHYVE);
     rmSync(portOf(BHYVE));
     await ask(node.root, 'shutdown', { uuid: BHYVE });
@@ -237,7 +237,7 @@ describe('an HVM guest on a node', function () {
     await served(BHYVE);
   });
 
-  it('that is destroyed while the agent tries is tried no more', async () => {
+  it('that is destroyed while the agent dials is no longer dialled', async () => {
     await fault('ttyb.held', SHORT_LIVED);
     rmSync(portOf(SHORT_LIVED));
     await ask(node.root, 'destroy', { uuid: SHORT_LIVED });
@@ -342,7 +342,7 @@ describe('an HVM guest on a node', function () {
     });
   });
 
-  it('is answered rightly or not at all, wherever noise falls into its bytes', async () => {
+  it('gets the right answer or none, wherever noise falls into its bytes', async () => {
     const tty = await ready(BHYVE);
     const resets: number[] = [];
     const right = frame('0000000b', 'SUCCESS', BHYVE);

@@ -12,7 +12,7 @@ describe('a backoff', () => {
     assert.deepStrictEqual([backoff.next(), backoff.next()], [100, 200]);
   });
 
-  it('waits at least as long as it is told, and no less than it would', () => {
+  it('waits at least the minimum that is given, and never less than without one', () => {
     const backoff = new Backoff(100, 5000);
     backoff.atLeast(400);
     assert.deepStrictEqual([backoff.next(), backoff.next()], [400, 800]);

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { ByteBudget } from '../../src/lib/byte-budget';
 
-/** Work that ends when it is told to. */
+/** Work that ends when the test calls `end`. */
 function work(): { readonly run: () => Promise<void>; readonly end: () => void; started: boolean } {
   let end = (): void => undefined;
   const ended = new Promise<void>((resolve) => {

@@ -30,7 +30,7 @@ describe('a state machine', () => {
         handle.timeout(1, () => seen.push('red timed out'));
         handle.until(
           Promise.resolve(),
-          () => seen.push('red was told'),
+          () => seen.push('red has a listener'),
           () => seen.push('red failed'),
         );
       },

@@ -28,9 +28,9 @@ static zone_item_t
 next(zone_events_t *ze)
 {
 	zone_item_t item;
-	int tries;
+	int attempts;
 
-	for (tries = 0; tries < 5000; tries++) {
+	for (attempts = 0; attempts < 5000; attempts++) {
 		if (zone_events_next(ze, &item) == 1)
 			return (item);
 		(void) poll(NULL, 0, 1);
@@ -77,7 +77,7 @@ events(void)
 		assert(strcmp(item.zonename, "zone-1") == 0 && item.zoneid == 1);
 		assert(strcmp(item.newstate, "running") == 0 && strcmp(item.oldstate, "ready") == 0);
 	}
-	/* The bound: what is over it is counted, and told in its place. */
+	/* The bound: events beyond it are counted, and the count is delivered instead. */
 	publish(1, 15);
 	(void) poll(NULL, 0, 100);
 	for (n = 1; n <= 10; n++)

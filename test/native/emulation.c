@@ -30,7 +30,7 @@ configure(int count)
 	free(lines);
 }
 
-/* Lines of the index read and documents parsed by one look at the last of `count` zones. */
+/* Lines of the index read and documents parsed by one lookup of the last of `count` zones. */
 static void
 costs(int count)
 {
@@ -93,7 +93,7 @@ zones(void)
 	assert(zone_getattr(id, ZONE_ATTR_UNIQID, &uniqid, sizeof (uniqid)) == sizeof (uniqid));
 	assert(zone_getattr(id, ZONE_ATTR_ROOT, path, sizeof (path)) == 19);
 	assert(strcmp(path, "/zones/zone-1/root") == 0);
-	/* What fits is copied, what there is is told. */
+	/* Copies what fits, reports how many there are. */
 	assert(zone_getattr(id, ZONE_ATTR_NAME, small, sizeof (small)) == 7);
 	assert(memcmp(small, "zone", 4) == 0);
 	assert(getzonenamebyid(id, path, sizeof (path)) == 7 && strcmp(path, name) == 0);

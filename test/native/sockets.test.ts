@@ -44,13 +44,13 @@ describe("the addon's sockets", () => {
   it('end a connection that is to write more than a length can say', async () => {
     const addon = loadAddon();
     const directory = mkdtempSync(join(tmpdir(), 'as-'));
-    const told: number[][] = [];
+    const delivered: number[][] = [];
     const sockets = open((count) => {
       for (let at = 0; at < count; at++) {
-        told.push([...sockets.events.subarray(at * INTS, (at + 1) * INTS)]);
+        delivered.push([...sockets.events.subarray(at * INTS, (at + 1) * INTS)]);
       }
     });
-    const seen = (kind: number) => told.find(([what]) => what === kind);
+    const seen = (kind: number) => delivered.find(([what]) => what === kind);
     const path = join(directory, 's');
     const listener = addon.listen(sockets.handle, path, 1);
     const client = connect(path);

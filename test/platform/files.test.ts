@@ -48,9 +48,11 @@ describe('a durable file', () => {
   it('takes the place of the old one, with mode and owner, and resolves with its stat', async () => {
     writeFileSync(path, 'old');
     const me = lstatSync(path);
-    const look = await replaceDurably(replacement('new', { owner: { uid: me.uid, gid: me.gid } }));
+    const written = await replaceDurably(
+      replacement('new', { owner: { uid: me.uid, gid: me.gid } }),
+    );
     const stat = lstatSync(path, { bigint: true });
-    assert.deepStrictEqual(look, statOf(stat));
+    assert.deepStrictEqual(written, statOf(stat));
     assert.strictEqual(Number(stat.mode) & 0o7777, 0o640);
     assert.strictEqual(readFileSync(path, 'utf8'), 'new');
     assert.deepStrictEqual(readdirSync(directory), ['file']);
@@ -76,11 +78,11 @@ describe('a durable file', () => {
 
   it('leaves the old one and no other where it cannot be made, and says which call failed', async () => {
     writeFileSync(path, 'old');
-    const taken = join(directory, 'taken');
-    mkdirSync(join(taken, 'inner'), { recursive: true });
+    const occupied = join(directory, 'occupied');
+    mkdirSync(join(occupied, 'inner'), { recursive: true });
     const gone = join(directory, 'gone', 'file');
     const failures: [Partial<Replacement>, string, string][] = [
-      [{ path: taken }, 'rename', 'EISDIR'],
+      [{ path: occupied }, 'rename', 'EISDIR'],
       [{ path: gone, temp: `${gone}.temp` }, 'open', 'ENOENT'],
       [{ path: `${directory}/${'x'.repeat(300)}` }, 'rename', 'ENAMETOOLONG'],
       [{ temp: `/${'x/'.repeat(4000)}` }, 'open', 'ENAMETOOLONG'],
@@ -89,7 +91,7 @@ describe('a durable file', () => {
       await assert.rejects(replaceDurably(replacement('new', wrong)), (err) => {
         return err instanceof SystemError && err.call === call && err.code === code;
       });
-      assert.deepStrictEqual(readdirSync(directory).sort(), ['file', 'taken']);
+      assert.deepStrictEqual(readdirSync(directory).sort(), ['file', 'occupied']);
     }
     assert.strictEqual(readFileSync(path, 'utf8'), 'old');
   });

@@ -54,7 +54,7 @@ describe('the file lock', () => {
     );
   });
 
-  async function holdElsewhere(): Promise<ChildProcess> {
+  async function lockElsewhere(): Promise<ChildProcess> {
     const child = spawn('python3', ['-c', HOLD, path], { stdio: ['pipe', 'pipe', 'inherit'] });
     children.push(child);
     await once(child.stdout, 'data');
@@ -87,26 +87,26 @@ describe('the file lock', () => {
     }
   });
 
-  it('is taken soon after another program released it', async () => {
-    const holder = await holdElsewhere();
-    const taken = takeLock(path, { timeoutMs: 10_000 });
+  it('is pending soon after another program released it', async () => {
+    const holder = await lockElsewhere();
+    const pending = takeLock(path, { timeoutMs: 10_000 });
     holder.stdin?.end();
     const [code] = (await once(holder, 'exit')) as [number];
     assert.strictEqual(code, 0);
     const left = performance.now();
-    (await taken).release();
-    assert.ok(performance.now() - left < 3000, 'the pauses between two tries are short');
+    (await pending).release();
+    assert.ok(performance.now() - left < 3000, 'the pauses between two attempts are short');
   });
 
   it('is had after its holder was killed', async () => {
-    const holder = await holdElsewhere();
-    const taken = takeLock(path, { timeoutMs: 10_000 });
+    const holder = await lockElsewhere();
+    const pending = takeLock(path, { timeoutMs: 10_000 });
     holder.kill('SIGKILL');
-    (await taken).release();
+    (await pending).release();
   });
 
   it('is given up at the deadline', async () => {
-    await holdElsewhere();
+    await lockElsewhere();
     await assert.rejects(takeLock(path, { timeoutMs: 50 }), {
       call: 'lock',
       subject: path,
@@ -115,7 +115,7 @@ describe('the file lock', () => {
   });
 
   it('is given up at the signal, before and while it is waited for', async () => {
-    await holdElsewhere();
+    await lockElsewhere();
     const controller = new AbortController();
     const waiting = takeLock(path, { timeoutMs: 10_000, signal: controller.signal });
     controller.abort();
@@ -160,24 +160,24 @@ describe('the file lock', () => {
     await assert.rejects(takeLock(path, { timeoutMs: 20 }), { code: 'ETIMEDOUT' });
     const controller = new AbortController();
     const aborted = takeLock(path, { timeoutMs: 10_000, signal: controller.signal });
-    const patient = takeLock(path, { timeoutMs: 10_000 });
+    const waiting = takeLock(path, { timeoutMs: 10_000 });
     controller.abort();
     await assert.rejects(aborted, { code: 'ECANCELED' });
     assert.strictEqual(seenElsewhere(), 'held');
     lock.release();
-    (await patient).release();
+    (await waiting).release();
     assert.strictEqual(seenElsewhere(), 'free');
   });
 
   it('is on the file that the path names, also when it was replaced meanwhile', async () => {
-    const holder = await holdElsewhere();
-    const taken = takeLock(path, { timeoutMs: 10_000 });
+    const holder = await lockElsewhere();
+    const pending = takeLock(path, { timeoutMs: 10_000 });
     // The caller has the old file open by now and waits for it.
     await eventually(() => openDescriptors() > descriptors + 2);
     writeFileSync(`${path}.new`, '');
     renameSync(`${path}.new`, path);
     holder.stdin?.end();
-    const lock = await taken;
+    const lock = await pending;
     assert.strictEqual(seenElsewhere(), 'held');
     lock.release();
   });

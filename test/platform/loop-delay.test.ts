@@ -10,7 +10,7 @@ import { LoopWatch } from '../../src/platform/loop-delay';
 
 const ROOM = join(__dirname, '../../src/platform/loop-delay.js');
 
-function hold(ms: number): void {
+function block(ms: number): void {
   const end = performance.now() + ms;
   while (performance.now() < end) {
     // Nobody else has a turn.
@@ -21,10 +21,10 @@ describe('a watch of the loop', () => {
   const watch = new LoopWatch();
   afterEach(() => watch.stop());
 
-  it('sees a turn that took long, once, and no rest as a turn', async () => {
+  it('sees a long iteration once, and no idle wait as one', async () => {
     watch.start();
     await delay(300);
-    hold(60);
+    block(60);
     await delay(300);
     const { maxMs, p50Ms, p99Ms } = watch.take();
     assert(maxMs >= 59 && maxMs < 300, `${maxMs} ms`);
@@ -34,10 +34,10 @@ describe('a watch of the loop', () => {
     assert(watch.take().maxMs < maxMs);
   });
 
-  it('shows how long turns were most of the time', async () => {
+  it('shows how long most iterations were', async () => {
     watch.start();
     for (let n = 0; n < 5; n++) {
-      hold(50);
+      block(50);
       // A turn of its own for each.
       await delay(1);
     }
@@ -49,11 +49,11 @@ describe('a watch of the loop', () => {
     watch.start();
     watch.stop();
     watch.stop();
-    hold(20);
+    block(20);
     await delay(1);
     assert.deepStrictEqual(watch.take(), { p50Ms: 0, p99Ms: 0, maxMs: 0 });
     watch.start();
-    hold(20);
+    block(20);
     await delay(1);
     assert(watch.take().maxMs >= 19);
   });

@@ -16,7 +16,7 @@ import { Peer } from '../support/peer';
 const MIB = 1024 * 1024;
 const CHILD = require.resolve('../support/sockets-child');
 
-/** Writes down what it is told. */
+/** Records its callbacks. */
 class Owner implements StreamOwner {
   readonly stream: Stream;
   text = '';
@@ -39,7 +39,7 @@ class Owner implements StreamOwner {
   }
 
   drain(): void {
-    this.log.push('taken');
+    this.log.push('drained');
   }
 
   closed(): void {
@@ -70,7 +70,7 @@ describe('listening unix sockets', () => {
     owners.forEach((owner) => owner.stream.destroy());
     rmSync(directory, { recursive: true });
     await eventually(() => openThings().descriptors <= before.descriptors, 'all are closed');
-    await eventually(() => owners.every(({ log }) => log.includes('closed')), 'all are told');
+    await eventually(() => owners.every(({ log }) => log.includes('closed')), 'all are notified');
     for (const { log } of owners) {
       assert.deepStrictEqual(log.slice(-1), ['closed']);
       assert.strictEqual(log.filter((what) => what === 'closed').length, 1);
@@ -158,7 +158,7 @@ describe('listening unix sockets', () => {
     last.peer.write('last');
     await eventually(() => last.owner.text === 'last');
     // What the kernel holds of one is several reads; 16 of them fill a batch.
-    assert.ok(most <= 2, `somebody was heard ${most} times before`);
+    assert.ok(most <= 2, `a connection was read ${most} times before`);
   });
 
   it('read a megabyte as it was sent', async () => {
@@ -178,10 +178,10 @@ describe('listening unix sockets', () => {
     assert.ok(owner.stream.needsDrain);
     const { undelivered } = owner.stream;
     assert.ok(undelivered > 0);
-    assert.ok(!owner.log.includes('taken'));
+    assert.ok(!owner.log.includes('drained'));
     client.socket.resume();
     await eventually(() => owner.stream.buffered === 0);
-    assert.strictEqual(owner.log.at(-1), 'taken');
+    assert.strictEqual(owner.log.at(-1), 'drained');
     assert.strictEqual((await client.least(2 * MIB)).length, 2 * MIB);
   });
 
@@ -190,7 +190,7 @@ describe('listening unix sockets', () => {
     const { owner } = await pair();
     owner.stream.write(Buffer.from('short'));
     await Promise.resolve();
-    assert.deepStrictEqual(owner.log, ['taken']);
+    assert.deepStrictEqual(owner.log, ['drained']);
     assert.strictEqual(owner.stream.buffered, 0);
   });
 
@@ -260,8 +260,8 @@ describe('listening unix sockets', () => {
     // Its number may be another one's by now, who must not feel it.
     const { peer: client, owner: next } = await pair();
     stream.destroy();
-    client.write('heard?');
-    await eventually(() => next.text === 'heard?');
+    client.write('still there?');
+    await eventually(() => next.text === 'still there?');
   });
 
   it('say why a path cannot be bound', () => {

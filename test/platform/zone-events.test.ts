@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextIteration, setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { bindZoneEvents, type RawZoneEvent } from '../../src/platform/zone-events';
 import { makeNode } from '../support/emulated-node';
@@ -36,7 +36,7 @@ describe('a subscription to zone events', () => {
   });
 
   it('delivers the events of another process in their order', async () => {
-    const seen = stage.collect();
+    const seen = stage.received();
     const [code] = (await once(stage.child('publish', '200'), 'exit')) as [number];
     assert.strictEqual(code, 0);
     await eventually(() => seen.length === 200);
@@ -44,7 +44,7 @@ describe('a subscription to zone events', () => {
   });
 
   it('is one of several, in this process and others, and each gets all events', async () => {
-    const [one, two] = [stage.collect(), stage.collect()];
+    const [one, two] = [stage.received(), stage.received()];
     const elsewhere = await stage.subscriberElsewhere();
     await stage.publishAll(1, 50);
     await eventually(() => [one, two, elsewhere.seen].every((seen) => seen.length === 50));
@@ -99,7 +99,7 @@ describe('a subscription to zone events', () => {
 
   describe('whose main thread is busy', () => {
     it('delays no publisher: a thousand events are queued, and delivered afterwards', async () => {
-      const seen = stage.collect();
+      const seen = stage.received();
       // Synchronous: not one turn of this process' loop until the publisher has ended.
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
       assert.strictEqual(seen.length, 0);
@@ -107,12 +107,12 @@ describe('a subscription to zone events', () => {
       assert.deepStrictEqual(seen, numbers(1, 1000));
     });
 
-    it('gives the loop a turn between slices of a burst', async () => {
-      const seen = stage.collect();
+    it('yields the event loop within a burst of events', async () => {
+      const seen = stage.received();
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
       let turns = 0;
       while (seen.length < 1000) {
-        await nextTurn();
+        await nextIteration();
         turns++;
         assert.ok(turns < 100_000);
       }
@@ -138,7 +138,7 @@ describe('a subscription to zone events', () => {
     it('delays the publisher until it goes on, and then misses nothing', async () => {
       const stuck = await stage.subscriberElsewhere();
       stuck.process.kill('SIGSTOP');
-      const here = stage.collect();
+      const here = stage.received();
       let done = false;
       const publishing = stage.publishAll(1, 100).then(() => {
         done = true;
@@ -162,7 +162,7 @@ describe('a subscription to zone events', () => {
     it('lets the publisher go when it is killed', async () => {
       const stuck = await stage.subscriberElsewhere();
       stuck.process.kill('SIGSTOP');
-      const here = stage.collect();
+      const here = stage.received();
       const publishing = stage.publishAll(1, 100);
       await eventually(() => here.length > 5);
       stuck.process.kill('SIGKILL');
@@ -170,7 +170,7 @@ describe('a subscription to zone events', () => {
       await eventually(() => here.length === 100);
     });
 
-    it('never was one when it was killed before, and its socket is swept away', async () => {
+    it('leaves no subscription when it is killed before, and its socket is removed', async () => {
       const dead = await stage.subscriberElsewhere();
       dead.process.kill('SIGKILL');
       await once(dead.process, 'exit');
@@ -191,17 +191,17 @@ describe('a subscription to zone events', () => {
     });
 
     it('delivers nothing any more, not even what it had queued', async () => {
-      let told = 0;
+      let calls = 0;
       const closing: Promise<void>[] = [];
       const subscription = stage.subscribe(() => {
-        told++;
+        calls++;
         closing.push(subscription.close());
       });
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '50']);
       await eventually(() => closing.length > 0);
       await closing[0];
       await delay(20);
-      assert.strictEqual(told, 1);
+      assert.strictEqual(calls, 1);
     });
 
     it('refuses all but a second close', async () => {
@@ -259,7 +259,7 @@ describe('a subscription to zone events', () => {
       parentPort.postMessage('bound');
       parentPort.on('message', async () => { await subscription.enterCritical(); parentPort.postMessage('held'); });
     `;
-    const here = stage.collect();
+    const here = stage.received();
     const workers = Array.from({ length: 4 }, () => new Worker(script, { eval: true }));
     const said = workers.map((worker) => {
       const words: unknown[] = [];
@@ -292,10 +292,10 @@ describe('a subscription to zone events', () => {
       'with a worker in the section',
     ];
     for (const step of steps) {
-      for (const way of ['exit', 'throw', 'term']) {
-        it(`${step}, by ${way}`, async () => {
-          const ending = stage.child('end', `${step}/${way}`);
-          const [code, signal] = (await once(ending, 'exit')) as [number | null, string | null];
+      for (const ending of ['exit', 'throw', 'term']) {
+        it(`${step}, by ${ending}`, async () => {
+          const child = stage.child('end', `${step}/${ending}`);
+          const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
           assert.deepStrictEqual([code, signal], [7, null]);
           await stage.publishAll(1, 30);
         });

@@ -75,16 +75,16 @@ describe('what lies below zones\u2019 roots', function () {
   });
 
   it('reports when a zone hangs, and when it answers again', async () => {
-    const told: string[] = [];
+    const reported: string[] = [];
     const zone = roots.of('/zone', {
-      notAnswering: () => told.push('not answering'),
-      answersAgain: (afterMs) => told.push(afterMs >= 1000 ? 'answers again' : `${afterMs} ms`),
+      notAnswering: () => reported.push('not answering'),
+      answersAgain: (afterMs) => reported.push(afterMs >= 1000 ? 'answers again' : `${afterMs} ms`),
     });
     await zone.find('/slow');
-    assert.deepStrictEqual(told, ['not answering', 'answers again']);
+    assert.deepStrictEqual(reported, ['not answering', 'answers again']);
     assert(zone.answers);
     await zone.find('/x');
-    assert.strictEqual(told.length, 2);
+    assert.strictEqual(reported.length, 2);
   });
 
   it('is a fault where a process dies, and is reached by the next one', async () => {

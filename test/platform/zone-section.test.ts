@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextIteration, setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../support/eventually';
 import { numbers, SubscriptionStage } from '../support/subscription-stage';
 
@@ -45,12 +45,12 @@ describe('the critical section of a subscription', () => {
     // The queue has ten places; the publisher waits now, and stays ahead while it is drained.
     await delay(100);
     while (await subscription.exitCritical()) {
-      await nextTurn();
+      await nextIteration();
     }
     await publishing;
     await stage.publishAll(101, 101);
     await eventually(() => seen.at(-1) === 101n);
-    // Whatever was not told was before the section's end, without a gap.
+    // Whatever was not delivered was before the section's end, without a gap.
     assert.deepStrictEqual(seen, numbers(102 - seen.length, 101));
   });
 
@@ -77,7 +77,7 @@ describe('the critical section of a subscription', () => {
         order.push('again');
       }
       order.push('left');
-      await nextTurn();
+      await nextIteration();
     }
     await ended;
     let inside = false;
@@ -107,7 +107,7 @@ describe('the critical section of a subscription', () => {
       await eventually(() => listed === 400 || seen.at(-1) === 400);
       // The first may be in the listing already: it was written, but not published yet.
       const first = seen[0] ?? 401;
-      assert.ok(first <= listed + 1, `listed ${listed}, then told from ${first}`);
+      assert.ok(first <= listed + 1, `listed ${listed}, then delivered from ${first}`);
       assert.deepStrictEqual(
         seen,
         seen.map((_, i) => first + i),
@@ -135,7 +135,7 @@ describe('the critical section of a subscription', () => {
     const started = performance.now();
     const entered = subscription.enterCritical();
     const left = subscription.exitCritical();
-    // The publisher stands still until it is told to go on: whoever waits for it never comes here.
+    // The publisher stands still until it is signalled to go on; a call that waited for it would never return.
     assert.ok(performance.now() - started < 2000);
     await Promise.all([entered, left]);
     // Where an event came in it is held still, and a section that is held holds the publisher.

@@ -65,8 +65,8 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
   it('is refused to a process of another zone that reached it by a trick, and that is logged', async function () {
     const trick = cn.node.path(`/zones/${uuidOf(1)}/root/opt/trick`);
     mkdirSync(trick, { recursive: true });
-    const inView = await cn.node.exec(uuidOf(1), 'test', '-S', '/.zonecontrol/metadata.sock');
-    if (inView.status !== 0) {
+    const seesSocket = await cn.node.exec(uuidOf(1), 'test', '-S', '/.zonecontrol/metadata.sock');
+    if (seesSocket.status !== 0) {
       this.skip();
     }
     execFileSync('mount', ['--bind', dirname(cn.socket(0)), trick]);
@@ -118,7 +118,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
     session.close();
   });
 
-  it('leaves the record of each change whatever the guest asks before, to hide it', async () => {
+  it('logs each change however many requests a guest sends to hide it', async () => {
     const session = await cn.open(1);
     const value = (n: number): string => `hush ${'x'.repeat(n)}`;
     const gets = Array.from({ length: GETS }, () => session.get('sdc:uuid'));
@@ -150,7 +150,7 @@ describeWhere(whyNotRoot(), 'access to a zone socket', function () {
         peer: { pid: process.pid, uid: 0 },
       })),
     );
-    assert(ofZone('handled GET').length < GETS / 2, 'the questions are held to a share');
+    assert(ofZone('handled GET').length < GETS / 2, 'the questions are limited by the log quota');
     assert(!JSON.stringify(audit).includes(value(0)), 'no value');
   });
 });

@@ -1,5 +1,5 @@
 /*
- * Every system call of a write and of a read of metadata fails in every way that a kernel has for it: the
+ * Every system call of a write and of a read of metadata fails with every error that a kernel has for it: the
  * guest gets a reply at once, the log names the fault, the file stays as it was, other zones notice nothing,
  * and when the fault is over all is as ever, without a restart.
  */
@@ -13,7 +13,7 @@ import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 
 const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'ENOMEM', 'EIO'];
 /** What a guest can do something about is named to it. */
-const WORDS: Partial<Record<Errno, RegExp>> = {
+const FAILURE_TEXTS: Partial<Record<Errno, RegExp>> = {
   ENOSPC: /: no space left\.$/,
   EDQUOT: /: quota exceeded\.$/,
   EROFS: /: read-only file system\.$/,
@@ -86,7 +86,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
         const put = await session.put('new', errno);
         assert(hits() > 0, `${call} is called`);
         assert.strictEqual(put.code, 'FAILURE', errno);
-        assert.match(put.text, WORDS[errno] ?? /^Could not update metadata\.$/);
+        assert.match(put.text, FAILURE_TEXTS[errno] ?? /^Could not update metadata\.$/);
         assert(put.ms < AT_ONCE_MS, `${put.ms} ms`);
         if (late !== true) {
           assert.deepStrictEqual(readFileSync(cn.config(index, 'metadata.json')), before);
@@ -94,7 +94,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
         assert.deepStrictEqual(temporaryFiles(index), []);
         const other = await neighbour.put('k', `${call} ${errno}`);
         assert.strictEqual(other.code, 'SUCCESS', `of the neighbour: ${other.text}`);
-        await eventually(() => isTold(index, errno), `a record of ${errno}`);
+        await eventually(() => isLogged(index, errno), `a record of ${errno}`);
         calls.clear();
         assert.strictEqual((await session.put('new', `after ${errno}`)).code, 'SUCCESS');
         assert.strictEqual(cn.metadata(index).customer.new, `after ${errno}`);
@@ -127,7 +127,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
     return readdirSync(cn.config(index)).filter((name) => name.includes('mdatad'));
   }
 
-  function isTold(index: number, errno: Errno): boolean {
+  function isLogged(index: number, errno: Errno): boolean {
     return cn.agent.records.some((record) => {
       return record.zonename === uuidOf(index) && JSON.stringify(record.err ?? '').includes(errno);
     });

@@ -80,7 +80,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   }
 
   /** The table is new to the agent, so that it is read and not only looked at. */
-  function failLooks(call: Call, errno: Errno): () => number {
+  function failChecks(call: Call, errno: Errno): () => number {
     const hits = calls.fail(call, errno, '/etc/mnttab$');
     const now = new Date();
     utimesSync(node.path('/etc/mnttab'), now, now);
@@ -95,7 +95,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   for (const call of READS) {
     it(`${call} of the mount table, in a zone that is ready: it is mounted when that is over`, async () => {
       for (const errno of ERRNOS) {
-        const hits = failLooks(call, errno);
+        const hits = failChecks(call, errno);
         await create('ready');
         await eventually(() => reported('mount', errno), `a record of ${errno}`);
         assert(hits() > 0 && !isMounted());
@@ -110,7 +110,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
       for (const errno of ERRNOS) {
         const booted = create('running');
         await mountedByAgent();
-        failLooks(call, errno);
+        failChecks(call, errno);
         await booted;
         await eventually(() => reported('verify', errno), `a record of ${errno}`);
         assert.strictEqual(await mountSaid(), 'not known');

@@ -20,7 +20,7 @@ describe('with vminfod frozen for a zone', function () {
 
   before(async function () {
     const vms = [FROZEN, OTHER].map((index) => osZone(index));
-    // A guest's share of writes is not what is looked at here.
+    // A guest's write quota is not what is tested here.
     const limits = { writes_per_second: 10_000, write_burst: 10_000 };
     cn = await SimulatedNode.start(this, { vms, config: { limits } });
     await cn.fault('vminfod.freeze', FROZEN);

@@ -16,23 +16,23 @@ import { Neighbour } from '../support/neighbour';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
-/** Each attack has a zone of its own: what it did to itself is not in the way of the next one. */
+/** Each attack has a zone of its own: what it did to itself does not affect the next one. */
 const ATTACKS = 14;
 const NEIGHBOURS = [100, 101, 102];
 const [NEIGHBOUR = 0, WRITER = 0] = NEIGHBOURS;
 const MIB = 1024 * 1024;
 const BIG = 'v'.repeat(MIB);
 const MOST_CONNECTIONS = 64;
-/** What one zone that tries can make the agent hold (limits.ts: 24 MiB), and the heap's own slack. */
+/** What one zone that tries can make the agent buffer (limits.ts: 24 MiB), and the heap's own slack. */
 const ZONE_MIB = 24 + 120;
 const ATTACK_MS = 2000;
 /** Who reads nothing keeps its replies for 2 s, in which others may wait; then it is looked for. */
 const PATIENCE_MS = 5000;
-const LOOK_MS = 20;
+const SAMPLE_MS = 20;
 /** Until all has been asked that is then left. */
 const LEAVE_MS = 200;
 const READERS = 16;
-/** More than a zone may make the agent hold, many times over. */
+/** More than a zone may make the agent buffer, many times over. */
 const ENDLESS_MIB = 256;
 /** Requests for 16 MiB. */
 const ASKS = Buffer.concat(
@@ -86,7 +86,7 @@ describe('a hostile guest', function () {
   ): Promise<number> {
     const before = cn.rssMib;
     let most = before;
-    const look = setInterval(() => (most = Math.max(most, cn.rssMib)), LOOK_MS);
+    const sampler = setInterval(() => (most = Math.max(most, cn.rssMib)), SAMPLE_MS);
     try {
       await neighbour.isServedDuring(async () => {
         const end = performance.now() + ms;
@@ -94,7 +94,7 @@ describe('a hostile guest', function () {
         attackers.hangUp();
       });
     } finally {
-      clearInterval(look);
+      clearInterval(sampler);
     }
     assert(most - before < ZONE_MIB, `${most} MiB, ${before} MiB before`);
     return most;
@@ -192,7 +192,7 @@ describe('a hostile guest', function () {
     socket.destroy();
   });
 
-  it('that connects again and again without a request keeps no other out', async () => {
+  it('that connects again and again without a request does not keep others out', async () => {
     await withstands(async (isOver) => {
       await attackers.storm(40, isOver);
     });
@@ -234,7 +234,7 @@ describe('a hostile guest', function () {
     assert(reported.length < 10, `${reported.length} records of refusals`);
   });
 
-  it('that asks as fast as it can gets a bounded share of the log', async () => {
+  it('that asks as fast as it can gets no more of the log than its quota', async () => {
     const before = cn.agent.records.length;
     const start = performance.now();
     await withstands(async (isOver) => {
@@ -256,8 +256,8 @@ describe('a hostile guest', function () {
     const endless = Buffer.alloc(MIB, 'a');
     const ask = frame('00000001', 'GET', 'small');
     const most = await withstands(async (isOver) => {
-      const use = (count: number, way: (socket: Socket) => Promise<void>): Promise<void> => {
-        return attackers.each(count, way, isOver);
+      const use = (count: number, attack: (socket: Socket) => Promise<void>): Promise<void> => {
+        return attackers.each(count, attack, isOver);
       };
       await Promise.all([
         use(32, (socket) => attackers.pour(socket.pause(), () => ASKS, isOver)),

@@ -129,7 +129,7 @@ describeWhere(
       }
     });
 
-    it('hold up no doctor, who names them', async () => {
+    it('do not delay the doctor, which names them', async () => {
       for (const index of [HUNG_PORT, HUNG_MOUNT]) {
         const began = performance.now();
         const report = JSON.stringify(await askJson(cn.root, `/doctor/${uuidOf(index)}`));

@@ -67,7 +67,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     calls.remove();
   });
 
-  async function putsAndIsTold(session: GuestSession, key: string, value: string): Promise<void> {
+  async function putAcknowledged(session: GuestSession, key: string, value: string): Promise<void> {
     const { code, text } = await session.put(key, value);
     assert.strictEqual(code, 'SUCCESS', text);
     stored.set(key, value);
@@ -100,7 +100,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
       assert.strictEqual(customer[key], value, key);
       assert.strictEqual((await session.get(key)).text, value, key);
     }
-    await putsAndIsTold(session, `after${round}`, `round ${round}`);
+    await putAcknowledged(session, `after${round}`, `round ${round}`);
     assert.strictEqual(cn.metadata(ZONE).customer[`after${round}`], `round ${round}`);
     session.close();
   }

@@ -93,7 +93,7 @@ const CASES: readonly Case[] = [
       succeeded(await idle.get('sdc:uuid'), await other.get('big'), await idle.get('sdc:uuid'));
       const closed = once(mute.socket, 'close');
       mute.socket.resume();
-      // What the kernel had taken is still there.
+      // What the kernel had buffered is still there.
       assert([undefined, BIG].includes((await unread)?.text));
       await closed;
     },
@@ -282,7 +282,7 @@ describe('the limits of a zone', function () {
     });
   }
 
-  it('log: records over the share are left out, their number is logged and counted', async () => {
+  it('log: records over the quota are left out, their number is logged and counted', async () => {
     const suppressed = (): Promise<number> => count('mdatad_log_records_suppressed_total', {});
     const before = await suppressed();
     const session = await cn.open(noisy);

@@ -48,7 +48,7 @@ describe('long metadata files', function () {
 
   after(() => cn.stop());
 
-  /** What the agent's main thread has taken of a processor, ms: whatever else the machine does. */
+  /** CPU time that the agent's main thread used, ms, whatever else the machine does. */
   function mainThreadMs(): number {
     const { pid } = cn.agent;
     const [nanoseconds = ''] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(

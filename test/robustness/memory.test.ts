@@ -1,5 +1,5 @@
 /*
- * Many hostile zones at a time, each of which makes the agent hold as much as it can: what they ask for
+ * Many hostile zones at a time, each of which makes the agent buffer as much as it can: what they ask for
  * is large, and they read nothing of it. The memory of the agent stays below the ceiling that it names,
  * however many they are, and a zone that behaves is served as ever.
  */
@@ -23,7 +23,7 @@ const ZONES = 100;
 const VICTIM = ZONES;
 const CONNECTIONS = 64;
 const MIB = 1024 * 1024;
-/** Who reads nothing is in the way after a quarter of a second: time for some of them to be closed. */
+/** A peer that reads nothing may be closed after a quarter of a second: time for that to happen to some. */
 const ATTACK_MS = 1500;
 const HOSTILE = 32;
 /** Connections of a zone that reads: more would measure the guests, which share the machine. */

@@ -135,7 +135,7 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
     }
   });
 
-  it('while one starts another ends with a clear word, and the one serves all zones', async () => {
+  it('a second agent started meanwhile ends with a clear message, and the first serves all zones', async () => {
     await cn.agent.stop();
     const first = AgentProcess.start(cn.root);
     first.catch(() => undefined);

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import { parseJsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
 import { needs } from '../support/pending';
@@ -55,7 +55,7 @@ describe('an agent that is stopped while it starts', function () {
       const closed = once(agent, 'close');
       const admin = node.path('/var/run/mdatad/admin.sock');
       while (agent.exitCode === null && !(existsSync(admin) && sockets() > already)) {
-        await nextTurn();
+        await nextIteration();
       }
       agent.kill(signal);
       const began = performance.now();

@@ -23,11 +23,11 @@ const SLOW_MS = 3000;
 const UNKNOWN_MS = 5000 + 1500;
 const GUEST = 8;
 const WRITER = 9;
-/** Below a guest's share of writes, 20 a second. */
+/** Below a guest's write quota, 20 a second. */
 const WRITE_PAUSE_MS = 60;
 const MIB = 1024 * 1024;
 
-/** What the files hold, what vminfod alone tells, and all names. */
+/** Answered from the files, from vminfod alone, and all names. */
 const QUESTIONS: readonly ((session: GuestSession) => Promise<Answer>)[] = [
   (session) => session.get('sdc:uuid'),
   (session) => session.get('motd'),

@@ -32,8 +32,8 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
     mkdirSync(directory, { recursive: true });
     const built = spawnSync('cc', ['-O1', '-o', join(directory, 'zone-user'), SOURCE]);
     assert.strictEqual(built.status, 0, String(built.stderr));
-    const inView = await cn.node.exec(uuidOf(0), 'test', '-S', SOCKET);
-    needs(context, inView.status === 0 ? null : 'needs a zone that sees its socket');
+    const seesSocket = await cn.node.exec(uuidOf(0), 'test', '-S', SOCKET);
+    needs(context, seesSocket.status === 0 ? null : 'needs a zone that sees its socket');
   }
 
   async function ask(uid: number, ...lines: readonly Buffer[]): Promise<string[]> {

@@ -96,13 +96,13 @@ describe('the script install', function () {
   });
 
   it('runs preflight first and stops where a check fails, before anything is changed', () => {
-    const unfit = otherRelease(stage.unpacked, '9.0.6-unfit', 'serve');
-    reportPreflight(unfit, [
+    const failing = otherRelease(stage.unpacked, '9.0.6-failing', 'serve');
+    reportPreflight(failing, [
       { name: 'socket', verdict: 'ok' },
       { name: 'space', verdict: 'warn' },
       { name: 'mount', verdict: 'fail' },
     ]);
-    const outcome = script(unfit, 'install');
+    const outcome = script(failing, 'install');
     refuse(outcome, /this node does not pass: mend it, or go on with --override CHECK/);
     assert.match(
       outcome.stdout,
@@ -112,8 +112,8 @@ describe('the script install', function () {
     assert.doesNotMatch(outcome.stdout, /socket/);
     assert.deepStrictEqual(readdirSync(stage.node.root), []);
     assert.deepStrictEqual(changes(), []);
-    refuse(script(unfit, 'install', '--override', 'mounts'), /does not pass/);
-    const { stdout } = succeed(script(unfit, 'install', '--override', 'mount'));
+    refuse(script(failing, 'install', '--override', 'mounts'), /does not pass/);
+    const { stdout } = succeed(script(failing, 'install', '--override', 'mount'));
     assert.match(stdout, /^preflight: mount: fail \(overridden\)/m);
     assert.strictEqual(stage.node.state(MDATAD), 'online');
   });

@@ -96,7 +96,7 @@ describe('mdatad as a service of a node', function () {
     const inode = lstatSync(socket()).ino;
     const second = otherRelease(unpacked, '9.0.0-second', 'as it is');
     const gone = join(directory, 'gone');
-    // Looks as often as a shell can, for as long as the upgrade takes.
+    // Checks as fast as a shell can, for as long as the upgrade takes.
     const watch = `while kill -0 $$ 2>/dev/null; do [ -S '${socket()}' ] || echo gone >>'${gone}'; done`;
     const upgrade = `(${watch}) & watcher=$!; '${second}/smf/upgrade' --root '${sim.root}'; s=$?; kill $watcher; exit $s`;
     const { status, stdout, stderr } = node.run('/bin/sh', ['-c', upgrade]);

@@ -3,16 +3,16 @@
  * passes, a promise that is broken stays broken.
  */
 
-const TRIES = 3;
+const ATTEMPTS = 3;
 
-/** The first figure below `bound`, or the best of some. Each `measure` must be able to follow another. */
+/** The first result below `bound`, or the best of some. Each `measure` must be able to follow another. */
 export async function bestOf(
   bound: number,
   measure: () => Promise<number>,
-  tries = TRIES,
+  attempts = ATTEMPTS,
 ): Promise<number> {
   let best = Infinity;
-  for (let n = 0; n < tries && best >= bound; n++) {
+  for (let n = 0; n < attempts && best >= bound; n++) {
     best = Math.min(best, await measure());
   }
   return best;

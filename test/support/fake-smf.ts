@@ -64,7 +64,7 @@ function serve(startd: Startd, command: string, args: readonly string[]): number
     case 'svccfg':
       return configure(startd, args, line);
     case 'startd':
-      return tellStartd(startd, args);
+      return notifyStartd(startd, args);
     default:
       return usage(command, line);
   }
@@ -120,12 +120,12 @@ function setEnabled(startd: Startd, fmri: string, enabled: boolean, wait: boolea
 }
 
 /** What happens to a node's processes, as the tests set it. */
-function tellStartd(startd: Startd, [event = '', pid = '']: readonly string[]): number {
+function notifyStartd(startd: Startd, [event = '', pid = '']: readonly string[]): number {
   switch (event) {
     case 'settle':
       startd.settle();
       break;
-    case 'look':
+    case 'check':
       break;
     default: {
       const contract = contractOf(Number(pid));

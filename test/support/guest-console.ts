@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { codeOf, messageOf } from '../../src/lib/errors';
 import { eventually } from './eventually';
 
-const TOLD_CHARACTERS = 2000;
+const SHOWN_CHARACTERS = 2000;
 
 export class GuestConsole {
   private readonly path: string;
@@ -34,8 +34,8 @@ export class GuestConsole {
   async until(wanted: RegExp, ms: number): Promise<RegExpExecArray> {
     const reported = () => this.lines().slice(0, -1);
     const gaveUp = () => reported().some((line) => /^GUEST FAILED|Kernel panic/.test(line));
-    const look = () => reported().some((line) => wanted.test(line)) || gaveUp();
-    await eventually(look, `the guest's words ${String(wanted)}`, ms).catch((err: unknown) => {
+    const found = () => reported().some((line) => wanted.test(line)) || gaveUp();
+    await eventually(found, `the guest's output ${String(wanted)}`, ms).catch((err: unknown) => {
       throw new Error(`${messageOf(err)}:\n${this.tail()}`, { cause: err });
     });
     const line = reported().find((each) => wanted.test(each)) ?? '';
@@ -47,6 +47,6 @@ export class GuestConsole {
   }
 
   private tail(): string {
-    return this.lines().join('\n').slice(-TOLD_CHARACTERS);
+    return this.lines().join('\n').slice(-SHOWN_CHARACTERS);
   }
 }

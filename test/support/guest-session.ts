@@ -121,10 +121,10 @@ export async function within<T>(promise: Promise<T>, ms: number, what: string): 
   }
 }
 
-/** The value below which `share` of all are. */
-export function quantile(values: readonly number[], share: number): number {
+/** The value below which `fraction` of all are. */
+export function quantile(values: readonly number[], fraction: number): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? 0;
 }
 
 /**

@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { leaksIn, SAID_FOLDER } from './said';
+import { leaksIn, SAID_DIRECTORY } from './said';
 import { leftOut } from './left-out';
 
 let directory = '';
@@ -14,7 +14,7 @@ let directory = '';
 export const mochaHooks = {
   beforeAll(): void {
     directory = mkdtempSync(join(tmpdir(), 'said-'));
-    process.env[SAID_FOLDER] = directory;
+    process.env[SAID_DIRECTORY] = directory;
   },
 
   afterAll: [

@@ -35,18 +35,18 @@ dial(const char *path)
 static long
 read_reply(int fd)
 {
-	struct pollfd look = { .fd = fd, .events = POLLIN };
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	long bytes = 0, paused = -1;
 	char byte = 0;
 
 	while (byte != '\n') {
-		if (poll(&look, 1, bytes == 0 ? FIRST_BYTE_MS : 0) == 0) {
+		if (poll(&poll_fd, 1, bytes == 0 ? FIRST_BYTE_MS : 0) == 0) {
 			if (bytes == 0)
 				exit(2);
 			if (paused < 0)
 				paused = bytes;
 			/* To have the connection for the next request. */
-			(void) poll(&look, 1, FIRST_BYTE_MS);
+			(void) poll(&poll_fd, 1, FIRST_BYTE_MS);
 		}
 		if (read(fd, &byte, 1) != 1)
 			exit(3);

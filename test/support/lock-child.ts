@@ -7,9 +7,9 @@
  */
 import { takeLock } from '../../src/platform/lock';
 
-const [path = '', holdMs = '0'] = process.argv.slice(2);
+const [path = '', releaseAfterMs = '0'] = process.argv.slice(2);
 
 void takeLock(path, { timeoutMs: 20_000 }).then((lock) => {
   process.stdout.write('held\n');
-  setTimeout(() => lock.release(), Number(holdMs));
+  setTimeout(() => lock.release(), Number(releaseAfterMs));
 });

@@ -1,7 +1,7 @@
 /*
  * What a calm zone feels while something goes on: how slow its GETs are then, against how slow they are
  * just before. It asks from a process of its own (neighbour-child.ts): whoever presses the agent from the
- * test's process is not in its way, and what the test's own event loop costs is not measured.
+ * test's process does not slow it, and what the test's own event loop costs is not measured.
  */
 import assert from 'node:assert';
 import { fork, type ChildProcess } from 'node:child_process';
@@ -15,17 +15,17 @@ import { within } from './guest-session';
 const CHILD = join(__dirname, 'neighbour-child.js');
 const WORD_MS = 50_000;
 const CALM_MS = 400;
-/** What is promised: the 99th percentile of others' GETs stays within so many times the calm figure. */
+/** What is promised: the 99th percentile of others' GETs stays within so many times the calm latency. */
 const MOST_TIMES = 3;
 /**
- * A 99th percentile that is no slower than this is good, whatever the calm figure. Below it the machine's
+ * A 99th percentile that is no slower than this is good, whatever the calm latency. Below it the machine's
  * scheduler is measured: the agent, who presses it and who asks want a processor each at the same time.
  */
 const GOOD_MS = availableParallelism() < 4 ? 100 : 20;
-/** With a calm figure above this the machine is not calm, and excuses no more. */
+/** With a calm latency above this the machine is not calm, and excuses no more. */
 const MOST_CALM_MS = 50;
 /** More than for other promises: what presses takes all processors that a small machine has. */
-const TRIES = 5;
+const ATTEMPTS = 5;
 /** What one try left behind does not slow the calm of the next. */
 const SETTLED_MS = 1000;
 
@@ -76,7 +76,7 @@ export class Neighbour {
       reported.push(`${pressed.toFixed(1)} ms, ${calm.toFixed(1)} ms when it is calm`);
       return pressed / Math.max(Math.min(calm, MOST_CALM_MS), GOOD_MS / MOST_TIMES);
     };
-    const times = await bestOf(MOST_TIMES, turn, TRIES);
+    const times = await bestOf(MOST_TIMES, turn, ATTEMPTS);
     assert(times < MOST_TIMES, reported.join('; '));
   }
 

@@ -125,9 +125,9 @@ export class NodeRoot {
     this.run('startd', [how, String(pid)]);
   }
 
-  /** startd looks at the contracts of its services. */
+  /** startd checks the contracts of its services. */
   watchContracts(): void {
-    this.run('startd', ['look']);
+    this.run('startd', ['check']);
   }
 
   /** Below the root. */

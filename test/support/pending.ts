@@ -6,14 +6,14 @@
  * @param context their `this`
  */
 export function pending(context: Mocha.Context, reason: string): never {
-  const tell = (test: Mocha.Runnable): void => {
+  const markPending = (test: Mocha.Runnable): void => {
     test.title += ` (${reason})`;
   };
   const { test } = context;
   if (test !== undefined && 'type' in test && test.type === 'hook') {
-    test.parent?.eachTest(tell);
+    test.parent?.eachTest(markPending);
   } else if (test !== undefined) {
-    tell(test);
+    markPending(test);
   }
   return context.skip();
 }

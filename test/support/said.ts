@@ -9,11 +9,11 @@ import type { Readable } from 'node:stream';
 import { traces } from './canaries';
 
 /** Names the directory. */
-export const SAID_FOLDER = 'MDATAD_TEST_SAID';
+export const SAID_DIRECTORY = 'MDATAD_TEST_SAID';
 
 /** Keeps what a program said, after what it said before. */
 export function keepSaid(program: string, text: string | Buffer): void {
-  const directory = process.env[SAID_FOLDER];
+  const directory = process.env[SAID_DIRECTORY];
   if (directory !== undefined) {
     appendFileSync(join(directory, `${program}.txt`), text);
   }

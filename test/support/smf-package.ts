@@ -125,7 +125,7 @@ if (behaviour === 'serve') {
   require('node:fs').writeFileSync(option('--root') + '/var/run/mdatad/child.pid', String(child.pid));
   process.on('exit', () => process.exitCode === 0 && child.kill());
 }
-const tell = () => console.log('config ' + readFileSync(option('--config'), 'utf8').trim());
+const printConfig = () => console.log('config ' + readFileSync(option('--config'), 'utf8').trim());
 const socket = option('--root') + '/var/run/mdatad/admin.sock';
 rmSync(socket, { force: true });
 require('node:http')
@@ -133,8 +133,8 @@ require('node:http')
     const well = behaviour === 'serve' && request.url === '/healthz';
     response.writeHead(well ? 200 : 503).end(well ? 'ok' : 'no zone has its socket yet');
   })
-  .listen(socket, tell);
-process.on('SIGHUP', tell);
+  .listen(socket, printConfig);
+process.on('SIGHUP', printConfig);
 process.on('SIGTERM', () => {
   console.log('SIGTERM');
   process.exit((process.exitCode = 0));

@@ -66,7 +66,7 @@ export class SubscriptionStage {
   }
 
   /** A subscription, as the numbers of the events that it gets. */
-  collect(): bigint[] {
+  received(): bigint[] {
     const seen: bigint[] = [];
     this.subscribe((event) => seen.push(event.when));
     return seen;

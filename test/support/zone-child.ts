@@ -5,7 +5,7 @@
  *   publish COUNT         publishes events 1 to COUNT, as fast as they are accepted
  *   count COUNT FILE      writes each number into the file before it publishes it
  *   boot COUNT            boots the zones z0, z1 ..., all at the same time, after it printed `booting`
- *   end STEP/WAY          goes as far as STEP with a subscription, then ends in the WAY
+ *   end STEP/ENDING       goes as far as STEP with a subscription, then ends by ENDING
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
@@ -40,7 +40,7 @@ async function boot(count: number): Promise<void> {
 }
 
 function subscribe(): void {
-  hold(
+  keepReferenced(
     bindZoneEvents(
       (event) => process.stdout.write(`${event.when}\n`),
       (count) => process.stdout.write(`lost ${count}\n`),
@@ -51,7 +51,7 @@ function subscribe(): void {
 }
 
 /** Ends the process in the given way; `exit` code 7 is how the test knows that it was this. */
-const WAYS: Readonly<Record<string, () => void>> = {
+const ENDINGS: Readonly<Record<string, () => void>> = {
   exit: () => process.exit(7),
   throw: () => {
     process.on('uncaughtException', () => process.exit(7));
@@ -96,7 +96,7 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
     }
   },
   'in an event': async (end) => {
-    hold(bindZoneEvents(end, () => undefined, { root }));
+    keepReferenced(bindZoneEvents(end, () => undefined, { root }));
     await openEmulation(root).publish('alpha', 1, 'running', 'ready', 1n);
   },
   closing: async (end) => {
@@ -128,13 +128,13 @@ const STEPS: Readonly<Record<string, (end: () => void) => Promise<void> | void>>
 /** Whom nobody holds the collector closes. */
 const held: ZoneSubscription[] = [];
 
-function hold(subscription: ZoneSubscription): ZoneSubscription {
+function keepReferenced(subscription: ZoneSubscription): ZoneSubscription {
   held.push(subscription);
   return subscription;
 }
 
 function bind(): ZoneSubscription {
-  return hold(
+  return keepReferenced(
     bindZoneEvents(
       () => undefined,
       () => undefined,
@@ -162,8 +162,8 @@ async function main(): Promise<void> {
       });
       return;
     case 'end': {
-      const [step = '', way = ''] = argument.split('/');
-      await STEPS[step]?.(WAYS[way] ?? (() => undefined));
+      const [step = '', ending = ''] = argument.split('/');
+      await STEPS[step]?.(ENDINGS[ending] ?? (() => undefined));
       return;
     }
     default:

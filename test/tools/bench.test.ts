@@ -31,7 +31,7 @@ describe('the benchmark', () => {
     assert.strictEqual(rowOf('time', 's', { most: 1 }, [1.2], '').met, false);
   });
 
-  it('calls no figure a goal met', () => {
+  it('counts no missing number as a goal met', () => {
     assert.strictEqual(rowOf('time', 's', { most: 1 }, [NaN], '').met, false);
   });
 
@@ -48,7 +48,7 @@ describe('the benchmark', () => {
     assert(!pageOf(reportOf([row]), null).includes('missed</small>'));
   });
 
-  it('draws a page that needs nothing from elsewhere and takes names for text', () => {
+  it('draws a page that needs nothing from elsewhere and shows names as text', () => {
     const before = reportOf([rowOf('a < b', 'ms', {}, [4], '')]);
     const page = pageOf(reportOf([rowOf('a < b', 'ms', { most: 5 }, [1, 3, 2], 'p99')]), before);
     assert.match(page, /a &#60; b/);

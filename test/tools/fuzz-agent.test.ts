@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { Broken, BOUNDS, SHORT_BOUNDS } from '../../tools/fuzz/agent/bounds';
-import { look, settle } from '../../tools/fuzz/agent/inspect';
+import { checkPromises, settle } from '../../tools/fuzz/agent/inspect';
 import { makeSteps } from '../../tools/fuzz/agent/make-steps';
 import { replay, whyNoAgent } from '../../tools/fuzz/agent/run';
 import { shorten } from '../../tools/fuzz/agent/shorten';
@@ -92,7 +92,7 @@ describe('the whole agent\u2019s fuzzer', function () {
   });
 
   it('has nothing to say against an agent that is well', async () => {
-    assert((await look(stage, BOUNDS)) < BOUNDS.answerMs);
+    assert((await checkPromises(stage, BOUNDS)) < BOUNDS.answerMs);
     await settle(stage, BOUNDS);
   });
 
@@ -104,27 +104,30 @@ describe('the whole agent\u2019s fuzzer', function () {
     const file = JSON.parse(before.toString()) as { customer_metadata: { motd: string } };
     const { motd } = file.customer_metadata;
     writeFileSync(path, JSON.stringify({ ...file, customer_metadata: { motd } }));
-    await assert.rejects(look(stage, BOUNDS), (err) => {
+    await assert.rejects(checkPromises(stage, BOUNDS), (err) => {
       return err instanceof Broken && err.message.includes('was promised');
     });
     writeFileSync(path, before);
-    await look(stage, BOUNDS);
+    await checkPromises(stage, BOUNDS);
   });
 
   it('sees a wrong answer', async () => {
     const path = join(stage.node.configOf(1), 'metadata.json');
     const before = readFileSync(path, 'latin1');
     writeFileSync(path, before.replace('"hello"', '"hullo"'));
-    await assert.rejects(look(stage, BOUNDS), /healthy zone 1$/);
+    await assert.rejects(checkPromises(stage, BOUNDS), /healthy zone 1$/);
     writeFileSync(path, before);
-    await look(stage, BOUNDS);
+    await checkPromises(stage, BOUNDS);
   });
 
   it('sees an agent that hangs', async () => {
     stage.agent.signal('SIGSTOP');
-    await assert.rejects(look(stage, IMPATIENT), /admin socket, the port .* zone 0, .* zone 1$/);
+    await assert.rejects(
+      checkPromises(stage, IMPATIENT),
+      /admin socket, the port .* zone 0, .* zone 1$/,
+    );
     stage.agent.signal('SIGCONT');
-    await look(stage, BOUNDS);
+    await checkPromises(stage, BOUNDS);
   });
 
   it('sees an agent that ended', async () => {
@@ -181,7 +184,7 @@ describe('npm run fuzz', function () {
     assert(!readFileSync('/proc/self/mounts', 'utf8').includes(temp));
   }
 
-  it('plays rounds from a seed, prints its figures, and leaves nothing', async () => {
+  it('plays rounds from a seed, prints its statistics, and leaves nothing', async () => {
     const argv = ['--target', 'agent', '--seconds', '2', '--seed', String(SEED)];
     const [status, said] = await fuzz(argv);
     assert.strictEqual(status, 0, said);

@@ -105,7 +105,7 @@ describe('the screen of mdatactl top', () => {
     assert.deepStrictEqual(pressed(view, '\u001b'), VIEW);
   });
 
-  it('quits on q and on Ctrl-C, but takes a q for a letter of the filter', () => {
+  it('quits on q and on Ctrl-C, but reads q as a letter while typing the filter', () => {
     assert.strictEqual(pressed(VIEW, 'q'), null);
     assert.strictEqual(pressed({ ...VIEW, typing: true }, '\u0003'), null);
     assert.strictEqual(pressed({ ...VIEW, typing: true }, 'q')?.filter, 'q');

@@ -194,9 +194,9 @@ describe('mdatactl', function () {
     const loud = await ctl('log-level', 'loud');
     assert.strictEqual(loud.status, 3);
     assert.match(loud.stderr, /Allowed choices are trace, debug, info, warn, error/);
-    const told = agent.records.filter(({ msg }) => msg === 'log level changed');
+    const changes = agent.records.filter(({ msg }) => msg === 'log level changed');
     assert.deepStrictEqual(
-      told.map(({ now, before, level }) => [now, before, level]),
+      changes.map(({ now, before, level }) => [now, before, level]),
       [
         ['debug', 'info', 30],
         ['info', 'debug', 30],
@@ -302,9 +302,9 @@ describe('mdatactl', function () {
         ['tail'],
         ['notify', OS_ZONE, 'changed'],
       ];
-      const told = await Promise.all(asked.map((argv) => ctl(...argv)));
+      const results = await Promise.all(asked.map((argv) => ctl(...argv)));
       assert(performance.now() - began < STOPPED_MS);
-      for (const [at, { status, stdout, stderr }] of told.entries()) {
+      for (const [at, { status, stdout, stderr }] of results.entries()) {
         assert.deepStrictEqual([status, stdout], [at === 0 ? 4 : 2, '']);
         assert.match(
           stderr,

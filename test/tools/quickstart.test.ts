@@ -1,6 +1,6 @@
 /*
- * The quickstart as its user meets it where the tour is not taken to its end: nothing of it stays behind.
- * The tour itself is taken by CI.
+ * The quickstart as its user meets it where the tour is left early: nothing of it stays behind.
+ * CI runs the whole tour.
  */
 import assert from 'node:assert';
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -56,7 +56,7 @@ describeWhere(whyNoNode(), 'the quickstart', function () {
     assert.deepStrictEqual(readdirSync(dir.path), []);
   }
 
-  it('that is told to end takes the node and the agent with it', async () => {
+  it('stops the node and the agent on SIGTERM', async () => {
     const child = start();
     const line = await untilSaid(child, /compute node below/);
     assert(existsSync(/below ([^,]+),/.exec(line)?.[1] ?? ''), line);

@@ -20,7 +20,10 @@ describe('a run of the tests', function () {
   after(() => dir.remove());
 
   /** Runs mocha with the hooks on one file. */
-  function run(spec: string, env: NodeJS.ProcessEnv = {}): { status: number | null; told: string } {
+  function run(
+    spec: string,
+    env: NodeJS.ProcessEnv = {},
+  ): { status: number | null; output: string } {
     const path = join(dir.path, 'some.test.js');
     writeFileSync(path, spec);
     const argv = [MOCHA, '--no-config', '--require', join(SUPPORT, 'hooks.js'), path];
@@ -30,7 +33,7 @@ describe('a run of the tests', function () {
       encoding: 'utf8',
       env: { ...clean, ...env },
     });
-    return { status, told: stdout + stderr };
+    return { status, output: stdout + stderr };
   }
 
   const say = (text: string): string => {
@@ -39,36 +42,36 @@ describe('a run of the tests', function () {
   };
   const LEFT_OUT = "it('runs', () => {}); it.skip('is left out', () => {});";
 
-  it('that says no secret succeeds, and keeps nothing', () => {
-    const { status, told } = run(say('all is well\n'));
-    assert.strictEqual(status, 0, told);
+  it('succeeds when no program prints a secret, and keeps nothing', () => {
+    const { status, output } = run(say('all is well\n'));
+    assert.strictEqual(status, 0, output);
     assert.deepStrictEqual(
       readdirSync(dir.path).filter((name) => name.startsWith('said-')),
       [],
     );
   });
 
-  it('fails when a program said a secret, in whatever form, and names where, not the value', () => {
+  it('fails when a program printed a secret in any form, and names where, not the value', () => {
     for (const secret of [`${CANARY}-1`, Buffer.from(`x${CANARY}-1`).toString('base64')]) {
-      const { status, told } = run(say(`first\n{"msg":"${secret}"}\n`));
-      assert.strictEqual(status, 1, told);
-      const [, path = ''] = /'(\S*said-\S*\/mdatad-7\.txt), line 2'/.exec(told) ?? [];
+      const { status, output } = run(say(`first\n{"msg":"${secret}"}\n`));
+      assert.strictEqual(status, 1, output);
+      const [, path = ''] = /'(\S*said-\S*\/mdatad-7\.txt), line 2'/.exec(output) ?? [];
       assert(readFileSync(path, 'latin1').includes(secret));
-      assert(!told.includes(CANARY) && !told.includes(secret), told);
+      assert(!output.includes(CANARY) && !output.includes(secret), output);
     }
   });
 
   it('fails under CI when a test was left out, and names it', function () {
     needsRoot(this);
-    const { status, told } = run(LEFT_OUT, { CI: '1' });
-    assert.strictEqual(status, 1, told);
-    assert.match(told, /\+ {3}'is left out'/);
+    const { status, output } = run(LEFT_OUT, { CI: '1' });
+    assert.strictEqual(status, 1, output);
+    assert.match(output, /\+ {3}'is left out'/);
     const allowed = run("it.skip('installs (ksh)', () => {});", { CI: '1' });
-    assert.strictEqual(allowed.status, 0, allowed.told);
+    assert.strictEqual(allowed.status, 0, allowed.output);
   });
 
   it('may leave out tests elsewhere', () => {
-    const { status, told } = run(LEFT_OUT);
-    assert.strictEqual(status, 0, told);
+    const { status, output } = run(LEFT_OUT);
+    assert.strictEqual(status, 0, output);
   });
 });

@@ -13,10 +13,10 @@ const BAD = '54f1cc77-68f1-42ab-acac-5c4f64f5d6e0';
 /** What the two scripts of a boot write: the first sees that provisioning is over. */
 const BOTH = '/var/svc/provision_success\nuser\n';
 /** A boot is a dozen processes, on a machine that others use as well. */
-const PATIENT_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 
 describe('simcn: the services of a zone', function () {
-  this.timeout(3 * PATIENT_MS);
+  this.timeout(3 * TIMEOUT_MS);
   let node: SimNode;
   let agent: AgentProcess | null = null;
 
@@ -56,7 +56,7 @@ describe('simcn: the services of a zone', function () {
     await eventually(
       async () => (await svcs(GOOD, 'mdata:execute')) === 'online',
       'both ran',
-      PATIENT_MS,
+      TIMEOUT_MS,
     );
     assert.strictEqual(file(GOOD, '/root/order'), BOTH);
     assert.strictEqual((await node.exec(GOOD, 'mdata-get', 'ran')).stdout, `${GOOD}\n`);
@@ -69,7 +69,7 @@ describe('simcn: the services of a zone', function () {
     await eventually(
       async () => (await svcs(BAD, 'mdata:execute')) === 'maintenance',
       'it failed',
-      PATIENT_MS,
+      TIMEOUT_MS,
     );
     assert.strictEqual(await svcs(BAD, 'svc:/smartdc/mdata:fetch'), 'online');
     assert.match(file(BAD, '/var/svc/log/smartdc-mdata:execute.log'), /broken\n.*exit status 7/);
@@ -89,7 +89,7 @@ describe('simcn: the services of a zone', function () {
     await eventually(
       () => file(GOOD, '/root/order') === `${BOTH}${BOTH}`,
       'the second boot',
-      PATIENT_MS,
+      TIMEOUT_MS,
     );
     assert.match((await node.exec(GOOD, 'svcs')).stdout, /^STATE +FMRI\n.*svc:\/smartdc\/mdata:/);
     const none = await node.exec(GOOD, 'svcs', 'nginx');

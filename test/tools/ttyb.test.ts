@@ -47,9 +47,9 @@ describe('a simulated serial port', () => {
       const port = await start(kind);
       const peer = await host();
       await eventually(() => port.connected);
-      const heard = once(port.guest, 'data');
+      const received = once(port.guest, 'data');
       peer.write('to the guest');
-      assert.deepStrictEqual(await heard, [Buffer.from('to the guest')]);
+      assert.deepStrictEqual(await received, [Buffer.from('to the guest')]);
       port.guest.write('to the host');
       assert.strictEqual(await peer.least(11), 'to the host');
     });
@@ -68,8 +68,8 @@ describe('a simulated serial port', () => {
       port.guest.write('lost');
       const peer = await host();
       await eventually(() => port.connected);
-      port.guest.write('heard');
-      assert.strictEqual(await peer.least(5), 'heard');
+      port.guest.write('hello');
+      assert.strictEqual(await peer.least(5), 'hello');
       assert.strictEqual(port.guest.lost, 4);
     });
 
@@ -92,9 +92,9 @@ describe('a simulated serial port', () => {
       peer.write('stale');
       await eventually(() => port.guest.unreadBytes === 5);
       port.guest.open();
-      const heard = once(port.guest, 'data');
+      const received = once(port.guest, 'data');
       peer.write('fresh');
-      assert.deepStrictEqual(await heard, [Buffer.from('fresh')]);
+      assert.deepStrictEqual(await received, [Buffer.from('fresh')]);
       assert.strictEqual(port.guest.discarded, 5);
     });
   }
@@ -117,9 +117,9 @@ describe('a simulated serial port', () => {
     second.write('said early');
     await eventually(() => port.connects === 2);
     assert.ok(!second.over);
-    const heard = once(port.guest, 'data');
+    const received = once(port.guest, 'data');
     first.socket.destroy();
-    assert.deepStrictEqual(await heard, [Buffer.from('said early')]);
+    assert.deepStrictEqual(await received, [Buffer.from('said early')]);
   });
 
   it('replaces its file when a guest of bhyve reboots, and nothing when one of kvm does', async () => {
@@ -139,7 +139,7 @@ describe('a simulated serial port', () => {
     assert.strictEqual(await other.least(1), 'x');
   });
 
-  it('is held, loses bytes and flaps when told to', async () => {
+  it('can be held, lose bytes and flap', async () => {
     const port = await start('bhyve');
     await port.fault('held', 1);
     assert.strictEqual(await (await host()).end(), '');

@@ -44,7 +44,7 @@ describe('the name of a zone', () => {
     assert.deepStrictEqual(meant(''), []);
   });
 
-  it('is taken as it is where it is a whole uuid', () => {
+  it('is used unchanged where it is a whole uuid', () => {
     assert.strictEqual(wholeUuid(A.toUpperCase()), A);
     assert.strictEqual(wholeUuid('a5894692'), null);
   });

@@ -31,30 +31,30 @@ describe('the watch of a directory', () => {
     top.remove();
   });
 
-  function told(): string[] {
+  function reported(): string[] {
     return [...changes.keys()].sort();
   }
 
   it('reports a name that is added and removed in it, and nothing of other directories', async () => {
     writeFileSync(join(parent, 'a', 'x'), '');
-    await eventually(() => told().length === 1);
+    await eventually(() => reported().length === 1);
     rmSync(join(parent, 'a', 'x'));
     mkdirSync(join(parent, 'c'));
     await delay(100);
-    assert.deepStrictEqual(told(), ['a']);
+    assert.deepStrictEqual(reported(), ['a']);
   });
 
   it('reports that the directory was renamed', async () => {
     renameSync(join(parent, 'b'), join(parent, 'other'));
     await eventually(() => changes.has('b'));
-    assert.deepStrictEqual(told(), ['b']);
+    assert.deepStrictEqual(reported(), ['b']);
   });
 
   it('reports to all watches that their parent was renamed, again and again', async () => {
     for (let n = 0; n < 3; n++) {
       changes.clear();
       renameSync(parent, `${parent}.${n}`);
-      await eventually(() => told().length === 2, `the renaming ${n}`);
+      await eventually(() => reported().length === 2, `the renaming ${n}`);
       watches.splice(0).forEach((watched) => watched.close());
       for (const name of ['a', 'b']) {
         mkdirSync(join(parent, name), { recursive: true });
@@ -80,6 +80,6 @@ describe('the watch of a directory', () => {
     watches.forEach((watched) => watched.close());
     renameSync(parent, `${parent}.old`);
     await delay(100);
-    assert.deepStrictEqual(told(), []);
+    assert.deepStrictEqual(reported(), []);
   });
 });

@@ -133,7 +133,7 @@ describe('the dials of a serial port', () => {
     attempts.reset();
   });
 
-  /** Tries and waits for so long, each try failing with `code` at the same file. @returns the waits */
+  /** Dials and waits for that long, each dial failing with `code` at the same file. @returns the waits */
   function failFor(ms: number, code: string): number[] {
     const waits: number[] = [];
     for (const end = now + ms; now < end;) {

@@ -15,7 +15,7 @@ const EVENTS = 200;
 /** What an event costs a listener of the table: half of what may delay the guests. */
 const WORK_MS = 1;
 /** More than fit into the time between two yields: one read of the socket has all of them. */
-const MOST_IN_A_TURN = 10;
+const MOST_IN_AN_ITERATION = 10;
 
 describe('the event stream', () => {
   let dir: TempDir;
@@ -41,10 +41,10 @@ describe('the event stream', () => {
     server = createServer((_, response) => response.write(ready + lines.join(''))).listen(path);
     await once(server, 'listening');
     const table = new VmCache();
-    let inTurn = 0;
-    const most = { ofTurns: 0 };
+    let inIteration = 0;
+    const most = { ofIterations: 0 };
     table.on('changed', () => {
-      most.ofTurns = Math.max(most.ofTurns, ++inTurn);
+      most.ofIterations = Math.max(most.ofIterations, ++inIteration);
       const end = performance.now() + WORK_MS;
       while (performance.now() < end);
     });
@@ -54,11 +54,14 @@ describe('the event stream', () => {
     const followed = followEvents(response, options, over.signal, () => undefined);
     while (table.size <= EVENTS) {
       await turn();
-      inTurn = 0;
+      inIteration = 0;
     }
     over.abort(new Error('over'));
     await assert.rejects(followed, /over/);
-    assert.ok(most.ofTurns <= MOST_IN_A_TURN, `${most.ofTurns} events in one turn`);
+    assert.ok(
+      most.ofIterations <= MOST_IN_AN_ITERATION,
+      `${most.ofIterations} events in one iteration`,
+    );
   });
 
   /** Follows a stream of these events until the table has all of their VMs. */

@@ -5,7 +5,7 @@ import { readdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import type { JsonObject, MetadataMaps } from '../../src/metadata/vm-data';
 import { retryDelayMs, Vminfod } from '../../src/vm/vminfod-client';
 import { VmCache, type VmChange } from '../../src/vm/vm-cache';
@@ -18,7 +18,7 @@ import { vmObject, vmObjects, zonenameOf } from '../support/vm-objects';
 
 const DOWN = 'vminfod is not available; serving the VM data it sent last';
 const BACK = 'following vminfod again';
-const LONGEST_TURN_MS = 50;
+const LONGEST_ITERATION_MS = 50;
 
 describe('Vminfod', () => {
   let dir: TempDir;
@@ -41,7 +41,7 @@ describe('Vminfod', () => {
     table = new VmCache();
     changes = [];
     observed = [];
-    table.on('changed', (change) => changes.push(inWords(change)));
+    table.on('changed', (change) => changes.push(describeChange(change)));
     const url = `unix:${path}`;
     const observe = (zonename: string, _vm: JsonObject, metadata: MetadataMaps): void => {
       observed.push([zonename, metadata]);
@@ -59,7 +59,7 @@ describe('Vminfod', () => {
     dir.remove();
   });
 
-  const inWords = ({ zonename, previous, next }: VmChange): string => {
+  const describeChange = ({ zonename, previous, next }: VmChange): string => {
     const number = Number(zonename.slice(-4));
     return `${number} ${previous?.zoneState ?? 'none'} ${next?.zoneState ?? 'none'}`;
   };
@@ -267,26 +267,26 @@ describe('Vminfod', () => {
     await close(server);
   });
 
-  it('reads 50 MB in short turns of the event loop', async function () {
+  it('reads 50 MB in short iterations of the event loop', async function () {
     this.timeout(180_000);
     const many = vmObjects(4096, 9000);
     const line = `${JSON.stringify({ type: 'ready', vms: JSON.stringify(many) })}\n`;
     assert(Buffer.byteLength(line) > 40e6, `${Buffer.byteLength(line)} bytes`);
     const server = await serveElsewhere(path, line);
     try {
-      const longest = await bestOf(LONGEST_TURN_MS, async () => {
+      const longest = await bestOf(LONGEST_ITERATION_MS, async () => {
         const reader = new Vminfod(
           { url: `unix:${path}`, table, observe: () => undefined },
           logs.log,
         );
-        const turn = longestTurnMs(() => reader.status().state === 'following');
+        const iteration = longestIterationMs(() => reader.status().state === 'following');
         reader.start();
-        const ms = await turn;
+        const ms = await iteration;
         await reader.stop();
         return ms;
       });
       assert.strictEqual(table.size, 4096);
-      assert(longest < LONGEST_TURN_MS, `longest turn ${longest} ms`);
+      assert(longest < LONGEST_ITERATION_MS, `longest iteration ${longest} ms`);
     } finally {
       server.kill();
       await once(server, 'exit');
@@ -295,11 +295,11 @@ describe('Vminfod', () => {
 });
 
 /** Of the loop's turns until `over`, ms of CPU: what else the machine does meanwhile does not count. */
-async function longestTurnMs(over: () => boolean): Promise<number> {
+async function longestIterationMs(over: () => boolean): Promise<number> {
   let longest = 0;
   while (!over()) {
     const before = process.cpuUsage();
-    await nextTurn();
+    await nextIteration();
     const { user, system } = process.cpuUsage(before);
     longest = Math.max(longest, (user + system) / 1000);
   }

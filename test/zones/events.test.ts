@@ -57,7 +57,7 @@ describe('zone events', () => {
     );
   }
 
-  function collect(stream: ZoneEvents): string[] {
+  function eventsOf(stream: ZoneEvents): string[] {
     const seen: string[] = [];
     stream.on('data', (event: ZoneEvent) => seen.push(textOf(event)));
     return seen;
@@ -79,7 +79,7 @@ describe('zone events', () => {
 
   it('follow a whole life in the kernel’s words and order, and when each happened', async () => {
     const stream = make();
-    const seen = collect(stream);
+    const seen = eventsOf(stream);
     const whens: bigint[] = [];
     stream.on('data', (event: ZoneEvent) => whens.push(event.when));
     await stream.start();
@@ -111,7 +111,7 @@ describe('zone events', () => {
       listings++;
       await work.shift()?.();
     });
-    const seen = collect(stream);
+    const seen = eventsOf(stream);
     const facts = await stream.start();
     assert.strictEqual(listings, 3, 'each change has the zones listed again');
     assert.deepStrictEqual(
@@ -130,7 +130,7 @@ describe('zone events', () => {
       listings++;
       await zoned.kernel.configured('alpha');
     }, 0);
-    const seen = collect(stream);
+    const seen = eventsOf(stream);
     const lost: number[] = [];
     stream.on('lost', (count: number) => lost.push(count));
     const facts = await stream.start();
@@ -171,7 +171,7 @@ describe('zone events', () => {
 
   it('say how many were lost when more come at once than are kept, and those after it', async () => {
     const stream = make();
-    const seen = collect(stream);
+    const seen = eventsOf(stream);
     let lost = 0;
     stream.on('lost', (count: number) => (lost += count));
     await stream.start();
@@ -184,7 +184,7 @@ describe('zone events', () => {
 
   it('reach everybody who listens, and go on for the others when one stops', async () => {
     const [one, two] = [make(), make()];
-    const [first, second] = [collect(one), collect(two)];
+    const [first, second] = [eventsOf(one), eventsOf(two)];
     await Promise.all([one.start(), two.start()]);
     await zoned.create('alpha');
     await eventually(() => first.length === 1 && second.length === 1);
@@ -196,7 +196,7 @@ describe('zone events', () => {
 
   it('end: the stream too, nothing is delivered any more, and a second end is the same', async () => {
     const stream = make();
-    const seen = collect(stream);
+    const seen = eventsOf(stream);
     const ended = once(stream, 'end');
     await stream.start();
     const stopped = stream.stop();
@@ -311,7 +311,7 @@ describe('a listing of all zones', () => {
     await assert.rejects(listZones({ ...node.platform, zoneBrand: broken }), TypeError);
   });
 
-  it('gives others their turn while it goes through a thousand zones', async () => {
+  it('yields the event loop while it goes through a thousand zones', async () => {
     node.emulation.zonesConfigure(
       Array.from({ length: 1000 }, (_, n) => {
         const name = `zone${n}`;

@@ -115,7 +115,7 @@ describe('the reconcile', () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
-    // It tells of a state on the way, so the zone still looks different then.
+    // It reports a state in between, so the zone still differs then.
     await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', when);
     assert.strictEqual(await done, 0);
     assert.deepStrictEqual(served.states, { alpha: 'ready', beta: 'running', gamma: 'halted' });
@@ -133,7 +133,7 @@ describe('the reconcile', () => {
     assert.strictEqual(served.states.alpha, 'running');
   });
 
-  it('is one at a time: who asks meanwhile gets the same', async () => {
+  it('runs once at a time: concurrent callers get the same result', async () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     assert.strictEqual(await served.registry.reconcile(), await done);

@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import type { ZoneSubscription } from '../../src/platform/zone-events';
 import { STATUS } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
@@ -47,12 +47,12 @@ describe('the registry', () => {
   /** What the zone's socket answers: its brand. */
   async function answer(zonename: string): Promise<string> {
     const peer = await Peer.at(zoned.node.paths.zoneSocket(zonename));
-    const heard = await peer.ask('GET brand\n', 'SUCCESS\nx\n.\n'.length);
+    const reply = await peer.ask('GET brand\n', 'SUCCESS\nx\n.\n'.length);
     peer.socket.destroy();
-    return heard.split('\n')[1] ?? '';
+    return reply.split('\n')[1] ?? '';
   }
 
-  function hold(): { readonly released: Promise<void>; readonly release: () => void } {
+  function gate(): { readonly released: Promise<void>; readonly release: () => void } {
     let release = (): void => undefined;
     const released = new Promise<void>((resolve) => (release = resolve));
     releases.push(release);
@@ -63,7 +63,7 @@ describe('the registry', () => {
     return BigInt(Date.now()) * 1_000_000n;
   }
 
-  /** Its first picture is followed by this, before its critical section ends. */
+  /** Its first snapshot is followed by this, before its critical section ends. */
   function afterListing(work: () => Promise<void>): NonNullable<ServedOptions['subscription']> {
     let done = false;
     return (real: ZoneSubscription) => ({
@@ -134,17 +134,17 @@ describe('the registry', () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       await zoned.create('gamma');
-      let told: Promise<void> | undefined;
+      let changed: Promise<void> | undefined;
       const served = serve({
         link: (real, { zonename }) => {
           if (zonename === 'alpha') {
-            told = zoned
+            changed = zoned
               .boot('alpha')
               .then(() => zoned.boot('gamma'))
               .then(() => zoned.destroy('beta'))
               .then(() => zoned.create('delta'));
           }
-          return new HeldLink(real, { start: () => told ?? Promise.resolve() });
+          return new HeldLink(real, { start: () => changed ?? Promise.resolve() });
         },
       });
       await served.registry.start();
@@ -228,7 +228,7 @@ describe('the registry', () => {
       await served.registry.start();
       await zoned.withLostEvents(() => zoned.boot('alpha'));
       const first = served.registry.reconcile();
-      await nextTurn();
+      await nextIteration();
       await zoned.withLostEvents(() => zoned.boot('beta'));
       await zoned.flood();
       await first;
@@ -259,11 +259,11 @@ describe('the registry', () => {
       await zoned.withLostEvents(() => zoned.move('alpha', 'initialized', 'ready'));
       const published = nowNs() - 1_000_000n;
       await served.registry.notify('alpha');
-      const told = once(served.registry, 'event');
+      const event = once(served.registry, 'event');
       await zoned.node.emulation.publish('alpha', 1, 'shutting_down', 'ready', published);
-      await told;
+      await event;
       assert.deepStrictEqual(served.states, { alpha: 'ready' });
-      // The kernel sets what it told of a moment ago.
+      // The kernel sets the state that it published just before.
       zoned.node.emulation.zoneStatus('alpha', STATUS.shutting_down, 0);
       await become(served, { alpha: 'halted' });
       assert.deepStrictEqual(served.repairs, []);
@@ -290,7 +290,7 @@ describe('the registry', () => {
 
     it('gives a zone that comes back under its name a new link, when the old one is gone', async () => {
       await zoned.create('alpha');
-      const { released, release } = hold();
+      const { released, release } = gate();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
       const course: string[] = [];
       served.registry.on('added', (zone) => course.push(`${zone.facts.brand} added`));
@@ -355,7 +355,7 @@ describe('the registry', () => {
 
     it('comes within its grace though the subscription does not end', async () => {
       await zoned.create('alpha');
-      const { released, release } = hold();
+      const { released, release } = gate();
       const served = serve({
         subscription: (real) => ({
           ...real,

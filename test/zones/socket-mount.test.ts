@@ -20,7 +20,7 @@ import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { describeWhere, whyNotRoot } from '../support/pending';
 
-const FOLDER_LINE = '<global_mount special="/var/zonecontrol/%z" directory="/.zonecontrol"/>';
+const MOUNT_LINE = '<global_mount special="/var/zonecontrol/%z" directory="/.zonecontrol"/>';
 
 describe('the files of a brand', () => {
   let node: EmulatedNode;
@@ -40,11 +40,11 @@ describe('the files of a brand', () => {
   }
 
   it('say whether it mounts the directory; a brand that has none says nothing', () => {
-    brandFile('joyent', `<platform>${FOLDER_LINE}</platform>`);
+    brandFile('joyent', `<platform>${MOUNT_LINE}</platform>`);
     brandFile('old', '<platform></platform>');
     assert.strictEqual(brandMounts(node.paths, 'joyent'), true);
     assert.strictEqual(brandMounts(node.paths, 'old'), false);
-    assert.strictEqual(brandMounts(node.paths, 'unheard-of'), undefined);
+    assert.strictEqual(brandMounts(node.paths, 'unknown'), undefined);
   });
 
   it('are no answer where they cannot be read', () => {
@@ -198,14 +198,14 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     mount.moved('running');
     assert.strictEqual(mount.state, 'checking again');
     assert.deepStrictEqual(logged.records(warned), []);
-    await eventually(() => mount.state === 'not mounted', 'the second look', 5000);
+    await eventually(() => mount.state === 'not mounted', 'the second check', 5000);
     assert.strictEqual(logged.records(warned).length, 1);
     assert.strictEqual(isMounted(), false);
   });
 
   it('is logged once as lost in a running zone, and not in one that goes down', async () => {
     const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
-    const told = (): number => logged.records(text).length;
+    const warnings = (): number => logged.records(text).length;
     const running = async (): Promise<SocketMount> => {
       const mount = make(true);
       mountAsBrand();
@@ -222,11 +222,11 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     const mount = await running();
     node.platform.umount(mountPoint, true);
     await mount.check();
-    assert.strictEqual(told(), 0);
-    await eventually(() => told() > 0, 'the record', 5000);
+    assert.strictEqual(warnings(), 0);
+    await eventually(() => warnings() > 0, 'the record', 5000);
     await mount.check();
     await delay(1500);
-    assert.strictEqual(told(), 1);
+    assert.strictEqual(warnings(), 1);
     assert.strictEqual(goingDown.lastCheck(), 'unknown');
   });
 
@@ -249,7 +249,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   });
 
   it('is none for a brand that knows nothing of the directory', () => {
-    node.addZone('beta', 'unheard-of');
+    node.addZone('beta', 'unknown');
     const facts = node.platform.zoneFacts('beta');
     assert(facts !== undefined);
     const beta = roots.of(node.paths.host('/zones/beta'));
@@ -265,7 +265,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is tried again while a link is in the way, which is logged once', async () => {
+  it('is tried again while a link stands in its place, which is logged once', async () => {
     symlinkSync('/etc', mountPoint);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     let asked = 0;

@@ -40,7 +40,7 @@ export class Bench implements Instruments {
     }
   }
 
-  tell(name: string, unit: string, goal: Goal, values: readonly number[], note = ''): void {
+  addRow(name: string, unit: string, goal: Goal, values: readonly number[], note = ''): void {
     this.onRow(rowOf(name, unit, goal, values, note, this.scale.judged));
   }
 

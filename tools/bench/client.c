@@ -1,6 +1,6 @@
 /*
  * The guests of the benchmark: many clients of unix sockets in one process, which must not be what the
- * figures measure. client.ts builds and runs it.
+ * numbers measure. client.ts builds and runs it.
  *
  *   client MODE SECONDS CONNECTIONS DEPTH MOST PIECE <INPUT
  *

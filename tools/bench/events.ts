@@ -12,7 +12,7 @@ import { makeVm, type BenchNode } from './node';
 
 /** Made one by one, at most. */
 const SINGLES = 100;
-const MOST_TRIES = 5000;
+const MOST_ATTEMPTS = 5000;
 
 interface Arrival {
   /** The event's own time, and when the socket took a connection; ms since 1970. */
@@ -32,11 +32,11 @@ export interface CreationTimes {
 export async function servedAfterCreation(node: BenchNode, burst: number): Promise<CreationTimes> {
   const paths = new Paths(node.root);
   openPlatform(node.root);
-  const arrivals: Promise<Arrival>[] = [];
+  const delays: Promise<Arrival>[] = [];
   const subscription = bindZoneEvents(
     ({ zonename, oldstate, when }) => {
       if (oldstate === '') {
-        arrivals.push(arrival(paths.zoneSocket(zonename), Number(when) / 1e6));
+        delays.push(arrival(paths.zoneSocket(zonename), Number(when) / 1e6));
       }
     },
     () => undefined,
@@ -52,10 +52,10 @@ export async function servedAfterCreation(node: BenchNode, burst: number): Promi
       await create(1);
       await pause(5);
     }
-    const singles = await Promise.all(arrivals.splice(0));
+    const singles = await Promise.all(delays.splice(0));
     await create(burst);
     await pause(500);
-    const all = await Promise.all(arrivals.splice(0));
+    const all = await Promise.all(delays.splice(0));
     const first = Math.min(...all.map(({ when }) => when));
     const last = Math.max(...all.map(({ served }) => served));
     return {
@@ -70,15 +70,15 @@ export async function servedAfterCreation(node: BenchNode, burst: number): Promi
 
 /** Resolves when the socket takes a connection. */
 async function arrival(path: string, when: number): Promise<Arrival> {
-  for (let tries = 0; tries < MOST_TRIES; tries++) {
-    const taken = await new Promise<boolean>((resolve) => {
+  for (let attempts = 0; attempts < MOST_ATTEMPTS; attempts++) {
+    const connected = await new Promise<boolean>((resolve) => {
       const socket = connect(path, () => {
         socket.destroy();
         resolve(true);
       });
       socket.on('error', () => resolve(false));
     });
-    if (taken) {
+    if (connected) {
       return { when, served: performance.timeOrigin + performance.now() };
     }
     await pause(1);

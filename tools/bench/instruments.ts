@@ -24,9 +24,9 @@ export interface Instruments {
   readonly scale: Scale;
   readonly client: Client;
   /**
-   * A row is there.
+   * Adds a row to the report.
    * @param values one of each run
    * @param note what a reader wants to know of the median run
    */
-  tell(name: string, unit: string, goal: Goal, values: readonly number[], note?: string): void;
+  addRow(name: string, unit: string, goal: Goal, values: readonly number[], note?: string): void;
 }

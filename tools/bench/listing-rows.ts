@@ -1,5 +1,5 @@
 /*
- * What it costs to learn of all zones of a node: the first snapshot, and a reconcile that finds nothing.
+ * What it costs to list all zones of a node: the first snapshot, and a reconcile that finds nothing.
  *
  * Measured in this process, on a node that is files only: half of its zones run. The emulation's libzonecfg
  * costs what the platform's does (native/emul/zonecfg.c), so asking it zone by zone would show here.
@@ -51,7 +51,7 @@ export async function listingRows(bench: Instruments, directory: string): Promis
   }
   const platform = openPlatform(root);
   const first = await timed(() => listZones(platform));
-  bench.tell(`${count} zones: first snapshot`, 'ms', { most: 150 }, first.ms);
+  bench.addRow(`${count} zones: first snapshot`, 'ms', { most: 150 }, first.ms);
 
   const log = createLogger('error', new PassThrough());
   const roots = new ZoneRoots(root);
@@ -63,7 +63,7 @@ export async function listingRows(bench: Instruments, directory: string): Promis
     repair: () => Promise.reject(new Error('a healthy node needs no repair')),
   });
   const { ms, result } = await timed(() => reconciler.run());
-  bench.tell(`${count} zones: reconcile`, 'ms', { most: 150 }, result === 0 ? ms : [NaN]);
+  bench.addRow(`${count} zones: reconcile`, 'ms', { most: 150 }, result === 0 ? ms : [NaN]);
 }
 
 function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>, roots: ZoneRoots): Zone {

@@ -7,7 +7,7 @@
  *   --html FILE     writes it as one page with plots
  *   --baseline FILE compares with what an earlier run wrote
  *
- * Exit status: 0 measured, whatever the figures; 1 something failed; 2 wrong usage.
+ * Exit status: 0 measured, whatever the results; 1 something failed; 2 wrong usage.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';

@@ -30,12 +30,12 @@ export async function manyZonesRows(
     memory.push((ours - statusOf(floor, 'VmRSS')) / zones);
     await node.stopFloor();
   }
-  bench.tell(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
-  bench.tell(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
+  bench.addRow(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
+  bench.addRow(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
   await anewRow(bench, node);
   const many = await partsOfFloor(bench, node);
   const growth = many.map(({ perSecond }, at) => perSecond / (calm[at]?.perSecond ?? NaN));
-  bench.tell(`requests/s at ${zones} zones`, 'x that at 1 zone', { least: 0.9 }, growth);
+  bench.addRow(`requests/s at ${zones} zones`, 'x that at 1 zone', { least: 0.9 }, growth);
 }
 
 /** vminfod comes back and tells of all VMs again, while one guest asks. */
@@ -55,7 +55,7 @@ async function anewRow(bench: Instruments, node: BenchNode): Promise<void> {
     longest.push((await asking).longestUs / 1000);
   }
   const name = `${node.zones} VMs sent again by vminfod: longest wait of a client`;
-  bench.tell(name, 'ms', { most: 50 }, longest);
+  bench.addRow(name, 'ms', { most: 50 }, longest);
 }
 
 /** An agent that nobody asks. */
@@ -67,7 +67,7 @@ export async function idleRow(bench: Instruments, node: BenchNode): Promise<void
   const part = (100 * (cpuMs(pid) - before.cpu)) / (bench.scale.idleSeconds * 1000);
   const woken = statusOf(pid, 'voluntary_ctxt_switches') - before.woken;
   const note = `${(woken / bench.scale.idleSeconds).toFixed(1)} wake-ups a second`;
-  bench.tell(`idle, ${node.zones} zones`, '% of a core', { most: 0.1 }, [part], note);
+  bench.addRow(`idle, ${node.zones} zones`, '% of a core', { most: 0.1 }, [part], note);
 }
 
 /** Zones that come one by one, and all at once. */
@@ -75,6 +75,6 @@ export async function arrivalRows(bench: Instruments, node: BenchNode): Promise<
   const { singlesMs, burstSeconds, burst } = await servedAfterCreation(node, bench.scale.burst);
   const at99 = singlesMs[Math.floor((singlesMs.length - 1) * 0.99)] ?? NaN;
   const zones = `${singlesMs.length} zones`;
-  bench.tell('zone created to socket: p99', 'ms', { most: 10 }, [at99], zones);
-  bench.tell(`${burst} zones in a burst, all served`, 's', { most: 2 }, [burstSeconds]);
+  bench.addRow('zone created to socket: p99', 'ms', { most: 10 }, [at99], zones);
+  bench.addRow(`${burst} zones in a burst, all served`, 's', { most: 2 }, [burstSeconds]);
 }

@@ -25,7 +25,7 @@ const SIMCN = join(DIST, 'tools', 'simcn', 'main.js');
 const MDATAD = join(DIST, 'src', 'main.js');
 const FLOOR = join(__dirname, 'floor.js');
 const READY_MS = 120_000;
-const LOOK_MS = 5;
+const POLL_MS = 5;
 
 export const KEY = 'sixteen';
 /** What the floor says has the size of what the agent says. */
@@ -201,6 +201,6 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
     if (performance.now() > end) {
       throw new Error('the agent was not ready in time');
     }
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
 }

@@ -100,7 +100,7 @@ export function headOf(compared: boolean): string {
   return `| ${cells.join(' | ')} |\n|${' --- |'.repeat(cells.length)}`;
 }
 
-/** How much a figure changed, such as `+12 %`. */
+/** How much a number changed, such as `+12 %`. */
 export function changeText(now: number, before: number): string {
   const percent = (100 * (now - before)) / before;
   return `${percent < 0 ? '' : '+'}${percent.toFixed(0)} %`;

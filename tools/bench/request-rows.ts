@@ -3,7 +3,7 @@
  * zone that floods.
  *
  * A row is measured in pairs, floor and agent in turns, so that what else the machine does meets both;
- * its figure is the median of the pairs' ratios. Processor time per request is shown beside, since that
+ * its value is the median of the pairs' ratios. Processor time per request is shown beside, since that
  * is the agent's own where a busy machine's clock is not.
  */
 import { setTimeout as pause } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import type { Goal } from './report';
 
 /** Zones that are asked at once, and connections of the shapes that have many. */
 export const SOCKETS = 16;
-/** Pipelined GETs a second that the platform's agent answers, on the machine that README's figures are of. */
+/** Pipelined GETs a second that the platform's agent answers, on the machine that the README's numbers are of. */
 const PLATFORM_AGENT_RATE = 33_000;
 
 /** How requests come in. */
@@ -84,9 +84,9 @@ export async function requestRows(
       );
     }
     const note = notes[medianAt(ratios)] ?? '';
-    bench.tell(name, latency ? 'x floor p50' : 'x floor rate', goal, ratios, note);
+    bench.addRow(name, latency ? 'x floor p50' : 'x floor rate', goal, ratios, note);
     if (depth > 1) {
-      bench.tell(`${name}, the platform's agent`, 'x its rate', { least: 6 }, rates);
+      bench.addRow(`${name}, the platform's agent`, 'x its rate', { least: 6 }, rates);
     }
   }
 }
@@ -120,7 +120,7 @@ export async function fairnessRow(bench: Instruments, node: BenchNode): Promise<
     notes.push(`p99 ${pressed.p99Us} us, calm ${calm.p99Us} us`);
   }
   const note = notes[medianAt(ratios)] ?? '';
-  bench.tell('one zone floods, another asks: p99', 'x calm p99', { most: 3 }, ratios, note);
+  bench.addRow('one zone floods, another asks: p99', 'x calm p99', { most: 3 }, ratios, note);
 }
 
 /** 16 connections to one zone, as parts of the floor's rate. */

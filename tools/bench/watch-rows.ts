@@ -96,11 +96,11 @@ export async function watchRows(bench: Instruments, node: BenchNode): Promise<vo
   await pause(2000);
   const kib = (statusOf(pid, 'VmRSS') - before) / others.length;
   const name = `${others.length} waiting watches`;
-  bench.tell(`${name}: memory of one`, 'KiB', { most: 4 }, [kib]);
+  bench.addRow(`${name}: memory of one`, 'KiB', { most: 4 }, [kib]);
   const began = cpuMs(pid);
   await pause(2000);
   const share = (cpuMs(pid) - began) / 20;
-  bench.tell(`${name}: processor time while nothing changes`, '%', {}, [share]);
+  bench.addRow(`${name}: processor time while nothing changes`, '%', {}, [share]);
   await changes(bench, node, alone, name);
   // All of them, each zone by a change of its own; and what a reply to each takes without a change.
   const told = await seconds(pid, () => {
@@ -109,7 +109,7 @@ export async function watchRows(bench: Instruments, node: BenchNode): Promise<vo
   });
   const got = await seconds(pid, () => Promise.all(others.map((guest) => guest.get())));
   const note = `${told.cpu.toFixed(2)} s of the agent's; a GET by each ${got.all.toFixed(2)} s, ${got.cpu.toFixed(2)} s`;
-  bench.tell(`${name}: all zones changed, the last one told`, 's', { most: 1 }, [told.all], note);
+  bench.addRow(`${name}: all zones changed, the last one told`, 's', { most: 1 }, [told.all], note);
   [alone, ...others].forEach((guest) => guest.close());
   await stormRow(bench, node);
 }
@@ -156,8 +156,8 @@ async function changes(
   }
   times.sort((a, b) => a - b);
   const at = (share: number): number => times[Math.floor((times.length - 1) * share)] ?? NaN;
-  bench.tell(`${name}: changed file to answer, p50`, 'ms', { most: 100 }, [at(0.5)]);
-  bench.tell(`${name}: changed file to answer, p99`, 'ms', { most: 1000 }, [at(0.99)]);
+  bench.addRow(`${name}: changed file to answer, p50`, 'ms', { most: 100 }, [at(0.5)]);
+  bench.addRow(`${name}: changed file to answer, p99`, 'ms', { most: 1000 }, [at(0.99)]);
 }
 
 function change(node: BenchNode, socket: string, value: string): void {
@@ -203,7 +203,7 @@ async function stormRow(bench: Instruments, node: BenchNode): Promise<void> {
     note = `p99 ${pressed.p99Us} us, calm ${calm.p99Us} us; ${Math.round(perSecond)} answers/s to them`;
   }
   const name = `${STORMING} zones storm with WATCH and GETALL, another asks: p99`;
-  bench.tell(name, 'ms', { most: 10 }, times, note);
+  bench.addRow(name, 'ms', { most: 10 }, times, note);
 }
 
 async function getAllRows(bench: Instruments, socket: string): Promise<void> {
@@ -225,9 +225,9 @@ async function getAllRows(bench: Instruments, socket: string): Promise<void> {
   const [manyMs, manyBytes] = await measure(BOOT_KEYS);
   const [oneMs, oneBytes] = await measure([{ kind: 'getall' }]);
   const note = `${oneMs.toFixed(2)} of ${manyMs.toFixed(2)} ms, ${oneBytes} of ${manyBytes} bytes`;
-  bench.tell('GETALL beside 16 GETs, socket: p50', 'x their time', {}, [oneMs / manyMs], note);
+  bench.addRow('GETALL beside 16 GETs, socket: p50', 'x their time', {}, [oneMs / manyMs], note);
   const onPort = (ms: number, bytes: number): number => ms + (1000 * bytes) / BYTES_PER_SECOND;
   const ratio = onPort(oneMs, oneBytes) / onPort(manyMs, manyBytes);
   const ports = `${onPort(oneMs, oneBytes).toFixed(0)} of ${onPort(manyMs, manyBytes).toFixed(0)} ms`;
-  bench.tell('GETALL beside 16 GETs, port of 115,200 baud', 'x their time', {}, [ratio], ports);
+  bench.addRow('GETALL beside 16 GETs, port of 115,200 baud', 'x their time', {}, [ratio], ports);
 }

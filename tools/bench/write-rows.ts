@@ -65,18 +65,18 @@ export async function putRows(bench: Instruments, node: BenchNode): Promise<void
       return bench.client.run({ ...load, connections: WRITERS * each });
     };
     const floor = await diskFloor(node);
-    const taken = (await put(1)).p99Us / 1000;
-    p99.push(taken);
-    overFloor.push(taken / floor);
+    const putMs = (await put(1)).p99Us / 1000;
+    p99.push(putMs);
+    overFloor.push(putMs / floor);
     renames = 0;
     puts = (await put(WRITERS_A_ZONE)).requests;
     await pause(100);
   }
   watchers.forEach((watcher) => watcher.close());
-  bench.tell('PUT, durable, 20 zones at once: p99', 'ms', { most: 25 }, p99);
-  bench.tell('PUT p99, 20 zones at once', 'x two syncs of the disk', { most: 1.3 }, overFloor);
+  bench.addRow('PUT, durable, 20 zones at once: p99', 'ms', { most: 25 }, p99);
+  bench.addRow('PUT p99, 20 zones at once', 'x two syncs of the disk', { most: 1.3 }, overFloor);
   const syncs = [(2 * renames) / puts];
-  bench.tell('syncs per PUT, 160 at once on 20 zones', '', { most: 0.5 }, syncs, `${puts} PUTs`);
+  bench.addRow('syncs per PUT, 160 at once on 20 zones', '', { most: 0.5 }, syncs, `${puts} PUTs`);
 }
 
 /** A value of 1 MiB, written and read in bytes of 16 and of 65,536 at once. */
@@ -96,7 +96,7 @@ export async function piecesRow(bench: Instruments, node: BenchNode): Promise<vo
     const large = await costOf(65_536, `l${pair}`);
     ratios.push((await costOf(16, `s${pair}`)) / large);
   }
-  bench.tell('1 MiB in 16-byte pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
+  bench.addRow('1 MiB in 16-byte pieces', 'x cpu of 64 KiB pieces', { most: 20 }, ratios);
 }
 
 function zoneOf(socket: string): string {

@@ -1,5 +1,5 @@
 /*
- * How much of the agent's code a set of inputs reaches, by V8's own block counters: asked once over a
+ * How much of the agent's code a set of inputs reaches, by V8's own block counters: read once over a
  * kept corpus, since counting during a whole run would slow it down.
  */
 import { Session } from 'node:inspector';
@@ -11,7 +11,7 @@ export interface Coverage {
   readonly blocks: number;
 }
 
-/** Runs `work` and tells what of the files below `directory` it reached. */
+/** Runs `work` and returns how much of the files below `directory` it reached. */
 export function coverageOf(directory: string, work: () => void): Coverage {
   const session = new Session();
   session.connect();
@@ -20,11 +20,11 @@ export function coverageOf(directory: string, work: () => void): Coverage {
     session.post('Profiler.enable');
     session.post('Profiler.startPreciseCoverage', { callCount: false, detailed: true });
     work();
-    session.post('Profiler.takePreciseCoverage', (err, taken) => {
+    session.post('Profiler.takePreciseCoverage', (err, coverage) => {
       if (err !== null) {
         throw err;
       }
-      for (const script of taken.result) {
+      for (const script of coverage.result) {
         if (
           !script.url.includes(`${sep}${directory}${sep}`) ||
           script.url.includes('node_modules')

@@ -90,7 +90,7 @@ export class Run {
     try {
       this.target.run(input, this.features);
     } catch (err) {
-      this.finding = this.tell(err, input);
+      this.finding = this.findingOf(err, input);
       return false;
     }
     if (this.features.takeFresh() && this.kept.length < MOST_KEPT) {
@@ -99,7 +99,7 @@ export class Run {
     return true;
   }
 
-  private tell(err: unknown, input: Buffer): Finding {
+  private findingOf(err: unknown, input: Buffer): Finding {
     const rule = ruleOf(err);
     const scratch = new Features();
     const fails = (candidate: Buffer): boolean => {

@@ -14,7 +14,7 @@ import { readCorpus, writeCorpus } from './corpus';
 import { coverageOf } from './coverage';
 import { clearProgress, elapsed, showProgress } from '../progress';
 import { Run } from './engine';
-import { FIGURES_HEAD, figuresOf, testCase } from './report';
+import { STATS_HEADER, statsLine, testCase } from './report';
 import type { Target } from './target';
 import { findTarget, TARGETS } from './targets';
 
@@ -24,7 +24,7 @@ const EXIT_USAGE = 2;
 const TURN_MS = 2000;
 /** The target that is no parser: the whole agent, on a simulated node. */
 const AGENT = 'agent';
-/** Without a target it gets this share of the time. */
+/** Without a target it gets this part of the time. */
 const AGENT_SHARE = 1 / 3;
 
 interface Options {
@@ -91,9 +91,9 @@ function conclude(
   options: Options,
 ): boolean {
   clearProgress();
-  console.log(FIGURES_HEAD);
+  console.log(STATS_HEADER);
   for (const run of runs) {
-    console.log(figuresOf(run, spent.get(run) ?? 0));
+    console.log(statsLine(run, spent.get(run) ?? 0));
   }
   const executions = runs.reduce((sum, run) => sum + run.executions, 0);
   const reached = runs.reduce((sum, run) => sum + run.features.reached, 0);

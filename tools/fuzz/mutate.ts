@@ -1,6 +1,6 @@
 /*
  * Small changes to an input that is known to be interesting: flipped bits, words of the target's language,
- * pieces doubled, moved, cut out or taken from another input.
+ * pieces doubled, moved, cut out or copied from another input.
  */
 import type { Draft } from './draft';
 import { MAX_INPUT_BYTES } from './draft';

@@ -1,9 +1,9 @@
-/* What a run says: its figures, and a fault as a test that can be pasted. */
+/* What a run says: its statistics, and a fault as a test that can be pasted. */
 import { escape } from './corpus';
 import type { Finding, Run } from './engine';
 
 /** A line of the table of what was run. @param ms how long it took */
-export function figuresOf(run: Run, ms: number): string {
+export function statsLine(run: Run, ms: number): string {
   const rate = Math.round((run.executions / Math.max(1, ms)) * 1000);
   const columns = [
     run.target.name.padEnd(14),
@@ -15,7 +15,7 @@ export function figuresOf(run: Run, ms: number): string {
   return columns.join(' ');
 }
 
-export const FIGURES_HEAD = [
+export const STATS_HEADER = [
   'target'.padEnd(14),
   'executions'.padStart(12),
   'rate'.padStart(11),

@@ -3,22 +3,22 @@
  * long as it goes on failing. Deterministic, and bounded.
  */
 
-const MOST_TRIES = 20_000;
+const MOST_ATTEMPTS = 20_000;
 const PLAIN: readonly number[] = [0x61, 0x30, 0x20, 0x00];
 
 /** @param fails whether an input still shows the fault; the one given does */
 export function shrink(input: Buffer, fails: (candidate: Buffer) => boolean): Buffer {
   let best: Buffer = Buffer.from(input);
-  let tries = 0;
+  let attempts = 0;
   const accepts = (candidate: Buffer): boolean => {
-    if (++tries > MOST_TRIES || !fails(candidate)) {
+    if (++attempts > MOST_ATTEMPTS || !fails(candidate)) {
       return false;
     }
     best = candidate;
     return true;
   };
   let shorter = true;
-  while (shorter && tries < MOST_TRIES) {
+  while (shorter && attempts < MOST_ATTEMPTS) {
     shorter = false;
     for (let size = best.length >> 1; size >= 1; size >>= 1) {
       for (let at = 0; at + size <= best.length;) {

@@ -11,7 +11,7 @@
  * service's log.
  *
  * Exit 0: the daemon serves. When it ends before that, its exit code is ours: 95, 96 and 100 mean the same to
- * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF tries again.
+ * SMF. When it is not healthy in time it is killed, and the exit code is 1, on which SMF starts it again.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -2,7 +2,7 @@
  * The service's settings: each property of the SMF property group `config`, and the member of the
  * daemon's configuration file that it becomes.
  *
- * The manifest, the start method and mdatad(8) all follow this table, and tests hold it against both
+ * The manifest, the start method and mdatad(8) all follow this table, and tests compare it with both
  * the manifest and the daemon's own schema. SMF allows no dot in a property's name, so a section's
  * name stands in front of its members: limits_connections is `limits.connections`.
  */

@@ -1,4 +1,4 @@
-/* What must hold whatever steps were carried out: between two of them, and after the last one. */
+/* What must hold whatever steps were executed: between two of them, and after the last one. */
 import { readdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
@@ -32,7 +32,7 @@ const zoneLines = z.array(z.object({ uuid: z.string(), zone_state: z.string() })
  * @returns how long the slowest answer over a socket took, ms
  * @throws Broken
  */
-export async function look(stage: Stage, { answerMs }: Bounds): Promise<number> {
+export async function checkPromises(stage: Stage, { answerMs }: Bounds): Promise<number> {
   const { node, agent } = stage;
   agent.assertWell();
   const since = performance.now();
@@ -83,7 +83,7 @@ export async function settle(stage: Stage, bounds: Bounds): Promise<void> {
     }
     await delay(POLL_MS);
   }
-  await look(stage, bounds);
+  await checkPromises(stage, bounds);
   for (const zone of stage.writers.keys()) {
     assertKept(stage, zone);
   }

@@ -1,6 +1,6 @@
 /*
- * The simulated node of a round: a simcn with a root of its own, asked over its control socket, and taken
- * away with all that it left.
+ * The simulated node of a round: a simcn with a root of its own, controlled over its socket, and removed
+ * with all that it left.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { frameIn, frameOf, fromBase64, toBase64 } from '../model/wire';
 import { Broken, BOUNDS, within } from './bounds';
 
-/** A serial line loses what comes while the agent is away: whoever asks there asks again. */
+/** A serial line loses what arrives while the agent is down, so a client there repeats its request. */
 const ASK_AGAIN_MS = 2000;
 const SOCKET_ID = '0f0f0f0f';
 

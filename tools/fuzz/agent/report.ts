@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { clearProgress } from '../../progress';
 import { NoNode } from './node';
-import { fuzzAgent, replay, whyNoAgent, type AgentFigures, type AgentFinding } from './run';
+import { fuzzAgent, replay, whyNoAgent, type AgentStats, type AgentFinding } from './run';
 import { parseSteps, printSteps } from './step';
 
 /** @returns false at a fault; where no agent can be run that is said, and is a fault in CI alone */
@@ -14,11 +14,11 @@ export async function fuzzWhole(seed: number, seconds: number): Promise<boolean>
     return leaveOut(missing);
   }
   try {
-    const { figures, finding } = await fuzzAgent(seed, performance.now() + seconds * 1000);
+    const { stats, finding } = await fuzzAgent(seed, performance.now() + seconds * 1000);
     clearProgress();
-    console.log(figuresOf(figures));
+    console.log(statsLine(stats));
     if (finding !== null) {
-      tell(finding, seed);
+      reportFinding(finding, seed);
     }
     return finding === null;
   } catch (err) {
@@ -42,20 +42,20 @@ export async function replayFile(path: string): Promise<boolean> {
   return broken === null;
 }
 
-function figuresOf({ rounds, steps, looks, slowestMs, messages }: AgentFigures): string {
+function statsLine({ rounds, steps, checks, slowestMs, messages }: AgentStats): string {
   const records = `${messages.size} kinds of log records reached`;
   const slowest = `slowest answer to a healthy zone ${Math.ceil(slowestMs)} ms`;
-  return `agent: ${steps} steps in ${rounds} rounds, ${looks} looks, ${records}, ${slowest}`;
+  return `agent: ${steps} steps in ${rounds} rounds, ${checks} checks, ${records}, ${slowest}`;
 }
 
-function tell({ message, steps, again }: AgentFinding, seed: number): void {
+function reportFinding({ message, steps, again }: AgentFinding, seed: number): void {
   const path = join(tmpdir(), `fuzz-agent-${seed}.json`);
   writeFileSync(path, printSteps(steps));
   console.log(`\n${printSteps(steps)}`);
   console.log(`FAULT\n${message}`);
   if (!again) {
-    console.log('A replay did not show it again: it takes its moment, or luck.');
+    console.log('A replay did not reproduce it: it depends on timing.');
   }
   console.log(`The steps are in ${path}: npm run fuzz -- --replay ${path}`);
-  console.log('Mended, the file belongs into test/corpus/agent: the tests replay what is there.');
+  console.log('Once fixed, put the file into test/corpus/agent: the tests replay what is there.');
 }

@@ -10,7 +10,7 @@ import { ControlError } from '../../simcn/control';
 import { showProgress } from '../../progress';
 import { Random } from '../random';
 import { Broken, BOUNDS, SHORT_BOUNDS, type Bounds } from './bounds';
-import { look, settle } from './inspect';
+import { checkPromises, settle } from './inspect';
 import { makeSteps } from './make-steps';
 import { NoNode } from './node';
 import { shorten } from './shorten';
@@ -18,7 +18,7 @@ import { Stage } from './stage';
 import type { Step } from './step';
 
 /** Healthy zones are looked at after so many steps, and everything after a whole round. */
-const STEPS_A_LOOK = 5;
+const STEPS_A_CHECK = 5;
 const STEPS_A_ROUND = 150;
 /** For the shortening of a fault's steps: a replay takes seconds. */
 const SHORTEN_MS = 120_000;
@@ -31,10 +31,10 @@ export interface AgentFinding {
   readonly again: boolean;
 }
 
-export interface AgentFigures {
+export interface AgentStats {
   rounds: number;
   steps: number;
-  looks: number;
+  checks: number;
   /** Of all answers to healthy zones, ms. */
   slowestMs: number;
   /** What the agent has said at least once. */
@@ -42,7 +42,7 @@ export interface AgentFigures {
 }
 
 export interface AgentRun {
-  readonly figures: AgentFigures;
+  readonly stats: AgentStats;
   readonly finding: AgentFinding | null;
 }
 
@@ -60,23 +60,23 @@ export function whyNoAgent(): string | null {
 
 /** Carries out round after round. @throws NoNode where not even the first one has a node */
 export async function fuzzAgent(seed: number, untilMs: number): Promise<AgentRun> {
-  const figures = freshFigures();
+  const stats = newStats();
   while (performance.now() < untilMs) {
-    const steps = makeSteps(new Random(seed, figures.rounds), STEPS_A_ROUND);
-    const before = figures.steps;
-    const message = await play(steps, BOUNDS, figures, untilMs);
+    const steps = makeSteps(new Random(seed, stats.rounds), STEPS_A_ROUND);
+    const before = stats.steps;
+    const message = await play(steps, BOUNDS, stats, untilMs);
     if (message !== null) {
-      const shown = await shortened(message, steps.slice(0, figures.steps - before));
-      return { figures, finding: { message, ...shown } };
+      const shown = await shortened(message, steps.slice(0, stats.steps - before));
+      return { stats, finding: { message, ...shown } };
     }
-    figures.rounds++;
+    stats.rounds++;
   }
-  return { figures, finding: null };
+  return { stats, finding: null };
 }
 
 /** @returns what was broken, null when nothing was */
 export function replay(steps: readonly Step[], bounds = BOUNDS): Promise<string | null> {
-  return play(steps, bounds, freshFigures(), Infinity);
+  return play(steps, bounds, newStats(), Infinity);
 }
 
 /** Takes down what is up, and lets nothing more come up; for the end of this process. */
@@ -89,16 +89,16 @@ export async function abandon(): Promise<void> {
 async function play(
   steps: readonly Step[],
   bounds: Bounds,
-  figures: AgentFigures,
+  stats: AgentStats,
   untilMs: number,
 ): Promise<string | null> {
   await stillWanted();
-  const stage = new Stage(figures.messages);
+  const stage = new Stage(stats.messages);
   current = stage;
-  const lookNow = async (): Promise<void> => {
-    figures.looks++;
-    showProgress(`agent: ${figures.steps} steps so far`);
-    figures.slowestMs = Math.max(figures.slowestMs, await look(stage, bounds));
+  const checkNow = async (): Promise<void> => {
+    stats.checks++;
+    showProgress(`agent: ${stats.steps} steps so far`);
+    stats.slowestMs = Math.max(stats.slowestMs, await checkPromises(stage, bounds));
   };
   try {
     await stage.start();
@@ -106,20 +106,20 @@ async function play(
       if (performance.now() >= untilMs) {
         break;
       }
-      figures.steps++;
+      stats.steps++;
       await stage.carryOut(step);
-      if (figures.steps % STEPS_A_LOOK === 0) {
-        await lookNow();
+      if (stats.steps % STEPS_A_CHECK === 0) {
+        await checkNow();
       }
     }
-    await lookNow();
+    await checkNow();
     await settle(stage, bounds);
     await stage.agent.end('SIGTERM');
     return null;
   } catch (err) {
     // A node that fails in the middle is a fault too, though not the agent's.
     const ofNode = err instanceof NoNode || err instanceof ControlError;
-    if (err instanceof Broken || (ofNode && figures.steps > 0)) {
+    if (err instanceof Broken || (ofNode && stats.steps > 0)) {
       return messageOf(err);
     }
     throw err;
@@ -158,6 +158,6 @@ function ruleOf(message: string): string {
   return message.replace(/[0-9]+/g, '').slice(0, 30);
 }
 
-function freshFigures(): AgentFigures {
-  return { rounds: 0, steps: 0, looks: 0, slowestMs: 0, messages: new Set() };
+function newStats(): AgentStats {
+  return { rounds: 0, steps: 0, checks: 0, slowestMs: 0, messages: new Set() };
 }

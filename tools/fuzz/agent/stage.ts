@@ -1,6 +1,6 @@
 /*
- * A simulated node with the real agent on it, made for one round and taken down after it: carries out steps.
- * What must hold between them is looked at in inspect.ts.
+ * A simulated node with the real agent on it, made for one round and removed after it: executes steps.
+ * What must hold between them is checked in inspect.ts.
  *
  *   clients, writers ---> agent ---> corrupting vminfod ---> node (simcn)
  */
@@ -97,7 +97,7 @@ export class Stage {
     await this.agent.ready();
   }
 
-  /** Takes all away, whatever has become of it. */
+  /** Removes everything, whatever state it is in. */
   async stop(): Promise<void> {
     this.stopped = true;
     this.clients.leave();
@@ -116,7 +116,7 @@ export class Stage {
     this.configure('usual');
     this.agent.signal('SIGHUP');
     for (const zone of SUFFERING) {
-      await this.tellOf(zone);
+      await this.publishChange(zone);
     }
   }
 
@@ -145,7 +145,7 @@ export class Stage {
         return;
       case 'file':
         corruptFile(node.configOf(step.zone), step);
-        this.writers.get(step.zone)?.forget();
+        this.writers.get(step.zone)?.discard();
         return;
       case 'socket':
         this.disturb(step);
@@ -153,7 +153,7 @@ export class Stage {
       case 'object':
         this.corrupted.add(step.zone);
         this.vminfod.seeds.set(uuidOf(step.zone), step.seed);
-        await this.tellOf(step.zone);
+        await this.publishChange(step.zone);
         return;
       case 'fault':
         await this.fault(step);
@@ -185,11 +185,11 @@ export class Stage {
     switch (act) {
       case 'create':
         await node.try('create', { vms: [vmOf(zone)], boot: true });
-        this.writers.get(zone)?.forget();
+        this.writers.get(zone)?.discard();
         return;
       case 'destroy':
         await node.try('destroy', { uuid });
-        this.writers.get(zone)?.forget();
+        this.writers.get(zone)?.discard();
         return;
       case 'reboot':
       case 'reboot-guest':
@@ -223,14 +223,14 @@ export class Stage {
     await this.node.ask('clear-faults');
     this.vminfodDown = false;
     for (const zone of this.full) {
-      // Files that are changed at the moment when the directory becomes another one are lost.
-      this.writers.get(zone)?.forget();
+      // Files that are changed while the directory is being replaced are lost.
+      this.writers.get(zone)?.discard();
     }
     this.full.clear();
   }
 
-  /** Any change makes vminfod tell of the zone. */
-  private async tellOf(zone: number): Promise<void> {
+  /** Any change makes vminfod publish the zone. */
+  private async publishChange(zone: number): Promise<void> {
     await this.node.try('set', { uuid: uuidOf(zone), properties: { quota: 10 } });
   }
 
@@ -276,7 +276,7 @@ export class Stage {
 
   private makeAgent(): AgentProcess {
     if (this.stopped) {
-      throw new Error('the stage is taken down, and somebody plays on');
+      throw new Error('the stage was removed while steps still run');
     }
     this.portKnown = false;
     const argv = [

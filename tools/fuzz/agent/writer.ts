@@ -62,7 +62,7 @@ export class Writer {
   }
 
   /** Somebody else has changed the file: nothing holds of what was confirmed so far. */
-  forget(): void {
+  discard(): void {
     this.unanswered.clear();
     this.promised.clear();
     this.asked = [];

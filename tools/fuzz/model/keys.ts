@@ -12,7 +12,7 @@ export interface ModelVm {
   readonly routes: ReadonlyMap<string, unknown>;
 }
 
-const NEVER_TOLD =
+const NEVER_READABLE =
   /^(?:internal_metadata(?:\..*)?|vnc_password|spice_password|spice_opts|qemu_opts|(?:qemu|bhyve)_extra_opts)$/s;
 
 /** What a GET must be answered: `+` with the value, `-` for NOTFOUND, `!` with the words of a failure. */
@@ -58,7 +58,7 @@ export function write(data: ModelVm, kind: 'put' | 'delete', key: string, value:
 
 function sdc(data: ModelVm, name: string): string {
   const { vm, internal, tags } = data;
-  if (NEVER_TOLD.test(name)) {
+  if (NEVER_READABLE.test(name)) {
     return '-';
   }
   if (['nics', 'resolvers', 'tmpfs'].includes(name)) {

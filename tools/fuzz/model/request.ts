@@ -136,7 +136,7 @@ export function meaningOf(line: string): string {
   }
 }
 
-/** What a line that begins as a frame must be taken for, in words. */
+/** How a line that begins as a frame must be classified, as text. */
 export function meaningOfFrame(line: string): string {
   const frame = frameIn(line);
   if (frame === null) {

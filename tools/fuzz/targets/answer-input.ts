@@ -128,7 +128,7 @@ function buildKey(choices: Choices): string {
   }
 }
 
-/** A VM and its maps, with what its guest may never learn. */
+/** A VM and its maps, with what its guest may never read. */
 export function buildVm(choices: Choices): ModelVm {
   const members: [string, unknown][] = [];
   const count = choices.below(MOST_MEMBERS);

@@ -1,5 +1,5 @@
 /*
- * Target `lines`: bytes cut into chunks in any way are the same lines.
+ * Target `lines`: bytes cut into any chunks are the same lines.
  *
  * Input: one byte that picks the limit, one that picks how the rest is cut and when lines are pulled, and
  * the stream. Checked against a split of the whole at its LFs.

@@ -96,7 +96,7 @@ export const metadataEdit: Target = {
       throw new Wrong('what is written is JSON', { text, edited });
     }
     checkMaps(before, after, changes);
-    checkRest(text, edited, plan);
+    checkUnchanged(text, edited, plan);
     if (plan.empty) {
       same('nothing to change changes nothing', edited, text);
     }
@@ -127,7 +127,7 @@ function checkIndex(bytes: Buffer, parsed: JsonObject): MetadataIndex {
   return index;
 }
 
-/** A text that was cut or has another byte somewhere is taken if and only if JSON.parse takes it. */
+/** A text that was cut or has another byte somewhere is accepted if and only if JSON.parse accepts it. */
 function checkDamaged(bytes: Buffer, choices: Choices): void {
   const at = (choices.byte() * 256 + choices.byte()) % (bytes.length + 1);
   const cut = Buffer.from(bytes.subarray(0, at));
@@ -136,8 +136,8 @@ function checkDamaged(bytes: Buffer, choices: Choices): void {
   for (const damaged of [cut, changed]) {
     const parsed = parseJsonObject(damaged.toString('utf8'));
     const scanned = scanText(damaged);
-    const taken = typeof scanned !== 'string';
-    same('whether a damaged text is taken', String(taken), String(parsed !== undefined));
+    const accepted = typeof scanned !== 'string';
+    same('whether a damaged text is accepted', String(accepted), String(parsed !== undefined));
     if (parsed !== undefined) {
       checkIndex(damaged, parsed);
     }
@@ -229,7 +229,11 @@ function checkMaps(before: JsonObject, after: JsonObject, changes: readonly Chan
 }
 
 /** Every member besides the changed ones has the text that it had, in its place. */
-function checkRest(text: string, edited: string, plan: Pick<Plan, 'customer' | 'internal'>): void {
+function checkUnchanged(
+  text: string,
+  edited: string,
+  plan: Pick<Plan, 'customer' | 'internal'>,
+): void {
   let wanted = rawMembers(text);
   const actual = rawMembers(edited);
   for (const [name, edits] of [

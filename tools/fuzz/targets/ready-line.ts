@@ -66,12 +66,12 @@ export const readyLine: Target = {
   },
 };
 
-interface Told {
+interface ReadLine {
   readonly text: string;
   readonly pieces: number;
 }
 
-function read(stream: Buffer, size: number): Told {
+function read(stream: Buffer, size: number): ReadLine {
   const pieces: string[] = [];
   const line = new SnapshotParser((json) => pieces.push(json.toString('utf8')));
   let used = 0;

@@ -32,7 +32,7 @@ const PAUSE = 0xfe;
 const CUT = 0xfd;
 const CLIENT_ID = 'dc4fae17';
 const VALUE = 'the value';
-/** The client's patience: how often it resets before it has to be answered. */
+/** How many resets the client sends before it must be answered. */
 const RESETS = 2;
 
 export const session: Target = {
