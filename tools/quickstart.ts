@@ -41,7 +41,7 @@ const PROGRAMS: Readonly<Record<string, string>> = { simcn: SIMCN, mdatactl: MDA
 /** Runs `simcn` or `mdatactl` to its end. */
 function run(root: string, [name = '', ...args]: readonly string[]): Result {
   const argv = [PROGRAMS[name] ?? name, ...args];
-  const env = { ...process.env, SIMCN_ROOT: root, MDATAD_ROOT: root };
+  const env = { ...process.env, MDATAD_ROOT: root };
   const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', env });
   return { status: status ?? 1, output: `${stdout}${stderr}` };
 }
@@ -112,7 +112,8 @@ function zonesOf(root: string): ListedZone[] {
 
 function announce(about: string, where: ListedZone | null, command: readonly string[]): void {
   const prompt = where === null ? 'global zone' : (where.alias ?? where.uuid);
-  say(`\n  # ${about}\n  [${prompt}]$ ${command.join(' ')}`);
+  const words = command.map((word) => (/[|;&$ ]/.test(word) ? `'${word}'` : word));
+  say(`\n  # ${about}\n  [${prompt}]$ ${words.join(' ')}`);
 }
 
 /** Runs a step and prints it. @throws TourError where it does not do what it should */
@@ -168,7 +169,7 @@ function sayWhatToTry(root: string, zones: readonly ListedZone[]): void {
 The node is up below ${root}. To try in another terminal:
 
   cd ${TOP}
-  export SIMCN_ROOT=${root} MDATAD_ROOT=${root}
+  export MDATAD_ROOT=${root}
   npx --no simcn ls
   npx --no simcn exec ${uuid} -- mdata-list
   npx --no simcn exec ${uuid} -- bash
