@@ -12,6 +12,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
+import { counted } from '../src/admin/format';
 import { explain } from '../src/lib/explain';
 import { contentsOf } from './package/contents';
 import {
@@ -92,16 +93,18 @@ function summaryOf(
     const size = entry.kind === 'file' ? entry.data.length : 0;
     parts.set(part, { files: files + 1, bytes: bytes + size });
   }
+  const width = Math.max(...[...parts.keys()].map((part) => part.length));
   const rows = [...parts]
     .sort(([, a], [, b]) => b.bytes - a.bytes)
     .map(([part, { files, bytes }]) => {
-      return `  ${part.padEnd(36)} ${String(files).padStart(5)} files ${kib(bytes).padStart(10)}\n`;
+      const named = part.padEnd(width);
+      return `  ${named}  ${counted(files, 'file').padStart(9)}  ${kib(bytes).padStart(9)}\n`;
     });
   const lines = [
     `would make ${path} (${kib(archiveBytes)}) and ${path}.sha256\n`,
     `for ${target} and Node of ABI ${process.versions.modules}, `,
     node === undefined ? 'without a Node of its own\n' : `with the Node of ${node}\n`,
-    `${entries.length} files:\n`,
+    `${counted(entries.length, 'file')}:\n`,
   ];
   return [...lines, ...rows].join('');
 }
