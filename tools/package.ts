@@ -23,6 +23,7 @@ import {
   type Project,
 } from './package/project';
 import { tarOf, type TarEntry } from './package/tar';
+import { packageVersion } from '../src/lib/version';
 
 /** Digits of the content's hash in a release's name: enough to tell two builds of one version apart. */
 const ID_DIGITS = 8;
@@ -39,6 +40,7 @@ interface Flags {
 function main(): void {
   const flags = new Command('package')
     .description('makes the package that installs mdatad on a SmartOS node')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--node <dir>', "a Node tree of the target's platform to put in (with bin/node)")
     .option('--target <platform-arch>', 'what the package is for', THIS_MACHINE)
     .option('--out <dir>', 'where the package goes', '.')

@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../src/lib/errors';
+import { packageVersion } from '../src/lib/version';
 import { recordLine } from './mdatactl/record-line';
 import { screenOf } from './screen';
 import { ROOT_BYTES } from './simcn/up';
@@ -260,12 +261,21 @@ async function quickstart(keepUp: boolean): Promise<number> {
 async function main(): Promise<number> {
   let help: boolean | undefined;
   let onlyOnce: boolean | undefined;
+  let version: boolean | undefined;
   try {
-    const options = { help: { type: 'boolean', short: 'h' }, once: { type: 'boolean' } } as const;
-    ({ help, once: onlyOnce } = parseArgs({ options }).values);
+    const options = {
+      help: { type: 'boolean', short: 'h' },
+      once: { type: 'boolean' },
+      version: { type: 'boolean' },
+    } as const;
+    ({ help, once: onlyOnce, version } = parseArgs({ options }).values);
   } catch (err) {
     console.error(`quickstart: ${messageOf(err)}\n${USAGE}`);
     return EXIT_USAGE;
+  }
+  if (version === true) {
+    say(packageVersion());
+    return 0;
   }
   if (help === true) {
     say(USAGE);
