@@ -210,7 +210,7 @@ export class Agent {
       if (codeOf(err) !== 'ETIMEDOUT') {
         throw err;
       }
-      const detail = 'another mdatad serves this node, and goes on: stop it first';
+      const detail = 'another mdatad serves this node: stop it first';
       throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
     }
     this.answering.tokens = this.tokensOf(this.nodeKey());

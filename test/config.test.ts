@@ -38,7 +38,7 @@ describe('the configuration', () => {
     ['{"readers":["staff"]}', /readers\.0: .*number/],
     ['{"vminfod":"ftp://x"}', /vminfod: http:\/\/HOST:PORT or unix:\/PATH/],
     ['{"mount_running_zones":false}', /mount_running_zones: was removed: .*reboot the zone/],
-    ['[]', /the whole: /],
+    ['[]', /an object is needed/],
     ['{', /not JSON/],
   ] as const) {
     it(`refuses ${text} and names the faulty member`, () => {

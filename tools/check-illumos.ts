@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { messageOf } from '../src/lib/errors';
+import { packageVersion } from '../src/lib/version';
 
 const TARGET = 'x86_64-pc-solaris2.11';
 const STANDARDS = ['c11', 'gnu11'];
@@ -189,6 +190,7 @@ function check(includes: string): number {
 try {
   const command = new Command('check:illumos')
     .description("compiles the addon for illumos and lists the libraries' symbols that it needs")
+    .version(packageVersion(), '--version', 'print the version')
     .argument('<include_dir>', "a copy of an illumos system's /usr/include")
     .exitOverride()
     .parse();

@@ -22,7 +22,7 @@ export interface Field<T> {
 
 export interface ListingOptions {
   readonly noHeader?: boolean | undefined;
-  /** Cells separated by a colon; a colon or backslash within a cell is escaped with a backslash. */
+  /** No header, and cells separated by a colon; a colon or backslash within a cell is escaped with a backslash. */
   readonly parsable?: boolean | undefined;
   /** Names of fields, separated by commas. */
   readonly fields?: string | undefined;
@@ -55,8 +55,7 @@ export function listing<T>(
   if (parsable) {
     const line = (cells: readonly string[]): string =>
       cells.map((cell) => cell.replace(/[\\:]/g, '\\$&')).join(':');
-    const lines = sorted.map((row) => line(shown.map(({ value }) => String(value(row) ?? ''))));
-    return noHeader ? lines : [line(shown.map(({ title }) => title)), ...lines];
+    return sorted.map((row) => line(shown.map(({ value }) => String(value(row) ?? ''))));
   }
   const texts = sorted.map((row) => shown.map((field) => cellOf(field, row, terminal)));
   const widths = shown.map(({ title }, i) =>

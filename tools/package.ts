@@ -12,6 +12,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
+import { counted } from '../src/admin/format';
 import { explain } from '../src/lib/explain';
 import { contentsOf } from './package/contents';
 import {
@@ -22,6 +23,7 @@ import {
   type Project,
 } from './package/project';
 import { tarOf, type TarEntry } from './package/tar';
+import { packageVersion } from '../src/lib/version';
 
 /** Digits of the content's hash in a release's name: enough to tell two builds of one version apart. */
 const ID_DIGITS = 8;
@@ -38,6 +40,7 @@ interface Flags {
 function main(): void {
   const flags = new Command('package')
     .description('makes the package that installs mdatad on a SmartOS node')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--node <dir>', "a Node tree of the target's platform to put in (with bin/node)")
     .option('--target <platform-arch>', 'what the package is for', THIS_MACHINE)
     .option('--out <dir>', 'where the package goes', '.')
@@ -92,16 +95,18 @@ function summaryOf(
     const size = entry.kind === 'file' ? entry.data.length : 0;
     parts.set(part, { files: files + 1, bytes: bytes + size });
   }
+  const width = Math.max(...[...parts.keys()].map((part) => part.length));
   const rows = [...parts]
     .sort(([, a], [, b]) => b.bytes - a.bytes)
     .map(([part, { files, bytes }]) => {
-      return `  ${part.padEnd(36)} ${String(files).padStart(5)} files ${kib(bytes).padStart(10)}\n`;
+      const named = part.padEnd(width);
+      return `  ${named}  ${counted(files, 'file').padStart(9)}  ${kib(bytes).padStart(9)}\n`;
     });
   const lines = [
     `would make ${path} (${kib(archiveBytes)}) and ${path}.sha256\n`,
     `for ${target} and Node of ABI ${process.versions.modules}, `,
     node === undefined ? 'without a Node of its own\n' : `with the Node of ${node}\n`,
-    `${entries.length} files:\n`,
+    `${counted(entries.length, 'file')}:\n`,
   ];
   return [...lines, ...rows].join('');
 }

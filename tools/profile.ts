@@ -16,6 +16,7 @@ import { messageOf } from '../src/lib/errors';
 import { Client, getLine } from './bench/load';
 import { BenchNode, KEY } from './bench/node';
 import { Processes } from './bench/processes';
+import { packageVersion } from '../src/lib/version';
 
 const SHOWN = 25;
 const MOST_SOCKETS = 16;
@@ -117,6 +118,7 @@ async function profile(kind: string, options: Options): Promise<void> {
 async function main(): Promise<number> {
   const command = new Command('profile')
     .description('shows where the time or the memory of the agent goes')
+    .version(packageVersion(), '--version', 'print the version')
     .addArgument(new Argument('[kind]').choices(['cpu', 'heap']).default('cpu'))
     .option('--zones <n>', 'zones of the node', '16')
     .option('--seconds <n>', 'how long the load runs', '5')

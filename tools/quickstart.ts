@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../src/lib/errors';
+import { packageVersion } from '../src/lib/version';
 import { recordLine } from './mdatactl/record-line';
 import { screenOf } from './screen';
 import { ROOT_BYTES } from './simcn/up';
@@ -41,7 +42,7 @@ const PROGRAMS: Readonly<Record<string, string>> = { simcn: SIMCN, mdatactl: MDA
 /** Runs `simcn` or `mdatactl` to its end. */
 function run(root: string, [name = '', ...args]: readonly string[]): Result {
   const argv = [PROGRAMS[name] ?? name, ...args];
-  const env = { ...process.env, SIMCN_ROOT: root, MDATAD_ROOT: root };
+  const env = { ...process.env, MDATAD_ROOT: root };
   const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', env });
   return { status: status ?? 1, output: `${stdout}${stderr}` };
 }
@@ -112,7 +113,8 @@ function zonesOf(root: string): ListedZone[] {
 
 function announce(about: string, where: ListedZone | null, command: readonly string[]): void {
   const prompt = where === null ? 'global zone' : (where.alias ?? where.uuid);
-  say(`\n  # ${about}\n  [${prompt}]$ ${command.join(' ')}`);
+  const words = command.map((word) => (/[|;&$ ]/.test(word) ? `'${word}'` : word));
+  say(`\n  # ${about}\n  [${prompt}]$ ${words.join(' ')}`);
 }
 
 /** Runs a step and prints it. @throws TourError where it does not do what it should */
@@ -168,7 +170,7 @@ function sayWhatToTry(root: string, zones: readonly ListedZone[]): void {
 The node is up below ${root}. To try in another terminal:
 
   cd ${TOP}
-  export SIMCN_ROOT=${root} MDATAD_ROOT=${root}
+  export MDATAD_ROOT=${root}
   npx --no simcn ls
   npx --no simcn exec ${uuid} -- mdata-list
   npx --no simcn exec ${uuid} -- bash
@@ -259,12 +261,21 @@ async function quickstart(keepUp: boolean): Promise<number> {
 async function main(): Promise<number> {
   let help: boolean | undefined;
   let onlyOnce: boolean | undefined;
+  let version: boolean | undefined;
   try {
-    const options = { help: { type: 'boolean', short: 'h' }, once: { type: 'boolean' } } as const;
-    ({ help, once: onlyOnce } = parseArgs({ options }).values);
+    const options = {
+      help: { type: 'boolean', short: 'h' },
+      once: { type: 'boolean' },
+      version: { type: 'boolean' },
+    } as const;
+    ({ help, once: onlyOnce, version } = parseArgs({ options }).values);
   } catch (err) {
     console.error(`quickstart: ${messageOf(err)}\n${USAGE}`);
     return EXIT_USAGE;
+  }
+  if (version === true) {
+    say(packageVersion());
+    return 0;
   }
   if (help === true) {
     say(USAGE);

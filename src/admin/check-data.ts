@@ -91,7 +91,7 @@ async function behindOf({ context, zone }: DoctorTarget): Promise<string | null>
     : 'vminfod is behind: it does not show what the config files hold (guests get what they hold)';
 }
 
-const LOST = 'guests see none of it until then';
+const LOST = 'until it is repaired, guests see none of it';
 
 /** Found as the agent finds it: on a thread, by its members' offsets. */
 async function checkMetadata({ context, zone }: DoctorTarget): Promise<Step> {

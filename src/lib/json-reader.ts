@@ -30,7 +30,7 @@ export class ReadError extends Error {
 /** What a ReadError says, as `limits.connections: what is needed; ...`; throws whatever else it is given. */
 export function problemsIn(err: unknown): string {
   return caught(err)
-    .map(({ path, message }) => `${path.join('.') || 'the whole'}: ${message}`)
+    .map(({ path, message }) => `${path.length === 0 ? '' : `${path.join('.')}: `}${message}`)
     .join('; ');
 }
 

@@ -241,14 +241,17 @@ describe('the doctor', function () {
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
     writeFileSync(path, '{ broken');
     const { finding } = await stepOf(OS_ZONE, 'tags.json', 'fail');
-    assert.match(finding, /holds no JSON object: guests see none of it/);
+    assert.match(finding, /holds no JSON object: until it is repaired, guests see none of it/);
     writeFileSync(path, '{}');
     await stepOf(OS_ZONE, 'tags.json', 'ok');
     const metadata = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
     const before = readFileSync(metadata);
     writeFileSync(metadata, '{"customer_metadata":["a"],"internal_metadata":{}}');
     const inside = await stepOf(OS_ZONE, 'metadata.json', 'fail');
-    assert.match(inside.finding, /customer_metadata holds no JSON object: guests see none of it/);
+    assert.match(
+      inside.finding,
+      /customer_metadata holds no JSON object: until it is repaired, guests see none of it/,
+    );
     writeFileSync(metadata, before);
     await stepOf(OS_ZONE, 'metadata.json', 'ok');
   });

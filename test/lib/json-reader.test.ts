@@ -45,10 +45,10 @@ describe('a reader of JSON', () => {
   });
 
   for (const [value, words] of [
-    [[], 'the whole: an object is needed'],
-    [null, 'the whole: an object is needed'],
-    ['x', 'the whole: an object is needed'],
-    [{ prot: 1 }, 'the whole: no member is named prot'],
+    [[], 'an object is needed'],
+    [null, 'an object is needed'],
+    ['x', 'an object is needed'],
+    [{ prot: 1 }, 'no member is named prot'],
     [{ port: 0 }, 'port: a whole number from 1 to 65535 is needed'],
     [{ port: 1.5 }, 'port: a whole number from 1 to 65535 is needed'],
     [{ port: '80' }, 'port: a whole number from 1 to 65535 is needed'],
@@ -75,8 +75,8 @@ describe('a reader of JSON', () => {
 
   it('takes no member from the prototype of an object', () => {
     const value: unknown = JSON.parse('{"__proto__":{"port":1}}');
-    assert.strictEqual(refusal(reader, value), 'the whole: no member is named __proto__');
-    assert.strictEqual(refusal(reader, { toString: 1 }), 'the whole: no member is named toString');
+    assert.strictEqual(refusal(reader, value), 'no member is named __proto__');
+    assert.strictEqual(refusal(reader, { toString: 1 }), 'no member is named toString');
   });
 
   it('passes on what is not a refusal', () => {

@@ -189,7 +189,7 @@ describe('the end of an agent', function () {
       timeout: 20_000,
     });
     assert.strictEqual(second.status, 95);
-    assert.match(second.stderr, /another mdatad serves this node, and goes on/);
+    assert.match(second.stderr, /another mdatad serves this node: stop it first/);
     assert.strictEqual((await session.get('sdc:uuid')).code, 'SUCCESS');
     assert(await cn.answers(2), 'the sockets are still the first one\u2019s');
     session.close();
@@ -256,7 +256,7 @@ async function oneServes(starting: readonly Promise<AgentProcess>[]): Promise<Ag
   for (const end of ends) {
     if (end.status === 'rejected') {
       assert.match(String(end.reason), /mdatad ended with 95/);
-      assert.match(String(end.reason), /another mdatad serves this node, and goes on/);
+      assert.match(String(end.reason), /another mdatad serves this node: stop it first/);
     }
   }
   return one;

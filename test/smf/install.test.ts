@@ -14,7 +14,8 @@ import {
   type Outcome,
 } from '../support/node-root';
 import { otherRelease, reportPreflight } from '../support/smf-package';
-import { parseSite } from '../../tools/smf/properties';
+import { parseConfig } from '../../src/config';
+import { parseSite, toJson } from '../../tools/smf/properties';
 import { SETTINGS } from '../../tools/smf/settings';
 
 const LONG_MS = 120_000;
@@ -142,8 +143,9 @@ describe('the script install', function () {
     }
     const all = text.replace(/^(\s*)\/\/( +)(?=["}])/gm, '$1$2').replace(/^\s*\/\/.*\n/gm, '');
     const commas = all.replace(/(["\d\w\]}])\n(?=\s*")/g, '$1,\n');
-    const members = parseSite(commas.replace('"..."', '"unix:/x"'), 'all of the example');
+    const members = parseSite(commas, 'all of the example');
     assert.deepStrictEqual([...members.keys()].length, 11);
+    assert.doesNotThrow(() => parseConfig(toJson(members), 'all of the example'));
   });
 
   it("puts the platform's agent back when mdatad does not come up", () => {

@@ -93,6 +93,7 @@ describe('the completion', () => {
     assert.deepStrictEqual(offered('simcn', 'up', '--v'), ['--vms']);
     assert.deepStrictEqual(offered('mdatactl', '--ver'), ['--version']);
     assert.deepStrictEqual(offered('mdata-get', '--'), [
+      '--token',
       '--socket',
       '--timeout',
       '--version',

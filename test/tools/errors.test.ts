@@ -16,7 +16,7 @@ const PROGRAMS = {
   simcn: 'tools/simcn/main.js',
   'mdata-get': 'tools/mdata/get.js',
   package: 'tools/package.js',
-  man: 'tools/man/main.js',
+  man: '../tools/man.js',
 } as const;
 const NOBODY = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--'];
 
@@ -192,9 +192,9 @@ describe('the errors of the programs', function () {
     {
       fault: 'a directory for the pages that cannot be made',
       program: 'man',
-      argv: ['--out', at('bad.json/man')],
+      argv: [at('bad.json')],
       status: 1,
-      says: /mkdir .*bad\.json\/man\/man8: not a directory \(ENOTDIR\)$/,
+      says: /mkdir .*bad\.json\/man\/man1: not a directory \(ENOTDIR\)$/,
     },
   ];
 

@@ -81,7 +81,7 @@ function flagsOf({ options }: Command): string[] {
 function optionsInHelp(name: string): Options {
   const program = join(TOP, bin[name] ?? assert.fail(name));
   const { stdout } = spawnSync(process.execPath, [program, '--help'], { encoding: 'utf8' });
-  const flags = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[a-z-]+)/gm)];
+  const flags = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[a-z-]+|-\w)/gm)];
   assert(flags.length > 0, `${name} --help: ${stdout}`);
   return sorted({ '': flags.map(([, flag = '']) => flag) });
 }

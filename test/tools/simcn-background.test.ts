@@ -52,7 +52,10 @@ describe('simcn: in the background', function () {
   it('says why it does not come up', async () => {
     const { status, stdout, stderr } = await simcn('up', '-d', '--vms', join(root, 'none.json'));
     assert.deepStrictEqual([status, stdout], [1, '']);
-    assert.match(stderr, /^simcn: ENOENT: .*none\.json/);
+    assert.match(
+      stderr,
+      /^simcn: open \S*none\.json: no such file or directory \(ENOENT\)\n {2}.*ls -la /,
+    );
   });
 
   it('says where a log would be', async () => {

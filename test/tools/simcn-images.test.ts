@@ -87,6 +87,14 @@ describe('simcn: images', function () {
       await eventually(async () => (await booted()) === 'img tiny\n', 'the user-script', GUEST_MS);
     });
 
+    it('has the machine’s programs where it brings an empty directory for them', async () => {
+      const empty = join(directory, 'empty');
+      ['bin', 'usr', 'lib'].forEach((name) => mkdirSync(join(empty, name), { recursive: true }));
+      const uuid = await create({ alias: 'bare', brand: 'joyent' }, '--rootfs', empty);
+      const { stdout, stderr } = await node.exec(uuid, 'sh', '-c', 'mdata-get sdc:alias');
+      assert.deepStrictEqual([stdout, stderr], ['bare\n', '']);
+    });
+
     it('comes back as the image has it at a reprovision', async () => {
       const uuid = await create({ brand: 'joyent', simcn: { rootfs: image } });
       await node.exec(uuid, 'sh', '-c', 'rm /etc/image');
@@ -102,8 +110,13 @@ describe('simcn: images', function () {
         const flags = ['create', '--rootfs', missing, '--disk', missing];
         const result = await node.simcn(flags, JSON.stringify({ brand }));
         assert.deepStrictEqual([result.status, result.stdout], [1, '']);
-        assert.match(result.stderr, /none/);
+        assert.match(result.stderr, /^simcn: stat \S+none: no such file .*\n {2}.*ls -la \S+\n$/);
       }
+      const aDirectory = await node.simcn(['create', '--disk', directory], '{"brand":"kvm"}');
+      assert.match(
+        aDirectory.stderr,
+        /is a directory\n {2}name the file of a raw or qcow2 disk\n$/,
+      );
       assert.deepStrictEqual(readdirSync(node.path('/zones')), before);
       assert.strictEqual(readFileSync(node.path('/etc/zones/index'), 'utf8'), index);
     });

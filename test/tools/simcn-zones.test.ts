@@ -1,6 +1,8 @@
 import assert from 'node:assert';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { get } from 'node:http';
+import { join } from 'node:path';
 
 import { eventually } from '../support/eventually';
 import { needs } from '../support/pending';
@@ -259,6 +261,21 @@ describe('simcn: zones', function () {
     assert.strictEqual(status, 1);
     assert.match(stderr, /65 bytes, and at most 40/);
     assert.ok(!existsSync(long));
+  });
+
+  it('takes the root before the command, behind it, or from the variable of all programs', async () => {
+    const env = { ...process.env, MDATAD_ROOT: node.root };
+    const none = join(node.root, 'none');
+    const ls = (env: NodeJS.ProcessEnv, ...args: string[]): string => {
+      const { stdout } = spawnSync(process.execPath, [SIMCN, ...args], { env, encoding: 'utf8' });
+      return stdout;
+    };
+    const listed = await node.ok(['ls', '-H']);
+    assert.notStrictEqual(listed, '');
+    assert.strictEqual(ls(env, 'ls', '-H'), listed);
+    assert.strictEqual(ls(process.env, '--root', node.root, 'ls', '-H'), listed);
+    assert.strictEqual(ls(env, '--root', none, 'ls', '--root', node.root, '-H'), listed);
+    assert.strictEqual(ls(env, '--root', none, 'ls', '-H'), '');
   });
 
   it('says where no node is up', async () => {

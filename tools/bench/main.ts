@@ -18,6 +18,7 @@ import { headOf, lineOf, parseReport, reportOf, type Row } from './report';
 import { Bench } from './bench';
 import { pageOf } from './page';
 import { clearProgress, elapsed, showProgress } from '../progress';
+import { packageVersion } from '../../src/lib/version';
 
 const SCALES = {
   full: {
@@ -51,6 +52,7 @@ interface Options {
 function parseArguments(): Options {
   const command = new Command('bench')
     .description('measures the agent against the floor of node:net')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--quick', 'fewer and shorter runs: a minute or two on an idle machine')
     .option('--smoke', 'shows that it works, not how fast')
     .option('--json <file>', 'writes what was measured')

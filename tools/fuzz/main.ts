@@ -17,6 +17,7 @@ import { Run } from './engine';
 import { STATS_HEADER, statsLine, testCase } from './report';
 import type { Target } from './target';
 import { findTarget, TARGETS } from './targets';
+import { packageVersion } from '../../src/lib/version';
 
 const EXIT_FAULT = 1;
 const EXIT_USAGE = 2;
@@ -48,6 +49,7 @@ function parseArguments(argv: readonly string[]): Options {
   const names = [...TARGETS.map((target) => target.name), AGENT].join(', ');
   return new Command('fuzz')
     .description('throws made-up input at the agent')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--seconds <n>', 'for how long, all targets together', wholeNumber, 60)
     .option('--executions <n>', 'at most so many executions of each target', wholeNumber, Infinity)
     .option('--seed <n>', 'where chance starts', wholeNumber, Date.now() % 0x1_0000_0000)

@@ -14,7 +14,7 @@ export interface ListOptions {
 export function listed(command: Command): Command {
   return command
     .option('-H, --no-header', 'no header line')
-    .option('-p, --parsable', 'cells between colons, for scripts')
+    .option('-p, --parsable', 'for scripts: cells between colons, and no header')
     .option('-o, --fields <names>', 'which columns, separated by commas')
     .option('-s, --sort <names>', 'what to sort by; -NAME sorts descending');
 }

@@ -4,7 +4,8 @@ import { counted } from '../../src/admin/format';
 import type { Colour, Screen } from '../screen';
 import { paragraph, remedyLine } from './text';
 
-const STEP_WIDTH = 15;
+/** As the longest name, and a space. */
+const STEP_WIDTH = 17;
 const VERDICT_WIDTH = 6;
 const INDENT = 2 + STEP_WIDTH + VERDICT_WIDTH;
 

@@ -8,14 +8,14 @@
 import { Command, CommanderError, Argument } from 'commander';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/lib/version';
 import { messageOf } from '../../src/lib/errors';
-import { explain } from '../../src/lib/explain';
+import { explain, RemediedError } from '../../src/lib/explain';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
 import { isJsonObject } from '../../src/metadata/vm-data';
@@ -38,7 +38,7 @@ A node lives below its root DIR, a path of at most ${ROOT_BYTES} bytes:
   zones/UUID/data                    what is delegated to it; "delegate_dataset": true or "safe" makes it
   var/zonecontrol/UUID/              the directory of its metadata socket, mounted in the zone
   var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/{vmadm,zfs}
-UUID is a zone's uuid or its alias, or how the uuid begins. DIR may come from SIMCN_ROOT.
+UUID is a zone's uuid or its alias, or how the uuid begins. DIR may come from MDATAD_ROOT.
 
 Faults:
   events.drop  events.delay=MS                       state changes that get lost, or come late
@@ -73,7 +73,7 @@ export function makeProgram(finish: (status: number) => void): Command {
     program
       .command(usage)
       .description(description)
-      .option('--root <dir>', 'the root of the node', process.env.SIMCN_ROOT)
+      .option('--root <dir>', 'the root of the node', process.env.MDATAD_ROOT)
       .exitOverride();
   const simple = (usage: string, description: string, name: string, extra: object = {}) =>
     command(usage, description).action(async (uuid: string, options: { root?: string }) => {
@@ -167,6 +167,15 @@ export function makeProgram(finish: (status: number) => void): Command {
     .action(async (name: string | undefined, options: FaultFlags) => {
       await fault(name, options);
     });
+  // It may stand before the command, too; behind it, it counts more.
+  program
+    .option('--root <dir>', 'the root of the node; default: MDATAD_ROOT')
+    .hook('preAction', (_program, action) => {
+      const { root } = program.opts<{ root?: string }>();
+      if (root !== undefined && action.getOptionValueSource('root') !== 'cli') {
+        action.setOptionValue('root', root);
+      }
+    });
   program
     .command('completion')
     .description('print the completion of simcn for a shell')
@@ -216,12 +225,15 @@ class UsageError extends Error {}
 
 function rootOf(options: { root?: string }): string {
   if (options.root === undefined || options.root === '') {
-    throw new UsageError('the root of the node is needed: --root DIR, or SIMCN_ROOT');
+    throw new UsageError('the root of the node is needed: --root DIR, or MDATAD_ROOT');
   }
   return resolve(options.root);
 }
 
-/** Gives each VM that says nothing of its own the image of the flags: hypervisors the disk, others the root. */
+/**
+ * Gives each VM that says nothing of its own the image of the flags: hypervisors the disk, others the root.
+ * @throws Error for an image that is not there, or is a directory where a disk is needed
+ */
 function withImages(given: unknown, { rootfs, disk }: CreateFlags): unknown {
   const one = (vm: unknown): unknown => {
     if (!isJsonObject(vm)) {
@@ -229,8 +241,13 @@ function withImages(given: unknown, { rootfs, disk }: CreateFlags): unknown {
     }
     const isHvm = vm.brand === 'kvm' || vm.brand === 'bhyve';
     const image = isHvm ? disk : rootfs;
-    const simcn = image === undefined ? {} : { [isHvm ? 'disk' : 'rootfs']: resolve(image) };
-    return image === undefined ? vm : { simcn, ...vm };
+    if (image === undefined) {
+      return vm;
+    }
+    if (statSync(image).isDirectory() && isHvm) {
+      throw new RemediedError(`${image} is a directory`, 'name the file of a raw or qcow2 disk');
+    }
+    return { simcn: { [isHvm ? 'disk' : 'rootfs']: resolve(image) }, ...vm };
   };
   return Array.isArray(given) ? given.map(one) : one(given);
 }

@@ -173,7 +173,7 @@ export function installProgram(path: string, program: string, root: string): voi
   const words = [process.execPath, join(__dirname, program)].map(quoted).join(' ');
   writeFileSync(
     path,
-    `#!/bin/sh\nSIMCN_ROOT=${quoted(root)}\nexport SIMCN_ROOT\nexec ${words} "$@"\n`,
+    `#!/bin/sh\nMDATAD_ROOT=${quoted(root)}\nexport MDATAD_ROOT\nexec ${words} "$@"\n`,
   );
   chmodSync(path, 0o755);
 }

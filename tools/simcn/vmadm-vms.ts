@@ -211,7 +211,7 @@ export function list(vms: readonly JsonObject[], options: ListOptions): string {
       const value = flat(vm, field);
       const isThere = value === 0 || Boolean(value);
       const cell = isThere ? text(value) : parsable ? '' : '-';
-      return fitted && UUID.test(cell) ? `${cell.slice(0, 8)}\u2026` : cell;
+      return fitted && UUID.test(cell) ? cell.slice(0, 8) : cell;
     });
   });
   const table = header ? [heads, ...cells] : cells;

@@ -51,7 +51,7 @@ create-snapshot|rollback-snapshot|delete-snapshot <uuid> <name>
 const NOT_SIMULATED = ['console', 'info', 'install', 'kill', 'receive', 'recv', 'send', 'sysrq'];
 
 async function main(argv: readonly string[]): Promise<void> {
-  const paths = new Paths(process.env.SIMCN_ROOT ?? '/');
+  const paths = new Paths(process.env.MDATAD_ROOT ?? '/');
   mustOwn(paths);
   const [command = '', ...args] = argv;
   if (['help', '-h', '-?'].includes(command)) {

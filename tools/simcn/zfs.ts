@@ -38,7 +38,7 @@ class UsageError extends Error {}
 const ADAPTER = process.env.SIMCN_ZFS ?? `${TOOLS}/zfs`;
 /** Stands before a zone's paths where there is no view. */
 const PREFIX = process.env.SIMCN_ZFS_PREFIX ?? '';
-const NODE_ROOT = process.env.SIMCN_ROOT;
+const NODE_ROOT = process.env.MDATAD_ROOT;
 
 function askZfs(command: string, args: Args): Promise<unknown> {
   if (NODE_ROOT === undefined) {

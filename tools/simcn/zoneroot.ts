@@ -12,6 +12,7 @@ import {
   mkdirSync,
   readdirSync,
   readlinkSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -108,9 +109,14 @@ export function makeMountPoints(zoneroot: string, targets: readonly string[]): v
   }
   for (const { path, link } of hostDirectories(zoneroot)) {
     const inside = join(zoneroot, path);
-    if (link !== null && stat(inside) === undefined) {
-      symlinkSync(link, inside);
+    if (link === null || stat(inside)?.isSymbolicLink() === true) {
+      continue;
     }
+    if (stat(inside) !== undefined) {
+      // An empty directory of the image: hostDirectories names no other.
+      rmdirSync(inside);
+    }
+    symlinkSync(link, inside);
   }
 }
 

@@ -21,6 +21,8 @@ export interface Setting {
   readonly unset?: string;
   /** The property may have many values and becomes an array. */
   readonly list?: true;
+  /** A value as the site's file may have it, where nothing is set at first. */
+  readonly example?: string;
   /** For people: what it does, with unit and range. */
   readonly text: string;
 }
@@ -39,6 +41,7 @@ export const SETTINGS: readonly Setting[] = [
     path: ['vminfod'],
     initial: '',
     unset: '',
+    example: '"http://127.0.0.1:9090"',
     text: "Where vminfod answers, `http://`_HOST_`:`_PORT_ or `unix:`_PATH_. Not set: the platform's own.",
   },
   {
@@ -75,6 +78,7 @@ export const SETTINGS: readonly Setting[] = [
     path: ['readers'],
     initial: '',
     unset: '',
+    example: '[1000]',
     list: true,
     text: "User ids besides root's whose processes in a zone may read its metadata, but not change it. Not set: nobody.",
   },
@@ -91,6 +95,7 @@ export const SETTINGS: readonly Setting[] = [
     path: ['metrics_port'],
     initial: '0',
     unset: '0',
+    example: '9101',
     text: 'A loopback port that serves the metrics to Prometheus. 0: none.',
   },
   {
@@ -197,6 +202,7 @@ export const SETTINGS: readonly Setting[] = [
     path: ['datasets', 'owners'],
     initial: '',
     unset: '',
+    example: '["930896af-bf8c-48d4-885c-6573a94b1853"]',
     list: true,
     text: 'Owners who may use that policy, as uuids. Not set: everyone.',
   },
@@ -206,6 +212,7 @@ export const SETTINGS: readonly Setting[] = [
     path: ['datasets', 'plain_owners'],
     initial: '',
     unset: '',
+    example: '["930896af-bf8c-48d4-885c-6573a94b1853"]',
     list: true,
     text: 'Owners whose zones may have a plain delegated dataset, as uuids: nobody else is exempt from that policy. Not set: every zone is that was never made safe.',
   },
@@ -237,9 +244,6 @@ export function exampleSite(): string {
   ].join('');
 }
 
-function exampleValue({ type, initial, unset, list }: Setting): string {
-  if (initial === unset) {
-    return list ? '["930896af-bf8c-48d4-885c-6573a94b1853"]' : type === 'count' ? '9101' : '"..."';
-  }
-  return type === 'astring' ? JSON.stringify(initial) : initial;
+function exampleValue({ type, initial, example }: Setting): string {
+  return example ?? (type === 'astring' ? JSON.stringify(initial) : initial);
 }

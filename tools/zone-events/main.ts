@@ -3,7 +3,8 @@
  * Prints one JSON object for each zone state change, as operators know them from sysevent(8).
  */
 import { Command } from 'commander';
-import { explain } from '../../src/lib/explain';
+import { explain, RemediedError } from '../../src/lib/explain';
+import { packageVersion } from '../../src/lib/version';
 import { defaultRoot } from '../../src/config';
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
@@ -11,11 +12,14 @@ import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
 async function main(): Promise<void> {
   const command = new Command('zone-events')
     .description('prints one JSON object for each zone state change')
-    .option('--root <dir>', 'the root of the compute node', defaultRoot())
+    .version(packageVersion(), '--version', 'print the version')
+    .option('--root <dir>', 'the root of the compute node (default: MDATAD_ROOT)')
     .parse();
-  const root =
-    command.opts<{ root?: string }>().root ??
-    command.error('zone-events: --root DIR is needed off SmartOS');
+  const { root = defaultRoot() } = command.opts<{ root?: string }>();
+  if (root === undefined) {
+    const remedy = 'name the root that simcn up was given, or set MDATAD_ROOT';
+    throw new RemediedError('--root DIR is needed off SmartOS', remedy);
+  }
   const events = new ZoneEvents(openPlatform(root));
   events.on('lost', () => process.stderr.write('zone-events: events were lost\n'));
   const facts = await events.start();

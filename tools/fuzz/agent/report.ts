@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { counted } from '../../../src/admin/format';
 import { clearProgress } from '../../progress';
 import { NoNode } from './node';
 import { fuzzAgent, replay, whyNoAgent, type AgentStats, type AgentFinding } from './run';
@@ -45,7 +46,7 @@ export async function replayFile(path: string): Promise<boolean> {
 function statsLine({ rounds, steps, checks, slowestMs, messages }: AgentStats): string {
   const records = `${messages.size} kinds of log records reached`;
   const slowest = `slowest answer to a healthy zone ${Math.ceil(slowestMs)} ms`;
-  return `agent: ${steps} steps in ${rounds} rounds, ${checks} checks, ${records}, ${slowest}`;
+  return `agent: ${counted(steps, 'step')} in ${counted(rounds, 'round')}, ${counted(checks, 'check')}, ${records}, ${slowest}`;
 }
 
 function reportFinding({ message, steps, again }: AgentFinding, seed: number): void {
