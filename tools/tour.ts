@@ -34,6 +34,10 @@ function step(
   return { zone, command, about, status, ...(shows === undefined ? {} : { shows }) };
 }
 
+/** Something changes the key each second: however late the watch begins, it sees a change. */
+const WATCH =
+  '(while sleep 1; do mdata-put motto "hi $((n += 1))"; done) & mdata-watch -t 30 --once motto; kill $!';
+
 /** @param zones those of the sample node */
 export function tour(zones: readonly ListedZone[]): Step[] {
   const byBrand = (brand: string): ListedZone => {
@@ -65,6 +69,12 @@ export function tour(zones: readonly ListedZone[]): Step[] {
     step(native, ['mdata-get', 'triton.cns.status'], '... which is there at once', /^up$/m),
     step(native, ['mdata-delete', 'triton.cns.status'], '... and takes it back'),
     step(native, ['mdata-get', 'triton.cns.status'], '... gone: exit status 1', undefined, 1),
+    step(
+      native,
+      ['sh', '-c', WATCH],
+      'it waits for a change, and is told of it',
+      /^motto\nhi \d+$/m,
+    ),
     step(native, ['mdata-put', 'sdc:uuid', 'x'], "what is not the guest's: refused", /sdc/, 2),
     ...datasetSteps(native),
     step(lx, ['mdata-get', 'sdc:brand'], 'an lx zone has it in /native/.zonecontrol', /^lx$/m),

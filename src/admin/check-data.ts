@@ -265,10 +265,11 @@ async function checkLock({ context, zone }: DoctorTarget): Promise<Step> {
   }
   const who = openers.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
   const holder = who === '' ? 'a process that cannot be seen' : who;
-  const waits =
-    write === undefined
-      ? ''
-      : `; a write of the guest has waited for it for ${inWords(write.oldestMs)}`;
+  if (write === undefined) {
+    // Each vmadm update holds it for a moment, and health knows of no problem while nobody waits.
+    return ok(step, `held by ${holder}, and no write of the guest waits for it`);
+  }
+  const waits = `; a write of the guest has waited for it for ${inWords(write.oldestMs)}`;
   const remedy =
     'a vmadm update holds it for seconds; if it stays, see what that process does (pstack, pargs) and end it';
   const found = `held by ${holder}${waits}`;

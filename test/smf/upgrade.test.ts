@@ -176,6 +176,7 @@ describe('the scripts for an installed mdatad', function () {
       succeed(script(stage.unpacked, 'uninstall'));
       succeed(script(stage.unpacked, 'uninstall', '--purge'));
       assert(!existsSync(stage.node.at('opt/mdatad')));
+      assert(!existsSync(stage.node.at('var/db/mdatad')));
       assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'online');
     });
 
