@@ -63,7 +63,7 @@ case $boots in
     # The value ends in a newline, and get adds one.
     { cat /tmp/large; echo; } >/tmp/expected
     md 0 get large >/tmp/got
-    cmp /tmp/expected /tmp/got && say "large value of $(wc -c </tmp/large) octets came back"
+    cmp /tmp/expected /tmp/got && say "large value of $(wc -c </tmp/large) bytes came back"
     md 0 delete large
     md 1 get large
     say "large is deleted"
