@@ -166,6 +166,8 @@ const COST_MS = 0.005;
 const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
+/** After this in one event even zones whose work is short wait for a pass: one of them had long work this time. */
+const EVENT_MS = 8;
 /** Within this a pass begins again: less, and polling would cost more than the work. */
 const AGAIN_MS = 0.3;
 /** A zone is heavy while its work takes longer than this on average. */
@@ -225,7 +227,10 @@ export class Scheduler {
       return;
     }
     const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
-    const mayRun = this.eventMs < PASS_MS && (queue.averageMs ?? 0) <= HEAVY_MS;
+    const mayRun =
+      queue.averageMs === null
+        ? this.eventMs < PASS_MS
+        : this.eventMs < EVENT_MS && queue.averageMs <= HEAVY_MS;
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
       queue.waiting.add(worker);
       this.enter(queue);
