@@ -22,7 +22,7 @@ import {
   type Delegation,
   type LimitName,
 } from '../metadata/datasets';
-import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
+import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 
 export type ReasonCode =
   | 'payload-not-object'
@@ -180,10 +180,7 @@ export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
 /** Owners by uuid, or every owner. */
 export type Owners = 'all' | readonly string[];
 
-/** Guests of these brands own disks, not datasets. */
-const HVM_BRANDS: ReadonlySet<unknown> = new Set(['kvm', 'bhyve']);
-
-/** True for a VM object or payload of a hardware-virtualised guest. */
+/** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
 export function isHvm(members: JsonObject): boolean {
   return own(members, 'hvm') === true || HVM_BRANDS.has(own(members, 'brand'));
 }

@@ -8,6 +8,7 @@
  * zone could not be read (for want of a descriptor, say), and one at a time.
  */
 import type { Logger } from '../log';
+import { Backoff } from '../lib/backoff';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
@@ -75,10 +76,12 @@ export class Reconciler {
   private lostEvents = false;
   /** A zone could not be asked for since the last run began. */
   private failing = false;
-  private retryMs = 0;
+  private readonly backoff: Backoff;
 
   constructor(options: ReconcileOptions) {
     this.options = options;
+    const { everyMs } = options;
+    this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, everyMs), everyMs);
     this.machine = new Fsm<ReconcilerState, Reconciler>(
       'reconciler',
       Reconciler.states,
@@ -152,9 +155,10 @@ export class Reconciler {
       handle.goto('running');
       return;
     }
-    const { everyMs } = this.options;
-    this.retryMs = this.failing ? Math.max(FIRST_RETRY_MS, 2 * this.retryMs) : 0;
-    const waitMs = this.failing ? Math.min(this.retryMs, everyMs) : everyMs;
+    if (!this.failing) {
+      this.backoff.reset();
+    }
+    const waitMs = this.failing ? this.backoff.next() : this.options.everyMs;
     const timer = setTimeout(() => {
       this.failing = false;
       handle.goto('running');

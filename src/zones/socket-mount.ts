@@ -21,6 +21,7 @@
  * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
+import { Backoff } from '../lib/backoff';
 import { codeOf, SystemError } from '../lib/errors';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
@@ -90,7 +91,7 @@ export class SocketMount implements MountManager {
   private readonly options: SocketMountOptions;
   private readonly machine: Fsm<MountState, SocketMount>;
   private phase: Phase = 'halted';
-  private retryMs = 0;
+  private readonly backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
   /** The fault that was logged last. */
   private logged = '';
   /** What the zone has at its mount point, as it was seen last; null: not seen, or nothing. */
@@ -122,7 +123,7 @@ export class SocketMount implements MountManager {
     this.phase = phase;
     this.clearCheck();
     if (phase === 'halted') {
-      this.retryMs = 0;
+      this.backoff.reset();
       this.logged = '';
     }
     this.machine.goto(this.next());
@@ -194,7 +195,7 @@ export class SocketMount implements MountManager {
     handle.until(
       this.mount(),
       () => {
-        this.retryMs = 0;
+        this.backoff.reset();
         this.logged = '';
         handle.goto('mounted by the agent');
       },
@@ -222,8 +223,7 @@ export class SocketMount implements MountManager {
   }
 
   retryLater(handle: Handled): void {
-    this.retryMs = Math.min(Math.max(FIRST_RETRY_MS, 2 * this.retryMs), LONGEST_RETRY_MS);
-    handle.timeout(this.retryMs, () => handle.goto(this.next()));
+    handle.timeout(this.backoff.next(), () => handle.goto(this.next()));
   }
 
   /** What the zone's phase asks for now. */
@@ -326,7 +326,7 @@ export class SocketMount implements MountManager {
     try {
       const state = step();
       if (state !== 'mounting' && state !== 'not mounted') {
-        this.retryMs = 0;
+        this.backoff.reset();
         this.logged = '';
       }
       return state;
