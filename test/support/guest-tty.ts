@@ -11,6 +11,8 @@ const REPEAT_MS = 50;
 
 export class GuestTty {
   readonly peer: Peer;
+  /** Resets that are not answered: by nobody, or later than the next one was sent. */
+  private unanswered = 0;
 
   private constructor(peer: Peer) {
     this.peer = peer;
@@ -27,8 +29,10 @@ export class GuestTty {
     for (;;) {
       const from = this.peer.receivedBytes;
       this.peer.write('\n');
+      this.unanswered++;
       for (let waited = 0; waited < REPEAT_MS; waited += 5) {
         if (this.peer.text.slice(from).endsWith(RESET_ANSWER)) {
+          this.unanswered--;
           return;
         }
         await delay(5);
@@ -39,9 +43,20 @@ export class GuestTty {
     }
   }
 
-  /** Asks in V1 for a key of which the value is expected. @returns the whole answer */
-  get(key: string, expected: string): Promise<string> {
-    return this.peer.ask(`GET ${key}\n`, `SUCCESS\n${expected}\n.\n`.length);
+  /**
+   * Asks in V1 for a key of which the value is expected.
+   * @returns the whole answer, without those to earlier resets that come before it
+   */
+  async get(key: string, expected: string): Promise<string> {
+    const from = this.peer.receivedBytes;
+    const length = `SUCCESS\n${expected}\n.\n`.length;
+    let answer = await this.peer.ask(`GET ${key}\n`, length);
+    while (this.unanswered > 0 && answer.startsWith(RESET_ANSWER)) {
+      this.unanswered--;
+      const before = from + this.peer.text.slice(from).length - answer.length + RESET_ANSWER.length;
+      answer = (await this.peer.least(before + length)).slice(before);
+    }
+    return answer;
   }
 
   close(): void {

@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { MOST_FOLLOWERS } from '../../src/admin/tail';
 import { isJsonObject, parseJsonObject } from '../../src/metadata/vm-data';
 import { AgentProcess } from '../support/guest-agent';
+import { GuestSession } from '../support/guest-session';
 import { needs, needsRoot } from '../support/pending';
 import { runProgram, SimNode, whyNoNode, type Result } from '../support/simcn';
 import { tempDir } from '../support/temp-dir';
@@ -181,9 +182,15 @@ describe('mdatactl', function () {
     assert.match(broken.stdout, /^broken: 1 fault$/m);
     await eventually(async () => (await ctl('status')).status === 3, 'degraded');
     writeFileSync(path, '{}');
+    await eventually(async () => (await ctl('doctor')).status === 0, 'no trace of it');
     await node.ok(['fault', 'lock.held', '--zone', OS_ZONE]);
-    assert.strictEqual((await ctl('doctor', OS_ZONE)).status, 1);
+    assert.strictEqual((await ctl('doctor', OS_ZONE)).status, 0, 'a lock that nobody waits for');
+    const guest = await GuestSession.open(node.path(`/var/zonecontrol/${OS_ZONE}/metadata.sock`));
+    const written = guest.put('late', 'value');
+    await eventually(async () => (await ctl('doctor', OS_ZONE)).status === 1, 'a write waits');
     await node.ok(['fault', '--clear']);
+    assert.strictEqual((await written).code, 'SUCCESS');
+    guest.close();
     await eventually(async () => (await ctl('doctor')).status === 0, 'well again');
   });
 

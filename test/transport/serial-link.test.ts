@@ -183,7 +183,11 @@ describe('a serial link', () => {
       const ttyb = world.port();
       await ttyb.start();
       await delay(250);
-      assert.deepStrictEqual([link.counts.attempts, ttyb.connects], [attempts, 0]);
+      assert.strictEqual(link.counts.attempts, attempts);
+      // A dial that was under way may still reach the port: it is closed then, unused.
+      assert.ok(ttyb.connects <= (state === 'connecting' ? 1 : 0), `${ttyb.connects} connects`);
+      await eventually(() => !ttyb.connected);
+      assert.deepStrictEqual([link.state, link.connections], ['idle', 0]);
     });
   }
 
