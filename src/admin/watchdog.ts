@@ -22,9 +22,9 @@ const MIB = 1024 * 1024;
 const BASE_BYTES = 256 * MIB;
 /**
  * Long metadata files that are read and written at a time, 16 and 32 MiB (vm, writes: ByteBudget), three times
- * with their decoded texts, and as much again that the collector has not taken away yet.
+ * with their decoded texts, and more than as much again that the collector, on a busy machine, has not taken away yet.
  */
-const LONG_FILES_BYTES = 256 * MIB;
+const LONG_FILES_BYTES = 320 * MIB;
 /** An idle zone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
