@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 import { ask } from '../../tools/simcn/control';
 import { Ttyb } from '../../tools/simcn/ttyb';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { base64, frame, putFrame, readFrame } from '../support/frames';
 import { AgentProcess } from '../support/guest-agent';
@@ -169,7 +169,7 @@ describe('an HVM guest on a node', function () {
       await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
     }
     await served(BHYVE);
-    const latest = await bestOf(RECONNECT_MS, async () => {
+    const latest = await bestMs(RECONNECT_MS, async () => {
       const [before] = portConnections(zoneroot(BHYVE));
       await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
       await eventually(() => {

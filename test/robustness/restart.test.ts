@@ -10,7 +10,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AgentProcess } from '../support/guest-agent';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { GuestSession } from '../support/guest-session';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
@@ -46,7 +46,7 @@ describe('a zone socket', function () {
 
   /** It is removed, and is back in time. */
   async function comesBack(index: number, away: () => void | Promise<void>): Promise<void> {
-    const ms = await bestOf(BACK_MS, async () => {
+    const ms = await bestMs(BACK_MS, async () => {
       await calm();
       await away();
       return servedAgain(index);
@@ -114,8 +114,7 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
 
   it('listens everywhere within 2 s of its new start, and no client misses it for longer', async () => {
     const indexes = Array.from({ length: CLIENTS }, (_, n) => n * Math.floor(MANY / CLIENTS));
-    let elapsed = Infinity;
-    const longest = await bestOf(BACK_MS, async () => {
+    const longest = await bestMs(BACK_MS, async () => {
       const life = { over: false };
       const clients = indexes.map((index) => retry(cn.socket(index), life));
       await delay(300);
@@ -123,12 +122,10 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
       await cn.startAgent();
       const ready = cn.records('ready')[0];
       assert.strictEqual(ready?.sockets, MANY);
-      elapsed = Math.min(elapsed, Number(ready.elapsed_ms));
       await delay(200);
       life.over = true;
-      return Math.max(...(await Promise.all(clients)));
+      return Math.max(Number(ready.elapsed_ms), ...(await Promise.all(clients)));
     });
-    assert(elapsed < BACK_MS, `${elapsed} ms`);
     assert(longest < BACK_MS, `${longest} ms`);
     for (let index = 0; index < MANY; index += 7) {
       assert(await cn.answers(index), `zone ${index}`);
@@ -216,7 +213,7 @@ describe('the end of an agent', function () {
   });
 
   it('SIGTERM with a write that hangs: it ends within 5 s all the same', async () => {
-    const ms = await bestOf(ENDED_MS, async () => {
+    const ms = await bestMs(ENDED_MS, async () => {
       await cn.fault('lock.held', 1);
       const session = await cn.open(1);
       const put = session.put('never', 'stored').catch(() => null);

@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { frame, readFrame } from '../support/frames';
 import { portConnections } from '../support/guest-port';
@@ -90,7 +90,7 @@ describe('a guest\u2019s serial port', function () {
 
   it('whose client was killed in a frame answers the next one at once', async () => {
     const half = frame('00000001', 'PUT', 'a'.repeat(60)).subarray(0, 50);
-    const wait = await bestOf(NEXT_CLIENT_MS, async () => {
+    const wait = await bestMs(NEXT_CLIENT_MS, async () => {
       assert(await reset(PATIENCE_MS));
       port.write(half);
       // The next one is started, opens the port, and is silent for 100 ms as each client is.
@@ -133,7 +133,7 @@ describe('a guest\u2019s serial port', function () {
   });
 
   it('with a login program on it is sent little, logged less, and free for a client at once', async () => {
-    const wait = await bestOf(AT_ONCE_MS, async () => {
+    const wait = await bestMs(AT_ONCE_MS, async () => {
       const before = cn.agent.records.length;
       let replies = 0;
       const getty = (chunk: Buffer): void => {

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { portConnections } from '../support/guest-port';
 import { GuestSession, type Answer } from '../support/guest-session';
@@ -154,7 +154,7 @@ describe('vminfod that comes and goes', function () {
     await cn.fault(`vminfod.delay=${SLOW_MS}`);
     const session = await cn.open(1);
     let n = 0;
-    const wait = await bestOf(SLOW_MS, async () => {
+    const wait = await bestMs(SLOW_MS, async () => {
       const put = await session.put(`slow${++n}`, 'v');
       assert.strictEqual(put.code, 'SUCCESS');
       return put.ms;

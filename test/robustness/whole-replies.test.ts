@@ -10,7 +10,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
 import { within } from '../support/guest-session';
@@ -66,7 +66,7 @@ describe('the platform\u2019s own client, which waits for the first byte of a re
     try {
       for (let power = 0; power <= 20; power++) {
         // The client has no patience at all; a test has what its own scheduler costs it.
-        const gap = await bestOf(MOST_GAP_MS, () => {
+        const gap = await bestMs(MOST_GAP_MS, () => {
           return longestGap(cn.socket(0), `v${2 ** power}`, 2 ** power);
         });
         assert(gap < MOST_GAP_MS, `${gap} ms in a reply of ${2 ** power} B`);

@@ -17,3 +17,34 @@ export async function bestOf(
   }
   return best;
 }
+
+/** CPU time of one measurement of contention, ms. */
+const SPIN_MS = 20;
+
+/**
+ * How many times longer than its CPU time work takes on this machine now: 1 where a processor is free. Keeps the
+ * caller's event loop busy meanwhile.
+ */
+export function contention(): number {
+  const [began, cpu] = [performance.now(), process.cpuUsage()];
+  const usedMs = (): number => {
+    const { user, system } = process.cpuUsage(cpu);
+    return (user + system) / 1000;
+  };
+  while (usedMs() < SPIN_MS) {
+    // It is the waiting for a processor that is measured.
+  }
+  return Math.max(1, (performance.now() - began) / usedMs());
+}
+
+/**
+ * `bestOf` for a time in ms: on a machine of which the processors are taken by others each is divided by how much longer
+ * everything takes there.
+ */
+export async function bestMs(boundMs: number, measure: () => Promise<number>): Promise<number> {
+  return bestOf(boundMs, async () => {
+    const before = contention();
+    const ms = await measure();
+    return ms / Math.max(before, contention());
+  });
+}

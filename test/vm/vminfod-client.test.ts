@@ -10,7 +10,7 @@ import type { JsonObject, MetadataMaps } from '../../src/metadata/vm-data';
 import { retryDelayMs, Vminfod } from '../../src/vm/vminfod-client';
 import { VmCache, type VmChange } from '../../src/vm/vm-cache';
 import { VminfodService } from '../../tools/simcn/vminfod';
-import { bestOf } from '../support/best-of';
+import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
@@ -274,7 +274,7 @@ describe('Vminfod', () => {
     assert(Buffer.byteLength(line) > 40e6, `${Buffer.byteLength(line)} bytes`);
     const server = await serveElsewhere(path, line);
     try {
-      const longest = await bestOf(LONGEST_ITERATION_MS, async () => {
+      const longest = await bestMs(LONGEST_ITERATION_MS, async () => {
         const reader = new Vminfod(
           { url: `unix:${path}`, table, observe: () => undefined },
           logs.log,
