@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { Watches, type ParkedWatch } from '../../src/transport/watches';
+import { Watches, type WaitingWatch } from '../../src/transport/watches';
 
 class World {
   now = 10_000;
@@ -15,10 +15,9 @@ class World {
     () => this.now,
   );
 
-  park(zonename: string, name = zonename, ms = 5000): ParkedWatch {
+  park(zonename: string, name = zonename, ms = 5000): WaitingWatch {
     const seen = { text: this.versions.get(zonename) ?? '', settled: this.settled };
-    const wake = (): void => void this.woken.push(name);
-    return this.watches.park(zonename, { wake }, seen, this.now + ms);
+    return this.watches.park(zonename, seen, this.now + ms, () => this.woken.push(name));
   }
 
   pass(ms: number): void {
@@ -31,7 +30,7 @@ class World {
 
 describe('the watches that wait', () => {
   let world: World;
-  let parked: ParkedWatch[];
+  let parked: WaitingWatch[];
 
   beforeEach(() => {
     world = new World();
@@ -80,11 +79,27 @@ describe('the watches that wait', () => {
     world.pass(150);
     // Its token was made before the change that the others were told of.
     const seen = { text: '', settled: true };
-    const wake = (): void => void world.woken.push('second');
     parked.push(world.park('a', 'third'));
-    parked.push(world.watches.park('a', { wake }, seen, world.now + 5000));
+    const until = world.now + 5000;
+    parked.push(world.watches.park('a', seen, until, () => world.woken.push('second')));
     world.pass(150);
     assert.deepStrictEqual(world.woken.sort(), ['first', 'second', 'third']);
+  });
+
+  it('know from one look what their zone looked like when they were woken', () => {
+    parked = [0, 1, 2].map((n) => world.park('a', `${n}`));
+    assert.deepStrictEqual(
+      parked.map(({ woken, seen }) => [woken, seen.text]),
+      parked.map(() => [false, '']),
+    );
+    world.looks = 0;
+    world.versions.set('a', 'new');
+    world.watches.hint('a');
+    assert.strictEqual(world.looks, 1);
+    assert.deepStrictEqual(
+      parked.map(({ woken, seen }) => [woken, seen.text]),
+      parked.map(() => [true, 'new']),
+    );
   });
 
   it('are looked after once more where data was written a moment ago', () => {
@@ -127,7 +142,7 @@ describe('the watches that wait', () => {
     let wakes = 0;
     const wait = (): void => {
       const seen = { text: world.versions.get('a') ?? '', settled: true };
-      parked.push(world.watches.park('a', { wake: again }, seen, world.now + 5000));
+      parked.push(world.watches.park('a', seen, world.now + 5000, again));
     };
     const again = (): void => {
       wakes++;
