@@ -12,6 +12,7 @@
  */
 
 import type { DataVersion } from '../lib/data-version';
+import { oncePerIteration } from '../lib/scheduler';
 
 /** From one check of a zone to the next while few zones are waited for. */
 const CHECK_MS = 100;
@@ -21,6 +22,8 @@ const MAX_CHECK_MS = 700;
 const CHECKS_PER_SECOND = 1500;
 /** Of the timer. */
 const TICK_MS = 50;
+/** What is left after this is done in the next iteration of the event loop: guests are served in between. */
+const WORK_MS = 2;
 
 /** Memory of a WATCH that waits besides its keys, its entries here included, bytes. */
 export const WAITING_BYTES = 768;
@@ -67,7 +70,9 @@ export class Watches {
   private readonly slots = new Map<number, Set<WaitingWatch>>();
   private count = 0;
   private timer: NodeJS.Timeout | null = null;
+  /** Whose watches are woken, and those of all before. */
   private lastSlot = 0;
+  private readonly goOn = oncePerIteration(() => this.tick());
 
   /**
    * @param versionAt stats a zone's data @param now a clock in ms that never goes back, of whole waits
@@ -156,18 +161,27 @@ export class Watches {
   /** Wakes those whose time is over, and checks the zones that are due. The timer calls it. */
   tick(): void {
     const now = this.now();
-    const slot = Math.floor(now / TICK_MS);
-    // A process that was stopped for long has many slots to make up for, and few of them are used.
-    if (slot - this.lastSlot > this.slots.size) {
-      for (const due of [...this.slots.keys()].filter((at) => at <= slot)) {
-        this.expire(due);
-      }
-    } else {
-      for (let at = this.lastSlot + 1; at <= slot; at++) {
-        this.expire(at);
+    const end = now + WORK_MS;
+    if (!this.expire(Math.floor(now / TICK_MS), end) || !this.checkDue(now, end)) {
+      this.goOn();
+    }
+  }
+
+  /** @returns false where there is more than there was time for */
+  private expire(slot: number, end: number): boolean {
+    for (; this.lastSlot < slot; this.lastSlot++) {
+      for (const watch of [...(this.slots.get(this.lastSlot + 1) ?? [])]) {
+        if (this.now() > end) {
+          return false;
+        }
+        this.wake(watch, watch.seen);
       }
     }
-    this.lastSlot = slot;
+    return true;
+  }
+
+  /** As `expire`. */
+  private checkDue(now: number, end: number): boolean {
     const checkMs = Math.min(
       MAX_CHECK_MS,
       Math.max(CHECK_MS, (1000 * this.zones.size) / CHECKS_PER_SECOND),
@@ -176,14 +190,12 @@ export class Watches {
       if (now - zone.checkedAt < checkMs - TICK_MS / 2) {
         break;
       }
+      if (this.now() > end) {
+        return false;
+      }
       this.check(zone);
     }
-  }
-
-  private expire(slot: number): void {
-    for (const watch of [...(this.slots.get(slot) ?? [])]) {
-      this.wake(watch, watch.seen);
-    }
+    return true;
   }
 
   private check(zone: WatchedZone): void {

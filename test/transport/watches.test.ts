@@ -1,4 +1,5 @@
 import assert from 'node:assert';
+import { eventually } from '../support/eventually';
 import { Watches, type WaitingWatch } from '../../src/transport/watches';
 
 class World {
@@ -6,10 +7,14 @@ class World {
   readonly versions = new Map<string, string>();
   settled = true;
   looks = 0;
+  /** What a look takes, and to wake one. */
+  lookMs = 0;
+  wakeMs = 0;
   readonly woken: string[] = [];
   readonly watches = new Watches(
     (zonename) => {
       this.looks++;
+      this.now += this.lookMs;
       return { text: this.versions.get(zonename) ?? '', settled: this.settled };
     },
     () => this.now,
@@ -17,7 +22,10 @@ class World {
 
   park(zonename: string, name = zonename, ms = 5000): WaitingWatch {
     const seen = { text: this.versions.get(zonename) ?? '', settled: this.settled };
-    return this.watches.park(zonename, seen, this.now + ms, () => this.woken.push(name));
+    return this.watches.park(zonename, seen, this.now + ms, () => {
+      this.now += this.wakeMs;
+      this.woken.push(name);
+    });
   }
 
   pass(ms: number): void {
@@ -128,6 +136,30 @@ describe('the watches that wait', () => {
     world.versions.set('zone0', 'new');
     world.pass(1000);
     assert.deepStrictEqual(world.woken.sort(), ['zone0', 'zone999']);
+  });
+
+  it('let guests be served between the looks, where there are many to take at once', async () => {
+    for (let n = 0; n < 40; n++) {
+      parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
+      world.versions.set(`zone${n}`, 'new');
+    }
+    world.now += 1000;
+    world.lookMs = 1;
+    world.watches.tick();
+    assert(world.looks < 5, `${world.looks} looks at once`);
+    await eventually(() => world.woken.length === 40, 'all are woken');
+    assert.strictEqual(world.looks, 40);
+  });
+
+  it('let guests be served between those whose time is over, where they are many', async () => {
+    world.wakeMs = 1;
+    for (let n = 0; n < 40; n++) {
+      parked.push(world.park('a', `${n}`, 1000));
+    }
+    world.now += 2000;
+    world.watches.tick();
+    assert(world.woken.length < 5, `${world.woken.length} woken at once`);
+    await eventually(() => world.woken.length === 40, 'all are woken');
   });
 
   it('are not looked after when nobody waits any more', () => {
