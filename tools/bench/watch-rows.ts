@@ -12,7 +12,7 @@ import { connect, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { encodeV2, type Command } from '../../src/protocol/client';
-import type { Instruments } from './instruments';
+import type { Instruments, Scale } from './instruments';
 import { getLine, type Load, type LoadResult } from './load';
 import { KEY, type BenchNode } from './node';
 import { cpuMs, statusOf } from './processes';
@@ -23,9 +23,7 @@ const CONNECTIONS = 64;
 const SOME_ZONES = 157;
 /** 32,000 of them, or as many as one process may have descriptors here, of which it needs others too. */
 const MANY_ZONES = Math.min(500, Math.floor((mostDescriptors() - 800) / CONNECTIONS));
-/** And one that nobody waits in. */
-export const WATCHED_ZONES = Math.max(SOME_ZONES, MANY_ZONES) + 1;
-const ROUNDS = 3;
+const MOST_ROUNDS = 3;
 const CHANGES = 40;
 /** Hostile zones. */
 const STORMING = 32;
@@ -84,7 +82,12 @@ class Guest {
   }
 }
 
-/** All rows, on a node of `WATCHED_ZONES` zones. */
+/** Zones where so much is measured: those, and one that nobody waits in. */
+export function watchedZones({ judged }: Scale): number {
+  return Math.max(SOME_ZONES, judged ? MANY_ZONES : 0) + 1;
+}
+
+/** All rows, on a node of so many zones. */
 export async function watchRows(bench: Instruments, node: BenchNode): Promise<void> {
   await node.startAgent();
   const [first = ''] = node.agentSockets(1);
@@ -93,8 +96,8 @@ export async function watchRows(bench: Instruments, node: BenchNode): Promise<vo
   alone.close();
   await getAllRows(bench, first);
   await crowdRows(bench, node, SOME_ZONES);
-  if (bench.scale.judged && MANY_ZONES > SOME_ZONES) {
-    await crowdRows(bench, node, MANY_ZONES);
+  if (node.zones - 1 > SOME_ZONES) {
+    await crowdRows(bench, node, node.zones - 1);
   }
   await stormRows(bench, node);
 }
@@ -108,13 +111,14 @@ async function crowdRows(bench: Instruments, node: BenchNode, zones: number): Pr
     return;
   }
   const name = `${others.length} waiting watches`;
+  const rounds = Math.min(MOST_ROUNDS, bench.scale.pairs);
   const neighbour = (): Promise<LoadResult> => bench.client.run(asking(node, bench.scale.seconds));
   const p99Us = async (): Promise<number> => {
     const runs: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       runs.push((await neighbour()).p99Us);
     }
-    return runs.sort((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? NaN;
+    return runs.sort((a, b) => a - b)[Math.floor(rounds / 2)] ?? NaN;
   };
   const token = await alone.watch('-');
   // Twice what follows, so that the heap has grown to its size before.
@@ -146,7 +150,7 @@ async function crowdRows(bench: Instruments, node: BenchNode, zones: number): Pr
   // All of them, each zone by a change of its own; and what a reply to each takes without a change.
   const all: number[] = [];
   let note = '';
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     const told = await seconds(pid, () => {
       const ended = Promise.all([waits]);
       change(node, sockets, `all${round}`);
@@ -171,7 +175,7 @@ async function crowdRows(bench: Instruments, node: BenchNode, zones: number): Pr
 
 /** A zone that nobody waits in, and what it asks. */
 function asking(node: BenchNode, seconds: number): Load {
-  const sockets = node.agentSockets(WATCHED_ZONES).slice(-1);
+  const sockets = node.agentSockets(node.zones).slice(-1);
   return { mode: 'open', seconds, connections: 1, sockets, requests: [getLine(KEY)] };
 }
 
