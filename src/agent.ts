@@ -31,6 +31,7 @@ import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/
 import { isWrite, type Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import { takeLock, type HeldLock } from './platform/lock';
+import { longWork } from './platform/metadata-text';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
 import { ConfigFiles } from './vm/config-files';
@@ -42,7 +43,7 @@ import { codeOf, SystemError, systemError } from './lib/errors';
 import { packageVersion } from './lib/version';
 import type { VmChange } from './vm/vm-cache';
 import { ByteBudget } from './lib/byte-budget';
-import { TaskQueue, tickIds } from './lib/scheduler';
+import { tickIds } from './lib/scheduler';
 import { helloText } from './metadata/hello';
 import { Tokens } from './metadata/token';
 import { nodeKey } from './platform/node-key';
@@ -82,9 +83,7 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
-  /** Steps of long work for WATCH and GETALL: one in each iteration of the loop, whoever asks. */
-  private readonly steps = new TaskQueue({ tasks: 1 });
-  /** Long values that these steps have in memory, of all zones. */
+  /** Long values that WATCH and GETALL have in memory, of all zones. */
   private readonly longValues = new ByteBudget(LONG_VALUE_BYTES);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
@@ -177,7 +176,7 @@ export class Agent {
   private tokensOf(key: Buffer): Tokens {
     return new Tokens(
       key,
-      () => this.steps.next(),
+      () => longWork.next(),
       (zonename, bytes, work) => this.longValues.run(zonename, bytes, work),
     );
   }

@@ -129,12 +129,13 @@ export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
 
 /** Work on less than this takes a fraction of a millisecond, bytes. */
 const LONG_BYTES = 64 * 1024;
-const longWork = new TaskQueue({ tasks: 1 });
-
 /**
- * To be awaited before work on so many bytes. Threads of the pool end together, and each may bring megabytes: one
- * iteration of the event loop has room for one such piece, of whatever zone, and guests are served between them.
+ * One iteration of the event loop has room for one piece of long work, of whatever zone, and guests are served
+ * between them: threads of the pool end together, and each may bring megabytes.
  */
+export const longWork = new TaskQueue({ tasks: 1 });
+
+/** To be awaited before work on so many bytes. */
 export async function longWorkTurn(bytes: number): Promise<void> {
   if (bytes > LONG_BYTES) {
     await longWork.next();

@@ -37,8 +37,7 @@ import {
 } from '../protocol/request';
 import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
 import type { ReplySizes } from './reply-sizes';
-import { isUnchanged, WAITING_BYTES, WaitingWatch } from './waiting-watch';
-import type { Watches } from './watches';
+import { WAITING_BYTES, type WaitingWatch, type Watches } from './watches';
 
 /** A request and when it arrived. */
 export interface PendingRequest {
@@ -47,8 +46,8 @@ export interface PendingRequest {
   readonly at: number;
   /** Of its line. */
   readonly bytes: number;
-  /** Of a WATCH that has waited: when it stops waiting, on the same clock. */
-  readonly until?: number;
+  /** Of a WATCH that has waited. */
+  readonly waited?: Pick<WaitingWatch, 'until' | 'seen'>;
 }
 
 /** The request whose reply is next, once it is no longer in the queue. */
@@ -225,7 +224,7 @@ export class ReplyQueue {
     if (head.state === 'waiting') {
       this.finishHead();
       // Its wait is not the time that its answer took.
-      this.begin({ ...head.asked, at: this.options.now() });
+      this.begin({ ...head.asked, at: this.options.now(), waited: head.watch });
       return 0;
     }
     if (head.state === 'blocked') {
@@ -294,9 +293,11 @@ export class ReplyQueue {
       sink.keep(expected);
       this.roomKept = true;
     }
-    const seen = request.kind === 'watch' ? watches.version(origin.zonename) : null;
+    // Before the data is read: what changes meanwhile is found by the next check.
+    const seen =
+      request.kind === 'watch' ? (asked.waited?.seen ?? watches.version(origin.zonename)) : null;
     const settle = (reply: Reply): void => {
-      if (seen === null || !isUnchanged(request, reply) || !this.wait(asked, seen)) {
+      if (seen === null || !this.wait(asked, seen, reply)) {
         this.deliver(asked, request, reply);
       }
     };
@@ -321,22 +322,25 @@ export class ReplyQueue {
     });
   }
 
-  /** @returns false where a WATCH is not to wait: its time is over, or something else is asked */
-  private wait(asked: PendingRequest, seen: DataVersion): boolean {
+  /** @returns false where a WATCH is not to wait: it has news, its time is over, or something else is asked */
+  private wait(asked: PendingRequest, seen: DataVersion, reply: Reply): boolean {
     const { origin, now, watches, onProgress } = this.options;
-    const { request, at } = asked;
-    const until = asked.until ?? at + 1000 * (request.kind === 'watch' ? request.seconds : 0);
+    const { request, at, waited } = asked;
+    if (request.kind !== 'watch' || reply.kind !== 'success' || reply.text !== request.token) {
+      return false;
+    }
+    const until = waited?.until ?? at + 1000 * request.seconds;
     if (this.ending || this.queue.length > 0 || now() >= until) {
       return false;
     }
-    const watch = new WaitingWatch(watches, origin.zonename, { seen, until }, onProgress);
-    this.setHead({ state: 'waiting', asked: { ...asked, until }, watch });
+    const watch = watches.park(origin.zonename, seen, until, onProgress);
+    this.setHead({ state: 'waiting', asked, watch });
     return true;
   }
 
   private wakeWatch(): void {
     if (this.head.state === 'waiting') {
-      this.head.watch.wake();
+      this.head.watch.woken = true;
     }
   }
 
@@ -418,7 +422,7 @@ export class ReplyQueue {
     if (this.head.state !== 'none') {
       this.busyBytes -= bytesOf(this.head.asked);
       if (this.head.state === 'waiting') {
-        this.head.watch.stop();
+        this.options.watches.unpark(this.head.watch);
       }
       this.head = NONE;
     }

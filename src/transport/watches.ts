@@ -5,13 +5,14 @@
  *              |  [its deadline]  --------------------------------------------------------> wake
  *              `--unpark
  *
- * Whoever is woken asks for the token again, and parks again where it is the same: nothing here knows tokens. A
+ * Whoever is woken is handled again, and parks again where its token is the same: nothing here knows tokens. A
  * change that we make or that vminfod tells comes as a hint. All others are found by a stat of the files of the zones
  * that somebody waits in, never of others: each at least every MAX_CHECK_MS, and every CHECK_MS while they are few. One
  * timer serves all waiters, and exists only while there are some.
  */
 
 import type { DataVersion } from '../lib/data-version';
+import { oncePerIteration } from '../lib/scheduler';
 
 /** From one check of a zone to the next while few zones are waited for. */
 const CHECK_MS = 100;
@@ -21,22 +22,39 @@ const MAX_CHECK_MS = 700;
 const CHECKS_PER_SECOND = 1500;
 /** Of the timer. */
 const TICK_MS = 50;
+/** What is left after this is done in the next iteration of the event loop: guests are served in between. */
+const WORK_MS = 2;
 
-export interface Waiter {
-  /** The data may have changed, or the time is over. */
-  wake(): void;
-}
+/** Memory of a WATCH that waits besides its keys, its entries here included, bytes. */
+export const WAITING_BYTES = 768;
 
-/** One that waits. */
-export interface ParkedWatch {
-  readonly waiter: Waiter;
+/** A WATCH that waits. */
+export class WaitingWatch {
   readonly zone: WatchedZone;
-  readonly slot: number;
+  /** On the clock, ms: then it is answered as it is. */
+  readonly until: number;
+  /** What the zone's data looked like before its token was computed, or, once it is woken, is computed again. */
+  seen: DataVersion;
+  /** True: it is to be handled again. */
+  woken = false;
+  readonly onWoken: () => void;
+
+  constructor(zone: WatchedZone, seen: DataVersion, until: number, onWoken: () => void) {
+    this.zone = zone;
+    this.until = until;
+    this.seen = seen;
+    this.onWoken = onWoken;
+  }
+
+  /** Of the tick in which its time is over. */
+  get slot(): number {
+    return Math.ceil(this.until / TICK_MS);
+  }
 }
 
 interface WatchedZone {
   readonly zonename: string;
-  readonly waiters: Set<ParkedWatch>;
+  readonly waiting: Set<WaitingWatch>;
   /** Null: whoever waits has to be woken at the next check. */
   version: string | null;
   checkedAt: number;
@@ -49,10 +67,12 @@ export class Watches {
   /** In the order of their last checks. */
   private readonly zones = new Map<string, WatchedZone>();
   /** By the number of the tick in which their time is over. */
-  private readonly slots = new Map<number, Set<ParkedWatch>>();
+  private readonly slots = new Map<number, Set<WaitingWatch>>();
   private count = 0;
   private timer: NodeJS.Timeout | null = null;
+  /** Whose watches are woken, and those of all before. */
   private lastSlot = 0;
+  private readonly goOn = oncePerIteration(() => this.tick());
 
   /**
    * @param versionAt stats a zone's data @param now a clock in ms that never goes back, of whole waits
@@ -72,7 +92,7 @@ export class Watches {
 
   /** How many wait of one zone. */
   waitingOf(zonename: string): number {
-    return this.zones.get(zonename)?.waiters.size ?? 0;
+    return this.zones.get(zonename)?.waiting.size ?? 0;
   }
 
   /** The version of a zone's data, to be asked before the token is made that is waited with. */
@@ -81,43 +101,45 @@ export class Watches {
   }
 
   /**
-   * Waits until the data may be another than that of `seen`, or until `until`. The waiter is woken once.
-   * @param until on the clock
+   * Waits until the data may be another than that of `seen`, or until `until`.
+   * @param until on the clock @param onWoken runs at most once, and never in `park`
    */
-  park(zonename: string, waiter: Waiter, seen: DataVersion, until: number): ParkedWatch {
+  park(zonename: string, seen: DataVersion, until: number, onWoken: () => void): WaitingWatch {
     let zone = this.zones.get(zonename);
     if (zone === undefined) {
-      zone = { zonename, waiters: new Set(), version: seen.text, checkedAt: this.now() };
+      zone = { zonename, waiting: new Set(), version: seen.text, checkedAt: this.now() };
       this.zones.set(zonename, zone);
     }
     if (zone.version !== seen.text || !seen.settled) {
       zone.version = null;
     }
-    const slot = Math.ceil(until / TICK_MS);
-    const parked = { waiter, zone, slot };
-    zone.waiters.add(parked);
-    const due = this.slots.get(slot);
+    const watch = new WaitingWatch(zone, seen, until, onWoken);
+    zone.waiting.add(watch);
+    const due = this.slots.get(watch.slot);
     if (due === undefined) {
-      this.slots.set(slot, new Set([parked]));
+      this.slots.set(watch.slot, new Set([watch]));
     } else {
-      due.add(parked);
+      due.add(watch);
     }
     this.count++;
-    this.start();
-    return parked;
+    if (this.timer === null) {
+      this.lastSlot = Math.floor(this.now() / TICK_MS) - 1;
+      this.timer = setInterval(() => this.tick(), TICK_MS).unref();
+    }
+    return watch;
   }
 
   /** Does not wait any more. Idempotent. */
-  unpark(parked: ParkedWatch): void {
-    const { zone, slot } = parked;
-    if (!zone.waiters.delete(parked)) {
+  unpark(watch: WaitingWatch): void {
+    const { zone, slot } = watch;
+    if (!zone.waiting.delete(watch)) {
       return;
     }
-    if (zone.waiters.size === 0) {
+    if (zone.waiting.size === 0) {
       this.zones.delete(zone.zonename);
     }
     const due = this.slots.get(slot);
-    due?.delete(parked);
+    due?.delete(watch);
     if (due?.size === 0) {
       this.slots.delete(slot);
     }
@@ -139,18 +161,27 @@ export class Watches {
   /** Wakes those whose time is over, and checks the zones that are due. The timer calls it. */
   tick(): void {
     const now = this.now();
-    const slot = Math.floor(now / TICK_MS);
-    // A process that was stopped for long has many slots to make up for, and few of them are used.
-    if (slot - this.lastSlot > this.slots.size) {
-      for (const due of [...this.slots.keys()].filter((at) => at <= slot)) {
-        this.expire(due);
-      }
-    } else {
-      for (let at = this.lastSlot + 1; at <= slot; at++) {
-        this.expire(at);
+    const end = now + WORK_MS;
+    if (!this.expire(Math.floor(now / TICK_MS), end) || !this.checkDue(now, end)) {
+      this.goOn();
+    }
+  }
+
+  /** @returns false where there is more than there was time for */
+  private expire(slot: number, end: number): boolean {
+    for (; this.lastSlot < slot; this.lastSlot++) {
+      for (const watch of [...(this.slots.get(this.lastSlot + 1) ?? [])]) {
+        if (this.now() > end) {
+          return false;
+        }
+        this.wake(watch, watch.seen);
       }
     }
-    this.lastSlot = slot;
+    return true;
+  }
+
+  /** As `expire`. */
+  private checkDue(now: number, end: number): boolean {
     const checkMs = Math.min(
       MAX_CHECK_MS,
       Math.max(CHECK_MS, (1000 * this.zones.size) / CHECKS_PER_SECOND),
@@ -159,15 +190,12 @@ export class Watches {
       if (now - zone.checkedAt < checkMs - TICK_MS / 2) {
         break;
       }
+      if (this.now() > end) {
+        return false;
+      }
       this.check(zone);
     }
-  }
-
-  private expire(slot: number): void {
-    for (const parked of [...(this.slots.get(slot) ?? [])]) {
-      this.unpark(parked);
-      parked.waiter.wake();
-    }
+    return true;
   }
 
   private check(zone: WatchedZone): void {
@@ -175,21 +203,21 @@ export class Watches {
     // To the end of the order.
     this.zones.delete(zone.zonename);
     this.zones.set(zone.zonename, zone);
-    const { text, settled } = this.versionAt(zone.zonename);
-    const isSame = text === zone.version;
-    zone.version = settled ? text : null;
+    const seen = this.versionAt(zone.zonename);
+    const isSame = seen.text === zone.version;
+    zone.version = seen.settled ? seen.text : null;
     if (!isSame) {
-      for (const parked of [...zone.waiters]) {
-        this.unpark(parked);
-        parked.waiter.wake();
+      for (const watch of [...zone.waiting]) {
+        // One look is enough for all of them: each reads the data after it.
+        this.wake(watch, seen);
       }
     }
   }
 
-  private start(): void {
-    if (this.timer === null) {
-      this.lastSlot = Math.floor(this.now() / TICK_MS) - 1;
-      this.timer = setInterval(() => this.tick(), TICK_MS).unref();
-    }
+  private wake(watch: WaitingWatch, seen: DataVersion): void {
+    this.unpark(watch);
+    watch.woken = true;
+    watch.seen = seen;
+    watch.onWoken();
   }
 }

@@ -2,10 +2,14 @@
  * WATCH, GETALL, PUTIF, DELETEIF and HELLO of a whole agent on a simulated node.
  */
 import assert from 'node:assert';
+import { cpSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isJsonObject, parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { ask } from '../../tools/simcn/control';
 import { askAdmin } from '../support/admin';
+import { bestOf } from '../support/best-of';
+import { eventually } from '../support/eventually';
 import { base64 } from '../support/frames';
 import { quantile, type Answer, type GuestSession } from '../support/guest-session';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
@@ -134,6 +138,65 @@ describe('a guest that waits for a change', function () {
     );
     assert.notStrictEqual((await waiting).text, token);
     assert.strictEqual((await update).status, 0);
+  });
+
+  /** From a change to the answer of who waits for it, ms. @param change resolves when the file is there */
+  async function toldAfter(
+    session: GuestSession,
+    keys: readonly string[],
+    change: () => Promise<void> | void,
+  ): Promise<number> {
+    const token = await tokenOf(session, keys);
+    let at = Infinity;
+    const waiting = watch(session, token, keys).then(({ text }) => {
+      assert.notStrictEqual(text, token);
+      at = performance.now();
+    });
+    assert.strictEqual(await hasEnded(waiting, 150), false);
+    await change();
+    const changedAt = performance.now();
+    await waiting;
+    return Math.max(0, at - changedAt);
+  }
+
+  it('is told within a second of what vmadm writes while vminfod is frozen', async () => {
+    let n = 0;
+    const ms = await bestOf(TOLD_MS, async () => {
+      await cn.fault('vminfod.freeze', 0);
+      const colour = `vmadm${n++}`;
+      let update: Promise<unknown> = Promise.resolve();
+      const told = await toldAfter(guest, ['colour'], async () => {
+        const text = JSON.stringify({ set_customer_metadata: { colour } });
+        update = cn.node.vmadm(['update', uuidOf(0)], text);
+        await eventually(() => cn.metadata(0).customer.colour === colour, 'it writes', 20_000);
+      });
+      // It waits for vminfod, which says nothing.
+      await cn.clearFaults();
+      await update;
+      return told;
+    });
+    assert(ms < TOLD_MS, `${ms} ms`);
+  });
+
+  it('is told within a second of a migration, which replaces the directory of its files, with vminfod frozen', async () => {
+    await cn.fault('vminfod.freeze', 2);
+    const session = await cn.open(2);
+    const directory = cn.config(2);
+    const [here, away] = [`${directory}.here`, `${directory}.away`];
+    const text = JSON.stringify({ customer_metadata: { colour: 'moved' }, internal_metadata: {} });
+    cpSync(directory, here, { recursive: true });
+    writeFileSync(join(here, 'metadata.json'), text);
+    const ms = await bestOf(TOLD_MS, () =>
+      toldAfter(session, ['colour'], () => {
+        renameSync(directory, away);
+        renameSync(here, directory);
+        renameSync(away, here);
+      }),
+    );
+    assert(ms < TOLD_MS, `${ms} ms`);
+    rmSync(here, { recursive: true });
+    session.close();
+    await cn.clearFaults();
   });
 
   it('of all keys is told of a new one and of one that is gone', async () => {

@@ -5,6 +5,7 @@ import assert from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { answer } from '../../src/metadata/handler';
+import { parseJsonObject } from '../../src/metadata/vm-data';
 import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
 import { VERB_OPTIONS } from '../support/verb-options';
@@ -79,6 +80,15 @@ describe("the protocol's page", () => {
     }
   });
 
+  it('shows what HELLO is answered with', () => {
+    const [, shown = ''] = /```json\n(\{\n {2}"agent"[^`]*)```/.exec(PAGE) ?? [];
+    const { version, ...members } = { ...parseJsonObject(VERB_OPTIONS.hello) };
+    assert(typeof version === 'string');
+    assert.deepStrictEqual({ ...parseJsonObject(shown), version }, { ...members, version });
+    const ids = rows("Differences from the platform's agent").map(([id]) => id);
+    assert.deepStrictEqual(members.differences, ids);
+  });
+
   it('reads CR, U+2028 and U+2029 inside a V1 line as part of the key', async () => {
     for (const separator of ['\r', '\u2028', '\u2029']) {
       const line = Buffer.from(`GET motd${separator}x`);
@@ -102,8 +112,10 @@ describe("the protocol's page", () => {
     const texts = rows('Refusals')
       .map(([text = '']) => text)
       .join('\n');
-    const sent = ['GET', 'PUT', 'DELETE'].map((verb) => `Invalid ${verb} Request`);
+    const verbs = ['GET', 'PUT', 'DELETE', 'WATCH', 'PUTIF', 'DELETEIF'];
+    const sent = verbs.map((verb) => `Invalid ${verb} Request`);
     const others = ['Key is not UTF-8.', 'Key is too long.', 'Value is not UTF-8.'];
+    others.push('Too many keys.', 'Too large', 'Changed TOKEN');
     for (const text of [...sent, ...others, 'Empty values are not stored.', 'VM not found']) {
       assert(texts.includes(text), text);
     }

@@ -64,14 +64,14 @@ export class GuestSession {
     return this.ask('DELETE', key);
   }
 
-  /** Requests may be asked without waiting for the answers before. */
-  ask(code: string, payload: string): Promise<Answer> {
+  /** Requests may be asked without waiting for the answers before. @param mostMs an answer may take so long */
+  ask(code: string, payload: string, mostMs = CLIENT_PATIENCE_MS): Promise<Answer> {
     const id = (++this.lastId).toString(16).padStart(8, '0');
     const answer = new Promise<Answer>((resolve, reject) => {
       this.waiting.push({ id, since: performance.now(), resolve, reject });
     });
     this.socket.write(frame(id, code, payload));
-    return within(answer, CLIENT_PATIENCE_MS, `${code} without an answer`);
+    return within(answer, mostMs, `${code} without an answer`);
   }
 
   close(): void {

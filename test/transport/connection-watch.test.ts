@@ -70,11 +70,17 @@ describe('a WATCH that waits', () => {
         await world.wait(peer);
         peer.write(frame('0000000b', 'GET', 'k'));
         assert.strictEqual(await peer.least(ONE.length + GOT.length), ONE + GOT);
-        const unknown = 'FAILURE\n';
-        await world.wait(peer);
-        peer.write('HUH\n');
-        const all = ONE + GOT + ONE + unknown;
-        assert.strictEqual(await peer.least(all.length), all);
+        let all = ONE + GOT;
+        for (const [line, reply] of [
+          ['HUH\n', 'FAILURE\n'],
+          ['NEGOTIATE V3\n', 'FAILURE\n'],
+          [' \tx\n', 'invalid command\n'],
+        ] as const) {
+          await world.wait(peer);
+          peer.write(line);
+          all += ONE + reply;
+          assert.strictEqual(await peer.least(all.length), all);
+        }
       });
 
       it('takes the place of another, which ends', async () => {
@@ -107,21 +113,28 @@ describe('a WATCH that waits', () => {
     });
   }
 
-  it('is answered before the reset of a socket', async () => {
-    const peer = await world.connect('socket');
-    await world.wait(peer);
-    peer.write('\nNEGOTIATE V2\n');
-    const all = `${ONE}invalid command\nV2_OK\n`;
-    assert.strictEqual(await peer.least(all.length), all);
-  });
+  for (const [what, line, reply] of [
+    ['an empty line', '\n', 'invalid command\n'],
+    ['NEGOTIATE', 'NEGOTIATE V2\n', 'V2_OK\n'],
+    ['both', '\nNEGOTIATE V2\n', 'invalid command\nV2_OK\n'],
+  ] as const) {
+    it(`is answered before ${what} on a socket, which is the same client's`, async () => {
+      const peer = await world.connect('socket');
+      await world.wait(peer);
+      peer.write(line);
+      assert.strictEqual(await peer.least(ONE.length + reply.length), ONE + reply);
+    });
 
-  it("is dropped by a reset of a port, which is another client's", async () => {
-    const peer = await world.connect('serial');
-    await world.wait(peer);
-    peer.write('\nNEGOTIATE V2\n');
-    assert.strictEqual(await peer.least(22), 'invalid command\nV2_OK\n');
-    assert.strictEqual(world.watches.waiting, 0);
-  });
+    it(`is dropped by ${what} on a port, which is another client's`, async () => {
+      const peer = await world.connect('serial');
+      await world.wait(peer);
+      peer.write(line);
+      assert.strictEqual(await peer.least(reply.length), reply);
+      assert.strictEqual(world.watches.waiting, 0);
+      peer.write(frame('0000000b', 'GET', 'k'));
+      assert.strictEqual(await peer.least(reply.length + GOT.length), reply + GOT);
+    });
+  }
 
   it('gets its answer though its peer has ended its side', async () => {
     const peer = await world.connect('socket');

@@ -1,24 +1,31 @@
 import assert from 'node:assert';
-import { Watches, type ParkedWatch } from '../../src/transport/watches';
+import { eventually } from '../support/eventually';
+import { Watches, type WaitingWatch } from '../../src/transport/watches';
 
 class World {
   now = 10_000;
   readonly versions = new Map<string, string>();
   settled = true;
   looks = 0;
+  /** What a look takes, and to wake one. */
+  lookMs = 0;
+  wakeMs = 0;
   readonly woken: string[] = [];
   readonly watches = new Watches(
     (zonename) => {
       this.looks++;
+      this.now += this.lookMs;
       return { text: this.versions.get(zonename) ?? '', settled: this.settled };
     },
     () => this.now,
   );
 
-  park(zonename: string, name = zonename, ms = 5000): ParkedWatch {
+  park(zonename: string, name = zonename, ms = 5000): WaitingWatch {
     const seen = { text: this.versions.get(zonename) ?? '', settled: this.settled };
-    const wake = (): void => void this.woken.push(name);
-    return this.watches.park(zonename, { wake }, seen, this.now + ms);
+    return this.watches.park(zonename, seen, this.now + ms, () => {
+      this.now += this.wakeMs;
+      this.woken.push(name);
+    });
   }
 
   pass(ms: number): void {
@@ -31,7 +38,7 @@ class World {
 
 describe('the watches that wait', () => {
   let world: World;
-  let parked: ParkedWatch[];
+  let parked: WaitingWatch[];
 
   beforeEach(() => {
     world = new World();
@@ -80,11 +87,27 @@ describe('the watches that wait', () => {
     world.pass(150);
     // Its token was made before the change that the others were told of.
     const seen = { text: '', settled: true };
-    const wake = (): void => void world.woken.push('second');
     parked.push(world.park('a', 'third'));
-    parked.push(world.watches.park('a', { wake }, seen, world.now + 5000));
+    const until = world.now + 5000;
+    parked.push(world.watches.park('a', seen, until, () => world.woken.push('second')));
     world.pass(150);
     assert.deepStrictEqual(world.woken.sort(), ['first', 'second', 'third']);
+  });
+
+  it('know from one look what their zone looked like when they were woken', () => {
+    parked = [0, 1, 2].map((n) => world.park('a', `${n}`));
+    assert.deepStrictEqual(
+      parked.map(({ woken, seen }) => [woken, seen.text]),
+      parked.map(() => [false, '']),
+    );
+    world.looks = 0;
+    world.versions.set('a', 'new');
+    world.watches.hint('a');
+    assert.strictEqual(world.looks, 1);
+    assert.deepStrictEqual(
+      parked.map(({ woken, seen }) => [woken, seen.text]),
+      parked.map(() => [true, 'new']),
+    );
   });
 
   it('are looked after once more where data was written a moment ago', () => {
@@ -115,6 +138,30 @@ describe('the watches that wait', () => {
     assert.deepStrictEqual(world.woken.sort(), ['zone0', 'zone999']);
   });
 
+  it('let guests be served between the looks, where there are many to take at once', async () => {
+    for (let n = 0; n < 40; n++) {
+      parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
+      world.versions.set(`zone${n}`, 'new');
+    }
+    world.now += 1000;
+    world.lookMs = 1;
+    world.watches.tick();
+    assert(world.looks < 5, `${world.looks} looks at once`);
+    await eventually(() => world.woken.length === 40, 'all are woken');
+    assert.strictEqual(world.looks, 40);
+  });
+
+  it('let guests be served between those whose time is over, where they are many', async () => {
+    world.wakeMs = 1;
+    for (let n = 0; n < 40; n++) {
+      parked.push(world.park('a', `${n}`, 1000));
+    }
+    world.now += 2000;
+    world.watches.tick();
+    assert(world.woken.length < 5, `${world.woken.length} woken at once`);
+    await eventually(() => world.woken.length === 40, 'all are woken');
+  });
+
   it('are not looked after when nobody waits any more', () => {
     const one = world.park('a');
     world.watches.unpark(one);
@@ -127,7 +174,7 @@ describe('the watches that wait', () => {
     let wakes = 0;
     const wait = (): void => {
       const seen = { text: world.versions.get('a') ?? '', settled: true };
-      parked.push(world.watches.park('a', { wake: again }, seen, world.now + 5000));
+      parked.push(world.watches.park('a', seen, world.now + 5000, again));
     };
     const again = (): void => {
       wakes++;

@@ -14,7 +14,7 @@ import { listingRows } from './listing-rows';
 import type { Processes } from './processes';
 import { fairnessRow, partsOfFloor, requestRows, SOCKETS } from './request-rows';
 import { rowOf, type Goal, type Row } from './report';
-import { WATCHED_ZONES, watchRows } from './watch-rows';
+import { watchedZones, watchRows } from './watch-rows';
 import { piecesRow, putRows, WRITERS } from './write-rows';
 
 /** One run of the benchmark. Its nodes and files are gone when `run` has ended, however it did. */
@@ -55,7 +55,7 @@ export class Bench implements Instruments {
       await putRows(this, node);
       await piecesRow(this, node);
     });
-    await this.onNode(WATCHED_ZONES, (node) => watchRows(this, node));
+    await this.onNode(watchedZones(this.scale), (node) => watchRows(this, node));
     const calm = await this.onNode(1, (node) => partsOfFloor(this, node));
     await this.onNode(this.scale.manyZones, (node) => manyZonesRows(this, node, calm));
     await this.onNode(this.scale.idleZones, async (node) => {

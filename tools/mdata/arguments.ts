@@ -1,5 +1,5 @@
 /*
- * The command line of the four mdata programs: options of our own, then operands as the bytes that they are.
+ * The command line of the mdata programs: options of our own, then operands as the bytes that they are.
  *
  * The platform's client knows no options at all: its first argument is the key, the second the value,
  * whatever they begin with, and the rest is ignored (mdata-client, main in mdata_get.c and mdata_put.c).

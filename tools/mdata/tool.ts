@@ -1,13 +1,12 @@
 /*
- * What the four mdata programs share: from the command line to the exit code. Output and exit codes are
+ * What the mdata programs share: from the command line to the exit code. Output and exit codes are
  * those of the platform's client, which boot scripts and Salt read.
  */
 import assert from 'node:assert';
 
 import { explain } from '../../src/lib/explain';
 import type { Command, Outcome } from '../../src/protocol/client';
-import { readArguments } from './arguments';
-import type { Usage } from './arguments';
+import { readArguments, type Arguments, type Usage } from './arguments';
 import { ask } from './session';
 
 const EXIT_NOTFOUND = 1;
@@ -25,31 +24,57 @@ export interface Tool extends Usage {
   readonly wanted: (operands: readonly Buffer[]) => Buffer;
 }
 
-/** Runs a program; its exit code is set when the promise resolves. Never rejects. */
-export async function runTool(tool: Tool): Promise<void> {
-  // Whoever reads us may stop early (`| head`): an error, but none to show a stack for.
-  process.stdout.on('error', () => {
-    process.exitCode = EXIT_ERROR;
-  });
-  process.exitCode = await outcomeOf(tool).catch((err: unknown) => {
-    process.stderr.write(explain(tool.name, err));
-    return EXIT_ERROR;
+/** Runs a program of one command; its exit code is set when the promise resolves. Never rejects. */
+export function runTool(tool: Tool): Promise<void> {
+  return runProgram(tool, async (args) => {
+    const { operands, options } = args;
+    const command = await tool.command(operands, options);
+    return conclude(tool, operands, await send(tool, args, command));
   });
 }
 
-async function outcomeOf(tool: Tool): Promise<number> {
-  const args = readArguments(tool);
-  if ('kind' in args) {
-    return args.code;
-  }
-  const { operands, paths, limitMs, options } = args;
-  const command = await tool.command(operands, options);
-  const outcome = await ask(command, {
-    paths,
-    limitMs,
-    note: (text) => say(`${tool.name}: ${text}`),
-  });
-  return conclude(tool, operands, outcome);
+/**
+ * Runs a program; its exit code is set when the promise resolves. Never rejects.
+ * @param main resolves to the exit code
+ */
+export async function runProgram(
+  usage: Usage,
+  main: (args: Arguments) => Promise<number>,
+): Promise<void> {
+  // Whoever reads us may stop early (`| head`): an error, but none to show a stack for.
+  process.stdout.on('error', () => process.exit(EXIT_ERROR));
+  const args = readArguments(usage);
+  process.exitCode =
+    'kind' in args
+      ? args.code
+      : await main(args).catch((err: unknown) => {
+          process.stderr.write(explain(usage.name, err));
+          return EXIT_ERROR;
+        });
+}
+
+/** Asks the agent, as the command line says. @param longerMs than an answer may take */
+export function send(
+  { name }: Usage,
+  { paths, limitMs }: Arguments,
+  command: Command,
+  longerMs = 0,
+): Promise<Outcome> {
+  const note = (text: string): void => say(`${name}: ${text}`);
+  return ask(command, { paths, limitMs: limitMs === null ? null : limitMs + longerMs, note });
+}
+
+/** True: the agent does not know the verb, and is asked in another way. */
+export function isUnknown(outcome: Outcome): boolean {
+  return (
+    outcome.kind === 'unsupported' ||
+    (outcome.kind === 'failure' && outcome.text.startsWith('Unknown command'))
+  );
+}
+
+/** Of an answer that is no success. */
+export function failureOf(outcome: Outcome): Error {
+  return new Error(outcome.kind === 'failure' ? outcome.text : outcome.kind);
 }
 
 function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): number {

@@ -11,10 +11,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../src/lib/errors';
-import type { Command, Outcome } from '../../src/protocol/client';
-import { readArguments, type Arguments } from './arguments';
-import { ask } from './session';
-import { NEWLINE, say } from './tool';
+import type { Arguments } from './arguments';
+import { failureOf, isUnknown, NEWLINE, runProgram, say, send } from './tool';
 
 const USAGE = {
   name: 'mdata-watch',
@@ -30,7 +28,6 @@ at each change, with MDATA_KEYS (the keys that changed, one a line) and MDATA_TO
 } as const;
 
 const EXIT_UNCHANGED = 1;
-const EXIT_ERROR = 2;
 const EXIT_USAGE = 3;
 /** The longest that an agent lets one request wait, seconds. */
 const MAX_WAIT_S = 300;
@@ -89,16 +86,14 @@ class Watcher {
     const leftMs = this.endsAt - performance.now();
     if (token !== null) {
       const seconds = Math.max(1, Math.min(MAX_WAIT_S, Math.ceil(leftMs / 1000)));
-      const outcome = await this.ask({ kind: 'watch', seconds, token, keys }, 1000 * seconds);
+      const command = { kind: 'watch', seconds, token, keys } as const;
+      const outcome = await send(USAGE, this.args, command, 1000 * seconds);
       if (outcome.kind === 'success') {
         this.token = outcome.data.toString('latin1');
         return;
       }
-      const isUnknown =
-        outcome.kind === 'unsupported' ||
-        (outcome.kind === 'failure' && outcome.text.startsWith('Unknown command'));
-      if (!isUnknown) {
-        throw new Error(outcome.kind === 'failure' ? outcome.text : outcome.kind);
+      if (!isUnknown(outcome)) {
+        throw failureOf(outcome);
       }
       say(`${USAGE.name}: this agent cannot tell of changes: looking every 10 seconds`);
       this.token = null;
@@ -110,7 +105,7 @@ class Watcher {
   private async values(): Promise<Values> {
     const values: (Buffer | null)[] = [];
     for (const key of this.keys) {
-      const outcome = await this.ask({ kind: 'get', key }, 0);
+      const outcome = await send(USAGE, this.args, { kind: 'get', key });
       // A value without a text is there, and looks like none.
       values.push(outcome.kind === 'success' ? outcome.data : null);
     }
@@ -154,27 +149,13 @@ class Watcher {
       say(`${USAGE.name}: ${messageOf(err)}`);
     }
   }
-
-  /** @param longerMs than an answer may take */
-  private ask(command: Command, longerMs: number): Promise<Outcome> {
-    const { paths, limitMs } = this.args;
-    return ask(command, {
-      paths,
-      limitMs: limitMs === null ? null : limitMs + longerMs,
-      note: (text) => say(`${USAGE.name}: ${text}`),
-    });
-  }
 }
 
 function isSame(a: Buffer | null | undefined, b: Buffer | null | undefined): boolean {
   return a instanceof Buffer && b instanceof Buffer ? a.equals(b) : a === b;
 }
 
-async function main(): Promise<number> {
-  const args = readArguments(USAGE);
-  if ('kind' in args) {
-    return args.code;
-  }
+void runProgram(USAGE, (args) => {
   const time = args.options.get('-t');
   const seconds = time === undefined ? Infinity : Number(time);
   const watcher = new Watcher(args, seconds);
@@ -182,18 +163,7 @@ async function main(): Promise<number> {
     say(
       `${USAGE.name}: ${watcher.hasKeys ? '-t wants a number of seconds above 0' : 'which key?'}`,
     );
-    return EXIT_USAGE;
+    return Promise.resolve(EXIT_USAGE);
   }
   return watcher.run();
-}
-
-process.stdout.on('error', () => process.exit(EXIT_ERROR));
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (err: unknown) => {
-    say(`${USAGE.name}: ${messageOf(err)}`);
-    process.exitCode = EXIT_ERROR;
-  },
-);
+});

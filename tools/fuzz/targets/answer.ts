@@ -4,17 +4,9 @@
  * Input: decisions that build a VM object and its maps, and then a few requests (answer-input.ts).
  * Checked against the model.
  */
-import { Tokens } from '../../../src/metadata/token';
-import { answer as answerRequest } from '../../../src/metadata/handler';
+import type { Change } from '../../../src/metadata/vm-data';
 import type { Reply } from '../../../src/protocol/reply';
 import type { DataRequest } from '../../../src/protocol/request';
-import type {
-  Change,
-  ChangeResult,
-  JsonObject,
-  MetadataUse,
-  VmData,
-} from '../../../src/metadata/vm-data';
 import { magnitude, nameNumber } from '../features';
 import type { Features } from '../features';
 import { get, keys, write } from '../model/keys';
@@ -23,6 +15,7 @@ import { same, Wrong } from '../target';
 import type { Target } from '../target';
 import { buildRequest, buildVm, KEYS, NAMES, SECRET } from './answer-input';
 import { Choices } from './choices';
+import { ModelData } from './model-data';
 
 const MOST_REQUESTS = 4;
 
@@ -41,21 +34,11 @@ export const answer: Target = {
   run(input, features) {
     const choices = new Choices(input);
     const data = buildVm(choices);
-    const memory = new Memory(data);
+    const memory = new ModelData(data);
     for (let i = 0; i < MOST_REQUESTS && (i === 0 || !choices.over); i++) {
       const request = buildRequest(choices);
-      memory.asked = null;
-      const options = {
-        operatorScriptWritable: false,
-        emptyValuesStored: false,
-        ...VERBS,
-        commaDeletes: true,
-        onFault: (_zonename: string, _: DataRequest, err: unknown) => {
-          throw new Wrong('the handler has no fault', { err: String(err) });
-        },
-      };
-      const reply = answerRequest(memory, request, options);
-      const actual = reply instanceof Promise ? memory.outcome() : textOf(reply);
+      const reply = memory.answer(request);
+      const actual = reply instanceof Promise ? outcomeOf(memory.asked) : textOf(reply);
       same('the answer', actual, expected(data, request));
       if (actual.includes(SECRET)) {
         throw new Wrong('no secret is in an answer', { actual });
@@ -75,59 +58,14 @@ function reach(features: Features, request: DataRequest, actual: string): void {
   features.reach(62, kind, nameNumber(/^!.{0,24}|^w \w+ \w+/.exec(actual)?.[0] ?? ''));
 }
 
-/** The store's place: what a request changes is kept, not carried out. */
-class Memory implements VmData {
-  readonly zonename = 'zone';
-  asked: Change | null = null;
-  private readonly data: ModelVm;
-
-  constructor(data: ModelVm) {
-    this.data = data;
+function outcomeOf(change: Change | null): string {
+  if (change === null) {
+    return 'a promise without a change';
   }
-
-  metadata(): Pick<ModelVm, 'customer' | 'internal'> {
-    return this.data;
-  }
-
-  load(): VmData {
-    return this;
-  }
-
-  use(): MetadataUse {
-    return { bytes: 0, bytesMax: 0, keys: 0, keysMax: 0 };
-  }
-
-  tags(): ReadonlyMap<string, unknown> {
-    return this.data.tags;
-  }
-
-  routes(): ReadonlyMap<string, unknown> {
-    return this.data.routes;
-  }
-
-  vm(): JsonObject {
-    return this.data.vm;
-  }
-
-  loaded(): Promise<JsonObject> {
-    throw new Wrong('nobody waits for what is there');
-  }
-
-  change(change: Change): Promise<ChangeResult> {
-    this.asked = change;
-    return Promise.resolve({ kind: 'stored' });
-  }
-
-  outcome(): string {
-    const change = this.asked;
-    if (change === null) {
-      return 'a promise without a change';
-    }
-    const { map, key } = change;
-    return change.kind === 'set'
-      ? `w put ${map} ${key}\0${change.value}`
-      : `w delete ${map} ${key}\0`;
-  }
+  const { map, key } = change;
+  return change.kind === 'set'
+    ? `w put ${map} ${key}\0${change.value}`
+    : `w delete ${map} ${key}\0`;
 }
 
 function textOf(reply: Reply): string {
@@ -142,9 +80,6 @@ function textOf(reply: Reply): string {
       return `!${reply.text}`;
   }
 }
-
-const TOKENS = new Tokens(Buffer.alloc(32), () => Promise.resolve());
-const VERBS = { tokens: TOKENS, replyBytes: 4 * 1024 * 1024, hello: '' };
 
 function expected(data: ModelVm, request: DataRequest): string {
   switch (request.kind) {

@@ -4,29 +4,14 @@
  *
  * The input makes both VMs; the second one is a copy of the first for the most part, so that they are alike.
  */
-import { answer as answerRequest } from '../../../src/metadata/handler';
-import type { ChangeResult, MetadataUse, VmData } from '../../../src/metadata/vm-data';
-import { Tokens } from '../../../src/metadata/token';
-import type { DataRequest } from '../../../src/protocol/request';
 import { magnitude } from '../features';
 import { get, keys as keysOf, type ModelVm } from '../model/keys';
 import { same, Wrong, type Target } from '../target';
 import { buildVm, KEYS, NAMES, SECRET } from './answer-input';
 import { Choices } from './choices';
+import { ModelData } from './model-data';
 
 const MOST_KEYS = 5;
-const TOKENS = new Tokens(Buffer.alloc(32), () => Promise.resolve());
-const OPTIONS = {
-  operatorScriptWritable: false,
-  emptyValuesStored: false,
-  commaDeletes: true,
-  tokens: TOKENS,
-  replyBytes: 0,
-  hello: '',
-  onFault: (_zonename: string, _: DataRequest, err: unknown) => {
-    throw new Wrong('the handler has no fault', { err: String(err) });
-  },
-};
 
 export const tokens: Target = {
   name: 'tokens',
@@ -76,7 +61,7 @@ function changed(vm: ModelVm, choices: Choices): ModelVm {
 
 function tokenOf(vm: ModelVm, keys: readonly string[] | null): string {
   const request = { kind: 'watch', wire: { version: 1 }, seconds: 1, token: '-', keys } as const;
-  const reply = answerRequest(new Memory(vm), request, OPTIONS);
+  const reply = new ModelData(vm).answer(request);
   if (reply instanceof Promise) {
     throw new Wrong('a WATCH of little is answered at once', {});
   }
@@ -84,45 +69,4 @@ function tokenOf(vm: ModelVm, keys: readonly string[] | null): string {
     throw new Wrong('a WATCH has a token', { kind: reply.kind });
   }
   return reply.text;
-}
-
-class Memory implements VmData {
-  readonly zonename = 'zone';
-  private readonly data: ModelVm;
-
-  constructor(data: ModelVm) {
-    this.data = data;
-  }
-
-  metadata(): Pick<ModelVm, 'customer' | 'internal'> {
-    return { customer: this.data.customer, internal: this.data.internal };
-  }
-
-  load(): VmData {
-    return this;
-  }
-
-  use(): MetadataUse {
-    return { bytes: 0, bytesMax: 0, keys: 0, keysMax: 0 };
-  }
-
-  tags(): ReadonlyMap<string, unknown> {
-    return this.data.tags;
-  }
-
-  routes(): ReadonlyMap<string, unknown> {
-    return this.data.routes;
-  }
-
-  vm(): ModelVm['vm'] {
-    return this.data.vm;
-  }
-
-  loaded(): Promise<ModelVm['vm']> {
-    throw new Wrong('nobody waits for what is there');
-  }
-
-  change(): Promise<ChangeResult> {
-    throw new Wrong('a WATCH changes nothing');
-  }
 }
