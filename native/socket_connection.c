@@ -17,12 +17,7 @@
  *             fs/sockfs/socktpi.c records the number, and io/tl.c never asks for it. So what is left goes
  *             when the peer has read down to STRLOW; it has all of the second message to read meanwhile.
  */
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
-#ifndef _GNU_SOURCE
-#define	_GNU_SOURCE
-#endif
+#include "feature_macros.h"
 
 #include "socket_connection.h"
 

@@ -4,15 +4,7 @@
  * A turn of the loop takes a slice of a burst and no more: a burst of events must not keep a guest waiting.
  * The rest waits for a later turn, as one more owner of the subscription.
  */
-#ifdef __sun
-/* Under -std=c11 the system's headers would hide POSIX. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#ifndef _POSIX_PTHREAD_SEMANTICS
-#define	_POSIX_PTHREAD_SEMANTICS
-#endif
-#endif
+#include "feature_macros.h"
 
 #include "subscription.h"
 

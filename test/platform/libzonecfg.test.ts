@@ -5,6 +5,13 @@ import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } fro
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
+import {
+  zoneBrandById,
+  zoneIdByName,
+  zoneIds,
+  zoneRootpath,
+  zoneStatus,
+} from '../../tools/preflight/zone-calls';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { needsRoot } from '../support/pending';
 
@@ -49,7 +56,7 @@ describe('the platform through ffi', () => {
       const { platform } = node;
       assert.strictEqual(platform.zoneBrand('alpha'), 'lx');
       assert.strictEqual(platform.zonepath('alpha'), '/zones/alpha');
-      assert.strictEqual(platform.zoneRootpath('alpha'), '/zones/alpha/root');
+      assert.strictEqual(zoneRootpath(node.root, 'alpha'), '/zones/alpha/root');
     });
 
     it('stand in the index in the format of the platform', () => {
@@ -142,27 +149,27 @@ describe('the platform through ffi', () => {
           node.emulation.zoneStatus('alpha', STATUS[status], 0);
         }
         assert.strictEqual(node.platform.zoneState('alpha'), state);
-        assert.strictEqual(node.platform.zoneStatus(id), status);
+        assert.strictEqual(zoneStatus(node.root, id), status);
       });
     }
 
     it('have an id from the first, and are found by name from ready on until they are dead', () => {
       node.addZone('alpha', 'lx');
-      const { platform, emulation } = node;
-      assert.strictEqual(platform.zoneIdByName('alpha'), undefined);
+      const { platform, emulation, root } = node;
+      assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
       const id = emulation.zoneStatus('alpha', STATUS.initialized, 0);
-      assert.deepStrictEqual(platform.zoneIds(), [0, id]);
-      assert.strictEqual(platform.zoneIdByName('alpha'), undefined);
+      assert.deepStrictEqual(zoneIds(root), [0, id]);
+      assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
       for (const status of [STATUS.ready, STATUS.dying]) {
         emulation.zoneStatus('alpha', status, 0);
-        assert.deepStrictEqual(platform.zoneIds(), [0, id]);
-        assert.strictEqual(platform.zoneIdByName('alpha'), id);
+        assert.deepStrictEqual(zoneIds(root), [0, id]);
+        assert.strictEqual(zoneIdByName(root, 'alpha'), id);
       }
       assert.strictEqual(platform.zoneName(id), 'alpha');
-      assert.strictEqual(platform.zoneBrandById(id), 'lx');
+      assert.strictEqual(zoneBrandById(root, id), 'lx');
       emulation.zoneStatus('alpha', STATUS.dead, 0);
-      assert.deepStrictEqual(platform.zoneIds(), [0]);
-      assert.strictEqual(platform.zoneIdByName('alpha'), undefined);
+      assert.deepStrictEqual(zoneIds(root), [0]);
+      assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
       emulation.zoneStatus('alpha', STATUS.free, 0);
       assert.strictEqual(platform.zoneState('alpha'), 'installed');
       assert.throws(() => platform.zoneName(id), { code: 'EINVAL' });
@@ -190,7 +197,7 @@ describe('the platform through ffi', () => {
         })),
       );
       const ids = names.map((name) => node.emulation.zoneStatus(name, STATUS.initialized, 0));
-      assert.deepStrictEqual(node.platform.zoneIds(), [0, ...ids]);
+      assert.deepStrictEqual(zoneIds(node.root), [0, ...ids]);
       assert.deepStrictEqual(
         ids.map((id) => node.platform.zoneName(id)),
         names,
@@ -201,9 +208,9 @@ describe('the platform through ffi', () => {
       node.addZone('alpha');
       node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
       node.emulation.nodeBoot();
-      assert.deepStrictEqual(node.platform.zoneIds(), [0]);
+      assert.deepStrictEqual(zoneIds(node.root), [0]);
       assert.strictEqual(node.platform.zoneName(0), 'global');
-      assert.strictEqual(node.platform.zoneStatus(0), 'running');
+      assert.strictEqual(zoneStatus(node.root, 0), 'running');
     });
 
     it('must be initialized first, once', () => {
@@ -227,7 +234,7 @@ describe('the platform through ffi', () => {
       code: 'Z_NO_ZONE',
       message: 'zone_get_state(nobody): Z_NO_ZONE',
     });
-    assert.throws(() => platform.zoneName(9999), { message: 'zone_getattr(9999): EINVAL' });
+    assert.throws(() => platform.zoneName(9999), { message: 'getzonenamebyid(9999): EINVAL' });
     assert.throws(() => platform.umount(join(root, 'nowhere'), false), { code: 'ENOENT' });
     assert.throws(() => trySetLock(999_999), { call: 'fcntl', code: 'EBADF' });
     assert.throws(() => platform.peer(999_999), { call: 'getpeerucred', code: 'EBADF' });
