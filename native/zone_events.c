@@ -20,8 +20,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "zone_queue.h"
-
 struct zone_events {
 	void (*wake)(void *);
 	void *wake_arg;

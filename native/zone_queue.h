@@ -5,7 +5,43 @@
 #ifndef ZONE_QUEUE_H
 #define	ZONE_QUEUE_H
 
-#include "zone_events.h"
+#include "zonecfg_notify.h"
+
+/* A zone's name with its NUL: ZONENAME_MAX, which is in one header or another as platforms go. */
+#define	ZONE_EVENT_NAME_MAX	64
+/* The longest is "uninitialized"; room for what a later platform may call a state. */
+#define	ZONE_EVENT_STATE_MAX	32
+
+typedef enum zone_command {
+	ZONE_COMMAND_ENTER,
+	ZONE_COMMAND_EXIT,
+	ZONE_COMMAND_ABORT,
+	/* Leaves the section, unsubscribes, and ends the thread: the last result there is. */
+	ZONE_COMMAND_CLOSE
+} zone_command_t;
+
+typedef enum zone_item_kind {
+	ZONE_ITEM_EVENT,
+	/* Events were lost since the item before. */
+	ZONE_ITEM_LOST,
+	ZONE_ITEM_RESULT
+} zone_item_kind_t;
+
+typedef struct zone_item {
+	zone_item_kind_t kind;
+	/* Of an event. */
+	char zonename[ZONE_EVENT_NAME_MAX];
+	char newstate[ZONE_EVENT_STATE_MAX];
+	char oldstate[ZONE_EVENT_STATE_MAX];
+	zoneid_t zoneid;
+	hrtime_t when;
+	/* Of events that were lost. */
+	uint_t lost;
+	/* Of a result: 0, 1 (exit: still held), or -errno; and what was posted with the command. */
+	zone_command_t command;
+	int result;
+	void *token;
+} zone_item_t;
 
 /* A queued item, or a command on its way to the section's thread. Whoever removes it frees it. */
 typedef struct zone_node {

@@ -159,14 +159,14 @@ function umount(root: string, dir: string, force: boolean): void {
   }
 }
 
-/** Tries a write lock over the whole file: false when another process holds it. Never blocks. */
-export function trySetLock(fd: number): boolean {
+/** Tries a write lock over the whole file: false when another process holds it. Never blocks. @param path for errors */
+export function trySetLock(fd: number, path = `descriptor ${fd}`): boolean {
   const flock = memory(FLOCK.bytes);
   wholeFile(FLOCK.F_WRLCK).copy(flock);
   if (libc().fcntl(fd, FLOCK.F_SETLK, flock) !== -1) {
     return true;
   }
-  const err = lastError('fcntl', `descriptor ${fd}`);
+  const err = lastError('lock', path);
   // POSIX leaves it to the system which of the two says "held by another".
   if (err.code === 'EAGAIN' || err.code === 'EACCES') {
     return false;

@@ -236,7 +236,7 @@ describe('the platform through ffi', () => {
     });
     assert.throws(() => platform.zoneName(9999), { message: 'getzonenamebyid(9999): EINVAL' });
     assert.throws(() => platform.umount(join(root, 'nowhere'), false), { code: 'ENOENT' });
-    assert.throws(() => trySetLock(999_999), { call: 'fcntl', code: 'EBADF' });
+    assert.throws(() => trySetLock(999_999), { call: 'lock', code: 'EBADF' });
     assert.throws(() => platform.peer(999_999), { call: 'getpeerucred', code: 'EBADF' });
   });
 
