@@ -7,13 +7,17 @@
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import { zoneBytes, ZONES_AT_LIMIT } from './transport/link';
-import type { Access, Handle, LinkLimits } from './transport/link';
+import {
+  zoneBytes,
+  ZONES_AT_LIMIT,
+  type Access,
+  type Handle,
+  type LinkLimits,
+} from './transport/link';
 import { MemoryQuota } from './transport/memory-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
-import { SerialLink } from './transport/serial-link';
-import type { PortFacts } from './transport/serial-link';
+import { SerialLink, type PortFacts } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
 import { Scheduler, TaskQueue } from './lib/scheduler';
