@@ -81,7 +81,7 @@ describe('the emulation in C', () => {
     }
   });
 
-  it('loses no memory and no descriptor under valgrind', function () {
+  it('leaks no memory and no descriptor under valgrind', function () {
     this.timeout(180_000);
     if (spawnSync('valgrind', ['--version']).status !== 0) {
       pending(this, 'needs valgrind');

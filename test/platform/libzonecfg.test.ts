@@ -59,14 +59,14 @@ describe('the platform through ffi', () => {
       assert.strictEqual(zoneRootpath(node.root, 'alpha'), '/zones/alpha/root');
     });
 
-    it('stand in the index in the format of the platform', () => {
+    it('are in the index in the platform\u2019s format', () => {
       node.addZone('alpha');
       const lines = readFileSync(join(node.root, 'etc/zones/index'), 'utf8').split('\n');
       assert.ok(lines.includes('global:installed:/:'));
       assert.ok(lines.includes('alpha:installed:/zones/alpha:uuid-of-alpha:joyent:ex:2'));
     });
 
-    it('are seen as another program leaves the index, comments and broken lines and all', () => {
+    it('are read from an index with comments and broken lines', () => {
       node.addZone('alpha');
       const index = join(node.root, 'etc/zones/index');
       assert.strictEqual(node.platform.zoneState('alpha'), 'installed');
@@ -84,14 +84,14 @@ describe('the platform through ffi', () => {
       assert.match(readFileSync(index, 'utf8'), /# a comment: with colons/);
     });
 
-    it('may be edited in place: a line more is seen by the next call', () => {
+    it('are seen by the next call after an edit of the index in place', () => {
       node.addZone('alpha');
       assert.strictEqual(node.platform.zoneState('alpha'), 'installed');
       appendFileSync(join(node.root, 'etc/zones/index'), 'beta:configured:/zones/beta:u\n');
       assert.strictEqual(node.platform.zoneState('beta'), 'configured');
     });
 
-    it('show each of a thousand state changes at once, however fast they come', () => {
+    it('show each of a thousand fast state changes at once', () => {
       node.addZone('alpha');
       for (let i = 0; i < 1000; i++) {
         // configured and incomplete have the same length, so only the file's identity can tell.
@@ -108,7 +108,7 @@ describe('the platform through ffi', () => {
       assert.strictEqual(node.platform.zoneBrand('alpha'), 'bhyve');
     });
 
-    it('refuse a name that exists, and then make none of those that came with it', () => {
+    it('refuse a name that exists, and then create none of the batch', () => {
       node.addZone('alpha');
       const zone = { brand: 'joyent', uuid: 'u', state: 'installed' } as const;
       assert.throws(
@@ -129,7 +129,7 @@ describe('the platform through ffi', () => {
       });
     }
 
-    it('are gone after their deletion, which a zone that the kernel knows refuses', () => {
+    it('are gone after their deletion, which is refused while the kernel knows the zone', () => {
       node.addZone('alpha');
       node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
       assert.throws(() => node.emulation.zoneDelete('alpha'), { code: 'EBUSY' });
@@ -153,7 +153,7 @@ describe('the platform through ffi', () => {
       });
     }
 
-    it('have an id from the first, and are found by name from ready on until they are dead', () => {
+    it('have an id at once, and are found by name from ready to dying', () => {
       node.addZone('alpha', 'lx');
       const { platform, emulation, root } = node;
       assert.strictEqual(zoneIdByName(root, 'alpha'), undefined);
@@ -175,7 +175,7 @@ describe('the platform through ffi', () => {
       assert.throws(() => platform.zoneName(id), { code: 'EINVAL' });
     });
 
-    it('get an id that was not used lately', () => {
+    it('get an id that was not used recently', () => {
       node.addZone('alpha');
       const ids = Array.from({ length: 5 }, () => {
         const id = node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
@@ -185,7 +185,7 @@ describe('the platform through ffi', () => {
       assert.strictEqual(new Set(ids).size, 5);
     });
 
-    it('are all listed when there are more than the first guess has room for', () => {
+    it('are all listed when there are more than the first buffer holds', () => {
       const names = Array.from({ length: 300 }, (_, i) => `zone-${i}`);
       node.emulation.zonesConfigure(
         names.map((name) => ({
@@ -204,7 +204,7 @@ describe('the platform through ffi', () => {
       );
     });
 
-    it('are none after a boot of the node, and the global zone is always there', () => {
+    it('are only the global zone after a boot of the node', () => {
       node.addZone('alpha');
       node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
       node.emulation.nodeBoot();
@@ -213,7 +213,7 @@ describe('the platform through ffi', () => {
       assert.strictEqual(zoneStatus(node.root, 0), 'running');
     });
 
-    it('must be initialized first, once', () => {
+    it('must be initialized first, and only once', () => {
       node.addZone('alpha');
       const { emulation } = node;
       assert.throws(() => emulation.zoneStatus('alpha', STATUS.running, 0), { code: 'ESRCH' });
@@ -255,7 +255,7 @@ describe('the platform through ffi', () => {
   });
 
   describe('the peer of a socket', () => {
-    it('is of the global zone, with its pid and uid, when it is an ordinary process', async () => {
+    it('has the global zone, pid and uid of an ordinary process', async () => {
       const { zoneid, pid, uid, child } = await peerOf(node, null);
       assert.deepStrictEqual(
         { zoneid, pid, uid },
@@ -263,7 +263,7 @@ describe('the platform through ffi', () => {
       );
     });
 
-    it('is of the zone whose root is its root', async function () {
+    it('has the zone whose root is its root', async function () {
       needsRoot(this);
       node.addZone('alpha');
       node.addZone('beta');
@@ -273,14 +273,14 @@ describe('the platform through ffi', () => {
       assert.deepStrictEqual({ zoneid, pid }, { zoneid: id, pid: child });
     });
 
-    it('is of the global zone when its root is that of a zone which the kernel does not know', async function () {
+    it('has the global zone when its root is that of a zone which the kernel does not know', async function () {
       needsRoot(this);
       node.addZone('alpha');
       // Configured, but the kernel does not know it: a chroot like any other.
       assert.strictEqual((await peerOf(node, '/zones/alpha/root')).zoneid, 0);
     });
 
-    it('is of no zone, not the global one, when it is gone', async () => {
+    it('has no zone once it has exited', async () => {
       assert.strictEqual((await peerOf(node, null, true)).zoneid, -1);
     });
   });

@@ -29,7 +29,7 @@ describe("the node's key", () => {
 
   const read = (): Promise<Buffer> => nodeKey(path, (err) => refused.push(err));
 
-  it('is made once, in a file that only its owner reads, and stays', async () => {
+  it('is created once, in a file that only its owner can read', async () => {
     const key = await read();
     assert.strictEqual(key.length, 32);
     assert.deepStrictEqual(await read(), key);
@@ -39,7 +39,7 @@ describe("the node's key", () => {
     assert.deepStrictEqual(refused, []);
   });
 
-  it('is another one where the file is not whole, or others may have read it', async () => {
+  it('is replaced when its file is truncated or readable by others', async () => {
     const key = await read();
     chmodSync(path, 0o644);
     const next = await read();
@@ -53,7 +53,7 @@ describe("the node's key", () => {
     assert.strictEqual(statSync(path).size, 32);
   });
 
-  it('does not come from where a link leads', async () => {
+  it('is not read through a symbolic link', async () => {
     mkdirSync(join(path, '..'), { recursive: true });
     writeFileSync(join(directory, 'other'), Buffer.alloc(32), { mode: 0o600 });
     symlinkSync(join(directory, 'other'), path);
@@ -62,7 +62,7 @@ describe("the node's key", () => {
     assert.deepStrictEqual(readFileSync(join(directory, 'other')), Buffer.alloc(32));
   });
 
-  it("is the process's own where none can be kept, and that is reported", async () => {
+  it('is kept in memory where its file cannot be written, which is reported', async () => {
     writeFileSync(join(directory, 'var'), 'no directory');
     assert.strictEqual((await read()).length, 32);
     assert(refused.length > 0);
