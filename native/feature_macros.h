@@ -1,6 +1,6 @@
 /*
  * What a source asks of the system's headers, included before any other: under -std=c11 they would show standard C
- * alone, and on illumos the variants of POSIX need a word of their own.
+ * alone, and illumos has its own variants of some POSIX functions by default.
  */
 #ifndef FEATURE_MACROS_H
 #define	FEATURE_MACROS_H

@@ -1,5 +1,5 @@
 /*
- * Who is at the other end of a connection: the credential that the kernel took when it was made.
+ * Who is at the other end of a connection: the credential that the kernel recorded when it was made.
  *
  * Asked once for each connection of a guest, so it is C beneath the addon and not ffi, whose calls
  * cost more than all that a connection costs besides. Each returns 0 or -errno; they do not block,

@@ -7,7 +7,7 @@
  *                            list is empty: the reader's answers may make more happen
  *
  * Only then is the inbox free again. The check and prepare handles are started only while there is something
- * to deliver, for while they are, they cost each turn of the loop and keep it alive.
+ * to deliver, for while they are, they cost each iteration of the loop and keep it alive.
  */
 #include "feature_macros.h"
 

@@ -2,7 +2,7 @@
  * The program that goes below a zone's root in the place of the agent (src/platform/zone-root.ts).
  *
  * What lies there is the zone's to arrange: a link to another zone's socket, or a file system that never
- * answers. Whoever names a path below it may be held in the kernel for ever, and no signal ends him there.
+ * answers. A process that names a path below it may be stuck in the kernel for ever, and no signal ends it there.
  * So it is done in a process of its own, one request at a time; the agent starts others for other zones, and
  * ends whenever it likes.
  *
@@ -162,7 +162,7 @@ dial(walk_t *walk, const request_t *request, fault_t *fault)
 		return (-1);
 	/*
 	 * What answered is the file that was found, reached through the same parents: in between a process of the
-	 * zone could have put a link in its place, and have taken it away again.
+	 * zone could have put a link in its place, and have removed it again.
 	 */
 	same = walk_to(&after, request->root, request->path, WALK_SOCKET, fault) == 0;
 	if (same && (strcmp(walk->parents, after.parents) != 0 || strcmp(walk->identity, after.identity) != 0)) {

@@ -50,7 +50,7 @@ import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneFactory } from './zone-factory';
 
-/** What is left for the VM data where the zones took all of the grace. */
+/** The grace of the VM data where the zones have used up all of theirs. */
 const LAST_GRACE_MS = 500;
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
@@ -77,7 +77,7 @@ interface Parts {
   readonly factory: ZoneFactory;
 }
 
-/** One agent. Started once, reloaded as often as one likes, stopped once. */
+/** One agent. Started once, reloaded any number of times, stopped once. */
 export class Agent {
   readonly metrics = new NodeMetrics();
   readonly paths: Paths;

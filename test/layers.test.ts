@@ -1,10 +1,10 @@
 /*
  * The import rules of the design: lower layers never know higher ones, each part of the platform is reached
- * from one file, and nothing imports or includes in a circle.
+ * from one file, and nothing imports or includes in a circle. And the names: of files, and the words of the field.
  */
 import assert from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, extname, join, relative, resolve } from 'node:path';
+import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 
 const TOP = resolve(__dirname, '..', '..');
 const SRC = join(TOP, 'src');
@@ -247,6 +247,56 @@ describe('the layers of src/ and of what runs beside it on a node', () => {
         ({ word }) => `${name} uses ${word.source}`,
       ),
     );
+    assert.deepStrictEqual(faults, []);
+  });
+});
+
+/** Words of our own for what has a name: each with the field's. */
+const OTHER_WORDS: Readonly<Record<string, string>> = {
+  picture: 'snapshot',
+  reception: 'connection manager',
+  turnstile: 'dial limiter',
+  crammed: 'queue full',
+  coveted: 'has waiters',
+  unheard: 'detached',
+  clogged: 'needs drain',
+  untaken: 'in flight',
+  seldom: 'periodic',
+  arrivals: 'waiters',
+  departures: 'closing',
+  checkup: 'run, report',
+  'turned away': 'rejected',
+  'carried out': 'executed',
+  'world\u2019s fault': 'SystemError',
+  mangler: 'fault injector',
+  octets: 'bytes',
+};
+
+describe('names', () => {
+  it('of files are of one concept', () => {
+    const files = ['src', 'tools', 'test', 'native'].flatMap((directory) =>
+      filesBelow(directory, ['.ts', '.c', '.h']),
+    );
+    const vague = /^index\.|(^|[-_])(utils?|common|misc|helpers?|and)([-_.]|$)/;
+    assert.deepStrictEqual(
+      files.filter((path) => vague.test(basename(path))),
+      [],
+    );
+  });
+
+  it('and comments are in the words of the field', () => {
+    const paths = [
+      ...['src', 'native', 'smf'].flatMap((directory) =>
+        filesBelow(directory, ['.ts', '.c', '.h', '.md', '.xml']),
+      ),
+      ...filesBelow('test', ['.ts', '.c', '.h']),
+    ].filter((path) => !path.endsWith('layers.test.ts'));
+    const faults = paths.flatMap((path) => {
+      const text = readFileSync(join(TOP, path), 'utf8').replace(/\s+(\*\s+)?/g, ' ');
+      return Object.entries(OTHER_WORDS)
+        .filter(([word]) => new RegExp(`\\b${word.replace(' ', '[ -]')}\\b`, 'i').test(text))
+        .map(([word, better]) => `${path}: ${word} (say ${better})`);
+    });
     assert.deepStrictEqual(faults, []);
   });
 });

@@ -3,8 +3,8 @@
  *
  * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and
  * lets a process lock again what it holds. So one process must never have the same file open twice
- * for a lock: callers of one path wait for each other here, first come first served, and only the one
- * whose turn it is opens the file.
+ * for a lock: callers of one path wait for each other here, first come first served, and only the first
+ * opens the file.
  *
  * A lock that another process holds is asked for again and again (F_SETLK) with growing pauses: to
  * wait in the kernel would take the main thread, or many threads of the pool.
@@ -112,7 +112,7 @@ export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise
   }
 }
 
-/** Resolves when it is our turn. Who gives up in the queue leaves it when the turn would have come. */
+/** Resolves when those before have released it. A caller that gives up leaves the queue only then. */
 async function enterQueue(key: string, wait: Wait): Promise<() => void> {
   const before = queues.get(key) ?? Promise.resolve();
   let leave: () => void = () => undefined;

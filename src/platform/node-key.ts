@@ -1,8 +1,8 @@
 /*
  * The secret of this node, of which tokens are made: a file of its own that only root reads, made once.
  *
- * It lies where it survives a boot of the node, so that a guest which waits for a change across one is not told of a
- * change that was none. Where it is lost a new one is made: every token is another one then, each client that waits
+ * It lies where it survives a boot of the node, so that a guest which waits across one is not told of a change
+ * when there was none. Where it is lost a new one is made: every token is another one then, each client that waits
  * is answered once, and a conditional write is refused once; no data is lost. Where none can be kept, the process has
  * one for itself.
  */
@@ -19,7 +19,7 @@ const FILE_MODE = 0o600;
 
 /**
  * Reads the node's key, or makes it. One process of a node at a time.
- * @param refused told of a file that is not used, and why; a new one takes its place where that is possible
+ * @param refused is called for a file that is not used, with the reason; a new one replaces it where possible
  */
 export async function nodeKey(path: string, refused: (err: SystemError) => void): Promise<Buffer> {
   const known = readKey(path, refused);
@@ -72,6 +72,6 @@ function remove(path: string): void {
   try {
     fs.rmSync(path, { force: true });
   } catch {
-    // A new one cannot be made either then, and that is told.
+    // Making a new one fails too then, and reports why.
   }
 }

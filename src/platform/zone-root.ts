@@ -43,7 +43,7 @@ export interface DirectoryIdentity {
   readonly ino: bigint;
 }
 
-/** What came of a dial. The file is known, where there was one, whether anybody took the connection or not. */
+/** What came of a dial. The file is known, where there was one, whether anybody accepted the connection or not. */
 export interface Dialled {
   /** '' where there is no port. */
   readonly identity: string;

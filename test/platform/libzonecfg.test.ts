@@ -73,7 +73,7 @@ describe('the platform through ffi', () => {
       const text = readFileSync(index, 'utf8').replace('alpha:installed', 'alpha:incomplete');
       writeFileSync(
         `${index}.new`,
-        `${text}# a comment: with colons\n\nno colons here\nbeta:unheard:/b:`,
+        `${text}# a comment: with colons\n\nno colons here\nbeta:unknown:/b:`,
       );
       renameSync(`${index}.new`, index);
       assert.strictEqual(node.platform.zoneState('alpha'), 'incomplete');
