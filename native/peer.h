@@ -8,16 +8,7 @@
 #ifndef PEER_H
 #define	PEER_H
 
-#ifdef __sun
-#include <sys/types.h>
-#include <zone.h>
-/* In one header or another, as platforms go. */
-#ifndef ZONENAME_MAX
-#define	ZONENAME_MAX	64
-#endif
-#else
-#include "emul/illumos.h"
-#endif
+#include "zone_ids.h"
 
 typedef struct peer {
 	/* -1 where the zone is not known. */

@@ -10,7 +10,7 @@
  *
  * All of it runs on the environment's thread.
  */
-#include "zone_events_addon.h"
+#include "addon.h"
 
 #include <errno.h>
 
