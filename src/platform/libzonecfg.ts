@@ -25,6 +25,7 @@ import {
 import { loadAddon } from './addon';
 import { Paths } from './paths';
 import {
+  factsOf,
   liveZones,
   readZoneIndex,
   stateOfStatus,
@@ -67,34 +68,30 @@ export interface Platform {
 export function openPlatform(root: string): Platform {
   onRoot(root);
   const { zoneIndex } = new Paths(root);
-  return {
+  const platform: Platform = {
     zoneIndex: () => readZoneIndex(zoneIndex),
     liveZones: () => {
       onRoot(root);
       return liveZones();
     },
     zoneName: (zoneid) => zoneName(root, zoneid),
-    zoneFacts: (zonename) => zoneFacts(root, readZoneIndex(zoneIndex), zonename),
+    zoneFacts: (zonename) => zoneFacts(platform, root, zonename),
     zoneState: (zonename) => zoneState(root, zonename),
     zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
     zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
     umount: (dir, force) => umount(root, dir, force),
     peer: (fd) => peer(root, fd),
   };
+  return platform;
 }
 
-function zoneFacts(root: string, index: ZoneIndex, zonename: string): ZoneFacts | undefined {
-  const entry = index.find(zonename);
+function zoneFacts(platform: Platform, root: string, zonename: string): ZoneFacts | undefined {
+  const entry = platform.zoneIndex().find(zonename);
   if (entry === undefined) {
     return undefined;
   }
   try {
-    return {
-      zonename,
-      brand: entry.brand || zoneText(root, 'zone_get_brand', zonename),
-      zonepath: entry.zonepath || zoneText(root, 'zone_get_zonepath', zonename),
-      state: liveState(root, zonename) ?? entry.state,
-    };
+    return factsOf(entry, platform, liveState(root, zonename));
   } catch (err) {
     if (codeOf(err) === NO_ZONE) {
       return undefined;
