@@ -10,13 +10,7 @@
 #include <malloc.h>
 #endif
 
-#include "calls_addon.h"
-#include "files_addon.h"
-#include "loop_delay_addon.h"
-#include "metadata_addon.h"
-#include "sockets_addon.h"
-#include "zone_events_addon.h"
-#include "zone_facts_addon.h"
+#include "addon.h"
 
 #if defined(__GLIBC__)
 /*

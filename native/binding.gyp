@@ -34,6 +34,7 @@
         'zone_events_addon.c',
         'zone_facts.c',
         'zone_facts_addon.c',
+        'zone_queue.c',
       ],
       'conditions': [
         ['OS=="solaris"', {
@@ -49,7 +50,7 @@
     {
       'target_name': 'zone_root',
       'type': 'executable',
-      'sources': ['node_channel.c', 'zone_root.c'],
+      'sources': ['node_channel.c', 'zone_root.c', 'zone_walk.c'],
       'conditions': [
         ['OS=="solaris"', {
           'libraries': ['-lsocket', '-lnsl'],

@@ -1,7 +1,7 @@
 /*
  * The glue of calls that every request or connection makes: at once, and cheaper than by ffi or node:fs.
  */
-#include "calls_addon.h"
+#include "addon.h"
 #include "file_stat.h"
 #include "napi_call.h"
 #include "peer.h"

@@ -2,10 +2,7 @@
  * See file_replace.h. What an interruption by a signal ends is done again, but for close, after which
  * nobody knows whether there is still a descriptor.
  */
-#define	_GNU_SOURCE
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
+#include "feature_macros.h"
 
 #include "file_replace.h"
 

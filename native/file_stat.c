@@ -1,10 +1,7 @@
 /*
  * See file_stat.h.
  */
-#define	_GNU_SOURCE
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
+#include "feature_macros.h"
 
 #include "file_stat.h"
 

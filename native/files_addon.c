@@ -12,8 +12,8 @@
  */
 #include <string.h>
 
+#include "addon.h"
 #include "file_replace.h"
-#include "files_addon.h"
 #include "pool_job.h"
 
 #define	STEP_SHIFT	16

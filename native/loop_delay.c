@@ -20,20 +20,20 @@ length_of(uint64_t ns)
 	return (length < LOOP_DELAY_LENGTHS ? length : LOOP_DELAY_LENGTHS - 1);
 }
 
-/* A turn ends here: the next thing is the wait. */
+/* An iteration ends here: the wait follows. */
 static void
 on_prepare(uv_prepare_t *prepare)
 {
 	loop_delay_t *delay = prepare->data;
 	uint64_t now = uv_hrtime(), idle = uv_metrics_idle_time(prepare->loop);
 	uint64_t all = now - delay->last_ns, waited = idle - delay->last_idle_ns;
-	uint64_t turn = all > waited ? all - waited : 0;
+	uint64_t busy = all > waited ? all - waited : 0;
 
 	delay->last_ns = now;
 	delay->last_idle_ns = idle;
-	if ((double)turn > delay->into[0])
-		delay->into[0] = (double)turn;
-	delay->into[1 + length_of(turn)] += (double)turn;
+	if ((double)busy > delay->into[0])
+		delay->into[0] = (double)busy;
+	delay->into[1 + length_of(busy)] += (double)busy;
 }
 
 void

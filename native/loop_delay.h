@@ -1,9 +1,9 @@
 /*
- * How long a loop's turns take: what a guest that asks meanwhile has to wait. It costs the loop some
- * 100 ns a turn and never wakes it.
+ * How long the iterations of a loop take: what a guest that asks meanwhile has to wait. It costs the loop some
+ * 100 ns an iteration and never wakes it.
  *
- * A turn is what the loop does between two waits for the kernel, without the waits. So what the node's
- * scheduler lets a loop wait before it runs at all is not in it.
+ * An iteration is what the loop does between two waits for the kernel, without the waits. The time that the
+ * node's scheduler lets the loop wait before it runs is not in it.
  */
 #ifndef LOOP_DELAY_H
 #define	LOOP_DELAY_H
@@ -12,25 +12,25 @@
 #include <uv.h>
 
 /*
- * By length: nanoseconds that turns of that length took together. 0 to 3 are for turns of that many whole
- * microseconds; behind them each power of two has four, and the last one takes what is longer.
+ * By length: nanoseconds of all iterations of that length. 0 to 3 are for iterations of that many whole
+ * microseconds; after them each power of two has four, and the last one has whatever is longer.
  */
 #define	LOOP_DELAY_LENGTHS	128
-/* The longest turn, ns, and then the lengths. */
+/* The longest iteration, ns, and then the lengths. */
 #define	LOOP_DELAY_NUMBERS	(1 + LOOP_DELAY_LENGTHS)
 
 typedef struct loop_delay {
 	uv_prepare_t prepare;
-	/* LOOP_DELAY_NUMBERS of the caller's, who may clear them between two turns. */
+	/* LOOP_DELAY_NUMBERS of the caller's, who may clear them between two iterations. */
 	double *into;
 	uint64_t last_ns;
 	uint64_t last_idle_ns;
 } loop_delay_t;
 
-/* Measures from now on; the memory of both must stay until the handle is closed. Holds no loop alive. */
+/* Measures from now on; the memory of both must stay until the handle is closed. Does not keep the loop alive. */
 void loop_delay_start(loop_delay_t *delay, uv_loop_t *loop, double *into);
 
-/* Adds nothing any more. `prepare` is left to be closed. Idempotent. */
+/* Stops measuring. `prepare` is left to be closed. Idempotent. */
 void loop_delay_stop(loop_delay_t *delay);
 
 #endif

@@ -8,8 +8,8 @@
  */
 #include <stdlib.h>
 
+#include "addon.h"
 #include "loop_delay.h"
-#include "loop_delay_addon.h"
 #include "napi_call.h"
 
 /* 7f0b5c1e-92d4-4c37-8f6a-31d0a95e2c84 */

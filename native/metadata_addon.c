@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metadata_addon.h"
+#include "addon.h"
 #include "metadata_file.h"
 #include "pool_job.h"
 

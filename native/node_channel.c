@@ -1,16 +1,11 @@
 /*
  * See node_channel.h.
  */
-#define	_GNU_SOURCE
-#if defined(__sun)
-/* Descriptors are passed by the functions of XPG4.2 only, and that alone would hide the rest. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#ifndef _XOPEN_SOURCE
+/* On illumos only the sockets of XPG4.2 pass descriptors. */
+#if defined(__sun) && !defined(_XOPEN_SOURCE)
 #define	_XOPEN_SOURCE	600
 #endif
-#endif
+#include "feature_macros.h"
 
 #include "node_channel.h"
 

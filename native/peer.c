@@ -1,11 +1,9 @@
 /*
  * See peer.h.
  */
+#include "feature_macros.h"
+
 #ifdef __sun
-/* Under -std=c11 the system's headers would hide what is not standard C. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
 #include <ucred.h>
 #endif
 

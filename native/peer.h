@@ -1,5 +1,5 @@
 /*
- * Who is at the other end of a connection: the credential that the kernel took when it was made.
+ * Who is at the other end of a connection: the credential that the kernel recorded when it was made.
  *
  * Asked once for each connection of a guest, so it is C beneath the addon and not ffi, whose calls
  * cost more than all that a connection costs besides. Each returns 0 or -errno; they do not block,
@@ -8,16 +8,7 @@
 #ifndef PEER_H
 #define	PEER_H
 
-#ifdef __sun
-#include <sys/types.h>
-#include <zone.h>
-/* In one header or another, as platforms go. */
-#ifndef ZONENAME_MAX
-#define	ZONENAME_MAX	64
-#endif
-#else
-#include "emul/illumos.h"
-#endif
+#include "zone_ids.h"
 
 typedef struct peer {
 	/* -1 where the zone is not known. */

@@ -2,7 +2,7 @@
  * See socket_connection.h.
  *
  * A write goes to the kernel at once, from where the reader put it. Only what the kernel has no room for
- * is copied, and whatever is written behind it waits its turn in libuv's queue.
+ * is copied; later writes wait behind it in libuv's queue.
  *
  * A large write has memory of its own, a mapping, so that it is not copied and that its pages are the
  * system's again when it is done, whatever the allocator would make of them. It should leave whole: the
@@ -17,12 +17,7 @@
  *             fs/sockfs/socktpi.c records the number, and io/tl.c never asks for it. So what is left goes
  *             when the peer has read down to STRLOW; it has all of the second message to read meanwhile.
  */
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
-#ifndef _GNU_SOURCE
-#define	_GNU_SOURCE
-#endif
+#include "feature_macros.h"
 
 #include "socket_connection.h"
 

@@ -4,10 +4,7 @@
  * A listener never stops because one client could not be accepted. Without a descriptor for it, the
  * client is refused by the one that is kept for this; without that, or without memory, the listener backs off.
  */
-#define	_GNU_SOURCE
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
+#include "feature_macros.h"
 
 #include "socket_listener.h"
 

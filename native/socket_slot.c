@@ -7,14 +7,9 @@
  *                            list is empty: the reader's answers may make more happen
  *
  * Only then is the inbox free again. The check and prepare handles are started only while there is something
- * to deliver, for while they are, they cost each turn of the loop and keep it alive.
+ * to deliver, for while they are, they cost each iteration of the loop and keep it alive.
  */
-#ifndef _GNU_SOURCE
-#define	_GNU_SOURCE
-#endif
-#if defined(__sun) && !defined(__EXTENSIONS__)
-#define	__EXTENSIONS__
-#endif
+#include "feature_macros.h"
 
 #include "socket_slot.h"
 

@@ -1,6 +1,6 @@
 /*
  * Listeners and connections by their ids, what happened to them, and the memory that they are read into:
- * beneath socket_connection.c, socket_listener.c and sockets.c, and for nobody else. Everything runs on the
+ * beneath socket_connection.c, socket_listener.c and sockets.c, and used by nothing else. Everything runs on the
  * loop's thread, so nothing is locked.
  */
 #ifndef SOCKET_SLOT_H

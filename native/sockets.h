@@ -25,7 +25,7 @@
 #include "sockets_shared.h"
 
 /*
- * `deliver` gets the number of events; it must take them all, and may call any function of this file
+ * `deliver` gets the number of events; it must handle them all, and may call any function of this file
  * but sockets_shutdown. The memory must stay until sockets_shutdown is done. 0, -ENOMEM, or -EINVAL
  * where the memory is too small for the events or bytes of one socket, or too large to be numbered.
  */
@@ -34,7 +34,7 @@ int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
 
 /*
  * Binds a new socket to `path` and listens. The listener's id, or -errno. The file stays when the
- * listener is closed. It is 0600 from the start Linux; elsewhere the caller has to see to that.
+ * listener is closed. It is 0600 from the start on Linux; elsewhere the caller has to see to that.
  */
 int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 
@@ -49,8 +49,8 @@ void sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t leng
 
 /*
  * A large write that is put together piece by piece: memory of its own is reserved, filled, and sent
- * with one write, or abandoned where `length` is 0. It is the system's again as soon as the kernel has
- * taken all of it. A connection has one at a time. 0, -ENOMEM, -EBUSY where it has one, or -EBADF for
+ * with one write, or abandoned where `length` is 0. It is unmapped as soon as the kernel has accepted
+ * all of it. A connection has one at a time. 0, -ENOMEM, -EBUSY where it has one, or -EBADF for
  * any other id; the other two leave such an id alone.
  */
 int sockets_reserve(sockets_t *sockets, int32_t id, size_t length);
@@ -70,7 +70,7 @@ size_t sockets_undelivered(const sockets_t *sockets, int32_t id);
  */
 int sockets_gone(const sockets_t *sockets, int32_t id);
 
-/* Closes all, delivers nothing any more, calls `done` from the loop, and frees itself before that. */
+/* Closes everything, delivers nothing more, calls `done` from the loop, and frees itself before that. */
 void sockets_shutdown(sockets_t *sockets, void (*done)(void *), void *arg);
 
 #endif

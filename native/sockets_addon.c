@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "addon.h"
 #include "napi_call.h"
 #include "sockets.h"
-#include "sockets_addon.h"
 
 /* events, inbox, commands, outbox, buffered */
 #define	SHARED_ARRAYS	5

@@ -14,13 +14,13 @@ typedef struct sockets sockets_t;
 typedef enum socket_event {
 	/* Listener, the new connection, its descriptor. It is read from at once. */
 	SOCKET_ACCEPTED = 1,
-	/* Listener, errno: one could not be accepted. The listener goes on. */
+	/* Listener, errno: one could not be accepted. The listener continues. */
 	SOCKET_ACCEPT_FAILED,
 	/* Connection, where in `inbox`, how many bytes. Good until `deliver` returns. */
 	SOCKET_DATA,
 	/* Connection, errno, or 0: the peer ended its side. No more data comes. */
 	SOCKET_ENDED,
-	/* Connection: the kernel took a write that it first had no room for. */
+	/* Connection: the kernel accepted a write that it first had no room for. */
 	SOCKET_DRAIN,
 	/* Either: the descriptor is closed. */
 	SOCKET_CLOSED

@@ -1,18 +1,10 @@
 /*
  * See subscription.h: how one begins and ends, and what it delivers.
  *
- * A turn of the loop takes a slice of a burst and no more: a burst of events must not keep a guest waiting.
- * The rest waits for a later turn, as one more owner of the subscription.
+ * An iteration of the loop delivers a bounded batch: a burst of events must not keep a guest waiting. The rest waits
+ * for a later iteration, as one more owner of the subscription.
  */
-#ifdef __sun
-/* Under -std=c11 the system's headers would hide POSIX. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#ifndef _POSIX_PTHREAD_SEMANTICS
-#define	_POSIX_PTHREAD_SEMANTICS
-#endif
-#endif
+#include "feature_macros.h"
 
 #include "subscription.h"
 
@@ -25,12 +17,12 @@
 
 /*
  * How long the end of a process or worker waits for libzonecfg. Leaving the section waits for an
- * event to come round, which a stuck subscriber elsewhere on the node can hold up for ever.
+ * event to come back through the channel, which a stuck subscriber elsewhere on the node can prevent for ever.
  */
 #define	SHUTDOWN_MS	2000
 
-/* Items that one turn of the loop takes. */
-#define	ITEMS_PER_TURN	256
+/* Items that one iteration of the loop delivers. */
+#define	ITEMS_PER_ITERATION	256
 
 /* On libzonecfg's thread or the section's. The queue holds one wake-up, or two, of no size. */
 static void
@@ -43,7 +35,7 @@ wake(void *arg)
 
 /* One owner fewer. */
 static void
-let_go(subscription_t *sub)
+release_owner(subscription_t *sub)
 {
 	assert(sub->owners > 0);
 	if (--sub->owners > 0)
@@ -68,7 +60,7 @@ env_ends(void *arg)
 	(void) napi_release_threadsafe_function(sub->tsfn, napi_tsfn_abort);
 }
 
-/* The last result came: the source is detached, the rest follows. */
+/* After the last result: detaches the source; the rest follows. */
 static void
 finish(subscription_t *sub)
 {
@@ -88,7 +80,7 @@ tsfn_gone(napi_env env, void *data, void *hint)
 	if (env != NULL && sub->later != NULL)
 		(void) napi_delete_reference(env, sub->later);
 	sub->later = NULL;
-	let_go(sub);
+	release_owner(sub);
 }
 
 /* The handle was collected. Nobody can close the subscription any more, so it is closed now. */
@@ -104,7 +96,7 @@ handle_gone(napi_env env, void *data, void *hint)
 		(void) subscription_post(sub, ZONE_COMMAND_CLOSE, NULL);
 		sub->closing = 1;
 	}
-	let_go(sub);
+	release_owner(sub);
 }
 
 static napi_status
@@ -145,7 +137,7 @@ emit_in_scope(napi_env env, napi_value on_item, const zone_item_t *item)
 }
 
 static void
-take_result(napi_env env, subscription_t *sub, const zone_item_t *item)
+settle_result(napi_env env, subscription_t *sub, const zone_item_t *item)
 {
 	if (item->token != NULL)
 		napi_promise_settle(env, item->token, item->result);
@@ -154,22 +146,22 @@ take_result(napi_env env, subscription_t *sub, const zone_item_t *item)
 }
 
 /*
- * What the queue has, a slice at most. It stops after a result, so that whoever awaited it goes on
+ * What the queue has, a batch at most. It stops after a result, so that whoever awaited it goes on
  * before later events are delivered; and after an exception, which Node takes for an uncaught one. True
- * when a slice was full.
+ * when a batch was full.
  */
 static int
-take_slice(napi_env env, napi_value on_item, subscription_t *sub)
+deliver_batch(napi_env env, napi_value on_item, subscription_t *sub)
 {
 	zone_item_t item;
 	int left;
 
 	assert(pthread_equal(pthread_self(), sub->env_thread));
-	for (left = ITEMS_PER_TURN; left > 0; left--) {
+	for (left = ITEMS_PER_ITERATION; left > 0; left--) {
 		if (zone_events_next(sub->events, &item) == 0)
 			return (0);
 		if (item.kind == ZONE_ITEM_RESULT) {
-			take_result(env, sub, &item);
+			settle_result(env, sub, &item);
 			break;
 		}
 		if (!sub->closing && emit_in_scope(env, on_item, &item) != napi_ok)
@@ -180,9 +172,9 @@ take_slice(napi_env env, napi_value on_item, subscription_t *sub)
 	return (left == 0);
 }
 
-/* In a later turn: the queue is asked for another wake-up. */
+/* In a later iteration: asks the queue for another wake-up. */
 static napi_value
-go_on(napi_env env, napi_callback_info info)
+resume(napi_env env, napi_callback_info info)
 {
 	void *data;
 	subscription_t *sub;
@@ -191,39 +183,39 @@ go_on(napi_env env, napi_callback_info info)
 	sub = data;
 	if (sub->events != NULL)
 		zone_events_rewake(sub->events);
-	let_go(sub);
+	release_owner(sub);
 	return (NULL);
 }
 
-/* A wake-up of our own would be served in this very turn, as thread-safe functions serve many. */
+/* A wake-up of our own would be served in this very iteration, since a thread-safe function serves many at once. */
 static napi_status
-go_on_later(napi_env env, subscription_t *sub)
+resume_later(napi_env env, subscription_t *sub)
 {
 	napi_value receiver, later, function;
 	napi_status status;
 
 	if ((status = napi_get_undefined(env, &receiver)) != napi_ok ||
 	    (status = napi_get_reference_value(env, sub->later, &later)) != napi_ok ||
-	    (status = napi_create_function(env, "goOn", NAPI_AUTO_LENGTH, go_on, sub,
+	    (status = napi_create_function(env, "resume", NAPI_AUTO_LENGTH, resume, sub,
 	    &function)) != napi_ok)
 		return (status);
 	sub->owners++;
 	status = napi_call_function(env, receiver, later, 1, &function, NULL);
 	if (status != napi_ok)
-		let_go(sub);
+		release_owner(sub);
 	return (status);
 }
 
 /* What the queue has, delivered to `on_item`: the thread-safe function's callback. */
 static void
-take(napi_env env, napi_value on_item, void *context, void *data)
+on_wake(napi_env env, napi_value on_item, void *context, void *data)
 {
 	subscription_t *sub = context;
 
 	(void) data;
 	if (env == NULL || sub->events == NULL)
 		return;
-	if (take_slice(env, on_item, sub) && go_on_later(env, sub) != napi_ok && sub->events != NULL)
+	if (deliver_batch(env, on_item, sub) && resume_later(env, sub) != napi_ok && sub->events != NULL)
 		zone_events_rewake(sub->events);
 }
 
@@ -238,7 +230,7 @@ make_owners(napi_env env, napi_value handle, napi_value on_item, napi_value late
 	CALL(env, napi_wrap(env, handle, sub, handle_gone, NULL, NULL));
 	sub->owners++;
 	CALL(env, napi_create_threadsafe_function(env, on_item, NULL, name, 0, 1, sub, tsfn_gone, sub,
-	    take, &sub->tsfn));
+	    on_wake, &sub->tsfn));
 	sub->owners++;
 	CALL(env, napi_create_reference(env, later, 1, &sub->later));
 	return (handle);

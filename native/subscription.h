@@ -1,11 +1,11 @@
 /*
  * A subscription of JavaScript's to zone state changes: zone_events on the loop of one environment.
  *
- *   zone_events -- wake, any thread --> thread-safe function --> take, on the loop
+ *   zone_events -- wake, any thread --> thread-safe function --> on_wake, on the loop
  *
  * Its end has one order: the source is detached (nobody calls wake any more), then the loop is
- * released, then the callback, then the memory goes when its owners let go of it: the handle, by
- * garbage collection, the thread-safe function, and a slice of a burst that waits for its turn.
+ * released, then the callback, then the memory, when its owners have released it: the handle, by
+ * garbage collection, the thread-safe function, and the rest of a burst that waits for a later iteration.
  *
  * For zone_events_addon.c and the subscription*.c files. All but `wake` is called on the environment's
  * own thread, so nothing here is locked.
@@ -24,7 +24,7 @@ typedef struct subscription {
 	napi_threadsafe_function tsfn;
 	/* NULL when the source is detached. */
 	zone_events_t *events;
-	/* JavaScript's way to have something called in a later turn of the loop. */
+	/* A function of JavaScript that calls another in a later iteration of the loop. */
 	napi_ref later;
 	/* Set by close: what is still queued is dropped. */
 	int closing;

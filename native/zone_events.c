@@ -2,26 +2,14 @@
  * See zone_events.h. Which thread runs what:
  *
  *   on_change                  libzonecfg's thread, with the mutex of its handle held
- *   zone_section_thread        the thread that zone_events_open made: it carries commands out, one after the
- *                              other, as the thread that enters libzonecfg's critical section must leave it
+ *   zone_section_thread        the thread that zone_events_open made: it executes commands, one after the other,
+ *                              as the thread that enters libzonecfg's critical section must leave it
  *   all that the header names  the reader's thread
  *
  * Lock order: libzonecfg's mutex, then ours. Ours is never held across a call into libzonecfg. `wake` is
  * called with our mutex held, so that nobody wakes a reader who has shut the queue.
  */
-#ifdef __sun
-/* Under -std=c11 the system's headers would hide POSIX. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#ifndef _POSIX_PTHREAD_SEMANTICS
-#define	_POSIX_PTHREAD_SEMANTICS
-#endif
-#else
-#ifndef _GNU_SOURCE
-#define	_GNU_SOURCE
-#endif
-#endif
+#include "feature_macros.h"
 
 #include "zone_events.h"
 
@@ -31,27 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-/* A queued item, or a command on its way to the section's thread. Whoever takes it out frees it. */
-typedef struct zone_node {
-	struct zone_node *next;
-	/* A result that is not known yet: the reader does not get past it. */
-	int pending;
-	zone_item_t item;
-} zone_node_t;
-
-typedef struct zone_list {
-	zone_node_t *head;
-	zone_node_t *tail;
-} zone_list_t;
-
-typedef struct zone_queue {
-	zone_list_t items;
-	uint_t max_events;
-	uint_t events;
-	/* Events that were lost, and no memory to queue that; delivered before what is queued. */
-	uint_t lost;
-} zone_queue_t;
 
 struct zone_events {
 	void (*wake)(void *);
@@ -74,107 +41,6 @@ struct zone_events {
 	/* The reader's thread's own. */
 	int joined;
 };
-
-static void
-zone_list_append(zone_list_t *list, zone_node_t *node)
-{
-	node->next = NULL;
-	if (list->tail == NULL)
-		list->head = node;
-	else
-		list->tail->next = node;
-	list->tail = node;
-}
-
-static zone_node_t *
-zone_list_take(zone_list_t *list)
-{
-	zone_node_t *node = list->head;
-
-	if (node == NULL)
-		return (NULL);
-	list->head = node->next;
-	if (list->head == NULL)
-		list->tail = NULL;
-	return (node);
-}
-
-static void
-zone_list_drop(zone_list_t *list)
-{
-	zone_node_t *node;
-
-	while ((node = zone_list_take(list)) != NULL)
-		free(node);
-}
-
-/*
- * An event was lost: the queue's last item says so. There may be no memory for it; then the last event
- * is turned into it, which is only one more that is lost, and where there is none, it is delivered out of
- * order.
- */
-static void
-note_lost(zone_queue_t *queue, zone_node_t *fresh)
-{
-	zone_node_t *last = queue->items.tail;
-
-	if (last != NULL && last->item.kind == ZONE_ITEM_LOST) {
-		last->item.lost++;
-		free(fresh);
-	} else if (fresh != NULL) {
-		fresh->item.kind = ZONE_ITEM_LOST;
-		fresh->item.lost = 1;
-		zone_list_append(&queue->items, fresh);
-	} else if (last != NULL && last->item.kind == ZONE_ITEM_EVENT) {
-		last->item.kind = ZONE_ITEM_LOST;
-		last->item.lost = 2;
-		queue->events--;
-	} else {
-		queue->lost++;
-	}
-}
-
-/* Takes the event over; NULL for one that there was no memory for. */
-static void
-zone_queue_event(zone_queue_t *queue, zone_node_t *event)
-{
-	if (event == NULL || queue->events >= queue->max_events) {
-		note_lost(queue, event);
-		return;
-	}
-	queue->events++;
-	zone_list_append(&queue->items, event);
-}
-
-static int
-zone_queue_ready(const zone_queue_t *queue)
-{
-	const zone_node_t *head = queue->items.head;
-
-	return (queue->lost > 0 || (head != NULL && !head->pending));
-}
-
-static int
-zone_queue_next(zone_queue_t *queue, zone_item_t *item)
-{
-	zone_node_t *node;
-
-	if (!zone_queue_ready(queue))
-		return (0);
-	if (queue->lost > 0) {
-		(void) memset(item, 0, sizeof (*item));
-		item->kind = ZONE_ITEM_LOST;
-		item->lost = queue->lost;
-		queue->lost = 0;
-		return (1);
-	}
-	node = zone_list_take(&queue->items);
-	if (node->item.kind == ZONE_ITEM_EVENT)
-		queue->events--;
-	*item = node->item;
-	free(node);
-	return (1);
-}
 
 /* With the mutex held: wakes the reader where there is something to take and he was not woken yet. */
 static void
@@ -224,7 +90,7 @@ on_change(const char *zonename, zoneid_t zid, const char *newstate, const char *
 	return (0);
 }
 
-/* Carries one command out; `held` is the section's state. No lock of ours is held. */
+/* Executes one command; `held` is the section's state. No lock of ours is held. */
 static int
 execute(zone_events_t *ze, zone_command_t command, int *held)
 {
@@ -271,7 +137,7 @@ zone_section_thread(void *p)
 
 	(void) pthread_mutex_lock(&ze->mutex);
 	do {
-		while ((node = zone_list_take(&ze->commands)) == NULL)
+		while ((node = zone_list_remove(&ze->commands)) == NULL)
 			(void) pthread_cond_wait(&ze->posted, &ze->mutex);
 		command = node->item.command;
 		/*
@@ -341,8 +207,8 @@ make_locks(zone_events_t *ze)
 static void
 destroy(zone_events_t *ze)
 {
-	zone_list_drop(&ze->commands);
-	zone_list_drop(&ze->queue.items);
+	zone_list_clear(&ze->commands);
+	zone_list_clear(&ze->queue.items);
 	(void) pthread_cond_destroy(&ze->ended);
 	(void) pthread_cond_destroy(&ze->posted);
 	(void) pthread_mutex_destroy(&ze->mutex);

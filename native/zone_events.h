@@ -2,7 +2,7 @@
  * A subscription to zone state changes that never blocks whoever reads it: the pure C under the addon.
  *
  * One queue holds events and the results of commands in the order in which they came true. It is
- * bounded: an event that finds it full is counted, not kept, and the reader is asked to list anew.
+ * bounded: an event that finds it full is counted, not kept, and the reader has to list the zones again.
  *
  *   libzonecfg's thread --- event ---+
  *                                    +--> queue --- wake() ---> the reader's loop: zone_events_next
@@ -10,51 +10,15 @@
  *         ^                                                              |
  *         +------------------------- zone_events_post -------------------+
  *
- * The section's thread is there as libzonecfg's critical section must be left by the thread that
- * entered it, and as leaving waits for an event to come round.
+ * The section's thread exists because libzonecfg's critical section must be left by the thread that
+ * entered it, and because leaving blocks until an event has come back through the channel.
  */
 #ifndef ZONE_EVENTS_H
 #define	ZONE_EVENTS_H
 
-#include "zonecfg_notify.h"
-
-/* A zone's name with its NUL: ZONENAME_MAX, which is in one header or another as platforms go. */
-#define	ZONE_EVENT_NAME_MAX	64
-/* The longest is "uninitialized"; room for what a later platform may call a state. */
-#define	ZONE_EVENT_STATE_MAX	32
+#include "zone_queue.h"
 
 typedef struct zone_events zone_events_t;
-
-typedef enum zone_command {
-	ZONE_COMMAND_ENTER,
-	ZONE_COMMAND_EXIT,
-	ZONE_COMMAND_ABORT,
-	/* Leaves the section, unsubscribes, and ends the thread: the last result there is. */
-	ZONE_COMMAND_CLOSE
-} zone_command_t;
-
-typedef enum zone_item_kind {
-	ZONE_ITEM_EVENT,
-	/* Events were lost since the item before. */
-	ZONE_ITEM_LOST,
-	ZONE_ITEM_RESULT
-} zone_item_kind_t;
-
-typedef struct zone_item {
-	zone_item_kind_t kind;
-	/* Of an event. */
-	char zonename[ZONE_EVENT_NAME_MAX];
-	char newstate[ZONE_EVENT_STATE_MAX];
-	char oldstate[ZONE_EVENT_STATE_MAX];
-	zoneid_t zoneid;
-	hrtime_t when;
-	/* Of events that were lost. */
-	uint_t lost;
-	/* Of a result: 0, 1 (exit: still held), or -errno; and what was posted with the command. */
-	zone_command_t command;
-	int result;
-	void *token;
-} zone_item_t;
 
 /*
  * Subscribes. `wake` is called on either thread when the queue holds something and the reader was not
@@ -70,7 +34,7 @@ int zone_events_open(void (*wake)(void *), void *arg, uint_t max_events, zone_ev
  */
 int zone_events_post(zone_events_t *ze, zone_command_t command, void *token);
 
-/* Takes the next item. 1, or 0: nothing there, and `wake` will be called for the next. Reader only. */
+/* Removes the next item. 1, or 0: the queue is empty, and `wake` will be called for the next. Reader only. */
 int zone_events_next(zone_events_t *ze, zone_item_t *item);
 
 /* Asks for another wake-up, for a reader that stops before the queue is empty. Reader only. */
@@ -82,7 +46,7 @@ void zone_events_rewake(zone_events_t *ze);
  */
 int zone_events_shutdown(zone_events_t *ze, uint_t timeout_ms);
 
-/* After CLOSE's result was taken, or after zone_events_shutdown returned 0. Drops what is queued. */
+/* After CLOSE's result was read, or after zone_events_shutdown returned 0. Drops what is queued. */
 void zone_events_free(zone_events_t *ze);
 
 #endif

@@ -2,7 +2,7 @@
  * The glue of zone_events: zone state changes, for JavaScript.
  *
  *   bind(onItem, maxEvents, later) -> handle
- *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later turn
+ *           onItem(lost, zonename, zoneid, newstate, oldstate, when); later(f) calls f in a later iteration
  *   enter(handle), exit(handle), abort(handle), close(handle) -> Promise<number>
  *
  * `lost` is 0 with an event, else how many were lost and nothing else is given. Promises resolve to 0,
@@ -10,7 +10,7 @@
  *
  * All of it runs on the environment's thread.
  */
-#include "zone_events_addon.h"
+#include "addon.h"
 
 #include <errno.h>
 
@@ -18,7 +18,7 @@
 #include "napi_promise.h"
 #include "subscription.h"
 
-/* 24ffb9b4-5e44-4a84-a7a5-3b8a8c6f5b01: no other addon's handle is taken for ours. */
+/* 24ffb9b4-5e44-4a84-a7a5-3b8a8c6f5b01: no handle of another addon passes for ours. */
 static const napi_type_tag HANDLE_TAG = { 0x24ffb9b45e444a84ULL, 0xa7a53b8a8c6f5b01ULL };
 
 static napi_value

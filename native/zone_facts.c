@@ -1,12 +1,7 @@
 /*
  * See zone_facts.h.
  */
-#ifdef __sun
-/* Under -std=c11 the system's headers would hide what is not standard C. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#endif
+#include "feature_macros.h"
 
 #include "zone_facts.h"
 

@@ -7,16 +7,7 @@
 
 #include <stddef.h>
 
-#ifdef __sun
-#include <sys/types.h>
-#include <zone.h>
-/* In one header or another, as platforms go. */
-#ifndef ZONENAME_MAX
-#define	ZONENAME_MAX	64
-#endif
-#else
-#include "emul/illumos.h"
-#endif
+#include "zone_ids.h"
 
 typedef struct live_zone {
 	char name[ZONENAME_MAX];

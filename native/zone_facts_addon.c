@@ -3,9 +3,9 @@
  */
 #include <stdlib.h>
 
+#include "addon.h"
 #include "napi_call.h"
 #include "zone_facts.h"
-#include "zone_facts_addon.h"
 
 static napi_value
 to_array(napi_env env, const live_zone_t *zones, size_t count)

@@ -2,7 +2,7 @@
  * The program that goes below a zone's root in the place of the agent (src/platform/zone-root.ts).
  *
  * What lies there is the zone's to arrange: a link to another zone's socket, or a file system that never
- * answers. Whoever names a path below it may be held in the kernel for ever, and no signal ends him there.
+ * answers. A process that names a path below it may be stuck in the kernel for ever, and no signal ends it there.
  * So it is done in a process of its own, one request at a time; the agent starts others for other zones, and
  * ends whenever it likes.
  *
@@ -20,15 +20,9 @@
  * It walks from directory to directory by descriptors and follows no link. It ends when the agent closes
  * its end. Everything runs on one thread: the working directory is where the last walk ended.
  */
-#define	_GNU_SOURCE
+#include "feature_macros.h"
+
 #if defined(__sun)
-/* Descriptors are passed by the functions of XPG4.2 only, and that alone would hide the rest. */
-#ifndef __EXTENSIONS__
-#define	__EXTENSIONS__
-#endif
-#ifndef _XOPEN_SOURCE
-#define	_XOPEN_SOURCE	600
-#endif
 #include <sys/mount.h>
 #else
 #include "emul/illumos.h"
@@ -50,6 +44,7 @@
 #include <unistd.h>
 
 #include "node_channel.h"
+#include "zone_walk.h"
 
 #if defined(__sun)
 #define	OPTIONSTR	MS_OPTIONSTR
@@ -61,13 +56,10 @@
 
 #define	REQUEST_FD	4
 #define	FIELDS		4
-#define	FIELD_BYTES	4096
-/* Deeper than any path that a socket's address holds inside of a zone. */
-#define	MAX_DEPTH	64
+#define	FIELD_BYTES	ZONE_PATH_BYTES
 #define	OPTION_BYTES	1024
 /* The set that the platform's brands use: a zone reads its directory, and nothing more. */
 #define	MOUNT_OPTIONS	"ro,nodevices,nosetuid,noexec"
-#define	MOUNT_POINT_MODE	0755
 #define	CONNECT_MS	2000
 /* Whether a zone may be mounted into was asked before; later than this the answer may be another. */
 #define	MOUNT_WITHIN_NS	500000000LL
@@ -78,154 +70,6 @@ typedef struct request {
 	const char *path;
 	const char *special;
 } request_t;
-
-/* What a walk found: the directories that it went through, the zone's root first, and what it led to. */
-typedef struct walk {
-	int dirs[MAX_DEPTH + 1];
-	int depth;
-	char names[FIELD_BYTES];
-	const char *components[MAX_DEPTH];
-	int count;
-	struct stat found;
-	/* From the port up to the root's children: the same twice is the same path. */
-	char parents[MAX_DEPTH * 72];
-	char identity[72];
-} walk_t;
-
-/* The call that failed, and at which component; 0 is the zone's root. */
-typedef struct fault {
-	int err;
-	const char *call;
-	int depth;
-} fault_t;
-
-static int
-failed(fault_t *fault, int err, const char *call, int depth)
-{
-	fault->err = err;
-	fault->call = call;
-	fault->depth = depth;
-	return (-1);
-}
-
-static void
-walk_end(walk_t *walk)
-{
-	while (walk->depth > 0)
-		(void) close(walk->dirs[--walk->depth]);
-}
-
-static int
-split(walk_t *walk, const char *path, fault_t *fault)
-{
-	char *at = walk->names;
-
-	(void) snprintf(walk->names, sizeof (walk->names), "%s", path);
-	walk->count = 0;
-	while (*at != '\0') {
-		if (*at == '/') {
-			*at++ = '\0';
-			continue;
-		}
-		if (walk->count == MAX_DEPTH)
-			return (failed(fault, ENAMETOOLONG, "lstat", walk->count));
-		walk->components[walk->count++] = at;
-		while (*at != '\0' && *at != '/')
-			at++;
-		if (*at == '/')
-			*at++ = '\0';
-		if (strcmp(walk->components[walk->count - 1], ".") == 0 ||
-		    strcmp(walk->components[walk->count - 1], "..") == 0)
-			return (failed(fault, EINVAL, "lstat", walk->count));
-	}
-	return (walk->count == 0 ? failed(fault, EINVAL, "lstat", 0) : 0);
-}
-
-/* The directory of that name, seen to be a real one and the one that is then open. */
-static int
-step_into(int dir, const char *name, int make, int depth, fault_t *fault)
-{
-	struct stat seen, opened;
-	int fd;
-
-	if (make && mkdirat(dir, name, MOUNT_POINT_MODE) != 0 && errno != EEXIST)
-		return (failed(fault, errno, "mkdir", depth));
-	if (fstatat(dir, name, &seen, AT_SYMLINK_NOFOLLOW) != 0)
-		return (failed(fault, errno, "lstat", depth));
-	if (S_ISLNK(seen.st_mode))
-		return (failed(fault, ELOOP, "lstat", depth));
-	if (!S_ISDIR(seen.st_mode))
-		return (failed(fault, ENOTDIR, "lstat", depth));
-	if ((fd = openat(dir, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)) < 0)
-		return (failed(fault, errno, "open", depth));
-	if (fstat(fd, &opened) != 0 || opened.st_dev != seen.st_dev || opened.st_ino != seen.st_ino) {
-		(void) close(fd);
-		return (failed(fault, ESTALE, "lstat", depth));
-	}
-	return (fd);
-}
-
-/* An inode's number is used again soon; with its time of change it is its own. */
-static int
-write_identity(const struct stat *st, char *into, size_t len)
-{
-	return (snprintf(into, len, "%llu:%llu:%lld.%09ld", (unsigned long long)st->st_dev,
-	    (unsigned long long)st->st_ino, (long long)st->st_ctim.tv_sec, (long)st->st_ctim.tv_nsec));
-}
-
-/*
- * Opens every directory above the last component, which `want_dir` opens too. `make` makes what is missing.
- */
-static int
-walk_to(walk_t *walk, const request_t *request, int want_dir, int make, fault_t *fault)
-{
-	int i, fd, last;
-	size_t used;
-
-	walk->depth = 0;
-	if (split(walk, request->path, fault) != 0)
-		return (-1);
-	if ((fd = open(request->root, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)) < 0)
-		return (failed(fault, errno, "open", 0));
-	walk->dirs[walk->depth++] = fd;
-	last = walk->count - (want_dir ? 0 : 1);
-	for (i = 0; i < last; i++) {
-		if ((fd = step_into(walk->dirs[i], walk->components[i], make, i + 1, fault)) < 0)
-			return (-1);
-		walk->dirs[walk->depth++] = fd;
-	}
-	if (want_dir) {
-		if (fstat(walk->dirs[walk->depth - 1], &walk->found) != 0)
-			return (failed(fault, errno, "lstat", walk->count));
-	} else {
-		if (fstatat(walk->dirs[i], walk->components[i], &walk->found, AT_SYMLINK_NOFOLLOW) != 0)
-			return (failed(fault, errno, "lstat", walk->count));
-		if (S_ISLNK(walk->found.st_mode))
-			return (failed(fault, ELOOP, "lstat", walk->count));
-		if (!S_ISSOCK(walk->found.st_mode))
-			return (failed(fault, ENOTSOCK, "lstat", walk->count));
-	}
-	/*
-	 * From the port up: a directory whose stat comes after its port's has all changes that made the port, so
-	 * that a port which appears between two walks is no change of its parents.
-	 */
-	(void) write_identity(&walk->found, walk->identity, sizeof (walk->identity));
-	used = 0;
-	walk->parents[0] = '\0';
-	for (i = walk->depth - 1; i > 0; i--) {
-		struct stat st;
-		int n;
-
-		if (fstat(walk->dirs[i], &st) != 0)
-			return (failed(fault, errno, "lstat", i));
-		n = write_identity(&st, walk->parents + used, sizeof (walk->parents) - used);
-		used += (size_t)n;
-		if (used + 1 < sizeof (walk->parents))
-			walk->parents[used++] = ' ';
-	}
-	walk->parents[used] = '\0';
-	return (0);
-}
 
 static int
 reply_fd(void)
@@ -251,12 +95,11 @@ reply_fault(const fault_t *fault, const walk_t *walk)
 static void
 reply_found(const walk_t *walk, int passed)
 {
-	char json[7000];
+	char json[256];
 
 	(void) snprintf(json, sizeof (json),
-	    "{\"err\":0,\"identity\":\"%s\",\"parents\":\"%.6000s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}",
-	    walk->identity, walk->parents, (unsigned long long)walk->found.st_dev,
-	    (unsigned long long)walk->found.st_ino);
+	    "{\"err\":0,\"identity\":\"%s\",\"dev\":\"%llu\",\"ino\":\"%llu\"}", walk->identity,
+	    (unsigned long long)walk->found.st_dev, (unsigned long long)walk->found.st_ino);
 	if (node_channel_send(reply_fd(), json, passed) != 0)
 		exit(1);
 }
@@ -286,13 +129,13 @@ connect_from(const walk_t *walk, fault_t *fault)
 	(void) memset(&address, 0, sizeof (address));
 	address.sun_family = AF_UNIX;
 	if (strlen(name) >= sizeof (address.sun_path))
-		return (failed(fault, ENAMETOOLONG, "connect", walk->count));
+		return (walk_failed(fault, ENAMETOOLONG, "connect", walk->count));
 	(void) memcpy(address.sun_path, name, strlen(name));
 	if (fchdir(walk->dirs[walk->depth - 1]) != 0)
-		return (failed(fault, errno, "connect", walk->count));
+		return (walk_failed(fault, errno, "connect", walk->count));
 	/* Not blocking: a hypervisor's backlog is 1, and who fills it must not hold us. */
 	if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
-		return (failed(fault, errno, "socket", walk->count));
+		return (walk_failed(fault, errno, "socket", walk->count));
 	if (connect(fd, (const struct sockaddr *)&address, sizeof (address)) != 0) {
 		err = errno;
 		if (err == EINPROGRESS) {
@@ -303,7 +146,7 @@ connect_from(const walk_t *walk, fault_t *fault)
 		}
 		if (err != 0) {
 			(void) close(fd);
-			return (failed(fault, err, "connect", walk->count));
+			return (walk_failed(fault, err, "connect", walk->count));
 		}
 	}
 	return (fd);
@@ -315,15 +158,15 @@ dial(walk_t *walk, const request_t *request, fault_t *fault)
 	static walk_t after;
 	int fd, same;
 
-	if (walk_to(walk, request, 0, 0, fault) != 0 || (fd = connect_from(walk, fault)) < 0)
+	if (walk_to(walk, request->root, request->path, WALK_SOCKET, fault) != 0 || (fd = connect_from(walk, fault)) < 0)
 		return (-1);
 	/*
 	 * What answered is the file that was found, reached through the same parents: in between a process of the
-	 * zone could have put a link in its place, and have taken it away again.
+	 * zone could have put a link in its place, and have removed it again.
 	 */
-	same = walk_to(&after, request, 0, 0, fault) == 0;
+	same = walk_to(&after, request->root, request->path, WALK_SOCKET, fault) == 0;
 	if (same && (strcmp(walk->parents, after.parents) != 0 || strcmp(walk->identity, after.identity) != 0)) {
-		(void) failed(fault, ESTALE, "connect", walk->count);
+		(void) walk_failed(fault, ESTALE, "connect", walk->count);
 		same = 0;
 	}
 	walk_end(&after);
@@ -347,22 +190,22 @@ mount_into(walk_t *walk, const request_t *request, fault_t *fault)
 	int err;
 
 	if (stat(request->special, &special) != 0)
-		return (failed(fault, errno, "stat", 0));
-	if (walk_to(walk, request, 1, 1, fault) != 0)
+		return (walk_failed(fault, errno, "stat", 0));
+	if (walk_to(walk, request->root, request->path, WALK_MAKE_DIRECTORY, fault) != 0)
 		return (-1);
 	walk_end(walk);
 	if (now_ns() - began > MOUNT_WITHIN_NS)
-		return (failed(fault, ETIMEDOUT, "mount", walk->count));
+		return (walk_failed(fault, ETIMEDOUT, "mount", walk->count));
 	(void) snprintf(dir, sizeof (dir), "%s%s", request->root, request->path);
 	if (mount(request->special, dir, OPTIONSTR, "lofs", (char *)NULL, 0, options,
 	    (int)sizeof (options)) != 0)
-		return (failed(fault, errno, "mount", walk->count));
-	err = walk_to(walk, request, 1, 0, fault);
+		return (walk_failed(fault, errno, "mount", walk->count));
+	err = walk_to(walk, request->root, request->path, WALK_DIRECTORY, fault);
 	/* A lofs shows the inode of what it is mounted from: lofs_subr.c and lofs_vnops.c, lo_getattr. */
 	if (err == 0 && (walk->found.st_dev != special.st_dev || walk->found.st_ino != special.st_ino))
-		err = failed(fault, ESTALE, "mount", walk->count);
+		err = walk_failed(fault, ESTALE, "mount", walk->count);
 	else if (err != 0)
-		(void) failed(fault, ESTALE, "mount", fault->depth);
+		(void) walk_failed(fault, ESTALE, "mount", fault->depth);
 	return (err);
 }
 
@@ -377,11 +220,11 @@ serve(const request_t *request)
 	walk.identity[0] = '\0';
 	walk.parents[0] = '\0';
 	if (strcmp(request->command, "find") == 0) {
-		err = walk_to(&walk, request, 0, 0, &fault);
+		err = walk_to(&walk, request->root, request->path, WALK_SOCKET, &fault);
 	} else if (strcmp(request->command, "dial") == 0) {
 		err = (fd = dial(&walk, request, &fault)) < 0 ? -1 : 0;
 	} else if (strcmp(request->command, "stat") == 0) {
-		err = walk_to(&walk, request, 1, 0, &fault);
+		err = walk_to(&walk, request->root, request->path, WALK_DIRECTORY, &fault);
 	} else if (strcmp(request->command, "mount") == 0) {
 		err = mount_into(&walk, request, &fault);
 	} else if (strcmp(request->command, "unmount") == 0) {
@@ -389,9 +232,9 @@ serve(const request_t *request)
 		 * The path is one that the table has. The platform takes it for that mount without looking it up
 		 * (umount.c, umount2): no link of the zone leads elsewhere.
 		 */
-		err = umount2(request->path, FORCE) == 0 ? 0 : failed(&fault, errno, "umount2", 0);
+		err = umount2(request->path, FORCE) == 0 ? 0 : walk_failed(&fault, errno, "umount2", 0);
 	} else {
-		(void) failed(&fault, ENOSYS, request->command, 0);
+		(void) walk_failed(&fault, ENOSYS, request->command, 0);
 	}
 	walk_end(&walk);
 	/* Nothing of the zone is held while there is nothing to do. */

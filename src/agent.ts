@@ -13,8 +13,7 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * connection does in transport/, what operators see in admin/.
  */
-import { mkdirSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import assert from 'node:assert';
 import { randomBytes } from 'node:crypto';
 import * as vasync from 'vasync';
 import { platformStamp, policyOf } from './admin/datasets-report';
@@ -30,7 +29,7 @@ import type { Logger } from './log';
 import { answer, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { isWrite, type Request } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
-import { takeLock, type HeldLock } from './platform/lock';
+import { lockNode, type HeldLock } from './platform/lock';
 import { longWork } from './platform/metadata-text';
 import { Paths } from './platform/paths';
 import { ZoneRoots } from './platform/zone-root';
@@ -39,7 +38,6 @@ import { Store } from './vm/store';
 import { FileWriter } from './writes/file-writer';
 import { VmadmWriter } from './writes/vmadm-writer';
 import { Writer } from './writes/writer';
-import { codeOf, SystemError, systemError } from './lib/errors';
 import { packageVersion } from './lib/version';
 import type { VmChange } from './vm/vm-cache';
 import { ByteBudget } from './lib/byte-budget';
@@ -53,13 +51,8 @@ import { Registry } from './zones/registry';
 import { phaseOfState, type Zone } from './zones/zone';
 import { ZoneFactory } from './zone-factory';
 
-/** What is left for the VM data where the zones took all of the grace. */
+/** The grace of the VM data where the zones have used up all of theirs. */
 const LAST_GRACE_MS = 500;
-/** An agent that is being replaced has this long to end. */
-const OTHER_AGENT_MS = 2000;
-/** The mode of the admin socket in the agent's directory keeps nobody out on illumos (transport/socket-file.ts). */
-const RUN_DIR_MODE = 0o700;
-
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
   readonly root: string;
@@ -73,10 +66,19 @@ export interface AgentOptions {
   readonly startedAt: number;
 }
 
-/** More would make nothing faster: one step is taken at a time. */
+/** Long values in memory of all zones; one step of them is executed at a time, so that more would not be faster. */
 const LONG_VALUE_BYTES = 32 * 1024 * 1024;
 
-/** One agent. Started once, reloaded as often as one likes, stopped once. */
+/** What is made before the admin server starts, and lives as long as the agent. */
+interface Parts {
+  readonly platform: Platform;
+  readonly store: Store;
+  readonly datasets: LiveAudit;
+  readonly roots: ZoneRoots;
+  readonly factory: ZoneFactory;
+}
+
+/** One agent. Started once, reloaded any number of times, stopped once. */
 export class Agent {
   readonly metrics = new NodeMetrics();
   readonly paths: Paths;
@@ -87,12 +89,8 @@ export class Agent {
   private readonly longValues = new ByteBudget(LONG_VALUE_BYTES);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
-  private platform: Platform | null = null;
-  private roots: ZoneRoots | null = null;
-  private store: Store | null = null;
-  private datasets: LiveAudit | null = null;
+  private parts: Parts | null = null;
   private registry: Registry | null = null;
-  private factory: ZoneFactory | null = null;
   private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
   private starting: vasync.PipelineStatus | null = null;
@@ -158,8 +156,8 @@ export class Agent {
     this.answering.replyBytes = config.limits.unsent_bytes;
     this.answering.hello = helloOf(config);
     setLevel(this.log, config.log_level);
-    this.factory?.reload(config);
-    this.datasets?.reload(policyOf(config));
+    this.parts?.factory.reload(config);
+    this.parts?.datasets.reload(policyOf(config));
   }
 
   /** Answers pending requests, within `graceMs`, and stops all parts. Idempotent; never rejects. */
@@ -170,7 +168,7 @@ export class Agent {
 
   /** Whether a write is still in progress: it may never end. */
   get isWriting(): boolean {
-    return (this.store?.status().writer.inProgress.length ?? 0) > 0;
+    return (this.parts?.store.status().writer.inProgress.length ?? 0) > 0;
   }
 
   private tokensOf(key: Buffer): Tokens {
@@ -181,60 +179,40 @@ export class Agent {
     );
   }
 
-  private nodeKey(): Buffer {
-    return nodeKey(this.paths.nodeKey, (err) => {
+  private async lockNode(): Promise<void> {
+    this.lock = await lockNode(this.paths);
+    const key = await nodeKey(this.paths.nodeKey, (err) => {
       this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');
     });
-  }
-
-  /**
-   * There is a node below the root, and no other agent serves it. The lock is kept for the agent's life; the kernel
-   * releases it with the process, however that ends.
-   */
-  private async lockNode(): Promise<void> {
-    const { runDir, agentLock, zoneIndex } = this.paths;
-    try {
-      statSync(zoneIndex);
-    } catch (err) {
-      if (codeOf(err) !== 'ENOENT') {
-        throw systemError('stat', zoneIndex, err);
-      }
-      const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
-      throw new SystemError('stat', zoneIndex, 'ENOENT', detail, err);
-    }
-    makeRunDir(runDir);
-    try {
-      this.lock = await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
-    } catch (err) {
-      if (codeOf(err) !== 'ETIMEDOUT') {
-        throw err;
-      }
-      const detail = 'another mdatad serves this node: stop it first';
-      throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
-    }
-    this.answering.tokens = this.tokensOf(this.nodeKey());
+    this.answering.tokens = this.tokensOf(key);
   }
 
   private startStore(): Promise<void> {
-    this.platform = openPlatform(this.options.root);
+    const { config, log, metrics, paths } = this;
+    const platform = openPlatform(paths.root);
     const files = new ConfigFiles(undefined, tickIds());
-    const store = new Store({
-      vminfodUrl: this.config.vminfod ?? this.paths.vminfodUrl,
-      files,
-      writer: this.makeWriter(files),
-      log: this.log,
-    });
+    const writer = this.makeWriter(files);
+    const store = new Store({ vminfodUrl: this.vminfodUrl, files, writer, log });
     const datasets = new LiveAudit({
-      policy: policyOf(this.config),
+      policy: policyOf(config),
       platform: platformStamp(),
       vms: store.table,
-      listUsage: () => listUsage(this.paths.zfs),
-      log: this.log.child({ component: 'datasets' }, true),
+      listUsage: () => listUsage(paths.zfs),
+      log: log.child({ component: 'datasets' }, true),
     });
-    this.datasets = datasets;
-    store.onChanged((change) => this.vmChanged(change, datasets));
+    const watches = new Watches((zonename) => store.version(zonename));
+    metrics.watchesWaiting = () => watches.waiting;
+    const roots = new ZoneRoots(paths.root);
+    const handle = this.handlerFor(store, watches);
+    const factory = new ZoneFactory({
+      ...{ paths, platform, roots, store, log, metrics, config, handle, watches },
+    });
+    this.parts = { platform, store, datasets, roots, factory };
+    store.onChanged((change) => {
+      this.vmChanged(change, datasets);
+      watches.hint(change.zonename);
+    });
     store.start();
-    this.store = store;
     return Promise.resolve();
   }
 
@@ -255,23 +233,31 @@ export class Agent {
   }
 
   private startAdmin(): Promise<void> {
-    const { log, paths, metrics, platform, store, datasets } = this;
+    const { log, paths, metrics } = this;
     const { tail, lostRecords, startedAt } = this.options;
-    if (platform === null || store === null || datasets === null) {
-      throw new Error('the admin server starts after the platform and the VM data');
-    }
+    const { platform, store, datasets, factory } = this.made;
     this.admin = new AdminServer({
       version: packageVersion(),
       startedAt: Date.now() - Math.round(performance.now() - startedAt),
-      vminfodUrl: this.config.vminfod ?? paths.vminfodUrl,
+      vminfodUrl: this.vminfodUrl,
       ...{ paths, platform, store, datasets, metrics, log, tail, lostRecords },
       phase: () => this.phase(),
       config: () => this.config,
       registry: () => this.registry,
-      requestLogOf: (zone) => this.factory?.requestLogOf(zone),
+      requestLogOf: (zone) => factory.requestLogOf(zone),
       starting: () => this.starting,
     });
     return this.admin.start();
+  }
+
+  private get made(): Parts {
+    assert(this.parts !== null, 'the VM data comes before the admin server and the zones');
+    return this.parts;
+  }
+
+  /** Where vminfod answered when the agent started: another needs a restart. */
+  private get vminfodUrl(): string {
+    return this.options.config.vminfod ?? this.paths.vminfodUrl;
   }
 
   private get started(): boolean {
@@ -286,27 +272,7 @@ export class Agent {
   }
 
   private async startZones(): Promise<void> {
-    const { platform, store, datasets, metrics } = this;
-    if (platform === null || store === null || datasets === null) {
-      throw new Error('zones start after the platform and the VM data');
-    }
-    const watches = new Watches((zonename) => store.version(zonename));
-    metrics.watchesWaiting = () => watches.waiting;
-    store.onChanged(({ zonename }) => watches.hint(zonename));
-    const roots = new ZoneRoots(this.options.root);
-    this.roots = roots;
-    const factory = new ZoneFactory({
-      paths: this.paths,
-      platform,
-      roots,
-      store,
-      log: this.log,
-      metrics,
-      config: this.config,
-      handle: this.handlerFor(store, watches),
-      watches,
-    });
-    this.factory = factory;
+    const { platform, store, datasets, factory } = this.made;
     const registry = new Registry({
       platform,
       events: new ZoneEvents(platform),
@@ -386,7 +352,7 @@ export class Agent {
     this.metrics.faults++;
     const zone = this.registry?.get(zonename);
     if (zone !== undefined) {
-      this.factory?.requestLogOf(zone)?.fault(request, err);
+      this.parts?.factory.requestLogOf(zone)?.fault(request, err);
     }
   }
 
@@ -410,9 +376,9 @@ export class Agent {
     const deadline = performance.now() + graceMs;
     try {
       await this.registry?.stop(graceMs);
-      await this.roots?.stop();
-      this.datasets?.stop();
-      await this.store?.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
+      await this.parts?.roots.stop();
+      this.parts?.datasets.stop();
+      await this.parts?.store.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
       await this.admin?.stop();
       this.lock?.release();
     } catch (err) {
@@ -429,19 +395,6 @@ function differs(zone: Zone | undefined, next: VmChange['next']): boolean {
   const { zoneState } = next;
   const isUp = zoneState === 'running' || zoneState === 'ready';
   return zone.state !== (isUp ? phaseOfState(zoneState) : 'halted');
-}
-
-/** Made where it is missing: /var/run is emptied by a boot of the node. What is in it stays. */
-function makeRunDir(path: string): void {
-  // In two steps: node:fs loses the errno of a directory that it makes with those above it.
-  mkdirSync(dirname(path), { recursive: true });
-  try {
-    mkdirSync(path, { mode: RUN_DIR_MODE });
-  } catch (err) {
-    if (codeOf(err) !== 'EEXIST') {
-      throw systemError('mkdir', path, err);
-    }
-  }
 }
 
 function helloOf({ limits }: Config): string {

@@ -7,13 +7,17 @@
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import { zoneBytes, ZONES_AT_LIMIT } from './transport/link';
-import type { Access, Handle, LinkLimits } from './transport/link';
+import {
+  zoneBytes,
+  ZONES_AT_LIMIT,
+  type Access,
+  type Handle,
+  type LinkLimits,
+} from './transport/link';
 import { MemoryQuota } from './transport/memory-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
-import { SerialLink } from './transport/serial-link';
-import type { PortFacts } from './transport/serial-link';
+import { SerialLink, type PortFacts } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
 import { Scheduler, TaskQueue } from './lib/scheduler';
@@ -22,7 +26,7 @@ import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
-import { type Platform, openPeers, type PeerCredential, type Peers } from './platform/libzonecfg';
+import type { PeerCredential, Platform } from './platform/libzonecfg';
 import { HVM_BRANDS } from './metadata/vm-data';
 import { MountTable } from './platform/mounts';
 import type { Paths } from './platform/paths';
@@ -58,7 +62,6 @@ export class ZoneFactory {
   private readonly portReads = new TaskQueue(PORT_READS);
   private readonly timer = new PeriodicTimer();
   private readonly directories: SocketMountOptions;
-  private readonly peers: Peers;
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -68,7 +71,6 @@ export class ZoneFactory {
     this.config = options.config;
     this.limits = linkLimits(options.config);
     this.directories = this.directoryOptions();
-    this.peers = openPeers(options.paths.root);
     this.readers = new Set(options.config.readers ?? []);
   }
 
@@ -114,7 +116,7 @@ export class ZoneFactory {
             ...common,
             path: paths.zoneSocket(zonename),
             timer: this.timer,
-            peerOf: (fd) => this.peers.peer(fd),
+            peerOf: (fd) => this.options.platform.peer(fd),
             allowed: (peer) => this.isOfZone(peer, zonename),
             accessOf: (peer) => this.accessOf(peer),
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
@@ -180,11 +182,11 @@ export class ZoneFactory {
 
   /** The zone of a process that listens. For one that has ended it is not known off illumos. */
   private zoneOfPeer(fd: number): string {
-    const { zoneid } = this.peers.peer(fd);
+    const { zoneid } = this.options.platform.peer(fd);
     if (zoneid < 0) {
       throw new SystemError('getpeerucred', `descriptor ${fd}`, 'ECONNRESET', 'it has ended');
     }
-    return zoneid === GLOBAL_ZONEID ? 'global' : this.peers.zoneName(zoneid);
+    return zoneid === GLOBAL_ZONEID ? 'global' : this.options.platform.zoneName(zoneid);
   }
 
   /** A zone's socket is for its own processes and the global zone's. */
@@ -192,7 +194,7 @@ export class ZoneFactory {
     if (peer.zoneid === GLOBAL_ZONEID) {
       return true;
     }
-    return peer.zoneid > 0 && this.peers.zoneName(peer.zoneid) === zonename;
+    return peer.zoneid > 0 && this.options.platform.zoneName(peer.zoneid) === zonename;
   }
 }
 

@@ -1,17 +1,17 @@
 /*
  * The import rules of the design: lower layers never know higher ones, each part of the platform is reached
- * from one file, and nothing imports or includes in a circle.
+ * from one file, and nothing imports or includes in a circle. And the names: of files, and the words of the field.
  */
 import assert from 'node:assert';
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, extname, join, relative, resolve } from 'node:path';
+import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 
 const TOP = resolve(__dirname, '..', '..');
 const SRC = join(TOP, 'src');
 /** Run by mdatactl on a node, beside zones that are served: the rules for paths and native code hold there too. */
 const ON_A_NODE = ['tools/preflight', 'tools/mdatactl'];
 
-/** Who may import whom, by directory below src/. Files at the top of src/ are rooms of their own. */
+/** Who may import whom, by directory below src/. A file at the top of src/ is a layer of its own. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lib: ['lib'],
   log: ['lib'],
@@ -48,42 +48,42 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   main: ['*'],
 };
 
-/** Modules that only some rooms may open. */
-const SOLE_USERS: readonly { readonly module: RegExp; readonly rooms: RegExp }[] = [
-  { module: /^ffi-napi$/, rooms: /^platform\/ffi$/ },
-  { module: /^(node:)?child_process$/, rooms: /^platform\/exec$/ },
+/** Modules that only some files may import. */
+const SOLE_USERS: readonly { readonly module: RegExp; readonly files: RegExp }[] = [
+  { module: /^ffi-napi$/, files: /^platform\/ffi$/ },
+  { module: /^(node:)?child_process$/, files: /^platform\/exec$/ },
   {
     module: /^(node:)?net$/,
-    rooms:
+    files:
       /^((transport|admin)\/|platform\/(exec|zone-root)$|tools\/(preflight\/(child|socket-probes)|mdatactl\/compare)$)/,
   },
-  { module: /^(node:)?(fs|net|http|os|timers).*$/, rooms: /^(?!protocol\/|metadata\/)/ },
+  { module: /^(node:)?(fs|net|http|os|timers).*$/, files: /^(?!protocol\/|metadata\/)/ },
 ];
 
 /** Names that only some directories may use. */
-const NAMES: readonly { readonly word: RegExp; readonly rooms: RegExp }[] = [
+const NAMES: readonly { readonly word: RegExp; readonly files: RegExp }[] = [
   // Only the scheduler defers work to later iterations of the event loop.
-  { word: /\bsetImmediate\b/, rooms: /^(lib\/scheduler|platform\/zone-events)$/ },
-  { word: /process\.env\b/, rooms: /^(config|tools\/mdatactl\/main)$/ },
-  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, rooms: /^(tools\/mdatactl\/)?main$/ },
-  { word: /\.node['"`]/, rooms: /^platform\/addon$/ },
+  { word: /\bsetImmediate\b/, files: /^(lib\/scheduler|platform\/zone-events)$/ },
+  { word: /process\.env\b/, files: /^(config|tools\/mdatactl\/main)$/ },
+  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, files: /^(tools\/mdatactl\/)?main$/ },
+  { word: /\.node['"`]/, files: /^platform\/addon$/ },
   // A system call on a path below a zone's root may hang for ever: only child processes make one.
-  { word: /\/root\b/, rooms: /^platform\/zone-root$/ },
-  { word: /\/\.zonecontrol\b/, rooms: /^platform\/paths$/ },
+  { word: /\/root\b/, files: /^platform\/zone-root$/ },
+  { word: /\/\.zonecontrol\b/, files: /^platform\/paths$/ },
   // Mounts are made where paths below a zone's root may be named. Preflight unmounts what a killed run left in
   // its own scratch directory, which is no zone's.
-  { word: /\.umount\(/, rooms: /^tools\/preflight\/child$/ },
+  { word: /\.umount\(/, files: /^tools\/preflight\/child$/ },
   // A name for log records and the mount table, used only where no file is opened.
   {
     word: /\bnameOf\(/,
-    rooms:
+    files:
       /^(platform\/zone-root|transport\/serial-(link|dialer)|zones\/socket-mount|admin\/check-transport|tools\/preflight\/(node-checks|socket-probes|zone-probes))$/,
   },
 ];
 
 interface SourceFile {
   /** Below src/, without its ending: `transport/serial-link`; of a tool below the top: `tools/preflight/child`. */
-  readonly room: string;
+  readonly name: string;
   readonly text: string;
 }
 
@@ -96,7 +96,7 @@ function sources(directory: string, base = directory): SourceFile[] {
     if (!entry.name.endsWith('.ts') || entry.name.endsWith('.d.ts')) {
       return [];
     }
-    return [{ room: relative(base, path).replace(/\.ts$/, ''), text: readFileSync(path, 'utf8') }];
+    return [{ name: relative(base, path).replace(/\.ts$/, ''), text: readFileSync(path, 'utf8') }];
   });
 }
 
@@ -104,8 +104,8 @@ function importsOf(text: string): string[] {
   return [...text.matchAll(/(?:from|require\(|import\()\s*'([^']+)'/g)].map((m) => m[1] ?? '');
 }
 
-function topOf(room: string): string {
-  return room.split('/')[0] ?? room;
+function topOf(name: string): string {
+  return name.split('/')[0] ?? name;
 }
 
 function withoutComments(text: string): string {
@@ -214,27 +214,27 @@ describe('the layers of src/ and of what runs beside it on a node', () => {
   const everywhere = [...files, ...ON_A_NODE.flatMap((name) => sources(join(TOP, name), TOP))];
 
   it('are all known to this test', () => {
-    const unknown = files.map((file) => topOf(file.room)).filter((top) => !(top in MAY_IMPORT));
+    const unknown = files.map((file) => topOf(file.name)).filter((top) => !(top in MAY_IMPORT));
     assert.deepStrictEqual([...new Set(unknown)], []);
   });
 
   it('import only what lies below them', () => {
-    const faults = files.flatMap(({ room, text }) => {
-      const allowed = MAY_IMPORT[topOf(room)] ?? [];
+    const faults = files.flatMap(({ name, text }) => {
+      const allowed = MAY_IMPORT[topOf(name)] ?? [];
       return importsOf(text)
-        .filter((name) => name.startsWith('.'))
-        .map((name) => relative(SRC, resolve(dirname(join(SRC, room)), name)))
+        .filter((target) => target.startsWith('.'))
+        .map((target) => relative(SRC, resolve(dirname(join(SRC, name)), target)))
         .filter((target) => !allowed.some((a) => a === '*' || a === target || a === topOf(target)))
-        .map((target) => `${room} imports ${target}`);
+        .map((target) => `${name} imports ${target}`);
     });
     assert.deepStrictEqual(faults, []);
   });
 
   it('use each API of the operating system in one place', () => {
-    const faults = everywhere.flatMap(({ room, text }) =>
-      importsOf(text).flatMap((name) =>
-        SOLE_USERS.filter((rule) => rule.module.test(name) && !rule.rooms.test(room)).map(
-          () => `${room} imports ${name}`,
+    const faults = everywhere.flatMap(({ name, text }) =>
+      importsOf(text).flatMap((module) =>
+        SOLE_USERS.filter((rule) => rule.module.test(module) && !rule.files.test(name)).map(
+          () => `${name} imports ${module}`,
         ),
       ),
     );
@@ -242,11 +242,61 @@ describe('the layers of src/ and of what runs beside it on a node', () => {
   });
 
   it('read the environment, end the process and take signals in one place each', () => {
-    const faults = everywhere.flatMap(({ room, text }) =>
-      NAMES.filter(({ word, rooms }) => word.test(withoutComments(text)) && !rooms.test(room)).map(
-        ({ word }) => `${room} says ${word.source}`,
+    const faults = everywhere.flatMap(({ name, text }) =>
+      NAMES.filter((rule) => rule.word.test(withoutComments(text)) && !rule.files.test(name)).map(
+        ({ word }) => `${name} uses ${word.source}`,
       ),
     );
+    assert.deepStrictEqual(faults, []);
+  });
+});
+
+/** Words of our own for what has a name: each with the field's. */
+const OTHER_WORDS: Readonly<Record<string, string>> = {
+  picture: 'snapshot',
+  reception: 'connection manager',
+  turnstile: 'dial limiter',
+  crammed: 'queue full',
+  coveted: 'has waiters',
+  unheard: 'detached',
+  clogged: 'needs drain',
+  untaken: 'in flight',
+  seldom: 'periodic',
+  arrivals: 'waiters',
+  departures: 'closing',
+  checkup: 'run, report',
+  'turned away': 'rejected',
+  'carried out': 'executed',
+  'world\u2019s fault': 'SystemError',
+  mangler: 'fault injector',
+  octets: 'bytes',
+};
+
+describe('names', () => {
+  it('of files are of one concept', () => {
+    const files = ['src', 'tools', 'test', 'native'].flatMap((directory) =>
+      filesBelow(directory, ['.ts', '.c', '.h']),
+    );
+    const vague = /^index\.|(^|[-_])(utils?|common|misc|helpers?|and)([-_.]|$)/;
+    assert.deepStrictEqual(
+      files.filter((path) => vague.test(basename(path))),
+      [],
+    );
+  });
+
+  it('and comments are in the words of the field', () => {
+    const paths = [
+      ...['src', 'native', 'smf'].flatMap((directory) =>
+        filesBelow(directory, ['.ts', '.c', '.h', '.md', '.xml']),
+      ),
+      ...filesBelow('test', ['.ts', '.c', '.h']),
+    ].filter((path) => !path.endsWith('layers.test.ts'));
+    const faults = paths.flatMap((path) => {
+      const text = readFileSync(join(TOP, path), 'utf8').replace(/\s+(\*\s+)?/g, ' ');
+      return Object.entries(OTHER_WORDS)
+        .filter(([word]) => new RegExp(`\\b${word.replace(' ', '[ -]')}\\b`, 'i').test(text))
+        .map(([word, better]) => `${path}: ${word} (say ${better})`);
+    });
     assert.deepStrictEqual(faults, []);
   });
 });

@@ -44,6 +44,12 @@ export type ReasonCode =
   | 'hvm-snapshot'
   | 'zoneroot-unknown';
 
+/** The first platform with both the receive privilege and the two limits. */
+const OLDEST_STAMP = '20150418T000000Z';
+
+/** `uname -v` or a `platform_buildstamp`. */
+const STAMP = /^(?:joyent_)?([0-9]{8}T[0-9]{6}Z)$/;
+
 export interface Reason {
   readonly code: ReasonCode;
   /** The member that breaks the rule, empty for the whole. */
@@ -158,17 +164,11 @@ export function readWish(payload: JsonObject): Wish {
   }
 }
 
-/** Why a payload is refused that is no object. */
+/** Why a payload that is not an object is refused. */
 export function notAnObject(value: unknown): Reason {
-  const text = `the payload is ${kindOf(value)}, not one JSON object`;
+  const kind = value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`;
+  const text = `the payload is ${value === undefined ? 'missing' : kind}, not one JSON object`;
   return { code: 'payload-not-object', member: '', text };
-}
-
-function kindOf(value: unknown): string {
-  if (value === undefined || value === null) {
-    return value === null ? 'null' : 'missing';
-  }
-  return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
 }
 
 /** What a VM gets where nobody says otherwise. */
@@ -206,7 +206,7 @@ export function checkBrand(members: JsonObject): readonly Reason[] {
 }
 
 /** Why the owner can have no "safe" dataset. Uuids compare whatever their case. */
-export function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
+function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
   if (allowed === 'all' || isListed(allowed, owner)) {
     return [];
   }
@@ -237,23 +237,20 @@ export function checkPlatform(
 }
 
 function checkOneStamp(value: unknown, member: string): readonly Reason[] {
-  const check = checkStamp(value);
-  switch (check.kind) {
-    case 'hosts':
-      return [];
-    case 'too-old': {
-      const text =
-        `platform ${check.stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
-        'dataset: update the node or choose another one';
-      return [{ code: 'platform-too-old', member, text }];
-    }
-    case 'unreadable': {
-      const text =
-        `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
-        `${OLDEST_STAMP}, the first that can host a safe dataset`;
-      return [{ code: 'platform-unreadable', member, text }];
-    }
+  const stamp = typeof value === 'string' ? STAMP.exec(value.trim())?.[1] : undefined;
+  if (stamp === undefined) {
+    const text =
+      `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
+      `${OLDEST_STAMP}, the first that can host a safe dataset`;
+    return [{ code: 'platform-unreadable', member, text }];
   }
+  if (stamp >= OLDEST_STAMP) {
+    return [];
+  }
+  const text =
+    `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
+    'dataset: update the node or choose another one';
+  return [{ code: 'platform-too-old', member, text }];
 }
 
 /** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
@@ -269,17 +266,15 @@ export function checkTree({ zoneroot, outside }: Delegation): readonly Reason[] 
   });
 }
 
-/** A privilege list that fits: `value` takes the place of what was given. */
-export interface FittedPrivileges {
-  readonly value: unknown;
-  readonly reasons: readonly Reason[];
-}
-
 /**
  * A `limit_priv` that fits: what was written, with the exclusion added where sys_fs_import comes in
  * through `default`. Asking for it by name is refused, as one wish would have to be dropped silently.
+ * The returned `value` takes the place of what was given.
  */
-export function fitPrivileges(value: unknown): FittedPrivileges {
+export function fitPrivileges(value: unknown): {
+  readonly value: unknown;
+  readonly reasons: readonly Reason[];
+} {
   const member = 'limit_priv';
   const list = parsePrivileges(value);
   if (list.kind === 'malformed') {
@@ -320,30 +315,6 @@ export function checkLimit(name: LimitName, value: unknown, used?: number): read
     return [{ code: 'limit-below-use', member: name, text }];
   }
   return [];
-}
-
-/** The first platform with both the receive privilege and the two limits. */
-export const OLDEST_STAMP = '20150418T000000Z';
-
-const STAMP = /^(?:joyent_)?([0-9]{8}T[0-9]{6}Z)$/;
-
-export type StampCheck =
-  | { readonly kind: 'hosts' }
-  | { readonly kind: 'too-old'; readonly stamp: string }
-  | { readonly kind: 'unreadable' };
-
-/** The bare stamp of `uname -v` or a `platform_buildstamp`; undefined for any other text. */
-export function stampOf(text: string): string | undefined {
-  return STAMP.exec(text.trim())?.[1];
-}
-
-/** Whether a platform of this stamp can host "safe" datasets. @param value whatever was given as one */
-export function checkStamp(value: unknown): StampCheck {
-  const stamp = typeof value === 'string' ? stampOf(value) : undefined;
-  if (stamp === undefined) {
-    return { kind: 'unreadable' };
-  }
-  return stamp < OLDEST_STAMP ? { kind: 'too-old', stamp } : { kind: 'hosts' };
 }
 
 /** Longest value in a reason, characters: a line of a terminal or two. */

@@ -1,5 +1,5 @@
 /*
- * What data looked like at one moment, for whoever waits until it changes: equal versions are the same data. The
+ * The version of a zone's data, for whoever waits until it changes: equal versions are the same data. The
  * store (vm/data-version.ts) makes them, and the waiting watches (transport/watches.ts) compare them.
  */
 

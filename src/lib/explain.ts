@@ -57,7 +57,7 @@ function remedyOf(err: unknown): string {
     return err.remedy;
   }
   const failed = failedCall(err);
-  // What is no path has no directory to look into: the name of a zone, a descriptor.
+  // The name of a zone or a descriptor is not a path: no directory can be listed.
   const isPath =
     failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError));
   return isPath ? remedyFor(codeOf(failed.err), failed.path) : '';

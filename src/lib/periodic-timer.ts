@@ -2,7 +2,7 @@
  * One timer for the periodic checks of all zones.
  *
  * `everySecond` is for those who have something to watch over right now. `everyMinute` is about once a minute, spread
- * evenly over a dozen passes: few enough that an idle node rests, and of 4,096 zones each has some 350. A timer
+ * evenly over a dozen passes: few enough that an idle node wakes rarely, and each has some 350 of 4,096 zones. A timer
  * exists only while somebody needs it, and never keeps the process alive.
  */
 

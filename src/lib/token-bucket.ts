@@ -10,7 +10,7 @@ export interface TokenRate {
   readonly burst: number;
 }
 
-/** Full at first. The level can go below zero: its users check it before they take, or wait after they took. */
+/** Full at first. The level can go below zero: callers check it before `take`, or wait after it. */
 export class TokenBucket {
   private readonly rate: TokenRate;
   private readonly now: () => number;

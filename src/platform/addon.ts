@@ -1,6 +1,6 @@
 /*
  * Loads the addon and says what is in it (native/addon.c, and the other *_addon.c). No one else loads a
- * `.node` file; each part of it has a file of its own in this directory that gives it a face.
+ * `.node` file; each part of it has a file of its own in this directory, through which everyone else uses it.
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -43,9 +43,9 @@ export interface NativeText {
   readonly bytes?: Buffer;
 }
 
-/** The addon's own face. */
+/** What the addon exports. */
 interface Addon {
-  /** @param later has a function called in a later turn of the loop: bursts are delivered in slices */
+  /** @param later calls a function in a later iteration of the event loop: bursts are delivered in batches */
   bind(onEvent: OnZoneEvent, maxEvents: number, later: (f: () => void) => void): SubscriptionHandle;
   enter(handle: SubscriptionHandle): Promise<number>;
   exit(handle: SubscriptionHandle): Promise<number>;
@@ -171,7 +171,7 @@ function isAddon(loaded: unknown): loaded is Addon {
   return typeof loaded === 'object' && loaded !== null && MEMBERS.every((name) => name in loaded);
 }
 
-/** The addon, for its doors in this directory. @throws SystemError when it was not built with this */
+/** The addon, for the other files of this directory. @throws SystemError when it was not built with this */
 export function loadAddon(): Addon {
   if (addon === null) {
     const loaded: unknown = createRequire(__filename)(ADDON_PATH);

@@ -3,10 +3,8 @@
  * SmartOS its own, elsewhere the emulation, which has the same symbols and speaks the same ABI (64-bit,
  * little endian). What differs between the two is in this file: the fcntl locks are libc's own on either.
  *
- * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Pointers that C
- * gives us are taken as digits (`uint64`), never as Buffers: two Buffers over one address end the process.
- * Memory that C fills is ours, from `memory`. Whatever can fail with an errno is called synchronously, as
- * errno is lost otherwise.
+ * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Memory that C fills is
+ * ours, from `memory`. Whatever can fail with an errno is called synchronously, as errno is lost otherwise.
  */
 import assert from 'node:assert';
 import { join } from 'node:path';
@@ -22,7 +20,6 @@ export const MAXPATHLEN = 1024;
 
 export const MS_FORCE = 0x400;
 
-export const ZONE_ATTR_NAME = 2;
 export const ZONE_ATTR_STATUS = 3;
 export const ZONE_ATTR_BRAND = 11;
 
@@ -108,11 +105,6 @@ function openKernel() {
     zone_getattr: ['int64', ['int', 'int', 'pointer', 'size_t']],
     getzoneidbyname: ['int', ['string']],
     umount2: ['int', ['string', 'int']],
-    getpeerucred: ['int', ['int', 'pointer']],
-    ucred_free: ['void', ['uint64']],
-    ucred_getzoneid: ['int', ['uint64']],
-    ucred_getpid: ['int', ['uint64']],
-    ucred_geteuid: ['uint32', ['uint64']],
   });
 }
 

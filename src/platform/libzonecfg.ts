@@ -1,8 +1,9 @@
 /*
- * The platform's C functions, called through ffi-napi: control plane only, no request makes a call here.
+ * What the platform says of zones, and who is at the other end of a socket. No request makes a call here.
  *
- * Zone lists, states, brands and paths, unmounts, the file lock, and who is at the other end of a socket.
- * Each call takes microseconds and is made on the main thread, as errno is lost otherwise.
+ * States, brands and paths, unmounts and the file lock are C functions called through ffi-napi, on the main thread,
+ * as errno is lost otherwise. What every connection or thousands of zones ask goes through the addon, which takes
+ * microseconds less: in a short connection ffi took a fifth of the time for the peer's credential.
  */
 import { codeOf, errnoName, SystemError } from '../lib/errors';
 import {
@@ -17,18 +18,14 @@ import {
   readString,
   wholeFile,
   Z_OK,
-  ZONE_ATTR_BRAND,
-  ZONE_ATTR_NAME,
   ZONE_ATTR_STATUS,
   ZONE_STATES,
-  ZONE_STATUSES,
   zonecfgCode,
-  ZONENAME_MAX,
-  type Memory,
 } from './ffi';
 import { loadAddon } from './addon';
 import { Paths } from './paths';
 import {
+  factsOf,
   liveZones,
   readZoneIndex,
   stateOfStatus,
@@ -38,9 +35,6 @@ import {
 
 /** libzonecfg's state of a zone. */
 export type ZoneState = (typeof ZONE_STATES)[number];
-
-/** The kernel's status of a zone that it knows. */
-export type ZoneStatus = (typeof ZONE_STATUSES)[number];
 
 export interface PeerCredential {
   /** -1 where it is not known. */
@@ -57,21 +51,16 @@ export interface Platform {
   zoneIndex(): ZoneIndex;
   /** The state of every zone that the kernel knows, by name: it counts more than the index's. */
   liveZones(): ReadonlyMap<string, ZoneState>;
-  /** Ids of the zones that the kernel knows, 0 included. */
-  zoneIds(): number[];
+  /** The name of a zone that the kernel knows. */
   zoneName(zoneid: number): string;
-  zoneStatus(zoneid: number): ZoneStatus;
-  zoneBrandById(zoneid: number): string;
-  /** The id of a zone that the kernel knows, undefined for one that it does not. */
-  zoneIdByName(zonename: string): number | undefined;
   /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
   zoneFacts(zonename: string): ZoneFacts | undefined;
   zoneState(zonename: string): ZoneState;
   zoneBrand(zonename: string): string;
   /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
   zonepath(zonename: string): string;
-  zoneRootpath(zonename: string): string;
   umount(dir: string, force: boolean): void;
+  /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
   peer(fd: number): PeerCredential;
 }
 
@@ -79,39 +68,30 @@ export interface Platform {
 export function openPlatform(root: string): Platform {
   onRoot(root);
   const { zoneIndex } = new Paths(root);
-  return {
+  const platform: Platform = {
     zoneIndex: () => readZoneIndex(zoneIndex),
     liveZones: () => {
       onRoot(root);
       return liveZones();
     },
-    zoneIds: () => zoneIds(root),
-    zoneName: (zoneid) => textAttribute(root, zoneid, ZONE_ATTR_NAME, ZONENAME_MAX),
-    zoneStatus: (zoneid) => zoneStatus(root, zoneid),
-    zoneBrandById: (zoneid) => textAttribute(root, zoneid, ZONE_ATTR_BRAND, MAXPATHLEN),
-    zoneIdByName: (zonename) => zoneIdByName(root, zonename),
-    zoneFacts: (zonename) => zoneFacts(root, readZoneIndex(zoneIndex), zonename),
+    zoneName: (zoneid) => zoneName(root, zoneid),
+    zoneFacts: (zonename) => zoneFacts(platform, root, zonename),
     zoneState: (zonename) => zoneState(root, zonename),
     zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
     zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
-    zoneRootpath: (zonename) => zoneText(root, 'zone_get_rootpath', zonename),
     umount: (dir, force) => umount(root, dir, force),
     peer: (fd) => peer(root, fd),
   };
+  return platform;
 }
 
-function zoneFacts(root: string, index: ZoneIndex, zonename: string): ZoneFacts | undefined {
-  const entry = index.find(zonename);
+function zoneFacts(platform: Platform, root: string, zonename: string): ZoneFacts | undefined {
+  const entry = platform.zoneIndex().find(zonename);
   if (entry === undefined) {
     return undefined;
   }
   try {
-    return {
-      zonename,
-      brand: entry.brand || zoneText(root, 'zone_get_brand', zonename),
-      zonepath: entry.zonepath || zoneText(root, 'zone_get_zonepath', zonename),
-      state: liveState(root, zonename) ?? entry.state,
-    };
+    return factsOf(entry, platform, liveState(root, zonename));
   } catch (err) {
     if (codeOf(err) === NO_ZONE) {
       return undefined;
@@ -122,62 +102,21 @@ function zoneFacts(root: string, index: ZoneIndex, zonename: string): ZoneFacts 
 
 /** Undefined for a zone that the kernel does not know. */
 function liveState(root: string, zonename: string): ZoneState | undefined {
-  const zoneid = zoneIdByName(root, zonename);
-  if (zoneid === undefined) {
+  const { kernel } = onRoot(root);
+  const zoneid = kernel.getzoneidbyname(cString(zonename));
+  if (zoneid < 0) {
     return undefined;
   }
-  try {
-    return stateOfStatus(attribute(root, zoneid, ZONE_ATTR_STATUS, 4).readInt32LE(0));
-  } catch (err) {
-    // It went away between the two calls.
-    if (codeOf(err) === 'EINVAL') {
-      return undefined;
-    }
-    throw err;
+  const status = memory(4);
+  if (Number(kernel.zone_getattr(zoneid, ZONE_ATTR_STATUS, status, status.length)) >= 0) {
+    return stateOfStatus(status.readInt32LE(0));
   }
-}
-
-/** Zones that come while we ask make the list grow; the kernel says how much room it needs. */
-function zoneIds(root: string): number[] {
-  const { kernel } = onRoot(root);
-  const count = memory(4);
-  for (let room = 64; ; room = count.readUInt32LE(0) + 16) {
-    const ids = memory(room * 4);
-    count.writeUInt32LE(room, 0);
-    if (kernel.zone_list(ids, count) !== 0) {
-      throw lastError('zone_list', '');
-    }
-    const found = count.readUInt32LE(0);
-    if (found <= room) {
-      return Array.from({ length: found }, (_, i) => ids.readInt32LE(i * 4));
-    }
+  const err = lastError('zone_getattr', String(zoneid));
+  // It went away between the two calls.
+  if (err.code === 'EINVAL') {
+    return undefined;
   }
-}
-
-function attribute(root: string, zoneid: number, attr: number, bytes: number): Memory {
-  const value = memory(bytes);
-  if (Number(onRoot(root).kernel.zone_getattr(zoneid, attr, value, bytes)) < 0) {
-    throw lastError('zone_getattr', String(zoneid));
-  }
-  return value;
-}
-
-function textAttribute(root: string, zoneid: number, attr: number, bytes: number): string {
-  return readString(attribute(root, zoneid, attr, bytes));
-}
-
-function zoneStatus(root: string, zoneid: number): ZoneStatus {
-  const status = attribute(root, zoneid, ZONE_ATTR_STATUS, 4).readInt32LE(0);
-  const name = ZONE_STATUSES[status];
-  if (name === undefined) {
-    throw new SystemError('zone_getattr', String(zoneid), 'EINVAL', `zone status ${status}`);
-  }
-  return name;
-}
-
-function zoneIdByName(root: string, zonename: string): number | undefined {
-  const zoneid = onRoot(root).kernel.getzoneidbyname(cString(zonename));
-  return zoneid < 0 ? undefined : zoneid;
+  throw err;
 }
 
 function zoneState(root: string, zonename: string): ZoneState {
@@ -200,7 +139,7 @@ function zoneState(root: string, zonename: string): ZoneState {
 
 function zoneText(
   root: string,
-  call: 'zone_get_brand' | 'zone_get_zonepath' | 'zone_get_rootpath',
+  call: 'zone_get_brand' | 'zone_get_zonepath',
   zonename: string,
 ): string {
   const text = memory(MAXPATHLEN);
@@ -217,14 +156,14 @@ function umount(root: string, dir: string, force: boolean): void {
   }
 }
 
-/** Tries a write lock over the whole file: false when another process holds it. Never blocks. */
-export function trySetLock(fd: number): boolean {
+/** Tries a write lock over the whole file: false when another process holds it. Never blocks. @param path for errors */
+export function trySetLock(fd: number, path = `descriptor ${fd}`): boolean {
   const flock = memory(FLOCK.bytes);
   wholeFile(FLOCK.F_WRLCK).copy(flock);
   if (libc().fcntl(fd, FLOCK.F_SETLK, flock) !== -1) {
     return true;
   }
-  const err = lastError('fcntl', `descriptor ${fd}`);
+  const err = lastError('lock', path);
   // POSIX leaves it to the system which of the two says "held by another".
   if (err.code === 'EAGAIN' || err.code === 'EACCES') {
     return false;
@@ -232,54 +171,23 @@ export function trySetLock(fd: number): boolean {
   throw err;
 }
 
+function zoneName(root: string, zoneid: number): string {
+  onRoot(root);
+  const name = loadAddon().zonename(zoneid);
+  if (typeof name === 'number') {
+    throw new SystemError('getzonenamebyid', String(zoneid), errnoName(-name));
+  }
+  return name;
+}
+
+const credential = new Int32Array(3);
+
 function peer(root: string, fd: number): PeerCredential {
-  const { kernel } = onRoot(root);
-  const pointer = memory(8);
-  if (kernel.getpeerucred(fd, pointer) !== 0) {
-    throw lastError('getpeerucred', `descriptor ${fd}`);
+  onRoot(root);
+  const err = loadAddon().peer(fd, credential);
+  if (err !== 0) {
+    throw new SystemError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
   }
-  // Digits, as the platform's addresses are past 2^53.
-  const ucred = pointer.readBigUInt64LE(0).toString();
-  try {
-    return {
-      zoneid: kernel.ucred_getzoneid(ucred),
-      pid: kernel.ucred_getpid(ucred),
-      uid: kernel.ucred_geteuid(ucred),
-    };
-  } finally {
-    kernel.ucred_free(ucred);
-  }
-}
-
-/** Who connects: the same as `Platform` has it, but at a price that every connection can pay. */
-export interface Peers {
-  /** @param fd a connected socket @throws SystemError, ENOTCONN when the peer is gone */
-  peer(fd: number): PeerCredential;
-  /** @throws SystemError for a zone that the kernel does not know */
-  zoneName(zoneid: number): string;
-}
-
-/** @param root the node, as for `openPlatform` */
-export function openPeers(root: string): Peers {
-  const native = loadAddon();
-  const into = new Int32Array(3);
-  return {
-    peer: (fd) => {
-      onRoot(root);
-      const err = native.peer(fd, into);
-      if (err !== 0) {
-        throw new SystemError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
-      }
-      const [zoneid = -1, pid = -1, uid = -1] = into;
-      return { zoneid, pid, uid: uid >>> 0 };
-    },
-    zoneName: (zoneid) => {
-      onRoot(root);
-      const name = native.zonename(zoneid);
-      if (typeof name === 'number') {
-        throw new SystemError('getzonenamebyid', String(zoneid), errnoName(-name));
-      }
-      return name;
-    },
-  };
+  const [zoneid = -1, pid = -1, uid = -1] = credential;
+  return { zoneid, pid, uid: uid >>> 0 };
 }

@@ -3,25 +3,34 @@
  *
  * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and
  * lets a process lock again what it holds. So one process must never have the same file open twice
- * for a lock: callers of one path wait for each other here, first come first served, and only the one
- * whose turn it is opens the file.
+ * for a lock: callers of one path wait for each other here, first come first served, and only the first
+ * opens the file.
  *
  * A lock that another process holds is asked for again and again (F_SETLK) with growing pauses: to
  * wait in the kernel would take the main thread, or many threads of the pool.
+ *
+ * The node has such a lock too, which keeps a second agent out.
  */
-import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Backoff } from '../lib/backoff';
 import { codeOf, SystemError, systemError } from '../lib/errors';
 import { trySetLock } from './libzonecfg';
+import type { Paths } from './paths';
 
 /** As the platform opens it: created and emptied; the file never says anything. */
 const OPEN_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
 const FILE_MODE = 0o644;
 
-/** Pauses between attempts, doubling: a lock is mostly held for a file write, sometimes for seconds. */
+/** Pauses between attempts: a lock is mostly held for a file write, sometimes for seconds. */
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
+
+/** An agent that is being replaced has this long to end. */
+const OTHER_AGENT_MS = 2000;
+/** The mode of the admin socket in the agent's directory keeps nobody out on illumos (transport/socket-file.ts). */
+const RUN_DIR_MODE = 0o700;
 
 export interface LockOptions {
   /** How long to wait at most, for our own callers and for other processes together. */
@@ -67,7 +76,43 @@ export async function takeLock(path: string, options: LockOptions): Promise<Held
   }
 }
 
-/** Resolves when it is our turn. Who gives up in the queue leaves it when the turn would have come. */
+/**
+ * Takes the node for this process: a node is there below the root, and no other agent serves it. The kernel releases
+ * the lock with the process, however that ends.
+ *
+ * @throws SystemError with ENOENT where no node is, EBUSY where another agent serves it, or another errno
+ */
+export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise<HeldLock> {
+  try {
+    statSync(zoneIndex);
+  } catch (err) {
+    if (codeOf(err) !== 'ENOENT') {
+      throw systemError('stat', zoneIndex, err);
+    }
+    const detail = 'no compute node is there (off SmartOS `simcn up --root DIR` makes one)';
+    throw new SystemError('stat', zoneIndex, 'ENOENT', detail, err);
+  }
+  // A boot of the node empties /var/run. In two steps: with `recursive` node:fs loses the errno.
+  mkdirSync(dirname(runDir), { recursive: true });
+  try {
+    mkdirSync(runDir, { mode: RUN_DIR_MODE });
+  } catch (err) {
+    if (codeOf(err) !== 'EEXIST') {
+      throw systemError('mkdir', runDir, err);
+    }
+  }
+  try {
+    return await takeLock(agentLock, { timeoutMs: OTHER_AGENT_MS });
+  } catch (err) {
+    if (codeOf(err) !== 'ETIMEDOUT') {
+      throw err;
+    }
+    const detail = 'another mdatad serves this node: stop it first';
+    throw new SystemError('lock', agentLock, 'EBUSY', detail, err);
+  }
+}
+
+/** Resolves when those before have released it. A caller that gives up leaves the queue only then. */
 async function enterQueue(key: string, wait: Wait): Promise<() => void> {
   const before = queues.get(key) ?? Promise.resolve();
   let leave: () => void = () => undefined;
@@ -93,11 +138,11 @@ async function enterQueue(key: string, wait: Wait): Promise<() => void> {
 
 /** A descriptor with the lock on it, of the file that the path names. */
 async function lockFile(path: string, wait: Wait): Promise<number> {
-  let pause = FIRST_PAUSE_MS;
+  const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   let fd = open(path);
   try {
     for (;;) {
-      if (tryLock(fd, path)) {
+      if (trySetLock(fd, path)) {
         if (isStillAt(fd, path)) {
           return fd;
         }
@@ -107,8 +152,7 @@ async function lockFile(path: string, wait: Wait): Promise<number> {
         fd = open(path);
       } else {
         // Jitter, so that waiting processes do not ask in step.
-        await wait.until(delay(pause * (0.5 + Math.random() / 2)));
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+        await wait.until(delay(backoff.next() * (0.5 + Math.random() / 2)));
       }
     }
   } catch (err) {
@@ -116,15 +160,6 @@ async function lockFile(path: string, wait: Wait): Promise<number> {
       closeSync(fd);
     }
     throw systemError('lock', path, err);
-  }
-}
-
-function tryLock(fd: number, path: string): boolean {
-  try {
-    return trySetLock(fd);
-  } catch (err) {
-    // A descriptor's number says nothing of the file.
-    throw new SystemError('lock', path, codeOf(err), '', err);
   }
 }
 

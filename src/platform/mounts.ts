@@ -39,25 +39,10 @@ export function missingSafeOptions({ options }: MountEntry): string[] {
  */
 export function parseMnttab(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
-    const [special, mountPoint, fstype, options, time] = line.split('\t');
-    if (
-      special === undefined ||
-      mountPoint === undefined ||
-      fstype === undefined ||
-      options === undefined ||
-      time === undefined
-    ) {
-      return [];
-    }
-    return [
-      {
-        special,
-        mountPoint,
-        fstype,
-        options: options.split(','),
-        time: Number(time),
-      },
-    ];
+    const [special = '', mountPoint = '', fstype = '', options = '', time] = line.split('\t');
+    return time === undefined
+      ? []
+      : [{ special, mountPoint, fstype, options: options.split(','), time: Number(time) }];
   });
 }
 

@@ -3,7 +3,7 @@
  *
  * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
  * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
- * bounded: what finds it full is counted and given to `onLost`, and the zones have to be listed anew.
+ * bounded: what finds it full is counted and given to `onLost`, and the zones have to be listed again.
  */
 import { codeOf, SystemError, systemError } from '../lib/errors';
 import { loadAddon, type OnZoneEvent, type SubscriptionHandle } from './addon';

@@ -31,6 +31,23 @@ export interface IndexEntry {
   readonly brand: string;
 }
 
+/** @param libzonecfg is asked for what the index leaves out @param live the kernel's state, if it knows the zone */
+export function factsOf(
+  { zonename, brand, zonepath, state }: IndexEntry,
+  libzonecfg: {
+    zoneBrand(zonename: string): string;
+    zonepath(zonename: string): string;
+  },
+  live: ZoneFacts['state'] | undefined,
+): ZoneFacts {
+  return {
+    zonename,
+    brand: brand || libzonecfg.zoneBrand(zonename),
+    zonepath: zonepath || libzonecfg.zonepath(zonename),
+    state: live ?? state,
+  };
+}
+
 /** The configured zones as of one read, the global one left out. Parsed as it is walked. */
 export interface ZoneIndex {
   entries(): IterableIterator<IndexEntry>;

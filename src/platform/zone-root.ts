@@ -37,21 +37,13 @@ const MAX_PROCESSES = 512;
 /** As zone_root.c has it. */
 const FIELD_BYTES = 4096;
 
-/** A port's file, or another thing below a zone's root. */
-export interface FoundPort {
-  /** The same `identity` twice: the same file. */
-  readonly identity: string;
-  /** The same `parents` twice: reached through the same, unchanged directories. */
-  readonly parents: string;
-}
-
 /** Which directory it is, whatever its name. */
 export interface DirectoryIdentity {
   readonly dev: bigint;
   readonly ino: bigint;
 }
 
-/** What came of a dial. The file is known, where there was one, whether anybody took the connection or not. */
+/** What came of a dial. The file is known, where there was one, whether anybody accepted the connection or not. */
 export interface Dialled {
   /** '' where there is no port. */
   readonly identity: string;
@@ -72,7 +64,6 @@ interface Reply {
   readonly call: string;
   readonly depth: number;
   readonly identity: string;
-  readonly parents: string;
   readonly dev: string;
   readonly ino: string;
 }
@@ -360,13 +351,13 @@ export class ZoneRoot {
   }
 
   /**
-   * Finds a port. Rejects with a SystemError: ENOENT when it is not there (yet), ELOOP for a symbolic link,
-   * ENOTDIR, ENOTSOCK; ECANCELED by the signal.
+   * The identity of a port's file: the same twice is the same file. Rejects with a SystemError: ENOENT when it is
+   * not there (yet), ELOOP for a symbolic link, ENOTDIR, ENOTSOCK; ECANCELED by the signal.
    */
-  async find(port: string, signal?: AbortSignal): Promise<FoundPort> {
+  async find(port: string, signal?: AbortSignal): Promise<string> {
     const { reply } = await this.#below.ask(['find', port, ''], signal);
     this.#check(reply, port);
-    return reply;
+    return reply.identity;
   }
 
   /** Finds a port and connects to it. As `find`, but a failure is in the value. */
@@ -443,7 +434,6 @@ function parseReply(message: unknown): Reply {
     call: text('call'),
     depth: number('depth', 0),
     identity: text('identity'),
-    parents: text('parents'),
     dev: text('dev'),
     ino: text('ino'),
   };

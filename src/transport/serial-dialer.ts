@@ -125,10 +125,7 @@ export function watchPort(
       }
     };
     // A port that is missing or not a socket is not a new one; the next dial reports it.
-    root.find(port, ending.signal).then(
-      (file) => checked(file.identity),
-      () => checked(known),
-    );
+    root.find(port, ending.signal).then(checked, () => checked(known));
   };
   const timer = setInterval(check, WATCH_MS);
   check();

@@ -19,7 +19,7 @@ import { Readable } from 'node:stream';
 import { codeOf, SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
-import type { IndexEntry, ZoneFacts } from '../platform/zone-facts';
+import { factsOf, type ZoneFacts } from '../platform/zone-facts';
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
 
 /**
@@ -176,7 +176,7 @@ export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
       continue;
     }
     try {
-      zones.set(zonename, complete(platform, entry, live.get(zonename)));
+      zones.set(zonename, factsOf(entry, platform, live.get(zonename)));
     } catch (err) {
       if (!(err instanceof SystemError)) {
         throw err;
@@ -187,17 +187,4 @@ export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
     }
   }
   return { zones: [...zones.values()], unreadable };
-}
-
-function complete(
-  platform: Platform,
-  { zonename, brand, zonepath, state }: IndexEntry,
-  live: ZoneFacts['state'] | undefined,
-): ZoneFacts {
-  return {
-    zonename,
-    brand: brand || platform.zoneBrand(zonename),
-    zonepath: zonepath || platform.zonepath(zonename),
-    state: live ?? state,
-  };
 }

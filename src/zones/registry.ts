@@ -6,7 +6,7 @@
  *   reconcile ------+
  *
  * Events are acted on in the order that they come in. A zone that comes back under the name of one that
- * is still being taken down waits for that. The reconcile compares what libzonecfg says with what we
+ * is still closing waits for that. The reconcile compares what libzonecfg says with what we
  * have; a difference is checked a second time, since its event may just be on its way, and is then
  * repaired and logged: in a healthy run it finds nothing. One zone's trouble never stops another's work.
  */
@@ -40,7 +40,7 @@ interface RegistryEvents {
   added: [Zone];
   /** The platform says that it is in another state. */
   moved: [Zone];
-  /** It was taken down. Another of its name may be there by then. */
+  /** It is closed. Another of its name may be there already. */
   removed: [Zone];
   event: [ZoneEvent];
   repaired: [Repair];
@@ -50,7 +50,7 @@ interface RegistryEvents {
 export class Registry extends EventEmitter<RegistryEvents> {
   private readonly options: RegistryOptions;
   private readonly zones = new Map<string, Zone>();
-  /** Zones of the same name that are still being taken down. */
+  /** Zones of the same name that are still closing. */
   private readonly closing = new Map<string, Promise<void>>();
   /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
   private readonly askedAt = new Map<string, bigint>();
@@ -320,7 +320,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.askedAt.delete(zonename);
     const closing = zone
       .close()
-      .catch((err: unknown) => zone.log.error({ err }, 'zone could not be taken down cleanly'))
+      .catch((err: unknown) => zone.log.error({ err }, 'zone could not be closed cleanly'))
       .then(() => {
         this.closing.delete(zonename);
         this.emit('removed', zone);

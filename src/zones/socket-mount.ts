@@ -41,17 +41,16 @@ const SECOND_CHECK_MS = 1000;
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
 
-export type MountState =
-  | 'zone halted'
-  | 'left to the brand'
-  | 'mounting'
-  | 'checking again'
-  | 'mounted by the brand'
-  | 'mounted by the agent'
-  | 'not mounted'
-  | 'not known'
-  | 'none for this brand'
-  | 'no mounts on this node';
+/** Any phase of the zone can follow any other, and each asks anew: so can these. */
+const ANY = [
+  ...(['zone halted', 'left to the brand', 'mounting', 'checking again'] as const),
+  ...(['mounted by the brand', 'mounted by the agent', 'not mounted', 'not known'] as const),
+  ...(['none for this brand', 'no mounts on this node'] as const),
+];
+
+export type MountState = (typeof ANY)[number];
+
+const nothing = (): void => undefined;
 
 /** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
@@ -84,7 +83,21 @@ type Handled = StateHandle<MountState>;
 
 /** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
 export class SocketMount implements MountManager {
-  private static readonly states: States<MountState, SocketMount> = statesOfAll();
+  private static readonly states: States<MountState, SocketMount> = {
+    'zone halted': { next: ANY, enter: nothing },
+    'left to the brand': { next: ANY, enter: nothing },
+    mounting: { next: ANY, enter: (handle, mount) => mount.enterMounting(handle) },
+    'checking again': {
+      next: ANY,
+      enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
+    },
+    'mounted by the brand': { next: ANY, enter: (_, mount) => void mount.check() },
+    'mounted by the agent': { next: ANY, enter: (_, mount) => void mount.check() },
+    'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
+    'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
+    'none for this brand': { next: ANY, enter: nothing },
+    'no mounts on this node': { next: ANY, enter: nothing },
+  };
   private readonly facts: ZoneFacts;
   private readonly root: ZoneRoot;
   private readonly log: ZoneLog;
@@ -122,10 +135,6 @@ export class SocketMount implements MountManager {
   moved(phase: Phase): void {
     this.phase = phase;
     this.clearCheck();
-    if (phase === 'halted') {
-      this.backoff.reset();
-      this.logged = '';
-    }
     this.machine.goto(this.next());
   }
 
@@ -161,10 +170,13 @@ export class SocketMount implements MountManager {
     if (!seesMounts || !this.isMountedState()) {
       return;
     }
-    this.checking ??= this.root.directoryAt(mountPointOf(this.facts.brand)).then(
-      (found) => this.saw(found),
-      () => this.saw(null),
-    );
+    const saw = (found: DirectoryIdentity | null): void => {
+      this.checking = null;
+      this.seen = found;
+    };
+    this.checking ??= this.root
+      .directoryAt(mountPointOf(this.facts.brand))
+      .then(saw, () => saw(null));
     const over = new Promise<void>((resolve) => {
       signal?.addEventListener('abort', () => resolve(), { once: true });
     });
@@ -172,31 +184,56 @@ export class SocketMount implements MountManager {
     this.noticeLoss();
   }
 
-  // For the machine.
-
   /** By the first or the second check of the table, in a zone that runs. */
   private checkTable(): MountState {
     if (!seesMounts) {
       return 'no mounts on this node';
     }
-    const last = this.state === 'checking again';
-    return this.contained('verify', () => {
-      if (this.isMounted()) {
-        return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
-      }
-      if (!this.isExpected()) {
-        return 'none for this brand';
-      }
-      return last ? 'not mounted' : 'checking again';
-    });
+    if (this.isMounted()) {
+      return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
+    }
+    const { brand } = this.facts;
+    if (!NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) !== true) {
+      return 'none for this brand';
+    }
+    return this.state === 'checking again' ? 'not mounted' : 'checking again';
   }
 
-  enterMounting(handle: Handled): void {
+  /** What the zone's phase asks for now; `not known` where it cannot be seen: this zone and all others go on. */
+  private next(): MountState {
+    try {
+      const state = this.nextSeen();
+      if (state !== 'mounting' && state !== 'not mounted') {
+        this.succeeded();
+      }
+      return state;
+    } catch (err) {
+      this.fault('verify', err);
+      return 'not known';
+    }
+  }
+
+  private nextSeen(): MountState {
+    switch (this.phase) {
+      case 'halted':
+        return 'zone halted';
+      case 'ready':
+        // Events can be old: what counts for a mount is that no process of the zone runs now.
+        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
+        if (!this.isOurs()) {
+          return 'left to the brand';
+        }
+        return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
+      case 'running':
+        return this.checkTable();
+    }
+  }
+
+  private enterMounting(handle: Handled): void {
     handle.until(
       this.mount(),
       () => {
-        this.backoff.reset();
-        this.logged = '';
+        this.succeeded();
         handle.goto('mounted by the agent');
       },
       (err) => {
@@ -206,11 +243,7 @@ export class SocketMount implements MountManager {
     );
   }
 
-  enterMounted(): void {
-    void this.check();
-  }
-
-  enterNotMounted(handle: Handled): void {
+  private enterNotMounted(handle: Handled): void {
     if (this.phase === 'ready') {
       this.retryLater(handle);
     } else {
@@ -222,27 +255,8 @@ export class SocketMount implements MountManager {
     }
   }
 
-  retryLater(handle: Handled): void {
+  private retryLater(handle: Handled): void {
     handle.timeout(this.backoff.next(), () => handle.goto(this.next()));
-  }
-
-  /** What the zone's phase asks for now. */
-  next(): MountState {
-    switch (this.phase) {
-      case 'halted':
-        return 'zone halted';
-      case 'ready':
-        // Events can be old: what counts for a mount is that no process of the zone runs now.
-        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
-        return this.contained('verify', () => {
-          if (!this.isOurs()) {
-            return 'left to the brand';
-          }
-          return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
-        });
-      case 'running':
-        return this.checkTable();
-    }
   }
 
   private async mount(): Promise<void> {
@@ -271,11 +285,6 @@ export class SocketMount implements MountManager {
       throw err;
     }
     log.info({ mountpoint: mountPoint }, 'mounted the metadata directory');
-  }
-
-  private saw(found: DirectoryIdentity | null): void {
-    this.checking = null;
-    this.seen = found;
   }
 
   private noticeLoss(): void {
@@ -316,24 +325,9 @@ export class SocketMount implements MountManager {
     return NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) === false;
   }
 
-  private isExpected(): boolean {
-    const { brand } = this.facts;
-    return NATIVE_BRANDS.includes(brand) || this.options.brandMounts(brand) === true;
-  }
-
-  /** The step's result, or `not known`: this zone and all others go on. */
-  private contained(what: string, step: () => MountState): MountState {
-    try {
-      const state = step();
-      if (state !== 'mounting' && state !== 'not mounted') {
-        this.backoff.reset();
-        this.logged = '';
-      }
-      return state;
-    } catch (err) {
-      this.fault(what, err);
-      return 'not known';
-    }
+  private succeeded(): void {
+    this.backoff.reset();
+    this.logged = '';
   }
 
   /** A fault is logged once as long as it stays the same. */
@@ -363,31 +357,4 @@ function strayMount(table: MountTable, special: string): string | undefined {
     }
     throw err;
   }
-}
-
-/** Any phase can follow any other, and each asks anew. */
-function statesOfAll(): States<MountState, SocketMount> {
-  const next: readonly MountState[] = [
-    ...(['zone halted', 'left to the brand', 'mounting', 'checking again'] as const),
-    ...(['mounted by the brand', 'mounted by the agent', 'not mounted', 'not known'] as const),
-    ...(['none for this brand', 'no mounts on this node'] as const),
-  ];
-  const nothing = (): void => undefined;
-  return {
-    'zone halted': { next, enter: nothing },
-    'left to the brand': { next, enter: nothing },
-    mounting: { next, enter: (handle, mount) => mount.enterMounting(handle) },
-    'checking again': {
-      next,
-      enter: (handle, mount) => {
-        handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next()));
-      },
-    },
-    'mounted by the brand': { next, enter: (_, mount) => mount.enterMounted() },
-    'mounted by the agent': { next, enter: (_, mount) => mount.enterMounted() },
-    'not mounted': { next, enter: (handle, mount) => mount.enterNotMounted(handle) },
-    'not known': { next, enter: (handle, mount) => mount.retryLater(handle) },
-    'none for this brand': { next, enter: nothing },
-    'no mounts on this node': { next, enter: nothing },
-  };
 }

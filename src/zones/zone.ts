@@ -12,9 +12,9 @@
  *                     halted
  *            any of them --deleted--> closing --> closed
  *
- * The registry passes on what the platform says; it never asks for itself. An OS zone's socket lives
- * through all of them, whatever the zone does: it must be there before the zone boots. What changes
- * with the state is the directory's mount, and an HVM zone's port. A fault of one zone stays here.
+ * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in
+ * every state, since it must be there before the zone boots. What changes with the state is the mount of its
+ * directory, and an HVM zone's port. A fault of one zone stays here.
  */
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
@@ -73,18 +73,9 @@ export interface ZoneParts {
 /** One zone. Made by the registry when it is added; `close` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
-    halted: {
-      next: ['ready', 'running', 'closing'],
-      enter: (_, zone) => zone.enterHalted(),
-    },
-    ready: {
-      next: ['halted', 'running', 'closing'],
-      enter: (_, zone) => zone.enterReady(),
-    },
-    running: {
-      next: ['halted', 'ready', 'closing'],
-      enter: (_, zone) => zone.enterRunning(),
-    },
+    halted: { next: ['ready', 'running', 'closing'], enter: (_, zone) => zone.enter('halted') },
+    ready: { next: ['halted', 'running', 'closing'], enter: (_, zone) => zone.enter('ready') },
+    running: { next: ['halted', 'ready', 'closing'], enter: (_, zone) => zone.enter('running') },
     closing: { next: ['closed'], enter: () => undefined },
     closed: { next: [], enter: () => undefined },
   };
@@ -96,7 +87,6 @@ export class Zone {
   readonly root: ZoneRoot;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
-  private graceMs = 0;
 
   constructor(facts: ZoneFacts, parts: ZoneParts) {
     this.facts = facts;
@@ -177,35 +167,25 @@ export class Zone {
 
   private end(graceMs: number, finish: () => void): Promise<void> {
     this.ending ??= (async () => {
-      this.graceMs = graceMs;
       this.machine.goto('closing');
       this.directory?.moved('halted');
-      await this.link.link.stop(this.graceMs);
+      await this.link.link.stop(graceMs);
       finish();
       this.machine.goto('closed');
     })();
     return this.ending;
   }
 
-  private enterHalted(): void {
-    this.directory?.moved('halted');
-    if (this.link.kind === 'port') {
-      this.link.link.zoneStopped();
+  private enter(phase: Phase): void {
+    this.directory?.moved(phase);
+    if (this.link.kind !== 'port') {
+      return;
     }
-  }
-
-  private enterReady(): void {
-    this.directory?.moved('ready');
-    if (this.link.kind === 'port') {
-      // The hypervisor is not started yet; what an earlier run of the zone left is over.
-      this.link.link.zoneStopped();
-    }
-  }
-
-  private enterRunning(): void {
-    this.directory?.moved('running');
-    if (this.link.kind === 'port') {
+    if (phase === 'running') {
       this.link.link.zoneRunning();
+    } else {
+      // While the zone is ready its hypervisor is not started yet: the port is an earlier run's.
+      this.link.link.zoneStopped();
     }
   }
 }

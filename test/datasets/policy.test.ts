@@ -1,10 +1,9 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
 import {
-  checkStamp,
+  checkPlatform,
   DEFAULT_POLICY,
   expandPayload,
-  stampOf,
   type Reason,
   type ReasonCode,
   type SafePolicy,
@@ -301,26 +300,26 @@ describe('policy for payloads', () => {
 });
 
 describe('platform stamps', () => {
+  const codes = (stamp: unknown): readonly string[] =>
+    checkPlatform({ platform_buildstamp: stamp }, undefined).map(({ code }) => code);
+
   it('are read from uname -v and from platform_buildstamp', () => {
-    assert.strictEqual(stampOf('joyent_20260310T001234Z'), '20260310T001234Z');
-    assert.strictEqual(stampOf('joyent_20260310T001234Z\n'), '20260310T001234Z');
-    assert.strictEqual(stampOf('20260310T001234Z'), '20260310T001234Z');
+    for (const text of ['joyent_20260310T001234Z', '20260310T001234Z']) {
+      assert.deepStrictEqual(checkPlatform({}, `${text}\n`), []);
+      assert.deepStrictEqual(codes(text), []);
+    }
   });
 
   it('are not read from anything else', () => {
     for (const text of ['', 'omnios-r151048', '#1 SMP', 'joyent_2026', 'x20260310T001234Z']) {
-      assert.strictEqual(stampOf(text), undefined, text);
-      assert.deepStrictEqual(checkStamp(text), { kind: 'unreadable' });
+      assert.deepStrictEqual(codes(text), ['platform-unreadable'], text);
     }
-    assert.deepStrictEqual(checkStamp(20260310), { kind: 'unreadable' });
+    assert.deepStrictEqual(codes(20260310), ['platform-unreadable']);
   });
 
   it('host a safe dataset from 20150418T000000Z on', () => {
-    assert.deepStrictEqual(checkStamp('20150418T000000Z'), { kind: 'hosts' });
-    assert.deepStrictEqual(checkStamp('joyent_20150418T000001Z'), { kind: 'hosts' });
-    assert.deepStrictEqual(checkStamp('joyent_20150417T235959Z'), {
-      kind: 'too-old',
-      stamp: '20150417T235959Z',
-    });
+    assert.deepStrictEqual(codes('20150418T000000Z'), []);
+    assert.deepStrictEqual(codes('joyent_20150418T000001Z'), []);
+    assert.deepStrictEqual(codes('joyent_20150417T235959Z'), ['platform-too-old']);
   });
 });

@@ -28,13 +28,13 @@ interface Modelled {
   state: State;
 }
 
-describe(`${ZONES} zones that come and go`, function () {
+describe(`${ZONES} zones that are created and destroyed`, function () {
   this.timeout(240_000);
 
   for (const faults of [[], ['events.delay=50'], ['events.drop']]) {
     const what = faults.length === 0 ? 'with all events' : `with ${faults.join(' ')}`;
 
-    it(`leave exactly what is right, ${what}`, async function () {
+    it(`leave exactly the right sockets, ${what}`, async function () {
       needs(this, whyNoNode());
       const node = await SimNode.start();
       const configPath = `${node.root}/mdatad.json`;

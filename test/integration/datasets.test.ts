@@ -124,7 +124,7 @@ describe('delegated datasets', function () {
       });
   }
 
-  it('are shown to the guest, with what it may do', async () => {
+  it('are shown to the guest with its permissions', async () => {
     const names = await inZone(DATABASE, 'mdata-get sdc:datasets');
     assert.deepStrictEqual(JSON.parse(names), [`zones/${DATABASE}/data`]);
     assert.strictEqual(await inZone(DATABASE, 'mdata-get sdc:delegate_dataset'), 'safe\n');
@@ -136,7 +136,7 @@ describe('delegated datasets', function () {
     assert.strictEqual(parseJsonObject(stdout)?.limit_priv, 'default,dtrace_user,-sys_fs_import');
   });
 
-  it('keep their limits, and take no stream without the privilege', async () => {
+  it('enforce their limits, and refuse a stream without the privilege', async () => {
     await inZone(CUSTOMER, `zfs create ${SET}/a && zfs create -V 1M ${SET}/v`);
     assert.match(await refused(CUSTOMER, 'zfs', 'create', `${SET}/b`), /limit of 2 filesystems/);
     await inZone(CUSTOMER, `echo one > /${SET}/a/f && zfs snapshot -r ${SET}@s1`);
@@ -160,7 +160,7 @@ describe('delegated datasets', function () {
     assert.match(await refused(CUSTOMER, 'zfs', 'destroy', '-r', SET), /permission denied/);
   });
 
-  it('receive streams in a zone without the safe policy, and leave nothing of a broken one', async () => {
+  it('receive streams in a zone without the safe policy, and remove a broken one', async () => {
     const set = `zones/${OPERATOR}/data`;
     await inZone(OPERATOR, `zfs create ${set}/db && echo row > /${set}/db/t`);
     await inZone(
@@ -209,13 +209,13 @@ describe('delegated datasets', function () {
     assert(log.length > 0);
   });
 
-  it('are no reason to take a snapshot of a kvm guest', async () => {
+  it('do not make snapshots of a kvm guest possible', async () => {
     const { status, stderr } = await node.simcn(['snapshot', MACHINE, 's']);
     assert.strictEqual(status, 1);
     assert.match(stderr, /snapshots of a kvm guest are refused/);
   });
 
-  it('are warned of once a change, and counted', async () => {
+  it('cause one warning for each change, and are counted', async () => {
     await eventually(async () => {
       const { verdicts } = await datasetsStatus();
       return JSON.stringify(verdicts) === '{"safe":2,"unsafe":1,"unknown":0,"exempt":1}';
@@ -267,7 +267,7 @@ describe('delegated datasets', function () {
     assert.strictEqual(await used(), '3');
   });
 
-  it('follow the configuration at SIGHUP: the switch, and who may have plain ones', async () => {
+  it('follow the policy and the owners in the configuration at SIGHUP', async () => {
     const reload = (datasets: object): void => {
       writeFileSync(config, JSON.stringify({ datasets }));
       process.kill(agent.pid, 'SIGHUP');

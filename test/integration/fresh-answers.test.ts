@@ -41,7 +41,7 @@ describe('with vminfod frozen for a zone', function () {
     renameSync(`${path}.new`, path);
   }
 
-  it(`each of ${CHANGES} changes is in the very next answer`, async () => {
+  it(`shows each of ${CHANGES} changes in the next answer`, async () => {
     const peer = await Peer.at(node.path(`/var/zonecontrol/${UUID}/metadata.sock`));
     for (let n = 0; n < CHANGES; n++) {
       replace('metadata.json', { customer_metadata: { colour: `c${n}` }, internal_metadata: {} });
@@ -50,7 +50,7 @@ describe('with vminfod frozen for a zone', function () {
     peer.socket.destroy();
   });
 
-  it('tags and routes are as fresh', async () => {
+  it('shows changed tags and routes in the next answer', async () => {
     const peer = await Peer.at(node.path(`/var/zonecontrol/${UUID}/metadata.sock`));
     for (let n = 0; n < 50; n++) {
       replace('tags.json', { role: `r${n}` });
@@ -62,7 +62,7 @@ describe('with vminfod frozen for a zone', function () {
     peer.socket.destroy();
   });
 
-  it("an operator's vmadm update is in the next answer while vmadm still waits for vminfod", async () => {
+  it("shows an operator's vmadm update while vmadm still waits for vminfod", async () => {
     const peer = await Peer.at(node.path(`/var/zonecontrol/${UUID}/metadata.sock`));
     const update = node.vmadm(
       ['update', UUID],

@@ -164,7 +164,7 @@ describe('an HVM guest on a node', function () {
     assert.ok(fields.every((ms) => typeof ms === 'number' && ms >= 0 && ms < 5000));
   });
 
-  it('that reboots three times in a row is served after each', async () => {
+  it('that reboots three times in a row is served after each reboot', async () => {
     for (let n = 0; n < 3; n++) {
       await ask(node.root, 'reboot', { uuid: BHYVE, guest: true });
     }
@@ -183,7 +183,7 @@ describe('an HVM guest on a node', function () {
     assert.ok(latest < RECONNECT_MS, `${latest} ms`);
   });
 
-  it('in a boot loop fills no log, and is served when it stays', async () => {
+  it('in a boot loop logs little, and is served once it stays up', async () => {
     const from = agent.records.length;
     await fault('ttyb.flap=30', BHYVE);
     await served(BHYVE);
@@ -249,7 +249,7 @@ describe('an HVM guest on a node', function () {
     rmSync(node.path(`/zones/${SHORT_LIVED}`), { recursive: true });
   });
 
-  it('whose hypervisor puts a link in the path gets no other guest, and is served when it is gone', async () => {
+  it('whose hypervisor puts a link in the path never reaches another guest\u2019s port', async () => {
     const victims = portConnections(zoneroot(VICTIM));
     const from = agent.records.length;
     const tmp = `${zoneroot(BHYVE)}/tmp`;
@@ -267,7 +267,7 @@ describe('an HVM guest on a node', function () {
     await served(VICTIM);
   });
 
-  it('keeps the effect of a PUT that was reset while it ran, and never hears of it', async () => {
+  it('keeps the effect of a PUT that was reset while it ran, without a reply', async () => {
     const tty = await ready(BHYVE);
     await fault('lock.held', BHYVE);
     const from = tty.peer.receivedBytes;
@@ -309,7 +309,7 @@ describe('an HVM guest on a node', function () {
       ['bhyve', BHYVE],
       ['kvm', KVM],
     ] as const) {
-      it(`is told of an update by the VM tool: ${what}`, async () => {
+      it(`is answered after a vmadm update: ${what}`, async () => {
         const tty = await ready(uuid);
         const token = await tokenOf(tty, '000000a1');
         const changed = reply('000000a2', '0'.repeat(32)).length;
@@ -321,7 +321,7 @@ describe('an HVM guest on a node', function () {
       });
     }
 
-    it('is answered by its next request, in order, and loses its wait to a reset', async () => {
+    it('has its wait ended by its next request or by a reset', async () => {
       const tty = await ready(BHYVE);
       const token = await tokenOf(tty, '000000b1');
       const all = reply('000000b2', token) + frame('000000b3', 'SUCCESS', BHYVE).toString();
@@ -342,7 +342,7 @@ describe('an HVM guest on a node', function () {
     });
   });
 
-  it('gets the right answer or none, wherever noise falls into its bytes', async () => {
+  it('gets the right answer or none, whatever bytes are corrupted', async () => {
     const tty = await ready(BHYVE);
     const resets: number[] = [];
     const right = frame('0000000b', 'SUCCESS', BHYVE);
@@ -370,7 +370,7 @@ describe('an HVM guest on a node', function () {
     assert.ok(slow < CLIENT_MS, `${slow} ms`);
   });
 
-  it('is answered by complete data only, though vminfod comes long after the agent', async () => {
+  it('gets complete data only, even if vminfod starts long after the agent', async () => {
     await agent.stop();
     await ask(node.root, 'fault', { text: 'vminfod.down', zone: null });
     agent = await AgentProcess.start(node.root);
@@ -386,7 +386,7 @@ describe('an HVM guest on a node', function () {
     assert.strictEqual(reported?.ran_before, true);
   });
 
-  it('is served again by an agent that was killed and started', async () => {
+  it('is served by an agent that was killed and restarted', async () => {
     await agent.kill();
     agent = await AgentProcess.start(node.root);
     await served(BHYVE);

@@ -28,7 +28,7 @@ describe("the session with tokens on the protocol's page", function () {
     await node.stop();
   });
 
-  it('is what the agent says', async () => {
+  it('is what the agent answers', async () => {
     mkdirSync(node.path('/var/db/mdatad'), { recursive: true });
     writeFileSync(node.path('/var/db/mdatad/token.key'), Buffer.alloc(32), { mode: 0o600 });
     agent = await AgentProcess.start(node.root);
@@ -46,7 +46,7 @@ describe("the session with tokens on the protocol's page", function () {
     peer.socket.destroy();
   });
 
-  it('needs a secret that others cannot read: another one takes its place', async () => {
+  it('changes its tokens when the key\u2019s file was readable by others', async () => {
     const path = node.path('/var/db/mdatad/token.key');
     await agent?.stop();
     writeFileSync(path, Buffer.alloc(31));

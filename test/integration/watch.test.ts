@@ -97,7 +97,7 @@ describe('a guest that waits for a change', function () {
     assert(ms >= 999, `${ms}`);
   });
 
-  it('is told of a PUT, and not of one to another key', async () => {
+  it('is answered after a PUT, and not after one to another key', async () => {
     const token = await tokenOf(guest, ['colour', 'absent']);
     const waiting = watch(guest, token, ['absent', 'colour']);
     await other.put('other', 'y');
@@ -109,7 +109,7 @@ describe('a guest that waits for a change', function () {
     await other.remove('absent');
   });
 
-  it('is told of an edited file with vminfod frozen, of tags, routes and a vmadm update', async () => {
+  it('is answered after an edited file, changed tags or routes, and a vmadm update', async () => {
     await cn.fault('vminfod.freeze', 0);
     const keys = ['colour', 'sdc:tags.role', 'sdc:routes'];
     const times: number[] = [];
@@ -199,7 +199,7 @@ describe('a guest that waits for a change', function () {
     await cn.clearFaults();
   });
 
-  it('of all keys is told of a new one and of one that is gone', async () => {
+  it('of all keys is answered after a new and after a deleted key', async () => {
     edit({ a: '1' });
     const token = await tokenOf(guest);
     const waiting = watch(guest, token);
@@ -211,7 +211,7 @@ describe('a guest that waits for a change', function () {
     assert.strictEqual((await again).text, token);
   });
 
-  it('is answered in order by what it asks next, with the token as it is', async () => {
+  it('is answered with the current token, in order, by its next request', async () => {
     edit({ colour: 'red' });
     const token = await tokenOf(guest, ['colour']);
     const waiting = watch(guest, token, ['colour']);
@@ -238,7 +238,7 @@ describe('a guest that waits for a change', function () {
     after.close();
   });
 
-  it('keeps its token over a migration and a reprovision, and is told where they change its data', async () => {
+  it('keeps its token over a migration and a reprovision that do not change its data', async () => {
     const keys = ['colour', 'sdc:image_uuid'];
     const metadata = { customer_metadata: { colour: 'red' }, internal_metadata: {} };
     cn.replaceConfig(1, 'metadata.json', JSON.stringify(metadata));
@@ -283,7 +283,7 @@ describe('a guest that waits for a change', function () {
     assert.strictEqual((await guest.get('lock')).code, 'NOTFOUND');
   });
 
-  it('loses no step of many who count in the same key', async () => {
+  it('loses no increment of many clients that count in the same key', async () => {
     const guests = await Promise.all(Array.from({ length: 8 }, () => cn.open(1)));
     let tries = 0;
     await Promise.all(
@@ -304,7 +304,7 @@ describe('a guest that waits for a change', function () {
     last.close();
   });
 
-  it('reads all at once what KEYS and GET tell, small and large', async () => {
+  it('reads with GETALL what KEYS and GET return, small and large', async () => {
     for (const more of ['', 'x\u0001"\ud83d\ude00'.repeat(60_000)]) {
       edit({ colour: 'red', more, number: 5, object: { a: 1 }, none: null });
       const { code, text } = await guest.ask('GETALL', '');
@@ -323,7 +323,7 @@ describe('a guest that waits for a change', function () {
     }
   });
 
-  it('is refused all at once where that is too much', async () => {
+  it('is refused a GETALL that would be too large', async () => {
     edit({ big: 'x'.repeat(5 * 1024 * 1024) });
     const { code, text } = await guest.ask('GETALL', '');
     assert.deepStrictEqual([code, text], ['FAILURE', 'Too large']);
@@ -335,7 +335,7 @@ describe('a guest that waits for a change', function () {
     edit({});
   });
 
-  it('learns what the agent can do', async () => {
+  it('can ask for the agent\u2019s features', async () => {
     const { code, text } = await guest.ask('HELLO', '');
     assert.strictEqual(code, 'SUCCESS');
     const { agent, verbs, limits } = parsed(text);
@@ -349,7 +349,7 @@ describe('a guest that waits for a change', function () {
     longest.close();
   });
 
-  it('is not hung up on while it waits, and its end ends its wait', async () => {
+  it('is not closed as idle while it waits, and closing it ends the wait', async () => {
     const sessions = await Promise.all(Array.from({ length: 60 }, () => cn.open(2)));
     const token = await tokenOf(sessions[0] ?? guest, ['colour']);
     const waiting = sessions.map((session) => watch(session, token, ['colour']));

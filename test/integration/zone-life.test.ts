@@ -60,7 +60,7 @@ describe('a zone and its metadata', function () {
     }
   });
 
-  it('has modes that do not hang on anybody’s umask', () => {
+  it('has modes that do not depend on the umask', () => {
     const directory = node.path(`/var/zonecontrol/${NATIVE}`);
     assert.strictEqual(statSync(directory).mode & 0o7777, 0o700);
     assert.strictEqual(statSync(`${directory}/metadata.sock`).mode & 0o7777, 0o600);
@@ -88,7 +88,7 @@ describe('a zone and its metadata', function () {
     ],
     ['a reprovision', (uuid: string) => [['reprovision', uuid]]],
   ] as const) {
-    it(`goes on after ${what}`, async () => {
+    it(`is served again after ${what}`, async () => {
       for (const uuid of [NATIVE, LX]) {
         await ask(uuid, 'mdata-put', 'kept', what);
         for (const argv of change(uuid)) {
@@ -99,7 +99,7 @@ describe('a zone and its metadata', function () {
     });
   }
 
-  it('goes on after the agent was killed and started again, for clients that run meanwhile', async () => {
+  it('serves clients that run while the agent is killed and restarted', async () => {
     const waiting = node.exec(
       NATIVE,
       'sh',
@@ -113,14 +113,14 @@ describe('a zone and its metadata', function () {
     assert.strictEqual((await waiting).stdout, 'hello from joyent\n');
   });
 
-  it('finds a client that asks while there is no agent, as soon as there is one', async () => {
+  it('answers a client that asked while no agent ran, once one starts', async () => {
     await agent.kill();
     const asking = node.exec(LX, 'mdata-get', 'motd');
     agent = await AgentProcess.start(node.root);
     assert.strictEqual((await asking).stdout, 'hello from lx\n');
   });
 
-  it('leaves nothing when it is destroyed, and comes back under its uuid', async () => {
+  it('leaves nothing behind when destroyed, and can be created again under its uuid', async () => {
     const directory = node.path(`/var/zonecontrol/${NATIVE}`);
     for (let round = 0; round < 3; round++) {
       await node.ok(['destroy', NATIVE]);
@@ -134,7 +134,7 @@ describe('a zone and its metadata', function () {
     }
   });
 
-  it('refuses a second agent on the node, and the first goes on', async () => {
+  it('keeps its agent when a second one is refused', async () => {
     await assert.rejects(AgentProcess.start(node.root), /another mdatad serves this node/);
     assert.strictEqual(await ask(LX, 'mdata-get', 'motd'), 'hello from lx\n');
   });

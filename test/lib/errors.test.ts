@@ -28,7 +28,7 @@ describe('the code of an error', () => {
     }
   });
 
-  it('is the usual one of two names for a number', () => {
+  it('is the usual name where an errno has two', () => {
     assert.strictEqual(errnoName(constants.errno.EAGAIN), 'EAGAIN');
     assert.strictEqual(errnoName(constants.errno.ENOMEM), 'ENOMEM');
     assert.deepStrictEqual([errnoName(0), errnoName(-5)], ['UNKNOWN', 'UNKNOWN']);

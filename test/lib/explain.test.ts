@@ -21,7 +21,7 @@ describe('an error as a program prints it', () => {
     );
   });
 
-  it('keeps what is said beyond the code', () => {
+  it('keeps the detail beyond the code', () => {
     const err = new SystemError('lock', '/run/l', 'EBUSY', 'another mdatad serves this node');
     assert.strictEqual(
       explain('p', err),
@@ -29,7 +29,7 @@ describe('an error as a program prints it', () => {
     );
   });
 
-  it('has no remedy where the subject is no path', () => {
+  it('has no remedy where the subject is not a path', () => {
     const err = new SystemError('zone_get_state', 'web0', 'ENOENT');
     assert.strictEqual(
       explain('p', err),
@@ -37,7 +37,7 @@ describe('an error as a program prints it', () => {
     );
   });
 
-  it('takes the remedy of its own, of its code, of its cause, or none', () => {
+  it('has its own remedy, that of its code or cause, or none', () => {
     assert.strictEqual(explain('p', new ConfigError('bad', 'mend it')), 'p: bad\n  mend it\n');
     const cause = failed('ENOSPC', 'write', '/var/x', 'ENOSPC: no space left on device, write');
     const outer = new Error('cannot save', { cause });

@@ -32,7 +32,7 @@ describe('a reader of JSON', () => {
     inner: members({ depth: either(whole(0, 3), 1) }),
   });
 
-  it('returns what is there, and the defaults of what is not', () => {
+  it('returns the members that are there, and the defaults of the others', () => {
     assert.deepStrictEqual(reader({ ratio: 0.5, names: ['a', 'b'], inner: { depth: 2 } }), {
       port: 80,
       ratio: 0.5,
@@ -79,7 +79,7 @@ describe('a reader of JSON', () => {
     assert.strictEqual(refusal(reader, { toString: 1 }), 'no member is named toString');
   });
 
-  it('passes on what is not a refusal', () => {
+  it('rethrows other errors', () => {
     const broken = members({ x: () => assert.fail('a bug') });
     assert.throws(() => refusal(broken, {}), /a bug/);
   });

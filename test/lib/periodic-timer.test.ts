@@ -22,7 +22,7 @@ describe('the periodic timer', () => {
     assert.strictEqual(order.length, before);
   });
 
-  it('checks the others every second, until they end', async () => {
+  it('calls back every second until it is stopped', async () => {
     const timer = new PeriodicTimer(1);
     let calls = 0;
     const end = timer.everySecond(() => calls++);
@@ -33,7 +33,7 @@ describe('the periodic timer', () => {
     assert.strictEqual(calls, before);
   });
 
-  it('may be ended twice', async () => {
+  it('may be stopped twice', async () => {
     const timer = new PeriodicTimer(2);
     let calls = 0;
     const end = timer.everySecond(() => undefined);

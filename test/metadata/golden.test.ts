@@ -1,22 +1,12 @@
 import assert from 'node:assert';
-import { answer } from '../../src/metadata/handler';
 import { LineReader } from '../../src/protocol/line-reader';
-import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
-import type { Channel, Request } from '../../src/protocol/request';
+import type { Channel } from '../../src/protocol/request';
 import { GOLDEN } from '../support/golden';
 import { FIXTURE } from '../support/vm-fixture';
-import { VERB_OPTIONS } from '../support/verb-options';
+import { replyOf } from '../support/reply-of';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
-
-const OPTIONS = {
-  operatorScriptWritable: false,
-  emptyValuesStored: false,
-  ...VERB_OPTIONS,
-  commaDeletes: true,
-  onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
-};
 
 /** All that a VM says to a stream of bytes that comes in the given chunks. */
 async function converse(
@@ -30,25 +20,10 @@ async function converse(
     lines.push(chunk);
     for (let line = lines.next(); line !== null; line = lines.next()) {
       assert(line.kind === 'line');
-      out += await said(vm, parseLine(line.bytes, channel));
+      out += await replyOf(vm, parseLine(line.bytes, channel));
     }
   }
   return out;
-}
-
-async function said(vm: MemoryVm, request: Request): Promise<string> {
-  switch (request.kind) {
-    case 'get':
-    case 'keys':
-    case 'watch':
-    case 'getall':
-    case 'hello':
-    case 'put':
-    case 'delete':
-      return encodeReply(request.wire, await answer(vm, request, OPTIONS)).toString('latin1');
-    default:
-      return replyToLine(request)?.toString('latin1') ?? '';
-  }
 }
 
 describe('the worked examples of the specification', () => {

@@ -14,7 +14,7 @@ const NATIVE = join(TOP, 'native');
 const HERE = join(TOP, 'test/native');
 const SOURCES = [
   ...['emulation.c', 'emulation-events.c', 'emulation-races.c'].map((name) => join(HERE, name)),
-  join(NATIVE, 'zone_events.c'),
+  ...['zone_events.c', 'zone_queue.c'].map((name) => join(NATIVE, name)),
   ...readdirSync(join(NATIVE, 'emul'))
     .filter((name) => name.endsWith('.c') && name !== 'zexec.c' && name !== 'zport.c')
     .map((name) => join(NATIVE, 'emul', name)),
@@ -81,7 +81,7 @@ describe('the emulation in C', () => {
     }
   });
 
-  it('loses no memory and no descriptor under valgrind', function () {
+  it('leaks no memory and no descriptor under valgrind', function () {
     this.timeout(180_000);
     if (spawnSync('valgrind', ['--version']).status !== 0) {
       pending(this, 'needs valgrind');

@@ -54,7 +54,7 @@ describe('the native code for illumos', () => {
     }
   });
 
-  it('is all the code of the addon and its programs', () => {
+  it('is every source in binding.gyp', () => {
     const gyp = readFileSync(join(NATIVE, 'binding.gyp'), 'utf8');
     const named = new Set([...gyp.matchAll(/'([a-z_]+\.c)'/g)].map((match) => match[1]));
     assert.deepStrictEqual([...named].sort(), SOURCES);
@@ -62,7 +62,7 @@ describe('the native code for illumos', () => {
 
   for (const source of SOURCES) {
     for (const standard of ['c11', 'gnu99', 'gnu11']) {
-      it(`compiles without a warning: ${source} as ${standard}`, () => {
+      it(`compiles ${source} as ${standard} without a warning`, () => {
         const { status, stderr } = check(join(NATIVE, source), standard);
         assert.strictEqual(stderr, '');
         assert.strictEqual(status, 0);
@@ -70,7 +70,7 @@ describe('the native code for illumos', () => {
     }
   }
 
-  it('would not, if it forgot to ask the headers for more than standard C', () => {
+  it('fails to compile without the feature macros', () => {
     // The check itself can fail: the same source with its request undone.
     const source = join(NATIVE, 'zone_events.c');
     const { status, stderr } = check(source, 'c11', [
@@ -121,7 +121,7 @@ describe('the native code for illumos', () => {
       assert.match(stderr, /ucred\.h/);
     });
 
-    it('names a symbol of which nobody knows where it comes from', function () {
+    it('names a symbol that is in no known library', function () {
       this.timeout(120_000);
       const header = join(headers, 'sys/statvfs.h');
       const text = readFileSync(header, 'utf8');
@@ -135,7 +135,7 @@ describe('the native code for illumos', () => {
       assert.match(stdout, /: statvfs_of_nowhere$/m);
     });
 
-    it('is used wrongly without a directory of headers', () => {
+    it('exits with a usage error without a directory of headers', () => {
       assert.strictEqual(run(tmpdir()).status, 2);
       assert.strictEqual(run().status, 2);
     });

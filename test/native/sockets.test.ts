@@ -29,8 +29,8 @@ function open(deliver: (count: number) => void, memory: { kinds?: number; inbox?
   const commands = new Int32Array(IDS * INTS);
   const inbox = Buffer.alloc(memory.inbox ?? READ_BYTES);
   const outbox = Buffer.alloc(1);
-  const unsent = new Uint32Array(IDS);
-  const handle = loadAddon().openSockets(deliver, events, inbox, commands, outbox, unsent);
+  const buffered = new Uint32Array(IDS);
+  const handle = loadAddon().openSockets(deliver, events, inbox, commands, outbox, buffered);
   return { events, commands, handle };
 }
 

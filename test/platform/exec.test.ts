@@ -53,21 +53,21 @@ describe('exec.run', () => {
     assert.doesNotMatch(err.message, /hunter2/);
   });
 
-  it('names a death by signal', async () => {
+  it('names the signal that killed the program', async () => {
     const err = await failureOf(
       run([NODE, '-e', 'process.kill(process.pid, "SIGTERM"); setTimeout(() => 0, 9e3)']),
     );
     assert.strictEqual(err.code, 'SIGTERM');
   });
 
-  it('kills after the time given, and waits for no grandchild', async () => {
+  it('kills the program at its timeout, and does not wait for its children', async () => {
     const start = Date.now();
     const err = await failureOf(run(['/bin/sh', '-c', 'sleep 20 & sleep 20'], { timeoutMs: 100 }));
     assert.strictEqual(err.code, 'ETIMEDOUT');
     assert(Date.now() - start < 5000);
   });
 
-  it('says why a program cannot be started', async () => {
+  it('reports why a program cannot be started', async () => {
     assert.strictEqual((await failureOf(run(['/no/such/program']))).code, 'ENOENT');
   });
 

@@ -66,7 +66,7 @@ describe('a durable file', () => {
     }
   });
 
-  it('is made where a killed process left what it had begun, not through a link in its place', async () => {
+  it('replaces the temporary file of a killed process, and follows no link there', async () => {
     const elsewhere = join(directory, 'elsewhere');
     writeFileSync(elsewhere, 'of somebody else');
     symlinkSync(elsewhere, join(directory, '.temp'));
@@ -76,7 +76,7 @@ describe('a durable file', () => {
     assert.deepStrictEqual(readdirSync(directory).sort(), ['elsewhere', 'file']);
   });
 
-  it('leaves the old one and no other where it cannot be made, and says which call failed', async () => {
+  it('keeps the old file and names the failed call when it cannot be made', async () => {
     writeFileSync(path, 'old');
     const occupied = join(directory, 'occupied');
     mkdirSync(join(occupied, 'inner'), { recursive: true });
@@ -96,7 +96,7 @@ describe('a durable file', () => {
     assert.strictEqual(readFileSync(path, 'utf8'), 'old');
   });
 
-  it('is brought onto stable storage as it is, but not through a link', async () => {
+  it('is synced as it is, but not through a link', async () => {
     writeFileSync(path, 'as it is');
     await syncDurably(path);
     assert.strictEqual(readFileSync(path, 'utf8'), 'as it is');
@@ -111,7 +111,7 @@ describe('a durable file', () => {
     }
   });
 
-  it('is replaced by many at once', async () => {
+  it('can be replaced by many callers at once', async () => {
     const paths = Array.from({ length: 64 }, (_, n) => join(directory, String(n)));
     await Promise.all(
       paths.map((each) => replaceDurably(replacement(each, { path: each, temp: `${each}.temp` }))),
@@ -144,7 +144,7 @@ describe('the free space of a file system', () => {
     assert.strictEqual(spawnSync(program, { encoding: 'utf8' }).stdout, '51200\n');
   });
 
-  it('is what the kernel says', async () => {
+  it('is what the kernel reports', async () => {
     const { bavail, bsize, blocks } = await statfs(directory);
     const free = await freeSpace(directory);
     // Others write meanwhile.

@@ -73,7 +73,7 @@ describe('the file lock', () => {
     lock.release();
   });
 
-  it('makes its file as the platform does, empty and readable to all', async () => {
+  it('creates its file as the platform does, empty and readable by all', async () => {
     const umask = process.umask(0o022);
     try {
       writeFileSync(path, 'left by somebody');
@@ -87,7 +87,7 @@ describe('the file lock', () => {
     }
   });
 
-  it('is pending soon after another program released it', async () => {
+  it('is taken soon after another program released it', async () => {
     const holder = await lockElsewhere();
     const pending = takeLock(path, { timeoutMs: 10_000 });
     holder.stdin?.end();
@@ -98,14 +98,14 @@ describe('the file lock', () => {
     assert.ok(performance.now() - left < 3000, 'the pauses between two attempts are short');
   });
 
-  it('is had after its holder was killed', async () => {
+  it('is taken after its holder was killed', async () => {
     const holder = await lockElsewhere();
     const pending = takeLock(path, { timeoutMs: 10_000 });
     holder.kill('SIGKILL');
     (await pending).release();
   });
 
-  it('is given up at the deadline', async () => {
+  it('rejects at the deadline', async () => {
     await lockElsewhere();
     await assert.rejects(takeLock(path, { timeoutMs: 50 }), {
       call: 'lock',
@@ -114,7 +114,7 @@ describe('the file lock', () => {
     });
   });
 
-  it('is given up at the signal, before and while it is waited for', async () => {
+  it('rejects when it is aborted, before and during the wait', async () => {
     await lockElsewhere();
     const controller = new AbortController();
     const waiting = takeLock(path, { timeoutMs: 10_000, signal: controller.signal });
@@ -125,14 +125,14 @@ describe('the file lock', () => {
     });
   });
 
-  it('says why it cannot be had at all', async () => {
+  it('reports why it cannot be taken', async () => {
     await assert.rejects(takeLock(join(directory, 'no/such/lock'), { timeoutMs: 1000 }), {
       call: 'open',
       code: 'ENOENT',
     });
   });
 
-  it('is given to the callers of one process one by one, in the order they asked', async () => {
+  it('is given to callers of one process in their order', async () => {
     const order: number[] = [];
     let holders = 0;
     const callers = Array.from({ length: 20 }, async (_, i) => {
@@ -155,7 +155,7 @@ describe('the file lock', () => {
     assert.strictEqual(order.length, 20);
   });
 
-  it('survives callers that give up while it is held', async () => {
+  it('stays held when other callers give up', async () => {
     const lock = await takeLock(path, { timeoutMs: 1000 });
     await assert.rejects(takeLock(path, { timeoutMs: 20 }), { code: 'ETIMEDOUT' });
     const controller = new AbortController();
@@ -169,7 +169,7 @@ describe('the file lock', () => {
     assert.strictEqual(seenElsewhere(), 'free');
   });
 
-  it('is on the file that the path names, also when it was replaced meanwhile', async () => {
+  it('is on the file that the path names, even if it was replaced meanwhile', async () => {
     const holder = await lockElsewhere();
     const pending = takeLock(path, { timeoutMs: 10_000 });
     // The caller has the old file open by now and waits for it.
@@ -182,7 +182,7 @@ describe('the file lock', () => {
     lock.release();
   });
 
-  it('of one file does not wait for that of another', async () => {
+  it('of one file does not wait for the lock of another', async () => {
     const one = await takeLock(path, { timeoutMs: 1000 });
     const two = await takeLock(`${path}2`, { timeoutMs: 1000 });
     one.release();

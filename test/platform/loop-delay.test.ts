@@ -17,11 +17,11 @@ function block(ms: number): void {
   }
 }
 
-describe('a watch of the loop', () => {
+describe('the watch of the event loop', () => {
   const watch = new LoopWatch();
   afterEach(() => watch.stop());
 
-  it('sees a long iteration once, and no idle wait as one', async () => {
+  it('counts a long iteration once, and no idle wait', async () => {
     watch.start();
     await delay(300);
     block(60);
@@ -45,7 +45,7 @@ describe('a watch of the loop', () => {
     assert(p50Ms >= 49 && p50Ms <= p99Ms && p99Ms <= maxMs, `${p50Ms} ${p99Ms} ${maxMs} ms`);
   });
 
-  it('counts nothing after its end, and starts anew', async () => {
+  it('counts nothing after a stop, and can be restarted', async () => {
     watch.start();
     watch.stop();
     watch.stop();
@@ -58,7 +58,7 @@ describe('a watch of the loop', () => {
     assert(watch.take().maxMs >= 19);
   });
 
-  it('ends with its thread, whether it was stopped or not', async () => {
+  it('ends with its thread, stopped or not', async () => {
     const code = `
       const { LoopWatch } = require(${JSON.stringify(ROOM)});
       const [stopped, going] = [new LoopWatch(), new LoopWatch()];

@@ -45,13 +45,13 @@ describe('the mount table', () => {
     );
   });
 
-  it('has blanks and backslashes as they are, and nothing escaped', () => {
+  it('keeps blanks and backslashes as they are', () => {
     const [entry] = parseMnttab('/a b\\040c\t/d e/\u00e9\tlofs\tro\t1');
     assert.strictEqual(entry?.special, '/a b\\040c');
     assert.strictEqual(entry.mountPoint, '/d e/\u00e9');
   });
 
-  it('yields nothing for lines that are none', () => {
+  it('ignores malformed lines', () => {
     assert.deepStrictEqual(parseMnttab('\n\tx\na\tb\tc\td\n#\n'), []);
   });
 });
@@ -104,7 +104,7 @@ describe('the mount of a socket directory', () => {
     await assert.rejects(root.mount(directory, '/../.zonecontrol'), { code: 'EINVAL' });
   });
 
-  it('is refused to an ordinary user, and nothing is pretended', function () {
+  it('is refused to an ordinary user', function () {
     needsRoot(this);
     // Everything is his, so that nothing but the privilege is missing.
     chmodSync(node.root, 0o755);
@@ -130,12 +130,12 @@ describe('the mount of a socket directory', () => {
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  describe('for real (which needs root)', () => {
+  describe('made by root', () => {
     before(function () {
       needsRoot(this);
     });
 
-    it('makes the mount point, shows the directory, and stands in the table with its zone', async () => {
+    it('makes the mount point, shows the directory, and is in the table with its zone', async () => {
       writeFileSync(join(directory, 'file'), 'x');
       const before = Math.floor(Date.now() / 1000);
       assert.strictEqual(table.isMounted(mountPoint), false);
@@ -173,7 +173,7 @@ describe('the mount of a socket directory', () => {
       server.close();
     });
 
-    it('is refused to whoever mounts over it', async () => {
+    it('refuses a second mount over it', async () => {
       await root.mount(directory, '/.zonecontrol');
       await assert.rejects(root.mount(directory, '/.zonecontrol'), { code: 'EBUSY' });
       assert.strictEqual(parseMnttab(readFileSync(node.paths.mnttab, 'utf8')).length, 1);
@@ -184,7 +184,7 @@ describe('the mount of a socket directory', () => {
       });
     });
 
-    it('ends with an unmount, even while somebody sits in it', async () => {
+    it('can be unmounted by force while it is in use', async () => {
       await root.mount(directory, '/.zonecontrol');
       const cwd = process.cwd();
       process.chdir(mountPoint);
@@ -200,7 +200,7 @@ describe('the mount of a socket directory', () => {
       await assert.rejects(root.unmount(mountPoint), { call: 'umount2', code: 'EINVAL' });
     });
 
-    it('works at paths with blanks in them', async () => {
+    it('works at paths with blanks', async () => {
       const odd = join(node.root, 'a b\\d');
       mkdirSync(join(odd, 'root'), { recursive: true });
       const there = join(odd, 'root', '.zonecontrol');
@@ -211,7 +211,7 @@ describe('the mount of a socket directory', () => {
       rmSync(odd, { recursive: true });
     });
 
-    it('goes with all others when the node is taken down, and no other mount does', async () => {
+    it('is unmounted when the simulated node is taken down, and no other mount is', async () => {
       for (const name of ['beta', 'gamma']) {
         node.addZone(name);
         mkdirSync(node.paths.zoneDirectory(name), { recursive: true });

@@ -27,25 +27,25 @@ describe("the node's key", () => {
 
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  const read = (): Buffer => nodeKey(path, (err) => refused.push(err));
+  const read = (): Promise<Buffer> => nodeKey(path, (err) => refused.push(err));
 
-  it('is made once, in a file that only its owner reads, and stays', () => {
-    const key = read();
+  it('is created once, in a file that only its owner can read', async () => {
+    const key = await read();
     assert.strictEqual(key.length, 32);
-    assert.deepStrictEqual(read(), key);
+    assert.deepStrictEqual(await read(), key);
     assert.deepStrictEqual(readFileSync(path), key);
     assert.strictEqual(statSync(path).mode & 0o777, 0o600);
     assert.strictEqual(statSync(join(path, '..')).mode & 0o777, 0o700);
     assert.deepStrictEqual(refused, []);
   });
 
-  it('is another one where the file is not whole, or others may have read it', () => {
-    const key = read();
+  it('is replaced when its file is truncated or readable by others', async () => {
+    const key = await read();
     chmodSync(path, 0o644);
-    const next = read();
+    const next = await read();
     assert.notDeepStrictEqual(next, key);
     writeFileSync(path, Buffer.alloc(16));
-    assert.notDeepStrictEqual(read(), next);
+    assert.notDeepStrictEqual(await read(), next);
     assert.deepStrictEqual(
       refused.map(({ code }) => code),
       ['EBADMSG', 'EBADMSG'],
@@ -53,18 +53,18 @@ describe("the node's key", () => {
     assert.strictEqual(statSync(path).size, 32);
   });
 
-  it('does not come from where a link leads', () => {
+  it('is not read through a symbolic link', async () => {
     mkdirSync(join(path, '..'), { recursive: true });
     writeFileSync(join(directory, 'other'), Buffer.alloc(32), { mode: 0o600 });
     symlinkSync(join(directory, 'other'), path);
-    assert.notDeepStrictEqual(read(), Buffer.alloc(32));
+    assert.notDeepStrictEqual(await read(), Buffer.alloc(32));
     assert.strictEqual(refused[0]?.code, 'ELOOP');
     assert.deepStrictEqual(readFileSync(join(directory, 'other')), Buffer.alloc(32));
   });
 
-  it("is the process's own where none can be kept, and that is told", () => {
+  it('is kept in memory where its file cannot be written, which is reported', async () => {
     writeFileSync(join(directory, 'var'), 'no directory');
-    assert.strictEqual(read().length, 32);
+    assert.strictEqual((await read()).length, 32);
     assert(refused.length > 0);
   });
 });

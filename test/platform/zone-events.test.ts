@@ -22,7 +22,7 @@ describe('a subscription to zone events', () => {
     await stage.clear();
   });
 
-  it('delivers a change with all that the platform says', async () => {
+  it('delivers a change with name, id, states and time', async () => {
     const events: RawZoneEvent[] = [];
     stage.subscribe((event) => events.push(event));
     const when = 1_523_467_148_473_000_001n;
@@ -43,7 +43,7 @@ describe('a subscription to zone events', () => {
     assert.deepStrictEqual(seen, numbers(1, 200));
   });
 
-  it('is one of several, in this process and others, and each gets all events', async () => {
+  it('gets all events beside other subscriptions of this process and others', async () => {
     const [one, two] = [stage.received(), stage.received()];
     const elsewhere = await stage.subscriberElsewhere();
     await stage.publishAll(1, 50);
@@ -77,7 +77,7 @@ describe('a subscription to zone events', () => {
     });
   });
 
-  it('is refused where the node has its 32 subscribers, which the error says', async () => {
+  it('is refused where the node has 32 subscribers, and the error says so', async () => {
     const { root } = stage.node;
     const all = Array.from({ length: 32 }, () => bindZoneEvents(noop, noop, { root }));
     assert.throws(() => bindZoneEvents(noop, noop, { root }), /EIO.*32 subscribers/);
@@ -86,7 +86,7 @@ describe('a subscription to zone events', () => {
     await Promise.all(all.map((one) => one.close()));
   });
 
-  it('has its place on the channel given to another when its process dies', async () => {
+  it('frees its place on the channel when its process dies', async () => {
     const { root } = stage.node;
     const dead = await stage.subscriberElsewhere();
     const all = Array.from({ length: 31 }, () => bindZoneEvents(noop, noop, { root }));
@@ -98,7 +98,7 @@ describe('a subscription to zone events', () => {
   });
 
   describe('whose main thread is busy', () => {
-    it('delays no publisher: a thousand events are queued, and delivered afterwards', async () => {
+    it('queues a thousand events without delaying their publisher', async () => {
       const seen = stage.received();
       // Synchronous: not one turn of this process' loop until the publisher has ended.
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
@@ -107,7 +107,7 @@ describe('a subscription to zone events', () => {
       assert.deepStrictEqual(seen, numbers(1, 1000));
     });
 
-    it('yields the event loop within a burst of events', async () => {
+    it('yields to the event loop within a burst of events', async () => {
       const seen = stage.received();
       execFileSync(process.execPath, [ZONE_CHILD, 'publish', stage.node.root, '1000']);
       let turns = 0;
@@ -119,7 +119,7 @@ describe('a subscription to zone events', () => {
       assert.ok(turns >= 3, `${turns} turns for four slices of 256`);
     });
 
-    it('keeps as many events as it may, says how many it lost, and then goes on', async () => {
+    it('keeps a bounded number of events, reports how many it lost, and continues', async () => {
       const seen: (bigint | string)[] = [];
       stage.subscribe(
         (event) => seen.push(event.when),
@@ -135,7 +135,7 @@ describe('a subscription to zone events', () => {
   });
 
   describe('that is stuck', () => {
-    it('delays the publisher until it goes on, and then misses nothing', async () => {
+    it('delays the publisher until it continues, and misses nothing', async () => {
       const stuck = await stage.subscriberElsewhere();
       stuck.process.kill('SIGSTOP');
       const here = stage.received();
@@ -159,7 +159,7 @@ describe('a subscription to zone events', () => {
       assert.deepStrictEqual(stuck.seen, numbers(1, 100).map(String));
     });
 
-    it('lets the publisher go when it is killed', async () => {
+    it('releases the publisher when it is killed', async () => {
       const stuck = await stage.subscriberElsewhere();
       stuck.process.kill('SIGSTOP');
       const here = stage.received();
@@ -181,7 +181,7 @@ describe('a subscription to zone events', () => {
   });
 
   describe('that is closed', () => {
-    it('leaves nothing behind: no socket, no descriptor, no thread', async () => {
+    it('leaves no socket, descriptor or thread behind', async () => {
       const threads = threadCount();
       const many = Array.from({ length: 20 }, () => stage.subscribe(noop));
       assert.strictEqual(stage.node.subscribers().length, 20);
@@ -190,7 +190,7 @@ describe('a subscription to zone events', () => {
       await eventually(() => threadCount() === threads, 'the number of threads as before');
     });
 
-    it('delivers nothing any more, not even what it had queued', async () => {
+    it('delivers nothing more, not even queued events', async () => {
       let calls = 0;
       const closing: Promise<void>[] = [];
       const subscription = stage.subscribe(() => {
@@ -212,7 +212,7 @@ describe('a subscription to zone events', () => {
       await assert.rejects(subscription.abortCritical(), { code: 'ESHUTDOWN' });
     });
 
-    it('leaves its section first, and what was asked before is answered', async () => {
+    it('leaves its section, and answers earlier commands, first', async () => {
       const subscription = stage.subscribe(noop);
       await subscription.enterCritical();
       const left = subscription.exitCritical();
@@ -225,7 +225,7 @@ describe('a subscription to zone events', () => {
       await stage.publishAll(1, 30);
     });
 
-    it('may be so by the collector, when nobody refers to it', () => {
+    it('is closed by the garbage collector when nothing refers to it', () => {
       const script = `
         const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});
         const { readdirSync } = require('node:fs');
@@ -250,7 +250,7 @@ describe('a subscription to zone events', () => {
     });
   });
 
-  it('may be had by every worker thread, and ends with it', async () => {
+  it('can be opened in a worker thread, and ends with it', async () => {
     const script = `
       const { parentPort } = require('node:worker_threads');
       const { bindZoneEvents } = require(${JSON.stringify(require.resolve('../../src/platform/zone-events'))});

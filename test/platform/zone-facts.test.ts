@@ -29,14 +29,14 @@ describe('the index of configured zones', () => {
     ]);
   });
 
-  it('needs no more than four fields, and a last line without its end', () => {
+  it('accepts four fields, and a last line without a newline', () => {
     assert.deepStrictEqual(entries('z1:configured:/zones/z1:0a7c\nz2:incomplete:'), [
       { zonename: 'z1', state: 'configured', zonepath: '/zones/z1', brand: '' },
       { zonename: 'z2', state: 'incomplete', zonepath: '', brand: '' },
     ]);
   });
 
-  it('may have a colon in a zonepath that stands in quotes', () => {
+  it('accepts a colon in a quoted zonepath', () => {
     assert.deepStrictEqual(entries('z1:installed:"/zones/a:b":0a7c:joyent:ex:1\n'), [
       { zonename: 'z1', state: 'installed', zonepath: '/zones/a:b', brand: 'joyent' },
     ]);
@@ -58,13 +58,13 @@ describe('the index of configured zones', () => {
     });
   }
 
-  it('has a zone found by its whole name only', () => {
+  it('finds a zone by its whole name only', () => {
     entries('xz1:installed:/zones/x:u:lx:ex:1\nz1:installed:/zones/z1:z1:joyent:ex:2\n');
     assert.strictEqual(node.platform.zoneFacts('z1')?.zonepath, '/zones/z1');
     assert.strictEqual(node.platform.zoneFacts('z'), undefined);
   });
 
-  it('counts less than the kernel for a zone that the kernel knows', () => {
+  it('is overruled by the kernel for a zone that the kernel knows', () => {
     node.addZone('alpha');
     const states = (): unknown => node.platform.zoneFacts('alpha')?.state;
     node.emulation.zoneStatus('alpha', STATUS.initialized, 0);
@@ -93,7 +93,7 @@ describe('the index of configured zones', () => {
       node.emulation.zoneStatus('z7', STATUS.running, 0);
     });
 
-    it('has them listed without a question to libzonecfg', async () => {
+    it('is listed without a call of libzonecfg', async () => {
       const before = node.emulation.costs();
       const { zones } = await listZones(node.platform);
       assert.deepStrictEqual([zones.length, zones[7]?.state], [ZONES, 'running']);
@@ -101,7 +101,7 @@ describe('the index of configured zones', () => {
       assert.deepStrictEqual(node.emulation.costs(), before);
     });
 
-    it('has libzonecfg asked for the brands that it leaves out, and for no other', async () => {
+    it('asks libzonecfg for the brands that it leaves out only', async () => {
       const { zoneIndex } = node.paths;
       const text = readFileSync(zoneIndex, 'utf8').replace(/^(z[89]:.*):joyent:ex:\d+$/gm, '$1');
       writeFileSync(`${zoneIndex}.new`, text);

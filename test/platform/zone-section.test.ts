@@ -17,7 +17,7 @@ describe('the critical section of a subscription', () => {
     await stage.clear();
   });
 
-  it('delivers nothing, and says at its end that something happened', async () => {
+  it('delivers nothing, and tells at its end that there were events', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();
@@ -29,7 +29,7 @@ describe('the critical section of a subscription', () => {
     assert.deepStrictEqual(seen, [6n]);
   });
 
-  it('leaves at once when nothing happened, and enters again', async () => {
+  it('can be left at once when nothing happened, and be entered again', async () => {
     const subscription = stage.subscribe(() => assert.fail('no event'));
     for (let i = 0; i < 100; i++) {
       await subscription.enterCritical();
@@ -37,7 +37,7 @@ describe('the critical section of a subscription', () => {
     }
   });
 
-  it('lets a full queue pass: more events than it holds do not block its end', async () => {
+  it('can be left when more events came than the queue holds', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();
@@ -54,7 +54,7 @@ describe('the critical section of a subscription', () => {
     assert.deepStrictEqual(seen, numbers(102 - seen.length, 101));
   });
 
-  it('delivers what it kept back when it is aborted', async () => {
+  it('delivers the delayed events when it is aborted', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();
@@ -87,7 +87,7 @@ describe('the critical section of a subscription', () => {
     }
   });
 
-  it('gives a listing and events without a gap between, whenever it is made', async function () {
+  it('leaves no gap between a listing and the events after it', async function () {
     this.timeout(60_000);
     const counter = join(stage.node.root, 'counter');
     for (let round = 0; round < 10; round++) {
@@ -116,7 +116,7 @@ describe('the critical section of a subscription', () => {
     }
   });
 
-  it('refuses what makes no sense, and goes on', async () => {
+  it('refuses commands in the wrong order', async () => {
     const subscription = stage.subscribe(noop);
     await assert.rejects(subscription.exitCritical(), {
       call: 'zonecfg_notify_critical_exit',
@@ -127,7 +127,7 @@ describe('the critical section of a subscription', () => {
     assert.strictEqual(await subscription.exitCritical(), false);
   });
 
-  it('never blocks the main thread, whatever it waits for', async () => {
+  it('never blocks the main thread', async () => {
     const subscription = stage.subscribe(noop);
     const stuck = await stage.subscriberElsewhere();
     stuck.process.kill('SIGSTOP');

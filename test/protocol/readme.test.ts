@@ -4,10 +4,9 @@
 import assert from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { answer } from '../../src/metadata/handler';
 import { parseJsonObject } from '../../src/metadata/vm-data';
-import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
+import { replyOf } from '../support/reply-of';
 import { VERB_OPTIONS } from '../support/verb-options';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 
@@ -19,14 +18,6 @@ const VM = {
   customer: { motd: '.hi\n', 'a\nb': '1' },
   internal: { root_pw: 'x', 'operator-script': '#!/bin/sh' },
 };
-const OPTIONS = {
-  operatorScriptWritable: false,
-  emptyValuesStored: false,
-  ...VERB_OPTIONS,
-  commaDeletes: true,
-  onFault: (_zonename: string, _request: unknown, err: unknown): void => assert.fail(String(err)),
-};
-
 /** Cells of the table below a title, without their backquotes. */
 function rows(title: string): string[][] {
   const section = PAGE.split(`\n## ${title}\n`)[1]?.split('\n## ')[0] ?? '';
@@ -50,22 +41,8 @@ function bytesOf(text: string): Buffer {
   return Buffer.from(plain, 'latin1');
 }
 
-async function replyTo(line: Buffer): Promise<string> {
-  const request = parseLine(line, 'socket');
-  switch (request.kind) {
-    case 'get':
-    case 'keys':
-    case 'watch':
-    case 'getall':
-    case 'hello':
-    case 'put':
-    case 'delete': {
-      const reply = await answer(memoryVm(VM), request, OPTIONS);
-      return encodeReply(request.wire, reply).toString('latin1');
-    }
-    default:
-      return replyToLine(request)?.toString('latin1') ?? '';
-  }
+function replyTo(line: Buffer): Promise<string> {
+  return replyOf(memoryVm(VM), parseLine(line, 'socket'));
 }
 
 describe("the protocol's page", () => {

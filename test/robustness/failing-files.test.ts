@@ -53,7 +53,7 @@ const WRITE_STEPS: readonly WriteStep[] = [
   { what: 'the sync of the directory', call: 'fsync', path: inZone('/config$'), late: true },
 ];
 
-describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing system call of a write', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -77,7 +77,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
   for (const [n, { what, call, path, errnos = ERRNOS, late }] of WRITE_STEPS.entries()) {
     const index = n + 1;
 
-    it(`${what} (${call}): FAILURE at once, the old file, a record, and then all is well`, async () => {
+    it(`answers FAILURE, logs it and keeps the old file when ${what} fails (${call})`, async () => {
       const [session, neighbour] = [await cn.open(index), await cn.open(NEIGHBOUR)];
       for (const errno of errnos) {
         await eventually(() => noLockHeld(), 'the write before is confirmed, its lock released');
@@ -104,7 +104,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
     });
   }
 
-  it('and the removal of what it left (unlink): the next write removes it', async () => {
+  it('leaves a temporary file that the next write removes when unlink fails too', async () => {
     const index = WRITE_STEPS.length + 1;
     const session = await cn.open(index);
     calls.fail('fsync', 'EIO', `${uuidOf(index)}${TEMP}`);
@@ -134,7 +134,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a write that fails', functi
   }
 });
 
-describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing system call of a read', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -154,7 +154,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', functio
   });
 
   for (const [n, call] of (['stat', 'open', 'read'] as const).entries()) {
-    it(`${call}: what was read before is served, and the new file when that is over`, async () => {
+    it(`serves the last data when ${call} fails, and the new file afterwards`, async () => {
       const index = 1 + 2 * n;
       const session = await cn.open(index);
       assert.strictEqual((await session.get('motd')).text, 'old');
@@ -174,7 +174,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a read that fails', functio
       session.close();
     });
 
-    it(`${call}, of what was never read: FAILURE, never "no such key", and a record`, async () => {
+    it(`answers FAILURE, not NOTFOUND, and logs it when ${call} fails on the first read`, async () => {
       const index = 2 + 2 * n;
       const session = await cn.open(index);
       for (const errno of ERRNOS) {

@@ -22,7 +22,7 @@ const ERRNOS: readonly Errno[] = ['EMFILE', 'ENOMEM', 'EACCES'];
 const SOON_MS = 3000;
 
 const missing = whyNoFailingCalls() ?? whyNotRoot() ?? whyNoNode();
-describeWhere(missing, 'a mount on a node that meets a fault', function () {
+describeWhere(missing, 'a failing system call of a mount', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
   let node: SimNode;
@@ -93,7 +93,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
   }
 
   for (const call of READS) {
-    it(`${call} of the mount table, in a zone that is ready: it is mounted when that is over`, async () => {
+    it(`delays the mount into a ready zone while ${call} of the mount table fails`, async () => {
       for (const errno of ERRNOS) {
         const hits = failChecks(call, errno);
         await create('ready');
@@ -106,7 +106,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
       }
     });
 
-    it(`${call} of the mount table, in a zone that runs: status is right when that is over`, async () => {
+    it(`corrects the status of a running zone after ${call} of the mount table failed`, async () => {
       for (const errno of ERRNOS) {
         const booted = create('running');
         await mountedByAgent();
@@ -122,7 +122,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     });
   }
 
-  it('mount, until the zone runs: it is left without, which is logged; the next boot has it', async () => {
+  it('logs a zone that booted without its mount, and mounts at the next boot', async () => {
     await create('installed');
     // What the zone's own root can put there.
     const link = node.path(`/zones/${uuidOf(index)}/root/.zonecontrol`);
@@ -138,7 +138,7 @@ describeWhere(missing, 'a mount on a node that meets a fault', function () {
     await destroy();
   });
 
-  it('a mount that could not be seen in the table is made once, and seen when that is over', async () => {
+  it('mounts once when the table could not be read, and finds the mount later', async () => {
     // The first read sees nothing there; the mount itself makes the table another.
     const hits = calls.fail('open', 'EMFILE', '/etc/mnttab$');
     await create('ready');

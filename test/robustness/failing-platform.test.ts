@@ -20,7 +20,7 @@ const TALKER = 9;
 /** The longest pause before the agent reads again, and the read. */
 const AGAIN_MS = 20_000;
 
-describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing system call of a guest\u2019s port', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -71,7 +71,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   }
 
   for (const [n, call] of steps.entries()) {
-    it(`${call}: the guest is connected when that is over`, async () => {
+    it(`connects the guest after ${call} failed`, async () => {
       const index = n + 1;
       const zoneroot = cn.node.path(`/zones/${uuidOf(index)}/root`);
       const connected = (): boolean => portConnections(zoneroot).length === 1;
@@ -93,7 +93,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
     });
   }
 
-  it('that its helper is killed at any time is a dial that failed', async () => {
+  it('retries the dial whenever its helper process is killed', async () => {
     const zoneroot = cn.node.path(`/zones/${uuidOf(1)}/root`);
     for (let turns = 0; turns < 10; turns++) {
       await cn.control('reboot', { uuid: uuidOf(1), guest: true });
@@ -104,7 +104,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   });
 
   for (const call of ['read', 'write'] as const) {
-    it(`${call}: costs that connection, and the guest has its answer when that is over`, async () => {
+    it(`closes one connection when ${call} fails, and answers the guest on the next`, async () => {
       const zoneroot = cn.node.path(`/zones/${uuidOf(TALKER)}/root`);
       const port = connect(cn.node.path(`/zones/${uuidOf(TALKER)}/ttyb`));
       let received = '';
@@ -132,7 +132,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a guest\u2019s port that fa
   }
 });
 
-describeWhere(whyNoFailingCalls(), 'a read of the zone index that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing read of the zone index', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -150,7 +150,7 @@ describeWhere(whyNoFailingCalls(), 'a read of the zone index that fails', functi
   });
 
   for (const [n, errno] of (['ENOMEM', 'EACCES', 'ENOSPC', 'EMFILE'] as const).entries()) {
-    it(`${errno}: a zone that is made meanwhile is served when that is over`, async () => {
+    it(`serves a zone that was created during ${errno} once it is over`, async () => {
       const index = 1 + n;
       const neighbour = await cn.open(NEIGHBOUR);
       const hits = calls.fail('open', errno, '/etc/zones/index$');
@@ -169,7 +169,7 @@ describeWhere(whyNoFailingCalls(), 'a read of the zone index that fails', functi
   }
 });
 
-describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing system call of a child process', function () {
   this.timeout(60_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -195,7 +195,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a child process that fails'
     ['pipe', ['EMFILE', 'ENFILE', 'ENOMEM']],
     ['exec', ['EACCES', 'ENOMEM']],
   ] as const) {
-    it(`${call}: FAILURE, and the next write is made`, async () => {
+    it(`answers FAILURE when ${call} fails, and makes the next write`, async () => {
       const session = await cn.open(ATTACKED);
       for (const errno of errnos) {
         const hits = calls.fail(call, errno);

@@ -28,7 +28,7 @@ const SOCKET_STEPS: readonly (readonly [Call, (uuid: string) => string])[] = [
   ['rename', (uuid) => `${uuid}/metadata.sock$`],
 ];
 
-describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', function () {
+describeWhere(whyNoFailingCalls(), 'a failing system call of a zone socket', function () {
   this.timeout(120_000);
   let calls: FailingCalls;
   let cn: SimulatedNode;
@@ -54,7 +54,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
   }
 
   for (const [call, path] of SOCKET_STEPS) {
-    it(`${call}: it is made as soon as that is over, and the others are there meanwhile`, async () => {
+    it(`makes the socket soon after ${call} failed, and serves other zones meanwhile`, async () => {
       const neighbour = await cn.open(NEIGHBOUR);
       for (const errno of ERRNOS) {
         const index = next++;
@@ -73,7 +73,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     });
   }
 
-  it('mkdir: a directory that was removed is made as soon as that is over', async () => {
+  it('makes a removed directory soon after mkdir failed', async () => {
     const index = next++;
     await cn.control('create', {
       vms: osZone(index, { zone_state: 'installed' }),
@@ -93,7 +93,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     ['accept', 'cannot accept a connection'],
     ['peer', 'getpeerucred'],
   ] as const) {
-    it(`${call}: a client waits or is refused, and connects when it is over`, async () => {
+    it(`lets a client connect after ${call} failed`, async () => {
       const inside = await cn.open(ATTACKED);
       // Who was answered was accepted.
       await inside.get('sdc:uuid');
@@ -115,7 +115,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
   }
 
   for (const call of ['read', 'write'] as const) {
-    it(`${call}: costs that connection, and no other`, async () => {
+    it(`closes one connection, and no other, when ${call} fails`, async () => {
       for (const errno of ['ENOMEM', 'EIO'] as const) {
         const session = await cn.open(ATTACKED);
         const neighbour = await cn.open(NEIGHBOUR);
@@ -132,7 +132,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     });
   }
 
-  it('watch: no watch is left, and a socket that is removed is there again all the same', async () => {
+  it('replaces a removed socket although the directory cannot be watched', async () => {
     for (const errno of ['ENOSPC', 'EMFILE', 'ENOMEM'] as const) {
       const index = next++;
       const hits = calls.fail('watch', errno, `zonecontrol/${uuidOf(index)}`);
@@ -145,7 +145,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     }
   });
 
-  it('connect, to vminfod: all are served meanwhile, and it is followed when that is over', async () => {
+  it('serves all zones while connect to vminfod fails, and follows it afterwards', async () => {
     const again = (): number => cn.records('following vminfod again').length;
     for (const errno of ['ENOMEM', 'EMFILE', 'EACCES'] as const) {
       const before = again();
@@ -161,7 +161,7 @@ describeWhere(whyNoFailingCalls(), 'a system call of a zone socket that fails', 
     }
   });
 
-  it('write, to the log: no request waits for it, and what is lost is counted', async () => {
+  it('delays no request while writes to the log fail, and counts lost records', async () => {
     const session = await cn.open(NEIGHBOUR);
     const hits = calls.fail('write', 'ENOSPC', 'socket:[');
     for (let n = 0; n < 50; n++) {

@@ -44,46 +44,50 @@ const NEEDS: readonly Need[] = [
 ];
 const ERRNOS: readonly Errno[] = ['ENOMEM', 'EMFILE', 'EPERM'];
 
-describeWhere(whyNoFailingCalls() ?? whyNoNode(), 'a start that cannot be made', function () {
-  this.timeout(60_000);
-  let calls: FailingCalls;
-  let node: SimNode;
+describeWhere(
+  whyNoFailingCalls() ?? whyNoNode(),
+  'a failing system call of the start',
+  function () {
+    this.timeout(60_000);
+    let calls: FailingCalls;
+    let node: SimNode;
 
-  before(async () => {
-    calls = new FailingCalls();
-    node = await SimNode.start({ vms: [osZone(0)] });
-  });
-
-  afterEach(() => calls.clear());
-
-  after(async () => {
-    await node.stop();
-    calls.remove();
-  });
-
-  for (const { what, call, path, words, always } of NEEDS) {
-    it(`for want of ${what} (${call}) ends at once, with a code and a message`, async () => {
-      for (const errno of ERRNOS) {
-        const expected = always ?? errno;
-        const code = expected === 'EPERM' ? NOT_PERMITTED : CANNOT_GO_ON;
-        const hits = calls.fail(call, errno, path);
-        await assert.rejects(AgentProcess.start(node.root, [], calls.prefix), (err: Error) => {
-          const said = /"stderr":"mdatad: cannot start: ([^"]*)"/.exec(err.message)?.[1] ?? '';
-          assert.match(err.message, new RegExp(`^mdatad ended with ${code}:`));
-          assert.match(said, words);
-          assert.match(said, new RegExp(expected));
-          return true;
-        });
-        assert(hits() > 0, `${call} is called`);
-        calls.clear();
-      }
-      const agent = await AgentProcess.start(node.root, [], calls.prefix);
-      const session = await GuestSession.open(
-        node.path(`/var/zonecontrol/${uuidOf(0)}/metadata.sock`),
-      );
-      assert.strictEqual((await session.get('sdc:uuid')).text, uuidOf(0));
-      session.close();
-      await agent.stop();
+    before(async () => {
+      calls = new FailingCalls();
+      node = await SimNode.start({ vms: [osZone(0)] });
     });
-  }
-});
+
+    afterEach(() => calls.clear());
+
+    after(async () => {
+      await node.stop();
+      calls.remove();
+    });
+
+    for (const { what, call, path, words, always } of NEEDS) {
+      it(`exits with a code and a message when ${call} of ${what} fails`, async () => {
+        for (const errno of ERRNOS) {
+          const expected = always ?? errno;
+          const code = expected === 'EPERM' ? NOT_PERMITTED : CANNOT_GO_ON;
+          const hits = calls.fail(call, errno, path);
+          await assert.rejects(AgentProcess.start(node.root, [], calls.prefix), (err: Error) => {
+            const said = /"stderr":"mdatad: cannot start: ([^"]*)"/.exec(err.message)?.[1] ?? '';
+            assert.match(err.message, new RegExp(`^mdatad ended with ${code}:`));
+            assert.match(said, words);
+            assert.match(said, new RegExp(expected));
+            return true;
+          });
+          assert(hits() > 0, `${call} is called`);
+          calls.clear();
+        }
+        const agent = await AgentProcess.start(node.root, [], calls.prefix);
+        const session = await GuestSession.open(
+          node.path(`/var/zonecontrol/${uuidOf(0)}/metadata.sock`),
+        );
+        assert.strictEqual((await session.get('sdc:uuid')).text, uuidOf(0));
+        session.close();
+        await agent.stop();
+      });
+    }
+  },
+);

@@ -167,7 +167,7 @@ describe('a write that hangs', function () {
     }, 'the status names the zone');
   });
 
-  it('behind a lock ends in FAILURE with the reason, and is not carried out later', async () => {
+  it('behind a lock ends in FAILURE with the reason, and is not executed later', async () => {
     for (const answer of await patience.locked) {
       assert.strictEqual(answer.code, 'FAILURE');
       assert.match(answer.text, /^Could not update metadata: configuration is locked\./);

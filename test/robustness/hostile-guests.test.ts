@@ -77,7 +77,7 @@ describe('a hostile guest', function () {
   });
 
   /**
-   * Carries out the attack for a while; a neighbour's GETs and the memory stay as they should be.
+   * Attacks for a while; a neighbour's GETs and the memory stay as they should be.
    * @returns the most memory that was in use, MiB
    */
   async function withstands(

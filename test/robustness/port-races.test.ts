@@ -9,7 +9,6 @@ import { mkdirSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { codeOf } from '../../src/lib/errors';
-import { openPeers } from '../../src/platform/libzonecfg';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import { dialPort } from '../../src/transport/serial-dialer';
 import { fdOf } from '../../src/transport/net-stream';
@@ -77,15 +76,14 @@ describeWhere(
     }
 
     function dial(): Promise<Socket> {
-      const peers = openPeers(node.root);
       return dialPort(
         {
           zonename: 'own',
           root: roots.of(node.paths.host('/zones/own')),
           port: '/tmp/vm.ttyb',
           zoneOfPeer: (fd) => {
-            const { zoneid } = peers.peer(fd);
-            return zoneid <= 0 ? 'global' : peers.zoneName(zoneid);
+            const { zoneid } = node.platform.peer(fd);
+            return zoneid <= 0 ? 'global' : node.platform.zoneName(zoneid);
           },
         },
         () => undefined,

@@ -5,7 +5,7 @@
 SOCKET is the guest's end of a simulated port: connecting to it is opening the port. stdout tells the
 terminal's path first. Then for every line that the program on the terminal writes, counted from 0: `line
 N`; the line is held back until stdin says `go`; `sent N` when the port has it. So a test can do whatever
-it wants between any two requests of a program that it cannot change. Octets of the host pass at once.
+it wants between any two requests of a program that it cannot change. Bytes of the host pass at once.
 Ends with its stdin, or when the port is closed.
 """
 
@@ -19,9 +19,9 @@ import tty
 CHUNK = 4096
 
 
-def write_all(fd, octets):
-    while octets:
-        octets = octets[os.write(fd, octets):]
+def write_all(fd, data):
+    while data:
+        data = data[os.write(fd, data):]
 
 
 def main():
@@ -40,13 +40,13 @@ def main():
         selector.register(source, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            octets = os.read(key.fd, CHUNK)
-            if not octets:
+            data = os.read(key.fd, CHUNK)
+            if not data:
                 return
             if key.fd == port.fileno():
-                write_all(master, octets)
+                write_all(master, data)
             elif key.fd == master:
-                waiting += octets
+                waiting += data
             else:
                 line, _, waiting = waiting.partition(b"\n")
                 port.sendall(line + b"\n")

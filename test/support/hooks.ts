@@ -1,6 +1,6 @@
 /*
  * What is true of a whole run of the tests (mocha loads this by --require, see .mocharc.json): nothing that
- * our programs said shows a secret, and where CI wants every test carried out, none was left out in silence.
+ * our programs said shows a secret, and where CI wants every test to run, none was skipped silently.
  */
 import assert from 'node:assert';
 import { mkdtempSync, rmSync } from 'node:fs';

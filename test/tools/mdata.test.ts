@@ -11,14 +11,11 @@ import type { Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { answer } from '../../src/metadata/handler';
 import { LineReader } from '../../src/protocol/line-reader';
-import { encodeReply, replyToLine } from '../../src/protocol/reply';
 import { parseLine } from '../../src/protocol/request';
-import type { Request } from '../../src/protocol/request';
 import { frame } from '../support/frames';
 import { FIXTURE } from '../support/vm-fixture';
-import { VERB_OPTIONS } from '../support/verb-options';
+import { replyOf } from '../support/reply-of';
 import { memoryVm } from '../support/vm-data';
 import type { MemoryVm } from '../support/vm-data';
 
@@ -256,7 +253,7 @@ describe('the mdata programs', () => {
           socket.destroy();
           return '';
         }
-        return said(vm, parseLine(Buffer.from(line), 'socket'));
+        return replyOf(vm, parseLine(Buffer.from(line), 'socket'));
       });
     });
     const ended = await run('get', ['motd']);
@@ -271,7 +268,7 @@ describe('the mdata programs', () => {
   it('pass over late replies to others, and take one that comes byte by byte', async () => {
     await listen((socket) => {
       serveLines(socket, async (line) => {
-        const reply = await said(vm, parseLine(Buffer.from(line), 'socket'));
+        const reply = await replyOf(vm, parseLine(Buffer.from(line), 'socket'));
         if (!line.startsWith('V2 ')) {
           return reply;
         }
@@ -290,7 +287,7 @@ describe('the mdata programs', () => {
       serveLines(socket, (line) =>
         line.startsWith('NEGOTIATE')
           ? 'FAILURE\n'
-          : said(vm, parseLine(Buffer.from(line), 'socket')),
+          : replyOf(vm, parseLine(Buffer.from(line), 'socket')),
       );
     });
     assert.strictEqual((await run('get', ['motd'])).out, '.hid\n..two\nplain\n');
@@ -332,7 +329,7 @@ function escaped(text: string): string {
 }
 
 function serveVm(socket: Socket, vm: () => MemoryVm): void {
-  serveLines(socket, (line) => said(vm(), parseLine(Buffer.from(line, 'latin1'), 'socket')));
+  serveLines(socket, (line) => replyOf(vm(), parseLine(Buffer.from(line, 'latin1'), 'socket')));
 }
 
 /** Answers line by line, in order. Lines and answers are strings of bytes. */
@@ -352,27 +349,4 @@ function serveLines(socket: Socket, serve: (line: string) => string | Promise<st
       });
     }
   });
-}
-
-async function said(vm: MemoryVm, request: Request): Promise<string> {
-  switch (request.kind) {
-    case 'get':
-    case 'keys':
-    case 'watch':
-    case 'getall':
-    case 'hello':
-    case 'put':
-    case 'delete': {
-      const reply = await answer(vm, request, {
-        operatorScriptWritable: false,
-        emptyValuesStored: false,
-        ...VERB_OPTIONS,
-        commaDeletes: true,
-        onFault: (_zonename, _request, err) => assert.fail(String(err)),
-      });
-      return encodeReply(request.wire, reply).toString('latin1');
-    }
-    default:
-      return replyToLine(request)?.toString('latin1') ?? '';
-  }
 }

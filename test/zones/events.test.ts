@@ -63,7 +63,7 @@ describe('zone events', () => {
     return seen;
   }
 
-  it('begin with a snapshot of all zones but the global one', async () => {
+  it('start with a snapshot of all zones but the global one', async () => {
     await zoned.create('alpha');
     await zoned.create('beta', 'lx');
     await zoned.boot('beta');
@@ -77,7 +77,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(await ready, [facts]);
   });
 
-  it('follow a whole life in the kernel’s words and order, and when each happened', async () => {
+  it('report a zone’s whole life with the kernel’s state names and times, in order', async () => {
     const stream = make();
     const seen = eventsOf(stream);
     const whens: bigint[] = [];
@@ -103,7 +103,7 @@ describe('zone events', () => {
     assert(whens.every((when) => when >= from && when < from + 60_000_000_000n));
   });
 
-  it('have in the snapshot what happened while it was taken, and do not repeat it', async () => {
+  it('include changes made during the snapshot in the snapshot, and do not repeat them', async () => {
     await zoned.create('alpha');
     const work = [() => zoned.create('beta'), () => zoned.move('alpha', 'initialized')];
     let listings = 0;
@@ -123,7 +123,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(seen, ['alpha changed initialized>ready']);
   });
 
-  it('wait no longer than they may for a node that never rests, say so, and go on', async () => {
+  it('bound the first snapshot of a node that never rests, and emit "lost"', async () => {
     await zoned.create('alpha');
     let listings = 0;
     const stream = withBetween(async () => {
@@ -140,7 +140,7 @@ describe('zone events', () => {
     await eventually(() => seen.at(-1) === 'alpha changed uninitialized>initialized');
   });
 
-  it('leave a zone that cannot be read out of the snapshot, say which, and have all others', async () => {
+  it('report a zone that cannot be read, and list all others', async () => {
     for (const zonename of ['alpha', 'beta', 'gamma']) {
       await zoned.create(zonename);
     }
@@ -158,7 +158,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(unreadable, ['beta SystemError']);
   });
 
-  it('cannot start where the zones cannot be listed, and then delay nobody', async () => {
+  it('fail to start where the zones cannot be listed, and leave the critical section', async () => {
     const index = zoned.node.paths.zoneIndex;
     renameSync(index, `${index}.away`);
     await assert.rejects(make().start(), { name: 'SystemError', call: 'read', code: 'ENOENT' });
@@ -169,7 +169,7 @@ describe('zone events', () => {
     }
   });
 
-  it('say how many were lost when more come at once than are kept, and those after it', async () => {
+  it('report how many events were lost when the queue is full, and deliver later ones', async () => {
     const stream = make();
     const seen = eventsOf(stream);
     let lost = 0;
@@ -182,7 +182,7 @@ describe('zone events', () => {
     assert.strictEqual(seen.length - 1 + lost, 100);
   });
 
-  it('reach everybody who listens, and go on for the others when one stops', async () => {
+  it('reach every subscriber, and continue when one of them stops', async () => {
     const [one, two] = [make(), make()];
     const [first, second] = [eventsOf(one), eventsOf(two)];
     await Promise.all([one.start(), two.start()]);
@@ -194,7 +194,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(first, ['alpha created']);
   });
 
-  it('end: the stream too, nothing is delivered any more, and a second end is the same', async () => {
+  it('end the stream at a stop, which may be repeated', async () => {
     const stream = make();
     const seen = eventsOf(stream);
     const ended = once(stream, 'end');
@@ -206,7 +206,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(seen, []);
   });
 
-  it('may be ended in the middle of the first snapshot, which then fails', async () => {
+  it('may be stopped during the first snapshot, which then rejects', async () => {
     const holding: { stream?: ZoneEvents } = {};
     holding.stream = withBetween(async () => {
       void holding.stream?.stop();
@@ -215,7 +215,7 @@ describe('zone events', () => {
     await assert.rejects(holding.stream.start(), { name: 'SystemError', code: 'ESHUTDOWN' });
   });
 
-  it('cannot be had where there is no node', async () => {
+  it('fail to start where there is no node', async () => {
     const stream = new ZoneEvents(zoned.node.platform, (onEvent, onLost) =>
       bindZoneEvents(onEvent, onLost, { root: zoned.node.paths.host('/nowhere') }),
     );
@@ -240,7 +240,7 @@ describe('a listing of all zones', () => {
     return (await listZones(platform)).zones.map(({ zonename }) => zonename);
   }
 
-  it('has brand, path and state of each configured one, and not the global one', async () => {
+  it('returns brand, path and state of each configured zone but the global one', async () => {
     assert.deepStrictEqual(await listZones(node.platform), { zones: [], unreadable: new Map() });
     node.addZone('alpha', 'lx');
     node.addZone('beta', 'bhyve');
@@ -254,7 +254,7 @@ describe('a listing of all zones', () => {
     assert.strictEqual(unreadable.size, 0);
   });
 
-  it('leaves out a zone that goes away while it is made', async () => {
+  it('leaves out a zone that is deleted meanwhile', async () => {
     ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
     node.leaveOutBrands();
     const seen = await names({
@@ -274,7 +274,7 @@ describe('a listing of all zones', () => {
     ['of another program', '<service_bundle type="manifest" name="beta"/>'],
     ['empty', ''],
   ] as const) {
-    it(`names a zone whose XML is ${what}, and has all others`, async () => {
+    it(`reports a zone whose XML is ${what}, and lists all others`, async () => {
       ['alpha', 'beta', 'gamma'].forEach((zonename) => node.addZone(zonename));
       node.damageZone('beta', damage);
       const { zones, unreadable } = await listZones(node.platform);
@@ -288,7 +288,7 @@ describe('a listing of all zones', () => {
     });
   }
 
-  it('knows no zone that stands in the index only, without a brand', async () => {
+  it('leaves out a zone without XML whose index line has no brand', async () => {
     node.addZone('alpha');
     node.leaveOutBrands();
     const xml = node.paths.host('/etc/zones/alpha.xml');
@@ -296,13 +296,13 @@ describe('a listing of all zones', () => {
     assert.deepStrictEqual(await listZones(node.platform), { zones: [], unreadable: new Map() });
   });
 
-  it('cannot be had without the index, which the error names', async () => {
+  it('fails without the index, and names it', async () => {
     const { zoneIndex } = node.paths;
     renameSync(zoneIndex, `${zoneIndex}.away`);
     await assert.rejects(listZones(node.platform), { code: 'ENOENT', subject: zoneIndex });
   });
 
-  it('lets a fault of ours through: that is no damaged zone', async () => {
+  it('throws a bug of the agent instead of reporting a damaged zone', async () => {
     node.addZone('alpha');
     node.leaveOutBrands();
     const broken = (): never => {
@@ -311,7 +311,7 @@ describe('a listing of all zones', () => {
     await assert.rejects(listZones({ ...node.platform, zoneBrand: broken }), TypeError);
   });
 
-  it('yields the event loop while it goes through a thousand zones', async () => {
+  it('yields to the event loop while it lists a thousand zones', async () => {
     node.emulation.zonesConfigure(
       Array.from({ length: 1000 }, (_, n) => {
         const name = `zone${n}`;

@@ -58,7 +58,7 @@ describe('the reconcile', () => {
     return { done };
   }
 
-  it('finds nothing in a healthy node, by one listing', async () => {
+  it('finds nothing on a healthy node, with one listing', async () => {
     await zoned.boot('alpha');
     await zoned.halt('beta');
     await zoned.destroy('gamma');
@@ -70,7 +70,7 @@ describe('the reconcile', () => {
     assert.deepStrictEqual(repaired(), []);
   });
 
-  it('has each running zone check that it still has its metadata directory', async () => {
+  it('makes each running zone check its metadata directory', async () => {
     const checked: string[] = [];
     const mount = ({ zonename }: ZoneFacts): MountManager => ({
       state: 'mounted by the brand',
@@ -88,7 +88,7 @@ describe('the reconcile', () => {
     assert.deepStrictEqual(checked, ['beta']);
   });
 
-  it('repairs whatever was missed: a creation, a deletion, a state, another identity', async () => {
+  it('repairs a missed creation, deletion, state or identity', async () => {
     await zoned.withLostEvents(async () => {
       await zoned.boot('alpha');
       await zoned.halt('beta');
@@ -111,7 +111,7 @@ describe('the reconcile', () => {
     assert.strictEqual(await served.registry.reconcile(), 0);
   });
 
-  it('leaves a zone alone that an event came of between its listings, until the next time', async () => {
+  it('ignores a zone that had an event between the two listings', async () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
@@ -123,7 +123,7 @@ describe('the reconcile', () => {
     assert.strictEqual(served.states.alpha, 'running');
   });
 
-  it('finds nothing where the event was only late', async () => {
+  it('repairs nothing when the event was only late', async () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     const when = BigInt(Date.now()) * 1_000_000n;
@@ -133,14 +133,14 @@ describe('the reconcile', () => {
     assert.strictEqual(served.states.alpha, 'running');
   });
 
-  it('runs once at a time: concurrent callers get the same result', async () => {
+  it('runs once at a time, with the same result for concurrent callers', async () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     assert.strictEqual(await served.registry.reconcile(), await done);
     assert.strictEqual(listings, 2);
   });
 
-  it('leaves a zone as it is that cannot be read, and repairs the others', async () => {
+  it('does not touch a zone that cannot be read, and repairs the others', async () => {
     const xml = zoned.node.paths.host('/etc/zones/beta.xml');
     const whole = readFileSync(xml);
     zoned.node.damageZone('beta');
@@ -153,7 +153,7 @@ describe('the reconcile', () => {
     assert.strictEqual(await served.registry.reconcile(), 0);
   });
 
-  it('repairs nothing of what the end of the registry does to zones', async () => {
+  it('repairs nothing while the registry stops its zones', async () => {
     await zoned.withLostEvents(() => zoned.boot('alpha'));
     const { done } = await begun();
     await served.registry.stop(0);
@@ -186,7 +186,7 @@ describe('the reconcile', () => {
       one.stop();
     });
 
-    it('runs again and again, until it is stopped', async () => {
+    it('runs periodically until it is stopped', async () => {
       start(20);
       await eventually(() => listings >= 3, 'three runs');
       one.stop();
@@ -195,7 +195,7 @@ describe('the reconcile', () => {
       assert.strictEqual(listings, before);
     });
 
-    it('runs soon after a zone could not be read, long before its time', async () => {
+    it('runs early after a zone could not be read', async () => {
       start(NEVER_MS);
       one.soon();
       await eventually(() => listings === 1, 'a run');
@@ -203,7 +203,7 @@ describe('the reconcile', () => {
       assert.strictEqual(listings, 1);
     });
 
-    it('logs a run that failed, and runs again soon, until it succeeds', async () => {
+    it('logs a failed run, and retries soon until one succeeds', async () => {
       const { zoneIndex } = zoned.node.paths;
       const failures = (): number => served.logged.records('reconcile failed').length;
       renameSync(zoneIndex, `${zoneIndex}.away`);

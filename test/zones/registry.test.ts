@@ -79,7 +79,7 @@ describe('the registry', () => {
   }
 
   describe('at its start', () => {
-    it('has all zones in their states, and each listens, before it says that it has started', async () => {
+    it('holds all zones in their states, with their sockets listening, when start() resolves', async () => {
       await zoned.create('alpha');
       await zoned.create('beta', 'lx');
       await zoned.boot('beta');
@@ -90,7 +90,7 @@ describe('the registry', () => {
       assert.strictEqual(await answer('beta'), 'lx');
     });
 
-    it('binds the sockets of running zones before those of all others, and logs when they listen', async () => {
+    it('binds the sockets of running zones first, and logs when they listen', async () => {
       // The index has them in this order.
       for (const name of ['alpha', 'beta', 'gamma', 'delta']) {
         await zoned.create(name);
@@ -118,7 +118,7 @@ describe('the registry', () => {
       assert.strictEqual(served.registry.size, 4);
     });
 
-    it('misses nothing that happens while the first snapshot is taken', async () => {
+    it('misses no change during the first snapshot', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const between = async (): Promise<void> => {
@@ -130,7 +130,7 @@ describe('the registry', () => {
       assert.strictEqual(await served.registry.reconcile(), 0);
     });
 
-    it('misses nothing that happens while its zones are added', async () => {
+    it('misses no change while its zones are added', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       await zoned.create('gamma');
@@ -152,7 +152,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.repairs, []);
     });
 
-    it('lists all zones when events were lost before it had all zones', async () => {
+    it('lists all zones again when events were lost before all were added', async () => {
       await zoned.create('alpha');
       let missed: Promise<void> | undefined;
       const served = serve({
@@ -166,7 +166,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.repairs, ['missed state']);
     });
 
-    it('serves all others where one zone cannot be read, says which, and takes it in when it can', async () => {
+    it('logs a zone that cannot be read, serves all others, and adds it once it can be read', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       await zoned.create('gamma');
@@ -185,7 +185,7 @@ describe('the registry', () => {
   });
 
   describe('while it runs', () => {
-    it('follows each zone through its life, and leaves nothing of it', async () => {
+    it('follows each zone from creation to deletion, and leaves nothing behind', async () => {
       const served = serve();
       const gone: string[] = [];
       served.registry.on('removed', (zone) => gone.push(zone.zonename));
@@ -202,7 +202,7 @@ describe('the registry', () => {
       assert(!existsSync(zoned.node.paths.zoneDirectory('alpha')));
     });
 
-    it('lists all zones when events were lost', async () => {
+    it('lists all zones again when events were lost', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -221,7 +221,7 @@ describe('the registry', () => {
       ]);
     });
 
-    it('lists once more when events were lost behind the first listing', async () => {
+    it('lists once more when events were lost after the first listing', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -235,7 +235,7 @@ describe('the registry', () => {
       await become(served, { alpha: 'running', beta: 'running' });
     });
 
-    it('follows no event from before its own question about the zone', async () => {
+    it('ignores an event that is older than its own query of the zone', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -252,7 +252,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['running', 'halted']);
     });
 
-    it('follows a state that was published before its own question and set after it', async () => {
+    it('follows a state that was published before its own query and set after it', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -269,7 +269,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.repairs, []);
     });
 
-    it('follows no event from before it saw a new zone for the first time', async () => {
+    it('ignores an event that is older than the zone’s first query', async () => {
       const served = serve();
       await served.registry.start();
       const moves: string[] = [];
@@ -288,7 +288,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(moves, ['halted']);
     });
 
-    it('gives a zone that comes back under its name a new link, when the old one is gone', async () => {
+    it('gives a zone that is created again under its name a new link, once the old one is closed', async () => {
       await zoned.create('alpha');
       const { released, release } = gate();
       const served = serve({ link: (real) => new HeldLink(real, { stop: () => released }) });
@@ -312,7 +312,7 @@ describe('the registry', () => {
       );
     });
 
-    it('follows a zone that has become unreadable, and all others when a new one is', async () => {
+    it('follows zones that have become unreadable, and all others', async () => {
       await zoned.create('alpha');
       await zoned.create('beta');
       const served = serve();
@@ -331,7 +331,7 @@ describe('the registry', () => {
   });
 
   describe('at its end', () => {
-    it('leaves the sockets’ files, for the agent that comes after it', async () => {
+    it('leaves the socket files for the next agent', async () => {
       await zoned.create('alpha');
       const served = serve();
       await served.registry.start();
@@ -341,7 +341,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.states, { alpha: 'closed' });
     });
 
-    it('may come in the middle of the start: nothing is added after it', async () => {
+    it('adds no zone after a stop during the start', async () => {
       for (let n = 0; n < 20; n++) {
         await zoned.create(`zone${n}`);
       }
@@ -353,7 +353,7 @@ describe('the registry', () => {
       assert.deepStrictEqual(served.states, { zone0: 'closed' });
     });
 
-    it('comes within its grace though the subscription does not end', async () => {
+    it('stops within its grace although the subscription does not end', async () => {
       await zoned.create('alpha');
       const { released, release } = gate();
       const served = serve({

@@ -39,7 +39,7 @@ describe('the files of a brand', () => {
     writeFileSync(join(directory, 'platform.xml'), xml);
   }
 
-  it('say whether it mounts the directory; a brand that has none says nothing', () => {
+  it('tell whether the brand mounts the directory, and nothing where it has no files', () => {
     brandFile('joyent', `<platform>${MOUNT_LINE}</platform>`);
     brandFile('old', '<platform></platform>');
     assert.strictEqual(brandMounts(node.paths, 'joyent'), true);
@@ -47,12 +47,12 @@ describe('the files of a brand', () => {
     assert.strictEqual(brandMounts(node.paths, 'unknown'), undefined);
   });
 
-  it('are no answer where they cannot be read', () => {
+  it('cause an error where they cannot be read', () => {
     mkdirSync(node.paths.host('/usr/lib/brand/joyent/platform.xml'), { recursive: true });
     assert.throws(() => brandMounts(node.paths, 'joyent'), { code: 'EISDIR' });
   });
 
-  it('are not asked for the place, which is that of the zone’s own system', () => {
+  it('do not decide where the mount point is', () => {
     assert.strictEqual(mountPointOf('joyent'), '/.zonecontrol');
     assert.strictEqual(mountPointOf('lx'), '/native/.zonecontrol');
   });
@@ -106,7 +106,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     return readFileSync(node.paths.mnttab, 'utf8').includes(`\t${mountPoint}\t`);
   }
 
-  it('is only checked where the brand mounts it: nothing is mounted, nothing unmounted', () => {
+  it('is checked but never changed where the brand makes it', () => {
     const mount = make(true);
     mount.moved('ready');
     assert.deepStrictEqual([mount.state, isMounted()], ['left to the brand', false]);
@@ -117,7 +117,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.deepStrictEqual([mount.state, isMounted()], ['zone halted', true]);
   });
 
-  it('is made when the zone is ready, where the brand does not; zoneadmd takes it away', async () => {
+  it('is made by the agent when the zone is ready, where the brand does not make it', async () => {
     const mount = make(false);
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
@@ -131,7 +131,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.deepStrictEqual([mount.state, isMounted()], ['zone halted', true]);
   });
 
-  it('is known to be the agent\u2019s where an agent before this one made it', async () => {
+  it('counts as the agent\u2019s when an earlier agent made it', async () => {
     const before = make(false);
     before.moved('ready');
     await eventually(() => before.state === 'mounted by the agent');
@@ -140,7 +140,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(mount.state, 'mounted by the agent');
   });
 
-  it('unmounts nothing of another zone when a guest puts a link in the place of its own', async () => {
+  it('unmounts nothing of another zone when a guest replaces its mount point by a link', async () => {
     node.addZone('victim');
     mkdirSync(node.paths.zoneDirectory('victim'), { recursive: true });
     const victim = node.paths.host('/zones/victim/root/.zonecontrol');
@@ -171,7 +171,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(mounts.includes(` ${victim} `), 'the other zone has its mount');
   });
 
-  it('is not made in a zone that runs by now, whatever an event said', () => {
+  it('is not made in a zone that runs already, whatever an event said', () => {
     const mount = make(false);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     mount.moved('ready');
@@ -191,7 +191,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert(isMounted());
   });
 
-  it('is missed once in a zone that runs without it, after a second check', async () => {
+  it('is logged once as missing in a running zone, after a second check', async () => {
     const mount = make(true);
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const warned = 'zone runs without its metadata directory: reboot it';
@@ -203,7 +203,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(isMounted(), false);
   });
 
-  it('is logged once as lost in a running zone, and not in one that goes down', async () => {
+  it('is logged once as lost in a running zone, and never in one that shuts down', async () => {
     const text = 'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
     const warnings = (): number => logged.records(text).length;
     const running = async (): Promise<SocketMount> => {
@@ -230,7 +230,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(goingDown.lastCheck(), 'unknown');
   });
 
-  it('is another when the directory is made anew under it, also to an agent that starts then', async () => {
+  it('counts as another one when its directory is made anew, also for an agent that starts later', async () => {
     mountAsBrand();
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const mount = make(true);
@@ -248,7 +248,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     mount.moved('halted');
   });
 
-  it('is none for a brand that knows nothing of the directory', () => {
+  it('is not expected for a brand that does not know the directory', () => {
     node.addZone('beta', 'unknown');
     const facts = node.platform.zoneFacts('beta');
     assert(facts !== undefined);
@@ -265,7 +265,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
   });
 
-  it('is tried again while a link stands in its place, which is logged once', async () => {
+  it('is retried while a link is in its place, which is logged once', async () => {
     symlinkSync('/etc', mountPoint);
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     let asked = 0;

@@ -15,6 +15,7 @@ import {
 import { takeLock } from '../../src/platform/lock';
 import { Paths } from '../../src/platform/paths';
 import { ZoneRoots } from '../../src/platform/zone-root';
+import { zoneBrandById, zoneIdByName, zoneIds, zoneRootpath, zoneStatus } from './zone-calls';
 import {
   askLock,
   fail,
@@ -37,10 +38,10 @@ const FLOCK_PID_AT = onIllumos ? 28 : 24;
 /** Anywhere else zone_list gives nothing but the caller's own zone (zone.c, zone_list). */
 export function globalZone({ root }: Ground): Promise<Finding> {
   const platform = openPlatform(root);
-  const isGlobal = platform.zoneIds().includes(0) && platform.zoneName(0) === 'global';
+  const isGlobal = zoneIds(root).includes(0) && platform.zoneName(0) === 'global';
   return Promise.resolve(
     isGlobal
-      ? ok(`the global zone, kernel ${platform.zoneStatus(0)}`)
+      ? ok(`the global zone, kernel ${zoneStatus(root, 0)}`)
       : fail('this is not the global zone'),
   );
 }
@@ -48,21 +49,21 @@ export function globalZone({ root }: Ground): Promise<Finding> {
 export async function kernelZones({ root }: Ground): Promise<Finding> {
   const platform = openPlatform(root);
   const index = new Map((await readIndex(new Paths(root))).zones.map((z) => [z.zonename, z]));
-  const ids = platform.zoneIds().filter((id) => id !== 0);
+  const ids = zoneIds(root).filter((id) => id !== 0);
   if (ids.length === 0) {
     return warn('no zone runs: nothing to compare with', 'boot a zone, then: mdatactl preflight');
   }
   const faults = ids.slice(0, SAMPLE_ZONES).flatMap((id) => {
     const name = platform.zoneName(id);
-    const brand = platform.zoneBrandById(id);
-    platform.zoneStatus(id);
+    const brand = zoneBrandById(root, id);
+    zoneStatus(root, id);
     const known = index.get(name);
     return [
       ...(known === undefined ? [`${name} is not in the index`] : []),
       ...(known !== undefined && known.brand !== '' && known.brand !== brand
         ? [`${name} is ${brand}, ${known.brand} in the index`]
         : []),
-      ...(platform.zoneIdByName(name) === id ? [] : [`getzoneidbyname(${name}) is not ${id}`]),
+      ...(zoneIdByName(root, name) === id ? [] : [`getzoneidbyname(${name}) is not ${id}`]),
     ];
   });
   return faults.length === 0
@@ -88,7 +89,7 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
       return fits ? [] : [`${what} of ${zonename} is ${answer}`];
     };
     const path = platform.zonepath(zonename);
-    const rootpath = platform.zoneRootpath(zonename);
+    const rootpath = zoneRootpath(root, zonename);
     const brandNow = platform.zoneBrand(zonename);
     const now = platform.zoneState(zonename);
     return [
@@ -148,14 +149,13 @@ export function flockFault(record: Buffer, guarded: boolean, holder: number): st
 }
 
 export async function zoneEvents({ root }: Ground): Promise<Finding> {
-  const platform = openPlatform(root);
   const began = performance.now();
   const nothing = (): void => undefined;
   const subscription = bindZoneEvents(nothing, nothing, { root });
   try {
     await subscription.enterCritical();
     do {
-      platform.zoneIds();
+      zoneIds(root);
     } while (await subscription.exitCritical());
   } finally {
     await subscription.close();

@@ -9,7 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { ZONE_STATUSES } from '../../src/platform/ffi';
-import type { ZoneStatus, Platform } from '../../src/platform/libzonecfg';
+import type { Platform } from '../../src/platform/libzonecfg';
 import type { Emulation } from './emulation';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
@@ -17,7 +17,7 @@ import type { FaultTable } from './faults';
 import type { VmStore } from './store';
 
 /** The kernel's zone_status_t. `free` is seen in events and in the table only. */
-export type KernelStatus = ZoneStatus | 'free';
+export type KernelStatus = (typeof ZONE_STATUSES)[number] | 'free';
 
 /** By their numbers. */
 const STATUSES: readonly KernelStatus[] = [...ZONE_STATUSES, 'free'];
