@@ -27,6 +27,7 @@ import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { MountTable } from '../platform/mounts';
+import type { TaskQueue } from '../lib/scheduler';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/zone-facts';
@@ -61,6 +62,8 @@ export interface SocketMountOptions {
   readonly isReady: (zonename: string) => boolean;
   /** As `brandMounts`. */
   readonly brandMounts: (brand: string) => boolean | undefined;
+  /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
+  readonly firstChecks: Pick<TaskQueue, 'add'>;
 }
 
 /** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
@@ -207,7 +210,7 @@ export class SocketMount implements MountManager {
   }
 
   enterMounted(): void {
-    void this.check();
+    this.options.firstChecks.add(() => void this.check());
   }
 
   enterNotMounted(handle: Handled): void {
