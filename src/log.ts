@@ -24,6 +24,8 @@ export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;
 export type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error';
 
+/** Which of a logger's streams is the log: children share them with their parent, and so the level. */
+export const LOG_STREAM = 0;
 /** Enough to see what led to an error, and what the platform's agent keeps. */
 const RING_RECORDS = 10;
 /** Most that a key takes in a record, bytes as JSON writes them. */
@@ -199,9 +201,13 @@ export class ZoneLog {
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
     }
-    // Made on first use: most zones of a node log nothing for hours, and a child logger is not small.
+    if (this.parent.levels(LOG_STREAM) > bunyan.resolveLevel(level)) {
+      return null;
+    }
+    // Made for the first record that is written: most zones of a node log nothing for hours, and a child logger is not
+    // small.
     this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
-    return this.child.levels(0) > bunyan.resolveLevel(level) ? null : this.child;
+    return this.child;
   }
 }
 

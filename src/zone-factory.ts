@@ -158,6 +158,8 @@ export class ZoneFactory {
       paths,
       table: new MountTable(paths.mnttab),
       isReady: (zonename) => platform.zoneState(zonename) === 'ready',
+      // One in each iteration of the loop: a process looks into each zone.
+      firstChecks: new TaskQueue({ tasks: 1 }),
       brandMounts: (brand) => {
         const known = brands.get(brand) ?? brandMounts(paths, brand);
         brands.set(brand, known);

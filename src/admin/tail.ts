@@ -13,7 +13,7 @@
 import bunyan from 'bunyan';
 import { Writable } from 'node:stream';
 import { LOG_LEVELS } from '../config';
-import type { Level, Logger } from '../log';
+import { LOG_STREAM, type Level, type Logger } from '../log';
 import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
 import { hintForRecord } from './hints';
 
@@ -23,8 +23,6 @@ export const MOST_UNREAD_BYTES = 256 * 1024;
 export const MOST_FOLLOWERS = 16;
 /** Minutes of a quiet node; with keys cut to 256 bytes about a megabyte. */
 export const MOST_KEPT_RECORDS = 1000;
-/** Which of the logger's streams is the log. */
-const LOG_STREAM = 0;
 
 /** Which records a follower gets. */
 export interface TailOptions {

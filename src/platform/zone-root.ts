@@ -160,9 +160,9 @@ export class ZoneRoots {
     if (parts.some((part) => part.includes('\0') || Buffer.byteLength(part) >= FIELD_BYTES)) {
       return Promise.reject(new SystemError(command, subject, 'EINVAL', 'not a path'));
     }
-    const cancelled = new SystemError(command, subject, 'ECANCELED');
+    const cancelled = (): SystemError => new SystemError(command, subject, 'ECANCELED');
     if (this.stopping !== null || signal?.aborted === true) {
-      return Promise.reject(cancelled);
+      return Promise.reject(cancelled());
     }
     return new Promise((resolve, reject) => {
       const zone = this.zones.get(root) ?? {
@@ -179,7 +179,7 @@ export class ZoneRoots {
           zone.jobs.splice(at, 1);
           this.pump(root);
         }
-        reject(cancelled);
+        reject(cancelled());
       };
       const job: Job = {
         root,

@@ -10,7 +10,7 @@
 import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
-import { CooperativeYield } from '../lib/scheduler';
+import { TaskQueue } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
 import { type ZoneEvent, listZones } from './events';
 import type { ZoneFacts } from '../platform/zone-facts';
@@ -219,12 +219,13 @@ export class Reconciler {
 
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
   private async checkMounts(): Promise<void> {
-    const yielding = new CooperativeYield();
+    const queue = new TaskQueue({ tasks: 1 });
     for (const zone of [...this.options.zones.values()]) {
-      await yielding.pause();
-      // Not waited for: one whose file system hangs is no reason to check no other.
-      if (zone.state === 'running') {
-        void zone.directory?.check();
+      // Not waited for: one whose file system hangs is no reason to check no other. One in each iteration of the loop:
+      // the garbage of thousands at once makes V8 widen its nursery for good.
+      if (zone.state === 'running' && zone.directory !== null) {
+        void zone.directory.check();
+        await queue.next();
       }
     }
   }

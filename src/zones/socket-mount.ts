@@ -27,6 +27,7 @@ import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { MountTable } from '../platform/mounts';
+import type { TaskQueue } from '../lib/scheduler';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/zone-facts';
@@ -60,6 +61,8 @@ export interface SocketMountOptions {
   readonly isReady: (zonename: string) => boolean;
   /** As `brandMounts`. */
   readonly brandMounts: (brand: string) => boolean | undefined;
+  /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
+  readonly firstChecks: Pick<TaskQueue, 'add'>;
 }
 
 /** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
@@ -91,8 +94,8 @@ export class SocketMount implements MountManager {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: (_, mount) => void mount.check() },
-    'mounted by the agent': { next: ANY, enter: (_, mount) => void mount.check() },
+    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.enterMounted() },
+    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.enterMounted() },
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
     'none for this brand': { next: ANY, enter: nothing },
@@ -241,6 +244,10 @@ export class SocketMount implements MountManager {
         handle.goto(isOfTable(err) ? 'not known' : 'not mounted');
       },
     );
+  }
+
+  private enterMounted(): void {
+    this.options.firstChecks.add(() => void this.check());
   }
 
   private enterNotMounted(handle: Handled): void {

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { TaskQueue } from '../../src/lib/scheduler';
 import { MountTable } from '../../src/platform/mounts';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { brandMounts, SocketMount, type SocketMountOptions } from '../../src/zones/socket-mount';
@@ -91,6 +92,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: (zonename) => node.platform.zoneState(zonename) === 'ready',
       brandMounts: () => mountedByBrand,
+      firstChecks: new TaskQueue({}),
       ...more,
     });
   }
@@ -155,6 +157,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: () => true,
       brandMounts: () => false,
+      firstChecks: new TaskQueue({}),
     });
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
@@ -258,6 +261,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: () => true,
       brandMounts: (brand) => brandMounts(node.paths, brand),
+      firstChecks: new TaskQueue({}),
     });
     mount.moved('ready');
     mount.moved('running');

@@ -7,8 +7,12 @@ import { servedAfterCreation } from './events';
 import type { Instruments } from './instruments';
 import { getLine, type Load, type LoadResult } from './load';
 import { KEY, type BenchNode } from './node';
-import { cpuMs, statusOf } from './processes';
+import { cpuMs, descriptorsOf, statusOf } from './processes';
 import { partsOfFloor } from './request-rows';
+
+/** Zones that ask for the rows of costs, and what each asks: less than one may log at once. */
+const LOGGED_ZONES = 16;
+const LOGGED_REQUESTS = 400;
 
 /** The start, the memory and the rate with all of a node's zones. @param calm the rates with one zone */
 export async function manyZonesRows(
@@ -33,9 +37,32 @@ export async function manyZonesRows(
   bench.addRow(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
   bench.addRow(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
   await anewRow(bench, node);
+  await costRows(bench, node);
   const many = await partsOfFloor(bench, node);
   const growth = many.map(({ perSecond }, at) => perSecond / (calm[at]?.perSecond ?? NaN));
   bench.addRow(`requests/s at ${zones} zones`, 'x that at 1 zone', { least: 0.9 }, growth);
+}
+
+/** What one zone more and one request more cost a node: the slopes of the README's table. */
+async function costRows(bench: Instruments, node: BenchNode): Promise<void> {
+  const { pid } = await node.startAgent();
+  const { zones } = node;
+  bench.addRow('descriptors', 'a zone', {}, [descriptorsOf(pid) / zones]);
+  const series = await node.metricSeries();
+  bench.addRow('metrics series', 'a node', {}, [series], `${zones} zones, none of them has asked`);
+  const sockets = node.agentSockets(LOGGED_ZONES);
+  const load = { mode: 'open', seconds: 30, requests: [getLine(KEY)], sockets } as const;
+  const before = { cpu: cpuMs(pid), logged: node.loggedBytes };
+  // No more than a zone may log at once.
+  const most = { connections: LOGGED_ZONES, most: LOGGED_REQUESTS };
+  const { requests } = await bench.client.run({ ...load, ...most });
+  await pause(500);
+  const more = (await node.metricSeries()) - series;
+  bench.addRow('metrics series', 'a zone that has asked', {}, [more / sockets.length]);
+  const logged = (node.loggedBytes - before.logged) / requests;
+  bench.addRow('log', 'bytes a GET', {}, [logged], `${requests} GETs`);
+  const cpu = (cpuMs(pid) - before.cpu) / requests;
+  bench.addRow('cpu of logged GETs', 'ms for 1,000', {}, [cpu * 1000], 'each has a record');
 }
 
 /** vminfod comes back and tells of all VMs again, while one guest asks. */

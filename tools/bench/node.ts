@@ -10,6 +10,7 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
@@ -106,7 +107,7 @@ export class BenchNode {
     flags: readonly string[] = [],
   ): Promise<Started> {
     await this.stopAgent();
-    const log = join(this.directory, 'mdatad.log');
+    const log = this.logFile;
     const config = join(this.directory, 'mdatad.json');
     writeFileSync(config, JSON.stringify({ limits }));
     const fd = openSync(log, 'w');
@@ -128,8 +129,18 @@ export class BenchNode {
   }
 
   status() {
-    const { adminSocket } = new Paths(this.root);
-    return new AdminClient(adminSocket).ask('status', { path: '/status' });
+    return this.adminClient.ask('status', { path: '/status' });
+  }
+
+  /** How many series a scrape of the agent's metrics gives. */
+  async metricSeries(): Promise<number> {
+    const text = await this.adminClient.text({ path: '/metrics' });
+    return text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).length;
+  }
+
+  /** Bytes that the agent has logged since it was started. */
+  get loggedBytes(): number {
+    return statSync(this.logFile).size;
   }
 
   /** @returns its process id */
@@ -175,6 +186,14 @@ export class BenchNode {
   /** Where the agent sees the mounts of the zones. */
   private inside(): string[] {
     return isRoot && this.simcn !== null ? ['nsenter', '-m', '-t', String(this.simcn.pid)] : [];
+  }
+
+  private get adminClient(): AdminClient {
+    return new AdminClient(new Paths(this.root).adminSocket);
+  }
+
+  private get logFile(): string {
+    return join(this.directory, 'mdatad.log');
   }
 
   private get floorDirectory(): string {

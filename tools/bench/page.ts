@@ -4,7 +4,7 @@
  */
 import { changeText, round, type Report, type Row } from './report';
 
-const PLOT = { width: 520, height: 44, left: 8, right: 8 };
+const PLOT = { width: 440, height: 44, left: 8, right: 8 };
 
 const STYLE = `
 :root { color-scheme: light dark; --fg: #1b1f24; --dim: #6a737d; --bg: #fff; --bar: #9cc3e6; --dot: #1f6feb;
@@ -70,7 +70,7 @@ function plot(row: Row, before: Row | undefined): string {
     `<line x1="${x(row.median)}" x2="${x(row.median)}" y1="${middle - 11}" y2="${middle + 11}" stroke="var(--dot)" stroke-width="2.5"/>`,
     ...(Number.isFinite(goal)
       ? [
-          `<line x1="${x(goal)}" x2="${x(goal)}" y1="2" y2="${middle + 14}" stroke="var(--goal)" stroke-width="1.5" stroke-dasharray="4 3"/>`,
+          `<line x1="${x(goal)}" x2="${x(goal)}" y1="2" y2="${middle + 11}" stroke="var(--goal)" stroke-width="1.5" stroke-dasharray="4 3"/>`,
         ]
       : []),
     ...(before === undefined

@@ -66,6 +66,11 @@ export function cpuMs(pid: number): number {
   return ns / 1e6;
 }
 
+/** Descriptors that a process has open. */
+export function descriptorsOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
 /** A line of /proc/PID/status as a number: `VmRSS` in KiB, `voluntary_ctxt_switches` ... */
 export function statusOf(pid: number, name: string): number {
   const text = readFileSync(`/proc/${pid}/status`, 'latin1');
