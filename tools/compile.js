@@ -1,6 +1,7 @@
 /*
  * npm run build:ts: compiles src, tools and test with the native compiler, TypeScript 7, which takes a quarter of
- * the time; npm run build:programs leaves out test. Where that has no binary for this platform, TypeScript 6, which lint needs in any case, does it instead.
+ * the time. Where that has no binary for this platform, TypeScript 6, which lint needs in any case, does it instead.
+ * With --project tsconfig.programs.json, as the set-up of a quickstart calls it, test is left out.
  */
 'use strict';
 const { spawnSync } = require('node:child_process');

@@ -17,6 +17,7 @@ const { homedir, tmpdir } = require('node:os');
 const { delimiter, dirname, join } = require('node:path');
 
 const TOP = join(__dirname, '..');
+const COMPILE = join(__dirname, 'compile.js');
 /** What is installed: the set of packages, and the lock file and Node that they are of. */
 const STAMP = join(TOP, 'node_modules', '.mdatad-installed');
 /** The oldest Node that mdatad runs on: major, minor. As in package.json. */
@@ -122,15 +123,15 @@ function headerDirectories() {
   ];
 }
 
-/** Runs npm; its output is shown only when it fails, and then it ends the program. */
-async function step(name, ...args) {
+/** Runs a program; its output is shown only when it fails, and then it ends the program. */
+async function step(name, program, ...args) {
   const started = performance.now();
   const directory = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
   const output = join(directory, 'output');
   const fd = openSync(output, 'w');
   running.add(name);
   showRunning();
-  const child = spawn('npm', args, { cwd: TOP, stdio: ['ignore', fd, fd] });
+  const child = spawn(program, args, { cwd: TOP, stdio: ['ignore', fd, fd] });
   closeSync(fd);
   const fault = await new Promise((done) => {
     child.on('error', (err) => done(err.message));
@@ -147,7 +148,9 @@ async function step(name, ...args) {
   }
   const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
   process.stderr.write(`${lines.slice(-LAST_LINES).join('\n')}\n`);
-  process.stderr.write(`set-up: npm ${args.join(' ')}: ${fault}; its whole output: ${output}\n`);
+  process.stderr.write(
+    `set-up: ${[program, ...args].join(' ')}: ${fault}; its whole output: ${output}\n`,
+  );
   process.exit(1);
 }
 
@@ -186,12 +189,12 @@ async function main() {
   });
   if (plan.install !== null) {
     // What they compile is compiled below, beside our own.
-    await step('install the packages', ...plan.install, '--ignore-scripts', ...QUIET);
+    await step('install the packages', 'npm', ...plan.install, '--ignore-scripts', ...QUIET);
   }
   await Promise.all([
     plan.compilesPackages ? compilePackages() : undefined,
-    step('compile the native code', 'run', '--loglevel=error', 'build:native'),
-    step('compile TypeScript', 'run', '--loglevel=error', plan.script),
+    step('compile the native code', 'npm', 'run', '--loglevel=error', 'build:native'),
+    step('compile TypeScript', process.execPath, ...plan.compile),
   ]);
   writeFileSync(STAMP, plan.stamp);
 }
@@ -211,7 +214,7 @@ function planOf({ stamp, version, onlyRun }) {
   return {
     install: isInstalled ? missingOnly : first,
     compilesPackages: !isInstalled,
-    script: wanted === 'run' ? 'build:programs' : 'build:ts',
+    compile: wanted === 'run' ? [COMPILE, '--project', 'tsconfig.programs.json'] : [COMPILE],
     stamp: `${wanted} ${version}`,
   };
 }
@@ -226,7 +229,7 @@ function compilePackages() {
   const { env } = process;
   env.CFLAGS ??= COMPILER_FLAGS;
   env.CXXFLAGS ??= COMPILER_FLAGS;
-  return step('compile their native code', 'rebuild', ...QUIET, ...COMPILED_PACKAGES);
+  return step('compile their native code', 'npm', 'rebuild', ...QUIET, ...COMPILED_PACKAGES);
 }
 
 if (require.main === module) {
