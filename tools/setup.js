@@ -124,14 +124,14 @@ function headerDirectories() {
 }
 
 /** Runs a program; its output is shown only when it fails, and then it ends the program. */
-async function step(name, program, ...args) {
+async function step(name, [program, ...args], env = process.env) {
   const started = performance.now();
   const directory = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
   const output = join(directory, 'output');
   const fd = openSync(output, 'w');
   running.add(name);
   showRunning();
-  const child = spawn(program, args, { cwd: TOP, stdio: ['ignore', fd, fd] });
+  const child = spawn(program, args, { cwd: TOP, env, stdio: ['ignore', fd, fd] });
   closeSync(fd);
   const fault = await new Promise((done) => {
     child.on('error', (err) => done(err.message));
@@ -189,12 +189,12 @@ async function main() {
   });
   if (plan.install !== null) {
     // What they compile is compiled below, beside our own.
-    await step('install the packages', 'npm', ...plan.install, '--ignore-scripts', ...QUIET);
+    await step('install the packages', ['npm', ...plan.install, '--ignore-scripts', ...QUIET]);
   }
   await Promise.all([
     plan.compilesPackages ? compilePackages() : undefined,
-    step('compile the native code', 'npm', 'run', '--loglevel=error', 'build:native'),
-    step('compile TypeScript', process.execPath, ...plan.compile),
+    step('compile the native code', ['npm', 'run', '--loglevel=error', 'build:native']),
+    step('compile TypeScript', [process.execPath, ...plan.compile]),
   ]);
   writeFileSync(STAMP, plan.stamp);
 }
@@ -226,10 +226,9 @@ function hasNativeCompiler(lock) {
 }
 
 function compilePackages() {
-  const { env } = process;
-  env.CFLAGS ??= COMPILER_FLAGS;
-  env.CXXFLAGS ??= COMPILER_FLAGS;
-  return step('compile their native code', 'npm', 'rebuild', ...QUIET, ...COMPILED_PACKAGES);
+  // Not for our own native code: other flags than those of the next `npm run build:native` would compile it twice.
+  const env = { CFLAGS: COMPILER_FLAGS, CXXFLAGS: COMPILER_FLAGS, ...process.env };
+  return step('compile their native code', ['npm', 'rebuild', ...QUIET, ...COMPILED_PACKAGES], env);
 }
 
 if (require.main === module) {
