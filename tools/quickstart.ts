@@ -28,6 +28,7 @@ const READY_MS = 60_000;
 /** A guest's question while `tail` is shown; the first may come before `tail` is there. */
 const ASK_EVERY_MS = 500;
 const EXIT_USAGE = 2;
+const INDENT = '  ';
 const USAGE = `Usage: npm run quickstart [-- --once]
 
 A simulated compute node, the agent on it, and a tour. Stays up until Ctrl-C; with --once it ends after the
@@ -42,7 +43,10 @@ const PROGRAMS: Readonly<Record<string, string>> = { simcn: SIMCN, mdatactl: MDA
 /** Runs `simcn` or `mdatactl` to its end. */
 function run(root: string, [name = '', ...args]: readonly string[]): Result {
   const argv = [PROGRAMS[name] ?? name, ...args];
-  const env = { ...process.env, MDATAD_ROOT: root };
+  // What they print is shown behind an indent, on the terminal that we have.
+  const { isTTY, columns } = process.stdout;
+  const width = isTTY ? { COLUMNS: String(columns - INDENT.length) } : {};
+  const env = { ...process.env, ...width, MDATAD_ROOT: root };
   const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', env });
   return { status: status ?? 1, output: `${stdout}${stderr}` };
 }
@@ -124,7 +128,7 @@ function take(root: string, step: Step): void {
   const argv = zone === null ? command : ['simcn', 'exec', zone.uuid, '--', ...command];
   const { status, output } = run(root, argv);
   if (output !== '') {
-    say(output.trimEnd().replaceAll(/^/gm, '  '));
+    say(output.trimEnd().replaceAll(/^/gm, INDENT));
   }
   if (status !== step.status) {
     throw new TourError(`exit status ${status}, expected ${step.status}`);

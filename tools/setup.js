@@ -1,8 +1,9 @@
 /*
  * Makes a fresh clone ready: installs the packages and builds, each only where it is not done yet. Before
  * anything is installed it says what the machine lacks, by the names of Debian and pkgsrc. With --check it does
- * only that. Plain JavaScript, as it must run before anything is installed or built. What is compiled is compiled
- * at the same time.
+ * only that. With --run it prepares what running the programs takes, which is half of it: not the packages that
+ * only lint and tests use (devDependencies), and not the tests; what a later call needs beside it is added then.
+ * Plain JavaScript, as it must run before anything is installed or built.
  *
  * Each step is one line with its elapsed time. A step that fails shows the end of its output and ends the
  * program with status 1.
@@ -16,6 +17,8 @@ const { homedir, tmpdir } = require('node:os');
 const { delimiter, dirname, join } = require('node:path');
 
 const TOP = join(__dirname, '..');
+const COMPILE = join(__dirname, 'compile.js');
+/** What is installed: the set of packages, and the lock file and Node that they are of. */
 const STAMP = join(TOP, 'node_modules', '.mdatad-installed');
 /** The oldest Node that mdatad runs on: major, minor. As in package.json. */
 const LEAST_NODE = [20, 15];
@@ -24,6 +27,8 @@ const LAST_LINES = 25;
 const QUIET = ['--no-fund', '--no-audit', '--loglevel=error'];
 /** Packages with native code that is used here; the install scripts of others need not run. */
 const COMPILED_PACKAGES = ['ffi-napi', '@2060.io/ref-napi'];
+/** For packages whose code runs a few times a minute: -O3, their own choice, takes a third longer to compile. */
+const COMPILER_FLAGS = '-O1';
 const CLEAR_LINE = '\r\u001b[K';
 
 /** Names of the steps that are under way. */
@@ -118,15 +123,15 @@ function headerDirectories() {
   ];
 }
 
-/** Runs npm; its output is shown only when it fails, and then it ends the program. */
-async function step(name, ...args) {
+/** Runs a program; its output is shown only when it fails, and then it ends the program. */
+async function step(name, [program, ...args], env = process.env) {
   const started = performance.now();
   const directory = mkdtempSync(join(tmpdir(), 'mdatad-setup-'));
   const output = join(directory, 'output');
   const fd = openSync(output, 'w');
   running.add(name);
   showRunning();
-  const child = spawn('npm', args, { cwd: TOP, stdio: ['ignore', fd, fd] });
+  const child = spawn(program, args, { cwd: TOP, env, stdio: ['ignore', fd, fd] });
   closeSync(fd);
   const fault = await new Promise((done) => {
     child.on('error', (err) => done(err.message));
@@ -143,7 +148,9 @@ async function step(name, ...args) {
   }
   const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
   process.stderr.write(`${lines.slice(-LAST_LINES).join('\n')}\n`);
-  process.stderr.write(`set-up: npm ${args.join(' ')}: ${fault}; its whole output: ${output}\n`);
+  process.stderr.write(
+    `set-up: ${[program, ...args].join(' ')}: ${fault}; its whole output: ${output}\n`,
+  );
   process.exit(1);
 }
 
@@ -174,26 +181,57 @@ async function main() {
   }
   // How many jobs node-gyp gives to make.
   env.JOBS ??= 'max';
-  const lock = createHash('sha256')
-    .update(readFileSync(join(TOP, 'package-lock.json')))
-    .update(process.version)
-    .digest('hex');
-  const installed = existsSync(STAMP) && readFileSync(STAMP, 'utf8') === lock;
-  if (!installed) {
+  const lock = readFileSync(join(TOP, 'package-lock.json'), 'utf8');
+  const plan = planOf({
+    stamp: existsSync(STAMP) ? readFileSync(STAMP, 'utf8') : '',
+    version: createHash('sha256').update(lock).update(process.version).digest('hex'),
+    onlyRun: process.argv.includes('--run') && hasNativeCompiler(lock),
+  });
+  if (plan.install !== null) {
     // What they compile is compiled below, beside our own.
-    await step('install the packages', 'ci', '--ignore-scripts', ...QUIET);
+    await step('install the packages', ['npm', ...plan.install, '--ignore-scripts', ...QUIET]);
   }
   await Promise.all([
-    installed
-      ? undefined
-      : step('compile their native code', 'rebuild', ...QUIET, ...COMPILED_PACKAGES),
-    step('compile the native code', 'run', '--loglevel=error', 'build:native'),
-    step('compile TypeScript', 'run', '--loglevel=error', 'build:ts'),
+    plan.compilesPackages ? compilePackages() : undefined,
+    step('compile the native code', ['npm', 'run', '--loglevel=error', 'build:native']),
+    step('compile TypeScript', [process.execPath, ...plan.compile]),
   ]);
-  writeFileSync(STAMP, lock);
+  writeFileSync(STAMP, plan.stamp);
+}
+
+/**
+ * What there is to do.
+ * @param {{stamp: string, version: string, onlyRun: boolean}} state what the last set-up left, empty where there
+ *   was none; what it would have left were it up to date; whether running the programs is all that is wanted
+ */
+function planOf({ stamp, version, onlyRun }) {
+  const [set, of] = stamp.split(' ');
+  const isInstalled = of === version;
+  // What is there is kept and compiled: nothing is removed because less would do.
+  const wanted = onlyRun && !(isInstalled && set === 'all') ? 'run' : 'all';
+  const first = wanted === 'run' ? ['ci', '--omit=dev'] : ['ci'];
+  const missingOnly = set === wanted ? null : ['install', '--no-save'];
+  return {
+    install: isInstalled ? missingOnly : first,
+    compilesPackages: !isInstalled,
+    compile: wanted === 'run' ? [COMPILE, '--project', 'tsconfig.programs.json'] : [COMPILE],
+    stamp: `${wanted} ${version}`,
+  };
+}
+
+/** Whether a native TypeScript compiler is published for this platform; else lint's compiler must be installed. */
+function hasNativeCompiler(lock) {
+  const name = `node_modules/@typescript/typescript-${process.platform}-${process.arch}`;
+  return name in JSON.parse(lock).packages;
+}
+
+function compilePackages() {
+  // Not for our own native code: other flags than those of the next `npm run build:native` would compile it twice.
+  const env = { CFLAGS: COMPILER_FLAGS, CXXFLAGS: COMPILER_FLAGS, ...process.env };
+  return step('compile their native code', ['npm', 'rebuild', ...QUIET, ...COMPILED_PACKAGES], env);
 }
 
 if (require.main === module) {
   void main();
 }
-module.exports = { missing };
+module.exports = { missing, planOf };

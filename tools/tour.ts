@@ -53,7 +53,11 @@ export function tour(zones: readonly ListedZone[]): Step[] {
     step(null, ['mdatactl', ...args], about, shows);
   return [
     operator('is the agent well?', /^health +ok/m, 'status'),
-    operator('the zones, one a line', /web0.*running/, 'zones'),
+    operator(
+      'the zones, one a line',
+      /web0.*running/,
+      ...['zones', '-o', 'alias,brand,state,health,link,last'],
+    ),
     operator('why does this zone get no metadata? it does', /ok/, 'doctor', native.uuid),
     step(
       native,
@@ -78,7 +82,11 @@ export function tour(zones: readonly ListedZone[]): Step[] {
     step(native, ['mdata-put', 'sdc:uuid', 'x'], "what is not the guest's: refused", /sdc/, 2),
     ...datasetSteps(native),
     step(lx, ['mdata-get', 'sdc:brand'], 'an lx zone has it in /native/.zonecontrol', /^lx$/m),
-    operator('delegated datasets, and how much of them is used', /1\/8/, 'datasets'),
+    operator(
+      'delegated datasets, and how many of their snapshots are used',
+      /1\/8/,
+      ...['datasets', '-o', 'verdict,snapshots,dataset'],
+    ),
     operator('the busiest zones: live on a terminal, here one screen', /web0/, 'top', '-n', '1'),
   ];
 }
@@ -93,7 +101,7 @@ function datasetSteps(zone: ListedZone): Step[] {
     step(zone, ['zfs', 'create', `${data}/db`], 'a filesystem for its database'),
     step(zone, ['zfs', 'snapshot', `${data}/db@monday`], '... and a snapshot of it'),
     step(null, ['simcn', 'reprovision', zone.uuid], 'its root is replaced'),
-    step(zone, ['zfs', 'list', '-t', 'all'], '... and its datasets stay', /@monday/),
+    step(zone, ['zfs', 'list', '-t', 'all', '-o', 'name'], '... and its datasets stay', /@monday/),
     step(zone, ['sh', '-c', send], 'a stream can hurt the node: refused', /permission denied/, 1),
   ];
 }

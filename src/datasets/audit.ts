@@ -110,7 +110,7 @@ export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = 
 }
 
 /** Why the rules of "safe" are not for this VM; undefined where they are. */
-export function exemption(
+function exemption(
   vm: JsonObject,
   policy: SafePolicy,
   marked: boolean,
@@ -122,7 +122,7 @@ export function exemption(
 }
 
 /** True where the VM has a mark of "safe" now, or had one in the last audit. */
-export function isMarked(delegation: Delegation, last: Audit | undefined): boolean {
+function isMarked(delegation: Delegation, last: Audit | undefined): boolean {
   const before = last !== undefined && last.kind !== 'none' && last.marked;
   return before || delegation.receive === 'none' || delegation.limits.size > 0;
 }

@@ -8,9 +8,9 @@
  *
  * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
  * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
- * the input is never modified. Called by `mdatactl datasets expand`, and by the audit and simcn's
- * dataset-operations, which apply the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No
- * reason shows a metadata value.
+ * the input is never modified. Called by `mdatactl datasets expand` and simcn's create, and by the audit, which applies
+ * the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No reason shows a metadata
+ * value.
  */
 import {
   IMPORT_PRIVILEGE,
@@ -38,8 +38,6 @@ export type ReasonCode =
   | 'limit-priv-grants-import'
   | 'limit-not-number'
   | 'limit-removed'
-  | 'limit-below-use'
-  | 'no-delegated-dataset'
   | 'dataset-outside'
   | 'hvm-snapshot'
   | 'zoneroot-unknown';
@@ -79,7 +77,7 @@ export interface SafePolicy {
 export const DEFAULT_POLICY: SafePolicy = { enabled: true, safeOwners: 'all', plainOwners: 'all' };
 
 /** What a payload's `delegate_dataset` asks for; `other` is no business of this policy. */
-export type Wish =
+type Wish =
   { readonly kind: 'safe' | 'other' } | { readonly kind: 'wrong'; readonly reason: Reason };
 
 /**
@@ -122,7 +120,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
 }
 
 /** Whether "safe" may be used at all: the switch, then brand, owner and platform. */
-export function checkUse(
+function checkUse(
   members: JsonObject,
   policy: SafePolicy,
   platform: string | undefined,
@@ -143,7 +141,7 @@ export function checkUse(
  * Reads `delegate_dataset`. A word that it does not take is refused and not passed on: were `"Safe"` read
  * as true further down, the zone would get a dataset without any rule.
  */
-export function readWish(payload: JsonObject): Wish {
+function readWish(payload: JsonObject): Wish {
   const member = 'delegate_dataset';
   const value = own(payload, member);
   switch (value) {
@@ -165,7 +163,7 @@ export function readWish(payload: JsonObject): Wish {
 }
 
 /** Why a payload that is not an object is refused. */
-export function notAnObject(value: unknown): Reason {
+function notAnObject(value: unknown): Reason {
   const kind = value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`;
   const text = `the payload is ${value === undefined ? 'missing' : kind}, not one JSON object`;
   return { code: 'payload-not-object', member: '', text };
@@ -271,7 +269,7 @@ export function checkTree({ zoneroot, outside }: Delegation): readonly Reason[] 
  * through `default`. Asking for it by name is refused, as one wish would have to be dropped silently.
  * The returned `value` takes the place of what was given.
  */
-export function fitPrivileges(value: unknown): {
+function fitPrivileges(value: unknown): {
   readonly value: unknown;
   readonly reasons: readonly Reason[];
 } {
@@ -296,8 +294,7 @@ export function fitPrivileges(value: unknown): {
   }
 }
 
-/** @param used what the VM has made already, where it is known */
-export function checkLimit(name: LimitName, value: unknown, used?: number): readonly Reason[] {
+function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
   if (value === null || value === undefined || value === '') {
     const text =
       `${name} is taken away, and a safe dataset has this limit: give a number ` +
@@ -308,12 +305,6 @@ export function checkLimit(name: LimitName, value: unknown, used?: number): read
     const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
     return [{ code: 'limit-not-number', member: name, text }];
   }
-  if (used !== undefined && value < used) {
-    const text =
-      `${name} is ${value}, below the ${used} that the VM has: have some destroyed first, ` +
-      `or give at least ${used}`;
-    return [{ code: 'limit-below-use', member: name, text }];
-  }
   return [];
 }
 
@@ -321,7 +312,7 @@ export function checkLimit(name: LimitName, value: unknown, used?: number): read
 const SHOWN_CHARS = 160;
 
 /** The payload, unless there is a reason against it. */
-export function outcome(payload: JsonObject, reasons: readonly Reason[]): Expansion {
+function outcome(payload: JsonObject, reasons: readonly Reason[]): Expansion {
   const [first, ...others] = reasons;
   return first === undefined
     ? { kind: 'accepted', payload }

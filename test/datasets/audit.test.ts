@@ -2,7 +2,6 @@ import assert from 'node:assert';
 import fc from 'fast-check';
 import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/datasets/audit';
 import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { expandUpdate } from '../../tools/simcn/dataset-operations';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
@@ -86,17 +85,6 @@ describe('audit', () => {
     assert.strictEqual(only(alike, UNUSED).rule, 'dataset-outside');
     const rootless = { ...SAFE, zfs_filesystem: null };
     assert.strictEqual(only(rootless, UNUSED).rule, 'zoneroot-unknown');
-    const result = expandUpdate(
-      { ...PLAIN, datasets: ['data/export/test'] },
-      { delegate_dataset: 'safe' },
-      DEFAULT_POLICY,
-      UNUSED,
-    );
-    assert(result.kind === 'refused');
-    assert.deepStrictEqual(
-      result.reasons.map(({ code }) => code),
-      ['dataset-outside'],
-    );
   });
 
   it('reports datasets, limits and use', () => {
@@ -227,7 +215,7 @@ describe('audit', () => {
     assert.strictEqual(new Set(different).size, different.length);
   });
 
-  it('proposes fixes that the policy accepts and that make the VM safe', () => {
+  it('proposes fixes that make the VM safe', () => {
     const vmArb = fc.record({
       limit_priv: fc.constantFrom(
         ...['default', 'default,-proc_info', 'basic', 'all', 'zone,!x', 'default,sys_fs_import'],
@@ -244,11 +232,7 @@ describe('audit', () => {
         assert.strictEqual(delegateDatasetWord(vm) === 'safe', !hasRuleFinding(audit));
         let fixed: JsonObject = vm;
         for (const { fix } of audit.kind === 'unsafe' ? audit.findings : []) {
-          const update = updateIn(fix);
-          const result = expandUpdate(fixed, update, NO_OPERATORS, { usage });
-          assert(result.kind === 'accepted', fix);
-          assert.deepStrictEqual(result.payload, update);
-          fixed = { ...fixed, ...update };
+          fixed = { ...fixed, ...updateIn(fix) };
         }
         const kind = usage === undefined ? 'unknown' : 'safe';
         assert.strictEqual(auditVm(fixed, NO_OPERATORS, { usage }).kind, kind);

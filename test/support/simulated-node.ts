@@ -3,7 +3,7 @@
  * files, and what the agent's process takes of the machine.
  */
 import assert from 'node:assert';
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ask } from '../../tools/simcn/control';
 import { isJsonObject, own, type JsonObject } from '../../src/metadata/vm-data';
@@ -41,6 +41,11 @@ export function osZone(index: number, more: JsonObject = {}): JsonObject {
   return { uuid: uuidOf(index), brand: 'joyent', alias: `zone${index}`, ...host, ...more };
 }
 
+/** Where the agent's configuration is: beside the root, so that nothing of the node replaces it. */
+function configOf({ root }: SimNode): string {
+  return `${root}.config.json`;
+}
+
 export class SimulatedNode {
   readonly node: SimNode;
   agent: AgentProcess;
@@ -66,7 +71,7 @@ export class SimulatedNode {
     const prefix = [...(options.prefix ?? []), ...(asNobody ? AS_NOBODY : [])];
     try {
       if (options.config !== undefined) {
-        const path = `${node.root}.config.json`;
+        const path = configOf(node);
         writeFileSync(path, JSON.stringify(options.config));
         flags.push('--config', path);
       }
@@ -93,6 +98,7 @@ export class SimulatedNode {
       await this.agent.stop();
     } finally {
       await this.node.stop();
+      rmSync(configOf(this.node), { force: true });
     }
   }
 

@@ -96,6 +96,61 @@ describe('set-up', () => {
   });
 });
 
+describe('what set-up does', () => {
+  interface Plan {
+    install: string[] | null;
+    compilesPackages: boolean;
+    compile: string[];
+    stamp: string;
+  }
+  const { planOf } = tools('./setup.js') as {
+    planOf: (state: { stamp: string; version: string; onlyRun: boolean }) => Plan;
+  };
+  const none = { install: null, compilesPackages: false };
+
+  it('leaves out what lint and tests need where the programs only have to run', () => {
+    const run = planOf({ stamp: '', version: 'v1', onlyRun: true });
+    assert.deepStrictEqual(run.install, ['ci', '--omit=dev']);
+    assert(run.compile.includes('tsconfig.programs.json'));
+    const all = planOf({ stamp: '', version: 'v1', onlyRun: false });
+    assert.deepStrictEqual(all.install, ['ci']);
+    assert.deepStrictEqual(all.compile, [join(TOP, 'tools', 'compile.js')]);
+    assert(run.compilesPackages && all.compilesPackages);
+  });
+
+  it('installs nothing the second time', () => {
+    for (const onlyRun of [true, false]) {
+      const { stamp } = planOf({ stamp: '', version: 'v1', onlyRun });
+      const { install, compilesPackages, stamp: after } = planOf({ stamp, version: 'v1', onlyRun });
+      assert.deepStrictEqual({ install, compilesPackages }, none);
+      assert.strictEqual(after, stamp);
+    }
+  });
+
+  it('adds only what is missing for tests, and compiles no package again', () => {
+    const { stamp } = planOf({ stamp: '', version: 'v1', onlyRun: true });
+    const plan = planOf({ stamp, version: 'v1', onlyRun: false });
+    assert.deepStrictEqual(plan.install, ['install', '--no-save']);
+    assert(!plan.compilesPackages);
+    assert(!plan.compile.includes('tsconfig.programs.json'));
+  });
+
+  it('keeps everything where it is there already', () => {
+    const { stamp } = planOf({ stamp: '', version: 'v1', onlyRun: false });
+    assert.deepStrictEqual(
+      planOf({ stamp, version: 'v1', onlyRun: true }),
+      planOf({ stamp, version: 'v1', onlyRun: false }),
+    );
+  });
+
+  it('installs again after the lock file or Node has changed', () => {
+    const { stamp } = planOf({ stamp: '', version: 'v1', onlyRun: false });
+    const plan = planOf({ stamp, version: 'v2', onlyRun: true });
+    assert.deepStrictEqual(plan.install, ['ci', '--omit=dev']);
+    assert(plan.compilesPackages);
+  });
+});
+
 describe('the TypeScript build', () => {
   const { compilerOf } = tools('./compile.js') as {
     compilerOf: (platform: string, arch: string) => string;

@@ -102,7 +102,7 @@ describe('simcn: images', function () {
       assert.strictEqual((await node.exec(uuid, 'cat', '/etc/image')).stdout, 'tiny\n');
     });
 
-    it('leaves nothing behind when it is missing', async () => {
+    it('leaves nothing behind when it is missing or is none', async () => {
       const before = readdirSync(node.path('/zones'));
       const index = readFileSync(node.path('/etc/zones/index'), 'utf8');
       const missing = join(directory, 'none');
@@ -117,6 +117,11 @@ describe('simcn: images', function () {
         aDirectory.stderr,
         /is a directory\n {2}name the file of a raw or qcow2 disk\n$/,
       );
+      const noImage = join(directory, 'no-image');
+      writeFileSync(noImage, 'text');
+      const unpacked = await node.simcn(['create', '--rootfs', noImage], '{"brand":"joyent"}');
+      assert.deepStrictEqual([unpacked.status, unpacked.stdout], [1, '']);
+      assert.match(unpacked.stderr, /^simcn: cannot make the zone's root of \S+no-image: tar: /);
       assert.deepStrictEqual(readdirSync(node.path('/zones')), before);
       assert.strictEqual(readFileSync(node.path('/etc/zones/index'), 'utf8'), index);
     });

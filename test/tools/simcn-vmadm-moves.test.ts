@@ -1,44 +1,14 @@
 /* The node's vmadm: the commands that make, move and remove VMs, and their snapshots. */
 import assert from 'node:assert';
-import { readFileSync } from 'node:fs';
 
-import { needs } from '../support/pending';
-import { SimNode, whyNoNode } from '../support/simcn';
-
-const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
-const GUEST = 'aaac8650-4b58-6633-9054-a2c22e7beb36';
-const NONE = '00000000-0000-4000-8000-000000000000';
-const IMAGE = 'c193a558-1d63-11e9-97cf-97bb3ee5c14f';
-const VMS = [
-  {
-    uuid: ZONE,
-    brand: 'joyent',
-    alias: 'web0',
-    zone_state: 'running',
-    customer_metadata: { colour: 'blue', shape: 'round' },
-  },
-  { uuid: GUEST, brand: 'bhyve', zone_state: 'running', alias: 'vm0', ram: 1024 },
-];
-
-type Vm = Readonly<Record<string, unknown>>;
+import type { SimNode } from '../support/simcn';
+import { GUEST, IMAGE, NONE, parse, type Vm, vmadmNode, ZONE } from '../support/vmadm-node';
 
 describe('simcn: vmadm moves VMs', function () {
   this.timeout(60_000);
   let node: SimNode;
 
-  before(async function () {
-    needs(this, whyNoNode());
-    node = await SimNode.start({ vms: VMS, canaries: false });
-  });
-  after(async () => {
-    await (node as SimNode | undefined)?.stop();
-  });
-
-  const parse = (text: string) => JSON.parse(text) as Vm;
-  const update = (payload: unknown, ...args: string[]) =>
-    node.vmadm(['update', ZONE, ...args], JSON.stringify(payload));
-  const metadata = () =>
-    parse(readFileSync(node.path(`/zones/${ZONE}/config/metadata.json`), 'utf8'));
+  const { update, metadata } = vmadmNode((started) => (node = started));
 
   it('starts, stops, reboots and deletes with the messages that scripts wait for', async () => {
     const uuid = '54f1cc77-68f1-42ab-acac-5c4f64f5d6e0';

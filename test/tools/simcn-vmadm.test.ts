@@ -1,58 +1,18 @@
 import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 import { eventually } from '../support/eventually';
-import { needs } from '../support/pending';
-import { SimNode, whyNoNode } from '../support/simcn';
-
-const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
-const GUEST = 'aaac8650-4b58-6633-9054-a2c22e7beb36';
-const NONE = '00000000-0000-4000-8000-000000000000';
-const NIC = {
-  mac: '90:b8:d0:f5:e4:f5',
-  interface: 'net0',
-  nic_tag: 'external',
-  ips: ['10.2.1.20/24'],
-  netmask: '255.255.255.0',
-  ip: '10.2.1.20',
-};
-const IMAGE = 'c193a558-1d63-11e9-97cf-97bb3ee5c14f';
-const VMS = [
-  {
-    uuid: ZONE,
-    brand: 'joyent',
-    zone_state: 'running',
-    alias: 'web0',
-    max_physical_memory: 512,
-    nics: [NIC],
-    customer_metadata: { colour: 'blue', shape: 'round' },
-    internal_metadata: { root_pw: 'secret' },
-  },
-  { uuid: GUEST, brand: 'bhyve', zone_state: 'running', alias: 'vm0', ram: 1024 },
-];
-
-type Vm = Readonly<Record<string, unknown>>;
+import type { SimNode } from '../support/simcn';
+import { GUEST, IMAGE, NIC, NONE, parse, type Vm, vmadmNode, ZONE } from '../support/vmadm-node';
 
 describe('simcn: vmadm', function () {
   this.timeout(60_000);
   let node: SimNode;
 
-  before(async function () {
-    needs(this, whyNoNode());
-    node = await SimNode.start({ vms: VMS, canaries: false });
-  });
-  after(async () => {
-    await (node as SimNode | undefined)?.stop();
-  });
-
-  const parse = (text: string) => JSON.parse(text) as Vm;
-  const update = (payload: unknown, ...args: string[]) =>
-    node.vmadm(['update', ZONE, ...args], JSON.stringify(payload));
-  const metadata = () =>
-    parse(readFileSync(node.path(`/zones/${ZONE}/config/metadata.json`), 'utf8'));
+  const { update, metadata } = vmadmNode((started) => (node = started));
 
   it('finds uuids, whole objects, chosen fields, and by filter', async () => {
     const lookup = async (...args: string[]) => (await node.vmadm(['lookup', ...args])).stdout;

@@ -157,14 +157,6 @@ export function controlSocket(root: string): string {
   return `${root}/var/run/simcn.sock`;
 }
 
-/* MERGED
- * A node without a terminal: started in the background, ended by a command.
- *
- * `simcn up -d` is the same program in a session of its own, with both its outputs in one file,
- * <root>/var/log/simcn.log. `simcn down` asks the node to end and waits until its process is gone: then
- * nothing of it is mounted, listening or running any more.
- */
-
 /** Hundreds of zones are halted in a few seconds; a machine may be busy. */
 const DOWN_WAIT_MS = 120_000;
 const POLL_MS = 20;

@@ -28,6 +28,7 @@ import {
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { describeError } from '../../src/lib/errors';
 import { run } from '../../src/platform/exec';
 import type { Paths } from '../../src/platform/paths';
 import { readConfig, type Image } from './store';
@@ -166,12 +167,20 @@ function factsOf(zone: Zone): ZonerootFacts {
   };
 }
 
-/** Copies a directory's content, or a tar archive's, whatever it is compressed with. */
+/**
+ * Copies a directory's content, or a tar archive's, whatever it is compressed with.
+ * @throws Error that names the image, and says what is wrong with it
+ */
 async function unpack(rootfs: string, zoneroot: string): Promise<void> {
   const argv = statSync(rootfs).isDirectory()
     ? ['cp', '-a', '--reflink=auto', '--', `${rootfs}/.`, zoneroot]
     : ['tar', '-x', '--numeric-owner', '-f', rootfs, '-C', zoneroot];
-  await run(argv, { timeoutMs: IMAGE_TIMEOUT_MS });
+  try {
+    await run(argv, { timeoutMs: IMAGE_TIMEOUT_MS });
+  } catch (err) {
+    const message = `cannot make the zone's root of ${rootfs}: ${describeError(err)}`;
+    throw new Error(message, { cause: err });
+  }
 }
 
 /** @param into a directory that is there */

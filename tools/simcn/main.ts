@@ -33,29 +33,33 @@ const OLD_PLATFORM_READY_MS = 500;
 
 const HELP = `
 A node lives below its root DIR, a path of at most ${ROOT_BYTES} bytes:
-  etc/zones/index, etc/mnttab        the zones, and the mounts in force
-  zones/UUID/{root,config}           a zone's root, and its metadata.json, tags.json, routes.json
-  zones/UUID/data                    what is delegated to it; "delegate_dataset": true or "safe" makes it
-  var/zonecontrol/UUID/              the directory of its metadata socket, mounted in the zone
-  var/run/vminfod.sock               vminfod's HTTP service        usr/sbin/{vmadm,zfs}
-UUID is a zone's uuid or its alias, or how the uuid begins. DIR may come from MDATAD_ROOT.
+  etc/zones/index, etc/mnttab   the zones, and the mounts in force
+  zones/UUID/{root,config}      a zone's root; its metadata.json and other files
+  zones/UUID/data               what is delegated to it, by "delegate_dataset"
+  var/zonecontrol/UUID/         its metadata socket's directory, mounted in it
+  var/run/vminfod.sock          vminfod's HTTP service
+  usr/sbin/{vmadm,zfs}          the platform's tools
+UUID is a zone's uuid, its alias, or how the uuid begins. MDATAD_ROOT may hold
+DIR.
 
 Faults:
-  events.drop  events.delay=MS                       state changes that get lost, or come late
+  events.drop  events.delay=MS       state changes that get lost, or come late
   vminfod.down  vminfod.freeze  vminfod.delay=MS  vminfod.garbage
   vmadm.hang=MS  vmadm.fail
-  lock.held[=MS]    disk.full                        a zone's config lock and directory   (with --zone)
-  ttyb.drop[=ONE_IN]  ttyb.held  ttyb.flap=COUNT     an HVM zone's serial port         (with --zone)
+with --zone UUID:
+  lock.held[=MS]  disk.full          a zone's config lock and directory
+  ttyb.drop[=ONE_IN]  ttyb.held  ttyb.flap=COUNT    an HVM zone's serial port
 
 A VM's property "simcn" says what it is made of:
-  {"rootfs": PATH}                                     a zone's root: a directory or a tar archive
-  {"disk": PATH, "memory"?: MIB}                       a kvm or bhyve guest: a raw or qcow2 disk, or
-  {"kernel": PATH, "initrd": PATH, "append"?, "memory"?}   a kernel. QEMU boots it, a cloud image too.
+  {"rootfs": PATH}                   a zone's root: a directory or a tar archive
+  {"disk": PATH, "memory"?: MIB}     a kvm or bhyve guest: a raw or qcow2 disk,
+  {"kernel": PATH, "initrd": PATH, "append"?, "memory"?}          or a kernel
+QEMU boots the guest; its disk may be a cloud image.
 
 Example:
   simcn up -d --root /tmp/cn --vms vms.json
   simcn exec --root /tmp/cn UUID -- mdata-get sdc:uuid
-  simcn fault --root /tmp/cn events.delay=2000 && simcn reboot --root /tmp/cn UUID
+  simcn fault --root /tmp/cn vminfod.down
   simcn down --root /tmp/cn
 `;
 

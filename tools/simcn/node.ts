@@ -8,7 +8,7 @@
  * Two rules meet at snapshots. One of a zone with delegated datasets leaves those out: that is this project's
  * design. The platform's own vmadm refuses to take one at all, and so does the node's vmadm (vmadm.ts).
  */
-import { destroyedByReprovision, snapshotScope } from './dataset-operations';
+import { destroyedByReprovision, snapshotScope } from './snapshot-scope';
 import { messageOf } from '../../src/lib/errors';
 import { ownString, type JsonObject } from '../../src/metadata/vm-data';
 import { zoneMeant } from '../zone-name';
