@@ -1,5 +1,5 @@
 /*
- * The daemon's configuration: one JSON file, checked whole before anything starts.
+ * The daemon's configuration: one JSON file with comments, checked whole before anything starts.
  *
  * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
  * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
@@ -116,14 +116,19 @@ export class ConfigError extends RemediedError {
   }
 }
 
-/** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
-export function parseConfig(json: string, source: string): Config {
-  let value: unknown;
+/** JSON in which lines that begin with `//` are comments, as in the example file. Throws a ConfigError. */
+export function parseCommentedJson(text: string, source: string): unknown {
   try {
-    value = JSON.parse(json);
+    // Empty lines in their places: the parser's error names the line of the file.
+    return JSON.parse(text.replace(/^[^\S\n]*\/\/.*$/gm, ''));
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
   }
+}
+
+/** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
+export function parseConfig(json: string, source: string): Config {
+  const value = parseCommentedJson(json, source);
   const names = typeof value === 'object' && value !== null ? Object.keys(value) : [];
   const removed = names.filter((name) => Object.hasOwn(REMOVED, name));
   if (removed.length > 0) {

@@ -5,6 +5,7 @@
  * svcprop(1) prints and the table of settings; whether a value makes sense is for the daemon's own
  * schema to say, with `--check-config`.
  */
+import { parseCommentedJson } from '../../src/config';
 import { SETTINGS, type Setting } from './settings';
 
 export type Json = boolean | number | string | readonly Json[] | JsonMap;
@@ -87,18 +88,9 @@ export function overlay(
   return merged;
 }
 
-/**
- * Parses the site's file: a JSON object of the daemon's configuration, or part of it. Lines that begin with `//` are
- * comments.
- */
+/** Parses the site's file: a JSON object of the daemon's configuration, or part of it, which may have comments. */
 export function parseSite(text: string, source: string): JsonMap {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text.replace(/^\s*\/\/.*$/gm, ''));
-  } catch (err) {
-    throw new PropertyError(`${source}: not JSON: ${err instanceof Error ? err.message : ''}`);
-  }
-  const json = fromJson(parsed, source);
+  const json = fromJson(parseCommentedJson(text, source), source);
   if (!(json instanceof Map)) {
     throw new PropertyError(`${source}: wants an object`);
   }
