@@ -10,9 +10,10 @@ import { readdir } from 'node:fs/promises';
 import type { AuditRule } from '../datasets/audit';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../metrics';
 import type { RequestStats } from '../request-log';
+import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
-import { ZONE_REASON_NAMES, type HealthSnapshot } from './health';
+import { platformState, ZONE_REASON_NAMES, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
 import type { AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
@@ -54,7 +55,6 @@ const VM_RULES: readonly AuditRule[] = [
 ];
 const NO_LATENCY = { buckets: [], sumMs: 0, count: 0 };
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
-const ZONE_STATES = ['halted', 'ready', 'running'] as const;
 
 /** The text formats that can be negotiated. */
 export type Format = 'prometheus' | 'openmetrics';
@@ -93,7 +93,7 @@ function familiesOf(
   addHealth(to, health);
   addRequests(to, node);
   addWrites(to, node);
-  addZones(to, node);
+  addZones(to, node, health);
   addPorts(to, node);
   addEachZone(to, node);
   addVminfod(to, node);
@@ -163,10 +163,15 @@ function addWrites(to: MetricFamilies, { store }: AdminNode): void {
   to.counter('mdatad_writes_restored_total', restored, [], () => one(store.status().restored));
 }
 
-function addZones(to: MetricFamilies, node: AdminNode): void {
+function addZones(
+  to: MetricFamilies,
+  node: AdminNode,
+  health: () => Promise<HealthSnapshot>,
+): void {
   const { metrics } = node;
-  to.gauge('mdatad_zones', 'Zones, by state.', ['state'], () => {
-    const states = zonesOf(node).map((zone) => zone.state);
+  to.gauge('mdatad_zones', 'Zones, by state.', ['state'], async () => {
+    const snapshot = await health();
+    const states = zonesOf(node).map((zone) => platformState(zone, snapshot));
     return byName('state', countEach(states, ZONE_STATES));
   });
   to.gauge('mdatad_links', 'Zone sockets and serial ports, by state.', ['kind', 'state'], () => {

@@ -75,6 +75,7 @@ export class AdminServer {
     this.identity = bound.identity;
     this.server = server;
     this.watchdog.start();
+    this.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);

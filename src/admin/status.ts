@@ -14,7 +14,7 @@ import type { AuditCounts } from '../datasets/live-audit';
 import type { LoopDelay } from '../platform/loop-delay';
 import type { WriterStatus } from '../vm/metadata-writer';
 import { lastWarning, type Warning, zoneReport } from './zone-report';
-import type { HealthSnapshot, HealthState, Problem } from './health';
+import { platformState, type HealthSnapshot, type HealthState, type Problem } from './health';
 import type { VminfodHealth } from './vminfod-health';
 
 /** More are counted, not listed. */
@@ -97,7 +97,7 @@ export async function statusOf(
 ): Promise<Status> {
   const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
-  const zoneCounts = await countZones(node);
+  const zoneCounts = await countZones(node, health);
   return {
     version: node.version,
     pid: process.pid,
@@ -178,7 +178,7 @@ function progressOf(node: AdminNode): Progress[] {
 
 type ZoneCounts = Pick<Status, 'zones' | 'sockets' | 'ports' | 'warnings' | 'warningsInAll'>;
 
-async function countZones(node: AdminNode): Promise<ZoneCounts> {
+async function countZones(node: AdminNode, health: HealthSnapshot): Promise<ZoneCounts> {
   const byState = new Map<string, number>();
   const byBrand = new Map<string, number>();
   const sockets = { total: 0, listening: 0 };
@@ -188,7 +188,8 @@ async function countZones(node: AdminNode): Promise<ZoneCounts> {
   const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.pause();
-    byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);
+    const state = platformState(zone, health);
+    byState.set(state, (byState.get(state) ?? 0) + 1);
     byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
     const { kind, link } = zone.link;
     if (kind === 'socket') {

@@ -112,6 +112,12 @@ const CASES: readonly Case[] = [
     provoke: put,
     expected: { reason: isRoot ? 'disk-full' : 'writes-failing', zone: OS },
   },
+  {
+    fault: 'disk.full',
+    zone: OS,
+    note: ' that nobody writes to',
+    expected: { reason: 'disk-full', zone: OS },
+  },
   { fault: 'ttyb.drop', zone: HVM },
   { fault: 'ttyb.held', zone: HVM, expected: { reason: 'port-held', zone: HVM } },
   { fault: 'ttyb.flap', value: 3, zone: HVM },
