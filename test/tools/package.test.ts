@@ -90,6 +90,7 @@ describe('the package program', function () {
       'bin/mdata-get',
       'bin/mdatad',
       'completion/mdatad.bash',
+      'completion/mdatad.zsh',
       'dist/src/main.js',
       'dist/tools/smf/launch.js',
       'man/man1/mdata-get.1',
