@@ -21,8 +21,8 @@ import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
 import { LEAST_ROOM_BYTES } from './free-space';
-import { platformState } from './health';
 import { askVminfod, showsFiles } from './health-files';
+import { platformState } from './node';
 
 const ASK_MS = 2000;
 /** vminfod shows a change of a file within this. */
@@ -82,7 +82,7 @@ async function behindOf({ context, zone }: DoctorTarget): Promise<string | null>
   }
   const state = ownString(vm, 'zone_state');
   if (state !== undefined && (state === 'running') !== (zone.state === 'running')) {
-    return `vminfod is behind: it says ${state}, the platform says ${platformState(zone, context.health)}`;
+    return `vminfod is behind: it says ${state}, the platform says ${platformState(zone, context.health.states)}`;
   }
   if (state !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';

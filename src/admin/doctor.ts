@@ -26,8 +26,7 @@ import type {
   ZoneDoctorReport,
 } from './doctor-context';
 import { levelOf } from './tail';
-import type { AdminNode } from './node';
-import { platformState } from './health';
+import { platformState, type AdminNode } from './node';
 import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
 import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';
@@ -168,7 +167,7 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
     zonename: zone.zonename,
     alias: aliasOf(context.node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
-    state: platformState(zone, context.health),
+    state: platformState(zone, context.health.states),
     verdict: worst(steps.map(({ verdict }) => verdict)),
     steps,
   };

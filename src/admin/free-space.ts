@@ -82,6 +82,18 @@ export class FreeSpace {
     return this.last(zonename);
   }
 
+  /**
+   * The bytes that are free where that is not enough for a write; null where it is, or is not known. Asks where it
+   * was not enough. @param ask even then
+   */
+  async scarce(zone: Zone, ask: boolean): Promise<number | null> {
+    const last = this.last(zone.zonename);
+    const isScarce = (room: Room): room is number =>
+      typeof room === 'number' && room < LEAST_ROOM_BYTES;
+    const room = ask || isScarce(last) ? await this.now(zone) : last;
+    return isScarce(room) ? room : null;
+  }
+
   private async ask(zone: Zone): Promise<void> {
     const { zonename } = zone;
     const room = await this.options.ask(this.options.directoryOf(zone)).catch(() => null);

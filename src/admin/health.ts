@@ -14,16 +14,15 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { CooperativeYield } from '../lib/scheduler';
-import type { ZoneFacts } from '../platform/zone-facts';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
 import { listZones } from '../zones/events';
 import type { Zone } from '../zones/zone';
 import { counted, inBytes, inWords } from './format';
-import { FreeSpace, LEAST_ROOM_BYTES, type Room } from './free-space';
+import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import type { AdminNode, AgentPhase } from './node';
+import { platformState, type AdminNode, type AgentPhase, type PlatformStates } from './node';
 import type { VminfodHealth, VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 
@@ -64,8 +63,6 @@ export const ZONE_REASONS = {
 
 export type NodeReason = keyof typeof NODE_REASONS;
 export type ZoneReason = keyof typeof ZONE_REASONS;
-/** As a list, for whoever counts by reason. */
-export const ZONE_REASON_NAMES = Object.keys(ZONE_REASONS);
 
 export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneReason> {
   readonly reason: R;
@@ -90,11 +87,9 @@ export interface HealthSnapshot {
   /** Zones by reason; a zone counts under each of its reasons. */
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
-  /** The platform's word for each zone's state, as of this evaluation; empty where the platform could not be asked. */
-  readonly states: ReadonlyMap<string, PlatformState>;
+  /** As of this evaluation. */
+  readonly states: PlatformStates;
 }
-
-export type PlatformState = ZoneFacts['state'];
 
 /** A write that waits this long for its lock is reported. */
 const LONG_WAIT_MS = 5000;
@@ -106,8 +101,6 @@ const BOOT_MS = 15_000;
 const LOAD_MS = 10_000;
 /** vminfod shows a zone's new state within this. */
 const STATE_SHOWN_MS = 5000;
-/** Lost log records are reported for so long after they were noticed. */
-const LOST_RECORDS_MS = 60_000;
 /** One evaluation serves everybody who asks within this. */
 const SHARED_MS = 1000;
 /** A port that is held by another program ends a connection sooner than this. */
@@ -122,7 +115,7 @@ export interface HealthOptions {
 /** What the zones of one evaluation share. */
 interface Shared {
   readonly vminfod: VminfodHealth;
-  readonly states: HealthSnapshot['states'];
+  readonly states: PlatformStates;
   readonly writes: ReadonlyMap<string, WriterStatus['inProgress'][number]>;
   readonly failures: ReadonlyMap<string, WriteFailure>;
   /** Questions to vminfod that are left. */
@@ -146,8 +139,6 @@ export class HealthMonitor {
   } | null = null;
   /** Brands of the platform. */
   private readonly brands = new Set<string>();
-  private lostRecords = 0;
-  private lostAt = -Infinity;
 
   constructor(options: HealthOptions) {
     this.options = options;
@@ -201,7 +192,7 @@ export class HealthMonitor {
     const { node, probe } = this.options;
     const vminfod = await probe.check(node.store.status());
     const zones = new Map<string, readonly ZoneProblem[]>();
-    const states = await statesOf(node);
+    const states = await listStates(node);
     if (node.phase() === 'serving') {
       const registry = node.registry();
       this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
@@ -248,34 +239,22 @@ export class HealthMonitor {
     const add = (reason: NodeReason, text: string, remedy: string): void => {
       problems.push({ reason, state: NODE_REASONS[reason], zonename: null, text, remedy });
     };
-    switch (node.phase()) {
-      case 'starting': {
-        const binding = node.registry()?.bindingStatus;
-        const left = binding === undefined ? 0 : binding.pending + binding.waiting;
-        const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
-        add('starting', `the agent is starting${rest}`, 'mdatactl status');
-        return problems;
-      }
-      case 'stopping':
-        add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
-        return problems;
-      case 'serving':
-        break;
+    const phase = node.phase();
+    if (phase === 'starting') {
+      const binding = node.registry()?.bindingStatus;
+      const left = binding === undefined ? 0 : binding.pending + binding.waiting;
+      const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
+      add('starting', `the agent is starting${rest}`, 'mdatactl status');
     }
-    for (const { reason, text } of self().alarms) {
-      add(reason, text, 'svcadm restart mdatad');
+    if (phase === 'stopping') {
+      add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
     }
+    if (phase !== 'serving') {
+      return problems;
+    }
+    self().alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
     if (vminfod.reason !== null) {
       add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
-    }
-    const lost = node.lostRecords();
-    if (lost > this.lostRecords) {
-      this.lostRecords = lost;
-      this.lostAt = performance.now();
-    }
-    if (performance.now() - this.lostAt < LOST_RECORDS_MS) {
-      const text = `log records are being lost, ${lost} since the start`;
-      add('log-records-lost', text, 'df -h /var');
     }
     return problems;
   }
@@ -349,7 +328,7 @@ export class HealthMonitor {
       saysRunning !== (zone.state === 'running') &&
       now - settledAt > STATE_SHOWN_MS
     ) {
-      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${platformState(zone, shared)}`;
+      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${platformState(zone, shared.states)}`;
       add('vminfod-behind', text, remedy);
       return;
     }
@@ -388,7 +367,12 @@ export class HealthMonitor {
     const isOver = failure === undefined || config.changedAt > failure.at;
     const ago = isOver ? '' : `${inWords(Date.now() - failure.at)} ago`;
     const isFull = !isOver && (failure.code === 'ENOSPC' || failure.code === 'EDQUOT');
-    await this.checkDisk(zone, isFull ? `; a write failed ${ago} (${failure.code})` : '', add);
+    const room = await this.freeSpace.scarce(zone, isFull);
+    if (room !== null) {
+      const failed = isFull ? `; a write failed ${ago} (${failure.code})` : '';
+      const text = `its disk is full: ${inBytes(room)} free${failed}`;
+      add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
+    }
     if (isOver || isFull) {
       return;
     }
@@ -398,24 +382,9 @@ export class HealthMonitor {
       add('writes-failing', `its last write failed ${ago} (${failure.code})`);
     }
   }
-
-  /** Asks where there was no room, or a write has just met that; otherwise the last answer counts. */
-  private async checkDisk(zone: Zone, failed: string, add: Add): Promise<void> {
-    const last = this.freeSpace.last(zone.zonename);
-    const isDue = failed !== '' || isScarce(last);
-    const room = isDue ? await this.freeSpace.now(zone) : last;
-    if (isScarce(room)) {
-      const text = `its disk is full: ${inBytes(room)} free${failed}`;
-      add('disk-full', text, `vmadm update ${zone.zonename} quota=GIB`);
-    }
-  }
 }
 
-function isScarce(room: Room): room is number {
-  return typeof room === 'number' && room < LEAST_ROOM_BYTES;
-}
-
-async function statesOf({ platform, log }: AdminNode): Promise<Map<string, PlatformState>> {
+async function listStates({ platform, log }: AdminNode): Promise<PlatformStates> {
   try {
     const { zones } = await listZones(platform);
     return new Map(zones.map(({ zonename, state }) => [zonename, state]));
@@ -424,15 +393,6 @@ async function statesOf({ platform, log }: AdminNode): Promise<Map<string, Platf
     log.debug({ err }, 'could not ask for the states of zones');
     return new Map();
   }
-}
-
-/** The one word of all views for a zone's state: the platform's. */
-export function platformState(
-  zone: Zone,
-  { states }: Pick<HealthSnapshot, 'states'>,
-): PlatformState {
-  const followed = zone.state === 'ready' || zone.state === 'running' ? zone.state : 'installed';
-  return states.get(zone.zonename) ?? followed;
 }
 
 type Add = (reason: ZoneReason, text: string, remedy?: string) => void;

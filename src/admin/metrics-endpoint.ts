@@ -13,9 +13,9 @@ import type { RequestStats } from '../request-log';
 import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
-import { platformState, ZONE_REASON_NAMES, type HealthSnapshot } from './health';
+import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
-import type { AdminNode } from './node';
+import { platformState, type AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
@@ -108,7 +108,7 @@ function addHealth(to: MetricFamilies, health: () => Promise<HealthSnapshot>): v
   const unhealthy =
     'Zones that are not healthy, by reason; a zone counts under each of its reasons.';
   to.gauge('mdatad_zones_unhealthy', unhealthy, ['reason'], async () =>
-    byName('reason', withZeros((await health()).zonesByReason, ZONE_REASON_NAMES)),
+    byName('reason', withZeros((await health()).zonesByReason, Object.keys(ZONE_REASONS))),
   );
 }
 
@@ -170,9 +170,9 @@ function addZones(
 ): void {
   const { metrics } = node;
   to.gauge('mdatad_zones', 'Zones, by state.', ['state'], async () => {
-    const snapshot = await health();
-    const states = zonesOf(node).map((zone) => platformState(zone, snapshot));
-    return byName('state', countEach(states, ZONE_STATES));
+    const { states } = await health();
+    const words = zonesOf(node).map((zone) => platformState(zone, states));
+    return byName('state', countEach(words, ZONE_STATES));
   });
   to.gauge('mdatad_links', 'Zone sockets and serial ports, by state.', ['kind', 'state'], () => {
     const links = zonesOf(node).map(({ link }) => `${link.kind} ${link.link.state}`);

@@ -8,13 +8,13 @@ import { percentile } from '../metrics';
 import { CooperativeYield } from '../lib/scheduler';
 import type { SelfHealth } from './watchdog';
 import { levelOf } from './tail';
-import type { AdminNode, AgentPhase } from './node';
+import { platformState, type AdminNode, type AgentPhase } from './node';
 import { hostname } from 'node:os';
 import type { AuditCounts } from '../datasets/live-audit';
 import type { LoopDelay } from '../platform/loop-delay';
 import type { WriterStatus } from '../vm/metadata-writer';
 import { lastWarning, type Warning, zoneReport } from './zone-report';
-import { platformState, type HealthSnapshot, type HealthState, type Problem } from './health';
+import type { HealthSnapshot, HealthState, Problem } from './health';
 import type { VminfodHealth } from './vminfod-health';
 
 /** More are counted, not listed. */
@@ -188,7 +188,7 @@ async function countZones(node: AdminNode, health: HealthSnapshot): Promise<Zone
   const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.pause();
-    const state = platformState(zone, health);
+    const state = platformState(zone, health.states);
     byState.set(state, (byState.get(state) ?? 0) + 1);
     byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
     const { kind, link } = zone.link;

@@ -12,11 +12,11 @@ import type { SerialCounts } from '../transport/serial-stats';
 import { ZoneSocket } from '../transport/socket-server';
 import { aliasOf, type VmFacts } from '../metadata/vm-data';
 import type { MetadataReport } from '../vm/store';
+import type { ZoneFacts } from '../platform/zone-facts';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
-import type { AdminNode } from './node';
-import { platformState, stateOf } from './health';
-import type { HealthSnapshot, HealthState, PlatformState, ZoneProblem } from './health';
+import { platformState, type AdminNode } from './node';
+import { stateOf, type HealthSnapshot, type HealthState, type ZoneProblem } from './health';
 import { hintForRecord, hintsFor, type Hint } from './hints';
 
 export interface ZoneRow {
@@ -24,7 +24,7 @@ export interface ZoneRow {
   readonly alias: string | null;
   readonly brand: string;
   /** The platform's word, as zoneadm list has it. */
-  readonly state: PlatformState;
+  readonly state: ZoneFacts['state'];
   readonly health: HealthState;
   /** Why it is not healthy, by the names of health.ts. */
   readonly reasons: readonly string[];
@@ -89,7 +89,7 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): Zo
     zonename: zone.zonename,
     alias: aliasOf(node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
-    state: platformState(zone, health),
+    state: platformState(zone, health.states),
     health: stateOf(problems),
     reasons: problems.map(({ reason }) => reason),
     kind: zone.link.kind,
