@@ -16,6 +16,7 @@ import {
   number,
   oneOf,
   optional,
+  parseCommentedJson,
   problemsIn,
   text,
   whole,
@@ -116,19 +117,14 @@ export class ConfigError extends RemediedError {
   }
 }
 
-/** JSON in which lines that begin with `//` are comments, as in the example file. Throws a ConfigError. */
-export function parseCommentedJson(text: string, source: string): unknown {
+/** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
+export function parseConfig(json: string, source: string): Config {
+  let value: unknown;
   try {
-    // Empty lines in their places: the parser's error names the line of the file.
-    return JSON.parse(text.replace(/^[^\S\n]*\/\/.*$/gm, ''));
+    value = parseCommentedJson(json);
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
   }
-}
-
-/** Parses a configuration that was read from `source`; throws a ConfigError that names each bad member. */
-export function parseConfig(json: string, source: string): Config {
-  const value = parseCommentedJson(json, source);
   const names = typeof value === 'object' && value !== null ? Object.keys(value) : [];
   const removed = names.filter((name) => Object.hasOwn(REMOVED, name));
   if (removed.length > 0) {

@@ -7,6 +7,12 @@
  * use zod.
  */
 
+/** JSON in which lines that begin with `//` are comments, as in the example of the settings. @throws SyntaxError */
+export function parseCommentedJson(json: string): unknown {
+  // Empty lines in their places: the parser's error may name a line of the file.
+  return JSON.parse(json.replace(/^[^\S\n]*\/\/.*$/gm, ''));
+}
+
 /** @throws ReadError */
 export type Reader<T> = (value: unknown) => T;
 

@@ -90,7 +90,7 @@ describe("the site's file", () => {
   });
 
   it('is refused when it is not a JSON object, or holds null', () => {
-    assert.throws(() => parseSite('{', 'mdatad.json'), /^ConfigError: mdatad\.json: not JSON/);
+    assert.throws(() => parseSite('{', 'mdatad.json'), /^PropertyError: mdatad\.json: not JSON/);
     assert.throws(() => parseSite('[]', 'mdatad.json'), /wants an object/);
     assert.throws(() => parseSite('{"writer":null}', 'mdatad.json'), /null is not a value/);
   });

@@ -5,7 +5,8 @@
  * svcprop(1) prints and the table of settings; whether a value makes sense is for the daemon's own
  * schema to say, with `--check-config`.
  */
-import { parseCommentedJson } from '../../src/config';
+import { messageOf } from '../../src/lib/errors';
+import { parseCommentedJson } from '../../src/lib/json-reader';
 import { SETTINGS, type Setting } from './settings';
 
 export type Json = boolean | number | string | readonly Json[] | JsonMap;
@@ -90,7 +91,13 @@ export function overlay(
 
 /** Parses the site's file: a JSON object of the daemon's configuration, or part of it, which may have comments. */
 export function parseSite(text: string, source: string): JsonMap {
-  const json = fromJson(parseCommentedJson(text, source), source);
+  let parsed: unknown;
+  try {
+    parsed = parseCommentedJson(text);
+  } catch (err) {
+    throw new PropertyError(`${source}: not JSON: ${messageOf(err)}`);
+  }
+  const json = fromJson(parsed, source);
   if (!(json instanceof Map)) {
     throw new PropertyError(`${source}: wants an object`);
   }
