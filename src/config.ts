@@ -1,5 +1,5 @@
 /*
- * The daemon's configuration: one JSON file, checked whole before anything starts.
+ * The daemon's configuration: one JSON file with comments, checked whole before anything starts.
  *
  * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
  * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
@@ -16,6 +16,7 @@ import {
   number,
   oneOf,
   optional,
+  parseCommentedJson,
   problemsIn,
   text,
   whole,
@@ -120,7 +121,7 @@ export class ConfigError extends RemediedError {
 export function parseConfig(json: string, source: string): Config {
   let value: unknown;
   try {
-    value = JSON.parse(json);
+    value = parseCommentedJson(json);
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
   }

@@ -118,7 +118,10 @@ async function run(options: Options, root: string): Promise<void> {
     if (life.stopping) {
       return;
     }
-    log.fatal({ err }, 'cannot start');
+    // Somebody at a terminal has the line below; a log, SMF's too, has both.
+    if (!process.stdout.isTTY) {
+      log.fatal({ err }, 'cannot start');
+    }
     process.stderr.write(explain('mdatad: cannot start', err));
     await agent.stop(0);
     const isPermission = ['EPERM', 'EACCES'].includes(codeOf(err));

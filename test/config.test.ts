@@ -22,6 +22,13 @@ describe('the configuration', () => {
     assert.strictEqual(config.writer, 'vmadm');
   });
 
+  it('takes lines that begin with // for comments, wherever they stand, and nothing else', () => {
+    const text = '// of this site\n{\n  // "writer": "vmadm",\n  "vminfod": "unix:/a//x"\n}\n//\n';
+    const config = parseConfig(text, 'test');
+    assert.deepStrictEqual([config.writer, config.vminfod], ['file', 'unix:/a//x']);
+    assert.throws(() => parseConfig('{} // end', 'test'), /^ConfigError: test: not JSON/);
+  });
+
   it('takes readers as numbers, and as digits, which is what a list of SMF holds', () => {
     const before = parseConfig('{"readers":[1000,"1001"]}', 'test');
     assert.deepStrictEqual(before.readers, [1000, 1001]);

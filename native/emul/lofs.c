@@ -216,8 +216,12 @@ umount2(const char *dir, int flags)
 	if (err == 0) {
 		if (syscall(SYS_umount2, dir, flags & ILLUMOS_MS_FORCE ? LINUX_MNT_DETACH : 0) != 0)
 			err = -errno;
-		else
-			err = mnttab_remove(node->root, dir);
+		/* EINVAL: somebody has unmounted it past this library, and the table does not know. */
+		if (err == 0 || err == -EINVAL) {
+			int failed = mnttab_remove(node->root, dir);
+
+			err = err == 0 ? failed : err;
+		}
 		store_unlock(lock);
 		node_leave(node);
 	}

@@ -13,14 +13,16 @@ import { codeOf, messageOf } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { own, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
-import { freeSpace, sizeOf } from '../platform/files';
+import { sizeOf } from '../platform/files';
 import { takeLock } from '../platform/lock';
 import { readText } from '../platform/metadata-text';
 import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
+import { LEAST_ROOM_BYTES } from './free-space';
 import { askVminfod, showsFiles } from './health-files';
+import { platformState } from './node';
 
 const ASK_MS = 2000;
 /** vminfod shows a change of a file within this. */
@@ -80,7 +82,7 @@ async function behindOf({ context, zone }: DoctorTarget): Promise<string | null>
   }
   const state = ownString(vm, 'zone_state');
   if (state !== undefined && (state === 'running') !== (zone.state === 'running')) {
-    return `vminfod is behind: it says ${state}, the platform says ${zone.state}`;
+    return `vminfod is behind: it says ${state}, the platform says ${platformState(zone, context.health.states)}`;
   }
   if (state !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
@@ -279,19 +281,21 @@ async function checkLock({ context, zone }: DoctorTarget): Promise<Step> {
 async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
   const directory = context.node.paths.host(`${zone.facts.zonepath}/config`);
-  try {
-    const free = await freeSpace(directory);
-    const found = `${inBytes(free)} free in ${directory}`;
-    const remedy = `free some, or raise the quota: vmadm update ${zone.zonename} quota=GIB`;
-    // A write is a second file beside the first.
-    if (free < context.node.config().limits.metadata_bytes / 64) {
-      return fail(step, `${found}: writes of the guest fail`, remedy);
+  const free = await context.monitor.freeSpace.now(zone);
+  switch (free) {
+    case 'unknown':
+      return skip(step, `${directory} is not there`);
+    case 'not answering':
+      return warn(step, `the file system of ${directory} is not answering`, 'zpool status -x; df');
+    default: {
+      const found = `${inBytes(free)} free in ${directory}`;
+      const remedy = `vmadm update ${zone.zonename} quota=GIB`;
+      // A write is a second file beside the first.
+      if (free < LEAST_ROOM_BYTES) {
+        return fail(step, `${found}: writes of the guest fail`, remedy);
+      }
+      return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
     }
-    return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
-  } catch (err) {
-    return codeOf(err) === 'ENOENT'
-      ? skip(step, `${directory} is not there`)
-      : fail(step, messageOf(err), 'repair the file system');
   }
 }
 

@@ -120,11 +120,15 @@ async function checkMount(target: DoctorTarget): Promise<Step> {
   if (mounts === null) {
     return warn(step, `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`);
   }
+  const isRunning = zone.state === 'running';
+  if (isRunning) {
+    // A loss that the table shows is logged by this as well.
+    await zone.directory?.check(AbortSignal.timeout(ANSWER_MS));
+  }
   const inTable = mountInTable(target, mounts);
-  if (inTable.verdict === 'fail' || zone.state !== 'running') {
+  if (inTable.verdict === 'fail' || !isRunning) {
     return inTable;
   }
-  await zone.directory?.check(AbortSignal.timeout(ANSWER_MS));
   const at = mountPointOf(zone);
   if (!zone.answers) {
     return warn(step, `the file system at ${at} is not answering`, NOT_ANSWERING_REMEDY);

@@ -26,7 +26,7 @@ import type {
   ZoneDoctorReport,
 } from './doctor-context';
 import { levelOf } from './tail';
-import type { AdminNode } from './node';
+import { platformState, type AdminNode } from './node';
 import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
 import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';
@@ -159,7 +159,7 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
     steps.push(...(await (zone.link.kind === 'socket' ? checkSocket : checkPort)(target)));
     steps.push(...(await checkVm(target)));
     steps.push(...(await checkWrites(target)));
-    steps = withHealth(steps, await context.monitor.ofZone(zone, context.vminfod));
+    steps = withHealth(steps, await context.monitor.ofZone(zone, context.health));
   } catch (err) {
     steps.push(fail('doctor', messageOf(err), 'a bug of the doctor: report it'));
   }
@@ -167,7 +167,7 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
     zonename: zone.zonename,
     alias: aliasOf(context.node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
-    state: zone.state,
+    state: platformState(zone, context.health.states),
     verdict: worst(steps.map(({ verdict }) => verdict)),
     steps,
   };
@@ -207,7 +207,11 @@ function checkIndex({ context, zone }: DoctorTarget): Step {
     }
     return phaseOfState(state) === zone.state
       ? ok(step, found)
-      : warn(step, `${found}; the agent takes it for ${zone.state}`, remedy);
+      : warn(
+          step,
+          `${found}; the agent serves it as ${zone.state === 'halted' ? 'not running' : zone.state}`,
+          remedy,
+        );
   } catch (err) {
     return fail(step, messageOf(err), 'zoneadm list -cv; ls -l /etc/zones');
   }

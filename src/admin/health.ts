@@ -13,16 +13,16 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { CooperativeYield } from '../lib/scheduler';
-import { freeSpace } from '../platform/files';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
+import { listZones } from '../zones/events';
 import type { Zone } from '../zones/zone';
-import { counted, inWords } from './format';
+import { counted, inBytes, inWords } from './format';
+import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import type { AdminNode, AgentPhase } from './node';
+import { platformState, type AdminNode, type AgentPhase, type PlatformStates } from './node';
 import type { VminfodHealth, VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 
@@ -63,8 +63,6 @@ export const ZONE_REASONS = {
 
 export type NodeReason = keyof typeof NODE_REASONS;
 export type ZoneReason = keyof typeof ZONE_REASONS;
-/** As a list, for whoever counts by reason. */
-export const ZONE_REASON_NAMES = Object.keys(ZONE_REASONS);
 
 export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneReason> {
   readonly reason: R;
@@ -89,6 +87,8 @@ export interface HealthSnapshot {
   /** Zones by reason; a zone counts under each of its reasons. */
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
+  /** As of this evaluation. */
+  readonly states: PlatformStates;
 }
 
 /** A write that waits this long for its lock is reported. */
@@ -101,16 +101,10 @@ const BOOT_MS = 15_000;
 const LOAD_MS = 10_000;
 /** vminfod shows a zone's new state within this. */
 const STATE_SHOWN_MS = 5000;
-/** Lost log records are reported for so long after they were noticed. */
-const LOST_RECORDS_MS = 60_000;
 /** One evaluation serves everybody who asks within this. */
 const SHARED_MS = 1000;
 /** A port that is held by another program ends a connection sooner than this. */
 const HELD_MS = 1000;
-/** A file system that answers at all does so within this. */
-const ROOM_MS = 1000;
-/** With less room a second copy of the metadata may not fit. */
-const LEAST_ROOM_BYTES = 64 * 1024;
 
 export interface HealthOptions {
   readonly node: AdminNode;
@@ -121,6 +115,7 @@ export interface HealthOptions {
 /** What the zones of one evaluation share. */
 interface Shared {
   readonly vminfod: VminfodHealth;
+  readonly states: PlatformStates;
   readonly writes: ReadonlyMap<string, WriterStatus['inProgress'][number]>;
   readonly failures: ReadonlyMap<string, WriteFailure>;
   /** Questions to vminfod that are left. */
@@ -130,10 +125,11 @@ interface Shared {
 /** vminfod is asked about so many suspicious VMs in one evaluation, one after the other. */
 const MOST_QUESTIONS = 8;
 
-/** Evaluates the health of one agent. Holds no timer; `stop` ends its subscription. */
+/** Evaluates the health of one agent. From `start` to `stop` it asks for the room on its zones' disks, too. */
 export class HealthMonitor {
   private readonly options: HealthOptions;
   private readonly configs: ConfigChecks;
+  readonly freeSpace: FreeSpace;
   private readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
   private last: {
@@ -143,13 +139,15 @@ export class HealthMonitor {
   } | null = null;
   /** Brands of the platform. */
   private readonly brands = new Set<string>();
-  private lostRecords = 0;
-  private lostAt = -Infinity;
 
   constructor(options: HealthOptions) {
     this.options = options;
     const { node } = options;
     this.configs = new ConfigChecks(node.vminfodUrl);
+    this.freeSpace = new FreeSpace({
+      zones: () => node.registry()?.all() ?? [],
+      directoryOf: (zone) => this.configDirectory(zone),
+    });
     this.unsubscribe = node.store.onChanged(({ zonename, next }) => {
       if (next === undefined) {
         this.changed.delete(zonename);
@@ -159,7 +157,13 @@ export class HealthMonitor {
     });
   }
 
+  start(): void {
+    this.freeSpace.start();
+  }
+
+  /** Idempotent. */
   stop(): void {
+    this.freeSpace.stop();
     this.unsubscribe();
     this.changed.clear();
   }
@@ -179,19 +183,20 @@ export class HealthMonitor {
     return this.last.snapshot;
   }
 
-  /** The health of one zone, evaluated now. */
-  async ofZone(zone: Zone, vminfod: VminfodHealth): Promise<readonly ZoneProblem[]> {
-    return this.problemsOf(zone, this.shared(vminfod));
+  /** The health of one zone, evaluated now. @param last of the node, for what need not be asked again */
+  async ofZone(zone: Zone, last: HealthSnapshot): Promise<readonly ZoneProblem[]> {
+    return this.problemsOf(zone, this.shared(last));
   }
 
   private async evaluate(): Promise<HealthSnapshot> {
     const { node, probe } = this.options;
     const vminfod = await probe.check(node.store.status());
     const zones = new Map<string, readonly ZoneProblem[]>();
+    const states = await listStates(node);
     if (node.phase() === 'serving') {
       const registry = node.registry();
       this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
-      const shared = this.shared(vminfod);
+      const shared = this.shared({ vminfod, states });
       const pause = new CooperativeYield();
       for (const zone of [...(registry?.all() ?? [])]) {
         await pause.pause();
@@ -214,13 +219,14 @@ export class HealthMonitor {
       parts.push(`${counted(zones.size, 'zone')} not healthy (${reasons})`);
     }
     const summary = parts.length === 0 ? state : `${state}: ${parts.join('; ')}`;
-    return { state, summary, node: problems, zones, zonesByReason, vminfod };
+    return { state, summary, node: problems, zones, zonesByReason, vminfod, states };
   }
 
-  private shared(vminfod: VminfodHealth): Shared {
+  private shared({ vminfod, states }: Pick<HealthSnapshot, 'vminfod' | 'states'>): Shared {
     const { inProgress, failing } = this.options.node.store.status().writer;
     return {
       vminfod,
+      states,
       writes: new Map(inProgress.map((write) => [write.zonename, write])),
       failures: new Map(failing.map((failure) => [failure.zonename, failure])),
       questions: MOST_QUESTIONS,
@@ -233,34 +239,22 @@ export class HealthMonitor {
     const add = (reason: NodeReason, text: string, remedy: string): void => {
       problems.push({ reason, state: NODE_REASONS[reason], zonename: null, text, remedy });
     };
-    switch (node.phase()) {
-      case 'starting': {
-        const binding = node.registry()?.bindingStatus;
-        const left = binding === undefined ? 0 : binding.pending + binding.waiting;
-        const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
-        add('starting', `the agent is starting${rest}`, 'mdatactl status');
-        return problems;
-      }
-      case 'stopping':
-        add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
-        return problems;
-      case 'serving':
-        break;
+    const phase = node.phase();
+    if (phase === 'starting') {
+      const binding = node.registry()?.bindingStatus;
+      const left = binding === undefined ? 0 : binding.pending + binding.waiting;
+      const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
+      add('starting', `the agent is starting${rest}`, 'mdatactl status');
     }
-    for (const { reason, text } of self().alarms) {
-      add(reason, text, 'svcadm restart mdatad');
+    if (phase === 'stopping') {
+      add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
     }
+    if (phase !== 'serving') {
+      return problems;
+    }
+    self().alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
     if (vminfod.reason !== null) {
       add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
-    }
-    const lost = node.lostRecords();
-    if (lost > this.lostRecords) {
-      this.lostRecords = lost;
-      this.lostAt = performance.now();
-    }
-    if (performance.now() - this.lostAt < LOST_RECORDS_MS) {
-      const text = `log records are being lost, ${lost} since the start`;
-      add('log-records-lost', text, 'df -h /var');
     }
     return problems;
   }
@@ -274,6 +268,8 @@ export class HealthMonitor {
     const config = this.configs.check(zonename, this.configDirectory(zone));
     if (!zone.answers) {
       add('file-system-not-answering', 'the file system below its root is not answering');
+    } else if (this.freeSpace.last(zonename) === 'not answering') {
+      add('file-system-not-answering', 'the file system of its config files is not answering');
     }
     if (!this.isBrandKnown(zone.facts.brand)) {
       const text = `its brand ${zone.facts.brand} is not one of this platform: nothing is mounted in it`;
@@ -332,7 +328,7 @@ export class HealthMonitor {
       saysRunning !== (zone.state === 'running') &&
       now - settledAt > STATE_SHOWN_MS
     ) {
-      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${zone.state}`;
+      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${platformState(zone, shared.states)}`;
       add('vminfod-behind', text, remedy);
       return;
     }
@@ -366,31 +362,36 @@ export class HealthMonitor {
     if (write !== undefined && write.stage !== 'slowed' && write.oldestMs >= LONG_WAIT_MS) {
       add('write-waiting', `a write has waited for ${inWords(write.oldestMs)} (${write.stage})`);
     }
+    // Where somebody has written the files since, the failure is over.
     const failure = failures.get(zonename);
-    // Somebody has written the files since, so the failure is over.
-    if (failure === undefined || config.changedAt > failure.at) {
+    const isOver = failure === undefined || config.changedAt > failure.at;
+    const ago = isOver ? '' : `${inWords(Date.now() - failure.at)} ago`;
+    const isFull = !isOver && (failure.code === 'ENOSPC' || failure.code === 'EDQUOT');
+    const room = await this.freeSpace.scarce(zone, isFull);
+    if (room !== null) {
+      const failed = isFull ? `; a write failed ${ago} (${failure.code})` : '';
+      const text = `its disk is full: ${inBytes(room)} free${failed}`;
+      add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
+    }
+    if (isOver || isFull) {
       return;
     }
-    const ago = `${inWords(Date.now() - failure.at)} ago`;
-    switch (failure.code) {
-      case 'size':
-      case 'keys':
-        add('metadata-full', `its metadata is full (${failure.code}): a write was refused ${ago}`);
-        return;
-      case 'ENOSPC':
-      case 'EDQUOT': {
-        // 0 where its file system does not answer soon.
-        const free = freeSpace(this.configDirectory(zone)).catch(() => 0);
-        const room = await Promise.race([free, delay(ROOM_MS, 0, { ref: false })]);
-        if (room < LEAST_ROOM_BYTES) {
-          const text = `its disk is full: the last write failed ${ago} (${failure.code})`;
-          add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
-        }
-        return;
-      }
-      default:
-        add('writes-failing', `its last write failed ${ago} (${failure.code})`);
+    if (failure.code === 'size' || failure.code === 'keys') {
+      add('metadata-full', `its metadata is full (${failure.code}): a write was refused ${ago}`);
+    } else {
+      add('writes-failing', `its last write failed ${ago} (${failure.code})`);
     }
+  }
+}
+
+async function listStates({ platform, log }: AdminNode): Promise<PlatformStates> {
+  try {
+    const { zones } = await listZones(platform);
+    return new Map(zones.map(({ zonename, state }) => [zonename, state]));
+  } catch (err) {
+    // The reconcile reports it; until then each zone has the state that its events gave.
+    log.debug({ err }, 'could not ask for the states of zones');
+    return new Map();
   }
 }
 

@@ -10,11 +10,12 @@ import { readdir } from 'node:fs/promises';
 import type { AuditRule } from '../datasets/audit';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../metrics';
 import type { RequestStats } from '../request-log';
+import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
-import { ZONE_REASON_NAMES, type HealthSnapshot } from './health';
+import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
-import type { AdminNode } from './node';
+import { platformState, type AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
@@ -54,7 +55,6 @@ const VM_RULES: readonly AuditRule[] = [
 ];
 const NO_LATENCY = { buckets: [], sumMs: 0, count: 0 };
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
-const ZONE_STATES = ['halted', 'ready', 'running'] as const;
 
 /** The text formats that can be negotiated. */
 export type Format = 'prometheus' | 'openmetrics';
@@ -93,7 +93,7 @@ function familiesOf(
   addHealth(to, health);
   addRequests(to, node);
   addWrites(to, node);
-  addZones(to, node);
+  addZones(to, node, health);
   addPorts(to, node);
   addEachZone(to, node);
   addVminfod(to, node);
@@ -108,7 +108,7 @@ function addHealth(to: MetricFamilies, health: () => Promise<HealthSnapshot>): v
   const unhealthy =
     'Zones that are not healthy, by reason; a zone counts under each of its reasons.';
   to.gauge('mdatad_zones_unhealthy', unhealthy, ['reason'], async () =>
-    byName('reason', withZeros((await health()).zonesByReason, ZONE_REASON_NAMES)),
+    byName('reason', withZeros((await health()).zonesByReason, Object.keys(ZONE_REASONS))),
   );
 }
 
@@ -163,11 +163,16 @@ function addWrites(to: MetricFamilies, { store }: AdminNode): void {
   to.counter('mdatad_writes_restored_total', restored, [], () => one(store.status().restored));
 }
 
-function addZones(to: MetricFamilies, node: AdminNode): void {
+function addZones(
+  to: MetricFamilies,
+  node: AdminNode,
+  health: () => Promise<HealthSnapshot>,
+): void {
   const { metrics } = node;
-  to.gauge('mdatad_zones', 'Zones, by state.', ['state'], () => {
-    const states = zonesOf(node).map((zone) => zone.state);
-    return byName('state', countEach(states, ZONE_STATES));
+  to.gauge('mdatad_zones', 'Zones, by state.', ['state'], async () => {
+    const { states } = await health();
+    const words = zonesOf(node).map((zone) => platformState(zone, states));
+    return byName('state', countEach(words, ZONE_STATES));
   });
   to.gauge('mdatad_links', 'Zone sockets and serial ports, by state.', ['kind', 'state'], () => {
     const links = zonesOf(node).map(({ link }) => `${link.kind} ${link.link.state}`);

@@ -44,7 +44,7 @@ export class AdminServer {
   constructor(node: AdminNode) {
     this.node = node;
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
-    this.watchdog = new Watchdog({ ceiling, log: node.log });
+    this.watchdog = new Watchdog({ ceiling, log: node.log, lostRecords: () => node.lostRecords() });
     const self = (): SelfHealth => this.watchdog.state();
     const probe = new VminfodProbe(node.vminfodUrl);
     const health = new HealthMonitor({ node, probe, self });
@@ -75,6 +75,7 @@ export class AdminServer {
     this.identity = bound.identity;
     this.server = server;
     this.watchdog.start();
+    this.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);

@@ -8,7 +8,7 @@ import { percentile } from '../metrics';
 import { CooperativeYield } from '../lib/scheduler';
 import type { SelfHealth } from './watchdog';
 import { levelOf } from './tail';
-import type { AdminNode, AgentPhase } from './node';
+import { platformState, type AdminNode, type AgentPhase } from './node';
 import { hostname } from 'node:os';
 import type { AuditCounts } from '../datasets/live-audit';
 import type { LoopDelay } from '../platform/loop-delay';
@@ -97,7 +97,7 @@ export async function statusOf(
 ): Promise<Status> {
   const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
-  const zoneCounts = await countZones(node);
+  const zoneCounts = await countZones(node, health);
   return {
     version: node.version,
     pid: process.pid,
@@ -178,7 +178,7 @@ function progressOf(node: AdminNode): Progress[] {
 
 type ZoneCounts = Pick<Status, 'zones' | 'sockets' | 'ports' | 'warnings' | 'warningsInAll'>;
 
-async function countZones(node: AdminNode): Promise<ZoneCounts> {
+async function countZones(node: AdminNode, health: HealthSnapshot): Promise<ZoneCounts> {
   const byState = new Map<string, number>();
   const byBrand = new Map<string, number>();
   const sockets = { total: 0, listening: 0 };
@@ -188,7 +188,8 @@ async function countZones(node: AdminNode): Promise<ZoneCounts> {
   const slice = new CooperativeYield();
   for (const zone of zones) {
     await slice.pause();
-    byState.set(zone.state, (byState.get(zone.state) ?? 0) + 1);
+    const state = platformState(zone, health.states);
+    byState.set(state, (byState.get(state) ?? 0) + 1);
     byBrand.set(zone.facts.brand, (byBrand.get(zone.facts.brand) ?? 0) + 1);
     const { kind, link } = zone.link;
     if (kind === 'socket') {

@@ -1,5 +1,5 @@
 /*
- * How late the agent's event loop is, and how much memory it uses.
+ * How late the agent's event loop is, how much memory it uses, and whether log records get lost.
  *
  * A blocked loop answers nobody; memory over the ceiling is a leak or an attack. Both are logged, at most once a
  * minute each, and shown by health, status and metrics. It judges the last whole window, so an alarm ends within
@@ -17,6 +17,9 @@ const LATE_MS = 250;
 /** Half of a window in turns of the loop this long: the agent is as good as dead. */
 const WEDGED_MS = 1000;
 
+/** Lost log records are reported for so long after they were noticed. */
+const LOST_RECORDS_MS = 60_000;
+
 const MIB = 1024 * 1024;
 /** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
 const BASE_BYTES = 256 * MIB;
@@ -29,8 +32,10 @@ const LONG_FILES_BYTES = 320 * MIB;
 const ZONE_BYTES = 15 * 1024;
 
 export interface Alarm {
-  readonly reason: 'event-loop-wedged' | 'memory-over-ceiling';
+  readonly reason: 'event-loop-wedged' | 'memory-over-ceiling' | 'log-records-lost';
   readonly text: string;
+  /** What to do, on one line. */
+  readonly remedy: string;
 }
 
 export interface SelfHealth {
@@ -53,6 +58,8 @@ export function memoryCeiling(zones: number, limits: Config['limits']): number {
 export interface WatchdogOptions {
   readonly ceiling: () => number;
   readonly log: ThrottledLogSink;
+  /** Log records that were lost since the start. */
+  readonly lostRecords: () => number;
   /** Of this process, bytes. */
   readonly rss?: () => number;
 }
@@ -66,6 +73,8 @@ export class Watchdog {
   private readonly rss: () => number;
   private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0 };
   private timer: NodeJS.Timeout | null = null;
+  private lostRecords = 0;
+  private lostAt = -Infinity;
 
   constructor(options: WatchdogOptions) {
     const now = (): number => performance.now();
@@ -91,14 +100,24 @@ export class Watchdog {
     const rssBytes = this.rss();
     const ceilingBytes = this.options.ceiling();
     const alarms: Alarm[] = [];
+    const remedy = 'svcadm restart mdatad';
     if (this.loop.p50Ms > WEDGED_MS) {
       const lateMs = Math.round(this.loop.p50Ms);
       const text = `the event loop is late by ${lateMs} ms most of the time`;
-      alarms.push({ reason: 'event-loop-wedged', text });
+      alarms.push({ reason: 'event-loop-wedged', text, remedy });
     }
     if (rssBytes > ceilingBytes) {
       const text = `memory is ${inBytes(rssBytes)}, over the ceiling of ${inBytes(ceilingBytes)}: a leak, or more zones at their limits than foreseen`;
-      alarms.push({ reason: 'memory-over-ceiling', text });
+      alarms.push({ reason: 'memory-over-ceiling', text, remedy });
+    }
+    const lost = this.options.lostRecords();
+    if (lost > this.lostRecords) {
+      this.lostRecords = lost;
+      this.lostAt = performance.now();
+    }
+    if (performance.now() - this.lostAt < LOST_RECORDS_MS) {
+      const text = `log records are being lost, ${lost} since the start`;
+      alarms.push({ reason: 'log-records-lost', text, remedy: 'df -h /var' });
     }
     return { loop: this.loop, rssBytes, ceilingBytes, alarms };
   }

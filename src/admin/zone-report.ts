@@ -1,7 +1,7 @@
 /*
  * One zone as operators see it: a row of `mdatactl zones`, and everything about it for `mdatactl zone`.
  *
- * Made from the agent's own state; asks neither the platform nor vminfod. No metadata value is in it:
+ * Made from the agent's own state and the last evaluation of health; asks neither the platform nor vminfod. No metadata value is in it:
  * the last request shows its key, and the records are those of the log.
  */
 import type { StateRecord } from '../lib/fsm';
@@ -12,9 +12,10 @@ import type { SerialCounts } from '../transport/serial-stats';
 import { ZoneSocket } from '../transport/socket-server';
 import { aliasOf, type VmFacts } from '../metadata/vm-data';
 import type { MetadataReport } from '../vm/store';
+import type { ZoneFacts } from '../platform/zone-facts';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
-import type { AdminNode } from './node';
+import { platformState, type AdminNode } from './node';
 import { stateOf, type HealthSnapshot, type HealthState, type ZoneProblem } from './health';
 import { hintForRecord, hintsFor, type Hint } from './hints';
 
@@ -22,8 +23,8 @@ export interface ZoneRow {
   readonly zonename: string;
   readonly alias: string | null;
   readonly brand: string;
-  /** halted, ready, running, closing, closed */
-  readonly state: string;
+  /** The platform's word, as zoneadm list has it. */
+  readonly state: ZoneFacts['state'];
   readonly health: HealthState;
   /** Why it is not healthy, by the names of health.ts. */
   readonly reasons: readonly string[];
@@ -88,7 +89,7 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot): Zo
     zonename: zone.zonename,
     alias: aliasOf(node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
-    state: zone.state,
+    state: platformState(zone, health.states),
     health: stateOf(problems),
     reasons: problems.map(({ reason }) => reason),
     kind: zone.link.kind,

@@ -60,6 +60,8 @@ describe('the admin server', function () {
     writeFileSync(config, JSON.stringify({ metrics_port: port }));
     agent = await AgentProcess.start(root, ['--config', config]);
     ends.unshift(() => agent.stop());
+    // An agent that has just started may still be on its way to vminfod.
+    await eventually(async () => (await askAdmin(root, '/healthz')).text === 'ok\n');
   });
 
   after(async () => {

@@ -14,11 +14,18 @@ function log(): { said: { msg: string; fields: Fields }[]; info: () => void; war
 }
 type Speak = (fields: Fields, msg: string) => void;
 
+const none = (): number => 0;
+
 describe('the watchdog', () => {
   it('raises an alarm above the memory ceiling, logs it once a minute, and ends it below', () => {
     const spoken = log();
     let rss = 50;
-    const dog = new Watchdog({ ceiling: () => 100, log: spoken, rss: () => rss });
+    const dog = new Watchdog({
+      ceiling: () => 100,
+      log: spoken,
+      lostRecords: none,
+      rss: () => rss,
+    });
     dog.sample();
     assert.deepStrictEqual(dog.state().alarms, []);
     rss = 101;
@@ -39,10 +46,25 @@ describe('the watchdog', () => {
     assert.deepStrictEqual(dog.state().alarms, []);
   });
 
+  it('reports log records that were lost lately, and where to look', () => {
+    let lost = 0;
+    const dog = new Watchdog({ ceiling: () => Infinity, log: log(), lostRecords: () => lost });
+    assert.deepStrictEqual(dog.state().alarms, []);
+    lost = 3;
+    const alarm = {
+      reason: 'log-records-lost',
+      text: 'log records are being lost, 3 since the start',
+      remedy: 'df -h /var',
+    };
+    assert.deepStrictEqual(dog.state().alarms, [alarm]);
+    // None is lost any more, but those just now were.
+    assert.deepStrictEqual(dog.state().alarms, [alarm]);
+  });
+
   it('notices a blocked loop, and leaves no timer behind', async () => {
     const before = openThings();
     const spoken = log();
-    const dog = new Watchdog({ ceiling: () => Infinity, log: spoken });
+    const dog = new Watchdog({ ceiling: () => Infinity, log: spoken, lostRecords: none });
     dog.start();
     await delay(250);
     const end = performance.now() + 500;

@@ -112,6 +112,12 @@ const CASES: readonly Case[] = [
     provoke: put,
     expected: { reason: isRoot ? 'disk-full' : 'writes-failing', zone: OS },
   },
+  {
+    fault: 'disk.full',
+    zone: OS,
+    note: ' that nobody writes to',
+    expected: { reason: 'disk-full', zone: OS },
+  },
   { fault: 'ttyb.drop', zone: HVM },
   { fault: 'ttyb.held', zone: HVM, expected: { reason: 'port-held', zone: HVM } },
   { fault: 'ttyb.flap', value: 3, zone: HVM },
@@ -247,13 +253,6 @@ describe('health', function () {
 
     itAgrees(() => cn, CASES);
 
-    it('names a directory that was unmounted, until the zone was rebooted', async () => {
-      await run(['umount', cn.node.path(`/zones/${uuidOf(OS)}/root/.zonecontrol`)]);
-      await allAgree(cn, { reason: 'mount-replaced', zone: OS });
-      await cn.node.ok(['reboot', uuidOf(OS)]);
-      await allAgree(cn);
-    });
-
     it('names damaged config files, asked or not', async () => {
       for (const name of ['metadata', 'tags', 'routes'] as const) {
         const path = cn.config(OS, `${name}.json`);
@@ -293,6 +292,22 @@ describe('health', function () {
       assert(!(await list()).includes(uuidOf(HVM)));
       writeFileSync(path, '{}');
     });
+  });
+
+  it('names a directory that was unmounted, by the mount table, until the zone was rebooted', async function () {
+    needsRoot(this);
+    // No reconcile is there to find it.
+    const config = { reconcile_seconds: 3600 };
+    const cn = await SimulatedNode.start(this, { vms: [osZone(OS)], config, canaries: false });
+    try {
+      await allAgree(cn);
+      await run(['umount', cn.node.path(`/zones/${uuidOf(OS)}/root/.zonecontrol`)]);
+      await allAgree(cn, { reason: 'mount-replaced', zone: OS });
+      await cn.node.ok(['reboot', uuidOf(OS)]);
+      await allAgree(cn);
+    } finally {
+      await cn.stop();
+    }
   });
 
   describe('of a node whose writes go through vmadm', () => {

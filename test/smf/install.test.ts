@@ -138,6 +138,7 @@ describe('the script install', function () {
     succeed(script(stage.unpacked, 'install'));
     const text = readFileSync(stage.node.at('opt/mdatad/etc/mdatad.json.example'), 'utf8');
     assert.strictEqual(parseSite(text, 'the example').size, 0);
+    assert.deepStrictEqual(parseConfig(text, 'the example'), parseConfig('{}', 'no settings'));
     for (const { path } of SETTINGS) {
       assert(text.includes(`"${path.at(-1) ?? ''}": `), path.join('.'));
     }

@@ -77,7 +77,7 @@ function mdatactl(checks: readonly Check[]): string {
   const worst = report.some(({ verdict }) => verdict === 'fail') ? 2 : 0;
   return `
 const preflight = process.argv.includes('preflight') && process.argv.includes('--json');
-console.log(preflight ? ${JSON.stringify(JSON.stringify({ checks: report }))} : 'mdatactl of the package');
+console.log(preflight ? ${JSON.stringify(JSON.stringify({ checks: report, elapsed_ms: 1 }))} : 'mdatactl of the package');
 process.exitCode = preflight ? ${worst} : 0;
 `;
 }
@@ -87,7 +87,7 @@ function fewModules(): object {
   const lock = JSON.parse(readFileSync(join(TOP, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, object>;
   };
-  const wanted = /^node_modules\/(commander|zod|ffi-napi|@2060|ref-|debug|ms|get-|node-)/;
+  const wanted = /^node_modules\/(commander|ffi-napi|@2060|ref-|debug|ms|get-|node-)/;
   return Object.fromEntries(Object.entries(lock.packages).filter(([path]) => wanted.test(path)));
 }
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NOTIFY_STATES } from '../../src/admin/node';
 import { LOG_LEVELS } from '../../src/config';
-import { completed, completionScript, MDATA_PROGRAMS } from '../../tools/completion';
+import { completed, MDATA_PROGRAMS } from '../../tools/completed';
+import { completionScript } from '../../tools/completion';
 import { makeProgram as mdatactl } from '../../tools/mdatactl/main';
 import { makeProgram as simcn } from '../../tools/simcn/main';
 import { FAULTS } from '../../tools/simcn/faults';
@@ -13,6 +14,7 @@ import { needs } from '../support/pending';
 import { BUILT } from '../support/smf-package';
 
 const ON_A_NODE = [completed(mdatactl(() => undefined)), ...MDATA_PROGRAMS];
+const ZSH_LISTS = join(__dirname, '../../../test/support/zsh-lists.zsh');
 const SIMCN = completed(
   simcn(() => undefined),
   { 'fault name': Object.keys(FAULTS) },
@@ -25,7 +27,8 @@ describe('the completion', () => {
     directory = mkdtempSync(join(tmpdir(), 'mdf-'));
     writeFileSync(join(directory, 'mdatad.bash'), completionScript([...ON_A_NODE, SIMCN]));
     mkdirSync(join(directory, 'etc/zones'), { recursive: true });
-    const index = '# comment\nglobal:installed:/\nabc-1:running:/zones/a:u\nabd-2:installed:/z:u\n';
+    const index =
+      '# comment\nglobal:installed:/\nabc-1:running:/zones/a:u\nabd-2:installed:/z:u:joyent\n';
     writeFileSync(join(directory, 'etc/zones/index'), index);
   });
 
@@ -64,18 +67,83 @@ describe('the completion', () => {
     assert.deepStrictEqual(all, ['abc-1', 'abd-2', 'expand']);
   });
 
-  it('works in zsh as it does in bash', function () {
-    const zsh = spawnSync('zsh', ['--version']).status === 0;
-    needs(this, zsh ? null : 'needs zsh');
-    writeFileSync(join(directory, 'mdatad.zsh'), completionScript(ON_A_NODE, 'zsh'));
-    const script = `source ${directory}/mdatad.zsh && whence -w complete && emulate ksh
-      COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mdatad_mdatactl; echo "\${COMPREPLY[@]}"`;
-    const words = ['mdatactl', '--root', directory, 'doctor', 'ab'];
-    const { stdout, stderr } = spawnSync('zsh', ['-fc', script, 'zsh', ...words], {
-      encoding: 'utf8',
-      env: { ...process.env, HOME: directory },
+  describe('for zsh', () => {
+    before(function () {
+      needs(this, spawnSync('zsh', ['-c', 'zmodload zsh/zpty']).status === 0 ? null : 'needs zsh');
+      const programs = [...ON_A_NODE, SIMCN];
+      writeFileSync(join(directory, 'mdatad.zsh'), completionScript(programs, 'zsh'));
     });
-    assert.deepStrictEqual([stdout, stderr], ['complete: function\nabc-1 abd-2\n', '']);
+
+    /** What an interactive zsh lists with the cursor behind the line: one of its lines each. */
+    function listed(line: string): string[] {
+      const { stdout, stderr } = spawnSync(
+        'zsh',
+        ['-f', ZSH_LISTS, join(directory, 'mdatad.zsh'), line],
+        {
+          encoding: 'utf8',
+          timeout: 30_000,
+          env: { ...process.env, HOME: directory },
+        },
+      );
+      assert.strictEqual(stderr, '');
+      const [, list = ''] = stdout.split(`${line}\r\r\n`);
+      assert(list !== '', stdout);
+      return list
+        .slice(0, list.lastIndexOf(line))
+        .split('\r\n')
+        .map((each) => each.trim())
+        .filter((each) => each !== '');
+    }
+
+    it('offers subcommands and options with what they are', () => {
+      assert.deepStrictEqual(listed('mdatactl do'), [
+        'doctor  -- check the whole chain of a zone, or of all, and say where it breaks',
+      ]);
+      assert.deepStrictEqual(listed('mdatactl top --s'), [
+        '--screens  -- end after so many screens',
+        '--sort     -- what to sort by',
+      ]);
+      assert.deepStrictEqual(listed('mdatactl tail -n 5 --le'), [
+        '--level  -- this level and above',
+      ]);
+      assert.deepStrictEqual(listed('mdata-watch -'), [
+        '--help     -- print a summary',
+        '--once     -- end after the first change',
+        '--socket   -- the socket to connect to',
+        '--timeout  -- give up after this long',
+        '--version  -- print the version',
+        '-t         -- end after this long',
+      ]);
+    });
+
+    it('offers the values of an option and of an operand', () => {
+      const words = (line: string): string[] => listed(line).flatMap((each) => each.split(/\s+/));
+      assert.deepStrictEqual(words('mdatactl top --sort '), [
+        'bytes',
+        'errors',
+        'latency',
+        'requests',
+      ]);
+      assert.deepStrictEqual(words('mdatactl notify abc-1 '), [...NOTIFY_STATES].sort());
+      assert.deepStrictEqual(words('simcn fault vmadm'), ['vmadm.fail', 'vmadm.hang']);
+      assert.deepStrictEqual(words('mdata-get sdc:'), [
+        'sdc:alias',
+        'sdc:hostname',
+        'sdc:nics',
+        'sdc:uuid',
+      ]);
+    });
+
+    it("offers the node's zones with their states, below the root that the line names", () => {
+      const zones = ['abc-1  -- running', 'abd-2  -- installed, joyent'];
+      assert.deepStrictEqual(listed(`mdatactl --root ${directory} doctor ab`), zones);
+      assert.deepStrictEqual(listed(`mdatactl zone --root=${directory} `), zones);
+      const all = [...zones, 'expand'];
+      assert.deepStrictEqual(listed(`mdatactl --root ${directory} datasets `), all);
+      assert.deepStrictEqual(listed('mdatactl zone --json --roo'), [
+        '--root  -- the root of the compute node',
+      ]);
+    });
   });
 
   it('is printed by mdatactl and simcn for the shell that is named', () => {

@@ -198,6 +198,18 @@ describe('the errors of the programs', function () {
     },
   ];
 
+  it('mdatad gives somebody at a terminal no record of the log, and a log one', async () => {
+    const command = [process.execPath, join(DIST, PROGRAMS.mdatad), '--root', at('none')];
+    const seen = await runProgram(['script', '-qec', command.join(' '), '/dev/null']);
+    assert.strictEqual(seen.status, 95);
+    assert.match(
+      seen.stdout,
+      /^mdatad: cannot start: stat .*no compute node is there.*\r\n {2}\S.*\r\n$/,
+    );
+    const { stdout } = await runProgram(command);
+    assert.match(stdout, /^\{"name":"metadata",.*"msg":"cannot start",.*\}\n$/);
+  });
+
   for (const { fault, program, argv, asNobody, status, says } of rows) {
     it(`${program} names ${fault}, once, and what to do`, async function () {
       if (asNobody === true) {

@@ -9,6 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tarOf, type TarEntry } from '../../tools/package/tar';
@@ -90,6 +91,7 @@ describe('the package program', function () {
       'bin/mdata-get',
       'bin/mdatad',
       'completion/mdatad.bash',
+      'completion/mdatad.zsh',
       'dist/src/main.js',
       'dist/tools/smf/launch.js',
       'man/man1/mdata-get.1',
@@ -139,14 +141,39 @@ describe('the package program', function () {
     );
     try {
       const list = listed();
-      for (const name of ['bunyan', 'commander', 'ffi-napi', 'prom-client', 'vasync', 'zod']) {
+      for (const name of ['bunyan', 'commander', 'ffi-napi', 'prom-client', 'vasync']) {
         assert(list.includes(`node_modules/${name}/package.json`), name);
       }
-      for (const name of ['eslint', 'mv', 'moment', 'dtrace-provider', 'safe-json-stringify']) {
+      for (const name of [
+        'eslint',
+        'zod',
+        'mv',
+        'moment',
+        'dtrace-provider',
+        'safe-json-stringify',
+      ]) {
         assert(!list.some((path) => path.startsWith(`node_modules/${name}/`)), name);
       }
     } finally {
       writeFileSync(join(top, 'package-lock.json'), few);
+    }
+  });
+
+  it('has every package that a program in it loads', () => {
+    const args = ['--top', TOP, '--out', directory, '--list'];
+    const program = join(BUILT, 'tools/package.js');
+    const { stdout } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' });
+    const list = new Set(stdout.split('\n').map((path) => path.slice(path.indexOf('/') + 1)));
+    const programs = [...list].filter((path) => /^dist\/.*\.js$/.test(path));
+    assert(programs.includes('dist/tools/smf/preflight.js'));
+    for (const path of programs) {
+      const text = readFileSync(join(TOP, path), 'utf8');
+      for (const [, name = ''] of text.matchAll(/\brequire\("([^".][^"]*)"\)/g)) {
+        assert(
+          isBuiltin(name) || list.has(`node_modules/${name}/package.json`),
+          `${path}: ${name}`,
+        );
+      }
     }
   });
 

@@ -25,7 +25,8 @@ import {
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { explain, RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
-import { completionScript, SHELLS, type Shell, completed, MDATA_PROGRAMS } from '../completion';
+import { completed, MDATA_PROGRAMS } from '../completed';
+import { completionScript, SHELLS, type Shell } from '../completion';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
 import { follow, type FollowOptions } from './tail';
 import { getKey } from './get';

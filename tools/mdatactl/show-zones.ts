@@ -166,7 +166,7 @@ export function showZone(zone: ZoneReport, screen: Screen, now: number): string[
       : line('warning', `${zone.warning.time} ${zone.warning.text}`).map((each) =>
           paint('yellow', each),
         )),
-    ...historyLines('states of the zone', zone.history, screen),
+    ...historyLines('phases of the zone', zone.history.map(inWordsOf), screen),
     ...historyLines('states of its link', zone.linkHistory, screen),
     '',
     paint('bold', 'last records'),
@@ -213,6 +213,11 @@ function vmLine({ vm }: ZoneReport): string {
 function sinceOf(history: ZoneReport['history'], now: number): string {
   const last = history.at(-1);
   return last === undefined ? '' : ` for ${inWords(now - last.since)}`;
+}
+
+/** The agent's own word, for all states of a zone that does not run, is not one of the platform's. */
+function inWordsOf(record: ZoneReport['history'][number]): ZoneReport['history'][number] {
+  return record.state === 'halted' ? { ...record, state: 'not running' } : record;
 }
 
 function historyLines(title: string, history: ZoneReport['history'], { paint }: Screen): string[] {

@@ -16,7 +16,8 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import { RemediedError } from '../../src/lib/explain';
-import { completionScript, completed, MDATA_PROGRAMS } from '../completion';
+import { completed, MDATA_PROGRAMS } from '../completed';
+import { completionScript, SHELLS } from '../completion';
 import { makeProgram as mdatactl } from '../mdatactl/main';
 import { exampleSite } from '../smf/settings';
 import { THIS_MACHINE, type Options, type Project } from './project';
@@ -95,9 +96,11 @@ function generated(project: Project, options: Options): TarEntry[] {
     .map(([name, file]) => textEntry(`bin/${name}`, wrapper(file), EXECUTABLE));
   return [
     ...commands,
-    textEntry(
-      'completion/mdatad.bash',
-      completionScript([completed(mdatactl(() => undefined)), ...MDATA_PROGRAMS]),
+    ...SHELLS.map((shell) =>
+      textEntry(
+        `completion/mdatad.${shell}`,
+        completionScript([completed(mdatactl(() => undefined)), ...MDATA_PROGRAMS], shell),
+      ),
     ),
     textEntry('smf/mdatad.json.example', exampleSite()),
     textEntry('README.md', packageReadme(project, options)),

@@ -23,7 +23,7 @@ import { Injector } from './injector';
 import { Kernel, type Machine, type NodeOptions } from './kernel';
 import { Node } from './node';
 import { VmStore } from './store';
-import { installProgram, installZoneTools, viewOf } from './view';
+import { correctMountTable, installProgram, installZoneTools, viewOf } from './view';
 import { parseVms } from './vm-input';
 import { VminfodService } from './vminfod';
 
@@ -32,6 +32,9 @@ const SOCKET_PATH_BYTES = 107;
 /** The longest socket path below a root: a zone's, with a uuid for its name. */
 const LONGEST_SOCKET = `/var/zonecontrol/${'u'.repeat(36)}/metadata.sock`;
 export const ROOT_BYTES = SOCKET_PATH_BYTES - LONGEST_SOCKET.length;
+
+/** How soon the mount table shows what an operator unmounted by hand. */
+const MOUNTS_MS = 2000;
 
 const DIRECTORIES = [
   '/etc/zones',
@@ -100,8 +103,10 @@ export async function bringUp(
   const node = new Node(machine, emulation);
   const injector = new Injector(node, vminfod);
   const control = new ControlServer(serveNode(node, injector, onDown));
+  const mounts = setInterval(() => correctMountTable(machine), MOUNTS_MS).unref();
   const stop = () =>
     allOf([
+      () => clearInterval(mounts),
       () => injector.clear(),
       () => control.close(),
       () => node.stop(),

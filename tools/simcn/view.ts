@@ -10,6 +10,7 @@ import {
   copyFileSync,
   mkdirSync,
   readFileSync,
+  realpathSync,
   readdirSync,
   writeFileSync,
 } from 'node:fs';
@@ -216,11 +217,42 @@ export function mountSocketDirectory(machine: Machine, zone: Zone, zoneroot: str
 
 /** Unmounts all that is mounted in the zone, the agent's mounts too, as zoneadmd does at a halt. */
 export function unmountZone(machine: Machine, zoneroot: string): void {
-  for (const dir of mountsBelow(machine, zoneroot).reverse()) {
+  unmount(machine, mountsBelow(machine, zoneroot).reverse());
+}
+
+/**
+ * Takes out of the mount table what somebody unmounted past the node: illumos' own table would not show it any more.
+ * Only root's node has mounts that all its processes see.
+ */
+export function correctMountTable(machine: Machine): void {
+  const listed = mountsBelow(machine, machine.paths.root);
+  if (listed.length === 0 || process.geteuid?.() !== 0) {
+    return;
+  }
+  const inForce = new Set(
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .map((line) => (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, byOctal)),
+  );
+  // The kernel has the paths that the root's links lead to.
+  const { root } = machine.paths;
+  const real = realpathSync(root);
+  unmount(
+    machine,
+    listed.filter((dir) => !inForce.has(`${real}${dir.slice(root.length)}`)),
+  );
+}
+
+function byOctal(_escape: string, digits: string): string {
+  return String.fromCharCode(parseInt(digits, 8));
+}
+
+function unmount(machine: Machine, mountPoints: readonly string[]): void {
+  for (const dir of mountPoints) {
     try {
       machine.platform.umount(dir, true);
     } catch (err) {
-      // The agent unmounts what it mounted, and may have been quicker.
+      // The agent unmounts what it mounted, and it or an operator may have been quicker.
       if (!['EINVAL', 'ENOENT'].includes(codeOf(err))) {
         throw err;
       }

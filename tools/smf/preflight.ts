@@ -7,24 +7,25 @@
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { z } from 'zod';
+import { list, members, number, oneOf, text } from '../../src/lib/json-reader';
 
 /** It promises 30 s. */
 const MOST_MS = 120_000;
 
-const reportSchema = z.object({
-  checks: z.array(
-    z.object({
-      name: z.string(),
-      verdict: z.enum(['ok', 'warn', 'fail']),
-      expected: z.string(),
-      seen: z.string(),
-      remedy: z.string().optional(),
+const readReport = members({
+  checks: list(
+    members({
+      name: text(),
+      verdict: oneOf(['ok', 'warn', 'fail']),
+      expected: text(),
+      seen: text(),
+      remedy: text(),
     }),
   ),
+  elapsed_ms: number(0, Infinity),
 });
 
-type Check = z.infer<typeof reportSchema>['checks'][number];
+type Checks = ReturnType<typeof readReport>['checks'];
 
 function main(): number {
   const { values, positionals } = parseArgs({
@@ -48,7 +49,7 @@ function main(): number {
     return 1;
   }
   for (const check of checks.filter(({ verdict }) => verdict !== 'ok')) {
-    const { name, verdict, expected, seen, remedy = '' } = check;
+    const { name, verdict, expected, seen, remedy } = check;
     const overridden = verdict === 'fail' && overrides.has(name) ? ' (overridden)' : '';
     say(`${name}: ${verdict}${overridden}: expected ${expected}, seen ${seen}; ${remedy}`);
   }
@@ -63,16 +64,16 @@ function main(): number {
   return failed.length === 0 ? 0 : 1;
 }
 
-function parseReport(text: string): readonly Check[] | undefined {
+function parseReport(json: string): Checks | undefined {
   try {
-    return reportSchema.parse(JSON.parse(text)).checks;
+    return readReport(JSON.parse(json)).checks;
   } catch {
     return undefined; // It did not come to a report; its stderr says why.
   }
 }
 
-function say(text: string): void {
-  process.stdout.write(`preflight: ${text}\n`);
+function say(line: string): void {
+  process.stdout.write(`preflight: ${line}\n`);
 }
 
 process.exitCode = main();

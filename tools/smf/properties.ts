@@ -5,6 +5,8 @@
  * svcprop(1) prints and the table of settings; whether a value makes sense is for the daemon's own
  * schema to say, with `--check-config`.
  */
+import { messageOf } from '../../src/lib/errors';
+import { parseCommentedJson } from '../../src/lib/json-reader';
 import { SETTINGS, type Setting } from './settings';
 
 export type Json = boolean | number | string | readonly Json[] | JsonMap;
@@ -87,16 +89,13 @@ export function overlay(
   return merged;
 }
 
-/**
- * Parses the site's file: a JSON object of the daemon's configuration, or part of it. Lines that begin with `//` are
- * comments.
- */
+/** Parses the site's file: a JSON object of the daemon's configuration, or part of it, which may have comments. */
 export function parseSite(text: string, source: string): JsonMap {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(text.replace(/^\s*\/\/.*$/gm, ''));
+    parsed = parseCommentedJson(text);
   } catch (err) {
-    throw new PropertyError(`${source}: not JSON: ${err instanceof Error ? err.message : ''}`);
+    throw new PropertyError(`${source}: not JSON: ${messageOf(err)}`);
   }
   const json = fromJson(parsed, source);
   if (!(json instanceof Map)) {

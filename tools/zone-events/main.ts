@@ -20,7 +20,10 @@ async function main(): Promise<void> {
     const remedy = 'name the root that simcn up was given, or set MDATAD_ROOT';
     throw new RemediedError('--root DIR is needed off SmartOS', remedy);
   }
-  const events = new ZoneEvents(openPlatform(root));
+  const platform = openPlatform(root);
+  // Without a node the event channel refuses too, and says nothing of why.
+  platform.zoneIndex();
+  const events = new ZoneEvents(platform);
   events.on('lost', () => process.stderr.write('zone-events: events were lost\n'));
   const facts = await events.start();
   const stop = () => void events.stop();

@@ -1,0 +1,139 @@
+/*
+ * The room on the zones' disks, asked for in the background.
+ */
+import assert from 'node:assert';
+import { FreeSpace, type FreeSpaceOptions } from '../../src/admin/free-space';
+import type { Zone } from '../../src/zones/zone';
+import { eventually } from '../support/eventually';
+import { openThings } from '../support/open-things';
+
+/** As much of a zone as is asked for. */
+function zonesOf(count: number): Zone[] {
+  return Array.from({ length: count }, (_, i) => ({ zonename: `zone${i}` }) as Zone);
+}
+
+/** Directories that were asked about, in order, and how to answer those that wait. */
+class Disks {
+  readonly asked: string[] = [];
+  readonly free = new Map<string, number>();
+  readonly hanging = new Map<string, (bytes: number) => void>();
+  underWay = 0;
+  mostUnderWay = 0;
+
+  readonly ask = async (directory: string): Promise<number> => {
+    this.asked.push(directory);
+    this.mostUnderWay = Math.max(this.mostUnderWay, ++this.underWay);
+    try {
+      const free = this.free.get(directory) ?? 1e9;
+      return free < 0 ? await new Promise((resolve) => this.hanging.set(directory, resolve)) : free;
+    } finally {
+      this.underWay--;
+    }
+  };
+}
+
+function watch(zones: Zone[], disks: Disks, more: Partial<FreeSpaceOptions> = {}): FreeSpace {
+  return new FreeSpace({
+    zones: () => zones,
+    directoryOf: ({ zonename }) => zonename,
+    ask: disks.ask,
+    passMs: 1,
+    answerMs: 20,
+    ...more,
+  });
+}
+
+describe('the room on disks', () => {
+  it('is asked for of every zone, one after the other, a twelfth of them at a time', async () => {
+    const disks = new Disks();
+    const zones = zonesOf(1000);
+    const room = watch(zones, disks);
+    assert.strictEqual(room.last('zone3'), 'unknown');
+    const before = openThings();
+    room.start();
+    await eventually(() => disks.asked.length >= 1000);
+    room.stop();
+    room.stop();
+    assert.deepStrictEqual(
+      disks.asked.slice(0, 1000),
+      zones.map(({ zonename }) => zonename),
+    );
+    assert.strictEqual(disks.mostUnderWay, 1);
+    assert.strictEqual(room.last('zone999'), 1e9);
+    await eventually(() => JSON.stringify(openThings()) === JSON.stringify(before));
+  });
+
+  it('is asked for in 84 of 1,000 zones in one pass', async () => {
+    const disks = new Disks();
+    let passes = 0;
+    const zones = zonesOf(1000);
+    const room: FreeSpace = watch(zones, disks, {
+      zones: () => {
+        if (++passes === 2) {
+          room.stop();
+        }
+        return zones;
+      },
+    });
+    room.start();
+    await eventually(() => disks.asked.length === 168 && passes === 2);
+    assert.strictEqual(new Set(disks.asked).size, 168);
+  });
+
+  it('is asked for again at once where somebody wants to know', async () => {
+    const disks = new Disks();
+    const [zone] = zonesOf(1);
+    assert(zone !== undefined);
+    const room = watch([zone], disks);
+    disks.free.set('zone0', 5);
+    assert.strictEqual(await room.now(zone), 5);
+    disks.free.set('zone0', 7);
+    assert.deepStrictEqual(await Promise.all([room.now(zone), room.now(zone)]), [7, 7]);
+    assert.deepStrictEqual(disks.asked, ['zone0', 'zone0']);
+  });
+
+  it('is unknown where the directory cannot be asked', async () => {
+    const [zone] = zonesOf(1);
+    assert(zone !== undefined);
+    const refused = (): Promise<number> => Promise.reject(new Error('ENOENT'));
+    const room = watch([zone], new Disks(), { ask: refused });
+    assert.strictEqual(await room.now(zone), 'unknown');
+  });
+
+  it('takes two threads at most of those that hang, one for a zone, until one answers', async () => {
+    const disks = new Disks();
+    const zones = zonesOf(24);
+    for (const hung of ['zone0', 'zone1', 'zone2']) {
+      disks.free.set(hung, -1);
+    }
+    const room = watch(zones, disks);
+    room.start();
+    await eventually(() => disks.hanging.size === 2 && room.last('zone1') === 'not answering');
+    // Passes that begin now ask nobody.
+    const [first, other] = [zones[0], zones[23]];
+    assert(first !== undefined && other !== undefined);
+    assert.strictEqual(await room.now(first), 'not answering');
+    assert.strictEqual(await room.now(other), 'unknown');
+    assert.deepStrictEqual(disks.asked, ['zone0', 'zone1']);
+    disks.free.clear();
+    disks.hanging.get('zone0')?.(3);
+    await eventually(() => room.last('zone0') === 3 || room.last('zone0') === 1e9);
+    await eventually(() => room.last('zone23') === 1e9);
+    assert.strictEqual(room.last('zone1'), 'not answering');
+    assert.strictEqual(disks.asked.filter((asked) => asked === 'zone1').length, 1);
+    room.stop();
+    disks.hanging.get('zone1')?.(3);
+  });
+
+  it('forgets zones that are gone', async () => {
+    const disks = new Disks();
+    const zones = zonesOf(2);
+    const room = watch(zones, disks);
+    room.start();
+    await eventually(() => room.last('zone0') === 1e9 && room.last('zone1') === 1e9);
+    zones.pop();
+    await eventually(() => room.last('zone1') === 'unknown');
+    assert.strictEqual(room.last('zone0'), 1e9);
+    room.stop();
+  });
+});
