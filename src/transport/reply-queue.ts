@@ -12,10 +12,9 @@
  * - `dropAll` cancels replies, never effects: a write that was requested is executed, detached, and its true result is
  *   reported to the observer all the same.
  * - One WATCH waits at most, and nothing waits behind it: the next request ends it, and is answered after it.
- * - A large reply has its room before it is built. Until then only its request is held, and the handler is asked again
- *   later; only reads have large replies.
+ * - A large reply, which only reads have, has its room before it is built. Until then its request alone is held.
  *
- * Used by a connection, which adds requests and sends the bytes. It holds no more than `full` lets its connection add.
+ * Used by a connection, which sends the bytes, and adds no more requests than `full` lets it.
  */
 import {
   encodeReply,
