@@ -29,15 +29,18 @@ const REASONS = [
   'cannot be edited safely',
 ] as const;
 const DIRECTORY_BIT = 0x100;
+const NO_NAMES = Buffer.alloc(0);
 
 /** Why a text has no offsets. */
 export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
-/** Offsets, as native/metadata_scan.h lays them out. */
+/** Offsets, as native/metadata_offsets.h lays them out. */
 export interface TextOffsets {
   readonly root: Uint32Array;
   readonly members: Uint32Array;
-  /** JSON text of an array of the members' names. */
+  /** Numbers of members: sorted by name, then those that a reader sees. */
+  readonly order: Uint32Array;
+  /** The members' names as UTF-8, an LF after each. */
   readonly names: Buffer;
 }
 
@@ -237,8 +240,8 @@ export function isForeign(stat: FileStat): boolean {
   return deviceOf(stat) === 0 && inodeOf(stat) === 0;
 }
 
-function offsetsOf({ root, members, names }: NativeText): TextOffsets {
-  return { root, members, names: names ?? Buffer.from('[]') };
+function offsetsOf({ root, members, order, names = NO_NAMES }: NativeText): TextOffsets {
+  return { root, members, order, names };
 }
 
 /** What an index is made of. */

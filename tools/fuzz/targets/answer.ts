@@ -133,9 +133,8 @@ class Memory implements VmData {
 function textOf(reply: Reply): string {
   switch (reply.kind) {
     case 'success':
-      return `+${reply.text}`;
     case 'list':
-      return `+${reply.names.join('\n')}`;
+      return `+${reply.text.toString()}`;
     case 'notfound':
       return '-';
     case 'failure':
