@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Shorter work needs no turn. */
+/* Shorter work is done without the lock, bytes. */
 #define	LONG_SCAN_BYTES	(256 * 1024)
 
 /* One long scan at a time in the process. Nothing that waits for a disk is done under it. */

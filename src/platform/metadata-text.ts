@@ -138,7 +138,7 @@ const longWork = new TaskQueue({ tasks: 1 });
  * To be awaited before work on so many bytes. Threads of the pool end together, and each may bring megabytes: one
  * iteration of the event loop has room for one such piece, of whatever zone, and guests are served between them.
  */
-export async function longWorkTurn(bytes: number): Promise<void> {
+export async function beforeLongWork(bytes: number): Promise<void> {
   if (bytes > LONG_BYTES) {
     await longWork.next();
   }
@@ -155,7 +155,7 @@ export async function readText(path: string, bytesMax: number, keepMax: number):
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
   const reason = result.code === OK ? null : faultOf(result, 'read', path);
   const stat = result.stat;
-  await longWorkTurn(reason === null ? indexBytes(result) : 0);
+  await beforeLongWork(reason === null ? indexBytes(result) : 0);
   return reason === null
     ? {
         kind: 'ok',
@@ -185,7 +185,7 @@ export async function readValue(
   if (result.code !== OK) {
     faultOf(result, 'read', path);
   }
-  await longWorkTurn(result.bytes?.length ?? 0);
+  await beforeLongWork(result.bytes?.length ?? 0);
   return result.bytes;
 }
 
@@ -213,7 +213,7 @@ export async function spliceText(
     Int32Array.of(owner.mode, owner.uid, owner.gid),
     splice.keepMax,
   );
-  await longWorkTurn(result.code === OK ? indexBytes(result) : 0);
+  await beforeLongWork(result.code === OK ? indexBytes(result) : 0);
   switch (result.code) {
     case OK:
       return {
