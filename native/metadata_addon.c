@@ -1,5 +1,5 @@
 /*
- * The glue of metadata_scan and metadata_file.
+ * metadata_scan and metadata_file for JavaScript: arguments, and work on threads of the pool.
  *
  *   scanMetadata(bytes) -> Text
  *   buildMetadata(old, pieces, literals, members, counts) -> Text     at once, for texts in memory
@@ -8,12 +8,12 @@
  *   spliceMetadata(path, temp, directory, old, stat, pieces, literals, members, counts, owner, keep)
  *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; stat null likewise
  *
- *   scanEvent(line) -> Promise<Text>      ranges as metadata_scan.h says; the rest is of the text of
+ *   scanEvent(line) -> Promise<Text>      ranges as metadata_offsets.h says; the rest is of the text of
  *       `vm`, with offsets from its start
  *
- *   Text { code, err, step, root, members, names, stat, owner, bytes? }
- *       code and step as the headers say; root, members Uint32Array as metadata_scan.h has them; names: JSON
- *       text of an array of the members' names; owner Uint32Array of mode, uid, gid; bytes where they are kept
+ *   Text { code, err, step, root, members, order, names?, stat, owner, bytes? }
+ *       code and step as the headers say; root, members, order Uint32Array and names Buffer as metadata_offsets.h has
+ *       them; owner Uint32Array of mode, uid, gid; bytes where they are kept
  *   counts   Uint32Array: of both maps the old members, then those that are written, then all new ones
  *   owner    Int32Array of mode, uid, gid; a uid of -1 leaves the owner as it comes
  *
@@ -24,27 +24,12 @@
 #include <string.h>
 
 #include "addon.h"
-#include "metadata_file.h"
+#include "metadata_outcome.h"
 #include "pool_job.h"
 
 #define	COUNTS	6
-#define	OWNER_MEMBERS	3
 /* In `step`: the directory's, not a file's in it. */
 #define	DIRECTORY_BIT	0x100
-
-/* What is found in a text. */
-typedef struct outcome {
-	metadata_file_result_t code;
-	int err;
-	int step;
-	metadata_scan_t scan;
-	uint32_t stat[FILE_STAT_MEMBERS];
-	uint32_t owner[OWNER_MEMBERS];
-	uint8_t *bytes;
-	size_t length;
-	/* Of an event. */
-	metadata_range_t ranges[METADATA_EVENT_RANGES];
-} outcome_t;
 
 typedef struct job {
 	/* First: a pool_job_t is a job_t. */
@@ -59,100 +44,15 @@ typedef struct job {
 		} event;
 	} u;
 	uint32_t stat[FILE_STAT_MEMBERS];
-	outcome_t outcome;
+	metadata_outcome_t outcome;
 } job_t;
-
-static void
-outcome_fini(outcome_t *outcome)
-{
-	metadata_scan_fini(&outcome->scan);
-	free(outcome->bytes);
-	outcome->bytes = NULL;
-}
-
-static napi_status
-set_number(napi_env env, napi_value object, const char *name, int number)
-{
-	napi_value value;
-	napi_status status = napi_create_int32(env, number, &value);
-
-	return (status != napi_ok ? status : napi_set_named_property(env, object, name, value));
-}
-
-/* A Uint32Array of two parts, one after the other. */
-static napi_status
-set_words(napi_env env, napi_value object, const char *name, const void *first, size_t first_words,
-    const void *second, size_t second_words)
-{
-	napi_value memory, array;
-	napi_status status;
-	void *data = NULL;
-	size_t words = first_words + second_words;
-
-	if ((status = napi_create_arraybuffer(env, words * sizeof (uint32_t), &data, &memory)) != napi_ok ||
-	    (status = napi_create_typedarray(env, napi_uint32_array, words, memory, 0, &array)) != napi_ok)
-		return (status);
-	if (first_words > 0)
-		(void) memcpy(data, first, first_words * sizeof (uint32_t));
-	if (second_words > 0)
-		(void) memcpy((uint32_t *)data + first_words, second, second_words * sizeof (uint32_t));
-	return (napi_set_named_property(env, object, name, array));
-}
-
-static void
-free_bytes(napi_env env, void *data, void *hint)
-{
-	(void) env;
-	(void) hint;
-	free(data);
-}
-
-/* A Buffer that takes the memory over. */
-static napi_status
-set_bytes(napi_env env, napi_value object, const char *name, uint8_t **bytes, size_t length)
-{
-	napi_value buffer;
-	napi_status status = napi_create_external_buffer(env, length, *bytes, free_bytes, NULL, &buffer);
-
-	if (status != napi_ok)
-		return (status);
-	*bytes = NULL;
-	return (napi_set_named_property(env, object, name, buffer));
-}
-
-/* NULL where the engine makes no values any more. */
-static napi_value
-outcome_value(napi_env env, outcome_t *outcome)
-{
-	const metadata_root_t *root = &outcome->scan.root;
-	napi_value object;
-
-	if (napi_create_object(env, &object) != napi_ok ||
-	    set_number(env, object, "code", (int)outcome->code) != napi_ok ||
-	    set_number(env, object, "err", outcome->err) != napi_ok ||
-	    set_number(env, object, "step", outcome->step) != napi_ok ||
-	    set_words(env, object, "root", root, METADATA_ROOT_WORDS, NULL, 0) != napi_ok ||
-	    set_words(env, object, "members", outcome->scan.members[0],
-	    (size_t)root->maps[0].count * METADATA_MEMBER_WORDS, outcome->scan.members[1],
-	    (size_t)root->maps[1].count * METADATA_MEMBER_WORDS) != napi_ok ||
-	    set_words(env, object, "ranges", outcome->ranges, 2 * METADATA_EVENT_RANGES, NULL, 0) != napi_ok ||
-	    set_words(env, object, "stat", outcome->stat, FILE_STAT_MEMBERS, NULL, 0) != napi_ok ||
-	    set_words(env, object, "owner", outcome->owner, OWNER_MEMBERS, NULL, 0) != napi_ok)
-		return (NULL);
-	if (outcome->scan.names != NULL &&
-	    set_bytes(env, object, "names", &outcome->scan.names, outcome->scan.names_length) != napi_ok)
-		return (NULL);
-	if (outcome->bytes != NULL && set_bytes(env, object, "bytes", &outcome->bytes, outcome->length) != napi_ok)
-		return (NULL);
-	return (object);
-}
 
 static void
 run_read(pool_job_t *pool)
 {
 	job_t *job = (job_t *)pool;
 	metadata_read_t *read = &job->u.read;
-	outcome_t *outcome = &job->outcome;
+	metadata_outcome_t *outcome = &job->outcome;
 
 	outcome->code = metadata_file_read(read);
 	outcome->err = read->err;
@@ -182,7 +82,7 @@ run_splice(pool_job_t *pool)
 {
 	job_t *job = (job_t *)pool;
 	metadata_splice_t *splice = &job->u.splice;
-	outcome_t *outcome = &job->outcome;
+	metadata_outcome_t *outcome = &job->outcome;
 
 	outcome->code = metadata_file_splice(splice);
 	outcome->err = splice->fault.err;
@@ -201,7 +101,7 @@ run_event(pool_job_t *pool)
 {
 	job_t *job = (job_t *)pool;
 	const uint8_t *bytes = job->u.event.bytes;
-	outcome_t *outcome = &job->outcome;
+	metadata_outcome_t *outcome = &job->outcome;
 	const metadata_range_t *vm = &outcome->ranges[METADATA_EVENT_VM];
 	metadata_scan_result_t result = metadata_scan_event(bytes, job->u.event.length, outcome->ranges);
 
@@ -214,13 +114,13 @@ run_event(pool_job_t *pool)
 static napi_value
 job_result(napi_env env, pool_job_t *pool)
 {
-	return (outcome_value(env, &((job_t *)pool)->outcome));
+	return (metadata_outcome_value(env, &((job_t *)pool)->outcome));
 }
 
 static void
 job_fini(pool_job_t *pool)
 {
-	outcome_fini(&((job_t *)pool)->outcome);
+	metadata_outcome_fini(&((job_t *)pool)->outcome);
 }
 
 static napi_status
@@ -310,11 +210,11 @@ job_make(napi_env env, void (*run)(pool_job_t *))
 }
 
 static napi_value
-result_now(napi_env env, outcome_t *outcome)
+result_now(napi_env env, metadata_outcome_t *outcome)
 {
-	napi_value result = outcome_value(env, outcome);
+	napi_value result = metadata_outcome_value(env, outcome);
 
-	outcome_fini(outcome);
+	metadata_outcome_fini(outcome);
 	if (result == NULL)
 		napi_call_throw(env, "the result could not be made");
 	return (result);
@@ -325,7 +225,7 @@ js_scan_metadata(napi_env env, napi_callback_info info)
 {
 	napi_value arg;
 	size_t argc = 1, length;
-	outcome_t outcome;
+	metadata_outcome_t outcome;
 	void *bytes;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
@@ -342,7 +242,7 @@ js_build_metadata(napi_env env, napi_callback_info info)
 	napi_value argv[5];
 	size_t argc = 5;
 	metadata_text_t text;
-	outcome_t outcome;
+	metadata_outcome_t outcome;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
 	(void) memset(&text, 0, sizeof (text));
@@ -427,7 +327,7 @@ js_read_value(napi_env env, napi_callback_info info)
 static napi_status
 owner_of(napi_env env, napi_value value, file_replace_t *replace)
 {
-	const int32_t *owner = napi_call_array(env, value, napi_int32_array, OWNER_MEMBERS, "mode, uid, gid");
+	const int32_t *owner = napi_call_array(env, value, napi_int32_array, METADATA_OWNER_WORDS, "mode, uid, gid");
 
 	if (owner == NULL)
 		return (napi_pending_exception);

@@ -7,6 +7,7 @@
 #endif
 
 #include "metadata_file.h"
+#include "json_string.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Shorter work needs no turn. */
+/* Shorter work is done without the lock, bytes. */
 #define	LONG_SCAN_BYTES	(256 * 1024)
 
 /* One long scan at a time in the process. Nothing that waits for a disk is done under it. */
@@ -179,7 +180,7 @@ value_of(int fd, metadata_value_t *value)
 	if (value->is_string) {
 		work_begin(length);
 		/* What it means is never longer than how it is written. */
-		value->length = metadata_unescape(value->bytes, length, value->bytes);
+		value->length = json_string_unescape(value->bytes, length, value->bytes);
 		work_end(length);
 	}
 	return (METADATA_FILE_OK);

@@ -6,12 +6,25 @@
 export class Backoff {
   private readonly firstMs: number;
   private readonly lastMs: number;
+  private readonly jitter: number;
+  private readonly chance: () => number;
   private nextMs: number;
 
-  /** @param firstMs the first wait @param lastMs the longest */
-  constructor(firstMs: number, lastMs: number) {
+  /**
+   * @param firstMs the first wait
+   * @param lastMs the longest
+   * @param options jitter: the part of a wait that chance can take away, so that not all retry at once; chance: from 0
+   * to below 1
+   */
+  constructor(
+    firstMs: number,
+    lastMs: number,
+    { jitter = 0, chance = Math.random }: { jitter?: number; chance?: () => number } = {},
+  ) {
     this.firstMs = firstMs;
     this.lastMs = lastMs;
+    this.jitter = jitter;
+    this.chance = chance;
     this.nextMs = firstMs;
   }
 
@@ -19,10 +32,10 @@ export class Backoff {
   next(): number {
     const wait = this.nextMs;
     this.nextMs = Math.min(this.lastMs, 2 * wait);
-    return wait;
+    return this.jitter === 0 ? wait : wait * (1 - this.jitter * this.chance());
   }
 
-  /** The next wait is at least so long, ms. */
+  /** The next wait is at least so long, ms, before its jitter. */
   atLeast(ms: number): void {
     this.nextMs = Math.max(this.nextMs, ms);
   }

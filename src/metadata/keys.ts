@@ -49,64 +49,45 @@ export function needsNamespaces(key: string): boolean {
 }
 
 /**
- * The names that KEYS lists: those of the customer's map that are read from it, then those of the
- * internal map that are. No sort: the order is the metadata file's.
+ * The reply to KEYS: the names of the customer's map that are read from it, then those of the internal map that are.
+ * No sort: the order is the metadata file's. Mostly a view of the names as the file's index has them.
  */
-export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): string[] {
-  const names: string[] = [];
-  for (const key of maps.customer.keys()) {
-    if (isListable(key) && classify(key, namespaces).kind === 'plain') {
-      names.push(key);
-    }
-  }
-  for (const key of maps.internal.keys()) {
-    if (isListable(key) && classify(key, namespaces).kind !== 'plain') {
-      names.push(key);
-    }
-  }
-  return names;
-}
-
-/** What KEYS needs of one parsed file. */
-interface Listed {
-  readonly needsNamespaces: boolean;
-  list: NameList | null;
-  /** Those that the list was made with. */
-  namespaces: readonly string[];
-}
-
-/** Made once for each parsed file, and gone with it. */
-const listed = new WeakMap<MetadataMaps, Listed>();
-
-/** The reply to KEYS. It refers to the names in the maps, and is shared by all who ask. */
 export function nameList(maps: MetadataMaps, namespaces: readonly string[]): NameList {
-  const known = listedOf(maps);
-  const isSame =
-    known.namespaces.length === namespaces.length &&
-    known.namespaces.every((name, at) => name === namespaces[at]);
-  if (known.list === null || !isSame) {
-    const names = listKeys(maps, namespaces);
-    const separators = Math.max(0, names.length - 1);
-    const bytes = names.reduce((sum, name) => sum + Buffer.byteLength(name), separators);
-    known.list = { kind: 'list', names, bytes };
-    known.namespaces = namespaces;
-  }
-  return known.list;
+  const isPlain = (key: string): boolean => classify(key, namespaces).kind === 'plain';
+  const parts = [
+    ...listedOf(maps.customer, true, isPlain),
+    ...listedOf(maps.internal, false, isPlain),
+  ].filter(({ length }) => length > 0);
+  const [first = EMPTY] = parts;
+  const lines = parts.length > 1 ? Buffer.concat(parts) : first;
+  return { kind: 'list', text: lines.subarray(0, Math.max(0, lines.length - 1)) };
+}
+
+/** The names of the reply to KEYS. */
+export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): string[] {
+  const { text } = nameList(maps, namespaces);
+  return text.length === 0 ? [] : text.toString('utf8').split('\n');
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** Names with an LF after each. */
+function listedOf(
+  map: MetadataMap,
+  wantsPlain: boolean,
+  isPlain: (key: string) => boolean,
+): readonly Buffer[] {
+  return (
+    map.listed?.(wantsPlain, isPlain) ??
+    [...map.keys()]
+      .filter((key) => isListable(key) && isPlain(key) === wantsPlain)
+      .map((key) => Buffer.from(`${key}\n`))
+  );
 }
 
 /** Whether the class of any key depends on the namespaces. */
-export function listNeedsNamespaces(maps: MetadataMaps): boolean {
-  return listedOf(maps).needsNamespaces;
-}
-
-function listedOf(maps: MetadataMaps): Listed {
-  let known = listed.get(maps);
-  if (known === undefined) {
-    const keys = [...maps.customer.keys(), ...maps.internal.keys()];
-    known = { needsNamespaces: keys.some(needsNamespaces), list: null, namespaces: [] };
-    listed.set(maps, known);
-  }
-  return known;
+export function listNeedsNamespaces({ customer, internal }: MetadataMaps): boolean {
+  return [customer, internal].some((map) => map.hasColons ?? [...map.keys()].some(needsNamespaces));
 }
 
 /**

@@ -41,6 +41,13 @@ export interface MetadataMap {
   [Symbol.iterator](): Iterator<[string, unknown]>;
   /** How long a value is as text, without reading it: bytes of UTF-8, or as much as it can come to. */
   bytesOf?(key: string): number;
+  /** Whether a name has a colon. */
+  readonly hasColons?: boolean;
+  /**
+   * The names that KEYS lists as bytes, LF after each, of keys that are plain or of those that are not.
+   * @param isPlain asked for names with a colon only
+   */
+  listed?(wantsPlain: boolean, isPlain: (key: string) => boolean): readonly Buffer[];
 }
 
 /** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */

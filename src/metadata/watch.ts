@@ -13,7 +13,7 @@ import { listKeys } from './keys';
 import { endOfPiece, LONG_CHARS, type Tokens } from './token';
 import type { MetadataMaps } from './vm-data';
 
-/** The data of a VM as WATCH and GETALL look at it, with the file as it is now. */
+/** The data of a VM as WATCH and GETALL see it, with the file as it is now. */
 export interface WatchedData {
   readonly zonename: string;
   readonly tokens: Tokens;

@@ -35,6 +35,7 @@ export interface NativeText {
   readonly step: number;
   readonly root: Uint32Array;
   readonly members: Uint32Array;
+  readonly order: Uint32Array;
   /** Of an event only. */
   readonly ranges: Uint32Array;
   readonly names?: Buffer;

@@ -29,15 +29,18 @@ const REASONS = [
   'cannot be edited safely',
 ] as const;
 const DIRECTORY_BIT = 0x100;
+const NO_NAMES = Buffer.alloc(0);
 
 /** Why a text has no offsets. */
 export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
-/** Offsets, as native/metadata_scan.h lays them out. */
+/** Offsets, as native/metadata_offsets.h lays them out. */
 export interface TextOffsets {
   readonly root: Uint32Array;
   readonly members: Uint32Array;
-  /** JSON text of an array of the members' names. */
+  /** Numbers of members: sorted by name, then those that a reader sees. */
+  readonly order: Uint32Array;
+  /** The members' names as UTF-8, an LF after each. */
   readonly names: Buffer;
 }
 
@@ -136,7 +139,7 @@ const LONG_BYTES = 64 * 1024;
 export const longWork = new TaskQueue({ tasks: 1 });
 
 /** To be awaited before work on so many bytes. */
-export async function longWorkTurn(bytes: number): Promise<void> {
+export async function beforeLongWork(bytes: number): Promise<void> {
   if (bytes > LONG_BYTES) {
     await longWork.next();
   }
@@ -153,7 +156,7 @@ export async function readText(path: string, bytesMax: number, keepMax: number):
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
   const reason = result.code === OK ? null : faultOf(result, 'read', path);
   const stat = result.stat;
-  await longWorkTurn(reason === null ? indexBytes(result) : 0);
+  await beforeLongWork(reason === null ? indexBytes(result) : 0);
   return reason === null
     ? {
         kind: 'ok',
@@ -183,7 +186,7 @@ export async function readValue(
   if (result.code !== OK) {
     faultOf(result, 'read', path);
   }
-  await longWorkTurn(result.bytes?.length ?? 0);
+  await beforeLongWork(result.bytes?.length ?? 0);
   return result.bytes;
 }
 
@@ -211,7 +214,7 @@ export async function spliceText(
     Int32Array.of(owner.mode, owner.uid, owner.gid),
     splice.keepMax,
   );
-  await longWorkTurn(result.code === OK ? indexBytes(result) : 0);
+  await beforeLongWork(result.code === OK ? indexBytes(result) : 0);
   switch (result.code) {
     case OK:
       return {
@@ -238,8 +241,8 @@ export function isForeign(stat: FileStat): boolean {
   return deviceOf(stat) === 0 && inodeOf(stat) === 0;
 }
 
-function offsetsOf({ root, members, names }: NativeText): TextOffsets {
-  return { root, members, names: names ?? Buffer.from('[]') };
+function offsetsOf({ root, members, order, names = NO_NAMES }: NativeText): TextOffsets {
+  return { root, members, order, names };
 }
 
 /** What an index is made of. */

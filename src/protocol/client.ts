@@ -166,7 +166,7 @@ export class ClientSession {
     if (frame.kind !== 'frame' || frame.id !== this.id) {
       return WAIT;
     }
-    const data = Buffer.from(frame.payload, 'base64');
+    const data = Buffer.from(frame.payload.toString('latin1'), 'base64');
     switch (frame.code) {
       case 'SUCCESS':
         return this.done({ kind: 'success', data });

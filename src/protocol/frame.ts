@@ -27,8 +27,8 @@ export interface Frame {
   readonly kind: 'frame';
   readonly id: string;
   readonly code: string;
-  /** Base64 as received, not checked; empty when the frame has none. */
-  readonly payload: string;
+  /** Base64 as received, not checked; empty when the frame has none. A view of the line. */
+  readonly payload: Buffer;
 }
 
 /** Why a byte sequence is not a frame. `header`: length and CRC at least could be read. */
@@ -107,20 +107,46 @@ export function readIdOfHead(head: Buffer): string | null {
   return /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(head.toString('latin1'))?.[1] ?? null;
 }
 
-/**
- * Reads base64 of the standard alphabet; padding may be missing, but not wrong. Null for anything else.
- * @param text of one-byte characters
- */
-export function decodeBase64(text: string): Buffer | null {
-  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
-  if (padding === 0 ? text.length % 4 === 1 : text.length % 4 !== 0) {
+/** Reads base64 of the standard alphabet; padding may be missing, but not wrong. Null for anything else. */
+export function decodeBase64(text: Buffer): Buffer | null {
+  const { length } = text;
+  const padding = text[length - 1] !== PAD ? 0 : text[length - 2] === PAD ? 2 : 1;
+  if (padding === 0 ? length % 4 === 1 : length % 4 !== 0) {
     return null;
   }
-  const bytes = Buffer.from(text, 'base64');
-  // The runtime's decoder skips what it does not know, so the result is too short then, and takes the URL alphabet
-  // too. A regular expression over a line of megabytes would take as long as all the rest of its parsing.
-  const isWhole = bytes.length === Math.floor(((text.length - padding) * 3) / 4);
-  return isWhole && !text.includes('-') && !text.includes('_') ? bytes : null;
+  if (length <= PIECE_CHARS) {
+    const chars = text.toString('latin1');
+    const bytes = Buffer.from(chars, 'base64');
+    return isDecoded(chars, bytes.length, length - padding) ? bytes : null;
+  }
+  // In pieces: as one string it would be megabytes more, each time.
+  const bytes = Buffer.allocUnsafe(bytesOfBase64(length - padding));
+  let done = 0;
+  for (let at = 0; at < length; at += PIECE_CHARS) {
+    const chars = text.toString('latin1', at, at + PIECE_CHARS);
+    const written = bytes.write(chars, done, 'base64');
+    if (!isDecoded(chars, written, Math.min(PIECE_CHARS, length - padding - at))) {
+      return null;
+    }
+    done += written;
+  }
+  return bytes;
+}
+
+const PAD = 0x3d;
+/** Whole groups of four. */
+const PIECE_CHARS = 32 * 1024;
+
+function bytesOfBase64(chars: number): number {
+  return Math.floor((chars * 3) / 4);
+}
+
+/**
+ * The runtime's decoder skips what it does not know, so the result is too short then, and takes the URL alphabet too. A
+ * regular expression over a line of megabytes would take as long as all the rest of its parsing.
+ */
+function isDecoded(chars: string, bytes: number, unpadded: number): boolean {
+  return bytes === bytesOfBase64(unpadded) && !chars.includes('-') && !chars.includes('_');
 }
 
 function isBase64(text: string): boolean {
@@ -144,12 +170,12 @@ function readBody(body: Buffer): Frame | NoFrame {
   if (!isAscii(body)) {
     return none('a byte that is not ASCII', true);
   }
-  const text = body.toString('latin1');
+  const head = body.toString('latin1', 0, codeEnd);
   return {
     kind: 'frame',
-    id: text.slice(0, idEnd),
-    code: text.slice(codeAt, codeEnd),
-    payload: text.slice(codeEnd + 1),
+    id: head.slice(0, idEnd),
+    code: head.slice(codeAt),
+    payload: body.subarray(codeEnd + 1),
   };
 }
 

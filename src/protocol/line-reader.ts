@@ -19,6 +19,10 @@
 const HEAD_BYTES = 64;
 /** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
+/** A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. */
+const LONG_BYTES = 64 * 1024;
+/** But not where the operator lets lines be longer than this. */
+const MAX_AT_ONCE = 4 * 1024 * 1024;
 /** Up to here a loop beats the call into the runtime's search. */
 const SHORT_SEARCH = 48;
 const LF = 0x0a;
@@ -178,7 +182,8 @@ function append(span: Span, more: Buffer, from: number, to: number, maxCapacity:
   const added = to - from;
   if (!span.own || span.to + added > span.bytes.length) {
     const needed = span.to - span.from + added;
-    const capacity = Math.max(needed, Math.min(2 * needed, maxCapacity), FIRST_CAPACITY);
+    const room = needed > LONG_BYTES && maxCapacity <= MAX_AT_ONCE ? maxCapacity : 2 * needed;
+    const capacity = Math.max(needed, Math.min(room, maxCapacity), FIRST_CAPACITY);
     // Not from the shared pool: an unfinished line must not keep its neighbours in memory.
     const grown = Buffer.allocUnsafeSlow(capacity);
     span.to = span.bytes.copy(grown, 0, span.from, span.to);

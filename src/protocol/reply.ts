@@ -25,15 +25,10 @@ export interface ChangeCourse {
   readonly limit?: ChangeLimit;
 }
 
-/**
- * The names that KEYS lists, which become one text only while they are sent. All of them are without
- * control characters.
- */
+/** The names that KEYS lists, without control characters: UTF-8, with an LF between two of them. */
 export interface NameList {
   readonly kind: 'list';
-  readonly names: readonly string[];
-  /** Of the names in UTF-8, with one LF between two of them. */
-  readonly bytes: number;
+  readonly text: Buffer;
 }
 
 /**
@@ -67,7 +62,7 @@ export function encodeReply(wire: Wire, reply: Reply): Buffer {
     case 'success':
       return encodeSuccess(wire, reply.text);
     case 'list':
-      return encodeSuccess(wire, reply.names.join('\n'));
+      return encodeSuccess(wire, reply.text.toString('utf8'));
     case 'notfound':
       return wire.version === 1 ? NOTFOUND : buildFrame(wire.id, 'NOTFOUND', '');
     case 'failure':
@@ -91,7 +86,7 @@ export function sizeOfReply(wire: Wire, reply: Reply): number {
     case 'failure':
       return sizeOnWire(wire, reply.text.length * MAX_BYTES_PER_CHAR, 0);
     case 'list':
-      return sizeOnWire(wire, reply.bytes, reply.names.length);
+      return sizeOnWire(wire, reply.text.length, mostDots(wire, reply.text));
     case 'success': {
       const { text } = reply;
       // To count the bytes of a short text costs more than to send it.
@@ -117,7 +112,7 @@ export function sizeOfSource(reply: Reply): number {
     case 'notfound':
       return 0;
     case 'list':
-      return 2 * reply.bytes;
+      return reply.text.length;
     default:
       return 2 * reply.text.length;
   }
@@ -132,10 +127,9 @@ export interface ReplyMemory {
 /** Encodes one reply of a read piece by piece. Holds nothing but the reply itself. */
 export class ReplyEncoder {
   private readonly wire: Wire;
-  private readonly parts: readonly string[];
-  /** What is encoded next: a part, and a character of it. */
-  private part = 0;
-  private char = 0;
+  private readonly text: string | Buffer;
+  /** Where the next piece of it begins. */
+  private next = 0;
   /** Bytes of text that did not fill a group of base64 yet: two at most. */
   private carried = 0;
   private readonly carry = Buffer.alloc(2);
@@ -145,18 +139,17 @@ export class ReplyEncoder {
   private afterLf = true;
 
   /** @param reply a large one; its memory must have room for `sizeOfReply` */
-  constructor(wire: Wire, reply: NameList | { readonly text: string }) {
+  constructor(wire: Wire, reply: { readonly text: string | Buffer }) {
     this.wire = wire;
-    this.parts = 'names' in reply ? reply.names : [reply.text];
+    this.text = reply.text;
     if (wire.version === 1) {
       this.at = V1_SUCCESS.length;
       this.crc = 0;
       this.bodyBytes = 0;
       return;
     }
-    const bytes = 'names' in reply ? reply.bytes : Buffer.byteLength(reply.text);
     const head = Buffer.from(`${wire.id} SUCCESS `, 'latin1');
-    this.bodyBytes = head.length + base64Length(bytes);
+    this.bodyBytes = head.length + base64Length(Buffer.byteLength(reply.text));
     this.crc = crc32(head);
     this.at = headOf(this.bodyBytes, 0).length + head.length;
   }
@@ -167,25 +160,12 @@ export class ReplyEncoder {
    * @returns the bytes of the whole reply when this was its last piece, else null
    */
   step(memory: ReplyMemory): number | null {
-    let used = this.carry.copy(scratch, 0, 0, this.carried);
-    let last = false;
-    for (let chars = PIECE_CHARS; chars > 0;) {
-      const text = this.parts[this.part] ?? '';
-      const end = endOfPiece(text, this.char, chars);
-      used += this.write(text.slice(this.char, end), used);
-      chars -= end - this.char + 1;
-      this.char = end;
-      if (end < text.length) {
-        break;
-      }
-      if (this.part + 1 >= this.parts.length) {
-        last = true;
-        break;
-      }
-      this.part++;
-      this.char = 0;
-      used += this.write('\n', used);
-    }
+    const { text, next } = this;
+    const end = typeof text === 'string' ? endOfPiece(text, next) : next + PIECE_CHARS;
+    const last = end >= text.length;
+    const carried = this.carry.copy(scratch, 0, 0, this.carried);
+    const used = carried + this.write(next, end, carried);
+    this.next = end;
     if (this.wire.version === 1) {
       return this.stepV1(memory, used, last);
     }
@@ -220,17 +200,25 @@ export class ReplyEncoder {
     this.at += bytes.length;
   }
 
-  /** Adds text to the scratch memory, with its dots doubled where V1 wants it. @returns its bytes */
-  private write(text: string, at: number): number {
-    if (this.wire.version !== 1) {
-      return scratch.write(text, at, 'utf8');
+  /** Copies text to the scratch memory, with its dots doubled where V1 wants it. @returns its bytes */
+  private write(from: number, end: number, at: number): number {
+    const { text, wire } = this;
+    if (wire.version !== 1) {
+      return typeof text === 'string'
+        ? scratch.write(text.slice(from, end), at, 'utf8')
+        : text.copy(scratch, at, from, end);
     }
-    let stuffed = text.includes('\n.') ? text.replaceAll('\n.', '\n..') : text;
-    if (this.afterLf && text.startsWith('.')) {
+    // In bytes of UTF-8 dots and LFs are what they are in characters.
+    const [piece, encoding] =
+      typeof text === 'string'
+        ? ([text.slice(from, end), 'utf8'] as const)
+        : ([text.toString('latin1', from, end), 'latin1'] as const);
+    let stuffed = piece.includes('\n.') ? piece.replaceAll('\n.', '\n..') : piece;
+    if (this.afterLf && piece.startsWith('.')) {
       stuffed = `.${stuffed}`;
     }
-    this.afterLf = text === '' ? this.afterLf : text.endsWith('\n');
-    return scratch.write(stuffed, at, 'utf8');
+    this.afterLf = piece === '' ? this.afterLf : piece.endsWith('\n');
+    return scratch.write(stuffed, at, encoding);
   }
 }
 
@@ -254,8 +242,8 @@ function base64Length(bytes: number): number {
 }
 
 /** Where a piece ends that begins at `from`: never between the two halves of a character. */
-function endOfPiece(text: string, from: number, chars: number): number {
-  const end = Math.min(text.length, from + Math.max(chars, 2));
+function endOfPiece(text: string, from: number): number {
+  const end = Math.min(text.length, from + PIECE_CHARS);
   const code = end < text.length ? text.charCodeAt(end - 1) : 0;
   return code >= 0xd800 && code <= 0xdbff ? end - 1 : end;
 }
@@ -270,7 +258,7 @@ function sizeOnWire(wire: Wire, bytes: number, dots: number): number {
 /** `V2 `, the length, the CRC, the code, and what stands between them. */
 const MAX_HEAD_BYTES = 48;
 
-function mostDots(wire: Wire, text: string): number {
+function mostDots(wire: Wire, text: string | Buffer): number {
   if (wire.version !== 1) {
     return 0;
   }

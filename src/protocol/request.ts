@@ -89,6 +89,8 @@ export const MAX_WATCH_KEYS = 64;
 const MAX_WATCH_KEYS_BYTES = 4096;
 /** Ours have 32: another agent's may be longer, and is then merely another token. */
 const MAX_TOKEN_CHARS = 64;
+const SP = 0x20;
+const EMPTY = Buffer.alloc(0);
 /** What a log record shows of an unknown V1 command: the reply does not repeat it. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
@@ -218,10 +220,10 @@ function requestOf({ id, code, payload }: Frame): Request {
     case 'WATCH':
       return parseWatch(wire, decodeBase64(payload));
     case 'PUT':
-      return parsePut(wire, 'PUT', decodeBase64(payload)?.toString('latin1') ?? '');
+      return parsePut(wire, 'PUT', decodeBase64(payload) ?? EMPTY);
     case 'PUTIF':
     case 'DELETEIF':
-      return parseConditional(wire, code, decodeBase64(payload)?.toString('latin1') ?? '');
+      return parseConditional(wire, code, decodeBase64(payload) ?? EMPTY);
     case 'DELETE': {
       const key = keyOf(decodeBase64(payload), 'DELETE');
       return deleteOf(wire, 'DELETE', key);
@@ -252,15 +254,15 @@ function deleteOf(
 function parsePut(
   wire: Wire,
   verb: 'PUT' | 'PUTIF',
-  terms: string,
+  terms: Buffer,
   condition: { readonly onlyIf?: string } = {},
 ): Request {
-  const space = terms.indexOf(' ');
-  const value = space < 0 ? null : decodeBase64(terms.slice(space + 1));
+  const space = terms.indexOf(SP);
+  const value = space < 0 ? null : decodeBase64(terms.subarray(space + 1));
   if (value === null) {
     return malformed(wire, verb, invalid(verb));
   }
-  const key = keyOf(decodeBase64(terms.slice(0, space)), verb);
+  const key = keyOf(decodeBase64(terms.subarray(0, space)), verb);
   if ('fault' in key) {
     return malformed(wire, verb, key.fault);
   }
@@ -271,13 +273,13 @@ function parsePut(
 }
 
 /** `base64(key) SP base64(value) SP token`, or without a value. */
-function parseConditional(wire: Wire, verb: 'PUTIF' | 'DELETEIF', terms: string): Request {
-  const space = terms.lastIndexOf(' ');
-  const onlyIf = terms.slice(space + 1);
+function parseConditional(wire: Wire, verb: 'PUTIF' | 'DELETEIF', terms: Buffer): Request {
+  const space = terms.lastIndexOf(SP);
+  const onlyIf = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
   if (space < 0 || !isToken(onlyIf)) {
     return malformed(wire, verb, invalid(verb));
   }
-  const rest = terms.slice(0, space);
+  const rest = terms.subarray(0, space);
   return verb === 'PUTIF'
     ? parsePut(wire, verb, rest, { onlyIf })
     : deleteOf(wire, verb, keyOf(decodeBase64(rest), verb), { onlyIf });
@@ -306,7 +308,7 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
   }
   const keys = new Set<string>();
   for (const term of payload.toString('latin1', after + 1).split(' ')) {
-    const key = keyOf(decodeBase64(term), 'WATCH');
+    const key = keyOf(decodeBase64(Buffer.from(term, 'latin1')), 'WATCH');
     if ('fault' in key) {
       return malformed(wire, 'WATCH', key.fault);
     }

@@ -58,8 +58,11 @@ import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
 const MAX_MAP_BYTES = 1024 * 1024;
 /** Up to this long a file is read and scanned at once, in about half a millisecond, and kept; bytes. */
 export const KEPT_BYTES = 256 * 1024;
-/** What is kept of the files of all zones, bytes. */
-const CACHE_BYTES = 24 * 1024 * 1024;
+/**
+ * What is kept of the files of all zones, bytes: names of a megabyte in each of 32 zones, which would be read again for each
+ * KEYS, and the common ones.
+ */
+const CACHE_BYTES = 48 * 1024 * 1024;
 /** The maps and the entry of an empty file, bytes. */
 const ENTRY_BYTES = 1024;
 /** What is read of long files at the same time, bytes. */

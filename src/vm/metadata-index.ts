@@ -1,10 +1,12 @@
 /*
- * What a metadata.json holds, by the offsets of its members: names are in memory, values stay where they are
- * until one is read.
+ * What a metadata.json holds, by the offsets of its members: values stay where they are until one is read.
  *
  * Made of one scan of the text (platform/metadata-text.ts), for a file and for the metadata in a VM object of
- * vminfod's. Means what JSON.parse of the text would mean: own members only, of a doubled name the last one,
- * names that are numbers first. Pure but for the source of values that it is given.
+ * vminfod's. To make one costs next to nothing, however many members there are: their names are sorted and put into
+ * the text of KEYS where the file is scanned, and become strings only when one is asked for. Means what JSON.parse of
+ * the text would mean: own members only, of a doubled name the last one, names that are numbers first. But a lone
+ * half of a surrogate pair in a name is U+FFFD, as guests are sent it. Pure but for the source of values that it is
+ * given.
  */
 import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { TextOffsets } from '../platform/metadata-text';
@@ -12,18 +14,29 @@ import type { TextOffsets } from '../platform/metadata-text';
 export type MapName = 'customer' | 'internal';
 export const MAP_NAMES = ['customer', 'internal'] as const;
 
-/** Words of a member and of the root, as native/metadata_scan.h has them. */
-const MEMBER_WORDS = 7;
+/** Words of a member and of the root, as native/metadata_offsets.h has them. */
+const MEMBER_WORDS = 9;
 const ROOT_WORDS = 7;
-const MAP_WORDS = 4;
+const MAP_WORDS = 5;
+const GUEST_WORDS = ROOT_WORDS + 2 * MAP_WORDS;
 const VALUE_ESCAPED = 2;
 const VALUE_STRING = 4;
 const VALUE_CONTAINER = 8;
+const NAME_COLON = 16;
+const NAME_PASSWORD = 32;
+const NAME_LISTABLE = 64;
+/** Words of a member. */
+const FLAGS = 6;
+const PLAIN_START = 7;
+const PLAIN_END = 8;
 
 /** The colon and the comma of a member. */
 const MEMBER_BYTES = 2;
-/** What a member costs in memory besides its offsets and its name, bytes. */
-const ENTRY_BYTES = 100;
+/** Look-ups that are remembered of one map, and the longest key of one, characters. */
+const MAX_FOUND = 64;
+const MAX_FOUND_CHARS = 256;
+/** What the object and what it remembers cost in memory besides the offsets and names, bytes. */
+const INDEX_BYTES = 4096;
 /** A guest never gets what is in an object or an array: a longer one is not even parsed. */
 const CONTAINER_BYTES = 64 * 1024;
 const PASSWORD_END = '_pw';
@@ -78,38 +91,32 @@ export class MetadataIndex {
   readonly offsets: TextOffsets;
   /** How many members each map has, doubled names included. */
   readonly counts: Readonly<Record<MapName, number>>;
-  /** By name, the number of the member that a reader sees. */
-  readonly names: Readonly<Record<MapName, ReadonlyMap<string, number>>>;
   readonly use: GuestUse;
-  /** What it takes in memory, bytes, with one text of KEYS. */
+  /** What it takes in memory, bytes. */
   readonly weight: number;
-  /** Names of all members in the order of the text, the customer's first. */
-  private readonly allNames: readonly string[];
+  /** Keys that were found, with their members. */
+  private readonly found = {
+    customer: new Map<string, number>(),
+    internal: new Map<string, number>(),
+  };
 
   constructor(offsets: TextOffsets) {
+    const { root, members, order, names } = offsets;
     this.offsets = offsets;
-    this.counts = { customer: this.mapWord(0, 3), internal: this.mapWord(1, 3) };
-    const parsed: unknown = JSON.parse(offsets.names.toString('utf8'));
-    this.allNames = Array.isArray(parsed) ? parsed.map(String) : [];
-    const { customer } = this.counts;
-    this.names = {
-      customer: numbered(this.allNames.slice(0, customer), 0),
-      internal: numbered(this.allNames.slice(customer), customer),
-    };
-    this.use = this.guestUse();
-    this.weight =
-      offsets.members.byteLength + 4 * offsets.names.length + ENTRY_BYTES * this.allNames.length;
+    this.counts = { customer: this.mapWord('customer', 3), internal: this.mapWord('internal', 3) };
+    this.use = { bytes: root[GUEST_WORDS] ?? 0, keys: root[GUEST_WORDS + 1] ?? 0 };
+    this.weight = members.byteLength + order.byteLength + names.length + INDEX_BYTES;
   }
 
   /** Members of both maps. */
   get size(): number {
-    return this.allNames.length;
+    return this.counts.customer + this.counts.internal;
   }
 
   member(number: number): Member {
     const { members } = this.offsets;
     const at = number * MEMBER_WORDS;
-    const flags = members[at + 6] ?? 0;
+    const flags = members[at + FLAGS] ?? 0;
     return {
       nameStart: members[at] ?? 0,
       nameEnd: members[at + 1] ?? 0,
@@ -127,28 +134,105 @@ export class MetadataIndex {
     return map === 'customer' ? 0 : this.counts.customer;
   }
 
+  /** The member that a reader of the key sees. */
+  find(map: MapName, key: string): number | undefined {
+    const found = this.found[map];
+    const known = found.get(key);
+    if (known !== undefined) {
+      return known;
+    }
+    const number = this.membersNamed(map, key).at(-1);
+    if (number !== undefined && key.length <= MAX_FOUND_CHARS) {
+      if (found.size >= MAX_FOUND) {
+        found.clear();
+      }
+      found.set(key, number);
+    }
+    return number;
+  }
+
   /** All members of that name, in the order of the text: more than one only where the name is doubled. */
   membersNamed(map: MapName, key: string): number[] {
-    const last = this.names[map].get(key);
-    if (last === undefined) {
-      return [];
-    }
-    if (this.names[map].size === this.counts[map]) {
-      return [last];
-    }
-    const numbers: number[] = [];
-    for (let number = this.firstOf(map); number <= last; number++) {
-      if (this.allNames[number] === key) {
-        numbers.push(number);
+    const { members, order, names } = this.offsets;
+    const wanted = Buffer.from(key);
+    const start = this.firstOf(map);
+    const compared = (at: number): number => {
+      const word = (order[at] ?? 0) * MEMBER_WORDS;
+      const [from = 0, to = 0] = [members[word + PLAIN_START], members[word + PLAIN_END]];
+      return names.compare(wanted, 0, wanted.length, from, to);
+    };
+    // The first of those that are sorted and not less.
+    let low = start;
+    let high = start + this.counts[map];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compared(middle) < 0) {
+        low = middle + 1;
+      } else {
+        high = middle;
       }
     }
+    const numbers: number[] = [];
+    for (const end = start + this.counts[map]; low < end && compared(low) === 0; low++) {
+      numbers.push(order[low] ?? 0);
+    }
     return numbers;
+  }
+
+  keyOf(number: number): string {
+    const { members, names } = this.offsets;
+    const at = number * MEMBER_WORDS;
+    return names.toString('utf8', members[at + PLAIN_START], members[at + PLAIN_END]);
+  }
+
+  /** The members of a map that a reader sees, in JSON.parse's order. */
+  visible(map: MapName): Uint32Array {
+    const customers = this.mapWord('customer', 4);
+    const start = this.size + (map === 'customer' ? 0 : customers);
+    return this.offsets.order.subarray(start, start + this.mapWord(map, 4));
+  }
+
+  /** Whether a name has a colon. */
+  hasColons(map: MapName): boolean {
+    const { members } = this.offsets;
+    const start = this.firstOf(map) * MEMBER_WORDS + FLAGS;
+    const end = start + this.counts[map] * MEMBER_WORDS;
+    for (let at = start; at < end; at += MEMBER_WORDS) {
+      if (((members[at] ?? 0) & NAME_COLON) !== 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** The names of a map that KEYS lists, one LF after each; mostly a view of the names, without a copy. */
+  listed(map: MapName, wantsPlain: boolean, isPlain: (key: string) => boolean): Buffer[] {
+    const { members, names } = this.offsets;
+    const ranges: Buffer[] = [];
+    let [from, to] = [0, 0];
+    for (const number of this.visible(map)) {
+      const at = number * MEMBER_WORDS;
+      const flags = members[at + FLAGS] ?? 0;
+      const plain =
+        (flags & NAME_COLON) === 0 ? (flags & NAME_PASSWORD) === 0 : isPlain(this.keyOf(number));
+      if ((flags & NAME_LISTABLE) === 0 || plain !== wantsPlain) {
+        continue;
+      }
+      const start = members[at + PLAIN_START] ?? 0;
+      if (start !== to) {
+        ranges.push(names.subarray(from, to));
+        from = start;
+      }
+      to = (members[at + PLAIN_END] ?? 0) + 1;
+    }
+    ranges.push(names.subarray(from, to));
+    return ranges;
   }
 
   /** The members of that name whose values are read from the text, of both maps; none for null. */
   readable(key: string | null): number[] {
     return MAP_NAMES.flatMap((map) => {
-      const number = key === null ? undefined : this.names[map].get(key);
+      const number = key === null ? undefined : this.find(map, key);
       return number === undefined || this.isOpaque(number) ? [] : [number];
     });
   }
@@ -162,11 +246,10 @@ export class MetadataIndex {
   }
 
   map(map: MapName): MapPlace {
-    const which = map === 'customer' ? 0 : 1;
     return {
-      state: STATES[this.mapWord(which, 0)] ?? 'other',
-      valueStart: this.mapWord(which, 1),
-      valueEnd: this.mapWord(which, 2),
+      state: STATES[this.mapWord(map, 0)] ?? 'other',
+      valueStart: this.mapWord(map, 1),
+      valueEnd: this.mapWord(map, 2),
     };
   }
 
@@ -186,8 +269,12 @@ export class MetadataIndex {
 
   /** What a member counts for the limits: name and value as JSON, colon and comma, bytes; 0 where it is absent. */
   sizeOf(map: MapName, key: string): number {
-    const number = this.names[map].get(key);
-    return number === undefined ? 0 : this.memberSize(number);
+    const number = this.find(map, key);
+    if (number === undefined) {
+      return 0;
+    }
+    const { nameStart, nameEnd, valueStart, valueEnd } = this.member(number);
+    return nameEnd - nameStart + valueEnd - valueStart + MEMBER_BYTES;
   }
 
   /** The maps, with values from the source. */
@@ -210,32 +297,11 @@ export class MetadataIndex {
   }
 
   isEscaped(number: number): boolean {
-    return ((this.offsets.members[number * MEMBER_WORDS + 6] ?? 0) & VALUE_ESCAPED) !== 0;
+    return ((this.offsets.members[number * MEMBER_WORDS + FLAGS] ?? 0) & VALUE_ESCAPED) !== 0;
   }
 
-  private mapWord(which: 0 | 1, word: number): number {
-    return this.offsets.root[ROOT_WORDS + which * MAP_WORDS + word] ?? 0;
-  }
-
-  private memberSize(number: number): number {
-    const { members } = this.offsets;
-    const at = number * MEMBER_WORDS;
-    const name = (members[at + 1] ?? 0) - (members[at] ?? 0);
-    return name + (members[at + 4] ?? 0) - (members[at + 3] ?? 0) + MEMBER_BYTES;
-  }
-
-  private guestUse(): GuestUse {
-    let bytes = 0;
-    let keys = 0;
-    for (const map of MAP_NAMES) {
-      for (const [key, number] of this.names[map]) {
-        if (isOfGuest(map, key)) {
-          bytes += this.memberSize(number);
-          keys++;
-        }
-      }
-    }
-    return { bytes, keys };
+  private mapWord(map: MapName, word: number): number {
+    return this.offsets.root[ROOT_WORDS + (map === 'customer' ? 0 : MAP_WORDS) + word] ?? 0;
   }
 }
 
@@ -258,64 +324,52 @@ export function valueIn(text: Buffer, index: MetadataIndex, number: number): unk
   return index.isOpaque(number) ? {} : JSON.parse(text.toString('utf8', valueStart, valueEnd));
 }
 
-/** Names to the numbers of their last members, in the order that an object of JavaScript has them in. */
-function numbered(names: readonly string[], first: number): Map<string, number> {
-  const numbers = new Map<string, number>();
-  names.forEach((name, at) => numbers.set(name, first + at));
-  const indices = [...numbers.keys()].filter(isArrayIndex);
-  if (indices.length === 0) {
-    return numbers;
-  }
-  indices.sort((a, b) => Number(a) - Number(b));
-  const ordered = new Map(indices.map((name) => [name, numbers.get(name) ?? 0]));
-  for (const [name, number] of numbers) {
-    ordered.set(name, number);
-  }
-  return ordered;
-}
-
-function isArrayIndex(name: string): boolean {
-  const first = name.charCodeAt(0);
-  const isDigit = first >= 0x30 && first <= 0x39;
-  return isDigit && /^(?:0|[1-9][0-9]{0,9})$/.test(name) && Number(name) < 2 ** 32 - 1;
-}
-
 class IndexedMap implements MetadataMap {
   private readonly index: MetadataIndex;
-  private readonly numbers: ReadonlyMap<string, number>;
+  private readonly map: MapName;
   private readonly source: ValueSource;
 
   constructor(index: MetadataIndex, map: MapName, valueOf: ValueSource) {
     this.index = index;
-    this.numbers = index.names[map];
+    this.map = map;
     this.source = valueOf;
   }
 
   get size(): number {
-    return this.numbers.size;
+    return this.index.visible(this.map).length;
+  }
+
+  get hasColons(): boolean {
+    return this.index.hasColons(this.map);
   }
 
   has(key: string): boolean {
-    return this.numbers.has(key);
+    return this.index.find(this.map, key) !== undefined;
   }
 
   get(key: string): unknown {
-    const number = this.numbers.get(key);
+    const number = this.index.find(this.map, key);
     return number === undefined ? undefined : this.source(number);
   }
 
   bytesOf(key: string): number {
-    const number = this.numbers.get(key);
+    const number = this.index.find(this.map, key);
     return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
-  keys(): IterableIterator<string> {
-    return this.numbers.keys();
+  listed(wantsPlain: boolean, isPlain: (key: string) => boolean): readonly Buffer[] {
+    return this.index.listed(this.map, wantsPlain, isPlain);
+  }
+
+  *keys(): IterableIterator<string> {
+    for (const number of this.index.visible(this.map)) {
+      yield this.index.keyOf(number);
+    }
   }
 
   *[Symbol.iterator](): IterableIterator<[string, unknown]> {
-    for (const [key, number] of this.numbers) {
-      yield [key, this.source(number)];
+    for (const number of this.index.visible(this.map)) {
+      yield [this.index.keyOf(number), this.source(number)];
     }
   }
 }

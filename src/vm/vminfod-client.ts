@@ -19,6 +19,7 @@
  */
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { hostname } from 'node:os';
+import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
 import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
@@ -62,11 +63,11 @@ export class Vminfod {
   private readonly options: StreamOptions;
   private readonly log: Logger;
   private readonly fsm: Fsm<VminfodState>;
+  private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, { jitter: 0.5 });
   private readonly lookups = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
   private stream: AbortController | null = null;
   private ended: Promise<void> = Promise.resolve();
-  private failures = 0;
   private streams = 0;
   private lastError: string | null = null;
   private outageSince: number | null = null;
@@ -189,7 +190,9 @@ export class Vminfod {
     const { state, since } = this.status();
     const steady = state === 'following' && Date.now() - since >= STEADY_MS;
     const ended = state === 'following' && codeOf(err) !== 'EBADMSG';
-    this.failures = steady || ended ? 1 : this.failures + 1;
+    if (steady || ended) {
+      this.backoff.reset();
+    }
     this.lastError = messageOf(systemError('GET /events', this.options.url, err));
     if (this.outageSince === null) {
       this.outageSince = Date.now();
@@ -203,20 +206,8 @@ export class Vminfod {
   }
 
   private down(state: StateHandle<VminfodState>): void {
-    state.timeout(retryDelayMs(this.failures), () => state.goto('connecting'));
+    state.timeout(this.backoff.next(), () => state.goto('connecting'));
   }
-}
-
-/**
- * The pause before the next attempt, ms.
- * @param failures in a row, 1 and more
- * @param chance of the jitter, from 0 to below 1
- */
-export function retryDelayMs(failures: number, chance = Math.random()): number {
-  // 10 doublings are beyond the longest delay; the exponent itself must not grow for days.
-  const doublings = Math.min(failures - 1, 10);
-  const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** doublings);
-  return delay * (0.5 + chance / 2);
 }
 
 /**

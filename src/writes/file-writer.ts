@@ -19,7 +19,7 @@ import { SystemError, systemError } from '../lib/errors';
 import type { Change, MetadataMaps } from '../metadata/vm-data';
 import { syncDurably, openStat, sizeOf, textOfStat } from '../platform/files';
 import { takeLock, type HeldLock } from '../platform/lock';
-import { isForeign, longWorkTurn } from '../platform/metadata-text';
+import { isForeign, beforeLongWork } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/metadata-writer';
@@ -216,7 +216,7 @@ export class FileWriter implements LeasingBackend {
     if (file === undefined || current === undefined) {
       return undefined;
     }
-    await longWorkTurn(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
+    await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
     const path = pathOf(target.directory, 'metadata');
     if (plan.empty) {

@@ -64,7 +64,7 @@ export function editPieces(
         splices.push({ start, end, parts: [text] });
       }
     }
-    written[map] = fresh(edits[map]).length;
+    written[map] = [...edits[map].values()].filter((value) => value !== undefined).length;
   }
   const { open, first, lastEnd } = index.root;
   if (made.length > 0) {

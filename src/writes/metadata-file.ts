@@ -107,7 +107,7 @@ export async function currentOf(
   const values = new Map<number, unknown>();
   const tokens = new Map<number, string>();
   for (const change of changes) {
-    const number = index.names[change.map].get(change.key);
+    const number = index.find(change.map, change.key);
     if (text === null || number === undefined) {
       continue;
     }
@@ -135,13 +135,13 @@ export async function currentOf(
     use: index.use,
     sizeOf: (map, key) => index.sizeOf(map, key),
     valueOf: (map, key) => {
-      const number = index.names[map].get(key);
+      const number = index.find(map, key);
       return number === undefined || values.has(number) ? values.get(number ?? -1) : UNREAD;
     },
     tokenOf: (map, key, check) => {
-      return tokens.get(index.names[map].get(key) ?? -1) ?? check.tokenOf(undefined);
+      return tokens.get(index.find(map, key) ?? -1) ?? check.tokenOf(undefined);
     },
-    holds: (map, key, value) => values.get(index.names[map].get(key) ?? -1) === value,
+    holds: (map, key, value) => values.get(index.find(map, key) ?? -1) === value,
   };
 }
 

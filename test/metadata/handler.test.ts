@@ -74,8 +74,7 @@ describe('handler', () => {
     const vm = memoryVm(plain, { kind: 'stored' }, false);
     assert.deepStrictEqual(answer(vm, { kind: 'keys', wire }, OPTIONS), {
       kind: 'list',
-      names: ['a', 'b', 'x_pw'],
-      bytes: 8,
+      text: Buffer.from('a\nb\nx_pw'),
     });
     const spaced = memoryVm({ ...plain, customer: { 'a:b': '1' } }, { kind: 'stored' }, false);
     assert.deepStrictEqual(await answer(spaced, { kind: 'keys', wire }, OPTIONS), NOT_LOADED);
@@ -97,7 +96,7 @@ describe('handler', () => {
 
   it('lists nothing as an empty success', () => {
     const reply = answer(memoryVm(EMPTY_VM), { kind: 'keys', wire }, OPTIONS);
-    assert.deepStrictEqual(reply, { kind: 'list', names: [], bytes: 0 });
+    assert.deepStrictEqual(reply, { kind: 'list', text: Buffer.alloc(0) });
   });
 
   it("stores a change in the map of the key's class", async () => {

@@ -39,7 +39,7 @@ function inPieces(
 }
 
 function listOf(names: readonly string[]): NameList {
-  return { kind: 'list', names, bytes: Buffer.byteLength(names.join('\n')) };
+  return { kind: 'list', text: Buffer.from(names.join('\n')) };
 }
 
 describe('reply', () => {

@@ -210,6 +210,21 @@ describe('request', () => {
     }
   });
 
+  it('reads base64 of any length as an independent decoder does, and finds a wrong character anywhere', () => {
+    for (const length of [24_575, 24_576, 24_577, 49_152, 100_000]) {
+      const value = 'é'.repeat(length / 2) + 'x'.repeat(length % 2);
+      assert.deepStrictEqual(put('k', value), { kind: 'put', wire: V2, key: 'k', value });
+      const text = Buffer.from(value).toString('base64');
+      const lengths = [0, 1, 32_767, 32_768, text.length - 5].filter((at) => at < text.length);
+      for (const [n, at] of lengths.entries()) {
+        const wrong = text.slice(0, at) + '=-_. '.charAt(n % 5) + text.slice(at + 1);
+        const terms = `${Buffer.from('k').toString('base64')} ${wrong}`;
+        const body = `${ID} PUT ${Buffer.from(terms).toString('base64')}`;
+        assert.deepStrictEqual(onSocket(frameOfBody(body)), refused('PUT'), `${length} ${at}`);
+      }
+    }
+  });
+
   it('refuses new names with control characters, and removes those of an earlier agent', () => {
     for (const key of ['a\nb', 'a\0b', '\x7f', 'a\x1fb']) {
       assert.deepStrictEqual(put(key, 'v'), refused('PUT', 'Key has control characters.'));

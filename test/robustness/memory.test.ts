@@ -34,6 +34,7 @@ const KEYS = twice(frame('00000001', 'KEYS'));
 const GETALL = twice(frame('00000004', 'GETALL'));
 const GET_BIG = twice(frame('00000002', 'GET', 'big'));
 const GET_ONCE = frame('00000003', 'GET', 'big');
+const KEYS_ONCE = frame('00000005', 'KEYS');
 const keysOf = (names: readonly string[]): JsonObject => {
   return Object.fromEntries(names.map((name) => [name, 'v']));
 };
@@ -43,6 +44,7 @@ const MANY = keysOf(Array.from({ length: 1000 }, (_, n) => `${n}`.padStart(1024,
 const FEW = keysOf(Array.from({ length: 200 }, (_, n) => `${n}`.padStart(1024, 'k')));
 const BIG = 'v'.repeat(MIB);
 const MEDIUM = { big: 'v'.repeat(MIB / 8) };
+const FOUR = Object.fromEntries(['a', 'b', 'c', 'd'].map((key) => [key, key.repeat(990_000)]));
 
 interface Attack {
   readonly what: string;
@@ -68,9 +70,9 @@ const ATTACKS: readonly Attack[] = [
   { what: 'GETALL of too much', customer: { big: `☃${'v'.repeat(5 * MIB)}` }, requests: [GETALL] },
   { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
   {
-    what: 'KEYS and GET, with wide characters',
+    what: 'KEYS, GETALL and GET, with wide characters',
     customer: { ...MANY, big: `☃${BIG}`, [`☃${'k'.repeat(1_000_000)}`]: 'v' },
-    requests: [KEYS, GET_BIG],
+    requests: [KEYS, GETALL, GET_BIG],
   },
 ];
 
@@ -163,18 +165,23 @@ describe('hostile zones that read nothing', function () {
     }
   }
 
-  for (const [mode, what, customer, request] of [
+  for (const [mode, what, customer, requests] of [
     // So large that all files stay parsed: what is measured is what replies cost.
-    ['mute', 'KEYS of 200 keys of 1 KiB and read nothing', FEW, KEYS],
-    ['mute', 'GET of 128 KiB and read nothing', MEDIUM, GET_BIG],
-    ['reads', 'GET of 128 KiB and read all', MEDIUM, GET_ONCE],
+    ['mute', 'KEYS of 200 keys of 1 KiB and read nothing', FEW, [KEYS]],
+    ['mute', 'GET of 128 KiB and read nothing', MEDIUM, [GET_BIG]],
+    ['reads', 'GET of 128 KiB and read all', MEDIUM, [GET_ONCE]],
     // Files and values that are read anew for each request.
-    ['reads', 'GET of 1 MiB and read all', { big: BIG }, GET_ONCE],
+    ['reads', 'GET of 1 MiB and read all', { big: BIG }, [GET_ONCE]],
+    [
+      ...(['reads', 'GETs of 1 MB in files of 4 MB and read all', FOUR] as const),
+      Object.keys(FOUR).map((key) => frame('00000006', 'GET', key)),
+    ],
+    ['reads', 'KEYS of 1,000 keys of 1 KiB and read all', MANY, [KEYS_ONCE]],
   ] as const) {
     it(`${HOSTILE} of ${ZONES} ask for ${what}: another zone waits for its own turn only`, async () => {
       store(customer);
       await neighbour.isServedDuring(async () => {
-        await attack(HOSTILE, mode, [request]);
+        await attack(HOSTILE, mode, requests);
         await stopAttack();
       });
     });

@@ -1,5 +1,6 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
+import { listKeys, listNeedsNamespaces } from '../../src/metadata/keys';
 import { buildText, scanText } from '../../src/platform/metadata-text';
 import { editPieces } from '../../src/writes/json-edit';
 import { editText, indexOf } from '../support/metadata-text';
@@ -18,9 +19,17 @@ function parsedMaps(text: string): [unknown[], unknown[]] | undefined {
   const [customer, internal] = ['customer_metadata', 'internal_metadata'].map((name) => {
     const value: unknown = Object.hasOwn(parsed, name) ? Reflect.get(parsed, name) : undefined;
     const isMap = typeof value === 'object' && value !== null && !Array.isArray(value);
-    return isMap ? Object.entries(value) : [];
+    return isMap ? entriesOf(value) : [];
   });
   return [customer ?? [], internal ?? []];
+}
+
+/** Lone halves of surrogate pairs in names become U+FFFD: two names can be one then, which means the last of them. */
+function entriesOf(map: object): [string, unknown][] {
+  const entries = Object.entries(map).map(([key, value]) => {
+    return [Buffer.from(key).toString(), value] as const;
+  });
+  return [...new Map(entries)];
 }
 
 function indexedMaps(text: Buffer): [unknown[], unknown[]] | undefined {
@@ -113,14 +122,80 @@ describe('an index of a metadata file', () => {
     );
     const index = indexOf(text);
     for (const [n, value] of values.entries()) {
-      const number = index?.names.customer.get(`k${n}`) ?? -1;
+      const number = index?.find('customer', `k${n}`) ?? -1;
       assert.strictEqual(index?.member(number).valueBytes, Buffer.byteLength(value), value);
     }
+  });
+
+  it('finds every member by its name, and all of those with one name', () => {
+    const names = ['b', 'a', 'é', '', '\u{1f980}', 'ab', 'b', '0', 'a', 'k'.repeat(300)];
+    const members = names.map((name, n) => `${JSON.stringify(name)}:"${n}"`).join(',');
+    const text = Buffer.from(`{"internal_metadata":{${members}},"customer_metadata":{"a":"0"}}`);
+    const index = indexOf(text);
+    assert(index !== undefined);
+    const { customer, internal } = index.mapsIn(text);
+    // Twice: what was found is remembered.
+    for (const name of [...names, ...names]) {
+      assert.strictEqual(internal.get(name), String(names.lastIndexOf(name)), name);
+      assert.strictEqual(
+        index.membersNamed('internal', name).length,
+        names.filter((other) => other === name).length,
+      );
+    }
+    assert.deepStrictEqual(
+      ['a', 'b', '', 'aa'].map((name) => customer.get(name)),
+      ['0', undefined, undefined, undefined],
+    );
+    assert.deepStrictEqual([customer.size, internal.size], [1, 8]);
+  });
+
+  it('counts what the guest has put there as the sizes of its members', () => {
+    const text = Buffer.from(
+      '{"customer_metadata":{"a" : "1","b":2,"a":"333"},"internal_metadata":{"x_pw":"p","y":"q"}}',
+    );
+    const index = indexOf(text);
+    const bytes = ['"a":"333",', '"b":2,', '"x_pw":"p",'].join('').length;
+    assert.deepStrictEqual(index?.use, { bytes, keys: 3 });
+  });
+
+  it('lists the same names as the rules do, whatever they are', () => {
+    const part = fc.constantFrom('sdc', 'foo', ':', '_pw', 'a', '\n', '', ' ', '7', 'é', '\x7f');
+    const name = fc.array(part, { maxLength: 5 }).map((parts) => parts.join(''));
+    const names = fc.array(name, { maxLength: 12 });
+    const spaces = fc.uniqueArray(fc.constantFrom('foo', 'a', 'sdc', ''), { maxLength: 3 });
+    fc.assert(
+      fc.property(names, names, spaces, (customer, internal, namespaces) => {
+        const [one, other] = [customer, internal].map((keys) => {
+          return Object.fromEntries(keys.map((key) => [key, 'v']));
+        });
+        const text = Buffer.from(
+          JSON.stringify({ customer_metadata: one, internal_metadata: other }),
+        );
+        const maps = indexOf(text)?.mapsIn(text);
+        assert(maps !== undefined);
+        const plain = {
+          customer: new Map(Object.entries(one ?? {})),
+          internal: new Map(Object.entries(other ?? {})),
+        };
+        assert.deepStrictEqual(listKeys(maps, namespaces), listKeys(plain, namespaces));
+        assert.strictEqual(listNeedsNamespaces(maps), listNeedsNamespaces(plain));
+      }),
+      { numRuns: 1000 },
+    );
   });
 
   it('keeps bytes that are not UTF-8, and reads them as the runtime does', () => {
     const text = Buffer.from('{"customer_metadata":{"k\xff":"v\xfe\xff","b":"1"}}', 'latin1');
     assert.deepStrictEqual(indexedMaps(text), parsedMaps(text.toString('utf8')));
+    const bytes = fc.uint8Array({ minLength: 1, maxLength: 6, min: 0x70 });
+    fc.assert(
+      fc.property(fc.array(bytes, { maxLength: 4 }), (names) => {
+        const members = names.map((name) => `"${Buffer.from(name).toString('latin1')}":1`);
+        const map = Buffer.from(`{"customer_metadata":{${members.join(',')}}}`, 'latin1');
+        assert.deepStrictEqual(indexedMaps(map), parsedMaps(map.toString('utf8')));
+      }),
+      { numRuns: 2000 },
+    );
     const edited = editText(text, new Map([['b', '2']]));
     assert.strictEqual(edited.toString('latin1'), text.toString('latin1').replace('"1"', '"2"'));
   });

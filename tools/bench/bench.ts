@@ -1,13 +1,14 @@
 /*
  * The benchmark: which measurements there are, on which nodes, in what order.
  *
- * What is measured, and what the goal is, say listing-rows, request-rows, write-rows and many-zones-rows.
+ * What is measured, and what the goal is, say the files `*-rows.ts`.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { arrivalRows, idleRow, manyZonesRows } from './many-zones-rows';
 import type { Instruments, Scale } from './instruments';
+import { HOSTILE_NODE_ZONES, hostileRows } from './hostile-rows';
 import { Client } from './load';
 import { BenchNode } from './node';
 import { listingRows } from './listing-rows';
@@ -56,6 +57,7 @@ export class Bench implements Instruments {
       await piecesRow(this, node);
     });
     await this.onNode(watchedZones(this.scale), (node) => watchRows(this, node));
+    await this.onNode(HOSTILE_NODE_ZONES, (node) => hostileRows(this, node));
     const calm = await this.onNode(1, (node) => partsOfFloor(this, node));
     await this.onNode(this.scale.manyZones, (node) => manyZonesRows(this, node, calm));
     await this.onNode(this.scale.idleZones, async (node) => {

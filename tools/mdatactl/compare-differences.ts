@@ -160,7 +160,7 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
   };
   const reply = await answer(data, request, options);
   if (reply.kind === 'list') {
-    return { kind: 'success', data: Buffer.from(reply.names.join('\n'), 'utf8') };
+    return { kind: 'success', data: reply.text };
   }
   return reply.kind === 'success'
     ? { kind: 'success', data: Buffer.from(reply.text, 'utf8') }

@@ -71,9 +71,8 @@ function outcomeOf(change: Change | null): string {
 function textOf(reply: Reply): string {
   switch (reply.kind) {
     case 'success':
-      return `+${reply.text}`;
     case 'list':
-      return `+${reply.names.join('\n')}`;
+      return `+${reply.text.toString()}`;
     case 'notfound':
       return '-';
     case 'failure':

@@ -51,8 +51,8 @@ export const frame: Target = {
   },
 };
 
-function textOf({ id, code, payload }: { id: string; code: string; payload: string }): string {
-  return `${id} ${code} ${payload}`;
+function textOf(frame: { id: string; code: string; payload: string | Buffer }): string {
+  return `${frame.id} ${frame.code} ${frame.payload.toString()}`;
 }
 
 /** @returns why the corrupt line is not a frame */
