@@ -166,11 +166,6 @@ export class Agent {
     return this.stopping;
   }
 
-  /** Whether a write is still in progress: it may never end. */
-  get isWriting(): boolean {
-    return (this.parts?.store.status().writer.inProgress.length ?? 0) > 0;
-  }
-
   private tokensOf(key: Buffer): Tokens {
     return new Tokens(
       key,

@@ -10,7 +10,7 @@
 // start method says --disable-sigusr1 as well where this Node knows it, for the time until this line runs.
 process.on('SIGUSR1', () => undefined);
 
-import { exitAtOnce, filesHang, letHeapGrow } from './platform/process';
+import { exitAtOnce, letHeapGrow } from './platform/process';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { addTail } from './admin/tail';
@@ -80,10 +80,8 @@ async function run(options: Options, root: string): Promise<void> {
   const log = createLogger(config.log_level, sink);
   const end = (code: number): never => {
     sink.flushSync();
-    if (agent.isWriting || filesHang()) {
-      exitAtOnce(code);
-    }
-    process.exit(code);
+    // A thread of the pool may wait for a hung disk, of which nothing tells for sure.
+    return exitAtOnce(code);
   };
   process.on('uncaughtExceptionMonitor', (err) => {
     log.fatal({ err }, 'uncaught exception');

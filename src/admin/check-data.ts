@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf, messageOf } from '../lib/errors';
+import { codeOf, messageOf, SystemError } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { own, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
@@ -282,21 +282,24 @@ async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
   const directory = context.node.paths.host(`${zone.facts.zonepath}/config`);
   const free = await context.monitor.freeSpace.now(zone);
-  switch (free) {
-    case 'unknown':
-      return skip(step, `${directory} is not there`);
-    case 'not answering':
-      return warn(step, `the file system of ${directory} is not answering`, 'zpool status -x; df');
-    default: {
-      const found = `${inBytes(free)} free in ${directory}`;
-      const remedy = `vmadm update ${zone.zonename} quota=GIB`;
-      // A write is a second file beside the first.
-      if (free < LEAST_ROOM_BYTES) {
-        return fail(step, `${found}: writes of the guest fail`, remedy);
-      }
-      return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
-    }
+  if (free === 'not asked') {
+    return skip(step, 'not asked: other zones have file systems that are not answering');
   }
+  if (free === 'not answering') {
+    return warn(step, `the file system of ${directory} is not answering`, 'zpool status -x; df');
+  }
+  if (free instanceof SystemError) {
+    return free.code === 'ENOENT'
+      ? skip(step, `${directory} is not there`)
+      : fail(step, free.message, 'repair the file system: zpool status -x');
+  }
+  const found = `${inBytes(free)} free in ${directory}`;
+  const remedy = `vmadm update ${zone.zonename} quota=GIB`;
+  // A write is a second file beside the first.
+  if (free < LEAST_ROOM_BYTES) {
+    return fail(step, `${found}: writes of the guest fail`, remedy);
+  }
+  return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
 }
 
 /** Most holders that are named. */

@@ -3,10 +3,11 @@
  *
  * Nobody has to write for a full disk to be seen: every zone is asked about once a minute, a twelfth of them every
  * five seconds, one after the other, on a thread of the pool. A file system that hangs keeps its thread: so a zone
- * has one question under way at most, and while MOST_HANGING of them hang nobody else is asked. Used by health.ts
+ * has one question under way at most, whoever asks, and while MOST_HANGING of them hang nobody else is asked. Used by health.ts
  * and the doctor; changes nothing, and names no path below a zone's root.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { systemError, type SystemError } from '../lib/errors';
 import { freeSpace } from '../platform/files';
 import type { Zone } from '../zones/zone';
 
@@ -21,14 +22,15 @@ const ANSWER_MS = 1000;
 /** Of the pool's 24 threads. */
 const MOST_HANGING = 2;
 
-/** Bytes; or that there is none yet, the error of statvfs included; or that it hangs. */
-export type Room = number | 'unknown' | 'not answering';
+/** Bytes, or the error of statvfs; or that nobody has asked, or that it hangs. */
+export type Room = number | SystemError | 'not asked' | 'not answering';
 
 export interface FreeSpaceOptions {
   readonly zones: () => Iterable<Zone>;
   /** This machine's path of the zone's config directory. */
   readonly directoryOf: (zone: Zone) => string;
   /** Tests replace what follows. */
+  /** Rejects with a SystemError. */
   readonly ask?: (directory: string) => Promise<number>;
   readonly passMs?: number;
   readonly answerMs?: number;
@@ -38,8 +40,9 @@ export interface FreeSpaceOptions {
 export class FreeSpace {
   private readonly options: Required<FreeSpaceOptions>;
   /** Of the last answer. */
-  private readonly rooms = new Map<string, number>();
-  private readonly asking = new Map<string, Promise<void>>();
+  private readonly rooms = new Map<string, number | SystemError>();
+  /** Ends with the question before: one is asked at a time. */
+  private before: Promise<unknown> = Promise.resolve();
   private readonly hanging = new Set<string>();
   private timer: NodeJS.Timeout | null = null;
   private passing = false;
@@ -61,22 +64,29 @@ export class FreeSpace {
 
   /** As it was seen last. */
   last(zonename: string): Room {
-    return this.hanging.has(zonename) ? 'not answering' : (this.rooms.get(zonename) ?? 'unknown');
+    return this.hanging.has(zonename) ? 'not answering' : (this.rooms.get(zonename) ?? 'not asked');
   }
 
-  /** As it is now, or was where so many hang that nobody is asked. Never rejects; takes a second at most. */
-  async now(zone: Zone): Promise<Room> {
+  /** As it is now; `not asked` where so many hang that nobody is. Never rejects; a question takes a second at most. */
+  now(zone: Zone): Promise<Room> {
+    const room = this.before.then(() => this.askNow(zone));
+    this.before = room;
+    return room;
+  }
+
+  private async askNow(zone: Zone): Promise<Room> {
     const { zonename } = zone;
-    if (this.hanging.has(zonename) || this.hanging.size >= MOST_HANGING) {
-      return this.last(zonename);
+    if (this.hanging.has(zonename)) {
+      return 'not answering';
     }
-    const asking = this.asking.get(zonename) ?? this.ask(zone);
-    this.asking.set(zonename, asking);
-    const late = new AbortController();
-    const limit = delay(this.options.answerMs, undefined, { ref: false, signal: late.signal });
-    await Promise.race([asking, limit.catch(() => undefined)]);
-    late.abort();
-    if (this.asking.has(zonename)) {
+    if (this.hanging.size >= MOST_HANGING) {
+      return 'not asked';
+    }
+    const answered = new AbortController();
+    const limit = delay(this.options.answerMs, undefined, { ref: false, signal: answered.signal });
+    const asked = this.ask(zone).then(() => answered.abort());
+    await Promise.race([asked, limit.catch(() => undefined)]);
+    if (!answered.signal.aborted) {
       this.hanging.add(zonename);
     }
     return this.last(zonename);
@@ -91,19 +101,17 @@ export class FreeSpace {
     const isScarce = (room: Room): room is number =>
       typeof room === 'number' && room < LEAST_ROOM_BYTES;
     const room = ask || isScarce(last) ? await this.now(zone) : last;
-    return isScarce(room) ? room : null;
+    const known = room === 'not asked' ? last : room;
+    return isScarce(known) ? known : null;
   }
 
   private async ask(zone: Zone): Promise<void> {
     const { zonename } = zone;
-    const room = await this.options.ask(this.options.directoryOf(zone)).catch(() => null);
-    this.asking.delete(zonename);
+    const directory = this.options.directoryOf(zone);
+    const failed = (err: unknown): SystemError => systemError('statvfs', directory, err);
+    const room = await this.options.ask(directory).catch(failed);
     this.hanging.delete(zonename);
-    if (room === null) {
-      this.rooms.delete(zonename);
-    } else {
-      this.rooms.set(zonename, room);
-    }
+    this.rooms.set(zonename, room);
   }
 
   private async pass(): Promise<void> {
@@ -113,7 +121,7 @@ export class FreeSpace {
     }
     this.passing = true;
     const zones = [...this.options.zones()];
-    for (let left = Math.ceil(zones.length / PASSES); left > 0; left--) {
+    for (let left = Math.ceil(zones.length / PASSES); left > 0 && this.timer !== null; left--) {
       if (this.next >= zones.length) {
         this.next = 0;
         this.removeOthers(new Set(zones.map(({ zonename }) => zonename)));

@@ -10,7 +10,7 @@
 /** JSON in which lines that begin with `//` are comments, as in the example of the settings. @throws SyntaxError */
 export function parseCommentedJson(json: string): unknown {
   // Empty lines in their places: the parser's error may name a line of the file.
-  return JSON.parse(json.replace(/^[^\S\n]*\/\/.*$/gm, ''));
+  return JSON.parse(json.replace(/(^|\n)[ \t\r]*\/\/[^\n]*/g, '$1'));
 }
 
 /** @throws ReadError */

@@ -53,10 +53,9 @@ export function needsNamespaces(key: string): boolean {
  * No sort: the order is the metadata file's. Mostly a view of the names as the file's index has them.
  */
 export function nameList(maps: MetadataMaps, namespaces: readonly string[]): NameList {
-  const isPlain = (key: string): boolean => classify(key, namespaces).kind === 'plain';
   const parts = [
-    ...listedOf(maps.customer, true, isPlain),
-    ...listedOf(maps.internal, false, isPlain),
+    ...listedOf(maps.customer, true, namespaces),
+    ...listedOf(maps.internal, false, namespaces),
   ].filter(({ length }) => length > 0);
   const [first = EMPTY] = parts;
   const lines = parts.length > 1 ? Buffer.concat(parts) : first;
@@ -75,10 +74,11 @@ const EMPTY = Buffer.alloc(0);
 function listedOf(
   map: MetadataMap,
   wantsPlain: boolean,
-  isPlain: (key: string) => boolean,
+  namespaces: readonly string[],
 ): readonly Buffer[] {
+  const isPlain = (key: string): boolean => classify(key, namespaces).kind === 'plain';
   return (
-    map.listed?.(wantsPlain, isPlain) ??
+    map.listed?.(wantsPlain, namespaces) ??
     [...map.keys()]
       .filter((key) => isListable(key) && isPlain(key) === wantsPlain)
       .map((key) => Buffer.from(`${key}\n`))

@@ -45,9 +45,9 @@ export interface MetadataMap {
   readonly hasColons?: boolean;
   /**
    * The names that KEYS lists as bytes, LF after each, of keys that are plain or of those that are not.
-   * @param isPlain asked for names with a colon only
+   * @param namespaces the VM's own
    */
-  listed?(wantsPlain: boolean, isPlain: (key: string) => boolean): readonly Buffer[];
+  listed?(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[];
 }
 
 /** Flat metadata as the config file holds it: own names only, in the order of JSON.parse. */

@@ -11,17 +11,9 @@ setFlagsFromString('--semi-space-growth-factor=1');
 
 import { libc } from './ffi';
 
-/** What waits for a file, by node's own name for it. Writes of the log are others, and are not meant. */
-const FILE_REQUEST = 'FSReqPromise';
-
 /** The start is over. */
 export function letHeapGrow(): void {
   setFlagsFromString('--semi-space-growth-factor=2');
-}
-
-/** Whether node:fs has work on files that has not ended. The writer of metadata has its own: the agent knows. */
-export function filesHang(): boolean {
-  return process.getActiveResourcesInfo().includes(FILE_REQUEST);
 }
 
 /**
@@ -29,8 +21,9 @@ export function filesHang(): boolean {
  * thread of the pool; one that waits for a hung disk may never be done, and the service could neither be
  * stopped nor started anew.
  */
-export function exitAtOnce(code: number): void {
+export function exitAtOnce(code: number): never {
   // Only where NODE_V8_COVERAGE is set: a test run wants to know what ran.
   takeCoverage();
   libc()._exit(code);
+  throw new Error('the process goes on after its end');
 }

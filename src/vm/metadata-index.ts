@@ -206,19 +206,26 @@ export class MetadataIndex {
   }
 
   /** The names of a map that KEYS lists, one LF after each; mostly a view of the names, without a copy. */
-  listed(map: MapName, wantsPlain: boolean, isPlain: (key: string) => boolean): Buffer[] {
+  listed(map: MapName, wantsPlain: boolean, namespaces: readonly string[]): Buffer[] {
     const { members, names } = this.offsets;
+    const prefixes = namespaces.map((namespace) => Buffer.from(`${namespace}:`));
+    // No name is decoded: a guest's can be a megabyte together, and it may ask for them all the time.
+    const isNamespaced = (start: number): boolean =>
+      prefixes.some((prefix) => {
+        const end = start + prefix.length;
+        return end <= names.length && names.compare(prefix, 0, prefix.length, start, end) === 0;
+      });
     const ranges: Buffer[] = [];
     let [from, to] = [0, 0];
     for (const number of this.visible(map)) {
       const at = number * MEMBER_WORDS;
       const flags = members[at + FLAGS] ?? 0;
+      const start = members[at + PLAIN_START] ?? 0;
       const plain =
-        (flags & NAME_COLON) === 0 ? (flags & NAME_PASSWORD) === 0 : isPlain(this.keyOf(number));
+        (flags & NAME_PASSWORD) === 0 && ((flags & NAME_COLON) === 0 || !isNamespaced(start));
       if ((flags & NAME_LISTABLE) === 0 || plain !== wantsPlain) {
         continue;
       }
-      const start = members[at + PLAIN_START] ?? 0;
       if (start !== to) {
         ranges.push(names.subarray(from, to));
         from = start;
@@ -357,8 +364,8 @@ class IndexedMap implements MetadataMap {
     return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
-  listed(wantsPlain: boolean, isPlain: (key: string) => boolean): readonly Buffer[] {
-    return this.index.listed(this.map, wantsPlain, isPlain);
+  listed(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[] {
+    return this.index.listed(this.map, wantsPlain, namespaces);
   }
 
   *keys(): IterableIterator<string> {

@@ -2,6 +2,7 @@
  * The room on the zones' disks, asked for in the background.
  */
 import assert from 'node:assert';
+import { SystemError } from '../../src/lib/errors';
 import { FreeSpace, type FreeSpaceOptions } from '../../src/admin/free-space';
 import type { Zone } from '../../src/zones/zone';
 import { eventually } from '../support/eventually';
@@ -48,7 +49,7 @@ describe('the room on disks', () => {
     const disks = new Disks();
     const zones = zonesOf(1000);
     const room = watch(zones, disks);
-    assert.strictEqual(room.last('zone3'), 'unknown');
+    assert.strictEqual(room.last('zone3'), 'not asked');
     const before = openThings();
     room.start();
     await eventually(() => disks.asked.length >= 1000);
@@ -69,14 +70,14 @@ describe('the room on disks', () => {
     const zones = zonesOf(1000);
     const room: FreeSpace = watch(zones, disks, {
       zones: () => {
-        if (++passes === 2) {
+        if (++passes === 3) {
           room.stop();
         }
         return zones;
       },
     });
     room.start();
-    await eventually(() => disks.asked.length === 168 && passes === 2);
+    await eventually(() => disks.asked.length === 168 && passes === 3);
     assert.strictEqual(new Set(disks.asked).size, 168);
   });
 
@@ -89,15 +90,17 @@ describe('the room on disks', () => {
     assert.strictEqual(await room.now(zone), 5);
     disks.free.set('zone0', 7);
     assert.deepStrictEqual(await Promise.all([room.now(zone), room.now(zone)]), [7, 7]);
-    assert.deepStrictEqual(disks.asked, ['zone0', 'zone0']);
+    assert.deepStrictEqual(disks.asked, ['zone0', 'zone0', 'zone0']);
   });
 
-  it('is unknown where the directory cannot be asked', async () => {
+  it('is the error where the directory cannot be asked', async () => {
     const [zone] = zonesOf(1);
     assert(zone !== undefined);
-    const refused = (): Promise<number> => Promise.reject(new Error('ENOENT'));
+    const err = new SystemError('statvfs', 'zone0', 'EIO');
+    const refused = (): Promise<number> => Promise.reject(err);
     const room = watch([zone], new Disks(), { ask: refused });
-    assert.strictEqual(await room.now(zone), 'unknown');
+    assert.strictEqual(await room.now(zone), err);
+    assert.strictEqual(await room.scarce(zone, true), null);
   });
 
   it('takes two threads at most of those that hang, one for a zone, until one answers', async () => {
@@ -113,7 +116,7 @@ describe('the room on disks', () => {
     const [first, other] = [zones[0], zones[23]];
     assert(first !== undefined && other !== undefined);
     assert.strictEqual(await room.now(first), 'not answering');
-    assert.strictEqual(await room.now(other), 'unknown');
+    assert.strictEqual(await room.now(other), 'not asked');
     assert.deepStrictEqual(disks.asked, ['zone0', 'zone1']);
     disks.free.clear();
     disks.hanging.get('zone0')?.(3);
@@ -125,6 +128,21 @@ describe('the room on disks', () => {
     disks.hanging.get('zone1')?.(3);
   });
 
+  it('takes no more threads where many want to know at once', async () => {
+    const disks = new Disks();
+    const zones = zonesOf(24);
+    for (const { zonename } of zones) {
+      disks.free.set(zonename, -1);
+    }
+    const room = watch(zones, disks);
+    const rooms = await Promise.all(zones.map((zone) => room.now(zone)));
+    assert.deepStrictEqual(new Set(rooms.slice(2)), new Set(['not asked']));
+    assert.deepStrictEqual(disks.asked, ['zone0', 'zone1']);
+    for (const answer of disks.hanging.values()) {
+      answer(3);
+    }
+  });
+
   it('forgets zones that are gone', async () => {
     const disks = new Disks();
     const zones = zonesOf(2);
@@ -132,7 +150,7 @@ describe('the room on disks', () => {
     room.start();
     await eventually(() => room.last('zone0') === 1e9 && room.last('zone1') === 1e9);
     zones.pop();
-    await eventually(() => room.last('zone1') === 'unknown');
+    await eventually(() => room.last('zone1') === 'not asked');
     assert.strictEqual(room.last('zone0'), 1e9);
     room.stop();
   });

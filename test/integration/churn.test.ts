@@ -16,6 +16,8 @@ const ZONES = 500;
 /** Besides the creation, on the average. */
 const STEPS_PER_ZONE = 1.4;
 const AT_ONCE = 8;
+/** Processes that go below zones' roots and are kept for the next request: the warm-up may need fewer. */
+const IDLE_HELPERS = 2;
 const BRANDS = ['joyent', 'joyent-minimal', 'lx', 'builder', 'unknown-brand', 'bhyve'] as const;
 /** Short, so that what was lost is repaired within the test's time. */
 const CONFIG = JSON.stringify({ reconcile_seconds: 3 });
@@ -59,7 +61,7 @@ describe(`${ZONES} zones that are created and destroyed`, function () {
         await destroyAll(node.root, zones);
         await assertRight(node, zones);
         await eventually(
-          () => countDescriptors(agent.pid) <= descriptors,
+          () => countDescriptors(agent.pid) <= descriptors + IDLE_HELPERS,
           `descriptors are back at ${descriptors}`,
         );
       } finally {
