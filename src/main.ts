@@ -53,7 +53,7 @@ function parseArguments(argv: readonly string[]): Options {
   const command = new Command('mdatad')
     .description('the metadata agent of a SmartOS global zone')
     .version(packageVersion(), '--version', 'print the version')
-    .option('--root <dir>', 'the root of the compute node', defaultRoot())
+    .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)', defaultRoot())
     .option('--config <file>', 'configuration, JSON')
     .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))
     .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH')

@@ -11,6 +11,8 @@ import type { Colour, Screen } from './screen';
 export interface Field<T> {
   /** As `-o` and `-s` take it. */
   readonly name: string;
+  /** Another name, as of vmadm's. */
+  readonly also?: string;
   readonly title: string;
   readonly align?: 'right';
   /** Undefined or null: it has none, shown as `-`, or as nothing with -p. */
@@ -83,7 +85,7 @@ function cellOf<T>({ value, text }: Field<T>, row: T, terminal: boolean): string
 }
 
 function fieldNamed<T>(all: readonly Field<T>[], name: string): Field<T> {
-  const found = all.find((field) => field.name === name);
+  const found = all.find((field) => field.name === name || field.also === name);
   if (found === undefined) {
     throw new ListingError(
       `no field is named ${name}; there are ${all.map((field) => field.name).join(', ')}`,

@@ -1,13 +1,26 @@
 /*
- * npm run man: the manual pages, for `man -M dist/man NAME`, each in the directory of its section. The pages are
- * written by hand, in mdoc(7), in man/.
+ * npm run man [-- --out DIR]: the manual pages, for `man -M dist/man NAME`, each in the directory of its section. The
+ * pages are written by hand, in mdoc(7), in man/.
  */
 'use strict';
 const { copyFileSync, mkdirSync, readdirSync } = require('node:fs');
 const { join } = require('node:path');
+const { parseArgs } = require('node:util');
 
 const PAGES = join(__dirname, 'man');
-const out = join(process.argv[2] ?? join(__dirname, '..', 'dist'), 'man');
+
+/** The directory that is named, or the usual one. */
+function outOf(args) {
+  try {
+    const { out } = parseArgs({ args, options: { out: { type: 'string' } } }).values;
+    return join(out ?? join(__dirname, '..', 'dist'), 'man');
+  } catch ({ message }) {
+    process.stderr.write(`man: ${message}\nusage: npm run man [-- --out DIR]\n`);
+    process.exit(2);
+  }
+}
+
+const out = outOf(process.argv.slice(2));
 
 try {
   for (const page of readdirSync(PAGES)) {

@@ -147,7 +147,9 @@ async function step(name, [program, ...args], env = process.env) {
     return;
   }
   const lines = readFileSync(output, 'utf8').trimEnd().split('\n');
-  process.stderr.write(`${lines.slice(-LAST_LINES).join('\n')}\n`);
+  // Where node-gyp's own code was says nothing of ours.
+  const told = lines.filter((line) => !/^gyp ERR! stack/.test(line));
+  process.stderr.write(`${told.slice(-LAST_LINES).join('\n')}\n`);
   process.stderr.write(
     `set-up: ${[program, ...args].join(' ')}: ${fault}; its whole output: ${output}\n`,
   );

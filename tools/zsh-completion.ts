@@ -22,7 +22,7 @@ _mdatad_zones() {
 	local -a zones words=("$@")
 	local index=\${root%/}/etc/zones/index
 	[[ -r $index ]] && while IFS=: read -r name state zonepath uuid brand rest; do
-		[[ $name == (\\#*|global|) ]] || zones+=("$name:$state\${brand:+, $brand}")
+		[[ $name == (\\#*|global|) ]] || zones+=("$name:\${brand:-zone}")
 	done <$index
 	_describe -t zones zone zones
 	(( $#words )) && _describe -t words word words

@@ -191,9 +191,13 @@ export interface AllOptions {
 
 const TOO_LARGE: GetReply = { kind: 'failure', text: 'Too large' };
 
+/** The token, and the names of the three members. */
+const ENVELOPE_BYTES = 128;
+
 /** The answer to GETALL. Where it would be too large no value is read. */
 export async function replyToGetAll(data: WatchedData, options: AllOptions): Promise<GetReply> {
-  const { sdcNames, bytesMax } = options;
+  const { sdcNames } = options;
+  const bytesMax = options.bytesMax - ENVELOPE_BYTES;
   const keys = listKeys(data.maps, data.namespaces);
   const least = keys.reduce((sum, key) => sum + sizeOf(data.maps, key), 0);
   if (least > bytesMax) {

@@ -86,7 +86,7 @@ export const MAX_KEY_BYTES = 1024;
 export const MAX_WATCH_SECONDS = 300;
 /** Keys of one WATCH, and their bytes in base64, which bound what a waiting one keeps in memory. */
 export const MAX_WATCH_KEYS = 64;
-const MAX_WATCH_KEYS_BYTES = 4096;
+export const MAX_WATCH_KEYS_BYTES = 4096;
 /** Ours have 32: another agent's may be longer, and is then merely another token. */
 const MAX_TOKEN_CHARS = 64;
 const SP = 0x20;

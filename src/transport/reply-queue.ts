@@ -240,10 +240,10 @@ export class ReplyQueue {
     return next.bytes;
   }
 
-  /** Cancels every reply that was not written yet. Writes that wait are executed, detached. */
+  /** Cancels every reply that was not written yet, uncounted that of a waiting WATCH. Writes are executed, detached. */
   dropAll(): void {
     const { head } = this;
-    const dropped = head.state === 'none' ? [] : [head.asked];
+    const dropped = head.state === 'none' || head.state === 'waiting' ? [] : [head.asked];
     if (head.state === 'running') {
       // It stays in busyBytes until it settles.
       this.head = NONE;

@@ -134,14 +134,14 @@ describe('the completion', () => {
       ]);
     });
 
-    it("offers the node's zones with their states, below the root that the line names", () => {
-      const zones = ['abc-1  -- running', 'abd-2  -- installed, joyent'];
+    it("offers the node's zones with their brands, below the root that the line names", () => {
+      const zones = ['abc-1  -- zone', 'abd-2  -- joyent'];
       assert.deepStrictEqual(listed(`mdatactl --root ${directory} doctor ab`), zones);
       assert.deepStrictEqual(listed(`mdatactl zone --root=${directory} `), zones);
       const all = [...zones, 'expand'];
       assert.deepStrictEqual(listed(`mdatactl --root ${directory} datasets `), all);
       assert.deepStrictEqual(listed('mdatactl zone --json --roo'), [
-        '--root  -- the root of the compute node',
+        '--root  -- the root of the compute node (or MDATAD_ROOT)',
       ]);
     });
   });

@@ -192,7 +192,7 @@ describe('the errors of the programs', function () {
     {
       fault: 'a directory for the pages that cannot be made',
       program: 'man',
-      argv: [at('bad.json')],
+      argv: ['--out', at('bad.json')],
       status: 1,
       says: /mkdir .*bad\.json\/man\/man1: not a directory \(ENOTDIR\)$/,
     },

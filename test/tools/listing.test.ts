@@ -17,7 +17,7 @@ const ROWS: readonly Row[] = [
   { uuid: B, alias: null, ram: 256 },
 ];
 const FIELDS: readonly Field<Row>[] = [
-  { name: 'uuid', title: 'UUID', value: (row) => row.uuid },
+  { name: 'uuid', also: 'zone', title: 'UUID', value: (row) => row.uuid },
   { name: 'alias', title: 'ALIAS', value: (row) => row.alias },
   {
     name: 'ram',
@@ -48,6 +48,10 @@ describe('a listing', () => {
     const alias = 'an-alias-that-is-longer-than-any-terminal-is-wide'.repeat(3);
     const [, line] = lines({ fields: 'uuid,alias' }, true, [{ uuid: A, alias, ram: 1 }]);
     assert.strictEqual(line, `a5894692  ${alias}`);
+  });
+
+  it('takes the other name of a field too', () => {
+    assert.deepStrictEqual(lines({ fields: 'zone', sort: '-zone' }), ['UUID', A, B]);
   });
 
   it('leaves the header out with -H', () => {

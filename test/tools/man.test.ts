@@ -165,9 +165,12 @@ describe('the manual pages', function () {
   it('are laid by npm run man into the directories that man looks into', () => {
     const out = mkdtempSync(join(tmpdir(), 'man-'));
     try {
-      const argv = [join(TOP, 'tools/man.js'), out];
-      const { status } = spawnSync(process.execPath, argv);
-      assert.strictEqual(status, 0);
+      const man = (...argv: string[]): number | null =>
+        spawnSync(process.execPath, [join(TOP, 'tools/man.js'), ...argv], { cwd: out }).status;
+      assert.strictEqual(man('--out', out), 0);
+      assert.strictEqual(man('mdatad'), 2);
+      assert.strictEqual(man('--version'), 2);
+      assert.deepStrictEqual(readdirSync(out), ['man']);
       assert.strictEqual(
         readFileSync(join(out, 'man/man8/mdatad.8'), 'utf8'),
         sourceOf('mdatad.8'),

@@ -152,6 +152,8 @@ describe('the mdata programs that wait and read all', function () {
     let path: string;
     let server: Server;
     let value = 'red';
+    /** GETs that fail, with this text, before others succeed. */
+    let failing = { text: '', count: 0 };
     const sockets = new Set<Socket>();
 
     beforeEach(async () => {
@@ -186,6 +188,10 @@ describe('the mdata programs that wait and read all', function () {
       const key = Buffer.from(payload, 'base64').toString();
       switch (code) {
         case 'GET':
+          if (failing.count > 0) {
+            failing.count--;
+            return frame(id, 'FAILURE', failing.text);
+          }
           return key === 'colour' || key === 'sdc:uuid'
             ? frame(id, 'SUCCESS', value)
             : frame(id, 'NOTFOUND');
@@ -204,6 +210,21 @@ describe('the mdata programs that wait and read all', function () {
       const { code, out, err } = await program.ended;
       assert.deepStrictEqual([code, out], [0, 'colour\nblue\n']);
       assert.strictEqual(err.split('\n').length, 2, err);
+    });
+
+    it('ask again where the agent is not ready, and take no fault for a key that is gone', async () => {
+      failing = { text: 'VM data is not available yet.', count: 2 };
+      value = 'red';
+      const patient = new Program(path, 'watch', ['-t', '4', 'colour']);
+      assert.deepStrictEqual((await patient.ended).out, '');
+      assert.doesNotMatch(patient.err, /No metadata/);
+      assert.strictEqual(failing.count, 0);
+      for (const [tool, ...args] of [['watch', 'colour'], ['dump']] as const) {
+        failing = { text: 'No.', count: 1 };
+        const { code, out, err } = await new Program(path, tool, args).ended;
+        assert.deepStrictEqual([code, out], [2, '']);
+        assert.match(err, /No\.\n$/);
+      }
     });
 
     it('read the keys one by one', async () => {

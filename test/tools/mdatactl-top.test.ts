@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { ZoneRow } from '../../src/admin/zone-report';
+import { isJsonObject } from '../../src/metadata/vm-data';
 import { plain } from '../../tools/screen';
 import { pressed, ratesOf, topScreen, type View } from '../../tools/mdatactl/top';
 import { AgentProcess } from '../support/guest-agent';
@@ -136,6 +137,12 @@ describe('mdatactl top', function () {
     assert.strictEqual(status, 0);
     assert.match(stdout, /^1 zone, 0\.0 requests\/s, .*\nZONE +ALIAS .*\n\S+ +web0 /);
     assert(!stdout.includes('\u001b'));
+    assert(stdout.includes(zonenameOf(1)), 'whole in a pipe');
+    const json: unknown = JSON.parse((await runProgram([...argv, '--json'])).stdout);
+    assert(isJsonObject(json) && Array.isArray(json.zones));
+    const [zone] = json.zones as unknown[];
+    assert(isJsonObject(zone));
+    assert.deepStrictEqual([zone.alias, zone.requestsPerSecond], ['web0', 0]);
   });
 
   it('draws on a terminal, sorts on a key, and leaves it as it was on q', async () => {

@@ -121,7 +121,7 @@ describe('a lease', () => {
   });
 
   it('answers in time when another holds the lock, and writes nothing afterwards', async () => {
-    t.make({}, 100);
+    t.make({}, 1000);
     t.blocked = new Promise(() => undefined);
     const [first, second] = await Promise.all([t.ask(set('a', '1')), t.ask(set('a', '1'))]);
     const text = 'Could not update metadata: configuration is locked.';

@@ -7,7 +7,7 @@
  * scheduler makes of them). Ends at the first fault, with status 1 and a test that shows it, or the steps
  * to `--replay`. Status 2 is wrong usage.
  */
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { fuzzWhole, replayFile } from './agent/report';
 import { abandon } from './agent/run';
 import { readCorpus, writeCorpus } from './corpus';
@@ -51,7 +51,11 @@ function parseArguments(argv: readonly string[]): Options {
     .description('throws made-up input at the agent')
     .version(packageVersion(), '--version', 'print the version')
     .option('--seconds <n>', 'for how long, all targets together', wholeNumber, 60)
-    .option('--executions <n>', 'at most so many executions of each target', wholeNumber, Infinity)
+    .addOption(
+      new Option('--executions <n>', 'at most so many executions of each target')
+        .argParser(wholeNumber)
+        .default(Infinity, 'no limit'),
+    )
     .option('--seed <n>', 'where chance starts', wholeNumber, Date.now() % 0x1_0000_0000)
     .option('--target <name>', `only one of: ${names}`)
     .option('--replay <file>', 'only carry out the steps in the file, on the whole agent')

@@ -51,6 +51,8 @@ async function values(
     const outcome = await send(USAGE, args, { kind: 'get', key: Buffer.from(`${prefix}${name}`) });
     if (outcome.kind === 'success') {
       found.push([name, outcome.data.toString('utf8')]);
+    } else if (outcome.kind === 'failure' && outcome.text !== '') {
+      throw failureOf(outcome);
     }
   }
   return Object.fromEntries(found);

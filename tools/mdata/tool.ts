@@ -72,6 +72,13 @@ export function isUnknown(outcome: Outcome): boolean {
   );
 }
 
+/** What an agent says that is not ready yet, or met a fault: it may answer the same request later. */
+const PASSING = ['VM data is not available yet.', 'Internal error.'];
+
+export function isPassing(outcome: Outcome): boolean {
+  return outcome.kind === 'failure' && PASSING.includes(outcome.text);
+}
+
 /** Of an answer that is no success. */
 export function failureOf(outcome: Outcome): Error {
   return new Error(outcome.kind === 'failure' ? outcome.text : outcome.kind);

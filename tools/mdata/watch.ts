@@ -11,8 +11,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../src/lib/errors';
+import type { Outcome } from '../../src/protocol/client';
 import type { Arguments } from './arguments';
-import { failureOf, isUnknown, NEWLINE, runProgram, say, send } from './tool';
+import { failureOf, isPassing, isUnknown, NEWLINE, runProgram, say, send } from './tool';
 
 const USAGE = {
   name: 'mdata-watch',
@@ -33,6 +34,8 @@ const EXIT_USAGE = 3;
 const MAX_WAIT_S = 300;
 /** Between looks where the agent cannot tell. */
 const POLL_MS = 10_000;
+/** Before a request is sent again that met a passing fault. */
+const RETRY_MS = 1000;
 
 /** A key's value as a GET tells it; null where it has none. */
 type Values = readonly (Buffer | null)[];
@@ -92,6 +95,10 @@ class Watcher {
         this.token = outcome.data.toString('latin1');
         return;
       }
+      if (isPassing(outcome)) {
+        await this.pause(outcome);
+        return this.wait();
+      }
       if (!isUnknown(outcome)) {
         throw failureOf(outcome);
       }
@@ -105,11 +112,26 @@ class Watcher {
   private async values(): Promise<Values> {
     const values: (Buffer | null)[] = [];
     for (const key of this.keys) {
-      const outcome = await send(USAGE, this.args, { kind: 'get', key });
+      let outcome = await send(USAGE, this.args, { kind: 'get', key });
+      while (isPassing(outcome)) {
+        await this.pause(outcome);
+        outcome = await send(USAGE, this.args, { kind: 'get', key });
+      }
+      if (outcome.kind === 'failure' && outcome.text !== '') {
+        throw failureOf(outcome);
+      }
       // A value without a text is there, and looks like none.
       values.push(outcome.kind === 'success' ? outcome.data : null);
     }
     return values;
+  }
+
+  /** After an answer that will be another. Throws it where the time is over before. */
+  private async pause(outcome: Outcome): Promise<void> {
+    if (this.endsAt - performance.now() < RETRY_MS) {
+      throw failureOf(outcome);
+    }
+    await sleep(RETRY_MS);
   }
 
   private async tell(keys: readonly Buffer[], values: Values): Promise<void> {

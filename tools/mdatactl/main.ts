@@ -123,7 +123,7 @@ export function makeProgram(finish: (status: number) => void): Command {
   /** Options may stand before the command or behind it. */
   const options = (command: Command): Command =>
     command
-      .option('--root <dir>', 'the root of the compute node')
+      .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)')
       .option('--json', 'print JSON, for scripts')
       .exitOverride();
   const add = (usage: string, description: string): Command =>
@@ -207,7 +207,8 @@ export function makeProgram(finish: (status: number) => void): Command {
         const session = sessionOf(command);
         // Without a terminal nobody can quit it: one screen then, unless more are asked for.
         const screens = own.screens ?? (process.stdout.isTTY ? undefined : 1);
-        const options = { sort: own.sort, intervalMs: own.interval * 1000, screens };
+        const { json } = session;
+        const options = { sort: own.sort, intervalMs: own.interval * 1000, screens, json };
         await runTop(session.client, options, () => screenOf(process.stdout, process.env));
       },
     );

@@ -8,7 +8,7 @@ import { listing, type Field, type ListingOptions } from '../listing';
 import { paragraph, remedyLine } from './text';
 
 const FIELDS: readonly Field<DatasetRow>[] = [
-  { name: 'zone', title: 'ZONE', value: (row) => row.zonename },
+  { name: 'zone', also: 'uuid', title: 'ZONE', value: (row) => row.zonename },
   { name: 'alias', title: 'ALIAS', value: (row) => row.alias },
   {
     name: 'verdict',

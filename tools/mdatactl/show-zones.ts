@@ -13,7 +13,7 @@ import { paragraph, remedyLine } from './text';
 /** The columns of `mdatactl zones`. @param now ms since 1970 */
 function zoneFields(now: number): readonly Field<ZoneRow>[] {
   return [
-    { name: 'zone', title: 'ZONE', value: (zone) => zone.zonename },
+    { name: 'zone', also: 'uuid', title: 'ZONE', value: (zone) => zone.zonename },
     { name: 'alias', title: 'ALIAS', value: (zone) => zone.alias },
     { name: 'brand', title: 'BRAND', value: (zone) => zone.brand },
     {

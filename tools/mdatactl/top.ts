@@ -39,10 +39,11 @@ export interface View {
 
 /** What an alias and the last request may take of 80 columns. */
 const ALIAS_WIDTH = 16;
+const BRAND_WIDTH = 8;
 const FIELDS: readonly Field<ZoneRate>[] = [
   { name: 'zone', title: 'ZONE', value: ({ zone }) => zone.zonename },
-  { name: 'alias', title: 'ALIAS', value: ({ zone }) => cut(zone.alias ?? '-', ALIAS_WIDTH) },
-  { name: 'brand', title: 'BRAND', value: ({ zone }) => cut(zone.brand, 8) },
+  { name: 'alias', title: 'ALIAS', value: ({ zone }) => zone.alias },
+  { name: 'brand', title: 'BRAND', value: ({ zone }) => zone.brand },
   {
     name: 'requests',
     title: 'REQ/S',
@@ -147,11 +148,19 @@ export function topScreen(
     ? `filter: ${filter}_  (Enter keeps it, Esc clears it)`
     : `r e b l sort  f filter${filter === '' ? '' : ` (${filter})`}  p pause  q quit`;
   const room = Math.max(1, rows - 3);
+  // In a pipe every cell is whole.
+  const fit = (text: string, width: number): string => (screen.terminal ? cut(text, width) : text);
+  const fitted = shown.slice(0, room).map((rate) => {
+    const { alias, brand } = rate.zone;
+    const short = { alias: fit(alias ?? '-', ALIAS_WIDTH), brand: fit(brand, BRAND_WIDTH) };
+    return { ...rate, zone: { ...rate.zone, ...short } };
+  });
+  const { terminal } = screen;
   return [
-    screen.paint('bold', cut(head, screen.width)),
-    screen.paint('dim', cut(keys, screen.width)),
-    ...listing(FIELDS, ALL_FIELDS, shown.slice(0, room), {}, { terminal: true, paint: plain }).map(
-      (line) => cut(line, screen.width),
+    screen.paint('bold', fit(head, screen.width)),
+    screen.paint('dim', fit(keys, screen.width)),
+    ...listing(FIELDS, ALL_FIELDS, fitted, {}, { terminal, paint: plain }).map((line) =>
+      fit(line, screen.width),
     ),
   ];
 }
@@ -202,20 +211,29 @@ export interface TopOptions {
   readonly intervalMs: number;
   /** Ends after so many screens; undefined: when the user quits. */
   readonly screens: number | undefined;
+  /** For scripts: one JSON object a line, with the rates of all zones. */
+  readonly json: boolean;
 }
 
 /** Runs until the user quits, the screens are printed, or the agent is gone (then it throws ControlError). */
 export async function runTop(
   client: Client,
-  { sort, intervalMs, screens }: TopOptions,
+  { sort, intervalMs, screens, json }: TopOptions,
   screenNow: () => Screen,
 ): Promise<void> {
   const { stdin, stdout } = process;
-  const live = stdout.isTTY && stdin.isTTY && screens === undefined;
+  const live = stdout.isTTY && stdin.isTTY && screens === undefined && !json;
   const quit = new AbortController();
   let view: View = { sort, filter: '', paused: false, typing: false };
   let rates: ZoneRate[] = [];
   const draw = (): void => {
+    if (json) {
+      const zones = rates.map(({ zone: { zonename, alias, brand, connections }, ...perSecond }) => {
+        return { zonename, alias, brand, connections, ...perSecond };
+      });
+      stdout.write(`${JSON.stringify({ time: new Date(), zones })}\n`);
+      return;
+    }
     const lines = topScreen(rates, view, screenNow(), live ? stdout.rows : Infinity);
     // Home, each line cleared to its end, and all below it: no flicker.
     stdout.write(

@@ -149,7 +149,8 @@ function wantsModuleFile(path: string, directory: string, all: ReadonlySet<strin
   const isCode = /^LICEN[CS]E|\.(js|cjs|json|node)$/i.test(inner);
   const isForImport = inner.endsWith('.js') && all.has(path.replace(/\.js$/, '.cjs'));
   const isForDevelopment =
-    /^(deps|tests?|examples?|benchmarks?|docs|bin|prebuilds|\.github)\//.test(inner);
+    /^(deps|tests?|specs?|examples?|benchmarks?|docs|bin|prebuilds|\.github)\//.test(inner) ||
+    /(^|[/-])test\.js$|\.spec\.js$/.test(inner);
   return isCode && !isForImport && !isForDevelopment;
 }
 

@@ -51,6 +51,7 @@ what happens at boot, and what to do when something is wrong.
 | \`/opt/mdatad/bin\` | mdatad, mdatactl, mdata-get and its kind |
 | \`/opt/mdatad/man\` | manual pages: \`man -M /opt/mdatad/man mdatad\` |
 | \`/opt/mdatad/current/completion/mdatad.bash\` | completion for bash: source it |
+| \`/opt/mdatad/current/completion/mdatad.zsh\` | completion for zsh: source it |
 | \`/opt/mdatad/etc/mdatad.json\` | settings of this site; \`mdatad.json.example\` beside it shows all |
 | \`/opt/custom/smf/mdatad*.xml\` | the manifests, imported at each boot |
 | \`/var/svc/log/site-mdatad:default.log\` | the log: \`tail -f\` it through \`bunyan\` |
