@@ -31,7 +31,7 @@ md() {
   stay
 }
 
-# Octets as they are, however many lines: as a digest. The client ends what it prints with a newline.
+# Bytes as they are, however many lines: as a digest. The client ends what it prints with a newline.
 digest() {
   sha256sum | cut -d' ' -f1
 }

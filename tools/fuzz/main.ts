@@ -58,7 +58,7 @@ function parseArguments(argv: readonly string[]): Options {
     )
     .option('--seed <n>', 'where chance starts', wholeNumber, Date.now() % 0x1_0000_0000)
     .option('--target <name>', `only one of: ${names}`)
-    .option('--replay <file>', 'only carry out the steps in the file, on the whole agent')
+    .option('--replay <file>', 'only execute the steps in the file, on the whole agent')
     .option('--save', 'keep the inputs that reach something new in test/corpus')
     .parse(argv)
     .opts<Options>();

@@ -63,7 +63,7 @@ interface Listening {
 /** The hypervisor's end of one guest's port. */
 export class Ttyb {
   readonly guest = new GuestPort();
-  /** How many hosts have connected so far, those turned away included. */
+  /** How many hosts have connected so far, those rejected included. */
   connects = 0;
   /** Host path of the socket. */
   readonly path: string;
