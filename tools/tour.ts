@@ -87,7 +87,11 @@ export function tour(zones: readonly ListedZone[]): Step[] {
       /1\/8/,
       ...['datasets', '-o', 'verdict,snapshots,dataset'],
     ),
-    operator('the busiest zones: live on a terminal, here one screen', /web0/, 'top', '-n', '1'),
+    operator(
+      'the busiest zones: live on a terminal, here one screen',
+      /web0/,
+      ...['top', '-n', '1', '-o', 'alias,brand,requests,errors,bytes,latency,last'],
+    ),
   ];
 }
 

@@ -138,6 +138,8 @@ describe('mdatactl top', function () {
     assert.match(stdout, /^1 zone, 0\.0 requests\/s, .*\nZONE +ALIAS .*\n\S+ +web0 /);
     assert(!stdout.includes('\u001b'));
     assert(stdout.includes(zonenameOf(1)), 'whole in a pipe');
+    const chosen = await runProgram([...argv, '-o', 'alias,requests']);
+    assert.match(chosen.stdout, /^ALIAS +REQ\/S\nweb0 +0\.0$/m);
     const json: unknown = JSON.parse((await runProgram([...argv, '--json'])).stdout);
     assert(isJsonObject(json) && Array.isArray(json.zones));
     const [zone] = json.zones as unknown[];

@@ -74,6 +74,13 @@ Examples:
   mdatactl keys UUID                    what is in its metadata?
   mdatactl get UUID root_authorized_keys`;
 
+interface TopFlags {
+  readonly sort: SortKey;
+  readonly interval: number;
+  readonly screens?: number;
+  readonly fields?: string;
+}
+
 interface Options {
   readonly root?: string;
   readonly json?: true;
@@ -202,16 +209,16 @@ export function makeProgram(finish: (status: number) => void): Command {
     .addOption(new Option('--sort <by>', 'what to sort by').choices(SORT_KEYS).default('requests'))
     .option('--interval <seconds>', 'time between two screens', interval, 2)
     .option('-n, --screens <n>', 'end after so many screens', count)
-    .action(
-      async (own: { sort: SortKey; interval: number; screens?: number }, command: Command) => {
-        const session = sessionOf(command);
-        // Without a terminal nobody can quit it: one screen then, unless more are asked for.
-        const screens = own.screens ?? (process.stdout.isTTY ? undefined : 1);
-        const { json } = session;
-        const options = { sort: own.sort, intervalMs: own.interval * 1000, screens, json };
-        await runTop(session.client, options, () => screenOf(process.stdout, process.env));
-      },
-    );
+    .option('-o, --fields <names>', 'which columns, separated by commas')
+    .action(async (own: TopFlags, command: Command) => {
+      const session = sessionOf(command);
+      // Without a terminal nobody can quit it: one screen then, unless more are asked for.
+      const screens = own.screens ?? (process.stdout.isTTY ? undefined : 1);
+      const { json } = session;
+      const { sort, fields } = own;
+      const options = { sort, intervalMs: own.interval * 1000, screens, fields, json };
+      await runTop(session.client, options, () => screenOf(process.stdout, process.env));
+    });
   add('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
     .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
     .addOption(

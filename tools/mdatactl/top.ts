@@ -116,12 +116,13 @@ function weightOf(rate: ZoneRate, sort: SortKey): number {
   }
 }
 
-/** The lines of one screen. @param rows most lines that it may have */
+/** The lines of one screen. @param rows most lines that it may have @throws ListingError where a field is none */
 export function topScreen(
   rates: readonly ZoneRate[],
   { sort, filter, paused, typing }: View,
   screen: Screen,
   rows: number,
+  fields = ALL_FIELDS,
 ): string[] {
   const word = filter.toLowerCase();
   const shown = rates
@@ -159,7 +160,7 @@ export function topScreen(
   return [
     screen.paint('bold', fit(head, screen.width)),
     screen.paint('dim', fit(keys, screen.width)),
-    ...listing(FIELDS, ALL_FIELDS, fitted, {}, { terminal, paint: plain }).map((line) =>
+    ...listing(FIELDS, fields, fitted, {}, { terminal, paint: plain }).map((line) =>
       fit(line, screen.width),
     ),
   ];
@@ -211,6 +212,8 @@ export interface TopOptions {
   readonly intervalMs: number;
   /** Ends after so many screens; undefined: when the user quits. */
   readonly screens: number | undefined;
+  /** Names of columns, separated by commas; undefined: all. */
+  readonly fields: string | undefined;
   /** For scripts: one JSON object a line, with the rates of all zones. */
   readonly json: boolean;
 }
@@ -218,7 +221,7 @@ export interface TopOptions {
 /** Runs until the user quits, the screens are printed, or the agent is gone (then it throws ControlError). */
 export async function runTop(
   client: Client,
-  { sort, intervalMs, screens, json }: TopOptions,
+  { sort, intervalMs, screens, fields, json }: TopOptions,
   screenNow: () => Screen,
 ): Promise<void> {
   const { stdin, stdout } = process;
@@ -234,7 +237,7 @@ export async function runTop(
       stdout.write(`${JSON.stringify({ time: new Date(), zones })}\n`);
       return;
     }
-    const lines = topScreen(rates, view, screenNow(), live ? stdout.rows : Infinity);
+    const lines = topScreen(rates, view, screenNow(), live ? stdout.rows : Infinity, fields);
     // Home, each line cleared to its end, and all below it: no flicker.
     stdout.write(
       live
