@@ -93,7 +93,7 @@ for (const asNobody of isRoot ? [false, true] : [false]) {
       const halted = await node.exec(HALTED, 'true');
       assert.deepStrictEqual(
         [halted.status, halted.stderr],
-        [1, `simcn: zone ${HALTED} is not running (it is installed)\n`],
+        [1, `simcn: zone ${HALTED} is not running (it is installed; start it: simcn boot)\n`],
       );
       const guest = await node.exec(GUEST, 'true');
       assert.strictEqual(guest.status, 1);

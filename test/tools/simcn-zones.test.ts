@@ -170,7 +170,10 @@ describe('simcn: zones', function () {
     }
     for (const word of ['', '\u2026', 'othe']) {
       const { status, stderr } = await node.simcn(['boot', word]);
-      assert.deepStrictEqual([status, stderr], [1, `simcn: no such zone: ${word}\n`]);
+      assert.deepStrictEqual(
+        [status, stderr],
+        [1, `simcn: no such zone: ${word} (list them: simcn ls)\n`],
+      );
     }
     await node.ok(['destroy', '54f1']);
     assert.strictEqual(await vminfodVm(node, OTHER), undefined);

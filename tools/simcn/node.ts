@@ -66,7 +66,7 @@ export class Node {
       throw new Error(`${word} could be ${meant.count} zones:${lines}`);
     }
     if (zone === undefined) {
-      throw new Error(`no such zone: ${word}`);
+      throw new Error(`no such zone: ${word} (list them: simcn ls)`);
     }
     return zone;
   }
@@ -348,7 +348,9 @@ function placesOf({ properties }: Zone): string[] {
 
 function mustBeKnown(zone: Zone): void {
   if (!zone.known) {
-    throw new Error(`zone ${zone.zonename} is not running (it is ${zone.zoneState})`);
+    throw new Error(
+      `zone ${zone.zonename} is not running (it is ${zone.zoneState}; start it: simcn boot)`,
+    );
   }
 }
 

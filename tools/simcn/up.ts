@@ -76,7 +76,7 @@ export async function bringUp(
   const lock = openSync(paths.host('/var/run/simcn.lock'), 'w');
   if (!trySetLock(lock)) {
     closeSync(lock);
-    throw new Error(`a node is up at ${root} already`);
+    throw new Error(`a node is up at ${root} already (end it: simcn down --root ${root})`);
   }
   const emulation = openEmulation(root);
   emulation.unmountAll();

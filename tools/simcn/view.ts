@@ -64,7 +64,9 @@ export function viewOf(machine: Machine, zone: Zone): View {
     );
   }
   if (zone.status !== 'running') {
-    throw new Error(`zone ${zone.zonename} is not running (it is ${zone.zoneState})`);
+    throw new Error(
+      `zone ${zone.zonename} is not running (it is ${zone.zoneState}; start it: simcn boot)`,
+    );
   }
   const { paths } = machine;
   const disk = new ZoneDisk(paths, zone);
