@@ -24,10 +24,11 @@ const MIB = 1024 * 1024;
 /** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
 const BASE_BYTES = 256 * MIB;
 /**
- * Long metadata files that are read and written at a time, 16 and 32 MiB (vm, writes: ByteBudget), three times
- * with their decoded texts, and more than as much again that the collector, on a busy machine, has not taken away yet.
+ * Long metadata files that are read and written at a time, and long values for WATCH and GETALL: 16, 32 and 32 MiB (vm,
+ * writes, agent: ByteBudget), three times with their decoded texts, and nearly as much again that the collector, on a
+ * busy machine, has not taken away yet.
  */
-const LONG_FILES_BYTES = 320 * MIB;
+const LONG_FILES_BYTES = 448 * MIB;
 /** An idle zone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 

@@ -84,7 +84,7 @@ describe('the watchdog', () => {
   it('has a ceiling that grows with the zones and with the limits', () => {
     const { limits } = parseConfig('{}', 'defaults');
     const MIB = 1024 * 1024;
-    assert.strictEqual(memoryCeiling(0, limits), 576 * MIB);
+    assert.strictEqual(memoryCeiling(0, limits), 704 * MIB);
     assert.strictEqual(memoryCeiling(1, limits) - memoryCeiling(0, limits), 24 * MIB + 15 * 1024);
     assert.strictEqual(memoryCeiling(101, limits) - memoryCeiling(100, limits), 15 * 1024);
     const wide = { ...limits, unsent_bytes: limits.unsent_bytes + 8 * MIB };
