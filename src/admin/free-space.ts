@@ -3,8 +3,8 @@
  *
  * Nobody has to write for a full disk to be seen: every zone is asked about once a minute, a twelfth of them every
  * five seconds, one after the other, on a thread of the pool. A file system that hangs keeps its thread: so a zone
- * has one question under way at most, whoever asks, and while MOST_HANGING of them hang nobody else is asked. Used by health.ts
- * and the doctor; changes nothing, and names no path below a zone's root.
+ * has one question under way at most, whoever asks, and while MOST_HANGING of them hang nobody else is asked. Used by
+ * health.ts and the doctor; changes nothing, and names no path below a zone's root.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemError, type SystemError } from '../lib/errors';
@@ -29,8 +29,7 @@ export interface FreeSpaceOptions {
   readonly zones: () => Iterable<Zone>;
   /** This machine's path of the zone's config directory. */
   readonly directoryOf: (zone: Zone) => string;
-  /** Tests replace what follows. */
-  /** Rejects with a SystemError. */
+  /** What follows tests replace. Rejects with a SystemError. */
   readonly ask?: (directory: string) => Promise<number>;
   readonly passMs?: number;
   readonly answerMs?: number;

@@ -6,7 +6,7 @@
 import { parseJsonObject, type JsonObject } from '../../src/metadata/vm-data';
 import { WELL_KNOWN_NAMES } from '../../src/metadata/sdc';
 import type { Arguments } from './arguments';
-import { failureOf, isUnknown, runProgram, send } from './tool';
+import { failureOf, isUnknown, runProgram, send, valueIn } from './tool';
 
 const USAGE = {
   name: 'mdata-dump',
@@ -48,11 +48,10 @@ async function values(
 ): Promise<JsonObject> {
   const found: [string, string][] = [];
   for (const name of names) {
-    const outcome = await send(USAGE, args, { kind: 'get', key: Buffer.from(`${prefix}${name}`) });
-    if (outcome.kind === 'success') {
-      found.push([name, outcome.data.toString('utf8')]);
-    } else if (outcome.kind === 'failure' && outcome.text !== '') {
-      throw failureOf(outcome);
+    const key = Buffer.from(`${prefix}${name}`);
+    const value = valueIn(await send(USAGE, args, { kind: 'get', key }));
+    if (value !== null) {
+      found.push([name, value.toString('utf8')]);
     }
   }
   return Object.fromEntries(found);

@@ -53,13 +53,13 @@ export async function runProgram(
         });
 }
 
-/** Asks the agent, as the command line says. @param longerMs than an answer may take */
+/** Asks the agent, as the command line says. A WATCH is waited for by so much longer as it may wait. */
 export function send(
   { name }: Usage,
   { paths, limitMs }: Arguments,
   command: Command,
-  longerMs = 0,
 ): Promise<Outcome> {
+  const longerMs = command.kind === 'watch' ? 1000 * command.seconds : 0;
   const note = (text: string): void => say(`${name}: ${text}`);
   return ask(command, { paths, limitMs: limitMs === null ? null : limitMs + longerMs, note });
 }
@@ -77,6 +77,14 @@ const PASSING = ['VM data is not available yet.', 'Internal error.'];
 
 export function isPassing(outcome: Outcome): boolean {
   return outcome.kind === 'failure' && PASSING.includes(outcome.text);
+}
+
+/** The value that a GET was answered with; null where there is none, or none with a text. @throws the failure */
+export function valueIn(outcome: Outcome): Buffer | null {
+  if (outcome.kind === 'failure' && outcome.text !== '') {
+    throw failureOf(outcome);
+  }
+  return outcome.kind === 'success' ? outcome.data : null;
 }
 
 /** Of an answer that is no success. */

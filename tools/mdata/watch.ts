@@ -11,9 +11,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../src/lib/errors';
-import type { Outcome } from '../../src/protocol/client';
+import type { Command, Outcome } from '../../src/protocol/client';
 import type { Arguments } from './arguments';
-import { failureOf, isPassing, isUnknown, NEWLINE, runProgram, say, send } from './tool';
+import { failureOf, isPassing, isUnknown, NEWLINE, runProgram, say, send, valueIn } from './tool';
 
 const USAGE = {
   name: 'mdata-watch',
@@ -86,52 +86,46 @@ class Watcher {
   /** Until the keys may have changed, or the time is over; the first time, not at all. */
   private async wait(): Promise<void> {
     const { token, keys } = this;
-    const leftMs = this.endsAt - performance.now();
-    if (token !== null) {
-      const seconds = Math.max(1, Math.min(MAX_WAIT_S, Math.ceil(leftMs / 1000)));
-      const command = { kind: 'watch', seconds, token, keys } as const;
-      const outcome = await send(USAGE, this.args, command, 1000 * seconds);
-      if (outcome.kind === 'success') {
-        this.token = outcome.data.toString('latin1');
-        return;
-      }
-      if (isPassing(outcome)) {
-        await this.pause(outcome);
-        return this.wait();
-      }
-      if (!isUnknown(outcome)) {
-        throw failureOf(outcome);
-      }
-      say(`${USAGE.name}: this agent cannot tell of changes: looking every 10 seconds`);
-      this.token = null;
+    const leftMs = (): number => this.endsAt - performance.now();
+    if (token === null) {
+      await sleep(Math.max(0, Math.min(POLL_MS, leftMs())));
       return;
     }
-    await sleep(Math.max(0, Math.min(POLL_MS, leftMs)));
+    const outcome = await this.ask(() => {
+      const seconds = Math.max(1, Math.min(MAX_WAIT_S, Math.ceil(leftMs() / 1000)));
+      return { kind: 'watch', seconds, token, keys };
+    });
+    if (outcome.kind === 'success') {
+      this.token = outcome.data.toString('latin1');
+      return;
+    }
+    if (!isUnknown(outcome)) {
+      throw failureOf(outcome);
+    }
+    say(`${USAGE.name}: this agent cannot tell of changes: looking every 10 seconds`);
+    this.token = null;
   }
 
   private async values(): Promise<Values> {
     const values: (Buffer | null)[] = [];
     for (const key of this.keys) {
-      let outcome = await send(USAGE, this.args, { kind: 'get', key });
-      while (isPassing(outcome)) {
-        await this.pause(outcome);
-        outcome = await send(USAGE, this.args, { kind: 'get', key });
-      }
-      if (outcome.kind === 'failure' && outcome.text !== '') {
-        throw failureOf(outcome);
-      }
-      // A value without a text is there, and looks like none.
-      values.push(outcome.kind === 'success' ? outcome.data : null);
+      values.push(valueIn(await this.ask(() => ({ kind: 'get', key }))));
     }
     return values;
   }
 
-  /** After an answer that will be another. Throws it where the time is over before. */
-  private async pause(outcome: Outcome): Promise<void> {
-    if (this.endsAt - performance.now() < RETRY_MS) {
-      throw failureOf(outcome);
+  /** Asks again after an answer that will be another. Throws it where the time is over before. */
+  private async ask(commandNow: () => Command): Promise<Outcome> {
+    for (;;) {
+      const outcome = await send(USAGE, this.args, commandNow());
+      if (!isPassing(outcome)) {
+        return outcome;
+      }
+      if (this.endsAt - performance.now() < RETRY_MS) {
+        throw failureOf(outcome);
+      }
+      await sleep(RETRY_MS);
     }
-    await sleep(RETRY_MS);
   }
 
   private async tell(keys: readonly Buffer[], values: Values): Promise<void> {
