@@ -70,9 +70,9 @@ const ATTACKS: readonly Attack[] = [
   { what: 'GETALL of too much', customer: { big: `☃${'v'.repeat(5 * MIB)}` }, requests: [GETALL] },
   { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
   {
-    what: 'KEYS and GET, with wide characters',
+    what: 'KEYS, GETALL and GET, with wide characters',
     customer: { ...MANY, big: `☃${BIG}`, [`☃${'k'.repeat(1_000_000)}`]: 'v' },
-    requests: [KEYS, GET_BIG],
+    requests: [KEYS, GETALL, GET_BIG],
   },
 ];
 
