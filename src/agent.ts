@@ -66,8 +66,12 @@ export interface AgentOptions {
   readonly startedAt: number;
 }
 
-/** Long values in memory of all zones; one step of them is executed at a time, so that more would not be faster. */
-const LONG_VALUE_BYTES = 32 * 1024 * 1024;
+/**
+ * What answers with all keys of a zone (WATCH, GETALL) hold while they are made, of all zones; one step of them is
+ * executed at a time, so that more would not be faster. Those that need less than a mebibyte do not wait for the others.
+ */
+const ANSWER_BYTES = 32 * 1024 * 1024;
+const SMALL_ANSWER_BYTES = 1024 * 1024;
 
 /** What is made before the admin server starts, and lives as long as the agent. */
 interface Parts {
@@ -85,8 +89,8 @@ export class Agent {
   private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
-  /** Long values that WATCH and GETALL have in memory, of all zones. */
-  private readonly longValues = new ByteBudget(LONG_VALUE_BYTES);
+  private readonly largeAnswers = new ByteBudget(ANSWER_BYTES);
+  private readonly smallAnswers = new ByteBudget(ANSWER_BYTES / 2);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private parts: Parts | null = null;
@@ -106,6 +110,10 @@ export class Agent {
       emptyValuesStored: options.config.store_empty_values,
       commaDeletes: options.config.writer === 'file',
       tokens: this.tokensOf(randomBytes(32)),
+      withRoom: (zonename, bytes, work) => {
+        const budget = bytes > SMALL_ANSWER_BYTES ? this.largeAnswers : this.smallAnswers;
+        return budget.run(zonename, bytes, work);
+      },
       replyBytes: options.config.limits.unsent_bytes,
       hello: helloOf(options.config),
       onFault: (zonename, request, err) => this.countFault(zonename, request.kind, err),
@@ -167,11 +175,7 @@ export class Agent {
   }
 
   private tokensOf(key: Buffer): Tokens {
-    return new Tokens(
-      key,
-      () => longWork.next(),
-      (zonename, bytes, work) => this.longValues.run(zonename, bytes, work),
-    );
+    return new Tokens(key, () => longWork.next());
   }
 
   private async lockNode(): Promise<void> {

@@ -238,7 +238,7 @@ function verbOf(request: DataRequest): CountedVerb {
 function outcomeOf(reply: Reply | null): Outcome {
   switch (reply?.kind) {
     case 'success':
-    case 'list':
+    case 'bytes':
       return 'SUCCESS';
     case 'notfound':
       return 'NOTFOUND';

@@ -24,7 +24,7 @@ const MIB = 1024 * 1024;
 /** The runtime, the code, parsed config files and VM objects (README, "Limits"). */
 const BASE_BYTES = 256 * MIB;
 /**
- * Long metadata files that are read and written at a time, and long values for WATCH and GETALL: 16, 32 and 32 MiB (vm,
+ * Long metadata files that are read and written at a time, and answers with all keys: 16, 32 and 48 MiB (vm,
  * writes, agent: ByteBudget), three times with their decoded texts, and nearly as much again that the collector, on a
  * busy machine, has not taken away yet.
  */

@@ -42,6 +42,15 @@ export interface AnswerOptions {
   readonly commaDeletes: boolean;
   /** Makes the tokens of this node. */
   readonly tokens: Tokens;
+  /**
+   * Answers a request that holds all names of a zone with a long metadata file, and takes so many bytes meanwhile: one
+   * of a zone at a time, and of all zones those that their budget has room for.
+   */
+  readonly withRoom: (
+    zonename: string,
+    bytes: number,
+    work: () => Promise<Reply>,
+  ) => Promise<Reply>;
   /** Longest JSON of a GETALL, bytes. */
   readonly replyBytes: number;
   /** What HELLO is answered with. */
@@ -57,6 +66,10 @@ export const READ_ONLY: Reply = { kind: 'failure', text: 'Permission denied.' };
 
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
+/** All keys and values of a shorter metadata file are answered at once; of longer ones a zone's requests take turns. */
+const SHORT_FILE_BYTES = 16 * 1024;
+/** What such an answer holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
+const MEMORY_PER_BYTE = 4;
 const OPERATOR_SCRIPT = 'operator-script';
 /** For requests that need nothing of the VM object. */
 const NO_VM: JsonObject = {};
@@ -72,16 +85,34 @@ export function answer(
     return FAULT;
   };
   try {
-    const need = needOf(request);
-    const loaded = need === null ? data : data.load(need);
+    const bytes = asksForAll(request) ? data.fileBytes() : 0;
     const reply =
-      loaded instanceof Promise
-        ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
-        : respondWhenKnown(loaded, data, request, options);
+      bytes > SHORT_FILE_BYTES
+        ? options.withRoom(data.zonename, MEMORY_PER_BYTE * bytes, async () =>
+            loadAndRespond(data, request, options),
+          )
+        : loadAndRespond(data, request, options);
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
   }
+}
+
+/** True for what holds all names of a zone while it is answered. */
+function asksForAll(request: DataRequest): boolean {
+  return request.kind === 'getall' || request.kind === 'watch';
+}
+
+function loadAndRespond(
+  data: VmData,
+  request: DataRequest,
+  options: AnswerOptions,
+): Reply | Promise<Reply> {
+  const need = needOf(request);
+  const loaded = need === null ? data : data.load(need);
+  return loaded instanceof Promise
+    ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
+    : respondWhenKnown(loaded, data, request, options);
 }
 
 /** @param origin loads what is read besides what `data` was made ready for */

@@ -17,29 +17,19 @@ export const NO_TOKEN = '-';
 export const LONG_CHARS = 64 * 1024;
 const TOKEN_BYTES = 16;
 
-/** @param owner of which one piece of work runs at a time: the zone */
-export type RoomFor = <T>(owner: string, bytes: number, work: () => Promise<T>) => Promise<T>;
-
-const atOnce: RoomFor = (_owner, _bytes, work) => work();
-
 /** Makes the tokens of a node. */
 export class Tokens {
   private readonly key: Buffer;
   /** Resolves when another step of long work may be taken. */
   readonly pause: () => Promise<void>;
 
-  /** Runs work that keeps a long value in memory, once there is room for so many bytes. */
-  readonly withRoom: RoomFor;
-
   /**
    * @param key the node's, secret
    * @param pause resolves when another step of long work may be taken
-   * @param withRoom bounds the long values of all zones that are in memory at once; at once when left out
    */
-  constructor(key: Buffer, pause: () => Promise<void>, withRoom: RoomFor = atOnce) {
+  constructor(key: Buffer, pause: () => Promise<void>) {
     this.key = key;
     this.pause = pause;
-    this.withRoom = withRoom;
   }
 
   /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */

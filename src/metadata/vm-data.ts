@@ -116,6 +116,8 @@ export interface VmData {
    * first, by a promise. What is read besides is read on the spot. Rejects as `metadata` throws.
    */
   load(need: MetadataNeed): VmData | Promise<VmData>;
+  /** How long the metadata file is now, bytes; 0 where there is none. Throws as `metadata` does. */
+  fileBytes(): number;
   /** What the guest has put there, and may. Of what `load` made ready. */
   use(): MetadataUse;
   /** From `tags.json`, in the same way. */

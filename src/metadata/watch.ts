@@ -2,13 +2,14 @@
  * The token of a set of keys, and all keys and values at once: what WATCH and GETALL are answered with.
  *
  * Where the metadata file is long its values are not in memory: they are read one by one, on threads, and digested in
- * pieces. What was computed from a file is kept with its reading: however many wait for a zone's keys,
+ * pieces. The handler sees to it that one such request of a zone is answered at a time, since each holds all names. What was computed from a file is kept with its reading: however many wait for a zone's keys,
  * each change is computed once. Nothing is kept of VM objects, tags and routes, which are short.
  *
  * The token of a GETALL is made before its values are read: where a change comes in between, the client's next WATCH
  * is answered at once, and no change is missed.
  */
-import type { GetReply } from '../protocol/reply';
+import { toUSVString } from 'node:util';
+import type { ByteReply, GetReply } from '../protocol/reply';
 import { listKeys } from './keys';
 import { endOfPiece, LONG_CHARS, type Tokens } from './token';
 import type { MetadataMaps } from './vm-data';
@@ -31,8 +32,10 @@ const MAX_KEYS_AT_ONCE = 128;
 const MAX_BYTES_AT_ONCE = 64 * 1024;
 /** Keys after which the loop is yielded. */
 const KEYS_PER_STEP = 64;
-/** Of a string in memory, as soon as one of its characters is wide. */
-const MAX_BYTES_PER_CHAR = 2;
+/** For the token and the names of the three members, and most of the well-known names, bytes. */
+const FIRST_BYTES = 1024;
+/** Quotes, colon and comma of a member. */
+const MEMBER_BYTES = 6;
 /** Sets of one reading whose tokens are kept. */
 const MAX_SETS = 16;
 
@@ -40,7 +43,8 @@ const MAX_SETS = 16;
 interface Computed {
   readonly entries: Map<string, string | Promise<string>>;
   readonly tokens: Map<string, string | Promise<string>>;
-  readonly texts: Map<string, Promise<MetadataText>>;
+  /** Limits that the JSON of the metadata alone is over. */
+  readonly tooLarge: Set<string>;
 }
 
 const computedOf = new WeakMap<object, Computed>();
@@ -49,7 +53,7 @@ function computed({ maps }: WatchedData): Computed {
   const source = maps.onDisk ?? maps;
   let known = computedOf.get(source);
   if (known === undefined) {
-    known = { entries: new Map(), tokens: new Map(), texts: new Map() };
+    known = { entries: new Map(), tokens: new Map(), tooLarge: new Set() };
     computedOf.set(source, known);
   }
   return known;
@@ -147,26 +151,13 @@ async function makeLongToken(data: WatchedData, keys: readonly string[]): Promis
   return data.tokens.of(entries);
 }
 
-/** Does something with a value. However many zones do so at once, the long ones stay within the memory for them. */
-async function withValue<T>(
-  data: WatchedData,
-  key: string,
-  work: (answer: GetReply) => Promise<T>,
-): Promise<T> {
-  const bytes = bytesOf(data.maps, key);
-  const getAndWork = async (): Promise<T> => work(await data.get(key));
-  return bytes <= LONG_CHARS
-    ? getAndWork()
-    : data.tokens.withRoom(data.zonename, MAX_BYTES_PER_CHAR * bytes, getAndWork);
-}
-
 /** Of a long value it is kept, and made once. */
 function entryOf(data: WatchedData, key: string): string | Promise<string> {
   const { tokens, maps, namespaces } = data;
-  const make = (): Promise<string> =>
-    withValue(data, key, async (answer) => {
-      return isLong(answer) ? await tokens.longEntry(key, answer) : tokens.entry(key, answer);
-    });
+  const make = async (): Promise<string> => {
+    const answer = await data.get(key);
+    return isLong(answer) ? await tokens.longEntry(key, answer) : tokens.entry(key, answer);
+  };
   if (key.startsWith('sdc:') || bytesOf(maps, key) <= KEPT_CHARS) {
     return make();
   }
@@ -174,62 +165,52 @@ function entryOf(data: WatchedData, key: string): string | Promise<string> {
   return shared(entries, [...namespaces, '', key].join('\0'), Infinity, make);
 }
 
-/** The metadata as JSON. */
-interface MetadataText {
-  readonly token: string;
-  readonly json: string;
-  readonly bytes: number;
-}
-
 /** What GETALL may come to and holds. */
 export interface AllOptions {
   /** Names without `sdc:`. */
   readonly sdcNames: readonly string[];
-  /** Longest JSON text, bytes. */
+  /** Longest JSON, bytes. */
   readonly bytesMax: number;
 }
 
 const TOO_LARGE: GetReply = { kind: 'failure', text: 'Too large' };
 
-/** The token, and the names of the three members. */
-const ENVELOPE_BYTES = 128;
-
 /** The answer to GETALL. Where it would be too large no value is read. */
-export async function replyToGetAll(data: WatchedData, options: AllOptions): Promise<GetReply> {
-  const { sdcNames } = options;
-  const bytesMax = options.bytesMax - ENVELOPE_BYTES;
-  const keys = listKeys(data.maps, data.namespaces);
-  const least = keys.reduce((sum, key) => sum + sizeOf(data.maps, key), 0);
-  if (least > bytesMax) {
+export async function replyToGetAll(
+  data: WatchedData,
+  { sdcNames, bytesMax }: AllOptions,
+): Promise<GetReply | ByteReply> {
+  const { maps, tokens } = data;
+  const { tooLarge } = computed(data);
+  const limit = [...data.namespaces, '', String(bytesMax)].join('\0');
+  const keys = listKeys(maps, data.namespaces);
+  const least = keys.reduce((sum, key) => sum + sizeOf(maps, key), 0);
+  if (least > bytesMax || tooLarge.has(limit)) {
     return TOO_LARGE;
   }
-  const name = [...data.namespaces, '', String(bytesMax)].join('\0');
-  const { texts } = computed(data);
-  let text = texts.get(name);
-  if (text === undefined) {
-    // Whoever asks while it is made gets the same; it is not kept, since it can be long.
-    text = makeText(data, keys, bytesMax).finally(() => texts.delete(name));
-    texts.set(name, text);
-  }
-  const { token, json, bytes } = await text;
-  if (bytes > bytesMax) {
-    return TOO_LARGE;
-  }
-  const sdc = new JsonText(data.tokens, bytesMax - bytes);
-  for (const name of sdcNames) {
-    const answer = await data.get(`sdc:${name}`);
-    if (answer.kind === 'success' && !(await sdc.add(name, answer.text))) {
+  const token = await tokenOf(data, null);
+  const likely = keys.reduce(
+    (sum, key) => sum + key.length + MEMBER_BYTES + bytesOf(maps, key),
+    FIRST_BYTES,
+  );
+  const json = new JsonBytes(tokens, likely, bytesMax);
+  json.open(`{"token":"${token}","metadata":{`);
+  for (const [at, key] of keys.entries()) {
+    if (at > 0 && at % KEYS_PER_STEP === 0) {
+      await tokens.pause();
+    }
+    await json.add(key, await data.get(key));
+    if (json.full) {
+      tooLarge.add(limit);
       return TOO_LARGE;
     }
   }
-  const head = `{"token":"${token}","metadata":{`;
-  const middle = '},"sdc":{';
-  return {
-    kind: 'success',
-    // All who ask at once share the metadata's text, until there is room for a reply of theirs.
-    text: `${head}${json}${middle}${sdc.text}}}`,
-    bytes: head.length + bytes + middle.length + sdc.bytes + 2,
-  };
+  json.open('},"sdc":{');
+  for (const name of sdcNames) {
+    await json.add(name, await data.get(`sdc:${name}`));
+  }
+  json.push('}}');
+  return json.full ? TOO_LARGE : { kind: 'bytes', text: json.bytes };
 }
 
 /** A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to. */
@@ -237,64 +218,70 @@ function sizeOf(maps: MetadataMaps, key: string): number {
   return key.length + Math.floor(bytesOf(maps, key) / 3);
 }
 
-/** Longer than the limit: cut, which its length tells. */
-async function makeText(
-  data: WatchedData,
-  keys: readonly string[],
-  bytesMax: number,
-): Promise<MetadataText> {
-  const token = await tokenOf(data, null);
-  const json = new JsonText(data.tokens, bytesMax);
-  for (const [at, key] of keys.entries()) {
-    if (at % KEYS_PER_STEP === 0) {
-      await data.tokens.pause();
-    }
-    const fits = await withValue(data, key, async (answer) => {
-      return answer.kind !== 'success' || json.add(key, answer.text);
-    });
-    if (!fits) {
-      break;
-    }
-  }
-  return { token, json: json.text, bytes: json.bytes };
-}
-
-/** Members of an object in JSON, made in pieces. */
-class JsonText {
-  bytes = 0;
-  private readonly parts: string[] = [];
+/**
+ * A JSON object whose members are objects of strings, made in pieces and as UTF-8: as a string it would be twice as
+ * long as soon as one of its characters is wide, for as long as the collector lets it be.
+ */
+class JsonBytes {
   private readonly tokens: Tokens;
   private readonly bytesMax: number;
+  private memory: Buffer;
+  private length = 0;
+  private comma = '';
 
-  constructor(tokens: Tokens, bytesMax: number) {
+  /** @param bytes what it is likely to come to @param bytesMax what does not fit in there is not kept */
+  constructor(tokens: Tokens, bytes: number, bytesMax: number) {
     this.tokens = tokens;
     this.bytesMax = bytesMax;
+    this.memory = Buffer.allocUnsafe(Math.min(bytes, bytesMax));
   }
 
-  get text(): string {
-    return this.parts.join('');
+  get bytes(): Buffer {
+    return this.memory.subarray(0, this.length);
   }
 
-  /** @returns false where it is longer than the limit now */
-  async add(name: string, value: string): Promise<boolean> {
-    this.push(`${this.parts.length === 0 ? '' : ','}${JSON.stringify(name)}:"`);
-    for (let at = 0; at < value.length;) {
+  /** True: it is longer than the limit. */
+  get full(): boolean {
+    return this.length > this.bytesMax;
+  }
+
+  /** Adds a member, where the answer has a value. */
+  async add(name: string, answer: GetReply): Promise<void> {
+    if (answer.kind !== 'success') {
+      return;
+    }
+    const value = answer.text;
+    this.push(`${this.comma}${JSON.stringify(name)}:"`);
+    this.comma = ',';
+    for (let at = 0; at < value.length && !this.full;) {
       if (at > 0) {
         await this.tokens.pause();
       }
       const end = endOfPiece(value, at + LONG_CHARS);
-      this.push(JSON.stringify(value.slice(at, end)).slice(1, -1));
+      // A lone half of a surrogate pair is U+FFFD, as in the answer to a GET.
+      this.push(JSON.stringify(toUSVString(value.slice(at, end))).slice(1, -1));
       at = end;
-      if (this.bytes > this.bytesMax) {
-        return false;
-      }
     }
     this.push('"');
-    return this.bytes <= this.bytesMax;
   }
 
-  private push(part: string): void {
-    this.parts.push(part);
-    this.bytes += Buffer.byteLength(part);
+  /** Adds a text that begins an object. */
+  open(part: string): void {
+    this.push(part);
+    this.comma = '';
+  }
+
+  push(part: string): void {
+    const start = this.length;
+    this.length += Buffer.byteLength(part);
+    if (this.full) {
+      return;
+    }
+    if (this.length > this.memory.length) {
+      const larger = Buffer.allocUnsafe(Math.min(2 * this.length, this.bytesMax));
+      this.memory.copy(larger, 0, 0, start);
+      this.memory = larger;
+    }
+    this.memory.write(part, start);
   }
 }

@@ -25,9 +25,12 @@ export interface ChangeCourse {
   readonly limit?: ChangeLimit;
 }
 
-/** The names that KEYS lists, without control characters: UTF-8, with an LF between two of them. */
-export interface NameList {
-  readonly kind: 'list';
+/**
+ * A text as UTF-8, never decoded, since it can be long: the names that KEYS lists, without control characters and with
+ * an LF between two of them, or the JSON of GETALL.
+ */
+export interface ByteReply {
+  readonly kind: 'bytes';
   readonly text: Buffer;
 }
 
@@ -39,16 +42,14 @@ export type Reply =
   | {
       readonly kind: 'success';
       readonly text: string;
-      /** Of the text in UTF-8, where it is known: to count a long one makes it whole in memory. */
-      readonly bytes?: number;
       readonly change?: ChangeCourse;
     }
-  | NameList
+  | ByteReply
   | { readonly kind: 'notfound' }
   | { readonly kind: 'failure'; readonly text: string; readonly change?: ChangeCourse };
 
 /** The answer to a GET. */
-export type GetReply = Exclude<Reply, NameList>;
+export type GetReply = Exclude<Reply, ByteReply>;
 
 // Never written to, so one copy of each serves all connections.
 const INVALID_COMMAND = Buffer.from('invalid command\n', 'latin1');
@@ -61,7 +62,7 @@ export function encodeReply(wire: Wire, reply: Reply): Buffer {
   switch (reply.kind) {
     case 'success':
       return encodeSuccess(wire, reply.text);
-    case 'list':
+    case 'bytes':
       return encodeSuccess(wire, reply.text.toString('utf8'));
     case 'notfound':
       return wire.version === 1 ? NOTFOUND : buildFrame(wire.id, 'NOTFOUND', '');
@@ -85,15 +86,13 @@ export function sizeOfReply(wire: Wire, reply: Reply): number {
       return 0;
     case 'failure':
       return sizeOnWire(wire, reply.text.length * MAX_BYTES_PER_CHAR, 0);
-    case 'list':
+    case 'bytes':
       return sizeOnWire(wire, reply.text.length, mostDots(wire, reply.text));
     case 'success': {
       const { text } = reply;
       // To count the bytes of a short text costs more than to send it.
       const bytes =
-        text.length < SHORT_CHARS
-          ? text.length * MAX_BYTES_PER_CHAR
-          : (reply.bytes ?? Buffer.byteLength(text));
+        text.length < SHORT_CHARS ? text.length * MAX_BYTES_PER_CHAR : Buffer.byteLength(text);
       return sizeOnWire(wire, bytes, mostDots(wire, text));
     }
     default: {
@@ -111,7 +110,7 @@ export function sizeOfSource(reply: Reply): number {
   switch (reply.kind) {
     case 'notfound':
       return 0;
-    case 'list':
+    case 'bytes':
       return reply.text.length;
     default:
       return 2 * reply.text.length;

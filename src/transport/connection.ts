@@ -408,7 +408,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   get running(): boolean {
-    return this.replies.running;
+    return this.replies.running || this.ready;
   }
 
   roomMade(): void {

@@ -383,7 +383,7 @@ export class ReplyQueue {
   private deliver(asked: PendingRequest, request: DataRequest, reply: Reply): void {
     const { sink } = this.options;
     const size = sizeOfReply(request.wire, reply);
-    const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'list');
+    const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'bytes');
     const whileBuilt = isLarge ? sizeOfSource(reply) : 0;
     if (!isWrite(request)) {
       sink.sizes.note(request, size + whileBuilt);

@@ -20,7 +20,7 @@ import { SMALL_BYTES, type LinkLimits } from './link';
 import { MemoryQuota, type QuotaZone } from './memory-quota';
 import { ReplySizes } from './reply-sizes';
 
-/** A zone that holds no more than this is served whatever the others hold. */
+/** A zone that holds no more than this is served whatever the others hold: to close its connections gains nothing. */
 const MODEST_BYTES = 4 * SMALL_BYTES;
 
 /** What the quota knows of a connection. */
@@ -41,7 +41,7 @@ export interface QuotaMember {
 export interface AccountOwner {
   /** Bytes of requests that were read and not answered yet. */
   readonly requestBytes: number;
-  /** True while its peer can only wait: for the handler, or for a reply that is being built. */
+  /** True while its peer can only wait: for its turn, for the handler, or for a reply that is being built. */
   readonly running: boolean;
   roomMade(): void;
   evict(): void;
@@ -319,6 +319,9 @@ export class ZoneQuota implements QuotaZone {
 
   evict(stillMs: number, bytes: number): number {
     let freed = 0;
+    if (this.total <= MODEST_BYTES) {
+      return freed;
+    }
     for (const member of [...this.holders].sort((a, b) => b.held - a.held)) {
       if (freed >= bytes) {
         break;

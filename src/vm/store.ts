@@ -261,6 +261,10 @@ class TrackedVm implements VmData {
     return loading?.then((ready) => new TrackedVm(target, parts, wait, ready)) ?? this;
   }
 
+  fileBytes(): number {
+    return this.parts.files.sizeOf(this.target.directory);
+  }
+
   use(): MetadataUse {
     const { files, writer } = this.parts;
     const { bytes, keys } = this.ready?.use ?? files.use(this.target.directory, this.target.log);

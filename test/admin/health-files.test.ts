@@ -19,6 +19,7 @@ function dataOf(customer: Readonly<Record<string, string>>): VmData {
   const data: VmData = {
     zonename: ZONE,
     load: () => data,
+    fileBytes: () => assert.fail('nobody asks for it'),
     use: () => assert.fail('nobody asks for it'),
     metadata: () => ({ customer: new Map(Object.entries(customer)), internal: new Map() }),
     tags: () => new Map(),

@@ -73,7 +73,7 @@ describe('handler', () => {
     const plain = { ...EMPTY_VM, customer: { a: '1', b: '2' }, internal: { x_pw: '3', y: '4' } };
     const vm = memoryVm(plain, { kind: 'stored' }, false);
     assert.deepStrictEqual(answer(vm, { kind: 'keys', wire }, OPTIONS), {
-      kind: 'list',
+      kind: 'bytes',
       text: Buffer.from('a\nb\nx_pw'),
     });
     const spaced = memoryVm({ ...plain, customer: { 'a:b': '1' } }, { kind: 'stored' }, false);
@@ -96,7 +96,7 @@ describe('handler', () => {
 
   it('lists nothing as an empty success', () => {
     const reply = answer(memoryVm(EMPTY_VM), { kind: 'keys', wire }, OPTIONS);
-    assert.deepStrictEqual(reply, { kind: 'list', text: Buffer.alloc(0) });
+    assert.deepStrictEqual(reply, { kind: 'bytes', text: Buffer.alloc(0) });
   });
 
   it("stores a change in the map of the key's class", async () => {
@@ -206,6 +206,46 @@ describe('handler', () => {
     );
     assert.deepStrictEqual(vm.changes, []);
     assert(answer(vm, put('a,b'), options) instanceof Promise);
+  });
+
+  it('reads nothing for WATCH and GETALL of a long file until it is their turn, and GET and KEYS need none', async () => {
+    const turns: { readonly zonename: string; readonly bytes: number; begin(): Promise<void> }[] =
+      [];
+    const options = {
+      ...OPTIONS,
+      withRoom: <T>(zonename: string, bytes: number, work: () => Promise<T>): Promise<T> =>
+        new Promise((resolve, reject) => {
+          turns.push({ zonename, bytes, begin: () => work().then(resolve, reject) });
+        }),
+    };
+    let loads = 0;
+    const vm = memoryVm(FIXTURE);
+    const file = (fileBytes: number): VmData => ({
+      ...vm,
+      fileBytes: () => fileBytes,
+      load: () => {
+        loads++;
+        return vm;
+      },
+    });
+    const requests: DataRequest[] = [
+      { kind: 'getall', wire },
+      { kind: 'watch', wire, seconds: 1, token: '-', keys: null },
+      { kind: 'watch', wire, seconds: 1, token: '-', keys: ['motd'] },
+    ];
+    for (const request of requests) {
+      loads = 0;
+      const reply = answer(file(20_000), request, options);
+      assert.strictEqual(loads, 0);
+      const turn = turns.pop();
+      assert.strictEqual(turn?.zonename, vm.zonename);
+      assert.strictEqual(turn.bytes, 80_000);
+      await turn.begin();
+      assert.deepStrictEqual(await reply, await answer(file(16_384), request, options));
+    }
+    assert(!(answer(file(20_000), { kind: 'keys', wire }, options) instanceof Promise));
+    assert(!(answer(file(20_000), get('motd'), options) instanceof Promise));
+    assert.deepStrictEqual(turns, []);
   });
 
   it('answers the reason of a failed change, and records the limit that was met', async () => {

@@ -5,7 +5,7 @@ import {
   ReplyEncoder,
   replyToLine,
   sizeOfReply,
-  type NameList,
+  type ByteReply,
 } from '../../src/protocol/reply';
 import type { Wire } from '../../src/protocol/request';
 import { frame, readFrame, readV1Value } from '../support/frames';
@@ -21,7 +21,7 @@ const dotty = fc
 /** A reply that is encoded piece by piece, and how many pieces it took. */
 function inPieces(
   wire: Wire,
-  reply: NameList | { readonly kind: 'success'; readonly text: string },
+  reply: ByteReply | { readonly kind: 'success'; readonly text: string },
 ): { readonly bytes: Buffer; readonly pieces: number } {
   const memory = Buffer.alloc(sizeOfReply(wire, reply), 0xff);
   const encoder = new ReplyEncoder(wire, reply);
@@ -38,8 +38,8 @@ function inPieces(
   }
 }
 
-function listOf(names: readonly string[]): NameList {
-  return { kind: 'list', text: Buffer.from(names.join('\n')) };
+function listOf(names: readonly string[]): ByteReply {
+  return { kind: 'bytes', text: Buffer.from(names.join('\n')) };
 }
 
 describe('reply', () => {

@@ -12,7 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
-import { frame } from '../support/frames';
+import { base64, frame, putFrame } from '../support/frames';
 import { within } from '../support/guest-session';
 import { Neighbour } from '../support/neighbour';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
@@ -43,6 +43,7 @@ const WIDE = keysOf([1, 2, 3, 4].map((n) => `${n}☃${'k'.repeat(1_000_000)}`));
 const MANY = keysOf(Array.from({ length: 1000 }, (_, n) => `${n}`.padStart(1024, 'k')));
 const FEW = keysOf(Array.from({ length: 200 }, (_, n) => `${n}`.padStart(1024, 'k')));
 const BIG = 'v'.repeat(MIB);
+const MIXED = { ...MANY, big: `☃${BIG}`, [`☃${'k'.repeat(1_000_000)}`]: 'v' };
 const MEDIUM = { big: 'v'.repeat(MIB / 8) };
 const FOUR = Object.fromEntries(['a', 'b', 'c', 'd'].map((key) => [key, key.repeat(990_000)]));
 
@@ -70,9 +71,21 @@ const ATTACKS: readonly Attack[] = [
   { what: 'GETALL of too much', customer: { big: `☃${'v'.repeat(5 * MIB)}` }, requests: [GETALL] },
   { what: 'GET of 1 MiB', customer: { big: BIG }, requests: [GET_BIG] },
   {
-    what: 'KEYS and GET, with wide characters',
-    customer: { ...MANY, big: `☃${BIG}`, [`☃${'k'.repeat(1_000_000)}`]: 'v' },
-    requests: [KEYS, GET_BIG],
+    what: 'KEYS, GETALL and GET, with wide characters',
+    customer: MIXED,
+    requests: [KEYS, GETALL, GET_BIG],
+  },
+  {
+    what: 'all that there is, with wide characters',
+    customer: MIXED,
+    requests: [
+      ...[KEYS, GETALL, GET_BIG],
+      twice(frame('00000007', 'WATCH', '300 -')),
+      twice(frame('00000008', 'WATCH', `300 - ${base64(Buffer.from('big'))}`)),
+      putFrame('00000009', 'put', MEDIUM.big),
+      twice(frame('0000000a', 'DELETE', 'put')),
+      twice(putFrame('0000000b', 'few', '☃')),
+    ],
   },
 ];
 
@@ -116,10 +129,14 @@ describe('hostile zones that read nothing', function () {
     requests: readonly Buffer[],
   ): Promise<void> {
     const connections = mode === 'mute' ? CONNECTIONS : READERS;
-    const argv = [String(connections), mode, ...requests.map((bytes) => bytes.toString('hex'))];
-    hostile = fork(CHILD, argv, { execArgv: [], stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
+    hostile = fork(CHILD, [String(connections), mode], {
+      execArgv: [],
+      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
+    });
     const paths = Array.from({ length: count }, (_, index) => cn.socket(index));
-    hostile.stdin?.end(paths.join('\n'));
+    // A large PUT is too long for an argument.
+    const lines = requests.map((bytes) => bytes.toString('hex'));
+    hostile.stdin?.end([...lines, '', ...paths].join('\n'));
     await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
     await delay(ATTACK_MS);
   }

@@ -13,6 +13,7 @@ export const TEST_TOKENS = new Tokens(Buffer.alloc(32), () => turn());
 /** Members of the answer options. */
 export const VERB_OPTIONS = {
   tokens: TEST_TOKENS,
+  withRoom: <T>(_zonename: string, _bytes: number, work: () => Promise<T>): Promise<T> => work(),
   replyBytes: 4 * 1024 * 1024,
   hello: helloText('1.2.3', {
     lineBytes: 2 * 1024 * 1024,

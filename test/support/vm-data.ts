@@ -39,6 +39,7 @@ export function memoryVm(
     load() {
       return this;
     },
+    fileBytes: () => 0,
     use: () => ({ bytes: 1000, bytesMax: 4000, keys: 3, keysMax: 10 }),
   };
 }

@@ -28,6 +28,25 @@ describe('the quota of the process', () => {
     assert.strictEqual(modest.rooms, 1);
   });
 
+  it('closes no connection of a zone that holds little, however full it is', () => {
+    const memory = new MemoryQuota(() => 10 * KIB);
+    const [some, little, most] = [20, 1, 65].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      member.stillMs = size === 65 ? 0 : 60_000;
+      return member;
+    });
+    memory.tick();
+    assert.deepStrictEqual(
+      [some, little, most].map((member) => member?.evicted),
+      [false, false, false],
+    );
+    assert.ok(most !== undefined);
+    most.stillMs = 60_000;
+    memory.tick();
+    assert.ok(most.evicted);
+  });
+
   it('does not close a connection whose peer reads', () => {
     const { memory, greedy, modest } = zones(160 * KIB);
     memory.tick();

@@ -154,12 +154,13 @@ export async function ourAnswer(data: VmData, request: DataRequest): Promise<Out
     emptyValuesStored: false,
     // No other agent has these verbs: they are not asked.
     tokens: new Tokens(Buffer.alloc(0), () => Promise.resolve()),
+    withRoom: <T>(_zonename: string, _bytes: number, work: () => Promise<T>): Promise<T> => work(),
     replyBytes: 0,
     hello: '',
     onFault: () => undefined,
   };
   const reply = await answer(data, request, options);
-  if (reply.kind === 'list') {
+  if (reply.kind === 'bytes') {
     return { kind: 'success', data: reply.text };
   }
   return reply.kind === 'success'

@@ -273,6 +273,7 @@ function vmData(
     zonename,
     metadata: () => maps,
     load: () => data,
+    fileBytes: () => 0,
     // Nobody asks for it: the platform's agent has no such keys.
     use: () => ({ bytes: 0, bytesMax: 0, keys: 0, keysMax: 0 }),
     tags: () => tags,

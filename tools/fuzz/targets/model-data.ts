@@ -20,6 +20,7 @@ const OPTIONS: AnswerOptions = {
   emptyValuesStored: false,
   commaDeletes: true,
   tokens: new Tokens(Buffer.alloc(32), () => Promise.resolve()),
+  withRoom: (_zonename, _bytes, work) => work(),
   replyBytes: 4 * 1024 * 1024,
   hello: '',
   onFault: (_zonename, _request, err) => {
@@ -50,6 +51,10 @@ export class ModelData implements VmData {
 
   load(): VmData {
     return this;
+  }
+
+  fileBytes(): number {
+    return 0;
   }
 
   use(): MetadataUse {
