@@ -28,11 +28,9 @@ class LatencyCount implements Latency {
   readonly buckets: number[];
   sumMs = 0;
   count = 0;
-  private readonly bounds: readonly number[];
 
   /** @param bounds upper bounds of the buckets, ms, ascending */
-  constructor(bounds: readonly number[] = LATENCY_BOUNDS_MS) {
-    this.bounds = bounds;
+  constructor(private readonly bounds: readonly number[] = LATENCY_BOUNDS_MS) {
     this.buckets = new Array<number>(bounds.length + 1).fill(0);
   }
 
@@ -57,15 +55,12 @@ const PARTS = 6;
 /** Latencies of about the last minute. */
 class RecentLatency {
   private readonly parts = new Map<number, LatencyCount>();
-  private readonly now: () => number;
   /** The part that counts now, and when it ends. */
   private current = new LatencyCount();
   private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
-  constructor(now: () => number) {
-    this.now = now;
-  }
+  constructor(private readonly now: () => number) {}
 
   add(elapsedMs: number): void {
     const now = this.now();

@@ -38,27 +38,20 @@ interface Suppressed {
 
 /** The observer of one HVM zone's port, for as long as the zone is known. */
 export class PortLog implements PortObserver {
-  private readonly log: { info(fields: Fields, msg: string): void };
-  private readonly metrics: PortStats;
   private isConnected = false;
   private droppedBytes = 0;
   private suppressed: Suppressed = nothing();
   /** Records that may still be logged in this minute. */
   private remaining = MAX_RECORDS;
-  private readonly later: Later;
   /** Cancels the end of the current minute. */
   private minute: (() => void) | null = null;
 
   /** @param log the zone's */
   constructor(
-    log: { info(fields: Fields, msg: string): void },
-    metrics: PortStats,
-    later: Later = afterTime,
-  ) {
-    this.log = log;
-    this.metrics = metrics;
-    this.later = later;
-  }
+    private readonly log: { info(fields: Fields, msg: string): void },
+    private readonly metrics: PortStats,
+    private readonly later: Later = afterTime,
+  ) {}
 
   connected(afterMs: number, bootSeen: boolean): void {
     this.isConnected = true;

@@ -54,7 +54,6 @@ export interface AuditCounts {
 
 /** Audits from `start` to `stop`; earlier touches are kept for it. */
 export class LiveAudit {
-  private readonly options: LiveAuditOptions;
   private policy: SafePolicy;
   private readonly dirty = new Map<string, Cause>();
   private readonly audits = new Map<string, DatasetAudit>();
@@ -71,8 +70,7 @@ export class LiveAudit {
   private state: 'new' | 'running' | 'stopped' = 'new';
   private warnings = 0;
 
-  constructor(options: LiveAuditOptions) {
-    this.options = options;
+  constructor(private readonly options: LiveAuditOptions) {
     this.policy = options.policy;
   }
 

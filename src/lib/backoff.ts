@@ -4,8 +4,6 @@
 
 /** The waits of one thing that is retried. It has no timer and no clock. */
 export class Backoff {
-  private readonly firstMs: number;
-  private readonly lastMs: number;
   private readonly jitter: number;
   private readonly chance: () => number;
   private nextMs: number;
@@ -17,12 +15,10 @@ export class Backoff {
    * to below 1
    */
   constructor(
-    firstMs: number,
-    lastMs: number,
+    private readonly firstMs: number,
+    private readonly lastMs: number,
     { jitter = 0, chance = Math.random }: { jitter?: number; chance?: () => number } = {},
   ) {
-    this.firstMs = firstMs;
-    this.lastMs = lastMs;
     this.jitter = jitter;
     this.chance = chance;
     this.nextMs = firstMs;

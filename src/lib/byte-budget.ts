@@ -13,8 +13,6 @@ interface Job {
 }
 
 export class ByteBudget {
-  private readonly maxBytes: number;
-  private readonly maxJobMs: number;
   /** By owner; the first to wait is the first to run. */
   private readonly waiting = new Map<string, Job[]>();
   private readonly running = new Set<string>();
@@ -24,10 +22,10 @@ export class ByteBudget {
    * @param maxBytes what running jobs may hold; a single larger job runs alone
    * @param maxJobMs a job that takes longer is no longer counted, so that others run
    */
-  constructor(maxBytes: number, maxJobMs = MAX_JOB_MS) {
-    this.maxBytes = maxBytes;
-    this.maxJobMs = maxJobMs;
-  }
+  constructor(
+    private readonly maxBytes: number,
+    private readonly maxJobMs = MAX_JOB_MS,
+  ) {}
 
   /** Bytes that are held now. */
   get used(): number {

@@ -22,23 +22,20 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
 );
 
 export class SystemError extends Error {
-  /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
-  readonly code: string;
-  /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
-  readonly call: string;
-  /** On what it was called: a path, a zone name. */
-  readonly subject: string;
-  /** More than the code says; may be empty. */
-  readonly detail: string;
-
-  constructor(call: string, subject: string, code: string, detail = '', cause?: unknown) {
+  constructor(
+    /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
+    readonly call: string,
+    /** On what it was called: a path, a zone name. */
+    readonly subject: string,
+    /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
+    readonly code: string,
+    /** More than the code says; may be empty. */
+    readonly detail = '',
+    cause?: unknown,
+  ) {
     const tail = detail === '' ? '' : `: ${detail}`;
     super(`${call}(${subject}): ${code}${tail}`, cause === undefined ? {} : { cause });
     this.name = 'SystemError';
-    this.code = code;
-    this.call = call;
-    this.subject = subject;
-    this.detail = detail;
   }
 }
 

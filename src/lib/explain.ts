@@ -7,13 +7,13 @@ import { codeOf, describeError, messageOf, SystemError } from './errors';
 
 /** An error that knows what to do about it. */
 export class RemediedError extends Error {
-  /** On one line; it may be copied. */
-  readonly remedy: string;
-
-  constructor(message: string, remedy: string) {
+  constructor(
+    message: string,
+    /** On one line; it may be copied. */
+    readonly remedy: string,
+  ) {
     super(message);
     this.name = 'RemediedError';
-    this.remedy = remedy;
   }
 }
 

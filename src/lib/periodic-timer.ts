@@ -20,7 +20,6 @@ export interface PeriodicTask {
 export class PeriodicTimer {
   private readonly eager = new Set<() => void>();
   private readonly passes: readonly Set<PeriodicTask>[];
-  private readonly secondMs: number;
   private secondTimer: NodeJS.Timeout | null = null;
   private minuteTimer: NodeJS.Timeout | null = null;
   private current = 0;
@@ -28,8 +27,7 @@ export class PeriodicTimer {
   private last = 0;
 
   /** @param secondMs how long a second is; tests make it short */
-  constructor(secondMs = SECOND_MS) {
-    this.secondMs = secondMs;
+  constructor(private readonly secondMs = SECOND_MS) {
     this.passes = Array.from({ length: PASSES }, () => new Set<PeriodicTask>());
   }
 

@@ -97,8 +97,6 @@ interface Process {
 
 /** All zones' roots of a node; one serves the agent. Processes are started when they are needed. */
 export class ZoneRoots {
-  private readonly node: string;
-  private readonly program: string;
   /** By the zone's root: a zone that comes back under its path waits for what hangs of the one before. */
   private readonly zones = new Map<string, ZoneQueue>();
   /** Of these the first request waits for a process. */
@@ -108,10 +106,10 @@ export class ZoneRoots {
   private gone: () => void = () => undefined;
 
   /** @param node root of the node, as for `openPlatform` */
-  constructor(node: string, program = PROGRAM) {
-    this.node = node;
-    this.program = program;
-  }
+  constructor(
+    private readonly node: string,
+    private readonly program = PROGRAM,
+  ) {}
 
   /** @param zonepath this machine's path of the zone's own directory, which belongs to the global zone */
   of(zonepath: string, observer: RootObserver | null = null): ZoneRoot {

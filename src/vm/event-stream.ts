@@ -97,19 +97,16 @@ export async function followEvents(
 
 class EventReader {
   ready = false;
-  private readonly options: StreamOptions;
-  private readonly slice: CooperativeYield;
-  private readonly live: () => boolean;
   private readonly snapshot = new Map<string, VmRecord>();
   private readonly readyLine = new SnapshotParser((json) => this.addVm(json));
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
-  constructor(options: StreamOptions, slice: CooperativeYield, live: () => boolean) {
-    this.options = options;
-    this.slice = slice;
-    this.live = live;
-  }
+  constructor(
+    private readonly options: StreamOptions,
+    private readonly slice: CooperativeYield,
+    private readonly live: () => boolean,
+  ) {}
 
   async read(chunk: Buffer): Promise<void> {
     let from = 0;

@@ -57,7 +57,6 @@ type Inner = 'before' | 'between' | 'element' | 'behind';
 
 /** Reads one line; another line takes another one. */
 export class SnapshotParser {
-  private readonly onVm: (json: Buffer) => void;
   private place: Place = 'head';
   private head = Buffer.alloc(0);
   private tail = '';
@@ -72,9 +71,7 @@ export class SnapshotParser {
   private count = 0;
 
   /** @param onVm gets the JSON text of each VM, in bytes that are its own only while it is called */
-  constructor(onVm: (json: Buffer) => void) {
-    this.onVm = onVm;
-  }
+  constructor(private readonly onVm: (json: Buffer) => void) {}
 
   get done(): boolean {
     return this.place === 'done';

@@ -226,22 +226,12 @@ interface Parts {
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
 class TrackedVm implements VmData {
-  readonly target: WriteTarget;
-  private readonly parts: Parts;
-  private readonly wait: () => Promise<JsonObject | undefined>;
-  private readonly ready: LoadedMetadata | null;
-
   constructor(
-    target: WriteTarget,
-    parts: Parts,
-    wait: () => Promise<JsonObject | undefined>,
-    ready: LoadedMetadata | null = null,
-  ) {
-    this.target = target;
-    this.parts = parts;
-    this.wait = wait;
-    this.ready = ready;
-  }
+    readonly target: WriteTarget,
+    private readonly parts: Parts,
+    private readonly wait: () => Promise<JsonObject | undefined>,
+    private readonly ready: LoadedMetadata | null = null,
+  ) {}
 
   get zonename(): string {
     return this.target.zonename;

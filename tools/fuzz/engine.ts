@@ -31,15 +31,16 @@ export interface Finding {
 /** One run over one target, from a seed. */
 export class Run {
   readonly features = new Features();
-  readonly target: Target;
   executions = 0;
   finding: Finding | null = null;
   private readonly random: Random;
   private readonly draft = new Draft();
   private readonly kept: Buffer[] = [];
 
-  constructor(target: Target, seed: number) {
-    this.target = target;
+  constructor(
+    readonly target: Target,
+    seed: number,
+  ) {
     this.random = new Random(seed, hashOf(target.name));
   }
 

@@ -92,15 +92,12 @@ class Client {
 
 /** A program in a guest that has the serial port open. */
 export class Terminal {
-  private readonly path: string;
   private socket: Socket | null = null;
   private asked = 0;
   private answered: (line: string) => void = () => undefined;
 
   /** @param path of the guest's end of the port */
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(private readonly path: string) {}
 
   /** GETs a key. @returns its value; null: no right answer in time */
   get(key: string, ms: number): Promise<string | null> {
