@@ -67,6 +67,13 @@ export function describeError(err: unknown): string {
   return code === 'UNKNOWN' || detail === '' ? detail || code : `${detail} (${code})`;
 }
 
+/** Wraps an error of node:fs and its kind, keeping its errno's name. */
+export function systemError(call: string, subject: string, err: unknown): SystemError {
+  return err instanceof SystemError
+    ? err
+    : new SystemError(call, subject, codeOf(err), detailOf(err), err);
+}
+
 /**
  * What an error says besides its code and its file, which the messages of node:fs and node:net repeat: "EACCES:
  * permission denied, open '/x'", "connect ENOENT /x".
@@ -80,12 +87,4 @@ function detailOf(err: unknown): string {
 /** `permission denied` of EACCES; empty where Node knows no such code. */
 function meaningOf(code: string): string {
   return [...getSystemErrorMap().values()].find(([name]) => name === code)?.[1] ?? '';
-}
-
-/** Wraps an error of node:fs and its kind, keeping its errno's name. */
-export function systemError(call: string, subject: string, err: unknown): SystemError {
-  if (err instanceof SystemError) {
-    return err;
-  }
-  return new SystemError(call, subject, codeOf(err), detailOf(err), err);
 }

@@ -43,8 +43,6 @@ export type States<S extends string, O = void> = Readonly<Record<S, StateDefinit
 
 type OnChange<S extends string, O> = (state: S, previous: S, owner: O) => void;
 
-const nothing = (): void => undefined;
-
 /** One machine: made with its table, then started, once. Its owner is handed to every entry function. */
 export class Fsm<S extends string, O = void> {
   /** Replaced, never grown: an array that grows keeps room for sixteen more. */
@@ -63,7 +61,7 @@ export class Fsm<S extends string, O = void> {
     private readonly states: States<S, O>,
     initial: S,
     private readonly owner: O,
-    private readonly onChange: OnChange<S, O> = nothing,
+    private readonly onChange: OnChange<S, O> = () => undefined,
   ) {
     this.current = initial;
   }
@@ -145,34 +143,24 @@ class LiveHandle<S extends string> implements StateHandle<S> {
   }
 
   until<T>(promise: Promise<T>, done: (value: T) => void, failed: (err: unknown) => void): void {
-    promise.then(
-      (value) => {
+    const ifLive = <V>(fn: (value: V) => void) => {
+      return (value: V): void => {
         if (this.live) {
-          done(value);
+          fn(value);
         }
-      },
-      (err: unknown) => {
-        if (this.live) {
-          failed(err);
-        }
-      },
-    );
+      };
+    };
+    promise.then(ifLive(done), ifLive(failed));
   }
 
   leaving(fn: () => void): void {
-    if (this.undo === null) {
-      this.undo = [fn];
-    } else {
-      this.undo.push(fn);
-    }
+    (this.undo ??= []).push(fn);
   }
 
   end(): void {
     this.live = false;
-    const undo = this.undo ?? [];
+    const undo = this.undo;
     this.undo = null;
-    for (const step of undo.reverse()) {
-      step();
-    }
+    undo?.reverse().forEach((step) => step());
   }
 }

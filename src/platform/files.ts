@@ -8,7 +8,7 @@
  */
 import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
-import { SystemError, errnoName } from '../lib/errors';
+import { codeOf, SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
 
 /** Device, inode, size, change and modification time, as native/file_stat.h has them. */
@@ -110,6 +110,35 @@ export async function freeSpace(path: string): Promise<number> {
     throw new SystemError('statvfs', path, errnoName(-bytes));
   }
   return bytes;
+}
+
+/** What the files of a zone's data look like at one time: as long as it is the same, so is the data. */
+export interface DataVersion {
+  readonly text: string;
+  /** False: the data may change once more without looking different. */
+  readonly settled: boolean;
+}
+
+/** A file changed this shortly before may change again within one tick of the file system's clock and look the same. */
+const UNSETTLED_MS = 20;
+
+/** The version of files that may be missing. @param statAt of `openStat` */
+export function versionOf(
+  paths: readonly string[],
+  statAt: (path: string) => FileStat | null,
+): DataVersion {
+  let settled = true;
+  const parts = paths.map((path) => {
+    try {
+      const stat = statAt(path);
+      settled &&= stat === null || Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+      return stat === null ? '' : textOfStat(stat);
+    } catch (err) {
+      // Whoever reads the file meets the fault too.
+      return codeOf(err);
+    }
+  });
+  return { text: parts.join(' '), settled };
 }
 
 export interface Replacement {
