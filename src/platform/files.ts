@@ -59,6 +59,11 @@ export function inodeOf(stat: FileStat): number {
   return numberAt(stat, 2);
 }
 
+/** Whether another had replaced a file of ours before its stat was taken. */
+export function isForeign(stat: FileStat): boolean {
+  return deviceOf(stat) === 0 && inodeOf(stat) === 0;
+}
+
 /** When its content was modified, ms since 1970. */
 export function modifiedMsOf(stat: FileStat): number {
   return numberAt(stat, 10) * 1000 + (stat[12] ?? 0) / 1e6;
@@ -165,7 +170,7 @@ export async function replaceDurably(replacement: Replacement): Promise<FileStat
   const directory = dirname(path);
   const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
   check(result, path, directory);
-  return deviceOf(stat) === 0 && inodeOf(stat) === 0 ? null : stat;
+  return isForeign(stat) ? null : stat;
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */
