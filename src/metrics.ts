@@ -5,7 +5,6 @@
 import { performance } from 'node:perf_hooks';
 import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
 import type { Refusal } from './transport/link';
-import type { PortStats } from './port-log';
 
 /** Upper bounds of the latency histogram, ms: from an answer out of memory to a client's timeout. */
 export const LATENCY_BOUNDS_MS = [
@@ -36,10 +35,7 @@ class LatencyCount implements Latency {
 
   add(elapsedMs: number): void {
     let at = 0;
-    for (const bound of this.bounds) {
-      if (elapsedMs <= bound) {
-        break;
-      }
+    while (elapsedMs > (this.bounds[at] ?? Infinity)) {
       at++;
     }
     this.buckets[at] = (this.buckets[at] ?? 0) + 1;
@@ -104,7 +100,7 @@ export interface PortCounts {
 }
 
 /** Counters since the agent's start. One serves the agent. */
-export class NodeMetrics implements NodeRequestStats, PortStats {
+export class NodeMetrics implements NodeRequestStats {
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
   readonly repairs = new Map<string, number>();
@@ -176,29 +172,6 @@ export class NodeMetrics implements NodeRequestStats, PortStats {
     if (change === 1) {
       this.acceptedConnections++;
     }
-  }
-
-  portConnected(again: boolean): void {
-    this.ports.connects++;
-    if (again) {
-      this.ports.reconnects++;
-    }
-  }
-
-  portDisconnected(): void {
-    this.ports.disconnects++;
-  }
-
-  portBusy(): void {
-    this.ports.held++;
-  }
-
-  portDropped(bytes: number): void {
-    this.ports.droppedBytes += bytes;
-  }
-
-  bootAnswered(afterMs: number): void {
-    this.bootToAnswer.add(afterMs);
   }
 
   repaired(what: string): void {

@@ -108,7 +108,8 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
         return;
       }
       const detail = options.secret === true ? '' : stderr.text().trim().slice(-STDERR_CHARS);
-      reject(new SystemError(call, subject, endName(code, signal, timedOut), detail));
+      const ended = code === 0 ? 'EMSGSIZE' : (signal ?? `EXIT_${code ?? 'UNKNOWN'}`);
+      reject(new SystemError(call, subject, timedOut ? 'ETIMEDOUT' : ended, detail));
     });
   });
 }
@@ -195,13 +196,6 @@ export function startHelper(argv: readonly string[], owner: HelperOwner): Helper
       }
     },
   };
-}
-
-function endName(code: number | null, signal: string | null, timedOut: boolean): string {
-  if (timedOut) {
-    return 'ETIMEDOUT';
-  }
-  return code === 0 ? 'EMSGSIZE' : (signal ?? `EXIT_${code ?? 'UNKNOWN'}`);
 }
 
 /** The last bytes of a stream. */

@@ -163,12 +163,8 @@ export class ZoneRoots {
       return Promise.reject(cancelled());
     }
     return new Promise((resolve, reject) => {
-      const zone = this.zones.get(root) ?? {
-        jobs: [],
-        running: null,
-        runningSince: Infinity,
-        reported: false,
-      };
+      const idle = { jobs: [], running: null, runningSince: Infinity, reported: false };
+      const zone: ZoneQueue = this.zones.get(root) ?? idle;
       this.zones.set(root, zone);
       const leave = (): void => {
         job.given = false;
@@ -310,7 +306,7 @@ export class ZoneRoots {
   }
 
   private resolveGone(): void {
-    if (this.stopping !== null && ![...this.processes].some(({ hung }) => !hung)) {
+    if (this.stopping !== null && [...this.processes].every(({ hung }) => hung)) {
       this.gone();
     }
   }

@@ -41,7 +41,7 @@ export interface StreamOptions {
   readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
 }
 
-/** A VM as vminfod sends it. */
+/** A VM as vminfod sends it, its metadata apart. */
 interface SeenVm {
   readonly vm: JsonObject;
   readonly metadata: MetadataMaps;
@@ -163,7 +163,7 @@ class EventReader {
   }
 
   private async apply(line: Buffer): Promise<void> {
-    const event = await (line.length > LONG_BYTES ? longEvent(line) : shortEvent(line));
+    const event = await readEvent(line);
     if (event === undefined) {
       throw new BrokenLine('an event is not a JSON object');
     }
@@ -188,39 +188,25 @@ class EventReader {
   }
 }
 
-interface StreamEvent {
-  readonly type: unknown;
-  readonly zonename: unknown;
-  readonly seen: SeenVm | undefined;
-}
-
-function shortEvent(line: Buffer): StreamEvent | undefined {
+/** An event; undefined for what is not a JSON object. A long one is cut on a thread of the pool. */
+async function readEvent(
+  line: Buffer,
+): Promise<{ type: unknown; zonename: unknown; seen: SeenVm | undefined } | undefined> {
+  if (line.length > LONG_BYTES) {
+    const parts = await cutEvent(line);
+    const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));
+    return (
+      parts && {
+        type: valueOf(parts.type),
+        zonename: valueOf(parts.zonename),
+        seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
+      }
+    );
+  }
   const event = parseJsonObject(line.toString('utf8'));
-  if (event === undefined) {
-    return undefined;
-  }
-  const vm = own(event, 'vm');
-  return {
-    type: own(event, 'type'),
-    zonename: own(event, 'zonename'),
-    seen: isJsonObject(vm) ? seenVm(vm) : undefined,
-  };
-}
-
-/** Cut on a thread of the pool; what is left to parse is short. */
-async function longEvent(line: Buffer): Promise<StreamEvent | undefined> {
-  const parts = await cutEvent(line);
-  if (parts === undefined) {
-    return undefined;
-  }
-  const [type, zonename] = [parts.type, parts.zonename].map((json): unknown =>
-    json === '' ? undefined : JSON.parse(json),
-  );
-  return {
-    type,
-    zonename,
-    seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
-  };
+  const vm = event && own(event, 'vm');
+  const seen = isJsonObject(vm) ? seenVm(vm) : undefined;
+  return event && { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
 }
 
 /** A VM's object and its metadata, whose values stay in the text; undefined for what is not a JSON object. */

@@ -46,10 +46,6 @@ export interface VmChange {
   readonly next: VmFacts | undefined;
 }
 
-interface VmCacheEvents {
-  changed: [VmChange];
-}
-
 interface Waiter {
   readonly zonename: string;
   /** On a monotonic clock. */
@@ -63,22 +59,16 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   if (facts === undefined) {
     return undefined;
   }
-  const json = JSON.stringify({
-    ...vm,
-    ...HIDDEN,
-    ...emptied(vm, 'customer_metadata'),
-    ...emptied(vm, 'internal_metadata'),
+  // The two maps stay as members, so that a GET of one as such is answered; their content does not.
+  const maps = ['customer_metadata', 'internal_metadata'].filter((name) => {
+    return isJsonObject(own(vm, name));
   });
-  return { facts, json };
-}
-
-/** The member stays, so that a GET of the map as such is answered as before; its content does not. */
-function emptied(vm: JsonObject, name: string): JsonObject {
-  return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
+  const emptied = Object.fromEntries(maps.map((name) => [name, {}]));
+  return { facts, json: JSON.stringify({ ...vm, ...HIDDEN, ...emptied }) };
 }
 
 /** Emits `changed` for each VM that is new, different or gone, after the change. */
-export class VmCache extends EventEmitter<VmCacheEvents> {
+export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
   private readonly records = new Map<string, VmRecord>();
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
   private readonly waiters = new Set<Waiter>();
@@ -111,11 +101,8 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
   /** The object without its metadata, undefined while it is not known. */
   vm(zonename: string): JsonObject | undefined {
     const record = this.records.get(zonename);
-    if (record === undefined) {
-      return undefined;
-    }
     const known = this.parsed.get(zonename);
-    if (known !== undefined) {
+    if (record === undefined || known !== undefined) {
       return known;
     }
     const vm = parseJsonObject(record.json);
@@ -205,9 +192,9 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
     const now = performance.now();
     // A timer may fire a little before the clock shows its time.
     this.endWaits((waiter) => waiter.deadline <= now + 1, undefined);
-    for (const oldest of this.waiters) {
+    const [oldest] = this.waiters;
+    if (oldest !== undefined) {
       this.waitTimer = setTimeout(() => this.waitTimedOut(), oldest.deadline - now);
-      break;
     }
   }
 }
