@@ -10,11 +10,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { fuzzWhole, replayFile } from './agent/report';
 import { abandon } from './agent/run';
-import { readCorpus, writeCorpus } from './corpus';
+import { escape, readCorpus, writeCorpus } from './corpus';
 import { coverageOf } from './coverage';
 import { clearProgress, elapsed, showProgress } from '../progress';
-import { Run } from './engine';
-import { STATS_HEADER, statsLine, testCase } from './report';
+import { Run, type Finding } from './engine';
 import type { Target } from './target';
 import { findTarget, TARGETS } from './targets';
 import { packageVersion } from '../../src/lib/version';
@@ -27,6 +26,14 @@ const TURN_MS = 2000;
 const AGENT = 'agent';
 /** Without a target it gets this part of the time. */
 const AGENT_SHARE = 1 / 3;
+
+const STATS_HEADER = [
+  'target'.padEnd(14),
+  'executions'.padStart(12),
+  'rate'.padStart(11),
+  'features'.padStart(9),
+  'corpus'.padStart(7),
+].join(' ');
 
 interface Options {
   readonly seconds: number;
@@ -127,6 +134,32 @@ function essential(run: Run, seed: number): readonly Buffer[] {
   const again = new Run(run.target, seed);
   again.replay([...run.corpus].sort((a, b) => a.length - b.length || a.compare(b)));
   return again.corpus;
+}
+
+/** A line of the table of what was run. @param ms how long it took */
+function statsLine(run: Run, ms: number): string {
+  const rate = Math.round((run.executions / Math.max(1, ms)) * 1000);
+  const columns = [
+    run.target.name.padEnd(14),
+    String(run.executions).padStart(12),
+    `${rate}/s`.padStart(11),
+    String(run.features.reached).padStart(9),
+    String(run.corpus.length).padStart(7),
+  ];
+  return columns.join(' ');
+}
+
+/** A test that holds the finding, as text to be pasted. */
+function testCase({ target, message, input }: Finding, seed: number): string {
+  const rule = message.split(':')[0] ?? message;
+  const text = escape(input).replaceAll('\\', '\\\\').replaceAll("'", "\\'");
+  return [
+    `  // Found by: npm run fuzz -- --target ${target} --seed ${seed}`,
+    `  // ${message.slice(0, 400)}`,
+    `  it('${target}: ${rule.replaceAll("'", '')}', () => {`,
+    `    holds('${target}', '${text}');`,
+    '  });',
+  ].join('\n');
 }
 
 async function run(options: Options): Promise<boolean> {
