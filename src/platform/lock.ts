@@ -55,9 +55,9 @@ const queues = new Map<string, Promise<void>>();
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const key = resolve(path);
   const wait = new Wait(key, options);
-  const { turn, leave } = enterQueue(key);
+  const { before, leave } = enterQueue(key);
   try {
-    await wait.until(turn);
+    await wait.until(before);
     const fd = await lockFile(key, wait);
     let held = true;
     return {
@@ -113,21 +113,21 @@ export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise
   }
 }
 
-/** `turn` resolves when all before have left. Whoever leaves before their turn lets the next one in only then. */
-function enterQueue(key: string): { readonly turn: Promise<void>; readonly leave: () => void } {
-  const turn = queues.get(key) ?? Promise.resolve();
+/** `before` resolves when all before have left. Whoever leaves earlier lets the next one in only then. */
+function enterQueue(key: string): { readonly before: Promise<void>; readonly leave: () => void } {
+  const before = queues.get(key) ?? Promise.resolve();
   let leave: () => void = () => undefined;
   const left = new Promise<void>((done) => {
     leave = done;
   });
-  const tail = turn.then(() => left);
+  const tail = before.then(() => left);
   queues.set(key, tail);
   void tail.then(() => {
     if (queues.get(key) === tail) {
       queues.delete(key);
     }
   });
-  return { turn, leave };
+  return { before, leave };
 }
 
 /** A descriptor with the lock on it, of the file that the path names. */

@@ -162,11 +162,26 @@ export class ZoneRoots {
     if (this.stopping !== null || signal?.aborted === true) {
       return Promise.reject(cancelled());
     }
-    return new Promise((resolve, reject) => {
-      const idle = { jobs: [], running: null, runningSince: Infinity, reported: false };
-      const zone: ZoneQueue = this.zones.get(root) ?? idle;
-      this.zones.set(root, zone);
-      const leave = (): void => {
+    const idle = { jobs: [], running: null, runningSince: Infinity, reported: false };
+    const zone: ZoneQueue = this.zones.get(root) ?? idle;
+    this.zones.set(root, zone);
+    let leave = (): void => undefined;
+    const answer = new Promise<Answer>((resolve, reject) => {
+      const job: Job = {
+        root,
+        request: Buffer.from(`${parts.join('\0')}\0`),
+        observer,
+        given: true,
+        done: (reply, socket) => {
+          if (job.given) {
+            resolve({ reply, socket });
+          } else {
+            socket?.destroy();
+          }
+        },
+        failed: reject,
+      };
+      leave = () => {
         job.given = false;
         const at = zone.jobs.indexOf(job);
         if (at >= 0) {
@@ -175,28 +190,11 @@ export class ZoneRoots {
         }
         reject(cancelled());
       };
-      const job: Job = {
-        root,
-        request: Buffer.from(`${parts.join('\0')}\0`),
-        observer,
-        given: true,
-        done: (reply, socket) => {
-          signal?.removeEventListener('abort', leave);
-          if (job.given) {
-            resolve({ reply, socket });
-          } else {
-            socket?.destroy();
-          }
-        },
-        failed: (err) => {
-          signal?.removeEventListener('abort', leave);
-          reject(err);
-        },
-      };
       signal?.addEventListener('abort', leave, { once: true });
       zone.jobs.push(job);
-      this.pump(root);
     });
+    this.pump(root);
+    return answer.finally(() => signal?.removeEventListener('abort', leave));
   }
 
   /** Gives what waits to processes. @param root of a zone with which something happened */

@@ -66,8 +66,8 @@ export async function followEvents(
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
     response.destroy();
   }, READY_PROGRESS_MS);
-  const slice = new CooperativeYield();
-  const reader = new EventReader(options, slice, () => !either.aborted);
+  const yielding = new CooperativeYield();
+  const reader = new EventReader(options, yielding, () => !either.aborted);
   const chunks: AsyncIterable<Buffer> = response;
   try {
     for await (const chunk of chunks) {
@@ -79,7 +79,7 @@ export async function followEvents(
           clearTimeout(timer);
           onReady();
         }
-        await slice.pause();
+        await yielding.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -104,7 +104,7 @@ class EventReader {
 
   constructor(
     private readonly options: StreamOptions,
-    private readonly slice: CooperativeYield,
+    private readonly yielding: CooperativeYield,
     private readonly live: () => boolean,
   ) {}
 
@@ -158,7 +158,7 @@ class EventReader {
       this.pendingBytes = 0;
       from = end + 1;
       await this.apply(line);
-      await this.slice.pause();
+      await this.yielding.pause();
     }
   }
 

@@ -142,7 +142,7 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
    */
   async replace(snapshot: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
     const gone = this.zonenames().filter((zonename) => !snapshot.has(zonename));
-    const slice = new CooperativeYield();
+    const yielding = new CooperativeYield();
     for (const zonename of [...gone, ...snapshot.keys()]) {
       const record = snapshot.get(zonename);
       if (record === undefined) {
@@ -150,7 +150,7 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
       } else {
         this.put(record);
       }
-      await slice.pause();
+      await yielding.pause();
       if (!live()) {
         return;
       }
