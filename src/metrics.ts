@@ -50,9 +50,9 @@ const PARTS = 6;
 
 /** Latencies of about the last minute. */
 class RecentLatency {
-  private readonly parts = new Map<number, LatencyCount>();
-  /** The part that counts now, and when it ends. */
+  private parts: { readonly number: number; readonly latency: LatencyCount }[] = [];
   private current = new LatencyCount();
+  /** When the part that counts now ends. */
   private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
@@ -64,8 +64,7 @@ class RecentLatency {
       const number = Math.floor(now / PART_MS);
       this.current = new LatencyCount();
       this.endsAt = (number + 1) * PART_MS;
-      this.parts.set(number, this.current);
-      this.removeBefore(number - PARTS + 1);
+      this.parts = [...this.partsSince(number - PARTS + 1), { number, latency: this.current }];
     }
     this.current.add(elapsedMs);
   }
@@ -74,16 +73,12 @@ class RecentLatency {
   read(): { readonly latencies: readonly Latency[]; readonly spanMs: number } {
     const now = this.now();
     const first = Math.floor(now / PART_MS) - PARTS + 1;
-    this.removeBefore(first);
-    return { latencies: [...this.parts.values()], spanMs: now - Math.max(0, first * PART_MS) };
+    const latencies = this.partsSince(first).map(({ latency }) => latency);
+    return { latencies, spanMs: now - Math.max(0, first * PART_MS) };
   }
 
-  private removeBefore(first: number): void {
-    for (const number of this.parts.keys()) {
-      if (number < first) {
-        this.parts.delete(number);
-      }
-    }
+  private partsSince(first: number): RecentLatency['parts'] {
+    return this.parts.filter(({ number }) => number >= first);
   }
 }
 

@@ -9,8 +9,7 @@
  * whether a change came as an event or during an outage.
  *
  * A zone can be known before its VM is: at the start, and while vminfod is down. A request that needs the VM
- * object waits here, 5 s at most. All waits are equally long, so the oldest ends first and one timer does for
- * all; none runs while nobody waits.
+ * object waits here, 5 s at most.
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
@@ -27,7 +26,7 @@ import {
 
 /** Text of the VM objects that are kept parsed, bytes. Parsed they take a few times that. */
 const PARSED_BYTES = 2 * 1024 * 1024;
-/** Longest wait of a request for a VM object that is not known yet. */
+/** Longest wait of a request for a VM object that is not known yet: as all are equally long, Node has one timer for them. */
 const WAIT_MS = 5000;
 
 export interface VmRecord {
@@ -48,9 +47,7 @@ export interface VmChange {
 
 interface Waiter {
   readonly zonename: string;
-  /** On a monotonic clock. */
-  readonly deadline: number;
-  readonly resolve: (vm: JsonObject | undefined) => void;
+  readonly end: (vm?: JsonObject) => void;
 }
 
 /** A VM object as it is kept; undefined for one that names no zone. */
@@ -72,7 +69,6 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
   private readonly records = new Map<string, VmRecord>();
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
   private readonly waiters = new Set<Waiter>();
-  private waitTimer: NodeJS.Timeout | null = null;
 
   constructor() {
     super();
@@ -122,8 +118,10 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
     this.records.set(zonename, record);
     this.parsed.delete(zonename);
     this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
-    if (this.waiters.size > 0) {
-      this.endWaits((waiter) => waiter.zonename === zonename, this.vm(zonename));
+    for (const waiter of this.waiters) {
+      if (waiter.zonename === zonename) {
+        waiter.end(this.vm(zonename));
+      }
     }
   }
 
@@ -165,36 +163,18 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
   /** Resolves with the VM's object when it comes; with undefined after 5 s, or when all waits are ended. */
   wait(zonename: string): Promise<JsonObject | undefined> {
     return new Promise((resolve) => {
-      this.waiters.add({ zonename, deadline: performance.now() + WAIT_MS, resolve });
-      this.waitTimer ??= setTimeout(() => this.waitTimedOut(), WAIT_MS);
+      const end = (vm?: JsonObject): void => {
+        clearTimeout(timer);
+        this.waiters.delete(waiter);
+        resolve(vm);
+      };
+      const waiter: Waiter = { zonename, end };
+      const timer = setTimeout(end, WAIT_MS);
+      this.waiters.add(waiter);
     });
   }
 
   endAllWaits(): void {
-    this.endWaits(() => true, undefined);
-  }
-
-  private endWaits(which: (waiter: Waiter) => boolean, vm: JsonObject | undefined): void {
-    for (const waiter of this.waiters) {
-      if (which(waiter)) {
-        this.waiters.delete(waiter);
-        waiter.resolve(vm);
-      }
-    }
-    if (this.waiters.size === 0) {
-      clearTimeout(this.waitTimer ?? undefined);
-      this.waitTimer = null;
-    }
-  }
-
-  private waitTimedOut(): void {
-    this.waitTimer = null;
-    const now = performance.now();
-    // A timer may fire a little before the clock shows its time.
-    this.endWaits((waiter) => waiter.deadline <= now + 1, undefined);
-    const [oldest] = this.waiters;
-    if (oldest !== undefined) {
-      this.waitTimer = setTimeout(() => this.waitTimedOut(), oldest.deadline - now);
-    }
+    this.waiters.forEach(({ end }) => end());
   }
 }
