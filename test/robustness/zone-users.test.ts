@@ -1,6 +1,6 @@
 /*
- * Users of a zone who are not its root, on a kernel that asks for no permission on a socket: illumos, as
- * test/support/zone-user.c plays it.
+ * Users of a zone who are not its root, on a kernel that asks for no permission on a socket, as illumos does not:
+ * test/support/zone-user.c simulates that.
  */
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';

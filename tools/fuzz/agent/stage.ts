@@ -162,7 +162,7 @@ export class Stage {
         await this.clearFaults();
         return;
       case 'stream':
-        this.vminfod.say(Buffer.from(step.octets, 'latin1'));
+        this.vminfod.say(Buffer.from(step.bytes, 'latin1'));
         return;
       case 'config':
         this.configure(step.content);

@@ -27,7 +27,7 @@ const OPTIONS: AnswerOptions = {
   },
 };
 
-/** What a request changes is kept, not carried out. */
+/** What a request changes is kept, not executed. */
 export class ModelData implements VmData {
   readonly zonename = 'zone';
   /** By the last request. */
