@@ -17,14 +17,6 @@ export class Lru<V> {
   /** @param maxWeight in the unit of `set`'s weight; a single heavier entry is kept all the same */
   constructor(private readonly maxWeight: number) {}
 
-  get weight(): number {
-    return this.total;
-  }
-
-  get size(): number {
-    return this.entries.size;
-  }
-
   get(key: string): V | undefined {
     const entry = this.entries.get(key);
     if (entry !== undefined) {
