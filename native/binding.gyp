@@ -81,7 +81,6 @@
             'emul/lofs.c',
             'emul/mnttab.c',
             'emul/node.c',
-            'emul/publisher.c',
             'emul/store.c',
             'emul/subscriber.c',
             'emul/table.c',

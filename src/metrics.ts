@@ -5,7 +5,6 @@
 import { performance } from 'node:perf_hooks';
 import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
 import type { Refusal } from './transport/link';
-import type { PortStats } from './port-log';
 
 /** Upper bounds of the latency histogram, ms: from an answer out of memory to a client's timeout. */
 export const LATENCY_BOUNDS_MS = [
@@ -28,20 +27,15 @@ class LatencyCount implements Latency {
   readonly buckets: number[];
   sumMs = 0;
   count = 0;
-  private readonly bounds: readonly number[];
 
   /** @param bounds upper bounds of the buckets, ms, ascending */
-  constructor(bounds: readonly number[] = LATENCY_BOUNDS_MS) {
-    this.bounds = bounds;
+  constructor(private readonly bounds: readonly number[] = LATENCY_BOUNDS_MS) {
     this.buckets = new Array<number>(bounds.length + 1).fill(0);
   }
 
   add(elapsedMs: number): void {
     let at = 0;
-    for (const bound of this.bounds) {
-      if (elapsedMs <= bound) {
-        break;
-      }
+    while (elapsedMs > (this.bounds[at] ?? Infinity)) {
       at++;
     }
     this.buckets[at] = (this.buckets[at] ?? 0) + 1;
@@ -56,16 +50,13 @@ const PARTS = 6;
 
 /** Latencies of about the last minute. */
 class RecentLatency {
-  private readonly parts = new Map<number, LatencyCount>();
-  private readonly now: () => number;
-  /** The part that counts now, and when it ends. */
+  private parts: { readonly number: number; readonly latency: LatencyCount }[] = [];
   private current = new LatencyCount();
+  /** When the part that counts now ends. */
   private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
-  constructor(now: () => number) {
-    this.now = now;
-  }
+  constructor(private readonly now: () => number) {}
 
   add(elapsedMs: number): void {
     const now = this.now();
@@ -73,8 +64,7 @@ class RecentLatency {
       const number = Math.floor(now / PART_MS);
       this.current = new LatencyCount();
       this.endsAt = (number + 1) * PART_MS;
-      this.parts.set(number, this.current);
-      this.removeBefore(number - PARTS + 1);
+      this.parts = [...this.partsSince(number - PARTS + 1), { number, latency: this.current }];
     }
     this.current.add(elapsedMs);
   }
@@ -83,16 +73,12 @@ class RecentLatency {
   read(): { readonly latencies: readonly Latency[]; readonly spanMs: number } {
     const now = this.now();
     const first = Math.floor(now / PART_MS) - PARTS + 1;
-    this.removeBefore(first);
-    return { latencies: [...this.parts.values()], spanMs: now - Math.max(0, first * PART_MS) };
+    const latencies = this.partsSince(first).map(({ latency }) => latency);
+    return { latencies, spanMs: now - Math.max(0, first * PART_MS) };
   }
 
-  private removeBefore(first: number): void {
-    for (const number of this.parts.keys()) {
-      if (number < first) {
-        this.parts.delete(number);
-      }
-    }
+  private partsSince(first: number): RecentLatency['parts'] {
+    return this.parts.filter(({ number }) => number >= first);
   }
 }
 
@@ -109,7 +95,7 @@ export interface PortCounts {
 }
 
 /** Counters since the agent's start. One serves the agent. */
-export class NodeMetrics implements NodeRequestStats, PortStats {
+export class NodeMetrics implements NodeRequestStats {
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
   readonly repairs = new Map<string, number>();
@@ -181,29 +167,6 @@ export class NodeMetrics implements NodeRequestStats, PortStats {
     if (change === 1) {
       this.acceptedConnections++;
     }
-  }
-
-  portConnected(again: boolean): void {
-    this.ports.connects++;
-    if (again) {
-      this.ports.reconnects++;
-    }
-  }
-
-  portDisconnected(): void {
-    this.ports.disconnects++;
-  }
-
-  portBusy(): void {
-    this.ports.held++;
-  }
-
-  portDropped(bytes: number): void {
-    this.ports.droppedBytes += bytes;
-  }
-
-  bootAnswered(afterMs: number): void {
-    this.bootToAnswer.add(afterMs);
   }
 
   repaired(what: string): void {

@@ -10,21 +10,11 @@
  */
 import type { PortObserver } from './transport/serial-stats';
 import type { Fields } from './log';
+import type { NodeMetrics } from './metrics';
 
 /** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */
 const MAX_RECORDS = 8;
 const MINUTE_MS = 60_000;
-
-/** Counters of the whole node. */
-export interface PortStats {
-  /** @param again not the first connection since the zone runs */
-  portConnected(again: boolean): void;
-  portDisconnected(): void;
-  portBusy(): void;
-  portDropped(bytes: number): void;
-  /** @param afterMs from the zone's running to its guest's first answered request */
-  bootAnswered(afterMs: number): void;
-}
 
 /** Calls `fn` after `ms`. @returns cancels it */
 export type Later = (fn: () => void, ms: number) => () => void;
@@ -38,31 +28,24 @@ interface Suppressed {
 
 /** The observer of one HVM zone's port, for as long as the zone is known. */
 export class PortLog implements PortObserver {
-  private readonly log: { info(fields: Fields, msg: string): void };
-  private readonly metrics: PortStats;
   private isConnected = false;
   private droppedBytes = 0;
   private suppressed: Suppressed = nothing();
   /** Records that may still be logged in this minute. */
   private remaining = MAX_RECORDS;
-  private readonly later: Later;
   /** Cancels the end of the current minute. */
   private minute: (() => void) | null = null;
 
   /** @param log the zone's */
   constructor(
-    log: { info(fields: Fields, msg: string): void },
-    metrics: PortStats,
-    later: Later = afterTime,
-  ) {
-    this.log = log;
-    this.metrics = metrics;
-    this.later = later;
-  }
+    private readonly log: { info(fields: Fields, msg: string): void },
+    private readonly metrics: Pick<NodeMetrics, 'ports' | 'bootToAnswer'>,
+    private readonly later: Later = afterTime,
+  ) {}
 
   connected(afterMs: number, bootSeen: boolean): void {
     this.isConnected = true;
-    this.metrics.portConnected(false);
+    this.metrics.ports.connects++;
     if (!this.write({ after_ms: Math.round(afterMs), ...ranBefore(bootSeen) }, 'guest connected')) {
       this.suppressed.connects++;
     }
@@ -70,7 +53,8 @@ export class PortLog implements PortObserver {
 
   reconnected(awayMs: number): void {
     this.isConnected = true;
-    this.metrics.portConnected(true);
+    this.metrics.ports.connects++;
+    this.metrics.ports.reconnects++;
     if (!this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected')) {
       this.suppressed.connects++;
       this.suppressed.awayMs += awayMs;
@@ -79,7 +63,7 @@ export class PortLog implements PortObserver {
 
   disconnected(lastedMs: number): void {
     this.isConnected = false;
-    this.metrics.portDisconnected();
+    this.metrics.ports.disconnects++;
     if (!this.write({ lasted_ms: Math.round(lastedMs) }, 'guest disconnected')) {
       this.suppressed.disconnects++;
     }
@@ -87,17 +71,17 @@ export class PortLog implements PortObserver {
 
   firstAnswered(afterMs: number, bootSeen: boolean): void {
     if (bootSeen) {
-      this.metrics.bootAnswered(afterMs);
+      this.metrics.bootToAnswer.add(afterMs);
     }
     this.write({ after_ms: Math.round(afterMs), ...ranBefore(bootSeen) }, 'first request answered');
   }
 
   busy(): void {
-    this.metrics.portBusy();
+    this.metrics.ports.held++;
   }
 
   dropped(bytes: number): void {
-    this.metrics.portDropped(bytes);
+    this.metrics.ports.droppedBytes += bytes;
     this.droppedBytes += bytes;
     // Noise comes in pieces: it is logged with the next record, or at the end of the minute.
     this.startMinute();

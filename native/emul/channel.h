@@ -1,6 +1,6 @@
 /*
- * The event channel com.sun:zones:status: what subscriber.c and publisher.c
- * have in common. Nothing here keeps state; any thread may call.
+ * The event channel com.sun:zones:status, for its publisher and for subscriber.c. Nothing here keeps state; any
+ * thread may call.
  *
  * A subscriber is a datagram socket <root>/system/simcn/evchan/<pid>.<n>. Its queue is the kernel's and
  * short, and a publisher waits while it is full: on the platform too a stuck subscriber holds up every

@@ -1,5 +1,5 @@
 /*
- * The node's kernel and zoneadmd as simcn plays them.
+ * The node's kernel and zoneadmd as simcn simulates them.
  *
  * The library that these functions live in has two faces. The one is the platform's: zone_list,
  * zone_get_state, zonecfg_notify_bind, mount, getpeerucred and the rest, with their real names and

@@ -301,8 +301,9 @@ find(const table_file_t *file, const char *name)
 	return (-1);
 }
 
-int
-table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
+/* By its name, or by its id where that is NULL. */
+static int
+read_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone)
 {
 	unsigned int sequence;
 	int found;
@@ -311,24 +312,21 @@ table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zon
 	do {
 		if ((err = read_begin(t, root, &sequence)) != 0)
 			return (err);
-		found = copy_zone(t->file, find(t->file, name), zone);
+		found = copy_zone(t->file, name == NULL ? id : find(t->file, name), zone);
 	} while (!read_settled(t, sequence));
 	return (found);
 }
 
 int
+table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
+{
+	return (read_zone(t, root, name, 0, zone));
+}
+
+int
 table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone)
 {
-	unsigned int sequence;
-	int found;
-	int err;
-
-	do {
-		if ((err = read_begin(t, root, &sequence)) != 0)
-			return (err);
-		found = copy_zone(t->file, id, zone);
-	} while (!read_settled(t, sequence));
-	return (found);
+	return (read_zone(t, root, NULL, id, zone));
 }
 
 int

@@ -4,7 +4,7 @@
  *   zport ROOT PATH
  *
  * It goes to the zone's root, where ucred.c finds it to be one of the zone's, listens at PATH (below ROOT),
- * and hands each connection over on the channel that node made (NODE_CHANNEL_FD), so that simcn plays the
+ * and hands each connection over on the channel that node made (NODE_CHANNEL_FD), so that simcn simulates the
  * port; a first message without one says that it listens. It ends with its input, or with the channel.
  * An old file is removed, its own stays behind: as the platform's hypervisors do.
  */

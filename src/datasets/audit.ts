@@ -86,67 +86,52 @@ export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = 
   if (delegation === undefined) {
     return { kind: 'none', signature: 'none' };
   }
-  const { datasets } = delegation;
-  const use = useOf(delegation, facts.usage);
-  const marked = isMarked(delegation, facts.last);
-  const why = exemption(vm, policy, marked);
+  const { datasets, limits, receive } = delegation;
+  const { platform, usage, last } = facts;
+  const use = {
+    zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
+    zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
+  };
+  const wasMarked = last !== undefined && last.kind !== 'none' && last.marked;
+  const audited = { datasets, use, marked: wasMarked || receive === 'none' || limits.size > 0 };
+  const why = exemption(vm, policy, audited.marked);
   if (why !== undefined) {
-    return { kind: 'exempt', why, datasets, use, marked, signature: `exempt ${why}` };
+    return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
   }
   const [first, ...others] = [
-    ...findPlace(vm, facts.platform),
+    ...findPlace(vm, platform),
     ...findTree(vm, delegation),
     ...findPrivileges(vm, delegation),
     ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
   ];
   if (first === undefined) {
-    const kind = facts.usage === undefined ? 'unknown' : 'safe';
-    return { kind, datasets, use, marked, signature: kind };
+    const kind = usage === undefined ? 'unknown' : 'safe';
+    return { ...audited, kind, signature: kind };
   }
   const findings: readonly [Finding, ...Finding[]] = [first, ...others];
   const broken = findings.map(({ rule, member, value }) => `${rule} ${member}=${value}`);
-  const signature = `unsafe ${broken.join('; ')}`;
-  return { kind: 'unsafe', findings, datasets, use, marked, signature };
+  return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
 }
 
 /** Why the rules of "safe" are not for this VM; undefined where they are. */
-function exemption(
-  vm: JsonObject,
-  policy: SafePolicy,
-  marked: boolean,
-): 'owner' | 'plain' | undefined {
-  if (policy.plainOwners === 'all') {
+function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean) {
+  if (plainOwners === 'all') {
     return marked ? undefined : 'plain';
   }
-  return isListed(policy.plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
-}
-
-/** True where the VM has a mark of "safe" now, or had one in the last audit. */
-function isMarked(delegation: Delegation, last: Audit | undefined): boolean {
-  const before = last !== undefined && last.kind !== 'none' && last.marked;
-  return before || delegation.receive === 'none' || delegation.limits.size > 0;
-}
-
-function useOf(delegation: Delegation, usage: Usage | undefined): Audited['use'] {
-  const { limits } = delegation;
-  return {
-    zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
-    zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
-  };
+  return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
 }
 
 function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
-  const findings: Finding[] = [];
-  for (const { code, member, text } of checkBrand(vm)) {
+  const brand = checkBrand(vm).map(({ code, member, text }): Finding => {
     const fix = 'destroy the VM and create it without a delegated dataset';
-    findings.push({ rule: code, member, value: shown(own(vm, member)), text, fix });
-  }
-  for (const { code, member, text } of checkPlatform(vm, platform)) {
+    return { rule: code, member, value: shown(own(vm, member)), text, fix };
+  });
+  const stamp = checkPlatform(vm, platform).map(({ code, member, text }): Finding => {
     const value = shown(member === '' ? platform : own(vm, member));
     const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
-    findings.push({ rule: code, member: 'platform_buildstamp', value, text, fix });
-  }
-  return findings;
+    return { rule: code, member: 'platform_buildstamp', value, text, fix };
+  });
+  return [...brand, ...stamp];
 }
 
 function findTree(vm: JsonObject, delegation: Delegation): readonly Finding[] {

@@ -54,7 +54,6 @@ export interface AuditCounts {
 
 /** Audits from `start` to `stop`; earlier touches are kept for it. */
 export class LiveAudit {
-  private readonly options: LiveAuditOptions;
   private policy: SafePolicy;
   private readonly dirty = new Map<string, Cause>();
   private readonly audits = new Map<string, DatasetAudit>();
@@ -71,8 +70,7 @@ export class LiveAudit {
   private state: 'new' | 'running' | 'stopped' = 'new';
   private warnings = 0;
 
-  constructor(options: LiveAuditOptions) {
-    this.options = options;
+  constructor(private readonly options: LiveAuditOptions) {
     this.policy = options.policy;
   }
 
@@ -130,7 +128,9 @@ export class LiveAudit {
     const rules: Partial<Record<AuditRule, number>> = {};
     for (const audit of this.audits.values()) {
       verdicts[audit.kind]++;
-      for (const rule of rulesOf(audit)) {
+      // Each rule once, however many members break it.
+      const broken = audit.kind === 'unsafe' ? audit.findings.map(({ rule }) => rule) : [];
+      for (const rule of new Set(broken)) {
         rules[rule] = (rules[rule] ?? 0) + 1;
       }
     }
@@ -150,10 +150,10 @@ export class LiveAudit {
         return;
       }
       this.dirty.delete(zonename);
-      if (!this.concerns(zonename)) {
-        continue;
-      }
-      const vm = this.options.vms.vm(zonename);
+      const { vms } = this.options;
+      // Few VMs have, or had, delegated datasets: the others need not even be parsed.
+      const concerned = this.audits.has(zonename) || vms.facts(zonename)?.delegates === true;
+      const vm = concerned ? vms.vm(zonename) : undefined;
       if (vm !== undefined) {
         this.audit(zonename, vm);
         if (cause === 'changed' && this.audits.has(zonename)) {
@@ -161,11 +161,6 @@ export class LiveAudit {
         }
       }
     }
-  }
-
-  /** Few VMs have, or had, delegated datasets: the others need not even be parsed. */
-  private concerns(zonename: string): boolean {
-    return this.audits.has(zonename) || this.options.vms.facts(zonename)?.delegates === true;
   }
 
   private audit(zonename: string, vm: JsonObject): void {
@@ -177,13 +172,10 @@ export class LiveAudit {
     } else {
       this.audits.set(zonename, audit);
     }
-    if (audit.signature !== (last?.signature ?? 'none')) {
-      this.report(zonename, audit, last);
-    }
-  }
-
-  private report(zonename: string, audit: Audit, last: Audit | undefined): void {
     const { log } = this.options;
+    if (audit.signature === (last?.signature ?? 'none')) {
+      return;
+    }
     if (audit.kind === 'unsafe') {
       this.warnings++;
       const { datasets, findings } = audit;
@@ -200,15 +192,12 @@ export class LiveAudit {
     }
     const age = performance.now() - this.listedAt;
     const wait = Math.max(0, (this.options.usageMs ?? USAGE_MS) - age);
-    this.listTimer = setTimeout(() => {
-      this.listTimer = null;
-      void this.takeUsage();
-    }, wait);
-    // What it would find is of no use to a process that has nothing else to do.
-    this.listTimer.unref();
+    // What it finds is of no use to a process that has nothing else to do.
+    this.listTimer = setTimeout(() => void this.takeUsage(), wait).unref();
   }
 
   private async takeUsage(): Promise<void> {
+    this.listTimer = null;
     this.listedAt = performance.now();
     this.listing = true;
     const listed = await this.options.listUsage();
@@ -232,9 +221,4 @@ export class LiveAudit {
     }
     this.schedule();
   }
-}
-
-/** Each rule once, however many members break it. */
-function rulesOf(audit: DatasetAudit): ReadonlySet<AuditRule> {
-  return new Set(audit.kind === 'unsafe' ? audit.findings.map(({ rule }) => rule) : []);
 }

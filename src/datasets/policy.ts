@@ -60,6 +60,9 @@ export type Expansion =
   | { readonly kind: 'accepted'; readonly payload: JsonObject }
   | { readonly kind: 'refused'; readonly reasons: readonly [Reason, ...Reason[]] };
 
+/** Owners by uuid, or every owner. */
+export type Owners = 'all' | readonly string[];
+
 /** The part of the configuration that decides here; live. */
 export interface SafePolicy {
   /** The feature as a whole. */
@@ -76,9 +79,20 @@ export interface SafePolicy {
 
 export const DEFAULT_POLICY: SafePolicy = { enabled: true, safeOwners: 'all', plainOwners: 'all' };
 
-/** What a payload's `delegate_dataset` asks for; `other` is no business of this policy. */
-type Wish =
-  { readonly kind: 'safe' | 'other' } | { readonly kind: 'wrong'; readonly reason: Reason };
+/**
+ * What the VM tool takes besides "safe", as strings too; no business of this policy. Any other word is refused: were
+ * `"Safe"` read as true further down, the zone would get a dataset without any rule.
+ */
+const OTHER_WISHES: ReadonlySet<unknown> = new Set(['true', 'false', true, false, null, undefined]);
+
+/** What a VM gets where nobody says otherwise. */
+export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
+  zfs_snapshot_limit: 128,
+  zfs_filesystem_limit: 32,
+};
+
+/** Longest value in a reason, characters: a line of a terminal or two. */
+const SHOWN_CHARS = 160;
 
 /**
  * The payload as the VM tool takes it, or all reasons why not.
@@ -89,34 +103,35 @@ type Wish =
  */
 export function expandPayload(payload: unknown, policy: SafePolicy, platform?: string): Expansion {
   if (!isJsonObject(payload)) {
-    return { kind: 'refused', reasons: [notAnObject(payload)] };
+    const type = Array.isArray(payload) ? 'a list' : `a ${typeof payload}`;
+    const kind = payload === undefined ? 'missing' : payload === null ? 'null' : type;
+    const text = `the payload is ${kind}, not one JSON object`;
+    return { kind: 'refused', reasons: [{ code: 'payload-not-object', member: '', text }] };
   }
-  const wish = readWish(payload);
-  switch (wish.kind) {
-    case 'wrong':
-      return { kind: 'refused', reasons: [wish.reason] };
-    case 'other':
-      return { kind: 'accepted', payload };
-    case 'safe':
-      break;
+  const member = 'delegate_dataset';
+  const wish = own(payload, member);
+  if (OTHER_WISHES.has(wish)) {
+    return { kind: 'accepted', payload };
+  }
+  if (wish !== 'safe') {
+    const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
+    return { kind: 'refused', reasons: [{ code: 'delegate-dataset-value', member, text }] };
   }
   const privileges = fitPrivileges(own(payload, 'limit_priv'));
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
-  const reasons = [
+  const [first, ...others] = [
     ...checkUse(payload, policy, platform),
     ...privileges.reasons,
     ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
   ];
-  const expanded = {
-    ...payload,
-    delegate_dataset: true,
-    limit_priv: privileges.value,
-    ...Object.fromEntries(limits),
-  };
-  return outcome(expanded, reasons);
+  if (first !== undefined) {
+    return { kind: 'refused', reasons: [first, ...others] };
+  }
+  const expanded = { delegate_dataset: true, limit_priv: privileges.value };
+  return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
 
 /** Whether "safe" may be used at all: the switch, then brand, owner and platform. */
@@ -125,10 +140,9 @@ function checkUse(
   policy: SafePolicy,
   platform: string | undefined,
 ): readonly Reason[] {
-  const member = 'delegate_dataset';
   if (!policy.enabled) {
     const text = 'safe delegated datasets are switched off in the configuration of this node';
-    return [{ code: 'feature-off', member, text }];
+    return [{ code: 'feature-off', member: 'delegate_dataset', text }];
   }
   return [
     ...checkBrand(members),
@@ -136,47 +150,6 @@ function checkUse(
     ...checkPlatform(members, platform),
   ];
 }
-
-/**
- * Reads `delegate_dataset`. A word that it does not take is refused and not passed on: were `"Safe"` read
- * as true further down, the zone would get a dataset without any rule.
- */
-function readWish(payload: JsonObject): Wish {
-  const member = 'delegate_dataset';
-  const value = own(payload, member);
-  switch (value) {
-    case 'safe':
-      return { kind: 'safe' };
-    // The VM tool accepts the strings as it accepts the values.
-    case 'true':
-    case 'false':
-    case true:
-    case false:
-    case null:
-    case undefined:
-      return { kind: 'other' };
-    default: {
-      const text = `delegate_dataset is ${shown(value)}: it takes true, false or "safe"`;
-      return { kind: 'wrong', reason: { code: 'delegate-dataset-value', member, text } };
-    }
-  }
-}
-
-/** Why a payload that is not an object is refused. */
-function notAnObject(value: unknown): Reason {
-  const kind = value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`;
-  const text = `the payload is ${value === undefined ? 'missing' : kind}, not one JSON object`;
-  return { code: 'payload-not-object', member: '', text };
-}
-
-/** What a VM gets where nobody says otherwise. */
-export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
-  zfs_snapshot_limit: 128,
-  zfs_filesystem_limit: 32,
-};
-
-/** Owners by uuid, or every owner. */
-export type Owners = 'all' | readonly string[];
 
 /** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
 export function isHvm(members: JsonObject): boolean {
@@ -203,7 +176,6 @@ export function checkBrand(members: JsonObject): readonly Reason[] {
   return [{ code: 'hvm-brand', member, text }];
 }
 
-/** Why the owner can have no "safe" dataset. Uuids compare whatever their case. */
 function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
   if (allowed === 'all' || isListed(allowed, owner)) {
     return [];
@@ -280,18 +252,13 @@ function fitPrivileges(value: unknown): {
     return { value, reasons: [{ code: 'limit-priv-malformed', member, text }] };
   }
   const grant = importGrant(list.items);
-  switch (grant) {
-    case 'none':
-      return { value, reasons: [] };
-    case 'default':
-      return { value: withoutImport(value), reasons: [] };
-    case 'named': {
-      const text =
-        `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
-        `take it out of the list`;
-      return { value, reasons: [{ code: 'limit-priv-grants-import', member, text }] };
-    }
+  if (grant === 'named') {
+    const text =
+      `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+      `take it out of the list`;
+    return { value, reasons: [{ code: 'limit-priv-grants-import', member, text }] };
   }
+  return { value: grant === 'default' ? withoutImport(value) : value, reasons: [] };
 }
 
 function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
@@ -306,17 +273,6 @@ function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
     return [{ code: 'limit-not-number', member: name, text }];
   }
   return [];
-}
-
-/** Longest value in a reason, characters: a line of a terminal or two. */
-const SHOWN_CHARS = 160;
-
-/** The payload, unless there is a reason against it. */
-function outcome(payload: JsonObject, reasons: readonly Reason[]): Expansion {
-  const [first, ...others] = reasons;
-  return first === undefined
-    ? { kind: 'accepted', payload }
-    : { kind: 'refused', reasons: [first, ...others] };
 }
 
 /** A value as JSON, cut where it would fill the terminal. */

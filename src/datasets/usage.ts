@@ -22,21 +22,8 @@ export type ZfsListing =
   /** No number can be trusted. `line` counts from 1. */
   | { readonly kind: 'garbled'; readonly line: number };
 
-/** The arguments that make the output this file reads. */
-export const ZFS_LIST_ARGS: readonly string[] = [
-  'list',
-  '-H',
-  '-p',
-  '-t',
-  'filesystem,volume,snapshot',
-  '-o',
-  'name,type',
-];
-
-interface Sum {
-  snapshots: number;
-  filesystems: number;
-}
+/** What makes the output that this file reads. */
+const ZFS_LIST = 'list -H -p -t filesystem,volume,snapshot -o name,type'.split(' ');
 
 /** A listing of some ten thousand snapshots takes seconds; one that takes longer hangs. */
 const ZFS_MS = 10_000;
@@ -52,7 +39,7 @@ export async function listUsage(zfs: string): Promise<NodeUsage> {
     return { kind: 'unknown', why: `${zfs} is not there`, fault: false };
   }
   try {
-    const { stdout } = await run([zfs, ...ZFS_LIST_ARGS], { timeoutMs: ZFS_MS });
+    const { stdout } = await run([zfs, ...ZFS_LIST], { timeoutMs: ZFS_MS });
     const listing = parseZfsList(stdout);
     return listing.kind === 'listed'
       ? { kind: 'known', usage: listing.usage }
@@ -64,50 +51,31 @@ export async function listUsage(zfs: string): Promise<NodeUsage> {
 
 /** Reads a whole listing. Types other than the three (bookmarks) are left out. */
 export function parseZfsList(text: string): ZfsListing {
-  const sums = new Map<string, Sum>();
-  const lines = text.split('\n');
-  for (const [index, line] of lines.entries()) {
+  const usage = new Map<string, { snapshots: number; filesystems: number }>();
+  const sumOf = (dataset: string): { snapshots: number; filesystems: number } => {
+    const sum = usage.get(dataset) ?? { snapshots: 0, filesystems: 0 };
+    usage.set(dataset, sum);
+    return sum;
+  };
+  for (const [index, line] of text.split('\n').entries()) {
+    const [name = '', type, ...others] = line.split('\t');
+    const isSnapshot = type === 'snapshot';
+    const dataset = isSnapshot ? name.slice(0, Math.max(0, name.indexOf('@'))) : name;
     if (line === '') {
       continue;
     }
-    const [name, type, ...others] = line.split('\t');
-    if (name === undefined || name === '' || type === undefined || others.length > 0) {
+    if (dataset === '' || type === undefined || others.length > 0) {
       return { kind: 'garbled', line: index + 1 };
     }
-    switch (type) {
-      case 'snapshot': {
-        const at = name.indexOf('@');
-        if (at < 1) {
-          return { kind: 'garbled', line: index + 1 };
-        }
-        const dataset = name.slice(0, at);
-        sumOf(sums, dataset).snapshots++;
-        for (const above of ancestors(dataset)) {
-          sumOf(sums, above).snapshots++;
-        }
-        break;
-      }
-      case 'filesystem':
-      case 'volume':
-        sumOf(sums, name);
-        for (const above of ancestors(name)) {
-          sumOf(sums, above).filesystems++;
-        }
-        break;
-      default:
-        break;
+    if (isSnapshot) {
+      sumOf(dataset).snapshots++;
+      ancestors(dataset).forEach((above) => sumOf(above).snapshots++);
+    } else if (type === 'filesystem' || type === 'volume') {
+      sumOf(dataset);
+      ancestors(dataset).forEach((above) => sumOf(above).filesystems++);
     }
   }
-  return { kind: 'listed', usage: sums };
-}
-
-function sumOf(sums: Map<string, Sum>, dataset: string): Sum {
-  let sum = sums.get(dataset);
-  if (sum === undefined) {
-    sum = { snapshots: 0, filesystems: 0 };
-    sums.set(dataset, sum);
-  }
-  return sum;
+  return { kind: 'listed', usage };
 }
 
 /** `a/b/c` is below `a/b` and `a`. */

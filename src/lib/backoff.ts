@@ -4,27 +4,18 @@
 
 /** The waits of one thing that is retried. It has no timer and no clock. */
 export class Backoff {
-  private readonly firstMs: number;
-  private readonly lastMs: number;
-  private readonly jitter: number;
-  private readonly chance: () => number;
   private nextMs: number;
 
   /**
    * @param firstMs the first wait
    * @param lastMs the longest
-   * @param options jitter: the part of a wait that chance can take away, so that not all retry at once; chance: from 0
-   * to below 1
+   * @param options jitter: the part of a wait that chance (0 to below 1) can take away, so that not all retry at once
    */
   constructor(
-    firstMs: number,
-    lastMs: number,
-    { jitter = 0, chance = Math.random }: { jitter?: number; chance?: () => number } = {},
+    private readonly firstMs: number,
+    private readonly lastMs: number,
+    private readonly options: { readonly jitter?: number; readonly chance?: () => number } = {},
   ) {
-    this.firstMs = firstMs;
-    this.lastMs = lastMs;
-    this.jitter = jitter;
-    this.chance = chance;
     this.nextMs = firstMs;
   }
 
@@ -32,7 +23,8 @@ export class Backoff {
   next(): number {
     const wait = this.nextMs;
     this.nextMs = Math.min(this.lastMs, 2 * wait);
-    return this.jitter === 0 ? wait : wait * (1 - this.jitter * this.chance());
+    const { jitter = 0, chance = Math.random } = this.options;
+    return wait * (1 - jitter * chance());
   }
 
   /** The next wait is at least so long, ms, before its jitter. */

@@ -4,6 +4,7 @@
  * One job of an owner runs at a time, first come, first served. Used for files that are too large to be read on the
  * main thread.
  */
+
 /** Longer than reading any file takes; a job that hangs must not block the others. */
 const MAX_JOB_MS = 5000;
 
@@ -13,8 +14,6 @@ interface Job {
 }
 
 export class ByteBudget {
-  private readonly maxBytes: number;
-  private readonly maxJobMs: number;
   /** By owner; the first to wait is the first to run. */
   private readonly waiting = new Map<string, Job[]>();
   private readonly running = new Set<string>();
@@ -24,10 +23,10 @@ export class ByteBudget {
    * @param maxBytes what running jobs may hold; a single larger job runs alone
    * @param maxJobMs a job that takes longer is no longer counted, so that others run
    */
-  constructor(maxBytes: number, maxJobMs = MAX_JOB_MS) {
-    this.maxBytes = maxBytes;
-    this.maxJobMs = maxJobMs;
-  }
+  constructor(
+    private readonly maxBytes: number,
+    private readonly maxJobMs = MAX_JOB_MS,
+  ) {}
 
   /** Bytes that are held now. */
   get used(): number {
@@ -37,20 +36,16 @@ export class ByteBudget {
   /** Settles as `work` does, which runs once there is room for it and the owner's earlier jobs are done. */
   run<T>(owner: string, bytes: number, work: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const job: Job = { bytes, start: () => work().then(resolve, reject) };
-      const jobs = this.waiting.get(owner);
-      if (jobs === undefined) {
-        this.waiting.set(owner, [job]);
-      } else {
-        jobs.push(job);
-      }
+      const jobs = this.waiting.get(owner) ?? [];
+      jobs.push({ bytes, start: () => work().then(resolve, reject) });
+      this.waiting.set(owner, jobs);
       this.startWaiting();
     });
   }
 
   private startWaiting(): void {
     for (const [owner, jobs] of this.waiting) {
-      const job = jobs[0];
+      const [job, ...others] = jobs;
       if (job === undefined || this.running.has(owner)) {
         continue;
       }
@@ -58,33 +53,29 @@ export class ByteBudget {
         // Later ones do not overtake it, or it would never run.
         return;
       }
-      jobs.shift();
+      // The owner's others stand behind those of all who wait.
       this.waiting.delete(owner);
-      if (jobs.length > 0) {
-        this.waiting.set(owner, jobs);
+      if (others.length > 0) {
+        this.waiting.set(owner, others);
       }
-      this.running.add(owner);
-      this.usedBytes += job.bytes;
       this.start(owner, job);
     }
   }
 
   private start(owner: string, job: Job): void {
+    this.running.add(owner);
+    this.usedBytes += job.bytes;
     let counted = true;
     const uncount = (): void => {
-      if (counted) {
-        counted = false;
-        this.usedBytes -= job.bytes;
-        this.startWaiting();
-      }
+      this.usedBytes -= counted ? job.bytes : 0;
+      counted = false;
+      this.startWaiting();
     };
-    const timer = setTimeout(uncount, this.maxJobMs);
-    timer.unref();
+    const timer = setTimeout(uncount, this.maxJobMs).unref();
     void job.start().finally(() => {
       clearTimeout(timer);
       this.running.delete(owner);
       uncount();
-      this.startWaiting();
     });
   }
 }

@@ -22,23 +22,20 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
 );
 
 export class SystemError extends Error {
-  /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
-  readonly code: string;
-  /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
-  readonly call: string;
-  /** On what it was called: a path, a zone name. */
-  readonly subject: string;
-  /** More than the code says; may be empty. */
-  readonly detail: string;
-
-  constructor(call: string, subject: string, code: string, detail = '', cause?: unknown) {
+  constructor(
+    /** What was called: `mount`, `zone_get_state`, `vmadm update`. */
+    readonly call: string,
+    /** On what it was called: a path, a zone name. */
+    readonly subject: string,
+    /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
+    readonly code: string,
+    /** More than the code says; may be empty. */
+    readonly detail = '',
+    cause?: unknown,
+  ) {
     const tail = detail === '' ? '' : `: ${detail}`;
     super(`${call}(${subject}): ${code}${tail}`, cause === undefined ? {} : { cause });
     this.name = 'SystemError';
-    this.code = code;
-    this.call = call;
-    this.subject = subject;
-    this.detail = detail;
   }
 }
 
@@ -70,6 +67,13 @@ export function describeError(err: unknown): string {
   return code === 'UNKNOWN' || detail === '' ? detail || code : `${detail} (${code})`;
 }
 
+/** Wraps an error of node:fs and its kind, keeping its errno's name. */
+export function systemError(call: string, subject: string, err: unknown): SystemError {
+  return err instanceof SystemError
+    ? err
+    : new SystemError(call, subject, codeOf(err), detailOf(err), err);
+}
+
 /**
  * What an error says besides its code and its file, which the messages of node:fs and node:net repeat: "EACCES:
  * permission denied, open '/x'", "connect ENOENT /x".
@@ -83,12 +87,4 @@ function detailOf(err: unknown): string {
 /** `permission denied` of EACCES; empty where Node knows no such code. */
 function meaningOf(code: string): string {
   return [...getSystemErrorMap().values()].find(([name]) => name === code)?.[1] ?? '';
-}
-
-/** Wraps an error of node:fs and its kind, keeping its errno's name. */
-export function systemError(call: string, subject: string, err: unknown): SystemError {
-  if (err instanceof SystemError) {
-    return err;
-  }
-  return new SystemError(call, subject, codeOf(err), detailOf(err), err);
 }

@@ -7,13 +7,13 @@ import { codeOf, describeError, messageOf, SystemError } from './errors';
 
 /** An error that knows what to do about it. */
 export class RemediedError extends Error {
-  /** On one line; it may be copied. */
-  readonly remedy: string;
-
-  constructor(message: string, remedy: string) {
+  constructor(
+    message: string,
+    /** On one line; it may be copied. */
+    readonly remedy: string,
+  ) {
     super(message);
     this.name = 'RemediedError';
-    this.remedy = remedy;
   }
 }
 
@@ -41,26 +41,15 @@ export function remedyFor(code: string, path: string): string {
 
 /** The lines for stderr, each with its newline. @param program what they begin with */
 export function explain(program: string, err: unknown): string {
-  const remedy = remedyOf(err);
-  return `${program}: ${textOf(err)}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
-}
-
-function textOf(err: unknown): string {
   const failed = failedCall(err);
-  return failed === null || failed.err !== err
-    ? messageOf(err)
-    : `${failed.call} ${failed.path}: ${describeError(err)}`;
-}
-
-function remedyOf(err: unknown): string {
-  if (err instanceof RemediedError) {
-    return err.remedy;
-  }
-  const failed = failedCall(err);
+  const isCall = failed !== null && failed.err === err;
+  const text = isCall ? `${failed.call} ${failed.path}: ${describeError(err)}` : messageOf(err);
+  let remedy = err instanceof RemediedError ? err.remedy : '';
   // The name of a zone or a descriptor is not a path: no directory can be listed.
-  const isPath =
-    failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError));
-  return isPath ? remedyFor(codeOf(failed.err), failed.path) : '';
+  if (failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError))) {
+    remedy = remedyFor(codeOf(failed.err), failed.path);
+  }
+  return `${program}: ${text}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
 }
 
 interface FailedCall {

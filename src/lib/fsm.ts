@@ -43,14 +43,8 @@ export type States<S extends string, O = void> = Readonly<Record<S, StateDefinit
 
 type OnChange<S extends string, O> = (state: S, previous: S, owner: O) => void;
 
-const nothing = (): void => undefined;
-
 /** One machine: made with its table, then started, once. Its owner is handed to every entry function. */
 export class Fsm<S extends string, O = void> {
-  private readonly name: string;
-  private readonly states: States<S, O>;
-  private readonly onChange: OnChange<S, O>;
-  private readonly owner: O;
   /** Replaced, never grown: an array that grows keeps room for sixteen more. */
   private past: readonly StateRecord<S>[] = [];
   private current: S;
@@ -63,16 +57,12 @@ export class Fsm<S extends string, O = void> {
    * @param owner handed to the functions of the table
    */
   constructor(
-    name: string,
-    states: States<S, O>,
+    private readonly name: string,
+    private readonly states: States<S, O>,
     initial: S,
-    owner: O,
-    onChange: OnChange<S, O> = nothing,
+    private readonly owner: O,
+    private readonly onChange: OnChange<S, O> = () => undefined,
   ) {
-    this.name = name;
-    this.states = states;
-    this.onChange = onChange;
-    this.owner = owner;
     this.current = initial;
   }
 
@@ -131,13 +121,10 @@ export class Fsm<S extends string, O = void> {
 
 class LiveHandle<S extends string> implements StateHandle<S> {
   live = true;
-  private readonly machine: { goto(next: S): void };
   /** Null while there is nothing: most machines of a node are in a state that holds nothing. */
   private undo: (() => void)[] | null = null;
 
-  constructor(machine: { goto(next: S): void }) {
-    this.machine = machine;
-  }
+  constructor(private readonly machine: { goto(next: S): void }) {}
 
   goto(next: S): void {
     if (this.live) {
@@ -156,34 +143,24 @@ class LiveHandle<S extends string> implements StateHandle<S> {
   }
 
   until<T>(promise: Promise<T>, done: (value: T) => void, failed: (err: unknown) => void): void {
-    promise.then(
-      (value) => {
+    const ifLive = <V>(fn: (value: V) => void) => {
+      return (value: V): void => {
         if (this.live) {
-          done(value);
+          fn(value);
         }
-      },
-      (err: unknown) => {
-        if (this.live) {
-          failed(err);
-        }
-      },
-    );
+      };
+    };
+    promise.then(ifLive(done), ifLive(failed));
   }
 
   leaving(fn: () => void): void {
-    if (this.undo === null) {
-      this.undo = [fn];
-    } else {
-      this.undo.push(fn);
-    }
+    (this.undo ??= []).push(fn);
   }
 
   end(): void {
     this.live = false;
-    const undo = this.undo ?? [];
+    const undo = this.undo;
     this.undo = null;
-    for (const step of undo.reverse()) {
-      step();
-    }
+    undo?.reverse().forEach((step) => step());
   }
 }

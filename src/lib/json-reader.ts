@@ -24,12 +24,9 @@ interface Problem {
 
 /** A value is not what was wanted. */
 export class ReadError extends Error {
-  readonly problems: readonly Problem[];
-
-  constructor(problems: readonly Problem[]) {
+  constructor(readonly problems: readonly Problem[]) {
     super(problems.map(({ message }) => message).join('; '));
     this.name = 'ReadError';
-    this.problems = problems;
   }
 }
 

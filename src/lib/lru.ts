@@ -12,21 +12,10 @@ interface Entry<V> {
 /** Entries by key, as many as weigh no more than the bound together. */
 export class Lru<V> {
   private readonly entries = new Map<string, Entry<V>>();
-  private readonly maxWeight: number;
   private total = 0;
 
   /** @param maxWeight in the unit of `set`'s weight; a single heavier entry is kept all the same */
-  constructor(maxWeight: number) {
-    this.maxWeight = maxWeight;
-  }
-
-  get weight(): number {
-    return this.total;
-  }
-
-  get size(): number {
-    return this.entries.size;
-  }
+  constructor(private readonly maxWeight: number) {}
 
   get(key: string): V | undefined {
     const entry = this.entries.get(key);

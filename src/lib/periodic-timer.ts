@@ -6,7 +6,6 @@
  * exists only while somebody needs it, and never keeps the process alive.
  */
 
-const SECOND_MS = 1000;
 const PASSES = 12;
 /** Seconds from one pass to the next. */
 const PASS_SECONDS = 5;
@@ -19,8 +18,7 @@ export interface PeriodicTask {
 /** One serves the process. */
 export class PeriodicTimer {
   private readonly eager = new Set<() => void>();
-  private readonly passes: readonly Set<PeriodicTask>[];
-  private readonly secondMs: number;
+  private readonly passes = Array.from({ length: PASSES }, () => new Set<PeriodicTask>());
   private secondTimer: NodeJS.Timeout | null = null;
   private minuteTimer: NodeJS.Timeout | null = null;
   private current = 0;
@@ -28,10 +26,7 @@ export class PeriodicTimer {
   private last = 0;
 
   /** @param secondMs how long a second is; tests make it short */
-  constructor(secondMs = SECOND_MS) {
-    this.secondMs = secondMs;
-    this.passes = Array.from({ length: PASSES }, () => new Set<PeriodicTask>());
-  }
+  constructor(private readonly secondMs = 1000) {}
 
   /** @returns ends it; idempotent */
   everySecond(check: () => void): () => void {
@@ -39,9 +34,7 @@ export class PeriodicTimer {
     const member = (): void => check();
     this.eager.add(member);
     this.secondTimer ??= setInterval(() => {
-      for (const one of [...this.eager]) {
-        one();
-      }
+      [...this.eager].forEach((one) => one());
     }, this.secondMs).unref();
     return () => {
       if (this.eager.delete(member) && this.eager.size === 0) {
@@ -57,9 +50,7 @@ export class PeriodicTimer {
     this.passes[this.last]?.add(task);
     this.minuteTimer ??= setInterval(() => {
       this.current = (this.current + 1) % PASSES;
-      for (const one of [...(this.passes[this.current] ?? [])]) {
-        one.check();
-      }
+      [...(this.passes[this.current] ?? [])].forEach((one) => one.check());
     }, PASS_SECONDS * this.secondMs).unref();
   }
 

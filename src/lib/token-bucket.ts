@@ -12,15 +12,14 @@ export interface TokenRate {
 
 /** Full at first. The level can go below zero: callers check it before `take`, or wait after it. */
 export class TokenBucket {
-  private readonly rate: TokenRate;
-  private readonly now: () => number;
   private tokens: number;
   private filledAt: number;
 
   /** @param now a clock in ms that never goes back: one set back would leave the bucket empty for as long */
-  constructor(rate: TokenRate, now: () => number = () => performance.now()) {
-    this.rate = rate;
-    this.now = now;
+  constructor(
+    private readonly rate: TokenRate,
+    private readonly now: () => number = () => performance.now(),
+  ) {
     this.tokens = rate.burst;
     this.filledAt = now();
   }

@@ -134,36 +134,13 @@ interface Addon {
   unwatchLoop(watch: LoopWatchHandle): void;
 }
 
+/** Says of an addon from an older build that it is one. */
+// prettier-ignore
 const MEMBERS = [
-  'bind',
-  'enter',
-  'exit',
-  'abort',
-  'close',
-  'peer',
-  'zonename',
-  'stat',
-  'replaceFile',
-  'syncFile',
-  'freeSpace',
-  'liveZones',
-  'scanMetadata',
-  'buildMetadata',
-  'scanEvent',
-  'readMetadata',
-  'readValue',
-  'spliceMetadata',
-  'openSockets',
-  'listen',
-  'execute',
-  'write',
-  'reserve',
-  'fill',
-  'commit',
-  'undelivered',
-  'gone',
-  'watchLoop',
-  'unwatchLoop',
+  'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
+  'syncFile', 'freeSpace', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
+  'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
+  'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 
 let addon: Addon | null = null;
@@ -177,12 +154,8 @@ export function loadAddon(): Addon {
   if (addon === null) {
     const loaded: unknown = createRequire(__filename)(ADDON_PATH);
     if (!isAddon(loaded)) {
-      throw new SystemError(
-        'load',
-        ADDON_PATH,
-        'UNKNOWN',
-        'not the addon that was built with this',
-      );
+      const detail = 'not the addon that was built with this';
+      throw new SystemError('load', ADDON_PATH, 'UNKNOWN', detail);
     }
     addon = loaded;
   }

@@ -72,7 +72,11 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     }
     const stdout: Buffer[] = [];
     let stdoutBytes = 0;
-    const stderr = new Tail();
+    let stderr: Buffer[] = [];
+    let stderrBytes = 0;
+    const stderrText = (): string => {
+      return Buffer.concat(stderr).subarray(-STDERR_BYTES).toString('utf8');
+    };
     let timedOut = false;
     const end = (): void => {
       child.kill('SIGKILL');
@@ -96,7 +100,14 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
         stdout.push(chunk);
       }
     });
-    err.on('data', (chunk: Buffer) => stderr.add(chunk));
+    err.on('data', (chunk: Buffer) => {
+      stderr.push(chunk);
+      stderrBytes += chunk.length;
+      if (stderrBytes > 2 * STDERR_BYTES) {
+        stderr = [Buffer.from(Buffer.concat(stderr).subarray(-STDERR_BYTES))];
+        stderrBytes = STDERR_BYTES;
+      }
+    });
     // A program may end without reading all of its input: how it ended says whether that was a fault.
     stdin.on('error', () => undefined);
     stdin.end(options.stdin ?? '');
@@ -104,11 +115,12 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', end);
       if (code === 0 && stdoutBytes <= STDOUT_BYTES) {
-        resolve({ stdout: Buffer.concat(stdout).toString('utf8'), stderr: stderr.text() });
+        resolve({ stdout: Buffer.concat(stdout).toString('utf8'), stderr: stderrText() });
         return;
       }
-      const detail = options.secret === true ? '' : stderr.text().trim().slice(-STDERR_CHARS);
-      reject(new SystemError(call, subject, endName(code, signal, timedOut), detail));
+      const detail = options.secret === true ? '' : stderrText().trim().slice(-STDERR_CHARS);
+      const ended = code === 0 ? 'EMSGSIZE' : (signal ?? `EXIT_${code ?? 'UNKNOWN'}`);
+      reject(new SystemError(call, subject, timedOut ? 'ETIMEDOUT' : ended, detail));
     });
   });
 }
@@ -195,31 +207,4 @@ export function startHelper(argv: readonly string[], owner: HelperOwner): Helper
       }
     },
   };
-}
-
-function endName(code: number | null, signal: string | null, timedOut: boolean): string {
-  if (timedOut) {
-    return 'ETIMEDOUT';
-  }
-  return code === 0 ? 'EMSGSIZE' : (signal ?? `EXIT_${code ?? 'UNKNOWN'}`);
-}
-
-/** The last bytes of a stream. */
-class Tail {
-  private chunks: Buffer[] = [];
-  private length = 0;
-
-  add(chunk: Buffer): void {
-    this.chunks.push(chunk);
-    this.length += chunk.length;
-    if (this.length > 2 * STDERR_BYTES) {
-      const kept = Buffer.concat(this.chunks).subarray(-STDERR_BYTES);
-      this.chunks = [Buffer.from(kept)];
-      this.length = kept.length;
-    }
-  }
-
-  text(): string {
-    return Buffer.concat(this.chunks).subarray(-STDERR_BYTES).toString('utf8');
-  }
 }

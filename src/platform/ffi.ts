@@ -66,24 +66,17 @@ export function zonecfgCode(code: number): string {
   return Z_NAMES.get(code) ?? `Z_${code}`;
 }
 
-interface FlockLayout {
-  readonly F_SETLK: number;
-  readonly F_WRLCK: number;
-  /** sizeof (struct flock) */
-  readonly bytes: number;
-}
-
-const ILLUMOS_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 2, bytes: 64 };
-const LINUX_FLOCK: FlockLayout = { F_SETLK: 6, F_WRLCK: 1, bytes: 32 };
-
-export const FLOCK: FlockLayout = onIllumos ? ILLUMOS_FLOCK : LINUX_FLOCK;
+/** `bytes` is sizeof (struct flock). */
+export const FLOCK = onIllumos
+  ? { F_SETLK: 6, F_WRLCK: 2, bytes: 64 }
+  : { F_SETLK: 6, F_WRLCK: 1, bytes: 32 };
 
 /**
  * A struct flock over the whole file. l_type is a short at 0, l_whence one at 2, l_start and l_len
  * follow at 8 and 16 on both systems; all but the type are 0 (SEEK_SET, from the start, to the end).
  */
-export function wholeFile(type: number): Buffer {
-  const flock = Buffer.alloc(FLOCK.bytes);
+export function wholeFile(type: number): Memory {
+  const flock = memory(FLOCK.bytes);
   flock.writeInt16LE(type, 0);
   return flock;
 }
@@ -120,8 +113,8 @@ function openZonecfg() {
 
 /** Opens a library when it is first needed, and once. */
 export function once<T>(open: () => T): () => T {
-  let opened: { readonly library: T } | null = null;
-  return () => (opened ??= { library: open() }).library;
+  let library: T | undefined;
+  return () => (library ??= open());
 }
 
 export const libc = once(openLibc);

@@ -8,7 +8,7 @@
  */
 import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
-import { SystemError, errnoName } from '../lib/errors';
+import { codeOf, SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
 
 /** Device, inode, size, change and modification time, as native/file_stat.h has them. */
@@ -57,6 +57,11 @@ export function deviceOf(stat: FileStat): number {
 /** Exact up to 2^53, and the inodes of ZFS have 48 bits. */
 export function inodeOf(stat: FileStat): number {
   return numberAt(stat, 2);
+}
+
+/** Whether another had replaced a file of ours before its stat was taken. */
+export function isForeign(stat: FileStat): boolean {
+  return deviceOf(stat) === 0 && inodeOf(stat) === 0;
 }
 
 /** When its content was modified, ms since 1970. */
@@ -112,6 +117,35 @@ export async function freeSpace(path: string): Promise<number> {
   return bytes;
 }
 
+/** What the files of a zone's data look like at one time: as long as it is the same, so is the data. */
+export interface DataVersion {
+  readonly text: string;
+  /** False: the data may change once more without looking different. */
+  readonly settled: boolean;
+}
+
+/** A file changed this shortly before may change again within one tick of the file system's clock and look the same. */
+const UNSETTLED_MS = 20;
+
+/** The version of files that may be missing. @param statAt of `openStat` */
+export function versionOf(
+  paths: readonly string[],
+  statAt: (path: string) => FileStat | null,
+): DataVersion {
+  let settled = true;
+  const parts = paths.map((path) => {
+    try {
+      const stat = statAt(path);
+      settled &&= stat === null || Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+      return stat === null ? '' : textOfStat(stat);
+    } catch (err) {
+      // Whoever reads the file meets the fault too.
+      return codeOf(err);
+    }
+  });
+  return { text: parts.join(' '), settled };
+}
+
 export interface Replacement {
   readonly path: string;
   /** A name in the same directory that is ours; what is there is removed. */
@@ -136,7 +170,7 @@ export async function replaceDurably(replacement: Replacement): Promise<FileStat
   const directory = dirname(path);
   const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
   check(result, path, directory);
-  return deviceOf(stat) === 0 && inodeOf(stat) === 0 ? null : stat;
+  return isForeign(stat) ? null : stat;
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */

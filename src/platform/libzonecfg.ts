@@ -31,10 +31,8 @@ import {
   stateOfStatus,
   type ZoneFacts,
   type ZoneIndex,
+  type ZoneState,
 } from './zone-facts';
-
-/** libzonecfg's state of a zone. */
-export type ZoneState = (typeof ZONE_STATES)[number];
 
 export interface PeerCredential {
   /** -1 where it is not known. */
@@ -64,40 +62,77 @@ export interface Platform {
   peer(fd: number): PeerCredential;
 }
 
+const credential = new Int32Array(3);
+
 /** @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere */
 export function openPlatform(root: string): Platform {
   onRoot(root);
   const { zoneIndex } = new Paths(root);
+  const zoneText = (call: 'zone_get_brand' | 'zone_get_zonepath', zonename: string): string => {
+    const text = memory(MAXPATHLEN);
+    const code = onRoot(root).zonecfg[call](cString(zonename), text, text.length);
+    if (code !== Z_OK) {
+      throw new SystemError(call, zonename, zonecfgCode(code));
+    }
+    return readString(text);
+  };
   const platform: Platform = {
     zoneIndex: () => readZoneIndex(zoneIndex),
     liveZones: () => {
       onRoot(root);
       return liveZones();
     },
-    zoneName: (zoneid) => zoneName(root, zoneid),
-    zoneFacts: (zonename) => zoneFacts(platform, root, zonename),
-    zoneState: (zonename) => zoneState(root, zonename),
-    zoneBrand: (zonename) => zoneText(root, 'zone_get_brand', zonename),
-    zonepath: (zonename) => zoneText(root, 'zone_get_zonepath', zonename),
-    umount: (dir, force) => umount(root, dir, force),
-    peer: (fd) => peer(root, fd),
+    zoneName: (zoneid) => {
+      onRoot(root);
+      const name = loadAddon().zonename(zoneid);
+      if (typeof name === 'number') {
+        throw new SystemError('getzonenamebyid', String(zoneid), errnoName(-name));
+      }
+      return name;
+    },
+    zoneFacts: (zonename) => {
+      const entry = platform.zoneIndex().find(zonename);
+      try {
+        return entry && factsOf(entry, platform, liveState(root, zonename));
+      } catch (err) {
+        if (codeOf(err) === NO_ZONE) {
+          return undefined;
+        }
+        throw err;
+      }
+    },
+    zoneState: (zonename) => {
+      const call = 'zone_get_state';
+      const state = memory(4);
+      const code = onRoot(root).zonecfg[call](cString(zonename), state);
+      if (code !== Z_OK) {
+        throw new SystemError(call, zonename, zonecfgCode(code));
+      }
+      const number = state.readUInt32LE(0);
+      const name = ZONE_STATES[number];
+      if (name === undefined) {
+        throw new SystemError(call, zonename, 'Z_BAD_ZONE_STATE', `zone state ${number}`);
+      }
+      return name;
+    },
+    zoneBrand: (zonename) => zoneText('zone_get_brand', zonename),
+    zonepath: (zonename) => zoneText('zone_get_zonepath', zonename),
+    umount: (dir, force) => {
+      if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
+        throw lastError('umount2', dir);
+      }
+    },
+    peer: (fd) => {
+      onRoot(root);
+      const err = loadAddon().peer(fd, credential);
+      if (err !== 0) {
+        throw new SystemError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
+      }
+      const [zoneid = -1, pid = -1, uid = -1] = credential;
+      return { zoneid, pid, uid: uid >>> 0 };
+    },
   };
   return platform;
-}
-
-function zoneFacts(platform: Platform, root: string, zonename: string): ZoneFacts | undefined {
-  const entry = platform.zoneIndex().find(zonename);
-  if (entry === undefined) {
-    return undefined;
-  }
-  try {
-    return factsOf(entry, platform, liveState(root, zonename));
-  } catch (err) {
-    if (codeOf(err) === NO_ZONE) {
-      return undefined;
-    }
-    throw err;
-  }
 }
 
 /** Undefined for a zone that the kernel does not know. */
@@ -119,48 +154,9 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
   throw err;
 }
 
-function zoneState(root: string, zonename: string): ZoneState {
-  const state = memory(4);
-  const code = onRoot(root).zonecfg.zone_get_state(cString(zonename), state);
-  if (code !== Z_OK) {
-    throw new SystemError('zone_get_state', zonename, zonecfgCode(code));
-  }
-  const name = ZONE_STATES[state.readUInt32LE(0)];
-  if (name === undefined) {
-    throw new SystemError(
-      'zone_get_state',
-      zonename,
-      'Z_BAD_ZONE_STATE',
-      `zone state ${state.readUInt32LE(0)}`,
-    );
-  }
-  return name;
-}
-
-function zoneText(
-  root: string,
-  call: 'zone_get_brand' | 'zone_get_zonepath',
-  zonename: string,
-): string {
-  const text = memory(MAXPATHLEN);
-  const code = onRoot(root).zonecfg[call](cString(zonename), text, text.length);
-  if (code !== Z_OK) {
-    throw new SystemError(call, zonename, zonecfgCode(code));
-  }
-  return readString(text);
-}
-
-function umount(root: string, dir: string, force: boolean): void {
-  if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
-    throw lastError('umount2', dir);
-  }
-}
-
 /** Tries a write lock over the whole file: false when another process holds it. Never blocks. @param path for errors */
 export function trySetLock(fd: number, path = `descriptor ${fd}`): boolean {
-  const flock = memory(FLOCK.bytes);
-  wholeFile(FLOCK.F_WRLCK).copy(flock);
-  if (libc().fcntl(fd, FLOCK.F_SETLK, flock) !== -1) {
+  if (libc().fcntl(fd, FLOCK.F_SETLK, wholeFile(FLOCK.F_WRLCK)) !== -1) {
     return true;
   }
   const err = lastError('lock', path);
@@ -169,25 +165,4 @@ export function trySetLock(fd: number, path = `descriptor ${fd}`): boolean {
     return false;
   }
   throw err;
-}
-
-function zoneName(root: string, zoneid: number): string {
-  onRoot(root);
-  const name = loadAddon().zonename(zoneid);
-  if (typeof name === 'number') {
-    throw new SystemError('getzonenamebyid', String(zoneid), errnoName(-name));
-  }
-  return name;
-}
-
-const credential = new Int32Array(3);
-
-function peer(root: string, fd: number): PeerCredential {
-  onRoot(root);
-  const err = loadAddon().peer(fd, credential);
-  if (err !== 0) {
-    throw new SystemError('getpeerucred', `descriptor ${fd}`, errnoName(-err));
-  }
-  const [zoneid = -1, pid = -1, uid = -1] = credential;
-  return { zoneid, pid, uid: uid >>> 0 };
 }

@@ -55,8 +55,9 @@ const queues = new Map<string, Promise<void>>();
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const key = resolve(path);
   const wait = new Wait(key, options);
-  const leave = await enterQueue(key, wait);
+  const { before, leave } = enterQueue(key);
   try {
+    await wait.until(before);
     const fd = await lockFile(key, wait);
     let held = true;
     return {
@@ -112,8 +113,8 @@ export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise
   }
 }
 
-/** Resolves when those before have released it. A caller that gives up leaves the queue only then. */
-async function enterQueue(key: string, wait: Wait): Promise<() => void> {
+/** `before` resolves when all before have left. Whoever leaves earlier lets the next one in only then. */
+function enterQueue(key: string): { readonly before: Promise<void>; readonly leave: () => void } {
   const before = queues.get(key) ?? Promise.resolve();
   let leave: () => void = () => undefined;
   const left = new Promise<void>((done) => {
@@ -126,14 +127,7 @@ async function enterQueue(key: string, wait: Wait): Promise<() => void> {
       queues.delete(key);
     }
   });
-  try {
-    await wait.until(before);
-  } catch (err) {
-    leave();
-    wait.end();
-    throw err;
-  }
-  return leave;
+  return { before, leave };
 }
 
 /** A descriptor with the lock on it, of the file that the path names. */
@@ -187,7 +181,8 @@ function isStillAt(fd: number, path: string): boolean {
 /** One caller's deadline and signal: a promise that only ever rejects, at the deadline or at the signal. */
 class Wait {
   private readonly over: Promise<never>;
-  private readonly release: () => void;
+  /** Releases the timer and the signal. */
+  readonly end: () => void;
 
   constructor(path: string, { timeoutMs, signal }: LockOptions) {
     let giveUp: (err: SystemError) => void = () => undefined;
@@ -204,7 +199,7 @@ class Wait {
     if (signal?.aborted === true) {
       onAbort();
     }
-    this.release = () => {
+    this.end = () => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
     };
@@ -213,9 +208,5 @@ class Wait {
   /** Waits for it, but not past the deadline. */
   async until(event: Promise<void>): Promise<void> {
     await Promise.race([this.over, event]);
-  }
-
-  end(): void {
-    this.release();
   }
 }

@@ -9,7 +9,7 @@ import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { TaskQueue } from '../lib/scheduler';
 import { loadAddon, type NativeText } from './addon';
-import { deviceOf, inodeOf, STEPS, type FileStat } from './files';
+import { STEPS, type FileStat } from './files';
 
 /** By number, as native/metadata_file.h has them. */
 const OK = 0;
@@ -51,21 +51,20 @@ export interface FileOwner {
   readonly gid: number;
 }
 
+interface OpenedFile {
+  readonly stat: FileStat;
+  readonly owner: FileOwner;
+}
+
+export interface ScannedText extends OpenedFile {
+  readonly kind: 'ok';
+  readonly offsets: TextOffsets;
+  /** Of a small file; null for one that is not kept in memory. */
+  readonly bytes: Buffer | null;
+}
+
 export type FileText =
-  | {
-      readonly kind: 'ok';
-      readonly offsets: TextOffsets;
-      readonly stat: FileStat;
-      readonly owner: FileOwner;
-      /** Of a small file; null for one that is not kept in memory. */
-      readonly bytes: Buffer | null;
-    }
-  | {
-      readonly kind: 'refused';
-      readonly reason: TextFault;
-      readonly stat: FileStat;
-      readonly owner: FileOwner;
-    };
+  ScannedText | (OpenedFile & { readonly kind: 'refused'; readonly reason: TextFault });
 
 /** A piece of a new text: of the old one (source 0) or of the literals (source 1). */
 export interface Pieces {
@@ -154,18 +153,11 @@ export async function beforeLongWork(bytes: number): Promise<void> {
  */
 export async function readText(path: string, bytesMax: number, keepMax: number): Promise<FileText> {
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
-  const reason = result.code === OK ? null : faultOf(result, 'read', path);
-  const stat = result.stat;
-  await beforeLongWork(reason === null ? indexBytes(result) : 0);
-  return reason === null
-    ? {
-        kind: 'ok',
-        offsets: offsetsOf(result),
-        stat,
-        owner: ownerOf(result),
-        bytes: result.bytes ?? null,
-      }
-    : { kind: 'refused', reason, stat, owner: ownerOf(result) };
+  const [mode = 0, uid = 0, gid = 0] = result.owner;
+  const owner = { mode, uid, gid };
+  return result.code === OK
+    ? scannedText(result, owner)
+    : { kind: 'refused', reason: faultOf(result, 'read', path), stat: result.stat, owner };
 }
 
 /**
@@ -196,9 +188,7 @@ export async function readValue(
  *
  * @throws SystemError naming the call; EBADMSG where the new text would not be what was promised
  */
-export async function spliceText(
-  splice: Splice,
-): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
+export async function spliceText(splice: Splice): Promise<ScannedText | undefined> {
   const { path, temp, pieces, owner } = splice;
   const directory = dirname(path);
   const result = await loadAddon().spliceMetadata(
@@ -214,16 +204,9 @@ export async function spliceText(
     Int32Array.of(owner.mode, owner.uid, owner.gid),
     splice.keepMax,
   );
-  await beforeLongWork(result.code === OK ? indexBytes(result) : 0);
   switch (result.code) {
     case OK:
-      return {
-        kind: 'ok',
-        offsets: offsetsOf(result),
-        stat: result.stat,
-        owner,
-        bytes: result.bytes ?? null,
-      };
+      return scannedText(result, owner);
     case CHANGED:
       return undefined;
     case UNSAFE:
@@ -236,23 +219,15 @@ export async function spliceText(
   }
 }
 
-/** Whether a splice's file had been replaced before its stat was taken. */
-export function isForeign(stat: FileStat): boolean {
-  return deviceOf(stat) === 0 && inodeOf(stat) === 0;
-}
-
 function offsetsOf({ root, members, order, names = NO_NAMES }: NativeText): TextOffsets {
   return { root, members, order, names };
 }
 
-/** What an index is made of. */
-function indexBytes({ members, names }: NativeText): number {
-  return members.byteLength + (names?.length ?? 0);
-}
-
-function ownerOf({ owner }: NativeText): FileOwner {
-  const [mode = 0, uid = 0, gid = 0] = owner;
-  return { mode, uid, gid };
+/** Handed out when the event loop has room for whoever makes an index of it. */
+async function scannedText(result: NativeText, owner: FileOwner): Promise<ScannedText> {
+  const offsets = offsetsOf(result);
+  await beforeLongWork(offsets.members.byteLength + offsets.names.length);
+  return { kind: 'ok', offsets, stat: result.stat, owner, bytes: result.bytes ?? null };
 }
 
 function faultOf(result: NativeText, call: string, subject: string): TextFault {

@@ -48,15 +48,12 @@ export function parseMnttab(text: string): MountEntry[] {
 
 /** The table, read again only when the file changed: thousands of zones ask at once. */
 export class MountTable {
-  private readonly path: string;
   private version = '';
   private byMountPoint: ReadonlyMap<string, MountEntry> = new Map();
   private bySpecial: ReadonlyMap<string, MountEntry> = new Map();
 
   /** @param path of the mount table */
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(private readonly path: string) {}
 
   /** Whether the table shows a lofs at exactly this path. @throws SystemError */
   isMounted(mountPoint: string): boolean {

@@ -8,13 +8,11 @@ import { join } from 'node:path';
 
 /** The paths below one root. */
 export class Paths {
-  readonly root: string;
   /** The directory of all zones' sockets; made by the zones service at boot, mode 755. */
   readonly zonecontrol: string;
 
   /** @param root an absolute path; `/` on SmartOS */
-  constructor(root: string) {
-    this.root = root;
+  constructor(readonly root: string) {
     this.zonecontrol = this.host('/var/zonecontrol');
   }
 

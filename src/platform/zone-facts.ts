@@ -12,33 +12,29 @@ import { errnoName, SystemError, systemError } from '../lib/errors';
 import { MAXPATHLEN, ZONE_STATES, ZONE_STATUSES, ZONENAME_MAX } from './ffi';
 import { loadAddon } from './addon';
 
+/** libzonecfg's state of a zone. */
+export type ZoneState = (typeof ZONE_STATES)[number];
+
 /** What the platform says of a configured zone. */
 export interface ZoneFacts {
   readonly zonename: string;
   readonly brand: string;
   /** Platform path, no trailing slash. */
   readonly zonepath: string;
-  readonly state: (typeof ZONE_STATES)[number];
+  readonly state: ZoneState;
 }
 
-/** A line of the index: the state is that of a zone which the kernel does not know. */
-export interface IndexEntry {
-  readonly zonename: string;
-  readonly state: (typeof ZONE_STATES)[number];
-  /** Empty where the index does not say it. */
-  readonly zonepath: string;
-  /** Empty where the index does not say it, as on platforms before 2015. */
-  readonly brand: string;
-}
+/**
+ * A line of the index: the state is that of a zone which the kernel does not know. Zonepath and brand are empty where
+ * the index does not say them, as on platforms before 2015.
+ */
+export type IndexEntry = ZoneFacts;
 
 /** @param libzonecfg is asked for what the index leaves out @param live the kernel's state, if it knows the zone */
 export function factsOf(
   { zonename, brand, zonepath, state }: IndexEntry,
-  libzonecfg: {
-    zoneBrand(zonename: string): string;
-    zonepath(zonename: string): string;
-  },
-  live: ZoneFacts['state'] | undefined,
+  libzonecfg: { zoneBrand(zonename: string): string; zonepath(zonename: string): string },
+  live: ZoneState | undefined,
 ): ZoneFacts {
   return {
     zonename,
@@ -123,7 +119,9 @@ function parseLine(line: string): IndexEntry | undefined {
   ) {
     return undefined;
   }
-  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: same(brand) };
+  const sameBrand = brands.get(brand) ?? own(brand);
+  brands.set(sameBrand, sameBrand);
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: sameBrand };
 }
 
 /** A zonepath with a colon in it stands in quotes. */
@@ -141,26 +139,16 @@ function own(slice: string): string {
   return Buffer.from(slice).toString();
 }
 
-function same(brand: string): string {
-  const known = brands.get(brand);
-  if (known !== undefined) {
-    return known;
-  }
-  const copy = own(brand);
-  brands.set(copy, copy);
-  return copy;
-}
-
 /**
  * The state of each zone that the kernel knows, in libzonecfg's words. A zone that is being made is not
  * among them: its state is still the index's.
  */
-export function liveZones(): Map<string, ZoneFacts['state']> {
+export function liveZones(): Map<string, ZoneState> {
   const listed = loadAddon().liveZones();
   if (typeof listed === 'number') {
     throw new SystemError('zone_list', '', errnoName(-listed));
   }
-  const states = new Map<string, ZoneFacts['state']>();
+  const states = new Map<string, ZoneState>();
   for (let at = 0; at + 1 < listed.length; at += 2) {
     const [name, status] = [listed[at], listed[at + 1]];
     const state = typeof status === 'number' ? stateOfStatus(status) : undefined;
@@ -175,7 +163,7 @@ export function liveZones(): Map<string, ZoneFacts['state']> {
  * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
  * is running, as its init may run already. Undefined below `ready`.
  */
-export function stateOfStatus(status: number): ZoneFacts['state'] | undefined {
+export function stateOfStatus(status: number): ZoneState | undefined {
   if (status < FIRST_KNOWN_STATUS) {
     return undefined;
   }

@@ -97,8 +97,6 @@ interface Process {
 
 /** All zones' roots of a node; one serves the agent. Processes are started when they are needed. */
 export class ZoneRoots {
-  private readonly node: string;
-  private readonly program: string;
   /** By the zone's root: a zone that comes back under its path waits for what hangs of the one before. */
   private readonly zones = new Map<string, ZoneQueue>();
   /** Of these the first request waits for a process. */
@@ -108,10 +106,10 @@ export class ZoneRoots {
   private gone: () => void = () => undefined;
 
   /** @param node root of the node, as for `openPlatform` */
-  constructor(node: string, program = PROGRAM) {
-    this.node = node;
-    this.program = program;
-  }
+  constructor(
+    private readonly node: string,
+    private readonly program = PROGRAM,
+  ) {}
 
   /** @param zonepath this machine's path of the zone's own directory, which belongs to the global zone */
   of(zonepath: string, observer: RootObserver | null = null): ZoneRoot {
@@ -164,15 +162,26 @@ export class ZoneRoots {
     if (this.stopping !== null || signal?.aborted === true) {
       return Promise.reject(cancelled());
     }
-    return new Promise((resolve, reject) => {
-      const zone = this.zones.get(root) ?? {
-        jobs: [],
-        running: null,
-        runningSince: Infinity,
-        reported: false,
+    const idle = { jobs: [], running: null, runningSince: Infinity, reported: false };
+    const zone: ZoneQueue = this.zones.get(root) ?? idle;
+    this.zones.set(root, zone);
+    let leave = (): void => undefined;
+    const answer = new Promise<Answer>((resolve, reject) => {
+      const job: Job = {
+        root,
+        request: Buffer.from(`${parts.join('\0')}\0`),
+        observer,
+        given: true,
+        done: (reply, socket) => {
+          if (job.given) {
+            resolve({ reply, socket });
+          } else {
+            socket?.destroy();
+          }
+        },
+        failed: reject,
       };
-      this.zones.set(root, zone);
-      const leave = (): void => {
+      leave = () => {
         job.given = false;
         const at = zone.jobs.indexOf(job);
         if (at >= 0) {
@@ -181,28 +190,11 @@ export class ZoneRoots {
         }
         reject(cancelled());
       };
-      const job: Job = {
-        root,
-        request: Buffer.from(`${parts.join('\0')}\0`),
-        observer,
-        given: true,
-        done: (reply, socket) => {
-          signal?.removeEventListener('abort', leave);
-          if (job.given) {
-            resolve({ reply, socket });
-          } else {
-            socket?.destroy();
-          }
-        },
-        failed: (err) => {
-          signal?.removeEventListener('abort', leave);
-          reject(err);
-        },
-      };
       signal?.addEventListener('abort', leave, { once: true });
       zone.jobs.push(job);
-      this.pump(root);
     });
+    this.pump(root);
+    return answer.finally(() => signal?.removeEventListener('abort', leave));
   }
 
   /** Gives what waits to processes. @param root of a zone with which something happened */
@@ -312,7 +304,7 @@ export class ZoneRoots {
   }
 
   private resolveGone(): void {
-    if (this.stopping !== null && ![...this.processes].some(({ hung }) => !hung)) {
+    if (this.stopping !== null && [...this.processes].every(({ hung }) => hung)) {
       this.gone();
     }
   }

@@ -25,7 +25,7 @@ import {
   type Reply,
   type ReplyMemory,
 } from '../protocol/reply';
-import type { DataVersion } from '../lib/data-version';
+import type { DataVersion } from '../platform/files';
 import {
   isDataRequest,
   isWrite,

@@ -11,7 +11,7 @@
  * timer serves all waiters, and exists only while there are some.
  */
 
-import type { DataVersion } from '../lib/data-version';
+import type { DataVersion } from '../platform/files';
 import { oncePerIteration } from '../lib/scheduler';
 
 /** From one check of a zone to the next while few zones are waited for. */

@@ -41,7 +41,7 @@ export interface StreamOptions {
   readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
 }
 
-/** A VM as vminfod sends it. */
+/** A VM as vminfod sends it, its metadata apart. */
 interface SeenVm {
   readonly vm: JsonObject;
   readonly metadata: MetadataMaps;
@@ -66,8 +66,8 @@ export async function followEvents(
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
     response.destroy();
   }, READY_PROGRESS_MS);
-  const slice = new CooperativeYield();
-  const reader = new EventReader(options, slice, () => !either.aborted);
+  const yielding = new CooperativeYield();
+  const reader = new EventReader(options, yielding, () => !either.aborted);
   const chunks: AsyncIterable<Buffer> = response;
   try {
     for await (const chunk of chunks) {
@@ -79,7 +79,7 @@ export async function followEvents(
           clearTimeout(timer);
           onReady();
         }
-        await slice.pause();
+        await yielding.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -97,19 +97,16 @@ export async function followEvents(
 
 class EventReader {
   ready = false;
-  private readonly options: StreamOptions;
-  private readonly slice: CooperativeYield;
-  private readonly live: () => boolean;
   private readonly snapshot = new Map<string, VmRecord>();
   private readonly readyLine = new SnapshotParser((json) => this.addVm(json));
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
-  constructor(options: StreamOptions, slice: CooperativeYield, live: () => boolean) {
-    this.options = options;
-    this.slice = slice;
-    this.live = live;
-  }
+  constructor(
+    private readonly options: StreamOptions,
+    private readonly yielding: CooperativeYield,
+    private readonly live: () => boolean,
+  ) {}
 
   async read(chunk: Buffer): Promise<void> {
     let from = 0;
@@ -161,12 +158,12 @@ class EventReader {
       this.pendingBytes = 0;
       from = end + 1;
       await this.apply(line);
-      await this.slice.pause();
+      await this.yielding.pause();
     }
   }
 
   private async apply(line: Buffer): Promise<void> {
-    const event = await (line.length > LONG_BYTES ? longEvent(line) : shortEvent(line));
+    const event = await readEvent(line);
     if (event === undefined) {
       throw new BrokenLine('an event is not a JSON object');
     }
@@ -191,39 +188,25 @@ class EventReader {
   }
 }
 
-interface StreamEvent {
-  readonly type: unknown;
-  readonly zonename: unknown;
-  readonly seen: SeenVm | undefined;
-}
-
-function shortEvent(line: Buffer): StreamEvent | undefined {
+/** An event; undefined for what is not a JSON object. A long one is cut on a thread of the pool. */
+async function readEvent(
+  line: Buffer,
+): Promise<{ type: unknown; zonename: unknown; seen: SeenVm | undefined } | undefined> {
+  if (line.length > LONG_BYTES) {
+    const parts = await cutEvent(line);
+    const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));
+    return (
+      parts && {
+        type: valueOf(parts.type),
+        zonename: valueOf(parts.zonename),
+        seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
+      }
+    );
+  }
   const event = parseJsonObject(line.toString('utf8'));
-  if (event === undefined) {
-    return undefined;
-  }
-  const vm = own(event, 'vm');
-  return {
-    type: own(event, 'type'),
-    zonename: own(event, 'zonename'),
-    seen: isJsonObject(vm) ? seenVm(vm) : undefined,
-  };
-}
-
-/** Cut on a thread of the pool; what is left to parse is short. */
-async function longEvent(line: Buffer): Promise<StreamEvent | undefined> {
-  const parts = await cutEvent(line);
-  if (parts === undefined) {
-    return undefined;
-  }
-  const [type, zonename] = [parts.type, parts.zonename].map((json): unknown =>
-    json === '' ? undefined : JSON.parse(json),
-  );
-  return {
-    type,
-    zonename,
-    seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
-  };
+  const vm = event && own(event, 'vm');
+  const seen = isJsonObject(vm) ? seenVm(vm) : undefined;
+  return event && { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
 }
 
 /** A VM's object and its metadata, whose values stay in the text; undefined for what is not a JSON object. */

@@ -11,7 +11,7 @@
  * What a piece holds between its braces is not checked here beyond its brackets: whoever parses it does.
  * The line as such may be of any length; one VM and the number of VMs are bounded.
  */
-import { isJsonObject, own } from '../metadata/vm-data';
+import { own, parseJsonObject } from '../metadata/vm-data';
 
 /** More than metadata at its limit and the longest VM object known, with room, bytes. */
 const MAX_VM_BYTES = 64 * 1024 * 1024;
@@ -57,7 +57,6 @@ type Inner = 'before' | 'between' | 'element' | 'behind';
 
 /** Reads one line; another line takes another one. */
 export class SnapshotParser {
-  private readonly onVm: (json: Buffer) => void;
   private place: Place = 'head';
   private head = Buffer.alloc(0);
   private tail = '';
@@ -72,9 +71,7 @@ export class SnapshotParser {
   private count = 0;
 
   /** @param onVm gets the JSON text of each VM, in bytes that are its own only while it is called */
-  constructor(onVm: (json: Buffer) => void) {
-    this.onVm = onVm;
-  }
+  constructor(private readonly onVm: (json: Buffer) => void) {}
 
   get done(): boolean {
     return this.place === 'done';
@@ -112,21 +109,18 @@ export class SnapshotParser {
     const text = Buffer.concat([this.head, chunk.subarray(0, MAX_ENVELOPE_BYTES)]);
     const lineEnd = text.indexOf(LF);
     const marker = /"vms"[ \t\r]*:[ \t\r]*"/.exec(text.toString('latin1'));
-    if (marker === null || (lineEnd !== -1 && lineEnd < marker.index)) {
-      if (lineEnd !== -1) {
-        throw new BrokenLine('first line is no ready line');
-      }
-      if (text.length > MAX_ENVELOPE_BYTES) {
-        throw new BrokenLine('no VMs at the start of the first line');
-      }
-      if (text.length > 0 && text[0] !== OPEN_BRACE) {
-        throw new BrokenLine('first line is no object');
-      }
+    if (lineEnd !== -1 && (marker === null || lineEnd < marker.index)) {
+      throw new BrokenLine('first line is no ready line');
+    }
+    if (marker === null && text.length > MAX_ENVELOPE_BYTES) {
+      throw new BrokenLine('no VMs at the start of the first line');
+    }
+    if (text.length > 0 && text[0] !== OPEN_BRACE) {
+      throw new BrokenLine('first line is no object');
+    }
+    if (marker === null) {
       this.head = text;
       return chunk.length;
-    }
-    if (text[0] !== OPEN_BRACE) {
-      throw new BrokenLine('first line is no object');
     }
     const end = marker.index + marker[0].length;
     this.head = Buffer.from(text.subarray(0, end));
@@ -167,21 +161,18 @@ export class SnapshotParser {
       return;
     }
     this.escape += String.fromCharCode(byte);
-    if (this.escape.length === 6) {
-      const escape = this.escape;
-      this.escape = '';
-      const unit = /^\\u[0-9a-fA-F]{4}$/.test(escape) ? parseInt(escape.slice(2), 16) : -1;
-      if (unit === -1) {
-        throw new BrokenLine('bad escape in the list of VMs');
-      }
-      if (unit < 0x80) {
-        this.take(unit);
-        return;
-      }
-      // Beyond ASCII it can only stand in a string, where the escape itself means the same.
-      for (const char of escape) {
-        this.take(char.charCodeAt(0));
-      }
+    if (this.escape.length < 6) {
+      return;
+    }
+    const escape = this.escape;
+    this.escape = '';
+    if (!/^\\u[0-9a-fA-F]{4}$/.test(escape)) {
+      throw new BrokenLine('bad escape in the list of VMs');
+    }
+    const unit = parseInt(escape.slice(2), 16);
+    // Beyond ASCII it can only stand in a string, where the escape itself means the same.
+    for (const each of unit < 0x80 ? [unit] : Buffer.from(escape, 'latin1')) {
+      this.take(each);
     }
   }
 
@@ -195,20 +186,20 @@ export class SnapshotParser {
     if (this.inString) {
       if (this.innerEscaped) {
         this.innerEscaped = false;
-      } else if (byte === BACKSLASH) {
-        this.innerEscaped = true;
-      } else if (byte === QUOTE) {
-        this.inString = false;
+      } else {
+        this.innerEscaped = byte === BACKSLASH;
+        this.inString = byte !== QUOTE;
       }
     } else if (byte === QUOTE) {
       this.inString = true;
     } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
       this.depth++;
-    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-      this.depth--;
-      if (this.depth === 0) {
-        this.endElement();
+    } else if ((byte === CLOSE_BRACE || byte === CLOSE_BRACKET) && --this.depth === 0) {
+      this.inner = 'between';
+      if (++this.count > MAX_VMS) {
+        throw new BrokenLine('too many VMs');
       }
+      this.onVm(this.piece.subarray(0, this.pieceLength));
     }
   }
 
@@ -243,14 +234,6 @@ export class SnapshotParser {
     this.piece[this.pieceLength++] = byte;
   }
 
-  private endElement(): void {
-    this.inner = 'between';
-    if (++this.count > MAX_VMS) {
-      throw new BrokenLine('too many VMs');
-    }
-    this.onVm(this.piece.subarray(0, this.pieceLength));
-  }
-
   private readTail(chunk: Buffer, from: number): number {
     const lineEnd = chunk.indexOf(LF, from);
     const end = lineEnd === -1 ? chunk.length : lineEnd;
@@ -261,22 +244,15 @@ export class SnapshotParser {
     if (lineEnd === -1) {
       return chunk.length;
     }
-    this.checkEnvelope();
+    const envelope = parseJsonObject(`${this.head.toString('latin1')}"${this.tail}`);
+    if (envelope === undefined) {
+      throw new BrokenLine('first line is not a JSON object');
+    }
+    if (own(envelope, 'type') !== 'ready') {
+      throw new BrokenLine('first line is no ready line');
+    }
     this.wipe();
     this.place = 'done';
     return lineEnd + 1;
-  }
-
-  /** The line without its VMs must be an object of type `ready`. */
-  private checkEnvelope(): void {
-    let envelope: unknown;
-    try {
-      envelope = JSON.parse(`${this.head.toString('latin1')}"${this.tail}`);
-    } catch (err) {
-      throw new BrokenLine(`first line is no JSON: ${err instanceof Error ? err.name : 'unknown'}`);
-    }
-    if (!isJsonObject(envelope) || own(envelope, 'type') !== 'ready') {
-      throw new BrokenLine('first line is no ready line');
-    }
   }
 }

@@ -9,9 +9,9 @@
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
 import { join } from 'node:path';
-import type { DataVersion } from '../lib/data-version';
 import { SystemError } from '../lib/errors';
 import { printableKey, type Logger, type ZoneLog } from '../log';
+import { openStat, versionOf, type DataVersion } from '../platform/files';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import {
   isZonename,
@@ -26,7 +26,7 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
-import { DataVersions } from './data-version';
+import { pathOf, type ConfigName } from './config-read';
 import type {
   LeaseStatus,
   LimitRefusals,
@@ -39,6 +39,7 @@ import { Vminfod, type VminfodStatus } from './vminfod-client';
 
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const DATA_FILES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];
 const NO_UUID: ChangeResult = { kind: 'failed', text: 'VM data is not available yet.' };
 
 export interface StoreOptions {
@@ -72,7 +73,10 @@ export class Store {
   private readonly writer: MetadataWriter;
   private readonly files: ConfigFiles;
   private readonly log: Logger;
-  private readonly versions = new DataVersions();
+  private readonly statAt = openStat();
+  /** Numbers of the VM objects' facts, which are new where the object is. */
+  private readonly numbers = new WeakMap<VmFacts, number>();
+  private lastNumber = 0;
   private readonly tracked = new Map<string, TrackedVm>();
   /** By zone, the namespaces that it misses, as they were logged. */
   private readonly missing = new Map<string, string>();
@@ -173,9 +177,19 @@ export class Store {
   /** What the data of a zone looks like now; of one that is not tracked, nothing. */
   version(zonename: string): DataVersion {
     const directory = this.tracked.get(zonename)?.target.directory;
-    return directory === undefined
-      ? { text: '', settled: true }
-      : this.versions.of(directory, this.table.facts(zonename));
+    if (directory === undefined) {
+      return { text: '', settled: true };
+    }
+    const facts = this.table.facts(zonename);
+    const number = facts === undefined ? 0 : (this.numbers.get(facts) ?? ++this.lastNumber);
+    if (facts !== undefined) {
+      this.numbers.set(facts, number);
+    }
+    const files = versionOf(
+      DATA_FILES.map((name) => pathOf(directory, name)),
+      this.statAt,
+    );
+    return { text: `${number} ${files.text}`, settled: files.settled };
   }
 
   facts(zonename: string): VmFacts | undefined {
@@ -226,22 +240,12 @@ interface Parts {
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
 class TrackedVm implements VmData {
-  readonly target: WriteTarget;
-  private readonly parts: Parts;
-  private readonly wait: () => Promise<JsonObject | undefined>;
-  private readonly ready: LoadedMetadata | null;
-
   constructor(
-    target: WriteTarget,
-    parts: Parts,
-    wait: () => Promise<JsonObject | undefined>,
-    ready: LoadedMetadata | null = null,
-  ) {
-    this.target = target;
-    this.parts = parts;
-    this.wait = wait;
-    this.ready = ready;
-  }
+    readonly target: WriteTarget,
+    private readonly parts: Parts,
+    private readonly wait: () => Promise<JsonObject | undefined>,
+    private readonly ready: LoadedMetadata | null = null,
+  ) {}
 
   get zonename(): string {
     return this.target.zonename;

@@ -9,8 +9,7 @@
  * whether a change came as an event or during an outage.
  *
  * A zone can be known before its VM is: at the start, and while vminfod is down. A request that needs the VM
- * object waits here, 5 s at most. All waits are equally long, so the oldest ends first and one timer does for
- * all; none runs while nobody waits.
+ * object waits here, 5 s at most.
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
@@ -27,7 +26,7 @@ import {
 
 /** Text of the VM objects that are kept parsed, bytes. Parsed they take a few times that. */
 const PARSED_BYTES = 2 * 1024 * 1024;
-/** Longest wait of a request for a VM object that is not known yet. */
+/** Longest wait of a request for a VM object that is not known yet: as all are equally long, Node has one timer for them. */
 const WAIT_MS = 5000;
 
 export interface VmRecord {
@@ -46,15 +45,9 @@ export interface VmChange {
   readonly next: VmFacts | undefined;
 }
 
-interface VmCacheEvents {
-  changed: [VmChange];
-}
-
 interface Waiter {
   readonly zonename: string;
-  /** On a monotonic clock. */
-  readonly deadline: number;
-  readonly resolve: (vm: JsonObject | undefined) => void;
+  readonly end: (vm?: JsonObject) => void;
 }
 
 /** A VM object as it is kept; undefined for one that names no zone. */
@@ -63,26 +56,19 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   if (facts === undefined) {
     return undefined;
   }
-  const json = JSON.stringify({
-    ...vm,
-    ...HIDDEN,
-    ...emptied(vm, 'customer_metadata'),
-    ...emptied(vm, 'internal_metadata'),
+  // The two maps stay as members, so that a GET of one as such is answered; their content does not.
+  const maps = ['customer_metadata', 'internal_metadata'].filter((name) => {
+    return isJsonObject(own(vm, name));
   });
-  return { facts, json };
-}
-
-/** The member stays, so that a GET of the map as such is answered as before; its content does not. */
-function emptied(vm: JsonObject, name: string): JsonObject {
-  return isJsonObject(own(vm, name)) ? { [name]: {} } : {};
+  const emptied = Object.fromEntries(maps.map((name) => [name, {}]));
+  return { facts, json: JSON.stringify({ ...vm, ...HIDDEN, ...emptied }) };
 }
 
 /** Emits `changed` for each VM that is new, different or gone, after the change. */
-export class VmCache extends EventEmitter<VmCacheEvents> {
+export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
   private readonly records = new Map<string, VmRecord>();
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
   private readonly waiters = new Set<Waiter>();
-  private waitTimer: NodeJS.Timeout | null = null;
 
   constructor() {
     super();
@@ -111,11 +97,8 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
   /** The object without its metadata, undefined while it is not known. */
   vm(zonename: string): JsonObject | undefined {
     const record = this.records.get(zonename);
-    if (record === undefined) {
-      return undefined;
-    }
     const known = this.parsed.get(zonename);
-    if (known !== undefined) {
+    if (record === undefined || known !== undefined) {
       return known;
     }
     const vm = parseJsonObject(record.json);
@@ -135,8 +118,10 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
     this.records.set(zonename, record);
     this.parsed.delete(zonename);
     this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
-    if (this.waiters.size > 0) {
-      this.endWaits((waiter) => waiter.zonename === zonename, this.vm(zonename));
+    for (const waiter of this.waiters) {
+      if (waiter.zonename === zonename) {
+        waiter.end(this.vm(zonename));
+      }
     }
   }
 
@@ -155,7 +140,7 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
    */
   async replace(snapshot: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
     const gone = this.zonenames().filter((zonename) => !snapshot.has(zonename));
-    const slice = new CooperativeYield();
+    const yielding = new CooperativeYield();
     for (const zonename of [...gone, ...snapshot.keys()]) {
       const record = snapshot.get(zonename);
       if (record === undefined) {
@@ -163,7 +148,7 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
       } else {
         this.put(record);
       }
-      await slice.pause();
+      await yielding.pause();
       if (!live()) {
         return;
       }
@@ -178,36 +163,18 @@ export class VmCache extends EventEmitter<VmCacheEvents> {
   /** Resolves with the VM's object when it comes; with undefined after 5 s, or when all waits are ended. */
   wait(zonename: string): Promise<JsonObject | undefined> {
     return new Promise((resolve) => {
-      this.waiters.add({ zonename, deadline: performance.now() + WAIT_MS, resolve });
-      this.waitTimer ??= setTimeout(() => this.waitTimedOut(), WAIT_MS);
+      const end = (vm?: JsonObject): void => {
+        clearTimeout(timer);
+        this.waiters.delete(waiter);
+        resolve(vm);
+      };
+      const waiter: Waiter = { zonename, end };
+      const timer = setTimeout(end, WAIT_MS);
+      this.waiters.add(waiter);
     });
   }
 
   endAllWaits(): void {
-    this.endWaits(() => true, undefined);
-  }
-
-  private endWaits(which: (waiter: Waiter) => boolean, vm: JsonObject | undefined): void {
-    for (const waiter of this.waiters) {
-      if (which(waiter)) {
-        this.waiters.delete(waiter);
-        waiter.resolve(vm);
-      }
-    }
-    if (this.waiters.size === 0) {
-      clearTimeout(this.waitTimer ?? undefined);
-      this.waitTimer = null;
-    }
-  }
-
-  private waitTimedOut(): void {
-    this.waitTimer = null;
-    const now = performance.now();
-    // A timer may fire a little before the clock shows its time.
-    this.endWaits((waiter) => waiter.deadline <= now + 1, undefined);
-    for (const oldest of this.waiters) {
-      this.waitTimer = setTimeout(() => this.waitTimedOut(), oldest.deadline - now);
-      break;
-    }
+    this.waiters.forEach(({ end }) => end());
   }
 }

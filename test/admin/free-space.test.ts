@@ -44,8 +44,8 @@ function watch(zones: Zone[], disks: Disks, more: Partial<FreeSpaceOptions> = {}
   });
 }
 
-describe('the room on disks', () => {
-  it('is asked for of every zone, one after the other, a twelfth of them at a time', async () => {
+describe('the free space of the zones’ file systems', () => {
+  it('is measured for every zone, one after the other, a twelfth of them at a time', async () => {
     const disks = new Disks();
     const zones = zonesOf(1000);
     const room = watch(zones, disks);
@@ -64,7 +64,7 @@ describe('the room on disks', () => {
     await eventually(() => JSON.stringify(openThings()) === JSON.stringify(before));
   });
 
-  it('is asked for in 84 of 1,000 zones in one pass', async () => {
+  it('is measured for 84 of 1,000 zones in one pass', async () => {
     const disks = new Disks();
     let passes = 0;
     const zones = zonesOf(1000);
@@ -81,7 +81,7 @@ describe('the room on disks', () => {
     assert.strictEqual(new Set(disks.asked).size, 168);
   });
 
-  it('is asked for again at once where somebody wants to know', async () => {
+  it('is measured again at once on request', async () => {
     const disks = new Disks();
     const [zone] = zonesOf(1);
     assert(zone !== undefined);
@@ -93,7 +93,7 @@ describe('the room on disks', () => {
     assert.deepStrictEqual(disks.asked, ['zone0', 'zone0', 'zone0']);
   });
 
-  it('is the error where the directory cannot be asked', async () => {
+  it('is the error where the directory cannot be measured', async () => {
     const [zone] = zonesOf(1);
     assert(zone !== undefined);
     const err = new SystemError('statvfs', 'zone0', 'EIO');
@@ -128,7 +128,7 @@ describe('the room on disks', () => {
     disks.hanging.get('zone1')?.(3);
   });
 
-  it('takes no more threads where many want to know at once', async () => {
+  it('takes no more threads where many request it at once', async () => {
     const disks = new Disks();
     const zones = zonesOf(24);
     for (const { zonename } of zones) {

@@ -136,7 +136,7 @@ describe('the tail of the log', () => {
     );
   });
 
-  describe('that begins with kept records', () => {
+  describe('that begins with records of the past', () => {
     function keptBy(
       options: Partial<TailOptions>,
       speak: (log: ReturnType<typeof createLogger>) => void,

@@ -23,7 +23,7 @@ describe('a zone that is not named by the uuid of its VM', function () {
     await (cn as SimulatedNode | undefined)?.stop();
   });
 
-  it('is found by both', async () => {
+  it('is found by its own name and by the uuid of its VM', async () => {
     for (const word of [uuid, zonename]) {
       const zone = await askJson(cn.root, `/zones/${word}`);
       assert(isJsonObject(zone));

@@ -382,8 +382,10 @@ describe('an HVM guest on a node', function () {
     await ask(node.root, 'clear-faults');
     await asked;
     await served(KVM);
-    const reported = recordsOf(BHYVE, 0).find((record) => record.msg === 'guest connected');
-    assert.strictEqual(reported?.ran_before, true);
+    const reported = (): JsonObject | undefined =>
+      recordsOf(BHYVE, 0).find((record) => record.msg === 'guest connected');
+    await eventually(() => reported() !== undefined, 'the connection is in the log');
+    assert.strictEqual(reported()?.ran_before, true);
   });
 
   it('is served by an agent that was killed and restarted', async () => {

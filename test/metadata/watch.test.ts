@@ -100,7 +100,7 @@ describe('a token', () => {
     assert.notStrictEqual(there, await watch(vmOf(fixture), null));
   });
 
-  it('tells of sdc: names, tags and routes as a GET does', async () => {
+  it('covers sdc: names, tags and routes as a GET does', async () => {
     const keys = ['sdc:alias', 'sdc:tags.role', 'sdc:vnc_password'];
     const token = await watch(vmOf({ vm: { alias: 'a' } }), keys);
     assert.notStrictEqual(await watch(vmOf({ vm: { alias: 'b' } }), keys), token);
@@ -157,8 +157,8 @@ describe('a token', () => {
   });
 });
 
-describe('all at once', () => {
-  it('is what KEYS and GET tell, in the order of KEYS', async () => {
+describe('GETALL', () => {
+  it('returns what KEYS and GET return, in the order of KEYS', async () => {
     const customer = {
       b: 'x"\u0000\ud83d\ude00',
       a: '1',
@@ -198,7 +198,7 @@ describe('all at once', () => {
     });
   });
 
-  it('is refused without reading a value where it is too much, and after it where that shows late', async () => {
+  it('is refused where it is too large: before a value is read, or after it where that shows late', async () => {
     const customer = { a: 'x'.repeat(1000) };
     const options = { ...OPTIONS, replyBytes: 900 };
     for (const replyBytes of [900, 1010]) {
@@ -235,7 +235,7 @@ describe('all at once', () => {
 });
 
 describe('HELLO', () => {
-  it('needs nothing of the VM', async () => {
+  it('needs no data of the VM', async () => {
     const vm = memoryVm(EMPTY_VM, { kind: 'stored' }, false);
     const text = await ask(vm, { kind: 'hello', wire: WIRE });
     const { agent, version, limits } = parseJsonObject(text) ?? {};

@@ -279,7 +279,7 @@ describe('listening unix sockets', () => {
     assert.deepStrictEqual(codes, ['EADDRINUSE', 'ENOENT', 'ENAMETOOLONG']);
   });
 
-  it('go with the thread that opened them, with all connections', async () => {
+  it('are closed with the thread that opened them, and all connections too', async () => {
     const worker = new Worker(CHILD, { argv: ['stay', path] });
     await once(worker, 'message');
     const client = await peer();

@@ -17,7 +17,7 @@ describe('the critical section of a subscription', () => {
     await stage.clear();
   });
 
-  it('delivers nothing, and tells at its end that there were events', async () => {
+  it('delivers nothing, and reports at its end that there were events', async () => {
     const seen: bigint[] = [];
     const subscription = stage.subscribe((event) => seen.push(event.when));
     await subscription.enterCritical();

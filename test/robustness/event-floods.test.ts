@@ -38,7 +38,7 @@ describe('floods of events', function () {
     }
   });
 
-  it('of vminfod about one zone hold up no other, and the last word counts (XSA-326)', async () => {
+  it('of vminfod about one zone hold up no other, and the last event counts (XSA-326)', async () => {
     await neighbour.isServedDuring(async () => {
       for (let n = 0; n < 20_000; n++) {
         vminfod.publish(uuidOf(0), {

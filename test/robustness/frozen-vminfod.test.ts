@@ -180,7 +180,7 @@ describe('a write that hangs', function () {
     session.close();
   });
 
-  it('in vmadm ends in FAILURE with the reason, and three askers start it once', async () => {
+  it('in vmadm ends in FAILURE with the reason, and three identical requests start it once', async () => {
     for (const answer of await patience.vmadm) {
       assert.strictEqual(answer.code, 'FAILURE');
       assert.match(answer.text, /timed out/);

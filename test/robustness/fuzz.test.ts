@@ -5,8 +5,7 @@
 import assert from 'node:assert';
 import { Features } from '../../tools/fuzz/features';
 import { escape, readCorpus, unescape } from '../../tools/fuzz/corpus';
-import { Run } from '../../tools/fuzz/engine';
-import { shrink } from '../../tools/fuzz/shrink';
+import { Run, shrink } from '../../tools/fuzz/engine';
 import { same } from '../../tools/fuzz/target';
 import type { Target } from '../../tools/fuzz/target';
 import { findTarget, TARGETS } from '../../tools/fuzz/targets';

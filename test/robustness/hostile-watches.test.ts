@@ -230,7 +230,7 @@ describe('hostile guests that wait', function () {
     }, 'no watch waits');
   });
 
-  it('that write on conditions as fast as they can stall no other zone, and lose no step', async () => {
+  it('that make conditional writes as fast as they can stall no other zone, and lose no write', async () => {
     await cn.clearFaults();
     cn.replaceConfig(5, 'metadata.json', JSON.stringify({ customer_metadata: { colour: '0' } }));
     await open(5, 32);

@@ -80,7 +80,7 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
     [neighbour, beside, ...sessions].forEach((session) => session.close());
   });
 
-  it('do not keep the agent from its end, nor the next one from its start', async () => {
+  it('keep neither the agent from stopping nor the next one from starting', async () => {
     const [first = NEIGHBOUR] = HUNG;
     const hits = calls.delay('fsync', LONG_MS, HUNG_NAME);
     const session = await cn.open(first);

@@ -144,7 +144,7 @@ describeWhere(
       assert(helpers() <= most, `${helpers()} processes`);
     });
 
-    it('do not keep the agent from its end, nor the next one from its start', async () => {
+    it('keep neither the agent from stopping nor the next one from starting', async () => {
       await neighbour.leave();
       const began = performance.now();
       await cn.agent.stop();

@@ -127,7 +127,7 @@ describeWhere(whyNoFailingCalls(), 'an agent that is killed in the middle of a w
     });
   }
 
-  it('while it removes what a killed one left: the next one does', async () => {
+  it('while it removes the file that a killed one left: the next one removes it', async () => {
     round++;
     await eventually(noLockHeld);
     await cn.agent.kill();

@@ -61,7 +61,7 @@ describe(`${FLOODERS.length} guests that flood their ports`, function () {
   }
 
   for (const kind of ['junk', 'newlines', 'gets']) {
-    it(`with ${kind}: others are served as ever`, async () => {
+    it(`with ${kind}: others are served as before`, async () => {
       await neighbour.isServedDuring(() => flood(kind, FLOOD_MS));
     });
   }

@@ -88,7 +88,7 @@ describe('a zone socket', function () {
     assert.strictEqual(lstatSync(cn.socket(2)).mode & 0o777, 0o600);
   });
 
-  it('is not fought over: a program that removes it all the time costs no CPU to speak of', async () => {
+  it('is not made again in a busy loop: a program that removes it all the time costs next to no CPU', async () => {
     const before = cn.cpuMs;
     const end = performance.now() + 2000;
     while (performance.now() < end) {
@@ -158,7 +158,7 @@ describe(`an agent killed with ${MANY} zones and clients that try again`, functi
   });
 });
 
-describe('the end of an agent', function () {
+describe('an agent that is stopped, and a second one', function () {
   this.timeout(60_000);
   let cn: SimulatedNode;
 

@@ -172,7 +172,7 @@ describe('secrets', function () {
     assert(heap.includes(`"${uuidOf(0)}"`), 'a heap snapshot holds it');
   });
 
-  it('are in lines that are no requests', async () => {
+  it('are sent in lines that are not requests', async () => {
     const value = canary();
     await send(
       `PUT ${value}\n`,
@@ -209,7 +209,7 @@ describe('secrets', function () {
     session.close();
   });
 
-  it('are in lies of vminfod', async () => {
+  it('are sent by a vminfod that sends wrong data', async () => {
     for (const line of [
       canary(),
       `{"type":"modify","vm":{"zonename":"../${canary()}"}}`,

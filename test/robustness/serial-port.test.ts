@@ -161,7 +161,7 @@ describe('a guest\u2019s serial port', function () {
     assert(await cn.answers(OTHER));
   });
 
-  it('a terminal that echoes everything is no endless talk', async () => {
+  it('a terminal that echoes everything causes no endless exchange', async () => {
     let bytes = 0;
     const echo = (chunk: Buffer): void => {
       bytes += chunk.length;

@@ -68,7 +68,7 @@ describe('an agent that is stopped while it starts', function () {
     });
   }
 
-  it('and the next one starts as ever', async () => {
+  it('does not keep the next one from starting', async () => {
     const agent = await AgentProcess.start(node.root);
     const ready = agent.records.find(({ msg }) => msg === 'ready');
     assert.strictEqual(ready?.sockets, ZONES);

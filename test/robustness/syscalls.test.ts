@@ -36,7 +36,7 @@ describe('an agent without descriptors', function () {
     return cn.records(msg).some((record) => JSON.stringify(record.err).includes(errno));
   }
 
-  it('keeps answering those who are connected, and accepts new ones when there is room again', async () => {
+  it('keeps answering connected clients, and accepts new ones when there are descriptors again', async () => {
     const session = await cn.open(0);
     assert.strictEqual((await session.get('motd')).text, 'hello');
     limit(cn.descriptors + 3);
@@ -70,7 +70,7 @@ describe('an agent without descriptors', function () {
     session.close();
   });
 
-  it('makes the sockets of new zones when there is room again', async () => {
+  it('makes the sockets of new zones when there are descriptors again', async () => {
     limit(cn.descriptors);
     await cn.control('create', { vms: [osZone(10), osZone(11)], boot: true });
     await eventually(

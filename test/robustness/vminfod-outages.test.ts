@@ -117,7 +117,7 @@ describe('vminfod that comes and goes', function () {
     [...sessions, writer].forEach((session) => session.close());
   });
 
-  it('made and unmade VMs of an outage are right within 5 s of its return', async () => {
+  it('VMs that were created and deleted during an outage are right within 5 s of its end', async () => {
     await cn.fault('vminfod.down');
     await cn.control('create', { vms: [osZone(4)], boot: true });
     await cn.control('destroy', { uuid: uuidOf(3) });
@@ -165,7 +165,7 @@ describe('vminfod that comes and goes', function () {
     session.close();
   });
 
-  it('garbage on the stream is a reason to begin anew, no more', async () => {
+  it('garbage on the stream makes the agent reconnect, and does nothing else', async () => {
     const session = await cn.open(1);
     for (let n = 0; n < 5; n++) {
       await cn.fault('vminfod.garbage');
@@ -177,7 +177,7 @@ describe('vminfod that comes and goes', function () {
   });
 });
 
-describe('vminfod that lies', function () {
+describe('vminfod that sends wrong data', function () {
   this.timeout(120_000);
   let cn: SimulatedNode;
   let vminfod: LyingVminfod;
@@ -244,7 +244,7 @@ describe('vminfod that lies', function () {
     });
   }
 
-  it('events that are none end the stream, not the agent', async () => {
+  it('lines that are not events end the stream, not the agent', async () => {
     const events = ['{}', 'null', '[]', '{"type":"create"}', '{"type":"delete","zonename":"../x"}'];
     for (const event of events) {
       vminfod.send(Buffer.from(`${event}\n`));

@@ -83,7 +83,7 @@ describe('writes and SIGKILL', function () {
     }
   });
 
-  it('and no lock stays: the platform\u2019s tool and the next write get it at once', async () => {
+  it('leave no lock behind: the platform\u2019s tool and the next write get it at once', async () => {
     const session = await cn.open(0);
     void session.put('under', 'way').catch(() => undefined);
     await delay(2);
@@ -229,7 +229,7 @@ describeWhere(whyNotRoot(), 'an agent that may not write', function () {
 
   after(() => cn.stop());
 
-  it('EACCES: an immediate FAILURE, and it goes on when it may', async () => {
+  it('EACCES: an immediate FAILURE, and the next write works when it is permitted', async () => {
     const put = (): Promise<Result> => {
       return cn.node.run([process.execPath, PUT, '--socket', cn.socket(0), 'k', 'v']);
     };
@@ -296,7 +296,7 @@ describe('values in flight', function () {
     session.close();
   });
 
-  it('may be many: the keys and the whole are bounded, the reply names the limit, and deleting makes room', async () => {
+  it('are bounded in number and total size: the reply names the limit, and deleting makes room', async () => {
     const many = Object.fromEntries(Array.from({ length: 1022 }, (_, n) => [`n${n}`, 'v']));
     cn.replaceConfig(0, 'metadata.json', JSON.stringify({ customer_metadata: many }));
     const session = await cn.open(0);

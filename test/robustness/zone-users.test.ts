@@ -1,6 +1,6 @@
 /*
- * Users of a zone who are not its root, on a kernel that asks for no permission on a socket: illumos, as
- * test/support/zone-user.c plays it.
+ * Users of a zone who are not its root, on a kernel that asks for no permission on a socket, as illumos does not:
+ * test/support/zone-user.c simulates that.
  */
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
@@ -78,21 +78,21 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
     });
   });
 
-  describe('where one is', () => {
+  describe('where a user is configured to read', () => {
     before(function () {
       return start(this, { readers: [READER] });
     });
 
     after(() => cn.stop());
 
-    it('reads, if he is that one', async () => {
+    it('lets that user read', async () => {
       const [negotiated, answer, keys] = await ask(READER, get, frame(ID, 'KEYS'));
       assert.strictEqual(negotiated, 'V2_OK');
       assert.strictEqual(readFrame(`${answer ?? ''}\n`).payload.toString(), 'hello');
       assert.strictEqual(readFrame(`${keys ?? ''}\n`).payload.toString(), 'motd');
     });
 
-    it('changes nothing', async () => {
+    it('lets that user change nothing', async () => {
       const changes = [putFrame(ID, 'motd', 'mine'), frame(ID, 'DELETE', 'motd')];
       for (const line of (await ask(READER, ...changes)).slice(1)) {
         const { code, payload } = readFrame(`${line}\n`);
@@ -103,12 +103,12 @@ describeWhere(whyNotRoot(), 'a user of a zone who is not root', function () {
       assert.deepStrictEqual(record?.response, 'FAILURE');
     });
 
-    it('is refused if he is another, though the directory lets him pass', async () => {
+    it('refuses any other user, though the directory is open to all', async () => {
       assert.deepStrictEqual(await ask(OTHER, get), ['closed']);
       assert.strictEqual(lstatSync(dirname(cn.socket(0))).mode & 0o7777, 0o711);
     });
 
-    it('has no say in the global zone', async () => {
+    it('refuses a process of the global zone with the same uid', async () => {
       chmodSync(cn.root, 0o711);
       const zoneUser = cn.node.path(`/zones/${uuidOf(0)}/root/opt/zone-user`);
       const argv = [zoneUser, String(READER), cn.socket(0), 'NEGOTIATE V2'];

@@ -83,7 +83,7 @@ describe('the script install', function () {
     assert.strictEqual(stage.node.daemonPid(), pid);
   });
 
-  it('lists its steps with --dry-run, and does none of them', () => {
+  it('only lists its steps with --dry-run', () => {
     const { stdout } = succeed(script(stage.unpacked, 'install', '--dry-run'));
     assert.match(
       stdout,

@@ -102,7 +102,7 @@ describe('the files for Prometheus and Grafana', function () {
     promtool(['test', 'rules', join(DIRECTORY, 'mdatad.rules.test.yml')]);
   });
 
-  it('ask for no metric that the agent has not got', () => {
+  it('query no metric that the agent does not have', () => {
     const known = new Set(parseExposition(exposed).samples.map(({ name }) => name));
     const dashboard = parseJsonObject(readFileSync(DASHBOARD, 'utf8'));
     const asked = [...queriesOf(dashboard), readFileSync(RULES, 'utf8')].flatMap(metricsIn);

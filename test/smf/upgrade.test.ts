@@ -114,7 +114,7 @@ describe('the scripts for an installed mdatad', function () {
       assert(existsSync(stage.node.at(`opt/mdatad/versions/${first}`)));
     });
 
-    it('wants an installed mdatad', () => {
+    it('requires an installed mdatad', () => {
       refuse(script(stage.unpacked, 'upgrade'), /is not installed below .*: use install/);
       succeed(script(stage.unpacked, 'install'));
       refuse(
@@ -180,7 +180,7 @@ describe('the scripts for an installed mdatad', function () {
       assert.strictEqual(stage.node.state(PLATFORM_AGENT), 'online');
     });
 
-    it('does nothing but talk with --dry-run', () => {
+    it('only prints its steps with --dry-run', () => {
       succeed(script(stage.unpacked, 'install'));
       const pid = stage.node.daemonPid();
       const { stdout } = succeed(script(stage.unpacked, 'uninstall', '--dry-run'));

@@ -11,8 +11,7 @@ import { basename, join } from 'node:path';
 import { Broken, BOUNDS, SHORT_BOUNDS } from '../../tools/fuzz/agent/bounds';
 import { checkPromises, settle } from '../../tools/fuzz/agent/inspect';
 import { makeSteps } from '../../tools/fuzz/agent/make-steps';
-import { replay, whyNoAgent } from '../../tools/fuzz/agent/run';
-import { shorten } from '../../tools/fuzz/agent/shorten';
+import { replay, shorten, whyNoAgent } from '../../tools/fuzz/agent/run';
 import { Stage } from '../../tools/fuzz/agent/stage';
 import { keptSteps, parseSteps, printSteps, readSteps } from '../../tools/fuzz/agent/step';
 import { CANARY, holdsCanary } from '../../tools/fuzz/agent/zones';
@@ -91,12 +90,12 @@ describe('the whole agent\u2019s fuzzer', function () {
     assert.deepStrictEqual(left, []);
   });
 
-  it('has nothing to say against an agent that is well', async () => {
+  it('reports no fault of a healthy agent', async () => {
     assert((await checkPromises(stage, BOUNDS)) < BOUNDS.answerMs);
     await settle(stage, BOUNDS);
   });
 
-  it('sees a promised write that is not there', async () => {
+  it('reports an acknowledged write that is not in the file', async () => {
     const writer = stage.writers.get(0);
     const path = join(stage.node.configOf(0), 'metadata.json');
     assert.strictEqual(await writer?.confirm(BOUNDS.answerMs), true);
@@ -111,7 +110,7 @@ describe('the whole agent\u2019s fuzzer', function () {
     await checkPromises(stage, BOUNDS);
   });
 
-  it('sees a wrong answer', async () => {
+  it('reports a wrong answer', async () => {
     const path = join(stage.node.configOf(1), 'metadata.json');
     const before = readFileSync(path, 'latin1');
     writeFileSync(path, before.replace('"hello"', '"hullo"'));
@@ -120,7 +119,7 @@ describe('the whole agent\u2019s fuzzer', function () {
     await checkPromises(stage, BOUNDS);
   });
 
-  it('sees an agent that hangs', async () => {
+  it('reports an agent that hangs', async () => {
     stage.agent.signal('SIGSTOP');
     await assert.rejects(
       checkPromises(stage, IMPATIENT),
@@ -130,7 +129,7 @@ describe('the whole agent\u2019s fuzzer', function () {
     await checkPromises(stage, BOUNDS);
   });
 
-  it('sees an agent that ended', async () => {
+  it('reports an agent that ended', async () => {
     const { agent } = stage;
     agent.signal('SIGKILL');
     await eventually(() => {
@@ -184,7 +183,7 @@ describe('npm run fuzz', function () {
     assert(!readFileSync('/proc/self/mounts', 'utf8').includes(temp));
   }
 
-  it('plays rounds from a seed, prints its statistics, and leaves nothing', async () => {
+  it('runs rounds from a seed, prints its statistics, and leaves nothing behind', async () => {
     const argv = ['--target', 'agent', '--seconds', '2', '--seed', String(SEED)];
     const [status, said] = await fuzz(argv);
     assert.strictEqual(status, 0, said);

@@ -115,7 +115,7 @@ describe('the mdata programs that wait and read all', function () {
       assert.deepStrictEqual(await second.ended, { code: 1, out: '', err: '' });
     });
 
-    it('refuse a time that is none, and no key', async () => {
+    it('refuse an invalid duration, and a missing key', async () => {
       assert.strictEqual((await start('watch', '-t', 'x', 'k').ended).code, 3);
       assert.strictEqual((await start('watch', '--', 'true').ended).code, 3);
       assert.strictEqual((await start('watch').ended).code, 3);
@@ -147,7 +147,7 @@ describe('the mdata programs that wait and read all', function () {
     });
   });
 
-  describe('with an agent that knows nothing of it', () => {
+  describe('with an agent without WATCH and GETALL', () => {
     let directory: string;
     let path: string;
     let server: Server;
@@ -202,7 +202,7 @@ describe('the mdata programs that wait and read all', function () {
       }
     }
 
-    it('look every 10 seconds, and say so once', async () => {
+    it('poll every 10 seconds, and say so once', async () => {
       const program = new Program(path, 'watch', ['--once', 'colour']);
       await eventually(() => program.err !== '', 'it has said so');
       await new Promise((resolve) => setTimeout(resolve, 500));

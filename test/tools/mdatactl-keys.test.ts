@@ -86,7 +86,7 @@ describe('mdatactl keys and tail', function () {
       assert.strictEqual((await ctl('keys', ZONE, '-o', 'value')).status, 3);
     });
 
-    it('says which zone it does not know', async () => {
+    it('names a zone that it does not know', async () => {
       const { status, stderr } = await ctl('keys', 'nosuch');
       assert.deepStrictEqual(
         [status, stderr.split('\n')[0]],

@@ -84,7 +84,7 @@ describeWhere(whyNoNode(), 'the quickstart', function () {
     assert(!existsSync(root));
   });
 
-  it('tells how it is used, and makes nothing of what it does not know', () => {
+  it('prints its usage, and rejects unknown arguments', () => {
     const run = (...args: string[]): [number | null, string] => {
       const { status, stdout, stderr } = spawnSync(process.execPath, [QUICKSTART, ...args], {
         encoding: 'utf8',

@@ -102,7 +102,7 @@ describe('simcn: images', function () {
       assert.strictEqual((await node.exec(uuid, 'cat', '/etc/image')).stdout, 'tiny\n');
     });
 
-    it('leaves nothing behind when it is missing or is none', async () => {
+    it('leaves nothing behind when it is missing or is not an image', async () => {
       const before = readdirSync(node.path('/zones'));
       const index = readFileSync(node.path('/etc/zones/index'), 'utf8');
       const missing = join(directory, 'none');

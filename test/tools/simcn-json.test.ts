@@ -39,7 +39,7 @@ describe('simcn: the json of a zone', () => {
     prints('{"a":"}{"}{"a":2}\n{"a":3}', ['-ga', 'a'], '}{\n2\n3\n');
   });
 
-  it('reads a file, and says nothing to nothing', () => {
+  it('reads a file, and prints nothing for empty input', () => {
     const directory = mkdtempSync(join(tmpdir(), 'json-'));
     try {
       const file = join(directory, 'f.json');

@@ -234,7 +234,7 @@ describe('simcn: vmadm', function () {
     }
   });
 
-  it('validates payloads without carrying them out', async () => {
+  it('validates payloads without applying them', async () => {
     const validate = (payload: unknown, ...args: string[]) =>
       node.vmadm(['validate', ...args], JSON.stringify(payload));
     assert.deepStrictEqual(await validate({ brand: 'joyent', image_uuid: IMAGE }, 'create'), {

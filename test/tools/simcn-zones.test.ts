@@ -297,7 +297,7 @@ describe('simcn: zones', function () {
 describe('simcn: a node full of zones', function () {
   this.timeout(120_000);
 
-  it('makes and boots 500 zones in one go, and ends them all', async function () {
+  it('creates and boots 500 zones at once, and halts them all', async function () {
     needs(this, whyNoNode());
     const vms = Array.from({ length: 500 }, (_, i) =>
       vm(`00000000-0000-4000-8000-${String(i).padStart(12, '0')}`),

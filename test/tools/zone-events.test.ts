@@ -62,7 +62,7 @@ describeWhere(whyNoNode(), 'zone-events', function () {
     assert.deepStrictEqual(await once(child, 'exit'), [0, null]);
   });
 
-  it('ends without a word when its reader has gone', async () => {
+  it('ends without a message when the reader of its output has gone', async () => {
     const { child, lines, errors } = start();
     await next(lines);
     child.stdout?.destroy();
@@ -78,7 +78,7 @@ describeWhere(whyNoNode(), 'zone-events', function () {
     assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
   });
 
-  it('says what it needs where it cannot begin', () => {
+  it('says what it needs where it cannot subscribe', () => {
     const env = { ...process.env };
     delete env.MDATAD_ROOT;
     const run = (...args: string[]): [number | null, string] => {

@@ -103,7 +103,7 @@ describe('a WATCH that waits', () => {
         assert.strictEqual(world.watches.waiting, 1);
       });
 
-      it('is answered when we end', async () => {
+      it('is answered when the agent stops', async () => {
         const peer = await world.connect(channel);
         await world.wait(peer);
         world.connection?.finish();
@@ -143,7 +143,7 @@ describe('a WATCH that waits', () => {
     assert.strictEqual(await peer.least(ONE.length), ONE);
   });
 
-  it('is no silence for which a connection is closed, nor does it count as one when it ends', async () => {
+  it('does not count as idle time, neither while it waits nor when it ends', async () => {
     world = new WatchWorld({ idleMs: 1000 });
     const peer = await world.connect('socket');
     await world.wait(peer);
@@ -158,7 +158,7 @@ describe('a WATCH that waits', () => {
     await eventually(() => world.closed, 'closed');
   });
 
-  it('is in the account of its zone', async () => {
+  it('counts towards the memory quota of its zone', async () => {
     const peer = await world.connect('socket');
     await world.wait(peer);
     assert(world.quota.heldBytes > 500 && world.quota.heldBytes < 4096);

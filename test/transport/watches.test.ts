@@ -94,7 +94,7 @@ describe('the watches that wait', () => {
     assert.deepStrictEqual(world.woken.sort(), ['first', 'second', 'third']);
   });
 
-  it('know from one look what their zone looked like when they were woken', () => {
+  it('are given the version of their zone that one check of its files found when they were woken', () => {
     parked = [0, 1, 2].map((n) => world.park('a', `${n}`));
     assert.deepStrictEqual(
       parked.map(({ woken, seen }) => [woken, seen.text]),
@@ -110,7 +110,7 @@ describe('the watches that wait', () => {
     );
   });
 
-  it('are looked after once more where data was written a moment ago', () => {
+  it('are checked once more where data was written a moment ago', () => {
     parked.push(world.park('a', 'first'));
     world.settled = false;
     world.versions.set('a', 'new');
@@ -124,7 +124,7 @@ describe('the watches that wait', () => {
     assert.deepStrictEqual(world.woken, ['first', 'again']);
   });
 
-  it('are looked after a bounded number of times a second, each at least once in a second', () => {
+  it('are checked a bounded number of times a second, each at least once in a second', () => {
     for (let n = 0; n < 1000; n++) {
       parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
     }
@@ -138,7 +138,7 @@ describe('the watches that wait', () => {
     assert.deepStrictEqual(world.woken.sort(), ['zone0', 'zone999']);
   });
 
-  it('let guests be served between the looks, where there are many to take at once', async () => {
+  it('let guests be served between the checks, where many are due at once', async () => {
     for (let n = 0; n < 40; n++) {
       parked.push(world.park(`zone${n}`, `zone${n}`, 60_000));
       world.versions.set(`zone${n}`, 'new');
@@ -151,7 +151,7 @@ describe('the watches that wait', () => {
     assert.strictEqual(world.looks, 40);
   });
 
-  it('let guests be served between those whose time is over, where they are many', async () => {
+  it('let guests be served between those whose time is over, where there are many', async () => {
     world.wakeMs = 1;
     for (let n = 0; n < 40; n++) {
       parked.push(world.park('a', `${n}`, 1000));
@@ -162,7 +162,7 @@ describe('the watches that wait', () => {
     await eventually(() => world.woken.length === 40, 'all are woken');
   });
 
-  it('are not looked after when nobody waits any more', () => {
+  it('are not checked when nobody waits any more', () => {
     const one = world.park('a');
     world.watches.unpark(one);
     world.watches.unpark(one);

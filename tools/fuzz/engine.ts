@@ -7,11 +7,9 @@
  * source, and 2.1.0 downloads its addon when it is installed.
  */
 import { messageOf } from '../../src/lib/errors';
-import { Draft } from './draft';
+import { Draft, mutate } from './draft';
 import { Features } from './features';
-import { mutate } from './mutate';
 import { Random } from './random';
-import { shrink } from './shrink';
 import { Wrong } from './target';
 import type { Target } from './target';
 
@@ -31,15 +29,16 @@ export interface Finding {
 /** One run over one target, from a seed. */
 export class Run {
   readonly features = new Features();
-  readonly target: Target;
   executions = 0;
   finding: Finding | null = null;
   private readonly random: Random;
   private readonly draft = new Draft();
   private readonly kept: Buffer[] = [];
 
-  constructor(target: Target, seed: number) {
-    this.target = target;
+  constructor(
+    readonly target: Target,
+    seed: number,
+  ) {
     this.random = new Random(seed, hashOf(target.name));
   }
 
@@ -130,4 +129,52 @@ function ruleOf(err: unknown): string {
 
 function hashOf(name: string): number {
   return Buffer.from(name).reduce((hash, byte) => (Math.imul(hash, 33) ^ byte) | 0, 5381);
+}
+
+const MOST_ATTEMPTS = 20_000;
+const PLAIN: readonly number[] = [0x61, 0x30, 0x20, 0x00];
+
+/**
+ * Makes a failing input small: cuts pieces out, large ones first, and turns bytes into plain ones, as long as it goes on
+ * failing. Deterministic, and bounded.
+ *
+ * @param fails whether an input still shows the fault; the one given does
+ */
+export function shrink(input: Buffer, fails: (candidate: Buffer) => boolean): Buffer {
+  let best: Buffer = Buffer.from(input);
+  let attempts = 0;
+  const accepts = (candidate: Buffer): boolean => {
+    if (++attempts > MOST_ATTEMPTS || !fails(candidate)) {
+      return false;
+    }
+    best = candidate;
+    return true;
+  };
+  let shorter = true;
+  while (shorter && attempts < MOST_ATTEMPTS) {
+    shorter = false;
+    for (let size = best.length >> 1; size >= 1; size >>= 1) {
+      for (let at = 0; at + size <= best.length;) {
+        const without = Buffer.concat([best.subarray(0, at), best.subarray(at + size)]);
+        if (accepts(without)) {
+          shorter = true;
+        } else {
+          at += size;
+        }
+      }
+    }
+    for (let at = 0; at < best.length; at++) {
+      for (const byte of PLAIN) {
+        if (best[at] === byte) {
+          break;
+        }
+        const simpler = Buffer.from(best);
+        simpler[at] = byte;
+        if (accepts(simpler)) {
+          break;
+        }
+      }
+    }
+  }
+  return best;
 }

@@ -7,14 +7,14 @@
  * scheduler makes of them). Ends at the first fault, with status 1 and a test that shows it, or the steps
  * to `--replay`. Status 2 is wrong usage.
  */
+import { Session } from 'node:inspector';
+import { sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { fuzzWhole, replayFile } from './agent/report';
 import { abandon } from './agent/run';
-import { readCorpus, writeCorpus } from './corpus';
-import { coverageOf } from './coverage';
+import { escape, readCorpus, writeCorpus } from './corpus';
 import { clearProgress, elapsed, showProgress } from '../progress';
-import { Run } from './engine';
-import { STATS_HEADER, statsLine, testCase } from './report';
+import { Run, type Finding } from './engine';
 import type { Target } from './target';
 import { findTarget, TARGETS } from './targets';
 import { packageVersion } from '../../src/lib/version';
@@ -27,6 +27,14 @@ const TURN_MS = 2000;
 const AGENT = 'agent';
 /** Without a target it gets this part of the time. */
 const AGENT_SHARE = 1 / 3;
+
+const STATS_HEADER = [
+  'target'.padEnd(14),
+  'executions'.padStart(12),
+  'rate'.padStart(11),
+  'features'.padStart(9),
+  'corpus'.padStart(7),
+].join(' ');
 
 interface Options {
   readonly seconds: number;
@@ -122,11 +130,79 @@ function conclude(
   return runs.every((run) => run.finding === null);
 }
 
+interface Coverage {
+  /** Blocks of code in the agent's files that were run, and all of them in functions that V8 saw. */
+  readonly reached: number;
+  readonly blocks: number;
+}
+
+/**
+ * Runs `work` and returns how much of the files below `directory` it reached, by V8's own block counters: read once over
+ * a kept corpus, since counting during a whole run would slow it down.
+ */
+function coverageOf(directory: string, work: () => void): Coverage {
+  const session = new Session();
+  session.connect();
+  const counts = { reached: 0, blocks: 0 };
+  try {
+    session.post('Profiler.enable');
+    session.post('Profiler.startPreciseCoverage', { callCount: false, detailed: true });
+    work();
+    session.post('Profiler.takePreciseCoverage', (err, coverage) => {
+      if (err !== null) {
+        throw err;
+      }
+      for (const script of coverage.result) {
+        if (
+          !script.url.includes(`${sep}${directory}${sep}`) ||
+          script.url.includes('node_modules')
+        ) {
+          continue;
+        }
+        for (const range of script.functions.flatMap((one) => one.ranges)) {
+          counts.blocks++;
+          counts.reached += range.count > 0 ? 1 : 0;
+        }
+      }
+    });
+    session.post('Profiler.stopPreciseCoverage');
+  } finally {
+    session.disconnect();
+  }
+  return counts;
+}
+
 /** The kept inputs that still reach something new when the shortest come first. */
 function essential(run: Run, seed: number): readonly Buffer[] {
   const again = new Run(run.target, seed);
   again.replay([...run.corpus].sort((a, b) => a.length - b.length || a.compare(b)));
   return again.corpus;
+}
+
+/** A line of the table of what was run. @param ms how long it took */
+function statsLine(run: Run, ms: number): string {
+  const rate = Math.round((run.executions / Math.max(1, ms)) * 1000);
+  const columns = [
+    run.target.name.padEnd(14),
+    String(run.executions).padStart(12),
+    `${rate}/s`.padStart(11),
+    String(run.features.reached).padStart(9),
+    String(run.corpus.length).padStart(7),
+  ];
+  return columns.join(' ');
+}
+
+/** A test that holds the finding, as text to be pasted. */
+function testCase({ target, message, input }: Finding, seed: number): string {
+  const rule = message.split(':')[0] ?? message;
+  const text = escape(input).replaceAll('\\', '\\\\').replaceAll("'", "\\'");
+  return [
+    `  // Found by: npm run fuzz -- --target ${target} --seed ${seed}`,
+    `  // ${message.slice(0, 400)}`,
+    `  it('${target}: ${rule.replaceAll("'", '')}', () => {`,
+    `    holds('${target}', '${text}');`,
+    '  });',
+  ].join('\n');
 }
 
 async function run(options: Options): Promise<boolean> {

@@ -77,17 +77,13 @@ export const PROBES = [
 
 export type ProbeName = (typeof PROBES)[number];
 
-/** Where a probe may work; nothing else on the node is changed. */
-export interface Scratch {
+/** Where a probe works; nothing else on the node is changed. */
+export interface Ground {
+  readonly root: string;
   /** A directory below /var/zonecontrol, 0700 root. */
   readonly directory: string;
   /** Beside the platform's lock files, on their file system. */
   readonly lock: string;
-}
-
-/** Where a probe works. */
-export interface Ground extends Scratch {
-  readonly root: string;
 }
 
 /** A finding as a child printed it; undefined for anything else. */

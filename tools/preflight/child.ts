@@ -3,8 +3,10 @@
  * hangs or corrupts memory on a platform that is not as we believe ends that process, and is named.
  *
  *   node child.js PROBE ROOT DIRECTORY LOCK     prints a finding as JSON
- *   node child.js as UID DIRECTORY PATH         connects as that user; prints what came of it
- *   node child.js try-lock PATH                 prints whether the lock is free, and its record
+ *   node child.js as UID DIRECTORY PATH         connects as that user; prints its pid and the outcome: `connected`,
+ *                                               or the errno's name
+ *   node child.js try-lock PATH                 prints whether the lock is free, what F_GETLK made of a struct flock,
+ *                                               in hex, and whether the bytes behind it are as they were
  *   node child.js unmount ROOT PATH              unmounts by force
  *
  * Nothing native is loaded before a probe asks for it, so that what does not load is named too.
@@ -15,22 +17,6 @@ import { basename } from 'node:path';
 import { messageOf, codeOf } from '../../src/lib/errors';
 import { widenThreadPool } from '../../src/config';
 import { fail, ok, PROBES, type Finding, type ProbeName } from './check';
-
-/** What `as` prints. */
-export interface ConnectResult {
-  readonly pid: number;
-  /** `connected`, or the errno's name. */
-  readonly outcome: string;
-}
-
-/** What `try-lock` prints. */
-export interface LockTry {
-  readonly free: boolean;
-  /** What F_GETLK made of a struct flock, hex. */
-  readonly flock: string;
-  /** Whether the bytes behind it are as they were. */
-  readonly guarded: boolean;
-}
 
 /** The other side closes as soon as it knows who came. */
 const CONNECT_MS = 3000;
@@ -86,11 +72,7 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
 /**
  * Connects by a path below `directory`, which is entered first: what is above it is not tested. Stays until the other side closes, as not every kernel knows the peer of a closed connection.
  */
-async function connectAs([
-  uid = '',
-  directory = '',
-  path = '',
-]: readonly string[]): Promise<ConnectResult> {
+async function connectAs([uid = '', directory = '', path = '']: readonly string[]) {
   process.chdir(directory);
   if (Number(uid) !== process.geteuid?.()) {
     process.setgroups?.([]);
@@ -110,7 +92,7 @@ async function connectAs([
   return { pid: process.pid, outcome };
 }
 
-async function tryLock([path = '']: readonly string[]): Promise<LockTry> {
+async function tryLock([path = '']: readonly string[]) {
   const { FLOCK, libc, memory, wholeFile } = await import('../../src/platform/ffi.js');
   const { trySetLock } = await import('../../src/platform/libzonecfg.js');
   const fd = openSync(path, 'r+');

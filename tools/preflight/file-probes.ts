@@ -133,30 +133,22 @@ async function lock({ lock: path }: Ground): Promise<Finding> {
 /** Files inside zones may never answer: stat runs in processes of its own, as in the agent. */
 async function hvmPorts({ root }: Ground): Promise<Finding> {
   const roots = new ZoneRoots(root);
-  try {
-    return await findPorts(roots);
-  } finally {
-    await roots.stop();
-  }
-}
-
-async function findPorts(roots: ZoneRoots): Promise<Finding> {
   const zones = parseHvmZones(readFileSync(0, 'utf8')).flatMap((zone) => {
     const port = portOf(zone.com2);
     return port === null ? [] : [{ ...zone, port }];
   });
   const codes = await Promise.all(
     zones.map(async ({ zonename, zonepath, port }) => {
-      const code = await roots
-        .of(zonepath)
-        .find(port, AbortSignal.timeout(PORT_MS))
-        .then(
-          () => '',
-          (err: unknown) => codeOf(err),
-        );
-      return { zonename, code: code === 'ECANCELED' ? 'no answer' : code };
+      try {
+        await roots.of(zonepath).find(port, AbortSignal.timeout(PORT_MS));
+        return { zonename, code: '' };
+      } catch (err) {
+        const code = codeOf(err);
+        return { zonename, code: code === 'ECANCELED' ? 'no answer' : code };
+      }
     }),
   );
+  await roots.stop();
   const faults = codes.filter(({ code }) => code !== '');
   if (faults.length === 0) {
     return ok(zones.length === 0 ? 'no HVM zone runs' : `${zones.length} of running HVM zones`);

@@ -24,7 +24,7 @@ import {
   type PreflightCheck,
   type PreflightReport,
   type ProbeName,
-  type Scratch,
+  type Ground,
 } from './check';
 import {
   checkBrands,
@@ -207,7 +207,8 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
   if (options.signal?.aborted === true) {
     end();
   }
-  const scratch: Scratch = {
+  const scratch: Ground = {
+    root: options.root,
     directory: join(paths.zonecontrol, `${PREFIX}${process.pid}`),
     lock: paths.host(`/var/run/${PREFIX}${process.pid}.lock`),
   };
@@ -218,7 +219,16 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
   clearTimeout(timer);
   options.signal?.removeEventListener('abort', end);
   const left = await removeLeftovers(paths, `${PREFIX}${process.pid}`);
-  const made = scratchCheck(unprepared ?? left);
+  const fault = unprepared ?? left;
+  const remedy =
+    'become root; what is in the way: ls -la /var/zonecontrol; grep preflight /etc/mnttab';
+  const made: PreflightCheck = {
+    name: SCRATCH,
+    verdict: fault === null ? 'ok' : 'fail',
+    expected: 'a directory below /var/zonecontrol, made and removed',
+    seen: fault ?? 'made, and removed in the end',
+    remedy: fault === null ? '' : remedy,
+  };
   const isWanted = made.verdict !== 'ok' || (options.only?.includes(made.name) ?? true);
   return {
     checks: isWanted ? [made, ...checks] : checks,
@@ -227,7 +237,7 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
 }
 
 /** @returns null, or why the scratch directory could not be made */
-async function prepare(paths: Paths, { directory }: Scratch): Promise<string | null> {
+async function prepare(paths: Paths, { directory }: Ground): Promise<string | null> {
   const left = await removeLeftovers(paths, null);
   if (left !== null) {
     return left;
@@ -241,25 +251,10 @@ async function prepare(paths: Paths, { directory }: Scratch): Promise<string | n
   }
 }
 
-/** @param fault what went wrong with it, before or after; null for nothing */
-function scratchCheck(fault: string | null): PreflightCheck {
-  const expected = 'a directory below /var/zonecontrol, made and removed';
-  return fault === null
-    ? { name: SCRATCH, verdict: 'ok', expected, seen: 'made, and removed in the end', remedy: '' }
-    : {
-        name: SCRATCH,
-        verdict: 'fail',
-        expected,
-        seen: fault,
-        remedy:
-          'become root; what is in the way: ls -la /var/zonecontrol; grep preflight /etc/mnttab',
-      };
-}
-
 function contextOf(
   { root, vminfodUrl, facts }: PreflightOptions,
   paths: Paths,
-  scratch: Scratch | null,
+  scratch: Ground | null,
   signal: AbortSignal,
 ): PreflightContext {
   const url = vminfodUrl ?? paths.vminfodUrl;
@@ -283,7 +278,7 @@ function contextOf(
 async function runProbe(
   name: ProbeName,
   root: string,
-  scratch: Scratch | null,
+  scratch: Ground | null,
   signal: AbortSignal,
   stdin = '',
 ): Promise<Finding> {
@@ -313,16 +308,15 @@ async function runChecks(
   checks: readonly Check[],
   context: PreflightContext,
 ): Promise<PreflightCheck[]> {
-  const results: (PreflightCheck | undefined)[] = [];
-  let next = 0;
+  const results: PreflightCheck[] = [];
+  const remaining = checks.entries();
   const worker = async (): Promise<void> => {
-    for (let at = next++; at < checks.length; at = next++) {
-      const one = checks[at];
-      results[at] = one === undefined ? undefined : await runCheck(one, context);
+    for (const [at, one] of remaining) {
+      results[at] = await runCheck(one, context);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  return results.flatMap((result) => result ?? []);
+  return results;
 }
 
 async function runCheck(
@@ -416,9 +410,6 @@ async function unmountBelow(paths: Paths, directory: string): Promise<void> {
 
 /** 0 all is well, 1 warnings, 2 something failed. */
 export function exitOfPreflight({ checks }: PreflightReport): 0 | 1 | 2 {
-  const verdicts = new Set(checks.map(({ verdict }) => verdict));
-  if (verdicts.has('fail')) {
-    return 2;
-  }
-  return verdicts.has('warn') ? 1 : 0;
+  const has = (wanted: string): boolean => checks.some(({ verdict }) => verdict === wanted);
+  return has('fail') ? 2 : has('warn') ? 1 : 0;
 }

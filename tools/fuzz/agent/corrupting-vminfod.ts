@@ -73,15 +73,14 @@ const NAMES: readonly [string, ...string[]] = [
 export class CorruptingVminfod {
   /** The seed that corrupts the object of a zone; none: it passes unchanged. */
   readonly seeds = new Map<string, number>();
-  private readonly upstream: string;
-  private readonly path: string;
   private readonly streams = new Set<ServerResponse>();
   private readonly server: Server;
 
   /** @param upstream socket of the node's vminfod; @param path to be served on */
-  constructor(upstream: string, path: string) {
-    this.upstream = upstream;
-    this.path = path;
+  constructor(
+    private readonly upstream: string,
+    private readonly path: string,
+  ) {
     this.server = createServer((asked, response) => this.pass(asked.url ?? '/', response));
   }
 

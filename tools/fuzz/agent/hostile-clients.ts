@@ -35,7 +35,7 @@ export class HostileClients {
 
   async write(path: string, step: BytesStep): Promise<void> {
     const socket = this.open(path);
-    const bytes = Buffer.from(step.octets.repeat(step.times), 'latin1');
+    const bytes = Buffer.from(step.bytes.repeat(step.times), 'latin1');
     const most = Math.min(bytes.length, step.chunk * MOST_CHUNKS);
     for (let at = 0; at < most; at += step.chunk) {
       socket.write(bytes.subarray(at, at + step.chunk));

@@ -21,7 +21,7 @@ const MAKERS: readonly (readonly [number, Maker])[] = [
   [2, (random) => ({ kind: 'tell', zone: random.pick(HEALTHY) })],
   [2, (random, zone) => ({ kind: 'socket', zone, act: random.pick(SOCKET_ACTS) })],
   [2, (random, zone) => ({ kind: 'connect', zone, count: 1 + random.below(80) })],
-  [2, (random) => ({ kind: 'stream', octets: `${randomLie(random)}\n` })],
+  [2, (random) => ({ kind: 'stream', bytes: `${randomLie(random)}\n` })],
   [2, () => ({ kind: 'clear' })],
   [2, (random) => ({ kind: 'pause', ms: random.mostlySmall(400) })],
   [1, (random) => ({ kind: 'config', content: random.pick(CONFIGS) })],
@@ -52,7 +52,7 @@ function randomBytes(random: Random, zone: Sufferer): Step {
   return {
     kind: 'bytes',
     zone,
-    octets: random.oneIn(6) ? bytes.slice(0, random.below(bytes.length + 1)) : bytes,
+    bytes: random.oneIn(6) ? bytes.slice(0, random.below(bytes.length + 1)) : bytes,
     times: random.oneIn(8) ? 1 + random.below(2000) : 1,
     chunk: random.oneIn(3) ? 1 + random.below(20) : 65536,
     end: random.pick(['leave', 'finish', 'destroy']),

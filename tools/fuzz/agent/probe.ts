@@ -65,16 +65,16 @@ class Client {
   ask(code: string, payload: string): Promise<string> {
     const { socket } = this;
     const answer = new Promise<string>((resolve, reject) => {
-      let heard = '';
+      let received = '';
       const done = (): void => reject(new Broken(`a healthy zone closed at a ${code}`));
       socket.once('close', done);
       socket.on('data', function hear(chunk: Buffer) {
-        heard += chunk.toString('latin1');
-        if (heard.endsWith('\n')) {
+        received += chunk.toString('latin1');
+        if (received.endsWith('\n')) {
           socket.off('data', hear).off('close', done);
-          const value = valueIn(heard.trimEnd(), SOCKET_ID);
+          const value = valueIn(received.trimEnd(), SOCKET_ID);
           if (value === null) {
-            reject(new Broken(`${code} in a healthy zone: ${heard.slice(0, 80)}`));
+            reject(new Broken(`${code} in a healthy zone: ${received.slice(0, 80)}`));
           } else {
             resolve(value);
           }
@@ -92,15 +92,12 @@ class Client {
 
 /** A program in a guest that has the serial port open. */
 export class Terminal {
-  private readonly path: string;
   private socket: Socket | null = null;
   private asked = 0;
   private answered: (line: string) => void = () => undefined;
 
   /** @param path of the guest's end of the port */
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(private readonly path: string) {}
 
   /** GETs a key. @returns its value; null: no right answer in time */
   get(key: string, ms: number): Promise<string | null> {

@@ -13,7 +13,6 @@ import { Broken, BOUNDS, SHORT_BOUNDS, type Bounds } from './bounds';
 import { checkPromises, settle } from './inspect';
 import { makeSteps } from './make-steps';
 import { NoNode } from './node';
-import { shorten } from './shorten';
 import { Stage } from './stage';
 import type { Step } from './step';
 
@@ -160,4 +159,32 @@ function ruleOf(message: string): string {
 
 function newStats(): AgentStats {
   return { rounds: 0, steps: 0, checks: 0, slowestMs: 0, messages: new Set() };
+}
+
+/**
+ * Makes a list of steps that shows a fault shorter: leaves pieces out, large ones first.
+ *
+ * Not fast-check's model commands: they would replace these lines alone, want a class with a model for each of
+ * the 13 kinds of steps, and have no bound in time for replays that take seconds each.
+ *
+ * @param fails whether steps show the fault; those given do
+ * @param untilMs when it is enough, on the clock of performance.now()
+ */
+export async function shorten<T>(
+  steps: readonly T[],
+  fails: (steps: readonly T[]) => Promise<boolean>,
+  untilMs: number,
+): Promise<readonly T[]> {
+  let best = steps;
+  for (let size = Math.ceil(best.length / 2); size >= 1; size = size === 1 ? 0 : (size + 1) >> 1) {
+    for (let at = 0; at < best.length && performance.now() < untilMs;) {
+      const without = [...best.slice(0, at), ...best.slice(at + size)];
+      if (await fails(without)) {
+        best = without;
+      } else {
+        at += size;
+      }
+    }
+  }
+  return best;
 }

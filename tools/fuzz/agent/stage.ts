@@ -43,8 +43,6 @@ export class Stage {
   /** A program in the healthy guest. */
   readonly terminal: Terminal;
   readonly writers: ReadonlyMap<number, Writer>;
-  /** Messages of the agent's records so far: the features that a run has reached. */
-  readonly messages: Set<string>;
   /** Zones whose object vminfod has sent corrupted. */
   readonly corrupted = new Set<number>();
   private readonly vminfod: CorruptingVminfod;
@@ -59,9 +57,11 @@ export class Stage {
   private process: AgentProcess | null = null;
   private stopped = false;
 
-  constructor(messages: Set<string>) {
+  constructor(
+    /** Messages of the agent's records so far: the features that a run has reached. */
+    readonly messages: Set<string>,
+  ) {
     const { node } = this;
-    this.messages = messages;
     this.terminal = new Terminal(node.portOf(HEALTHY_GUEST));
     this.vminfod = new CorruptingVminfod(
       `${node.root}/var/run/vminfod.sock`,
@@ -162,7 +162,7 @@ export class Stage {
         await this.clearFaults();
         return;
       case 'stream':
-        this.vminfod.say(Buffer.from(step.octets, 'latin1'));
+        this.vminfod.say(Buffer.from(step.bytes, 'latin1'));
         return;
       case 'config':
         this.configure(step.content);

@@ -1,6 +1,6 @@
 /*
  * What can happen to a node while the whole agent is fuzzed: one step after another, each a plain value,
- * so that a run is a list that can be printed, shortened, kept in test/corpus/agent and carried out again.
+ * so that a run is a list that can be printed, shortened, kept in test/corpus/agent and executed again.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -54,7 +54,7 @@ const stepSchema = z.discriminatedUnion('kind', [
     kind: z.literal('bytes'),
     zone,
     /** Bytes, one a character. */
-    octets: z.string(),
+    bytes: z.string(),
     times: z.number(),
     chunk: z.number().min(1),
     end: z.enum(['leave', 'finish', 'destroy']),
@@ -84,7 +84,7 @@ const stepSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('fault'), zone, text: z.enum(FAULTS) }),
   z.strictObject({ kind: z.literal('clear') }),
   /** vminfod says this on its stream. */
-  z.strictObject({ kind: z.literal('stream'), octets: z.string() }),
+  z.strictObject({ kind: z.literal('stream'), bytes: z.string() }),
   z.strictObject({ kind: z.literal('config'), content: z.enum(CONFIGS) }),
   z.strictObject({
     kind: z.literal('agent'),

@@ -23,7 +23,6 @@ interface Write {
 }
 
 export class Writer {
-  private readonly path: string;
   private socket: Socket | null = null;
   private connections = 0;
   private writes = 0;
@@ -32,9 +31,7 @@ export class Writer {
   private promised = new Map<string, Write>();
   private asked: Write[] = [];
 
-  constructor(path: string) {
-    this.path = path;
-  }
+  constructor(private readonly path: string) {}
 
   write(count: number): void {
     const socket = this.socket ?? this.open();

@@ -6,12 +6,9 @@
 
 /** Decisions that the bytes of one input make, in their order. */
 export class Choices {
-  private readonly bytes: Buffer;
   private at = 0;
 
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
+  constructor(private readonly bytes: Buffer) {}
 
   get over(): boolean {
     return this.at >= this.bytes.length;

@@ -28,16 +28,13 @@ const OPTIONS: AnswerOptions = {
   },
 };
 
-/** What a request changes is kept, not carried out. */
+/** What a request changes is kept, not executed. */
 export class ModelData implements VmData {
   readonly zonename = 'zone';
   /** By the last request. */
   asked: Change | null = null;
-  private readonly data: ModelVm;
 
-  constructor(data: ModelVm) {
-    this.data = data;
-  }
+  constructor(private readonly data: ModelVm) {}
 
   answer(request: DataRequest): Reply | Promise<Reply> {
     this.asked = null;

@@ -73,11 +73,9 @@ class Line implements LinkObserver {
   private out = '';
   private written = 0;
   private asked = 0;
-  private readonly features: Features;
   private readonly connection: PortConnection;
 
-  constructor(features: Features) {
-    this.features = features;
+  constructor(private readonly features: Features) {
     const context = {
       handle: () => ({ kind: 'success', text: VALUE }) as const,
       observer: this,
