@@ -61,8 +61,13 @@ on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
 		inbox_filled(slot, (size_t)got);
 	} else if (got == UV_EOF) {
 		slot_fails(slot, 0);
-	} else if (got < 0 && got != UV_ENOBUFS) {
-		/* ENOBUFS is the inbox's answer to one that must wait. */
+	} else if (got == UV_ENOBUFS) {
+		/* The inbox's answer to one that must wait; to one that has been read it is to be read again later. */
+		if ((slot->happened & SOCKET_BIT(SOCKET_DATA)) != 0)
+			return;
+		(void) uv_read_stop(stream);
+		inbox_wait(slot);
+	} else if (got < 0) {
 		(void) uv_read_stop(stream);
 		slot_fails(slot, (int)got);
 	}
@@ -71,14 +76,25 @@ on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
 void
 connection_pause(slot_t *slot)
 {
-	if (!slot->listens)
-		(void) uv_read_stop(&slot->u.stream);
+	if (slot->listens)
+		return;
+	slot->wanted = 0;
+	(void) uv_read_stop(&slot->u.stream);
+}
+
+int
+connection_read_on(slot_t *slot)
+{
+	return (uv_read_start(&slot->u.stream, on_alloc, on_read));
 }
 
 int
 connection_resume(slot_t *slot)
 {
-	return (slot->listens ? 0 : uv_read_start(&slot->u.stream, on_alloc, on_read));
+	if (slot->listens)
+		return (0);
+	slot->wanted = 1;
+	return (slot->waits ? 0 : connection_read_on(slot));
 }
 
 size_t

@@ -18,8 +18,9 @@
 
 #include "socket_connection.h"
 
-/* Connections of one listener that are accepted in one batch. */
+/* Connections of one listener that are accepted in one batch; and where other sockets found no room in it. */
 #define	MAX_ACCEPTS	64
+#define	FAIR_ACCEPTS	4
 /* A listener that cannot accept would keep the loop busy with trying. */
 #define	BACK_OFF_MS		100
 /* Of the files that are bound. */
@@ -113,12 +114,18 @@ static void
 on_incoming(uv_poll_t *poll, int status, int events)
 {
 	slot_t *listener = (slot_t *)poll;
+	inbox_t *inbox = &listener->sockets->inbox;
 	int accepts, fd, err = status;
 
 	(void) events;
-	for (accepts = MAX_ACCEPTS; err == 0 && accepts > 0; accepts--) {
+	if (!batch_admits(listener, 0))
+		return;
+	accepts = inbox->has_waiters ? FAIR_ACCEPTS : MAX_ACCEPTS;
+	for (; err == 0 && accepts > 0 && inbox->taken < BATCH_READS; accepts--) {
 		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
+			inbox->taken += BATCH_ACCEPT;
+			listener->pass = inbox->pass;
 			err = admit(listener, fd);
 			continue;
 		}

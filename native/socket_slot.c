@@ -93,11 +93,57 @@ fill_table(sockets_t *sockets, slot_t **closed)
 	return (count);
 }
 
-/* All that was in it was delivered. */
+void
+inbox_wait(slot_t *slot)
+{
+	inbox_t *inbox = &slot->sockets->inbox;
+
+	if (slot->waits)
+		return;
+	slot->waits = 1;
+	slot->next_waiting = NULL;
+	slot->previous_waiting = inbox->last_waiting;
+	if (inbox->last_waiting == NULL)
+		inbox->first_waiting = slot;
+	else
+		inbox->last_waiting->next_waiting = slot;
+	inbox->last_waiting = slot;
+}
+
+static void
+inbox_leave(slot_t *slot)
+{
+	inbox_t *inbox = &slot->sockets->inbox;
+
+	if (!slot->waits)
+		return;
+	slot->waits = 0;
+	if (slot->previous_waiting == NULL)
+		inbox->first_waiting = slot->next_waiting;
+	else
+		slot->previous_waiting->next_waiting = slot->next_waiting;
+	if (slot->next_waiting == NULL)
+		inbox->last_waiting = slot->previous_waiting;
+	else
+		slot->next_waiting->previous_waiting = slot->previous_waiting;
+}
+
+/* All that was in it was delivered: those that wait longest are read next. */
 static void
 inbox_emptied(inbox_t *inbox)
 {
+	slot_t *slot;
+	int count = 0, err;
+
+	while (count < BATCH_READS && (slot = inbox->first_waiting) != NULL) {
+		inbox_leave(slot);
+		/* What it brings ends the next batch, which goes on with the list. */
+		if (slot->wanted && (err = connection_read_on(slot)) != 0)
+			slot_fails(slot, err);
+		count += slot->wanted;
+	}
 	inbox->used = 0;
+	inbox->taken = 0;
 	if (!inbox->refused)
 		inbox->pass++;
 	inbox->has_waiters = inbox->refused;
@@ -121,9 +167,9 @@ deliver_all(sockets_t *sockets)
 		}
 	}
 	sockets->delivering = 0;
-	inbox_emptied(&sockets->inbox);
 	(void) uv_check_stop(&sockets->check);
 	(void) uv_prepare_stop(&sockets->prepare);
+	inbox_emptied(&sockets->inbox);
 }
 
 static void
@@ -191,10 +237,30 @@ slot_fails(slot_t *slot, int err)
 
 /*
  * The poll phase names connections in the same order each time. So that those at its end get their part of
- * the inbox too, there are passes: while some wait, none is read twice in one. A pass ends when the inbox is
- * emptied and nobody found it full since it was emptied last. Who gets no room is read after what is there
- * was delivered.
+ * the batch too, there are passes: while some wait, none is read twice in one. A pass ends when a batch was
+ * delivered and nobody found it full. Who gets no room is read after what is there was delivered: a connection waits in
+ * the list, and is told by ENOBUFS; a listener is found again by the next poll, since libuv watches by level.
  */
+int
+batch_admits(slot_t *slot, size_t bytes)
+{
+	sockets_t *sockets = slot->sockets;
+	inbox_t *inbox = &sockets->inbox;
+
+	if (inbox->has_waiters && slot->pass == inbox->pass) {
+		/* The pass ends also where nobody is left to be read in it. */
+		events_arm(sockets);
+		return (0);
+	}
+	if (inbox->taken >= BATCH_READS || sockets->shared.inbox_bytes - inbox->used < bytes) {
+		/* Reads may have brought nothing that is delivered: the batch ends all the same. */
+		events_arm(sockets);
+		inbox->refused = 1;
+		return (0);
+	}
+	return (1);
+}
+
 void
 inbox_take(slot_t *slot, uv_buf_t *place)
 {
@@ -203,17 +269,10 @@ inbox_take(slot_t *slot, uv_buf_t *place)
 
 	place->base = NULL;
 	place->len = 0;
-	if ((slot->happened & SOCKET_BIT(SOCKET_DATA)) != 0)
+	if ((slot->happened & SOCKET_BIT(SOCKET_DATA)) != 0 ||
+	    !batch_admits(slot, INBOX_READ_BYTES))
 		return;
-	if (inbox->has_waiters && slot->pass == inbox->pass) {
-		/* The pass ends also where nobody is left to be read in it. */
-		events_arm(slot->sockets);
-		return;
-	}
-	if (shared->inbox_bytes - inbox->used < INBOX_READ_BYTES) {
-		inbox->refused = 1;
-		return;
-	}
+	inbox->taken++;
 	place->base = shared->inbox + inbox->used;
 	place->len = INBOX_READ_BYTES;
 }
@@ -291,6 +350,7 @@ slot_close(slot_t *slot)
 	if (slot->closing)
 		return;
 	slot->closing = 1;
+	inbox_leave(slot);
 	slot_abandon(slot);
 	uv_close(&slot->u.handle, on_closed);
 	/* libuv closes the descriptors of its streams only. */

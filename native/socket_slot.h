@@ -14,6 +14,14 @@
 #define	INBOX_READ_BYTES	65536
 
 /*
+ * Reads of one batch, and what an accepted connection counts among them. A read costs the reader some 20 us, a connection,
+ * whose peer is checked, eight times that; and whoever asks meanwhile waits for all of them. What is left stays in the
+ * kernel until the next batch.
+ */
+#define	BATCH_READS	256
+#define	BATCH_ACCEPT	8
+
+/*
  * A listener or a connection.
  *
  * What happened to a slot is kept in the slot, and the slot in a list: an event never needs memory that
@@ -36,8 +44,14 @@ typedef struct slot {
 	int backing_off;
 	int ending;
 	int closing;
-	/* The last pass in which it was read. */
+	/* The last pass in which it was read, or accepted. */
 	unsigned pass;
+	/* Of a connection: the reader wants what it brings. */
+	int wanted;
+	/* It is not read until a later batch: its neighbours in the list of those. */
+	int waits;
+	struct slot *next_waiting;
+	struct slot *previous_waiting;
 	/* Not delivered yet: bits of events, and their numbers. */
 	unsigned happened;
 	struct slot *next;
@@ -54,14 +68,22 @@ typedef struct slot {
 /* So many events a slot can have at a time: each once. */
 #define	SOCKET_EVENT_KINDS	SOCKET_CLOSED
 
-/* See inbox_take. */
+/* What is taken from the kernel in one batch: see batch_admits. */
 typedef struct inbox {
 	size_t used;
+	/* Of BATCH_READS. */
+	unsigned taken;
 	unsigned pass;
 	/* Some found no room in this pass: nobody is read twice in it. */
 	int has_waiters;
 	/* One that is still to be read in this pass found no room. */
 	int refused;
+	/*
+	 * Connections that found no room, the first come first. They are not watched meanwhile: with 1,024 ready ones libuv polls
+	 * again and again before it lets the batch end (linux.c, uv__io_poll).
+	 */
+	struct slot *first_waiting;
+	struct slot *last_waiting;
 } inbox_t;
 
 struct sockets {
@@ -120,8 +142,17 @@ void slot_happens(slot_t *slot, socket_event_t event);
 /* The connection is of no more use: its owner gets ENDED once, and closes it. `err` is 0 or negative. */
 void slot_fails(slot_t *slot, int err);
 
+/* Whether this batch may take more from the slot, `bytes` at most. */
+int batch_admits(slot_t *slot, size_t bytes);
+
 /* Room for what the connection brings, INBOX_READ_BYTES; of no length where it must wait. */
 void inbox_take(slot_t *slot, uv_buf_t *place);
+
+/* The connection got no room: it is not read before a later batch, which reads on by itself. */
+void inbox_wait(slot_t *slot);
+
+/* What is read on, in socket_connection.c. 0 or -errno */
+int connection_read_on(slot_t *slot);
 
 /* So many bytes came to that place. */
 void inbox_filled(slot_t *slot, size_t got);

@@ -272,6 +272,9 @@ function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth)
       [1, maxMs / 1000],
     ];
   });
+  const work =
+    'CPU time of the iteration of the event loop that took most of it, in the last ten seconds.';
+  to.gauge('mdatad_event_loop_cpu_max_seconds', work, [], () => one(self().loop.maxCpuMs / 1000));
   const leftOut = 'Log records suppressed by the rate limit of their zone.';
   to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
     one(node.metrics.recordsSuppressed),

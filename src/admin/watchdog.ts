@@ -72,7 +72,7 @@ export class Watchdog {
   private readonly lateWarnings: ThrottledLog;
   private readonly memoryWarnings: ThrottledLog;
   private readonly rss: () => number;
-  private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0 };
+  private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0, maxCpuMs: 0 };
   private timer: NodeJS.Timeout | null = null;
   private lostRecords = 0;
   private lostAt = -Infinity;
@@ -127,8 +127,9 @@ export class Watchdog {
   sample(): void {
     this.loop = this.loopWatch.take();
     if (this.loop.maxMs > LATE_MS) {
-      const { p99Ms, maxMs } = this.loop;
-      this.lateWarnings.warn({ p99_ms: p99Ms, max_ms: maxMs }, 'the event loop was blocked');
+      const { p99Ms, maxMs, maxCpuMs } = this.loop;
+      const fields = { p99_ms: p99Ms, max_ms: maxMs, max_cpu_ms: maxCpuMs };
+      this.lateWarnings.warn(fields, 'the event loop was blocked');
     }
     const { rssBytes, ceilingBytes } = this.state();
     if (rssBytes > ceilingBytes) {

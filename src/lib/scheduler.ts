@@ -148,8 +148,9 @@ export class TaskQueue {
  * What a zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have
  * paid for it: one long piece of work is paid for by the zone that caused it. Nobody knows beforehand what a piece
  * of work will cost, but a zone whose last ones were long, or that has shown none yet while others have used up the
- * event's time, is not run in the event that brought its bytes: any other zone waits for one long piece of work
- * at most, however many zones there are that cause them.
+ * iteration's time, is not run in the event that brought its bytes: any other zone waits for one long piece of work
+ * at most, however many zones there are that cause them. Many events may come in one iteration of the event loop, as
+ * each read that a thread of the pool has done is one: their time is counted together.
  *
  * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker waits in at
  * most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and no requests,
@@ -166,8 +167,13 @@ const COST_MS = 0.005;
 const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
-/** After this in one event even zones whose work is short wait for a pass: one of them had long work this time. */
-const EVENT_MS = 8;
+/**
+ * After this in the events of one iteration even zones whose work is short wait for a pass, one of them had long work this
+ * time; and the heavy ones wait for the next iteration. Where they do, events have half of it.
+ */
+const EVENTS_MS = 8;
+/** Work of less than this in an iteration is not worth an end of its own. */
+const COUNTED_MS = 1;
 /** Within this a pass begins again: less, and polling would cost more than the work. */
 const AGAIN_MS = 0.3;
 /** A zone is heavy while its work takes longer than this on average. */
@@ -205,15 +211,20 @@ export class Scheduler {
   private readonly spenders = new Set<RunQueue>();
   private readonly now: () => number;
   private readonly schedule = oncePerIteration(() => this.pass());
-  /** What the work of this event took. */
-  private eventMs = 0;
+  /** What the work of this iteration's events took; of less than COUNTED_MS it may be that of some before. */
+  private eventsMs = 0;
+  /** The heavy ones had to wait in the last pass. */
+  private heavyWaited = false;
   /** As a member: it is queued for most deliveries of requests. */
   private readonly endEvent = (): void => {
     for (const queue of this.spenders) {
       this.replenish(queue);
     }
     this.spenders.clear();
-    this.eventMs = 0;
+    if (this.eventsMs >= COUNTED_MS) {
+      // It ends the iteration, though nobody may wait.
+      this.schedule();
+    }
   };
 
   /** @param now a clock in ms that never goes back */
@@ -229,8 +240,9 @@ export class Scheduler {
     const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
     const mayRun =
       queue.averageMs === null
-        ? this.eventMs < PASS_MS
-        : this.eventMs < EVENT_MS && queue.averageMs <= HEAVY_MS;
+        ? this.eventsMs < PASS_MS
+        : this.eventsMs < (this.heavyWaited ? EVENTS_MS / 2 : EVENTS_MS) &&
+          queue.averageMs <= HEAVY_MS;
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
       queue.waiting.add(worker);
       this.enter(queue);
@@ -238,7 +250,7 @@ export class Scheduler {
       return;
     }
     const began = this.now();
-    this.eventMs += this.run(queue, worker, budget, began) - began;
+    this.eventsMs += this.run(queue, worker, budget, began) - began;
     if (queue.waiting.size > 0) {
       this.schedule();
     }
@@ -300,14 +312,17 @@ export class Scheduler {
         break;
       }
     }
-    // Whatever the others took, one of the heavy ones works too.
+    // Whatever the others took, one of the heavy ones works too: now, or in the next pass.
     const heavyBegan = now;
-    for (const queue of this.heavy) {
+    this.heavyWaited =
+      this.heavy.size > 0 && !this.heavyWaited && this.eventsMs + now - began >= EVENTS_MS;
+    for (const queue of this.heavyWaited ? [] : this.heavy) {
       now = this.runNext(this.heavy, queue, now);
       if (now - heavyBegan >= AGAIN_MS) {
         break;
       }
     }
+    this.eventsMs = 0;
     if (this.ring.size + this.heavy.size > 0) {
       this.schedule();
     }

@@ -8,8 +8,9 @@
  */
 import { loadAddon, type LoopWatchHandle } from './addon';
 
-/** How many lengths are distinguished, as native/loop_delay.h has them; the longest turn is before them. */
+/** How many lengths are distinguished, as native/loop_delay.h has them; the two longest turns are before them. */
 const LENGTHS = 128;
+const FIRST_LENGTH = 2;
 const PARTS = 4;
 const NS_PER_US = 1000;
 
@@ -21,11 +22,16 @@ export interface LoopDelay {
   readonly p99Ms: number;
   /** The longest turn that ended. */
   readonly maxMs: number;
+  /**
+   * The CPU time of the turn that took most of it: what the agent's own work made others wait, whoever else wanted
+   * the processor. Up to 1 ms more than is so; 0 when all turns took less than 1 ms.
+   */
+  readonly maxCpuMs: number;
 }
 
 /** Counts from `start` to `stop`. */
 export class LoopWatch {
-  private readonly numbers = new Float64Array(1 + LENGTHS);
+  private readonly numbers = new Float64Array(FIRST_LENGTH + LENGTHS);
   private handle: LoopWatchHandle | null = null;
   private since = 0;
 
@@ -50,7 +56,8 @@ export class LoopWatch {
     const windowMs = now - this.since;
     const maxMs = (this.numbers[0] ?? 0) / 1e6;
     const above = (part: number): number => Math.min(maxMs, this.longerThanMs(part * windowMs));
-    const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs };
+    const maxCpuMs = (this.numbers[1] ?? 0) / 1e6;
+    const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs, maxCpuMs };
     this.numbers.fill(0);
     this.since = now;
     return delay;
@@ -60,7 +67,7 @@ export class LoopWatch {
   private longerThanMs(timeMs: number): number {
     let leftNs = timeMs * 1e6;
     for (let length = LENGTHS - 1; length >= 0; length--) {
-      leftNs -= this.numbers[1 + length] ?? 0;
+      leftNs -= this.numbers[FIRST_LENGTH + length] ?? 0;
       if (leftNs <= 0) {
         return (endOfLength(length) * NS_PER_US) / 1e6;
       }

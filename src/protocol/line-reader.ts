@@ -96,7 +96,8 @@ export class LineReader {
   keep(): void {
     const { input } = this;
     if (input !== null && !input.own) {
-      append(input, EMPTY, 0, 0, Infinity);
+      // No more room than that: nothing is pushed before it is pulled.
+      append(input, EMPTY, 0, 0, lengthOf(input));
     }
   }
 

@@ -173,6 +173,43 @@ describe('the scheduler', () => {
     assert.ok(Math.max(...waits) <= 1, `${waits.join()} of ${done.length - before}`);
   });
 
+  it('adds up the events of one iteration, and lets long work wait for the next where they took long', async () => {
+    let now = 0;
+    const done: string[] = [];
+    const scheduler = new Scheduler(() => now);
+    const of = (name: string, ms: number): Worker => ({
+      ready: true,
+      work: () => {
+        now += ms;
+        done.push(name);
+        return 1;
+      },
+    });
+    const [long, short] = [new RunQueue(), new RunQueue()];
+    [long.averageMs, short.averageMs] = [10, 0.4];
+    const [longWork, shortWork] = [of('long', 10), of('s', 0.4)];
+    const iterations: string[] = [];
+    for (let n = 0; n < 6; n++) {
+      const before = done.length;
+      scheduler.offer(long, longWork);
+      for (let event = 0; event < 100; event++) {
+        // Each event is a callback of the loop's, with its own microtasks.
+        await Promise.resolve();
+        scheduler.withdraw(short, shortWork);
+        scheduler.offer(short, shortWork);
+        short.spent = 0;
+      }
+      scheduler.withdraw(short, shortWork);
+      await nextIteration();
+      iterations.push(done.slice(before).join(''));
+    }
+    scheduler.withdraw(long, longWork);
+    const msOf = (text: string): number =>
+      10 * text.split('long').length - 10 + 0.4 * text.replaceAll('long', '').length;
+    assert.ok(done.includes('long'), 'it is not put off for ever');
+    assert.ok(Math.max(...iterations.map(msOf)) <= 4 + 0.4 + 10 + 2, iterations.join(' '));
+  });
+
   it('does not run a worker that was withdrawn', async () => {
     const done: string[] = [];
     const scheduler = new Scheduler();

@@ -4,7 +4,7 @@
 import assert from 'node:assert';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextIteration, setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { LoopWatch } from '../../src/platform/loop-delay';
 
@@ -14,6 +14,15 @@ function block(ms: number): void {
   const end = performance.now() + ms;
   while (performance.now() < end) {
     // Nobody else has a turn.
+  }
+}
+
+/** Takes so much CPU time, however long that is. */
+function work(ms: number): void {
+  const { user, system } = process.cpuUsage();
+  for (let used = 0; used < ms * 1000;) {
+    const now = process.cpuUsage({ user, system });
+    used = now.user + now.system;
   }
 }
 
@@ -45,13 +54,40 @@ describe('the watch of the event loop', () => {
     assert(p50Ms >= 49 && p50Ms <= p99Ms && p99Ms <= maxMs, `${p50Ms} ${p99Ms} ${maxMs} ms`);
   });
 
+  it('tells the work of an iteration from a wait for the processor, or for anything else', async () => {
+    watch.start();
+    const waited = new Int32Array(new SharedArrayBuffer(4));
+    await delay(1);
+    // The thread rests within an iteration.
+    Atomics.wait(waited, 0, 0, 200);
+    await delay(1);
+    const resting = watch.take();
+    assert(resting.maxMs >= 199 && resting.maxCpuMs < 100, JSON.stringify(resting));
+    const { user, system } = process.cpuUsage();
+    work(50);
+    const spent = process.cpuUsage({ user, system });
+    await delay(1);
+    const working = watch.take();
+    const mostMs = (spent.user + spent.system) / 1000 + 50;
+    assert(working.maxCpuMs >= 45 && working.maxCpuMs < mostMs, JSON.stringify(working));
+  });
+
+  it('counts no CPU time of short iterations as that of a long one', async () => {
+    watch.start();
+    for (let n = 0; n < 300; n++) {
+      await nextIteration();
+    }
+    const { maxMs, maxCpuMs } = watch.take();
+    assert(maxCpuMs <= maxMs, `${maxCpuMs} ms of ${maxMs}`);
+  });
+
   it('counts nothing after a stop, and can be restarted', async () => {
     watch.start();
     watch.stop();
     watch.stop();
     block(20);
     await delay(1);
-    assert.deepStrictEqual(watch.take(), { p50Ms: 0, p99Ms: 0, maxMs: 0 });
+    assert.deepStrictEqual(watch.take(), { p50Ms: 0, p99Ms: 0, maxMs: 0, maxCpuMs: 0 });
     watch.start();
     block(20);
     await delay(1);

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { codeOf } from '../../src/lib/errors';
+import { afterPolling, tickIds } from '../../src/lib/scheduler';
 import { listenUnix, type Listener } from '../../src/platform/sockets';
 import type { Stream, StreamOwner } from '../../src/platform/stream';
 import { eventually } from '../support/eventually';
@@ -93,6 +94,15 @@ describe('listening unix sockets', () => {
     return made;
   }
 
+  /** No more at a time than the backlog has room for. */
+  async function manyPeers(count: number): Promise<Peer[]> {
+    while (peers.length < count) {
+      await Promise.all(Array.from({ length: 100 }, peer));
+      await eventually(() => owners.length === peers.length, 'all are accepted');
+    }
+    return peers;
+  }
+
   async function pair(): Promise<{ peer: Peer; owner: Owner }> {
     const made = await peer();
     await eventually(() => owners.length === peers.length);
@@ -100,6 +110,42 @@ describe('listening unix sockets', () => {
     assert.ok(owner);
     return { peer: made, owner };
   }
+
+  it('deliver a bounded part of what many clients send in one iteration of the loop, and all of it in the end', async () => {
+    const iterationOf = tickIds();
+    const deliveries = new Map<number, number>();
+    listen((chunk, stream) => {
+      const id = iterationOf();
+      deliveries.set(id, (deliveries.get(id) ?? 0) + 1);
+      stream.write(Buffer.from(chunk));
+    });
+    const many = await manyPeers(1200);
+    for (const round of ['first', 'second', 'third']) {
+      many.forEach((one) => one.write(`${round}\n`));
+    }
+    const bytes = 'first\nsecond\nthird\n'.length;
+    const texts = await Promise.all(many.map((one) => one.least(bytes)));
+    assert.ok(texts.every((text) => text.length === bytes));
+    const most = Math.max(...deliveries.values());
+    assert.ok(most <= 256, `${most} in one of ${deliveries.size} iterations`);
+    // Those that leave at once are noticed in parts too, and none is forgotten.
+    many.forEach((one) => one.socket.destroy());
+    await eventually(() => owners.every(({ log }) => log.includes('ended')), 'all have ended');
+  });
+
+  it('read on where a client was paused and resumed while it waited for its part', async () => {
+    listen();
+    const many = await manyPeers(600);
+    many.forEach((one) => one.write('x'));
+    await eventually(() => owners.some(({ text }) => text !== ''), 'some are read');
+    owners.forEach(({ stream }) => stream.pause());
+    const read = owners.filter(({ text }) => text !== '').length;
+    await afterPolling();
+    await afterPolling();
+    assert.ok(owners.filter(({ text }) => text !== '').length - read <= 256, 'paused is not read');
+    owners.forEach(({ stream }) => stream.resume());
+    await eventually(() => owners.every(({ text }) => text === 'x'), 'all are read');
+  });
 
   it('give every client its own bytes, however many speak at once', async () => {
     listen((chunk, stream) => stream.write(Buffer.from(chunk)));

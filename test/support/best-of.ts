@@ -3,6 +3,8 @@
  * passes, a promise that is broken stays broken.
  */
 
+import { createHash } from 'node:crypto';
+
 const ATTEMPTS = 3;
 
 /** The first result below `bound`, or the best of some. Each `measure` must be able to follow another. */
@@ -47,4 +49,23 @@ export async function bestMs(boundMs: number, measure: () => Promise<number>): P
     const ms = await measure();
     return ms / Math.max(before, contention());
   });
+}
+
+/** CPU time of `slowness`'s work on the machine for which promises are made, ms. */
+const REFERENCE_MS = 25;
+const ROUNDS = 12;
+
+/**
+ * How many times the CPU time of a fast machine work takes on this one now: 1 or more. Not how long it waits for a processor:
+ * a processor that is slow, or shared with another thread, does less in its time.
+ */
+export function slowness(): number {
+  const before = process.cpuUsage();
+  for (let round = 0; round < ROUNDS; round++) {
+    const rows = Array.from({ length: 2000 }, (_, n) => ({ [`key${n}`]: `${round} value ${n}` }));
+    const bytes = Buffer.from(JSON.stringify(rows));
+    createHash('sha256').update(bytes.toString('base64')).digest();
+  }
+  const { user, system } = process.cpuUsage(before);
+  return Math.max(1, (user + system) / 1000 / REFERENCE_MS);
 }

@@ -1,0 +1,207 @@
+/*
+ * No iteration of the agent's event loop is long, whatever guests store and send: 32 hostile zones of 100 do their worst, and
+ * the CPU time of the longest iteration is measured in the agent itself (loop-probe.ts). It is the agent's own work, with
+ * its collections of garbage, and not the time for which others have the processor.
+ */
+import assert from 'node:assert';
+import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { JsonObject } from '../../src/metadata/vm-data';
+import { bestOf, slowness } from '../support/best-of';
+import { eventually } from '../support/eventually';
+import { base64, frame, putFrame } from '../support/frames';
+import { within } from '../support/guest-session';
+import { LoopProbe } from '../support/loop-probe-reader';
+import { osZone, SimulatedNode } from '../support/simulated-node';
+
+const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
+const ZONES = 100;
+const HOSTILE = 32;
+const MOST_MS = 20;
+const ATTACK_MS = 1500;
+/** What connections of guests that have left take is in the measurement too. */
+const LEFT_MS = 300;
+const ATTEMPTS = 4;
+const MIB = 1024 * 1024;
+/** With that of a test's own connections it is what a zone may have. */
+const ALL = 62;
+
+interface Attack {
+  readonly what: string;
+  readonly customer: JsonObject;
+  readonly requests: readonly Buffer[];
+  readonly mode?: 'mute' | 'reads' | 'leaves' | 'pours' | 'pieces';
+  readonly connections: number;
+}
+
+const get = (key: string): Buffer => frame('00000001', 'GET', key);
+const KEYS = frame('00000002', 'KEYS');
+const GETALL = frame('00000003', 'GETALL');
+const many = (request: Buffer, count: number): Buffer =>
+  Buffer.concat(Array.from({ length: count }, () => request));
+const keysOf = (count: number, bytes: number, value: string): JsonObject =>
+  Object.fromEntries(
+    Array.from({ length: count }, (_, n) => [String(n).padStart(bytes, 'k'), value]),
+  );
+const BIG = { big: 'v'.repeat(MIB), small: 'x' };
+const FOUR = Object.fromEntries(['a', 'b', 'c', 'd'].map((key) => [key, key.repeat(990_000)]));
+const EIGHT = Object.fromEntries(
+  Array.from({ length: 8 }, (_, n) => [String(n), String(n).repeat(MIB / 8)]),
+);
+const WIDE = { ...keysOf(4, 1_000_000, 'v'), [`☃${'k'.repeat(1_000_000)}`]: 'v' };
+const JUNK = Buffer.from(`${'junk\nV2 1 2 3\nGET\n\0\xff\n '.repeat(200)}\n`, 'latin1');
+
+const ATTACKS: readonly Attack[] = [
+  { what: 'GET of 1 MiB', customer: BIG, requests: [get('big')], connections: 8 },
+  {
+    ...{ what: 'GET of 1 MB in files of 4 MB', customer: FOUR, connections: 8 },
+    requests: Object.keys(FOUR).map(get),
+  },
+  {
+    ...{ what: 'GETs of 1 MiB, 16 at a time, and read nothing', customer: BIG, mode: 'mute' },
+    ...{ requests: [many(get('big'), 16)], connections: ALL },
+  },
+  {
+    ...{ what: 'KEYS of 1,000 keys of 1 KiB', customer: keysOf(1000, 1024, 'v') },
+    ...{ requests: [KEYS], connections: 8 },
+  },
+  {
+    ...{ what: 'KEYS of 1,000 keys of 1 KiB and read nothing', mode: 'mute' },
+    ...{ customer: keysOf(1000, 1024, 'v'), requests: [many(KEYS, 2)], connections: ALL },
+  },
+  {
+    ...{ what: 'KEYS of keys of 1 MB and read nothing', customer: WIDE, mode: 'mute' },
+    ...{ requests: [many(KEYS, 2)], connections: ALL },
+  },
+  { what: 'GETALL of 1 MiB in 8 values', customer: EIGHT, requests: [GETALL], connections: 8 },
+  {
+    ...{ what: 'GETALL of 1,000 values', customer: keysOf(1000, 8, 'value'.repeat(12)) },
+    ...{ requests: [GETALL], connections: 8 },
+  },
+  {
+    ...{ what: 'PUT of 1 MiB', customer: {}, connections: 1 },
+    requests: ['a', 'b'].map((fill) => putFrame('00000004', 'a', fill.repeat(990_000))),
+  },
+  {
+    ...{ what: 'PUT of a few bytes into 4 MB', customer: FOUR, connections: 8 },
+    requests: ['1', '2'].map((value) => putFrame('00000005', 'e', value)),
+  },
+  {
+    ...{ what: 'PUT of a few bytes on all connections', customer: BIG, connections: ALL },
+    requests: [1, 2, 3].map((n) => putFrame('00000006', `flood${n}`, `value ${n}`)),
+  },
+  {
+    ...{ what: 'PUTIF with another token on all connections', customer: BIG, connections: ALL },
+    requests: [frame('00000007', 'PUTIF', `${base64(Buffer.from('a'))} - dmFsdWU=`)],
+  },
+  {
+    ...{ what: 'DELETE of no key on all connections', customer: BIG, connections: ALL },
+    requests: [frame('00000008', 'DELETE', 'nokey')],
+  },
+  {
+    ...{ what: 'WATCH without a token on all connections', customer: BIG, connections: ALL },
+    requests: [frame('00000009', 'WATCH', `0 - ${base64(Buffer.from('small'))}`)],
+  },
+  {
+    ...{ what: 'GET of a small value on all connections', customer: BIG, connections: ALL },
+    requests: [get('small')],
+  },
+  {
+    ...{ what: 'GET of a small value, a hundred at a time', customer: BIG, connections: 16 },
+    requests: [Buffer.from('GET small\n'.repeat(100))],
+  },
+  {
+    ...{ what: 'NEGOTIATE, a hundred at a time', customer: BIG, connections: 16 },
+    requests: [Buffer.from('NEGOTIATE V2\n'.repeat(100))],
+  },
+  { what: 'what is not a request', customer: BIG, requests: [JUNK], connections: 16 },
+  {
+    ...{ what: 'nothing and leave, again and again', customer: BIG, mode: 'leaves' },
+    ...{ requests: [], connections: 40 },
+  },
+  {
+    ...{ what: 'nothing, in a line without an end', customer: BIG, mode: 'pours' },
+    ...{ requests: [Buffer.alloc(64 * 1024, 'a')], connections: 2 },
+  },
+  {
+    ...{ what: 'GET of a small value byte by byte', customer: BIG, mode: 'pieces' },
+    ...{ requests: [get('small')], connections: 30 },
+  },
+];
+
+describe(`no iteration of the event loop takes over ${MOST_MS} ms of CPU time`, function () {
+  this.timeout(120_000);
+  let cn: SimulatedNode;
+  let probe: LoopProbe;
+  let hostile: ChildProcess | null = null;
+
+  before(async function () {
+    probe = new LoopProbe();
+    const vms = Array.from({ length: ZONES }, (_, index) => osZone(index));
+    const limits = { writes_per_second: 10_000, write_burst: 10_000 };
+    cn = await SimulatedNode.start(this, { vms, prefix: probe.prefix, config: { limits } });
+  });
+
+  afterEach(() => leave());
+
+  after(async () => {
+    probe.remove();
+    for (let index = 0; index < HOSTILE; index++) {
+      cn.replaceConfig(index, 'metadata.json', '{}');
+    }
+    await cn.stop();
+  });
+
+  async function leave(): Promise<void> {
+    if (hostile !== null) {
+      const exited = once(hostile, 'exit');
+      hostile.disconnect();
+      await exited;
+      hostile = null;
+    }
+  }
+
+  async function press({ mode = 'reads', requests, connections }: Attack): Promise<void> {
+    hostile = fork(CHILD, [String(connections), mode], {
+      execArgv: [],
+      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
+    });
+    const paths = Array.from({ length: HOSTILE }, (_, index) => cn.socket(index));
+    const asked = requests.map((bytes) => bytes.toString('hex'));
+    hostile.stdin?.end([...asked, '', ...paths].join('\n'));
+    await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
+    await delay(ATTACK_MS);
+    await leave();
+    await delay(LEFT_MS);
+  }
+
+  for (const attack of ATTACKS) {
+    it(`while ${HOSTILE} zones ask for ${attack.what}`, async () => {
+      const { customer } = attack;
+      const text = JSON.stringify({ customer_metadata: customer, internal_metadata: {} });
+      for (let index = 0; index < HOSTILE; index++) {
+        cn.replaceConfig(index, 'metadata.json', text);
+      }
+      const reported: string[] = [];
+      const longest = await bestOf(
+        MOST_MS,
+        async () => {
+          const before = slowness();
+          await probe.take(cn.agent.pid);
+          await press(attack);
+          const { maxCpuMs, maxMs, longestGcMs } = await probe.take(cn.agent.pid);
+          const times = Math.max(before, slowness());
+          reported.push(
+            `${maxCpuMs.toFixed(1)} ms of CPU (${maxMs.toFixed(0)} ms in all, a collection ${longestGcMs.toFixed(1)} ms) on a machine ${times.toFixed(2)} times as slow`,
+          );
+          return maxCpuMs / times;
+        },
+        ATTEMPTS,
+      );
+      assert(longest < MOST_MS, reported.join('; '));
+      await eventually(() => cn.answers(0), 'the hostile zone is served again', 30_000);
+    });
+  }
+});
