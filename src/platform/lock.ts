@@ -54,25 +54,56 @@ const queues = new Map<string, Promise<void>>();
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const key = resolve(path);
+  if (!queues.has(key) && options.signal?.aborted !== true) {
+    // Nearly always nobody has it, and there is nothing to wait for.
+    const { leave } = joinQueue(key);
+    const fd = lockAtOnce(key, leave);
+    if (fd !== null) {
+      return heldLock(fd, leave);
+    }
+  }
   const wait = new Wait(key, options);
   const leave = await enterQueue(key, wait);
   try {
-    const fd = await lockFile(key, wait);
-    let held = true;
-    return {
-      release: () => {
-        if (held) {
-          held = false;
-          closeSync(fd);
-          leave();
-        }
-      },
-    };
+    return heldLock(await lockFile(key, wait), leave);
   } catch (err) {
     leave();
     throw err;
   } finally {
     wait.end();
+  }
+}
+
+function heldLock(fd: number, leave: () => void): HeldLock {
+  let held = true;
+  return {
+    release: () => {
+      if (held) {
+        held = false;
+        closeSync(fd);
+        leave();
+      }
+    },
+  };
+}
+
+/** A descriptor with the lock on it. Null, and the queue is left, where somebody else has it. */
+function lockAtOnce(key: string, leave: () => void): number | null {
+  let fd = -1;
+  try {
+    fd = open(key);
+    if (trySetLock(fd, key) && isStillAt(fd, key)) {
+      return fd;
+    }
+    closeSync(fd);
+    leave();
+    return null;
+  } catch (err) {
+    if (fd !== -1) {
+      closeSync(fd);
+    }
+    leave();
+    throw systemError('lock', key, err);
   }
 }
 
@@ -112,8 +143,8 @@ export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise
   }
 }
 
-/** Resolves when those before have released it. A caller that gives up leaves the queue only then. */
-async function enterQueue(key: string, wait: Wait): Promise<() => void> {
+/** A place at the end of a path's queue. */
+function joinQueue(key: string): { readonly before: Promise<void>; readonly leave: () => void } {
   const before = queues.get(key) ?? Promise.resolve();
   let leave: () => void = () => undefined;
   const left = new Promise<void>((done) => {
@@ -126,6 +157,12 @@ async function enterQueue(key: string, wait: Wait): Promise<() => void> {
       queues.delete(key);
     }
   });
+  return { before, leave };
+}
+
+/** Resolves when those before have released it. A caller that gives up leaves the queue only then. */
+async function enterQueue(key: string, wait: Wait): Promise<() => void> {
+  const { before, leave } = joinQueue(key);
   try {
     await wait.until(before);
   } catch (err) {
