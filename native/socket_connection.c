@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #ifdef __linux__
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -95,6 +96,26 @@ connection_resume(slot_t *slot)
 		return (0);
 	slot->wanted = 1;
 	return (slot->waits ? 0 : connection_read_on(slot));
+}
+
+void
+connection_read_early(slot_t *slot)
+{
+	uv_buf_t buffer;
+	ssize_t got;
+
+	inbox_take(slot, &buffer);
+	if (buffer.len == 0)
+		return;
+	/* The poll phase meets the end, and an interruption is met by reading again there. */
+	got = read(slot->fd, buffer.base, buffer.len);
+	if (got > 0) {
+		inbox_filled(slot, (size_t)got);
+	} else if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+		got = -errno;
+		(void) uv_read_stop(&slot->u.stream);
+		slot_fails(slot, (int)got);
+	}
 }
 
 size_t

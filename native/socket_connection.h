@@ -16,6 +16,9 @@ void connection_pause(slot_t *slot);
 int connection_resume(slot_t *slot);
 void connection_end(slot_t *slot);
 
+/* Reads what has come already, where that is possible without waiting. Of a connection that was just accepted. */
+void connection_read_early(slot_t *slot);
+
 /* A large write, as sockets.h says. */
 int connection_reserve(slot_t *slot, size_t length);
 void connection_fill(slot_t *slot, size_t at, const char *data, size_t length);

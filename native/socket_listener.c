@@ -46,7 +46,10 @@ socket_listeners_close(sockets_t *sockets, uv_close_cb closed)
 	uv_close((uv_handle_t *)&sockets->back_off, closed);
 }
 
-/* The connection that an accepted descriptor becomes. 0 or -errno; then the descriptor is closed. */
+/*
+ * The connection that an accepted descriptor becomes. 0 or -errno; then the descriptor is closed. What its client has
+ * sent by now is read at once: the next poll would be needed only to learn that it is there.
+ */
 static int
 admit(slot_t *listener, int fd)
 {
@@ -62,6 +65,7 @@ admit(slot_t *listener, int fd)
 		(void) close(fd);
 	} else if ((err = connection_resume(slot)) == 0) {
 		slot_happens(slot, SOCKET_ACCEPTED);
+		connection_read_early(slot);
 		return (0);
 	}
 	slot_close(slot);

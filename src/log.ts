@@ -39,6 +39,8 @@ const RECORD_BYTES = 250;
 const REPORT_MS = 1000;
 /** A second's records of the busiest node; a log that far behind is not being written anyway. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
+/** From one write of the log to the next, ms: each is a trip to a thread, which a busy node would make for every few records. */
+const FLUSH_EVERY_MS = 10;
 /** How long to wait after a failed write, as to a full disk. */
 const RETRY_MS = 1000;
 /** Repeats of a throttled message are logged once in this time. */
@@ -294,7 +296,8 @@ export class ThrottledLog {
 }
 
 /**
- * Where log records go: a file descriptor, written in batches off the request path.
+ * Where log records go: a file descriptor, written in batches off the request path. The first record after a silence
+ * is written at once, what follows within 10 ms together.
  *
  * A full disk, a stuck pipe or a vanished log must cost records, never a request: records that do not fit
  * the buffer are counted, and the count is logged once there is room again. One write is in progress at a
@@ -304,6 +307,7 @@ export class LogSink extends Writable {
   private readonly fd: number;
   private lines: string[] = [];
   private bufferedBytes = 0;
+  /** A write is in progress, or a timer will begin the next one. */
   private writing = false;
   private readonly flushSoon = oncePerIteration(() => this.flush());
   private lost = 0;
@@ -372,14 +376,19 @@ export class LogSink extends Writable {
         setTimeout(() => this.writeOut(chunk), 10).unref();
         return;
       }
-      this.writing = false;
       if (err === null) {
-        this.flush();
+        setTimeout(() => this.endWrite(), FLUSH_EVERY_MS).unref();
         return;
       }
+      this.writing = false;
       this.lost += countLines(chunk);
       setTimeout(() => this.flush(), RETRY_MS).unref();
     });
+  }
+
+  private endWrite(): void {
+    this.writing = false;
+    this.flush();
   }
 
   private drainBuffer(): string {

@@ -204,6 +204,24 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 
+  it('writes at most every 10 ms, however many records come one by one', async () => {
+    const fd = openSync(path, 'a');
+    const sink = new LogSink(fd);
+    const lines = Array.from({ length: 2000 }, (_, i) => `line ${i}\n`);
+    const began = performance.now();
+    const callsBefore = writeCalls();
+    for (const line of lines) {
+      sink.write(line);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const calls = writeCalls() - callsBefore;
+    const most = 1 + (performance.now() - began) / 10;
+    // Each trip to a thread has a call that wakes the event loop.
+    assert.ok(calls <= 2 * most + 2, `${calls} calls, at most ${most} writes`);
+    await eventually(() => readFileSync(path, 'utf8') === lines.join(''));
+    closeSync(fd);
+  });
+
   it('writes what is buffered when the process ends', () => {
     const fd = openSync(path, 'a');
     const sink = new LogSink(fd);
@@ -256,6 +274,11 @@ describe('the log sink', () => {
     closeSync(fd);
   });
 });
+
+/** System calls of this process that write. */
+function writeCalls(): number {
+  return Number(/syscw: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+}
 
 describe('repeats of a log message', () => {
   let now = 0;

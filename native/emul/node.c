@@ -90,8 +90,11 @@ node_zone_of_path(node_t *node, const char *path, char *name)
 {
 	char rootpath[STORE_PATH_BYTES + MAXPATHLEN + 8];
 	uint32_t i;
-	size_t len;
+	size_t len = strcmp(node->root, "/") == 0 ? 0 : strlen(node->root);
 
+	/* Zones lie below the root. A path that does not is told without the index. */
+	if (strncmp(path, node->root, len) != 0 || path[len] != '/')
+		return (-ENOENT);
 	if (zindex_refresh(&node->index, node->root) != 0)
 		return (-ENOENT);
 	for (i = 0; i < node->index.count; i++) {

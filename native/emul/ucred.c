@@ -97,15 +97,20 @@ zone_of_directory(pid_t pid)
 	ssize_t len;
 
 	(void) snprintf(link, sizeof (link), "/proc/%ld/cwd", (long)pid);
-	if (stat(link, &seen) != 0 || (len = readlink(link, path, sizeof (path) - 1)) < 0)
+	if ((len = readlink(link, path, sizeof (path) - 1)) < 0)
 		return (-1);
 	path[len] = '\0';
 	if ((node = node_enter_current()) == NULL)
 		return (-1);
-	if (table_open(&node->table, node->root) == 0 && node_zone_of_path(node, path, name) == 0 &&
-	    table_by_name(&node->table, node->root, name, &zone) == 0 &&
-	    is_root_of(node, &zone, &seen))
-		zoneid = zone.id;
+	/* Most stand outside of the node, and are not looked at any further. */
+	if (node_zone_of_path(node, path, name) == 0) {
+		if (stat(link, &seen) != 0)
+			zoneid = -1;
+		else if (table_open(&node->table, node->root) == 0 &&
+		    table_by_name(&node->table, node->root, name, &zone) == 0 &&
+		    is_root_of(node, &zone, &seen))
+			zoneid = zone.id;
+	}
 	node_leave(node);
 	return (zoneid);
 }

@@ -54,26 +54,57 @@ const queues = new Map<string, Promise<void>>();
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const key = resolve(path);
+  if (!queues.has(key) && options.signal?.aborted !== true) {
+    // Nearly always nobody has it, and there is nothing to wait for.
+    const { leave } = enterQueue(key);
+    const fd = lockAtOnce(key, leave);
+    if (fd !== null) {
+      return heldLock(fd, leave);
+    }
+  }
   const wait = new Wait(key, options);
   const { before, leave } = enterQueue(key);
   try {
     await wait.until(before);
-    const fd = await lockFile(key, wait);
-    let held = true;
-    return {
-      release: () => {
-        if (held) {
-          held = false;
-          closeSync(fd);
-          leave();
-        }
-      },
-    };
+    return heldLock(await lockFile(key, wait), leave);
   } catch (err) {
     leave();
     throw err;
   } finally {
     wait.end();
+  }
+}
+
+function heldLock(fd: number, leave: () => void): HeldLock {
+  let held = true;
+  return {
+    release: () => {
+      if (held) {
+        held = false;
+        closeSync(fd);
+        leave();
+      }
+    },
+  };
+}
+
+/** A descriptor with the lock on it. Null, and the queue is left, where somebody else has it. */
+function lockAtOnce(key: string, leave: () => void): number | null {
+  let fd = -1;
+  try {
+    fd = open(key);
+    if (trySetLock(fd, key) && isStillAt(fd, key)) {
+      return fd;
+    }
+    closeSync(fd);
+    leave();
+    return null;
+  } catch (err) {
+    if (fd !== -1) {
+      closeSync(fd);
+    }
+    leave();
+    throw systemError('lock', key, err);
   }
 }
 

@@ -178,7 +178,7 @@ export class ConfigFiles {
   /** The metadata, ready for a need; null where `metadata` is ready as it is. Rejects with a SystemError. */
   load(directory: string, need: MetadataNeed, log: FileLog): Promise<LoadedMetadata> | null {
     const path = this.pathsOf(directory).metadata;
-    const found = this.cachedOrWhen(path);
+    const found = this.isLast(path) ? 'now' : this.cachedOrWhen(path);
     if (found === 'now') {
       return null;
     }
@@ -268,6 +268,7 @@ export class ConfigFiles {
       }
       if (known?.settled === true && sameStat(known.stat, seen)) {
         const { parsed } = known;
+        this.last = { tick: this.tick(), path, parsed };
         return parsed.name === 'metadata' && parsed.bytes === null ? parsed : 'now';
       }
       const size = sizeOf(seen);
@@ -327,13 +328,19 @@ export class ConfigFiles {
 
   private current(directory: string, name: ConfigName, log: FileLog): Parsed {
     const path = this.pathsOf(directory)[name];
-    const tick = this.tick();
-    if (this.last?.tick === tick && this.last.path === path) {
+    if (this.last?.path === path && this.last.tick === this.tick()) {
       return this.last.parsed;
     }
     const parsed = this.statAndRead(path, name, log);
-    this.last = { tick, path, parsed };
+    this.last = { tick: this.tick(), path, parsed };
     return parsed;
+  }
+
+  /** Whether this tick's last stat was of this file, whose text is in memory. */
+  private isLast(path: string): boolean {
+    const { last } = this;
+    const isKept = last?.parsed.name !== 'metadata' || last.parsed.bytes !== null;
+    return last?.path === path && isKept && last.tick === this.tick();
   }
 
   private statAndRead(path: string, name: ConfigName, log: FileLog): Parsed {

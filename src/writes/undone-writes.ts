@@ -12,7 +12,7 @@
  *
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { PlannedChange } from './batch';
@@ -187,5 +187,5 @@ function sizeOf({ key, after, before }: NotedKey): number {
 
 function digestOf(value: unknown): string {
   const json = value === undefined ? 'absent' : JSON.stringify(value);
-  return createHash('sha256').update(json).digest('base64');
+  return hash('sha256', json, 'base64');
 }

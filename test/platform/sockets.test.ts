@@ -158,6 +158,30 @@ describe('listening unix sockets', () => {
     );
   });
 
+  it('bring what a client sent before it was accepted together with the client', async () => {
+    const together: string[] = [];
+    const listener = listenUnix(
+      path,
+      (stream) => {
+        const owner = new Owner(stream, () => undefined);
+        owners.push(owner);
+        // Runs when the delivery that accepted is over.
+        queueMicrotask(() => together.push(owner.text));
+      },
+      (err) => assert.fail(err),
+    );
+    listeners.push(listener);
+    // Meanwhile nothing is accepted here.
+    const client = `require('net').connect(${JSON.stringify(path)}).end('early')`;
+    assert.strictEqual(spawnSync(process.execPath, ['-e', `${client}.unref()`]).status, 0);
+    await eventually(() => owners.some(({ log }) => log.includes('ended')), 'the client is gone');
+    assert.deepStrictEqual(together, ['early']);
+    assert.deepStrictEqual(
+      owners.map(({ text }) => text),
+      ['early'],
+    );
+  });
+
   it('keep the order of what is written, in pieces of any size', async () => {
     const sizes = [1, 255 * 1024, 300 * 1024, 7, 3 * MIB, 64 * 1024, 1];
     const pieces = sizes.map((size, i) => Buffer.alloc(size, String(i)));

@@ -114,6 +114,24 @@ describe('ConfigFiles', () => {
     assert.strictEqual(files.metadata(dir.path, logs.zoneLog('z')), first);
   });
 
+  it('asks for the stat of a settled file once in a tick, by whatever is asked first', async () => {
+    let tick = 1;
+    const ofTicks = new ConfigFiles(undefined, () => tick);
+    const valueOf = (): unknown => {
+      assert.strictEqual(ofTicks.load(dir.path, { key: 'a' }, logs.zoneLog('z')), null);
+      return ofTicks.metadata(dir.path, logs.zoneLog('z')).customer.get('a');
+    };
+    write({ a: '1' });
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    assert.strictEqual(valueOf(), '1');
+    tick++;
+    assert.strictEqual(ofTicks.load(dir.path, { key: 'a' }, logs.zoneLog('z')), null);
+    write({ a: '2' });
+    assert.strictEqual(valueOf(), '1');
+    tick++;
+    assert.strictEqual(valueOf(), '2');
+  });
+
   it('sees a change that was made with the old modification time', async () => {
     write({ a: '1' });
     const { atime, mtime } = fs.statSync(path);
