@@ -23,7 +23,7 @@ import type { Processes } from './processes';
 
 const DIST = resolve(__dirname, '..', '..');
 const SIMCN = join(DIST, 'tools', 'simcn', 'main.js');
-const MDATAD = join(DIST, 'src', 'main.js');
+const MDATAD = join(DIST, 'src', 'bundle', 'mdatad.js');
 const FLOOR = join(__dirname, 'floor.js');
 const READY_MS = 120_000;
 const POLL_MS = 5;
