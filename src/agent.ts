@@ -278,6 +278,7 @@ export class Agent {
     this.registry = registry;
     this.listenTo(registry, store, datasets);
     await registry.start();
+    factory.startChecks();
     // Last: nobody waits for an audit, and guests wait for their sockets.
     if (this.stopping === null) {
       datasets.start();
