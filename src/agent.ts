@@ -211,7 +211,6 @@ export class Agent {
       this.vmChanged(change, datasets);
       watches.hint(change.zonename);
     });
-    store.start();
     return Promise.resolve();
   }
 
@@ -281,7 +280,12 @@ export class Agent {
     });
     this.registry = registry;
     this.listenTo(registry, store, datasets);
-    await registry.start();
+    const served = registry.start();
+    // Now, while threads subscribe to the zones' events: earlier the data of all VMs would be read before the first
+    // socket is bound. From here on both take turns.
+    store.start();
+    await served;
+    factory.startChecks();
     // Last: nobody waits for an audit, and guests wait for their sockets.
     if (this.stopping === null) {
       datasets.start();

@@ -5,11 +5,7 @@
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
  * A bug of ours is not caught: the process dies with the exception in the log, and SMF restarts it.
  */
-// Before all else: Node starts its inspector on SIGUSR1, which listens on a port of
-// the node's loopback and runs whatever code it is sent, unless somebody listens for that signal. The service's
-// start method says --disable-sigusr1 as well where this Node knows it, for the time until this line runs.
-process.on('SIGUSR1', () => undefined);
-
+import './platform/no-inspector';
 import { exitAtOnce, letHeapGrow } from './platform/process';
 import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';

@@ -2,7 +2,6 @@
  * Counters of the whole node, kept as plain numbers: counting a request costs no more than that. The admin server reads
  * them for metrics and status.
  */
-import { performance } from 'node:perf_hooks';
 import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
 import type { Refusal } from './transport/link';
 

@@ -62,6 +62,10 @@ export class ZoneFactory {
   private readonly portReads = new TaskQueue(PORT_READS);
   private readonly timer = new PeriodicTimer();
   private readonly directories: SocketMountOptions;
+  /** One in each iteration of the loop: a process looks into each zone. */
+  private readonly firstChecks = new TaskQueue({ tasks: 1 });
+  /** Those that wait for `startChecks`; null after it. */
+  private heldChecks: (() => void)[] | null = [];
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -137,6 +141,15 @@ export class ZoneFactory {
     Object.assign(this.limits, linkLimits(config));
   }
 
+  /** The zones found at the start have their sockets, which were more urgent: checks their mounts. Idempotent. */
+  startChecks(): void {
+    const { heldChecks } = this;
+    this.heldChecks = null;
+    for (const check of heldChecks ?? []) {
+      this.firstChecks.add(check);
+    }
+  }
+
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
     const { limits } = this.config;
     const share = {
@@ -158,8 +171,13 @@ export class ZoneFactory {
       paths,
       table: new MountTable(paths.mnttab),
       isReady: (zonename) => platform.zoneState(zonename) === 'ready',
-      // One in each iteration of the loop: a process looks into each zone.
-      firstChecks: new TaskQueue({ tasks: 1 }),
+      addFirstCheck: (check) => {
+        if (this.heldChecks === null) {
+          this.firstChecks.add(check);
+        } else {
+          this.heldChecks.push(check);
+        }
+      },
       brandMounts: (brand) => {
         const known = brands.get(brand) ?? brandMounts(paths, brand);
         brands.set(brand, known);

@@ -65,7 +65,11 @@ const NAMES: readonly { readonly word: RegExp; readonly files: RegExp }[] = [
   // Only the scheduler defers work to later iterations of the event loop.
   { word: /\bsetImmediate\b/, files: /^(lib\/scheduler|platform\/zone-events)$/ },
   { word: /process\.env\b/, files: /^(config|tools\/mdatactl\/main)$/ },
-  { word: /process\.exit\b|process\.(on|once)\(\s*'SIG/, files: /^(tools\/mdatactl\/)?main$/ },
+  {
+    word: /process\.exit\b|process\.(on|once)\(\s*'SIG(?!USR1)/,
+    files: /^(tools\/mdatactl\/)?main$/,
+  },
+  { word: /'SIGUSR1'/, files: /^platform\/no-inspector$/ },
   { word: /\.node['"`]/, files: /^platform\/addon$/ },
   // A system call on a path below a zone's root may hang for ever: only child processes make one.
   { word: /\/root\b/, files: /^platform\/zone-root$/ },

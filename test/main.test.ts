@@ -8,7 +8,7 @@ import { needs } from './support/pending';
 import { keepStream } from './support/said';
 import { SimNode, whyNoNode } from './support/simcn';
 
-const MAIN = join(__dirname, '..', 'src', 'main.js');
+const MAIN = join(__dirname, '..', 'src', 'bundle', 'mdatad.js');
 
 describe('mdatad', function () {
   this.timeout(60_000);

@@ -1,11 +1,12 @@
 /*
  * npm run build:ts: compiles src, tools and test with the native compiler, TypeScript 7, which takes a quarter of
  * the time. Where that has no binary for this platform, TypeScript 6, which lint needs in any case, does it instead.
- * With --project tsconfig.programs.json, as the set-up of a quickstart calls it, test is left out.
+ * The daemon is made one file then (tools/bundle.js). With --project tsconfig.programs.json, as the set-up of a quickstart calls it, test is left out.
  */
 'use strict';
 const { spawnSync } = require('node:child_process');
 const { join } = require('node:path');
+const { bundle } = require('./bundle');
 
 const TOP = join(__dirname, '..');
 /** For the native compiler: it ends before its garbage is worth collecting often. */
@@ -27,9 +28,9 @@ if (require.main === module) {
   const argv = [tsc, ...process.argv.slice(2)];
   const env = { GOGC, ...process.env };
   const { status } = spawnSync(process.execPath, argv, { stdio: 'inherit', cwd: TOP, env });
-  if (status === 0) {
-    require('./mark-bins.js');
-  }
   process.exitCode = status ?? 1;
+  if (status === 0) {
+    void bundle().then(() => require('./mark-bins.js'));
+  }
 }
 module.exports = { compilerOf };

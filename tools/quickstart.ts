@@ -21,7 +21,7 @@ import { TourError, tour, type ListedZone, type Step } from './tour';
 
 const TOP = resolve(__dirname, '..', '..');
 const SIMCN = join(__dirname, 'simcn', 'main.js');
-const MDATAD = join(__dirname, '..', 'src', 'main.js');
+const MDATAD = join(__dirname, '..', 'src', 'bundle', 'mdatad.js');
 const MDATACTL = join(__dirname, 'mdatactl', 'main.js');
 /** On a slow machine; on this kind of node it takes about a second. */
 const READY_MS = 60_000;

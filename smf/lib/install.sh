@@ -153,7 +153,7 @@ release_field() {
 check_package() {
 	need RELEASE "this is not a package: make one with npm run package"
 	need dist/tools/smf/preflight.js "what install runs first"
-	need dist/src/main.js "the daemon"
+	need dist/src/bundle/mdatad.js "the daemon"
 	need dist/tools/mdatactl/main.js "the operator's command"
 	need dist/tools/smf/launch.js "what the start method runs"
 	need node_modules "the packages that the daemon uses"

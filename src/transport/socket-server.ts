@@ -17,7 +17,6 @@
  */
 import assert from 'node:assert';
 import { dirname } from 'node:path';
-import { performance } from 'node:perf_hooks';
 import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';

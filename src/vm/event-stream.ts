@@ -135,7 +135,12 @@ class EventReader {
     const record = recordOf(seen.vm);
     // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
     if (record !== undefined) {
+      const { table } = this.options;
       this.snapshot.set(record.facts.zonename, record);
+      // Its guest may be waiting since the start of the agent: not for all other VMs as well.
+      if (table.facts(record.facts.zonename) === undefined) {
+        table.put(record);
+      }
       this.options.observe(record.facts.zonename, seen.vm, seen.metadata);
     }
   }

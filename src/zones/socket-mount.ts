@@ -27,7 +27,6 @@ import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { MountTable } from '../platform/mounts';
-import type { TaskQueue } from '../lib/scheduler';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/zone-facts';
@@ -62,7 +61,7 @@ export interface SocketMountOptions {
   /** As `brandMounts`. */
   readonly brandMounts: (brand: string) => boolean | undefined;
   /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
-  readonly firstChecks: Pick<TaskQueue, 'add'>;
+  readonly addFirstCheck: (check: () => void) => void;
 }
 
 /** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
@@ -247,7 +246,7 @@ export class SocketMount implements MountManager {
   }
 
   private enterMounted(): void {
-    this.options.firstChecks.add(() => void this.check());
+    this.options.addFirstCheck(() => void this.check());
   }
 
   private enterNotMounted(handle: Handled): void {

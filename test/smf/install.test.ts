@@ -178,7 +178,7 @@ describe('the script install', function () {
     }
     const pieces: readonly (readonly [string, RegExp])[] = [
       ['RELEASE', /RELEASE is missing: this is not a package/],
-      ['dist/src/main.js', /main\.js is missing: the daemon/],
+      ['dist/src/bundle/mdatad.js', /mdatad\.js is missing: the daemon/],
       ['node_modules', /node_modules is missing/],
       ['smf/mdatad.xml', /mdatad\.xml is missing/],
       [

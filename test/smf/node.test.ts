@@ -76,7 +76,7 @@ describe('mdatad as a service of a node', function () {
     const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     assert.strictEqual(
       args[1],
-      node.at(`opt/mdatad/versions/${release(unpacked)}/dist/src/main.js`),
+      node.at(`opt/mdatad/versions/${release(unpacked)}/dist/src/bundle/mdatad.js`),
     );
     const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
     assert.match(environment, /NODE_OPTIONS=--abort-on-uncaught-exception/);

@@ -36,7 +36,7 @@ export function makePackage(
   }
   if (daemonIs === 'stand-in') {
     writeFileSync(join(top, 'package-lock.json'), JSON.stringify({ packages: fewModules() }));
-    writeFileSync(join(top, 'dist/src/main.js'), daemon('serve'));
+    writeFileSync(join(top, 'dist/src/bundle/mdatad.js'), daemon('serve'));
     mkdirSync(join(top, 'dist/tools/mdatactl'), { recursive: true });
     writeFileSync(join(top, 'dist/tools/mdatactl/main.js'), mdatactl([]));
   }
@@ -102,7 +102,7 @@ export function otherRelease(
   const release = readFileSync(join(directory, 'RELEASE'), 'utf8');
   writeFileSync(join(directory, 'RELEASE'), release.replace(/^id=.*/m, `id=${id}`));
   if (behaviour !== 'as it is') {
-    writeFileSync(join(directory, 'dist/src/main.js'), daemon(behaviour));
+    writeFileSync(join(directory, 'dist/src/bundle/mdatad.js'), daemon(behaviour));
   }
   return directory;
 }

@@ -92,7 +92,7 @@ describe('the package program', function () {
       'bin/mdatad',
       'completion/mdatad.bash',
       'completion/mdatad.zsh',
-      'dist/src/main.js',
+      'dist/src/bundle/mdatad.js',
       'dist/tools/smf/launch.js',
       'man/man1/mdata-get.1',
       'man/man8/mdatad.8',
@@ -239,8 +239,8 @@ describe('the package program', function () {
     const { status, stderr } = pack('--top', join(directory, 'node-tree'));
     assert.strictEqual(status, 1);
     assert.notStrictEqual(stderr, '');
-    rmSync(join(directory, 'checkout/dist/src/main.js'));
-    assert.match(pack().stderr, /dist\/src\/main\.js is missing: run npm run build/);
+    rmSync(join(directory, 'checkout/dist/src/bundle/mdatad.js'));
+    assert.match(pack().stderr, /dist\/src\/bundle\/mdatad\.js is missing: run npm run build/);
   });
 
   it('keeps the scripts and commands executable', () => {

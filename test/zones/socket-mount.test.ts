@@ -59,6 +59,8 @@ describe('the files of a brand', () => {
   });
 });
 
+const checks = new TaskQueue({});
+
 describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () => {
   let node: EmulatedNode;
   let roots: ZoneRoots;
@@ -92,7 +94,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: (zonename) => node.platform.zoneState(zonename) === 'ready',
       brandMounts: () => mountedByBrand,
-      firstChecks: new TaskQueue({}),
+      addFirstCheck: (check) => checks.add(check),
       ...more,
     });
   }
@@ -157,7 +159,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: () => true,
       brandMounts: () => false,
-      firstChecks: new TaskQueue({}),
+      addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
@@ -261,7 +263,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       table: new MountTable(node.paths.mnttab),
       isReady: () => true,
       brandMounts: (brand) => brandMounts(node.paths, brand),
-      firstChecks: new TaskQueue({}),
+      addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
     mount.moved('running');

@@ -15,6 +15,7 @@ import { listingRows } from './listing-rows';
 import type { Processes } from './processes';
 import { fairnessRow, partsOfFloor, requestRows, SOCKETS } from './request-rows';
 import { rowOf, type Goal, type Row } from './report';
+import { START_ZONES, startRows } from './start-rows';
 import { watchedZones, watchRows } from './watch-rows';
 import { piecesRow, putRows, WRITERS } from './write-rows';
 
@@ -60,6 +61,7 @@ export class Bench implements Instruments {
     await this.onNode(HOSTILE_NODE_ZONES, (node) => hostileRows(this, node));
     const calm = await this.onNode(1, (node) => partsOfFloor(this, node));
     await this.onNode(this.scale.manyZones, (node) => manyZonesRows(this, node, calm));
+    await this.onNode(START_ZONES, (node) => startRows(this, node));
     await this.onNode(this.scale.idleZones, async (node) => {
       await idleRow(this, node);
       await arrivalRows(this, node);

@@ -9,6 +9,7 @@ import { getLine, type Load, type LoadResult } from './load';
 import { KEY, type BenchNode } from './node';
 import { cpuMs, descriptorsOf, statusOf } from './processes';
 import { partsOfFloor } from './request-rows';
+import { kernelSeconds } from './start-rows';
 
 /** Zones that ask for the rows of costs, and what each asks: less than one may log at once. */
 const LOGGED_ZONES = 16;
@@ -34,7 +35,9 @@ export async function manyZonesRows(
     memory.push((ours - statusOf(floor, 'VmRSS')) / zones);
     await node.stopFloor();
   }
-  bench.addRow(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready);
+  const kernel = await kernelSeconds(node.root, zones);
+  const note = `${kernel.toFixed(2)} s are the kernel's to bind, chmod and rename as many sockets`;
+  bench.addRow(`${zones} zones: start to ready, VM data loaded`, 's', { most: 1.2 }, ready, note);
   bench.addRow(`${zones} zones: memory above the floor`, 'KiB a zone', { most: 15 }, memory);
   await anewRow(bench, node);
   await costRows(bench, node);

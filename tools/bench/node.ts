@@ -14,19 +14,21 @@ import {
   writeFileSync,
 } from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
+import { connect } from 'node:net';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { buildFrame } from '../../src/protocol/frame';
 import { Paths } from '../../src/platform/paths';
 import { Client as AdminClient } from '../mdatactl/client';
-import type { Processes } from './processes';
+import { cpuMs, type Processes } from './processes';
 
 const DIST = resolve(__dirname, '..', '..');
 const SIMCN = join(DIST, 'tools', 'simcn', 'main.js');
-const MDATAD = join(DIST, 'src', 'main.js');
+const MDATAD = join(DIST, 'src', 'bundle', 'mdatad.js');
 const FLOOR = join(__dirname, 'floor.js');
 const READY_MS = 120_000;
 const POLL_MS = 5;
+const SERVED_POLL_MS = 2;
 
 export const KEY = 'sixteen';
 /** What the floor says has the size of what the agent says. */
@@ -66,6 +68,9 @@ export interface Started {
   /** From the start of the process to the record "ready", and to all VM objects. */
   readonly readyMs: number;
   readonly loadedMs: number;
+  /** Until the first of its zones answered a GET, and the processor time that the process had taken then. */
+  readonly servedMs: number;
+  readonly servedCpuMs: number;
 }
 
 /** One simulated node. The agent and the floor come and go on it. */
@@ -115,10 +120,24 @@ export class BenchNode {
     const argv = [process.execPath, ...flags, MDATAD, '--root', this.root, '--config', config];
     this.agent = this.processes.start([...this.inside(), ...argv], fd);
     closeSync(fd);
+    const { pid } = this.agent;
+    const [socket = ''] = this.agentSockets(1);
+    // An agent before this one left its socket, where nobody listens.
+    await until(() => answers(socket), SERVED_POLL_MS);
+    const servedMs = performance.now() - start;
+    const servedCpuMs = cpuMs(pid);
     await until(() => readFileSync(log, 'utf8').includes('"msg":"ready"'));
     const readyMs = performance.now() - start;
     await until(async () => (await this.status()).vminfod.vms >= this.zones);
-    return { pid: this.agent.pid, readyMs, loadedMs: performance.now() - start };
+    return { pid, readyMs, loadedMs: performance.now() - start, servedMs, servedCpuMs };
+  }
+
+  /** Node, started as the agent is, with an empty program. @returns until it has ended, ms */
+  async startNothing(): Promise<number> {
+    const start = performance.now();
+    const child = this.processes.start([...this.inside(), process.execPath, '-e', ''], 'pipe');
+    await once(child, 'exit');
+    return performance.now() - start;
   }
 
   async stopAgent(): Promise<void> {
@@ -214,12 +233,26 @@ async function said(child: ChildProcess): Promise<void> {
   }
 }
 
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+/** Whether a GET on a zone's socket is answered; false where nobody listens. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.on('error', () => resolve(false));
+    socket.on('close', () => resolve(false));
+    socket.on('data', () => {
+      resolve(true);
+      socket.destroy();
+    });
+    socket.write(`GET ${KEY}\n`);
+  });
+}
+
+async function until(condition: () => boolean | Promise<boolean>, pollMs = POLL_MS): Promise<void> {
   const end = performance.now() + READY_MS;
   while (!(await condition())) {
     if (performance.now() > end) {
       throw new Error('the agent was not ready in time');
     }
-    await pause(POLL_MS);
+    await pause(pollMs);
   }
 }

@@ -63,8 +63,8 @@ export function contentsOf(project: Project, options: Options): TarEntry[] {
     'package.json',
     'LICENSE',
   ];
-  if (!programs.includes('dist/src/main.js')) {
-    throw new Error('dist/src/main.js is missing: run npm run build');
+  if (!programs.includes('dist/src/bundle/mdatad.js')) {
+    throw new Error('dist/src/bundle/mdatad.js is missing: run npm run build');
   }
   if (!taken.includes('native/build/Release/mdatad.node')) {
     throw new Error('native/build/Release/mdatad.node is missing: run npm run build');

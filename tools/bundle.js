@@ -1,0 +1,80 @@
+/*
+ * Makes the daemon one file, dist/src/bundle/mdatad.js: to look for 250 files and read them is a third of what the
+ * start of the daemon costs. Run by tools/compile.js after the compiler, which has checked the types. Made from
+ * the TypeScript, whose imports leave no function around each module, so that V8 parses all of it once.
+ *
+ * Nothing is minified, so that a stack trace names functions and the lines of a file that can be read. The
+ * other programs and most tests load the single files: the same code.
+ */
+'use strict';
+const { readFileSync } = require('node:fs');
+const { dirname, join, relative } = require('node:path');
+
+const TOP = join(__dirname, '..');
+/** As deep as dist/src/platform, from where our own files find the native code and package.json. */
+const BUNDLE_DIRECTORY = join(TOP, 'dist', 'src', 'bundle');
+/**
+ * Optional packages of bunyan's: rotation of files, times of the local zone, DTrace. A package for a node does not
+ * have them, and bunyan does without.
+ */
+const LEFT_OUT = /^(mv|moment|dtrace-provider|safe-json-stringify|source-map-support)$/;
+
+/** bunyan expects that some of its packages are missing: `require` of them throws, as it does on a node. */
+const leaveOut = {
+  name: 'leave out',
+  setup(build) {
+    build.onResolve({ filter: LEFT_OUT }, ({ path }) => ({ path, namespace: 'left-out' }));
+    build.onLoad({ filter: /./, namespace: 'left-out' }, ({ path }) => ({
+      contents: `throw Object.assign(new Error('${path} is left out'), { code: 'MODULE_NOT_FOUND' });`,
+    }));
+  },
+};
+
+/** ffi-napi's trace of its own calls: it would ask for a terminal and its colors at each start. */
+const noTrace = {
+  name: 'no trace',
+  setup(build) {
+    build.onResolve({ filter: /^debug$/ }, () => ({ path: 'debug', namespace: 'no-trace' }));
+    build.onLoad({ filter: /./, namespace: 'no-trace' }, () => ({
+      contents: 'module.exports = () => () => undefined;',
+    }));
+  },
+};
+
+/** Native packages look for their binaries beside their own code, which stays where it was installed. */
+const keepDirectories = {
+  name: 'keep directories',
+  setup(build) {
+    build.onLoad(
+      { filter: /\/node_modules\/(ffi-napi|@2060\.io\/ref-napi)\/lib\/.*\.js$/ },
+      (file) => {
+        const directory = JSON.stringify(relative(BUNDLE_DIRECTORY, dirname(file.path)));
+        const code = readFileSync(file.path, 'utf8');
+        return {
+          contents: code.replaceAll(
+            /\b__dirname\b/g,
+            `require('path').join(__dirname, ${directory})`,
+          ),
+        };
+      },
+    );
+  },
+};
+
+async function bundle() {
+  // Here, as a machine that only compiles need not have it.
+  const { build } = require('esbuild');
+  await build({
+    entryPoints: [join(TOP, 'src', 'main.ts')],
+    outfile: join(BUNDLE_DIRECTORY, 'mdatad.js'),
+    absWorkingDir: TOP,
+    bundle: true,
+    platform: 'node',
+    target: 'node20.15',
+    legalComments: 'inline',
+    logLevel: 'warning',
+    plugins: [leaveOut, noTrace, keepDirectories],
+  });
+}
+
+module.exports = { bundle };
