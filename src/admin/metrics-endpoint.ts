@@ -15,7 +15,8 @@ import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
-import { platformState, type AdminNode } from './node';
+import type { AdminNode } from './node';
+import { platformState } from './platform-states';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */

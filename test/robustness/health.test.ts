@@ -89,6 +89,13 @@ const CASES: readonly Case[] = [
   {
     fault: 'vminfod.freeze',
     zone: OS,
+    provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]),
+    note: ' of a zone that was rebooted',
+    expected: { reason: 'vminfod-behind', zone: OS },
+  },
+  {
+    fault: 'vminfod.freeze',
+    zone: OS,
     provoke: (cn) => cn.node.ok(['shutdown', uuidOf(OS)]),
     note: ' of a zone that was shut down',
     expected: { reason: 'vminfod-behind', zone: OS },
