@@ -12,21 +12,13 @@ process.on('SIGUSR1', () => undefined);
 
 import { exitAtOnce, letHeapGrow } from './platform/process';
 import { resolve } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { CommanderError } from 'commander';
 import { addTail } from './admin/tail';
 import { Agent } from './agent';
-import {
-  ConfigError,
-  defaultRoot,
-  loadConfig,
-  LOG_LEVELS,
-  parseVminfodUrl,
-  widenThreadPool,
-  type Config,
-} from './config';
+import { mdatadCommand } from './command-line';
+import { ConfigError, loadConfig, parseVminfodUrl, widenThreadPool, type Config } from './config';
 import { codeOf } from './lib/errors';
 import { explain, RemediedError } from './lib/explain';
-import { packageVersion } from './lib/version';
 import { createLogger, LogSink, type Level, type Logger } from './log';
 
 const EXIT_OK = 0;
@@ -50,15 +42,7 @@ interface Options {
 const STDOUT_FD = 1;
 
 function parseArguments(argv: readonly string[]): Options {
-  const command = new Command('mdatad')
-    .description('the metadata agent of a SmartOS global zone')
-    .version(packageVersion(), '--version', 'print the version')
-    .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)', defaultRoot())
-    .option('--config <file>', 'configuration, JSON')
-    .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))
-    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH')
-    .option('--check-config', 'check the configuration and exit')
-    .exitOverride();
+  const command = mdatadCommand();
   command.parse(argv);
   return command.opts<Options>();
 }

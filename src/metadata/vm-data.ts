@@ -103,7 +103,15 @@ export type Change = {
 
 /** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &
-  ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
+  (
+    | { readonly kind: 'stored' }
+    | {
+        readonly kind: 'failed';
+        readonly text: string;
+        /** Its condition (`unless`) did not hold: nothing is wrong. */
+        readonly unmet?: true;
+      }
+  );
 
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {

@@ -19,12 +19,12 @@ import { explain, RemediedError } from '../../src/lib/explain';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
 import { isJsonObject } from '../../src/metadata/vm-data';
-import { completed } from '../completed';
+import { completed, type Completed } from '../completed';
 import { completionScript, SHELLS, type Shell } from '../completion';
 import { execInZone } from './exec';
 import { FAULTS, faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
-import { forCli, list, QueryError } from './vmadm-vms';
+import { FIELD_NAMES, forCli, list, QueryError } from './vmadm-vms';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -79,6 +79,7 @@ export function makeProgram(finish: (status: number) => void): Command {
       .command(usage)
       .description(description)
       .option('--root <dir>', 'the root of the node', process.env.MDATAD_ROOT)
+      .version(packageVersion(), '--version', 'print the version')
       .exitOverride();
   const simple = (usage: string, description: string, name: string, extra: object = {}) =>
     command(usage, description).action(async (uuid: string, options: { root?: string }) => {
@@ -183,16 +184,22 @@ export function makeProgram(finish: (status: number) => void): Command {
     });
   program
     .command('completion')
+    .version(packageVersion(), '--version', 'print the version')
     .description('print the completion of simcn for a shell')
     .addArgument(
       new Argument('<shell>', 'source it: source <(simcn completion bash)').choices(SHELLS),
     )
     .exitOverride()
     .action((shell: Shell) => {
-      const words = { 'fault name': Object.keys(FAULTS) };
-      process.stdout.write(completionScript([completed(program, words)], shell));
+      process.stdout.write(completionScript([completedSimcn(program)], shell));
     });
   return program;
+}
+
+/** What the shells complete of it. */
+export function completedSimcn(program: Command): Completed {
+  const words = { 'fault name': Object.keys(FAULTS) };
+  return completed(program, words, { 'ls -o': FIELD_NAMES, 'ls -s': FIELD_NAMES });
 }
 
 interface CreateFlags {
