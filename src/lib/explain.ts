@@ -52,7 +52,8 @@ function textOf(err: unknown): string {
     : `${failed.call} ${failed.path}: ${describeError(err)}`;
 }
 
-function remedyOf(err: unknown): string {
+/** What to do about an error, on one line; empty where that is not known. */
+export function remedyOf(err: unknown): string {
   if (err instanceof RemediedError) {
     return err.remedy;
   }

@@ -317,6 +317,28 @@ describe('health', function () {
     }
   });
 
+  it('stays ok where the brand of a running zone is changed, which keeps its directory', async function () {
+    needsRoot(this);
+    const cn = await SimulatedNode.start(this, { vms: [osZone(OS)], canaries: false });
+    try {
+      await allAgree(cn);
+      const index = cn.node.path('/etc/zones/index');
+      writeFileSync(index, readFileSync(index, 'utf8').replace(/\bjoyent\b/, 'joyent-minimal'));
+      const argv = [process.execPath, MDATACTL, '--root', cn.root];
+      await runProgram([...argv, 'notify', uuidOf(OS), 'changed']);
+      const brand = async (): Promise<string> =>
+        (await runProgram([...argv, 'zones', '-H', '-p', '-o', 'brand'])).stdout;
+      await eventually(async () => (await brand()) === 'joyent-minimal\n', 'the new brand');
+      // Long enough for a check of what the zone has at its mount point.
+      await runProgram([...argv, 'doctor', uuidOf(OS)]);
+      await allAgree(cn);
+      const { status, stdout } = await cn.node.exec(uuidOf(OS), 'mdata-get', 'sdc:uuid');
+      assert.deepStrictEqual([status, stdout], [0, `${uuidOf(OS)}\n`]);
+    } finally {
+      await cn.stop();
+    }
+  });
+
   describe('of a node whose writes go through vmadm', () => {
     let cn: SimulatedNode;
 
