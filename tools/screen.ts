@@ -10,8 +10,7 @@ export type Paint = (colour: Colour, text: string) => string;
 export const plain: Paint = (_colour, text) => text;
 
 /** Whether there is a terminal is decided below, for each stream: Node's own check knows standard output only. */
-export const coloured: Paint = (colour, text) =>
-  styleText(colour, text, { validateStream: false });
+export const coloured: Paint = (colour, text) => styleText(colour, text, { validateStream: false });
 
 /** How wide and how colourful the output may be. */
 export interface Screen {

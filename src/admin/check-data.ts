@@ -20,7 +20,6 @@ import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
-import { LEAST_ROOM_BYTES } from './free-space';
 import { askVminfod, showsFiles } from './health-files';
 import { missedBoot, platformState } from './platform-states';
 
@@ -304,8 +303,10 @@ async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   const found = `${inBytes(free)} free in ${directory}`;
   const remedy = `vmadm update ${zone.zonename} quota=GIB`;
   // A write is a second file beside the first.
-  if (free < LEAST_ROOM_BYTES) {
-    return fail(step, `${found}: writes of the guest fail`, remedy);
+  const { leastRoom } = context.monitor.freeSpace;
+  if (free < leastRoom) {
+    const needed = `a write may need ${inBytes(leastRoom)}`;
+    return fail(step, `${found}: writes of the guest fail (${needed})`, remedy);
   }
   return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
 }

@@ -143,7 +143,6 @@ export class HealthMonitor {
     readonly phase: AgentPhase;
     readonly snapshot: Promise<HealthSnapshot>;
   } | null = null;
-  /** Brands of the platform. */
   private readonly brands = new Set<string>();
 
   constructor(options: HealthOptions) {
@@ -154,6 +153,7 @@ export class HealthMonitor {
     this.freeSpace = new FreeSpace({
       zones: () => node.registry()?.all() ?? [],
       directoryOf: (zone) => this.configDirectory(zone),
+      metadataBytes: () => node.config().limits.metadata_bytes,
     });
     this.unsubscribe = node.store.onChanged(({ zonename, next }) => {
       if (next === undefined) {
@@ -381,8 +381,8 @@ export class HealthMonitor {
     const room = await this.freeSpace.scarce(zone, isFull);
     if (room !== null) {
       const failed = isFull ? `; a write failed ${ago} (${failure.code})` : '';
-      const text = `its disk is full: ${inBytes(room)} free${failed}`;
-      add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
+      const free = `${inBytes(room)} free, a write may need ${inBytes(this.freeSpace.leastRoom)}`;
+      add('disk-full', `its disk is full: ${free}${failed}`, `vmadm update ${zonename} quota=GIB`);
     }
     if (isOver || isFull) {
       return;

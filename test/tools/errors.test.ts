@@ -206,8 +206,7 @@ describe('the errors of the programs', function () {
       seen.stdout,
       /^mdatad: cannot start: stat .*no compute node is there.*\r\n {2}\S.*\r\n$/,
     );
-    const record =
-      /^\{"name":"metadata",.*"remedy":"[^"]+",.*"msg":"cannot start",.*\}\n$/;
+    const record = /^\{"name":"metadata",.*"remedy":"[^"]+",.*"msg":"cannot start",.*\}\n$/;
     const apart = await runProgram(command);
     assert.match(apart.stdout, record);
     assert.match(apart.stderr, /^mdatad: cannot start: .*\n {2}\S.*\n$/);
