@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NOTIFY_STATES } from '../../src/admin/node';
 import { LOG_LEVELS } from '../../src/config';
+import { packageVersion } from '../../src/lib/version';
 import { completionScript } from '../../tools/completion';
 import { completedPrograms } from '../../tools/mdatactl/completed-programs';
 import { makeProgram as mdatactl } from '../../tools/mdatactl/main';
@@ -162,6 +163,27 @@ describe('the completion', () => {
     assert.strictEqual(printed('mdatactl', 'bash'), completionScript(ON_A_NODE));
     assert.strictEqual(printed('mdatactl', 'zsh'), completionScript(ON_A_NODE, 'zsh'));
     assert.strictEqual(printed('simcn', 'bash'), completionScript([SIMCN]));
+  });
+
+  it('has --version of every command, which prints it', () => {
+    for (const program of [mdatactl(() => undefined), simcn(() => undefined)]) {
+      const without = [program, ...program.commands, ...program.commands.flatMap((c) => c.commands)]
+        .filter(({ options }) => !options.some(({ long }) => long === '--version'))
+        .map((command) => command.name());
+      assert.deepStrictEqual(without, []);
+    }
+    for (const argv of [
+      ['simcn', 'ls'],
+      ['mdatactl', 'zone'],
+      ['mdatactl', 'datasets', 'expand'],
+    ]) {
+      const [program = '', ...command] = argv;
+      const main = join(BUILT, 'tools', program, 'main.js');
+      const ended = spawnSync(process.execPath, [main, ...command, '--version'], {
+        encoding: 'utf8',
+      });
+      assert.deepStrictEqual([ended.status, ended.stdout], [0, `${packageVersion()}\n`]);
+    }
   });
 
   it('offers the daemon, its options and their values', () => {

@@ -274,7 +274,7 @@ describe('mdatactl', function () {
     const [first, ...help] = stderr.trimEnd().split('\n');
     assert.strictEqual(first, `mdatactl: no such zone: ${zonenameOf(99)}`);
     assert(
-      help.some((line) => line.startsWith('  did you mean ')),
+      help.some((line) => line.startsWith('  did you mean: ')),
       stderr,
     );
     assert.match(help.at(-1) ?? '', /^ {2}the agent's zones: mdatactl zones .* vmadm list$/);

@@ -96,7 +96,7 @@ export class Client {
   async zonesNear(word: string): Promise<string[]> {
     const near = nearestZones(word, await this.ask('zones', { path: '/zones' }));
     return [
-      ...near.map((each) => `did you mean ${each}?`),
+      ...near.map((each) => `did you mean:      ${each}`),
       "the agent's zones: mdatactl zones    the node's: vmadm list",
     ];
   }

@@ -14,7 +14,6 @@ import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/lib/version';
-import { messageOf } from '../../src/lib/errors';
 import { explain, RemediedError } from '../../src/lib/explain';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
@@ -379,8 +378,9 @@ function parseJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     return value;
-  } catch (err) {
-    throw new UsageError(`stdin holds no JSON: ${messageOf(err)}`);
+  } catch {
+    // The parser's message quotes the text around the fault: a payload has passwords in it.
+    throw new UsageError("stdin holds no JSON: give a VM's payload, as vmadm create takes it");
   }
 }
 
@@ -395,7 +395,11 @@ async function main(): Promise<number> {
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
     process.stderr.write(explain('simcn', err));
-    return err instanceof UsageError || err instanceof QueryError ? EXIT_USAGE : EXIT_FAILED;
+    if (err instanceof QueryError) {
+      console.error(`  the columns are ${FIELD_NAMES.join(', ')}, and members as nics.0.ip`);
+      return EXIT_USAGE;
+    }
+    return err instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   }
   return status;
 }
