@@ -50,6 +50,7 @@ zone_facts_live(live_zone_t **zones, size_t *count)
 	for (i = 0; *zones != NULL && i < listed; i++) {
 		live_zone_t *zone = *zones + *count;
 
+		zone->id = ids[i];
 		/* One that went away meanwhile is no error. */
 		if (zone_getattr(ids[i], ZONE_ATTR_NAME, zone->name, sizeof (zone->name)) > 0 &&
 		    zone_getattr(ids[i], ZONE_ATTR_STATUS, &zone->status, sizeof (zone->status)) > 0)

@@ -11,6 +11,8 @@
 
 typedef struct live_zone {
 	char name[ZONENAME_MAX];
+	/* Another at each boot: zone_create takes the next one that is free. */
+	zoneid_t id;
 	/* zone_status_t of the kernel */
 	int status;
 } live_zone_t;

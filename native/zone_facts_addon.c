@@ -1,5 +1,5 @@
 /*
- * The glue of zone_facts: liveZones() -> [name, status, name, status, ...], or the negative errno.
+ * The glue of zone_facts: liveZones() -> [name, status, id, name, status, id, ...], or the negative errno.
  */
 #include <stdlib.h>
 
@@ -13,12 +13,14 @@ to_array(napi_env env, const live_zone_t *zones, size_t count)
 	napi_value result, member;
 	uint32_t i;
 
-	CALL(env, napi_create_array_with_length(env, 2 * count, &result));
+	CALL(env, napi_create_array_with_length(env, 3 * count, &result));
 	for (i = 0; i < count; i++) {
 		CALL(env, napi_create_string_utf8(env, zones[i].name, NAPI_AUTO_LENGTH, &member));
-		CALL(env, napi_set_element(env, result, 2 * i, member));
+		CALL(env, napi_set_element(env, result, 3 * i, member));
 		CALL(env, napi_create_int32(env, zones[i].status, &member));
-		CALL(env, napi_set_element(env, result, 2 * i + 1, member));
+		CALL(env, napi_set_element(env, result, 3 * i + 1, member));
+		CALL(env, napi_create_int32(env, zones[i].id, &member));
+		CALL(env, napi_set_element(env, result, 3 * i + 2, member));
 	}
 	return (result);
 }

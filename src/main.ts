@@ -7,22 +7,15 @@
  */
 import './platform/no-inspector';
 import { exitAtOnce, letHeapGrow } from './platform/process';
+import { fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { CommanderError } from 'commander';
 import { addTail } from './admin/tail';
 import { Agent } from './agent';
-import {
-  ConfigError,
-  defaultRoot,
-  loadConfig,
-  LOG_LEVELS,
-  parseVminfodUrl,
-  widenThreadPool,
-  type Config,
-} from './config';
+import { mdatadCommand } from './command-line';
+import { ConfigError, loadConfig, parseVminfodUrl, widenThreadPool, type Config } from './config';
 import { codeOf } from './lib/errors';
-import { explain, RemediedError } from './lib/explain';
-import { packageVersion } from './lib/version';
+import { explain, RemediedError, remedyOf } from './lib/explain';
 import { createLogger, LogSink, type Level, type Logger } from './log';
 
 const EXIT_OK = 0;
@@ -46,15 +39,7 @@ interface Options {
 const STDOUT_FD = 1;
 
 function parseArguments(argv: readonly string[]): Options {
-  const command = new Command('mdatad')
-    .description('the metadata agent of a SmartOS global zone')
-    .version(packageVersion(), '--version', 'print the version')
-    .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)', defaultRoot())
-    .option('--config <file>', 'configuration, JSON')
-    .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))
-    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH')
-    .option('--check-config', 'check the configuration and exit')
-    .exitOverride();
+  const command = mdatadCommand();
   command.parse(argv);
   return command.opts<Options>();
 }
@@ -112,14 +97,28 @@ async function run(options: Options, root: string): Promise<void> {
     if (life.stopping) {
       return;
     }
-    // Somebody at a terminal has the line below; a log, SMF's too, has both.
+    // Said once in each place: a terminal gets the text, a log the record, and SMF's log, which is both, no text.
     if (!process.stdout.isTTY) {
-      log.fatal({ err }, 'cannot start');
+      const remedy = remedyOf(err);
+      log.fatal({ err, ...(remedy !== '' && { remedy }) }, 'cannot start');
     }
-    process.stderr.write(explain('mdatad: cannot start', err));
+    if (process.stdout.isTTY || !isSameFile(process.stdout.fd, process.stderr.fd)) {
+      process.stderr.write(explain('mdatad: cannot start', err));
+    }
     await agent.stop(0);
     const isPermission = ['EPERM', 'EACCES'].includes(codeOf(err));
     end(isPermission ? EXIT_PERMISSION : EXIT_FATAL);
+  }
+}
+
+/** False where one of them cannot be asked, as when it is closed. */
+function isSameFile(a: number, b: number): boolean {
+  try {
+    const [one, other] = [fstatSync(a), fstatSync(b)];
+    return one.dev === other.dev && one.ino === other.ino;
+  } catch {
+    // Then nothing is in that place, and said there in vain at worst.
+    return false;
   }
 }
 

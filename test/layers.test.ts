@@ -43,6 +43,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
   'port-log': ['log', 'metrics', 'transport/serial-stats'],
   metrics: ['request-log', 'transport/link'],
+  'command-line': ['lib', 'config'],
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],

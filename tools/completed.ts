@@ -2,7 +2,8 @@
  * What there is to complete of a program: its subcommands, options and operands, made of its own commander definition.
  * Pure; the scripts for the shells are made of it by completion.ts.
  *
- * A value is completed by its name: `uuid` is a zone, `file` and `dir` are paths; or it is one of its choices.
+ * A value is completed by its name: `uuid` is a zone, `file` and `dir` are paths; or it is one of its choices, or a
+ * list of names between commas.
  */
 import { Argument, type Command, type Option } from 'commander';
 import type { ToolOption } from './mdata/arguments';
@@ -88,15 +89,26 @@ function mdataProgram(
   return { name, description, options: [...options, HELP], operands, subcommands: [] };
 }
 
-/** A program of commander's. @param words more words, by `COMMAND ARGUMENT`, for what takes other words too */
+/**
+ * A program of commander's.
+ * @param words more words, by `COMMAND ARGUMENT`, for what takes other words too
+ * @param lists the names that an option takes several of, between commas, by `COMMAND --OPTION`
+ */
 export function completed(
   program: Command,
   words: Readonly<Record<string, readonly string[]>> = {},
+  lists: Readonly<Record<string, readonly string[]>> = {},
 ): Completed {
   const subcommands = program.commands.map((command) => ({
     name: command.name(),
     description: command.description(),
-    options: optionsOf(command),
+    options: optionsOf(command).map((option) => {
+      const names = lists[`${command.name()} ${option.flag}`];
+      const { value } = option;
+      return names === undefined || value?.words !== ''
+        ? option
+        : { ...option, value: { ...value, words: `list ${names.join(' ')}` } };
+    }),
     operands: command.registeredArguments.map((argument, i) => {
       const more = [
         ...(words[`${command.name()} ${argument.name()}`] ?? []),
@@ -116,11 +128,11 @@ export function completed(
 
 /** The options of a command and of the commands in it, and --help, which commander has of itself. */
 function optionsOf(command: Command): CompletedOption[] {
-  const own = command.options.filter(({ long, hidden }) => long !== undefined && !hidden);
+  const own = command.options.filter(({ hidden }) => !hidden);
   return [
     ...own.map((option) => ({
-      flag: option.long ?? '',
-      short: option.short ?? null,
+      flag: option.long ?? option.short ?? '',
+      short: option.long === undefined ? null : (option.short ?? null),
       description: option.description,
       value:
         option.required || option.optional

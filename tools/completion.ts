@@ -32,6 +32,11 @@ _mdatad_words() {
 	zone) COMPREPLY=($(compgen -W "$(_mdatad_zones) \${*:2}" -- "$word")) ;;
 	file) COMPREPLY=($(compgen -f -- "$word")) ;;
 	directory) COMPREPLY=($(compgen -d -- "$word")) ;;
+	list) # names between commas, of which the last is completed; - or + before it stays
+		local last=\${word##*,}
+		[[ $last == [-+]* ]] && last=\${last:1}
+		COMPREPLY=($(compgen -P "\${word%"$last"}" -W "\${*:2}" -- "$last"))
+		;;
 	*) COMPREPLY=($(compgen -W "$*" -- "$word")) ;;
 	esac
 }
@@ -55,8 +60,12 @@ _mdatad_operand() {
 function functionOf(program: Completed): string {
   const { name, subcommands, operands: own } = program;
   const valued = [program, ...subcommands].flatMap((each) =>
-    each.options.flatMap(({ flag, value }) =>
-      value === null ? [] : [{ flag, words: value.words, of: each === program ? '*' : each.name }],
+    each.options.flatMap(({ flag, short, value }) =>
+      value === null
+        ? []
+        : [flag, ...(short === null ? [] : [short])].map((spelling) => {
+            return { flag: spelling, words: value.words, of: each === program ? '*' : each.name };
+          }),
     ),
   );
   const label = `_mdatad_${name.replace(/-/g, '_')}`;

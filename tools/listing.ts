@@ -5,6 +5,7 @@
  * command takes back; nothing else is shortened. Used by mdatactl and simcn. Pure.
  */
 
+import stringWidth from 'string-width';
 import type { Colour, Screen } from './screen';
 
 /** One column. */
@@ -61,10 +62,12 @@ export function listing<T>(
   }
   const texts = sorted.map((row) => shown.map((field) => cellOf(field, row, terminal)));
   const widths = shown.map(({ title }, i) =>
-    Math.max(noHeader ? 0 : title.length, ...texts.map((row) => row[i]?.length ?? 0)),
+    Math.max(noHeader ? 0 : title.length, ...texts.map((row) => stringWidth(row[i] ?? ''))),
   );
-  const padded = (text: string, i: number): string =>
-    shown[i]?.align === 'right' ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0);
+  const padded = (text: string, i: number): string => {
+    const room = ' '.repeat(Math.max(0, (widths[i] ?? 0) - stringWidth(text)));
+    return shown[i]?.align === 'right' ? `${room}${text}` : `${text}${room}`;
+  };
   const lines = sorted.map((row, r) =>
     shown
       .map(({ colour }, i) => {

@@ -1,16 +1,16 @@
 /*
  * Colour for people: on a terminal, and only where NO_COLOR is not set (https://no-color.org).
  */
+import { styleText } from 'node:util';
 
 export type Colour = 'red' | 'yellow' | 'green' | 'dim' | 'bold';
-
-const CODES: Readonly<Record<Colour, number>> = { red: 31, yellow: 33, green: 32, dim: 2, bold: 1 };
 
 export type Paint = (colour: Colour, text: string) => string;
 
 export const plain: Paint = (_colour, text) => text;
 
-export const coloured: Paint = (colour, text) => `\u001b[${CODES[colour]}m${text}\u001b[0m`;
+/** Whether there is a terminal is decided below, for each stream: Node's own check knows standard output only. */
+export const coloured: Paint = (colour, text) => styleText(colour, text, { validateStream: false });
 
 /** How wide and how colourful the output may be. */
 export interface Screen {

@@ -5,11 +5,31 @@
  * understood when they are pasted. Used by mdatactl (zone-name.ts there) and by simcn's node (node.ts).
  */
 
+import { editDistance } from '../src/lib/edit-distance';
+
 export interface NamedZone {
   readonly zonename: string;
   readonly alias: string | null;
   /** Where it is other than the name. */
   readonly uuid?: string;
+}
+
+/** Names that may have been meant by a word that means no zone, nearest first. */
+export function nearestZones(word: string, zones: readonly NamedZone[]): string[] {
+  const lower = word.replace(/(\u2026|\.\.\.)$/, '').toLowerCase();
+  // One slip in five characters: more of them and another name was meant.
+  const most = 1 + Math.floor(lower.length / 5);
+  const near = zones.flatMap(({ zonename, alias }) => {
+    // Of a longer name the beginning may have been meant.
+    const names = [zonename.slice(0, lower.length + 1), zonename.slice(0, lower.length), alias];
+    const distances = names.map((name) => editDistance(lower, (name ?? '').toLowerCase(), most));
+    const distance = Math.min(...distances);
+    return distance <= Math.min(most, lower.length - 1) ? [{ distance, zonename, alias }] : [];
+  });
+  return near
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, MOST_CANDIDATES)
+    .map(lineOf);
 }
 
 export type Meant =
@@ -52,8 +72,10 @@ export function zoneMeant(word: string, zones: readonly NamedZone[]): Meant {
     : {
         kind: 'several',
         count: found.length,
-        candidates: found.slice(0, MOST_CANDIDATES).map(({ zonename, alias }) => {
-          return `${zonename}  ${alias ?? ''}`.trimEnd();
-        }),
+        candidates: found.slice(0, MOST_CANDIDATES).map(lineOf),
       };
+}
+
+function lineOf({ zonename, alias }: NamedZone): string {
+  return `${zonename}  ${alias ?? ''}`.trimEnd();
 }

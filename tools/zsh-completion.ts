@@ -90,6 +90,8 @@ function actionOf(words: string): string {
     case 'zone':
       // The blank before it keeps _arguments from adding words of its own.
       return ` ${['_mdatad_zones', ...more].join(' ')}`;
+    case 'list':
+      return ` _values -s , name ${more.join(' ')}`;
     case 'file':
       return '_files';
     case 'directory':

@@ -17,7 +17,8 @@ package=$(cd -P "$(dirname "$0")/.." && pwd -P)
 . "$package/smf/lib/platform-agent.sh"
 
 program=${0##*/}
-root=
+# As for all programs of mdatad; --root counts more.
+root=${MDATAD_ROOT:-}
 node_tree=
 dry_run=no
 purge=no
@@ -64,7 +65,14 @@ usage_fault() {
 	exit 2
 }
 
+# The release that the script came with.
+version() {
+	[ -f "$package/RELEASE" ] || die "$package is no package: it has no release"
+	release_field id
+}
+
 parse_options() {
+	root_from=MDATAD_ROOT
 	while [ $# -gt 0 ]; do
 		case "$1" in
 		--dry-run) dry_run=yes ;;
@@ -73,7 +81,7 @@ parse_options() {
 			[ $# -ge 2 ] || usage_fault "$1 wants a value"
 			case "$1" in
 			--override) overrides="$overrides,$2" ;;
-			--root) root=$2 ;;
+			--root) root=$2 root_from=--root ;;
 			--node) node_tree=$2 ;;
 			--wait) wait_seconds=$2 ;;
 			esac
@@ -83,18 +91,23 @@ parse_options() {
 			usage
 			exit 0
 			;;
+		--version)
+			version
+			exit 0
+			;;
 		*) usage_fault "$1 is not an option of this script" ;;
 		esac
 		shift
 	done
 	case "$root" in
 	'' | /*) ;;
-	*) usage_fault "--root wants an absolute path, not $root" ;;
+	*) usage_fault "$root_from wants an absolute path, not $root" ;;
 	esac
 	case "$wait_seconds" in
 	'' | *[!0-9]*) usage_fault "--wait wants seconds, not $wait_seconds" ;;
 	esac
 	root=${root%/}
+	[ -z "$root" ] || [ "$root_from" = --root ] || say "works below $root (MDATAD_ROOT)"
 }
 
 # --- the machine ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf, SystemError } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { own, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
+import { own, ownNumber, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
 import { sizeOf } from '../platform/files';
 import { takeLock } from '../platform/lock';
 import { readText } from '../platform/metadata-text';
@@ -20,9 +20,8 @@ import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
-import { LEAST_ROOM_BYTES } from './free-space';
 import { askVminfod, showsFiles } from './health-files';
-import { platformState } from './node';
+import { missedBoot, platformState } from './platform-states';
 
 const ASK_MS = 2000;
 /** vminfod shows a change of a file within this. */
@@ -83,6 +82,14 @@ async function behindOf({ context, zone }: DoctorTarget): Promise<string | null>
   const state = ownString(vm, 'zone_state');
   if (state !== undefined && (state === 'running') !== (zone.state === 'running')) {
     return `vminfod is behind: it says ${state}, the platform says ${platformState(zone, context.health.states)}`;
+  }
+  const zoneid = ownNumber(vm, 'zoneid');
+  // As of when the doctor began; only where that differs the platform is asked for what is true now.
+  const missed =
+    missedBoot(zoneid, context.health.states.live.get(zonename)) &&
+    missedBoot(zoneid, node.platform.liveZones().get(zonename));
+  if (missed !== null) {
+    return `vminfod is behind: ${missed}`;
   }
   if (state !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
@@ -296,8 +303,10 @@ async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   const found = `${inBytes(free)} free in ${directory}`;
   const remedy = `vmadm update ${zone.zonename} quota=GIB`;
   // A write is a second file beside the first.
-  if (free < LEAST_ROOM_BYTES) {
-    return fail(step, `${found}: writes of the guest fail`, remedy);
+  const { leastRoom } = context.monitor.freeSpace;
+  if (free < leastRoom) {
+    const needed = `a write may need ${inBytes(leastRoom)}`;
+    return fail(step, `${found}: writes of the guest fail (${needed})`, remedy);
   }
   return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
 }

@@ -26,7 +26,8 @@ import type {
   ZoneDoctorReport,
 } from './doctor-context';
 import { levelOf } from './tail';
-import { platformState, type AdminNode } from './node';
+import type { AdminNode } from './node';
+import { platformState } from './platform-states';
 import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
 import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';

@@ -11,8 +11,8 @@ import { systemError, type SystemError } from '../lib/errors';
 import { freeSpace } from '../platform/files';
 import type { Zone } from '../zones/zone';
 
-/** With less room a second copy of the metadata may not fit. */
-export const LEAST_ROOM_BYTES = 64 * 1024;
+/** However little a guest may write: a file system that is nearly full takes no new file. */
+const LEAST_ROOM_BYTES = 64 * 1024;
 
 const PASS_MS = 5000;
 /** A minute. */
@@ -29,6 +29,8 @@ export interface FreeSpaceOptions {
   readonly zones: () => Iterable<Zone>;
   /** This machine's path of the zone's config directory. */
   readonly directoryOf: (zone: Zone) => string;
+  /** What a guest's metadata may come to (`limits.metadata_bytes`). */
+  readonly metadataBytes: () => number;
   /** What follows tests replace. Rejects with a SystemError. */
   readonly ask?: (directory: string) => Promise<number>;
   readonly passMs?: number;
@@ -59,6 +61,11 @@ export class FreeSpace {
   stop(): void {
     clearInterval(this.timer ?? undefined);
     this.timer = null;
+  }
+
+  /** With less room a second copy of the metadata may not fit, bytes: that is how it is written. */
+  get leastRoom(): number {
+    return Math.max(LEAST_ROOM_BYTES, this.options.metadataBytes());
   }
 
   /** As it was seen last. */
@@ -98,7 +105,7 @@ export class FreeSpace {
   async scarce(zone: Zone, ask: boolean): Promise<number | null> {
     const last = this.last(zone.zonename);
     const isScarce = (room: Room): room is number =>
-      typeof room === 'number' && room < LEAST_ROOM_BYTES;
+      typeof room === 'number' && room < this.leastRoom;
     const room = ask || isScarce(last) ? await this.now(zone) : last;
     const known = room === 'not asked' ? last : room;
     return isScarce(known) ? known : null;

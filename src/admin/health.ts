@@ -17,12 +17,17 @@ import { CooperativeYield } from '../lib/scheduler';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
-import { listZones } from '../zones/events';
 import type { Zone } from '../zones/zone';
 import { counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import { platformState, type AdminNode, type AgentPhase, type PlatformStates } from './node';
+import type { AdminNode, AgentPhase } from './node';
+import {
+  missedBoot,
+  platformState,
+  PlatformStateReader,
+  type PlatformStates,
+} from './platform-states';
 import type { VminfodHealth, VminfodProbe } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 
@@ -99,7 +104,7 @@ const REBIND_MS = 2000;
 const BOOT_MS = 15_000;
 /** vminfod reports a new VM within this. */
 const LOAD_MS = 10_000;
-/** vminfod shows a zone's new state within this. */
+/** vminfod shows a zone's new state, or that it booted anew, within this. */
 const STATE_SHOWN_MS = 5000;
 /** One evaluation serves everybody who asks within this. */
 const SHARED_MS = 1000;
@@ -129,6 +134,7 @@ const MOST_QUESTIONS = 8;
 export class HealthMonitor {
   private readonly options: HealthOptions;
   private readonly configs: ConfigChecks;
+  private readonly states: PlatformStateReader;
   readonly freeSpace: FreeSpace;
   private readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
@@ -137,16 +143,17 @@ export class HealthMonitor {
     readonly phase: AgentPhase;
     readonly snapshot: Promise<HealthSnapshot>;
   } | null = null;
-  /** Brands of the platform. */
   private readonly brands = new Set<string>();
 
   constructor(options: HealthOptions) {
     this.options = options;
     const { node } = options;
     this.configs = new ConfigChecks(node.vminfodUrl);
+    this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
     this.freeSpace = new FreeSpace({
       zones: () => node.registry()?.all() ?? [],
       directoryOf: (zone) => this.configDirectory(zone),
+      metadataBytes: () => node.config().limits.metadata_bytes,
     });
     this.unsubscribe = node.store.onChanged(({ zonename, next }) => {
       if (next === undefined) {
@@ -192,7 +199,10 @@ export class HealthMonitor {
     const { node, probe } = this.options;
     const vminfod = await probe.check(node.store.status());
     const zones = new Map<string, readonly ZoneProblem[]>();
-    const states = await listStates(node);
+    const states = await this.states.read((err) => {
+      // The reconcile reports it; until then each zone has the state that its events gave.
+      node.log.debug({ err }, 'could not ask for the states of zones');
+    });
     if (node.phase() === 'serving') {
       const registry = node.registry();
       this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
@@ -323,14 +333,15 @@ export class HealthMonitor {
     const remedy = 'svcadm restart vminfod';
     const saysRunning = facts.zoneState === 'running';
     const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changedAt(zonename) ?? 0);
-    if (
-      facts.zoneState !== undefined &&
-      saysRunning !== (zone.state === 'running') &&
-      now - settledAt > STATE_SHOWN_MS
-    ) {
-      const text = `vminfod is behind: it says ${facts.zoneState}, the platform says ${platformState(zone, shared.states)}`;
-      add('vminfod-behind', text, remedy);
-      return;
+    if (now - settledAt > STATE_SHOWN_MS) {
+      const differs = facts.zoneState !== undefined && saysRunning !== (zone.state === 'running');
+      const missed = differs
+        ? `it says ${facts.zoneState}, the platform says ${platformState(zone, shared.states)}`
+        : missedBoot(facts.zoneid, shared.states.live.get(zonename));
+      if (missed !== null) {
+        add('vminfod-behind', `vminfod is behind: ${missed}`, remedy);
+        return;
+      }
     }
     const isNewer = config.isNewerThan(facts.lastModified);
     const data = store.data(zonename);
@@ -370,8 +381,8 @@ export class HealthMonitor {
     const room = await this.freeSpace.scarce(zone, isFull);
     if (room !== null) {
       const failed = isFull ? `; a write failed ${ago} (${failure.code})` : '';
-      const text = `its disk is full: ${inBytes(room)} free${failed}`;
-      add('disk-full', text, `vmadm update ${zonename} quota=GIB`);
+      const free = `${inBytes(room)} free, a write may need ${inBytes(this.freeSpace.leastRoom)}`;
+      add('disk-full', `its disk is full: ${free}${failed}`, `vmadm update ${zonename} quota=GIB`);
     }
     if (isOver || isFull) {
       return;
@@ -381,17 +392,6 @@ export class HealthMonitor {
     } else {
       add('writes-failing', `its last write failed ${ago} (${failure.code})`);
     }
-  }
-}
-
-async function listStates({ platform, log }: AdminNode): Promise<PlatformStates> {
-  try {
-    const { zones } = await listZones(platform);
-    return new Map(zones.map(({ zonename, state }) => [zonename, state]));
-  } catch (err) {
-    // The reconcile reports it; until then each zone has the state that its events gave.
-    log.debug({ err }, 'could not ask for the states of zones');
-    return new Map();
   }
 }
 

@@ -5,6 +5,7 @@
  * Used by tail.ts and zone-report.ts only, for records that an operator is looking at: requests pay
  * nothing for it, and the guest's answer stays NOTFOUND. Pure.
  */
+import { editDistance } from '../lib/edit-distance';
 import { isJsonObject, own, ownString, type JsonObject } from '../metadata/vm-data';
 
 const SDC = 'sdc:';
@@ -70,7 +71,7 @@ export function hintFor(key: string): string | null {
   let least = 1 + Math.floor(name.length / 5);
   let nearest: string | null = null;
   for (const each of NAMES) {
-    const distance = distanceOf(name, each, least);
+    const distance = editDistance(name, each, least);
     if (distance <= least && (nearest === null || distance < least)) {
       [least, nearest] = [distance, each];
     }
@@ -101,32 +102,4 @@ export function hintForRecord(record: JsonObject): string | null {
   }
   const key = ownString(query, 'cmd') === 'GET' ? ownString(query, 'arg') : undefined;
   return key === undefined ? null : hintFor(key);
-}
-
-/**
- * The characters to insert, drop, replace or swap with the next one to get from one word to the other
- * (optimal string alignment). @param most a distance that is larger may come out as any larger number
- */
-function distanceOf(from: string, to: string, most: number): number {
-  if (Math.abs(from.length - to.length) > most) {
-    return most + 1;
-  }
-  let before: number[] = [];
-  let last = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= from.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= to.length; j++) {
-      const isSame = from[i - 1] === to[j - 1];
-      const replaced = at(last, j - 1) + (isSame ? 0 : 1);
-      const isSwap = i > 1 && j > 1 && from[i - 1] === to[j - 2] && from[i - 2] === to[j - 1];
-      const swapped = isSwap ? at(before, j - 2) + 1 : Infinity;
-      row.push(Math.min(replaced, swapped, at(last, j) + 1, at(row, j - 1) + 1));
-    }
-    [before, last] = [last, row];
-  }
-  return at(last, to.length);
-}
-
-function at(row: readonly number[], index: number): number {
-  return row[index] ?? Infinity;
 }

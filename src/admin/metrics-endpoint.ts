@@ -15,7 +15,8 @@ import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { MetricFamilies, type Series } from './metric-families';
-import { platformState, type AdminNode } from './node';
+import type { AdminNode } from './node';
+import { platformState } from './platform-states';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
@@ -146,8 +147,9 @@ function addRequests(to: MetricFamilies, { metrics }: AdminNode): void {
 
 function addWrites(to: MetricFamilies, { store }: AdminNode): void {
   to.counter('mdatad_writes_total', 'PUT and DELETE requests, by outcome.', ['outcome'], () => {
-    const { stored, failed, joined, timedOut } = store.status().writer;
-    return byName('outcome', Object.entries({ stored, failed, joined, timed_out: timedOut }));
+    const { stored, failed, changed, joined, timedOut } = store.status().writer;
+    const all = { stored, failed, changed, joined, timed_out: timedOut };
+    return byName('outcome', Object.entries(all));
   });
   to.gauge('mdatad_writes_in_progress', 'VMs with writes in progress, by stage.', ['stage'], () => {
     const stages = store.status().writer.inProgress.map(({ stage }) => stage);

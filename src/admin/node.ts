@@ -1,6 +1,5 @@
 /*
- * What the admin server sees of the agent, and the states of its zones. The agent makes one and hands it in: admin/
- * never imports the agent.
+ * What the admin server sees of the agent, which makes one and hands it in: admin/ never imports the agent.
  * Everything here is read only, but for the level of the logger.
  */
 import type * as vasync from 'vasync';
@@ -12,7 +11,6 @@ import type { Logger } from '../log';
 import type { Platform } from '../platform/libzonecfg';
 import type { Paths } from '../platform/paths';
 import type { Store } from '../vm/store';
-import type { ZoneFacts } from '../platform/zone-facts';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import type { Tail } from './tail';
@@ -56,13 +54,4 @@ export interface AdminNode {
   starting(): vasync.PipelineStatus | null;
   /** Log records that were lost since the start. */
   lostRecords(): number;
-}
-
-/** The platform's word for each zone's state; empty where the platform could not be asked. */
-export type PlatformStates = ReadonlyMap<string, ZoneFacts['state']>;
-
-/** The one word of all views for a zone's state. */
-export function platformState(zone: Zone, states: PlatformStates): ZoneFacts['state'] {
-  const followed = zone.state === 'ready' || zone.state === 'running' ? zone.state : 'installed';
-  return states.get(zone.zonename) ?? followed;
 }

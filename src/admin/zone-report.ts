@@ -15,7 +15,8 @@ import type { MetadataReport } from '../vm/store';
 import type { ZoneFacts } from '../platform/zone-facts';
 import type { Zone } from '../zones/zone';
 import { messageOf } from '../lib/errors';
-import { platformState, type AdminNode } from './node';
+import type { AdminNode } from './node';
+import { platformState } from './platform-states';
 import { stateOf, type HealthSnapshot, type HealthState, type ZoneProblem } from './health';
 import { hintForRecord, hintsFor, type Hint } from './hints';
 

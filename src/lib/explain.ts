@@ -41,15 +41,27 @@ export function remedyFor(code: string, path: string): string {
 
 /** The lines for stderr, each with its newline. @param program what they begin with */
 export function explain(program: string, err: unknown): string {
+  const remedy = remedyOf(err);
+  return `${program}: ${textOf(err)}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
+}
+
+function textOf(err: unknown): string {
   const failed = failedCall(err);
-  const isCall = failed !== null && failed.err === err;
-  const text = isCall ? `${failed.call} ${failed.path}: ${describeError(err)}` : messageOf(err);
-  let remedy = err instanceof RemediedError ? err.remedy : '';
-  // The name of a zone or a descriptor is not a path: no directory can be listed.
-  if (failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError))) {
-    remedy = remedyFor(codeOf(failed.err), failed.path);
+  return failed === null || failed.err !== err
+    ? messageOf(err)
+    : `${failed.call} ${failed.path}: ${describeError(err)}`;
+}
+
+/** What to do about an error, on one line; empty where that is not known. */
+export function remedyOf(err: unknown): string {
+  if (err instanceof RemediedError) {
+    return err.remedy;
   }
-  return `${program}: ${text}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
+  const failed = failedCall(err);
+  // The name of a zone or a descriptor is not a path: no directory can be listed.
+  const isPath =
+    failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError));
+  return isPath ? remedyFor(codeOf(failed.err), failed.path) : '';
 }
 
 interface FailedCall {

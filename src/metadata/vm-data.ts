@@ -20,6 +20,8 @@ export interface VmFacts {
   readonly brand: string | undefined;
   readonly zonepath: string | undefined;
   readonly zoneState: string | undefined;
+  /** Of this boot; present only while the kernel knows the zone. */
+  readonly zoneid: number | undefined;
   /** Present only while the zone runs. */
   readonly initRestarts: number | undefined;
   readonly com2: string | undefined;
@@ -101,7 +103,15 @@ export type Change = {
 
 /** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &
-  ({ readonly kind: 'stored' } | { readonly kind: 'failed'; readonly text: string });
+  (
+    | { readonly kind: 'stored' }
+    | {
+        readonly kind: 'failed';
+        readonly text: string;
+        /** Its condition (`unless`) did not hold: nothing is wrong. */
+        readonly unmet?: true;
+      }
+  );
 
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {
@@ -161,7 +171,7 @@ export function aliasOf(vm: JsonObject | undefined): string | null {
   return (vm === undefined ? undefined : ownString(vm, 'alias')) ?? null;
 }
 
-function ownNumber(object: JsonObject, name: string): number | undefined {
+export function ownNumber(object: JsonObject, name: string): number | undefined {
   const value = own(object, name);
   return typeof value === 'number' ? value : undefined;
 }
@@ -186,6 +196,7 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     brand: ownString(vm, 'brand'),
     zonepath: ownString(vm, 'zonepath'),
     zoneState: ownString(vm, 'zone_state'),
+    zoneid: ownNumber(vm, 'zoneid'),
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
     lastModified: timeOf(ownString(vm, 'last_modified')),

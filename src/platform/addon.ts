@@ -56,7 +56,7 @@ interface Addon {
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
   zonename(zoneid: number): string | number;
-  /** @returns name and status of each zone in turn, or the negative errno */
+  /** @returns name, status and id of each zone in turn, or the negative errno */
   liveZones(): readonly (string | number)[] | number;
   /** @param into as native/file_stat.h says @returns 0 or the negative errno */
   stat(path: string, into: Uint32Array): number;

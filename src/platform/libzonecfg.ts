@@ -29,6 +29,7 @@ import {
   liveZones,
   readZoneIndex,
   stateOfStatus,
+  type LiveZone,
   type ZoneFacts,
   type ZoneIndex,
   type ZoneState,
@@ -47,8 +48,8 @@ const NO_ZONE = 'Z_NO_ZONE';
 export interface Platform {
   /** The configured zones, by one read of the index. */
   zoneIndex(): ZoneIndex;
-  /** The state of every zone that the kernel knows, by name: it counts more than the index's. */
-  liveZones(): ReadonlyMap<string, ZoneState>;
+  /** Every zone that the kernel knows, by name: its state counts more than the index's. */
+  liveZones(): ReadonlyMap<string, LiveZone>;
   /** The name of a zone that the kernel knows. */
   zoneName(zoneid: number): string;
   /** Brand, path and state by one read of the index; undefined when no such zone is configured. */

@@ -30,6 +30,13 @@ export interface ZoneFacts {
  */
 export type IndexEntry = ZoneFacts;
 
+/** A zone that the kernel knows. */
+export interface LiveZone {
+  readonly state: ZoneState;
+  /** Of this boot: zone_create (uts/common/os/zone.c) takes the next free one at each. */
+  readonly zoneid: number;
+}
+
 /** @param libzonecfg is asked for what the index leaves out @param live the kernel's state, if it knows the zone */
 export function factsOf(
   { zonename, brand, zonepath, state }: IndexEntry,
@@ -140,23 +147,23 @@ function own(slice: string): string {
 }
 
 /**
- * The state of each zone that the kernel knows, in libzonecfg's words. A zone that is being made is not
+ * Each zone that the kernel knows, its state in libzonecfg's words. A zone that is being made is not
  * among them: its state is still the index's.
  */
-export function liveZones(): Map<string, ZoneState> {
+export function liveZones(): Map<string, LiveZone> {
   const listed = loadAddon().liveZones();
   if (typeof listed === 'number') {
     throw new SystemError('zone_list', '', errnoName(-listed));
   }
-  const states = new Map<string, ZoneState>();
-  for (let at = 0; at + 1 < listed.length; at += 2) {
-    const [name, status] = [listed[at], listed[at + 1]];
+  const zones = new Map<string, LiveZone>();
+  for (let at = 0; at + 2 < listed.length; at += 3) {
+    const [name, status, zoneid] = listed.slice(at, at + 3);
     const state = typeof status === 'number' ? stateOfStatus(status) : undefined;
-    if (typeof name === 'string' && state !== undefined) {
-      states.set(name, state);
+    if (typeof name === 'string' && typeof zoneid === 'number' && state !== undefined) {
+      zones.set(name, { state, zoneid });
     }
   }
-  return states;
+  return zones;
 }
 
 /**

@@ -76,6 +76,8 @@ export interface WriteFailure {
 export interface WriterStatus {
   readonly stored: number;
   readonly failed: number;
+  /** PUTIF and DELETEIF of a key that had changed. */
+  readonly changed: number;
   readonly joined: number;
   readonly timedOut: number;
   /** VMs whose changes are in progress. */

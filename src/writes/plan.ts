@@ -90,7 +90,7 @@ export function planChanges(
     }
     const refused = refusalOfCheck(change, next[map].get(key), current);
     if (refused !== null) {
-      return { kind: 'failed', text: refused };
+      return { kind: 'failed', text: refused, unmet: true };
     }
     const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;

@@ -74,6 +74,8 @@ interface Pending {
 export interface WriteCounts {
   stored: number;
   failed: number;
+  /** Refused, since the key had changed: its condition did not hold. */
+  changed: number;
   joined: number;
   timedOut: number;
 }
@@ -294,7 +296,7 @@ export class WriteQueue {
   }
 
   private settle(pending: Pending, result: ChangeResult): void {
-    this.counts[result.kind]++;
+    this.counts[isUnmet(result) ? 'changed' : result.kind]++;
     if (result.kind === 'stored') {
       this.failed = null;
     } else if (result.limit === 'keys' || result.limit === 'size') {
@@ -319,6 +321,10 @@ export class WriteQueue {
     this.bucket.take(this.committing.length);
     return this.committing.map((pending) => pending.change);
   }
+}
+
+function isUnmet(result: ChangeResult): boolean {
+  return result.kind === 'failed' && result.unmet === true;
 }
 
 function newPending(change: PlannedChange, bytes: number): Pending {

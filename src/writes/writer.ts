@@ -41,7 +41,13 @@ export class Writer implements MetadataWriter {
   private readonly rate: TokenRate;
   private readonly answerMs: number;
   private readonly queues = new Map<string, WriteQueue>();
-  private readonly counts: WriteCounts = { stored: 0, failed: 0, joined: 0, timedOut: 0 };
+  private readonly counts: WriteCounts = {
+    stored: 0,
+    failed: 0,
+    changed: 0,
+    joined: 0,
+    timedOut: 0,
+  };
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */

@@ -176,7 +176,7 @@ export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
       continue;
     }
     try {
-      zones.set(zonename, factsOf(entry, platform, live.get(zonename)));
+      zones.set(zonename, factsOf(entry, platform, live.get(zonename)?.state));
     } catch (err) {
       if (!(err instanceof SystemError)) {
         throw err;

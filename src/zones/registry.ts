@@ -157,7 +157,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     } else if (known === undefined) {
       await this.add(facts, askedAt);
     } else if (isOther(known, facts)) {
-      await this.remove(zonename);
+      await this.remove(zonename, facts);
       await this.add(facts, askedAt);
     } else if (known.state !== phaseOfState(facts.state)) {
       this.askedAt.set(zonename, askedAt);
@@ -267,7 +267,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const askedAt = nowNs();
     const facts = this.options.platform.zoneFacts(zonename);
     if (facts !== undefined && (known === undefined || isOther(known, facts))) {
-      void this.remove(zonename);
+      void this.remove(zonename, facts);
       void this.add(facts, askedAt);
     }
   }
@@ -311,15 +311,19 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.emit('moved', zone);
   }
 
-  private async remove(zonename: string): Promise<void> {
+  /**
+   * @param next what is there now, where that is another zone. One at the same place keeps the socket's directory: it
+   *   may run, with that directory mounted, and only its brand was changed
+   */
+  private async remove(zonename: string, next?: ZoneFacts): Promise<void> {
     const zone = this.zones.get(zonename);
     if (zone === undefined) {
       return;
     }
     this.zones.delete(zonename);
     this.askedAt.delete(zonename);
-    const closing = zone
-      .close()
+    const keeps = next?.zonepath === zone.facts.zonepath;
+    const closing = (keeps ? zone.stop(0) : zone.close())
       .catch((err: unknown) => zone.log.error({ err }, 'zone could not be closed cleanly'))
       .then(() => {
         this.closing.delete(zonename);

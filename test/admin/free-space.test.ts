@@ -37,6 +37,7 @@ function watch(zones: Zone[], disks: Disks, more: Partial<FreeSpaceOptions> = {}
   return new FreeSpace({
     zones: () => zones,
     directoryOf: ({ zonename }) => zonename,
+    metadataBytes: () => 1024,
     ask: disks.ask,
     passMs: 1,
     answerMs: 20,
@@ -91,6 +92,23 @@ describe('the free space of the zones’ file systems', () => {
     disks.free.set('zone0', 7);
     assert.deepStrictEqual(await Promise.all([room.now(zone), room.now(zone)]), [7, 7]);
     assert.deepStrictEqual(disks.asked, ['zone0', 'zone0', 'zone0']);
+  });
+
+  it('is scarce where a second copy of what a guest may write does not fit', async () => {
+    const [zone] = zonesOf(1);
+    assert(zone !== undefined);
+    const disks = new Disks();
+    let metadataBytes = 4 * 1024 * 1024;
+    const room = watch([zone], disks, { metadataBytes: () => metadataBytes });
+    disks.free.set('zone0', metadataBytes - 1);
+    assert.strictEqual(await room.scarce(zone, true), metadataBytes - 1);
+    disks.free.set('zone0', metadataBytes);
+    assert.strictEqual(await room.scarce(zone, true), null);
+    metadataBytes = 1024;
+    disks.free.set('zone0', 64 * 1024 - 1);
+    assert.strictEqual(await room.scarce(zone, true), 64 * 1024 - 1);
+    disks.free.set('zone0', 64 * 1024);
+    assert.strictEqual(await room.scarce(zone, true), null);
   });
 
   it('is the error where the directory cannot be measured', async () => {

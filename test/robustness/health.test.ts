@@ -89,6 +89,13 @@ const CASES: readonly Case[] = [
   {
     fault: 'vminfod.freeze',
     zone: OS,
+    provoke: (cn) => cn.node.ok(['reboot', uuidOf(OS)]),
+    note: ' of a zone that was rebooted',
+    expected: { reason: 'vminfod-behind', zone: OS },
+  },
+  {
+    fault: 'vminfod.freeze',
+    zone: OS,
     provoke: (cn) => cn.node.ok(['shutdown', uuidOf(OS)]),
     note: ' of a zone that was shut down',
     expected: { reason: 'vminfod-behind', zone: OS },
@@ -305,6 +312,28 @@ describe('health', function () {
       await allAgree(cn, { reason: 'mount-replaced', zone: OS });
       await cn.node.ok(['reboot', uuidOf(OS)]);
       await allAgree(cn);
+    } finally {
+      await cn.stop();
+    }
+  });
+
+  it('stays ok where the brand of a running zone is changed, which keeps its directory', async function () {
+    needsRoot(this);
+    const cn = await SimulatedNode.start(this, { vms: [osZone(OS)], canaries: false });
+    try {
+      await allAgree(cn);
+      const index = cn.node.path('/etc/zones/index');
+      writeFileSync(index, readFileSync(index, 'utf8').replace(/\bjoyent\b/, 'joyent-minimal'));
+      const argv = [process.execPath, MDATACTL, '--root', cn.root];
+      await runProgram([...argv, 'notify', uuidOf(OS), 'changed']);
+      const brand = async (): Promise<string> =>
+        (await runProgram([...argv, 'zones', '-H', '-p', '-o', 'brand'])).stdout;
+      await eventually(async () => (await brand()) === 'joyent-minimal\n', 'the new brand');
+      // Long enough for a check of what the zone has at its mount point.
+      await runProgram([...argv, 'doctor', uuidOf(OS)]);
+      await allAgree(cn);
+      const { status, stdout } = await cn.node.exec(uuidOf(OS), 'mdata-get', 'sdc:uuid');
+      assert.deepStrictEqual([status, stdout], [0, `${uuidOf(OS)}\n`]);
     } finally {
       await cn.stop();
     }

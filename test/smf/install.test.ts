@@ -218,6 +218,29 @@ describe('the script install', function () {
     refuse(script(corrupt, 'install'), /the native code does not load with .*Error/);
   });
 
+  it('prints its release, as the other scripts do', () => {
+    const id = /^id=(.*)$/m.exec(readFileSync(join(stage.unpacked, 'RELEASE'), 'utf8'))?.[1];
+    for (const name of ['install', 'upgrade', 'rollback', 'uninstall']) {
+      const { status, stdout, stderr } = script(stage.unpacked, name, '--version');
+      assert.deepStrictEqual([status, stdout, stderr], [0, `${id ?? ''}\n`, ''], name);
+    }
+  });
+
+  it('works below MDATAD_ROOT, and says so, unless --root is given', () => {
+    const install = join(stage.unpacked, 'smf/install');
+    const env = { ...process.env, MDATAD_ROOT: stage.node.root };
+    const run = (...args: string[]): Outcome =>
+      spawnSync(install, ['--dry-run', ...args], { encoding: 'utf8', env });
+    const { stdout } = succeed(run());
+    assert(stdout.startsWith(`install: works below ${stage.node.root} (MDATAD_ROOT)\n`), stdout);
+    assert.match(stdout, new RegExp(`copy release .* to ${stage.node.root}/opt/mdatad/versions`));
+    const other = join(stage.directory, 'none');
+    refuse(run('--root', other), /none is not a directory/);
+    env.MDATAD_ROOT = 'not/absolute';
+    refuse(run(), /MDATAD_ROOT wants an absolute path, not not\/absolute/);
+    assert.match(run('--help').stdout, /instead of \/ \(default: MDATAD_ROOT/);
+  });
+
   it('says what an unknown option is, and exits 2', () => {
     const { status, stderr } = script(stage.unpacked, 'install', '--forse');
     assert.strictEqual(status, 2);

@@ -5,20 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NOTIFY_STATES } from '../../src/admin/node';
 import { LOG_LEVELS } from '../../src/config';
-import { completed, MDATA_PROGRAMS } from '../../tools/completed';
+import { packageVersion } from '../../src/lib/version';
 import { completionScript } from '../../tools/completion';
+import { completedPrograms } from '../../tools/mdatactl/completed-programs';
 import { makeProgram as mdatactl } from '../../tools/mdatactl/main';
-import { makeProgram as simcn } from '../../tools/simcn/main';
-import { FAULTS } from '../../tools/simcn/faults';
+import { completedSimcn, makeProgram as simcn } from '../../tools/simcn/main';
 import { needs } from '../support/pending';
 import { BUILT } from '../support/smf-package';
 
-const ON_A_NODE = [completed(mdatactl(() => undefined)), ...MDATA_PROGRAMS];
+const ON_A_NODE = completedPrograms(mdatactl(() => undefined));
 const ZSH_LISTS = join(__dirname, '../../../test/support/zsh-lists.zsh');
-const SIMCN = completed(
-  simcn(() => undefined),
-  { 'fault name': Object.keys(FAULTS) },
-);
+const SIMCN = completedSimcn(simcn(() => undefined));
 
 describe('the completion', () => {
   let directory = '';
@@ -134,6 +131,18 @@ describe('the completion', () => {
       ]);
     });
 
+    it('offers columns one after the other', () => {
+      const words = (line: string): string[] => listed(line).flatMap((each) => each.split(/\s+/));
+      assert.deepStrictEqual(words('mdatactl top -o l'), ['last', 'latency']);
+      assert.deepStrictEqual(words('mdatactl top --fields conns,l'), ['last', 'latency']);
+      assert.deepStrictEqual(words('simcn ls -o zone'), [
+        'zone_state',
+        'zoneid',
+        'zonename',
+        'zonepath',
+      ]);
+    });
+
     it("offers the node's zones with their brands, below the root that the line names", () => {
       const zones = ['abc-1  -- zone', 'abd-2  -- joyent'];
       assert.deepStrictEqual(listed(`mdatactl --root ${directory} doctor ab`), zones);
@@ -156,9 +165,52 @@ describe('the completion', () => {
     assert.strictEqual(printed('simcn', 'bash'), completionScript([SIMCN]));
   });
 
+  it('has --version of every command, which prints it', () => {
+    for (const program of [mdatactl(() => undefined), simcn(() => undefined)]) {
+      const without = [program, ...program.commands, ...program.commands.flatMap((c) => c.commands)]
+        .filter(({ options }) => !options.some(({ long }) => long === '--version'))
+        .map((command) => command.name());
+      assert.deepStrictEqual(without, []);
+    }
+    for (const argv of [
+      ['simcn', 'ls'],
+      ['mdatactl', 'zone'],
+      ['mdatactl', 'datasets', 'expand'],
+    ]) {
+      const [program = '', ...command] = argv;
+      const main = join(BUILT, 'tools', program, 'main.js');
+      const ended = spawnSync(process.execPath, [main, ...command, '--version'], {
+        encoding: 'utf8',
+      });
+      assert.deepStrictEqual([ended.status, ended.stdout], [0, `${packageVersion()}\n`]);
+    }
+  });
+
+  it('offers the daemon, its options and their values', () => {
+    assert.deepStrictEqual(offered('mdatad', '--log-level', 'de'), ['debug']);
+    assert.deepStrictEqual(offered('mdatad', '--c'), ['--config', '--check-config']);
+    assert.deepStrictEqual(offered('mdatad', '--config', `${directory}/mda`), [
+      `${directory}/mdatad.bash`,
+    ]);
+  });
+
+  it('offers columns behind -o and -s, one after the other', () => {
+    assert.deepStrictEqual(offered('mdatactl', 'zones', '-o', 'al'), ['alias']);
+    assert.deepStrictEqual(offered('mdatactl', 'zones', '--fields', 'zone,al'), ['zone,alias']);
+    assert.deepStrictEqual(offered('mdatactl', 'keys', 'abc-1', '-s', '-by'), ['-bytes']);
+    assert.deepStrictEqual(offered('mdatactl', 'top', '-o', 'conns,l'), [
+      'conns,latency',
+      'conns,last',
+    ]);
+    // Of top this is a choice, no list.
+    assert.deepStrictEqual(offered('mdatactl', 'top', '--sort', 'requests,l'), []);
+    assert.deepStrictEqual(offered('simcn', 'ls', '-o', 'uuid,zonei'), ['uuid,zoneid']);
+    assert.deepStrictEqual(offered('mdatactl', 'datasets', '-o', 'dat'), ['dataset']);
+  });
+
   it('offers options, and the values of an option', () => {
     assert.deepStrictEqual(offered('mdatactl', 'top', '--sort', 'r'), ['requests']);
-    assert.deepStrictEqual(offered('simcn', 'up', '--v'), ['--vms']);
+    assert.deepStrictEqual(offered('simcn', 'up', '--v'), ['--version', '--vms']);
     assert.deepStrictEqual(offered('mdatactl', '--ver'), ['--version']);
     assert.deepStrictEqual(offered('mdata-get', '--'), [
       '--token',

@@ -206,8 +206,12 @@ describe('the errors of the programs', function () {
       seen.stdout,
       /^mdatad: cannot start: stat .*no compute node is there.*\r\n {2}\S.*\r\n$/,
     );
-    const { stdout } = await runProgram(command);
-    assert.match(stdout, /^\{"name":"metadata",.*"msg":"cannot start",.*\}\n$/);
+    const record = /^\{"name":"metadata",.*"remedy":"[^"]+",.*"msg":"cannot start",.*\}\n$/;
+    const apart = await runProgram(command);
+    assert.match(apart.stdout, record);
+    assert.match(apart.stderr, /^mdatad: cannot start: .*\n {2}\S.*\n$/);
+    const together = await runProgram(['sh', '-c', '"$@" 2>&1', 'sh', ...command]);
+    assert.match(together.stdout, record);
   });
 
   for (const { fault, program, argv, asNobody, status, says } of rows) {

@@ -50,6 +50,17 @@ describe('a listing', () => {
     assert.strictEqual(line, `a5894692  ${alias}`);
   });
 
+  it('aligns cells by their width on a terminal, which is not their length', () => {
+    const rows = [
+      { uuid: 'a', alias: '\u65e5\u672c', ram: 1 },
+      { uuid: 'b', alias: 'ascii', ram: 2 },
+    ];
+    assert.deepStrictEqual(lines({ fields: 'alias,uuid', noHeader: true }, false, rows), [
+      '\u65e5\u672c   a',
+      'ascii  b',
+    ]);
+  });
+
   it('takes the other name of a field too', () => {
     assert.deepStrictEqual(lines({ fields: 'zone', sort: '-zone' }), ['UUID', A, B]);
   });

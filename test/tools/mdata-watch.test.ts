@@ -113,6 +113,14 @@ describe('the mdata programs that wait and read all', function () {
       assert.deepStrictEqual(await first.ended, { code: 0, out: 'colour\nwhite\n', err: '' });
       const second = start('watch', '-t', '1', 'absent');
       assert.deepStrictEqual(await second.ended, { code: 1, out: '', err: '' });
+      const began = performance.now();
+      const short = start('watch', '-t', '0.1', 'absent');
+      const long = start('watch', '-t', '1.6', 'absent');
+      assert.deepStrictEqual(await short.ended, { code: 1, out: '', err: '' });
+      const shortMs = performance.now() - began;
+      assert.strictEqual((await long.ended).code, 1);
+      // Both start in the same time: a tenth of a second is not taken for a whole one.
+      assert(performance.now() - began - shortMs > 1000, 'a fraction of a second is honoured');
     });
 
     it('refuse an invalid duration, and a missing key', async () => {
@@ -154,9 +162,15 @@ describe('the mdata programs that wait and read all', function () {
     let value = 'red';
     /** GETs that fail, with this text, before others succeed. */
     let failing = { text: '', count: 0 };
+    const TOKEN = 'f'.repeat(32);
+    let knowsWatch = false;
+    /** The tokens of the WATCH requests that came. */
+    const watches: string[] = [];
     const sockets = new Set<Socket>();
 
     beforeEach(async () => {
+      knowsWatch = false;
+      watches.length = 0;
       directory = mkdtempSync(join(tmpdir(), 'mdata-'));
       path = join(directory, 'metadata.sock');
       server = createServer((socket) => {
@@ -197,10 +211,27 @@ describe('the mdata programs that wait and read all', function () {
             : frame(id, 'NOTFOUND');
         case 'KEYS':
           return frame(id, 'SUCCESS', 'colour\nnone');
+        case 'WATCH':
+          watches.push(Buffer.from(payload, 'base64').toString().split(' ')[1] ?? '');
+          return knowsWatch
+            ? frame(id, 'SUCCESS', TOKEN)
+            : frame(id, 'FAILURE', 'Unknown command WATCH');
         default:
           return frame(id, 'FAILURE', `Unknown command ${code}`);
       }
     }
+
+    it('ask for WATCH again after a while, as another agent may have come', async () => {
+      const program = new Program(path, 'watch', ['--once', 'colour']);
+      await eventually(() => program.err !== '', 'it has said so');
+      knowsWatch = true;
+      await eventually(() => watches.length > 2, 'it waits by WATCH', 50_000);
+      assert.deepStrictEqual([watches[1], watches[2]], ['-', TOKEN]);
+      value = 'green';
+      const { code, out, err } = await program.ended;
+      assert.deepStrictEqual([code, out], [0, 'colour\ngreen\n']);
+      assert.strictEqual(err.split('\n').length, 2, err);
+    });
 
     it('poll every 10 seconds, and say so once', async () => {
       const program = new Program(path, 'watch', ['--once', 'colour']);

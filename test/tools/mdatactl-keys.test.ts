@@ -90,7 +90,7 @@ describe('mdatactl keys and tail', function () {
       const { status, stderr } = await ctl('keys', 'nosuch');
       assert.deepStrictEqual(
         [status, stderr.split('\n')[0]],
-        [2, 'mdatactl: no zone is named nosuch'],
+        [2, 'mdatactl: no such zone: nosuch'],
       );
     });
   });

@@ -26,6 +26,12 @@ describe('texts of mdatactl', () => {
 
   it('cut text to the room there is', () => {
     assert.deepStrictEqual([cut('abc', 3), cut('abcd', 3), cut('a', 1)], ['abc', 'ab\u2026', 'a']);
+    const wide = '\u65e5\u672c\u8a9e';
+    assert.deepStrictEqual([cut(wide, 6), cut(wide, 5)], [wide, '\u65e5\u672c\u2026']);
+    assert.deepStrictEqual(paragraph('', `${wide.repeat(3)} ${wide}`, 0, 20), [
+      wide.repeat(3),
+      wide,
+    ]);
   });
 
   it('show a record on one line, its query by what the message does not say', () => {

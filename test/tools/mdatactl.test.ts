@@ -139,7 +139,7 @@ describe('mdatactl', function () {
     assert.match(unclear.stderr, /could be 2 zones/);
     const unknown = await ctl('doctor', 'nobody');
     assert.strictEqual(unknown.status, 2);
-    assert.match(unknown.stderr, /no zone is named nobody/);
+    assert.match(unknown.stderr, /no such zone: nobody/);
   });
 
   it('asks for a key as the guest would, and shows its value only with --show-value', async () => {
@@ -271,7 +271,13 @@ describe('mdatactl', function () {
   it('follows no zone that does not exist, and says why', async () => {
     const { status, stdout, stderr } = await ctl('tail', zonenameOf(99));
     assert.deepStrictEqual([status, stdout], [2, '']);
-    assert.strictEqual(stderr, `mdatactl: no such zone: ${zonenameOf(99)}\n`);
+    const [first, ...help] = stderr.trimEnd().split('\n');
+    assert.strictEqual(first, `mdatactl: no such zone: ${zonenameOf(99)}`);
+    assert(
+      help.some((line) => line.startsWith('  did you mean: ')),
+      stderr,
+    );
+    assert.match(help.at(-1) ?? '', /^ {2}the agent's zones: mdatactl zones .* vmadm list$/);
     const others = await Promise.all(
       Array.from({ length: MOST_FOLLOWERS }, () => openAdmin(node.root, '/tail')),
     );

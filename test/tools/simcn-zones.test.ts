@@ -150,7 +150,11 @@ describe('simcn: zones', function () {
       `${ZONE}:running:${String((await vminfodVm(node, ZONE))?.zoneid)}\n${OTHER}:stopped:\n`,
     );
     const { status, stderr } = await node.simcn(['ls', '-o', 'colour']);
-    assert.deepStrictEqual([status, stderr], [2, 'simcn: invalid order field: colour\n']);
+    assert.strictEqual(status, 2);
+    assert.match(
+      stderr,
+      /^simcn: invalid order field: colour\n {2}the columns are alias, .*zoneid/,
+    );
     await node.ok(['destroy', OTHER]);
   });
 

@@ -2,7 +2,7 @@
  * What a person may type for a zone.
  */
 import assert from 'node:assert';
-import { wholeUuid, zoneMeant } from '../../tools/zone-name';
+import { nearestZones, wholeUuid, zoneMeant } from '../../tools/zone-name';
 
 const A = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
 const B = 'a5894699-42f1-42ab-acac-5c4f64f5d6e0';
@@ -42,6 +42,15 @@ describe('the name of a zone', () => {
     assert.deepStrictEqual(meant('nope'), []);
     assert.deepStrictEqual(meant('...'), []);
     assert.deepStrictEqual(meant(''), []);
+  });
+
+  it('is suggested where a word is a slip away from it', () => {
+    assert.deepStrictEqual(nearestZones('wbe0', ZONES), [`${A}  web0`]);
+    assert.deepStrictEqual(nearestZones('biuld', ZONES), ['Build']);
+    assert(nearestZones('a5894629', ZONES).some((line) => line.startsWith(A)));
+    assert.deepStrictEqual(nearestZones('nothing-alike', ZONES), []);
+    assert.deepStrictEqual(nearestZones('x', ZONES), []);
+    assert.deepStrictEqual(nearestZones('', ZONES), []);
   });
 
   it('is used unchanged where it is a whole uuid', () => {

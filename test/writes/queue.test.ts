@@ -34,7 +34,7 @@ describe('the queue of a VM', () => {
     answerMs = ANSWER_MS,
   ): (change: Change) => Promise<ChangeResult> {
     commits = 0;
-    counts = { stored: 0, failed: 0, joined: 0, timedOut: 0 };
+    counts = { stored: 0, failed: 0, changed: 0, joined: 0, timedOut: 0 };
     const counted = (batch: Batch): Promise<readonly ChangeResult[]> => {
       commits++;
       return commit(batch);
@@ -58,6 +58,13 @@ describe('the queue of a VM', () => {
       ...Array<unknown>(2).fill(['stored', undefined]),
       ...Array<unknown>(3).fill(['stored', 'writes']),
     ]);
+  });
+
+  it('counts a change whose condition did not hold as neither stored nor failed', async () => {
+    const unmet: ChangeResult = { kind: 'failed', text: 'Changed t', unmet: true };
+    const change = queueOf((batch) => Promise.resolve(batch.take().map(() => unmet)));
+    assert.deepStrictEqual(await change(set('k', '1')), unmet);
+    assert.deepStrictEqual([counts.changed, counts.stored, counts.failed], [1, 0, 0]);
   });
 
   it('names the rate limit to a change that it delayed for too long', async () => {

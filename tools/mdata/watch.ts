@@ -3,7 +3,8 @@
  * mdata-watch: waits for changes of metadata keys, and prints the new values or runs a command for each change.
  *
  *   token of the keys -> their values -> WATCH -----another token--------> values -> what differs is told -> WATCH ...
- *                                          `-- an agent without WATCH: the values are read every 10 s
+ *                                          `-- an agent without WATCH: the values are read every 10 s, and WATCH is
+ *                                              asked for again every 30 s: a newer agent may have taken its place
  *
  * The token is older than the values that are read after it: what changes in between is told by the next WATCH.
  */
@@ -34,6 +35,10 @@ const EXIT_USAGE = 3;
 const MAX_WAIT_S = 300;
 /** Between looks where the agent cannot tell. */
 const POLL_MS = 10_000;
+/** After so many of them the agent is asked for WATCH again. */
+const POLLS_A_WATCH = 3;
+/** What WATCH counts in, and the least that it waits. */
+const SECOND_MS = 1000;
 /** Before a request is sent again that met a passing fault. */
 const RETRY_MS = 1000;
 
@@ -48,6 +53,7 @@ class Watcher {
   private readonly once: boolean;
   /** Null: the agent knows no WATCH. */
   private token: string | null = '-';
+  private polls = 0;
   private changed = false;
 
   constructor(args: Arguments, seconds: number) {
@@ -85,15 +91,24 @@ class Watcher {
 
   /** Until the keys may have changed, or the time is over; the first time, not at all. */
   private async wait(): Promise<void> {
-    const { token, keys } = this;
-    const leftMs = (): number => this.endsAt - performance.now();
+    const { keys } = this;
+    const leftMs = (): number => Math.max(0, this.endsAt - performance.now());
+    let token = this.token;
     if (token === null) {
-      await sleep(Math.max(0, Math.min(POLL_MS, leftMs())));
-      return;
+      await sleep(Math.min(POLL_MS, leftMs()));
+      if (++this.polls % POLLS_A_WATCH !== 0) {
+        return;
+      }
+      token = '-';
+    } else if (token !== '-' && leftMs() < SECOND_MS) {
+      // Less than a WATCH can wait: it is asked at the end, and answers at once.
+      await sleep(leftMs());
+      token = '-';
     }
+    const known = token;
     const outcome = await this.ask(() => {
-      const seconds = Math.max(1, Math.min(MAX_WAIT_S, Math.ceil(leftMs() / 1000)));
-      return { kind: 'watch', seconds, token, keys };
+      const seconds = Math.max(1, Math.min(MAX_WAIT_S, Math.floor(leftMs() / SECOND_MS)));
+      return { kind: 'watch', seconds, token: known, keys };
     });
     if (outcome.kind === 'success') {
       this.token = outcome.data.toString('latin1');
@@ -102,7 +117,9 @@ class Watcher {
     if (!isUnknown(outcome)) {
       throw failureOf(outcome);
     }
-    say(`${USAGE.name}: this agent cannot tell of changes: looking every 10 seconds`);
+    if (this.token !== null) {
+      say(`${USAGE.name}: this agent cannot tell of changes: looking every 10 seconds`);
+    }
     this.token = null;
   }
 

@@ -12,7 +12,7 @@ import type { Status } from '../../src/admin/status';
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { codeOf, describeError } from '../../src/lib/errors';
 import { isJsonObject, ownString } from '../../src/metadata/vm-data';
-import { wholeUuid, zoneMeant } from '../zone-name';
+import { nearestZones, wholeUuid, zoneMeant } from '../zone-name';
 
 /** The agent answers from memory; one that takes longer has stopped. */
 const ANSWER_MS = 10_000;
@@ -85,9 +85,20 @@ export class Client {
     }
     const response = await this.send(question, question.long ? LONG_ANSWER_MS : ANSWER_MS);
     if (response.statusCode !== 200) {
-      throw new ControlError(refusalOf(await this.bodyOf(response, question)));
+      const refusal = refusalOf(await this.bodyOf(response, question));
+      const [, unknown] = /^no such zone: (.+)$/.exec(refusal) ?? [];
+      throw new ControlError(refusal, unknown === undefined ? [] : await this.zonesNear(unknown));
     }
     return response;
+  }
+
+  /** What to do about a name that means none of the agent's zones. */
+  async zonesNear(word: string): Promise<string[]> {
+    const near = nearestZones(word, await this.ask('zones', { path: '/zones' }));
+    return [
+      ...near.map((each) => `did you mean:      ${each}`),
+      "the agent's zones: mdatactl zones    the node's: vmadm list",
+    ];
   }
 
   private async bodyOf(response: IncomingMessage, { method, path }: Question): Promise<string> {
@@ -178,7 +189,7 @@ function notThere(socketPath: string, tried: string, err: unknown): ControlError
 export async function findZone(client: Client, word: string): Promise<string> {
   const found = wholeUuid(word) ?? (await knownZone(client, word));
   if (found === undefined) {
-    throw new ControlError(`no zone is named ${word}`, ['mdatactl zones lists them']);
+    throw new ControlError(`no such zone: ${word}`, await client.zonesNear(word));
   }
   return found;
 }

@@ -25,8 +25,8 @@ import {
 import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
 import { explain, RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
-import { completed, MDATA_PROGRAMS } from '../completed';
 import { completionScript, SHELLS, type Shell } from '../completion';
+import { completedPrograms } from './completed-programs';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
 import { follow, type FollowOptions } from './tail';
 import { getKey } from './get';
@@ -122,7 +122,6 @@ function sessionOf(command: Command): Session {
 export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
     .description('Shows and controls the metadata agent of this node')
-    .version(packageVersion(), '--version', 'print the version')
     .exitOverride()
     .showHelpAfterError('(mdatactl --help lists the commands)')
     .addHelpText('after', HELP);
@@ -133,9 +132,11 @@ export function makeProgram(finish: (status: number) => void): Command {
       .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)')
       .option('--json', 'print JSON, for scripts')
       .exitOverride();
+  const withVersion = (command: Command): Command =>
+    command.version(packageVersion(), '--version', 'print the version');
   const add = (usage: string, description: string): Command =>
-    options(program.command(usage).description(description));
-  options(program);
+    withVersion(options(program.command(usage).description(description)));
+  withVersion(options(program));
 
   add('status', 'the agent in one screen').action(async (_options, command: Command) => {
     const session = sessionOf(command);
@@ -308,31 +309,25 @@ export function makeProgram(finish: (status: number) => void): Command {
       finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
     });
 
-  program
-    .command('completion')
+  withVersion(program.command('completion'))
     .description('print the completion of mdatactl and the mdata commands for a shell')
     .addArgument(
       new Argument('<shell>', 'source it: source <(mdatactl completion bash)').choices(SHELLS),
     )
     .exitOverride()
     .action((shell: Shell) => {
-      process.stdout.write(completionScript([completed(program), ...MDATA_PROGRAMS], shell));
+      process.stdout.write(completionScript(completedPrograms(program), shell));
     });
 
   const datasets = listed(
-    options(
-      program
-        .command('datasets')
-        .description('delegated datasets, and what the policy "safe" says of them')
-        .argument('[uuid]'),
-    ),
+    add('datasets [uuid]', 'delegated datasets, and what the policy "safe" says of them'),
   ).action(async (uuid: string | undefined, own: ListOptions, command: Command) => {
     const session = sessionOf(command);
     const path = uuid === undefined ? '' : `/${await findZone(session.client, uuid)}`;
     const report = await session.client.ask('datasets', { path: `/datasets${path}`, long: true });
     print(session, report, () => showDatasets(report, listingOf(own), session.screen));
   });
-  options(datasets.command('expand'))
+  withVersion(options(datasets.command('expand')))
     .description('expand "delegate_dataset": "safe" of a payload on stdin')
     .option('--config <file>', 'take the policy from this file, not from the running agent')
     .action(async (own: { config?: string }, command: Command) => {

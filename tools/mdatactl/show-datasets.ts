@@ -30,7 +30,8 @@ const FIELDS: readonly Field<DatasetRow>[] = [
   },
   { name: 'dataset', title: 'DATASET', value: (row) => row.audit.datasets.join(' ') },
 ];
-const DEFAULT_FIELDS = FIELDS.map(({ name }) => name).join(',');
+export const DATASET_FIELD_NAMES = FIELDS.map(({ name }) => name);
+const DEFAULT_FIELDS = DATASET_FIELD_NAMES.join(',');
 
 /** `mdatactl datasets`, for a person or a script. */
 export function showDatasets(

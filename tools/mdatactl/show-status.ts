@@ -80,9 +80,11 @@ function requestsLine({ requests }: Status): string {
 }
 
 function writesLine({ writes }: Status): string {
-  const { inProgress, stored, failed, timedOut, locksHeld, unconfirmed, restored } = writes;
+  const { inProgress, stored, failed, changed, timedOut, locksHeld, unconfirmed, restored } =
+    writes;
   const pending = inProgress.length === 0 ? 'none' : counted(inProgress.length, 'VM');
   const odd = [
+    changed > 0 ? `, ${changed} refused as the key had changed` : '',
     timedOut > 0 ? `, ${timedOut} timed out` : '',
     unconfirmed > 0 ? `, ${unconfirmed} not confirmed by vminfod` : '',
     restored > 0 ? `, ${restored} undone from a stale copy and made again` : '',

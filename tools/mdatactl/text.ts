@@ -1,12 +1,28 @@
 /*
- * Text that fits a terminal: labelled paragraphs. Pure.
+ * Text that fits a terminal: labelled paragraphs, in columns of the terminal: a guest's keys may be wide. Pure.
+ *
+ * string-width 4 is the last that CommonJS can load on Node 20, and small; wrap-ansi of that age has no types and
+ * brings four packages for the dozen lines of `wrap`.
  */
+import stringWidth from 'string-width';
 
 const CUT = '\u2026';
 
-/** `text` in at most `room` characters. */
+/** `text` in at most `room` columns. */
 export function cut(text: string, room: number): string {
-  return text.length <= room ? text : `${text.slice(0, Math.max(0, room - 1))}${CUT}`;
+  if (stringWidth(text) <= room) {
+    return text;
+  }
+  let kept = '';
+  let columns = 1;
+  for (const char of text) {
+    columns += stringWidth(char);
+    if (columns > room) {
+      break;
+    }
+    kept += char;
+  }
+  return `${kept}${CUT}`;
 }
 
 /** A label, and text beside it that is wrapped between words. */
@@ -25,7 +41,7 @@ export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
+    if (line !== '' && stringWidth(line) + 1 + stringWidth(word) > width) {
       lines.push(line);
       line = word;
     } else {

@@ -76,7 +76,8 @@ const FIELDS: readonly Field<ZoneRate>[] = [
       lastRequest === null ? null : `${lastRequest.verb} ${lastRequest.key}`.trim(),
   },
 ];
-const ALL_FIELDS = FIELDS.map(({ name }) => name).join(',');
+export const TOP_FIELD_NAMES = FIELDS.map(({ name }) => name);
+const ALL_FIELDS = TOP_FIELD_NAMES.join(',');
 
 /** Rates of all zones. @param seconds between the polls; a zone that is new counts from zero */
 export function ratesOf(

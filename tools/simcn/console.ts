@@ -11,6 +11,7 @@ import { connect } from 'node:net';
 import { z } from 'zod';
 
 import { codeOf, systemError } from '../../src/lib/errors';
+import { RemediedError } from '../../src/lib/explain';
 import { Paths } from '../../src/platform/paths';
 import { ask, logOf } from './control';
 import { CONSOLE } from './hypervisor';
@@ -30,8 +31,8 @@ export async function attachConsole(root: string, zone: string): Promise<void> {
     await once(socket, 'connect');
   } catch (err) {
     if (['ENOENT', 'ECONNREFUSED'].includes(codeOf(err))) {
-      const how = `only a real guest that runs has one (a zone: simcn exec ${zone} -- sh)`;
-      throw new Error(`zone ${zonename} has no console: ${how}`, { cause: err });
+      const why = `zone ${zonename} has no console: only a real guest that runs has one`;
+      throw new RemediedError(why, `of a zone: simcn exec ${zone} -- sh`);
     }
     throw systemError('connect', zonename, err);
   }

@@ -14,17 +14,16 @@ import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/lib/version';
-import { messageOf } from '../../src/lib/errors';
 import { explain, RemediedError } from '../../src/lib/explain';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
 import { isJsonObject } from '../../src/metadata/vm-data';
-import { completed } from '../completed';
+import { completed, type Completed } from '../completed';
 import { completionScript, SHELLS, type Shell } from '../completion';
 import { execInZone } from './exec';
 import { FAULTS, faultSchema, faultText } from './faults';
 import { bringUp, ROOT_BYTES } from './up';
-import { forCli, list, QueryError } from './vmadm-vms';
+import { FIELD_NAMES, forCli, list, QueryError } from './vmadm-vms';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -79,6 +78,7 @@ export function makeProgram(finish: (status: number) => void): Command {
       .command(usage)
       .description(description)
       .option('--root <dir>', 'the root of the node', process.env.MDATAD_ROOT)
+      .version(packageVersion(), '--version', 'print the version')
       .exitOverride();
   const simple = (usage: string, description: string, name: string, extra: object = {}) =>
     command(usage, description).action(async (uuid: string, options: { root?: string }) => {
@@ -183,16 +183,22 @@ export function makeProgram(finish: (status: number) => void): Command {
     });
   program
     .command('completion')
+    .version(packageVersion(), '--version', 'print the version')
     .description('print the completion of simcn for a shell')
     .addArgument(
       new Argument('<shell>', 'source it: source <(simcn completion bash)').choices(SHELLS),
     )
     .exitOverride()
     .action((shell: Shell) => {
-      const words = { 'fault name': Object.keys(FAULTS) };
-      process.stdout.write(completionScript([completed(program, words)], shell));
+      process.stdout.write(completionScript([completedSimcn(program)], shell));
     });
   return program;
+}
+
+/** What the shells complete of it. */
+export function completedSimcn(program: Command): Completed {
+  const words = { 'fault name': Object.keys(FAULTS) };
+  return completed(program, words, { 'ls -o': FIELD_NAMES, 'ls -s': FIELD_NAMES });
 }
 
 interface CreateFlags {
@@ -372,8 +378,9 @@ function parseJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     return value;
-  } catch (err) {
-    throw new UsageError(`stdin holds no JSON: ${messageOf(err)}`);
+  } catch {
+    // The parser's message quotes the text around the fault: a payload has passwords in it.
+    throw new UsageError("stdin holds no JSON: give a VM's payload, as vmadm create takes it");
   }
 }
 
@@ -388,7 +395,11 @@ async function main(): Promise<number> {
       return err.exitCode === 0 ? 0 : EXIT_USAGE;
     }
     process.stderr.write(explain('simcn', err));
-    return err instanceof UsageError || err instanceof QueryError ? EXIT_USAGE : EXIT_FAILED;
+    if (err instanceof QueryError) {
+      console.error(`  the columns are ${FIELD_NAMES.join(', ')}, and members as nics.0.ip`);
+      return EXIT_USAGE;
+    }
+    return err instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   }
   return status;
 }

@@ -65,6 +65,8 @@ const WIDTHS: ReadonlyMap<string, number> = new Map(
     zoneid: 6,
   }),
 );
+/** Names of all columns, those of members of lists and maps left out. */
+export const FIELD_NAMES: readonly string[] = [...WIDTHS.keys()];
 /** Columns that are not headed by their field's name. */
 const HEADERS: ReadonlyMap<string, string> = new Map(
   Object.entries({

@@ -1,0 +1,67 @@
+import assert from 'node:assert';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { missedBoot, PlatformStateReader } from '../../src/admin/platform-states';
+import { readZoneIndex, type LiveZone } from '../../src/platform/zone-facts';
+
+describe('the states that the platform gives', () => {
+  let directory = '';
+  let index = '';
+  let readings = 0;
+  const live = new Map<string, LiveZone>([['b', { state: 'running', zoneid: 7 }]]);
+  const reader = (): PlatformStateReader =>
+    new PlatformStateReader(
+      {
+        liveZones: () => live,
+        zoneIndex: () => {
+          readings++;
+          return readZoneIndex(index);
+        },
+      },
+      index,
+    );
+  const unexpected = (err: unknown): void => assert.fail(String(err));
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'states-'));
+    index = join(directory, 'index');
+    writeFileSync(index, 'global:installed:/\na:configured:/z/a\nb:installed:/z/b\n');
+    readings = 0;
+  });
+
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  it('come from the kernel and the index, which is parsed again only when it changed', async () => {
+    const states = reader();
+    const first = await states.read(unexpected);
+    assert.deepStrictEqual(first, {
+      live,
+      index: new Map([
+        ['a', 'configured'],
+        ['b', 'installed'],
+      ]),
+    });
+    assert.deepStrictEqual(await states.read(unexpected), first);
+    assert.strictEqual(readings, 1);
+    writeFileSync(index, 'a:installed:/z/a\na:configured:/z/a\n');
+    assert.deepStrictEqual((await states.read(unexpected)).index, new Map([['a', 'installed']]));
+    assert.strictEqual(readings, 2);
+  });
+
+  it('are empty where the platform cannot be asked, and whoever asks is told why', async () => {
+    rmSync(index);
+    const errors: unknown[] = [];
+    const states = await reader().read((err) => errors.push(err));
+    assert.deepStrictEqual(states, { live: new Map(), index: new Map() });
+    assert.match(String(errors[0]), /ENOENT/);
+  });
+
+  it('show that vminfod missed a boot by the id of the zone alone', () => {
+    const running: LiveZone = { state: 'running', zoneid: 7 };
+    assert.match(missedBoot(6, running) ?? '', /zone id 6, the platform says 7/);
+    assert.strictEqual(missedBoot(7, running), null);
+    assert.strictEqual(missedBoot(undefined, running), null);
+    assert.strictEqual(missedBoot(7, undefined), null);
+  });
+});
