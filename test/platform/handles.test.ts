@@ -28,7 +28,7 @@ describe('a handle of the addon', () => {
   }
 
   it('of a watch of the loop is refused where sockets are wanted', () => {
-    const watch = native.watchLoop(new Float64Array(129));
+    const watch = native.watchLoop(new Float64Array(130));
     try {
       assert.throws(() => native.listen(watch, '/nowhere', 1), refused);
     } finally {

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { portConnections } from '../support/guest-port';
+import { LoopProbe } from '../support/loop-probe-reader';
 import { Neighbour } from '../support/neighbour';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
@@ -27,11 +28,14 @@ describe(`${FLOODERS.length} guests that flood their ports`, function () {
   this.timeout(120_000);
   let cn: SimulatedNode;
   let neighbour: Neighbour;
+  let probe: LoopProbe;
 
   before(async function () {
     const metadata = { customer_metadata: { big: 'x'.repeat(100 * KIB) } };
     const ports = FLOODERS.map((index) => osZone(index, { brand: 'bhyve', ...metadata }));
-    cn = await SimulatedNode.start(this, { vms: [osZone(NEIGHBOUR), ...ports] });
+    probe = new LoopProbe();
+    const vms = [osZone(NEIGHBOUR), ...ports];
+    cn = await SimulatedNode.start(this, { vms, prefix: probe.prefix });
     neighbour = await Neighbour.at(cn.socket(NEIGHBOUR), uuidOf(NEIGHBOUR));
     for (const index of FLOODERS) {
       const zoneroot = cn.node.path(`/zones/${uuidOf(index)}/root`);
@@ -40,6 +44,7 @@ describe(`${FLOODERS.length} guests that flood their ports`, function () {
   });
 
   after(async () => {
+    probe.remove();
     await neighbour.leave();
     await cn.stop();
   });
@@ -63,6 +68,10 @@ describe(`${FLOODERS.length} guests that flood their ports`, function () {
   for (const kind of ['junk', 'newlines', 'gets']) {
     it(`with ${kind}: others are served as before`, async () => {
       await neighbour.isServedDuring(() => flood(kind, FLOOD_MS));
+    });
+
+    it(`with ${kind}: no iteration of the event loop is long`, async () => {
+      await probe.iterationsAreShort(cn.agent.pid, () => flood(kind, FLOOD_MS));
     });
   }
 

@@ -1,9 +1,15 @@
-/* Reads what the probe in an agent (loop-probe.ts) counts. */
+/* Reads what the probe in an agent (loop-probe.ts) counts, and judges it. */
+import assert from 'node:assert';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseJsonObject } from '../../src/metadata/vm-data';
+import { bestOf, slowness } from './best-of';
 import { eventually } from './eventually';
+
+/** What is promised for an iteration of the event loop. */
+export const MOST_ITERATION_MS = 20;
+const ATTEMPTS = 4;
 
 export interface LoopCounts {
   /** CPU time of the iteration that took most of it. */
@@ -32,6 +38,27 @@ export class LoopProbe {
     const counts = parseJsonObject(readFileSync(this.path, 'utf8'));
     const of = (name: string): number => Number(counts?.[name]);
     return { maxCpuMs: of('maxCpuMs'), maxMs: of('maxMs'), longestGcMs: of('longestGcMs') };
+  }
+
+  /**
+   * No iteration takes too much CPU time while the agent is pressed, in one of some tries. Each is divided by how slow the
+   * machine is then.
+   */
+  async iterationsAreShort(pid: number, press: () => Promise<unknown>): Promise<void> {
+    const reported: string[] = [];
+    const measure = async (): Promise<number> => {
+      const before = slowness();
+      await this.take(pid);
+      await press();
+      const { maxCpuMs, maxMs, longestGcMs } = await this.take(pid);
+      const times = Math.max(before, slowness());
+      reported.push(
+        `${maxCpuMs.toFixed(1)} ms of CPU (${maxMs.toFixed(0)} ms in all, a collection ${longestGcMs.toFixed(1)} ms) on a machine ${times.toFixed(2)} times as slow`,
+      );
+      return maxCpuMs / times;
+    };
+    const longest = await bestOf(MOST_ITERATION_MS, measure, ATTEMPTS);
+    assert(longest < MOST_ITERATION_MS, reported.join('; '));
   }
 
   remove(): void {
