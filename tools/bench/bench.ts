@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { arrivalRows, idleRow, manyZonesRows } from './many-zones-rows';
 import type { Instruments, Scale } from './instruments';
+import { Disk } from './disk';
 import { HOSTILE_NODE_ZONES, hostileRows } from './hostile-rows';
 import { Client } from './load';
 import { BenchNode } from './node';
@@ -23,6 +24,7 @@ import { piecesRow, putRows, WRITERS } from './write-rows';
 export class Bench implements Instruments {
   readonly scale: Scale;
   readonly client: Client;
+  readonly disk: Disk;
   private readonly directory = mkdtempSync(join(tmpdir(), 'mb-'));
   private readonly processes: Processes;
   private readonly onRow: (row: Row) => void;
@@ -32,6 +34,7 @@ export class Bench implements Instruments {
     this.processes = processes;
     this.onRow = onRow;
     this.client = new Client(this.directory, processes);
+    this.disk = new Disk(this.directory, processes);
   }
 
   async run(): Promise<void> {

@@ -1,6 +1,7 @@
 /*
  * What every measurement is made with: a client, how much of it there is to be, and whom it tells.
  */
+import type { Disk } from './disk';
 import type { Client } from './load';
 import type { Goal } from './report';
 
@@ -23,6 +24,7 @@ export interface Scale {
 export interface Instruments {
   readonly scale: Scale;
   readonly client: Client;
+  readonly disk: Disk;
   /**
    * Adds a row to the report.
    * @param values one of each run

@@ -100,6 +100,12 @@ export function headOf(compared: boolean): string {
   return `| ${cells.join(' | ')} |\n|${' --- |'.repeat(cells.length)}`;
 }
 
+/** Where the median of some values is among them. */
+export function medianAt(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return values.indexOf(sorted[Math.floor(sorted.length / 2)] ?? NaN);
+}
+
 /** How much a number changed, such as `+12 %`. */
 export function changeText(now: number, before: number): string {
   const percent = (100 * (now - before)) / before;

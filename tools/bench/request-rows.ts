@@ -11,7 +11,7 @@ import type { Instruments } from './instruments';
 import { getLine, type Load, type LoadResult } from './load';
 import { KEY, type BenchNode } from './node';
 import { cpuMs } from './processes';
-import type { Goal } from './report';
+import { medianAt, type Goal } from './report';
 
 /** Zones that are asked at once, and connections of the shapes that have many. */
 export const SOCKETS = 16;
@@ -141,12 +141,6 @@ export async function partsOfFloor(
   }
   await node.stopFloor();
   return results;
-}
-
-/** Where the median of the values is. */
-function medianAt(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return values.indexOf(sorted[Math.floor(sorted.length / 2)] ?? NaN);
 }
 
 function count(value: number): string {

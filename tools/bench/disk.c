@@ -1,0 +1,153 @@
+/*
+ * The floor of a durable write: what the disk and its file system take, without an agent. disk.ts builds and runs it.
+ *
+ *   disk WRITERS ROUNDS BYTES DIRECTORY
+ *
+ * So many threads replace a file each, in a directory each, again and again and all at the same time, by the calls
+ * that a file needs to survive a loss of power: a new file is written and synced, renamed, and its directory
+ * synced.
+ *
+ * Prints one line of JSON; latencies, and processor time of a write, in microseconds. Exit status 1: something failed, the reason is on stderr.
+ */
+#define	_GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define	PATH_BYTES	4096
+
+typedef struct writer {
+	pthread_t thread;
+	char directory[PATH_BYTES];
+	unsigned *latencies;
+} writer_t;
+
+static unsigned rounds;
+static size_t length;
+static char *text;
+static pthread_barrier_t start;
+
+static void
+die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &t);
+	return (t.tv_sec + t.tv_nsec * 1e-9);
+}
+
+static double
+cpu(void)
+{
+	struct rusage used;
+
+	(void) getrusage(RUSAGE_SELF, &used);
+	return (used.ru_utime.tv_sec + used.ru_stime.tv_sec +
+	    (used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6);
+}
+
+static void
+synced(int fd)
+{
+	if (fd < 0 || fsync(fd) != 0 || close(fd) != 0)
+		die("fsync");
+}
+
+static void
+replace(const char *directory)
+{
+	char path[PATH_BYTES + 16], temp[PATH_BYTES + 16];
+	int fd;
+
+	(void) snprintf(path, sizeof (path), "%s/file", directory);
+	(void) snprintf(temp, sizeof (temp), "%s/file.new", directory);
+	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, text, length) != (ssize_t)length)
+		die(temp);
+	synced(fd);
+	if (rename(temp, path) != 0)
+		die(path);
+	synced(open(directory, O_RDONLY | O_CLOEXEC));
+}
+
+static void *
+write_all(void *arg)
+{
+	writer_t *writer = arg;
+	unsigned i;
+	double began;
+
+	(void) pthread_barrier_wait(&start);
+	for (i = 0; i < rounds; i++) {
+		began = now();
+		replace(writer->directory);
+		writer->latencies[i] = (now() - began) * 1e6;
+	}
+	return (NULL);
+}
+
+static int
+by_size(const void *a, const void *b)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return ((x > y) - (x < y));
+}
+
+int
+main(int argc, char **argv)
+{
+	unsigned count, i, *all;
+	writer_t *writers;
+	size_t total;
+	double before;
+
+	if (argc != 5) {
+		(void) fprintf(stderr, "disk WRITERS ROUNDS BYTES DIRECTORY\n");
+		return (2);
+	}
+	count = atoi(argv[1]);
+	rounds = atoi(argv[2]);
+	length = atoi(argv[3]);
+	total = (size_t)count * rounds;
+	writers = calloc(count, sizeof (*writers));
+	all = calloc(total, sizeof (*all));
+	text = malloc(length);
+	if (total == 0 || writers == NULL || all == NULL || text == NULL)
+		die("start");
+	(void) memset(text, ' ', length);
+	if (pthread_barrier_init(&start, NULL, count) != 0)
+		die("barrier");
+	for (i = 0; i < count; i++) {
+		writers[i].latencies = all + (size_t)i * rounds;
+		(void) snprintf(writers[i].directory, PATH_BYTES, "%s/%u", argv[4], i);
+		if (mkdir(writers[i].directory, 0755) != 0)
+			die(writers[i].directory);
+		/* Already there when it is measured, as a zone's is. */
+		replace(writers[i].directory);
+	}
+	before = cpu();
+	for (i = 0; i < count; i++) {
+		if (pthread_create(&writers[i].thread, NULL, write_all, &writers[i]) != 0)
+			die("thread");
+	}
+	for (i = 0; i < count; i++)
+		(void) pthread_join(writers[i].thread, NULL);
+	qsort(all, total, sizeof (*all), by_size);
+	(void) printf("{\"p50_us\":%u,\"p99_us\":%u,\"cpu_us\":%.1f}\n", all[total / 2],
+	    all[(total * 99 - 1) / 100], (cpu() - before) * 1e6 / total);
+	return (0);
+}
