@@ -4,6 +4,8 @@
  *   one agent a node -> VM data -> admin server -> zones -> ready      start, a vasync pipeline
  *   zones -> VM data -> admin server -> lock                           stop, in reverse
  *
+ * vminfod is followed from the start of the zones on, so that their sockets and its first snapshot take turns.
+ *
  *   VM data  changed           datasets: judge it again, or remove it
  *                              zones: ask libzonecfg, where vminfod and we differ; its guest rebooted
  *   zones    added, changed    datasets: judge it again; the log

@@ -64,6 +64,34 @@ describe('the event stream', () => {
     );
   });
 
+  it('gives a VM of the first snapshot to who waits for it before the others have come', async () => {
+    const path = join(dir.path, 'vminfod.sock');
+    const [first, second] = [zonenameOf(0), zonenameOf(1)];
+    const vms = JSON.stringify([vmObject(first), vmObject(second)]);
+    const ready = `${JSON.stringify({ type: 'ready', vms })}\n`;
+    const cut = ready.indexOf(second);
+    assert(cut > 0);
+    let sendRest = (): void => undefined;
+    server = createServer((_, response) => {
+      response.write(ready.slice(0, cut));
+      sendRest = () => response.write(ready.slice(cut));
+    }).listen(path);
+    await once(server, 'listening');
+    const table = new VmCache();
+    const over = new AbortController();
+    const options = { url: `unix:${path}`, table, observe: () => undefined };
+    const response = await get(options.url, '/events', over.signal);
+    const whole = new Promise<void>((resolve) => {
+      followEvents(response, options, over.signal, resolve).catch(() => undefined);
+    });
+    assert.strictEqual((await table.wait(first))?.uuid, first);
+    assert.deepStrictEqual(table.zonenames(), [first]);
+    sendRest();
+    await whole;
+    assert.deepStrictEqual(table.zonenames(), [first, second]);
+    over.abort(new Error('over'));
+  });
+
   /** Follows a stream of these events until the table has all of their VMs. */
   async function follow(
     events: readonly object[],
