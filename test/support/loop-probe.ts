@@ -1,5 +1,5 @@
 /*
- * Preloaded into an agent by a test (turns.ts): counts what the iterations of its event loop take. At SIGUSR2 it writes what
+ * Preloaded into an agent by a test (loop-probe-reader.ts): counts what the iterations of its event loop take. At SIGUSR2 it writes what
  * was since the last one, as a line of JSON, into the file that LOOP_PROBE names.
  */
 import { renameSync, writeFileSync } from 'node:fs';
