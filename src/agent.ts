@@ -88,7 +88,6 @@ interface Parts {
 export class Agent {
   readonly metrics = new NodeMetrics();
   readonly paths: Paths;
-  private readonly options: AgentOptions;
   private readonly log: Logger;
   private config: Config;
   private readonly largeAnswers = new ByteBudget(ANSWER_BYTES);
@@ -102,8 +101,7 @@ export class Agent {
   private starting: vasync.PipelineStatus | null = null;
   private stopping: Promise<void> | null = null;
 
-  constructor(options: AgentOptions) {
-    this.options = options;
+  constructor(private readonly options: AgentOptions) {
     this.config = options.config;
     this.log = options.log;
     this.paths = new Paths(options.root);

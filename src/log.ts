@@ -113,34 +113,26 @@ function printable(char: string): string {
 
 /** The logger of one zone. */
 export class ZoneLog {
-  private readonly parent: Logger;
-  private readonly zonename: string;
   private readonly records: TokenBucket;
   private readonly bytes: TokenBucket;
-  private readonly onSuppressed: () => void;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
   private child: Logger | null = null;
-  private readonly brand: string;
   private suppressed = 0;
 
   /** @param onSuppressed is called for each record over the quota */
   constructor(
-    parent: Logger,
-    zonename: string,
-    brand: string,
+    private readonly parent: Logger,
+    private readonly zonename: string,
+    private readonly brand: string,
     quota = DEFAULT_LOG_QUOTA,
-    onSuppressed: () => void = () => undefined,
+    private readonly onSuppressed: () => void = () => undefined,
   ) {
-    this.parent = parent;
-    this.zonename = zonename;
-    this.brand = brand;
     const { bytesPerSecond } = quota;
     this.records = new TokenBucket(quota);
     this.bytes = new TokenBucket({
       perSecond: bytesPerSecond,
       burst: bytesPerSecond * BURST_SECONDS,
     });
-    this.onSuppressed = onSuppressed;
   }
 
   debug(fields: Fields, msg: string): void {
@@ -233,14 +225,11 @@ function serializeError(err: unknown): unknown {
 
 /** Counts the repeats of one message, of which one a minute is logged. */
 export class RepeatCounter {
-  private readonly now: () => number;
   private loggedAt = -Infinity;
   private suppressed = 0;
 
   /** @param now a clock in ms that never goes back */
-  constructor(now: () => number = () => performance.now()) {
-    this.now = now;
-  }
+  constructor(private readonly now: () => number = () => performance.now()) {}
 
   /** Call at each occurrence. @returns null: suppress it; else log it, with this many suppressed before */
   next(): number | null {
@@ -279,11 +268,12 @@ export interface ThrottledLogSink {
 
 /** Warns of one kind of error: at once, then once a minute with the number of repeats in `repeated`. */
 export class ThrottledLog {
-  private readonly sink: ThrottledLogSink;
   private readonly repeats: RepeatCounter;
 
-  constructor(sink: ThrottledLogSink, now: () => number) {
-    this.sink = sink;
+  constructor(
+    private readonly sink: ThrottledLogSink,
+    now: () => number,
+  ) {
     this.repeats = new RepeatCounter(now);
   }
 
@@ -304,7 +294,6 @@ export class ThrottledLog {
  * time. `flushSync` is for the end of the process.
  */
 export class LogSink extends Writable {
-  private readonly fd: number;
   private lines: string[] = [];
   private bufferedBytes = 0;
   /** A write is in progress, or a timer will begin the next one. */
@@ -313,9 +302,8 @@ export class LogSink extends Writable {
   private lost = 0;
   private lostBefore = 0;
 
-  constructor(fd: number) {
+  constructor(private readonly fd: number) {
     super({ decodeStrings: false });
-    this.fd = fd;
   }
 
   /** Records lost since the last `log records were lost`. */

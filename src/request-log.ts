@@ -69,18 +69,15 @@ export class RequestLog implements LinkObserver {
     lastRequest: null,
     missing: [],
   };
-  private readonly log: ZoneLog;
-  private readonly metrics: NodeRequestStats;
-  private readonly now: () => number;
   /** By kind of record. Most zones never need it. */
   private repeats: Map<string, RepeatCounter> | null = null;
 
   /** @param now a clock in ms that never goes back */
-  constructor(log: ZoneLog, metrics: NodeRequestStats, now = (): number => performance.now()) {
-    this.log = log;
-    this.metrics = metrics;
-    this.now = now;
-  }
+  constructor(
+    private readonly log: ZoneLog,
+    private readonly metrics: NodeRequestStats,
+    private readonly now = (): number => performance.now(),
+  ) {}
 
   opened(): void {
     this.stats.opened++;

@@ -53,7 +53,6 @@ export interface ZoneFactoryOptions {
 
 /** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
 export class ZoneFactory {
-  private readonly options: ZoneFactoryOptions;
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
   private readonly scheduler = new Scheduler();
@@ -70,8 +69,7 @@ export class ZoneFactory {
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
 
-  constructor(options: ZoneFactoryOptions) {
-    this.options = options;
+  constructor(private readonly options: ZoneFactoryOptions) {
     this.config = options.config;
     this.limits = linkLimits(options.config);
     this.directories = this.directoryOptions();

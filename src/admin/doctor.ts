@@ -72,11 +72,7 @@ const SEVERITY: Readonly<Record<Verdict, number>> = { skip: 0, ok: 1, warn: 2, f
 
 /** Examines zones on demand; one serves the agent. */
 export class Doctor {
-  private readonly options: DoctorOptions;
-
-  constructor(options: DoctorOptions) {
-    this.options = options;
-  }
+  constructor(private readonly options: DoctorOptions) {}
 
   /** The node and all its zones. */
   async checkAll(): Promise<DoctorReport> {

@@ -77,8 +77,6 @@ interface Known {
 
 /** Checks the config files of all VMs: reads a file again only when it changed. Holds no descriptor. */
 export class ConfigChecks {
-  private readonly vminfodUrl: string;
-  private readonly now: () => number;
   private readonly startedAt: number;
   private readonly stat = openStat();
   /** By path. */
@@ -91,9 +89,10 @@ export class ConfigChecks {
   private readonly compared = new Map<string, Comparison>();
 
   /** @param now ms since 1970, the clock of the file system */
-  constructor(vminfodUrl: string, now: () => number = Date.now) {
-    this.vminfodUrl = vminfodUrl;
-    this.now = now;
+  constructor(
+    private readonly vminfodUrl: string,
+    private readonly now: () => number = Date.now,
+  ) {
     this.startedAt = now();
   }
 

@@ -132,7 +132,6 @@ const MOST_QUESTIONS = 8;
 
 /** Evaluates the health of one agent. From `start` to `stop` it asks for the room on its zones' disks, too. */
 export class HealthMonitor {
-  private readonly options: HealthOptions;
   private readonly configs: ConfigChecks;
   private readonly states: PlatformStateReader;
   readonly freeSpace: FreeSpace;
@@ -145,8 +144,7 @@ export class HealthMonitor {
   } | null = null;
   private readonly brands = new Set<string>();
 
-  constructor(options: HealthOptions) {
-    this.options = options;
+  constructor(private readonly options: HealthOptions) {
     const { node } = options;
     this.configs = new ConfigChecks(node.vminfodUrl);
     this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);

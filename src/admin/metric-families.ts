@@ -94,15 +94,12 @@ export class MetricFamilies {
 
 /** Values of quantiles that were computed elsewhere. */
 class ComputedSummary extends Summary<'quantile'> {
-  private readonly read: () => readonly (readonly [quantile: number, value: number])[];
-
   constructor(
     name: string,
     help: string,
-    read: () => readonly (readonly [quantile: number, value: number])[],
+    private readonly read: () => readonly (readonly [quantile: number, value: number])[],
   ) {
     super({ name, help, registers: [] });
-    this.read = read;
   }
 
   override async get(): Promise<Awaited<ReturnType<Summary<'quantile'>['get']>>> {
@@ -124,16 +121,14 @@ class CountedHistogram extends Histogram {
   /** Never observes anything; says how prom-client exports a histogram of this name. */
   private readonly empty: Histogram;
   private readonly bounds: readonly number[];
-  private readonly read: () => Iterable<Buckets>;
 
   constructor(
     config: { name: string; help: string; labelNames: string[]; buckets: number[] },
-    read: () => Iterable<Buckets>,
+    private readonly read: () => Iterable<Buckets>,
   ) {
     super({ ...config, registers: [] });
     this.empty = new Histogram({ ...config, registers: [] });
     this.bounds = config.buckets;
-    this.read = read;
   }
 
   override async get(): Promise<Exported> {

@@ -24,17 +24,15 @@ const NONE: PlatformStates = { live: new Map(), index: new Map() };
 
 /** Reads the states of all zones. */
 export class PlatformStateReader {
-  private readonly platform: Pick<Platform, 'liveZones' | 'zoneIndex'>;
-  private readonly path: string;
   private readonly stat = openStat();
   private parsed: { readonly stat: FileStat; readonly states: PlatformStates['index'] } | null =
     null;
 
   /** @param path of the zone index, on this machine */
-  constructor(platform: Pick<Platform, 'liveZones' | 'zoneIndex'>, path: string) {
-    this.platform = platform;
-    this.path = path;
-  }
+  constructor(
+    private readonly platform: Pick<Platform, 'liveZones' | 'zoneIndex'>,
+    private readonly path: string,
+  ) {}
 
   /** Never rejects. @param onError is told why there are none */
   async read(onError: (err: unknown) => void): Promise<PlatformStates> {

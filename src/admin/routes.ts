@@ -43,12 +43,12 @@ const notifyBody = members({ zonename: text(), state: oneOf(NOTIFY_STATES) });
 
 /** A request that is refused: its status and message are the reply. */
 export class Refused extends Error {
-  readonly status: number;
-
-  constructor(status: number, message: string) {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
     super(message);
     this.name = 'Refused';
-    this.status = status;
   }
 }
 

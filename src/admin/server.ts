@@ -32,7 +32,6 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
-  private readonly node: AdminNode;
   private readonly watchdog: Watchdog;
   private readonly health: HealthMonitor;
   private readonly parts: Parts;
@@ -41,8 +40,7 @@ export class AdminServer {
   private loopback: Server | null = null;
   private identity: FileIdentity | null = null;
 
-  constructor(node: AdminNode) {
-    this.node = node;
+  constructor(private readonly node: AdminNode) {
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
     this.watchdog = new Watchdog({ ceiling, log: node.log, lostRecords: () => node.lostRecords() });
     const self = (): SelfHealth => this.watchdog.state();

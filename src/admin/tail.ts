@@ -73,15 +73,13 @@ export function setLevel(log: Logger, level: Level): void {
 /** A stream of the logger that followers subscribe to. One serves the agent, for its whole life. */
 export class Tail extends Writable {
   private readonly followers = new Set<Follower>();
-  private readonly leastLevel: () => number;
   /** A ring: the oldest is at `next` once it is full. */
   private readonly kept: JsonObject[] = [];
   private next = 0;
 
   /** @param leastLevel bunyan's number of the level that the log itself shows, asked for each record */
-  constructor(leastLevel: () => number) {
+  constructor(private readonly leastLevel: () => number) {
     super({ objectMode: true });
-    this.leastLevel = leastLevel;
   }
 
   get size(): number {

@@ -33,12 +33,9 @@ export interface VminfodHealth extends VminfodStatus {
 
 /** Asks vminfod whether it answers, one question at a time. Holds nothing while nobody asks. */
 export class VminfodProbe {
-  private readonly url: string;
   private asking: Promise<number | string> | null = null;
 
-  constructor(url: string) {
-    this.url = url;
-  }
+  constructor(private readonly url: string) {}
 
   /** Never rejects; takes a second at most. */
   async check(status: StoreStatus): Promise<VminfodHealth> {

@@ -67,7 +67,6 @@ export interface WatchdogOptions {
 
 /** Watches the process from `start` to `stop`. */
 export class Watchdog {
-  private readonly options: WatchdogOptions;
   private readonly loopWatch = new LoopWatch();
   private readonly lateWarnings: ThrottledLog;
   private readonly memoryWarnings: ThrottledLog;
@@ -77,9 +76,8 @@ export class Watchdog {
   private lostRecords = 0;
   private lostAt = -Infinity;
 
-  constructor(options: WatchdogOptions) {
+  constructor(private readonly options: WatchdogOptions) {
     const now = (): number => performance.now();
-    this.options = options;
     this.rss = options.rss ?? (() => process.memoryUsage.rss());
     this.lateWarnings = new ThrottledLog(options.log, now);
     this.memoryWarnings = new ThrottledLog(options.log, now);

@@ -82,16 +82,14 @@ export interface TaskQueueLimits {
 export class TaskQueue {
   private readonly waiting = new Set<() => void>();
   private readonly limits: Required<TaskQueueLimits>;
-  private readonly now: () => number;
   private readonly schedule = oncePerIteration(() => this.runSome());
 
   /** @param now a clock in ms that never goes back */
   constructor(
     { tasks = Infinity, ms = Infinity }: TaskQueueLimits,
-    now: () => number = () => performance.now(),
+    private readonly now: () => number = () => performance.now(),
   ) {
     this.limits = { tasks, ms };
-    this.now = now;
   }
 
   /**
@@ -209,7 +207,6 @@ export class Scheduler {
   private readonly ring = new Set<RunQueue>();
   private readonly heavy = new Set<RunQueue>();
   private readonly spenders = new Set<RunQueue>();
-  private readonly now: () => number;
   private readonly schedule = oncePerIteration(() => this.pass());
   /** What the work of this iteration's events took; of less than COUNTED_MS it may be that of some before. */
   private eventsMs = 0;
@@ -228,9 +225,7 @@ export class Scheduler {
   };
 
   /** @param now a clock in ms that never goes back */
-  constructor(now: () => number = () => performance.now()) {
-    this.now = now;
-  }
+  constructor(private readonly now: () => number = () => performance.now()) {}
 
   /** A worker may have something to do. It works at once, or in a later pass. */
   offer(queue: RunQueue, worker: Worker): void {

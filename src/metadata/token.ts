@@ -19,18 +19,15 @@ const TOKEN_BYTES = 16;
 
 /** Makes the tokens of a node. */
 export class Tokens {
-  private readonly key: Buffer;
-  /** Resolves when another step of long work may be taken. */
-  readonly pause: () => Promise<void>;
-
   /**
    * @param key the node's, secret
    * @param pause resolves when another step of long work may be taken
    */
-  constructor(key: Buffer, pause: () => Promise<void>) {
-    this.key = key;
-    this.pause = pause;
-  }
+  constructor(
+    private readonly key: Buffer,
+    /** Resolves when another step of long work may be taken. */
+    readonly pause: () => Promise<void>,
+  ) {}
 
   /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */
   entry(key: string, answer: GetReply): string {

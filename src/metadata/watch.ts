@@ -223,16 +223,16 @@ function sizeOf(maps: MetadataMaps, key: string): number {
  * long as soon as one of its characters is wide, for as long as the collector lets it be.
  */
 class JsonBytes {
-  private readonly tokens: Tokens;
-  private readonly bytesMax: number;
   private memory: Buffer;
   private length = 0;
   private comma = '';
 
   /** @param bytes what it is likely to come to @param bytesMax what does not fit in there is not kept */
-  constructor(tokens: Tokens, bytes: number, bytesMax: number) {
-    this.tokens = tokens;
-    this.bytesMax = bytesMax;
+  constructor(
+    private readonly tokens: Tokens,
+    bytes: number,
+    private readonly bytesMax: number,
+  ) {
     this.memory = Buffer.allocUnsafe(Math.min(bytes, bytesMax));
   }
 

@@ -63,21 +63,21 @@ interface ListenerOwner {
  *    +---destroy-----+--> closing --> closed
  */
 class AcceptedStream implements Stream {
-  readonly id: number;
   paused = false;
   /** For the sockets: bytes in the outbox. */
   waiting = 0;
   /** For the sockets: this wrote since commands were executed last. */
   wrote = false;
-  private readonly sockets: Sockets;
   private readonly descriptor: number;
   private owner: StreamOwner | null = null;
   private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
 
   /** @param id another connection's after `closed` */
-  constructor(sockets: Sockets, id: number, fd: number) {
-    this.sockets = sockets;
-    this.id = id;
+  constructor(
+    private readonly sockets: Sockets,
+    readonly id: number,
+    fd: number,
+  ) {
     this.descriptor = fd;
   }
 

@@ -72,20 +72,18 @@ const WAIT: Step = { kind: 'wait' };
 
 /** A client's side of one connection. Pure: bytes in, bytes and results out. */
 export class ClientSession {
-  private readonly freshId: () => string;
   private lines = new LineReader(MAX_REPLY_BYTES);
   private state: State = 'closed';
   private version: 1 | 2 = 1;
-  private command: Command;
   private id = '';
   /** Lines of a V1 value so far; null until `SUCCESS` came. */
   private value: Buffer[] | null = null;
 
   /** @param freshId gives eight lower-case hex digits, others each time */
-  constructor(command: Command, freshId: () => string) {
-    this.command = command;
-    this.freshId = freshId;
-  }
+  constructor(
+    private command: Command,
+    private readonly freshId: () => string,
+  ) {}
 
   /** The channel was opened: resets whatever another client left on it. */
   open(): Step {

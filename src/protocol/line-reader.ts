@@ -42,7 +42,6 @@ interface Span {
 
 /** Cuts the bytes of one connection into lines. Holds one line at most. */
 export class LineReader {
-  private readonly maxLineBytes: number;
   /** Pushed, not yet searched. */
   private input: Span | null = null;
   /** The unfinished line: searched, no LF in it. */
@@ -52,9 +51,7 @@ export class LineReader {
   private headOf = 0;
 
   /** @param maxLineBytes the longest line that is handed out, without its LF */
-  constructor(maxLineBytes: number) {
-    this.maxLineBytes = maxLineBytes;
-  }
+  constructor(private readonly maxLineBytes: number) {}
 
   /** Takes a chunk; the caller must not write to it before `keep`. */
   push(chunk: Buffer): void {

@@ -125,7 +125,6 @@ export interface ReplyMemory {
 
 /** Encodes one reply of a read piece by piece. Holds nothing but the reply itself. */
 export class ReplyEncoder {
-  private readonly wire: Wire;
   private readonly text: string | Buffer;
   /** Where the next piece of it begins. */
   private next = 0;
@@ -138,8 +137,10 @@ export class ReplyEncoder {
   private afterLf = true;
 
   /** @param reply a large one; its memory must have room for `sizeOfReply` */
-  constructor(wire: Wire, reply: { readonly text: string | Buffer }) {
-    this.wire = wire;
+  constructor(
+    private readonly wire: Wire,
+    reply: { readonly text: string | Buffer },
+  ) {
     this.text = reply.text;
     if (wire.version === 1) {
       this.at = V1_SUCCESS.length;

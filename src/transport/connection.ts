@@ -56,8 +56,6 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   /** Bytes read so far. */
   received = 0;
   protected readonly channel: Channel = 'socket';
-  protected readonly stream: Stream;
-  protected readonly context: ConnectionContext;
   protected readonly replies: ReplyQueue;
   protected readonly lines: LineReader;
   /** `finishing`: we read no more; `hungUp`: the peer has ended its side. Both end when all is answered. */
@@ -65,18 +63,19 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   /** When the last bytes were read. */
   protected receivedAt: number;
   private readonly account: ConnectionAccount;
-  private readonly onClosed: () => void;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
   /** Bytes of replies in all. */
   private wrote = 0;
 
   /** @param onClosed runs once, when the descriptor is closed */
-  constructor(stream: Stream, origin: Origin, context: ConnectionContext, onClosed: () => void) {
+  constructor(
+    protected readonly stream: Stream,
+    origin: Origin,
+    protected readonly context: ConnectionContext,
+    private readonly onClosed: () => void,
+  ) {
     const { handle, observer, limits, quota, watches, now } = context;
-    this.stream = stream;
-    this.context = context;
-    this.onClosed = onClosed;
     this.lines = new LineReader(limits.lineBytes);
     const onProgress = (): void => this.proceed();
     this.replies = new ReplyQueue({

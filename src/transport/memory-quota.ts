@@ -25,16 +25,13 @@ export interface QuotaZone {
 }
 
 export class MemoryQuota {
-  private readonly limit: () => number;
   private readonly holders = new Set<QuotaZone>();
   private readonly waiting = new Set<QuotaZone>();
   private used = 0;
   private timer: NodeJS.Timeout | null = null;
 
   /** @param limit bytes; asked for each time, since the configuration can change */
-  constructor(limit: () => number = () => Infinity) {
-    this.limit = limit;
-  }
+  constructor(private readonly limit: () => number = () => Infinity) {}
 
   get usedBytes(): number {
     return this.used;

@@ -21,9 +21,6 @@ export const PORT_READS = { tasks: 4 };
 
 /** Takes over an open socket, with all of its events. */
 export class NetStream implements Stream {
-  private readonly socket: Socket;
-  /** Null: it is read as fast as data arrives. */
-  private readonly reads: TaskQueue | null;
   private readonly allowed: TokenBucket;
   private owner: StreamOwner | null = null;
   private large: Buffer | null = null;
@@ -33,12 +30,11 @@ export class NetStream implements Stream {
   private pausedByOwner = false;
 
   constructor(
-    socket: Socket,
-    reads: TaskQueue | null = null,
+    private readonly socket: Socket,
+    /** Null: it is read as fast as data arrives. */
+    private readonly reads: TaskQueue | null = null,
     now: () => number = () => performance.now(),
   ) {
-    this.socket = socket;
-    this.reads = reads;
     this.allowed = new TokenBucket({ perSecond: RATE_BYTES, burst: BURST_BYTES }, now);
   }
 

@@ -110,7 +110,6 @@ export interface ReplyQueueOptions {
 
 /** The requests of one connection, from its first to its end. */
 export class ReplyQueue {
-  private readonly options: ReplyQueueOptions;
   private readonly queue: PendingRequest[] = [];
   /** Of the requests in the queue. */
   private queuedBytes = 0;
@@ -124,9 +123,7 @@ export class ReplyQueue {
   /** Writes whose replies were dropped and that still run. */
   private detached = 0;
 
-  constructor(options: ReplyQueueOptions) {
-    this.options = options;
-  }
+  constructor(private readonly options: ReplyQueueOptions) {}
 
   /** True: the handler has a request, which settles by itself, or a reply is being built. */
   get running(): boolean {

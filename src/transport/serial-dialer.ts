@@ -161,7 +161,6 @@ type LastDial = 'absent' | 'refused' | 'abandoned';
 export class DialAttempts {
   /** Of the file that the last dial found; '' before the first. */
   identity = '';
-  private readonly now: () => number;
   private readonly errors: ThrottledLog;
   private readonly conflicts: ThrottledLog;
   /** Throttled apart, so that no other error hides it. */
@@ -174,8 +173,10 @@ export class DialAttempts {
   private busyFile = '';
 
   /** @param now a clock in ms that never goes back */
-  constructor(log: ThrottledLogSink, now: () => number) {
-    this.now = now;
+  constructor(
+    log: ThrottledLogSink,
+    private readonly now: () => number,
+  ) {
     this.errors = new ThrottledLog(log, now);
     this.conflicts = new ThrottledLog(log, now);
     this.attacks = new ThrottledLog(log, now);

@@ -247,14 +247,11 @@ function lastLines(chunk: Buffer): number {
 
 /** Counts the bad lines of one connection. */
 class EchoGuard {
-  private readonly now: () => number;
   private inRow = 0;
   private answeredAt = -Infinity;
   private waiting: NodeJS.Timeout | null = null;
 
-  constructor(now: () => number) {
-    this.now = now;
-  }
+  constructor(private readonly now: () => number) {}
 
   /** A client begins: the count starts again, and the reply that waits is dropped. */
   clear(): void {

@@ -85,7 +85,6 @@ type Handled = StateHandle<SerialState>;
 
 /** The link of one HVM zone. Its zone reports when the guest runs; `stop` ends it for good. */
 export class SerialLink implements Link {
-  private readonly options: SerialOptions;
   private readonly context: ConnectionContext;
   private readonly machine: Fsm<SerialState>;
   private readonly stats: SerialStats;
@@ -101,10 +100,9 @@ export class SerialLink implements Link {
   private graceMs: number | null = null;
   private stopped: Promise<void> | null = null;
 
-  constructor(options: SerialOptions) {
+  constructor(private readonly options: SerialOptions) {
     const { handle, limits, scheduler, memory, zonename, observer, portObserver } = options;
     const { watches, ranBefore, log } = options;
-    this.options = options;
     const now = options.now ?? (() => performance.now());
     this.loadErrors = new ThrottledLog(log, now);
     this.attempts = new DialAttempts(log, now);
@@ -345,7 +343,6 @@ interface PortSessionOptions {
  * guest rebooted and the port's file is another one now.
  */
 class PortSession {
-  private readonly options: PortSessionOptions;
   private readonly connection: PortConnection;
   private readonly counted: CountedConnection;
   private readonly settling: NodeJS.Timeout;
@@ -353,9 +350,12 @@ class PortSession {
   private endWatch: () => void = () => undefined;
 
   /** @param closed runs once, when the descriptor is closed; `busy`: another process has the port */
-  constructor(socket: Socket, options: PortSessionOptions, closed: (busy: boolean) => void) {
+  constructor(
+    socket: Socket,
+    private readonly options: PortSessionOptions,
+    closed: (busy: boolean) => void,
+  ) {
     const { zonename, portReads, context, stats } = options;
-    this.options = options;
     const stream = new NetStream(socket, portReads, context.now);
     this.connection = new PortConnection(stream, { zonename, peer: null }, context, () => {
       clearTimeout(this.settling);

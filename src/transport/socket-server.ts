@@ -100,7 +100,6 @@ export class ZoneSocket implements Link, PeriodicTask {
   };
 
   readonly path: string;
-  private readonly options: ZoneSocketOptions;
   private readonly machine: Fsm<ZoneSocketState, ZoneSocket>;
   private readonly now: () => number;
   private errors: ThrottledLog | null = null;
@@ -119,8 +118,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   private contested = false;
   private stopped: Promise<void> | null = null;
 
-  constructor(options: ZoneSocketOptions) {
-    this.options = options;
+  constructor(private readonly options: ZoneSocketOptions) {
     this.path = options.path;
     this.now = options.now ?? clock;
     this.machine = new Fsm<ZoneSocketState, ZoneSocket>(
@@ -292,16 +290,17 @@ async function closeListener(listener: Listener | null): Promise<void> {
 
 /** The connections of one zone socket, whichever of its listeners accepted them. Closed once. */
 class ConnectionManager {
-  private readonly options: ZoneSocketOptions;
   private readonly context: ConnectionContext;
   private readonly open = new Set<Connection>();
   private closed = false;
   private stopChecks: (() => void) | null = null;
   private onEmpty: () => void = () => undefined;
 
-  constructor(options: ZoneSocketOptions, now: () => number) {
+  constructor(
+    private readonly options: ZoneSocketOptions,
+    now: () => number,
+  ) {
     const { handle, observer, limits, scheduler, watches, memory } = options;
-    this.options = options;
     const own = { queue: new RunQueue(), quota: new ZoneQuota(limits, memory) };
     this.context = { handle, observer, limits, scheduler, watches, now, ...own };
   }

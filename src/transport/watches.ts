@@ -30,21 +30,17 @@ export const WAITING_BYTES = 768;
 
 /** A WATCH that waits. */
 export class WaitingWatch {
-  readonly zone: WatchedZone;
-  /** On the clock, ms: then it is answered as it is. */
-  readonly until: number;
-  /** What the zone's data looked like before its token was computed, or, once it is woken, is computed again. */
-  seen: DataVersion;
   /** True: it is to be handled again. */
   woken = false;
-  readonly onWoken: () => void;
 
-  constructor(zone: WatchedZone, seen: DataVersion, until: number, onWoken: () => void) {
-    this.zone = zone;
-    this.until = until;
-    this.seen = seen;
-    this.onWoken = onWoken;
-  }
+  constructor(
+    readonly zone: WatchedZone,
+    /** What the zone's data looked like before its token was computed, or, once it is woken, is computed again. */
+    public seen: DataVersion,
+    /** On the clock, ms: then it is answered as it is. */
+    readonly until: number,
+    readonly onWoken: () => void,
+  ) {}
 
   /** Of the tick in which its time is over. */
   get slot(): number {
@@ -62,8 +58,6 @@ interface WatchedZone {
 
 /** One serves the process. */
 export class Watches {
-  private readonly versionAt: (zonename: string) => DataVersion;
-  private readonly now: () => number;
   /** In the order of their last checks. */
   private readonly zones = new Map<string, WatchedZone>();
   /** By the number of the tick in which their time is over. */
@@ -78,12 +72,9 @@ export class Watches {
    * @param versionAt stats a zone's data @param now a clock in ms that never goes back, of whole waits
    */
   constructor(
-    versionAt: (zonename: string) => DataVersion,
-    now: () => number = () => performance.now(),
-  ) {
-    this.versionAt = versionAt;
-    this.now = now;
-  }
+    private readonly versionAt: (zonename: string) => DataVersion,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
 
   /** How many wait. */
   get waiting(): number {

@@ -51,10 +51,6 @@ export interface AccountOwner {
 export class ConnectionAccount implements QuotaMember {
   /** Bytes of replies that are being built or that the peer has not read. */
   replyBytes = 0;
-  private readonly quota: ZoneQuota;
-  private readonly stream: Pick<Stream, 'buffered' | 'undelivered'>;
-  private readonly owner: AccountOwner;
-  private readonly now: () => number;
   private requestBytes = 0;
   /** The large reply that is being built. */
   private reservedBytes = 0;
@@ -66,15 +62,11 @@ export class ConnectionAccount implements QuotaMember {
 
   /** @param now a clock in ms that never goes back */
   constructor(
-    quota: ZoneQuota,
-    stream: Pick<Stream, 'buffered' | 'undelivered'>,
-    owner: AccountOwner,
-    now: () => number,
+    private readonly quota: ZoneQuota,
+    private readonly stream: Pick<Stream, 'buffered' | 'undelivered'>,
+    private readonly owner: AccountOwner,
+    private readonly now: () => number,
   ) {
-    this.quota = quota;
-    this.stream = stream;
-    this.owner = owner;
-    this.now = now;
     this.movedAt = now();
   }
 
@@ -155,8 +147,6 @@ export class ConnectionAccount implements QuotaMember {
 export class ZoneQuota implements QuotaZone {
   /** How large the zone's large replies were when they were built last. */
   readonly sizes = new ReplySizes();
-  private readonly limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>;
-  private readonly memory: MemoryQuota;
   /** Members that hold something. */
   private readonly holders = new Set<QuotaMember>();
   /** Members that wait to build a large reply, and how large. */
@@ -174,12 +164,9 @@ export class ZoneQuota implements QuotaZone {
 
   /** @param limits may change while it is used @param memory of the process; its own when left out */
   constructor(
-    limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>,
-    memory: MemoryQuota = new MemoryQuota(),
-  ) {
-    this.limits = limits;
-    this.memory = memory;
-  }
+    private readonly limits: Pick<LinkLimits, 'replyBytes' | 'lineBytes'>,
+    private readonly memory: MemoryQuota = new MemoryQuota(),
+  ) {}
 
   /** Bytes of replies that are being built or that no peer has read yet, over all connections. */
   get replyBytes(): number {

@@ -135,7 +135,6 @@ export type WritableFile =
 export class ConfigFiles {
   private readonly readings: Lru<Reading>;
   private readonly warnings = new FileWarnings();
-  private readonly tick: () => number;
   private readonly reads = new ByteBudget(READ_BYTES);
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
@@ -146,9 +145,11 @@ export class ConfigFiles {
    * @param cacheBytes what is kept of the files of all zones may weigh so much together
    * @param tick the same number for requests that may share a stat; by default none do
    */
-  constructor(cacheBytes = CACHE_BYTES, tick = neverSame()) {
+  constructor(
+    cacheBytes = CACHE_BYTES,
+    private readonly tick: () => number = () => NaN,
+  ) {
     this.readings = new Lru(cacheBytes);
-    this.tick = tick;
   }
 
   /** The metadata, read on the spot where it is not known. Throws a SystemError. */
@@ -438,11 +439,6 @@ export class ConfigFiles {
     this.readings.set(path, { stat, settled, parsed }, weight);
     return parsed;
   }
-}
-
-function neverSame(): () => number {
-  let calls = 0;
-  return () => ++calls;
 }
 
 function isSettled(stat: FileStat): boolean {

@@ -176,12 +176,9 @@ interface Warned {
  */
 export class FileWarnings {
   private readonly warned = new Map<string, Warned>();
-  private readonly now: (() => number) | undefined;
 
   /** @param now a monotonic clock, ms */
-  constructor(now?: () => number) {
-    this.now = now;
-  }
+  constructor(private readonly now?: () => number) {}
 
   /** @param fault differs for each state of a broken file: a new one is warned of */
   warn(

@@ -88,7 +88,6 @@ export interface GuestUse {
 const STATES = ['absent', 'null', 'object', 'other'] as const;
 
 export class MetadataIndex {
-  readonly offsets: TextOffsets;
   /** How many members each map has, doubled names included. */
   readonly counts: Readonly<Record<MapName, number>>;
   readonly use: GuestUse;
@@ -100,9 +99,8 @@ export class MetadataIndex {
     internal: new Map<string, number>(),
   };
 
-  constructor(offsets: TextOffsets) {
+  constructor(readonly offsets: TextOffsets) {
     const { root, members, order, names } = offsets;
-    this.offsets = offsets;
     this.counts = { customer: this.mapWord('customer', 3), internal: this.mapWord('internal', 3) };
     this.use = { bytes: root[GUEST_WORDS] ?? 0, keys: root[GUEST_WORDS + 1] ?? 0 };
     this.weight = members.byteLength + order.byteLength + names.length + INDEX_BYTES;
@@ -332,13 +330,13 @@ export function valueIn(text: Buffer, index: MetadataIndex, number: number): unk
 }
 
 class IndexedMap implements MetadataMap {
-  private readonly index: MetadataIndex;
-  private readonly map: MapName;
   private readonly source: ValueSource;
 
-  constructor(index: MetadataIndex, map: MapName, valueOf: ValueSource) {
-    this.index = index;
-    this.map = map;
+  constructor(
+    private readonly index: MetadataIndex,
+    private readonly map: MapName,
+    valueOf: ValueSource,
+  ) {
     this.source = valueOf;
   }
 

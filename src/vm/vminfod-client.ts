@@ -60,7 +60,6 @@ const MAX_LOOKUPS = 16;
 
 /** Keeps one table up to date. Started once; `stop` closes its connection for good. */
 export class Vminfod {
-  private readonly options: StreamOptions;
   private readonly log: Logger;
   private readonly fsm: Fsm<VminfodState>;
   private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, { jitter: 0.5 });
@@ -72,8 +71,10 @@ export class Vminfod {
   private lastError: string | null = null;
   private outageSince: number | null = null;
 
-  constructor(options: StreamOptions, log: Logger) {
-    this.options = options;
+  constructor(
+    private readonly options: StreamOptions,
+    log: Logger,
+  ) {
     this.log = log.child({ component: 'vminfod', url: options.url }, true);
     this.fsm = new Fsm<VminfodState>(
       'vminfod',

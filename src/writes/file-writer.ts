@@ -86,14 +86,12 @@ export class FileWriter implements LeasingBackend {
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
-  private readonly options: FileWriterOptions;
   /** By path, the file as our last write left it, known to be on stable storage. */
   private readonly durable = new Map<string, string>();
   /** By zone, when it may be written again; on a monotonic clock. */
   private readonly nextWriteAt = new Map<string, number>();
 
-  constructor(options: FileWriterOptions) {
-    this.options = options;
+  constructor(private readonly options: FileWriterOptions) {
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, (target) => {

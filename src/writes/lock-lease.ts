@@ -36,9 +36,6 @@ export class LockLeases {
   private readonly early = new Set<string>();
   /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
   private readonly repeats = new WeakMap<WriteTarget['log'], RepeatCounter>();
-  private readonly confirmMs: number;
-  private readonly longestMs: number;
-  private readonly beforeRelease: (target: WriteTarget) => void;
   private waitingForNone: (() => void)[] = [];
   private unconfirmedCount = 0;
 
@@ -47,14 +44,10 @@ export class LockLeases {
    * @param beforeRelease called while the lock is still ours
    */
   constructor(
-    confirmMs = CONFIRM_MS,
-    longestMs = LONGEST_LEASE_MS,
-    beforeRelease: (target: WriteTarget) => void = () => undefined,
-  ) {
-    this.beforeRelease = beforeRelease;
-    this.confirmMs = confirmMs;
-    this.longestMs = longestMs;
-  }
+    private readonly confirmMs = CONFIRM_MS,
+    private readonly longestMs = LONGEST_LEASE_MS,
+    private readonly beforeRelease: (target: WriteTarget) => void = () => undefined,
+  ) {}
 
   get size(): number {
     return this.leases.size;

@@ -82,12 +82,7 @@ export interface WriteCounts {
 
 /** The changes of one VM. */
 export class WriteQueue {
-  private target: WriteTarget;
-  private readonly backend: Backend;
-  private readonly rate: TokenRate;
   private readonly bucket: TokenBucket;
-  private readonly answerMs: number;
-  private readonly counts: WriteCounts;
   /** By code: a full disk fails every write of a guest that goes on trying. */
   private readonly repeats = new Map<string, RepeatCounter>();
   private readonly refusedBy = new Map<LimitRefusals['limit'], LimitRefusals>();
@@ -100,18 +95,13 @@ export class WriteQueue {
   private failed: { readonly code: string; readonly at: number } | null = null;
 
   constructor(
-    target: WriteTarget,
-    backend: Backend,
-    rate: TokenRate,
-    answerMs: number,
-    counts: WriteCounts,
+    private target: WriteTarget,
+    private readonly backend: Backend,
+    private readonly rate: TokenRate,
+    private readonly answerMs: number,
+    private readonly counts: WriteCounts,
   ) {
-    this.target = target;
-    this.backend = backend;
-    this.rate = rate;
     this.bucket = new TokenBucket(rate);
-    this.answerMs = answerMs;
-    this.counts = counts;
   }
 
   get busy(): boolean {

@@ -52,13 +52,10 @@ interface Noted {
 /** Of all VMs. */
 export class UndoneWrites {
   private readonly noted = new Map<string, Noted>();
-  private readonly now: () => number;
   private bytes = 0;
 
   /** @param now a monotonic clock, ms */
-  constructor(now = (): number => performance.now()) {
-    this.now = now;
-  }
+  constructor(private readonly now = (): number => performance.now()) {}
 
   /** False: there is no reason to stat the file. */
   has(zonename: string): boolean {

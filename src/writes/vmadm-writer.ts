@@ -37,11 +37,9 @@ export interface VmadmWriterOptions {
 export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly queue: BatchQueue;
-  private readonly options: VmadmWriterOptions;
   private readonly files: ConfigFiles;
 
-  constructor(options: VmadmWriterOptions) {
-    this.options = options;
+  constructor(private readonly options: VmadmWriterOptions) {
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
     this.queue = new BatchQueue(

@@ -35,11 +35,8 @@ const NO_LEASES: LeaseStatus = { holds: 0, unconfirmed: 0, restored: 0 };
 /** The queues of all VMs above one backend. After `stop` each change is refused. */
 export class Writer implements MetadataWriter {
   readonly limits: MetadataLimits;
-  private readonly backend: Backend;
   /** The backend, where it is one that keeps locks. */
   private readonly leasing: LeasingBackend | null;
-  private readonly rate: TokenRate;
-  private readonly answerMs: number;
   private readonly queues = new Map<string, WriteQueue>();
   private readonly counts: WriteCounts = {
     stored: 0,
@@ -51,12 +48,13 @@ export class Writer implements MetadataWriter {
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
-  constructor(backend: Backend | LeasingBackend, rate = DEFAULT_RATE, answerMs = ANSWER_MS) {
+  constructor(
+    private readonly backend: Backend | LeasingBackend,
+    private readonly rate = DEFAULT_RATE,
+    private readonly answerMs = ANSWER_MS,
+  ) {
     this.limits = backend.limits;
-    this.backend = backend;
     this.leasing = 'leaseStatus' in backend ? backend : null;
-    this.rate = rate;
-    this.answerMs = answerMs;
   }
 
   /** Never rejects; settles within `answerMs`. */

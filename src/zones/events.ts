@@ -54,23 +54,17 @@ export type Bind = (
  * subscription or the listing.
  */
 export class ZoneEvents extends Readable {
-  private readonly platform: Platform;
-  private readonly bind: Bind;
   private subscription: ZoneSubscription | null = null;
   private stopping: Promise<void> | null = null;
-  private readonly snapshotMs: number;
   private changing = false;
 
   /** @param snapshotMs how long the first snapshot waits for a time without events, ms */
   constructor(
-    platform: Platform,
-    bind: Bind = bindZoneEvents,
-    snapshotMs: number = LONGEST_SNAPSHOT_MS,
+    private readonly platform: Platform,
+    private readonly bind: Bind = bindZoneEvents,
+    private readonly snapshotMs: number = LONGEST_SNAPSHOT_MS,
   ) {
     super({ objectMode: true, highWaterMark: 1024 });
-    this.platform = platform;
-    this.bind = bind;
-    this.snapshotMs = snapshotMs;
   }
 
   /**

@@ -62,7 +62,6 @@ export class Reconciler {
     stopped: { next: [], enter: () => undefined },
   };
 
-  private readonly options: ReconcileOptions;
   private readonly machine: Fsm<ReconcilerState, Reconciler>;
   /** Where a run goes when it is done: before the start there is no next one. */
   private idle: 'new' | 'waiting' = 'new';
@@ -78,8 +77,7 @@ export class Reconciler {
   private failing = false;
   private readonly backoff: Backoff;
 
-  constructor(options: ReconcileOptions) {
-    this.options = options;
+  constructor(private readonly options: ReconcileOptions) {
     const { everyMs } = options;
     this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, everyMs), everyMs);
     this.machine = new Fsm<ReconcilerState, Reconciler>(

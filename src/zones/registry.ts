@@ -48,7 +48,6 @@ interface RegistryEvents {
 
 /** The zones of the node. Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
-  private readonly options: RegistryOptions;
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still closing. */
   private readonly closing = new Map<string, Promise<void>>();
@@ -60,9 +59,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly safetyNet: Reconciler;
   private stopped = false;
 
-  constructor(options: RegistryOptions) {
+  constructor(private readonly options: RegistryOptions) {
     super();
-    this.options = options;
     const slice = new CooperativeYield();
     this.binding = vasync.queue((zone: Zone, done) => {
       void zone

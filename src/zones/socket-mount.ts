@@ -100,10 +100,6 @@ export class SocketMount implements MountManager {
     'none for this brand': { next: ANY, enter: nothing },
     'no mounts on this node': { next: ANY, enter: nothing },
   };
-  private readonly facts: ZoneFacts;
-  private readonly root: ZoneRoot;
-  private readonly log: ZoneLog;
-  private readonly options: SocketMountOptions;
   private readonly machine: Fsm<MountState, SocketMount>;
   private phase: Phase = 'halted';
   private readonly backoff = new Backoff(FIRST_RETRY_MS, LONGEST_RETRY_MS);
@@ -115,11 +111,12 @@ export class SocketMount implements MountManager {
   /** The running zone was seen without it: that is logged, or about to be. */
   private loss: NodeJS.Timeout | 'logged' | null = null;
 
-  constructor(facts: ZoneFacts, root: ZoneRoot, log: ZoneLog, options: SocketMountOptions) {
-    this.facts = facts;
-    this.root = root;
-    this.log = log;
-    this.options = options;
+  constructor(
+    private readonly facts: ZoneFacts,
+    private readonly root: ZoneRoot,
+    private readonly log: ZoneLog,
+    private readonly options: SocketMountOptions,
+  ) {
     const name = `mount of ${facts.zonename}`;
     this.machine = new Fsm<MountState, SocketMount>(name, SocketMount.states, 'zone halted', this);
     this.machine.start();

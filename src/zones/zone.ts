@@ -80,7 +80,6 @@ export class Zone {
     closed: { next: [], enter: () => undefined },
   };
 
-  readonly facts: ZoneFacts;
   readonly log: ZoneLog;
   readonly link: ZoneLink;
   readonly directory: MountManager | null;
@@ -88,8 +87,10 @@ export class Zone {
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
 
-  constructor(facts: ZoneFacts, parts: ZoneParts) {
-    this.facts = facts;
+  constructor(
+    readonly facts: ZoneFacts,
+    parts: ZoneParts,
+  ) {
     this.log = parts.log;
     this.link = parts.link;
     this.directory = parts.directory;
