@@ -11,7 +11,7 @@
 
 typedef struct live_zone {
 	char name[ZONENAME_MAX];
-	/* Another at each boot: zone_create takes the next one that is free. */
+	/* Another at each boot: zone_create (uts/common/os/zone.c) takes id_alloc's, the next free one (id_space.c). */
 	zoneid_t id;
 	/* zone_status_t of the kernel */
 	int status;

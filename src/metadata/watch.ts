@@ -2,8 +2,9 @@
  * The token of a set of keys, and all keys and values at once: what WATCH and GETALL are answered with.
  *
  * Where the metadata file is long its values are not in memory: they are read one by one, on threads, and digested in
- * pieces. The handler sees to it that one such request of a zone is answered at a time, since each holds all names. What was computed from a file is kept with its reading: however many wait for a zone's keys,
- * each change is computed once. Nothing is kept of VM objects, tags and routes, which are short.
+ * pieces. Such a request holds all names of the zone, so the handler lets one of them run at a time. What was computed
+ * from a file is kept with its reading: however many wait for a zone's keys, each change is computed once. Nothing is
+ * kept of VM objects, tags and routes, which are short.
  *
  * The token of a GETALL is made before its values are read: where a change comes in between, the client's next WATCH
  * is answered at once, and no change is missed.

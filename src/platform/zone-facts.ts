@@ -33,7 +33,7 @@ export type IndexEntry = ZoneFacts;
 /** A zone that the kernel knows. */
 export interface LiveZone {
   readonly state: ZoneState;
-  /** Of this boot: zone_create (uts/common/os/zone.c) takes the next free one at each. */
+  /** Of this boot: at each zone_create (uts/common/os/zone.c) takes the next free one (id_alloc, id_space.c). */
   readonly zoneid: number;
 }
 
