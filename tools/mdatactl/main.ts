@@ -118,7 +118,7 @@ function sessionOf(command: Command): Session {
   };
 }
 
-/** The command line. @param finish is called with the exit status where it is not 0 */
+/** The command line. @param finish is called with the exit status before anything is printed */
 export function makeProgram(finish: (status: number) => void): Command {
   const program = new Command('mdatactl')
     .description('Shows and controls the metadata agent of this node')
@@ -145,8 +145,8 @@ export function makeProgram(finish: (status: number) => void): Command {
         ? new ControlError(err.message, err.help, EXIT_NOT_THERE)
         : err;
     });
-    print(session, status, () => showStatus(status, session.screen));
     finish(exitOfHealth(status.health.state));
+    print(session, status, () => showStatus(status, session.screen));
   });
 
   listed(add('zones', 'one line a zone'))
@@ -185,6 +185,7 @@ export function makeProgram(finish: (status: number) => void): Command {
       const path = `/zones/${await findZone(session.client, uuid)}`;
       const zone = await session.client.ask('zone', { path });
       const got = await getKey(zone, key, own.showValue === true, complain);
+      finish(got.found ? EXIT_OK : EXIT_LESS);
       print(session, got, () => [
         got.found
           ? (got.value ??
@@ -192,7 +193,6 @@ export function makeProgram(finish: (status: number) => void): Command {
             `found, ${got.length ?? 0} bytes (--show-value prints it)`)
           : `not found: ${key}`,
       ]);
-      finish(got.found ? EXIT_OK : EXIT_LESS);
     });
 
   add('doctor [uuid]', 'check the whole chain of a zone, or of all, and say where it breaks')
@@ -202,8 +202,8 @@ export function makeProgram(finish: (status: number) => void): Command {
       const path = uuid === undefined ? '' : `/${await findZone(session.client, uuid)}`;
       const report = await session.client.ask('doctor', { path: `/doctor${path}`, long: true });
       const whole = uuid !== undefined || own.all === true;
-      print(session, report, () => showDoctor(report, whole, session.screen));
       finish(exitOf(report.verdict));
+      print(session, report, () => showDoctor(report, whole, session.screen));
     });
 
   add('top', 'the busiest zones, live')
@@ -233,8 +233,8 @@ export function makeProgram(finish: (status: number) => void): Command {
         const more = { ...(check && { only: check }), ...(vminfod && { vminfodUrl: vminfod }) };
         return preflight({ root, signal, ...more });
       });
-      print(session, report, () => showPreflight(report, session.screen));
       finish(exitOfPreflight(report));
+      print(session, report, () => showPreflight(report, session.screen));
     });
 
   add('compare', 'ask the agent that serves now and our own handler the same, and compare')
@@ -248,8 +248,8 @@ export function makeProgram(finish: (status: number) => void): Command {
         const more = { ...(sample && { sample }), ...(vminfod && { vminfodUrl: vminfod }) };
         return compare({ root, signal, ...more });
       });
-      print(session, report, () => showCompare(report, session.screen));
       finish(exitOfCompare(report));
+      print(session, report, () => showCompare(report, session.screen));
     });
 
   add('metrics', 'the metrics, as Prometheus reads them').action(
@@ -301,12 +301,12 @@ export function makeProgram(finish: (status: number) => void): Command {
       const zonename = await findZoneOrNew(session.client, uuid);
       const question = { method: 'POST', path: '/notify', body: { zonename, state } } as const;
       const reply = await session.client.ask('notify', question);
+      finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
       print(session, reply, () => [
         reply.is === null
           ? `${zonename}: no such zone on this node; nothing is served for it`
           : `${zonename}: you said ${state}, it is ${reply.is}`,
       ]);
-      finish(reply.is === null && state !== 'deleted' ? EXIT_LESS : EXIT_OK);
     });
 
   withVersion(program.command('completion'))
@@ -340,6 +340,7 @@ export function makeProgram(finish: (status: number) => void): Command {
         policy,
         platformStamp(),
       );
+      finish(expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS);
       const json = command.optsWithGlobals<Options>().json === true;
       if (json) {
         console.log(JSON.stringify(expansion, null, 2));
@@ -348,7 +349,6 @@ export function makeProgram(finish: (status: number) => void): Command {
       } else {
         expansion.reasons.forEach(({ code, text }) => complain(`${code}: ${text}`));
       }
-      finish(expansion.kind === 'accepted' ? EXIT_OK : EXIT_LESS);
     });
   return program;
 }
@@ -411,10 +411,12 @@ function complain(text: string): void {
   console.error(`mdatactl: ${text}`);
 }
 
+/** What the command ends with, as far as that is known. */
+let wantedStatus = EXIT_OK;
+
 async function main(): Promise<number> {
-  let status = EXIT_OK;
   try {
-    const program = makeProgram((wanted) => (status = wanted));
+    const program = makeProgram((wanted) => (wantedStatus = wanted));
     await program.parseAsync(process.argv);
   } catch (err) {
     if (err instanceof CommanderError) {
@@ -430,12 +432,12 @@ async function main(): Promise<number> {
       ? EXIT_USAGE
       : EXIT_FAILED;
   }
-  return status;
+  return wantedStatus;
 }
 
 if (require.main === module) {
-  // Whoever reads our output may stop early (`| head`): that ends us, and is not an error.
-  process.stdout.on('error', () => process.exit(EXIT_OK));
+  // Whoever reads our output may stop early (`| head`): that ends us, and is not an error. A script gets its answer.
+  process.stdout.on('error', () => process.exit(wantedStatus));
   void main().then((status) => {
     process.exitCode = status;
   });
