@@ -338,12 +338,12 @@ export class Agent {
 
   private handlerFor(store: Store, watches: Watches): Handle {
     const options: AnswerOptions = this.answering;
-    return (origin, request) => {
+    return (origin, request, isWanted) => {
       if (origin.readOnly && isWrite(request)) {
         return READ_ONLY;
       }
       const data = store.data(origin.zonename);
-      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options);
+      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options, isWanted);
       if (reply instanceof Promise && isWrite(request)) {
         void reply.then(() => watches.hint(origin.zonename));
       }

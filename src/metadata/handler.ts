@@ -23,7 +23,15 @@ import {
 } from './keys';
 import { metadataNeedOf, render, sdcValue, WELL_KNOWN_NAMES } from './sdc';
 import { NO_TOKEN, type Tokens } from './token';
-import type { Change, ChangeResult, JsonObject, MetadataNeed, TokenCheck, VmData } from './vm-data';
+import {
+  UnwantedError,
+  type Change,
+  type ChangeResult,
+  type JsonObject,
+  type MetadataNeed,
+  type TokenCheck,
+  type VmData,
+} from './vm-data';
 import { replyToGetAll, tokenOf, type WatchedData } from './watch';
 
 export interface AnswerOptions {
@@ -74,13 +82,21 @@ const OPERATOR_SCRIPT = 'operator-script';
 /** For requests that need nothing of the VM object. */
 const NO_VM: JsonObject = {};
 
-/** Answers a request for the VM whose data is given. Never throws; a promise never rejects. */
+/**
+ * Answers a request for the VM whose data is given. Never throws; a promise never rejects.
+ *
+ * @param isWanted false: whoever asked is gone, and a read that has not begun is left; always wanted when left out
+ */
 export function answer(
   data: VmData,
   request: DataRequest,
   options: AnswerOptions,
+  isWanted?: () => boolean,
 ): Reply | Promise<Reply> {
   const fault = (err: unknown): Reply => {
+    if (err instanceof UnwantedError) {
+      return FAULT;
+    }
     options.onFault(data.zonename, request, err);
     return FAULT;
   };
@@ -88,10 +104,13 @@ export function answer(
     const bytes = asksForAll(request) ? data.fileBytes() : 0;
     const reply =
       bytes > SHORT_FILE_BYTES
-        ? options.withRoom(data.zonename, MEMORY_PER_BYTE * bytes, async () =>
-            loadAndRespond(data, request, options),
-          )
-        : loadAndRespond(data, request, options);
+        ? options.withRoom(data.zonename, MEMORY_PER_BYTE * bytes, async () => {
+            if (isWanted?.() === false) {
+              throw new UnwantedError();
+            }
+            return loadAndRespond(data, request, options, isWanted);
+          })
+        : loadAndRespond(data, request, options, isWanted);
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
@@ -107,9 +126,10 @@ function loadAndRespond(
   data: VmData,
   request: DataRequest,
   options: AnswerOptions,
+  isWanted?: () => boolean,
 ): Reply | Promise<Reply> {
   const need = needOf(request);
-  const loaded = need === null ? data : data.load(need);
+  const loaded = need === null ? data : data.load({ ...need, ...(isWanted && { isWanted }) });
   return loaded instanceof Promise
     ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
     : respondWhenKnown(loaded, data, request, options);

@@ -67,6 +67,15 @@ export interface MetadataMaps {
 export interface MetadataNeed {
   /** Null: names only. */
   readonly key: string | null;
+  /** False: whoever asked is gone, and what has not begun is not done. Always wanted when left out. */
+  readonly isWanted?: () => boolean;
+}
+
+/** Nobody waits for the answer any more, and nothing was read for it. */
+export class UnwantedError extends Error {
+  constructor() {
+    super('whoever asked is gone');
+  }
 }
 
 /** What a guest has put into its metadata, and what it may put there; bytes of names and values as JSON. */

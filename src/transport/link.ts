@@ -38,9 +38,14 @@ export type Access = 'all' | 'read' | 'none';
 
 /**
  * Answers a request that needs the VM's data. Never throws; a promise never rejects and settles
- * within 30 s. A reply that can be given at once is returned at once, not as a promise.
+ * within 30 s. A reply that can be given at once is returned at once, not as a promise. A read that has not begun when
+ * `isWanted` says no is not executed, and its reply is of no meaning.
  */
-export type Handle = (origin: Origin, request: DataRequest) => Reply | Promise<Reply>;
+export type Handle = (
+  origin: Origin,
+  request: DataRequest,
+  isWanted?: () => boolean,
+) => Reply | Promise<Reply>;
 
 /** Why a link refused or dropped something. Names are label values of a metric: keep them. */
 export type Refusal =

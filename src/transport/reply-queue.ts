@@ -293,11 +293,13 @@ export class ReplyQueue {
     const seen =
       request.kind === 'watch' ? (asked.waited?.seen ?? watches.version(origin.zonename)) : null;
     const settle = (reply: Reply): void => {
-      if (seen === null || !this.wait(asked, seen, reply)) {
+      if (!sink.open && !isWrite(request)) {
+        observer.refused('dropped-reply', { kind: request.kind });
+      } else if (seen === null || !this.wait(asked, seen, reply)) {
         this.deliver(asked, request, reply);
       }
     };
-    const reply = handle(origin, request);
+    const reply = handle(origin, request, () => sink.open);
     if (!(reply instanceof Promise)) {
       settle(reply);
       this.releaseRoom();

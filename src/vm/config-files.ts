@@ -22,7 +22,12 @@ import { lstatSync } from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { codeOf, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
-import { parseJsonObject, type MetadataMaps, type MetadataNeed } from '../metadata/vm-data';
+import {
+  parseJsonObject,
+  UnwantedError,
+  type MetadataMaps,
+  type MetadataNeed,
+} from '../metadata/vm-data';
 import {
   changedMsOf,
   openStat,
@@ -109,13 +114,6 @@ type Parsed =
   | NoReading
   | { readonly name: 'tags' | 'routes'; readonly map: ReadonlyMap<string, unknown> };
 
-/** What the last stat found, good for its tick. */
-interface LastStat {
-  readonly tick: number;
-  readonly path: string;
-  readonly parsed: Parsed;
-}
-
 interface Reading {
   readonly stat: FileStat;
   /** False: may change without a change of its stat. */
@@ -139,7 +137,8 @@ export class ConfigFiles {
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
   private readonly statAt = openStat();
-  private last: LastStat | null = null;
+  /** What the last stat found, good for its tick. */
+  private last: Readonly<{ tick: number; path: string; parsed: Parsed }> | null = null;
 
   /**
    * @param cacheBytes what is kept of the files of all zones may weigh so much together
@@ -176,7 +175,7 @@ export class ConfigFiles {
     return this.flat(directory, 'routes', log);
   }
 
-  /** The metadata, ready for a need; null where `metadata` is ready as it is. Rejects with a SystemError. */
+  /** The metadata, ready for a need; null where `metadata` is ready as it is. Rejects with a SystemError or UnwantedError. */
   load(directory: string, need: MetadataNeed, log: FileLog): Promise<LoadedMetadata> | null {
     const path = this.pathsOf(directory).metadata;
     const found = this.isLast(path) ? 'now' : this.cachedOrWhen(path);
@@ -286,6 +285,9 @@ export class ConfigFiles {
     need: MetadataNeed,
     log: FileLog,
   ): Promise<LoadedMetadata> {
+    if (need.isWanted?.() === false) {
+      throw new UnwantedError();
+    }
     const path = this.pathsOf(directory).metadata;
     for (let reads = 0; reads < MAX_READS; reads++) {
       const found = this.cachedOrWhen(path);

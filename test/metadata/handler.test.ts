@@ -248,6 +248,28 @@ describe('handler', () => {
     assert.deepStrictEqual(turns, []);
   });
 
+  it('reads nothing for a request whose client is gone when its turn comes, and reports no fault', async () => {
+    const turns: (() => Promise<void>)[] = [];
+    const options = {
+      ...OPTIONS,
+      withRoom: <T>(_zonename: string, _bytes: number, work: () => Promise<T>): Promise<T> =>
+        new Promise((resolve, reject) => {
+          turns.push(() => work().then(resolve, reject));
+        }),
+      onFault: () => assert.fail('no fault'),
+    };
+    const vm: VmData = {
+      ...memoryVm(FIXTURE),
+      fileBytes: () => 20_000,
+      load: () => assert.fail('nothing is read'),
+    };
+    let isThere = true;
+    const reply = answer(vm, { kind: 'getall', wire }, options, () => isThere);
+    isThere = false;
+    await turns.pop()?.();
+    assert.deepStrictEqual(await reply, refused('Internal error.'));
+  });
+
   it('answers the reason of a failed change, and records the limit that was met', async () => {
     const vm = memoryVm(FIXTURE, { kind: 'failed', text: 'Metadata is full.', limit: 'size' });
     assert.deepStrictEqual(await answer(vm, put('k'), OPTIONS), {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { UnwantedError } from '../../src/metadata/vm-data';
 import { ConfigFiles } from '../../src/vm/config-files';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
@@ -217,6 +218,17 @@ describe('ConfigFiles', () => {
     const before = fs.readdirSync('/proc/self/fd').length;
     assert.strictEqual(small.metadata(zones[0] ?? '', logs.zoneLog('z')).customer.size, 1);
     assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
+  });
+
+  it('reads no long file for whoever is gone when it is their turn', async () => {
+    const value = 'v'.repeat(300 * 1024);
+    write({ k: value });
+    let isThere = true;
+    const first = files.load(dir.path, { key: 'k' }, logs.zoneLog('z'));
+    const second = files.load(dir.path, { key: 'k', isWanted: () => isThere }, logs.zoneLog('z'));
+    isThere = false;
+    assert.strictEqual((await first)?.maps.customer.get('k'), value);
+    await assert.rejects(async () => second, UnwantedError);
   });
 
   it('logs no value', () => {
