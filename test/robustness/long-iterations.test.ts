@@ -3,18 +3,14 @@
  * the CPU time of the longest iteration is measured in the agent itself (loop-probe.ts). It is the agent's own work, with
  * its collections of garbage, and not the time for which others have the processor.
  */
-import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { eventually } from '../support/eventually';
 import { base64, frame, putFrame } from '../support/frames';
-import { within } from '../support/guest-session';
+import { HostileGuests, type HostileMode } from '../support/hostile-guests';
 import { LoopProbe, MOST_ITERATION_MS } from '../support/loop-probe-reader';
 import { osZone, SimulatedNode } from '../support/simulated-node';
 
-const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
 const ZONES = 100;
 const HOSTILE = 32;
 const ATTACK_MS = 1500;
@@ -28,7 +24,7 @@ interface Attack {
   readonly what: string;
   readonly customer: JsonObject;
   readonly requests: readonly Buffer[];
-  readonly mode?: 'mute' | 'reads' | 'leaves' | 'pours' | 'pieces';
+  readonly mode?: HostileMode;
   readonly connections: number;
 }
 
@@ -131,7 +127,7 @@ describe(`no iteration of the event loop takes over ${MOST_ITERATION_MS} ms of C
   this.timeout(120_000);
   let cn: SimulatedNode;
   let probe: LoopProbe;
-  let hostile: ChildProcess | null = null;
+  let hostile: HostileGuests | null = null;
 
   before(async function () {
     probe = new LoopProbe();
@@ -151,23 +147,13 @@ describe(`no iteration of the event loop takes over ${MOST_ITERATION_MS} ms of C
   });
 
   async function leave(): Promise<void> {
-    if (hostile !== null) {
-      const exited = once(hostile, 'exit');
-      hostile.disconnect();
-      await exited;
-      hostile = null;
-    }
+    await hostile?.stop();
+    hostile = null;
   }
 
   async function press({ mode = 'reads', requests, connections }: Attack): Promise<void> {
-    hostile = fork(CHILD, [String(connections), mode], {
-      execArgv: [],
-      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
-    });
     const paths = Array.from({ length: HOSTILE }, (_, index) => cn.socket(index));
-    const asked = requests.map((bytes) => bytes.toString('hex'));
-    hostile.stdin?.end([...asked, '', ...paths].join('\n'));
-    await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
+    hostile = await HostileGuests.start({ paths, requests, connections, mode });
     await delay(ATTACK_MS);
     await leave();
     await delay(LEFT_MS);

@@ -4,21 +4,17 @@
  * however many they are, and a zone that behaves is served as ever.
  */
 import assert from 'node:assert';
-import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { base64, frame, putFrame } from '../support/frames';
-import { within } from '../support/guest-session';
+import { HostileGuests } from '../support/hostile-guests';
 import { Neighbour } from '../support/neighbour';
 import { osZone, SimulatedNode, uuidOf } from '../support/simulated-node';
 import { parseExposition, sampleOf } from '../support/prometheus';
 
-const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
 const ZONES = 100;
 const VICTIM = ZONES;
 const CONNECTIONS = 64;
@@ -93,7 +89,7 @@ describe('hostile zones that read nothing', function () {
   this.timeout(180_000);
   let cn: SimulatedNode;
   let neighbour: Neighbour;
-  let hostile: ChildProcess | null = null;
+  let hostile: HostileGuests | null = null;
 
   before(async function () {
     const vms = Array.from({ length: ZONES + 1 }, (_, index) => osZone(index));
@@ -115,12 +111,8 @@ describe('hostile zones that read nothing', function () {
   });
 
   async function stopAttack(): Promise<void> {
-    if (hostile !== null) {
-      const exited = once(hostile, 'exit');
-      hostile.disconnect();
-      await exited;
-      hostile = null;
-    }
+    await hostile?.stop();
+    hostile = null;
   }
 
   async function attack(
@@ -129,15 +121,8 @@ describe('hostile zones that read nothing', function () {
     requests: readonly Buffer[],
   ): Promise<void> {
     const connections = mode === 'mute' ? CONNECTIONS : READERS;
-    hostile = fork(CHILD, [String(connections), mode], {
-      execArgv: [],
-      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
-    });
     const paths = Array.from({ length: count }, (_, index) => cn.socket(index));
-    // A large PUT is too long for an argument.
-    const lines = requests.map((bytes) => bytes.toString('hex'));
-    hostile.stdin?.end([...lines, '', ...paths].join('\n'));
-    await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
+    hostile = await HostileGuests.start({ paths, requests, connections, mode });
     await delay(ATTACK_MS);
   }
 

@@ -3,19 +3,16 @@
  * second of its processor.
  */
 import assert from 'node:assert';
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { askAdmin } from '../support/admin';
 import { slowness } from '../support/best-of';
 import { frame } from '../support/frames';
-import { within } from '../support/guest-session';
+import { HostileGuests } from '../support/hostile-guests';
 import { osZone, SimulatedNode } from '../support/simulated-node';
 import { parseExposition } from '../support/prometheus';
 
-const CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
 const HOSTILE = 32;
 const HOSTILE_CONNECTIONS = 16;
 const OTHERS = 8;
@@ -66,14 +63,10 @@ describe('an agent whose processor is taken by hostile zones', function () {
   }
 
   it(`answers ${LEAST_PER_SECOND} GETs a second of others`, async () => {
-    const argv = [String(HOSTILE_CONNECTIONS), 'reads', frame('00000002', 'KEYS').toString('hex')];
-    const hostile = fork(CHILD, argv, {
-      ...{ execArgv: [], stdio: ['pipe', 'inherit', 'inherit', 'ipc'] },
-    });
-    const exited = once(hostile, 'exit');
     const paths = Array.from({ length: HOSTILE }, (_, index) => cn.socket(index));
-    hostile.stdin?.end(paths.join('\n'));
-    await within(once(hostile, 'message'), 60_000, 'all hostile guests asked');
+    const requests = [frame('00000002', 'KEYS')];
+    const load = { paths, requests, connections: HOSTILE_CONNECTIONS, mode: 'reads' } as const;
+    const hostile = await HostileGuests.start(load);
     for (let n = 0; n < OTHERS * CONNECTIONS; n++) {
       await keepAsking(cn.socket(HOSTILE + (n % OTHERS)));
     }
@@ -82,8 +75,7 @@ describe('an agent whose processor is taken by hostile zones', function () {
     await delay(PRESSED_MS);
     const [others, seconds] = [answered - before, (cn.cpuMs - cpuMs) / 1000];
     const hostiles = (await handled()) - all - others;
-    hostile.disconnect();
-    await exited;
+    await hostile.stop();
     assert(hostiles > others, `${hostiles} requests of hostile zones, ${others} of others`);
     // A second of the processor, since others may want it too.
     const perSecond = (others / seconds) * slowness();

@@ -3,7 +3,7 @@
  * pause within a reply for its end.
  */
 import assert from 'node:assert';
-import { fork, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -14,11 +14,11 @@ import { bestMs } from '../support/best-of';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
 import { within } from '../support/guest-session';
+import { HostileGuests } from '../support/hostile-guests';
 import { osZone, SimulatedNode } from '../support/simulated-node';
 
 const MOST_GAP_MS = 100;
 const CLIENT_SOURCE = resolve(__dirname, '../../../test/support/impatient-client.c');
-const HOSTILE_CHILD = join(__dirname, '..', 'support', 'hostile-child.js');
 const SIZES = [200_000, 1024 * 1024];
 /** A million reads and polls are a second. */
 const ASKED = '2';
@@ -99,20 +99,18 @@ describe('the platform\u2019s own client, which waits for the first byte of a re
   it('gets every byte of a large value without a pause, while 50 zones ask and write', async () => {
     const requests = [0, 1, 2, 3].map((n) => frame(`0000000${n}`, 'GET', 'v64'));
     const put = putFrame('00000004', 'status', 'up');
-    const argv = ['1', 'reads', ...[...requests, put].map((bytes) => bytes.toString('hex'))];
-    const load = fork(HOSTILE_CHILD, argv, { stdio: ['pipe', 'inherit', 'inherit', 'ipc'] });
+    const paths = LOADING.map((index) => cn.socket(index));
+    const load = await HostileGuests.start({
+      ...{ paths, requests: [...requests, put], connections: 1, mode: 'reads', startMs: 20_000 },
+    });
     try {
-      load.stdin?.end(LOADING.map((index) => cn.socket(index)).join('\n'));
-      await within(once(load, 'message'), 20_000, 'the zones ask');
       for (const size of SIZES) {
         const { stdout, status } = await impatient(frame('00000001', 'GET', `big${size}`));
         assert.strictEqual(status, 0, stdout);
         assert.strictEqual(stdout, '0\n', `pauses in replies of ${size} B, then their number`);
       }
     } finally {
-      const exited = once(load, 'exit');
-      load.disconnect();
-      await exited;
+      await load.stop();
     }
   });
 

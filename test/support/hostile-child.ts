@@ -2,7 +2,7 @@
  * Hostile guests with a process of their own: on each socket so many connections, each of which asks the same again and
  * again. One that is closed is opened again.
  *
- *   hostile-child CONNECTIONS MODE REQUESTS... <SOCKETS
+ *   hostile-child CONNECTIONS MODE <REQUESTS-AND-SOCKETS
  *
  *   mute     reads nothing of the replies
  *   reads    reads all, and asks when it has read a reply
@@ -10,9 +10,8 @@
  *   pieces   sends the first request byte by byte
  *   leaves   says nothing, and leaves at once
  *
- * A request is hexadecimal. A connection asks them in turn, and those of a socket begin with different ones. Requests that
- * are too long for an argument stand before the sockets, one a line, with an empty line behind the last. Says `ready` when
- * each has asked once.
+ * The input has the requests, in hexadecimal and one a line, an empty line, and the sockets. A connection asks the requests
+ * in turn, and those of a socket begin with different ones. Says `ready` when each has asked once. hostile-guests.ts forks it.
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -75,13 +74,12 @@ function main(count: number, mode: string, requests: readonly Buffer[], paths: s
 }
 
 process.once('disconnect', () => process.exit(0));
-const [count = '', mode = '', ...args] = process.argv.slice(2);
+const [count = '', mode = ''] = process.argv.slice(2);
 const lines = readFileSync(0, 'utf8').trimEnd().split('\n');
 const end = lines.indexOf('');
-const requests = [...args, ...lines.slice(0, Math.max(0, end))];
 main(
   Number(count),
   mode,
-  requests.map((request) => Buffer.from(request, 'hex')),
+  lines.slice(0, end).map((request) => Buffer.from(request, 'hex')),
   lines.slice(end + 1),
 );

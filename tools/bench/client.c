@@ -22,8 +22,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define	NEGOTIATE	"NEGOTIATE V2\n"
 #define	EVENTS		256
@@ -48,22 +49,6 @@ static unsigned *latencies;
 static size_t latency_count, latency_room;
 static unsigned long lost;
 static size_t piece;
-
-static void
-die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	(void) clock_gettime(CLOCK_MONOTONIC, &t);
-	return (t.tv_sec + t.tv_nsec * 1e-9);
-}
 
 static void
 record(double seconds)

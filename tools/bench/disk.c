@@ -17,8 +17,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define	PATH_BYTES	4096
 
@@ -32,22 +33,6 @@ static unsigned rounds;
 static size_t length;
 static char *text;
 static pthread_barrier_t start;
-
-static void
-die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	(void) clock_gettime(CLOCK_MONOTONIC, &t);
-	return (t.tv_sec + t.tv_nsec * 1e-9);
-}
 
 static double
 cpu(void)

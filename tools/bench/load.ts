@@ -1,14 +1,10 @@
 /*
  * Runs the C client (client.c), which is built when it is first needed.
  */
-import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { encodeV2 } from '../../src/protocol/client';
+import { CProgram } from './c-program';
 import type { Processes } from './processes';
-
-const SOURCE = resolve(__dirname, '..', '..', '..', 'tools', 'bench', 'client.c');
 
 export interface Load {
   /** `conn`: connect, NEGOTIATE, one request, close. `open`: connections stay. */
@@ -56,35 +52,19 @@ export function putLine(key: string, value: string): string {
 
 /** The C client, as a program of its own for each load. */
 export class Client {
-  private readonly program: string;
-  private readonly processes: Processes;
+  private readonly program: CProgram;
 
   /** @param directory where the program is built */
   constructor(directory: string, processes: Processes) {
-    this.program = join(directory, 'client');
-    this.processes = processes;
-    const argv = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', this.program, SOURCE];
-    const { status, stderr } = spawnSync('cc', argv, { encoding: 'utf8' });
-    if (status !== 0) {
-      throw new Error(`cc could not build ${SOURCE}: ${stderr}`);
-    }
+    this.program = new CProgram('client', directory, processes);
   }
 
   /** Rejects when an answer was lost: what is measured then is no service. */
   async run(load: Load): Promise<LoadResult> {
     const { mode, seconds, connections, depth = 1, most = 0, piece = 0 } = load;
     const numbers = [seconds, connections, depth, most, piece].map(String);
-    const child = this.processes.start([this.program, mode, ...numbers], 'pipe');
-    const said: Buffer[] = [];
-    child.stdout?.on('data', (chunk: Buffer) => said.push(chunk));
-    child.stdin?.end(
-      `${load.requests.length}\n${load.requests.join('')}${load.sockets.join('\n')}\n`,
-    );
-    await once(child, 'close');
-    if (child.exitCode !== 0) {
-      throw new Error(`the client ended with ${child.exitCode ?? child.signalCode ?? 'nothing'}`);
-    }
-    const result = resultSchema.parse(JSON.parse(Buffer.concat(said).toString()));
+    const input = `${load.requests.length}\n${load.requests.join('')}${load.sockets.join('\n')}\n`;
+    const result = resultSchema.parse(await this.program.run([mode, ...numbers], input));
     if (result.lost > 0) {
       throw new Error(`${result.lost} connections were closed before their answer came`);
     }
