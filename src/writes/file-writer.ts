@@ -17,7 +17,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
 import type { Change, MetadataMaps } from '../metadata/vm-data';
-import { isForeign, syncDurably, openStat, sizeOf, textOfStat } from '../platform/files';
+import {
+  isForeign,
+  syncDurably,
+  openStat,
+  sizeOf,
+  textOfStat,
+  type FileStat,
+} from '../platform/files';
 import { takeLock, type HeldLock } from '../platform/lock';
 import { beforeLongWork } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
@@ -82,7 +89,7 @@ export class FileWriter implements LeasingBackend {
   readonly limits: MetadataLimits;
   private readonly leases: LockLeases;
   private readonly queue: BatchQueue;
-  private readonly undone = new UndoneWrites();
+  private readonly undone = new UndoneWrites(identityAt);
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
@@ -144,7 +151,7 @@ export class FileWriter implements LeasingBackend {
     if (!this.undone.has(zonename) || this.leases.isHeld(zonename)) {
       return [];
     }
-    return this.undone.take(zonename, identityAt(directory));
+    return this.undone.take(zonename, identityAt(directory), 'not ours');
   }
 
   /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
@@ -207,24 +214,38 @@ export class FileWriter implements LeasingBackend {
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
     target: WriteTarget,
-    changes: readonly PlannedChange[],
+    asked: readonly PlannedChange[],
   ): Promise<BatchResults | undefined> {
     const file = await openMetadata(this.files, target.directory);
-    const current = file && (await currentOf(this.files, target.directory, file, changes));
-    if (file === undefined || current === undefined) {
+    if (file === undefined) {
+      return undefined;
+    }
+    // With this write the file is ours again: what was undone before we had the lock must not be missed.
+    const undone = this.leases.hasWritten(target.zonename)
+      ? []
+      : this.undone.take(target.zonename, identityOf(file.stat), 'ours');
+    const changes = [...undone, ...asked];
+    const current = await currentOf(this.files, target.directory, file, changes);
+    if (current === undefined) {
       return undefined;
     }
     await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
     const path = pathOf(target.directory, 'metadata');
+    const restored = restoredBy(plan, changes);
+    if (undone.length > 0 && restored === 0) {
+      this.undone.intact(target.zonename, identityOf(file.stat), (map, key) => {
+        return current.valueOf(map, key);
+      });
+    }
     if (plan.empty) {
       // Answered as stored, so it must be on disk, whoever wrote it.
-      const identity = file.stat === null ? null : textOfStat(file.stat);
-      if (identity !== null && this.durable.get(path) !== identity) {
+      const identity = identityOf(file.stat);
+      if (file.stat !== null && this.durable.get(path) !== identity) {
         await syncDurably(path);
         this.durable.set(path, identity);
       }
-      return plan.results;
+      return plan.results.slice(undone.length);
     }
     const undo = this.leases.expect(target.zonename, plan);
     const text = await spliceMetadata(path, file, plan).catch((err: unknown) => {
@@ -245,38 +266,42 @@ export class FileWriter implements LeasingBackend {
       this.durable.set(path, identity);
       this.files.written(target.directory, text);
       if (this.options.restoreUndone !== false) {
-        this.undone.wrote(target.zonename, plan, identity, (map, key) => current.valueOf(map, key));
+        this.undone.wrote(target, plan, identity, (map, key) => current.valueOf(map, key));
       }
     }
-    this.countRestored(target, changes, plan);
-    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
-    this.nextWriteAt.set(target.zonename, performance.now() + pause);
-    return plan.results;
-  }
-
-  private countRestored(target: WriteTarget, changes: readonly PlannedChange[], plan: Plan): void {
-    const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
-    if (restored.length > 0) {
-      this.restoredCount += restored.length;
+    if (restored > 0) {
+      this.restoredCount += restored;
       // Once: what undoes it again means it.
       this.undone.remove(target.zonename);
       target.log.warn(
-        { changes: restored.length },
+        { changes: restored },
         'metadata was undone from a stale copy of vminfod, and written again',
       );
     }
+    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
+    this.nextWriteAt.set(target.zonename, performance.now() + pause);
+    return plan.results.slice(undone.length);
   }
 }
 
 /** Of the metadata file; empty where there is none, or where its stat fails. */
 function identityAt(directory: string): string {
   try {
-    const stat = statAt(pathOf(directory, 'metadata'));
-    return stat === null ? '' : textOfStat(stat);
+    return identityOf(statAt(pathOf(directory, 'metadata')));
   } catch {
     // Whoever reads the file meets the fault too, and logs it.
     return '';
   }
+}
+
+function identityOf(stat: FileStat | null): string {
+  return stat === null ? '' : textOfStat(stat);
+}
+
+/** How many keys are written again. One can be among the changes twice. */
+function restoredBy(plan: Plan, changes: readonly PlannedChange[]): number {
+  const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
+  return new Set(restored.map(({ map, key }) => `${map}\0${key}`)).size;
 }
 
 /** What a change brings, about. */

@@ -41,7 +41,7 @@ export class LockLeases {
 
   /**
    * @param longestMs after which a lease that is resumed all the time ends
-   * @param beforeRelease called while the lock is still ours
+   * @param beforeRelease called while the lock is still ours, where something was written under it
    */
   constructor(
     private readonly confirmMs = CONFIRM_MS,
@@ -61,6 +61,12 @@ export class LockLeases {
   /** True while the VM's lock is ours: nobody who takes it can have changed the file. */
   isHeld(zonename: string): boolean {
     return this.leases.has(zonename);
+  }
+
+  /** True where something was written under the VM's lock since it was taken. */
+  hasWritten(zonename: string): boolean {
+    const lease = this.leases.get(zonename);
+    return lease !== undefined && isWritten(lease);
   }
 
   /** True where the VM's lock is still held: the next write needs no other. */
@@ -158,12 +164,18 @@ export class LockLeases {
   private release(lease: Lease): void {
     clearTimeout(lease.timer ?? undefined);
     this.leases.delete(lease.target.zonename);
-    this.beforeRelease(lease.target);
+    if (isWritten(lease)) {
+      this.beforeRelease(lease.target);
+    }
     lease.lock.release();
     if (this.leases.size === 0) {
       this.waitingForNone.splice(0).forEach((resolve) => resolve());
     }
   }
+}
+
+function isWritten({ customer, internal }: Lease): boolean {
+  return customer.size + internal.size > 0;
 }
 
 function shows(map: MetadataMap, expected: Edits): boolean {

@@ -2,12 +2,13 @@
  * Writes that were answered with success and that vminfod has not shown since: the ones that a `vmadm update` can
  * undo without anybody wanting it, since vmadm rebuilds metadata.json from vminfod's copy of the VM.
  *
- *   write ---> noted ---vminfod shows it---------------------> removed
- *                |------5 min-----------------------------------^
+ *   write ---> noted ---vminfod shows it while the file is ours---> removed
+ *                |------5 min-----------------------------------------^
  *                |------the file is another one, and the key is as it was before the write---> written again, once
  *
  * That is how a stale copy differs from an operator's will: what vminfod has shown, its copy has, and who
- * reverts it then means it. A change to any third value stays too. Whoever sets a key back to exactly what
+ * reverts it then means it. Where the file is already another one when vminfod shows the write, vmadm read the copy
+ * before that. A change to any third value stays too. Whoever sets a key back to exactly what
  * it was, within five minutes, while vminfod is stuck, counts as a stale copy once; the second time stands.
  *
  * Holds no value of before, only its digest; of long values nothing is noted.
@@ -15,6 +16,7 @@
 import { hash } from 'node:crypto';
 import type { MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
+import type { WriteTarget } from '../vm/metadata-writer';
 import type { PlannedChange } from './batch';
 import type { Edits } from './plan';
 
@@ -39,6 +41,8 @@ interface NotedKey {
 }
 
 interface Noted {
+  /** Host path of `<zonepath>/config`. */
+  readonly directory: string;
   readonly keys: Map<string, NotedKey>;
   bytes: number;
   /** Of the file as we left it. */
@@ -54,8 +58,14 @@ export class UndoneWrites {
   private readonly noted = new Map<string, Noted>();
   private bytes = 0;
 
-  /** @param now a monotonic clock, ms */
-  constructor(private readonly now = (): number => performance.now()) {}
+  /**
+   * @param identityAt of the metadata file in a directory as it is now
+   * @param now a monotonic clock, ms
+   */
+  constructor(
+    private readonly identityAt: (directory: string) => string,
+    private readonly now = (): number => performance.now(),
+  ) {}
 
   /** False: there is no reason to stat the file. */
   has(zonename: string): boolean {
@@ -69,12 +79,12 @@ export class UndoneWrites {
    * @param valueBefore of a key that was edited; undefined where there was none, a symbol where it is not known
    */
   wrote(
-    zonename: string,
+    { zonename, directory }: Pick<WriteTarget, 'zonename' | 'directory'>,
     edits: Readonly<Record<MapName, Edits>>,
     identity: string,
     valueBefore: (map: MapName, key: string) => unknown,
   ): void {
-    const noted: Noted = this.noted.get(zonename) ?? newNoted();
+    const noted: Noted = this.noted.get(zonename) ?? newNoted(directory);
     this.remove(zonename);
     for (const map of MAP_NAMES) {
       for (const [key, after] of edits[map]) {
@@ -99,42 +109,46 @@ export class UndoneWrites {
     }
   }
 
-  /** vminfod shows this: what it has of ours cannot be undone by its copy any more. */
+  /**
+   * vminfod shows this: what it has of ours cannot be undone by its copy any more. It may have been by then, from the
+   * copy of before, so nothing is concluded while the file is another one.
+   */
   shown(zonename: string, metadata: MetadataMaps): void {
     const noted = this.noted.get(zonename);
     if (noted === undefined) {
       return;
     }
-    for (const [name, { map, key, after }] of noted.keys) {
-      const isShown =
-        after === undefined ? !metadata[map].has(key) : metadata[map].get(key) === after;
-      if (isShown) {
-        noted.keys.delete(name);
-      }
-    }
-    if (noted.keys.size === 0) {
-      this.remove(zonename);
+    const shown = [...noted.keys].filter(([, { map, key, after }]) => {
+      return after === undefined ? !metadata[map].has(key) : metadata[map].get(key) === after;
+    });
+    if (shown.length > 0 && this.identityAt(noted.directory) === noted.identity) {
+      this.removeKeys(zonename, noted, shown);
     }
   }
 
   /**
    * What is to be written again where the file is not the one that we left, only where the key's value is one of
-   * before: the writer checks that under the lock. It is handed out again only after the time in which a write is
-   * made or fails, since another process may keep the lock for long.
+   * before: the writer checks that under the lock. To whoever has not got the lock it is handed out again only after
+   * the time in which a write is made or fails, since another process may keep the lock for long.
    *
    * @param identity of the file as it is now
    */
-  take(zonename: string, identity: string): readonly PlannedChange[] {
+  take(zonename: string, identity: string, lock: 'ours' | 'not ours'): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
     const now = this.now();
-    if (noted === undefined || noted.identity === identity || noted.pendingUntil > now) {
+    if (noted === undefined || noted.identity === identity) {
       return [];
     }
     if (noted.until < now) {
       this.remove(zonename);
       return [];
     }
-    noted.pendingUntil = now + PENDING_MS;
+    if (lock === 'not ours') {
+      if (noted.pendingUntil > now) {
+        return [];
+      }
+      noted.pendingUntil = now + PENDING_MS;
+    }
     return [...noted.keys.values()].map(({ map, key, after, before }) => {
       const onlyIf = (value: unknown): boolean =>
         value !== after && before.includes(digestOf(value));
@@ -142,6 +156,28 @@ export class UndoneWrites {
         ? { kind: 'remove', map, key, onlyIf }
         : { kind: 'set', map, key, value: after, onlyIf };
     });
+  }
+
+  /**
+   * What was taken under the lock, and nothing of it had to be written: the file is another's, and it keeps our values
+   * or has others on purpose.
+   *
+   * @param identity of that file
+   */
+  intact(
+    zonename: string,
+    identity: string,
+    valueOf: (map: MapName, key: string) => unknown,
+  ): void {
+    const noted = this.noted.get(zonename);
+    if (noted !== undefined) {
+      noted.identity = identity;
+      noted.pendingUntil = 0;
+      const others = [...noted.keys].filter(
+        ([, { map, key, after }]) => valueOf(map, key) !== after,
+      );
+      this.removeKeys(zonename, noted, others);
+    }
   }
 
   /**
@@ -159,6 +195,19 @@ export class UndoneWrites {
     this.noted.delete(zonename);
   }
 
+  private removeKeys(
+    zonename: string,
+    noted: Noted,
+    entries: readonly (readonly [string, NotedKey])[],
+  ): void {
+    for (const [name] of entries) {
+      noted.keys.delete(name);
+    }
+    if (noted.keys.size === 0) {
+      this.remove(zonename);
+    }
+  }
+
   private removeOldest(): void {
     // A Map keeps the order of insertion, and what is written again is inserted again.
     for (const [zonename, { until }] of this.noted) {
@@ -170,8 +219,9 @@ export class UndoneWrites {
   }
 }
 
-function newNoted(): Noted {
-  return { keys: new Map<string, NotedKey>(), bytes: 0, identity: '', until: 0, pendingUntil: 0 };
+function newNoted(directory: string): Noted {
+  const keys = new Map<string, NotedKey>();
+  return { directory, keys, bytes: 0, identity: '', until: 0, pendingUntil: 0 };
 }
 
 function isShort(value: string | undefined): boolean {

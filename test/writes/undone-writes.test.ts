@@ -64,6 +64,40 @@ describe('a write that a stale copy of vminfod has undone', () => {
     assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '1' });
   });
 
+  it('is made again where vminfod shows it only after its older copy was written', async () => {
+    replace({ a: 'old', gone: 'x', other: '2' });
+    t.files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
+    await restore();
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '2' });
+  });
+
+  it('is made again by the next write, though nobody has asked for anything in between', async () => {
+    replace({ a: 'old', gone: 'x', other: '2' });
+    assert.deepStrictEqual(await t.ask(set('c', 'next')), STORED);
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '2', c: 'next' });
+    assert.strictEqual(t.files.leaseStatus.restored, 3);
+  });
+
+  it('is made again by a write that waited for the lock while it was undone', async () => {
+    let free = (): void => undefined;
+    t.blocked = new Promise((resolve) => (free = resolve));
+    const put = t.ask(set('c', 'next'));
+    replace({ a: 'old', gone: 'x', other: '2' });
+    free();
+    assert.deepStrictEqual(await put, STORED);
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '2', c: 'next' });
+  });
+
+  it('is made again although another file that kept it came first', async () => {
+    replace({ a: 'new', b: 'made', other: '2' });
+    assert.strictEqual(await restore(), 3);
+    assert.strictEqual(t.files.leaseStatus.restored, 0);
+    await eventually(() => t.held.size === 0);
+    replace({ a: 'old', b: 'made', other: '3' });
+    await restore();
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '3' });
+  });
+
   it('is not made again in a file that was replaced under our lock: vmadm waits for it', async () => {
     t.make({ confirmMs: 20 });
     await t.ask(set('b', 'again'));
