@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { CooperativeYield } from '../lib/scheduler';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
-import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
+import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
