@@ -18,13 +18,12 @@
 import assert from 'node:assert';
 import { randomBytes } from 'node:crypto';
 import * as vasync from 'vasync';
-import { platformStamp, policyOf } from './admin/datasets-report';
 import type { AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
 import { setLevel, type Tail } from './admin/tail';
 import { needingRestart, type Config } from './config';
-import { LiveAudit } from './datasets/live-audit';
-import { listUsage } from './datasets/usage';
+import { listUsage, LiveAudit } from './datasets/live-audit';
+import { platformStamp, policyOf } from './datasets/policy';
 import { NodeMetrics } from './metrics';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';
@@ -165,7 +164,7 @@ export class Agent {
     this.answering.hello = helloOf(config);
     setLevel(this.log, config.log_level);
     this.parts?.factory.reload(config);
-    this.parts?.datasets.reload(policyOf(config));
+    this.parts?.datasets.reload(policyOf(config.datasets));
   }
 
   /** Answers pending requests, within `graceMs`, and stops all parts. Idempotent; never rejects. */
@@ -193,7 +192,7 @@ export class Agent {
     const writer = this.makeWriter(files);
     const store = new Store({ vminfodUrl: this.vminfodUrl, files, writer, log });
     const datasets = new LiveAudit({
-      policy: policyOf(config),
+      policy: policyOf(config.datasets),
       platform: platformStamp(),
       vms: store.table,
       listUsage: () => listUsage(paths.zfs),

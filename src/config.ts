@@ -1,13 +1,13 @@
 /*
- * The daemon's configuration: one JSON file with comments, checked whole before anything starts.
+ * The daemon's configuration: one JSON file with comments, checked whole before anything starts; and its options.
  *
  * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
  * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
  * silently ignored is noticed too late. This is the only place that reads process.env.
  */
 import { readFileSync } from 'node:fs';
-import { codeOf, describeError, messageOf } from './lib/errors';
-import { RemediedError, remedyFor } from './lib/explain';
+import { Command, Option } from 'commander';
+import { codeOf, describeError, messageOf, RemediedError, remedyFor } from './lib/errors';
 import {
   either,
   flag,
@@ -21,6 +21,7 @@ import {
   text,
   whole,
 } from './lib/json-reader';
+import { packageVersion } from './lib/version';
 import { DEFAULT_LINK_LIMITS } from './transport/link';
 import { DEFAULT_LOG_QUOTA } from './log';
 
@@ -216,4 +217,17 @@ export function defaultRoot(): string | undefined {
     return fromEnvironment;
   }
   return process.platform === 'sunos' ? '/' : undefined;
+}
+
+/** The options of mdatad, as main.ts reads them and as the shells complete them. It ends no process: errors, help and version are thrown once they are printed (commander's CommanderError). */
+export function mdatadCommand(): Command {
+  return new Command('mdatad')
+    .description('the metadata agent of a SmartOS global zone')
+    .version(packageVersion(), '--version', 'print the version')
+    .option('--root <dir>', 'the root of the compute node (or MDATAD_ROOT)', defaultRoot())
+    .option('--config <file>', 'configuration, JSON')
+    .addOption(new Option('--log-level <level>', 'least level to log').choices(LOG_LEVELS))
+    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH')
+    .option('--check-config', 'check the configuration and exit')
+    .exitOverride();
 }

@@ -5,18 +5,23 @@
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
  * A bug of ours is not caught: the process dies with the exception in the log, and SMF restarts it.
  */
-import './platform/no-inspector';
-import { exitAtOnce, letHeapGrow } from './platform/process';
+import { letHeapGrow } from './platform/process';
 import { fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CommanderError } from 'commander';
 import { addTail } from './admin/tail';
 import { Agent } from './agent';
-import { mdatadCommand } from './command-line';
-import { ConfigError, loadConfig, parseVminfodUrl, widenThreadPool, type Config } from './config';
-import { codeOf } from './lib/errors';
-import { explain, RemediedError, remedyOf } from './lib/explain';
+import {
+  ConfigError,
+  loadConfig,
+  mdatadCommand,
+  parseVminfodUrl,
+  widenThreadPool,
+  type Config,
+} from './config';
+import { codeOf, explain, RemediedError, remedyOf } from './lib/errors';
 import { createLogger, LogSink, type Level, type Logger } from './log';
+import { exitAtOnce } from './platform/ffi';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;

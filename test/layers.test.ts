@@ -43,7 +43,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
   'port-log': ['log', 'metrics', 'transport/serial-stats'],
   metrics: ['request-log', 'transport/link'],
-  'command-line': ['lib', 'config'],
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
@@ -70,7 +69,7 @@ const NAMES: readonly { readonly word: RegExp; readonly files: RegExp }[] = [
     word: /process\.exit\b|process\.(on|once)\(\s*'SIG(?!USR1)/,
     files: /^(tools\/mdatactl\/)?main$/,
   },
-  { word: /'SIGUSR1'/, files: /^platform\/no-inspector$/ },
+  { word: /'SIGUSR1'/, files: /^platform\/process$/ },
   { word: /\.node['"`]/, files: /^platform\/addon$/ },
   // A system call on a path below a zone's root may hang for ever: only child processes make one.
   { word: /\/root\b/, files: /^platform\/zone-root$/ },

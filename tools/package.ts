@@ -13,7 +13,7 @@ import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
 import { counted } from '../src/admin/format';
-import { explain } from '../src/lib/explain';
+import { explain } from '../src/lib/errors';
 import { contentsOf } from './package/contents';
 import {
   baseNameOf,

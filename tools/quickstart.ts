@@ -14,7 +14,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../src/lib/errors';
 import { packageVersion } from '../src/lib/version';
-import { recordLine } from './mdatactl/record-line';
+import { recordLine } from './mdatactl/records';
 import { screenOf } from './screen';
 import { ROOT_BYTES } from './simcn/up';
 import { TourError, tour, type ListedZone, type Step } from './tour';

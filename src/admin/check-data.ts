@@ -44,7 +44,8 @@ export async function checkVm(target: DoctorTarget): Promise<Step[]> {
 async function checkData(target: DoctorTarget): Promise<Step> {
   const step = 'VM data';
   const { context, zone } = target;
-  const { vminfod, node } = context;
+  const { node } = context;
+  const { vminfod } = context.health;
   const facts = node.store.facts(zone.zonename);
   if (facts === undefined) {
     return vminfod.verdict === 'fail'

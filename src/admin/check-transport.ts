@@ -7,6 +7,7 @@ import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { addAbortSignal } from 'node:stream';
 import { codeOf, messageOf } from '../lib/errors';
 import { missingSafeOptions, type MountEntry } from '../platform/mounts';
 import { ClientSession, type Outcome, type Step as SessionStep } from '../protocol/client';
@@ -194,45 +195,37 @@ type RoundTrip =
   | { readonly kind: 'failed'; readonly reason: string };
 
 /** Asks a zone's socket for a key, once, as a guest would. Never rejects. */
-function roundTrip(path: string, key: Buffer): Promise<RoundTrip> {
+async function roundTrip(path: string, key: Buffer): Promise<RoundTrip> {
   const began = performance.now();
   const session = new ClientSession({ kind: 'get', key }, () => randomBytes(4).toString('hex'));
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    const finish = (result: RoundTrip): void => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(result);
-    };
-    const timer = setTimeout(() => {
-      finish({ kind: 'failed', reason: `no answer within ${ROUND_TRIP_MS / 1000} s` });
-    }, ROUND_TRIP_MS);
-    const follow = (step: SessionStep): void => {
-      switch (step.kind) {
-        case 'send':
-          socket.write(step.bytes);
-          return;
-        case 'wait':
-          return;
-        case 'reopen':
-          finish({ kind: 'failed', reason: step.reason });
-          return;
-        case 'done': {
-          const elapsedMs = Math.round((performance.now() - began) * 100) / 100;
-          finish({ kind: 'answered', outcome: step.outcome, elapsedMs });
-          return;
-        }
-        default: {
-          const never: never = step;
-          return never;
-        }
+  const limit = AbortSignal.timeout(ROUND_TRIP_MS);
+  const socket = addAbortSignal(limit, connect({ path }));
+  const chunks: AsyncIterable<Buffer> = socket;
+  const sendOf = (step: SessionStep): void => {
+    if (step.kind === 'send') {
+      socket.write(step.bytes);
+    }
+  };
+  try {
+    sendOf(session.open());
+    for await (const chunk of chunks) {
+      const step = session.receive(chunk);
+      if (step.kind === 'reopen') {
+        return { kind: 'failed', reason: step.reason };
       }
-    };
-    socket.on('connect', () => follow(session.open()));
-    socket.on('data', (chunk: Buffer) => follow(session.receive(chunk)));
-    socket.on('error', (err) => finish({ kind: 'failed', reason: messageOf(err) }));
-    socket.on('close', () => finish({ kind: 'failed', reason: 'the connection was closed' }));
-  });
+      if (step.kind === 'done') {
+        const elapsedMs = Math.round((performance.now() - began) * 100) / 100;
+        return { kind: 'answered', outcome: step.outcome, elapsedMs };
+      }
+      sendOf(step);
+    }
+    return { kind: 'failed', reason: 'the connection was closed' };
+  } catch (err) {
+    const reason = limit.aborted ? `no answer within ${ROUND_TRIP_MS / 1000} s` : messageOf(err);
+    return { kind: 'failed', reason };
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** The steps of an HVM zone's port: its file, and the link to it. Skipped while the zone does not run. */

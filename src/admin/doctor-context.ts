@@ -6,10 +6,10 @@ import type { MountEntry } from '../platform/mounts';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor, HealthSnapshot } from './health';
 import type { AdminNode } from './node';
-import type { VminfodHealth } from './vminfod-health';
 
-/** `skip`: there is nothing to check, as the mount of a halted zone. */
-export type Verdict = 'ok' | 'warn' | 'fail' | 'skip';
+/** By severity. `skip`: there is nothing to check, as the mount of a halted zone. */
+const VERDICTS = ['skip', 'ok', 'warn', 'fail'] as const;
+export type Verdict = (typeof VERDICTS)[number];
 
 export interface Step {
   readonly step: string;
@@ -40,7 +40,6 @@ export interface DoctorContext {
   readonly node: AdminNode;
   /** Null: the table of mounts could not be read. */
   readonly mounts: ReadonlyMap<string, MountEntry> | null;
-  readonly vminfod: VminfodHealth;
   readonly health: HealthSnapshot;
   readonly monitor: HealthMonitor;
 }
@@ -75,11 +74,11 @@ export function skip(step: string, finding: string): Step {
   return { step, verdict: 'skip', finding, remedy: '' };
 }
 
+export function isWorse(a: Verdict, b: Verdict): boolean {
+  return VERDICTS.indexOf(a) > VERDICTS.indexOf(b);
+}
+
 /** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
-export function worst(verdicts: Iterable<Verdict>): Verdict {
-  const all = new Set(verdicts);
-  if (all.has('fail')) {
-    return 'fail';
-  }
-  return all.has('warn') ? 'warn' : 'ok';
+export function worst(steps: Iterable<{ readonly verdict: Verdict }>): Verdict {
+  return [...steps].reduce<Verdict>((a, { verdict: b }) => (isWorse(b, a) ? b : a), 'ok');
 }

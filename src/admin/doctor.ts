@@ -10,69 +10,46 @@
  * guests.
  */
 import { readFile } from 'node:fs/promises';
-import * as vasync from 'vasync';
 import { messageOf } from '../lib/errors';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { aliasOf } from '../metadata/vm-data';
 import { phaseOfState, type Zone } from '../zones/zone';
 import { checkVm, checkWrites } from './check-data';
 import { checkPort, checkSocket } from './check-transport';
-import { fail, ok, skip, warn, worst, type Verdict } from './doctor-context';
-import type {
-  DoctorReport,
-  DoctorTarget,
-  Step,
-  DoctorContext,
-  ZoneDoctorReport,
+import {
+  fail,
+  isWorse,
+  ok,
+  skip,
+  warn,
+  worst,
+  type DoctorContext,
+  type DoctorReport,
+  type DoctorTarget,
+  type Step,
+  type ZoneDoctorReport,
 } from './doctor-context';
 import { levelOf } from './tail';
 import type { AdminNode } from './node';
 import { platformState } from './platform-states';
-import type { HealthMonitor, NodeReason, Problem, ZoneReason } from './health';
+import { NODE_REASONS, ZONE_REASONS, type HealthMonitor, type Problem } from './health';
 import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';
 
 /** Zones that are checked together. */
 const ZONES_AT_ONCE = 8;
 
-export interface DoctorOptions {
-  readonly node: AdminNode;
-  readonly health: HealthMonitor;
-  readonly self: () => SelfHealth;
-}
-
-/** The step that each reason of the model concerns. */
-const STEP_OF: Readonly<Record<NodeReason | ZoneReason, string>> = {
-  starting: 'agent',
-  stopping: 'agent',
-  'event-loop-wedged': 'event loop',
-  'memory-over-ceiling': 'memory',
-  'vminfod-down': 'vminfod',
-  'vminfod-wedged': 'vminfod',
-  'log-records-lost': 'log',
-  'socket-not-listening': 'listener',
-  'not-mounted': 'mount',
-  'mount-replaced': 'mount',
-  'mount-not-known': 'mount',
-  'unknown-brand': 'zone',
-  'file-system-not-answering': 'file system',
-  'port-not-reachable': 'link',
-  'port-held': 'link',
-  'vm-data-missing': 'VM data',
-  'vminfod-behind': 'VM data',
-  'metadata-damaged': 'metadata.json',
-  'tags-damaged': 'tags.json',
-  'routes-damaged': 'routes.json',
-  'write-waiting': 'config lock',
-  'disk-full': 'disk',
-  'writes-failing': 'writes',
-  'metadata-full': 'writes',
-};
-const SEVERITY: Readonly<Record<Verdict, number>> = { skip: 0, ok: 1, warn: 2, fail: 3 };
+const REASONS = { ...NODE_REASONS, ...ZONE_REASONS };
 
 /** Examines zones on demand; one serves the agent. */
 export class Doctor {
-  constructor(private readonly options: DoctorOptions) {}
+  constructor(
+    private readonly options: {
+      readonly node: AdminNode;
+      readonly health: HealthMonitor;
+      readonly self: () => SelfHealth;
+    },
+  ) {}
 
   /** The node and all its zones. */
   async checkAll(): Promise<DoctorReport> {
@@ -93,27 +70,17 @@ export class Doctor {
   private async makeContext(): Promise<DoctorContext> {
     const { node, health } = this.options;
     const snapshot = await health.snapshot();
-    return {
-      node,
-      mounts: await readMounts(node.paths.mnttab),
-      vminfod: snapshot.vminfod,
-      health: snapshot,
-      monitor: health,
-    };
+    const mounts = await readMounts(node.paths.mnttab);
+    return { node, mounts, health: snapshot, monitor: health };
   }
 
-  private checkNode({ vminfod, mounts, node, health }: DoctorContext): Step[] {
-    const self = this.options.self();
+  private checkNode({ mounts, node, health }: DoctorContext): Step[] {
     const lost = node.lostRecords();
-    const { rssBytes, ceilingBytes, loop } = self;
+    const { rssBytes, ceilingBytes, loop } = this.options.self();
+    const { verdict, words, remedy } = health.vminfod;
     const steps = [
       ok('agent', `version ${node.version}, ${node.phase()}`),
-      {
-        step: 'vminfod',
-        verdict: vminfod.verdict,
-        finding: vminfod.words,
-        remedy: vminfod.remedy,
-      },
+      { step: 'vminfod', verdict, finding: words, remedy },
       mounts === null
         ? fail('mount table', `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`)
         : ok('mount table', counted(mounts.size, 'mount')),
@@ -129,23 +96,15 @@ async function checkZones(
   context: DoctorContext,
   zones: readonly Zone[],
 ): Promise<ZoneDoctorReport[]> {
-  if (zones.length === 0) {
-    return [];
-  }
-  const reports = new Map<Zone, ZoneDoctorReport>();
-  await new Promise<void>((resolve) => {
-    const queue = vasync.queue((zone: Zone, done) => {
-      void checkZone({ context, zone }).then((report) => {
-        reports.set(zone, report);
-        done();
-        if (reports.size === zones.length) {
-          resolve();
-        }
-      });
-    }, ZONES_AT_ONCE);
-    zones.forEach((zone) => queue.push(zone));
-  });
-  return zones.flatMap((zone) => reports.get(zone) ?? []);
+  const reports: ZoneDoctorReport[] = [];
+  const left = zones.entries();
+  const worker = async (): Promise<void> => {
+    for (const [i, zone] of left) {
+      reports[i] = await checkZone({ context, zone });
+    }
+  };
+  await Promise.all(Array.from({ length: ZONES_AT_ONCE }, worker));
+  return reports;
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
@@ -165,7 +124,7 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
     alias: aliasOf(context.node.store.table.vm(zone.zonename)),
     brand: zone.facts.brand,
     state: platformState(zone, context.health.states),
-    verdict: worst(steps.map(({ verdict }) => verdict)),
+    verdict: worst(steps),
     steps,
   };
 }
@@ -174,13 +133,13 @@ async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
 function withHealth(steps: readonly Step[], problems: readonly Problem[]): Step[] {
   const judged = [...steps];
   for (const { reason, state, text, remedy } of problems) {
-    const step = STEP_OF[reason];
+    const { step } = REASONS[reason];
     const at = judged.findIndex((each) => each.step === step);
     const found = judged[at];
     const worse = state === 'failed' ? fail(step, text, remedy) : warn(step, text, remedy);
     if (found === undefined) {
       judged.push(worse);
-    } else if (SEVERITY[found.verdict] < SEVERITY[worse.verdict]) {
+    } else if (isWorse(worse.verdict, found.verdict)) {
       judged[at] = worse;
     }
   }
@@ -230,8 +189,7 @@ function unknownZone({ node }: DoctorContext, zonename: string): ZoneDoctorRepor
 }
 
 function concluded(node: readonly Step[], zones: readonly ZoneDoctorReport[]): DoctorReport {
-  const verdicts = [...node, ...zones].map(({ verdict }) => verdict);
-  return { verdict: worst(verdicts), node, zones };
+  return { verdict: worst([...node, ...zones]), node, zones };
 }
 
 async function readMounts(mnttab: string): Promise<Map<string, MountEntry> | null> {

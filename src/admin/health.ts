@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { CooperativeYield } from '../lib/scheduler';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
-import type { WriteFailure, WriterStatus } from '../vm/metadata-writer';
+import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
@@ -34,37 +34,37 @@ import type { SelfHealth } from './watchdog';
 export type HealthState = 'ok' | 'degraded' | 'failed';
 type Unhealthy = Exclude<HealthState, 'ok'>;
 
-/** Every reason that concerns the node as a whole, by severity. Names are published: keep them. */
+/** Every reason that concerns the node as a whole, with the doctor's step that shows it. Names are published: keep them. */
 export const NODE_REASONS = {
-  starting: 'failed',
-  stopping: 'failed',
-  'event-loop-wedged': 'failed',
-  'memory-over-ceiling': 'degraded',
-  'vminfod-down': 'degraded',
-  'vminfod-wedged': 'degraded',
-  'log-records-lost': 'degraded',
-} as const satisfies Record<string, Unhealthy>;
+  starting: { state: 'failed', step: 'agent' },
+  stopping: { state: 'failed', step: 'agent' },
+  'event-loop-wedged': { state: 'failed', step: 'event loop' },
+  'memory-over-ceiling': { state: 'degraded', step: 'memory' },
+  'vminfod-down': { state: 'degraded', step: 'vminfod' },
+  'vminfod-wedged': { state: 'degraded', step: 'vminfod' },
+  'log-records-lost': { state: 'degraded', step: 'log' },
+} as const satisfies Record<string, { state: Unhealthy; step: string }>;
 
 /** Every reason that concerns one zone. Names are label values of a metric: keep them. */
 export const ZONE_REASONS = {
-  'socket-not-listening': 'failed',
-  'not-mounted': 'failed',
-  'mount-replaced': 'failed',
-  'mount-not-known': 'degraded',
-  'unknown-brand': 'degraded',
-  'file-system-not-answering': 'degraded',
-  'port-not-reachable': 'failed',
-  'port-held': 'failed',
-  'vm-data-missing': 'failed',
-  'vminfod-behind': 'degraded',
-  'metadata-damaged': 'failed',
-  'tags-damaged': 'failed',
-  'routes-damaged': 'failed',
-  'write-waiting': 'degraded',
-  'disk-full': 'failed',
-  'writes-failing': 'failed',
-  'metadata-full': 'degraded',
-} as const satisfies Record<string, Unhealthy>;
+  'socket-not-listening': { state: 'failed', step: 'listener' },
+  'not-mounted': { state: 'failed', step: 'mount' },
+  'mount-replaced': { state: 'failed', step: 'mount' },
+  'mount-not-known': { state: 'degraded', step: 'mount' },
+  'unknown-brand': { state: 'degraded', step: 'zone' },
+  'file-system-not-answering': { state: 'degraded', step: 'file system' },
+  'port-not-reachable': { state: 'failed', step: 'link' },
+  'port-held': { state: 'failed', step: 'link' },
+  'vm-data-missing': { state: 'failed', step: 'VM data' },
+  'vminfod-behind': { state: 'degraded', step: 'VM data' },
+  'metadata-damaged': { state: 'failed', step: 'metadata.json' },
+  'tags-damaged': { state: 'failed', step: 'tags.json' },
+  'routes-damaged': { state: 'failed', step: 'routes.json' },
+  'write-waiting': { state: 'degraded', step: 'config lock' },
+  'disk-full': { state: 'failed', step: 'disk' },
+  'writes-failing': { state: 'failed', step: 'writes' },
+  'metadata-full': { state: 'degraded', step: 'writes' },
+} as const satisfies Record<string, { state: Unhealthy; step: string }>;
 
 export type NodeReason = keyof typeof NODE_REASONS;
 export type ZoneReason = keyof typeof ZONE_REASONS;
@@ -111,12 +111,6 @@ const SHARED_MS = 1000;
 /** A port that is held by another program ends a connection sooner than this. */
 const HELD_MS = 1000;
 
-export interface HealthOptions {
-  readonly node: AdminNode;
-  readonly probe: VminfodProbe;
-  readonly self: () => SelfHealth;
-}
-
 /** What the zones of one evaluation share. */
 interface Shared {
   readonly vminfod: VminfodHealth;
@@ -144,7 +138,13 @@ export class HealthMonitor {
   } | null = null;
   private readonly brands = new Set<string>();
 
-  constructor(private readonly options: HealthOptions) {
+  constructor(
+    private readonly options: {
+      readonly node: AdminNode;
+      readonly probe: VminfodProbe;
+      readonly self: () => SelfHealth;
+    },
+  ) {
     const { node } = options;
     this.configs = new ConfigChecks(node.vminfodUrl);
     this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
@@ -245,7 +245,7 @@ export class HealthMonitor {
     const { node, self } = this.options;
     const problems: Problem<NodeReason>[] = [];
     const add = (reason: NodeReason, text: string, remedy: string): void => {
-      problems.push({ reason, state: NODE_REASONS[reason], zonename: null, text, remedy });
+      problems.push({ reason, state: NODE_REASONS[reason].state, zonename: null, text, remedy });
     };
     const phase = node.phase();
     if (phase === 'starting') {
@@ -271,7 +271,7 @@ export class HealthMonitor {
     const { zonename } = zone;
     const problems: ZoneProblem[] = [];
     const add: Add = (reason, text, remedy = `mdatactl doctor ${zonename}`) => {
-      problems.push({ reason, state: ZONE_REASONS[reason], zonename, text, remedy });
+      problems.push({ reason, state: ZONE_REASONS[reason].state, zonename, text, remedy });
     };
     const config = this.configs.check(zonename, this.configDirectory(zone));
     if (!zone.answers) {

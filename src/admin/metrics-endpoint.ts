@@ -7,14 +7,14 @@
  * zones that have been known longest have them; the totals cover all zones, past ones included.
  */
 import { readdir } from 'node:fs/promises';
+import { Gauge, Registry, type RegistryContentType } from 'prom-client';
 import type { AuditRule } from '../datasets/audit';
-import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS } from '../metrics';
-import type { RequestStats } from '../request-log';
+import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
+import type { StoreStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
-import { MetricFamilies, type Series } from './metric-families';
 import type { AdminNode } from './node';
 import { platformState } from './platform-states';
 import type { SelfHealth } from './watchdog';
@@ -54,7 +54,6 @@ const VM_RULES: readonly AuditRule[] = [
   'limit-missing',
   'limit-exceeded',
 ];
-const NO_LATENCY = { buckets: [], sumMs: 0, count: 0 };
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
 
 /** The text formats that can be negotiated. */
@@ -67,238 +66,219 @@ export interface Metrics {
   json(): Promise<unknown>;
 }
 
+interface Sample {
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly value: number;
+  /** Of a histogram's: the family's name with its ending. */
+  readonly metricName?: string;
+}
+/** A number: the one sample, without a label. */
+type Samples = number | readonly Sample[];
+type Read = () => Samples | Promise<Samples>;
+
+/** Every family, in the order of the text. */
+const HELP = {
+  mdatad_healthy: '1 while the agent and all its zones are healthy, 0 when degraded or failed.',
+  mdatad_zones_unhealthy:
+    'Zones that are not healthy, by reason; a zone counts under each of its reasons.',
+  mdatad_requests_total: 'Requests answered.',
+  mdatad_request_duration_seconds: 'From the last byte of a request to the write of its reply.',
+  mdatad_bytes_total: 'Bytes on zone sockets and serial ports.',
+  mdatad_refusals_total: 'Refusals: what met a limit or a rule.',
+  mdatad_connections_total: 'Connections accepted on zone sockets or made to serial ports.',
+  mdatad_connections: 'Open connections.',
+  mdatad_watches_waiting: 'WATCH requests that wait for a change.',
+  mdatad_faults_total: 'Requests that failed because of a bug in the agent.',
+  mdatad_writes_total: 'PUT and DELETE requests, by outcome.',
+  mdatad_writes_in_progress: 'VMs with writes in progress, by stage.',
+  mdatad_config_locks_held: 'VM configuration locks held until vminfod shows the change.',
+  mdatad_writes_unconfirmed_total: 'Writes that vminfod did not show within 2 seconds.',
+  mdatad_writes_restored_total:
+    'Changes of metadata that were made again after a stale copy had undone them.',
+  mdatad_zones: 'Zones, by state.',
+  mdatad_links: 'Zone sockets and serial ports, by state.',
+  mdatad_zone_events_total: 'Zone state events received.',
+  mdatad_zone_event_lag_seconds: 'Delay between the last zone event and its delivery to the agent.',
+  mdatad_reconcile_repairs_total:
+    'Differences that the reconcile repaired: events that were missed.',
+  mdatad_reconnects_total: 'Reconnects to serial ports.',
+  mdatad_port_disconnects_total: 'Serial port connections that ended.',
+  mdatad_port_held_total: 'Times that another program held the serial port of a VM.',
+  mdatad_port_dropped_bytes_total: 'Bytes on serial ports that were not part of a request.',
+  mdatad_boot_to_answer_seconds:
+    "Time from an HVM zone running to its guest's first answered request.",
+  mdatad_zone_requests_total: 'Requests, by zone.',
+  mdatad_zone_errors_total: 'Requests answered FAILURE, by zone.',
+  mdatad_zone_refusals_total: 'Refusals, by zone.',
+  mdatad_vminfod_following: '1 while the event stream of vminfod is open, else 0.',
+  mdatad_vminfod_reconnects_total: 'Reconnects to the event stream of vminfod.',
+  mdatad_vms: 'VM objects known from vminfod.',
+  mdatad_requests_waiting_for_vm: 'Requests waiting for a VM object.',
+  mdatad_datasets: 'VMs with delegated datasets, by verdict of the last audit.',
+  mdatad_dataset_rules_broken: 'VMs that break a rule of the "safe" policy, by rule.',
+  mdatad_dataset_warnings_total: 'Warnings about unsafe datasets, one for each change.',
+  mdatad_build_info: 'Always 1; the labels are the versions.',
+  mdatad_event_loop_delay_seconds:
+    'How long the event loop delayed a request, in the last ten seconds.',
+  mdatad_event_loop_cpu_max_seconds:
+    'CPU time of the iteration of the event loop that took most of it, in the last ten seconds.',
+  mdatad_log_records_suppressed_total: 'Log records suppressed by the rate limit of their zone.',
+  mdatad_log_records_lost_total: 'Log records that could not be written.',
+  mdatad_memory_ceiling_bytes: 'Memory use above which the agent raises an alarm.',
+  process_resident_memory_bytes: 'Resident memory size.',
+  process_start_time_seconds: 'Start time of the process since the Unix epoch.',
+  process_open_fds: 'Open file descriptors.',
+  process_cpu_seconds_total: 'User and system CPU time spent.',
+} as const;
+type Name = keyof typeof HELP;
+
+/** The families that are neither a counter, whose name ends in `_total`, nor a gauge. */
+const TYPES: Readonly<Partial<Record<Name, 'histogram' | 'summary'>>> = {
+  mdatad_request_duration_seconds: 'histogram',
+  mdatad_boot_to_answer_seconds: 'histogram',
+  mdatad_event_loop_delay_seconds: 'summary',
+};
+
 /** All metrics of the agent. Nothing is counted here: values are read when somebody scrapes them. */
 export function makeMetrics(
   node: AdminNode,
   self: () => SelfHealth,
   health: () => Promise<HealthSnapshot>,
 ): Metrics {
-  const families = {
-    prometheus: familiesOf(node, self, health, false),
-    openmetrics: familiesOf(node, self, health, true),
-  };
+  const readers = readersOf(node, self, health);
+  const prometheus = new Registry<RegistryContentType>();
+  const openmetrics = new Registry<RegistryContentType>();
+  openmetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  for (const name of Object.keys(HELP).filter((key): key is Name => key in readers)) {
+    prometheus.registerMetric(new ComputedMetric(name, readers[name]));
+    openmetrics.registerMetric(new ComputedMetric(name, readers[name]));
+  }
+  const registries = { prometheus, openmetrics };
   return {
-    contentType: (format) => families[format].contentType,
-    text: (format) => families[format].metrics(),
-    json: () => families.prometheus.getMetricsAsJSON(),
+    contentType: (format) => registries[format].contentType,
+    text: (format) => registries[format].metrics(),
+    json: () => prometheus.getMetricsAsJSON(),
   };
 }
 
-function familiesOf(
+/** prom-client counts for itself; here each value is read on demand from what was counted elsewhere. */
+class ComputedMetric extends Gauge {
+  /** As prom-client's other classes have it: it decides how the family is exported. */
+  readonly type: 'counter' | 'gauge' | 'histogram' | 'summary';
+
+  constructor(
+    name: Name,
+    private readonly read: Read,
+  ) {
+    super({ name, help: HELP[name], registers: [] });
+    this.type = TYPES[name] ?? (name.endsWith('_total') ? 'counter' : 'gauge');
+  }
+
+  override async get(): ReturnType<Gauge['get']> {
+    const read = await this.read();
+    const values = typeof read === 'number' ? [{ labels: {}, value: read }] : [...read];
+    return { ...(await super.get()), values };
+  }
+}
+
+function readersOf(
   node: AdminNode,
   self: () => SelfHealth,
   health: () => Promise<HealthSnapshot>,
-  openMetrics: boolean,
-): MetricFamilies['registry'] {
-  const to = new MetricFamilies(openMetrics);
-  addHealth(to, health);
-  addRequests(to, node);
-  addWrites(to, node);
-  addZones(to, node, health);
-  addPorts(to, node);
-  addEachZone(to, node);
-  addVminfod(to, node);
-  addDatasets(to, node);
-  addProcess(to, node, self);
-  return to.registry;
-}
-
-function addHealth(to: MetricFamilies, health: () => Promise<HealthSnapshot>): void {
-  const healthy = '1 while the agent and all its zones are healthy, 0 when degraded or failed.';
-  to.gauge('mdatad_healthy', healthy, [], async () => one((await health()).state === 'ok' ? 1 : 0));
-  const unhealthy =
-    'Zones that are not healthy, by reason; a zone counts under each of its reasons.';
-  to.gauge('mdatad_zones_unhealthy', unhealthy, ['reason'], async () =>
-    byName('reason', withZeros((await health()).zonesByReason, Object.keys(ZONE_REASONS))),
-  );
-}
-
-function addRequests(to: MetricFamilies, { metrics }: AdminNode): void {
-  to.counter('mdatad_requests_total', 'Requests answered.', ['verb', 'outcome'], () =>
-    byTwoNames('verb', 'outcome', withZeros(metrics.requests, pairs(VERBS, OUTCOMES))),
-  );
-  to.histogram(
-    'mdatad_request_duration_seconds',
-    'From the last byte of a request to the write of its reply.',
-    ['verb'],
-    LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
-    () =>
-      VERBS.map((verb) => {
-        const { buckets, sumMs, count } = metrics.latency.get(verb) ?? NO_LATENCY;
-        return { labels: { verb }, counts: buckets, sum: sumMs / 1000, count };
-      }),
-  );
-  to.counter('mdatad_bytes_total', 'Bytes on zone sockets and serial ports.', ['direction'], () => [
-    [{ direction: 'received' }, metrics.bytesReceived],
-    [{ direction: 'sent' }, metrics.bytesSent],
-  ]);
-  to.counter('mdatad_refusals_total', 'Refusals: what met a limit or a rule.', ['reason'], () =>
-    byName('reason', withZeros(metrics.refusals, REFUSALS)),
-  );
-  const accepted = 'Connections accepted on zone sockets or made to serial ports.';
-  to.counter('mdatad_connections_total', accepted, [], () => one(metrics.acceptedConnections));
-  to.gauge('mdatad_connections', 'Open connections.', [], () => one(metrics.openConnections));
-  to.gauge('mdatad_watches_waiting', 'WATCH requests that wait for a change.', [], () =>
-    one(metrics.watchesWaiting()),
-  );
-  const faults = 'Requests that failed because of a bug in the agent.';
-  to.counter('mdatad_faults_total', faults, [], () => one(metrics.faults));
-}
-
-function addWrites(to: MetricFamilies, { store }: AdminNode): void {
-  to.counter('mdatad_writes_total', 'PUT and DELETE requests, by outcome.', ['outcome'], () => {
-    const { stored, failed, changed, joined, timedOut } = store.status().writer;
-    const all = { stored, failed, changed, joined, timed_out: timedOut };
-    return byName('outcome', Object.entries(all));
-  });
-  to.gauge('mdatad_writes_in_progress', 'VMs with writes in progress, by stage.', ['stage'], () => {
-    const stages = store.status().writer.inProgress.map(({ stage }) => stage);
-    return byName('stage', countEach(stages, WRITE_STAGES));
-  });
-  const held = 'VM configuration locks held until vminfod shows the change.';
-  to.gauge('mdatad_config_locks_held', held, [], () => one(store.status().holds));
-  const unconfirmed = 'Writes that vminfod did not show within 2 seconds.';
-  to.counter('mdatad_writes_unconfirmed_total', unconfirmed, [], () =>
-    one(store.status().unconfirmed),
-  );
-  const restored = 'Changes of metadata that were made again after a stale copy had undone them.';
-  to.counter('mdatad_writes_restored_total', restored, [], () => one(store.status().restored));
-}
-
-function addZones(
-  to: MetricFamilies,
-  node: AdminNode,
-  health: () => Promise<HealthSnapshot>,
-): void {
-  const { metrics } = node;
-  to.gauge('mdatad_zones', 'Zones, by state.', ['state'], async () => {
-    const { states } = await health();
-    const words = zonesOf(node).map((zone) => platformState(zone, states));
-    return byName('state', countEach(words, ZONE_STATES));
-  });
-  to.gauge('mdatad_links', 'Zone sockets and serial ports, by state.', ['kind', 'state'], () => {
-    const links = zonesOf(node).map(({ link }) => `${link.kind} ${link.link.state}`);
-    return byTwoNames('kind', 'state', countEach(links, LINKS));
-  });
-  to.counter('mdatad_zone_events_total', 'Zone state events received.', [], () =>
-    one(metrics.zoneEvents),
-  );
-  const lag = 'Delay between the last zone event and its delivery to the agent.';
-  to.gauge('mdatad_zone_event_lag_seconds', lag, [], () => one(metrics.eventLagMs / 1000));
-  const repairs = 'Differences that the reconcile repaired: events that were missed.';
-  to.counter('mdatad_reconcile_repairs_total', repairs, ['repair'], () =>
-    byName('repair', withZeros(metrics.repairs, REPAIRS)),
-  );
-}
-
-/** The ports of HVM guests. */
-function addPorts(to: MetricFamilies, { metrics }: AdminNode): void {
-  const { ports, bootToAnswer } = metrics;
-  const again = 'Reconnects to serial ports.';
-  to.counter('mdatad_reconnects_total', again, [], () => one(ports.reconnects));
-  const lost = 'Serial port connections that ended.';
-  to.counter('mdatad_port_disconnects_total', lost, [], () => one(ports.disconnects));
-  const held = 'Times that another program held the serial port of a VM.';
-  to.counter('mdatad_port_held_total', held, [], () => one(ports.held));
-  const dropped = 'Bytes on serial ports that were not part of a request.';
-  to.counter('mdatad_port_dropped_bytes_total', dropped, [], () => one(ports.droppedBytes));
-  to.histogram(
-    'mdatad_boot_to_answer_seconds',
-    "Time from an HVM zone running to its guest's first answered request.",
-    [],
-    BOOT_BOUNDS_MS.map((ms) => ms / 1000),
-    () => {
-      const { buckets, sumMs, count } = bootToAnswer;
-      return [{ labels: {}, counts: buckets, sum: sumMs / 1000, count }];
+): Readonly<Record<Name, Read>> {
+  const { metrics, datasets } = node;
+  const { ports } = metrics;
+  const status = (): StoreStatus => node.store.status();
+  const zones = (): Zone[] => [...(node.registry()?.all() ?? [])];
+  return {
+    mdatad_healthy: async () => ((await health()).state === 'ok' ? 1 : 0),
+    mdatad_zones_unhealthy: async () =>
+      byName('reason', withZeros((await health()).zonesByReason, Object.keys(ZONE_REASONS))),
+    mdatad_requests_total: () =>
+      byName('verb outcome', withZeros(metrics.requests, pairs(VERBS, OUTCOMES))),
+    mdatad_request_duration_seconds: () =>
+      VERBS.flatMap((verb) =>
+        histogram(
+          'mdatad_request_duration_seconds',
+          { verb },
+          LATENCY_BOUNDS_MS,
+          metrics.latency.get(verb),
+        ),
+      ),
+    mdatad_bytes_total: () =>
+      byName(
+        'direction',
+        Object.entries({ received: metrics.bytesReceived, sent: metrics.bytesSent }),
+      ),
+    mdatad_refusals_total: () => byName('reason', withZeros(metrics.refusals, REFUSALS)),
+    mdatad_connections_total: () => metrics.acceptedConnections,
+    mdatad_connections: () => metrics.openConnections,
+    mdatad_watches_waiting: () => metrics.watchesWaiting(),
+    mdatad_faults_total: () => metrics.faults,
+    mdatad_writes_total: () => {
+      const { stored, failed, changed, joined, timedOut } = status().writer;
+      const all = { stored, failed, changed, joined, timed_out: timedOut };
+      return byName('outcome', Object.entries(all));
     },
-  );
-}
-
-function addEachZone(to: MetricFamilies, node: AdminNode): void {
-  const each = (name: string, help: string, read: (stats: RequestStats) => number): void => {
-    to.counter(name, help, ['zonename'], () => perZone(node, read));
+    mdatad_writes_in_progress: () => {
+      const stages = status().writer.inProgress.map(({ stage }) => stage);
+      return byName('stage', countEach(stages, WRITE_STAGES));
+    },
+    mdatad_config_locks_held: () => status().holds,
+    mdatad_writes_unconfirmed_total: () => status().unconfirmed,
+    mdatad_writes_restored_total: () => status().restored,
+    mdatad_zones: async () => {
+      const { states } = await health();
+      const words = zones().map((zone) => platformState(zone, states));
+      return byName('state', countEach(words, ZONE_STATES));
+    },
+    mdatad_links: () => {
+      const links = zones().map(({ link }) => `${link.kind} ${link.link.state}`);
+      return byName('kind state', countEach(links, LINKS));
+    },
+    mdatad_zone_events_total: () => metrics.zoneEvents,
+    mdatad_zone_event_lag_seconds: () => metrics.eventLagMs / 1000,
+    mdatad_reconcile_repairs_total: () => byName('repair', withZeros(metrics.repairs, REPAIRS)),
+    mdatad_reconnects_total: () => ports.reconnects,
+    mdatad_port_disconnects_total: () => ports.disconnects,
+    mdatad_port_held_total: () => ports.held,
+    mdatad_port_dropped_bytes_total: () => ports.droppedBytes,
+    mdatad_boot_to_answer_seconds: () =>
+      histogram('mdatad_boot_to_answer_seconds', {}, BOOT_BOUNDS_MS, metrics.bootToAnswer),
+    mdatad_zone_requests_total: () => perZone(node, zones(), 'requests'),
+    mdatad_zone_errors_total: () => perZone(node, zones(), 'failures'),
+    mdatad_zone_refusals_total: () => perZone(node, zones(), 'refusals'),
+    mdatad_vminfod_following: () => (status().vminfod.state === 'following' ? 1 : 0),
+    mdatad_vminfod_reconnects_total: () => status().vminfod.reconnects,
+    mdatad_vms: () => status().vms,
+    mdatad_requests_waiting_for_vm: () => status().waiting,
+    mdatad_datasets: () => byName('verdict', Object.entries(datasets.counts().verdicts)),
+    mdatad_dataset_rules_broken: () =>
+      byName('rule', withZeros(Object.entries(datasets.counts().rules), VM_RULES)),
+    mdatad_dataset_warnings_total: () => datasets.counts().warnings,
+    mdatad_build_info: () => [
+      { labels: { version: node.version, node: process.version }, value: 1 },
+    ],
+    mdatad_event_loop_delay_seconds: () => {
+      const { p50Ms, p99Ms, maxMs } = self().loop;
+      const quantiles = { 0.5: p50Ms, 0.99: p99Ms, 1: maxMs };
+      return Object.entries(quantiles).map(([quantile, ms]) => ({
+        labels: { quantile },
+        value: ms / 1000,
+      }));
+    },
+    mdatad_event_loop_cpu_max_seconds: () => self().loop.maxCpuMs / 1000,
+    mdatad_log_records_suppressed_total: () => metrics.recordsSuppressed,
+    mdatad_log_records_lost_total: () => node.lostRecords(),
+    mdatad_memory_ceiling_bytes: () => self().ceilingBytes,
+    process_resident_memory_bytes: () => self().rssBytes,
+    process_start_time_seconds: () => node.startedAt / 1000,
+    process_open_fds: openFds,
+    process_cpu_seconds_total: () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1e6;
+    },
   };
-  each('mdatad_zone_requests_total', 'Requests, by zone.', (stats) => stats.requests);
-  each(
-    'mdatad_zone_errors_total',
-    'Requests answered FAILURE, by zone.',
-    (stats) => stats.failures,
-  );
-  each('mdatad_zone_refusals_total', 'Refusals, by zone.', (stats) => stats.refusals);
-}
-
-function addVminfod(to: MetricFamilies, { store }: AdminNode): void {
-  const status = (): ReturnType<typeof store.status> => store.status();
-  const following = '1 while the event stream of vminfod is open, else 0.';
-  to.gauge('mdatad_vminfod_following', following, [], () =>
-    one(status().vminfod.state === 'following' ? 1 : 0),
-  );
-  to.counter(
-    'mdatad_vminfod_reconnects_total',
-    'Reconnects to the event stream of vminfod.',
-    [],
-    () => one(status().vminfod.reconnects),
-  );
-  to.gauge('mdatad_vms', 'VM objects known from vminfod.', [], () => one(status().vms));
-  const waiting = 'Requests waiting for a VM object.';
-  to.gauge('mdatad_requests_waiting_for_vm', waiting, [], () => one(status().waiting));
-}
-
-function addDatasets(to: MetricFamilies, { datasets }: AdminNode): void {
-  const audited = 'VMs with delegated datasets, by verdict of the last audit.';
-  to.gauge('mdatad_datasets', audited, ['verdict'], () =>
-    byName('verdict', Object.entries(datasets.counts().verdicts)),
-  );
-  const broken = 'VMs that break a rule of the "safe" policy, by rule.';
-  to.gauge('mdatad_dataset_rules_broken', broken, ['rule'], () =>
-    byName('rule', withZeros(Object.entries(datasets.counts().rules), VM_RULES)),
-  );
-  const warnings = 'Warnings about unsafe datasets, one for each change.';
-  to.counter('mdatad_dataset_warnings_total', warnings, [], () => one(datasets.counts().warnings));
-}
-
-function addProcess(to: MetricFamilies, node: AdminNode, self: () => SelfHealth): void {
-  const build = { version: node.version, node: process.version };
-  to.gauge(
-    'mdatad_build_info',
-    'Always 1; the labels are the versions.',
-    Object.keys(build),
-    () => [[build, 1]],
-  );
-  const late = 'How long the event loop delayed a request, in the last ten seconds.';
-  to.summary('mdatad_event_loop_delay_seconds', late, () => {
-    const { p50Ms, p99Ms, maxMs } = self().loop;
-    return [
-      [0.5, p50Ms / 1000],
-      [0.99, p99Ms / 1000],
-      [1, maxMs / 1000],
-    ];
-  });
-  const work =
-    'CPU time of the iteration of the event loop that took most of it, in the last ten seconds.';
-  to.gauge('mdatad_event_loop_cpu_max_seconds', work, [], () => one(self().loop.maxCpuMs / 1000));
-  const leftOut = 'Log records suppressed by the rate limit of their zone.';
-  to.counter('mdatad_log_records_suppressed_total', leftOut, [], () =>
-    one(node.metrics.recordsSuppressed),
-  );
-  const lost = 'Log records that could not be written.';
-  to.counter('mdatad_log_records_lost_total', lost, [], () => one(node.lostRecords()));
-  const ceiling = 'Memory use above which the agent raises an alarm.';
-  to.gauge('mdatad_memory_ceiling_bytes', ceiling, [], () => one(self().ceilingBytes));
-  to.gauge('process_resident_memory_bytes', 'Resident memory size.', [], () =>
-    one(self().rssBytes),
-  );
-  to.gauge(
-    'process_start_time_seconds',
-    'Start time of the process since the Unix epoch.',
-    [],
-    () => one(node.startedAt / 1000),
-  );
-  to.gauge('process_open_fds', 'Open file descriptors.', [], async () => one(await openFds()));
-  to.counter('process_cpu_seconds_total', 'User and system CPU time spent.', [], () => {
-    const { user, system } = process.cpuUsage();
-    return one((user + system) / 1e6);
-  });
 }
 
 /** Their number, from the process' own directory in /proc, which illumos and Linux both have. */
@@ -308,43 +288,50 @@ async function openFds(): Promise<number> {
   return Math.max(0, names.length - 1);
 }
 
-function zonesOf(node: AdminNode): Zone[] {
-  return [...(node.registry()?.all() ?? [])];
-}
-
 /** Zones without a request have no series; where no zone has one, a sample without a zone stands in. */
-function perZone(node: AdminNode, read: (stats: RequestStats) => number): Series {
-  const series: [{ zonename: string }, number][] = [];
-  for (const zone of zonesOf(node)) {
+function perZone(
+  node: AdminNode,
+  zones: readonly Zone[],
+  what: 'requests' | 'failures' | 'refusals',
+): Samples {
+  const samples = zones.flatMap((zone): Sample[] => {
     const stats = node.requestLogOf(zone)?.stats;
-    if (stats === undefined || stats.requests + stats.refusals === 0) {
-      continue;
+    return stats === undefined || stats.requests + stats.refusals === 0
+      ? []
+      : [{ labels: { zonename: zone.zonename }, value: stats[what] }];
+  });
+  return samples.length === 0 ? 0 : samples.slice(0, MOST_ZONE_SERIES);
+}
+
+/** A histogram that was counted elsewhere, in seconds. */
+function histogram(
+  name: Name,
+  labels: Sample['labels'],
+  boundsMs: readonly number[],
+  { buckets, sumMs, count }: Latency = { buckets: [], sumMs: 0, count: 0 },
+): Sample[] {
+  let below = 0;
+  const metricName = `${name}_bucket`;
+  return [
+    ...boundsMs.map((bound, i) => {
+      below += buckets[i] ?? 0;
+      return { metricName, labels: { ...labels, le: bound / 1000 }, value: below };
+    }),
+    { metricName, labels: { ...labels, le: '+Inf' }, value: count },
+    { metricName: `${name}_sum`, labels, value: sumMs / 1000 },
+    { metricName: `${name}_count`, labels, value: count },
+  ];
+}
+
+/** @param labels one name, or two with a blank between them; `counts` has their values in the same form */
+function byName(labels: string, counts: Iterable<readonly [string, number]>): Sample[] {
+  const [first = '', second] = labels.split(' ');
+  return [...counts].map(([name, value]) => {
+    if (second === undefined) {
+      return { labels: { [first]: name }, value };
     }
-    series.push([{ zonename: zone.zonename }, read(stats)]);
-    if (series.length === MOST_ZONE_SERIES) {
-      break;
-    }
-  }
-  return series.length === 0 ? one(0) : series;
-}
-
-function one(value: number): Series {
-  return [[{}, value]];
-}
-
-function byName(label: string, counts: Iterable<readonly [string, number]>): Series {
-  return [...counts].map(([name, count]) => [{ [label]: name }, count] as const);
-}
-
-/** Two names with a blank between them, one for each label. */
-function byTwoNames(
-  first: string,
-  second: string,
-  counts: Iterable<readonly [string, number]>,
-): Series {
-  return [...counts].map(([names, count]) => {
-    const [a = '', b = ''] = names.split(' ');
-    return [{ [first]: a, [second]: b }, count] as const;
+    const [a = '', b = ''] = name.split(' ');
+    return { labels: { [first]: a, [second]: b }, value };
   });
 }
 

@@ -16,13 +16,16 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
+import { auditVm } from '../datasets/audit';
+import { listUsage } from '../datasets/live-audit';
+import { platformStamp, policyOf } from '../datasets/policy';
 import { CooperativeYield } from '../lib/scheduler';
 import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
 import { printableKey, type Level } from '../log';
-import { isZonename } from '../metadata/vm-data';
+import { aliasOf, isZonename, ownString } from '../metadata/vm-data';
+import { zonerootOf } from '../metadata/datasets';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
-import { datasetsReport } from './datasets-report';
 import type { Doctor } from './doctor';
 import type { HealthMonitor, HealthSnapshot } from './health';
 import type { Metrics } from './metrics-endpoint';
@@ -223,6 +226,33 @@ async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
 async function datasets({ node }: Parts, { response, operand }: Ask): Promise<void> {
   const zonename = operand === '' ? undefined : zoneNamed(node, operand).zonename;
   sendJson(response, 200, await datasetsReport(node, zonename));
+}
+
+/** What `mdatactl datasets` shows. */
+export type DatasetsReport = Awaited<ReturnType<typeof datasetsReport>>;
+
+/**
+ * Delegated datasets of one VM or of all, and what the "safe" policy says of each. Usage is read from one `zfs list` of
+ * the whole node; without it no VM is called safe.
+ */
+async function datasetsReport(node: AdminNode, zonename: string | undefined) {
+  const policy = policyOf(node.config().datasets);
+  const listed = await listUsage(node.paths.zfs);
+  const { table } = node.store;
+  const zones = (zonename === undefined ? table.zonenames() : [zonename]).flatMap((name) => {
+    const vm = table.vm(name);
+    if (vm === undefined) {
+      return [];
+    }
+    const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
+    const last = node.datasets.lastOf(name);
+    const audit = auditVm(vm, policy, { platform: platformStamp(), usage, last });
+    const owner = ownString(vm, 'owner_uuid') ?? null;
+    return audit.kind === 'none' ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
+  });
+  /** Why usage could not be read; empty where it was. */
+  const usageUnknown = listed.kind === 'unknown' ? listed.why : '';
+  return { policy, usageUnknown, zones };
 }
 
 function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {

@@ -7,6 +7,7 @@
  * agent's memory: bodies and connections are bounded, and a client that neither sends its request nor
  * reads its reply is disconnected. Only followers of the log stay, as many as tail.ts allows.
  */
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { codeOf, messageOf, systemError } from '../lib/errors';
@@ -66,7 +67,7 @@ export class AdminServer {
     const server = this.makeServer(ROUTES);
     server.prependListener('connection', (socket: Socket) => this.admit(socket));
     const bound = await listenAt(this.node.paths.adminSocket, (path) =>
-      listening(server, () => server.listen(path)).catch((err: unknown) => {
+      listening(server.listen(path)).catch((err: unknown) => {
         throw systemError('bind', path, err);
       }),
     );
@@ -164,7 +165,7 @@ export class AdminServer {
   private async openLoopback(port: number): Promise<void> {
     const server = this.makeServer(PUBLIC_ROUTES);
     try {
-      this.loopback = await listening(server, () => server.listen(port, LOOPBACK));
+      this.loopback = await listening(server.listen(port, LOOPBACK));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
       const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
@@ -223,16 +224,10 @@ class ClientTimeouts {
   }
 }
 
-/** Starts to listen, and resolves when it does. */
-function listening(server: Server, listen: () => void): Promise<Server> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.once('listening', () => {
-      server.off('error', reject);
-      resolve(server);
-    });
-    listen();
-  });
+/** Resolves when a server that was told to listen does. */
+async function listening(server: Server): Promise<Server> {
+  await once(server, 'listening');
+  return server;
 }
 
 async function close(server: Server | null): Promise<void> {

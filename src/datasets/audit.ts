@@ -29,7 +29,6 @@ import {
   type ReasonCode,
   type SafePolicy,
 } from './policy';
-import type { Usage } from './usage';
 
 /** The rules of a payload that hold for a VM too, and those that only a VM can break. */
 export type AuditRule =
@@ -45,6 +44,13 @@ export interface Finding {
   readonly text: string;
   /** What to do. */
   readonly fix: string;
+}
+
+/** What ZFS compares with its limits: of a dataset and all below it. */
+export interface Usage {
+  readonly snapshots: number;
+  /** Filesystems and volumes: ZFS has one limit for both. */
+  readonly filesystems: number;
 }
 
 /** A limit and what is used of it; undefined where it is not set or not readable. */

@@ -9,9 +9,10 @@
  * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
  * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
  * the input is never modified. Called by `mdatactl datasets expand` and simcn's create, and by the audit, which applies
- * the same rules to VMs that exist. Pure: configuration and platform stamp are parameters. No reason shows a metadata
+ * the same rules to VMs that exist. Configuration and platform stamp are parameters. No reason shows a metadata
  * value.
  */
+import { version } from 'node:os';
 import {
   IMPORT_PRIVILEGE,
   importGrant,
@@ -78,6 +79,21 @@ export interface SafePolicy {
 }
 
 export const DEFAULT_POLICY: SafePolicy = { enabled: true, safeOwners: 'all', plainOwners: 'all' };
+
+/** The policy as the configuration gives it. */
+export function policyOf(settings: {
+  readonly enabled: boolean;
+  readonly owners?: readonly string[] | undefined;
+  readonly plain_owners?: readonly string[] | undefined;
+}): SafePolicy {
+  const { enabled, owners = 'all', plain_owners: plainOwners = 'all' } = settings;
+  return { enabled, safeOwners: owners, plainOwners };
+}
+
+/** The platform stamp of this node; undefined off SmartOS. */
+export function platformStamp(): string | undefined {
+  return process.platform === 'sunos' ? version() : undefined;
+}
 
 /**
  * What the VM tool takes besides "safe", as strings too; no business of this policy. Any other word is refused: were

@@ -1,29 +1,20 @@
 /*
- * This process as Node and the kernel see it: how V8 keeps what the start makes, and an end that waits for
- * nothing. To be loaded before all else, as the first takes effect by that.
+ * This process as Node and V8 keep it: no inspector for a signal, and the room for what the start makes. To be loaded
+ * before all else: both take effect by that.
  */
-import { setFlagsFromString, takeCoverage } from 'node:v8';
+import { setFlagsFromString } from 'node:v8';
+
+// Unless somebody listens for SIGUSR1, Node starts its inspector on it, which listens on a port of the node's
+// loopback and runs whatever code it is sent. The service's start method says --disable-sigusr1 as well where this
+// Node knows it, for the time until this line runs.
+process.on('SIGUSR1', () => undefined);
 
 // Nearly all that a start makes stays, and none of it is asked for twice. V8 takes that for a busy program
 // and widens the room for young objects from 2 to 32 MiB, which an idle agent then keeps for good: as much
 // as 2,000 zones weigh. So the room is kept as it is until the start is over; under load it grows as ever.
 setFlagsFromString('--semi-space-growth-factor=1');
 
-import { libc } from './ffi';
-
 /** The start is over. */
 export function letHeapGrow(): void {
   setFlagsFromString('--semi-space-growth-factor=2');
-}
-
-/**
- * Ends the process here and now: no handler runs, nothing is written out. `process.exit` waits for each
- * thread of the pool; one that waits for a hung disk may never be done, and the service could neither be
- * stopped nor started anew.
- */
-export function exitAtOnce(code: number): never {
-  // Only where NODE_V8_COVERAGE is set: a test run wants to know what ran.
-  takeCoverage();
-  libc()._exit(code);
-  throw new Error('the process goes on after its end');
 }

@@ -81,11 +81,6 @@ export class Watches {
     return this.count;
   }
 
-  /** How many wait of one zone. */
-  waitingOf(zonename: string): number {
-    return this.zones.get(zonename)?.waiting.size ?? 0;
-  }
-
   /** The version of a zone's data, to be asked before the token is made that is waited with. */
   version(zonename: string): DataVersion {
     return this.versionAt(zonename);

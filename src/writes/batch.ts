@@ -6,7 +6,7 @@
 import * as vasync from 'vasync';
 import type { SystemError } from '../lib/errors';
 import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
-import type { LeaseStatus, MetadataLimits, Stage, WriteTarget } from '../vm/metadata-writer';
+import type { LeaseStatus, MetadataLimits, Stage, WriteTarget } from '../vm/store';
 
 /** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
 export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };

@@ -29,7 +29,7 @@ import { takeLock, type HeldLock } from '../platform/lock';
 import { beforeLongWork } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
-import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/metadata-writer';
+import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
 import {
   BatchQueue,
   type Batch,

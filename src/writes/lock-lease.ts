@@ -11,7 +11,7 @@
 import { repeatsOf, type RepeatCounter } from '../log';
 import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
-import type { WriteTarget } from '../vm/metadata-writer';
+import type { WriteTarget } from '../vm/store';
 import type { Edits } from './plan';
 
 const CONFIRM_MS = 2000;

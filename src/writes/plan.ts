@@ -7,7 +7,7 @@
  */
 import type { ChangeResult, TokenCheck } from '../metadata/vm-data';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
-import type { MetadataLimits } from '../vm/metadata-writer';
+import type { MetadataLimits } from '../vm/store';
 import type { PlannedChange } from './batch';
 
 export const DEFAULT_METADATA_LIMITS: MetadataLimits = {

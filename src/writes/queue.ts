@@ -17,13 +17,7 @@ import { codeOf } from '../lib/errors';
 import { repeatsOf, type RepeatCounter } from '../log';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
 import type { Change, ChangeResult } from '../metadata/vm-data';
-import type {
-  LimitRefusals,
-  QueueStatus,
-  Stage,
-  WriteFailure,
-  WriteTarget,
-} from '../vm/metadata-writer';
+import type { LimitRefusals, QueueStatus, Stage, WriteFailure, WriteTarget } from '../vm/store';
 import type { Backend, PlannedChange } from './batch';
 
 /** Of faults that are not listed the guest learns nothing more. */

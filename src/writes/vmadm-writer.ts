@@ -11,7 +11,7 @@ import { SystemError, systemError } from '../lib/errors';
 import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import { ConfigFiles } from '../vm/config-files';
-import type { MetadataLimits } from '../vm/metadata-writer';
+import type { MetadataLimits } from '../vm/store';
 import { BatchQueue, type Backend, type Batch, type BatchResults } from './batch';
 import { currentOf, openMetadata } from './metadata-file';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type Plan } from './plan';

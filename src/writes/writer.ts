@@ -20,7 +20,7 @@ import type {
   MetadataWriter,
   WriterStatus,
   WriteTarget,
-} from '../vm/metadata-writer';
+} from '../vm/store';
 import type { Backend, LeasingBackend, PlannedChange } from './batch';
 import { NOT_MADE, WriteQueue, type WriteCounts } from './queue';
 

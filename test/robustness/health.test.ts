@@ -188,8 +188,8 @@ function allSay(expected?: Expected): unknown {
     };
   }
   const { reason, zone } = expected;
-  const states: Readonly<Record<Reason, string>> = { ...NODE_REASONS, ...ZONE_REASONS };
-  const ofZone = zone === null ? ['ok', []] : [states[reason], [reason]];
+  const reasons: Readonly<Record<Reason, { state: string }>> = { ...NODE_REASONS, ...ZONE_REASONS };
+  const ofZone = zone === null ? ['ok', []] : [reasons[reason].state, [reason]];
   return {
     status: 'degraded',
     reasons: [[reason, zone === null ? null : uuidOf(zone)]],

@@ -5,7 +5,7 @@ import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/vm-data';
-import type { WriteTarget } from '../../src/vm/metadata-writer';
+import type { WriteTarget } from '../../src/vm/store';
 import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { logRecords } from './log-records';

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert';
 import { plain } from '../../tools/screen';
-import { recordLine } from '../../tools/mdatactl/record-line';
+import { recordLine } from '../../tools/mdatactl/records';
 import { cut, paragraph, remedyLine } from '../../tools/mdatactl/text';
 
 describe('texts of mdatactl', () => {

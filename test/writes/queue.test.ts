@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenRate } from '../../src/lib/token-bucket';
 import type { Change, ChangeResult } from '../../src/metadata/vm-data';
-import type { WriteTarget } from '../../src/vm/metadata-writer';
+import type { WriteTarget } from '../../src/vm/store';
 import type { Backend, Batch } from '../../src/writes/batch';
 import { WriteQueue, type WriteCounts } from '../../src/writes/queue';
 import { eventually } from '../support/eventually';

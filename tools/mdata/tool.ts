@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert';
 
-import { explain } from '../../src/lib/explain';
+import { explain } from '../../src/lib/errors';
 import type { Command, Outcome } from '../../src/protocol/client';
 import { readArguments, type Arguments, type Usage } from './arguments';
 import { ask } from './session';

@@ -5,9 +5,8 @@
  * The types of the replies are the agent's own: both come out of one package.
  */
 import { request, type IncomingMessage } from 'node:http';
-import type { DatasetsReport } from '../../src/admin/datasets-report';
 import type { DoctorReport } from '../../src/admin/doctor-context';
-import type { KeyRow } from '../../src/admin/routes';
+import type { DatasetsReport, KeyRow } from '../../src/admin/routes';
 import type { Status } from '../../src/admin/status';
 import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
 import { codeOf, describeError } from '../../src/lib/errors';

@@ -2,7 +2,7 @@
  * What `mdatactl completion` has to complete, with the names of the columns that -o and -s take. Pure.
  */
 import type { Command } from 'commander';
-import { mdatadCommand } from '../../src/command-line';
+import { mdatadCommand } from '../../src/config';
 import { completed, MDATA_PROGRAMS, type Completed } from '../completed';
 import { DATASET_FIELD_NAMES } from './show-datasets';
 import { KEY_FIELD_NAMES, ZONE_FIELD_NAMES } from './show-zones';

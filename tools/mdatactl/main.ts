@@ -11,7 +11,6 @@ import { resolve } from 'node:path';
 import { compare, exitOfCompare } from './compare';
 import type { Verdict } from '../../src/admin/doctor-context';
 import type { HealthState } from '../../src/admin/health';
-import { platformStamp, policyOf } from '../../src/admin/datasets-report';
 import { packageVersion } from '../../src/lib/version';
 import { CHECK_NAMES, exitOfPreflight, preflight } from '../preflight/preflight';
 import { NOTIFY_STATES } from '../../src/admin/node';
@@ -22,22 +21,20 @@ import {
   LOG_LEVELS,
   parseVminfodUrl,
 } from '../../src/config';
-import { expandPayload, type SafePolicy } from '../../src/datasets/policy';
-import { explain, RemediedError } from '../../src/lib/explain';
+import { expandPayload, platformStamp, policyOf, type SafePolicy } from '../../src/datasets/policy';
+import { explain, RemediedError } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
 import { completionScript, SHELLS, type Shell } from '../completion';
 import { completedPrograms } from './completed-programs';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
-import { follow, type FollowOptions } from './tail';
 import { getKey } from './get';
 import { ListingError } from '../listing';
 import { screenOf, type Screen } from '../screen';
 import { count, interval, listed, listingOf, since, type ListOptions } from './options';
-import { recordLine } from './record-line';
+import { follow, recordLine, type FollowOptions } from './records';
 import { showCompare } from './show-compare';
 import { showDatasets } from './show-datasets';
-import { showDoctor } from './show-doctor';
-import { showPreflight } from './show-preflight';
+import { showDoctor, showPreflight } from './show-checks';
 import { showStatus } from './show-status';
 import { showKeys, showZone, showZones } from './show-zones';
 import { runTop, SORT_KEYS, type SortKey } from './top';
@@ -334,7 +331,7 @@ export function makeProgram(finish: (status: number) => void): Command {
       const policy =
         own.config === undefined
           ? await runningPolicy(sessionOf(command).client)
-          : policyOf(loadConfig(own.config));
+          : policyOf(loadConfig(own.config).datasets);
       const expansion = expandPayload(
         payloadFrom(readFileSync(0, 'utf8')),
         policy,

@@ -1,11 +1,13 @@
 /* `mdatactl datasets` for a person. Pure. */
-import type { DatasetRow, DatasetsReport } from '../../src/admin/datasets-report';
+import type { DatasetsReport } from '../../src/admin/routes';
 import { counted } from '../../src/admin/format';
 import type { Use } from '../../src/datasets/audit';
 import type { Owners } from '../../src/datasets/policy';
 import type { Colour, Screen } from '../screen';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { paragraph, remedyLine } from './text';
+
+type DatasetRow = DatasetsReport['zones'][number];
 
 const FIELDS: readonly Field<DatasetRow>[] = [
   { name: 'zone', also: 'uuid', title: 'ZONE', value: (row) => row.zonename },

@@ -5,7 +5,7 @@ import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
 import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
-import { recordLine } from './record-line';
+import { recordLine } from './records';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { healthColour } from './show-status';
 import { paragraph, remedyLine } from './text';

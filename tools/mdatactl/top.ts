@@ -104,18 +104,12 @@ export function ratesOf(
   });
 }
 
-function weightOf(rate: ZoneRate, sort: SortKey): number {
-  switch (sort) {
-    case 'requests':
-      return rate.requestsPerSecond;
-    case 'errors':
-      return rate.errorsPerSecond;
-    case 'bytes':
-      return rate.bytesPerSecond;
-    case 'latency':
-      return rate.latencyMs ?? -1;
-  }
-}
+const WEIGHTS: Readonly<Record<SortKey, (rate: ZoneRate) => number>> = {
+  requests: (rate) => rate.requestsPerSecond,
+  errors: (rate) => rate.errorsPerSecond,
+  bytes: (rate) => rate.bytesPerSecond,
+  latency: (rate) => rate.latencyMs ?? -1,
+};
 
 /** The lines of one screen. @param rows most lines that it may have @throws ListingError where a field is none */
 export function topScreen(
@@ -134,7 +128,7 @@ export function topScreen(
     )
     .sort(
       (a, b) =>
-        weightOf(b, sort) - weightOf(a, sort) ||
+        WEIGHTS[sort](b) - WEIGHTS[sort](a) ||
         (a.zone.alias ?? a.zone.zonename).localeCompare(b.zone.alias ?? b.zone.zonename),
     );
   const total = (read: (rate: ZoneRate) => number): number =>
@@ -190,13 +184,10 @@ export function pressed(view: View, key: string): View | null {
     case 'q':
       return null;
     case 'r':
-      return { ...view, sort: 'requests' };
     case 'e':
-      return { ...view, sort: 'errors' };
     case 'b':
-      return { ...view, sort: 'bytes' };
     case 'l':
-      return { ...view, sort: 'latency' };
+      return { ...view, sort: SORT_KEYS.find((word) => word.startsWith(key)) ?? view.sort };
     case 'f':
     case '/':
       return { ...view, typing: true };

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { RemediedError } from '../../src/lib/explain';
+import { RemediedError } from '../../src/lib/errors';
 import { completed, MDATA_PROGRAMS } from '../completed';
 import { completionScript, SHELLS } from '../completion';
 import { makeProgram as mdatactl } from '../mdatactl/main';

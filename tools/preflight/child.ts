@@ -113,7 +113,7 @@ async function tryLock([path = '']: readonly string[]) {
 /** A thread of the pool that waits for a hung file must not keep the process. */
 async function endAtOnce(): Promise<void> {
   try {
-    const { exitAtOnce } = await import('../../src/platform/process.js');
+    const { exitAtOnce } = await import('../../src/platform/ffi.js');
     exitAtOnce(0);
   } catch {
     // Without ffi nothing native runs: the process ends by itself.

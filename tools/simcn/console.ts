@@ -10,8 +10,7 @@ import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { z } from 'zod';
 
-import { codeOf, systemError } from '../../src/lib/errors';
-import { RemediedError } from '../../src/lib/explain';
+import { codeOf, RemediedError, systemError } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
 import { ask, logOf } from './control';
 import { CONSOLE } from './hypervisor';

@@ -14,7 +14,7 @@ import { isatty } from 'node:tty';
 import { z } from 'zod';
 
 import { packageVersion } from '../../src/lib/version';
-import { explain, RemediedError } from '../../src/lib/explain';
+import { explain, RemediedError } from '../../src/lib/errors';
 import { endNode, startInBackground, ask } from './control';
 import { printLog, attachConsole } from './console';
 import { isJsonObject } from '../../src/metadata/vm-data';

@@ -11,9 +11,8 @@ import type { Socket } from 'node:net';
 import { isAbsolute, resolve } from 'node:path';
 import { z } from 'zod';
 
-import { messageOf, describeError } from '../../src/lib/errors';
+import { describeError, messageOf, RemediedError } from '../../src/lib/errors';
 import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
-import { RemediedError } from '../../src/lib/explain';
 import { openEmulation } from './emulation';
 import { Paths } from '../../src/platform/paths';
 import { installBrands } from './brand';

@@ -8,6 +8,8 @@ import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { JsonObject } from '../../src/metadata/vm-data';
+import { ZONE_STATUSES } from '../../src/platform/ffi';
+import { stateOfStatus } from '../../src/platform/zone-facts';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
@@ -99,26 +101,9 @@ export class Zone {
 
   /** The state by libzonecfg's name. */
   get zoneState(): string {
-    switch (this.status) {
-      case 'uninitialized':
-      case 'initialized':
-      case 'dead':
-      case 'free':
-        return this.indexState;
-      case 'ready':
-        return 'ready';
-      case 'booting':
-      case 'running':
-        return 'running';
-      case 'shutting_down':
-      case 'empty':
-        return 'shutting_down';
-      case 'down':
-      case 'dying':
-        return 'down';
-      default:
-        throw new Error(`no such status: ${String(this.status satisfies never)}`);
-    }
+    const { status } = this;
+    const isKnown = status !== 'dead' && status !== 'free';
+    return (isKnown ? stateOfStatus(ZONE_STATUSES.indexOf(status)) : undefined) ?? this.indexState;
   }
 
   /** The VM object as vminfod has it. */

@@ -9,8 +9,7 @@
 import { chmodSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { codeOf } from '../../src/lib/errors';
-import { explain } from '../../src/lib/explain';
+import { codeOf, explain } from '../../src/lib/errors';
 
 const PERMISSIONS = 0o7777;
 

@@ -7,8 +7,7 @@
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { codeOf } from '../../src/lib/errors';
-import { explain } from '../../src/lib/explain';
+import { codeOf, explain } from '../../src/lib/errors';
 import { configOf, overlay, parseProperties, parseSite, toJson, type JsonMap } from './properties';
 
 const EXIT_BAD_CONFIG = 96;

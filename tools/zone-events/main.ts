@@ -3,7 +3,7 @@
  * Prints one JSON object for each zone state change, as operators know them from sysevent(8).
  */
 import { Command } from 'commander';
-import { explain, RemediedError } from '../../src/lib/explain';
+import { explain, RemediedError } from '../../src/lib/errors';
 import { packageVersion } from '../../src/lib/version';
 import { defaultRoot } from '../../src/config';
 import { openPlatform } from '../../src/platform/libzonecfg';
