@@ -157,7 +157,7 @@ export class TaskQueue {
 
 /** Cost that a zone may have in one pass while others wait: about as many small requests. */
 const QUANTUM_COST = 8;
-/** Cost that a zone may have in one event while nobody waits: about AGAIN_MS. */
+/** Cost that a zone may have in one event, or of one run in a pass, while nobody else waits: about AGAIN_MS. */
 const ALONE_COST = 64;
 /** What work of cost 1 takes, ms. */
 const COST_MS = 0.005;
@@ -232,7 +232,7 @@ export class Scheduler {
     if (queue.waiting.has(worker) || !worker.ready) {
       return;
     }
-    const budget = this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
+    const { budget } = this;
     const mayRun =
       queue.averageMs === null
         ? this.eventsMs < PASS_MS
@@ -262,6 +262,11 @@ export class Scheduler {
       this.ring.delete(queue);
       this.heavy.delete(queue);
     }
+  }
+
+  /** What a zone may spend that is in neither ring. */
+  private get budget(): number {
+    return this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
   }
 
   /** @returns when it ended */
@@ -338,12 +343,13 @@ export class Scheduler {
   private runWorkers(queue: RunQueue, began: number): number {
     let now = began;
     let remaining = queue.waiting.size;
+    const { budget } = this;
     for (const worker of queue.waiting) {
-      if (remaining-- === 0 || queue.spent >= QUANTUM_COST) {
+      if (remaining-- === 0 || queue.spent >= budget) {
         break;
       }
       queue.waiting.delete(worker);
-      now = this.run(queue, worker, QUANTUM_COST, now);
+      now = this.run(queue, worker, budget, now);
     }
     // Passing over a zone costs time too: without this, a pass over zones with a deficit would not end.
     return now === began ? this.now() : now;

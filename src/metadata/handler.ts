@@ -129,7 +129,7 @@ function loadAndRespond(
   isWanted?: () => boolean,
 ): Reply | Promise<Reply> {
   const need = needOf(request);
-  const loaded = need === null ? data : data.load({ ...need, ...(isWanted && { isWanted }) });
+  const loaded = need === null ? data : data.load({ key: need.key, isWanted });
   return loaded instanceof Promise
     ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
     : respondWhenKnown(loaded, data, request, options);

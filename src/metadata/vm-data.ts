@@ -68,7 +68,7 @@ export interface MetadataNeed {
   /** Null: names only. */
   readonly key: string | null;
   /** False: whoever asked is gone, and what has not begun is not done. Always wanted when left out. */
-  readonly isWanted?: () => boolean;
+  readonly isWanted?: (() => boolean) | undefined;
 }
 
 /** Nobody waits for the answer any more, and nothing was read for it. */

@@ -20,8 +20,8 @@ import { crc32 } from 'node:zlib';
 const SP = 0x20;
 const CR = 0x0d;
 export const CRC_DIGITS = 8;
-/** More digits than any line has bytes: what follows them cannot be right. */
-const MAX_LENGTH_DIGITS = 15;
+/** More bytes than any line has: a length above cannot be right. */
+const MAX_LENGTH = 1e15;
 
 export interface Frame {
   readonly kind: 'frame';
@@ -239,7 +239,7 @@ function decimal(line: Buffer, from: number, to: number): number {
   let value = 0;
   for (let at = from; at < to; at++) {
     value = value * 10 + (line[at] ?? 0) - 0x30;
-    if (value >= 10 ** MAX_LENGTH_DIGITS) {
+    if (value >= MAX_LENGTH) {
       return 0;
     }
   }

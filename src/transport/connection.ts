@@ -67,6 +67,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   private queueFull = false;
   /** Bytes of replies in all. */
   private wrote = 0;
+  /** While `work` runs: whether the peer has left, once the kernel was asked, which it is once in a run. */
+  private run: { hasLeft?: boolean } | null = null;
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(
@@ -77,11 +79,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   ) {
     const { handle, observer, limits, quota, watches, now } = context;
     this.lines = new LineReader(limits.lineBytes);
-    const onProgress = (): void => this.proceed();
-    this.replies = new ReplyQueue({
-      ...{ origin, handle, observer, limits, watches, now, onProgress },
-      sink: this,
-    });
+    const shared = { origin, handle, observer, limits, watches, now };
+    this.replies = new ReplyQueue({ ...shared, onProgress: () => this.proceed(), sink: this });
     this.account = new ConnectionAccount(quota, stream, this, now);
     this.receivedAt = now();
     stream.start(this);
@@ -172,6 +171,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   work(cost: number): number {
     const { replies, wrote } = this;
     let spent = 0;
+    this.run = {};
     this.stream.cork();
     while (spent < cost && (replies.ready || this.mayAsk)) {
       const before = this.wrote;
@@ -186,6 +186,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
       }
     }
     this.stream.uncork();
+    this.run = null;
     this.account.update();
     this.settle();
     return spent;
@@ -330,7 +331,12 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   get open(): boolean {
     const { stream, phase } = this;
     // The end of a stream that is not read is not reported.
-    return stream.writable && !((stream.paused || phase === 'hungUp') && stream.gone);
+    return stream.writable && !((stream.paused || phase === 'hungUp') && this.hasLeft);
+  }
+
+  private get hasLeft(): boolean {
+    const { run, stream } = this;
+    return run === null ? stream.gone : (run.hasLeft ??= stream.gone);
   }
 
   get sizes(): ReplySizes {

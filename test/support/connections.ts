@@ -24,6 +24,8 @@ const QUIET_MS = 30;
 export interface Opened<C extends Connection> {
   readonly peer: Peer;
   readonly connection: C;
+  /** The connection's. */
+  readonly stream: Stream;
   readonly closed: Promise<void>;
 }
 
@@ -81,7 +83,7 @@ export class ConnectionWorld {
 
   async openSocket(queue = this.queue): Promise<Opened<Connection>> {
     const { near, far } = await acceptedPair();
-    return this.open(far, queue, (context, closed) => {
+    return this.open(near, far, queue, (context, closed) => {
       return new Connection(near, { zonename: 'z', peer: null }, context, closed);
     });
   }
@@ -89,7 +91,7 @@ export class ConnectionWorld {
   async openPort(): Promise<Opened<PortConnection>> {
     const { near, far } = await duplexPair();
     const stream: Stream = new NetStream(near);
-    return this.open(far, this.queue, (context, closed) => {
+    return this.open(stream, far, this.queue, (context, closed) => {
       return new PortConnection(stream, { zonename: 'z', peer: null }, context, closed);
     });
   }
@@ -101,6 +103,7 @@ export class ConnectionWorld {
   }
 
   private open<C extends Connection>(
+    stream: Stream,
     far: Socket,
     queue: RunQueue,
     make: (context: ConnectionContext, onClosed: () => void) => C,
@@ -114,7 +117,7 @@ export class ConnectionWorld {
     const connection = make(context, done);
     const peer = new Peer(far);
     this.peers.push(peer);
-    return { peer, connection, closed };
+    return { peer, connection, stream, closed };
   }
 }
 

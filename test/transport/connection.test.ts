@@ -232,6 +232,22 @@ describe('a connection', () => {
       assert.ok(more <= guests.length, `${more} more of ${16 * guests.length}`);
     });
 
+    it('asks the kernel at most once in a run whether a peer that is not read has left', async () => {
+      const { connection, peer, stream } = await world.openSocket();
+      let asked = 0;
+      let runs = 0;
+      Object.defineProperty(stream, 'gone', { get: () => ++asked < 0 });
+      const work = connection.work.bind(connection);
+      connection.work = (cost) => {
+        runs++;
+        return work(cost);
+      };
+      const all = 1000;
+      peer.write(Buffer.concat(Array.from({ length: all }, () => frame('00000001', 'GET', 'k'))));
+      await eventually(() => world.asked.length === all);
+      assert.ok(asked > 0 && asked <= runs, `${asked} in ${runs} runs`);
+    });
+
     it('reads a large line of one connection at a time, and of all of them in the end', async () => {
       const value = 'v'.repeat(500_000);
       const opened = await Promise.all(Array.from({ length: 6 }, () => world.openSocket()));
