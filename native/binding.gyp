@@ -12,6 +12,7 @@
       'sources': [
         'addon.c',
         'calls_addon.c',
+        'file_lock.c',
         'file_stat.c',
         'file_replace.c',
         'files_addon.c',

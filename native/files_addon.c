@@ -1,11 +1,13 @@
 /*
- * The glue of file_replace: one trip to the pool's threads for each.
+ * The glue of file_replace, one trip to the pool's threads for each, and of file_lock.
  *
  *   replaceFile(path, temp, directory, bytes, uid, gid, mode, stat) -> Promise<number>
  *           uid -1: owner as it comes; stat, a Uint32Array, is filled as file_stat.h says
  *   syncFile(path, directory) -> Promise<number>
  *   freeSpace(path) -> Promise<number>
  *           resolves to bytes, or to the negative errno
+ *   lockFile(path) -> number
+ *           at once: the descriptor that holds the lock, or the negative errno
  *
  * The promise of the first two resolves to 0, or to what failed: the errno, the step in the next 8 bits from
  * 16 on, and bit 24 where it was the directory's. `bytes` must not change meanwhile.
@@ -13,6 +15,7 @@
 #include <string.h>
 
 #include "addon.h"
+#include "file_lock.h"
 #include "file_replace.h"
 #include "pool_job.h"
 
@@ -163,6 +166,21 @@ js_free_space(napi_env env, napi_callback_info info)
 	return (pool_job_queue(env, &job->pool));
 }
 
+static napi_value
+js_lock_file(napi_env env, napi_callback_info info)
+{
+	char path[NAPI_CALL_PATH_BYTES];
+	napi_value arg, result;
+	size_t argc = 1;
+	int fd, err;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
+	CALL(env, napi_call_path(env, arg, path));
+	err = file_lock(path, &fd);
+	CALL(env, napi_create_int32(env, err == 0 ? fd : err, &result));
+	return (result);
+}
+
 napi_value
 files_exports(napi_env env, napi_value exports)
 {
@@ -170,6 +188,7 @@ files_exports(napi_env env, napi_value exports)
 		{ "replaceFile", js_replace_file },
 		{ "syncFile", js_sync_file },
 		{ "freeSpace", js_free_space },
+		{ "lockFile", js_lock_file },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

@@ -52,6 +52,7 @@ const LIBRARIES: Readonly<Record<string, readonly string[]>> = {
     ],
     ...[
       'close',
+      'fcntl',
       'fchmod',
       'fchown',
       'fstat',
@@ -62,6 +63,7 @@ const LIBRARIES: Readonly<Record<string, readonly string[]>> = {
       'open',
       'pread',
       'rename',
+      'stat',
       'statvfs',
       'unlink',
     ],

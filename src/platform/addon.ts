@@ -74,6 +74,8 @@ interface Addon {
   syncFile(path: string, directory: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;
+  /** @returns the descriptor that holds the lock, or the negative errno */
+  lockFile(path: string): number;
   /** These six: native/metadata_addon.c says what they take and return. */
   scanMetadata(bytes: Buffer): NativeText;
   buildMetadata(
@@ -138,7 +140,7 @@ interface Addon {
 // prettier-ignore
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
-  'syncFile', 'freeSpace', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
+  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
   'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];

@@ -1,7 +1,7 @@
 /*
  * The platform's C libraries, opened through ffi-napi, and the numbers and layouts of their interface: on
  * SmartOS its own, elsewhere the emulation, which has the same symbols and speaks the same ABI (64-bit,
- * little endian). What differs between the two is in this file: the fcntl locks are libc's own on either.
+ * little endian). What differs between the two is in this file.
  *
  * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Memory that C fills is
  * ours, from `memory`. Whatever can fail with an errno is called synchronously, as errno is lost otherwise.
@@ -67,27 +67,11 @@ export function zonecfgCode(code: number): string {
   return Z_NAMES.get(code) ?? `Z_${code}`;
 }
 
-/** `bytes` is sizeof (struct flock). */
-export const FLOCK = onIllumos
-  ? { F_SETLK: 6, F_WRLCK: 2, bytes: 64 }
-  : { F_SETLK: 6, F_WRLCK: 1, bytes: 32 };
-
-/**
- * A struct flock over the whole file. l_type is a short at 0, l_whence one at 2, l_start and l_len
- * follow at 8 and 16 on both systems; all but the type are 0 (SEEK_SET, from the start, to the end).
- */
-export function wholeFile(type: number): Memory {
-  const flock = memory(FLOCK.bytes);
-  flock.writeInt16LE(type, 0);
-  return flock;
-}
-
 /** Next to the addon, and the very file that the addon is linked with: the two share one state. */
 export const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemul.so');
 
 function openLibc() {
   return Library(onIllumos ? 'libc.so.1' : null, {
-    fcntl: ['int', ['int', 'int', 'pointer']],
     _exit: ['void', ['int']],
   });
 }

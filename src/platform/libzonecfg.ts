@@ -1,22 +1,19 @@
 /*
  * What the platform says of zones, and who is at the other end of a socket. No request makes a call here.
  *
- * States, brands and paths, unmounts and the file lock are C functions called through ffi-napi, on the main thread,
+ * States, brands, paths and unmounts are C functions called through ffi-napi, on the main thread,
  * as errno is lost otherwise. What every connection or thousands of zones ask goes through the addon, which takes
  * microseconds less: in a short connection ffi took a fifth of the time for the peer's credential.
  */
 import { codeOf, errnoName, SystemError } from '../lib/errors';
 import {
   cString,
-  FLOCK,
   lastError,
-  libc,
   MAXPATHLEN,
   memory,
   MS_FORCE,
   onRoot,
   readString,
-  wholeFile,
   Z_OK,
   ZONE_ATTR_STATUS,
   ZONE_STATES,
@@ -151,19 +148,6 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
   // It went away between the two calls.
   if (err.code === 'EINVAL') {
     return undefined;
-  }
-  throw err;
-}
-
-/** Tries a write lock over the whole file: false when another process holds it. Never blocks. @param path for errors */
-export function trySetLock(fd: number, path = `descriptor ${fd}`): boolean {
-  if (libc().fcntl(fd, FLOCK.F_SETLK, wholeFile(FLOCK.F_WRLCK)) !== -1) {
-    return true;
-  }
-  const err = lastError('lock', path);
-  // POSIX leaves it to the system which of the two says "held by another".
-  if (err.code === 'EAGAIN' || err.code === 'EACCES') {
-    return false;
   }
   throw err;
 }

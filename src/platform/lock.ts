@@ -6,22 +6,19 @@
  * for a lock: callers of one path wait for each other here, first come first served, and only the first
  * opens the file.
  *
- * A lock that another process holds is asked for again and again (F_SETLK) with growing pauses: to
- * wait in the kernel would take the main thread, or many threads of the pool.
+ * A lock that another process holds is asked for again and again with growing pauses: to wait in the kernel would
+ * take the main thread, or many threads of the pool. To ask is one call of the addon (native/file_lock.c), which takes
+ * microseconds.
  *
  * The node has such a lock too, which keeps a second agent out.
  */
-import { closeSync, constants, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
+import { closeSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '../lib/backoff';
-import { codeOf, SystemError, systemError } from '../lib/errors';
-import { trySetLock } from './libzonecfg';
+import { codeOf, errnoName, SystemError, systemError } from '../lib/errors';
+import { loadAddon } from './addon';
 import type { Paths } from './paths';
-
-/** As the platform opens it: created and emptied; the file never says anything. */
-const OPEN_FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC;
-const FILE_MODE = 0o644;
 
 /** Pauses between attempts: a lock is mostly held for a file write, sometimes for seconds. */
 const FIRST_PAUSE_MS = 2;
@@ -50,23 +47,22 @@ const queues = new Map<string, Promise<void>>();
 /**
  * @param path created where it is missing
  * @throws SystemError with ETIMEDOUT when it is held for too long, ECANCELED when the signal came, or
- * the errno of opening and locking
+ * the errno of opening or locking it
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const key = resolve(path);
   if (!queues.has(key) && options.signal?.aborted !== true) {
     // Nearly always nobody has it, and there is nothing to wait for.
-    const { leave } = enterQueue(key);
-    const fd = lockAtOnce(key, leave);
+    const fd = tryLock(key);
     if (fd !== null) {
-      return heldLock(fd, leave);
+      return heldLock(fd, enterQueue(key).leave);
     }
   }
   const wait = new Wait(key, options);
   const { before, leave } = enterQueue(key);
   try {
     await wait.until(before);
-    return heldLock(await lockFile(key, wait), leave);
+    return heldLock(await waitForLock(key, wait), leave);
   } catch (err) {
     leave();
     throw err;
@@ -86,26 +82,6 @@ function heldLock(fd: number, leave: () => void): HeldLock {
       }
     },
   };
-}
-
-/** A descriptor with the lock on it. Null, and the queue is left, where somebody else has it. */
-function lockAtOnce(key: string, leave: () => void): number | null {
-  let fd = -1;
-  try {
-    fd = open(key);
-    if (trySetLock(fd, key) && isStillAt(fd, key)) {
-      return fd;
-    }
-    closeSync(fd);
-    leave();
-    return null;
-  } catch (err) {
-    if (fd !== -1) {
-      closeSync(fd);
-    }
-    leave();
-    throw systemError('lock', key, err);
-  }
 }
 
 /**
@@ -161,52 +137,36 @@ function enterQueue(key: string): { readonly before: Promise<void>; readonly lea
   return { before, leave };
 }
 
-/** A descriptor with the lock on it, of the file that the path names. */
-async function lockFile(path: string, wait: Wait): Promise<number> {
+/** A descriptor with the lock on it. */
+async function waitForLock(path: string, wait: Wait): Promise<number> {
   const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-  let fd = open(path);
-  try {
-    for (;;) {
-      if (trySetLock(fd, path)) {
-        if (isStillAt(fd, path)) {
-          return fd;
-        }
-        // Somebody removed the file that we waited for: the lock that counts is on the new one.
-        closeSync(fd);
-        fd = -1;
-        fd = open(path);
-      } else {
-        // Jitter, so that waiting processes do not ask in step.
-        await wait.until(delay(backoff.next() * (0.5 + Math.random() / 2)));
-      }
+  for (;;) {
+    const fd = tryLock(path);
+    if (fd !== null) {
+      return fd;
     }
-  } catch (err) {
-    if (fd !== -1) {
-      closeSync(fd);
-    }
-    throw systemError('lock', path, err);
+    // Jitter, so that waiting processes do not ask in step.
+    await wait.until(delay(backoff.next() * (0.5 + Math.random() / 2)));
   }
 }
 
-function open(path: string): number {
-  try {
-    return openSync(path, OPEN_FLAGS, FILE_MODE);
-  } catch (err) {
-    throw systemError('open', path, err);
+/**
+ * A descriptor that holds the lock until it is closed; null where another process has it. Only for a caller of which
+ * no other in this process takes the same lock.
+ *
+ * @param path created where it is missing, and emptied, as the platform does it: the file never says anything
+ * @throws SystemError
+ */
+export function tryLock(path: string): number | null {
+  const fd = loadAddon().lockFile(path);
+  if (fd >= 0) {
+    return fd;
   }
-}
-
-function isStillAt(fd: number, path: string): boolean {
-  const ours = fstatSync(fd, { bigint: true });
-  try {
-    const named = statSync(path, { bigint: true });
-    return ours.dev === named.dev && ours.ino === named.ino;
-  } catch (err) {
-    if (codeOf(err) === 'ENOENT') {
-      return false;
-    }
-    throw err;
+  const code = errnoName(-fd);
+  if (code === 'EAGAIN') {
+    return null;
   }
+  throw new SystemError('lock', path, code);
 }
 
 /** One caller's deadline and signal: a promise that only ever rejects, at the deadline or at the signal. */

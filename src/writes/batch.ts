@@ -3,7 +3,6 @@
  * vmadm-writer.ts), and the queue in which the batches of all VMs wait for one of its few workers, so that a
  * storm of writes takes a bounded part of the machine.
  */
-import * as vasync from 'vasync';
 import type { SystemError } from '../lib/errors';
 import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import type { LeaseStatus, MetadataLimits, Stage, WriteTarget } from '../vm/store';
@@ -45,43 +44,42 @@ export interface LeasingBackend extends Backend {
   remove(target: WriteTarget): void;
 }
 
-interface Job {
-  readonly batch: Batch;
-  readonly resolve: (results: BatchResults) => void;
-  readonly reject: (err: SystemError) => void;
-}
-
-/** Made with its backend, closed with it. */
+/** One for each backend. */
 export class BatchQueue {
-  private readonly queue: vasync.Queue<Job>;
+  private readonly waiting: (() => void)[] = [];
+  private running = 0;
 
   /**
    * @param concurrency batches that are written at a time
-   * @param write writes one of them
-   * @param toError makes an error of what `write` rejects with
+   * @param writeNow writes one of them
+   * @param toError makes an error of what `writeNow` rejects with
    */
   constructor(
-    concurrency: number,
-    write: (batch: Batch) => Promise<BatchResults>,
-    toError: (batch: Batch, err: unknown) => SystemError,
-  ) {
-    this.queue = vasync.queue<Job>(({ batch, resolve, reject }, done) => {
-      void write(batch)
-        .then(resolve, (err: unknown) => reject(toError(batch, err)))
-        .finally(done);
-    }, concurrency);
-  }
+    private readonly concurrency: number,
+    private readonly writeNow: (batch: Batch) => Promise<BatchResults>,
+    private readonly toError: (batch: Batch, err: unknown) => SystemError,
+  ) {}
 
   /** Resolves when it is written, in the order of the calls. Rejects with the fault that hit it. */
-  write(batch: Batch): Promise<BatchResults> {
+  async write(batch: Batch): Promise<BatchResults> {
     batch.stage('queued');
-    return new Promise((resolve, reject) => {
-      this.queue.push({ batch, resolve, reject });
-    });
-  }
-
-  /** Accepts nothing new. */
-  close(): void {
-    this.queue.close();
+    if (this.running === this.concurrency) {
+      // Whoever is done hands its place over.
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    } else {
+      this.running++;
+    }
+    try {
+      return await this.writeNow(batch);
+    } catch (err) {
+      throw this.toError(batch, err);
+    } finally {
+      const next = this.waiting.shift();
+      if (next === undefined) {
+        this.running--;
+      } else {
+        next();
+      }
+    }
   }
 }

@@ -174,9 +174,8 @@ export class FileWriter implements LeasingBackend {
     this.leases.releasedEarly(target.zonename);
   }
 
-  async stop(): Promise<void> {
-    await this.leases.stop();
-    this.queue.close();
+  stop(): Promise<void> {
+    return this.leases.stop();
   }
 
   /** A long file waits for room among long ones before it takes one of the workers of all. */

@@ -16,7 +16,7 @@
 import { hash } from 'node:crypto';
 import type { MetadataMaps } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
-import type { WriteTarget } from '../vm/metadata-writer';
+import type { WriteTarget } from '../vm/store';
 import type { PlannedChange } from './batch';
 import type { Edits } from './plan';
 

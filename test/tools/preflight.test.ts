@@ -6,11 +6,9 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { chmodSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { FLOCK, wholeFile } from '../../src/platform/ffi';
 import { PROBES, type PreflightReport } from '../../tools/preflight/check';
 import { CHECK_NAMES, preflight } from '../../tools/preflight/preflight';
 import { otherUserFinding } from '../../tools/preflight/socket-probes';
-import { flockFault } from '../../tools/preflight/zone-probes';
 import { whyNoFailingCalls } from '../support/failing-calls';
 import { whyNoHangingFs } from '../support/hanging-fs';
 import { describeWhere } from '../support/pending';
@@ -190,19 +188,6 @@ describeWhere(
 );
 
 describe('what the probes of preflight conclude', () => {
-  const record = (pid: number): Buffer => {
-    const bytes = wholeFile(FLOCK.F_WRLCK);
-    bytes.writeInt32LE(pid, process.platform === 'sunos' ? 28 : 24);
-    return bytes;
-  };
-
-  it('is that struct flock is as compiled in, where the kernel wrote the holder where it should', () => {
-    assert.strictEqual(flockFault(record(4711), true, 4711), null);
-    assert.match(flockFault(record(4711), true, 4712) ?? '', /l_pid reads 4711/);
-    assert.match(flockFault(record(4711), false, 4711) ?? '', /more than \d+ bytes/);
-    assert.match(flockFault(Buffer.alloc(FLOCK.bytes, 1), true, 4711) ?? '', /elsewhere/);
-  });
-
   it('is that another user is kept out by the directory alone, whatever a socket does', () => {
     const peer = { zoneid: 0, pid: 1, uid: 60001 };
     assert.strictEqual(otherUserFinding('EACCES', 'connected', peer).verdict, 'ok');

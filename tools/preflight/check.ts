@@ -183,14 +183,13 @@ export const HELPER_MS = 6000;
 /** Nobody else knows the scratch lock. */
 export const LOCK_MS = 2000;
 
-export async function askLock(
-  path: string,
-): Promise<{ free: boolean; flock: string; guarded: boolean }> {
-  const { free, flock, guarded, seen } = await helper(['try-lock', path]);
-  if (typeof free !== 'boolean' || typeof flock !== 'string' || typeof guarded !== 'boolean') {
+/** Whether another process finds the lock free. */
+export async function isLockFree(path: string): Promise<boolean> {
+  const { free, seen } = await helper(['try-lock', path]);
+  if (typeof free !== 'boolean') {
     throw new Error(String(seen));
   }
-  return { free, flock, guarded };
+  return free;
 }
 
 /** Another process of ours, for what takes two. */

@@ -5,25 +5,19 @@
  *   node child.js PROBE ROOT DIRECTORY LOCK     prints a finding as JSON
  *   node child.js as UID DIRECTORY PATH         connects as that user; prints its pid and the outcome: `connected`,
  *                                               or the errno's name
- *   node child.js try-lock PATH                 prints whether the lock is free, what F_GETLK made of a struct flock,
- *                                               in hex, and whether the bytes behind it are as they were
+ *   node child.js try-lock PATH                 prints whether the lock is free
  *   node child.js unmount ROOT PATH              unmounts by force
  *
  * Nothing native is loaded before a probe asks for it, so that what does not load is named too.
  */
-import { openSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { connect } from 'node:net';
-import { basename } from 'node:path';
 import { messageOf, codeOf } from '../../src/lib/errors';
 import { widenThreadPool } from '../../src/config';
 import { fail, ok, PROBES, type Finding, type ProbeName } from './check';
 
 /** The other side closes as soon as it knows who came. */
 const CONNECT_MS = 3000;
-const GUARD_BYTES = 64;
-const GUARD = 0xa5;
-/** usr/src/uts/common/sys/fcntl.h (64-bit) and Linux' own. */
-const F_GETLK = process.platform === 'sunos' ? 14 : 5;
 
 async function main([command = '', ...operands]: readonly string[]): Promise<unknown> {
   switch (command) {
@@ -93,21 +87,8 @@ async function connectAs([uid = '', directory = '', path = '']: readonly string[
 }
 
 async function tryLock([path = '']: readonly string[]) {
-  const { FLOCK, libc, memory, wholeFile } = await import('../../src/platform/ffi.js');
-  const { trySetLock } = await import('../../src/platform/libzonecfg.js');
-  const fd = openSync(path, 'r+');
-  const record = memory(FLOCK.bytes + GUARD_BYTES).fill(GUARD);
-  wholeFile(FLOCK.F_WRLCK).copy(record);
-  const asked = memory(record.length);
-  record.copy(asked);
-  if (libc().fcntl(fd, F_GETLK, asked) !== 0) {
-    throw new Error(`fcntl(${basename(path)}, F_GETLK) failed`);
-  }
-  return {
-    free: trySetLock(fd),
-    flock: asked.subarray(0, FLOCK.bytes).toString('hex'),
-    guarded: asked.subarray(FLOCK.bytes).every((byte) => byte === GUARD),
-  };
+  const { tryLock: lock } = await import('../../src/platform/lock.js');
+  return { free: lock(path) !== null };
 }
 
 /** A thread of the pool that waits for a hung file must not keep the process. */

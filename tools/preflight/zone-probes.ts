@@ -4,36 +4,15 @@
  */
 import { openPlatform } from '../../src/platform/libzonecfg';
 import { bindZoneEvents } from '../../src/platform/zone-events';
-import {
-  FLOCK,
-  memory,
-  onIllumos,
-  onRoot,
-  wholeFile,
-  ZONE_ATTR_STATUS,
-} from '../../src/platform/ffi';
-import { takeLock } from '../../src/platform/lock';
+import { memory, onRoot, ZONE_ATTR_STATUS } from '../../src/platform/ffi';
 import { Paths } from '../../src/platform/paths';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import { zoneBrandById, zoneIdByName, zoneIds, zoneRootpath, zoneStatus } from './zone-calls';
-import {
-  askLock,
-  fail,
-  listed,
-  LOCK_MS,
-  ok,
-  readIndex,
-  sampleOf,
-  warn,
-  type Finding,
-  type Ground,
-} from './check';
+import { fail, listed, ok, readIndex, sampleOf, warn, type Finding, type Ground } from './check';
 
 /** Zones that are asked one by one: each costs libzonecfg a walk of the index and a parse of its XML. */
 const SAMPLE_ZONES = 8;
 const EVENT_LIMIT_MS = 2000;
-/** l_pid in struct flock: behind l_sysid on illumos (usr/src/uts/common/sys/fcntl.h), not on Linux. */
-const FLOCK_PID_AT = onIllumos ? 28 : 24;
 
 /** Anywhere else zone_list gives nothing but the caller's own zone (zone.c, zone_list). */
 export function globalZone({ root }: Ground): Promise<Finding> {
@@ -106,8 +85,7 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
 }
 
 /** Memory that C fills is larger than it should need, and what lies behind must stay untouched. */
-export async function structSizes(ground: Ground): Promise<Finding> {
-  const { root } = ground;
+export async function structSizes({ root }: Ground): Promise<Finding> {
   const { kernel, zonecfg } = onRoot(root);
   const status = memory(16).fill(0xa5);
   const size = Number(kernel.zone_getattr(0, ZONE_ATTR_STATUS, status, status.length));
@@ -122,30 +100,7 @@ export async function structSizes(ground: Ground): Promise<Finding> {
       return fail('zone_state_t has more than 4 bytes');
     }
   }
-  const held = await takeLock(ground.lock, { timeoutMs: LOCK_MS });
-  try {
-    const { flock, guarded } = await askLock(ground.lock);
-    const fault = flockFault(Buffer.from(flock, 'hex'), guarded, process.pid);
-    return fault === null ? ok('zone_status_t, zone_state_t, struct flock') : fail(fault);
-  } finally {
-    held.release();
-  }
-}
-
-/**
- * What is wrong with the record that F_GETLK wrote for a lock over the whole file: null for nothing.
- * @param guarded whether nothing was written behind it
- */
-export function flockFault(record: Buffer, guarded: boolean, holder: number): string | null {
-  if (!guarded) {
-    return `struct flock has more than ${FLOCK.bytes} bytes`;
-  }
-  const wanted = wholeFile(FLOCK.F_WRLCK);
-  if (!record.subarray(0, FLOCK_PID_AT - 4).equals(wanted.subarray(0, FLOCK_PID_AT - 4))) {
-    return 'struct flock: l_type, l_start or l_len is elsewhere';
-  }
-  const pid = record.readInt32LE(FLOCK_PID_AT);
-  return pid === holder ? null : `struct flock: l_pid reads ${pid}, the holder is ${holder}`;
+  return ok('zone_status_t, zone_state_t');
 }
 
 export async function zoneEvents({ root }: Ground): Promise<Finding> {

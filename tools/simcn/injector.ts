@@ -21,7 +21,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { trySetLock } from '../../src/platform/libzonecfg';
+import { tryLock } from '../../src/platform/lock';
 import { codeOf } from '../../src/lib/errors';
 import { run } from '../../src/platform/exec';
 import { ZoneDisk } from './disk';
@@ -149,14 +149,15 @@ export class Injector {
     }
     const { paths } = this.node.machine;
     // This process opens the file here only: closing any other descriptor of it would drop the lock.
-    const fd = openSync(paths.vmConfigLock(zone.uuid), 'w', 0o644);
+    const path = paths.vmConfigLock(zone.uuid);
     const deadline = Date.now() + LOCK_WAIT_MS;
-    while (!trySetLock(fd)) {
+    let fd = tryLock(path);
+    while (fd === null) {
       if (Date.now() > deadline) {
-        closeSync(fd);
         throw new Error(`the lock of ${zone.zonename} could not be had for ${LOCK_WAIT_MS} ms`);
       }
       await delay(LOCK_POLL_MS);
+      fd = tryLock(path);
     }
     const timer = ms === 0 ? null : setTimeout(() => void this.release(zone), ms);
     this.locks.set(zone.zonename, { fd, timer });

@@ -6,13 +6,14 @@
  * line on stdout. End, in reverse: zones halted, all unmounted, sockets closed. Between the two it serves
  * the commands of the control socket: arguments parsed, the node asked, an answer made.
  */
-import { chmodSync, closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { isAbsolute, resolve } from 'node:path';
 import { z } from 'zod';
 
 import { describeError, messageOf, RemediedError } from '../../src/lib/errors';
-import { openPlatform, trySetLock } from '../../src/platform/libzonecfg';
+import { openPlatform } from '../../src/platform/libzonecfg';
+import { tryLock } from '../../src/platform/lock';
 import { openEmulation } from './emulation';
 import { Paths } from '../../src/platform/paths';
 import { installBrands } from './brand';
@@ -72,9 +73,8 @@ export async function bringUp(
   chmodSync(paths.zonecontrol, 0o755);
 
   const platform = openPlatform(root);
-  const lock = openSync(paths.host('/var/run/simcn.lock'), 'w');
-  if (!trySetLock(lock)) {
-    closeSync(lock);
+  const lock = tryLock(paths.host('/var/run/simcn.lock'));
+  if (lock === null) {
     throw new Error(`a node is up at ${root} already (end it: simcn down --root ${root})`);
   }
   const emulation = openEmulation(root);

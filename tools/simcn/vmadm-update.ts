@@ -6,10 +6,10 @@
  * may be newer), writes the whole metadata.json, and then waits for vminfod to show what it wrote: for
  * 60 s, after which it fails although the file is written.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { trySetLock } from '../../src/platform/libzonecfg';
+import { tryLock } from '../../src/platform/lock';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import type { Paths } from '../../src/platform/paths';
 import { ask } from './control';
@@ -78,11 +78,13 @@ export async function updateVm(
 
 /** Waits without limit, as the platform does. */
 async function lock(paths: Paths, uuid: string): Promise<number> {
-  const fd = openSync(paths.vmConfigLock(uuid), 'w', 0o644);
-  while (!trySetLock(fd)) {
+  for (;;) {
+    const fd = tryLock(paths.vmConfigLock(uuid));
+    if (fd !== null) {
+      return fd;
+    }
     await delay(POLL_MS);
   }
-  return fd;
 }
 
 function writeMaps(paths: Paths, vm: JsonObject, change: Change): void {

@@ -12,6 +12,7 @@ extern int *___errno(void);
 #define	EBADF	9
 #define	EBUSY	16
 #define	ENOMEM		12
+#define	EACCES		13
 #define	EEXIST		17
 #define	ENOTDIR		20
 #define	EINVAL		22

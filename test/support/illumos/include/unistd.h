@@ -3,6 +3,8 @@
 
 #include <sys/types.h>
 
+#define	SEEK_SET	0
+
 #define	STDIN_FILENO	0
 #define	STDOUT_FILENO	1
 
