@@ -53,6 +53,7 @@ export interface MetadataLimits {
   readonly fileBytes: number;
 }
 
+/** Whoever writes changes of metadata to disk: writes/writer.ts, which imports this file, and not the other way. */
 export interface MetadataWriter {
   readonly limits: MetadataLimits;
   /** Never rejects; settles within 30 s. */
