@@ -106,7 +106,7 @@ const LOST = 'until it is repaired, guests see none of it';
 /** Found as the agent finds it: on a thread, by its members' offsets. */
 async function checkMetadata({ context, zone }: DoctorTarget): Promise<Step> {
   const step = 'metadata.json';
-  const path = pathOf(context.node.paths.host(`${zone.facts.zonepath}/config`), 'metadata');
+  const path = pathOf(context.monitor.configDirectory(zone), 'metadata');
   const remedy = `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`;
   try {
     const text = await readText(path, MAX_METADATA_BYTES, 0);
@@ -138,7 +138,7 @@ async function checkMetadata({ context, zone }: DoctorTarget): Promise<Step> {
 
 function checkMap({ context, zone }: DoctorTarget, name: Exclude<ConfigName, 'metadata'>): Step {
   const step = `${name}.json`;
-  const path = pathOf(context.node.paths.host(`${zone.facts.zonepath}/config`), name);
+  const path = pathOf(context.monitor.configDirectory(zone), name);
   try {
     const file = readConfigFile(path);
     if (file.kind === 'refused') {
@@ -288,7 +288,7 @@ async function checkLock({ context, zone }: DoctorTarget): Promise<Step> {
 
 async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   const step = 'disk';
-  const directory = context.node.paths.host(`${zone.facts.zonepath}/config`);
+  const directory = context.monitor.configDirectory(zone);
   const free = await context.monitor.freeSpace.now(zone);
   if (free === 'not asked') {
     return skip(step, 'not asked: other zones have file systems that are not answering');

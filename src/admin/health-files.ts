@@ -29,10 +29,8 @@ import {
   sizeOf,
   type FileStat,
 } from '../platform/files';
-import { pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
+import { CONFIG_NAMES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
 import { getText } from '../vm/vminfod-client';
-
-export const CONFIG_NAMES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];
 
 /** vminfod shows a file's change within this. */
 const SHOWN_MS = 5000;

@@ -304,7 +304,8 @@ export class HealthMonitor {
     return this.brands.has(brand);
   }
 
-  private configDirectory(zone: Zone): string {
+  /** The zone's `<zonepath>/config`, as a path of this machine. */
+  configDirectory(zone: Zone): string {
     return this.options.node.paths.host(`${zone.facts.zonepath}/config`);
   }
 

@@ -13,7 +13,8 @@ import { sameStat, statOf, type FileStat } from '../platform/files';
 import { readValue, type FileOwner, type TextFault } from '../platform/metadata-text';
 import type { MetadataIndex } from './metadata-index';
 
-export type ConfigName = 'metadata' | 'tags' | 'routes';
+export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
+export type ConfigName = (typeof CONFIG_NAMES)[number];
 
 /**
  * Longest metadata file that is read, bytes. One of the operator's may be far longer than what a guest may put

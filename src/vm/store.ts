@@ -26,13 +26,12 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
-import { pathOf, type ConfigName } from './config-read';
+import { CONFIG_NAMES, pathOf } from './config-read';
 import { VmCache, type VmChange } from './vm-cache';
 import { Vminfod, type VminfodStatus } from './vminfod-client';
 
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const DATA_FILES: readonly ConfigName[] = ['metadata', 'tags', 'routes'];
 const NO_UUID: ChangeResult = { kind: 'failed', text: 'VM data is not available yet.' };
 
 /** The VM that a change is for. */
@@ -54,6 +53,7 @@ export interface MetadataLimits {
   readonly fileBytes: number;
 }
 
+/** Whoever writes changes of metadata to disk: writes/writer.ts, which imports this file, and not the other way. */
 export interface MetadataWriter {
   readonly limits: MetadataLimits;
   /** Never rejects; settles within 30 s. */
@@ -270,7 +270,7 @@ export class Store {
       this.numbers.set(facts, number);
     }
     const files = versionOf(
-      DATA_FILES.map((name) => pathOf(directory, name)),
+      CONFIG_NAMES.map((name) => pathOf(directory, name)),
       this.statAt,
     );
     return { text: `${number} ${files.text}`, settled: files.settled };

@@ -5,6 +5,7 @@
  * The types of the replies are the agent's own: both come out of one package.
  */
 import { request, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import type { DoctorReport } from '../../src/admin/doctor-context';
 import type { DatasetsReport, KeyRow } from '../../src/admin/routes';
 import type { Status } from '../../src/admin/status';
@@ -36,15 +37,14 @@ export interface Answers {
 
 /** What is printed for a person, with the lines that help further. */
 export class ControlError extends Error {
-  readonly help: readonly string[];
-  /** The exit status, where a command has one of its own for a failure. */
-  readonly exit: number | null;
-
-  constructor(message: string, help: readonly string[] = [], exit: number | null = null) {
+  /** @param exit the exit status, where a command has one of its own for a failure */
+  constructor(
+    message: string,
+    readonly help: readonly string[] = [],
+    readonly exit: number | null = null,
+  ) {
     super(message);
     this.name = 'ControlError';
-    this.help = help;
-    this.exit = exit;
   }
 }
 
@@ -58,11 +58,7 @@ export interface Question {
 
 /** Asks one agent. Each question is a connection of its own. */
 export class Client {
-  private readonly socketPath: string;
-
-  constructor(socketPath: string) {
-    this.socketPath = socketPath;
-  }
+  constructor(private readonly socketPath: string) {}
 
   /** The reply to a question, as what `name` says it is. */
   async ask<N extends keyof Answers>(_name: N, question: Question): Promise<Answers[N]> {
@@ -101,16 +97,11 @@ export class Client {
   }
 
   private async bodyOf(response: IncomingMessage, { method, path }: Question): Promise<string> {
-    const chunks: Buffer[] = [];
-    const body: AsyncIterable<Buffer> = response;
     try {
-      for await (const chunk of body) {
-        chunks.push(chunk);
-      }
+      return await text(response);
     } catch (err) {
       throw notThere(this.socketPath, `${method ?? 'GET'} ${path}`, err);
     }
-    return Buffer.concat(chunks).toString('utf8');
   }
 
   /** The reply, whatever its status, once it begins. */
@@ -119,7 +110,7 @@ export class Client {
     limitMs: number,
   ): Promise<IncomingMessage> {
     const { socketPath } = this;
-    const text = body === undefined ? '' : JSON.stringify(body);
+    const sent = body === undefined ? '' : JSON.stringify(body);
     return new Promise((resolve, reject) => {
       const asked = request({ socketPath, path, method, agent: false }, (response) => {
         clearTimeout(timer);
@@ -139,18 +130,18 @@ export class Client {
         clearTimeout(timer);
         reject(notThere(socketPath, `${method} ${path}`, err));
       });
-      asked.end(text);
+      asked.end(sent);
     });
   }
 }
 
-function refusalOf(text: string): string {
+function refusalOf(body: string): string {
   try {
-    const reply: unknown = JSON.parse(text);
-    return (isJsonObject(reply) ? ownString(reply, 'error') : undefined) ?? text.trim();
+    const reply: unknown = JSON.parse(body);
+    return (isJsonObject(reply) ? ownString(reply, 'error') : undefined) ?? body.trim();
   } catch {
     // Not ours, then; its own text is the best there is.
-    return text.trim();
+    return body.trim();
   }
 }
 

@@ -10,6 +10,7 @@
  * again with fresh data before it counts: values change. No value leaves this file, only lengths.
  */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { lstat, readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -324,10 +325,7 @@ class Channel {
   static async open(path: string): Promise<Channel> {
     const socket = connect({ path });
     const channel = new Channel(socket);
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
-      socket.once('error', reject);
-    });
+    await once(socket, 'connect');
     return channel;
   }
 
