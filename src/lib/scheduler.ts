@@ -157,7 +157,7 @@ export class TaskQueue {
 
 /** Cost that a zone may have in one pass while others wait: about as many small requests. */
 const QUANTUM_COST = 8;
-/** Cost that a zone may have in one event, or of one run in a pass, while nobody else waits: about AGAIN_MS. */
+/** Cost that a zone may have in one event, or in one run of a pass, while nobody else waits: some 0.3 ms. */
 const ALONE_COST = 64;
 /** What work of cost 1 takes, ms. */
 const COST_MS = 0.005;
@@ -172,8 +172,8 @@ const PASS_MS = 2;
 const EVENTS_MS = 8;
 /** Work of less than this in an iteration is not worth an end of its own. */
 const COUNTED_MS = 1;
-/** Within this a pass begins again: less, and polling would cost more than the work. */
-const AGAIN_MS = 0.3;
+/** Within this a pass begins again: less, and polling would cost more than the work. One run of a zone that is alone is more. */
+const AGAIN_MS = 0.2;
 /** A zone is heavy while its work takes longer than this on average. */
 const HEAVY_MS = 0.5;
 /** Pieces of work that the average is of, about. */
