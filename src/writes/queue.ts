@@ -15,6 +15,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
 import { repeatsOf, type RepeatCounter } from '../log';
+import { afterPolling } from '../lib/scheduler';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
 import type { Change, ChangeResult } from '../metadata/vm-data';
 import type { LimitRefusals, QueueStatus, Stage, WriteFailure, WriteTarget } from '../vm/store';
@@ -82,6 +83,8 @@ export class WriteQueue {
   private readonly refusedBy = new Map<LimitRefusals['limit'], LimitRefusals>();
   private waiting: Pending[] = [];
   private committing: Pending[] = [];
+  /** The last batch had more than one change. */
+  private lastWasShared = false;
   private stage: Stage = 'idle';
   /** Aborts the batch in progress, where it has taken nothing yet. */
   private abort: AbortController | null = null;
@@ -218,6 +221,10 @@ export class WriteQueue {
   }
 
   private async run(): Promise<void> {
+    if (this.lastWasShared) {
+      // They were answered together, and write again together: the first one would be a batch of its own.
+      await afterPolling();
+    }
     while (this.waiting.length > 0) {
       await this.oneBatch();
       if (this.waiting.length > 0) {
@@ -303,6 +310,7 @@ export class WriteQueue {
     const allowed = Math.max(1, Math.floor(this.bucket.level()));
     this.committing = this.waiting.splice(0, allowed);
     this.bucket.take(this.committing.length);
+    this.lastWasShared = this.committing.length > 1;
     return this.committing.map((pending) => pending.change);
   }
 }

@@ -8,6 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { SystemError, systemError } from '../lib/errors';
+import { afterPolling } from '../lib/scheduler';
 import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import { ConfigFiles } from '../vm/config-files';
@@ -49,7 +50,9 @@ export class VmadmWriter implements Backend {
     );
   }
 
-  commit(batch: Batch): Promise<BatchResults> {
+  async commit(batch: Batch): Promise<BatchResults> {
+    // A run of the tool takes so long that it is worth waiting for what was sent together.
+    await afterPolling();
     return this.queue.write(batch);
   }
 

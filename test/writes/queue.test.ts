@@ -3,7 +3,7 @@
  * what each result says of that for the request log.
  */
 import assert from 'node:assert';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextIteration, setTimeout as delay } from 'node:timers/promises';
 import type { TokenRate } from '../../src/lib/token-bucket';
 import type { Change, ChangeResult } from '../../src/metadata/vm-data';
 import type { WriteTarget } from '../../src/vm/store';
@@ -49,6 +49,24 @@ describe('the queue of a VM', () => {
     batch.stage('writing');
     return Promise.resolve(batch.take().map(() => STORED));
   };
+
+  it('makes one batch of what those write next who were answered together', async () => {
+    const sizes: number[] = [];
+    const change = queueOf((batch) => {
+      const changes = batch.take();
+      sizes.push(changes.length);
+      return Promise.resolve(changes.map(() => STORED));
+    });
+    await Promise.all(['a', 'b', 'c'].map((key) => change(set(key, '1'))));
+    const first = change(set('d', '1'));
+    await nextIteration();
+    await Promise.all([first, change(set('e', '1'))]);
+    assert.deepStrictEqual(sizes, [1, 2, 2]);
+    await change(set('f', '1'));
+    const alone = change(set('g', '1'));
+    assert.strictEqual(commits, 5, 'after a batch of one nothing is waited for');
+    await alone;
+  });
 
   it('marks changes that waited for the rate limit', async () => {
     const change = queueOf(store, { perSecond: 5, burst: 2 });
