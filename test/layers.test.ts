@@ -47,6 +47,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
+  start: ['platform'],
 };
 
 /** Modules that only some files may import. */
