@@ -114,6 +114,25 @@ back_off(slot_t *listener)
 		(void) uv_timer_start(timer, on_backed_off, BACK_OFF_MS, 0);
 }
 
+/*
+ * How many connections to ask for. To ask once more than there are makes the kernel build a socket and throw it away, and
+ * most clients come alone: so it is one, and twice as many each time that the batch before had as many as were asked for.
+ */
+static int
+accepts_of(slot_t *listener)
+{
+	const inbox_t *inbox = &listener->sockets->inbox;
+	int most = inbox->has_waiters ? FAIR_ACCEPTS : MAX_ACCEPTS;
+	int goes_on = listener->pass + 1 == inbox->pass && listener->accepted > 0 &&
+	    listener->accepted == listener->accepts;
+
+	listener->accepts = goes_on ? 2 * listener->accepts : 1;
+	if (listener->accepts > most)
+		listener->accepts = most;
+	listener->accepted = 0;
+	return (listener->accepts);
+}
+
 static void
 on_incoming(uv_poll_t *poll, int status, int events)
 {
@@ -124,12 +143,13 @@ on_incoming(uv_poll_t *poll, int status, int events)
 	(void) events;
 	if (!batch_admits(listener, 0))
 		return;
-	accepts = inbox->has_waiters ? FAIR_ACCEPTS : MAX_ACCEPTS;
+	accepts = accepts_of(listener);
 	for (; err == 0 && accepts > 0 && inbox->taken < BATCH_READS; accepts--) {
 		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			inbox->taken += BATCH_ACCEPT;
 			listener->pass = inbox->pass;
+			listener->accepted++;
 			err = admit(listener, fd);
 			continue;
 		}

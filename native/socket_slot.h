@@ -46,6 +46,9 @@ typedef struct slot {
 	int closing;
 	/* The last pass in which it was read, or accepted. */
 	unsigned pass;
+	/* Of a listener: connections that it asked for in that pass, and that there were. */
+	int accepts;
+	int accepted;
 	/* Of a connection: the reader wants what it brings. */
 	int wanted;
 	/* It is not read until a later batch: its neighbours in the list of those. */

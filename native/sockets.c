@@ -81,18 +81,27 @@ execute(slot_t *slot, const int32_t *command)
 	}
 }
 
-void
-sockets_execute(sockets_t *sockets, size_t count)
+static void
+execute_some(sockets_t *sockets, size_t count, int closes)
 {
 	const int32_t *command = sockets->shared.commands;
 	slot_t *slot;
 
-	if (count > sockets->shared.max_commands)
-		count = sockets->shared.max_commands;
 	for (; count > 0; count--, command += SOCKET_INTS) {
-		if ((slot = slot_of(sockets, command[1])) != NULL)
+		if ((command[0] == SOCKET_END || command[0] == SOCKET_CLOSE) == closes &&
+		    (slot = slot_of(sockets, command[1])) != NULL)
 			execute(slot, command);
 	}
+}
+
+void
+sockets_execute(sockets_t *sockets, size_t count)
+{
+	if (count > sockets->shared.max_commands)
+		count = sockets->shared.max_commands;
+	/* Peers wait for what is written; nobody waits for a descriptor to be closed, which takes as long. */
+	execute_some(sockets, count, 0);
+	execute_some(sockets, count, 1);
 }
 
 void

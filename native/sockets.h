@@ -38,7 +38,7 @@ int sockets_open(uv_loop_t *loop, const sockets_shared_t *shared,
  */
 int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 
-/* Executes the first `count` commands, in order. */
+/* Executes the first `count` commands: in order, but those that close come last. A closed id is given no others. */
 void sockets_execute(sockets_t *sockets, size_t count);
 
 /*

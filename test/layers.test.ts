@@ -46,6 +46,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
+  start: ['platform'],
 };
 
 /** Modules that only some files may import. */

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { codeOf } from '../../src/lib/errors';
 import { afterPolling, tickIds } from '../../src/lib/scheduler';
@@ -131,6 +132,20 @@ describe('listening unix sockets', () => {
     // Those that leave at once are noticed in parts too, and none is forgotten.
     many.forEach((one) => one.socket.destroy());
     await eventually(() => owners.every(({ log }) => log.includes('ended')), 'all have ended');
+  });
+
+  it('accept many who came together in few iterations of the loop', async () => {
+    listen();
+    // Each is connected when the call returns, and waits to be accepted.
+    const many = Array.from({ length: 100 }, () => connect(path));
+    let iterations = 0;
+    while (owners.length < many.length && iterations < 1000) {
+      await nextIteration();
+      iterations++;
+    }
+    many.forEach((socket) => socket.destroy());
+    assert.strictEqual(owners.length, many.length);
+    assert.ok(iterations <= 20, `${iterations} iterations`);
   });
 
   it('read on where a client was paused and resumed while it waited for its part', async () => {
