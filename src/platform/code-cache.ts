@@ -27,12 +27,12 @@ export interface CachedProgram {
 
 /** Runs a CommonJS file, as `require` does. @throws what the program throws, or an errno where it cannot be read */
 export function runProgram(path: string): CachedProgram {
-  const source = readFileSync(path);
+  const source = readFileSync(path, 'utf8');
   const cachePath = `${path}.cache`;
   const cachedData = readCache(cachePath, source);
   // Not in a line of its own: lines of a stack trace are those of the file.
   const script = new Script(
-    `(function (exports, require, module, __filename, __dirname) { ${source.toString()}\n})`,
+    `(function (exports, require, module, __filename, __dirname) { ${source}\n})`,
     { filename: path, ...(cachedData !== null && { cachedData }) },
   );
   const module = { exports: {} };
@@ -47,7 +47,7 @@ export function runProgram(path: string): CachedProgram {
 }
 
 /** @returns null where there is none that was made of this source by this Node, whole */
-function readCache(path: string, source: Buffer): Buffer | null {
+function readCache(path: string, source: string): Buffer | null {
   try {
     const bytes = readFileSync(path);
     const data = bytes.subarray(DIGEST_BYTES);
@@ -58,7 +58,7 @@ function readCache(path: string, source: Buffer): Buffer | null {
   }
 }
 
-function writeCache(path: string, source: Buffer, data: Buffer): void {
+function writeCache(path: string, source: string, data: Buffer): void {
   // Others may write it at the same time, and a start must never read half of it.
   const own = `${path}.${process.pid}`;
   try {
@@ -70,7 +70,7 @@ function writeCache(path: string, source: Buffer, data: Buffer): void {
   }
 }
 
-function digestOf(source: Buffer, data: Buffer): Buffer {
+function digestOf(source: string, data: Buffer): Buffer {
   const { version, arch, platform } = process;
   const digest = createHash(DIGEST).update(`${version} ${arch} ${platform}\n`);
   return digest.update(source).update(data).digest();
