@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /*
  * mdatad: the daemon's command line, its signals and its exit codes. The only file that ends the process.
  *
@@ -160,8 +161,6 @@ async function main(): Promise<void> {
   try {
     if (options.checkConfig === true) {
       effectiveConfig(options);
-      // V8 keeps code (start.ts) for runs with the same flags only, and they begin with its own.
-      letHeapGrow();
       process.stdout.write('mdatad: configuration OK\n');
       return;
     }

@@ -46,7 +46,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'zone-factory': ['*'],
   agent: ['*'],
   main: ['*'],
-  start: ['platform'],
 };
 
 /** Modules that only some files may import. */

@@ -1,5 +1,5 @@
 /*
- * Makes the daemon one file, dist/src/bundle/main.js, and mdatad.js beside it, which starts it: to look for 250 files and read them is a third of what the
+ * Makes the daemon one file, dist/src/bundle/mdatad.js: to look for 250 files and read them is a third of what the
  * start of the daemon costs. Run by tools/compile.js after the compiler, which has checked the types. Made from
  * the TypeScript, whose imports leave no function around each module, so that V8 parses all of it once.
  *
@@ -7,7 +7,6 @@
  * other programs and most tests load the single files: the same code.
  */
 'use strict';
-const { spawnSync } = require('node:child_process');
 const { readFileSync } = require('node:fs');
 const { dirname, join, relative } = require('node:path');
 
@@ -66,11 +65,8 @@ async function bundle() {
   // Here, as a machine that only compiles need not have it.
   const { build } = require('esbuild');
   await build({
-    entryPoints: [
-      { in: join(TOP, 'src', 'main.ts'), out: 'main' },
-      { in: join(TOP, 'src', 'start.ts'), out: 'mdatad' },
-    ],
-    outdir: BUNDLE_DIRECTORY,
+    entryPoints: [join(TOP, 'src', 'main.ts')],
+    outfile: join(BUNDLE_DIRECTORY, 'mdatad.js'),
     absWorkingDir: TOP,
     bundle: true,
     platform: 'node',
@@ -79,8 +75,6 @@ async function bundle() {
     logLevel: 'warning',
     plugins: [leaveOut, noTrace, keepDirectories],
   });
-  // Leaves V8's cache. What keeps it from that, a start would say: native code that is not built yet.
-  spawnSync(process.execPath, [join(BUNDLE_DIRECTORY, 'mdatad.js'), '--check-config']);
 }
 
 module.exports = { bundle };

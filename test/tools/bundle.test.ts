@@ -1,8 +1,8 @@
 import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 const BUNDLE = join(__dirname, '..', '..', 'src', 'bundle', 'mdatad.js');
 
@@ -38,31 +38,6 @@ describe('the bundled daemon', () => {
       [],
     );
     assert(loaded.length >= 3, stderr);
-  });
-
-  it('keeps its compiled code for the next start when it checks a configuration, and only then', () => {
-    // A copy, as others start the daemon meanwhile, and as deep, as native code is found from there.
-    const copy = mkdtempSync(join(dirname(BUNDLE), '..', 'bundle-'));
-    try {
-      cpSync(dirname(BUNDLE), copy, { recursive: true });
-      const cache = join(copy, 'main.js.cache');
-      rmSync(cache);
-      const run = (...argv: string[]): void => {
-        spawnSync(process.execPath, [...argv], { encoding: 'utf8' });
-      };
-      const program = join(copy, 'mdatad.js');
-      run(program, '--version');
-      assert.strictEqual(statSync(cache, { throwIfNoEntry: false }), undefined);
-      run(program, '--check-config');
-      const { ino } = statSync(cache);
-      run(program, '--check-config');
-      // V8 had no objection: it would have been written anew.
-      assert.strictEqual(statSync(cache).ino, ino);
-      run('--no-opt', program, '--check-config');
-      assert.notStrictEqual(statSync(cache).ino, ino);
-    } finally {
-      rmSync(copy, { recursive: true });
-    }
   });
 
   it('knows the version of its package', () => {
