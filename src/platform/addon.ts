@@ -74,7 +74,7 @@ interface Addon {
   syncFile(path: string, directory: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;
-  /** These six: native/metadata_addon.c says what they take and return. */
+  /** These seven: native/metadata_addon.c says what they take and return. */
   scanMetadata(bytes: Buffer): NativeText;
   buildMetadata(
     old: Buffer,
@@ -84,6 +84,8 @@ interface Addon {
     counts: Uint32Array,
   ): NativeText;
   scanEvent(line: Buffer): Promise<NativeText>;
+  /** @param utf8 of a string @returns what it takes as JSON, quotes included */
+  jsonBytes(utf8: Buffer): number;
   readMetadata(path: string, bytesMax: number, keepMax: number): Promise<NativeText>;
   readValue(
     path: string,
@@ -139,7 +141,7 @@ interface Addon {
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
   'syncFile', 'freeSpace', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
-  'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
+  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 

@@ -19,6 +19,7 @@
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
 import { LineReader, type Line } from '../protocol/line-reader';
+import { LONG_LINE_BYTES, parseInSteps, STEP_BYTES, type LongLine } from '../protocol/long-line';
 import {
   parseLine,
   parseOversize,
@@ -26,6 +27,7 @@ import {
   type LineRequest,
   type Request,
 } from '../protocol/request';
+import { headOf, isBadLine } from './bad-line';
 import { SMALL_BYTES } from './link';
 import type { Handle, LinkLimits, LinkObserver, Origin } from './link';
 import { ReplyQueue, type PendingRequest, type ReplySink } from './reply-queue';
@@ -62,6 +64,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   protected phase: 'open' | 'finishing' | 'hungUp' | 'closed' = 'open';
   /** When the last bytes were read. */
   protected receivedAt: number;
+  /** No other line is taken before it is a request. */
+  private longLine: LongLine | null = null;
   private readonly account: ConnectionAccount;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
@@ -156,6 +160,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
 
   closed(): void {
     this.phase = 'closed';
+    this.longLine = null;
     this.context.scheduler.withdraw(this.context.queue, this);
     this.replies.dropAll();
     this.account.close();
@@ -165,17 +170,18 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The scheduler's worker.
 
   get ready(): boolean {
-    const { replies, lines } = this;
-    return this.phase !== 'closed' && (replies.ready || (lines.unread > 0 && this.mayAsk));
+    const { replies, lines, longLine } = this;
+    const hasLine = longLine !== null || (lines.unread > 0 && this.mayAsk);
+    return this.phase !== 'closed' && (replies.ready || hasLine);
   }
 
   work(cost: number): number {
     const { replies, wrote } = this;
     let spent = 0;
     this.stream.cork();
-    while (spent < cost && (replies.ready || this.mayAsk)) {
+    while (spent < cost && (replies.ready || this.longLine !== null || this.mayAsk)) {
       const before = this.wrote;
-      const bytes = replies.ready ? replies.next() : this.nextLine();
+      const bytes = replies.ready ? replies.next() : this.parseNext();
       if (bytes === null) {
         break;
       }
@@ -206,20 +212,39 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     this.lines.push(chunk);
   }
 
-  /** Takes one line. @returns its bytes, null when there is no whole line */
-  private nextLine(): number | null {
+  /** Takes one line, or a step of a long one. @returns the bytes of it, null when there is no whole line */
+  private parseNext(): number | null {
+    const { longLine } = this;
+    if (longLine !== null) {
+      const { done, value } = longLine.steps.next();
+      if (done === true) {
+        const { line, at, bytes } = longLine;
+        this.longLine = null;
+        this.take({ request: this.parse(line, value), at, bytes });
+      }
+      return STEP_BYTES;
+    }
     const line = this.lines.next();
     if (line === null) {
       return null;
     }
-    const { observer } = this.context;
+    const at = this.receivedAt;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    const request = this.parse(line);
-    const asked = { request, at: this.receivedAt, bytes };
+    if (line.kind === 'line' && bytes > LONG_LINE_BYTES) {
+      this.longLine = { line, bytes, at, steps: parseInSteps(line.bytes, this.channel) };
+      return STEP_BYTES;
+    }
+    this.take({ request: this.parse(line), at, bytes });
+    return bytes;
+  }
+
+  private take(asked: PendingRequest): void {
+    const { request, bytes } = asked;
+    const { observer } = this.context;
     if (request.kind === 'broken') {
       const { reason } = request;
       observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
-      return bytes;
+      return;
     }
     const isBad = isBadLine(request);
     if (isBad && request.kind !== 'too-large') {
@@ -230,10 +255,13 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     } else {
       this.ask(asked);
     }
-    return bytes;
   }
 
-  protected parse(line: Line): Request {
+  /** @param parsed what a long line is, which was parsed in steps */
+  protected parse(line: Line, parsed?: Request): Request {
+    if (parsed !== undefined) {
+      return parsed;
+    }
     const { limits, observer } = this.context;
     if (line.kind === 'oversize') {
       observer.refused('line', { limit: limits.lineBytes });
@@ -286,7 +314,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
       this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
     }
     this.queueFull = full;
-    if (this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
+    if (this.longLine !== null || this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
       this.stream.pause();
     } else if (this.stream.paused) {
       this.stream.resume();
@@ -304,7 +332,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   protected get hasAnsweredAll(): boolean {
-    return this.lines.unread === 0 && !this.replies.pending;
+    return this.lines.unread === 0 && this.longLine === null && !this.replies.pending;
   }
 
   private end(phase: 'finishing' | 'hungUp'): void {
@@ -403,7 +431,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The account's owner.
 
   get requestBytes(): number {
-    return this.lines.unread + this.lineBytes + this.replies.heldBytes;
+    const { lines, lineBytes, longLine, replies } = this;
+    return lines.unread + lineBytes + (longLine?.bytes ?? 0) + replies.heldBytes;
   }
 
   get running(): boolean {
@@ -418,26 +447,4 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   evict(): void {
     this.refuse('unread');
   }
-}
-
-/** True: not a request of the protocol; it is answered FAILURE or `invalid command`. */
-export function isBadLine(request: Request): boolean {
-  switch (request.kind) {
-    case 'reset':
-      return !request.bare;
-    case 'negotiate':
-      return !request.accepted;
-    case 'malformed':
-      return request.wire.version === 1;
-    case 'unknown':
-    case 'too-large':
-      return true;
-    default:
-      return false;
-  }
-}
-
-/** What a record may show of a broken frame: its header. Base64 may be a value's. */
-function headOf(line: Buffer): string {
-  return /^V2[ 0-9a-fA-F]{0,30}/.exec(line.toString('latin1', 0, 32))?.[0] ?? '';
 }

@@ -16,7 +16,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
 import { repeatsOf, type RepeatCounter } from '../log';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
-import type { Change, ChangeResult } from '../metadata/vm-data';
+import { isSameValue, type Change, type ChangeResult } from '../metadata/vm-data';
 import type {
   LimitRefusals,
   QueueStatus,
@@ -336,7 +336,7 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
   if ([a.onlyIf, b.onlyIf, a.unless, b.unless].some((condition) => condition !== undefined)) {
     return false;
   }
-  return a.kind === 'set' ? b.kind === 'set' && a.value === b.value : b.kind === 'remove';
+  return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
 }
 
 /** For a request that has waited too long, by what its change's queue was doing then. */
