@@ -284,3 +284,79 @@ json_utf8_repair(const uint8_t *bytes, size_t length, uint8_t *into)
 	}
 	return (put);
 }
+
+/* Where the next character is that is escaped, or the end. */
+static size_t
+next_special(const uint8_t *utf8, size_t length, size_t at)
+{
+	uint64_t word;
+
+	while (at + sizeof (word) <= length) {
+		(void) memcpy(&word, utf8 + at, sizeof (word));
+		if (has_special(word))
+			break;
+		at += sizeof (word);
+	}
+	while (at < length && utf8[at] >= 0x20 && utf8[at] != '"' && utf8[at] != '\\')
+		at++;
+	return (at);
+}
+
+/* The letter of a short escape; 0 for a control character that has none. */
+static uint8_t
+escape_letter(uint8_t c)
+{
+	switch (c) {
+	case '\b':
+		return ('b');
+	case '\f':
+		return ('f');
+	case '\n':
+		return ('n');
+	case '\r':
+		return ('r');
+	case '\t':
+		return ('t');
+	default:
+		return (c < 0x20 ? 0 : c);
+	}
+}
+
+size_t
+json_string_length(const uint8_t *utf8, size_t length)
+{
+	size_t total = length + 2;
+
+	for (size_t at = next_special(utf8, length, 0); at < length; at = next_special(utf8, length, at + 1))
+		total += escape_letter(utf8[at]) == 0 ? 5 : 1;
+	return (total);
+}
+
+void
+json_string_escape(const uint8_t *utf8, size_t length, uint8_t *into)
+{
+	static const char HEX[] = "0123456789abcdef";
+	size_t from = 0;
+
+	*into++ = '"';
+	for (;;) {
+		size_t at = next_special(utf8, length, from);
+		uint8_t letter;
+
+		(void) memcpy(into, utf8 + from, at - from);
+		into += at - from;
+		if (at == length)
+			break;
+		*into++ = '\\';
+		if ((letter = escape_letter(utf8[at])) != 0) {
+			*into++ = letter;
+		} else {
+			(void) memcpy(into, "u00", 3);
+			into[3] = (uint8_t)HEX[utf8[at] >> 4];
+			into[4] = (uint8_t)HEX[utf8[at] & 15];
+			into += 5;
+		}
+		from = at + 1;
+	}
+	*into = '"';
+}

@@ -27,6 +27,10 @@ int json_string_skip(const uint8_t *bytes, size_t length, size_t *at, json_strin
  */
 size_t json_string_unescape(const uint8_t *string, size_t length, uint8_t *into);
 
+/* UTF-8 as a JSON string, its quotes included, as JSON.stringify writes it: how long it is, and the string itself. */
+size_t json_string_length(const uint8_t *utf8, size_t length);
+void json_string_escape(const uint8_t *utf8, size_t length, uint8_t *into);
+
 /*
  * UTF-8 with U+FFFD for what is none, as the runtime's decoder puts it. Returns the length, at most three times that of
  * `bytes`.

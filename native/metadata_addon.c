@@ -2,6 +2,7 @@
  * metadata_scan and metadata_file for JavaScript: arguments, and work on threads of the pool.
  *
  *   scanMetadata(bytes) -> Text
+ *   jsonBytes(utf8) -> number      what the string takes as JSON, quotes included
  *   buildMetadata(old, pieces, literals, members, counts) -> Text     at once, for texts in memory
  *   readMetadata(path, most, keep) -> Promise<Text>
  *   readValue(path, stat, start, end, isString) -> Promise<Text>      only code, err and bytes
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #include "addon.h"
+#include "json_string.h"
 #include "metadata_outcome.h"
 #include "pool_job.h"
 
@@ -237,6 +239,19 @@ js_scan_metadata(napi_env env, napi_callback_info info)
 }
 
 static napi_value
+js_json_bytes(napi_env env, napi_callback_info info)
+{
+	napi_value arg, result;
+	size_t argc = 1, length;
+	void *utf8;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
+	CALL(env, napi_get_buffer_info(env, arg, &utf8, &length));
+	CALL(env, napi_create_double(env, (double)json_string_length(utf8, length), &result));
+	return (result);
+}
+
+static napi_value
 js_build_metadata(napi_env env, napi_callback_info info)
 {
 	napi_value argv[5];
@@ -378,6 +393,7 @@ metadata_exports(napi_env env, napi_value exports)
 		{ "scanMetadata", js_scan_metadata },
 		{ "buildMetadata", js_build_metadata },
 		{ "scanEvent", js_scan_event },
+		{ "jsonBytes", js_json_bytes },
 		{ "readMetadata", js_read_metadata },
 		{ "readValue", js_read_value },
 		{ "spliceMetadata", js_splice_metadata },

@@ -203,36 +203,40 @@ metadata_file_value(metadata_value_t *value)
 	return (result);
 }
 
+/* The length of the new text, and that of each piece in it. */
 static size_t
-length_of(const metadata_text_t *text)
+length_of(const metadata_text_t *text, size_t *lengths)
 {
 	size_t length = 0;
 
 	for (size_t i = 0; i < text->piece_count; i++) {
 		const metadata_piece_t *piece = &text->pieces[i];
-		size_t source = piece->source == 0 ? text->old_length : text->literals_length;
+		size_t source = piece->source == METADATA_PIECE_OLD ? text->old_length : text->literals_length;
 
-		if (piece->start > piece->end || piece->end > source)
+		if (piece->source > METADATA_PIECE_STRING || piece->start > piece->end || piece->end > source)
 			return (SIZE_MAX);
-		length += piece->end - piece->start;
+		lengths[i] = piece->source == METADATA_PIECE_STRING ?
+		    json_string_length(text->literals + piece->start, piece->end - piece->start) :
+		    piece->end - piece->start;
+		length += lengths[i];
 	}
 	return (length);
 }
 
 /* Where the piece that holds the whole of old bytes [start, end) puts them; -1 where none does. */
 static int64_t
-kept_at(const metadata_text_t *text, size_t start, size_t end, size_t *piece, size_t *offset)
+kept_at(const metadata_text_t *text, const size_t *lengths, size_t start, size_t end, size_t *piece, size_t *offset)
 {
 	/* Members and pieces of the old text are both in its order: what is passed is not read again. */
 	for (; *piece < text->piece_count; (*piece)++) {
 		const metadata_piece_t *p = &text->pieces[*piece];
 
 		/* A short one that is copied for its blanks holds no member. */
-		if (p->source == 0 && p->start <= start && end <= p->end)
+		if (p->source == METADATA_PIECE_OLD && p->start <= start && end <= p->end)
 			return ((int64_t)(*offset + (start - p->start)));
-		if (p->source == 0 && p->start > start && p->end > end)
+		if (p->source == METADATA_PIECE_OLD && p->start > start && p->end > end)
 			return (-1);
-		*offset += p->end - p->start;
+		*offset += lengths[*piece];
 	}
 	return (-1);
 }
@@ -246,14 +250,14 @@ same_member(const metadata_member_t *old, const metadata_member_t *new, int64_t 
 
 /* Whether a map of the new text has what the pieces left whole of the old one, and so many others. */
 static int
-map_is_safe(const metadata_text_t *text, int map, const metadata_member_t *new, size_t new_count)
+map_is_safe(const metadata_text_t *text, const size_t *lengths, int map, const metadata_member_t *new, size_t new_count)
 {
 	const metadata_member_t *old = text->members + (map == 0 ? 0 : text->counts[0]);
 	size_t at = 0, others = 0, piece = 0, offset = 0;
 
 	for (size_t i = 0; i < text->counts[map]; i++) {
 		size_t from_piece = piece, from_offset = offset;
-		int64_t kept = kept_at(text, old[i].name_start, old[i].value_end, &from_piece, &from_offset);
+		int64_t kept = kept_at(text, lengths, old[i].name_start, old[i].value_end, &from_piece, &from_offset);
 
 		if (kept < 0)
 			continue;
@@ -270,20 +274,23 @@ map_is_safe(const metadata_text_t *text, int map, const metadata_member_t *new, 
 }
 
 static metadata_file_result_t
-build_and_scan(const metadata_text_t *text, uint8_t *bytes, size_t length, metadata_scan_t *scan)
+build_and_scan(const metadata_text_t *text, const size_t *lengths, uint8_t *bytes, size_t length, metadata_scan_t *scan)
 {
 	size_t at = 0;
 
 	for (size_t i = 0; i < text->piece_count; i++) {
 		const metadata_piece_t *piece = &text->pieces[i];
-		const uint8_t *source = piece->source == 0 ? text->old : text->literals;
+		const uint8_t *source = piece->source == METADATA_PIECE_OLD ? text->old : text->literals;
 
-		(void) memcpy(bytes + at, source + piece->start, piece->end - piece->start);
-		at += piece->end - piece->start;
+		if (piece->source == METADATA_PIECE_STRING)
+			json_string_escape(source + piece->start, piece->end - piece->start, bytes + at);
+		else
+			(void) memcpy(bytes + at, source + piece->start, lengths[i]);
+		at += lengths[i];
 	}
 	if (metadata_scan(bytes, length, scan) != METADATA_SCAN_OK ||
-	    !map_is_safe(text, 0, scan->members[0], scan->root.maps[0].count) ||
-	    !map_is_safe(text, 1, scan->members[1], scan->root.maps[1].count))
+	    !map_is_safe(text, lengths, 0, scan->members[0], scan->root.maps[0].count) ||
+	    !map_is_safe(text, lengths, 1, scan->members[1], scan->root.maps[1].count))
 		return (METADATA_FILE_UNSAFE);
 	return (METADATA_FILE_OK);
 }
@@ -291,19 +298,20 @@ build_and_scan(const metadata_text_t *text, uint8_t *bytes, size_t length, metad
 metadata_file_result_t
 metadata_text_build(const metadata_text_t *text, uint8_t **bytes, size_t *length, metadata_scan_t *scan)
 {
-	metadata_file_result_t result;
+	metadata_file_result_t result = METADATA_FILE_FAILED;
+	size_t *lengths = calloc(text->piece_count + 1, sizeof (*lengths));
 
 	(void) memset(scan, 0, sizeof (*scan));
 	*bytes = NULL;
-	if ((*length = length_of(text)) >= UINT32_MAX)
-		return (METADATA_FILE_UNSAFE);
-	if ((*bytes = malloc(*length + 1)) == NULL) {
-		errno = ENOMEM;
-		return (METADATA_FILE_FAILED);
+	errno = ENOMEM;
+	if (lengths != NULL && (*length = length_of(text, lengths)) >= UINT32_MAX) {
+		result = METADATA_FILE_UNSAFE;
+	} else if (lengths != NULL && (*bytes = malloc(*length + 1)) != NULL) {
+		work_begin(*length);
+		result = build_and_scan(text, lengths, *bytes, *length, scan);
+		work_end(*length);
 	}
-	work_begin(*length);
-	result = build_and_scan(text, *bytes, *length, scan);
-	work_end(*length);
+	free(lengths);
 	return (result);
 }
 

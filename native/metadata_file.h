@@ -67,7 +67,14 @@ typedef struct metadata_value {
 
 metadata_file_result_t metadata_file_value(metadata_value_t *value);
 
-/* A piece of the new text: of the old one (source 0), or of the literals (source 1). */
+/* Where a piece of the new text comes from. */
+enum {
+	METADATA_PIECE_OLD,
+	METADATA_PIECE_LITERAL,
+	/* A literal that is the UTF-8 of a string, which becomes JSON. */
+	METADATA_PIECE_STRING
+};
+
 typedef struct metadata_piece {
 	uint32_t source;
 	uint32_t start;

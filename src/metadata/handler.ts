@@ -11,7 +11,7 @@
  * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
  *   may be stored: request.ts sees to it.
  */
-import type { ChangeCourse, GetReply, Reply } from '../protocol/reply';
+import type { ByteReply, ChangeCourse, GetReply, Reply } from '../protocol/reply';
 import type { DataRequest, WriteRequest } from '../protocol/request';
 import {
   classify,
@@ -319,7 +319,9 @@ function refusalOf(
   if (key === OPERATOR_SCRIPT && !options.operatorScriptWritable) {
     return 'Cannot update the "operator-script" Key.';
   }
-  return request.value === '' && !options.emptyValuesStored ? 'Empty values are not stored.' : null;
+  return request.value.length === 0 && !options.emptyValuesStored
+    ? 'Empty values are not stored.'
+    : null;
 }
 
 const DOCKER_PREFIX = 'docker:';
@@ -349,11 +351,16 @@ function changeOf(request: WriteRequest, tokens: Tokens): Change {
     : { kind: 'remove', map, key, ...condition };
 }
 
+/** The answer to a GET of a value as the writer has it. */
+function renderStored(value: unknown): GetReply | ByteReply {
+  return Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
+}
+
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
   const absent = tokens.ofOne(key, render(undefined));
   return {
-    tokenOf: (value) => tokens.ofOne(key, render(value)),
-    longTokenOf: (value) => tokens.ofLongOne(key, render(value)),
+    tokenOf: (value) => tokens.ofOne(key, renderStored(value)),
+    longTokenOf: (value) => tokens.ofLongOne(key, renderStored(value)),
     refusal: (token) => {
       const isAsExpected = token === (expected === NO_TOKEN ? absent : expected);
       return isAsExpected ? null : `Changed ${token}`;

@@ -9,13 +9,16 @@
  * values. Long values are digested in steps, one in each iteration of the event loop for all zones together.
  */
 import { createHmac } from 'node:crypto';
-import type { GetReply } from '../protocol/reply';
+import type { ByteReply, GetReply } from '../protocol/reply';
 
 /** Stands for "there is no such key" where a token is given, and for "no token yet". */
 export const NO_TOKEN = '-';
 /** Up to this long a value is digested at once, characters: less than a millisecond. */
 export const LONG_CHARS = 64 * 1024;
 const TOKEN_BYTES = 16;
+
+/** As text, or as its UTF-8: the token is the same. */
+export type Answer = GetReply | ByteReply;
 
 /** Makes the tokens of a node. */
 export class Tokens {
@@ -30,18 +33,18 @@ export class Tokens {
   ) {}
 
   /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */
-  entry(key: string, answer: GetReply): string {
+  entry(key: string, answer: Answer): string {
     return this.begin(key, answer).update(textOf(answer)).digest('binary');
   }
 
   /** As `entry`, of a long value in pieces. */
-  async longEntry(key: string, answer: GetReply): Promise<string> {
+  async longEntry(key: string, answer: Answer): Promise<string> {
     const text = textOf(answer);
     const digest = this.begin(key, answer);
     for (let at = 0; at < text.length;) {
       await this.pause();
-      const end = endOfPiece(text, at + LONG_CHARS);
-      digest.update(text.slice(at, end));
+      const end = typeof text === 'string' ? endOfPiece(text, at + LONG_CHARS) : at + LONG_CHARS;
+      digest.update(typeof text === 'string' ? text.slice(at, end) : text.subarray(at, end));
       at = end;
     }
     return digest.digest('binary');
@@ -54,23 +57,24 @@ export class Tokens {
   }
 
   /** The token of one key alone. */
-  ofOne(key: string, answer: GetReply): string {
+  ofOne(key: string, answer: Answer): string {
     return this.of([this.entry(key, answer)]);
   }
 
-  async ofLongOne(key: string, answer: GetReply): Promise<string> {
+  async ofLongOne(key: string, answer: Answer): Promise<string> {
     return this.of([await this.longEntry(key, answer)]);
   }
 
-  private begin(key: string, answer: GetReply): ReturnType<typeof createHmac> {
+  private begin(key: string, { kind }: Answer): ReturnType<typeof createHmac> {
     const bytes = Buffer.byteLength(key);
-    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${answer.kind}\0`);
+    const result = kind === 'bytes' ? 'success' : kind;
+    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${result}\0`);
   }
 }
 
 /** Of a failure without a value nothing but that it failed. */
-function textOf(answer: GetReply): string {
-  return answer.kind === 'success' ? answer.text : '';
+function textOf(answer: Answer): string | Buffer {
+  return answer.kind === 'success' || answer.kind === 'bytes' ? answer.text : '';
 }
 
 /** Never between the two halves of a character. */

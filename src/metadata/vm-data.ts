@@ -9,6 +9,7 @@
  * `undefined` for what is not as it should be. Pure.
  */
 import type { ChangeCourse } from '../protocol/reply';
+import type { PutValue } from '../protocol/request';
 
 /** A parsed JSON object. Own properties only: read through `Object.hasOwn`. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -86,15 +87,31 @@ export interface MetadataUse {
   readonly keysMax: number;
 }
 
+/** Whether a value of a file is the same string. @param value a long string may be its UTF-8 */
+export function isSameValue(value: unknown, other: NewValue): boolean {
+  if (typeof value === 'string' && typeof other === 'string') {
+    return value === other;
+  }
+  const bytes = bytesOf(value);
+  return bytes !== null && bytesOf(other)?.equals(bytes) === true;
+}
+
+function bytesOf(value: unknown): Buffer | null {
+  return typeof value === 'string' ? Buffer.from(value) : Buffer.isBuffer(value) ? value : null;
+}
+
 /** The condition of a change: the key's token, compared with its value under the write lock. */
 export interface TokenCheck {
-  /** The token of the key with this value, which may be anything that the file holds. */
+  /** The token of the key with this value, which may be anything that the file holds, and a long string its UTF-8. */
   tokenOf(value: unknown): string;
   /** The same of a long value, in steps. */
   longTokenOf(value: unknown): Promise<string>;
   /** The text for the guest where that token is not the expected one; null where it is. */
   refusal(token: string): string | null;
 }
+
+/** A string that is to be stored: a long one as its UTF-8, as a PUT has it. */
+export type NewValue = PutValue;
 
 /** A change of one key, as a guest asks for it. */
 export type Change = {
@@ -105,7 +122,7 @@ export type Change = {
       readonly kind: 'set';
       readonly map: 'customer' | 'internal';
       readonly key: string;
-      readonly value: string;
+      readonly value: NewValue;
     }
   | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string }
 );

@@ -76,7 +76,7 @@ interface Addon {
   freeSpace(path: string): Promise<number>;
   /** @returns the descriptor that holds the lock, or the negative errno */
   lockFile(path: string): number;
-  /** These six: native/metadata_addon.c says what they take and return. */
+  /** These seven: native/metadata_addon.c says what they take and return. */
   scanMetadata(bytes: Buffer): NativeText;
   buildMetadata(
     old: Buffer,
@@ -86,6 +86,8 @@ interface Addon {
     counts: Uint32Array,
   ): NativeText;
   scanEvent(line: Buffer): Promise<NativeText>;
+  /** @param utf8 of a string @returns what it takes as JSON, quotes included */
+  jsonBytes(utf8: Buffer): number;
   readMetadata(path: string, bytesMax: number, keepMax: number): Promise<NativeText>;
   readValue(
     path: string,
@@ -141,7 +143,7 @@ interface Addon {
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
   'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
-  'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
+  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 

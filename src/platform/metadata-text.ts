@@ -66,7 +66,12 @@ export interface ScannedText extends OpenedFile {
 export type FileText =
   ScannedText | (OpenedFile & { readonly kind: 'refused'; readonly reason: TextFault });
 
-/** A piece of a new text: of the old one (source 0) or of the literals (source 1). */
+/** Sources of pieces, as native/metadata_file.h has them. */
+export const PIECE_OLD = 0;
+export const PIECE_LITERAL = 1;
+export const PIECE_STRING = 2;
+
+/** A new text, in pieces of the old one, of the literals, and of literals that become strings of JSON. */
 export interface Pieces {
   /** Triples of source, start and end. */
   readonly words: Uint32Array;
@@ -103,6 +108,13 @@ export function buildText(old: Buffer, { words, literals, members, counts }: Pie
     throw new SystemError('edit', 'text', 'EBADMSG', faultOf(result, 'edit', 'text'));
   }
   return result.bytes;
+}
+
+/** How long a string is as JSON, bytes. @param value a long one as its UTF-8 */
+export function jsonBytesOf(value: string | Buffer): number {
+  return typeof value === 'string'
+    ? Buffer.byteLength(JSON.stringify(value))
+    : loadAddon().jsonBytes(value);
 }
 
 /** An event of vminfod, cut: what is read of it, without the metadata in it. */

@@ -38,6 +38,14 @@ export interface NoFrame {
   readonly header: boolean;
 }
 
+/** A frame whose length is right, and whose CRC is still to be compared. */
+export interface UncheckedFrame {
+  readonly kind: 'unchecked';
+  /** A view of the line. */
+  readonly body: Buffer;
+  readonly crc: number;
+}
+
 /** SP, HTAB, VT, FF and CR: what the protocol takes for white space. LF never is inside a line. */
 export function isBlank(byte: number | undefined): boolean {
   return byte === SP || byte === 0x09 || (byte !== undefined && byte >= 0x0b && byte <= CR);
@@ -52,14 +60,20 @@ export function endOfText(line: Buffer, from: number): number {
   return end;
 }
 
+/** Reads the frame that fills a line from `from` to its end. */
+export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
+  const found = findFrame(line, from);
+  return found.kind === 'none' ? found : readBody(found.body, crc32(found.body) === found.crc);
+}
+
 /**
- * Reads the frame that fills a line from `from` to its end.
+ * Reads the header of a frame that fills a line from `from` to its end.
  *
  * White space at the line's end: the body is taken as received, then without the CR of a CRLF, then
  * right-trimmed; its length tells which of them was sent. An empty payload leaves a SP at the end of a
  * body, so cutting first would break that frame.
  */
-export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
+export function findFrame(line: Buffer, from = 0): UncheckedFrame | NoFrame {
   if (line[from] !== 0x56 || line[from + 1] !== 0x32) {
     return none('does not begin with V2');
   }
@@ -81,11 +95,17 @@ export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
   if (bodyEnd < 0) {
     return none('length does not match', true);
   }
-  const body = line.subarray(bodyAt, bodyEnd);
-  if (crc32(body) !== hex(line, crcAt)) {
-    return none('CRC does not match', true);
+  return { kind: 'unchecked', body: line.subarray(bodyAt, bodyEnd), crc: hex(line, crcAt) };
+}
+
+/** Compares the CRC of a long frame's body in steps, of about 50 us. */
+export function* checkInSteps({ body, crc }: UncheckedFrame): Generator<undefined, boolean> {
+  let value = 0;
+  for (let at = 0; at < body.length; at += PIECE_BYTES) {
+    value = crc32(body.subarray(at, at + PIECE_BYTES), value);
+    yield;
   }
-  return readBody(body);
+  return value === crc;
 }
 
 /**
@@ -110,8 +130,8 @@ export function readIdOfHead(head: Buffer): string | null {
 /** Reads base64 of the standard alphabet; padding may be missing, but not wrong. Null for anything else. */
 export function decodeBase64(text: Buffer): Buffer | null {
   const { length } = text;
-  const padding = text[length - 1] !== PAD ? 0 : text[length - 2] === PAD ? 2 : 1;
-  if (padding === 0 ? length % 4 === 1 : length % 4 !== 0) {
+  const padding = paddingOf(text);
+  if (padding === null) {
     return null;
   }
   if (length <= PIECE_CHARS) {
@@ -119,25 +139,53 @@ export function decodeBase64(text: Buffer): Buffer | null {
     const bytes = Buffer.from(chars, 'base64');
     return isDecoded(chars, bytes.length, length - padding) ? bytes : null;
   }
-  // In pieces: as one string it would be megabytes more, each time.
-  const bytes = Buffer.allocUnsafe(bytesOfBase64(length - padding));
+  const steps = decodeInSteps(text, Buffer.allocUnsafe(bytesOfBase64(length - padding)));
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) {
+      return value;
+    }
+  }
+}
+
+/**
+ * As `decodeBase64`, in steps of about 50 us.
+ * @param into what is long enough for the bytes; it may be the text itself, which is lost then
+ */
+export function* decodeInSteps(text: Buffer, into: Buffer): Generator<undefined, Buffer | null> {
+  const { length } = text;
+  const padding = paddingOf(text);
+  if (padding === null) {
+    return null;
+  }
   let done = 0;
+  // In pieces: as one string it would be megabytes more, each time.
   for (let at = 0; at < length; at += PIECE_CHARS) {
     const chars = text.toString('latin1', at, at + PIECE_CHARS);
-    const written = bytes.write(chars, done, 'base64');
+    const written = into.write(chars, done, 'base64');
     if (!isDecoded(chars, written, Math.min(PIECE_CHARS, length - padding - at))) {
       return null;
     }
     done += written;
+    yield;
   }
-  return bytes;
+  return into.subarray(0, done);
 }
 
 const PAD = 0x3d;
 /** Whole groups of four. */
 const PIECE_CHARS = 32 * 1024;
+const PIECE_BYTES = 64 * 1024;
 
-function bytesOfBase64(chars: number): number {
+/** How many padding characters end it; null for a length that no base64 has. */
+function paddingOf(text: Buffer): number | null {
+  const { length } = text;
+  const padding = text[length - 1] !== PAD ? 0 : text[length - 2] === PAD ? 2 : 1;
+  return (padding === 0 ? length % 4 === 1 : length % 4 !== 0) ? null : padding;
+}
+
+/** @param chars without padding */
+export function bytesOfBase64(chars: number): number {
   return Math.floor((chars * 3) / 4);
 }
 
@@ -153,8 +201,11 @@ function isBase64(text: string): boolean {
   return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
 }
 
-/** Fields of a body whose length and CRC are right. */
-function readBody(body: Buffer): Frame | NoFrame {
+/** Fields of a body whose length is right. */
+export function readBody(body: Buffer, isCrcRight: boolean): Frame | NoFrame {
+  if (!isCrcRight) {
+    return none('CRC does not match', true);
+  }
   const idEnd = skipLowerHex(body, 0);
   if (idEnd === 0) {
     return none('no request id of lower-case hex digits', true);

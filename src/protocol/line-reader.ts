@@ -9,7 +9,8 @@
  *   2 MiB in chunks of one byte costs no more than the same line in one piece.
  * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
  *   which its sender can still be answered, and is returned once, when its LF comes.
- * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
+ * - A line that was handed out is never written to again. A short one that lay whole in a chunk is a view of it; a long
+ *   one has memory that is its own, so that it can be parsed later.
  * - Between lines nothing is held: thousands of connections are idle at any time.
  *
  * It knows nothing of white space, CR or text: a line is the bytes between two LFs.
@@ -82,7 +83,8 @@ export class LineReader {
     if (input.from === to) {
       this.input = null;
     }
-    if (this.line === null && this.head === null && lf - from <= this.maxLineBytes) {
+    const isWhole = this.line === null && this.head === null;
+    if (isWhole && lf - from <= Math.min(LONG_BYTES, this.maxLineBytes)) {
       return { kind: 'line', bytes: bytes.subarray(from, lf) };
     }
     this.addToLine(bytes, from, lf);

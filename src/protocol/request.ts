@@ -12,6 +12,9 @@ import { decodeBase64, endOfText, isBlank, readFrame, readIdOfHead, type Frame }
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
 
+/** The value of a PUT: a string, or, where it is longer than 64 KiB, the UTF-8 that was sent. */
+export type PutValue = string | Buffer;
+
 /** What needs the VM's data to be answered. Keys are trimmed and not empty; a value is as sent. */
 export type DataRequest =
   | { readonly kind: 'get'; readonly wire: Wire; readonly key: string }
@@ -20,7 +23,7 @@ export type DataRequest =
       readonly kind: 'put';
       readonly wire: Wire;
       readonly key: string;
-      readonly value: string;
+      readonly value: PutValue;
       /** Of a PUTIF: the token that the key must have, `-` where it must be absent. */
       readonly onlyIf?: string;
     }
@@ -89,6 +92,11 @@ export const MAX_WATCH_KEYS = 64;
 export const MAX_WATCH_KEYS_BYTES = 4096;
 /** Ours have 32: another agent's may be longer, and is then merely another token. */
 const MAX_TOKEN_CHARS = 64;
+/**
+ * A longer value stays bytes until it is in the file: as a string it would be copied again and again, and collections of
+ * garbage with megabytes of strings take long.
+ */
+const MAX_STRING_BYTES = 64 * 1024;
 const SP = 0x20;
 const EMPTY = Buffer.alloc(0);
 /** What a log record shows of an unknown V1 command: the reply does not repeat it. */
@@ -164,7 +172,8 @@ function parseClean(line: Buffer): Request {
     return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
   }
   let commandEnd = 0;
-  while (commandEnd < end && !isBlank(line[commandEnd])) {
+  // No command is that long: what follows is not looked at.
+  while (commandEnd < Math.min(end, UNKNOWN_V1_CHARS) && !isBlank(line[commandEnd])) {
     commandEnd++;
   }
   return commandEnd === 0 ? NO_COMMAND : parseV1(line, commandEnd, end);
@@ -176,7 +185,7 @@ function isV2(line: Buffer, end: number): boolean {
 }
 
 function parseV1(line: Buffer, commandEnd: number, end: number): Request {
-  const command = line.toString('latin1', 0, Math.min(commandEnd, UNKNOWN_V1_CHARS));
+  const command = line.toString('latin1', 0, commandEnd);
   switch (command) {
     case 'GET': {
       if (commandEnd === end) {
@@ -195,18 +204,28 @@ function parseV1(line: Buffer, commandEnd: number, end: number): Request {
       }
       return {
         kind: 'negotiate',
-        accepted: line.toString('latin1', commandEnd + 1, end) === 'V2',
+        accepted: line.toString('latin1', commandEnd + 1, Math.min(end, commandEnd + 4)) === 'V2',
       };
     default:
       return { kind: 'unknown', wire: V1, verb: command };
   }
 }
 
-function requestOf({ id, code, payload }: Frame): Request {
+/** What was decoded of a long frame before: the payload, and the value in it where it has one; null: not base64. */
+export interface DecodedPayload {
+  readonly payload: Buffer | null;
+  readonly value: Buffer | null;
+}
+
+/** @param decoded what need not be decoded any more */
+export function requestOf(frame: Frame, decoded?: DecodedPayload): Request {
+  const { id, code } = frame;
   const wire: Wire = { version: 2, id };
+  const payload = (): Buffer | null =>
+    decoded === undefined ? decodeBase64(frame.payload) : decoded.payload;
   switch (code) {
     case 'GET': {
-      const key = keyOf(decodeBase64(payload), 'GET');
+      const key = keyOf(payload(), 'GET');
       return 'fault' in key
         ? malformed(wire, 'GET', key.fault)
         : { kind: 'get', wire, key: key.text };
@@ -218,14 +237,14 @@ function requestOf({ id, code, payload }: Frame): Request {
     case 'HELLO':
       return { kind: 'hello', wire };
     case 'WATCH':
-      return parseWatch(wire, decodeBase64(payload));
+      return parseWatch(wire, payload());
     case 'PUT':
-      return parsePut(wire, 'PUT', decodeBase64(payload) ?? EMPTY);
     case 'PUTIF':
+      return parsePut(wire, code, payload() ?? EMPTY, decoded);
     case 'DELETEIF':
-      return parseConditional(wire, code, decodeBase64(payload) ?? EMPTY);
+      return parseDeleteIf(wire, payload() ?? EMPTY);
     case 'DELETE': {
-      const key = keyOf(decodeBase64(payload), 'DELETE');
+      const key = keyOf(payload(), 'DELETE');
       return deleteOf(wire, 'DELETE', key);
     }
     default:
@@ -247,42 +266,56 @@ function deleteOf(
     : { kind: 'delete', wire, key: key.text, ...condition };
 }
 
+/** The base64 of the value in `base64(key) SP base64(value)`, or, of a PUTIF, with `SP token` behind it; null for none. */
+export function valueOf(verb: 'PUT' | 'PUTIF', terms: Buffer): Buffer | null {
+  const start = terms.indexOf(SP) + 1;
+  const end = verb === 'PUT' ? terms.length : terms.lastIndexOf(SP);
+  return start === 0 || end < start ? null : terms.subarray(start, end);
+}
+
 /**
- * The payload is `base64(key) SP base64(value)`, encoded once more. The value may be empty.
- * @param terms the payload
+ * The value may be empty.
+ * @param terms the payload, decoded once
  */
 function parsePut(
   wire: Wire,
   verb: 'PUT' | 'PUTIF',
   terms: Buffer,
-  condition: { readonly onlyIf?: string } = {},
+  decoded?: DecodedPayload,
 ): Request {
-  const space = terms.indexOf(SP);
-  const value = space < 0 ? null : decodeBase64(terms.subarray(space + 1));
-  if (value === null) {
+  const onlyIf = verb === 'PUT' ? undefined : tokenOf(terms);
+  const text = valueOf(verb, terms);
+  const value = decoded?.value ?? (text === null ? null : decodeBase64(text));
+  if (onlyIf === null || text === null || value === null) {
     return malformed(wire, verb, invalid(verb));
   }
-  const key = keyOf(decodeBase64(terms.subarray(0, space)), verb);
+  const key = keyOf(decodeBase64(terms.subarray(0, terms.indexOf(SP))), verb);
   if ('fault' in key) {
     return malformed(wire, verb, key.fault);
   }
   const fault = faultOfNewKey(key.text, verb) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
-  return fault === null
-    ? { kind: 'put', wire, key: key.text, value: value.toString('utf8'), ...condition }
-    : malformed(wire, verb, fault);
+  if (fault !== null) {
+    return malformed(wire, verb, fault);
+  }
+  const put = value.length > MAX_STRING_BYTES ? value : value.toString('utf8');
+  return { kind: 'put', wire, key: key.text, value: put, ...(onlyIf !== undefined && { onlyIf }) };
 }
 
-/** `base64(key) SP base64(value) SP token`, or without a value. */
-function parseConditional(wire: Wire, verb: 'PUTIF' | 'DELETEIF', terms: Buffer): Request {
-  const space = terms.lastIndexOf(SP);
-  const onlyIf = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
-  if (space < 0 || !isToken(onlyIf)) {
-    return malformed(wire, verb, invalid(verb));
+/** `base64(key) SP token`. */
+function parseDeleteIf(wire: Wire, terms: Buffer): Request {
+  const onlyIf = tokenOf(terms);
+  if (onlyIf === null) {
+    return malformed(wire, 'DELETEIF', invalid('DELETEIF'));
   }
-  const rest = terms.subarray(0, space);
-  return verb === 'PUTIF'
-    ? parsePut(wire, verb, rest, { onlyIf })
-    : deleteOf(wire, verb, keyOf(decodeBase64(rest), verb), { onlyIf });
+  const key = keyOf(decodeBase64(terms.subarray(0, terms.lastIndexOf(SP))), 'DELETEIF');
+  return deleteOf(wire, 'DELETEIF', key, { onlyIf });
+}
+
+/** The last of the terms; null where it is no token, or the only one. */
+function tokenOf(terms: Buffer): string | null {
+  const space = terms.lastIndexOf(SP);
+  const token = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
+  return space < 0 || !isToken(token) ? null : token;
 }
 
 /** `seconds SP token (SP base64(key))*`. What is kept of it refers to nothing of the line. */

@@ -19,6 +19,7 @@
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
 import { LineReader, type Line } from '../protocol/line-reader';
+import { LONG_LINE_BYTES, parseInSteps, STEP_BYTES, type LongLine } from '../protocol/long-line';
 import {
   parseLine,
   parseOversize,
@@ -26,8 +27,8 @@ import {
   type LineRequest,
   type Request,
 } from '../protocol/request';
-import { SMALL_BYTES } from './link';
-import type { Handle, LinkLimits, LinkObserver, Origin } from './link';
+import { refusalOf } from './bad-line';
+import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
 import { ReplyQueue, type PendingRequest, type ReplySink } from './reply-queue';
 import type { ReplySizes } from './reply-sizes';
 import type { Watches } from './watches';
@@ -62,6 +63,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   protected phase: 'open' | 'finishing' | 'hungUp' | 'closed' = 'open';
   /** When the last bytes were read. */
   protected receivedAt: number;
+  /** No other line is taken before it is a request. */
+  private longLine: LongLine | null = null;
   private readonly account: ConnectionAccount;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
@@ -155,6 +158,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
 
   closed(): void {
     this.phase = 'closed';
+    this.longLine = null;
     this.context.scheduler.withdraw(this.context.queue, this);
     this.replies.dropAll();
     this.account.close();
@@ -164,8 +168,9 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The scheduler's worker.
 
   get ready(): boolean {
-    const { replies, lines } = this;
-    return this.phase !== 'closed' && (replies.ready || (lines.unread > 0 && this.mayAsk));
+    const { replies, lines, longLine } = this;
+    const hasLine = longLine !== null || (lines.unread > 0 && this.mayAsk);
+    return this.phase !== 'closed' && (replies.ready || hasLine);
   }
 
   work(cost: number): number {
@@ -173,9 +178,9 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     let spent = 0;
     this.run = {};
     this.stream.cork();
-    while (spent < cost && (replies.ready || this.mayAsk)) {
+    while (spent < cost && (replies.ready || this.longLine !== null || this.mayAsk)) {
       const before = this.wrote;
-      const bytes = replies.ready ? replies.next() : this.nextLine();
+      const bytes = replies.ready ? replies.next() : this.parseNext();
       if (bytes === null) {
         break;
       }
@@ -207,34 +212,53 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     this.lines.push(chunk);
   }
 
-  /** Takes one line. @returns its bytes, null when there is no whole line */
-  private nextLine(): number | null {
+  /** Takes one line, or a step of a long one. @returns the bytes of it, null when there is no whole line */
+  private parseNext(): number | null {
+    const { longLine } = this;
+    if (longLine !== null) {
+      const { done, value } = longLine.steps.next();
+      if (done === true) {
+        const { line, at, bytes } = longLine;
+        this.longLine = null;
+        this.take({ request: this.parse(line, value), at, bytes });
+      }
+      return STEP_BYTES;
+    }
     const line = this.lines.next();
     if (line === null) {
       return null;
     }
-    const { observer } = this.context;
+    const at = this.receivedAt;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    const request = this.parse(line);
-    const asked = { request, at: this.receivedAt, bytes };
+    if (line.kind === 'line' && bytes > LONG_LINE_BYTES) {
+      this.longLine = { line, bytes, at, steps: parseInSteps(line.bytes, this.channel) };
+      return STEP_BYTES;
+    }
+    this.take({ request: this.parse(line), at, bytes });
+    return bytes;
+  }
+
+  private take(asked: PendingRequest): void {
+    const { request, bytes } = asked;
+    const refusal = refusalOf(request, bytes);
+    if (refusal !== null) {
+      this.context.observer.refused(refusal.reason, refusal.detail);
+    }
     if (request.kind === 'broken') {
-      const { reason } = request;
-      observer.refused('broken-frame', { reason, bytes, head: headOf(request.line) });
-      return bytes;
+      return;
     }
-    const isBad = isBadLine(request);
-    if (isBad && request.kind !== 'too-large') {
-      observer.refused('bad-line', { kind: request.kind, bytes });
-    }
-    if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
+    if (refusal === null && (request.kind === 'reset' || request.kind === 'negotiate')) {
       this.reset(asked, request);
     } else {
       this.ask(asked);
     }
-    return bytes;
   }
 
-  protected parse(line: Line): Request {
+  /** @param parsed what a long line is, which was parsed in steps */
+  protected parse(line: Line, parsed?: Request): Request {
+    if (parsed !== undefined) {
+      return parsed;
+    }
     const { limits, observer } = this.context;
     if (line.kind === 'oversize') {
       observer.refused('line', { limit: limits.lineBytes });
@@ -287,7 +311,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
       this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
     }
     this.queueFull = full;
-    if (this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
+    if (this.longLine !== null || this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
       this.stream.pause();
     } else if (this.stream.paused) {
       this.stream.resume();
@@ -305,7 +329,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   protected get hasAnsweredAll(): boolean {
-    return this.lines.unread === 0 && !this.replies.pending;
+    return this.lines.unread === 0 && this.longLine === null && !this.replies.pending;
   }
 
   private end(phase: 'finishing' | 'hungUp'): void {
@@ -329,14 +353,12 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   get open(): boolean {
-    const { stream, phase } = this;
+    const { stream, phase, run } = this;
+    if (!stream.writable || (!stream.paused && phase !== 'hungUp')) {
+      return stream.writable;
+    }
     // The end of a stream that is not read is not reported.
-    return stream.writable && !((stream.paused || phase === 'hungUp') && this.hasLeft);
-  }
-
-  private get hasLeft(): boolean {
-    const { run, stream } = this;
-    return run === null ? stream.gone : (run.hasLeft ??= stream.gone);
+    return !(run === null ? stream.gone : (run.hasLeft ??= stream.gone));
   }
 
   get sizes(): ReplySizes {
@@ -409,7 +431,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The account's owner.
 
   get requestBytes(): number {
-    return this.lines.unread + this.lineBytes + this.replies.heldBytes;
+    const { lines, lineBytes, longLine, replies } = this;
+    return lines.unread + lineBytes + (longLine?.bytes ?? 0) + replies.heldBytes;
   }
 
   get running(): boolean {
@@ -424,26 +447,4 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   evict(): void {
     this.refuse('unread');
   }
-}
-
-/** True: not a request of the protocol; it is answered FAILURE or `invalid command`. */
-export function isBadLine(request: Request): boolean {
-  switch (request.kind) {
-    case 'reset':
-      return !request.bare;
-    case 'negotiate':
-      return !request.accepted;
-    case 'malformed':
-      return request.wire.version === 1;
-    case 'unknown':
-    case 'too-large':
-      return true;
-    default:
-      return false;
-  }
-}
-
-/** What a record may show of a broken frame: its header. Base64 may be a value's. */
-function headOf(line: Buffer): string {
-  return /^V2[ 0-9a-fA-F]{0,30}/.exec(line.toString('latin1', 0, 32))?.[0] ?? '';
 }

@@ -17,7 +17,8 @@ import { isFrameTail } from '../protocol/frame';
 import type { Line } from '../protocol/line-reader';
 import type { Stream } from '../platform/stream';
 import type { LineRequest, Request } from '../protocol/request';
-import { Connection, isBadLine, type ConnectionContext } from './connection';
+import { isBadLine } from './bad-line';
+import { Connection, type ConnectionContext } from './connection';
 import type { Origin } from './link';
 import type { PendingRequest } from './reply-queue';
 
@@ -107,12 +108,12 @@ export class PortConnection extends Connection {
     lines.push(chunk.subarray(kept));
   }
 
-  protected override parse(line: Line): Request {
+  protected override parse(line: Line, parsed?: Request): Request {
     const { cut, afterLoss } = this;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
     this.cut = false;
     this.afterLoss = false;
-    const request = super.parse(line);
+    const request = super.parse(line, parsed);
     // A whole frame whose LF came late is a slow guest's: length and CRC cannot be right by chance.
     if (cut && senderOf(request) !== 'client') {
       this.dropped += bytes;

@@ -79,6 +79,8 @@ const MAX_READS = 3;
  * clock (4 ms and more) and have the same stat: it is read again next time.
  */
 const UNSETTLED_MS = 20;
+/** The writer has longer strings as bytes, as they come from a PUT. */
+const LONG_STRING_BYTES = 64 * 1024;
 /** There is no file. */
 const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR']);
 const NO_MAP: ReadonlyMap<string, unknown> = new Map();
@@ -210,12 +212,12 @@ export class ConfigFiles {
   }
 
   /**
-   * A value of a file that was opened for a change; undefined where that file has been replaced. Rejects
-   * with a SystemError.
+   * A value of a file that was opened for a change, a long string as its UTF-8; undefined where that file has been
+   * replaced. Rejects with a SystemError.
    */
   valueForWrite(directory: string, file: WritableText, number: number): Promise<unknown> {
     return file.bytes === null
-      ? valueAt(this.pathsOf(directory).metadata, file, number)
+      ? valueAt(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES)
       : Promise.resolve(valueIn(file.bytes, file.index, number));
   }
 

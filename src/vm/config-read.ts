@@ -5,6 +5,7 @@
  *
  * Nothing here blocks on what is not a regular file, follows a link, or writes.
  */
+import { isUtf8 } from 'node:buffer';
 import * as fs from 'node:fs';
 import { codeOf, SystemError } from '../lib/errors';
 import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
@@ -75,11 +76,15 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
   }
 }
 
-/** A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more. */
+/**
+ * A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more.
+ * @param maxString a longer string, in bytes, comes as its UTF-8
+ */
 export async function valueAt(
   path: string,
   { stat, index }: { readonly stat: FileStat; readonly index: MetadataIndex },
   number: number,
+  maxString = Infinity,
 ): Promise<unknown> {
   if (index.isOpaque(number)) {
     return {};
@@ -88,6 +93,9 @@ export async function valueAt(
   const bytes = await readValue(path, stat, { start, end, isString });
   if (bytes === undefined) {
     return undefined;
+  }
+  if (isString && bytes.length > maxString && isUtf8(bytes)) {
+    return bytes;
   }
   const text = bytes.toString('utf8');
   return isString ? text : JSON.parse(text);

@@ -315,9 +315,9 @@ export function isOfGuest(map: MapName, key: string): boolean {
   return map === 'customer' || key.endsWith(PASSWORD_END);
 }
 
-/** What a new member counts for the limits, bytes. @param json the value as JSON */
-export function newMemberSize(key: string, json: string): number {
-  return Buffer.byteLength(JSON.stringify(key)) + Buffer.byteLength(json) + MEMBER_BYTES;
+/** What a new member counts for the limits, bytes. @param jsonBytes of the value */
+export function newMemberSize(key: string, jsonBytes: number): number {
+  return Buffer.byteLength(JSON.stringify(key)) + jsonBytes + MEMBER_BYTES;
 }
 
 /** A value in the text's bytes. */

@@ -6,7 +6,8 @@
  * not do. The text itself is not needed here, only where its members are: the result says which pieces of the
  * old text and which new ones make the new text. Pure.
  */
-import type { Pieces } from '../platform/metadata-text';
+import type { NewValue } from '../metadata/vm-data';
+import { PIECE_LITERAL, PIECE_OLD, PIECE_STRING, type Pieces } from '../platform/metadata-text';
 import {
   MAP_NAMES,
   type FirstMember,
@@ -15,8 +16,15 @@ import {
 } from '../vm/metadata-index';
 import type { Edits } from './plan';
 
-/** A range of the old text, or new text. */
-type Part = { readonly start: number; readonly end: number } | string;
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A range of the old text, new text, or the UTF-8 of a string that becomes JSON where the text is built. */
+type Part = Range | string | Buffer;
+/** A new member: its name, and what its value is made of. */
+type NewMember = readonly [string, readonly Part[]];
 
 /** Bytes [start, end) of the old text go, and the parts come in their place. */
 interface Splice {
@@ -47,7 +55,7 @@ export function editPieces(
   edits: Readonly<Record<MapName, Edits>>,
 ): Pieces {
   const splices: Splice[] = [];
-  const made: (readonly [string, string])[] = [];
+  const made: NewMember[] = [];
   const written = { customer: 0, internal: 0 };
   const totals = { ...index.counts };
   for (const map of MAP_NAMES) {
@@ -56,12 +64,12 @@ export function editPieces(
     if (state === 'object') {
       splices.push(...spliceMap(index, map, edits[map]));
     } else {
-      const members = fresh(edits[map]).map(([key, json]) => `${JSON.stringify(key)}:${json}`);
-      const text = `{${members.join(',')}}`;
+      const members = added(fresh(edits[map]), NO_LAYOUT, false);
+      const parts = ['{', ...members, '}'];
       if (members.length > 0 && state === 'absent') {
-        made.push([`${map}_metadata`, text]);
+        made.push([`${map}_metadata`, parts]);
       } else if (members.length > 0) {
-        splices.push({ start, end, parts: [text] });
+        splices.push({ start, end, parts });
       }
     }
     written[map] = [...edits[map].values()].filter((value) => value !== undefined).length;
@@ -96,11 +104,15 @@ function growthOf(index: MetadataIndex, map: MapName, edits: Edits): number {
   return growth;
 }
 
-/** The edits that set something, with the values as JSON. */
-function fresh(edits: Edits): (readonly [string, string])[] {
+/** The edits that set something. */
+function fresh(edits: Edits): NewMember[] {
   return [...edits].flatMap(([key, value]) =>
-    value === undefined ? [] : [[key, JSON.stringify(value)] as const],
+    value === undefined ? [] : [[key, [jsonOf(value)]] as const],
   );
+}
+
+function jsonOf(value: NewValue): Part {
+  return typeof value === 'string' ? JSON.stringify(value) : value;
 }
 
 function layoutOf(first: FirstMember | null): Layout {
@@ -109,29 +121,25 @@ function layoutOf(first: FirstMember | null): Layout {
   }
   const blanks = { start: first.blankStart, end: first.nameStart };
   const gap = { start: first.colon + 1, end: first.valueStart };
-  const short = ({ start, end }: typeof blanks): Part[] =>
+  const short = ({ start, end }: Range): Part[] =>
     end > start && end - start <= MOST_BLANKS ? [{ start, end }] : [];
   return { between: [',', ...short(blanks)], colon: [':', ...short(gap)] };
 }
 
 /** New members, one after the other. @param follows whether one stands before them */
-function added(
-  members: readonly (readonly [string, string])[],
-  layout: Layout,
-  follows: boolean,
-): Part[] {
-  return members.flatMap(([key, json], at) => [
+function added(members: readonly NewMember[], layout: Layout, follows: boolean): Part[] {
+  return members.flatMap(([key, value], at) => [
     ...(follows || at > 0 ? layout.between : []),
     JSON.stringify(key),
     ...layout.colon,
-    json,
+    ...value,
   ]);
 }
 
 function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
   const splices: Splice[] = [];
   const removed = new Set<number>();
-  const additions: (readonly [string, string])[] = [];
+  const additions: NewMember[] = [];
   for (const [key, value] of edits) {
     const numbers = index.membersNamed(map, key);
     // Of a doubled name a reader sees the last one.
@@ -139,10 +147,10 @@ function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
     if (value === undefined) {
       numbers.forEach((number) => removed.add(number));
     } else if (last === undefined) {
-      additions.push([key, JSON.stringify(value)]);
+      additions.push([key, [jsonOf(value)]]);
     } else {
       const { valueStart: start, valueEnd: end } = index.member(last);
-      splices.push({ start, end, parts: [JSON.stringify(value)] });
+      splices.push({ start, end, parts: [jsonOf(value)] });
     }
   }
   const { valueStart: open, valueEnd: behind } = index.map(map);
@@ -206,13 +214,14 @@ function pieced(
   let literalsLength = 0;
   let from = 0;
   const put = (part: Part): void => {
-    if (typeof part === 'string') {
-      const bytes = Buffer.from(part);
-      words.push(1, literalsLength, literalsLength + bytes.length);
+    if (typeof part === 'string' || Buffer.isBuffer(part)) {
+      const bytes = typeof part === 'string' ? Buffer.from(part) : part;
+      const source = bytes === part ? PIECE_STRING : PIECE_LITERAL;
+      words.push(source, literalsLength, literalsLength + bytes.length);
       literals.push(bytes);
       literalsLength += bytes.length;
     } else if (part.end > part.start) {
-      words.push(0, part.start, part.end);
+      words.push(PIECE_OLD, part.start, part.end);
     }
   };
   for (const { start, end, parts } of sorted) {

@@ -9,7 +9,12 @@
  * the platform's VM tool gets the lock of a VM whose guest never stops writing.
  */
 import { repeatsOf, type RepeatCounter } from '../log';
-import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
+import {
+  isSameValue,
+  type MetadataMap,
+  type MetadataMaps,
+  type NewValue,
+} from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
 import type { WriteTarget } from '../vm/store';
 import type { Edits } from './plan';
@@ -22,8 +27,8 @@ interface Lease {
   readonly lock: HeldLock;
   /** On a monotonic clock, ms. */
   readonly since: number;
-  customer: Map<string, string | undefined>;
-  internal: Map<string, string | undefined>;
+  customer: Map<string, NewValue | undefined>;
+  internal: Map<string, NewValue | undefined>;
   confirmed: boolean;
   /** Null while busy. */
   timer: NodeJS.Timeout | null;
@@ -178,9 +183,15 @@ function isWritten({ customer, internal }: Lease): boolean {
   return customer.size + internal.size > 0;
 }
 
+function hasValue(map: MetadataMap, key: string, value: NewValue): boolean {
+  // Another length is known without making a string of a long value.
+  const bytes = map.bytesOf?.(key) ?? Buffer.byteLength(value);
+  return bytes === Buffer.byteLength(value) && isSameValue(map.get(key), value);
+}
+
 function shows(map: MetadataMap, expected: Edits): boolean {
   for (const [key, value] of expected) {
-    if (value === undefined ? map.has(key) : map.get(key) !== value) {
+    if (value === undefined ? map.has(key) : !hasValue(map, key, value)) {
       return false;
     }
   }

@@ -12,7 +12,7 @@
  */
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import type { Change } from '../metadata/vm-data';
+import { isSameValue, type Change, type NewValue } from '../metadata/vm-data';
 import type { FileStat } from '../platform/files';
 import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
 import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
@@ -106,8 +106,19 @@ export async function currentOf(
 ): Promise<CurrentMetadata | undefined> {
   const values = new Map<number, unknown>();
   const tokens = new Map<number, string>();
+  const longSets: Extract<Change, { readonly kind: 'set' }>[] = [];
+  const newTokens = new Map<NewValue, string>();
   for (const change of changes) {
-    const number = index.find(change.map, change.key);
+    const { map, key, unless } = change;
+    for (const { value } of longSets.filter((set) => set.map === map && set.key === key)) {
+      if (unless !== undefined && !newTokens.has(value)) {
+        newTokens.set(value, await unless.longTokenOf(value));
+      }
+    }
+    if (change.kind === 'set' && Buffer.isBuffer(change.value)) {
+      longSets.push(change);
+    }
+    const number = index.find(map, key);
     if (text === null || number === undefined) {
       continue;
     }
@@ -121,12 +132,12 @@ export async function currentOf(
       }
       values.set(number, value);
     }
-    if (change.unless !== undefined && !tokens.has(number)) {
+    if (unless !== undefined && !tokens.has(number)) {
       const value = values.get(number) ?? (await files.valueForWrite(directory, text, number));
       if (value === undefined) {
         return undefined;
       }
-      tokens.set(number, await change.unless.longTokenOf(value));
+      tokens.set(number, await unless.longTokenOf(value));
     }
   }
   return {
@@ -141,7 +152,8 @@ export async function currentOf(
     tokenOf: (map, key, check) => {
       return tokens.get(index.find(map, key) ?? -1) ?? check.tokenOf(undefined);
     },
-    holds: (map, key, value) => values.get(index.find(map, key) ?? -1) === value,
+    tokenOfNew: (value) => newTokens.get(value),
+    holds: (map, key, value) => isSameValue(values.get(index.find(map, key) ?? -1), value),
   };
 }
 

@@ -5,7 +5,8 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { ChangeResult, TokenCheck } from '../metadata/vm-data';
+import type { ChangeResult, NewValue, TokenCheck } from '../metadata/vm-data';
+import { jsonBytesOf } from '../platform/metadata-text';
 import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
 import type { MetadataLimits } from '../vm/store';
 import type { PlannedChange } from './batch';
@@ -28,16 +29,21 @@ export interface CurrentMetadata {
   readonly use: GuestUse;
   /** What a member takes, name and value as JSON, bytes; 0 where there is none. */
   sizeOf(map: MapName, key: string): number;
-  /** The value of a key that is changed; undefined where there is none, a symbol where it was too long to be read. */
+  /**
+   * The value of a key that is changed, a long string as its UTF-8; undefined where there is none, a symbol where it was
+   * too long to be read.
+   */
   valueOf(map: MapName, key: string): unknown;
   /** The token of a key that is changed on a condition, by its value in the file. */
   tokenOf(map: MapName, key: string, check: TokenCheck): string;
+  /** The token of a key with a long value that another change of the batch sets, where it is asked for. */
+  tokenOfNew(value: Buffer): string | undefined;
   /** True where the value is this string. */
-  holds(map: MapName, key: string, value: string): boolean;
+  holds(map: MapName, key: string, value: NewValue): boolean;
 }
 
 /** Final value of each key that differs from what was there; undefined: removed. */
-export type Edits = ReadonlyMap<string, string | undefined>;
+export type Edits = ReadonlyMap<string, NewValue | undefined>;
 
 export interface Plan {
   /** One for each change, in their order. `stored` is true only once the edits are on disk. */
@@ -57,7 +63,7 @@ const TOO_MANY_KEYS: ChangeResult = {
 
 /** A key as the changes so far leave it. */
 interface Next {
-  readonly value: string | undefined;
+  readonly value: NewValue | undefined;
   readonly size: number;
 }
 
@@ -94,7 +100,7 @@ export function planChanges(
     }
     const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
-    const size = value === undefined ? 0 : newMemberSize(key, JSON.stringify(value));
+    const size = value === undefined ? 0 : newMemberSize(key, jsonBytesOf(value));
     const refusal = refusalOf(sum, limits, isOfGuest(map, key), before, size);
     if (refusal !== null) {
       return refusal;
@@ -117,9 +123,12 @@ function refusalOfCheck(
   if (unless === undefined) {
     return null;
   }
-  const token =
-    changed === undefined ? current.tokenOf(map, key, unless) : unless.tokenOf(changed.value);
-  return unless.refusal(token);
+  if (changed === undefined) {
+    return unless.refusal(current.tokenOf(map, key, unless));
+  }
+  const { value } = changed;
+  const known = Buffer.isBuffer(value) ? current.tokenOfNew(value) : undefined;
+  return unless.refusal(known ?? unless.tokenOf(value));
 }
 
 function refusalOf(
@@ -157,7 +166,7 @@ function add(sum: Sum, ofGuest: boolean, before: number, size: number): void {
 }
 
 function editsOf(map: MapName, next: ReadonlyMap<string, Next>, current: CurrentMetadata): Edits {
-  const edits = new Map<string, string | undefined>();
+  const edits = new Map<string, NewValue | undefined>();
   for (const [key, { value }] of next) {
     const differs =
       value === undefined ? current.sizeOf(map, key) > 0 : !current.holds(map, key, value);

@@ -17,7 +17,7 @@ import { codeOf } from '../lib/errors';
 import { repeatsOf, type RepeatCounter } from '../log';
 import { afterPolling } from '../lib/scheduler';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
-import type { Change, ChangeResult } from '../metadata/vm-data';
+import { isSameValue, type Change, type ChangeResult } from '../metadata/vm-data';
 import type { LimitRefusals, QueueStatus, Stage, WriteFailure, WriteTarget } from '../vm/store';
 import type { Backend, PlannedChange } from './batch';
 
@@ -338,7 +338,7 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
   if ([a.onlyIf, b.onlyIf, a.unless, b.unless].some((condition) => condition !== undefined)) {
     return false;
   }
-  return a.kind === 'set' ? b.kind === 'set' && a.value === b.value : b.kind === 'remove';
+  return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
 }
 
 /** For a request that has waited too long, by what its change's queue was doing then. */

@@ -14,7 +14,7 @@
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { hash } from 'node:crypto';
-import type { MetadataMaps } from '../metadata/vm-data';
+import type { MetadataMaps, NewValue } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
 import type { PlannedChange } from './batch';
@@ -91,7 +91,7 @@ export class UndoneWrites {
         const name = `${map}\0${key}`;
         const value = valueBefore(map, key);
         // A long one was not read: it could not be distinguished from another.
-        if (isShort(after) && typeof value !== 'symbol') {
+        if (isShort(after) && typeof value !== 'symbol' && !Buffer.isBuffer(value)) {
           const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
           noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
         } else {
@@ -224,8 +224,8 @@ function newNoted(directory: string): Noted {
   return { directory, keys, bytes: 0, identity: '', until: 0, pendingUntil: 0 };
 }
 
-function isShort(value: string | undefined): boolean {
-  return value === undefined || value.length <= MOST_VALUE_BYTES;
+function isShort(value: NewValue | undefined): value is string | undefined {
+  return value === undefined || (typeof value === 'string' && value.length <= MOST_VALUE_BYTES);
 }
 
 function sizeOf({ key, after, before }: NotedKey): number {

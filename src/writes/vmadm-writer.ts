@@ -98,7 +98,9 @@ function payloadOf(plan: Pick<Plan, 'customer' | 'internal'>): object {
 }
 
 function partOf(name: string, edits: Edits): object {
-  const set = [...edits].filter(([, value]) => value !== undefined);
+  const set = [...edits].flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, value.toString()] as const],
+  );
   const removed = [...edits].filter(([, value]) => value === undefined).map(([key]) => key);
   return {
     ...(set.length > 0 ? { [`set_${name}`]: Object.fromEntries(set) } : {}),

@@ -213,7 +213,8 @@ describe('request', () => {
   it('reads base64 of any length as an independent decoder does, and finds a wrong character anywhere', () => {
     for (const length of [24_575, 24_576, 24_577, 49_152, 100_000]) {
       const value = 'é'.repeat(length / 2) + 'x'.repeat(length % 2);
-      assert.deepStrictEqual(put('k', value), { kind: 'put', wire: V2, key: 'k', value });
+      const stored = length > 64 * 1024 ? Buffer.from(value) : value;
+      assert.deepStrictEqual(put('k', value), { kind: 'put', wire: V2, key: 'k', value: stored });
       const text = Buffer.from(value).toString('base64');
       const lengths = [0, 1, 32_767, 32_768, text.length - 5].filter((at) => at < text.length);
       for (const [n, at] of lengths.entries()) {

@@ -77,6 +77,13 @@ const ATTACKS: readonly Attack[] = [
     requests: ['a', 'b'].map((fill) => putFrame('00000004', 'a', fill.repeat(990_000))),
   },
   {
+    ...{ what: 'PUTIF of 1 MiB', customer: {}, connections: 1 },
+    requests: ['a', 'b'].map((fill) => {
+      const terms = [Buffer.from('a'), Buffer.alloc(990_000, fill)].map(base64);
+      return frame('0000000a', 'PUTIF', `${terms.join(' ')} -`);
+    }),
+  },
+  {
     ...{ what: 'PUT of a few bytes into 4 MB', customer: FOUR, connections: 8 },
     requests: ['1', '2'].map((value) => putFrame('00000005', 'e', value)),
   },

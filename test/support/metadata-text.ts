@@ -1,6 +1,7 @@
 /*
  * Texts of metadata files in memory: their index, and edits of them, by the code that does it to files.
  */
+import { isSameValue } from '../../src/metadata/vm-data';
 import { buildText, scanText } from '../../src/platform/metadata-text';
 import { MetadataIndex } from '../../src/vm/metadata-index';
 import { editPieces } from '../../src/writes/json-edit';
@@ -37,6 +38,7 @@ export function currentOfText(text: Buffer): CurrentMetadata {
     sizeOf: (map, key) => index.sizeOf(map, key),
     valueOf: (map, key) => maps[map].get(key),
     tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
-    holds: (map, key, value) => maps[map].get(key) === value,
+    tokenOfNew: () => undefined,
+    holds: (map, key, value) => isSameValue(maps[map].get(key), value),
   };
 }

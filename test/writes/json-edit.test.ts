@@ -1,5 +1,6 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
+import { jsonBytesOf } from '../../src/platform/metadata-text';
 import { editText } from '../support/metadata-text';
 
 /** Short for the name of the map that is edited. */
@@ -15,6 +16,27 @@ describe('an edit by position', () => {
     const text =
       '{\n "big": 12345678901234567890.10, "m": { "a" : "x\\u00e9" ,"b":1e400 }, "z":[1.0]}\n';
     assert.strictEqual(edit(text, { a: 'y' }), text.replace('"x\\u00e9"', '"y"'));
+  });
+
+  it('writes the UTF-8 of a value as JSON.stringify writes the string', () => {
+    const check = (value: string): void => {
+      const bytes = new Map([['a', Buffer.from(value)]]);
+      const edited = editText(Buffer.from('{"customer_metadata":{"b":1}}'), bytes);
+      const json = JSON.stringify(value);
+      assert.strictEqual(edited.toString(), `{"customer_metadata":{"b":1,"a":${json}}}`);
+      assert.strictEqual(jsonBytesOf(Buffer.from(value)), Buffer.byteLength(json));
+    };
+    const all = Array.from({ length: 0x180 }, (_, code) => String.fromCharCode(code));
+    all.forEach(check);
+    check(all.join(''));
+    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 40 }), check));
+  });
+
+  it('makes a map that is missing or null of the UTF-8 of a value', () => {
+    for (const text of ['{}', '{"customer_metadata":null}']) {
+      const edited = editText(Buffer.from(text), new Map([['a', Buffer.from('"')]]));
+      assert.strictEqual(edited.toString(), '{"customer_metadata":{"a":"\\""}}');
+    }
   });
 
   it('adds a new member last, with the layout of the others', () => {

@@ -180,7 +180,7 @@ export function wordsOf(request: Request): string {
         : `deleteif ${by} ${request.onlyIf} ${request.key}`;
     case 'put': {
       const { key: name, value, onlyIf } = request;
-      const words = `${by} ${name}\0${value}`;
+      const words = `${by} ${name}\0${value.toString()}`;
       return onlyIf === undefined ? `put ${words}` : `putif ${onlyIf} ${words}`;
     }
     case 'watch':

@@ -64,7 +64,7 @@ function outcomeOf(change: Change | null): string {
   }
   const { map, key } = change;
   return change.kind === 'set'
-    ? `w put ${map} ${key}\0${change.value}`
+    ? `w put ${map} ${key}\0${change.value.toString()}`
     : `w delete ${map} ${key}\0`;
 }
 
@@ -87,7 +87,7 @@ function expected(data: ModelVm, request: DataRequest): string {
     case 'keys':
       return keys(data);
     case 'put':
-      return write(data, 'put', request.key, request.value);
+      return write(data, 'put', request.key, request.value.toString());
     case 'delete':
       return write(data, 'delete', request.key, '');
     case 'watch':

@@ -7,11 +7,11 @@
  * their places and the very text that they had.
  */
 import { planChanges } from '../../../src/writes/plan';
-import type { CurrentMetadata, Plan } from '../../../src/writes/plan';
+import type { CurrentMetadata, Edits, Plan } from '../../../src/writes/plan';
 import { buildText, scanText } from '../../../src/platform/metadata-text';
 import { MetadataIndex } from '../../../src/vm/metadata-index';
 import { editPieces } from '../../../src/writes/json-edit';
-import { ownMap, parseJsonObject, type Change } from '../../../src/metadata/vm-data';
+import { isSameValue, ownMap, parseJsonObject, type Change } from '../../../src/metadata/vm-data';
 import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude } from '../features';
 import { editMembers, rawMembers } from '../model/json-text';
@@ -86,7 +86,8 @@ export const metadataEdit: Target = {
       sizeOf: (map, key) => index.sizeOf(map, key),
       valueOf: (map, key) => maps[map].get(key),
       tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
-      holds: (map, key, value) => maps[map].get(key) === value,
+      tokenOfNew: () => undefined,
+      holds: (map, key, value) => isSameValue(maps[map].get(key), value),
     };
     const plan = planChanges(changes, current, LIMITS);
     const edited = buildText(bytes, editPieces(index, bytes.length, plan)).toString('utf8');
@@ -209,9 +210,12 @@ function mapsOf(file: JsonObject): {
   return { customer: ownMap(file, MAPS[0]), internal: ownMap(file, MAPS[1]) };
 }
 
-function asJson(edits: ReadonlyMap<string, string | undefined>): Map<string, string | undefined> {
+function asJson(edits: Edits): Map<string, string | undefined> {
   return new Map(
-    [...edits].map(([key, value]) => [key, value === undefined ? value : JSON.stringify(value)]),
+    [...edits].map(([key, value]) => [
+      key,
+      value === undefined ? value : JSON.stringify(value.toString()),
+    ]),
   );
 }
 

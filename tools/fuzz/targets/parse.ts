@@ -39,7 +39,7 @@ export const parse: Target = {
       case 'getall':
       case 'hello': {
         // Whatever text there is goes back as a value: encoding is checked on all that decodes.
-        const text = request.kind === 'put' ? request.value : `.${words}\n.`;
+        const text = request.kind === 'put' ? request.value.toString() : `.${words}\n.`;
         const by = request.wire.version === 1 ? 'v1' : request.wire.id;
         const reply = encodeReply(request.wire, { kind: 'success', text });
         same('the bytes of a value', reply.toString('latin1'), answerOf(by, 'SUCCESS', text));
