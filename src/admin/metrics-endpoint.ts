@@ -261,11 +261,12 @@ function readersOf(
     ],
     mdatad_event_loop_delay_seconds: () => {
       const { p50Ms, p99Ms, maxMs } = self().loop;
-      const quantiles = { 0.5: p50Ms, 0.99: p99Ms, 1: maxMs };
-      return Object.entries(quantiles).map(([quantile, ms]) => ({
-        labels: { quantile },
-        value: ms / 1000,
-      }));
+      const quantiles = [
+        ['0.5', p50Ms],
+        ['0.99', p99Ms],
+        ['1', maxMs],
+      ] as const;
+      return quantiles.map(([quantile, ms]) => ({ labels: { quantile }, value: ms / 1000 }));
     },
     mdatad_event_loop_cpu_max_seconds: () => self().loop.maxCpuMs / 1000,
     mdatad_log_records_suppressed_total: () => metrics.recordsSuppressed,

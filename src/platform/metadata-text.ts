@@ -167,9 +167,12 @@ export async function readText(path: string, bytesMax: number, keepMax: number):
   const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
   const [mode = 0, uid = 0, gid = 0] = result.owner;
   const owner = { mode, uid, gid };
-  return result.code === OK
-    ? scannedText(result, owner)
-    : { kind: 'refused', reason: faultOf(result, 'read', path), stat: result.stat, owner };
+  if (result.code === OK) {
+    return scannedText(result, owner);
+  }
+  // In memory of its own: that of a scan holds the offsets of all members too, and a refusal is kept.
+  const stat = result.stat.slice();
+  return { kind: 'refused', reason: faultOf(result, 'read', path), stat, owner };
 }
 
 /**

@@ -3,11 +3,11 @@
  *
  * A PUT of a megabyte has its CRC computed and its base64 decoded twice, which takes milliseconds. A connection takes one
  * step after the other when the scheduler runs its zone, so that others are served between them. Nothing is taken in
- * memory besides the line but the value: the payload is decoded in its place.
+ * memory besides the line but the value: the payload is decoded in its place. For zone sockets; a port, which brings
+ * one line at a time at a bounded rate, has what its peers may lose of a line judged in the same call.
  */
 import { bytesOfBase64, checkInSteps, decodeInSteps, findFrame, readBody } from './frame';
-import type { Line } from './line-reader';
-import { parseLine, requestOf, valueOf, type Channel, type Request } from './request';
+import { parseLine, requestOf, valueOf, type Request } from './request';
 
 /** A shorter line is parsed at once, in a fraction of a millisecond. */
 export const LONG_LINE_BYTES = 64 * 1024;
@@ -17,7 +17,6 @@ export const STEP_BYTES = 64 * 1024;
 
 /** A line that is parsed in steps. */
 export interface LongLine {
-  readonly line: Line;
   readonly bytes: number;
   /** When its last bytes were read. */
   readonly at: number;
@@ -25,12 +24,12 @@ export interface LongLine {
 }
 
 /** @param line without its LF; nobody else may use its memory, which is written to */
-export function* parseInSteps(line: Buffer, channel: Channel): Generator<undefined, Request> {
+export function* parseInSteps(line: Buffer): Generator<undefined, Request> {
   const found = findFrame(line);
   const frame = found.kind === 'none' ? found : readBody(found.body, yield* checkInSteps(found));
   if (frame.kind === 'none') {
-    // What is behind noise, or no frame at all.
-    return parseLine(line, channel);
+    // No frame.
+    return parseLine(line, 'socket');
   }
   const { code, payload: text } = frame;
   const payload = yield* decodeInSteps(text, text);

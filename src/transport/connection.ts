@@ -218,9 +218,9 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     if (longLine !== null) {
       const { done, value } = longLine.steps.next();
       if (done === true) {
-        const { line, at, bytes } = longLine;
+        const { at, bytes } = longLine;
         this.longLine = null;
-        this.take({ request: this.parse(line, value), at, bytes });
+        this.take({ request: value, at, bytes });
       }
       return STEP_BYTES;
     }
@@ -230,8 +230,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     }
     const at = this.receivedAt;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    if (line.kind === 'line' && bytes > LONG_LINE_BYTES) {
-      this.longLine = { line, bytes, at, steps: parseInSteps(line.bytes, this.channel) };
+    if (line.kind === 'line' && bytes > LONG_LINE_BYTES && this.channel === 'socket') {
+      this.longLine = { bytes, at, steps: parseInSteps(line.bytes) };
       return STEP_BYTES;
     }
     this.take({ request: this.parse(line), at, bytes });
@@ -254,11 +254,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     }
   }
 
-  /** @param parsed what a long line is, which was parsed in steps */
-  protected parse(line: Line, parsed?: Request): Request {
-    if (parsed !== undefined) {
-      return parsed;
-    }
+  protected parse(line: Line): Request {
     const { limits, observer } = this.context;
     if (line.kind === 'oversize') {
       observer.refused('line', { limit: limits.lineBytes });

@@ -108,12 +108,12 @@ export class PortConnection extends Connection {
     lines.push(chunk.subarray(kept));
   }
 
-  protected override parse(line: Line, parsed?: Request): Request {
+  protected override parse(line: Line): Request {
     const { cut, afterLoss } = this;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
     this.cut = false;
     this.afterLoss = false;
-    const request = super.parse(line, parsed);
+    const request = super.parse(line);
     // A whole frame whose LF came late is a slow guest's: length and CRC cannot be right by chance.
     if (cut && senderOf(request) !== 'client') {
       this.dropped += bytes;

@@ -231,12 +231,12 @@ export class FileWriter implements LeasingBackend {
     await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
     const path = pathOf(target.directory, 'metadata');
-    const restored = restoredBy(plan, changes);
-    if (undone.length > 0 && restored === 0) {
-      this.undone.intact(target.zonename, identityOf(file.stat), (map, key) => {
+    const compared = (identity: string): void => {
+      const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
+      this.undone.compared(target.zonename, taken, plan, identity, (map, key) => {
         return current.valueOf(map, key);
       });
-    }
+    };
     if (plan.empty) {
       // Answered as stored, so it must be on disk, whoever wrote it.
       const identity = identityOf(file.stat);
@@ -244,6 +244,7 @@ export class FileWriter implements LeasingBackend {
         await syncDurably(path);
         this.durable.set(path, identity);
       }
+      compared(identity);
       return plan.results.slice(undone.length);
     }
     const undo = this.leases.expect(target.zonename, plan);
@@ -267,11 +268,11 @@ export class FileWriter implements LeasingBackend {
       if (this.options.restoreUndone !== false) {
         this.undone.wrote(target, plan, identity, (map, key) => current.valueOf(map, key));
       }
+      compared(identity);
     }
+    const restored = restoredBy(plan, changes);
     if (restored > 0) {
       this.restoredCount += restored;
-      // Once: what undoes it again means it.
-      this.undone.remove(target.zonename);
       target.log.warn(
         { changes: restored },
         'metadata was undone from a stale copy of vminfod, and written again',

@@ -38,6 +38,8 @@ interface NotedKey {
   readonly key: string;
   readonly after: string | undefined;
   readonly before: readonly string[];
+  /** vminfod has shown it, when the file was another's already. */
+  isShown?: boolean;
 }
 
 interface Noted {
@@ -88,10 +90,10 @@ export class UndoneWrites {
     this.remove(zonename);
     for (const map of MAP_NAMES) {
       for (const [key, after] of edits[map]) {
-        const name = `${map}\0${key}`;
+        const name = idOf(map, key);
         const value = valueBefore(map, key);
         // A long one was not read: it could not be distinguished from another.
-        if (isShort(after) && typeof value !== 'symbol' && !Buffer.isBuffer(value)) {
+        if (isShort(after) && isKnown(value)) {
           const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
           noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
         } else {
@@ -118,11 +120,17 @@ export class UndoneWrites {
     if (noted === undefined) {
       return;
     }
-    const shown = [...noted.keys].filter(([, { map, key, after }]) => {
+    const shown = [...noted.keys.values()].filter(({ map, key, after }) => {
       return after === undefined ? !metadata[map].has(key) : metadata[map].get(key) === after;
     });
-    if (shown.length > 0 && this.identityAt(noted.directory) === noted.identity) {
+    if (shown.length === 0) {
+      return;
+    }
+    if (this.identityAt(noted.directory) === noted.identity) {
       this.removeKeys(zonename, noted, shown);
+    } else {
+      // Whether the other file keeps it is not known yet.
+      shown.forEach((key) => (key.isShown = true));
     }
   }
 
@@ -151,7 +159,7 @@ export class UndoneWrites {
     }
     return [...noted.keys.values()].map(({ map, key, after, before }) => {
       const onlyIf = (value: unknown): boolean =>
-        value !== after && before.includes(digestOf(value));
+        value !== after && isKnown(value) && before.includes(digestOf(value));
       return after === undefined
         ? { kind: 'remove', map, key, onlyIf }
         : { kind: 'set', map, key, value: after, onlyIf };
@@ -159,25 +167,36 @@ export class UndoneWrites {
   }
 
   /**
-   * What was taken under the lock, and nothing of it had to be written: the file is another's, and it keeps our values
-   * or has others on purpose.
+   * What was taken was compared with the file under the lock, and a batch is on disk since. Written again is each once:
+   * what undoes it again means it. A third value is meant too. What is intact may still be undone by a copy from
+   * before it.
    *
-   * @param identity of that file
+   * @param identity of the file now
+   * @param valueBefore of a key that was taken, before the batch
    */
-  intact(
+  compared(
     zonename: string,
+    taken: readonly PlannedChange[],
+    edits: Readonly<Record<MapName, Edits>>,
     identity: string,
-    valueOf: (map: MapName, key: string) => unknown,
+    valueBefore: (map: MapName, key: string) => unknown,
   ): void {
     const noted = this.noted.get(zonename);
-    if (noted !== undefined) {
-      noted.identity = identity;
-      noted.pendingUntil = 0;
-      const others = [...noted.keys].filter(
-        ([, { map, key, after }]) => valueOf(map, key) !== after,
-      );
-      this.removeKeys(zonename, noted, others);
+    if (noted === undefined || taken.length === 0) {
+      return;
     }
+    noted.identity = identity;
+    noted.pendingUntil = 0;
+    const settled = taken.filter((change) => {
+      const { map, key } = change;
+      const value = change.kind === 'set' ? change.value : undefined;
+      if (edits[map].has(key)) {
+        // Another value is one that the guest has set meanwhile.
+        return edits[map].get(key) === value;
+      }
+      return valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
+    });
+    this.removeKeys(zonename, noted, settled);
   }
 
   /**
@@ -198,10 +217,10 @@ export class UndoneWrites {
   private removeKeys(
     zonename: string,
     noted: Noted,
-    entries: readonly (readonly [string, NotedKey])[],
+    keys: readonly Pick<NotedKey, 'map' | 'key'>[],
   ): void {
-    for (const [name] of entries) {
-      noted.keys.delete(name);
+    for (const { map, key } of keys) {
+      noted.keys.delete(idOf(map, key));
     }
     if (noted.keys.size === 0) {
       this.remove(zonename);
@@ -226,6 +245,15 @@ function newNoted(directory: string): Noted {
 
 function isShort(value: NewValue | undefined): value is string | undefined {
   return value === undefined || (typeof value === 'string' && value.length <= MOST_VALUE_BYTES);
+}
+
+/** False for a long value, which is not read, or as bytes. */
+function isKnown(value: unknown): boolean {
+  return typeof value !== 'symbol' && !Buffer.isBuffer(value);
+}
+
+function idOf(map: MapName, key: string): string {
+  return `${map}\0${key}`;
 }
 
 function sizeOf({ key, after, before }: NotedKey): number {

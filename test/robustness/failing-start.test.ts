@@ -26,7 +26,7 @@ interface Need {
 const NEEDS: readonly Need[] = [
   { what: 'its directory', call: 'mkdir', path: '/var/run/mdatad$', words: /mkdir.*run\/mdatad/ },
   { what: 'its lock', call: 'lock', path: '/agent.lock$', words: /lock.*agent\.lock/ },
-  { what: "its lock's file", call: 'open', path: '/agent.lock$', words: /open.*agent\.lock/ },
+  { what: "its lock's file", call: 'open', path: '/agent.lock$', words: /lock.*agent\.lock/ },
   {
     what: "the operators' socket",
     call: 'bind',

@@ -98,6 +98,32 @@ describe('a write that a stale copy of vminfod has undone', () => {
     assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '3' });
   });
 
+  it('is made again beside a write that a later stale copy undoes in its turn', async () => {
+    replace({ a: 'old', gone: 'x', other: '2' });
+    assert.deepStrictEqual(await t.ask(set('c', 'next')), STORED);
+    await eventually(() => t.held.size === 0);
+    replace({ a: 'new', b: 'made', other: '3' });
+    await restore();
+    assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '3', c: 'next' });
+  });
+
+  it('keeps no other write from being made where the key has a long value now', async () => {
+    const long = 'x'.repeat(200_000);
+    replace({ a: long, b: 'made' });
+    assert.deepStrictEqual(await t.ask(set('c', 'next')), STORED);
+    assert.deepStrictEqual(t.customer(), { a: long, b: 'made', c: 'next' });
+  });
+
+  it('is not made again where a file that kept it was shown, and then it was reverted', async () => {
+    replace({ a: 'new', b: 'made', other: '2' });
+    t.files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
+    await restore();
+    await eventually(() => t.held.size === 0);
+    replace({ a: 'old', gone: 'x', other: '3' });
+    await restore();
+    assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '3' });
+  });
+
   it('is not made again in a file that was replaced under our lock: vmadm waits for it', async () => {
     t.make({ confirmMs: 20 });
     await t.ask(set('b', 'again'));
