@@ -95,13 +95,6 @@ describeWhere(
         ...failing(() => node.calls.fail('stat', 'ENOENT', '/ffi_bindings.node$')),
       },
       {
-        check: 'struct-sizes',
-        fault: 'the scratch lock cannot be had',
-        verdict: 'fail',
-        seen: /ENOLCK/,
-        ...failing(() => node.calls.fail('lock', 'ENOLCK', 'struct-sizes$')),
-      },
-      {
         check: 'zone-index',
         fault: 'a line is damaged',
         verdict: 'fail',
