@@ -95,6 +95,13 @@ describeWhere(
         ...failing(() => node.calls.fail('stat', 'ENOENT', '/ffi_bindings.node$')),
       },
       {
+        check: 'struct-sizes',
+        fault: 'the index of zones cannot be read',
+        verdict: 'fail',
+        seen: /EIO/,
+        ...failing(() => node.calls.fail('open', 'EIO', `${INDEX}$`)),
+      },
+      {
         check: 'zone-index',
         fault: 'a line is damaged',
         verdict: 'fail',
