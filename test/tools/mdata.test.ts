@@ -152,8 +152,8 @@ describe('the mdata programs', () => {
       assert.strictEqual((await run('put', ['long'], { input })).code, 0);
       const [change] = vm.changes;
       assert(change?.kind === 'set');
-      assert(change.value === input.toString());
-      vm = memoryVm({ ...FIXTURE, customer: { long: change.value } });
+      assert(change.value.toString() === input.toString());
+      vm = memoryVm({ ...FIXTURE, customer: { long: change.value.toString() } });
       assert((await run('get', ['long'])).out === `${input.toString()}\n`);
     });
 
