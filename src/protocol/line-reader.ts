@@ -20,8 +20,11 @@
 const HEAD_BYTES = 64;
 /** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
-/** A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. */
-const LONG_BYTES = 64 * 1024;
+/**
+ * A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. It is
+ * handed out in memory of its own, which long-line.ts writes to, and a shorter one is parsed in a fraction of a millisecond.
+ */
+export const LONG_LINE_BYTES = 64 * 1024;
 /** But not where the operator lets lines be longer than this. */
 const MAX_AT_ONCE = 4 * 1024 * 1024;
 /** Up to here a loop beats the call into the runtime's search. */
@@ -84,7 +87,7 @@ export class LineReader {
       this.input = null;
     }
     const isWhole = this.line === null && this.head === null;
-    if (isWhole && lf - from <= Math.min(LONG_BYTES, this.maxLineBytes)) {
+    if (isWhole && lf - from <= Math.min(LONG_LINE_BYTES, this.maxLineBytes)) {
       return { kind: 'line', bytes: bytes.subarray(from, lf) };
     }
     this.addToLine(bytes, from, lf);
@@ -182,7 +185,7 @@ function append(span: Span, more: Buffer, from: number, to: number, maxCapacity:
   const added = to - from;
   if (!span.own || span.to + added > span.bytes.length) {
     const needed = span.to - span.from + added;
-    const room = needed > LONG_BYTES && maxCapacity <= MAX_AT_ONCE ? maxCapacity : 2 * needed;
+    const room = needed > LONG_LINE_BYTES && maxCapacity <= MAX_AT_ONCE ? maxCapacity : 2 * needed;
     const capacity = Math.max(needed, Math.min(room, maxCapacity), FIRST_CAPACITY);
     // Not from the shared pool: an unfinished line must not keep its neighbours in memory.
     const grown = Buffer.allocUnsafeSlow(capacity);

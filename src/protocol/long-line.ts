@@ -9,9 +9,6 @@
 import { bytesOfBase64, checkInSteps, decodeInSteps, findFrame, readBody } from './frame';
 import { parseLine, requestOf, valueOf, type Request } from './request';
 
-/** A shorter line is parsed at once, in a fraction of a millisecond. */
-export const LONG_LINE_BYTES = 64 * 1024;
-
 /** What a step weighs. */
 export const STEP_BYTES = 64 * 1024;
 
@@ -28,7 +25,7 @@ export function* parseInSteps(line: Buffer): Generator<undefined, Request> {
   const found = findFrame(line);
   const frame = found.kind === 'none' ? found : readBody(found.body, yield* checkInSteps(found));
   if (frame.kind === 'none') {
-    // No frame.
+    // A V1 line, or one that is met with silence: judged in one go.
     return parseLine(line, 'socket');
   }
   const { code, payload: text } = frame;

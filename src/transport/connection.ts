@@ -18,8 +18,8 @@
  */
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
-import { LineReader, type Line } from '../protocol/line-reader';
-import { LONG_LINE_BYTES, parseInSteps, STEP_BYTES, type LongLine } from '../protocol/long-line';
+import { LineReader, LONG_LINE_BYTES, type Line } from '../protocol/line-reader';
+import { parseInSteps, STEP_BYTES, type LongLine } from '../protocol/long-line';
 import {
   parseLine,
   parseOversize,

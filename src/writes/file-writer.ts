@@ -40,7 +40,7 @@ import {
 import { LockLeases } from './lock-lease';
 import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Plan } from './plan';
-import { UndoneWrites } from './undone-writes';
+import { idOf, UndoneWrites } from './undone-writes';
 
 const statAt = openStat();
 
@@ -301,7 +301,7 @@ function identityOf(stat: FileStat | null): string {
 /** How many keys are written again. One can be among the changes twice. */
 function restoredBy(plan: Plan, changes: readonly PlannedChange[]): number {
   const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
-  return new Set(restored.map(({ map, key }) => `${map}\0${key}`)).size;
+  return new Set(restored.map(({ map, key }) => idOf(map, key))).size;
 }
 
 /** What a change brings, about. */

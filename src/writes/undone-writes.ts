@@ -252,7 +252,8 @@ function isKnown(value: unknown): boolean {
   return typeof value !== 'symbol' && !Buffer.isBuffer(value);
 }
 
-function idOf(map: MapName, key: string): string {
+/** Of a key among those of both maps. */
+export function idOf(map: MapName, key: string): string {
   return `${map}\0${key}`;
 }
 
