@@ -12,7 +12,8 @@ requests.on('data', (bytes) => {
   const [call, root, path] = bytes.toString().split('\\0');
   const reply = () => process.send({ err: 0, call, depth: 0, identity: root, dev: '1', ino: '2' });
   if (path === '/die') process.exit(1);
-  if (path === '/slow') setTimeout(reply, 1500);
+  if (path === '/odd') process.send({ result: 'none' });
+  else if (path === '/slow') setTimeout(reply, 1500);
   else if (path !== '/hang') reply();
 });
 requests.on('close', () => process.exit(0));
@@ -34,8 +35,8 @@ describe('what lies below zones\u2019 roots', function () {
     roots = new ZoneRoots(directory.path, program);
   });
 
-  afterEach(async () => {
-    await roots.stop();
+  afterEach(() => {
+    roots.stop();
     directory.remove();
   });
 
@@ -92,10 +93,16 @@ describe('what lies below zones\u2019 roots', function () {
     }
   });
 
+  it('fails where the reply cannot be read, and is reached by the next one', async () => {
+    const zone = roots.of('/zone');
+    await assert.rejects(zone.find('/odd'), /^SystemError: zone_root\(\/zone\/root\).*no member/);
+    assert.strictEqual(await zone.find('/x'), '/zone/root');
+  });
+
   it('fails where no process can be started', async () => {
     const none = new ZoneRoots(directory.path, join(directory.path, 'nothing'));
     await assert.rejects(none.of('/zone').find('/x'), { code: 'ENOENT' });
-    await none.stop();
+    none.stop();
   });
 
   it('is refused for what is not a path', async () => {
@@ -110,7 +117,7 @@ describe('what lies below zones\u2019 roots', function () {
       assert.rejects(asked, { code: 'ECANCELED' }),
     );
     await eventually(() => !zone.answers, 'it hangs', 5000);
-    await roots.stop();
+    roots.stop();
     await Promise.all(waiting);
     await assert.rejects(zone.find('/x'), { code: 'ECANCELED' });
   });

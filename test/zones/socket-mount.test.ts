@@ -80,8 +80,8 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
   });
 
-  afterEach(async () => {
-    await roots.stop();
+  afterEach(() => {
+    roots.stop();
     node.remove();
   });
 
