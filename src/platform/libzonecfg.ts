@@ -1,11 +1,17 @@
 /*
  * What the platform says of zones, and who is at the other end of a socket. No request makes a call here.
  *
- * States, brands, paths and unmounts are C functions called through ffi-napi, on the main thread,
- * as errno is lost otherwise. What every connection or thousands of zones ask goes through the addon, which takes
- * microseconds less: in a short connection ffi took a fifth of the time for the peer's credential.
+ * libzonecfg asked zone by zone walks the index for each zonepath and state, and parses XML for each brand:
+ * seconds for a thousand zones, up to a minute for four thousand (getzoneent.c, zone_get_zonepath,
+ * zone_get_brand). But the index itself has all of it (putzoneent writes name, state, zonepath, uuid, brand,
+ * IP type and debug ID), and the kernel gives the state of every zone that it knows. So that is read here, and
+ * libzonecfg is asked only for what the index leaves out: through ffi-napi, on the main thread, as errno is lost
+ * otherwise. What every connection or thousands of zones ask goes through the addon, which takes microseconds
+ * less: in a short connection ffi took a fifth of the time for the peer's credential.
  */
-import { codeOf, errnoName, SystemError } from '../lib/errors';
+import { readFileSync } from 'node:fs';
+import { codeOf, errnoName, SystemError, systemError } from '../lib/errors';
+import { loadAddon } from './addon';
 import {
   cString,
   lastError,
@@ -17,20 +23,44 @@ import {
   Z_OK,
   ZONE_ATTR_STATUS,
   ZONE_STATES,
+  ZONE_STATUSES,
   zonecfgCode,
+  ZONENAME_MAX,
 } from './ffi';
-import { loadAddon } from './addon';
 import { Paths } from './paths';
-import {
-  factsOf,
-  liveZones,
-  readZoneIndex,
-  stateOfStatus,
-  type LiveZone,
-  type ZoneFacts,
-  type ZoneIndex,
-  type ZoneState,
-} from './zone-facts';
+
+/** libzonecfg's state of a zone. */
+export type ZoneState = (typeof ZONE_STATES)[number];
+
+/** What the platform says of a configured zone. */
+export interface ZoneFacts {
+  readonly zonename: string;
+  readonly brand: string;
+  /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
+  readonly zonepath: string;
+  readonly state: ZoneState;
+}
+
+/**
+ * A line of the index: the state is that of a zone which the kernel does not know. Zonepath and brand are empty where
+ * the index does not say them, as on platforms before 2015.
+ */
+export type IndexEntry = ZoneFacts;
+
+/** The configured zones as of one read, the global one left out. */
+export interface ZoneIndex {
+  /** Parsed as it is walked. */
+  entries(): IterableIterator<IndexEntry>;
+  /** The first line of that name, as libzonecfg takes it. */
+  find(zonename: string): IndexEntry | undefined;
+}
+
+/** A zone that the kernel knows. */
+export interface LiveZone {
+  readonly state: ZoneState;
+  /** Of this boot: at each zone_create (uts/common/os/zone.c) takes the next free one (id_alloc, id_space.c). */
+  readonly zoneid: number;
+}
 
 export interface PeerCredential {
   /** -1 where it is not known. */
@@ -39,21 +69,20 @@ export interface PeerCredential {
   readonly uid: number;
 }
 
-const NO_ZONE = 'Z_NO_ZONE';
-
 /** Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses. */
 export interface Platform {
   /** The configured zones, by one read of the index. */
   zoneIndex(): ZoneIndex;
-  /** Every zone that the kernel knows, by name: its state counts more than the index's. */
+  /**
+   * Each zone that the kernel knows, by name: its state counts more than the index's. A zone that is being made is
+   * not among them.
+   */
   liveZones(): ReadonlyMap<string, LiveZone>;
   /** The name of a zone that the kernel knows. */
   zoneName(zoneid: number): string;
   /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
   zoneFacts(zonename: string): ZoneFacts | undefined;
-  zoneState(zonename: string): ZoneState;
   zoneBrand(zonename: string): string;
-  /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
   zonepath(zonename: string): string;
   umount(dir: string, force: boolean): void;
   /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
@@ -78,7 +107,19 @@ export function openPlatform(root: string): Platform {
     zoneIndex: () => readZoneIndex(zoneIndex),
     liveZones: () => {
       onRoot(root);
-      return liveZones();
+      const listed = loadAddon().liveZones();
+      if (typeof listed === 'number') {
+        throw new SystemError('zone_list', '', errnoName(-listed));
+      }
+      const zones = new Map<string, LiveZone>();
+      for (let at = 0; at < listed.length; at += 3) {
+        const [name, status, zoneid] = listed.slice(at, at + 3);
+        const state = typeof status === 'number' ? stateOfStatus(status) : undefined;
+        if (typeof name === 'string' && typeof zoneid === 'number' && state !== undefined) {
+          zones.set(name, { state, zoneid });
+        }
+      }
+      return zones;
     },
     zoneName: (zoneid) => {
       onRoot(root);
@@ -89,29 +130,8 @@ export function openPlatform(root: string): Platform {
       return name;
     },
     zoneFacts: (zonename) => {
-      const entry = platform.zoneIndex().find(zonename);
-      try {
-        return entry && factsOf(entry, platform, liveState(root, zonename));
-      } catch (err) {
-        if (codeOf(err) === NO_ZONE) {
-          return undefined;
-        }
-        throw err;
-      }
-    },
-    zoneState: (zonename) => {
-      const call = 'zone_get_state';
-      const state = memory(4);
-      const code = onRoot(root).zonecfg[call](cString(zonename), state);
-      if (code !== Z_OK) {
-        throw new SystemError(call, zonename, zonecfgCode(code));
-      }
-      const number = state.readUInt32LE(0);
-      const name = ZONE_STATES[number];
-      if (name === undefined) {
-        throw new SystemError(call, zonename, 'Z_BAD_ZONE_STATE', `zone state ${number}`);
-      }
-      return name;
+      const entry = readZoneIndex(zoneIndex).find(zonename);
+      return entry && factsOf(entry, platform, liveState(root, zonename));
     },
     zoneBrand: (zonename) => zoneText('zone_get_brand', zonename),
     zonepath: (zonename) => zoneText('zone_get_zonepath', zonename),
@@ -133,6 +153,31 @@ export function openPlatform(root: string): Platform {
   return platform;
 }
 
+/**
+ * @param libzonecfg is asked for what the index leaves out
+ * @param live the kernel's state, if it knows the zone
+ * @returns undefined where libzonecfg knows no such zone (any more)
+ */
+export function factsOf(
+  { zonename, brand, zonepath, state }: IndexEntry,
+  libzonecfg: Pick<Platform, 'zoneBrand' | 'zonepath'>,
+  live: ZoneState | undefined,
+): ZoneFacts | undefined {
+  try {
+    return {
+      zonename,
+      brand: brand || libzonecfg.zoneBrand(zonename),
+      zonepath: zonepath || libzonecfg.zonepath(zonename),
+      state: live ?? state,
+    };
+  } catch (err) {
+    if (codeOf(err) === 'Z_NO_ZONE') {
+      return undefined;
+    }
+    throw err;
+  }
+}
+
 /** Undefined for a zone that the kernel does not know. */
 function liveState(root: string, zonename: string): ZoneState | undefined {
   const { kernel } = onRoot(root);
@@ -150,4 +195,99 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
     return undefined;
   }
   throw err;
+}
+
+/** Below this the kernel gives a zone's id to nobody who asks by name (zone.c, zone_lookup). */
+const FIRST_KNOWN_STATUS = ZONE_STATUSES.indexOf('ready');
+
+/**
+ * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
+ * is running, as its init may run already. Undefined below `ready`.
+ */
+export function stateOfStatus(status: number): ZoneState | undefined {
+  if (status < FIRST_KNOWN_STATUS) {
+    return undefined;
+  }
+  switch (ZONE_STATUSES[status]) {
+    case 'ready':
+      return 'ready';
+    case 'booting':
+    case 'running':
+      return 'running';
+    case 'shutting_down':
+    case 'empty':
+      return 'shutting_down';
+    default:
+      return 'down';
+  }
+}
+
+/** @param path of the index, on this machine @throws SystemError, the errno of the read */
+export function readZoneIndex(path: string): ZoneIndex {
+  let text: string;
+  try {
+    text = `\n${readFileSync(path, 'utf8')}\n`;
+  } catch (err) {
+    throw systemError('read', path, err);
+  }
+  return {
+    *entries() {
+      for (const line of text.split('\n')) {
+        const entry = parseLine(line);
+        if (entry !== undefined) {
+          yield entry;
+        }
+      }
+    },
+    find: (zonename) => {
+      const start = `\n${zonename}:`;
+      for (let at = text.indexOf(start); at !== -1; at = text.indexOf(start, at + 1)) {
+        const entry = parseLine(text.slice(at + 1, text.indexOf('\n', at + 1)));
+        if (entry?.zonename === zonename) {
+          return entry;
+        }
+      }
+      return undefined;
+    },
+  };
+}
+
+/** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
+const INDEX_STATES = ZONE_STATES.slice(0, 3);
+
+/** Brands are few and zones many: one string for all that are the same. */
+const brands = new Map<string, string>();
+
+/** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
+function parseLine(line: string): IndexEntry | undefined {
+  const [zonename = '', state = '', zonepath = '', , brand = ''] = fieldsOf(line);
+  const known = INDEX_STATES.find((name) => name === state);
+  if (
+    known === undefined ||
+    zonename === '' ||
+    zonename === 'global' ||
+    zonename.startsWith('#') ||
+    zonename.length >= ZONENAME_MAX ||
+    zonepath.length >= MAXPATHLEN
+  ) {
+    return undefined;
+  }
+  const sameBrand = brands.get(brand) ?? own(brand);
+  brands.set(sameBrand, sameBrand);
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: sameBrand };
+}
+
+/** A zonepath with a colon in it stands in quotes. */
+function fieldsOf(line: string): string[] {
+  const text = line.endsWith('\r') ? line.slice(0, -1) : line;
+  return text.includes('"')
+    ? [...text.matchAll(/(?:^|:)(?:"([^"]*)"?[^:]*|([^:]*))/g)].map(
+        ([, quoted, plain]) => quoted ?? plain ?? '',
+      )
+    : text.split(':');
+}
+
+/** A slice of a text keeps the whole text in memory; this is one of its own. */
+function own(slice: string): string {
+  return Buffer.from(slice).toString();
 }

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { ZONE_STATUSES } from '../../src/platform/ffi';
-import { stateOfStatus } from '../../src/platform/zone-facts';
+import { stateOfStatus } from '../../src/platform/libzonecfg';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';

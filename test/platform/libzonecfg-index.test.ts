@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { listZones } from '../../src/zones/events';
-import type { IndexEntry } from '../../src/platform/zone-facts';
+import type { IndexEntry } from '../../src/platform/libzonecfg';
 import { makeNode, STATUS, type EmulatedNode } from '../support/emulated-node';
 
 const ZONES = 300;
