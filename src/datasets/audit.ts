@@ -22,7 +22,6 @@ import { own, type JsonObject } from '../metadata/vm-data';
 import {
   checkBrand,
   checkPlatform,
-  checkTree,
   DEFAULT_LIMITS,
   isListed,
   shown,
@@ -32,7 +31,12 @@ import {
 
 /** The rules of a payload that hold for a VM too, and those that only a VM can break. */
 export type AuditRule =
-  ReasonCode | 'receive-granted' | 'privileges-unreadable' | 'limit-missing' | 'limit-exceeded';
+  | ReasonCode
+  | 'receive-granted'
+  | 'privileges-unreadable'
+  | 'limit-missing'
+  | 'limit-exceeded'
+  | 'dataset-outside';
 
 /** One rule that a VM breaks. */
 export interface Finding {
@@ -127,66 +131,70 @@ function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean)
   return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
 }
 
+function finding(
+  vm: JsonObject,
+  rule: AuditRule,
+  member: string,
+  text: string,
+  fix: string,
+): Finding {
+  return { rule, member, value: shown(own(vm, member)), text, fix };
+}
+
 function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
-  const brand = checkBrand(vm).map(({ code, member, text }): Finding => {
+  const brand = checkBrand(vm).map(({ code, member, text }) => {
     const fix = 'destroy the VM and create it without a delegated dataset';
-    return { rule: code, member, value: shown(own(vm, member)), text, fix };
+    return finding(vm, code, member, text, fix);
   });
-  const stamp = checkPlatform(vm, platform).map(({ code, member, text }): Finding => {
+  const stamp = checkPlatform(vm, platform).map(({ code, member, text }) => {
     const value = shown(member === '' ? platform : own(vm, member));
     const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
-    return { rule: code, member: 'platform_buildstamp', value, text, fix };
+    return { ...finding(vm, code, 'platform_buildstamp', text, fix), value };
   });
   return [...brand, ...stamp];
 }
 
-function findTree(vm: JsonObject, delegation: Delegation): readonly Finding[] {
-  return checkTree(delegation).map(({ code, member, text }) => {
-    const value = shown(own(vm, member));
+/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
+function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly Finding[] {
+  if (zoneroot === undefined) {
+    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
+    const fix = 'find out why the platform does not load the dataset of the zoneroot: vmadm get';
+    return [finding(vm, 'zoneroot-unknown', 'zfs_filesystem', text, fix)];
+  }
+  return outside.map((dataset) => {
+    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
     const fix =
-      code === 'zoneroot-unknown'
-        ? 'find out why the platform does not load the dataset of the zoneroot: vmadm get'
-        : 'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
-    return { rule: code, member, value, text, fix };
+      'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+    return finding(vm, 'dataset-outside', 'datasets', text, fix);
   });
 }
 
-function findPrivileges(vm: JsonObject, delegation: Delegation): readonly Finding[] {
-  const member = 'limit_priv';
-  const list = own(vm, member);
-  const value = shown(list);
-  switch (delegation.receive) {
-    case 'none':
-      return [];
-    case 'unreadable': {
-      const text = `limit_priv ${value} is not a list of privileges`;
-      const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
-      return [{ rule: 'privileges-unreadable', member, value, text, fix }];
-    }
-    case 'default':
-    case 'named': {
-      const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
-      // A zone's privileges are fixed when it boots.
-      const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
-      return [{ rule: 'receive-granted', member, value, text, fix }];
-    }
+function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
+  const list = own(vm, 'limit_priv');
+  if (receive === 'none') {
+    return [];
   }
+  if (receive === 'unreadable') {
+    const text = `limit_priv ${shown(list)} is not a list of privileges`;
+    const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
+    return [finding(vm, 'privileges-unreadable', 'limit_priv', text, fix)];
+  }
+  const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+  // A zone's privileges are fixed when it boots.
+  const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+  return [finding(vm, 'receive-granted', 'limit_priv', text, fix)];
 }
 
 function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
-  const value = shown(own(vm, member));
   if (limit === undefined) {
-    const text = `${member} is not set`;
-    const usual = DEFAULT_LIMITS[member];
-    const fix = updateWith(vm, { [member]: Math.max(usual, used ?? 0) });
-    return [{ rule: 'limit-missing', member, value, text, fix }];
+    const fix = updateWith(vm, { [member]: Math.max(DEFAULT_LIMITS[member], used ?? 0) });
+    return [finding(vm, 'limit-missing', member, `${member} is not set`, fix)];
   }
-  if (used !== undefined && used > limit) {
-    const text = `${used} are used of ${member} ${limit}`;
-    const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
-    return [{ rule: 'limit-exceeded', member, value, text, fix }];
+  if (used === undefined || used <= limit) {
+    return [];
   }
-  return [];
+  const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
+  return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
 }
 
 /** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */

@@ -6,11 +6,10 @@
  *         "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
  *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
  *
- * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
- * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
- * the input is never modified. Called by `mdatactl datasets expand` and simcn's create, and by the audit, which applies
- * the same rules to VMs that exist. Configuration and platform stamp are parameters. No reason shows a metadata
- * value.
+ * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule that the
+ * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified. Called by
+ * `mdatactl datasets expand` and simcn's create; the audit applies the same rules to VMs that exist. No reason shows a
+ * metadata value.
  */
 import { version } from 'node:os';
 import {
@@ -20,7 +19,6 @@ import {
   LIMIT_NAMES,
   parsePrivileges,
   withoutImport,
-  type Delegation,
   type LimitName,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
@@ -39,7 +37,6 @@ export type ReasonCode =
   | 'limit-priv-grants-import'
   | 'limit-not-number'
   | 'limit-removed'
-  | 'dataset-outside'
   | 'hvm-snapshot'
   | 'zoneroot-unknown';
 
@@ -78,8 +75,6 @@ export interface SafePolicy {
   readonly plainOwners: Owners;
 }
 
-export const DEFAULT_POLICY: SafePolicy = { enabled: true, safeOwners: 'all', plainOwners: 'all' };
-
 /** The policy as the configuration gives it. */
 export function policyOf(settings: {
   readonly enabled: boolean;
@@ -89,6 +84,8 @@ export function policyOf(settings: {
   const { enabled, owners = 'all', plain_owners: plainOwners = 'all' } = settings;
   return { enabled, safeOwners: owners, plainOwners };
 }
+
+export const DEFAULT_POLICY = policyOf({ enabled: true });
 
 /** The platform stamp of this node; undefined off SmartOS. */
 export function platformStamp(): string | undefined {
@@ -122,7 +119,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
     const type = Array.isArray(payload) ? 'a list' : `a ${typeof payload}`;
     const kind = payload === undefined ? 'missing' : payload === null ? 'null' : type;
     const text = `the payload is ${kind}, not one JSON object`;
-    return { kind: 'refused', reasons: [{ code: 'payload-not-object', member: '', text }] };
+    return { kind: 'refused', reasons: [reason('payload-not-object', '', text)] };
   }
   const member = 'delegate_dataset';
   const wish = own(payload, member);
@@ -131,40 +128,35 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   }
   if (wish !== 'safe') {
     const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
-    return { kind: 'refused', reasons: [{ code: 'delegate-dataset-value', member, text }] };
+    return { kind: 'refused', reasons: [reason('delegate-dataset-value', member, text)] };
   }
-  const privileges = fitPrivileges(own(payload, 'limit_priv'));
+  const limitPriv = own(payload, 'limit_priv');
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
+  const off = 'safe delegated datasets are switched off in the configuration of this node';
+  const use = policy.enabled
+    ? [
+        ...checkBrand(payload),
+        ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
+        ...checkPlatform(payload, platform),
+      ]
+    : [reason('feature-off', member, off)];
   const [first, ...others] = [
-    ...checkUse(payload, policy, platform),
-    ...privileges.reasons,
+    ...use,
+    ...checkPrivileges(limitPriv),
     ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
   ];
   if (first !== undefined) {
     return { kind: 'refused', reasons: [first, ...others] };
   }
-  const expanded = { delegate_dataset: true, limit_priv: privileges.value };
+  const expanded = { delegate_dataset: true, limit_priv: limitPrivWithoutImport(limitPriv) };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
 
-/** Whether "safe" may be used at all: the switch, then brand, owner and platform. */
-function checkUse(
-  members: JsonObject,
-  policy: SafePolicy,
-  platform: string | undefined,
-): readonly Reason[] {
-  if (!policy.enabled) {
-    const text = 'safe delegated datasets are switched off in the configuration of this node';
-    return [{ code: 'feature-off', member: 'delegate_dataset', text }];
-  }
-  return [
-    ...checkBrand(members),
-    ...checkOwner(own(members, 'owner_uuid'), policy.safeOwners),
-    ...checkPlatform(members, platform),
-  ];
+function reason(code: ReasonCode, member: string, text: string): Reason {
+  return { code, member, text };
 }
 
 /** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
@@ -179,30 +171,25 @@ export function isListed(owners: readonly string[], owner: unknown): boolean {
 
 /** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
 export function checkBrand(members: JsonObject): readonly Reason[] {
-  const member = 'brand';
-  const brand = own(members, member);
+  const brand = own(members, 'brand');
   if (brand !== undefined && typeof brand !== 'string') {
-    const text = `brand is ${shown(brand)}, not the name of a brand`;
-    return [{ code: 'brand-not-text', member, text }];
+    return [reason('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`)];
   }
-  if (!isHvm(members)) {
-    return [];
-  }
-  const text = `HVM guests (${brand ?? 'hvm'}) have disks and take no delegated dataset: leave it out`;
-  return [{ code: 'hvm-brand', member, text }];
+  const kind = brand ?? 'hvm';
+  const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
+  return isHvm(members) ? [reason('hvm-brand', 'brand', text)] : [];
 }
 
 function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
   if (allowed === 'all' || isListed(allowed, owner)) {
     return [];
   }
-  const member = 'owner_uuid';
   if (typeof owner !== 'string') {
     const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
-    return [{ code: 'owner-missing', member, text }];
+    return [reason('owner-missing', 'owner_uuid', text)];
   }
   const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
-  return [{ code: 'owner-not-allowed', member, text }];
+  return [reason('owner-not-allowed', 'owner_uuid', text)];
 }
 
 /**
@@ -228,53 +215,34 @@ function checkOneStamp(value: unknown, member: string): readonly Reason[] {
     const text =
       `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
       `${OLDEST_STAMP}, the first that can host a safe dataset`;
-    return [{ code: 'platform-unreadable', member, text }];
-  }
-  if (stamp >= OLDEST_STAMP) {
-    return [];
+    return [reason('platform-unreadable', member, text)];
   }
   const text =
     `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
     'dataset: update the node or choose another one';
-  return [{ code: 'platform-too-old', member, text }];
+  return stamp < OLDEST_STAMP ? [reason('platform-too-old', member, text)] : [];
 }
 
-/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
-export function checkTree({ zoneroot, outside }: Delegation): readonly Reason[] {
-  if (zoneroot === undefined) {
-    const member = 'zfs_filesystem';
-    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
-    return [{ code: 'zoneroot-unknown', member, text }];
-  }
-  return outside.map((dataset) => {
-    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
-    return { code: 'dataset-outside', member: 'datasets', text };
-  });
-}
-
-/**
- * A `limit_priv` that fits: what was written, with the exclusion added where sys_fs_import comes in
- * through `default`. Asking for it by name is refused, as one wish would have to be dropped silently.
- * The returned `value` takes the place of what was given.
- */
-function fitPrivileges(value: unknown): {
-  readonly value: unknown;
-  readonly reasons: readonly Reason[];
-} {
-  const member = 'limit_priv';
+/** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
+function checkPrivileges(value: unknown): readonly Reason[] {
   const list = parsePrivileges(value);
   if (list.kind === 'malformed') {
     const text = `limit_priv is no list of privileges: ${list.text}`;
-    return { value, reasons: [{ code: 'limit-priv-malformed', member, text }] };
+    return [reason('limit-priv-malformed', 'limit_priv', text)];
   }
-  const grant = importGrant(list.items);
-  if (grant === 'named') {
-    const text =
-      `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
-      `take it out of the list`;
-    return { value, reasons: [{ code: 'limit-priv-grants-import', member, text }] };
-  }
-  return { value: grant === 'default' ? withoutImport(value) : value, reasons: [] };
+  const text =
+    `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+    `take it out of the list`;
+  return importGrant(list.items) === 'named'
+    ? [reason('limit-priv-grants-import', 'limit_priv', text)]
+    : [];
+}
+
+/** What was written, with the exclusion added where sys_fs_import comes in through `default`. */
+function limitPrivWithoutImport(value: unknown): unknown {
+  const list = parsePrivileges(value);
+  const isGranted = list.kind === 'list' && importGrant(list.items) === 'default';
+  return isGranted ? withoutImport(value) : value;
 }
 
 function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
@@ -282,13 +250,10 @@ function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
     const text =
       `${name} is taken away, and a safe dataset has this limit: give a number ` +
       `(${DEFAULT_LIMITS[name]} is usual)`;
-    return [{ code: 'limit-removed', member: name, text }];
+    return [reason('limit-removed', name, text)];
   }
-  if (!isLimit(value)) {
-    const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
-    return [{ code: 'limit-not-number', member: name, text }];
-  }
-  return [];
+  const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
+  return isLimit(value) ? [] : [reason('limit-not-number', name, text)];
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
