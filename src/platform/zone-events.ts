@@ -6,7 +6,7 @@
  * bounded: what finds it full is counted and given to `onLost`, and the zones have to be listed again.
  */
 import { codeOf, SystemError, systemError } from '../lib/errors';
-import { loadAddon, type OnZoneEvent, type SubscriptionHandle } from './addon';
+import { loadAddon, type OnZoneEvent, type Handle } from './addon';
 import { onRoot } from './ffi';
 
 /** Two changes for each of 4,096 zones while the main thread is busy: about 1.5 MiB. */
@@ -67,7 +67,7 @@ export function bindZoneEvents(
   if (options.root !== undefined) {
     onRoot(options.root);
   }
-  let handle: SubscriptionHandle;
+  let handle: Handle;
   try {
     handle = native.bind(
       deliverTo(onEvent, onLost),
