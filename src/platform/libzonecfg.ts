@@ -114,7 +114,7 @@ export function openPlatform(root: string): Platform {
       const zones = new Map<string, LiveZone>();
       for (let at = 0; at < listed.length; at += 3) {
         const [name, status, zoneid] = listed.slice(at, at + 3);
-        const state = typeof status === 'number' ? stateOfStatus(status) : undefined;
+        const state = typeof status === 'number' ? stateOf(ZONE_STATUSES[status]) : undefined;
         if (typeof name === 'string' && typeof zoneid === 'number' && state !== undefined) {
           zones.set(name, { state, zoneid });
         }
@@ -187,7 +187,7 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
   }
   const status = memory(4);
   if (Number(kernel.zone_getattr(zoneid, ZONE_ATTR_STATUS, status, status.length)) >= 0) {
-    return stateOfStatus(status.readInt32LE(0));
+    return stateOf(ZONE_STATUSES[status.readInt32LE(0)]);
   }
   const err = lastError('zone_getattr', String(zoneid));
   // It went away between the two calls.
@@ -197,18 +197,13 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
   throw err;
 }
 
-/** Below this the kernel gives a zone's id to nobody who asks by name (zone.c, zone_lookup). */
-const FIRST_KNOWN_STATUS = ZONE_STATUSES.indexOf('ready');
-
 /**
  * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
- * is running, as its init may run already. Undefined below `ready`.
+ * is running, as its init may run already. Undefined where the kernel gives the zone's id to nobody who asks by
+ * name: below `ready` (zone.c, zone_lookup), and once it is dead.
  */
-export function stateOfStatus(status: number): ZoneState | undefined {
-  if (status < FIRST_KNOWN_STATUS) {
-    return undefined;
-  }
-  switch (ZONE_STATUSES[status]) {
+export function stateOf(status: string | undefined): ZoneState | undefined {
+  switch (status) {
     case 'ready':
       return 'ready';
     case 'booting':
@@ -217,8 +212,11 @@ export function stateOfStatus(status: number): ZoneState | undefined {
     case 'shutting_down':
     case 'empty':
       return 'shutting_down';
-    default:
+    case 'down':
+    case 'dying':
       return 'down';
+    default:
+      return undefined;
   }
 }
 

@@ -171,29 +171,66 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
   return { vms, warnings };
 }
 
+/**
+ * The VM that a payload of create asks for.
+ * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
+ *     zone's kernel version, a nic's tag and model; a console's password may be too long
+ * @throws PayloadError in the platform's words
+ */
 function fromPayload(
-  payload: JsonObject,
+  { simcn, ...given }: JsonObject,
   lenient: boolean,
 ): { readonly vm: VmInput; readonly warnings: readonly string[] } {
-  const { simcn, ...rest } = payload;
   const image = imageSchema.optional().safeParse(simcn);
   if (!image.success) {
     throw new PayloadError(`simcn: ${image.error.issues.map(({ message }) => message).join('; ')}`);
   }
-  const made = createdVm(rest, lenient);
-  const { properties, maps, uuid, zonename, autoboot, nowait, warnings } = made;
+  const payload = typed(given);
+  const own = new Set(payload.keys());
+  const uuid = payload.get('uuid') ?? randomUUID();
+  payload.set('uuid', uuid);
+  const brand = applyDefaults(payload);
+  addDocker(payload, brand, undefined);
+  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
+  if (replaced !== undefined) {
+    setDefault(payload, 'image_uuid', replaced);
+  }
+  if (lenient) {
+    setDefault(payload, 'image_uuid', NOBODY);
+    setDefault(payload, 'kernel_version', '');
+  }
+  const warnings = dropInvalid(payload, brand, 'create', own);
+  if (lenient && !own.has('image_uuid') && replaced === undefined) {
+    payload.delete('image_uuid');
+  }
+
+  const nics = addedNics(payload.get('nics'));
+  for (const nic of lenient ? nics : []) {
+    nic.nic_tag ??= 'external';
+  }
+  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
+    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
+  }
+  makeBooleans(payload);
+  checkNics(nics, [], brand);
+  const routes = objectOf(payload.get('routes'));
+  checkRoutes(routes, routes, nics);
+  checkScalars(payload, lenient);
+  nameInterfaces(nics, brand);
+  const zonename = shown(payload.get('zonename') ?? uuid);
+  const parts = { brand, zonename, nics, uuid: shown(uuid), lenient };
+  const properties = propertiesOf(payload, parts);
   if (!ZONENAME.test(zonename)) {
     throw new PayloadError('Invalid value(s) for: zonename');
   }
-  const brand = String(properties.brand);
-  const of = (name: keyof VmConfig): JsonObject => maps.get(name) ?? {};
+  const of = (name: MapName): JsonObject => objectOf(payload.get(name));
   const vm: VmInput = {
     zonename,
-    uuid,
+    uuid: parts.uuid,
     brand,
-    zonepath: String(properties.zonepath),
-    start: autoboot ? 'running' : 'installed',
-    nowait,
+    zonepath: `/zones/${zonename}`,
+    start: payload.get('autoboot') === true ? 'running' : 'installed',
+    nowait: payload.get('nowait') === true,
     overlay: null,
     image: imageOf(image.data, brand, zonename),
     properties: { ...properties, hvm: brandOf(brand).hvm },
@@ -201,7 +238,7 @@ function fromPayload(
       customer_metadata: of('customer_metadata'),
       internal_metadata: of('internal_metadata'),
       tags: of('tags'),
-      routes: of('routes'),
+      routes,
     },
   };
   return { vm, warnings };
@@ -255,69 +292,6 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     // Last, so that they win over what was given as undefined.
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },
-  };
-}
-
-interface CreatedVm {
-  readonly uuid: string;
-  readonly zonename: string;
-  readonly properties: JsonObject;
-  readonly maps: ReadonlyMap<MapName, JsonObject>;
-  readonly autoboot: boolean;
-  /** `vmadm create` does not wait for the zone to run. */
-  readonly nowait: boolean;
-  readonly warnings: readonly string[];
-}
-
-/**
- * The VM that a payload of create asks for.
- * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
- *     zone's kernel version, a nic's tag and model; a console's password may be too long
- * @throws PayloadError in the platform's words
- */
-function createdVm(given: JsonObject, lenient: boolean): CreatedVm {
-  const payload = typed(given);
-  const own = new Set(payload.keys());
-  const uuid = payload.get('uuid') ?? randomUUID();
-  payload.set('uuid', uuid);
-  const brand = applyDefaults(payload);
-  addDocker(payload, brand, undefined);
-  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
-  if (replaced !== undefined) {
-    setDefault(payload, 'image_uuid', replaced);
-  }
-  if (lenient) {
-    setDefault(payload, 'image_uuid', NOBODY);
-    setDefault(payload, 'kernel_version', '');
-  }
-  const warnings = dropInvalid(payload, brand, 'create', own);
-  if (lenient && !own.has('image_uuid') && replaced === undefined) {
-    payload.delete('image_uuid');
-  }
-
-  const nics = addedNics(payload.get('nics'));
-  for (const nic of lenient ? nics : []) {
-    nic.nic_tag ??= 'external';
-  }
-  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
-    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
-  }
-  makeBooleans(payload);
-  checkNics(nics, [], brand);
-  const routes = objectOf(payload.get('routes'));
-  checkRoutes(routes, routes, nics);
-  checkScalars(payload, lenient);
-  nameInterfaces(nics, brand);
-  const zonename = shown(payload.get('zonename') ?? uuid);
-  const maps = new Map(MAPS.map((name) => [name, objectOf(payload.get(name))]));
-  return {
-    uuid: shown(uuid),
-    zonename,
-    properties: propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient }),
-    maps,
-    autoboot: payload.get('autoboot') === true,
-    nowait: payload.get('nowait') === true,
-    warnings,
   };
 }
 
