@@ -11,12 +11,6 @@
 
 #include "node.h"
 
-zoneid_t
-getzoneid(void)
-{
-	return (GLOBAL_ZONEID);
-}
-
 static void
 global_record(zone_record_t *zone)
 {
@@ -75,7 +69,7 @@ getzoneidbyname(const char *name)
 	zone_record_t zone;
 
 	if (name == NULL)
-		return (getzoneid());
+		return (GLOBAL_ZONEID);
 	if (record_by_name(name, &zone) != 0) {
 		errno = EINVAL;
 		return (-1);

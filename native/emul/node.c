@@ -187,18 +187,6 @@ emul_zones_configure(const char *root, const char *lines)
 }
 
 int
-emul_zone_configure(const char *root, const char *name, const char *brand, const char *zonepath,
-    const char *uuid)
-{
-	char line[MAXPATHLEN + 512];
-	int n = snprintf(line, sizeof (line), "%s:configured:%s:%s:%s", name, zonepath, uuid, brand);
-
-	if (n < 0 || (size_t)n >= sizeof (line) || strchr(line, '\n') != NULL)
-		return (-EINVAL);
-	return (emul_zones_configure(root, line));
-}
-
-int
 emul_zone_index_state(const char *root, const char *name, uint32_t state)
 {
 	node_t *node;
