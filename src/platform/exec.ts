@@ -97,10 +97,12 @@ function endOf({ code, killed, signal }: ExecFileException, aborted: boolean): s
 /** A program that takes requests for as long as we want it. */
 export interface Helper {
   /** Hands it bytes on its descriptor 4. */
-  send(bytes: Buffer): void;
+  readonly send: (bytes: Buffer) => void;
   /** Closes our ends: it goes when it notices. */
-  close(): void;
+  readonly close: () => void;
 }
+
+const NOT_STARTED: Helper = { send: () => undefined, close: () => undefined };
 
 /** Where SMF waits for each process of the service's contract, a helper gets one of its own (ctrun(1)). */
 const OWN_CONTRACT: readonly string[] =
@@ -138,7 +140,7 @@ export function startHelper(
   } catch (err) {
     // As above.
     process.nextTick(end, err);
-    return { send: () => undefined, close: () => undefined };
+    return NOT_STARTED;
   }
   // Not `exit`: of a process that the kernel holds its channel is open until it is really gone.
   child.once('disconnect', () => end(new SystemError(call, args.join(' '), 'EPIPE')));
@@ -151,7 +153,7 @@ export function startHelper(
   // Where no descriptor was left for its pipes there is none: the event follows.
   const requests = Array.isArray(child.stdio) ? child.stdio[4] : undefined;
   if (!(requests instanceof Socket)) {
-    return { send: () => undefined, close: () => undefined };
+    return NOT_STARTED;
   }
   // The channel says when it is gone.
   requests.on('error', () => undefined);

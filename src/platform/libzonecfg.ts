@@ -42,17 +42,14 @@ export interface ZoneFacts {
 }
 
 /**
- * A line of the index: the state is that of a zone which the kernel does not know. Zonepath and brand are empty where
- * the index does not say them, as on platforms before 2015.
+ * The configured zones as of one read, the global one left out. The state is that of a zone which the kernel does not
+ * know; zonepath and brand are empty where the index does not say them, as on platforms before 2015.
  */
-export type IndexEntry = ZoneFacts;
-
-/** The configured zones as of one read, the global one left out. */
 export interface ZoneIndex {
   /** Parsed as it is walked. */
-  entries(): IterableIterator<IndexEntry>;
+  entries(): IterableIterator<ZoneFacts>;
   /** The first line of that name, as libzonecfg takes it. */
-  find(zonename: string): IndexEntry | undefined;
+  find(zonename: string): ZoneFacts | undefined;
 }
 
 /** A zone that the kernel knows. */
@@ -69,30 +66,16 @@ export interface PeerCredential {
   readonly uid: number;
 }
 
-/** Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses. */
-export interface Platform {
-  /** The configured zones, by one read of the index. */
-  zoneIndex(): ZoneIndex;
-  /**
-   * Each zone that the kernel knows, by name: its state counts more than the index's. A zone that is being made is
-   * not among them.
-   */
-  liveZones(): ReadonlyMap<string, LiveZone>;
-  /** The name of a zone that the kernel knows. */
-  zoneName(zoneid: number): string;
-  /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
-  zoneFacts(zonename: string): ZoneFacts | undefined;
-  zoneBrand(zonename: string): string;
-  zonepath(zonename: string): string;
-  umount(dir: string, force: boolean): void;
-  /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
-  peer(fd: number): PeerCredential;
-}
-
 const credential = new Int32Array(3);
 
-/** @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere */
-export function openPlatform(root: string): Platform {
+/** What `openPlatform` gives. */
+export type Platform = ReturnType<typeof openPlatform>;
+
+/**
+ * Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses.
+ * @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere
+ */
+export function openPlatform(root: string) {
   onRoot(root);
   const { zoneIndex } = new Paths(root);
   const zoneText = (call: 'zone_get_brand' | 'zone_get_zonepath', zonename: string): string => {
@@ -103,9 +86,19 @@ export function openPlatform(root: string): Platform {
     }
     return readString(text);
   };
-  const platform: Platform = {
-    zoneIndex: () => readZoneIndex(zoneIndex),
-    liveZones: () => {
+  const libzonecfg = {
+    zoneBrand: (zonename: string): string => zoneText('zone_get_brand', zonename),
+    zonepath: (zonename: string): string => zoneText('zone_get_zonepath', zonename),
+  };
+  return {
+    ...libzonecfg,
+    /** The configured zones, by one read of the index. */
+    zoneIndex: (): ZoneIndex => readZoneIndex(zoneIndex),
+    /**
+     * Each zone that the kernel knows, by name: its state counts more than the index's. A zone that is being made is
+     * not among them.
+     */
+    liveZones: (): ReadonlyMap<string, LiveZone> => {
       onRoot(root);
       const listed = loadAddon().liveZones();
       if (typeof listed === 'number') {
@@ -121,7 +114,8 @@ export function openPlatform(root: string): Platform {
       }
       return zones;
     },
-    zoneName: (zoneid) => {
+    /** The name of a zone that the kernel knows. */
+    zoneName: (zoneid: number): string => {
       onRoot(root);
       const name = loadAddon().zonename(zoneid);
       if (typeof name === 'number') {
@@ -129,18 +123,18 @@ export function openPlatform(root: string): Platform {
       }
       return name;
     },
-    zoneFacts: (zonename) => {
+    /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
+    zoneFacts: (zonename: string): ZoneFacts | undefined => {
       const entry = readZoneIndex(zoneIndex).find(zonename);
-      return entry && factsOf(entry, platform, liveState(root, zonename));
+      return entry && factsOf(entry, libzonecfg, liveState(root, zonename));
     },
-    zoneBrand: (zonename) => zoneText('zone_get_brand', zonename),
-    zonepath: (zonename) => zoneText('zone_get_zonepath', zonename),
-    umount: (dir, force) => {
+    umount: (dir: string, force: boolean): void => {
       if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
         throw lastError('umount2', dir);
       }
     },
-    peer: (fd) => {
+    /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
+    peer: (fd: number): PeerCredential => {
       onRoot(root);
       const err = loadAddon().peer(fd, credential);
       if (err !== 0) {
@@ -150,7 +144,6 @@ export function openPlatform(root: string): Platform {
       return { zoneid, pid, uid: uid >>> 0 };
     },
   };
-  return platform;
 }
 
 /**
@@ -159,8 +152,8 @@ export function openPlatform(root: string): Platform {
  * @returns undefined where libzonecfg knows no such zone (any more)
  */
 export function factsOf(
-  { zonename, brand, zonepath, state }: IndexEntry,
-  libzonecfg: Pick<Platform, 'zoneBrand' | 'zonepath'>,
+  { zonename, brand, zonepath, state }: ZoneFacts,
+  libzonecfg: { zoneBrand(zonename: string): string; zonepath(zonename: string): string },
   live: ZoneState | undefined,
 ): ZoneFacts | undefined {
   try {
@@ -257,7 +250,7 @@ const INDEX_STATES = ZONE_STATES.slice(0, 3);
 const brands = new Map<string, string>();
 
 /** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
-function parseLine(line: string): IndexEntry | undefined {
+function parseLine(line: string): ZoneFacts | undefined {
   const [zonename = '', state = '', zonepath = '', , brand = ''] = fieldsOf(line);
   const known = INDEX_STATES.find((name) => name === state);
   if (
