@@ -12,6 +12,7 @@ import { z } from 'zod';
 
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
 import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { ZONE_STATES } from '../../src/platform/ffi';
 import { brandOf } from './brand';
 import {
   addedNics,
@@ -45,23 +46,11 @@ import {
 import { type BrandName, hasProperty, isBrandName, UUID } from './properties';
 import { type Image, imageSchema, type VmConfig } from './store';
 
-/** The states in which a zone can start, by libzonecfg's name. */
-const START_STATES = [
-  'configured',
-  'incomplete',
-  'installed',
-  'ready',
-  'running',
-  'shutting_down',
-  'down',
-] as const;
-export type StartState = (typeof START_STATES)[number];
+/** The states in which a zone can start. */
+const startState = z.enum(ZONE_STATES).exclude(['mounted']);
+export type StartState = z.infer<typeof startState>;
 
 export interface VmInput {
-  readonly zonename: string;
-  readonly uuid: string;
-  readonly brand: string;
-  readonly zonepath: string;
   readonly start: StartState;
   /** Whoever creates it does not wait for it to run. */
   readonly nowait: boolean;
@@ -95,7 +84,7 @@ const inputSchema = z.looseObject({
     .string()
     .regex(/^(\/[a-zA-Z0-9_-][a-zA-Z0-9_.-]*)+$/, 'not an absolute, normal path')
     .optional(),
-  zone_state: z.enum(START_STATES).default('running'),
+  zone_state: startState.default('running'),
   state: z.string().optional(),
   customer_metadata: object.default({}),
   internal_metadata: object.default({}),
@@ -218,17 +207,12 @@ function fromPayload(
   checkScalars(payload, lenient);
   nameInterfaces(nics, brand);
   const zonename = shown(payload.get('zonename') ?? uuid);
-  const parts = { brand, zonename, nics, uuid: shown(uuid), lenient };
-  const properties = propertiesOf(payload, parts);
+  const properties = propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient });
   if (!ZONENAME.test(zonename)) {
     throw new PayloadError('Invalid value(s) for: zonename');
   }
   const of = (name: MapName): JsonObject => objectOf(payload.get(name));
   const vm: VmInput = {
-    zonename,
-    uuid: parts.uuid,
-    brand,
-    zonepath: `/zones/${zonename}`,
     start: payload.get('autoboot') === true ? 'running' : 'installed',
     nowait: payload.get('nowait') === true,
     overlay: null,
@@ -281,10 +265,6 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     ...Object.fromEntries(kept),
   };
   return {
-    zonename,
-    uuid,
-    brand: given.brand,
-    zonepath,
     start: zone_state,
     overlay: state !== undefined && OVERLAYS.includes(state) ? state : null,
     nowait: false,
