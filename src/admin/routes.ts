@@ -16,9 +16,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
-import { auditVm } from '../datasets/audit';
 import { listUsage } from '../datasets/live-audit';
-import { platformStamp, policyOf } from '../datasets/policy';
+import { auditVm, platformStamp, policyOf } from '../datasets/policy';
 import { CooperativeYield } from '../lib/scheduler';
 import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
 import { printableKey, type Level } from '../log';

@@ -15,9 +15,8 @@ import { TaskQueue } from '../lib/scheduler';
 import type { Logger } from '../log';
 import { zonerootOf } from '../metadata/datasets';
 import type { JsonObject, VmFacts } from '../metadata/vm-data';
-import { auditVm, type Audit, type AuditRule, type Usage } from './audit';
 import { run } from '../platform/exec';
-import type { SafePolicy } from './policy';
+import { auditVm, type Audit, type AuditRule, type SafePolicy, type Usage } from './policy';
 
 /** Audits in one iteration of the event loop: below a millisecond. */
 const ITERATION_VMS = 8;

@@ -1,5 +1,6 @@
 /*
- * The policy of "safe" delegated datasets: its rules, and what a provisioning payload becomes under it.
+ * The policy of "safe" delegated datasets: its rules, what a provisioning payload becomes under it, and the audit of a
+ * VM that exists: safe for the node, unsafe and why, unknown, or exempt.
  *
  *   "delegate_dataset": "safe"
  *     ->  "delegate_dataset": true
@@ -7,18 +8,26 @@
  *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
  *
  * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule that the
- * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified. Called by
- * `mdatactl datasets expand` and simcn's create; the audit applies the same rules to VMs that exist. No reason shows a
- * metadata value.
+ * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified.
+ *
+ * On a VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any mark
+ * was meant to be safe and must have all of them; one that has none is a plain delegated dataset, as operators'
+ * services have. A VM that loses its last mark does not become plain: the caller passes the previous audit, which
+ * remembers. A VM whose usage could not be read is unknown, not safe.
+ *
+ * Payloads come from `mdatactl datasets expand` and simcn's create, VMs from the live audit and `mdatactl datasets`.
+ * No text shows a metadata value.
  */
 import { version } from 'node:os';
 import {
+  delegationOf,
   IMPORT_PRIVILEGE,
   importGrant,
   isLimit,
   LIMIT_NAMES,
   parsePrivileges,
   withoutImport,
+  type Delegation,
   type LimitName,
 } from '../metadata/datasets';
 import { HVM_BRANDS, isJsonObject, own, type JsonObject } from '../metadata/vm-data';
@@ -36,9 +45,7 @@ export type ReasonCode =
   | 'limit-priv-malformed'
   | 'limit-priv-grants-import'
   | 'limit-not-number'
-  | 'limit-removed'
-  | 'hvm-snapshot'
-  | 'zoneroot-unknown';
+  | 'limit-removed';
 
 /** The first platform with both the receive privilege and the two limits. */
 const OLDEST_STAMP = '20150418T000000Z';
@@ -56,7 +63,7 @@ export interface Reason {
 
 export type Expansion =
   | { readonly kind: 'accepted'; readonly payload: JsonObject }
-  | { readonly kind: 'refused'; readonly reasons: readonly [Reason, ...Reason[]] };
+  | { readonly kind: 'refused'; readonly reasons: readonly Reason[] };
 
 /** Owners by uuid, or every owner. */
 export type Owners = 'all' | readonly string[];
@@ -99,7 +106,7 @@ export function platformStamp(): string | undefined {
 const OTHER_WISHES: ReadonlySet<unknown> = new Set(['true', 'false', true, false, null, undefined]);
 
 /** What a VM gets where nobody says otherwise. */
-export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
+const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
   zfs_snapshot_limit: 128,
   zfs_filesystem_limit: 32,
 };
@@ -136,20 +143,19 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
   const off = 'safe delegated datasets are switched off in the configuration of this node';
-  const use = policy.enabled
-    ? [
-        ...checkBrand(payload),
-        ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
-        ...checkPlatform(payload, platform),
-      ]
-    : [reason('feature-off', member, off)];
-  const [first, ...others] = [
-    ...use,
+  const reasons = [
+    ...(policy.enabled
+      ? [
+          ...checkBrand(payload),
+          ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
+          ...checkPlatform(payload, platform),
+        ]
+      : [reason('feature-off', member, off)]),
     ...checkPrivileges(limitPriv),
     ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
   ];
-  if (first !== undefined) {
-    return { kind: 'refused', reasons: [first, ...others] };
+  if (reasons.length > 0) {
+    return { kind: 'refused', reasons };
   }
   const expanded = { delegate_dataset: true, limit_priv: limitPrivWithoutImport(limitPriv) };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
@@ -165,12 +171,12 @@ export function isHvm(members: JsonObject): boolean {
 }
 
 /** True where the owner is named in the list; uuids are caseless. */
-export function isListed(owners: readonly string[], owner: unknown): boolean {
+function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
 /** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
-export function checkBrand(members: JsonObject): readonly Reason[] {
+function checkBrand(members: JsonObject): readonly Reason[] {
   const brand = own(members, 'brand');
   if (brand !== undefined && typeof brand !== 'string') {
     return [reason('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`)];
@@ -257,7 +263,182 @@ function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
-export function shown(value: unknown): string {
+function shown(value: unknown): string {
   const text = value === undefined ? 'nothing' : JSON.stringify(value);
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
+}
+
+/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
+export type AuditRule =
+  | ReasonCode
+  | 'receive-granted'
+  | 'privileges-unreadable'
+  | 'limit-missing'
+  | 'limit-exceeded'
+  | 'dataset-outside'
+  | 'zoneroot-unknown';
+
+/** One rule that a VM breaks. */
+export interface Finding {
+  readonly rule: AuditRule;
+  /** The property of the VM object. */
+  readonly member: string;
+  /** What the VM has there, as JSON. */
+  readonly value: string;
+  readonly text: string;
+  /** What to do. */
+  readonly fix: string;
+}
+
+/** What ZFS compares with its limits: of a dataset and all below it. */
+export interface Usage {
+  readonly snapshots: number;
+  /** Filesystems and volumes: ZFS has one limit for both. */
+  readonly filesystems: number;
+}
+
+/** A limit and what is used of it; undefined where it is not set or not readable. */
+export interface Use {
+  readonly limit: number | undefined;
+  readonly used: number | undefined;
+}
+
+interface Audited {
+  readonly datasets: readonly string[];
+  readonly use: Readonly<Record<LimitName, Use>>;
+  /** Has a mark of "safe", or had one when it was audited before. */
+  readonly marked: boolean;
+  /** The same for as long as the verdict and its reasons are; usage alone does not change it. */
+  readonly signature: string;
+}
+
+export type Audit =
+  | { readonly kind: 'none'; readonly signature: string }
+  | (Audited & { readonly kind: 'safe' })
+  /** Breaks no rule as far as is known, but what it uses of its limits could not be read. */
+  | (Audited & { readonly kind: 'unknown' })
+  | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
+  | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly Finding[] });
+
+/** What is known besides the VM object. */
+export interface AuditFacts {
+  /** `uname -v` or a build stamp of the node; left out off SmartOS. */
+  readonly platform?: string | undefined;
+  /** Of the zoneroot's tree, which is what ZFS holds against the limits; undefined: not readable. */
+  readonly usage?: Usage | undefined;
+  /** The audit of the same VM before this one. */
+  readonly last?: Audit | undefined;
+}
+
+/** Audits a VM object as vminfod sends it. */
+export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = {}): Audit {
+  const delegation = delegationOf(vm);
+  if (delegation === undefined) {
+    return { kind: 'none', signature: 'none' };
+  }
+  const { datasets, limits, receive } = delegation;
+  const { platform, usage, last } = facts;
+  const use = {
+    zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
+    zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
+  };
+  const wasMarked = last !== undefined && last.kind !== 'none' && last.marked;
+  const audited = { datasets, use, marked: wasMarked || receive === 'none' || limits.size > 0 };
+  const why = exemption(vm, policy, audited.marked);
+  if (why !== undefined) {
+    return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
+  }
+  const findings = [
+    ...findPlace(vm, platform),
+    ...findTree(vm, delegation),
+    ...findPrivileges(vm, delegation),
+    ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
+  ];
+  if (findings.length === 0) {
+    const kind = usage === undefined ? 'unknown' : 'safe';
+    return { ...audited, kind, signature: kind };
+  }
+  const broken = findings.map(({ rule, member, value }) => `${rule} ${member}=${value}`);
+  return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
+}
+
+/** Why the rules of "safe" are not for this VM; undefined where they are. */
+function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean) {
+  if (plainOwners === 'all') {
+    return marked ? undefined : 'plain';
+  }
+  return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
+}
+
+function finding(
+  vm: JsonObject,
+  rule: AuditRule,
+  member: string,
+  text: string,
+  fix: string,
+): Finding {
+  return { rule, member, value: shown(own(vm, member)), text, fix };
+}
+
+function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
+  const brand = checkBrand(vm).map(({ code, member, text }) => {
+    const fix = 'destroy the VM and create it without a delegated dataset';
+    return finding(vm, code, member, text, fix);
+  });
+  const stamp = checkPlatform(vm, platform).map(({ code, member, text }) => {
+    const value = shown(member === '' ? platform : own(vm, member));
+    const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
+    return { ...finding(vm, code, 'platform_buildstamp', text, fix), value };
+  });
+  return [...brand, ...stamp];
+}
+
+/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
+function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly Finding[] {
+  if (zoneroot === undefined) {
+    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
+    const fix = 'find out why the platform does not load the dataset of the zoneroot: vmadm get';
+    return [finding(vm, 'zoneroot-unknown', 'zfs_filesystem', text, fix)];
+  }
+  return outside.map((dataset) => {
+    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
+    const fix =
+      'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+    return finding(vm, 'dataset-outside', 'datasets', text, fix);
+  });
+}
+
+function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
+  const list = own(vm, 'limit_priv');
+  if (receive === 'none') {
+    return [];
+  }
+  if (receive === 'unreadable') {
+    const text = `limit_priv ${shown(list)} is not a list of privileges`;
+    const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
+    return [finding(vm, 'privileges-unreadable', 'limit_priv', text, fix)];
+  }
+  const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+  // A zone's privileges are fixed when it boots.
+  const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+  return [finding(vm, 'receive-granted', 'limit_priv', text, fix)];
+}
+
+function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
+  if (limit === undefined) {
+    const fix = updateWith(vm, { [member]: Math.max(DEFAULT_LIMITS[member], used ?? 0) });
+    return [finding(vm, 'limit-missing', member, `${member} is not set`, fix)];
+  }
+  if (used === undefined || used <= limit) {
+    return [];
+  }
+  const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
+  return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
+}
+
+/** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */
+function updateWith(vm: JsonObject, update: JsonObject): string {
+  const uuid = own(vm, 'uuid');
+  const subject = typeof uuid === 'string' && /^[0-9a-f-]{36}$/i.test(uuid) ? uuid : 'UUID';
+  return `vmadm update ${subject} <<<'${JSON.stringify(update)}'`;
 }

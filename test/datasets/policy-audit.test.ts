@@ -1,7 +1,14 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { auditVm, type Audit, type AuditFacts, type Finding } from '../../src/datasets/audit';
-import { DEFAULT_POLICY, expandPayload, type SafePolicy } from '../../src/datasets/policy';
+import {
+  auditVm,
+  DEFAULT_POLICY,
+  expandPayload,
+  type Audit,
+  type AuditFacts,
+  type Finding,
+  type SafePolicy,
+} from '../../src/datasets/policy';
 import { delegateDatasetWord } from '../../src/metadata/datasets';
 import type { JsonObject } from '../../src/metadata/vm-data';
 import { deepFrozen } from '../support/deep-frozen';
