@@ -293,9 +293,8 @@ find(const table_file_t *file, const char *name)
 	return (-1);
 }
 
-/* By its name, or by its id where that is NULL. */
-static int
-read_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone)
+int
+table_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone)
 {
 	unsigned int sequence;
 	int found;
@@ -307,18 +306,6 @@ read_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_reco
 		found = copy_zone(t->file, name == NULL ? id : find(t->file, name), zone);
 	} while (!read_settled(t, sequence));
 	return (found);
-}
-
-int
-table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
-{
-	return (read_zone(t, root, name, 0, zone));
-}
-
-int
-table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone)
-{
-	return (read_zone(t, root, NULL, id, zone));
 }
 
 int
