@@ -119,12 +119,6 @@ export class ZoneRoots {
     return new ZoneRoot(`${zonepath}/root`, this, observer);
   }
 
-  /** Zones that hang, and the processes that there are. */
-  get status(): { readonly notAnswering: number; readonly processes: number } {
-    const notAnswering = [...this.zones.values()].filter(({ hangs }) => hangs).length;
-    return { notAnswering, processes: this.processes.size };
-  }
-
   /** Whether a request of this zone has been under way for more than a second. For its ZoneRoot. */
   hangs(root: string): boolean {
     return this.zones.get(root)?.hangs === true;
