@@ -215,33 +215,39 @@ export function stateOf(status: string | undefined): ZoneState | undefined {
 
 /** @param path of the index, on this machine @throws SystemError, the errno of the read */
 export function readZoneIndex(path: string): ZoneIndex {
-  let text: string;
+  let bytes: Buffer;
   try {
-    text = `\n${readFileSync(path, 'utf8')}\n`;
+    bytes = readFileSync(path);
   } catch (err) {
     throw systemError('read', path, err);
   }
   return {
     *entries() {
-      for (const line of text.split('\n')) {
+      for (const line of bytes.toString().split('\n')) {
         const entry = parseLine(line);
         if (entry !== undefined) {
           yield entry;
         }
       }
     },
+    // Of thousands of lines no other is made a string.
     find: (zonename) => {
-      const start = `\n${zonename}:`;
-      for (let at = text.indexOf(start); at !== -1; at = text.indexOf(start, at + 1)) {
-        const entry = parseLine(text.slice(at + 1, text.indexOf('\n', at + 1)));
-        if (entry?.zonename === zonename) {
-          return entry;
+      const start = `${zonename}:`;
+      for (let at = bytes.indexOf(start); at !== -1; at = bytes.indexOf(start, at + 1)) {
+        if (at === 0 || bytes[at - 1] === NEWLINE) {
+          const end = bytes.indexOf(NEWLINE, at);
+          const entry = parseLine(bytes.toString('utf8', at, end === -1 ? undefined : end));
+          if (entry?.zonename === zonename) {
+            return entry;
+          }
         }
       }
       return undefined;
     },
   };
 }
+
+const NEWLINE = 0x0a;
 
 /** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
 const INDEX_STATES = ZONE_STATES.slice(0, 3);
