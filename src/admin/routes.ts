@@ -247,7 +247,7 @@ async function datasetsReport(node: AdminNode, zonename: string | undefined) {
     const last = node.datasets.lastOf(name);
     const audit = auditVm(vm, policy, { platform: platformStamp(), usage, last });
     const owner = ownString(vm, 'owner_uuid') ?? null;
-    return audit.kind === 'none' ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
+    return audit === undefined ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
   });
   /** Why usage could not be read; empty where it was. */
   const usageUnknown = listed.kind === 'unknown' ? listed.why : '';

@@ -33,8 +33,6 @@ export type NodeUsage =
   /** `fault`: there is a zfs, and it did not do its work. */
   | { readonly kind: 'unknown'; readonly why: string; readonly fault: boolean };
 
-export type DatasetAudit = Exclude<Audit, { readonly kind: 'none' }>;
-
 export interface LiveAuditOptions {
   readonly policy: SafePolicy;
   /** `uname -v` of the node; undefined off SmartOS. */
@@ -57,7 +55,7 @@ export class LiveAudit {
   /** To be audited: something happened to them, or use was listed again. */
   private readonly dirty = new Map<string, 'changed' | 'usage'>();
   private readonly queue = new TaskQueue({ tasks: ITERATION_VMS });
-  private readonly audits = new Map<string, DatasetAudit>();
+  private readonly audits = new Map<string, Audit>();
   /** The last good listing. A failed one changes nothing here: it would be reported as a change. */
   private usage: ReadonlyMap<string, Usage> = new Map();
   private listedAt = -Infinity;
@@ -116,7 +114,7 @@ export class LiveAudit {
   }
 
   /** The last audit of a VM; undefined where it has no delegated dataset or is not audited yet. */
-  lastOf(zonename: string): DatasetAudit | undefined {
+  lastOf(zonename: string): Audit | undefined {
     return this.audits.get(zonename);
   }
 
@@ -161,21 +159,21 @@ export class LiveAudit {
     const last = this.audits.get(zonename);
     const usage = this.usage.get(zonerootOf(vm) ?? '');
     const audit = auditVm(vm, this.policy, { platform: this.options.platform, usage, last });
-    if (audit.kind === 'none') {
+    if (audit === undefined) {
       this.audits.delete(zonename);
     } else {
       this.audits.set(zonename, audit);
     }
     const { log } = this.options;
-    if (audit.signature === (last?.signature ?? 'none')) {
+    if (audit?.signature === last?.signature) {
       return;
     }
-    if (audit.kind === 'unsafe') {
+    if (audit?.kind === 'unsafe') {
       this.warnings++;
       const { datasets, findings } = audit;
       log.warn({ zonename, datasets, findings }, 'delegated dataset is unsafe for the node');
     } else if (last?.kind === 'unsafe') {
-      log.info({ zonename, verdict: audit.kind }, 'delegated dataset is unsafe no more');
+      log.info({ zonename, verdict: audit?.kind ?? 'none' }, 'delegated dataset is unsafe no more');
     }
   }
 

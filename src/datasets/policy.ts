@@ -313,7 +313,6 @@ interface Audited {
 }
 
 export type Audit =
-  | { readonly kind: 'none'; readonly signature: string }
   | (Audited & { readonly kind: 'safe' })
   /** Breaks no rule as far as is known, but what it uses of its limits could not be read. */
   | (Audited & { readonly kind: 'unknown' })
@@ -330,21 +329,24 @@ export interface AuditFacts {
   readonly last?: Audit | undefined;
 }
 
-/** Audits a VM object as vminfod sends it. */
-export function auditVm(vm: JsonObject, policy: SafePolicy, facts: AuditFacts = {}): Audit {
+/** Audits a VM object as vminfod sends it. Undefined: it has no delegated dataset. */
+export function auditVm(
+  vm: JsonObject,
+  policy: SafePolicy,
+  { platform, usage, last }: AuditFacts = {},
+): Audit | undefined {
   const delegation = delegationOf(vm);
   if (delegation === undefined) {
-    return { kind: 'none', signature: 'none' };
+    return undefined;
   }
   const { datasets, limits, receive } = delegation;
-  const { platform, usage, last } = facts;
   const use = {
     zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
     zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
   };
-  const wasMarked = last !== undefined && last.kind !== 'none' && last.marked;
-  const audited = { datasets, use, marked: wasMarked || receive === 'none' || limits.size > 0 };
-  const why = exemption(vm, policy, audited.marked);
+  const marked = last?.marked === true || receive === 'none' || limits.size > 0;
+  const audited = { datasets, use, marked };
+  const why = exemption(vm, policy, marked);
   if (why !== undefined) {
     return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
   }
