@@ -378,7 +378,7 @@ export class Agent {
     const deadline = performance.now() + graceMs;
     try {
       await this.registry?.stop(graceMs);
-      await this.parts?.roots.stop();
+      this.parts?.roots.stop();
       this.parts?.datasets.stop();
       await this.parts?.store.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
       await this.admin?.stop();

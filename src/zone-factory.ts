@@ -26,14 +26,13 @@ import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import { PortLog } from './port-log';
-import type { PeerCredential, Platform } from './platform/libzonecfg';
+import type { PeerCredential, Platform, ZoneFacts } from './platform/libzonecfg';
 import { HVM_BRANDS } from './metadata/vm-data';
 import { MountTable } from './platform/mounts';
 import type { Paths } from './platform/paths';
 import type { ZoneRoots } from './platform/zone-root';
 import type { Store } from './vm/store';
 import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
-import type { ZoneFacts } from './platform/zone-facts';
 import { Zone, type ZoneLink } from './zones/zone';
 
 const GLOBAL_ZONEID = 0;
@@ -168,7 +167,7 @@ export class ZoneFactory {
     return {
       paths,
       table: new MountTable(paths.mnttab),
-      isReady: (zonename) => platform.zoneState(zonename) === 'ready',
+      isReady: (zonename) => platform.zoneFacts(zonename)?.state === 'ready',
       addFirstCheck: (check) => {
         if (this.heldChecks === null) {
           this.firstChecks.add(check);

@@ -30,14 +30,7 @@ channel_address(struct sockaddr_un *to, int dirfd, const char *name)
 int
 channel_open(const char *root)
 {
-	char path[STORE_PATH_BYTES];
-	int err = store_path(path, root, STORE_CHANNEL);
-	int fd;
-
-	if (err != 0)
-		return (err);
-	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return (fd < 0 ? -errno : fd);
+	return (store_open(root, STORE_CHANNEL, O_PATH | O_DIRECTORY));
 }
 
 static int

@@ -34,12 +34,8 @@
  */
 EMUL_EXPORT int emul_node_boot(const char *root);
 
-/* Writes the index line (state configured) and the XML. -EEXIST when the name is taken. */
-EMUL_EXPORT int emul_zone_configure(const char *root, const char *name, const char *brand,
-    const char *zonepath, const char *uuid);
-
 /*
- * The same for many zones with one write of the index: lines of `name:state:zonepath:uuid:brand`,
+ * Writes the XML of zones, and the index once: lines of `name:state:zonepath:uuid:brand`,
  * state configured, incomplete or installed. All or none: -EEXIST when any of the names is taken.
  */
 EMUL_EXPORT int emul_zones_configure(const char *root, const char *lines);

@@ -68,22 +68,16 @@ typedef unsigned int uint_t;
 #define	ILLUMOS_MS_OPTIONSTR	0x100
 #define	ILLUMOS_MS_FORCE	0x400
 
-PLATFORM_EXPORT zoneid_t getzoneid(void);
 PLATFORM_EXPORT zoneid_t getzoneidbyname(const char *name);
 PLATFORM_EXPORT ssize_t getzonenamebyid(zoneid_t id, char *buf, size_t len);
 PLATFORM_EXPORT int zone_list(zoneid_t *ids, unsigned int *count);
 PLATFORM_EXPORT ssize_t zone_getattr(zoneid_t id, int attr, void *buf, size_t len);
 
 PLATFORM_EXPORT int zone_get_state(char *name, zone_state_t *state);
-PLATFORM_EXPORT char *zone_state_str(zone_state_t state);
 PLATFORM_EXPORT int zone_get_zonepath(char *name, char *buf, size_t len);
 PLATFORM_EXPORT int zone_get_rootpath(char *name, char *buf, size_t len);
 PLATFORM_EXPORT int zone_get_brand(char *name, char *buf, size_t len);
-PLATFORM_EXPORT char *zonecfg_strerror(int code);
 PLATFORM_EXPORT void zonecfg_set_root(const char *root);
-PLATFORM_EXPORT FILE *setzoneent(void);
-PLATFORM_EXPORT char *getzoneent(FILE *cookie);
-PLATFORM_EXPORT void endzoneent(FILE *cookie);
 
 PLATFORM_EXPORT int mount(const char *special, const char *dir, int flags, ...);
 PLATFORM_EXPORT int umount2(const char *dir, int flags);

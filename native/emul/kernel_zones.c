@@ -11,12 +11,6 @@
 
 #include "node.h"
 
-zoneid_t
-getzoneid(void)
-{
-	return (GLOBAL_ZONEID);
-}
-
 static void
 global_record(zone_record_t *zone)
 {
@@ -28,55 +22,35 @@ global_record(zone_record_t *zone)
 	zone->initpid = 1;
 }
 
-/*
- * zone_lookup (uts/common/os/zone.c): a zone has a name for others from ready on, and until it is dead.
- */
+/* By its name, or by its id where that is NULL. */
 static int
-record_by_name(const char *name, zone_record_t *zone)
+read_record(const char *name, zoneid_t id, zone_record_t *zone)
 {
 	node_t *node;
 	int err;
 
-	if (strcmp(name, GLOBAL_ZONENAME) == 0) {
+	if (name == NULL ? id == GLOBAL_ZONEID : strcmp(name, GLOBAL_ZONENAME) == 0) {
 		global_record(zone);
 		return (0);
 	}
 	if ((node = node_enter_current()) == NULL)
 		return (-ENOMEM);
 	if ((err = table_open(&node->table, node->root)) == 0)
-		err = table_by_name(&node->table, node->root, name, zone);
-	node_leave(node);
-	if (err == 0 && (zone->status < ZONE_IS_READY || zone->status >= ZONE_IS_DEAD))
-		return (-ESRCH);
-	return (err);
-}
-
-static int
-record_by_id(zoneid_t id, zone_record_t *zone)
-{
-	node_t *node;
-	int err;
-
-	if (id == GLOBAL_ZONEID) {
-		global_record(zone);
-		return (0);
-	}
-	if ((node = node_enter_current()) == NULL)
-		return (-ENOMEM);
-	if ((err = table_open(&node->table, node->root)) == 0)
-		err = table_by_id(&node->table, node->root, id, zone);
+		err = table_zone(&node->table, node->root, name, id, zone);
 	node_leave(node);
 	return (err);
 }
 
+/* zone_lookup (uts/common/os/zone.c): a zone has a name for others from ready on, and until it is dead. */
 zoneid_t
 getzoneidbyname(const char *name)
 {
 	zone_record_t zone;
 
 	if (name == NULL)
-		return (getzoneid());
-	if (record_by_name(name, &zone) != 0) {
+		return (GLOBAL_ZONEID);
+	if (read_record(name, 0, &zone) != 0 || zone.status < ZONE_IS_READY ||
+	    zone.status >= ZONE_IS_DEAD) {
 		errno = EINVAL;
 		return (-1);
 	}
@@ -97,7 +71,7 @@ zone_getattr(zoneid_t id, int attr, void *buf, size_t len)
 {
 	zone_record_t zone;
 
-	if (record_by_id(id, &zone) != 0) {
+	if (read_record(NULL, id, &zone) != 0) {
 		errno = EINVAL;
 		return (-1);
 	}

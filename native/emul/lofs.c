@@ -160,19 +160,6 @@ mount_lofs(node_t *node, const char *special, const char *dir, int flags, char *
 	return (err);
 }
 
-/* Alone with the current node on the whole machine. */
-static int
-lock_current(node_t **node, int *lock)
-{
-	if ((*node = node_enter_current()) == NULL)
-		return (-ENOMEM);
-	*lock = store_lock((*node)->root, STORE_LOCK);
-	if (*lock >= 0)
-		return (0);
-	node_leave(*node);
-	return (*lock);
-}
-
 int
 mount(const char *special, const char *dir, int flags, ...)
 {
@@ -181,7 +168,7 @@ mount(const char *special, const char *dir, int flags, ...)
 	node_t *node;
 	size_t len;
 	va_list args;
-	int err, lock;
+	int err;
 
 	va_start(args, flags);
 	fstype = va_arg(args, const char *);
@@ -196,12 +183,8 @@ mount(const char *special, const char *dir, int flags, ...)
 		errno = EINVAL;
 		return (-1);
 	}
-	err = lock_current(&node, &lock);
-	if (err == 0) {
-		err = mount_lofs(node, special, dir, flags, options, len);
-		store_unlock(lock);
-		node_leave(node);
-	}
+	if ((err = node_lock(&node, NULL)) == 0)
+		err = node_unlock(node, mount_lofs(node, special, dir, flags, options, len));
 	errno = -err;
 	return (err == 0 ? 0 : -1);
 }
@@ -210,10 +193,9 @@ int
 umount2(const char *dir, int flags)
 {
 	node_t *node;
-	int err, lock;
+	int err;
 
-	err = lock_current(&node, &lock);
-	if (err == 0) {
+	if ((err = node_lock(&node, NULL)) == 0) {
 		if (syscall(SYS_umount2, dir, flags & ILLUMOS_MS_FORCE ? LINUX_MNT_DETACH : 0) != 0)
 			err = -errno;
 		/* EINVAL: somebody has unmounted it past this library, and the table does not know. */
@@ -222,8 +204,7 @@ umount2(const char *dir, int flags)
 
 			err = err == 0 ? failed : err;
 		}
-		store_unlock(lock);
-		node_leave(node);
+		err = node_unlock(node, err);
 	}
 	errno = -err;
 	return (err == 0 ? 0 : -1);

@@ -86,6 +86,29 @@ node_leave(node_t *node)
 }
 
 int
+node_lock(node_t **node, const char *root)
+{
+	int lock;
+
+	*node = root == NULL ? node_enter_current() : node_enter(root);
+	if (*node == NULL)
+		return (-ENOMEM);
+	(*node)->lock = lock = store_lock((*node)->root, STORE_LOCK);
+	if (lock >= 0)
+		return (0);
+	node_leave(*node);
+	return (lock);
+}
+
+int
+node_unlock(node_t *node, int err)
+{
+	store_unlock(node->lock);
+	node_leave(node);
+	return (err);
+}
+
+int
 node_zone_of_path(node_t *node, const char *path, char *name)
 {
 	char rootpath[STORE_PATH_BYTES + MAXPATHLEN + 8];
@@ -113,51 +136,32 @@ node_zone_of_path(node_t *node, const char *path, char *name)
 	return (-ENOENT);
 }
 
-/* Alone with the node on the whole machine, with a fresh index. */
+/* Locks the node, with a fresh index. */
 static int
-change_begin(const char *root, node_t **node, int *lock)
+change_begin(const char *root, node_t **node)
 {
-	int err;
+	int err = node_lock(node, root);
 
-	if ((*node = node_enter(root)) == NULL)
-		return (-ENOMEM);
-	err = *lock = store_lock((*node)->root, STORE_LOCK);
-	if (err < 0)
-		goto bail;
-	if ((err = table_open(&(*node)->table, (*node)->root)) == 0 &&
-	    (err = zindex_refresh(&(*node)->index, (*node)->root)) == 0) {
-		table_repair(&(*node)->table);
-		return (0);
-	}
-	store_unlock(*lock);
-bail:
-	node_leave(*node);
-	return (err);
-}
-
-static int
-change_end(node_t *node, int lock, int err)
-{
-	store_unlock(lock);
-	node_leave(node);
-	return (err);
+	if (err != 0)
+		return (err);
+	if ((err = table_open(&(*node)->table, (*node)->root)) != 0 ||
+	    (err = zindex_refresh(&(*node)->index, (*node)->root)) != 0)
+		return (node_unlock(*node, err));
+	table_repair(&(*node)->table);
+	return (0);
 }
 
 int
 emul_node_boot(const char *root)
 {
 	char path[STORE_PATH_BYTES];
-	node_t *node = node_enter(root);
-	int err, lock;
+	node_t *node;
+	int err;
 
-	if (node == NULL)
-		return (-ENOMEM);
-	if ((err = store_mkdirs(node->root, "/etc/zones")) != 0 ||
-	    (err = store_mkdirs(node->root, STORE_CHANNEL)) != 0)
-		goto bail;
-	err = lock = store_lock(node->root, STORE_LOCK);
-	if (lock < 0)
-		goto bail;
+	if ((err = store_mkdirs(root, "/etc/zones")) != 0 ||
+	    (err = store_mkdirs(root, STORE_CHANNEL)) != 0 ||
+	    (err = node_lock(&node, root)) != 0)
+		return (err);
 	if ((err = table_create(node->root)) == 0 &&
 	    (err = table_open(&node->table, node->root)) == 0) {
 		table_repair(&node->table);
@@ -168,46 +172,29 @@ emul_node_boot(const char *root)
 		if (err == 0 && (err = store_path(path, node->root, STORE_MNTTAB)) == 0)
 			err = store_replace(path, "", 0);
 	}
-	store_unlock(lock);
-bail:
-	node_leave(node);
-	return (err);
+	return (node_unlock(node, err));
 }
 
 int
 emul_zones_configure(const char *root, const char *lines)
 {
 	node_t *node;
-	int lock;
-	int err = change_begin(root, &node, &lock);
+	int err = change_begin(root, &node);
 
 	if (err != 0)
 		return (err);
-	return (change_end(node, lock, zindex_add(&node->index, node->root, lines)));
-}
-
-int
-emul_zone_configure(const char *root, const char *name, const char *brand, const char *zonepath,
-    const char *uuid)
-{
-	char line[MAXPATHLEN + 512];
-	int n = snprintf(line, sizeof (line), "%s:configured:%s:%s:%s", name, zonepath, uuid, brand);
-
-	if (n < 0 || (size_t)n >= sizeof (line) || strchr(line, '\n') != NULL)
-		return (-EINVAL);
-	return (emul_zones_configure(root, line));
+	return (node_unlock(node, zindex_add(&node->index, node->root, lines)));
 }
 
 int
 emul_zone_index_state(const char *root, const char *name, uint32_t state)
 {
 	node_t *node;
-	int lock;
-	int err = change_begin(root, &node, &lock);
+	int err = change_begin(root, &node);
 
 	if (err != 0)
 		return (err);
-	return (change_end(node, lock, zindex_set_state(&node->index, node->root, name, state)));
+	return (node_unlock(node, zindex_set_state(&node->index, node->root, name, state)));
 }
 
 int
@@ -215,17 +202,16 @@ emul_zone_delete(const char *root, const char *name)
 {
 	zone_record_t record;
 	node_t *node;
-	int lock;
-	int err = change_begin(root, &node, &lock);
+	int err = change_begin(root, &node);
 
 	if (err != 0)
 		return (err);
-	err = table_by_name(&node->table, node->root, name, &record);
+	err = table_zone(&node->table, node->root, name, 0, &record);
 	if (err == 0)
 		err = -EBUSY;
 	else if (err == -ESRCH)
 		err = zindex_remove(&node->index, node->root, name);
-	return (change_end(node, lock, err));
+	return (node_unlock(node, err));
 }
 
 /* The kernel gets to know a configured zone. */
@@ -238,7 +224,7 @@ initialize(node_t *node, const char *name, int32_t initpid, int32_t *zoneid)
 
 	if (zone == NULL || strcmp(name, GLOBAL_ZONENAME) == 0)
 		return (-ENOENT);
-	err = table_by_name(&node->table, node->root, name, &record);
+	err = table_zone(&node->table, node->root, name, 0, &record);
 	if (err == 0) {
 		if (record.status < ZONE_IS_DEAD)
 			return (-EEXIST);
@@ -267,17 +253,16 @@ emul_zone_status(const char *root, const char *name, int32_t status, int32_t ini
 {
 	zone_record_t record;
 	node_t *node;
-	int lock;
 	int err;
 
 	*zoneid = -1;
 	if (status < ZONE_IS_UNINITIALIZED || status > ZONE_IS_FREE)
 		return (-EINVAL);
-	if ((err = change_begin(root, &node, &lock)) != 0)
+	if ((err = change_begin(root, &node)) != 0)
 		return (err);
 	if (status == ZONE_IS_INITIALIZED)
-		return (change_end(node, lock, initialize(node, name, initpid, zoneid)));
-	err = table_by_name(&node->table, node->root, name, &record);
+		return (node_unlock(node, initialize(node, name, initpid, zoneid)));
+	err = table_zone(&node->table, node->root, name, 0, &record);
 	if (err == 0) {
 		*zoneid = record.id;
 		if (status == ZONE_IS_UNINITIALIZED)
@@ -287,5 +272,5 @@ emul_zone_status(const char *root, const char *name, int32_t status, int32_t ini
 		else
 			table_update(&node->table, record.id, status, initpid);
 	}
-	return (change_end(node, lock, err));
+	return (node_unlock(node, err));
 }

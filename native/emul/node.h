@@ -15,6 +15,8 @@ typedef struct node {
 	char root[STORE_PATH_BYTES];
 	/* Held between node_enter and node_leave; taken before the node's flock, never after. */
 	pthread_mutex_t mutex;
+	/* The flock, between node_lock and node_unlock. */
+	int lock;
 	zindex_t index;
 	table_t table;
 } node_t;
@@ -26,6 +28,11 @@ void node_current_root(char *root);
 node_t *node_enter(const char *root);
 node_t *node_enter_current(void);
 void node_leave(node_t *node);
+
+/* The same, and alone on the whole machine until node_unlock. 0 or -errno. `root` NULL: the current one. */
+int node_lock(node_t **node, const char *root);
+/* Returns `err`. */
+int node_unlock(node_t *node, int err);
 
 /*
  * The name of the zone that a path of this machine lies in: at its root or below. 0 or -ENOENT.

@@ -45,7 +45,7 @@ store_mkdirs(const char *root, const char *tail)
 }
 
 int
-store_lock(const char *root, const char *tail)
+store_open(const char *root, const char *tail, int flags)
 {
 	char path[STORE_PATH_BYTES];
 	int err = store_path(path, root, tail);
@@ -53,10 +53,17 @@ store_lock(const char *root, const char *tail)
 
 	if (err != 0)
 		return (err);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return (-errno);
-	while (flock(fd, LOCK_EX) != 0) {
+	fd = open(path, flags | O_CLOEXEC, 0644);
+	return (fd < 0 ? -errno : fd);
+}
+
+int
+store_lock(const char *root, const char *tail)
+{
+	int fd = store_open(root, tail, O_RDWR | O_CREAT);
+	int err;
+
+	while (fd >= 0 && flock(fd, LOCK_EX) != 0) {
 		if (errno != EINTR) {
 			err = -errno;
 			(void) close(fd);

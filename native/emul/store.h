@@ -20,6 +20,9 @@
 /* `path` has STORE_PATH_BYTES. 0 or -ENAMETOOLONG. */
 int store_path(char *path, const char *root, const char *tail);
 
+/* A file descriptor, closed on exec, of the file `tail`, or -errno. `flags` as open(2) takes them; mode 644. */
+int store_open(const char *root, const char *tail, int flags);
+
 /* Makes a directory and those above it, mode 755, from below the root on. */
 int store_mkdirs(const char *root, const char *tail);
 

@@ -105,15 +105,11 @@ table_open(table_t *t, const char *root)
 static int
 reserve(const char *root, size_t offset, size_t len)
 {
-	char path[STORE_PATH_BYTES];
-	int err = store_path(path, root, STORE_TABLE);
-	int fd;
+	int fd = store_open(root, STORE_TABLE, O_RDWR);
+	int err;
 
-	if (err != 0)
-		return (err);
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return (-errno);
+		return (fd);
 	err = -posix_fallocate(fd, (off_t)offset, (off_t)len);
 	(void) close(fd);
 	return (err);
@@ -122,15 +118,11 @@ reserve(const char *root, size_t offset, size_t len)
 int
 table_create(const char *root)
 {
-	char path[STORE_PATH_BYTES];
-	int err = store_path(path, root, STORE_TABLE);
-	int fd;
+	int fd = store_open(root, STORE_TABLE, O_RDWR | O_CREAT);
+	int err = 0;
 
-	if (err != 0)
-		return (err);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return (-errno);
+		return (fd);
 	if (ftruncate(fd, sizeof (table_file_t)) != 0)
 		err = -errno;
 	(void) close(fd);
@@ -301,9 +293,8 @@ find(const table_file_t *file, const char *name)
 	return (-1);
 }
 
-/* By its name, or by its id where that is NULL. */
-static int
-read_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone)
+int
+table_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone)
 {
 	unsigned int sequence;
 	int found;
@@ -315,18 +306,6 @@ read_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_reco
 		found = copy_zone(t->file, name == NULL ? id : find(t->file, name), zone);
 	} while (!read_settled(t, sequence));
 	return (found);
-}
-
-int
-table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone)
-{
-	return (read_zone(t, root, name, 0, zone));
-}
-
-int
-table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone)
-{
-	return (read_zone(t, root, NULL, id, zone));
 }
 
 int

@@ -38,9 +38,11 @@ typedef struct table {
 int table_open(table_t *t, const char *root);
 void table_fini(table_t *t);
 
-/* A record's copy. -ESRCH where there is none; zones that are dying are found too. */
-int table_by_name(table_t *t, const char *root, const char *name, zone_record_t *zone);
-int table_by_id(table_t *t, const char *root, zoneid_t id, zone_record_t *zone);
+/*
+ * A record's copy, by its name, or by its id where that is NULL. -ESRCH where there is none; zones that are
+ * dying are found too.
+ */
+int table_zone(table_t *t, const char *root, const char *name, zoneid_t id, zone_record_t *zone);
 /* The status of each id, of one time. `status` has MAX_ZONEID + 1 places. */
 int table_statuses(table_t *t, const char *root, zone_status_t *status);
 

@@ -57,7 +57,7 @@ zone_of_root(node_t *node, const char *path, const struct stat *seen)
 	if (err != 0)
 		return (err == -ENOENT ? GLOBAL_ZONEID : -1);
 	if (node_zone_of_path(node, path, name) == 0 &&
-	    table_by_name(&node->table, node->root, name, &zone) == 0 &&
+	    table_zone(&node->table, node->root, name, 0, &zone) == 0 &&
 	    is_root_of(node, &zone, seen))
 		return (zone.id);
 	/* In a mount namespace of its own the process may call its root by any path. */
@@ -68,7 +68,7 @@ zone_of_root(node_t *node, const char *path, const struct stat *seen)
 	}
 	for (id = MIN_USERZONEID; id <= MAX_ZONEID && found == GLOBAL_ZONEID; id++) {
 		if (status[id] != ZONE_IS_UNINITIALIZED &&
-		    table_by_id(&node->table, node->root, id, &zone) == 0 &&
+		    table_zone(&node->table, node->root, NULL, id, &zone) == 0 &&
 		    is_root_of(node, &zone, seen))
 			found = id;
 	}
@@ -107,7 +107,7 @@ zone_of_directory(pid_t pid)
 		if (stat(link, &seen) != 0)
 			zoneid = -1;
 		else if (table_open(&node->table, node->root) == 0 &&
-		    table_by_name(&node->table, node->root, name, &zone) == 0 &&
+		    table_zone(&node->table, node->root, name, 0, &zone) == 0 &&
 		    is_root_of(node, &zone, &seen))
 			zoneid = zone.id;
 	}

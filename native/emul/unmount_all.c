@@ -91,18 +91,14 @@ static int
 clear_table(const char *root)
 {
 	char path[STORE_PATH_BYTES];
-	node_t *node = node_enter(root);
-	int err, lock;
+	node_t *node;
+	int err;
 
-	if (node == NULL)
-		return (-ENOMEM);
-	err = lock = store_lock(node->root, STORE_LOCK);
-	if (lock >= 0) {
+	if ((err = node_lock(&node, root)) == 0) {
 		if ((err = store_path(path, node->root, STORE_MNTTAB)) == 0)
 			err = store_replace(path, "", 0);
-		store_unlock(lock);
+		err = node_unlock(node, err);
 	}
-	node_leave(node);
 	/* A node that never booted has no table. */
 	return (err == -ENOENT ? 0 : err);
 }

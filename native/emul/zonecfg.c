@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "emul.h"
@@ -92,16 +91,20 @@ next_entry(FILE *index, index_entry_t *entry)
 static int
 find_entry(const char *name, index_entry_t *entry)
 {
-	FILE *index = setzoneent();
+	char root[STORE_PATH_BYTES], path[STORE_PATH_BYTES];
 	int code = Z_NO_ZONE;
+	FILE *index;
 
-	if (index == NULL)
+	node_current_root(root);
+	if (store_path(path, root, STORE_INDEX) != 0)
+		return (Z_NO_ZONE);
+	if ((index = fopen(path, "re")) == NULL)
 		return (errno == EACCES ? Z_ACCES : Z_NO_ZONE);
 	while (code != Z_OK && next_entry(index, entry)) {
 		if (strcmp(entry->name, name) == 0)
 			code = Z_OK;
 	}
-	endzoneent(index);
+	(void) fclose(index);
 	return (code);
 }
 
@@ -144,16 +147,6 @@ zone_get_state(char *name, zone_state_t *state)
 	if ((code = find_entry(name, &entry)) == Z_OK)
 		*state = entry.state;
 	return (code);
-}
-
-char *
-zone_state_str(zone_state_t state)
-{
-	/* The platform's prototype has no const; its callers do not write either. */
-	static char unknown[] = "unknown";
-	const char *name = zindex_state_name(state);
-
-	return (name == NULL ? unknown : (char *)(uintptr_t)name);
 }
 
 static int
@@ -215,61 +208,4 @@ zone_get_brand(char *name, char *buf, size_t len)
 		/* zonecfg_get_handle_impl: a document that is there but cannot be parsed. */
 		return (Z_INVALID_DOCUMENT);
 	}
-}
-
-char *
-zonecfg_strerror(int code)
-{
-	static char ok[] = "OK", nomem[] = "Not enough memory", inval[] = "Invalid argument";
-	static char acces[] = "Permission denied", no_zone[] = "No such zone configured";
-	static char state[] = "Invalid zone state", sys[] = "Operating system error";
-	static char document[] = "Invalid document";
-	static char unknown[] = "Unknown error";
-
-	switch (code) {
-	case Z_OK:
-		return (ok);
-	case Z_NOMEM:
-		return (nomem);
-	case Z_INVAL:
-		return (inval);
-	case Z_ACCES:
-		return (acces);
-	case Z_NO_ZONE:
-		return (no_zone);
-	case Z_BAD_ZONE_STATE:
-		return (state);
-	case Z_INVALID_DOCUMENT:
-		return (document);
-	case Z_SYSTEM:
-		return (sys);
-	default:
-		return (unknown);
-	}
-}
-
-FILE *
-setzoneent(void)
-{
-	char root[STORE_PATH_BYTES], path[STORE_PATH_BYTES];
-
-	node_current_root(root);
-	if (store_path(path, root, STORE_INDEX) != 0)
-		return (NULL);
-	return (fopen(path, "re"));
-}
-
-char *
-getzoneent(FILE *cookie)
-{
-	index_entry_t entry;
-
-	return (next_entry(cookie, &entry) ? strdup(entry.name) : NULL);
-}
-
-void
-endzoneent(FILE *cookie)
-{
-	if (cookie != NULL)
-		(void) fclose(cookie);
 }

@@ -8,7 +8,7 @@
  */
 import { readdir } from 'node:fs/promises';
 import { Gauge, Registry, type RegistryContentType } from 'prom-client';
-import type { AuditRule } from '../datasets/audit';
+import type { AuditRule } from '../datasets/policy';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';

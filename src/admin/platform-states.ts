@@ -7,8 +7,7 @@
  */
 import { CooperativeYield } from '../lib/scheduler';
 import { openStat, sameStat, type FileStat } from '../platform/files';
-import type { Platform } from '../platform/libzonecfg';
-import type { LiveZone, ZoneFacts } from '../platform/zone-facts';
+import type { LiveZone, Platform, ZoneFacts } from '../platform/libzonecfg';
 import type { Zone } from '../zones/zone';
 
 type State = ZoneFacts['state'];

@@ -16,9 +16,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
-import { auditVm } from '../datasets/audit';
 import { listUsage } from '../datasets/live-audit';
-import { platformStamp, policyOf } from '../datasets/policy';
+import { auditVm, platformStamp, policyOf } from '../datasets/policy';
 import { CooperativeYield } from '../lib/scheduler';
 import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
 import { printableKey, type Level } from '../log';
@@ -248,7 +247,7 @@ async function datasetsReport(node: AdminNode, zonename: string | undefined) {
     const last = node.datasets.lastOf(name);
     const audit = auditVm(vm, policy, { platform: platformStamp(), usage, last });
     const owner = ownString(vm, 'owner_uuid') ?? null;
-    return audit.kind === 'none' ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
+    return audit === undefined ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
   });
   /** Why usage could not be read; empty where it was. */
   const usageUnknown = listed.kind === 'unknown' ? listed.why : '';

@@ -2,32 +2,25 @@
  * The live audit: audits the delegated datasets of each zone that is created, changes or boots, and logs
  * a warning once for each change of what is wrong.
  *
- *   VM data, zone events --touch--> dirty --a few a tick--> auditVm --> warning, counters
+ *   VM data, zone events --touch--> dirty --a few an iteration--> auditVm --> warning, counters
  *   `zfs list`, at most once a minute --> usage -----------^
  *
- * Nothing waits for it, and it audits a few VMs in each tick of the event loop, so that requests go
- * first. Many touches of a VM before its audit are one audit. While the policy is switched off it does
- * nothing and holds nothing. Audits are kept for as long as vminfod knows the VM, so that a VM does not
+ * Nothing waits for it, and requests go first. Many touches of a VM before its audit are one audit. While the policy is
+ * switched off it does nothing and holds nothing. Audits are kept for as long as vminfod knows the VM, so that a VM does not
  * become plain by losing its last mark of "safe".
  */
 import { existsSync } from 'node:fs';
 import { messageOf } from '../lib/errors';
-import { oncePerIteration } from '../lib/scheduler';
+import { TaskQueue } from '../lib/scheduler';
 import type { Logger } from '../log';
 import { zonerootOf } from '../metadata/datasets';
 import type { JsonObject, VmFacts } from '../metadata/vm-data';
-import { auditVm, type Audit, type AuditRule, type Usage } from './audit';
 import { run } from '../platform/exec';
-import type { SafePolicy } from './policy';
+import { auditVm, type Audit, type AuditRule, type SafePolicy, type Usage } from './policy';
 
-/** Audits in one tick of the event loop: below a millisecond. */
-const TICK_VMS = 8;
+/** Audits in one iteration of the event loop: below a millisecond. */
+const ITERATION_VMS = 8;
 const USAGE_MS = 60_000;
-
-export type ZfsListing =
-  | { readonly kind: 'listed'; readonly usage: ReadonlyMap<string, Usage> }
-  /** No number can be trusted. `line` counts from 1. */
-  | { readonly kind: 'garbled'; readonly line: number };
 
 /** What makes the output that this file reads. */
 const ZFS_LIST = 'list -H -p -t filesystem,volume,snapshot -o name,type'.split(' ');
@@ -39,11 +32,6 @@ export type NodeUsage =
   | { readonly kind: 'known'; readonly usage: ReadonlyMap<string, Usage> }
   /** `fault`: there is a zfs, and it did not do its work. */
   | { readonly kind: 'unknown'; readonly why: string; readonly fault: boolean };
-
-/** Why a VM is to be audited: something happened to it, or usage was listed again. */
-type Cause = 'changed' | 'usage';
-
-export type DatasetAudit = Exclude<Audit, { readonly kind: 'none' }>;
 
 export interface LiveAuditOptions {
   readonly policy: SafePolicy;
@@ -61,30 +49,19 @@ export interface LiveAuditOptions {
   readonly usageMs?: number;
 }
 
-export interface AuditCounts {
-  readonly enabled: boolean;
-  readonly verdicts: Readonly<Record<DatasetAudit['kind'], number>>;
-  /** VMs that break a rule, by rule; a rule that nobody breaks is not there. */
-  readonly rules: Readonly<Partial<Record<AuditRule, number>>>;
-  /** Since the start of the agent. */
-  readonly warnings: number;
-}
-
 /** Audits from `start` to `stop`; earlier touches are kept for it. */
 export class LiveAudit {
   private policy: SafePolicy;
-  private readonly dirty = new Map<string, Cause>();
-  private readonly audits = new Map<string, DatasetAudit>();
+  /** To be audited: something happened to them, or use was listed again. */
+  private readonly dirty = new Map<string, 'changed' | 'usage'>();
+  private readonly queue = new TaskQueue({ tasks: ITERATION_VMS });
+  private readonly audits = new Map<string, Audit>();
   /** The last good listing. A failed one changes nothing here: it would be reported as a change. */
   private usage: ReadonlyMap<string, Usage> = new Map();
   private listedAt = -Infinity;
-  private listing = false;
+  /** Until a listing that was asked for is there. */
   private listTimer: NodeJS.Timeout | null = null;
   private listFault = '';
-  private readonly auditSoon = oncePerIteration(() => {
-    this.auditSome();
-    this.schedule();
-  });
   private state: 'new' | 'running' | 'stopped' = 'new';
   private warnings = 0;
 
@@ -96,7 +73,9 @@ export class LiveAudit {
   start(): void {
     if (this.state === 'new') {
       this.state = 'running';
-      this.schedule();
+      for (const zonename of this.dirty.keys()) {
+        this.queue.add(() => this.auditDirty(zonename));
+      }
     }
   }
 
@@ -105,14 +84,12 @@ export class LiveAudit {
     this.state = 'stopped';
     this.dirty.clear();
     clearTimeout(this.listTimer ?? undefined);
-    this.listTimer = null;
   }
 
-  /** A zone was created, changed or booted. Costs no more than a map's entry. */
+  /** A zone was created, changed or booted. */
   touch(zonename: string): void {
     if (this.policy.enabled && this.state !== 'stopped') {
-      this.dirty.set(zonename, 'changed');
-      this.schedule();
+      this.mark(zonename, 'changed');
     }
   }
 
@@ -137,11 +114,12 @@ export class LiveAudit {
   }
 
   /** The last audit of a VM; undefined where it has no delegated dataset or is not audited yet. */
-  lastOf(zonename: string): DatasetAudit | undefined {
+  lastOf(zonename: string): Audit | undefined {
     return this.audits.get(zonename);
   }
 
-  counts(): AuditCounts {
+  /** VMs by verdict; and by each rule that they break. Warnings are counted since the start. */
+  counts() {
     const verdicts = { safe: 0, unsafe: 0, unknown: 0, exempt: 0 };
     const rules: Partial<Record<AuditRule, number>> = {};
     for (const audit of this.audits.values()) {
@@ -155,28 +133,24 @@ export class LiveAudit {
     return { enabled: this.policy.enabled, verdicts, rules, warnings: this.warnings };
   }
 
-  private schedule(): void {
-    if (this.state === 'running' && this.dirty.size > 0) {
-      this.auditSoon();
+  private mark(zonename: string, cause: 'changed' | 'usage'): void {
+    if (this.state === 'running' && !this.dirty.has(zonename)) {
+      this.queue.add(() => this.auditDirty(zonename));
     }
+    this.dirty.set(zonename, cause);
   }
 
-  private auditSome(): void {
-    let remaining = TICK_VMS;
-    for (const [zonename, cause] of this.dirty) {
-      if (remaining-- === 0) {
-        return;
-      }
-      this.dirty.delete(zonename);
-      const { vms } = this.options;
-      // Few VMs have, or had, delegated datasets: the others need not even be parsed.
-      const concerned = this.audits.has(zonename) || vms.facts(zonename)?.delegates === true;
-      const vm = concerned ? vms.vm(zonename) : undefined;
-      if (vm !== undefined) {
-        this.audit(zonename, vm);
-        if (cause === 'changed' && this.audits.has(zonename)) {
-          this.requestUsage();
-        }
+  private auditDirty(zonename: string): void {
+    const cause = this.dirty.get(zonename);
+    this.dirty.delete(zonename);
+    const { vms } = this.options;
+    // Few VMs have, or had, delegated datasets: the others need not even be parsed.
+    const concerned = this.audits.has(zonename) || vms.facts(zonename)?.delegates === true;
+    const vm = cause !== undefined && concerned ? vms.vm(zonename) : undefined;
+    if (vm !== undefined) {
+      this.audit(zonename, vm);
+      if (cause === 'changed' && this.audits.has(zonename)) {
+        this.requestUsage();
       }
     }
   }
@@ -185,41 +159,36 @@ export class LiveAudit {
     const last = this.audits.get(zonename);
     const usage = this.usage.get(zonerootOf(vm) ?? '');
     const audit = auditVm(vm, this.policy, { platform: this.options.platform, usage, last });
-    if (audit.kind === 'none') {
+    if (audit === undefined) {
       this.audits.delete(zonename);
     } else {
       this.audits.set(zonename, audit);
     }
     const { log } = this.options;
-    if (audit.signature === (last?.signature ?? 'none')) {
+    if (audit?.signature === last?.signature) {
       return;
     }
-    if (audit.kind === 'unsafe') {
+    if (audit?.kind === 'unsafe') {
       this.warnings++;
       const { datasets, findings } = audit;
       log.warn({ zonename, datasets, findings }, 'delegated dataset is unsafe for the node');
     } else if (last?.kind === 'unsafe') {
-      log.info({ zonename, verdict: audit.kind }, 'delegated dataset is unsafe no more');
+      log.info({ zonename, verdict: audit?.kind ?? 'none' }, 'delegated dataset is unsafe no more');
     }
   }
 
   /** Lists use now or when the last listing is old enough, and once for all who ask meanwhile. */
   private requestUsage(): void {
-    if (this.listing || this.listTimer !== null) {
-      return;
-    }
     const age = performance.now() - this.listedAt;
     const wait = Math.max(0, (this.options.usageMs ?? USAGE_MS) - age);
     // What it finds is of no use to a process that has nothing else to do.
-    this.listTimer = setTimeout(() => void this.takeUsage(), wait).unref();
+    this.listTimer ??= setTimeout(() => void this.takeUsage(), wait).unref();
   }
 
   private async takeUsage(): Promise<void> {
-    this.listTimer = null;
     this.listedAt = performance.now();
-    this.listing = true;
     const listed = await this.options.listUsage();
-    this.listing = false;
+    this.listTimer = null;
     if (this.state === 'stopped') {
       return;
     }
@@ -234,10 +203,9 @@ export class LiveAudit {
     this.usage = listed.usage;
     for (const zonename of this.audits.keys()) {
       if (!this.dirty.has(zonename)) {
-        this.dirty.set(zonename, 'usage');
+        this.mark(zonename, 'usage');
       }
     }
-    this.schedule();
   }
 }
 
@@ -248,10 +216,7 @@ export async function listUsage(zfs: string): Promise<NodeUsage> {
   }
   try {
     const { stdout } = await run([zfs, ...ZFS_LIST], { timeoutMs: ZFS_MS });
-    const listing = parseZfsList(stdout);
-    return listing.kind === 'listed'
-      ? { kind: 'known', usage: listing.usage }
-      : { kind: 'unknown', why: `zfs list: line ${listing.line} is unreadable`, fault: true };
+    return { kind: 'known', usage: parseZfsList(stdout) };
   } catch (err) {
     return { kind: 'unknown', why: messageOf(err), fault: true };
   }
@@ -261,8 +226,9 @@ export async function listUsage(zfs: string): Promise<NodeUsage> {
  * Reads a whole listing, and sums up every dataset in one pass. The numbers mean what ZFS compares with its limits
  * (illumos dsl_dir.c, dsl_fs_ss_limit_check): snapshots of the dataset and of everything below it; filesystems and
  * volumes below it, without the dataset itself. Types other than the three (bookmarks) are left out.
+ * @throws Error where a line is unreadable: no number could be trusted
  */
-export function parseZfsList(text: string): ZfsListing {
+export function parseZfsList(text: string): ReadonlyMap<string, Usage> {
   const usage = new Map<string, { snapshots: number; filesystems: number }>();
   const sumOf = (dataset: string): { snapshots: number; filesystems: number } => {
     const sum = usage.get(dataset) ?? { snapshots: 0, filesystems: 0 };
@@ -277,7 +243,7 @@ export function parseZfsList(text: string): ZfsListing {
       continue;
     }
     if (dataset === '' || type === undefined || others.length > 0) {
-      return { kind: 'garbled', line: index + 1 };
+      throw new Error(`zfs list: line ${index + 1} is unreadable`);
     }
     if (isSnapshot) {
       sumOf(dataset).snapshots++;
@@ -287,7 +253,7 @@ export function parseZfsList(text: string): ZfsListing {
       ancestors(dataset).forEach((above) => sumOf(above).filesystems++);
     }
   }
-  return { kind: 'listed', usage };
+  return usage;
 }
 
 /** `a/b/c` is below `a/b` and `a`. */

@@ -1,19 +1,26 @@
 /*
- * The policy of "safe" delegated datasets: its rules, and what a provisioning payload becomes under it.
+ * The policy of "safe" delegated datasets: its rules, what a provisioning payload becomes under it, and the audit of a
+ * VM that exists: safe for the node, unsafe and why, unknown, or exempt.
  *
  *   "delegate_dataset": "safe"
  *     ->  "delegate_dataset": true
  *         "limit_priv": "default,-sys_fs_import"     (no `zfs recv` in the zone)
  *         "zfs_snapshot_limit": 128, "zfs_filesystem_limit": 32   (where the payload has none)
  *
- * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule
- * that the payload breaks. Members that no rule reads pass unchanged, the order of members stays, and
- * the input is never modified. Called by `mdatactl datasets expand` and simcn's create, and by the audit, which applies
- * the same rules to VMs that exist. Configuration and platform stamp are parameters. No reason shows a metadata
- * value.
+ * A plain `true` passes unchanged: operators' own services receive streams. A refusal lists every rule that the
+ * payload breaks. What no rule reads passes unchanged, in its order, and the input is never modified.
+ *
+ * On a VM "safe" leaves only marks: the privilege list without sys_fs_import and the two limits. A VM that has any mark
+ * was meant to be safe and must have all of them; one that has none is a plain delegated dataset, as operators'
+ * services have. A VM that loses its last mark does not become plain: the caller passes the previous audit, which
+ * remembers. A VM whose usage could not be read is unknown, not safe.
+ *
+ * Payloads come from `mdatactl datasets expand` and simcn's create, VMs from the live audit and `mdatactl datasets`.
+ * No text shows a metadata value.
  */
 import { version } from 'node:os';
 import {
+  delegationOf,
   IMPORT_PRIVILEGE,
   importGrant,
   isLimit,
@@ -38,10 +45,7 @@ export type ReasonCode =
   | 'limit-priv-malformed'
   | 'limit-priv-grants-import'
   | 'limit-not-number'
-  | 'limit-removed'
-  | 'dataset-outside'
-  | 'hvm-snapshot'
-  | 'zoneroot-unknown';
+  | 'limit-removed';
 
 /** The first platform with both the receive privilege and the two limits. */
 const OLDEST_STAMP = '20150418T000000Z';
@@ -59,7 +63,7 @@ export interface Reason {
 
 export type Expansion =
   | { readonly kind: 'accepted'; readonly payload: JsonObject }
-  | { readonly kind: 'refused'; readonly reasons: readonly [Reason, ...Reason[]] };
+  | { readonly kind: 'refused'; readonly reasons: readonly Reason[] };
 
 /** Owners by uuid, or every owner. */
 export type Owners = 'all' | readonly string[];
@@ -78,8 +82,6 @@ export interface SafePolicy {
   readonly plainOwners: Owners;
 }
 
-export const DEFAULT_POLICY: SafePolicy = { enabled: true, safeOwners: 'all', plainOwners: 'all' };
-
 /** The policy as the configuration gives it. */
 export function policyOf(settings: {
   readonly enabled: boolean;
@@ -89,6 +91,8 @@ export function policyOf(settings: {
   const { enabled, owners = 'all', plain_owners: plainOwners = 'all' } = settings;
   return { enabled, safeOwners: owners, plainOwners };
 }
+
+export const DEFAULT_POLICY = policyOf({ enabled: true });
 
 /** The platform stamp of this node; undefined off SmartOS. */
 export function platformStamp(): string | undefined {
@@ -102,7 +106,7 @@ export function platformStamp(): string | undefined {
 const OTHER_WISHES: ReadonlySet<unknown> = new Set(['true', 'false', true, false, null, undefined]);
 
 /** What a VM gets where nobody says otherwise. */
-export const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
+const DEFAULT_LIMITS: Readonly<Record<LimitName, number>> = {
   zfs_snapshot_limit: 128,
   zfs_filesystem_limit: 32,
 };
@@ -122,7 +126,7 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
     const type = Array.isArray(payload) ? 'a list' : `a ${typeof payload}`;
     const kind = payload === undefined ? 'missing' : payload === null ? 'null' : type;
     const text = `the payload is ${kind}, not one JSON object`;
-    return { kind: 'refused', reasons: [{ code: 'payload-not-object', member: '', text }] };
+    return { kind: 'refused', reasons: [reason('payload-not-object', '', text)] };
   }
   const member = 'delegate_dataset';
   const wish = own(payload, member);
@@ -131,40 +135,34 @@ export function expandPayload(payload: unknown, policy: SafePolicy, platform?: s
   }
   if (wish !== 'safe') {
     const text = `delegate_dataset is ${shown(wish)}: it takes true, false or "safe"`;
-    return { kind: 'refused', reasons: [{ code: 'delegate-dataset-value', member, text }] };
+    return { kind: 'refused', reasons: [reason('delegate-dataset-value', member, text)] };
   }
-  const privileges = fitPrivileges(own(payload, 'limit_priv'));
+  const limitPriv = own(payload, 'limit_priv');
   // Own members only: a limit that is there as null was removed on purpose.
   const limits = LIMIT_NAMES.map((name) => {
     return [name, Object.hasOwn(payload, name) ? payload[name] : DEFAULT_LIMITS[name]] as const;
   });
-  const [first, ...others] = [
-    ...checkUse(payload, policy, platform),
-    ...privileges.reasons,
+  const off = 'safe delegated datasets are switched off in the configuration of this node';
+  const reasons = [
+    ...(policy.enabled
+      ? [
+          ...checkBrand(payload),
+          ...checkOwner(own(payload, 'owner_uuid'), policy.safeOwners),
+          ...checkPlatform(payload, platform),
+        ]
+      : [reason('feature-off', member, off)]),
+    ...checkPrivileges(limitPriv),
     ...limits.flatMap(([name, limit]) => checkLimit(name, limit)),
   ];
-  if (first !== undefined) {
-    return { kind: 'refused', reasons: [first, ...others] };
+  if (reasons.length > 0) {
+    return { kind: 'refused', reasons };
   }
-  const expanded = { delegate_dataset: true, limit_priv: privileges.value };
+  const expanded = { delegate_dataset: true, limit_priv: limitPrivWithoutImport(limitPriv) };
   return { kind: 'accepted', payload: { ...payload, ...expanded, ...Object.fromEntries(limits) } };
 }
 
-/** Whether "safe" may be used at all: the switch, then brand, owner and platform. */
-function checkUse(
-  members: JsonObject,
-  policy: SafePolicy,
-  platform: string | undefined,
-): readonly Reason[] {
-  if (!policy.enabled) {
-    const text = 'safe delegated datasets are switched off in the configuration of this node';
-    return [{ code: 'feature-off', member: 'delegate_dataset', text }];
-  }
-  return [
-    ...checkBrand(members),
-    ...checkOwner(own(members, 'owner_uuid'), policy.safeOwners),
-    ...checkPlatform(members, platform),
-  ];
+function reason(code: ReasonCode, member: string, text: string): Reason {
+  return { code, member, text };
 }
 
 /** True for a VM object or payload of a hardware-virtualised guest, which owns disks, not datasets. */
@@ -173,36 +171,31 @@ export function isHvm(members: JsonObject): boolean {
 }
 
 /** True where the owner is named in the list; uuids are caseless. */
-export function isListed(owners: readonly string[], owner: unknown): boolean {
+function isListed(owners: readonly string[], owner: unknown): boolean {
   return typeof owner === 'string' && owners.some((o) => o.toLowerCase() === owner.toLowerCase());
 }
 
 /** Why the brand can have no "safe" dataset; none for a payload that names no brand. */
-export function checkBrand(members: JsonObject): readonly Reason[] {
-  const member = 'brand';
-  const brand = own(members, member);
+function checkBrand(members: JsonObject): readonly Reason[] {
+  const brand = own(members, 'brand');
   if (brand !== undefined && typeof brand !== 'string') {
-    const text = `brand is ${shown(brand)}, not the name of a brand`;
-    return [{ code: 'brand-not-text', member, text }];
+    return [reason('brand-not-text', 'brand', `brand is ${shown(brand)}, not the name of a brand`)];
   }
-  if (!isHvm(members)) {
-    return [];
-  }
-  const text = `HVM guests (${brand ?? 'hvm'}) have disks and take no delegated dataset: leave it out`;
-  return [{ code: 'hvm-brand', member, text }];
+  const kind = brand ?? 'hvm';
+  const text = `HVM guests (${kind}) have disks and take no delegated dataset: leave it out`;
+  return isHvm(members) ? [reason('hvm-brand', 'brand', text)] : [];
 }
 
 function checkOwner(owner: unknown, allowed: Owners): readonly Reason[] {
   if (allowed === 'all' || isListed(allowed, owner)) {
     return [];
   }
-  const member = 'owner_uuid';
   if (typeof owner !== 'string') {
     const text = 'owner_uuid is missing, and for now only listed owners may use safe datasets';
-    return [{ code: 'owner-missing', member, text }];
+    return [reason('owner-missing', 'owner_uuid', text)];
   }
   const text = `owner ${shown(owner)} is not on the list of those who may use safe datasets`;
-  return [{ code: 'owner-not-allowed', member, text }];
+  return [reason('owner-not-allowed', 'owner_uuid', text)];
 }
 
 /**
@@ -228,53 +221,34 @@ function checkOneStamp(value: unknown, member: string): readonly Reason[] {
     const text =
       `platform ${shown(value)} has no stamp (YYYYMMDDTHHMMSSZ) that could be compared with ` +
       `${OLDEST_STAMP}, the first that can host a safe dataset`;
-    return [{ code: 'platform-unreadable', member, text }];
-  }
-  if (stamp >= OLDEST_STAMP) {
-    return [];
+    return [reason('platform-unreadable', member, text)];
   }
   const text =
     `platform ${stamp} is older than ${OLDEST_STAMP}, the first that can host a safe ` +
     'dataset: update the node or choose another one';
-  return [{ code: 'platform-too-old', member, text }];
+  return stamp < OLDEST_STAMP ? [reason('platform-too-old', member, text)] : [];
 }
 
-/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
-export function checkTree({ zoneroot, outside }: Delegation): readonly Reason[] {
-  if (zoneroot === undefined) {
-    const member = 'zfs_filesystem';
-    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
-    return [{ code: 'zoneroot-unknown', member, text }];
-  }
-  return outside.map((dataset) => {
-    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
-    return { code: 'dataset-outside', member: 'datasets', text };
-  });
-}
-
-/**
- * A `limit_priv` that fits: what was written, with the exclusion added where sys_fs_import comes in
- * through `default`. Asking for it by name is refused, as one wish would have to be dropped silently.
- * The returned `value` takes the place of what was given.
- */
-function fitPrivileges(value: unknown): {
-  readonly value: unknown;
-  readonly reasons: readonly Reason[];
-} {
-  const member = 'limit_priv';
+/** Asking for sys_fs_import by name is refused: one of the two wishes would have to be dropped silently. */
+function checkPrivileges(value: unknown): readonly Reason[] {
   const list = parsePrivileges(value);
   if (list.kind === 'malformed') {
     const text = `limit_priv is no list of privileges: ${list.text}`;
-    return { value, reasons: [{ code: 'limit-priv-malformed', member, text }] };
+    return [reason('limit-priv-malformed', 'limit_priv', text)];
   }
-  const grant = importGrant(list.items);
-  if (grant === 'named') {
-    const text =
-      `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
-      `take it out of the list`;
-    return { value, reasons: [{ code: 'limit-priv-grants-import', member, text }] };
-  }
-  return { value: grant === 'default' ? withoutImport(value) : value, reasons: [] };
+  const text =
+    `limit_priv ${shown(value)} grants ${IMPORT_PRIVILEGE}, which a safe dataset excludes: ` +
+    `take it out of the list`;
+  return importGrant(list.items) === 'named'
+    ? [reason('limit-priv-grants-import', 'limit_priv', text)]
+    : [];
+}
+
+/** What was written, with the exclusion added where sys_fs_import comes in through `default`. */
+function limitPrivWithoutImport(value: unknown): unknown {
+  const list = parsePrivileges(value);
+  const isGranted = list.kind === 'list' && importGrant(list.items) === 'default';
+  return isGranted ? withoutImport(value) : value;
 }
 
 function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
@@ -282,17 +256,191 @@ function checkLimit(name: LimitName, value: unknown): readonly Reason[] {
     const text =
       `${name} is taken away, and a safe dataset has this limit: give a number ` +
       `(${DEFAULT_LIMITS[name]} is usual)`;
-    return [{ code: 'limit-removed', member: name, text }];
+    return [reason('limit-removed', name, text)];
   }
-  if (!isLimit(value)) {
-    const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
-    return [{ code: 'limit-not-number', member: name, text }];
-  }
-  return [];
+  const text = `${name} is ${shown(value)}, not a whole number from 0 up`;
+  return isLimit(value) ? [] : [reason('limit-not-number', name, text)];
 }
 
 /** A value as JSON, cut where it would fill the terminal. */
-export function shown(value: unknown): string {
+function shown(value: unknown): string {
   const text = value === undefined ? 'nothing' : JSON.stringify(value);
   return text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}...` : text;
+}
+
+/** The rules of a payload that hold for a VM too, and those that only a VM can break. */
+export type AuditRule =
+  | ReasonCode
+  | 'receive-granted'
+  | 'privileges-unreadable'
+  | 'limit-missing'
+  | 'limit-exceeded'
+  | 'dataset-outside'
+  | 'zoneroot-unknown';
+
+/** One rule that a VM breaks. */
+export interface Finding {
+  readonly rule: AuditRule;
+  /** The property of the VM object. */
+  readonly member: string;
+  /** What the VM has there, as JSON. */
+  readonly value: string;
+  readonly text: string;
+  /** What to do. */
+  readonly fix: string;
+}
+
+/** What ZFS compares with its limits: of a dataset and all below it. */
+export interface Usage {
+  readonly snapshots: number;
+  /** Filesystems and volumes: ZFS has one limit for both. */
+  readonly filesystems: number;
+}
+
+/** A limit and what is used of it; undefined where it is not set or not readable. */
+export interface Use {
+  readonly limit: number | undefined;
+  readonly used: number | undefined;
+}
+
+interface Audited {
+  readonly datasets: readonly string[];
+  readonly use: Readonly<Record<LimitName, Use>>;
+  /** Has a mark of "safe", or had one when it was audited before. */
+  readonly marked: boolean;
+  /** The same for as long as the verdict and its reasons are; usage alone does not change it. */
+  readonly signature: string;
+}
+
+export type Audit =
+  | (Audited & { readonly kind: 'safe' })
+  /** Breaks no rule as far as is known, but what it uses of its limits could not be read. */
+  | (Audited & { readonly kind: 'unknown' })
+  | (Audited & { readonly kind: 'exempt'; readonly why: 'owner' | 'plain' })
+  | (Audited & { readonly kind: 'unsafe'; readonly findings: readonly Finding[] });
+
+/** What is known besides the VM object. */
+export interface AuditFacts {
+  /** `uname -v` or a build stamp of the node; left out off SmartOS. */
+  readonly platform?: string | undefined;
+  /** Of the zoneroot's tree, which is what ZFS holds against the limits; undefined: not readable. */
+  readonly usage?: Usage | undefined;
+  /** The audit of the same VM before this one. */
+  readonly last?: Audit | undefined;
+}
+
+/** Audits a VM object as vminfod sends it. Undefined: it has no delegated dataset. */
+export function auditVm(
+  vm: JsonObject,
+  policy: SafePolicy,
+  { platform, usage, last }: AuditFacts = {},
+): Audit | undefined {
+  const delegation = delegationOf(vm);
+  if (delegation === undefined) {
+    return undefined;
+  }
+  const { datasets, limits, receive } = delegation;
+  const use = {
+    zfs_snapshot_limit: { limit: limits.get('zfs_snapshot_limit'), used: usage?.snapshots },
+    zfs_filesystem_limit: { limit: limits.get('zfs_filesystem_limit'), used: usage?.filesystems },
+  };
+  const marked = last?.marked === true || receive === 'none' || limits.size > 0;
+  const audited = { datasets, use, marked };
+  const why = exemption(vm, policy, marked);
+  if (why !== undefined) {
+    return { ...audited, kind: 'exempt', why, signature: `exempt ${why}` };
+  }
+  const findings = [
+    ...findPlace(vm, platform),
+    ...findTree(vm, delegation),
+    ...findPrivileges(vm, delegation),
+    ...LIMIT_NAMES.flatMap((name) => findLimit(vm, name, use[name])),
+  ];
+  if (findings.length === 0) {
+    const kind = usage === undefined ? 'unknown' : 'safe';
+    return { ...audited, kind, signature: kind };
+  }
+  const broken = findings.map(({ rule, member, value }) => `${rule} ${member}=${value}`);
+  return { ...audited, kind: 'unsafe', findings, signature: `unsafe ${broken.join('; ')}` };
+}
+
+/** Why the rules of "safe" are not for this VM; undefined where they are. */
+function exemption(vm: JsonObject, { plainOwners }: SafePolicy, marked: boolean) {
+  if (plainOwners === 'all') {
+    return marked ? undefined : 'plain';
+  }
+  return isListed(plainOwners, own(vm, 'owner_uuid')) ? 'owner' : undefined;
+}
+
+function finding(
+  vm: JsonObject,
+  rule: AuditRule,
+  member: string,
+  text: string,
+  fix: string,
+): Finding {
+  return { rule, member, value: shown(own(vm, member)), text, fix };
+}
+
+function findPlace(vm: JsonObject, platform: string | undefined): readonly Finding[] {
+  const brand = checkBrand(vm).map(({ code, member, text }) => {
+    const fix = 'destroy the VM and create it without a delegated dataset';
+    return finding(vm, code, member, text, fix);
+  });
+  const stamp = checkPlatform(vm, platform).map(({ code, member, text }) => {
+    const value = shown(member === '' ? platform : own(vm, member));
+    const fix = 'boot the node with a newer platform, or move the VM to a node that has one';
+    return { ...finding(vm, code, 'platform_buildstamp', text, fix), value };
+  });
+  return [...brand, ...stamp];
+}
+
+/** Why the limits of the VM do not hold for all its datasets: ZFS applies them below the zoneroot only. */
+function findTree(vm: JsonObject, { zoneroot, outside }: Delegation): readonly Finding[] {
+  if (zoneroot === undefined) {
+    const text = 'zfs_filesystem does not name the dataset of the zoneroot, which has the limits';
+    const fix = 'find out why the platform does not load the dataset of the zoneroot: vmadm get';
+    return [finding(vm, 'zoneroot-unknown', 'zfs_filesystem', text, fix)];
+  }
+  return outside.map((dataset) => {
+    const text = `${shown(dataset)} is outside ${zoneroot}, so no limit of the VM applies to it`;
+    const fix =
+      'create the VM without this dataset, or set limits on it by zfs and exempt its owner (datasets.plain_owners)';
+    return finding(vm, 'dataset-outside', 'datasets', text, fix);
+  });
+}
+
+function findPrivileges(vm: JsonObject, { receive }: Delegation): readonly Finding[] {
+  const list = own(vm, 'limit_priv');
+  if (receive === 'none') {
+    return [];
+  }
+  if (receive === 'unreadable') {
+    const text = `limit_priv ${shown(list)} is not a list of privileges`;
+    const fix = updateWith(vm, { limit_priv: withoutImport(undefined) });
+    return [finding(vm, 'privileges-unreadable', 'limit_priv', text, fix)];
+  }
+  const text = `the zone can receive ZFS streams: ${IMPORT_PRIVILEGE} is not excluded`;
+  // A zone's privileges are fixed when it boots.
+  const fix = `${updateWith(vm, { limit_priv: withoutImport(list) })}, then reboot the zone`;
+  return [finding(vm, 'receive-granted', 'limit_priv', text, fix)];
+}
+
+function findLimit(vm: JsonObject, member: LimitName, { limit, used }: Use): readonly Finding[] {
+  if (limit === undefined) {
+    const fix = updateWith(vm, { [member]: Math.max(DEFAULT_LIMITS[member], used ?? 0) });
+    return [finding(vm, 'limit-missing', member, `${member} is not set`, fix)];
+  }
+  if (used === undefined || used <= limit) {
+    return [];
+  }
+  const fix = `have the owner destroy some, or ${updateWith(vm, { [member]: used })}`;
+  return [finding(vm, 'limit-exceeded', member, `${used} are used of ${member} ${limit}`, fix)];
+}
+
+/** A line for a shell: what goes into it is a uuid, privilege names and numbers, and nothing else. */
+function updateWith(vm: JsonObject, update: JsonObject): string {
+  const uuid = own(vm, 'uuid');
+  const subject = typeof uuid === 'string' && /^[0-9a-f-]{36}$/i.test(uuid) ? uuid : 'UUID';
+  return `vmadm update ${subject} <<<'${JSON.stringify(update)}'`;
 }

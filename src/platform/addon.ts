@@ -9,9 +9,6 @@ import { SystemError } from '../lib/errors';
 /** The same from every directory that is built into: <top>/dist/src/platform. */
 const ADDON_PATH = join(__dirname, '../../../native/build/Release/mdatad.node');
 
-/** What `bind` returns; nothing in it for us to see. */
-export type SubscriptionHandle = object;
-
 /** With `lost` 0 an event, else nothing but how many were lost. */
 export type OnZoneEvent = (
   lost: number,
@@ -22,11 +19,8 @@ export type OnZoneEvent = (
   when: bigint,
 ) => void;
 
-/** What `openSockets` returns; nothing in it for us to see. */
-export type SocketsHandle = object;
-
-/** What `watchLoop` returns. */
-export type LoopWatchHandle = object;
+/** What `bind`, `openSockets` and `watchLoop` return, each another; nothing in it for us to see. */
+export type Handle = object;
 
 /** A metadata file's text, by its members' offsets: native/metadata_addon.c. */
 export interface NativeText {
@@ -47,11 +41,11 @@ export interface NativeText {
 /** What the addon exports. */
 interface Addon {
   /** @param later calls a function in a later iteration of the event loop: bursts are delivered in batches */
-  bind(onEvent: OnZoneEvent, maxEvents: number, later: (f: () => void) => void): SubscriptionHandle;
-  enter(handle: SubscriptionHandle): Promise<number>;
-  exit(handle: SubscriptionHandle): Promise<number>;
-  abort(handle: SubscriptionHandle): Promise<number>;
-  close(handle: SubscriptionHandle): Promise<number>;
+  bind(onEvent: OnZoneEvent, maxEvents: number, later: (f: () => void) => void): Handle;
+  enter(handle: Handle): Promise<number>;
+  exit(handle: Handle): Promise<number>;
+  abort(handle: Handle): Promise<number>;
+  close(handle: Handle): Promise<number>;
   /** @param into zone id, process id, user id @returns 0 or the negative errno */
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
@@ -117,25 +111,25 @@ interface Addon {
     commands: Int32Array,
     outbox: Uint8Array,
     buffered: Uint32Array,
-  ): SocketsHandle;
+  ): Handle;
   /** @returns the listener's id, or the negative errno */
-  listen(sockets: SocketsHandle, path: string, backlog: number): number;
+  listen(sockets: Handle, path: string, backlog: number): number;
   /** Executes the first `count` commands. */
-  execute(sockets: SocketsHandle, count: number): void;
+  execute(sockets: Handle, count: number): void;
   /** For what is larger than the outbox. */
-  write(sockets: SocketsHandle, id: number, bytes: Uint8Array): void;
+  write(sockets: Handle, id: number, bytes: Uint8Array): void;
   /** Memory for one large write that is filled piece by piece. @returns 0 or the negative errno */
-  reserve(sockets: SocketsHandle, id: number, bytes: number): number;
-  fill(sockets: SocketsHandle, id: number, at: number, bytes: Uint8Array): void;
+  reserve(sockets: Handle, id: number, bytes: number): number;
+  fill(sockets: Handle, id: number, at: number, bytes: Uint8Array): void;
   /** Sends the first `bytes` of it in one write; 0 abandons it. */
-  commit(sockets: SocketsHandle, id: number, bytes: number): void;
+  commit(sockets: Handle, id: number, bytes: number): void;
   /** Bytes that the peer has not read, as far as the kernel knows. */
-  undelivered(sockets: SocketsHandle, id: number): number;
+  undelivered(sockets: Handle, id: number): number;
   /** Whether the peer has closed its end. */
-  gone(sockets: SocketsHandle, id: number): boolean;
+  gone(sockets: Handle, id: number): boolean;
   /** @param into filled as native/loop_delay.h says, from now on */
-  watchLoop(into: Float64Array): LoopWatchHandle;
-  unwatchLoop(watch: LoopWatchHandle): void;
+  watchLoop(into: Float64Array): Handle;
+  unwatchLoop(watch: Handle): void;
 }
 
 /** Says of an addon from an older build that it is one. */

@@ -1,11 +1,17 @@
 /*
  * What the platform says of zones, and who is at the other end of a socket. No request makes a call here.
  *
- * States, brands, paths and unmounts are C functions called through ffi-napi, on the main thread,
- * as errno is lost otherwise. What every connection or thousands of zones ask goes through the addon, which takes
- * microseconds less: in a short connection ffi took a fifth of the time for the peer's credential.
+ * libzonecfg asked zone by zone walks the index for each zonepath and state, and parses XML for each brand:
+ * seconds for a thousand zones, up to a minute for four thousand (getzoneent.c, zone_get_zonepath,
+ * zone_get_brand). But the index itself has all of it (putzoneent writes name, state, zonepath, uuid, brand,
+ * IP type and debug ID), and the kernel gives the state of every zone that it knows. So that is read here, and
+ * libzonecfg is asked only for what the index leaves out: through ffi-napi, on the main thread, as errno is lost
+ * otherwise. What every connection or thousands of zones ask goes through the addon, which takes microseconds
+ * less: in a short connection ffi took a fifth of the time for the peer's credential.
  */
-import { codeOf, errnoName, SystemError } from '../lib/errors';
+import { readFileSync } from 'node:fs';
+import { codeOf, errnoName, SystemError, systemError } from '../lib/errors';
+import { loadAddon } from './addon';
 import {
   cString,
   lastError,
@@ -17,20 +23,41 @@ import {
   Z_OK,
   ZONE_ATTR_STATUS,
   ZONE_STATES,
+  ZONE_STATUSES,
   zonecfgCode,
+  ZONENAME_MAX,
 } from './ffi';
-import { loadAddon } from './addon';
 import { Paths } from './paths';
-import {
-  factsOf,
-  liveZones,
-  readZoneIndex,
-  stateOfStatus,
-  type LiveZone,
-  type ZoneFacts,
-  type ZoneIndex,
-  type ZoneState,
-} from './zone-facts';
+
+/** libzonecfg's state of a zone. */
+export type ZoneState = (typeof ZONE_STATES)[number];
+
+/** What the platform says of a configured zone. */
+export interface ZoneFacts {
+  readonly zonename: string;
+  readonly brand: string;
+  /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
+  readonly zonepath: string;
+  readonly state: ZoneState;
+}
+
+/**
+ * The configured zones as of one read, the global one left out. The state is that of a zone which the kernel does not
+ * know; zonepath and brand are empty where the index does not say them, as on platforms before 2015.
+ */
+export interface ZoneIndex {
+  /** Parsed as it is walked. */
+  entries(): IterableIterator<ZoneFacts>;
+  /** The first line of that name, as libzonecfg takes it. */
+  find(zonename: string): ZoneFacts | undefined;
+}
+
+/** A zone that the kernel knows. */
+export interface LiveZone {
+  readonly state: ZoneState;
+  /** Of this boot: at each zone_create (uts/common/os/zone.c) takes the next free one (id_alloc, id_space.c). */
+  readonly zoneid: number;
+}
 
 export interface PeerCredential {
   /** -1 where it is not known. */
@@ -39,31 +66,16 @@ export interface PeerCredential {
   readonly uid: number;
 }
 
-const NO_ZONE = 'Z_NO_ZONE';
-
-/** Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses. */
-export interface Platform {
-  /** The configured zones, by one read of the index. */
-  zoneIndex(): ZoneIndex;
-  /** Every zone that the kernel knows, by name: its state counts more than the index's. */
-  liveZones(): ReadonlyMap<string, LiveZone>;
-  /** The name of a zone that the kernel knows. */
-  zoneName(zoneid: number): string;
-  /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
-  zoneFacts(zonename: string): ZoneFacts | undefined;
-  zoneState(zonename: string): ZoneState;
-  zoneBrand(zonename: string): string;
-  /** Platform path (below the root), no trailing slash: `/zones/<name>`. */
-  zonepath(zonename: string): string;
-  umount(dir: string, force: boolean): void;
-  /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
-  peer(fd: number): PeerCredential;
-}
-
 const credential = new Int32Array(3);
 
-/** @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere */
-export function openPlatform(root: string): Platform {
+/** What `openPlatform` gives. */
+export type Platform = ReturnType<typeof openPlatform>;
+
+/**
+ * Every method throws a SystemError (call, subject, errno or Z_ name) when the platform refuses.
+ * @param root an absolute path; `/` on SmartOS, the root of a simulated node elsewhere
+ */
+export function openPlatform(root: string) {
   onRoot(root);
   const { zoneIndex } = new Paths(root);
   const zoneText = (call: 'zone_get_brand' | 'zone_get_zonepath', zonename: string): string => {
@@ -74,13 +86,36 @@ export function openPlatform(root: string): Platform {
     }
     return readString(text);
   };
-  const platform: Platform = {
-    zoneIndex: () => readZoneIndex(zoneIndex),
-    liveZones: () => {
+  const libzonecfg = {
+    zoneBrand: (zonename: string): string => zoneText('zone_get_brand', zonename),
+    zonepath: (zonename: string): string => zoneText('zone_get_zonepath', zonename),
+  };
+  return {
+    ...libzonecfg,
+    /** The configured zones, by one read of the index. */
+    zoneIndex: (): ZoneIndex => readZoneIndex(zoneIndex),
+    /**
+     * Each zone that the kernel knows, by name: its state counts more than the index's. A zone that is being made is
+     * not among them.
+     */
+    liveZones: (): ReadonlyMap<string, LiveZone> => {
       onRoot(root);
-      return liveZones();
+      const listed = loadAddon().liveZones();
+      if (typeof listed === 'number') {
+        throw new SystemError('zone_list', '', errnoName(-listed));
+      }
+      const zones = new Map<string, LiveZone>();
+      for (let at = 0; at < listed.length; at += 3) {
+        const [name, status, zoneid] = listed.slice(at, at + 3);
+        const state = typeof status === 'number' ? stateOf(ZONE_STATUSES[status]) : undefined;
+        if (typeof name === 'string' && typeof zoneid === 'number' && state !== undefined) {
+          zones.set(name, { state, zoneid });
+        }
+      }
+      return zones;
     },
-    zoneName: (zoneid) => {
+    /** The name of a zone that the kernel knows. */
+    zoneName: (zoneid: number): string => {
       onRoot(root);
       const name = loadAddon().zonename(zoneid);
       if (typeof name === 'number') {
@@ -88,39 +123,18 @@ export function openPlatform(root: string): Platform {
       }
       return name;
     },
-    zoneFacts: (zonename) => {
-      const entry = platform.zoneIndex().find(zonename);
-      try {
-        return entry && factsOf(entry, platform, liveState(root, zonename));
-      } catch (err) {
-        if (codeOf(err) === NO_ZONE) {
-          return undefined;
-        }
-        throw err;
-      }
+    /** Brand, path and state by one read of the index; undefined when no such zone is configured. */
+    zoneFacts: (zonename: string): ZoneFacts | undefined => {
+      const entry = readZoneIndex(zoneIndex).find(zonename);
+      return entry && factsOf(entry, libzonecfg, liveState(root, zonename));
     },
-    zoneState: (zonename) => {
-      const call = 'zone_get_state';
-      const state = memory(4);
-      const code = onRoot(root).zonecfg[call](cString(zonename), state);
-      if (code !== Z_OK) {
-        throw new SystemError(call, zonename, zonecfgCode(code));
-      }
-      const number = state.readUInt32LE(0);
-      const name = ZONE_STATES[number];
-      if (name === undefined) {
-        throw new SystemError(call, zonename, 'Z_BAD_ZONE_STATE', `zone state ${number}`);
-      }
-      return name;
-    },
-    zoneBrand: (zonename) => zoneText('zone_get_brand', zonename),
-    zonepath: (zonename) => zoneText('zone_get_zonepath', zonename),
-    umount: (dir, force) => {
+    umount: (dir: string, force: boolean): void => {
       if (onRoot(root).kernel.umount2(cString(dir), force ? MS_FORCE : 0) !== 0) {
         throw lastError('umount2', dir);
       }
     },
-    peer: (fd) => {
+    /** Who connected. @param fd a connected socket; ENOTCONN when the peer is gone */
+    peer: (fd: number): PeerCredential => {
       onRoot(root);
       const err = loadAddon().peer(fd, credential);
       if (err !== 0) {
@@ -130,7 +144,31 @@ export function openPlatform(root: string): Platform {
       return { zoneid, pid, uid: uid >>> 0 };
     },
   };
-  return platform;
+}
+
+/**
+ * @param libzonecfg is asked for what the index leaves out
+ * @param live the kernel's state, if it knows the zone
+ * @returns undefined where libzonecfg knows no such zone (any more)
+ */
+export function factsOf(
+  { zonename, brand, zonepath, state }: ZoneFacts,
+  libzonecfg: { zoneBrand(zonename: string): string; zonepath(zonename: string): string },
+  live: ZoneState | undefined,
+): ZoneFacts | undefined {
+  try {
+    return {
+      zonename,
+      brand: brand || libzonecfg.zoneBrand(zonename),
+      zonepath: zonepath || libzonecfg.zonepath(zonename),
+      state: live ?? state,
+    };
+  } catch (err) {
+    if (codeOf(err) === 'Z_NO_ZONE') {
+      return undefined;
+    }
+    throw err;
+  }
 }
 
 /** Undefined for a zone that the kernel does not know. */
@@ -142,7 +180,7 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
   }
   const status = memory(4);
   if (Number(kernel.zone_getattr(zoneid, ZONE_ATTR_STATUS, status, status.length)) >= 0) {
-    return stateOfStatus(status.readInt32LE(0));
+    return stateOf(ZONE_STATUSES[status.readInt32LE(0)]);
   }
   const err = lastError('zone_getattr', String(zoneid));
   // It went away between the two calls.
@@ -150,4 +188,103 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
     return undefined;
   }
   throw err;
+}
+
+/**
+ * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
+ * is running, as its init may run already. Undefined where the kernel gives the zone's id to nobody who asks by
+ * name: below `ready` (zone.c, zone_lookup), and once it is dead.
+ */
+export function stateOf(status: string | undefined): ZoneState | undefined {
+  switch (status) {
+    case 'ready':
+      return 'ready';
+    case 'booting':
+    case 'running':
+      return 'running';
+    case 'shutting_down':
+    case 'empty':
+      return 'shutting_down';
+    case 'down':
+    case 'dying':
+      return 'down';
+    default:
+      return undefined;
+  }
+}
+
+/** @param path of the index, on this machine @throws SystemError, the errno of the read */
+export function readZoneIndex(path: string): ZoneIndex {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (err) {
+    throw systemError('read', path, err);
+  }
+  return {
+    *entries() {
+      for (const line of bytes.toString().split('\n')) {
+        const entry = parseLine(line);
+        if (entry !== undefined) {
+          yield entry;
+        }
+      }
+    },
+    // Of thousands of lines no other is made a string.
+    find: (zonename) => {
+      const start = `${zonename}:`;
+      for (let at = bytes.indexOf(start); at !== -1; at = bytes.indexOf(start, at + 1)) {
+        if (at === 0 || bytes[at - 1] === NEWLINE) {
+          const end = bytes.indexOf(NEWLINE, at);
+          const entry = parseLine(bytes.toString('utf8', at, end === -1 ? undefined : end));
+          if (entry?.zonename === zonename) {
+            return entry;
+          }
+        }
+      }
+      return undefined;
+    },
+  };
+}
+
+const NEWLINE = 0x0a;
+
+/** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
+const INDEX_STATES = ZONE_STATES.slice(0, 3);
+
+/** Brands are few and zones many: one string for all that are the same. */
+const brands = new Map<string, string>();
+
+/** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
+function parseLine(line: string): ZoneFacts | undefined {
+  const [zonename = '', state = '', zonepath = '', , brand = ''] = fieldsOf(line);
+  const known = INDEX_STATES.find((name) => name === state);
+  if (
+    known === undefined ||
+    zonename === '' ||
+    zonename === 'global' ||
+    zonename.startsWith('#') ||
+    zonename.length >= ZONENAME_MAX ||
+    zonepath.length >= MAXPATHLEN
+  ) {
+    return undefined;
+  }
+  const sameBrand = brands.get(brand) ?? own(brand);
+  brands.set(sameBrand, sameBrand);
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: sameBrand };
+}
+
+/** A zonepath with a colon in it stands in quotes. */
+function fieldsOf(line: string): string[] {
+  const text = line.endsWith('\r') ? line.slice(0, -1) : line;
+  return text.includes('"')
+    ? [...text.matchAll(/(?:^|:)(?:"([^"]*)"?[^:]*|([^:]*))/g)].map(
+        ([, quoted, plain]) => quoted ?? plain ?? '',
+      )
+    : text.split(':');
+}
+
+/** A slice of a text keeps the whole text in memory; this is one of its own. */
+function own(slice: string): string {
+  return Buffer.from(slice).toString();
 }

@@ -6,7 +6,7 @@
  * of a CPU, this 0.1 %) and reported a median of 10 ms for a loop at rest, where this reports 0; both saw one
  * blocked turn of 50 ms, as 59 and 54.
  */
-import { loadAddon, type LoopWatchHandle } from './addon';
+import { loadAddon, type Handle } from './addon';
 
 /** How many lengths are distinguished, as native/loop_delay.h has them; the two longest turns are before them. */
 const LENGTHS = 128;
@@ -32,7 +32,7 @@ export interface LoopDelay {
 /** Counts from `start` to `stop`. */
 export class LoopWatch {
   private readonly numbers = new Float64Array(FIRST_LENGTH + LENGTHS);
-  private handle: LoopWatchHandle | null = null;
+  private handle: Handle | null = null;
   private since = 0;
 
   /** Counts from now on. */

@@ -14,7 +14,7 @@
  * process; it is there from the first `listenUnix` to the end.
  */
 import { errnoName, SystemError } from '../lib/errors';
-import { loadAddon, type SocketsHandle } from './addon';
+import { loadAddon, type Handle } from './addon';
 import type { Stream, StreamOwner } from './stream';
 
 /** A socket that is listened on. */
@@ -200,7 +200,7 @@ class AcceptedStream implements Stream {
 /** All listeners and accepted connections of the process, and the memory that they share with the addon. */
 class Sockets {
   private readonly addon = loadAddon();
-  private readonly handle: SocketsHandle;
+  private readonly handle: Handle;
   private readonly events = new Int32Array(EVENTS * INTS);
   private readonly inbox = Buffer.alloc(INBOX_BYTES);
   private readonly commands = new Int32Array(COMMANDS * INTS);

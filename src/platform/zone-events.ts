@@ -6,7 +6,7 @@
  * bounded: what finds it full is counted and given to `onLost`, and the zones have to be listed again.
  */
 import { codeOf, SystemError, systemError } from '../lib/errors';
-import { loadAddon, type OnZoneEvent, type SubscriptionHandle } from './addon';
+import { loadAddon, type OnZoneEvent, type Handle } from './addon';
 import { onRoot } from './ffi';
 
 /** Two changes for each of 4,096 zones while the main thread is busy: about 1.5 MiB. */
@@ -33,24 +33,14 @@ export interface RawZoneEvent {
   readonly when: bigint;
 }
 
-/**
- * One subscription. All of its methods may be called at any time; after `close` they reject. Calls are
- * executed one after the other, and an event that came after a section was left is delivered after its
- * promise resolved.
- */
-export interface ZoneSubscription {
-  /** Delays events: until `exitCritical` says false, the listing replaces them. */
-  enterCritical(): Promise<void>;
-  /** True: an event came in meanwhile, list again and call this again; the section is still held. */
-  exitCritical(): Promise<boolean>;
-  abortCritical(): Promise<void>;
-  /** No event is delivered after it was called. Leaves the section. Idempotent. */
-  close(): Promise<void>;
-}
+/** What `bindZoneEvents` gives. */
+export type ZoneSubscription = ReturnType<typeof bindZoneEvents>;
 
 /**
  * Subscribes to the state changes of all zones of the node. An open subscription keeps the process
- * alive, as a listening socket does; one that nobody holds any more is closed by the collector.
+ * alive, as a listening socket does; one that nobody holds any more is closed by the collector. All of its methods
+ * may be called at any time; after `close` they reject. Calls are executed one after the other, and an event that
+ * came after a section was left is delivered after its promise resolved.
  *
  * @param onEvent called on the main thread, in the order of the events
  * @param onLost called where `count` events are missing; all zones must be listed again
@@ -62,12 +52,12 @@ export function bindZoneEvents(
   onEvent: (event: RawZoneEvent) => void,
   onLost: (count: number) => void,
   options: { readonly root?: string; readonly maxQueued?: number } = {},
-): ZoneSubscription {
+) {
   const native = loadAddon();
   if (options.root !== undefined) {
     onRoot(options.root);
   }
-  let handle: SubscriptionHandle;
+  let handle: Handle;
   try {
     handle = native.bind(
       deliverTo(onEvent, onLost),
@@ -83,16 +73,19 @@ export function bindZoneEvents(
 
   let closed: Promise<void> | null = null;
   return {
-    enterCritical: async () => {
+    /** Delays events: until `exitCritical` says false, the listing replaces them. */
+    enterCritical: async (): Promise<void> => {
       await execute('zonecfg_notify_critical_enter', native.enter(handle));
     },
-    exitCritical: async () => {
+    /** True: an event came in meanwhile, list again and call this again; the section is still held. */
+    exitCritical: async (): Promise<boolean> => {
       return (await execute('zonecfg_notify_critical_exit', native.exit(handle))) === 1;
     },
-    abortCritical: async () => {
+    abortCritical: async (): Promise<void> => {
       await execute('zonecfg_notify_critical_abort', native.abort(handle));
     },
-    close: () => {
+    /** No event is delivered after it was called. Leaves the section. Idempotent. */
+    close: (): Promise<void> => {
       closed ??= execute('zonecfg_notify_unbind', native.close(handle)).then(() => undefined);
       return closed;
     },

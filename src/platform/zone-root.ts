@@ -18,7 +18,8 @@
 import assert from 'node:assert';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { errnoName, SystemError } from '../lib/errors';
+import { errnoName, SystemError, systemError } from '../lib/errors';
+import { either, members, text, whole } from '../lib/json-reader';
 import { startHelper, type Helper } from './exec';
 
 /** The same from every directory that is built into: <top>/dist/src/platform. */
@@ -57,42 +58,45 @@ export interface RootObserver {
   answersAgain(afterMs: number): void;
 }
 
-type Fields = readonly [command: string, path: string, special: string];
+/** As zone_root.c writes it: of a failure, the call and how deep the walk was; else what was found. */
+const readReply = members({
+  err: whole(0, Infinity),
+  call: either(text(), ''),
+  depth: either(whole(0, Infinity), 0),
+  identity: either(text(), ''),
+  dev: either(text(/^\d+$/), '0'),
+  ino: either(text(/^\d+$/), '0'),
+});
+type Reply = ReturnType<typeof readReply>;
 
-interface Reply {
-  readonly err: number;
-  readonly call: string;
-  readonly depth: number;
-  readonly identity: string;
-  readonly dev: string;
-  readonly ino: string;
+interface Answer {
+  readonly reply: Reply;
+  readonly socket: Socket | null;
 }
 
 interface Job {
-  readonly root: string;
+  readonly queue: ZoneQueue;
   readonly request: Buffer;
   readonly observer: RootObserver | null;
-  /** The requester has left: what comes is thrown away. */
-  given: boolean;
-  done(reply: Reply, socket: Socket | null): void;
-  failed(err: SystemError): void;
+  /** Harmless where the requester has left. */
+  readonly settle: (outcome: Answer | SystemError) => void;
 }
 
-/** The requests of one zone; there is one exactly while the zone has some. */
+/** The requests of one zone, first come, first served; there is one exactly while the zone has some. */
 interface ZoneQueue {
-  readonly jobs: Job[];
+  readonly root: string;
+  readonly jobs: Set<Job>;
   running: Job | null;
-  /** Infinity while nothing runs. */
-  runningSince: number;
-  /** The observer knows that the running one hangs. */
-  reported: boolean;
+  /** The running one takes so long that the observer knows of it. */
+  hangs: boolean;
 }
 
 interface Process {
   readonly helper: Helper;
   job: Job | null;
+  since: number;
   hung: boolean;
-  timer: NodeJS.Timeout | null;
+  timer: NodeJS.Timeout | undefined;
 }
 
 /** All zones' roots of a node; one serves the agent. Processes are started when they are needed. */
@@ -102,8 +106,7 @@ export class ZoneRoots {
   /** Of these the first request waits for a process. */
   private readonly waiting = new Set<ZoneQueue>();
   private readonly processes = new Set<Process>();
-  private stopping: Promise<void> | null = null;
-  private gone: () => void = () => undefined;
+  private stopped = false;
 
   /** @param node root of the node, as for `openPlatform` */
   constructor(
@@ -113,153 +116,134 @@ export class ZoneRoots {
 
   /** @param zonepath this machine's path of the zone's own directory, which belongs to the global zone */
   of(zonepath: string, observer: RootObserver | null = null): ZoneRoot {
-    const path = `${zonepath}/root`;
-    return new ZoneRoot(path, {
-      ask: (fields, signal) => this.ask(path, fields, observer, signal),
-      hangs: () => hangs(this.zones.get(path)),
-    });
+    return new ZoneRoot(`${zonepath}/root`, this, observer);
   }
 
-  /** Zones that hang, and the processes that there are. */
-  get status(): { readonly notAnswering: number; readonly processes: number } {
-    const notAnswering = [...this.zones.values()].filter(hangs).length;
-    return { notAnswering, processes: this.processes.size };
+  /** Whether a request of this zone has been under way for more than a second. For its ZoneRoot. */
+  hangs(root: string): boolean {
+    return this.zones.get(root)?.hangs === true;
   }
 
-  /** Lets every process go. Resolves when all but those that hang are gone; they go when they can. */
-  stop(): Promise<void> {
-    if (this.stopping !== null) {
-      return this.stopping;
-    }
-    this.stopping = new Promise((resolve) => (this.gone = resolve));
-    for (const { jobs, running } of this.zones.values()) {
-      for (const job of [...(running === null ? [] : [running]), ...jobs.splice(0)]) {
-        job.given = false;
-        job.failed(new SystemError('zone_root', job.root, 'ECANCELED'));
+  /** Fails what is asked for, and lets every process go: those that hang go when they can. */
+  stop(): void {
+    this.stopped = true;
+    for (const { root, jobs, running } of this.zones.values()) {
+      for (const job of running === null ? jobs : [running, ...jobs]) {
+        job.settle(new SystemError('zone_root', root, 'ECANCELED'));
       }
+      jobs.clear();
     }
+    this.zones.clear();
     this.waiting.clear();
-    for (const { helper } of this.processes) {
-      helper.close();
-    }
-    this.resolveGone();
-    return this.stopping;
+    this.processes.forEach((process) => this.letGo(process));
   }
 
-  private ask(
+  /** Has a command executed below a zone's root, after those that were asked for before. For its ZoneRoot. */
+  async ask(
     root: string,
-    fields: Fields,
     observer: RootObserver | null,
+    [command, path, special]: readonly [command: string, path: string, special: string],
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
-    const [command, path, special] = fields;
     const subject = join(root, path);
-    const parts = [command, root, path, special];
-    if (parts.some((part) => part.includes('\0') || Buffer.byteLength(part) >= FIELD_BYTES)) {
-      return Promise.reject(new SystemError(command, subject, 'EINVAL', 'not a path'));
+    const fields = [command, root, path, special];
+    if (fields.some((field) => field.includes('\0') || Buffer.byteLength(field) >= FIELD_BYTES)) {
+      throw new SystemError(command, subject, 'EINVAL', 'not a path');
     }
-    const cancelled = (): SystemError => new SystemError(command, subject, 'ECANCELED');
-    if (this.stopping !== null || signal?.aborted === true) {
-      return Promise.reject(cancelled());
+    const cancelled = new SystemError(command, subject, 'ECANCELED');
+    if (this.stopped || signal?.aborted === true) {
+      throw cancelled;
     }
-    const idle = { jobs: [], running: null, runningSince: Infinity, reported: false };
-    const zone: ZoneQueue = this.zones.get(root) ?? idle;
-    this.zones.set(root, zone);
+    const queue = this.zones.get(root) ?? { root, jobs: new Set(), running: null, hangs: false };
+    this.zones.set(root, queue);
     let leave = (): void => undefined;
     const answer = new Promise<Answer>((resolve, reject) => {
+      let isWanted = true;
       const job: Job = {
-        root,
-        request: Buffer.from(`${parts.join('\0')}\0`),
+        queue,
+        request: Buffer.from(`${fields.join('\0')}\0`),
         observer,
-        given: true,
-        done: (reply, socket) => {
-          if (job.given) {
-            resolve({ reply, socket });
+        settle: (outcome) => {
+          if (outcome instanceof SystemError) {
+            reject(outcome);
+          } else if (isWanted) {
+            resolve(outcome);
           } else {
-            socket?.destroy();
+            outcome.socket?.destroy();
           }
+          isWanted = false;
         },
-        failed: reject,
       };
       leave = () => {
-        job.given = false;
-        const at = zone.jobs.indexOf(job);
-        if (at >= 0) {
-          zone.jobs.splice(at, 1);
-          this.pump(root);
+        job.settle(cancelled);
+        if (queue.jobs.delete(job)) {
+          this.next(queue);
         }
-        reject(cancelled());
       };
       signal?.addEventListener('abort', leave, { once: true });
-      zone.jobs.push(job);
+      queue.jobs.add(job);
     });
-    this.pump(root);
+    this.next(queue);
     return answer.finally(() => signal?.removeEventListener('abort', leave));
   }
 
-  /** Gives what waits to processes. @param root of a zone with which something happened */
-  private pump(root?: string): void {
-    const zone = root === undefined ? undefined : this.zones.get(root);
-    if (root !== undefined && zone?.running === null) {
-      if (zone.jobs.length > 0) {
-        this.waiting.add(zone);
-      } else {
-        this.waiting.delete(zone);
-        this.zones.delete(root);
-      }
+  /** A zone has another request, or one less. */
+  private next(queue: ZoneQueue): void {
+    if (queue.running === null && queue.jobs.size > 0) {
+      this.waiting.add(queue);
+    } else if (queue.running === null) {
+      this.waiting.delete(queue);
+      this.zones.delete(queue.root);
     }
-    for (const next of this.waiting) {
+    this.pump();
+  }
+
+  /** Gives what waits to processes. */
+  private pump(): void {
+    for (const queue of this.waiting) {
+      const [job] = queue.jobs;
+      assert(job !== undefined && queue.running === null, 'a zone has one request under way');
       const process = this.idle();
       if (process === null) {
         return;
       }
-      this.waiting.delete(next);
-      this.begin(process, next);
-    }
-  }
-
-  private begin(process: Process, zone: ZoneQueue): void {
-    const job = zone.jobs.shift();
-    assert(job !== undefined && zone.running === null, 'a zone has one request under way');
-    zone.running = job;
-    zone.runningSince = performance.now();
-    process.job = job;
-    process.timer = setTimeout(() => {
-      process.hung = true;
+      this.waiting.delete(queue);
+      queue.jobs.delete(job);
+      queue.running = job;
+      process.job = job;
+      process.since = performance.now();
       process.timer = setTimeout(() => {
-        zone.reported = true;
-        job.observer?.notAnswering();
-      }, NOT_ANSWERING_MS - HUNG_MS).unref();
-      this.resolveGone();
-      this.pump();
-    }, HUNG_MS).unref();
-    process.helper.send(job.request);
+        process.hung = true;
+        process.timer = setTimeout(() => {
+          queue.hangs = true;
+          job.observer?.notAnswering();
+        }, NOT_ANSWERING_MS - HUNG_MS).unref();
+        this.pump();
+      }, HUNG_MS).unref();
+      process.helper.send(job.request);
+    }
   }
 
   /** A process that has nothing to do, or a new one; null where there are enough. */
   private idle(): Process | null {
-    let working = 0;
-    for (const process of this.processes) {
-      if (process.job === null) {
-        return process;
-      }
-      working += process.hung ? 0 : 1;
+    const processes = [...this.processes];
+    const unused = processes.find(({ job }) => job === null);
+    const working = processes.filter(({ hung }) => !hung).length;
+    if (unused !== undefined) {
+      return unused;
     }
-    const full = working >= MAX_WORKING || this.processes.size >= MAX_PROCESSES;
-    if (full || this.stopping !== null) {
+    if (working >= MAX_WORKING || processes.length >= MAX_PROCESSES) {
       return null;
     }
-    const helper = startHelper([this.program, this.node], {
-      message: (message, socket) => this.onMessage(started, message, socket),
-      ended: (err) => {
-        const job = this.settle(started);
+    const helper = startHelper(
+      [this.program, this.node],
+      (message, socket) => this.onMessage(started, message, socket),
+      (err) => {
         this.processes.delete(started);
-        job?.failed(err);
-        this.pump(job?.root);
-        this.resolveGone();
+        this.finish(started, err);
       },
-    });
-    const started: Process = { helper, job: null, hung: false, timer: null };
+    );
+    const started: Process = { helper, job: null, since: 0, hung: false, timer: undefined };
     this.processes.add(started);
     return started;
   }
@@ -268,73 +252,66 @@ export class ZoneRoots {
     socket?.pause();
     // Until it has an owner: what is wrong with it shows by its end.
     socket?.on('error', () => undefined);
-    const job = this.settle(process);
-    if (job === null) {
+    if (process.job === null) {
       socket?.destroy();
       return;
     }
-    this.pump(job.root);
-    const idle = [...this.processes].filter((other) => other.job === null).length;
-    if (process.job === null && idle > MAX_IDLE) {
-      // Still counted until it is gone, and given nothing: it is busy with its end.
-      process.job = job;
-      process.helper.close();
+    let outcome: Answer | SystemError;
+    try {
+      outcome = { reply: readReply(message), socket };
+    } catch (err) {
+      // Our own program's fault, which is not to cost the zone's other requests.
+      outcome = systemError('zone_root', process.job.queue.root, err);
     }
-    job.done(parseReply(message), socket);
+    this.finish(process, outcome);
+    if ([...this.processes].filter(({ job }) => job === null).length > MAX_IDLE) {
+      this.letGo(process);
+    }
   }
 
-  /** The process has nothing to do any more. @returns what it did */
-  private settle(process: Process): Job | null {
+  /** The process has nothing to do any more. */
+  private finish(process: Process, outcome: Answer | SystemError): void {
     const { job } = process;
-    clearTimeout(process.timer ?? undefined);
-    process.timer = null;
+    clearTimeout(process.timer);
     process.hung = false;
     process.job = null;
-    const zone = job === null ? undefined : this.zones.get(job.root);
-    if (job === null || zone?.running !== job) {
-      return null;
+    if (job === null) {
+      return;
     }
-    if (zone.reported) {
-      zone.reported = false;
-      job.observer?.answersAgain(Math.round(performance.now() - zone.runningSince));
+    const { queue, observer } = job;
+    if (queue.hangs) {
+      queue.hangs = false;
+      observer?.answersAgain(Math.round(performance.now() - process.since));
     }
-    zone.running = null;
-    zone.runningSince = Infinity;
-    return job;
+    queue.running = null;
+    job.settle(outcome);
+    this.next(queue);
   }
 
-  private resolveGone(): void {
-    if (this.stopping !== null && [...this.processes].every(({ hung }) => hung)) {
-      this.gone();
-    }
+  private letGo(process: Process): void {
+    clearTimeout(process.timer);
+    process.job = null;
+    this.processes.delete(process);
+    process.helper.close();
   }
-}
-
-interface Answer {
-  readonly reply: Reply;
-  readonly socket: Socket | null;
-}
-
-/** What a zone's root is reached by. */
-interface Below {
-  ask(fields: Fields, signal?: AbortSignal): Promise<Answer>;
-  hangs(): boolean;
 }
 
 /** One zone's root. Every method may take as long as the zone's file systems like: bound it by a signal. */
 export class ZoneRoot {
   readonly #path: string;
-  readonly #below: Below;
 
   /** Made by ZoneRoots. */
-  constructor(path: string, below: Below) {
+  constructor(
+    path: string,
+    private readonly roots: ZoneRoots,
+    private readonly observer: RootObserver | null,
+  ) {
     this.#path = path;
-    this.#below = below;
   }
 
   /** False while a request has been under way for more than a second. */
   get answers(): boolean {
-    return !this.#below.hangs();
+    return !this.roots.hangs(this.#path);
   }
 
   /** This machine's path of what is inside, as records and the mount table have it. Never to be opened. */
@@ -347,25 +324,26 @@ export class ZoneRoot {
    * not there (yet), ELOOP for a symbolic link, ENOTDIR, ENOTSOCK; ECANCELED by the signal.
    */
   async find(port: string, signal?: AbortSignal): Promise<string> {
-    const { reply } = await this.#below.ask(['find', port, ''], signal);
-    this.#check(reply, port);
-    return reply.identity;
+    return (await this.#execute('find', port, '', signal)).identity;
   }
 
   /** Finds a port and connects to it. As `find`, but a failure is in the value. */
   async dial(port: string, signal?: AbortSignal): Promise<Dialled> {
-    const { reply, socket } = await this.#below.ask(['dial', port, ''], signal);
+    const { reply, socket } = await this.#ask('dial', port, '', signal);
     const lost = new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
     return { identity: reply.identity, outcome: this.#faultOf(reply, port) ?? socket ?? lost };
   }
 
   /** The directory at a path, no component of which is a link; null: nothing is there. */
   async directoryAt(path: string, signal?: AbortSignal): Promise<DirectoryIdentity | null> {
-    const { reply } = await this.#below.ask(['stat', path, ''], signal);
-    if (reply.err !== 0 && errnoName(reply.err) === 'ENOENT') {
+    const { reply } = await this.#ask('stat', path, '', signal);
+    const fault = this.#faultOf(reply, path);
+    if (fault?.code === 'ENOENT') {
       return null;
     }
-    this.#check(reply, path);
+    if (fault !== null) {
+      throw fault;
+    }
     return { dev: BigInt(reply.dev), ino: BigInt(reply.ino) };
   }
 
@@ -374,21 +352,35 @@ export class ZoneRoot {
    * process of the zone may run. Rejects with ESTALE where the mount is there, but not in its place.
    */
   async mount(special: string, path: string, signal?: AbortSignal): Promise<void> {
-    const { reply } = await this.#below.ask(['mount', path, special], signal);
-    this.#check(reply, path);
+    await this.#execute('mount', path, special, signal);
   }
 
   /** @param mountPoint as the mount table has it */
   async unmount(mountPoint: string, signal?: AbortSignal): Promise<void> {
-    const { reply } = await this.#below.ask(['unmount', mountPoint, ''], signal);
-    this.#check(reply, '');
+    await this.#execute('unmount', mountPoint, '', signal);
   }
 
-  #check(reply: Reply, path: string): void {
+  async #execute(
+    command: string,
+    path: string,
+    special: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Reply> {
+    const { reply } = await this.#ask(command, path, special, signal);
     const fault = this.#faultOf(reply, path);
     if (fault !== null) {
       throw fault;
     }
+    return reply;
+  }
+
+  #ask(
+    command: string,
+    path: string,
+    special: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
+    return this.roots.ask(this.#path, this.observer, [command, path, special], signal);
   }
 
   #faultOf(reply: Reply, path: string): SystemError | null {
@@ -409,24 +401,3 @@ const DETAILS: Readonly<Record<string, string>> = {
   ESTALE: 'it was replaced meanwhile',
   ETIMEDOUT: 'the file system took too long',
 };
-
-function hangs(zone: ZoneQueue | undefined): boolean {
-  return performance.now() - (zone?.runningSince ?? Infinity) >= NOT_ANSWERING_MS;
-}
-
-function parseReply(message: unknown): Reply {
-  const given: Readonly<Record<string, unknown>> =
-    typeof message === 'object' && message !== null ? { ...message } : {};
-  const text = (name: string): string => (typeof given[name] === 'string' ? given[name] : '');
-  const number = (name: string, otherwise: number): number =>
-    typeof given[name] === 'number' ? given[name] : otherwise;
-  return {
-    // A reply that says nothing is our own program's fault: it is reported as one.
-    err: number('err', 5),
-    call: text('call'),
-    depth: number('depth', 0),
-    identity: text('identity'),
-    dev: text('dev'),
-    ino: text('ino'),
-  };
-}

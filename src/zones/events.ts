@@ -11,15 +11,14 @@
  * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
  * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
  *
- * A listing is one read of the index and one call for the kernel's zones (platform/zone-facts.ts), done in
+ * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in
  * slices: thousands of zones never stall the requests of one. It is made for the first snapshot, and for
  * each reconcile.
  */
 import { Readable } from 'node:stream';
-import { codeOf, SystemError } from '../lib/errors';
+import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
-import type { Platform } from '../platform/libzonecfg';
-import { factsOf, type ZoneFacts } from '../platform/zone-facts';
+import { factsOf, type Platform, type ZoneFacts } from '../platform/libzonecfg';
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
 
 /**
@@ -29,7 +28,6 @@ import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../pla
 const LONGEST_SNAPSHOT_MS = 2000;
 
 /** libzonecfg's code for a zone that has no XML. */
-const NO_ZONE = 'Z_NO_ZONE';
 
 export type ZoneEvent = {
   readonly zonename: string;
@@ -170,14 +168,15 @@ export async function listZones(platform: Platform): Promise<ZoneSnapshot> {
       continue;
     }
     try {
-      zones.set(zonename, factsOf(entry, platform, live.get(zonename)?.state));
+      const facts = factsOf(entry, platform, live.get(zonename)?.state);
+      if (facts !== undefined) {
+        zones.set(zonename, facts);
+      }
     } catch (err) {
       if (!(err instanceof SystemError)) {
         throw err;
       }
-      if (codeOf(err) !== NO_ZONE) {
-        unreadable.set(zonename, err);
-      }
+      unreadable.set(zonename, err);
     }
   }
   return { zones: [...zones.values()], unreadable };

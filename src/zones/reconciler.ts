@@ -11,9 +11,8 @@ import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { TaskQueue } from '../lib/scheduler';
-import type { Platform } from '../platform/libzonecfg';
+import type { Platform, ZoneFacts } from '../platform/libzonecfg';
 import { type ZoneEvent, listZones } from './events';
-import type { ZoneFacts } from '../platform/zone-facts';
 import { phaseOfState, type Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */

@@ -15,9 +15,8 @@ import * as vasync from 'vasync';
 import type { Logger } from '../log';
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
-import type { Platform } from '../platform/libzonecfg';
+import type { Platform, ZoneFacts } from '../platform/libzonecfg';
 import type { ZoneEvent, ZoneEvents } from './events';
-import type { ZoneFacts } from '../platform/zone-facts';
 import { isOther, Reconciler, type Repair } from './reconciler';
 import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
 

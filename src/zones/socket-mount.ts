@@ -29,7 +29,7 @@ import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
-import type { ZoneFacts } from '../platform/zone-facts';
+import type { ZoneFacts } from '../platform/libzonecfg';
 import type { MountCheck, MountManager, Phase } from './zone';
 
 /** Brands of SmartOS that have the directory; others have it only where their own files mount it. */

@@ -20,7 +20,7 @@ import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
 import type { Link } from '../transport/link';
 import type { ZoneRoot } from '../platform/zone-root';
-import type { ZoneFacts } from '../platform/zone-facts';
+import type { ZoneFacts } from '../platform/libzonecfg';
 
 export type Phase = 'halted' | 'ready' | 'running';
 export type ZoneMachineState = Phase | 'closing' | 'closed';

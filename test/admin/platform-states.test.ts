@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { missedBoot, PlatformStateReader } from '../../src/admin/platform-states';
-import { readZoneIndex, type LiveZone } from '../../src/platform/zone-facts';
+import { readZoneIndex, type LiveZone } from '../../src/platform/libzonecfg';
 
 describe('the states that the platform gives', () => {
   let directory = '';

@@ -71,6 +71,19 @@ describe('exec.run', () => {
     assert.strictEqual((await failureOf(run(['/no/such/program']))).code, 'ENOENT');
   });
 
+  it('kills the program when it is asked to, and does not wait for its children', async () => {
+    const ending = new AbortController();
+    const ran = run(['/bin/sh', '-c', 'sleep 20 & sleep 20'], { signal: ending.signal });
+    setTimeout(() => ending.abort(), 100);
+    assert.strictEqual((await failureOf(ran)).code, 'SIGKILL');
+    const late = run(['/bin/sleep', '20'], { signal: ending.signal });
+    assert.strictEqual((await failureOf(late)).code, 'SIGKILL');
+  });
+
+  it('kills a program that prints without end', async () => {
+    assert.strictEqual((await failureOf(run(['/bin/cat', '/dev/zero']))).code, 'EMSGSIZE');
+  });
+
   it('survives a program that does not read its input', async () => {
     await run([NODE, '-e', 'process.exit(0)'], { stdin: Buffer.alloc(4 * 1024 * 1024) });
   });

@@ -77,8 +77,8 @@ describe('the mount of a socket directory', () => {
     mkdirSync(directory, { recursive: true });
   });
 
-  afterEach(async () => {
-    await roots.stop();
+  afterEach(() => {
+    roots.stop();
     node.remove();
   });
 
@@ -224,7 +224,7 @@ describe('the mount of a socket directory', () => {
         const target = other.paths.host('/zones/beta/root/.zonecontrol');
         const otherRoots = new ZoneRoots(other.root);
         await otherRoots.of(other.paths.host('/zones/beta')).mount(directory, '/.zonecontrol');
-        await otherRoots.stop();
+        otherRoots.stop();
         assert.strictEqual(node.emulation.unmountAll(), 2);
         assert.strictEqual(readFileSync(node.paths.mnttab, 'utf8'), '');
         assert.notDeepStrictEqual(mountOptionsOf(target), []);

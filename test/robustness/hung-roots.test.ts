@@ -3,10 +3,10 @@
  * their port or their mount: their own service waits for it, and nothing else does.
  */
 import assert from 'node:assert';
-import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isJsonObject } from '../../src/metadata/vm-data';
 import { askJson } from '../support/admin';
+import { childrenOf } from '../support/children';
 import { eventually } from '../support/eventually';
 import { portConnections } from '../support/guest-port';
 import { HangingFileSystems, whyNoHangingFs } from '../support/hanging-fs';
@@ -71,18 +71,6 @@ describeWhere(
       return { link: report.link, mount: report.mount };
     }
 
-    /** The agent's own children. */
-    function helpers(): number {
-      return readdirSync('/proc').filter((pid) => {
-        try {
-          const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-          return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === cn.agent.pid;
-        } catch {
-          return false;
-        }
-      }).length;
-    }
-
     it('are reported as not answering, each and no other', async () => {
       await eventually(
         async () => (await said(HUNG_PORT)).link === 'not answering',
@@ -141,7 +129,7 @@ describeWhere(
     it('cost one process each, however often they are checked', async () => {
       await delay(3000);
       const most = HUNG_PORTS.length + HUNG_MOUNTS.length + 10;
-      assert(helpers() <= most, `${helpers()} processes`);
+      assert(childrenOf(cn.agent.pid) <= most, `${childrenOf(cn.agent.pid)} processes`);
     });
 
     it('keep neither the agent from stopping nor the next one from starting', async () => {

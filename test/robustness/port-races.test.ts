@@ -56,7 +56,7 @@ describeWhere(
     });
 
     afterEach(async () => {
-      await roots.stop();
+      roots.stop();
       await own.stop();
       await other.stop();
       node.remove();

@@ -82,7 +82,7 @@ export class SerialWorld {
   async end(): Promise<void> {
     await Promise.all(this.links.map((link) => link.stop(0)));
     await Promise.all(this.ports.map((port) => port.stop()));
-    await this.roots.stop();
+    this.roots.stop();
     rmSync(this.zonepath, { recursive: true });
     await nothingLeft(this.before);
   }

@@ -11,7 +11,7 @@ import type { Platform } from '../../src/platform/libzonecfg';
 import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import { ZoneEvents, type Bind } from '../../src/zones/events';
-import type { ZoneFacts } from '../../src/platform/zone-facts';
+import type { ZoneFacts } from '../../src/platform/libzonecfg';
 import { Registry } from '../../src/zones/registry';
 import { Zone, type SocketLink, type MountManager } from '../../src/zones/zone';
 import { FaultTable } from '../../tools/simcn/faults';

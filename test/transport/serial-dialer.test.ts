@@ -31,7 +31,7 @@ describe('one dial of a serial port', () => {
 
   afterEach(async () => {
     await own.stop();
-    await roots.stop();
+    roots.stop();
     rmSync(zonepath, { recursive: true });
   });
 

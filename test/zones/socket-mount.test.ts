@@ -80,8 +80,8 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
   });
 
-  afterEach(async () => {
-    await roots.stop();
+  afterEach(() => {
+    roots.stop();
     node.remove();
   });
 
@@ -92,7 +92,7 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     return new SocketMount(facts, root, logged.zoneLog('alpha'), {
       paths: node.paths,
       table: new MountTable(node.paths.mnttab),
-      isReady: (zonename) => node.platform.zoneState(zonename) === 'ready',
+      isReady: (zonename) => node.platform.zoneFacts(zonename)?.state === 'ready',
       brandMounts: () => mountedByBrand,
       addFirstCheck: (check) => checks.add(check),
       ...more,

@@ -13,7 +13,7 @@ import { ZoneRoots } from '../../src/platform/zone-root';
 import { createLogger, ZoneLog } from '../../src/log';
 import { Reconciler } from '../../src/zones/reconciler';
 import { listZones } from '../../src/zones/events';
-import type { ZoneFacts } from '../../src/platform/zone-facts';
+import type { ZoneFacts } from '../../src/platform/libzonecfg';
 import { Zone, type SocketLink } from '../../src/zones/zone';
 import { openEmulation } from '../simcn/emulation';
 import type { Instruments } from './instruments';

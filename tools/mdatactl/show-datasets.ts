@@ -1,8 +1,7 @@
 /* `mdatactl datasets` for a person. Pure. */
 import type { DatasetsReport } from '../../src/admin/routes';
 import { counted } from '../../src/admin/format';
-import type { Use } from '../../src/datasets/audit';
-import type { Owners } from '../../src/datasets/policy';
+import type { Owners, Use } from '../../src/datasets/policy';
 import type { Colour, Screen } from '../screen';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { paragraph, remedyLine } from './text';

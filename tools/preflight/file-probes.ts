@@ -146,7 +146,7 @@ async function hvmPorts({ root }: Ground): Promise<Finding> {
       }
     }),
   );
-  await roots.stop();
+  roots.stop();
   const faults = codes.filter(({ code }) => code !== '');
   if (faults.length === 0) {
     return ok(zones.length === 0 ? 'no HVM zone runs' : `${zones.length} of running HVM zones`);

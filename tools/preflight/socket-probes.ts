@@ -156,7 +156,7 @@ export async function lofs({ root, directory }: Ground): Promise<Finding> {
     }
   } finally {
     bound.listener.close();
-    await roots.stop();
+    roots.stop();
   }
   return mounted() === undefined
     ? ok('mounted, reached, EROFS, unmounted, table true')

@@ -1,6 +1,6 @@
 /*
  * What preflight asks the kernel and libzonecfg about zones, and the agent does not: ids, statuses and brands as the
- * kernel has them, and a zone's root. The agent takes the same facts from the index and the addon; here they are
+ * kernel has them, and a zone's state and root by libzonecfg. The agent takes the same facts from the index and the addon; here they are
  * asked one by one, so that the two can be compared. Each call throws a SystemError.
  */
 import { SystemError } from '../../src/lib/errors';
@@ -14,6 +14,7 @@ import {
   Z_OK,
   ZONE_ATTR_BRAND,
   ZONE_ATTR_STATUS,
+  ZONE_STATES,
   ZONE_STATUSES,
   zonecfgCode,
   type Memory,
@@ -55,6 +56,22 @@ export function zoneBrandById(root: string, zoneid: number): string {
 export function zoneIdByName(root: string, zonename: string): number | undefined {
   const zoneid = onRoot(root).kernel.getzoneidbyname(cString(zonename));
   return zoneid < 0 ? undefined : zoneid;
+}
+
+/** The state of a configured zone, by libzonecfg's name. */
+export function zoneState(root: string, zonename: string): (typeof ZONE_STATES)[number] {
+  const call = 'zone_get_state';
+  const state = memory(4);
+  const code = onRoot(root).zonecfg[call](cString(zonename), state);
+  if (code !== Z_OK) {
+    throw new SystemError(call, zonename, zonecfgCode(code));
+  }
+  const number = state.readUInt32LE(0);
+  const name = ZONE_STATES[number];
+  if (name === undefined) {
+    throw new SystemError(call, zonename, 'Z_BAD_ZONE_STATE', `zone state ${number}`);
+  }
+  return name;
 }
 
 /** Platform path (below the root) of a configured zone's root. */

@@ -7,7 +7,14 @@ import { bindZoneEvents } from '../../src/platform/zone-events';
 import { memory, onRoot, ZONE_ATTR_STATUS } from '../../src/platform/ffi';
 import { Paths } from '../../src/platform/paths';
 import { ZoneRoots } from '../../src/platform/zone-root';
-import { zoneBrandById, zoneIdByName, zoneIds, zoneRootpath, zoneStatus } from './zone-calls';
+import {
+  zoneBrandById,
+  zoneIdByName,
+  zoneIds,
+  zoneRootpath,
+  zoneState,
+  zoneStatus,
+} from './zone-calls';
 import { fail, listed, ok, readIndex, sampleOf, warn, type Finding, type Ground } from './check';
 
 /** Zones that are asked one by one: each costs libzonecfg a walk of the index and a parse of its XML. */
@@ -70,7 +77,7 @@ export async function libzonecfg({ root }: Ground): Promise<Finding> {
     const path = platform.zonepath(zonename);
     const rootpath = zoneRootpath(root, zonename);
     const brandNow = platform.zoneBrand(zonename);
-    const now = platform.zoneState(zonename);
+    const now = zoneState(root, zonename);
     return [
       ...wanted('zonepath', path, path === zonepath),
       ...wanted('rootpath', rootpath, rootpath === roots.of(zonepath).nameOf('')),

@@ -375,6 +375,6 @@ function zonerootOf(zone: Zone): string {
     case 'zoneroot':
       return scope.dataset;
     case 'refused':
-      throw new Error(`zone ${zone.zonename} (${zone.brand.name}): ${scope.reason.text}`);
+      throw new Error(`zone ${zone.zonename} (${zone.brand.name}): ${scope.why}`);
   }
 }

@@ -1,6 +1,6 @@
 /*
- * What `vmadm create` (vm-input.ts) and `vmadm update` (vmadm-update.ts) do with a payload alike: types,
- * limits, values, and the form in which a VM keeps them.
+ * What a payload of `vmadm update` (vmadm-update.ts) changes in a VM, and what `vmadm create` (vm-input.ts) does with a
+ * payload alike: types, limits, values, and the form in which a VM keeps them.
  *
  * The steps are the platform's, in its order (smartos-live src/vm/node_modules/VM.js, normalizePayload):
  * numbers and lists given as text get their types, defaults are filled in (applyZoneDefaults,
@@ -12,8 +12,23 @@
 import { randomUUID } from 'node:crypto';
 
 import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
-import { looseBoolean, PayloadError, shown } from './nics';
-import { type Action, type BrandName, kindOf, listOf, validate } from './properties';
+import {
+  addedNics,
+  changedNic,
+  checkNics,
+  checkRoutes,
+  choosePrimary,
+  looseBoolean,
+  nameInterfaces,
+  type Nic,
+  nicsOf,
+  PayloadError,
+  shown,
+  updatesOf,
+  vmNic,
+  wholeMac,
+} from './nics';
+import { type Action, type BrandName, isBrandName, kindOf, listOf, validate } from './properties';
 
 /** The maps of a VM that have files of their own, and are changed by `set_NAME` and `remove_NAME`. */
 export const MAPS = ['customer_metadata', 'internal_metadata', 'tags', 'routes'] as const;
@@ -41,6 +56,9 @@ const ABSENT_WHERE_FALSE = ['archive_on_delete', 'do_not_inventory', 'docker'].c
 );
 /** Kept as one text. */
 const JOINED = ['limit_priv', 'fs_allowed'];
+
+/** An update takes them without a word, and changes nothing: they have their own ways. */
+const IGNORED_BY_UPDATE = ['nics', 'disks', 'filesystems', ...MAPS];
 
 /** A payload on its way: Map, as names come from outside. */
 export type Members = Map<string, unknown>;
@@ -299,4 +317,100 @@ export function numberIn(payload: Members, name: string): number | undefined {
 
 export function objectOf(value: unknown): JsonObject {
   return isJsonObject(value) ? value : {};
+}
+
+/** A change of a VM: the parts that are other than before. A property that is null goes away. */
+export interface Change {
+  readonly maps: ReadonlyMap<MapName, JsonObject>;
+  readonly properties: JsonObject;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * What a payload of update changes in a VM. Maps keep their order, new names come last.
+ * @throws PayloadError in the platform's words
+ */
+export function changeOf(given: JsonObject, vm: JsonObject): Change {
+  const { brand } = vm;
+  if (!isBrandName(brand)) {
+    throw new PayloadError(`Unsupported brand: ${String(brand)}`);
+  }
+  const payload = typed(given);
+  const own = new Set(payload.keys());
+  if (payload.has('quota') && payload.get('quota') === undefined) {
+    payload.set('quota', 0);
+  }
+  fitMemory(payload, brand, vm);
+  addDocker(payload, brand, vm);
+  const warnings = dropInvalid(payload, brand, 'update', own);
+  const nics = nicsAfter(payload, vm, brand);
+  makeBooleans(payload);
+  const maps = new Map<MapName, JsonObject>();
+  const routesAfter = changedMap(vm.routes, payload, 'routes');
+  checkRoutes(routesAfter, objectOf(payload.get('set_routes')), nics ?? nicsOf(vm.nics));
+  checkScalars(payload);
+  for (const name of MAPS) {
+    const after = name === 'routes' ? routesAfter : changedMap(vm[name], payload, name);
+    if (JSON.stringify(objectOf(vm[name])) !== JSON.stringify(after)) {
+      maps.set(name, after);
+    }
+  }
+  const properties: Record<string, unknown> = {};
+  for (const [name, value] of payload) {
+    if (/^(add|update|remove|set)_/.test(name) || IGNORED_BY_UPDATE.includes(name)) {
+      continue;
+    }
+    const kept = keptForm(name, value, brand) ?? null;
+    if (JSON.stringify(vm[name] ?? null) !== JSON.stringify(kept)) {
+      properties[name] = kept;
+    }
+  }
+  if (nics !== null) {
+    properties.nics = nics.map(vmNic);
+  }
+  return { maps, properties, warnings };
+}
+
+/** The nics after an update; null where it names none. */
+function nicsAfter(payload: Members, vm: JsonObject, brand: BrandName): Nic[] | null {
+  const lists = ['add_nics', 'update_nics', 'remove_nics'].map((name) => payload.get(name));
+  if (lists.every((list) => list === undefined)) {
+    return null;
+  }
+  const present = nicsOf(vm.nics);
+  const updates = updatesOf(payload.get('update_nics'), present);
+  const added = addedNics(payload.get('add_nics'));
+  for (const nic of added) {
+    nic.model ??= brand === 'kvm' || brand === 'bhyve' ? present[0]?.model : undefined;
+    if (nic.model === undefined) {
+      delete nic.model;
+    }
+  }
+  const gone = new Set((listOf(payload.get('remove_nics')) ?? []).map(wholeMac));
+  const changed = present
+    .map((nic) => {
+      const update = updates.find(({ mac }) => mac === nic.mac);
+      return update === undefined ? nic : changedNic(nic, update);
+    })
+    .filter((nic) => !gone.has(String(nic.mac)));
+  checkNics(added, changed, brand);
+  const nics = [...changed, ...added];
+  nameInterfaces(nics, brand);
+  const chosen = [...added, ...updates].find(({ primary }) => primary === true)?.mac;
+  const lost = present.some((nic) => nic.primary === true && gone.has(String(nic.mac)));
+  choosePrimary(nics, chosen, lost);
+  return nics;
+}
+
+function changedMap(before: unknown, payload: Members, name: MapName): JsonObject {
+  const after = new Map(Object.entries(objectOf(before)));
+  for (const key of listOf(payload.get(`remove_${name}`)) ?? []) {
+    after.delete(String(key));
+  }
+  for (const [key, value] of Object.entries(objectOf(payload.get(`set_${name}`)))) {
+    after.set(key, value);
+  }
+  // Assigned to a plain object, as the platform does it, this name sets nothing.
+  after.delete('__proto__');
+  return Object.fromEntries(after);
 }

@@ -5,7 +5,7 @@
  */
 import { delegatedDatasets, zonerootOf } from '../../src/metadata/datasets';
 import { own, type JsonObject } from '../../src/metadata/vm-data';
-import { isHvm, type Reason } from '../../src/datasets/policy';
+import { isHvm } from '../../src/datasets/policy';
 
 export type SnapshotScope =
   | {
@@ -15,7 +15,7 @@ export type SnapshotScope =
       /** The datasets that stay as they are. */
       readonly untouched: readonly string[];
     }
-  | { readonly kind: 'refused'; readonly reason: Reason };
+  | { readonly kind: 'refused'; readonly why: string };
 
 /**
  * What a snapshot or a rollback of this VM works on: the zone's own dataset only, in which its root and its
@@ -26,15 +26,14 @@ export type SnapshotScope =
  */
 export function snapshotScope(vm: JsonObject): SnapshotScope {
   if (isHvm(vm) && own(vm, 'brand') !== 'bhyve') {
-    const text = 'snapshots of a kvm guest are refused: they would leave out its disks';
-    return { kind: 'refused', reason: { code: 'hvm-snapshot', member: 'brand', text } };
+    const why = 'snapshots of a kvm guest are refused: they would leave out its disks';
+    return { kind: 'refused', why };
   }
   const dataset = zonerootOf(vm);
   if (dataset === undefined) {
-    const text = 'zfs_filesystem does not name the dataset of the zoneroot';
     return {
       kind: 'refused',
-      reason: { code: 'zoneroot-unknown', member: 'zfs_filesystem', text },
+      why: 'zfs_filesystem does not name the dataset of the zoneroot',
     };
   }
   return { kind: 'zoneroot', dataset, untouched: delegatedDatasets(vm) };

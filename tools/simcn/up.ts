@@ -122,9 +122,9 @@ export async function bringUp(
     installProgram(paths.zfs, 'zfs.js', paths.root);
     await vminfod.start();
     await node.recover();
-    const present = new Set(node.all().map((zone) => zone.zonename));
+    const present = new Set<unknown>(node.all().map((zone) => zone.zonename));
     await node.create(
-      vms.filter((vm) => !present.has(vm.zonename)),
+      vms.filter(({ properties }) => !present.has(properties.zonename)),
       false,
     );
     rmSync(controlSocket(root), { force: true });

@@ -12,6 +12,7 @@ import { z } from 'zod';
 
 import { DEFAULT_POLICY, expandPayload } from '../../src/datasets/policy';
 import { isJsonObject, type JsonObject } from '../../src/metadata/vm-data';
+import { ZONE_STATES } from '../../src/platform/ffi';
 import { brandOf } from './brand';
 import {
   addedNics,
@@ -45,23 +46,11 @@ import {
 import { type BrandName, hasProperty, isBrandName, UUID } from './properties';
 import { type Image, imageSchema, type VmConfig } from './store';
 
-/** The states in which a zone can start, by libzonecfg's name. */
-const START_STATES = [
-  'configured',
-  'incomplete',
-  'installed',
-  'ready',
-  'running',
-  'shutting_down',
-  'down',
-] as const;
-export type StartState = (typeof START_STATES)[number];
+/** The states in which a zone can start. */
+const startState = z.enum(ZONE_STATES).exclude(['mounted']);
+export type StartState = z.infer<typeof startState>;
 
 export interface VmInput {
-  readonly zonename: string;
-  readonly uuid: string;
-  readonly brand: string;
-  readonly zonepath: string;
   readonly start: StartState;
   /** Whoever creates it does not wait for it to run. */
   readonly nowait: boolean;
@@ -95,7 +84,7 @@ const inputSchema = z.looseObject({
     .string()
     .regex(/^(\/[a-zA-Z0-9_-][a-zA-Z0-9_.-]*)+$/, 'not an absolute, normal path')
     .optional(),
-  zone_state: z.enum(START_STATES).default('running'),
+  zone_state: startState.default('running'),
   state: z.string().optional(),
   customer_metadata: object.default({}),
   internal_metadata: object.default({}),
@@ -171,29 +160,61 @@ export function parseVms(given: unknown, strict = false): ParsedVms {
   return { vms, warnings };
 }
 
+/**
+ * The VM that a payload of create asks for.
+ * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
+ *     zone's kernel version, a nic's tag and model; a console's password may be too long
+ * @throws PayloadError in the platform's words
+ */
 function fromPayload(
-  payload: JsonObject,
+  { simcn, ...given }: JsonObject,
   lenient: boolean,
 ): { readonly vm: VmInput; readonly warnings: readonly string[] } {
-  const { simcn, ...rest } = payload;
   const image = imageSchema.optional().safeParse(simcn);
   if (!image.success) {
     throw new PayloadError(`simcn: ${image.error.issues.map(({ message }) => message).join('; ')}`);
   }
-  const made = createdVm(rest, lenient);
-  const { properties, maps, uuid, zonename, autoboot, nowait, warnings } = made;
+  const payload = typed(given);
+  const own = new Set(payload.keys());
+  const uuid = payload.get('uuid') ?? randomUUID();
+  payload.set('uuid', uuid);
+  const brand = applyDefaults(payload);
+  addDocker(payload, brand, undefined);
+  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
+  if (replaced !== undefined) {
+    setDefault(payload, 'image_uuid', replaced);
+  }
+  if (lenient) {
+    setDefault(payload, 'image_uuid', NOBODY);
+    setDefault(payload, 'kernel_version', '');
+  }
+  const warnings = dropInvalid(payload, brand, 'create', own);
+  if (lenient && !own.has('image_uuid') && replaced === undefined) {
+    payload.delete('image_uuid');
+  }
+
+  const nics = addedNics(payload.get('nics'));
+  for (const nic of lenient ? nics : []) {
+    nic.nic_tag ??= 'external';
+  }
+  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
+    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
+  }
+  makeBooleans(payload);
+  checkNics(nics, [], brand);
+  const routes = objectOf(payload.get('routes'));
+  checkRoutes(routes, routes, nics);
+  checkScalars(payload, lenient);
+  nameInterfaces(nics, brand);
+  const zonename = shown(payload.get('zonename') ?? uuid);
+  const properties = propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient });
   if (!ZONENAME.test(zonename)) {
     throw new PayloadError('Invalid value(s) for: zonename');
   }
-  const brand = String(properties.brand);
-  const of = (name: keyof VmConfig): JsonObject => maps.get(name) ?? {};
+  const of = (name: MapName): JsonObject => objectOf(payload.get(name));
   const vm: VmInput = {
-    zonename,
-    uuid,
-    brand,
-    zonepath: String(properties.zonepath),
-    start: autoboot ? 'running' : 'installed',
-    nowait,
+    start: payload.get('autoboot') === true ? 'running' : 'installed',
+    nowait: payload.get('nowait') === true,
     overlay: null,
     image: imageOf(image.data, brand, zonename),
     properties: { ...properties, hvm: brandOf(brand).hvm },
@@ -201,7 +222,7 @@ function fromPayload(
       customer_metadata: of('customer_metadata'),
       internal_metadata: of('internal_metadata'),
       tags: of('tags'),
-      routes: of('routes'),
+      routes,
     },
   };
   return { vm, warnings };
@@ -244,10 +265,6 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     ...Object.fromEntries(kept),
   };
   return {
-    zonename,
-    uuid,
-    brand: given.brand,
-    zonepath,
     start: zone_state,
     overlay: state !== undefined && OVERLAYS.includes(state) ? state : null,
     nowait: false,
@@ -255,69 +272,6 @@ function split(given: z.infer<typeof inputSchema>): VmInput {
     // Last, so that they win over what was given as undefined.
     properties: { ...properties, uuid, zonename, zonepath },
     config: { customer_metadata, internal_metadata, tags, routes },
-  };
-}
-
-interface CreatedVm {
-  readonly uuid: string;
-  readonly zonename: string;
-  readonly properties: JsonObject;
-  readonly maps: ReadonlyMap<MapName, JsonObject>;
-  readonly autoboot: boolean;
-  /** `vmadm create` does not wait for the zone to run. */
-  readonly nowait: boolean;
-  readonly warnings: readonly string[];
-}
-
-/**
- * The VM that a payload of create asks for.
- * @param lenient what a node without images and networks cannot know may be missing: the image, an lx
- *     zone's kernel version, a nic's tag and model; a console's password may be too long
- * @throws PayloadError in the platform's words
- */
-function createdVm(given: JsonObject, lenient: boolean): CreatedVm {
-  const payload = typed(given);
-  const own = new Set(payload.keys());
-  const uuid = payload.get('uuid') ?? randomUUID();
-  payload.set('uuid', uuid);
-  const brand = applyDefaults(payload);
-  addDocker(payload, brand, undefined);
-  const replaced = payload.get('dataset_uuid') ?? payload.get('zone_dataset_uuid');
-  if (replaced !== undefined) {
-    setDefault(payload, 'image_uuid', replaced);
-  }
-  if (lenient) {
-    setDefault(payload, 'image_uuid', NOBODY);
-    setDefault(payload, 'kernel_version', '');
-  }
-  const warnings = dropInvalid(payload, brand, 'create', own);
-  if (lenient && !own.has('image_uuid') && replaced === undefined) {
-    payload.delete('image_uuid');
-  }
-
-  const nics = addedNics(payload.get('nics'));
-  for (const nic of lenient ? nics : []) {
-    nic.nic_tag ??= 'external';
-  }
-  for (const nic of brand === 'kvm' || brand === 'bhyve' ? nics : []) {
-    nic.model ??= payload.get('nic_driver') ?? (lenient ? 'virtio' : undefined);
-  }
-  makeBooleans(payload);
-  checkNics(nics, [], brand);
-  const routes = objectOf(payload.get('routes'));
-  checkRoutes(routes, routes, nics);
-  checkScalars(payload, lenient);
-  nameInterfaces(nics, brand);
-  const zonename = shown(payload.get('zonename') ?? uuid);
-  const maps = new Map(MAPS.map((name) => [name, objectOf(payload.get(name))]));
-  return {
-    uuid: shown(uuid),
-    zonename,
-    properties: propertiesOf(payload, { brand, zonename, nics, uuid: shown(uuid), lenient }),
-    maps,
-    autoboot: payload.get('autoboot') === true,
-    nowait: payload.get('nowait') === true,
-    warnings,
   };
 }
 

@@ -7,6 +7,7 @@
  */
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
+import { json } from 'node:stream/consumers';
 import { z } from 'zod';
 
 import { messageOf } from '../../src/lib/errors';
@@ -16,74 +17,57 @@ import { brandOf } from './brand';
 import { wholeMac } from './nics';
 import { UUID } from './properties';
 
-/** Fields of a list, with the widths of their columns. */
-const WIDTHS: ReadonlyMap<string, number> = new Map(
-  Object.entries({
-    alias: 10,
-    autoboot: 8,
-    billing_id: 36,
-    boot_timestamp: 24,
-    brand: 14,
-    cpu_cap: 7,
-    cpu_shares: 9,
-    cpu_type: 8,
-    create_timestamp: 24,
-    dns_domain: 32,
-    do_not_inventory: 5,
-    docker: 6,
-    exit_status: 4,
-    exit_timestamp: 24,
-    firewall_enabled: 16,
-    flexible_disk_size: 14,
-    free_space: 14,
-    hostname: 32,
-    hvm: 5,
-    image_uuid: 36,
-    indestructible_delegated: 12,
-    indestructible_zoneroot: 12,
-    ram: 7,
-    max_locked_memory: 10,
-    max_lwps: 7,
-    max_physical_memory: 8,
-    max_swap: 8,
-    owner_uuid: 36,
-    package_name: 32,
-    package_version: 11,
-    pid: 6,
-    qemu_extra_opts: 15,
-    quota: 5,
-    zone_state: 10,
-    state: 16,
-    tmpfs: 5,
-    type: 4,
-    uuid: 36,
-    vcpus: 5,
-    zfs_io_priority: 11,
-    zpool: 12,
-    zonename: 12,
-    zonepath: 40,
-    zoneid: 6,
+/** Fields of a list, with the widths of their columns, and the heads of those that are not headed by the name. */
+const COLUMNS: ReadonlyMap<string, readonly [width: number, head?: string]> = new Map(
+  Object.entries<readonly [width: number, head?: string]>({
+    alias: [10],
+    autoboot: [8],
+    billing_id: [36],
+    boot_timestamp: [24],
+    brand: [14],
+    cpu_cap: [7],
+    cpu_shares: [9, 'CPU_SHARE'],
+    cpu_type: [8],
+    create_timestamp: [24],
+    dns_domain: [32, 'DOMAIN'],
+    do_not_inventory: [5, 'DNI'],
+    docker: [6],
+    exit_status: [4, 'EXIT'],
+    exit_timestamp: [24],
+    firewall_enabled: [16],
+    flexible_disk_size: [14, 'FLEX_DISK_SIZE'],
+    free_space: [14],
+    hostname: [32],
+    hvm: [5],
+    image_uuid: [36],
+    indestructible_delegated: [12, 'INDESTR_DATA'],
+    indestructible_zoneroot: [12, 'INDESTR_ROOT'],
+    ram: [7],
+    max_locked_memory: [10, 'MAX_LOCKED'],
+    max_lwps: [7, 'MAX_LWP'],
+    max_physical_memory: [8, 'MAX_PHYS'],
+    max_swap: [8],
+    owner_uuid: [36],
+    package_name: [32],
+    package_version: [11, 'PACKAGE_VER'],
+    pid: [6],
+    qemu_extra_opts: [15],
+    quota: [5],
+    zone_state: [10],
+    state: [16],
+    tmpfs: [5],
+    type: [4],
+    uuid: [36],
+    vcpus: [5],
+    zfs_io_priority: [11, 'IO_PRIORITY'],
+    zpool: [12],
+    zonename: [12],
+    zonepath: [40],
+    zoneid: [6],
   }),
 );
 /** Names of all columns, those of members of lists and maps left out. */
-export const FIELD_NAMES: readonly string[] = [...WIDTHS.keys()];
-/** Columns that are not headed by their field's name. */
-const HEADERS: ReadonlyMap<string, string> = new Map(
-  Object.entries({
-    cpu_shares: 'CPU_SHARE',
-    dns_domain: 'DOMAIN',
-    do_not_inventory: 'DNI',
-    exit_status: 'EXIT',
-    flexible_disk_size: 'FLEX_DISK_SIZE',
-    indestructible_delegated: 'INDESTR_DATA',
-    indestructible_zoneroot: 'INDESTR_ROOT',
-    max_locked_memory: 'MAX_LOCKED',
-    max_lwps: 'MAX_LWP',
-    max_physical_memory: 'MAX_PHYS',
-    package_version: 'PACKAGE_VER',
-    zfs_io_priority: 'IO_PRIORITY',
-  }),
-);
+export const FIELD_NAMES: readonly string[] = [...COLUMNS.keys()];
 const NESTED_WIDTH = 20;
 /** Members of lists and of maps that a column can show: `nics.0.ip`, `tags.role`. */
 const IN_LISTS = ['disks', 'nics', 'pci_devices'];
@@ -120,7 +104,7 @@ export function parseFilters(args: readonly string[], what: string): Filter[] {
     }),
   );
   return [...wanted].map(([field, value]) => {
-    if (!WIDTHS.has(field) && !FILTERS.some((filter) => filter.test(field))) {
+    if (!COLUMNS.has(field) && !FILTERS.some((filter) => filter.test(field))) {
       throw new QueryError(`Invalid ${what} key: "${field}"`);
     }
     return { field, matches: condition(field, value) };
@@ -207,7 +191,7 @@ export function list(vms: readonly JsonObject[], options: ListOptions): string {
     }
   }
   const rows = [...vms].sort((a, b) => compare(a, b, sort));
-  const heads = fields.map((field) => HEADERS.get(field) ?? field.toUpperCase());
+  const heads = fields.map((field) => COLUMNS.get(field)?.[1] ?? field.toUpperCase());
   const cells = rows.map((vm) => {
     return fields.map((field) => {
       const value = flat(vm, field);
@@ -233,7 +217,7 @@ function widthOf(field: string): number | undefined {
   const isNested =
     (rest.length === 2 && IN_LISTS.includes(first)) ||
     (rest.length === 1 && IN_MAPS.includes(first));
-  return WIDTHS.get(field) ?? (isNested ? NESTED_WIDTH : undefined);
+  return COLUMNS.get(field)?.[0] ?? (isNested ? NESTED_WIDTH : undefined);
 }
 
 /** What has no value comes last, whatever the field's own order. */
@@ -297,17 +281,16 @@ function text(value: unknown): string {
 
 /** All VMs as vminfod knows them. */
 export async function allVms(paths: Paths): Promise<JsonObject[]> {
-  const body = await textOf(await request(paths, '/vms'));
-  return z.array(vmSchema).parse(parse(body));
+  return z.array(vmSchema).parse(await bodyOf(await request(paths, '/vms')));
 }
 
 /** @returns undefined for a VM that vminfod does not know */
 export async function vmByUuid(paths: Paths, uuid: string): Promise<JsonObject | undefined> {
   const response = await request(paths, `/vms/${uuid}`, 404);
-  const body = await textOf(response);
   if (response.statusCode === 200) {
-    return vmSchema.parse(parse(body));
+    return vmSchema.parse(await bodyOf(response));
   }
+  response.resume();
   // It knows them by zonename, which commonly, but not always, is the uuid.
   return (await allVms(paths)).find((vm) => vm.uuid === uuid);
 }
@@ -333,23 +316,8 @@ async function request(paths: Paths, path: string, also = 200): Promise<Incoming
   }
 }
 
-async function textOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  try {
-    for await (const chunk of response) {
-      chunks.push(Buffer.from(chunk as Uint8Array));
-    }
-  } catch (err) {
+async function bodyOf(response: IncomingMessage): Promise<unknown> {
+  return json(response).catch((err: unknown) => {
     throw new VminfodError(`vminfod: ${messageOf(err)}`);
-  }
-  return Buffer.concat(chunks).toString();
-}
-
-function parse(body: string): unknown {
-  try {
-    const value: unknown = JSON.parse(body);
-    return value;
-  } catch (err) {
-    throw new VminfodError(`vminfod: ${messageOf(err)}`);
-  }
+  });
 }

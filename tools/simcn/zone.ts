@@ -6,10 +6,10 @@
  */
 import { readdir, readlink } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 
 import type { JsonObject } from '../../src/metadata/vm-data';
-import { ZONE_STATUSES } from '../../src/platform/ffi';
-import { stateOfStatus } from '../../src/platform/zone-facts';
+import { stateOf } from '../../src/platform/libzonecfg';
 import { brandOf, type Brand } from './brand';
 import type { Hypervisor } from './hypervisor';
 import type { KernelStatus } from './kernel';
@@ -36,6 +36,14 @@ export interface Session {
   /** Resolves when it has ended. */
   readonly over: Promise<unknown>;
 }
+
+/** What no VM can be without; vm-input.ts saw to it that it is there. */
+const identitySchema = z.object({
+  zonename: z.string(),
+  uuid: z.string(),
+  brand: z.string(),
+  zonepath: z.string(),
+});
 
 /** A program that has not ended in this time is waited for no longer. */
 const LEAVE_MS = 2000;
@@ -74,7 +82,7 @@ export class Zone {
   private tail: Promise<unknown> = Promise.resolve();
 
   constructor(vm: StoredVm) {
-    const { zonename, uuid, brand, zonepath } = identity(vm.properties);
+    const { zonename, uuid, brand, zonepath } = identitySchema.parse(vm.properties);
     this.zonename = zonename;
     this.uuid = uuid;
     this.brand = brandOf(brand);
@@ -101,9 +109,7 @@ export class Zone {
 
   /** The state by libzonecfg's name. */
   get zoneState(): string {
-    const { status } = this;
-    const isKnown = status !== 'dead' && status !== 'free';
-    return (isKnown ? stateOfStatus(ZONE_STATUSES.indexOf(status)) : undefined) ?? this.indexState;
+    return stateOf(this.status) ?? this.indexState;
   }
 
   /** The VM object as vminfod has it. */
@@ -132,7 +138,9 @@ export class Zone {
           }),
       ...(this.exitTimestamp === null ? {} : { exit_timestamp: this.exitTimestamp }),
       last_modified: this.lastModified,
-      snapshots: newestFirst(this.snapshots),
+      snapshots: [...this.snapshots]
+        .sort((a, b) => b.createdMs - a.createdMs)
+        .map(({ name, createdMs }) => ({ name, created_at: new Date(createdMs).toISOString() })),
       ...this.config,
     };
   }
@@ -166,31 +174,6 @@ export class Zone {
   }
 }
 
-function newestFirst(snapshots: readonly Snapshot[]): JsonObject[] {
-  return [...snapshots]
-    .sort((a, b) => b.createdMs - a.createdMs)
-    .map(({ name, createdMs }) => ({ name, created_at: new Date(createdMs).toISOString() }));
-}
-
-/** What no VM can be without; vm-input.ts saw to it that it is there. */
-function identity(
-  properties: JsonObject,
-): Record<'zonename' | 'uuid' | 'brand' | 'zonepath', string> {
-  const text = (name: string): string => {
-    const value = properties[name];
-    if (typeof value !== 'string') {
-      throw new Error(`stored VM without ${name}`);
-    }
-    return value;
-  };
-  return {
-    zonename: text('zonename'),
-    uuid: text('uuid'),
-    brand: text('brand'),
-    zonepath: text('zonepath'),
-  };
-}
-
 /** Kills every process that is chrooted to the directory, and waits until none is left (at most 0.5 s). */
 async function killProcessesOf(zoneroot: string): Promise<void> {
   for (let round = 0; round < KILL_ROUNDS; round++) {
@@ -199,7 +182,11 @@ async function killProcessesOf(zoneroot: string): Promise<void> {
       return;
     }
     for (const pid of pids) {
-      kill(pid);
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // Ended between the listing and the kill: nothing is left to do.
+      }
     }
     await delay(ROUND_MS);
   }
@@ -212,12 +199,4 @@ async function processesOf(zoneroot: string): Promise<number[]> {
     pids.map((pid) => readlink(`/proc/${pid}/root`).catch(() => null)),
   );
   return pids.filter((_, i) => roots[i] === zoneroot);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // Ended between the listing and the kill: nothing is left to do.
-  }
 }
