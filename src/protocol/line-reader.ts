@@ -9,8 +9,7 @@
  *   2 MiB in chunks of one byte costs no more than the same line in one piece.
  * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
  *   which its sender can still be answered, and is returned once, when its LF comes.
- * - A line that was handed out is never written to again. A short one that lay whole in a chunk is a view of it; a long
- *   one has memory that is its own, so that it can be parsed later.
+ * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
  * - Between lines nothing is held: thousands of connections are idle at any time.
  *
  * It knows nothing of white space, CR or text: a line is the bytes between two LFs.
@@ -20,11 +19,8 @@
 const HEAD_BYTES = 64;
 /** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
-/**
- * A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. It is
- * handed out in memory of its own, which long-line.ts writes to, and a shorter one is parsed in a fraction of a millisecond.
- */
-export const LONG_LINE_BYTES = 64 * 1024;
+/** A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. */
+const LONG_LINE_BYTES = 64 * 1024;
 /** But not where the operator lets lines be longer than this. */
 const MAX_AT_ONCE = 4 * 1024 * 1024;
 /** Up to here a loop beats the call into the runtime's search. */
@@ -86,8 +82,7 @@ export class LineReader {
     if (input.from === to) {
       this.input = null;
     }
-    const isWhole = this.line === null && this.head === null;
-    if (isWhole && lf - from <= Math.min(LONG_LINE_BYTES, this.maxLineBytes)) {
+    if (this.line === null && this.head === null && lf - from <= this.maxLineBytes) {
       return { kind: 'line', bytes: bytes.subarray(from, lf) };
     }
     this.addToLine(bytes, from, lf);
