@@ -1,15 +1,14 @@
 /*
- * The guest's side of the protocol: one command, repeated until it is answered. mdata-get and the other mdata tools,
- * the doctor's probes and the tests drive it; it does no I/O and has no clock and no random source.
+ * The guest's side of the protocol on one channel: one command after the other. transport/guest-channel.ts drives it;
+ * it does no I/O and has no clock and no random source.
  *
- *     closed --open--> resetting --invalid command--> negotiating --V2_OK------> asking (V2)
- *       ^                  |                              |  `---other line----> asking (V1)
- *       `----- reopen -----+---- time-out, hang-up, ------+------------------------ |
- *                                wrong answer to a reset                             `--reply--> idle
+ *     closed --ask--> resetting --invalid command--> negotiating --V2_OK----> asking (V2) <--ask--.
+ *       ^                 |                              |  `---other line--> asking (V1) <--ask--|
+ *       `---- reopen -----+---- time-out, hang-up, ------+--------------------- |                 |
+ *                               wrong answer to a reset                         `--reply--> idle -'
  *
- * Each call says what to do next: send bytes and wait so long, close and come back, or take the
- * outcome. A request that was not answered is sent again with a new id after a new reset, without
- * limit, as the platform's client does: requests can be repeated safely. Whoever wants a limit stops.
+ * Each call says what to do next: send bytes and wait so long, close and come back, or take the outcome. Whoever wants
+ * an answer asks again after a `reopen`, as the platform's client does: requests can be repeated safely.
  */
 import { LineReader } from './line-reader';
 import { buildFrame, readFrame } from './frame';
@@ -75,28 +74,23 @@ export class ClientSession {
   private lines = new LineReader(MAX_REPLY_BYTES);
   private state: State = 'closed';
   private version: 1 | 2 = 1;
+  private command: Command = { kind: 'keys' };
   private id = '';
   /** Lines of a V1 value so far; null until `SUCCESS` came. */
   private value: Buffer[] | null = null;
 
   /** @param freshId gives eight lower-case hex digits, others each time */
-  constructor(
-    private command: Command,
-    private readonly freshId: () => string,
-  ) {}
+  constructor(private readonly freshId: () => string) {}
 
-  /** The channel was opened: resets whatever another client left on it. */
-  open(): Step {
+  /** Asks; on a channel that was just opened after a reset of whatever another client left on it. */
+  ask(command: Command): Step {
+    this.command = command;
+    if (this.state === 'idle') {
+      return this.send();
+    }
     this.lines = new LineReader(MAX_REPLY_BYTES);
-    this.value = null;
     this.state = 'resetting';
     return { kind: 'send', bytes: RESET, waitMs: RESET_MS };
-  }
-
-  /** Asks something else on a channel whose last command was answered. */
-  again(command: Command): Step {
-    this.command = command;
-    return this.ask();
   }
 
   /** Bytes came in. */
@@ -131,7 +125,7 @@ export class ClientSession {
         return { kind: 'send', bytes: NEGOTIATE, waitMs: NEGOTIATE_MS };
       case 'negotiating':
         this.version = line.toString('latin1') === 'V2_OK' ? 2 : 1;
-        return this.ask();
+        return this.send();
       case 'asking':
         return this.version === 2 ? this.understandV2(line) : this.understandV1(line);
       case 'closed':
@@ -144,7 +138,7 @@ export class ClientSession {
     }
   }
 
-  private ask(): Step {
+  private send(): Step {
     this.state = 'asking';
     this.value = null;
     if (this.version === 2) {
