@@ -9,8 +9,7 @@
  */
 import type { GetReply } from '../protocol/reply';
 import { datasetsText, delegateDatasetWord } from './datasets';
-import { routesOf } from './routes';
-import type { JsonObject, MetadataMap, MetadataNeed, VmData } from './vm-data';
+import { isJsonObject, own, type JsonObject, type MetadataMap, type VmData } from './vm-data';
 
 /** Computes a special name's answer. */
 type Special = (vm: JsonObject, data: VmData) => GetReply;
@@ -91,12 +90,9 @@ export function sdcValue(name: string, vm: JsonObject, data: VmData): GetReply {
   return render(flattened(name, vm, data));
 }
 
-/** What the answer to a name reads of the metadata; null where that is nothing. */
-export function metadataNeedOf(name: string): MetadataNeed | null {
-  const key = name.startsWith(CUSTOMER_PREFIX)
-    ? name.slice(CUSTOMER_PREFIX.length)
-    : NEEDS.get(name);
-  return key === undefined ? null : { key };
+/** The key that the answer to a name reads of the metadata; null for names only, undefined for nothing. */
+export function metadataNeedOf(name: string): string | null | undefined {
+  return name.startsWith(CUSTOMER_PREFIX) ? name.slice(CUSTOMER_PREFIX.length) : NEEDS.get(name);
 }
 
 /** A value as text. Numbers and booleans as JavaScript writes them; false is a value. */
@@ -140,8 +136,63 @@ function element(array: unknown, index: string): unknown {
     : undefined;
 }
 
+/** An array's own `length` is nobody's property either. */
 function property(object: unknown, name: string): unknown {
-  // An array's own `length` is nobody's property either.
-  const isPlain = typeof object === 'object' && object !== null && !Array.isArray(object);
-  return isPlain && Object.hasOwn(object, name) ? Reflect.get(object, name) : undefined;
+  return isJsonObject(object) ? own(object, name) : undefined;
+}
+
+/** One route of `sdc:routes`, its properties in the order in which guests see them. */
+export interface Route {
+  readonly linklocal: boolean;
+  readonly dst: string;
+  readonly gateway: string;
+}
+
+/**
+ * `sdc:routes`: the VM's static routes, with references to its own interfaces turned into addresses.
+ *
+ *     {"10.2.2.0/24": "10.2.1.1"}         -> {"linklocal": false, "dst", "gateway": "10.2.1.1"}
+ *     {"10.3.0.1": "nics[2]"}             -> {"linklocal": true,  "dst", "gateway": ip of that nic}
+ *     {"10.4.0.0/16": "macs[90:b8:...]"}  -> the same, by MAC address
+ *
+ * A reference that leads nowhere, or to a nic without a fixed address, leaves its route out, as does a gateway that is
+ * not a string: a boot script is better off without a route than with one that it cannot parse.
+ */
+export function routesOf(routes: ReadonlyMap<string, unknown>, nics: unknown): Route[] {
+  const list: readonly unknown[] = Array.isArray(nics) ? nics : [];
+  return [...routes].flatMap(([dst, gateway]): Route[] => {
+    if (typeof gateway !== 'string') {
+      return [];
+    }
+    const [, mac, index] = /^(?:macs\[(.+)\]|nics\[([0-9]+)\])$/.exec(gateway) ?? [];
+    if (mac === undefined && index === undefined) {
+      return [{ linklocal: false, dst, gateway }];
+    }
+    const wanted = macNumber(mac);
+    const nic =
+      wanted === null
+        ? list[Number(index)]
+        : list.find((each) => macNumber(property(each, 'mac')) === wanted);
+    const ip = property(nic, 'ip');
+    return typeof ip !== 'string' || ip === '' || ip === 'dhcp'
+      ? []
+      : [{ linklocal: true, dst, gateway: ip }];
+  });
+}
+
+/**
+ * A MAC as the 48-bit number that it is, as it may be written `90:B8:D0:B:0:1`, `90-b8-d0-0b-00-01` or
+ * `90b8d00b0001`. Null when it is none.
+ */
+function macNumber(text: unknown): number | null {
+  if (typeof text !== 'string') {
+    return null;
+  }
+  if (/^[0-9a-f]{12}$/i.test(text)) {
+    return parseInt(text, 16);
+  }
+  if (!/^[0-9a-f]{1,2}(?:(?::[0-9a-f]{1,2}){5}|(?:-[0-9a-f]{1,2}){5})$/i.test(text)) {
+    return null;
+  }
+  return text.split(/[:-]/).reduce((sum, byte) => sum * 256 + parseInt(byte, 16), 0);
 }

@@ -7,7 +7,7 @@ import { isJsonObject, own, type JsonObject, type VmData } from '../../src/metad
 import type { DataRequest } from '../../src/protocol/request';
 import { answer } from '../../src/metadata/handler';
 import type { Outcome } from '../../src/protocol/client';
-import { Tokens } from '../../src/metadata/token';
+import { Tokens } from '../../src/metadata/watch';
 
 /** Differences from the platform's agent that are meant: what is different, and why. */
 export const DOCUMENTED = {
