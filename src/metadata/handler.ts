@@ -277,16 +277,9 @@ function refusalOf(
   options: AnswerOptions,
 ): string | null {
   const { key } = request;
-  const namespaces = namespacesOf(vm);
-  const keyClass = classify(key, namespaces);
-  if (keyClass.kind === 'sdc') {
-    return cannotUpdateNamespace('sdc');
-  }
-  if (keyClass.kind === 'namespaced') {
-    return cannotUpdateNamespace(keyClass.namespace);
-  }
-  if (key.startsWith(DOCKER_PREFIX) && isDocker(data, vm, namespaces)) {
-    return cannotUpdateNamespace('docker');
+  const namespace = namespaceOf(key, data, vm);
+  if (namespace !== null) {
+    return `Cannot update the "${namespace}" Namespace.`;
   }
   if (request.kind === 'delete') {
     return key.includes(',') && !options.commaDeletes
@@ -304,17 +297,27 @@ function refusalOf(
 const DOCKER_PREFIX = 'docker:';
 
 /**
+ * The namespace in which a guest may not write; null where it may.
+ *
  * A docker VM that lost its list of namespaces (a migration can) would take `docker:` keys for the
  * guest's own and let it write what tools trust. On all other VMs `docker:` is a name like any other.
  */
-function isDocker(data: VmData, vm: JsonObject, namespaces: readonly string[]): boolean {
-  return (
-    vm.docker === true || lostNamespaces(data.metadata().internal, namespaces).includes('docker')
-  );
-}
-
-function cannotUpdateNamespace(namespace: string): string {
-  return `Cannot update the "${namespace}" Namespace.`;
+function namespaceOf(key: string, data: VmData, vm: JsonObject): string | null {
+  const namespaces = namespacesOf(vm);
+  const keyClass = classify(key, namespaces);
+  switch (keyClass.kind) {
+    case 'sdc':
+      return 'sdc';
+    case 'namespaced':
+      return keyClass.namespace;
+    default: {
+      const isDocker =
+        key.startsWith(DOCKER_PREFIX) &&
+        (vm.docker === true ||
+          lostNamespaces(data.metadata().internal, namespaces).includes('docker'));
+      return isDocker ? 'docker' : null;
+    }
+  }
 }
 
 function changeOf(request: WriteRequest, tokens: Tokens): Change {
@@ -334,10 +337,10 @@ function renderStored(value: unknown): GetReply | ByteReply {
 }
 
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
-  const absent = tokens.ofOne(key, render(undefined));
+  const absent = tokens.of([tokens.entry(key, { kind: 'notfound' })]);
   return {
-    tokenOf: (value) => tokens.ofOne(key, renderStored(value)),
-    longTokenOf: (value) => tokens.ofLongOne(key, renderStored(value)),
+    tokenOf: (value) => tokens.of([tokens.entry(key, renderStored(value))]),
+    longTokenOf: async (value) => tokens.of([await tokens.longEntry(key, renderStored(value))]),
     refusal: (token) => {
       const isAsExpected = token === (expected === NO_TOKEN ? absent : expected);
       return isAsExpected ? null : `Changed ${token}`;

@@ -64,15 +64,6 @@ export class Tokens {
     return digest.update(entries.join(''), 'latin1').digest().toString('hex', 0, TOKEN_BYTES);
   }
 
-  /** The token of one key alone. */
-  ofOne(key: string, answer: Answer): string {
-    return this.of([this.entry(key, answer)]);
-  }
-
-  async ofLongOne(key: string, answer: Answer): Promise<string> {
-    return this.of([await this.longEntry(key, answer)]);
-  }
-
   private begin(key: string, { kind }: Answer): ReturnType<typeof createHmac> {
     const bytes = Buffer.byteLength(key);
     const result = kind === 'bytes' ? 'success' : kind;
