@@ -6,12 +6,11 @@
  *   for that request and is passed to `onFault`.
  * - What is known is answered at once, not by a promise. Only keys with a colon need the VM object (for
  *   its namespaces and properties); all others are answered even if vminfod never answers.
- * - "I do not know yet" is never NOTFOUND: a guest would take it for the key's absence and be set up
- *   wrongly for good.
+ * - "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
  * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
  *   may be stored: request.ts sees to it.
  */
-import type { ByteReply, ChangeCourse, GetReply, Reply } from '../protocol/reply';
+import type { ByteReply, GetReply, Reply } from '../protocol/reply';
 import {
   MAX_KEY_BYTES,
   MAX_WATCH_KEYS,
@@ -32,7 +31,6 @@ import { metadataNeedOf, render, sdcValue, WELL_KNOWN_NAMES } from './sdc';
 import {
   UnwantedError,
   type Change,
-  type ChangeResult,
   type JsonObject,
   type TokenCheck,
   type VmData,
@@ -258,15 +256,12 @@ function write(
     return { kind: 'failure', text: refusal };
   }
   return data.change(changeOf(request, options.tokens)).then((result) => {
-    const change = courseOf(result);
+    const { uncharged, limit } = result;
+    const change = { ...(uncharged && { uncharged }), ...(limit && { limit }) };
     return result.kind === 'stored'
       ? { kind: 'success', text: 'OK', change }
       : { kind: 'failure', text: result.text, change };
   });
-}
-
-function courseOf({ uncharged, limit }: ChangeResult): ChangeCourse {
-  return { ...(uncharged && { uncharged }), ...(limit && { limit }) };
 }
 
 /** Why a write is refused, as the guest reads it; null where it is tried. */
@@ -331,12 +326,9 @@ function changeOf(request: WriteRequest, tokens: Tokens): Change {
     : { kind: 'remove', map, key, ...condition };
 }
 
-/** The answer to a GET of a value as the writer has it. */
-function renderStored(value: unknown): GetReply | ByteReply {
-  return Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
-}
-
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
+  const renderStored = (value: unknown): GetReply | ByteReply =>
+    Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
   const absent = tokens.of([tokens.entry(key, { kind: 'notfound' })]);
   return {
     tokenOf: (value) => tokens.of([tokens.entry(key, renderStored(value))]),

@@ -29,23 +29,21 @@ export type DataRequest =
     }
   /** `onlyIf` as for a put: a DELETEIF. */
   | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string; readonly onlyIf?: string }
-  | WatchRequest
+  /** Answered when the token of some keys is not the client's any more. */
+  | {
+      readonly kind: 'watch';
+      readonly wire: Wire;
+      /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
+      readonly seconds: number;
+      /** The token that the client has; `-` for none. */
+      readonly token: string;
+      /** Sorted, each once; null: all that KEYS lists. */
+      readonly keys: readonly string[] | null;
+    }
   /** All keys and their values at once. */
   | { readonly kind: 'getall'; readonly wire: Wire }
   /** What the agent can do. */
   | { readonly kind: 'hello'; readonly wire: Wire };
-
-/** A request that is answered when the token of some keys is not the client's any more. */
-export interface WatchRequest {
-  readonly kind: 'watch';
-  readonly wire: Wire;
-  /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
-  readonly seconds: number;
-  /** The token that the client has; `-` for none. */
-  readonly token: string;
-  /** Sorted, each once; null: all that KEYS lists. */
-  readonly keys: readonly string[] | null;
-}
 
 /** Verbs whose payload has a key. */
 type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
@@ -364,19 +362,12 @@ function faultOfNewKey(key: string): string | null {
   return Buffer.byteLength(key) > MAX_KEY_BYTES ? 'Key is too long.' : null;
 }
 
-const DATA_KINDS: Readonly<Record<DataRequest['kind'], true>> = {
-  get: true,
-  keys: true,
-  put: true,
-  delete: true,
-  watch: true,
-  getall: true,
-  hello: true,
-};
+/** Requests of a client that need no data all the same. */
+const NO_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
 
 /** True for a request that the handler answers. */
 export function isDataRequest(request: Request): request is DataRequest {
-  return request.kind in DATA_KINDS;
+  return 'wire' in request && !NO_DATA.has(request.kind);
 }
 
 export function isWrite(request: Request): request is WriteRequest {
