@@ -75,46 +75,34 @@ export function encodeReply(wire: Wire, reply: Reply): Buffer {
   }
 }
 
-/**
- * How large a reply is, before there is any of it.
- *
- * @returns its bytes, or a little more; of a small one only that it is small
- */
+/** How large a reply is, before there is any of it: its bytes, or a little more; of a small one only that it is small. */
 export function sizeOfReply(wire: Wire, reply: Reply): number {
-  switch (reply.kind) {
-    case 'notfound':
-      return 0;
-    case 'failure':
-      return sizeOnWire(wire, reply.text.length * MAX_BYTES_PER_CHAR, 0);
-    case 'bytes':
-      return sizeOnWire(wire, reply.text.length, mostDots(wire, reply.text));
-    case 'success': {
-      const { text } = reply;
-      // To count the bytes of a short text costs more than to send it.
-      const bytes =
-        text.length < SHORT_CHARS ? text.length * MAX_BYTES_PER_CHAR : Buffer.byteLength(text);
-      return sizeOnWire(wire, bytes, mostDots(wire, text));
-    }
-    default: {
-      const never: never = reply;
-      return never;
-    }
+  if (reply.kind === 'notfound') {
+    return 0;
   }
+  const { text } = reply;
+  // To count the bytes of a short text costs more than to send it.
+  const isShort = text.length < SHORT_CHARS;
+  const bytes = isShort ? text.length * MAX_BYTES_PER_CHAR : Buffer.byteLength(text);
+  if (wire.version === 2) {
+    return MAX_HEAD_BYTES + wire.id.length + base64Length(bytes);
+  }
+  const dots = text.includes('\n.') ? 1 + Math.ceil(text.length / 2) : 1;
+  return V1_SUCCESS.length + bytes + dots + V1_END.length;
 }
 
 /** What a reply's text takes of memory while it is encoded, bytes: as a string, and as its UTF-8. */
 export function sizeOfSource(reply: Reply): number {
-  switch (reply.kind) {
-    case 'notfound':
-      return 0;
-    case 'bytes':
-      return reply.text.length;
-    default: {
-      const { length } = reply.text;
-      const bytes = Buffer.byteLength(reply.text);
-      return bytes === length ? 2 * length : 2 * length + bytes;
-    }
+  if (reply.kind === 'notfound') {
+    return 0;
   }
+  const { length } = reply.text;
+  if (reply.kind === 'bytes') {
+    return length;
+  }
+  // A string of characters of one byte takes one, all others two for each.
+  const bytes = Buffer.byteLength(reply.text);
+  return bytes === length ? 2 * length : 2 * length + bytes;
 }
 
 /** Where a reply is put together. */
@@ -185,6 +173,8 @@ export class ReplyEncoder {
 const PIECE_BYTES = 48 * 1024;
 const MAX_BYTES_PER_CHAR = 3;
 const SHORT_CHARS = 1024;
+/** `V2 `, the length, the CRC, the code, and what stands between them. */
+const MAX_HEAD_BYTES = 48;
 const V1_SUCCESS = 'SUCCESS\n';
 const V1_END = '\n.\n';
 const LF = 0x0a;
@@ -193,23 +183,6 @@ const scratch = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
 
 function base64Length(bytes: number): number {
   return 4 * Math.ceil(bytes / 3);
-}
-
-/** @param dots lines of a V1 reply that may begin with one */
-function sizeOnWire(wire: Wire, bytes: number, dots: number): number {
-  return wire.version === 1
-    ? V1_SUCCESS.length + bytes + dots + V1_END.length
-    : MAX_HEAD_BYTES + wire.id.length + base64Length(bytes);
-}
-
-/** `V2 `, the length, the CRC, the code, and what stands between them. */
-const MAX_HEAD_BYTES = 48;
-
-function mostDots(wire: Wire, text: string | Buffer): number {
-  if (wire.version !== 1) {
-    return 0;
-  }
-  return text.includes('\n.') ? 1 + Math.ceil(text.length / 2) : 1;
 }
 
 /** The bytes of an answer that needs no data; null where silence is the answer. */
