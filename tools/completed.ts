@@ -7,7 +7,7 @@
  */
 import { Argument, type Command, type Option } from 'commander';
 import type { ToolOption } from './mdata/arguments';
-import { ONLY_IF, TOKEN } from './mdata/token';
+import { ONLY_IF, TOKEN } from './mdata/arguments';
 
 /** What the shell needs to know of a program. */
 export interface Completed {
