@@ -27,7 +27,7 @@ import {
   namespacesOf,
   needsNamespaces,
 } from './keys';
-import { metadataNeedOf, render, sdcValue, WELL_KNOWN_NAMES } from './sdc';
+import { metadataNeedOf, render, sdcValue } from './sdc';
 import {
   UnwantedError,
   type Change,
@@ -193,11 +193,8 @@ function respond(
       const token = tokenOf(watchedData(data, origin, vm, options.tokens), request.keys);
       return whenKnown<string, Reply>(token, (text) => ({ kind: 'success', text }));
     }
-    case 'getall': {
-      const { replyBytes: bytesMax, tokens } = options;
-      const all = watchedData(data, origin, vm, tokens);
-      return replyToGetAll(all, { sdcNames: WELL_KNOWN_NAMES, bytesMax });
-    }
+    case 'getall':
+      return replyToGetAll(watchedData(data, origin, vm, options.tokens), options.replyBytes);
     case 'hello':
       return { kind: 'success', text: options.hello };
     case 'put':

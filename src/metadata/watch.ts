@@ -20,6 +20,7 @@ import { createHmac } from 'node:crypto';
 import { toUSVString } from 'node:util';
 import type { ByteReply, GetReply } from '../protocol/reply';
 import { listKeys } from './keys';
+import { WELL_KNOWN_NAMES } from './sdc';
 import type { MetadataMaps } from './vm-data';
 
 /** Stands for "there is no such key" where a token is given, and for "no token yet". */
@@ -218,26 +219,19 @@ function entryOf(data: WatchedData, key: string): string | Promise<string> {
   return shared(entries, [...namespaces, '', key].join('\0'), Infinity, make);
 }
 
-/** What GETALL may come to and holds. */
-export interface AllOptions {
-  /** Names without `sdc:`. */
-  readonly sdcNames: readonly string[];
-  /** Longest JSON, bytes. */
-  readonly bytesMax: number;
-}
-
 const TOO_LARGE: GetReply = { kind: 'failure', text: 'Too large' };
 
-/** The answer to GETALL. Where it would be too large no value is read. */
+/** The answer to GETALL. Where it would be too large no value is read. @param bytesMax longest JSON */
 export async function replyToGetAll(
   data: WatchedData,
-  { sdcNames, bytesMax }: AllOptions,
+  bytesMax: number,
 ): Promise<GetReply | ByteReply> {
   const { maps, tokens } = data;
   const { tooLarge } = computed(data);
   const limit = [...data.namespaces, '', String(bytesMax)].join('\0');
   const keys = listKeys(maps, data.namespaces);
-  const least = keys.reduce((sum, key) => sum + sizeOf(maps, key), 0);
+  // In JSON a value is at least so long as a stored string of ASCII, and a third of what it can come to.
+  const least = keys.reduce((sum, key) => sum + key.length + bytesOf(maps, key) / 3, 0);
   if (least > bytesMax || tooLarge.has(limit)) {
     return TOO_LARGE;
   }
@@ -259,16 +253,11 @@ export async function replyToGetAll(
     }
   }
   json.open('},"sdc":{');
-  for (const name of sdcNames) {
+  for (const name of WELL_KNOWN_NAMES) {
     await json.add(name, await data.get(`sdc:${name}`));
   }
   json.push('}}');
   return json.full ? TOO_LARGE : { kind: 'bytes', text: json.bytes };
-}
-
-/** A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to. */
-function sizeOf(maps: MetadataMaps, key: string): number {
-  return key.length + Math.floor(bytesOf(maps, key) / 3);
 }
 
 /**

@@ -190,11 +190,6 @@ function crcOf(bytes: Buffer, from: number, to: number): number {
   return ~crc >>> 0;
 }
 
-/** The id in `V2 length crc id code` at the start of a line that was too long to keep; null where it has none. */
-export function readIdOfHead(head: Buffer): string | null {
-  return /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(head.toString('latin1'))?.[1] ?? null;
-}
-
 /** Up to here a loop beats the calls into the runtime, characters. */
 const SHORT_BASE64 = 256;
 const SEXTETS = new Int8Array(256).fill(-1);

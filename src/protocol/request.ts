@@ -7,7 +7,7 @@
  * key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
-import { decodeBase64, endOfText, isBlank, readFrame, readIdOfHead, type Frame } from './frame';
+import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame';
 
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
@@ -47,7 +47,6 @@ export type DataRequest =
 
 /** Verbs whose payload has a key. */
 type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
-
 /** What is answered (or met with silence) from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
@@ -126,8 +125,9 @@ export function parseLine(line: Buffer, channel: Channel): Request {
 
 /** Parses a line that was too long to keep. @param head its first bytes, see LineReader */
 export function parseOversize(head: Buffer, channel: Channel): Request {
-  const id = readIdOfHead(channel === 'serial' ? dropNuls(head) : head);
-  return { kind: 'too-large', wire: id === null ? V1 : { version: 2, id } };
+  const text = (channel === 'serial' ? dropNuls(head) : head).toString('latin1');
+  const [, id] = /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(text) ?? [];
+  return { kind: 'too-large', wire: id === undefined ? V1 : { version: 2, id } };
 }
 
 /** A guest's port sends NULs when it is opened or reset (seen before cloud-init's first frame). */
