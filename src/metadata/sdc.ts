@@ -11,9 +11,6 @@ import type { GetReply } from '../protocol/reply';
 import { datasetsText, delegateDatasetWord } from './datasets';
 import { isJsonObject, own, type JsonObject, type MetadataMap, type VmData } from './vm-data';
 
-/** Computes a special name's answer. */
-type Special = (vm: JsonObject, data: VmData) => GetReply;
-
 const NOTFOUND: GetReply = { kind: 'notfound' };
 /** An object or an array has no text that a guest could be given: FAILURE without a reason. */
 const NO_TEXT: GetReply = { kind: 'failure', text: '' };
@@ -28,10 +25,9 @@ export const DENIED: ReadonlySet<string> = new Set([
   'qemu_extra_opts',
   'bhyve_extra_opts',
 ]);
-const DENIED_PREFIX = 'internal_metadata.';
 
 /** Names with an answer of their own. A new one is a row here. */
-const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
+const SPECIAL = new Map<string, (vm: JsonObject, data: VmData) => GetReply>([
   ['nics', (vm) => renderJson(property(vm, 'nics'))],
   ['resolvers', (vm) => renderJson(property(vm, 'resolvers'))],
   ['tmpfs', (vm) => renderJson(property(vm, 'tmpfs'))],
@@ -50,9 +46,6 @@ export const WELL_KNOWN_NAMES: readonly string[] = [
   ...['maintain_resolvers', 'quota', 'brand', 'create_timestamp', 'cpu_cap'],
   ...['max_physical_memory', 'package_name', 'package_version'],
 ];
-/** What follows is a tag's name, dots included. */
-const TAGS_PREFIX = 'tags.';
-
 /** `NAME.KEY` points into these maps. */
 const MAPS: ReadonlyMap<string, (data: VmData) => MetadataMap> = new Map([
   ['customer_metadata', (data: VmData) => data.metadata().customer],
@@ -74,15 +67,16 @@ const ARRAYS_OF_OBJECTS: ReadonlySet<string> = new Set(['disks', 'nics', 'pci_de
 
 /** The answer to GET of `sdc:` and `name`. */
 export function sdcValue(name: string, vm: JsonObject, data: VmData): GetReply {
-  if (DENIED.has(name) || name.startsWith(DENIED_PREFIX)) {
+  if (DENIED.has(name) || name.startsWith('internal_metadata.')) {
     return NOTFOUND;
   }
   const special = SPECIAL.get(name);
   if (special !== undefined) {
     return special(vm, data);
   }
-  if (name.startsWith(TAGS_PREFIX)) {
-    return render(data.tags().get(name.slice(TAGS_PREFIX.length)));
+  if (name.startsWith('tags.')) {
+    // What follows is a tag's name, dots included.
+    return render(data.tags().get(name.slice('tags.'.length)));
   }
   if (MAPS.has(name)) {
     return NO_TEXT;

@@ -61,6 +61,16 @@ describe('a guest channel', () => {
     assert.strictEqual(again.kind, 'reopen');
   });
 
+  it('says so when a reset is not answered in time', async () => {
+    const silent = createServer(() => undefined).listen(`${path}.silent`);
+    await once(silent, 'listening');
+    const channel = await GuestChannel.open(`${path}.silent`, NEVER);
+    const late = { kind: 'reopen', pauseMs: 1000, reason: 'receive timeout' };
+    assert.deepStrictEqual(await channel.ask(MOTD, NEVER), late);
+    channel.close();
+    silent.close();
+  });
+
   it('waits no longer than its caller', async () => {
     const limit = new AbortController();
     serve = () => limit.abort(new Error('long enough'));
