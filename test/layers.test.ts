@@ -55,7 +55,7 @@ const SOLE_USERS: readonly { readonly module: RegExp; readonly files: RegExp }[]
   {
     module: /^(node:)?net$/,
     files:
-      /^((transport|admin)\/|platform\/(exec|zone-root)$|tools\/(preflight\/(child|socket-probes)|mdatactl\/compare)$)/,
+      /^((transport|admin)\/|platform\/(exec|zone-root)$|tools\/preflight\/(child|socket-probes)$)/,
   },
   { module: /^(node:)?(fs|net|http|os|timers).*$/, files: /^(?!protocol\/|metadata\/)/ },
 ];

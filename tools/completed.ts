@@ -6,8 +6,7 @@
  * list of names between commas.
  */
 import { Argument, type Command, type Option } from 'commander';
-import type { ToolOption } from './mdata/arguments';
-import { ONLY_IF, TOKEN } from './mdata/token';
+import { ONLY_IF, TOKEN, type ToolOption } from './mdata/arguments';
 
 /** What the shell needs to know of a program. */
 export interface Completed {

@@ -2,15 +2,12 @@
  * The doctor's steps for a zone's transport: of an OS zone the socket's directory, file, listener, mount as the zone
  * sees it, and a round trip; of an HVM zone the serial port, the link to it, and what the guest asked last.
  */
-import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import { addAbortSignal } from 'node:stream';
 import { codeOf, messageOf } from '../lib/errors';
 import { missingSafeOptions, type MountEntry } from '../platform/mounts';
-import { ClientSession, type Outcome, type Step as SessionStep } from '../protocol/client';
+import { GuestChannel } from '../transport/guest-channel';
 import { portOf } from '../transport/serial-dialer';
 import { SerialLink } from '../transport/serial-link';
 import { ROOT_ONLY, WITH_READERS } from '../transport/socket-file';
@@ -32,6 +29,7 @@ import { isHeld } from './health';
 const ANSWER_MS = 2000;
 /** A request for a VM that is not known yet is answered after 5 s. */
 const ROUND_TRIP_MS = 6000;
+const REPAIR_ABOVE = 'repair what is wrong above';
 const REPAIR = 'mdatad makes it again within 2 s; if this stays, see its log for the reason';
 
 /** The steps of an OS zone's socket, from its directory to a round trip as a guest would make it. */
@@ -166,19 +164,34 @@ function mountPointOf({ directory }: DoctorTarget['zone']): string {
   return directory instanceof SocketMount ? directory.mountPoint : '';
 }
 
+/** Asks the socket for a key, once, as a guest would. */
 async function checkRoundTrip({ zone }: DoctorTarget): Promise<Step> {
   const step = 'round trip';
   const asked = 'GET sdc:uuid';
-  const result = await roundTrip(zone.link.link.path, Buffer.from('sdc:uuid'));
-  if (result.kind === 'failed') {
-    return fail(step, `${asked}: ${result.reason}`, 'repair what is wrong above');
+  const began = performance.now();
+  const limit = AbortSignal.timeout(ROUND_TRIP_MS);
+  let channel: GuestChannel | null = null;
+  try {
+    channel = await GuestChannel.open(zone.link.link.path, limit);
+    const outcome = await channel.ask({ kind: 'get', key: Buffer.from('sdc:uuid') }, limit);
+    switch (outcome.kind) {
+      case 'success': {
+        const elapsedMs = Math.round((performance.now() - began) * 100) / 100;
+        return ok(step, `${asked} answered in ${elapsedMs} ms`);
+      }
+      case 'reopen':
+        return fail(step, `${asked}: ${outcome.reason}`, REPAIR_ABOVE);
+      default: {
+        const why = outcome.kind === 'failure' ? `FAILURE ${outcome.text}` : outcome.kind;
+        return fail(step, `${asked}: ${why.trim()}`, 'see "VM data" below');
+      }
+    }
+  } catch (err) {
+    const reason = limit.aborted ? `no answer within ${ROUND_TRIP_MS / 1000} s` : messageOf(err);
+    return fail(step, `${asked}: ${reason}`, REPAIR_ABOVE);
+  } finally {
+    channel?.close();
   }
-  const { outcome, elapsedMs } = result;
-  if (outcome.kind === 'success') {
-    return ok(step, `${asked} answered in ${elapsedMs} ms`);
-  }
-  const why = outcome.kind === 'failure' ? `FAILURE ${outcome.text}` : outcome.kind;
-  return fail(step, `${asked}: ${why.trim()}`, 'see "VM data" below');
 }
 
 /** Or why there is none. */
@@ -187,44 +200,6 @@ async function statOf(path: string): Promise<Stats | string> {
     return await lstat(path);
   } catch (err) {
     return codeOf(err) === 'ENOENT' ? 'is not there' : messageOf(err);
-  }
-}
-
-type RoundTrip =
-  | { readonly kind: 'answered'; readonly outcome: Outcome; readonly elapsedMs: number }
-  | { readonly kind: 'failed'; readonly reason: string };
-
-/** Asks a zone's socket for a key, once, as a guest would. Never rejects. */
-async function roundTrip(path: string, key: Buffer): Promise<RoundTrip> {
-  const began = performance.now();
-  const session = new ClientSession({ kind: 'get', key }, () => randomBytes(4).toString('hex'));
-  const limit = AbortSignal.timeout(ROUND_TRIP_MS);
-  const socket = addAbortSignal(limit, connect({ path }));
-  const chunks: AsyncIterable<Buffer> = socket;
-  const sendOf = (step: SessionStep): void => {
-    if (step.kind === 'send') {
-      socket.write(step.bytes);
-    }
-  };
-  try {
-    sendOf(session.open());
-    for await (const chunk of chunks) {
-      const step = session.receive(chunk);
-      if (step.kind === 'reopen') {
-        return { kind: 'failed', reason: step.reason };
-      }
-      if (step.kind === 'done') {
-        const elapsedMs = Math.round((performance.now() - began) * 100) / 100;
-        return { kind: 'answered', outcome: step.outcome, elapsedMs };
-      }
-      sendOf(step);
-    }
-    return { kind: 'failed', reason: 'the connection was closed' };
-  } catch (err) {
-    const reason = limit.aborted ? `no answer within ${ROUND_TRIP_MS / 1000} s` : messageOf(err);
-    return { kind: 'failed', reason };
-  } finally {
-    socket.destroy();
   }
 }
 

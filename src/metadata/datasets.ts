@@ -2,24 +2,20 @@
  * A VM's delegated datasets as its VM object describes them: read for the guest (`sdc:datasets`,
  * `sdc:delegate_dataset`) and, by datasets/, for the audit.
  *
- * "safe" is not a property of a VM: provisioning turns it into a privilege list and two limits. So a VM is
- * safe while it has these and they hold for all its datasets, and a VM that lost one of them reads
- * `true`, which is what it then has. Nothing in the VM object is trusted. The policy (datasets/policy) is
- * unknown here.
+ * "safe" is not a property of a VM: provisioning turns it into a privilege list and two limits. A VM is safe while
+ * it has these and they hold for all its datasets; one that lost one of them reads `true`.
  *
  * The second half reads a zone's `limit_priv` for one question: may the zone receive a ZFS stream?
  * `zfs recv` needs the privilege sys_fs_import. A list is written as zonecfg's limitpriv: names with
  * commas between, `!name` or `-name` removes a privilege, and `default`, `basic`, `all` and `zone` stand
- * for whole sets. Items count from left to right, so the last item on a privilege wins. Names are
- * caseless and may carry the prefix `priv_`: `PRIV_SYS_FS_IMPORT` is the same privilege, and a reader that
- * misses it lets a refused list through. Which other names exist is the platform's to check.
+ * for whole sets. The last item on a privilege wins. Names are caseless and may carry the prefix `priv_`: a
+ * reader that misses it lets a refused list through. Which other names exist is the platform's to check.
  */
 import { own, ownString, type JsonObject } from './vm-data';
 
 /** The limits of the platform on what a zone may make below its dataset. */
-export type LimitName = 'zfs_snapshot_limit' | 'zfs_filesystem_limit';
-
-export const LIMIT_NAMES: readonly LimitName[] = ['zfs_snapshot_limit', 'zfs_filesystem_limit'];
+export const LIMIT_NAMES = ['zfs_snapshot_limit', 'zfs_filesystem_limit'] as const;
+export type LimitName = (typeof LIMIT_NAMES)[number];
 
 /** What a VM with at least one delegated dataset may do with it. */
 export interface Delegation {
@@ -75,18 +71,18 @@ export function delegationOf(vm: JsonObject): Delegation | undefined {
   return { datasets, zoneroot, outside, receive, limits };
 }
 
-/** True where the zone cannot receive a stream, and both limits are set and apply to all its datasets. */
-function holdsSafeRules({ receive, limits, outside }: Delegation): boolean {
-  return receive === 'none' && limits.size === LIMIT_NAMES.length && outside.length === 0;
-}
-
-/** What `sdc:delegate_dataset` says; undefined is NOTFOUND. */
+/**
+ * What `sdc:delegate_dataset` says; undefined is NOTFOUND. Safe: the zone cannot receive a stream, and both limits are
+ * set and apply to all its datasets.
+ */
 export function delegateDatasetWord(vm: JsonObject): 'safe' | 'true' | undefined {
   const delegation = delegationOf(vm);
   if (delegation === undefined) {
     return undefined;
   }
-  return holdsSafeRules(delegation) ? 'safe' : 'true';
+  const { receive, limits, outside } = delegation;
+  const isSafe = receive === 'none' && limits.size === LIMIT_NAMES.length && outside.length === 0;
+  return isSafe ? 'safe' : 'true';
 }
 
 /**
@@ -104,13 +100,10 @@ export function isLimit(value: unknown): value is number {
 
 /** The privilege that `zfs recv` needs. */
 export const IMPORT_PRIVILEGE = 'sys_fs_import';
-
 /** What a list without a word on anything stands for, with the one exclusion that matters. */
 const DEFAULT_WITHOUT_IMPORT = `default,-${IMPORT_PRIVILEGE}`;
-
 /** All that holds sys_fs_import. `zone` is read in the global zone, where it is every privilege. */
 const HOLDS_IMPORT: ReadonlySet<string> = new Set([IMPORT_PRIVILEGE, 'default', 'all', 'zone']);
-
 /** Sets and names alike; digits occur in no privilege today but cost nothing. */
 const NAME = /^[a-z][a-z0-9_]*$/;
 
@@ -136,8 +129,8 @@ export type ImportGrant = 'none' | 'default' | 'named';
  * null or empty one is the list without items, which the platform reads as `default`.
  */
 export function parsePrivileges(value: unknown): PrivilegeList {
-  const text = listText(value);
-  if (text === undefined) {
+  const text = isTexts(value) ? value.join(',') : (value ?? '');
+  if (typeof text !== 'string') {
     return { kind: 'malformed', text: 'it is neither a text nor a list of texts' };
   }
   const items: Privilege[] = [];
@@ -149,7 +142,9 @@ export function parsePrivileges(value: unknown): PrivilegeList {
     const removed = word.startsWith('!') || word.startsWith('-');
     const name = (removed ? word.slice(1) : word).replace(/^priv_/, '');
     if (!NAME.test(name)) {
-      return { kind: 'malformed', text: `${shortened(raw.trim())} is no privilege` };
+      const item = raw.trim();
+      const shown = JSON.stringify(item.length > 64 ? `${item.slice(0, 64)}...` : item);
+      return { kind: 'malformed', text: `${shown} is no privilege` };
     }
     items.push({ name, removed });
   }
@@ -190,21 +185,6 @@ export function withoutImport(value: unknown): string | readonly string[] {
   return kept === '' ? DEFAULT_WITHOUT_IMPORT : `${kept},-${IMPORT_PRIVILEGE}`;
 }
 
-function listText(value: unknown): string | undefined {
-  if (value === undefined || value === null) {
-    return '';
-  }
-  if (typeof value === 'string') {
-    return value;
-  }
-  return isTexts(value) ? value.join(',') : undefined;
-}
-
 function isTexts(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
-}
-
-/** Quoted, and cut: a reason is read by people. */
-function shortened(text: string): string {
-  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}...` : text);
 }

@@ -6,13 +6,19 @@
  *   for that request and is passed to `onFault`.
  * - What is known is answered at once, not by a promise. Only keys with a colon need the VM object (for
  *   its namespaces and properties); all others are answered even if vminfod never answers.
- * - "I do not know yet" is never NOTFOUND: a guest would take it for the key's absence and be set up
- *   wrongly for good.
+ * - "I do not know yet" is never NOTFOUND: a guest would be set up wrongly for good.
  * - A refusal comes before any write. Keys arrive trimmed and not empty, and a PUT's key is one that
  *   may be stored: request.ts sees to it.
  */
-import type { ByteReply, ChangeCourse, GetReply, Reply } from '../protocol/reply';
-import type { DataRequest, WriteRequest } from '../protocol/request';
+import type { ByteReply, GetReply, Reply } from '../protocol/reply';
+import {
+  MAX_KEY_BYTES,
+  MAX_WATCH_KEYS,
+  MAX_WATCH_KEYS_BYTES,
+  MAX_WATCH_SECONDS,
+  type DataRequest,
+  type WriteRequest,
+} from '../protocol/request';
 import {
   classify,
   listNeedsNamespaces,
@@ -21,18 +27,15 @@ import {
   namespacesOf,
   needsNamespaces,
 } from './keys';
-import { metadataNeedOf, render, sdcValue, WELL_KNOWN_NAMES } from './sdc';
-import { NO_TOKEN, type Tokens } from './token';
+import { metadataNeedOf, render, sdcValue } from './sdc';
 import {
   UnwantedError,
   type Change,
-  type ChangeResult,
   type JsonObject,
-  type MetadataNeed,
   type TokenCheck,
   type VmData,
 } from './vm-data';
-import { replyToGetAll, tokenOf, type WatchedData } from './watch';
+import { NO_TOKEN, replyToGetAll, tokenOf, type Tokens, type WatchedData } from './watch';
 
 export interface AnswerOptions {
   /**
@@ -94,80 +97,58 @@ export function answer(
   isWanted?: () => boolean,
 ): Reply | Promise<Reply> {
   const fault = (err: unknown): Reply => {
-    if (err instanceof UnwantedError) {
-      return FAULT;
+    if (!(err instanceof UnwantedError)) {
+      options.onFault(data.zonename, request, err);
     }
-    options.onFault(data.zonename, request, err);
     return FAULT;
   };
+  const loadAndRespond = (): Reply | Promise<Reply> => {
+    const key = needOf(request);
+    const loaded = key === undefined ? data : data.load({ key, isWanted });
+    return whenKnown(loaded, (ready) => {
+      const known = needsVm(ready, request) ? (ready.vm() ?? ready.loaded()) : NO_VM;
+      return whenKnown(known, (vm) => {
+        return vm === undefined ? NOT_LOADED : respond(ready, data, vm, request, options);
+      });
+    });
+  };
   try {
-    const bytes = asksForAll(request) ? data.fileBytes() : 0;
+    const asksForAll = request.kind === 'getall' || request.kind === 'watch';
+    const bytes = asksForAll ? data.fileBytes() : 0;
     const reply =
       bytes > SHORT_FILE_BYTES
         ? options.withRoom(data.zonename, MEMORY_PER_BYTE * bytes, async () => {
             if (isWanted?.() === false) {
               throw new UnwantedError();
             }
-            return loadAndRespond(data, request, options, isWanted);
+            return loadAndRespond();
           })
-        : loadAndRespond(data, request, options, isWanted);
+        : loadAndRespond();
     return reply instanceof Promise ? reply.catch(fault) : reply;
   } catch (err) {
     return fault(err);
   }
 }
 
-/** True for what holds all names of a zone while it is answered. */
-function asksForAll(request: DataRequest): boolean {
-  return request.kind === 'getall' || request.kind === 'watch';
+/** What is known is used at once, not in a later microtask. */
+function whenKnown<T, R>(value: T | Promise<T>, use: (value: T) => R | Promise<R>): R | Promise<R> {
+  return value instanceof Promise ? value.then(use) : use(value);
 }
 
-function loadAndRespond(
-  data: VmData,
-  request: DataRequest,
-  options: AnswerOptions,
-  isWanted?: () => boolean,
-): Reply | Promise<Reply> {
-  const need = needOf(request);
-  const loaded = need === null ? data : data.load({ key: need.key, isWanted });
-  return loaded instanceof Promise
-    ? loaded.then((vmData) => respondWhenKnown(vmData, data, request, options))
-    : respondWhenKnown(loaded, data, request, options);
-}
-
-/** @param origin loads what is read besides what `data` was made ready for */
-function respondWhenKnown(
-  data: VmData,
-  origin: VmData,
-  request: DataRequest,
-  options: AnswerOptions,
-): Reply | Promise<Reply> {
-  if (!needsVm(data, request)) {
-    return respond(data, origin, NO_VM, request, options);
-  }
-  const known = data.vm();
-  if (known !== undefined) {
-    return respond(data, origin, known, request, options);
-  }
-  return data.loaded().then((vm) => {
-    return vm === undefined ? NOT_LOADED : respond(data, origin, vm, request, options);
-  });
-}
-
-/** What a request reads of the metadata; null where that is nothing. */
-function needOf(request: DataRequest): MetadataNeed | null {
+/** The key whose value a request reads of the metadata; null for names only, undefined for nothing. */
+function needOf(request: DataRequest): string | null | undefined {
   switch (request.kind) {
     case 'keys':
     case 'getall':
     case 'watch':
-      return { key: null };
+      return null;
     case 'get':
       return needOfKey(request.key);
     case 'hello':
-      return null;
+      return undefined;
     case 'put':
     case 'delete':
-      return request.key.startsWith(DOCKER_PREFIX) ? { key: null } : null;
+      return request.key.startsWith(DOCKER_PREFIX) ? null : undefined;
     default: {
       const never: never = request;
       return never;
@@ -175,9 +156,8 @@ function needOf(request: DataRequest): MetadataNeed | null {
   }
 }
 
-/** What a GET of a key reads of the metadata; null where that is nothing. */
-function needOfKey(key: string): MetadataNeed | null {
-  return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : { key };
+function needOfKey(key: string): string | null | undefined {
+  return key.startsWith('sdc:') ? metadataNeedOf(key.slice('sdc:'.length)) : key;
 }
 
 function needsVm(data: VmData, request: DataRequest): boolean {
@@ -195,6 +175,7 @@ function needsVm(data: VmData, request: DataRequest): boolean {
   }
 }
 
+/** @param origin loads what is read besides what `data` was made ready for */
 function respond(
   data: VmData,
   origin: VmData,
@@ -207,13 +188,13 @@ function respond(
       return get(data, vm, request.key);
     case 'keys':
       return nameList(data.metadata(), namespacesOf(vm));
-    case 'watch':
-      return watch(watchedData(data, origin, vm, options.tokens), request.keys);
-    case 'getall': {
-      const { replyBytes: bytesMax, tokens } = options;
-      const all = watchedData(data, origin, vm, tokens);
-      return replyToGetAll(all, { sdcNames: WELL_KNOWN_NAMES, bytesMax });
+    case 'watch': {
+      // Whoever asked waits until it is another one.
+      const token = tokenOf(watchedData(data, origin, vm, options.tokens), request.keys);
+      return whenKnown<string, Reply>(token, (text) => ({ kind: 'success', text }));
     }
+    case 'getall':
+      return replyToGetAll(watchedData(data, origin, vm, options.tokens), options.replyBytes);
     case 'hello':
       return { kind: 'success', text: options.hello };
     case 'put':
@@ -226,30 +207,21 @@ function respond(
   }
 }
 
-/** The current token; whoever asked for it waits until it is another one. */
-function watch(data: WatchedData, keys: readonly string[] | null): Reply | Promise<Reply> {
-  const success = (text: string): Reply => ({ kind: 'success', text });
-  const token = tokenOf(data, keys);
-  return token instanceof Promise ? token.then(success) : success(token);
-}
-
-/** @param origin loads the values that are read one by one */
 function watchedData(data: VmData, origin: VmData, vm: JsonObject, tokens: Tokens): WatchedData {
   const maps = data.metadata();
   const getNow = (key: string): GetReply => get(data, vm, key);
   const getLater = (key: string): GetReply | Promise<GetReply> => {
     const need = needOfKey(key);
-    const loaded = need === null ? data : origin.load(need);
-    return loaded instanceof Promise
-      ? loaded.then((vmData) => get(vmData, vm, key))
-      : get(loaded, vm, key);
+    const loaded = need === undefined ? data : origin.load({ key: need });
+    return whenKnown(loaded, (ready) => get(ready, vm, key));
   };
+  const isAtHand = maps.onDisk === undefined;
   return {
-    zonename: data.zonename,
     tokens,
     maps,
     namespaces: namespacesOf(vm),
-    get: maps.onDisk === undefined ? getNow : getLater,
+    getNow: isAtHand ? getNow : null,
+    get: isAtHand ? getNow : getLater,
   };
 }
 
@@ -281,15 +253,12 @@ function write(
     return { kind: 'failure', text: refusal };
   }
   return data.change(changeOf(request, options.tokens)).then((result) => {
-    const change = courseOf(result);
+    const { uncharged, limit } = result;
+    const change = { ...(uncharged && { uncharged }), ...(limit && { limit }) };
     return result.kind === 'stored'
       ? { kind: 'success', text: 'OK', change }
       : { kind: 'failure', text: result.text, change };
   });
-}
-
-function courseOf({ uncharged, limit }: ChangeResult): ChangeCourse {
-  return { ...(uncharged && { uncharged }), ...(limit && { limit }) };
 }
 
 /** Why a write is refused, as the guest reads it; null where it is tried. */
@@ -300,16 +269,9 @@ function refusalOf(
   options: AnswerOptions,
 ): string | null {
   const { key } = request;
-  const namespaces = namespacesOf(vm);
-  const keyClass = classify(key, namespaces);
-  if (keyClass.kind === 'sdc') {
-    return cannotUpdateNamespace('sdc');
-  }
-  if (keyClass.kind === 'namespaced') {
-    return cannotUpdateNamespace(keyClass.namespace);
-  }
-  if (key.startsWith(DOCKER_PREFIX) && isDocker(data, vm, namespaces)) {
-    return cannotUpdateNamespace('docker');
+  const namespace = namespaceOf(key, data, vm);
+  if (namespace !== null) {
+    return `Cannot update the "${namespace}" Namespace.`;
   }
   if (request.kind === 'delete') {
     return key.includes(',') && !options.commaDeletes
@@ -327,17 +289,27 @@ function refusalOf(
 const DOCKER_PREFIX = 'docker:';
 
 /**
+ * The namespace in which a guest may not write; null where it may.
+ *
  * A docker VM that lost its list of namespaces (a migration can) would take `docker:` keys for the
  * guest's own and let it write what tools trust. On all other VMs `docker:` is a name like any other.
  */
-function isDocker(data: VmData, vm: JsonObject, namespaces: readonly string[]): boolean {
-  return (
-    vm.docker === true || lostNamespaces(data.metadata().internal, namespaces).includes('docker')
-  );
-}
-
-function cannotUpdateNamespace(namespace: string): string {
-  return `Cannot update the "${namespace}" Namespace.`;
+function namespaceOf(key: string, data: VmData, vm: JsonObject): string | null {
+  const namespaces = namespacesOf(vm);
+  const keyClass = classify(key, namespaces);
+  switch (keyClass.kind) {
+    case 'sdc':
+      return 'sdc';
+    case 'namespaced':
+      return keyClass.namespace;
+    default: {
+      const isDocker =
+        key.startsWith(DOCKER_PREFIX) &&
+        (vm.docker === true ||
+          lostNamespaces(data.metadata().internal, namespaces).includes('docker'));
+      return isDocker ? 'docker' : null;
+    }
+  }
 }
 
 function changeOf(request: WriteRequest, tokens: Tokens): Change {
@@ -351,19 +323,59 @@ function changeOf(request: WriteRequest, tokens: Tokens): Change {
     : { kind: 'remove', map, key, ...condition };
 }
 
-/** The answer to a GET of a value as the writer has it. */
-function renderStored(value: unknown): GetReply | ByteReply {
-  return Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
-}
-
 function tokenCheck(key: string, expected: string, tokens: Tokens): TokenCheck {
-  const absent = tokens.ofOne(key, render(undefined));
+  const renderStored = (value: unknown): GetReply | ByteReply =>
+    Buffer.isBuffer(value) ? { kind: 'bytes', text: value } : render(value);
+  const absent = tokens.of([tokens.entry(key, { kind: 'notfound' })]);
   return {
-    tokenOf: (value) => tokens.ofOne(key, renderStored(value)),
-    longTokenOf: (value) => tokens.ofLongOne(key, renderStored(value)),
+    tokenOf: (value) => tokens.of([tokens.entry(key, renderStored(value))]),
+    longTokenOf: async (value) => tokens.of([await tokens.longEntry(key, renderStored(value))]),
     refusal: (token) => {
       const isAsExpected = token === (expected === NO_TOKEN ? absent : expected);
       return isAsExpected ? null : `Changed ${token}`;
     },
   };
+}
+
+/** What is configured, bytes but for `keys`. */
+export interface HelloLimits {
+  readonly lineBytes: number;
+  readonly replyBytes: number;
+  /** What a guest can write in all: names and values. */
+  readonly metadataBytes: number;
+  readonly keys: number;
+}
+
+const VERBS = ['GET', 'KEYS', 'PUT', 'DELETE', 'WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'];
+/** P1 to this. */
+const DIFFERENCES = 32;
+/** Of a PUTIF: its frame, and a token in base64; and the key's name in base64 twice. */
+const FRAME_BYTES = 160;
+const KEY_IN_LINE_BYTES = Math.ceil((MAX_KEY_BYTES * 16) / 9);
+
+/**
+ * The JSON that HELLO is answered with, so that a client need not guess: verbs, limits, and by their ids the differences
+ * from the platform's agent (src/protocol/README.md).
+ */
+export function helloText(version: string, limits: HelloLimits): string {
+  const { lineBytes, replyBytes, metadataBytes, keys } = limits;
+  // A value is encoded twice, each time by a third longer.
+  const inLine = Math.floor(((lineBytes - FRAME_BYTES - KEY_IN_LINE_BYTES) * 9) / 16);
+  return JSON.stringify({
+    agent: 'mdatad',
+    version,
+    verbs: VERBS,
+    limits: {
+      line: lineBytes,
+      reply: replyBytes,
+      value: Math.max(0, Math.min(inLine, metadataBytes)),
+      metadata: metadataBytes,
+      keys,
+      key: MAX_KEY_BYTES,
+      watch_keys: MAX_WATCH_KEYS,
+      watch_keys_bytes: MAX_WATCH_KEYS_BYTES,
+      watch_seconds: MAX_WATCH_SECONDS,
+    },
+    differences: Array.from({ length: DIFFERENCES }, (_, at) => `P${at + 1}`),
+  });
 }

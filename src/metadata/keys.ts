@@ -4,7 +4,7 @@
  * The guest chooses names: they are looked up in Maps, never as properties of an object.
  */
 import type { ByteReply } from '../protocol/reply';
-import type { JsonObject, MetadataMap, MetadataMaps } from './vm-data';
+import { own, type JsonObject, type MetadataMap, type MetadataMaps } from './vm-data';
 
 export type KeyClass =
   /** A property of the VM itself, read-only. `name` is the key without `sdc:`. */
@@ -16,7 +16,6 @@ export type KeyClass =
   | { readonly kind: 'plain' };
 
 const SDC = 'sdc:';
-const PASSWORD_END = '_pw';
 const PASSWORD: KeyClass = { kind: 'password' };
 const PLAIN: KeyClass = { kind: 'plain' };
 
@@ -32,14 +31,12 @@ export function classify(key: string, namespaces: readonly string[]): KeyClass {
       return { kind: 'namespaced', namespace };
     }
   }
-  return key.endsWith(PASSWORD_END) ? PASSWORD : PLAIN;
+  return key.endsWith('_pw') ? PASSWORD : PLAIN;
 }
 
 /** `internal_metadata_namespaces` of a VM object; absent or of another shape means none. */
 export function namespacesOf(vm: JsonObject): readonly string[] {
-  const names = Object.hasOwn(vm, 'internal_metadata_namespaces')
-    ? vm.internal_metadata_namespaces
-    : undefined;
+  const names = own(vm, 'internal_metadata_namespaces');
   return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : [];
 }
 
@@ -70,18 +67,23 @@ export function listKeys(maps: MetadataMaps, namespaces: readonly string[]): str
 
 const EMPTY = Buffer.alloc(0);
 
-/** Names with an LF after each. */
+/**
+ * Names with an LF after each. GET cannot read a `sdc:` name from the maps nor an empty one at all, and one with a
+ * control character would break the list's lines.
+ */
 function listedOf(
   map: MetadataMap,
   wantsPlain: boolean,
   namespaces: readonly string[],
 ): readonly Buffer[] {
-  const isPlain = (key: string): boolean => classify(key, namespaces).kind === 'plain';
+  const isListed = (key: string): boolean => {
+    const { kind } = classify(key, namespaces);
+    const isName = key !== '' && kind !== 'sdc' && !/[\u0000-\u001f\u007f]/.test(key);
+    return isName && (kind === 'plain') === wantsPlain;
+  };
   return (
     map.listed?.(wantsPlain, namespaces) ??
-    [...map.keys()]
-      .filter((key) => isListable(key) && isPlain(key) === wantsPlain)
-      .map((key) => Buffer.from(`${key}\n`))
+    [...map.keys()].filter(isListed).map((key) => Buffer.from(`${key}\n`))
   );
 }
 
@@ -107,12 +109,4 @@ export function lostNamespaces(
     }
   }
   return [...lost];
-}
-
-/**
- * GET cannot read a `sdc:` name from the maps nor an empty one at all, and one with a control character
- * would break the list's lines.
- */
-function isListable(key: string): boolean {
-  return key !== '' && !key.startsWith(SDC) && !/[\u0000-\u001f\u007f]/.test(key);
 }

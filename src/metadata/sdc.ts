@@ -9,11 +9,7 @@
  */
 import type { GetReply } from '../protocol/reply';
 import { datasetsText, delegateDatasetWord } from './datasets';
-import { routesOf } from './routes';
-import type { JsonObject, MetadataMap, MetadataNeed, VmData } from './vm-data';
-
-/** Computes a special name's answer. */
-type Special = (vm: JsonObject, data: VmData) => GetReply;
+import { isJsonObject, own, type JsonObject, type MetadataMap, type VmData } from './vm-data';
 
 const NOTFOUND: GetReply = { kind: 'notfound' };
 /** An object or an array has no text that a guest could be given: FAILURE without a reason. */
@@ -29,10 +25,9 @@ export const DENIED: ReadonlySet<string> = new Set([
   'qemu_extra_opts',
   'bhyve_extra_opts',
 ]);
-const DENIED_PREFIX = 'internal_metadata.';
 
 /** Names with an answer of their own. A new one is a row here. */
-const SPECIAL: ReadonlyMap<string, Special> = new Map<string, Special>([
+const SPECIAL = new Map<string, (vm: JsonObject, data: VmData) => GetReply>([
   ['nics', (vm) => renderJson(property(vm, 'nics'))],
   ['resolvers', (vm) => renderJson(property(vm, 'resolvers'))],
   ['tmpfs', (vm) => renderJson(property(vm, 'tmpfs'))],
@@ -51,9 +46,6 @@ export const WELL_KNOWN_NAMES: readonly string[] = [
   ...['maintain_resolvers', 'quota', 'brand', 'create_timestamp', 'cpu_cap'],
   ...['max_physical_memory', 'package_name', 'package_version'],
 ];
-/** What follows is a tag's name, dots included. */
-const TAGS_PREFIX = 'tags.';
-
 /** `NAME.KEY` points into these maps. */
 const MAPS: ReadonlyMap<string, (data: VmData) => MetadataMap> = new Map([
   ['customer_metadata', (data: VmData) => data.metadata().customer],
@@ -75,15 +67,16 @@ const ARRAYS_OF_OBJECTS: ReadonlySet<string> = new Set(['disks', 'nics', 'pci_de
 
 /** The answer to GET of `sdc:` and `name`. */
 export function sdcValue(name: string, vm: JsonObject, data: VmData): GetReply {
-  if (DENIED.has(name) || name.startsWith(DENIED_PREFIX)) {
+  if (DENIED.has(name) || name.startsWith('internal_metadata.')) {
     return NOTFOUND;
   }
   const special = SPECIAL.get(name);
   if (special !== undefined) {
     return special(vm, data);
   }
-  if (name.startsWith(TAGS_PREFIX)) {
-    return render(data.tags().get(name.slice(TAGS_PREFIX.length)));
+  if (name.startsWith('tags.')) {
+    // What follows is a tag's name, dots included.
+    return render(data.tags().get(name.slice('tags.'.length)));
   }
   if (MAPS.has(name)) {
     return NO_TEXT;
@@ -91,12 +84,9 @@ export function sdcValue(name: string, vm: JsonObject, data: VmData): GetReply {
   return render(flattened(name, vm, data));
 }
 
-/** What the answer to a name reads of the metadata; null where that is nothing. */
-export function metadataNeedOf(name: string): MetadataNeed | null {
-  const key = name.startsWith(CUSTOMER_PREFIX)
-    ? name.slice(CUSTOMER_PREFIX.length)
-    : NEEDS.get(name);
-  return key === undefined ? null : { key };
+/** The key that the answer to a name reads of the metadata; null for names only, undefined for nothing. */
+export function metadataNeedOf(name: string): string | null | undefined {
+  return name.startsWith(CUSTOMER_PREFIX) ? name.slice(CUSTOMER_PREFIX.length) : NEEDS.get(name);
 }
 
 /** A value as text. Numbers and booleans as JavaScript writes them; false is a value. */
@@ -140,8 +130,63 @@ function element(array: unknown, index: string): unknown {
     : undefined;
 }
 
+/** An array's own `length` is nobody's property either. */
 function property(object: unknown, name: string): unknown {
-  // An array's own `length` is nobody's property either.
-  const isPlain = typeof object === 'object' && object !== null && !Array.isArray(object);
-  return isPlain && Object.hasOwn(object, name) ? Reflect.get(object, name) : undefined;
+  return isJsonObject(object) ? own(object, name) : undefined;
+}
+
+/** One route of `sdc:routes`, its properties in the order in which guests see them. */
+export interface Route {
+  readonly linklocal: boolean;
+  readonly dst: string;
+  readonly gateway: string;
+}
+
+/**
+ * `sdc:routes`: the VM's static routes, with references to its own interfaces turned into addresses.
+ *
+ *     {"10.2.2.0/24": "10.2.1.1"}         -> {"linklocal": false, "dst", "gateway": "10.2.1.1"}
+ *     {"10.3.0.1": "nics[2]"}             -> {"linklocal": true,  "dst", "gateway": ip of that nic}
+ *     {"10.4.0.0/16": "macs[90:b8:...]"}  -> the same, by MAC address
+ *
+ * A reference that leads nowhere, or to a nic without a fixed address, leaves its route out, as does a gateway that is
+ * not a string: a boot script is better off without a route than with one that it cannot parse.
+ */
+export function routesOf(routes: ReadonlyMap<string, unknown>, nics: unknown): Route[] {
+  const list: readonly unknown[] = Array.isArray(nics) ? nics : [];
+  return [...routes].flatMap(([dst, gateway]): Route[] => {
+    if (typeof gateway !== 'string') {
+      return [];
+    }
+    const [, mac, index] = /^(?:macs\[(.+)\]|nics\[([0-9]+)\])$/.exec(gateway) ?? [];
+    if (mac === undefined && index === undefined) {
+      return [{ linklocal: false, dst, gateway }];
+    }
+    const wanted = macNumber(mac);
+    const nic =
+      wanted === null
+        ? list[Number(index)]
+        : list.find((each) => macNumber(property(each, 'mac')) === wanted);
+    const ip = property(nic, 'ip');
+    return typeof ip !== 'string' || ip === '' || ip === 'dhcp'
+      ? []
+      : [{ linklocal: true, dst, gateway: ip }];
+  });
+}
+
+/**
+ * A MAC as the 48-bit number that it is, as it may be written `90:B8:D0:B:0:1`, `90-b8-d0-0b-00-01` or
+ * `90b8d00b0001`. Null when it is none.
+ */
+function macNumber(text: unknown): number | null {
+  if (typeof text !== 'string') {
+    return null;
+  }
+  if (/^[0-9a-f]{12}$/i.test(text)) {
+    return parseInt(text, 16);
+  }
+  if (!/^[0-9a-f]{1,2}(?:(?::[0-9a-f]{1,2}){5}|(?:-[0-9a-f]{1,2}){5})$/i.test(text)) {
+    return null;
+  }
+  return text.split(/[:-]/).reduce((sum, byte) => sum * 256 + parseInt(byte, 16), 0);
 }

@@ -1,17 +1,15 @@
 /*
  * The data of one VM: what a request can ask of it, and its VM object as vminfod sends it.
  *
- * `VmData` is implemented by vm/store; the handler and the `sdc:` names read nothing else.
- *
  * A VM object is plain JSON that is not to be trusted. A member can be missing, null (the platform's loader
  * itself leaves `"device": null`), of another type than documented, or named like something on
  * Object.prototype. So members are read through the functions here, which read own properties only and return
- * `undefined` for what is not as it should be. Pure.
+ * `undefined` for what is not as it should be.
  */
 import type { ChangeCourse } from '../protocol/reply';
 import type { PutValue } from '../protocol/request';
 
-/** A parsed JSON object. Own properties only: read through `Object.hasOwn`. */
+/** A parsed JSON object. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** What a zone's life and link depend on, read once when the object comes in. */
@@ -115,17 +113,11 @@ export type NewValue = PutValue;
 
 /** A change of one key, as a guest asks for it. */
 export type Change = {
+  readonly map: 'customer' | 'internal';
+  readonly key: string;
   /** It is refused where the key has another token by then. */
   readonly unless?: TokenCheck;
-} & (
-  | {
-      readonly kind: 'set';
-      readonly map: 'customer' | 'internal';
-      readonly key: string;
-      readonly value: NewValue;
-    }
-  | { readonly kind: 'remove'; readonly map: 'customer' | 'internal'; readonly key: string }
-);
+} & ({ readonly kind: 'set'; readonly value: NewValue } | { readonly kind: 'remove' });
 
 /** Result of a change: `stored`, or a fixed text for the guest. Never a path, never a value. */
 export type ChangeResult = ChangeCourse &
@@ -168,17 +160,14 @@ export interface VmData {
   change(change: Change): Promise<ChangeResult>;
 }
 
-/** libzonecfg's rule for zone names; keeps `..` and `/` out of every path that is made of one. */
-const ZONENAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
-
 /** True for what JSON writes in braces: not for arrays or null. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** True for what can be a zone's name or a VM's uuid, and so part of a path. */
+/** libzonecfg's rule for zone names, to which uuids keep too: no `..` or `/` is in a path that is made of one. */
 export function isZonename(value: unknown): value is string {
-  return typeof value === 'string' && ZONENAME.test(value);
+  return typeof value === 'string' && /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(value);
 }
 
 /** A member of the object's own, never one of its prototype. */
@@ -215,6 +204,8 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     return undefined;
   }
   const uuid = own(vm, 'uuid');
+  const datasets = own(vm, 'datasets');
+  const lastModified = Date.parse(ownString(vm, 'last_modified') ?? '');
   return {
     zonename,
     // Equal texts are two strings: where one does, one is kept.
@@ -225,18 +216,9 @@ export function factsOf(vm: JsonObject): VmFacts | undefined {
     zoneid: ownNumber(vm, 'zoneid'),
     initRestarts: ownNumber(vm, 'init_restarts'),
     com2: ownString(vm, 'com2'),
-    lastModified: timeOf(ownString(vm, 'last_modified')),
-    delegates: hasItems(own(vm, 'datasets')),
+    lastModified: Number.isNaN(lastModified) ? undefined : lastModified,
+    delegates: Array.isArray(datasets) && datasets.length > 0,
   };
-}
-
-function timeOf(text: string | undefined): number | undefined {
-  const ms = text === undefined ? NaN : Date.parse(text);
-  return Number.isNaN(ms) ? undefined : ms;
-}
-
-function hasItems(value: unknown): boolean {
-  return Array.isArray(value) && value.length > 0;
 }
 
 /** Parses text to an object; undefined for anything else, text that is not JSON included. */

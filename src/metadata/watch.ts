@@ -1,5 +1,12 @@
 /*
- * The token of a set of keys, and all keys and values at once: what WATCH and GETALL are answered with.
+ * Tokens, and all keys and values at once: what WATCH and GETALL are answered with. A token says what the answers to a
+ * set of keys were, as a short text that reveals nothing of them.
+ *
+ *   entry = HMAC-SHA-256(node's key, "entry", key, result, value)      one for each key
+ *   token = HMAC-SHA-256(node's key, "token", entries), 128 bits        keys sorted, each once
+ *
+ * Made of the rendered answers alone, so that it is the same after a restart of the agent, a reboot or a
+ * reprovision, and needs no history. Without the node's key nobody can tell a value from its token by trying values.
  *
  * Where the metadata file is long its values are not in memory: they are read one by one, on threads, and digested in
  * pieces. Such a request holds all names of the zone, so the handler lets one of them run at a time. What was computed
@@ -9,21 +16,77 @@
  * The token of a GETALL is made before its values are read: where a change comes in between, the client's next WATCH
  * is answered at once, and no change is missed.
  */
+import { createHmac } from 'node:crypto';
 import { toUSVString } from 'node:util';
 import type { ByteReply, GetReply } from '../protocol/reply';
 import { listKeys } from './keys';
-import { endOfPiece, LONG_CHARS, type Tokens } from './token';
+import { WELL_KNOWN_NAMES } from './sdc';
 import type { MetadataMaps } from './vm-data';
+
+/** Stands for "there is no such key" where a token is given, and for "no token yet". */
+export const NO_TOKEN = '-';
+/** Up to this long a value is digested at once, characters: less than a millisecond. */
+const LONG_CHARS = 64 * 1024;
+const TOKEN_BYTES = 16;
+
+/** As text, or as its UTF-8: the token is the same. */
+type Answer = GetReply | ByteReply;
+
+/** Makes the tokens of a node. */
+export class Tokens {
+  /** @param key the node's, secret */
+  constructor(
+    private readonly key: Buffer,
+    /** Resolves when another step of long work may be taken. */
+    readonly pause: () => Promise<void>,
+  ) {}
+
+  /** What stands for one key and its answer in a token: 32 characters of one byte. At once, whatever its length. */
+  entry(key: string, answer: Answer): string {
+    return this.begin(key, answer).update(textOf(answer)).digest('binary');
+  }
+
+  /** As `entry`, of a long value in pieces. */
+  async longEntry(key: string, answer: Answer): Promise<string> {
+    const text = textOf(answer);
+    const digest = this.begin(key, answer);
+    for (let at = 0; at < text.length;) {
+      await this.pause();
+      const end = typeof text === 'string' ? endOfPiece(text, at + LONG_CHARS) : at + LONG_CHARS;
+      digest.update(typeof text === 'string' ? text.slice(at, end) : text.subarray(at, end));
+      at = end;
+    }
+    return digest.digest('binary');
+  }
+
+  /** The token of a set. @param entries in the order of their sorted keys */
+  of(entries: readonly string[]): string {
+    const digest = createHmac('sha256', this.key).update('token\0');
+    return digest.update(entries.join(''), 'latin1').digest().toString('hex', 0, TOKEN_BYTES);
+  }
+
+  private begin(key: string, { kind }: Answer): ReturnType<typeof createHmac> {
+    const bytes = Buffer.byteLength(key);
+    const result = kind === 'bytes' ? 'success' : kind;
+    return createHmac('sha256', this.key).update(`entry\0${bytes}\0${key}${result}\0`);
+  }
+}
+
+/** Of a failure without a value nothing but that it failed. */
+function textOf(answer: Answer): string | Buffer {
+  return answer.kind === 'success' || answer.kind === 'bytes' ? answer.text : '';
+}
 
 /** The data of a VM as WATCH and GETALL see it, with the file as it is now. */
 export interface WatchedData {
-  readonly zonename: string;
   readonly tokens: Tokens;
   readonly maps: MetadataMaps;
   /** The internal namespaces, on which it depends where a key is read from. */
   readonly namespaces: readonly string[];
   /** What a GET of the key is answered with, `sdc:` names included. */
-  get(key: string): GetReply | Promise<GetReply>;
+  readonly get: (key: string) => GetReply | Promise<GetReply>;
+  /** The same at once; null where values are read one by one. */
+  readonly getNow: ((key: string) => GetReply) | null;
 }
 
 /** Longer values' entries are kept, characters: there are few of them, and to make them again takes long. */
@@ -105,18 +168,16 @@ function shared<T>(
 }
 
 function makeToken(data: WatchedData, keys: readonly string[]): string | Promise<string> {
-  const { tokens } = data;
-  if (!isSmall(data, keys)) {
+  const { tokens, maps, getNow } = data;
+  const isLongWork = (): boolean =>
+    keys.length > MAX_KEYS_AT_ONCE ||
+    keys.reduce((sum, key) => sum + bytesOf(maps, key), 0) > MAX_BYTES_AT_ONCE;
+  if (getNow === null || isLongWork()) {
     return makeLongToken(data, keys);
   }
   const entries: string[] = [];
   for (const key of keys) {
-    const answer = data.get(key);
-    if (answer instanceof Promise) {
-      // It is asked for again, and meets the same fault then.
-      answer.catch(() => undefined);
-      return makeLongToken(data, keys);
-    }
+    const answer = getNow(key);
     if (isLong(answer)) {
       return makeLongToken(data, keys);
     }
@@ -127,14 +188,6 @@ function makeToken(data: WatchedData, keys: readonly string[]): string | Promise
 
 function isLong(answer: GetReply): boolean {
   return answer.kind === 'success' && answer.text.length > LONG_CHARS;
-}
-
-function isSmall({ maps }: WatchedData, keys: readonly string[]): boolean {
-  if (maps.onDisk !== undefined || keys.length > MAX_KEYS_AT_ONCE) {
-    return false;
-  }
-  const bytes = keys.reduce((sum, key) => sum + bytesOf(maps, key), 0);
-  return bytes <= MAX_BYTES_AT_ONCE;
 }
 
 function bytesOf({ customer, internal }: MetadataMaps, key: string): number {
@@ -166,26 +219,19 @@ function entryOf(data: WatchedData, key: string): string | Promise<string> {
   return shared(entries, [...namespaces, '', key].join('\0'), Infinity, make);
 }
 
-/** What GETALL may come to and holds. */
-export interface AllOptions {
-  /** Names without `sdc:`. */
-  readonly sdcNames: readonly string[];
-  /** Longest JSON, bytes. */
-  readonly bytesMax: number;
-}
-
 const TOO_LARGE: GetReply = { kind: 'failure', text: 'Too large' };
 
-/** The answer to GETALL. Where it would be too large no value is read. */
+/** The answer to GETALL. Where it would be too large no value is read. @param bytesMax longest JSON */
 export async function replyToGetAll(
   data: WatchedData,
-  { sdcNames, bytesMax }: AllOptions,
+  bytesMax: number,
 ): Promise<GetReply | ByteReply> {
   const { maps, tokens } = data;
   const { tooLarge } = computed(data);
   const limit = [...data.namespaces, '', String(bytesMax)].join('\0');
   const keys = listKeys(maps, data.namespaces);
-  const least = keys.reduce((sum, key) => sum + sizeOf(maps, key), 0);
+  // In JSON a value is at least so long as a stored string of ASCII, and a third of what it can come to.
+  const least = keys.reduce((sum, key) => sum + key.length + bytesOf(maps, key) / 3, 0);
   if (least > bytesMax || tooLarge.has(limit)) {
     return TOO_LARGE;
   }
@@ -207,16 +253,11 @@ export async function replyToGetAll(
     }
   }
   json.open('},"sdc":{');
-  for (const name of sdcNames) {
+  for (const name of WELL_KNOWN_NAMES) {
     await json.add(name, await data.get(`sdc:${name}`));
   }
   json.push('}}');
   return json.full ? TOO_LARGE : { kind: 'bytes', text: json.bytes };
-}
-
-/** A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to. */
-function sizeOf(maps: MetadataMaps, key: string): number {
-  return key.length + Math.floor(bytesOf(maps, key) / 3);
 }
 
 /**
@@ -285,4 +326,10 @@ class JsonBytes {
     }
     this.memory.write(part, start);
   }
+}
+
+/** Never between the two halves of a character. */
+function endOfPiece(text: string, end: number): number {
+  const code = end < text.length ? text.charCodeAt(end - 1) : 0;
+  return code >= 0xd800 && code <= 0xdbff ? end - 1 : Math.min(end, text.length);
 }

@@ -1,15 +1,14 @@
 /*
- * The guest's side of the protocol: one command, repeated until it is answered. mdata-get and the other mdata tools,
- * the doctor's probes and the tests drive it; it does no I/O and has no clock and no random source.
+ * The guest's side of the protocol on one channel: one command after the other. transport/guest-channel.ts drives it;
+ * it does no I/O and has no clock and no random source.
  *
- *     closed --open--> resetting --invalid command--> negotiating --V2_OK------> asking (V2)
- *       ^                  |                              |  `---other line----> asking (V1)
- *       `----- reopen -----+---- time-out, hang-up, ------+------------------------ |
- *                                wrong answer to a reset                             `--reply--> idle
+ *     closed --ask--> resetting --invalid command--> negotiating --V2_OK----> asking (V2) <--ask--.
+ *       ^                 |                              |  `---other line--> asking (V1) <--ask--|
+ *       `---- reopen -----+---- time-out, hang-up, ------+--------------------- |                 |
+ *                               wrong answer to a reset                         `--reply--> idle -'
  *
- * Each call says what to do next: send bytes and wait so long, close and come back, or take the
- * outcome. A request that was not answered is sent again with a new id after a new reset, without
- * limit, as the platform's client does: requests can be repeated safely. Whoever wants a limit stops.
+ * Each call says what to do next: send bytes and wait so long, close and come back, or take the outcome. Whoever wants
+ * an answer asks again after a `reopen`, as the platform's client does: requests can be repeated safely.
  */
 import { LineReader } from './line-reader';
 import { buildFrame, readFrame } from './frame';
@@ -75,28 +74,23 @@ export class ClientSession {
   private lines = new LineReader(MAX_REPLY_BYTES);
   private state: State = 'closed';
   private version: 1 | 2 = 1;
+  private command: Command = { kind: 'keys' };
   private id = '';
-  /** Lines of a V1 value so far; null until `SUCCESS` came. */
-  private value: Buffer[] | null = null;
+  /** Lines of a V1 value so far, one character a byte; null until `SUCCESS` came. */
+  private value: string | null = null;
 
   /** @param freshId gives eight lower-case hex digits, others each time */
-  constructor(
-    private command: Command,
-    private readonly freshId: () => string,
-  ) {}
+  constructor(private readonly freshId: () => string) {}
 
-  /** The channel was opened: resets whatever another client left on it. */
-  open(): Step {
+  /** Asks; on a channel that was just opened after a reset of whatever another client left on it. */
+  ask(command: Command): Step {
+    this.command = command;
+    if (this.state === 'idle') {
+      return this.send();
+    }
     this.lines = new LineReader(MAX_REPLY_BYTES);
-    this.value = null;
     this.state = 'resetting';
     return { kind: 'send', bytes: RESET, waitMs: RESET_MS };
-  }
-
-  /** Asks something else on a channel whose last command was answered. */
-  again(command: Command): Step {
-    this.command = command;
-    return this.ask();
   }
 
   /** Bytes came in. */
@@ -131,7 +125,7 @@ export class ClientSession {
         return { kind: 'send', bytes: NEGOTIATE, waitMs: NEGOTIATE_MS };
       case 'negotiating':
         this.version = line.toString('latin1') === 'V2_OK' ? 2 : 1;
-        return this.ask();
+        return this.send();
       case 'asking':
         return this.version === 2 ? this.understandV2(line) : this.understandV1(line);
       case 'closed':
@@ -144,7 +138,7 @@ export class ClientSession {
     }
   }
 
-  private ask(): Step {
+  private send(): Step {
     this.state = 'asking';
     this.value = null;
     if (this.version === 2) {
@@ -176,34 +170,26 @@ export class ClientSession {
   }
 
   private understandV1(line: Buffer): Step {
-    if (this.value !== null) {
-      return this.collect(this.value, line);
+    const text = line.toString('latin1');
+    if (this.value === null) {
+      switch (text) {
+        case 'SUCCESS':
+          this.value = '';
+          return WAIT;
+        case 'NOTFOUND':
+          return this.done({ kind: 'notfound' });
+        case 'FAILURE':
+          return this.done({ kind: 'failure', text: '' });
+        default:
+          return this.reopen('unexpected answer to a request');
+      }
     }
-    switch (line.toString('latin1')) {
-      case 'SUCCESS':
-        this.value = [];
-        return WAIT;
-      case 'NOTFOUND':
-        return this.done({ kind: 'notfound' });
-      case 'FAILURE':
-        return this.done({ kind: 'failure', text: '' });
-      default:
-        return this.reopen('unexpected answer to a request');
+    if (text === '.') {
+      return this.done({ kind: 'success', data: Buffer.from(this.value.slice(0, -1), 'latin1') });
     }
-  }
-
-  /** A V1 value ends with a line that is a dot; a line that begins with two has one too many. */
-  private collect(value: Buffer[], line: Buffer): Step {
-    if (line[0] !== 0x2e) {
-      value.push(line);
-      return WAIT;
-    }
-    if (line.length > 1) {
-      value.push(line.subarray(1));
-      return WAIT;
-    }
-    const parts = value.flatMap((part, index) => (index === 0 ? [part] : [LF, part]));
-    return this.done({ kind: 'success', data: Buffer.concat(parts) });
+    // One that begins with a dot was sent with another.
+    this.value += `${text.startsWith('.') ? text.slice(1) : text}\n`;
+    return WAIT;
   }
 
   private done(outcome: Outcome): Step {
@@ -225,29 +211,29 @@ function waitOf(command: Command): number {
 
 /** A V2 request, LF included. Also for clients that keep to a session of their own. */
 export function encodeV2(command: Command, id: string): Buffer {
+  const isConditional = 'onlyIf' in command;
+  const verb = `${command.kind.toUpperCase()}${isConditional ? 'IF' : ''}`;
   switch (command.kind) {
     case 'get':
-      return buildFrame(id, 'GET', command.key);
-    case 'keys':
-      return buildFrame(id, 'KEYS', '');
+      return buildFrame(id, verb, command.key);
     case 'put': {
-      const terms = `${command.key.toString('base64')} ${command.value.toString('base64')}`;
-      return command.onlyIf === undefined
-        ? buildFrame(id, 'PUT', terms)
-        : buildFrame(id, 'PUTIF', `${terms} ${command.onlyIf}`);
+      const { key, value, onlyIf } = command;
+      const terms = `${key.toString('base64')} ${value.toString('base64')}`;
+      return buildFrame(id, verb, onlyIf === undefined ? terms : `${terms} ${onlyIf}`);
     }
-    case 'delete':
-      return command.onlyIf === undefined
-        ? buildFrame(id, 'DELETE', command.key)
-        : buildFrame(id, 'DELETEIF', `${command.key.toString('base64')} ${command.onlyIf}`);
+    case 'delete': {
+      const { key, onlyIf } = command;
+      const payload = onlyIf === undefined ? key : `${key.toString('base64')} ${onlyIf}`;
+      return buildFrame(id, verb, payload);
+    }
     case 'watch': {
       const keys = command.keys.map((key) => ` ${key.toString('base64')}`);
-      return buildFrame(id, 'WATCH', `${command.seconds} ${command.token}${keys.join('')}`);
+      return buildFrame(id, verb, `${command.seconds} ${command.token}${keys.join('')}`);
     }
+    case 'keys':
     case 'getall':
-      return buildFrame(id, 'GETALL', '');
     case 'hello':
-      return buildFrame(id, 'HELLO', '');
+      return buildFrame(id, verb, '');
     default: {
       const never: never = command;
       return never;
@@ -257,22 +243,10 @@ export function encodeV2(command: Command, id: string): Buffer {
 
 /** A V1 request, LF included; null where V1 has none. */
 export function encodeV1(command: Command): Buffer | null {
-  switch (command.kind) {
-    case 'get':
-      return command.key.includes(LF)
-        ? null
-        : Buffer.concat([Buffer.from('GET ', 'latin1'), command.key, LF]);
-    case 'keys':
-      return Buffer.from('KEYS\n', 'latin1');
-    case 'put':
-    case 'delete':
-    case 'watch':
-    case 'getall':
-    case 'hello':
-      return null;
-    default: {
-      const never: never = command;
-      return never;
-    }
+  if (command.kind === 'keys') {
+    return Buffer.from('KEYS\n', 'latin1');
   }
+  return command.kind === 'get' && !command.key.includes(LF)
+    ? Buffer.concat([Buffer.from('GET ', 'latin1'), command.key, LF])
+    : null;
 }

@@ -19,9 +19,21 @@ import { crc32 } from 'node:zlib';
 
 const SP = 0x20;
 const CR = 0x0d;
-export const CRC_DIGITS = 8;
-/** More bytes than any line has: a length above cannot be right. */
-const MAX_LENGTH = 1e15;
+const CRC_DIGITS = 8;
+/** Classes of bytes, of which fields are made. */
+const SPACE = 1;
+const DIGIT = 2;
+const LOWER_HEX = 4;
+const VISIBLE = 8;
+const CLASSES = Uint8Array.from({ length: 256 }, (_, byte) => {
+  const isDigit = byte >= 0x30 && byte <= 0x39;
+  return (
+    (byte === SP ? SPACE : 0) +
+    (isDigit ? DIGIT : 0) +
+    (isDigit || (byte >= 0x61 && byte <= 0x66) ? LOWER_HEX : 0) +
+    (byte > SP && byte < 0x7f ? VISIBLE : 0)
+  );
+});
 
 export interface Frame {
   readonly kind: 'frame';
@@ -38,14 +50,6 @@ export interface NoFrame {
   readonly header: boolean;
 }
 
-/** A frame whose length is right, and whose CRC is still to be compared. */
-export interface UncheckedFrame {
-  readonly kind: 'unchecked';
-  /** A view of the line. */
-  readonly body: Buffer;
-  readonly crc: number;
-}
-
 /** SP, HTAB, VT, FF and CR: what the protocol takes for white space. LF never is inside a line. */
 export function isBlank(byte: number | undefined): boolean {
   return byte === SP || byte === 0x09 || (byte !== undefined && byte >= 0x0b && byte <= CR);
@@ -60,52 +64,84 @@ export function endOfText(line: Buffer, from: number): number {
   return end;
 }
 
-/** Reads the frame that fills a line from `from` to its end. */
-export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
-  const found = findFrame(line, from);
-  return found.kind === 'none' ? found : readBody(found.body, crc32(found.body) === found.crc);
-}
-
 /**
- * Reads the header of a frame that fills a line from `from` to its end.
+ * Reads the frame that fills a line from `from` to its end.
  *
  * White space at the line's end: the body is taken as received, then without the CR of a CRLF, then
  * right-trimmed; its length tells which of them was sent. An empty payload leaves a SP at the end of a
  * body, so cutting first would break that frame.
  */
-export function findFrame(line: Buffer, from = 0): UncheckedFrame | NoFrame {
+export function readFrame(line: Buffer, from = 0): Frame | NoFrame {
   if (line[from] !== 0x56 || line[from + 1] !== 0x32) {
     return none('does not begin with V2');
   }
-  const lengthAt = skipSpaces(line, from + 2);
-  const lengthEnd = skipDigits(line, lengthAt);
+  const lengthAt = skip(line, from + 2, SPACE);
+  const lengthEnd = skip(line, lengthAt, DIGIT);
   if (lengthAt === from + 2 || lengthEnd === lengthAt) {
     return none('no length');
   }
-  const crcAt = skipSpaces(line, lengthEnd);
-  const crcEnd = skipLowerHex(line, crcAt);
+  const crcAt = skip(line, lengthEnd, SPACE);
+  const crcEnd = skip(line, crcAt, LOWER_HEX);
   if (crcAt === lengthEnd || crcEnd - crcAt !== CRC_DIGITS) {
     return none('no CRC of eight lower-case hex digits');
   }
-  const bodyAt = skipSpaces(line, crcEnd);
+  const bodyAt = skip(line, crcEnd, SPACE);
   if (bodyAt === crcEnd || bodyAt === line.length) {
     return none('no body');
   }
-  const bodyEnd = endOfBody(line, bodyAt, decimal(line, lengthAt, lengthEnd));
-  if (bodyEnd < 0) {
+  const end = bodyAt + numberIn(line, lengthAt, lengthEnd, 10);
+  const isWhole =
+    end === line.length ||
+    (end === line.length - 1 && line[end] === CR) ||
+    end === endOfText(line, bodyAt);
+  if (end === bodyAt || !isWhole) {
     return none('length does not match', true);
   }
-  return { kind: 'unchecked', body: line.subarray(bodyAt, bodyEnd), crc: hex(line, crcAt) };
+  if (crcOf(line, bodyAt, end) !== numberIn(line, crcAt, crcEnd, 16)) {
+    return none('CRC does not match', true);
+  }
+  const idEnd = skip(line, bodyAt, LOWER_HEX);
+  if (idEnd === bodyAt) {
+    return none('no request id of lower-case hex digits', true);
+  }
+  const codeAt = skip(line, idEnd, SPACE);
+  const codeEnd = skip(line, codeAt, VISIBLE);
+  if (codeAt === idEnd || codeEnd === codeAt) {
+    return none('no code', true);
+  }
+  if (codeEnd < end && line[codeEnd] !== SP) {
+    return none('a code with other than visible characters', true);
+  }
+  const payload = line.subarray(codeEnd + 1, end);
+  if (!isAscii(payload)) {
+    return none('a byte that is not ASCII', true);
+  }
+  const head = line.toString('latin1', bodyAt, codeEnd);
+  const id = head.slice(0, idEnd - bodyAt);
+  return { kind: 'frame', id, code: head.slice(codeAt - bodyAt), payload };
 }
 
-/** Compares the CRC of a long frame's body in steps, of about 50 us. */
-export function* checkInSteps({ body, crc }: UncheckedFrame): Generator<undefined, boolean> {
-  let value = 0;
-  for (let at = 0; at < body.length; at += PIECE_BYTES) {
-    value = crc32(body.subarray(at, at + PIECE_BYTES), value);
-    yield;
+function none(reason: string, header = false): NoFrame {
+  return { kind: 'none', reason, header };
+}
+
+/** Where the first byte is that is of another class. */
+function skip(line: Buffer, from: number, wanted: number): number {
+  let at = from;
+  while (((CLASSES[line[at] ?? 0] ?? 0) & wanted) !== 0) {
+    at++;
   }
-  return value === crc;
+  return at;
+}
+
+/** Digits, lower-case where they are hex, checked before. */
+function numberIn(line: Buffer, from: number, to: number, base: 10 | 16): number {
+  let value = 0;
+  for (let at = from; at < to; at++) {
+    const byte = line[at] ?? 0;
+    value = value * base + byte - (byte < 0x61 ? 0x30 : 0x57);
+  }
+  return value;
 }
 
 /**
@@ -117,194 +153,92 @@ export function buildFrame(id: string, code: string, data: string | Buffer): Buf
   const bytes = typeof data === 'string' ? Buffer.from(data, 'utf8') : data;
   const payload = bytes.length === 0 ? '' : ` ${bytes.toString('base64')}`;
   const body = `${id} ${code}${payload}`;
-  // All of it is ASCII: as text it has the length and the CRC of its bytes.
-  const crc = crc32(body).toString(16).padStart(CRC_DIGITS, '0');
-  return Buffer.from(`V2 ${body.length} ${crc} ${body}\n`, 'latin1');
+  const frame = Buffer.from(`V2 ${body.length} 00000000 ${body}\n`, 'latin1');
+  const bodyAt = frame.length - 1 - body.length;
+  let crc = crcOf(frame, bodyAt, frame.length - 1);
+  for (let at = bodyAt - 2; crc > 0; at--) {
+    frame[at] = HEX_DIGITS[crc & 15] ?? 0;
+    crc >>>= 4;
+  }
+  return frame;
 }
 
-/** The id in `V2 length crc id code` at the start of a line that was too long to keep; null where it has none. */
-export function readIdOfHead(head: Buffer): string | null {
-  return /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(head.toString('latin1'))?.[1] ?? null;
+/** All of a frame before its body. */
+export function frameHeader(bodyBytes: number, crc: number): string {
+  return `V2 ${bodyBytes} ${crc.toString(16).padStart(CRC_DIGITS, '0')} `;
 }
+
+const HEX_DIGITS = Buffer.from('0123456789abcdef', 'latin1');
+/** Up to here a loop beats the call into the runtime, bytes. */
+const SHORT_CRC = 96;
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) {
+    crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  return crc;
+});
+
+function crcOf(bytes: Buffer, from: number, to: number): number {
+  if (to - from > SHORT_CRC) {
+    return crc32(bytes.subarray(from, to));
+  }
+  let crc = -1;
+  for (let at = from; at < to; at++) {
+    crc = (crc >>> 8) ^ (CRC_TABLE[(crc ^ (bytes[at] ?? 0)) & 255] ?? 0);
+  }
+  return ~crc >>> 0;
+}
+
+/** Up to here a loop beats the calls into the runtime, characters. */
+const SHORT_BASE64 = 256;
+const SEXTETS = new Int8Array(256).fill(-1);
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+for (const [value, char] of Buffer.from(ALPHABET, 'latin1').entries()) {
+  SEXTETS[char] = value;
+}
+/** Whole groups of four. As one string a long text would be megabytes more, each time. */
+const PIECE_CHARS = 32 * 1024;
+const PAD = 0x3d;
 
 /** Reads base64 of the standard alphabet; padding may be missing, but not wrong. Null for anything else. */
 export function decodeBase64(text: Buffer): Buffer | null {
   const { length } = text;
-  const padding = paddingOf(text);
-  if (padding === null) {
+  const padding = text[length - 1] !== PAD ? 0 : text[length - 2] === PAD ? 2 : 1;
+  if (padding === 0 ? length % 4 === 1 : length % 4 !== 0) {
     return null;
   }
-  if (length <= PIECE_CHARS) {
-    const chars = text.toString('latin1');
-    const bytes = Buffer.from(chars, 'base64');
-    return isDecoded(chars, bytes.length, length - padding) ? bytes : null;
-  }
-  const steps = decodeInSteps(text, Buffer.allocUnsafe(bytesOfBase64(length - padding)));
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) {
-      return value;
-    }
-  }
-}
-
-/**
- * As `decodeBase64`, in steps of about 50 us.
- * @param into what is long enough for the bytes; it may be the text itself, which is lost then
- */
-export function* decodeInSteps(text: Buffer, into: Buffer): Generator<undefined, Buffer | null> {
-  const { length } = text;
-  const padding = paddingOf(text);
-  if (padding === null) {
-    return null;
-  }
+  const size = Math.floor(((length - padding) * 3) / 4);
+  const bytes = Buffer.allocUnsafe(size);
   let done = 0;
-  // In pieces: as one string it would be megabytes more, each time.
+  if (length <= SHORT_BASE64) {
+    let bits = 0;
+    for (let at = 0; at < length - padding; at++) {
+      const sextet = SEXTETS[text[at] ?? 0] ?? -1;
+      if (sextet < 0) {
+        return null;
+      }
+      bits = (bits << 6) | sextet;
+      if (at % 4 > 0) {
+        bytes[done++] = bits >> (6 - 2 * (at % 4));
+      }
+    }
+    return bytes;
+  }
   for (let at = 0; at < length; at += PIECE_CHARS) {
     const chars = text.toString('latin1', at, at + PIECE_CHARS);
-    const written = into.write(chars, done, 'base64');
-    if (!isDecoded(chars, written, Math.min(PIECE_CHARS, length - padding - at))) {
+    // The runtime's decoder takes the URL alphabet too.
+    if (chars.includes('-') || chars.includes('_')) {
       return null;
     }
-    done += written;
-    yield;
+    done += bytes.write(chars, done, 'base64');
   }
-  return into.subarray(0, done);
-}
-
-const PAD = 0x3d;
-/** Whole groups of four. */
-const PIECE_CHARS = 32 * 1024;
-const PIECE_BYTES = 64 * 1024;
-
-/** How many padding characters end it; null for a length that no base64 has. */
-function paddingOf(text: Buffer): number | null {
-  const { length } = text;
-  const padding = text[length - 1] !== PAD ? 0 : text[length - 2] === PAD ? 2 : 1;
-  return (padding === 0 ? length % 4 === 1 : length % 4 !== 0) ? null : padding;
-}
-
-/** @param chars without padding */
-export function bytesOfBase64(chars: number): number {
-  return Math.floor((chars * 3) / 4);
-}
-
-/**
- * The runtime's decoder skips what it does not know, so the result is too short then, and takes the URL alphabet too. A
- * regular expression over a line of megabytes would take as long as all the rest of its parsing.
- */
-function isDecoded(chars: string, bytes: number, unpadded: number): boolean {
-  return bytes === bytesOfBase64(unpadded) && !chars.includes('-') && !chars.includes('_');
+  // What it does not know it skips, and the result is too short then.
+  return done === size ? bytes : null;
 }
 
 function isBase64(text: string): boolean {
   return /^[A-Za-z0-9+/]*={0,2}$/.test(text);
-}
-
-/** Fields of a body whose length is right. */
-export function readBody(body: Buffer, isCrcRight: boolean): Frame | NoFrame {
-  if (!isCrcRight) {
-    return none('CRC does not match', true);
-  }
-  const idEnd = skipLowerHex(body, 0);
-  if (idEnd === 0) {
-    return none('no request id of lower-case hex digits', true);
-  }
-  const codeAt = skipSpaces(body, idEnd);
-  const codeEnd = skipVisible(body, codeAt);
-  if (codeAt === idEnd || codeEnd === codeAt) {
-    return none('no code', true);
-  }
-  if (codeEnd < body.length && body[codeEnd] !== SP) {
-    return none('a code with other than visible characters', true);
-  }
-  if (!isAscii(body)) {
-    return none('a byte that is not ASCII', true);
-  }
-  const head = body.toString('latin1', 0, codeEnd);
-  return {
-    kind: 'frame',
-    id: head.slice(0, idEnd),
-    code: head.slice(codeAt),
-    payload: body.subarray(codeEnd + 1),
-  };
-}
-
-/** Where a body of `length` bytes ends, -1 when none that the line can hold has that length. */
-function endOfBody(line: Buffer, bodyAt: number, length: number): number {
-  const end = bodyAt + length;
-  if (length === 0 || end > line.length) {
-    return -1;
-  }
-  const asReceived = end === line.length;
-  const beforeCr = end === line.length - 1 && line[end] === CR;
-  return asReceived || beforeCr || end === endOfText(line, bodyAt) ? end : -1;
-}
-
-function none(reason: string, header = false): NoFrame {
-  return { kind: 'none', reason, header };
-}
-
-function skipSpaces(line: Buffer, from: number): number {
-  let at = from;
-  while (line[at] === SP) {
-    at++;
-  }
-  return at;
-}
-
-function skipDigits(line: Buffer, from: number): number {
-  let at = from;
-  while (isDigit(line[at])) {
-    at++;
-  }
-  return at;
-}
-
-function skipLowerHex(line: Buffer, from: number): number {
-  let at = from;
-  for (let byte = line[at]; isDigit(byte) || isLowerAToF(byte); byte = line[at]) {
-    at++;
-  }
-  return at;
-}
-
-function skipVisible(line: Buffer, from: number): number {
-  let at = from;
-  for (let byte = line[at]; byte !== undefined && byte > SP && byte < 0x7f; byte = line[at]) {
-    at++;
-  }
-  return at;
-}
-
-function isDigit(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
-}
-
-function isLowerAToF(byte: number | undefined): boolean {
-  return byte !== undefined && byte >= 0x61 && byte <= 0x66;
-}
-
-/** 0, which no body has, for more digits than a length can have. Leading zeros count for nothing. */
-function decimal(line: Buffer, from: number, to: number): number {
-  let value = 0;
-  for (let at = from; at < to; at++) {
-    value = value * 10 + (line[at] ?? 0) - 0x30;
-    if (value >= MAX_LENGTH) {
-      return 0;
-    }
-  }
-  return value;
-}
-
-/** Eight lower-case hex digits, checked before: as a number they compare as their text would. */
-function hex(line: Buffer, from: number): number {
-  let value = 0;
-  for (let at = from; at < from + CRC_DIGITS; at++) {
-    const byte = line[at] ?? 0;
-    value = value * 16 + byte - (byte < 0x61 ? 0x30 : 0x57);
-  }
-  return value;
 }
 
 /*

@@ -9,8 +9,7 @@
  *   2 MiB in chunks of one byte costs no more than the same line in one piece.
  * - An unfinished line never holds more than the limit; a longer one keeps its first 64 bytes, from
  *   which its sender can still be answered, and is returned once, when its LF comes.
- * - A line that was handed out is never written to again. A short one that lay whole in a chunk is a view of it; a long
- *   one has memory that is its own, so that it can be parsed later.
+ * - A line that was handed out is never written to again. One that lay whole in a chunk is a view of it.
  * - Between lines nothing is held: thousands of connections are idle at any time.
  *
  * It knows nothing of white space, CR or text: a line is the bytes between two LFs.
@@ -20,11 +19,8 @@
 const HEAD_BYTES = 64;
 /** Most requests fit: a serial port brings them byte by byte. */
 const FIRST_CAPACITY = 256;
-/**
- * A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. It is
- * handed out in memory of its own, which long-line.ts writes to, and a shorter one is parsed in a fraction of a millisecond.
- */
-export const LONG_LINE_BYTES = 64 * 1024;
+/** A longer line gets the room for all that it may come to: to copy it as it grows takes longer than to read it. */
+const LONG_LINE_BYTES = 64 * 1024;
 /** But not where the operator lets lines be longer than this. */
 const MAX_AT_ONCE = 4 * 1024 * 1024;
 /** Up to here a loop beats the call into the runtime's search. */
@@ -48,11 +44,9 @@ interface Span {
 export class LineReader {
   /** Pushed, not yet searched. */
   private input: Span | null = null;
-  /** The unfinished line: searched, no LF in it. */
+  /** The unfinished line: searched, no LF in it. Of one that is too long already its first bytes. */
   private line: Span | null = null;
-  /** Of an unfinished line that is too long already: its first bytes, and how many came so far. */
-  private head: Buffer | null = null;
-  private headOf = 0;
+  private lineBytes = 0;
 
   /** @param maxLineBytes the longest line that is handed out, without its LF */
   constructor(private readonly maxLineBytes: number) {}
@@ -86,12 +80,15 @@ export class LineReader {
     if (input.from === to) {
       this.input = null;
     }
-    const isWhole = this.line === null && this.head === null;
-    if (isWhole && lf - from <= Math.min(LONG_LINE_BYTES, this.maxLineBytes)) {
+    if (this.line === null && lf - from <= this.maxLineBytes) {
       return { kind: 'line', bytes: bytes.subarray(from, lf) };
     }
     this.addToLine(bytes, from, lf);
-    return this.take();
+    const { held, unfinished } = this;
+    this.discardUnfinished();
+    return unfinished > this.maxLineBytes
+      ? { kind: 'oversize', head: held }
+      : { kind: 'line', bytes: held };
   }
 
   /** Copies what was pushed and not pulled yet: chunks may be written to afterwards. */
@@ -105,12 +102,12 @@ export class LineReader {
 
   /** Bytes of the line whose LF is still to come, those of it that were thrown away included. */
   get unfinished(): number {
-    return this.head === null ? lengthOf(this.line) : this.headOf;
+    return this.lineBytes;
   }
 
   /** What is held of it: all, or the head of one that is too long. Good until the next call. */
   get held(): Buffer {
-    return this.head ?? this.line?.bytes.subarray(this.line.from, this.line.to) ?? EMPTY;
+    return this.line?.bytes.subarray(0, this.line.to) ?? EMPTY;
   }
 
   /** Bytes that were pushed and not pulled yet. The caller bounds them, by not reading on. */
@@ -121,8 +118,7 @@ export class LineReader {
   /** Discards the unfinished line: what comes next starts a new one. */
   discardUnfinished(): void {
     this.line = null;
-    this.head = null;
-    this.headOf = 0;
+    this.lineBytes = 0;
   }
 
   /** Drops every whole line that was not pulled, at once. The line without its LF stays. */
@@ -141,36 +137,16 @@ export class LineReader {
 
   /** Adds bytes without LF to the unfinished line. */
   private addToLine(bytes: Buffer, from: number, to: number): void {
-    const total = this.unfinished + to - from;
-    if (total > this.maxLineBytes) {
-      this.discard(bytes, from, to, total);
+    this.lineBytes += to - from;
+    if (this.lineBytes > this.maxLineBytes) {
+      const more = bytes.subarray(from, Math.min(to, from + HEAD_BYTES));
+      const head = Buffer.concat([this.held.subarray(0, HEAD_BYTES), more]);
+      this.line = { bytes: head, from: 0, to: Math.min(head.length, HEAD_BYTES), own: true };
     } else if (from < to) {
       // What outlives the chunk is copied, or the few bytes at its end would keep 64 KiB in memory.
       this.line ??= { bytes: EMPTY, from: 0, to: 0, own: true };
       append(this.line, bytes, from, to, this.maxLineBytes);
     }
-  }
-
-  /** Keeps the line's first bytes and drops the others. */
-  private discard(bytes: Buffer, from: number, to: number, total: number): void {
-    const start = this.head ?? this.line?.bytes.subarray(0, Math.min(this.line.to, HEAD_BYTES));
-    const kept = start ?? EMPTY;
-    if (this.head === null || kept.length < HEAD_BYTES) {
-      const end = Math.min(to, from + HEAD_BYTES - kept.length);
-      this.head = Buffer.concat([kept, bytes.subarray(from, end)]);
-    }
-    this.headOf = total;
-    this.line = null;
-  }
-
-  /** Hands out what was held: its LF has come. */
-  private take(): Line {
-    const { line, head } = this;
-    this.discardUnfinished();
-    if (head !== null) {
-      return { kind: 'oversize', head };
-    }
-    return { kind: 'line', bytes: line === null ? EMPTY : line.bytes.subarray(0, line.to) };
   }
 }
 

@@ -7,7 +7,7 @@
  * key, a key or value that is not UTF-8, or a new name that must not be stored.
  */
 import { isUtf8 } from 'node:buffer';
-import { decodeBase64, endOfText, isBlank, readFrame, readIdOfHead, type Frame } from './frame';
+import { decodeBase64, endOfText, isBlank, readFrame, type Frame } from './frame';
 
 /** How the answer must be written: V1 lines have no id, V2 frames carry the request's. */
 export type Wire = { readonly version: 1 } | { readonly version: 2; readonly id: string };
@@ -29,27 +29,24 @@ export type DataRequest =
     }
   /** `onlyIf` as for a put: a DELETEIF. */
   | { readonly kind: 'delete'; readonly wire: Wire; readonly key: string; readonly onlyIf?: string }
-  | WatchRequest
+  /** Answered when the token of some keys is not the client's any more. */
+  | {
+      readonly kind: 'watch';
+      readonly wire: Wire;
+      /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
+      readonly seconds: number;
+      /** The token that the client has; `-` for none. */
+      readonly token: string;
+      /** Sorted, each once; null: all that KEYS lists. */
+      readonly keys: readonly string[] | null;
+    }
   /** All keys and their values at once. */
   | { readonly kind: 'getall'; readonly wire: Wire }
   /** What the agent can do. */
   | { readonly kind: 'hello'; readonly wire: Wire };
 
-/** A request that is answered when the token of some keys is not the client's any more. */
-export interface WatchRequest {
-  readonly kind: 'watch';
-  readonly wire: Wire;
-  /** How long it may wait, from 1 to `MAX_WATCH_SECONDS`. */
-  readonly seconds: number;
-  /** The token that the client has; `-` for none. */
-  readonly token: string;
-  /** Sorted, each once; null: all that KEYS lists. */
-  readonly keys: readonly string[] | null;
-}
-
 /** Verbs whose payload has a key. */
 type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
-
 /** What is answered (or met with silence) from the line alone. */
 export type LineRequest =
   /** An empty line, one that starts with white space, a GET without a key: `invalid command`. */
@@ -92,13 +89,16 @@ export const MAX_WATCH_KEYS = 64;
 export const MAX_WATCH_KEYS_BYTES = 4096;
 /** Ours have 32: another agent's may be longer, and is then merely another token. */
 const MAX_TOKEN_CHARS = 64;
+const TOKEN = /^[!-~]{1,64}$/;
+/** `seconds SP token`, and the SP before the first key. */
+const WATCH_HEAD = /^([1-9][0-9]{0,2}) ([!-~]{1,64})( |$)/;
+const WATCH_HEAD_CHARS = 3 + 1 + MAX_TOKEN_CHARS + 1;
 /**
  * A longer value stays bytes until it is in the file: as a string it would be copied again and again, and collections of
  * garbage with megabytes of strings take long.
  */
 const MAX_STRING_BYTES = 64 * 1024;
 const SP = 0x20;
-const EMPTY = Buffer.alloc(0);
 /** What a log record shows of an unknown V1 command: the reply does not repeat it. */
 const UNKNOWN_V1_CHARS = 32;
 const FRAME_START = Buffer.from('V2 ', 'latin1');
@@ -125,8 +125,9 @@ export function parseLine(line: Buffer, channel: Channel): Request {
 
 /** Parses a line that was too long to keep. @param head its first bytes, see LineReader */
 export function parseOversize(head: Buffer, channel: Channel): Request {
-  const id = readIdOfHead(channel === 'serial' ? dropNuls(head) : head);
-  return { kind: 'too-large', wire: id === null ? V1 : { version: 2, id } };
+  const text = (channel === 'serial' ? dropNuls(head) : head).toString('latin1');
+  const [, id] = /^V2 +[0-9]+ +[0-9a-f]{8} +([0-9a-f]+) +[!-~]+/.exec(text) ?? [];
+  return { kind: 'too-large', wire: id === undefined ? V1 : { version: 2, id } };
 }
 
 /** A guest's port sends NULs when it is opened or reset (seen before cloud-init's first frame). */
@@ -171,12 +172,26 @@ function parseClean(line: Buffer): Request {
     const read = readFrame(line);
     return read.kind === 'frame' ? requestOf(read) : { kind: 'broken', reason: read.reason, line };
   }
-  let commandEnd = 0;
-  // No command is that long: what follows is not looked at.
-  while (commandEnd < Math.min(end, UNKNOWN_V1_CHARS) && !isBlank(line[commandEnd])) {
-    commandEnd++;
+  // No command is longer than that: what follows is not looked at.
+  const head = line.toString('latin1', 0, Math.min(end, UNKNOWN_V1_CHARS));
+  const [command = ''] = /^[^ \t\v\f\r]*/.exec(head) ?? [];
+  const hasArgument = command.length < end;
+  switch (command) {
+    case 'GET':
+      return hasArgument
+        ? parseKeyed(V1, 'GET', line.subarray(command.length + 1, end))
+        : NO_COMMAND;
+    case 'KEYS':
+      return KEYS_V1;
+    case 'NEGOTIATE':
+      return hasArgument
+        ? { kind: 'negotiate', accepted: head.slice(command.length + 1) === 'V2' }
+        : NO_COMMAND;
+    case '':
+      return NO_COMMAND;
+    default:
+      return { kind: 'unknown', wire: V1, verb: command };
   }
-  return commandEnd === 0 ? NO_COMMAND : parseV1(line, commandEnd, end);
 }
 
 /** Whether the command is `V2`; what follows it must be a frame then. */
@@ -184,52 +199,13 @@ function isV2(line: Buffer, end: number): boolean {
   return line[0] === 0x56 && line[1] === 0x32 && (end === 2 || isBlank(line[2]));
 }
 
-function parseV1(line: Buffer, commandEnd: number, end: number): Request {
-  const command = line.toString('latin1', 0, commandEnd);
-  switch (command) {
-    case 'GET': {
-      if (commandEnd === end) {
-        return NO_COMMAND;
-      }
-      const key = keyOf(line.subarray(commandEnd + 1, end), 'GET');
-      return 'fault' in key
-        ? malformed(V1, 'GET', key.fault)
-        : { kind: 'get', wire: V1, key: key.text };
-    }
-    case 'KEYS':
-      return KEYS_V1;
-    case 'NEGOTIATE':
-      if (commandEnd === end) {
-        return NO_COMMAND;
-      }
-      return {
-        kind: 'negotiate',
-        accepted: line.toString('latin1', commandEnd + 1, Math.min(end, commandEnd + 4)) === 'V2',
-      };
-    default:
-      return { kind: 'unknown', wire: V1, verb: command };
-  }
-}
-
-/** What was decoded of a long frame before: the payload, and the value in it where it has one; null: not base64. */
-export interface DecodedPayload {
-  readonly payload: Buffer | null;
-  readonly value: Buffer | null;
-}
-
-/** @param decoded what need not be decoded any more */
-export function requestOf(frame: Frame, decoded?: DecodedPayload): Request {
-  const { id, code } = frame;
+function requestOf({ id, code, payload: text }: Frame): Request {
   const wire: Wire = { version: 2, id };
-  const payload = (): Buffer | null =>
-    decoded === undefined ? decodeBase64(frame.payload) : decoded.payload;
+  const payload = decodeBase64(text);
   switch (code) {
-    case 'GET': {
-      const key = keyOf(payload(), 'GET');
-      return 'fault' in key
-        ? malformed(wire, 'GET', key.fault)
-        : { kind: 'get', wire, key: key.text };
-    }
+    case 'GET':
+    case 'DELETE':
+      return parseKeyed(wire, code, payload);
     case 'KEYS':
       return { kind: 'keys', wire };
     case 'GETALL':
@@ -237,115 +213,91 @@ export function requestOf(frame: Frame, decoded?: DecodedPayload): Request {
     case 'HELLO':
       return { kind: 'hello', wire };
     case 'WATCH':
-      return parseWatch(wire, payload());
+      return parseWatch(wire, payload);
     case 'PUT':
     case 'PUTIF':
-      return parsePut(wire, code, payload() ?? EMPTY, decoded);
-    case 'DELETEIF':
-      return parseDeleteIf(wire, payload() ?? EMPTY);
-    case 'DELETE': {
-      const key = keyOf(payload(), 'DELETE');
-      return deleteOf(wire, 'DELETE', key);
+      return parsePut(wire, code, payload);
+    case 'DELETEIF': {
+      // base64(key) SP token
+      const onlyIf = payload === null ? null : tokenOf(payload);
+      const term = payload?.subarray(0, payload.lastIndexOf(SP));
+      return term === undefined || onlyIf === null
+        ? invalid(wire, code)
+        : parseKeyed(wire, code, decodeBase64(term), { onlyIf });
     }
     default:
       return { kind: 'unknown', wire, verb: code };
   }
 }
 
-function deleteOf(
+function parseKeyed(
   wire: Wire,
-  verb: 'DELETE' | 'DELETEIF',
-  key: DecodedKey,
+  verb: 'GET' | 'DELETE' | 'DELETEIF',
+  bytes: Buffer | null,
   condition: { readonly onlyIf?: string } = {},
 ): Request {
-  if ('fault' in key) {
-    return malformed(wire, verb, key.fault);
+  const key = keyOf(bytes, wire, verb);
+  if (typeof key !== 'string') {
+    return key;
   }
-  return key.text === PROTO
-    ? malformed(wire, verb, invalid(verb))
-    : { kind: 'delete', wire, key: key.text, ...condition };
+  return verb === 'GET' ? { kind: 'get', wire, key } : { kind: 'delete', wire, key, ...condition };
 }
 
-/** The base64 of the value in `base64(key) SP base64(value)`, or, of a PUTIF, with `SP token` behind it; null for none. */
-export function valueOf(verb: 'PUT' | 'PUTIF', terms: Buffer): Buffer | null {
-  const start = terms.indexOf(SP) + 1;
-  const end = verb === 'PUT' ? terms.length : terms.lastIndexOf(SP);
-  return start === 0 || end < start ? null : terms.subarray(start, end);
-}
-
-/**
- * The value may be empty.
- * @param terms the payload, decoded once
- */
-function parsePut(
-  wire: Wire,
-  verb: 'PUT' | 'PUTIF',
-  terms: Buffer,
-  decoded?: DecodedPayload,
-): Request {
+/** `base64(key) SP base64(value)`, of a PUTIF with `SP token` behind it. The value may be empty. */
+function parsePut(wire: Wire, verb: 'PUT' | 'PUTIF', terms: Buffer | null): Request {
+  if (terms === null) {
+    return invalid(wire, verb);
+  }
+  const keyEnd = terms.indexOf(SP);
+  const valueEnd = verb === 'PUT' ? terms.length : terms.lastIndexOf(SP);
   const onlyIf = verb === 'PUT' ? undefined : tokenOf(terms);
-  const text = valueOf(verb, terms);
-  const value = decoded?.value ?? (text === null ? null : decodeBase64(text));
-  if (onlyIf === null || text === null || value === null) {
-    return malformed(wire, verb, invalid(verb));
+  if (keyEnd < 0 || valueEnd <= keyEnd || onlyIf === null) {
+    return invalid(wire, verb);
   }
-  const key = keyOf(decodeBase64(terms.subarray(0, terms.indexOf(SP))), verb);
-  if ('fault' in key) {
-    return malformed(wire, verb, key.fault);
+  const value = decodeBase64(terms.subarray(keyEnd + 1, valueEnd));
+  if (value === null) {
+    return invalid(wire, verb);
   }
-  const fault = faultOfNewKey(key.text, verb) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
+  const key = keyOf(decodeBase64(terms.subarray(0, keyEnd)), wire, verb);
+  if (typeof key !== 'string') {
+    return key;
+  }
+  const fault = faultOfNewKey(key) ?? (isUtf8(value) ? null : 'Value is not UTF-8.');
   if (fault !== null) {
     return malformed(wire, verb, fault);
   }
   const put = value.length > MAX_STRING_BYTES ? value : value.toString('utf8');
-  return { kind: 'put', wire, key: key.text, value: put, ...(onlyIf !== undefined && { onlyIf }) };
+  return { kind: 'put', wire, key, value: put, ...(onlyIf !== undefined && { onlyIf }) };
 }
 
-/** `base64(key) SP token`. */
-function parseDeleteIf(wire: Wire, terms: Buffer): Request {
-  const onlyIf = tokenOf(terms);
-  if (onlyIf === null) {
-    return malformed(wire, 'DELETEIF', invalid('DELETEIF'));
-  }
-  const key = keyOf(decodeBase64(terms.subarray(0, terms.lastIndexOf(SP))), 'DELETEIF');
-  return deleteOf(wire, 'DELETEIF', key, { onlyIf });
-}
-
-/** The last of the terms; null where it is no token, or the only one. */
+/** The last of the terms, which a client may take for a token; null where it is none, or the only one. */
 function tokenOf(terms: Buffer): string | null {
   const space = terms.lastIndexOf(SP);
   const token = terms.toString('latin1', space + 1, space + 2 + MAX_TOKEN_CHARS);
-  return space < 0 || !isToken(token) ? null : token;
+  return space >= 0 && TOKEN.test(token) ? token : null;
 }
 
 /** `seconds SP token (SP base64(key))*`. What is kept of it refers to nothing of the line. */
 function parseWatch(wire: Wire, payload: Buffer | null): Request {
-  const fault = malformed(wire, 'WATCH', invalid('WATCH'));
-  const first = payload?.indexOf(' ') ?? -1;
-  if (payload === null || first < 1 || first > 3) {
-    return fault;
+  const head = WATCH_HEAD.exec(payload?.toString('latin1', 0, WATCH_HEAD_CHARS) ?? '');
+  const [text = '', timeout = '', token = '', space = ''] = head ?? [];
+  const seconds = Number(timeout);
+  if (payload === null || head === null || seconds > MAX_WATCH_SECONDS) {
+    return invalid(wire, 'WATCH');
   }
-  const after = payload.indexOf(' ', first + 1);
-  const end = after < 0 ? payload.length : after;
-  const timeout = payload.toString('latin1', 0, first);
-  const token = payload.toString('latin1', first + 1, Math.min(end, first + 2 + MAX_TOKEN_CHARS));
-  const seconds = /^[1-9][0-9]*$/.test(timeout) ? Number(timeout) : 0;
-  if (seconds < 1 || seconds > MAX_WATCH_SECONDS || !isToken(token)) {
-    return fault;
-  }
-  if (after < 0) {
+  if (space === '') {
     return { kind: 'watch', wire, seconds, token, keys: null };
   }
-  if (payload.length - after > MAX_WATCH_KEYS_BYTES) {
+  if (space.length + payload.length - text.length > MAX_WATCH_KEYS_BYTES) {
     return malformed(wire, 'WATCH', TOO_MANY_KEYS);
   }
   const keys = new Set<string>();
-  for (const term of payload.toString('latin1', after + 1).split(' ')) {
-    const key = keyOf(decodeBase64(Buffer.from(term, 'latin1')), 'WATCH');
-    if ('fault' in key) {
-      return malformed(wire, 'WATCH', key.fault);
+  for (const term of payload.toString('latin1', text.length).split(' ')) {
+    const key = keyOf(decodeBase64(Buffer.from(term, 'latin1')), wire, 'WATCH');
+    if (typeof key !== 'string') {
+      return key;
     }
-    keys.add(key.text);
+    keys.add(key);
   }
   return keys.size > MAX_WATCH_KEYS
     ? malformed(wire, 'WATCH', TOO_MANY_KEYS)
@@ -354,30 +306,51 @@ function parseWatch(wire: Wire, payload: Buffer | null): Request {
 
 const TOO_MANY_KEYS = 'Too many keys.';
 
-/** What a client may take for a token; whether it is one is found out when it is compared. */
-function isToken(text: string): boolean {
-  return text.length <= MAX_TOKEN_CHARS && /^[!-~]+$/.test(text);
-}
-
 function malformed(wire: Wire, verb: KeyedVerb, text: string): Request {
   return { kind: 'malformed', wire, verb, text };
 }
 
-function invalid(verb: KeyedVerb): string {
-  return `Invalid ${verb} Request`;
+function invalid(wire: Wire, verb: KeyedVerb): Request {
+  return malformed(wire, verb, `Invalid ${verb} Request`);
 }
 
-/** A program that handles the metadata as a plain object loses this name, so no change of it is tried. */
-const PROTO = '__proto__';
+/**
+ * A key is UTF-8, its outer ASCII white space does not count, and something must be left.
+ * @param bytes null where the payload is not base64
+ * @returns the key, or what the guest gets instead
+ */
+function keyOf(bytes: Buffer | null, wire: Wire, verb: KeyedVerb): string | Request {
+  if (bytes === null) {
+    return invalid(wire, verb);
+  }
+  // Metadata is JSON text: other bytes could only be stored changed.
+  if (!isUtf8(bytes)) {
+    return malformed(wire, verb, 'Key is not UTF-8.');
+  }
+  let from = 0;
+  let to = bytes.length;
+  while (from < to && isKeySpace(bytes[from])) {
+    from++;
+  }
+  while (to > from && isKeySpace(bytes[to - 1])) {
+    to--;
+  }
+  const key = bytes.toString('utf8', from, to);
+  // A program that handles the metadata as a plain object loses `__proto__`, so no change of it is tried.
+  const isRead = verb === 'GET' || verb === 'WATCH';
+  return key === '' || (key === '__proto__' && !isRead) ? invalid(wire, verb) : key;
+}
+
+/** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
+function isKeySpace(byte: number | undefined): boolean {
+  return byte === SP || (byte !== undefined && byte >= 0x09 && byte <= 0x0d);
+}
 
 /**
  * Why no value may be stored under a key; null where one may. Only PUT asks: what an earlier agent or
  * an operator stored can be read and deleted whatever its name is.
  */
-function faultOfNewKey(key: string, verb: 'PUT' | 'PUTIF'): string | null {
-  if (key === PROTO) {
-    return invalid(verb);
-  }
+function faultOfNewKey(key: string): string | null {
   // LF separates the names in a KEYS reply, and a terminal obeys the others.
   if (/[\u0000-\u001f\u007f]/.test(key)) {
     return 'Key has control characters.';
@@ -389,52 +362,12 @@ function faultOfNewKey(key: string, verb: 'PUT' | 'PUTIF'): string | null {
   return Buffer.byteLength(key) > MAX_KEY_BYTES ? 'Key is too long.' : null;
 }
 
-/** A decoded key, or the reason that the guest gets instead. */
-type DecodedKey = { readonly text: string } | { readonly fault: string };
-
-/**
- * A key is UTF-8, its outer ASCII white space does not count, and something must be left.
- * @param bytes null where the payload is not base64
- */
-function keyOf(bytes: Buffer | null, verb: KeyedVerb): DecodedKey {
-  if (bytes === null) {
-    return { fault: invalid(verb) };
-  }
-  // Metadata is JSON text: other bytes could only be stored changed.
-  if (!isUtf8(bytes)) {
-    return { fault: 'Key is not UTF-8.' };
-  }
-  const text = bytes.toString('utf8');
-  let from = 0;
-  let to = text.length;
-  while (from < to && isKeySpace(text.charCodeAt(from))) {
-    from++;
-  }
-  while (to > from && isKeySpace(text.charCodeAt(to - 1))) {
-    to--;
-  }
-  return from === to ? { fault: invalid(verb) } : { text: text.slice(from, to) };
-}
-
-/** In a decoded key LF is white space too: shell clients encode the output of `echo`. */
-function isKeySpace(char: number): boolean {
-  return char === 0x20 || (char >= 0x09 && char <= 0x0d);
-}
+/** Requests of a client that need no data all the same. */
+const NO_DATA: ReadonlySet<Request['kind']> = new Set(['malformed', 'unknown', 'too-large']);
 
 /** True for a request that the handler answers. */
 export function isDataRequest(request: Request): request is DataRequest {
-  switch (request.kind) {
-    case 'get':
-    case 'keys':
-    case 'put':
-    case 'delete':
-    case 'watch':
-    case 'getall':
-    case 'hello':
-      return true;
-    default:
-      return false;
-  }
+  return 'wire' in request && !NO_DATA.has(request.kind);
 }
 
 export function isWrite(request: Request): request is WriteRequest {

@@ -18,8 +18,7 @@
  */
 import { costOf, type RunQueue, type Scheduler, type Worker } from '../lib/scheduler';
 import type { Stream, StreamOwner } from '../platform/stream';
-import { LineReader, LONG_LINE_BYTES, type Line } from '../protocol/line-reader';
-import { parseInSteps, STEP_BYTES, type LongLine } from '../protocol/long-line';
+import { LineReader, type Line } from '../protocol/line-reader';
 import {
   parseLine,
   parseOversize,
@@ -63,8 +62,6 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   protected phase: 'open' | 'finishing' | 'hungUp' | 'closed' = 'open';
   /** When the last bytes were read. */
   protected receivedAt: number;
-  /** No other line is taken before it is a request. */
-  private longLine: LongLine | null = null;
   private readonly account: ConnectionAccount;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
@@ -158,7 +155,6 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
 
   closed(): void {
     this.phase = 'closed';
-    this.longLine = null;
     this.context.scheduler.withdraw(this.context.queue, this);
     this.replies.dropAll();
     this.account.close();
@@ -168,9 +164,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The scheduler's worker.
 
   get ready(): boolean {
-    const { replies, lines, longLine } = this;
-    const hasLine = longLine !== null || (lines.unread > 0 && this.mayAsk);
-    return this.phase !== 'closed' && (replies.ready || hasLine);
+    const { replies, lines } = this;
+    return this.phase !== 'closed' && (replies.ready || (lines.unread > 0 && this.mayAsk));
   }
 
   work(cost: number): number {
@@ -178,7 +173,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     let spent = 0;
     this.run = {};
     this.stream.cork();
-    while (spent < cost && (replies.ready || this.longLine !== null || this.mayAsk)) {
+    while (spent < cost && (replies.ready || this.mayAsk)) {
       const before = this.wrote;
       const bytes = replies.ready ? replies.next() : this.parseNext();
       if (bytes === null) {
@@ -212,29 +207,14 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     this.lines.push(chunk);
   }
 
-  /** Takes one line, or a step of a long one. @returns the bytes of it, null when there is no whole line */
+  /** Takes one line. @returns the bytes of it, null when there is no whole line */
   private parseNext(): number | null {
-    const { longLine } = this;
-    if (longLine !== null) {
-      const { done, value } = longLine.steps.next();
-      if (done === true) {
-        const { at, bytes } = longLine;
-        this.longLine = null;
-        this.take({ request: value, at, bytes });
-      }
-      return STEP_BYTES;
-    }
     const line = this.lines.next();
     if (line === null) {
       return null;
     }
-    const at = this.receivedAt;
     const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
-    if (line.kind === 'line' && bytes > LONG_LINE_BYTES && this.channel === 'socket') {
-      this.longLine = { bytes, at, steps: parseInSteps(line.bytes) };
-      return STEP_BYTES;
-    }
-    this.take({ request: this.parse(line), at, bytes });
+    this.take({ request: this.parse(line), at: this.receivedAt, bytes });
     return bytes;
   }
 
@@ -307,7 +287,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
       this.context.observer.refused('queue', { limit: this.context.limits.queuedRequests });
     }
     this.queueFull = full;
-    if (this.longLine !== null || this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
+    if (this.lines.unread > 0 || !this.mayAsk || !this.mayRead()) {
       this.stream.pause();
     } else if (this.stream.paused) {
       this.stream.resume();
@@ -325,7 +305,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   protected get hasAnsweredAll(): boolean {
-    return this.lines.unread === 0 && this.longLine === null && !this.replies.pending;
+    return this.lines.unread === 0 && !this.replies.pending;
   }
 
   private end(phase: 'finishing' | 'hungUp'): void {
@@ -427,8 +407,7 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   // The account's owner.
 
   get requestBytes(): number {
-    const { lines, lineBytes, longLine, replies } = this;
-    return lines.unread + lineBytes + (longLine?.bytes ?? 0) + replies.heldBytes;
+    return this.lines.unread + this.lineBytes + this.replies.heldBytes;
   }
 
   get running(): boolean {

@@ -1,6 +1,6 @@
 import assert from 'node:assert';
 import fc from 'fast-check';
-import { routesOf } from '../../src/metadata/routes';
+import { routesOf } from '../../src/metadata/sdc';
 
 /** The nics of the specification's table (keys, section 7). */
 const NICS = [

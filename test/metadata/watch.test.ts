@@ -7,7 +7,7 @@ import {
   type JsonObject,
 } from '../../src/metadata/vm-data';
 import type { DataRequest } from '../../src/protocol/request';
-import { Tokens } from '../../src/metadata/token';
+import { Tokens } from '../../src/metadata/watch';
 import { VERB_OPTIONS } from '../support/verb-options';
 import { EMPTY_VM, memoryVm } from '../support/vm-data';
 import type { VmFixture } from '../support/vm-fixture';

@@ -8,9 +8,9 @@ const REQUEST_1 = frame('00000001', 'GET', 'motd');
 const REQUEST_2 = frame('00000002', 'GET', 'motd');
 
 /** A session whose ids are 00000001, 00000002 ... */
-function session(command: Command = GET): ClientSession {
+function session(): ClientSession {
   let count = 0;
-  return new ClientSession(command, () => String(++count).padStart(8, '0'));
+  return new ClientSession(() => String(++count).padStart(8, '0'));
 }
 
 function sent(step: Step): string {
@@ -20,8 +20,8 @@ function sent(step: Step): string {
 
 /** Brings a session to where its request was sent. */
 function asking(command: Command = GET, answer = 'V2_OK\n'): ClientSession {
-  const client = session(command);
-  client.open();
+  const client = session();
+  client.ask(command);
   client.receive(Buffer.from('invalid command\n'));
   client.receive(Buffer.from(answer));
   return client;
@@ -31,7 +31,7 @@ describe('client', () => {
   it("resets, negotiates and asks, with the waits of the platform's client", () => {
     const client = session();
     const steps = [
-      client.open(),
+      client.ask(GET),
       client.receive(Buffer.from('invalid command\n')),
       client.receive(Buffer.from('V2_OK\n')),
     ];
@@ -49,7 +49,7 @@ describe('client', () => {
     ]);
     for (let at = 0; at <= stream.length; at++) {
       const client = session();
-      client.open();
+      client.ask(GET);
       const whole = [stream.subarray(0, at), stream.subarray(at)].flatMap((chunk) => {
         // A server answers only what was asked: what it sends comes line by line.
         const steps: Step[] = [];
@@ -71,10 +71,10 @@ describe('client', () => {
   it('begins anew after a pause when a reset is not answered as it should be', () => {
     for (const answer of ['FAILURE\n', 'NOTFOUND\n', ' invalid command\n', 'invalid command\r\n']) {
       const client = session();
-      client.open();
+      client.ask(GET);
       const step = client.receive(Buffer.from(answer));
       assert.strictEqual(step.kind === 'reopen' && step.pauseMs, 1_000);
-      assert.strictEqual(sent(client.open()), '\n');
+      assert.strictEqual(sent(client.ask(GET)), '\n');
     }
   });
 
@@ -83,7 +83,7 @@ describe('client', () => {
       const client = asking();
       const lost = client[lose]();
       assert.strictEqual(lost.kind === 'reopen' && lost.pauseMs, 0);
-      client.open();
+      client.ask(GET);
       client.receive(Buffer.from('invalid command\n'));
       assert.strictEqual(sent(client.receive(Buffer.from('V2_OK\n'))), REQUEST_2.toString());
     }
@@ -112,12 +112,12 @@ describe('client', () => {
   it('asks one thing after the other on a channel', () => {
     const client = asking();
     client.receive(frame('00000001', 'NOTFOUND'));
-    assert.strictEqual(sent(client.again({ kind: 'keys' })), frame('00000002', 'KEYS').toString());
+    assert.strictEqual(sent(client.ask({ kind: 'keys' })), frame('00000002', 'KEYS').toString());
   });
 
   it('falls back to V1, undoes its dots and gives the bytes of a value', () => {
     const client = session();
-    client.open();
+    client.ask(GET);
     client.receive(Buffer.from('invalid command\n'));
     assert.strictEqual(sent(client.receive(Buffer.from('FAILURE\n'))), 'GET motd\n');
     const step = client.receive(Buffer.from('SUCCESS\n\n..a\n...\nb\xff\n\n.\n', 'latin1'));
@@ -143,8 +143,8 @@ describe('client', () => {
       { kind: 'get', key: Buffer.from('a\nKEYS') },
     ];
     for (const command of commands) {
-      const client = session(command);
-      client.open();
+      const client = session();
+      client.ask(command);
       client.receive(Buffer.from('invalid command\n'));
       const step = client.receive(Buffer.from('FAILURE\n'));
       assert.deepStrictEqual(step, { kind: 'done', outcome: { kind: 'unsupported' } });

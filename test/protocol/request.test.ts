@@ -226,6 +226,33 @@ describe('request', () => {
     }
   });
 
+  it('reads long lines of each verb as it reads short ones', () => {
+    const long = 'é'.repeat(50_000);
+    const key = Buffer.from('k').toString('base64');
+    const terms = `${key} ${Buffer.from(long).toString('base64')}`;
+    const value = Buffer.from(long);
+    const token = '0'.repeat(32);
+    const cut = 'k'.repeat(100_000);
+    assert.deepStrictEqual(v2('GET', long), { kind: 'get', wire: V2, key: long });
+    assert.deepStrictEqual(v2('DELETE', long), { kind: 'delete', wire: V2, key: long });
+    assert.deepStrictEqual(v2('KEYS', long), { kind: 'keys', wire: V2 });
+    const put = { kind: 'put', wire: V2, key: 'k', value };
+    assert.deepStrictEqual(v2('PUT', terms), put);
+    assert.deepStrictEqual(v2('PUTIF', `${terms} ${token}`), { ...put, onlyIf: token });
+    const invalid = (verb: string): unknown => ({
+      ...{ kind: 'malformed', wire: V2, verb, text: `Invalid ${verb} Request` },
+    });
+    assert.deepStrictEqual(v2('PUTIF', terms), invalid('PUTIF'));
+    assert.deepStrictEqual(v2('PUT', `${terms} dg==`), invalid('PUT'));
+    assert.deepStrictEqual(v2('PUT', `${terms.slice(0, -9)}-AAA`), invalid('PUT'));
+    assert.deepStrictEqual(v2('DELETEIF', `${key} ${cut}`), invalid('DELETEIF'));
+    assert.deepStrictEqual(onSocket(`GET ${cut}`), { kind: 'get', wire: V1, key: cut });
+    const noise = frame(ID, 'PUT', terms).subarray(0, -1);
+    noise[100] = (noise[100] ?? 0) ^ 1;
+    assert.strictEqual(onSocket(noise).kind, 'broken');
+    assert.strictEqual(onSocket(frameOfBody(`${'0'.repeat(70_000)} ${cut}`)).kind, 'unknown');
+  });
+
   it('refuses new names with control characters, and removes those of an earlier agent', () => {
     for (const key of ['a\nb', 'a\0b', '\x7f', 'a\x1fb']) {
       assert.deepStrictEqual(put(key, 'v'), refused('PUT', 'Key has control characters.'));

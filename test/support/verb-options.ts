@@ -3,8 +3,8 @@
  * is always the same, and watches of data that changes when the test says so.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { helloText } from '../../src/metadata/hello';
-import { Tokens } from '../../src/metadata/token';
+import { helloText } from '../../src/metadata/handler';
+import { Tokens } from '../../src/metadata/watch';
 import { Watches } from '../../src/transport/watches';
 
 /** Of all zeros: nobody's. */

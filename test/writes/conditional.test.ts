@@ -15,7 +15,7 @@ const FILE = Buffer.from(
 );
 
 function tokenOf(key: string, value: unknown): string {
-  return TEST_TOKENS.ofOne(key, render(value));
+  return TEST_TOKENS.of([TEST_TOKENS.entry(key, render(value))]);
 }
 
 function unless(key: string, value: unknown): TokenCheck {

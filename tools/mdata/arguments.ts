@@ -38,6 +38,23 @@ export interface ToolOption {
   readonly help: string;
 }
 
+export const TOKEN: ToolOption = {
+  flag: '--token',
+  help: "print the key's token, for --if, not its value",
+};
+
+export const ONLY_IF: ToolOption = {
+  flag: '--if',
+  value: 'TOKEN',
+  help: 'only if the key still has this token (-: only if it does not exist)',
+};
+
+/** What `--if` adds to a command. */
+export function conditionOf(options: ReadonlyMap<string, string>): { readonly onlyIf?: string } {
+  const onlyIf = options.get(ONLY_IF.flag);
+  return onlyIf === undefined ? {} : { onlyIf };
+}
+
 export interface Arguments {
   readonly operands: readonly Buffer[];
   /** Socket paths to try, in this order. */

@@ -2,7 +2,7 @@
 /*
  * mdata-delete: removes a metadata key. One that is not there counts as removed.
  */
-import { conditionOf, ONLY_IF } from './token';
+import { conditionOf, ONLY_IF } from './arguments';
 import { metadataFor, operand, runTool } from './tool';
 
 void runTool({

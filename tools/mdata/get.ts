@@ -2,7 +2,7 @@
 /*
  * mdata-get: prints the value of a metadata key.
  */
-import { TOKEN } from './token';
+import { TOKEN } from './arguments';
 import { metadataFor, NEWLINE, operand, runTool } from './tool';
 
 void runTool({

@@ -3,7 +3,7 @@
  * mdata-put: sets a metadata key, to a value given as an operand or else read from stdin to its end.
  */
 import { buffer } from 'node:stream/consumers';
-import { conditionOf, ONLY_IF } from './token';
+import { conditionOf, ONLY_IF } from './arguments';
 import { metadataFor, operand, runTool } from './tool';
 
 void runTool({

@@ -124,9 +124,7 @@ function conclude(tool: Tool, operands: readonly Buffer[], outcome: Outcome): nu
 
 /** An operand that the usage asks for, so that its absence is our fault. */
 export function operand(operands: readonly Buffer[], index: number): Buffer {
-  const found = operands[index];
-  assert(found !== undefined, 'an operand that the usage asks for is missing');
-  return found;
+  return operands[index] ?? assert.fail('an operand that the usage asks for is missing');
 }
 
 /** `metadata for 'KEY'`, the platform's client's words. */

@@ -2,12 +2,12 @@
  * What compare (compare.ts) asks, what it must not ask, and which differences from the platform's agent are
  * meant. Pure: answers come in, ids and lengths go out.
  */
-import { DENIED } from '../../src/metadata/sdc';
+import { DENIED, WELL_KNOWN_NAMES } from '../../src/metadata/sdc';
 import { isJsonObject, own, type JsonObject, type VmData } from '../../src/metadata/vm-data';
 import type { DataRequest } from '../../src/protocol/request';
 import { answer } from '../../src/metadata/handler';
 import type { Outcome } from '../../src/protocol/client';
-import { Tokens } from '../../src/metadata/token';
+import { Tokens } from '../../src/metadata/watch';
 
 /** Differences from the platform's agent that are meant: what is different, and why. */
 export const DOCUMENTED = {
@@ -31,12 +31,9 @@ export interface AnswerShape {
 }
 
 /** keys.ts and sdc.ts say what each is; those that consumers in guests ask for. */
-export const WELL_KNOWN = [
-  ...['uuid', 'image_uuid', 'server_uuid', 'datacenter_name', 'owner_uuid', 'alias', 'hostname'],
-  ...['dns_domain', 'nics', 'resolvers', 'routes', 'operator-script', 'volumes', 'tmpfs'],
-  ...['maintain_resolvers', 'quota', 'brand', 'create_timestamp', 'cpu_cap'],
-  ...['max_physical_memory', 'package_name', 'package_version', 'vendor-data', 'type', 'device'],
-].map((name) => `sdc:${name}`);
+export const WELL_KNOWN = [...WELL_KNOWN_NAMES, 'vendor-data', 'type', 'device'].map(
+  (name) => `sdc:${name}`,
+);
 
 export interface ZoneData {
   /** As vminfod reports it now, whole. */

@@ -9,10 +9,7 @@
  * see `whyNotAsked`); HVM ports, which take one client, are never touched. An answer that differs is asked for
  * again with fresh data before it counts: values change. No value leaves this file, only lengths.
  */
-import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { lstat, readFile } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf } from '../../src/lib/errors';
@@ -26,8 +23,9 @@ import {
   HVM_BRANDS,
 } from '../../src/metadata/vm-data';
 import { Paths } from '../../src/platform/paths';
-import { ClientSession, type Command, type Outcome, type Step } from '../../src/protocol/client';
+import type { Outcome } from '../../src/protocol/client';
 import type { DataRequest } from '../../src/protocol/request';
+import { GuestChannel } from '../../src/transport/guest-channel';
 import { recordOf } from '../../src/vm/vm-cache';
 import { getText } from '../../src/vm/vminfod-client';
 import {
@@ -171,7 +169,9 @@ async function compareZone(task: ZoneTask): Promise<ZoneResult> {
   const { zone, paths } = task;
   // Looked up first: the platform's agent crashes on a question for a VM that it does not know.
   let data = await readZone(task);
-  const channel = await Channel.open(paths.zoneSocket(zone.zonename));
+  const channel = await within(task.signal, (limited) => {
+    return GuestChannel.open(paths.zoneSocket(zone.zonename), limited);
+  });
   const differences: Difference[] = [];
   let questions = 0;
   let equal = 0;
@@ -193,7 +193,7 @@ async function compareZone(task: ZoneTask): Promise<ZoneResult> {
       for (let n = 0; ; n++) {
         await task.nextTurn();
         task.signal.throwIfAborted();
-        const theirs = await channel.ask(request);
+        const theirs = await askOther(channel, request, task.signal);
         const ours = await ourAnswer(data.data, request);
         if (same(theirs, ours)) {
           equal++;
@@ -304,73 +304,22 @@ async function readConfig(directory: string, name: string): Promise<JsonObject |
   }
 }
 
-/** One connection to a zone's socket, from the global zone: questions one after the other. */
-class Channel {
-  private readonly socket: Socket;
-  /** Made with the first question, which it asks behind the reset and the negotiation. */
-  private session: ClientSession | null = null;
-  private settle: ((step: Step | Error) => void) | null = null;
-
-  private constructor(socket: Socket) {
-    this.socket = socket;
-    socket.on('data', (chunk: Buffer) => {
-      if (this.session !== null) {
-        this.follow(this.session.receive(chunk));
-      }
-    });
-    socket.on('error', (err) => this.settle?.(err));
-    socket.on('close', () => this.settle?.(new Error('the connection was closed')));
+/** What the agent that serves answers. Rejects where there is no answer within the limit. */
+async function askOther(
+  channel: GuestChannel,
+  request: DataRequest,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const outcome = await within(signal, (limited) => {
+    return channel.ask(
+      request.kind === 'get' ? { kind: 'get', key: Buffer.from(request.key) } : { kind: 'keys' },
+      limited,
+    );
+  });
+  if (outcome.kind === 'reopen') {
+    throw new Error(outcome.reason);
   }
-
-  static async open(path: string): Promise<Channel> {
-    const socket = connect({ path });
-    const channel = new Channel(socket);
-    await once(socket, 'connect');
-    return channel;
-  }
-
-  /** Rejects where there is no answer within the limit, or one that is none of the protocol's. */
-  ask(request: DataRequest): Promise<Outcome> {
-    const command: Command =
-      request.kind === 'get' ? { kind: 'get', key: Buffer.from(request.key) } : { kind: 'keys' };
-    return new Promise<Outcome>((resolve, reject) => {
-      const finish = (step: Step | Error): void => {
-        clearTimeout(timer);
-        this.settle = null;
-        if (step instanceof Error) {
-          reject(step);
-        } else if (step.kind === 'done') {
-          resolve(step.outcome);
-        } else {
-          reject(new Error(step.kind === 'reopen' ? step.reason : 'no answer'));
-        }
-      };
-      const timer = setTimeout(() => {
-        finish(new Error(`no answer within ${LIMIT_MS / 1000} s`));
-      }, LIMIT_MS);
-      this.settle = finish;
-      if (this.socket.destroyed) {
-        finish(new Error('the connection was closed'));
-      } else if (this.session !== null) {
-        this.follow(this.session.again(command));
-      } else {
-        this.session = new ClientSession(command, () => randomBytes(4).toString('hex'));
-        this.follow(this.session.open());
-      }
-    });
-  }
-
-  close(): void {
-    this.socket.destroy();
-  }
-
-  private follow(step: Step): void {
-    if (step.kind === 'send') {
-      this.socket.write(step.bytes);
-    } else if (step.kind !== 'wait') {
-      this.settle?.(step);
-    }
-  }
+  return outcome;
 }
 
 /** @returns resolves so often a second, evenly */

@@ -66,12 +66,12 @@ export const client: Target = {
     const command = COMMANDS[(input[0] ?? 0) % COMMANDS.length] ?? { kind: 'keys' };
     const size = 1 + ((input[1] ?? 0) % 40);
     const lies = input.subarray(2);
-    const session = new ClientSession(command, () => ID);
-    let step = session.open();
+    const session = new ClientSession(() => ID);
+    let step = session.ask(command);
     for (let at = 0; at < lies.length && step.kind !== 'done'; at += size) {
       step = session.receive(lies.subarray(at, at + size));
       if (step.kind === 'reopen') {
-        step = session.open();
+        step = session.ask(command);
       }
     }
     if (step.kind === 'done') {
@@ -118,7 +118,7 @@ function honest(
   let step: Step = session.hungUp();
   for (let i = 0; i < MOST_STEPS; i++) {
     if (step.kind === 'reopen') {
-      step = session.open();
+      step = session.ask(command);
       continue;
     }
     if (step.kind !== 'send') {

@@ -2,7 +2,7 @@
  * A model's VM in the store's place, and the handler over it: what the targets `answer` and `tokens` ask.
  */
 import { answer, type AnswerOptions } from '../../../src/metadata/handler';
-import { Tokens } from '../../../src/metadata/token';
+import { Tokens } from '../../../src/metadata/watch';
 import type {
   Change,
   ChangeResult,

@@ -2,7 +2,7 @@
  * Target `routes`: `sdc:routes` is computed as its description says, whatever the routes and the nics hold.
  * Input: routes and nics as lines of text, `R destination gateway`, `N mac ip`, or anything.
  */
-import { routesOf } from '../../../src/metadata/routes';
+import { routesOf } from '../../../src/metadata/sdc';
 import { magnitude } from '../features';
 import { same } from '../target';
 import type { Target } from '../target';
