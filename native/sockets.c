@@ -104,15 +104,6 @@ sockets_execute(sockets_t *sockets, size_t count)
 	execute_some(sockets, count, 1);
 }
 
-void
-sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length)
-{
-	slot_t *slot = slot_of(sockets, id);
-
-	if (slot != NULL)
-		connection_write(slot, data, length);
-}
-
 int
 sockets_reserve(sockets_t *sockets, int32_t id, size_t length)
 {

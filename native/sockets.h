@@ -42,12 +42,6 @@ int sockets_listen(sockets_t *sockets, const char *path, int backlog);
 void sockets_execute(sockets_t *sockets, size_t count);
 
 /*
- * For what is larger than `outbox`: as SOCKET_WRITE, after all commands before it were executed. What
- * has 2 GiB or more ends the connection with EMSGSIZE.
- */
-void sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length);
-
-/*
  * A large write that is put together piece by piece: memory of its own is reserved, filled, and sent
  * with one write, or abandoned where `length` is 0. It is unmapped as soon as the kernel has accepted
  * all of it. A connection has one at a time. 0, -ENOMEM, -EBUSY where it has one, or -EBADF for

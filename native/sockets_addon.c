@@ -224,23 +224,6 @@ js_execute(napi_env env, napi_callback_info info)
 }
 
 static napi_value
-js_write(napi_env env, napi_callback_info info)
-{
-	napi_value argv[3];
-	int32_t id;
-	void *data;
-	size_t length;
-	sockets_t *sockets = arguments(env, info, 3, argv);
-
-	if (sockets == NULL)
-		return (NULL);
-	CALL(env, napi_get_value_int32(env, argv[1], &id));
-	CALL(env, napi_get_buffer_info(env, argv[2], &data, &length));
-	sockets_write(sockets, id, data, length);
-	return (NULL);
-}
-
-static napi_value
 js_reserve(napi_env env, napi_callback_info info)
 {
 	napi_value argv[3], result;
@@ -326,7 +309,6 @@ sockets_exports(napi_env env, napi_value exports)
 		{ "openSockets", js_open },
 		{ "listen", js_listen },
 		{ "execute", js_execute },
-		{ "write", js_write },
 		{ "reserve", js_reserve },
 		{ "fill", js_fill },
 		{ "commit", js_commit },
