@@ -30,11 +30,10 @@ import type { Stream } from '../platform/stream';
 import { Connection, type ConnectionContext } from './connection';
 import { watchDirectory, type DirectoryWatch } from './directory-watch';
 import type { Access, Handle, Link, LinkLimits, LinkObserver } from './link';
-import type { MemoryQuota } from './memory-quota';
 import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
 import type { FileIdentity, SocketModes } from './socket-file';
 import type { Watches } from './watches';
-import { ZoneQuota } from './zone-quota';
+import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
