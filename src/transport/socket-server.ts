@@ -22,17 +22,16 @@ import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';
 import type { StateHandle, StateRecord, States } from '../lib/fsm';
 import type { PeriodicTask, PeriodicTimer } from '../lib/periodic-timer';
-import { afterPolling, oncePerIteration, RunQueue, type Scheduler } from '../lib/scheduler';
+import { afterPolling, oncePerIteration, RunQueue } from '../lib/scheduler';
 import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { PeerCredential } from '../platform/libzonecfg';
 import { listenUnix, type Listener } from '../platform/sockets';
 import type { Stream } from '../platform/stream';
 import { Connection, type ConnectionContext } from './connection';
 import { watchDirectory } from './directory-watch';
-import type { Access, Handle, Link, LinkLimits, LinkObserver } from './link';
+import type { Access, Link } from './link';
 import { bindAt, isStill, removeSocketFile } from './socket-file';
 import type { Bound, FileIdentity, SocketModes } from './socket-file';
-import type { Watches } from './watches';
 import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 const FIRST_RETRY_MS = 100;
@@ -47,20 +46,15 @@ const CONTESTED_MS = 1000;
 
 export type ZoneSocketState = 'new' | 'listening' | 'waiting' | 'stopping' | 'stopped';
 
-export interface ZoneSocketOptions {
+type Shared = Pick<ConnectionContext, 'handle' | 'observer' | 'limits' | 'scheduler' | 'watches'>;
+
+/** The scheduler, the watches, the memory quota and the timer serve the whole process. */
+export interface ZoneSocketOptions extends Shared {
   readonly zonename: string;
   /** Host path of the socket; its directory is made where needed. */
   readonly path: string;
-  readonly handle: Handle;
-  readonly observer: LinkObserver;
-  readonly limits: LinkLimits;
-  /** One for the whole process. */
-  readonly scheduler: Scheduler;
-  /** One for the whole process. */
-  readonly watches: Watches;
-  /** One for the whole process; its own when it is left out. */
+  /** Its own when it is left out. */
   readonly memory?: MemoryQuota;
-  /** One for the whole process. */
   readonly timer: PeriodicTimer;
   readonly log: ThrottledLogSink;
   /** May throw a SystemError: then the connection is refused. */
