@@ -62,12 +62,12 @@ export class CooperativeYield {
 
   /** Await it after each step; undefined, and next to free, while less than 2 ms have passed. */
   pause(): Promise<void> | undefined {
-    if (performance.now() - this.began < YIELD_AFTER_MS) {
-      return undefined;
+    if (performance.now() - this.began >= YIELD_AFTER_MS) {
+      return nextIteration().then(() => {
+        this.began = performance.now();
+      });
     }
-    return nextIteration().then(() => {
-      this.began = performance.now();
-    });
+    return undefined;
   }
 }
 
@@ -99,9 +99,7 @@ export class TaskQueue {
 
   /** Resolves as one of the tasks, in a later iteration. */
   next(): Promise<void> {
-    return new Promise((resolve) => {
-      this.add(resolve);
-    });
+    return new Promise((resolve) => void this.add(resolve));
   }
 
   private runSome(): void {
@@ -124,14 +122,10 @@ export class TaskQueue {
 /*
  * The fair scheduler: deficit round robin between zones, however many connections each of them has.
  *
- *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an
- *                                    idle zone's request never waits
- *                                    otherwise, or when it has more: into its zone's run queue, and that
- *                                    into a ring
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop
- *                                                   polls and others are read
- *   heavy  [zone c: c4] ...                         zones whose work takes long: a pass ends with a quantum
- *                                                   for one of them
+ *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an idle zone's
+ *                                    request never waits; otherwise, or when it has more, into its run queue
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop polls
+ *   heavy  [zone c: c4] ...                         whose work takes long: a pass ends with a quantum for one of them
  *
  * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is more. What a
  * zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have paid for it.
@@ -164,13 +158,13 @@ const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
 /**
- * After this in the events of one iteration even zones whose work is short wait for a pass, one of them had long work this
- * time; and the heavy ones wait for the next iteration. Where they do, events have half of it.
+ * After this in the events of one iteration even zones whose work is short wait for a pass, and the heavy ones for the
+ * next iteration. Where they do, events have half of it.
  */
 const EVENTS_MS = 8;
 /** Work of less than this in an iteration is not worth an end of its own. */
 const COUNTED_MS = 1;
-/** Within this a pass begins again: less, and polling would cost more than the work. One run of a zone that is alone is more. */
+/** Within this a pass begins again: less, and polling would cost more than the work. */
 const AGAIN_MS = 0.2;
 /** The same while another zone has worked within RECENT_MS. */
 const RECENT_AGAIN_MS = 0.05;

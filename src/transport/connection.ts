@@ -94,21 +94,20 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     const { account } = this;
     const { quota, limits } = this.context;
     account.recount();
-    const { replyBytes } = account;
     const { pending, waiting } = this.replies;
-    if (waiting && replyBytes === 0 && this.lines.unread + this.lineBytes === 0) {
+    const isUnread = account.replyBytes > 0;
+    if (waiting && !isUnread && this.lines.unread + this.lineBytes === 0) {
       // Its peer can only wait too; its time begins when the WATCH ends.
       account.moved(this.context.now());
     }
     const { stillMs } = account;
-    const isLineStalled = quota.lineHasWaiters && quota.hasLineSlot(account);
-    const stalled = isLineStalled && (!pending || waiting);
-    if (replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
+    const isWantedLine = quota.lineHasWaiters && quota.hasLineSlot(account);
+    if (isUnread && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
-    } else if (stalled && stillMs >= STALLED_LINE_MS) {
+    } else if (isWantedLine && (!pending || waiting) && stillMs >= STALLED_LINE_MS) {
       this.refuse('idle');
     } else if (stillMs >= limits.idleMs) {
-      this.refuse(replyBytes > 0 ? 'unread' : 'idle');
+      this.refuse(isUnread ? 'unread' : 'idle');
     }
   }
 

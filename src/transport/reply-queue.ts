@@ -70,7 +70,7 @@ const NONE: Head = { state: 'none' };
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
 
-/** What the reply queues of one link have in common. */
+/** Of one link. */
 export interface ReplyContext {
   readonly handle: Handle;
   readonly observer: LinkObserver;

@@ -63,7 +63,6 @@ export class ConnectionAccount {
     this.movedAt = now();
   }
 
-  /** Bytes. */
   get held(): number {
     return this.replyBytes + this.requestBytes;
   }
@@ -95,12 +94,9 @@ export class ConnectionAccount {
 
   /** Counts what is held now, after any change. */
   update(): void {
-    let replyBytes = 0;
-    let requestBytes = 0;
-    if (!this.closed) {
-      replyBytes = this.reservedBytes + this.stream.buffered + this.kernelBytes;
-      requestBytes = this.owner.requestBytes;
-    }
+    const { closed, reservedBytes, stream, kernelBytes, owner } = this;
+    const replyBytes = closed ? 0 : reservedBytes + stream.buffered + kernelBytes;
+    const requestBytes = closed ? 0 : owner.requestBytes;
     const moreReplies = replyBytes - this.replyBytes;
     const moreRequests = requestBytes - this.requestBytes;
     if (moreReplies !== 0 || moreRequests !== 0) {
@@ -193,17 +189,21 @@ export class ZoneQuota {
     account: ConnectionAccount,
     bytes: number,
   ): { readonly fits: boolean; readonly isNew: boolean } {
-    if (bytes <= account.reservedBytes) {
-      return { fits: true, isNew: false };
+    let fits = bytes <= account.reservedBytes;
+    if (!fits) {
+      account.reserve(0);
+      if (this.waiting.size === 0 && !this.hasRoom(bytes)) {
+        this.recount();
+      }
+      fits = this.waiting.size === 0 && this.hasRoom(bytes);
     }
-    account.reserve(0);
-    if (this.waiting.size === 0 && this.hasRoomAfterRecount(bytes)) {
-      return { fits: true, isNew: false };
+    if (fits) {
+      return { fits, isNew: false };
     }
     const isNew = !this.waiting.has(account);
     this.waiting.set(account, bytes);
     this.memory.wait(this);
-    return { fits: false, isNew };
+    return { fits, isNew };
   }
 
   /** Whether a connection may be read. False: its `proceed` is called when it may. */
@@ -282,15 +282,10 @@ export class ZoneQuota {
 
   /** Closes connections that have not moved for `stillMs`. @returns what they held, about `bytes` or all */
   evict(stillMs: number, bytes: number): number {
+    const isModest = this.heldBytes <= MODEST_BYTES;
     let freed = 0;
-    if (this.heldBytes <= MODEST_BYTES) {
-      return freed;
-    }
-    for (const account of [...this.holders].sort((a, b) => b.held - a.held)) {
-      if (freed >= bytes) {
-        break;
-      }
-      if (account.stillMs >= stillMs) {
+    for (const account of isModest ? [] : [...this.holders].sort((a, b) => b.held - a.held)) {
+      if (freed < bytes && account.stillMs >= stillMs) {
         freed += account.held;
         account.owner.evict();
       }
@@ -332,14 +327,6 @@ export class ZoneQuota {
   private hasRoom(bytes: number): boolean {
     const fits = this.replyBytes === 0 || this.replyBytes + bytes <= this.limits.replyBytes;
     return fits && this.memory.fits(bytes);
-  }
-
-  private hasRoomAfterRecount(bytes: number): boolean {
-    if (this.hasRoom(bytes)) {
-      return true;
-    }
-    this.recount();
-    return this.hasRoom(bytes);
   }
 
   private add(replies: number, requests: number): void {
