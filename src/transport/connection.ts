@@ -27,7 +27,6 @@ import {
   type LineRequest,
   type Request,
 } from '../protocol/request';
-import { refusalOf } from './bad-line';
 import { SMALL_BYTES, type Origin } from './link';
 import { ReplyQueue, type PendingRequest, type ReplyContext, type ReplyOwner } from './reply-queue';
 import { ConnectionAccount, type AccountOwner } from './zone-quota';
@@ -228,14 +227,21 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
 
   private take(asked: PendingRequest): void {
     const { request, bytes } = asked;
-    const refusal = refusalOf(request, bytes);
-    if (refusal !== null) {
-      this.context.observer.refused(refusal.reason, refusal.detail);
-    }
+    const { observer } = this.context;
     if (request.kind === 'broken') {
+      // Only the header: base64 may be a value's.
+      const [head = ''] =
+        /^V2[ 0-9a-fA-F]{0,30}/.exec(request.line.toString('latin1', 0, 32)) ?? [];
+      observer.refused('broken-frame', { reason: request.reason, bytes, head });
       return;
     }
-    if (refusal === null && (request.kind === 'reset' || request.kind === 'negotiate')) {
+    const { kind } = request;
+    const isBad = isBadLine(request);
+    // One that is too large was counted where it was cut.
+    if (isBad && kind !== 'too-large') {
+      observer.refused('bad-line', { kind, bytes });
+    }
+    if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
       this.reset(asked, request);
     } else {
       this.ask(asked);
@@ -364,5 +370,22 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
 
   evict(): void {
     this.refuse('unread');
+  }
+}
+
+/** True: not a request of the protocol; it is answered FAILURE or `invalid command`. */
+export function isBadLine(request: Request): boolean {
+  switch (request.kind) {
+    case 'reset':
+      return !request.bare;
+    case 'negotiate':
+      return !request.accepted;
+    case 'malformed':
+      return request.wire.version === 1;
+    case 'unknown':
+    case 'too-large':
+      return true;
+    default:
+      return false;
   }
 }
