@@ -230,7 +230,7 @@ export class ReplyQueue {
     if (head.state === 'building') {
       this.stream.commit(0);
     }
-    this.releaseRoom();
+    this.context.quota.cancel(this.account);
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
       if (isWrite(asked.request)) {

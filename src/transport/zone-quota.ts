@@ -189,21 +189,26 @@ export class ZoneQuota {
     account: ConnectionAccount,
     bytes: number,
   ): { readonly fits: boolean; readonly isNew: boolean } {
-    let fits = bytes <= account.reservedBytes;
-    if (!fits) {
-      account.reserve(0);
-      if (this.waiting.size === 0 && !this.hasRoom(bytes)) {
-        this.recount();
-      }
-      fits = this.waiting.size === 0 && this.hasRoom(bytes);
-    }
-    if (fits) {
-      return { fits, isNew: false };
+    if (bytes <= account.reservedBytes) {
+      return { fits: true, isNew: false };
     }
     const isNew = !this.waiting.has(account);
+    this.cancel(account);
+    if (this.waiting.size === 0 && !this.hasRoom(bytes)) {
+      this.recount();
+    }
+    if (this.waiting.size === 0 && this.hasRoom(bytes)) {
+      return { fits: true, isNew: false };
+    }
     this.waiting.set(account, bytes);
     this.memory.wait(this);
-    return { fits, isNew };
+    return { fits: false, isNew };
+  }
+
+  /** No large reply is fetched, built or waited for any more. */
+  cancel(account: ConnectionAccount): void {
+    this.waiting.delete(account);
+    account.reserve(0);
   }
 
   /** Whether a connection may be read. False: its `proceed` is called when it may. */
