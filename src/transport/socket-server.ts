@@ -29,7 +29,7 @@ import { listenUnix, type Listener } from '../platform/sockets';
 import type { Stream } from '../platform/stream';
 import { Connection, type ConnectionContext } from './connection';
 import { watchDirectory } from './directory-watch';
-import type { Access, Link } from './link';
+import type { Access, Link, Origin } from './link';
 import { bindAt, isStill, removeSocketFile } from './socket-file';
 import type { Bound, FileIdentity, SocketModes } from './socket-file';
 import { ZoneQuota, type MemoryQuota } from './zone-quota';
@@ -275,17 +275,16 @@ class ConnectionManager {
   }
 
   accept(stream: Stream): void {
-    const { zonename, observer, limits, timer, accessOf } = this.options;
+    const { observer, limits, timer } = this.options;
     const isFull = this.open.size >= limits.connections;
     if (isFull && !this.closed) {
       observer.refused('connections', { limit: limits.connections });
     }
-    const peer = isFull || this.closed ? null : this.identify(stream);
-    if (peer === null) {
+    const origin = isFull || this.closed ? null : this.identify(stream);
+    if (origin === null) {
       stream.destroy();
       return;
     }
-    const origin = { zonename, peer, readOnly: accessOf?.(peer) === 'read' };
     const connection = new Connection(stream, origin, this.context, () => {
       this.open.delete(connection);
       observer.closed();
@@ -326,17 +325,18 @@ class ConnectionManager {
     clearTimeout(timer);
   }
 
-  /** The peer, null when it may not connect. */
-  private identify({ fd }: Stream): PeerCredential | null {
-    const { peerOf, allowed, accessOf, observer } = this.options;
+  /** Where a connection comes from; null when it may not come. */
+  private identify({ fd }: Stream): Origin | null {
+    const { zonename, peerOf, allowed, accessOf, observer } = this.options;
     if (fd === undefined) {
       return null;
     }
     try {
       const peer = peerOf(fd);
       const isAllowed = allowed(peer);
-      if (isAllowed && accessOf?.(peer) !== 'none') {
-        return peer;
+      const access = isAllowed ? (accessOf?.(peer) ?? 'all') : 'none';
+      if (access !== 'none') {
+        return { zonename, peer, readOnly: access === 'read' };
       }
       const { zoneid, pid, uid } = peer;
       observer.refused(isAllowed ? 'uid' : 'peer', { zoneid, pid, uid });
