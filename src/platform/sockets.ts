@@ -132,14 +132,6 @@ class AcceptedStream implements Stream {
     }
   }
 
-  cork(): void {
-    // All that is written in one delivery leaves together anyway.
-  }
-
-  uncork(): void {
-    // See cork.
-  }
-
   pause(): void {
     this.setReading(false);
   }

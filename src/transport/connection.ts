@@ -164,7 +164,7 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     const { written } = replies;
     let spent = 0;
     this.gone = 'unknown';
-    this.stream.cork();
+    this.stream.cork?.();
     while (spent < cost && (replies.ready || this.longLine !== null || this.mayAsk)) {
       const before = replies.written;
       const bytes = replies.ready ? replies.next() : this.parseNext();
@@ -177,7 +177,7 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
         break;
       }
     }
-    this.stream.uncork();
+    this.stream.uncork?.();
     this.gone = null;
     this.account.update();
     this.settle();

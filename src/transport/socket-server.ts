@@ -118,7 +118,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   get connections(): number {
-    return this.manager?.size ?? 0;
+    return this.manager?.open.size ?? 0;
   }
 
   /** The file that it listens at, null before the first. */
@@ -253,8 +253,8 @@ async function closeListener(listener: Listener): Promise<void> {
 
 /** The connections of one zone socket, whichever of its listeners accepted them. Closed once. */
 class ConnectionManager {
+  readonly open = new Set<Connection>();
   private readonly context: ConnectionContext;
-  private readonly open = new Set<Connection>();
   private closed = false;
   private stopChecks: (() => void) | null = null;
   private onEmpty: () => void = () => undefined;
@@ -267,11 +267,6 @@ class ConnectionManager {
     const quota = new ZoneQuota(limits, memory);
     const queue = new RunQueue();
     this.context = { handle, observer, limits, scheduler, queue, quota, watches, now };
-  }
-
-  /** How many connections are open. */
-  get size(): number {
-    return this.open.size;
   }
 
   accept(stream: Stream): void {
