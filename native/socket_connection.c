@@ -118,8 +118,8 @@ connection_read_early(slot_t *slot)
 	}
 }
 
-size_t
-connection_buffered(const slot_t *slot)
+static size_t
+buffered(const slot_t *slot)
 {
 	return (slot->listens ? 0 : uv_stream_get_write_queue_size(&slot->u.stream));
 }
@@ -127,7 +127,7 @@ connection_buffered(const slot_t *slot)
 static void
 publish_buffered(const slot_t *slot)
 {
-	slot->sockets->shared.buffered[slot->id] = (uint32_t)connection_buffered(slot);
+	slot->sockets->shared.buffered[slot->id] = (uint32_t)buffered(slot);
 }
 
 static void
@@ -146,7 +146,7 @@ on_written(uv_write_t *request, int status)
 		slot_fails(slot, status);
 	else
 		slot_happens(slot, SOCKET_DRAIN);
-	if (slot->ending && connection_buffered(slot) == 0)
+	if (slot->ending && buffered(slot) == 0)
 		slot_close(slot);
 }
 
@@ -184,7 +184,7 @@ write_now(slot_t *slot, const char *data, size_t length)
 	/* Lengths of libuv's have 32 bits, and so have those of `buffered`. */
 	if (length > INT32_MAX)
 		return (-EMSGSIZE);
-	if (connection_buffered(slot) > 0)
+	if (buffered(slot) > 0)
 		return (0);
 	done = uv_try_write(&slot->u.stream, &buffer, 1);
 	return (done == UV_EAGAIN ? 0 : done);
@@ -205,10 +205,13 @@ connection_write(slot_t *slot, const char *data, size_t length)
 }
 
 int
-connection_reserve(slot_t *slot, size_t length)
+connection_reserve(sockets_t *sockets, int32_t id, size_t length)
 {
+	slot_t *slot = slot_of(sockets, id);
 	void *memory;
 
+	if (slot == NULL || slot->listens)
+		return (-EBADF);
 	if (slot->large != NULL)
 		return (-EBUSY);
 	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
@@ -220,13 +223,26 @@ connection_reserve(slot_t *slot, size_t length)
 }
 
 void
-connection_fill(slot_t *slot, size_t at, const char *data, size_t length)
+connection_fill(sockets_t *sockets, int32_t id, size_t at, const char *data, size_t length)
 {
-	if (slot->large != NULL && at <= slot->large_bytes && length <= slot->large_bytes - at)
+	slot_t *slot = slot_of(sockets, id);
+
+	if (slot != NULL && slot->large != NULL && at <= slot->large_bytes &&
+	    length <= slot->large_bytes - at)
 		(void) memcpy(slot->large + at, data, length);
 }
 
 #ifdef __linux__
+static size_t
+undelivered(const slot_t *slot)
+{
+	int held = 0;
+
+	if (slot->listens || ioctl(slot->fd, TIOCOUTQ, &held) != 0 || held < 0)
+		held = 0;
+	return (buffered(slot) + (size_t)held);
+}
+
 /*
  * Widens the send buffer of a connection for `length` bytes more than it holds, whatever the system's
  * limit for other users (net.core.wmem_max) is. The kernel doubles the number and counts what it needs
@@ -238,7 +254,7 @@ widen(const slot_t *slot, size_t length)
 	socklen_t size = sizeof (int);
 	int before = 0, wanted;
 
-	length += connection_undelivered(slot);
+	length += undelivered(slot);
 	wanted = length < MAX_SEND_BUFFER ? (int)length : MAX_SEND_BUFFER;
 	(void) getsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &before, &size);
 	if (before / 2 < wanted &&
@@ -251,16 +267,6 @@ static void
 narrow(const slot_t *slot, int before)
 {
 	(void) setsockopt(slot->fd, SOL_SOCKET, SO_SNDBUF, &before, sizeof (before));
-}
-
-size_t
-connection_undelivered(const slot_t *slot)
-{
-	int held = 0;
-
-	if (slot->listens || ioctl(slot->fd, TIOCOUTQ, &held) != 0 || held < 0)
-		held = 0;
-	return (connection_buffered(slot) + (size_t)held);
 }
 #else
 static int
@@ -278,22 +284,34 @@ narrow(const slot_t *slot, int before)
 	(void) before;
 }
 
-size_t
-connection_undelivered(const slot_t *slot)
+static size_t
+undelivered(const slot_t *slot)
 {
-	return (connection_buffered(slot));
+	return (buffered(slot));
 }
 #endif
+
+size_t
+connection_undelivered(const sockets_t *sockets, int32_t id)
+{
+	const slot_t *slot = slot_of(sockets, id);
+
+	return (slot == NULL ? 0 : undelivered(slot));
+}
 
 /*
  * POLLHUP is set when both directions are shut down: unix_poll of Linux's net/unix/af_unix.c after the
  * peer's unix_release_sock; strpoll of illumos' os/streamio.c (STRHUP) after tl's ordinary release.
  */
 int
-connection_gone(const slot_t *slot)
+connection_gone(const sockets_t *sockets, int32_t id)
 {
-	struct pollfd polled = { .fd = slot->fd, .events = 0, .revents = 0 };
+	const slot_t *slot = slot_of(sockets, id);
+	struct pollfd polled = { .events = 0, .revents = 0 };
 
+	if (slot == NULL)
+		return (1);
+	polled.fd = slot->fd;
 	return (!slot->listens && poll(&polled, 1, 0) > 0 &&
 	    (polled.revents & (POLLHUP | POLLERR)) != 0);
 }
@@ -321,13 +339,17 @@ write_large_later(slot_t *slot, char *large, size_t large_bytes, size_t from, si
 }
 
 void
-connection_commit(slot_t *slot, size_t length)
+connection_commit(sockets_t *sockets, int32_t id, size_t length)
 {
-	char *large = slot->large;
-	size_t large_bytes = slot->large_bytes;
+	slot_t *slot = slot_of(sockets, id);
+	char *large = slot == NULL ? NULL : slot->large;
+	size_t large_bytes;
 	int done, before;
 
-	if (large == NULL || length == 0 || length > large_bytes || slot->ending) {
+	if (large == NULL)
+		return;
+	large_bytes = slot->large_bytes;
+	if (length == 0 || length > large_bytes || slot->ending) {
 		slot_abandon(slot);
 		return;
 	}
@@ -349,6 +371,6 @@ void
 connection_end(slot_t *slot)
 {
 	slot->ending = 1;
-	if (connection_buffered(slot) == 0)
+	if (buffered(slot) == 0)
 		slot_close(slot);
 }

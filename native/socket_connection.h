@@ -1,5 +1,5 @@
 /*
- * Reading and writing a connection: for socket_listener.c and sockets.c.
+ * Reading and writing a connection: for socket_listener.c and sockets.c, and by its id for the reader.
  */
 #ifndef SOCKET_CONNECTION_H
 #define	SOCKET_CONNECTION_H
@@ -19,16 +19,27 @@ void connection_end(slot_t *slot);
 /* Reads what has come already, where that is possible without waiting. Of a connection that was just accepted. */
 void connection_read_early(slot_t *slot);
 
-/* A large write, as sockets.h says. */
-int connection_reserve(slot_t *slot, size_t length);
-void connection_fill(slot_t *slot, size_t at, const char *data, size_t length);
-void connection_commit(slot_t *slot, size_t length);
+/*
+ * A large write that is put together piece by piece: memory of its own is reserved, filled, and sent
+ * with one write, or abandoned where `length` is 0. It is unmapped as soon as the kernel has accepted
+ * all of it. A connection has one at a time. 0, -ENOMEM, -EBUSY where it has one, or -EBADF for
+ * any other id; the other two leave such an id alone.
+ */
+int connection_reserve(sockets_t *sockets, int32_t id, size_t length);
+void connection_fill(sockets_t *sockets, int32_t id, size_t at, const char *data, size_t length);
+void connection_commit(sockets_t *sockets, int32_t id, size_t length);
 
-/* Bytes that the kernel had no room for, and that the peer has not read; 0 of a listener. */
-size_t connection_buffered(const slot_t *slot);
-size_t connection_undelivered(const slot_t *slot);
+/*
+ * Bytes of a connection that its peer has not read just now, as far as the kernel knows: those that are
+ * buffered, and on Linux those that it holds, with what it needs to hold them. 0 for any
+ * other id.
+ */
+size_t connection_undelivered(const sockets_t *sockets, int32_t id);
 
-/* Whether nobody will read what is written; never so of a listener. */
-int connection_gone(const slot_t *slot);
+/*
+ * Whether the peer has closed its end, and not only shut down its side of it: nobody will read what is
+ * written. Asked of the kernel, since a connection that is not read shows no end.
+ */
+int connection_gone(const sockets_t *sockets, int32_t id);
 
 #endif

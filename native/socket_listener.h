@@ -1,5 +1,5 @@
 /*
- * Listening and accepting: for sockets.c.
+ * Listening and accepting: for sockets.c and the reader.
  */
 #ifndef SOCKET_LISTENER_H
 #define	SOCKET_LISTENER_H
@@ -10,7 +10,10 @@
 void socket_listeners_open(sockets_t *sockets);
 void socket_listeners_close(sockets_t *sockets, uv_close_cb closed);
 
-/* As sockets_listen of sockets.h. */
+/*
+ * Binds a new socket to `path` and listens. The listener's id, or -errno. The file stays when the
+ * listener is closed. It is 0600 from the start on Linux; elsewhere the caller has to see to that.
+ */
 int socket_listen(sockets_t *sockets, const char *path, int backlog);
 
 #endif

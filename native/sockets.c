@@ -104,63 +104,6 @@ sockets_execute(sockets_t *sockets, size_t count)
 	execute_some(sockets, count, 1);
 }
 
-void
-sockets_write(sockets_t *sockets, int32_t id, const char *data, size_t length)
-{
-	slot_t *slot = slot_of(sockets, id);
-
-	if (slot != NULL)
-		connection_write(slot, data, length);
-}
-
-int
-sockets_reserve(sockets_t *sockets, int32_t id, size_t length)
-{
-	slot_t *slot = slot_of(sockets, id);
-
-	return (slot == NULL || slot->listens ? -EBADF : connection_reserve(slot, length));
-}
-
-void
-sockets_fill(sockets_t *sockets, int32_t id, size_t at, const char *data, size_t length)
-{
-	slot_t *slot = slot_of(sockets, id);
-
-	if (slot != NULL)
-		connection_fill(slot, at, data, length);
-}
-
-void
-sockets_commit(sockets_t *sockets, int32_t id, size_t length)
-{
-	slot_t *slot = slot_of(sockets, id);
-
-	if (slot != NULL)
-		connection_commit(slot, length);
-}
-
-size_t
-sockets_undelivered(const sockets_t *sockets, int32_t id)
-{
-	const slot_t *slot = slot_of(sockets, id);
-
-	return (slot == NULL ? 0 : connection_undelivered(slot));
-}
-
-int
-sockets_gone(const sockets_t *sockets, int32_t id)
-{
-	const slot_t *slot = slot_of(sockets, id);
-
-	return (slot == NULL || connection_gone(slot));
-}
-
-int
-sockets_listen(sockets_t *sockets, const char *path, int backlog)
-{
-	return (socket_listen(sockets, path, backlog));
-}
-
 static void
 on_closed(uv_handle_t *handle)
 {

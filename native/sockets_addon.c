@@ -10,6 +10,8 @@
 
 #include "addon.h"
 #include "napi_call.h"
+#include "socket_connection.h"
+#include "socket_listener.h"
 #include "sockets.h"
 
 /* events, inbox, commands, outbox, buffered */
@@ -205,7 +207,7 @@ js_listen(napi_env env, napi_callback_info info)
 		return (NULL);
 	CALL(env, napi_get_value_string_utf8(env, argv[1], path, sizeof (path), NULL));
 	CALL(env, napi_get_value_int32(env, argv[2], &backlog));
-	CALL(env, napi_create_int32(env, sockets_listen(sockets, path, backlog), &result));
+	CALL(env, napi_create_int32(env, socket_listen(sockets, path, backlog), &result));
 	return (result);
 }
 
@@ -224,23 +226,6 @@ js_execute(napi_env env, napi_callback_info info)
 }
 
 static napi_value
-js_write(napi_env env, napi_callback_info info)
-{
-	napi_value argv[3];
-	int32_t id;
-	void *data;
-	size_t length;
-	sockets_t *sockets = arguments(env, info, 3, argv);
-
-	if (sockets == NULL)
-		return (NULL);
-	CALL(env, napi_get_value_int32(env, argv[1], &id));
-	CALL(env, napi_get_buffer_info(env, argv[2], &data, &length));
-	sockets_write(sockets, id, data, length);
-	return (NULL);
-}
-
-static napi_value
 js_reserve(napi_env env, napi_callback_info info)
 {
 	napi_value argv[3], result;
@@ -252,7 +237,7 @@ js_reserve(napi_env env, napi_callback_info info)
 		return (NULL);
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
 	CALL(env, napi_get_value_uint32(env, argv[2], &length));
-	CALL(env, napi_create_int32(env, sockets_reserve(sockets, id, length), &result));
+	CALL(env, napi_create_int32(env, connection_reserve(sockets, id, length), &result));
 	return (result);
 }
 
@@ -271,7 +256,7 @@ js_fill(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
 	CALL(env, napi_get_value_uint32(env, argv[2], &at));
 	CALL(env, napi_get_buffer_info(env, argv[3], &data, &length));
-	sockets_fill(sockets, id, at, data, length);
+	connection_fill(sockets, id, at, data, length);
 	return (NULL);
 }
 
@@ -287,7 +272,7 @@ js_commit(napi_env env, napi_callback_info info)
 		return (NULL);
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
 	CALL(env, napi_get_value_uint32(env, argv[2], &length));
-	sockets_commit(sockets, id, length);
+	connection_commit(sockets, id, length);
 	return (NULL);
 }
 
@@ -301,7 +286,7 @@ js_undelivered(napi_env env, napi_callback_info info)
 	if (sockets == NULL)
 		return (NULL);
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
-	CALL(env, napi_create_double(env, (double)sockets_undelivered(sockets, id), &result));
+	CALL(env, napi_create_double(env, (double)connection_undelivered(sockets, id), &result));
 	return (result);
 }
 
@@ -315,7 +300,7 @@ js_gone(napi_env env, napi_callback_info info)
 	if (sockets == NULL)
 		return (NULL);
 	CALL(env, napi_get_value_int32(env, argv[1], &id));
-	CALL(env, napi_get_boolean(env, sockets_gone(sockets, id) != 0, &result));
+	CALL(env, napi_get_boolean(env, connection_gone(sockets, id) != 0, &result));
 	return (result);
 }
 
@@ -326,7 +311,6 @@ sockets_exports(napi_env env, napi_value exports)
 		{ "openSockets", js_open },
 		{ "listen", js_listen },
 		{ "execute", js_execute },
-		{ "write", js_write },
 		{ "reserve", js_reserve },
 		{ "fill", js_fill },
 		{ "commit", js_commit },

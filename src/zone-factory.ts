@@ -14,7 +14,7 @@ import {
   type Handle,
   type LinkLimits,
 } from './transport/link';
-import { MemoryQuota } from './transport/memory-quota';
+import { MemoryQuota } from './transport/zone-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink, type PortFacts } from './transport/serial-link';

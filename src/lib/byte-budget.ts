@@ -14,10 +14,11 @@ interface Job {
 }
 
 export class ByteBudget {
+  /** Bytes that are held now. */
+  used = 0;
   /** By owner; the first to wait is the first to run. */
   private readonly waiting = new Map<string, Job[]>();
   private readonly running = new Set<string>();
-  private usedBytes = 0;
 
   /**
    * @param maxBytes what running jobs may hold; a single larger job runs alone
@@ -28,28 +29,21 @@ export class ByteBudget {
     private readonly maxJobMs = MAX_JOB_MS,
   ) {}
 
-  /** Bytes that are held now. */
-  get used(): number {
-    return this.usedBytes;
-  }
-
   /** Settles as `work` does, which runs once there is room for it and the owner's earlier jobs are done. */
   run<T>(owner: string, bytes: number, work: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const jobs = this.waiting.get(owner) ?? [];
-      jobs.push({ bytes, start: () => work().then(resolve, reject) });
-      this.waiting.set(owner, jobs);
+      const job = { bytes, start: () => work().then(resolve, reject) };
+      this.waiting.set(owner, [...(this.waiting.get(owner) ?? []), job]);
       this.startWaiting();
     });
   }
 
   private startWaiting(): void {
-    for (const [owner, jobs] of this.waiting) {
-      const [job, ...others] = jobs;
+    for (const [owner, [job, ...others]] of this.waiting) {
       if (job === undefined || this.running.has(owner)) {
         continue;
       }
-      if (this.usedBytes > 0 && this.usedBytes + job.bytes > this.maxBytes) {
+      if (this.used > 0 && this.used + job.bytes > this.maxBytes) {
         // Later ones do not overtake it, or it would never run.
         return;
       }
@@ -62,17 +56,17 @@ export class ByteBudget {
     }
   }
 
-  private start(owner: string, job: Job): void {
+  private start(owner: string, { bytes, start }: Job): void {
     this.running.add(owner);
-    this.usedBytes += job.bytes;
-    let counted = true;
+    this.used += bytes;
+    let counted = bytes;
     const uncount = (): void => {
-      this.usedBytes -= counted ? job.bytes : 0;
-      counted = false;
+      this.used -= counted;
+      counted = 0;
       this.startWaiting();
     };
     const timer = setTimeout(uncount, this.maxJobMs).unref();
-    void job.start().finally(() => {
+    void start().finally(() => {
       clearTimeout(timer);
       this.running.delete(owner);
       uncount();

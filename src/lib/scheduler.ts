@@ -62,35 +62,28 @@ export class CooperativeYield {
 
   /** Await it after each step; undefined, and next to free, while less than 2 ms have passed. */
   pause(): Promise<void> | undefined {
-    if (performance.now() - this.began < YIELD_AFTER_MS) {
-      return undefined;
+    if (performance.now() - this.began >= YIELD_AFTER_MS) {
+      return nextIteration().then(() => {
+        this.began = performance.now();
+      });
     }
-    return nextIteration().then(() => {
-      this.began = performance.now();
-    });
+    return undefined;
   }
-}
-
-export interface TaskQueueLimits {
-  /** Tasks in one iteration of the event loop. */
-  readonly tasks?: number;
-  /** After this no further task is begun in an iteration, ms. */
-  readonly ms?: number;
 }
 
 /** Runs tasks first come, first served, and only some of them in each iteration of the event loop. */
 export class TaskQueue {
   private readonly waiting = new Set<() => void>();
-  private readonly limits: Required<TaskQueueLimits>;
   private readonly schedule = oncePerIteration(() => this.runSome());
 
-  /** @param now a clock in ms that never goes back */
+  /**
+   * @param limits of one iteration: how many tasks, and after how many ms no further one is begun
+   * @param now a clock in ms that never goes back
+   */
   constructor(
-    { tasks = Infinity, ms = Infinity }: TaskQueueLimits,
+    private readonly limits: { readonly tasks?: number; readonly ms?: number },
     private readonly now: () => number = () => performance.now(),
-  ) {
-    this.limits = { tasks, ms };
-  }
+  ) {}
 
   /**
    * Calls `task` once, in a later iteration.
@@ -106,14 +99,13 @@ export class TaskQueue {
 
   /** Resolves as one of the tasks, in a later iteration. */
   next(): Promise<void> {
-    return new Promise((resolve) => {
-      this.add(resolve);
-    });
+    return new Promise((resolve) => void this.add(resolve));
   }
 
   private runSome(): void {
-    const end = this.now() + this.limits.ms;
-    let remaining = this.limits.tasks;
+    const { tasks = Infinity, ms = Infinity } = this.limits;
+    const end = this.now() + ms;
+    let remaining = tasks;
     for (const entry of this.waiting) {
       this.waiting.delete(entry);
       entry();
@@ -130,25 +122,22 @@ export class TaskQueue {
 /*
  * The fair scheduler: deficit round robin between zones, however many connections each of them has.
  *
- *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an
- *                                    idle zone's request never waits
- *                                    otherwise, or when it has more: into its zone's run queue, and that
- *                                    into the ring
- *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop
- *                                                   polls and others are read
- *   heavy  [zone c: c4] ...                         zones whose work takes long: a pass ends with a quantum
- *                                                   for one of them
+ *   bytes of a connection --offer--> its zone is within its quantum for this event: works at once, so an idle zone's
+ *                                    request never waits; otherwise, or when it has more, into its run queue
+ *   ring   [zone a: c1 c2 c3] [zone b: c9] ...      a pass: one quantum for each zone, then the event loop polls
+ *   heavy  [zone c: c4] ...                         whose work takes long: a pass ends with a quantum for one of them
  *
- * A quantum is small only while another zone waits. A zone that is alone works on until new bytes should be
- * read again, which costs an iteration of the event loop and so must not happen after every few requests.
+ * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is more. What a
+ * zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have paid for it.
  *
- * Work is charged by what it cost: the bytes that the worker names or the time that it took, whichever is more.
- * What a zone used beyond its quantum is its deficit, and while others wait it is not run until later quanta have
- * paid for it: one long piece of work is paid for by the zone that caused it. Nobody knows beforehand what a piece
- * of work will cost, but a zone whose last ones were long, or that has shown none yet while others have used up the
- * iteration's time, is not run in the event that brought its bytes: any other zone waits for one long piece of work
- * at most, however many zones there are that cause them. Many events may come in one iteration of the event loop, as
- * each read that a thread of the pool has done is one: their time is counted together.
+ * A quantum is small only while another zone waits. A zone that is alone works on until new bytes should be read again,
+ * which costs an iteration of the event loop and so must not happen after every few requests; but not for long where
+ * another zone has just worked, as that one will ask again and wait for the end of the pass.
+ *
+ * Nobody knows beforehand what work will cost, but a zone whose last pieces were long, or that has shown none yet while
+ * others have used up the iteration's time, is not run in the event that brought its bytes: any other zone waits for one
+ * long piece at most. An iteration may have many events, one for each read that a thread of the pool has done: their
+ * time is counted together.
  *
  * What always holds: a run queue is in one of the rings exactly while it has a worker waiting; a worker waits in at
  * most one run queue; no pass lasts longer than PASS_MS and one piece of work. It knows no bytes and no requests,
@@ -159,6 +148,9 @@ export class TaskQueue {
 const QUANTUM_COST = 8;
 /** Cost that a zone may have in one event, or in one run of a pass, while nobody else waits: some 0.3 ms. */
 const ALONE_COST = 64;
+/** The same in a pass while another zone has worked within RECENT_MS. */
+const RECENT_COST = 16;
+const RECENT_MS = 5;
 /** What work of cost 1 takes, ms. */
 const COST_MS = 0.005;
 /** A zone is never made to wait for more than this, whatever it cost: 20 ms. */
@@ -166,14 +158,16 @@ const MAX_DEFICIT = 4096;
 /** How long a pass may keep the event loop from reading an idle zone. */
 const PASS_MS = 2;
 /**
- * After this in the events of one iteration even zones whose work is short wait for a pass, one of them had long work this
- * time; and the heavy ones wait for the next iteration. Where they do, events have half of it.
+ * After this in the events of one iteration even zones whose work is short wait for a pass, and the heavy ones for the
+ * next iteration. Where they do, events have half of it.
  */
 const EVENTS_MS = 8;
 /** Work of less than this in an iteration is not worth an end of its own. */
 const COUNTED_MS = 1;
-/** Within this a pass begins again: less, and polling would cost more than the work. One run of a zone that is alone is more. */
+/** Within this a pass begins again: less, and polling would cost more than the work. */
 const AGAIN_MS = 0.2;
+/** The same while another zone has worked within RECENT_MS. */
+const RECENT_AGAIN_MS = 0.05;
 /** A zone is heavy while its work takes longer than this on average. */
 const HEAVY_MS = 0.5;
 /** Pieces of work that the average is of, about. */
@@ -196,33 +190,27 @@ export interface Worker {
 /** The workers of one zone that wait. */
 export class RunQueue {
   readonly waiting = new Set<Worker>();
-  /** Cost since the last poll, and the deficit from before. */
+  /** Cost in this event or pass, and the deficit from before. */
   spent = 0;
   /** What a run of one of its workers takes, ms; null before the first. */
   averageMs: number | null = null;
+  /** The event in which it worked last. */
+  event = 0;
 }
 
 /** The zones that have something to do. One serves the process. */
 export class Scheduler {
   private readonly ring = new Set<RunQueue>();
   private readonly heavy = new Set<RunQueue>();
-  private readonly spenders = new Set<RunQueue>();
   private readonly schedule = oncePerIteration(() => this.pass());
+  private readonly event = tickIds();
   /** What the work of this iteration's events took; of less than COUNTED_MS it may be that of some before. */
   private eventsMs = 0;
   /** The heavy ones had to wait in the last pass. */
   private heavyWaited = false;
-  /** As a member: it is queued for most deliveries of requests. */
-  private readonly endEvent = (): void => {
-    for (const queue of this.spenders) {
-      this.replenish(queue);
-    }
-    this.spenders.clear();
-    if (this.eventsMs >= COUNTED_MS) {
-      // It ends the iteration, though nobody may wait.
-      this.schedule();
-    }
-  };
+  /** The zone that worked last, and when it began to after another one. */
+  private latest: RunQueue | null = null;
+  private otherAt = -Infinity;
 
   /** @param now a clock in ms that never goes back */
   constructor(private readonly now: () => number = () => performance.now()) {}
@@ -232,7 +220,12 @@ export class Scheduler {
     if (queue.waiting.has(worker) || !worker.ready) {
       return;
     }
-    const { budget } = this;
+    const event = this.event();
+    if (queue.event !== event && queue.waiting.size === 0) {
+      queue.event = event;
+      this.replenish(queue);
+    }
+    const budget = this.nobodyWaits ? ALONE_COST : QUANTUM_COST;
     const mayRun =
       queue.averageMs === null
         ? this.eventsMs < PASS_MS
@@ -241,18 +234,14 @@ export class Scheduler {
     if (queue.waiting.size > 0 || queue.spent >= budget || !mayRun) {
       queue.waiting.add(worker);
       this.enter(queue);
+    } else {
+      const began = this.now();
+      this.eventsMs += this.run(queue, worker, budget, began) - began;
+    }
+    // Counted time ends an iteration, though nobody may wait.
+    if (queue.waiting.size > 0 || this.eventsMs >= COUNTED_MS) {
       this.schedule();
-      return;
     }
-    const began = this.now();
-    this.eventsMs += this.run(queue, worker, budget, began) - began;
-    if (queue.waiting.size > 0) {
-      this.schedule();
-    }
-    if (this.spenders.size === 0) {
-      queueMicrotask(this.endEvent);
-    }
-    this.spenders.add(queue);
   }
 
   /** A worker is gone: it is not run any more. */
@@ -264,13 +253,29 @@ export class Scheduler {
     }
   }
 
-  /** What a zone may spend that is in neither ring. */
-  private get budget(): number {
-    return this.ring.size + this.heavy.size === 0 ? ALONE_COST : QUANTUM_COST;
+  private get nobodyWaits(): boolean {
+    return this.ring.size + this.heavy.size === 0;
+  }
+
+  private enter(queue: RunQueue): void {
+    if (!this.ring.has(queue) && !this.heavy.has(queue)) {
+      const isHeavy = queue.averageMs === null || queue.averageMs > HEAVY_MS;
+      (isHeavy ? this.heavy : this.ring).add(queue);
+    }
+  }
+
+  /** Before a zone works that is in no ring: where nobody waits it has no deficit. */
+  private replenish(queue: RunQueue): void {
+    const spent = Math.min(MAX_DEFICIT, Math.max(0, queue.spent - QUANTUM_COST));
+    queue.spent = this.nobodyWaits ? 0 : spent;
   }
 
   /** @returns when it ended */
   private run(queue: RunQueue, worker: Worker, budget: number, began: number): number {
+    if (queue !== this.latest) {
+      this.otherAt = this.latest === null ? -Infinity : began;
+      this.latest = queue;
+    }
     const cost = worker.work(budget - queue.spent);
     const ended = this.now();
     const ms = ended - began;
@@ -287,28 +292,17 @@ export class Scheduler {
     return ended;
   }
 
-  /** A pass has gone by. A zone that nobody else waits for has no deficit. */
-  private replenish(queue: RunQueue): void {
-    const own = this.ring.has(queue) || this.heavy.has(queue) ? 1 : 0;
-    const isAlone = this.ring.size + this.heavy.size === own;
-    queue.spent = isAlone ? 0 : Math.min(MAX_DEFICIT, Math.max(0, queue.spent - QUANTUM_COST));
-  }
-
-  private enter(queue: RunQueue): void {
-    if (!this.ring.has(queue) && !this.heavy.has(queue)) {
-      const isHeavy = queue.averageMs === null || queue.averageMs > HEAVY_MS;
-      (isHeavy ? this.heavy : this.ring).add(queue);
-    }
-  }
-
   private pass(): void {
     const began = this.now();
+    const isRecent = began - this.otherAt < RECENT_MS;
+    const aloneCost = isRecent ? RECENT_COST : ALONE_COST;
+    const againMs = isRecent ? RECENT_AGAIN_MS : AGAIN_MS;
     let now = began;
     let remaining = this.ring.size;
     // A Set yields what is added while it is iterated: a zone that is queued again is met again.
     for (const queue of this.ring) {
-      now = this.runNext(this.ring, queue, now);
-      if (now - began >= (--remaining > 0 ? PASS_MS : AGAIN_MS)) {
+      now = this.runNext(queue, aloneCost, now);
+      if (now - began >= (--remaining > 0 ? PASS_MS : againMs)) {
         break;
       }
     }
@@ -317,39 +311,34 @@ export class Scheduler {
     this.heavyWaited =
       this.heavy.size > 0 && !this.heavyWaited && this.eventsMs + now - began >= EVENTS_MS;
     for (const queue of this.heavyWaited ? [] : this.heavy) {
-      now = this.runNext(this.heavy, queue, now);
+      now = this.runNext(queue, aloneCost, now);
       if (now - heavyBegan >= AGAIN_MS) {
         break;
       }
     }
     this.eventsMs = 0;
-    if (this.ring.size + this.heavy.size > 0) {
+    if (!this.nobodyWaits) {
       this.schedule();
     }
   }
 
-  /** @returns when it ended */
-  private runNext(ring: Set<RunQueue>, queue: RunQueue, began: number): number {
-    ring.delete(queue);
+  /** A quantum for one zone. @returns when it ended */
+  private runNext(queue: RunQueue, aloneCost: number, began: number): number {
+    this.ring.delete(queue);
+    this.heavy.delete(queue);
     this.replenish(queue);
-    const ended = this.runWorkers(queue, began);
-    if (queue.waiting.size > 0) {
-      this.enter(queue);
-    }
-    return ended;
-  }
-
-  /** @returns when it ended */
-  private runWorkers(queue: RunQueue, began: number): number {
+    const budget = this.nobodyWaits ? aloneCost : QUANTUM_COST;
     let now = began;
     let remaining = queue.waiting.size;
-    const { budget } = this;
     for (const worker of queue.waiting) {
       if (remaining-- === 0 || queue.spent >= budget) {
         break;
       }
       queue.waiting.delete(worker);
       now = this.run(queue, worker, budget, now);
+    }
+    if (queue.waiting.size > 0) {
+      this.enter(queue);
     }
     // Passing over a zone costs time too: without this, a pass over zones with a deficit would not end.
     return now === began ? this.now() : now;

@@ -116,8 +116,6 @@ interface Addon {
   listen(sockets: Handle, path: string, backlog: number): number;
   /** Executes the first `count` commands. */
   execute(sockets: Handle, count: number): void;
-  /** For what is larger than the outbox. */
-  write(sockets: Handle, id: number, bytes: Uint8Array): void;
   /** Memory for one large write that is filled piece by piece. @returns 0 or the negative errno */
   reserve(sockets: Handle, id: number, bytes: number): number;
   fill(sockets: Handle, id: number, at: number, bytes: Uint8Array): void;
@@ -137,7 +135,7 @@ interface Addon {
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
   'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
-  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute', 'write',
+  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 

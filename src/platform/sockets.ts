@@ -58,7 +58,7 @@ interface ListenerOwner {
 /**
  * One connection that came in by a listening socket. It holds no bytes: the sockets do, for all together.
  *
- *   open --end--> ending --> closed
+ *   open --end--> ending --all is written--> closed
  *    |               |
  *    +---destroy-----+--> closing --> closed
  */
@@ -68,21 +68,18 @@ class AcceptedStream implements Stream {
   waiting = 0;
   /** For the sockets: this wrote since commands were executed last. */
   wrote = false;
-  private readonly descriptor: number;
   private owner: StreamOwner | null = null;
-  private phase: 'open' | 'ending' | 'closing' | 'closed' = 'open';
+  private phase: 'open' | 'ending' | 'closing' = 'open';
 
   /** @param id another connection's after `closed` */
   constructor(
     private readonly sockets: Sockets,
     readonly id: number,
-    fd: number,
-  ) {
-    this.descriptor = fd;
-  }
+    private readonly descriptor: number,
+  ) {}
 
   get fd(): number | undefined {
-    return this.phase === 'open' || this.phase === 'ending' ? this.descriptor : undefined;
+    return this.phase === 'closing' ? undefined : this.descriptor;
   }
 
   get writable(): boolean {
@@ -90,15 +87,17 @@ class AcceptedStream implements Stream {
   }
 
   get buffered(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.sockets.buffered(this.id);
+    return this.phase === 'closing' ? 0 : this.waiting + (this.sockets.bufferedOf[this.id] ?? 0);
   }
 
   get undelivered(): number {
-    return this.fd === undefined ? 0 : this.waiting + this.sockets.undelivered(this.id);
+    const { addon, handle } = this.sockets;
+    return this.phase === 'closing' ? 0 : this.waiting + addon.undelivered(handle, this.id);
   }
 
   get gone(): boolean {
-    return this.fd === undefined || this.sockets.gone(this.id);
+    const { addon, handle } = this.sockets;
+    return this.phase === 'closing' || addon.gone(handle, this.id);
   }
 
   get needsDrain(): boolean {
@@ -116,12 +115,14 @@ class AcceptedStream implements Stream {
   }
 
   reserve(bytes: number): boolean {
-    return this.phase === 'open' && this.sockets.reserve(this.id, bytes);
+    const { addon, handle } = this.sockets;
+    return this.phase === 'open' && addon.reserve(handle, this.id, bytes) === 0;
   }
 
   fill(at: number, bytes: Buffer): void {
+    const { addon, handle } = this.sockets;
     if (this.phase === 'open') {
-      this.sockets.fill(this.id, at, bytes);
+      addon.fill(handle, this.id, at, bytes);
     }
   }
 
@@ -129,14 +130,6 @@ class AcceptedStream implements Stream {
     if (this.phase === 'open') {
       this.sockets.commit(this, bytes);
     }
-  }
-
-  cork(): void {
-    // All that is written in one delivery leaves together anyway.
-  }
-
-  uncork(): void {
-    // See cork.
   }
 
   pause(): void {
@@ -150,14 +143,14 @@ class AcceptedStream implements Stream {
   end(): void {
     if (this.phase === 'open') {
       this.phase = 'ending';
-      this.sockets.end(this.id);
+      this.sockets.command(END, this.id);
     }
   }
 
   destroy(): void {
-    if (this.phase === 'open' || this.phase === 'ending') {
+    if (this.phase !== 'closing') {
       this.phase = 'closing';
-      this.sockets.close(this.id);
+      this.sockets.command(CLOSE, this.id);
     }
   }
 
@@ -179,33 +172,34 @@ class AcceptedStream implements Stream {
   }
 
   flushed(): void {
-    if (this.phase === 'open' || this.phase === 'ending') {
+    if (this.phase !== 'closing') {
       this.owner?.drain();
     }
   }
 
   closed(): void {
-    this.phase = 'closed';
+    this.phase = 'closing';
     this.owner?.closed();
   }
 
   private setReading(on: boolean): void {
-    if (this.paused === on && (this.phase === 'open' || this.phase === 'ending')) {
+    if (this.paused === on && this.phase !== 'closing') {
       this.paused = !on;
-      this.sockets.setReading(this.id, on);
+      this.sockets.command(on ? RESUME : PAUSE, this.id);
     }
   }
 }
 
 /** All listeners and accepted connections of the process, and the memory that they share with the addon. */
 class Sockets {
-  private readonly addon = loadAddon();
-  private readonly handle: Handle;
+  readonly addon = loadAddon();
+  readonly handle: Handle;
+  /** By id: bytes that the kernel had no room for when it was last given some. */
+  readonly bufferedOf = new Uint32Array(MAX_IDS);
   private readonly events = new Int32Array(EVENTS * INTS);
   private readonly inbox = Buffer.alloc(INBOX_BYTES);
   private readonly commands = new Int32Array(COMMANDS * INTS);
   private readonly outbox = Buffer.alloc(OUTBOX_BYTES);
-  private readonly bufferedOf = new Uint32Array(MAX_IDS);
   private readonly streams: (AcceptedStream | undefined)[] = [];
   private readonly listeners = new Map<number, ListenerOwner>();
   /** Streams that wrote since commands were executed last. */
@@ -221,10 +215,10 @@ class Sockets {
     this.handle = this.addon.openSockets(deliver, events, inbox, commands, outbox, bufferedOf);
   }
 
-  listen(path: string, owner: ListenerOwner): Listener {
-    const id = this.addon.listen(this.handle, path, BACKLOG);
+  listen(owner: ListenerOwner): Listener {
+    const id = this.addon.listen(this.handle, owner.path, BACKLOG);
     if (id < 0) {
-      throw new SystemError('bind', path, errnoName(-id));
+      throw new SystemError('bind', owner.path, errnoName(-id));
     }
     this.listeners.set(id, owner);
     return {
@@ -238,42 +232,12 @@ class Sockets {
     };
   }
 
-  /** Bytes that the kernel had no room for when it was last given some. */
-  buffered(id: number): number {
-    return this.bufferedOf[id] ?? 0;
-  }
-
-  undelivered(id: number): number {
-    return this.addon.undelivered(this.handle, id);
-  }
-
-  gone(id: number): boolean {
-    return this.addon.gone(this.handle, id);
-  }
-
-  reserve(id: number, bytes: number): boolean {
-    return this.addon.reserve(this.handle, id, bytes) === 0;
-  }
-
-  fill(id: number, at: number, bytes: Buffer): void {
-    this.addon.fill(this.handle, id, at, bytes);
-  }
-
-  commit(stream: AcceptedStream, bytes: number): void {
-    // What was written before leaves before.
-    this.execute();
-    this.addon.commit(this.handle, stream.id, bytes);
-    this.wrote(stream);
-    this.schedule();
-  }
-
   write(stream: AcceptedStream, bytes: Buffer): void {
     const { length } = bytes;
     if (length > OUTBOX_BYTES) {
-      this.execute();
-      this.addon.write(this.handle, stream.id, bytes);
-      this.wrote(stream);
-      this.schedule();
+      for (let at = 0; at < length; at += OUTBOX_BYTES) {
+        this.write(stream, bytes.subarray(at, at + OUTBOX_BYTES));
+      }
       return;
     }
     // Before the bytes are there: executing empties the outbox.
@@ -293,19 +257,14 @@ class Sockets {
     this.wrote(stream);
   }
 
-  setReading(id: number, on: boolean): void {
-    this.command(on ? RESUME : PAUSE, id);
+  commit(stream: AcceptedStream, bytes: number): void {
+    // What was written before leaves before.
+    this.execute();
+    this.addon.commit(this.handle, stream.id, bytes);
+    this.wrote(stream);
   }
 
-  end(id: number): void {
-    this.command(END, id);
-  }
-
-  close(id: number): void {
-    this.command(CLOSE, id);
-  }
-
-  private command(kind: number, id: number, at = 0, length = 0): void {
+  command(kind: number, id: number, at = 0, length = 0): void {
     if (this.commandCount === COMMANDS) {
       this.execute();
     }
@@ -322,6 +281,7 @@ class Sockets {
       stream.wrote = true;
       this.writers.push(stream);
     }
+    this.schedule();
   }
 
   /** What is written outside of a delivery is executed when the function that wrote it returns. */
@@ -356,18 +316,18 @@ class Sockets {
   }
 
   private execute(): void {
-    const { commandCount, writers } = this;
-    if (commandCount > 0) {
-      this.addon.execute(this.handle, commandCount);
+    if (this.commandCount > 0) {
+      this.addon.execute(this.handle, this.commandCount);
       this.commandCount = 0;
       this.outboxUsed = 0;
-      for (const stream of writers) {
+      for (const stream of this.writers) {
         stream.waiting = 0;
       }
     }
   }
 
   private dispatch(kind: number, id: number, a: number, b: number): void {
+    const stream = this.streams[id];
     switch (kind) {
       case ACCEPTED:
         this.accepted(id, a, b);
@@ -378,20 +338,18 @@ class Sockets {
         break;
       }
       case DATA:
-        this.streams[id]?.data(this.inbox.subarray(a, a + b));
+        stream?.data(this.inbox.subarray(a, a + b));
         break;
       case ENDED:
-        this.streams[id]?.ended(a);
+        stream?.ended(a);
         break;
       case DRAIN:
-        this.streams[id]?.flushed();
+        stream?.flushed();
         break;
-      case CLOSED: {
-        const stream = this.streams[id];
+      case CLOSED:
         this.streams[id] = undefined;
         stream?.closed();
         break;
-      }
       default:
         break;
     }
@@ -425,5 +383,5 @@ export function listenUnix(
   failed: (err: SystemError) => void,
 ): Listener {
   sockets ??= new Sockets();
-  return sockets.listen(path, { path, accepted, failed });
+  return sockets.listen({ path, accepted, failed });
 }

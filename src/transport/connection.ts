@@ -26,12 +26,9 @@ import {
   type LineRequest,
   type Request,
 } from '../protocol/request';
-import { refusalOf } from './bad-line';
-import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
-import { ReplyQueue, type PendingRequest, type ReplySink } from './reply-queue';
-import type { ReplySizes } from './reply-sizes';
-import type { Watches } from './watches';
-import { ConnectionAccount, type AccountOwner, type ZoneQuota } from './zone-quota';
+import { SMALL_BYTES, type Origin } from './link';
+import { ReplyQueue, type PendingRequest, type ReplyContext, type ReplyOwner } from './reply-queue';
+import { ConnectionAccount, type AccountOwner } from './zone-quota';
 
 /** A peer that does not read may pause so long while others of its zone wait for the room that its replies take. */
 const UNREAD_GRACE_MS = 2000;
@@ -39,20 +36,13 @@ const UNREAD_GRACE_MS = 2000;
 const STALLED_LINE_MS = 10_000;
 
 /** What all connections of one link have in common. */
-export interface ConnectionContext {
-  readonly handle: Handle;
-  readonly observer: LinkObserver;
-  readonly limits: LinkLimits;
+export interface ConnectionContext extends ReplyContext {
   readonly scheduler: Pick<Scheduler, 'offer' | 'withdraw'>;
   readonly queue: RunQueue;
-  readonly quota: ZoneQuota;
-  readonly watches: Watches;
-  /** A clock in ms that never goes back. */
-  readonly now: () => number;
 }
 
 /** One connection, from an open stream to its end. */
-export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner {
+export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner {
   /** Bytes read so far. */
   received = 0;
   protected readonly channel: Channel = 'socket';
@@ -65,10 +55,8 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   private readonly account: ConnectionAccount;
   /** A full queue was reported, and is full still. */
   private queueFull = false;
-  /** Bytes of replies in all. */
-  private wrote = 0;
-  /** While `work` runs: whether the peer has left, once the kernel was asked, which it is once in a run. */
-  private run: { hasLeft?: boolean } | null = null;
+  /** Whether the peer has left. The kernel is asked once in each run of `work`: `unknown` is before that. */
+  private gone: boolean | 'unknown' | null = null;
 
   /** @param onClosed runs once, when the descriptor is closed */
   constructor(
@@ -77,11 +65,10 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     protected readonly context: ConnectionContext,
     private readonly onClosed: () => void,
   ) {
-    const { handle, observer, limits, quota, watches, now } = context;
+    const { limits, quota, now } = context;
     this.lines = new LineReader(limits.lineBytes);
-    const shared = { origin, handle, observer, limits, watches, now };
-    this.replies = new ReplyQueue({ ...shared, onProgress: () => this.proceed(), sink: this });
     this.account = new ConnectionAccount(quota, stream, this, now);
+    this.replies = new ReplyQueue(origin, context, stream, this.account, this);
     this.receivedAt = now();
     stream.start(this);
   }
@@ -103,21 +90,20 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     const { account } = this;
     const { quota, limits } = this.context;
     account.recount();
-    const { replyBytes } = account;
     const { pending, waiting } = this.replies;
-    if (waiting && replyBytes === 0 && this.lines.unread + this.lineBytes === 0) {
+    const isUnread = account.replyBytes > 0;
+    if (waiting && !isUnread && this.lines.unread + this.lineBytes === 0) {
       // Its peer can only wait too; its time begins when the WATCH ends.
       account.moved(this.context.now());
     }
     const { stillMs } = account;
-    const isLineStalled = quota.lineHasWaiters && quota.hasLineSlot(account);
-    const stalled = isLineStalled && (!pending || waiting);
-    if (replyBytes > 0 && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
+    const isWantedLine = quota.lineHasWaiters && quota.hasLineSlot(account);
+    if (isUnread && quota.hasWaiters && stillMs >= UNREAD_GRACE_MS) {
       this.refuse('unread');
-    } else if (stalled && stillMs >= STALLED_LINE_MS) {
+    } else if (isWantedLine && (!pending || waiting) && stillMs >= STALLED_LINE_MS) {
       this.refuse('idle');
     } else if (stillMs >= limits.idleMs) {
-      this.refuse(replyBytes > 0 ? 'unread' : 'idle');
+      this.refuse(isUnread ? 'unread' : 'idle');
     }
   }
 
@@ -169,31 +155,32 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
   }
 
   work(cost: number): number {
-    const { replies, wrote } = this;
+    const { replies } = this;
+    const { written } = replies;
     let spent = 0;
-    this.run = {};
-    this.stream.cork();
+    this.gone = 'unknown';
+    this.stream.cork?.();
     while (spent < cost && (replies.ready || this.mayAsk)) {
-      const before = this.wrote;
+      const before = replies.written;
       const bytes = replies.ready ? replies.next() : this.parseNext();
       if (bytes === null) {
         break;
       }
-      spent += costOf(bytes + this.wrote - before);
-      if (this.wrote > wrote && replies.pending && !this.clear) {
+      spent += costOf(bytes + replies.written - before);
+      if (replies.written > written && replies.pending && !this.clear) {
         // The next request waits here, where there is room, until the kernel has taken the reply.
         break;
       }
     }
-    this.stream.uncork();
-    this.run = null;
+    this.stream.uncork?.();
+    this.gone = null;
     this.account.update();
     this.settle();
     return spent;
   }
 
-  /** Continues after something outside has changed. */
-  private proceed(): void {
+  /** Continues after something outside has changed: there is room, a request has finished, a WATCH is woken. */
+  proceed(): void {
     if (this.phase !== 'closed') {
       this.context.scheduler.offer(this.context.queue, this);
       this.settle();
@@ -220,14 +207,21 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
 
   private take(asked: PendingRequest): void {
     const { request, bytes } = asked;
-    const refusal = refusalOf(request, bytes);
-    if (refusal !== null) {
-      this.context.observer.refused(refusal.reason, refusal.detail);
-    }
+    const { observer } = this.context;
     if (request.kind === 'broken') {
+      // Only the header: base64 may be a value's.
+      const [head = ''] =
+        /^V2[ 0-9a-fA-F]{0,30}/.exec(request.line.toString('latin1', 0, 32)) ?? [];
+      observer.refused('broken-frame', { reason: request.reason, bytes, head });
       return;
     }
-    if (refusal === null && (request.kind === 'reset' || request.kind === 'negotiate')) {
+    const { kind } = request;
+    const isBad = isBadLine(request);
+    // One that is too large was counted where it was cut.
+    if (isBad && kind !== 'too-large') {
+      observer.refused('bad-line', { kind, bytes });
+    }
+    if (!isBad && (request.kind === 'reset' || request.kind === 'negotiate')) {
       this.reset(asked, request);
     } else {
       this.ask(asked);
@@ -322,89 +316,28 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     this.stream.destroy();
   }
 
-  // The reply queue's sink.
+  // The reply queue's owner.
 
   get clear(): boolean {
     return !this.stream.needsDrain;
   }
 
   get open(): boolean {
-    const { stream, phase, run } = this;
+    const { stream, phase } = this;
     if (!stream.writable || (!stream.paused && phase !== 'hungUp')) {
       return stream.writable;
     }
     // The end of a stream that is not read is not reported.
-    return !(run === null ? stream.gone : (run.hasLeft ??= stream.gone));
-  }
-
-  get sizes(): ReplySizes {
-    return this.context.quota.sizes;
-  }
-
-  fits(bytes: number): boolean {
-    const { quota, limits, observer } = this.context;
-    if (this.phase === 'closed') {
-      return true;
+    if (this.gone === null) {
+      return !stream.gone;
     }
-    const { fits, isNew } = quota.reply(this.account, bytes);
-    if (isNew) {
-      observer.refused('unsent', { limit: limits.replyBytes });
+    if (this.gone === 'unknown') {
+      this.gone = stream.gone;
     }
-    return fits;
+    return !this.gone;
   }
 
-  keep(bytes: number): void {
-    if (this.phase !== 'closed') {
-      this.context.quota.keep(this.account, bytes);
-    }
-  }
-
-  release(): void {
-    this.context.quota.release(this.account);
-  }
-
-  write(bytes: Buffer): void {
-    if (!this.stream.writable) {
-      return;
-    }
-    // Only resets are answered before it is `clear`: the peer sends them without end and reads nothing.
-    if (this.stream.buffered > this.context.limits.replyBytes && !this.clear) {
-      this.context.observer.refused('unread', { unsent: this.account.replyBytes });
-      return;
-    }
-    this.stream.write(bytes);
-    this.account.update();
-    this.sent(bytes.length);
-  }
-
-  reserve(bytes: number, whileBuilt: number): void {
-    if (this.stream.reserve(bytes)) {
-      this.account.reserve(bytes + whileBuilt);
-    } else {
-      this.stream.destroy();
-    }
-  }
-
-  fill(at: number, bytes: Buffer): void {
-    this.stream.fill(at, bytes);
-  }
-
-  commit(bytes: number): void {
-    this.stream.commit(bytes);
-    if (bytes === 0) {
-      this.account.reserve(0);
-      return;
-    }
-    this.account.written();
-    this.sent(bytes);
-  }
-
-  private sent(bytes: number): void {
-    this.wrote += bytes;
-    this.context.observer.sent(bytes);
-  }
-
-  // The account's owner.
+  // The account's owner; also `proceed`.
 
   get requestBytes(): number {
     return this.lines.unread + this.lineBytes + this.replies.heldBytes;
@@ -414,12 +347,24 @@ export class Connection implements StreamOwner, Worker, ReplySink, AccountOwner 
     return this.replies.running || this.ready;
   }
 
-  roomMade(): void {
-    this.replies.retry();
-    this.proceed();
-  }
-
   evict(): void {
     this.refuse('unread');
+  }
+}
+
+/** True: not a request of the protocol; it is answered FAILURE or `invalid command`. */
+export function isBadLine(request: Request): boolean {
+  switch (request.kind) {
+    case 'reset':
+      return !request.bare;
+    case 'negotiate':
+      return !request.accepted;
+    case 'malformed':
+      return request.wire.version === 1;
+    case 'unknown':
+    case 'too-large':
+      return true;
+    default:
+      return false;
   }
 }

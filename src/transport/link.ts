@@ -15,20 +15,14 @@
  * With the defaults that is 16 MiB for a zone that tries, and some KiB for one that does not. All zones together get
  * what ZONES_AT_LIMIT of them may hold (memory-quota.ts).
  */
+import type { PeerCredential } from '../platform/libzonecfg';
 import type { ChangeLimit, Reply } from '../protocol/reply';
 import type { DataRequest, Request } from '../protocol/request';
-
-/** The process at the other end of a connection, as getpeerucred gives it. */
-export interface Peer {
-  readonly zoneid: number;
-  readonly pid: number;
-  readonly uid: number;
-}
 
 /** Where a request came from. `peer` is null on a serial port: the hypervisor stands between. */
 export interface Origin {
   readonly zonename: string;
-  readonly peer: Peer | null;
+  readonly peer: PeerCredential | null;
   /** The peer may only read. */
   readonly readOnly?: boolean;
 }

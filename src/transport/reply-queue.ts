@@ -1,7 +1,7 @@
 /*
  * The pending requests of one connection, answered one by one in their order.
  *
- *   request --ask--> [queue] --> running --> small: encoded at once --------------> sink
+ *   request --ask--> [queue] --> running --> small: encoded at once --------------> stream
  *                       |           |        large: blocked --room--> building --->
  *                       |           |        WATCH, token the same: waiting --woken--> running
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
@@ -14,7 +14,7 @@
  * - One WATCH waits at most, and nothing waits behind it: the next request ends it, and is answered after it.
  * - A large reply, which only reads have, has its room before it is built. Until then its request alone is held.
  *
- * Used by a connection, which sends the bytes, and adds no more requests than `full` lets it.
+ * Part of a connection, which adds no more requests than `full` lets it.
  */
 import {
   encodeReply,
@@ -23,9 +23,9 @@ import {
   sizeOfReply,
   sizeOfSource,
   type Reply,
-  type ReplyMemory,
 } from '../protocol/reply';
 import type { DataVersion } from '../platform/files';
+import type { Stream } from '../platform/stream';
 import {
   isDataRequest,
   isWrite,
@@ -35,8 +35,8 @@ import {
   type WriteRequest,
 } from '../protocol/request';
 import { SMALL_BYTES, type Handle, type LinkLimits, type LinkObserver, type Origin } from './link';
-import type { ReplySizes } from './reply-sizes';
 import { WAITING_BYTES, type WaitingWatch, type Watches } from './watches';
+import type { ConnectionAccount, ZoneQuota } from './zone-quota';
 
 /** A request and when it arrived. */
 export interface PendingRequest {
@@ -49,16 +49,15 @@ export interface PendingRequest {
   readonly waited?: Pick<WaitingWatch, 'until' | 'seen'>;
 }
 
-/** The request whose reply is next, once it is no longer in the queue. */
+/**
+ * The request whose reply is next, once it is no longer in the queue. `running`: the handler has it, as a promise;
+ * `blocked`: its reply had no room, which is reserved in the account when there is some; `waiting`: a WATCH waits for a
+ * change; `building`: its large reply is being encoded.
+ */
 type Head =
   | { readonly state: 'none' }
-  /** The handler has it, as a promise. */
-  | { readonly state: 'running'; readonly asked: PendingRequest }
-  /** Its reply had no room; `retryable`: there is room now. */
-  | { readonly state: 'blocked'; readonly asked: PendingRequest; readonly retryable: boolean }
-  /** A WATCH that waits for a change. */
+  | { readonly state: 'running' | 'blocked'; readonly asked: PendingRequest }
   | { readonly state: 'waiting'; readonly asked: PendingRequest; readonly watch: WaitingWatch }
-  /** Its large reply is being encoded. */
   | {
       readonly state: 'building';
       readonly asked: PendingRequest;
@@ -71,59 +70,49 @@ const NONE: Head = { state: 'none' };
 /** Above this a reply is built piece by piece, in memory of its own. */
 const LARGE_BYTES = 64 * 1024;
 
-/** Where replies go. */
-export interface ReplySink extends ReplyMemory {
+/** Of one link. */
+export interface ReplyContext {
+  readonly handle: Handle;
+  readonly observer: LinkObserver;
+  readonly limits: LinkLimits;
+  readonly quota: ZoneQuota;
+  readonly watches: Watches;
+  /** A clock in ms that never goes back. */
+  readonly now: () => number;
+}
+
+/** The connection of a reply queue. */
+export interface ReplyOwner {
   /** True: the kernel has taken what was written before, so another reply may follow. */
   readonly clear: boolean;
   /** False: the peer is gone, and what is written is lost. */
   readonly open: boolean;
-  /** How large the zone's large replies were: one without room is not fetched. */
-  readonly sizes: ReplySizes;
-  /** True: a large reply of so many bytes may be built now. False: `retry` is called when it may. */
-  fits(bytes: number): boolean;
-  /** Reserves the room that `fits` found while the reply is fetched, until `fits` is called again. */
-  keep(bytes: number): void;
-  /** Gives back what `keep` reserved. */
-  release(): void;
-  /** Sends one whole reply. */
-  write(bytes: Buffer): void;
-  /**
-   * Allocates memory for one large reply, which `fill` fills.
-   * @param whileBuilt bytes that are held besides until `commit`
-   */
-  reserve(bytes: number, whileBuilt: number): void;
-  /** Sends the first bytes of that memory, in one write; with 0 it is freed. */
-  commit(bytes: number): void;
-}
-
-export interface ReplyQueueOptions {
-  readonly origin: Origin;
-  readonly handle: Handle;
-  readonly observer: LinkObserver;
-  readonly limits: LinkLimits;
-  readonly sink: ReplySink;
-  readonly watches: Watches;
-  readonly now: () => number;
   /** A request finished by itself: there may be more to do. */
-  readonly onProgress: () => void;
+  proceed(): void;
 }
 
 /** The requests of one connection, from its first to its end. */
 export class ReplyQueue {
+  /** Bytes of replies in all. */
+  written = 0;
   private readonly queue: PendingRequest[] = [];
   /** Of the requests in the queue. */
   private queuedBytes = 0;
   /** Of the head and of detached writes. */
   private busyBytes = 0;
   private head: Head = NONE;
-  /** Room is reserved for the reply that is being fetched. */
-  private roomKept = false;
   /** No WATCH may wait any more: the peer has ended its side, or we end ours. */
   private ending = false;
   /** Writes whose replies were dropped and that still run. */
   private detached = 0;
 
-  constructor(private readonly options: ReplyQueueOptions) {}
+  constructor(
+    private readonly origin: Origin,
+    private readonly context: ReplyContext,
+    private readonly stream: Stream,
+    private readonly account: ConnectionAccount,
+    private readonly owner: ReplyOwner,
+  ) {}
 
   /** True: the handler has a request, which settles by itself, or a reply is being built. */
   get running(): boolean {
@@ -148,7 +137,7 @@ export class ReplyQueue {
 
   /** True: the connection must not add more than resets. */
   get full(): boolean {
-    const { limits } = this.options;
+    const { limits } = this.context;
     return this.queue.length >= limits.queuedRequests || this.queuedBytes >= limits.lineBytes;
   }
 
@@ -178,7 +167,7 @@ export class ReplyQueue {
   answerNow(asked: PendingRequest, request: LineRequest): void {
     const bytes = replyToLine(request);
     if (bytes !== null) {
-      this.options.sink.write(bytes);
+      this.write(bytes);
       this.reportAnswered(asked, null);
     }
   }
@@ -189,18 +178,11 @@ export class ReplyQueue {
       case 'building':
         return true;
       case 'blocked':
-        return this.head.retryable;
+        return this.account.reservedBytes > 0;
       case 'waiting':
-        return this.head.watch.woken && this.options.sink.clear;
+        return this.head.watch.woken && this.owner.clear;
       default:
         return this.queue.length > 0 && this.canBegin;
-    }
-  }
-
-  /** There is room for the blocked reply. */
-  retry(): void {
-    if (this.head.state === 'blocked') {
-      this.head = { ...this.head, retryable: true };
     }
   }
 
@@ -208,24 +190,21 @@ export class ReplyQueue {
   next(): number {
     const { head } = this;
     if (head.state === 'building') {
-      const { sink } = this.options;
-      const whole = head.encoder.step(sink);
+      const whole = head.encoder.step(this.stream);
       if (whole !== null) {
         this.finishHead();
-        sink.commit(whole);
+        this.stream.commit(whole);
+        this.account.written();
+        this.sent(whole);
         this.reportAnswered(head.asked, head.reply);
       }
       return LARGE_BYTES;
     }
-    if (head.state === 'waiting') {
+    if (head.state === 'waiting' || head.state === 'blocked') {
       this.finishHead();
-      // Its wait is not the time that its answer took.
-      this.begin({ ...head.asked, at: this.options.now(), waited: head.watch });
-      return 0;
-    }
-    if (head.state === 'blocked') {
-      this.finishHead();
-      this.begin(head.asked);
+      // The wait of a WATCH is not the time that its answer took.
+      const woken = head.state === 'waiting' && { at: this.context.now(), waited: head.watch };
+      this.begin({ ...head.asked, ...woken });
       return 0;
     }
     const next = this.queue.shift();
@@ -249,8 +228,9 @@ export class ReplyQueue {
       this.finishHead();
     }
     if (head.state === 'building') {
-      this.options.sink.commit(0);
+      this.stream.commit(0);
     }
+    this.context.quota.cancel(this.account);
     for (const asked of this.queue.splice(0)) {
       dropped.push(asked);
       if (isWrite(asked.request)) {
@@ -259,19 +239,20 @@ export class ReplyQueue {
     }
     this.queuedBytes = 0;
     for (const { request } of dropped) {
-      this.options.observer.refused('dropped-reply', { kind: request.kind });
+      this.context.observer.refused('dropped-reply', { kind: request.kind });
     }
   }
 
   private get canBegin(): boolean {
-    const { limits, sink } = this.options;
-    return this.head.state === 'none' && this.detached < limits.queuedRequests && sink.clear;
+    const { head, detached, owner, context } = this;
+    return head.state === 'none' && detached < context.limits.queuedRequests && owner.clear;
   }
 
   private begin(asked: PendingRequest): void {
     const { request } = asked;
-    const { origin, handle, sink, observer, limits, watches } = this.options;
-    if (!sink.open && !isWrite(request)) {
+    const { origin, owner } = this;
+    const { handle, observer, limits, quota, watches } = this.context;
+    if (!owner.open && !isWrite(request)) {
       // Its reply could be megabytes, and hundreds of connections may end together.
       observer.refused('dropped-reply', { kind: request.kind });
       return;
@@ -280,29 +261,28 @@ export class ReplyQueue {
       this.answerNow(asked, request);
       return;
     }
-    const expected = sink.sizes.expected(request, limits.replyBytes);
+    // One that was too large for the room there is is not fetched again and again.
+    const expected = quota.sizes.expected(request, limits.replyBytes);
     if (expected > 0) {
-      if (!sink.fits(expected)) {
-        this.block(asked);
+      if (!this.hasRoom(asked, expected)) {
         return;
       }
-      sink.keep(expected);
-      this.roomKept = true;
+      this.account.reserve(expected);
     }
     // Before the data is read: what changes meanwhile is found by the next check.
     const seen =
       request.kind === 'watch' ? (asked.waited?.seen ?? watches.version(origin.zonename)) : null;
     const settle = (reply: Reply): void => {
-      if (!sink.open && !isWrite(request)) {
+      if (!owner.open && !isWrite(request)) {
         observer.refused('dropped-reply', { kind: request.kind });
       } else if (seen === null || !this.wait(asked, seen, reply)) {
         this.deliver(asked, request, reply);
       }
+      this.releaseRoom();
     };
-    const reply = handle(origin, request, () => sink.open);
+    const reply = handle(origin, request, () => owner.open);
     if (!(reply instanceof Promise)) {
       settle(reply);
-      this.releaseRoom();
       return;
     }
     this.setHead({ state: 'running', asked });
@@ -310,19 +290,16 @@ export class ReplyQueue {
       if (this.head.state === 'running' && this.head.asked === asked) {
         this.finishHead();
         settle(settled);
+        owner.proceed();
       } else {
-        this.detached--;
-        this.busyBytes -= bytesOf(asked);
-        this.reportDetached(asked, settled);
+        this.finishDetached(asked, settled);
       }
-      this.releaseRoom();
-      this.options.onProgress();
     });
   }
 
   /** @returns false where a WATCH is not to wait: it has news, its time is over, or something else is asked */
   private wait(asked: PendingRequest, seen: DataVersion, reply: Reply): boolean {
-    const { origin, now, watches, onProgress } = this.options;
+    const { now, watches } = this.context;
     const { request, at, waited } = asked;
     if (request.kind !== 'watch' || reply.kind !== 'success' || reply.text !== request.token) {
       return false;
@@ -331,7 +308,7 @@ export class ReplyQueue {
     if (this.ending || this.queue.length > 0 || now() >= until) {
       return false;
     }
-    const watch = watches.park(origin.zonename, seen, until, onProgress);
+    const watch = watches.park(this.origin.zonename, seen, until, () => this.owner.proceed());
     this.setHead({ state: 'waiting', asked, watch });
     return true;
   }
@@ -342,73 +319,97 @@ export class ReplyQueue {
     }
   }
 
-  /** Gives back what the reply did not need of its reserved room. */
-  private releaseRoom(): void {
-    if (this.roomKept) {
-      this.roomKept = false;
-      this.options.sink.release();
-    }
-  }
-
+  /** A write that was requested is executed, and logged, whether or not its client waits for the reply. */
   private executeDetached(asked: PendingRequest, request: WriteRequest): void {
-    const { origin, handle, limits, observer, onProgress } = this.options;
+    const { handle, limits, observer } = this.context;
     // No client leaves that many behind: two queues' full.
     if (this.detached >= 2 * limits.queuedRequests) {
       observer.refused('rate', { kind: request.kind });
       return;
     }
-    const reply = handle(origin, request);
+    const reply = handle(this.origin, request);
     if (!(reply instanceof Promise)) {
-      this.reportDetached(asked, reply);
+      this.reportAnswered(asked, reply);
       return;
     }
     this.detached++;
     this.busyBytes += bytesOf(asked);
-    void reply.then((settled) => {
-      this.detached--;
-      this.busyBytes -= bytesOf(asked);
-      this.reportDetached(asked, settled);
-      onProgress();
-    });
+    void reply.then((settled) => this.finishDetached(asked, settled));
   }
 
-  /** Who changed what is logged whether or not the client waited for the reply. */
-  private reportDetached(asked: PendingRequest, reply: Reply): void {
+  private finishDetached(asked: PendingRequest, reply: Reply): void {
+    this.detached--;
+    this.busyBytes -= bytesOf(asked);
     if (isWrite(asked.request)) {
       this.reportAnswered(asked, reply);
     }
+    this.owner.proceed();
   }
 
   private deliver(asked: PendingRequest, request: DataRequest, reply: Reply): void {
-    const { sink } = this.options;
     const size = sizeOfReply(request.wire, reply);
-    const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'bytes');
-    const whileBuilt = isLarge ? sizeOfSource(reply) : 0;
-    if (!isWrite(request)) {
-      sink.sizes.note(request, size + whileBuilt);
-    }
     // A write's reply is a few words: it cannot be asked for again.
-    if (size > SMALL_BYTES && !isWrite(request)) {
-      if (!sink.fits(size + whileBuilt)) {
-        this.block(asked);
+    if (!isWrite(request)) {
+      const isLarge = size > LARGE_BYTES && (reply.kind === 'success' || reply.kind === 'bytes');
+      const whole = isLarge ? size + sizeOfSource(reply) : size;
+      this.context.quota.sizes.note(request, whole);
+      if (size > SMALL_BYTES && !this.hasRoom(asked, whole)) {
         return;
       }
       if (isLarge) {
-        sink.reserve(size, whileBuilt);
+        this.account.reserve(whole);
         const encoder = new ReplyEncoder(request.wire, reply);
         this.setHead({ state: 'building', asked, reply, encoder });
+        if (!this.stream.reserve(size)) {
+          this.stream.destroy();
+        }
         return;
       }
     }
-    if (sink.open) {
-      sink.write(encodeReply(request.wire, reply));
+    if (this.owner.open) {
+      this.write(encodeReply(request.wire, reply));
     }
     this.reportAnswered(asked, reply);
   }
 
-  /** Only the request is held until there is room for its reply. */
-  private block(asked: PendingRequest): void {
-    this.setHead({ state: 'blocked', asked, retryable: false });
+  /** Whether a large reply may be fetched or built now. If not, only its request is held until there is room. */
+  private hasRoom(asked: PendingRequest, bytes: number): boolean {
+    const { quota, observer, limits } = this.context;
+    const { fits, isNew } = quota.reply(this.account, bytes);
+    if (isNew) {
+      observer.refused('unsent', { limit: limits.replyBytes });
+    }
+    if (!fits) {
+      this.setHead({ state: 'blocked', asked });
+    }
+    return fits;
+  }
+
+  /** Gives back what a reply did not need of its room. */
+  private releaseRoom(): void {
+    if (this.account.reservedBytes > 0 && this.head.state !== 'building') {
+      this.account.reserve(0);
+    }
+  }
+
+  private write(bytes: Buffer): void {
+    const { stream, account, context } = this;
+    if (!stream.writable) {
+      return;
+    }
+    // Only resets are answered before it is `clear`: the peer sends them without end and reads nothing.
+    if (stream.buffered > context.limits.replyBytes && !this.owner.clear) {
+      context.observer.refused('unread', { unsent: account.replyBytes });
+      return;
+    }
+    stream.write(bytes);
+    account.update();
+    this.sent(bytes.length);
+  }
+
+  private sent(bytes: number): void {
+    this.written += bytes;
+    this.context.observer.sent(bytes);
   }
 
   private setHead(head: Exclude<Head, { readonly state: 'none' }>): void {
@@ -420,15 +421,14 @@ export class ReplyQueue {
     if (this.head.state !== 'none') {
       this.busyBytes -= bytesOf(this.head.asked);
       if (this.head.state === 'waiting') {
-        this.options.watches.unpark(this.head.watch);
+        this.context.watches.unpark(this.head.watch);
       }
       this.head = NONE;
     }
   }
 
   private reportAnswered({ request, at }: PendingRequest, reply: Reply | null): void {
-    const { observer, origin, now } = this.options;
-    observer.answered(origin, request, reply, now() - at);
+    this.context.observer.answered(this.origin, request, reply, this.context.now() - at);
   }
 }
 

@@ -17,8 +17,7 @@ import { isFrameTail } from '../protocol/frame';
 import type { Line } from '../protocol/line-reader';
 import type { Stream } from '../platform/stream';
 import type { LineRequest, Request } from '../protocol/request';
-import { isBadLine } from './bad-line';
-import { Connection, type ConnectionContext } from './connection';
+import { Connection, isBadLine, type ConnectionContext } from './connection';
 import type { Origin } from './link';
 import type { PendingRequest } from './reply-queue';
 

@@ -26,7 +26,6 @@ import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
 import type { ConnectionContext } from './connection';
 import type { Handle, Link, LinkLimits, LinkObserver } from './link';
-import type { MemoryQuota } from './memory-quota';
 import { NetStream } from './net-stream';
 import { DEFAULT_PORT, DialAttempts, dialPort, FAST_MS, OTHER_ZONE } from './serial-dialer';
 import { portOf, watchPort, type ZoneOfPeer } from './serial-dialer';
@@ -34,7 +33,7 @@ import { PortConnection } from './serial-input';
 import { SerialStats } from './serial-stats';
 import type { CountedConnection, PortObserver, SerialCounts } from './serial-stats';
 import type { Watches } from './watches';
-import { ZoneQuota } from './zone-quota';
+import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 /** How often the VM's data is asked for again. Each answer may take seconds itself. */
 const LOAD_RETRY_MS = 250;

@@ -18,6 +18,7 @@
  * 25,000 at the start. A caller that binds many yields in between.
  */
 import {
+  type Stats,
   chmodSync,
   chownSync,
   lstatSync,
@@ -27,13 +28,12 @@ import {
   rmSync,
   unlinkSync,
 } from 'node:fs';
-import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { SystemError, codeOf, systemError } from '../lib/errors';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
 
 /** Bytes of a path that a socket's address holds, its final NUL left out (sun_path is 108 on both). */
-export const MAX_SOCKET_PATH_BYTES = 107;
+const MAX_SOCKET_PATH_BYTES = 107;
 
 /** Which file it is, whatever its name. */
 export interface FileIdentity {
@@ -56,15 +56,6 @@ const stat = openStat();
 /** Off a compute node the agent may run as a user, who cannot chown to root. */
 const isRoot = process.getuid?.() === 0;
 
-/** Throws a SystemError for a path that no socket address holds: a kernel would cut it short. */
-function checkSocketPath(path: string): void {
-  const bytes = Buffer.byteLength(path);
-  if (bytes > MAX_SOCKET_PATH_BYTES) {
-    const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
-    throw new SystemError('bind', path, 'ENAMETOOLONG', detail);
-  }
-}
-
 /** A listener, and the identity of its file. */
 export interface Bound<L> {
   readonly listener: L;
@@ -82,16 +73,20 @@ export function bindAt<L extends { close(): unknown }>(
   listen: (path: string) => L,
   modes: SocketModes = ROOT_ONLY,
 ): Bound<L> {
-  const own = ownName(path);
-  let listener: L | null = null;
+  const own = prepare(path, modes);
+  let listener: L;
   try {
-    prepare(own, path, modes);
-    listener = listenAfresh(own, listen);
-    return { listener, identity: publish(own, path, modes) };
+    listener = listen(own);
   } catch (err) {
-    cleanUp(own, listener);
-    throw err;
+    if (codeOf(err) !== 'EADDRINUSE') {
+      discard(own);
+      throw err;
+    }
+    // Left by an agent that was killed: rare, so it is not looked for before.
+    attempt('unlink', own, () => unlinkSync(own));
+    listener = listen(own);
   }
+  return publish(own, path, modes, listener);
 }
 
 /** The same for a listener that starts asynchronously. */
@@ -99,17 +94,9 @@ export async function listenAt<L extends { close(): unknown }>(
   path: string,
   listen: (path: string) => Promise<L>,
 ): Promise<Bound<L>> {
-  const own = ownName(path);
-  let listener: L | null = null;
-  try {
-    prepare(own, path, ROOT_ONLY);
-    attempt('unlink', own, () => rmSync(own, { force: true }));
-    listener = await listen(own);
-    return { listener, identity: publish(own, path, ROOT_ONLY) };
-  } catch (err) {
-    cleanUp(own, listener);
-    throw err;
-  }
+  const own = prepare(path, ROOT_ONLY);
+  attempt('unlink', own, () => rmSync(own, { force: true }));
+  return publish(own, path, ROOT_ONLY, await listen(own));
 }
 
 /** Whether the file at `path` still has this identity. @throws whatever lstat throws but for "not there" */
@@ -130,9 +117,10 @@ export function isStill(identity: FileIdentity, path: string): boolean {
  * Removes the socket if it has this identity, and its directory if that is empty. Synchronous, so that our own process
  * cannot put another socket there in between.
  */
-export function removeSocketFile(identity: FileIdentity, path: string): void {
+export function removeSocketFile({ dev, ino }: FileIdentity, path: string): void {
   try {
-    if (sameFile(identity, lstatSync(path))) {
+    const found = lstatSync(path);
+    if (found.isSocket() && found.dev === dev && found.ino === ino) {
       unlinkSync(path);
     }
     rmdirSync(dirname(path));
@@ -144,45 +132,53 @@ export function removeSocketFile(identity: FileIdentity, path: string): void {
   }
 }
 
-function ownName(path: string): string {
+/** Makes the directory. @returns the name to bind; throws for a path that a kernel would cut short */
+function prepare(path: string, modes: SocketModes): string {
   const directory = dirname(path);
   bound++;
-  return join(dirname(directory), `.${basename(directory)}.${bound}`);
-}
-
-function prepare(own: string, path: string, modes: SocketModes): void {
-  checkSocketPath(path);
-  checkSocketPath(own);
-  ensureDirectory(dirname(path), modes.directory);
-}
-
-/** An agent that was killed may have left the name: rare, so it is removed only when the bind fails. */
-function listenAfresh<L>(own: string, listen: (path: string) => L): L {
-  try {
-    return listen(own);
-  } catch (err) {
-    if (codeOf(err) !== 'EADDRINUSE') {
-      throw err;
+  const own = join(dirname(directory), `.${basename(directory)}.${bound}`);
+  for (const name of [path, own]) {
+    const bytes = Buffer.byteLength(name);
+    if (bytes > MAX_SOCKET_PATH_BYTES) {
+      const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
+      throw new SystemError('bind', name, 'ENAMETOOLONG', detail);
     }
-    attempt('unlink', own, () => unlinkSync(own));
-    return listen(own);
+  }
+  let stats = attempt('lstat', directory, () => lstatSync(directory, { throwIfNoEntry: false }));
+  if (stats === undefined) {
+    const { directory: mode } = modes;
+    attempt('mkdir', directory, () => mkdirSync(directory, { recursive: true, mode }));
+    stats = attempt('lstat', directory, () => lstatSync(directory));
+  }
+  if (!stats.isDirectory()) {
+    const detail = 'the directory of a zone socket must be one';
+    throw new SystemError('lstat', directory, 'ENOTDIR', detail);
+  }
+  protect(directory, stats, modes.directory);
+  return own;
+}
+
+/** Gives the socket its mode, owner and real name. */
+function publish<L extends { close(): unknown }>(
+  own: string,
+  path: string,
+  modes: SocketModes,
+  listener: L,
+): Bound<L> {
+  try {
+    const stats = attempt('lstat', own, () => lstatSync(own));
+    // A zone's has its mode from the start on Linux; one of node:net has not, nor any on illumos.
+    protect(own, stats, modes.socket);
+    attempt('rename', path, () => renameSync(own, path));
+    return { listener, identity: { dev: stats.dev, ino: stats.ino } };
+  } catch (err) {
+    listener.close();
+    discard(own);
+    throw err;
   }
 }
 
-function publish(own: string, path: string, modes: SocketModes): FileIdentity {
-  const stats = attempt('lstat', own, () => lstatSync(own));
-  // A zone's is made so on Linux; one of node:net is not, nor any on illumos.
-  if ((stats.mode & 0o7777) !== modes.socket) {
-    attempt('chmod', own, () => chmodSync(own, modes.socket));
-  }
-  giveToRoot(own, stats);
-  attempt('rename', path, () => renameSync(own, path));
-  return { dev: stats.dev, ino: stats.ino };
-}
-
-/** Cleans up after an error, which is the one to report. */
-function cleanUp(own: string, listener: { close(): unknown } | null): void {
-  listener?.close();
+function discard(own: string): void {
   try {
     rmSync(own, { force: true });
   } catch {
@@ -190,31 +186,10 @@ function cleanUp(own: string, listener: { close(): unknown } | null): void {
   }
 }
 
-function sameFile(identity: FileIdentity, stats: Stats): boolean {
-  return stats.isSocket() && stats.dev === identity.dev && stats.ino === identity.ino;
-}
-
-function ensureDirectory(directory: string, mode: number): void {
-  let stats = attempt('lstat', directory, () => lstatSync(directory, { throwIfNoEntry: false }));
-  if (stats === undefined) {
-    attempt('mkdir', directory, () => mkdirSync(directory, { recursive: true, mode }));
-    stats = attempt('lstat', directory, () => lstatSync(directory));
+function protect(path: string, { mode, uid, gid }: Stats, wanted: number): void {
+  if ((mode & 0o7777) !== wanted) {
+    attempt('chmod', path, () => chmodSync(path, wanted));
   }
-  if (!stats.isDirectory()) {
-    throw new SystemError(
-      'lstat',
-      directory,
-      'ENOTDIR',
-      'the directory of a zone socket must be one',
-    );
-  }
-  if ((stats.mode & 0o7777) !== mode) {
-    attempt('chmod', directory, () => chmodSync(directory, mode));
-  }
-  giveToRoot(directory, stats);
-}
-
-function giveToRoot(path: string, { uid, gid }: Stats): void {
   if (isRoot && (uid !== 0 || gid !== 0)) {
     attempt('chown', path, () => chownSync(path, 0, 0));
   }

@@ -1,11 +1,11 @@
 /*
  * The link of an OS zone: a unix socket in a directory that the zone sees as its /.zonecontrol, and its connections.
  *
- *     new --start--> binding --listens--> listening
- *                     |   ^                   |
- *              failed |   | retry             | the file is gone, or another's
- *                     v   |                   |
- *                    waiting <----------------+
+ *     new --start, bound--> listening <--bound--+
+ *      |                        |               |
+ *      | failed                 | the file is gone, or another's
+ *      |                        v               |
+ *      +--------------------> waiting --retry---+
  *
  *     any of them --stop--> stopping --all closed--> stopped
  *
@@ -22,19 +22,17 @@ import { codeOf, messageOf } from '../lib/errors';
 import { Fsm } from '../lib/fsm';
 import type { StateHandle, StateRecord, States } from '../lib/fsm';
 import type { PeriodicTask, PeriodicTimer } from '../lib/periodic-timer';
-import { afterPolling, oncePerIteration, RunQueue, type Scheduler } from '../lib/scheduler';
+import { afterPolling, oncePerIteration, RunQueue } from '../lib/scheduler';
 import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { PeerCredential } from '../platform/libzonecfg';
 import { listenUnix, type Listener } from '../platform/sockets';
 import type { Stream } from '../platform/stream';
 import { Connection, type ConnectionContext } from './connection';
-import { watchDirectory, type DirectoryWatch } from './directory-watch';
-import type { Access, Handle, Link, LinkLimits, LinkObserver } from './link';
-import type { MemoryQuota } from './memory-quota';
-import { bindAt, isStill, removeSocketFile, ROOT_ONLY } from './socket-file';
-import type { FileIdentity, SocketModes } from './socket-file';
-import type { Watches } from './watches';
-import { ZoneQuota } from './zone-quota';
+import { watchDirectory } from './directory-watch';
+import type { Access, Link, Origin } from './link';
+import { bindAt, isStill, removeSocketFile } from './socket-file';
+import type { Bound, FileIdentity, SocketModes } from './socket-file';
+import { ZoneQuota, type MemoryQuota } from './zone-quota';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 5000;
@@ -46,22 +44,17 @@ const SETTLE_MS = 400;
 /** A file that is removed again so soon is contested: then the waits grow. */
 const CONTESTED_MS = 1000;
 
-export type ZoneSocketState = 'new' | 'binding' | 'listening' | 'waiting' | 'stopping' | 'stopped';
+export type ZoneSocketState = 'new' | 'listening' | 'waiting' | 'stopping' | 'stopped';
 
-export interface ZoneSocketOptions {
+type Shared = Pick<ConnectionContext, 'handle' | 'observer' | 'limits' | 'scheduler' | 'watches'>;
+
+/** The scheduler, the watches, the memory quota and the timer serve the whole process. */
+export interface ZoneSocketOptions extends Shared {
   readonly zonename: string;
   /** Host path of the socket; its directory is made where needed. */
   readonly path: string;
-  readonly handle: Handle;
-  readonly observer: LinkObserver;
-  readonly limits: LinkLimits;
-  /** One for the whole process. */
-  readonly scheduler: Scheduler;
-  /** One for the whole process. */
-  readonly watches: Watches;
-  /** One for the whole process; its own when it is left out. */
+  /** Its own when it is left out. */
   readonly memory?: MemoryQuota;
-  /** One for the whole process. */
   readonly timer: PeriodicTimer;
   readonly log: ThrottledLogSink;
   /** May throw a SystemError: then the connection is refused. */
@@ -82,18 +75,15 @@ const clock = (): number => performance.now();
 /** The link of one OS zone. Started once, when the zone is first seen; `stop` ends it for good. */
 export class ZoneSocket implements Link, PeriodicTask {
   private static readonly states: States<ZoneSocketState, ZoneSocket> = {
-    new: { next: ['binding', 'stopping'], enter: () => undefined },
-    binding: {
-      next: ['listening', 'waiting', 'stopping'],
-      enter: (handle, socket) => socket.enterBinding(handle),
-    },
+    new: { next: ['listening', 'waiting', 'stopping'], enter: () => undefined },
     listening: {
       next: ['waiting', 'stopping'],
       enter: (handle, socket) => socket.enterListening(handle),
     },
     waiting: {
-      next: ['binding', 'stopping'],
-      enter: (handle, socket) => socket.enterWaiting(handle),
+      next: ['listening', 'waiting', 'stopping'],
+      enter: (handle, socket) =>
+        handle.timeout(socket.backoff.next(), () => handle.goto(socket.bind())),
     },
     stopping: { next: ['stopped'], enter: () => undefined },
     stopped: { next: [], enter: () => undefined },
@@ -107,10 +97,7 @@ export class ZoneSocket implements Link, PeriodicTask {
   /** When the file was found missing; null while it is there. */
   private lostAt: number | null = null;
   private manager: ConnectionManager | null = null;
-  private listener: Listener | null = null;
-  private identity: FileIdentity | null = null;
-  private watch: DirectoryWatch | null = null;
-  private unwatch: (() => void) | null = null;
+  private bound: Bound<Listener> | null = null;
   /** Resolves when the listeners that were replaced are closed. */
   private replaced: Promise<void> | null = null;
   private listeningAt = 0;
@@ -119,14 +106,10 @@ export class ZoneSocket implements Link, PeriodicTask {
   private stopped: Promise<void> | null = null;
 
   constructor(private readonly options: ZoneSocketOptions) {
-    this.path = options.path;
+    const { zonename, path } = options;
+    this.path = path;
     this.now = options.now ?? clock;
-    this.machine = new Fsm<ZoneSocketState, ZoneSocket>(
-      options.zonename,
-      ZoneSocket.states,
-      'new',
-      this,
-    );
+    this.machine = new Fsm<ZoneSocketState, ZoneSocket>(zonename, ZoneSocket.states, 'new', this);
     this.machine.start();
   }
 
@@ -135,22 +118,22 @@ export class ZoneSocket implements Link, PeriodicTask {
   }
 
   get connections(): number {
-    return this.manager?.size ?? 0;
+    return this.manager?.open.size ?? 0;
   }
 
   /** The file that it listens at, null before the first. */
   get file(): FileIdentity | null {
-    return this.identity;
+    return this.bound?.identity ?? null;
   }
 
   history(): readonly StateRecord<ZoneSocketState>[] {
     return this.machine.history();
   }
 
-  /** Resolves when it listens, or when binding failed; then it retries by itself. */
+  /** It listens when this returns, or binding failed; then it retries by itself. */
   start(): Promise<void> {
     assert(this.state === 'new', 'a zone socket is started once');
-    this.machine.goto('binding');
+    this.machine.goto(this.bind());
     return Promise.resolve();
   }
 
@@ -162,24 +145,24 @@ export class ZoneSocket implements Link, PeriodicTask {
   /** After `stop`: removes the socket and the empty directory, where they are ours. */
   remove(): void {
     assert(this.state === 'stopped', 'a zone socket is removed when it is stopped');
-    if (this.identity === null) {
+    if (this.bound === null) {
       return;
     }
     try {
-      removeSocketFile(this.identity, this.path);
+      removeSocketFile(this.bound.identity, this.path);
     } catch (err) {
       this.warn(err, 'cannot remove the zone socket');
     }
-    this.identity = null;
+    this.bound = null;
   }
 
   /** Binds again when the file is gone, or is not ours. Called after changes in the directory, and every minute. */
   check(): void {
-    if (this.state !== 'listening' || this.identity === null) {
+    if (this.state !== 'listening' || this.bound === null) {
       return;
     }
     try {
-      if (!isStill(this.identity, this.path)) {
+      if (!isStill(this.bound.identity, this.path)) {
         this.contested = this.now() - this.listeningAt < CONTESTED_MS;
         this.backoff.atLeast(SETTLE_MS);
         this.lostAt ??= this.now();
@@ -188,20 +171,6 @@ export class ZoneSocket implements Link, PeriodicTask {
     } catch (err) {
       this.warn(err, 'cannot stat the zone socket');
     }
-  }
-
-  private enterBinding(handle: StateHandle<ZoneSocketState>): void {
-    try {
-      this.bind();
-    } catch (err) {
-      this.warn(err, 'cannot create the zone socket');
-      handle.goto('waiting');
-      return;
-    }
-    if (!this.contested) {
-      this.backoff.reset();
-    }
-    handle.goto('listening');
   }
 
   private enterListening(handle: StateHandle<ZoneSocketState>): void {
@@ -215,49 +184,44 @@ export class ZoneSocket implements Link, PeriodicTask {
       const fields = { path: this.path, away_ms };
       this.losses.warn(fields, 'zone socket was removed or replaced; created it again');
     }
-    handle.leaving(() => {
-      this.watch?.close();
-      this.watch = null;
-      this.unwatch?.();
-      this.unwatch = null;
-      timer.remove(this);
-    });
     const check = (): void => this.check();
     const unwatched = (): void => {
-      this.watch = null;
-      this.unwatch = timer.everySecond(check);
+      if (handle.live) {
+        handle.leaving(timer.everySecond(check));
+      }
     };
-    this.watch = watchDirectory(dirname(this.path), check, unwatched);
-    if (this.watch === null) {
+    const watch = watchDirectory(dirname(this.path), check, unwatched);
+    if (watch === null) {
       unwatched();
     }
     timer.everyMinute(this);
+    handle.leaving(() => {
+      watch?.close();
+      timer.remove(this);
+    });
     // Changes before the watch was there.
     oncePerIteration(check)();
   }
 
-  private enterWaiting(handle: StateHandle<ZoneSocketState>): void {
-    handle.timeout(this.backoff.next(), () => handle.goto('binding'));
-  }
-
   /** Replaces whatever is at the path by a new socket. The one before is closed after that. */
-  private bind(): void {
-    const { listener, identity } = bindAt(
-      this.path,
-      (path) =>
-        listenUnix(
-          path,
-          (stream) => this.accept(stream),
-          (err) => this.warn(err, 'cannot accept a connection'),
-        ),
-      this.options.modes ?? ROOT_ONLY,
-    );
-    const before = this.listener;
-    this.listener = listener;
-    this.identity = identity;
-    if (before !== null) {
-      this.replaced = closeListener(before);
+  private bind(): 'listening' | 'waiting' {
+    const before = this.bound;
+    const accept = (stream: Stream): void => this.accept(stream);
+    const failed = (err: unknown): void => this.warn(err, 'cannot accept a connection');
+    const listen = (path: string): Listener => listenUnix(path, accept, failed);
+    try {
+      this.bound = bindAt(this.path, listen, this.options.modes);
+    } catch (err) {
+      this.warn(err, 'cannot create the zone socket');
+      return 'waiting';
     }
+    if (before !== null) {
+      this.replaced = closeListener(before.listener);
+    }
+    if (!this.contested) {
+      this.backoff.reset();
+    }
+    return 'listening';
   }
 
   private accept(stream: Stream): void {
@@ -268,8 +232,9 @@ export class ZoneSocket implements Link, PeriodicTask {
   private async end(graceMs: number): Promise<void> {
     this.machine.goto('stopping');
     await this.replaced;
-    await closeListener(this.listener);
-    this.listener = null;
+    if (this.bound !== null) {
+      await closeListener(this.bound.listener);
+    }
     await this.manager?.close(graceMs);
     this.machine.goto('stopped');
   }
@@ -281,17 +246,15 @@ export class ZoneSocket implements Link, PeriodicTask {
 }
 
 /** Clients that connected while the file was this listener's are accepted by it first. */
-async function closeListener(listener: Listener | null): Promise<void> {
-  if (listener !== null) {
-    await afterPolling();
-    listener.close();
-  }
+async function closeListener(listener: Listener): Promise<void> {
+  await afterPolling();
+  listener.close();
 }
 
 /** The connections of one zone socket, whichever of its listeners accepted them. Closed once. */
 class ConnectionManager {
+  readonly open = new Set<Connection>();
   private readonly context: ConnectionContext;
-  private readonly open = new Set<Connection>();
   private closed = false;
   private stopChecks: (() => void) | null = null;
   private onEmpty: () => void = () => undefined;
@@ -301,32 +264,22 @@ class ConnectionManager {
     now: () => number,
   ) {
     const { handle, observer, limits, scheduler, watches, memory } = options;
-    const own = { queue: new RunQueue(), quota: new ZoneQuota(limits, memory) };
-    this.context = { handle, observer, limits, scheduler, watches, now, ...own };
-  }
-
-  /** How many connections are open. */
-  get size(): number {
-    return this.open.size;
+    const quota = new ZoneQuota(limits, memory);
+    const queue = new RunQueue();
+    this.context = { handle, observer, limits, scheduler, queue, quota, watches, now };
   }
 
   accept(stream: Stream): void {
-    const { zonename, observer, limits, timer, accessOf } = this.options;
-    if (this.closed) {
-      stream.destroy();
-      return;
-    }
-    if (this.open.size >= limits.connections) {
-      stream.destroy();
+    const { observer, limits, timer } = this.options;
+    const isFull = this.open.size >= limits.connections;
+    if (isFull && !this.closed) {
       observer.refused('connections', { limit: limits.connections });
-      return;
     }
-    const peer = this.identify(stream);
-    if (peer === null) {
+    const origin = isFull || this.closed ? null : this.identify(stream);
+    if (origin === null) {
       stream.destroy();
       return;
     }
-    const origin = { zonename, peer, readOnly: accessOf?.(peer) === 'read' };
     const connection = new Connection(stream, origin, this.context, () => {
       this.open.delete(connection);
       observer.closed();
@@ -338,9 +291,7 @@ class ConnectionManager {
     });
     this.open.add(connection);
     this.stopChecks ??= timer.everySecond(() => {
-      for (const one of this.open) {
-        one.checkIdle();
-      }
+      this.open.forEach((one) => one.checkIdle());
     });
     observer.opened();
   }
@@ -359,13 +310,9 @@ class ConnectionManager {
     const empty = new Promise<void>((resolve) => {
       this.onEmpty = resolve;
     });
-    for (const connection of this.open) {
-      connection.finish();
-    }
+    this.open.forEach((connection) => connection.finish());
     const timer = setTimeout(() => {
-      for (const connection of this.open) {
-        connection.destroy();
-      }
+      this.open.forEach((connection) => connection.destroy());
     }, graceMs);
     if (this.open.size > 0) {
       await empty;
@@ -373,17 +320,18 @@ class ConnectionManager {
     clearTimeout(timer);
   }
 
-  /** The peer, null when it may not connect. */
-  private identify({ fd }: Stream): PeerCredential | null {
-    const { peerOf, allowed, accessOf, observer } = this.options;
+  /** Where a connection comes from; null when it may not come. */
+  private identify({ fd }: Stream): Origin | null {
+    const { zonename, peerOf, allowed, accessOf, observer } = this.options;
     if (fd === undefined) {
       return null;
     }
     try {
       const peer = peerOf(fd);
       const isAllowed = allowed(peer);
-      if (isAllowed && accessOf?.(peer) !== 'none') {
-        return peer;
+      const access = isAllowed ? (accessOf?.(peer) ?? 'all') : 'none';
+      if (access !== 'none') {
+        return { zonename, peer, readOnly: access === 'read' };
       }
       const { zoneid, pid, uid } = peer;
       observer.refused(isAllowed ? 'uid' : 'peer', { zoneid, pid, uid });

@@ -29,23 +29,15 @@ const WORK_MS = 2;
 export const WAITING_BYTES = 768;
 
 /** A WATCH that waits. */
-export class WaitingWatch {
+export interface WaitingWatch {
+  readonly zone: WatchedZone;
+  /** What the zone's data looked like before its token was computed, or, once it is woken, is computed again. */
+  seen: DataVersion;
+  /** On the clock, ms: then it is answered as it is. */
+  readonly until: number;
+  readonly onWoken: () => void;
   /** True: it is to be handled again. */
-  woken = false;
-
-  constructor(
-    readonly zone: WatchedZone,
-    /** What the zone's data looked like before its token was computed, or, once it is woken, is computed again. */
-    public seen: DataVersion,
-    /** On the clock, ms: then it is answered as it is. */
-    readonly until: number,
-    readonly onWoken: () => void,
-  ) {}
-
-  /** Of the tick in which its time is over. */
-  get slot(): number {
-    return Math.ceil(this.until / TICK_MS);
-  }
+  woken: boolean;
 }
 
 interface WatchedZone {
@@ -58,33 +50,25 @@ interface WatchedZone {
 
 /** One serves the process. */
 export class Watches {
+  /** How many wait. */
+  waiting = 0;
   /** In the order of their last checks. */
   private readonly zones = new Map<string, WatchedZone>();
   /** By the number of the tick in which their time is over. */
   private readonly slots = new Map<number, Set<WaitingWatch>>();
-  private count = 0;
   private timer: NodeJS.Timeout | null = null;
   /** Whose watches are woken, and those of all before. */
   private lastSlot = 0;
   private readonly goOn = oncePerIteration(() => this.tick());
 
   /**
-   * @param versionAt stats a zone's data @param now a clock in ms that never goes back, of whole waits
+   * @param version stats a zone's data; to be asked before the token is made that is waited with
+   * @param now a clock in ms that never goes back, of whole waits
    */
   constructor(
-    private readonly versionAt: (zonename: string) => DataVersion,
+    readonly version: (zonename: string) => DataVersion,
     private readonly now: () => number = () => performance.now(),
   ) {}
-
-  /** How many wait. */
-  get waiting(): number {
-    return this.count;
-  }
-
-  /** The version of a zone's data, to be asked before the token is made that is waited with. */
-  version(zonename: string): DataVersion {
-    return this.versionAt(zonename);
-  }
 
   /**
    * Waits until the data may be another than that of `seen`, or until `until`.
@@ -99,15 +83,15 @@ export class Watches {
     if (zone.version !== seen.text || !seen.settled) {
       zone.version = null;
     }
-    const watch = new WaitingWatch(zone, seen, until, onWoken);
+    const watch = { zone, seen, until, onWoken, woken: false };
     zone.waiting.add(watch);
-    const due = this.slots.get(watch.slot);
+    const due = this.slots.get(slotOf(watch));
     if (due === undefined) {
-      this.slots.set(watch.slot, new Set([watch]));
+      this.slots.set(slotOf(watch), new Set([watch]));
     } else {
       due.add(watch);
     }
-    this.count++;
+    this.waiting++;
     if (this.timer === null) {
       this.lastSlot = Math.floor(this.now() / TICK_MS) - 1;
       this.timer = setInterval(() => this.tick(), TICK_MS).unref();
@@ -117,20 +101,20 @@ export class Watches {
 
   /** Does not wait any more. Idempotent. */
   unpark(watch: WaitingWatch): void {
-    const { zone, slot } = watch;
+    const { zone } = watch;
     if (!zone.waiting.delete(watch)) {
       return;
     }
     if (zone.waiting.size === 0) {
       this.zones.delete(zone.zonename);
     }
-    const due = this.slots.get(slot);
+    const due = this.slots.get(slotOf(watch));
     due?.delete(watch);
     if (due?.size === 0) {
-      this.slots.delete(slot);
+      this.slots.delete(slotOf(watch));
     }
-    this.count--;
-    if (this.count === 0) {
+    this.waiting--;
+    if (this.waiting === 0) {
       clearInterval(this.timer ?? undefined);
       this.timer = null;
     }
@@ -148,40 +132,27 @@ export class Watches {
   tick(): void {
     const now = this.now();
     const end = now + WORK_MS;
-    if (!this.expire(Math.floor(now / TICK_MS), end) || !this.checkDue(now, end)) {
-      this.goOn();
-    }
-  }
-
-  /** @returns false where there is more than there was time for */
-  private expire(slot: number, end: number): boolean {
-    for (; this.lastSlot < slot; this.lastSlot++) {
+    for (const slot = Math.floor(now / TICK_MS); this.lastSlot < slot; this.lastSlot++) {
       for (const watch of [...(this.slots.get(this.lastSlot + 1) ?? [])]) {
         if (this.now() > end) {
-          return false;
+          this.goOn();
+          return;
         }
         this.wake(watch, watch.seen);
       }
     }
-    return true;
-  }
-
-  /** As `expire`. */
-  private checkDue(now: number, end: number): boolean {
-    const checkMs = Math.min(
-      MAX_CHECK_MS,
-      Math.max(CHECK_MS, (1000 * this.zones.size) / CHECKS_PER_SECOND),
-    );
+    const spreadMs = (1000 * this.zones.size) / CHECKS_PER_SECOND;
+    const checkMs = Math.min(MAX_CHECK_MS, Math.max(CHECK_MS, spreadMs));
     for (const zone of this.zones.values()) {
       if (now - zone.checkedAt < checkMs - TICK_MS / 2) {
         break;
       }
       if (this.now() > end) {
-        return false;
+        this.goOn();
+        return;
       }
       this.check(zone);
     }
-    return true;
   }
 
   private check(zone: WatchedZone): void {
@@ -189,12 +160,12 @@ export class Watches {
     // To the end of the order.
     this.zones.delete(zone.zonename);
     this.zones.set(zone.zonename, zone);
-    const seen = this.versionAt(zone.zonename);
+    const seen = this.version(zone.zonename);
     const isSame = seen.text === zone.version;
     zone.version = seen.settled ? seen.text : null;
     if (!isSame) {
       for (const watch of [...zone.waiting]) {
-        // One look is enough for all of them: each reads the data after it.
+        // One stat is enough for all of them: each reads the data after it.
         this.wake(watch, seen);
       }
     }
@@ -206,4 +177,9 @@ export class Watches {
     watch.seen = seen;
     watch.onWoken();
   }
+}
+
+/** The tick in which its time is over. */
+function slotOf({ until }: WaitingWatch): number {
+  return Math.ceil(until / TICK_MS);
 }

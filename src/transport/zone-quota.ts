@@ -1,5 +1,5 @@
 /*
- * What the connections of one zone may make us hold.
+ * What connections may make us hold: the account of each, the quota of its zone, and that of the process.
  *
  *   connection  --fits? waits--> zone quota --fits? waits--> memory quota, one for the process
  *               <--room made---             <--room made---
@@ -12,30 +12,21 @@
  *   replies    a large one is built when the zone's replies stay within its limit with it
  *   requests   one connection at a time may read a large line, first come, first served: it has the line slot
  *
- * While the zones together are at the limit, a zone that holds much is not read. Within a zone a connection that others
- * wait for is closed by its own idle check, which asks `hasWaiters` and `lineHasWaiters`.
+ * Within a zone a connection that others wait for is closed by its own idle check, which asks `hasWaiters` and
+ * `lineHasWaiters`. While the zones together are at the limit, a zone that holds much is not read. Then, and while a zone
+ * waits, a timer makes room: it closes connections of the zones that hold most, where their peers have not moved for a
+ * while, and serves the waiting zones, the one that holds least first.
  */
 import type { Stream } from '../platform/stream';
 import { SMALL_BYTES, type LinkLimits } from './link';
-import { MemoryQuota, type QuotaZone } from './memory-quota';
 import { ReplySizes } from './reply-sizes';
 
 /** A zone that holds no more than this is served whatever the others hold: to close its connections gains nothing. */
 const MODEST_BYTES = 4 * SMALL_BYTES;
-
-/** What the quota knows of a connection. */
-export interface QuotaMember {
-  /** Bytes. */
-  readonly held: number;
-  /** How long its peer has not done anything that it could do, ms. */
-  readonly stillMs: number;
-  /** There is room for what it waited for, or may be. */
-  roomMade(): void;
-  /** Counts again what its peer has not read. */
-  recount(): void;
-  /** Closes it: others need what it holds. */
-  evict(): void;
-}
+/** How often waiting zones are served, while there are any. */
+const TICK_MS = 20;
+/** A peer that has read nothing for so long is closed when others need the memory. */
+const STALLED_MS = 250;
 
 /** A connection, as its account knows it. */
 export interface AccountOwner {
@@ -43,17 +34,19 @@ export interface AccountOwner {
   readonly requestBytes: number;
   /** True while its peer can only wait: for its turn, for the handler, or for a reply that is being built. */
   readonly running: boolean;
-  roomMade(): void;
+  /** There is room for what it waited for, or may be. */
+  proceed(): void;
+  /** Closes it: others need what it holds. */
   evict(): void;
 }
 
 /** What one connection holds, and when its peer last moved. Closed with its connection. */
-export class ConnectionAccount implements QuotaMember {
+export class ConnectionAccount {
   /** Bytes of replies that are being built or that the peer has not read. */
   replyBytes = 0;
+  /** Of them: room for a large reply that is fetched or built. */
+  reservedBytes = 0;
   private requestBytes = 0;
-  /** The large reply that is being built. */
-  private reservedBytes = 0;
   /** Of large replies: what the kernel took, and the peer had not read when it was counted last. */
   private kernelBytes = 0;
   private undelivered = 0;
@@ -64,7 +57,7 @@ export class ConnectionAccount implements QuotaMember {
   constructor(
     private readonly quota: ZoneQuota,
     private readonly stream: Pick<Stream, 'buffered' | 'undelivered'>,
-    private readonly owner: AccountOwner,
+    readonly owner: AccountOwner,
     private readonly now: () => number,
   ) {
     this.movedAt = now();
@@ -74,6 +67,7 @@ export class ConnectionAccount implements QuotaMember {
     return this.replyBytes + this.requestBytes;
   }
 
+  /** How long its peer has not done anything that it could do, ms. */
   get stillMs(): number {
     return this.owner.running ? 0 : this.now() - this.movedAt;
   }
@@ -83,7 +77,7 @@ export class ConnectionAccount implements QuotaMember {
     this.movedAt = now;
   }
 
-  /** A large reply of so many bytes is being built; 0: no longer. */
+  /** Room for a large reply, before it is fetched or built; 0: no longer. */
   reserve(bytes: number): void {
     this.reservedBytes = bytes;
     this.update();
@@ -100,12 +94,9 @@ export class ConnectionAccount implements QuotaMember {
 
   /** Counts what is held now, after any change. */
   update(): void {
-    let replyBytes = 0;
-    let requestBytes = 0;
-    if (!this.closed) {
-      replyBytes = this.reservedBytes + this.stream.buffered + this.kernelBytes;
-      requestBytes = this.owner.requestBytes;
-    }
+    const { closed, reservedBytes, stream, kernelBytes, owner } = this;
+    const replyBytes = closed ? 0 : reservedBytes + stream.buffered + kernelBytes;
+    const requestBytes = closed ? 0 : owner.requestBytes;
     const moreReplies = replyBytes - this.replyBytes;
     const moreRequests = requestBytes - this.requestBytes;
     if (moreReplies !== 0 || moreRequests !== 0) {
@@ -115,6 +106,7 @@ export class ConnectionAccount implements QuotaMember {
     }
   }
 
+  /** Counts again what its peer has not read. */
   recount(): void {
     if (this.replyBytes > 0 && !this.closed) {
       const { undelivered, buffered } = this.stream;
@@ -127,40 +119,32 @@ export class ConnectionAccount implements QuotaMember {
     }
   }
 
-  roomMade(): void {
-    this.owner.roomMade();
-  }
-
-  evict(): void {
-    this.owner.evict();
-  }
-
   /** Nothing is held any more. */
   close(): void {
     this.closed = true;
-    this.update();
     this.quota.remove(this);
+    this.update();
   }
 }
 
-/** What one zone's connections hold. Each is a member until it is removed. */
-export class ZoneQuota implements QuotaZone {
+/** What one zone's connections hold. */
+export class ZoneQuota {
   /** How large the zone's large replies were when they were built last. */
   readonly sizes = new ReplySizes();
-  /** Members that hold something. */
-  private readonly holders = new Set<QuotaMember>();
-  /** Members that wait to build a large reply, and how large. */
-  private readonly waiting = new Map<QuotaMember, number>();
-  /** Room that was given to members which have not used it yet. */
-  private readonly granted = new Map<QuotaMember, number>();
-  /** Members that are not read until others hold less. */
-  private readonly unread = new Set<QuotaMember>();
+  /** Bytes of replies that are being built or that no peer has read yet, over all connections. */
+  replyBytes = 0;
+  /** Bytes in all. */
+  heldBytes = 0;
+  /** Accounts that hold something. */
+  private readonly holders = new Set<ConnectionAccount>();
+  /** Those that wait to build a large reply, and how large. */
+  private readonly waiting = new Map<ConnectionAccount, number>();
+  /** Those that are not read until others hold less. */
+  private readonly unread = new Set<ConnectionAccount>();
   /** The first one has the line slot, the others wait for it. */
-  private readonly lineSlots = new Set<QuotaMember>();
+  private readonly lineSlots = new Set<ConnectionAccount>();
   /** What the line slot has reserved. */
   private lineBytes = 0;
-  private replies = 0;
-  private total = 0;
 
   /** @param limits may change while it is used @param memory of the process; its own when left out */
   constructor(
@@ -168,36 +152,28 @@ export class ZoneQuota implements QuotaZone {
     private readonly memory: MemoryQuota = new MemoryQuota(),
   ) {}
 
-  /** Bytes of replies that are being built or that no peer has read yet, over all connections. */
-  get replyBytes(): number {
-    return this.replies;
-  }
-
-  get heldBytes(): number {
-    return this.total;
-  }
-
+  /** What the first that waits needs, bytes; 0 where none waits. */
   get wantedBytes(): number {
     const [wanted] = this.waiting.values();
     return wanted ?? (this.lineWaits ? this.slotBytes : 0);
   }
 
-  /** True: a member waits for others to read their replies. */
+  /** True: one waits for others to read their replies. */
   get hasWaiters(): boolean {
     return this.waiting.size > 0;
   }
 
-  /** True: a member waits for the line slot. */
+  /** True: one waits for the line slot. */
   get lineHasWaiters(): boolean {
     return this.lineSlots.size > 1;
   }
 
-  /** A member holds more or less than before. */
-  changed(member: QuotaMember, replies: number, requests: number): void {
-    if (member.held > 0) {
-      this.holders.add(member);
+  /** An account holds more or less than before. */
+  changed(account: ConnectionAccount, replies: number, requests: number): void {
+    if (account.held > 0) {
+      this.holders.add(account);
     } else {
-      this.holders.delete(member);
+      this.holders.delete(account);
     }
     this.add(replies, requests);
     if (replies < 0 && this.waiting.size > 0) {
@@ -206,119 +182,124 @@ export class ZoneQuota implements QuotaZone {
   }
 
   /**
-   * Whether a large reply of so many bytes may be built now; then it must be in the account when the caller
-   * returns. Else the member's `roomMade` is called when it may. `isNew`: it did not wait already.
+   * Whether a large reply of so many bytes may be fetched or built now; then it must be in the account when the caller
+   * returns. Else `proceed` is called when it may, and the room is reserved. `isNew`: it did not wait already.
    */
-  reply(member: QuotaMember, bytes: number): { readonly fits: boolean; readonly isNew: boolean } {
-    const room = this.revoke(member);
-    if (bytes <= room || (this.waiting.size === 0 && this.hasRoomAfterRecount(bytes))) {
+  reply(
+    account: ConnectionAccount,
+    bytes: number,
+  ): { readonly fits: boolean; readonly isNew: boolean } {
+    if (bytes <= account.reservedBytes) {
       return { fits: true, isNew: false };
     }
-    const isNew = !this.waiting.has(member);
-    this.waiting.set(member, bytes);
+    const isNew = !this.waiting.has(account);
+    this.cancel(account);
+    if (this.waiting.size === 0 && !this.hasRoom(bytes)) {
+      this.recount();
+    }
+    if (this.waiting.size === 0 && this.hasRoom(bytes)) {
+      return { fits: true, isNew: false };
+    }
+    this.waiting.set(account, bytes);
     this.memory.wait(this);
     return { fits: false, isNew };
   }
 
-  /** Reserves the room that `reply` found while the reply is fetched, until the member asks again. */
-  keep(member: QuotaMember, bytes: number): void {
-    this.granted.set(member, bytes);
-    this.add(bytes, 0);
+  /** No large reply is fetched, built or waited for any more. */
+  cancel(account: ConnectionAccount): void {
+    this.waiting.delete(account);
+    account.reserve(0);
   }
 
-  /** Gives back what `keep` reserved. */
-  release(member: QuotaMember): void {
-    if (this.revoke(member) > 0) {
-      this.wake();
-    }
-  }
-
-  /** Whether a member may be read. False: its `roomMade` is called when it may. */
-  mayRead(member: QuotaMember): boolean {
-    if (!this.memory.full || this.total <= MODEST_BYTES) {
+  /** Whether a connection may be read. False: its `proceed` is called when it may. */
+  mayRead(account: ConnectionAccount): boolean {
+    if (this.hasReadRoom) {
       return true;
     }
-    this.unread.add(member);
+    this.unread.add(account);
     this.memory.wait(this);
     return false;
   }
 
-  /** Whether `member` may read a large line now. False: its `roomMade` is called when it may. */
-  takeLineSlot(member: QuotaMember): boolean {
-    this.lineSlots.add(member);
-    if (this.lineWaits && this.lineSlots.values().next().value === member) {
-      this.reserveLine();
-    }
-    return this.hasLineSlot(member);
-  }
-
-  hasLineSlot(member: QuotaMember): boolean {
+  /** Whether a large line may be read now. False: `proceed` is called when it may. */
+  takeLineSlot(account: ConnectionAccount): boolean {
+    this.lineSlots.add(account);
     const [first] = this.lineSlots;
-    return first === member && this.lineBytes > 0;
+    return first === account && this.reserveLine();
   }
 
-  /** `member` no longer holds a large line. */
-  releaseLineSlot(member: QuotaMember): void {
+  hasLineSlot(account: ConnectionAccount): boolean {
+    const [first] = this.lineSlots;
+    return first === account && this.lineBytes > 0;
+  }
+
+  /** It no longer holds a large line. */
+  releaseLineSlot(account: ConnectionAccount): void {
     if (this.lineSlots.size === 0) {
       return;
     }
     const [first] = this.lineSlots;
-    this.lineSlots.delete(member);
-    if (first === member) {
+    this.lineSlots.delete(account);
+    if (first === account) {
       this.add(0, -this.lineBytes);
       this.lineBytes = 0;
       this.offerLine();
     }
   }
 
-  /** `member` is closed. */
-  remove(member: QuotaMember): void {
-    this.waiting.delete(member);
-    this.unread.delete(member);
-    this.releaseLineSlot(member);
-    this.release(member);
+  /** Its connection is closed. */
+  remove(account: ConnectionAccount): void {
+    this.waiting.delete(account);
+    this.unread.delete(account);
+    this.releaseLineSlot(account);
   }
 
+  /** Gives room to those that wait, as long as there is some. @returns whether one still waits */
   wake(): boolean {
-    for (const [member, bytes] of [...this.waiting]) {
+    for (const account of [...this.waiting.keys()]) {
+      // One that was served before may have served others.
+      const bytes = this.waiting.get(account);
+      if (bytes === undefined) {
+        continue;
+      }
       if (!this.hasRoom(bytes)) {
         break;
       }
-      this.waiting.delete(member);
-      this.granted.set(member, bytes);
-      this.add(bytes, 0);
-      member.roomMade();
+      this.waiting.delete(account);
+      account.reserve(bytes);
+      account.owner.proceed();
     }
     this.offerLine();
-    if (this.unread.size > 0 && (!this.memory.full || this.total <= MODEST_BYTES)) {
+    if (this.unread.size > 0 && this.hasReadRoom) {
       const readable = [...this.unread];
       this.unread.clear();
-      readable.forEach((member) => member.roomMade());
+      readable.forEach(({ owner }) => owner.proceed());
     }
     return this.waiting.size > 0 || this.unread.size > 0 || this.lineWaits;
   }
 
+  /** Counts again what peers have not read. */
   recount(): void {
-    for (const member of [...this.holders]) {
-      member.recount();
+    for (const account of [...this.holders]) {
+      account.recount();
     }
   }
 
+  /** Closes connections that have not moved for `stillMs`. @returns what they held, about `bytes` or all */
   evict(stillMs: number, bytes: number): number {
+    const isModest = this.heldBytes <= MODEST_BYTES;
     let freed = 0;
-    if (this.total <= MODEST_BYTES) {
-      return freed;
-    }
-    for (const member of [...this.holders].sort((a, b) => b.held - a.held)) {
-      if (freed >= bytes) {
-        break;
-      }
-      if (member.stillMs >= stillMs) {
-        freed += member.held;
-        member.evict();
+    for (const account of isModest ? [] : [...this.holders].sort((a, b) => b.held - a.held)) {
+      if (freed < bytes && account.stillMs >= stillMs) {
+        freed += account.held;
+        account.owner.evict();
       }
     }
     return freed;
+  }
+
+  private get hasReadRoom(): boolean {
+    return !this.memory.full || this.heldBytes <= MODEST_BYTES;
   }
 
   private get lineWaits(): boolean {
@@ -330,50 +311,113 @@ export class ZoneQuota implements QuotaZone {
     return 2 * this.limits.lineBytes;
   }
 
-  private reserveLine(): void {
-    if (this.memory.fits(this.slotBytes)) {
+  /** @returns whether the line slot has its room */
+  private reserveLine(): boolean {
+    if (this.lineBytes === 0 && this.memory.fits(this.slotBytes)) {
       this.lineBytes = this.slotBytes;
       this.add(0, this.lineBytes);
-    } else {
+    } else if (this.lineBytes === 0) {
       this.memory.wait(this);
     }
+    return this.lineBytes > 0;
   }
 
   private offerLine(): void {
-    if (this.lineWaits) {
-      this.reserveLine();
-      const [first] = this.lineSlots;
-      if (this.lineBytes > 0) {
-        first?.roomMade();
-      }
+    const [first] = this.lineSlots;
+    if (this.lineWaits && this.reserveLine()) {
+      first?.owner.proceed();
     }
   }
 
   private hasRoom(bytes: number): boolean {
-    const fits = this.replies === 0 || this.replies + bytes <= this.limits.replyBytes;
+    const fits = this.replyBytes === 0 || this.replyBytes + bytes <= this.limits.replyBytes;
     return fits && this.memory.fits(bytes);
   }
 
-  private hasRoomAfterRecount(bytes: number): boolean {
-    if (this.hasRoom(bytes)) {
-      return true;
-    }
-    this.recount();
-    return this.hasRoom(bytes);
-  }
-
-  private revoke(member: QuotaMember): number {
-    const bytes = this.granted.get(member) ?? 0;
-    if (bytes > 0) {
-      this.granted.delete(member);
-      this.add(-bytes, 0);
-    }
-    return bytes;
-  }
-
   private add(replies: number, requests: number): void {
-    this.replies += replies;
-    this.total += replies + requests;
+    this.replyBytes += replies;
+    this.heldBytes += replies + requests;
     this.memory.changed(this, replies + requests);
+  }
+}
+
+/** What the connections of all zones hold. One serves the process. */
+export class MemoryQuota {
+  private readonly holders = new Set<ZoneQuota>();
+  private readonly waiting = new Set<ZoneQuota>();
+  private used = 0;
+  private timer: NodeJS.Timeout | null = null;
+
+  /** @param limit bytes; asked for each time, since the configuration can change */
+  constructor(private readonly limit: () => number = () => Infinity) {}
+
+  get full(): boolean {
+    return this.used >= this.limit();
+  }
+
+  /** What is larger than the whole limit fits while nothing else is held. */
+  fits(bytes: number): boolean {
+    return this.used === 0 || this.used + bytes <= this.limit();
+  }
+
+  /** The zone holds so many bytes more, or less. */
+  changed(zone: ZoneQuota, bytes: number): void {
+    this.used += bytes;
+    if (zone.heldBytes > 0) {
+      this.holders.add(zone);
+    } else {
+      this.holders.delete(zone);
+    }
+    if (this.full) {
+      this.startTimer();
+    }
+  }
+
+  /** The zone is woken until it no longer waits. */
+  wait(zone: ZoneQuota): void {
+    this.waiting.add(zone);
+    this.startTimer();
+  }
+
+  /** Makes room and serves waiting zones. Exposed for tests; the timer calls it. */
+  tick(): void {
+    for (const zone of [...this.holders]) {
+      zone.recount();
+    }
+    if (this.full || this.waiting.size > 0) {
+      this.makeRoom();
+    }
+    for (const zone of [...this.waiting].sort((a, b) => a.heldBytes - b.heldBytes)) {
+      if (!zone.wake()) {
+        this.waiting.delete(zone);
+      }
+    }
+    if (this.waiting.size === 0 && !this.full) {
+      clearInterval(this.timer ?? undefined);
+      this.timer = null;
+    }
+  }
+
+  /** Closes stalled connections, in zones that hold more than those that wait. */
+  private makeRoom(): void {
+    let least = Infinity;
+    let wanted = 0;
+    for (const zone of this.waiting) {
+      if (zone.wantedBytes > 0 && zone.heldBytes < least) {
+        least = zone.heldBytes;
+        wanted = zone.wantedBytes;
+      }
+    }
+    let excess = this.used + wanted - this.limit();
+    for (const zone of [...this.holders].sort((a, b) => b.heldBytes - a.heldBytes)) {
+      if (excess <= 0 || (!this.full && zone.heldBytes <= least)) {
+        return;
+      }
+      excess -= zone.evict(STALLED_MS, excess);
+    }
+  }
+
+  private startTimer(): void {
+    this.timer ??= setInterval(() => this.tick(), TICK_MS).unref();
   }
 }

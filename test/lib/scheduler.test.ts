@@ -120,6 +120,31 @@ describe('the scheduler', () => {
     assert.ok(most <= 40 + 64, `${most} pieces in the longest pass`);
   });
 
+  it('ends its passes sooner while another zone has just worked', async () => {
+    let now = 0;
+    const spend = (ms: number): void => {
+      now += ms;
+    };
+    const done: string[] = [];
+    const scheduler = new Scheduler(() => now);
+    scheduler.offer(new RunQueue(), new Job('flood', 8000, done, spend));
+    const longest: Record<string, number> = {};
+    for (const asks of ['alone', 'beside']) {
+      longest[asks] = 0;
+      for (let n = 0; n < 20; n++) {
+        if (asks === 'beside') {
+          scheduler.offer(new RunQueue(), new Job('other', 1, done, spend));
+        }
+        const before = done.length;
+        await nextIteration();
+        longest[asks] = Math.max(longest[asks] ?? 0, done.length - before);
+        now += 0.1;
+      }
+    }
+    const { alone = 0, beside = Infinity } = longest;
+    assert.ok(beside <= 16 + 16 && beside < alone / 2, `${beside} pieces, and ${alone} alone`);
+  });
+
   it('makes a zone that took long wait for as long while another zone works', async () => {
     let now = 0;
     const done: string[] = [];

@@ -57,7 +57,8 @@ describe("the addon's sockets", () => {
     try {
       await eventually(() => seen(ACCEPTED) !== undefined);
       const [, id = -1] = seen(ACCEPTED) ?? [];
-      addon.write(sockets.handle, id, Buffer.allocUnsafeSlow(TOO_LONG));
+      assert.strictEqual(addon.reserve(sockets.handle, id, TOO_LONG), 0);
+      addon.commit(sockets.handle, id, TOO_LONG);
       await eventually(() => seen(ENDED) !== undefined);
       assert.deepStrictEqual(seen(ENDED), [ENDED, id, constants.errno.EMSGSIZE, 0]);
       sockets.commands.set([CLOSE, id, 0, 0]);

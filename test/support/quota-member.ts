@@ -1,36 +1,41 @@
-/* A member of a zone's quota that holds what a test says. */
-import type { QuotaMember, ZoneQuota } from '../../src/transport/zone-quota';
+/* A connection that holds what a test says, and its account. */
+import {
+  ConnectionAccount,
+  type AccountOwner,
+  type ZoneQuota,
+} from '../../src/transport/zone-quota';
 
 export const KIB = 1024;
 export const LIMITS = { replyBytes: 100 * KIB, lineBytes: 100 * KIB };
 
-export class Member implements QuotaMember {
-  held = 0;
-  stillMs = 0;
+export class Member implements AccountOwner {
+  readonly requestBytes = 0;
+  readonly running = false;
+  readonly account: ConnectionAccount;
   rooms = 0;
   evicted = false;
-  private readonly zone: ZoneQuota;
+  /** How long its peer has done nothing, ms. */
+  stillMs = 0;
+  /** Of replies. */
+  private readonly unread = { buffered: 0, undelivered: 0 };
 
   constructor(zone: ZoneQuota) {
-    this.zone = zone;
+    this.account = new ConnectionAccount(zone, this.unread, this, () => this.stillMs);
   }
 
   add(bytes: number): void {
-    this.held += bytes;
-    this.zone.changed(this, bytes, 0);
+    this.unread.buffered += bytes;
+    this.unread.undelivered += bytes;
+    this.account.update();
+    this.account.recount();
   }
 
-  roomMade(): void {
+  proceed(): void {
     this.rooms++;
-  }
-
-  recount(): void {
-    // What it holds is exact.
   }
 
   evict(): void {
     this.evicted = true;
-    this.add(-this.held);
-    this.zone.remove(this);
+    this.account.close();
   }
 }

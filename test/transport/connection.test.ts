@@ -210,6 +210,25 @@ describe('a connection', () => {
       assert.ok(world.recorder.count('unread') > 0);
     });
 
+    it('gives no room to a reply that its client no longer waits for', async () => {
+      const value = 'v'.repeat(200_000);
+      world.set('big', value);
+      const [first, second] = [await world.openSocket(), await world.openSocket()];
+      first.peer.socket.pause();
+      first.peer.write(
+        Buffer.concat([frame('00000001', 'GET', 'big'), frame('00000002', 'GET', 'big')]),
+      );
+      await quiet();
+      second.peer.write(frame('00000003', 'GET', 'big'));
+      await quiet();
+      assert.ok(world.quota.hasWaiters);
+      await second.peer.ask('\n', 'invalid command\n'.length);
+      first.peer.socket.resume();
+      await first.peer.least(2 * frame('00000001', 'SUCCESS', value).length);
+      first.connection.checkIdle();
+      assert.deepStrictEqual([world.quota.hasWaiters, world.quota.replyBytes], [false, 0]);
+    });
+
     it('does not execute further reads of peers that are gone, however many leave at once', async () => {
       world = new ConnectionWorld({ replyBytes: MIB });
       world.set('big', 'v'.repeat(MIB));

@@ -1,20 +1,25 @@
 import assert from 'node:assert';
-import { ZoneQuota } from '../../src/transport/zone-quota';
+import { MemoryQuota, ZoneQuota } from '../../src/transport/zone-quota';
 import { KIB, LIMITS, Member } from '../support/quota-member';
 
 describe('the quota of a zone', () => {
   it('makes a large reply wait for others of its zone, and reserves the room for it then', () => {
     const zone = new ZoneQuota(LIMITS);
     const [first, second, third] = [new Member(zone), new Member(zone), new Member(zone)];
-    assert.ok(zone.reply(first, 300 * KIB).fits, 'one that is larger than the limit may be alone');
+    assert.ok(
+      zone.reply(first.account, 300 * KIB).fits,
+      'one that is larger than the limit may be alone',
+    );
     first.add(300 * KIB);
-    assert.deepStrictEqual(zone.reply(second, 60 * KIB), { fits: false, isNew: true });
-    assert.deepStrictEqual(zone.reply(third, 60 * KIB), { fits: false, isNew: true });
+    assert.deepStrictEqual(zone.reply(second.account, 60 * KIB), { fits: false, isNew: true });
+    assert.deepStrictEqual(zone.reply(third.account, 60 * KIB), { fits: false, isNew: true });
     first.add(-300 * KIB);
     assert.deepStrictEqual([second.rooms, third.rooms], [1, 0]);
     assert.strictEqual(zone.replyBytes, 60 * KIB);
-    assert.ok(zone.reply(second, 60 * KIB).fits);
-    zone.remove(second);
+    assert.ok(zone.reply(second.account, 60 * KIB).fits);
+    second.account.close();
+    assert.deepStrictEqual([third.rooms, zone.replyBytes], [1, 60 * KIB]);
+    third.account.close();
     assert.strictEqual(zone.replyBytes, 0);
   });
 
@@ -22,10 +27,65 @@ describe('the quota of a zone', () => {
     const zone = new ZoneQuota(LIMITS);
     const [first, second, third] = [new Member(zone), new Member(zone), new Member(zone)];
     first.add(100 * KIB);
-    zone.reply(second, 100 * KIB);
-    zone.reply(third, 100 * KIB);
+    zone.reply(second.account, 100 * KIB);
+    zone.reply(third.account, 100 * KIB);
     first.add(-100 * KIB);
-    zone.remove(second);
+    second.account.close();
     assert.strictEqual(third.rooms, 1);
+  });
+});
+
+describe('the quota of the process', () => {
+  const zones = (limit: number): { memory: MemoryQuota; greedy: Member[]; modest: Member } => {
+    const memory = new MemoryQuota(() => limit);
+    const greedy = [60, 90].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      return member;
+    });
+    const zone = new ZoneQuota(LIMITS, memory);
+    const modest = new Member(zone);
+    assert.ok(!zone.reply(modest.account, 40 * KIB).fits);
+    return { memory, greedy, modest };
+  };
+
+  it('closes a connection of the zone that holds most when another zone has no room', () => {
+    const { memory, greedy, modest } = zones(160 * KIB);
+    greedy.forEach((member) => (member.stillMs = 60_000));
+    memory.tick();
+    assert.deepStrictEqual(
+      greedy.map(({ evicted }) => evicted),
+      [false, true],
+    );
+    assert.strictEqual(modest.rooms, 1);
+  });
+
+  it('closes no connection of a zone that holds little, however full it is', () => {
+    const memory = new MemoryQuota(() => 10 * KIB);
+    const [some, little, most] = [20, 1, 65].map((size) => {
+      const member = new Member(new ZoneQuota(LIMITS, memory));
+      member.add(size * KIB);
+      member.stillMs = size === 65 ? 0 : 60_000;
+      return member;
+    });
+    memory.tick();
+    assert.deepStrictEqual(
+      [some, little, most].map((member) => member?.evicted),
+      [false, false, false],
+    );
+    assert.ok(most !== undefined);
+    most.stillMs = 60_000;
+    memory.tick();
+    assert.ok(most.evicted);
+  });
+
+  it('does not close a connection whose peer reads', () => {
+    const { memory, greedy, modest } = zones(160 * KIB);
+    memory.tick();
+    assert.ok(greedy.every(({ evicted }) => !evicted));
+    assert.strictEqual(modest.rooms, 0);
+    greedy[1]?.add(-90 * KIB);
+    memory.tick();
+    assert.strictEqual(modest.rooms, 1);
   });
 });
