@@ -25,7 +25,7 @@ import {
   textOfStat,
   type FileStat,
 } from '../platform/files';
-import { takeLock, type HeldLock } from '../platform/lock';
+import { takeLock } from '../platform/lock';
 import { beforeLongWork } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
@@ -44,15 +44,8 @@ import { idOf, UndoneWrites } from './undone-writes';
 
 const statAt = openStat();
 
-/** Takes a lock, waiting for it until the signal is aborted. */
-export type TakeLock = (path: string, signal: AbortSignal) => Promise<HeldLock>;
-
-/** The signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
+/** A batch's signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
 const LONGEST_LOCK_WAIT_MS = 10 * 60 * 1000;
-const platformLock: TakeLock = (path, signal) => {
-  return takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
-};
-
 /**
  * VMs written at once. Each can wait for a hung disk, so there are many; each takes one of the process's
  * threads, so there are fewer than those (config.ts): the others serve ports, the log and the platform.
@@ -72,7 +65,7 @@ const LONGEST_PAUSE_MS = 1000;
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
-  readonly takeLock?: TakeLock;
+  readonly takeLock?: typeof takeLock;
   readonly limits?: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
@@ -122,8 +115,9 @@ export class FileWriter implements LeasingBackend {
       if (this.leases.releasedEarly(target.zonename)) {
         await delay(YIELD_MS, undefined, { signal });
       }
-      const { lockPath, takeLock: take = platformLock } = this.options;
-      this.leases.begin(target, await take(lockPath(target.uuid), signal));
+      const { lockPath, takeLock: take = takeLock } = this.options;
+      const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
+      this.leases.begin(target, await take(lockPath(target.uuid), options));
     }
     try {
       return await this.writeWithinBudget(batch);

@@ -75,10 +75,10 @@ export class WriterFixture {
   }
 
   private fileWriter(options: Partial<FileWriterOptions> = {}): FileWriter {
-    const takeLock: FileWriterOptions['takeLock'] = async (uuid, signal) => {
+    const takeLock: FileWriterOptions['takeLock'] = async (uuid, { signal }) => {
       this.takes++;
       const aborted = new Promise<never>((_, reject) => {
-        signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
+        signal?.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
       });
       await Promise.race([this.blocked, aborted]);
       assert(!this.held.has(uuid), 'one holder at a time');
