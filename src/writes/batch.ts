@@ -1,11 +1,10 @@
 /*
- * Changes of one VM that are written together, the backend that writes them (file-writer.ts or
- * vmadm-writer.ts), and the queue in which the batches of all VMs wait for one of its few workers, so that a
- * storm of writes takes a bounded part of the machine.
+ * Changes of one VM that are written together, the backend that writes them (file-writer.ts or vmadm-writer.ts), and
+ * the limit of batches of all VMs that are written at a time, so that a storm of writes takes a bounded part of the
+ * machine.
  */
-import type { SystemError } from '../lib/errors';
-import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
-import type { LeaseStatus, MetadataLimits, Stage, WriteTarget } from '../vm/store';
+import type { Change, ChangeResult } from '../metadata/vm-data';
+import type { MetadataLimits, Stage, WriteTarget } from '../vm/store';
 
 /** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
 export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };
@@ -20,63 +19,35 @@ export interface Batch {
   stage(stage: Stage): void;
 }
 
-/** One result for each change of a batch, in their order. */
-export type BatchResults = readonly ChangeResult[];
-
 export interface Backend {
   readonly limits: MetadataLimits;
-  /** Rejects with the fault that hit all changes. */
-  commit(batch: Batch): Promise<BatchResults>;
+  /** One result for each change of the batch, in their order. Rejects with the fault that hit all changes. */
+  commit(batch: Batch): Promise<readonly ChangeResult[]>;
   /** Resolves when nothing of it is left: no lock, no timer. */
   stop(): Promise<void>;
 }
 
-/** A backend that keeps the platform's lock after a write, until vminfod shows the change. */
-export interface LeasingBackend extends Backend {
-  readonly leaseStatus: LeaseStatus;
-  /** What vminfod shows of a VM's metadata. */
-  observe(zonename: string, metadata: MetadataMaps): void;
-  /** What a stale copy of vminfod's has undone and has to be written again; each handed out once. */
-  undoneChanges(target: WriteTarget): readonly PlannedChange[];
-  /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
-  clean(directory: string): void;
-  /** The VM is gone. */
-  remove(target: WriteTarget): void;
-}
-
-/** One for each backend. */
-export class BatchQueue {
+/** The batches that a backend writes at a time; the others wait, first come, first served. */
+export class BatchLimit {
   private readonly waiting: (() => void)[] = [];
-  private running = 0;
 
-  /**
-   * @param concurrency batches that are written at a time
-   * @param writeNow writes one of them
-   * @param toError makes an error of what `writeNow` rejects with
-   */
-  constructor(
-    private readonly concurrency: number,
-    private readonly writeNow: (batch: Batch) => Promise<BatchResults>,
-    private readonly toError: (batch: Batch, err: unknown) => SystemError,
-  ) {}
+  /** @param free how many */
+  constructor(private free: number) {}
 
-  /** Resolves when it is written, in the order of the calls. Rejects with the fault that hit it. */
-  async write(batch: Batch): Promise<BatchResults> {
+  async run<T>(batch: Batch, write: () => Promise<T>): Promise<T> {
     batch.stage('queued');
-    if (this.running === this.concurrency) {
+    if (this.free === 0) {
       // Whoever is done hands its place over.
       await new Promise<void>((resolve) => this.waiting.push(resolve));
     } else {
-      this.running++;
+      this.free--;
     }
     try {
-      return await this.writeNow(batch);
-    } catch (err) {
-      throw this.toError(batch, err);
+      return await write();
     } finally {
       const next = this.waiting.shift();
       if (next === undefined) {
-        this.running--;
+        this.free++;
       } else {
         next();
       }

@@ -16,7 +16,7 @@ import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { Change, MetadataMaps } from '../metadata/vm-data';
+import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import {
   isForeign,
   syncDurably,
@@ -26,19 +26,19 @@ import {
   type FileStat,
 } from '../platform/files';
 import { takeLock } from '../platform/lock';
-import { beforeLongWork } from '../platform/metadata-text';
+import { beforeLongWork, type ScannedText } from '../platform/metadata-text';
 import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
-import {
-  BatchQueue,
-  type Batch,
-  type BatchResults,
-  type LeasingBackend,
-  type PlannedChange,
-} from './batch';
+import { BatchLimit, type Backend, type Batch, type PlannedChange } from './batch';
 import { LockLeases } from './lock-lease';
-import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
+import {
+  currentOf,
+  openMetadata,
+  spliceMetadata,
+  tempPathOf,
+  type OpenMetadata,
+} from './metadata-file';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Plan } from './plan';
 import { idOf, UndoneWrites } from './undone-writes';
 
@@ -77,11 +77,11 @@ export interface FileWriterOptions {
   readonly restoreUndone?: boolean;
 }
 
-/** The backend of `writer: "file"`. One serves all VMs. */
-export class FileWriter implements LeasingBackend {
+/** The backend of `writer: "file"`, which keeps the platform's lock after a write. One serves all VMs. */
+export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly leases: LockLeases;
-  private readonly queue: BatchQueue;
+  private readonly workers = new BatchLimit(CONCURRENT_WRITES);
   private readonly undone = new UndoneWrites(identityAt);
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
@@ -97,32 +97,35 @@ export class FileWriter implements LeasingBackend {
     this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, (target) => {
       this.undone.released(target.zonename, identityAt(target.directory));
     });
-    this.queue = new BatchQueue(
-      CONCURRENT_WRITES,
-      (batch) => this.write(batch),
-      (batch, err) => systemError('write', batch.target.directory, err),
-    );
   }
 
-  async commit(batch: Batch): Promise<BatchResults> {
+  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
     const { target, signal } = batch;
-    const pause = (this.nextWriteAt.get(target.zonename) ?? 0) - performance.now();
+    const { zonename } = target;
+    const pause = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
     if (pause > 0) {
       await delay(pause, undefined, { signal });
     }
-    if (!this.leases.resume(target.zonename)) {
+    if (!this.leases.resume(zonename)) {
       batch.stage('locking');
-      if (this.leases.releasedEarly(target.zonename)) {
+      if (this.leases.releasedEarly(zonename)) {
         await delay(YIELD_MS, undefined, { signal });
       }
       const { lockPath, takeLock: take = takeLock } = this.options;
       const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
       this.leases.begin(target, await take(lockPath(target.uuid), options));
     }
+    const path = pathOf(target.directory, 'metadata');
     try {
-      return await this.writeWithinBudget(batch);
+      const stat = statAt(path);
+      const bytes = stat === null ? 0 : sizeOf(stat);
+      const write = () => this.workers.run(batch, () => this.write(batch, path));
+      // A long file waits for room among long ones before it takes one of the workers of all.
+      return await (bytes > KEPT_BYTES ? this.longWrites.run(zonename, 2 * bytes, write) : write());
+    } catch (err) {
+      throw systemError('write', path, err);
     } finally {
-      this.leases.pause(target.zonename);
+      this.leases.pause(zonename);
     }
   }
 
@@ -161,6 +164,7 @@ export class FileWriter implements LeasingBackend {
     }
   }
 
+  /** The VM is gone. */
   remove(target: WriteTarget): void {
     this.durable.delete(pathOf(target.directory, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
@@ -172,109 +176,112 @@ export class FileWriter implements LeasingBackend {
     return this.leases.stop();
   }
 
-  /** A long file waits for room among long ones before it takes one of the workers of all. */
-  private writeWithinBudget(batch: Batch): Promise<BatchResults> {
-    const { zonename, directory } = batch.target;
-    const stat = statAt(pathOf(directory, 'metadata'));
-    const bytes = stat === null ? 0 : sizeOf(stat);
-    return bytes > KEPT_BYTES
-      ? this.longWrites.run(zonename, 2 * bytes, () => this.queue.write(batch))
-      : this.queue.write(batch);
-  }
-
-  private async write(batch: Batch): Promise<BatchResults> {
-    const { target } = batch;
+  private async write(batch: Batch, path: string): Promise<readonly ChangeResult[]> {
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
     batch.stage('writing');
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
-      const results = await this.tryToWrite(target, changes);
+      const results = await this.tryToWrite(batch.target, path, changes);
       if (results !== undefined) {
         return results;
       }
     }
-    const path = pathOf(target.directory, 'metadata');
-    throw new SystemError(
-      'write',
-      path,
-      'EAGAIN',
-      'somebody without the lock changes it all the time',
-    );
+    const detail = 'somebody without the lock changes it all the time';
+    throw new SystemError('write', path, 'EAGAIN', detail);
   }
 
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
     target: WriteTarget,
+    path: string,
     asked: readonly PlannedChange[],
-  ): Promise<BatchResults | undefined> {
-    const file = await openMetadata(this.files, target.directory);
+  ): Promise<readonly ChangeResult[] | undefined> {
+    const { zonename, directory } = target;
+    const file = await openMetadata(this.files, directory);
     if (file === undefined) {
       return undefined;
     }
     // With this write the file is ours again: what was undone before we had the lock must not be missed.
-    const undone = this.leases.hasWritten(target.zonename)
+    const undone = this.leases.hasWritten(zonename)
       ? []
-      : this.undone.take(target.zonename, identityOf(file.stat), 'ours');
+      : this.undone.take(zonename, identityOf(file.stat), 'ours');
     const changes = [...undone, ...asked];
-    const current = await currentOf(this.files, target.directory, file, changes);
+    const current = await currentOf(this.files, directory, file, changes);
     if (current === undefined) {
       return undefined;
     }
     await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
-    const path = pathOf(target.directory, 'metadata');
-    const compared = (identity: string): void => {
-      const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
-      this.undone.compared(target.zonename, taken, plan, identity, (map, key) => {
-        return current.valueOf(map, key);
-      });
-    };
-    if (plan.empty) {
-      // Answered as stored, so it must be on disk, whoever wrote it.
-      const identity = identityOf(file.stat);
-      if (file.stat !== null && this.durable.get(path) !== identity) {
-        await syncDurably(path);
-        this.durable.set(path, identity);
-      }
-      compared(identity);
-      return plan.results.slice(undone.length);
-    }
-    const undo = this.leases.expect(target.zonename, plan);
-    const text = await spliceMetadata(path, file, plan).catch((err: unknown) => {
-      undo();
-      throw systemError('write', path, err);
-    });
-    if (text === undefined) {
-      undo();
+    const identity = plan.empty
+      ? await this.makeDurable(path, file.stat)
+      : await this.replace(target, path, file, plan);
+    if (identity === undefined) {
       return undefined;
     }
-    if (file.isBlank) {
-      target.log.info({ path }, 'blank metadata file was rewritten');
-    }
-    if (isForeign(text.stat)) {
-      this.durable.delete(path);
-    } else {
-      const identity = textOfStat(text.stat);
-      this.durable.set(path, identity);
-      this.files.written(target.directory, text);
-      if (this.options.restoreUndone !== false) {
-        this.undone.wrote(target, plan, identity, (map, key) => current.valueOf(map, key));
+    const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
+    if (identity !== null) {
+      if (!plan.empty && this.options.restoreUndone !== false) {
+        this.undone.wrote(target, plan, identity, current.valueOf);
       }
-      compared(identity);
+      this.undone.compared(zonename, taken, plan, identity, current.valueOf);
     }
-    const restored = restoredBy(plan, changes);
-    if (restored > 0) {
-      this.restoredCount += restored;
+    // One key can be among them twice.
+    const restored = taken.filter(({ map, key }) => plan[map].has(key));
+    const count = new Set(restored.map(({ map, key }) => idOf(map, key))).size;
+    if (count > 0) {
+      this.restoredCount += count;
       target.log.warn(
-        { changes: restored },
+        { changes: count },
         'metadata was undone from a stale copy of vminfod, and written again',
       );
     }
-    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
-    this.nextWriteAt.set(target.zonename, performance.now() + pause);
     return plan.results.slice(undone.length);
+  }
+
+  /** What is answered as stored must be on disk, whoever wrote it. Returns the identity of the file. */
+  private async makeDurable(path: string, stat: FileStat | null): Promise<string> {
+    const identity = identityOf(stat);
+    if (stat !== null && this.durable.get(path) !== identity) {
+      await syncDurably(path);
+      this.durable.set(path, identity);
+    }
+    return identity;
+  }
+
+  /** The identity of the new file; null where another is there by now, undefined where it was before. */
+  private async replace(
+    { zonename, directory, log }: WriteTarget,
+    path: string,
+    file: OpenMetadata,
+    plan: Plan,
+  ): Promise<string | null | undefined> {
+    const undo = this.leases.expect(zonename, plan);
+    let text: ScannedText | undefined;
+    try {
+      text = await spliceMetadata(path, file, plan);
+    } finally {
+      if (text === undefined) {
+        undo();
+      }
+    }
+    if (text === undefined) {
+      return undefined;
+    }
+    if (file.text === null && file.stat !== null) {
+      log.info({ path }, 'blank metadata file was rewritten');
+    }
+    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
+    this.nextWriteAt.set(zonename, performance.now() + pause);
+    if (isForeign(text.stat)) {
+      this.durable.delete(path);
+      return null;
+    }
+    const identity = textOfStat(text.stat);
+    this.durable.set(path, identity);
+    this.files.written(directory, text);
+    return identity;
   }
 }
 
@@ -290,12 +297,6 @@ function identityAt(directory: string): string {
 
 function identityOf(stat: FileStat | null): string {
   return stat === null ? '' : textOfStat(stat);
-}
-
-/** How many keys are written again. One can be among the changes twice. */
-function restoredBy(plan: Plan, changes: readonly PlannedChange[]): number {
-  const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
-  return new Set(restored.map(({ map, key }) => idOf(map, key))).size;
 }
 
 /** What a change brings, about. */

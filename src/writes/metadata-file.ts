@@ -12,9 +12,9 @@
  */
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import { isSameValue, type Change, type NewValue } from '../metadata/vm-data';
+import type { Change, NewValue } from '../metadata/vm-data';
 import type { FileStat } from '../platform/files';
-import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
+import { scanText, spliceText, type FileOwner, type ScannedText } from '../platform/metadata-text';
 import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
@@ -35,10 +35,7 @@ export interface OpenMetadata {
   readonly stat: FileStat | null;
   readonly owner: FileOwner;
   readonly length: number;
-  /** The text, where the file's own does not count. */
-  readonly old: Buffer | null;
-  readonly isBlank: boolean;
-  /** The file itself; null where it holds nothing. */
+  /** The file itself; null where it holds nothing, and the text is that of an empty one. */
   readonly text: WritableText | null;
 }
 
@@ -65,14 +62,14 @@ export async function openMetadata(
         throw new SystemError('parse', path, 'EBADMSG', `${map}_metadata is not an object`);
       }
     }
-    return { index, stat, owner, length, old: null, isBlank: false, text: file };
+    return { index, stat, owner, length, text: file };
   }
   if (file.kind === 'absent') {
-    return { ...emptyFile(), stat: null, owner: NEW_OWNER, isBlank: false };
+    return emptyFile(null, NEW_OWNER);
   }
   switch (file.reason) {
     case 'blank':
-      return { ...emptyFile(), stat: file.stat, owner: file.owner, isBlank: true };
+      return emptyFile(file.stat, file.owner);
     case 'changed while it was read':
       return undefined;
     case 'too large':
@@ -82,13 +79,13 @@ export async function openMetadata(
   }
 }
 
-function emptyFile(): Pick<OpenMetadata, 'index' | 'length' | 'old' | 'text'> {
+function emptyFile(stat: FileStat | null, owner: FileOwner): OpenMetadata {
   const offsets = scanText(EMPTY_FILE);
   if (typeof offsets === 'string') {
     throw new Error(`an empty file is ${offsets}`);
   }
   const index = new MetadataIndex(offsets);
-  return { index, length: EMPTY_FILE.length, old: EMPTY_FILE, text: null };
+  return { index, stat, owner, length: EMPTY_FILE.length, text: null };
 }
 
 /** Longer values are read only where one can be what a change sets, bytes. */
@@ -142,9 +139,7 @@ export async function currentOf(
   }
   return {
     bytes: length,
-    members: index.size,
-    use: index.use,
-    sizeOf: (map, key) => index.sizeOf(map, key),
+    index,
     valueOf: (map, key) => {
       const number = index.find(map, key);
       return number === undefined || values.has(number) ? values.get(number ?? -1) : UNREAD;
@@ -153,7 +148,6 @@ export async function currentOf(
       return tokens.get(index.find(map, key) ?? -1) ?? check.tokenOf(undefined);
     },
     tokenOfNew: (value) => newTokens.get(value),
-    holds: (map, key, value) => isSameValue(values.get(index.find(map, key) ?? -1), value),
   };
 }
 
@@ -164,13 +158,13 @@ export async function currentOf(
  */
 export async function spliceMetadata(
   path: string,
-  { index, stat, owner, length, old }: OpenMetadata,
+  { index, stat, owner, length, text }: OpenMetadata,
   plan: Pick<Plan, 'customer' | 'internal'>,
-): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
+): Promise<ScannedText | undefined> {
   return spliceText({
     path,
     temp: tempPathOf(path),
-    old,
+    old: text === null ? EMPTY_FILE : null,
     stat,
     pieces: editPieces(index, length, plan),
     owner,

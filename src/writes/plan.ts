@@ -5,9 +5,14 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { ChangeResult, NewValue, TokenCheck } from '../metadata/vm-data';
+import {
+  isSameValue,
+  type ChangeResult,
+  type NewValue,
+  type TokenCheck,
+} from '../metadata/vm-data';
 import { jsonBytesOf } from '../platform/metadata-text';
-import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
+import { isOfGuest, newMemberSize, type MapName, type MetadataIndex } from '../vm/metadata-index';
 import type { MetadataLimits } from '../vm/store';
 import type { PlannedChange } from './batch';
 
@@ -24,22 +29,16 @@ const MOST_MEMBERS = 32768;
 export interface CurrentMetadata {
   /** The whole file, bytes. */
   readonly bytes: number;
-  /** Members of both maps. */
-  readonly members: number;
-  readonly use: GuestUse;
-  /** What a member takes, name and value as JSON, bytes; 0 where there is none. */
-  sizeOf(map: MapName, key: string): number;
+  readonly index: MetadataIndex;
   /**
    * The value of a key that is changed, a long string as its UTF-8; undefined where there is none, a symbol where it was
    * too long to be read.
    */
-  valueOf(map: MapName, key: string): unknown;
+  readonly valueOf: (map: MapName, key: string) => unknown;
   /** The token of a key that is changed on a condition, by its value in the file. */
-  tokenOf(map: MapName, key: string, check: TokenCheck): string;
+  readonly tokenOf: (map: MapName, key: string, check: TokenCheck) => string;
   /** The token of a key with a long value that another change of the batch sets, where it is asked for. */
-  tokenOfNew(value: Buffer): string | undefined;
-  /** True where the value is this string. */
-  holds(map: MapName, key: string, value: NewValue): boolean;
+  readonly tokenOfNew: (value: Buffer) => string | undefined;
 }
 
 /** Final value of each key that differs from what was there; undefined: removed. */
@@ -80,12 +79,13 @@ export function planChanges(
   current: CurrentMetadata,
   limits: MetadataLimits,
 ): Plan {
+  const { index } = current;
   const next = { customer: new Map<string, Next>(), internal: new Map<string, Next>() };
   const sum: Sum = {
     fileBytes: current.bytes,
-    members: current.members,
-    guestBytes: current.use.bytes,
-    guestKeys: current.use.keys,
+    members: index.size,
+    guestBytes: index.use.bytes,
+    guestKeys: index.use.keys,
   };
   const results = changes.map((change): ChangeResult => {
     const { map, key } = change;
@@ -98,7 +98,7 @@ export function planChanges(
     if (refused !== null) {
       return { kind: 'failed', text: refused, unmet: true };
     }
-    const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
+    const before = next[map].get(key)?.size ?? index.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
     const size = value === undefined ? 0 : newMemberSize(key, jsonBytesOf(value));
     const refusal = refusalOf(sum, limits, isOfGuest(map, key), before, size);
@@ -169,7 +169,9 @@ function editsOf(map: MapName, next: ReadonlyMap<string, Next>, current: Current
   const edits = new Map<string, NewValue | undefined>();
   for (const [key, { value }] of next) {
     const differs =
-      value === undefined ? current.sizeOf(map, key) > 0 : !current.holds(map, key, value);
+      value === undefined
+        ? current.index.sizeOf(map, key) > 0
+        : !isSameValue(current.valueOf(map, key), value);
     if (differs) {
       edits.set(key, value);
     }

@@ -13,7 +13,7 @@ import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
 import { ConfigFiles } from '../vm/config-files';
 import type { MetadataLimits } from '../vm/store';
-import { BatchQueue, type Backend, type Batch, type BatchResults } from './batch';
+import { BatchLimit, type Backend, type Batch } from './batch';
 import { currentOf, openMetadata } from './metadata-file';
 import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type Plan } from './plan';
 
@@ -37,23 +37,22 @@ export interface VmadmWriterOptions {
 /** The backend of `writer: "vmadm"`. One serves all VMs. */
 export class VmadmWriter implements Backend {
   readonly limits: MetadataLimits;
-  private readonly queue: BatchQueue;
+  private readonly workers = new BatchLimit(CONCURRENT_UPDATES);
   private readonly files: ConfigFiles;
 
   constructor(private readonly options: VmadmWriterOptions) {
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.queue = new BatchQueue(
-      CONCURRENT_UPDATES,
-      (batch) => this.update(batch),
-      (batch, err) => systemError('update', batch.target.uuid, err),
-    );
   }
 
-  async commit(batch: Batch): Promise<BatchResults> {
+  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
     // A run of the tool takes so long that it is worth waiting for what was sent together.
     await afterPolling();
-    return this.queue.write(batch);
+    try {
+      return await this.workers.run(batch, () => this.update(batch));
+    } catch (err) {
+      throw systemError('update', batch.target.uuid, err);
+    }
   }
 
   stop(): Promise<void> {
@@ -61,7 +60,7 @@ export class VmadmWriter implements Backend {
     return Promise.resolve();
   }
 
-  private async update(batch: Batch): Promise<BatchResults> {
+  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
     const { target } = batch;
     const changes = batch.take();
     if (changes.length === 0) {

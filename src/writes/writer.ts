@@ -21,7 +21,8 @@ import type {
   WriterStatus,
   WriteTarget,
 } from '../vm/store';
-import type { Backend, LeasingBackend, PlannedChange } from './batch';
+import type { Backend, PlannedChange } from './batch';
+import { FileWriter } from './file-writer';
 import { NOT_MADE, WriteQueue, type WriteCounts } from './queue';
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
@@ -36,7 +37,7 @@ const NO_LEASES: LeaseStatus = { holds: 0, unconfirmed: 0, restored: 0 };
 export class Writer implements MetadataWriter {
   readonly limits: MetadataLimits;
   /** The backend, where it is one that keeps locks. */
-  private readonly leasing: LeasingBackend | null;
+  private readonly leasing: FileWriter | null;
   private readonly queues = new Map<string, WriteQueue>();
   private readonly counts: WriteCounts = {
     stored: 0,
@@ -49,12 +50,12 @@ export class Writer implements MetadataWriter {
 
   /** @param answerMs longest wait for an answer */
   constructor(
-    private readonly backend: Backend | LeasingBackend,
+    private readonly backend: Backend,
     private readonly rate = DEFAULT_RATE,
     private readonly answerMs = ANSWER_MS,
   ) {
     this.limits = backend.limits;
-    this.leasing = 'leaseStatus' in backend ? backend : null;
+    this.leasing = backend instanceof FileWriter ? backend : null;
   }
 
   /** Never rejects; settles within `answerMs`. */
