@@ -31,7 +31,7 @@ import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
 import { BatchLimit, type Backend, type Batch, type PlannedChange } from './batch';
-import { LockLeases } from './lock-lease';
+import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import {
   currentOf,
   openMetadata,
@@ -106,26 +106,18 @@ export class FileWriter implements Backend {
     if (pause > 0) {
       await delay(pause, undefined, { signal });
     }
-    if (!this.leases.resume(zonename)) {
-      batch.stage('locking');
-      if (this.leases.releasedEarly(zonename)) {
-        await delay(YIELD_MS, undefined, { signal });
-      }
-      const { lockPath, takeLock: take = takeLock } = this.options;
-      const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
-      this.leases.begin(target, await take(lockPath(target.uuid), options));
-    }
+    const lease = this.leases.resume(zonename) ?? (await this.lock(batch));
     const path = pathOf(target.directory, 'metadata');
     try {
       const stat = statAt(path);
       const bytes = stat === null ? 0 : sizeOf(stat);
-      const write = () => this.workers.run(batch, () => this.write(batch, path));
+      const write = () => this.workers.run(batch, () => this.write(batch, lease));
       // A long file waits for room among long ones before it takes one of the workers of all.
       return await (bytes > KEPT_BYTES ? this.longWrites.run(zonename, 2 * bytes, write) : write());
     } catch (err) {
       throw systemError('write', path, err);
     } finally {
-      this.leases.pause(zonename);
+      this.leases.pause(lease);
     }
   }
 
@@ -176,18 +168,30 @@ export class FileWriter implements Backend {
     return this.leases.stop();
   }
 
-  private async write(batch: Batch, path: string): Promise<readonly ChangeResult[]> {
+  private async lock(batch: Batch): Promise<Lease> {
+    const { target, signal } = batch;
+    batch.stage('locking');
+    if (this.leases.releasedEarly(target.zonename)) {
+      await delay(YIELD_MS, undefined, { signal });
+    }
+    const { lockPath, takeLock: take = takeLock } = this.options;
+    const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
+    return this.leases.begin(target, await take(lockPath(target.uuid), options));
+  }
+
+  private async write(batch: Batch, lease: Lease): Promise<readonly ChangeResult[]> {
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
     batch.stage('writing');
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
-      const results = await this.tryToWrite(batch.target, path, changes);
+      const results = await this.tryToWrite(batch.target, lease, changes);
       if (results !== undefined) {
         return results;
       }
     }
+    const path = pathOf(batch.target.directory, 'metadata');
     const detail = 'somebody without the lock changes it all the time';
     throw new SystemError('write', path, 'EAGAIN', detail);
   }
@@ -195,7 +199,7 @@ export class FileWriter implements Backend {
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
     target: WriteTarget,
-    path: string,
+    lease: Lease,
     asked: readonly PlannedChange[],
   ): Promise<readonly ChangeResult[] | undefined> {
     const { zonename, directory } = target;
@@ -204,7 +208,7 @@ export class FileWriter implements Backend {
       return undefined;
     }
     // With this write the file is ours again: what was undone before we had the lock must not be missed.
-    const undone = this.leases.hasWritten(zonename)
+    const undone = hasWritten(lease)
       ? []
       : this.undone.take(zonename, identityOf(file.stat), 'ours');
     const changes = [...undone, ...asked];
@@ -215,8 +219,8 @@ export class FileWriter implements Backend {
     await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
     const identity = plan.empty
-      ? await this.makeDurable(path, file.stat)
-      : await this.replace(target, path, file, plan);
+      ? await this.makeDurable(target, file.stat)
+      : await this.replace(target, lease, file, plan);
     if (identity === undefined) {
       return undefined;
     }
@@ -241,7 +245,8 @@ export class FileWriter implements Backend {
   }
 
   /** What is answered as stored must be on disk, whoever wrote it. Returns the identity of the file. */
-  private async makeDurable(path: string, stat: FileStat | null): Promise<string> {
+  private async makeDurable({ directory }: WriteTarget, stat: FileStat | null): Promise<string> {
+    const path = pathOf(directory, 'metadata');
     const identity = identityOf(stat);
     if (stat !== null && this.durable.get(path) !== identity) {
       await syncDurably(path);
@@ -253,11 +258,12 @@ export class FileWriter implements Backend {
   /** The identity of the new file; null where another is there by now, undefined where it was before. */
   private async replace(
     { zonename, directory, log }: WriteTarget,
-    path: string,
+    lease: Lease,
     file: OpenMetadata,
     plan: Plan,
   ): Promise<string | null | undefined> {
-    const undo = this.leases.expect(zonename, plan);
+    const path = pathOf(directory, 'metadata');
+    const undo = expectShown(lease, plan);
     let text: ScannedText | undefined;
     try {
       text = await spliceMetadata(path, file, plan);
