@@ -34,6 +34,7 @@ import { BatchLimit, type Backend, type Batch, type PlannedChange } from './batc
 import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import {
   currentOf,
+  identityOf,
   openMetadata,
   spliceMetadata,
   tempPathOf,
@@ -82,7 +83,7 @@ export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly leases: LockLeases;
   private readonly workers = new BatchLimit(CONCURRENT_WRITES);
-  private readonly undone = new UndoneWrites(identityAt);
+  private readonly undone = new UndoneWrites();
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
@@ -94,8 +95,8 @@ export class FileWriter implements Backend {
   constructor(private readonly options: FileWriterOptions) {
     this.files = options.files ?? new ConfigFiles();
     this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, (target) => {
-      this.undone.released(target.zonename, identityAt(target.directory));
+    this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, ({ zonename }) => {
+      this.undone.released(zonename);
     });
   }
 
@@ -123,8 +124,9 @@ export class FileWriter implements Backend {
 
   /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void {
-    this.leases.observe(zonename, metadata);
+    // Before the lock is released, and with it what is not needed any more.
     this.undone.shown(zonename, metadata);
+    this.leases.observe(zonename, metadata);
   }
 
   get leaseStatus(): LeaseStatus {
@@ -136,11 +138,8 @@ export class FileWriter implements Backend {
    * What has to be written again, since the file is not the one that we left and vminfod never showed what we
    * wrote. Each change is returned once.
    */
-  undoneChanges({ zonename, directory }: WriteTarget): readonly PlannedChange[] {
-    if (!this.undone.has(zonename) || this.leases.isHeld(zonename)) {
-      return [];
-    }
-    return this.undone.take(zonename, identityAt(directory), 'not ours');
+  undoneChanges({ zonename }: WriteTarget): readonly PlannedChange[] {
+    return this.leases.isHeld(zonename) ? [] : this.undone.take(zonename);
   }
 
   /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
@@ -208,9 +207,7 @@ export class FileWriter implements Backend {
       return undefined;
     }
     // With this write the file is ours again: what was undone before we had the lock must not be missed.
-    const undone = hasWritten(lease)
-      ? []
-      : this.undone.take(zonename, identityOf(file.stat), 'ours');
+    const undone = hasWritten(lease) ? [] : this.undone.take(zonename, identityOf(file.stat));
     const changes = [...undone, ...asked];
     const current = await currentOf(this.files, directory, file, changes);
     if (current === undefined) {
@@ -289,20 +286,6 @@ export class FileWriter implements Backend {
     this.files.written(directory, text);
     return identity;
   }
-}
-
-/** Of the metadata file; empty where there is none, or where its stat fails. */
-function identityAt(directory: string): string {
-  try {
-    return identityOf(statAt(pathOf(directory, 'metadata')));
-  } catch {
-    // Whoever reads the file meets the fault too, and logs it.
-    return '';
-  }
-}
-
-function identityOf(stat: FileStat | null): string {
-  return stat === null ? '' : textOfStat(stat);
 }
 
 /** What a change brings, about. */

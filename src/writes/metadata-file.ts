@@ -13,13 +13,15 @@
 import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import type { Change, NewValue } from '../metadata/vm-data';
-import type { FileStat } from '../platform/files';
+import { openStat, textOfStat, type FileStat } from '../platform/files';
 import { scanText, spliceText, type FileOwner, type ScannedText } from '../platform/metadata-text';
 import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { editPieces } from './json-edit';
 import type { CurrentMetadata, Plan } from './plan';
+
+const statAt = openStat();
 
 /** As the VM tool makes it. */
 const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
@@ -42,6 +44,20 @@ export interface OpenMetadata {
 /** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
 export function tempPathOf(path: string): string {
   return join(dirname(path), '.metadata.json.mdatad');
+}
+
+/** Which file it is, and that it is unchanged; empty where there is none, or where its stat fails. */
+export function identityAt(directory: string): string {
+  try {
+    return identityOf(statAt(pathOf(directory, 'metadata')));
+  } catch {
+    // Whoever reads the file meets the fault too, and logs it.
+    return '';
+  }
+}
+
+export function identityOf(stat: FileStat | null): string {
+  return stat === null ? '' : textOfStat(stat);
 }
 
 /**
