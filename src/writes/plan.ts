@@ -66,14 +66,6 @@ interface Next {
   readonly size: number;
 }
 
-/** What the changes so far come to. */
-interface Sum {
-  fileBytes: number;
-  members: number;
-  guestBytes: number;
-  guestKeys: number;
-}
-
 export function planChanges(
   changes: readonly PlannedChange[],
   current: CurrentMetadata,
@@ -81,31 +73,43 @@ export function planChanges(
 ): Plan {
   const { index } = current;
   const next = { customer: new Map<string, Next>(), internal: new Map<string, Next>() };
-  const sum: Sum = {
-    fileBytes: current.bytes,
-    members: index.size,
-    guestBytes: index.use.bytes,
-    guestKeys: index.use.keys,
-  };
+  const { bytes: guestBytes, keys: guestKeys } = index.use;
+  // What the changes so far come to.
+  let sum = { fileBytes: current.bytes, members: index.size, guestBytes, guestKeys };
   const results = changes.map((change): ChangeResult => {
     const { map, key } = change;
-    const isWanted =
-      change.onlyIf?.(next[map].get(key)?.value ?? current.valueOf(map, key)) ?? true;
-    if (!isWanted) {
+    const earlier = next[map].get(key);
+    if (change.onlyIf?.(earlier?.value ?? current.valueOf(map, key)) === false) {
       return STORED;
     }
-    const refused = refusalOfCheck(change, next[map].get(key), current);
+    const refused = refusalOfCheck(change, earlier, current);
     if (refused !== null) {
       return { kind: 'failed', text: refused, unmet: true };
     }
-    const before = next[map].get(key)?.size ?? index.sizeOf(map, key);
+    const before = earlier?.size ?? index.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
     const size = value === undefined ? 0 : newMemberSize(key, jsonBytesOf(value));
-    const refusal = refusalOf(sum, limits, isOfGuest(map, key), before, size);
-    if (refusal !== null) {
-      return refusal;
+    const growth = size - before;
+    const keys = (size > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
+    const ofGuest = isOfGuest(map, key);
+    const after = {
+      fileBytes: sum.fileBytes + growth,
+      members: sum.members + keys,
+      guestBytes: sum.guestBytes + (ofGuest ? growth : 0),
+      guestKeys: sum.guestKeys + (ofGuest ? keys : 0),
+    };
+    // What makes the whole smaller is let in even above the limits, or nobody could get below them again.
+    const isTooLong =
+      after.fileBytes > limits.fileBytes || (ofGuest && after.guestBytes > limits.metadataBytes);
+    if (growth > 0 && isTooLong) {
+      return FULL;
     }
-    add(sum, isOfGuest(map, key), before, size);
+    const areTooMany =
+      after.members > MOST_MEMBERS || (ofGuest && after.guestKeys > limits.metadataKeys);
+    if (keys > 0 && areTooMany) {
+      return TOO_MANY_KEYS;
+    }
+    sum = after;
     next[map].set(key, { value, size });
     return STORED;
   });
@@ -129,40 +133,6 @@ function refusalOfCheck(
   const { value } = changed;
   const known = Buffer.isBuffer(value) ? current.tokenOfNew(value) : undefined;
   return unless.refusal(known ?? unless.tokenOf(value));
-}
-
-function refusalOf(
-  sum: Sum,
-  limits: MetadataLimits,
-  ofGuest: boolean,
-  before: number,
-  size: number,
-): ChangeResult | null {
-  const growth = size - before;
-  // What makes the whole smaller is let in even above the limits, or nobody could get below them again.
-  if (growth > 0) {
-    const tooLong = sum.fileBytes + growth > limits.fileBytes;
-    if (tooLong || (ofGuest && sum.guestBytes + growth > limits.metadataBytes)) {
-      return FULL;
-    }
-  }
-  if (before === 0 && size > 0) {
-    const tooMany = sum.members >= MOST_MEMBERS;
-    if (tooMany || (ofGuest && sum.guestKeys >= limits.metadataKeys)) {
-      return TOO_MANY_KEYS;
-    }
-  }
-  return null;
-}
-
-function add(sum: Sum, ofGuest: boolean, before: number, size: number): void {
-  const keys = (size > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
-  sum.fileBytes += size - before;
-  sum.members += keys;
-  if (ofGuest) {
-    sum.guestBytes += size - before;
-    sum.guestKeys += keys;
-  }
 }
 
 function editsOf(map: MapName, next: ReadonlyMap<string, Next>, current: CurrentMetadata): Edits {

@@ -124,10 +124,10 @@ export class Writer implements MetadataWriter {
   async stop(graceMs = STOP_GRACE_MS): Promise<void> {
     this.stopping = true;
     const grace = new AbortController();
-    const answered = Promise.all([...this.queues.values()].map((queue) => queue.answered()));
+    const idle = Promise.all([...this.queues.values()].map((queue) => queue.idle()));
     // Rejects when it is aborted below, which is expected.
     const bound = delay(graceMs, undefined, { signal: grace.signal }).catch(() => undefined);
-    await Promise.race([answered.then(() => this.backend.stop()), bound]);
+    await Promise.race([idle.then(() => this.backend.stop()), bound]);
     grace.abort();
   }
 }
