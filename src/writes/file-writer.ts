@@ -27,10 +27,9 @@ import {
 } from '../platform/files';
 import { takeLock } from '../platform/lock';
 import { beforeLongWork, type ScannedText } from '../platform/metadata-text';
-import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
+import { KEPT_BYTES, type ConfigFiles } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
-import { BatchLimit, type Backend, type Batch, type PlannedChange } from './batch';
 import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import {
   currentOf,
@@ -40,7 +39,8 @@ import {
   tempPathOf,
   type OpenMetadata,
 } from './metadata-file';
-import { DEFAULT_METADATA_LIMITS, planChanges, type Plan } from './plan';
+import { planChanges, type Plan, type PlannedChange } from './plan';
+import { BatchLimit, type Backend, type Batch } from './queue';
 import { idOf, UndoneWrites } from './undone-writes';
 
 const statAt = openStat();
@@ -67,13 +67,13 @@ export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
   readonly takeLock?: typeof takeLock;
-  readonly limits?: MetadataLimits;
+  readonly limits: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
   /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestLeaseMs?: number;
   /** The store's, so that what was written need not be read. */
-  readonly files?: ConfigFiles;
+  readonly files: ConfigFiles;
   /** Whether a write that a stale copy of vminfod's has undone is made again; by default it is. */
   readonly restoreUndone?: boolean;
 }
@@ -93,8 +93,8 @@ export class FileWriter implements Backend {
   private readonly nextWriteAt = new Map<string, number>();
 
   constructor(private readonly options: FileWriterOptions) {
-    this.files = options.files ?? new ConfigFiles();
-    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
+    this.files = options.files;
+    this.limits = options.limits;
     this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, ({ zonename }) => {
       this.undone.released(zonename);
     });

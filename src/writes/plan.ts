@@ -7,6 +7,7 @@
  */
 import {
   isSameValue,
+  type Change,
   type ChangeResult,
   type NewValue,
   type TokenCheck,
@@ -14,16 +15,12 @@ import {
 import { jsonBytesOf } from '../platform/metadata-text';
 import { isOfGuest, newMemberSize, type MapName, type MetadataIndex } from '../vm/metadata-index';
 import type { MetadataLimits } from '../vm/store';
-import type { PlannedChange } from './batch';
-
-export const DEFAULT_METADATA_LIMITS: MetadataLimits = {
-  metadataBytes: 4 * 1024 * 1024,
-  metadataKeys: 1024,
-  fileBytes: 16 * 1024 * 1024,
-};
 
 /** Members of a file, whoever wrote them: the bound of native/metadata_scan.h. */
 const MOST_MEMBERS = 32768;
+
+/** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
+export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };
 
 /** The metadata as it is before the changes. */
 export interface CurrentMetadata {

@@ -20,13 +20,34 @@ import { TokenBucket, type TokenRate } from '../lib/token-bucket';
 import { isSameValue, type Change, type ChangeResult } from '../metadata/vm-data';
 import type {
   LimitRefusals,
+  MetadataLimits,
   QueueStatus,
   Stage,
   WriteFailure,
   WriterStatus,
   WriteTarget,
 } from '../vm/store';
-import type { Backend, PlannedChange } from './batch';
+import type { PlannedChange } from './plan';
+
+/** Changes of one VM that are written together. */
+export interface Batch {
+  readonly target: WriteTarget;
+  /** Aborted when everybody who waited has been answered with a time-out. */
+  readonly signal: AbortSignal;
+  /** Hands over what waits, once, as late as possible. Can be empty. */
+  take(): readonly PlannedChange[];
+  /** Sets the stage of the batch, for status and for the text of a time-out. */
+  stage(stage: Stage): void;
+}
+
+/** What writes them: file-writer.ts or vmadm-writer.ts. */
+export interface Backend {
+  readonly limits: MetadataLimits;
+  /** One result for each change of the batch, in their order. Rejects with the fault that hit all changes. */
+  commit(batch: Batch): Promise<readonly ChangeResult[]>;
+  /** Resolves when nothing of it is left: no lock, no timer. */
+  stop(): Promise<void>;
+}
 
 /** Of faults that are not listed the guest learns nothing more. */
 const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
@@ -338,4 +359,35 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
     return false;
   }
   return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
+}
+
+/**
+ * The batches of all VMs that a backend writes at a time, so that a storm of writes takes a bounded part of the machine:
+ * the others wait, first come, first served.
+ */
+export class BatchLimit {
+  private readonly waiting: (() => void)[] = [];
+
+  /** @param free how many */
+  constructor(private free: number) {}
+
+  async run<T>(batch: Batch, write: () => Promise<T>): Promise<T> {
+    batch.stage('queued');
+    if (this.free === 0) {
+      // Whoever is done hands its place over.
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    } else {
+      this.free--;
+    }
+    try {
+      return await write();
+    } finally {
+      const next = this.waiting.shift();
+      if (next === undefined) {
+        this.free++;
+      } else {
+        next();
+      }
+    }
+  }
 }

@@ -14,12 +14,12 @@
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { hash } from 'node:crypto';
+import { Lru } from '../lib/lru';
 import type { MetadataMaps, NewValue } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
-import type { PlannedChange } from './batch';
 import { identityAt } from './metadata-file';
-import type { Edits } from './plan';
+import type { Edits, PlannedChange } from './plan';
 
 /**
  * A stale copy comes from a `vmadm update` that waited for the lock, or came soon after; it then keeps the lock for as
@@ -47,7 +47,6 @@ interface Noted {
   /** Host path of `<zonepath>/config`. */
   directory: string;
   readonly keys: Map<string, NotedKey>;
-  bytes: number;
   /** Of the file as we left it. */
   identity: string;
   /** On a monotonic clock, ms. */
@@ -62,8 +61,7 @@ type MapEdits = Readonly<Record<MapName, Edits>>;
 
 /** Of all VMs. An identity is a metadata file's, of `identityOf`. */
 export class UndoneWrites {
-  private readonly noted = new Map<string, Noted>();
-  private bytes = 0;
+  private readonly noted = new Lru<Noted>(MOST_BYTES);
 
   /** A write is on disk. @param identity of the new file */
   wrote(
@@ -73,7 +71,6 @@ export class UndoneWrites {
     valueBefore: ValueBefore,
   ): void {
     const { keys = new Map<string, NotedKey>(), pendingUntil = 0 } = this.noted.get(zonename) ?? {};
-    this.remove(zonename);
     for (const map of MAP_NAMES) {
       for (const [key, after] of edits[map]) {
         const name = idOf(map, key);
@@ -87,19 +84,11 @@ export class UndoneWrites {
         }
       }
     }
-    if (keys.size === 0) {
-      return;
-    }
-    const bytes = [...keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
-    const until = performance.now() + NOTED_MS;
-    this.noted.set(zonename, { directory, keys, bytes, identity, until, pendingUntil });
-    this.bytes += bytes;
-    // A Map keeps the order of insertion, and what is written again is inserted again.
-    for (const [oldest, noted] of this.noted) {
-      if (this.bytes <= MOST_BYTES && noted.until >= performance.now()) {
-        return;
-      }
-      this.remove(oldest);
+    this.noted.delete(zonename);
+    if (keys.size > 0) {
+      const until = performance.now() + NOTED_MS;
+      const bytes = [...keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
+      this.noted.set(zonename, { directory, keys, identity, until, pendingUntil }, bytes);
     }
   }
 
@@ -202,7 +191,6 @@ export class UndoneWrites {
   }
 
   remove(zonename: string): void {
-    this.bytes -= this.noted.get(zonename)?.bytes ?? 0;
     this.noted.delete(zonename);
   }
 

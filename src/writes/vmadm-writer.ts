@@ -11,39 +11,28 @@ import { SystemError, systemError } from '../lib/errors';
 import { afterPolling } from '../lib/scheduler';
 import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
-import { ConfigFiles } from '../vm/config-files';
+import type { ConfigFiles } from '../vm/config-files';
 import type { MetadataLimits } from '../vm/store';
-import { BatchLimit, type Backend, type Batch } from './batch';
 import { currentOf, openMetadata } from './metadata-file';
-import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type Plan } from './plan';
-
-/** The tool takes removals as lists, and no commas in them. */
-const COMMA: ChangeResult = {
-  kind: 'failed',
-  text: 'Cannot delete a key that contains a comma.',
-};
+import { planChanges, type Edits, type Plan } from './plan';
+import { BatchLimit, type Backend, type Batch } from './queue';
 
 /** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its worker. */
 const CONCURRENT_UPDATES = 16;
 
-export interface VmadmWriterOptions {
-  /** Host path of the program. */
-  readonly vmadm: string;
-  readonly limits?: MetadataLimits;
-  /** The store's, so that files that are known need not be read. */
-  readonly files?: ConfigFiles;
-}
-
-/** The backend of `writer: "vmadm"`. One serves all VMs. */
+/** The backend of `writer: "vmadm"`. One serves all VMs. No key that it removes has a comma: the tool takes lists. */
 export class VmadmWriter implements Backend {
-  readonly limits: MetadataLimits;
   private readonly workers = new BatchLimit(CONCURRENT_UPDATES);
-  private readonly files: ConfigFiles;
 
-  constructor(private readonly options: VmadmWriterOptions) {
-    this.files = options.files ?? new ConfigFiles();
-    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-  }
+  /**
+   * @param vmadm host path of the program
+   * @param files the store's, so that files that are known need not be read
+   */
+  constructor(
+    private readonly vmadm: string,
+    readonly limits: MetadataLimits,
+    private readonly files: ConfigFiles,
+  ) {}
 
   async commit(batch: Batch): Promise<readonly ChangeResult[]> {
     // A run of the tool takes so long that it is worth waiting for what was sent together.
@@ -67,25 +56,22 @@ export class VmadmWriter implements Backend {
       return [];
     }
     batch.stage('writing');
-    const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
-    const allowed = changes.filter((_, index) => hasComma[index] !== true);
     const file = await openMetadata(this.files, target.directory);
-    const current = file && (await currentOf(this.files, target.directory, file, allowed));
+    const current = file && (await currentOf(this.files, target.directory, file, changes));
     if (current === undefined) {
       throw new SystemError('read', target.directory, 'EAGAIN', 'changed while it was read');
     }
-    const plan = planChanges(allowed, current, this.limits);
+    const plan = planChanges(changes, current, this.limits);
     if (!plan.empty) {
       const requestId = randomUUID();
-      target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');
-      await run([this.options.vmadm, 'update', target.uuid], {
+      target.log.debug({ req_id: requestId, changes: changes.length }, 'running vmadm update');
+      await run([this.vmadm, 'update', target.uuid], {
         stdin: JSON.stringify(payloadOf(plan)),
         env: { REQ_ID: requestId, VMADM_IDENT: 'mdatad' },
         secret: true,
       });
     }
-    const results = [...plan.results];
-    return hasComma.map((comma) => (comma ? COMMA : (results.shift() ?? COMMA)));
+    return plan.results;
   }
 }
 

@@ -21,9 +21,9 @@ import type {
   WriterStatus,
   WriteTarget,
 } from '../vm/store';
-import type { Backend, PlannedChange } from './batch';
 import { FileWriter } from './file-writer';
-import { NOT_MADE, WriteQueue, type WriteCounts } from './queue';
+import type { PlannedChange } from './plan';
+import { NOT_MADE, WriteQueue, type Backend, type WriteCounts } from './queue';
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
 const ANSWER_MS = 29_000;

@@ -6,11 +6,18 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/vm-data';
 import type { WriteTarget } from '../../src/vm/store';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { logRecords } from './log-records';
 import { tempDir } from './temp-dir';
 
+/** The defaults of the configuration. */
+export const METADATA_LIMITS = {
+  metadataBytes: 4 * 1024 * 1024,
+  metadataKeys: 1024,
+  fileBytes: 16 * 1024 * 1024,
+};
 export const STORED = { kind: 'stored' };
 export const set = (key: string, value: string): Change => {
   return { kind: 'set', map: 'customer', key, value };
@@ -85,6 +92,13 @@ export class WriterFixture {
       this.held.add(uuid);
       return { release: () => void this.held.delete(uuid) };
     };
-    return new FileWriter({ lockPath: (uuid) => uuid, takeLock, confirmMs: 50, ...options });
+    return new FileWriter({
+      lockPath: (uuid) => uuid,
+      takeLock,
+      limits: METADATA_LIMITS,
+      files: new ConfigFiles(),
+      confirmMs: 50,
+      ...options,
+    });
   }
 }

@@ -6,13 +6,21 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { FileWriter } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { within } from '../support/guest-session';
 import { eventually } from '../support/eventually';
 import { logRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
-import { remove, set, shown, STORED, WriterFixture } from '../support/writer-fixture';
+import {
+  METADATA_LIMITS,
+  remove,
+  set,
+  shown,
+  STORED,
+  WriterFixture,
+} from '../support/writer-fixture';
 
 const LOCK_CHILD = join(__dirname, '..', 'support', 'lock-child.js');
 /** Longer than the test: no lock is released because vminfod was silent. */
@@ -39,6 +47,8 @@ describe('a lease against the VM tool', () => {
     const lockPath = join(dir.path, 'lock');
     const files = new FileWriter({
       lockPath: () => lockPath,
+      limits: METADATA_LIMITS,
+      files: new ConfigFiles(),
       confirmMs: CONFIRM_MS,
       longestLeaseMs: LONGEST_MS,
     });
