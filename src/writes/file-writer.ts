@@ -118,7 +118,9 @@ export class FileWriter implements Backend {
     } catch (err) {
       throw systemError('write', path, err);
     } finally {
-      this.leases.pause(lease);
+      if (this.leases.pause(lease)) {
+        this.notBefore(zonename, YIELD_MS);
+      }
     }
   }
 
@@ -160,19 +162,21 @@ export class FileWriter implements Backend {
     this.durable.delete(pathOf(target.directory, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
     this.undone.remove(target.zonename);
-    this.leases.releasedEarly(target.zonename);
   }
 
   stop(): Promise<void> {
     return this.leases.stop();
   }
 
+  /** The zone is not written again for so long, ms. */
+  private notBefore(zonename: string, ms: number): void {
+    const at = Math.max(this.nextWriteAt.get(zonename) ?? 0, performance.now() + ms);
+    this.nextWriteAt.set(zonename, at);
+  }
+
   private async lock(batch: Batch): Promise<Lease> {
     const { target, signal } = batch;
     batch.stage('locking');
-    if (this.leases.releasedEarly(target.zonename)) {
-      await delay(YIELD_MS, undefined, { signal });
-    }
     const { lockPath, takeLock: take = takeLock } = this.options;
     const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
     return this.leases.begin(target, await take(lockPath(target.uuid), options));
@@ -275,8 +279,7 @@ export class FileWriter implements Backend {
     if (file.text === null && file.stat !== null) {
       log.info({ path }, 'blank metadata file was rewritten');
     }
-    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
-    this.nextWriteAt.set(zonename, performance.now() + pause);
+    this.notBefore(zonename, Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS));
     if (isForeign(text.stat)) {
       this.durable.delete(path);
       return null;

@@ -40,8 +40,6 @@ export class LockLeases {
   /** How many leases ended before vminfod showed the change. */
   unconfirmed = 0;
   private readonly leases = new Map<string, Lease>();
-  /** VMs whose lease ended while the guest was still writing. */
-  private readonly early = new Set<string>();
   /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
   private readonly repeats = new WeakMap<WriteTarget['log'], RepeatCounter>();
   private waitingForNone: (() => void)[] = [];
@@ -75,11 +73,6 @@ export class LockLeases {
     return lease;
   }
 
-  /** True once after a lease that ended for the sake of others. */
-  releasedEarly(zonename: string): boolean {
-    return this.early.delete(zonename);
-  }
-
   begin(target: WriteTarget, lock: HeldLock): Lease {
     const lease: Lease = {
       target,
@@ -94,16 +87,19 @@ export class LockLeases {
     return lease;
   }
 
-  /** The write is over, well or not. */
-  pause(lease: Lease): void {
+  /** The write is over, well or not. True: the lease has ended for the sake of others. */
+  pause(lease: Lease): boolean {
     if (lease.confirmed) {
       this.release(lease);
-    } else if (performance.now() - lease.since >= this.longestMs) {
-      this.early.add(lease.target.zonename);
+      return false;
+    }
+    const isLong = performance.now() - lease.since >= this.longestMs;
+    if (isLong) {
       this.expire(lease);
     } else {
       lease.timer = setTimeout(() => this.expire(lease), this.confirmMs);
     }
+    return isLong;
   }
 
   observe(zonename: string, { customer, internal }: MetadataMaps): void {
