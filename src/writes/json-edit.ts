@@ -14,7 +14,7 @@ import {
   type MapName,
   type MetadataIndex,
 } from '../vm/metadata-index';
-import type { Edits } from './plan';
+import type { Edits, MapEdits } from './plan';
 
 interface Range {
   readonly start: number;
@@ -49,11 +49,7 @@ const MOST_BLANKS = 256;
  *
  * @param length of the old text, bytes
  */
-export function editPieces(
-  index: MetadataIndex,
-  length: number,
-  edits: Readonly<Record<MapName, Edits>>,
-): Pieces {
+export function editPieces(index: MetadataIndex, length: number, edits: MapEdits): Pieces {
   const splices: Splice[] = [];
   const made: NewMember[] = [];
   const written = { customer: 0, internal: 0 };

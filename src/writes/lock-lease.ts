@@ -17,7 +17,7 @@ import {
 } from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
 import type { WriteTarget } from '../vm/store';
-import type { Edits, Plan } from './plan';
+import type { Edits, MapEdits } from './plan';
 
 const CONFIRM_MS = 2000;
 const LONGEST_LEASE_MS = 10_000;
@@ -28,8 +28,7 @@ export interface Lease {
   /** On a monotonic clock, ms. */
   readonly since: number;
   /** What vminfod has to show. */
-  customer: Edits;
-  internal: Edits;
+  expected: MapEdits;
   confirmed: boolean;
   /** Null while busy. */
   timer: NodeJS.Timeout | null;
@@ -78,8 +77,7 @@ export class LockLeases {
       target,
       lock,
       since: performance.now(),
-      customer: new Map(),
-      internal: new Map(),
+      expected: { customer: new Map(), internal: new Map() },
       confirmed: true,
       timer: null,
     };
@@ -102,12 +100,14 @@ export class LockLeases {
     return isLong;
   }
 
+  /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, { customer, internal }: MetadataMaps): void {
     const lease = this.leases.get(zonename);
     if (lease === undefined || lease.confirmed) {
       return;
     }
-    lease.confirmed = shows(customer, lease.customer) && shows(internal, lease.internal);
+    const { expected } = lease;
+    lease.confirmed = shows(customer, expected.customer) && shows(internal, expected.internal);
     if (lease.confirmed && lease.timer !== null) {
       this.release(lease);
     }
@@ -148,17 +148,19 @@ export class LockLeases {
 }
 
 /** Notes what vminfod has to show, before it can. Returns how to take that back. */
-export function expectShown(lease: Lease, plan: Pick<Plan, 'customer' | 'internal'>): () => void {
-  const { customer, internal, confirmed } = lease;
-  lease.customer = new Map([...customer, ...plan.customer]);
-  lease.internal = new Map([...internal, ...plan.internal]);
+export function expectShown(lease: Lease, { customer, internal }: MapEdits): () => void {
+  const { expected, confirmed } = lease;
+  lease.expected = {
+    customer: new Map([...expected.customer, ...customer]),
+    internal: new Map([...expected.internal, ...internal]),
+  };
   lease.confirmed = false;
-  return () => Object.assign(lease, { customer, internal, confirmed });
+  return () => Object.assign(lease, { expected, confirmed });
 }
 
 /** True where something was written since the lock was taken. */
-export function hasWritten({ customer, internal }: Lease): boolean {
-  return customer.size + internal.size > 0;
+export function hasWritten({ expected }: Lease): boolean {
+  return expected.customer.size + expected.internal.size > 0;
 }
 
 function shows(map: MetadataMap, expected: Edits): boolean {

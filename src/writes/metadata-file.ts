@@ -19,7 +19,7 @@ import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-fi
 import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { editPieces } from './json-edit';
-import type { CurrentMetadata, Plan } from './plan';
+import type { CurrentMetadata, MapEdits } from './plan';
 
 const statAt = openStat();
 
@@ -175,14 +175,14 @@ export async function currentOf(
 export async function spliceMetadata(
   path: string,
   { index, stat, owner, length, text }: OpenMetadata,
-  plan: Pick<Plan, 'customer' | 'internal'>,
+  edits: MapEdits,
 ): Promise<ScannedText | undefined> {
   return spliceText({
     path,
     temp: tempPathOf(path),
     old: text === null ? EMPTY_FILE : null,
     stat,
-    pieces: editPieces(index, length, plan),
+    pieces: editPieces(index, length, edits),
     owner,
     keepMax: KEPT_BYTES,
   });

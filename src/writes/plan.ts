@@ -41,11 +41,11 @@ export interface CurrentMetadata {
 /** Final value of each key that differs from what was there; undefined: removed. */
 export type Edits = ReadonlyMap<string, NewValue | undefined>;
 
-export interface Plan {
+export type MapEdits = Readonly<Record<MapName, Edits>>;
+
+export interface Plan extends MapEdits {
   /** One for each change, in their order. `stored` is true only once the edits are on disk. */
   readonly results: readonly ChangeResult[];
-  readonly customer: Edits;
-  readonly internal: Edits;
   readonly empty: boolean;
 }
 

@@ -19,7 +19,7 @@ import type { MetadataMaps, NewValue } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
 import { identityAt } from './metadata-file';
-import type { Edits, PlannedChange } from './plan';
+import type { MapEdits, PlannedChange } from './plan';
 
 /**
  * A stale copy comes from a `vmadm update` that waited for the lock, or came soon after; it then keeps the lock for as
@@ -57,7 +57,6 @@ interface Noted {
 
 /** The value of a key before a batch; undefined where there was none, a symbol where it is not known. */
 type ValueBefore = (map: MapName, key: string) => unknown;
-type MapEdits = Readonly<Record<MapName, Edits>>;
 
 /** Of all VMs. An identity is a metadata file's, of `identityOf`. */
 export class UndoneWrites {
@@ -125,11 +124,11 @@ export class UndoneWrites {
   take(zonename: string, identity?: string): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
     const now = performance.now();
-    if (noted === undefined || (identity ?? identityAt(noted.directory)) === noted.identity) {
+    if (noted === undefined || noted.until < now) {
+      this.remove(zonename);
       return [];
     }
-    if (noted.until < now) {
-      this.remove(zonename);
+    if ((identity ?? identityAt(noted.directory)) === noted.identity) {
       return [];
     }
     if (identity === undefined) {

@@ -14,7 +14,7 @@ import { run } from '../platform/exec';
 import type { ConfigFiles } from '../vm/config-files';
 import type { MetadataLimits } from '../vm/store';
 import { currentOf, openMetadata } from './metadata-file';
-import { planChanges, type Edits, type Plan } from './plan';
+import { planChanges, type Edits, type MapEdits } from './plan';
 import { BatchLimit, type Backend, type Batch } from './queue';
 
 /** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its worker. */
@@ -75,10 +75,10 @@ export class VmadmWriter implements Backend {
   }
 }
 
-function payloadOf(plan: Pick<Plan, 'customer' | 'internal'>): object {
+function payloadOf(edits: MapEdits): object {
   return {
-    ...partOf('customer_metadata', plan.customer),
-    ...partOf('internal_metadata', plan.internal),
+    ...partOf('customer_metadata', edits.customer),
+    ...partOf('internal_metadata', edits.internal),
   };
 }
 
