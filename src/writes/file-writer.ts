@@ -66,7 +66,6 @@ const LONGEST_PAUSE_MS = 1000;
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
-  readonly takeLock?: typeof takeLock;
   readonly limits: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
@@ -177,9 +176,9 @@ export class FileWriter implements Backend {
   private async lock(batch: Batch): Promise<Lease> {
     const { target, signal } = batch;
     batch.stage('locking');
-    const { lockPath, takeLock: take = takeLock } = this.options;
-    const options = { timeoutMs: LONGEST_LOCK_WAIT_MS, signal };
-    return this.leases.begin(target, await take(lockPath(target.uuid), options));
+    const path = this.options.lockPath(target.uuid);
+    const lock = await takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
+    return this.leases.begin(target, lock);
   }
 
   private async write(batch: Batch, lease: Lease): Promise<readonly ChangeResult[]> {
