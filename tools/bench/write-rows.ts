@@ -74,7 +74,7 @@ export async function putRows(bench: Instruments, node: BenchNode, bare: BenchNo
   const note = notes[medianAt(overDisk)] ?? '';
   bench.addRow('PUT, durable, 20 zones at once: p99', 'ms', { most: 25 }, p99);
   bench.addRow('PUT p99, 20 zones at once', 'x the disk alone', { most: 1.3 }, overDisk, note);
-  bench.addRow('the same', 'x such writes where vminfod sees them', {}, overNode);
+  bench.addRow('PUT p99, where vminfod sees both', 'x such writes, no agent', {}, overNode);
   bench.addRow('PUT p50, one zone', 'x the disk alone', {}, alone);
   const syncs = [(2 * renames) / puts];
   bench.addRow('syncs per PUT, 160 at once on 20 zones', '', { most: 0.5 }, syncs, `${puts} PUTs`);
