@@ -3,14 +3,18 @@
  *
  *   lock -> find the members -> plan -> pieces -> [thread: read, build, check, replace durably] -> answer
  *
- * What is done on the main thread grows with the change, not with the file: the file's text never comes here.
+ * What is done on the main thread grows with the change, not with the file: the file's text never comes here. The thread
+ * (native/metadata_file.c) checks what it has built: it is JSON, it holds every member that was not to be changed, byte
+ * for byte, and as many others as were. It replaces the file in an order that makes it safe to be killed at any step:
+ *
+ *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
+ *
+ * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. At worst a temp
+ * file is left, which has one fixed name, is never read, and goes with the next write or the next start.
  *
  * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
  * lock is kept after the guest has its answer, until vminfod shows the change or 2 s passed; further changes
  * of the VM are written under the same lock, and nobody waits for vminfod.
- *
- * A process that is killed at any step leaves the old file or the new one, whole; at worst a temp file,
- * which has one fixed name, is never read, and goes with the next write or the next start.
  */
 import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -26,17 +30,17 @@ import {
   type FileStat,
 } from '../platform/files';
 import { takeLock } from '../platform/lock';
-import { beforeLongWork, type ScannedText } from '../platform/metadata-text';
+import { beforeLongWork, spliceText, type ScannedText } from '../platform/metadata-text';
 import { KEPT_BYTES, type ConfigFiles } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
+import { editPieces } from './json-edit';
 import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import {
   currentOf,
+  EMPTY_FILE,
   identityOf,
   openMetadata,
-  spliceMetadata,
-  tempPathOf,
   type OpenMetadata,
 } from './metadata-file';
 import { planChanges, type Plan, type PlannedChange } from './plan';
@@ -145,7 +149,7 @@ export class FileWriter implements Backend {
 
   /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
   clean(directory: string): void {
-    const path = tempPathOf(pathOf(directory, 'metadata'));
+    const path = tempPathOf(directory);
     try {
       // Called for each zone at the start: an error that is thrown for nothing costs more than ten stats.
       if (statAt(path) !== null) {
@@ -266,7 +270,15 @@ export class FileWriter implements Backend {
     const undo = expectShown(lease, plan);
     let text: ScannedText | undefined;
     try {
-      text = await spliceMetadata(path, file, plan);
+      text = await spliceText({
+        path,
+        temp: tempPathOf(directory),
+        old: file.text === null ? EMPTY_FILE : null,
+        stat: file.stat,
+        pieces: editPieces(file.index, file.length, plan),
+        owner: file.owner,
+        keepMax: KEPT_BYTES,
+      });
     } finally {
       if (text === undefined) {
         undo();
@@ -288,6 +300,11 @@ export class FileWriter implements Backend {
     this.files.written(directory, text);
     return identity;
   }
+}
+
+/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
+function tempPathOf(directory: string): string {
+  return `${directory}/.metadata.json.mdatad`;
 }
 
 /** What a change brings, about. */

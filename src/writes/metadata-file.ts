@@ -1,31 +1,22 @@
 /*
- * metadata.json for a change: its members found, what the changes need of it, and its replacement in one step.
- *
- * Called by the writers, under the VM's lock. The order of the steps of a replacement is what makes it safe to
- * be killed at any of them:
- *
- *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
- *
- * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. What is
- * put in its place is built and checked on the same thread (native/metadata_file.c): it is JSON, it holds every
- * member that was not to be changed, byte for byte, and as many others as were.
+ * metadata.json for a change: its members found, and what the changes need of it. Called by the writers, under the
+ * VM's lock.
  */
-import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import type { Change, NewValue } from '../metadata/vm-data';
 import { openStat, textOfStat, type FileStat } from '../platform/files';
-import { scanText, spliceText, type FileOwner, type ScannedText } from '../platform/metadata-text';
-import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
+import { scanText, type FileOwner } from '../platform/metadata-text';
+import type { ConfigFiles, WritableText } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
-import { editPieces } from './json-edit';
-import type { CurrentMetadata, MapEdits } from './plan';
+import type { CurrentMetadata } from './plan';
 
 const statAt = openStat();
 
 /** As the VM tool makes it. */
 const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
-const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
+/** The text that stands for that of a missing file, and of a blank one. */
+export const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
 
 /** Stands for a long value that was not read: equal to nothing. */
 const UNREAD: unique symbol = Symbol('unread');
@@ -37,13 +28,8 @@ export interface OpenMetadata {
   readonly stat: FileStat | null;
   readonly owner: FileOwner;
   readonly length: number;
-  /** The file itself; null where it holds nothing, and the text is that of an empty one. */
+  /** The file itself; null where it holds nothing, and EMPTY_FILE stands for it. */
   readonly text: WritableText | null;
-}
-
-/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
-export function tempPathOf(path: string): string {
-  return join(dirname(path), '.metadata.json.mdatad');
 }
 
 /** Which file it is, and that it is unchanged; empty where there is none, or where its stat fails. */
@@ -165,25 +151,4 @@ export async function currentOf(
     },
     tokenOfNew: (value) => newTokens.get(value),
   };
-}
-
-/**
- * Puts the changed text in the place of the file, with the old one's mode and owner. Resolves when it is on
- * stable storage; to undefined, with nothing written, where the file was replaced meanwhile. On failure of
- * anything before the renaming the old file is untouched, and no temp file is left.
- */
-export async function spliceMetadata(
-  path: string,
-  { index, stat, owner, length, text }: OpenMetadata,
-  edits: MapEdits,
-): Promise<ScannedText | undefined> {
-  return spliceText({
-    path,
-    temp: tempPathOf(path),
-    old: text === null ? EMPTY_FILE : null,
-    stat,
-    pieces: editPieces(index, length, edits),
-    owner,
-    keepMax: KEPT_BYTES,
-  });
 }
