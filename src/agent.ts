@@ -222,7 +222,7 @@ export class Agent {
     const lockPath = (uuid: string): string => this.paths.vmConfigLock(uuid);
     const backend =
       writer === 'vmadm'
-        ? new VmadmWriter({ vmadm: this.paths.vmadm, limits, files })
+        ? new VmadmWriter(this.paths.vmadm, limits, files)
         : new FileWriter({ lockPath, limits, files, restoreUndone });
     const rate = { perSecond: configured.writes_per_second, burst: configured.write_burst };
     return new Writer(backend, rate);

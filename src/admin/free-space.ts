@@ -88,11 +88,19 @@ export class FreeSpace {
     if (this.hanging.size >= MOST_HANGING) {
       return 'not asked';
     }
-    const answered = new AbortController();
-    const limit = delay(this.options.answerMs, undefined, { ref: false, signal: answered.signal });
-    const asked = this.ask(zone).then(() => answered.abort());
-    await Promise.race([asked, limit.catch(() => undefined)]);
-    if (!answered.signal.aborted) {
+    const { directoryOf, ask, answerMs } = this.options;
+    const directory = directoryOf(zone);
+    const limit = new AbortController();
+    const answer = ask(directory)
+      .catch((err: unknown) => systemError('statvfs', directory, err))
+      .then((room) => {
+        this.hanging.delete(zonename);
+        this.rooms.set(zonename, room);
+        limit.abort();
+      });
+    const late = delay(answerMs, undefined, { ref: false, signal: limit.signal });
+    await Promise.race([answer, late.catch(() => undefined)]);
+    if (!limit.signal.aborted) {
       this.hanging.add(zonename);
     }
     return this.last(zonename);
@@ -111,15 +119,6 @@ export class FreeSpace {
     return isScarce(known) ? known : null;
   }
 
-  private async ask(zone: Zone): Promise<void> {
-    const { zonename } = zone;
-    const directory = this.options.directoryOf(zone);
-    const failed = (err: unknown): SystemError => systemError('statvfs', directory, err);
-    const room = await this.options.ask(directory).catch(failed);
-    this.hanging.delete(zonename);
-    this.rooms.set(zonename, room);
-  }
-
   private async pass(): Promise<void> {
     // The one before still waits for an answer.
     if (this.passing) {
@@ -130,7 +129,9 @@ export class FreeSpace {
     for (let left = Math.ceil(zones.length / PASSES); left > 0 && this.timer !== null; left--) {
       if (this.next >= zones.length) {
         this.next = 0;
-        this.removeOthers(new Set(zones.map(({ zonename }) => zonename)));
+        const names = new Set(zones.map(({ zonename }) => zonename));
+        const gone = [...this.rooms.keys()].filter((zonename) => !names.has(zonename));
+        gone.forEach((zonename) => this.rooms.delete(zonename));
       }
       const zone = zones[this.next++];
       if (zone !== undefined) {
@@ -138,13 +139,5 @@ export class FreeSpace {
       }
     }
     this.passing = false;
-  }
-
-  private removeOthers(held: ReadonlySet<string>): void {
-    for (const zonename of this.rooms.keys()) {
-      if (!held.has(zonename)) {
-        this.rooms.delete(zonename);
-      }
-    }
   }
 }

@@ -1,14 +1,12 @@
 /*
  * The platform's file lock: an fcntl write lock over a whole file, as its VM tool takes it.
  *
- * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and
- * lets a process lock again what it holds. So one process must never have the same file open twice
- * for a lock: callers of one path wait for each other here, first come first served, and only the first
- * opens the file.
+ * POSIX drops all locks that a process has on a file as soon as it closes any descriptor of it, and lets a process
+ * lock again what it holds. So `takeLock` never opens a file whose lock this process holds already: to its other
+ * callers that is a lock like another process's.
  *
- * A lock that another process holds is asked for again and again with growing pauses: to wait in the kernel would
- * take the main thread, or many threads of the pool. To ask is one call of the addon (native/file_lock.c), which takes
- * microseconds.
+ * Whoever has to wait asks again and again with growing pauses: to wait in the kernel would take the main thread, or
+ * many threads of the pool. To ask is one call of the addon (native/file_lock.c), which takes microseconds.
  *
  * The node has such a lock too, which keeps a second agent out.
  */
@@ -41,8 +39,8 @@ export interface HeldLock {
   release(): void;
 }
 
-/** The end of each path's queue; a path is here only while somebody holds it or waits. */
-const queues = new Map<string, Promise<void>>();
+/** What this process holds, by path. */
+const held = new Map<string, HeldLock>();
 
 /**
  * @param path created where it is missing
@@ -50,38 +48,40 @@ const queues = new Map<string, Promise<void>>();
  * the errno of opening or locking it
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
+  const { timeoutMs, signal } = options;
   const key = resolve(path);
-  if (!queues.has(key) && options.signal?.aborted !== true) {
-    // Nearly always nobody has it, and there is nothing to wait for.
-    const fd = tryLock(key);
-    if (fd !== null) {
-      return heldLock(fd, enterQueue(key).leave);
+  const deadline = performance.now() + timeoutMs;
+  // Jitter, so that waiting processes do not ask in step.
+  const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, { jitter: 0.5 });
+  for (;;) {
+    if (signal?.aborted === true) {
+      throw new SystemError('lock', key, 'ECANCELED', 'given up');
     }
-  }
-  const wait = new Wait(key, options);
-  const { before, leave } = enterQueue(key);
-  try {
-    await wait.until(before);
-    return heldLock(await waitForLock(key, wait), leave);
-  } catch (err) {
-    leave();
-    throw err;
-  } finally {
-    wait.end();
+    const fd = held.has(key) ? null : tryLock(key);
+    if (fd !== null) {
+      return hold(key, fd);
+    }
+    const left = deadline - performance.now();
+    if (left <= 0) {
+      throw new SystemError('lock', key, 'ETIMEDOUT', `still held after ${timeoutMs} ms`);
+    }
+    // Rejects when the signal comes, which is seen above.
+    const pause = delay(Math.min(left, backoff.next()), undefined, signal && { signal });
+    await pause.catch(() => undefined);
   }
 }
 
-function heldLock(fd: number, leave: () => void): HeldLock {
-  let held = true;
-  return {
+function hold(path: string, fd: number): HeldLock {
+  const lock = {
     release: () => {
-      if (held) {
-        held = false;
+      if (held.get(path) === lock) {
+        held.delete(path);
         closeSync(fd);
-        leave();
       }
     },
   };
+  held.set(path, lock);
+  return lock;
 }
 
 /**
@@ -120,36 +120,6 @@ export async function lockNode({ runDir, agentLock, zoneIndex }: Paths): Promise
   }
 }
 
-/** `before` resolves when all before have left. Whoever leaves earlier lets the next one in only then. */
-function enterQueue(key: string): { readonly before: Promise<void>; readonly leave: () => void } {
-  const before = queues.get(key) ?? Promise.resolve();
-  let leave: () => void = () => undefined;
-  const left = new Promise<void>((done) => {
-    leave = done;
-  });
-  const tail = before.then(() => left);
-  queues.set(key, tail);
-  void tail.then(() => {
-    if (queues.get(key) === tail) {
-      queues.delete(key);
-    }
-  });
-  return { before, leave };
-}
-
-/** A descriptor with the lock on it. */
-async function waitForLock(path: string, wait: Wait): Promise<number> {
-  const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-  for (;;) {
-    const fd = tryLock(path);
-    if (fd !== null) {
-      return fd;
-    }
-    // Jitter, so that waiting processes do not ask in step.
-    await wait.until(delay(backoff.next() * (0.5 + Math.random() / 2)));
-  }
-}
-
 /**
  * A descriptor that holds the lock until it is closed; null where another process has it. Only for a caller of which
  * no other in this process takes the same lock.
@@ -167,37 +137,4 @@ export function tryLock(path: string): number | null {
     return null;
   }
   throw new SystemError('lock', path, code);
-}
-
-/** One caller's deadline and signal: a promise that only ever rejects, at the deadline or at the signal. */
-class Wait {
-  private readonly over: Promise<never>;
-  /** Releases the timer and the signal. */
-  readonly end: () => void;
-
-  constructor(path: string, { timeoutMs, signal }: LockOptions) {
-    let giveUp: (err: SystemError) => void = () => undefined;
-    this.over = new Promise<never>((_, reject) => {
-      giveUp = reject;
-    });
-    // Nobody may be waiting when it comes.
-    this.over.catch(() => undefined);
-    const onAbort = () => giveUp(new SystemError('lock', path, 'ECANCELED', 'given up'));
-    const timer = setTimeout(() => {
-      giveUp(new SystemError('lock', path, 'ETIMEDOUT', `still held after ${timeoutMs} ms`));
-    }, timeoutMs);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    if (signal?.aborted === true) {
-      onAbort();
-    }
-    this.end = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    };
-  }
-
-  /** Waits for it, but not past the deadline. */
-  async until(event: Promise<void>): Promise<void> {
-    await Promise.race([this.over, event]);
-  }
 }

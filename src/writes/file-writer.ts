@@ -3,20 +3,24 @@
  *
  *   lock -> find the members -> plan -> pieces -> [thread: read, build, check, replace durably] -> answer
  *
- * What is done on the main thread grows with the change, not with the file: the file's text never comes here.
+ * What is done on the main thread grows with the change, not with the file: the file's text never comes here. The thread
+ * (native/metadata_file.c) checks what it has built: it is JSON, it holds every member that was not to be changed, byte
+ * for byte, and as many others as were. It replaces the file in an order that makes it safe to be killed at any step:
+ *
+ *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
+ *
+ * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. At worst a temp
+ * file is left, which has one fixed name, is never read, and goes with the next write or the next start.
  *
  * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
  * lock is kept after the guest has its answer, until vminfod shows the change or 2 s passed; further changes
  * of the VM are written under the same lock, and nobody waits for vminfod.
- *
- * A process that is killed at any step leaves the old file or the new one, whole; at worst a temp file,
- * which has one fixed name, is never read, and goes with the next write or the next start.
  */
 import { unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError, systemError } from '../lib/errors';
-import type { Change, MetadataMaps } from '../metadata/vm-data';
+import type { Change, ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import {
   isForeign,
   syncDurably,
@@ -25,34 +29,28 @@ import {
   textOfStat,
   type FileStat,
 } from '../platform/files';
-import { takeLock, type HeldLock } from '../platform/lock';
-import { beforeLongWork } from '../platform/metadata-text';
-import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
+import { takeLock } from '../platform/lock';
+import { beforeLongWork, spliceText, type ScannedText } from '../platform/metadata-text';
+import { KEPT_BYTES, type ConfigFiles } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
+import { editPieces } from './json-edit';
+import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';
 import {
-  BatchQueue,
-  type Batch,
-  type BatchResults,
-  type LeasingBackend,
-  type PlannedChange,
-} from './batch';
-import { LockLeases } from './lock-lease';
-import { currentOf, openMetadata, spliceMetadata, tempPathOf } from './metadata-file';
-import { DEFAULT_METADATA_LIMITS, planChanges, type Plan } from './plan';
+  currentOf,
+  EMPTY_FILE,
+  identityOf,
+  openMetadata,
+  type OpenMetadata,
+} from './metadata-file';
+import { planChanges, type Plan, type PlannedChange } from './plan';
+import { BatchLimit, type Backend, type Batch } from './queue';
 import { idOf, UndoneWrites } from './undone-writes';
 
 const statAt = openStat();
 
-/** Takes a lock, waiting for it until the signal is aborted. */
-export type TakeLock = (path: string, signal: AbortSignal) => Promise<HeldLock>;
-
-/** The signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
+/** A batch's signal comes long before this: it bounds a wait that new changes would keep alive for ever. */
 const LONGEST_LOCK_WAIT_MS = 10 * 60 * 1000;
-const platformLock: TakeLock = (path, signal) => {
-  return takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
-};
-
 /**
  * VMs written at once. Each can wait for a hung disk, so there are many; each takes one of the process's
  * threads, so there are fewer than those (config.ts): the others serve ports, the log and the platform.
@@ -72,24 +70,23 @@ const LONGEST_PAUSE_MS = 1000;
 export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
-  readonly takeLock?: TakeLock;
-  readonly limits?: MetadataLimits;
+  readonly limits: MetadataLimits;
   /** Longest time that a lock is held for a confirmation, ms. */
   readonly confirmMs?: number;
   /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestLeaseMs?: number;
   /** The store's, so that what was written need not be read. */
-  readonly files?: ConfigFiles;
+  readonly files: ConfigFiles;
   /** Whether a write that a stale copy of vminfod's has undone is made again; by default it is. */
   readonly restoreUndone?: boolean;
 }
 
-/** The backend of `writer: "file"`. One serves all VMs. */
-export class FileWriter implements LeasingBackend {
+/** The backend of `writer: "file"`, which keeps the platform's lock after a write. One serves all VMs. */
+export class FileWriter implements Backend {
   readonly limits: MetadataLimits;
   private readonly leases: LockLeases;
-  private readonly queue: BatchQueue;
-  private readonly undone = new UndoneWrites(identityAt);
+  private readonly workers = new BatchLimit(CONCURRENT_WRITES);
+  private readonly undone = new UndoneWrites();
   private restoredCount = 0;
   private readonly longWrites = new ByteBudget(LONG_WRITE_BYTES);
   private readonly files: ConfigFiles;
@@ -99,43 +96,42 @@ export class FileWriter implements LeasingBackend {
   private readonly nextWriteAt = new Map<string, number>();
 
   constructor(private readonly options: FileWriterOptions) {
-    this.files = options.files ?? new ConfigFiles();
-    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, (target) => {
-      this.undone.released(target.zonename, identityAt(target.directory));
+    this.files = options.files;
+    this.limits = options.limits;
+    this.leases = new LockLeases(options.confirmMs, options.longestLeaseMs, ({ zonename }) => {
+      this.undone.released(zonename);
     });
-    this.queue = new BatchQueue(
-      CONCURRENT_WRITES,
-      (batch) => this.write(batch),
-      (batch, err) => systemError('write', batch.target.directory, err),
-    );
   }
 
-  async commit(batch: Batch): Promise<BatchResults> {
+  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
     const { target, signal } = batch;
-    const pause = (this.nextWriteAt.get(target.zonename) ?? 0) - performance.now();
+    const { zonename } = target;
+    const pause = (this.nextWriteAt.get(zonename) ?? 0) - performance.now();
     if (pause > 0) {
       await delay(pause, undefined, { signal });
     }
-    if (!this.leases.resume(target.zonename)) {
-      batch.stage('locking');
-      if (this.leases.releasedEarly(target.zonename)) {
-        await delay(YIELD_MS, undefined, { signal });
-      }
-      const { lockPath, takeLock: take = platformLock } = this.options;
-      this.leases.begin(target, await take(lockPath(target.uuid), signal));
-    }
+    const lease = this.leases.resume(zonename) ?? (await this.lock(batch));
+    const path = pathOf(target.directory, 'metadata');
     try {
-      return await this.writeWithinBudget(batch);
+      const stat = statAt(path);
+      const bytes = stat === null ? 0 : sizeOf(stat);
+      const write = () => this.workers.run(batch, () => this.write(batch, lease));
+      // A long file waits for room among long ones before it takes one of the workers of all.
+      return await (bytes > KEPT_BYTES ? this.longWrites.run(zonename, 2 * bytes, write) : write());
+    } catch (err) {
+      throw systemError('write', path, err);
     } finally {
-      this.leases.pause(target.zonename);
+      if (this.leases.pause(lease)) {
+        this.notBefore(zonename, YIELD_MS);
+      }
     }
   }
 
   /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void {
-    this.leases.observe(zonename, metadata);
+    // Before the lock is released, and with it what is not needed any more.
     this.undone.shown(zonename, metadata);
+    this.leases.observe(zonename, metadata);
   }
 
   get leaseStatus(): LeaseStatus {
@@ -147,16 +143,13 @@ export class FileWriter implements LeasingBackend {
    * What has to be written again, since the file is not the one that we left and vminfod never showed what we
    * wrote. Each change is returned once.
    */
-  undoneChanges({ zonename, directory }: WriteTarget): readonly PlannedChange[] {
-    if (!this.undone.has(zonename) || this.leases.isHeld(zonename)) {
-      return [];
-    }
-    return this.undone.take(zonename, identityAt(directory), 'not ours');
+  undoneChanges({ zonename }: WriteTarget): readonly PlannedChange[] {
+    return this.leases.isHeld(zonename) ? [] : this.undone.take(zonename);
   }
 
   /** Removes what a killed predecessor left. Only while no write of the VM is in progress. */
   clean(directory: string): void {
-    const path = tempPathOf(pathOf(directory, 'metadata'));
+    const path = tempPathOf(directory);
     try {
       // Called for each zone at the start: an error that is thrown for nothing costs more than ten stats.
       if (statAt(path) !== null) {
@@ -167,141 +160,151 @@ export class FileWriter implements LeasingBackend {
     }
   }
 
+  /** The VM is gone. */
   remove(target: WriteTarget): void {
     this.durable.delete(pathOf(target.directory, 'metadata'));
     this.nextWriteAt.delete(target.zonename);
     this.undone.remove(target.zonename);
-    this.leases.releasedEarly(target.zonename);
   }
 
   stop(): Promise<void> {
     return this.leases.stop();
   }
 
-  /** A long file waits for room among long ones before it takes one of the workers of all. */
-  private writeWithinBudget(batch: Batch): Promise<BatchResults> {
-    const { zonename, directory } = batch.target;
-    const stat = statAt(pathOf(directory, 'metadata'));
-    const bytes = stat === null ? 0 : sizeOf(stat);
-    return bytes > KEPT_BYTES
-      ? this.longWrites.run(zonename, 2 * bytes, () => this.queue.write(batch))
-      : this.queue.write(batch);
+  /** The zone is not written again for so long, ms. */
+  private notBefore(zonename: string, ms: number): void {
+    const at = Math.max(this.nextWriteAt.get(zonename) ?? 0, performance.now() + ms);
+    this.nextWriteAt.set(zonename, at);
   }
 
-  private async write(batch: Batch): Promise<BatchResults> {
-    const { target } = batch;
+  private async lock(batch: Batch): Promise<Lease> {
+    const { target, signal } = batch;
+    batch.stage('locking');
+    const path = this.options.lockPath(target.uuid);
+    const lock = await takeLock(path, { timeoutMs: LONGEST_LOCK_WAIT_MS, signal });
+    return this.leases.begin(target, lock);
+  }
+
+  private async write(batch: Batch, lease: Lease): Promise<readonly ChangeResult[]> {
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
     batch.stage('writing');
     for (let attempts = 0; attempts < MAX_ATTEMPTS; attempts++) {
-      const results = await this.tryToWrite(target, changes);
+      const results = await this.tryToWrite(batch.target, lease, changes);
       if (results !== undefined) {
         return results;
       }
     }
-    const path = pathOf(target.directory, 'metadata');
-    throw new SystemError(
-      'write',
-      path,
-      'EAGAIN',
-      'somebody without the lock changes it all the time',
-    );
+    const path = pathOf(batch.target.directory, 'metadata');
+    const detail = 'somebody without the lock changes it all the time';
+    throw new SystemError('write', path, 'EAGAIN', detail);
   }
 
   /** Undefined where the file was replaced meanwhile, by somebody who does not take the lock. */
   private async tryToWrite(
     target: WriteTarget,
+    lease: Lease,
     asked: readonly PlannedChange[],
-  ): Promise<BatchResults | undefined> {
-    const file = await openMetadata(this.files, target.directory);
+  ): Promise<readonly ChangeResult[] | undefined> {
+    const { zonename, directory } = target;
+    const file = await openMetadata(this.files, directory);
     if (file === undefined) {
       return undefined;
     }
     // With this write the file is ours again: what was undone before we had the lock must not be missed.
-    const undone = this.leases.hasWritten(target.zonename)
-      ? []
-      : this.undone.take(target.zonename, identityOf(file.stat), 'ours');
+    const undone = hasWritten(lease) ? [] : this.undone.take(zonename, identityOf(file.stat));
     const changes = [...undone, ...asked];
-    const current = await currentOf(this.files, target.directory, file, changes);
+    const current = await currentOf(this.files, directory, file, changes);
     if (current === undefined) {
       return undefined;
     }
     await beforeLongWork(changes.reduce((bytes, change) => bytes + bytesOf(change), 0));
     const plan = planChanges(changes, current, this.limits);
-    const path = pathOf(target.directory, 'metadata');
-    const compared = (identity: string): void => {
-      const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
-      this.undone.compared(target.zonename, taken, plan, identity, (map, key) => {
-        return current.valueOf(map, key);
-      });
-    };
-    if (plan.empty) {
-      // Answered as stored, so it must be on disk, whoever wrote it.
-      const identity = identityOf(file.stat);
-      if (file.stat !== null && this.durable.get(path) !== identity) {
-        await syncDurably(path);
-        this.durable.set(path, identity);
-      }
-      compared(identity);
-      return plan.results.slice(undone.length);
-    }
-    const undo = this.leases.expect(target.zonename, plan);
-    const text = await spliceMetadata(path, file, plan).catch((err: unknown) => {
-      undo();
-      throw systemError('write', path, err);
-    });
-    if (text === undefined) {
-      undo();
+    const identity = plan.empty
+      ? await this.makeDurable(target, file.stat)
+      : await this.replace(target, lease, file, plan);
+    if (identity === undefined) {
       return undefined;
     }
-    if (file.isBlank) {
-      target.log.info({ path }, 'blank metadata file was rewritten');
-    }
-    if (isForeign(text.stat)) {
-      this.durable.delete(path);
-    } else {
-      const identity = textOfStat(text.stat);
-      this.durable.set(path, identity);
-      this.files.written(target.directory, text);
-      if (this.options.restoreUndone !== false) {
-        this.undone.wrote(target, plan, identity, (map, key) => current.valueOf(map, key));
+    const taken = changes.filter(({ onlyIf }) => onlyIf !== undefined);
+    if (identity !== null) {
+      if (!plan.empty && this.options.restoreUndone !== false) {
+        this.undone.wrote(target, plan, identity, current.valueOf);
       }
-      compared(identity);
+      this.undone.compared(zonename, taken, plan, identity, current.valueOf);
     }
-    const restored = restoredBy(plan, changes);
-    if (restored > 0) {
-      this.restoredCount += restored;
+    // One key can be among them twice.
+    const restored = taken.filter(({ map, key }) => plan[map].has(key));
+    const count = new Set(restored.map(({ map, key }) => idOf(map, key))).size;
+    if (count > 0) {
+      this.restoredCount += count;
       target.log.warn(
-        { changes: restored },
+        { changes: count },
         'metadata was undone from a stale copy of vminfod, and written again',
       );
     }
-    const pause = Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS);
-    this.nextWriteAt.set(target.zonename, performance.now() + pause);
     return plan.results.slice(undone.length);
   }
-}
 
-/** Of the metadata file; empty where there is none, or where its stat fails. */
-function identityAt(directory: string): string {
-  try {
-    return identityOf(statAt(pathOf(directory, 'metadata')));
-  } catch {
-    // Whoever reads the file meets the fault too, and logs it.
-    return '';
+  /** What is answered as stored must be on disk, whoever wrote it. Returns the identity of the file. */
+  private async makeDurable({ directory }: WriteTarget, stat: FileStat | null): Promise<string> {
+    const path = pathOf(directory, 'metadata');
+    const identity = identityOf(stat);
+    if (stat !== null && this.durable.get(path) !== identity) {
+      await syncDurably(path);
+      this.durable.set(path, identity);
+    }
+    return identity;
+  }
+
+  /** The identity of the new file; null where another is there by now, undefined where it was before. */
+  private async replace(
+    { zonename, directory, log }: WriteTarget,
+    lease: Lease,
+    file: OpenMetadata,
+    plan: Plan,
+  ): Promise<string | null | undefined> {
+    const path = pathOf(directory, 'metadata');
+    const undo = expectShown(lease, plan);
+    let text: ScannedText | undefined;
+    try {
+      text = await spliceText({
+        path,
+        temp: tempPathOf(directory),
+        old: file.text === null ? EMPTY_FILE : null,
+        stat: file.stat,
+        pieces: editPieces(file.index, file.length, plan),
+        owner: file.owner,
+        keepMax: KEPT_BYTES,
+      });
+    } finally {
+      if (text === undefined) {
+        undo();
+      }
+    }
+    if (text === undefined) {
+      return undefined;
+    }
+    if (file.text === null && file.stat !== null) {
+      log.info({ path }, 'blank metadata file was rewritten');
+    }
+    this.notBefore(zonename, Math.min(sizeOf(text.stat) / BYTES_PER_MS, LONGEST_PAUSE_MS));
+    if (isForeign(text.stat)) {
+      this.durable.delete(path);
+      return null;
+    }
+    const identity = textOfStat(text.stat);
+    this.durable.set(path, identity);
+    this.files.written(directory, text);
+    return identity;
   }
 }
 
-function identityOf(stat: FileStat | null): string {
-  return stat === null ? '' : textOfStat(stat);
-}
-
-/** How many keys are written again. One can be among the changes twice. */
-function restoredBy(plan: Plan, changes: readonly PlannedChange[]): number {
-  const restored = changes.filter(({ map, key, onlyIf }) => onlyIf && plan[map].has(key));
-  return new Set(restored.map(({ map, key }) => idOf(map, key))).size;
+/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
+function tempPathOf(directory: string): string {
+  return `${directory}/.metadata.json.mdatad`;
 }
 
 /** What a change brings, about. */

@@ -14,7 +14,7 @@ import {
   type MapName,
   type MetadataIndex,
 } from '../vm/metadata-index';
-import type { Edits } from './plan';
+import type { Edits, MapEdits } from './plan';
 
 interface Range {
   readonly start: number;
@@ -49,66 +49,41 @@ const MOST_BLANKS = 256;
  *
  * @param length of the old text, bytes
  */
-export function editPieces(
-  index: MetadataIndex,
-  length: number,
-  edits: Readonly<Record<MapName, Edits>>,
-): Pieces {
+export function editPieces(index: MetadataIndex, length: number, edits: MapEdits): Pieces {
   const splices: Splice[] = [];
   const made: NewMember[] = [];
   const written = { customer: 0, internal: 0 };
-  const totals = { ...index.counts };
+  const totals = { customer: 0, internal: 0 };
   for (const map of MAP_NAMES) {
     const { state, valueStart: start, valueEnd: end } = index.map(map);
-    totals[map] += growthOf(index, map, edits[map]);
-    if (state === 'object') {
-      splices.push(...spliceMap(index, map, edits[map]));
-    } else {
-      const members = added(fresh(edits[map]), NO_LAYOUT, false);
-      const parts = ['{', ...members, '}'];
-      if (members.length > 0 && state === 'absent') {
+    const sets: NewMember[] = [];
+    for (const [key, value] of edits[map]) {
+      if (value !== undefined) {
+        sets.push([key, [jsonOf(value)]]);
+      }
+    }
+    written[map] = sets.length;
+    totals[map] = state === 'object' ? spliceMap(index, map, edits[map], splices) : sets.length;
+    if (state !== 'object' && sets.length > 0) {
+      const parts = ['{', ...added(sets, NO_LAYOUT, false), '}'];
+      if (state === 'absent') {
         made.push([`${map}_metadata`, parts]);
-      } else if (members.length > 0) {
+      } else {
         splices.push({ start, end, parts });
       }
     }
-    written[map] = [...edits[map].values()].filter((value) => value !== undefined).length;
   }
-  const { open, first, lastEnd } = index.root;
   if (made.length > 0) {
+    const { open, first, lastEnd } = index.root;
     const at = first === null ? open + 1 : lastEnd;
     splices.push({ start: at, end: at, parts: added(made, layoutOf(first), first !== null) });
   }
-  const { customer, internal } = index.counts;
-  return {
-    ...pieced(splices, length),
-    members: index.offsets.members,
-    counts: Uint32Array.of(
-      customer,
-      internal,
-      written.customer,
-      written.internal,
-      totals.customer,
-      totals.internal,
-    ),
-  };
-}
-
-/** How many members more, or less, a map has after the edits. */
-function growthOf(index: MetadataIndex, map: MapName, edits: Edits): number {
-  let growth = 0;
-  for (const [key, value] of edits) {
-    const count = index.membersNamed(map, key).length;
-    growth += value === undefined ? -count : count === 0 ? 1 : 0;
-  }
-  return growth;
-}
-
-/** The edits that set something. */
-function fresh(edits: Edits): NewMember[] {
-  return [...edits].flatMap(([key, value]) =>
-    value === undefined ? [] : [[key, [jsonOf(value)]] as const],
-  );
+  const counts = [index.counts, written, totals].flatMap(({ customer, internal }) => [
+    customer,
+    internal,
+  ]);
+  const { members } = index.offsets;
+  return { ...pieced(splices, length), members, counts: Uint32Array.from(counts) };
 }
 
 function jsonOf(value: NewValue): Part {
@@ -136,8 +111,8 @@ function added(members: readonly NewMember[], layout: Layout, follows: boolean):
   ]);
 }
 
-function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
-  const splices: Splice[] = [];
+/** Adds the splices of a map. Returns how many members it has then. */
+function spliceMap(index: MetadataIndex, map: MapName, edits: Edits, splices: Splice[]): number {
   const removed = new Set<number>();
   const additions: NewMember[] = [];
   for (const [key, value] of edits) {
@@ -153,29 +128,31 @@ function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
       splices.push({ start, end, parts: [jsonOf(value)] });
     }
   }
-  const { valueStart: open, valueEnd: behind } = index.map(map);
-  const first = index.firstOf(map);
   const count = index.counts[map];
+  const first = index.firstOf(map);
+  if (removed.size + additions.length === 0) {
+    return count;
+  }
+  const { valueStart: open, valueEnd: behind } = index.map(map);
   const sample = count === 0 ? null : { ...index.member(first), blankStart: open + 1 };
-  if (removed.size === count) {
-    const start = sample?.nameStart ?? open + 1;
-    if (additions.length > 0) {
-      const end = sample === null ? start : index.member(first + count - 1).valueEnd;
-      splices.push({ start, end, parts: added(additions, layoutOf(sample), false) });
-    } else if (sample !== null) {
-      splices.push({ start: open + 1, end: behind - 1, parts: [] });
+  const layout = layoutOf(sample);
+  if (removed.size < count) {
+    let lastKept = first + count - 1;
+    while (removed.has(lastKept)) {
+      lastKept--;
     }
-    return splices;
-  }
-  let lastKept = first + count - 1;
-  while (removed.has(lastKept)) {
-    lastKept--;
-  }
-  if (additions.length > 0) {
     const at = index.member(lastKept).valueEnd;
-    splices.push({ start: at, end: at, parts: added(additions, layoutOf(sample), true) });
+    splices.push({ start: at, end: at, parts: added(additions, layout, true) });
+    removeMembers(index, first, removed, splices);
+  } else if (additions.length > 0) {
+    // In the place of all others, with the blanks around them.
+    const start = sample?.nameStart ?? open + 1;
+    const end = sample === null ? start : index.member(first + count - 1).valueEnd;
+    splices.push({ start, end, parts: added(additions, layout, false) });
+  } else {
+    splices.push({ start: open + 1, end: behind - 1, parts: [] });
   }
-  return [...splices, ...removals(index, first, removed)];
+  return count - removed.size + additions.length;
 }
 
 /**
@@ -183,12 +160,16 @@ function spliceMap(index: MetadataIndex, map: MapName, edits: Edits): Splice[] {
  *
  * @param first the number of the map's first member
  */
-function removals(index: MetadataIndex, first: number, removed: ReadonlySet<number>): Splice[] {
+function removeMembers(
+  index: MetadataIndex,
+  first: number,
+  removed: ReadonlySet<number>,
+  splices: Splice[],
+): void {
   let firstKept = first;
   while (removed.has(firstKept)) {
     firstKept++;
   }
-  const splices: Splice[] = [];
   if (firstKept > first) {
     const start = index.member(first).nameStart;
     splices.push({ start, end: index.member(firstKept).nameStart, parts: [] });
@@ -199,7 +180,6 @@ function removals(index: MetadataIndex, first: number, removed: ReadonlySet<numb
       splices.push({ start, end: index.member(number).valueEnd, parts: [] });
     }
   }
-  return splices;
 }
 
 /** The splices as pieces, from the start of the old text to its end. */

@@ -17,18 +17,18 @@ import {
 } from '../metadata/vm-data';
 import type { HeldLock } from '../platform/lock';
 import type { WriteTarget } from '../vm/store';
-import type { Edits } from './plan';
+import type { Edits, MapEdits } from './plan';
 
 const CONFIRM_MS = 2000;
 const LONGEST_LEASE_MS = 10_000;
 
-interface Lease {
+export interface Lease {
   readonly target: WriteTarget;
   readonly lock: HeldLock;
   /** On a monotonic clock, ms. */
   readonly since: number;
-  customer: Map<string, NewValue | undefined>;
-  internal: Map<string, NewValue | undefined>;
+  /** What vminfod has to show. */
+  expected: MapEdits;
   confirmed: boolean;
   /** Null while busy. */
   timer: NodeJS.Timeout | null;
@@ -36,13 +36,12 @@ interface Lease {
 
 /** The leases of all VMs: at most one each. `stop` waits for the last of them. */
 export class LockLeases {
+  /** How many leases ended before vminfod showed the change. */
+  unconfirmed = 0;
   private readonly leases = new Map<string, Lease>();
-  /** VMs whose lease ended while the guest was still writing. */
-  private readonly early = new Set<string>();
   /** By the VM's log, which goes with the VM: a frozen vminfod leaves every write unconfirmed. */
   private readonly repeats = new WeakMap<WriteTarget['log'], RepeatCounter>();
   private waitingForNone: (() => void)[] = [];
-  private unconfirmedCount = 0;
 
   /**
    * @param longestMs after which a lease that is resumed all the time ends
@@ -51,16 +50,11 @@ export class LockLeases {
   constructor(
     private readonly confirmMs = CONFIRM_MS,
     private readonly longestMs = LONGEST_LEASE_MS,
-    private readonly beforeRelease: (target: WriteTarget) => void = () => undefined,
+    private readonly beforeRelease: (target: WriteTarget) => void,
   ) {}
 
   get size(): number {
     return this.leases.size;
-  }
-
-  /** How many leases ended before vminfod showed the change. */
-  get unconfirmed(): number {
-    return this.unconfirmedCount;
   }
 
   /** True while the VM's lock is ours: nobody who takes it can have changed the file. */
@@ -68,78 +62,52 @@ export class LockLeases {
     return this.leases.has(zonename);
   }
 
-  /** True where something was written under the VM's lock since it was taken. */
-  hasWritten(zonename: string): boolean {
+  /** The lease of a VM whose lock is still held: the next write needs no other. */
+  resume(zonename: string): Lease | undefined {
     const lease = this.leases.get(zonename);
-    return lease !== undefined && isWritten(lease);
-  }
-
-  /** True where the VM's lock is still held: the next write needs no other. */
-  resume(zonename: string): boolean {
-    const lease = this.leases.get(zonename);
-    if (lease === undefined) {
-      return false;
+    if (lease !== undefined) {
+      clearTimeout(lease.timer ?? undefined);
+      lease.timer = null;
     }
-    clearTimeout(lease.timer ?? undefined);
-    lease.timer = null;
-    return true;
+    return lease;
   }
 
-  /** True once after a lease that ended for the sake of others. */
-  releasedEarly(zonename: string): boolean {
-    return this.early.delete(zonename);
-  }
-
-  begin(target: WriteTarget, lock: HeldLock): void {
-    this.leases.set(target.zonename, {
+  begin(target: WriteTarget, lock: HeldLock): Lease {
+    const lease: Lease = {
       target,
       lock,
       since: performance.now(),
-      customer: new Map(),
-      internal: new Map(),
+      expected: { customer: new Map(), internal: new Map() },
       confirmed: true,
       timer: null,
-    });
+    };
+    this.leases.set(target.zonename, lease);
+    return lease;
   }
 
-  /** Notes what vminfod has to show, before it can. Returns how to take that back. */
-  expect(
-    zonename: string,
-    plan: { readonly customer: Edits; readonly internal: Edits },
-  ): () => void {
-    const lease = this.leases.get(zonename);
-    if (lease === undefined) {
-      return () => undefined;
-    }
-    const { customer, internal, confirmed } = lease;
-    lease.customer = new Map([...customer, ...plan.customer]);
-    lease.internal = new Map([...internal, ...plan.internal]);
-    lease.confirmed = false;
-    return () => Object.assign(lease, { customer, internal, confirmed });
-  }
-
-  /** The write is over, well or not. */
-  pause(zonename: string): void {
-    const lease = this.leases.get(zonename);
-    if (lease === undefined) {
-      return;
-    }
+  /** The write is over, well or not. True: the lease has ended for the sake of others. */
+  pause(lease: Lease): boolean {
     if (lease.confirmed) {
       this.release(lease);
-    } else if (performance.now() - lease.since >= this.longestMs) {
-      this.early.add(zonename);
+      return false;
+    }
+    const isLong = performance.now() - lease.since >= this.longestMs;
+    if (isLong) {
       this.expire(lease);
     } else {
       lease.timer = setTimeout(() => this.expire(lease), this.confirmMs);
     }
+    return isLong;
   }
 
+  /** What vminfod shows of a VM's metadata. */
   observe(zonename: string, { customer, internal }: MetadataMaps): void {
     const lease = this.leases.get(zonename);
     if (lease === undefined || lease.confirmed) {
       return;
     }
-    lease.confirmed = shows(customer, lease.customer) && shows(internal, lease.internal);
+    const { expected } = lease;
+    lease.confirmed = shows(customer, expected.customer) && shows(internal, expected.internal);
     if (lease.confirmed && lease.timer !== null) {
       this.release(lease);
     }
@@ -154,12 +122,12 @@ export class LockLeases {
 
   private expire(lease: Lease): void {
     const { log } = lease.target;
-    this.unconfirmedCount++;
+    this.unconfirmed++;
     const repeated = repeatsOf(this.repeats, log).next();
     if (repeated !== null) {
       const heldMs = Math.round(performance.now() - lease.since);
       log.warn(
-        { held_ms: heldMs, unconfirmed: this.unconfirmedCount, repeated },
+        { held_ms: heldMs, unconfirmed: this.unconfirmed, repeated },
         'vminfod did not confirm a metadata update',
       );
     }
@@ -169,7 +137,7 @@ export class LockLeases {
   private release(lease: Lease): void {
     clearTimeout(lease.timer ?? undefined);
     this.leases.delete(lease.target.zonename);
-    if (isWritten(lease)) {
+    if (hasWritten(lease)) {
       this.beforeRelease(lease.target);
     }
     lease.lock.release();
@@ -179,14 +147,20 @@ export class LockLeases {
   }
 }
 
-function isWritten({ customer, internal }: Lease): boolean {
-  return customer.size + internal.size > 0;
+/** Notes what vminfod has to show, before it can. Returns how to take that back. */
+export function expectShown(lease: Lease, { customer, internal }: MapEdits): () => void {
+  const { expected, confirmed } = lease;
+  lease.expected = {
+    customer: new Map([...expected.customer, ...customer]),
+    internal: new Map([...expected.internal, ...internal]),
+  };
+  lease.confirmed = false;
+  return () => Object.assign(lease, { expected, confirmed });
 }
 
-function hasValue(map: MetadataMap, key: string, value: NewValue): boolean {
-  // Another length is known without making a string of a long value.
-  const bytes = map.bytesOf?.(key) ?? Buffer.byteLength(value);
-  return bytes === Buffer.byteLength(value) && isSameValue(map.get(key), value);
+/** True where something was written since the lock was taken. */
+export function hasWritten({ expected }: Lease): boolean {
+  return expected.customer.size + expected.internal.size > 0;
 }
 
 function shows(map: MetadataMap, expected: Edits): boolean {
@@ -196,4 +170,10 @@ function shows(map: MetadataMap, expected: Edits): boolean {
     }
   }
   return true;
+}
+
+function hasValue(map: MetadataMap, key: string, value: NewValue): boolean {
+  // Another length is known without making a string of a long value.
+  const bytes = map.bytesOf?.(key) ?? Buffer.byteLength(value);
+  return bytes === Buffer.byteLength(value) && isSameValue(map.get(key), value);
 }

@@ -1,29 +1,22 @@
 /*
- * metadata.json for a change: its members found, what the changes need of it, and its replacement in one step.
- *
- * Called by the writers, under the VM's lock. The order of the steps of a replacement is what makes it safe to
- * be killed at any of them:
- *
- *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
- *
- * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. What is
- * put in its place is built and checked on the same thread (native/metadata_file.c): it is JSON, it holds every
- * member that was not to be changed, byte for byte, and as many others as were.
+ * metadata.json for a change: its members found, and what the changes need of it. Called by the writers, under the
+ * VM's lock.
  */
-import { dirname, join } from 'node:path';
 import { SystemError } from '../lib/errors';
-import { isSameValue, type Change, type NewValue } from '../metadata/vm-data';
-import type { FileStat } from '../platform/files';
-import { scanText, spliceText, type FileOwner, type FileText } from '../platform/metadata-text';
-import { KEPT_BYTES, type ConfigFiles, type WritableText } from '../vm/config-files';
+import type { Change, NewValue } from '../metadata/vm-data';
+import { openStat, textOfStat, type FileStat } from '../platform/files';
+import { scanText, type FileOwner } from '../platform/metadata-text';
+import type { ConfigFiles, WritableText } from '../vm/config-files';
 import { pathOf } from '../vm/config-read';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
-import { editPieces } from './json-edit';
-import type { CurrentMetadata, Plan } from './plan';
+import type { CurrentMetadata } from './plan';
+
+const statAt = openStat();
 
 /** As the VM tool makes it. */
 const NEW_OWNER: FileOwner = { mode: 0o644, uid: -1, gid: -1 };
-const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
+/** The text that stands for that of a missing file, and of a blank one. */
+export const EMPTY_FILE = Buffer.from('{"customer_metadata":{},"internal_metadata":{}}');
 
 /** Stands for a long value that was not read: equal to nothing. */
 const UNREAD: unique symbol = Symbol('unread');
@@ -35,16 +28,22 @@ export interface OpenMetadata {
   readonly stat: FileStat | null;
   readonly owner: FileOwner;
   readonly length: number;
-  /** The text, where the file's own does not count. */
-  readonly old: Buffer | null;
-  readonly isBlank: boolean;
-  /** The file itself; null where it holds nothing. */
+  /** The file itself; null where it holds nothing, and EMPTY_FILE stands for it. */
   readonly text: WritableText | null;
 }
 
-/** Where the new text is written before it takes the place of the old: beside it, under one fixed name. */
-export function tempPathOf(path: string): string {
-  return join(dirname(path), '.metadata.json.mdatad');
+/** Which file it is, and that it is unchanged; empty where there is none, or where its stat fails. */
+export function identityAt(directory: string): string {
+  try {
+    return identityOf(statAt(pathOf(directory, 'metadata')));
+  } catch {
+    // Whoever reads the file meets the fault too, and logs it.
+    return '';
+  }
+}
+
+export function identityOf(stat: FileStat | null): string {
+  return stat === null ? '' : textOfStat(stat);
 }
 
 /**
@@ -65,14 +64,14 @@ export async function openMetadata(
         throw new SystemError('parse', path, 'EBADMSG', `${map}_metadata is not an object`);
       }
     }
-    return { index, stat, owner, length, old: null, isBlank: false, text: file };
+    return { index, stat, owner, length, text: file };
   }
   if (file.kind === 'absent') {
-    return { ...emptyFile(), stat: null, owner: NEW_OWNER, isBlank: false };
+    return emptyFile(null, NEW_OWNER);
   }
   switch (file.reason) {
     case 'blank':
-      return { ...emptyFile(), stat: file.stat, owner: file.owner, isBlank: true };
+      return emptyFile(file.stat, file.owner);
     case 'changed while it was read':
       return undefined;
     case 'too large':
@@ -82,13 +81,13 @@ export async function openMetadata(
   }
 }
 
-function emptyFile(): Pick<OpenMetadata, 'index' | 'length' | 'old' | 'text'> {
+function emptyFile(stat: FileStat | null, owner: FileOwner): OpenMetadata {
   const offsets = scanText(EMPTY_FILE);
   if (typeof offsets === 'string') {
     throw new Error(`an empty file is ${offsets}`);
   }
   const index = new MetadataIndex(offsets);
-  return { index, length: EMPTY_FILE.length, old: EMPTY_FILE, text: null };
+  return { index, stat, owner, length: EMPTY_FILE.length, text: null };
 }
 
 /** Longer values are read only where one can be what a change sets, bytes. */
@@ -142,9 +141,7 @@ export async function currentOf(
   }
   return {
     bytes: length,
-    members: index.size,
-    use: index.use,
-    sizeOf: (map, key) => index.sizeOf(map, key),
+    index,
     valueOf: (map, key) => {
       const number = index.find(map, key);
       return number === undefined || values.has(number) ? values.get(number ?? -1) : UNREAD;
@@ -153,27 +150,5 @@ export async function currentOf(
       return tokens.get(index.find(map, key) ?? -1) ?? check.tokenOf(undefined);
     },
     tokenOfNew: (value) => newTokens.get(value),
-    holds: (map, key, value) => isSameValue(values.get(index.find(map, key) ?? -1), value),
   };
-}
-
-/**
- * Puts the changed text in the place of the file, with the old one's mode and owner. Resolves when it is on
- * stable storage; to undefined, with nothing written, where the file was replaced meanwhile. On failure of
- * anything before the renaming the old file is untouched, and no temp file is left.
- */
-export async function spliceMetadata(
-  path: string,
-  { index, stat, owner, length, old }: OpenMetadata,
-  plan: Pick<Plan, 'customer' | 'internal'>,
-): Promise<Extract<FileText, { readonly kind: 'ok' }> | undefined> {
-  return spliceText({
-    path,
-    temp: tempPathOf(path),
-    old,
-    stat,
-    pieces: editPieces(index, length, plan),
-    owner,
-    keepMax: KEPT_BYTES,
-  });
 }

@@ -5,51 +5,47 @@
  * in one batch leaves nothing, and a refusal of one does not touch the others. A guest's limits count only
  * what a guest can write; what the operator put there has a ceiling of its own, that of the whole file. Pure.
  */
-import type { ChangeResult, NewValue, TokenCheck } from '../metadata/vm-data';
+import {
+  isSameValue,
+  type Change,
+  type ChangeResult,
+  type NewValue,
+  type TokenCheck,
+} from '../metadata/vm-data';
 import { jsonBytesOf } from '../platform/metadata-text';
-import { isOfGuest, newMemberSize, type GuestUse, type MapName } from '../vm/metadata-index';
+import { isOfGuest, newMemberSize, type MapName, type MetadataIndex } from '../vm/metadata-index';
 import type { MetadataLimits } from '../vm/store';
-import type { PlannedChange } from './batch';
-
-export const DEFAULT_METADATA_LIMITS: MetadataLimits = {
-  metadataBytes: 4 * 1024 * 1024,
-  metadataKeys: 1024,
-  fileBytes: 16 * 1024 * 1024,
-};
 
 /** Members of a file, whoever wrote them: the bound of native/metadata_scan.h. */
 const MOST_MEMBERS = 32768;
+
+/** A change, and what the key's value must be for it to be made: it is counted as stored where it is not. */
+export type PlannedChange = Change & { readonly onlyIf?: (value: unknown) => boolean };
 
 /** The metadata as it is before the changes. */
 export interface CurrentMetadata {
   /** The whole file, bytes. */
   readonly bytes: number;
-  /** Members of both maps. */
-  readonly members: number;
-  readonly use: GuestUse;
-  /** What a member takes, name and value as JSON, bytes; 0 where there is none. */
-  sizeOf(map: MapName, key: string): number;
+  readonly index: MetadataIndex;
   /**
    * The value of a key that is changed, a long string as its UTF-8; undefined where there is none, a symbol where it was
    * too long to be read.
    */
-  valueOf(map: MapName, key: string): unknown;
+  readonly valueOf: (map: MapName, key: string) => unknown;
   /** The token of a key that is changed on a condition, by its value in the file. */
-  tokenOf(map: MapName, key: string, check: TokenCheck): string;
+  readonly tokenOf: (map: MapName, key: string, check: TokenCheck) => string;
   /** The token of a key with a long value that another change of the batch sets, where it is asked for. */
-  tokenOfNew(value: Buffer): string | undefined;
-  /** True where the value is this string. */
-  holds(map: MapName, key: string, value: NewValue): boolean;
+  readonly tokenOfNew: (value: Buffer) => string | undefined;
 }
 
 /** Final value of each key that differs from what was there; undefined: removed. */
 export type Edits = ReadonlyMap<string, NewValue | undefined>;
 
-export interface Plan {
+export type MapEdits = Readonly<Record<MapName, Edits>>;
+
+export interface Plan extends MapEdits {
   /** One for each change, in their order. `stored` is true only once the edits are on disk. */
   readonly results: readonly ChangeResult[];
-  readonly customer: Edits;
-  readonly internal: Edits;
   readonly empty: boolean;
 }
 
@@ -67,45 +63,50 @@ interface Next {
   readonly size: number;
 }
 
-/** What the changes so far come to. */
-interface Sum {
-  fileBytes: number;
-  members: number;
-  guestBytes: number;
-  guestKeys: number;
-}
-
 export function planChanges(
   changes: readonly PlannedChange[],
   current: CurrentMetadata,
   limits: MetadataLimits,
 ): Plan {
+  const { index } = current;
   const next = { customer: new Map<string, Next>(), internal: new Map<string, Next>() };
-  const sum: Sum = {
-    fileBytes: current.bytes,
-    members: current.members,
-    guestBytes: current.use.bytes,
-    guestKeys: current.use.keys,
-  };
+  const { bytes: guestBytes, keys: guestKeys } = index.use;
+  // What the changes so far come to.
+  let sum = { fileBytes: current.bytes, members: index.size, guestBytes, guestKeys };
   const results = changes.map((change): ChangeResult => {
     const { map, key } = change;
-    const isWanted =
-      change.onlyIf?.(next[map].get(key)?.value ?? current.valueOf(map, key)) ?? true;
-    if (!isWanted) {
+    const earlier = next[map].get(key);
+    if (change.onlyIf?.(earlier?.value ?? current.valueOf(map, key)) === false) {
       return STORED;
     }
-    const refused = refusalOfCheck(change, next[map].get(key), current);
+    const refused = refusalOfCheck(change, earlier, current);
     if (refused !== null) {
       return { kind: 'failed', text: refused, unmet: true };
     }
-    const before = next[map].get(key)?.size ?? current.sizeOf(map, key);
+    const before = earlier?.size ?? index.sizeOf(map, key);
     const value = change.kind === 'set' ? change.value : undefined;
     const size = value === undefined ? 0 : newMemberSize(key, jsonBytesOf(value));
-    const refusal = refusalOf(sum, limits, isOfGuest(map, key), before, size);
-    if (refusal !== null) {
-      return refusal;
+    const growth = size - before;
+    const keys = (size > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
+    const ofGuest = isOfGuest(map, key);
+    const after = {
+      fileBytes: sum.fileBytes + growth,
+      members: sum.members + keys,
+      guestBytes: sum.guestBytes + (ofGuest ? growth : 0),
+      guestKeys: sum.guestKeys + (ofGuest ? keys : 0),
+    };
+    // What makes the whole smaller is let in even above the limits, or nobody could get below them again.
+    const isTooLong =
+      after.fileBytes > limits.fileBytes || (ofGuest && after.guestBytes > limits.metadataBytes);
+    if (growth > 0 && isTooLong) {
+      return FULL;
     }
-    add(sum, isOfGuest(map, key), before, size);
+    const areTooMany =
+      after.members > MOST_MEMBERS || (ofGuest && after.guestKeys > limits.metadataKeys);
+    if (keys > 0 && areTooMany) {
+      return TOO_MANY_KEYS;
+    }
+    sum = after;
     next[map].set(key, { value, size });
     return STORED;
   });
@@ -131,45 +132,13 @@ function refusalOfCheck(
   return unless.refusal(known ?? unless.tokenOf(value));
 }
 
-function refusalOf(
-  sum: Sum,
-  limits: MetadataLimits,
-  ofGuest: boolean,
-  before: number,
-  size: number,
-): ChangeResult | null {
-  const growth = size - before;
-  // What makes the whole smaller is let in even above the limits, or nobody could get below them again.
-  if (growth > 0) {
-    const tooLong = sum.fileBytes + growth > limits.fileBytes;
-    if (tooLong || (ofGuest && sum.guestBytes + growth > limits.metadataBytes)) {
-      return FULL;
-    }
-  }
-  if (before === 0 && size > 0) {
-    const tooMany = sum.members >= MOST_MEMBERS;
-    if (tooMany || (ofGuest && sum.guestKeys >= limits.metadataKeys)) {
-      return TOO_MANY_KEYS;
-    }
-  }
-  return null;
-}
-
-function add(sum: Sum, ofGuest: boolean, before: number, size: number): void {
-  const keys = (size > 0 ? 1 : 0) - (before > 0 ? 1 : 0);
-  sum.fileBytes += size - before;
-  sum.members += keys;
-  if (ofGuest) {
-    sum.guestBytes += size - before;
-    sum.guestKeys += keys;
-  }
-}
-
 function editsOf(map: MapName, next: ReadonlyMap<string, Next>, current: CurrentMetadata): Edits {
   const edits = new Map<string, NewValue | undefined>();
   for (const [key, { value }] of next) {
     const differs =
-      value === undefined ? current.sizeOf(map, key) > 0 : !current.holds(map, key, value);
+      value === undefined
+        ? current.index.sizeOf(map, key) > 0
+        : !isSameValue(current.valueOf(map, key), value);
     if (differs) {
       edits.set(key, value);
     }

@@ -18,8 +18,36 @@ import { repeatsOf, type RepeatCounter } from '../log';
 import { afterPolling } from '../lib/scheduler';
 import { TokenBucket, type TokenRate } from '../lib/token-bucket';
 import { isSameValue, type Change, type ChangeResult } from '../metadata/vm-data';
-import type { LimitRefusals, QueueStatus, Stage, WriteFailure, WriteTarget } from '../vm/store';
-import type { Backend, PlannedChange } from './batch';
+import type {
+  LimitRefusals,
+  MetadataLimits,
+  QueueStatus,
+  Stage,
+  WriteFailure,
+  WriterStatus,
+  WriteTarget,
+} from '../vm/store';
+import type { PlannedChange } from './plan';
+
+/** Changes of one VM that are written together. */
+export interface Batch {
+  readonly target: WriteTarget;
+  /** Aborted when everybody who waited has been answered with a time-out. */
+  readonly signal: AbortSignal;
+  /** Hands over what waits, once, as late as possible. Can be empty. */
+  take(): readonly PlannedChange[];
+  /** Sets the stage of the batch, for status and for the text of a time-out. */
+  stage(stage: Stage): void;
+}
+
+/** What writes them: file-writer.ts or vmadm-writer.ts. */
+export interface Backend {
+  readonly limits: MetadataLimits;
+  /** One result for each change of the batch, in their order. Rejects with the fault that hit all changes. */
+  commit(batch: Batch): Promise<readonly ChangeResult[]>;
+  /** Resolves when nothing of it is left: no lock, no timer. */
+  stop(): Promise<void>;
+}
 
 /** Of faults that are not listed the guest learns nothing more. */
 const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
@@ -51,6 +79,16 @@ const GATHER_MS = 1;
 /** Bytes of keys and values that may wait, as a multiple of what the metadata may come to. */
 const MAX_WAITING_SIZE = 2;
 
+const TIMED_OUT: ChangeResult = { kind: 'failed', text: 'Could not update metadata: timed out.' };
+/** For a request that has waited too long, by what its change's queue was doing then. */
+const TIMEOUTS: Readonly<Record<Stage, ChangeResult>> = {
+  idle: TIMED_OUT,
+  slowed: { kind: 'failed', text: TOO_MANY, limit: 'writes' },
+  locking: { kind: 'failed', text: 'Could not update metadata: configuration is locked.' },
+  queued: TIMED_OUT,
+  writing: TIMED_OUT,
+};
+
 interface Pending {
   readonly change: PlannedChange;
   /** Bytes of its key and value. */
@@ -66,14 +104,7 @@ interface Pending {
 }
 
 /** What became of changes, of all queues together. */
-export interface WriteCounts {
-  stored: number;
-  failed: number;
-  /** Refused, since the key had changed: its condition did not hold. */
-  changed: number;
-  joined: number;
-  timedOut: number;
-}
+export type WriteCounts = Record<Exclude<keyof WriterStatus, 'inProgress' | 'failing'>, number>;
 
 /** The changes of one VM. */
 export class WriteQueue {
@@ -89,7 +120,7 @@ export class WriteQueue {
   /** Aborts the batch in progress, where it has taken nothing yet. */
   private abort: AbortController | null = null;
   private running: Promise<void> | null = null;
-  private failed: { readonly code: string; readonly at: number } | null = null;
+  private failed: WriteFailure | null = null;
 
   constructor(
     private target: WriteTarget,
@@ -128,7 +159,12 @@ export class WriteQueue {
       this.countRefusal(QUEUE_FULL);
       return Promise.resolve(QUEUE_FULL);
     }
-    const pending = newPending(change, bytes);
+    let settle: Pending['settle'] = () => undefined;
+    const result = new Promise<ChangeResult>((resolve) => {
+      settle = resolve;
+    });
+    const askedAt = performance.now();
+    const pending = { change, bytes, askedAt, result, settle, slowed: false, owned: false };
     this.waiting.push(pending);
     this.running ??= this.run();
     return this.withDeadline(pending, true);
@@ -147,7 +183,7 @@ export class WriteQueue {
 
   /** Null where the last change that ended was stored. */
   get failure(): WriteFailure | null {
-    return this.failed === null ? null : { zonename: this.target.zonename, ...this.failed };
+    return this.failed;
   }
 
   /** Fails what waits. What is being committed ends by itself. */
@@ -161,11 +197,6 @@ export class WriteQueue {
   /** Resolves when nothing is in progress. */
   async idle(): Promise<void> {
     await this.running;
-  }
-
-  /** Resolves when every change so far has its answer. */
-  async answered(): Promise<void> {
-    await Promise.all([...this.waiting, ...this.committing].map((pending) => pending.result));
   }
 
   /** A repeated change may only join the newest one of its key, or the order of writes would change. */
@@ -189,7 +220,7 @@ export class WriteQueue {
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.counts.timedOut++;
-        const late = timeoutIn(this.stage);
+        const late = TIMEOUTS[this.stage];
         const repeated = repeatsOf(this.repeats, 'no answer in time').next();
         if (repeated !== null) {
           this.target.log.warn({ stage: this.stage, repeated }, 'metadata update took too long');
@@ -246,14 +277,11 @@ export class WriteQueue {
         await delay((missing / this.rate.perSecond) * 1000, undefined, { signal });
         this.waiting.forEach((pending) => (pending.slowed = true));
       }
-      const results = await this.backend.commit({
-        target: this.target,
-        signal,
-        take: () => this.take(),
-        stage: (stage) => {
-          this.stage = stage;
-        },
-      });
+      const stage = (now: Stage): void => {
+        this.stage = now;
+      };
+      const { target } = this;
+      const results = await this.backend.commit({ target, signal, take: () => this.take(), stage });
       this.committing.forEach((pending, index) => {
         this.settle(pending, results[index] ?? NOT_MADE);
       });
@@ -275,7 +303,7 @@ export class WriteQueue {
     const hit = this.committing;
     const text = FAULT_TEXTS.get(codeOf(err));
     const result: ChangeResult = text === undefined ? NOT_MADE : { kind: 'failed', text };
-    this.failed = { code: codeOf(err), at: Date.now() };
+    this.failed = this.failureOf(codeOf(err));
     const repeated = repeatsOf(this.repeats, codeOf(err)).next();
     if (repeated !== null) {
       const fields = { err, changes: hit.length, repeated };
@@ -287,15 +315,20 @@ export class WriteQueue {
   }
 
   private settle(pending: Pending, result: ChangeResult): void {
-    this.counts[isUnmet(result) ? 'changed' : result.kind]++;
+    const isUnmet = result.kind === 'failed' && result.unmet === true;
+    this.counts[isUnmet ? 'changed' : result.kind]++;
     if (result.kind === 'stored') {
       this.failed = null;
     } else if (result.limit === 'keys' || result.limit === 'size') {
-      this.failed = { code: result.limit, at: Date.now() };
+      this.failed = this.failureOf(result.limit);
     }
     this.countRefusal(result);
     const wasSlowed = pending.slowed && result.limit === undefined;
     pending.settle(wasSlowed ? { ...result, limit: 'writes' } : result);
+  }
+
+  private failureOf(code: string): WriteFailure {
+    return { zonename: this.target.zonename, code, at: Date.now() };
   }
 
   private countRefusal({ kind, limit }: ChangeResult): void {
@@ -315,19 +348,6 @@ export class WriteQueue {
   }
 }
 
-function isUnmet(result: ChangeResult): boolean {
-  return result.kind === 'failed' && result.unmet === true;
-}
-
-function newPending(change: PlannedChange, bytes: number): Pending {
-  let settle: (result: ChangeResult) => void = () => undefined;
-  const result = new Promise<ChangeResult>((resolve) => {
-    settle = resolve;
-  });
-  const askedAt = performance.now();
-  return { change, bytes, askedAt, result, settle, slowed: false, owned: false };
-}
-
 function sizeOf(change: Change): number {
   const value = change.kind === 'set' ? Buffer.byteLength(change.value) : 0;
   return Buffer.byteLength(change.key) + value;
@@ -341,16 +361,33 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
   return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
 }
 
-/** For a request that has waited too long, by what its change's queue was doing then. */
-function timeoutIn(stage: Stage): ChangeResult {
-  switch (stage) {
-    case 'locking':
-      return { kind: 'failed', text: 'Could not update metadata: configuration is locked.' };
-    case 'slowed':
-      return { kind: 'failed', text: TOO_MANY, limit: 'writes' };
-    case 'idle':
-    case 'queued':
-    case 'writing':
-      return { kind: 'failed', text: 'Could not update metadata: timed out.' };
+/**
+ * The batches of all VMs that a backend writes at a time, so that a storm of writes takes a bounded part of the machine:
+ * the others wait, first come, first served.
+ */
+export class BatchLimit {
+  private readonly waiting: (() => void)[] = [];
+
+  /** @param free how many */
+  constructor(private free: number) {}
+
+  async run<T>(batch: Batch, write: () => Promise<T>): Promise<T> {
+    batch.stage('queued');
+    if (this.free === 0) {
+      // Whoever is done hands its place over.
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    } else {
+      this.free--;
+    }
+    try {
+      return await write();
+    } finally {
+      const next = this.waiting.shift();
+      if (next === undefined) {
+        this.free++;
+      } else {
+        next();
+      }
+    }
   }
 }

@@ -14,11 +14,12 @@
  * Holds no value of before, only its digest; of long values nothing is noted.
  */
 import { hash } from 'node:crypto';
+import { Lru } from '../lib/lru';
 import type { MetadataMaps, NewValue } from '../metadata/vm-data';
 import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
-import type { PlannedChange } from './batch';
-import type { Edits } from './plan';
+import { identityAt } from './metadata-file';
+import type { MapEdits, PlannedChange } from './plan';
 
 /**
  * A stale copy comes from a `vmadm update` that waited for the lock, or came soon after; it then keeps the lock for as
@@ -44,9 +45,8 @@ interface NotedKey {
 
 interface Noted {
   /** Host path of `<zonepath>/config`. */
-  readonly directory: string;
+  directory: string;
   readonly keys: Map<string, NotedKey>;
-  bytes: number;
   /** Of the file as we left it. */
   identity: string;
   /** On a monotonic clock, ms. */
@@ -55,59 +55,39 @@ interface Noted {
   pendingUntil: number;
 }
 
-/** Of all VMs. */
+/** The value of a key before a batch; undefined where there was none, a symbol where it is not known. */
+type ValueBefore = (map: MapName, key: string) => unknown;
+
+/** Of all VMs. An identity is a metadata file's, of `identityOf`. */
 export class UndoneWrites {
-  private readonly noted = new Map<string, Noted>();
-  private bytes = 0;
+  private readonly noted = new Lru<Noted>(MOST_BYTES);
 
-  /**
-   * @param identityAt of the metadata file in a directory as it is now
-   * @param now a monotonic clock, ms
-   */
-  constructor(
-    private readonly identityAt: (directory: string) => string,
-    private readonly now = (): number => performance.now(),
-  ) {}
-
-  /** False: there is no reason to stat the file. */
-  has(zonename: string): boolean {
-    return this.noted.has(zonename);
-  }
-
-  /**
-   * A write is on disk.
-   *
-   * @param identity of the new file
-   * @param valueBefore of a key that was edited; undefined where there was none, a symbol where it is not known
-   */
+  /** A write is on disk. @param identity of the new file */
   wrote(
     { zonename, directory }: Pick<WriteTarget, 'zonename' | 'directory'>,
-    edits: Readonly<Record<MapName, Edits>>,
+    edits: MapEdits,
     identity: string,
-    valueBefore: (map: MapName, key: string) => unknown,
+    valueBefore: ValueBefore,
   ): void {
-    const noted: Noted = this.noted.get(zonename) ?? newNoted(directory);
-    this.remove(zonename);
+    const { keys = new Map<string, NotedKey>(), pendingUntil = 0 } = this.noted.get(zonename) ?? {};
     for (const map of MAP_NAMES) {
       for (const [key, after] of edits[map]) {
         const name = idOf(map, key);
         const value = valueBefore(map, key);
         // A long one was not read: it could not be distinguished from another.
         if (isShort(after) && isKnown(value)) {
-          const before = [...(noted.keys.get(name)?.before ?? []), digestOf(value)];
-          noted.keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
+          const before = [...(keys.get(name)?.before ?? []), digestOf(value)];
+          keys.set(name, { map, key, after, before: before.slice(-MOST_BEFORE) });
         } else {
-          noted.keys.delete(name);
+          keys.delete(name);
         }
       }
     }
-    noted.identity = identity;
-    noted.until = this.now() + NOTED_MS;
-    noted.bytes = [...noted.keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
-    if (noted.keys.size > 0) {
-      this.noted.set(zonename, noted);
-      this.bytes += noted.bytes;
-      this.removeOldest();
+    this.noted.delete(zonename);
+    if (keys.size > 0) {
+      const until = performance.now() + NOTED_MS;
+      const bytes = [...keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
+      this.noted.set(zonename, { directory, keys, identity, until, pendingUntil }, bytes);
     }
   }
 
@@ -126,7 +106,7 @@ export class UndoneWrites {
     if (shown.length === 0) {
       return;
     }
-    if (this.identityAt(noted.directory) === noted.identity) {
+    if (identityAt(noted.directory) === noted.identity) {
       this.removeKeys(zonename, noted, shown);
     } else {
       // Whether the other file keeps it is not known yet.
@@ -139,19 +119,19 @@ export class UndoneWrites {
    * before: the writer checks that under the lock. To whoever has not got the lock it is handed out again only after
    * the time in which a write is made or fails, since another process may keep the lock for long.
    *
-   * @param identity of the file as it is now
+   * @param identity of the file, to whoever has the lock
    */
-  take(zonename: string, identity: string, lock: 'ours' | 'not ours'): readonly PlannedChange[] {
+  take(zonename: string, identity?: string): readonly PlannedChange[] {
     const noted = this.noted.get(zonename);
-    const now = this.now();
-    if (noted === undefined || noted.identity === identity) {
-      return [];
-    }
-    if (noted.until < now) {
+    const now = performance.now();
+    if (noted === undefined || noted.until < now) {
       this.remove(zonename);
       return [];
     }
-    if (lock === 'not ours') {
+    if ((identity ?? identityAt(noted.directory)) === noted.identity) {
+      return [];
+    }
+    if (identity === undefined) {
       if (noted.pendingUntil > now) {
         return [];
       }
@@ -172,14 +152,13 @@ export class UndoneWrites {
    * before it.
    *
    * @param identity of the file now
-   * @param valueBefore of a key that was taken, before the batch
    */
   compared(
     zonename: string,
     taken: readonly PlannedChange[],
-    edits: Readonly<Record<MapName, Edits>>,
+    edits: MapEdits,
     identity: string,
-    valueBefore: (map: MapName, key: string) => unknown,
+    valueBefore: ValueBefore,
   ): void {
     const noted = this.noted.get(zonename);
     if (noted === undefined || taken.length === 0) {
@@ -203,14 +182,14 @@ export class UndoneWrites {
    * The lock is about to be released. A file that was replaced meanwhile was replaced by somebody who does not take
    * the lock, and so not by vmadm: that is meant.
    */
-  released(zonename: string, identity: string): void {
-    if (this.noted.get(zonename)?.identity !== identity) {
+  released(zonename: string): void {
+    const noted = this.noted.get(zonename);
+    if (noted !== undefined && identityAt(noted.directory) !== noted.identity) {
       this.remove(zonename);
     }
   }
 
   remove(zonename: string): void {
-    this.bytes -= this.noted.get(zonename)?.bytes ?? 0;
     this.noted.delete(zonename);
   }
 
@@ -226,21 +205,6 @@ export class UndoneWrites {
       this.remove(zonename);
     }
   }
-
-  private removeOldest(): void {
-    // A Map keeps the order of insertion, and what is written again is inserted again.
-    for (const [zonename, { until }] of this.noted) {
-      if (this.bytes <= MOST_BYTES && until >= this.now()) {
-        return;
-      }
-      this.remove(zonename);
-    }
-  }
-}
-
-function newNoted(directory: string): Noted {
-  const keys = new Map<string, NotedKey>();
-  return { directory, keys, bytes: 0, identity: '', until: 0, pendingUntil: 0 };
 }
 
 function isShort(value: NewValue | undefined): value is string | undefined {

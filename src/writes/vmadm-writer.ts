@@ -11,49 +11,37 @@ import { SystemError, systemError } from '../lib/errors';
 import { afterPolling } from '../lib/scheduler';
 import type { ChangeResult } from '../metadata/vm-data';
 import { run } from '../platform/exec';
-import { ConfigFiles } from '../vm/config-files';
+import type { ConfigFiles } from '../vm/config-files';
 import type { MetadataLimits } from '../vm/store';
-import { BatchQueue, type Backend, type Batch, type BatchResults } from './batch';
 import { currentOf, openMetadata } from './metadata-file';
-import { DEFAULT_METADATA_LIMITS, planChanges, type Edits, type Plan } from './plan';
-
-/** The tool takes removals as lists, and no commas in them. */
-const COMMA: ChangeResult = {
-  kind: 'failed',
-  text: 'Cannot delete a key that contains a comma.',
-};
+import { planChanges, type Edits, type MapEdits } from './plan';
+import { BatchLimit, type Backend, type Batch } from './queue';
 
 /** Each is a node process of its own, of some 60 MiB and a second of CPU; one that hangs keeps its worker. */
 const CONCURRENT_UPDATES = 16;
 
-export interface VmadmWriterOptions {
-  /** Host path of the program. */
-  readonly vmadm: string;
-  readonly limits?: MetadataLimits;
-  /** The store's, so that files that are known need not be read. */
-  readonly files?: ConfigFiles;
-}
-
-/** The backend of `writer: "vmadm"`. One serves all VMs. */
+/** The backend of `writer: "vmadm"`. One serves all VMs. No key that it removes has a comma: the tool takes lists. */
 export class VmadmWriter implements Backend {
-  readonly limits: MetadataLimits;
-  private readonly queue: BatchQueue;
-  private readonly files: ConfigFiles;
+  private readonly workers = new BatchLimit(CONCURRENT_UPDATES);
 
-  constructor(private readonly options: VmadmWriterOptions) {
-    this.files = options.files ?? new ConfigFiles();
-    this.limits = options.limits ?? DEFAULT_METADATA_LIMITS;
-    this.queue = new BatchQueue(
-      CONCURRENT_UPDATES,
-      (batch) => this.update(batch),
-      (batch, err) => systemError('update', batch.target.uuid, err),
-    );
-  }
+  /**
+   * @param vmadm host path of the program
+   * @param files the store's, so that files that are known need not be read
+   */
+  constructor(
+    private readonly vmadm: string,
+    readonly limits: MetadataLimits,
+    private readonly files: ConfigFiles,
+  ) {}
 
-  async commit(batch: Batch): Promise<BatchResults> {
+  async commit(batch: Batch): Promise<readonly ChangeResult[]> {
     // A run of the tool takes so long that it is worth waiting for what was sent together.
     await afterPolling();
-    return this.queue.write(batch);
+    try {
+      return await this.workers.run(batch, () => this.update(batch));
+    } catch (err) {
+      throw systemError('update', batch.target.uuid, err);
+    }
   }
 
   stop(): Promise<void> {
@@ -61,39 +49,36 @@ export class VmadmWriter implements Backend {
     return Promise.resolve();
   }
 
-  private async update(batch: Batch): Promise<BatchResults> {
+  private async update(batch: Batch): Promise<readonly ChangeResult[]> {
     const { target } = batch;
     const changes = batch.take();
     if (changes.length === 0) {
       return [];
     }
     batch.stage('writing');
-    const hasComma = changes.map((change) => change.kind === 'remove' && change.key.includes(','));
-    const allowed = changes.filter((_, index) => hasComma[index] !== true);
     const file = await openMetadata(this.files, target.directory);
-    const current = file && (await currentOf(this.files, target.directory, file, allowed));
+    const current = file && (await currentOf(this.files, target.directory, file, changes));
     if (current === undefined) {
       throw new SystemError('read', target.directory, 'EAGAIN', 'changed while it was read');
     }
-    const plan = planChanges(allowed, current, this.limits);
+    const plan = planChanges(changes, current, this.limits);
     if (!plan.empty) {
       const requestId = randomUUID();
-      target.log.debug({ req_id: requestId, changes: allowed.length }, 'running vmadm update');
-      await run([this.options.vmadm, 'update', target.uuid], {
+      target.log.debug({ req_id: requestId, changes: changes.length }, 'running vmadm update');
+      await run([this.vmadm, 'update', target.uuid], {
         stdin: JSON.stringify(payloadOf(plan)),
         env: { REQ_ID: requestId, VMADM_IDENT: 'mdatad' },
         secret: true,
       });
     }
-    const results = [...plan.results];
-    return hasComma.map((comma) => (comma ? COMMA : (results.shift() ?? COMMA)));
+    return plan.results;
   }
 }
 
-function payloadOf(plan: Pick<Plan, 'customer' | 'internal'>): object {
+function payloadOf(edits: MapEdits): object {
   return {
-    ...partOf('customer_metadata', plan.customer),
-    ...partOf('internal_metadata', plan.internal),
+    ...partOf('customer_metadata', edits.customer),
+    ...partOf('internal_metadata', edits.internal),
   };
 }
 

@@ -21,8 +21,9 @@ import type {
   WriterStatus,
   WriteTarget,
 } from '../vm/store';
-import type { Backend, LeasingBackend, PlannedChange } from './batch';
-import { NOT_MADE, WriteQueue, type WriteCounts } from './queue';
+import { FileWriter } from './file-writer';
+import type { PlannedChange } from './plan';
+import { NOT_MADE, WriteQueue, type Backend, type WriteCounts } from './queue';
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
 const ANSWER_MS = 29_000;
@@ -36,7 +37,7 @@ const NO_LEASES: LeaseStatus = { holds: 0, unconfirmed: 0, restored: 0 };
 export class Writer implements MetadataWriter {
   readonly limits: MetadataLimits;
   /** The backend, where it is one that keeps locks. */
-  private readonly leasing: LeasingBackend | null;
+  private readonly leasing: FileWriter | null;
   private readonly queues = new Map<string, WriteQueue>();
   private readonly counts: WriteCounts = {
     stored: 0,
@@ -49,12 +50,12 @@ export class Writer implements MetadataWriter {
 
   /** @param answerMs longest wait for an answer */
   constructor(
-    private readonly backend: Backend | LeasingBackend,
+    private readonly backend: Backend,
     private readonly rate = DEFAULT_RATE,
     private readonly answerMs = ANSWER_MS,
   ) {
     this.limits = backend.limits;
-    this.leasing = 'leaseStatus' in backend ? backend : null;
+    this.leasing = backend instanceof FileWriter ? backend : null;
   }
 
   /** Never rejects; settles within `answerMs`. */
@@ -123,10 +124,10 @@ export class Writer implements MetadataWriter {
   async stop(graceMs = STOP_GRACE_MS): Promise<void> {
     this.stopping = true;
     const grace = new AbortController();
-    const answered = Promise.all([...this.queues.values()].map((queue) => queue.answered()));
+    const idle = Promise.all([...this.queues.values()].map((queue) => queue.idle()));
     // Rejects when it is aborted below, which is expected.
     const bound = delay(graceMs, undefined, { signal: grace.signal }).catch(() => undefined);
-    await Promise.race([answered.then(() => this.backend.stop()), bound]);
+    await Promise.race([idle.then(() => this.backend.stop()), bound]);
     grace.abort();
   }
 }

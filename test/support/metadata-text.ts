@@ -1,7 +1,6 @@
 /*
  * Texts of metadata files in memory: their index, and edits of them, by the code that does it to files.
  */
-import { isSameValue } from '../../src/metadata/vm-data';
 import { buildText, scanText } from '../../src/platform/metadata-text';
 import { MetadataIndex } from '../../src/vm/metadata-index';
 import { editPieces } from '../../src/writes/json-edit';
@@ -33,12 +32,9 @@ export function currentOfText(text: Buffer): CurrentMetadata {
   const maps = index.mapsIn(text);
   return {
     bytes: text.length,
-    members: index.size,
-    use: index.use,
-    sizeOf: (map, key) => index.sizeOf(map, key),
+    index,
     valueOf: (map, key) => maps[map].get(key),
     tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
     tokenOfNew: () => undefined,
-    holds: (map, key, value) => isSameValue(maps[map].get(key), value),
   };
 }

@@ -1,16 +1,24 @@
 /*
- * A writer over a file in a directory of its own, with a lock that the test can watch and block.
+ * A writer over a file in a directory of its own, whose locks the test can watch and take.
  */
 import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import type { Change, ChangeResult, MetadataMaps } from '../../src/metadata/vm-data';
+import { takeLock } from '../../src/platform/lock';
 import type { WriteTarget } from '../../src/vm/store';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { FileWriter, type FileWriterOptions } from '../../src/writes/file-writer';
 import { Writer } from '../../src/writes/writer';
 import { logRecords } from './log-records';
 import { tempDir } from './temp-dir';
 
+/** The defaults of the configuration. */
+export const METADATA_LIMITS = {
+  metadataBytes: 4 * 1024 * 1024,
+  metadataKeys: 1024,
+  fileBytes: 16 * 1024 * 1024,
+};
 export const STORED = { kind: 'stored' };
 export const set = (key: string, value: string): Change => {
   return { kind: 'set', map: 'customer', key, value };
@@ -28,12 +36,8 @@ export class WriterFixture {
   readonly dir = tempDir();
   readonly path = join(this.dir.path, 'metadata.json');
   readonly logs = logRecords();
-  /** Zones whose lock is held. */
-  readonly held = new Set<string>();
   /** How often a lock was asked for. */
   takes = 0;
-  /** A lock is given once this resolves. */
-  blocked: Promise<void> = Promise.resolve();
   files: FileWriter;
   writer: Writer;
 
@@ -51,8 +55,7 @@ export class WriterFixture {
 
   async end(): Promise<void> {
     await this.writer.stop();
-    assert.deepStrictEqual([...this.held], [], 'no lock stays');
-    assert.strictEqual(this.files.leaseStatus.holds, 0);
+    assert.strictEqual(this.held, 0, 'no lock stays');
     const left = fs.readdirSync(this.dir.path).filter((name) => name.includes('mdatad'));
     assert.deepStrictEqual(left, [], 'no temp file stays');
     this.dir.remove();
@@ -74,17 +77,28 @@ export class WriterFixture {
       : undefined;
   }
 
+  /** How many locks the writer holds. */
+  get held(): number {
+    return this.files.leaseStatus.holds;
+  }
+
+  /** Takes the locks of zones as somebody else would. Returns how to release them. */
+  async block(...zonenames: readonly string[]): Promise<() => void> {
+    const paths = zonenames.map((zonename) => this.lockOf(zonename));
+    const locks = await Promise.all(paths.map((path) => takeLock(path, { timeoutMs: 1000 })));
+    return () => locks.forEach((lock) => lock.release());
+  }
+
+  private lockOf(zonename: string): string {
+    return join(this.dir.path, `${zonename}.lock`);
+  }
+
   private fileWriter(options: Partial<FileWriterOptions> = {}): FileWriter {
-    const takeLock: FileWriterOptions['takeLock'] = async (uuid, signal) => {
+    const lockPath = (uuid: string): string => {
       this.takes++;
-      const aborted = new Promise<never>((_, reject) => {
-        signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
-      });
-      await Promise.race([this.blocked, aborted]);
-      assert(!this.held.has(uuid), 'one holder at a time');
-      this.held.add(uuid);
-      return { release: () => void this.held.delete(uuid) };
+      return this.lockOf(uuid);
     };
-    return new FileWriter({ lockPath: (uuid) => uuid, takeLock, confirmMs: 50, ...options });
+    const files = new ConfigFiles();
+    return new FileWriter({ lockPath, limits: METADATA_LIMITS, files, confirmMs: 50, ...options });
   }
 }

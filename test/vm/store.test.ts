@@ -14,6 +14,7 @@ import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
+import { METADATA_LIMITS } from '../support/writer-fixture';
 
 const Z = zonenameOf(1);
 /** How long a lock is kept for vminfod. */
@@ -45,7 +46,7 @@ describe('Store', () => {
     await service.start();
     const files = new ConfigFiles();
     const lockOf = (uuid: string): string => join(dir.path, `${uuid}.lock`);
-    const writer = new Writer(new FileWriter({ lockPath: lockOf, files }));
+    const writer = new Writer(new FileWriter({ lockPath: lockOf, limits: METADATA_LIMITS, files }));
     store = new Store({ vminfodUrl: `unix:${path}`, files, writer, log: logs.log });
     store.track(Z, zonepath, logs.zoneLog(Z));
     store.start();
@@ -88,7 +89,7 @@ describe('Store', () => {
     this.timeout(60_000);
     store.untrack(Z);
     const files = new ConfigFiles();
-    const backend = new FileWriter({ lockPath: () => lockPath, files });
+    const backend = new FileWriter({ lockPath: () => lockPath, limits: METADATA_LIMITS, files });
     const writer = new Writer(backend, { perSecond: 1e6, burst: 1e6 });
     const url = `unix:${join(dir.path, 'v.sock')}`;
     const fast = new Store({ vminfodUrl: url, files, writer, log: logs.log });

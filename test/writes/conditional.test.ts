@@ -2,8 +2,8 @@
 import assert from 'node:assert';
 import { render } from '../../src/metadata/sdc';
 import type { TokenCheck } from '../../src/metadata/vm-data';
-import { DEFAULT_METADATA_LIMITS, planChanges } from '../../src/writes/plan';
-import { STORED } from '../support/writer-fixture';
+import { planChanges } from '../../src/writes/plan';
+import { METADATA_LIMITS, STORED } from '../support/writer-fixture';
 import { currentOfText } from '../support/metadata-text';
 import { TEST_TOKENS } from '../support/verb-options';
 
@@ -33,7 +33,7 @@ function set(key: string, value: string, seen: unknown, map: 'customer' | 'inter
 
 describe('planChanges, on a condition', () => {
   const plan = (...changes: Parameters<typeof planChanges>[0]) =>
-    planChanges(changes, currentOfText(FILE), DEFAULT_METADATA_LIMITS);
+    planChanges(changes, currentOfText(FILE), METADATA_LIMITS);
   const changed = (key: string, value: unknown): unknown => {
     return { kind: 'failed', text: `Changed ${tokenOf(key, value)}`, unmet: true };
   };

@@ -149,10 +149,7 @@ describe('FileWriter', () => {
 
   it('refuses changes when those that wait exceed twice the metadata limit', async () => {
     t.make({ limits: { metadataBytes: 1000, metadataKeys: 1024, fileBytes: 10_000 } });
-    let release = (): void => undefined;
-    t.blocked = new Promise((resolve) => {
-      release = resolve;
-    });
+    const release = await t.block('z');
     // The first one comes alone, and is refused for its own size.
     const sizes = [1500, 490, 500];
     const asked = sizes.map((size, index) => t.ask(set(`k${index}`, 'x'.repeat(size))));

@@ -73,7 +73,7 @@ describe('planChanges', () => {
 
   it('counts the passwords that a guest keeps with the operator\u2019s data', () => {
     const file = fileOf({ a: '1', n: 5 }, { root_pw: 'x'.repeat(900), script: 'y'.repeat(900) });
-    assert.strictEqual(file.use.keys, 3);
+    assert.strictEqual(file.index.use.keys, 3);
     const plan = planChanges(
       [password('b_pw', ''), password('root_pw', 'z'.repeat(990))],
       file,

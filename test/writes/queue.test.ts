@@ -7,8 +7,7 @@ import { setImmediate as nextIteration, setTimeout as delay } from 'node:timers/
 import type { TokenRate } from '../../src/lib/token-bucket';
 import type { Change, ChangeResult } from '../../src/metadata/vm-data';
 import type { WriteTarget } from '../../src/vm/store';
-import type { Backend, Batch } from '../../src/writes/batch';
-import { WriteQueue, type WriteCounts } from '../../src/writes/queue';
+import { WriteQueue, type Backend, type Batch, type WriteCounts } from '../../src/writes/queue';
 import { eventually } from '../support/eventually';
 import { logRecords } from '../support/log-records';
 

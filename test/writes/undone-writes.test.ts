@@ -30,7 +30,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
     await t.ask(set('a', 'new'));
     await t.ask(set('b', 'made'));
     await t.ask(remove('gone'));
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
   });
 
   it('is made again, once, logged and counted', async () => {
@@ -44,7 +44,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
       'metadata was undone from a stale copy of vminfod, and written again',
     );
     assert.strictEqual(records.length, 1);
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     replace({ a: 'old', gone: 'x', other: '3' });
     assert.strictEqual(await restore(), 0);
     assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '3' });
@@ -79,11 +79,10 @@ describe('a write that a stale copy of vminfod has undone', () => {
   });
 
   it('is made again by a write that waited for the lock while it was undone', async () => {
-    let free = (): void => undefined;
-    t.blocked = new Promise((resolve) => (free = resolve));
+    const release = await t.block('z');
     const put = t.ask(set('c', 'next'));
     replace({ a: 'old', gone: 'x', other: '2' });
-    free();
+    release();
     assert.deepStrictEqual(await put, STORED);
     assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '2', c: 'next' });
   });
@@ -92,7 +91,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
     replace({ a: 'new', b: 'made', other: '2' });
     assert.strictEqual(await restore(), 3);
     assert.strictEqual(t.files.leaseStatus.restored, 0);
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     replace({ a: 'old', b: 'made', other: '3' });
     await restore();
     assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '3' });
@@ -101,7 +100,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
   it('is made again beside a write that a later stale copy undoes in its turn', async () => {
     replace({ a: 'old', gone: 'x', other: '2' });
     assert.deepStrictEqual(await t.ask(set('c', 'next')), STORED);
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     replace({ a: 'new', b: 'made', other: '3' });
     await restore();
     assert.deepStrictEqual(t.customer(), { a: 'new', b: 'made', other: '3', c: 'next' });
@@ -118,7 +117,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
     replace({ a: 'new', b: 'made', other: '2' });
     t.files.observe('z', shown({ a: 'new', b: 'made', other: '1' }));
     await restore();
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     replace({ a: 'old', gone: 'x', other: '3' });
     await restore();
     assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '3' });
@@ -128,7 +127,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
     t.make({ confirmMs: 20 });
     await t.ask(set('b', 'again'));
     replace({ b: 'made' });
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     assert.strictEqual(await restore(), 0);
   });
 
@@ -142,7 +141,7 @@ describe('a write that a stale copy of vminfod has undone', () => {
   it('is not made again where that is switched off', async () => {
     t.make({ confirmMs: 1, restoreUndone: false });
     await t.ask(set('a', 'newer'));
-    await eventually(() => t.held.size === 0);
+    await eventually(() => t.held === 0);
     replace({ a: 'new' });
     assert.strictEqual(await restore(), 0);
   });

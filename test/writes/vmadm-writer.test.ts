@@ -2,11 +2,13 @@ import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import type { Change, ChangeResult } from '../../src/metadata/vm-data';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { VmadmWriter } from '../../src/writes/vmadm-writer';
 import { Writer } from '../../src/writes/writer';
 import { eventually } from '../support/eventually';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
+import { METADATA_LIMITS } from '../support/writer-fixture';
 
 const set = (key: string, value: string): Change => ({ kind: 'set', map: 'customer', key, value });
 const STORED = { kind: 'stored' };
@@ -31,7 +33,11 @@ describe('VmadmWriter', () => {
     const vmadm = join(dir.path, 'vmadm');
     const script = `#!/bin/sh\n{ echo "$*"; cat; echo; } >> ${dir.path}/runs\n${then}\n`;
     fs.writeFileSync(vmadm, script, { mode: 0o755 });
-    writer = new Writer(new VmadmWriter({ vmadm }), undefined, answerMs);
+    writer = new Writer(
+      new VmadmWriter(vmadm, METADATA_LIMITS, new ConfigFiles()),
+      undefined,
+      answerMs,
+    );
   };
   const runs = (): string[] => {
     try {
@@ -72,20 +78,6 @@ describe('VmadmWriter', () => {
     fileWith({ a: '1' });
     assert.deepStrictEqual(await ask(set('a', '1')), STORED);
     assert.deepStrictEqual(runs(), []);
-  });
-
-  it('refuses to remove a key with a comma, which the tool cannot', async () => {
-    install('');
-    fileWith({ 'a,b': '1' });
-    const [comma, other] = await Promise.all([
-      ask({ kind: 'remove', map: 'customer', key: 'a,b' }),
-      ask(set('c', '1')),
-    ]);
-    assert.deepStrictEqual(comma, {
-      kind: 'failed',
-      text: 'Cannot delete a key that contains a comma.',
-    });
-    assert.deepStrictEqual(other, STORED);
   });
 
   it('answers a failure with a fixed text, and logs its exit code but no value', async () => {

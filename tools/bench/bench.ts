@@ -57,7 +57,7 @@ export class Bench implements Instruments {
       await requestRows(this, node, pid, floor);
       await fairnessRow(this, node);
       await node.stopFloor();
-      await putRows(this, node);
+      await this.onNode(WRITERS, (bare) => putRows(this, node, bare));
       await piecesRow(this, node);
     });
     await this.onNode(watchedZones(this.scale), (node) => watchRows(this, node));

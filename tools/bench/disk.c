@@ -1,11 +1,11 @@
 /*
  * The floor of a durable write: what the disk and its file system take, without an agent. disk.ts builds and runs it.
  *
- *   disk WRITERS ROUNDS BYTES DIRECTORY
+ *   disk ROUNDS BYTES DIRECTORY...
  *
- * So many threads replace a file each, in a directory each, again and again and all at the same time, by the calls
+ * A thread for each directory replaces metadata.json there, again and again and all at the same time, by the calls
  * that a file needs to survive a loss of power: a new file is written and synced, renamed, and its directory
- * synced.
+ * synced. Each has another value, which whoever watches the directory has to see.
  *
  * Prints one line of JSON; latencies, and processor time of a write, in microseconds. Exit status 1: something failed, the reason is on stderr.
  */
@@ -22,16 +22,17 @@
 #include "measure.h"
 
 #define	PATH_BYTES	4096
+/* The JSON with one value. */
+#define	BYTES_MIN	128
 
 typedef struct writer {
 	pthread_t thread;
-	char directory[PATH_BYTES];
+	const char *directory;
 	unsigned *latencies;
 } writer_t;
 
 static unsigned rounds;
 static size_t length;
-static char *text;
 static pthread_barrier_t start;
 
 static double
@@ -52,13 +53,18 @@ synced(int fd)
 }
 
 static void
-replace(const char *directory)
+replace(const char *directory, unsigned value)
 {
-	char path[PATH_BYTES + 16], temp[PATH_BYTES + 16];
-	int fd;
+	char path[PATH_BYTES + 32], temp[PATH_BYTES + 32];
+	char *text = malloc(length);
+	int fd, used;
 
-	(void) snprintf(path, sizeof (path), "%s/file", directory);
-	(void) snprintf(temp, sizeof (temp), "%s/file.new", directory);
+	if (text == NULL)
+		die("memory");
+	used = snprintf(text, length, "{\"customer_metadata\":{\"k\":\"%010u\"},\"internal_metadata\":{}}", value);
+	(void) memset(text + used, ' ', length - (size_t)used);
+	(void) snprintf(path, sizeof (path), "%s/metadata.json", directory);
+	(void) snprintf(temp, sizeof (temp), "%s/.metadata.json.bench", directory);
 	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0 || write(fd, text, length) != (ssize_t)length)
 		die(temp);
@@ -66,6 +72,7 @@ replace(const char *directory)
 	if (rename(temp, path) != 0)
 		die(path);
 	synced(open(directory, O_RDONLY | O_CLOEXEC));
+	free(text);
 }
 
 static void *
@@ -78,7 +85,7 @@ write_all(void *arg)
 	(void) pthread_barrier_wait(&start);
 	for (i = 0; i < rounds; i++) {
 		began = now();
-		replace(writer->directory);
+		replace(writer->directory, i + 1);
 		writer->latencies[i] = (now() - began) * 1e6;
 	}
 	return (NULL);
@@ -100,29 +107,24 @@ main(int argc, char **argv)
 	size_t total;
 	double before;
 
-	if (argc != 5) {
-		(void) fprintf(stderr, "disk WRITERS ROUNDS BYTES DIRECTORY\n");
+	if (argc < 4 || (length = atoi(argv[2])) < BYTES_MIN) {
+		(void) fprintf(stderr, "disk ROUNDS BYTES DIRECTORY...\n");
 		return (2);
 	}
-	count = atoi(argv[1]);
-	rounds = atoi(argv[2]);
-	length = atoi(argv[3]);
+	rounds = atoi(argv[1]);
+	count = argc - 3;
 	total = (size_t)count * rounds;
 	writers = calloc(count, sizeof (*writers));
 	all = calloc(total, sizeof (*all));
-	text = malloc(length);
-	if (total == 0 || writers == NULL || all == NULL || text == NULL)
+	if (total == 0 || writers == NULL || all == NULL)
 		die("start");
-	(void) memset(text, ' ', length);
 	if (pthread_barrier_init(&start, NULL, count) != 0)
 		die("barrier");
 	for (i = 0; i < count; i++) {
 		writers[i].latencies = all + (size_t)i * rounds;
-		(void) snprintf(writers[i].directory, PATH_BYTES, "%s/%u", argv[4], i);
-		if (mkdir(writers[i].directory, 0755) != 0)
-			die(writers[i].directory);
+		writers[i].directory = argv[3 + i];
 		/* Already there when it is measured, as a zone's is. */
-		replace(writers[i].directory);
+		replace(writers[i].directory, 0);
 	}
 	before = cpu();
 	for (i = 0; i < count; i++) {

@@ -28,16 +28,26 @@ export class Disk {
     this.program = new CProgram('disk', directory, processes);
   }
 
-  /** @param on a directory of the file system that is measured; nothing is left there */
-  async run(writers: number, rounds: number, on: string): Promise<DiskResult> {
-    const directory = mkdtempSync(join(on, 'disk-'));
+  /**
+   * @param directories a writer for each: where each has its file
+   * @param rounds how often it is written
+   */
+  async run(directories: readonly string[], rounds: number): Promise<DiskResult> {
+    const printed = await this.program.run([String(rounds), String(FILE_BYTES), ...directories]);
+    const { p50_us: p50Us, p99_us: p99Us, cpu_us: cpuUs } = resultSchema.parse(printed);
+    return { p50Us, p99Us, cpuUs };
+  }
+
+  /** The same in directories of its own, which are gone then. @param on a directory of the file system */
+  async runAlone(writers: number, rounds: number, on: string): Promise<DiskResult> {
+    const parent = mkdtempSync(join(on, 'disk-'));
     try {
-      const numbers = [writers, rounds, FILE_BYTES].map(String);
-      const printed = await this.program.run([...numbers, directory]);
-      const { p50_us: p50Us, p99_us: p99Us, cpu_us: cpuUs } = resultSchema.parse(printed);
-      return { p50Us, p99Us, cpuUs };
+      return await this.run(
+        Array.from({ length: writers }, () => mkdtempSync(join(parent, 'd'))),
+        rounds,
+      );
     } finally {
-      rmSync(directory, { recursive: true });
+      rmSync(parent, { recursive: true });
     }
   }
 }

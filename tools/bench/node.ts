@@ -187,6 +187,12 @@ export class BenchNode {
     return this.names.slice(0, count).map((name) => paths.zoneSocket(name));
   }
 
+  /** The directories of the zones' metadata files. */
+  get configDirectories(): string[] {
+    const paths = new Paths(this.root);
+    return this.names.map((name) => paths.host(`/zones/${name}/config`));
+  }
+
   floorSockets(count: number): string[] {
     mkdirSync(this.floorDirectory, { recursive: true });
     return Array.from({ length: count }, (_, number) => join(this.floorDirectory, String(number)));

@@ -31,7 +31,7 @@ import { join } from 'node:path';
 import { describeError } from '../../src/lib/errors';
 import { run } from '../../src/platform/exec';
 import type { Paths } from '../../src/platform/paths';
-import { readConfig, type Image } from './store';
+import { CONFIG_FILE_NAMES, readConfig, type ConfigFileName, type Image } from './store';
 import { SNAPSHOT_NAME, ZfsTree } from './zfs-tree';
 import type { Snapshot, Zone } from './zone';
 import { makeZoneroot, type ZonerootFacts } from './zoneroot';
@@ -195,6 +195,8 @@ const SETTLE_MS = 2;
 
 interface DirectoryWatch {
   readonly watcher: FSWatcher;
+  /** The files that may have changed since they were read. */
+  readonly names: Set<ConfigFileName>;
   timer: NodeJS.Timeout | null;
 }
 
@@ -217,18 +219,19 @@ export class ConfigWatch {
     if (!existsSync(config)) {
       return;
     }
-    const watcher = watch(config, () => {
-      entry.timer ??= setTimeout(() => {
-        entry.timer = null;
-        this.read(zone);
-      }, SETTLE_MS);
+    const watcher = watch(config, (_event, changed) => {
+      const names = CONFIG_FILE_NAMES.filter((name) => changed === null || changed === name);
+      names.forEach((name) => entry.names.add(name));
+      if (names.length > 0) {
+        entry.timer ??= setTimeout(() => this.read(zone, config, entry), SETTLE_MS);
+      }
     });
     // The directory goes away under it only with its zone, and that closes this.
     watcher.on('error', () => undefined);
-    const entry: DirectoryWatch = { watcher, timer: null };
-    this.watches.set(zone.zonename, entry);
     // What changed before the watch began.
-    this.read(zone);
+    const entry: DirectoryWatch = { watcher, names: new Set(CONFIG_FILE_NAMES), timer: null };
+    this.watches.set(zone.zonename, entry);
+    this.read(zone, config, entry);
   }
 
   /** Idempotent. */
@@ -241,8 +244,10 @@ export class ConfigWatch {
     }
   }
 
-  private read(zone: Zone): void {
-    const config = readConfig(new ZoneDisk(this.paths, zone).config);
+  private read(zone: Zone, directory: string, entry: DirectoryWatch): void {
+    entry.timer = null;
+    const config = readConfig(directory, entry.names, zone.config);
+    entry.names.clear();
     if (JSON.stringify(config) !== JSON.stringify(zone.config)) {
       zone.config = config;
       zone.lastModified = new Date().toISOString();

@@ -34,7 +34,7 @@ export class Node {
     this.machine = machine;
     this.emulation = emulation;
     this.lifecycle = new Lifecycle(machine, emulation);
-    this.configs = new ConfigWatch(machine.paths, (zone) => this.lifecycle.changed(zone));
+    this.configs = new ConfigWatch(machine.paths, (zone) => machine.feed.modified(zone.vm()));
   }
 
   get size(): number {

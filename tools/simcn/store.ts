@@ -85,6 +85,11 @@ const metadataSchema = z.object({
   internal_metadata: object.default({}),
 });
 
+const NO_METADATA = { customer_metadata: {}, internal_metadata: {} };
+
+export const CONFIG_FILE_NAMES = ['metadata.json', 'tags.json', 'routes.json'] as const;
+export type ConfigFileName = (typeof CONFIG_FILE_NAMES)[number];
+
 /** The VM objects of one node, in its files. */
 export class VmStore {
   private readonly directory: string;
@@ -125,17 +130,29 @@ export class VmStore {
   }
 }
 
-/** Reads the files of a config directory. Never throws. */
-export function readConfig(directory: string): VmConfig {
-  const metadata = metadataSchema.safeParse(readJson(join(directory, 'metadata.json')));
-  const tags = object.safeParse(readJson(join(directory, 'tags.json')));
-  const routes = object.safeParse(readJson(join(directory, 'routes.json')));
-  return {
-    customer_metadata: metadata.success ? metadata.data.customer_metadata : {},
-    internal_metadata: metadata.success ? metadata.data.internal_metadata : {},
-    tags: tags.success ? tags.data : {},
-    routes: routes.success ? routes.data : {},
-  };
+/** Reads files of a config directory; the others are as in `known`. Never throws. */
+export function readConfig(
+  directory: string,
+  names: Iterable<ConfigFileName> = CONFIG_FILE_NAMES,
+  known: VmConfig = { ...NO_METADATA, tags: {}, routes: {} },
+): VmConfig {
+  let config = known;
+  for (const name of names) {
+    const content = readJson(join(directory, name));
+    const flat = object.safeParse(content).data ?? {};
+    switch (name) {
+      case 'metadata.json':
+        config = { ...config, ...(metadataSchema.safeParse(content).data ?? NO_METADATA) };
+        break;
+      case 'tags.json':
+        config = { ...config, tags: flat };
+        break;
+      case 'routes.json':
+        config = { ...config, routes: flat };
+        break;
+    }
+  }
+  return config;
 }
 
 /** Writes the three files below a zone's `config`, each in one step. */

@@ -22,6 +22,12 @@ export interface VmSource {
   vms(): Iterable<JsonObject>;
 }
 
+interface KnownVm {
+  readonly text: string;
+  /** The text, parsed. */
+  readonly vm: JsonObject;
+}
+
 interface Listener {
   readonly ident: string;
   readonly response: ServerResponse;
@@ -34,7 +40,7 @@ const GARBAGE = Buffer.concat([Buffer.from('{"type":"mod\u0000'), Buffer.from([0
 export class VminfodService {
   private readonly path: string;
   private readonly source: VmSource;
-  private readonly copy = new Map<string, string>();
+  private readonly copy = new Map<string, KnownVm>();
   private readonly listeners = new Set<Listener>();
   private readonly frozen = new Set<string>();
   private readonly timers = new Set<NodeJS.Timeout>();
@@ -52,7 +58,8 @@ export class VminfodService {
   async start(): Promise<void> {
     this.copy.clear();
     for (const vm of this.source.vms()) {
-      this.copy.set(zonenameOf(vm), JSON.stringify(vm));
+      const text = JSON.stringify(vm);
+      this.copy.set(zonenameOf(vm), { text, vm: parsed(text) });
     }
     this.startedAt = Date.now();
     try {
@@ -125,8 +132,9 @@ export class VminfodService {
 
   /** A VM may have changed; nothing is published where it has not. */
   modified(vm: JsonObject): void {
+    const zonename = zonenameOf(vm);
     const text = JSON.stringify(vm);
-    this.later(zonenameOf(vm), () => this.put(text));
+    this.later(zonename, () => this.put(zonename, text));
   }
 
   /** A VM is gone. */
@@ -157,22 +165,20 @@ export class VminfodService {
     this.timers.add(timer);
   }
 
-  private put(text: string): void {
-    const vm = parsed(text);
-    const zonename = zonenameOf(vm);
+  private put(zonename: string, text: string): void {
     const old = this.copy.get(zonename);
-    if (old === text) {
+    if (old?.text === text) {
       return;
     }
-    this.copy.set(zonename, text);
-    const common = { date: new Date().toISOString(), zonename, uuid: own(vm, 'uuid'), vm };
+    const vm = parsed(text);
+    this.copy.set(zonename, { text, vm });
     if (old === undefined) {
-      this.tell({ type: 'create', ...common });
+      this.tell('create', zonename, vm, `,"vm":${text}`);
       return;
     }
-    const changes = changesBetween(parsed(old), vm);
+    const changes = changesBetween(old.vm, vm);
     if (changes.length > 0) {
-      this.tell({ type: 'modify', ...common, changes });
+      this.tell('modify', zonename, vm, `,"vm":${text},"changes":${JSON.stringify(changes)}`);
     }
   }
 
@@ -180,13 +186,15 @@ export class VminfodService {
     const old = this.copy.get(zonename);
     if (old !== undefined) {
       this.copy.delete(zonename);
-      const date = new Date().toISOString();
-      this.tell({ type: 'delete', date, zonename, uuid: own(parsed(old), 'uuid') });
+      this.tell('delete', zonename, old.vm, '');
     }
   }
 
-  private tell(event: object): void {
-    this.broadcast(`${JSON.stringify(event)}\n`);
+  /** @param more members of the event, as JSON: to make that of a VM again for each event would cost too much */
+  private tell(type: string, zonename: string, vm: JsonObject, more: string): void {
+    const date = new Date().toISOString();
+    const head = JSON.stringify({ type, date, zonename, uuid: own(vm, 'uuid') });
+    this.broadcast(`${head.slice(0, -1)}${more}}\n`);
   }
 
   private broadcast(line: string | Buffer): void {
@@ -225,11 +233,11 @@ export class VminfodService {
   }
 
   private answerVm(zonename: string, response: ServerResponse): void {
-    const text = this.copy.get(zonename);
-    if (text === undefined) {
+    const known = this.copy.get(zonename);
+    if (known === undefined) {
       respond(response, 404, `VM Not Found: ${zonename}`);
     } else {
-      respond(response, 200, text);
+      respond(response, 200, known.text);
     }
   }
 
@@ -245,7 +253,7 @@ export class VminfodService {
   }
 
   private allVms(): string {
-    return `[${[...this.copy.values()].join(',')}]`;
+    return `[${[...this.copy.values()].map(({ text }) => text).join(',')}]`;
   }
 
   private status(): object {
@@ -326,9 +334,12 @@ function objectChanges(
 ): ChangeRecord[] {
   const names = new Set([...Object.keys(before), ...Object.keys(after)]);
   return [...names].flatMap((name) => {
-    const at = [...path, name];
     const oldValue = own(before, name);
     const newValue = own(after, name);
+    if (oldValue === newValue && oldValue !== undefined) {
+      return [];
+    }
+    const at = [...path, name];
     if (!Object.hasOwn(before, name)) {
       return [record(at, { action: 'added', newValue }, ident)];
     }

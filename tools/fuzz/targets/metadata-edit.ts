@@ -11,7 +11,7 @@ import type { CurrentMetadata, Edits, Plan } from '../../../src/writes/plan';
 import { buildText, scanText } from '../../../src/platform/metadata-text';
 import { MetadataIndex } from '../../../src/vm/metadata-index';
 import { editPieces } from '../../../src/writes/json-edit';
-import { isSameValue, ownMap, parseJsonObject, type Change } from '../../../src/metadata/vm-data';
+import { ownMap, parseJsonObject, type Change } from '../../../src/metadata/vm-data';
 import type { JsonObject } from '../../../src/metadata/vm-data';
 import { magnitude } from '../features';
 import { editMembers, rawMembers } from '../model/json-text';
@@ -81,13 +81,10 @@ export const metadataEdit: Target = {
     const maps = index.mapsIn(bytes);
     const current: CurrentMetadata = {
       bytes: bytes.length,
-      members: index.size,
-      use: index.use,
-      sizeOf: (map, key) => index.sizeOf(map, key),
+      index,
       valueOf: (map, key) => maps[map].get(key),
       tokenOf: (map, key, check) => check.tokenOf(maps[map].get(key)),
       tokenOfNew: () => undefined,
-      holds: (map, key, value) => isSameValue(maps[map].get(key), value),
     };
     const plan = planChanges(changes, current, LIMITS);
     const edited = buildText(bytes, editPieces(index, bytes.length, plan)).toString('utf8');
