@@ -7,15 +7,13 @@
  *
  * The last thousand records that the log showed are kept, for followers that ask for what happened before. A record
  * costs a reference here, and a line of JSON only when a follower gets it. A follower that reads too slowly loses
- * records and gets their number; neither the log nor the agent ever waits for it. Followers, unlike the log, also get
- * a hint where a guest asked for an `sdc:` key that does not exist.
+ * records and gets their number; neither the log nor the agent ever waits for it.
  */
 import bunyan from 'bunyan';
 import { Writable } from 'node:stream';
 import { LOG_LEVELS } from '../config';
 import { LOG_STREAM, type Level, type Logger } from '../log';
 import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
-import { hintForRecord } from './hints';
 
 /** Bytes buffered for one follower that reads slowly: a terminal needs far less. */
 export const MOST_UNREAD_BYTES = 256 * 1024;
@@ -182,8 +180,7 @@ function timeOf(record: JsonObject): number {
 }
 
 function lineOf(record: JsonObject): string {
-  const hint = hintForRecord(record);
-  return `${JSON.stringify(hint === null ? record : { ...record, hint })}\n`;
+  return `${JSON.stringify(record)}\n`;
 }
 
 function send(follower: Follower, line: string): void {

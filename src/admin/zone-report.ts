@@ -14,7 +14,6 @@ import { messageOf } from '../lib/errors';
 import type { AdminNode } from './node';
 import { platformState } from './platform-states';
 import { stateOf, type HealthSnapshot } from './health';
-import { hintForRecord, hintsFor } from './hints';
 
 /** A record of a zone's log that an operator may want to see. */
 export interface Warning {
@@ -82,8 +81,6 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) 
     linkHistory,
     port: link instanceof SerialLink ? link.counts : null,
     tally: stats ?? null,
-    /** What the guest may have meant by `sdc:` keys that it asked for lately and that do not exist. */
-    hints: hintsFor(stats?.missing ?? []),
     /** What vminfod knows of it, null when nothing. */
     vm: node.store.facts(zonename) ?? null,
     write:
@@ -94,10 +91,7 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) 
     problems: health.zones.get(zonename) ?? [],
     /** A recent warning of its log; not part of its health. */
     warning: lastWarning(zone),
-    records: zone.log.recent().map((record) => {
-      const hint = hintForRecord(record.fields);
-      return hint === null ? record : { ...record, fields: { ...record.fields, hint } };
-    }),
+    records: zone.log.recent(),
   };
 }
 

@@ -50,18 +50,6 @@ describe('the tail of the log', () => {
     assert.deepStrictEqual(messages(one), ['of a']);
   });
 
-  it('adds to a NOTFOUND what the guest may have meant, which the log itself does not', () => {
-    const { log, tail, written } = logWithTail();
-    const follower = new PassThrough();
-    tail.follow(follower, ALL_RECORDS);
-    const query = { cmd: 'GET', arg: 'sdc:account_uuid' };
-    log.info({ response: 'NOTFOUND', query }, 'handled GET');
-    log.info({ response: 'SUCCESS', query }, 'handled GET');
-    const hints = recordsOf(follower).map(({ hint }) => hint);
-    assert.deepStrictEqual(hints, ['sdc:owner_uuid', undefined]);
-    assert.doesNotMatch(written.join(''), /owner_uuid/);
-  });
-
   it('shows what the log shows, at every level it is set to, also for loggers made before', () => {
     const { log, tail, written } = logWithTail();
     const zone = new ZoneLog(log, 'a', 'joyent');

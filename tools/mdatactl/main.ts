@@ -28,6 +28,7 @@ import { completionScript, SHELLS, type Shell } from '../completion';
 import { completedPrograms } from './completed-programs';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
 import { getKey } from './get';
+import { withHints } from './hints';
 import { ListingError } from '../listing';
 import { screenOf, type Screen } from '../screen';
 import { count, interval, listed, listingOf, since, type ListOptions } from './options';
@@ -161,7 +162,7 @@ export function makeProgram(finish: (status: number) => void): Command {
     async (uuid: string, _options, command: Command) => {
       const session = sessionOf(command);
       const path = `/zones/${await findZone(session.client, uuid)}`;
-      const zone = await session.client.ask('zone', { path });
+      const zone = withHints(await session.client.ask('zone', { path }));
       print(session, zone, () => showZone(zone, session.screen, session.now));
     },
   );
@@ -286,8 +287,8 @@ export function makeProgram(finish: (status: number) => void): Command {
       const zone = uuid === undefined ? {} : { zonename: await findZone(client, uuid) };
       // In a pipe a line is searched, not read: it stays whole.
       const screen = process.stdout.isTTY ? given : { ...given, width: Infinity };
-      await follow(client, { ...own, ...zone }, (record, line) => {
-        console.log(json ? line : recordLine(record, screen));
+      await follow(client, { ...own, ...zone }, (record) => {
+        console.log(json ? JSON.stringify(record) : recordLine(record, screen));
       });
     });
 

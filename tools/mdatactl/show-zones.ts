@@ -5,6 +5,7 @@ import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
 import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
+import type { withHints } from './hints';
 import { recordLine } from './records';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { healthColour } from './show-status';
@@ -119,7 +120,11 @@ export function showKeys(
 const NEARLY_FULL = 0.8;
 
 /** `mdatactl zone`, for a person. @param now ms since 1970 */
-export function showZone(zone: ZoneReport, screen: Screen, now: number): string[] {
+export function showZone(
+  zone: ReturnType<typeof withHints>,
+  screen: Screen,
+  now: number,
+): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string): string[] => paragraph(label, text, INDENT, width);
   const { lastRequest, tally, port, write } = zone;
