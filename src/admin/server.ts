@@ -24,6 +24,8 @@ import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 const GLOBAL_ZONEID = 0;
 /** A client has this long to send a whole request, and again to read the reply. */
 const CLIENT_MS = 8000;
+/** How often the server looks for those that have had it. */
+const CHECK_MS = 2000;
 const IDLE_MS = 5000;
 /** Operators, a monitor, a few who follow the log. */
 const MOST_CONNECTIONS = 64;
@@ -36,7 +38,6 @@ export class AdminServer {
   private readonly watchdog: Watchdog;
   private readonly health: HealthMonitor;
   private readonly parts: Parts;
-  private readonly timeouts = new ClientTimeouts();
   private server: Server | null = null;
   private loopback: Server | null = null;
   private identity: FileIdentity | null = null;
@@ -99,11 +100,13 @@ export class AdminServer {
   }
 
   private makeServer(routes: typeof ROUTES): Server {
-    // The server's own time limits are checked every 30 s only, and know nothing of readers.
-    const server = createServer({ headersTimeout: 0, requestTimeout: 0 });
-    server.keepAliveTimeout = IDLE_MS;
+    const server = createServer({
+      headersTimeout: CLIENT_MS,
+      requestTimeout: CLIENT_MS,
+      connectionsCheckingInterval: CHECK_MS,
+      keepAliveTimeout: IDLE_MS,
+    });
     server.maxConnections = MOST_CONNECTIONS;
-    server.on('connection', (socket: Socket) => this.timeouts.open(socket));
     server.on('request', (request, response) => void this.answer(routes, request, response));
     server.on('clientError', (_err, socket) => socket.destroy());
     server.on('error', (err) => {
@@ -121,7 +124,6 @@ export class AdminServer {
   ): Promise<void> {
     // A client that goes away in the middle of its reply needs no answer.
     response.on('error', () => undefined);
-    this.timeouts.follow(request, response);
     try {
       if (routes === PUBLIC_ROUTES && !LOOPBACK_HOST.test(request.headers.host ?? '')) {
         throw new Refused(403, 'the Host header has to name this machine: localhost or 127.0.0.1');
@@ -141,7 +143,10 @@ export class AdminServer {
     } finally {
       // A body that nobody read must not keep the connection.
       request.resume();
-      this.timeouts.replied(request, response);
+      if (response.writableEnded && !response.writableFinished) {
+        const unread = setTimeout(() => request.socket.destroy(), CLIENT_MS).unref();
+        response.once('close', () => clearTimeout(unread));
+      }
     }
   }
 
@@ -170,56 +175,6 @@ export class AdminServer {
     } catch (err) {
       const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
       this.node.log.error({ err: failed, code: codeOf(failed) }, 'no metrics on the loopback port');
-    }
-  }
-}
-
-/** Disconnects clients that take longer than CLIENT_MS for a step of their own. */
-class ClientTimeouts {
-  /** Of each open connection; null while the step is ours. */
-  private readonly timers = new Map<Socket, NodeJS.Timeout | null>();
-
-  open(socket: Socket): void {
-    this.start(socket);
-    socket.once('close', () => {
-      this.stop(socket);
-      this.timers.delete(socket);
-    });
-  }
-
-  /** The client's step: it sends a request, or reads a reply. */
-  private start(socket: Socket): void {
-    this.stop(socket);
-    if (!socket.destroyed) {
-      this.timers.set(socket, setTimeout(() => socket.destroy(), CLIENT_MS).unref());
-    }
-  }
-
-  private stop(socket: Socket): void {
-    clearTimeout(this.timers.get(socket) ?? undefined);
-    this.timers.set(socket, null);
-  }
-
-  /** A request's head is here: its body may still come. Once it is answered the next one may. */
-  follow(request: IncomingMessage, response: ServerResponse): void {
-    const { socket, headers } = request;
-    const hasBody =
-      headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
-    if (!hasBody) {
-      this.stop(socket);
-    }
-    request.once('end', () => {
-      if (!response.writableEnded) {
-        this.stop(socket);
-      }
-    });
-    response.once('finish', () => this.start(socket));
-  }
-
-  /** The reply is written as far as it goes, which for a follower of the log it is not. */
-  replied(request: IncomingMessage, response: ServerResponse): void {
-    if (response.writableEnded && !response.writableFinished) {
-      this.start(request.socket);
     }
   }
 }
