@@ -13,7 +13,6 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { CooperativeYield } from '../lib/scheduler';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/store';
@@ -21,7 +20,7 @@ import type { Zone } from '../zones/zone';
 import { counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import type { AdminNode, AgentPhase } from './node';
+import { zonesInSlices, type AdminNode, type AgentPhase } from './node';
 import {
   missedBoot,
   platformState,
@@ -205,9 +204,7 @@ export class HealthMonitor {
       const registry = node.registry();
       this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
       const shared = this.shared({ vminfod, states });
-      const pause = new CooperativeYield();
-      for (const zone of [...(registry?.all() ?? [])]) {
-        await pause.pause();
+      for await (const zone of zonesInSlices(node)) {
         const problems = await this.problemsOf(zone, shared);
         if (problems.length > 0) {
           zones.set(zone.zonename, problems);

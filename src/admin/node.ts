@@ -5,6 +5,7 @@
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
 import type { LiveAudit } from '../datasets/live-audit';
+import { CooperativeYield } from '../lib/scheduler';
 import type { NodeMetrics } from '../metrics';
 import type { RequestLog } from '../request-log';
 import type { Logger } from '../log';
@@ -54,4 +55,13 @@ export interface AdminNode {
   starting(): vasync.PipelineStatus | null;
   /** Log records that were lost since the start. */
   lostRecords(): number;
+}
+
+/** All zones, for work on thousands of them: guests are served between them. */
+export async function* zonesInSlices(node: AdminNode): AsyncGenerator<Zone> {
+  const slice = new CooperativeYield();
+  for (const zone of [...(node.registry()?.all() ?? [])]) {
+    await slice.pause();
+    yield zone;
+  }
 }

@@ -5,10 +5,9 @@
  * Gathered when somebody asks, in slices: a status of thousands of zones delays no request.
  */
 import { percentile } from '../metrics';
-import { CooperativeYield } from '../lib/scheduler';
 import type { SelfHealth } from './watchdog';
 import { levelOf } from './tail';
-import type { AdminNode } from './node';
+import { zonesInSlices, type AdminNode } from './node';
 import { platformState } from './platform-states';
 import { hostname } from 'node:os';
 import { lastWarning, type Warning, zoneReport } from './zone-report';
@@ -110,10 +109,9 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   const sockets = { total: 0, listening: 0 };
   const ports = { total: 0, connected: 0, waiting: 0 };
   const warnings: (Warning & { zonename: string })[] = [];
-  const zones = [...(node.registry()?.all() ?? [])];
-  const slice = new CooperativeYield();
-  for (const zone of zones) {
-    await slice.pause();
+  let total = 0;
+  for await (const zone of zonesInSlices(node)) {
+    total++;
     const { brand } = zone.facts;
     const state = platformState(zone, health.states);
     byState.set(state, (byState.get(state) ?? 0) + 1);
@@ -134,7 +132,7 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   }
   return {
     zones: {
-      total: zones.length,
+      total,
       byState: Object.fromEntries(byState),
       byBrand: Object.fromEntries(byBrand),
     },
@@ -156,9 +154,7 @@ export async function kangSnapshot(node: AdminNode, status: Status, health: Heal
   const zone: Record<string, unknown> = {};
   const link: Record<string, unknown> = {};
   const write: Record<string, unknown> = {};
-  const slice = new CooperativeYield();
-  for (const each of [...(node.registry()?.all() ?? [])]) {
-    await slice.pause();
+  for await (const each of zonesInSlices(node)) {
     const report = zoneReport(node, each, health);
     const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
     const { health: healthState, reasons } = report;
