@@ -1,6 +1,6 @@
 /*
- * What the admin server sees of the agent, which makes one and hands it in: admin/ never imports the agent.
- * Everything here is read only, but for the level of the logger.
+ * What the admin server sees of the agent, which makes one and hands it in: admin/ never imports the agent. Everything
+ * is read only, but for the level of the logger. And the platform's states of its zones.
  */
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
@@ -9,8 +9,10 @@ import { CooperativeYield } from '../lib/scheduler';
 import type { NodeMetrics } from '../metrics';
 import type { RequestLog } from '../request-log';
 import type { Logger } from '../log';
+import { openStat, sameStat, type FileStat } from '../platform/files';
 import type { Platform } from '../platform/libzonecfg';
 import type { Paths } from '../platform/paths';
+import type { LiveZone, ZoneFacts } from '../platform/zone-facts';
 import type { Store } from '../vm/store';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
@@ -64,4 +66,70 @@ export async function* zonesInSlices(node: AdminNode): AsyncGenerator<Zone> {
     await slice.pause();
     yield zone;
   }
+}
+
+type State = ZoneFacts['state'];
+
+/** The states of one moment; both empty where the platform could not be asked. */
+export interface PlatformStates {
+  /** Zones that the kernel knows, by name: these count more. */
+  readonly live: ReadonlyMap<string, LiveZone>;
+  readonly index: ReadonlyMap<string, State>;
+}
+
+const NONE: PlatformStates = { live: new Map(), index: new Map() };
+
+/**
+ * Reads the states of all zones. The kernel is asked for all of them by one call of the addon; the index is parsed
+ * again only where its file is another than before: for thousands of zones that takes as long as all the rest.
+ */
+export class PlatformStateReader {
+  private readonly stat = openStat();
+  private parsed: { readonly stat: FileStat; readonly states: PlatformStates['index'] } | null =
+    null;
+
+  /** @param path of the zone index, on this machine */
+  constructor(
+    private readonly platform: Pick<Platform, 'liveZones' | 'zoneIndex'>,
+    private readonly path: string,
+  ) {}
+
+  /** Never rejects. @param onError is told why there are none */
+  async read(onError: (err: unknown) => void): Promise<PlatformStates> {
+    try {
+      return { live: this.platform.liveZones(), index: await this.indexStates() };
+    } catch (err) {
+      onError(err);
+      return NONE;
+    }
+  }
+
+  private async indexStates(): Promise<PlatformStates['index']> {
+    // Before it is read: of a file that is replaced meanwhile the next evaluation reads the new one.
+    const stat = this.stat(this.path)?.slice() ?? null;
+    if (stat !== null && this.parsed !== null && sameStat(stat, this.parsed.stat)) {
+      return this.parsed.states;
+    }
+    const states = new Map<string, State>();
+    const pause = new CooperativeYield();
+    for (const { zonename, state } of this.platform.zoneIndex().entries()) {
+      await pause.pause();
+      // As libzonecfg does, the first of two lines counts.
+      if (!states.has(zonename)) {
+        states.set(zonename, state);
+      }
+    }
+    this.parsed = stat === null ? null : { stat, states };
+    return states;
+  }
+}
+
+/** The one word of all views for a zone's state. */
+export function platformState(
+  zone: Pick<Zone, 'zonename' | 'state'>,
+  { live, index }: PlatformStates,
+): State {
+  const { zonename } = zone;
+  const followed = zone.state === 'ready' || zone.state === 'running' ? zone.state : 'installed';
+  return live.get(zonename)?.state ?? index.get(zonename) ?? followed;
 }

@@ -13,12 +13,9 @@ import type { Socket } from 'node:net';
 import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
-import type { Doctor } from './doctor';
 import { HealthMonitor } from './health';
-import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
-import { VminfodProbe } from './vminfod-health';
 import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
 const GLOBAL_ZONEID = 0;
@@ -46,21 +43,8 @@ export class AdminServer {
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
     this.watchdog = new Watchdog({ ceiling, log: node.log, lostRecords: () => node.lostRecords() });
     const self = (): SelfHealth => this.watchdog.state();
-    const probe = new VminfodProbe(node.vminfodUrl);
-    const health = new HealthMonitor({ node, probe, self });
-    this.health = health;
-    let madeMetrics: Promise<Metrics> | null = null;
-    // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
-    const metrics = (): Promise<Metrics> =>
-      (madeMetrics ??= import('./metrics-endpoint.js').then(({ makeMetrics }) =>
-        makeMetrics(node, self, () => health.snapshot()),
-      ));
-    let madeDoctor: Promise<Doctor> | null = null;
-    const doctor = (): Promise<Doctor> =>
-      (madeDoctor ??= import('./doctor.js').then(
-        (module) => new module.Doctor({ node, health, self }),
-      ));
-    this.parts = { node, doctor, metrics, health, self };
+    this.health = new HealthMonitor(node, self);
+    this.parts = { node, health: this.health, self };
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */

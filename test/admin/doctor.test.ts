@@ -243,7 +243,10 @@ describe('the doctor', function () {
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
     writeFileSync(path, '{ broken');
     const { finding } = await stepOf(OS_ZONE, 'tags.json', 'fail');
-    assert.match(finding, /holds no JSON object: until it is repaired, guests see none of it/);
+    assert.match(
+      finding,
+      /cannot be used: no JSON object: until it is repaired, guests see none of it$/,
+    );
     writeFileSync(path, '{}');
     await stepOf(OS_ZONE, 'tags.json', 'ok');
     const metadata = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
@@ -252,7 +255,7 @@ describe('the doctor', function () {
     const inside = await stepOf(OS_ZONE, 'metadata.json', 'fail');
     assert.match(
       inside.finding,
-      /customer_metadata holds no JSON object: until it is repaired, guests see none of it/,
+      /cannot be used: no JSON object in customer_metadata: until .* guests see none of it$/,
     );
     writeFileSync(metadata, before);
     await stepOf(OS_ZONE, 'metadata.json', 'ok');
@@ -263,7 +266,7 @@ describe('the doctor', function () {
     const before = readFileSync(path);
     writeFileSync(path, '{"customer_metadata":{"a":"1"');
     const damaged = await stepOf(OS_ZONE, 'metadata.json', 'fail');
-    assert.match(damaged.finding, /is damaged: no JSON object: .* can write nothing/);
+    assert.match(damaged.finding, /cannot be used: no JSON object: .* can write nothing/);
     writeFileSync(path, '  ');
     const blank = await stepOf(OS_ZONE, 'metadata.json', 'warn');
     assert.match(blank.finding, /is blank: the next write of the guest makes it again/);

@@ -4,7 +4,7 @@
 import assert from 'node:assert';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { healthOf, VminfodProbe } from '../../src/admin/vminfod-health';
+import { healthOf, VminfodProbe, whyBehind } from '../../src/admin/vminfod-health';
 import type { StoreStatus } from '../../src/vm/store';
 import { tempDir } from '../support/temp-dir';
 
@@ -87,5 +87,20 @@ describe('the health of vminfod', () => {
       mute.close();
       dir.remove();
     }
+  });
+
+  it('finds by the state or the id of a zone that it missed an event', () => {
+    const zone = { zonename: 'a', state: 'running' } as const;
+    const states = {
+      live: new Map([['a', { state: 'running', zoneid: 7 } as const]]),
+      index: new Map(),
+    };
+    const why = (zoneState?: string, zoneid?: number): string | null =>
+      whyBehind({ zoneState, zoneid }, zone, states);
+    assert.match(why('installed', 7) ?? '', /it says installed, the platform says running/);
+    assert.match(why('running', 6) ?? '', /it missed a reboot \(it says zone id 6, .* says 7\)/);
+    assert.strictEqual(why('running', 7), null);
+    assert.strictEqual(why(), null);
+    assert.strictEqual(whyBehind({ zoneid: 6 }, { ...zone, zonename: 'b' }, states), null);
   });
 });

@@ -3,7 +3,7 @@
  * `sdc:account_uuid` and `sdc:datacenter`, and a script that gets NOTFOUND says nothing. Shown with `mdatactl zone` and
  * `tail`; the guest's answer and the agent's log know nothing of it. Pure.
  */
-import type { ZoneReport } from '../../src/admin/zone-report';
+import type { ZoneReport } from '../../src/admin/status';
 import { editDistance } from '../../src/lib/edit-distance';
 import { isJsonObject, own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 

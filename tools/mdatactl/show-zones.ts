@@ -1,7 +1,8 @@
 /* `mdatactl zones`, `zone` and `keys` for a person. Pure. */
 import type { KeyRow } from '../../src/admin/routes';
-import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
+import type { ZoneReport, ZoneRow } from '../../src/admin/status';
 import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
+import type { StateRecord } from '../../src/lib/fsm';
 import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
@@ -215,17 +216,19 @@ function vmLine({ vm }: ZoneReport): string {
   return `from vminfod: ${vm.zoneState ?? 'no state'}${com2}`;
 }
 
-function sinceOf(history: ZoneReport['history'], now: number): string {
+type History = readonly StateRecord<string>[];
+
+function sinceOf(history: History, now: number): string {
   const last = history.at(-1);
   return last === undefined ? '' : ` for ${inWords(now - last.since)}`;
 }
 
 /** The agent's own word, for all states of a zone that does not run, is not one of the platform's. */
-function inWordsOf(record: ZoneReport['history'][number]): ZoneReport['history'][number] {
+function inWordsOf(record: StateRecord<string>): StateRecord<string> {
   return record.state === 'halted' ? { ...record, state: 'not running' } : record;
 }
 
-function historyLines(title: string, history: ZoneReport['history'], { paint }: Screen): string[] {
+function historyLines(title: string, history: History, { paint }: Screen): string[] {
   return history.length === 0
     ? []
     : [

@@ -2,7 +2,7 @@ import assert from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { missedBoot, PlatformStateReader } from '../../src/admin/platform-states';
+import { PlatformStateReader } from '../../src/admin/node';
 import { readZoneIndex, type LiveZone } from '../../src/platform/zone-facts';
 
 describe('the states that the platform gives', () => {
@@ -55,13 +55,5 @@ describe('the states that the platform gives', () => {
     const states = await reader().read((err) => errors.push(err));
     assert.deepStrictEqual(states, { live: new Map(), index: new Map() });
     assert.match(String(errors[0]), /ENOENT/);
-  });
-
-  it('show that vminfod missed a boot by the id of the zone alone', () => {
-    const running: LiveZone = { state: 'running', zoneid: 7 };
-    assert.match(missedBoot(6, running) ?? '', /zone id 6, the platform says 7/);
-    assert.strictEqual(missedBoot(7, running), null);
-    assert.strictEqual(missedBoot(undefined, running), null);
-    assert.strictEqual(missedBoot(7, undefined), null);
   });
 });
