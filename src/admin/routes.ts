@@ -240,7 +240,7 @@ async function datasets({ node }: Parts, { operand }: Ask) {
 function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   const wanted = searchParams.get('zone');
   const options = {
-    zonename: wanted === null ? null : zoneNamed(node, wanted).zonename,
+    zonename: wanted === null ? undefined : zoneNamed(node, wanted).zonename,
     level: levelParameter(searchParams.get('level')),
     last: countParameter('last', searchParams.get('last')),
     since: countParameter('since', searchParams.get('since')),
@@ -256,19 +256,19 @@ function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   }
 }
 
-function levelParameter(value: string | null): Level | null {
-  const level = LOG_LEVELS.find((name) => name === value) ?? null;
-  if (level === null && value !== null) {
+function levelParameter(value: string | null): Level | undefined {
+  const level = LOG_LEVELS.find((name) => name === value);
+  if (level === undefined && value !== null) {
     throw new Refused(400, `level: one of ${LOG_LEVELS.join(', ')} is needed`);
   }
   return level;
 }
 
-function countParameter(name: string, value: string | null): number | null {
+function countParameter(name: string, value: string | null): number | undefined {
   if (value !== null && !/^\d{1,15}$/.test(value)) {
     throw new Refused(400, `${name}: a whole number is needed`);
   }
-  return value === null ? null : Number(value);
+  return value === null ? undefined : Number(value);
 }
 
 async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> {
