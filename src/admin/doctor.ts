@@ -19,15 +19,13 @@ import { checkData } from './check-data';
 import { checkPort, checkSocket } from './check-transport';
 import {
   fail,
-  isWorse,
   ok,
   skip,
   warn,
-  worst,
   type DoctorContext,
-  type DoctorReport,
+  VERDICTS,
   type Step,
-  type ZoneDoctorReport,
+  type Verdict,
 } from './doctor-context';
 import { counted, inBytes } from './format';
 import { NODE_REASONS, ZONE_REASONS, type HealthMonitor, type Problem } from './health';
@@ -40,13 +38,16 @@ const ZONES_AT_ONCE = 8;
 
 const REASONS = { ...NODE_REASONS, ...ZONE_REASONS };
 
+export type DoctorReport = Awaited<ReturnType<typeof runDoctor>>;
+export type ZoneDoctorReport = Awaited<ReturnType<typeof checkZone>>;
+
 /** Checks the node, and one zone or all. A zone that the agent does not know has one step. */
 export async function runDoctor(
   node: AdminNode,
   monitor: HealthMonitor,
   self: SelfHealth,
   zonename?: string,
-): Promise<DoctorReport> {
+) {
   const health = await monitor.snapshot();
   // That it cannot be read is a step of the node.
   const mnttab = await readFile(node.paths.mnttab, 'utf8').catch(() => null);
@@ -60,7 +61,9 @@ export async function runDoctor(
       ? [unknownZone(context, zonename)]
       : await checkZones(context, named === undefined ? [...(registry?.all() ?? [])] : [named]);
   const steps = checkNode(context, self);
-  return { verdict: worst([...steps, ...zones]), node: steps, zones };
+  /** Of the node and all its zones: the worst there is. */
+  const verdict = worst([...steps, ...zones]);
+  return { verdict, node: steps, zones };
 }
 
 function checkNode({ mounts, node, health }: DoctorContext, self: SelfHealth): Step[] {
@@ -96,7 +99,7 @@ async function checkZones(
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
-async function checkZone(context: DoctorContext, zone: Zone): Promise<ZoneDoctorReport> {
+async function checkZone(context: DoctorContext, zone: Zone) {
   const { zonename, facts } = zone;
   const target = { context, zone };
   let steps: Step[] = [checkIndex(context, zonename, zone)];
@@ -108,7 +111,7 @@ async function checkZone(context: DoctorContext, zone: Zone): Promise<ZoneDoctor
     steps.push(fail('doctor', messageOf(err), 'a bug of the doctor: report it'));
   }
   const alias = aliasOf(context.node.store.table.vm(zonename));
-  const state = platformState(zone, context.health.states);
+  const state: string = platformState(zone, context.health.states);
   return { zonename, alias, brand: facts.brand, state, verdict: worst(steps), steps };
 }
 
@@ -162,4 +165,13 @@ function checkIndex({ node }: DoctorContext, zonename: string, zone: Zone | null
   return phaseOfState(state) === zone.state
     ? ok(step, finding)
     : warn(step, `${finding}; the agent serves it as ${served}`, remedy);
+}
+
+function isWorse(a: Verdict, b: Verdict): boolean {
+  return VERDICTS.indexOf(a) > VERDICTS.indexOf(b);
+}
+
+/** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
+function worst(steps: Iterable<{ readonly verdict: Verdict }>): Verdict {
+  return [...steps].reduce<Verdict>((a, { verdict: b }) => (isWorse(b, a) ? b : a), 'ok');
 }

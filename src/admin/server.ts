@@ -41,7 +41,7 @@ export class AdminServer {
 
   constructor(private readonly node: AdminNode) {
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
-    this.watchdog = new Watchdog({ ceiling, log: node.log, lostRecords: () => node.lostRecords() });
+    this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
     const self = (): SelfHealth => this.watchdog.state();
     this.health = new HealthMonitor(node, self);
     this.parts = { node, health: this.health, self };

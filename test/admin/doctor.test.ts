@@ -6,7 +6,8 @@ import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { run } from '../../src/platform/exec';
-import type { DoctorReport, Step, Verdict } from '../../src/admin/doctor-context';
+import type { DoctorReport } from '../../src/admin/doctor';
+import type { Step, Verdict } from '../../src/admin/doctor-context';
 import type { Status } from '../../src/admin/status';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';

@@ -6,7 +6,7 @@ import assert from 'node:assert';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DoctorReport } from '../../src/admin/doctor-context';
+import type { DoctorReport } from '../../src/admin/doctor';
 import { NODE_REASONS, ZONE_REASONS } from '../../src/admin/health';
 import type { KangSnapshot, Status, ZoneRow } from '../../src/admin/status';
 import { isJsonObject, own } from '../../src/metadata/vm-data';

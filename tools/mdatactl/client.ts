@@ -6,7 +6,7 @@
  */
 import { request, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
-import type { DoctorReport } from '../../src/admin/doctor-context';
+import type { DoctorReport } from '../../src/admin/doctor';
 import type { DatasetsReport, KeyRow } from '../../src/admin/routes';
 import type { Status, ZoneReport, ZoneRow } from '../../src/admin/status';
 import { codeOf, describeError } from '../../src/lib/errors';

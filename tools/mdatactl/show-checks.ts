@@ -1,5 +1,6 @@
 /* `mdatactl doctor` and `mdatactl preflight` for a person: what is broken first, with what to do about it. Pure. */
-import type { DoctorReport, Step, Verdict, ZoneDoctorReport } from '../../src/admin/doctor-context';
+import type { DoctorReport, ZoneDoctorReport } from '../../src/admin/doctor';
+import type { Step, Verdict } from '../../src/admin/doctor-context';
 import { counted } from '../../src/admin/format';
 import type { PreflightCheck, PreflightReport } from '../preflight/check';
 import type { Colour, Screen } from '../screen';

@@ -1,7 +1,7 @@
 /* `mdatactl zones`, `zone` and `keys` for a person. Pure. */
 import type { KeyRow } from '../../src/admin/routes';
 import type { ZoneReport, ZoneRow } from '../../src/admin/status';
-import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
+import { counted, inBytes, inWords } from '../../src/admin/format';
 import type { StateRecord } from '../../src/lib/fsm';
 import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
@@ -10,7 +10,7 @@ import type { withHints } from './hints';
 import { recordLine } from './records';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { healthColour } from './show-status';
-import { paragraph, remedyLine } from './text';
+import { inShort, paragraph, remedyLine } from './text';
 
 /** The columns of `mdatactl zones`. @param now ms since 1970 */
 function zoneFields(now: number): readonly Field<ZoneRow>[] {
