@@ -45,3 +45,12 @@ export function counted(n: number, one: string, many = `${one}s`): string {
 export function octal(mode: number): string {
   return `0${(mode & 0o7777).toString(8).padStart(3, '0')}`;
 }
+
+/** How often each name is there. */
+export function countEach<N extends string>(names: readonly N[]): Map<N, number> {
+  const counts = new Map<N, number>();
+  for (const name of names) {
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
+}

@@ -17,7 +17,7 @@ import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
-import { counted, inBytes, inWords } from './format';
+import { countEach, counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
 import {
@@ -68,8 +68,8 @@ export const ZONE_REASONS = {
 export type NodeReason = keyof typeof NODE_REASONS;
 export type ZoneReason = keyof typeof ZONE_REASONS;
 
-export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneReason> {
-  readonly reason: R;
+export interface Problem {
+  readonly reason: NodeReason | ZoneReason;
   readonly state: Unhealthy;
   /** Null: the whole node. */
   readonly zonename: string | null;
@@ -79,15 +79,13 @@ export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneRe
   readonly remedy: string;
 }
 
-export type ZoneProblem = Problem<ZoneReason>;
-
 export interface HealthSnapshot {
   readonly state: HealthState;
   /** One line: `ok`, or the state and what is wrong. */
   readonly summary: string;
-  readonly node: readonly Problem<NodeReason>[];
+  readonly node: readonly Problem[];
   /** Zones that are not healthy. */
-  readonly zones: ReadonlyMap<string, readonly ZoneProblem[]>;
+  readonly zones: ReadonlyMap<string, readonly Problem[]>;
   /** Zones by reason; a zone counts under each of its reasons. */
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
@@ -188,7 +186,7 @@ export class HealthMonitor {
   private async evaluate(): Promise<HealthSnapshot> {
     const { node } = this;
     const vminfod = await this.probe.check(node.store.status());
-    const zones = new Map<string, readonly ZoneProblem[]>();
+    const zones = new Map<string, readonly Problem[]>();
     const states = await this.states.read((err) => {
       // The reconcile reports it; until then each zone has the state that its events gave.
       node.log.debug({ err }, 'could not ask for the states of zones');
@@ -211,10 +209,7 @@ export class HealthMonitor {
         }
       }
     }
-    const zonesByReason = new Map<string, number>();
-    for (const { reason } of [...zones.values()].flat()) {
-      zonesByReason.set(reason, (zonesByReason.get(reason) ?? 0) + 1);
-    }
+    const zonesByReason = countEach([...zones.values()].flat().map(({ reason }) => reason));
     const problems = this.nodeProblems(vminfod);
     const nodeState = stateOf(problems);
     const state = nodeState === 'ok' && zones.size > 0 ? 'degraded' : nodeState;
@@ -227,9 +222,9 @@ export class HealthMonitor {
     return { state, summary, node: problems, zones, zonesByReason, vminfod, states };
   }
 
-  private nodeProblems(vminfod: VminfodHealth): Problem<NodeReason>[] {
+  private nodeProblems(vminfod: VminfodHealth): Problem[] {
     const { node } = this;
-    const problems: Problem<NodeReason>[] = [];
+    const problems: Problem[] = [];
     const add = (reason: NodeReason, text: string, remedy: string): void => {
       problems.push({ reason, state: NODE_REASONS[reason].state, zonename: null, text, remedy });
     };
@@ -253,9 +248,9 @@ export class HealthMonitor {
     return problems;
   }
 
-  private async problemsOf(zone: Zone, shared: Shared): Promise<readonly ZoneProblem[]> {
+  private async problemsOf(zone: Zone, shared: Shared): Promise<readonly Problem[]> {
     const { zonename } = zone;
-    const problems: ZoneProblem[] = [];
+    const problems: Problem[] = [];
     const add: Add = (reason, text, remedy = `mdatactl doctor ${zonename}`) => {
       problems.push({ reason, state: ZONE_REASONS[reason].state, zonename, text, remedy });
     };

@@ -15,6 +15,7 @@ import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { MetadataReport } from '../vm/store';
 import type { Zone } from '../zones/zone';
+import { countEach } from './format';
 import { stateOf, type HealthSnapshot, type Problem } from './health';
 import { platformState, zonesInSlices, type AdminNode } from './node';
 import { levelOf } from './tail';
@@ -111,40 +112,32 @@ function progressOf(node: AdminNode) {
 }
 
 async function countZones(node: AdminNode, health: HealthSnapshot) {
-  const byState = new Map<string, number>();
-  const byBrand = new Map<string, number>();
-  const sockets = { total: 0, listening: 0 };
-  const ports = { total: 0, connected: 0, waiting: 0 };
+  const zones: Zone[] = [];
   const warnings: { zonename: string; time: string; text: string }[] = [];
-  let total = 0;
   for await (const zone of zonesInSlices(node)) {
-    total++;
-    const { brand } = zone.facts;
-    const state = platformState(zone, health.states);
-    byState.set(state, (byState.get(state) ?? 0) + 1);
-    byBrand.set(brand, (byBrand.get(brand) ?? 0) + 1);
-    const { kind, link } = zone.link;
-    if (kind === 'socket') {
-      sockets.total++;
-      sockets.listening += link.state === 'listening' ? 1 : 0;
-    } else {
-      ports.total++;
-      ports.connected += link.state === 'connected' ? 1 : 0;
-      ports.waiting += link.state === 'waiting' ? 1 : 0;
-    }
+    zones.push(zone);
     const warning = lastWarning(zone);
     if (warning !== null) {
       warnings.push({ zonename: zone.zonename, ...warning });
     }
   }
+  const byState = countEach(zones.map((zone) => platformState(zone, health.states)));
+  const byBrand = countEach(zones.map(({ facts }) => facts.brand));
+  const byKind = countEach(zones.map(({ link }) => link.kind));
+  const byLink = countEach(zones.map(({ link: { kind, link } }) => `${kind} ${link.state}`));
+  const links = (name: string): number => byLink.get(name) ?? 0;
   return {
     zones: {
-      total,
+      total: zones.length,
       byState: Object.fromEntries(byState),
       byBrand: Object.fromEntries(byBrand),
     },
-    sockets,
-    ports,
+    sockets: { total: byKind.get('socket') ?? 0, listening: links('socket listening') },
+    ports: {
+      total: byKind.get('port') ?? 0,
+      connected: links('port connected'),
+      waiting: links('port waiting'),
+    },
     /** Recent warnings of zones' logs. They are not health. */
     warnings: warnings.slice(0, MOST_LISTED),
     warningsInAll: warnings.length,
