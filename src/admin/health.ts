@@ -27,7 +27,7 @@ import {
   type AgentPhase,
   type PlatformStates,
 } from './node';
-import { VminfodProbe, whyBehind, type VminfodHealth } from './vminfod-health';
+import { healthOf, pingVminfod, whyBehind, type VminfodHealth } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 
 export type HealthState = 'ok' | 'degraded' | 'failed';
@@ -123,24 +123,18 @@ const MOST_QUESTIONS = 8;
 
 /** Evaluates the health of one agent. From `start` to `stop` it asks for the room on its zones' disks, too. */
 export class HealthMonitor {
-  private readonly probe: VminfodProbe;
   private readonly configs: ConfigChecks;
   private readonly states: PlatformStateReader;
   readonly freeSpace: FreeSpace;
   private readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
-  private last: {
-    readonly at: number;
-    readonly phase: AgentPhase;
-    readonly snapshot: Promise<HealthSnapshot>;
-  } | null = null;
+  private last: { at: number; phase: AgentPhase; snapshot: Promise<HealthSnapshot> } | null = null;
   private readonly brands = new Set<string>();
 
   constructor(
     private readonly node: AdminNode,
     private readonly self: () => SelfHealth,
   ) {
-    this.probe = new VminfodProbe(node.vminfodUrl);
     this.configs = new ConfigChecks(node.vminfodUrl);
     this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
     this.freeSpace = new FreeSpace({
@@ -185,11 +179,13 @@ export class HealthMonitor {
 
   private async evaluate(): Promise<HealthSnapshot> {
     const { node } = this;
-    const vminfod = await this.probe.check(node.store.status());
+    const answer = await pingVminfod(node.vminfodUrl);
+    const vminfod = healthOf(node.store.status(), answer, Date.now());
     const zones = new Map<string, readonly Problem[]>();
-    const states = await this.states.read((err) => {
+    const states = await this.states.read().catch((err: unknown) => {
       // The reconcile reports it; until then each zone has the state that its events gave.
       node.log.debug({ err }, 'could not ask for the states of zones');
+      return { live: new Map(), index: new Map() };
     });
     if (node.phase() === 'serving') {
       const registry = node.registry();

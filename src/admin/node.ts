@@ -77,16 +77,13 @@ export interface PlatformStates {
   readonly index: ReadonlyMap<string, State>;
 }
 
-const NONE: PlatformStates = { live: new Map(), index: new Map() };
-
 /**
  * Reads the states of all zones. The kernel is asked for all of them by one call of the addon; the index is parsed
  * again only where its file is another than before: for thousands of zones that takes as long as all the rest.
  */
 export class PlatformStateReader {
   private readonly stat = openStat();
-  private parsed: { readonly stat: FileStat; readonly states: PlatformStates['index'] } | null =
-    null;
+  private parsed: { stat: FileStat; states: PlatformStates['index'] } | null = null;
 
   /** @param path of the zone index, on this machine */
   constructor(
@@ -94,33 +91,25 @@ export class PlatformStateReader {
     private readonly path: string,
   ) {}
 
-  /** Never rejects. @param onError is told why there are none */
-  async read(onError: (err: unknown) => void): Promise<PlatformStates> {
-    try {
-      return { live: this.platform.liveZones(), index: await this.indexStates() };
-    } catch (err) {
-      onError(err);
-      return NONE;
-    }
-  }
-
-  private async indexStates(): Promise<PlatformStates['index']> {
+  /** Rejects with a SystemError where the platform cannot be asked. */
+  async read(): Promise<PlatformStates> {
+    const live = this.platform.liveZones();
     // Before it is read: of a file that is replaced meanwhile the next evaluation reads the new one.
-    const stat = this.stat(this.path)?.slice() ?? null;
-    if (stat !== null && this.parsed !== null && sameStat(stat, this.parsed.stat)) {
-      return this.parsed.states;
+    const stat = this.stat(this.path)?.slice();
+    if (stat !== undefined && this.parsed !== null && sameStat(stat, this.parsed.stat)) {
+      return { live, index: this.parsed.states };
     }
-    const states = new Map<string, State>();
-    const pause = new CooperativeYield();
+    const index = new Map<string, State>();
+    const slice = new CooperativeYield();
     for (const { zonename, state } of this.platform.zoneIndex().entries()) {
-      await pause.pause();
+      await slice.pause();
       // As libzonecfg does, the first of two lines counts.
-      if (!states.has(zonename)) {
-        states.set(zonename, state);
+      if (!index.has(zonename)) {
+        index.set(zonename, state);
       }
     }
-    this.parsed = stat === null ? null : { stat, states };
-    return states;
+    this.parsed = stat === undefined ? null : { stat, states: index };
+    return { live, index };
   }
 }
 

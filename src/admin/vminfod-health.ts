@@ -3,8 +3,7 @@
  * what it says of a VM can be.
  *
  * An open stream says little: vminfod has no heartbeat, and can be wedged for hours behind an open connection. So it
- * is also asked something (GET /ping): one question at a time, however many clients ask for the status, and never
- * longer than a second.
+ * is also asked something (GET /ping), for a second at most.
  */
 import { messageOf } from '../lib/errors';
 import type { StoreStatus } from '../vm/store';
@@ -17,30 +16,15 @@ const PING_MS = 1000;
 
 export type VminfodHealth = ReturnType<typeof healthOf>;
 
-/** Asks vminfod whether it answers, one question at a time. Holds nothing while nobody asks. */
-export class VminfodProbe {
-  private asking: Promise<number | string> | null = null;
-
-  constructor(private readonly url: string) {}
-
-  /** Never rejects; takes a second at most. */
-  async check(status: StoreStatus): Promise<VminfodHealth> {
-    this.asking ??= this.ping().finally(() => {
-      this.asking = null;
-    });
-    return healthOf(status, await this.asking, Date.now());
-  }
-
-  /** @returns the time it took, ms, or why there was no answer */
-  private async ping(): Promise<number | string> {
-    const began = performance.now();
-    try {
-      await getText(this.url, '/ping', AbortSignal.timeout(PING_MS));
-      return Math.round((performance.now() - began) * 10) / 10;
-    } catch (err) {
-      const waited = performance.now() - began;
-      return waited >= PING_MS ? `no answer within ${inWords(PING_MS)}` : messageOf(err);
-    }
+/** Asks vminfod whether it answers. Never rejects. @returns the time it took, ms, or why there was no answer */
+export async function pingVminfod(url: string): Promise<number | string> {
+  const began = performance.now();
+  try {
+    await getText(url, '/ping', AbortSignal.timeout(PING_MS));
+    return Math.round((performance.now() - began) * 10) / 10;
+  } catch (err) {
+    const waited = performance.now() - began;
+    return waited >= PING_MS ? `no answer within ${inWords(PING_MS)}` : messageOf(err);
   }
 }
 
