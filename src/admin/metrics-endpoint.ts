@@ -14,8 +14,7 @@ import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
-import type { AdminNode } from './node';
-import { platformState } from './node';
+import { platformState, type AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */

@@ -24,6 +24,7 @@ import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reade
 import { printableKey, type Level } from '../log';
 import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
 import { zonerootOf } from '../metadata/datasets';
+import { MAP_NAMES } from '../vm/metadata-index';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
@@ -60,16 +61,6 @@ export interface Parts {
   readonly node: AdminNode;
   readonly health: HealthMonitor;
   readonly self: () => SelfHealth;
-}
-
-/** One key of a zone's metadata.json. */
-export interface KeyRow {
-  /** As a record of the log would show it: control characters escaped, cut to 256 bytes. */
-  readonly key: string;
-  /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
-  readonly bytes: number;
-  /** Which map it is in: guests read `internal` only in the VM's namespaces and for names that end in `_pw`. */
-  readonly map: 'customer' | 'internal';
 }
 
 interface Ask {
@@ -189,17 +180,23 @@ async function zone({ node, health: monitor }: Parts, { operand }: Ask): Promise
   return { ...report, metadata: metadata ?? null };
 }
 
+/** One key of a zone's metadata.json. */
+export type KeyRow = Awaited<ReturnType<typeof keys>>[number];
+
 /** Names and lengths come from the file's offsets: no value is read. */
-async function keys({ node }: Parts, { operand }: Ask): Promise<KeyRow[]> {
+async function keys({ node }: Parts, { operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
-  const rows: KeyRow[] = [];
+  const rows = [];
   const slice = new CooperativeYield();
-  for (const map of ['customer', 'internal'] as const) {
+  for (const map of MAP_NAMES) {
     const values = data?.metadata()[map];
-    for (const key of values?.keys() ?? []) {
+    for (const name of values?.keys() ?? []) {
       await slice.pause();
-      rows.push({ key: printableKey(key), bytes: values?.bytesOf?.(key) ?? 0, map });
+      /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
+      const bytes = values?.bytesOf?.(name) ?? 0;
+      // Guests read `internal` only in the VM's namespaces and for names that end in `_pw`.
+      rows.push({ key: printableKey(name), bytes, map });
     }
   }
   return rows;
