@@ -60,7 +60,10 @@ export interface ConfigCheck {
 interface KnownFiles {
   /** As they were when they were read last. */
   readonly files: Map<ConfigName, FileCheck & { readonly stat: FileStat }>;
-  changedAt: number;
+  /** What the last check found. */
+  last: ConfigCheck;
+  /** The next one is under way. */
+  isChecking: boolean;
   modifiedAt: number;
   /** The last change that vminfod was seen to show. */
   shownAt: number;
@@ -85,9 +88,18 @@ export class ConfigChecks {
     this.startedAt = now();
   }
 
-  /** Never rejects. @param directory the VM's `<zonepath>/config`, as a path of this machine */
+  /**
+   * Never rejects. While a check of the same files is under way it gives what the last one found: a disk that hangs
+   * takes one thread of the pool.
+   *
+   * @param directory the VM's `<zonepath>/config`, as a path of this machine
+   */
   async check(zonename: string, directory: string): Promise<ConfigCheck> {
     const known = this.knownOf(zonename);
+    if (known.isChecking) {
+      return known.last;
+    }
+    known.isChecking = true;
     const damaged: { name: ConfigName; text: string }[] = [];
     let [changedAt, modifiedAt] = [0, 0];
     for (const name of CONFIG_NAMES) {
@@ -120,8 +132,10 @@ export class ConfigChecks {
         }
       }
     }
-    Object.assign(known, { changedAt, modifiedAt });
-    return { damaged, changedAt };
+    known.isChecking = false;
+    known.modifiedAt = modifiedAt;
+    known.last = { damaged, changedAt };
+    return known.last;
   }
 
   /**
@@ -136,8 +150,8 @@ export class ConfigChecks {
     mayAsk: () => boolean,
   ): Promise<boolean> {
     const known = this.knownOf(data.zonename);
-    const { changedAt, modifiedAt } = known;
-    const isNewer = lastModified !== undefined && wholeSeconds(modifiedAt) > lastModified;
+    const { changedAt } = known.last;
+    const isNewer = lastModified !== undefined && wholeSeconds(known.modifiedAt) > lastModified;
     const isDue = this.now() - changedAt > SHOWN_MS && known.shownAt !== changedAt;
     if (!isDue || (!isNewer && changedAt <= this.startedAt)) {
       return false;
@@ -177,7 +191,10 @@ export class ConfigChecks {
   private knownOf(zonename: string): KnownFiles {
     let known = this.zones.get(zonename);
     if (known === undefined) {
-      known = { files: new Map(), changedAt: 0, modifiedAt: 0, shownAt: 0, compared: null };
+      known = {
+        ...{ files: new Map(), last: { damaged: [], changedAt: 0 }, isChecking: false },
+        ...{ modifiedAt: 0, shownAt: 0, compared: null },
+      };
       this.zones.set(zonename, known);
     }
     return known;

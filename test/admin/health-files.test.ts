@@ -103,6 +103,17 @@ describe('the checks of config files', () => {
     }
   });
 
+  it('take no second thread for a file that is being read', async () => {
+    const each = checks();
+    writeFileSync(path, '[]');
+    passedMs = LATER_MS;
+    const first = each.check(ZONE, directory);
+    assert.deepStrictEqual(await each.check(ZONE, directory), { damaged: [], changedAt: 0 });
+    const found = await first;
+    assert.strictEqual(found.damaged.length, 1);
+    assert.deepStrictEqual(await each.check(ZONE, directory), found);
+  });
+
   it('report what cannot be read, and what is no file', async () => {
     const each = checks();
     mkdirSync(path);
