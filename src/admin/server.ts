@@ -33,7 +33,6 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
   private readonly watchdog: Watchdog;
-  private readonly health: HealthMonitor;
   private readonly parts: Parts;
   private server: Server | null = null;
   private loopback: Server | null = null;
@@ -43,8 +42,7 @@ export class AdminServer {
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
     this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
     const self = (): SelfHealth => this.watchdog.state();
-    this.health = new HealthMonitor(node, self);
-    this.parts = { node, health: this.health, self };
+    this.parts = { node, health: new HealthMonitor(node, self), self };
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
@@ -59,7 +57,7 @@ export class AdminServer {
     this.identity = bound.identity;
     this.server = server;
     this.watchdog.start();
-    this.health.start();
+    this.parts.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);
@@ -69,7 +67,7 @@ export class AdminServer {
   /** Ends open requests and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
     this.watchdog.stop();
-    this.health.stop();
+    this.parts.health.stop();
     this.node.tail.endAll();
     const { server, loopback, identity } = this;
     [this.server, this.loopback, this.identity] = [null, null, null];
