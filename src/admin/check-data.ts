@@ -3,7 +3,8 @@
  * lock of the VM's configuration, room on its disk, and the limits of its metadata.
  *
  * vminfod can lose its watch of a VM and say nothing (its files change, its copy does not). So it is asked for this
- * VM, and its answer is compared with the platform and with the files. Values are compared here and go nowhere.
+ * VM, and its answer is compared with the platform and with the files. Values are compared here and go nowhere, and
+ * no file of the VM is changed.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -12,50 +13,55 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf, SystemError } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { own, ownNumber, ownString, parseJsonObject, type JsonObject } from '../metadata/vm-data';
-import { sizeOf } from '../platform/files';
+import { own, ownNumber, ownString, type JsonObject } from '../metadata/vm-data';
 import { takeLock } from '../platform/lock';
-import { readText } from '../platform/metadata-text';
-import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
-import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
+import { CONFIG_NAMES, pathOf, type ConfigName } from '../vm/config-read';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
-import { askVminfod, showsFiles } from './health-files';
-import { missedBoot, platformState } from './platform-states';
+import { askVminfod, BLANK, checkFile, showsFiles } from './health-files';
+import { whyBehind } from './vminfod-health';
 
 const ASK_MS = 2000;
 /** vminfod shows a change of a file within this. */
 const RECHECK_MS = 500;
+/** A write holds the lock for less. */
+const LOCK_MS = 300;
+const SCARCE_BYTES = 16 * 1024 * 1024;
+/** A limit that is used up to here will be reached. */
+const NEARLY_FULL = 0.8;
+/** A refusal is recent for this long. */
+const RECENT_REFUSAL_MS = 60 * 60_000;
+/** Most holders of a lock that are named. */
+const MOST_OPENERS = 5;
 const RESTART = 'svcadm restart vminfod: it then reads all VMs again';
 
 /**
- * The steps of a VM's data: vminfod's object, the files below `config`, its namespaces. Takes half a second
- * where a second check is due.
+ * The steps of a VM's data (vminfod's object, the files below `config`, its namespaces) and those of what a guest's
+ * change needs. Takes half a second where a second check is due.
  */
-export async function checkVm(target: DoctorTarget): Promise<Step[]> {
-  return [
-    await checkData(target),
-    await checkMetadata(target),
-    ...(['tags', 'routes'] as const).map((name) => checkMap(target, name)),
-    await checkNamespaces(target),
-  ];
+export async function checkData(target: DoctorTarget): Promise<Step[]> {
+  const steps = [await checkObject(target)];
+  for (const name of CONFIG_NAMES) {
+    steps.push(await checkConfig(target, name));
+  }
+  steps.push(await checkNamespaces(target), await checkLock(target));
+  return [...steps, await checkDisk(target), await checkLimits(target)];
 }
 
-async function checkData(target: DoctorTarget): Promise<Step> {
+async function checkObject(target: DoctorTarget): Promise<Step> {
   const step = 'VM data';
   const { context, zone } = target;
-  const { node } = context;
   const { vminfod } = context.health;
-  const facts = node.store.facts(zone.zonename);
-  if (facts === undefined) {
-    return vminfod.verdict === 'fail'
+  const isDown = vminfod.verdict === 'fail';
+  if (context.node.store.facts(zone.zonename) === undefined) {
+    return isDown
       ? fail(step, `none: vminfod ${vminfod.words}`, vminfod.remedy)
       : fail(step, `none: vminfod does not know this VM`, `vmadm get ${zone.zonename}; ${RESTART}`);
   }
   const changed = context.monitor.changedAt(zone.zonename);
   const age = changed === undefined ? '' : `, its last change ${inWords(Date.now() - changed)} ago`;
   const known = `known from vminfod${age}`;
-  if (vminfod.verdict === 'fail') {
+  if (isDown) {
     // A problem of the node, reported there; this zone has what it needs.
     return ok(step, `${known}; nothing newer while vminfod is not there`);
   }
@@ -69,98 +75,58 @@ async function checkData(target: DoctorTarget): Promise<Step> {
 
 /** How vminfod's own copy differs from the platform and the files; null where it does not. */
 async function behindOf({ context, zone }: DoctorTarget): Promise<string | null> {
-  const { node } = context;
+  const { node, health } = context;
   const { zonename } = zone;
-  let vm: JsonObject | undefined;
+  let object: JsonObject | undefined;
   try {
-    vm = await askVminfod(node.vminfodUrl, zonename, ASK_MS);
+    object = await askVminfod(node.vminfodUrl, zonename, ASK_MS);
   } catch (err) {
     return `vminfod does not answer for it: ${messageOf(err)}`;
   }
-  if (vm === undefined) {
+  if (object === undefined) {
     return 'vminfod answers with no object';
   }
-  const state = ownString(vm, 'zone_state');
-  if (state !== undefined && (state === 'running') !== (zone.state === 'running')) {
-    return `vminfod is behind: it says ${state}, the platform says ${platformState(zone, context.health.states)}`;
-  }
-  const zoneid = ownNumber(vm, 'zoneid');
+  const vm = { zoneState: ownString(object, 'zone_state'), zoneid: ownNumber(object, 'zoneid') };
   // As of when the doctor began; only where that differs the platform is asked for what is true now.
-  const missed =
-    missedBoot(zoneid, context.health.states.live.get(zonename)) &&
-    missedBoot(zoneid, node.platform.liveZones().get(zonename));
-  if (missed !== null) {
-    return `vminfod is behind: ${missed}`;
+  const why =
+    whyBehind(vm, zone, health.states) &&
+    whyBehind(vm, zone, { ...health.states, live: node.platform.liveZones() });
+  if (why !== null) {
+    return `vminfod is behind: ${why}`;
   }
-  if (state !== node.store.facts(zonename)?.zoneState) {
+  if (vm.zoneState !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
   }
   const data = await node.store.data(zonename)?.load({ key: null });
-  return data === undefined || showsFiles(vm, data)
+  return data === undefined || showsFiles(object, data)
     ? null
     : 'vminfod is behind: it does not show what the config files hold (guests get what they hold)';
 }
 
-const LOST = 'until it is repaired, guests see none of it';
-
-/** Found as the agent finds it: on a thread, by its members' offsets. */
-async function checkMetadata({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'metadata.json';
-  const path = pathOf(context.monitor.configDirectory(zone), 'metadata');
-  const remedy = `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`;
-  try {
-    const text = await readText(path, MAX_METADATA_BYTES, 0);
-    const size = inBytes(sizeOf(text.stat));
-    if (text.kind === 'ok') {
-      const index = new MetadataIndex(text.offsets);
-      const wrong = MAP_NAMES.filter((map) => ['other', 'null'].includes(index.map(map).state));
-      const names = wrong.map((map) => `${map}_metadata`).join(' and ');
-      return wrong.length === 0
-        ? ok(step, `${size}, well formed`)
-        : fail(step, `${path} (${size}): ${names} holds no JSON object: ${LOST}`, remedy);
-    }
-    switch (text.reason) {
-      case 'not a regular file':
-        return fail(step, `${path} is ${text.reason}: ${LOST}`, 'put a regular file in its place');
-      case 'blank':
-        return warn(step, `${path} is blank: the next write of the guest makes it again`, remedy);
-      default:
-        return fail(
-          step,
-          `${path} (${size}) is damaged: ${text.reason}: ${LOST}, and can write nothing`,
-          remedy,
-        );
-    }
-  } catch (err) {
-    return unreadable(step, err);
-  }
-}
-
-function checkMap({ context, zone }: DoctorTarget, name: Exclude<ConfigName, 'metadata'>): Step {
+async function checkConfig({ context, zone }: DoctorTarget, name: ConfigName): Promise<Step> {
   const step = `${name}.json`;
   const path = pathOf(context.monitor.configDirectory(zone), name);
+  const remedy = `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`;
   try {
-    const file = readConfigFile(path);
-    if (file.kind === 'refused') {
-      return fail(step, `${path} is ${file.reason}: ${LOST}`, 'put a regular file in its place');
+    const { bytes, fault } = await checkFile(path, name);
+    if (fault === null) {
+      return ok(step, `${inBytes(bytes)}, well formed`);
     }
-    const size = inBytes(file.bytes.length);
-    return parseJsonObject(file.bytes.toString('utf8')) === undefined
-      ? fail(
-          step,
-          `${path} (${size}): the file holds no JSON object: ${LOST}`,
-          `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`,
-        )
-      : ok(step, `${size}, well formed`);
+    if (name === 'metadata' && fault === BLANK) {
+      return warn(step, `${path} is blank: the next write of the guest makes it again`, remedy);
+    }
+    const isMap = name !== 'metadata' || fault.includes('_metadata');
+    const found = `${path} (${inBytes(bytes)}) cannot be used: ${fault}`;
+    return fail(
+      step,
+      `${found}: until it is repaired, guests see none of it${isMap ? '' : ', and can write nothing'}`,
+      fault === 'not a regular file' ? 'put a regular file in its place' : remedy,
+    );
   } catch (err) {
-    return unreadable(step, err);
+    return codeOf(err) === 'ENOENT'
+      ? skip(step, 'the VM has none')
+      : fail(step, messageOf(err), 'repair the file system or the permissions');
   }
-}
-
-function unreadable(step: string, err: unknown): Step {
-  return codeOf(err) === 'ENOENT'
-    ? skip(step, 'the VM has none')
-    : fail(step, messageOf(err), 'repair the file system or the permissions');
 }
 
 /** Reads what the agent would serve: a file that cannot be read is a step of its own. */
@@ -189,64 +155,6 @@ async function checkNamespaces({ context, zone }: DoctorTarget): Promise<Step> {
   }
 }
 
-/** A write holds the lock for less. */
-const LOCK_MS = 300;
-const SCARCE_BYTES = 16 * 1024 * 1024;
-
-/**
- * The steps that a guest's change needs: the platform's lock, and room on the disk. Changes no file of the
- * VM.
- */
-export async function checkWrites(target: DoctorTarget): Promise<Step[]> {
-  return [await checkLock(target), await checkDisk(target), await checkLimits(target)];
-}
-
-/** A limit that is used up to here will be reached. */
-const NEARLY_FULL = 0.8;
-/** A refusal is recent for this long. */
-const RECENT_REFUSAL_MS = 60 * 60_000;
-
-async function checkLimits({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'metadata limits';
-  try {
-    const use = await context.node.store.metadataUse(zone.zonename);
-    if (use === undefined) {
-      return skip(step, 'not known');
-    }
-    const { bytes, bytesMax, keys, keysMax, fileBytes, fileBytesMax, refusals } = use;
-    const parts = [
-      { name: 'limits.metadata_bytes', used: bytes / bytesMax, text: shareOf(bytes, bytesMax) },
-      { name: 'limits.metadata_keys', used: keys / keysMax, text: `${keys} of ${keysMax} keys` },
-      {
-        name: 'limits.metadata_file_bytes',
-        used: fileBytes / fileBytesMax,
-        text: `the file ${shareOf(fileBytes, fileBytesMax)}`,
-      },
-    ];
-    const recent = refusals.filter(({ at }) => Date.now() - at < RECENT_REFUSAL_MS);
-    const refused = recent.map(({ limit, count, at }) => {
-      return `${counted(count, 'write')} refused by the limit "${limit}", the last ${inWords(Date.now() - at)} ago`;
-    });
-    const finding = [...parts.map(({ text }) => text), ...refused].join(', ');
-    const full = parts.filter(({ used }) => used >= NEARLY_FULL).map(({ name }) => name);
-    if (full.length + refused.length === 0) {
-      return ok(step, finding);
-    }
-    const raise = full.length === 0 ? 'the limits' : full.join(', ');
-    return warn(
-      step,
-      finding,
-      `have the guest delete keys, or raise ${raise} in the configuration`,
-    );
-  } catch (err) {
-    return skip(step, messageOf(err));
-  }
-}
-
-function shareOf(used: number, most: number): string {
-  return `${inBytes(used)} of ${inBytes(most)} (${Math.floor((100 * used) / most)} %)`;
-}
-
 /**
  * Takes the lock and releases it. Through takeLock, since closing a descriptor of the file that we
  * opened beside it would drop a lock that our own writer holds.
@@ -273,17 +181,16 @@ async function checkLock({ context, zone }: DoctorTarget): Promise<Step> {
   if (openers.length === 0 && (write !== undefined || holds > 0)) {
     return ok(step, 'held by a write of the agent itself');
   }
-  const who = openers.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
-  const holder = who === '' ? 'a process that cannot be seen' : who;
+  const holder = openers.join(', ') || 'a process that cannot be seen';
   if (write === undefined) {
     // Each vmadm update holds it for a moment, and health knows of no problem while nobody waits.
     return ok(step, `held by ${holder}, and no write of the guest waits for it`);
   }
-  const waits = `; a write of the guest has waited for it for ${inWords(write.oldestMs)}`;
-  const remedy =
-    'a vmadm update holds it for seconds; if it stays, see what that process does (pstack, pargs) and end it';
-  const found = `held by ${holder}${waits}`;
-  return warn(step, found, remedy);
+  return warn(
+    step,
+    `held by ${holder}; a write of the guest has waited for it for ${inWords(write.oldestMs)}`,
+    'a vmadm update holds it for seconds; if it stays, see what that process does (pstack, pargs) and end it',
+  );
 }
 
 async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
@@ -301,10 +208,9 @@ async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
       ? skip(step, `${directory} is not there`)
       : fail(step, free.message, 'repair the file system: zpool status -x');
   }
+  const { leastRoom } = context.monitor.freeSpace;
   const found = `${inBytes(free)} free in ${directory}`;
   const remedy = `vmadm update ${zone.zonename} quota=GIB`;
-  // A write is a second file beside the first.
-  const { leastRoom } = context.monitor.freeSpace;
   if (free < leastRoom) {
     const needed = `a write may need ${inBytes(leastRoom)}`;
     return fail(step, `${found}: writes of the guest fail (${needed})`, remedy);
@@ -312,37 +218,63 @@ async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
   return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
 }
 
-/** Most holders that are named. */
-const MOST_OPENERS = 5;
-
-interface Opener {
-  readonly pid: number;
-  /** The program's name and its script's, without arguments: those may contain secrets. */
-  readonly command: string;
+async function checkLimits({ context, zone }: DoctorTarget): Promise<Step> {
+  const step = 'metadata limits';
+  try {
+    const use = await context.node.store.metadataUse(zone.zonename);
+    if (use === undefined) {
+      return skip(step, 'not known');
+    }
+    const { bytes, bytesMax, keys, keysMax, fileBytes, fileBytesMax, refusals } = use;
+    const shareOf = (used: number, most: number): string =>
+      `${inBytes(used)} of ${inBytes(most)} (${Math.floor((100 * used) / most)} %)`;
+    const parts = [
+      { name: 'bytes', used: bytes / bytesMax, text: shareOf(bytes, bytesMax) },
+      { name: 'keys', used: keys / keysMax, text: `${keys} of ${keysMax} keys` },
+      {
+        name: 'file_bytes',
+        used: fileBytes / fileBytesMax,
+        text: `the file ${shareOf(fileBytes, fileBytesMax)}`,
+      },
+    ];
+    const recent = refusals.filter(({ at }) => Date.now() - at < RECENT_REFUSAL_MS);
+    const refused = recent.map(({ limit, count, at }) => {
+      return `${counted(count, 'write')} refused by the limit "${limit}", the last ${inWords(Date.now() - at)} ago`;
+    });
+    const finding = [...parts.map(({ text }) => text), ...refused].join(', ');
+    const full = parts.filter(({ used }) => used >= NEARLY_FULL);
+    if (full.length + refused.length === 0) {
+      return ok(step, finding);
+    }
+    const raise = full.map(({ name }) => `limits.metadata_${name}`).join(', ') || 'the limits';
+    return warn(
+      step,
+      finding,
+      `have the guest delete keys, or raise ${raise} in the configuration`,
+    );
+  } catch (err) {
+    return skip(step, messageOf(err));
+  }
 }
 
 /**
  * Other processes that have a file open, and so may hold the lock on it, from /proc, which looks alike on illumos and
  * Linux for what is needed here. A lock cannot be asked for its holder without opening its file, and closing that
- * would drop a lock of our own (POSIX). It reads every process: only called when the lock is held. Never rejects; what
- * cannot be seen is left out.
+ * would drop a lock of our own (POSIX). Never rejects; what cannot be seen is left out.
  */
-async function openersOf(path: string): Promise<Opener[]> {
-  const openers: Opener[] = [];
+async function openersOf(path: string): Promise<string[]> {
+  const openers: string[] = [];
   const file = await stat(path).catch(() => null);
-  if (file === null) {
-    return openers;
-  }
-  for (const name of await namesIn('/proc')) {
-    const pid = Number(name);
-    if (!Number.isInteger(pid) || pid === process.pid) {
-      continue;
-    }
-    for (const fd of await namesIn(join('/proc', name, 'fd'))) {
+  const others = (await namesIn('/proc')).filter((pid) => {
+    return /^\d+$/.test(pid) && Number(pid) !== process.pid;
+  });
+  for (const pid of file === null ? [] : others) {
+    const directory = join('/proc', pid, 'fd');
+    for (const fd of await namesIn(directory)) {
       // A process or a descriptor that is gone by now has it no more.
-      const open = await stat(join('/proc', name, 'fd', fd)).catch(() => null);
-      if (open?.dev === file.dev && open.ino === file.ino) {
-        openers.push({ pid, command: await commandOf(name) });
+      const open = await stat(join(directory, fd)).catch(() => null);
+      if (open?.dev === file?.dev && open?.ino === file?.ino) {
+        openers.push(`pid ${pid} (${await commandOf(pid)})`);
         break;
       }
     }
@@ -357,6 +289,7 @@ async function namesIn(directory: string): Promise<string[]> {
   return readdir(directory).catch(() => []);
 }
 
+/** The program's name and its script's, without arguments: those may contain secrets. */
 async function commandOf(pid: string): Promise<string> {
   const text = await readFile(join('/proc', pid, 'cmdline'), 'utf8').catch(() => '');
   const [program = '', script = ''] = text.split('\0');

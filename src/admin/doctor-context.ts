@@ -8,7 +8,7 @@ import type { HealthMonitor, HealthSnapshot } from './health';
 import type { AdminNode } from './node';
 
 /** By severity. `skip`: there is nothing to check, as the mount of a halted zone. */
-const VERDICTS = ['skip', 'ok', 'warn', 'fail'] as const;
+export const VERDICTS = ['skip', 'ok', 'warn', 'fail'] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
 export interface Step {
@@ -17,22 +17,6 @@ export interface Step {
   readonly finding: string;
   /** What to do; empty where nothing is wrong. */
   readonly remedy: string;
-}
-
-export interface ZoneDoctorReport {
-  readonly zonename: string;
-  readonly alias: string | null;
-  readonly brand: string;
-  readonly state: string;
-  readonly verdict: Verdict;
-  readonly steps: readonly Step[];
-}
-
-export interface DoctorReport {
-  /** Of the node and all its zones: the worst there is. */
-  readonly verdict: Verdict;
-  readonly node: readonly Step[];
-  readonly zones: readonly ZoneDoctorReport[];
 }
 
 /** What the steps of one run share, read once. */
@@ -72,13 +56,4 @@ export function fail(step: string, finding: string, remedy: string): Step {
 /** It could not be checked, or there is nothing to check. */
 export function skip(step: string, finding: string): Step {
   return { step, verdict: 'skip', finding, remedy: '' };
-}
-
-export function isWorse(a: Verdict, b: Verdict): boolean {
-  return VERDICTS.indexOf(a) > VERDICTS.indexOf(b);
-}
-
-/** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
-export function worst(steps: Iterable<{ readonly verdict: Verdict }>): Verdict {
-  return [...steps].reduce<Verdict>((a, { verdict: b }) => (isWorse(b, a) ? b : a), 'ok');
 }

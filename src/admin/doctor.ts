@@ -11,85 +11,76 @@
  */
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '../lib/errors';
-import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { aliasOf } from '../metadata/vm-data';
+import { parseMnttab } from '../platform/mounts';
+import type { ZoneFacts } from '../platform/libzonecfg';
 import { phaseOfState, type Zone } from '../zones/zone';
-import { checkVm, checkWrites } from './check-data';
+import { checkData } from './check-data';
 import { checkPort, checkSocket } from './check-transport';
 import {
   fail,
-  isWorse,
   ok,
   skip,
   warn,
-  worst,
   type DoctorContext,
-  type DoctorReport,
-  type DoctorTarget,
+  VERDICTS,
   type Step,
-  type ZoneDoctorReport,
+  type Verdict,
 } from './doctor-context';
-import { levelOf } from './tail';
-import type { AdminNode } from './node';
-import { platformState } from './platform-states';
-import { NODE_REASONS, ZONE_REASONS, type HealthMonitor, type Problem } from './health';
-import type { SelfHealth } from './watchdog';
 import { counted, inBytes } from './format';
+import { NODE_REASONS, ZONE_REASONS, type HealthMonitor, type Problem } from './health';
+import { platformState, type AdminNode } from './node';
+import { levelOf } from './tail';
+import type { SelfHealth } from './watchdog';
 
 /** Zones that are checked together. */
 const ZONES_AT_ONCE = 8;
 
 const REASONS = { ...NODE_REASONS, ...ZONE_REASONS };
 
-/** Examines zones on demand; one serves the agent. */
-export class Doctor {
-  constructor(
-    private readonly options: {
-      readonly node: AdminNode;
-      readonly health: HealthMonitor;
-      readonly self: () => SelfHealth;
-    },
-  ) {}
+export type DoctorReport = Awaited<ReturnType<typeof runDoctor>>;
+export type ZoneDoctorReport = Awaited<ReturnType<typeof checkZone>>;
 
-  /** The node and all its zones. */
-  async checkAll(): Promise<DoctorReport> {
-    const context = await this.makeContext();
-    const zones = [...(this.options.node.registry()?.all() ?? [])];
-    return concluded(this.checkNode(context), await checkZones(context, zones));
-  }
+/** Checks the node, and one zone or all. A zone that the agent does not know has one step. */
+export async function runDoctor(
+  node: AdminNode,
+  monitor: HealthMonitor,
+  self: SelfHealth,
+  zonename?: string,
+) {
+  const health = await monitor.snapshot();
+  // That it cannot be read is a step of the node.
+  const mnttab = await readFile(node.paths.mnttab, 'utf8').catch(() => null);
+  const entries = mnttab === null ? null : parseMnttab(mnttab);
+  const mounts = entries && new Map(entries.map((entry) => [entry.mountPoint, entry]));
+  const context = { node, monitor, health, mounts };
+  const registry = node.registry();
+  const named = zonename === undefined ? undefined : registry?.get(zonename);
+  const zones =
+    zonename !== undefined && named === undefined
+      ? [unknownZone(context, zonename)]
+      : await checkZones(context, named === undefined ? [...(registry?.all() ?? [])] : [named]);
+  const steps = checkNode(context, self);
+  /** Of the node and all its zones: the worst there is. */
+  const verdict = worst([...steps, ...zones]);
+  return { verdict, node: steps, zones };
+}
 
-  /** One zone, with its node. A zone that the agent does not know has one step. */
-  async checkOne(zonename: string): Promise<DoctorReport> {
-    const context = await this.makeContext();
-    const zone = this.options.node.registry()?.get(zonename);
-    const report =
-      zone === undefined ? unknownZone(context, zonename) : await checkZone({ context, zone });
-    return concluded(this.checkNode(context), [report]);
-  }
-
-  private async makeContext(): Promise<DoctorContext> {
-    const { node, health } = this.options;
-    const snapshot = await health.snapshot();
-    const mounts = await readMounts(node.paths.mnttab);
-    return { node, mounts, health: snapshot, monitor: health };
-  }
-
-  private checkNode({ mounts, node, health }: DoctorContext): Step[] {
-    const lost = node.lostRecords();
-    const { rssBytes, ceilingBytes, loop } = this.options.self();
-    const { verdict, words, remedy } = health.vminfod;
-    const steps = [
-      ok('agent', `version ${node.version}, ${node.phase()}`),
-      { step: 'vminfod', verdict, finding: words, remedy },
-      mounts === null
-        ? fail('mount table', `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`)
-        : ok('mount table', counted(mounts.size, 'mount')),
-      ok('log', `level ${levelOf(node.log)}, ${lost === 0 ? 'nothing' : `${lost} records`} lost`),
-      ok('memory', `${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`),
-      ok('event loop', `late by ${Math.round(loop.maxMs)} ms at most in the last seconds`),
-    ];
-    return withHealth(steps, health.node);
-  }
+function checkNode({ mounts, node, health }: DoctorContext, self: SelfHealth): Step[] {
+  const lost = node.lostRecords();
+  const { rssBytes, ceilingBytes, loop } = self;
+  const { verdict, words, remedy } = health.vminfod;
+  const steps = [
+    ok('agent', `version ${node.version}, ${node.phase()}`),
+    { step: 'vminfod', verdict, finding: words, remedy },
+    mounts === null
+      ? fail('mount table', `${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`)
+      : ok('mount table', counted(mounts.size, 'mount')),
+    ok('log', `level ${levelOf(node.log)}, ${lost === 0 ? 'nothing' : `${lost} records`} lost`),
+    ok('memory', `${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`),
+    ok('event loop', `late by ${Math.round(loop.maxMs)} ms at most in the last seconds`),
+  ];
+  return withHealth(steps, health.node);
 }
 
 async function checkZones(
@@ -100,7 +91,7 @@ async function checkZones(
   const left = zones.entries();
   const worker = async (): Promise<void> => {
     for (const [i, zone] of left) {
-      reports[i] = await checkZone({ context, zone });
+      reports[i] = await checkZone(context, zone);
     }
   };
   await Promise.all(Array.from({ length: ZONES_AT_ONCE }, worker));
@@ -108,25 +99,25 @@ async function checkZones(
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
-async function checkZone(target: DoctorTarget): Promise<ZoneDoctorReport> {
-  const { context, zone } = target;
-  let steps: Step[] = [checkIndex(target)];
+async function checkZone(context: DoctorContext, zone: Zone) {
+  const { zonename, facts } = zone;
+  const target = { context, zone };
+  let steps: Step[] = [checkIndex(context, zonename, zone)];
   try {
     steps.push(...(await (zone.link.kind === 'socket' ? checkSocket : checkPort)(target)));
-    steps.push(...(await checkVm(target)));
-    steps.push(...(await checkWrites(target)));
-    steps = withHealth(steps, await context.monitor.ofZone(zone, context.health));
+    steps.push(...(await checkData(target)));
+    steps = withHealth(steps, context.health.zones.get(zonename) ?? []);
   } catch (err) {
     steps.push(fail('doctor', messageOf(err), 'a bug of the doctor: report it'));
   }
-  return {
-    zonename: zone.zonename,
-    alias: aliasOf(context.node.store.table.vm(zone.zonename)),
-    brand: zone.facts.brand,
-    state: platformState(zone, context.health.states),
-    verdict: worst(steps),
-    steps,
-  };
+  const alias = aliasOf(context.node.store.table.vm(zonename));
+  const state: string = platformState(zone, context.health.states);
+  return { zonename, alias, brand: facts.brand, state, verdict: worst(steps), steps };
+}
+
+function unknownZone(context: DoctorContext, zonename: string): ZoneDoctorReport {
+  const steps = [checkIndex(context, zonename, null), skip('other steps', 'need the zone')];
+  return { zonename, alias: null, brand: '', state: '', verdict: 'fail', steps };
 }
 
 /** Makes each step at least as bad as health judges its part; adds the steps that are missing. */
@@ -146,58 +137,41 @@ function withHealth(steps: readonly Step[], problems: readonly Problem[]): Step[
   return judged;
 }
 
-/** What the platform says of the zone, compared with the agent's own state. */
-function checkIndex({ context, zone }: DoctorTarget): Step {
+/** What the platform says of a zone, compared with the agent's own state. @param zone null: the agent has none */
+function checkIndex({ node }: DoctorContext, zonename: string, zone: Zone | null): Step {
   const step = 'zone';
-  const remedy = `mdatactl notify ${zone.zonename} changed; if this happens often, events get lost`;
+  const remedy = `mdatactl notify ${zonename} changed; if this happens often, events get lost`;
+  let found: ZoneFacts | undefined;
   try {
-    const facts = context.node.platform.zoneFacts(zone.zonename);
-    if (facts === undefined) {
-      return fail(step, 'is in no zone index, though the agent serves it', remedy);
-    }
-    const { brand, zonepath, state } = facts;
-    const found = `${brand}, ${state}, ${zonepath}`;
-    if (brand !== zone.facts.brand || zonepath !== zone.facts.zonepath) {
-      const known = `${zone.facts.brand}, ${zone.facts.zonepath}`;
-      return fail(step, `${found}; the agent has ${known}`, remedy);
-    }
-    return phaseOfState(state) === zone.state
-      ? ok(step, found)
-      : warn(
-          step,
-          `${found}; the agent serves it as ${zone.state === 'halted' ? 'not running' : zone.state}`,
-          remedy,
-        );
+    found = node.platform.zoneFacts(zonename);
   } catch (err) {
     return fail(step, messageOf(err), 'zoneadm list -cv; ls -l /etc/zones');
   }
-}
-
-function unknownZone({ node }: DoctorContext, zonename: string): ZoneDoctorReport {
-  let step: Step;
-  try {
-    const facts = node.platform.zoneFacts(zonename);
-    step =
-      facts === undefined
-        ? fail('zone', 'no such zone on this node', 'vmadm lookup, zoneadm list -cv')
-        : fail('zone', 'the agent does not serve it yet', `mdatactl notify ${zonename} created`);
-  } catch (err) {
-    step = fail('zone', messageOf(err), 'zoneadm list -cv; ls -l /etc/zones');
+  if (zone === null) {
+    return found === undefined
+      ? fail(step, 'no such zone on this node', 'vmadm lookup, zoneadm list -cv')
+      : fail(step, 'the agent does not serve it yet', `mdatactl notify ${zonename} created`);
   }
-  const nothing = skip('other steps', 'need the zone');
-  return { zonename, alias: null, brand: '', state: '', verdict: 'fail', steps: [step, nothing] };
-}
-
-function concluded(node: readonly Step[], zones: readonly ZoneDoctorReport[]): DoctorReport {
-  return { verdict: worst([...node, ...zones]), node, zones };
-}
-
-async function readMounts(mnttab: string): Promise<Map<string, MountEntry> | null> {
-  try {
-    const entries = parseMnttab(await readFile(mnttab, 'utf8'));
-    return new Map(entries.map((entry) => [entry.mountPoint, entry]));
-  } catch {
-    // Reported as a step of the node, with the path.
-    return null;
+  if (found === undefined) {
+    return fail(step, 'is in no zone index, though the agent serves it', remedy);
   }
+  const { brand, zonepath, state } = found;
+  const finding = `${brand}, ${state}, ${zonepath}`;
+  if (brand !== zone.facts.brand || zonepath !== zone.facts.zonepath) {
+    const known = `${zone.facts.brand}, ${zone.facts.zonepath}`;
+    return fail(step, `${finding}; the agent has ${known}`, remedy);
+  }
+  const served = zone.state === 'halted' ? 'not running' : zone.state;
+  return phaseOfState(state) === zone.state
+    ? ok(step, finding)
+    : warn(step, `${finding}; the agent serves it as ${served}`, remedy);
+}
+
+function isWorse(a: Verdict, b: Verdict): boolean {
+  return VERDICTS.indexOf(a) > VERDICTS.indexOf(b);
+}
+
+/** The verdict of the whole: `ok` where there is nothing but `ok` and `skip`. */
+function worst(steps: Iterable<{ readonly verdict: Verdict }>): Verdict {
+  return [...steps].reduce<Verdict>((a, { verdict: b }) => (isWorse(b, a) ? b : a), 'ok');
 }

@@ -1,6 +1,5 @@
 /*
- * Numbers as an operator reads them: durations, sizes, counts. Shared by the daemon, which puts them
- * into sentences, and by mdatactl, which puts them into tables. Pure.
+ * Numbers as an operator reads them: durations, sizes, counts. Shared by the daemon and its tools. Pure.
  */
 
 const SECOND_MS = 1000;
@@ -24,23 +23,6 @@ export function inWords(ms: number): string {
     : counted(Math.floor(ms / DAY_MS), 'day');
 }
 
-/** For tables: `40ms`, `3s`, `1m05s`, `5h02m`, `12d03h`. */
-export function inShort(ms: number): string {
-  if (ms < SECOND_MS) {
-    return `${Math.max(0, Math.round(ms))}ms`;
-  }
-  if (ms < MINUTE_MS) {
-    return `${Math.floor(ms / SECOND_MS)}s`;
-  }
-  if (ms < HOUR_MS) {
-    return `${Math.floor(ms / MINUTE_MS)}m${padded((ms % MINUTE_MS) / SECOND_MS)}s`;
-  }
-  if (ms < DAY_MS) {
-    return `${Math.floor(ms / HOUR_MS)}h${padded((ms % HOUR_MS) / MINUTE_MS)}m`;
-  }
-  return `${Math.floor(ms / DAY_MS)}d${padded((ms % DAY_MS) / HOUR_MS)}h`;
-}
-
 /** `512 B`, `14 KiB`, `96 MiB`, `1.5 GiB`. */
 export function inBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -59,16 +41,16 @@ export function counted(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;
 }
 
-/** A latency: `0.25 ms`, `40 ms`; null is what the histogram has no bound for. */
-export function latency(ms: number | null): string {
-  return ms === null ? 'over 30 s' : `${ms} ms`;
-}
-
 /** File permissions as chmod takes them. */
 export function octal(mode: number): string {
   return `0${(mode & 0o7777).toString(8).padStart(3, '0')}`;
 }
 
-function padded(value: number): string {
-  return String(Math.floor(value)).padStart(2, '0');
+/** How often each name is there. */
+export function countEach<N extends string>(names: readonly N[]): Map<N, number> {
+  const counts = new Map<N, number>();
+  for (const name of names) {
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
 }

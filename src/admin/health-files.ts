@@ -13,8 +13,6 @@
  */
 import { codeOf } from '../lib/errors';
 import {
-  isJsonObject,
-  own,
   ownMap,
   parseJsonObject,
   type JsonObject,
@@ -29,62 +27,58 @@ import {
   sizeOf,
   type FileStat,
 } from '../platform/files';
-import { CONFIG_NAMES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
+import { readText } from '../platform/metadata-text';
+import { CONFIG_NAMES, MAX_METADATA_BYTES, pathOf, type ConfigName } from '../vm/config-read';
+import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { getText } from '../vm/vminfod-client';
 
 /** vminfod shows a file's change within this. */
 const SHOWN_MS = 5000;
 /** A file that is being written in place is whole by then. */
 const WRITTEN_MS = 1000;
-/** Larger files are parsed by the doctor only: parsing must not block the event loop. */
-const MOST_PARSED_BYTES = 512 * 1024;
+/** Larger files are compared by the doctor only: that must not block the event loop. */
+const MOST_COMPARED_BYTES = 512 * 1024;
 const ASK_MS = 1000;
 /** vminfod is asked again for a VM that it did not show, as long as nothing changes. */
 const RECHECK_MS = 10_000;
 
-export interface DamagedFile {
-  readonly name: ConfigName;
-  readonly text: string;
+/** A config file as it is. */
+export interface FileCheck {
+  readonly bytes: number;
+  /** Why it cannot be used; null: it can. */
+  readonly fault: string | null;
 }
 
 /** The files of one VM as they are now. */
 export interface ConfigCheck {
-  readonly damaged: readonly DamagedFile[];
+  readonly damaged: readonly { readonly name: ConfigName; readonly text: string }[];
   /** When one of them was changed last, ms since 1970; 0: there is none. */
   readonly changedAt: number;
-  /** A file changed since the start, vminfod has had the time to notice, and its contents were not compared. */
-  readonly isUnproven: boolean;
-  /** Whether vminfod should have shown a file that is newer than this, ms since 1970. */
-  isNewerThan(lastModified: number | undefined): boolean;
+}
+
+/** What is known of the files of one VM. */
+interface KnownFiles {
+  /** As they were when they were read last. */
+  readonly files: Map<ConfigName, FileCheck & { readonly stat: FileStat }>;
+  /** What the last check found. */
+  last: ConfigCheck;
+  /** The next one is under way. */
+  isChecking: boolean;
+  modifiedAt: number;
+  /** The last change that vminfod was seen to show. */
+  shownAt: number;
+  /** The last comparison that did not find them shown, with the changes of both sides. */
+  compared: { readonly of: string; readonly at: number; readonly result: Compared } | null;
 }
 
 /** `unknown`: vminfod did not answer, or the files are too large to be compared here. */
-export type Compared = 'shown' | 'differs' | 'unknown';
-
-interface Comparison {
-  /** The change of the files and the time of vminfod's copy. */
-  readonly of: string;
-  readonly at: number;
-  readonly result: Compared;
-}
-
-interface Known {
-  readonly stat: FileStat;
-  readonly damage: string | null;
-}
+type Compared = 'shown' | 'differs' | 'unknown';
 
 /** Checks the config files of all VMs: reads a file again only when it changed. Holds no descriptor. */
 export class ConfigChecks {
   private readonly startedAt: number;
   private readonly stat = openStat();
-  /** By path. */
-  private readonly known = new Map<string, Known>();
-  private readonly paths = new Map<string, readonly string[]>();
-  /** By zone, the last change that vminfod was seen to show. */
-  private readonly shown = new Map<string, number>();
-  private readonly changes = new Map<string, number>();
-  /** By zone, a comparison that did not find it shown. */
-  private readonly compared = new Map<string, Comparison>();
+  private readonly zones = new Map<string, KnownFiles>();
 
   /** @param now ms since 1970, the clock of the file system */
   constructor(
@@ -94,81 +88,96 @@ export class ConfigChecks {
     this.startedAt = now();
   }
 
-  /** @param directory the VM's `<zonepath>/config`, as a path of this machine */
-  check(zonename: string, directory: string): ConfigCheck {
-    const damaged: DamagedFile[] = [];
-    let changedAt = 0;
-    let modifiedAt = 0;
-    const paths = CONFIG_NAMES.map((name) => pathOf(directory, name));
-    this.paths.set(zonename, paths);
-    CONFIG_NAMES.forEach((name, at) => {
-      const path = paths[at] ?? '';
+  /**
+   * Never rejects. While a check of the same files is under way it gives what the last one found: a disk that hangs
+   * takes one thread of the pool.
+   *
+   * @param directory the VM's `<zonepath>/config`, as a path of this machine
+   */
+  async check(zonename: string, directory: string): Promise<ConfigCheck> {
+    const known = this.knownOf(zonename);
+    if (known.isChecking) {
+      return known.last;
+    }
+    known.isChecking = true;
+    const damaged: { name: ConfigName; text: string }[] = [];
+    let [changedAt, modifiedAt] = [0, 0];
+    for (const name of CONFIG_NAMES) {
+      const path = pathOf(directory, name);
       try {
-        const stat = this.stat(path);
-        if (stat === null) {
-          this.known.delete(path);
-          return;
+        const stat = this.stat(path)?.slice();
+        let file = known.files.get(name);
+        if (stat === undefined) {
+          known.files.delete(name);
+          continue;
         }
         changedAt = Math.max(changedAt, changedMsOf(stat));
         modifiedAt = Math.max(modifiedAt, modifiedMsOf(stat));
-        const damage = this.damageOf(path, name, stat);
-        if (damage !== null) {
-          damaged.push({ name, text: `${name}.json ${damage}: guests see none of it` });
+        if (file === undefined || !sameStat(file.stat, stat)) {
+          known.files.delete(name);
+          if (this.now() - changedMsOf(stat) < WRITTEN_MS) {
+            continue;
+          }
+          file = { ...(await checkFile(path, name)), stat };
+          known.files.set(name, file);
+        }
+        // A blank metadata.json is made again by the next write of the guest.
+        if (file.fault !== null && !(name === 'metadata' && file.fault === BLANK)) {
+          const text = `${name}.json cannot be used (${file.fault}): guests see none of it`;
+          damaged.push({ name, text });
         }
       } catch (err) {
-        if (codeOf(err) !== 'ENOTDIR') {
+        if (codeOf(err) !== 'ENOTDIR' && codeOf(err) !== 'ENOENT') {
           damaged.push({ name, text: `${name}.json cannot be read (${codeOf(err)})` });
         }
       }
-    });
-    this.changes.set(zonename, changedAt);
-    const isDue = this.now() - changedAt > SHOWN_MS && this.shown.get(zonename) !== changedAt;
-    return {
-      damaged,
-      changedAt,
-      isUnproven: isDue && changedAt > this.startedAt,
-      isNewerThan: (lastModified) =>
-        isDue && lastModified !== undefined && wholeSeconds(modifiedAt) > lastModified,
-    };
+    }
+    known.isChecking = false;
+    known.modifiedAt = modifiedAt;
+    known.last = { damaged, changedAt };
+    return known.last;
   }
 
-  /** What the last comparison found, while it is recent and neither side has changed since; null: compare. */
-  lastCompared(zonename: string, lastModified: number | undefined): Compared | null {
-    const last = this.compared.get(zonename);
-    return last?.of === this.versionOf(zonename, lastModified) && this.now() - last.at < RECHECK_MS
-      ? last.result
-      : null;
-  }
-
-  /** Asks vminfod for a VM, and compares its copy with the files. */
-  async compare(
-    zonename: string,
+  /**
+   * Whether vminfod should show the files, as `check` found them, and does not. Never rejects.
+   *
+   * @param lastModified of vminfod's copy, ms since 1970
+   * @param mayAsk whether vminfod may be asked; called only where it would be
+   */
+  async isBehind(
     data: VmData,
     lastModified: number | undefined,
-  ): Promise<Compared> {
-    const of = this.versionOf(zonename, lastModified);
-    const changedAt = this.changes.get(zonename) ?? 0;
-    const result = await this.ask(zonename, data);
-    if (result === 'shown') {
-      this.shown.set(zonename, changedAt);
-      this.compared.delete(zonename);
-    } else {
-      this.compared.set(zonename, { of, at: this.now(), result });
+    mayAsk: () => boolean,
+  ): Promise<boolean> {
+    const known = this.knownOf(data.zonename);
+    const { changedAt } = known.last;
+    const isNewer = lastModified !== undefined && wholeSeconds(known.modifiedAt) > lastModified;
+    const isDue = this.now() - changedAt > SHOWN_MS && known.shownAt !== changedAt;
+    if (!isDue || (!isNewer && changedAt <= this.startedAt)) {
+      return false;
     }
-    return result;
+    const of = `${changedAt} ${lastModified ?? 0}`;
+    if (known.compared?.of !== of || this.now() - known.compared.at >= RECHECK_MS) {
+      // Otherwise one of the next evaluations asks about it.
+      if (!mayAsk()) {
+        return false;
+      }
+      const result = await this.compare(known, data);
+      known.compared = { of, at: this.now(), result };
+      if (result === 'shown') {
+        known.shownAt = changedAt;
+      }
+    }
+    const { result } = known.compared;
+    return result === 'differs' || (result === 'unknown' && isNewer);
   }
 
-  private versionOf(zonename: string, lastModified: number | undefined): string {
-    return `${this.changes.get(zonename) ?? 0} ${lastModified ?? 0}`;
-  }
-
-  private async ask(zonename: string, data: VmData): Promise<Compared> {
-    const large = (this.paths.get(zonename) ?? []).some((path) => {
-      const known = this.known.get(path);
-      return known !== undefined && sizeOf(known.stat) > MOST_PARSED_BYTES;
-    });
+  private async compare(known: KnownFiles, data: VmData): Promise<Compared> {
+    if ([...known.files.values()].some(({ bytes }) => bytes > MOST_COMPARED_BYTES)) {
+      return 'unknown';
+    }
     try {
-      const vm = large ? undefined : await askVminfod(this.vminfodUrl, zonename, ASK_MS);
+      const vm = await askVminfod(this.vminfodUrl, data.zonename, ASK_MS);
       if (vm === undefined) {
         return 'unknown';
       }
@@ -179,76 +188,45 @@ export class ConfigChecks {
     }
   }
 
+  private knownOf(zonename: string): KnownFiles {
+    let known = this.zones.get(zonename);
+    if (known === undefined) {
+      known = {
+        ...{ files: new Map(), last: { damaged: [], changedAt: 0 }, isChecking: false },
+        ...{ modifiedAt: 0, shownAt: 0, compared: null },
+      };
+      this.zones.set(zonename, known);
+    }
+    return known;
+  }
+
   /** Removes zones that are gone. */
   keepOnly(isHeld: (zonename: string) => boolean): void {
-    for (const zonename of this.paths.keys()) {
+    for (const zonename of this.zones.keys()) {
       if (!isHeld(zonename)) {
-        this.remove(zonename);
+        this.zones.delete(zonename);
       }
     }
   }
-
-  private remove(zonename: string): void {
-    for (const path of this.paths.get(zonename) ?? []) {
-      this.known.delete(path);
-    }
-    this.paths.delete(zonename);
-    this.shown.delete(zonename);
-    this.changes.delete(zonename);
-    this.compared.delete(zonename);
-  }
-
-  private damageOf(path: string, name: ConfigName, stat: FileStat): string | null {
-    const known = this.known.get(path);
-    if (known !== undefined && sameStat(known.stat, stat)) {
-      return known.damage;
-    }
-    const seen = stat.slice();
-    const damage = sizeOf(seen) > MOST_PARSED_BYTES ? null : damageIn(path, name);
-    if (this.now() - changedMsOf(seen) < WRITTEN_MS) {
-      return null;
-    }
-    this.known.set(path, { stat: seen, damage });
-    return damage;
-  }
 }
 
-/**
- * Why a config file cannot be used, to follow its name in a sentence; null: it can, or is not there.
- * @throws the error of the system call that failed
- */
-export function damageIn(path: string, name: ConfigName): string | null {
-  let file: ReturnType<typeof readConfigFile>;
-  try {
-    file = readConfigFile(path);
-  } catch (err) {
-    if (codeOf(err) === 'ENOENT') {
-      return null;
-    }
-    throw err;
-  }
-  if (file.kind === 'refused') {
-    return `is ${file.reason}`;
-  }
-  const text = file.bytes.toString('utf8');
-  if (name === 'metadata' && text.trim() === '') {
-    // The next write of the guest makes it again.
-    return null;
-  }
-  const object = parseJsonObject(text);
-  if (object === undefined) {
-    return 'holds no JSON object';
-  }
-  const wrong = name === 'metadata' ? notMaps(object) : [];
-  return wrong.length > 0 ? `has in ${wrong.join(' and ')} no JSON object` : null;
-}
+/** The fault of a file without any text. */
+export const BLANK = 'blank';
 
-/** The members of metadata.json that are read as empty, since they are not maps. */
-function notMaps(object: JsonObject): string[] {
-  return ['customer_metadata', 'internal_metadata'].filter((name) => {
-    const value = own(object, name);
-    return value !== undefined && !isJsonObject(value);
+/** Reads a config file as the agent does, on a thread. @throws the error of the system call that failed, ENOENT too */
+export async function checkFile(path: string, name: ConfigName): Promise<FileCheck> {
+  const text = await readText(path, MAX_METADATA_BYTES, 0);
+  const bytes = sizeOf(text.stat);
+  if (text.kind === 'refused') {
+    // It is whole the next time.
+    return { bytes, fault: text.reason === 'changed while it was read' ? null : text.reason };
+  }
+  const index = new MetadataIndex(text.offsets);
+  const wrong = MAP_NAMES.filter((map) => {
+    return name === 'metadata' && ['other', 'null'].includes(index.map(map).state);
   });
+  const names = wrong.map((map) => `${map}_metadata`).join(' and ');
+  return { bytes, fault: names === '' ? null : `no JSON object in ${names}` };
 }
 
 /** vminfod's own copy of a VM. @throws SystemError: no answer, or no such VM */
@@ -273,11 +251,11 @@ export function showsFiles(vm: JsonObject, data: VmData): boolean {
 }
 
 function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
-  return a.size === b.size && [...a].every(([key, value]) => b.has(key) && same(value, b.get(key)));
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+  const isSame = (x: unknown, y: unknown): boolean =>
+    x === y || JSON.stringify(x) === JSON.stringify(y);
+  return (
+    a.size === b.size && [...a].every(([key, value]) => b.has(key) && isSame(value, b.get(key)))
+  );
 }
 
 function wholeSeconds(ms: number): number {

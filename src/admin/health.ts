@@ -13,22 +13,21 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { CooperativeYield } from '../lib/scheduler';
 import { SerialLink } from '../transport/serial-link';
 import { ZoneSocket } from '../transport/socket-server';
 import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
-import { counted, inBytes, inWords } from './format';
+import { countEach, counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import type { AdminNode, AgentPhase } from './node';
 import {
-  missedBoot,
-  platformState,
   PlatformStateReader,
+  zonesInSlices,
+  type AdminNode,
+  type AgentPhase,
   type PlatformStates,
-} from './platform-states';
-import type { VminfodHealth, VminfodProbe } from './vminfod-health';
+} from './node';
+import { healthOf, pingVminfod, whyBehind, type VminfodHealth } from './vminfod-health';
 import type { SelfHealth } from './watchdog';
 
 export type HealthState = 'ok' | 'degraded' | 'failed';
@@ -69,8 +68,8 @@ export const ZONE_REASONS = {
 export type NodeReason = keyof typeof NODE_REASONS;
 export type ZoneReason = keyof typeof ZONE_REASONS;
 
-export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneReason> {
-  readonly reason: R;
+export interface Problem {
+  readonly reason: NodeReason | ZoneReason;
   readonly state: Unhealthy;
   /** Null: the whole node. */
   readonly zonename: string | null;
@@ -80,15 +79,13 @@ export interface Problem<R extends NodeReason | ZoneReason = NodeReason | ZoneRe
   readonly remedy: string;
 }
 
-export type ZoneProblem = Problem<ZoneReason>;
-
 export interface HealthSnapshot {
   readonly state: HealthState;
   /** One line: `ok`, or the state and what is wrong. */
   readonly summary: string;
-  readonly node: readonly Problem<NodeReason>[];
+  readonly node: readonly Problem[];
   /** Zones that are not healthy. */
-  readonly zones: ReadonlyMap<string, readonly ZoneProblem[]>;
+  readonly zones: ReadonlyMap<string, readonly Problem[]>;
   /** Zones by reason; a zone counts under each of its reasons. */
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
@@ -131,21 +128,13 @@ export class HealthMonitor {
   readonly freeSpace: FreeSpace;
   private readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
-  private last: {
-    readonly at: number;
-    readonly phase: AgentPhase;
-    readonly snapshot: Promise<HealthSnapshot>;
-  } | null = null;
+  private last: { at: number; phase: AgentPhase; snapshot: Promise<HealthSnapshot> } | null = null;
   private readonly brands = new Set<string>();
 
   constructor(
-    private readonly options: {
-      readonly node: AdminNode;
-      readonly probe: VminfodProbe;
-      readonly self: () => SelfHealth;
-    },
+    private readonly node: AdminNode,
+    private readonly self: () => SelfHealth,
   ) {
-    const { node } = options;
     this.configs = new ConfigChecks(node.vminfodUrl);
     this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
     this.freeSpace = new FreeSpace({
@@ -181,43 +170,42 @@ export class HealthMonitor {
   /** The health of everything. Never rejects; takes as long as vminfod's answer, a second at most. */
   snapshot(): Promise<HealthSnapshot> {
     const at = performance.now();
-    const phase = this.options.node.phase();
+    const phase = this.node.phase();
     if (this.last?.phase !== phase || at - this.last.at > SHARED_MS) {
       this.last = { at, phase, snapshot: this.evaluate() };
     }
     return this.last.snapshot;
   }
 
-  /** The health of one zone, evaluated now. @param last of the node, for what need not be asked again */
-  async ofZone(zone: Zone, last: HealthSnapshot): Promise<readonly ZoneProblem[]> {
-    return this.problemsOf(zone, this.shared(last));
-  }
-
   private async evaluate(): Promise<HealthSnapshot> {
-    const { node, probe } = this.options;
-    const vminfod = await probe.check(node.store.status());
-    const zones = new Map<string, readonly ZoneProblem[]>();
-    const states = await this.states.read((err) => {
+    const { node } = this;
+    const answer = await pingVminfod(node.vminfodUrl);
+    const vminfod = healthOf(node.store.status(), answer, Date.now());
+    const zones = new Map<string, readonly Problem[]>();
+    const states = await this.states.read().catch((err: unknown) => {
       // The reconcile reports it; until then each zone has the state that its events gave.
       node.log.debug({ err }, 'could not ask for the states of zones');
+      return { live: new Map(), index: new Map() };
     });
     if (node.phase() === 'serving') {
       const registry = node.registry();
       this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
-      const shared = this.shared({ vminfod, states });
-      const pause = new CooperativeYield();
-      for (const zone of [...(registry?.all() ?? [])]) {
-        await pause.pause();
+      const { inProgress, failing } = node.store.status().writer;
+      const shared = {
+        vminfod,
+        states,
+        writes: new Map(inProgress.map((write) => [write.zonename, write])),
+        failures: new Map(failing.map((failure) => [failure.zonename, failure])),
+        questions: MOST_QUESTIONS,
+      };
+      for await (const zone of zonesInSlices(node)) {
         const problems = await this.problemsOf(zone, shared);
         if (problems.length > 0) {
           zones.set(zone.zonename, problems);
         }
       }
     }
-    const zonesByReason = new Map<string, number>();
-    for (const { reason } of [...zones.values()].flat()) {
-      zonesByReason.set(reason, (zonesByReason.get(reason) ?? 0) + 1);
-    }
+    const zonesByReason = countEach([...zones.values()].flat().map(({ reason }) => reason));
     const problems = this.nodeProblems(vminfod);
     const nodeState = stateOf(problems);
     const state = nodeState === 'ok' && zones.size > 0 ? 'degraded' : nodeState;
@@ -230,50 +218,39 @@ export class HealthMonitor {
     return { state, summary, node: problems, zones, zonesByReason, vminfod, states };
   }
 
-  private shared({ vminfod, states }: Pick<HealthSnapshot, 'vminfod' | 'states'>): Shared {
-    const { inProgress, failing } = this.options.node.store.status().writer;
-    return {
-      vminfod,
-      states,
-      writes: new Map(inProgress.map((write) => [write.zonename, write])),
-      failures: new Map(failing.map((failure) => [failure.zonename, failure])),
-      questions: MOST_QUESTIONS,
-    };
-  }
-
-  private nodeProblems(vminfod: VminfodHealth): Problem<NodeReason>[] {
-    const { node, self } = this.options;
-    const problems: Problem<NodeReason>[] = [];
+  private nodeProblems(vminfod: VminfodHealth): Problem[] {
+    const { node } = this;
+    const problems: Problem[] = [];
     const add = (reason: NodeReason, text: string, remedy: string): void => {
       problems.push({ reason, state: NODE_REASONS[reason].state, zonename: null, text, remedy });
     };
-    const phase = node.phase();
-    if (phase === 'starting') {
-      const binding = node.registry()?.bindingStatus;
-      const left = binding === undefined ? 0 : binding.pending + binding.waiting;
-      const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
-      add('starting', `the agent is starting${rest}`, 'mdatactl status');
-    }
-    if (phase === 'stopping') {
-      add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
-    }
-    if (phase !== 'serving') {
-      return problems;
-    }
-    self().alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
-    if (vminfod.reason !== null) {
-      add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
+    switch (node.phase()) {
+      case 'starting': {
+        const { pending = 0, waiting = 0 } = node.registry()?.bindingStatus ?? {};
+        const left = pending + waiting;
+        const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
+        add('starting', `the agent is starting${rest}`, 'mdatactl status');
+        break;
+      }
+      case 'stopping':
+        add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
+        break;
+      case 'serving':
+        this.self().alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
+        if (vminfod.reason !== null) {
+          add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
+        }
     }
     return problems;
   }
 
-  private async problemsOf(zone: Zone, shared: Shared): Promise<readonly ZoneProblem[]> {
+  private async problemsOf(zone: Zone, shared: Shared): Promise<readonly Problem[]> {
     const { zonename } = zone;
-    const problems: ZoneProblem[] = [];
+    const problems: Problem[] = [];
     const add: Add = (reason, text, remedy = `mdatactl doctor ${zonename}`) => {
       problems.push({ reason, state: ZONE_REASONS[reason].state, zonename, text, remedy });
     };
-    const config = this.configs.check(zonename, this.configDirectory(zone));
+    const config = await this.configs.check(zonename, this.configDirectory(zone));
     if (!zone.answers) {
       add('file-system-not-answering', 'the file system below its root is not answering');
     } else if (this.freeSpace.last(zonename) === 'not answering') {
@@ -289,15 +266,14 @@ export class HealthMonitor {
       checkPort(zone, add);
     }
     config.damaged.forEach(({ name, text }) => add(`${name}-damaged`, text));
-    await this.checkVmData(zone, config, shared, add);
+    await this.checkVmData(zone, shared, add);
     await this.checkWrites(zone, config, shared, add);
     return problems;
   }
 
   /** Whether the platform has files of the brand; true also where it has none of any, as off SmartOS. */
   private isBrandKnown(brand: string): boolean {
-    const { paths } = this.options.node;
-    const directory = paths.host('/usr/lib/brand');
+    const directory = this.node.paths.host('/usr/lib/brand');
     if (!this.brands.has(brand) && (existsSync(join(directory, brand)) || !existsSync(directory))) {
       this.brands.add(brand);
     }
@@ -306,17 +282,12 @@ export class HealthMonitor {
 
   /** The zone's `<zonepath>/config`, as a path of this machine. */
   configDirectory(zone: Zone): string {
-    return this.options.node.paths.host(`${zone.facts.zonepath}/config`);
+    return this.node.paths.host(`${zone.facts.zonepath}/config`);
   }
 
-  private async checkVmData(
-    zone: Zone,
-    config: ConfigCheck,
-    shared: Shared,
-    add: Add,
-  ): Promise<void> {
+  private async checkVmData(zone: Zone, shared: Shared, add: Add): Promise<void> {
     const { zonename } = zone;
-    const { store } = this.options.node;
+    const { store } = this.node;
     const facts = store.facts(zonename);
     const now = Date.now();
     if (facts === undefined) {
@@ -329,35 +300,16 @@ export class HealthMonitor {
       // The node's problem; every zone that changes meanwhile would show it again.
       return;
     }
-    const remedy = 'svcadm restart vminfod';
-    const saysRunning = facts.zoneState === 'running';
     const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changedAt(zonename) ?? 0);
-    if (now - settledAt > STATE_SHOWN_MS) {
-      const differs = facts.zoneState !== undefined && saysRunning !== (zone.state === 'running');
-      const missed = differs
-        ? `it says ${facts.zoneState}, the platform says ${platformState(zone, shared.states)}`
-        : missedBoot(facts.zoneid, shared.states.live.get(zonename));
-      if (missed !== null) {
-        add('vminfod-behind', `vminfod is behind: ${missed}`, remedy);
-        return;
-      }
-    }
-    const isNewer = config.isNewerThan(facts.lastModified);
+    let why = now - settledAt > STATE_SHOWN_MS ? whyBehind(facts, zone, shared.states) : null;
     const data = store.data(zonename);
-    if ((!isNewer && !config.isUnproven) || data === undefined) {
-      return;
+    const mayAsk = (): boolean => shared.questions-- > 0;
+    if (why === null && data !== undefined) {
+      const isBehind = await this.configs.isBehind(data, facts.lastModified, mayAsk);
+      why = isBehind ? 'it does not show what the config files hold' : null;
     }
-    let compared = this.configs.lastCompared(zonename, facts.lastModified);
-    if (compared === null) {
-      // Otherwise one of the next evaluations asks about it.
-      if (shared.questions-- <= 0) {
-        return;
-      }
-      compared = await this.configs.compare(zonename, data, facts.lastModified);
-    }
-    if (compared === 'differs' || (compared === 'unknown' && isNewer)) {
-      const text = 'vminfod is behind: it does not show what the config files hold';
-      add('vminfod-behind', text, remedy);
+    if (why !== null) {
+      add('vminfod-behind', `vminfod is behind: ${why}`, 'svcadm restart vminfod');
     }
   }
 

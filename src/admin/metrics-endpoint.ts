@@ -2,7 +2,7 @@
  * The metrics, as Prometheus reads them.
  *
  * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store): a request costs
- * nothing here. Each metric reads its values when it is scraped. Label values that are known in advance have a
+ * nothing here, and the families are made for each scrape. Label values that are known in advance have a
  * zero sample from the start, so that rates need no special case. Series of single zones are bounded: the
  * zones that have been known longest have them; the totals cover all zones, past ones included.
  */
@@ -12,11 +12,9 @@ import type { AuditRule } from '../datasets/policy';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
 import type { Refusal } from '../transport/link';
-import type { StoreStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
-import type { AdminNode } from './node';
-import { platformState } from './platform-states';
+import { platformState, type AdminNode } from './node';
 import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
@@ -26,7 +24,9 @@ const VERBS = [
   ...(['GET', 'KEYS', 'PUT', 'DELETE'] as const),
   ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
 ];
-const OUTCOMES = ['SUCCESS', 'NOTFOUND', 'FAILURE'] as const;
+const REQUESTS = VERBS.flatMap((verb) =>
+  ['SUCCESS', 'NOTFOUND', 'FAILURE'].map((outcome) => `${verb} ${outcome}`),
+);
 const REPAIRS = ['missed creation', 'missed deletion', 'missed state', 'changed identity'] as const;
 const LINKS = ['socket listening', 'port connected', 'port waiting'] as const;
 /** Every refusal reason, as transport/link.ts names them. */
@@ -56,16 +56,6 @@ const VM_RULES: readonly AuditRule[] = [
 ];
 const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
 
-/** The text formats that can be negotiated. */
-export type Format = 'prometheus' | 'openmetrics';
-
-export interface Metrics {
-  contentType(format: Format): string;
-  text(format: Format): Promise<string>;
-  /** The same as prom-client's objects. */
-  json(): Promise<unknown>;
-}
-
 interface Sample {
   readonly labels: Readonly<Record<string, string | number>>;
   readonly value: number;
@@ -74,8 +64,6 @@ interface Sample {
 }
 /** A number: the one sample, without a label. */
 type Samples = number | readonly Sample[];
-type Read = () => Samples | Promise<Samples>;
-
 /** Every family, in the order of the text. */
 const HELP = {
   mdatad_healthy: '1 while the agent and all its zones are healthy, 0 when degraded or failed.',
@@ -139,154 +127,142 @@ const TYPES: Readonly<Partial<Record<Name, 'histogram' | 'summary'>>> = {
   mdatad_event_loop_delay_seconds: 'summary',
 };
 
-/** All metrics of the agent. Nothing is counted here: values are read when somebody scrapes them. */
-export function makeMetrics(
+/** The metrics as they are now. @param format of the text */
+export async function metricsNow(
   node: AdminNode,
-  self: () => SelfHealth,
-  health: () => Promise<HealthSnapshot>,
-): Metrics {
-  const readers = readersOf(node, self, health);
-  const prometheus = new Registry<RegistryContentType>();
-  const openmetrics = new Registry<RegistryContentType>();
-  openmetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
-  for (const name of Object.keys(HELP).filter((key): key is Name => key in readers)) {
-    prometheus.registerMetric(new ComputedMetric(name, readers[name]));
-    openmetrics.registerMetric(new ComputedMetric(name, readers[name]));
+  self: SelfHealth,
+  health: HealthSnapshot,
+  format: 'prometheus' | 'openmetrics',
+): Promise<Registry<RegistryContentType>> {
+  const registry = new Registry<RegistryContentType>();
+  if (format === 'openmetrics') {
+    registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
   }
-  const registries = { prometheus, openmetrics };
-  return {
-    contentType: (format) => registries[format].contentType,
-    text: (format) => registries[format].metrics(),
-    json: () => prometheus.getMetricsAsJSON(),
-  };
+  // From the process' own directory, which illumos and Linux both have; reading it takes a descriptor itself.
+  const fds = Math.max(0, (await readdir('/proc/self/fd').catch(() => [])).length - 1);
+  const values = valuesOf(node, self, health, fds);
+  for (const name of Object.keys(HELP).filter((key): key is Name => key in values)) {
+    registry.registerMetric(new ReadMetric(name, values[name]));
+  }
+  return registry;
 }
 
-/** prom-client counts for itself; here each value is read on demand from what was counted elsewhere. */
-class ComputedMetric extends Gauge {
+/** prom-client counts for itself; here the values are those that were counted elsewhere. */
+class ReadMetric extends Gauge {
   /** As prom-client's other classes have it: it decides how the family is exported. */
   readonly type: 'counter' | 'gauge' | 'histogram' | 'summary';
 
   constructor(
     name: Name,
-    private readonly read: Read,
+    private readonly samples: Samples,
   ) {
     super({ name, help: HELP[name], registers: [] });
     this.type = TYPES[name] ?? (name.endsWith('_total') ? 'counter' : 'gauge');
   }
 
   override async get(): ReturnType<Gauge['get']> {
-    const read = await this.read();
-    const values = typeof read === 'number' ? [{ labels: {}, value: read }] : [...read];
+    const { samples } = this;
+    const values = typeof samples === 'number' ? [{ labels: {}, value: samples }] : [...samples];
     return { ...(await super.get()), values };
   }
 }
 
-function readersOf(
+/** @param fds open file descriptors */
+function valuesOf(
   node: AdminNode,
-  self: () => SelfHealth,
-  health: () => Promise<HealthSnapshot>,
-): Readonly<Record<Name, Read>> {
-  const { metrics, datasets } = node;
+  self: SelfHealth,
+  health: HealthSnapshot,
+  fds: number,
+): Readonly<Record<Name, Samples>> {
+  const { metrics } = node;
   const { ports } = metrics;
-  const status = (): StoreStatus => node.store.status();
-  const zones = (): Zone[] => [...(node.registry()?.all() ?? [])];
+  const { loop } = self;
+  const status = node.store.status();
+  const { inProgress, stored, failed, changed, joined, timedOut } = status.writer;
+  const datasets = node.datasets.counts();
+  const zones = [...(node.registry()?.all() ?? [])];
+  const { user, system } = process.cpuUsage();
   return {
-    mdatad_healthy: async () => ((await health()).state === 'ok' ? 1 : 0),
-    mdatad_zones_unhealthy: async () =>
-      byName('reason', withZeros((await health()).zonesByReason, Object.keys(ZONE_REASONS))),
-    mdatad_requests_total: () =>
-      byName('verb outcome', withZeros(metrics.requests, pairs(VERBS, OUTCOMES))),
-    mdatad_request_duration_seconds: () =>
-      VERBS.flatMap((verb) =>
-        histogram(
-          'mdatad_request_duration_seconds',
-          { verb },
-          LATENCY_BOUNDS_MS,
-          metrics.latency.get(verb),
-        ),
+    mdatad_healthy: health.state === 'ok' ? 1 : 0,
+    mdatad_zones_unhealthy: byName('reason', health.zonesByReason, Object.keys(ZONE_REASONS)),
+    mdatad_requests_total: byName('verb outcome', metrics.requests, REQUESTS),
+    mdatad_request_duration_seconds: VERBS.flatMap((verb) =>
+      histogram(
+        'mdatad_request_duration_seconds',
+        { verb },
+        LATENCY_BOUNDS_MS,
+        metrics.latency.get(verb),
       ),
-    mdatad_bytes_total: () =>
-      byName(
-        'direction',
-        Object.entries({ received: metrics.bytesReceived, sent: metrics.bytesSent }),
-      ),
-    mdatad_refusals_total: () => byName('reason', withZeros(metrics.refusals, REFUSALS)),
-    mdatad_connections_total: () => metrics.acceptedConnections,
-    mdatad_connections: () => metrics.openConnections,
-    mdatad_watches_waiting: () => metrics.watchesWaiting(),
-    mdatad_faults_total: () => metrics.faults,
-    mdatad_writes_total: () => {
-      const { stored, failed, changed, joined, timedOut } = status().writer;
-      const all = { stored, failed, changed, joined, timed_out: timedOut };
-      return byName('outcome', Object.entries(all));
-    },
-    mdatad_writes_in_progress: () => {
-      const stages = status().writer.inProgress.map(({ stage }) => stage);
-      return byName('stage', countEach(stages, WRITE_STAGES));
-    },
-    mdatad_config_locks_held: () => status().holds,
-    mdatad_writes_unconfirmed_total: () => status().unconfirmed,
-    mdatad_writes_restored_total: () => status().restored,
-    mdatad_zones: async () => {
-      const { states } = await health();
-      const words = zones().map((zone) => platformState(zone, states));
-      return byName('state', countEach(words, ZONE_STATES));
-    },
-    mdatad_links: () => {
-      const links = zones().map(({ link }) => `${link.kind} ${link.link.state}`);
-      return byName('kind state', countEach(links, LINKS));
-    },
-    mdatad_zone_events_total: () => metrics.zoneEvents,
-    mdatad_zone_event_lag_seconds: () => metrics.eventLagMs / 1000,
-    mdatad_reconcile_repairs_total: () => byName('repair', withZeros(metrics.repairs, REPAIRS)),
-    mdatad_reconnects_total: () => ports.reconnects,
-    mdatad_port_disconnects_total: () => ports.disconnects,
-    mdatad_port_held_total: () => ports.held,
-    mdatad_port_dropped_bytes_total: () => ports.droppedBytes,
-    mdatad_boot_to_answer_seconds: () =>
-      histogram('mdatad_boot_to_answer_seconds', {}, BOOT_BOUNDS_MS, metrics.bootToAnswer),
-    mdatad_zone_requests_total: () => perZone(node, zones(), 'requests'),
-    mdatad_zone_errors_total: () => perZone(node, zones(), 'failures'),
-    mdatad_zone_refusals_total: () => perZone(node, zones(), 'refusals'),
-    mdatad_vminfod_following: () => (status().vminfod.state === 'following' ? 1 : 0),
-    mdatad_vminfod_reconnects_total: () => status().vminfod.reconnects,
-    mdatad_vms: () => status().vms,
-    mdatad_requests_waiting_for_vm: () => status().waiting,
-    mdatad_datasets: () => byName('verdict', Object.entries(datasets.counts().verdicts)),
-    mdatad_dataset_rules_broken: () =>
-      byName('rule', withZeros(Object.entries(datasets.counts().rules), VM_RULES)),
-    mdatad_dataset_warnings_total: () => datasets.counts().warnings,
-    mdatad_build_info: () => [
-      { labels: { version: node.version, node: process.version }, value: 1 },
+    ),
+    mdatad_bytes_total: byName(
+      'direction',
+      Object.entries({ received: metrics.bytesReceived, sent: metrics.bytesSent }),
+    ),
+    mdatad_refusals_total: byName('reason', metrics.refusals, REFUSALS),
+    mdatad_connections_total: metrics.acceptedConnections,
+    mdatad_connections: metrics.openConnections,
+    mdatad_watches_waiting: metrics.watchesWaiting(),
+    mdatad_faults_total: metrics.faults,
+    mdatad_writes_total: byName(
+      'outcome',
+      Object.entries({ stored, failed, changed, joined, timed_out: timedOut }),
+    ),
+    mdatad_writes_in_progress: byName(
+      'stage',
+      inProgress.map(({ stage }) => [stage, 1]),
+      WRITE_STAGES,
+    ),
+    mdatad_config_locks_held: status.holds,
+    mdatad_writes_unconfirmed_total: status.unconfirmed,
+    mdatad_writes_restored_total: status.restored,
+    mdatad_zones: byName(
+      'state',
+      zones.map((zone) => [platformState(zone, health.states), 1]),
+      ZONE_STATES,
+    ),
+    mdatad_links: byName(
+      'kind state',
+      zones.map(({ link }) => [`${link.kind} ${link.link.state}`, 1]),
+      LINKS,
+    ),
+    mdatad_zone_events_total: metrics.zoneEvents,
+    mdatad_zone_event_lag_seconds: metrics.eventLagMs / 1000,
+    mdatad_reconcile_repairs_total: byName('repair', metrics.repairs, REPAIRS),
+    mdatad_reconnects_total: ports.reconnects,
+    mdatad_port_disconnects_total: ports.disconnects,
+    mdatad_port_held_total: ports.held,
+    mdatad_port_dropped_bytes_total: ports.droppedBytes,
+    mdatad_boot_to_answer_seconds: histogram(
+      'mdatad_boot_to_answer_seconds',
+      {},
+      BOOT_BOUNDS_MS,
+      metrics.bootToAnswer,
+    ),
+    mdatad_zone_requests_total: perZone(node, zones, 'requests'),
+    mdatad_zone_errors_total: perZone(node, zones, 'failures'),
+    mdatad_zone_refusals_total: perZone(node, zones, 'refusals'),
+    mdatad_vminfod_following: status.vminfod.state === 'following' ? 1 : 0,
+    mdatad_vminfod_reconnects_total: status.vminfod.reconnects,
+    mdatad_vms: status.vms,
+    mdatad_requests_waiting_for_vm: status.waiting,
+    mdatad_datasets: byName('verdict', Object.entries(datasets.verdicts)),
+    mdatad_dataset_rules_broken: byName('rule', Object.entries(datasets.rules), VM_RULES),
+    mdatad_dataset_warnings_total: datasets.warnings,
+    mdatad_build_info: [{ labels: { version: node.version, node: process.version }, value: 1 }],
+    mdatad_event_loop_delay_seconds: [
+      { labels: { quantile: '0.5' }, value: loop.p50Ms / 1000 },
+      { labels: { quantile: '0.99' }, value: loop.p99Ms / 1000 },
+      { labels: { quantile: '1' }, value: loop.maxMs / 1000 },
     ],
-    mdatad_event_loop_delay_seconds: () => {
-      const { p50Ms, p99Ms, maxMs } = self().loop;
-      const quantiles = [
-        ['0.5', p50Ms],
-        ['0.99', p99Ms],
-        ['1', maxMs],
-      ] as const;
-      return quantiles.map(([quantile, ms]) => ({ labels: { quantile }, value: ms / 1000 }));
-    },
-    mdatad_event_loop_cpu_max_seconds: () => self().loop.maxCpuMs / 1000,
-    mdatad_log_records_suppressed_total: () => metrics.recordsSuppressed,
-    mdatad_log_records_lost_total: () => node.lostRecords(),
-    mdatad_memory_ceiling_bytes: () => self().ceilingBytes,
-    process_resident_memory_bytes: () => self().rssBytes,
-    process_start_time_seconds: () => node.startedAt / 1000,
-    process_open_fds: openFds,
-    process_cpu_seconds_total: () => {
-      const { user, system } = process.cpuUsage();
-      return (user + system) / 1e6;
-    },
+    mdatad_event_loop_cpu_max_seconds: loop.maxCpuMs / 1000,
+    mdatad_log_records_suppressed_total: metrics.recordsSuppressed,
+    mdatad_log_records_lost_total: node.lostRecords(),
+    mdatad_memory_ceiling_bytes: self.ceilingBytes,
+    process_resident_memory_bytes: self.rssBytes,
+    process_start_time_seconds: node.startedAt / 1000,
+    process_open_fds: fds,
+    process_cpu_seconds_total: (user + system) / 1e6,
   };
-}
-
-/** Their number, from the process' own directory in /proc, which illumos and Linux both have. */
-async function openFds(): Promise<number> {
-  const names = await readdir('/proc/self/fd').catch(() => []);
-  // Reading the directory takes one itself.
-  return Math.max(0, names.length - 1);
 }
 
 /** Zones without a request have no series; where no zone has one, a sample without a zone stands in. */
@@ -324,35 +300,25 @@ function histogram(
   ];
 }
 
-/** @param labels one name, or two with a blank between them; `counts` has their values in the same form */
-function byName(labels: string, counts: Iterable<readonly [string, number]>): Sample[] {
-  const [first = '', second] = labels.split(' ');
-  return [...counts].map(([name, value]) => {
-    if (second === undefined) {
-      return { labels: { [first]: name }, value };
-    }
-    const [a = '', b = ''] = name.split(' ');
-    return { labels: { [first]: a, [second]: b }, value };
-  });
-}
-
-/** Counts with a zero for each known name that has none yet. */
-function withZeros(
+/**
+ * The sums of counts by name.
+ *
+ * @param labels one name, or two with a blank between them; `counts` has their values in the same form
+ * @param known counted as 0 where there is none, so that their series do not come and go
+ */
+function byName(
+  labels: string,
   counts: Iterable<readonly [string, number]>,
-  known: readonly string[],
-): Map<string, number> {
-  return new Map([...known.map((name) => [name, 0] as const), ...counts]);
-}
-
-function pairs(first: readonly string[], second: readonly string[]): string[] {
-  return first.flatMap((a) => second.map((b) => `${a} ${b}`));
-}
-
-/** @param known counted as 0 where there is none, so that their series do not come and go */
-function countEach(names: readonly string[], known: readonly string[]): Map<string, number> {
-  const counts = new Map<string, number>(known.map((name) => [name, 0]));
-  for (const name of names) {
-    counts.set(name, (counts.get(name) ?? 0) + 1);
+  known: readonly string[] = [],
+): Sample[] {
+  const sums = new Map(known.map((name) => [name, 0]));
+  for (const [name, count] of counts) {
+    sums.set(name, (sums.get(name) ?? 0) + count);
   }
-  return counts;
+  const names = labels.split(' ');
+  return [...sums].map(([values, value]) => {
+    const parts = names.length === 1 ? [values] : values.split(' ');
+    const pairs = names.map((name, i) => [name, parts[i] ?? ''] as const);
+    return { labels: Object.fromEntries(pairs), value };
+  });
 }

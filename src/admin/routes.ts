@@ -12,7 +12,7 @@
  *   GET  /log-level  PUT /log-level {"level"}
  *   POST /notify {"zonename", "state"}
  *
- * No reply holds a metadata value.
+ * No reply holds a metadata value. Replies about thousands of zones are made and written in slices.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
@@ -21,24 +21,26 @@ import { auditVm, platformStamp, policyOf } from '../datasets/policy';
 import { CooperativeYield } from '../lib/scheduler';
 import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
 import { printableKey, type Level } from '../log';
-import { aliasOf, isZonename, ownString } from '../metadata/vm-data';
+import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
 import { zonerootOf } from '../metadata/datasets';
+import { MAP_NAMES } from '../vm/metadata-index';
 import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
-import type { Doctor } from './doctor';
-import type { HealthMonitor, HealthSnapshot } from './health';
-import type { Metrics } from './metrics-endpoint';
-import { NOTIFY_STATES, type AdminNode } from './node';
+import type { HealthMonitor } from './health';
+import { NOTIFY_STATES, zonesInSlices, type AdminNode } from './node';
 import { kangSnapshot, statusOf, type Status } from './status';
 import { levelOf, setLevel } from './tail';
 import type { SelfHealth } from './watchdog';
-import { zoneReport, zoneRow, type ZoneRow } from './zone-report';
+import { zoneReport, zoneRow, type ZoneRow } from './status';
 
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
-
 /** A request's body is a few lines. */
-const BODY_BYTES = 64 * 1024;
+const BODY_CHARS = 64 * 1024;
+/** JSON is written in pieces of this: to make one takes a fraction of a millisecond. */
+const PIECE_CHARS = 64 * 1024;
+/** An array or object with more members, such as one of all zones, is not made whole. */
+const MOST_MEMBERS = 64;
 
 const levelBody = members({ level: oneOf(LOG_LEVELS) });
 const notifyBody = members({ zonename: text(), state: oneOf(NOTIFY_STATES) });
@@ -56,60 +58,43 @@ export class Refused extends Error {
 
 export interface Parts {
   readonly node: AdminNode;
-  /** Made when they are first asked for. */
-  readonly doctor: () => Promise<Doctor>;
-  readonly metrics: () => Promise<Metrics>;
   readonly health: HealthMonitor;
   readonly self: () => SelfHealth;
-}
-
-/** One key of a zone's metadata.json. */
-export interface KeyRow {
-  /** As a record of the log would show it: control characters escaped, cut to 256 bytes. */
-  readonly key: string;
-  /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
-  readonly bytes: number;
-  /** Which map it is in: guests read `internal` only in the VM's namespaces and for names that end in `_pw`. */
-  readonly map: 'customer' | 'internal';
 }
 
 interface Ask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
-  /** The part of the path behind the route's name; empty where there is none. */
+  /** What stands for the `*` of the route's path; empty where it has none. */
   readonly operand: string;
 }
 
-interface Route {
-  readonly method: 'GET' | 'PUT' | 'POST';
-  readonly path: string;
-  /** Whether something follows the path. */
-  readonly operand?: 'zone';
-  readonly run: (parts: Parts, ask: Ask) => void | Promise<void>;
-}
+/** What it returns is the reply, as JSON; undefined: it has replied. */
+type Run = (parts: Parts, ask: Ask) => unknown;
+type Route = readonly [method: 'GET' | 'PUT' | 'POST', path: string, run: Run];
 
 /** Those that may be asked over the loopback port as well. */
 export const PUBLIC_ROUTES: readonly Route[] = [
-  { method: 'GET', path: '/healthz', run: health },
-  { method: 'GET', path: '/metrics', run: metrics },
+  ['GET', '/healthz', health],
+  ['GET', '/metrics', metrics],
 ];
 
 export const ROUTES: readonly Route[] = [
   ...PUBLIC_ROUTES,
-  { method: 'GET', path: '/status', run: status },
-  { method: 'GET', path: '/zones', run: zones },
-  { method: 'GET', path: '/zones', operand: 'zone', run: zone },
-  { method: 'GET', path: '/keys', operand: 'zone', run: keys },
-  { method: 'GET', path: '/doctor', run: doctor },
-  { method: 'GET', path: '/doctor', operand: 'zone', run: doctor },
-  { method: 'GET', path: '/datasets', run: datasets },
-  { method: 'GET', path: '/datasets', operand: 'zone', run: datasets },
-  { method: 'GET', path: '/kang/snapshot', run: kang },
-  { method: 'GET', path: '/tail', run: tail },
-  { method: 'GET', path: '/log-level', run: logLevel },
-  { method: 'PUT', path: '/log-level', run: setLogLevel },
-  { method: 'POST', path: '/notify', run: notify },
+  ['GET', '/status', status],
+  ['GET', '/zones', zones],
+  ['GET', '/zones/*', zone],
+  ['GET', '/keys/*', keys],
+  ['GET', '/doctor', doctor],
+  ['GET', '/doctor/*', doctor],
+  ['GET', '/datasets', datasets],
+  ['GET', '/datasets/*', datasets],
+  ['GET', '/kang/snapshot', kang],
+  ['GET', '/tail', tail],
+  ['GET', '/log-level', ({ node }) => ({ level: levelOf(node.log) })],
+  ['PUT', '/log-level', setLogLevel],
+  ['POST', '/notify', notify],
 ];
 
 /** Answers a request. Throws Refused where there is no such route, or nothing to answer. */
@@ -124,27 +109,24 @@ export async function route(
     throw new Refused(400, 'the request has no valid path');
   }
   const url = new URL(path, BASE_URL);
-  const matching = routes.flatMap((each) => {
-    const operand = operandOf(each, url.pathname);
-    return operand === undefined ? [] : [{ each, operand }];
-  });
+  const { pathname } = url;
+  const last = pathname.slice(pathname.lastIndexOf('/') + 1);
+  const general = last === '' ? '' : `${pathname.slice(0, -last.length)}*`;
+  const matching = routes.filter(([, each]) => each === pathname || each === general);
   if (matching.length === 0) {
-    throw new Refused(404, `no such route: ${url.pathname}`);
+    throw new Refused(404, `no such route: ${pathname}`);
   }
-  const found = matching.find(({ each }) => each.method === request.method);
+  const found = matching.find(([method]) => method === request.method);
   if (found === undefined) {
-    response.setHeader('Allow', matching.map(({ each }) => each.method).join(', '));
-    throw new Refused(405, `${url.pathname} does not take ${request.method ?? ''}`);
+    response.setHeader('Allow', matching.map(([method]) => method).join(', '));
+    throw new Refused(405, `${pathname} does not take ${request.method ?? ''}`);
   }
-  await found.each.run(parts, { request, response, url, operand: found.operand });
-}
-
-function operandOf({ path, operand }: Route, pathname: string): string | undefined {
-  if (operand === undefined) {
-    return pathname === path ? '' : undefined;
+  const [, pattern, run] = found;
+  const operand = pattern === general ? last : '';
+  const reply = await run(parts, { request, response, url, operand });
+  if (reply !== undefined) {
+    await sendJson(response, reply);
   }
-  const rest = pathname.startsWith(`${path}/`) ? pathname.slice(path.length + 1) : '';
-  return rest === '' || rest.includes('/') ? undefined : rest;
 }
 
 /** A degraded agent serves its zones, so whoever waits for it to serve (SMF's start method) has waited enough. */
@@ -153,111 +135,108 @@ async function health(parts: Parts, { response }: Ask): Promise<void> {
   sendText(response, state === 'failed' ? 503 : 200, `${summary}\n`);
 }
 
-async function metrics(parts: Parts, { request, response, url }: Ask): Promise<void> {
-  const families = await parts.metrics();
-  if (url.searchParams.get('format') === 'json') {
-    sendJson(response, 200, await families.json());
-    return;
-  }
+async function metrics(parts: Parts, { request, response, url }: Ask): Promise<unknown> {
+  // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
+  const { metricsNow } = await import('./metrics-endpoint.js');
+  const { node, self, health: monitor } = parts;
   const wantsOpen = request.headers.accept?.includes('application/openmetrics-text') === true;
   const format = wantsOpen ? 'openmetrics' : 'prometheus';
-  sendText(response, 200, await families.text(format), families.contentType(format));
+  const families = await metricsNow(node, self(), await monitor.snapshot(), format);
+  if (url.searchParams.get('format') === 'json') {
+    return families.getMetricsAsJSON();
+  }
+  sendText(response, 200, await families.metrics(), families.contentType);
+  return undefined;
 }
 
-async function status(parts: Parts, { response }: Ask): Promise<void> {
-  sendJson(response, 200, await currentStatus(parts, await parts.health.snapshot()));
+async function doctor({ node, health: monitor, self }: Parts, { operand }: Ask): Promise<unknown> {
+  const { runDoctor } = await import('./doctor.js');
+  return runDoctor(node, monitor, self(), operand === '' ? undefined : named(node, operand));
 }
 
-async function kang(parts: Parts, { response }: Ask): Promise<void> {
-  const snapshot = await parts.health.snapshot();
-  const current = await currentStatus(parts, snapshot);
-  sendJson(response, 200, await kangSnapshot(parts.node, current, snapshot));
+async function status({ node, self, health: monitor }: Parts): Promise<Status> {
+  return statusOf(node, self(), await monitor.snapshot());
 }
 
-function currentStatus({ node, self }: Parts, snapshot: HealthSnapshot): Promise<Status> {
-  return statusOf(node, self(), snapshot);
+async function kang(parts: Parts): Promise<unknown> {
+  return kangSnapshot(parts.node, await status(parts), await parts.health.snapshot());
 }
 
-async function zones({ node, health: monitor }: Parts, { response }: Ask): Promise<void> {
+async function zones({ node, health: monitor }: Parts): Promise<ZoneRow[]> {
   const snapshot = await monitor.snapshot();
   const rows: ZoneRow[] = [];
-  const slice = new CooperativeYield();
-  for (const each of [...(node.registry()?.all() ?? [])]) {
-    await slice.pause();
+  for await (const each of zonesInSlices(node)) {
     rows.push(zoneRow(node, each, snapshot));
   }
-  sendJson(response, 200, rows);
+  return rows;
 }
 
-async function zone(parts: Parts, { response, operand }: Ask): Promise<void> {
-  const { node } = parts;
+async function zone({ node, health: monitor }: Parts, { operand }: Ask): Promise<unknown> {
   const found = zoneNamed(node, operand);
   // The doctor reports a file that cannot be read.
   const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
-  const report = zoneReport(node, found, await parts.health.snapshot());
-  sendJson(response, 200, { ...report, metadata: metadata ?? null });
+  const report = zoneReport(node, found, await monitor.snapshot());
+  return { ...report, metadata: metadata ?? null };
 }
+
+/** One key of a zone's metadata.json. */
+export type KeyRow = Awaited<ReturnType<typeof keys>>[number];
 
 /** Names and lengths come from the file's offsets: no value is read. */
-async function keys({ node }: Parts, { response, operand }: Ask): Promise<void> {
+async function keys({ node }: Parts, { operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
-  const rows: KeyRow[] = [];
+  const rows = [];
   const slice = new CooperativeYield();
-  for (const map of ['customer', 'internal'] as const) {
+  for (const map of MAP_NAMES) {
     const values = data?.metadata()[map];
-    for (const key of values?.keys() ?? []) {
+    for (const name of values?.keys() ?? []) {
       await slice.pause();
-      rows.push({ key: printableKey(key), bytes: values?.bytesOf?.(key) ?? 0, map });
+      /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
+      const bytes = values?.bytesOf?.(name) ?? 0;
+      // Guests read `internal` only in the VM's namespaces and for names that end in `_pw`.
+      rows.push({ key: printableKey(name), bytes, map });
     }
   }
-  sendJson(response, 200, rows);
-}
-
-async function doctor(parts: Parts, { response, operand }: Ask): Promise<void> {
-  const report =
-    operand === ''
-      ? await (await parts.doctor()).checkAll()
-      : await (await parts.doctor()).checkOne(named(parts.node, operand));
-  sendJson(response, 200, report);
-}
-
-async function datasets({ node }: Parts, { response, operand }: Ask): Promise<void> {
-  const zonename = operand === '' ? undefined : zoneNamed(node, operand).zonename;
-  sendJson(response, 200, await datasetsReport(node, zonename));
+  return rows;
 }
 
 /** What `mdatactl datasets` shows. */
-export type DatasetsReport = Awaited<ReturnType<typeof datasetsReport>>;
+export type DatasetsReport = Awaited<ReturnType<typeof datasets>>;
 
 /**
- * Delegated datasets of one VM or of all, and what the "safe" policy says of each. Usage is read from one `zfs list` of
+ * Delegated datasets of some VMs, and what the "safe" policy says of each. Usage is read from one `zfs list` of
  * the whole node; without it no VM is called safe.
  */
-async function datasetsReport(node: AdminNode, zonename: string | undefined) {
+async function datasets({ node }: Parts, { operand }: Ask) {
+  const { table } = node.store;
+  const names = operand === '' ? table.zonenames() : [zoneNamed(node, operand).zonename];
   const policy = policyOf(node.config().datasets);
   const listed = await listUsage(node.paths.zfs);
-  const { table } = node.store;
-  const zones = (zonename === undefined ? table.zonenames() : [zonename]).flatMap((name) => {
-    const vm = table.vm(name);
-    if (vm === undefined) {
-      return [];
+  const platform = platformStamp();
+  const rows = [];
+  const slice = new CooperativeYield();
+  for (const zonename of names) {
+    await slice.pause();
+    const vm = table.vm(zonename);
+    if (vm !== undefined) {
+      const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
+      const audit = auditVm(vm, policy, { platform, usage, last: node.datasets.lastOf(zonename) });
+      const owner = ownString(vm, 'owner_uuid') ?? null;
+      if (audit !== undefined) {
+        rows.push({ zonename, alias: aliasOf(vm), owner, audit });
+      }
     }
-    const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
-    const last = node.datasets.lastOf(name);
-    const audit = auditVm(vm, policy, { platform: platformStamp(), usage, last });
-    const owner = ownString(vm, 'owner_uuid') ?? null;
-    return audit === undefined ? [] : [{ zonename: name, alias: aliasOf(vm), owner, audit }];
-  });
+  }
   /** Why usage could not be read; empty where it was. */
   const usageUnknown = listed.kind === 'unknown' ? listed.why : '';
-  return { policy, usageUnknown, zones };
+  return { policy, usageUnknown, zones: rows };
 }
 
 function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   const wanted = searchParams.get('zone');
   const options = {
-    zonename: wanted === null ? null : zoneNamed(node, wanted).zonename,
+    zonename: wanted === null ? undefined : zoneNamed(node, wanted).zonename,
     level: levelParameter(searchParams.get('level')),
     last: countParameter('last', searchParams.get('last')),
     since: countParameter('since', searchParams.get('since')),
@@ -273,46 +252,34 @@ function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   }
 }
 
-function levelParameter(value: string | null): Level | null {
-  const level = LOG_LEVELS.find((name) => name === value) ?? null;
-  if (level === null && value !== null) {
+function levelParameter(value: string | null): Level | undefined {
+  const level = LOG_LEVELS.find((name) => name === value);
+  if (level === undefined && value !== null) {
     throw new Refused(400, `level: one of ${LOG_LEVELS.join(', ')} is needed`);
   }
   return level;
 }
 
-function countParameter(name: string, value: string | null): number | null {
+function countParameter(name: string, value: string | null): number | undefined {
   if (value !== null && !/^\d{1,15}$/.test(value)) {
     throw new Refused(400, `${name}: a whole number is needed`);
   }
-  return value === null ? null : Number(value);
+  return value === null ? undefined : Number(value);
 }
 
-function logLevel({ node }: Parts, { response }: Ask): void {
-  sendJson(response, 200, { level: levelOf(node.log) });
-}
-
-async function setLogLevel({ node }: Parts, { request, response }: Ask): Promise<void> {
-  const { level } = parsed(levelBody, await readJson(request));
+async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> {
+  const { level } = await bodyOf(request, levelBody);
   const previous = levelOf(node.log);
   setLevel(node.log, level);
   // Under other names: a record's own member `level` is its severity.
   node.log.info({ now: level, before: previous }, 'log level changed');
-  sendJson(response, 200, { level, previous });
+  return { level, previous };
 }
 
-async function notify({ node }: Parts, { request, response }: Ask): Promise<void> {
-  const { zonename, state } = parsed(notifyBody, await readJson(request));
+async function notify({ node }: Parts, { request }: Ask): Promise<unknown> {
+  const { zonename, state } = await bodyOf(request, notifyBody);
   const facts = await registryOf(node).notify(named(node, zonename));
-  sendJson(response, 200, { zonename, said: state, is: facts?.state ?? null });
-}
-
-function parsed<T>(reader: Reader<T>, body: unknown): T {
-  try {
-    return reader(body);
-  } catch (err) {
-    throw new Refused(400, problemsIn(err));
-  }
+  return { zonename, said: state, is: facts?.state ?? null };
 }
 
 function registryOf(node: AdminNode): Registry {
@@ -340,10 +307,26 @@ function named(node: AdminNode, name: string): string {
   return isHeld ? name : (node.store.table.zoneOf(name) ?? name);
 }
 
-/** Answers with JSON on one line, and ends the response. */
-function sendJson(response: ServerResponse, status: number, body: unknown): void {
-  const text = `${JSON.stringify(body, replaced)}\n`;
-  sendText(response, status, text, 'application/json');
+/** Reads a JSON body. @throws Refused: too large, not JSON, or not what is wanted */
+async function bodyOf<T>(request: IncomingMessage, reader: Reader<T>): Promise<T> {
+  let body = '';
+  const chunks: AsyncIterable<string> = request.setEncoding('utf8');
+  for await (const chunk of chunks) {
+    body += chunk;
+    if (body.length > BODY_CHARS) {
+      throw new Refused(413, `the body is larger than ${BODY_CHARS} bytes`);
+    }
+  }
+  try {
+    return reader(JSON.parse(body));
+  } catch (err) {
+    throw new Refused(400, err instanceof SyntaxError ? 'the body is not JSON' : problemsIn(err));
+  }
+}
+
+/** Answers `{"error": message}`. @param status 400 or more */
+export function sendError(response: ServerResponse, status: number, message: string): void {
+  sendText(response, status, `${JSON.stringify({ error: message })}\n`, 'application/json');
 }
 
 /** Answers with text, and ends the response. No cache may keep it. */
@@ -353,36 +336,45 @@ function sendText(
   text: string,
   contentType = 'text/plain; charset=utf-8',
 ): void {
-  response.writeHead(status, {
-    'Content-Type': contentType,
-    'Content-Length': Buffer.byteLength(text),
-    'Cache-Control': 'no-store',
-  });
+  response.statusCode = status;
+  response.setHeader('Content-Type', contentType);
+  response.setHeader('Cache-Control', 'no-store');
   response.end(text);
 }
 
-/** Answers `{"error": message}`. @param status 400 or more */
-export function sendError(response: ServerResponse, status: number, message: string): void {
-  sendJson(response, status, { error: message });
+/** Answers with JSON on one line, a long one in pieces, and ends the response. */
+async function sendJson(response: ServerResponse, reply: unknown): Promise<void> {
+  response.setHeader('Content-Type', 'application/json');
+  response.setHeader('Cache-Control', 'no-store');
+  const slice = new CooperativeYield();
+  let piece = '';
+  for (const part of jsonParts(reply)) {
+    await slice.pause();
+    piece += part;
+    if (piece.length > PIECE_CHARS) {
+      response.write(piece);
+      piece = '';
+    }
+  }
+  response.end(`${piece}\n`);
 }
 
-/** Reads a JSON body. @throws Refused: too large, or no JSON */
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  const body: AsyncIterable<Buffer> = request;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length > BODY_BYTES) {
-      throw new Refused(413, `the body is larger than ${BODY_BYTES} bytes`);
-    }
-    chunks.push(chunk);
+/** What JSON.stringify makes of a value, one member at a time where it has many. */
+function* jsonParts(value: unknown, most = 0): Generator<string> {
+  const isArray = Array.isArray(value);
+  const all = isArray || isJsonObject(value) ? Object.entries(value) : [];
+  const entries = all.filter(([, member]) => member !== undefined);
+  if (entries.length <= most) {
+    yield JSON.stringify(value, replaced);
+    return;
   }
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch {
-    throw new Refused(400, 'the body is not JSON');
+  let before = isArray ? '[' : '{';
+  for (const [name, member] of entries) {
+    yield isArray ? before : `${before}${JSON.stringify(name)}:`;
+    yield* jsonParts(member, MOST_MEMBERS);
+    before = ',';
   }
+  yield isArray ? ']' : '}';
 }
 
 /** Records of the log may hold errors and big integers, which JSON does not know. */

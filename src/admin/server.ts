@@ -13,17 +13,16 @@ import type { Socket } from 'node:net';
 import { codeOf, messageOf, systemError } from '../lib/errors';
 import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
-import type { Doctor } from './doctor';
 import { HealthMonitor } from './health';
-import type { Metrics } from './metrics-endpoint';
 import type { AdminNode } from './node';
 import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
-import { VminfodProbe } from './vminfod-health';
 import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
 const GLOBAL_ZONEID = 0;
 /** A client has this long to send a whole request, and again to read the reply. */
 const CLIENT_MS = 8000;
+/** How often the server looks for those that have had it. */
+const CHECK_MS = 2000;
 const IDLE_MS = 5000;
 /** Operators, a monitor, a few who follow the log. */
 const MOST_CONNECTIONS = 64;
@@ -34,32 +33,16 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
   private readonly watchdog: Watchdog;
-  private readonly health: HealthMonitor;
   private readonly parts: Parts;
-  private readonly timeouts = new ClientTimeouts();
   private server: Server | null = null;
   private loopback: Server | null = null;
   private identity: FileIdentity | null = null;
 
   constructor(private readonly node: AdminNode) {
     const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
-    this.watchdog = new Watchdog({ ceiling, log: node.log, lostRecords: () => node.lostRecords() });
+    this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
     const self = (): SelfHealth => this.watchdog.state();
-    const probe = new VminfodProbe(node.vminfodUrl);
-    const health = new HealthMonitor({ node, probe, self });
-    this.health = health;
-    let madeMetrics: Promise<Metrics> | null = null;
-    // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
-    const metrics = (): Promise<Metrics> =>
-      (madeMetrics ??= import('./metrics-endpoint.js').then(({ makeMetrics }) =>
-        makeMetrics(node, self, () => health.snapshot()),
-      ));
-    let madeDoctor: Promise<Doctor> | null = null;
-    const doctor = (): Promise<Doctor> =>
-      (madeDoctor ??= import('./doctor.js').then(
-        (module) => new module.Doctor({ node, health, self }),
-      ));
-    this.parts = { node, doctor, metrics, health, self };
+    this.parts = { node, health: new HealthMonitor(node, self), self };
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
@@ -74,7 +57,7 @@ export class AdminServer {
     this.identity = bound.identity;
     this.server = server;
     this.watchdog.start();
-    this.health.start();
+    this.parts.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);
@@ -84,7 +67,7 @@ export class AdminServer {
   /** Ends open requests and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
     this.watchdog.stop();
-    this.health.stop();
+    this.parts.health.stop();
     this.node.tail.endAll();
     const { server, loopback, identity } = this;
     [this.server, this.loopback, this.identity] = [null, null, null];
@@ -99,11 +82,13 @@ export class AdminServer {
   }
 
   private makeServer(routes: typeof ROUTES): Server {
-    // The server's own time limits are checked every 30 s only, and know nothing of readers.
-    const server = createServer({ headersTimeout: 0, requestTimeout: 0 });
-    server.keepAliveTimeout = IDLE_MS;
+    const server = createServer({
+      headersTimeout: CLIENT_MS,
+      requestTimeout: CLIENT_MS,
+      connectionsCheckingInterval: CHECK_MS,
+      keepAliveTimeout: IDLE_MS,
+    });
     server.maxConnections = MOST_CONNECTIONS;
-    server.on('connection', (socket: Socket) => this.timeouts.open(socket));
     server.on('request', (request, response) => void this.answer(routes, request, response));
     server.on('clientError', (_err, socket) => socket.destroy());
     server.on('error', (err) => {
@@ -121,7 +106,6 @@ export class AdminServer {
   ): Promise<void> {
     // A client that goes away in the middle of its reply needs no answer.
     response.on('error', () => undefined);
-    this.timeouts.follow(request, response);
     try {
       if (routes === PUBLIC_ROUTES && !LOOPBACK_HOST.test(request.headers.host ?? '')) {
         throw new Refused(403, 'the Host header has to name this machine: localhost or 127.0.0.1');
@@ -141,7 +125,10 @@ export class AdminServer {
     } finally {
       // A body that nobody read must not keep the connection.
       request.resume();
-      this.timeouts.replied(request, response);
+      if (response.writableEnded && !response.writableFinished) {
+        const unread = setTimeout(() => request.socket.destroy(), CLIENT_MS).unref();
+        response.once('close', () => clearTimeout(unread));
+      }
     }
   }
 
@@ -170,56 +157,6 @@ export class AdminServer {
     } catch (err) {
       const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
       this.node.log.error({ err: failed, code: codeOf(failed) }, 'no metrics on the loopback port');
-    }
-  }
-}
-
-/** Disconnects clients that take longer than CLIENT_MS for a step of their own. */
-class ClientTimeouts {
-  /** Of each open connection; null while the step is ours. */
-  private readonly timers = new Map<Socket, NodeJS.Timeout | null>();
-
-  open(socket: Socket): void {
-    this.start(socket);
-    socket.once('close', () => {
-      this.stop(socket);
-      this.timers.delete(socket);
-    });
-  }
-
-  /** The client's step: it sends a request, or reads a reply. */
-  private start(socket: Socket): void {
-    this.stop(socket);
-    if (!socket.destroyed) {
-      this.timers.set(socket, setTimeout(() => socket.destroy(), CLIENT_MS).unref());
-    }
-  }
-
-  private stop(socket: Socket): void {
-    clearTimeout(this.timers.get(socket) ?? undefined);
-    this.timers.set(socket, null);
-  }
-
-  /** A request's head is here: its body may still come. Once it is answered the next one may. */
-  follow(request: IncomingMessage, response: ServerResponse): void {
-    const { socket, headers } = request;
-    const hasBody =
-      headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
-    if (!hasBody) {
-      this.stop(socket);
-    }
-    request.once('end', () => {
-      if (!response.writableEnded) {
-        this.stop(socket);
-      }
-    });
-    response.once('finish', () => this.start(socket));
-  }
-
-  /** The reply is written as far as it goes, which for a follower of the log it is not. */
-  replied(request: IncomingMessage, response: ServerResponse): void {
-    if (response.writableEnded && !response.writableFinished) {
-      this.start(request.socket);
     }
   }
 }

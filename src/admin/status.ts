@@ -1,18 +1,25 @@
 /*
- * The agent in one view: what `mdatactl status` shows and monitors read as JSON, and the same as kang wants it,
+ * What operators see: the agent in one view, a row of each zone, all about one zone, and the agent as kang wants it,
  * Triton's convention for looking into services.
  *
- * Gathered when somebody asks, in slices: a status of thousands of zones delays no request.
+ * Gathered when somebody asks, from the agent's own state and the last evaluation of its health; neither the platform
+ * nor vminfod is asked. No metadata value is in it: the last request shows its key, and the records are those of the
+ * log.
  */
-import { percentile } from '../metrics';
-import { CooperativeYield } from '../lib/scheduler';
-import type { SelfHealth } from './watchdog';
-import { levelOf } from './tail';
-import type { AdminNode } from './node';
-import { platformState } from './platform-states';
 import { hostname } from 'node:os';
-import { lastWarning, type Warning, zoneReport } from './zone-report';
-import type { HealthSnapshot, Problem } from './health';
+import { messageOf } from '../lib/errors';
+import type { StateRecord } from '../lib/fsm';
+import { aliasOf } from '../metadata/vm-data';
+import { percentile } from '../metrics';
+import { SerialLink } from '../transport/serial-link';
+import { ZoneSocket } from '../transport/socket-server';
+import type { MetadataReport } from '../vm/store';
+import type { Zone } from '../zones/zone';
+import { countEach } from './format';
+import { stateOf, type HealthSnapshot, type Problem } from './health';
+import { platformState, zonesInSlices, type AdminNode } from './node';
+import { levelOf } from './tail';
+import type { SelfHealth } from './watchdog';
 
 /** More are counted, not listed. */
 const MOST_LISTED = 20;
@@ -105,45 +112,124 @@ function progressOf(node: AdminNode) {
 }
 
 async function countZones(node: AdminNode, health: HealthSnapshot) {
-  const byState = new Map<string, number>();
-  const byBrand = new Map<string, number>();
-  const sockets = { total: 0, listening: 0 };
-  const ports = { total: 0, connected: 0, waiting: 0 };
-  const warnings: (Warning & { zonename: string })[] = [];
-  const zones = [...(node.registry()?.all() ?? [])];
-  const slice = new CooperativeYield();
-  for (const zone of zones) {
-    await slice.pause();
-    const { brand } = zone.facts;
-    const state = platformState(zone, health.states);
-    byState.set(state, (byState.get(state) ?? 0) + 1);
-    byBrand.set(brand, (byBrand.get(brand) ?? 0) + 1);
-    const { kind, link } = zone.link;
-    if (kind === 'socket') {
-      sockets.total++;
-      sockets.listening += link.state === 'listening' ? 1 : 0;
-    } else {
-      ports.total++;
-      ports.connected += link.state === 'connected' ? 1 : 0;
-      ports.waiting += link.state === 'waiting' ? 1 : 0;
-    }
+  const zones: Zone[] = [];
+  const warnings: { zonename: string; time: string; text: string }[] = [];
+  for await (const zone of zonesInSlices(node)) {
+    zones.push(zone);
     const warning = lastWarning(zone);
     if (warning !== null) {
       warnings.push({ zonename: zone.zonename, ...warning });
     }
   }
+  const byState = countEach(zones.map((zone) => platformState(zone, health.states)));
+  const byBrand = countEach(zones.map(({ facts }) => facts.brand));
+  const byKind = countEach(zones.map(({ link }) => link.kind));
+  const byLink = countEach(zones.map(({ link: { kind, link } }) => `${kind} ${link.state}`));
+  const links = (name: string): number => byLink.get(name) ?? 0;
   return {
     zones: {
       total: zones.length,
       byState: Object.fromEntries(byState),
       byBrand: Object.fromEntries(byBrand),
     },
-    sockets,
-    ports,
+    sockets: { total: byKind.get('socket') ?? 0, listening: links('socket listening') },
+    ports: {
+      total: byKind.get('port') ?? 0,
+      connected: links('port connected'),
+      waiting: links('port waiting'),
+    },
     /** Recent warnings of zones' logs. They are not health. */
     warnings: warnings.slice(0, MOST_LISTED),
     warningsInAll: warnings.length,
   };
+}
+
+/** A zone in `mdatactl zones`: what fits on a line. */
+export type ZoneRow = ReturnType<typeof zoneRow>;
+/** All that the agent knows of a zone, for `mdatactl zone`. */
+export type ZoneReport = ReturnType<typeof zoneReport> & {
+  /** What it has used of its limits; not in the report of all zones. */
+  readonly metadata?: MetadataReport | null;
+};
+
+/** In the place of what is not known while the zone's file system does not answer. */
+const NOT_ANSWERING = 'not answering';
+
+export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+  const problems = health.zones.get(zone.zonename) ?? [];
+  const { link } = zone.link;
+  const stats = node.requestLogOf(zone)?.stats;
+  const { directory } = zone;
+  return {
+    zonename: zone.zonename,
+    alias: aliasOf(node.store.table.vm(zone.zonename)),
+    brand: zone.facts.brand,
+    /** The platform's word, as zoneadm list has it. */
+    state: platformState(zone, health.states),
+    health: stateOf(problems),
+    /** Why it is not healthy, by the names of health.ts. */
+    reasons: problems.map(({ reason }) => reason),
+    kind: zone.link.kind,
+    link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
+    connections: link.connections,
+    /** The state of the directory's mount; null for an HVM zone. */
+    mount: directory === null || zone.answers ? (directory?.state ?? null) : NOT_ANSWERING,
+    requests: stats?.requests ?? 0,
+    errors: stats?.failures ?? 0,
+    refusals: stats?.refusals ?? 0,
+    bytesReceived: stats?.bytesReceived ?? 0,
+    bytesSent: stats?.bytesSent ?? 0,
+    /** All of its requests together, from their last byte to their reply, ms. */
+    elapsedMs: stats?.elapsedMs ?? 0,
+    /** Of an HVM zone's port; null for a socket. */
+    reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
+    lastRequest: stats?.lastRequest ?? null,
+  };
+}
+
+export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+  const { link } = zone.link;
+  const { zonename, facts } = zone;
+  const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
+  const stats = node.requestLogOf(zone)?.stats;
+  return {
+    ...zoneRow(node, zone, health),
+    zonepath: facts.zonepath,
+    path: link.path,
+    history: zone.history(),
+    linkHistory: linkHistory(zone),
+    port: link instanceof SerialLink ? link.counts : null,
+    tally: stats ?? null,
+    /** What vminfod knows of it, null when nothing. */
+    vm: node.store.facts(zonename) ?? null,
+    write:
+      write === undefined
+        ? null
+        : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
+    /** What is wrong with it, the reasons of its health. */
+    problems: health.zones.get(zonename) ?? [],
+    /** A recent warning of its log; not part of its health. */
+    warning: lastWarning(zone),
+    records: zone.log.recent(),
+  };
+}
+
+function linkHistory({ link: { link } }: Zone): readonly StateRecord<string>[] {
+  return link instanceof SerialLink || link instanceof ZoneSocket ? link.history() : [];
+}
+
+/** A warning in a zone's log is news for this long. */
+const RECENT_MS = 5 * 60_000;
+
+/** The last warning of the zone's log, where it is news. */
+function lastWarning(zone: Zone) {
+  const last = zone.log.recent().findLast(({ level }) => level === 'warn' || level === 'error');
+  if (last === undefined || Date.now() - Date.parse(last.time) >= RECENT_MS) {
+    return null;
+  }
+  const { err } = last.fields;
+  const text = err === undefined ? last.msg : `${last.msg} (${messageOf(err)})`;
+  return { time: last.time, text };
 }
 
 /** Types of kang's objects. Ids that name objects of other services too (`zone`) are the uuids that those use. */
@@ -152,24 +238,21 @@ const TYPES = ['zone', 'link', 'write'] as const;
 export type KangSnapshot = Awaited<ReturnType<typeof kangSnapshot>>;
 
 /** The agent as kang sees it: who we are, some metrics, and our objects under their types' names. */
-export async function kangSnapshot(node: AdminNode, status: Status, health: HealthSnapshot) {
+export async function kangSnapshot(node: AdminNode, status: Status, snapshot: HealthSnapshot) {
   const zone: Record<string, unknown> = {};
   const link: Record<string, unknown> = {};
   const write: Record<string, unknown> = {};
-  const slice = new CooperativeYield();
-  for (const each of [...(node.registry()?.all() ?? [])]) {
-    await slice.pause();
-    const report = zoneReport(node, each, health);
-    const { zonename, alias, brand, state, mount, requests, errors, refusals } = report;
-    const { health: healthState, reasons } = report;
-    const since = report.history.at(-1)?.since ?? null;
+  for await (const each of zonesInSlices(node)) {
+    const row = zoneRow(node, each, snapshot);
+    const { zonename, alias, brand, state, health, reasons, mount } = row;
+    const { requests, errors, refusals, kind, connections, reconnects } = row;
     zone[zonename] = {
-      ...{ alias, brand, state, since, health: healthState, reasons, mount },
-      ...{ requests, errors, refusals, link: `link:${zonename}` },
+      ...{ alias, brand, state, since: each.history().at(-1)?.since ?? null, health, reasons },
+      ...{ mount, requests, errors, refusals, link: `link:${zonename}` },
     };
-    const { kind, path, connections, reconnects, linkHistory } = report;
-    const history = linkHistory;
-    link[zonename] = { kind, state: report.link, path, connections, reconnects, history };
+    const { path } = each.link.link;
+    const history = linkHistory(each);
+    link[zonename] = { kind, state: row.link, path, connections, reconnects, history };
   }
   for (const { zonename, ...rest } of status.writes.inProgress) {
     write[zonename] = { ...rest, zone: `zone:${zonename}` };
@@ -185,7 +268,7 @@ export async function kangSnapshot(node: AdminNode, status: Status, health: Heal
     stats: {
       started: new Date(node.startedAt).toISOString(),
       uptime: status.uptimeMs,
-      health: { state: health.state, summary: health.summary },
+      health: { state: snapshot.state, summary: snapshot.summary },
       memory: { rss: memory.rssBytes },
       requests,
       writes: { ...writes, inProgress: writes.inProgress.length },

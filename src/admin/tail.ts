@@ -5,17 +5,15 @@
  * logger's own level is the least of its streams', and children keep a copy of it: so it is the first stream's level
  * that is changed, and children of any age follow.
  *
- * The last thousand records that the log showed are kept, for followers that ask for what happened before. A record
+ * The last records that the log showed are kept, for followers that ask for what happened before. A record
  * costs a reference here, and a line of JSON only when a follower gets it. A follower that reads too slowly loses
- * records and gets their number; neither the log nor the agent ever waits for it. Followers, unlike the log, also get
- * a hint where a guest asked for an `sdc:` key that does not exist.
+ * records and gets their number; neither the log nor the agent ever waits for it.
  */
 import bunyan from 'bunyan';
 import { Writable } from 'node:stream';
 import { LOG_LEVELS } from '../config';
 import { LOG_STREAM, type Level, type Logger } from '../log';
 import { isJsonObject, own, type JsonObject } from '../metadata/vm-data';
-import { hintForRecord } from './hints';
 
 /** Bytes buffered for one follower that reads slowly: a terminal needs far less. */
 export const MOST_UNREAD_BYTES = 256 * 1024;
@@ -24,27 +22,18 @@ export const MOST_FOLLOWERS = 16;
 /** Minutes of a quiet node; with keys cut to 256 bytes about a megabyte. */
 export const MOST_KEPT_RECORDS = 1000;
 
-/** Which records a follower gets. */
+/** Which records a follower gets; what is left out narrows nothing. */
 export interface TailOptions {
-  /** Null: of all zones, and those of none. */
-  readonly zonename: string | null;
-  /** Null: all that the log shows. */
-  readonly level: Level | null;
-  /** How many kept records it gets first, the newest ones; null: all since `since`, or none without it. */
-  readonly last: number | null;
+  readonly zonename?: string | undefined;
+  /** This level and above. */
+  readonly level?: Level | undefined;
+  /** So many kept records first, the newest ones; left out: all since `since`, or none without it. */
+  readonly last?: number | undefined;
   /** Kept records from this time on, ms since 1970. */
-  readonly since: number | null;
+  readonly since?: number | undefined;
   /** False: ends after the kept records. */
-  readonly live: boolean;
+  readonly live?: boolean;
 }
-
-export const ALL_RECORDS: TailOptions = {
-  zonename: null,
-  level: null,
-  last: null,
-  since: null,
-  live: true,
-};
 
 interface Follower {
   readonly out: Writable;
@@ -73,9 +62,8 @@ export function setLevel(log: Logger, level: Level): void {
 /** A stream of the logger that followers subscribe to. One serves the agent, for its whole life. */
 export class Tail extends Writable {
   private readonly followers = new Set<Follower>();
-  /** A ring: the oldest is at `next` once it is full. */
+  /** Oldest first. */
   private readonly kept: JsonObject[] = [];
-  private next = 0;
 
   /** @param leastLevel bunyan's number of the level that the log itself shows, asked for each record */
   constructor(private readonly leastLevel: () => number) {
@@ -92,18 +80,14 @@ export class Tail extends Writable {
    * @returns false when there are too many followers already
    */
   follow(out: Writable, options: TailOptions): boolean {
-    const { zonename, level, live } = options;
+    const { zonename, level, live = true } = options;
     if (live && this.followers.size >= MOST_FOLLOWERS) {
       return false;
     }
-    const least = level === null ? 0 : bunyan.resolveLevel(level);
-    const follower: Follower = {
-      out,
-      wants: (record) =>
-        (zonename === null || own(record, 'zonename') === zonename) && levelIn(record) >= least,
-      lost: 0,
-    };
-    const text = this.keptLines(follower, options);
+    const least = level === undefined ? 0 : bunyan.resolveLevel(level);
+    const wants = (record: JsonObject): boolean =>
+      (zonename === undefined || own(record, 'zonename') === zonename) && levelIn(record) >= least;
+    const text = this.keptLines(wants, options);
     if (text !== '') {
       out.write(text);
     }
@@ -111,10 +95,9 @@ export class Tail extends Writable {
       out.end();
       return true;
     }
+    const follower = { out, wants, lost: 0 };
     this.followers.add(follower);
-    const remove = (): void => {
-      this.followers.delete(follower);
-    };
+    const remove = (): boolean => this.followers.delete(follower);
     out.on('close', remove);
     // A follower that disconnected is not an error: `close` comes after it.
     out.on('error', remove);
@@ -135,8 +118,10 @@ export class Tail extends Writable {
     if (!isJsonObject(record) || levelIn(record) < this.leastLevel()) {
       return true;
     }
-    this.kept[this.next] = record;
-    this.next = (this.next + 1) % MOST_KEPT_RECORDS;
+    this.kept.push(record);
+    if (this.kept.length > MOST_KEPT_RECORDS) {
+      this.kept.shift();
+    }
     let line: string | null = null;
     for (const follower of this.followers) {
       if (follower.wants(record)) {
@@ -147,24 +132,20 @@ export class Tail extends Writable {
     return true;
   }
 
-  private keptLines({ wants }: Follower, { last, since }: TailOptions): string {
-    let left = last ?? (since === null ? 0 : MOST_KEPT_RECORDS);
+  private keptLines(wants: Follower['wants'], { last, since }: TailOptions): string {
+    const most = last ?? (since === undefined ? 0 : MOST_KEPT_RECORDS);
+    const records = this.kept.filter((record) => {
+      return wants(record) && (since === undefined || timeOf(record) >= since);
+    });
     let bytes = 0;
     const lines: string[] = [];
-    for (let back = 1; back <= this.kept.length && left > 0; back++) {
-      const record = this.kept[(this.next - back + MOST_KEPT_RECORDS) % MOST_KEPT_RECORDS];
-      if (record === undefined || (since !== null && timeOf(record) < since)) {
+    for (const record of records.slice(Math.max(0, records.length - most)).reverse()) {
+      const line = lineOf(record);
+      bytes += line.length;
+      if (bytes > MOST_UNREAD_BYTES) {
         break;
       }
-      if (wants(record)) {
-        const line = lineOf(record);
-        bytes += line.length;
-        if (bytes > MOST_UNREAD_BYTES) {
-          break;
-        }
-        lines.push(line);
-        left--;
-      }
+      lines.push(line);
     }
     return lines.reverse().join('');
   }
@@ -182,8 +163,7 @@ function timeOf(record: JsonObject): number {
 }
 
 function lineOf(record: JsonObject): string {
-  const hint = hintForRecord(record);
-  return `${JSON.stringify(hint === null ? record : { ...record, hint })}\n`;
+  return `${JSON.stringify(record)}\n`;
 }
 
 function send(follower: Follower, line: string): void {
@@ -198,10 +178,10 @@ function send(follower: Follower, line: string): void {
 
 /** A record like the log's own, at the place of the gap. */
 function reportLoss(follower: Follower): void {
-  if (follower.lost > 0 && !follower.out.destroyed) {
-    const { lost } = follower;
+  const { out, lost } = follower;
+  if (lost > 0 && !out.destroyed) {
     follower.lost = 0;
     const record = { name: 'metadata', level: 40, lost, msg: 'this follower was too slow' };
-    follower.out.write(`${JSON.stringify({ ...record, time: new Date().toISOString(), v: 0 })}\n`);
+    out.write(lineOf({ ...record, time: new Date(), v: 0 }));
   }
 }

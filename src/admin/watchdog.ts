@@ -32,20 +32,10 @@ const LONG_FILES_BYTES = 448 * MIB;
 /** An idle zone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
-export interface Alarm {
-  readonly reason: 'event-loop-wedged' | 'memory-over-ceiling' | 'log-records-lost';
-  readonly text: string;
-  /** What to do, on one line. */
-  readonly remedy: string;
-}
+type AlarmReason = 'event-loop-wedged' | 'memory-over-ceiling' | 'log-records-lost';
 
-export interface SelfHealth {
-  readonly loop: LoopDelay;
-  readonly rssBytes: number;
-  readonly ceilingBytes: number;
-  /** What is wrong; empty when all is well. */
-  readonly alarms: readonly Alarm[];
-}
+/** How the agent does, as of the last whole window. */
+export type SelfHealth = ReturnType<Watchdog['state']>;
 
 /** Most memory that the agent may use, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
@@ -56,31 +46,28 @@ export function memoryCeiling(zones: number, limits: Config['limits']): number {
   return base + zones * ZONE_BYTES + Math.min(zones, ZONES_AT_LIMIT) * atLimit;
 }
 
-export interface WatchdogOptions {
-  readonly ceiling: () => number;
-  readonly log: ThrottledLogSink;
-  /** Log records that were lost since the start. */
-  readonly lostRecords: () => number;
-  /** Of this process, bytes. */
-  readonly rss?: () => number;
-}
-
 /** Watches the process from `start` to `stop`. */
 export class Watchdog {
   private readonly loopWatch = new LoopWatch();
   private readonly lateWarnings: ThrottledLog;
   private readonly memoryWarnings: ThrottledLog;
-  private readonly rss: () => number;
   private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0, maxCpuMs: 0 };
   private timer: NodeJS.Timeout | null = null;
-  private lostRecords = 0;
+  private lostBefore = 0;
   private lostAt = -Infinity;
 
-  constructor(private readonly options: WatchdogOptions) {
+  /**
+   * @param ceiling bytes
+   * @param lostRecords log records that were lost since the start
+   */
+  constructor(
+    log: ThrottledLogSink,
+    private readonly ceiling: () => number,
+    private readonly lostRecords: () => number,
+  ) {
     const now = (): number => performance.now();
-    this.rss = options.rss ?? (() => process.memoryUsage.rss());
-    this.lateWarnings = new ThrottledLog(options.log, now);
-    this.memoryWarnings = new ThrottledLog(options.log, now);
+    this.lateWarnings = new ThrottledLog(log, now);
+    this.memoryWarnings = new ThrottledLog(log, now);
   }
 
   start(): void {
@@ -95,24 +82,27 @@ export class Watchdog {
     this.loopWatch.stop();
   }
 
-  state(): SelfHealth {
-    const rssBytes = this.rss();
-    const ceilingBytes = this.options.ceiling();
-    const alarms: Alarm[] = [];
+  state() {
+    const rssBytes = process.memoryUsage.rss();
+    const ceilingBytes = this.ceiling();
+    const lost = this.lostRecords();
+    if (lost > this.lostBefore) {
+      [this.lostBefore, this.lostAt] = [lost, performance.now()];
+    }
+    /** What is wrong, and what to do, on one line. */
+    const alarms: {
+      readonly reason: AlarmReason;
+      readonly text: string;
+      readonly remedy: string;
+    }[] = [];
     const remedy = 'svcadm restart mdatad';
     if (this.loop.p50Ms > WEDGED_MS) {
-      const lateMs = Math.round(this.loop.p50Ms);
-      const text = `the event loop is late by ${lateMs} ms most of the time`;
+      const text = `the event loop is late by ${Math.round(this.loop.p50Ms)} ms most of the time`;
       alarms.push({ reason: 'event-loop-wedged', text, remedy });
     }
     if (rssBytes > ceilingBytes) {
       const text = `memory is ${inBytes(rssBytes)}, over the ceiling of ${inBytes(ceilingBytes)}: a leak, or more zones at their limits than foreseen`;
       alarms.push({ reason: 'memory-over-ceiling', text, remedy });
-    }
-    const lost = this.options.lostRecords();
-    if (lost > this.lostRecords) {
-      this.lostRecords = lost;
-      this.lostAt = performance.now();
     }
     if (performance.now() - this.lostAt < LOST_RECORDS_MS) {
       const text = `log records are being lost, ${lost} since the start`;
@@ -124,8 +114,8 @@ export class Watchdog {
   /** Judges the window that ends now. Exposed for tests; the timer calls it. */
   sample(): void {
     this.loop = this.loopWatch.take();
-    if (this.loop.maxMs > LATE_MS) {
-      const { p99Ms, maxMs, maxCpuMs } = this.loop;
+    const { p99Ms, maxMs, maxCpuMs } = this.loop;
+    if (maxMs > LATE_MS) {
       const fields = { p99_ms: p99Ms, max_ms: maxMs, max_cpu_ms: maxCpuMs };
       this.lateWarnings.warn(fields, 'the event loop was blocked');
     }

@@ -6,7 +6,8 @@ import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { run } from '../../src/platform/exec';
-import type { DoctorReport, Step, Verdict } from '../../src/admin/doctor-context';
+import type { DoctorReport } from '../../src/admin/doctor';
+import type { Step, Verdict } from '../../src/admin/doctor-context';
 import type { Status } from '../../src/admin/status';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
@@ -243,7 +244,10 @@ describe('the doctor', function () {
     const path = node.path(`/zones/${OS_ZONE}/config/tags.json`);
     writeFileSync(path, '{ broken');
     const { finding } = await stepOf(OS_ZONE, 'tags.json', 'fail');
-    assert.match(finding, /holds no JSON object: until it is repaired, guests see none of it/);
+    assert.match(
+      finding,
+      /cannot be used: no JSON object: until it is repaired, guests see none of it$/,
+    );
     writeFileSync(path, '{}');
     await stepOf(OS_ZONE, 'tags.json', 'ok');
     const metadata = node.path(`/zones/${OS_ZONE}/config/metadata.json`);
@@ -252,7 +256,7 @@ describe('the doctor', function () {
     const inside = await stepOf(OS_ZONE, 'metadata.json', 'fail');
     assert.match(
       inside.finding,
-      /customer_metadata holds no JSON object: until it is repaired, guests see none of it/,
+      /cannot be used: no JSON object in customer_metadata: until .* guests see none of it$/,
     );
     writeFileSync(metadata, before);
     await stepOf(OS_ZONE, 'metadata.json', 'ok');
@@ -263,7 +267,7 @@ describe('the doctor', function () {
     const before = readFileSync(path);
     writeFileSync(path, '{"customer_metadata":{"a":"1"');
     const damaged = await stepOf(OS_ZONE, 'metadata.json', 'fail');
-    assert.match(damaged.finding, /is damaged: no JSON object: .* can write nothing/);
+    assert.match(damaged.finding, /cannot be used: no JSON object: .* can write nothing/);
     writeFileSync(path, '  ');
     const blank = await stepOf(OS_ZONE, 'metadata.json', 'warn');
     assert.match(blank.finding, /is blank: the next write of the guest makes it again/);

@@ -69,75 +69,115 @@ describe('the checks of config files', () => {
     renameSync(`${path}.new`, path);
   }
 
-  it('find nothing wrong where a VM has no files', () => {
-    const check = checks().check(ZONE, directory);
-    assert.deepStrictEqual(
-      [check.damaged, check.changedAt, check.isUnproven, check.isNewerThan(0)],
-      [[], 0, false, false],
-    );
+  const never = (): boolean => assert.fail('nobody asks vminfod');
+  const always = (): boolean => true;
+
+  it('find nothing wrong where a VM has no files', async () => {
+    const each = checks();
+    passedMs = LATER_MS;
+    assert.deepStrictEqual(await each.check(ZONE, directory), { damaged: [], changedAt: 0 });
+    assert(!(await each.isBehind(dataOf({}), 0, never)));
   });
 
-  it('report an unusable file once it had the time to be written whole', () => {
+  it('report an unusable file once it had the time to be written whole', async () => {
     const each = checks();
     const broken = '{ "customer_metadata": {"pw":"Hae6-secret';
+    const large = JSON.stringify({ key: `secret${'x'.repeat(1024 * 1024)}` });
     for (const [text, words] of [
-      [broken, /^metadata.json holds no JSON object/],
-      ['[]', /^metadata.json holds no JSON object/],
-      ['{"customer_metadata":["a"]}', /^metadata.json has in customer_metadata no JSON object/],
+      [broken, /^metadata.json cannot be used \(no JSON object\)/],
+      ['[]', /^metadata.json cannot be used \(no JSON object\)/],
+      [`{"customer_metadata":${large}`, /^metadata.json cannot be used \(no JSON object\)/],
+      ['{"customer_metadata":["a"]}', /\(no JSON object in customer_metadata\)/],
     ] as const) {
       writeFileSync(path, text);
       passedMs = 0;
-      assert.deepStrictEqual(each.check(ZONE, directory).damaged, []);
+      assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, []);
       passedMs = LATER_MS;
-      const [damaged] = each.check(ZONE, directory).damaged;
+      const [damaged] = (await each.check(ZONE, directory)).damaged;
       assert.match(damaged?.text ?? '', words);
       assert(!damaged?.text.includes('secret'));
     }
-    writeFileSync(path, '{}');
-    assert.deepStrictEqual(each.check(ZONE, directory).damaged, []);
+    for (const text of ['{}', ' ']) {
+      writeFileSync(path, text);
+      assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, [], text);
+    }
   });
 
-  it('give vminfod some seconds, then call its copy stale where last_modified is older, in whole seconds', () => {
+  it('take no second thread for a file that is being read', async () => {
+    const each = checks();
+    writeFileSync(path, '[]');
+    passedMs = LATER_MS;
+    const first = each.check(ZONE, directory);
+    assert.deepStrictEqual(await each.check(ZONE, directory), { damaged: [], changedAt: 0 });
+    const found = await first;
+    assert.strictEqual(found.damaged.length, 1);
+    assert.deepStrictEqual(await each.check(ZONE, directory), found);
+  });
+
+  it('report what cannot be read, and what is no file', async () => {
+    const each = checks();
+    mkdirSync(path);
+    passedMs = LATER_MS;
+    const [damaged] = (await each.check(ZONE, directory)).damaged;
+    assert.match(damaged?.text ?? '', /\(not a regular file\)/);
+    rmSync(path, { recursive: true });
+  });
+
+  it('give vminfod some seconds, then call its copy stale where last_modified is older, in whole seconds', async () => {
     write({ key: 'value' });
+    // It was written before the agent started: only a copy that is older is suspicious.
+    passedMs = 1000;
     const each = checks();
     const wrote = Date.now();
-    assert(!each.check(ZONE, directory).isNewerThan(wrote - LATER_MS));
+    copy = { customer_metadata: { key: 'other' } };
+    const isBehind = async (lastModified: number | undefined): Promise<boolean> => {
+      await each.check(ZONE, directory);
+      return each.isBehind(dataOf({ key: 'value' }), lastModified, always);
+    };
+    assert(!(await isBehind(wrote - LATER_MS)));
     passedMs = LATER_MS;
-    const check = each.check(ZONE, directory);
-    assert(check.isNewerThan(wrote - LATER_MS));
-    assert(!check.isNewerThan(wrote));
-    assert(!check.isNewerThan(undefined), 'a vminfod that tells no time is not accused');
+    assert(!(await isBehind(wrote)));
+    assert(!(await isBehind(undefined)), 'a vminfod that tells no time is not accused');
+    assert.strictEqual(asked, 0);
+    assert(await isBehind(wrote - LATER_MS));
+    assert.strictEqual(asked, 1);
   });
 
   it('compare the contents once for each change, however new the copy claims to be', async () => {
     // A file's time may be some milliseconds behind the clock: the agent started well before.
     passedMs = -1000;
     const each = checks();
+    const isBehind = async (value: string, of: number, mayAsk = always): Promise<boolean> => {
+      await each.check(ZONE, directory);
+      return each.isBehind(dataOf({ key: value }), of, mayAsk);
+    };
+    const NEW = Date.now() + LATER_MS;
     write({ key: 'new' });
     passedMs = LATER_MS;
     copy = { customer_metadata: { key: 'old' } };
-    assert(each.check(ZONE, directory).isUnproven);
-    assert.strictEqual(await each.compare(ZONE, dataOf({ key: 'new' }), 1), 'differs');
-    assert(each.check(ZONE, directory).isUnproven, 'it is asked again until it shows the change');
-    assert.strictEqual(each.lastCompared(ZONE, 1), 'differs');
-    assert.strictEqual(each.lastCompared(ZONE, 2), null, 'the copy is a new one');
+    assert(!(await isBehind('new', NEW, () => false)), 'nothing is known before it is asked');
+    assert(await isBehind('new', NEW));
+    assert(await isBehind('new', NEW, never), 'it is asked again only after a while');
+    assert.strictEqual(asked, 1);
+    assert(await isBehind('new', NEW + 1), 'the copy is a new one');
     passedMs += LATER_MS;
-    assert.strictEqual(each.lastCompared(ZONE, 1), null, 'it is no news any more');
     copy = { customer_metadata: { key: 'new' } };
-    assert.strictEqual(await each.compare(ZONE, dataOf({ key: 'new' }), 1), 'shown');
-    assert(!each.check(ZONE, directory).isUnproven);
+    assert(!(await isBehind('new', NEW + 1)), 'the answer was no news any more');
+    assert.strictEqual(asked, 3);
+    assert(!(await isBehind('new', NEW + 2, never)), 'it was shown');
     write({ key: 'newer' });
-    assert(each.check(ZONE, directory).isUnproven);
-    assert.strictEqual(asked, 2);
+    assert(await isBehind('newer', NEW + 2));
+    assert.strictEqual(asked, 4);
   });
 
-  it('parse no file that would block the event loop, and ask vminfod for none', async () => {
+  it('ask vminfod for no file that would block the event loop', async () => {
     const each = checks();
     const large = { key: 'x'.repeat(1024 * 1024) };
-    writeFileSync(path, `{"customer_metadata":${JSON.stringify(large)}`);
+    write(large);
     passedMs = LATER_MS;
-    assert.deepStrictEqual(each.check(ZONE, directory).damaged, []);
-    assert.strictEqual(await each.compare(ZONE, dataOf(large), 1), 'unknown');
+    assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, []);
+    assert(await each.isBehind(dataOf(large), 1, always), 'the copy is older');
+    assert(!(await each.isBehind(dataOf(large), Date.now(), always)));
     assert.strictEqual(asked, 0);
   });
 });

@@ -20,13 +20,19 @@ import { vmObject, zonenameOf } from '../support/vm-objects';
 const SECRET = 'Hae6-planted-secret';
 const OS_ZONE = zonenameOf(1);
 const HVM_ZONE = zonenameOf(2);
+/** Their rows are more than one piece of a reply. */
+const MANY_KEYS = Array.from({ length: 1000 }, (_, n) => `key "${n}" ☃`.padEnd(64, 'x'));
 const VMS = [
   vmObject(OS_ZONE, {
     alias: 'web0',
     customer_metadata: { plain: SECRET, 'user-script': `#!/bin/sh\n# ${SECRET}` },
     internal_metadata: { root_pw: SECRET },
   }),
-  vmObject(HVM_ZONE, { alias: 'hvm0', brand: 'kvm', customer_metadata: { plain: SECRET } }),
+  vmObject(HVM_ZONE, {
+    alias: 'hvm0',
+    brand: 'kvm',
+    customer_metadata: { plain: SECRET, ...Object.fromEntries(MANY_KEYS.map((key) => [key, ''])) },
+  }),
 ];
 
 function objectOf(value: unknown): JsonObject {
@@ -287,6 +293,16 @@ describe('the admin server', function () {
     const [head] = (await once(bare, 'data')) as [Buffer];
     assert.match(head.toString(), /^HTTP\/1\.1 403 /);
     bare.destroy();
+  });
+
+  it('sends a reply of many members whole', async () => {
+    const rows = (await askJson(root, `/keys/${HVM_ZONE}`)) as JsonObject[];
+    const names = rows.flatMap(({ key, map }) => (map === 'customer' ? String(key) : []));
+    assert.deepStrictEqual(
+      MANY_KEYS.filter((key) => !names.includes(key)),
+      [],
+    );
+    assert.strictEqual(new Set(names).size, names.length);
   });
 
   it('shows no metadata value on any route', async () => {

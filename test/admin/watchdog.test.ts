@@ -19,16 +19,11 @@ const none = (): number => 0;
 describe('the watchdog', () => {
   it('raises an alarm above the memory ceiling, logs it once a minute, and ends it below', () => {
     const spoken = log();
-    let rss = 50;
-    const dog = new Watchdog({
-      ceiling: () => 100,
-      log: spoken,
-      lostRecords: none,
-      rss: () => rss,
-    });
+    let ceiling = Infinity;
+    const dog = new Watchdog(spoken, () => ceiling, none);
     dog.sample();
     assert.deepStrictEqual(dog.state().alarms, []);
-    rss = 101;
+    ceiling = 100;
     dog.sample();
     dog.sample();
     assert.match(
@@ -36,19 +31,23 @@ describe('the watchdog', () => {
         .state()
         .alarms.map(({ text }) => text)
         .join(),
-      /memory is 101 B, over the ceiling of 100 B/,
+      /^memory is [\d.]+ [MG]iB, over the ceiling of 100 B/,
     );
     assert.deepStrictEqual(
       spoken.said.map(({ msg }) => msg),
       ['memory is over its ceiling'],
     );
-    rss = 100;
+    ceiling = Infinity;
     assert.deepStrictEqual(dog.state().alarms, []);
   });
 
   it('reports log records that were lost lately, and where to look', () => {
     let lost = 0;
-    const dog = new Watchdog({ ceiling: () => Infinity, log: log(), lostRecords: () => lost });
+    const dog = new Watchdog(
+      log(),
+      () => Infinity,
+      () => lost,
+    );
     assert.deepStrictEqual(dog.state().alarms, []);
     lost = 3;
     const alarm = {
@@ -64,7 +63,7 @@ describe('the watchdog', () => {
   it('notices a blocked loop, and leaves no timer behind', async () => {
     const before = openThings();
     const spoken = log();
-    const dog = new Watchdog({ ceiling: () => Infinity, log: spoken, lostRecords: none });
+    const dog = new Watchdog(spoken, () => Infinity, none);
     dog.start();
     await delay(250);
     const end = performance.now() + 500;

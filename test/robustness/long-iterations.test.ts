@@ -3,8 +3,10 @@
  * the CPU time of the longest iteration is measured in the agent itself (loop-probe.ts). It is the agent's own work, with
  * its collections of garbage, and not the time for which others have the processor.
  */
+import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JsonObject } from '../../src/metadata/vm-data';
+import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { base64, frame, putFrame } from '../support/frames';
 import { HostileGuests, type HostileMode } from '../support/hostile-guests';
@@ -175,6 +177,40 @@ describe(`no iteration of the event loop takes over ${MOST_ITERATION_MS} ms of C
       }
       await probe.iterationsAreShort(cn.agent.pid, () => press(attack));
       await eventually(() => cn.answers(0), 'the hostile zone is served again', 30_000);
+    });
+  }
+});
+
+/** What operators and monitors ask of a large node. */
+const QUESTIONS = [
+  ...['/status', '/zones', '/doctor', '/datasets', '/kang/snapshot'],
+  ...['/metrics', '/metrics?format=json', '/healthz'],
+];
+const MANY_ZONES = 2048;
+
+describe(`with ${MANY_ZONES} zones no iteration takes over ${MOST_ITERATION_MS} ms of CPU time`, function () {
+  this.timeout(300_000);
+  let cn: SimulatedNode;
+  let probe: LoopProbe;
+
+  before(async function () {
+    probe = new LoopProbe();
+    const vms = Array.from({ length: MANY_ZONES }, (_, index) => {
+      return osZone(index, index % 4 === 0 ? { datasets: [`zones/${index}/data`] } : {});
+    });
+    cn = await SimulatedNode.start(this, { vms, prefix: probe.prefix, canaries: false });
+  });
+
+  after(async () => {
+    probe.remove();
+    await cn.stop();
+  });
+
+  for (const path of QUESTIONS) {
+    it(`while an operator asks for ${path}`, async () => {
+      await probe.iterationsAreShort(cn.agent.pid, async () => {
+        assert.strictEqual((await askAdmin(cn.root, path)).status, 200);
+      });
     });
   }
 });

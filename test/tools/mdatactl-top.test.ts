@@ -5,7 +5,7 @@ import assert from 'node:assert';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import type { ZoneRow } from '../../src/admin/zone-report';
+import type { ZoneRow } from '../../src/admin/status';
 import { isJsonObject } from '../../src/metadata/vm-data';
 import { plain } from '../../tools/screen';
 import { pressed, ratesOf, topScreen, type View } from '../../tools/mdatactl/top';

@@ -244,6 +244,11 @@ describe('mdatactl', function () {
     const { stdout } = await ctl('zone', OS_ZONE);
     assert.match(stdout, /hint\s+there is no sdc:account_uuid; the guest may mean sdc:owner_uuid/);
     assert.match(stdout, /handled GET sdc:account_uuid \(there is sdc:owner_uuid\)/);
+    const { hints } = parseJsonObject((await ctl('zone', OS_ZONE, '--json')).stdout) ?? {};
+    assert.deepStrictEqual(hints, [{ asked: 'sdc:account_uuid', meant: 'sdc:owner_uuid' }]);
+    const tail = await ctl('tail', OS_ZONE, '-n', '20', '--no-follow', '--json');
+    assert.match(tail.stdout, /"arg":"sdc:account_uuid".*"hint":"sdc:owner_uuid"/);
+    assert.doesNotMatch(agent.records.map((record) => JSON.stringify(record)).join(), /"hint"/);
   });
 
   it('follows the log of a zone, line by line', async () => {

@@ -6,10 +6,9 @@
  */
 import { request, type IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
-import type { DoctorReport } from '../../src/admin/doctor-context';
+import type { DoctorReport } from '../../src/admin/doctor';
 import type { DatasetsReport, KeyRow } from '../../src/admin/routes';
-import type { Status } from '../../src/admin/status';
-import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
+import type { Status, ZoneReport, ZoneRow } from '../../src/admin/status';
 import { codeOf, describeError } from '../../src/lib/errors';
 import { isJsonObject, ownString } from '../../src/metadata/vm-data';
 import { nearestZones, wholeUuid, zoneMeant } from '../zone-name';

@@ -3,7 +3,7 @@
  *
  * The value may be a password: it is shown only with --show-value.
  */
-import type { ZoneReport } from '../../src/admin/zone-report';
+import type { ZoneReport } from '../../src/admin/status';
 import { printableKey } from '../../src/log';
 import { ask } from '../mdata/session';
 import { ControlError } from './client';

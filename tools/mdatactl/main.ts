@@ -19,25 +19,26 @@ import {
   defaultRoot,
   loadConfig,
   LOG_LEVELS,
+  mdatadCommand,
   parseVminfodUrl,
 } from '../../src/config';
 import { expandPayload, platformStamp, policyOf, type SafePolicy } from '../../src/datasets/policy';
 import { explain, RemediedError } from '../../src/lib/errors';
 import { Paths } from '../../src/platform/paths';
 import { completionScript, SHELLS, type Shell } from '../completion';
-import { completedPrograms } from './completed-programs';
+import { completed, MDATA_PROGRAMS, type Completed } from '../completed';
 import { Client, ControlError, findZone, findZoneOrNew } from './client';
 import { getKey } from './get';
+import { withHints } from './hints';
 import { ListingError } from '../listing';
 import { screenOf, type Screen } from '../screen';
 import { count, interval, listed, listingOf, since, type ListOptions } from './options';
 import { follow, recordLine, type FollowOptions } from './records';
-import { showCompare } from './show-compare';
-import { showDatasets } from './show-datasets';
-import { showDoctor, showPreflight } from './show-checks';
+import { DATASET_FIELD_NAMES, showDatasets } from './show-datasets';
+import { showCompare, showDoctor, showPreflight } from './show-checks';
 import { showStatus } from './show-status';
-import { showKeys, showZone, showZones } from './show-zones';
-import { runTop, SORT_KEYS, type SortKey } from './top';
+import { KEY_FIELD_NAMES, showKeys, showZone, showZones, ZONE_FIELD_NAMES } from './show-zones';
+import { runTop, SORT_KEYS, TOP_FIELD_NAMES, type SortKey } from './top';
 
 const EXIT_OK = 0;
 const EXIT_LESS = 1;
@@ -46,6 +47,12 @@ const EXIT_USAGE = 3;
 /** Of status alone. */
 const EXIT_DEGRADED = 3;
 const EXIT_NOT_THERE = 4;
+const EXIT_OF_HEALTH: Readonly<Record<HealthState, number>> = {
+  ...{ ok: EXIT_OK, degraded: EXIT_DEGRADED, failed: EXIT_NOT_THERE },
+};
+const EXIT_OF_VERDICT: Readonly<Record<Verdict, number>> = {
+  ...{ ok: EXIT_OK, skip: EXIT_OK, warn: EXIT_LESS, fail: EXIT_FAILED },
+};
 
 const HELP = `
 UUID is a zone's uuid or name, its alias, or the beginning of its uuid.
@@ -142,7 +149,7 @@ export function makeProgram(finish: (status: number) => void): Command {
         ? new ControlError(err.message, err.help, EXIT_NOT_THERE)
         : err;
     });
-    finish(exitOfHealth(status.health.state));
+    finish(EXIT_OF_HEALTH[status.health.state]);
     print(session, status, () => showStatus(status, session.screen));
   });
 
@@ -161,7 +168,7 @@ export function makeProgram(finish: (status: number) => void): Command {
     async (uuid: string, _options, command: Command) => {
       const session = sessionOf(command);
       const path = `/zones/${await findZone(session.client, uuid)}`;
-      const zone = await session.client.ask('zone', { path });
+      const zone = withHints(await session.client.ask('zone', { path }));
       print(session, zone, () => showZone(zone, session.screen, session.now));
     },
   );
@@ -199,7 +206,7 @@ export function makeProgram(finish: (status: number) => void): Command {
       const path = uuid === undefined ? '' : `/${await findZone(session.client, uuid)}`;
       const report = await session.client.ask('doctor', { path: `/doctor${path}`, long: true });
       const whole = uuid !== undefined || own.all === true;
-      finish(exitOf(report.verdict));
+      finish(EXIT_OF_VERDICT[report.verdict]);
       print(session, report, () => showDoctor(report, whole, session.screen));
     });
 
@@ -217,34 +224,37 @@ export function makeProgram(finish: (status: number) => void): Command {
       const options = { sort, intervalMs: own.interval * 1000, screens, fields, json };
       await runTop(session.client, options, () => screenOf(process.stdout, process.env));
     });
-  add('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
-    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
+  const onNode = (usage: string, description: string): Command =>
+    add(usage, description).option(
+      '--vminfod <url>',
+      'vminfod: http://HOST:PORT or unix:/PATH',
+      parseVminfodUrl,
+    );
+  onNode('preflight', 'prove what mdatad needs of this node; needs no daemon, changes nothing')
     .addOption(
       new Option('--check <name...>', 'make these checks only, by name').choices(CHECK_NAMES),
     )
     .action(async (own: { vminfod?: string; check?: string[] }, command: Command) => {
       const session = sessionOf(command);
-      const report = await untilSignalled((signal) => {
-        const { root } = session;
-        const { vminfod, check } = own;
-        const more = { ...(check && { only: check }), ...(vminfod && { vminfodUrl: vminfod }) };
-        return preflight({ root, signal, ...more });
-      });
+      const { root } = session;
+      const report = await untilSignalled((signal) =>
+        preflight({ root, signal, only: own.check, vminfodUrl: own.vminfod }),
+      );
       finish(exitOfPreflight(report));
       print(session, report, () => showPreflight(report, session.screen));
     });
 
-  add('compare', 'ask the agent that serves now and our own handler the same, and compare')
+  onNode('compare', 'ask the agent that serves now and our own handler the same, and compare')
     .option('--sample <n>', 'ask so many zones, spread over all', count)
-    .option('--vminfod <url>', 'vminfod: http://HOST:PORT or unix:/PATH', parseVminfodUrl)
     .action(async (own: { sample?: number; vminfod?: string }, command: Command) => {
       const session = sessionOf(command);
-      const report = await untilSignalled((signal) => {
-        const { root } = session;
-        const { sample, vminfod } = own;
-        const more = { ...(sample && { sample }), ...(vminfod && { vminfodUrl: vminfod }) };
-        return compare({ root, signal, ...more });
-      });
+      const { sample, vminfod } = own;
+      const options = {
+        root: session.root,
+        ...(sample && { sample }),
+        ...(vminfod && { vminfodUrl: vminfod }),
+      };
+      const report = await untilSignalled((signal) => compare({ ...options, signal }));
       finish(exitOfCompare(report));
       print(session, report, () => showCompare(report, session.screen));
     });
@@ -286,8 +296,8 @@ export function makeProgram(finish: (status: number) => void): Command {
       const zone = uuid === undefined ? {} : { zonename: await findZone(client, uuid) };
       // In a pipe a line is searched, not read: it stays whole.
       const screen = process.stdout.isTTY ? given : { ...given, width: Infinity };
-      await follow(client, { ...own, ...zone }, (record, line) => {
-        console.log(json ? line : recordLine(record, screen));
+      await follow(client, { ...own, ...zone }, (record) => {
+        console.log(json ? JSON.stringify(record) : recordLine(record, screen));
       });
     });
 
@@ -350,6 +360,21 @@ export function makeProgram(finish: (status: number) => void): Command {
   return program;
 }
 
+/** Everything that is completed on a node: mdatactl, the daemon, and the guests' commands. */
+export function completedPrograms(mdatactl: Command): readonly Completed[] {
+  const columns = {
+    zones: ZONE_FIELD_NAMES,
+    keys: KEY_FIELD_NAMES,
+    datasets: DATASET_FIELD_NAMES,
+    top: TOP_FIELD_NAMES,
+  };
+  const lists = Object.entries(columns).flatMap(([command, names]) =>
+    ['--fields', '--sort'].map((flag) => [`${command} ${flag}`, names] as const),
+  );
+  const program = completed(mdatactl, {}, Object.fromEntries(lists));
+  return [program, completed(mdatadCommand()), ...MDATA_PROGRAMS];
+}
+
 async function runningPolicy(client: Client): Promise<SafePolicy> {
   const { policy } = await client.ask('datasets', { path: '/datasets', long: true });
   return policy;
@@ -373,29 +398,6 @@ async function untilSignalled<T>(work: (signal: AbortSignal) => Promise<T>): Pro
     return await work(stop.signal);
   } finally {
     process.off('SIGINT', abort).off('SIGTERM', abort);
-  }
-}
-
-function exitOf(verdict: Verdict): number {
-  switch (verdict) {
-    case 'ok':
-    case 'skip':
-      return EXIT_OK;
-    case 'warn':
-      return EXIT_LESS;
-    case 'fail':
-      return EXIT_FAILED;
-  }
-}
-
-function exitOfHealth(state: HealthState): number {
-  switch (state) {
-    case 'ok':
-      return EXIT_OK;
-    case 'degraded':
-      return EXIT_DEGRADED;
-    case 'failed':
-      return EXIT_NOT_THERE;
   }
 }
 

@@ -14,6 +14,7 @@ import {
 } from '../../src/metadata/vm-data';
 import type { Colour, Screen } from '../screen';
 import { ControlError, type Client } from './client';
+import { withHint } from './hints';
 import { cut } from './text';
 
 export interface FollowOptions {
@@ -33,7 +34,7 @@ export interface FollowOptions {
 export async function follow(
   client: Client,
   { zonename, level, lines, since, follow: live }: FollowOptions,
-  show: (record: JsonObject, line: string) => void,
+  show: (record: JsonObject) => void,
 ): Promise<void> {
   const query = new URLSearchParams({
     ...(zonename !== undefined && { zone: zonename }),
@@ -47,7 +48,7 @@ export async function follow(
     for await (const line of createInterface({ input: response })) {
       const record = parseJsonObject(line);
       if (record !== undefined) {
-        show(record, line);
+        show(withHint(record));
       }
     }
   } catch (err) {

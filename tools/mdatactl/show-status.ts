@@ -1,9 +1,9 @@
 /* `mdatactl status` for a person: the agent in one screen. Pure. */
 import type { HealthState } from '../../src/admin/health';
 import type { Status } from '../../src/admin/status';
-import { counted, inBytes, inShort, inWords, latency } from '../../src/admin/format';
+import { counted, inBytes, inWords } from '../../src/admin/format';
 import type { Colour, Screen } from '../screen';
-import { paragraph, remedyLine } from './text';
+import { inShort, latency, paragraph, remedyLine } from './text';
 
 const INDENT = 13;
 

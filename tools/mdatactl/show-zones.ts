@@ -1,14 +1,16 @@
 /* `mdatactl zones`, `zone` and `keys` for a person. Pure. */
 import type { KeyRow } from '../../src/admin/routes';
-import type { ZoneReport, ZoneRow } from '../../src/admin/zone-report';
-import { counted, inBytes, inShort, inWords } from '../../src/admin/format';
+import type { ZoneReport, ZoneRow } from '../../src/admin/status';
+import { counted, inBytes, inWords } from '../../src/admin/format';
+import type { StateRecord } from '../../src/lib/fsm';
 import type { MetadataReport } from '../../src/vm/store';
 import type { KeptRecord } from '../../src/log';
 import type { Colour, Screen } from '../screen';
+import type { withHints } from './hints';
 import { recordLine } from './records';
 import { listing, type Field, type ListingOptions } from '../listing';
 import { healthColour } from './show-status';
-import { paragraph, remedyLine } from './text';
+import { inShort, paragraph, remedyLine } from './text';
 
 /** The columns of `mdatactl zones`. @param now ms since 1970 */
 function zoneFields(now: number): readonly Field<ZoneRow>[] {
@@ -119,7 +121,11 @@ export function showKeys(
 const NEARLY_FULL = 0.8;
 
 /** `mdatactl zone`, for a person. @param now ms since 1970 */
-export function showZone(zone: ZoneReport, screen: Screen, now: number): string[] {
+export function showZone(
+  zone: ReturnType<typeof withHints>,
+  screen: Screen,
+  now: number,
+): string[] {
   const { paint, width } = screen;
   const line = (label: string, text: string): string[] => paragraph(label, text, INDENT, width);
   const { lastRequest, tally, port, write } = zone;
@@ -210,17 +216,19 @@ function vmLine({ vm }: ZoneReport): string {
   return `from vminfod: ${vm.zoneState ?? 'no state'}${com2}`;
 }
 
-function sinceOf(history: ZoneReport['history'], now: number): string {
+type History = readonly StateRecord<string>[];
+
+function sinceOf(history: History, now: number): string {
   const last = history.at(-1);
   return last === undefined ? '' : ` for ${inWords(now - last.since)}`;
 }
 
 /** The agent's own word, for all states of a zone that does not run, is not one of the platform's. */
-function inWordsOf(record: ZoneReport['history'][number]): ZoneReport['history'][number] {
+function inWordsOf(record: StateRecord<string>): StateRecord<string> {
   return record.state === 'halted' ? { ...record, state: 'not running' } : record;
 }
 
-function historyLines(title: string, history: ZoneReport['history'], { paint }: Screen): string[] {
+function historyLines(title: string, history: History, { paint }: Screen): string[] {
   return history.length === 0
     ? []
     : [

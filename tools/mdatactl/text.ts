@@ -1,5 +1,6 @@
 /*
- * Text that fits a terminal: labelled paragraphs, in columns of the terminal: a guest's keys may be wide. Pure.
+ * Text that fits a terminal: labelled paragraphs, in columns of the terminal (a guest's keys may be wide), and short
+ * forms of numbers for tables. Pure.
  *
  * string-width 4 is the last that CommonJS can load on Node 20, and small; wrap-ansi of that age has no types and
  * brings four packages for the dozen lines of `wrap`.
@@ -49,4 +50,35 @@ export function wrap(text: string, width: number): string[] {
     }
   }
   return [...lines, line];
+}
+
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+
+/** For tables: `40ms`, `3s`, `1m05s`, `5h02m`, `12d03h`. */
+export function inShort(ms: number): string {
+  if (ms < SECOND_MS) {
+    return `${Math.max(0, Math.round(ms))}ms`;
+  }
+  if (ms < MINUTE_MS) {
+    return `${Math.floor(ms / SECOND_MS)}s`;
+  }
+  if (ms < HOUR_MS) {
+    return `${Math.floor(ms / MINUTE_MS)}m${padded((ms % MINUTE_MS) / SECOND_MS)}s`;
+  }
+  if (ms < DAY_MS) {
+    return `${Math.floor(ms / HOUR_MS)}h${padded((ms % HOUR_MS) / MINUTE_MS)}m`;
+  }
+  return `${Math.floor(ms / DAY_MS)}d${padded((ms % DAY_MS) / HOUR_MS)}h`;
+}
+
+/** A latency: `0.25 ms`, `40 ms`; null is what the histogram has no bound for. */
+export function latency(ms: number | null): string {
+  return ms === null ? 'over 30 s' : `${ms} ms`;
+}
+
+function padded(value: number): string {
+  return String(Math.floor(value)).padStart(2, '0');
 }

@@ -8,7 +8,7 @@
  * a number of screens, one below the other, as `top -b` does. It changes nothing.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ZoneRow } from '../../src/admin/zone-report';
+import type { ZoneRow } from '../../src/admin/status';
 import { counted, inBytes } from '../../src/admin/format';
 import type { Client } from './client';
 import { listing, type Field } from '../listing';

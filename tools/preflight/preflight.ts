@@ -47,9 +47,9 @@ export interface PreflightOptions {
   /** An absolute path; `/` on SmartOS. */
   readonly root: string;
   /** Absent: the platform's. */
-  readonly vminfodUrl?: string;
+  readonly vminfodUrl?: string | undefined;
   /** Makes these checks only, by name; left out: all. */
-  readonly only?: readonly string[];
+  readonly only?: readonly string[] | undefined;
   /** Ends the run: what was not finished is said to be so. */
   readonly signal?: AbortSignal;
   /** Of this process; a test says otherwise. */

@@ -1,12 +1,11 @@
 /*
  * Suggests what a guest may have meant by an `sdc:` key that does not exist: guides in the wild ask for
- * `sdc:account_uuid` and `sdc:datacenter`, and a script that gets NOTFOUND says nothing.
- *
- * Used by tail.ts and zone-report.ts only, for records that an operator is looking at: requests pay
- * nothing for it, and the guest's answer stays NOTFOUND. Pure.
+ * `sdc:account_uuid` and `sdc:datacenter`, and a script that gets NOTFOUND says nothing. Shown with `mdatactl zone` and
+ * `tail`; the guest's answer and the agent's log know nothing of it. Pure.
  */
-import { editDistance } from '../lib/edit-distance';
-import { isJsonObject, own, ownString, type JsonObject } from '../metadata/vm-data';
+import type { ZoneReport } from '../../src/admin/status';
+import { editDistance } from '../../src/lib/edit-distance';
+import { isJsonObject, own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 
 const SDC = 'sdc:';
 /** No name is longer by more than a few characters; a guest may ask for anything. */
@@ -80,22 +79,23 @@ export function hintFor(key: string): string | null {
   return nearest === null || hint === key ? null : hint;
 }
 
-/** A key that does not exist, and the one that was probably meant. */
-export interface Hint {
-  readonly asked: string;
-  readonly meant: string;
-}
-
-/** Hints for those of the keys that have one. */
-export function hintsFor(keys: readonly string[]): Hint[] {
-  return keys.flatMap((asked) => {
+/** A report of a zone with the hints for the keys that its guest asked for lately, and for its records. */
+export function withHints(zone: ZoneReport) {
+  const hints = (zone.tally?.missing ?? []).flatMap((asked) => {
     const meant = hintFor(asked);
     return meant === null ? [] : [{ asked, meant }];
   });
+  const records = zone.records.map((record) => ({ ...record, fields: withHint(record.fields) }));
+  return { ...zone, hints, records };
 }
 
-/** The hint for a log record of a GET that found nothing; null for every other record. */
-export function hintForRecord(record: JsonObject): string | null {
+/** A log record with its hint, where it is of a GET that found nothing. */
+export function withHint<R extends JsonObject>(record: R): R {
+  const hint = hintForRecord(record);
+  return hint === null ? record : { ...record, hint };
+}
+
+function hintForRecord(record: JsonObject): string | null {
   const query = own(record, 'query');
   if (own(record, 'response') !== 'NOTFOUND' || !isJsonObject(query)) {
     return null;

@@ -1,5 +1,5 @@
 import assert from 'node:assert';
-import { hintFor, hintForRecord, hintsFor } from '../../src/admin/hints';
+import { hintFor, withHint } from '../../tools/mdatactl/hints';
 
 describe('hints for keys that do not exist', () => {
   it('name the property that guides call otherwise', () => {
@@ -45,18 +45,14 @@ describe('hints for keys that do not exist', () => {
     }
   });
 
-  it('come for each of several keys that has one', () => {
-    assert.deepStrictEqual(hintsFor(['sdc:hostname', 'sdc:datacenter', 'sdc:zzzzzz']), [
-      { asked: 'sdc:datacenter', meant: 'sdc:datacenter_name' },
-    ]);
-  });
-
-  it('belong to records of a GET that found nothing', () => {
+  it('are added to records of a GET that found nothing, and to no others', () => {
     const record = { response: 'NOTFOUND', query: { cmd: 'GET', arg: 'sdc:datacenter' } };
-    assert.strictEqual(hintForRecord(record), 'sdc:datacenter_name');
-    assert.strictEqual(hintForRecord({ ...record, response: 'SUCCESS' }), null);
+    assert.deepStrictEqual(withHint(record), { ...record, hint: 'sdc:datacenter_name' });
+    const found = { ...record, response: 'SUCCESS' };
+    assert.deepStrictEqual(withHint(found), found);
     for (const query of [null, 'x', {}, { cmd: 'GET', arg: 7 }, { cmd: 'PUT', arg: 'sdc:uid' }]) {
-      assert.strictEqual(hintForRecord({ ...record, query }), null);
+      const other = { ...record, query };
+      assert.deepStrictEqual(withHint(other), other);
     }
   });
 });
