@@ -17,7 +17,7 @@ import {
 import { MemoryQuota } from './transport/memory-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
-import { SerialLink, type PortFacts } from './transport/serial-link';
+import { SerialLink } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
 import { Scheduler, TaskQueue } from './lib/scheduler';
@@ -25,7 +25,6 @@ import { PORT_READS } from './transport/net-stream';
 import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
-import { PortLog } from './port-log';
 import type { PeerCredential, Platform } from './platform/libzonecfg';
 import { HVM_BRANDS } from './metadata/vm-data';
 import { MountTable } from './platform/mounts';
@@ -107,8 +106,11 @@ export class ZoneFactory {
             portReads: this.portReads,
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
-            facts: () => this.portFacts(zonename),
-            portObserver: new PortLog(log, metrics),
+            facts: async () => {
+              const vm = await store.data(zonename)?.loaded();
+              return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+            },
+            metrics,
             ranBefore: facts.state === 'running',
           }),
         }
@@ -182,12 +184,6 @@ export class ZoneFactory {
         return known;
       },
     };
-  }
-
-  private async portFacts(zonename: string): Promise<PortFacts | undefined> {
-    const { store } = this.options;
-    const vm = await store.data(zonename)?.loaded();
-    return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
   }
 
   /** Off a compute node the agent may run as a user, who is root in its simulated zones. */
