@@ -127,7 +127,7 @@ export class ZoneFactory {
           }),
         };
     const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
-    const zone = new Zone(facts, { log, link, directory, root });
+    const zone = new Zone(facts, log, link, directory, root);
     this.requestLogs.set(zone, requestLog);
     return zone;
   }

@@ -13,7 +13,8 @@ import { readFile } from 'node:fs/promises';
 import { messageOf } from '../lib/errors';
 import { parseMnttab, type MountEntry } from '../platform/mounts';
 import { aliasOf } from '../metadata/vm-data';
-import { phaseOfState, type Zone } from '../zones/zone';
+import { phaseOf } from '../zones/events';
+import type { Zone } from '../zones/zone';
 import { checkVm, checkWrites } from './check-data';
 import { checkPort, checkSocket } from './check-transport';
 import {
@@ -161,7 +162,7 @@ function checkIndex({ context, zone }: DoctorTarget): Step {
       const known = `${zone.facts.brand}, ${zone.facts.zonepath}`;
       return fail(step, `${found}; the agent has ${known}`, remedy);
     }
-    return phaseOfState(state) === zone.state
+    return phaseOf(state) === zone.state
       ? ok(step, found)
       : warn(
           step,

@@ -43,6 +43,17 @@ export type ZoneEvent = {
   | { readonly kind: 'changed'; readonly newstate: string; readonly oldstate: string }
 );
 
+/** What a zone's state means for its guest. */
+export type Phase = 'halted' | 'ready' | 'running';
+
+/**
+ * The phase that a state means: of libzonecfg, or of the kernel's events (zone.c, zone_status_table), in which a booting
+ * zone is `ready`. What is neither `ready` nor `running` does not run.
+ */
+export function phaseOf(state: string): Phase {
+  return state === 'ready' || state === 'running' ? state : 'halted';
+}
+
 export type Bind = (
   onEvent: (event: RawZoneEvent) => void,
   onLost: (count: number) => void,

@@ -12,9 +12,9 @@ import { Backoff } from '../lib/backoff';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { TaskQueue } from '../lib/scheduler';
 import type { Platform } from '../platform/libzonecfg';
-import { type ZoneEvent, listZones } from './events';
+import { listZones, phaseOf, type ZoneEvent } from './events';
 import type { ZoneFacts } from '../platform/zone-facts';
-import { phaseOfState, type Zone } from './zone';
+import type { Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */
 const SECOND_LISTING_MS = 2000;
@@ -44,37 +44,30 @@ type Handled = StateHandle<ReconcilerState>;
 /**
  * Runs from `start` to `stop`, over the map of zones that it was given.
  *
- *   new --start--> waiting --time, `run`, events lost--> running --done--> waiting
- *    |                                                      |
- *    +--`run`--> running --done--> new                      any --stop--> stopped
+ *   new --start--> waiting --time, events lost--> running --done--> waiting        any --stop--> stopped
  */
 export class Reconciler {
   private static readonly states: States<ReconcilerState, Reconciler> = {
-    new: { next: ['waiting', 'running', 'stopped'], enter: () => undefined },
+    new: { next: ['waiting', 'stopped'], enter: () => undefined },
     waiting: {
       next: ['running', 'stopped', 'waiting'],
       enter: (handle, reconciler) => reconciler.enterWaiting(handle),
     },
     running: {
-      next: ['new', 'waiting', 'stopped'],
+      next: ['waiting', 'stopped'],
       enter: (handle, reconciler) => reconciler.enterRunning(handle),
     },
     stopped: { next: [], enter: () => undefined },
   };
 
   private readonly machine: Fsm<ReconcilerState, Reconciler>;
-  /** Where a run goes when it is done: before the start there is no next one. */
-  private idle: 'new' | 'waiting' = 'new';
-  private current: Promise<number> | null = null;
-  /** Zones that events came of since the listing before. */
+  /** When the next run is due: `soon` after a zone could not be asked for, `now` where events were lost. */
+  private due: 'periodic' | 'soon' | 'now' = 'periodic';
+  /** Zones that events came of since the last run began. */
   private readonly touched = new Set<string>();
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
   private eventAt = -Infinity;
-  /** Events were lost, and no run has begun since. */
-  private lostEvents = false;
-  /** A zone could not be asked for since the last run began. */
-  private failing = false;
   private readonly backoff: Backoff;
 
   constructor(private readonly options: ReconcileOptions) {
@@ -89,10 +82,9 @@ export class Reconciler {
     this.machine.start();
   }
 
-  /** From now on we have all zones of the first snapshot. */
+  /** From now on we have all zones of the first snapshot: before that there is nothing to compare with. */
   start(): void {
-    this.idle = 'waiting';
-    if (this.machine.state === 'new') {
+    if (!this.stopped) {
       this.machine.goto('waiting');
     }
   }
@@ -105,75 +97,29 @@ export class Reconciler {
 
   /** A zone could not be asked for, so it may be other than we think. */
   soon(): void {
-    if (!this.failing) {
-      this.failing = true;
-      if (this.machine.state === 'waiting') {
-        this.machine.goto('waiting');
-      }
+    if (this.due === 'periodic') {
+      this.hasten('soon');
     }
-  }
-
-  /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
-  run(): Promise<number> {
-    if (this.stopped) {
-      return Promise.resolve(0);
-    }
-    if (this.current === null) {
-      this.machine.goto('running');
-    }
-    return this.current ?? Promise.resolve(0);
   }
 
   /**
-   * Events were lost. Before the start there is nothing yet to compare with; and what they were about can have
-   * happened behind the first listing of a run under way: then another one follows.
+   * Events were lost. What they were about can have happened behind the first listing of a run under way: then another
+   * one follows.
    */
   lost(): void {
-    this.lostEvents = true;
-    if (this.machine.state === 'waiting') {
-      this.machine.goto('waiting');
-    }
+    this.hasten('now');
   }
 
   /** An event came in. */
   onEvent(event: ZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
     this.eventAt = performance.now();
-    if (this.machine.state === 'running') {
-      this.touched.add(event.zonename);
-    }
+    this.touched.add(event.zonename);
   }
 
-  private get stopped(): boolean {
-    return this.machine.state === 'stopped';
-  }
-
-  private enterWaiting(handle: Handled): void {
-    if (this.lostEvents) {
-      handle.goto('running');
-      return;
-    }
-    if (!this.failing) {
-      this.backoff.reset();
-    }
-    const waitMs = this.failing ? this.backoff.next() : this.options.everyMs;
-    const timer = setTimeout(() => {
-      this.failing = false;
-      handle.goto('running');
-    }, waitMs).unref();
-    handle.leaving(() => clearTimeout(timer));
-  }
-
-  private enterRunning(handle: Handled): void {
-    this.lostEvents = this.lostEvents && this.idle === 'new';
-    this.current = this.once().finally(() => {
-      this.current = null;
-      handle.goto(this.idle);
-    });
-  }
-
-  private async once(): Promise<number> {
-    const { log } = this.options;
+  /** Compares once. Resolves with how many differences were repaired. Never rejects. */
+  async run(): Promise<number> {
+    const { log, repair } = this.options;
     let repaired = 0;
     this.touched.clear();
     try {
@@ -188,10 +134,10 @@ export class Reconciler {
         // Zones that we take down ourselves are no difference.
         return 0;
       }
-      for (const [zonename, repair] of second) {
-        if (first.get(zonename) === repair && !this.touched.has(zonename)) {
-          log.warn({ zonename, repair }, 'reconcile repaired');
-          await this.options.repair(zonename, repair);
+      for (const [zonename, difference] of second) {
+        if (first.get(zonename) === difference && !this.touched.has(zonename)) {
+          log.warn({ zonename, repair: difference }, 'reconcile repaired');
+          await repair(zonename, difference);
           repaired++;
         }
       }
@@ -202,17 +148,45 @@ export class Reconciler {
     return repaired;
   }
 
-  /** Waits until events that were on their way at the first listing have come. */
-  private async settle(): Promise<void> {
-    const atLeastMs = (): number => Math.max(SECOND_LISTING_MS, 2 * this.expectedLagMs());
-    // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
-    for (let ms = 0; ms < Math.min(LATEST_LISTING_MS, atLeastMs()); ms += SECOND_LISTING_MS) {
-      await new Promise((resolve) => setTimeout(resolve, SECOND_LISTING_MS).unref());
+  private get stopped(): boolean {
+    return this.machine.state === 'stopped';
+  }
+
+  private hasten(due: 'soon' | 'now'): void {
+    this.due = due;
+    if (this.machine.state === 'waiting') {
+      this.machine.goto('waiting');
     }
   }
 
-  private expectedLagMs(): number {
-    return performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+  private enterWaiting(handle: Handled): void {
+    if (this.due === 'now') {
+      handle.goto('running');
+      return;
+    }
+    if (this.due === 'periodic') {
+      this.backoff.reset();
+    }
+    const waitMs = this.due === 'soon' ? this.backoff.next() : this.options.everyMs;
+    const timer = setTimeout(() => handle.goto('running'), waitMs).unref();
+    handle.leaving(() => clearTimeout(timer));
+  }
+
+  private enterRunning(handle: Handled): void {
+    this.due = 'periodic';
+    void this.run().then(() => handle.goto('waiting'));
+  }
+
+  /** Waits until events that were on their way at the first listing have come. */
+  private async settle(): Promise<void> {
+    // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
+    for (let ms = 0; ms < LATEST_LISTING_MS; ms += SECOND_LISTING_MS) {
+      const lagMs = performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+      if (ms >= Math.max(SECOND_LISTING_MS, 2 * lagMs)) {
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, SECOND_LISTING_MS).unref());
+    }
   }
 
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
@@ -240,7 +214,7 @@ export class Reconciler {
         found.set(facts.zonename, 'missed creation');
       } else if (isOther(zone, facts)) {
         found.set(facts.zonename, 'changed identity');
-      } else if (zone.state !== phaseOfState(facts.state)) {
+      } else if (zone.state !== phaseOf(facts.state)) {
         found.set(facts.zonename, 'missed state');
       }
     }

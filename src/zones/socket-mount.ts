@@ -30,7 +30,7 @@ import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/zone-facts';
-import type { MountCheck, MountManager, Phase } from './zone';
+import type { Phase } from './events';
 
 /** Brands of SmartOS that have the directory; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
@@ -81,10 +81,16 @@ const stat = openStat();
 /** Zones of an ordinary user's simulated node are mounted in views of their own. */
 const seesMounts = process.geteuid?.() === 0;
 
+/**
+ * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be checked, or
+ * should have nothing.
+ */
+export type MountCheck = 'ours' | 'another' | 'unknown';
+
 type Handled = StateHandle<MountState>;
 
 /** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
-export class SocketMount implements MountManager {
+export class SocketMount {
   private static readonly states: States<MountState, SocketMount> = {
     'zone halted': { next: ANY, enter: nothing },
     'left to the brand': { next: ANY, enter: nothing },

@@ -19,56 +19,25 @@
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
 import type { Link } from '../transport/link';
+import type { SerialLink } from '../transport/serial-link';
+import type { ZoneSocket } from '../transport/socket-server';
 import type { ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/zone-facts';
+import { phaseOf, type Phase } from './events';
+import type { MountCheck, SocketMount } from './socket-mount';
 
-export type Phase = 'halted' | 'ready' | 'running';
 export type ZoneMachineState = Phase | 'closing' | 'closed';
 
-/** An OS zone's link: its socket. */
-export interface SocketLink extends Link {
-  /** Resolves when it listens; keeps trying for itself when it cannot yet. */
-  start(): Promise<void>;
-  /** After `stop`: takes the socket and the empty directory away, where they are ours. */
-  remove(): void;
-}
-
-/** An HVM zone's link: the hypervisor's second serial port. */
-export interface PortLink extends Link {
-  zoneRunning(): void;
-  zoneStopped(): void;
-  guestRebooted(): void;
-}
-
+/** An OS zone's link. */
+export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove'>;
+/** An HVM zone's link. */
+export type PortLink = Link & Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted'>;
 export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
-/**
- * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be
- * checked, or should have nothing.
- */
-export type MountCheck = 'ours' | 'another' | 'unknown';
-
-/** The mount of the socket's directory into an OS zone. */
-export interface MountManager {
-  /** The zone is in that phase now. */
-  moved(phase: Phase): void;
-  /** Asks what a running zone has in its place. Takes as long as the zone likes, but for the signal. */
-  check(signal?: AbortSignal): Promise<void>;
-  /** What it has there, by the last check and what is known without going there. */
-  lastCheck(): MountCheck;
-  /** For status, in words. */
-  readonly state: string;
-}
-
-export interface ZoneParts {
-  readonly log: ZoneLog;
-  readonly link: ZoneLink;
-  /** Null for HVM zones: nothing is mounted there. */
-  readonly directory: MountManager | null;
-  readonly root: ZoneRoot;
-}
+/** What a zone asks of the mount of its socket's directory. */
+export type MountManager = Pick<SocketMount, 'moved' | 'check' | 'lastCheck' | 'state'>;
 
 /** One zone. Made by the registry when it is added; `close` is its end. */
 export class Zone {
@@ -80,28 +49,23 @@ export class Zone {
     closed: { next: [], enter: () => undefined },
   };
 
-  readonly log: ZoneLog;
-  readonly link: ZoneLink;
-  readonly directory: MountManager | null;
-  readonly root: ZoneRoot;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
 
+  /** @param directory null for HVM zones: nothing is mounted there */
   constructor(
     readonly facts: ZoneFacts,
-    parts: ZoneParts,
+    readonly log: ZoneLog,
+    readonly link: ZoneLink,
+    readonly directory: MountManager | null,
+    readonly root: ZoneRoot,
   ) {
-    this.log = parts.log;
-    this.link = parts.link;
-    this.directory = parts.directory;
-    this.root = parts.root;
-    const first = phaseOfState(facts.state);
     this.machine = new Fsm<ZoneMachineState, Zone>(
       facts.zonename,
       Zone.states,
-      first,
+      phaseOf(facts.state),
       this,
-      logState,
+      (state, previous, zone) => zone.log.debug({ state, previous }, 'zone state'),
     );
     this.machine.start();
   }
@@ -125,9 +89,7 @@ export class Zone {
 
   /** Whether it runs with our directory; `unknown` also where it should have none. */
   mountCheck(): MountCheck {
-    return this.state === 'running' && this.directory !== null
-      ? this.directory.lastCheck()
-      : 'unknown';
+    return this.directory?.lastCheck() ?? 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
@@ -147,7 +109,7 @@ export class Zone {
 
   /** The guest of an HVM zone rebooted in place: its hypervisor is a new process in the same zone. */
   guestRebooted(): void {
-    if (this.ending === null && this.link.kind === 'port') {
+    if (this.link.kind === 'port') {
       this.link.link.guestRebooted();
     }
   }
@@ -188,41 +150,5 @@ export class Zone {
       // While the zone is ready its hypervisor is not started yet: the port is an earlier run's.
       this.link.link.zoneStopped();
     }
-  }
-}
-
-function logState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zone): void {
-  zone.log.debug({ state, previous }, 'zone state');
-}
-
-/** The phase that a state of libzonecfg means. */
-export function phaseOfState(state: ZoneFacts['state']): Phase {
-  switch (state) {
-    case 'ready':
-      return 'ready';
-    case 'running':
-      return 'running';
-    case 'configured':
-    case 'incomplete':
-    case 'installed':
-    case 'shutting_down':
-    case 'down':
-    case 'mounted':
-      return 'halted';
-  }
-}
-
-/**
- * The phase that a kernel state of an event means. Events know six names (zone.c, zone_status_table): a
- * booting zone is `ready` in them, and what is neither `ready` nor `running` does not run.
- */
-export function phaseOfEvent(newstate: string): Phase {
-  switch (newstate) {
-    case 'ready':
-      return 'ready';
-    case 'running':
-      return 'running';
-    default:
-      return 'halted';
   }
 }

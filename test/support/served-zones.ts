@@ -130,6 +130,11 @@ export class ServedZones {
     this.registry.on('repaired', (repair) => this.repairs.push(repair));
   }
 
+  /** Compares once, now. @returns how many differences were repaired */
+  reconcile(): Promise<number> {
+    return this.registry.safetyNet.run();
+  }
+
   /** The zones that are held, each with its state, by name. */
   get states(): Record<string, string> {
     const zones = [...this.registry.all()].sort((a, b) => (a.zonename < b.zonename ? -1 : 1));
@@ -154,7 +159,7 @@ export class ServedZones {
     const link = this.options.link?.(socket, facts) ?? socket;
     const directory = this.options.directory?.(facts) ?? null;
     const root = this.roots.of(this.zoned.node.paths.host(facts.zonepath));
-    return new Zone(facts, { log, link: { kind: 'socket', link }, directory, root });
+    return new Zone(facts, log, { kind: 'socket', link }, directory, root);
   }
 }
 

@@ -68,12 +68,8 @@ export async function listingRows(bench: Instruments, directory: string): Promis
 
 function heldZone(facts: ZoneFacts, log: ReturnType<typeof createLogger>, roots: ZoneRoots): Zone {
   const zoneLog = new ZoneLog(log, facts.zonename, facts.brand, SHARE, () => undefined);
-  return new Zone(facts, {
-    log: zoneLog,
-    link: { kind: 'socket', link: NO_LINK },
-    directory: null,
-    root: roots.of(facts.zonepath),
-  });
+  const link = { kind: 'socket', link: NO_LINK } as const;
+  return new Zone(facts, zoneLog, link, null, roots.of(facts.zonepath));
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<{ ms: number[]; result: T }> {
