@@ -36,8 +36,8 @@ describe('the stream of a serial port', () => {
   afterEach(() => open.splice(0).forEach((socket) => socket.destroy()));
 
   async function port(
-    reads: TaskQueue | null,
-    now?: () => number,
+    reads = new TaskQueue(PORT_READS),
+    now = (): number => performance.now(),
   ): Promise<{ sink: Sink; stream: NetStream; far: Socket }> {
     const { near, far } = await duplexPair();
     open.push(near, far);
@@ -65,12 +65,6 @@ describe('the stream of a serial port', () => {
     await eventually(() => sink.bytes > 5 * MIB, 'more of it', 5000);
   });
 
-  it('is read as fast as data arrives when no queue is given', async () => {
-    const { sink, far } = await port(null, () => 0);
-    far.write(Buffer.alloc(8 * MIB));
-    await eventually(() => sink.bytes === 8 * MIB, 'all of it', 5000);
-  });
-
   it('is read in passes with the others: none of many waits for the end of one', async () => {
     const reads = new TaskQueue(PORT_READS);
     const ports = await Promise.all(Array.from({ length: 16 }, () => port(reads)));
@@ -81,7 +75,7 @@ describe('the stream of a serial port', () => {
   });
 
   it('is not read while its owner has paused it, nor after its end', async () => {
-    const { sink, stream, far } = await port(new TaskQueue(PORT_READS));
+    const { sink, stream, far } = await port();
     far.write(Buffer.alloc(MIB));
     await eventually(() => sink.bytes > 0);
     stream.pause();
