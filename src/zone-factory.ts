@@ -63,7 +63,7 @@ export class ZoneFactory {
   /** One in each iteration of the loop: a process looks into each zone. */
   private readonly firstChecks = new TaskQueue({ tasks: 1 });
   /** Those that wait for `startChecks`; null after it. */
-  private heldChecks: (() => void)[] | null = [];
+  private heldChecks: Set<() => void> | null = new Set();
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -86,16 +86,9 @@ export class ZoneFactory {
       answersAgain: (after_ms) =>
         log.info({ after_ms }, 'the file system below the zone root answers again'),
     });
-    const common = {
-      zonename,
-      handle,
-      observer: requestLog,
-      limits: this.limits,
-      scheduler: this.scheduler,
-      watches,
-      memory: this.memory,
-      log,
-    };
+    const { limits, scheduler, memory } = this;
+    const shared = { limits, scheduler, memory, handle, watches };
+    const common = { ...shared, zonename, log, observer: requestLog };
     const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
@@ -151,16 +144,11 @@ export class ZoneFactory {
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
-    const { limits } = this.config;
-    const share = {
-      perSecond: limits.records_per_second,
-      burst: limits.record_burst,
-      bytesPerSecond: limits.log_bytes_per_second,
-    };
+    const { records_per_second, record_burst, log_bytes_per_second } = this.config.limits;
+    const rate = { perSecond: records_per_second, burst: record_burst };
+    const share = { ...rate, bytesPerSecond: log_bytes_per_second };
     const { log, metrics } = this.options;
-    return new ZoneLog(log, zonename, brand, share, () => {
-      metrics.recordsSuppressed++;
-    });
+    return new ZoneLog(log, zonename, brand, share, () => metrics.recordsSuppressed++);
   }
 
   private directoryOptions(): SocketMountOptions {
@@ -171,13 +159,7 @@ export class ZoneFactory {
       paths,
       table: new MountTable(paths.mnttab),
       isReady: (zonename) => platform.zoneState(zonename) === 'ready',
-      addFirstCheck: (check) => {
-        if (this.heldChecks === null) {
-          this.firstChecks.add(check);
-        } else {
-          this.heldChecks.push(check);
-        }
-      },
+      addFirstCheck: (check) => (this.heldChecks ?? this.firstChecks).add(check),
       brandMounts: (brand) => {
         const known = brands.get(brand) ?? brandMounts(paths, brand);
         brands.set(brand, known);

@@ -47,6 +47,7 @@ interface RegistryEvents {
 
 /** The zones of the node. Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
+  readonly safetyNet: Reconciler;
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still closing. */
   private readonly closing = new Map<string, Promise<void>>();
@@ -55,7 +56,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
   /** Zones that are asked for once more, a while after an event of theirs. */
   private readonly settling = new Map<string, NodeJS.Timeout>();
   private readonly binding: vasync.Queue<Zone>;
-  readonly safetyNet: Reconciler;
   private stopped = false;
 
   constructor(private readonly options: RegistryOptions) {
@@ -85,12 +85,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * of running zones come first, and a record says when these do.
    */
   async start(): Promise<void> {
-    const { events } = this.options;
+    const { events, log } = this.options;
     events.on('unreadable', (zonename: string, err: unknown) => {
-      this.options.log.error({ err, zonename }, 'zone cannot be read and is not served');
+      log.error({ err, zonename }, 'zone cannot be read and is not served');
     });
     events.on('lost', (count: number) => {
-      this.options.log.warn({ count }, 'zone events were lost, listing all zones');
+      log.warn({ count }, 'zone events were lost, listing all zones');
       this.safetyNet.lost();
     });
     const facts = await events.start();
@@ -101,7 +101,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     for (const zone of running) {
       await this.add(zone);
     }
-    this.options.log.info({ zones: running.length }, 'running zones are served');
+    log.info({ zones: running.length }, 'running zones are served');
     for (const zone of facts.filter((other) => !runs(other))) {
       await this.add(zone);
     }

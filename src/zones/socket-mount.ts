@@ -99,8 +99,8 @@ export class SocketMount {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.enterMounted() },
-    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.enterMounted() },
+    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.checkFirst() },
+    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.checkFirst() },
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
     'none for this brand': { next: ANY, enter: nothing },
@@ -139,7 +139,11 @@ export class SocketMount {
 
   moved(phase: Phase): void {
     this.phase = phase;
-    this.clearCheck();
+    this.seen = null;
+    if (this.loss !== 'logged') {
+      clearTimeout(this.loss ?? undefined);
+    }
+    this.loss = null;
     this.machine.goto(this.next());
   }
 
@@ -156,8 +160,9 @@ export class SocketMount {
       if (found === null || this.seen === null) {
         return 'unknown';
       }
-      const [dev, ino] = [BigInt(deviceOf(found)), BigInt(inodeOf(found))];
-      return this.seen.dev === dev && this.seen.ino === ino ? 'ours' : 'another';
+      const { dev, ino } = this.seen;
+      const isSame = dev === BigInt(deviceOf(found)) && ino === BigInt(inodeOf(found));
+      return isSame ? 'ours' : 'another';
     } catch (err) {
       if (err instanceof SystemError) {
         return 'unknown';
@@ -186,22 +191,22 @@ export class SocketMount {
       signal?.addEventListener('abort', () => resolve(), { once: true });
     });
     await Promise.race([this.checking, over]);
-    this.noticeLoss();
+    const seen = this.lastCheck();
+    if (this.loss === null && seen === 'another') {
+      this.loss = setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
+    } else if (this.loss === 'logged' && seen === 'ours') {
+      this.loss = null;
+    }
   }
 
-  /** By the first or the second check of the table, in a zone that runs. */
-  private checkTable(): MountState {
-    if (!seesMounts) {
-      return 'no mounts on this node';
+  private logLoss(): void {
+    this.loss = null;
+    if (this.lastCheck() === 'another') {
+      this.loss = 'logged';
+      const text =
+        'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
+      this.log.warn({ mountpoint: this.mountPoint }, text);
     }
-    if (this.isMounted()) {
-      return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
-    }
-    const { brand } = this.facts;
-    if (!NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) !== true) {
-      return 'none for this brand';
-    }
-    return this.state === 'checking again' ? 'not mounted' : 'checking again';
   }
 
   /** What the zone's phase asks for now; `not known` where it cannot be seen: this zone and all others go on. */
@@ -219,18 +224,29 @@ export class SocketMount {
   }
 
   private nextSeen(): MountState {
+    const { zonename, brand } = this.facts;
+    const { isReady, brandMounts: mounts } = this.options;
     switch (this.phase) {
       case 'halted':
         return 'zone halted';
       case 'ready':
-        // Events can be old: what counts for a mount is that no process of the zone runs now.
-        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
         if (!this.isOurs()) {
           return 'left to the brand';
         }
-        return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
+        // Events can be old: what counts for a mount is that no process of the zone runs now.
+        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
+        return isReady(zonename) ? 'mounting' : 'not mounted';
       case 'running':
-        return this.checkTable();
+        if (!seesMounts) {
+          return 'no mounts on this node';
+        }
+        if (this.isMounted()) {
+          return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
+        }
+        if (!NATIVE_BRANDS.includes(brand) && mounts(brand) !== true) {
+          return 'none for this brand';
+        }
+        return this.state === 'checking again' ? 'not mounted' : 'checking again';
     }
   }
 
@@ -243,12 +259,13 @@ export class SocketMount {
       },
       (err) => {
         this.fault('mount', err);
-        handle.goto(isOfTable(err) ? 'not known' : 'not mounted');
+        const isOfTable = err instanceof SystemError && err.call === 'read';
+        handle.goto(isOfTable ? 'not known' : 'not mounted');
       },
     );
   }
 
-  private enterMounted(): void {
+  private checkFirst(): void {
     this.options.addFirstCheck(() => void this.check());
   }
 
@@ -256,11 +273,8 @@ export class SocketMount {
     if (this.phase === 'ready') {
       this.retryLater(handle);
     } else {
-      const { mountPoint } = this;
-      this.log.warn(
-        { mountpoint: mountPoint },
-        'zone runs without its metadata directory: reboot it',
-      );
+      const text = 'zone runs without its metadata directory: reboot it';
+      this.log.warn({ mountpoint: this.mountPoint }, text);
     }
   }
 
@@ -296,31 +310,6 @@ export class SocketMount {
     log.info({ mountpoint: mountPoint }, 'mounted the metadata directory');
   }
 
-  private noticeLoss(): void {
-    if (this.loss === null && this.lastCheck() === 'another') {
-      this.loss = setTimeout(() => {
-        this.loss = null;
-        if (this.lastCheck() === 'another') {
-          this.loss = 'logged';
-          this.log.warn(
-            { mountpoint: this.mountPoint },
-            'the metadata directory was unmounted, or replaced while the zone runs: reboot it',
-          );
-        }
-      }, SECOND_CHECK_MS).unref();
-    } else if (this.loss === 'logged' && this.lastCheck() === 'ours') {
-      this.loss = null;
-    }
-  }
-
-  private clearCheck(): void {
-    this.seen = null;
-    if (this.loss !== null && this.loss !== 'logged') {
-      clearTimeout(this.loss);
-    }
-    this.loss = null;
-  }
-
   private isMountedState(): boolean {
     return this.phase === 'running' && this.state.startsWith('mounted');
   }
@@ -348,11 +337,6 @@ export class SocketMount {
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
   }
-}
-
-/** Whether the table could not be read, so that nothing is known of the mount. */
-function isOfTable(err: unknown): boolean {
-  return err instanceof SystemError && err.call === 'read';
 }
 
 /** Where a directory is mounted by the table, if anywhere. */
