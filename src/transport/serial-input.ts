@@ -29,8 +29,8 @@ const CUT_LINE_MS = 1000;
  * was left by another client; a little less, since what came before may have been read late.
  */
 const CUT_FRAME_MS = 80;
-/** A V2 frame's header, or the beginning of one, and the start of its body. */
-const FRAME_BEGUN = /^V2(?:$| (?:\d{0,15}$|(\d{1,15}) (?:[0-9a-f]{0,8}$|[0-9a-f]{8} (.*)$)))/s;
+/** A V2 frame's beginning within its header, or the whole header, which is captured with the length in it. */
+const FRAME_BEGUN = /^V2(?:$| \d{0,15}$| \d{1,15} [0-9a-f]{0,8}$)|^(V2 (\d{1,15}) [0-9a-f]{8} )/;
 /** Longer than any header. */
 const MAX_HEADER_BYTES = 32;
 /** More than opening a port sends. */
@@ -221,21 +221,14 @@ function startsWithNewline(chunk: Buffer): boolean {
 
 /** Whether an unfinished line ends in a frame that is shorter than its own length. */
 function isCutFrame(line: Buffer): boolean {
-  const start = line.lastIndexOf(FRAME_START);
-  if (start < 0) {
-    return line.length >= 2 && line.subarray(-2).equals(FRAME_START.subarray(0, 2));
-  }
-  const header = line.toString('latin1', start, start + MAX_HEADER_BYTES);
-  const begun = FRAME_BEGUN.exec(header);
+  const found = line.lastIndexOf(FRAME_START);
+  const start = found < 0 ? Math.max(0, line.length - 2) : found;
+  const begun = FRAME_BEGUN.exec(line.toString('latin1', start, start + MAX_HEADER_BYTES));
   if (begun === null) {
     return false;
   }
-  const [, length, body] = begun;
-  if (length === undefined || body === undefined) {
-    return true;
-  }
-  const headerBytes = FRAME_START.length + length.length + 1 + 8 + 1;
-  return line.length - start - headerBytes < Number(length);
+  const [, header = '', length = Infinity] = begun;
+  return line.length - start - header.length < Number(length);
 }
 
 /** The offset of the last lines of a chunk, which a client may wait for; 0: all of it. */

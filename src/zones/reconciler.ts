@@ -31,11 +31,7 @@ export interface ReconcileOptions {
   readonly platform: Platform;
   readonly log: Logger;
   /** From the end of one run to the next, ms. */
-  readonly everyMs: number;
-  /** The zones that we have, by name. */
-  readonly zones: ReadonlyMap<string, Zone>;
-  /** Makes a zone of ours what libzonecfg says now. */
-  readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
+  readonly reconcileMs: number;
 }
 
 type ReconcilerState = 'new' | 'waiting' | 'running' | 'stopped';
@@ -70,9 +66,17 @@ export class Reconciler {
   private eventAt = -Infinity;
   private readonly backoff: Backoff;
 
-  constructor(private readonly options: ReconcileOptions) {
-    const { everyMs } = options;
-    this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, everyMs), everyMs);
+  /**
+   * @param zones the zones that we have, by name
+   * @param repair makes a zone of ours what libzonecfg says now
+   */
+  constructor(
+    private readonly options: ReconcileOptions,
+    private readonly zones: ReadonlyMap<string, Zone>,
+    private readonly repair: (zonename: string, repair: Repair) => Promise<void>,
+  ) {
+    const { reconcileMs } = options;
+    this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, reconcileMs), reconcileMs);
     this.machine = new Fsm<ReconcilerState, Reconciler>(
       'reconciler',
       Reconciler.states,
@@ -119,7 +123,7 @@ export class Reconciler {
 
   /** Compares once. Resolves with how many differences were repaired. Never rejects. */
   async run(): Promise<number> {
-    const { log, repair } = this.options;
+    const { log } = this.options;
     let repaired = 0;
     this.touched.clear();
     try {
@@ -137,7 +141,7 @@ export class Reconciler {
       for (const [zonename, difference] of second) {
         if (first.get(zonename) === difference && !this.touched.has(zonename)) {
           log.warn({ zonename, repair: difference }, 'reconcile repaired');
-          await repair(zonename, difference);
+          await this.repair(zonename, difference);
           repaired++;
         }
       }
@@ -167,7 +171,7 @@ export class Reconciler {
     if (this.due === 'periodic') {
       this.backoff.reset();
     }
-    const waitMs = this.due === 'soon' ? this.backoff.next() : this.options.everyMs;
+    const waitMs = this.due === 'soon' ? this.backoff.next() : this.options.reconcileMs;
     const timer = setTimeout(() => handle.goto('running'), waitMs).unref();
     handle.leaving(() => clearTimeout(timer));
   }
@@ -192,7 +196,7 @@ export class Reconciler {
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
   private async checkMounts(): Promise<void> {
     const queue = new TaskQueue({ tasks: 1 });
-    for (const zone of [...this.options.zones.values()]) {
+    for (const zone of [...this.zones.values()]) {
       // Not waited for: one whose file system hangs is no reason to check no other. One in each iteration of the loop:
       // the garbage of thousands at once makes V8 widen its nursery for good.
       if (zone.state === 'running' && zone.directory !== null) {
@@ -203,9 +207,9 @@ export class Reconciler {
   }
 
   private async differences(): Promise<Map<string, Repair>> {
-    const { platform, zones } = this.options;
+    const { zones } = this;
     const found = new Map<string, Repair>();
-    const listed = await listZones(platform);
+    const listed = await listZones(this.options.platform);
     const seen = new Set(listed.unreadable.keys());
     for (const facts of listed.zones) {
       seen.add(facts.zonename);

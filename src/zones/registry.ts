@@ -12,12 +12,10 @@
  */
 import { EventEmitter } from 'node:events';
 import * as vasync from 'vasync';
-import type { Logger } from '../log';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
-import type { Platform } from '../platform/libzonecfg';
 import { phaseOf, type Phase, type ZoneEvent, type ZoneEvents } from './events';
 import type { ZoneFacts } from '../platform/zone-facts';
-import { isOther, Reconciler, type Repair } from './reconciler';
+import { isOther, Reconciler, type ReconcileOptions, type Repair } from './reconciler';
 import type { Zone } from './zone';
 
 /** Sockets are bound one after the other: none of them waits for anything. */
@@ -26,11 +24,8 @@ const NS_PER_MS = 1_000_000n;
 /** A state that was published is set by then. */
 const SETTLED_MS = 250;
 
-export interface RegistryOptions {
-  readonly platform: Platform;
+export interface RegistryOptions extends ReconcileOptions {
   readonly events: ZoneEvents;
-  readonly log: Logger;
-  readonly reconcileMs: number;
   readonly makeZone: (facts: ZoneFacts) => Zone;
 }
 
@@ -68,15 +63,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
         .then(() => slice.pause())
         .finally(done);
     }, BIND_CONCURRENCY);
-    this.safetyNet = new Reconciler({
-      platform: options.platform,
-      log: options.log,
-      everyMs: options.reconcileMs,
-      zones: this.zones,
-      repair: (zonename, repair) => {
-        this.emit('repaired', repair);
-        return this.hint(zonename);
-      },
+    this.safetyNet = new Reconciler(options, this.zones, (zonename, repair) => {
+      this.emit('repaired', repair);
+      return this.hint(zonename);
     });
   }
 

@@ -94,9 +94,10 @@ export class Zone {
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
-    if (this.ending === null && this.link.kind === 'socket') {
-      await this.link.link.start();
-      this.log.debug({ socket: this.link.link.state }, 'zone is served');
+    const { kind, link } = this.link;
+    if (this.ending === null && kind === 'socket') {
+      await link.start();
+      this.log.debug({ socket: link.state }, 'zone is served');
     }
   }
 
@@ -116,39 +117,36 @@ export class Zone {
 
   /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
   close(): Promise<void> {
-    return this.end(0, () => {
-      if (this.link.kind === 'socket') {
-        this.link.link.remove();
-      }
-    });
+    return this.end(0, true);
   }
 
   /** The agent stops: answers what was asked, within `graceMs`; the socket's file stays. Idempotent. */
   stop(graceMs: number): Promise<void> {
-    return this.end(graceMs, () => undefined);
+    return this.end(graceMs, false);
   }
 
-  private end(graceMs: number, finish: () => void): Promise<void> {
+  private end(graceMs: number, isDeleted: boolean): Promise<void> {
     this.ending ??= (async () => {
+      const { kind, link } = this.link;
       this.machine.goto('closing');
       this.directory?.moved('halted');
-      await this.link.link.stop(graceMs);
-      finish();
+      await link.stop(graceMs);
+      if (isDeleted && kind === 'socket') {
+        link.remove();
+      }
       this.machine.goto('closed');
     })();
     return this.ending;
   }
 
   private enter(phase: Phase): void {
+    const { kind, link } = this.link;
     this.directory?.moved(phase);
-    if (this.link.kind !== 'port') {
-      return;
-    }
-    if (phase === 'running') {
-      this.link.link.zoneRunning();
-    } else {
+    if (kind === 'port' && phase === 'running') {
+      link.zoneRunning();
+    } else if (kind === 'port') {
       // While the zone is ready its hypervisor is not started yet: the port is an earlier run's.
-      this.link.link.zoneStopped();
+      link.zoneStopped();
     }
   }
 }

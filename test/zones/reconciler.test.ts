@@ -158,19 +158,15 @@ describe('the reconcile', () => {
     let one: Reconciler;
 
     /** One of a node without zones. */
-    function start(everyMs: number): void {
+    function start(reconcileMs: number): void {
       const zoneIndex = (): ZoneIndex => {
         listings++;
         const index = zoned.node.platform.zoneIndex();
         return { ...index, entries: () => [].values() };
       };
-      one = new Reconciler({
-        platform: { ...zoned.node.platform, zoneIndex },
-        log: served.logged.log,
-        everyMs,
-        zones: new Map(),
-        repair: () => Promise.resolve(),
-      });
+      const platform = { ...zoned.node.platform, zoneIndex };
+      const options = { platform, log: served.logged.log, reconcileMs };
+      one = new Reconciler(options, new Map(), () => Promise.resolve());
       one.start();
     }
 

@@ -55,13 +55,11 @@ export async function listingRows(bench: Instruments, directory: string): Promis
 
   const log = createLogger('error', new PassThrough());
   const roots = new ZoneRoots(root);
-  const reconciler = new Reconciler({
-    ...{ platform, log, everyMs: NEVER_MS },
-    zones: new Map(
-      first.result.zones.map((facts) => [facts.zonename, heldZone(facts, log, roots)]),
-    ),
-    repair: () => Promise.reject(new Error('a healthy node needs no repair')),
-  });
+  const reconciler = new Reconciler(
+    { platform, log, reconcileMs: NEVER_MS },
+    new Map(first.result.zones.map((facts) => [facts.zonename, heldZone(facts, log, roots)])),
+    () => Promise.reject(new Error('a healthy node needs no repair')),
+  );
   const { ms, result } = await timed(() => reconciler.run());
   bench.addRow(`${count} zones: reconcile`, 'ms', { most: 150 }, result === 0 ? ms : [NaN]);
 }
