@@ -76,9 +76,8 @@ export class SerialStats implements LinkObserver {
   private bootSeen = false;
   /** Records that may still be logged in this minute. */
   private remaining = MAX_RECORDS;
-  /** What was not logged since the last record. */
-  private suppressed = nothing();
-  private unloggedBytes = 0;
+  /** Since the last record. */
+  private unlogged = nothing();
   /** Cancels the end of the current minute. */
   private minute: (() => void) | null = null;
 
@@ -128,19 +127,16 @@ export class SerialStats implements LinkObserver {
     const { ports } = this.options.metrics;
     connection.settled = true;
     ports.connects++;
+    this.unlogged.connects++;
     if (totals.connectedAfterMs === null) {
       totals.connectedAfterMs = connection.at - this.runningAt;
-      if (!this.write(this.sinceBoot(totals.connectedAfterMs), 'guest connected')) {
-        this.suppressed.connects++;
-      }
-      return;
-    }
-    totals.reconnects++;
-    ports.reconnects++;
-    const awayMs = connection.at - this.awaySince;
-    if (!this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected')) {
-      this.suppressed.connects++;
-      this.suppressed.awayMs += awayMs;
+      this.write(this.sinceBoot(totals.connectedAfterMs), 'guest connected');
+    } else {
+      totals.reconnects++;
+      ports.reconnects++;
+      const awayMs = connection.at - this.awaySince;
+      this.unlogged.awayMs += awayMs;
+      this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected');
     }
   }
 
@@ -150,10 +146,9 @@ export class SerialStats implements LinkObserver {
     if (connection?.settled) {
       this.awaySince = this.now();
       this.options.metrics.ports.disconnects++;
-      const lastedMs = this.awaySince - connection.at;
-      if (!this.write({ lasted_ms: Math.round(lastedMs) }, 'guest disconnected')) {
-        this.suppressed.disconnects++;
-      }
+      this.unlogged.disconnects++;
+      const lasted_ms = Math.round(this.awaySince - connection.at);
+      this.write({ lasted_ms }, 'guest disconnected');
     }
     this.options.observer.closed();
   }
@@ -168,14 +163,14 @@ export class SerialStats implements LinkObserver {
   dropped(bytes: number): void {
     this.totals.droppedBytes += bytes;
     this.options.metrics.ports.droppedBytes += bytes;
-    this.unloggedBytes += bytes;
+    this.unlogged.droppedBytes += bytes;
     // Noise comes in pieces: it is logged with the next record, or at the end of the minute.
     this.startMinute();
   }
 
   /** The link ended: nothing comes after this. */
   ended(): void {
-    this.logSuppressed();
+    this.sumUp();
     this.minute?.();
     this.minute = null;
   }
@@ -211,23 +206,21 @@ export class SerialStats implements LinkObserver {
     return { after_ms: Math.round(ms), ...(this.bootSeen ? {} : { ran_before: true }) };
   }
 
-  /** @returns false where this minute has had its records */
-  private write(fields: Fields, msg: string): boolean {
-    if (this.remaining === 0) {
-      return false;
+  /** Logs an event, unless this minute has had its records: then it is summed up. */
+  private write(fields: Fields, msg: string): void {
+    if (this.remaining > 0) {
+      this.remaining--;
+      this.startMinute();
+      this.log(fields, msg);
     }
-    this.remaining--;
-    this.startMinute();
-    this.options.log.info({ ...fields, ...this.takeDropped() }, msg);
-    return true;
   }
 
   private startMinute(): void {
     this.minute ??= this.later(() => {
       this.minute = null;
       // Until a minute is quiet there is one record for each.
-      const isQuiet = this.suppressed.connects + this.suppressed.disconnects === 0;
-      this.logSuppressed();
+      const isQuiet = this.unlogged.connects + this.unlogged.disconnects === 0;
+      this.sumUp();
       this.remaining = isQuiet ? MAX_RECORDS : 0;
       if (!isQuiet) {
         this.startMinute();
@@ -235,28 +228,26 @@ export class SerialStats implements LinkObserver {
     }, MINUTE_MS);
   }
 
-  private logSuppressed(): void {
-    const { connects, disconnects, awayMs } = this.suppressed;
-    this.suppressed = nothing();
-    const dropped = this.takeDropped();
+  private sumUp(): void {
+    const { connects, disconnects, awayMs, droppedBytes } = this.unlogged;
     if (connects + disconnects > 0) {
       const counts = { connects, disconnects, away_ms: Math.round(awayMs) };
-      const fields = { connected: this.settled, ...counts, ...dropped };
-      this.options.log.info(fields, 'guest reconnected repeatedly');
-    } else if (dropped.dropped_bytes !== undefined) {
-      this.options.log.info(dropped, 'discarded bytes that were not part of a request');
+      this.log({ connected: this.settled, ...counts }, 'guest reconnected repeatedly');
+    } else if (droppedBytes > 0) {
+      this.log({}, 'discarded bytes that were not part of a request');
     }
   }
 
-  private takeDropped(): { readonly dropped_bytes?: number } {
-    const bytes = this.unloggedBytes;
-    this.unloggedBytes = 0;
-    return bytes > 0 ? { dropped_bytes: bytes } : {};
+  private log(fields: Fields, msg: string): void {
+    const { droppedBytes } = this.unlogged;
+    this.unlogged = nothing();
+    const dropped = droppedBytes > 0 ? { dropped_bytes: droppedBytes } : {};
+    this.options.log.info({ ...fields, ...dropped }, msg);
   }
 }
 
-function nothing(): { connects: number; disconnects: number; awayMs: number } {
-  return { connects: 0, disconnects: 0, awayMs: 0 };
+function nothing() {
+  return { connects: 0, disconnects: 0, awayMs: 0, droppedBytes: 0 };
 }
 
 function afterTime(fn: () => void, ms: number): () => void {

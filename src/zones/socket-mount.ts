@@ -17,8 +17,8 @@
  *        |                   checking again --1 s--> one of these, or not mounted
  *        +--halted--         not known --time--> all of these again
  *
- * What the table does not show (a directory that was removed and made anew while its zone runs stays mounted
- * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
+ * The table does not show a directory that was removed and made anew while its zone runs: platform/zone-root.ts is
+ * asked for it, since the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
 import { Backoff } from '../lib/backoff';
@@ -149,7 +149,7 @@ export class SocketMount {
 
   /** By the table and by the directory in the global zone; what is below the root is from `check`. */
   lastCheck(): MountCheck {
-    if (!seesMounts || !this.isMountedState()) {
+    if (!this.runsMounted()) {
       return 'unknown';
     }
     try {
@@ -163,11 +163,9 @@ export class SocketMount {
       const { dev, ino } = this.seen;
       const isSame = dev === BigInt(deviceOf(found)) && ino === BigInt(inodeOf(found));
       return isSame ? 'ours' : 'another';
-    } catch (err) {
-      if (err instanceof SystemError) {
-        return 'unknown';
-      }
-      throw err;
+    } catch {
+      // The table cannot be read, or our directory.
+      return 'unknown';
     }
   }
 
@@ -177,16 +175,16 @@ export class SocketMount {
    * when the zone's file system answered, or the signal ended the wait; joins a check under way.
    */
   async check(signal?: AbortSignal): Promise<void> {
-    if (!seesMounts || !this.isMountedState()) {
+    if (!this.runsMounted()) {
       return;
     }
-    const saw = (found: DirectoryIdentity | null): void => {
-      this.checking = null;
-      this.seen = found;
-    };
     this.checking ??= this.root
       .directoryAt(mountPointOf(this.facts.brand))
-      .then(saw, () => saw(null));
+      .catch(() => null)
+      .then((found) => {
+        this.checking = null;
+        this.seen = found;
+      });
     const over = new Promise<void>((resolve) => {
       signal?.addEventListener('abort', () => resolve(), { once: true });
     });
@@ -212,7 +210,7 @@ export class SocketMount {
   /** What the zone's phase asks for now; `not known` where it cannot be seen: this zone and all others go on. */
   private next(): MountState {
     try {
-      const state = this.nextSeen();
+      const state = this.nextByTable();
       if (state !== 'mounting' && state !== 'not mounted') {
         this.succeeded();
       }
@@ -223,7 +221,7 @@ export class SocketMount {
     }
   }
 
-  private nextSeen(): MountState {
+  private nextByTable(): MountState {
     const { zonename, brand } = this.facts;
     const { isReady, brandMounts: mounts } = this.options;
     switch (this.phase) {
@@ -310,7 +308,7 @@ export class SocketMount {
     log.info({ mountpoint: mountPoint }, 'mounted the metadata directory');
   }
 
-  private isMountedState(): boolean {
+  private runsMounted(): boolean {
     return this.phase === 'running' && this.state.startsWith('mounted');
   }
 
