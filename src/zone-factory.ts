@@ -50,7 +50,7 @@ export interface ZoneFactoryOptions {
   readonly watches: Watches;
 }
 
-/** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
+/** Holds what all zones share. One serves the agent. */
 export class ZoneFactory {
   /** One object for all links, changed in place when the configuration is. */
   private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
@@ -136,11 +136,8 @@ export class ZoneFactory {
 
   /** The zones found at the start have their sockets, which were more urgent: checks their mounts. Idempotent. */
   startChecks(): void {
-    const { heldChecks } = this;
+    this.heldChecks?.forEach((check) => this.firstChecks.add(check));
     this.heldChecks = null;
-    for (const check of heldChecks ?? []) {
-      this.firstChecks.add(check);
-    }
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {

@@ -126,12 +126,7 @@ export class SerialLink implements Link {
       observer: this.stats,
     };
     this.context = { handle, limits, scheduler, watches, now, ...own };
-    this.machine = new Fsm<SerialState, SerialLink>(
-      `serial link ${zonename}`,
-      SerialLink.states,
-      'idle',
-      this,
-    );
+    this.machine = new Fsm(`serial link ${zonename}`, SerialLink.states, 'idle', this);
     this.machine.start();
   }
 

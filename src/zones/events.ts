@@ -54,11 +54,6 @@ export function phaseOf(state: string): Phase {
   return state === 'ready' || state === 'running' ? state : 'halted';
 }
 
-export type Bind = (
-  onEvent: (event: RawZoneEvent) => void,
-  onLost: (count: number) => void,
-) => ZoneSubscription;
-
 /**
  * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone
  * that libzonecfg cannot read, and why; 'lost'. `start` rejects when the platform refuses the
@@ -75,7 +70,7 @@ export class ZoneEvents extends Readable {
 
   constructor(
     private readonly platform: Platform,
-    private readonly bind: Bind = bindZoneEvents,
+    private readonly bind = bindZoneEvents,
   ) {
     super({ objectMode: true, highWaterMark: 1024 });
   }
@@ -148,10 +143,7 @@ function parseEvent(raw: RawZoneEvent): ZoneEvent {
 
 export interface ZoneSnapshot {
   readonly zones: readonly ZoneFacts[];
-  /**
-   * Zones that the index names without a brand and whose XML libzonecfg cannot read. They are left as
-   * they are.
-   */
+  /** Zones that the index names without a brand and whose XML libzonecfg cannot read: they are left as they are. */
   readonly unreadable: ReadonlyMap<string, SystemError>;
 }
 

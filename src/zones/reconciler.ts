@@ -77,12 +77,7 @@ export class Reconciler {
   ) {
     const { reconcileMs } = options;
     this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, reconcileMs), reconcileMs);
-    this.machine = new Fsm<ReconcilerState, Reconciler>(
-      'reconciler',
-      Reconciler.states,
-      'new',
-      this,
-    );
+    this.machine = new Fsm('reconciler', Reconciler.states, 'new', this);
     this.machine.start();
   }
 

@@ -124,7 +124,7 @@ export class SocketMount {
     private readonly options: SocketMountOptions,
   ) {
     const name = `mount of ${facts.zonename}`;
-    this.machine = new Fsm<MountState, SocketMount>(name, SocketMount.states, 'zone halted', this);
+    this.machine = new Fsm(name, SocketMount.states, 'zone halted', this);
     this.machine.start();
   }
 

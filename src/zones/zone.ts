@@ -60,7 +60,7 @@ export class Zone {
     readonly directory: MountManager | null,
     readonly root: ZoneRoot,
   ) {
-    this.machine = new Fsm<ZoneMachineState, Zone>(
+    this.machine = new Fsm(
       facts.zonename,
       Zone.states,
       phaseOf(facts.state),

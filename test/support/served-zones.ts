@@ -10,7 +10,7 @@ import { ZoneSocket } from '../../src/transport/socket-server';
 import type { Platform } from '../../src/platform/libzonecfg';
 import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
 import { ZoneRoots } from '../../src/platform/zone-root';
-import { ZoneEvents, type Bind } from '../../src/zones/events';
+import { ZoneEvents } from '../../src/zones/events';
 import type { ZoneFacts } from '../../src/platform/zone-facts';
 import { Registry } from '../../src/zones/registry';
 import { Zone, type SocketLink, type MountManager } from '../../src/zones/zone';
@@ -96,7 +96,7 @@ export class ZonedNode {
   }
 
   /** For `ZoneEvents`. */
-  bind(wrap: (real: ZoneSubscription) => ZoneSubscription = (real) => real): Bind {
+  bind(wrap: (real: ZoneSubscription) => ZoneSubscription = (real) => real): typeof bindZoneEvents {
     const options = { root: this.node.root, maxQueued: MOST_QUEUED };
     return (onEvent, onLost) => wrap(bindZoneEvents(onEvent, onLost, options));
   }
