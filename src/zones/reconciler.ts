@@ -116,35 +116,32 @@ export class Reconciler {
     this.touched.add(event.zonename);
   }
 
-  /** Compares once. Resolves with how many differences were repaired. Never rejects. */
-  async run(): Promise<number> {
+  /** Compares once, and repairs what differs. Never rejects. */
+  async run(): Promise<void> {
     const { log } = this.options;
-    let repaired = 0;
     this.touched.clear();
     try {
       await this.checkMounts();
       const first = await this.differences();
       if (first.size === 0) {
-        return 0;
+        return;
       }
       await this.settle();
       const second = await this.differences();
       if (this.stopped) {
         // Zones that we take down ourselves are no difference.
-        return 0;
+        return;
       }
       for (const [zonename, difference] of second) {
         if (first.get(zonename) === difference && !this.touched.has(zonename)) {
           log.warn({ zonename, repair: difference }, 'reconcile repaired');
           await this.repair(zonename, difference);
-          repaired++;
         }
       }
     } catch (err) {
       log.error({ err }, 'reconcile failed');
       this.soon();
     }
-    return repaired;
   }
 
   private get stopped(): boolean {

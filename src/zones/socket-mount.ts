@@ -7,15 +7,12 @@
  * processes could move the mount point away meanwhile. Nothing is unmounted when the zone halts:
  * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
  *
- *   zone halted --ready--> left to the brand        the brand's, or the zone is not ready any more
- *        ^                 mounting --> mounted by the agent
- *        |                    |
- *        +--halted--          +--fault--> not mounted, not known --time--> mounting
- *        |
- *        |      --running--> mounted by the brand, mounted by the agent, none for this brand,
- *        |                   no mounts on this node
- *        |                   checking again --1 s--> one of these, or not mounted
- *        +--halted--         not known --time--> all of these again
+ *   phase     state
+ *   halted    zone halted
+ *   ready     left to the brand; mounting --> mounted by the agent
+ *                                         --fault--> not mounted, not known --time--> what the phase asks for
+ *   running   mounted by the brand, mounted by the agent, none for this brand, no mounts on this node;
+ *             checking again --1 s--> one of these, or not mounted; not known --time--> all of these again
  *
  * The table does not show a directory that was removed and made anew while its zone runs: platform/zone-root.ts is
  * asked for it, since the main thread names no path below a zone's root.

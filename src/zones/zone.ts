@@ -1,16 +1,8 @@
 /*
  * One zone of the node, from its discovery to its deletion, and the link its guest talks through.
  *
- *                  start
- *                    |
- *                    v      ready        running
- *   +-----------> halted ---------> ready -----> running
- *   |  halted      |  ^  ^           |  ^          |  |
- *   +--------------+  |  +-----------+  +----------+  |
- *                     |     halted        ready      |   (events can be lost: every move between
- *                     +------------------------------+    the three is legal)
- *                     halted
- *            any of them --deleted--> closing --> closed
+ *   halted <--> ready <--> running     events can be lost: each of the three may follow each other one
+ *   any of them --stop, close--> closing --> closed
  *
  * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in
  * every state, since it must be there before the zone boots. What changes with the state is the mount of its

@@ -131,8 +131,10 @@ export class ServedZones {
   }
 
   /** Compares once, now. @returns how many differences were repaired */
-  reconcile(): Promise<number> {
-    return this.registry.safetyNet.run();
+  async reconcile(): Promise<number> {
+    const before = this.repairs.length;
+    await this.registry.safetyNet.run();
+    return this.repairs.length - before;
   }
 
   /** The zones that are held, each with its state, by name. */

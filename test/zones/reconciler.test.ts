@@ -196,7 +196,7 @@ describe('the reconcile', () => {
       const failures = (): number => served.logged.records('reconcile failed').length;
       renameSync(zoneIndex, `${zoneIndex}.away`);
       start(NEVER_MS);
-      assert.strictEqual(await one.run(), 0);
+      await one.run();
       await eventually(() => failures() === 2, 'a second try');
       renameSync(`${zoneIndex}.away`, zoneIndex);
       await eventually(() => listings === 3, 'a third try');
