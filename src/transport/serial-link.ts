@@ -15,7 +15,6 @@
  * Nothing is sent that was not requested. serial-dialer.ts has the waits. A dial that hangs in the zone's file system is
  * abandoned, but its request below the root continues: the next one waits for it.
  */
-import assert from 'node:assert';
 import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../lib/errors';
 import { Fsm, type StateHandle, type StateRecord, type States } from '../lib/fsm';
@@ -105,8 +104,6 @@ export class SerialLink implements Link {
   private readonly attempts: DialAttempts;
   /** Path inside the zone; the default until the VM's data is loaded. */
   private port = DEFAULT_PORT;
-  /** What the last dial got; the state `connected` takes it. */
-  private dialled: Socket | null = null;
   private connection: PortConnection | null = null;
   /** Ends the watch on the port's file that a reboot began. */
   private endWatch = nothing;
@@ -120,11 +117,8 @@ export class SerialLink implements Link {
     const now = options.now ?? (() => performance.now());
     this.attempts = new DialAttempts(log, now);
     this.stats = new SerialStats(options, now);
-    const own = {
-      queue: new RunQueue(),
-      quota: new ZoneQuota(limits, memory),
-      observer: this.stats,
-    };
+    const quota = new ZoneQuota(limits, memory);
+    const own = { queue: new RunQueue(), quota, observer: this.stats };
     this.context = { handle, limits, scheduler, watches, now, ...own };
     this.machine = new Fsm(`serial link ${zonename}`, SerialLink.states, 'idle', this);
     this.machine.start();
@@ -245,7 +239,7 @@ export class SerialLink implements Link {
           socket.destroy();
           return;
         }
-        this.dialled = socket;
+        this.connection = this.serve(socket);
         handle.goto('connected');
       },
       (err: unknown) => {
@@ -276,12 +270,10 @@ export class SerialLink implements Link {
     this.machine.goto('connecting');
   }
 
-  private enterConnected(handle: Handled): void {
-    const { dialled, context, stats } = this;
+  private serve(socket: Socket): PortConnection {
+    const { context, stats } = this;
     const { zonename, portReads } = this.options;
-    this.dialled = null;
-    assert(dialled !== null, 'connected without a socket');
-    const stream = new NetStream(dialled, portReads, context.now);
+    const stream = new NetStream(socket, portReads, context.now);
     const connection = new PortConnection(stream, { zonename, peer: null }, context, {
       closed: () => {
         if (this.connection === connection) {
@@ -290,7 +282,11 @@ export class SerialLink implements Link {
       },
       dropped: (bytes) => stats.dropped(bytes),
     });
-    this.connection = connection;
+    return connection;
+  }
+
+  private enterConnected(handle: Handled): void {
+    const { stats, connection } = this;
     stats.opened();
     handle.timeout(BUSY_MS, () => stats.settle());
     handle.leaving(() => {
@@ -298,7 +294,7 @@ export class SerialLink implements Link {
       // When the link stops, requests that were read are answered first.
       if (this.connection !== null && this.graceMs === null) {
         this.connection = null;
-        connection.destroy();
+        connection?.destroy();
         stats.closed();
       }
     });
