@@ -7,13 +7,7 @@
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import {
-  zoneBytes,
-  ZONES_AT_LIMIT,
-  type Access,
-  type Handle,
-  type LinkLimits,
-} from './transport/link';
+import { zoneBytes, ZONES_AT_LIMIT, type Access, type Handle } from './transport/link';
 import { MemoryQuota } from './transport/memory-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
@@ -53,7 +47,7 @@ export interface ZoneFactoryOptions {
 /** Holds what all zones share. One serves the agent. */
 export class ZoneFactory {
   /** One object for all links, changed in place when the configuration is. */
-  private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
+  private readonly limits: ReturnType<typeof linkLimits>;
   private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly dialLimiter = new TaskQueue(DIALS);
@@ -191,8 +185,7 @@ export class ZoneFactory {
   }
 }
 
-function linkLimits(config: Config): { -readonly [K in keyof LinkLimits]: LinkLimits[K] } {
-  const { limits } = config;
+function linkLimits({ limits }: Config) {
   return {
     lineBytes: limits.line_bytes,
     replyBytes: limits.unsent_bytes,
