@@ -15,8 +15,6 @@ import { SerialLink } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
 import { Scheduler, TaskQueue } from './lib/scheduler';
-import { PORT_READS } from './transport/net-stream';
-import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import type { PeerCredential, Platform } from './platform/libzonecfg';
@@ -50,8 +48,6 @@ export class ZoneFactory {
   private readonly limits: ReturnType<typeof linkLimits>;
   private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
-  private readonly dialLimiter = new TaskQueue(DIALS);
-  private readonly portReads = new TaskQueue(PORT_READS);
   private readonly timer = new PeriodicTimer();
   private readonly directories: SocketMountOptions;
   /** One in each iteration of the loop: a process looks into each zone. */
@@ -89,8 +85,6 @@ export class ZoneFactory {
           kind: 'port',
           link: new SerialLink({
             ...common,
-            dialLimiter: this.dialLimiter,
-            portReads: this.portReads,
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: async () => {

@@ -6,7 +6,7 @@
  * node:net knows of a socket and has no interface for.
  */
 import type { Socket } from 'node:net';
-import type { TaskQueue } from '../lib/scheduler';
+import { TaskQueue } from '../lib/scheduler';
 import { TokenBucket } from '../lib/token-bucket';
 import type { Stream, StreamOwner } from '../platform/stream';
 
@@ -16,8 +16,8 @@ const RATE_BYTES = 256 * 1024;
 const BURST_BYTES = 3 * 1024 * 1024;
 /** No guest with a UART fills a read of this size; one that does is queued behind the others. */
 const SMALL_READ_BYTES = 8 * 1024;
-/** For the queue of reads, which serves the process: 64 KiB each in one iteration, however many ports there are. */
-export const PORT_READS = { tasks: 4 };
+/** Large reads of all ports: four of 64 KiB in one iteration, however many ports there are. */
+const largeReads = new TaskQueue({ tasks: 4 });
 
 /** Takes over an open socket, with all of its events. */
 export class NetStream implements Stream {
@@ -31,7 +31,6 @@ export class NetStream implements Stream {
 
   constructor(
     private readonly socket: Socket,
-    private readonly reads: TaskQueue,
     now: () => number,
   ) {
     this.allowed = new TokenBucket({ perSecond: RATE_BYTES, burst: BURST_BYTES }, now);
@@ -148,7 +147,7 @@ export class NetStream implements Stream {
       this.cancelRead = () => clearTimeout(timer);
       this.socket.pause();
     } else if (bytes >= SMALL_READ_BYTES) {
-      this.cancelRead = this.reads.add(readOn);
+      this.cancelRead = largeReads.add(readOn);
       this.socket.pause();
     }
   }

@@ -12,6 +12,7 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../lib/backoff';
 import { SystemError, codeOf, systemError } from '../lib/errors';
+import { TaskQueue } from '../lib/scheduler';
 import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
 import { fdOf } from './net-stream';
@@ -123,10 +124,10 @@ export function watchPort(
 }
 
 /**
- * For the queue in which all links' dials begin: when all guests of a node reboot together, zones that ask meanwhile do
- * not wait for all dials. 1 ms are some tens of them, which each cause work in later iterations.
+ * The dials of all links begin in it: when all guests of a node reboot together, zones that ask meanwhile do not wait
+ * for all dials. 1 ms are some tens of them, which each cause work in later iterations.
  */
-export const DIALS = { ms: 1 };
+export const dialLimiter = new TaskQueue({ ms: 1 });
 
 /** The shortest wait between two dials: a booting guest needs its port at once. */
 export const FAST_MS = 100;

@@ -18,7 +18,7 @@
 import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../lib/errors';
 import { Fsm, type StateHandle, type StateRecord, type States } from '../lib/fsm';
-import { afterPolling, RunQueue, type TaskQueue } from '../lib/scheduler';
+import { afterPolling, RunQueue } from '../lib/scheduler';
 import type { ThrottledLogSink } from '../log';
 import type { ConnectionContext } from './connection';
 import type { Link } from './link';
@@ -27,6 +27,7 @@ import { NetStream } from './net-stream';
 import {
   DEFAULT_PORT,
   DialAttempts,
+  dialLimiter,
   dialPort,
   FAST_MS,
   OTHER_ZONE,
@@ -59,10 +60,6 @@ export interface SerialOptions
   readonly facts: () => Promise<{ readonly com2: unknown } | undefined>;
   /** One for the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
-  /** One for the whole process: the dials of all links begin in it. */
-  readonly dialLimiter: TaskQueue;
-  /** One for the whole process. */
-  readonly portReads: TaskQueue;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
 }
@@ -221,7 +218,7 @@ export class SerialLink implements Link {
 
   private enterConnecting(handle: Handled): void {
     handle.timeout(this.attempts.spacingMs(), () => {
-      handle.leaving(this.options.dialLimiter.add(() => this.dial(handle)));
+      handle.leaving(dialLimiter.add(() => this.dial(handle)));
     });
   }
 
@@ -272,9 +269,9 @@ export class SerialLink implements Link {
 
   private serve(socket: Socket): PortConnection {
     const { context, stats } = this;
-    const { zonename, portReads } = this.options;
-    const stream = new NetStream(socket, portReads, context.now);
-    const connection = new PortConnection(stream, { zonename, peer: null }, context, {
+    const stream = new NetStream(socket, context.now);
+    const origin = { zonename: this.options.zonename, peer: null };
+    const connection = new PortConnection(stream, origin, context, {
       closed: () => {
         if (this.connection === connection) {
           this.disconnected();

@@ -3,13 +3,13 @@
  */
 import type { Socket } from 'node:net';
 import { setImmediate as nextIteration } from 'node:timers/promises';
-import { RunQueue, Scheduler, TaskQueue } from '../../src/lib/scheduler';
+import { RunQueue, Scheduler } from '../../src/lib/scheduler';
 import type { Stream } from '../../src/platform/stream';
 import type { Reply } from '../../src/protocol/reply';
 import type { DataRequest } from '../../src/protocol/request';
 import { Connection, type ConnectionContext } from '../../src/transport/connection';
 import { DEFAULT_LINK_LIMITS, type Handle, type LinkLimits } from '../../src/transport/link';
-import { NetStream, PORT_READS } from '../../src/transport/net-stream';
+import { NetStream } from '../../src/transport/net-stream';
 import { PortConnection } from '../../src/transport/serial-input';
 import { Watches } from '../../src/transport/watches';
 import { ZoneQuota } from '../../src/transport/zone-quota';
@@ -93,7 +93,7 @@ export class ConnectionWorld {
     dropped: (bytes: number) => void = () => undefined,
   ): Promise<Opened<PortConnection>> {
     const { near, far } = await duplexPair();
-    const stream: Stream = new NetStream(near, new TaskQueue(PORT_READS), this.now);
+    const stream: Stream = new NetStream(near, this.now);
     return this.open(stream, far, this.queue, (context, closed) => {
       return new PortConnection(stream, { zonename: 'z', peer: null }, context, {
         dropped,

@@ -4,13 +4,11 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Scheduler, TaskQueue } from '../../src/lib/scheduler';
+import { Scheduler } from '../../src/lib/scheduler';
 import { NodeMetrics } from '../../src/metrics';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import type { Reply } from '../../src/protocol/reply';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
-import { PORT_READS } from '../../src/transport/net-stream';
-import { DIALS } from '../../src/transport/serial-dialer';
 import { SerialLink, type SerialOptions } from '../../src/transport/serial-link';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from './eventually';
@@ -59,8 +57,6 @@ export class SerialWorld {
       limits: DEFAULT_LINK_LIMITS,
       scheduler: new Scheduler(),
       watches: unchangingWatches(),
-      dialLimiter: new TaskQueue(DIALS),
-      portReads: new TaskQueue(PORT_READS),
       log: this.recorder,
       ...options,
     });
