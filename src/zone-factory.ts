@@ -23,7 +23,7 @@ import { MountTable } from './platform/mounts';
 import type { Paths } from './platform/paths';
 import type { ZoneRoots } from './platform/zone-root';
 import type { Store } from './vm/store';
-import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
+import { SocketMount, type SocketMountOptions } from './zones/socket-mount';
 import type { ZoneFacts } from './platform/zone-facts';
 import { Zone, type ZoneLink } from './zones/zone';
 
@@ -49,7 +49,7 @@ export class ZoneFactory {
   private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly timer = new PeriodicTimer();
-  private readonly directories: SocketMountOptions;
+  private readonly mounts: SocketMountOptions;
   /** One in each iteration of the loop: a process looks into each zone. */
   private readonly firstChecks = new TaskQueue({ tasks: 1 });
   /** Those that wait for `startChecks`; null after it. */
@@ -61,7 +61,10 @@ export class ZoneFactory {
   constructor(private readonly options: ZoneFactoryOptions) {
     this.config = options.config;
     this.limits = linkLimits(options.config);
-    this.directories = this.directoryOptions();
+    const { paths, platform } = options;
+    const addFirstCheck = (check: () => void): unknown =>
+      (this.heldChecks ?? this.firstChecks).add(check);
+    this.mounts = { paths, platform, table: new MountTable(paths.mnttab), addFirstCheck };
     this.readers = new Set(options.config.readers ?? []);
   }
 
@@ -107,7 +110,7 @@ export class ZoneFactory {
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
-    const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
+    const directory = hvm ? null : new SocketMount(facts, root, log, this.mounts);
     const zone = new Zone(facts, log, link, directory, root);
     this.requestLogs.set(zone, requestLog);
     return zone;
@@ -134,23 +137,6 @@ export class ZoneFactory {
     const share = { ...rate, bytesPerSecond: log_bytes_per_second };
     const { log, metrics } = this.options;
     return new ZoneLog(log, zonename, brand, share, () => metrics.recordsSuppressed++);
-  }
-
-  private directoryOptions(): SocketMountOptions {
-    const { paths, platform } = this.options;
-    // A brand's files are part of the platform image: they change with a boot of the node.
-    const brands = new Map<string, boolean | undefined>();
-    return {
-      paths,
-      table: new MountTable(paths.mnttab),
-      isReady: (zonename) => platform.zoneState(zonename) === 'ready',
-      addFirstCheck: (check) => (this.heldChecks ?? this.firstChecks).add(check),
-      brandMounts: (brand) => {
-        const known = brands.get(brand) ?? brandMounts(paths, brand);
-        brands.set(brand, known);
-        return known;
-      },
-    };
   }
 
   /** Off a compute node the agent may run as a user, who is root in its simulated zones. */

@@ -23,6 +23,7 @@ import { codeOf, SystemError } from '../lib/errors';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
+import type { Platform } from '../platform/libzonecfg';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
@@ -52,20 +53,22 @@ const nothing = (): void => undefined;
 /** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
+  readonly platform: Pick<Platform, 'zoneState'>;
   readonly table: MountTable;
-  /** Whether the zone is ready, and nothing in it runs, now. */
-  readonly isReady: (zonename: string) => boolean;
-  /** As `brandMounts`. */
-  readonly brandMounts: (brand: string) => boolean | undefined;
   /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
-  readonly addFirstCheck: (check: () => void) => void;
+  readonly addFirstCheck: (check: () => void) => unknown;
 }
+
+/** What was read in brands' files, which are part of the platform image: they change with a boot of the node. */
+const brandFiles = new Map<string, boolean>();
 
 /** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
 export function brandMounts(paths: Paths, brand: string): boolean | undefined {
+  const file = paths.host(`/usr/lib/brand/${brand}/platform.xml`);
   try {
-    const xml = readFileSync(paths.host(`/usr/lib/brand/${brand}/platform.xml`), 'utf8');
-    return xml.includes('/var/zonecontrol');
+    const mounts = brandFiles.get(file) ?? readFileSync(file, 'utf8').includes('/var/zonecontrol');
+    brandFiles.set(file, mounts);
+    return mounts;
   } catch (err) {
     if (codeOf(err) === 'ENOENT') {
       return undefined;
@@ -219,8 +222,7 @@ export class SocketMount {
   }
 
   private nextByTable(): MountState {
-    const { zonename, brand } = this.facts;
-    const { isReady, brandMounts: mounts } = this.options;
+    const { brand } = this.facts;
     switch (this.phase) {
       case 'halted':
         return 'zone halted';
@@ -230,7 +232,7 @@ export class SocketMount {
         }
         // Events can be old: what counts for a mount is that no process of the zone runs now.
         // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
-        return isReady(zonename) ? 'mounting' : 'not mounted';
+        return this.isReady() ? 'mounting' : 'not mounted';
       case 'running':
         if (!seesMounts) {
           return 'no mounts on this node';
@@ -238,7 +240,7 @@ export class SocketMount {
         if (this.isMounted()) {
           return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
         }
-        if (!NATIVE_BRANDS.includes(brand) && mounts(brand) !== true) {
+        if (!NATIVE_BRANDS.includes(brand) && brandMounts(this.options.paths, brand) !== true) {
           return 'none for this brand';
         }
         return this.state === 'checking again' ? 'not mounted' : 'checking again';
@@ -279,7 +281,7 @@ export class SocketMount {
 
   private async mount(): Promise<void> {
     const { facts, root, log, mountPoint } = this;
-    const { paths, table, isReady } = this.options;
+    const { paths, table } = this.options;
     if (this.isMounted()) {
       return;
     }
@@ -289,7 +291,7 @@ export class SocketMount {
       if (!this.isMounted()) {
         throw new SystemError('mount', mountPoint, 'ESTALE', 'the mount point was moved meanwhile');
       }
-      if (this.phase === 'halted' && !isReady(facts.zonename)) {
+      if (this.phase === 'halted' && !this.isReady()) {
         throw new SystemError('mount', mountPoint, 'ESTALE', 'the zone was halted meanwhile');
       }
     } catch (err) {
@@ -315,7 +317,12 @@ export class SocketMount {
 
   private isOurs(): boolean {
     const { brand } = this.facts;
-    return NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) === false;
+    return NATIVE_BRANDS.includes(brand) && brandMounts(this.options.paths, brand) === false;
+  }
+
+  /** Nothing in the zone runs now. */
+  private isReady(): boolean {
+    return this.options.platform.zoneState(this.facts.zonename) === 'ready';
   }
 
   private succeeded(): void {
