@@ -46,9 +46,9 @@ import { tickIds } from './lib/scheduler';
 import { Tokens } from './metadata/watch';
 import { nodeKey } from './platform/node-key';
 import { Watches } from './transport/watches';
-import { ZoneEvents } from './zones/events';
+import { phaseOf, ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
-import { phaseOfState, type Zone } from './zones/zone';
+import type { Zone } from './zones/zone';
 import { ZoneFactory } from './zone-factory';
 
 /** The grace of the VM data where the zones have used up all of theirs. */
@@ -393,9 +393,7 @@ function differs(zone: Zone | undefined, next: VmChange['next']): boolean {
   if (zone === undefined || next === undefined) {
     return (zone === undefined) !== (next === undefined);
   }
-  const { zoneState } = next;
-  const isUp = zoneState === 'running' || zoneState === 'ready';
-  return zone.state !== (isUp ? phaseOfState(zoneState) : 'halted');
+  return zone.state !== phaseOf(next.zoneState ?? '');
 }
 
 function helloOf({ limits }: Config): string {

@@ -7,32 +7,23 @@
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
 import { RequestLog } from './request-log';
-import {
-  zoneBytes,
-  ZONES_AT_LIMIT,
-  type Access,
-  type Handle,
-  type LinkLimits,
-} from './transport/link';
+import { zoneBytes, ZONES_AT_LIMIT, type Access, type Handle } from './transport/link';
 import { MemoryQuota } from './transport/zone-quota';
 import type { Watches } from './transport/watches';
 import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
-import { SerialLink, type PortFacts } from './transport/serial-link';
+import { SerialLink } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
 import { Scheduler, TaskQueue } from './lib/scheduler';
-import { PORT_READS } from './transport/net-stream';
-import { DIALS } from './transport/serial-dialer';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
-import { PortLog } from './port-log';
 import type { PeerCredential, Platform, ZoneFacts } from './platform/libzonecfg';
 import { HVM_BRANDS } from './metadata/vm-data';
 import { MountTable } from './platform/mounts';
 import type { Paths } from './platform/paths';
 import type { ZoneRoots } from './platform/zone-root';
 import type { Store } from './vm/store';
-import { brandMounts, SocketMount, type SocketMountOptions } from './zones/socket-mount';
+import { SocketMount, type SocketMountOptions } from './zones/socket-mount';
 import { Zone, type ZoneLink } from './zones/zone';
 
 const GLOBAL_ZONEID = 0;
@@ -50,20 +41,18 @@ export interface ZoneFactoryOptions {
   readonly watches: Watches;
 }
 
-/** Holds what all zones share: limits, the scheduler, the periodic timer. One serves the agent. */
+/** Holds what all zones share. One serves the agent. */
 export class ZoneFactory {
   /** One object for all links, changed in place when the configuration is. */
-  private readonly limits: { -readonly [K in keyof LinkLimits]: LinkLimits[K] };
+  private readonly limits: ReturnType<typeof linkLimits>;
   private readonly scheduler = new Scheduler();
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
-  private readonly dialLimiter = new TaskQueue(DIALS);
-  private readonly portReads = new TaskQueue(PORT_READS);
   private readonly timer = new PeriodicTimer();
-  private readonly directories: SocketMountOptions;
+  private readonly mounts: SocketMountOptions;
   /** One in each iteration of the loop: a process looks into each zone. */
   private readonly firstChecks = new TaskQueue({ tasks: 1 });
   /** Those that wait for `startChecks`; null after it. */
-  private heldChecks: (() => void)[] | null = [];
+  private heldChecks: Set<() => void> | null = new Set();
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -71,7 +60,10 @@ export class ZoneFactory {
   constructor(private readonly options: ZoneFactoryOptions) {
     this.config = options.config;
     this.limits = linkLimits(options.config);
-    this.directories = this.directoryOptions();
+    const { paths, platform } = options;
+    const addFirstCheck = (check: () => void): unknown =>
+      (this.heldChecks ?? this.firstChecks).add(check);
+    this.mounts = { paths, platform, table: new MountTable(paths.mnttab), addFirstCheck };
     this.readers = new Set(options.config.readers ?? []);
   }
 
@@ -86,28 +78,22 @@ export class ZoneFactory {
       answersAgain: (after_ms) =>
         log.info({ after_ms }, 'the file system below the zone root answers again'),
     });
-    const common = {
-      zonename,
-      handle,
-      observer: requestLog,
-      limits: this.limits,
-      scheduler: this.scheduler,
-      watches,
-      memory: this.memory,
-      log,
-    };
+    const { limits, scheduler, memory } = this;
+    const shared = { limits, scheduler, memory, handle, watches };
+    const common = { ...shared, zonename, log, observer: requestLog };
     const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
           kind: 'port',
           link: new SerialLink({
             ...common,
-            dialLimiter: this.dialLimiter,
-            portReads: this.portReads,
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
-            facts: () => this.portFacts(zonename),
-            portObserver: new PortLog(log, metrics),
+            facts: async () => {
+              const vm = await store.data(zonename)?.loaded();
+              return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+            },
+            metrics,
             ranBefore: facts.state === 'running',
           }),
         }
@@ -123,8 +109,8 @@ export class ZoneFactory {
             modes: this.readers.size > 0 ? WITH_READERS : ROOT_ONLY,
           }),
         };
-    const directory = hvm ? null : new SocketMount(facts, root, log, this.directories);
-    const zone = new Zone(facts, { log, link, directory, root });
+    const directory = hvm ? null : new SocketMount(facts, root, log, this.mounts);
+    const zone = new Zone(facts, log, link, directory, root);
     this.requestLogs.set(zone, requestLog);
     return zone;
   }
@@ -140,53 +126,16 @@ export class ZoneFactory {
 
   /** The zones found at the start have their sockets, which were more urgent: checks their mounts. Idempotent. */
   startChecks(): void {
-    const { heldChecks } = this;
+    this.heldChecks?.forEach((check) => this.firstChecks.add(check));
     this.heldChecks = null;
-    for (const check of heldChecks ?? []) {
-      this.firstChecks.add(check);
-    }
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
-    const { limits } = this.config;
-    const share = {
-      perSecond: limits.records_per_second,
-      burst: limits.record_burst,
-      bytesPerSecond: limits.log_bytes_per_second,
-    };
+    const { records_per_second, record_burst, log_bytes_per_second } = this.config.limits;
+    const rate = { perSecond: records_per_second, burst: record_burst };
+    const share = { ...rate, bytesPerSecond: log_bytes_per_second };
     const { log, metrics } = this.options;
-    return new ZoneLog(log, zonename, brand, share, () => {
-      metrics.recordsSuppressed++;
-    });
-  }
-
-  private directoryOptions(): SocketMountOptions {
-    const { paths, platform } = this.options;
-    // A brand's files are part of the platform image: they change with a boot of the node.
-    const brands = new Map<string, boolean | undefined>();
-    return {
-      paths,
-      table: new MountTable(paths.mnttab),
-      isReady: (zonename) => platform.zoneFacts(zonename)?.state === 'ready',
-      addFirstCheck: (check) => {
-        if (this.heldChecks === null) {
-          this.firstChecks.add(check);
-        } else {
-          this.heldChecks.push(check);
-        }
-      },
-      brandMounts: (brand) => {
-        const known = brands.get(brand) ?? brandMounts(paths, brand);
-        brands.set(brand, known);
-        return known;
-      },
-    };
-  }
-
-  private async portFacts(zonename: string): Promise<PortFacts | undefined> {
-    const { store } = this.options;
-    const vm = await store.data(zonename)?.loaded();
-    return vm === undefined ? undefined : { com2: store.facts(zonename)?.com2 };
+    return new ZoneLog(log, zonename, brand, share, () => metrics.recordsSuppressed++);
   }
 
   /** Off a compute node the agent may run as a user, who is root in its simulated zones. */
@@ -215,8 +164,7 @@ export class ZoneFactory {
   }
 }
 
-function linkLimits(config: Config): { -readonly [K in keyof LinkLimits]: LinkLimits[K] } {
-  const { limits } = config;
+function linkLimits({ limits }: Config) {
   return {
     lineBytes: limits.line_bytes,
     replyBytes: limits.unsent_bytes,

@@ -41,7 +41,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'admin',
   ],
   'request-log': ['lib', 'log', 'protocol', 'transport/link'],
-  'port-log': ['log', 'metrics', 'transport/serial-stats'],
   metrics: ['request-log', 'transport/link'],
   'zone-factory': ['*'],
   agent: ['*'],

@@ -12,9 +12,10 @@
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '../lib/errors';
 import { aliasOf } from '../metadata/vm-data';
-import { parseMnttab } from '../platform/mounts';
 import type { ZoneFacts } from '../platform/libzonecfg';
-import { phaseOfState, type Zone } from '../zones/zone';
+import { parseMnttab } from '../platform/mounts';
+import { phaseOf } from '../zones/events';
+import type { Zone } from '../zones/zone';
 import { checkData } from './check-data';
 import { checkPort, checkSocket } from './check-transport';
 import {
@@ -162,7 +163,7 @@ function checkIndex({ node }: DoctorContext, zonename: string, zone: Zone | null
     return fail(step, `${finding}; the agent has ${known}`, remedy);
   }
   const served = zone.state === 'halted' ? 'not running' : zone.state;
-  return phaseOfState(state) === zone.state
+  return phaseOf(state) === zone.state
     ? ok(step, finding)
     : warn(step, `${finding}; the agent serves it as ${served}`, remedy);
 }

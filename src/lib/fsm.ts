@@ -60,7 +60,7 @@ export class Fsm<S extends string, O = void> {
     private readonly name: string,
     private readonly states: States<S, O>,
     initial: S,
-    private readonly owner: O,
+    private readonly owner: NoInfer<O>,
     private readonly onChange: OnChange<S, O> = () => undefined,
   ) {
     this.current = initial;

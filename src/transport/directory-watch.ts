@@ -6,9 +6,8 @@
  * and some file systems have none. Used for the directories of zone sockets, which share one parent: that is watched
  * once for all of them.
  */
-import { watch, type FSWatcher } from 'node:fs';
+import { watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { SystemError } from '../lib/errors';
 import { oncePerIteration } from '../lib/scheduler';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
 
@@ -28,32 +27,25 @@ const SECOND_REPORT_MS = 1000;
  * Watches a directory.
  * @param changed may be called often, for our own changes too
  * @param broken the watch ended by itself; it is closed already
- * @param secondMs from a report to the one that follows it, ms
  * @returns null when the directory cannot be watched
  */
 export function watchDirectory(
   directory: string,
   changed: () => void,
   broken: () => void,
-  secondMs = SECOND_REPORT_MS,
 ): DirectoryWatch | null {
-  let removeFromParent = (): void => undefined;
-  const watched = open(
-    directory,
-    changed,
-    () => {
-      removeFromParent();
-      broken();
-    },
-    secondMs,
-  );
+  const watched = open(directory, changed, () => {
+    parent.remove(changed);
+    broken();
+  });
   if (watched === null) {
     return null;
   }
-  removeFromParent = ParentWatch.add(dirname(directory), changed);
+  const parent = ParentWatch.of(dirname(directory));
+  parent.add(changed);
   return {
     close: () => {
-      removeFromParent();
+      parent.remove(changed);
       watched.close();
     },
   };
@@ -67,28 +59,26 @@ function open(
   directory: string,
   changed: (name: string | null) => void,
   broken: () => void,
-  secondMs = SECOND_REPORT_MS,
 ): DirectoryWatch | null {
-  let again: NodeJS.Timeout | null = null;
-  let watcher: FSWatcher;
+  let again: NodeJS.Timeout | undefined;
   try {
-    watcher = watch(directory, { persistent: false }, (_event, name) => {
-      clearTimeout(again ?? undefined);
-      again = setTimeout(() => changed(null), secondMs).unref();
+    const watcher = watch(directory, { persistent: false }, (_event, name) => {
+      clearTimeout(again);
+      again = setTimeout(() => changed(null), SECOND_REPORT_MS).unref();
       changed(name);
     });
+    const close = (): void => {
+      clearTimeout(again);
+      watcher.close();
+    };
+    watcher.once('error', () => {
+      close();
+      broken();
+    });
+    return { close };
   } catch {
     return null;
   }
-  const close = (): void => {
-    clearTimeout(again ?? undefined);
-    watcher.close();
-  };
-  watcher.once('error', () => {
-    close();
-    broken();
-  });
-  return { close };
 }
 
 /**
@@ -98,7 +88,6 @@ function open(
  */
 class ParentWatch {
   private static readonly all = new Map<string, ParentWatch>();
-  private readonly path: string;
   private readonly members = new Set<() => void>();
   private readonly stat = openStat();
   /** Identity of the directory that the path named last; '' for none. */
@@ -108,32 +97,33 @@ class ParentWatch {
     if (this.isReplaced()) {
       this.begin();
       // Callbacks may close their watch, and open it again.
-      for (const changed of [...this.members]) {
-        changed();
-      }
+      [...this.members].forEach((changed) => changed());
     }
   });
 
-  private constructor(path: string) {
-    this.path = path;
-  }
+  private constructor(private readonly path: string) {}
 
-  /** @returns ends it; idempotent */
-  static add(path: string, changed: () => void): () => void {
+  static of(path: string): ParentWatch {
     const parent = ParentWatch.all.get(path) ?? new ParentWatch(path);
     ParentWatch.all.set(path, parent);
-    if (parent.watcher === null) {
+    return parent;
+  }
+
+  add(changed: () => void): void {
+    this.members.add(changed);
+    if (this.watcher === null) {
       // It was not there before; whoever watches a directory in it has made it.
-      parent.begin();
+      this.begin();
     }
-    parent.members.add(changed);
-    return () => {
-      parent.members.delete(changed);
-      if (parent.members.size === 0 && ParentWatch.all.get(path) === parent) {
-        ParentWatch.all.delete(path);
-        parent.watcher?.close();
-      }
-    };
+  }
+
+  /** Idempotent. */
+  remove(changed: () => void): void {
+    this.members.delete(changed);
+    if (this.members.size === 0 && ParentWatch.all.get(this.path) === this) {
+      ParentWatch.all.delete(this.path);
+      this.watcher?.close();
+    }
   }
 
   private begin(): void {
@@ -160,11 +150,9 @@ class ParentWatch {
       const replaced = now !== this.known;
       this.known = now;
       return replaced;
-    } catch (err) {
-      if (err instanceof SystemError) {
-        return true;
-      }
-      throw err;
+    } catch {
+      // It cannot be seen: whoever is told checks for itself.
+      return true;
     }
   }
 }

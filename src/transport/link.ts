@@ -13,7 +13,7 @@
  *   replies    replyBytes, or the one reply that is larger; and c x SMALL_BYTES of small ones
  *
  * With the defaults that is 16 MiB for a zone that tries, and some KiB for one that does not. All zones together get
- * what ZONES_AT_LIMIT of them may hold (memory-quota.ts).
+ * what ZONES_AT_LIMIT of them may hold (zone-quota.ts).
  */
 import type { PeerCredential } from '../platform/libzonecfg';
 import type { ChangeLimit, Reply } from '../protocol/reply';

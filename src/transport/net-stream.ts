@@ -6,7 +6,7 @@
  * node:net knows of a socket and has no interface for.
  */
 import type { Socket } from 'node:net';
-import type { TaskQueue } from '../lib/scheduler';
+import { TaskQueue } from '../lib/scheduler';
 import { TokenBucket } from '../lib/token-bucket';
 import type { Stream, StreamOwner } from '../platform/stream';
 
@@ -16,24 +16,22 @@ const RATE_BYTES = 256 * 1024;
 const BURST_BYTES = 3 * 1024 * 1024;
 /** No guest with a UART fills a read of this size; one that does is queued behind the others. */
 const SMALL_READ_BYTES = 8 * 1024;
-/** For the queue of reads, which serves the process: 64 KiB each in one iteration, however many ports there are. */
-export const PORT_READS = { tasks: 4 };
+/** Large reads of all ports: four of 64 KiB in one iteration, however many ports there are. */
+const largeReads = new TaskQueue({ tasks: 4 });
 
 /** Takes over an open socket, with all of its events. */
 export class NetStream implements Stream {
+  /** By its owner. */
+  paused = false;
   private readonly allowed: TokenBucket;
   private owner: StreamOwner | null = null;
   private large: Buffer | null = null;
   /** Cancels the next read where it has to wait. */
   private cancelRead: (() => void) | null = null;
-  /** Paused by its owner. */
-  private pausedByOwner = false;
 
   constructor(
     private readonly socket: Socket,
-    /** Null: it is read as fast as data arrives. */
-    private readonly reads: TaskQueue | null = null,
-    now: () => number = () => performance.now(),
+    now: () => number,
   ) {
     this.allowed = new TokenBucket({ perSecond: RATE_BYTES, burst: BURST_BYTES }, now);
   }
@@ -46,8 +44,9 @@ export class NetStream implements Stream {
     return this.socket.writableLength;
   }
 
+  /** It shrinks while a slow peer reads a big reply, where `writableLength` changes only at the reply's end. */
   get undelivered(): number {
-    return inflightOf(this.socket);
+    return handleNumber(this.socket, 'writeQueueSize') ?? this.socket.writableLength;
   }
 
   get gone(): boolean {
@@ -56,10 +55,6 @@ export class NetStream implements Stream {
 
   get needsDrain(): boolean {
     return this.socket.writableNeedDrain;
-  }
-
-  get paused(): boolean {
-    return this.pausedByOwner;
   }
 
   get writable(): boolean {
@@ -84,7 +79,7 @@ export class NetStream implements Stream {
   }
 
   write(bytes: Buffer): void {
-    this.socket.write(bytes, this.drained);
+    this.socket.write(bytes, () => this.owner?.drain());
   }
 
   reserve(bytes: number): boolean {
@@ -115,12 +110,12 @@ export class NetStream implements Stream {
   }
 
   pause(): void {
-    this.pausedByOwner = true;
+    this.paused = true;
     this.socket.pause();
   }
 
   resume(): void {
-    this.pausedByOwner = false;
+    this.paused = false;
     if (this.cancelRead === null) {
       this.socket.resume();
     }
@@ -135,35 +130,27 @@ export class NetStream implements Stream {
   }
 
   private charge(bytes: number): void {
-    if (this.reads === null || this.socket.destroyed) {
-      return;
-    }
     const allowed = this.allowed.level() - bytes;
     this.allowed.take(bytes);
-    if (this.cancelRead !== null) {
-      // What node:net had read already when it was told to pause.
+    // Where one waits, this is what node:net had read already when it was told to pause.
+    if (this.cancelRead !== null || this.socket.destroyed) {
       return;
     }
+    const readOn = (): void => {
+      this.cancelRead = null;
+      if (!this.paused) {
+        this.socket.resume();
+      }
+    };
     if (allowed < 0) {
-      const timer = setTimeout(this.readOn, (-allowed * 1000) / RATE_BYTES);
-      this.cancelRead = (): void => clearTimeout(timer);
+      const timer = setTimeout(readOn, (-allowed * 1000) / RATE_BYTES);
+      this.cancelRead = () => clearTimeout(timer);
       this.socket.pause();
     } else if (bytes >= SMALL_READ_BYTES) {
-      this.cancelRead = this.reads.add(this.readOn);
+      this.cancelRead = largeReads.add(readOn);
       this.socket.pause();
     }
   }
-
-  private readonly readOn = (): void => {
-    this.cancelRead = null;
-    if (!this.pausedByOwner) {
-      this.socket.resume();
-    }
-  };
-
-  private readonly drained = (): void => {
-    this.owner?.drain();
-  };
 }
 
 /**
@@ -174,14 +161,6 @@ export class NetStream implements Stream {
 export function fdOf(socket: Socket): number | undefined {
   const fd = handleNumber(socket, 'fd');
   return fd !== undefined && fd >= 0 ? fd : undefined;
-}
-
-/**
- * Bytes of the current write that the kernel has not taken. It shrinks while a slow peer reads a big reply, where
- * `writableLength` changes only at the reply's end.
- */
-function inflightOf(socket: Socket): number {
-  return handleNumber(socket, 'writeQueueSize') ?? socket.writableLength;
 }
 
 function handleNumber(socket: Socket, name: string): number | undefined {

@@ -12,6 +12,7 @@
 import type { Socket } from 'node:net';
 import { Backoff } from '../lib/backoff';
 import { SystemError, codeOf, systemError } from '../lib/errors';
+import { TaskQueue } from '../lib/scheduler';
 import { ThrottledLog, type ThrottledLogSink } from '../log';
 import type { ZoneRoot } from '../platform/zone-root';
 import { fdOf } from './net-stream';
@@ -41,59 +42,45 @@ export function portOf(com2: unknown): string | null {
   return path;
 }
 
-/** The zone of the process that listens at the other end of a socket. */
-export type ZoneOfPeer = (fd: number) => string;
-
-export interface Dial {
-  /**
-   * A paused socket. Rejects with a SystemError: that of zone-root.ts, or OTHER_ZONE. After `cancel` it
-   * rejects.
-   */
-  readonly done: Promise<Socket>;
-  /** Closes what was opened, or is still to be. Idempotent. */
-  cancel(): void;
-}
-
-/** What is dialled. */
-export interface Target {
+/** Whose port is dialled. */
+export interface PortOwner {
   readonly zonename: string;
   readonly root: ZoneRoot;
-  /** Path inside the zone. */
-  readonly port: string;
-  readonly zoneOfPeer: ZoneOfPeer;
+  /** The zone of the process that listens at the other end of a socket. */
+  readonly zoneOfPeer: (fd: number) => string;
 }
 
 /**
- * Dials once, for as long as the zone's file systems take: the caller bounds that by `cancel`.
+ * Dials once, for as long as the zone's file systems take, or until the signal: then it rejects, and nothing stays open.
+ * @param port path inside the zone
  * @param found is called with the identity of the file that was found, whether somebody listens at it or not
+ * @returns a paused socket. Rejects with a SystemError: that of zone-root.ts, or OTHER_ZONE
  */
-export function dialPort(target: Target, found: (identity: string) => void): Dial {
-  const { zonename, root, port, zoneOfPeer } = target;
-  const cancelled = new AbortController();
-  const { signal } = cancelled;
-  const dial = async (): Promise<Socket> => {
-    const { identity, outcome } = await root.dial(port, signal);
-    if (identity !== '') {
-      found(identity);
+export async function dialPort(
+  { zonename, root, zoneOfPeer }: PortOwner,
+  port: string,
+  found: (identity: string) => void,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const { identity, outcome } = await root.dial(port, signal);
+  if (identity !== '') {
+    found(identity);
+  }
+  if (outcome instanceof SystemError) {
+    throw outcome;
+  }
+  const path = root.nameOf(port);
+  try {
+    signal.throwIfAborted();
+    const peerZone = zoneOfPeer(fdOf(outcome) ?? -1);
+    if (peerZone !== zonename) {
+      throw new SystemError('connect', path, OTHER_ZONE, `zone ${peerZone} answered`);
     }
-    if (outcome instanceof SystemError) {
-      throw outcome;
-    }
-    const path = root.nameOf(port);
-    try {
-      signal.throwIfAborted();
-      const peerZone = zoneOfPeer(fdOf(outcome) ?? -1);
-      if (peerZone !== zonename) {
-        throw new SystemError('connect', path, OTHER_ZONE, `zone ${peerZone} answered`);
-      }
-    } catch (err) {
-      outcome.destroy();
-      throw systemError('connect', path, err);
-    }
-    signal.addEventListener('abort', () => outcome.destroy());
-    return outcome;
-  };
-  return { done: dial(), cancel: () => cancelled.abort() };
+  } catch (err) {
+    outcome.destroy();
+    throw systemError('connect', path, err);
+  }
+  return outcome;
 }
 
 const WATCH_MS = 250;
@@ -102,6 +89,7 @@ const WATCH_MS = 250;
  * Watches the port for becoming another file than `known`: a new process of the hypervisor. The file is stat'ed four
  * times a second by the processes that go below zones' roots; the kernel's own watches would name a path there.
  * @param port path inside the zone
+ * @param ms how long
  * @param replaced may be called more than once
  * @returns ends it; idempotent
  */
@@ -109,37 +97,37 @@ export function watchPort(
   root: ZoneRoot,
   port: string,
   known: string,
+  ms: number,
   replaced: () => void,
 ): () => void {
   const ending = new AbortController();
-  let checking = false;
-  const check = (): void => {
-    if (checking) {
+  const until = performance.now() + ms;
+  let timer: NodeJS.Timeout | undefined;
+  const check = async (): Promise<void> => {
+    // A port that is missing or not a socket is not a new one; the next dial reports it.
+    const identity = await root.find(port, ending.signal).catch(() => known);
+    if (ending.signal.aborted) {
       return;
     }
-    checking = true;
-    const checked = (identity: string): void => {
-      checking = false;
-      if (!ending.signal.aborted && identity !== known) {
-        replaced();
-      }
-    };
-    // A port that is missing or not a socket is not a new one; the next dial reports it.
-    root.find(port, ending.signal).then(checked, () => checked(known));
+    if (performance.now() < until) {
+      timer = setTimeout(() => void check(), WATCH_MS);
+    }
+    if (identity !== known) {
+      replaced();
+    }
   };
-  const timer = setInterval(check, WATCH_MS);
-  check();
+  void check();
   return () => {
-    clearInterval(timer);
+    clearTimeout(timer);
     ending.abort();
   };
 }
 
 /**
- * For the queue in which all links' dials begin: when all guests of a node reboot together, zones that ask meanwhile do
- * not wait for all dials. 1 ms are some tens of them, which each cause work in later iterations.
+ * The dials of all links begin in it: when all guests of a node reboot together, zones that ask meanwhile do not wait
+ * for all dials. 1 ms are some tens of them, which each cause work in later iterations.
  */
-export const DIALS = { ms: 1 };
+export const dialLimiter = new TaskQueue({ ms: 1 });
 
 /** The shortest wait between two dials: a booting guest needs its port at once. */
 export const FAST_MS = 100;
@@ -182,9 +170,10 @@ export class DialAttempts {
     this.attacks = new ThrottledLog(log, now);
   }
 
-  /** The zone begins to run: how earlier dials ended no longer matters. */
+  /** The zone begins to run, or a working connection ended: how dials before that ended no longer matters. */
   reset(): void {
     this.last = 'absent';
+    this.busyFile = '';
     this.speedUp();
   }
 
@@ -226,17 +215,10 @@ export class DialAttempts {
     }
   }
 
-  /** A working connection ended: the next dial is as soon as it can be. */
-  disconnected(): void {
-    this.last = 'absent';
-    this.busyFile = '';
-    this.speedUp();
-  }
-
   /** A connection ended at once, without a byte: another process has the port. */
   busy(path: string): void {
     if (this.last === 'abandoned') {
-      this.disconnected();
+      this.reset();
       return;
     }
     this.last = 'refused';

@@ -28,8 +28,8 @@ const CUT_LINE_MS = 1000;
  * was left by another client; a little less, since what came before may have been read late.
  */
 const CUT_FRAME_MS = 80;
-/** A V2 frame's header, or the beginning of one, and the start of its body. */
-const FRAME_BEGUN = /^V2(?:$| (?:\d{0,15}$|(\d{1,15}) (?:[0-9a-f]{0,8}$|[0-9a-f]{8} (.*)$)))/s;
+/** A V2 frame's beginning within its header, or the whole header, which is captured with the length in it. */
+const FRAME_BEGUN = /^V2(?:$| \d{0,15}$| \d{1,15} [0-9a-f]{0,8}$)|^(V2 (\d{1,15}) [0-9a-f]{8} )/;
 /** Longer than any header. */
 const MAX_HEADER_BYTES = 32;
 /** More than opening a port sends. */
@@ -45,10 +45,16 @@ const RESET: Request = { kind: 'reset', bare: true };
 const TOLERATED = 20;
 const INTERVAL_MS = 1000;
 
+/** What a port's connection reports to its link. */
+export interface PortEvents {
+  /** Bytes were not part of a request: noise, cut lines, and more than any client waits for. */
+  dropped(bytes: number): void;
+  /** Runs once, when the descriptor is closed. */
+  closed(): void;
+}
+
 /** One connection to a serial port. */
 export class PortConnection extends Connection {
-  /** Bytes that were not part of a request: noise, cut lines, and more than any client waits for. */
-  dropped = 0;
   protected override readonly channel = 'serial';
   private readonly guard: EchoGuard;
   /** When the last bytes other than NULs were read. */
@@ -59,8 +65,13 @@ export class PortConnection extends Connection {
   private afterLoss = true;
 
   /** @param stream must not call its owner before this returns */
-  constructor(stream: Stream, origin: Origin, context: ConnectionContext, onClosed: () => void) {
-    super(stream, origin, context, onClosed);
+  constructor(
+    stream: Stream,
+    origin: Origin,
+    context: ConnectionContext,
+    private readonly events: PortEvents,
+  ) {
+    super(stream, origin, context, () => events.closed());
     this.guard = new EchoGuard(context.now);
     this.textAt = this.receivedAt;
   }
@@ -108,34 +119,35 @@ export class PortConnection extends Connection {
   }
 
   protected override parse(line: Line): Request {
-    const { cut, afterLoss } = this;
-    const bytes = line.kind === 'line' ? line.bytes.length : line.head.length;
+    const { cut, afterLoss, events } = this;
     this.cut = false;
     this.afterLoss = false;
     const request = super.parse(line);
+    const isClient = senderOf(request) === 'client';
     // A whole frame whose LF came late is a slow guest's: length and CRC cannot be right by chance.
-    if (cut && senderOf(request) !== 'client') {
-      this.dropped += bytes;
+    if (cut && !isClient) {
+      events.dropped(line.kind === 'line' ? line.bytes.length : line.head.length);
       return RESET;
-    }
-    if (line.kind === 'line' && isFrame(request)) {
-      // Base64 holds no SP, so a verb's frame begins at the last of these.
-      this.dropped += Math.max(0, line.bytes.lastIndexOf(FRAME_START));
-      return request;
     }
     if (line.kind !== 'line') {
       return request;
     }
-    if (isText(request) && isFrameTail(line.bytes, afterLoss)) {
-      this.afterLoss = true;
-      this.dropped += bytes;
-      return { kind: 'broken', reason: 'the rest of a frame', line: line.bytes };
+    const { bytes } = line;
+    if (isClient && 'wire' in request) {
+      // Base64 holds no SP, so a verb's frame begins at the last of these.
+      const noise = bytes.lastIndexOf(FRAME_START);
+      if (noise > 0) {
+        events.dropped(noise);
+      }
+      return request;
     }
-    if (request.kind === 'broken') {
-      this.afterLoss = true;
-      this.dropped += bytes;
+    const isTail = isText(request) && isFrameTail(bytes, afterLoss);
+    if (!isTail && request.kind !== 'broken') {
+      return request;
     }
-    return request;
+    this.afterLoss = true;
+    events.dropped(bytes.length);
+    return isTail ? { kind: 'broken', reason: 'the rest of a frame', line: bytes } : request;
   }
 
   /** A new client: nobody waits for the replies to earlier requests, nor for a WATCH. */
@@ -164,7 +176,7 @@ export class PortConnection extends Connection {
 
   /** A whole line that is too much. */
   private drop(reason: 'queue' | 'rate', { request, bytes }: PendingRequest): void {
-    this.dropped += bytes + 1;
+    this.events.dropped(bytes + 1);
     this.context.observer.refused(reason, { kind: request.kind });
   }
 
@@ -174,7 +186,7 @@ export class PortConnection extends Connection {
     // Only the line that is still unfinished may be that of a client who waits.
     this.lines.dropWholeLines();
     const bytes = before - this.lines.unfinished;
-    this.dropped += bytes;
+    this.events.dropped(bytes);
     this.context.observer.refused('rate', { bytes });
   }
 }
@@ -186,11 +198,6 @@ function senderOf(request: Request): 'client' | 'noise' | 'unclear' {
   }
   const isPlain = 'wire' in request ? request.wire.version === 1 : request.kind === 'broken';
   return isPlain ? 'unclear' : 'client';
-}
-
-/** A V2 frame whose code is a verb of the protocol. */
-function isFrame(request: Request): boolean {
-  return 'wire' in request && request.wire.version === 2 && !isBadLine(request);
 }
 
 /** Plain text: a V1 line, or not a request. */
@@ -213,21 +220,14 @@ function startsWithNewline(chunk: Buffer): boolean {
 
 /** Whether an unfinished line ends in a frame that is shorter than its own length. */
 function isCutFrame(line: Buffer): boolean {
-  const start = line.lastIndexOf(FRAME_START);
-  if (start < 0) {
-    return line.length >= 2 && line.subarray(-2).equals(FRAME_START.subarray(0, 2));
-  }
-  const header = line.toString('latin1', start, start + MAX_HEADER_BYTES);
-  const begun = FRAME_BEGUN.exec(header);
+  const found = line.lastIndexOf(FRAME_START);
+  const start = found < 0 ? Math.max(0, line.length - 2) : found;
+  const begun = FRAME_BEGUN.exec(line.toString('latin1', start, start + MAX_HEADER_BYTES));
   if (begun === null) {
     return false;
   }
-  const [, length, body] = begun;
-  if (length === undefined || body === undefined) {
-    return true;
-  }
-  const headerBytes = FRAME_START.length + length.length + 1 + 8 + 1;
-  return line.length - start - headerBytes < Number(length);
+  const [, header = '', length = Infinity] = begun;
+  return line.length - start - header.length < Number(length);
 }
 
 /** The offset of the last lines of a chunk, which a client may wait for; 0: all of it. */
@@ -269,17 +269,17 @@ class EchoGuard {
     if (this.waiting !== null) {
       return false;
     }
-    const wait = this.answeredAt + INTERVAL_MS - this.now();
-    if (this.inRow <= TOLERATED || wait <= 0) {
-      this.answeredAt = this.now();
-      answer();
-      return true;
-    }
-    this.waiting = setTimeout(() => {
+    const answerNow = (): void => {
       this.waiting = null;
       this.answeredAt = this.now();
       answer();
-    }, wait);
+    };
+    const waitMs = this.answeredAt + INTERVAL_MS - this.now();
+    if (this.inRow <= TOLERATED || waitMs <= 0) {
+      answerNow();
+    } else {
+      this.waiting = setTimeout(answerNow, waitMs);
+    }
     return true;
   }
 

@@ -1,35 +1,34 @@
 /*
- * Counts what happens on one VM's port, for status, and reports it to the port's observer.
+ * Counts and logs what happens on one HVM guest's port. In `tail -f | bunyan` a boot is
  *
- * It stands between the link's connections and their observer, so that the first answer after a boot is noticed;
- * everything is passed on unchanged. A connection is settled when it has lasted for a second or received a byte: one that
- * ends before that means that another process has the port.
+ *   guest connected (after_ms)   first request answered (after_ms)   guest disconnected (lasted_ms)
+ *   guest reconnected (away_ms)
+ *
+ * Made by the port's link. It stands between the connections and their observer, so that the first answer after a boot
+ * is noticed; everything is passed on unchanged. A connection is settled when it has lasted for a second or received a
+ * byte: one that ends before that means that another process has the port. It is counted as held, and the link logs it.
+ *
+ * A guest in a boot loop does not fill the log: after a few records a minute the rest of that minute is summed up in one
+ * record, and so is each minute that follows until one is quiet. The last record always has the current state. Counts
+ * are exact.
  */
+import type { Fields } from '../log';
 import type { Reply } from '../protocol/reply';
-import type { Request } from '../protocol/request';
+import { isDataRequest, type Request } from '../protocol/request';
 import type { LinkObserver, Origin, Refusal } from './link';
 
-/**
- * The events of a guest's serial port. Times are ms, on one clock. A connection that ended at once, since
- * another process has the port, is reported as `busy` only.
- */
-export interface PortObserver {
-  /**
-   * The first connection since the zone runs.
-   * @param afterMs since the zone runs, or since the agent knows it where its boot was not seen
-   */
-  connected(afterMs: number, bootSeen: boolean): void;
-  /** @param awayMs how long the guest had no connection */
-  reconnected(awayMs: number): void;
-  disconnected(lastedMs: number): void;
-  /** The first request since the zone runs was answered; a bare reset is not a request. */
-  firstAnswered(afterMs: number, bootSeen: boolean): void;
-  /** Another process has the port. */
-  busy(): void;
-  /** Bytes that were not part of a request: noise, unfinished lines, floods. */
-  dropped(bytes: number): void;
-  /** The link ended; nothing comes after this. */
-  ended(): void;
+/** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */
+const MAX_RECORDS = 8;
+const MINUTE_MS = 60_000;
+
+/** The counts of all ports of the node. */
+export interface PortMetrics {
+  readonly ports: Record<
+    'connects' | 'reconnects' | 'disconnects' | 'held' | 'droppedBytes',
+    number
+  >;
+  /** From a zone's running to its guest's first answered request, where the boot was seen. */
+  readonly bootToAnswer: { add(ms: number): void };
 }
 
 export interface SerialCounts {
@@ -46,62 +45,58 @@ export interface SerialCounts {
   readonly answeredAfterMs: number | null;
 }
 
-/** One connection, from `connected` to `disconnected`. */
-export interface CountedConnection {
-  readonly at: number;
-  /** What it has dropped so far, bytes. */
-  readonly dropped: () => number;
-  settled: boolean;
-  droppedReported: number;
-}
-
 export interface SerialStatsOptions {
   readonly observer: LinkObserver;
-  readonly port: PortObserver;
-  /** A clock in ms that never goes back. */
-  readonly now: () => number;
-  /** The zone ran before the agent knew it, so its boot was not seen. */
+  /** Of all zones. */
+  readonly metrics: PortMetrics;
+  /** The zone's. */
+  readonly log: { info(fields: Fields, msg: string): void };
+  /** The zone ran already when the agent first saw it: times count from then. */
   readonly ranBefore: boolean;
 }
 
-/** The counts of one serial link; it is its connections' observer. */
+/** Calls `fn` after `ms`. @returns cancels it */
+export type Later = (fn: () => void, ms: number) => () => void;
+
+/** The counts and records of one port. It has one connection at a time, from `opened` to `closed`. */
 export class SerialStats implements LinkObserver {
-  private readonly observer: LinkObserver;
-  private readonly port: PortObserver;
-  private readonly now: () => number;
-  private attempts = 0;
-  private connects = 0;
-  private reconnects = 0;
-  private held = 0;
-  private droppedBytes = 0;
+  private readonly totals: { -readonly [K in keyof SerialCounts]: SerialCounts[K] } = {
+    attempts: 0,
+    connects: 0,
+    reconnects: 0,
+    held: 0,
+    droppedBytes: 0,
+    connectedAfterMs: null,
+    answeredAfterMs: null,
+  };
+  private connection: { readonly at: number; settled: boolean } | null = null;
   private runningAt = 0;
   private awaySince = 0;
   private ranBefore: boolean;
   private bootSeen = false;
-  private connectedAfterMs: number | null = null;
-  private answeredAfterMs: number | null = null;
-  private connection: CountedConnection | null = null;
+  /** Records that may still be logged in this minute. */
+  private remaining = MAX_RECORDS;
+  /** Since the last record. */
+  private unlogged = nothing();
+  /** Cancels the end of the current minute. */
+  private minute: (() => void) | null = null;
 
-  constructor({ observer, port, now, ranBefore }: SerialStatsOptions) {
-    this.observer = observer;
-    this.port = port;
-    this.now = now;
-    this.ranBefore = ranBefore;
+  /** @param now a clock in ms that never goes back */
+  constructor(
+    private readonly options: SerialStatsOptions,
+    private readonly now: () => number,
+    private readonly later: Later = afterTime,
+  ) {
+    this.ranBefore = options.ranBefore;
   }
 
-  counts(): SerialCounts {
-    const { attempts, connects, reconnects, held, connectedAfterMs, answeredAfterMs } = this;
-    const dropping =
-      this.connection === null ? 0 : this.connection.dropped() - this.connection.droppedReported;
-    return {
-      attempts,
-      connects,
-      reconnects,
-      held,
-      droppedBytes: this.droppedBytes + dropping,
-      connectedAfterMs,
-      answeredAfterMs,
-    };
+  get counts(): SerialCounts {
+    return this.totals;
+  }
+
+  /** The connection is ours. */
+  get settled(): boolean {
+    return this.connection?.settled ?? false;
   }
 
   /** The zone runs: times count from here. */
@@ -109,99 +104,154 @@ export class SerialStats implements LinkObserver {
     this.runningAt = this.now();
     this.bootSeen = !this.ranBefore;
     this.ranBefore = false;
-    this.connectedAfterMs = null;
-    this.answeredAfterMs = null;
+    this.totals.connectedAfterMs = null;
+    this.totals.answeredAfterMs = null;
   }
 
   dialled(): void {
-    this.attempts++;
-  }
-
-  /** @param dropped what the connection has dropped so far, bytes */
-  connected(dropped: () => number): CountedConnection {
-    const connection = { at: this.now(), dropped, settled: false, droppedReported: 0 };
-    this.connection = connection;
-    this.connects++;
-    this.opened();
-    return connection;
-  }
-
-  /** The connection is ours. Repeating it is harmless. */
-  settle(connection: CountedConnection): void {
-    if (connection.settled) {
-      return;
-    }
-    connection.settled = true;
-    if (this.connectedAfterMs === null) {
-      this.connectedAfterMs = connection.at - this.runningAt;
-      this.port.connected(this.connectedAfterMs, this.bootSeen);
-    } else {
-      this.reconnects++;
-      this.port.reconnected(connection.at - this.awaySince);
-    }
-  }
-
-  disconnected(connection: CountedConnection): void {
-    this.reportDropped(connection);
-    if (connection.settled) {
-      this.awaySince = this.now();
-      this.port.disconnected(this.now() - connection.at);
-    }
-    // One that was closed with its zone may be late: there can be another already.
-    if (this.connection === connection) {
-      this.connection = null;
-    }
-    this.closed();
-  }
-
-  busy(): void {
-    this.held++;
-    this.port.busy();
+    this.totals.attempts++;
   }
 
   opened(): void {
-    this.observer.opened();
+    this.connection = { at: this.now(), settled: false };
+    this.totals.connects++;
+    this.options.observer.opened();
+  }
+
+  /** The connection is ours. Repeating it is harmless. */
+  settle(): void {
+    const { connection, totals } = this;
+    if (connection === null || connection.settled) {
+      return;
+    }
+    const { ports } = this.options.metrics;
+    connection.settled = true;
+    ports.connects++;
+    this.unlogged.connects++;
+    if (totals.connectedAfterMs === null) {
+      totals.connectedAfterMs = connection.at - this.runningAt;
+      this.write(this.sinceBoot(totals.connectedAfterMs), 'guest connected');
+    } else {
+      totals.reconnects++;
+      ports.reconnects++;
+      const awayMs = connection.at - this.awaySince;
+      this.unlogged.awayMs += awayMs;
+      this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected');
+    }
   }
 
   closed(): void {
-    this.observer.closed();
+    const { connection } = this;
+    this.connection = null;
+    if (connection?.settled) {
+      this.awaySince = this.now();
+      this.options.metrics.ports.disconnects++;
+      this.unlogged.disconnects++;
+      const lasted_ms = Math.round(this.awaySince - connection.at);
+      this.write({ lasted_ms }, 'guest disconnected');
+    }
+    this.options.observer.closed();
+  }
+
+  /** Another process has the port. */
+  held(): void {
+    this.totals.held++;
+    this.options.metrics.ports.held++;
+  }
+
+  /** Bytes were not part of a request. */
+  dropped(bytes: number): void {
+    this.totals.droppedBytes += bytes;
+    this.options.metrics.ports.droppedBytes += bytes;
+    this.unlogged.droppedBytes += bytes;
+    // Noise comes in pieces: it is logged with the next record, or at the end of the minute.
+    this.startMinute();
+  }
+
+  /** The link ended: nothing comes after this. */
+  ended(): void {
+    this.sumUp();
+    this.minute?.();
+    this.minute = null;
   }
 
   received(bytes: number): void {
-    if (this.connection !== null) {
-      this.settle(this.connection);
-      this.reportDropped(this.connection);
-    }
-    this.observer.received(bytes);
+    this.settle();
+    this.options.observer.received(bytes);
   }
 
   sent(bytes: number): void {
-    this.observer.sent(bytes);
+    this.options.observer.sent(bytes);
   }
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
-    if (this.answeredAfterMs === null && reply !== null && needsData(request)) {
-      this.answeredAfterMs = this.now() - this.runningAt;
-      this.port.firstAnswered(this.answeredAfterMs, this.bootSeen);
+    // Firmware and login prompts send lines too: only what a client asks counts.
+    if (this.totals.answeredAfterMs === null && reply !== null && isDataRequest(request)) {
+      const afterMs = this.now() - this.runningAt;
+      this.totals.answeredAfterMs = afterMs;
+      if (this.bootSeen) {
+        this.options.metrics.bootToAnswer.add(afterMs);
+      }
+      this.write(this.sinceBoot(afterMs), 'first request answered');
     }
-    this.observer.answered(origin, request, reply, elapsedMs);
+    this.options.observer.answered(origin, request, reply, elapsedMs);
   }
 
   refused(reason: Refusal, detail: Readonly<Record<string, unknown>>): void {
-    this.observer.refused(reason, detail);
+    this.options.observer.refused(reason, detail);
   }
 
-  private reportDropped(connection: CountedConnection): void {
-    const bytes = connection.dropped() - connection.droppedReported;
-    if (bytes > 0) {
-      connection.droppedReported += bytes;
-      this.droppedBytes += bytes;
-      this.port.dropped(bytes);
+  /** Marks a time that counts from when the agent first saw a zone that ran already. */
+  private sinceBoot(ms: number): Fields {
+    return { after_ms: Math.round(ms), ...(this.bootSeen ? {} : { ran_before: true }) };
+  }
+
+  /** Logs an event, unless this minute has had its records: then it is summed up. */
+  private write(fields: Fields, msg: string): void {
+    if (this.remaining > 0) {
+      this.remaining--;
+      this.startMinute();
+      this.log(fields, msg);
     }
+  }
+
+  private startMinute(): void {
+    this.minute ??= this.later(() => {
+      this.minute = null;
+      // Until a minute is quiet there is one record for each.
+      const isQuiet = this.unlogged.connects + this.unlogged.disconnects === 0;
+      this.sumUp();
+      this.remaining = isQuiet ? MAX_RECORDS : 0;
+      if (!isQuiet) {
+        this.startMinute();
+      }
+    }, MINUTE_MS);
+  }
+
+  private sumUp(): void {
+    const { connects, disconnects, awayMs, droppedBytes } = this.unlogged;
+    if (connects + disconnects > 0) {
+      const counts = { connects, disconnects, away_ms: Math.round(awayMs) };
+      this.log({ connected: this.settled, ...counts }, 'guest reconnected repeatedly');
+    } else if (droppedBytes > 0) {
+      this.log({}, 'discarded bytes that were not part of a request');
+    }
+  }
+
+  private log(fields: Fields, msg: string): void {
+    const { droppedBytes } = this.unlogged;
+    this.unlogged = nothing();
+    const dropped = droppedBytes > 0 ? { dropped_bytes: droppedBytes } : {};
+    this.options.log.info({ ...fields, ...dropped }, msg);
   }
 }
 
-/** Firmware and login prompts send lines too: only what a real client asks counts as its first request. */
-function needsData(request: Request): boolean {
-  return ['get', 'keys', 'put', 'delete', 'watch', 'getall', 'hello'].includes(request.kind);
+function nothing() {
+  return { connects: 0, disconnects: 0, awayMs: 0, droppedBytes: 0 };
+}
+
+function afterTime(fn: () => void, ms: number): () => void {
+  // A record that is due must not keep the process alive.
+  const timer = setTimeout(fn, ms).unref();
+  return () => clearTimeout(timer);
 }

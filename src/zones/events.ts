@@ -41,10 +41,16 @@ export type ZoneEvent = {
   | { readonly kind: 'changed'; readonly newstate: string; readonly oldstate: string }
 );
 
-export type Bind = (
-  onEvent: (event: RawZoneEvent) => void,
-  onLost: (count: number) => void,
-) => ZoneSubscription;
+/** What a zone's state means for its guest. */
+export type Phase = 'halted' | 'ready' | 'running';
+
+/**
+ * The phase that a state means: of libzonecfg, or of the kernel's events (zone.c, zone_status_table), in which a booting
+ * zone is `ready`. What is neither `ready` nor `running` does not run.
+ */
+export function phaseOf(state: string): Phase {
+  return state === 'ready' || state === 'running' ? state : 'halted';
+}
 
 /**
  * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone
@@ -52,25 +58,19 @@ export type Bind = (
  * subscription or the listing.
  */
 export class ZoneEvents extends Readable {
-  private subscription: ZoneSubscription | null = null;
-  private stopping: Promise<void> | null = null;
-  private changing = false;
-
-  /** @param snapshotMs how long the first snapshot waits for a time without events, ms */
-  constructor(
-    private readonly platform: Platform,
-    private readonly bind: Bind = bindZoneEvents,
-    private readonly snapshotMs: number = LONGEST_SNAPSHOT_MS,
-  ) {
-    super({ objectMode: true, highWaterMark: 1024 });
-  }
-
   /**
    * Whether zones changed while the first snapshot was taken. The kernel publishes a change before it makes
    * it (zone.c, zone_status_set), so that the listing which replaces the event may have come too early.
    */
-  get changedMeanwhile(): boolean {
-    return this.changing;
+  changedMeanwhile = false;
+  private subscription: ZoneSubscription | null = null;
+  private stopping: Promise<void> | null = null;
+
+  constructor(
+    private readonly platform: Platform,
+    private readonly bind = bindZoneEvents,
+  ) {
+    super({ objectMode: true, highWaterMark: 1024 });
   }
 
   /** Subscribes and takes the first snapshot; the same facts go out as 'ready'. */
@@ -84,9 +84,13 @@ export class ZoneEvents extends Readable {
       (count) => this.emit('lost', count),
     );
     this.subscription = subscription;
-    const facts = await this.firstSnapshot(subscription);
-    this.emit('ready', facts);
-    return facts;
+    const { zones, unreadable } = await this.firstSnapshot(subscription);
+    // A zone that cannot be read is no reason to go without all the others.
+    for (const [zonename, err] of unreadable) {
+      this.emit('unreadable', zonename, err);
+    }
+    this.emit('ready', zones);
+    return zones;
   }
 
   /** Ends the subscription and the stream. Idempotent. */
@@ -102,16 +106,16 @@ export class ZoneEvents extends Readable {
     // Events come when they come; what nobody reads yet waits in the stream's own queue.
   }
 
-  private async firstSnapshot(subscription: ZoneSubscription): Promise<readonly ZoneFacts[]> {
-    const deadline = performance.now() + this.snapshotMs;
+  private async firstSnapshot(subscription: ZoneSubscription): Promise<ZoneSnapshot> {
+    const deadline = performance.now() + LONGEST_SNAPSHOT_MS;
     await subscription.enterCritical();
     try {
       do {
         const snapshot = await listZones(this.platform);
         if (!(await subscription.exitCritical())) {
-          return this.publish(snapshot);
+          return snapshot;
         }
-        this.changing = true;
+        this.changedMeanwhile = true;
       } while (performance.now() < deadline);
     } catch (err) {
       await subscription.abortCritical();
@@ -120,15 +124,7 @@ export class ZoneEvents extends Readable {
     // Events are delivered from here on; what they replace is listed once more, and reconciled soon.
     await subscription.abortCritical();
     this.emit('lost', 0);
-    return this.publish(await listZones(this.platform));
-  }
-
-  /** A zone that cannot be read is no reason to go without all the others. */
-  private publish({ zones, unreadable }: ZoneSnapshot): readonly ZoneFacts[] {
-    for (const [zonename, err] of unreadable) {
-      this.emit('unreadable', zonename, err);
-    }
-    return zones;
+    return listZones(this.platform);
   }
 }
 
@@ -145,10 +141,7 @@ function parseEvent(raw: RawZoneEvent): ZoneEvent {
 
 export interface ZoneSnapshot {
   readonly zones: readonly ZoneFacts[];
-  /**
-   * Zones that the index names without a brand and whose XML libzonecfg cannot read. They are left as
-   * they are.
-   */
+  /** Zones that the index names without a brand and whose XML libzonecfg cannot read: they are left as they are. */
   readonly unreadable: ReadonlyMap<string, SystemError>;
 }
 

@@ -12,8 +12,8 @@ import { Backoff } from '../lib/backoff';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { TaskQueue } from '../lib/scheduler';
 import type { Platform, ZoneFacts } from '../platform/libzonecfg';
-import { type ZoneEvent, listZones } from './events';
-import { phaseOfState, type Zone } from './zone';
+import { listZones, phaseOf, type ZoneEvent } from './events';
+import type { Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */
 const SECOND_LISTING_MS = 2000;
@@ -30,11 +30,7 @@ export interface ReconcileOptions {
   readonly platform: Platform;
   readonly log: Logger;
   /** From the end of one run to the next, ms. */
-  readonly everyMs: number;
-  /** The zones that we have, by name. */
-  readonly zones: ReadonlyMap<string, Zone>;
-  /** Makes a zone of ours what libzonecfg says now. */
-  readonly repair: (zonename: string, repair: Repair) => Promise<unknown>;
+  readonly reconcileMs: number;
 }
 
 type ReconcilerState = 'new' | 'waiting' | 'running' | 'stopped';
@@ -43,55 +39,50 @@ type Handled = StateHandle<ReconcilerState>;
 /**
  * Runs from `start` to `stop`, over the map of zones that it was given.
  *
- *   new --start--> waiting --time, `run`, events lost--> running --done--> waiting
- *    |                                                      |
- *    +--`run`--> running --done--> new                      any --stop--> stopped
+ *   new --start--> waiting --time, events lost--> running --done--> waiting        any --stop--> stopped
  */
 export class Reconciler {
   private static readonly states: States<ReconcilerState, Reconciler> = {
-    new: { next: ['waiting', 'running', 'stopped'], enter: () => undefined },
+    new: { next: ['waiting', 'stopped'], enter: () => undefined },
     waiting: {
       next: ['running', 'stopped', 'waiting'],
       enter: (handle, reconciler) => reconciler.enterWaiting(handle),
     },
     running: {
-      next: ['new', 'waiting', 'stopped'],
+      next: ['waiting', 'stopped'],
       enter: (handle, reconciler) => reconciler.enterRunning(handle),
     },
     stopped: { next: [], enter: () => undefined },
   };
 
   private readonly machine: Fsm<ReconcilerState, Reconciler>;
-  /** Where a run goes when it is done: before the start there is no next one. */
-  private idle: 'new' | 'waiting' = 'new';
-  private current: Promise<number> | null = null;
-  /** Zones that events came of since the listing before. */
+  /** When the next run is due: `soon` after a zone could not be asked for, `now` where events were lost. */
+  private due: 'periodic' | 'soon' | 'now' = 'periodic';
+  /** Zones that events came of since the last run began. */
   private readonly touched = new Set<string>();
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
   private eventAt = -Infinity;
-  /** Events were lost, and no run has begun since. */
-  private lostEvents = false;
-  /** A zone could not be asked for since the last run began. */
-  private failing = false;
   private readonly backoff: Backoff;
 
-  constructor(private readonly options: ReconcileOptions) {
-    const { everyMs } = options;
-    this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, everyMs), everyMs);
-    this.machine = new Fsm<ReconcilerState, Reconciler>(
-      'reconciler',
-      Reconciler.states,
-      'new',
-      this,
-    );
+  /**
+   * @param zones the zones that we have, by name
+   * @param repair makes a zone of ours what libzonecfg says now
+   */
+  constructor(
+    private readonly options: ReconcileOptions,
+    private readonly zones: ReadonlyMap<string, Zone>,
+    private readonly repair: (zonename: string, repair: Repair) => Promise<void>,
+  ) {
+    const { reconcileMs } = options;
+    this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, reconcileMs), reconcileMs);
+    this.machine = new Fsm('reconciler', Reconciler.states, 'new', this);
     this.machine.start();
   }
 
-  /** From now on we have all zones of the first snapshot. */
+  /** From now on we have all zones of the first snapshot: before that there is nothing to compare with. */
   start(): void {
-    this.idle = 'waiting';
-    if (this.machine.state === 'new') {
+    if (!this.stopped) {
       this.machine.goto('waiting');
     }
   }
@@ -104,42 +95,51 @@ export class Reconciler {
 
   /** A zone could not be asked for, so it may be other than we think. */
   soon(): void {
-    if (!this.failing) {
-      this.failing = true;
-      if (this.machine.state === 'waiting') {
-        this.machine.goto('waiting');
-      }
+    if (this.due === 'periodic') {
+      this.hasten('soon');
     }
-  }
-
-  /** Resolves with how many differences were repaired; joins a run under way. Never rejects. */
-  run(): Promise<number> {
-    if (this.stopped) {
-      return Promise.resolve(0);
-    }
-    if (this.current === null) {
-      this.machine.goto('running');
-    }
-    return this.current ?? Promise.resolve(0);
   }
 
   /**
-   * Events were lost. Before the start there is nothing yet to compare with; and what they were about can have
-   * happened behind the first listing of a run under way: then another one follows.
+   * Events were lost. What they were about can have happened behind the first listing of a run under way: then another
+   * one follows.
    */
   lost(): void {
-    this.lostEvents = true;
-    if (this.machine.state === 'waiting') {
-      this.machine.goto('waiting');
-    }
+    this.hasten('now');
   }
 
   /** An event came in. */
   onEvent(event: ZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
     this.eventAt = performance.now();
-    if (this.machine.state === 'running') {
-      this.touched.add(event.zonename);
+    this.touched.add(event.zonename);
+  }
+
+  /** Compares once, and repairs what differs. Never rejects. */
+  async run(): Promise<void> {
+    const { log } = this.options;
+    this.touched.clear();
+    try {
+      await this.checkMounts();
+      const first = await this.differences();
+      if (first.size === 0) {
+        return;
+      }
+      await this.settle();
+      const second = await this.differences();
+      if (this.stopped) {
+        // Zones that we take down ourselves are no difference.
+        return;
+      }
+      for (const [zonename, difference] of second) {
+        if (first.get(zonename) === difference && !this.touched.has(zonename)) {
+          log.warn({ zonename, repair: difference }, 'reconcile repaired');
+          await this.repair(zonename, difference);
+        }
+      }
+    } catch (err) {
+      log.error({ err }, 'reconcile failed');
+      this.soon();
     }
   }
 
@@ -147,77 +147,47 @@ export class Reconciler {
     return this.machine.state === 'stopped';
   }
 
+  private hasten(due: 'soon' | 'now'): void {
+    this.due = due;
+    if (this.machine.state === 'waiting') {
+      this.machine.goto('waiting');
+    }
+  }
+
   private enterWaiting(handle: Handled): void {
-    if (this.lostEvents) {
+    if (this.due === 'now') {
       handle.goto('running');
       return;
     }
-    if (!this.failing) {
+    if (this.due === 'periodic') {
       this.backoff.reset();
     }
-    const waitMs = this.failing ? this.backoff.next() : this.options.everyMs;
-    const timer = setTimeout(() => {
-      this.failing = false;
-      handle.goto('running');
-    }, waitMs).unref();
+    const waitMs = this.due === 'soon' ? this.backoff.next() : this.options.reconcileMs;
+    const timer = setTimeout(() => handle.goto('running'), waitMs).unref();
     handle.leaving(() => clearTimeout(timer));
   }
 
   private enterRunning(handle: Handled): void {
-    this.lostEvents = this.lostEvents && this.idle === 'new';
-    this.current = this.once().finally(() => {
-      this.current = null;
-      handle.goto(this.idle);
-    });
-  }
-
-  private async once(): Promise<number> {
-    const { log } = this.options;
-    let repaired = 0;
-    this.touched.clear();
-    try {
-      await this.checkMounts();
-      const first = await this.differences();
-      if (first.size === 0) {
-        return 0;
-      }
-      await this.settle();
-      const second = await this.differences();
-      if (this.stopped) {
-        // Zones that we take down ourselves are no difference.
-        return 0;
-      }
-      for (const [zonename, repair] of second) {
-        if (first.get(zonename) === repair && !this.touched.has(zonename)) {
-          log.warn({ zonename, repair }, 'reconcile repaired');
-          await this.options.repair(zonename, repair);
-          repaired++;
-        }
-      }
-    } catch (err) {
-      log.error({ err }, 'reconcile failed');
-      this.soon();
-    }
-    return repaired;
+    this.due = 'periodic';
+    void this.run().then(() => handle.goto('waiting'));
   }
 
   /** Waits until events that were on their way at the first listing have come. */
   private async settle(): Promise<void> {
-    const atLeastMs = (): number => Math.max(SECOND_LISTING_MS, 2 * this.expectedLagMs());
     // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
-    for (let ms = 0; ms < Math.min(LATEST_LISTING_MS, atLeastMs()); ms += SECOND_LISTING_MS) {
+    for (let ms = 0; ms < LATEST_LISTING_MS; ms += SECOND_LISTING_MS) {
+      const lagMs = performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
+      if (ms >= Math.max(SECOND_LISTING_MS, 2 * lagMs)) {
+        return;
+      }
       await new Promise((resolve) => setTimeout(resolve, SECOND_LISTING_MS).unref());
     }
-  }
-
-  private expectedLagMs(): number {
-    return performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
   }
 
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
   private async checkMounts(): Promise<void> {
     const queue = new TaskQueue({ tasks: 1 });
-    for (const zone of [...this.options.zones.values()]) {
+    for (const zone of [...this.zones.values()]) {
       // Not waited for: one whose file system hangs is no reason to check no other. One in each iteration of the loop:
       // the garbage of thousands at once makes V8 widen its nursery for good.
       if (zone.state === 'running' && zone.directory !== null) {
@@ -228,9 +198,9 @@ export class Reconciler {
   }
 
   private async differences(): Promise<Map<string, Repair>> {
-    const { platform, zones } = this.options;
+    const { zones } = this;
     const found = new Map<string, Repair>();
-    const listed = await listZones(platform);
+    const listed = await listZones(this.options.platform);
     const seen = new Set(listed.unreadable.keys());
     for (const facts of listed.zones) {
       seen.add(facts.zonename);
@@ -239,7 +209,7 @@ export class Reconciler {
         found.set(facts.zonename, 'missed creation');
       } else if (isOther(zone, facts)) {
         found.set(facts.zonename, 'changed identity');
-      } else if (zone.state !== phaseOfState(facts.state)) {
+      } else if (zone.state !== phaseOf(facts.state)) {
         found.set(facts.zonename, 'missed state');
       }
     }

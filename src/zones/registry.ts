@@ -12,13 +12,11 @@
  */
 import { EventEmitter } from 'node:events';
 import * as vasync from 'vasync';
-import type { Logger } from '../log';
-import { SystemError } from '../lib/errors';
-import { CooperativeYield } from '../lib/scheduler';
-import type { Platform, ZoneFacts } from '../platform/libzonecfg';
-import type { ZoneEvent, ZoneEvents } from './events';
-import { isOther, Reconciler, type Repair } from './reconciler';
-import { phaseOfEvent, phaseOfState, type Phase, type Zone } from './zone';
+import { afterPolling, CooperativeYield } from '../lib/scheduler';
+import { phaseOf, type Phase, type ZoneEvent, type ZoneEvents } from './events';
+import type { ZoneFacts } from '../platform/libzonecfg';
+import { isOther, Reconciler, type ReconcileOptions, type Repair } from './reconciler';
+import type { Zone } from './zone';
 
 /** Sockets are bound one after the other: none of them waits for anything. */
 const BIND_CONCURRENCY = 1;
@@ -26,11 +24,8 @@ const NS_PER_MS = 1_000_000n;
 /** A state that was published is set by then. */
 const SETTLED_MS = 250;
 
-export interface RegistryOptions {
-  readonly platform: Platform;
+export interface RegistryOptions extends ReconcileOptions {
   readonly events: ZoneEvents;
-  readonly log: Logger;
-  readonly reconcileMs: number;
   readonly makeZone: (facts: ZoneFacts) => Zone;
 }
 
@@ -47,6 +42,7 @@ interface RegistryEvents {
 
 /** The zones of the node. Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
+  readonly safetyNet: Reconciler;
   private readonly zones = new Map<string, Zone>();
   /** Zones of the same name that are still closing. */
   private readonly closing = new Map<string, Promise<void>>();
@@ -55,7 +51,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
   /** Zones that are asked for once more, a while after an event of theirs. */
   private readonly settling = new Map<string, NodeJS.Timeout>();
   private readonly binding: vasync.Queue<Zone>;
-  private readonly safetyNet: Reconciler;
   private stopped = false;
 
   constructor(private readonly options: RegistryOptions) {
@@ -68,15 +63,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
         .then(() => slice.pause())
         .finally(done);
     }, BIND_CONCURRENCY);
-    this.safetyNet = new Reconciler({
-      platform: options.platform,
-      log: options.log,
-      everyMs: options.reconcileMs,
-      zones: this.zones,
-      repair: (zonename, repair) => {
-        this.emit('repaired', repair);
-        return this.hint(zonename);
-      },
+    this.safetyNet = new Reconciler(options, this.zones, (zonename, repair) => {
+      this.emit('repaired', repair);
+      return this.hint(zonename);
     });
   }
 
@@ -85,39 +74,29 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * of running zones come first, and a record says when these do.
    */
   async start(): Promise<void> {
-    const { events } = this.options;
-    const early: ZoneEvent[] = [];
-    let complete = false;
-    events.on('data', (event: ZoneEvent) => {
-      if (complete) {
-        this.apply(event);
-      } else {
-        early.push(event);
-      }
-    });
+    const { events, log } = this.options;
     events.on('unreadable', (zonename: string, err: unknown) => {
-      this.options.log.error({ err, zonename }, 'zone cannot be read and is not served');
+      log.error({ err, zonename }, 'zone cannot be read and is not served');
     });
     events.on('lost', (count: number) => {
-      this.options.log.warn({ count }, 'zone events were lost, listing all zones');
+      log.warn({ count }, 'zone events were lost, listing all zones');
       this.safetyNet.lost();
     });
     const facts = await events.start();
     // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
     // Guests of running zones may be asking already; the others ask when they boot.
-    const runs = (zone: ZoneFacts): boolean => phaseOfState(zone.state) !== 'halted';
+    const runs = (zone: ZoneFacts): boolean => phaseOf(zone.state) !== 'halted';
     const running = facts.filter(runs);
     for (const zone of running) {
       await this.add(zone);
     }
-    this.options.log.info({ zones: running.length }, 'running zones are served');
+    log.info({ zones: running.length }, 'running zones are served');
     for (const zone of facts.filter((other) => !runs(other))) {
       await this.add(zone);
     }
-    complete = true;
-    for (const event of early) {
-      this.apply(event);
-    }
+    // Those that came meanwhile have waited in the stream, and are acted on before zones are compared.
+    events.on('data', (event: ZoneEvent) => this.apply(event));
+    await afterPolling();
     this.safetyNet.start();
     if (events.changedMeanwhile) {
       this.safetyNet.soon();
@@ -154,11 +133,12 @@ export class Registry extends EventEmitter<RegistryEvents> {
     } else if (known === undefined) {
       await this.add(facts, askedAt);
     } else if (isOther(known, facts)) {
-      await this.remove(zonename, facts);
+      // That one's deletion was missed. The new one waits until it is closed.
+      void this.remove(zonename, facts);
       await this.add(facts, askedAt);
-    } else if (known.state !== phaseOfState(facts.state)) {
+    } else if (known.state !== phaseOf(facts.state)) {
       this.askedAt.set(zonename, askedAt);
-      this.move(known, phaseOfState(facts.state));
+      this.move(known, phaseOf(facts.state));
     }
     return facts;
   }
@@ -171,11 +151,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.options.log.warn({ err, zonename }, 'zone could not be read');
       this.safetyNet.soon();
     }
-  }
-
-  /** Compares every zone with libzonecfg. @returns how many differences were repaired */
-  reconcile(): Promise<number> {
-    return this.safetyNet.run();
   }
 
   /** Stops the events, then every zone's link within `graceMs`. Idempotent. */
@@ -202,70 +177,41 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   private apply(event: ZoneEvent): void {
     this.emit('event', event);
-    const { zonename } = event;
     this.safetyNet.onEvent(event);
-    try {
-      switch (event.kind) {
-        case 'deleted':
-          void this.remove(zonename);
-          return;
-        case 'created':
-        case 'changed': {
-          const zone = this.zones.get(zonename);
-          if (zone !== undefined && event.kind === 'changed') {
-            this.follow(zone, phaseOfEvent(event.newstate), event.when);
-          } else {
-            this.discover(zonename, zone);
-          }
-          return;
-        }
-      }
-    } catch (err) {
-      if (!(err instanceof SystemError)) {
-        throw err;
-      }
-      this.options.log.error({ err, zonename }, 'zone event could not be acted on');
-      this.safetyNet.soon();
+    const { zonename } = event;
+    const zone = this.zones.get(zonename);
+    if (event.kind === 'deleted') {
+      void this.remove(zonename);
+    } else if (event.kind === 'changed' && zone !== undefined) {
+      this.follow(zone, phaseOf(event.newstate), event.when);
+    } else {
+      this.notify(zonename).catch((err: unknown) => {
+        this.options.log.error({ err, zonename }, 'zone event could not be acted on');
+        this.safetyNet.soon();
+      });
     }
-  }
-
-  /** An event that is older than our own question says nothing new: libzonecfg does. */
-  private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
-    const askedAt = this.askedAt.get(zone.zonename);
-    if (askedAt !== undefined && whenNs < askedAt) {
-      if (zone.state !== phase) {
-        this.askAgain(zone.zonename);
-      }
-      return;
-    }
-    this.askedAt.delete(zone.zonename);
-    this.move(zone, phase);
   }
 
   /**
-   * The kernel publishes a state before it sets it (zone.c, zone_status_set), so a question
-   * between the two got the old one, and so may one that is asked at once: it is asked twice, a while apart.
+   * An event that is older than our own question says nothing new: libzonecfg does. The kernel publishes a state before
+   * it sets it (zone.c, zone_status_set), so that question got the old one, and so may one that is asked at once: it is
+   * asked twice, a while apart.
    */
-  private askAgain(zonename: string): void {
-    void this.hint(zonename);
-    if (!this.settling.has(zonename)) {
-      const timer = setTimeout(() => {
-        this.settling.delete(zonename);
-        if (!this.stopped) {
+  private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
+    const { zonename } = zone;
+    const askedAt = this.askedAt.get(zonename);
+    if (askedAt === undefined || whenNs >= askedAt) {
+      this.askedAt.delete(zonename);
+      this.move(zone, phase);
+    } else if (zone.state !== phase) {
+      void this.hint(zonename);
+      if (!this.settling.has(zonename)) {
+        const again = (): void => {
+          this.settling.delete(zonename);
           void this.hint(zonename);
-        }
-      }, SETTLED_MS);
-      this.settling.set(zonename, timer.unref());
-    }
-  }
-
-  /** Adds a zone that is new, or another than the one that we have: then that one's deletion was missed. */
-  private discover(zonename: string, known: Zone | undefined): void {
-    const askedAt = nowNs();
-    const facts = this.options.platform.zoneFacts(zonename);
-    if (facts !== undefined && (known === undefined || isOther(known, facts))) {
-      void this.remove(zonename, facts);
-      void this.add(facts, askedAt);
+        };
+        this.settling.set(zonename, setTimeout(again, SETTLED_MS).unref());
+      }
     }
   }
 

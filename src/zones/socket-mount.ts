@@ -7,18 +7,15 @@
  * processes could move the mount point away meanwhile. Nothing is unmounted when the zone halts:
  * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
  *
- *   zone halted --ready--> left to the brand        the brand's, or the zone is not ready any more
- *        ^                 mounting --> mounted by the agent
- *        |                    |
- *        +--halted--          +--fault--> not mounted, not known --time--> mounting
- *        |
- *        |      --running--> mounted by the brand, mounted by the agent, none for this brand,
- *        |                   no mounts on this node
- *        |                   checking again --1 s--> one of these, or not mounted
- *        +--halted--         not known --time--> all of these again
+ *   phase     state
+ *   halted    zone halted
+ *   ready     left to the brand; mounting --> mounted by the agent
+ *                                         --fault--> not mounted, not known --time--> what the phase asks for
+ *   running   mounted by the brand, mounted by the agent, none for this brand, no mounts on this node;
+ *             checking again --1 s--> one of these, or not mounted; not known --time--> all of these again
  *
- * What the table does not show (a directory that was removed and made anew while its zone runs stays mounted
- * in its old shape) is asked of platform/zone-root.ts: the main thread names no path below a zone's root.
+ * The table does not show a directory that was removed and made anew while its zone runs: platform/zone-root.ts is
+ * asked for it, since the main thread names no path below a zone's root.
  */
 import { readFileSync } from 'node:fs';
 import { Backoff } from '../lib/backoff';
@@ -26,11 +23,12 @@ import { codeOf, SystemError } from '../lib/errors';
 import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import type { ZoneLog } from '../log';
 import { deviceOf, inodeOf, openStat } from '../platform/files';
+import type { Platform } from '../platform/libzonecfg';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
 import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/libzonecfg';
-import type { MountCheck, MountManager, Phase } from './zone';
+import type { Phase } from './events';
 
 /** Brands of SmartOS that have the directory; others have it only where their own files mount it. */
 const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder', 'lx'];
@@ -55,20 +53,22 @@ const nothing = (): void => undefined;
 /** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
+  readonly platform: Pick<Platform, 'zoneFacts'>;
   readonly table: MountTable;
-  /** Whether the zone is ready, and nothing in it runs, now. */
-  readonly isReady: (zonename: string) => boolean;
-  /** As `brandMounts`. */
-  readonly brandMounts: (brand: string) => boolean | undefined;
   /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
-  readonly addFirstCheck: (check: () => void) => void;
+  readonly addFirstCheck: (check: () => void) => unknown;
 }
+
+/** What was read in brands' files, which are part of the platform image: they change with a boot of the node. */
+const brandFiles = new Map<string, boolean>();
 
 /** Whether the brand's own files mount the directory; undefined where the platform has no file of it. */
 export function brandMounts(paths: Paths, brand: string): boolean | undefined {
+  const file = paths.host(`/usr/lib/brand/${brand}/platform.xml`);
   try {
-    const xml = readFileSync(paths.host(`/usr/lib/brand/${brand}/platform.xml`), 'utf8');
-    return xml.includes('/var/zonecontrol');
+    const mounts = brandFiles.get(file) ?? readFileSync(file, 'utf8').includes('/var/zonecontrol');
+    brandFiles.set(file, mounts);
+    return mounts;
   } catch (err) {
     if (codeOf(err) === 'ENOENT') {
       return undefined;
@@ -81,10 +81,16 @@ const stat = openStat();
 /** Zones of an ordinary user's simulated node are mounted in views of their own. */
 const seesMounts = process.geteuid?.() === 0;
 
+/**
+ * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be checked, or
+ * should have nothing.
+ */
+export type MountCheck = 'ours' | 'another' | 'unknown';
+
 type Handled = StateHandle<MountState>;
 
 /** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
-export class SocketMount implements MountManager {
+export class SocketMount {
   private static readonly states: States<MountState, SocketMount> = {
     'zone halted': { next: ANY, enter: nothing },
     'left to the brand': { next: ANY, enter: nothing },
@@ -93,8 +99,8 @@ export class SocketMount implements MountManager {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.enterMounted() },
-    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.enterMounted() },
+    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.checkFirst() },
+    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.checkFirst() },
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
     'none for this brand': { next: ANY, enter: nothing },
@@ -118,7 +124,7 @@ export class SocketMount implements MountManager {
     private readonly options: SocketMountOptions,
   ) {
     const name = `mount of ${facts.zonename}`;
-    this.machine = new Fsm<MountState, SocketMount>(name, SocketMount.states, 'zone halted', this);
+    this.machine = new Fsm(name, SocketMount.states, 'zone halted', this);
     this.machine.start();
   }
 
@@ -133,13 +139,17 @@ export class SocketMount implements MountManager {
 
   moved(phase: Phase): void {
     this.phase = phase;
-    this.clearCheck();
+    this.seen = null;
+    if (this.loss !== 'logged') {
+      clearTimeout(this.loss ?? undefined);
+    }
+    this.loss = null;
     this.machine.goto(this.next());
   }
 
   /** By the table and by the directory in the global zone; what is below the root is from `check`. */
   lastCheck(): MountCheck {
-    if (!seesMounts || !this.isMountedState()) {
+    if (!this.runsMounted()) {
       return 'unknown';
     }
     try {
@@ -150,13 +160,12 @@ export class SocketMount implements MountManager {
       if (found === null || this.seen === null) {
         return 'unknown';
       }
-      const [dev, ino] = [BigInt(deviceOf(found)), BigInt(inodeOf(found))];
-      return this.seen.dev === dev && this.seen.ino === ino ? 'ours' : 'another';
-    } catch (err) {
-      if (err instanceof SystemError) {
-        return 'unknown';
-      }
-      throw err;
+      const { dev, ino } = this.seen;
+      const isSame = dev === BigInt(deviceOf(found)) && ino === BigInt(inodeOf(found));
+      return isSame ? 'ours' : 'another';
+    } catch {
+      // The table cannot be read, or our directory.
+      return 'unknown';
     }
   }
 
@@ -166,42 +175,42 @@ export class SocketMount implements MountManager {
    * when the zone's file system answered, or the signal ended the wait; joins a check under way.
    */
   async check(signal?: AbortSignal): Promise<void> {
-    if (!seesMounts || !this.isMountedState()) {
+    if (!this.runsMounted()) {
       return;
     }
-    const saw = (found: DirectoryIdentity | null): void => {
-      this.checking = null;
-      this.seen = found;
-    };
     this.checking ??= this.root
       .directoryAt(mountPointOf(this.facts.brand))
-      .then(saw, () => saw(null));
+      .catch(() => null)
+      .then((found) => {
+        this.checking = null;
+        this.seen = found;
+      });
     const over = new Promise<void>((resolve) => {
       signal?.addEventListener('abort', () => resolve(), { once: true });
     });
     await Promise.race([this.checking, over]);
-    this.noticeLoss();
+    const seen = this.lastCheck();
+    if (this.loss === null && seen === 'another') {
+      this.loss = setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
+    } else if (this.loss === 'logged' && seen === 'ours') {
+      this.loss = null;
+    }
   }
 
-  /** By the first or the second check of the table, in a zone that runs. */
-  private checkTable(): MountState {
-    if (!seesMounts) {
-      return 'no mounts on this node';
+  private logLoss(): void {
+    this.loss = null;
+    if (this.lastCheck() === 'another') {
+      this.loss = 'logged';
+      const text =
+        'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
+      this.log.warn({ mountpoint: this.mountPoint }, text);
     }
-    if (this.isMounted()) {
-      return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
-    }
-    const { brand } = this.facts;
-    if (!NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) !== true) {
-      return 'none for this brand';
-    }
-    return this.state === 'checking again' ? 'not mounted' : 'checking again';
   }
 
   /** What the zone's phase asks for now; `not known` where it cannot be seen: this zone and all others go on. */
   private next(): MountState {
     try {
-      const state = this.nextSeen();
+      const state = this.nextByTable();
       if (state !== 'mounting' && state !== 'not mounted') {
         this.succeeded();
       }
@@ -212,19 +221,29 @@ export class SocketMount implements MountManager {
     }
   }
 
-  private nextSeen(): MountState {
+  private nextByTable(): MountState {
+    const { brand } = this.facts;
     switch (this.phase) {
       case 'halted':
         return 'zone halted';
       case 'ready':
-        // Events can be old: what counts for a mount is that no process of the zone runs now.
-        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
         if (!this.isOurs()) {
           return 'left to the brand';
         }
-        return this.options.isReady(this.facts.zonename) ? 'mounting' : 'not mounted';
+        // Events can be old: what counts for a mount is that no process of the zone runs now.
+        // The kernel publishes a state before it sets it (zone.c, zone_status_set): asked again soon.
+        return this.isReady() ? 'mounting' : 'not mounted';
       case 'running':
-        return this.checkTable();
+        if (!seesMounts) {
+          return 'no mounts on this node';
+        }
+        if (this.isMounted()) {
+          return this.isOurs() ? 'mounted by the agent' : 'mounted by the brand';
+        }
+        if (!NATIVE_BRANDS.includes(brand) && brandMounts(this.options.paths, brand) !== true) {
+          return 'none for this brand';
+        }
+        return this.state === 'checking again' ? 'not mounted' : 'checking again';
     }
   }
 
@@ -237,12 +256,13 @@ export class SocketMount implements MountManager {
       },
       (err) => {
         this.fault('mount', err);
-        handle.goto(isOfTable(err) ? 'not known' : 'not mounted');
+        const isOfTable = err instanceof SystemError && err.call === 'read';
+        handle.goto(isOfTable ? 'not known' : 'not mounted');
       },
     );
   }
 
-  private enterMounted(): void {
+  private checkFirst(): void {
     this.options.addFirstCheck(() => void this.check());
   }
 
@@ -250,11 +270,8 @@ export class SocketMount implements MountManager {
     if (this.phase === 'ready') {
       this.retryLater(handle);
     } else {
-      const { mountPoint } = this;
-      this.log.warn(
-        { mountpoint: mountPoint },
-        'zone runs without its metadata directory: reboot it',
-      );
+      const text = 'zone runs without its metadata directory: reboot it';
+      this.log.warn({ mountpoint: this.mountPoint }, text);
     }
   }
 
@@ -264,7 +281,7 @@ export class SocketMount implements MountManager {
 
   private async mount(): Promise<void> {
     const { facts, root, log, mountPoint } = this;
-    const { paths, table, isReady } = this.options;
+    const { paths, table } = this.options;
     if (this.isMounted()) {
       return;
     }
@@ -274,7 +291,7 @@ export class SocketMount implements MountManager {
       if (!this.isMounted()) {
         throw new SystemError('mount', mountPoint, 'ESTALE', 'the mount point was moved meanwhile');
       }
-      if (this.phase === 'halted' && !isReady(facts.zonename)) {
+      if (this.phase === 'halted' && !this.isReady()) {
         throw new SystemError('mount', mountPoint, 'ESTALE', 'the zone was halted meanwhile');
       }
     } catch (err) {
@@ -290,32 +307,7 @@ export class SocketMount implements MountManager {
     log.info({ mountpoint: mountPoint }, 'mounted the metadata directory');
   }
 
-  private noticeLoss(): void {
-    if (this.loss === null && this.lastCheck() === 'another') {
-      this.loss = setTimeout(() => {
-        this.loss = null;
-        if (this.lastCheck() === 'another') {
-          this.loss = 'logged';
-          this.log.warn(
-            { mountpoint: this.mountPoint },
-            'the metadata directory was unmounted, or replaced while the zone runs: reboot it',
-          );
-        }
-      }, SECOND_CHECK_MS).unref();
-    } else if (this.loss === 'logged' && this.lastCheck() === 'ours') {
-      this.loss = null;
-    }
-  }
-
-  private clearCheck(): void {
-    this.seen = null;
-    if (this.loss !== null && this.loss !== 'logged') {
-      clearTimeout(this.loss);
-    }
-    this.loss = null;
-  }
-
-  private isMountedState(): boolean {
+  private runsMounted(): boolean {
     return this.phase === 'running' && this.state.startsWith('mounted');
   }
 
@@ -325,7 +317,12 @@ export class SocketMount implements MountManager {
 
   private isOurs(): boolean {
     const { brand } = this.facts;
-    return NATIVE_BRANDS.includes(brand) && this.options.brandMounts(brand) === false;
+    return NATIVE_BRANDS.includes(brand) && brandMounts(this.options.paths, brand) === false;
+  }
+
+  /** Nothing in the zone runs now. */
+  private isReady(): boolean {
+    return this.options.platform.zoneFacts(this.facts.zonename)?.state === 'ready';
   }
 
   private succeeded(): void {
@@ -342,11 +339,6 @@ export class SocketMount implements MountManager {
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
   }
-}
-
-/** Whether the table could not be read, so that nothing is known of the mount. */
-function isOfTable(err: unknown): boolean {
-  return err instanceof SystemError && err.call === 'read';
 }
 
 /** Where a directory is mounted by the table, if anywhere. */

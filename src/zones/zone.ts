@@ -1,16 +1,8 @@
 /*
  * One zone of the node, from its discovery to its deletion, and the link its guest talks through.
  *
- *                  start
- *                    |
- *                    v      ready        running
- *   +-----------> halted ---------> ready -----> running
- *   |  halted      |  ^  ^           |  ^          |  |
- *   +--------------+  |  +-----------+  +----------+  |
- *                     |     halted        ready      |   (events can be lost: every move between
- *                     +------------------------------+    the three is legal)
- *                     halted
- *            any of them --deleted--> closing --> closed
+ *   halted <--> ready <--> running     events can be lost: each of the three may follow each other one
+ *   any of them --stop, close--> closing --> closed
  *
  * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in
  * every state, since it must be there before the zone boots. What changes with the state is the mount of its
@@ -19,56 +11,25 @@
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
 import type { Link } from '../transport/link';
+import type { SerialLink } from '../transport/serial-link';
+import type { ZoneSocket } from '../transport/socket-server';
 import type { ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/libzonecfg';
+import { phaseOf, type Phase } from './events';
+import type { MountCheck, SocketMount } from './socket-mount';
 
-export type Phase = 'halted' | 'ready' | 'running';
 export type ZoneMachineState = Phase | 'closing' | 'closed';
 
-/** An OS zone's link: its socket. */
-export interface SocketLink extends Link {
-  /** Resolves when it listens; keeps trying for itself when it cannot yet. */
-  start(): Promise<void>;
-  /** After `stop`: takes the socket and the empty directory away, where they are ours. */
-  remove(): void;
-}
-
-/** An HVM zone's link: the hypervisor's second serial port. */
-export interface PortLink extends Link {
-  zoneRunning(): void;
-  zoneStopped(): void;
-  guestRebooted(): void;
-}
-
+/** An OS zone's link. */
+export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove'>;
+/** An HVM zone's link. */
+export type PortLink = Link & Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted'>;
 export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
-/**
- * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be
- * checked, or should have nothing.
- */
-export type MountCheck = 'ours' | 'another' | 'unknown';
-
-/** The mount of the socket's directory into an OS zone. */
-export interface MountManager {
-  /** The zone is in that phase now. */
-  moved(phase: Phase): void;
-  /** Asks what a running zone has in its place. Takes as long as the zone likes, but for the signal. */
-  check(signal?: AbortSignal): Promise<void>;
-  /** What it has there, by the last check and what is known without going there. */
-  lastCheck(): MountCheck;
-  /** For status, in words. */
-  readonly state: string;
-}
-
-export interface ZoneParts {
-  readonly log: ZoneLog;
-  readonly link: ZoneLink;
-  /** Null for HVM zones: nothing is mounted there. */
-  readonly directory: MountManager | null;
-  readonly root: ZoneRoot;
-}
+/** What a zone asks of the mount of its socket's directory. */
+export type MountManager = Pick<SocketMount, 'moved' | 'check' | 'lastCheck' | 'state'>;
 
 /** One zone. Made by the registry when it is added; `close` is its end. */
 export class Zone {
@@ -80,28 +41,23 @@ export class Zone {
     closed: { next: [], enter: () => undefined },
   };
 
-  readonly log: ZoneLog;
-  readonly link: ZoneLink;
-  readonly directory: MountManager | null;
-  readonly root: ZoneRoot;
   private readonly machine: Fsm<ZoneMachineState, Zone>;
   private ending: Promise<void> | null = null;
 
+  /** @param directory null for HVM zones: nothing is mounted there */
   constructor(
     readonly facts: ZoneFacts,
-    parts: ZoneParts,
+    readonly log: ZoneLog,
+    readonly link: ZoneLink,
+    readonly directory: MountManager | null,
+    readonly root: ZoneRoot,
   ) {
-    this.log = parts.log;
-    this.link = parts.link;
-    this.directory = parts.directory;
-    this.root = parts.root;
-    const first = phaseOfState(facts.state);
-    this.machine = new Fsm<ZoneMachineState, Zone>(
+    this.machine = new Fsm(
       facts.zonename,
       Zone.states,
-      first,
+      phaseOf(facts.state),
       this,
-      logState,
+      (state, previous, zone) => zone.log.debug({ state, previous }, 'zone state'),
     );
     this.machine.start();
   }
@@ -125,16 +81,15 @@ export class Zone {
 
   /** Whether it runs with our directory; `unknown` also where it should have none. */
   mountCheck(): MountCheck {
-    return this.state === 'running' && this.directory !== null
-      ? this.directory.lastCheck()
-      : 'unknown';
+    return this.directory?.lastCheck() ?? 'unknown';
   }
 
   /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
-    if (this.ending === null && this.link.kind === 'socket') {
-      await this.link.link.start();
-      this.log.debug({ socket: this.link.link.state }, 'zone is served');
+    const { kind, link } = this.link;
+    if (this.ending === null && kind === 'socket') {
+      await link.start();
+      this.log.debug({ socket: link.state }, 'zone is served');
     }
   }
 
@@ -147,82 +102,43 @@ export class Zone {
 
   /** The guest of an HVM zone rebooted in place: its hypervisor is a new process in the same zone. */
   guestRebooted(): void {
-    if (this.ending === null && this.link.kind === 'port') {
+    if (this.link.kind === 'port') {
       this.link.link.guestRebooted();
     }
   }
 
   /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
   close(): Promise<void> {
-    return this.end(0, () => {
-      if (this.link.kind === 'socket') {
-        this.link.link.remove();
-      }
-    });
+    return this.end(0, true);
   }
 
   /** The agent stops: answers what was asked, within `graceMs`; the socket's file stays. Idempotent. */
   stop(graceMs: number): Promise<void> {
-    return this.end(graceMs, () => undefined);
+    return this.end(graceMs, false);
   }
 
-  private end(graceMs: number, finish: () => void): Promise<void> {
+  private end(graceMs: number, isDeleted: boolean): Promise<void> {
     this.ending ??= (async () => {
+      const { kind, link } = this.link;
       this.machine.goto('closing');
       this.directory?.moved('halted');
-      await this.link.link.stop(graceMs);
-      finish();
+      await link.stop(graceMs);
+      if (isDeleted && kind === 'socket') {
+        link.remove();
+      }
       this.machine.goto('closed');
     })();
     return this.ending;
   }
 
   private enter(phase: Phase): void {
+    const { kind, link } = this.link;
     this.directory?.moved(phase);
-    if (this.link.kind !== 'port') {
-      return;
-    }
-    if (phase === 'running') {
-      this.link.link.zoneRunning();
-    } else {
+    if (kind === 'port' && phase === 'running') {
+      link.zoneRunning();
+    } else if (kind === 'port') {
       // While the zone is ready its hypervisor is not started yet: the port is an earlier run's.
-      this.link.link.zoneStopped();
+      link.zoneStopped();
     }
-  }
-}
-
-function logState(state: ZoneMachineState, previous: ZoneMachineState, zone: Zone): void {
-  zone.log.debug({ state, previous }, 'zone state');
-}
-
-/** The phase that a state of libzonecfg means. */
-export function phaseOfState(state: ZoneFacts['state']): Phase {
-  switch (state) {
-    case 'ready':
-      return 'ready';
-    case 'running':
-      return 'running';
-    case 'configured':
-    case 'incomplete':
-    case 'installed':
-    case 'shutting_down':
-    case 'down':
-    case 'mounted':
-      return 'halted';
-  }
-}
-
-/**
- * The phase that a kernel state of an event means. Events know six names (zone.c, zone_status_table): a
- * booting zone is `ready` in them, and what is neither `ready` nor `running` does not run.
- */
-export function phaseOfEvent(newstate: string): Phase {
-  switch (newstate) {
-    case 'ready':
-      return 'ready';
-    case 'running':
-      return 'running';
-    default:
-      return 'halted';
   }
 }

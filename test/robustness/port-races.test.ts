@@ -80,14 +80,15 @@ describeWhere(
         {
           zonename: 'own',
           root: roots.of(node.paths.host('/zones/own')),
-          port: '/tmp/vm.ttyb',
           zoneOfPeer: (fd) => {
             const { zoneid } = node.platform.peer(fd);
             return zoneid <= 0 ? 'global' : node.platform.zoneName(zoneid);
           },
         },
+        '/tmp/vm.ttyb',
         () => undefined,
-      ).done;
+        new AbortController().signal,
+      );
     }
 
     it('is met by its own zone\u2019s process without interference', async () => {

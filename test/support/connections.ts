@@ -88,11 +88,17 @@ export class ConnectionWorld {
     });
   }
 
-  async openPort(): Promise<Opened<PortConnection>> {
+  /** @param dropped gets the bytes that were not part of a request */
+  async openPort(
+    dropped: (bytes: number) => void = () => undefined,
+  ): Promise<Opened<PortConnection>> {
     const { near, far } = await duplexPair();
-    const stream: Stream = new NetStream(near);
+    const stream: Stream = new NetStream(near, this.now);
     return this.open(stream, far, this.queue, (context, closed) => {
-      return new PortConnection(stream, { zonename: 'z', peer: null }, context, closed);
+      return new PortConnection(stream, { zonename: 'z', peer: null }, context, {
+        dropped,
+        closed,
+      });
     });
   }
 

@@ -1,8 +1,13 @@
 /* Records what a link reports. */
 import type { LinkObserver, Refusal } from '../../src/transport/link';
-import type { PortObserver } from '../../src/transport/serial-stats';
 import type { Reply } from '../../src/protocol/reply';
 import type { Request } from '../../src/protocol/request';
+
+/** A log record of level info. */
+export interface LogRecord {
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
 
 export class Recorder implements LinkObserver {
   opens = 0;
@@ -16,6 +21,7 @@ export class Recorder implements LinkObserver {
   }[] = [];
   readonly refusals: Refusal[] = [];
   readonly warnings: string[] = [];
+  readonly records: LogRecord[] = [];
 
   opened(): void {
     this.opens++;
@@ -46,8 +52,8 @@ export class Recorder implements LinkObserver {
     this.warnings.push(msg);
   }
 
-  info(): void {
-    // Nothing is asked about these.
+  info(fields: object, msg: string): void {
+    this.records.push({ ...fields, msg });
   }
 
   /** What became of the writes that were reported to it, in order. */
@@ -59,45 +65,5 @@ export class Recorder implements LinkObserver {
 
   count(reason: Refusal): number {
     return this.refusals.filter((one) => one === reason).length;
-  }
-}
-
-/** Records what a serial link reports of its port: the names of the events, and the numbers. */
-export class PortEvents implements PortObserver {
-  readonly facts: string[] = [];
-  readonly firstAnswers: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
-  readonly connects: { readonly afterMs: number; readonly bootSeen: boolean }[] = [];
-  readonly aways: number[] = [];
-  droppedBytes = 0;
-
-  connected(afterMs: number, bootSeen: boolean): void {
-    this.facts.push('connected');
-    this.connects.push({ afterMs, bootSeen });
-  }
-
-  reconnected(awayMs: number): void {
-    this.facts.push('reconnected');
-    this.aways.push(awayMs);
-  }
-
-  disconnected(): void {
-    this.facts.push('disconnected');
-  }
-
-  firstAnswered(afterMs: number, bootSeen: boolean): void {
-    this.facts.push('first answered');
-    this.firstAnswers.push({ afterMs, bootSeen });
-  }
-
-  busy(): void {
-    this.facts.push('busy');
-  }
-
-  dropped(bytes: number): void {
-    this.droppedBytes += bytes;
-  }
-
-  ended(): void {
-    this.facts.push('ended');
   }
 }

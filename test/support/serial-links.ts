@@ -4,18 +4,17 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Scheduler, TaskQueue } from '../../src/lib/scheduler';
+import { Scheduler } from '../../src/lib/scheduler';
+import { NodeMetrics } from '../../src/metrics';
 import { ZoneRoots } from '../../src/platform/zone-root';
 import type { Reply } from '../../src/protocol/reply';
 import { DEFAULT_LINK_LIMITS } from '../../src/transport/link';
-import { PORT_READS } from '../../src/transport/net-stream';
-import { DIALS } from '../../src/transport/serial-dialer';
 import { SerialLink, type SerialOptions } from '../../src/transport/serial-link';
 import { Ttyb, type TtybKind } from '../../tools/simcn/ttyb';
 import { eventually } from './eventually';
 import { nothingLeft, openThings } from './open-things';
 import { unchangingWatches } from './verb-options';
-import { PortEvents, Recorder } from './recorder';
+import { Recorder } from './recorder';
 
 /** From when a connection is possible again. */
 export const RECONNECT_MS = 500;
@@ -23,7 +22,7 @@ export const RECONNECT_MS = 500;
 /** One zone with its ports and links. Ended by `end`, which checks that nothing is left open. */
 export class SerialWorld {
   readonly recorder = new Recorder();
-  readonly events = new PortEvents();
+  readonly metrics = new NodeMetrics();
   /** PUTs that wait for the test. */
   readonly pending: ((reply: Reply) => void)[] = [];
   readonly zoneroot: string;
@@ -53,13 +52,11 @@ export class SerialWorld {
           ? new Promise((resolve) => this.pending.push(resolve))
           : { kind: 'success', text: 'value' },
       observer: this.recorder,
-      portObserver: this.events,
+      metrics: this.metrics,
       ranBefore: false,
       limits: DEFAULT_LINK_LIMITS,
       scheduler: new Scheduler(),
       watches: unchangingWatches(),
-      dialLimiter: new TaskQueue(DIALS),
-      portReads: new TaskQueue(PORT_READS),
       log: this.recorder,
       ...options,
     });
@@ -71,6 +68,11 @@ export class SerialWorld {
     const made = new Ttyb({ path: at, kind });
     this.ports.push(made);
     return made;
+  }
+
+  /** What was logged of the port, in order. */
+  get logged(): string[] {
+    return this.recorder.records.map(({ msg }) => msg);
   }
 
   async running(link: SerialLink, ttyb: Ttyb): Promise<void> {

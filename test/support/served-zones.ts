@@ -10,7 +10,7 @@ import { ZoneSocket } from '../../src/transport/socket-server';
 import type { Platform } from '../../src/platform/libzonecfg';
 import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
 import { ZoneRoots } from '../../src/platform/zone-root';
-import { ZoneEvents, type Bind } from '../../src/zones/events';
+import { ZoneEvents } from '../../src/zones/events';
 import type { ZoneFacts } from '../../src/platform/libzonecfg';
 import { Registry } from '../../src/zones/registry';
 import { Zone, type SocketLink, type MountManager } from '../../src/zones/zone';
@@ -96,7 +96,7 @@ export class ZonedNode {
   }
 
   /** For `ZoneEvents`. */
-  bind(wrap: (real: ZoneSubscription) => ZoneSubscription = (real) => real): Bind {
+  bind(wrap: (real: ZoneSubscription) => ZoneSubscription = (real) => real): typeof bindZoneEvents {
     const options = { root: this.node.root, maxQueued: MOST_QUEUED };
     return (onEvent, onLost) => wrap(bindZoneEvents(onEvent, onLost, options));
   }
@@ -130,6 +130,13 @@ export class ServedZones {
     this.registry.on('repaired', (repair) => this.repairs.push(repair));
   }
 
+  /** Compares once, now. @returns how many differences were repaired */
+  async reconcile(): Promise<number> {
+    const before = this.repairs.length;
+    await this.registry.safetyNet.run();
+    return this.repairs.length - before;
+  }
+
   /** The zones that are held, each with its state, by name. */
   get states(): Record<string, string> {
     const zones = [...this.registry.all()].sort((a, b) => (a.zonename < b.zonename ? -1 : 1));
@@ -154,7 +161,7 @@ export class ServedZones {
     const link = this.options.link?.(socket, facts) ?? socket;
     const directory = this.options.directory?.(facts) ?? null;
     const root = this.roots.of(this.zoned.node.paths.host(facts.zonepath));
-    return new Zone(facts, { log, link: { kind: 'socket', link }, directory, root });
+    return new Zone(facts, log, { kind: 'socket', link }, directory, root);
   }
 }
 

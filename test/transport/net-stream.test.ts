@@ -1,8 +1,7 @@
 import assert from 'node:assert';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Socket } from 'node:net';
-import { TaskQueue } from '../../src/lib/scheduler';
-import { NetStream, PORT_READS } from '../../src/transport/net-stream';
+import { NetStream } from '../../src/transport/net-stream';
 import type { StreamOwner } from '../../src/platform/stream';
 import { duplexPair } from '../support/duplex-pair';
 import { eventually } from '../support/eventually';
@@ -36,27 +35,26 @@ describe('the stream of a serial port', () => {
   afterEach(() => open.splice(0).forEach((socket) => socket.destroy()));
 
   async function port(
-    reads: TaskQueue | null,
-    now?: () => number,
+    now = (): number => performance.now(),
   ): Promise<{ sink: Sink; stream: NetStream; far: Socket }> {
     const { near, far } = await duplexPair();
     open.push(near, far);
     far.on('error', () => undefined);
     const sink = new Sink();
-    const stream = new NetStream(near, reads, now);
+    const stream = new NetStream(near, now);
     stream.start(sink);
     return { sink, stream, far };
   }
 
   it('reads the longest request at once', async () => {
-    const { sink, far } = await port(new TaskQueue(PORT_READS), () => 0);
+    const { sink, far } = await port(() => 0);
     far.write(Buffer.alloc(2 * MIB));
     await eventually(() => sink.bytes === 2 * MIB, 'all of it', 2000);
   });
 
   it('reads a flood at a bounded rate', async () => {
     let now = 0;
-    const { sink, far } = await port(new TaskQueue(PORT_READS), () => now);
+    const { sink, far } = await port(() => now);
     far.write(Buffer.alloc(8 * MIB));
     await eventually(() => sink.bytes >= 3 * MIB, 'the burst');
     await delay(100);
@@ -65,15 +63,8 @@ describe('the stream of a serial port', () => {
     await eventually(() => sink.bytes > 5 * MIB, 'more of it', 5000);
   });
 
-  it('is read as fast as data arrives when no queue is given', async () => {
-    const { sink, far } = await port(null, () => 0);
-    far.write(Buffer.alloc(8 * MIB));
-    await eventually(() => sink.bytes === 8 * MIB, 'all of it', 5000);
-  });
-
   it('is read in passes with the others: none of many waits for the end of one', async () => {
-    const reads = new TaskQueue(PORT_READS);
-    const ports = await Promise.all(Array.from({ length: 16 }, () => port(reads)));
+    const ports = await Promise.all(Array.from({ length: 16 }, () => port()));
     ports.forEach(({ far }) => far.write(Buffer.alloc(MIB)));
     await eventually(() => ports.some(({ sink }) => sink.bytes >= MIB / 2), 'one is half through');
     const least = Math.min(...ports.map(({ sink }) => sink.bytes));
@@ -81,7 +72,7 @@ describe('the stream of a serial port', () => {
   });
 
   it('is not read while its owner has paused it, nor after its end', async () => {
-    const { sink, stream, far } = await port(new TaskQueue(PORT_READS));
+    const { sink, stream, far } = await port();
     far.write(Buffer.alloc(MIB));
     await eventually(() => sink.bytes > 0);
     stream.pause();

@@ -1,5 +1,6 @@
 import assert from 'node:assert';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -36,13 +37,17 @@ describe('one dial of a serial port', () => {
   });
 
   /** @param listener the zone of the listening process */
-  function dial(found: (identity: string) => void, listener = 'zone') {
-    return dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer: () => listener }, found);
+  function dial(
+    found: (identity: string) => void,
+    listener = 'zone',
+    signal = new AbortController().signal,
+  ): Promise<Socket> {
+    return dialPort({ zonename: 'zone', root, zoneOfPeer: () => listener }, PORT, found, signal);
   }
 
   it('connects to the file that it found', async () => {
     let seen = '';
-    const socket = await dial((identity) => (seen = identity)).done;
+    const socket = await dial((identity) => (seen = identity));
     assert.strictEqual(seen, await root.find(PORT));
     assert.strictEqual(socket.isPaused(), true);
     socket.destroy();
@@ -51,17 +56,19 @@ describe('one dial of a serial port', () => {
   it('reports the file that it found though nobody listens', async () => {
     await own.stop();
     let seen = '';
-    await assert.rejects(dial((identity) => (seen = identity)).done, { code: 'ECONNREFUSED' });
+    await assert.rejects(
+      dial((identity) => (seen = identity)),
+      { code: 'ECONNREFUSED' },
+    );
     assert.strictEqual(seen, await root.find(PORT));
   });
 
   for (const other of ['other', 'global']) {
     it(`refuses a port at which a process of zone ${other} listens`, async () => {
-      const { done } = dial(() => undefined, other);
-      await assert.rejects(done, {
-        code: 'EOTHERZONE',
-        message: new RegExp(`zone ${other} answered`),
-      });
+      await assert.rejects(
+        dial(() => undefined, other),
+        { code: 'EOTHERZONE', message: new RegExp(`zone ${other} answered`) },
+      );
       await eventually(() => own.connects === 1 && !own.connected, 'disconnected');
     });
   }
@@ -70,22 +77,24 @@ describe('one dial of a serial port', () => {
     const zoneOfPeer = (): string => {
       throw new SystemError('getpeerucred', 'descriptor 1', 'ECONNRESET');
     };
-    const { done } = dialPort({ zonename: 'zone', root, port: PORT, zoneOfPeer }, () => undefined);
-    await assert.rejects(done, { code: 'ECONNRESET' });
+    const { signal } = new AbortController();
+    const dialled = dialPort({ zonename: 'zone', root, zoneOfPeer }, PORT, () => undefined, signal);
+    await assert.rejects(dialled, { code: 'ECONNRESET' });
     await eventually(() => own.connects === 1 && !own.connected, 'disconnected');
   });
 
   it('leaves no connection behind when it is cancelled at any time', async () => {
     for (let turns = 0; turns < 12; turns++) {
-      const dialled = dial(() => undefined);
-      const settled = dialled.done.then(
-        () => undefined,
+      const cancelled = new AbortController();
+      const settled = dial(() => undefined, 'zone', cancelled.signal).then(
+        // It was there before the end: its owner closes it.
+        (socket) => socket.destroy(),
         () => undefined,
       );
       for (let n = 0; n < turns; n++) {
         await turn();
       }
-      dialled.cancel();
+      cancelled.abort();
       await settled;
       await eventually(() => !own.connected, 'disconnected');
     }
@@ -185,7 +194,7 @@ describe('the dials of a serial port', () => {
 
   it('are fast after a working connection', () => {
     failFor(60_000, 'ELOOP');
-    attempts.disconnected();
+    attempts.reset();
     assert.strictEqual(attempts.waitMs(), 100);
   });
 });

@@ -2,7 +2,6 @@ import assert from 'node:assert';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PortFacts } from '../../src/transport/serial-link';
 import { eventually } from '../support/eventually';
 import { frame, putFrame } from '../support/frames';
 import { RECONNECT_MS, served, SerialWorld } from '../support/serial-links';
@@ -22,7 +21,7 @@ describe('a serial link', () => {
     const { connectedAfterMs: atFirst } = link.counts;
     assert.strictEqual(atFirst, null);
     await world.running(link, ttyb);
-    assert.deepStrictEqual(world.events.facts, ['connected'], 'a bare reset is no request');
+    assert.deepStrictEqual(world.logged, ['guest connected'], 'a bare reset is no request');
     ttyb.guest.write('GET k\n');
     await eventually(() => link.counts.answeredAfterMs !== null, 'an answer');
     const { attempts, connects, reconnects, connectedAfterMs, answeredAfterMs } = link.counts;
@@ -30,11 +29,11 @@ describe('a serial link', () => {
     assert.ok(connectedAfterMs !== null && answeredAfterMs !== null);
     assert.ok(connectedAfterMs <= answeredAfterMs && answeredAfterMs < RECONNECT_MS);
     assert.deepStrictEqual([link.state, link.connections, link.path], ['connected', 1, world.path]);
-    assert.deepStrictEqual(world.events.facts, ['connected', 'first answered']);
-    assert.deepStrictEqual(world.events.connects, [{ afterMs: connectedAfterMs, bootSeen: true }]);
-    assert.deepStrictEqual(world.events.firstAnswers, [
-      { afterMs: answeredAfterMs, bootSeen: true },
+    assert.deepStrictEqual(world.recorder.records, [
+      { msg: 'guest connected', after_ms: Math.round(connectedAfterMs) },
+      { msg: 'first request answered', after_ms: Math.round(answeredAfterMs) },
     ]);
+    assert.strictEqual(world.metrics.bootToAnswer.count, 1);
   });
 
   it('reports the connection of a silent guest after a second', async () => {
@@ -43,10 +42,10 @@ describe('a serial link', () => {
     await ttyb.start();
     link.zoneRunning();
     await eventually(() => ttyb.connected);
-    assert.deepStrictEqual(world.events.facts, []);
-    await eventually(() => world.events.facts.length > 0, 'a report', 2000);
-    assert.deepStrictEqual(world.events.facts, ['connected']);
-    assert.ok((world.events.connects[0]?.afterMs ?? Infinity) < RECONNECT_MS);
+    assert.deepStrictEqual(world.logged, []);
+    await eventually(() => world.logged.length > 0, 'a report', 2000);
+    assert.deepStrictEqual(world.logged, ['guest connected']);
+    assert.ok((link.counts.connectedAfterMs ?? Infinity) < RECONNECT_MS);
   });
 
   it('marks the times of a zone that ran before the agent, and not those of its next boot', async () => {
@@ -54,17 +53,18 @@ describe('a serial link', () => {
     const ttyb = world.port();
     await world.running(link, ttyb);
     ttyb.guest.write('KEYS\n');
-    await eventually(() => world.events.firstAnswers.length === 1);
+    await eventually(() => link.counts.answeredAfterMs !== null);
     link.zoneStopped();
     await eventually(() => !ttyb.connected);
     link.zoneRunning();
     await served(ttyb);
     ttyb.guest.write('GET k\n');
-    await eventually(() => world.events.firstAnswers.length === 2);
-    const seen = world.events.firstAnswers.map(({ bootSeen }) => bootSeen);
-    assert.deepStrictEqual(seen, [false, true]);
-    const boot = ['connected', 'first answered'];
-    assert.deepStrictEqual(world.events.facts, [...boot, 'disconnected', ...boot]);
+    await eventually(() => link.counts.answeredAfterMs !== null);
+    const boot = ['guest connected', 'first request answered'];
+    assert.deepStrictEqual(world.logged, [...boot, 'guest disconnected', ...boot]);
+    const marks = world.recorder.records.map((record) => record.ran_before);
+    assert.deepStrictEqual(marks, [true, true, undefined, undefined, undefined]);
+    assert.strictEqual(world.metrics.bootToAnswer.count, 1, 'of the boot that was seen');
   });
 
   it('reports how long a rebooting guest had no connection', async () => {
@@ -75,12 +75,13 @@ describe('a serial link', () => {
     await delay(150);
     await ttyb.start();
     await served(ttyb);
-    assert.deepStrictEqual(world.events.facts, ['connected', 'disconnected', 'reconnected']);
-    const away = world.events.aways[0] ?? 0;
+    const life = ['guest connected', 'guest disconnected', 'guest reconnected'];
+    assert.deepStrictEqual(world.logged, life);
+    const away = Number(world.recorder.records.at(-1)?.away_ms);
     assert.ok(away >= 145 && away < 150 + RECONNECT_MS, String(away));
     assert.strictEqual(link.counts.reconnects, 1);
     await link.stop(0);
-    assert.deepStrictEqual(world.events.facts.slice(3), ['disconnected', 'ended']);
+    assert.deepStrictEqual(world.logged.slice(3), ['guest disconnected']);
   });
 
   it('counts bytes that were not part of a request, before a disconnect and after', async () => {
@@ -95,11 +96,12 @@ describe('a serial link', () => {
     await eventually(() => link.counts.answeredAfterMs !== null, 'an answer');
     assert.strictEqual(link.counts.droppedBytes, noise.length + broken.length);
     ttyb.guest.write('\n');
-    await eventually(() => world.events.droppedBytes > 0, 'a report');
     await ttyb.stop();
-    await eventually(() => world.events.facts.includes('disconnected'));
-    assert.strictEqual(world.events.droppedBytes, noise.length + broken.length);
-    assert.strictEqual(link.counts.droppedBytes, world.events.droppedBytes);
+    await eventually(() => world.logged.includes('guest disconnected'));
+    assert.strictEqual(link.counts.droppedBytes, noise.length + broken.length);
+    assert.strictEqual(world.metrics.ports.droppedBytes, link.counts.droppedBytes);
+    const logged = world.recorder.records.map((record) => Number(record.dropped_bytes ?? 0));
+    assert.deepStrictEqual(logged, [0, noise.length, broken.length]);
   });
 
   it('sends nothing that was not requested', async () => {
@@ -129,7 +131,7 @@ describe('a serial link', () => {
   });
 
   it('does not dial before the data of the VM is loaded', async () => {
-    let load: (facts: PortFacts | undefined) => void = () => undefined;
+    let load: (facts: { readonly com2: unknown } | undefined) => void = () => undefined;
     let asked = 0;
     const link = world.link({
       facts: () => {
@@ -202,7 +204,8 @@ describe('a serial link', () => {
     assert.deepStrictEqual(world.recorder.warnings, ['serial port is in use by another process']);
     assert.strictEqual(link.counts.held, ttyb.connects);
     assert.strictEqual(link.counts.reconnects, 0);
-    assert.deepStrictEqual(new Set(world.events.facts), new Set(['busy']));
+    assert.strictEqual(world.metrics.ports.held, ttyb.connects);
+    assert.deepStrictEqual(world.logged, []);
     await ttyb.fault('held', 0);
     // A new process of the hypervisor is noticed at once, however long the wait is.
     await ttyb.reboot();

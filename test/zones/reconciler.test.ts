@@ -52,7 +52,7 @@ describe('the reconcile', () => {
 
   /** Starts one, and resolves when it has found a difference and waits to list again. */
   async function begun(): Promise<{ readonly done: Promise<number> }> {
-    const done = served.registry.reconcile();
+    const done = served.reconcile();
     await eventually(() => listings === 1, 'the first listing');
     await delay(50);
     return { done };
@@ -65,7 +65,7 @@ describe('the reconcile', () => {
     await zoned.create('delta', 'lx');
     const expected = { alpha: 'running', beta: 'halted', delta: 'halted' };
     await eventually(() => JSON.stringify(served.states) === JSON.stringify(expected));
-    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.strictEqual(await served.reconcile(), 0);
     assert.strictEqual(listings, 1);
     assert.deepStrictEqual(repaired(), []);
   });
@@ -84,7 +84,7 @@ describe('the reconcile', () => {
     await served.registry.stop(1000);
     served = new ServedZones(zoned, { directory: mount });
     await served.registry.start();
-    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.strictEqual(await served.reconcile(), 0);
     assert.deepStrictEqual(checked, ['beta']);
   });
 
@@ -98,7 +98,7 @@ describe('the reconcile', () => {
       await zoned.create('delta');
     });
     const before = served.registry.get('gamma');
-    assert.strictEqual(await served.registry.reconcile(), 4);
+    assert.strictEqual(await served.reconcile(), 4);
     assert.deepStrictEqual(repaired(), [
       'alpha: missed state',
       'beta: missed deletion',
@@ -108,7 +108,7 @@ describe('the reconcile', () => {
     assert.deepStrictEqual(served.states, { alpha: 'running', delta: 'halted', gamma: 'halted' });
     assert.notStrictEqual(served.registry.get('gamma'), before);
     assert.strictEqual(served.registry.get('gamma')?.facts.brand, 'lx');
-    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.strictEqual(await served.reconcile(), 0);
   });
 
   it('ignores a zone that had an event between the two listings', async () => {
@@ -119,7 +119,7 @@ describe('the reconcile', () => {
     await zoned.node.emulation.publish('alpha', 1, 'ready', 'initialized', when);
     assert.strictEqual(await done, 0);
     assert.deepStrictEqual(served.states, { alpha: 'ready', beta: 'running', gamma: 'halted' });
-    assert.strictEqual(await served.registry.reconcile(), 1);
+    assert.strictEqual(await served.reconcile(), 1);
     assert.strictEqual(served.states.alpha, 'running');
   });
 
@@ -133,24 +133,17 @@ describe('the reconcile', () => {
     assert.strictEqual(served.states.alpha, 'running');
   });
 
-  it('runs once at a time, with the same result for concurrent callers', async () => {
-    await zoned.withLostEvents(() => zoned.boot('alpha'));
-    const { done } = await begun();
-    assert.strictEqual(await served.registry.reconcile(), await done);
-    assert.strictEqual(listings, 2);
-  });
-
   it('does not touch a zone that cannot be read, and repairs the others', async () => {
     const xml = zoned.node.paths.host('/etc/zones/beta.xml');
     const whole = readFileSync(xml);
     zoned.node.damageZone('beta');
     const beta = served.registry.get('beta');
     await zoned.withLostEvents(() => zoned.boot('alpha'));
-    assert.strictEqual(await served.registry.reconcile(), 1);
+    assert.strictEqual(await served.reconcile(), 1);
     assert.deepStrictEqual(repaired(), ['alpha: missed state']);
     assert.strictEqual(served.registry.get('beta'), beta);
     writeFileSync(xml, whole);
-    assert.strictEqual(await served.registry.reconcile(), 0);
+    assert.strictEqual(await served.reconcile(), 0);
   });
 
   it('repairs nothing while the registry stops its zones', async () => {
@@ -158,7 +151,6 @@ describe('the reconcile', () => {
     const { done } = await begun();
     await served.registry.stop(0);
     assert.strictEqual(await done, 0);
-    assert.strictEqual(await served.registry.reconcile(), 0);
     assert.deepStrictEqual([repaired(), served.repairs], [[], []]);
   });
 
@@ -166,19 +158,15 @@ describe('the reconcile', () => {
     let one: Reconciler;
 
     /** One of a node without zones. */
-    function start(everyMs: number): void {
+    function start(reconcileMs: number): void {
       const zoneIndex = (): ZoneIndex => {
         listings++;
         const index = zoned.node.platform.zoneIndex();
         return { ...index, entries: () => [].values() };
       };
-      one = new Reconciler({
-        platform: { ...zoned.node.platform, zoneIndex },
-        log: served.logged.log,
-        everyMs,
-        zones: new Map(),
-        repair: () => Promise.resolve(),
-      });
+      const platform = { ...zoned.node.platform, zoneIndex };
+      const options = { platform, log: served.logged.log, reconcileMs };
+      one = new Reconciler(options, new Map(), () => Promise.resolve());
       one.start();
     }
 
@@ -208,7 +196,7 @@ describe('the reconcile', () => {
       const failures = (): number => served.logged.records('reconcile failed').length;
       renameSync(zoneIndex, `${zoneIndex}.away`);
       start(NEVER_MS);
-      assert.strictEqual(await one.run(), 0);
+      await one.run();
       await eventually(() => failures() === 2, 'a second try');
       renameSync(`${zoneIndex}.away`, zoneIndex);
       await eventually(() => listings === 3, 'a third try');

@@ -23,6 +23,14 @@ import { describeWhere, whyNotRoot } from '../support/pending';
 
 const MOUNT_LINE = '<global_mount special="/var/zonecontrol/%z" directory="/.zonecontrol"/>';
 
+/** @param mounts whether the brand mounts the directory */
+function writeBrand({ paths }: EmulatedNode, brand: string, mounts: boolean): void {
+  const directory = paths.host(`/usr/lib/brand/${brand}`);
+  mkdirSync(directory, { recursive: true });
+  const xml = `<platform>${mounts ? MOUNT_LINE : ''}</platform>`;
+  writeFileSync(join(directory, 'platform.xml'), xml);
+}
+
 describe('the files of a brand', () => {
   let node: EmulatedNode;
 
@@ -34,15 +42,9 @@ describe('the files of a brand', () => {
     node.remove();
   });
 
-  function brandFile(brand: string, xml: string): void {
-    const directory = node.paths.host(`/usr/lib/brand/${brand}`);
-    mkdirSync(directory, { recursive: true });
-    writeFileSync(join(directory, 'platform.xml'), xml);
-  }
-
   it('tell whether the brand mounts the directory, and nothing where it has no files', () => {
-    brandFile('joyent', `<platform>${MOUNT_LINE}</platform>`);
-    brandFile('old', '<platform></platform>');
+    writeBrand(node, 'joyent', true);
+    writeBrand(node, 'old', false);
     assert.strictEqual(brandMounts(node.paths, 'joyent'), true);
     assert.strictEqual(brandMounts(node.paths, 'old'), false);
     assert.strictEqual(brandMounts(node.paths, 'unknown'), undefined);
@@ -86,16 +88,15 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
   });
 
   /** @param mountedByBrand what the brand's files say */
-  function make(mountedByBrand: boolean | undefined, more: Partial<SocketMountOptions> = {}) {
+  function make(mountedByBrand: boolean, platform: SocketMountOptions['platform'] = node.platform) {
+    writeBrand(node, 'joyent', mountedByBrand);
     const facts = node.platform.zoneFacts('alpha');
     assert(facts !== undefined);
     return new SocketMount(facts, root, logged.zoneLog('alpha'), {
       paths: node.paths,
+      platform,
       table: new MountTable(node.paths.mnttab),
-      isReady: (zonename) => node.platform.zoneFacts(zonename)?.state === 'ready',
-      brandMounts: () => mountedByBrand,
       addFirstCheck: (check) => checks.add(check),
-      ...more,
     });
   }
 
@@ -154,11 +155,11 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     const facts = node.platform.zoneFacts('alpha');
     assert(facts !== undefined);
+    writeBrand(node, 'lx', false);
     const mount = new SocketMount({ ...facts, brand: 'lx' }, root, logged.zoneLog('alpha'), {
       paths: node.paths,
+      platform: node.platform,
       table: new MountTable(node.paths.mnttab),
-      isReady: () => true,
-      brandMounts: () => false,
       addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
@@ -260,9 +261,8 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     const beta = roots.of(node.paths.host('/zones/beta'));
     const mount = new SocketMount(facts, beta, logged.zoneLog('beta'), {
       paths: node.paths,
+      platform: node.platform,
       table: new MountTable(node.paths.mnttab),
-      isReady: () => true,
-      brandMounts: (brand) => brandMounts(node.paths, brand),
       addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
@@ -276,9 +276,9 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.ready, 0);
     let asked = 0;
     const mount = make(false, {
-      isReady: () => {
+      zoneFacts: (zonename) => {
         asked++;
-        return true;
+        return node.platform.zoneFacts(zonename);
       },
     });
     mount.moved('ready');

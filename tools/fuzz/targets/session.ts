@@ -95,7 +95,10 @@ class Line implements LinkObserver {
       now: () => this.now,
     };
     const origin = { zonename: 'z', peer: null };
-    this.connection = new PortConnection(this.stream(), origin, context, () => undefined);
+    this.connection = new PortConnection(this.stream(), origin, context, {
+      dropped: () => undefined,
+      closed: () => undefined,
+    });
   }
 
   play(script: Buffer): void {

@@ -1,34 +1,45 @@
 import assert from 'node:assert';
-import { NodeMetrics } from '../src/metrics';
-import { PortLog } from '../src/port-log';
+import { NodeMetrics } from '../../src/metrics';
+import { SerialStats } from '../../src/transport/serial-stats';
+import { Recorder, type LogRecord } from '../support/recorder';
 
 const MINUTE_MS = 60_000;
 
-describe('the log of a serial port', () => {
-  let records: { readonly msg: string; readonly [field: string]: unknown }[];
+describe('the counts and records of a serial port', () => {
+  let records: LogRecord[];
   let metrics: NodeMetrics;
-  let log: PortLog;
+  let stats: SerialStats;
 
   let now: number;
   let due: { readonly at: number; readonly fn: () => void }[];
 
   beforeEach(() => {
-    now = 0;
-    due = [];
-    records = [];
-    metrics = new NodeMetrics();
-    const zoneLog = { info: (fields: object, msg: string) => records.push({ ...fields, msg }) };
-    log = new PortLog(zoneLog, metrics, (fn, ms) => {
-      const entry = { at: now + ms, fn };
-      due.push(entry);
-      return () => due.splice(due.indexOf(entry), 1);
-    });
+    begin(false);
   });
 
   afterEach(() => {
-    log.ended();
+    stats.ended();
     assert.deepStrictEqual(due, [], 'no timer is left');
   });
+
+  function begin(ranBefore: boolean): void {
+    now = 0;
+    due = [];
+    metrics = new NodeMetrics();
+    const recorder = new Recorder();
+    ({ records } = recorder);
+    const options = { observer: recorder, metrics, log: recorder, ranBefore };
+    stats = new SerialStats(
+      options,
+      () => now,
+      (fn, ms) => {
+        const entry = { at: now + ms, fn };
+        due.push(entry);
+        return () => due.splice(due.indexOf(entry), 1);
+      },
+    );
+    stats.running();
+  }
 
   function pass(ms: number): void {
     now += ms;
@@ -38,26 +49,45 @@ describe('the log of a serial port', () => {
     }
   }
 
+  function connect(): void {
+    stats.opened();
+    stats.received(1);
+  }
+
+  function answer(): void {
+    const origin = { zonename: 'z', peer: null };
+    stats.answered(origin, { kind: 'keys', wire: { version: 1 } }, { kind: 'notfound' }, 1);
+  }
+
+  /** Takes a second. */
   function reboot(): void {
-    log.disconnected(900.4);
-    log.reconnected(99.6);
+    pass(900.4);
+    stats.closed();
+    pass(99.6);
+    connect();
   }
 
   it('logs a boot and a reboot', () => {
-    log.connected(12.3, true);
-    log.firstAnswered(3456.7, true);
+    pass(12.3);
+    connect();
+    pass(3444.4);
+    answer();
+    pass(1000);
     reboot();
     assert.deepStrictEqual(records, [
       { msg: 'guest connected', after_ms: 12 },
       { msg: 'first request answered', after_ms: 3457 },
-      { msg: 'guest disconnected', lasted_ms: 900 },
+      { msg: 'guest disconnected', lasted_ms: 5345 },
       { msg: 'guest reconnected', away_ms: 100 },
     ]);
   });
 
   it('marks the times of a boot that was not seen, and does not count them', () => {
-    log.connected(1, false);
-    log.firstAnswered(2, false);
+    begin(true);
+    pass(1);
+    connect();
+    pass(1);
+    answer();
     assert.deepStrictEqual(records, [
       { msg: 'guest connected', after_ms: 1, ran_before: true },
       { msg: 'first request answered', after_ms: 2, ran_before: true },
@@ -66,14 +96,15 @@ describe('the log of a serial port', () => {
   });
 
   it('counts every event', () => {
-    log.connected(1, true);
-    log.firstAnswered(700, true);
+    connect();
+    pass(700);
+    answer();
     for (let i = 0; i < 100; i++) {
       reboot();
     }
-    log.busy();
-    log.dropped(7);
-    log.dropped(8);
+    stats.held();
+    stats.dropped(7);
+    stats.dropped(8);
     const expected = { connects: 101, reconnects: 100, disconnects: 100, held: 1 };
     assert.deepStrictEqual(metrics.ports, { ...expected, droppedBytes: 15 });
     const { buckets, count, sumMs } = metrics.bootToAnswer;
@@ -81,13 +112,14 @@ describe('the log of a serial port', () => {
   });
 
   it('logs a boot loop with a few records in the first minute, then with one a minute', () => {
-    log.connected(1, true);
+    connect();
+    // The minute ends while the guest is connected.
+    pass(500);
     const perMinute: number[] = [];
     for (let minute = 0; minute < 3; minute++) {
       const before = records.length;
       for (let i = 0; i < 60; i++) {
         reboot();
-        pass(1000);
       }
       perMinute.push(records.length - before);
     }
@@ -103,41 +135,44 @@ describe('the log of a serial port', () => {
   });
 
   it('logs the current state last, and each event again after a quiet minute', () => {
-    log.connected(1, true);
+    connect();
     for (let i = 0; i < 5; i++) {
       reboot();
     }
-    log.disconnected(1);
+    stats.closed();
     pass(MINUTE_MS);
     assert.strictEqual(records.at(-1)?.connected, false);
     const before = records.length;
     pass(MINUTE_MS);
     assert.strictEqual(records.length, before);
-    log.reconnected(MINUTE_MS);
+    connect();
     assert.deepStrictEqual(records.slice(before), [
-      { msg: 'guest reconnected', away_ms: MINUTE_MS },
+      { msg: 'guest reconnected', away_ms: 2 * MINUTE_MS },
     ]);
   });
 
   it('logs dropped bytes with the next record, or at the end of the minute', () => {
-    log.dropped(3);
-    log.dropped(4);
-    log.disconnected(5);
-    log.dropped(2);
-    assert.deepStrictEqual(records, [
+    connect();
+    stats.dropped(3);
+    stats.dropped(4);
+    pass(5);
+    stats.closed();
+    stats.dropped(2);
+    assert.deepStrictEqual(records.slice(1), [
       { msg: 'guest disconnected', lasted_ms: 5, dropped_bytes: 7 },
     ]);
     pass(MINUTE_MS);
-    assert.deepStrictEqual(records.slice(1), [
+    assert.deepStrictEqual(records.slice(2), [
       { msg: 'discarded bytes that were not part of a request', dropped_bytes: 2 },
     ]);
   });
 
   it('logs what was suppressed when it ends, and nothing afterwards', () => {
+    connect();
     for (let i = 0; i < 5; i++) {
       reboot();
     }
-    log.ended();
+    stats.ended();
     const before = records.length;
     assert.deepStrictEqual(records.at(-1)?.msg, 'guest reconnected repeatedly');
     pass(2 * MINUTE_MS);
