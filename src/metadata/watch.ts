@@ -11,7 +11,7 @@
  */
 import { toUSVString } from 'node:util';
 import type { ByteReply, GetReply } from '../protocol/reply';
-import { listKeys } from './keys';
+import { listKeys, nameList } from './keys';
 import { endOfPiece, LONG_CHARS, type Tokens } from './token';
 import type { MetadataMaps } from './vm-data';
 
@@ -184,16 +184,27 @@ export async function replyToGetAll(
   const { maps, tokens } = data;
   const { tooLarge } = computed(data);
   const limit = [...data.namespaces, '', String(bytesMax)].join('\0');
+  // A long list of names is not even decoded.
+  if (tooLarge.has(limit) || nameList(maps, data.namespaces).text.length > bytesMax) {
+    return TOO_LARGE;
+  }
   const keys = listKeys(maps, data.namespaces);
-  const least = keys.reduce((sum, key) => sum + sizeOf(maps, key), 0);
-  if (least > bytesMax || tooLarge.has(limit)) {
+  let least = 0;
+  let likely = FIRST_BYTES;
+  for (const [at, key] of keys.entries()) {
+    if (at > 0 && at % KEYS_PER_STEP === 0) {
+      await tokens.pause();
+    }
+    const bytes = bytesOf(maps, key);
+    // A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to.
+    least += key.length + Math.floor(bytes / 3);
+    likely += key.length + MEMBER_BYTES + bytes;
+  }
+  if (least > bytesMax) {
+    tooLarge.add(limit);
     return TOO_LARGE;
   }
   const token = await tokenOf(data, null);
-  const likely = keys.reduce(
-    (sum, key) => sum + key.length + MEMBER_BYTES + bytesOf(maps, key),
-    FIRST_BYTES,
-  );
   const json = new JsonBytes(tokens, likely, bytesMax);
   json.open(`{"token":"${token}","metadata":{`);
   for (const [at, key] of keys.entries()) {
@@ -212,11 +223,6 @@ export async function replyToGetAll(
   }
   json.push('}}');
   return json.full ? TOO_LARGE : { kind: 'bytes', text: json.bytes };
-}
-
-/** A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to. */
-function sizeOf(maps: MetadataMaps, key: string): number {
-  return key.length + Math.floor(bytesOf(maps, key) / 3);
 }
 
 /**
