@@ -147,8 +147,19 @@ metadata_file_result_t
 metadata_file_read(metadata_read_t *read)
 {
 	uint8_t *bytes = NULL;
-	metadata_file_result_t result = read_path(read, &bytes);
+	metadata_file_result_t result;
+	struct stat st;
 
+	if (lstat(read->path, &st) != 0) {
+		read->err = errno;
+		return (METADATA_FILE_FAILED);
+	}
+	if (!S_ISREG(st.st_mode)) {
+		/* To open a device can already do something. */
+		file_stat_of(&st, read->stat);
+		return (METADATA_FILE_NOT_REGULAR);
+	}
+	result = read_path(read, &bytes);
 	if (result == METADATA_FILE_OK) {
 		work_begin(read->length);
 		result = metadata_file_result_of(metadata_scan(bytes, read->length, &read->scan));

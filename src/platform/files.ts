@@ -117,15 +117,20 @@ export async function freeSpace(path: string): Promise<number> {
   return bytes;
 }
 
+/** One tick of a file system's clock is 4 ms and more. */
+const UNSETTLED_MS = 20;
+
+/** False: it was changed so shortly before that it may change again within that clock's tick and look the same. */
+export function isSettled(stat: FileStat): boolean {
+  return Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+}
+
 /** What the files of a zone's data look like at one time: as long as it is the same, so is the data. */
 export interface DataVersion {
   readonly text: string;
   /** False: the data may change once more without looking different. */
   readonly settled: boolean;
 }
-
-/** A file changed this shortly before may change again within one tick of the file system's clock and look the same. */
-const UNSETTLED_MS = 20;
 
 /** The version of files that may be missing. @param statAt of `openStat` */
 export function versionOf(
@@ -136,7 +141,7 @@ export function versionOf(
   const parts = paths.map((path) => {
     try {
       const stat = statAt(path);
-      settled &&= stat === null || Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+      settled &&= stat === null || isSettled(stat);
       return stat === null ? '' : textOfStat(stat);
     } catch (err) {
       // Whoever reads the file meets the fault too.

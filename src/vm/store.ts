@@ -8,6 +8,7 @@
  * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only read for objects). An
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
+import assert from 'node:assert';
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import { printableKey, type Logger, type ZoneLog } from '../log';
@@ -336,17 +337,16 @@ class TrackedVm implements VmData {
   }
 
   metadata(): MetadataMaps {
-    return this.ready?.maps ?? this.parts.files.metadata(this.target.directory, this.target.log);
+    return this.loadedMetadata.maps;
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
     const { target, parts, wait } = this;
-    if (this.ready !== null) {
-      return this;
-    }
     parts.writer.restoreUndone(target);
-    const loading = parts.files.load(target.directory, need, target.log);
-    return loading?.then((ready) => new TrackedVm(target, parts, wait, ready)) ?? this;
+    const ready = parts.files.load(target, need);
+    return ready instanceof Promise
+      ? ready.then((loaded) => new TrackedVm(target, parts, wait, loaded))
+      : new TrackedVm(target, parts, wait, ready);
   }
 
   fileBytes(): number {
@@ -354,18 +354,17 @@ class TrackedVm implements VmData {
   }
 
   use(): MetadataUse {
-    const { files, writer } = this.parts;
-    const { bytes, keys } = this.ready?.use ?? files.use(this.target.directory, this.target.log);
-    const { metadataBytes: bytesMax, metadataKeys: keysMax } = writer.limits;
+    const { bytes, keys } = this.loadedMetadata.use;
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.writer.limits;
     return { bytes, bytesMax, keys, keysMax };
   }
 
   tags(): ReadonlyMap<string, unknown> {
-    return this.parts.files.tags(this.target.directory, this.target.log);
+    return this.parts.files.tags(this.target);
   }
 
   routes(): ReadonlyMap<string, unknown> {
-    return this.parts.files.routes(this.target.directory, this.target.log);
+    return this.parts.files.routes(this.target);
   }
 
   vm(): JsonObject | undefined {
@@ -385,5 +384,10 @@ class TrackedVm implements VmData {
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
     return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
+  }
+
+  private get loadedMetadata(): LoadedMetadata {
+    assert(this.ready !== null, 'metadata is loaded before it is read');
+    return this.ready;
   }
 }

@@ -1,62 +1,58 @@
 /*
- * The warnings of config files: a new fault at once, the same again once a minute.
+ * Config files that are read on the spot.
  */
 import assert from 'node:assert';
-import { FileWarnings } from '../../src/vm/config-read';
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { ConfigFiles } from '../../src/vm/config-files';
+import { readConfigFile } from '../../src/vm/config-read';
 import { logRecords } from '../support/log-records';
+import { tempDir, type TempDir } from '../support/temp-dir';
 
-const PATH = '/zones/a/config/metadata.json';
-
-describe('the warnings of config files', () => {
-  let now = 0;
-  let warnings: FileWarnings;
-  let seen: unknown[][];
+describe('a config file that is read on the spot', () => {
+  let dir: TempDir;
+  let path: string;
 
   beforeEach(() => {
-    now = 0;
-    warnings = new FileWarnings(() => now);
-    seen = [];
+    dir = tempDir();
+    path = join(dir.path, 'metadata.json');
   });
 
-  function warn(reason: string, fault: string, path = PATH): void {
-    const logs = logRecords();
-    warnings.warn(path, reason, fault, { reason }, logs.zoneLog('a'));
-    for (const record of logs.records('config file cannot be used')) {
-      seen.push([record.reason, record.repeated]);
-    }
-  }
+  afterEach(() => dir.remove());
 
-  it('are logged once while a file stays as it is', () => {
-    warn('no JSON object', 'ino 1');
-    now = 600_000;
-    warn('no JSON object', 'ino 1');
-    assert.deepStrictEqual(seen, [['no JSON object', 0]]);
-    warn('no JSON object', 'ino 1', '/zones/b/config/metadata.json');
-    assert.strictEqual(seen.length, 2);
+  it('comes whole, up to a length', () => {
+    fs.writeFileSync(path, '{"a":1}');
+    const file = readConfigFile(path, 7);
+    assert(file.kind === 'read');
+    assert.strictEqual(file.bytes.toString(), '{"a":1}');
+    assert.deepStrictEqual(
+      { ...readConfigFile(path, 6), stat: null },
+      {
+        ...{ kind: 'refused', reason: 'too large', stat: null },
+      },
+    );
   });
 
-  it('are logged once a minute for each reason while a file breaks again and again', () => {
-    for (let i = 0; i < 10; i++) {
-      warn('no JSON object', `ino ${i}`);
-      warnings.recovered(PATH);
-    }
-    warn('not a regular file', 'ino 10');
-    now = 60_000;
-    warn('no JSON object', 'ino 11');
-    assert.deepStrictEqual(seen, [
-      ['no JSON object', 0],
-      ['not a regular file', 0],
-      ['no JSON object', 9],
-    ]);
+  it('is a regular file, and nothing else is opened', () => {
+    fs.symlinkSync('/etc/passwd', path);
+    const file = readConfigFile(path);
+    assert.deepStrictEqual(
+      [file.kind, 'reason' in file && file.reason],
+      [...['refused', 'not a regular file']],
+    );
+    fs.unlinkSync(path);
+    assert.throws(() => readConfigFile(path), { code: 'ENOENT' });
   });
 
-  it('begin anew for a file that was removed', () => {
-    warn('EIO', 'EIO');
-    warnings.remove(PATH);
-    warn('EIO', 'EIO');
-    assert.deepStrictEqual(seen, [
-      ['EIO', 0],
-      ['EIO', 0],
-    ]);
+  it('gives the values that no request has asked for, until it is replaced', async () => {
+    const long = 'é"\n'.repeat(100_000);
+    const customer = { long, number: 7, list: Array.from({ length: 40_000 }, () => 1) };
+    fs.writeFileSync(path, JSON.stringify({ customer_metadata: customer }));
+    const owner = { directory: dir.path, log: logRecords().zoneLog('z') };
+    const { maps } = await new ConfigFiles().load(owner, { key: null });
+    // A long list is no value of any guest's.
+    assert.deepStrictEqual(Object.fromEntries(maps.customer), { ...customer, list: {} });
+    fs.appendFileSync(path, ' ');
+    assert.throws(() => maps.customer.get('number'), { code: 'ESTALE' });
   });
 });
