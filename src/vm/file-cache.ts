@@ -61,21 +61,18 @@ export class FileCache<T extends object> {
 
   /** What is kept of the file as it is now; null where there is no file, or it has to be read. Throws a SystemError. */
   kept(path: string): T | null {
-    const seen = this.stat(path);
-    const known = this.readings.get(path);
-    return seen !== null && known?.settled === true && sameStat(known.stat, seen)
-      ? known.content
-      : null;
+    return this.keptAs(path, this.stat(path));
   }
 
   /** The content as a reader has it; null where the file has to be read. Throws a SystemError. */
   current(path: string, log: FileLog): T | null {
     try {
-      if (this.stat(path) === null) {
-        this.readings.delete(path);
-        return this.empty;
+      const seen = this.stat(path);
+      if (seen !== null) {
+        return this.keptAs(path, seen);
       }
-      return this.kept(path);
+      this.readings.delete(path);
+      return this.empty;
     } catch (err) {
       return this.failed(path, err, log);
     }
@@ -114,6 +111,13 @@ export class FileCache<T extends object> {
     this.readings.delete(path);
     this.warned.delete(path);
     this.last = null;
+  }
+
+  private keptAs(path: string, seen: FileStat | null): T | null {
+    const known = this.readings.get(path);
+    return seen !== null && known?.settled === true && sameStat(known.stat, seen)
+      ? known.content
+      : null;
   }
 
   private statUnlessAbsent(path: string): FileStat | null {
