@@ -257,11 +257,12 @@ export class ConfigFiles {
   ): MetadataReading & { readonly text: OpenText } {
     const { stat, owner, bytes } = file;
     const index = new MetadataIndex(file.offsets);
+    const text = { index, stat, owner, bytes };
     const maps =
       bytes === null
-        ? { ...index.maps((number) => valueNow(path, stat, index, number)), onDisk: index }
+        ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
         : index.mapsIn(bytes);
-    const reading = { maps, use: index.use, text: { index, stat, owner, bytes } };
+    const reading = { maps, use: index.use, text };
     this.metadata.keep(path, stat, reading, index.weight + (bytes?.length ?? 0), settled);
     return reading;
   }
@@ -281,7 +282,7 @@ async function withValue(
   if (text === null || isInMemory(reading)) {
     return reading;
   }
-  const { index, stat } = text;
+  const { index } = text;
   const values = new Map<number, unknown>();
   for (const number of index.readable(key)) {
     const value = await valueAt(path, text, number);
@@ -294,7 +295,7 @@ async function withValue(
     return reading;
   }
   const maps = index.maps((number) =>
-    values.has(number) ? values.get(number) : valueNow(path, stat, index, number),
+    values.has(number) ? values.get(number) : valueNow(path, text, number),
   );
   return { maps: { ...maps, onDisk: index }, use };
 }

@@ -45,10 +45,15 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
     const stat = statOf(seen);
     return seen.size > bytesMax
       ? { kind: 'refused', stat, reason: 'too large' }
-      : { kind: 'read', stat, bytes: readAll(fd, Number(seen.size), 0) };
+      : { kind: 'read', stat, bytes: fs.readFileSync(fd) };
   } finally {
     fs.closeSync(fd);
   }
+}
+
+interface IndexedFile {
+  readonly stat: FileStat;
+  readonly index: MetadataIndex;
 }
 
 /**
@@ -57,14 +62,14 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
  */
 export async function valueAt(
   path: string,
-  { stat, index }: { readonly stat: FileStat; readonly index: MetadataIndex },
+  { stat, index }: IndexedFile,
   number: number,
   maxString = Infinity,
 ): Promise<unknown> {
-  if (index.isOpaque(number)) {
+  const { valueStart: start, valueEnd: end, isString, isOpaque } = index.member(number);
+  if (isOpaque) {
     return {};
   }
-  const { valueStart: start, valueEnd: end, isString } = index.member(number);
   const bytes = await readValue(path, stat, { start, end, isString });
   if (bytes === undefined) {
     return undefined;
@@ -81,22 +86,19 @@ export async function valueAt(
  *
  * @throws SystemError ESTALE where the file has been replaced
  */
-export function valueNow(
-  path: string,
-  stat: FileStat,
-  index: MetadataIndex,
-  number: number,
-): unknown {
-  if (index.isOpaque(number)) {
+export function valueNow(path: string, { stat, index }: IndexedFile, number: number): unknown {
+  const { valueStart, valueEnd, isOpaque } = index.member(number);
+  if (isOpaque) {
     return {};
   }
-  const { valueStart, valueEnd } = index.member(number);
   const fd = openConfig(path);
   try {
     if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
       throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
     }
-    return JSON.parse(readAll(fd, valueEnd - valueStart, valueStart).toString('utf8'));
+    const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
+    fs.readSync(fd, bytes, 0, bytes.length, valueStart);
+    return JSON.parse(bytes.toString('utf8'));
   } finally {
     fs.closeSync(fd);
   }
@@ -106,17 +108,4 @@ export function valueNow(
 function openConfig(path: string): number {
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
   return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-}
-
-function readAll(fd: number, size: number, from: number): Buffer {
-  const bytes = Buffer.allocUnsafe(size);
-  let length = 0;
-  while (length < size) {
-    const got = fs.readSync(fd, bytes, length, size - length, from + length);
-    if (got === 0) {
-      break;
-    }
-    length += got;
-  }
-  return bytes.subarray(0, length);
 }
