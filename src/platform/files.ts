@@ -18,11 +18,11 @@ const MEMBERS = 14;
 const NS = 1_000_000_000n;
 
 /** By number, as native/file_replace.h has them. */
-export const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
-const ERRNO_MASK = 0xffff;
-const STEP_SHIFT = 16;
-const STEP_MASK = 0xff;
-const DIRECTORY_BIT = 1 << 24;
+const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
+/** In a step: it is the directory's, not the file's. */
+const DIRECTORY_BIT = 0x100;
+/** Of what a replacement and a sync resolve to, the bits of the errno; the step is above them. */
+const ERRNO_BITS = 16;
 
 /** The same of what node:fs has read. */
 export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileStat {
@@ -33,11 +33,6 @@ export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileS
 /** As text, for a key or a comparison. */
 export function textOfStat(stat: FileStat): string {
   return stat.join('/');
-}
-
-/** One that nothing has filled yet. */
-export function emptyStat(): FileStat {
-  return new Uint32Array(MEMBERS);
 }
 
 /** True: the same file, unchanged. Its change time cannot be set back, as the modification time can. */
@@ -88,7 +83,7 @@ function numberAt(stat: FileStat, at: number): number {
  * is no such file. Throws a SystemError.
  */
 export function openStat(): (path: string) => FileStat | null {
-  const into = emptyStat();
+  const into = new Uint32Array(MEMBERS);
   const native = loadAddon();
   return (path) => {
     const err = native.stat(path, into);
@@ -170,24 +165,27 @@ export interface Replacement {
  */
 export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
   const { path, temp, bytes, owner, mode } = replacement;
-  const stat = emptyStat();
+  const stat = new Uint32Array(MEMBERS);
   const { uid, gid } = owner ?? { uid: -1, gid: -1 };
   const directory = dirname(path);
   const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
-  check(result, path, directory);
+  check(result, path);
   return isForeign(stat) ? null : stat;
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */
 export async function syncDurably(path: string): Promise<void> {
-  const directory = dirname(path);
-  check(await loadAddon().syncFile(path, directory), path, directory);
+  check(await loadAddon().syncFile(path, dirname(path)), path);
 }
 
-function check(result: number, path: string, directory: string): void {
+function check(result: number, path: string): void {
   if (result !== 0) {
-    const subject = (result & DIRECTORY_BIT) === 0 ? path : directory;
-    const call = STEPS[(result >> STEP_SHIFT) & STEP_MASK] ?? 'write';
-    throw new SystemError(call, subject, errnoName(result & ERRNO_MASK));
+    throw stepError(result >> ERRNO_BITS, result & ((1 << ERRNO_BITS) - 1), path);
   }
+}
+
+/** What a step of a replacement failed with. */
+export function stepError(step: number, err: number, path: string): SystemError {
+  const subject = (step & DIRECTORY_BIT) === 0 ? path : dirname(path);
+  return new SystemError(STEPS[step & ~DIRECTORY_BIT] ?? 'write', subject, errnoName(err));
 }

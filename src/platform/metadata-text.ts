@@ -9,7 +9,7 @@ import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { TaskQueue } from '../lib/scheduler';
 import { loadAddon, type NativeText } from './addon';
-import { STEPS, type FileStat } from './files';
+import { stepError, type FileStat } from './files';
 
 /** By number, as native/metadata_file.h has them. */
 const OK = 0;
@@ -28,7 +28,6 @@ const REASONS = [
   'too many members',
   'cannot be edited safely',
 ] as const;
-const DIRECTORY_BIT = 0x100;
 const NO_NAMES = Buffer.alloc(0);
 
 /** Why a text has no offsets. */
@@ -205,11 +204,10 @@ export async function readValue(
  */
 export async function spliceText(splice: Splice): Promise<ScannedText | undefined> {
   const { path, temp, pieces, owner } = splice;
-  const directory = dirname(path);
   const result = await loadAddon().spliceMetadata(
     path,
     temp,
-    directory,
+    dirname(path),
     splice.old,
     splice.stat,
     pieces.words,
@@ -226,11 +224,8 @@ export async function spliceText(splice: Splice): Promise<ScannedText | undefine
       return undefined;
     case UNSAFE:
       throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
-    default: {
-      const subject = (result.step & DIRECTORY_BIT) === 0 ? path : directory;
-      const call = STEPS[result.step & ~DIRECTORY_BIT] ?? 'write';
-      throw new SystemError(call, subject, errnoName(result.err));
-    }
+    default:
+      throw stepError(result.step, result.err, path);
   }
 }
 
