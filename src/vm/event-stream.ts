@@ -22,7 +22,7 @@ import {
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';
-import { recordOf, type VmCache, type VmRecord } from './vm-cache';
+import { recordOf, type VmCache } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is a fault. */
 const READY_PROGRESS_MS = 30_000;
@@ -41,11 +41,8 @@ export interface StreamOptions {
   readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
 }
 
-/** A VM as vminfod sends it, its metadata apart. */
-interface SeenVm {
-  readonly vm: JsonObject;
-  readonly metadata: MetadataMaps;
-}
+/** A VM as vminfod sends it, and its metadata. */
+type SeenVm = Readonly<{ vm: JsonObject; metadata: MetadataMaps }>;
 
 /**
  * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
@@ -66,20 +63,15 @@ export async function followEvents(
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
     response.destroy();
   }, READY_PROGRESS_MS);
-  const yielding = new CooperativeYield();
-  const reader = new EventReader(options, yielding, () => !either.aborted);
+  const reader = new EventReader(options, either, () => {
+    clearTimeout(timer);
+    onReady();
+  });
   const chunks: AsyncIterable<Buffer> = response;
   try {
     for await (const chunk of chunks) {
       for (let at = 0; at < chunk.length; at += STEP_BYTES) {
-        const wasReady = reader.ready;
         await reader.read(chunk.subarray(at, at + STEP_BYTES));
-        either.throwIfAborted();
-        if (!wasReady && reader.ready) {
-          clearTimeout(timer);
-          onReady();
-        }
-        await yielding.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -97,29 +89,45 @@ export async function followEvents(
 
 class EventReader {
   ready = false;
-  private readonly snapshot = new Map<string, VmRecord>();
-  private readonly readyLine = new SnapshotParser((json) => this.addVm(json));
+  /** Zones of the ready line. */
+  private readonly listed = new Set<string>();
+  private readonly readyLine = new SnapshotParser((json) => {
+    const seen = readVm(json);
+    if (seen === undefined) {
+      throw new BrokenLine('a VM of the ready line is not JSON');
+    }
+    // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
+    const zonename = this.put(seen);
+    if (zonename !== undefined) {
+      this.listed.add(zonename);
+    }
+  });
+  private readonly yielding = new CooperativeYield();
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
   constructor(
     private readonly options: StreamOptions,
-    private readonly yielding: CooperativeYield,
-    private readonly live: () => boolean,
+    private readonly signal: AbortSignal,
+    private readonly onReady: () => void,
   ) {}
 
+  /** Some bytes of the stream. Rejects with a BrokenLine, or the signal's reason. */
   async read(chunk: Buffer): Promise<void> {
     let from = 0;
     if (!this.ready) {
       from = this.readyLine.push(chunk);
-      if (!this.readyLine.done) {
-        return;
+      if (this.readyLine.done) {
+        await this.removeUnlisted();
+        this.ready = true;
+        this.onReady();
       }
-      await this.options.table.replace(this.snapshot, this.live);
-      this.snapshot.clear();
-      this.ready = true;
     }
-    await this.readEvents(chunk, from);
+    for (let end = from; this.ready && from < chunk.length; from = end) {
+      end = chunk.indexOf(LF, from) + 1 || chunk.length;
+      await this.readPart(chunk.subarray(from, end));
+    }
+    await this.pause();
   }
 
   /** The stream has ended, at any point. */
@@ -127,69 +135,64 @@ class EventReader {
     this.readyLine.wipe();
   }
 
-  private addVm(json: Buffer): void {
-    const seen = readVm(json);
-    if (seen === undefined) {
-      throw new BrokenLine('a VM of the ready line is not JSON');
-    }
-    const record = recordOf(seen.vm);
-    // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
-    if (record !== undefined) {
-      const { table } = this.options;
-      this.snapshot.set(record.facts.zonename, record);
-      // Its guest may be waiting since the start of the agent: not for all other VMs as well.
-      if (table.facts(record.facts.zonename) === undefined) {
-        table.put(record);
-      }
-      this.options.observe(record.facts.zonename, seen.vm, seen.metadata);
-    }
+  private async pause(): Promise<void> {
+    await this.yielding.pause();
+    this.signal.throwIfAborted();
   }
 
-  private async readEvents(chunk: Buffer, start: number): Promise<void> {
-    let from = start;
-    while (this.live()) {
-      const end = chunk.indexOf(LF, from);
-      const part = chunk.subarray(from, end === -1 ? chunk.length : end);
-      this.pending.push(part);
-      this.pendingBytes += part.length;
-      if (this.pendingBytes > MAX_EVENT_BYTES) {
-        throw new BrokenLine('an event does not end');
-      }
-      if (end === -1) {
-        return;
-      }
+  /** What was there before and is not in a whole ready line is gone. */
+  private async removeUnlisted(): Promise<void> {
+    const { table } = this.options;
+    for (const zonename of table.zonenames().filter((name) => !this.listed.has(name))) {
+      table.remove(zonename);
+      await this.pause();
+    }
+    this.listed.clear();
+  }
+
+  /** Part of an event's line, or the whole, with the LF where it has one. */
+  private async readPart(part: Buffer): Promise<void> {
+    this.pending.push(part);
+    this.pendingBytes += part.length;
+    if (this.pendingBytes > MAX_EVENT_BYTES) {
+      throw new BrokenLine('an event does not end');
+    }
+    if (part.at(-1) === LF) {
       const line = this.pending.length === 1 ? part : Buffer.concat(this.pending);
       this.pending = [];
       this.pendingBytes = 0;
-      from = end + 1;
       await this.apply(line);
-      await this.yielding.pause();
+      await this.pause();
     }
   }
 
   private async apply(line: Buffer): Promise<void> {
     const event = await readEvent(line);
+    this.signal.throwIfAborted();
     if (event === undefined) {
       throw new BrokenLine('an event is not a JSON object');
     }
-    if (!this.live()) {
-      return;
-    }
-    const { table, observe } = this.options;
     const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
-      table.remove(zonename);
+      this.options.table.remove(zonename);
       return;
     }
     if ((type !== 'create' && type !== 'modify') || seen === undefined) {
       throw new BrokenLine('an event is not of a known kind');
     }
-    const record = recordOf(seen.vm);
-    if (record === undefined) {
+    if (this.put(seen) === undefined) {
       throw new BrokenLine('an event names no zone');
     }
-    table.put(record);
-    observe(record.facts.zonename, seen.vm, seen.metadata);
+  }
+
+  /** The zone's name; undefined where the VM names none. */
+  private put({ vm, metadata }: SeenVm): string | undefined {
+    const record = recordOf(vm);
+    if (record !== undefined) {
+      this.options.table.put(record);
+      this.options.observe(record.facts.zonename, vm, metadata);
+    }
+    return record?.facts.zonename;
   }
 }
 

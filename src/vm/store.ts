@@ -29,7 +29,7 @@ import {
 import type { ConfigFiles, LoadedMetadata } from './config-files';
 import { CONFIG_NAMES, pathOf } from './config-read';
 import { VmCache, type VmChange } from './vm-cache';
-import { Vminfod, type VminfodStatus } from './vminfod-client';
+import { Vminfod } from './vminfod-client';
 
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -142,34 +142,21 @@ export interface MetadataReport extends MetadataUse {
   readonly refusals: readonly LimitRefusals[];
 }
 
-export interface StoreStatus extends LeaseStatus {
-  readonly vminfod: VminfodStatus;
-  readonly vms: number;
-  readonly tracked: number;
-  /** Requests that wait for a VM object. */
-  readonly waiting: number;
-  readonly writer: WriterStatus;
-}
+export type StoreStatus = ReturnType<Store['status']>;
 
 /** The one place for VM data. Started once, stopped once, its writer with it. */
 export class Store {
   readonly table = new VmCache();
   private readonly vminfod: Vminfod;
-  private readonly writer: MetadataWriter;
-  private readonly files: ConfigFiles;
-  private readonly log: Logger;
+  private readonly parts: Parts;
   private readonly statAt = openStat();
-  /** Numbers of the VM objects' facts, which are new where the object is. */
-  private readonly numbers = new WeakMap<VmFacts, number>();
-  private lastNumber = 0;
   private readonly tracked = new Map<string, TrackedVm>();
   /** By zone, the namespaces that it misses, as they were logged. */
   private readonly missing = new Map<string, string>();
 
-  constructor({ vminfodUrl, files, writer, log }: StoreOptions) {
-    this.files = files;
-    this.writer = writer;
-    this.log = log;
+  constructor(private readonly options: StoreOptions) {
+    const { table } = this;
+    const { vminfodUrl, files, writer, log } = options;
     const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
       writer.observe(zonename, metadata);
       this.warnOfLostNamespaces(zonename, vm, metadata.internal);
@@ -178,12 +165,15 @@ export class Store {
         writer.restoreUndone(known.target);
       }
     };
-    this.vminfod = new Vminfod({ url: vminfodUrl, table: this.table, observe }, log);
-    this.table.on('changed', ({ zonename, next }) => {
-      if (next === undefined) {
-        this.missing.delete(zonename);
+    this.vminfod = new Vminfod({ url: vminfodUrl, table, observe }, log);
+    const wait = (zonename: string): Promise<JsonObject | undefined> => {
+      if (this.vminfod.status().state === 'following') {
+        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
+        void this.vminfod.lookUp(zonename);
       }
-    });
+      return table.wait(zonename);
+    };
+    this.parts = { table, files, writer, wait };
   }
 
   start(): void {
@@ -193,7 +183,7 @@ export class Store {
   /** Idempotent. Changes in progress are finished, within `graceMs`: 4 s when it is left out. */
   async stop(graceMs?: number): Promise<void> {
     this.table.endAllWaits();
-    await this.writer.stop(graceMs);
+    await this.options.writer.stop(graceMs);
     await this.vminfod.stop();
   }
 
@@ -206,7 +196,7 @@ export class Store {
     if (!isZonename(zonename)) {
       throw new SystemError('track', zonename, 'EINVAL', 'not a name of a zone');
     }
-    const { table, files, writer } = this;
+    const { table } = this;
     const target: WriteTarget = {
       zonename,
       directory: join(hostZonepath, 'config'),
@@ -215,15 +205,8 @@ export class Store {
         return table.facts(zonename)?.uuid ?? zonename;
       },
     };
-    const wait = (): Promise<JsonObject | undefined> => {
-      if (this.vminfod.status().state === 'following') {
-        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-        void this.vminfod.lookUp(zonename);
-      }
-      return table.wait(zonename);
-    };
-    this.tracked.set(zonename, new TrackedVm(target, { table, files, writer }, wait));
-    writer.add(target);
+    this.tracked.set(zonename, new TrackedVm(target, this.parts));
+    this.options.writer.add(target);
   }
 
   /** The zone is gone. */
@@ -231,8 +214,9 @@ export class Store {
     const known = this.tracked.get(zonename);
     if (known !== undefined) {
       this.tracked.delete(zonename);
-      this.writer.remove(known.target);
-      this.files.remove(known.target.directory);
+      this.missing.delete(zonename);
+      this.options.writer.remove(known.target);
+      this.options.files.remove(known.target.directory);
     }
   }
 
@@ -253,9 +237,9 @@ export class Store {
     const loaded = await known.load({ key: null });
     return {
       ...loaded.use(),
-      fileBytes: this.files.sizeOf(known.target.directory),
-      fileBytesMax: this.writer.limits.fileBytes,
-      refusals: this.writer.refusals(zonename),
+      fileBytes: loaded.fileBytes(),
+      fileBytesMax: this.options.writer.limits.fileBytes,
+      refusals: this.options.writer.refusals(zonename),
     };
   }
 
@@ -265,16 +249,11 @@ export class Store {
     if (directory === undefined) {
       return { text: '', settled: true };
     }
-    const facts = this.table.facts(zonename);
-    const number = facts === undefined ? 0 : (this.numbers.get(facts) ?? ++this.lastNumber);
-    if (facts !== undefined) {
-      this.numbers.set(facts, number);
-    }
     const files = versionOf(
       CONFIG_NAMES.map((name) => pathOf(directory, name)),
       this.statAt,
     );
-    return { text: `${number} ${files.text}`, settled: files.settled };
+    return { text: `${this.table.version(zonename)} ${files.text}`, settled: files.settled };
   }
 
   facts(zonename: string): VmFacts | undefined {
@@ -287,14 +266,15 @@ export class Store {
     return () => this.table.off('changed', listener);
   }
 
-  status(): StoreStatus {
+  status() {
     return {
       vminfod: this.vminfod.status(),
       vms: this.table.size,
       tracked: this.tracked.size,
+      /** Requests that wait for a VM object. */
       waiting: this.table.waiting,
-      writer: this.writer.status(),
-      ...this.writer.leases(),
+      writer: this.options.writer.status(),
+      ...this.options.writer.leases(),
     };
   }
 
@@ -309,7 +289,7 @@ export class Store {
       this.missing.delete(zonename);
     } else if (this.missing.get(zonename) !== namespaces) {
       this.missing.set(zonename, namespaces);
-      this.log.warn(
+      this.options.log.warn(
         { zonename, namespaces },
         'internal metadata has keys of namespaces that the VM does not list',
       );
@@ -317,10 +297,12 @@ export class Store {
   }
 }
 
+/** What the data of all VMs comes from. */
 interface Parts {
   readonly table: VmCache;
   readonly files: ConfigFiles;
   readonly writer: MetadataWriter;
+  readonly wait: (zonename: string) => Promise<JsonObject | undefined>;
 }
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
@@ -328,7 +310,6 @@ class TrackedVm implements VmData {
   constructor(
     readonly target: WriteTarget,
     private readonly parts: Parts,
-    private readonly wait: () => Promise<JsonObject | undefined>,
     private readonly ready: LoadedMetadata | null = null,
   ) {}
 
@@ -341,12 +322,12 @@ class TrackedVm implements VmData {
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { target, parts, wait } = this;
+    const { target, parts } = this;
     parts.writer.restoreUndone(target);
     const ready = parts.files.load(target, need);
     return ready instanceof Promise
-      ? ready.then((loaded) => new TrackedVm(target, parts, wait, loaded))
-      : new TrackedVm(target, parts, wait, ready);
+      ? ready.then((loaded) => new TrackedVm(target, parts, loaded))
+      : new TrackedVm(target, parts, ready);
   }
 
   fileBytes(): number {
@@ -373,17 +354,19 @@ class TrackedVm implements VmData {
 
   loaded(): Promise<JsonObject | undefined> {
     const known = this.vm();
-    return known === undefined ? this.wait() : Promise.resolve(known);
+    return known === undefined ? this.parts.wait(this.zonename) : Promise.resolve(known);
   }
 
   change(change: Change): Promise<ChangeResult> {
-    const { table, writer } = this.parts;
+    const { table, writer, wait } = this.parts;
     const { target } = this;
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
-    return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
+    return wait(target.zonename).then((vm) => {
+      return vm === undefined ? NO_UUID : writer.change(target, change);
+    });
   }
 
   private get loadedMetadata(): LoadedMetadata {
