@@ -8,7 +8,7 @@
  */
 import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
-import { codeOf, SystemError, errnoName } from '../lib/errors';
+import { SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
 
 /** Device, inode, size, change and modification time, as native/file_stat.h has them. */
@@ -125,25 +125,6 @@ export interface DataVersion {
   readonly text: string;
   /** False: the data may change once more without looking different. */
   readonly settled: boolean;
-}
-
-/** The version of files that may be missing. @param statAt of `openStat` */
-export function versionOf(
-  paths: readonly string[],
-  statAt: (path: string) => FileStat | null,
-): DataVersion {
-  let settled = true;
-  const parts = paths.map((path) => {
-    try {
-      const stat = statAt(path);
-      settled &&= stat === null || isSettled(stat);
-      return stat === null ? '' : textOfStat(stat);
-    } catch (err) {
-      // Whoever reads the file meets the fault too.
-      return codeOf(err);
-    }
-  });
-  return { text: parts.join(' '), settled };
 }
 
 export interface Replacement {

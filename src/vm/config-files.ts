@@ -18,13 +18,8 @@ import {
   type MetadataMaps,
   type MetadataNeed,
 } from '../metadata/vm-data';
-import { sizeOf, type FileStat } from '../platform/files';
-import {
-  readText,
-  type FileOwner,
-  type FileText,
-  type ScannedText,
-} from '../platform/metadata-text';
+import { sizeOf, type DataVersion } from '../platform/files';
+import { readText, type RefusedText, type ScannedText } from '../platform/metadata-text';
 import {
   MAX_METADATA_BYTES,
   pathOf,
@@ -70,13 +65,7 @@ export interface LoadedMetadata {
   readonly use: GuestUse;
 }
 
-interface OpenText {
-  readonly index: MetadataIndex;
-  readonly stat: FileStat;
-  readonly owner: FileOwner;
-  /** Null where they are not kept. */
-  readonly bytes: Buffer | null;
-}
+type OpenText = Pick<ScannedText, 'stat' | 'owner' | 'bytes'> & { readonly index: MetadataIndex };
 
 /** A metadata file as it was read last. */
 interface MetadataReading extends LoadedMetadata {
@@ -92,8 +81,7 @@ const NOTHING: MetadataReading = {
 
 /** A metadata file as the writer needs it. */
 export type WritableText = OpenText & { readonly kind: 'text'; readonly length: number };
-export type WritableFile =
-  WritableText | { readonly kind: 'absent' } | Extract<FileText, { readonly kind: 'refused' }>;
+export type WritableFile = WritableText | RefusedText | { readonly kind: 'absent' };
 
 /** The files of all VMs. One serves the store. */
 export class ConfigFiles {
@@ -132,6 +120,20 @@ export class ConfigFiles {
   sizeOf(directory: string): number {
     const seen = this.metadata.stat(this.pathsOf(directory).metadata);
     return seen === null ? 0 : sizeOf(seen);
+  }
+
+  /** What the files look like now. */
+  version(directory: string): DataVersion {
+    const { metadata, tags, routes } = this.pathsOf(directory);
+    const versions = [
+      this.metadata.version(metadata),
+      this.maps.version(tags),
+      this.maps.version(routes),
+    ];
+    return {
+      text: versions.map(({ text }) => text).join(' '),
+      settled: versions.every(({ settled }) => settled),
+    };
   }
 
   /** Throws a SystemError, as all that read. */

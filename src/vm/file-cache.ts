@@ -11,7 +11,14 @@
 import { codeOf, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
 import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
-import { isSettled, openStat, sameStat, type FileStat } from '../platform/files';
+import {
+  isSettled,
+  openStat,
+  sameStat,
+  textOfStat,
+  type DataVersion,
+  type FileStat,
+} from '../platform/files';
 
 /** Where the warnings of a zone's files go. */
 export type FileLog = Pick<ZoneLog, 'warn'>;
@@ -57,6 +64,19 @@ export class FileCache<T extends object> {
       this.last = { tick, path, stat: this.statUnlessAbsent(path) };
     }
     return this.last.stat;
+  }
+
+  /** What the file looks like now. */
+  version(path: string): DataVersion {
+    try {
+      const seen = this.stat(path);
+      return seen === null
+        ? { text: '', settled: true }
+        : { text: textOfStat(seen), settled: isSettled(seen) };
+    } catch (err) {
+      // Whoever reads the file meets the fault too.
+      return { text: codeOf(err), settled: true };
+    }
   }
 
   /** What is kept of the file as it is now; null where there is no file, or it has to be read. Throws a SystemError. */

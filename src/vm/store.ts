@@ -12,7 +12,7 @@ import assert from 'node:assert';
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import { printableKey, type Logger, type ZoneLog } from '../log';
-import { openStat, versionOf, type DataVersion } from '../platform/files';
+import type { DataVersion } from '../platform/files';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import {
   isZonename,
@@ -27,7 +27,6 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
-import { CONFIG_NAMES, pathOf } from './config-read';
 import { VmCache, type VmChange } from './vm-cache';
 import { Vminfod } from './vminfod-client';
 
@@ -149,14 +148,13 @@ export class Store {
   readonly table = new VmCache();
   private readonly vminfod: Vminfod;
   private readonly parts: Parts;
-  private readonly statAt = openStat();
   private readonly tracked = new Map<string, TrackedVm>();
   /** By zone, the namespaces that it misses, as they were logged. */
   private readonly missing = new Map<string, string>();
 
   constructor(private readonly options: StoreOptions) {
     const { table } = this;
-    const { vminfodUrl, files, writer, log } = options;
+    const { vminfodUrl, writer, log } = options;
     const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
       writer.observe(zonename, metadata);
       this.warnOfLostNamespaces(zonename, vm, metadata.internal);
@@ -173,7 +171,7 @@ export class Store {
       }
       return table.wait(zonename);
     };
-    this.parts = { table, files, writer, wait };
+    this.parts = { ...options, table, wait };
   }
 
   start(): void {
@@ -249,10 +247,7 @@ export class Store {
     if (directory === undefined) {
       return { text: '', settled: true };
     }
-    const files = versionOf(
-      CONFIG_NAMES.map((name) => pathOf(directory, name)),
-      this.statAt,
-    );
+    const files = this.options.files.version(directory);
     return { text: `${this.table.version(zonename)} ${files.text}`, settled: files.settled };
   }
 
@@ -298,10 +293,8 @@ export class Store {
 }
 
 /** What the data of all VMs comes from. */
-interface Parts {
+interface Parts extends Pick<StoreOptions, 'files' | 'writer'> {
   readonly table: VmCache;
-  readonly files: ConfigFiles;
-  readonly writer: MetadataWriter;
   readonly wait: (zonename: string) => Promise<JsonObject | undefined>;
 }
 

@@ -28,17 +28,7 @@ import { recordOf } from './vm-cache';
 
 export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
 
-export interface VminfodStatus {
-  readonly state: VminfodState;
-  /** When it came into this state, ms since 1970. */
-  readonly since: number;
-  /** When the present outage began, ms since 1970; null: there is none. */
-  readonly outageSince: number | null;
-  /** Streams that came up after the first one. */
-  readonly reconnects: number;
-  /** Why the last stream ended or the last attempt failed. */
-  readonly lastError: string | null;
-}
+export type VminfodStatus = ReturnType<Vminfod['status']>;
 
 /** What vminfod lists in its status; the platform's convention for the name. */
 const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
@@ -107,12 +97,16 @@ export class Vminfod {
     await Promise.all(this.lookups.values());
   }
 
-  status(): VminfodStatus {
+  /** Times are ms since 1970. */
+  status() {
     return {
       state: this.fsm.state,
       since: this.fsm.history().at(-1)?.since ?? 0,
+      /** When the present outage began; null: there is none. */
       outageSince: this.outageSince,
+      /** Streams that came up after the first one. */
       reconnects: Math.max(0, this.streams - 1),
+      /** Why the last stream ended or the last attempt failed. */
       lastError: this.lastError,
     };
   }
