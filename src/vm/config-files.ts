@@ -88,6 +88,8 @@ export class ConfigFiles {
   private readonly metadata: FileCache<MetadataReading>;
   private readonly maps: FileCache<ReadonlyMap<string, unknown>>;
   private readonly reads = new ByteBudget(READ_BYTES);
+  /** Of small files, by path: those that have not begun. */
+  private readonly nextReads = new Map<string, Promise<LoadedMetadata>>();
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
 
@@ -111,8 +113,11 @@ export class ConfigFiles {
       return found;
     }
     const bytes = found?.text?.index.valueBytesOf(need.key) ?? this.sizeOf(directory);
-    return found !== null && bytes === 0
-      ? found
+    if (found !== null && bytes === 0) {
+      return found;
+    }
+    return found === null && bytes <= KEPT_BYTES
+      ? this.readSmall(path, log)
       : this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), () => this.read(path, log, need));
   }
 
@@ -218,6 +223,21 @@ export class ConfigFiles {
     } catch (err) {
       return this.maps.failed(path, err, log);
     }
+  }
+
+  /** All that ask before a read begins share it: many may wait for a file that has just changed. */
+  private readSmall(path: string, log: FileLog): Promise<LoadedMetadata> {
+    let next = this.nextReads.get(path);
+    if (next === undefined) {
+      next = this.reads.run(path, LEAST_READ_BYTES, async () => {
+        // It may be its turn at once, before it is in the map.
+        await Promise.resolve();
+        this.nextReads.delete(path);
+        return this.read(path, log, { key: null });
+      });
+      this.nextReads.set(path, next);
+    }
+    return next;
   }
 
   /** The file, where it is not known, and the value of a need. */

@@ -12,7 +12,6 @@ import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import { BrokenLine, SnapshotParser } from './snapshot-parser';
 import {
-  type MetadataMaps,
   isJsonObject,
   isZonename,
   own,
@@ -22,7 +21,7 @@ import {
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';
-import { recordOf, type VmCache } from './vm-cache';
+import type { SeenVm, VmCache } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is a fault. */
 const READY_PROGRESS_MS = 30_000;
@@ -34,36 +33,26 @@ const LONG_BYTES = 256 * 1024;
 const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
 
-export interface StreamOptions {
-  readonly url: string;
-  readonly table: VmCache;
-  /** Sees each VM object, and its metadata, when the table has it or is about to. */
-  readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
-}
-
-/** A VM as vminfod sends it, and its metadata. */
-type SeenVm = Readonly<{ vm: JsonObject; metadata: MetadataMaps }>;
-
 /**
  * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
  * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first snapshot.
  *
- * @param response to GET /events, whose request the signal aborts
+ * @param response to GET /events of the url, whose request the signal aborts
  */
 export async function followEvents(
+  url: string,
   response: IncomingMessage,
-  options: StreamOptions,
+  table: VmCache,
   signal: AbortSignal,
   onReady: () => void,
 ): Promise<never> {
-  const { url } = options;
   const progress = new AbortController();
   const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
     response.destroy();
   }, READY_PROGRESS_MS);
-  const reader = new EventReader(options, either, () => {
+  const reader = new EventReader(table, either, () => {
     clearTimeout(timer);
     onReady();
   });
@@ -97,7 +86,7 @@ class EventReader {
       throw new BrokenLine('a VM of the ready line is not JSON');
     }
     // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
-    const zonename = this.put(seen);
+    const zonename = this.table.put(seen);
     if (zonename !== undefined) {
       this.listed.add(zonename);
     }
@@ -107,7 +96,7 @@ class EventReader {
   private pendingBytes = 0;
 
   constructor(
-    private readonly options: StreamOptions,
+    private readonly table: VmCache,
     private readonly signal: AbortSignal,
     private readonly onReady: () => void,
   ) {}
@@ -142,9 +131,8 @@ class EventReader {
 
   /** What was there before and is not in a whole ready line is gone. */
   private async removeUnlisted(): Promise<void> {
-    const { table } = this.options;
-    for (const zonename of table.zonenames().filter((name) => !this.listed.has(name))) {
-      table.remove(zonename);
+    for (const zonename of this.table.zonenames().filter((name) => !this.listed.has(name))) {
+      this.table.remove(zonename);
       await this.pause();
     }
     this.listed.clear();
@@ -174,25 +162,15 @@ class EventReader {
     }
     const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
-      this.options.table.remove(zonename);
+      this.table.remove(zonename);
       return;
     }
     if ((type !== 'create' && type !== 'modify') || seen === undefined) {
       throw new BrokenLine('an event is not of a known kind');
     }
-    if (this.put(seen) === undefined) {
+    if (this.table.put(seen) === undefined) {
       throw new BrokenLine('an event names no zone');
     }
-  }
-
-  /** The zone's name; undefined where the VM names none. */
-  private put({ vm, metadata }: SeenVm): string | undefined {
-    const record = recordOf(vm);
-    if (record !== undefined) {
-      this.options.table.put(record);
-      this.options.observe(record.facts.zonename, vm, metadata);
-    }
-    return record?.facts.zonename;
   }
 }
 

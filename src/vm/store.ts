@@ -145,7 +145,7 @@ export type StoreStatus = ReturnType<Store['status']>;
 
 /** The one place for VM data. Started once, stopped once, its writer with it. */
 export class Store {
-  readonly table = new VmCache();
+  readonly table: VmCache;
   private readonly vminfod: Vminfod;
   private readonly parts: Parts;
   private readonly tracked = new Map<string, TrackedVm>();
@@ -153,17 +153,17 @@ export class Store {
   private readonly missing = new Map<string, string>();
 
   constructor(private readonly options: StoreOptions) {
-    const { table } = this;
     const { vminfodUrl, writer, log } = options;
-    const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
+    const table = new VmCache((zonename, vm, metadata) => {
       writer.observe(zonename, metadata);
       this.warnOfLostNamespaces(zonename, vm, metadata.internal);
       const known = this.tracked.get(zonename);
       if (known !== undefined) {
         writer.restoreUndone(known.target);
       }
-    };
-    this.vminfod = new Vminfod({ url: vminfodUrl, table, observe }, log);
+    });
+    this.table = table;
+    this.vminfod = new Vminfod(vminfodUrl, table, log);
     const wait = (zonename: string): Promise<JsonObject | undefined> => {
       if (this.vminfod.status().state === 'following') {
         // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.

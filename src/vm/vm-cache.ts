@@ -20,6 +20,7 @@ import {
   own,
   parseJsonObject,
   type JsonObject,
+  type MetadataMaps,
   type VmFacts,
 } from '../metadata/vm-data';
 
@@ -43,6 +44,11 @@ export interface VmChange {
   readonly previous: VmFacts | undefined;
   readonly next: VmFacts | undefined;
 }
+
+/** A VM as vminfod sends it, and its metadata. */
+export type SeenVm = Readonly<{ vm: JsonObject; metadata: MetadataMaps }>;
+/** Sees each VM that comes, changed or not, and its metadata, once the cache has it. */
+export type VmObserver = (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
 
 interface Waiter {
   readonly zonename: string;
@@ -70,7 +76,7 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
   private readonly waiters = new Set<Waiter>();
 
-  constructor() {
+  constructor(private readonly observe: VmObserver = () => undefined) {
     super();
     // One listener for each consumer, not for each zone; a few consumers are normal.
     this.setMaxListeners(32);
@@ -113,21 +119,26 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
     return vm;
   }
 
-  /** A VM as it is now. */
-  put(record: VmRecord): void {
+  /** A VM as it is now. @returns its zone; undefined where it names none */
+  put({ vm, metadata }: SeenVm): string | undefined {
+    const record = recordOf(vm);
+    if (record === undefined) {
+      return undefined;
+    }
     const { zonename } = record.facts;
     const previous = this.records.get(zonename);
-    if (previous?.json === record.json) {
-      return;
-    }
-    this.records.set(zonename, { ...record, version: ++this.lastVersion });
-    this.parsed.delete(zonename);
-    this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
-    for (const waiter of this.waiters) {
-      if (waiter.zonename === zonename) {
-        waiter.end(this.vm(zonename));
+    if (previous?.json !== record.json) {
+      this.records.set(zonename, { ...record, version: ++this.lastVersion });
+      this.parsed.delete(zonename);
+      this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
+      for (const waiter of this.waiters) {
+        if (waiter.zonename === zonename) {
+          waiter.end(this.vm(zonename));
+        }
       }
     }
+    this.observe(zonename, vm, metadata);
+    return zonename;
   }
 
   remove(zonename: string): void {

@@ -224,6 +224,17 @@ describe('ConfigFiles', () => {
     assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
   });
 
+  it('reads a small file that has just changed once for all that ask before it is read', async () => {
+    write({ a: '1' });
+    const first = load();
+    await Promise.resolve();
+    write({ a: '2' });
+    const others = await Promise.all([load(), load(), load()]);
+    assert.strictEqual(new Set(others).size, 1);
+    assert.strictEqual(others[0].customer.get('a'), '2');
+    assert.notStrictEqual(await first, others[0]);
+  });
+
   it('reads no long file for whoever is gone when it is their turn', async () => {
     const value = 'v'.repeat(300 * 1024);
     write({ k: value });
