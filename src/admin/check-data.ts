@@ -16,7 +16,7 @@ import { own, ownNumber, ownString, parseJsonObject, type JsonObject } from '../
 import { sizeOf } from '../platform/files';
 import { takeLock } from '../platform/lock';
 import { readText } from '../platform/metadata-text';
-import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
+import { MAX_METADATA_BYTES, pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';

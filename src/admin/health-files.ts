@@ -29,7 +29,7 @@ import {
   sizeOf,
   type FileStat,
 } from '../platform/files';
-import { CONFIG_NAMES, pathOf, readConfigFile, type ConfigName } from '../vm/config-read';
+import { CONFIG_NAMES, pathOf, readConfigFile, type ConfigName } from '../vm/config-files';
 import { getText } from '../vm/vminfod-client';
 
 /** vminfod shows a file's change within this. */

@@ -8,8 +8,11 @@
  *   tags.json, routes.json  a few KiB: read and parsed at once
  *
  * What is read on threads at the same time is bounded for all zones together, one read of a zone at a time: a zone
- * with a long file waits for it, and no other does.
+ * with a long file waits for it, and no other does. Nothing here blocks on what is not a regular file, follows a link,
+ * or writes.
  */
+import { isUtf8 } from 'node:buffer';
+import * as fs from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError } from '../lib/errors';
 import {
@@ -18,19 +21,25 @@ import {
   type MetadataMaps,
   type MetadataNeed,
 } from '../metadata/vm-data';
-import { sizeOf, type DataVersion } from '../platform/files';
-import { readText, type RefusedText, type ScannedText } from '../platform/metadata-text';
+import { sameStat, sizeOf, statOf, type DataVersion, type FileStat } from '../platform/files';
 import {
-  MAX_METADATA_BYTES,
-  pathOf,
-  readConfigFile,
-  valueAt,
-  valueNow,
-  type ConfigName,
-} from './config-read';
+  readText,
+  readValue,
+  type RefusedText,
+  type ScannedText,
+  type TextFault,
+} from '../platform/metadata-text';
 import { FileCache, type FileLog } from './file-cache';
 import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
 
+export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
+export type ConfigName = (typeof CONFIG_NAMES)[number];
+
+/**
+ * Longest metadata file that is read, bytes. One of the operator's may be far longer than what a guest may put
+ * there.
+ */
+export const MAX_METADATA_BYTES = 64 * 1024 * 1024;
 /** Longest tags and routes, bytes: they are parsed whole on the main thread. */
 const MAX_MAP_BYTES = 1024 * 1024;
 /** Of a file up to this long the bytes are kept. */
@@ -50,6 +59,11 @@ const MAX_READS = 5;
 /** The writer has longer strings as bytes, as they come from a PUT. */
 const LONG_STRING_BYTES = 64 * 1024;
 const NO_MAP: ReadonlyMap<string, unknown> = new Map();
+
+/** The path of one of the files. @param directory `<zonepath>/config`, as a path of this machine */
+export function pathOf(directory: string, name: ConfigName): string {
+  return `${directory}/${name}.json`;
+}
 
 /** Whose files are read. */
 export interface ConfigOwner {
@@ -320,4 +334,84 @@ async function withValue(
     values.has(number) ? values.get(number) : valueNow(path, text, number),
   );
   return { maps: { ...maps, onDisk: index }, use };
+}
+
+/**
+ * A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more.
+ * @param maxString a longer string, in bytes, comes as its UTF-8
+ */
+async function valueAt(
+  path: string,
+  { stat, index }: OpenText,
+  number: number,
+  maxString = Infinity,
+): Promise<unknown> {
+  const { valueStart: start, valueEnd: end, isString, isOpaque } = index.member(number);
+  if (isOpaque) {
+    return {};
+  }
+  const bytes = await readValue(path, stat, { start, end, isString });
+  if (bytes === undefined) {
+    return undefined;
+  }
+  if (isString && bytes.length > maxString && isUtf8(bytes)) {
+    return bytes;
+  }
+  const text = bytes.toString('utf8');
+  return isString ? text : JSON.parse(text);
+}
+
+/**
+ * A value of a long file, read on the spot: for callers that did not say before what they would read.
+ *
+ * @throws SystemError ESTALE where the file has been replaced
+ */
+function valueNow(path: string, { stat, index }: OpenText, number: number): unknown {
+  const { valueStart, valueEnd, isOpaque } = index.member(number);
+  if (isOpaque) {
+    return {};
+  }
+  const fd = openConfig(path);
+  try {
+    if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
+      throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
+    }
+    const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
+    fs.readSync(fd, bytes, 0, bytes.length, valueStart);
+    return JSON.parse(bytes.toString('utf8'));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+export type ConfigRead = { readonly stat: FileStat } & (
+  | { readonly kind: 'read'; readonly bytes: Buffer }
+  | { readonly kind: 'refused'; readonly reason: TextFault }
+);
+
+/**
+ * Reads a regular file of at most `bytesMax`; anything else is refused without opening it, which can already do
+ * something to a device. Throws the error of the system call where that fails, ENOENT included.
+ */
+export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): ConfigRead {
+  const found = fs.lstatSync(path, { bigint: true });
+  if (!found.isFile()) {
+    return { kind: 'refused', stat: statOf(found), reason: 'not a regular file' };
+  }
+  const fd = openConfig(path);
+  try {
+    const seen = fs.fstatSync(fd, { bigint: true });
+    const stat = statOf(seen);
+    return seen.size > bytesMax
+      ? { kind: 'refused', stat, reason: 'too large' }
+      : { kind: 'read', stat, bytes: fs.readFileSync(fd) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A FIFO that comes in the file's place meanwhile opens at once. */
+function openConfig(path: string): number {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }

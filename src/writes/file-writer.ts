@@ -27,8 +27,7 @@ import {
 } from '../platform/files';
 import { takeLock, type HeldLock } from '../platform/lock';
 import { beforeLongWork } from '../platform/metadata-text';
-import { ConfigFiles, KEPT_BYTES } from '../vm/config-files';
-import { pathOf } from '../vm/config-read';
+import { ConfigFiles, KEPT_BYTES, pathOf } from '../vm/config-files';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
 import {
   BatchQueue,
