@@ -235,6 +235,20 @@ describe('ConfigFiles', () => {
     assert.notStrictEqual(await first, others[0]);
   });
 
+  it('gives a value of a long file, the old or the new one, while the file is replaced', async () => {
+    const value = (round: number): string => String(round % 10).repeat(300 * 1024);
+    write({ k: value(0) });
+    for (let round = 1; round < 30; round++) {
+      const loading = files.load(owner(), { key: 'k' });
+      fs.writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: { k: value(round) } }));
+      fs.renameSync(`${path}.new`, path);
+      const read = (await loading).maps.customer.get('k');
+      assert(read === value(round) || read === value(round - 1));
+      assert.strictEqual((await load()).customer.size, 1);
+    }
+    assert.strictEqual(warnings(), 0);
+  });
+
   it('reads no long file for whoever is gone when it is their turn', async () => {
     const value = 'v'.repeat(300 * 1024);
     write({ k: value });
