@@ -1,10 +1,9 @@
 /*
  * metadata.json, tags.json and routes.json of a VM, as they are now (file-cache.ts).
  *
- *   metadata.json           read and scanned on a thread of the pool
- *     small                 its bytes are kept
- *     long                  only its members' offsets are kept, and a value is read when it is asked for, also on a
- *                           thread
+ *   small metadata.json     read and scanned at once; its bytes are kept
+ *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and a value
+ *                           is read when it is asked for, also there
  *   tags.json, routes.json  a few KiB: read and parsed at once
  *
  * What is read on threads at the same time is bounded for all zones together, one read of a zone at a time: a zone
@@ -25,6 +24,8 @@ import { sameStat, sizeOf, statOf, type DataVersion, type FileStat } from '../pl
 import {
   readText,
   readValue,
+  scanText,
+  type FileOwner,
   type RefusedText,
   type ScannedText,
   type TextFault,
@@ -42,7 +43,7 @@ export type ConfigName = (typeof CONFIG_NAMES)[number];
 export const MAX_METADATA_BYTES = 64 * 1024 * 1024;
 /** Longest tags and routes, bytes: they are parsed whole on the main thread. */
 const MAX_MAP_BYTES = 1024 * 1024;
-/** Of a file up to this long the bytes are kept. */
+/** A metadata file up to this long is read at once, in half a millisecond, and kept; bytes. */
 export const KEPT_BYTES = 256 * 1024;
 /**
  * What is kept of the metadata files of all zones, bytes: names of a megabyte in each of 32 zones, which would be
@@ -102,8 +103,6 @@ export class ConfigFiles {
   private readonly metadata: FileCache<MetadataReading>;
   private readonly maps: FileCache<ReadonlyMap<string, unknown>>;
   private readonly reads = new ByteBudget(READ_BYTES);
-  /** Of small files, by path: those that have not begun. */
-  private readonly nextReads = new Map<string, Promise<LoadedMetadata>>();
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
 
@@ -239,19 +238,20 @@ export class ConfigFiles {
     }
   }
 
-  /** All that ask before a read begins share it: many may wait for a file that has just changed. */
-  private readSmall(path: string, log: FileLog): Promise<LoadedMetadata> {
-    let next = this.nextReads.get(path);
-    if (next === undefined) {
-      next = this.reads.run(path, LEAST_READ_BYTES, async () => {
-        // It may be its turn at once, before it is in the map.
-        await Promise.resolve();
-        this.nextReads.delete(path);
-        return this.read(path, log, { key: null });
-      });
-      this.nextReads.set(path, next);
+  /** At once, which takes less than a trip to a thread of the pool. */
+  private readSmall(path: string, log: FileLog): LoadedMetadata {
+    try {
+      const file = readConfigFile(path);
+      if (file.kind === 'refused') {
+        return this.metadata.refused(path, file.stat, file.reason, log);
+      }
+      const offsets = scanText(file.bytes);
+      return typeof offsets === 'string'
+        ? this.metadata.refused(path, file.stat, offsets, log)
+        : this.keep(path, { ...file, offsets });
+    } catch (err) {
+      return this.metadata.failed(path, err, log);
     }
-    return next;
   }
 
   /** The file, where it is not known, and the value of a need. */
@@ -288,7 +288,7 @@ export class ConfigFiles {
 
   private keep(
     path: string,
-    file: ScannedText,
+    file: Omit<ScannedText, 'kind'>,
     settled?: boolean,
   ): MetadataReading & { readonly text: OpenText } {
     const { stat, owner, bytes } = file;
@@ -385,7 +385,7 @@ function valueNow(path: string, { stat, index }: OpenText, number: number): unkn
 }
 
 export type ConfigRead = { readonly stat: FileStat } & (
-  | { readonly kind: 'read'; readonly bytes: Buffer }
+  | { readonly kind: 'read'; readonly owner: FileOwner; readonly bytes: Buffer }
   | { readonly kind: 'refused'; readonly reason: TextFault }
 );
 
@@ -402,9 +402,11 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
   try {
     const seen = fs.fstatSync(fd, { bigint: true });
     const stat = statOf(seen);
+    const { mode, uid, gid } = seen;
+    const owner = { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
     return seen.size > bytesMax
       ? { kind: 'refused', stat, reason: 'too large' }
-      : { kind: 'read', stat, bytes: fs.readFileSync(fd) };
+      : { kind: 'read', stat, owner, bytes: fs.readFileSync(fd) };
   } finally {
     fs.closeSync(fd);
   }

@@ -32,6 +32,8 @@ interface Reading<T> {
   readonly stat: FileStat;
   /** False: may change without a change of its stat. */
   readonly settled: boolean;
+  /** In which it was read. */
+  readonly tick: number;
   readonly content: T;
 }
 
@@ -100,7 +102,8 @@ export class FileCache<T extends object> {
 
   /** @param settled false: the file is read again next time, as it may change without a change of its stat */
   keep(path: string, stat: FileStat, content: T, bytes: number, settled = isSettled(stat)): T {
-    this.readings.set(path, { stat, settled, content }, ENTRY_BYTES + bytes);
+    const tick = this.tick();
+    this.readings.set(path, { stat, settled, tick, content }, ENTRY_BYTES + bytes);
     this.last = null;
     return content;
   }
@@ -135,7 +138,10 @@ export class FileCache<T extends object> {
 
   private keptAs(path: string, seen: FileStat | null): T | null {
     const known = this.readings.get(path);
-    return seen !== null && known?.settled === true && sameStat(known.stat, seen)
+    return seen !== null &&
+      known !== undefined &&
+      (known.settled || known.tick === this.tick()) &&
+      sameStat(known.stat, seen)
       ? known.content
       : null;
   }

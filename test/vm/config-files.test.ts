@@ -224,17 +224,6 @@ describe('ConfigFiles', () => {
     assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
   });
 
-  it('reads a small file that has just changed once for all that ask before it is read', async () => {
-    write({ a: '1' });
-    const first = load();
-    await Promise.resolve();
-    write({ a: '2' });
-    const others = await Promise.all([load(), load(), load()]);
-    assert.strictEqual(new Set(others).size, 1);
-    assert.strictEqual(others[0].customer.get('a'), '2');
-    assert.notStrictEqual(await first, others[0]);
-  });
-
   it('gives a value of a long file, the old or the new one, while the file is replaced', async () => {
     const value = (round: number): string => String(round % 10).repeat(300 * 1024);
     write({ k: value(0) });
