@@ -98,6 +98,17 @@ is_unchanged(int fd, const uint32_t *stat)
 	return (file_stat_fd(fd, now) == 0 && memcmp(now, stat, sizeof (now)) == 0);
 }
 
+/* What a stat says of the file. */
+static metadata_file_result_t
+take_stat(metadata_read_t *read, const struct stat *st)
+{
+	file_stat_of(st, read->stat);
+	read->mode = (uint32_t)st->st_mode & 07777;
+	read->uid = (uint32_t)st->st_uid;
+	read->gid = (uint32_t)st->st_gid;
+	return (S_ISREG(st->st_mode) ? METADATA_FILE_OK : METADATA_FILE_NOT_REGULAR);
+}
+
 /* The whole of an open file; its bytes are the caller's to free. */
 static metadata_file_result_t
 read_open(int fd, metadata_read_t *read, uint8_t **bytes)
@@ -107,11 +118,7 @@ read_open(int fd, metadata_read_t *read, uint8_t **bytes)
 
 	if (fstat(fd, &st) != 0)
 		return (METADATA_FILE_FAILED);
-	file_stat_of(&st, read->stat);
-	read->mode = (uint32_t)st.st_mode & 07777;
-	read->uid = (uint32_t)st.st_uid;
-	read->gid = (uint32_t)st.st_gid;
-	if (!S_ISREG(st.st_mode))
+	if (take_stat(read, &st) != METADATA_FILE_OK)
 		return (METADATA_FILE_NOT_REGULAR);
 	if ((uint64_t)st.st_size > read->bytes_max)
 		return (METADATA_FILE_TOO_LARGE);
@@ -147,8 +154,17 @@ metadata_file_result_t
 metadata_file_read(metadata_read_t *read)
 {
 	uint8_t *bytes = NULL;
-	metadata_file_result_t result = read_path(read, &bytes);
+	metadata_file_result_t result;
+	struct stat st;
 
+	if (lstat(read->path, &st) != 0) {
+		read->err = errno;
+		return (METADATA_FILE_FAILED);
+	}
+	/* To open a device can already do something. */
+	if ((result = take_stat(read, &st)) != METADATA_FILE_OK)
+		return (result);
+	result = read_path(read, &bytes);
 	if (result == METADATA_FILE_OK) {
 		work_begin(read->length);
 		result = metadata_file_result_of(metadata_scan(bytes, read->length, &read->scan));

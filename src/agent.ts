@@ -187,7 +187,7 @@ export class Agent {
   private startStore(): Promise<void> {
     const { config, log, metrics, paths } = this;
     const platform = openPlatform(paths.root);
-    const files = new ConfigFiles(undefined, tickIds());
+    const files = new ConfigFiles(tickIds());
     const writer = this.makeWriter(files);
     const store = new Store({ vminfodUrl: this.vminfodUrl, files, writer, log });
     const datasets = new LiveAudit({

@@ -15,7 +15,7 @@ import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import { own, ownNumber, ownString, type JsonObject } from '../metadata/vm-data';
 import { takeLock } from '../platform/lock';
-import { CONFIG_NAMES, pathOf, type ConfigName } from '../vm/config-read';
+import { CONFIG_NAMES, pathOf, type ConfigName } from '../vm/config-files';
 import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
 import { askVminfod, BLANK, checkFile, showsFiles } from './health-files';

@@ -28,7 +28,7 @@ import {
   type FileStat,
 } from '../platform/files';
 import { readText } from '../platform/metadata-text';
-import { CONFIG_NAMES, MAX_METADATA_BYTES, pathOf, type ConfigName } from '../vm/config-read';
+import { CONFIG_NAMES, MAX_METADATA_BYTES, pathOf, type ConfigName } from '../vm/config-files';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import { getText } from '../vm/vminfod-client';
 

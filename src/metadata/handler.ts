@@ -78,7 +78,7 @@ export const READ_ONLY: Reply = { kind: 'failure', text: 'Permission denied.' };
 const NOT_LOADED: Reply = { kind: 'failure', text: 'VM data is not available yet.' };
 const FAULT: Reply = { kind: 'failure', text: 'Internal error.' };
 /** All keys and values of a shorter metadata file are answered at once; of longer ones a zone's requests take turns. */
-const SHORT_FILE_BYTES = 16 * 1024;
+const SHORT_FILE_BYTES = 8 * 1024;
 /** What such an answer holds for each byte of the file: names as strings, the longest value, JSON, offsets. */
 const MEMORY_PER_BYTE = 4;
 const OPERATOR_SCRIPT = 'operator-script';
@@ -118,6 +118,8 @@ export function answer(
     const reply =
       bytes > SHORT_FILE_BYTES
         ? options.withRoom(data.zonename, MEMORY_PER_BYTE * bytes, async () => {
+            // One that reads nothing ends at once, and the next one begins then: all that wait, in one iteration.
+            await options.tokens.pause();
             if (isWanted?.() === false) {
               throw new UnwantedError();
             }

@@ -134,17 +134,15 @@ export type ChangeResult = ChangeCourse &
 /** The data of one VM. Implemented by vm/store. */
 export interface VmData {
   readonly zonename: string;
-  /**
-   * From `metadata.json`, fresh by stat. A missing or unparsable file reads as empty; throws a SystemError
-   * where the machine fails to read it, for "no such key" would be a lie then.
-   */
+  /** From `metadata.json`, as `load` made it ready: not to be asked before. */
   metadata(): MetadataMaps;
   /**
-   * This data with `metadata()` ready for the need: at once, or, where the file is long and has to be read
-   * first, by a promise. What is read besides is read on the spot. Rejects as `metadata` throws.
+   * This data with `metadata()` ready for the need, fresh by stat: at once, or by a promise where the file has to be
+   * read. Values besides that of the need are read on the spot. A missing or unparsable file reads as empty; throws or
+   * rejects with a SystemError where the machine fails to read it, for "no such key" would be a lie then.
    */
   load(need: MetadataNeed): VmData | Promise<VmData>;
-  /** How long the metadata file is now, bytes; 0 where there is none. Throws as `metadata` does. */
+  /** How long the metadata file is now, bytes; 0 where there is none. Throws as `load` does. */
   fileBytes(): number;
   /** What the guest has put there, and may. Of what `load` made ready. */
   use(): MetadataUse;

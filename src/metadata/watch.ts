@@ -19,7 +19,7 @@
 import { createHmac } from 'node:crypto';
 import { toUSVString } from 'node:util';
 import type { ByteReply, GetReply } from '../protocol/reply';
-import { listKeys } from './keys';
+import { listKeys, nameList } from './keys';
 import { WELL_KNOWN_NAMES } from './sdc';
 import type { MetadataMaps } from './vm-data';
 
@@ -229,17 +229,27 @@ export async function replyToGetAll(
   const { maps, tokens } = data;
   const { tooLarge } = computed(data);
   const limit = [...data.namespaces, '', String(bytesMax)].join('\0');
+  // A long list of names is not even decoded.
+  if (tooLarge.has(limit) || nameList(maps, data.namespaces).text.length > bytesMax) {
+    return TOO_LARGE;
+  }
   const keys = listKeys(maps, data.namespaces);
-  // In JSON a value is at least so long as a stored string of ASCII, and a third of what it can come to.
-  const least = keys.reduce((sum, key) => sum + key.length + bytesOf(maps, key) / 3, 0);
-  if (least > bytesMax || tooLarge.has(limit)) {
+  let least = 0;
+  let likely = FIRST_BYTES;
+  for (const [at, key] of keys.entries()) {
+    if (at > 0 && at % KEYS_PER_STEP === 0) {
+      await tokens.pause();
+    }
+    const bytes = bytesOf(maps, key);
+    // A value is at least so long in JSON as a stored string of ASCII, and a third of what it can come to.
+    least += key.length + Math.floor(bytes / 3);
+    likely += key.length + MEMBER_BYTES + bytes;
+  }
+  if (least > bytesMax) {
+    tooLarge.add(limit);
     return TOO_LARGE;
   }
   const token = await tokenOf(data, null);
-  const likely = keys.reduce(
-    (sum, key) => sum + key.length + MEMBER_BYTES + bytesOf(maps, key),
-    FIRST_BYTES,
-  );
   const json = new JsonBytes(tokens, likely, bytesMax);
   json.open(`{"token":"${token}","metadata":{`);
   for (const [at, key] of keys.entries()) {

@@ -8,7 +8,7 @@
  */
 import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
-import { codeOf, SystemError, errnoName } from '../lib/errors';
+import { SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
 
 /** Device, inode, size, change and modification time, as native/file_stat.h has them. */
@@ -18,11 +18,11 @@ const MEMBERS = 14;
 const NS = 1_000_000_000n;
 
 /** By number, as native/file_replace.h has them. */
-export const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
-const ERRNO_MASK = 0xffff;
-const STEP_SHIFT = 16;
-const STEP_MASK = 0xff;
-const DIRECTORY_BIT = 1 << 24;
+const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
+/** In a step: it is the directory's, not the file's. */
+const DIRECTORY_BIT = 0x100;
+/** Of what a replacement and a sync resolve to, the bits of the errno; the step is above them. */
+const ERRNO_BITS = 16;
 
 /** The same of what node:fs has read. */
 export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileStat {
@@ -33,11 +33,6 @@ export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileS
 /** As text, for a key or a comparison. */
 export function textOfStat(stat: FileStat): string {
   return stat.join('/');
-}
-
-/** One that nothing has filled yet. */
-export function emptyStat(): FileStat {
-  return new Uint32Array(MEMBERS);
 }
 
 /** True: the same file, unchanged. Its change time cannot be set back, as the modification time can. */
@@ -88,7 +83,7 @@ function numberAt(stat: FileStat, at: number): number {
  * is no such file. Throws a SystemError.
  */
 export function openStat(): (path: string) => FileStat | null {
-  const into = emptyStat();
+  const into = new Uint32Array(MEMBERS);
   const native = loadAddon();
   return (path) => {
     const err = native.stat(path, into);
@@ -117,33 +112,19 @@ export async function freeSpace(path: string): Promise<number> {
   return bytes;
 }
 
+/** One tick of a file system's clock is 4 ms and more. */
+const UNSETTLED_MS = 20;
+
+/** False: it was changed so shortly before that it may change again within that clock's tick and look the same. */
+export function isSettled(stat: FileStat): boolean {
+  return Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+}
+
 /** What the files of a zone's data look like at one time: as long as it is the same, so is the data. */
 export interface DataVersion {
   readonly text: string;
   /** False: the data may change once more without looking different. */
   readonly settled: boolean;
-}
-
-/** A file changed this shortly before may change again within one tick of the file system's clock and look the same. */
-const UNSETTLED_MS = 20;
-
-/** The version of files that may be missing. @param statAt of `openStat` */
-export function versionOf(
-  paths: readonly string[],
-  statAt: (path: string) => FileStat | null,
-): DataVersion {
-  let settled = true;
-  const parts = paths.map((path) => {
-    try {
-      const stat = statAt(path);
-      settled &&= stat === null || Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
-      return stat === null ? '' : textOfStat(stat);
-    } catch (err) {
-      // Whoever reads the file meets the fault too.
-      return codeOf(err);
-    }
-  });
-  return { text: parts.join(' '), settled };
 }
 
 export interface Replacement {
@@ -165,24 +146,27 @@ export interface Replacement {
  */
 export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
   const { path, temp, bytes, owner, mode } = replacement;
-  const stat = emptyStat();
+  const stat = new Uint32Array(MEMBERS);
   const { uid, gid } = owner ?? { uid: -1, gid: -1 };
   const directory = dirname(path);
   const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
-  check(result, path, directory);
+  check(result, path);
   return isForeign(stat) ? null : stat;
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */
 export async function syncDurably(path: string): Promise<void> {
-  const directory = dirname(path);
-  check(await loadAddon().syncFile(path, directory), path, directory);
+  check(await loadAddon().syncFile(path, dirname(path)), path);
 }
 
-function check(result: number, path: string, directory: string): void {
+function check(result: number, path: string): void {
   if (result !== 0) {
-    const subject = (result & DIRECTORY_BIT) === 0 ? path : directory;
-    const call = STEPS[(result >> STEP_SHIFT) & STEP_MASK] ?? 'write';
-    throw new SystemError(call, subject, errnoName(result & ERRNO_MASK));
+    throw stepError(result >> ERRNO_BITS, result & ((1 << ERRNO_BITS) - 1), path);
   }
+}
+
+/** What a step of a replacement failed with. */
+export function stepError(step: number, err: number, path: string): SystemError {
+  const subject = (step & DIRECTORY_BIT) === 0 ? path : dirname(path);
+  return new SystemError(STEPS[step & ~DIRECTORY_BIT] ?? 'write', subject, errnoName(err));
 }

@@ -9,7 +9,7 @@ import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { TaskQueue } from '../lib/scheduler';
 import { loadAddon, type NativeText } from './addon';
-import { STEPS, type FileStat } from './files';
+import { stepError, type FileStat } from './files';
 
 /** By number, as native/metadata_file.h has them. */
 const OK = 0;
@@ -28,7 +28,6 @@ const REASONS = [
   'too many members',
   'cannot be edited safely',
 ] as const;
-const DIRECTORY_BIT = 0x100;
 const NO_NAMES = Buffer.alloc(0);
 
 /** Why a text has no offsets. */
@@ -51,20 +50,22 @@ export interface FileOwner {
   readonly gid: number;
 }
 
-interface OpenedFile {
+export interface ScannedText {
+  readonly kind: 'ok';
   readonly stat: FileStat;
   readonly owner: FileOwner;
-}
-
-export interface ScannedText extends OpenedFile {
-  readonly kind: 'ok';
   readonly offsets: TextOffsets;
   /** Of a small file; null for one that is not kept in memory. */
   readonly bytes: Buffer | null;
 }
 
-export type FileText =
-  ScannedText | (OpenedFile & { readonly kind: 'refused'; readonly reason: TextFault });
+/** A file that was opened, and cannot be used. */
+export interface RefusedText extends Pick<ScannedText, 'stat' | 'owner'> {
+  readonly kind: 'refused';
+  readonly reason: TextFault;
+}
+
+export type FileText = ScannedText | RefusedText;
 
 /** Sources of pieces, as native/metadata_file.h has them. */
 export const PIECE_OLD = 0;
@@ -117,22 +118,16 @@ export function jsonBytesOf(value: string | Buffer): number {
     : loadAddon().jsonBytes(value);
 }
 
-/** An event of vminfod, cut: what is read of it, without the metadata in it. */
-export interface EventParts {
-  readonly type: string;
-  readonly zonename: string;
-  /** The text of the VM's object; empty where there is none. */
-  readonly vm: Buffer;
-  readonly offsets: TextOffsets;
-}
-
-/** Cuts a long event on a thread of the pool; undefined for what is not a JSON object. */
-export async function cutEvent(line: Buffer): Promise<EventParts | undefined> {
+/**
+ * Cuts a long event of vminfod on a thread of the pool: the JSON of its type and zone's name, and the text of the VM's
+ * object with its offsets, each empty where there is none. Undefined for what is not a JSON object.
+ */
+export async function cutEvent(line: Buffer) {
   const result = await loadAddon().scanEvent(line);
   if (result.code !== OK) {
     return undefined;
   }
-  const [typeAt = 0, typeEnd = 0, nameAt = 0, nameEnd = 0, vmAt = 0, vmEnd = 0] = result.ranges;
+  const [typeAt, typeEnd, nameAt, nameEnd, vmAt, vmEnd] = result.ranges;
   return {
     type: line.toString('utf8', typeAt, typeEnd),
     zonename: line.toString('utf8', nameAt, nameEnd),
@@ -205,11 +200,10 @@ export async function readValue(
  */
 export async function spliceText(splice: Splice): Promise<ScannedText | undefined> {
   const { path, temp, pieces, owner } = splice;
-  const directory = dirname(path);
   const result = await loadAddon().spliceMetadata(
     path,
     temp,
-    directory,
+    dirname(path),
     splice.old,
     splice.stat,
     pieces.words,
@@ -226,11 +220,8 @@ export async function spliceText(splice: Splice): Promise<ScannedText | undefine
       return undefined;
     case UNSAFE:
       throw new SystemError('edit', path, 'EBADMSG', 'the text cannot be edited safely');
-    default: {
-      const subject = (result.step & DIRECTORY_BIT) === 0 ? path : directory;
-      const call = STEPS[result.step & ~DIRECTORY_BIT] ?? 'write';
-      throw new SystemError(call, subject, errnoName(result.err));
-    }
+    default:
+      throw stepError(result.step, result.err, path);
   }
 }
 

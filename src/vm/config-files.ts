@@ -1,214 +1,182 @@
 /*
- * metadata.json, tags.json and routes.json of a VM, as they are now.
- *
- * Every request asks the file itself (one lstat) whether it is still the one that was read, so a change
- * is seen by the next GET whoever made it and whether or not vminfod noticed. Requests that came in together
- * and are answered in one tick share the stat (lib/scheduler.ts).
+ * metadata.json, tags.json and routes.json of a VM, as they are now (file-cache.ts).
  *
  *   small metadata.json     read and scanned at once; its bytes are kept
- *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and
- *                           a value is read when it is asked for, also there. What all zones read at the same
- *                           time is bounded, one read of a zone at a time: a zone with a long file waits for it,
- *                           and no other does
- *   tags.json, routes.json  parsed
+ *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and a value
+ *                           is read when it is asked for, also there
+ *   tags.json, routes.json  a few KiB: read and parsed at once
  *
- * What is kept is bounded for all zones together; what was not used for long is dropped.
- *
- * A missing or unparsable file reads as empty; a fault of the machine (EIO, too many open files) does not:
- * then the last good reading is served, and without one it throws, since a guest takes "no such key" for
- * good.
+ * What is read on threads at the same time is bounded for all zones together, one read of a zone at a time: a zone
+ * with a long file waits for it, and no other does. Nothing here blocks on what is not a regular file, follows a link,
+ * or writes.
  */
-import { lstatSync } from 'node:fs';
+import { isUtf8 } from 'node:buffer';
+import * as fs from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
-import { codeOf, systemError } from '../lib/errors';
-import { Lru } from '../lib/lru';
+import { SystemError } from '../lib/errors';
 import {
   parseJsonObject,
   UnwantedError,
   type MetadataMaps,
   type MetadataNeed,
 } from '../metadata/vm-data';
-import {
-  changedMsOf,
-  openStat,
-  sameStat,
-  sizeOf,
-  statOf,
-  textOfStat,
-  type FileStat,
-} from '../platform/files';
+import { sameStat, sizeOf, statOf, type DataVersion, type FileStat } from '../platform/files';
 import {
   readText,
+  readValue,
   scanText,
   type FileOwner,
-  type FileText,
+  type RefusedText,
+  type ScannedText,
   type TextFault,
 } from '../platform/metadata-text';
-import {
-  FileWarnings,
-  MAX_METADATA_BYTES,
-  NO_OWNER,
-  pathOf,
-  readConfigFile,
-  loadValues,
-  valueAt,
-  valueNow,
-  type ConfigName,
-  type ConfigRead,
-  type FileLog,
-} from './config-read';
+import { FileCache, type FileLog } from './file-cache';
 import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
 
-/** Longest tags and routes, bytes: they are parsed whole on the main thread, and are a few KiB. */
+export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
+export type ConfigName = (typeof CONFIG_NAMES)[number];
+
+/**
+ * Longest metadata file that is read, bytes. One of the operator's may be far longer than what a guest may put
+ * there.
+ */
+export const MAX_METADATA_BYTES = 64 * 1024 * 1024;
+/** Longest tags and routes, bytes: they are parsed whole on the main thread. */
 const MAX_MAP_BYTES = 1024 * 1024;
-/** Up to this long a file is read and scanned at once, in about half a millisecond, and kept; bytes. */
+/** A metadata file up to this long is read at once, in half a millisecond, and kept; bytes. */
 export const KEPT_BYTES = 256 * 1024;
 /**
- * What is kept of the files of all zones, bytes: names of a megabyte in each of 32 zones, which would be read again for each
- * KEYS, and the common ones.
+ * What is kept of the metadata files of all zones, bytes: names of a megabyte in each of 32 zones, which would be
+ * read again for each KEYS, and the common ones.
  */
-const CACHE_BYTES = 48 * 1024 * 1024;
-/** The maps and the entry of an empty file, bytes. */
-const ENTRY_BYTES = 1024;
-/** What is read of long files at the same time, bytes. */
+const METADATA_CACHE_BYTES = 40 * 1024 * 1024;
+const MAPS_CACHE_BYTES = 8 * 1024 * 1024;
+/** What is read of metadata files at the same time, bytes. */
 const READ_BYTES = 16 * 1024 * 1024;
-/** A file that changes again and again while it is read is read on the spot after so many attempts. */
-const MAX_READS = 3;
-/**
- * A file changed this shortly before it was read may change again within one tick of the file system's
- * clock (4 ms and more) and have the same stat: it is read again next time.
- */
-const UNSETTLED_MS = 20;
+/** Each read counts for so much: more than 64 at a time would only end in the same iteration of the event loop. */
+const LEAST_READ_BYTES = READ_BYTES / 64;
+/** A file may change again and again while it is read. */
+const MAX_READS = 5;
 /** The writer has longer strings as bytes, as they come from a PUT. */
 const LONG_STRING_BYTES = 64 * 1024;
-/** There is no file. */
-const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR']);
 const NO_MAP: ReadonlyMap<string, unknown> = new Map();
-const NOTHING: NoReading = {
-  name: 'nothing',
-  maps: { customer: NO_MAP, internal: NO_MAP },
-  use: { bytes: 0, keys: 0 },
-};
+
+/** The path of one of the files. @param directory `<zonepath>/config`, as a path of this machine */
+export function pathOf(directory: string, name: ConfigName): string {
+  return `${directory}/${name}.json`;
+}
+
+/** Whose files are read. */
+export interface ConfigOwner {
+  /** Host path of `<zonepath>/config`. */
+  readonly directory: string;
+  readonly log: FileLog;
+}
 
 /** Metadata that was made ready for a request. */
 export interface LoadedMetadata {
   readonly maps: MetadataMaps;
+  /** What the guest has put there. */
   readonly use: GuestUse;
 }
 
+type OpenText = Pick<ScannedText, 'stat' | 'owner' | 'bytes'> & { readonly index: MetadataIndex };
+
 /** A metadata file as it was read last. */
 interface MetadataReading extends LoadedMetadata {
-  readonly name: 'metadata';
-  readonly index: MetadataIndex;
-  readonly stat: FileStat;
-  readonly owner: FileOwner;
-  /** Null where they are not kept. */
-  readonly bytes: Buffer | null;
+  /** Null where the file is read as empty. */
+  readonly text: OpenText | null;
 }
 
-/** A file that is read as empty. */
-interface NoReading extends LoadedMetadata {
-  readonly name: 'nothing';
-}
-
-type Parsed =
-  | MetadataReading
-  | NoReading
-  | { readonly name: 'tags' | 'routes'; readonly map: ReadonlyMap<string, unknown> };
-
-interface Reading {
-  readonly stat: FileStat;
-  /** False: may change without a change of its stat. */
-  readonly settled: boolean;
-  readonly parsed: Parsed;
-}
+const NOTHING: MetadataReading = {
+  maps: { customer: NO_MAP, internal: NO_MAP },
+  use: { bytes: 0, keys: 0 },
+  text: null,
+};
 
 /** A metadata file as the writer needs it. */
-export type WritableText = { readonly kind: 'text'; readonly length: number } & Omit<
-  MetadataReading,
-  'name' | 'maps' | 'use'
->;
-export type WritableFile =
-  WritableText | { readonly kind: 'absent' } | Extract<FileText, { readonly kind: 'refused' }>;
+export type WritableText = OpenText & { readonly kind: 'text'; readonly length: number };
+export type WritableFile = WritableText | RefusedText | { readonly kind: 'absent' };
 
-/** The files of all VMs. One serves the store; it holds no descriptor. */
+/** The files of all VMs. One serves the store. */
 export class ConfigFiles {
-  private readonly readings: Lru<Reading>;
-  private readonly warnings = new FileWarnings();
+  private readonly metadata: FileCache<MetadataReading>;
+  private readonly maps: FileCache<ReadonlyMap<string, unknown>>;
   private readonly reads = new ByteBudget(READ_BYTES);
   /** By directory: to build a path takes longer than to look it up. */
   private readonly paths = new Map<string, Readonly<Record<ConfigName, string>>>();
-  private readonly statAt = openStat();
-  /** What the last stat found, good for its tick. */
-  private last: Readonly<{ tick: number; path: string; parsed: Parsed }> | null = null;
+
+  /** @param tick the same number for requests that may share a stat; by default none do */
+  constructor(tick: () => number = () => NaN, cacheBytes = METADATA_CACHE_BYTES) {
+    this.metadata = new FileCache(cacheBytes, NOTHING, tick);
+    this.maps = new FileCache(MAPS_CACHE_BYTES, NO_MAP, tick);
+  }
 
   /**
-   * @param cacheBytes what is kept of the files of all zones may weigh so much together
-   * @param tick the same number for requests that may share a stat; by default none do
+   * The metadata, with the value of a need in memory: at once, or by a promise where it has to be read. Throws or
+   * rejects with a SystemError or an UnwantedError.
    */
-  constructor(
-    cacheBytes = CACHE_BYTES,
-    private readonly tick: () => number = () => NaN,
-  ) {
-    this.readings = new Lru(cacheBytes);
-  }
-
-  /** The metadata, read on the spot where it is not known. Throws a SystemError. */
-  metadata(directory: string, log: FileLog): MetadataMaps {
-    return this.loadNow(directory, log).maps;
-  }
-
-  /** What the guest has put there; as `metadata`. */
-  use(directory: string, log: FileLog): GuestUse {
-    return this.loadNow(directory, log).use;
+  load(
+    { directory, log }: ConfigOwner,
+    need: MetadataNeed,
+  ): LoadedMetadata | Promise<LoadedMetadata> {
+    const path = this.pathsOf(directory).metadata;
+    const found = this.metadata.current(path, log);
+    if (found !== null && isInMemory(found)) {
+      return found;
+    }
+    const bytes = found?.text?.index.valueBytesOf(need.key) ?? this.sizeOf(directory);
+    if (found !== null && bytes === 0) {
+      return found;
+    }
+    return found === null && bytes <= KEPT_BYTES
+      ? this.readSmall(path, log)
+      : this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), () => this.read(path, log, need));
   }
 
   /** How long the metadata file is now, bytes; 0 where there is none. Throws a SystemError. */
   sizeOf(directory: string): number {
-    const seen = this.statAt(this.pathsOf(directory).metadata);
+    const seen = this.metadata.stat(this.pathsOf(directory).metadata);
     return seen === null ? 0 : sizeOf(seen);
   }
 
-  tags(directory: string, log: FileLog): ReadonlyMap<string, unknown> {
-    return this.flat(directory, 'tags', log);
+  /** What the files look like now. */
+  version(directory: string): DataVersion {
+    const { metadata, tags, routes } = this.pathsOf(directory);
+    const versions = [
+      this.metadata.version(metadata),
+      this.maps.version(tags),
+      this.maps.version(routes),
+    ];
+    return {
+      text: versions.map(({ text }) => text).join(' '),
+      settled: versions.every(({ settled }) => settled),
+    };
   }
 
-  routes(directory: string, log: FileLog): ReadonlyMap<string, unknown> {
-    return this.flat(directory, 'routes', log);
+  /** Throws a SystemError, as all that read. */
+  tags(owner: ConfigOwner): ReadonlyMap<string, unknown> {
+    return this.mapOf(owner, 'tags');
   }
 
-  /** The metadata, ready for a need; null where `metadata` is ready as it is. Rejects with a SystemError or UnwantedError. */
-  load(directory: string, need: MetadataNeed, log: FileLog): Promise<LoadedMetadata> | null {
-    const path = this.pathsOf(directory).metadata;
-    const found = this.isLast(path) ? 'now' : this.cachedOrWhen(path);
-    if (found === 'now') {
-      return null;
-    }
-    const bytes = found === 'later' ? this.sizeOf(directory) : found.index.valueBytesOf(need.key);
-    return bytes === 0
-      ? null
-      : this.reads.run(path, bytes, () => this.loadWithinBudget(directory, need, log));
+  routes(owner: ConfigOwner): ReadonlyMap<string, unknown> {
+    return this.mapOf(owner, 'routes');
   }
 
-  /** Reads a metadata file for a change; on a thread of the pool, unless it is known. Rejects with a SystemError. */
+  /** Reads a metadata file for a change. Rejects with a SystemError. */
   async openForWrite(directory: string): Promise<WritableFile> {
     const path = this.pathsOf(directory).metadata;
-    const known = this.readings.get(path);
-    const seen = this.statAt(path);
-    if (seen === null) {
+    if (this.metadata.stat(path) === null) {
       return { kind: 'absent' };
     }
-    if (known?.settled === true && known.parsed.name === 'metadata' && sameStat(known.stat, seen)) {
-      return { kind: 'text', length: sizeOf(known.stat), ...known.parsed };
+    const known = this.metadata.kept(path)?.text ?? null;
+    if (known !== null) {
+      return { kind: 'text', length: sizeOf(known.stat), ...known };
     }
-    const text = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
-    return text.kind === 'refused'
-      ? text
-      : {
-          kind: 'text',
-          length: sizeOf(text.stat),
-          ...this.keepText(path, text, isSettled(text.stat)),
-        };
+    const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
+    return file.kind === 'refused'
+      ? file
+      : { kind: 'text', length: sizeOf(file.stat), ...this.keep(path, file).text };
   }
 
   /**
@@ -222,20 +190,18 @@ export class ConfigFiles {
   }
 
   /** Keeps what the writer has put in the place of the file, so that nobody has to read it again. */
-  written(directory: string, text: Extract<FileText, { readonly kind: 'ok' }>): void {
+  written(directory: string, text: ScannedText): void {
     // Only somebody without the platform's lock can change it within the same tick of the clock.
-    this.keepText(this.pathsOf(directory).metadata, text, true);
-    this.last = null;
+    this.keep(this.pathsOf(directory).metadata, text, true);
   }
 
   /** Removes all that is kept of a zone's files. */
   remove(directory: string): void {
-    for (const path of Object.values(this.pathsOf(directory))) {
-      this.readings.delete(path);
-      this.warnings.remove(path);
-    }
+    const { metadata, tags, routes } = this.pathsOf(directory);
+    this.metadata.remove(metadata);
+    this.maps.remove(tags);
+    this.maps.remove(routes);
     this.paths.delete(directory);
-    this.last = null;
   }
 
   private pathsOf(directory: string): Readonly<Record<ConfigName, string>> {
@@ -251,200 +217,203 @@ export class ConfigFiles {
     return paths;
   }
 
-  private flat(
-    directory: string,
-    name: 'tags' | 'routes',
-    log: FileLog,
-  ): ReadonlyMap<string, unknown> {
-    const parsed = this.current(directory, name, log);
-    return 'map' in parsed ? parsed.map : NO_MAP;
-  }
-
-  /** The reading that is kept of a metadata file, or when it has to be read: on the spot, or later, on a thread. */
-  private cachedOrWhen(path: string): MetadataReading | 'now' | 'later' {
+  private mapOf({ directory, log }: ConfigOwner, name: ConfigName): ReadonlyMap<string, unknown> {
+    const path = this.pathsOf(directory)[name];
+    const known = this.maps.current(path, log);
+    if (known !== null) {
+      return known;
+    }
     try {
-      const known = this.readings.get(path);
-      const seen = this.statAt(path);
-      if (seen === null) {
-        return 'now';
+      const file = readConfigFile(path, MAX_MAP_BYTES);
+      if (file.kind === 'refused') {
+        return this.maps.refused(path, file.stat, file.reason, log);
       }
-      if (known?.settled === true && sameStat(known.stat, seen)) {
-        const { parsed } = known;
-        this.last = { tick: this.tick(), path, parsed };
-        return parsed.name === 'metadata' && parsed.bytes === null ? parsed : 'now';
-      }
-      const size = sizeOf(seen);
-      return size > KEPT_BYTES && size <= MAX_METADATA_BYTES ? 'later' : 'now';
-    } catch {
-      // The reading meets the fault too, and knows what to serve then.
-      return 'now';
+      const { stat, bytes } = file;
+      const object = parseJsonObject(bytes.toString('utf8'));
+      return object === undefined
+        ? this.maps.refused(path, stat, 'no JSON object', log)
+        : this.maps.keep(path, stat, new Map(Object.entries(object)), 2 * bytes.length);
+    } catch (err) {
+      return this.maps.failed(path, err, log);
     }
   }
 
-  /** The file, where it is not known, and the values of a need. */
-  private async loadWithinBudget(
-    directory: string,
-    need: MetadataNeed,
-    log: FileLog,
-  ): Promise<LoadedMetadata> {
+  /** At once, which takes less than a trip to a thread of the pool. */
+  private readSmall(path: string, log: FileLog): LoadedMetadata {
+    try {
+      const file = readConfigFile(path);
+      if (file.kind === 'refused') {
+        return this.metadata.refused(path, file.stat, file.reason, log);
+      }
+      const offsets = scanText(file.bytes);
+      return typeof offsets === 'string'
+        ? this.metadata.refused(path, file.stat, offsets, log)
+        : this.keep(path, { ...file, offsets });
+    } catch (err) {
+      return this.metadata.failed(path, err, log);
+    }
+  }
+
+  /** The file, where it is not known, and the value of a need. */
+  private async read(path: string, log: FileLog, need: MetadataNeed): Promise<LoadedMetadata> {
     if (need.isWanted?.() === false) {
       throw new UnwantedError();
     }
-    const path = this.pathsOf(directory).metadata;
     for (let reads = 0; reads < MAX_READS; reads++) {
-      const found = this.cachedOrWhen(path);
-      const reading = found === 'later' ? await this.readLater(path, log) : found;
-      if (reading === 'now') {
-        break;
-      }
-      const maps = await loadValues(path, reading, need);
-      if (maps !== undefined) {
-        return { maps, use: reading.use };
+      const file = this.metadata.current(path, log) ?? (await this.readFile(path, log));
+      const loaded = file === undefined ? undefined : await withValue(path, file, need);
+      if (loaded !== undefined) {
+        return loaded;
       }
     }
-    return this.loadNow(directory, log);
+    const err = new SystemError('read', path, 'EAGAIN', 'changed each time while it was read');
+    return this.metadata.failed(path, err, log);
   }
 
-  /** Reads a long file on a thread; `now` where it cannot be served. */
-  private async readLater(path: string, log: FileLog): Promise<MetadataReading | 'now'> {
-    let text: FileText;
+  /** Undefined where it changed meanwhile. */
+  private async readFile(path: string, log: FileLog): Promise<MetadataReading | undefined> {
     try {
-      text = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
+      const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
+      if (file.kind === 'ok') {
+        return this.keep(path, file);
+      }
+      const { reason, stat } = file;
+      return reason === 'changed while it was read'
+        ? undefined
+        : this.metadata.refused(path, stat, reason, log);
     } catch (err) {
-      if (ABSENT.has(codeOf(err))) {
-        return 'now';
-      }
-      throw err;
-    }
-    if (text.kind === 'ok') {
-      this.warnings.recovered(path);
-      return this.keepText(path, text, isSettled(text.stat));
-    }
-    if (text.reason !== 'changed while it was read') {
-      this.keepRefused(path, text.reason, text.stat, log);
-    }
-    return 'now';
-  }
-
-  private loadNow(directory: string, log: FileLog): LoadedMetadata {
-    const parsed = this.current(directory, 'metadata', log);
-    return 'maps' in parsed ? parsed : NOTHING;
-  }
-
-  private current(directory: string, name: ConfigName, log: FileLog): Parsed {
-    const path = this.pathsOf(directory)[name];
-    if (this.last?.path === path && this.last.tick === this.tick()) {
-      return this.last.parsed;
-    }
-    const parsed = this.statAndRead(path, name, log);
-    this.last = { tick: this.tick(), path, parsed };
-    return parsed;
-  }
-
-  /** Whether this tick's last stat was of this file, whose text is in memory. */
-  private isLast(path: string): boolean {
-    const { last } = this;
-    const isKept = last?.parsed.name !== 'metadata' || last.parsed.bytes !== null;
-    return last?.path === path && isKept && last.tick === this.tick();
-  }
-
-  private statAndRead(path: string, name: ConfigName, log: FileLog): Parsed {
-    const known = this.readings.get(path);
-    try {
-      const seen = this.statAt(path);
-      if (seen !== null && known?.settled === true && sameStat(known.stat, seen)) {
-        return known.parsed;
-      }
-      const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-      if (stat === undefined) {
-        this.readings.delete(path);
-        this.warnings.recovered(path);
-        return NOTHING;
-      }
-      // Opened only when it is a file: to open a device can already do something.
-      const file: ConfigRead = stat.isFile()
-        ? readConfigFile(path, name === 'metadata' ? MAX_METADATA_BYTES : MAX_MAP_BYTES)
-        : { kind: 'refused', stat: statOf(stat), owner: NO_OWNER, reason: 'not a regular file' };
-      return this.keep(path, name, file, log);
-    } catch (err) {
-      if (ABSENT.has(codeOf(err))) {
-        this.readings.delete(path);
-        return NOTHING;
-      }
-      const code = codeOf(err);
-      this.warnings.warn(path, code, code, { err: systemError('read', path, err) }, log);
-      if (known === undefined) {
-        throw systemError('read', path, err);
-      }
-      return known.parsed;
+      return this.metadata.failed(path, err, log);
     }
   }
 
-  /** A file that was read on the spot. */
-  private keep(path: string, name: ConfigName, file: ConfigRead, log: FileLog): Parsed {
-    if (file.kind === 'refused') {
-      return this.keepRefused(path, file.reason, file.stat, log);
-    }
-    const { bytes, stat, owner } = file;
-    if (name === 'metadata') {
-      const offsets = scanText(bytes);
-      if (typeof offsets === 'string') {
-        return this.keepRefused(path, offsets, stat, log);
-      }
-      this.warnings.recovered(path);
-      const kept = bytes.length > KEPT_BYTES ? null : bytes;
-      const text = { kind: 'ok', offsets, stat, owner, bytes: kept } as const;
-      const reading = this.keepText(path, text, isSettled(stat));
-      // The bytes are in memory now, and serve this caller.
-      return kept === null ? { ...reading, maps: reading.index.mapsIn(bytes) } : reading;
-    }
-    const object = parseJsonObject(bytes.toString('utf8'));
-    if (object === undefined) {
-      return this.keepRefused(path, 'no JSON object', stat, log);
-    }
-    this.warnings.recovered(path);
-    const parsed: Parsed = { name, map: new Map(Object.entries(object)) };
-    this.readings.set(
-      path,
-      { stat, settled: isSettled(stat), parsed },
-      ENTRY_BYTES + 2 * bytes.length,
-    );
-    return parsed;
-  }
-
-  private keepRefused(
+  private keep(
     path: string,
-    reason: TextFault,
-    stat: FileStat | undefined,
-    log: FileLog,
-  ): NoReading {
-    const fault = `${reason} ${stat === undefined ? 'unknown' : textOfStat(stat)}`;
-    this.warnings.warn(path, reason, fault, { path, reason }, log);
-    if (stat !== undefined) {
-      this.readings.set(path, { stat, settled: isSettled(stat), parsed: NOTHING }, ENTRY_BYTES);
-    }
-    return NOTHING;
-  }
-
-  private keepText(
-    path: string,
-    text: Extract<FileText, { readonly kind: 'ok' }>,
-    settled: boolean,
-  ): MetadataReading {
-    const { stat, owner, bytes } = text;
-    const index = new MetadataIndex(text.offsets);
+    file: Omit<ScannedText, 'kind'>,
+    settled?: boolean,
+  ): MetadataReading & { readonly text: OpenText } {
+    const { stat, owner, bytes } = file;
+    const index = new MetadataIndex(file.offsets);
+    const text = { index, stat, owner, bytes };
     const maps =
       bytes === null
-        ? { ...index.maps((number) => valueNow(path, stat, index, number)), onDisk: index }
+        ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
         : index.mapsIn(bytes);
-    const { use } = index;
-    const parsed: MetadataReading = { name: 'metadata', index, stat, owner, bytes, maps, use };
-    const weight = ENTRY_BYTES + index.weight + (bytes?.length ?? 0);
-    this.readings.set(path, { stat, settled, parsed }, weight);
-    return parsed;
+    const reading = { maps, use: index.use, text };
+    this.metadata.keep(path, stat, reading, index.weight + (bytes?.length ?? 0), settled);
+    return reading;
   }
 }
 
-function isSettled(stat: FileStat): boolean {
-  return Math.abs(Date.now() - changedMsOf(stat)) > UNSETTLED_MS;
+function isInMemory({ text }: MetadataReading): boolean {
+  return text?.bytes !== null;
+}
+
+/** The metadata with the value of a need in memory; undefined where the file has been replaced. */
+async function withValue(
+  path: string,
+  reading: MetadataReading,
+  { key }: MetadataNeed,
+): Promise<LoadedMetadata | undefined> {
+  const { text, use } = reading;
+  if (text === null || isInMemory(reading)) {
+    return reading;
+  }
+  const { index } = text;
+  const values = new Map<number, unknown>();
+  for (const number of index.readable(key)) {
+    const value = await valueAt(path, text, number);
+    if (value === undefined) {
+      return undefined;
+    }
+    values.set(number, value);
+  }
+  if (values.size === 0) {
+    return reading;
+  }
+  const maps = index.maps((number) =>
+    values.has(number) ? values.get(number) : valueNow(path, text, number),
+  );
+  return { maps: { ...maps, onDisk: index }, use };
+}
+
+/**
+ * A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more.
+ * @param maxString a longer string, in bytes, comes as its UTF-8
+ */
+async function valueAt(
+  path: string,
+  { stat, index }: OpenText,
+  number: number,
+  maxString = Infinity,
+): Promise<unknown> {
+  const { valueStart: start, valueEnd: end, isString, isOpaque } = index.member(number);
+  if (isOpaque) {
+    return {};
+  }
+  const bytes = await readValue(path, stat, { start, end, isString });
+  if (bytes === undefined) {
+    return undefined;
+  }
+  if (isString && bytes.length > maxString && isUtf8(bytes)) {
+    return bytes;
+  }
+  const text = bytes.toString('utf8');
+  return isString ? text : JSON.parse(text);
+}
+
+/**
+ * A value of a long file, read on the spot: for callers that did not say before what they would read.
+ *
+ * @throws SystemError ESTALE where the file has been replaced
+ */
+function valueNow(path: string, { stat, index }: OpenText, number: number): unknown {
+  const { valueStart, valueEnd, isOpaque } = index.member(number);
+  if (isOpaque) {
+    return {};
+  }
+  const fd = openConfig(path);
+  try {
+    if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
+      throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
+    }
+    const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
+    fs.readSync(fd, bytes, 0, bytes.length, valueStart);
+    return JSON.parse(bytes.toString('utf8'));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+export type ConfigRead = { readonly stat: FileStat } & (
+  | { readonly kind: 'read'; readonly owner: FileOwner; readonly bytes: Buffer }
+  | { readonly kind: 'refused'; readonly reason: TextFault }
+);
+
+/**
+ * Reads a regular file of at most `bytesMax`; anything else is refused without opening it, which can already do
+ * something to a device. Throws the error of the system call where that fails, ENOENT included.
+ */
+export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): ConfigRead {
+  const found = fs.lstatSync(path, { bigint: true });
+  if (!found.isFile()) {
+    return { kind: 'refused', stat: statOf(found), reason: 'not a regular file' };
+  }
+  const fd = openConfig(path);
+  try {
+    const seen = fs.fstatSync(fd, { bigint: true });
+    const stat = statOf(seen);
+    const { mode, uid, gid } = seen;
+    const owner = { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
+    return seen.size > bytesMax
+      ? { kind: 'refused', stat, reason: 'too large' }
+      : { kind: 'read', stat, owner, bytes: fs.readFileSync(fd) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A FIFO that comes in the file's place meanwhile opens at once. */
+function openConfig(path: string): number {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+  return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }

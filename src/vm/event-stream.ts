@@ -12,7 +12,6 @@ import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import { BrokenLine, SnapshotParser } from './snapshot-parser';
 import {
-  type MetadataMaps,
   isJsonObject,
   isZonename,
   own,
@@ -22,7 +21,7 @@ import {
 } from '../metadata/vm-data';
 import { cutEvent, scanText, type TextOffsets } from '../platform/metadata-text';
 import { MAP_NAMES, MetadataIndex } from './metadata-index';
-import { recordOf, type VmCache, type VmRecord } from './vm-cache';
+import type { SeenVm, VmCache } from './vm-cache';
 
 /** vminfod sends the ready line at once; a pause this long within it is a fault. */
 const READY_PROGRESS_MS = 30_000;
@@ -34,52 +33,34 @@ const LONG_BYTES = 256 * 1024;
 const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
 
-export interface StreamOptions {
-  readonly url: string;
-  readonly table: VmCache;
-  /** Sees each VM object, and its metadata, when the table has it or is about to. */
-  readonly observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
-}
-
-/** A VM as vminfod sends it, its metadata apart. */
-interface SeenVm {
-  readonly vm: JsonObject;
-  readonly metadata: MetadataMaps;
-}
-
 /**
  * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
  * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first snapshot.
  *
- * @param response to GET /events, whose request the signal aborts
+ * @param response to GET /events of the url, whose request the signal aborts
  */
 export async function followEvents(
+  url: string,
   response: IncomingMessage,
-  options: StreamOptions,
+  table: VmCache,
   signal: AbortSignal,
   onReady: () => void,
 ): Promise<never> {
-  const { url } = options;
   const progress = new AbortController();
   const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
     progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
     response.destroy();
   }, READY_PROGRESS_MS);
-  const yielding = new CooperativeYield();
-  const reader = new EventReader(options, yielding, () => !either.aborted);
+  const reader = new EventReader(table, either, () => {
+    clearTimeout(timer);
+    onReady();
+  });
   const chunks: AsyncIterable<Buffer> = response;
   try {
     for await (const chunk of chunks) {
       for (let at = 0; at < chunk.length; at += STEP_BYTES) {
-        const wasReady = reader.ready;
         await reader.read(chunk.subarray(at, at + STEP_BYTES));
-        either.throwIfAborted();
-        if (!wasReady && reader.ready) {
-          clearTimeout(timer);
-          onReady();
-        }
-        await yielding.pause();
       }
       if (!reader.ready) {
         timer.refresh();
@@ -97,29 +78,45 @@ export async function followEvents(
 
 class EventReader {
   ready = false;
-  private readonly snapshot = new Map<string, VmRecord>();
-  private readonly readyLine = new SnapshotParser((json) => this.addVm(json));
+  /** Zones of the ready line. */
+  private readonly listed = new Set<string>();
+  private readonly readyLine = new SnapshotParser((json) => {
+    const seen = readVm(json);
+    if (seen === undefined) {
+      throw new BrokenLine('a VM of the ready line is not JSON');
+    }
+    // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
+    const zonename = this.table.put(seen);
+    if (zonename !== undefined) {
+      this.listed.add(zonename);
+    }
+  });
+  private readonly yielding = new CooperativeYield();
   private pending: Buffer[] = [];
   private pendingBytes = 0;
 
   constructor(
-    private readonly options: StreamOptions,
-    private readonly yielding: CooperativeYield,
-    private readonly live: () => boolean,
+    private readonly table: VmCache,
+    private readonly signal: AbortSignal,
+    private readonly onReady: () => void,
   ) {}
 
+  /** Some bytes of the stream. Rejects with a BrokenLine, or the signal's reason. */
   async read(chunk: Buffer): Promise<void> {
     let from = 0;
     if (!this.ready) {
       from = this.readyLine.push(chunk);
-      if (!this.readyLine.done) {
-        return;
+      if (this.readyLine.done) {
+        await this.removeUnlisted();
+        this.ready = true;
+        this.onReady();
       }
-      await this.options.table.replace(this.snapshot, this.live);
-      this.snapshot.clear();
-      this.ready = true;
     }
-    await this.readEvents(chunk, from);
+    for (let end = from; this.ready && from < chunk.length; from = end) {
+      end = chunk.indexOf(LF, from) + 1 || chunk.length;
+      await this.readPart(chunk.subarray(from, end));
+    }
+    await this.pause();
   }
 
   /** The stream has ended, at any point. */
@@ -127,69 +124,53 @@ class EventReader {
     this.readyLine.wipe();
   }
 
-  private addVm(json: Buffer): void {
-    const seen = readVm(json);
-    if (seen === undefined) {
-      throw new BrokenLine('a VM of the ready line is not JSON');
-    }
-    const record = recordOf(seen.vm);
-    // A VM without a usable name is not a zone that anyone could ask for; the others are not affected.
-    if (record !== undefined) {
-      const { table } = this.options;
-      this.snapshot.set(record.facts.zonename, record);
-      // Its guest may be waiting since the start of the agent: not for all other VMs as well.
-      if (table.facts(record.facts.zonename) === undefined) {
-        table.put(record);
-      }
-      this.options.observe(record.facts.zonename, seen.vm, seen.metadata);
-    }
+  private async pause(): Promise<void> {
+    await this.yielding.pause();
+    this.signal.throwIfAborted();
   }
 
-  private async readEvents(chunk: Buffer, start: number): Promise<void> {
-    let from = start;
-    while (this.live()) {
-      const end = chunk.indexOf(LF, from);
-      const part = chunk.subarray(from, end === -1 ? chunk.length : end);
-      this.pending.push(part);
-      this.pendingBytes += part.length;
-      if (this.pendingBytes > MAX_EVENT_BYTES) {
-        throw new BrokenLine('an event does not end');
-      }
-      if (end === -1) {
-        return;
-      }
+  /** What was there before and is not in a whole ready line is gone. */
+  private async removeUnlisted(): Promise<void> {
+    for (const zonename of this.table.zonenames().filter((name) => !this.listed.has(name))) {
+      this.table.remove(zonename);
+      await this.pause();
+    }
+    this.listed.clear();
+  }
+
+  /** Part of an event's line, or the whole, with the LF where it has one. */
+  private async readPart(part: Buffer): Promise<void> {
+    this.pending.push(part);
+    this.pendingBytes += part.length;
+    if (this.pendingBytes > MAX_EVENT_BYTES) {
+      throw new BrokenLine('an event does not end');
+    }
+    if (part.at(-1) === LF) {
       const line = this.pending.length === 1 ? part : Buffer.concat(this.pending);
       this.pending = [];
       this.pendingBytes = 0;
-      from = end + 1;
       await this.apply(line);
-      await this.yielding.pause();
+      await this.pause();
     }
   }
 
   private async apply(line: Buffer): Promise<void> {
     const event = await readEvent(line);
+    this.signal.throwIfAborted();
     if (event === undefined) {
       throw new BrokenLine('an event is not a JSON object');
     }
-    if (!this.live()) {
-      return;
-    }
-    const { table, observe } = this.options;
     const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
-      table.remove(zonename);
+      this.table.remove(zonename);
       return;
     }
     if ((type !== 'create' && type !== 'modify') || seen === undefined) {
       throw new BrokenLine('an event is not of a known kind');
     }
-    const record = recordOf(seen.vm);
-    if (record === undefined) {
+    if (this.table.put(seen) === undefined) {
       throw new BrokenLine('an event names no zone');
     }
-    table.put(record);
-    observe(record.facts.zonename, seen.vm, seen.metadata);
   }
 }
 

@@ -51,13 +51,10 @@ export interface Member {
   /** Of a string: its length as UTF-8, or as much as it can come to. */
   readonly valueBytes: number;
   readonly isString: boolean;
-  readonly isContainer: boolean;
-}
-
-export interface MapPlace {
-  readonly state: 'absent' | 'null' | 'object' | 'other';
-  readonly valueStart: number;
-  readonly valueEnd: number;
+  /** Of a string: it has an escape. */
+  readonly isEscaped: boolean;
+  /** The value is not read from the text, whatever it is: a guest gets nothing of it. */
+  readonly isOpaque: boolean;
 }
 
 /** The first member of an object, whose layout new ones follow. */
@@ -67,13 +64,6 @@ export interface FirstMember {
   readonly nameStart: number;
   readonly colon: number;
   readonly valueStart: number;
-}
-
-export interface RootPlace {
-  readonly open: number;
-  readonly close: number;
-  readonly first: FirstMember | null;
-  readonly lastEnd: number;
 }
 
 /** Where values come from; called with the number of a member. */
@@ -115,15 +105,17 @@ export class MetadataIndex {
     const { members } = this.offsets;
     const at = number * MEMBER_WORDS;
     const flags = members[at + FLAGS] ?? 0;
+    const [valueStart = 0, valueEnd = 0] = [members[at + 3], members[at + 4]];
     return {
       nameStart: members[at] ?? 0,
       nameEnd: members[at + 1] ?? 0,
       colon: members[at + 2] ?? 0,
-      valueStart: members[at + 3] ?? 0,
-      valueEnd: members[at + 4] ?? 0,
+      valueStart,
+      valueEnd,
       valueBytes: members[at + 5] ?? 0,
       isString: (flags & VALUE_STRING) !== 0,
-      isContainer: (flags & VALUE_CONTAINER) !== 0,
+      isEscaped: (flags & VALUE_ESCAPED) !== 0,
+      isOpaque: (flags & VALUE_CONTAINER) !== 0 && valueEnd - valueStart > CONTAINER_BYTES,
     };
   }
 
@@ -177,68 +169,17 @@ export class MetadataIndex {
     return numbers;
   }
 
-  keyOf(number: number): string {
-    const { members, names } = this.offsets;
-    const at = number * MEMBER_WORDS;
-    return names.toString('utf8', members[at + PLAIN_START], members[at + PLAIN_END]);
-  }
-
   /** The members of a map that a reader sees, in JSON.parse's order. */
   visible(map: MapName): Uint32Array {
-    const customers = this.mapWord('customer', 4);
-    const start = this.size + (map === 'customer' ? 0 : customers);
+    const start = this.size + (map === 'customer' ? 0 : this.mapWord('customer', 4));
     return this.offsets.order.subarray(start, start + this.mapWord(map, 4));
-  }
-
-  /** Whether a name has a colon. */
-  hasColons(map: MapName): boolean {
-    const { members } = this.offsets;
-    const start = this.firstOf(map) * MEMBER_WORDS + FLAGS;
-    const end = start + this.counts[map] * MEMBER_WORDS;
-    for (let at = start; at < end; at += MEMBER_WORDS) {
-      if (((members[at] ?? 0) & NAME_COLON) !== 0) {
-        return true;
-      }
-    }
-    return false;
-  }
-
-  /** The names of a map that KEYS lists, one LF after each; mostly a view of the names, without a copy. */
-  listed(map: MapName, wantsPlain: boolean, namespaces: readonly string[]): Buffer[] {
-    const { members, names } = this.offsets;
-    const prefixes = namespaces.map((namespace) => Buffer.from(`${namespace}:`));
-    // No name is decoded: a guest's can be a megabyte together, and it may ask for them all the time.
-    const isNamespaced = (start: number): boolean =>
-      prefixes.some((prefix) => {
-        const end = start + prefix.length;
-        return end <= names.length && names.compare(prefix, 0, prefix.length, start, end) === 0;
-      });
-    const ranges: Buffer[] = [];
-    let [from, to] = [0, 0];
-    for (const number of this.visible(map)) {
-      const at = number * MEMBER_WORDS;
-      const flags = members[at + FLAGS] ?? 0;
-      const start = members[at + PLAIN_START] ?? 0;
-      const plain =
-        (flags & NAME_PASSWORD) === 0 && ((flags & NAME_COLON) === 0 || !isNamespaced(start));
-      if ((flags & NAME_LISTABLE) === 0 || plain !== wantsPlain) {
-        continue;
-      }
-      if (start !== to) {
-        ranges.push(names.subarray(from, to));
-        from = start;
-      }
-      to = (members[at + PLAIN_END] ?? 0) + 1;
-    }
-    ranges.push(names.subarray(from, to));
-    return ranges;
   }
 
   /** The members of that name whose values are read from the text, of both maps; none for null. */
   readable(key: string | null): number[] {
     return MAP_NAMES.flatMap((map) => {
       const number = key === null ? undefined : this.find(map, key);
-      return number === undefined || this.isOpaque(number) ? [] : [number];
+      return number === undefined || this.member(number).isOpaque ? [] : [number];
     });
   }
 
@@ -250,15 +191,17 @@ export class MetadataIndex {
     }, 0);
   }
 
-  map(map: MapName): MapPlace {
+  /** Where a map stands in the text. */
+  map(map: MapName) {
     return {
-      state: STATES[this.mapWord(map, 0)] ?? 'other',
+      state: STATES[this.mapWord(map, 0)] ?? ('other' as const),
       valueStart: this.mapWord(map, 1),
       valueEnd: this.mapWord(map, 2),
     };
   }
 
-  get root(): RootPlace {
+  /** The braces of the text's object, its first member and the end of its last one. */
+  get root() {
     const [
       open = 0,
       close = 0,
@@ -268,7 +211,8 @@ export class MetadataIndex {
       valueStart = 0,
       lastEnd = 0,
     ] = this.offsets.root;
-    const first = members === 0 ? null : { blankStart: open + 1, nameStart, colon, valueStart };
+    const first: FirstMember | null =
+      members === 0 ? null : { blankStart: open + 1, nameStart, colon, valueStart };
     return { open, close, first, lastEnd };
   }
 
@@ -295,16 +239,6 @@ export class MetadataIndex {
     return this.maps((number) => valueIn(text, this, number));
   }
 
-  /** True where the value is not read from the text, whatever it is: a guest gets nothing of it. */
-  isOpaque(number: number): boolean {
-    const { isContainer, valueStart, valueEnd } = this.member(number);
-    return isContainer && valueEnd - valueStart > CONTAINER_BYTES;
-  }
-
-  isEscaped(number: number): boolean {
-    return ((this.offsets.members[number * MEMBER_WORDS + FLAGS] ?? 0) & VALUE_ESCAPED) !== 0;
-  }
-
   private mapWord(map: MapName, word: number): number {
     return this.offsets.root[ROOT_WORDS + (map === 'customer' ? 0 : MAP_WORDS) + word] ?? 0;
   }
@@ -322,30 +256,29 @@ export function newMemberSize(key: string, jsonBytes: number): number {
 
 /** A value in the text's bytes. */
 export function valueIn(text: Buffer, index: MetadataIndex, number: number): unknown {
-  const { valueStart, valueEnd, isString } = index.member(number);
-  if (isString && !index.isEscaped(number)) {
+  const { valueStart, valueEnd, isString, isEscaped, isOpaque } = index.member(number);
+  if (isString && !isEscaped) {
     return text.toString('utf8', valueStart + 1, valueEnd - 1);
   }
-  return index.isOpaque(number) ? {} : JSON.parse(text.toString('utf8', valueStart, valueEnd));
+  return isOpaque ? {} : JSON.parse(text.toString('utf8', valueStart, valueEnd));
 }
 
 class IndexedMap implements MetadataMap {
-  private readonly source: ValueSource;
-
   constructor(
     private readonly index: MetadataIndex,
     private readonly map: MapName,
-    valueOf: ValueSource,
-  ) {
-    this.source = valueOf;
-  }
+    private readonly source: ValueSource,
+  ) {}
 
   get size(): number {
     return this.index.visible(this.map).length;
   }
 
   get hasColons(): boolean {
-    return this.index.hasColons(this.map);
+    const { members } = this.index.offsets;
+    return this.index
+      .visible(this.map)
+      .some((number) => ((members[number * MEMBER_WORDS + FLAGS] ?? 0) & NAME_COLON) !== 0);
   }
 
   has(key: string): boolean {
@@ -362,19 +295,54 @@ class IndexedMap implements MetadataMap {
     return number === undefined ? 0 : this.index.member(number).valueBytes;
   }
 
+  /** Mostly a view of the names, without a copy. */
   listed(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[] {
-    return this.index.listed(this.map, wantsPlain, namespaces);
+    const { members, names } = this.index.offsets;
+    const prefixes = namespaces.map((namespace) => Buffer.from(`${namespace}:`));
+    // No name is decoded: a guest's can be a megabyte together, and it may ask for them all the time.
+    const isNamespaced = (start: number): boolean =>
+      prefixes.some((prefix) => {
+        const end = start + prefix.length;
+        return end <= names.length && names.compare(prefix, 0, prefix.length, start, end) === 0;
+      });
+    const ranges: Buffer[] = [];
+    let [from, to] = [0, 0];
+    for (const number of this.index.visible(this.map)) {
+      const at = number * MEMBER_WORDS;
+      const flags = members[at + FLAGS] ?? 0;
+      const start = members[at + PLAIN_START] ?? 0;
+      const plain =
+        (flags & NAME_PASSWORD) === 0 && ((flags & NAME_COLON) === 0 || !isNamespaced(start));
+      if ((flags & NAME_LISTABLE) === 0 || plain !== wantsPlain) {
+        continue;
+      }
+      if (start !== to) {
+        ranges.push(names.subarray(from, to));
+        from = start;
+      }
+      to = (members[at + PLAIN_END] ?? 0) + 1;
+    }
+    ranges.push(names.subarray(from, to));
+    return ranges;
   }
 
   *keys(): IterableIterator<string> {
-    for (const number of this.index.visible(this.map)) {
-      yield this.index.keyOf(number);
+    for (const [key] of this.entries()) {
+      yield key;
     }
   }
 
   *[Symbol.iterator](): IterableIterator<[string, unknown]> {
+    for (const [key, number] of this.entries()) {
+      yield [key, this.source(number)];
+    }
+  }
+
+  private *entries(): IterableIterator<[string, number]> {
+    const { members, names } = this.index.offsets;
     for (const number of this.index.visible(this.map)) {
-      yield [this.index.keyOf(number), this.source(number)];
+      const at = number * MEMBER_WORDS;
+      yield [names.toString('utf8', members[at + PLAIN_START], members[at + PLAIN_END]), number];
     }
   }
 }

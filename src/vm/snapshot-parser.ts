@@ -29,17 +29,9 @@ const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const COMMA = 0x2c;
 /** What follows a backslash in a JSON string, and the byte that it stands for. */
-const ESCAPES: ReadonlyMap<number, number> = new Map([
-  [QUOTE, QUOTE],
-  [BACKSLASH, BACKSLASH],
-  [0x2f, 0x2f],
-  [0x62, 0x08],
-  [0x66, 0x0c],
-  [0x6e, LF],
-  [0x72, 0x0d],
-  [0x74, 0x09],
-]);
-const LOWER_U = 0x75;
+const ESCAPES = new Map<number, number>(
+  Array.from('"\\/bfnrt', (char, at) => [char.charCodeAt(0), '"\\/\b\f\n\r\t'.charCodeAt(at)]),
+);
 
 /** The line is not what it should be. Its text names the fault, never content. */
 export class BrokenLine extends Error {
@@ -51,18 +43,16 @@ export class BrokenLine extends Error {
   }
 }
 
-type Place = 'head' | 'vms' | 'tail' | 'done';
-/** In the inner text: before `[`, between elements, in one, behind `]`. */
-type Inner = 'before' | 'between' | 'element' | 'behind';
+/** In the list of VMs: before `[`, between elements, in one, behind `]`. */
+type InList = 'before' | 'between' | 'element' | 'behind';
 
 /** Reads one line; another line takes another one. */
 export class SnapshotParser {
-  private place: Place = 'head';
-  private head = Buffer.alloc(0);
-  private tail = '';
+  private place: 'head' | InList | 'tail' | 'done' = 'head';
+  /** The line without its list. */
+  private envelope = '';
   /** Bytes of an escape that the end of a chunk cut, its backslash included. */
   private escape = '';
-  private inner: Inner = 'before';
   private depth = 0;
   private inString = false;
   private innerEscaped = false;
@@ -82,17 +72,11 @@ export class SnapshotParser {
    * Throws BrokenLine.
    */
   push(chunk: Buffer): number {
-    let at = 0;
-    if (this.place === 'head') {
-      at = this.readHead(chunk);
+    let at = this.place === 'head' ? this.readHead(chunk) : 0;
+    if (this.place !== 'tail' && !this.done) {
+      at = this.readList(chunk, at);
     }
-    if (this.place === 'vms') {
-      at = this.readVms(chunk, at);
-    }
-    if (this.place === 'tail') {
-      at = this.readTail(chunk, at);
-    }
-    return at;
+    return this.place === 'tail' ? this.readTail(chunk, at) : at;
   }
 
   /**
@@ -105,30 +89,25 @@ export class SnapshotParser {
   }
 
   private readHead(chunk: Buffer): number {
-    const before = this.head.length;
-    const text = Buffer.concat([this.head, chunk.subarray(0, MAX_ENVELOPE_BYTES)]);
-    const lineEnd = text.indexOf(LF);
-    const marker = /"vms"[ \t\r]*:[ \t\r]*"/.exec(text.toString('latin1'));
-    if (lineEnd !== -1 && (marker === null || lineEnd < marker.index)) {
+    const before = this.envelope.length;
+    this.envelope += chunk.toString('latin1', 0, MAX_ENVELOPE_BYTES);
+    const marker = /^\{[^\n]*?"vms"[ \t\r]*:[ \t\r]*"/.exec(this.envelope);
+    if (marker !== null) {
+      [this.envelope] = marker;
+      this.place = 'before';
+      return this.envelope.length - before;
+    }
+    if (!this.envelope.startsWith('{') || this.envelope.includes('\n')) {
       throw new BrokenLine('first line is no ready line');
     }
-    if (marker === null && text.length > MAX_ENVELOPE_BYTES) {
+    if (this.envelope.length >= MAX_ENVELOPE_BYTES) {
       throw new BrokenLine('no VMs at the start of the first line');
     }
-    if (text.length > 0 && text[0] !== OPEN_BRACE) {
-      throw new BrokenLine('first line is no object');
-    }
-    if (marker === null) {
-      this.head = text;
-      return chunk.length;
-    }
-    const end = marker.index + marker[0].length;
-    this.head = Buffer.from(text.subarray(0, end));
-    this.place = 'vms';
-    return end - before;
+    return chunk.length;
   }
 
-  private readVms(chunk: Buffer, from: number): number {
+  /** The string that is the list, up to its end. */
+  private readList(chunk: Buffer, from: number): number {
     for (let at = from; at < chunk.length; at++) {
       const byte = chunk[at] ?? 0;
       if (this.escape !== '') {
@@ -136,9 +115,10 @@ export class SnapshotParser {
       } else if (byte === BACKSLASH) {
         this.escape = '\\';
       } else if (byte === QUOTE) {
-        if (this.inner !== 'behind') {
+        if (this.place !== 'behind') {
           throw new BrokenLine('list of VMs is cut');
         }
+        this.envelope += '"';
         this.place = 'tail';
         return at + 1;
       } else if (byte < 0x20) {
@@ -151,51 +131,42 @@ export class SnapshotParser {
   }
 
   private readEscape(byte: number): void {
-    if (this.escape === '\\' && byte !== LOWER_U) {
+    const plain = this.escape === '\\' ? ESCAPES.get(byte) : undefined;
+    if (plain !== undefined) {
       this.escape = '';
-      const plain = ESCAPES.get(byte);
-      if (plain === undefined) {
-        throw new BrokenLine('bad escape in the list of VMs');
-      }
       this.take(plain);
       return;
     }
     this.escape += String.fromCharCode(byte);
-    if (this.escape.length < 6) {
-      return;
-    }
-    const escape = this.escape;
-    this.escape = '';
-    if (!/^\\u[0-9a-fA-F]{4}$/.test(escape)) {
+    if (!/^\\u[0-9a-fA-F]{0,4}$/.test(this.escape)) {
       throw new BrokenLine('bad escape in the list of VMs');
     }
-    const unit = parseInt(escape.slice(2), 16);
-    // Beyond ASCII it can only stand in a string, where the escape itself means the same.
-    for (const each of unit < 0x80 ? [unit] : Buffer.from(escape, 'latin1')) {
-      this.take(each);
+    if (this.escape.length === 6) {
+      const unit = parseInt(this.escape.slice(2), 16);
+      // Beyond ASCII it can only stand in a string, where the escape itself means the same.
+      for (const each of unit < 0x80 ? [unit] : Buffer.from(this.escape, 'latin1')) {
+        this.take(each);
+      }
+      this.escape = '';
     }
   }
 
-  /** One byte of the inner text. */
+  /** One byte of the list. */
   private take(byte: number): void {
-    if (this.inner !== 'element') {
+    if (this.place !== 'element') {
       this.takeBetween(byte);
       return;
     }
     this.keep(byte);
     if (this.inString) {
-      if (this.innerEscaped) {
-        this.innerEscaped = false;
-      } else {
-        this.innerEscaped = byte === BACKSLASH;
-        this.inString = byte !== QUOTE;
-      }
+      this.inString = byte !== QUOTE || this.innerEscaped;
+      this.innerEscaped = byte === BACKSLASH && !this.innerEscaped;
     } else if (byte === QUOTE) {
       this.inString = true;
     } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
       this.depth++;
     } else if ((byte === CLOSE_BRACE || byte === CLOSE_BRACKET) && --this.depth === 0) {
-      this.inner = 'between';
+      this.place = 'between';
       if (++this.count > MAX_VMS) {
         throw new BrokenLine('too many VMs');
       }
@@ -207,16 +178,16 @@ export class SnapshotParser {
     if (byte === 0x20 || (byte >= 0x09 && byte <= 0x0d)) {
       return;
     }
-    if (this.inner === 'before' && byte === OPEN_BRACKET) {
-      this.inner = 'between';
-    } else if (this.inner === 'between' && byte === OPEN_BRACE) {
-      this.inner = 'element';
+    if (this.place === 'before' && byte === OPEN_BRACKET) {
+      this.place = 'between';
+    } else if (this.place === 'between' && byte === OPEN_BRACE) {
+      this.place = 'element';
       this.depth = 1;
       this.pieceLength = 0;
       this.keep(byte);
-    } else if (this.inner === 'between' && byte === CLOSE_BRACKET) {
-      this.inner = 'behind';
-    } else if (this.inner !== 'between' || byte !== COMMA) {
+    } else if (this.place === 'between' && byte === CLOSE_BRACKET) {
+      this.place = 'behind';
+    } else if (this.place !== 'between' || byte !== COMMA) {
       throw new BrokenLine('list of VMs is no list of objects');
     }
   }
@@ -235,16 +206,15 @@ export class SnapshotParser {
   }
 
   private readTail(chunk: Buffer, from: number): number {
-    const lineEnd = chunk.indexOf(LF, from);
-    const end = lineEnd === -1 ? chunk.length : lineEnd;
-    this.tail += chunk.toString('latin1', from, end);
-    if (this.tail.length > MAX_ENVELOPE_BYTES) {
+    const end = chunk.indexOf(LF, from);
+    this.envelope += chunk.toString('latin1', from, end === -1 ? chunk.length : end);
+    if (this.envelope.length > 2 * MAX_ENVELOPE_BYTES) {
       throw new BrokenLine('first line does not end');
     }
-    if (lineEnd === -1) {
+    if (end === -1) {
       return chunk.length;
     }
-    const envelope = parseJsonObject(`${this.head.toString('latin1')}"${this.tail}`);
+    const envelope = parseJsonObject(this.envelope);
     if (envelope === undefined) {
       throw new BrokenLine('first line is not a JSON object');
     }
@@ -253,6 +223,6 @@ export class SnapshotParser {
     }
     this.wipe();
     this.place = 'done';
-    return lineEnd + 1;
+    return end + 1;
   }
 }

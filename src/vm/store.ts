@@ -8,10 +8,11 @@
  * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only read for objects). An
  * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
  */
+import assert from 'node:assert';
 import { join } from 'node:path';
 import { SystemError } from '../lib/errors';
 import { printableKey, type Logger, type ZoneLog } from '../log';
-import { openStat, versionOf, type DataVersion } from '../platform/files';
+import type { DataVersion } from '../platform/files';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
 import {
   isZonename,
@@ -26,9 +27,8 @@ import {
   type VmFacts,
 } from '../metadata/vm-data';
 import type { ConfigFiles, LoadedMetadata } from './config-files';
-import { CONFIG_NAMES, pathOf } from './config-read';
 import { VmCache, type VmChange } from './vm-cache';
-import { Vminfod, type VminfodStatus } from './vminfod-client';
+import { Vminfod } from './vminfod-client';
 
 /** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -141,48 +141,37 @@ export interface MetadataReport extends MetadataUse {
   readonly refusals: readonly LimitRefusals[];
 }
 
-export interface StoreStatus extends LeaseStatus {
-  readonly vminfod: VminfodStatus;
-  readonly vms: number;
-  readonly tracked: number;
-  /** Requests that wait for a VM object. */
-  readonly waiting: number;
-  readonly writer: WriterStatus;
-}
+export type StoreStatus = ReturnType<Store['status']>;
 
 /** The one place for VM data. Started once, stopped once, its writer with it. */
 export class Store {
-  readonly table = new VmCache();
+  readonly table: VmCache;
   private readonly vminfod: Vminfod;
-  private readonly writer: MetadataWriter;
-  private readonly files: ConfigFiles;
-  private readonly log: Logger;
-  private readonly statAt = openStat();
-  /** Numbers of the VM objects' facts, which are new where the object is. */
-  private readonly numbers = new WeakMap<VmFacts, number>();
-  private lastNumber = 0;
+  private readonly parts: Parts;
   private readonly tracked = new Map<string, TrackedVm>();
   /** By zone, the namespaces that it misses, as they were logged. */
   private readonly missing = new Map<string, string>();
 
-  constructor({ vminfodUrl, files, writer, log }: StoreOptions) {
-    this.files = files;
-    this.writer = writer;
-    this.log = log;
-    const observe = (zonename: string, vm: JsonObject, metadata: MetadataMaps): void => {
+  constructor(private readonly options: StoreOptions) {
+    const { vminfodUrl, writer, log } = options;
+    const table = new VmCache((zonename, vm, metadata) => {
       writer.observe(zonename, metadata);
       this.warnOfLostNamespaces(zonename, vm, metadata.internal);
       const known = this.tracked.get(zonename);
       if (known !== undefined) {
         writer.restoreUndone(known.target);
       }
-    };
-    this.vminfod = new Vminfod({ url: vminfodUrl, table: this.table, observe }, log);
-    this.table.on('changed', ({ zonename, next }) => {
-      if (next === undefined) {
-        this.missing.delete(zonename);
-      }
     });
+    this.table = table;
+    this.vminfod = new Vminfod(vminfodUrl, table, log);
+    const wait = (zonename: string): Promise<JsonObject | undefined> => {
+      if (this.vminfod.status().state === 'following') {
+        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
+        void this.vminfod.lookUp(zonename);
+      }
+      return table.wait(zonename);
+    };
+    this.parts = { ...options, table, wait };
   }
 
   start(): void {
@@ -192,7 +181,7 @@ export class Store {
   /** Idempotent. Changes in progress are finished, within `graceMs`: 4 s when it is left out. */
   async stop(graceMs?: number): Promise<void> {
     this.table.endAllWaits();
-    await this.writer.stop(graceMs);
+    await this.options.writer.stop(graceMs);
     await this.vminfod.stop();
   }
 
@@ -205,7 +194,7 @@ export class Store {
     if (!isZonename(zonename)) {
       throw new SystemError('track', zonename, 'EINVAL', 'not a name of a zone');
     }
-    const { table, files, writer } = this;
+    const { table } = this;
     const target: WriteTarget = {
       zonename,
       directory: join(hostZonepath, 'config'),
@@ -214,15 +203,8 @@ export class Store {
         return table.facts(zonename)?.uuid ?? zonename;
       },
     };
-    const wait = (): Promise<JsonObject | undefined> => {
-      if (this.vminfod.status().state === 'following') {
-        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-        void this.vminfod.lookUp(zonename);
-      }
-      return table.wait(zonename);
-    };
-    this.tracked.set(zonename, new TrackedVm(target, { table, files, writer }, wait));
-    writer.add(target);
+    this.tracked.set(zonename, new TrackedVm(target, this.parts));
+    this.options.writer.add(target);
   }
 
   /** The zone is gone. */
@@ -230,8 +212,9 @@ export class Store {
     const known = this.tracked.get(zonename);
     if (known !== undefined) {
       this.tracked.delete(zonename);
-      this.writer.remove(known.target);
-      this.files.remove(known.target.directory);
+      this.missing.delete(zonename);
+      this.options.writer.remove(known.target);
+      this.options.files.remove(known.target.directory);
     }
   }
 
@@ -252,9 +235,9 @@ export class Store {
     const loaded = await known.load({ key: null });
     return {
       ...loaded.use(),
-      fileBytes: this.files.sizeOf(known.target.directory),
-      fileBytesMax: this.writer.limits.fileBytes,
-      refusals: this.writer.refusals(zonename),
+      fileBytes: loaded.fileBytes(),
+      fileBytesMax: this.options.writer.limits.fileBytes,
+      refusals: this.options.writer.refusals(zonename),
     };
   }
 
@@ -264,16 +247,8 @@ export class Store {
     if (directory === undefined) {
       return { text: '', settled: true };
     }
-    const facts = this.table.facts(zonename);
-    const number = facts === undefined ? 0 : (this.numbers.get(facts) ?? ++this.lastNumber);
-    if (facts !== undefined) {
-      this.numbers.set(facts, number);
-    }
-    const files = versionOf(
-      CONFIG_NAMES.map((name) => pathOf(directory, name)),
-      this.statAt,
-    );
-    return { text: `${number} ${files.text}`, settled: files.settled };
+    const files = this.options.files.version(directory);
+    return { text: `${this.table.version(zonename)} ${files.text}`, settled: files.settled };
   }
 
   facts(zonename: string): VmFacts | undefined {
@@ -286,14 +261,15 @@ export class Store {
     return () => this.table.off('changed', listener);
   }
 
-  status(): StoreStatus {
+  status() {
     return {
       vminfod: this.vminfod.status(),
       vms: this.table.size,
       tracked: this.tracked.size,
+      /** Requests that wait for a VM object. */
       waiting: this.table.waiting,
-      writer: this.writer.status(),
-      ...this.writer.leases(),
+      writer: this.options.writer.status(),
+      ...this.options.writer.leases(),
     };
   }
 
@@ -308,7 +284,7 @@ export class Store {
       this.missing.delete(zonename);
     } else if (this.missing.get(zonename) !== namespaces) {
       this.missing.set(zonename, namespaces);
-      this.log.warn(
+      this.options.log.warn(
         { zonename, namespaces },
         'internal metadata has keys of namespaces that the VM does not list',
       );
@@ -316,10 +292,10 @@ export class Store {
   }
 }
 
-interface Parts {
+/** What the data of all VMs comes from. */
+interface Parts extends Pick<StoreOptions, 'files' | 'writer'> {
   readonly table: VmCache;
-  readonly files: ConfigFiles;
-  readonly writer: MetadataWriter;
+  readonly wait: (zonename: string) => Promise<JsonObject | undefined>;
 }
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
@@ -327,7 +303,6 @@ class TrackedVm implements VmData {
   constructor(
     readonly target: WriteTarget,
     private readonly parts: Parts,
-    private readonly wait: () => Promise<JsonObject | undefined>,
     private readonly ready: LoadedMetadata | null = null,
   ) {}
 
@@ -336,17 +311,16 @@ class TrackedVm implements VmData {
   }
 
   metadata(): MetadataMaps {
-    return this.ready?.maps ?? this.parts.files.metadata(this.target.directory, this.target.log);
+    return this.loadedMetadata.maps;
   }
 
   load(need: MetadataNeed): VmData | Promise<VmData> {
-    const { target, parts, wait } = this;
-    if (this.ready !== null) {
-      return this;
-    }
+    const { target, parts } = this;
     parts.writer.restoreUndone(target);
-    const loading = parts.files.load(target.directory, need, target.log);
-    return loading?.then((ready) => new TrackedVm(target, parts, wait, ready)) ?? this;
+    const ready = parts.files.load(target, need);
+    return ready instanceof Promise
+      ? ready.then((loaded) => new TrackedVm(target, parts, loaded))
+      : new TrackedVm(target, parts, ready);
   }
 
   fileBytes(): number {
@@ -354,18 +328,17 @@ class TrackedVm implements VmData {
   }
 
   use(): MetadataUse {
-    const { files, writer } = this.parts;
-    const { bytes, keys } = this.ready?.use ?? files.use(this.target.directory, this.target.log);
-    const { metadataBytes: bytesMax, metadataKeys: keysMax } = writer.limits;
+    const { bytes, keys } = this.loadedMetadata.use;
+    const { metadataBytes: bytesMax, metadataKeys: keysMax } = this.parts.writer.limits;
     return { bytes, bytesMax, keys, keysMax };
   }
 
   tags(): ReadonlyMap<string, unknown> {
-    return this.parts.files.tags(this.target.directory, this.target.log);
+    return this.parts.files.tags(this.target);
   }
 
   routes(): ReadonlyMap<string, unknown> {
-    return this.parts.files.routes(this.target.directory, this.target.log);
+    return this.parts.files.routes(this.target);
   }
 
   vm(): JsonObject | undefined {
@@ -374,16 +347,23 @@ class TrackedVm implements VmData {
 
   loaded(): Promise<JsonObject | undefined> {
     const known = this.vm();
-    return known === undefined ? this.wait() : Promise.resolve(known);
+    return known === undefined ? this.parts.wait(this.zonename) : Promise.resolve(known);
   }
 
   change(change: Change): Promise<ChangeResult> {
-    const { table, writer } = this.parts;
+    const { table, writer, wait } = this.parts;
     const { target } = this;
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
-    return this.wait().then((vm) => (vm === undefined ? NO_UUID : writer.change(target, change)));
+    return wait(target.zonename).then((vm) => {
+      return vm === undefined ? NO_UUID : writer.change(target, change);
+    });
+  }
+
+  private get loadedMetadata(): LoadedMetadata {
+    assert(this.ready !== null, 'metadata is loaded before it is read');
+    return this.ready;
   }
 }

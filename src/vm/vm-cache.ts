@@ -5,15 +5,14 @@
  * two metadata maps: those are read from the config files, they can be megabytes, and they are secrets. The
  * host's secrets in it, which no guest may read, are left out too; nothing of the text that they came in is
  * kept on purpose, but a core of the process may still hold what was not overwritten. Parsed objects are kept
- * for the few zones that ask. A whole new snapshot is compared with the old one, so that it does not matter
- * whether a change came as an event or during an outage.
+ * for the few zones that ask. What comes is compared with what there was, so that it does not matter whether a
+ * change came as an event or during an outage.
  *
  * A zone can be known before its VM is: at the start, and while vminfod is down. A request that needs the VM
  * object waits here, 5 s at most.
  */
 import { EventEmitter } from 'node:events';
 import { DENIED } from '../metadata/sdc';
-import { CooperativeYield } from '../lib/scheduler';
 import { Lru } from '../lib/lru';
 import {
   factsOf,
@@ -21,6 +20,7 @@ import {
   own,
   parseJsonObject,
   type JsonObject,
+  type MetadataMaps,
   type VmFacts,
 } from '../metadata/vm-data';
 
@@ -45,6 +45,11 @@ export interface VmChange {
   readonly next: VmFacts | undefined;
 }
 
+/** A VM as vminfod sends it, and its metadata. */
+export type SeenVm = Readonly<{ vm: JsonObject; metadata: MetadataMaps }>;
+/** Sees each VM that comes, changed or not, and its metadata, once the cache has it. */
+export type VmObserver = (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void;
+
 interface Waiter {
   readonly zonename: string;
   readonly end: (vm?: JsonObject) => void;
@@ -66,11 +71,12 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
 
 /** Emits `changed` for each VM that is new, different or gone, after the change. */
 export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
-  private readonly records = new Map<string, VmRecord>();
+  private readonly records = new Map<string, VmRecord & { readonly version: number }>();
+  private lastVersion = 0;
   private readonly parsed = new Lru<JsonObject>(PARSED_BYTES);
   private readonly waiters = new Set<Waiter>();
 
-  constructor() {
+  constructor(private readonly observe: VmObserver = () => undefined) {
     super();
     // One listener for each consumer, not for each zone; a few consumers are normal.
     this.setMaxListeners(32);
@@ -94,6 +100,11 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
     return this.records.get(zonename)?.facts;
   }
 
+  /** A number that no other object of a VM has; 0 while it is not known. */
+  version(zonename: string): number {
+    return this.records.get(zonename)?.version ?? 0;
+  }
+
   /** The object without its metadata, undefined while it is not known. */
   vm(zonename: string): JsonObject | undefined {
     const record = this.records.get(zonename);
@@ -108,21 +119,26 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
     return vm;
   }
 
-  /** A VM as it is now. */
-  put(record: VmRecord): void {
+  /** A VM as it is now. @returns its zone; undefined where it names none */
+  put({ vm, metadata }: SeenVm): string | undefined {
+    const record = recordOf(vm);
+    if (record === undefined) {
+      return undefined;
+    }
     const { zonename } = record.facts;
     const previous = this.records.get(zonename);
-    if (previous?.json === record.json) {
-      return;
-    }
-    this.records.set(zonename, record);
-    this.parsed.delete(zonename);
-    this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
-    for (const waiter of this.waiters) {
-      if (waiter.zonename === zonename) {
-        waiter.end(this.vm(zonename));
+    if (previous?.json !== record.json) {
+      this.records.set(zonename, { ...record, version: ++this.lastVersion });
+      this.parsed.delete(zonename);
+      this.emit('changed', { zonename, previous: previous?.facts, next: record.facts });
+      for (const waiter of this.waiters) {
+        if (waiter.zonename === zonename) {
+          waiter.end(this.vm(zonename));
+        }
       }
     }
+    this.observe(zonename, vm, metadata);
+    return zonename;
   }
 
   remove(zonename: string): void {
@@ -131,27 +147,6 @@ export class VmCache extends EventEmitter<{ changed: [VmChange] }> {
       this.records.delete(zonename);
       this.parsed.delete(zonename);
       this.emit('changed', { zonename, previous: previous.facts, next: undefined });
-    }
-  }
-
-  /**
-   * All VMs as they are now: those that are not among them are gone. Yields the event loop between VMs, and
-   * stops once `live` returns false: a newer snapshot will have the others.
-   */
-  async replace(snapshot: ReadonlyMap<string, VmRecord>, live: () => boolean): Promise<void> {
-    const gone = this.zonenames().filter((zonename) => !snapshot.has(zonename));
-    const yielding = new CooperativeYield();
-    for (const zonename of [...gone, ...snapshot.keys()]) {
-      const record = snapshot.get(zonename);
-      if (record === undefined) {
-        this.remove(zonename);
-      } else {
-        this.put(record);
-      }
-      await yielding.pause();
-      if (!live()) {
-        return;
-      }
     }
   }
 

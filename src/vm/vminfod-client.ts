@@ -23,22 +23,13 @@ import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
 import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
-import { followEvents, readVm, type StreamOptions } from './event-stream';
-import { recordOf } from './vm-cache';
+import { own } from '../metadata/vm-data';
+import { followEvents, readVm } from './event-stream';
+import type { VmCache } from './vm-cache';
 
 export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
 
-export interface VminfodStatus {
-  readonly state: VminfodState;
-  /** When it came into this state, ms since 1970. */
-  readonly since: number;
-  /** When the present outage began, ms since 1970; null: there is none. */
-  readonly outageSince: number | null;
-  /** Streams that came up after the first one. */
-  readonly reconnects: number;
-  /** Why the last stream ended or the last attempt failed. */
-  readonly lastError: string | null;
-}
+export type VminfodStatus = ReturnType<Vminfod['status']>;
 
 /** What vminfod lists in its status; the platform's convention for the name. */
 const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
@@ -72,10 +63,11 @@ export class Vminfod {
   private outageSince: number | null = null;
 
   constructor(
-    private readonly options: StreamOptions,
+    private readonly url: string,
+    private readonly table: VmCache,
     log: Logger,
   ) {
-    this.log = log.child({ component: 'vminfod', url: options.url }, true);
+    this.log = log.child({ component: 'vminfod', url }, true);
     this.fsm = new Fsm<VminfodState>(
       'vminfod',
       {
@@ -107,12 +99,16 @@ export class Vminfod {
     await Promise.all(this.lookups.values());
   }
 
-  status(): VminfodStatus {
+  /** Times are ms since 1970. */
+  status() {
     return {
       state: this.fsm.state,
       since: this.fsm.history().at(-1)?.since ?? 0,
+      /** When the present outage began; null: there is none. */
       outageSince: this.outageSince,
+      /** Streams that came up after the first one. */
       reconnects: Math.max(0, this.streams - 1),
+      /** Why the last stream ended or the last attempt failed. */
       lastError: this.lastError,
     };
   }
@@ -139,7 +135,7 @@ export class Vminfod {
   }
 
   private async askFor(zonename: string): Promise<void> {
-    const { url, table, observe } = this.options;
+    const { url, table } = this;
     const timeout = AbortSignal.any([this.stopping.signal, AbortSignal.timeout(LOOKUP_TIMEOUT_MS)]);
     const seen = { change: false };
     const watch = (change: { readonly zonename: string }): void => {
@@ -149,11 +145,9 @@ export class Vminfod {
     try {
       const path = `/vms/${encodeURIComponent(zonename)}`;
       const answer = readVm(Buffer.from(await getText(url, path, timeout)));
-      const record = answer === undefined ? undefined : recordOf(answer.vm);
       // What the stream sent meanwhile is newer, even when it was that the VM is gone.
-      if (!seen.change && answer !== undefined && record?.facts.zonename === zonename) {
-        table.put(record);
-        observe(zonename, answer.vm, answer.metadata);
+      if (!seen.change && answer !== undefined && own(answer.vm, 'zonename') === zonename) {
+        table.put(answer);
       }
     } finally {
       table.off('changed', watch);
@@ -164,8 +158,9 @@ export class Vminfod {
     const stream = new AbortController();
     this.stream = stream;
     const onReady = (): void => state.goto('following');
-    const following = get(this.options.url, '/events', stream.signal).then((response) => {
-      return followEvents(response, this.options, stream.signal, onReady);
+    const { url, table } = this;
+    const following = get(url, '/events', stream.signal).then((response) => {
+      return followEvents(url, response, table, stream.signal, onReady);
     });
     this.ended = following.catch((err: unknown) => this.streamEnded(stream, err));
   }
@@ -173,7 +168,7 @@ export class Vminfod {
   private following(): void {
     this.streams++;
     const outageSince = this.outageSince;
-    const vms = this.options.table.size;
+    const vms = this.table.size;
     if (outageSince === null) {
       this.log.info({ vms }, 'following vminfod');
     } else {
@@ -194,10 +189,10 @@ export class Vminfod {
     if (steady || ended) {
       this.backoff.reset();
     }
-    this.lastError = messageOf(systemError('GET /events', this.options.url, err));
+    this.lastError = messageOf(systemError('GET /events', this.url, err));
     if (this.outageSince === null) {
       this.outageSince = Date.now();
-      const known = this.options.table.size;
+      const known = this.table.size;
       this.log.warn(
         { err, vms: known },
         'vminfod is not available; serving the VM data it sent last',

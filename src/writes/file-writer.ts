@@ -31,8 +31,7 @@ import {
 } from '../platform/files';
 import { takeLock } from '../platform/lock';
 import { beforeLongWork, spliceText, type ScannedText } from '../platform/metadata-text';
-import { KEPT_BYTES, type ConfigFiles } from '../vm/config-files';
-import { pathOf } from '../vm/config-read';
+import { KEPT_BYTES, pathOf, type ConfigFiles } from '../vm/config-files';
 import type { LeaseStatus, MetadataLimits, WriteTarget } from '../vm/store';
 import { editPieces } from './json-edit';
 import { expectShown, hasWritten, LockLeases, type Lease } from './lock-lease';

@@ -6,8 +6,7 @@ import { SystemError } from '../lib/errors';
 import type { Change, NewValue } from '../metadata/vm-data';
 import { openStat, textOfStat, type FileStat } from '../platform/files';
 import { scanText, type FileOwner } from '../platform/metadata-text';
-import type { ConfigFiles, WritableText } from '../vm/config-files';
-import { pathOf } from '../vm/config-read';
+import { pathOf, type ConfigFiles, type WritableText } from '../vm/config-files';
 import { MAP_NAMES, MetadataIndex } from '../vm/metadata-index';
 import type { CurrentMetadata } from './plan';
 

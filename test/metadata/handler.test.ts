@@ -241,7 +241,7 @@ describe('handler', () => {
       assert.strictEqual(turn?.zonename, vm.zonename);
       assert.strictEqual(turn.bytes, 80_000);
       await turn.begin();
-      assert.deepStrictEqual(await reply, await answer(file(16_384), request, options));
+      assert.deepStrictEqual(await reply, await answer(file(8192), request, options));
     }
     assert(!(answer(file(20_000), { kind: 'keys', wire }, options) instanceof Promise));
     assert(!(answer(file(20_000), get('motd'), options) instanceof Promise));

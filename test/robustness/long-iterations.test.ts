@@ -75,6 +75,18 @@ const ATTACKS: readonly Attack[] = [
     ...{ requests: [GETALL], connections: 8 },
   },
   {
+    ...{ what: 'GETALL of 60 values of 1 KiB', customer: keysOf(60, 8, 'v'.repeat(1024)) },
+    ...{ requests: [GETALL], connections: ALL },
+  },
+  {
+    ...{ what: 'GETALL of 5 MB, which is over the limit', customer: keysOf(5, 1_000_000, 'v') },
+    ...{ requests: [GETALL], connections: ALL },
+  },
+  {
+    ...{ what: 'GETALL of 4,000 keys of 1 KiB', customer: keysOf(4000, 1024, 'v') },
+    ...{ requests: [GETALL], connections: 8 },
+  },
+  {
     ...{ what: 'PUT of 1 MiB', customer: {}, connections: 1 },
     requests: ['a', 'b'].map((fill) => putFrame('00000004', 'a', fill.repeat(990_000))),
   },

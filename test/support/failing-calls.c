@@ -63,6 +63,9 @@ BY_PATH(socketpair, "socketpair", int, (int domain, int type, int protocol, int 
 BY_PATH(pipe2, "pipe", int, (int fds[2], int flags), "", (fds, flags), int *, int)
 BY_PATH(lstat, "stat", int, (const char *path, struct stat *buf), path, (path, buf),
     const char *, struct stat *)
+/* As an addon calls it. */
+BY_PATH(lstat64, "stat", int, (const char *path, struct stat64 *buf), path, (path, buf),
+    const char *, struct stat64 *)
 BY_PATH(stat, "stat", int, (const char *path, struct stat *buf), path, (path, buf),
     const char *, struct stat *)
 BY_PATH(execvp, "exec", int, (const char *path, char *const argv[]), path, (path, argv),

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import { UnwantedError } from '../../src/metadata/vm-data';
-import { ConfigFiles } from '../../src/vm/config-files';
+import { UnwantedError, type MetadataMaps } from '../../src/metadata/vm-data';
+import { ConfigFiles, readConfigFile, type ConfigOwner } from '../../src/vm/config-files';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 
@@ -35,20 +35,22 @@ describe('ConfigFiles', () => {
 
   afterEach(() => dir.remove());
 
-  const customer = (): unknown => {
-    return Object.fromEntries(files.metadata(dir.path, logs.zoneLog('z')).customer);
+  const owner = (): ConfigOwner => ({ directory: dir.path, log: logs.zoneLog('z') });
+  const load = async (from = files, of = owner()): Promise<MetadataMaps> => {
+    return (await from.load(of, { key: null })).maps;
   };
+  const customer = async (): Promise<unknown> => Object.fromEntries((await load()).customer);
   const write = (map: unknown): void => {
     fs.writeFileSync(path, JSON.stringify({ customer_metadata: map }));
   };
   const warnings = (): number => logs.records(WARNING).length;
 
-  it('keeps the order of the file, and names of prototypes as names', () => {
+  it('keeps the order of the file, and names of prototypes as names', async () => {
     fs.writeFileSync(
       path,
       '{"customer_metadata":{"z":"1","__proto__":"p","a":2,"constructor":"c"}}',
     );
-    const { customer: map, internal } = files.metadata(dir.path, logs.zoneLog('z'));
+    const { customer: map, internal } = await load();
     assert.deepStrictEqual(
       [...map],
       [
@@ -73,7 +75,7 @@ describe('ConfigFiles', () => {
     fc.assert(
       fc.property(text, (content) => {
         fs.writeFileSync(join(dir.path, 'tags.json'), content);
-        const read = new ConfigFiles().tags(dir.path, logs.zoneLog('z'));
+        const read = new ConfigFiles().tags(owner());
         let expected: unknown;
         try {
           expected = JSON.parse(content);
@@ -89,14 +91,11 @@ describe('ConfigFiles', () => {
   it('reads tags and routes as flat maps', () => {
     fs.writeFileSync(join(dir.path, 'tags.json'), '{"a.b":true}');
     fs.writeFileSync(join(dir.path, 'routes.json'), '{"10.0.0.0/8":"nics[0]"}');
-    assert.deepStrictEqual([...files.tags(dir.path, logs.zoneLog('z'))], [['a.b', true]]);
-    assert.deepStrictEqual(
-      [...files.routes(dir.path, logs.zoneLog('z'))],
-      [['10.0.0.0/8', 'nics[0]']],
-    );
+    assert.deepStrictEqual([...files.tags(owner())], [['a.b', true]]);
+    assert.deepStrictEqual([...files.routes(owner())], [['10.0.0.0/8', 'nics[0]']]);
   });
 
-  it('sees each of many quick changes of the same length, in place or by rename', () => {
+  it('sees each of many quick changes of the same length, in place or by rename', async () => {
     for (let round = 100; round < 400; round++) {
       if (round % 2 === 0) {
         write({ n: round });
@@ -104,74 +103,76 @@ describe('ConfigFiles', () => {
         fs.writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: { n: round } }));
         fs.renameSync(`${path}.new`, path);
       }
-      assert.deepStrictEqual(customer(), { n: round });
+      assert.deepStrictEqual(await customer(), { n: round });
     }
   });
 
   it('parses a settled file once', async () => {
     write({ a: '1' });
     await new Promise((resolve) => setTimeout(resolve, 40));
-    const first = files.metadata(dir.path, logs.zoneLog('z'));
-    assert.strictEqual(files.metadata(dir.path, logs.zoneLog('z')), first);
+    const first = await load();
+    assert.strictEqual(await load(), first);
   });
 
   it('asks for the stat of a settled file once in a tick, by whatever is asked first', async () => {
     let tick = 1;
-    const ofTicks = new ConfigFiles(undefined, () => tick);
-    const valueOf = (): unknown => {
-      assert.strictEqual(ofTicks.load(dir.path, { key: 'a' }, logs.zoneLog('z')), null);
-      return ofTicks.metadata(dir.path, logs.zoneLog('z')).customer.get('a');
+    const ofTicks = new ConfigFiles(() => tick);
+    const valueNow = (): unknown => {
+      const loaded = ofTicks.load(owner(), { key: 'a' });
+      assert(!(loaded instanceof Promise));
+      return loaded.maps.customer.get('a');
     };
     write({ a: '1' });
     await new Promise((resolve) => setTimeout(resolve, 40));
-    assert.strictEqual(valueOf(), '1');
+    await load(ofTicks);
     tick++;
-    assert.strictEqual(ofTicks.load(dir.path, { key: 'a' }, logs.zoneLog('z')), null);
-    write({ a: '2' });
-    assert.strictEqual(valueOf(), '1');
+    assert.strictEqual(valueNow(), '1');
+    write({ a: 'two' });
+    assert.strictEqual(valueNow(), '1');
+    assert.strictEqual(ofTicks.sizeOf(dir.path), '{"customer_metadata":{"a":"1"}}'.length);
     tick++;
-    assert.strictEqual(valueOf(), '2');
+    assert((await ofTicks.load(owner(), { key: 'a' })).maps.customer.get('a') === 'two');
   });
 
   it('sees a change that was made with the old modification time', async () => {
     write({ a: '1' });
     const { atime, mtime } = fs.statSync(path);
     await new Promise((resolve) => setTimeout(resolve, 40));
-    assert.deepStrictEqual(customer(), { a: '1' });
+    assert.deepStrictEqual(await customer(), { a: '1' });
     write({ a: '2' });
     fs.utimesSync(path, atime, mtime);
-    assert.deepStrictEqual(customer(), { a: '2' });
+    assert.deepStrictEqual(await customer(), { a: '2' });
   });
 
-  it('reads a missing file as empty without a warning, and reads it when it is back', () => {
-    assert.deepStrictEqual(customer(), {});
+  it('reads a missing file as empty without a warning, and reads it when it is back', async () => {
+    assert.deepStrictEqual(await customer(), {});
     write({ a: '1' });
-    assert.deepStrictEqual(customer(), { a: '1' });
+    assert.deepStrictEqual(await customer(), { a: '1' });
     fs.unlinkSync(path);
-    assert.deepStrictEqual(customer(), {});
+    assert.deepStrictEqual(await customer(), {});
     fs.rmdirSync(dir.path);
     fs.writeFileSync(dir.path, '');
-    assert.deepStrictEqual(customer(), {});
+    assert.deepStrictEqual(await customer(), {});
     assert.strictEqual(warnings(), 0);
   });
 
-  it('reads a torn file as empty until it is whole, with one warning', () => {
+  it('reads a torn file as empty until it is whole, with one warning', async () => {
     write({ a: '1' });
     fs.writeFileSync(path, '{"customer_metadata":{"a":');
-    assert.deepStrictEqual([customer(), customer(), customer()], [{}, {}, {}]);
+    assert.deepStrictEqual([await customer(), await customer(), await customer()], [{}, {}, {}]);
     assert.strictEqual(warnings(), 1);
     fs.appendFileSync(path, '"2"}}');
-    assert.deepStrictEqual(customer(), { a: '2' });
+    assert.deepStrictEqual(await customer(), { a: '2' });
     fs.writeFileSync(path, '[]');
-    assert.deepStrictEqual(customer(), {});
+    assert.deepStrictEqual(await customer(), {});
     // A repetition within a minute is not logged.
     assert.strictEqual(warnings(), 1);
   });
 
-  it('reads a map of another type as empty', () => {
+  it('reads a map of another type as empty', async () => {
     for (const wrong of ['null', '[1]', '"x"', '7', 'true']) {
       fs.writeFileSync(path, `{"customer_metadata":${wrong},"internal_metadata":{"k":"v"}}`);
-      const maps = files.metadata(dir.path, logs.zoneLog('z'));
+      const maps = await load();
       assert.deepStrictEqual([maps.customer.size, maps.internal.get('k')], [0, 'v']);
     }
   });
@@ -197,15 +198,15 @@ describe('ConfigFiles', () => {
     ['a device', (at) => fs.symlinkSync('/dev/zero', at)],
   ];
   for (const [name, make] of strange) {
-    it(`reads ${name} as empty at once, with one warning`, () => {
+    it(`reads ${name} as empty at once, with one warning`, async () => {
       make(path);
-      assert.deepStrictEqual([customer(), customer()], [{}, {}]);
+      assert.deepStrictEqual([await customer(), await customer()], [{}, {}]);
       assert.strictEqual(warnings(), 1);
     });
   }
 
-  it('keeps no more than its limit for any number of zones', () => {
-    const small = new ConfigFiles(64 * 1024);
+  it('keeps no more than its limit for any number of zones', async () => {
+    const small = new ConfigFiles(undefined, 64 * 1024);
     const zones = Array.from({ length: 50 }, (_, index) => join(dir.path, String(index)));
     for (const directory of zones) {
       fs.mkdirSync(directory);
@@ -213,28 +214,93 @@ describe('ConfigFiles', () => {
       fs.writeFileSync(join(directory, 'metadata.json'), text);
     }
     for (const directory of zones) {
-      assert.strictEqual(small.metadata(directory, logs.zoneLog('z')).customer.size, 1);
+      assert.strictEqual((await load(small, { ...owner(), directory })).customer.size, 1);
     }
     const before = fs.readdirSync('/proc/self/fd').length;
-    assert.strictEqual(small.metadata(zones[0] ?? '', logs.zoneLog('z')).customer.size, 1);
+    assert.strictEqual(
+      (await load(small, { ...owner(), directory: zones[0] ?? '' })).customer.size,
+      1,
+    );
     assert.strictEqual(fs.readdirSync('/proc/self/fd').length, before);
+  });
+
+  it('gives a value of a long file, the old or the new one, while the file is replaced', async () => {
+    const value = (round: number): string => String(round % 10).repeat(300 * 1024);
+    write({ k: value(0) });
+    for (let round = 1; round < 30; round++) {
+      const loading = files.load(owner(), { key: 'k' });
+      fs.writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: { k: value(round) } }));
+      fs.renameSync(`${path}.new`, path);
+      const read = (await loading).maps.customer.get('k');
+      assert(read === value(round) || read === value(round - 1));
+      assert.strictEqual((await load()).customer.size, 1);
+    }
+    assert.strictEqual(warnings(), 0);
   });
 
   it('reads no long file for whoever is gone when it is their turn', async () => {
     const value = 'v'.repeat(300 * 1024);
     write({ k: value });
     let isThere = true;
-    const first = files.load(dir.path, { key: 'k' }, logs.zoneLog('z'));
-    const second = files.load(dir.path, { key: 'k', isWanted: () => isThere }, logs.zoneLog('z'));
+    const first = files.load(owner(), { key: 'k' });
+    const second = files.load(owner(), { key: 'k', isWanted: () => isThere });
     isThere = false;
-    assert.strictEqual((await first)?.maps.customer.get('k'), value);
+    assert.strictEqual((await first).maps.customer.get('k'), value);
     await assert.rejects(async () => second, UnwantedError);
   });
 
-  it('logs no value', () => {
+  it('logs no value', async () => {
     fs.writeFileSync(path, '{"customer_metadata":{"root_pw":"hunter2"');
-    customer();
+    await customer();
     assert.strictEqual(warnings(), 1);
     assert.doesNotMatch(logs.text(), /hunter2/);
+  });
+});
+
+describe('a config file that is read on the spot', () => {
+  let dir: TempDir;
+  let path: string;
+
+  beforeEach(() => {
+    dir = tempDir();
+    path = join(dir.path, 'metadata.json');
+  });
+
+  afterEach(() => dir.remove());
+
+  it('comes whole, up to a length', () => {
+    fs.writeFileSync(path, '{"a":1}');
+    const file = readConfigFile(path, 7);
+    assert(file.kind === 'read');
+    assert.strictEqual(file.bytes.toString(), '{"a":1}');
+    assert.deepStrictEqual(
+      { ...readConfigFile(path, 6), stat: null },
+      {
+        ...{ kind: 'refused', reason: 'too large', stat: null },
+      },
+    );
+  });
+
+  it('is a regular file, and nothing else is opened', () => {
+    fs.symlinkSync('/etc/passwd', path);
+    const file = readConfigFile(path);
+    assert.deepStrictEqual(
+      [file.kind, 'reason' in file && file.reason],
+      [...['refused', 'not a regular file']],
+    );
+    fs.unlinkSync(path);
+    assert.throws(() => readConfigFile(path), { code: 'ENOENT' });
+  });
+
+  it('gives the values that no request has asked for, until it is replaced', async () => {
+    const long = 'é"\n'.repeat(100_000);
+    const customer = { long, number: 7, list: Array.from({ length: 40_000 }, () => 1) };
+    fs.writeFileSync(path, JSON.stringify({ customer_metadata: customer }));
+    const owner = { directory: dir.path, log: logRecords().zoneLog('z') };
+    const { maps } = await new ConfigFiles().load(owner, { key: null });
+    // A long list is no value of any guest's.
+    assert.deepStrictEqual(Object.fromEntries(maps.customer), { ...customer, list: {} });
+    fs.appendFileSync(path, ' ');
+    assert.throws(() => maps.customer.get('number'), { code: 'ESTALE' });
   });
 });

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import type { JsonObject, MetadataMaps } from '../../src/metadata/vm-data';
+import type { MetadataMaps } from '../../src/metadata/vm-data';
 import { followEvents } from '../../src/vm/event-stream';
-import { VmCache } from '../../src/vm/vm-cache';
+import { VmCache, type VmObserver } from '../../src/vm/vm-cache';
 import { get } from '../../src/vm/vminfod-client';
 import { tempDir, type TempDir } from '../support/temp-dir';
 import { vmObject, zonenameOf } from '../support/vm-objects';
@@ -49,9 +49,9 @@ describe('the event stream', () => {
       while (performance.now() < end);
     });
     const over = new AbortController();
-    const options = { url: `unix:${path}`, table, observe: () => undefined };
-    const response = await get(options.url, '/events', over.signal);
-    const followed = followEvents(response, options, over.signal, () => undefined);
+    const url = `unix:${path}`;
+    const response = await get(url, '/events', over.signal);
+    const followed = followEvents(url, response, table, over.signal, () => undefined);
     while (table.size <= EVENTS) {
       await turn();
       inIteration = 0;
@@ -79,10 +79,10 @@ describe('the event stream', () => {
     await once(server, 'listening');
     const table = new VmCache();
     const over = new AbortController();
-    const options = { url: `unix:${path}`, table, observe: () => undefined };
-    const response = await get(options.url, '/events', over.signal);
+    const url = `unix:${path}`;
+    const response = await get(url, '/events', over.signal);
     const whole = new Promise<void>((resolve) => {
-      followEvents(response, options, over.signal, resolve).catch(() => undefined);
+      followEvents(url, response, table, over.signal, resolve).catch(() => undefined);
     });
     assert.strictEqual((await table.wait(first))?.uuid, first);
     assert.deepStrictEqual(table.zonenames(), [first]);
@@ -95,18 +95,18 @@ describe('the event stream', () => {
   /** Follows a stream of these events until the table has all of their VMs. */
   async function follow(
     events: readonly object[],
-    observe: (zonename: string, vm: JsonObject, metadata: MetadataMaps) => void,
+    observe?: VmObserver,
   ): Promise<{ readonly table: VmCache; readonly ended: Promise<unknown> }> {
     const path = join(dir.path, 'vminfod.sock');
     const lines = events.map((event) => `${JSON.stringify(event)}\n`).join('');
     const ready = `${JSON.stringify({ type: 'ready', vms: '[]' })}\n`;
     server = createServer((_, response) => response.write(ready + lines)).listen(path);
     await once(server, 'listening');
-    const table = new VmCache();
+    const table = new VmCache(observe);
     const over = new AbortController();
-    const options = { url: `unix:${path}`, table, observe };
-    const response = await get(options.url, '/events', over.signal);
-    const following = followEvents(response, options, over.signal, () => undefined);
+    const url = `unix:${path}`;
+    const response = await get(url, '/events', over.signal);
+    const following = followEvents(url, response, table, over.signal, () => undefined);
     const ended = following.catch((err: unknown) => err);
     const ends = ended.then(() => 'ended');
     while (table.size < events.length && (await Promise.race([ends, turn()])) !== 'ended');
@@ -144,7 +144,7 @@ describe('the event stream', () => {
   it('ends at an event of more than 32 MiB, before it is whole', async () => {
     const zonename = zonenameOf(0);
     const vm = vmObject(zonename, { alias: 'x'.repeat(33 * 1024 * 1024) });
-    const { table, ended } = await follow([{ type: 'create', zonename, vm }], () => undefined);
+    const { table, ended } = await follow([{ type: 'create', zonename, vm }]);
     assert.match(String(await ended), /an event does not end/);
     assert.strictEqual(table.size, 0);
   });

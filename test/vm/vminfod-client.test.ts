@@ -38,15 +38,12 @@ describe('Vminfod', () => {
     logs = logRecords();
     vms = new Map(vmObjects(3).map((vm) => [String(vm.zonename), vm]));
     service = new VminfodService(path, { vms: () => vms.values() });
-    table = new VmCache();
     changes = [];
     observed = [];
+    table = new VmCache((zonename, _vm, metadata) => observed.push([zonename, metadata]));
     table.on('changed', (change) => changes.push(describeChange(change)));
     const url = `unix:${path}`;
-    const observe = (zonename: string, _vm: JsonObject, metadata: MetadataMaps): void => {
-      observed.push([zonename, metadata]);
-    };
-    client = new Vminfod({ url, table, observe }, logs.log);
+    client = new Vminfod(url, table, logs.log);
     fds = readdirSync('/proc/self/fd').length;
   });
 
@@ -231,8 +228,7 @@ describe('Vminfod', () => {
     await once(server, 'listening');
     const address = server.address();
     const port = typeof address === 'object' ? address?.port : 0;
-    const options = { url: `http://127.0.0.1:${port}`, table, observe: () => undefined };
-    const other = new Vminfod(options, logs.log);
+    const other = new Vminfod(`http://127.0.0.1:${port}`, table, logs.log);
     other.start();
     await eventually(() => other.status().state === 'following');
     assert.match(agent, /^mdatad - .+\/\d+ \(mdatad\)$/);
@@ -266,10 +262,7 @@ describe('Vminfod', () => {
     const server = await serveElsewhere(path, line);
     try {
       const longest = await bestMs(LONGEST_ITERATION_MS, async () => {
-        const reader = new Vminfod(
-          { url: `unix:${path}`, table, observe: () => undefined },
-          logs.log,
-        );
+        const reader = new Vminfod(`unix:${path}`, table, logs.log);
         const iteration = longestIterationMs(() => reader.status().state === 'following');
         reader.start();
         const ms = await iteration;

@@ -1,0 +1,169 @@
+/*
+ * What was read of files, for as long as they are unchanged.
+ *
+ * Every reader asks the file itself (one lstat) whether it is still the one that was read, so a change is seen by
+ * the next one whoever made it. Readers within one tick share the stat (lib/scheduler.ts). What is kept is bounded
+ * for all files together; what was not used for long is dropped.
+ *
+ * A file that is missing or cannot be used reads as empty; a fault of the machine (EIO, too many open files) does
+ * not: then the last good reading is served, and without one it throws, since a guest takes "no such key" for good.
+ */
+import { codeOf, systemError } from '../lib/errors';
+import { Lru } from '../lib/lru';
+import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
+import {
+  isSettled,
+  openStat,
+  sameStat,
+  textOfStat,
+  type DataVersion,
+  type FileStat,
+} from '../platform/files';
+
+/** Where the warnings of a zone's files go. */
+export type FileLog = Pick<ZoneLog, 'warn'>;
+
+/** What an entry takes besides its content, bytes. */
+const ENTRY_BYTES = 1024;
+/** There is no file. */
+const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR']);
+
+interface Reading<T> {
+  readonly stat: FileStat;
+  /** False: may change without a change of its stat. */
+  readonly settled: boolean;
+  /** In which it was read. */
+  readonly tick: number;
+  readonly content: T;
+}
+
+/** The contents of files of one kind. It holds no descriptor. */
+export class FileCache<T extends object> {
+  private readonly readings: Lru<Reading<T>>;
+  private readonly warned = new Map<string, Map<string, RepeatCounter>>();
+  private readonly statAt = openStat();
+  /** The last stat, good for its tick. */
+  private last: Readonly<{ tick: number; path: string; stat: FileStat | null }> | null = null;
+
+  /**
+   * @param maxBytes what is kept may weigh so much together
+   * @param empty what a file reads as that is missing or cannot be used
+   * @param tick the same number for readers that may share a stat
+   */
+  constructor(
+    maxBytes: number,
+    private readonly empty: T,
+    private readonly tick: () => number,
+  ) {
+    this.readings = new Lru(maxBytes);
+  }
+
+  /** Null where there is no file; to be read before the next stat. Throws a SystemError. */
+  stat(path: string): FileStat | null {
+    const tick = this.tick();
+    if (this.last?.path !== path || this.last.tick !== tick) {
+      this.last = null;
+      this.last = { tick, path, stat: this.statUnlessAbsent(path) };
+    }
+    return this.last.stat;
+  }
+
+  /** What the file looks like now. */
+  version(path: string): DataVersion {
+    try {
+      const seen = this.stat(path);
+      return seen === null
+        ? { text: '', settled: true }
+        : { text: textOfStat(seen), settled: isSettled(seen) };
+    } catch (err) {
+      // Whoever reads the file meets the fault too.
+      return { text: codeOf(err), settled: true };
+    }
+  }
+
+  /** What is kept of the file as it is now; null where there is no file, or it has to be read. Throws a SystemError. */
+  kept(path: string): T | null {
+    return this.keptAs(path, this.stat(path));
+  }
+
+  /** The content as a reader has it; null where the file has to be read. Throws a SystemError. */
+  current(path: string, log: FileLog): T | null {
+    try {
+      const seen = this.stat(path);
+      if (seen !== null) {
+        return this.keptAs(path, seen);
+      }
+      this.readings.delete(path);
+      return this.empty;
+    } catch (err) {
+      return this.failed(path, err, log);
+    }
+  }
+
+  /** @param settled false: the file is read again next time, as it may change without a change of its stat */
+  keep(path: string, stat: FileStat, content: T, bytes: number, settled = isSettled(stat)): T {
+    const tick = this.tick();
+    this.readings.set(path, { stat, settled, tick, content }, ENTRY_BYTES + bytes);
+    this.last = null;
+    return content;
+  }
+
+  /** The file is not one that can be used, and is read as empty until it is another. */
+  refused(path: string, stat: FileStat, reason: string, log: FileLog): T {
+    this.warn(path, reason, { path, reason }, log);
+    return this.keep(path, stat, this.empty, 0);
+  }
+
+  /** What is served of a file that could not be read. Throws a SystemError where nothing is. */
+  failed(path: string, cause: unknown, log: FileLog): T {
+    const code = codeOf(cause);
+    if (ABSENT.has(code)) {
+      this.readings.delete(path);
+      return this.empty;
+    }
+    const err = systemError('read', path, cause);
+    this.warn(path, code, { err }, log);
+    const known = this.readings.get(path);
+    if (known === undefined) {
+      throw err;
+    }
+    return known.content;
+  }
+
+  remove(path: string): void {
+    this.readings.delete(path);
+    this.warned.delete(path);
+    this.last = null;
+  }
+
+  private keptAs(path: string, seen: FileStat | null): T | null {
+    const known = this.readings.get(path);
+    return seen !== null &&
+      known !== undefined &&
+      (known.settled || known.tick === this.tick()) &&
+      sameStat(known.stat, seen)
+      ? known.content
+      : null;
+  }
+
+  private statUnlessAbsent(path: string): FileStat | null {
+    try {
+      return this.statAt(path);
+    } catch (err) {
+      if (ABSENT.has(codeOf(err))) {
+        return null;
+      }
+      throw err;
+    }
+  }
+
+  /** At most once a minute for the same reason, since a file can be written wrongly again and again. */
+  private warn(path: string, reason: string, fields: object, log: FileLog): void {
+    const repeats = this.warned.get(path) ?? new Map<string, RepeatCounter>();
+    this.warned.set(path, repeats);
+    const repeated = repeatsOf(repeats, reason).next();
+    if (repeated !== null) {
+      log.warn({ ...fields, repeated }, 'config file cannot be used');
+    }
+  }
+}
