@@ -1,10 +1,10 @@
 /*
  * The daemon, put together: which parts there are, in what order they start and stop, and who listens to whom.
  *
- *   one agent a node -> VM data -> admin server -> zones -> ready      start, a vasync pipeline
- *   zones -> VM data -> admin server -> lock                           stop, in reverse
+ *   one agent a node -> VM data -> zones -> ready         start, a vasync pipeline
+ *   zones -> VM data -> admin server -> lock              stop, in reverse
  *
- * vminfod is followed from the start of the zones on, so that their sockets and its first snapshot take turns.
+ * Once the first zones have their sockets, vminfod is followed and the admin server started, in turns with the others.
  *
  *   VM data  changed           datasets: judge it again, or remove it
  *                              zones: ask libzonecfg, where vminfod and we differ; its guest rebooted
@@ -17,6 +17,8 @@
  */
 import assert from 'node:assert';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as vasync from 'vasync';
 import type { AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
@@ -42,7 +44,7 @@ import { Writer } from './writes/writer';
 import { packageVersion } from './lib/version';
 import type { VmChange } from './vm/vm-cache';
 import { ByteBudget } from './lib/byte-budget';
-import { tickIds } from './lib/scheduler';
+import { afterPolling, tickIds } from './lib/scheduler';
 import { helloText } from './metadata/hello';
 import { Tokens } from './metadata/token';
 import { nodeKey } from './platform/node-key';
@@ -54,6 +56,9 @@ import { ZoneFactory } from './zone-factory';
 
 /** The grace of the VM data where the zones have used up all of theirs. */
 const LAST_GRACE_MS = 500;
+/** The listing of the zones waits for other programs of the node: operators need not wait with it. */
+const LISTING_MS = 200;
+
 export interface AgentOptions {
   /** Absolute; `/` on SmartOS. */
   readonly root: string;
@@ -134,7 +139,6 @@ export class Agent {
     const funcs = [
       step('one agent a node', () => this.lockNode()),
       step('VM data', () => this.startStore()),
-      step('admin server', () => this.startAdmin()),
       step('zones', () => this.startZones()),
     ];
     return new Promise((resolve, reject) => {
@@ -248,7 +252,7 @@ export class Agent {
   }
 
   private get made(): Parts {
-    assert(this.parts !== null, 'the VM data comes before the admin server and the zones');
+    assert(this.parts !== null, 'the VM data comes before the zones');
     return this.parts;
   }
 
@@ -270,24 +274,30 @@ export class Agent {
 
   private async startZones(): Promise<void> {
     const { platform, store, datasets, factory } = this.made;
+    const events = new ZoneEvents(platform);
     const registry = new Registry({
       platform,
-      events: new ZoneEvents(platform),
+      events,
       log: this.log.child({ component: 'zones' }, true),
       reconcileMs: this.config.reconcile_seconds * 1000,
       makeZone: (facts) => factory.make(facts),
     });
     this.registry = registry;
     this.listenTo(registry, store, datasets);
-    const served = registry.start();
-    // Now, while threads subscribe to the zones' events: earlier the data of all VMs would be read before the first
-    // socket is bound. From here on both take turns.
-    store.start();
-    await served;
+    const firstBound = Promise.race([once(events, 'ready').then(afterPolling), delay(LISTING_MS)]);
+    await Promise.all([registry.start(), firstBound.then(() => this.startBehind(store))]);
     factory.startChecks();
     // Last: nobody waits for an audit, and guests wait for their sockets.
     if (this.stopping === null) {
       datasets.start();
+    }
+  }
+
+  /** What would keep the first guests waiting: from here on it takes turns with the sockets of the others. */
+  private async startBehind(store: Store): Promise<void> {
+    if (this.stopping === null) {
+      store.start();
+      await this.startAdmin();
     }
   }
 
