@@ -48,6 +48,7 @@ import { afterPolling, tickIds } from './lib/scheduler';
 import { helloText } from './metadata/hello';
 import { Tokens } from './metadata/token';
 import { nodeKey } from './platform/node-key';
+import { checkSocketPath } from './transport/socket-file';
 import { Watches } from './transport/watches';
 import { ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
@@ -182,6 +183,8 @@ export class Agent {
   }
 
   private async lockNode(): Promise<void> {
+    // A root whose path is too long is told as that: the zones fail earlier, and say less.
+    checkSocketPath(this.paths.adminSocket);
     this.lock = await lockNode(this.paths);
     const key = await nodeKey(this.paths.nodeKey, (err) => {
       this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');

@@ -57,7 +57,7 @@ const stat = openStat();
 const isRoot = process.getuid?.() === 0;
 
 /** Throws a SystemError for a path that no socket address holds: a kernel would cut it short. */
-function checkSocketPath(path: string): void {
+export function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_SOCKET_PATH_BYTES) {
     const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
