@@ -74,7 +74,7 @@ async function run(options: Options, root: string): Promise<void> {
     sink.flushSync();
   });
 
-  const lostRecords = (): number => sink.lostTotal;
+  const lostRecords = (): number => sink.lostRecords;
   const agent = new Agent({ root, config, log, tail: addTail(log), lostRecords, startedAt });
   const life = { stopping: false };
   const stop = (signal: string): void => {
