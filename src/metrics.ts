@@ -147,18 +147,6 @@ export class NodeMetrics {
     add(this.refusals, reason);
   }
 
-  bytes(received: number, sent: number): void {
-    this.bytesReceived += received;
-    this.bytesSent += sent;
-  }
-
-  connections(change: 1 | -1): void {
-    this.openConnections += change;
-    if (change === 1) {
-      this.acceptedConnections++;
-    }
-  }
-
   repaired(what: string): void {
     add(this.repairs, what);
   }

@@ -60,22 +60,23 @@ export class RequestLog implements LinkObserver {
   opened(): void {
     this.stats.opened++;
     this.stats.connections++;
-    this.metrics.connections(1);
+    this.metrics.openConnections++;
+    this.metrics.acceptedConnections++;
   }
 
   closed(): void {
     this.stats.connections--;
-    this.metrics.connections(-1);
+    this.metrics.openConnections--;
   }
 
   received(bytes: number): void {
     this.stats.bytesReceived += bytes;
-    this.metrics.bytes(bytes, 0);
+    this.metrics.bytesReceived += bytes;
   }
 
   sent(bytes: number): void {
     this.stats.bytesSent += bytes;
-    this.metrics.bytes(0, bytes);
+    this.metrics.bytesSent += bytes;
   }
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
