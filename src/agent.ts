@@ -15,7 +15,6 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * connection does in transport/, what operators see in admin/.
  */
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as vasync from 'vasync';
@@ -118,8 +117,8 @@ export class Agent implements AdminNode {
     this.answering = {
       ...answersOf(config),
       commaDeletes: config.writer === 'file',
-      // Until the node's own key is read.
-      tokens: tokensOf(randomBytes(32)),
+      // Of the node's key, as soon as it is read: no request comes before.
+      tokens: tokensOf(Buffer.alloc(0)),
       withRoom: (zonename, bytes, work) => {
         const budget = bytes > SMALL_ANSWER_BYTES ? largeAnswers : smallAnswers;
         return budget.run(zonename, bytes, work);

@@ -42,13 +42,13 @@ const noTrace = {
 };
 
 /**
- * Loaded by who first uses them, each some ms of a start: the first guest needs neither a child process, which commander
- * loads for programs that mdatad does not have, nor HTTP.
+ * Loaded by who first uses them, each some ms of a start: the first guest needs neither HTTP, nor a token, nor a child
+ * process, which commander loads for programs that mdatad does not have.
  */
 const loadLater = {
   name: 'load later',
   setup(build) {
-    build.onResolve({ filter: /^node:(child_process|http)$/ }, ({ path, namespace }) =>
+    build.onResolve({ filter: /^node:(child_process|crypto|http)$/ }, ({ path, namespace }) =>
       namespace === 'later' ? { path, external: true } : { path, namespace: 'later' },
     );
     build.onLoad({ filter: /./, namespace: 'later' }, ({ path }) => {
