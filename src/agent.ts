@@ -57,7 +57,7 @@ import { ZoneFactory } from './zone-factory';
 /** The grace of the VM data where the zones have used up all of theirs. */
 const LAST_GRACE_MS = 500;
 /** The listing of the zones waits for other programs of the node: operators need not wait with it. */
-const LISTING_MS = 200;
+const LISTING_MS = 1000;
 /**
  * What answers with all keys of a zone (WATCH, GETALL) hold while they are made, of all zones; one step of them is
  * executed at a time, so that more would not be faster. Those that need less than a mebibyte do not wait for the others.
