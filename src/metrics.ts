@@ -49,22 +49,18 @@ const PARTS = 6;
 /** Latencies of about the last minute. */
 class RecentLatency {
   private parts: { readonly number: number; readonly latency: LatencyCount }[] = [];
-  private current = new LatencyCount();
-  /** When the part that counts now ends. */
-  private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
   constructor(private readonly now: () => number) {}
 
   add(elapsedMs: number): void {
-    const now = this.now();
-    if (now >= this.endsAt) {
-      const number = Math.floor(now / PART_MS);
-      this.current = new LatencyCount();
-      this.endsAt = (number + 1) * PART_MS;
-      this.parts = [...this.partsSince(number - PARTS + 1), { number, latency: this.current }];
+    const number = Math.floor(this.now() / PART_MS);
+    let last = this.parts.at(-1);
+    if (last?.number !== number) {
+      last = { number, latency: new LatencyCount() };
+      this.parts = [...this.partsSince(number - PARTS + 1), last];
     }
-    this.current.add(elapsedMs);
+    last.latency.add(elapsedMs);
   }
 
   /** The parts of the last minute, and how many ms they span: 50 to 60 s, less after the start. */
