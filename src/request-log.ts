@@ -80,9 +80,38 @@ export class RequestLog implements LinkObserver {
   }
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
-    // The others are part of each session, or are reported as refusals.
-    if (isDataRequest(request)) {
-      this.handled(origin, request, reply, elapsedMs);
+    if (!isDataRequest(request)) {
+      // Part of each session, or reported as a refusal.
+      return;
+    }
+    const verb = verbOf(request);
+    const outcome = outcomeOf(reply);
+    const arg = printableKey(keyOf(request));
+    this.stats.requests++;
+    this.stats.elapsedMs += elapsedMs;
+    if (outcome === 'FAILURE') {
+      this.stats.failures++;
+    }
+    this.stats.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
+    if (outcome === 'NOTFOUND' && arg.startsWith('sdc:')) {
+      this.noteMissing(arg);
+    }
+    this.metrics.request(verb, outcome, elapsedMs);
+    // As precise as anyone reads it.
+    const elapsed = Math.round(elapsedMs * 1000) / 1000;
+    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed };
+    const usual = { response: outcome, query };
+    const isUsual = outcome !== 'FAILURE' && !isWrite(request);
+    const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
+    const msg = `handled ${verb}`;
+    const change = reply !== null && 'change' in reply ? reply.change : undefined;
+    if (change === undefined || change.uncharged === true) {
+      this.log.info(fields, msg);
+    } else {
+      this.log.always('info', fields, msg);
+    }
+    if (change?.limit !== undefined) {
+      this.refused(change.limit, { cmd: verb, arg });
     }
   }
 
@@ -116,43 +145,6 @@ export class RequestLog implements LinkObserver {
       return null;
     }
     return first ? {} : { more_since_last: suppressed };
-  }
-
-  private handled(
-    origin: Origin,
-    request: DataRequest,
-    reply: Reply | null,
-    elapsedMs: number,
-  ): void {
-    const verb = verbOf(request);
-    const outcome = outcomeOf(reply);
-    const arg = printableKey(keyOf(request));
-    this.stats.requests++;
-    this.stats.elapsedMs += elapsedMs;
-    if (outcome === 'FAILURE') {
-      this.stats.failures++;
-    }
-    this.stats.lastRequest = { at: Date.now(), verb, key: arg, outcome, elapsedMs };
-    if (outcome === 'NOTFOUND' && arg.startsWith('sdc:')) {
-      this.noteMissing(arg);
-    }
-    this.metrics.request(verb, outcome, elapsedMs);
-    // As precise as anyone reads it.
-    const elapsed = Math.round(elapsedMs * 1000) / 1000;
-    const query = { cmd: verb, arg, req_v: request.wire.version, elapsed };
-    const usual = { response: outcome, query };
-    const isUsual = outcome !== 'FAILURE' && !isWrite(request);
-    const fields = isUsual ? usual : { ...usual, ...errorOf(reply), ...auditOf(origin, request) };
-    const msg = `handled ${verb}`;
-    const change = reply !== null && 'change' in reply ? reply.change : undefined;
-    if (change === undefined || change.uncharged === true) {
-      this.log.info(fields, msg);
-    } else {
-      this.log.always('info', fields, msg);
-    }
-    if (change?.limit !== undefined) {
-      this.refused(change.limit, { cmd: verb, arg });
-    }
   }
 
   private noteMissing(key: string): void {
