@@ -20,7 +20,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import * as vasync from 'vasync';
 import type { AdminNode, AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
-import { setLevel, type Tail } from './admin/tail';
+import { addTail, setLevel, type Tail } from './admin/tail';
 import { needingRestart, type Config } from './config';
 import { listUsage, LiveAudit } from './datasets/live-audit';
 import { platformStamp, policyOf } from './datasets/policy';
@@ -65,32 +65,18 @@ const LISTING_MS = 1000;
 const ANSWER_BYTES = 32 * 1024 * 1024;
 const SMALL_ANSWER_BYTES = 1024 * 1024;
 
-export interface AgentOptions {
-  /** Absolute; `/` on SmartOS. */
-  readonly root: string;
-  readonly config: Config;
-  readonly log: Logger;
-  /** Live records, a stream of the logger. */
-  readonly tail: Tail;
-  /** Log records that were lost since the start. */
-  readonly lostRecords: () => number;
-}
-
 /** One agent, as operators see it too. Started once, reloaded any number of times, stopped once. */
 export class Agent implements AdminNode {
   readonly version = packageVersion();
   readonly startedAt = Date.now();
   private readonly began = performance.now();
   readonly metrics = new NodeMetrics();
-  readonly log: Logger;
   readonly tail: Tail;
-  readonly lostRecords: () => number;
   readonly paths: Paths;
   readonly platform: Platform;
   readonly vminfodUrl: string;
   readonly store: Store;
   readonly datasets: LiveAudit;
-  private current: Config;
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
   private readonly watches: Watches;
@@ -103,12 +89,20 @@ export class Agent implements AdminNode {
   private pipeline: vasync.PipelineStatus | null = null;
   private stopping: Promise<void> | null = null;
 
-  /** @throws SystemError where the platform's libraries cannot be opened */
-  constructor({ root, config, log, tail, lostRecords }: AgentOptions) {
-    this.current = config;
-    this.log = log;
-    this.tail = tail;
-    this.lostRecords = lostRecords;
+  /**
+   * @param root absolute; `/` on SmartOS
+   * @param log one that has no child yet
+   * @param lostRecords log records that were lost since the start
+   * @throws SystemError where the platform's libraries cannot be opened
+   */
+  constructor(
+    root: string,
+    private current: Config,
+    readonly log: Logger,
+    readonly lostRecords: () => number,
+  ) {
+    const config = current;
+    this.tail = addTail(log);
     const paths = new Paths(root);
     this.paths = paths;
     this.platform = openPlatform(root);

@@ -9,7 +9,6 @@ import { letHeapGrow } from './platform/process';
 import { fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CommanderError } from 'commander';
-import { addTail } from './admin/tail';
 import { Agent } from './agent';
 import {
   ConfigError,
@@ -69,13 +68,7 @@ async function run(options: Options, root: string): Promise<void> {
 
   let agent: Agent;
   try {
-    agent = new Agent({
-      root,
-      config,
-      log,
-      tail: addTail(log),
-      lostRecords: () => sink.lostRecords,
-    });
+    agent = new Agent(root, config, log, () => sink.lostRecords);
   } catch (err) {
     return end(cannotStart(err, log));
   }

@@ -164,36 +164,28 @@ function keyOf(request: DataRequest): string {
   return 'key' in request ? request.key : '';
 }
 
+const VERBS = {
+  get: 'GET',
+  keys: 'KEYS',
+  put: 'PUT',
+  delete: 'DELETE',
+  watch: 'WATCH',
+  getall: 'GETALL',
+  hello: 'HELLO',
+} as const;
+
 function verbOf(request: DataRequest): CountedVerb {
-  switch (request.kind) {
-    case 'get':
-      return 'GET';
-    case 'keys':
-      return 'KEYS';
-    case 'put':
-      return request.onlyIf === undefined ? 'PUT' : 'PUTIF';
-    case 'delete':
-      return request.onlyIf === undefined ? 'DELETE' : 'DELETEIF';
-    case 'watch':
-      return 'WATCH';
-    case 'getall':
-      return 'GETALL';
-    case 'hello':
-      return 'HELLO';
+  if (isWrite(request) && request.onlyIf !== undefined) {
+    return request.kind === 'put' ? 'PUTIF' : 'DELETEIF';
   }
+  return VERBS[request.kind];
 }
 
 function outcomeOf(reply: Reply | null): Outcome {
-  switch (reply?.kind) {
-    case 'success':
-    case 'bytes':
-      return 'SUCCESS';
-    case 'notfound':
-      return 'NOTFOUND';
-    case 'failure':
-    case undefined:
-      return 'FAILURE';
+  if (reply === null || reply.kind === 'failure') {
+    return 'FAILURE';
   }
+  return reply.kind === 'notfound' ? 'NOTFOUND' : 'SUCCESS';
 }
 
 /** Why it failed, in the fixed words of the reply, where operators' scripts expect it. */
