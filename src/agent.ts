@@ -1,10 +1,10 @@
 /*
  * The daemon, put together: which parts there are, in what order they start and stop, and who listens to whom.
  *
- *   one agent a node -> VM data -> admin server -> zones -> ready      start, a vasync pipeline
- *   zones -> VM data -> admin server -> lock                           stop, in reverse
+ *   one agent a node -> zones -> ready               start, a vasync pipeline
+ *   zones -> VM data -> admin server -> lock         stop
  *
- * vminfod is followed from the start of the zones on, so that their sockets and its first snapshot take turns.
+ * Once the first zones have their sockets, vminfod is followed and the admin server started, in turns with the others.
  *
  *   VM data  changed           datasets: judge it again, or remove it
  *                              zones: ask libzonecfg, where vminfod and we differ; its guest rebooted
@@ -15,20 +15,21 @@
  * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
  * connection does in transport/, what operators see in admin/.
  */
-import assert from 'node:assert';
-import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as vasync from 'vasync';
-import type { AgentPhase } from './admin/node';
+import type { AdminNode, AgentPhase } from './admin/node';
 import { AdminServer } from './admin/server';
-import { setLevel, type Tail } from './admin/tail';
+import { addTail, setLevel, type Tail } from './admin/tail';
 import { needingRestart, type Config } from './config';
 import { listUsage, LiveAudit } from './datasets/live-audit';
 import { platformStamp, policyOf } from './datasets/policy';
 import { NodeMetrics } from './metrics';
+import type { RequestLog } from './request-log';
 import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, helloText, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
-import { isWrite, type Request } from './protocol/request';
+import { isWrite } from './protocol/request';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import { lockNode, type HeldLock } from './platform/lock';
 import { longWork } from './platform/metadata-text';
@@ -42,9 +43,10 @@ import { Writer } from './writes/writer';
 import { packageVersion } from './lib/version';
 import type { VmChange } from './vm/vm-cache';
 import { ByteBudget } from './lib/byte-budget';
-import { tickIds } from './lib/scheduler';
+import { afterPolling, tickIds } from './lib/scheduler';
 import { Tokens } from './metadata/watch';
 import { nodeKey } from './platform/node-key';
+import { checkSocketPath } from './transport/socket-file';
 import { Watches } from './transport/watches';
 import { phaseOf, ZoneEvents } from './zones/events';
 import { Registry } from './zones/registry';
@@ -53,19 +55,8 @@ import { ZoneFactory } from './zone-factory';
 
 /** The grace of the VM data where the zones have used up all of theirs. */
 const LAST_GRACE_MS = 500;
-export interface AgentOptions {
-  /** Absolute; `/` on SmartOS. */
-  readonly root: string;
-  readonly config: Config;
-  readonly log: Logger;
-  /** Live records, a stream of the logger. */
-  readonly tail: Tail;
-  /** Log records that were lost since the start. */
-  readonly lostRecords: () => number;
-  /** When the process began to work, on the clock of performance.now(). */
-  readonly startedAt: number;
-}
-
+/** The listing of the zones waits for other programs of the node: operators need not wait with it. */
+const LISTING_MS = 1000;
 /**
  * What answers with all keys of a zone (WATCH, GETALL) hold while they are made, of all zones; one step of them is
  * executed at a time, so that more would not be faster. Those that need less than a mebibyte do not wait for the others.
@@ -73,97 +64,147 @@ export interface AgentOptions {
 const ANSWER_BYTES = 32 * 1024 * 1024;
 const SMALL_ANSWER_BYTES = 1024 * 1024;
 
-/** What is made before the admin server starts, and lives as long as the agent. */
-interface Parts {
+/** One agent, as operators see it too. Started once, reloaded any number of times, stopped once. */
+export class Agent implements AdminNode {
+  readonly version = packageVersion();
+  readonly startedAt = Date.now();
+  private readonly began = performance.now();
+  readonly metrics = new NodeMetrics();
+  readonly tail: Tail;
+  readonly paths: Paths;
   readonly platform: Platform;
+  readonly vminfodUrl: string;
   readonly store: Store;
   readonly datasets: LiveAudit;
-  readonly roots: ZoneRoots;
-  readonly factory: ZoneFactory;
-}
-
-/** One agent. Started once, reloaded any number of times, stopped once. */
-export class Agent {
-  readonly metrics = new NodeMetrics();
-  readonly paths: Paths;
-  private readonly log: Logger;
-  private config: Config;
-  private readonly largeAnswers = new ByteBudget(ANSWER_BYTES);
-  private readonly smallAnswers = new ByteBudget(ANSWER_BYTES / 2);
   /** One object for all requests, changed in place when the configuration is. */
   private readonly answering: { -readonly [K in keyof AnswerOptions]: AnswerOptions[K] };
-  private parts: Parts | null = null;
-  private registry: Registry | null = null;
+  private readonly watches: Watches;
+  private readonly roots: ZoneRoots;
+  private readonly factory: ZoneFactory;
+  private readonly events: ZoneEvents;
+  private readonly zones: Registry;
   private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
-  private starting: vasync.PipelineStatus | null = null;
+  private pipeline: vasync.PipelineStatus | null = null;
   private stopping: Promise<void> | null = null;
 
-  constructor(private readonly options: AgentOptions) {
-    this.config = options.config;
-    this.log = options.log;
-    this.paths = new Paths(options.root);
+  /**
+   * @param root absolute; `/` on SmartOS
+   * @param log one that has no child yet
+   * @param lostRecords log records that were lost since the start
+   * @throws SystemError where the platform's libraries cannot be opened
+   */
+  constructor(
+    root: string,
+    private current: Config,
+    readonly log: Logger,
+    readonly lostRecords: () => number,
+  ) {
+    const config = current;
+    this.tail = addTail(log);
+    const paths = new Paths(root);
+    this.paths = paths;
+    this.platform = openPlatform(root);
+    const largeAnswers = new ByteBudget(ANSWER_BYTES);
+    const smallAnswers = new ByteBudget(ANSWER_BYTES / 2);
     this.answering = {
-      operatorScriptWritable: options.config.operator_script_writable,
-      emptyValuesStored: options.config.store_empty_values,
-      commaDeletes: options.config.writer === 'file',
-      tokens: this.tokensOf(randomBytes(32)),
+      ...answersOf(config),
+      commaDeletes: config.writer === 'file',
+      // Of the node's key, as soon as it is read: no request comes before.
+      tokens: tokensOf(Buffer.alloc(0)),
       withRoom: (zonename, bytes, work) => {
-        const budget = bytes > SMALL_ANSWER_BYTES ? this.largeAnswers : this.smallAnswers;
+        const budget = bytes > SMALL_ANSWER_BYTES ? largeAnswers : smallAnswers;
         return budget.run(zonename, bytes, work);
       },
-      replyBytes: options.config.limits.unsent_bytes,
-      hello: helloOf(options.config),
-      onFault: (zonename, request, err) => this.countFault(zonename, request.kind, err),
+      onFault: (zonename, request, err) => {
+        this.metrics.faults++;
+        const zone = this.zones.get(zonename);
+        if (zone !== undefined) {
+          this.requestLogOf(zone)?.fault(request.kind, err);
+        }
+      },
     };
+    const files = new ConfigFiles(tickIds());
+    const writer = writerOf(config, paths, files);
+    this.vminfodUrl = config.vminfod ?? paths.vminfodUrl;
+    this.store = new Store({ vminfodUrl: this.vminfodUrl, files, writer, log });
+    this.datasets = new LiveAudit({
+      policy: policyOf(config.datasets),
+      platform: platformStamp(),
+      vms: this.store.table,
+      listUsage: () => listUsage(paths.zfs),
+      log: log.child({ component: 'datasets' }, true),
+    });
+    this.watches = new Watches((zonename) => this.store.version(zonename));
+    this.metrics.watchesWaiting = () => this.watches.waiting;
+    this.roots = new ZoneRoots(root);
+    const { platform, roots, store, metrics, watches, handle } = this;
+    this.factory = new ZoneFactory({
+      ...{ paths, platform, roots, store, log, metrics, config, handle, watches },
+    });
+    this.events = new ZoneEvents(platform);
+    this.zones = new Registry({
+      platform,
+      events: this.events,
+      log: log.child({ component: 'zones' }, true),
+      reconcileMs: config.reconcile_seconds * 1000,
+      makeZone: (facts) => this.factory.make(facts),
+    });
+    this.listen();
+  }
+
+  config(): Config {
+    return this.current;
+  }
+
+  registry(): Registry {
+    return this.zones;
+  }
+
+  requestLogOf(zone: Zone): RequestLog | undefined {
+    return this.factory.requestLogOf(zone);
+  }
+
+  starting(): vasync.PipelineStatus | null {
+    return this.pipeline;
+  }
+
+  phase(): AgentPhase {
+    if (this.stopping !== null) {
+      return 'stopping';
+    }
+    return this.started ? 'serving' : 'starting';
   }
 
   /** Resolves when the sockets of all zones found at the start listen. Rejects when it cannot go on. */
-  start(): Promise<void> {
-    type Step = (arg: null, done: (err?: Error | null) => void) => void;
-    const step = (name: string, work: () => Promise<void>): Step => {
-      const run: Step = (_, done) => {
-        work().then(
-          () => done(),
-          (err: unknown) => done(err instanceof Error ? err : new Error(String(err))),
-        );
-      };
-      return Object.defineProperty(run, 'name', { value: name });
+  async start(): Promise<void> {
+    const steps = {
+      'one agent a node': () => this.lockNode(),
+      zones: () => this.startZones(),
     };
-    const funcs = [
-      step('one agent a node', () => this.lockNode()),
-      step('VM data', () => this.startStore()),
-      step('admin server', () => this.startAdmin()),
-      step('zones', () => this.startZones()),
-    ];
-    return new Promise((resolve, reject) => {
-      this.starting = vasync.pipeline({ funcs, arg: null }, (err) => {
-        if (err) {
-          reject(err);
-          return;
-        }
-        if (this.stopping === null) {
-          this.logReady();
-        }
-        resolve();
-      });
+    const funcs = Object.entries(steps).map(([value, step]) => {
+      const run: vasync.Step = (_, done) => void step().then(() => done(), done);
+      return Object.defineProperty(run, 'name', { value });
     });
+    await new Promise<void>((resolve, reject) => {
+      this.pipeline = vasync.pipeline({ funcs }, (err) => (err ? reject(err) : resolve()));
+    });
+    if (this.stopping === null) {
+      this.logReady();
+    }
   }
 
   /** New limits, level and rules take effect at once; what needs a restart is logged. */
   reload(config: Config): void {
-    const restart = needingRestart(this.config, config);
+    const restart = needingRestart(this.current, config);
     if (restart.length > 0) {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }
-    this.config = config;
-    this.answering.operatorScriptWritable = config.operator_script_writable;
-    this.answering.emptyValuesStored = config.store_empty_values;
-    this.answering.replyBytes = config.limits.unsent_bytes;
-    this.answering.hello = helloOf(config);
+    this.current = config;
+    Object.assign(this.answering, answersOf(config));
     setLevel(this.log, config.log_level);
-    this.parts?.factory.reload(config);
-    this.parts?.datasets.reload(policyOf(config.datasets));
+    this.factory.reload(config);
+    this.datasets.reload(policyOf(config.datasets));
   }
 
   /** Answers pending requests, within `graceMs`, and stops all parts. Idempotent; never rejects. */
@@ -172,127 +213,40 @@ export class Agent {
     return this.stopping;
   }
 
-  private tokensOf(key: Buffer): Tokens {
-    return new Tokens(key, () => longWork.next());
+  private get started(): boolean {
+    return this.pipeline !== null && this.pipeline.ndone === this.pipeline.operations.length;
   }
 
   private async lockNode(): Promise<void> {
+    // A root whose path is too long is told as that: the zones fail earlier, and say less.
+    checkSocketPath(this.paths.adminSocket);
     this.lock = await lockNode(this.paths);
     const key = await nodeKey(this.paths.nodeKey, (err) => {
       this.log.warn({ err }, 'the key of this node cannot be used or kept: all tokens change');
     });
-    this.answering.tokens = this.tokensOf(key);
-  }
-
-  private startStore(): Promise<void> {
-    const { config, log, metrics, paths } = this;
-    const platform = openPlatform(paths.root);
-    const files = new ConfigFiles(tickIds());
-    const writer = this.makeWriter(files);
-    const store = new Store({ vminfodUrl: this.vminfodUrl, files, writer, log });
-    const datasets = new LiveAudit({
-      policy: policyOf(config.datasets),
-      platform: platformStamp(),
-      vms: store.table,
-      listUsage: () => listUsage(paths.zfs),
-      log: log.child({ component: 'datasets' }, true),
-    });
-    const watches = new Watches((zonename) => store.version(zonename));
-    metrics.watchesWaiting = () => watches.waiting;
-    const roots = new ZoneRoots(paths.root);
-    const handle = this.handlerFor(store, watches);
-    const factory = new ZoneFactory({
-      ...{ paths, platform, roots, store, log, metrics, config, handle, watches },
-    });
-    this.parts = { platform, store, datasets, roots, factory };
-    store.onChanged((change) => {
-      this.vmChanged(change, datasets);
-      watches.hint(change.zonename);
-    });
-    return Promise.resolve();
-  }
-
-  private makeWriter(files: ConfigFiles): Writer {
-    const { limits: configured, writer, restore_undone_writes: restoreUndone } = this.config;
-    const limits = {
-      metadataBytes: configured.metadata_bytes,
-      metadataKeys: configured.metadata_keys,
-      fileBytes: configured.metadata_file_bytes,
-    };
-    const lockPath = (uuid: string): string => this.paths.vmConfigLock(uuid);
-    const backend =
-      writer === 'vmadm'
-        ? new VmadmWriter(this.paths.vmadm, limits, files)
-        : new FileWriter({ lockPath, limits, files, restoreUndone });
-    const rate = { perSecond: configured.writes_per_second, burst: configured.write_burst };
-    return new Writer(backend, rate);
-  }
-
-  private startAdmin(): Promise<void> {
-    const { log, paths, metrics } = this;
-    const { tail, lostRecords, startedAt } = this.options;
-    const { platform, store, datasets, factory } = this.made;
-    this.admin = new AdminServer({
-      version: packageVersion(),
-      startedAt: Date.now() - Math.round(performance.now() - startedAt),
-      vminfodUrl: this.vminfodUrl,
-      ...{ paths, platform, store, datasets, metrics, log, tail, lostRecords },
-      phase: () => this.phase(),
-      config: () => this.config,
-      registry: () => this.registry,
-      requestLogOf: (zone) => factory.requestLogOf(zone),
-      starting: () => this.starting,
-    });
-    return this.admin.start();
-  }
-
-  private get made(): Parts {
-    assert(this.parts !== null, 'the VM data comes before the admin server and the zones');
-    return this.parts;
-  }
-
-  /** Where vminfod answered when the agent started: another needs a restart. */
-  private get vminfodUrl(): string {
-    return this.options.config.vminfod ?? this.paths.vminfodUrl;
-  }
-
-  private get started(): boolean {
-    return this.starting !== null && this.starting.ndone === this.starting.operations.length;
-  }
-
-  private phase(): AgentPhase {
-    if (this.stopping !== null) {
-      return 'stopping';
-    }
-    return this.started ? 'serving' : 'starting';
+    this.answering.tokens = tokensOf(key);
   }
 
   private async startZones(): Promise<void> {
-    const { platform, store, datasets, factory } = this.made;
-    const registry = new Registry({
-      platform,
-      events: new ZoneEvents(platform),
-      log: this.log.child({ component: 'zones' }, true),
-      reconcileMs: this.config.reconcile_seconds * 1000,
-      makeZone: (facts) => factory.make(facts),
+    const listed = once(this.events, 'ready').then(afterPolling);
+    // From then on they take turns with the sockets of the other zones. Earlier the first guests would wait for them.
+    const others = Promise.race([listed, delay(LISTING_MS)]).then(async () => {
+      if (this.stopping === null) {
+        this.store.start();
+        this.admin = new AdminServer(this);
+        await this.admin.start();
+      }
     });
-    this.registry = registry;
-    this.listenTo(registry, store, datasets);
-    const served = registry.start();
-    // Now, while threads subscribe to the zones' events: earlier the data of all VMs would be read before the first
-    // socket is bound. From here on both take turns.
-    store.start();
-    await served;
-    factory.startChecks();
-    // Last: nobody waits for an audit, and guests wait for their sockets.
+    await Promise.all([this.zones.start(), others]);
+    // Last: nobody waits for them, and guests wait for their sockets.
+    this.factory.startChecks();
     if (this.stopping === null) {
-      datasets.start();
+      this.datasets.start();
     }
   }
 
-  private vmChanged(change: VmChange, datasets: LiveAudit): void {
-    const { zonename, previous, next } = change;
-    const zone = this.registry?.get(zonename);
+  private vmChanged({ zonename, previous, next }: VmChange): void {
+    const zone = this.zones.get(zonename);
     // No zone event reports that the guest's init was started again.
     if (
       previous?.initRestarts !== undefined &&
@@ -304,17 +258,20 @@ export class Agent {
     // What vminfod says of a zone's state is a hint only: libzonecfg is asked. Until all zones are found a
     // difference means nothing.
     if (this.started && differs(zone, next)) {
-      void this.registry?.hint(zonename);
+      void this.zones.hint(zonename);
     }
     if (next === undefined) {
-      datasets.remove(zonename);
+      this.datasets.remove(zonename);
     } else {
-      datasets.touch(zonename);
+      this.datasets.touch(zonename);
     }
+    this.watches.hint(zonename);
   }
 
-  private listenTo(registry: Registry, store: Store, datasets: LiveAudit): void {
-    registry.on('added', (zone) => {
+  private listen(): void {
+    const { zones, store, datasets, metrics } = this;
+    store.onChanged((change) => this.vmChanged(change));
+    zones.on('added', (zone) => {
       datasets.touch(zone.zonename);
       // "ready" counts the sockets found at the start: thousands of records would slow it.
       if (this.started || zone.link.kind === 'port') {
@@ -322,64 +279,47 @@ export class Agent {
         zone.log.info({ state, zonepath }, 'zone arrived');
       }
     });
-    registry.on('moved', (zone) => datasets.touch(zone.zonename));
-    registry.on('removed', (zone) => {
+    zones.on('moved', (zone) => datasets.touch(zone.zonename));
+    zones.on('removed', (zone) => {
       zone.log.info({}, 'zone left');
       // Another zone of the same name may have been added since.
-      if (registry.get(zone.zonename) === undefined) {
+      if (zones.get(zone.zonename) === undefined) {
         store.untrack(zone.zonename);
       }
     });
-    registry.on('event', (event) => this.metrics.zoneEvent(event.when));
-    registry.on('repaired', (repair) => this.metrics.repaired(repair));
+    zones.on('event', (event) => metrics.zoneEvent(event.when));
+    zones.on('repaired', (repair) => metrics.repaired(repair));
   }
 
-  private handlerFor(store: Store, watches: Watches): Handle {
-    const options: AnswerOptions = this.answering;
-    return (origin, request, isWanted) => {
-      if (origin.readOnly && isWrite(request)) {
-        return READ_ONLY;
-      }
-      const data = store.data(origin.zonename);
-      const reply = data === undefined ? VM_NOT_FOUND : answer(data, request, options, isWanted);
-      if (reply instanceof Promise && isWrite(request)) {
-        void reply.then(() => watches.hint(origin.zonename));
-      }
-      return reply;
-    };
-  }
-
-  private countFault(zonename: string, request: Request['kind'], err: unknown): void {
-    this.metrics.faults++;
-    const zone = this.registry?.get(zonename);
-    if (zone !== undefined) {
-      this.parts?.factory.requestLogOf(zone)?.fault(request, err);
+  private readonly handle: Handle = (origin, request, isWanted) => {
+    if (origin.readOnly && isWrite(request)) {
+      return READ_ONLY;
     }
-  }
+    const data = this.store.data(origin.zonename);
+    const reply =
+      data === undefined ? VM_NOT_FOUND : answer(data, request, this.answering, isWanted);
+    if (reply instanceof Promise && isWrite(request)) {
+      void reply.then(() => this.watches.hint(origin.zonename));
+    }
+    return reply;
+  };
 
   private logReady(): void {
-    const { registry } = this;
-    let sockets = 0;
-    let hvm = 0;
-    for (const zone of registry?.all() ?? []) {
-      if (zone.link.kind === 'port') {
-        hvm++;
-      } else if (zone.link.link.state === 'listening') {
-        sockets++;
-      }
-    }
-    const elapsed = Math.round(performance.now() - this.options.startedAt);
-    this.log.info({ zones: registry?.size ?? 0, sockets, hvm, elapsed_ms: elapsed }, 'ready');
+    const links = [...this.zones.all()].map(({ link }) => link);
+    const hvm = links.filter(({ kind }) => kind === 'port').length;
+    const sockets = links.filter(({ link }) => link.state === 'listening').length;
+    const elapsed = Math.round(performance.now() - this.began);
+    this.log.info({ zones: links.length, sockets, hvm, elapsed_ms: elapsed }, 'ready');
   }
 
   /** Pending requests and writes share the grace: a write that hangs uses it up. */
   private async stopAll(graceMs: number): Promise<void> {
     const deadline = performance.now() + graceMs;
     try {
-      await this.registry?.stop(graceMs);
-      this.parts?.roots.stop();
-      this.parts?.datasets.stop();
-      await this.parts?.store.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
+      await this.zones.stop(graceMs);
+      this.roots.stop();
+      this.datasets.stop();
+      await this.store.stop(Math.max(LAST_GRACE_MS, deadline - performance.now()));
       await this.admin?.stop();
       this.lock?.release();
     } catch (err) {
@@ -388,19 +328,44 @@ export class Agent {
   }
 }
 
+/** The rules of answers that can change while the agent runs. */
+function answersOf({ operator_script_writable, store_empty_values, limits }: Config) {
+  return {
+    operatorScriptWritable: operator_script_writable,
+    emptyValuesStored: store_empty_values,
+    replyBytes: limits.unsent_bytes,
+    hello: helloText(packageVersion(), {
+      lineBytes: limits.line_bytes,
+      replyBytes: limits.unsent_bytes,
+      metadataBytes: limits.metadata_bytes,
+      keys: limits.metadata_keys,
+    }),
+  };
+}
+
+function tokensOf(key: Buffer): Tokens {
+  return new Tokens(key, () => longWork.next());
+}
+
+function writerOf(config: Config, paths: Paths, files: ConfigFiles): Writer {
+  const limits = {
+    metadataBytes: config.limits.metadata_bytes,
+    metadataKeys: config.limits.metadata_keys,
+    fileBytes: config.limits.metadata_file_bytes,
+  };
+  const lockPath = (uuid: string): string => paths.vmConfigLock(uuid);
+  const backend =
+    config.writer === 'vmadm'
+      ? new VmadmWriter(paths.vmadm, limits, files)
+      : new FileWriter({ lockPath, limits, files, restoreUndone: config.restore_undone_writes });
+  const { writes_per_second: perSecond, write_burst: burst } = config.limits;
+  return new Writer(backend, { perSecond, burst });
+}
+
 /** Whether vminfod and we know different states of a zone; halted where vminfod says nothing. */
 function differs(zone: Zone | undefined, next: VmChange['next']): boolean {
   if (zone === undefined || next === undefined) {
     return (zone === undefined) !== (next === undefined);
   }
   return zone.state !== phaseOf(next.zoneState ?? '');
-}
-
-function helloOf({ limits }: Config): string {
-  return helloText(packageVersion(), {
-    lineBytes: limits.line_bytes,
-    replyBytes: limits.unsent_bytes,
-    metadataBytes: limits.metadata_bytes,
-    keys: limits.metadata_keys,
-  });
 }

@@ -18,6 +18,7 @@ import {
   optional,
   parseCommentedJson,
   problemsIn,
+  removed,
   text,
   whole,
 } from './lib/json-reader';
@@ -98,15 +99,12 @@ const readConfig = members({
   metrics_port: optional(whole(1, 65535)),
   limits: readLimits,
   datasets: readDatasets,
+  mount_running_zones: removed(
+    'processes of a running zone can lead a mount out of it; reboot the zone instead',
+  ),
 });
 
 export type Config = ReturnType<typeof readConfig>;
-
-/** Members that earlier versions had, and why they went. */
-const REMOVED: Readonly<Record<string, string>> = {
-  mount_running_zones:
-    'was removed: processes of a running zone can lead a mount out of it; reboot the zone instead',
-};
 
 const CORRECT_IT = 'correct it, then check it: mdatad --check-config --config FILE';
 
@@ -125,12 +123,6 @@ export function parseConfig(json: string, source: string): Config {
     value = parseCommentedJson(json);
   } catch (err) {
     throw new ConfigError(`${source}: not JSON: ${messageOf(err)}`);
-  }
-  const names = typeof value === 'object' && value !== null ? Object.keys(value) : [];
-  const removed = names.filter((name) => Object.hasOwn(REMOVED, name));
-  if (removed.length > 0) {
-    const problems = removed.map((name) => `${name}: ${REMOVED[name] ?? ''}`);
-    throw new ConfigError(`${source}: ${problems.join('; ')}`);
   }
   try {
     return readConfig(value);

@@ -15,10 +15,16 @@
 import { write, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import bunyan from 'bunyan';
 import { codeOf } from './lib/errors';
 import { oncePerIteration } from './lib/scheduler';
 import { TokenBucket, type TokenRate } from './lib/token-bucket';
+
+const writeToFd = promisify(write);
+/** An error as a record shows it; all else as it is. */
+const serializeError = bunyan.stdSerializers.err;
 
 export type Logger = bunyan;
 export type Fields = Readonly<Record<string, unknown>>;
@@ -85,23 +91,21 @@ export function printableKey(key: string): string {
   if (PLAIN_KEY.test(key)) {
     return key;
   }
-  const whole = printableStart(key, KEY_BYTES);
-  return whole.isCut ? `${printableStart(key, KEY_BYTES - CUT.length).text}${CUT}` : whole.text;
-}
-
-/** As much of a key as fits into so many bytes, in whole characters. */
-function printableStart(key: string, maxBytes: number): { text: string; isCut: boolean } {
   let text = '';
+  let beforeCut = '';
   let bytes = 0;
   for (const char of key) {
     const shown = printable(char);
     bytes += Buffer.byteLength(JSON.stringify(shown)) - 2;
-    if (bytes > maxBytes) {
-      return { text, isCut: true };
+    if (bytes > KEY_BYTES) {
+      return `${beforeCut}${CUT}`;
     }
     text += shown;
+    if (bytes <= KEY_BYTES - CUT.length) {
+      beforeCut = text;
+    }
   }
-  return { text, isCut: false };
+  return text;
 }
 
 /** Escapes characters that a terminal or a line-based reader would act on, as JSON does. */
@@ -207,20 +211,8 @@ export class ZoneLog {
 
 /** About what a record takes in the log. Only for records that are written: their rate is limited. */
 function bytesOf(fields: Fields, msg: string): number {
-  const text = JSON.stringify(fields, (_name, value: unknown) => {
-    return typeof value === 'bigint' ? value.toString() : serializeError(value);
-  });
+  const text = JSON.stringify(fields, (_name, value: unknown): unknown => serializeError(value));
   return RECORD_BYTES + Buffer.byteLength(text) + Buffer.byteLength(msg);
-}
-
-function serializeError(err: unknown): unknown {
-  if (!(err instanceof Error)) {
-    return err;
-  }
-  const { name, message, stack } = err;
-  const code = 'code' in err ? err.code : undefined;
-  const signal = 'signal' in err ? err.signal : undefined;
-  return { message, name, stack, code, signal };
 }
 
 /** Counts the repeats of one message, of which one a minute is logged. */
@@ -261,24 +253,19 @@ export function repeatsOf<K>(counters: CounterMap<K>, key: K, now?: () => number
 }
 
 /** Where throttled warnings go: a logger. */
-export interface ThrottledLogSink {
-  info(fields: Fields, msg: string): void;
-  warn(fields: Fields, msg: string): void;
-}
+export type ThrottledLogSink = Pick<ZoneLog, 'info' | 'warn'>;
 
 /** Warns of one kind of error: at once, then once a minute with the number of repeats in `repeated`. */
-export class ThrottledLog {
-  private readonly repeats: RepeatCounter;
-
+export class ThrottledLog extends RepeatCounter {
   constructor(
     private readonly sink: ThrottledLogSink,
     now: () => number,
   ) {
-    this.repeats = new RepeatCounter(now);
+    super(now);
   }
 
   warn(fields: Fields, msg: string): void {
-    const repeated = this.repeats.next();
+    const repeated = this.next();
     if (repeated !== null) {
       this.sink.warn({ ...fields, repeated }, msg);
     }
@@ -296,24 +283,19 @@ export class ThrottledLog {
 export class LogSink extends Writable {
   private lines: string[] = [];
   private bufferedBytes = 0;
-  /** A write is in progress, or a timer will begin the next one. */
+  /** A write is in progress, or the pause after it. */
   private writing = false;
-  private readonly flushSoon = oncePerIteration(() => this.flush());
+  private readonly flushSoon = oncePerIteration(() => void this.flush());
   private lost = 0;
-  private lostBefore = 0;
+  private lostLogged = 0;
 
   constructor(private readonly fd: number) {
     super({ decodeStrings: false });
   }
 
-  /** Records lost since the last `log records were lost`. */
+  /** Records lost since the start. */
   get lostRecords(): number {
     return this.lost;
-  }
-
-  /** Records lost since the start. */
-  get lostTotal(): number {
-    return this.lostBefore + this.lost;
   }
 
   /** bunyan calls this for each record. Never blocks, never fails. */
@@ -333,7 +315,7 @@ export class LogSink extends Writable {
 
   /** Writes out what is buffered, as far as the descriptor takes it now. */
   flushSync(): void {
-    let unwritten = Buffer.from(this.drainBuffer());
+    let unwritten = this.takeBuffered();
     while (unwritten.length > 0) {
       try {
         unwritten = unwritten.subarray(writeSync(this.fd, unwritten));
@@ -346,50 +328,42 @@ export class LogSink extends Writable {
     }
   }
 
-  private flush(): void {
-    if (this.writing || this.lines.length === 0) {
-      return;
-    }
-    this.writing = true;
-    this.writeOut(Buffer.from(this.drainBuffer()));
-  }
-
-  private writeOut(chunk: Buffer): void {
-    write(this.fd, chunk, 0, chunk.length, null, (err, written) => {
-      if (err === null && written < chunk.length) {
-        this.writeOut(chunk.subarray(written));
-        return;
-      }
-      if (err !== null && (err.code === 'EAGAIN' || err.code === 'EINTR')) {
-        setTimeout(() => this.writeOut(chunk), 10).unref();
-        return;
-      }
-      if (err === null) {
-        setTimeout(() => this.endWrite(), FLUSH_EVERY_MS).unref();
-        return;
-      }
+  private async flush(): Promise<void> {
+    while (!this.writing && this.lines.length > 0) {
+      this.writing = true;
+      await delay(await this.writeOut(this.takeBuffered()), undefined, { ref: false });
       this.writing = false;
-      this.lost += countLines(chunk);
-      setTimeout(() => this.flush(), RETRY_MS).unref();
-    });
+    }
   }
 
-  private endWrite(): void {
-    this.writing = false;
-    this.flush();
+  /** @returns how long to wait before the next one, ms */
+  private async writeOut(chunk: Buffer): Promise<number> {
+    let unwritten = chunk;
+    while (unwritten.length > 0) {
+      try {
+        const { bytesWritten } = await writeToFd(this.fd, unwritten);
+        unwritten = unwritten.subarray(bytesWritten);
+      } catch (err) {
+        if (!['EAGAIN', 'EINTR'].includes(codeOf(err))) {
+          this.lost += unwritten.toString().split('\n').length - 1;
+          return RETRY_MS;
+        }
+        await delay(FLUSH_EVERY_MS, undefined, { ref: false });
+      }
+    }
+    return FLUSH_EVERY_MS;
   }
 
-  private drainBuffer(): string {
-    if (this.lost > 0) {
-      const { lost } = this;
-      this.lostBefore += lost;
-      this.lost = 0;
+  private takeBuffered(): Buffer {
+    const lost = this.lost - this.lostLogged;
+    if (lost > 0) {
+      this.lostLogged = this.lost;
       this.lines.push(lostRecord(lost));
     }
     const text = this.lines.join('');
     this.lines = [];
     this.bufferedBytes = 0;
-    return text;
+    return Buffer.from(text);
   }
 }
 
@@ -398,12 +372,4 @@ function lostRecord(lost: number): string {
   const time = new Date().toISOString();
   const identity = { name: 'metadata', hostname: hostname(), pid: process.pid, level: 40 };
   return `${JSON.stringify({ ...identity, lost, msg: 'log records were lost', time, v: 0 })}\n`;
-}
-
-function countLines(chunk: Buffer): number {
-  let lines = 0;
-  for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, at + 1)) {
-    lines++;
-  }
-  return lines;
 }

@@ -9,7 +9,6 @@ import { letHeapGrow } from './platform/process';
 import { fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CommanderError } from 'commander';
-import { addTail } from './admin/tail';
 import { Agent } from './agent';
 import {
   ConfigError,
@@ -33,20 +32,14 @@ const STOP_GRACE_MS = 4000;
 /** Whatever hangs then, the process ends: 5 s are promised. */
 const LAST_MS = 4800;
 
+const STDOUT_FD = 1;
+
 interface Options {
   readonly root: string | undefined;
   readonly config: string | undefined;
   readonly logLevel: Level | undefined;
   readonly vminfod: string | undefined;
   readonly checkConfig: boolean | undefined;
-}
-
-const STDOUT_FD = 1;
-
-function parseArguments(argv: readonly string[]): Options {
-  const command = mdatadCommand();
-  command.parse(argv);
-  return command.opts<Options>();
 }
 
 /** The configuration as file and command line together give it: the command line wins. */
@@ -60,7 +53,6 @@ function effectiveConfig(options: Options): Config {
 }
 
 async function run(options: Options, root: string): Promise<void> {
-  const startedAt = performance.now();
   const config = effectiveConfig(options);
   const sink = new LogSink(STDOUT_FD);
   const log = createLogger(config.log_level, sink);
@@ -74,14 +66,16 @@ async function run(options: Options, root: string): Promise<void> {
     sink.flushSync();
   });
 
-  const lostRecords = (): number => sink.lostTotal;
-  const agent = new Agent({ root, config, log, tail: addTail(log), lostRecords, startedAt });
-  const life = { stopping: false };
+  let agent: Agent;
+  try {
+    agent = new Agent(root, config, log, () => sink.lostRecords);
+  } catch (err) {
+    return end(cannotStart(err, log));
+  }
   const stop = (signal: string): void => {
-    if (life.stopping) {
+    if (agent.phase() === 'stopping') {
       return;
     }
-    life.stopping = true;
     log.info({ signal }, 'stopping');
     setTimeout(() => {
       log.error('something hangs, exiting without it');
@@ -99,21 +93,24 @@ async function run(options: Options, root: string): Promise<void> {
     await agent.start();
     letHeapGrow();
   } catch (err) {
-    if (life.stopping) {
-      return;
+    if (agent.phase() !== 'stopping') {
+      const code = cannotStart(err, log);
+      await agent.stop(0);
+      end(code);
     }
-    // Said once in each place: a terminal gets the text, a log the record, and SMF's log, which is both, no text.
-    if (!process.stdout.isTTY) {
-      const remedy = remedyOf(err);
-      log.fatal({ err, ...(remedy !== '' && { remedy }) }, 'cannot start');
-    }
-    if (process.stdout.isTTY || !isSameFile(process.stdout.fd, process.stderr.fd)) {
-      process.stderr.write(explain('mdatad: cannot start', err));
-    }
-    await agent.stop(0);
-    const isPermission = ['EPERM', 'EACCES'].includes(codeOf(err));
-    end(isPermission ? EXIT_PERMISSION : EXIT_FATAL);
   }
+}
+
+/** Says why once in each place: a terminal gets the text, a log the record, and SMF's log, which is both, no text. */
+function cannotStart(err: unknown, log: Logger): number {
+  if (!process.stdout.isTTY) {
+    const remedy = remedyOf(err);
+    log.fatal({ err, ...(remedy !== '' && { remedy }) }, 'cannot start');
+  }
+  if (process.stdout.isTTY || !isSameFile(process.stdout.fd, process.stderr.fd)) {
+    process.stderr.write(explain('mdatad: cannot start', err));
+  }
+  return ['EPERM', 'EACCES'].includes(codeOf(err)) ? EXIT_PERMISSION : EXIT_FATAL;
 }
 
 /** False where one of them cannot be asked, as when it is closed. */
@@ -147,39 +144,31 @@ function refuse(code: number, why: Error): void {
 
 async function main(): Promise<void> {
   widenThreadPool();
-  let options: Options;
   try {
-    options = parseArguments(process.argv);
-  } catch (err) {
-    if (!(err instanceof CommanderError)) {
-      throw err;
-    }
-    // commander has printed what was wrong; help and version are no error.
-    process.exitCode = err.exitCode === 0 ? EXIT_OK : EXIT_CONFIG;
-    return;
-  }
-  try {
+    const command = mdatadCommand();
+    command.parse(process.argv);
+    const options = command.opts<Options>();
     if (options.checkConfig === true) {
       effectiveConfig(options);
       process.stdout.write('mdatad: configuration OK\n');
-      return;
-    }
-    if (options.root === undefined) {
+    } else if (options.root === undefined) {
       const remedy = 'simcn up --root DIR makes a node there';
-      refuse(EXIT_CONFIG, new RemediedError('--root DIR is needed off SmartOS', remedy));
-      return;
-    }
-    if (resolve(options.root) === '/' && process.geteuid?.() !== 0) {
+      throw new ConfigError('--root DIR is needed off SmartOS', remedy);
+    } else if (resolve(options.root) === '/' && process.geteuid?.() !== 0) {
       const remedy = 'become root (pfexec, sudo), or serve a simulated node: --root DIR';
       refuse(EXIT_PERMISSION, new RemediedError('only root can serve a real node', remedy));
-      return;
+    } else {
+      await run(options, resolve(options.root));
     }
-    await run(options, resolve(options.root));
   } catch (err) {
-    if (!(err instanceof ConfigError)) {
+    if (err instanceof ConfigError) {
+      refuse(EXIT_CONFIG, err);
+    } else if (err instanceof CommanderError) {
+      // commander has printed what was wrong; help and version are no error.
+      process.exitCode = err.exitCode === 0 ? EXIT_OK : EXIT_CONFIG;
+    } else {
       throw err;
     }
-    refuse(EXIT_CONFIG, err);
   }
 }
 

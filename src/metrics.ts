@@ -2,8 +2,11 @@
  * Counters of the whole node, kept as plain numbers: counting a request costs no more than that. The admin server reads
  * them for metrics and status.
  */
-import type { CountedVerb, NodeRequestStats, Outcome } from './request-log';
 import type { Refusal } from './transport/link';
+
+export type Outcome = 'SUCCESS' | 'NOTFOUND' | 'FAILURE';
+export type CountedVerb =
+  'GET' | 'KEYS' | 'PUT' | 'DELETE' | 'WATCH' | 'GETALL' | 'PUTIF' | 'DELETEIF' | 'HELLO';
 
 /** Upper bounds of the latency histogram, ms: from an answer out of memory to a client's timeout. */
 export const LATENCY_BOUNDS_MS = [
@@ -15,14 +18,8 @@ export const BOOT_BOUNDS_MS = [
   250, 500, 1000, 2500, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
 ] as const;
 
-export interface Latency {
+class LatencyCount {
   /** Counts by bound, not cumulative; the last one is above all bounds. */
-  readonly buckets: readonly number[];
-  readonly sumMs: number;
-  readonly count: number;
-}
-
-class LatencyCount implements Latency {
   readonly buckets: number[];
   sumMs = 0;
   count = 0;
@@ -43,6 +40,8 @@ class LatencyCount implements Latency {
   }
 }
 
+export type Latency = Pick<LatencyCount, 'buckets' | 'sumMs' | 'count'>;
+
 /** The last minute is kept in parts of this, so that it advances without a timer. */
 const PART_MS = 10_000;
 const PARTS = 6;
@@ -50,22 +49,18 @@ const PARTS = 6;
 /** Latencies of about the last minute. */
 class RecentLatency {
   private parts: { readonly number: number; readonly latency: LatencyCount }[] = [];
-  private current = new LatencyCount();
-  /** When the part that counts now ends. */
-  private endsAt = 0;
 
   /** @param now a clock in ms that never goes back */
   constructor(private readonly now: () => number) {}
 
   add(elapsedMs: number): void {
-    const now = this.now();
-    if (now >= this.endsAt) {
-      const number = Math.floor(now / PART_MS);
-      this.current = new LatencyCount();
-      this.endsAt = (number + 1) * PART_MS;
-      this.parts = [...this.partsSince(number - PARTS + 1), { number, latency: this.current }];
+    const number = Math.floor(this.now() / PART_MS);
+    let last = this.parts.at(-1);
+    if (last?.number !== number) {
+      last = { number, latency: new LatencyCount() };
+      this.parts = [...this.partsSince(number - PARTS + 1), last];
     }
-    this.current.add(elapsedMs);
+    last.latency.add(elapsedMs);
   }
 
   /** The parts of the last minute, and how many ms they span: 50 to 60 s, less after the start. */
@@ -81,20 +76,8 @@ class RecentLatency {
   }
 }
 
-/** What happened on the ports of all HVM guests. */
-export interface PortCounts {
-  connects: number;
-  /** Connections after the first one of a boot. */
-  reconnects: number;
-  disconnects: number;
-  /** Times that another process had the port. */
-  held: number;
-  /** Bytes that were not part of a request. */
-  droppedBytes: number;
-}
-
 /** Counters since the agent's start. One serves the agent. */
-export class NodeMetrics implements NodeRequestStats {
+export class NodeMetrics {
   readonly latency = new Map<CountedVerb, LatencyCount>();
   readonly refusals = new Map<Refusal, number>();
   readonly repairs = new Map<string, number>();
@@ -110,11 +93,15 @@ export class NodeMetrics implements NodeRequestStats {
   faults = 0;
   /** Log records over the quota of their zone. */
   recordsSuppressed = 0;
-  readonly ports: PortCounts = {
+  /** What happened on the ports of all HVM guests. */
+  readonly ports = {
     connects: 0,
+    /** Connections after the first one of a boot. */
     reconnects: 0,
     disconnects: 0,
+    /** Times that another process had the port. */
     held: 0,
+    /** Bytes that were not part of a request. */
     droppedBytes: 0,
   };
   /** From a zone's running to its guest's first answered request, by `BOOT_BOUNDS_MS`. */
@@ -154,18 +141,6 @@ export class NodeMetrics implements NodeRequestStats {
 
   refused(reason: Refusal): void {
     add(this.refusals, reason);
-  }
-
-  bytes(received: number, sent: number): void {
-    this.bytesReceived += received;
-    this.bytesSent += sent;
-  }
-
-  connections(change: 1 | -1): void {
-    this.openConnections += change;
-    if (change === 1) {
-      this.acceptedConnections++;
-    }
   }
 
   repaired(what: string): void {

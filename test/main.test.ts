@@ -4,8 +4,10 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { eventually } from './support/eventually';
+import { AgentProcess } from './support/guest-agent';
 import { needs } from './support/pending';
 import { keepStream } from './support/said';
+import { osZone } from './support/simulated-node';
 import { SimNode, whyNoNode } from './support/simcn';
 
 const MAIN = join(__dirname, '..', 'src', 'bundle', 'mdatad.js');
@@ -18,12 +20,24 @@ describe('mdatad', function () {
 
   before(async function () {
     needs(this, whyNoNode());
-    node = await SimNode.start({ vms: [] });
+    node = await SimNode.start({ vms: [osZone(1), osZone(2)] });
   });
 
   after(async () => {
     daemon?.kill('SIGKILL');
     await node.stop();
+  });
+
+  it('binds the sockets of its zones before it follows vminfod', async () => {
+    const agent = await AgentProcess.start(node.root);
+    try {
+      const order = (): unknown[] => agent.records.map(({ msg }) => msg);
+      await eventually(() => order().includes('following vminfod'));
+      const served = order().indexOf('running zones are served');
+      assert(served >= 0 && served < order().indexOf('following vminfod'), order().join(', '));
+    } finally {
+      await agent.stop();
+    }
   });
 
   it('opens no inspector on SIGUSR1, and goes on', async () => {

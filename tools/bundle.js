@@ -41,6 +41,27 @@ const noTrace = {
   },
 };
 
+/**
+ * Loaded by who first uses them, each some ms of a start: the first guest needs neither HTTP, nor a token, nor a child
+ * process, which commander loads for programs that mdatad does not have.
+ */
+const loadLater = {
+  name: 'load later',
+  setup(build) {
+    build.onResolve({ filter: /^node:(child_process|crypto|http)$/ }, ({ path, namespace }) =>
+      namespace === 'later' ? { path, external: true } : { path, namespace: 'later' },
+    );
+    build.onLoad({ filter: /./, namespace: 'later' }, ({ path }) => {
+      const getters = Object.keys(require(path)).map(
+        (name) => `get ${name}() { return load().${name}; }`,
+      );
+      return {
+        contents: `let it; const load = () => (it ??= require('${path}')); module.exports = { ${getters.join(', ')} };`,
+      };
+    });
+  },
+};
+
 /** Native packages look for their binaries beside their own code, which stays where it was installed. */
 const keepDirectories = {
   name: 'keep directories',
@@ -73,7 +94,7 @@ async function bundle() {
     target: 'node20.15',
     legalComments: 'inline',
     logLevel: 'warning',
-    plugins: [leaveOut, noTrace, keepDirectories],
+    plugins: [leaveOut, noTrace, loadLater, keepDirectories],
   });
 }
 

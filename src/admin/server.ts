@@ -2,10 +2,10 @@
  * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health
  * and metrics on a loopback port.
  *
- * The agent starts it before its zones, so that health can be asked at any time, and stops it
- * after them. The routes are in routes.ts. No error of a request leaves this file, and none can exhaust the
- * agent's memory: bodies and connections are bounded, and a client that neither sends its request nor
- * reads its reply is disconnected. Only followers of the log stay, as many as tail.ts allows.
+ * The agent starts it once the first zones have their sockets, and stops it after them. The routes are in routes.ts.
+ * No error of a request leaves this file, and none can exhaust the agent's memory: bodies and connections are bounded,
+ * and a client that neither sends its request nor reads its reply is disconnected. Only followers of the log stay, as
+ * many as tail.ts allows.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';

@@ -126,46 +126,35 @@ export function remedyFor(code: string, path: string): string {
 
 /** The lines for stderr, each with its newline. @param program what they begin with */
 export function explain(program: string, err: unknown): string {
+  const call = systemCallOf(err);
+  const text =
+    call === null ? messageOf(err) : `${call.call} ${call.subject}: ${describeError(call)}`;
   const remedy = remedyOf(err);
-  return `${program}: ${textOf(err)}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
+  return `${program}: ${text}\n${remedy === '' ? '' : `  ${remedy}\n`}`;
 }
 
-function textOf(err: unknown): string {
-  const failed = failedCall(err);
-  return failed === null || failed.err !== err
-    ? messageOf(err)
-    : `${failed.call} ${failed.path}: ${describeError(err)}`;
-}
-
-/** What to do about an error, on one line; empty where that is not known. */
+/** What to do about an error or its cause, on one line; empty where that is not known. */
 export function remedyOf(err: unknown): string {
   if (err instanceof RemediedError) {
     return err.remedy;
   }
-  const failed = failedCall(err);
-  // The name of a zone or a descriptor is not a path: no directory can be listed.
-  const isPath =
-    failed !== null && (failed.path.includes('/') || !(failed.err instanceof SystemError));
-  return isPath ? remedyFor(codeOf(failed.err), failed.path) : '';
-}
-
-interface FailedCall {
-  readonly err: unknown;
-  readonly call: string;
-  readonly path: string;
-}
-
-/** The system call that an error, or its cause, is about; null for any other error. */
-function failedCall(err: unknown): FailedCall | null {
-  if (err instanceof SystemError) {
-    return { err, call: err.call, path: err.subject };
+  const call = systemCallOf(err);
+  if (call === null) {
+    return err instanceof Error ? remedyOf(err.cause) : '';
   }
-  if (!(err instanceof Error)) {
+  // The name of a zone or a descriptor is not a path: no directory can be listed.
+  const isPath = call.subject.includes('/') || !(err instanceof SystemError);
+  return isPath ? remedyFor(call.code, call.subject) : '';
+}
+
+/** The system call on a file that an error is about; null for any other error. */
+function systemCallOf(err: unknown): SystemError | null {
+  if (err instanceof SystemError) {
+    return err;
+  }
+  if (!(err instanceof Error && 'syscall' in err && typeof err.syscall === 'string')) {
     return null;
   }
-  if ('syscall' in err && typeof err.syscall === 'string') {
-    const path = 'path' in err ? err.path : 'address' in err ? err.address : undefined;
-    return typeof path === 'string' ? { err, call: err.syscall, path } : null;
-  }
-  return err.cause === undefined ? null : failedCall(err.cause);
+  const path = 'path' in err ? err.path : 'address' in err ? err.address : undefined;
+  return typeof path === 'string' ? systemError(err.syscall, path, err) : null;
 }

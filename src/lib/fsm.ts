@@ -18,37 +18,23 @@ export interface StateRecord<S extends string> {
   readonly since: number;
 }
 
-/** What a state's entry function works through; dead as soon as the state is left. */
-export interface StateHandle<S extends string> {
-  /** True until the state is left. */
-  readonly live: boolean;
-  goto(next: S): void;
-  /** Listens for as long as the state lasts. */
-  on(emitter: EventEmitter, event: string, listener: (...args: unknown[]) => void): void;
-  /** A timer that the state's end clears. @param ms at least 0 */
-  timeout(ms: number, fn: () => void): void;
-  /** Waits for a promise; the callbacks run only if the state still lasts then. */
-  until<T>(promise: Promise<T>, done: (value: T) => void, failed: (err: unknown) => void): void;
-  /** Runs when the state is left, last registered first. */
-  leaving(fn: () => void): void;
-}
-
 /** @typeParam O the owner: machines of thousands of zones share one table, and each hands in its own */
-export interface StateDefinition<S extends string, O = void> {
-  readonly next: readonly S[];
-  readonly enter: (handle: StateHandle<S>, owner: O) => void;
-}
-
-export type States<S extends string, O = void> = Readonly<Record<S, StateDefinition<S, O>>>;
-
-type OnChange<S extends string, O> = (state: S, previous: S, owner: O) => void;
+export type States<S extends string, O = void> = Readonly<
+  Record<
+    S,
+    {
+      readonly next: readonly S[];
+      readonly enter: (handle: StateHandle<S>, owner: O) => void;
+    }
+  >
+>;
 
 /** One machine: made with its table, then started, once. Its owner is handed to every entry function. */
 export class Fsm<S extends string, O = void> {
   /** Replaced, never grown: an array that grows keeps room for sixteen more. */
   private past: readonly StateRecord<S>[] = [];
   private current: S;
-  private handle: LiveHandle<S> | null = null;
+  private handle: StateHandle<S> | null = null;
   private entering = false;
   private pending: S | null = null;
 
@@ -61,7 +47,7 @@ export class Fsm<S extends string, O = void> {
     private readonly states: States<S, O>,
     initial: S,
     private readonly owner: NoInfer<O>,
-    private readonly onChange: OnChange<S, O> = () => undefined,
+    private readonly onChange?: (state: S, previous: S, owner: O) => void,
   ) {
     this.current = initial;
   }
@@ -97,13 +83,13 @@ export class Fsm<S extends string, O = void> {
     this.handle?.end();
     const previous = this.current;
     this.current = next;
-    this.onChange(next, previous, this.owner);
+    this.onChange?.(next, previous, this.owner);
     this.enter(next);
   }
 
   private enter(state: S): void {
     this.past = [...this.past.slice(1 - HISTORY_LENGTH), { state, since: Date.now() }];
-    const handle = new LiveHandle<S>(this);
+    const handle = new StateHandle<S>(this);
     this.handle = handle;
     this.entering = true;
     try {
@@ -119,7 +105,9 @@ export class Fsm<S extends string, O = void> {
   }
 }
 
-class LiveHandle<S extends string> implements StateHandle<S> {
+/** What a state's entry function works through; dead as soon as the state is left. */
+export class StateHandle<S extends string> {
+  /** True until the state is left. */
   live = true;
   /** Null while there is nothing: most machines of a node are in a state that holds nothing. */
   private undo: (() => void)[] | null = null;
@@ -132,35 +120,35 @@ class LiveHandle<S extends string> implements StateHandle<S> {
     }
   }
 
+  /** Listens for as long as the state lasts. */
   on(emitter: EventEmitter, event: string, listener: (...args: unknown[]) => void): void {
     emitter.on(event, listener);
     this.leaving(() => emitter.removeListener(event, listener));
   }
 
+  /** A timer that the state's end clears. @param ms at least 0 */
   timeout(ms: number, fn: () => void): void {
     const timer = setTimeout(fn, ms);
     this.leaving(() => clearTimeout(timer));
   }
 
+  /** Waits for a promise; the callbacks run only if the state still lasts then. */
   until<T>(promise: Promise<T>, done: (value: T) => void, failed: (err: unknown) => void): void {
-    const ifLive = <V>(fn: (value: V) => void) => {
-      return (value: V): void => {
-        if (this.live) {
-          fn(value);
-        }
-      };
-    };
-    promise.then(ifLive(done), ifLive(failed));
+    promise.then(
+      (value) => this.live && done(value),
+      (err: unknown) => this.live && failed(err),
+    );
   }
 
+  /** Runs when the state is left, last registered first. */
   leaving(fn: () => void): void {
     (this.undo ??= []).push(fn);
   }
 
+  /** The machine leaves the state. */
   end(): void {
     this.live = false;
-    const undo = this.undo;
+    this.undo?.reverse().forEach((step) => step());
     this.undo = null;
-    undo?.reverse().forEach((step) => step());
   }
 }

@@ -108,6 +108,11 @@ export function either<T>(reader: Reader<T>, absent: T): Reader<T> {
   return (value) => (value === undefined ? absent : reader(value));
 }
 
+/** A member that earlier versions had. @param why it went */
+export function removed(why: string): Reader<undefined> {
+  return (value) => (value === undefined ? undefined : refuse(`was removed: ${why}`));
+}
+
 /** An object with these members and no other. Absent, it reads as an empty one. */
 export function members<R extends Readonly<Record<string, Reader<unknown>>>>(
   readers: R,

@@ -28,16 +28,14 @@ export class PeriodicTimer {
   /** @param secondMs how long a second is; tests make it short */
   constructor(private readonly secondMs = 1000) {}
 
-  /** @returns ends it; idempotent */
+  /** @param check a function of its own @returns ends it; idempotent */
   everySecond(check: () => void): () => void {
-    // Wrapped, so that the same function may be there twice.
-    const member = (): void => check();
-    this.eager.add(member);
+    this.eager.add(check);
     this.secondTimer ??= setInterval(() => {
       [...this.eager].forEach((one) => one());
     }, this.secondMs).unref();
     return () => {
-      if (this.eager.delete(member) && this.eager.size === 0) {
+      if (this.eager.delete(check) && this.eager.size === 0) {
         clearInterval(this.secondTimer ?? undefined);
         this.secondTimer = null;
       }

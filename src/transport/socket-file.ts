@@ -56,6 +56,15 @@ const stat = openStat();
 /** Off a compute node the agent may run as a user, who cannot chown to root. */
 const isRoot = process.getuid?.() === 0;
 
+/** Throws a SystemError for a path that no socket address holds: a kernel would cut it short. */
+export function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
+    throw new SystemError('bind', path, 'ENAMETOOLONG', detail);
+  }
+}
+
 /** A listener, and the identity of its file. */
 export interface Bound<L> {
   readonly listener: L;
@@ -137,13 +146,8 @@ function prepare(path: string, modes: SocketModes): string {
   const directory = dirname(path);
   bound++;
   const own = join(dirname(directory), `.${basename(directory)}.${bound}`);
-  for (const name of [path, own]) {
-    const bytes = Buffer.byteLength(name);
-    if (bytes > MAX_SOCKET_PATH_BYTES) {
-      const detail = `${bytes} bytes, at most ${MAX_SOCKET_PATH_BYTES} fit`;
-      throw new SystemError('bind', name, 'ENAMETOOLONG', detail);
-    }
-  }
+  checkSocketPath(path);
+  checkSocketPath(own);
   let stats = attempt('lstat', directory, () => lstatSync(directory, { throwIfNoEntry: false }));
   if (stats === undefined) {
     const { directory: mode } = modes;

@@ -11,6 +11,7 @@
  * else: no text or record made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { TaskQueue } from '../lib/scheduler';
 import type { TokenRate } from '../lib/token-bucket';
 import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import type {
@@ -46,6 +47,8 @@ export class Writer implements MetadataWriter {
     joined: 0,
     timedOut: 0,
   };
+  /** One in an iteration of the event loop: a start adds thousands of VMs, whose directories are not in memory yet. */
+  private readonly cleaning = new TaskQueue({ tasks: 1 });
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
@@ -72,9 +75,11 @@ export class Writer implements MetadataWriter {
   }
 
   add({ zonename, directory }: WriteTarget): void {
-    if (this.queues.get(zonename)?.busy !== true) {
-      this.leasing?.clean(directory);
-    }
+    this.cleaning.add(() => {
+      if (this.queues.get(zonename)?.busy !== true) {
+        this.leasing?.clean(directory);
+      }
+    });
   }
 
   remove(target: WriteTarget): void {

@@ -11,15 +11,12 @@
  * repaired and logged: in a healthy run it finds nothing. One zone's trouble never stops another's work.
  */
 import { EventEmitter } from 'node:events';
-import * as vasync from 'vasync';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
 import { phaseOf, type Phase, type ZoneEvent, type ZoneEvents } from './events';
 import type { ZoneFacts } from '../platform/libzonecfg';
 import { isOther, Reconciler, type ReconcileOptions, type Repair } from './reconciler';
 import type { Zone } from './zone';
 
-/** Sockets are bound one after the other: none of them waits for anything. */
-const BIND_CONCURRENCY = 1;
 const NS_PER_MS = 1_000_000n;
 /** A state that was published is set by then. */
 const SETTLED_MS = 250;
@@ -50,19 +47,14 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly askedAt = new Map<string, bigint>();
   /** Zones that are asked for once more, a while after an event of theirs. */
   private readonly settling = new Map<string, NodeJS.Timeout>();
-  private readonly binding: vasync.Queue<Zone>;
+  /** The end of the queue of zones that are brought up: one after the other, since none waits for anything. */
+  private lastBound: Promise<void> = Promise.resolve();
+  private unbound = 0;
+  private readonly slice = new CooperativeYield();
   private stopped = false;
 
   constructor(private readonly options: RegistryOptions) {
     super();
-    const slice = new CooperativeYield();
-    this.binding = vasync.queue((zone: Zone, done) => {
-      void zone
-        .start()
-        .catch((err: unknown) => zone.log.error({ err }, 'zone could not be brought up'))
-        .then(() => slice.pause())
-        .finally(done);
-    }, BIND_CONCURRENCY);
     this.safetyNet = new Reconciler(options, this.zones, (zonename, repair) => {
       this.emit('repaired', repair);
       return this.hint(zonename);
@@ -117,7 +109,8 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** Zones whose socket is being bound, and those that wait for it: for status. */
   get bindingStatus(): { readonly pending: number; readonly waiting: number } {
-    return { pending: this.binding.npending, waiting: this.binding.queued.length };
+    const pending = Math.min(1, this.unbound);
+    return { pending, waiting: this.unbound - pending };
   }
 
   /**
@@ -172,7 +165,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
     await Promise.all([...this.zones.values()].map((zone) => zone.stop(graceMs)));
     await Promise.race([unsubscribed, waitedEnough]);
     await Promise.all(this.closing.values());
-    this.binding.kill();
   }
 
   private apply(event: ZoneEvent): void {
@@ -246,7 +238,21 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.askedAt.set(facts.zonename, askedAt);
     }
     this.emit('added', zone);
-    await new Promise<void>((resolve) => this.binding.push(zone, () => resolve()));
+    this.unbound++;
+    this.lastBound = this.lastBound.then(() => this.bind(zone));
+    await this.lastBound;
+  }
+
+  private async bind(zone: Zone): Promise<void> {
+    if (!this.stopped) {
+      try {
+        await zone.start();
+      } catch (err) {
+        zone.log.error({ err }, 'zone could not be brought up');
+      }
+      await this.slice.pause();
+    }
+    this.unbound--;
   }
 
   private move(zone: Zone, phase: Phase): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert';
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import { codeOf } from '../../src/lib/errors';
 import { Writer } from '../../src/writes/writer';
 import { remove, set, STORED, WriterFixture } from '../support/writer-fixture';
@@ -183,6 +184,23 @@ describe('FileWriter', () => {
     t.files.clean(t.dir.path);
     assert.strictEqual(fs.existsSync(temp), false);
     t.files.clean(t.dir.path);
+  });
+
+  it('looks for the temp files of VMs that were added one in each iteration of the event loop', async () => {
+    const directories = ['a', 'b'].map((name) => join(t.dir.path, name));
+    const left = directories.map((directory) => join(directory, '.metadata.json.mdatad'));
+    for (const directory of directories) {
+      fs.mkdirSync(directory);
+      fs.writeFileSync(join(directory, '.metadata.json.mdatad'), '{');
+      t.writer.add(t.target(directory, directory));
+    }
+    const remaining = (): number => left.filter((path) => fs.existsSync(path)).length;
+    const still = [remaining()];
+    while (still.length <= directories.length) {
+      await nextIteration();
+      still.push(remaining());
+    }
+    assert.deepStrictEqual(still, [2, 1, 0]);
   });
 
   it('puts no value or path into a reply, and no value into the log', async () => {
