@@ -82,7 +82,7 @@ export class Agent implements AdminNode {
   private readonly roots: ZoneRoots;
   private readonly factory: ZoneFactory;
   private readonly events: ZoneEvents;
-  private readonly zones: Registry;
+  readonly zones: Registry;
   private admin: AdminServer | null = null;
   private lock: HeldLock | null = null;
   private pipeline: vasync.PipelineStatus | null = null;
@@ -155,10 +155,6 @@ export class Agent implements AdminNode {
 
   config(): Config {
     return this.current;
-  }
-
-  registry(): Registry {
-    return this.zones;
   }
 
   requestLogOf(zone: Zone): RequestLog | undefined {

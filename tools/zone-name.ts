@@ -5,7 +5,7 @@
  * understood when they are pasted. Used by mdatactl (zone-name.ts there) and by simcn's node (node.ts).
  */
 
-import { editDistance } from '../src/lib/edit-distance';
+import { editDistance } from './edit-distance';
 
 export interface NamedZone {
   readonly zonename: string;

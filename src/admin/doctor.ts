@@ -55,12 +55,11 @@ export async function runDoctor(
   const entries = mnttab === null ? null : parseMnttab(mnttab);
   const mounts = entries && new Map(entries.map((entry) => [entry.mountPoint, entry]));
   const context = { node, monitor, health, mounts };
-  const registry = node.registry();
-  const named = zonename === undefined ? undefined : registry?.get(zonename);
+  const named = zonename === undefined ? undefined : node.zones.get(zonename);
   const zones =
     zonename !== undefined && named === undefined
       ? [unknownZone(context, zonename)]
-      : await checkZones(context, named === undefined ? [...(registry?.all() ?? [])] : [named]);
+      : await checkZones(context, named === undefined ? [...node.zones.all()] : [named]);
   const steps = checkNode(context, self);
   /** Of the node and all its zones: the worst there is. */
   const verdict = worst([...steps, ...zones]);

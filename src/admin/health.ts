@@ -138,7 +138,7 @@ export class HealthMonitor {
     this.configs = new ConfigChecks(node.vminfodUrl);
     this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
     this.freeSpace = new FreeSpace({
-      zones: () => node.registry()?.all() ?? [],
+      zones: () => node.zones.all(),
       directoryOf: (zone) => this.configDirectory(zone),
       metadataBytes: () => node.config().limits.metadata_bytes,
     });
@@ -188,8 +188,7 @@ export class HealthMonitor {
       return { live: new Map(), index: new Map() };
     });
     if (node.phase() === 'serving') {
-      const registry = node.registry();
-      this.configs.keepOnly((zonename) => registry?.get(zonename) !== undefined);
+      this.configs.keepOnly((zonename) => node.zones.get(zonename) !== undefined);
       const { inProgress, failing } = node.store.status().writer;
       const shared = {
         vminfod,
@@ -226,7 +225,7 @@ export class HealthMonitor {
     };
     switch (node.phase()) {
       case 'starting': {
-        const { pending = 0, waiting = 0 } = node.registry()?.bindingStatus ?? {};
+        const { pending, waiting } = node.zones.bindingStatus;
         const left = pending + waiting;
         const rest = left === 0 ? '' : `: ${counted(left, 'zone socket')} still to be bound`;
         add('starting', `the agent is starting${rest}`, 'mdatactl status');

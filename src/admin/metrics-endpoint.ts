@@ -180,7 +180,7 @@ function valuesOf(
   const status = node.store.status();
   const { inProgress, stored, failed, changed, joined, timedOut } = status.writer;
   const datasets = node.datasets.counts();
-  const zones = [...(node.registry()?.all() ?? [])];
+  const zones = [...node.zones.all()];
   const { user, system } = process.cpuUsage();
   return {
     mdatad_healthy: health.state === 'ok' ? 1 : 0,

@@ -49,8 +49,7 @@ export interface AdminNode {
   readonly vminfodUrl: string;
   phase(): AgentPhase;
   config(): Config;
-  /** Null until the start comes to the zones. */
-  registry(): Registry | null;
+  readonly zones: Registry;
   requestLogOf(zone: Zone): RequestLog | undefined;
   /** The start as vasync shows it, null before it. */
   starting(): vasync.PipelineStatus | null;
@@ -61,7 +60,7 @@ export interface AdminNode {
 /** All zones, for work on thousands of them: guests are served between them. */
 export async function* zonesInSlices(node: AdminNode): AsyncGenerator<Zone> {
   const slice = new CooperativeYield();
-  for (const zone of [...(node.registry()?.all() ?? [])]) {
+  for (const zone of [...node.zones.all()]) {
     await slice.pause();
     yield zone;
   }

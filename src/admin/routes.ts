@@ -24,7 +24,6 @@ import { printableKey, type Level } from '../log';
 import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
 import { zonerootOf } from '../metadata/datasets';
 import { MAP_NAMES } from '../vm/metadata-index';
-import type { Registry } from '../zones/registry';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
 import { NOTIFY_STATES, zonesInSlices, type AdminNode } from './node';
@@ -278,20 +277,12 @@ async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> 
 
 async function notify({ node }: Parts, { request }: Ask): Promise<unknown> {
   const { zonename, state } = await bodyOf(request, notifyBody);
-  const facts = await registryOf(node).notify(named(node, zonename));
+  const facts = await node.zones.notify(named(node, zonename));
   return { zonename, said: state, is: facts?.state ?? null };
 }
 
-function registryOf(node: AdminNode): Registry {
-  const registry = node.registry();
-  if (registry === null) {
-    throw new Refused(503, 'the agent is starting and knows no zones yet');
-  }
-  return registry;
-}
-
 function zoneNamed(node: AdminNode, name: string): Zone {
-  const found = registryOf(node).get(named(node, name));
+  const found = node.zones.get(named(node, name));
   if (found === undefined) {
     throw new Refused(404, `no such zone: ${name}`);
   }
@@ -303,7 +294,7 @@ function named(node: AdminNode, name: string): string {
   if (!isZonename(name)) {
     throw new Refused(400, 'that is not the name of a zone');
   }
-  const isHeld = node.registry()?.get(name) !== undefined;
+  const isHeld = node.zones.get(name) !== undefined;
   return isHeld ? name : (node.store.table.zoneOf(name) ?? name);
 }
 

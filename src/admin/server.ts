@@ -39,7 +39,7 @@ export class AdminServer {
   private identity: FileIdentity | null = null;
 
   constructor(private readonly node: AdminNode) {
-    const ceiling = (): number => memoryCeiling(node.registry()?.size ?? 0, node.config().limits);
+    const ceiling = (): number => memoryCeiling(node.zones.size, node.config().limits);
     this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
     const self = (): SelfHealth => this.watchdog.state();
     this.parts = { node, health: new HealthMonitor(node, self), self };

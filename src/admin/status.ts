@@ -105,8 +105,8 @@ function progressOf(node: AdminNode) {
       ? [{ what: `start: ${funcname}`, pending, waiting: 1 - pending }]
       : [];
   });
-  const binding = node.registry()?.bindingStatus;
-  return binding !== undefined && binding.pending + binding.waiting > 0
+  const binding = node.zones.bindingStatus;
+  return binding.pending + binding.waiting > 0
     ? [...started, { what: 'bringing zones up', ...binding }]
     : started;
 }

@@ -4,7 +4,7 @@
  * `tail`; the guest's answer and the agent's log know nothing of it. Pure.
  */
 import type { ZoneReport } from '../../src/admin/status';
-import { editDistance } from '../../src/lib/edit-distance';
+import { editDistance } from '../edit-distance';
 import { isJsonObject, own, ownString, type JsonObject } from '../../src/metadata/vm-data';
 
 const SDC = 'sdc:';
