@@ -231,6 +231,9 @@ export class FileWriter implements Backend {
     if (identity !== null) {
       if (!plan.empty && this.options.restoreUndone !== false) {
         this.undone.wrote(target, plan, identity, current.valueOf);
+        if (lease.shown !== null) {
+          this.undone.shown(zonename, lease.shown);
+        }
       }
       this.undone.compared(zonename, taken, plan, identity, current.valueOf);
     }

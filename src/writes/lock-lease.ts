@@ -30,6 +30,8 @@ export interface Lease {
   /** What vminfod has to show. */
   expected: MapEdits;
   confirmed: boolean;
+  /** What vminfod has shown since a write began: it can be sooner than the thread that made it. */
+  shown: MetadataMaps | null;
   /** Null while busy. */
   timer: NodeJS.Timeout | null;
 }
@@ -79,6 +81,7 @@ export class LockLeases {
       since: performance.now(),
       expected: { customer: new Map(), internal: new Map() },
       confirmed: true,
+      shown: null,
       timer: null,
     };
     this.leases.set(target.zonename, lease);
@@ -87,6 +90,7 @@ export class LockLeases {
 
   /** The write is over, well or not. True: the lease has ended for the sake of others. */
   pause(lease: Lease): boolean {
+    lease.shown = null;
     if (lease.confirmed) {
       this.release(lease);
       return false;
@@ -101,14 +105,16 @@ export class LockLeases {
   }
 
   /** What vminfod shows of a VM's metadata. */
-  observe(zonename: string, { customer, internal }: MetadataMaps): void {
+  observe(zonename: string, metadata: MetadataMaps): void {
     const lease = this.leases.get(zonename);
     if (lease === undefined || lease.confirmed) {
       return;
     }
-    const { expected } = lease;
-    lease.confirmed = shows(customer, expected.customer) && shows(internal, expected.internal);
-    if (lease.confirmed && lease.timer !== null) {
+    const { customer, internal } = lease.expected;
+    lease.confirmed = shows(metadata.customer, customer) && shows(metadata.internal, internal);
+    if (lease.timer === null) {
+      lease.shown = metadata;
+    } else if (lease.confirmed) {
       this.release(lease);
     }
   }
@@ -155,6 +161,7 @@ export function expectShown(lease: Lease, { customer, internal }: MapEdits): () 
     internal: new Map([...expected.internal, ...internal]),
   };
   lease.confirmed = false;
+  lease.shown = null;
   return () => Object.assign(lease, { expected, confirmed });
 }
 

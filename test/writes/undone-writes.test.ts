@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert';
 import * as fs from 'node:fs';
+import { setImmediate as nextIteration } from 'node:timers/promises';
 import { eventually } from '../support/eventually';
 import { remove, set, shown, STORED, WriterFixture } from '../support/writer-fixture';
 
@@ -62,6 +63,30 @@ describe('a write that a stale copy of vminfod has undone', () => {
     replace({ a: 'old', gone: 'x', other: '1' });
     assert.strictEqual(await restore(), 0);
     assert.deepStrictEqual(t.customer(), { a: 'old', gone: 'x', other: '1' });
+  });
+
+  it('is not made again where it was reverted after vminfod had shown it sooner than our own thread', async () => {
+    let isSooner = false;
+    // Where the answer comes before this sees the file, it is done again.
+    for (let n = 0; !isSooner; n++) {
+      const put = { hasAnswer: false };
+      const answer = t.ask(set('a', `new ${n}`)).then(() => (put.hasAnswer = true));
+      while (!put.hasAnswer && !isSooner) {
+        await nextIteration();
+        // The main thread does nothing else meanwhile, so no thread can report to it.
+        for (const end = performance.now() + 20; performance.now() < end && !isSooner;) {
+          isSooner = fs.readFileSync(t.path, 'utf8').includes(`new ${n}`) && !put.hasAnswer;
+        }
+      }
+      if (isSooner) {
+        t.files.observe('z', shown({ a: `new ${n}`, b: 'made', other: '1' }));
+      }
+      await answer;
+      await eventually(() => t.held === 0);
+    }
+    replace({ a: 'old', other: '1', b: 'made' });
+    assert.strictEqual(await restore(), 0);
+    assert.deepStrictEqual(t.customer(), { a: 'old', other: '1', b: 'made' });
   });
 
   it('is made again where vminfod shows it only after its older copy was written', async () => {
