@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert';
 import { once } from 'node:events';
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { ConfigChecks } from '../../src/admin/health-files';
@@ -64,9 +64,13 @@ describe('the checks of config files', () => {
   const checks = (): ConfigChecks =>
     new ConfigChecks(`unix:${socket}`, () => Date.now() + passedMs);
 
+  /** Files that are written one after the other have different times: the kernel's clock goes in steps of milliseconds. */
   function write(customer: object): void {
-    writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: customer }));
-    renameSync(`${path}.new`, path);
+    const before = statSync(path, { throwIfNoEntry: false })?.ctimeMs;
+    do {
+      writeFileSync(`${path}.new`, JSON.stringify({ customer_metadata: customer }));
+      renameSync(`${path}.new`, path);
+    } while (Math.floor(statSync(path).ctimeMs) === Math.floor(before ?? 0));
   }
 
   const never = (): boolean => assert.fail('nobody asks vminfod');
