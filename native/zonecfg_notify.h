@@ -9,6 +9,8 @@
 #include <sys/types.h>
 #include <sys/time.h>
 #define	ZONECFG_EXPORT
+/* libzonecfg.h has it, which is no public header. It copies the string (libzonecfg.c). */
+void zonecfg_set_root(const char *root);
 #else
 #include "emul/illumos.h"
 #define	ZONECFG_EXPORT	PLATFORM_EXPORT

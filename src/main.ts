@@ -20,7 +20,7 @@ import {
 } from './config';
 import { codeOf, explain, RemediedError, remedyOf } from './lib/errors';
 import { createLogger, LogSink, type Level, type Logger } from './log';
-import { exitAtOnce } from './platform/ffi';
+import { exitAtOnce, openLibraries } from './platform/ffi';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;
@@ -92,6 +92,7 @@ async function run(options: Options, root: string): Promise<void> {
   try {
     await agent.start();
     letHeapGrow();
+    openLibraries();
   } catch (err) {
     if (agent.phase() !== 'stopping') {
       const code = cannotStart(err, log);

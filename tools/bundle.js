@@ -42,20 +42,25 @@ const noTrace = {
 };
 
 /**
- * Loaded by who first uses them, each some ms of a start: the first guest needs neither HTTP, nor a token, nor a child
- * process, which commander loads for programs that mdatad does not have.
+ * Loaded by who first uses them, each some ms of a start: the first guest needs neither HTTP, nor a token, nor a call by
+ * ffi, nor a child process, which commander loads for programs that mdatad does not have.
  */
 const loadLater = {
   name: 'load later',
   setup(build) {
-    build.onResolve({ filter: /^node:(child_process|crypto|http)$/ }, ({ path, namespace }) =>
-      namespace === 'later' ? { path, external: true } : { path, namespace: 'later' },
-    );
+    build.onResolve({ filter: /^(ffi-napi|node:(child_process|crypto|http))$/ }, (asked) => {
+      const { path, namespace } = asked;
+      if (namespace !== 'later') {
+        return { path, namespace: 'later' };
+      }
+      return path.startsWith('node:') ? { path, external: true } : undefined;
+    });
     build.onLoad({ filter: /./, namespace: 'later' }, ({ path }) => {
       const getters = Object.keys(require(path)).map(
         (name) => `get ${name}() { return load().${name}; }`,
       );
       return {
+        resolveDir: TOP,
         contents: `let it; const load = () => (it ??= require('${path}')); module.exports = { ${getters.join(', ')} };`,
       };
     });

@@ -108,7 +108,7 @@ const LIBRARIES: Readonly<Record<string, readonly string[]>> = {
   ],
   libzonecfg: [
     ...['zonecfg_notify_bind', 'zonecfg_notify_unbind', 'zonecfg_notify_critical_abort'],
-    ...['zonecfg_notify_critical_enter', 'zonecfg_notify_critical_exit'],
+    ...['zonecfg_notify_critical_enter', 'zonecfg_notify_critical_exit', 'zonecfg_set_root'],
   ],
 };
 

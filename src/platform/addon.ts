@@ -52,6 +52,8 @@ interface Addon {
   zonename(zoneid: number): string | number;
   /** @returns name, status and id of each zone in turn, or the negative errno */
   liveZones(): readonly (string | number)[] | number;
+  /** libzonecfg works below it from now on. */
+  setRoot(root: string): void;
   /** @param into as native/file_stat.h says @returns 0 or the negative errno */
   stat(path: string, into: Uint32Array): number;
   /** @param stat filled when done @returns 0, or what failed, as native/files_addon.c says */
@@ -134,7 +136,7 @@ interface Addon {
 // prettier-ignore
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
-  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'scanMetadata', 'buildMetadata', 'scanEvent',
+  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'setRoot', 'scanMetadata', 'buildMetadata', 'scanEvent',
   'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];

@@ -11,6 +11,7 @@ import assert from 'node:assert';
 import { join } from 'node:path';
 import { errno, Library } from 'ffi-napi';
 import { errnoName, SystemError } from '../lib/errors';
+import { loadAddon } from './addon';
 
 export const onIllumos = process.platform === 'sunos';
 
@@ -88,7 +89,6 @@ function openKernel() {
 
 function openZonecfg() {
   return Library(onIllumos ? 'libzonecfg.so.1' : EMULATION_PATH, {
-    zonecfg_set_root: ['void', ['string']],
     zone_get_state: ['int', ['string', 'pointer']],
     zone_get_zonepath: ['int', ['string', 'pointer', 'size_t']],
     zone_get_rootpath: ['int', ['string', 'pointer', 'size_t']],
@@ -109,17 +109,32 @@ const zonecfg = once(openZonecfg);
 /** The root that libzonecfg of this process works on; `/` until `onRoot` is called with another. */
 let currentRoot = '/';
 
-/** libzonecfg and the kernel, on this root from now on: a simulated kernel is found below it too. */
-export function onRoot(root: string): {
-  readonly zonecfg: ReturnType<typeof openZonecfg>;
-  readonly kernel: ReturnType<typeof openKernel>;
-} {
-  const libraries = { zonecfg: zonecfg(), kernel: kernel() };
+const libraries = {
+  get zonecfg() {
+    return zonecfg();
+  },
+  get kernel() {
+    return kernel();
+  },
+};
+
+/**
+ * libzonecfg and the kernel, on this root from now on: a simulated kernel is found below it too. Each is opened when it
+ * is first asked for: to load ffi-napi takes 10 ms, and the first guests need nothing of it.
+ */
+export function onRoot(root: string): typeof libraries {
   if (root !== currentRoot) {
-    libraries.zonecfg.zonecfg_set_root(cString(root));
+    loadAddon().setRoot(cString(root));
     currentRoot = root;
   }
   return libraries;
+}
+
+/** Opens all that a running agent may call: later there may be no descriptor for it. */
+export function openLibraries(): void {
+  libc();
+  kernel();
+  zonecfg();
 }
 
 /** Memory for C to fill: zeroed bytes of ours. */
@@ -127,12 +142,13 @@ export type Memory = Parameters<ReturnType<typeof openKernel>['zone_list']>[0];
 
 /** @param bytes how many; all are 0 */
 export function memory(bytes: number): Memory {
+  // Loads the binding, which adds its methods to every Buffer.
+  libc();
   const buffer = Buffer.alloc(bytes);
   assert(isMemory(buffer));
   return buffer;
 }
 
-/** The binding adds its methods to every Buffer when it is loaded. */
 function isMemory(buffer: Buffer): buffer is Memory {
   return 'deref' in buffer;
 }
