@@ -11,7 +11,7 @@ import { Gauge, Registry, type RegistryContentType } from 'prom-client';
 import type { AuditRule } from '../datasets/policy';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
-import type { Refusal } from '../transport/link';
+import { REFUSALS } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { platformState, type AdminNode } from './node';
@@ -29,24 +29,6 @@ const REQUESTS = VERBS.flatMap((verb) =>
 );
 const REPAIRS = ['missed creation', 'missed deletion', 'missed state', 'changed identity'] as const;
 const LINKS = ['socket listening', 'port connected', 'port waiting'] as const;
-/** Every refusal reason, as transport/link.ts names them. */
-const REFUSALS: readonly Refusal[] = [
-  'peer',
-  'connections',
-  'line',
-  'broken-frame',
-  'bad-line',
-  'queue',
-  'unsent',
-  'idle',
-  'unread',
-  'rate',
-  'dropped-reply',
-  'writes',
-  'keys',
-  'size',
-  'waiting-writes',
-];
 /** The rules of delegated datasets that VMs break most. */
 const VM_RULES: readonly AuditRule[] = [
   'receive-granted',

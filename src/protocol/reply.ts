@@ -10,18 +10,19 @@ import { buildFrame, frameHeader } from './frame';
 import type { LineRequest, Wire } from './request';
 
 /** The limits of a zone that a change can meet. Names are label values of a metric: keep them. */
-export type ChangeLimit =
-  | 'keys' // too many keys
-  | 'size' // too many bytes in all
-  | 'writes' // slowed down to its rate of writes
-  | 'waiting-writes'; // too many of them, or too large, wait already
+export const CHANGE_LIMITS = [
+  'writes', // slowed down to its rate of writes
+  'keys', // too many keys
+  'size', // too many bytes in all
+  'waiting-writes', // too many of them, or too large, wait already
+] as const;
 
 /** What a change met before it was on disk: for the request log, nothing of it is sent. */
 export interface ChangeCourse {
   /** It does not count for the zone's rate of writes: it joined another, or was rejected. */
   readonly uncharged?: true;
   /** The limit that it met: it waited for it, or was refused by it. */
-  readonly limit?: ChangeLimit;
+  readonly limit?: (typeof CHANGE_LIMITS)[number];
 }
 
 /**

@@ -16,7 +16,7 @@
  * what ZONES_AT_LIMIT of them may hold (zone-quota.ts).
  */
 import type { PeerCredential } from '../platform/libzonecfg';
-import type { ChangeLimit, Reply } from '../protocol/reply';
+import { CHANGE_LIMITS, type Reply } from '../protocol/reply';
 import type { DataRequest, Request } from '../protocol/request';
 
 /** Where a request came from. `peer` is null on a serial port: the hypervisor stands between. */
@@ -42,20 +42,22 @@ export type Handle = (
 ) => Reply | Promise<Reply>;
 
 /** Why a link refused or dropped something. Names are label values of a metric: keep them. */
-export type Refusal =
-  | ChangeLimit // a change that waited for a limit or was refused by it
-  | 'peer' // connection from another zone
-  | 'uid' // connection of a user who is neither root nor a reader
-  | 'connections' // too many connections of the zone
-  | 'line' // a line longer than the limit
-  | 'broken-frame' // a V2 line that is no valid frame
-  | 'bad-line' // answered FAILURE or `invalid command`, a bare reset excepted
-  | 'queue' // so many requests wait that a connection is not read, or that a port's are dropped
-  | 'unsent' // a reply that waits until the zone's peers have read others
-  | 'idle' // a connection closed for silence
-  | 'unread' // a peer that does not read its replies
-  | 'rate' // over a rate limit
-  | 'dropped-reply'; // the client reset the line before its reply was sent
+export const REFUSALS = [
+  'peer', // connection from another zone
+  'uid', // connection of a user who is neither root nor a reader
+  'connections', // too many connections of the zone
+  'line', // a line longer than the limit
+  'broken-frame', // a V2 line that is no valid frame
+  'bad-line', // answered FAILURE or `invalid command`, a bare reset excepted
+  'queue', // so many requests wait that a connection is not read, or that a port's are dropped
+  'unsent', // a reply that waits until the zone's peers have read others
+  'idle', // a connection closed for silence
+  'unread', // a peer that does not read its replies
+  'rate', // over a rate limit
+  'dropped-reply', // the client reset the line before its reply was sent
+  ...CHANGE_LIMITS, // a change that waited for a limit or was refused by it
+] as const;
+export type Refusal = (typeof REFUSALS)[number];
 
 /** The events of a link, which become log records and metrics. */
 export interface LinkObserver {

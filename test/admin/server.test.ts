@@ -135,6 +135,25 @@ describe('the admin server', function () {
     }
   });
 
+  it('has a series for each reason of a refusal before there was one', async () => {
+    const { samples } = parseExposition((await askAdmin(root, '/metrics')).text);
+    const reasons = samples
+      .filter(({ name }) => name === 'mdatad_refusals_total')
+      .map(({ labels }) => labels.get('reason'));
+    const ofConnections = ['connections', 'idle', 'peer', 'uid', 'unread'];
+    const ofRequests = [
+      'bad-line',
+      'broken-frame',
+      'dropped-reply',
+      'line',
+      'queue',
+      'rate',
+      'unsent',
+    ];
+    const ofWrites = ['keys', 'size', 'waiting-writes', 'writes'];
+    assert.deepStrictEqual(reasons.sort(), [...ofConnections, ...ofRequests, ...ofWrites].sort());
+  });
+
   it("gives a snapshot in kang's shape, its objects under the names of their types", async () => {
     const snapshot = objectOf(await askJson(root, '/kang/snapshot'));
     const service = objectOf(snapshot.service);
