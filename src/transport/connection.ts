@@ -179,9 +179,13 @@ export class Connection implements StreamOwner, Worker, ReplyOwner, AccountOwner
     return spent;
   }
 
-  /** Continues after something outside has changed: there is room, a request has finished, a WATCH is woken. */
+  /**
+   * Continues after something outside has changed: there is room, a request has finished, a WATCH is woken. Not while it
+   * does something itself, and goes on after that: room that it gives back is offered to it too, and its next request
+   * would be answered before the one that it has in hand.
+   */
   proceed(): void {
-    if (this.phase !== 'closed') {
+    if (this.phase !== 'closed' && this.gone === null && !this.replies.settling) {
       this.context.scheduler.offer(this.context.queue, this);
       this.settle();
     }

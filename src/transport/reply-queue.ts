@@ -7,10 +7,8 @@
  *                       +-----------+-----------+---------+--- dropAll: a new client is on the line
  *
  * What always holds:
- * - One request at a time is with the handler, and the next one starts when its reply has been written: a GET behind a
- *   PUT sees what the PUT stored.
- * - `dropAll` cancels replies, never effects: a write that was requested is executed, detached, and its true result is
- *   reported to the observer all the same.
+ * - One request at a time is with the handler, the next after its reply is written: a GET sees what the PUT before stored.
+ * - `dropAll` cancels replies, never effects: a requested write is executed, detached, and its result is reported.
  * - One WATCH waits at most, and nothing waits behind it: the next request ends it, and is answered after it.
  * - A large reply, which only reads have, has its room before it is built. Until then its request alone is held.
  *
@@ -100,6 +98,7 @@ export class ReplyQueue {
   private queuedBytes = 0;
   /** Of the head and of detached writes. */
   private busyBytes = 0;
+  settling = false; // A reply that the handler promised is being delivered.
   private head: Head = NONE;
   /** No WATCH may wait any more: the peer has ended its side, or we end ours. */
   private ending = false;
@@ -288,8 +287,10 @@ export class ReplyQueue {
     this.setHead({ state: 'running', asked });
     void reply.then((settled) => {
       if (this.head.state === 'running' && this.head.asked === asked) {
+        this.settling = true;
         this.finishHead();
         settle(settled);
+        this.settling = false;
         owner.proceed();
       } else {
         this.finishDetached(asked, settled);

@@ -1,10 +1,14 @@
 import assert from 'node:assert';
 import { setImmediate as nextIteration } from 'node:timers/promises';
 import { RunQueue } from '../../src/lib/scheduler';
+import type { Reply } from '../../src/protocol/reply';
 import type { Connection } from '../../src/transport/connection';
+import type { Handle } from '../../src/transport/link';
+import { MemoryQuota, ZoneQuota } from '../../src/transport/zone-quota';
 import { ConnectionWorld, quiet, type Opened } from '../support/connections';
 import { eventually } from '../support/eventually';
 import { frame, putFrame, readFrame } from '../support/frames';
+import { KIB, Member } from '../support/quota-member';
 
 const MIB = 1024 * 1024;
 
@@ -228,6 +232,64 @@ describe('a connection', () => {
       first.connection.checkIdle();
       assert.deepStrictEqual([world.quota.hasWaiters, world.quota.replyBytes], [false, 0]);
     });
+
+    for (const next of ['GET', 'PUT']) {
+      it(`answers in order, a ${next} too, where a reply is larger than its room and memory is scarce`, async () => {
+        const limit = 6000 * KIB;
+        const memory = new MemoryQuota(() => limit);
+        world = new ConnectionWorld({ replyBytes: 4 * MIB }, memory);
+        const other = new Member(new ZoneQuota(world.limits, memory));
+        const reads = new Map<string, (reply: Reply) => void>();
+        const { handle } = world;
+        Object.defineProperty(world, 'handle', {
+          value: (...asked: Parameters<Handle>): ReturnType<Handle> => {
+            const [, request] = asked;
+            return request.kind === 'get' && request.key.endsWith('big')
+              ? new Promise((resolve) => reads.set(request.key, resolve))
+              : handle(...asked);
+          },
+        });
+        const settle = (key: string, bytes: number): Promise<void> => {
+          reads.get(key)?.({ kind: 'success', text: 'v'.repeat(bytes) });
+          return quiet();
+        };
+        const [first, second] = [await world.openSocket(), await world.openSocket()];
+        // What is known of their sizes is the room that they are given the next time.
+        for (const [{ peer, connection }, key] of [
+          [first, 'big'],
+          [second, 'other big'],
+        ] as const) {
+          peer.write(frame('00000001', 'GET', key));
+          await quiet();
+          await settle(key, 100 * KIB);
+          connection.checkIdle();
+        }
+        const before = first.peer.text.length;
+        first.peer.write(frame('0000000a', 'GET', 'big'));
+        await quiet();
+        other.add(limit - world.quota.heldBytes + 4 * KIB);
+        second.peer.write(frame('0000000d', 'GET', 'other big'));
+        await quiet();
+        first.peer.write(
+          next === 'GET' ? frame('0000000b', 'GET', 'k') : putFrame('0000000b', 'a', 'b'),
+        );
+        await quiet();
+        // A zone whose work is short is served without an iteration of the event loop in between.
+        world.queue.averageMs = 0.1;
+        await settle('big', 150 * KIB);
+        other.add(-limit);
+        await quiet();
+        await settle('other big', 100 * KIB);
+        await settle('big', 150 * KIB);
+        world.settle();
+        await quiet();
+        const replies = first.peer.text.slice(before).split('\n').slice(0, -1);
+        assert.deepStrictEqual(
+          replies.map((line) => / ([0-9a-f]{8}) SUCCESS/.exec(line)?.[1]),
+          ['0000000a', '0000000b'],
+        );
+      });
+    }
 
     it('does not execute further reads of peers that are gone, however many leave at once', async () => {
       world = new ConnectionWorld({ replyBytes: MIB });
