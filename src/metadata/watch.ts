@@ -18,7 +18,7 @@
  */
 import { createHmac } from 'node:crypto';
 import { toUSVString } from 'node:util';
-import type { ByteReply, GetReply } from '../protocol/reply';
+import { endOfPiece, type ByteReply, type GetReply } from '../protocol/reply';
 import { listKeys, nameList } from './keys';
 import { WELL_KNOWN_NAMES } from './sdc';
 import type { MetadataMaps } from './vm-data';
@@ -336,10 +336,4 @@ class JsonBytes {
     }
     this.memory.write(part, start);
   }
-}
-
-/** Never between the two halves of a character. */
-function endOfPiece(text: string, end: number): number {
-  const code = end < text.length ? text.charCodeAt(end - 1) : 0;
-  return code >= 0xd800 && code <= 0xdbff ? end - 1 : Math.min(end, text.length);
 }

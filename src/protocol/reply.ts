@@ -92,18 +92,16 @@ export function sizeOfReply(wire: Wire, reply: Reply): number {
   return V1_SUCCESS.length + bytes + dots + V1_END.length;
 }
 
-/** What a reply's text takes of memory while it is encoded, bytes: as a string, and as its UTF-8. */
+/** What a reply's text takes of memory while it is encoded, bytes. A string has two for a character, or one. */
 export function sizeOfSource(reply: Reply): number {
-  if (reply.kind === 'notfound') {
-    return 0;
+  switch (reply.kind) {
+    case 'notfound':
+      return 0;
+    case 'bytes':
+      return reply.text.length;
+    default:
+      return 2 * reply.text.length;
   }
-  const { length } = reply.text;
-  if (reply.kind === 'bytes') {
-    return length;
-  }
-  // A string of characters of one byte takes one, all others two for each.
-  const bytes = Buffer.byteLength(reply.text);
-  return bytes === length ? 2 * length : 2 * length + bytes;
 }
 
 /** Where a reply is put together. */
@@ -112,12 +110,15 @@ export interface ReplyMemory {
   fill(at: number, bytes: Buffer): void;
 }
 
-/** Encodes one reply of a read piece by piece. Holds nothing but the reply itself. */
+/** Encodes one reply of a read piece by piece: a text of megabytes becomes UTF-8 in as many steps. */
 export class ReplyEncoder {
-  private readonly text: Buffer;
+  private readonly text: string | Buffer;
   /** Where the next piece of it begins, and where its encoding goes. */
   private next = 0;
   private at: number;
+  /** Bytes that did not fill a group of base64 yet: two at most. */
+  private rest: Buffer = EMPTY;
+  private startsLine = true;
   /** Of a V2 body, up to the payload. */
   private readonly bodyHead: string;
   private readonly bodyBytes: number;
@@ -128,9 +129,9 @@ export class ReplyEncoder {
     private readonly wire: Wire,
     { text }: { readonly text: string | Buffer },
   ) {
-    this.text = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
+    this.text = text;
     this.bodyHead = wire.version === 1 ? '' : `${wire.id} SUCCESS `;
-    this.bodyBytes = this.bodyHead.length + base64Length(this.text.length);
+    this.bodyBytes = this.bodyHead.length + base64Length(Buffer.byteLength(text));
     this.crc = crc32(this.bodyHead);
     this.at =
       wire.version === 1
@@ -139,39 +140,65 @@ export class ReplyEncoder {
   }
 
   /**
-   * Encodes the next piece, some 64 KiB.
+   * Encodes the next piece, some 64 KiB where its characters are ASCII.
    *
    * @returns the bytes of the whole reply when this was its last piece, else null
    */
   step(memory: ReplyMemory): number | null {
     const { text, wire, next } = this;
-    this.next = Math.min(text.length, next + PIECE_BYTES);
-    // In bytes of UTF-8 dots and LFs are what they are in characters.
-    const piece =
-      wire.version === 1
-        ? stuff(text.toString('latin1', next, this.next), next === 0 || text[next - 1] === LF)
-        : text.toString('base64', next, this.next);
-    const encoded = scratch.subarray(0, scratch.write(piece, 'latin1'));
+    const end =
+      typeof text === 'string' ? endOfPiece(text, next + PIECE_CHARS) : next + PIECE_CHARS;
+    const isLast = end >= text.length;
+    this.next = end;
+    const utf8 =
+      typeof text === 'string' ? Buffer.from(text.slice(next, end)) : text.subarray(next, end);
+    const encoded = wire.version === 1 ? this.stuffed(utf8) : this.base64(utf8, isLast);
     memory.fill(this.at, encoded);
     this.at += encoded.length;
-    if (wire.version === 2) {
-      this.crc = crc32(encoded, this.crc);
-    }
-    if (this.next < text.length) {
+    if (!isLast) {
       return null;
     }
-    const [head, end] =
+    const [head, tail] =
       wire.version === 1
         ? [V1_SUCCESS, V1_END]
         : [frameHeader(this.bodyBytes, this.crc) + this.bodyHead, '\n'];
     memory.fill(0, Buffer.from(head, 'latin1'));
-    memory.fill(this.at, Buffer.from(end, 'latin1'));
-    return this.at + end.length;
+    memory.fill(this.at, Buffer.from(tail, 'latin1'));
+    return this.at + tail.length;
+  }
+
+  private base64(utf8: Buffer, isLast: boolean): Buffer {
+    const bytes = this.rest.length === 0 ? utf8 : Buffer.concat([this.rest, utf8]);
+    const whole = isLast ? bytes.length : bytes.length - (bytes.length % 3);
+    this.rest = bytes.subarray(whole);
+    const encoded = scratch.subarray(
+      0,
+      scratch.write(bytes.toString('base64', 0, whole), 'latin1'),
+    );
+    this.crc = crc32(encoded, this.crc);
+    return encoded;
+  }
+
+  /** In bytes of UTF-8 dots and LFs are what they are in characters. */
+  private stuffed(utf8: Buffer): Buffer {
+    const text = stuff(utf8.toString('latin1'), this.startsLine);
+    this.startsLine = utf8.at(-1) === LF;
+    return scratch.subarray(0, scratch.write(text, 'latin1'));
   }
 }
 
-/** Whole groups of base64, which has some 64 KiB then. */
-const PIECE_BYTES = 48 * 1024;
+/**
+ * Where a piece of a text ends: never between the two halves of a character.
+ * @param end where it would
+ */
+export function endOfPiece(text: string, end: number): number {
+  const code = end < text.length ? text.charCodeAt(end - 1) : 0;
+  return Math.min(text.length, code >= 0xd800 && code <= 0xdbff ? end - 1 : end);
+}
+
+/** As base64 it has some 64 KiB where its characters are ASCII. */
+const PIECE_CHARS = 48 * 1024;
+const EMPTY = Buffer.alloc(0);
 const MAX_BYTES_PER_CHAR = 3;
 const SHORT_CHARS = 1024;
 /** `V2 `, the length, the CRC, the code, and what stands between them. */
@@ -179,8 +206,8 @@ const MAX_HEAD_BYTES = 48;
 const V1_SUCCESS = 'SUCCESS\n';
 const V1_END = '\n.\n';
 const LF = 0x0a;
-/** Of one piece: with dots doubled it has half as much again. Serves all encoders. */
-const scratch = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+/** Of one piece and what was left of the one before; with dots doubled it has half as much again. Serves all encoders. */
+const scratch = Buffer.allocUnsafeSlow(16 + 1.5 * MAX_BYTES_PER_CHAR * PIECE_CHARS);
 
 function base64Length(bytes: number): number {
   return 4 * Math.ceil(bytes / 3);
