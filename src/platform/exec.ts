@@ -19,7 +19,7 @@ const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 export interface RunOptions {
   /** Fed to the program and then closed; nothing by default. */
   readonly stdin?: string | Buffer;
-  /** SIGKILL after this many ms. Absent: as long as it takes (a running `vmadm update` is not killed). */
+  /** SIGKILL after this many ms. Absent: as long as it takes (as a `vmadm update` may). */
   readonly timeoutMs?: number;
   /** Added to the fixed PATH. Nothing is inherited from the daemon's own environment. */
   readonly env?: Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 /*
  * Writes metadata through `vmadm update`, for operators who want the platform's own tool to do it.
  *
- * Changes that wait go into one payload on its stdin. A running update is never killed: whoever waits for
+ * Changes that wait go into one payload on its stdin. No update is killed for the time that it takes: whoever waits for
  * it is answered in time by queue.ts, and a repetition joins it. Updates of different VMs run side by side,
  * a bounded number at a time. The payload is in the update's own log on the platform; none of it is in
  * ours.

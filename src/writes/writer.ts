@@ -92,6 +92,8 @@ export class Writer implements MetadataWriter {
         if (!queue.busy && this.queues.get(zonename) === queue) {
           this.queues.delete(zonename);
         }
+        // A write that was under way has left its notes since: they are not for the next VM of this name.
+        this.leasing?.remove(target);
       });
     }
     this.leasing?.remove(target);

@@ -156,6 +156,19 @@ describe('a write that a stale copy of vminfod has undone', () => {
     assert.strictEqual(await restore(), 0);
   });
 
+  it('is not made again in the next VM of the name, though it was under way when the VM went', async () => {
+    const put = t.ask(set('a', 'of the old VM'));
+    while (t.writer.status().inProgress[0]?.stage !== 'writing') {
+      await nextIteration();
+    }
+    t.writer.remove(t.target());
+    await put;
+    await eventually(() => t.held === 0);
+    replace({ other: 'of the new VM' });
+    assert.strictEqual(await restore(), 0);
+    assert.deepStrictEqual(t.customer(), { other: 'of the new VM' });
+  });
+
   it('is not noted for long values, which are stored and removed', async () => {
     const long = 'x'.repeat(200_000);
     assert.deepStrictEqual(await t.ask(set('long', long)), STORED);
