@@ -357,8 +357,16 @@ async function valueAt(
   if (isString && bytes.length > maxString && isUtf8(bytes)) {
     return bytes;
   }
-  const text = bytes.toString('utf8');
-  return isString ? text : JSON.parse(text);
+  return isString ? bytes.toString('utf8') : parseValue(path, bytes);
+}
+
+/** Bytes that were JSON when the file was scanned. What is wrong with others is not told: the error would quote them. */
+function parseValue(path: string, bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    throw new SystemError('read', path, 'ESTALE', 'changed while it was read');
+  }
 }
 
 /**
@@ -377,8 +385,11 @@ function valueNow(path: string, { stat, index }: OpenText, number: number): unkn
       throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
     }
     const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
-    fs.readSync(fd, bytes, 0, bytes.length, valueStart);
-    return JSON.parse(bytes.toString('utf8'));
+    const read = fs.readSync(fd, bytes, 0, bytes.length, valueStart);
+    if (read < bytes.length) {
+      throw new SystemError('read', path, 'ESTALE', 'cut while it was read');
+    }
+    return parseValue(path, bytes);
   } finally {
     fs.closeSync(fd);
   }
@@ -404,6 +415,9 @@ export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): Con
     const stat = statOf(seen);
     const { mode, uid, gid } = seen;
     const owner = { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
+    if (!seen.isFile()) {
+      return { kind: 'refused', stat, reason: 'not a regular file' };
+    }
     return seen.size > bytesMax
       ? { kind: 'refused', stat, reason: 'too large' }
       : { kind: 'read', stat, owner, bytes: fs.readFileSync(fd) };
