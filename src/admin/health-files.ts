@@ -11,6 +11,7 @@
  *
  * Values are compared here and go nowhere.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
 import {
   ownMap,
@@ -39,6 +40,8 @@ const WRITTEN_MS = 1000;
 /** Larger files are compared by the doctor only: that must not block the event loop. */
 const MOST_COMPARED_BYTES = 512 * 1024;
 const ASK_MS = 1000;
+/** A read that takes longer is not waited for. */
+const ANSWER_MS = 1000;
 /** vminfod is asked again for a VM that it did not show, as long as nothing changes. */
 const RECHECK_MS = 10_000;
 
@@ -89,8 +92,8 @@ export class ConfigChecks {
   }
 
   /**
-   * Never rejects. While a check of the same files is under way it gives what the last one found: a disk that hangs
-   * takes one thread of the pool.
+   * Never rejects. While a check of the same files is under way, or reads a file for more than a second, it gives what the
+   * last one found: a disk that hangs takes one thread of the pool.
    *
    * @param directory the VM's `<zonepath>/config`, as a path of this machine
    */
@@ -118,7 +121,14 @@ export class ConfigChecks {
           if (this.now() - changedMsOf(stat) < WRITTEN_MS) {
             continue;
           }
-          file = { ...(await checkFile(path, name)), stat };
+          const reading = checkFile(path, name);
+          const found = await Promise.race([reading, delay(ANSWER_MS, undefined, { ref: false })]);
+          if (found === undefined) {
+            const done = (): void => void (known.isChecking = false);
+            void reading.then(done, done);
+            return known.last;
+          }
+          file = { ...found, stat };
           known.files.set(name, file);
         }
         // A blank metadata.json is made again by the next write of the guest.

@@ -3,6 +3,8 @@
  * for them, and nothing else does.
  */
 import assert from 'node:assert';
+import { writeFileSync } from 'node:fs';
+import { askAdmin } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
 import { portConnections } from '../support/guest-port';
@@ -78,6 +80,23 @@ describeWhere(whyNoFailingCalls(), `${HUNG.length} zones whose disk hangs`, func
       assert(ms >= 2 * HUNG_MS, `${ms} ms`);
     }
     [neighbour, beside, ...sessions].forEach((session) => session.close());
+  });
+
+  it('keep no operator from the health of the others', async () => {
+    const [first = NEIGHBOUR] = HUNG;
+    const hits = calls.delay('read', LONG_MS, `${uuidOf(first)}/config/tags.json`);
+    writeFileSync(cn.config(first, 'tags.json'), '{"a": "b"}');
+    const isRead = async (): Promise<boolean> => {
+      await askAdmin(cn.root, '/healthz');
+      return hits() > 0;
+    };
+    await eventually(isRead, 'health reads the changed file');
+    for (const path of ['/healthz', '/zones', '/metrics', '/status']) {
+      const began = performance.now();
+      assert.strictEqual((await askAdmin(cn.root, path)).status, 200);
+      assert(performance.now() - began < SOON_MS, `${path} took ${performance.now() - began} ms`);
+    }
+    assert.strictEqual(hits(), 1);
   });
 
   it('keep neither the agent from stopping nor the next one from starting', async () => {
