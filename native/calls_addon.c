@@ -1,6 +1,9 @@
 /*
- * The glue of calls that every request or connection makes: at once, and cheaper than by ffi or node:fs.
+ * The glue of calls that every request or connection makes: at once, and cheaper than by ffi or node:fs. And of the
+ * last one of the process, for which nothing else has to be loaded.
  */
+#include <unistd.h>
+
 #include "addon.h"
 #include "file_stat.h"
 #include "napi_call.h"
@@ -69,6 +72,18 @@ js_stat(napi_env env, napi_callback_info info)
 	return (result);
 }
 
+static napi_value
+js_exit_process(napi_env env, napi_callback_info info)
+{
+	size_t argc = 1;
+	napi_value arg;
+	int32_t code;
+
+	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
+	CALL(env, napi_get_value_int32(env, arg, &code));
+	_exit(code);
+}
+
 napi_value
 calls_exports(napi_env env, napi_value exports)
 {
@@ -76,6 +91,7 @@ calls_exports(napi_env env, napi_value exports)
 		{ "peer", js_peer },
 		{ "zonename", js_zonename },
 		{ "stat", js_stat },
+		{ "exitProcess", js_exit_process },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

@@ -30,6 +30,7 @@ import type { Handle } from './transport/link';
 import type { Logger } from './log';
 import { answer, helloText, READ_ONLY, VM_NOT_FOUND, type AnswerOptions } from './metadata/handler';
 import { isWrite } from './protocol/request';
+import { openLibraries } from './platform/ffi';
 import { openPlatform, type Platform } from './platform/libzonecfg';
 import { lockNode, type HeldLock } from './platform/lock';
 import { longWork } from './platform/metadata-text';
@@ -228,6 +229,7 @@ export class Agent implements AdminNode {
     // From then on they take turns with the sockets of the other zones. Earlier the first guests would wait for them.
     const others = Promise.race([listed, delay(LISTING_MS)]).then(async () => {
       if (this.stopping === null) {
+        this.openLibraries();
         this.store.start();
         this.admin = new AdminServer(this);
         await this.admin.start();
@@ -238,6 +240,15 @@ export class Agent implements AdminNode {
     this.factory.startChecks();
     if (this.stopping === null) {
       this.datasets.start();
+    }
+  }
+
+  /** Now, as later there may be no descriptor for it. What needs them is tried again, guests are served all the same. */
+  private openLibraries(): void {
+    try {
+      openLibraries();
+    } catch (err) {
+      this.log.error({ err }, 'cannot open the libraries of the platform');
     }
   }
 

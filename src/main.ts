@@ -5,7 +5,7 @@
  * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
  * A bug of ours is not caught: the process dies with the exception in the log, and SMF restarts it.
  */
-import { letHeapGrow } from './platform/process';
+import { exitAtOnce, letHeapGrow } from './platform/process';
 import { fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { CommanderError } from 'commander';
@@ -20,7 +20,6 @@ import {
 } from './config';
 import { codeOf, explain, RemediedError, remedyOf } from './lib/errors';
 import { createLogger, LogSink, type Level, type Logger } from './log';
-import { exitAtOnce, openLibraries } from './platform/ffi';
 
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;
@@ -92,7 +91,6 @@ async function run(options: Options, root: string): Promise<void> {
   try {
     await agent.start();
     letHeapGrow();
-    openLibraries();
   } catch (err) {
     if (agent.phase() !== 'stopping') {
       const code = cannotStart(err, log);

@@ -52,6 +52,8 @@ interface Addon {
   zonename(zoneid: number): string | number;
   /** @returns name, status and id of each zone in turn, or the negative errno */
   liveZones(): readonly (string | number)[] | number;
+  /** _exit(2): nothing of the process runs any more. */
+  exitProcess(code: number): never;
   /** libzonecfg works below it from now on. */
   setRoot(root: string): void;
   /** @param into as native/file_stat.h says @returns 0 or the negative errno */
@@ -136,7 +138,7 @@ interface Addon {
 // prettier-ignore
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
-  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'setRoot', 'scanMetadata', 'buildMetadata', 'scanEvent',
+  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'setRoot', 'exitProcess', 'scanMetadata', 'buildMetadata', 'scanEvent',
   'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];

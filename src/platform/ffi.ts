@@ -6,7 +6,6 @@
  * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Memory that C fills is
  * ours, from `memory`. Whatever can fail with an errno is called synchronously, as errno is lost otherwise.
  */
-import { takeCoverage } from 'node:v8';
 import assert from 'node:assert';
 import { join } from 'node:path';
 import { errno, Library } from 'ffi-napi';
@@ -71,12 +70,6 @@ export function zonecfgCode(code: number): string {
 /** Next to the addon, and the very file that the addon is linked with: the two share one state. */
 export const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemul.so');
 
-function openLibc() {
-  return Library(onIllumos ? 'libc.so.1' : null, {
-    _exit: ['void', ['int']],
-  });
-}
-
 /** What libc has on the platform, but not elsewhere. Pointers that may be NULL go as numbers. */
 function openKernel() {
   return Library(onIllumos ? 'libc.so.1' : EMULATION_PATH, {
@@ -102,7 +95,6 @@ export function once<T>(open: () => T): () => T {
   return () => (library ??= open());
 }
 
-export const libc = once(openLibc);
 const kernel = once(openKernel);
 const zonecfg = once(openZonecfg);
 
@@ -132,7 +124,6 @@ export function onRoot(root: string): typeof libraries {
 
 /** Opens all that a running agent may call: later there may be no descriptor for it. */
 export function openLibraries(): void {
-  libc();
   kernel();
   zonecfg();
 }
@@ -143,7 +134,7 @@ export type Memory = Parameters<ReturnType<typeof openKernel>['zone_list']>[0];
 /** @param bytes how many; all are 0 */
 export function memory(bytes: number): Memory {
   // Loads the binding, which adds its methods to every Buffer.
-  libc();
+  kernel();
   const buffer = Buffer.alloc(bytes);
   assert(isMemory(buffer));
   return buffer;
@@ -168,16 +159,4 @@ export function readString(bytes: Buffer): string {
 /** The error of a call that has just returned -1. Nothing may be called in between. */
 export function lastError(call: string, subject: string): SystemError {
   return new SystemError(call, subject, errnoName(errno()));
-}
-
-/**
- * Ends the process here and now: no handler runs, nothing is written out. `process.exit` waits for each
- * thread of the pool; one that waits for a hung disk may never be done, and the service could neither be
- * stopped nor started anew.
- */
-export function exitAtOnce(code: number): never {
-  // Only where NODE_V8_COVERAGE is set: a test run wants to know what ran.
-  takeCoverage();
-  libc()._exit(code);
-  throw new Error('the process goes on after its end');
 }

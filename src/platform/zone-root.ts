@@ -261,6 +261,7 @@ export class ZoneRoots {
       outcome = { reply: readReply(message), socket };
     } catch (err) {
       // Our own program's fault, which is not to cost the zone's other requests.
+      socket?.destroy();
       outcome = systemError('zone_root', process.job.queue.root, err);
     }
     this.finish(process, outcome);

@@ -27,8 +27,6 @@ import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../pla
  */
 const LONGEST_SNAPSHOT_MS = 2000;
 
-/** libzonecfg's code for a zone that has no XML. */
-
 export type ZoneEvent = {
   readonly zonename: string;
   readonly zoneid: number;

@@ -82,7 +82,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
     for (const zone of running) {
       await this.add(zone);
     }
-    log.info({ zones: running.length }, 'running zones are served');
+    if (!this.stopped) {
+      log.info({ zones: running.length }, 'running zones are served');
+    }
     for (const zone of facts.filter((other) => !runs(other))) {
       await this.add(zone);
     }

@@ -47,8 +47,8 @@ async function probe(name: ProbeName, operands: readonly string[]): Promise<Find
         return ok(`loaded, ${Object.keys(loadAddon()).length} functions`);
       }
       case 'ffi': {
-        const { libc, onRoot } = await import('../../src/platform/ffi.js');
-        libc();
+        const { onRoot, openLibraries } = await import('../../src/platform/ffi.js');
+        openLibraries();
         onRoot(root);
         return ok('libc and libzonecfg opened, every function found');
       }
@@ -94,7 +94,7 @@ async function tryLock([path = '']: readonly string[]) {
 /** A thread of the pool that waits for a hung file must not keep the process. */
 async function endAtOnce(): Promise<void> {
   try {
-    const { exitAtOnce } = await import('../../src/platform/ffi.js');
+    const { exitAtOnce } = await import('../../src/platform/process.js');
     exitAtOnce(0);
   } catch {
     // Without ffi nothing native runs: the process ends by itself.
