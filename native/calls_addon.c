@@ -82,6 +82,7 @@ js_exit_process(napi_env env, napi_callback_info info)
 	CALL(env, napi_get_cb_info(env, info, &argc, &arg, NULL, NULL));
 	CALL(env, napi_get_value_int32(env, arg, &code));
 	_exit(code);
+	return (NULL);
 }
 
 napi_value

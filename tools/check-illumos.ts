@@ -79,6 +79,7 @@ const LIBRARIES: Readonly<Record<string, readonly string[]>> = {
     ...['pthread_join', 'pthread_mutex_destroy', 'pthread_mutex_init', 'pthread_mutex_lock'],
     ...['pthread_mutex_unlock', 'pthread_self', 'pthread_sigmask', 'zone_getattr', 'zone_list'],
     ...[
+      '_exit',
       'atoi',
       'chdir',
       'exit',

@@ -49,6 +49,8 @@ export class Writer implements MetadataWriter {
   };
   /** One in an iteration of the event loop: a start adds thousands of VMs, whose directories are not in memory yet. */
   private readonly cleaning = new TaskQueue({ tasks: 1 });
+  /** By zonename: cancels it. */
+  private readonly uncleaned = new Map<string, () => void>();
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
@@ -75,15 +77,19 @@ export class Writer implements MetadataWriter {
   }
 
   add({ zonename, directory }: WriteTarget): void {
-    this.cleaning.add(() => {
+    const cancel = this.cleaning.add(() => {
+      this.uncleaned.delete(zonename);
       if (this.queues.get(zonename)?.busy !== true) {
         this.leasing?.clean(directory);
       }
     });
+    this.uncleaned.set(zonename, cancel);
   }
 
   remove(target: WriteTarget): void {
     const { zonename } = target;
+    this.uncleaned.get(zonename)?.();
+    this.uncleaned.delete(zonename);
     const queue = this.queues.get(zonename);
     if (queue !== undefined) {
       queue.cancel();

@@ -8,6 +8,7 @@
 #define	STDIN_FILENO	0
 #define	STDOUT_FILENO	1
 
+extern void _exit(int);
 extern int close(int);
 extern int chdir(const char *);
 extern int fchdir(int);
