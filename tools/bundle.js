@@ -19,6 +19,9 @@ const BUNDLE_DIRECTORY = join(TOP, 'dist', 'src', 'bundle');
  */
 const LEFT_OUT = /^(mv|moment|dtrace-provider|safe-json-stringify|source-map-support)$/;
 
+/** What src/platform/ffi.ts takes of ffi-napi. */
+const FFI_NAMES = ['errno', 'Library'];
+
 /** bunyan expects that some of its packages are missing: `require` of them throws, as it does on a node. */
 const leaveOut = {
   name: 'leave out',
@@ -56,9 +59,9 @@ const loadLater = {
       return path.startsWith('node:') ? { path, external: true } : undefined;
     });
     build.onLoad({ filter: /./, namespace: 'later' }, ({ path }) => {
-      const getters = Object.keys(require(path)).map(
-        (name) => `get ${name}() { return load().${name}; }`,
-      );
+      // ffi-napi's native part may not be built yet.
+      const names = path === 'ffi-napi' ? FFI_NAMES : Object.keys(require(path));
+      const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
       return {
         resolveDir: TOP,
         contents: `let it; const load = () => (it ??= require('${path}')); module.exports = { ${getters.join(', ')} };`,
