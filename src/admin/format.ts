@@ -2,10 +2,10 @@
  * Numbers as an operator reads them: durations, sizes, counts. Shared by the daemon and its tools. Pure.
  */
 
-const SECOND_MS = 1000;
-const MINUTE_MS = 60 * SECOND_MS;
-const HOUR_MS = 60 * MINUTE_MS;
-const DAY_MS = 24 * HOUR_MS;
+export const SECOND_MS = 1000;
+export const MINUTE_MS = 60 * SECOND_MS;
+export const HOUR_MS = 60 * MINUTE_MS;
+export const DAY_MS = 24 * HOUR_MS;
 
 /** For sentences: `40 ms`, `3 seconds`, `1 minute`, `5 hours`, `12 days`. One unit, rounded down. */
 export function inWords(ms: number): string {

@@ -11,6 +11,7 @@ import { Gauge, Registry, type RegistryContentType } from 'prom-client';
 import type { AuditRule } from '../datasets/policy';
 import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
+import { VERBS } from '../protocol/request';
 import { REFUSALS } from '../transport/link';
 import type { Zone } from '../zones/zone';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
@@ -20,10 +21,6 @@ import type { SelfHealth } from './watchdog';
 /** Zones with series of their own: some hundred kilobytes of text at most. */
 const MOST_ZONE_SERIES = 512;
 
-const VERBS = [
-  ...(['GET', 'KEYS', 'PUT', 'DELETE'] as const),
-  ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
-];
 const REQUESTS = VERBS.flatMap((verb) =>
   ['SUCCESS', 'NOTFOUND', 'FAILURE'].map((outcome) => `${verb} ${outcome}`),
 );

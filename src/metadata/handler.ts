@@ -16,6 +16,7 @@ import {
   MAX_WATCH_KEYS,
   MAX_WATCH_KEYS_BYTES,
   MAX_WATCH_SECONDS,
+  VERBS,
   type DataRequest,
   type WriteRequest,
 } from '../protocol/request';
@@ -348,7 +349,6 @@ export interface HelloLimits {
   readonly keys: number;
 }
 
-const VERBS = ['GET', 'KEYS', 'PUT', 'DELETE', 'WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'];
 /** P1 to this. */
 const DIFFERENCES = 32;
 /** Of a PUTIF: its frame, and a token in base64; and the key's name in base64 twice. */

@@ -45,6 +45,11 @@ export type DataRequest =
   /** What the agent can do. */
   | { readonly kind: 'hello'; readonly wire: Wire };
 
+/** The verbs that are answered from a VM's data, as HELLO names them. */
+export const VERBS = [
+  ...(['GET', 'KEYS', 'PUT', 'DELETE'] as const),
+  ...(['WATCH', 'GETALL', 'PUTIF', 'DELETEIF', 'HELLO'] as const),
+];
 /** Verbs whose payload has a key. */
 type KeyedVerb = 'GET' | 'PUT' | 'DELETE' | 'WATCH' | 'PUTIF' | 'DELETEIF';
 /** What is answered (or met with silence) from the line alone. */

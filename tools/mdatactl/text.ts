@@ -6,6 +6,7 @@
  * brings four packages for the dozen lines of `wrap`.
  */
 import stringWidth from 'string-width';
+import { DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS } from '../../src/admin/format';
 
 const CUT = '\u2026';
 
@@ -51,11 +52,6 @@ export function wrap(text: string, width: number): string[] {
   }
   return [...lines, line];
 }
-
-const SECOND_MS = 1000;
-const MINUTE_MS = 60 * SECOND_MS;
-const HOUR_MS = 60 * MINUTE_MS;
-const DAY_MS = 24 * HOUR_MS;
 
 /** For tables: `40ms`, `3s`, `1m05s`, `5h02m`, `12d03h`. */
 export function inShort(ms: number): string {
