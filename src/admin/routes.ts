@@ -19,18 +19,16 @@ import { LOG_LEVELS } from '../config';
 import { listUsage } from '../datasets/live-audit';
 import { auditVm, platformStamp, policyOf } from '../datasets/policy';
 import { CooperativeYield } from '../lib/scheduler';
-import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
-import { printableKey, type Level } from '../log';
+import { members, oneOf, optional, problemsIn, text, type Reader } from '../lib/json-reader';
+import { printableKey } from '../log';
 import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
 import { zonerootOf } from '../metadata/datasets';
 import { MAP_NAMES } from '../vm/metadata-index';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
-import { NOTIFY_STATES, zonesInSlices, type AdminNode } from './node';
-import { kangSnapshot, statusOf, type Status } from './status';
+import { NOTIFY_STATES, type AdminNode } from './node';
+import { kangSnapshot, statusOf, zoneReport, zoneRows } from './status';
 import { levelOf, setLevel } from './tail';
-import type { SelfHealth } from './watchdog';
-import { zoneReport, zoneRow, type ZoneRow } from './status';
 
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
@@ -43,6 +41,13 @@ const MOST_MEMBERS = 64;
 
 const levelBody = members({ level: oneOf(LOG_LEVELS) });
 const notifyBody = members({ zonename: text(), state: oneOf(NOTIFY_STATES) });
+const digits = text(/^\d{1,15}$/, 'a whole number is needed');
+const count: Reader<number> = (value) => Number(digits(value));
+const tailQuery = members({
+  level: optional(oneOf(LOG_LEVELS)),
+  last: optional(count),
+  since: optional(count),
+});
 
 /** A request that is refused: its status and message are the reply. */
 export class Refused extends Error {
@@ -55,13 +60,9 @@ export class Refused extends Error {
   }
 }
 
-export interface Parts {
+interface Ask {
   readonly node: AdminNode;
   readonly health: HealthMonitor;
-  readonly self: () => SelfHealth;
-}
-
-interface Ask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
@@ -70,26 +71,30 @@ interface Ask {
 }
 
 /** What it returns is the reply, as JSON; undefined: it has replied. */
-type Run = (parts: Parts, ask: Ask) => unknown;
+type Run = (ask: Ask) => unknown;
 type Route = readonly [method: 'GET' | 'PUT' | 'POST', path: string, run: Run];
 
 /** Those that may be asked over the loopback port as well. */
 export const PUBLIC_ROUTES: readonly Route[] = [
-  ['GET', '/healthz', health],
+  ['GET', '/healthz', healthz],
   ['GET', '/metrics', metrics],
 ];
 
 export const ROUTES: readonly Route[] = [
   ...PUBLIC_ROUTES,
-  ['GET', '/status', status],
-  ['GET', '/zones', zones],
+  ['GET', '/status', async ({ node, health }) => statusOf(node, await health.snapshot())],
+  [
+    'GET',
+    '/kang/snapshot',
+    async ({ node, health }) => kangSnapshot(node, await health.snapshot()),
+  ],
+  ['GET', '/zones', async ({ node, health }) => zoneRows(node, await health.snapshot())],
   ['GET', '/zones/*', zone],
   ['GET', '/keys/*', keys],
   ['GET', '/doctor', doctor],
   ['GET', '/doctor/*', doctor],
   ['GET', '/datasets', datasets],
   ['GET', '/datasets/*', datasets],
-  ['GET', '/kang/snapshot', kang],
   ['GET', '/tail', tail],
   ['GET', '/log-level', ({ node }) => ({ level: levelOf(node.log) })],
   ['PUT', '/log-level', setLogLevel],
@@ -99,10 +104,9 @@ export const ROUTES: readonly Route[] = [
 /** Answers a request. Throws Refused where there is no such route, or nothing to answer. */
 export async function route(
   routes: readonly Route[],
-  parts: Parts,
-  request: IncomingMessage,
-  response: ServerResponse,
+  asked: Omit<Ask, 'url' | 'operand'>,
 ): Promise<void> {
+  const { request, response } = asked;
   const path = request.url ?? '/';
   if (!URL.canParse(path, BASE_URL)) {
     throw new Refused(400, 'the request has no valid path');
@@ -122,25 +126,24 @@ export async function route(
   }
   const [, pattern, run] = found;
   const operand = pattern === general ? last : '';
-  const reply = await run(parts, { request, response, url, operand });
+  const reply = await run({ ...asked, url, operand });
   if (reply !== undefined) {
     await sendJson(response, reply);
   }
 }
 
 /** A degraded agent serves its zones, so whoever waits for it to serve (SMF's start method) has waited enough. */
-async function health(parts: Parts, { response }: Ask): Promise<void> {
-  const { state, summary } = await parts.health.snapshot();
+async function healthz({ health, response }: Ask): Promise<void> {
+  const { state, summary } = await health.snapshot();
   sendText(response, state === 'failed' ? 503 : 200, `${summary}\n`);
 }
 
-async function metrics(parts: Parts, { request, response, url }: Ask): Promise<unknown> {
+async function metrics({ node, health, request, response, url }: Ask): Promise<unknown> {
   // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
   const { metricsNow } = await import('./metrics-endpoint.js');
-  const { node, self, health: monitor } = parts;
   const wantsOpen = request.headers.accept?.includes('application/openmetrics-text') === true;
   const format = wantsOpen ? 'openmetrics' : 'prometheus';
-  const families = await metricsNow(node, self(), await monitor.snapshot(), format);
+  const families = await metricsNow(node, await health.snapshot(), format);
   if (url.searchParams.get('format') === 'json') {
     return families.getMetricsAsJSON();
   }
@@ -148,33 +151,16 @@ async function metrics(parts: Parts, { request, response, url }: Ask): Promise<u
   return undefined;
 }
 
-async function doctor({ node, health: monitor, self }: Parts, { operand }: Ask): Promise<unknown> {
+async function doctor({ node, health, operand }: Ask): Promise<unknown> {
   const { runDoctor } = await import('./doctor.js');
-  return runDoctor(node, monitor, self(), operand === '' ? undefined : named(node, operand));
+  return runDoctor(node, health, operand === '' ? undefined : named(node, operand));
 }
 
-async function status({ node, self, health: monitor }: Parts): Promise<Status> {
-  return statusOf(node, self(), await monitor.snapshot());
-}
-
-async function kang(parts: Parts): Promise<unknown> {
-  return kangSnapshot(parts.node, await status(parts), await parts.health.snapshot());
-}
-
-async function zones({ node, health: monitor }: Parts): Promise<ZoneRow[]> {
-  const snapshot = await monitor.snapshot();
-  const rows: ZoneRow[] = [];
-  for await (const each of zonesInSlices(node)) {
-    rows.push(zoneRow(node, each, snapshot));
-  }
-  return rows;
-}
-
-async function zone({ node, health: monitor }: Parts, { operand }: Ask): Promise<unknown> {
+async function zone({ node, health, operand }: Ask): Promise<unknown> {
   const found = zoneNamed(node, operand);
   // The doctor reports a file that cannot be read.
   const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
-  const report = zoneReport(node, found, await monitor.snapshot());
+  const report = zoneReport(node, found, await health.snapshot());
   return { ...report, metadata: metadata ?? null };
 }
 
@@ -182,7 +168,7 @@ async function zone({ node, health: monitor }: Parts, { operand }: Ask): Promise
 export type KeyRow = Awaited<ReturnType<typeof keys>>[number];
 
 /** Names and lengths come from the file's offsets: no value is read. */
-async function keys({ node }: Parts, { operand }: Ask) {
+async function keys({ node, operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
   const rows = [];
@@ -207,7 +193,7 @@ export type DatasetsReport = Awaited<ReturnType<typeof datasets>>;
  * Delegated datasets of some VMs, and what the "safe" policy says of each. Usage is read from one `zfs list` of
  * the whole node; without it no VM is called safe.
  */
-async function datasets({ node }: Parts, { operand }: Ask) {
+async function datasets({ node, operand }: Ask) {
   const { table } = node.store;
   const names = operand === '' ? table.zonenames() : [zoneNamed(node, operand).zonename];
   const policy = policyOf(node.config().datasets);
@@ -232,14 +218,15 @@ async function datasets({ node }: Parts, { operand }: Ask) {
   return { policy, usageUnknown, zones: rows };
 }
 
-function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
-  const wanted = searchParams.get('zone');
+function tail({ node, response, url: { searchParams } }: Ask): void {
+  const parameter = (name: string): string | undefined => searchParams.get(name) ?? undefined;
+  const wanted = parameter('zone');
+  const [level, last, since] = [parameter('level'), parameter('last'), parameter('since')];
+  const read = orRefused(() => tailQuery({ level, last, since }));
   const options = {
-    zonename: wanted === null ? undefined : zoneNamed(node, wanted).zonename,
-    level: levelParameter(searchParams.get('level')),
-    last: countParameter('last', searchParams.get('last')),
-    since: countParameter('since', searchParams.get('since')),
-    live: searchParams.get('live') !== 'no',
+    zonename: wanted === undefined ? undefined : zoneNamed(node, wanted).zonename,
+    ...read,
+    live: parameter('live') !== 'no',
   };
   response.setHeader('Content-Type', 'application/x-json-stream');
   if (!node.tail.follow(response, options)) {
@@ -251,22 +238,7 @@ function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   }
 }
 
-function levelParameter(value: string | null): Level | undefined {
-  const level = LOG_LEVELS.find((name) => name === value);
-  if (level === undefined && value !== null) {
-    throw new Refused(400, `level: one of ${LOG_LEVELS.join(', ')} is needed`);
-  }
-  return level;
-}
-
-function countParameter(name: string, value: string | null): number | undefined {
-  if (value !== null && !/^\d{1,15}$/.test(value)) {
-    throw new Refused(400, `${name}: a whole number is needed`);
-  }
-  return value === null ? undefined : Number(value);
-}
-
-async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> {
+async function setLogLevel({ node, request }: Ask): Promise<unknown> {
   const { level } = await bodyOf(request, levelBody);
   const previous = levelOf(node.log);
   setLevel(node.log, level);
@@ -275,7 +247,7 @@ async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> 
   return { level, previous };
 }
 
-async function notify({ node }: Parts, { request }: Ask): Promise<unknown> {
+async function notify({ node, request }: Ask): Promise<unknown> {
   const { zonename, state } = await bodyOf(request, notifyBody);
   const facts = await node.zones.notify(named(node, zonename));
   return { zonename, said: state, is: facts?.state ?? null };
@@ -308,8 +280,13 @@ async function bodyOf<T>(request: IncomingMessage, reader: Reader<T>): Promise<T
       throw new Refused(413, `the body is larger than ${BODY_CHARS} bytes`);
     }
   }
+  return orRefused(() => reader(JSON.parse(body)));
+}
+
+/** What is read. @throws Refused where it is not what is wanted */
+function orRefused<T>(read: () => T): T {
   try {
-    return reader(JSON.parse(body));
+    return read();
   } catch (err) {
     throw new Refused(400, err instanceof SyntaxError ? 'the body is not JSON' : problemsIn(err));
   }

@@ -15,8 +15,7 @@ import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { HealthMonitor } from './health';
 import type { AdminNode } from './node';
-import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
-import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
+import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError } from './routes';
 
 const GLOBAL_ZONEID = 0;
 /** A client has this long to send a whole request, and again to read the reply. */
@@ -32,17 +31,13 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
-  private readonly watchdog: Watchdog;
-  private readonly parts: Parts;
+  private readonly health: HealthMonitor;
   private server: Server | null = null;
   private loopback: Server | null = null;
   private identity: FileIdentity | null = null;
 
   constructor(private readonly node: AdminNode) {
-    const ceiling = (): number => memoryCeiling(node.zones.size, node.config().limits);
-    this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
-    const self = (): SelfHealth => this.watchdog.state();
-    this.parts = { node, health: new HealthMonitor(node, self), self };
+    this.health = new HealthMonitor(node);
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
@@ -56,8 +51,7 @@ export class AdminServer {
     );
     this.identity = bound.identity;
     this.server = server;
-    this.watchdog.start();
-    this.parts.health.start();
+    this.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);
@@ -66,8 +60,7 @@ export class AdminServer {
 
   /** Ends open requests and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
-    this.watchdog.stop();
-    this.parts.health.stop();
+    this.health.stop();
     this.node.tail.endAll();
     const { server, loopback, identity } = this;
     [this.server, this.loopback, this.identity] = [null, null, null];
@@ -110,7 +103,8 @@ export class AdminServer {
       if (routes === PUBLIC_ROUTES && !LOOPBACK_HOST.test(request.headers.host ?? '')) {
         throw new Refused(403, 'the Host header has to name this machine: localhost or 127.0.0.1');
       }
-      await route(routes, this.parts, request, response);
+      const { node, health } = this;
+      await route(routes, { node, health, request, response });
     } catch (err) {
       if (response.headersSent) {
         response.destroy();

@@ -3,34 +3,34 @@
  * Triton's convention for looking into services.
  *
  * Gathered when somebody asks, from the agent's own state and the last evaluation of its health; neither the platform
- * nor vminfod is asked. No metadata value is in it: the last request shows its key, and the records are those of the
- * log.
+ * nor vminfod is asked. No metadata value is in it.
  */
 import { hostname } from 'node:os';
 import { messageOf } from '../lib/errors';
-import type { StateRecord } from '../lib/fsm';
 import { aliasOf } from '../metadata/vm-data';
 import { percentile } from '../metrics';
-import { SerialLink } from '../transport/serial-link';
-import { ZoneSocket } from '../transport/socket-server';
 import type { MetadataReport } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { countEach } from './format';
 import { stateOf, type HealthSnapshot, type Problem } from './health';
 import { platformState, zonesInSlices, type AdminNode } from './node';
 import { levelOf } from './tail';
-import type { SelfHealth } from './watchdog';
 
 /** More are counted, not listed. */
 const MOST_LISTED = 20;
+/** A warning in a zone's log is news for this long. */
+const RECENT_MS = 5 * 60_000;
+/** In the place of what is not known while the zone's file system does not answer. */
+const NOT_ANSWERING = 'not answering';
 
 /** What `mdatactl status` shows, and monitors read as JSON. */
 export type Status = Awaited<ReturnType<typeof statusOf>>;
 
 /** The agent's state now. */
-export async function statusOf(node: AdminNode, self: SelfHealth, health: HealthSnapshot) {
+export async function statusOf(node: AdminNode, health: HealthSnapshot) {
   const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
+  const { rssBytes, ceilingBytes, loop } = health.self;
   const problems: Problem[] = [...health.node, ...[...health.zones.values()].flat()];
   return {
     version: node.version,
@@ -60,8 +60,8 @@ export async function statusOf(node: AdminNode, self: SelfHealth, health: Health
     writes: { ...writer, locksHeld: holds, unconfirmed, restored },
     vminfod: health.vminfod,
     inProgress: progressOf(node),
-    memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },
-    loop: self.loop,
+    memory: { rssBytes, ceilingBytes },
+    loop,
     limitsHit: Object.fromEntries(metrics.refusals),
     events: { total: metrics.zoneEvents, lagMs: metrics.eventLagMs },
     repairs: Object.fromEntries(metrics.repairs),
@@ -146,31 +146,32 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
 
 /** A zone in `mdatactl zones`: what fits on a line. */
 export type ZoneRow = ReturnType<typeof zoneRow>;
-/** All that the agent knows of a zone, for `mdatactl zone`. */
-export type ZoneReport = ReturnType<typeof zoneReport> & {
-  /** What it has used of its limits; not in the report of all zones. */
-  readonly metadata?: MetadataReport | null;
-};
 
-/** In the place of what is not known while the zone's file system does not answer. */
-const NOT_ANSWERING = 'not answering';
+/** All zones. */
+export async function zoneRows(node: AdminNode, health: HealthSnapshot): Promise<ZoneRow[]> {
+  const rows: ZoneRow[] = [];
+  for await (const zone of zonesInSlices(node)) {
+    rows.push(zoneRow(node, zone, health));
+  }
+  return rows;
+}
 
-export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
-  const problems = health.zones.get(zone.zonename) ?? [];
-  const { link } = zone.link;
+function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+  const { zonename, directory } = zone;
+  const { kind, link } = zone.link;
+  const problems = health.zones.get(zonename) ?? [];
   const stats = node.requestLogOf(zone)?.stats;
-  const { directory } = zone;
   return {
-    zonename: zone.zonename,
-    alias: aliasOf(node.store.table.vm(zone.zonename)),
+    zonename,
+    alias: aliasOf(node.store.table.vm(zonename)),
     brand: zone.facts.brand,
     /** The platform's word, as zoneadm list has it. */
     state: platformState(zone, health.states),
     health: stateOf(problems),
     /** Why it is not healthy, by the names of health.ts. */
     reasons: problems.map(({ reason }) => reason),
-    kind: zone.link.kind,
-    link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
+    kind,
+    link: zone.answers || kind === 'socket' ? link.state : NOT_ANSWERING,
     connections: link.connections,
     /** The state of the directory's mount; null for an HVM zone. */
     mount: directory === null || zone.answers ? (directory?.state ?? null) : NOT_ANSWERING,
@@ -182,24 +183,29 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
     /** All of its requests together, from their last byte to their reply, ms. */
     elapsedMs: stats?.elapsedMs ?? 0,
     /** Of an HVM zone's port; null for a socket. */
-    reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
+    reconnects: kind === 'port' ? link.counts.reconnects : null,
     lastRequest: stats?.lastRequest ?? null,
   };
 }
 
+/** All that the agent knows of a zone, for `mdatactl zone`. */
+export type ZoneReport = ReturnType<typeof zoneReport> & {
+  /** What it has used of its limits. */
+  readonly metadata?: MetadataReport | null;
+};
+
 export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
-  const { link } = zone.link;
+  const { kind, link } = zone.link;
   const { zonename, facts } = zone;
   const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
-  const stats = node.requestLogOf(zone)?.stats;
   return {
     ...zoneRow(node, zone, health),
     zonepath: facts.zonepath,
     path: link.path,
     history: zone.history(),
-    linkHistory: linkHistory(zone),
-    port: link instanceof SerialLink ? link.counts : null,
-    tally: stats ?? null,
+    linkHistory: link.history(),
+    port: kind === 'port' ? link.counts : null,
+    tally: node.requestLogOf(zone)?.stats ?? null,
     /** What vminfod knows of it, null when nothing. */
     vm: node.store.facts(zonename) ?? null,
     write:
@@ -213,13 +219,6 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) 
     records: zone.log.recent(),
   };
 }
-
-function linkHistory({ link: { link } }: Zone): readonly StateRecord<string>[] {
-  return link instanceof SerialLink || link instanceof ZoneSocket ? link.history() : [];
-}
-
-/** A warning in a zone's log is news for this long. */
-const RECENT_MS = 5 * 60_000;
 
 /** The last warning of the zone's log, where it is news. */
 function lastWarning(zone: Zone) {
@@ -238,7 +237,8 @@ const TYPES = ['zone', 'link', 'write'] as const;
 export type KangSnapshot = Awaited<ReturnType<typeof kangSnapshot>>;
 
 /** The agent as kang sees it: who we are, some metrics, and our objects under their types' names. */
-export async function kangSnapshot(node: AdminNode, status: Status, snapshot: HealthSnapshot) {
+export async function kangSnapshot(node: AdminNode, snapshot: HealthSnapshot) {
+  const status = await statusOf(node, snapshot);
   const zone: Record<string, unknown> = {};
   const link: Record<string, unknown> = {};
   const write: Record<string, unknown> = {};
@@ -251,7 +251,7 @@ export async function kangSnapshot(node: AdminNode, status: Status, snapshot: He
       ...{ mount, requests, errors, refusals, link: `link:${zonename}` },
     };
     const { path } = each.link.link;
-    const history = linkHistory(each);
+    const history = each.link.link.history();
     link[zonename] = { kind, state: row.link, path, connections, reconnects, history };
   }
   for (const { zonename, ...rest } of status.writes.inProgress) {
