@@ -27,14 +27,15 @@ import { MAP_NAMES } from '../vm/metadata-index';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
 import { NOTIFY_STATES, type AdminNode } from './node';
-import { kangSnapshot, statusOf, zoneReport, zoneRows } from './status';
+import { kangSnapshot, statusOf, zoneReport, zoneRows, type ZoneReport } from './status';
 import { levelOf, setLevel } from './tail';
 
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
-/** A request's body is a few lines. */
+const METHODS = ['GET', 'PUT', 'POST'] as const;
+/** Of a request's body, which is a few lines. */
 const BODY_CHARS = 64 * 1024;
-/** JSON is written in pieces of this: to make one takes a fraction of a millisecond. */
+/** Of JSON: to make one takes a fraction of a millisecond. */
 const PIECE_CHARS = 64 * 1024;
 /** An array or object with more members, such as one of all zones, is not made whole. */
 const MOST_MEMBERS = 64;
@@ -66,46 +67,35 @@ interface Ask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
-  /** What stands for the `*` of the route's path; empty where it has none. */
+  /** What stands for `<zone>` in the route; empty where it has none. */
   readonly operand: string;
 }
 
-/** What it returns is the reply, as JSON; undefined: it has replied. */
-type Run = (ask: Ask) => unknown;
-type Route = readonly [method: 'GET' | 'PUT' | 'POST', path: string, run: Run];
+/** By method and path. What they return is the reply, as JSON; undefined: it was sent. */
+type Routes = Readonly<Record<string, (ask: Ask) => unknown>>;
 
 /** Those that may be asked over the loopback port as well. */
-export const PUBLIC_ROUTES: readonly Route[] = [
-  ['GET', '/healthz', healthz],
-  ['GET', '/metrics', metrics],
-];
+export const PUBLIC_ROUTES: Routes = { 'GET /healthz': healthz, 'GET /metrics': metrics };
 
-export const ROUTES: readonly Route[] = [
+export const ROUTES: Routes = {
   ...PUBLIC_ROUTES,
-  ['GET', '/status', async ({ node, health }) => statusOf(node, await health.snapshot())],
-  [
-    'GET',
-    '/kang/snapshot',
-    async ({ node, health }) => kangSnapshot(node, await health.snapshot()),
-  ],
-  ['GET', '/zones', async ({ node, health }) => zoneRows(node, await health.snapshot())],
-  ['GET', '/zones/*', zone],
-  ['GET', '/keys/*', keys],
-  ['GET', '/doctor', doctor],
-  ['GET', '/doctor/*', doctor],
-  ['GET', '/datasets', datasets],
-  ['GET', '/datasets/*', datasets],
-  ['GET', '/tail', tail],
-  ['GET', '/log-level', ({ node }) => ({ level: levelOf(node.log) })],
-  ['PUT', '/log-level', setLogLevel],
-  ['POST', '/notify', notify],
-];
+  'GET /status': async ({ node, health }) => statusOf(node, await health.snapshot()),
+  'GET /kang/snapshot': async ({ node, health }) => kangSnapshot(node, await health.snapshot()),
+  'GET /zones': async ({ node, health }) => zoneRows(node, await health.snapshot()),
+  'GET /zones/<zone>': zone,
+  'GET /keys/<zone>': keys,
+  'GET /doctor': doctor,
+  'GET /doctor/<zone>': doctor,
+  'GET /datasets': datasets,
+  'GET /datasets/<zone>': datasets,
+  'GET /tail': tail,
+  'GET /log-level': ({ node }) => ({ level: levelOf(node.log) }),
+  'PUT /log-level': setLogLevel,
+  'POST /notify': notify,
+};
 
 /** Answers a request. Throws Refused where there is no such route, or nothing to answer. */
-export async function route(
-  routes: readonly Route[],
-  asked: Omit<Ask, 'url' | 'operand'>,
-): Promise<void> {
+export async function route(routes: Routes, asked: Omit<Ask, 'url' | 'operand'>): Promise<void> {
   const { request, response } = asked;
   const path = request.url ?? '/';
   if (!URL.canParse(path, BASE_URL)) {
@@ -114,19 +104,22 @@ export async function route(
   const url = new URL(path, BASE_URL);
   const { pathname } = url;
   const last = pathname.slice(pathname.lastIndexOf('/') + 1);
-  const general = last === '' ? '' : `${pathname.slice(0, -last.length)}*`;
-  const matching = routes.filter(([, each]) => each === pathname || each === general);
-  if (matching.length === 0) {
-    throw new Refused(404, `no such route: ${pathname}`);
+  // No path of a URL has a `<` itself.
+  const general = last === '' ? '' : `${pathname.slice(0, -last.length)}<zone>`;
+  const { method = '' } = request;
+  const exact = routes[`${method} ${pathname}`];
+  const run = exact ?? routes[`${method} ${general}`];
+  if (run === undefined) {
+    const allowed = METHODS.filter((each) => {
+      return `${each} ${pathname}` in routes || `${each} ${general}` in routes;
+    });
+    if (allowed.length === 0) {
+      throw new Refused(404, `no such route: ${pathname}`);
+    }
+    response.setHeader('Allow', allowed.join(', '));
+    throw new Refused(405, `${pathname} does not take ${method}`);
   }
-  const found = matching.find(([method]) => method === request.method);
-  if (found === undefined) {
-    response.setHeader('Allow', matching.map(([method]) => method).join(', '));
-    throw new Refused(405, `${pathname} does not take ${request.method ?? ''}`);
-  }
-  const [, pattern, run] = found;
-  const operand = pattern === general ? last : '';
-  const reply = await run({ ...asked, url, operand });
+  const reply = await run({ ...asked, url, operand: exact === undefined ? last : '' });
   if (reply !== undefined) {
     await sendJson(response, reply);
   }
@@ -156,12 +149,9 @@ async function doctor({ node, health, operand }: Ask): Promise<unknown> {
   return runDoctor(node, health, operand === '' ? undefined : named(node, operand));
 }
 
-async function zone({ node, health, operand }: Ask): Promise<unknown> {
+async function zone({ node, health, operand }: Ask): Promise<ZoneReport> {
   const found = zoneNamed(node, operand);
-  // The doctor reports a file that cannot be read.
-  const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
-  const report = zoneReport(node, found, await health.snapshot());
-  return { ...report, metadata: metadata ?? null };
+  return zoneReport(node, found, await health.snapshot());
 }
 
 /** One key of a zone's metadata.json. */

@@ -9,7 +9,6 @@ import { hostname } from 'node:os';
 import { messageOf } from '../lib/errors';
 import { aliasOf } from '../metadata/vm-data';
 import { percentile } from '../metrics';
-import type { MetadataReport } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { countEach } from './format';
 import { stateOf, type HealthSnapshot, type Problem } from './health';
@@ -189,15 +188,14 @@ function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
 }
 
 /** All that the agent knows of a zone, for `mdatactl zone`. */
-export type ZoneReport = ReturnType<typeof zoneReport> & {
-  /** What it has used of its limits. */
-  readonly metadata?: MetadataReport | null;
-};
+export type ZoneReport = Awaited<ReturnType<typeof zoneReport>>;
 
-export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+export async function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
   const { kind, link } = zone.link;
   const { zonename, facts } = zone;
   const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
+  const use = node.store.metadataUse(zonename);
+  const metadata = (await use.catch(() => undefined)) ?? null;
   return {
     ...zoneRow(node, zone, health),
     zonepath: facts.zonepath,
@@ -217,6 +215,8 @@ export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) 
     /** A recent warning of its log; not part of its health. */
     warning: lastWarning(zone),
     records: zone.log.recent(),
+    /** What it has used of its limits; null where its file cannot be read, which the doctor reports. */
+    metadata,
   };
 }
 
