@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf, SystemError } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { own, ownNumber, ownString, type JsonObject } from '../metadata/vm-data';
+import { own, ownNumber, ownString } from '../metadata/vm-data';
 import { takeLock } from '../platform/lock';
 import { pathOf, type ConfigName } from '../vm/config-files';
 import {
@@ -81,11 +81,9 @@ async function checkObject(target: DoctorTarget): Promise<Finding> {
 /** How vminfod's own copy differs from the platform and the files; null where it does not. */
 async function behindOf({ node, health, zone }: DoctorTarget): Promise<string | null> {
   const { zonename } = zone;
-  let object: JsonObject | undefined;
-  try {
-    object = await askVminfod(node.vminfodUrl, zonename, ASK_MS);
-  } catch (err) {
-    return `vminfod does not answer for it: ${messageOf(err)}`;
+  const object = await askVminfod(node.vminfodUrl, zonename, ASK_MS).catch(messageOf);
+  if (typeof object === 'string') {
+    return `vminfod does not answer for it: ${object}`;
   }
   if (object === undefined) {
     return 'vminfod answers with no object';
@@ -225,24 +223,20 @@ async function checkLimits({ node, zone }: DoctorTarget): Promise<Finding> {
     const shareOf = (used: number, most: number): string =>
       `${inBytes(used)} of ${inBytes(most)} (${Math.floor((100 * used) / most)} %)`;
     const parts = [
-      { name: 'bytes', used: bytes / bytesMax, text: shareOf(bytes, bytesMax) },
-      { name: 'keys', used: keys / keysMax, text: `${keys} of ${keysMax} keys` },
-      {
-        name: 'file_bytes',
-        used: fileBytes / fileBytesMax,
-        text: `the file ${shareOf(fileBytes, fileBytesMax)}`,
-      },
-    ];
+      ['bytes', bytes / bytesMax, shareOf(bytes, bytesMax)],
+      ['keys', keys / keysMax, `${keys} of ${keysMax} keys`],
+      ['file_bytes', fileBytes / fileBytesMax, `the file ${shareOf(fileBytes, fileBytesMax)}`],
+    ] as const;
     const recent = refusals.filter(({ at }) => Date.now() - at < RECENT_REFUSAL_MS);
     const refused = recent.map(({ limit, count, at }) => {
       return `${counted(count, 'write')} refused by the limit "${limit}", the last ${inWords(Date.now() - at)} ago`;
     });
-    const finding = [...parts.map(({ text }) => text), ...refused].join(', ');
-    const full = parts.filter(({ used }) => used >= NEARLY_FULL);
+    const finding = [...parts.map(([, , text]) => text), ...refused].join(', ');
+    const full = parts.filter(([, used]) => used >= NEARLY_FULL);
     if (full.length + refused.length === 0) {
       return ok(finding);
     }
-    const raise = full.map(({ name }) => `limits.metadata_${name}`).join(', ') || 'the limits';
+    const raise = full.map(([name]) => `limits.metadata_${name}`).join(', ') || 'the limits';
     return warn(finding, `have the guest delete keys, or raise ${raise} in the configuration`);
   } catch (err) {
     return skip(messageOf(err));
@@ -257,10 +251,8 @@ async function checkLimits({ node, zone }: DoctorTarget): Promise<Finding> {
 async function openersOf(path: string): Promise<string[]> {
   const openers: string[] = [];
   const file = await stat(path).catch(() => null);
-  const others = (await namesIn('/proc')).filter((pid) => {
-    return /^\d+$/.test(pid) && Number(pid) !== process.pid;
-  });
-  for (const pid of file === null ? [] : others) {
+  const pids = (await namesIn('/proc')).filter((name) => /^\d+$/.test(name));
+  for (const pid of pids.filter((name) => file !== null && Number(name) !== process.pid)) {
     const directory = join('/proc', pid, 'fd');
     for (const fd of await namesIn(directory)) {
       // A process or a descriptor that is gone by now has it no more.

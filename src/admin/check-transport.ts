@@ -6,11 +6,11 @@ import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { codeOf, messageOf } from '../lib/errors';
-import { missingSafeOptions, type MountEntry } from '../platform/mounts';
+import { missingSafeOptions } from '../platform/mounts';
 import { GuestChannel } from '../transport/guest-channel';
 import { portOf } from '../transport/serial-dialer';
 import { ROOT_ONLY, WITH_READERS } from '../transport/socket-file';
-import type { MountManager, PortLink, SocketLink, Zone } from '../zones/zone';
+import type { PortLink, SocketLink } from '../zones/zone';
 import {
   fail,
   ok,
@@ -35,12 +35,27 @@ const SEE_MOUNTS =
 /** Of an OS zone's socket, from its directory to a round trip as a guest would make it. */
 export function socketChecks(link: SocketLink, hasReaders: boolean): Checks {
   const modes = hasReaders ? WITH_READERS : ROOT_ONLY;
+  const { path } = link;
   return {
-    directory: () => checkPath(dirname(link.path), modes.directory, directoryFault),
-    socket: () => checkPath(link.path, modes.socket, (stats) => socketFault(link, stats)),
-    listener: ({ zone }) => checkListener(zone),
+    directory: () =>
+      checkPath(dirname(path), modes.directory, (stats) => {
+        const remedy = 'something else is in its place: move it away, then svcadm restart mdatad';
+        return stats.isDirectory() ? null : ['is not a directory', remedy];
+      }),
+    socket: () =>
+      checkPath(path, modes.socket, (stats) => {
+        if (!stats.isSocket()) {
+          return ['is not a socket', REPAIR];
+        }
+        const { dev, ino } = link.file ?? stats;
+        const found = `is another's: (dev, ino) is (${stats.dev}, ${stats.ino}), ours is (${dev}, ${ino})`;
+        return dev === stats.dev && ino === stats.ino
+          ? null
+          : [found, `stop who made it (another agent?); ${REPAIR}`];
+      }),
+    listener: checkListener,
     mount: checkMount,
-    'round trip': () => checkRoundTrip(link.path),
+    'round trip': () => checkRoundTrip(path),
   };
 }
 
@@ -48,18 +63,18 @@ export function socketChecks(link: SocketLink, hasReaders: boolean): Checks {
 async function checkPath(
   path: string,
   mode: number,
-  faultOf: (stats: Stats, path: string) => Finding | null,
+  faultOf: (stats: Stats) => readonly [fault: string, remedy: string] | null,
 ): Promise<Finding> {
-  let stats: Stats;
-  try {
-    stats = await lstat(path);
-  } catch (err) {
-    const why = codeOf(err) === 'ENOENT' ? 'is not there' : messageOf(err);
-    return fail(`${path}: ${why}`, REPAIR);
+  const stats = await lstat(path).catch((err: unknown) => {
+    return codeOf(err) === 'ENOENT' ? 'is not there' : messageOf(err);
+  });
+  if (typeof stats === 'string') {
+    return fail(`${path}: ${stats}`, REPAIR);
   }
-  const fault = faultOf(stats, path);
+  const fault = faultOf(stats);
   if (fault !== null) {
-    return fault;
+    const [what, remedy] = fault;
+    return fail(`${path} ${what}`, remedy);
   }
   const owner = process.geteuid?.() ?? 0;
   const found = `${path} ${octal(stats.mode)}`;
@@ -72,25 +87,9 @@ async function checkPath(
   return ok(found);
 }
 
-function directoryFault(stats: Stats, path: string): Finding | null {
-  const remedy = 'something else is in its place: move it away, then svcadm restart mdatad';
-  return stats.isDirectory() ? null : fail(`${path} is not a directory`, remedy);
-}
-
-function socketFault({ path, file }: SocketLink, stats: Stats): Finding | null {
-  if (!stats.isSocket()) {
-    return fail(`${path} is not a socket`, REPAIR);
-  }
-  if (file === null || (file.dev === stats.dev && file.ino === stats.ino)) {
-    return null;
-  }
-  const found = `${path} is another's: (dev, ino) is (${stats.dev}, ${stats.ino}), ours is (${file.dev}, ${file.ino})`;
-  return fail(found, `stop who made it (another agent?); ${REPAIR}`);
-}
-
-function checkListener({ zonename, link: { link } }: Zone): Finding {
-  const { state, connections } = link;
-  const remedy = `mdatactl zone ${zonename} shows its last records; ${REPAIR}`;
+function checkListener({ zone }: DoctorTarget): Finding {
+  const { state, connections } = zone.link.link;
+  const remedy = `mdatactl zone ${zone.zonename} shows its last records; ${REPAIR}`;
   return state === 'listening'
     ? ok(`listening, ${connections} connected`)
     : fail(`does not listen: ${state}`, remedy);
@@ -116,41 +115,29 @@ async function checkMount({ node, zone, mounts }: DoctorTarget): Promise<Finding
     // A loss that the table shows is logged by this as well.
     await directory.check(AbortSignal.timeout(ANSWER_MS));
   }
-  const inTable = mountInTable(zone, directory, mounts);
-  if (inTable.verdict === 'fail' || !isRunning) {
-    return inTable;
-  }
   const at = directory.mountPoint;
-  if (!zone.answers) {
-    return warn(`the file system at ${at} is not answering`, SEE_MOUNTS);
-  }
-  if (zone.mountCheck() === 'another') {
-    const found = `the zone has another directory at ${at}: ours was unmounted, or replaced while the zone runs`;
-    return fail(found, `vmadm reboot ${zone.zonename}`);
-  }
-  return inTable;
-}
-
-function mountInTable(
-  { zonename, link, facts }: Zone,
-  { mountPoint: at, state }: MountManager,
-  mounts: ReadonlyMap<string, MountEntry>,
-): Finding {
-  const reboot = `vmadm reboot ${zonename}`;
+  const ours = dirname(zone.link.link.path);
+  const reboot = `vmadm reboot ${zone.zonename}`;
   const entry = mounts.get(at);
   if (entry === undefined) {
     return fail(`nothing is mounted at ${at}: the zone cannot reach its socket`, reboot);
   }
-  const ours = dirname(link.link.path);
   if (entry.special !== ours) {
     return fail(`${at} shows ${entry.special}, not ${ours}`, reboot);
   }
+  if (isRunning && !zone.answers) {
+    return warn(`the file system at ${at} is not answering`, SEE_MOUNTS);
+  }
+  if (isRunning && zone.mountCheck() === 'another') {
+    const found = `the zone has another directory at ${at}: ours was unmounted, or replaced while the zone runs`;
+    return fail(found, reboot);
+  }
   const missing = missingSafeOptions(entry);
   if (missing.length > 0) {
-    const remedy = `${reboot}; if it is back, see /usr/lib/brand/${facts.brand}/platform.xml`;
+    const remedy = `${reboot}; if it is back, see /usr/lib/brand/${zone.facts.brand}/platform.xml`;
     return warn(`${at} is mounted without ${missing.join(', ')}`, remedy);
   }
-  return ok(`${at}, ${state}`);
+  return ok(`${at}, ${directory.state}`);
 }
 
 /** Asks the socket for a key, once, as a guest would. */
@@ -184,18 +171,17 @@ async function checkRoundTrip(path: string): Promise<Finding> {
 
 /** Of an HVM zone's port: its file, the link to it, and the guest. Skipped while the zone does not run. */
 export function portChecks(link: PortLink, { node, zone }: DoctorTarget): Checks {
+  const skipped = (why: string) => (): Finding => skip(why);
   if (zone.state !== 'running') {
-    const halted = (): Finding => skip('the zone does not run');
-    return { port: halted, link: halted };
+    return { port: skipped('the zone does not run'), link: skipped('the zone does not run') };
   }
   const facts = node.store.facts(zone.zonename);
   if (facts === undefined) {
-    return { port: () => skip('its path is not known before the VM data is') };
+    return { port: skipped('its path is not known before the VM data is') };
   }
   const port = portOf(facts.com2);
   if (port === null) {
-    const com2 = String(facts.com2);
-    return { port: () => skip(`the VM has no metadata channel: its com2 is ${com2}`) };
+    return { port: skipped(`the VM has no metadata channel: its com2 is ${String(facts.com2)}`) };
   }
   return {
     port: (target) => checkPortFile(target, port),
@@ -224,10 +210,11 @@ async function checkPortFile({ node, zone }: DoctorTarget, port: string): Promis
         return fail(`${path} is not there: the hypervisor has not made it`, hypervisor);
       case 'ELOOP':
       case 'ENOTDIR':
-      case 'ENOTSOCK': {
-        const remedy = 'do not trust what is there: find out who made it, then reboot the VM';
-        return fail(messageOf(err), remedy);
-      }
+      case 'ENOTSOCK':
+        return fail(
+          messageOf(err),
+          'do not trust what is there: find out who made it, then reboot the VM',
+        );
       default:
         return fail(messageOf(err), hypervisor);
     }

@@ -49,10 +49,22 @@ export async function runDoctor(node: AdminNode, monitor: HealthMonitor, zonenam
   const mounts = entries && new Map(entries.map((entry) => [entry.mountPoint, entry]));
   const context = { node, monitor, health, mounts };
   const named = zonename === undefined ? undefined : node.zones.get(zonename);
-  const zones =
-    zonename !== undefined && named === undefined
-      ? [unknownZone(node, zonename)]
-      : await checkZones(context, named === undefined ? [...node.zones.all()] : [named]);
+  const zones: ZoneDoctorReport[] = [];
+  if (zonename !== undefined && named === undefined) {
+    const steps = [
+      { step: 'zone', ...checkIndex(node, zonename, null) },
+      { step: 'other steps', ...skip('need the zone') },
+    ];
+    zones.push({ zonename, alias: null, brand: '', state: '', verdict: 'fail', steps });
+  } else {
+    const left = (named === undefined ? [...node.zones.all()] : [named]).entries();
+    const worker = async (): Promise<void> => {
+      for (const [i, zone] of left) {
+        zones[i] = await checkZone(context, zone);
+      }
+    };
+    await Promise.all(Array.from({ length: ZONES_AT_ONCE }, worker));
+  }
   const steps = checkNode(context);
   /** Of the node and all its zones: the worst there is. */
   const verdict = worst([...steps, ...zones]);
@@ -63,12 +75,13 @@ function checkNode({ mounts, node, health }: DoctorContext): Step[] {
   const lost = node.lostRecords();
   const { rssBytes, ceilingBytes, loop } = health.self;
   const { verdict, words, remedy } = health.vminfod;
+  const { mnttab } = node.paths;
   const findings: Readonly<Record<string, Finding>> = {
     agent: ok(`version ${node.version}, ${node.phase()}`),
     vminfod: { verdict, finding: words, remedy },
     'mount table':
       mounts === null
-        ? fail(`${node.paths.mnttab} cannot be read`, `ls -l ${node.paths.mnttab}`)
+        ? fail(`${mnttab} cannot be read`, `ls -l ${mnttab}`)
         : ok(counted(mounts.size, 'mount')),
     log: ok(`level ${levelOf(node.log)}, ${lost === 0 ? 'nothing' : `${lost} records`} lost`),
     memory: ok(`${inBytes(rssBytes)} of ${inBytes(ceilingBytes)}`),
@@ -76,21 +89,6 @@ function checkNode({ mounts, node, health }: DoctorContext): Step[] {
   };
   const steps = Object.entries(findings).map(([step, finding]) => ({ step, ...finding }));
   return withHealth(steps, health.node);
-}
-
-async function checkZones(
-  context: DoctorContext,
-  zones: readonly Zone[],
-): Promise<ZoneDoctorReport[]> {
-  const reports: ZoneDoctorReport[] = [];
-  const left = zones.entries();
-  const worker = async (): Promise<void> => {
-    for (const [i, zone] of left) {
-      reports[i] = await checkZone(context, zone);
-    }
-  };
-  await Promise.all(Array.from({ length: ZONES_AT_ONCE }, worker));
-  return reports;
 }
 
 /** Never rejects: what goes wrong in a step is a finding. */
@@ -117,14 +115,6 @@ async function checkZone(context: DoctorContext, zone: Zone) {
   const alias = aliasOf(node.store.table.vm(zonename));
   const state: string = platformState(zone, health.states);
   return { zonename, alias, brand: facts.brand, state, verdict: worst(steps), steps };
-}
-
-function unknownZone(node: AdminNode, zonename: string): ZoneDoctorReport {
-  const steps = [
-    { step: 'zone', ...checkIndex(node, zonename, null) },
-    { step: 'other steps', ...skip('need the zone') },
-  ];
-  return { zonename, alias: null, brand: '', state: '', verdict: 'fail', steps };
 }
 
 /** Makes each step at least as bad as health judges its part; adds the steps that are missing. */
