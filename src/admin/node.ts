@@ -44,7 +44,6 @@ export interface AdminNode {
   readonly datasets: LiveAudit;
   readonly log: Logger;
   readonly tail: Tail;
-  /** Where vminfod is asked. */
   readonly vminfodUrl: string;
   phase(): AgentPhase;
   config(): Config;

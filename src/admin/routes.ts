@@ -12,7 +12,7 @@
  *   GET  /log-level  PUT /log-level {"level"}
  *   POST /notify {"zonename", "state"}
  *
- * No reply holds a metadata value. Replies about thousands of zones are made and written in slices.
+ * No reply holds a metadata value. Those about thousands of zones are made and written in slices.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
@@ -150,14 +150,12 @@ async function doctor({ node, health, operand }: Ask): Promise<unknown> {
 }
 
 async function zone({ node, health, operand }: Ask): Promise<ZoneReport> {
-  const found = zoneNamed(node, operand);
-  return zoneReport(node, found, await health.snapshot());
+  return zoneReport(node, zoneNamed(node, operand), await health.snapshot());
 }
 
-/** One key of a zone's metadata.json. */
 export type KeyRow = Awaited<ReturnType<typeof keys>>[number];
 
-/** Names and lengths come from the file's offsets: no value is read. */
+/** Of metadata.json; names and lengths come from the file's offsets: no value is read. */
 async function keys({ node, operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
@@ -176,7 +174,6 @@ async function keys({ node, operand }: Ask) {
   return rows;
 }
 
-/** What `mdatactl datasets` shows. */
 export type DatasetsReport = Awaited<ReturnType<typeof datasets>>;
 
 /**

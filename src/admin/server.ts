@@ -1,8 +1,7 @@
 /*
- * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health
- * and metrics on a loopback port.
+ * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health and metrics on a
+ * loopback port. The agent starts it once the first zones have their sockets, and stops it after them.
  *
- * The agent starts it once the first zones have their sockets, and stops it after them. The routes are in routes.ts.
  * No error of a request leaves this file, and none can exhaust the agent's memory: bodies and connections are bounded,
  * and a client that neither sends its request nor reads its reply is disconnected. Only followers of the log stay, as
  * many as tail.ts allows.
@@ -32,8 +31,7 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
   private readonly health: HealthMonitor;
-  private server: Server | null = null;
-  private loopback: Server | null = null;
+  private readonly servers: Server[] = [];
   private identity: FileIdentity | null = null;
 
   constructor(private readonly node: AdminNode) {
@@ -50,7 +48,7 @@ export class AdminServer {
       }),
     );
     this.identity = bound.identity;
-    this.server = server;
+    this.servers.push(server);
     this.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
@@ -62,9 +60,9 @@ export class AdminServer {
   async stop(): Promise<void> {
     this.health.stop();
     this.node.tail.endAll();
-    const { server, loopback, identity } = this;
-    [this.server, this.loopback, this.identity] = [null, null, null];
-    await Promise.all([close(server), close(loopback)]);
+    const { identity } = this;
+    this.identity = null;
+    await Promise.all(this.servers.splice(0).map(close));
     if (identity !== null) {
       try {
         removeSocketFile(identity, this.node.paths.adminSocket);
@@ -131,8 +129,8 @@ export class AdminServer {
     try {
       const fd = fdOf(socket);
       const peer = fd === undefined ? null : this.node.platform.peer(fd);
-      const known = peer !== null && (peer.uid === 0 || peer.uid === process.geteuid?.());
-      if (known && peer.zoneid === GLOBAL_ZONEID) {
+      const isKnown = peer?.uid === 0 || peer?.uid === process.geteuid?.();
+      if (isKnown && peer?.zoneid === GLOBAL_ZONEID) {
         return;
       }
       this.node.log.warn({ peer }, 'refused at the admin socket');
@@ -146,7 +144,7 @@ export class AdminServer {
   private async openLoopback(port: number): Promise<void> {
     const server = this.makeServer(PUBLIC_ROUTES);
     try {
-      this.loopback = await listening(server.listen(port, LOOPBACK));
+      this.servers.push(await listening(server.listen(port, LOOPBACK)));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
       const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
@@ -161,10 +159,8 @@ async function listening(server: Server): Promise<Server> {
   return server;
 }
 
-async function close(server: Server | null): Promise<void> {
-  if (server !== null) {
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    server.closeAllConnections();
-    await closed;
-  }
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
 }

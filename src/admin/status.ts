@@ -22,10 +22,9 @@ const RECENT_MS = 5 * 60_000;
 /** In the place of what is not known while the zone's file system does not answer. */
 const NOT_ANSWERING = 'not answering';
 
-/** What `mdatactl status` shows, and monitors read as JSON. */
 export type Status = Awaited<ReturnType<typeof statusOf>>;
 
-/** The agent's state now. */
+/** What `mdatactl status` shows, and monitors read as JSON. */
 export async function statusOf(node: AdminNode, health: HealthSnapshot) {
   const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
@@ -38,12 +37,10 @@ export async function statusOf(node: AdminNode, health: HealthSnapshot) {
     phase: node.phase(),
     health: {
       state: health.state,
-      /** One line: `ok`, or the state and what is wrong. */
       summary: health.summary,
       /** Of the node first, then of its zones. */
       problems: problems.slice(0, MOST_LISTED),
       problemsInAll: problems.length,
-      /** Zones that are not healthy, by reason. */
       zonesByReason: Object.fromEntries(health.zonesByReason),
     },
     /** Milliseconds since 1970. */
@@ -51,11 +48,7 @@ export async function statusOf(node: AdminNode, health: HealthSnapshot) {
     uptimeMs: Date.now() - node.startedAt,
     log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
     ...(await countZones(node, health)),
-    requests: {
-      ...requestsOf(node),
-      /** Requests that wait for a VM object. */
-      waitingForVm: waiting,
-    },
+    requests: { ...requestsOf(node), waitingForVm: waiting },
     writes: { ...writer, locksHeld: holds, unconfirmed, restored },
     vminfod: health.vminfod,
     inProgress: progressOf(node),
@@ -65,7 +58,6 @@ export async function statusOf(node: AdminNode, health: HealthSnapshot) {
     events: { total: metrics.zoneEvents, lagMs: metrics.eventLagMs },
     repairs: Object.fromEntries(metrics.repairs),
     faults: metrics.faults,
-    /** What the live audit found of delegated datasets. */
     datasets: node.datasets.counts(),
   };
 }
@@ -73,8 +65,7 @@ export async function statusOf(node: AdminNode, health: HealthSnapshot) {
 function requestsOf({ metrics }: AdminNode) {
   const { latencies, spanMs } = metrics.recent.read();
   const recent = latencies.reduce((sum, { count }) => sum + count, 0);
-  let total = 0;
-  let failures = 0;
+  let [total, failures] = [0, 0];
   for (const [name, count] of metrics.requests) {
     total += count;
     failures += name.endsWith(' FAILURE') ? count : 0;
@@ -91,23 +82,18 @@ function requestsOf({ metrics }: AdminNode) {
     p50Ms: quantile(0.5),
     p99Ms: quantile(0.99),
     openConnections: metrics.openConnections,
-    /** WATCH requests that wait for a change. */
     waitingWatches: metrics.watchesWaiting(),
   };
 }
 
 /** What the start and the zones' sockets are busy with. */
 function progressOf(node: AdminNode) {
-  const started = (node.starting()?.operations ?? []).flatMap(({ funcname, status }) => {
-    const pending = status === 'pending' ? 1 : 0;
-    return pending === 1 || status === 'waiting'
-      ? [{ what: `start: ${funcname}`, pending, waiting: 1 - pending }]
-      : [];
+  const steps = (node.starting()?.operations ?? []).map(({ funcname, status }) => {
+    const [pending, waiting] = [Number(status === 'pending'), Number(status === 'waiting')];
+    return { what: `start: ${funcname}`, pending, waiting };
   });
-  const binding = node.zones.bindingStatus;
-  return binding.pending + binding.waiting > 0
-    ? [...started, { what: 'bringing zones up', ...binding }]
-    : started;
+  const all = [...steps, { what: 'bringing zones up', ...node.zones.bindingStatus }];
+  return all.filter(({ pending, waiting }) => pending + waiting > 0);
 }
 
 async function countZones(node: AdminNode, health: HealthSnapshot) {
@@ -122,20 +108,21 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   }
   const byState = countEach(zones.map((zone) => platformState(zone, health.states)));
   const byBrand = countEach(zones.map(({ facts }) => facts.brand));
-  const byKind = countEach(zones.map(({ link }) => link.kind));
-  const byLink = countEach(zones.map(({ link: { kind, link } }) => `${kind} ${link.state}`));
-  const links = (name: string): number => byLink.get(name) ?? 0;
+  const links = countEach(
+    zones.flatMap(({ link: { kind, link } }) => [kind, `${kind} ${link.state}`]),
+  );
+  const count = (name: string): number => links.get(name) ?? 0;
   return {
     zones: {
       total: zones.length,
       byState: Object.fromEntries(byState),
       byBrand: Object.fromEntries(byBrand),
     },
-    sockets: { total: byKind.get('socket') ?? 0, listening: links('socket listening') },
+    sockets: { total: count('socket'), listening: count('socket listening') },
     ports: {
-      total: byKind.get('port') ?? 0,
-      connected: links('port connected'),
-      waiting: links('port waiting'),
+      total: count('port'),
+      connected: count('port connected'),
+      waiting: count('port waiting'),
     },
     /** Recent warnings of zones' logs. They are not health. */
     warnings: warnings.slice(0, MOST_LISTED),
@@ -143,10 +130,9 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   };
 }
 
-/** A zone in `mdatactl zones`: what fits on a line. */
 export type ZoneRow = ReturnType<typeof zoneRow>;
 
-/** All zones. */
+/** All zones, each as a line of `mdatactl zones`. */
 export async function zoneRows(node: AdminNode, health: HealthSnapshot): Promise<ZoneRow[]> {
   const rows: ZoneRow[] = [];
   for await (const zone of zonesInSlices(node)) {
@@ -179,7 +165,6 @@ function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
     refusals: stats?.refusals ?? 0,
     bytesReceived: stats?.bytesReceived ?? 0,
     bytesSent: stats?.bytesSent ?? 0,
-    /** All of its requests together, from their last byte to their reply, ms. */
     elapsedMs: stats?.elapsedMs ?? 0,
     /** Of an HVM zone's port; null for a socket. */
     reconnects: kind === 'port' ? link.counts.reconnects : null,
@@ -187,9 +172,9 @@ function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
   };
 }
 
-/** All that the agent knows of a zone, for `mdatactl zone`. */
 export type ZoneReport = Awaited<ReturnType<typeof zoneReport>>;
 
+/** All that the agent knows of a zone, for `mdatactl zone`. */
 export async function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
   const { kind, link } = zone.link;
   const { zonename, facts } = zone;
@@ -210,9 +195,7 @@ export async function zoneReport(node: AdminNode, zone: Zone, health: HealthSnap
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
-    /** What is wrong with it, the reasons of its health. */
     problems: health.zones.get(zonename) ?? [],
-    /** A recent warning of its log; not part of its health. */
     warning: lastWarning(zone),
     records: zone.log.recent(),
     /** What it has used of its limits; null where its file cannot be read, which the doctor reports. */
@@ -260,10 +243,8 @@ export async function kangSnapshot(node: AdminNode, snapshot: HealthSnapshot) {
   const { requests, writes, vminfod, memory, loop, limitsHit, events, repairs } = status;
   return {
     service: {
-      name: 'mdatad',
-      component: 'metadata agent',
-      ident: hostname(),
-      version: node.version,
+      ...{ name: 'mdatad', component: 'metadata agent' },
+      ...{ ident: hostname(), version: node.version },
     },
     stats: {
       started: new Date(node.startedAt).toISOString(),
