@@ -63,7 +63,7 @@ async function checkObject(target: DoctorTarget): Promise<Finding> {
       ? fail(`none: vminfod ${vminfod.words}`, vminfod.remedy)
       : fail('none: vminfod does not know this VM', `vmadm get ${zonename}; ${RESTART}`);
   }
-  const changed = monitor.changedAt(zonename);
+  const changed = monitor.changed.get(zonename);
   const age = changed === undefined ? '' : `, its last change ${inWords(Date.now() - changed)} ago`;
   const known = `known from vminfod${age}`;
   if (isDown) {

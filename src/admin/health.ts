@@ -10,7 +10,7 @@
  * asks, in time slices, from the agent's own state and the files in `<zonepath>/config`; it names no path below a
  * zone's root and changes nothing. Counts since the start and recent warnings of a zone's log are not health.
  */
-import { readdir } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
 import type { SerialLink } from '../transport/serial-link';
 import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
@@ -87,7 +87,6 @@ export interface HealthSnapshot {
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
   readonly states: PlatformStates;
-  /** Of the agent itself. */
   readonly self: SelfHealth;
 }
 
@@ -112,7 +111,7 @@ const MOST_QUESTIONS = 8;
 interface Shared {
   readonly vminfod: VminfodHealth;
   readonly states: PlatformStates;
-  /** That the platform has files of; null where it has none of any, as off SmartOS. */
+  /** That the platform has files of; null: not known. */
   readonly brands: readonly string[] | null;
   readonly writes: ReadonlyMap<string, WriterStatus['inProgress'][number]>;
   readonly failures: ReadonlyMap<string, WriteFailure>;
@@ -124,7 +123,8 @@ export class HealthMonitor {
   readonly freeSpace: FreeSpace;
   private readonly watchdog: Watchdog;
   private readonly configs = new WeakMap<Zone, ConfigChecks>();
-  private readonly changed = new Map<string, number>();
+  /** When vminfod reported the last change of a VM since the start, ms since 1970. */
+  readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
   private last: { at: number; phase: AgentPhase; snapshot: Promise<HealthSnapshot> } | null = null;
 
@@ -158,11 +158,6 @@ export class HealthMonitor {
     this.changed.clear();
   }
 
-  /** When vminfod reported the last change of a VM, ms since 1970; undefined: not since the start. */
-  changedAt(zonename: string): number | undefined {
-    return this.changed.get(zonename);
-  }
-
   /** The health of everything. Never rejects; takes as long as vminfod's answer, a second at most. */
   snapshot(): Promise<HealthSnapshot> {
     const at = performance.now();
@@ -189,7 +184,7 @@ export class HealthMonitor {
       const shared = {
         vminfod,
         states,
-        brands: await readdir(node.paths.host('/usr/lib/brand')).catch(() => null),
+        brands: brandsIn(node.paths.host('/usr/lib/brand')),
         writes: new Map(inProgress.map((write) => [write.zonename, write])),
         failures: new Map(failing.map((failure) => [failure.zonename, failure])),
         mayAskVminfod: () => questions-- > 0,
@@ -283,17 +278,14 @@ export class HealthMonitor {
     const { store } = this.node;
     const facts = store.facts(zonename);
     const now = Date.now();
-    if (facts === undefined) {
-      if (now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
-        add('vm-data-missing', 'vminfod has not reported its VM', `vmadm get ${zonename}`);
-      }
+    if (facts === undefined && now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
+      add('vm-data-missing', 'vminfod has not reported its VM', `vmadm get ${zonename}`);
+    }
+    if (facts === undefined || vminfod.reason !== null) {
+      // A problem of vminfod is the node's: every zone that changes meanwhile would show it again.
       return;
     }
-    if (vminfod.reason !== null) {
-      // The node's problem; every zone that changes meanwhile would show it again.
-      return;
-    }
-    const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changedAt(zonename) ?? 0);
+    const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changed.get(zonename) ?? 0);
     let why = now - settledAt > STATE_SHOWN_MS ? whyBehind(facts, zone, states) : null;
     const data = store.data(zonename);
     if (why === null && data !== undefined) {
@@ -338,18 +330,28 @@ export class HealthMonitor {
   }
 }
 
+/** Not by a thread of the pool: where disks hang, health would hang with them. */
+function brandsIn(directory: string): readonly string[] | null {
+  try {
+    return readdirSync(directory);
+  } catch {
+    // Off SmartOS there is none; and nobody's brand is wrong because no descriptor is left.
+    return null;
+  }
+}
+
 type Add = (reason: ZoneReason, text: string, remedy?: string) => void;
 
 function checkLink(zone: Zone, add: Add): void {
   const { kind, link } = zone.link;
   if (kind === 'port') {
-    if (zone.state !== 'running' || !zone.answers) {
+    const isAway = link.state === 'waiting' || link.state === 'connecting';
+    if (!isAway || zone.state !== 'running' || !zone.answers) {
       return;
     }
-    const isAway = link.state === 'waiting' || link.state === 'connecting';
-    if (isAway && isHeld(link)) {
+    if (isHeld(link)) {
       add('port-held', 'another program holds its serial port');
-    } else if (isAway && Date.now() - (zone.history().at(-1)?.since ?? 0) > BOOT_MS) {
+    } else if (Date.now() - (zone.history().at(-1)?.since ?? 0) > BOOT_MS) {
       add('port-not-reachable', 'its serial port cannot be reached');
     }
     return;

@@ -1,10 +1,10 @@
 /*
  * The metrics, as Prometheus reads them.
  *
- * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store): a request costs
- * nothing here, and the families are made for each scrape. Label values that are known in advance have a
- * zero sample from the start, so that rates need no special case. Series of single zones are bounded: the
- * zones that have been known longest have them; the totals cover all zones, past ones included.
+ * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store); the families are made for each
+ * scrape. Label values that are known in advance have a zero sample from the start, so that rates need no special case.
+ * Series of single zones are bounded: the zones that have been known longest have them; the totals cover all zones,
+ * past ones included.
  */
 import { readdir } from 'node:fs/promises';
 import { Gauge, Registry, type RegistryContentType } from 'prom-client';
@@ -161,6 +161,9 @@ function valuesOf(
   const { inProgress, stored, failed, changed, joined, timedOut } = status.writer;
   const datasets = node.datasets.counts();
   const zones = [...node.zones.all()];
+  const zoneStates = countEach(zones.map((zone) => platformState(zone, states)));
+  const links = countEach(zones.map(({ link }) => `${link.kind} ${link.link.state}`));
+  const stages = countEach(inProgress.map(({ stage }) => stage));
   const { user, system } = process.cpuUsage();
   return {
     mdatad_healthy: state === 'ok' ? 1 : 0,
@@ -182,24 +185,12 @@ function valuesOf(
       'outcome',
       Object.entries({ stored, failed, changed, joined, timed_out: timedOut }),
     ),
-    mdatad_writes_in_progress: byName(
-      'stage',
-      countEach(inProgress.map(({ stage }) => stage)),
-      WRITE_STAGES,
-    ),
+    mdatad_writes_in_progress: byName('stage', stages, WRITE_STAGES),
     mdatad_config_locks_held: status.holds,
     mdatad_writes_unconfirmed_total: status.unconfirmed,
     mdatad_writes_restored_total: status.restored,
-    mdatad_zones: byName(
-      'state',
-      countEach(zones.map((zone) => platformState(zone, states))),
-      ZONE_STATES,
-    ),
-    mdatad_links: byName(
-      'kind state',
-      countEach(zones.map(({ link }) => `${link.kind} ${link.link.state}`)),
-      LINKS,
-    ),
+    mdatad_zones: byName('state', zoneStates, ZONE_STATES),
+    mdatad_links: byName('kind state', links, LINKS),
     mdatad_zone_events_total: metrics.zoneEvents,
     mdatad_zone_event_lag_seconds: metrics.eventLagMs / 1000,
     mdatad_reconcile_repairs_total: byName('repair', metrics.repairs, REPAIRS),

@@ -332,11 +332,11 @@ function* jsonParts(value: unknown, most = 0): Generator<string> {
   yield isArray ? ']' : '}';
 }
 
-/** Records of the log may hold errors and big integers, which JSON does not know. */
+/** Records of the log may hold errors, of which JSON.stringify shows nothing. */
 function replaced(_name: string, value: unknown): unknown {
-  if (value instanceof Error) {
-    const code = 'code' in value ? value.code : undefined;
-    return { name: value.name, message: value.message, code };
+  if (!(value instanceof Error)) {
+    return value;
   }
-  return typeof value === 'bigint' ? value.toString() : value;
+  const code = 'code' in value ? value.code : undefined;
+  return { name: value.name, message: value.message, code };
 }
