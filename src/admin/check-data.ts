@@ -23,7 +23,7 @@ import {
   type Finding,
 } from './doctor-context';
 import { counted, inBytes, inWords } from './format';
-import { askVminfod, BLANK, checkFile, showsFiles } from './health-files';
+import { askVminfod, BLANK, checkFile, compareFiles } from './health-files';
 import { whyBehind } from './vminfod-health';
 
 const ASK_MS = 2000;
@@ -97,10 +97,10 @@ async function behindOf({ node, health, zone }: DoctorTarget): Promise<string | 
   if (vm.zoneState !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
   }
-  const data = await node.store.data(zonename)?.load({ key: null });
-  return data === undefined || showsFiles(object, data)
-    ? null
-    : 'vminfod is behind: it does not show what the config files hold (guests get what they hold)';
+  const data = node.store.data(zonename);
+  return data !== undefined && (await compareFiles(object, data)) === 'differs'
+    ? 'vminfod is behind: it does not show what the config files hold (guests get what they hold)'
+    : null;
 }
 
 async function checkConfig({ monitor, zone }: DoctorTarget, name: ConfigName): Promise<Finding> {

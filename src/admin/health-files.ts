@@ -59,13 +59,8 @@ export interface ConfigCheck {
   readonly modifiedAt: number;
 }
 
-/** A question to vminfod. `unknown`: it did not answer, or the files are too large to be compared here. */
-interface Comparison {
-  readonly changedAt: number;
-  readonly lastModified: number | undefined;
-  readonly at: number;
-  readonly result: 'shown' | 'differs' | 'unknown';
-}
+/** `unknown`: vminfod did not answer, or the files cannot be read, or are too large to be compared. */
+type Comparison = 'shown' | 'differs' | 'unknown';
 
 /** Checks the config files of one VM: reads a file again only when it changed. Holds no descriptor. */
 export class ConfigChecks {
@@ -73,7 +68,12 @@ export class ConfigChecks {
   private readonly files = new Map<ConfigName, FileCheck & { readonly stat: FileStat }>();
   private last: ConfigCheck = { damaged: [], changedAt: 0, modifiedAt: 0 };
   private isChecking = false;
-  private compared: Comparison | null = null;
+  private compared: {
+    readonly changedAt: number;
+    readonly lastModified: number | undefined;
+    readonly at: number;
+    readonly result: Comparison;
+  } | null = null;
 
   /** @param startedAt of the agent, ms since 1970 @param now the same clock, which is the file system's */
   constructor(
@@ -159,7 +159,7 @@ export class ConfigChecks {
       return false;
     }
     const before = this.compared;
-    let result: Comparison['result'] | null = null;
+    let result: Comparison | null = null;
     if (before?.changedAt === changedAt) {
       const isNew = before.lastModified !== lastModified || this.now() - before.at >= RECHECK_MS;
       result = isNew && before.result !== 'shown' ? null : before.result;
@@ -175,20 +175,13 @@ export class ConfigChecks {
     return result === 'differs' || (result === 'unknown' && isNewer);
   }
 
-  private async compare(data: VmData): Promise<Comparison['result']> {
+  private async compare(data: VmData): Promise<Comparison> {
     if ([...this.files.values()].some(({ bytes }) => bytes > MOST_COMPARED_BYTES)) {
       return 'unknown';
     }
-    try {
-      const vm = await askVminfod(this.vminfodUrl, data.zonename, ASK_MS);
-      if (vm === undefined) {
-        return 'unknown';
-      }
-      return showsFiles(vm, await data.load({ key: null })) ? 'shown' : 'differs';
-    } catch {
-      // Whether vminfod answers at all is judged for the node.
-      return 'unknown';
-    }
+    // Whether vminfod answers at all is judged for the node.
+    const vm = await askVminfod(this.vminfodUrl, data.zonename, ASK_MS).catch(() => undefined);
+    return vm === undefined ? 'unknown' : compareFiles(vm, data);
   }
 }
 
@@ -221,15 +214,21 @@ export async function askVminfod(
   return parseJsonObject(await getText(url, path, AbortSignal.timeout(limitMs)));
 }
 
-/** Whether a copy of a VM shows what the config files hold. @throws SystemError: they cannot be read */
-export function showsFiles(vm: JsonObject, data: VmData): boolean {
-  const { customer, internal } = data.metadata();
-  return (
-    sameMap(customer, ownMap(vm, 'customer_metadata')) &&
-    sameMap(internal, ownMap(vm, 'internal_metadata')) &&
-    sameMap(data.tags(), ownMap(vm, 'tags')) &&
-    sameMap(data.routes(), ownMap(vm, 'routes'))
-  );
+/** Whether a copy of a VM shows what its config files hold. Never rejects. */
+export async function compareFiles(vm: JsonObject, data: VmData): Promise<Comparison> {
+  try {
+    const files = await data.load({ key: null });
+    const { customer, internal } = files.metadata();
+    return sameMap(customer, ownMap(vm, 'customer_metadata')) &&
+      sameMap(internal, ownMap(vm, 'internal_metadata')) &&
+      sameMap(files.tags(), ownMap(vm, 'tags')) &&
+      sameMap(files.routes(), ownMap(vm, 'routes'))
+      ? 'shown'
+      : 'differs';
+  } catch {
+    // A file that cannot be read is found by `checkFile`.
+    return 'unknown';
+  }
 }
 
 function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
