@@ -17,13 +17,7 @@ import type { Zone } from '../zones/zone';
 import { countEach, counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import {
-  readStates,
-  zonesInSlices,
-  type AdminNode,
-  type AgentPhase,
-  type PlatformStates,
-} from './node';
+import { readStates, inSlices, type AdminNode, type AgentPhase, type PlatformStates } from './node';
 import { healthOf, pingVminfod, whyBehind, type VminfodHealth } from './vminfod-health';
 import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
@@ -189,7 +183,7 @@ export class HealthMonitor {
         failures: new Map(failing.map((failure) => [failure.zonename, failure])),
         mayAskVminfod: () => questions-- > 0,
       };
-      for await (const zone of zonesInSlices(node)) {
+      for await (const zone of inSlices([...node.zones.all()])) {
         const problems = await this.problemsOf(zone, shared);
         if (problems.length > 0) {
           zones.set(zone.zonename, problems);

@@ -55,12 +55,12 @@ export interface AdminNode {
   lostRecords(): number;
 }
 
-/** All zones, for work on thousands of them: guests are served between them. */
-export async function* zonesInSlices(node: AdminNode): AsyncGenerator<Zone> {
+/** For work on thousands of items: guests are served between them. */
+export async function* inSlices<T>(items: Iterable<T>): AsyncGenerator<T> {
   const slice = new CooperativeYield();
-  for (const zone of [...node.zones.all()]) {
+  for (const item of items) {
     await slice.pause();
-    yield zone;
+    yield item;
   }
 }
 
@@ -80,9 +80,7 @@ export async function readStates(
   platform: Pick<Platform, 'liveZones' | 'zoneIndex'>,
 ): Promise<PlatformStates> {
   const states = new Map<string, { state: State; zoneid?: number }>(platform.liveZones());
-  const slice = new CooperativeYield();
-  for (const { zonename, state } of platform.zoneIndex().entries()) {
-    await slice.pause();
+  for await (const { zonename, state } of inSlices(platform.zoneIndex().entries())) {
     // As libzonecfg does, the first of two lines counts.
     if (!states.has(zonename)) {
       states.set(zonename, { state });

@@ -18,7 +18,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
 import { listUsage } from '../datasets/live-audit';
 import { auditVm, platformStamp, policyOf } from '../datasets/policy';
-import { CooperativeYield } from '../lib/scheduler';
 import { members, oneOf, optional, problemsIn, text, type Reader } from '../lib/json-reader';
 import { printableKey } from '../log';
 import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
@@ -26,7 +25,7 @@ import { zonerootOf } from '../metadata/datasets';
 import { MAP_NAMES } from '../vm/metadata-index';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
-import { NOTIFY_STATES, type AdminNode } from './node';
+import { inSlices, NOTIFY_STATES, type AdminNode } from './node';
 import { kangSnapshot, statusOf, zoneReport, zoneRows, type ZoneReport } from './status';
 import { levelOf, setLevel } from './tail';
 
@@ -160,11 +159,9 @@ async function keys({ node, operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
   const rows = [];
-  const slice = new CooperativeYield();
   for (const map of MAP_NAMES) {
     const values = data?.metadata()[map];
-    for (const name of values?.keys() ?? []) {
-      await slice.pause();
+    for await (const name of inSlices(values?.keys() ?? [])) {
       /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
       const bytes = values?.bytesOf?.(name) ?? 0;
       // Guests read `internal` only in the VM's namespaces and for names that end in `_pw`.
@@ -187,9 +184,7 @@ async function datasets({ node, operand }: Ask) {
   const listed = await listUsage(node.paths.zfs);
   const platform = platformStamp();
   const rows = [];
-  const slice = new CooperativeYield();
-  for (const zonename of names) {
-    await slice.pause();
+  for await (const zonename of inSlices(names)) {
     const vm = table.vm(zonename);
     if (vm !== undefined) {
       const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
@@ -301,10 +296,8 @@ function sendText(
 async function sendJson(response: ServerResponse, reply: unknown): Promise<void> {
   response.setHeader('Content-Type', 'application/json');
   response.setHeader('Cache-Control', 'no-store');
-  const slice = new CooperativeYield();
   let piece = '';
-  for (const part of jsonParts(reply)) {
-    await slice.pause();
+  for await (const part of inSlices(jsonParts(reply))) {
     piece += part;
     if (piece.length > PIECE_CHARS) {
       response.write(piece);

@@ -12,7 +12,7 @@ import { percentile } from '../metrics';
 import type { Zone } from '../zones/zone';
 import { countEach } from './format';
 import { stateOf, type HealthSnapshot, type Problem } from './health';
-import { platformState, zonesInSlices, type AdminNode } from './node';
+import { platformState, inSlices, type AdminNode } from './node';
 import { levelOf } from './tail';
 
 /** More are counted, not listed. */
@@ -99,7 +99,7 @@ function progressOf(node: AdminNode) {
 async function countZones(node: AdminNode, health: HealthSnapshot) {
   const zones: Zone[] = [];
   const warnings: { zonename: string; time: string; text: string }[] = [];
-  for await (const zone of zonesInSlices(node)) {
+  for await (const zone of inSlices([...node.zones.all()])) {
     zones.push(zone);
     const warning = lastWarning(zone);
     if (warning !== null) {
@@ -135,7 +135,7 @@ export type ZoneRow = ReturnType<typeof zoneRow>;
 /** All zones, each as a line of `mdatactl zones`. */
 export async function zoneRows(node: AdminNode, health: HealthSnapshot): Promise<ZoneRow[]> {
   const rows: ZoneRow[] = [];
-  for await (const zone of zonesInSlices(node)) {
+  for await (const zone of inSlices([...node.zones.all()])) {
     rows.push(zoneRow(node, zone, health));
   }
   return rows;
@@ -225,7 +225,7 @@ export async function kangSnapshot(node: AdminNode, snapshot: HealthSnapshot) {
   const zone: Record<string, unknown> = {};
   const link: Record<string, unknown> = {};
   const write: Record<string, unknown> = {};
-  for await (const each of zonesInSlices(node)) {
+  for await (const each of inSlices([...node.zones.all()])) {
     const row = zoneRow(node, each, snapshot);
     const { zonename, alias, brand, state, health, reasons, mount } = row;
     const { requests, errors, refusals, kind, connections, reconnects } = row;
