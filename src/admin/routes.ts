@@ -186,13 +186,14 @@ async function datasets({ node, operand }: Ask) {
   const rows = [];
   for await (const zonename of inSlices(names)) {
     const vm = table.vm(zonename);
-    if (vm !== undefined) {
-      const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
-      const audit = auditVm(vm, policy, { platform, usage, last: node.datasets.lastOf(zonename) });
+    if (vm === undefined) {
+      continue;
+    }
+    const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
+    const audit = auditVm(vm, policy, { platform, usage, last: node.datasets.lastOf(zonename) });
+    if (audit !== undefined) {
       const owner = ownString(vm, 'owner_uuid') ?? null;
-      if (audit !== undefined) {
-        rows.push({ zonename, alias: aliasOf(vm), owner, audit });
-      }
+      rows.push({ zonename, alias: aliasOf(vm), owner, audit });
     }
   }
   /** Why usage could not be read; empty where it was. */
@@ -203,15 +204,12 @@ async function datasets({ node, operand }: Ask) {
 function tail({ node, response, url: { searchParams } }: Ask): void {
   const parameter = (name: string): string | undefined => searchParams.get(name) ?? undefined;
   const wanted = parameter('zone');
+  const zonename = wanted === undefined ? undefined : zoneNamed(node, wanted).zonename;
   const [level, last, since] = [parameter('level'), parameter('last'), parameter('since')];
-  const read = orRefused(() => tailQuery({ level, last, since }));
-  const options = {
-    zonename: wanted === undefined ? undefined : zoneNamed(node, wanted).zonename,
-    ...read,
-    live: parameter('live') !== 'no',
-  };
+  const options = orRefused(() => tailQuery({ level, last, since }));
   response.setHeader('Content-Type', 'application/x-json-stream');
-  if (!node.tail.follow(response, options)) {
+  const live = parameter('live') !== 'no';
+  if (!node.tail.follow(response, { zonename, live, ...options })) {
     throw new Refused(503, 'too many clients follow the log already');
   }
   if (!response.headersSent) {
