@@ -1,10 +1,7 @@
 /*
  * The doctor's steps for a VM's data and for writes: what vminfod reports and how old it is, the config files, the
- * lock of the VM's configuration, room on its disk, and the limits of its metadata.
- *
- * vminfod can lose its watch of a VM and say nothing (its files change, its copy does not). So it is asked for this
- * VM, and its answer is compared with the platform and with the files. Values are compared here and go nowhere, and
- * no file of the VM is changed.
+ * lock of the VM's configuration, room on its disk, and the limits of its metadata. Values are compared here and go
+ * nowhere, and no file of the VM is changed.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -13,12 +10,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf, messageOf, SystemError } from '../lib/errors';
 import { printableKey } from '../log';
 import { lostNamespaces, namespacesOf } from '../metadata/keys';
-import { own, ownNumber, ownString, type JsonObject } from '../metadata/vm-data';
+import { own, ownNumber, ownString } from '../metadata/vm-data';
 import { takeLock } from '../platform/lock';
-import { CONFIG_NAMES, pathOf, type ConfigName } from '../vm/config-files';
-import { fail, ok, skip, warn, type DoctorTarget, type Step } from './doctor-context';
+import { pathOf, type ConfigName } from '../vm/config-files';
+import {
+  fail,
+  ok,
+  skip,
+  warn,
+  type Checks,
+  type DoctorTarget,
+  type Finding,
+} from './doctor-context';
 import { counted, inBytes, inWords } from './format';
-import { askVminfod, BLANK, checkFile, showsFiles } from './health-files';
+import { askVminfod, BLANK, checkFile, compareFiles } from './health-files';
 import { whyBehind } from './vminfod-health';
 
 const ASK_MS = 2000;
@@ -35,123 +40,116 @@ const RECENT_REFUSAL_MS = 60 * 60_000;
 const MOST_OPENERS = 5;
 const RESTART = 'svcadm restart vminfod: it then reads all VMs again';
 
-/**
- * The steps of a VM's data (vminfod's object, the files below `config`, its namespaces) and those of what a guest's
- * change needs. Takes half a second where a second check is due.
- */
-export async function checkData(target: DoctorTarget): Promise<Step[]> {
-  const steps = [await checkObject(target)];
-  for (const name of CONFIG_NAMES) {
-    steps.push(await checkConfig(target, name));
-  }
-  steps.push(await checkNamespaces(target), await checkLock(target));
-  return [...steps, await checkDisk(target), await checkLimits(target)];
-}
+/** Of a VM's data, and of what a guest's change needs. */
+export const DATA_CHECKS: Checks = {
+  'VM data': checkObject,
+  'metadata.json': (target) => checkConfig(target, 'metadata'),
+  'tags.json': (target) => checkConfig(target, 'tags'),
+  'routes.json': (target) => checkConfig(target, 'routes'),
+  namespaces: checkNamespaces,
+  'config lock': checkLock,
+  disk: checkDisk,
+  'metadata limits': checkLimits,
+};
 
-async function checkObject(target: DoctorTarget): Promise<Step> {
-  const step = 'VM data';
-  const { context, zone } = target;
-  const { vminfod } = context.health;
+/** Takes half a second where a second check is due. */
+async function checkObject(target: DoctorTarget): Promise<Finding> {
+  const { node, health, monitor } = target;
+  const { zonename } = target.zone;
+  const { vminfod } = health;
   const isDown = vminfod.verdict === 'fail';
-  if (context.node.store.facts(zone.zonename) === undefined) {
+  if (node.store.facts(zonename) === undefined) {
     return isDown
-      ? fail(step, `none: vminfod ${vminfod.words}`, vminfod.remedy)
-      : fail(step, `none: vminfod does not know this VM`, `vmadm get ${zone.zonename}; ${RESTART}`);
+      ? fail(`none: vminfod ${vminfod.words}`, vminfod.remedy)
+      : fail('none: vminfod does not know this VM', `vmadm get ${zonename}; ${RESTART}`);
   }
-  const changed = context.monitor.changedAt(zone.zonename);
+  const changed = monitor.changed.get(zonename);
   const age = changed === undefined ? '' : `, its last change ${inWords(Date.now() - changed)} ago`;
   const known = `known from vminfod${age}`;
   if (isDown) {
     // A problem of the node, reported there; this zone has what it needs.
-    return ok(step, `${known}; nothing newer while vminfod is not there`);
+    return ok(`${known}; nothing newer while vminfod is not there`);
   }
   let behind = await behindOf(target);
   if (behind !== null) {
     await delay(RECHECK_MS);
     behind = await behindOf(target);
   }
-  return behind === null ? ok(step, known) : warn(step, `${known}, but ${behind}`, RESTART);
+  return behind === null ? ok(known) : warn(`${known}, but ${behind}`, RESTART);
 }
 
 /** How vminfod's own copy differs from the platform and the files; null where it does not. */
-async function behindOf({ context, zone }: DoctorTarget): Promise<string | null> {
-  const { node, health } = context;
+async function behindOf({ node, health, zone }: DoctorTarget): Promise<string | null> {
   const { zonename } = zone;
-  let object: JsonObject | undefined;
-  try {
-    object = await askVminfod(node.vminfodUrl, zonename, ASK_MS);
-  } catch (err) {
-    return `vminfod does not answer for it: ${messageOf(err)}`;
+  const object = await askVminfod(node.vminfodUrl, zonename, ASK_MS).catch(messageOf);
+  if (typeof object === 'string') {
+    return `vminfod does not answer for it: ${object}`;
   }
   if (object === undefined) {
     return 'vminfod answers with no object';
   }
   const vm = { zoneState: ownString(object, 'zone_state'), zoneid: ownNumber(object, 'zoneid') };
-  // As of when the doctor began; only where that differs the platform is asked for what is true now.
-  const why =
-    whyBehind(vm, zone, health.states) &&
-    whyBehind(vm, zone, { ...health.states, live: node.platform.liveZones() });
-  if (why !== null) {
+  const why = whyBehind(vm, zone, health.states);
+  // Those are of when the doctor began: the platform is asked for what is true now.
+  if (why !== null && whyBehind(vm, zone, node.platform.liveZones()) !== null) {
     return `vminfod is behind: ${why}`;
   }
   if (vm.zoneState !== node.store.facts(zonename)?.zoneState) {
     return 'its stream is behind its own answers';
   }
-  const data = await node.store.data(zonename)?.load({ key: null });
-  return data === undefined || showsFiles(object, data)
-    ? null
-    : 'vminfod is behind: it does not show what the config files hold (guests get what they hold)';
+  const data = node.store.data(zonename);
+  return data !== undefined && (await compareFiles(object, data)) === 'differs'
+    ? 'vminfod is behind: it does not show what the config files hold (guests get what they hold)'
+    : null;
 }
 
-async function checkConfig({ context, zone }: DoctorTarget, name: ConfigName): Promise<Step> {
-  const step = `${name}.json`;
-  const path = pathOf(context.monitor.configDirectory(zone), name);
+async function checkConfig({ monitor, zone }: DoctorTarget, name: ConfigName): Promise<Finding> {
+  const path = pathOf(monitor.configDirectory(zone), name);
   const remedy = `vmadm get ${zone.zonename} shows what vminfod remembers; write the file from that`;
   try {
     const { bytes, fault } = await checkFile(path, name);
     if (fault === null) {
-      return ok(step, `${inBytes(bytes)}, well formed`);
+      return ok(`${inBytes(bytes)}, well formed`);
     }
     if (name === 'metadata' && fault === BLANK) {
-      return warn(step, `${path} is blank: the next write of the guest makes it again`, remedy);
+      return warn(`${path} is blank: the next write of the guest makes it again`, remedy);
     }
     const isMap = name !== 'metadata' || fault.includes('_metadata');
     const found = `${path} (${inBytes(bytes)}) cannot be used: ${fault}`;
     return fail(
-      step,
       `${found}: until it is repaired, guests see none of it${isMap ? '' : ', and can write nothing'}`,
       fault === 'not a regular file' ? 'put a regular file in its place' : remedy,
     );
   } catch (err) {
     return codeOf(err) === 'ENOENT'
-      ? skip(step, 'the VM has none')
-      : fail(step, messageOf(err), 'repair the file system or the permissions');
+      ? skip('the VM has none')
+      : fail(messageOf(err), 'repair the file system or the permissions');
   }
 }
 
 /** Reads what the agent would serve: a file that cannot be read is a step of its own. */
-async function checkNamespaces({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'namespaces';
-  const data = context.node.store.data(zone.zonename);
+async function checkNamespaces({ node, zone }: DoctorTarget): Promise<Finding> {
+  const data = node.store.data(zone.zonename);
   const vm = data?.vm();
   if (data === undefined || vm === undefined) {
-    return skip(step, 'not known before the VM data is');
+    return skip('not known before the VM data is');
   }
   try {
     const loaded = await data.load({ key: null });
-    const lost = lostNamespaces(loaded.metadata().internal, namespacesOf(vm)).map(printableKey);
+    const listed = namespacesOf(vm);
+    const lost = lostNamespaces(loaded.metadata().internal, listed).map(printableKey);
     if (lost.length === 0) {
-      const count = namespacesOf(vm).length;
-      return ok(step, count === 0 ? 'none' : `${counted(count, 'namespace')}, all listed`);
+      return ok(
+        listed.length === 0 ? 'none' : `${counted(listed.length, 'namespace')}, all listed`,
+      );
     }
-    const names = JSON.stringify([...namespacesOf(vm), ...lost]);
+    const names = JSON.stringify([...listed, ...lost]);
     return warn(
-      step,
       `internal_metadata has keys of ${lost.join(', ')}, which internal_metadata_namespaces does not list: guests read and write their own in place of them`,
       `vmadm update ${String(own(vm, 'uuid'))} <<<'{"internal_metadata_namespaces":${names}}'`,
     );
   } catch (err) {
-    return skip(step, messageOf(err));
+    return skip(messageOf(err));
   }
 }
 
@@ -159,101 +157,89 @@ async function checkNamespaces({ context, zone }: DoctorTarget): Promise<Step> {
  * Takes the lock and releases it. Through takeLock, since closing a descriptor of the file that we
  * opened beside it would drop a lock that our own writer holds.
  */
-async function checkLock({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'config lock';
-  const { store, paths } = context.node;
+async function checkLock({ node, zone }: DoctorTarget): Promise<Finding> {
+  const { store, paths } = node;
   const path = paths.vmConfigLock(store.facts(zone.zonename)?.uuid ?? zone.zonename);
   if (!existsSync(path)) {
-    return ok(step, 'free, never taken');
+    return ok('free, never taken');
   }
   try {
     const lock = await takeLock(path, { timeoutMs: LOCK_MS });
     lock.release();
-    return ok(step, 'free');
+    return ok('free');
   } catch (err) {
     if (codeOf(err) !== 'ETIMEDOUT') {
-      return fail(step, messageOf(err), 'guests cannot change metadata: repair what it names');
+      return fail(messageOf(err), 'guests cannot change metadata: repair what it names');
     }
   }
   const { writer, holds } = store.status();
   const write = writer.inProgress.find(({ zonename }) => zonename === zone.zonename);
   const openers = await openersOf(path);
   if (openers.length === 0 && (write !== undefined || holds > 0)) {
-    return ok(step, 'held by a write of the agent itself');
+    return ok('held by a write of the agent itself');
   }
   const holder = openers.join(', ') || 'a process that cannot be seen';
   if (write === undefined) {
     // Each vmadm update holds it for a moment, and health knows of no problem while nobody waits.
-    return ok(step, `held by ${holder}, and no write of the guest waits for it`);
+    return ok(`held by ${holder}, and no write of the guest waits for it`);
   }
   return warn(
-    step,
     `held by ${holder}; a write of the guest has waited for it for ${inWords(write.oldestMs)}`,
     'a vmadm update holds it for seconds; if it stays, see what that process does (pstack, pargs) and end it',
   );
 }
 
-async function checkDisk({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'disk';
-  const directory = context.monitor.configDirectory(zone);
-  const free = await context.monitor.freeSpace.now(zone);
+async function checkDisk({ monitor, zone }: DoctorTarget): Promise<Finding> {
+  const directory = monitor.configDirectory(zone);
+  const { leastRoom } = monitor.freeSpace;
+  const free = await monitor.freeSpace.now(zone);
   if (free === 'not asked') {
-    return skip(step, 'not asked: other zones have file systems that are not answering');
+    return skip('not asked: other zones have file systems that are not answering');
   }
   if (free === 'not answering') {
-    return warn(step, `the file system of ${directory} is not answering`, 'zpool status -x; df');
+    return warn(`the file system of ${directory} is not answering`, 'zpool status -x; df');
   }
   if (free instanceof SystemError) {
     return free.code === 'ENOENT'
-      ? skip(step, `${directory} is not there`)
-      : fail(step, free.message, 'repair the file system: zpool status -x');
+      ? skip(`${directory} is not there`)
+      : fail(free.message, 'repair the file system: zpool status -x');
   }
-  const { leastRoom } = context.monitor.freeSpace;
   const found = `${inBytes(free)} free in ${directory}`;
   const remedy = `vmadm update ${zone.zonename} quota=GIB`;
   if (free < leastRoom) {
     const needed = `a write may need ${inBytes(leastRoom)}`;
-    return fail(step, `${found}: writes of the guest fail (${needed})`, remedy);
+    return fail(`${found}: writes of the guest fail (${needed})`, remedy);
   }
-  return free < SCARCE_BYTES ? warn(step, found, remedy) : ok(step, found);
+  return free < SCARCE_BYTES ? warn(found, remedy) : ok(found);
 }
 
-async function checkLimits({ context, zone }: DoctorTarget): Promise<Step> {
-  const step = 'metadata limits';
+async function checkLimits({ node, zone }: DoctorTarget): Promise<Finding> {
   try {
-    const use = await context.node.store.metadataUse(zone.zonename);
+    const use = await node.store.metadataUse(zone.zonename);
     if (use === undefined) {
-      return skip(step, 'not known');
+      return skip('not known');
     }
     const { bytes, bytesMax, keys, keysMax, fileBytes, fileBytesMax, refusals } = use;
     const shareOf = (used: number, most: number): string =>
       `${inBytes(used)} of ${inBytes(most)} (${Math.floor((100 * used) / most)} %)`;
     const parts = [
-      { name: 'bytes', used: bytes / bytesMax, text: shareOf(bytes, bytesMax) },
-      { name: 'keys', used: keys / keysMax, text: `${keys} of ${keysMax} keys` },
-      {
-        name: 'file_bytes',
-        used: fileBytes / fileBytesMax,
-        text: `the file ${shareOf(fileBytes, fileBytesMax)}`,
-      },
-    ];
+      ['bytes', bytes / bytesMax, shareOf(bytes, bytesMax)],
+      ['keys', keys / keysMax, `${keys} of ${keysMax} keys`],
+      ['file_bytes', fileBytes / fileBytesMax, `the file ${shareOf(fileBytes, fileBytesMax)}`],
+    ] as const;
     const recent = refusals.filter(({ at }) => Date.now() - at < RECENT_REFUSAL_MS);
     const refused = recent.map(({ limit, count, at }) => {
       return `${counted(count, 'write')} refused by the limit "${limit}", the last ${inWords(Date.now() - at)} ago`;
     });
-    const finding = [...parts.map(({ text }) => text), ...refused].join(', ');
-    const full = parts.filter(({ used }) => used >= NEARLY_FULL);
+    const finding = [...parts.map(([, , text]) => text), ...refused].join(', ');
+    const full = parts.filter(([, used]) => used >= NEARLY_FULL);
     if (full.length + refused.length === 0) {
-      return ok(step, finding);
+      return ok(finding);
     }
-    const raise = full.map(({ name }) => `limits.metadata_${name}`).join(', ') || 'the limits';
-    return warn(
-      step,
-      finding,
-      `have the guest delete keys, or raise ${raise} in the configuration`,
-    );
+    const raise = full.map(([name]) => `limits.metadata_${name}`).join(', ') || 'the limits';
+    return warn(finding, `have the guest delete keys, or raise ${raise} in the configuration`);
   } catch (err) {
-    return skip(step, messageOf(err));
+    return skip(messageOf(err));
   }
 }
 
@@ -265,10 +251,8 @@ async function checkLimits({ context, zone }: DoctorTarget): Promise<Step> {
 async function openersOf(path: string): Promise<string[]> {
   const openers: string[] = [];
   const file = await stat(path).catch(() => null);
-  const others = (await namesIn('/proc')).filter((pid) => {
-    return /^\d+$/.test(pid) && Number(pid) !== process.pid;
-  });
-  for (const pid of file === null ? [] : others) {
+  const pids = (await namesIn('/proc')).filter((name) => /^\d+$/.test(name));
+  for (const pid of pids.filter((name) => file !== null && Number(name) !== process.pid)) {
     const directory = join('/proc', pid, 'fd');
     for (const fd of await namesIn(directory)) {
       // A process or a descriptor that is gone by now has it no more.

@@ -11,12 +11,15 @@ import type { AdminNode } from './node';
 export const VERDICTS = ['skip', 'ok', 'warn', 'fail'] as const;
 export type Verdict = (typeof VERDICTS)[number];
 
-export interface Step {
-  readonly step: string;
+export interface Finding {
   readonly verdict: Verdict;
   readonly finding: string;
   /** What to do; empty where nothing is wrong. */
   readonly remedy: string;
+}
+
+export interface Step extends Finding {
+  readonly step: string;
 }
 
 /** What the steps of one run share, read once. */
@@ -29,31 +32,29 @@ export interface DoctorContext {
 }
 
 /** A zone, and the run that it is checked in. */
-export interface DoctorTarget {
-  readonly context: DoctorContext;
+export interface DoctorTarget extends DoctorContext {
   readonly zone: Zone;
 }
 
-/** What to do about a zone whose file system below its root does not answer. */
-export const NOT_ANSWERING_REMEDY =
-  'see what the zone mounted below its root (an NFS server of its own?) and whether that answers; reboot the zone. No other zone is affected';
+/** The steps of a zone, in their order. */
+export type Checks = Readonly<Record<string, (target: DoctorTarget) => Finding | Promise<Finding>>>;
 
 /** All is well. */
-export function ok(step: string, finding: string): Step {
-  return { step, verdict: 'ok', finding, remedy: '' };
+export function ok(finding: string): Finding {
+  return { verdict: 'ok', finding, remedy: '' };
 }
 
 /** It works, and will not for long, or not as it should. @param remedy what to do */
-export function warn(step: string, finding: string, remedy: string): Step {
-  return { step, verdict: 'warn', finding, remedy };
+export function warn(finding: string, remedy: string): Finding {
+  return { verdict: 'warn', finding, remedy };
 }
 
 /** It does not work. @param remedy what to do */
-export function fail(step: string, finding: string, remedy: string): Step {
-  return { step, verdict: 'fail', finding, remedy };
+export function fail(finding: string, remedy: string): Finding {
+  return { verdict: 'fail', finding, remedy };
 }
 
 /** It could not be checked, or there is nothing to check. */
-export function skip(step: string, finding: string): Step {
-  return { step, verdict: 'skip', finding, remedy: '' };
+export function skip(finding: string): Finding {
+  return { verdict: 'skip', finding, remedy: '' };
 }

@@ -1,17 +1,14 @@
 /*
  * What health and the doctor find in a VM's config files: whether each can be used, and whether vminfod's copy
- * shows them.
+ * shows them. Values are compared here and go nowhere.
  *
  * vminfod can lose its watch of a directory and say nothing. Its VM object shows that: `last_modified` is the newest
  * modification time of metadata.json, routes.json, tags.json, lastexited and the zone's XML, in whole seconds
  * (smartos-live, vmload/index.js, getLastModified: Date.parse of a Date). A file that is newer, and older than
- * some seconds, was not noticed. That is cheap enough for every zone. The opposite proves nothing: an
- * event of the zone renews `last_modified` and not the contents (vminfod/vminfod.js, handleZoneEvent). So vminfod
- * is asked for the VM, and the contents are compared, once for each change of a file since the agent started.
- *
- * Values are compared here and go nowhere.
+ * some seconds, was not noticed. The opposite proves nothing: an event of the zone renews `last_modified` and not the
+ * contents (vminfod/vminfod.js, handleZoneEvent). So vminfod is asked for the VM, and the contents are compared, once
+ * for each change of a file since the agent started.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
 import {
   ownMap,
@@ -40,13 +37,15 @@ const WRITTEN_MS = 1000;
 /** Larger files are compared by the doctor only: that must not block the event loop. */
 const MOST_COMPARED_BYTES = 512 * 1024;
 const ASK_MS = 1000;
-/** A read that takes longer is not waited for. */
+/** A check that takes longer is not waited for. */
 const ANSWER_MS = 1000;
 /** vminfod is asked again for a VM that it did not show, as long as nothing changes. */
 const RECHECK_MS = 10_000;
 
+const statOf = openStat();
+
 /** A config file as it is. */
-export interface FileCheck {
+interface FileCheck {
   readonly bytes: number;
   /** Why it cannot be used; null: it can. */
   readonly fault: string | null;
@@ -57,79 +56,75 @@ export interface ConfigCheck {
   readonly damaged: readonly { readonly name: ConfigName; readonly text: string }[];
   /** When one of them was changed last, ms since 1970; 0: there is none. */
   readonly changedAt: number;
+  readonly modifiedAt: number;
 }
 
-/** What is known of the files of one VM. */
-interface KnownFiles {
-  /** As they were when they were read last. */
-  readonly files: Map<ConfigName, FileCheck & { readonly stat: FileStat }>;
-  /** What the last check found. */
-  last: ConfigCheck;
-  /** The next one is under way. */
-  isChecking: boolean;
-  modifiedAt: number;
-  /** The last change that vminfod was seen to show. */
-  shownAt: number;
-  /** The last comparison that did not find them shown, with the changes of both sides. */
-  compared: { readonly of: string; readonly at: number; readonly result: Compared } | null;
-}
+/** `unknown`: vminfod did not answer, or the files cannot be read, or are too large to be compared. */
+type Comparison = 'shown' | 'differs' | 'unknown';
 
-/** `unknown`: vminfod did not answer, or the files are too large to be compared here. */
-type Compared = 'shown' | 'differs' | 'unknown';
-
-/** Checks the config files of all VMs: reads a file again only when it changed. Holds no descriptor. */
+/** Checks the config files of one VM: reads a file again only when it changed. Holds no descriptor. */
 export class ConfigChecks {
-  private readonly startedAt: number;
-  private readonly stat = openStat();
-  private readonly zones = new Map<string, KnownFiles>();
+  /** As they were when they were read last. */
+  private readonly files = new Map<ConfigName, FileCheck & { readonly stat: FileStat }>();
+  private last: ConfigCheck = { damaged: [], changedAt: 0, modifiedAt: 0 };
+  private isChecking = false;
+  private compared: {
+    readonly changedAt: number;
+    readonly lastModified: number | undefined;
+    readonly at: number;
+    readonly result: Comparison;
+  } | null = null;
 
-  /** @param now ms since 1970, the clock of the file system */
+  /** @param startedAt of the agent, ms since 1970 @param now the same clock, which is the file system's */
   constructor(
     private readonly vminfodUrl: string,
+    private readonly startedAt: number,
     private readonly now: () => number = Date.now,
-  ) {
-    this.startedAt = now();
-  }
+  ) {}
 
   /**
-   * Never rejects. While a check of the same files is under way, or reads a file for more than a second, it gives what the
-   * last one found: a disk that hangs takes one thread of the pool.
+   * Never rejects. While a check is under way, and where one takes more than a second, it gives what the last one
+   * found: a disk that hangs takes one thread of the pool.
    *
    * @param directory the VM's `<zonepath>/config`, as a path of this machine
    */
-  async check(zonename: string, directory: string): Promise<ConfigCheck> {
-    const known = this.knownOf(zonename);
-    if (known.isChecking) {
-      return known.last;
+  async check(directory: string): Promise<ConfigCheck> {
+    if (!this.isChecking) {
+      this.isChecking = true;
+      await new Promise<void>((resolve) => {
+        const late = setTimeout(resolve, ANSWER_MS).unref();
+        void this.checkNow(directory).then((found) => {
+          this.last = found;
+          this.isChecking = false;
+          clearTimeout(late);
+          resolve();
+        });
+      });
     }
-    known.isChecking = true;
+    return this.last;
+  }
+
+  private async checkNow(directory: string): Promise<ConfigCheck> {
     const damaged: { name: ConfigName; text: string }[] = [];
     let [changedAt, modifiedAt] = [0, 0];
     for (const name of CONFIG_NAMES) {
       const path = pathOf(directory, name);
       try {
-        const stat = this.stat(path)?.slice();
-        let file = known.files.get(name);
+        const stat = statOf(path)?.slice();
+        let file = this.files.get(name);
         if (stat === undefined) {
-          known.files.delete(name);
+          this.files.delete(name);
           continue;
         }
         changedAt = Math.max(changedAt, changedMsOf(stat));
         modifiedAt = Math.max(modifiedAt, modifiedMsOf(stat));
         if (file === undefined || !sameStat(file.stat, stat)) {
-          known.files.delete(name);
+          this.files.delete(name);
           if (this.now() - changedMsOf(stat) < WRITTEN_MS) {
             continue;
           }
-          const reading = checkFile(path, name);
-          const found = await Promise.race([reading, delay(ANSWER_MS, undefined, { ref: false })]);
-          if (found === undefined) {
-            const done = (): void => void (known.isChecking = false);
-            void reading.then(done, done);
-            return known.last;
-          }
-          file = { ...found, stat };
-          known.files.set(name, file);
+          file = { ...(await checkFile(path, name)), stat };
+          this.files.set(name, file);
         }
         // A blank metadata.json is made again by the next write of the guest.
         if (file.fault !== null && !(name === 'metadata' && file.fault === BLANK)) {
@@ -142,10 +137,7 @@ export class ConfigChecks {
         }
       }
     }
-    known.isChecking = false;
-    known.modifiedAt = modifiedAt;
-    known.last = { damaged, changedAt };
-    return known.last;
+    return { damaged, changedAt, modifiedAt };
   }
 
   /**
@@ -159,64 +151,37 @@ export class ConfigChecks {
     lastModified: number | undefined,
     mayAsk: () => boolean,
   ): Promise<boolean> {
-    const known = this.knownOf(data.zonename);
-    const { changedAt } = known.last;
-    const isNewer = lastModified !== undefined && wholeSeconds(known.modifiedAt) > lastModified;
-    const isDue = this.now() - changedAt > SHOWN_MS && known.shownAt !== changedAt;
+    const { changedAt, modifiedAt } = this.last;
+    const isNewer =
+      lastModified !== undefined && Math.floor(modifiedAt / 1000) * 1000 > lastModified;
+    const isDue = this.now() - changedAt > SHOWN_MS;
     if (!isDue || (!isNewer && changedAt <= this.startedAt)) {
       return false;
     }
-    const of = `${changedAt} ${lastModified ?? 0}`;
-    if (known.compared?.of !== of || this.now() - known.compared.at >= RECHECK_MS) {
+    const before = this.compared;
+    let result: Comparison | null = null;
+    if (before?.changedAt === changedAt) {
+      const isNew = before.lastModified !== lastModified || this.now() - before.at >= RECHECK_MS;
+      result = isNew && before.result !== 'shown' ? null : before.result;
+    }
+    if (result === null) {
       // Otherwise one of the next evaluations asks about it.
       if (!mayAsk()) {
         return false;
       }
-      const result = await this.compare(known, data);
-      known.compared = { of, at: this.now(), result };
-      if (result === 'shown') {
-        known.shownAt = changedAt;
-      }
+      result = await this.compare(data);
+      this.compared = { changedAt, lastModified, at: this.now(), result };
     }
-    const { result } = known.compared;
     return result === 'differs' || (result === 'unknown' && isNewer);
   }
 
-  private async compare(known: KnownFiles, data: VmData): Promise<Compared> {
-    if ([...known.files.values()].some(({ bytes }) => bytes > MOST_COMPARED_BYTES)) {
+  private async compare(data: VmData): Promise<Comparison> {
+    if ([...this.files.values()].some(({ bytes }) => bytes > MOST_COMPARED_BYTES)) {
       return 'unknown';
     }
-    try {
-      const vm = await askVminfod(this.vminfodUrl, data.zonename, ASK_MS);
-      if (vm === undefined) {
-        return 'unknown';
-      }
-      return showsFiles(vm, await data.load({ key: null })) ? 'shown' : 'differs';
-    } catch {
-      // Whether vminfod answers at all is judged for the node.
-      return 'unknown';
-    }
-  }
-
-  private knownOf(zonename: string): KnownFiles {
-    let known = this.zones.get(zonename);
-    if (known === undefined) {
-      known = {
-        ...{ files: new Map(), last: { damaged: [], changedAt: 0 }, isChecking: false },
-        ...{ modifiedAt: 0, shownAt: 0, compared: null },
-      };
-      this.zones.set(zonename, known);
-    }
-    return known;
-  }
-
-  /** Removes zones that are gone. */
-  keepOnly(isHeld: (zonename: string) => boolean): void {
-    for (const zonename of this.zones.keys()) {
-      if (!isHeld(zonename)) {
-        this.zones.delete(zonename);
-      }
-    }
+    // Whether vminfod answers at all is judged for the node.
+    const vm = await askVminfod(this.vminfodUrl, data.zonename, ASK_MS).catch(() => undefined);
+    return vm === undefined ? 'unknown' : compareFiles(vm, data);
   }
 }
 
@@ -249,15 +214,21 @@ export async function askVminfod(
   return parseJsonObject(await getText(url, path, AbortSignal.timeout(limitMs)));
 }
 
-/** Whether a copy of a VM shows what the config files hold. @throws SystemError: they cannot be read */
-export function showsFiles(vm: JsonObject, data: VmData): boolean {
-  const { customer, internal } = data.metadata();
-  return (
-    sameMap(customer, ownMap(vm, 'customer_metadata')) &&
-    sameMap(internal, ownMap(vm, 'internal_metadata')) &&
-    sameMap(data.tags(), ownMap(vm, 'tags')) &&
-    sameMap(data.routes(), ownMap(vm, 'routes'))
-  );
+/** Whether a copy of a VM shows what its config files hold. Never rejects. */
+export async function compareFiles(vm: JsonObject, data: VmData): Promise<Comparison> {
+  try {
+    const files = await data.load({ key: null });
+    const { customer, internal } = files.metadata();
+    return sameMap(customer, ownMap(vm, 'customer_metadata')) &&
+      sameMap(internal, ownMap(vm, 'internal_metadata')) &&
+      sameMap(files.tags(), ownMap(vm, 'tags')) &&
+      sameMap(files.routes(), ownMap(vm, 'routes'))
+      ? 'shown'
+      : 'differs';
+  } catch {
+    // A file that cannot be read is found by `checkFile`.
+    return 'unknown';
+  }
 }
 
 function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
@@ -266,8 +237,4 @@ function sameMap(a: MetadataMap, b: ReadonlyMap<string, unknown>): boolean {
   return (
     a.size === b.size && [...a].every(([key, value]) => b.has(key) && isSame(value, b.get(key)))
   );
-}
-
-function wholeSeconds(ms: number): number {
-  return Math.floor(ms / 1000) * 1000;
 }

@@ -8,27 +8,18 @@
  * `failed` says that something a guest or an operator needs does not work; `degraded`, that it works but not as
  * it should. A zone that failed degrades the node: the other zones are served. It is evaluated when somebody
  * asks, in time slices, from the agent's own state and the files in `<zonepath>/config`; it names no path below a
- * zone's root and changes nothing. Evaluations that are asked for within a second share one. Counts since the
- * start and recent warnings of a zone's log are shown elsewhere and are not health.
+ * zone's root and changes nothing. Counts since the start and recent warnings of a zone's log are not health.
  */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { SerialLink } from '../transport/serial-link';
-import { ZoneSocket } from '../transport/socket-server';
+import { readdirSync } from 'node:fs';
+import type { SerialLink } from '../transport/serial-link';
 import type { WriteFailure, WriterStatus } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { countEach, counted, inBytes, inWords } from './format';
 import { FreeSpace } from './free-space';
 import { ConfigChecks, type ConfigCheck } from './health-files';
-import {
-  PlatformStateReader,
-  zonesInSlices,
-  type AdminNode,
-  type AgentPhase,
-  type PlatformStates,
-} from './node';
+import { readStates, inSlices, type AdminNode, type AgentPhase, type PlatformStates } from './node';
 import { healthOf, pingVminfod, whyBehind, type VminfodHealth } from './vminfod-health';
-import type { SelfHealth } from './watchdog';
+import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
 
 export type HealthState = 'ok' | 'degraded' | 'failed';
 type Unhealthy = Exclude<HealthState, 'ok'>;
@@ -89,8 +80,8 @@ export interface HealthSnapshot {
   /** Zones by reason; a zone counts under each of its reasons. */
   readonly zonesByReason: ReadonlyMap<string, number>;
   readonly vminfod: VminfodHealth;
-  /** As of this evaluation. */
   readonly states: PlatformStates;
+  readonly self: SelfHealth;
 }
 
 /** A write that waits this long for its lock is reported. */
@@ -107,36 +98,33 @@ const STATE_SHOWN_MS = 5000;
 const SHARED_MS = 1000;
 /** A port that is held by another program ends a connection sooner than this. */
 const HELD_MS = 1000;
+/** vminfod is asked about so many suspicious VMs in one evaluation, one after the other. */
+const MOST_QUESTIONS = 8;
 
 /** What the zones of one evaluation share. */
 interface Shared {
   readonly vminfod: VminfodHealth;
   readonly states: PlatformStates;
+  /** That the platform has files of; null: not known. */
+  readonly brands: readonly string[] | null;
   readonly writes: ReadonlyMap<string, WriterStatus['inProgress'][number]>;
   readonly failures: ReadonlyMap<string, WriteFailure>;
-  /** Questions to vminfod that are left. */
-  questions: number;
+  readonly mayAskVminfod: () => boolean;
 }
 
-/** vminfod is asked about so many suspicious VMs in one evaluation, one after the other. */
-const MOST_QUESTIONS = 8;
-
-/** Evaluates the health of one agent. From `start` to `stop` it asks for the room on its zones' disks, too. */
+/** Evaluates the health of one agent. From `start` to `stop` it watches the process and the room on zones' disks. */
 export class HealthMonitor {
-  private readonly configs: ConfigChecks;
-  private readonly states: PlatformStateReader;
   readonly freeSpace: FreeSpace;
-  private readonly changed = new Map<string, number>();
+  private readonly watchdog: Watchdog;
+  private readonly configs = new WeakMap<Zone, ConfigChecks>();
+  /** When vminfod reported the last change of a VM since the start, ms since 1970. */
+  readonly changed = new Map<string, number>();
   private readonly unsubscribe: () => void;
   private last: { at: number; phase: AgentPhase; snapshot: Promise<HealthSnapshot> } | null = null;
-  private readonly brands = new Set<string>();
 
-  constructor(
-    private readonly node: AdminNode,
-    private readonly self: () => SelfHealth,
-  ) {
-    this.configs = new ConfigChecks(node.vminfodUrl);
-    this.states = new PlatformStateReader(node.platform, node.paths.zoneIndex);
+  constructor(private readonly node: AdminNode) {
+    const ceiling = (): number => memoryCeiling(node.zones.size, node.config().limits);
+    this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
     this.freeSpace = new FreeSpace({
       zones: () => node.zones.all(),
       directoryOf: (zone) => this.configDirectory(zone),
@@ -152,19 +140,16 @@ export class HealthMonitor {
   }
 
   start(): void {
+    this.watchdog.start();
     this.freeSpace.start();
   }
 
   /** Idempotent. */
   stop(): void {
+    this.watchdog.stop();
     this.freeSpace.stop();
     this.unsubscribe();
     this.changed.clear();
-  }
-
-  /** When vminfod reported the last change of a VM, ms since 1970; undefined: not since the start. */
-  changedAt(zonename: string): number | undefined {
-    return this.changed.get(zonename);
   }
 
   /** The health of everything. Never rejects; takes as long as vminfod's answer, a second at most. */
@@ -182,22 +167,23 @@ export class HealthMonitor {
     const answer = await pingVminfod(node.vminfodUrl);
     const vminfod = healthOf(node.store.status(), answer, Date.now());
     const zones = new Map<string, readonly Problem[]>();
-    const states = await this.states.read().catch((err: unknown) => {
+    const states = await readStates(node.platform).catch((err: unknown): PlatformStates => {
       // The reconcile reports it; until then each zone has the state that its events gave.
       node.log.debug({ err }, 'could not ask for the states of zones');
-      return { live: new Map(), index: new Map() };
+      return new Map();
     });
     if (node.phase() === 'serving') {
-      this.configs.keepOnly((zonename) => node.zones.get(zonename) !== undefined);
       const { inProgress, failing } = node.store.status().writer;
+      let questions = MOST_QUESTIONS;
       const shared = {
         vminfod,
         states,
+        brands: brandsIn(node.paths.host('/usr/lib/brand')),
         writes: new Map(inProgress.map((write) => [write.zonename, write])),
         failures: new Map(failing.map((failure) => [failure.zonename, failure])),
-        questions: MOST_QUESTIONS,
+        mayAskVminfod: () => questions-- > 0,
       };
-      for await (const zone of zonesInSlices(node)) {
+      for await (const zone of inSlices([...node.zones.all()])) {
         const problems = await this.problemsOf(zone, shared);
         if (problems.length > 0) {
           zones.set(zone.zonename, problems);
@@ -205,7 +191,8 @@ export class HealthMonitor {
       }
     }
     const zonesByReason = countEach([...zones.values()].flat().map(({ reason }) => reason));
-    const problems = this.nodeProblems(vminfod);
+    const self = this.watchdog.state();
+    const problems = this.nodeProblems(vminfod, self);
     const nodeState = stateOf(problems);
     const state = nodeState === 'ok' && zones.size > 0 ? 'degraded' : nodeState;
     const parts = problems.map(({ text }) => text);
@@ -214,10 +201,10 @@ export class HealthMonitor {
       parts.push(`${counted(zones.size, 'zone')} not healthy (${reasons})`);
     }
     const summary = parts.length === 0 ? state : `${state}: ${parts.join('; ')}`;
-    return { state, summary, node: problems, zones, zonesByReason, vminfod, states };
+    return { state, summary, node: problems, zones, zonesByReason, vminfod, states, self };
   }
 
-  private nodeProblems(vminfod: VminfodHealth): Problem[] {
+  private nodeProblems(vminfod: VminfodHealth, self: SelfHealth): Problem[] {
     const { node } = this;
     const problems: Problem[] = [];
     const add = (reason: NodeReason, text: string, remedy: string): void => {
@@ -235,7 +222,7 @@ export class HealthMonitor {
         add('stopping', 'the agent is stopping', 'svcs -xv mdatad');
         break;
       case 'serving':
-        this.self().alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
+        self.alarms.forEach(({ reason, text, remedy }) => add(reason, text, remedy));
         if (vminfod.reason !== null) {
           add(vminfod.reason, `vminfod ${vminfod.summary}`, vminfod.remedy);
         }
@@ -249,34 +236,25 @@ export class HealthMonitor {
     const add: Add = (reason, text, remedy = `mdatactl doctor ${zonename}`) => {
       problems.push({ reason, state: ZONE_REASONS[reason].state, zonename, text, remedy });
     };
-    const config = await this.configs.check(zonename, this.configDirectory(zone));
+    const configs =
+      this.configs.get(zone) ?? new ConfigChecks(this.node.vminfodUrl, this.node.startedAt);
+    this.configs.set(zone, configs);
+    const config = await configs.check(this.configDirectory(zone));
     if (!zone.answers) {
       add('file-system-not-answering', 'the file system below its root is not answering');
     } else if (this.freeSpace.last(zonename) === 'not answering') {
       add('file-system-not-answering', 'the file system of its config files is not answering');
     }
-    if (!this.isBrandKnown(zone.facts.brand)) {
-      const text = `its brand ${zone.facts.brand} is not one of this platform: nothing is mounted in it`;
+    const { brand } = zone.facts;
+    if (shared.brands?.includes(brand) === false) {
+      const text = `its brand ${brand} is not one of this platform: nothing is mounted in it`;
       add('unknown-brand', text, `zonecfg -z ${zonename} info brand; ls /usr/lib/brand`);
     }
-    if (zone.link.kind === 'socket') {
-      checkSocket(zone, add);
-    } else {
-      checkPort(zone, add);
-    }
+    checkLink(zone, add);
     config.damaged.forEach(({ name, text }) => add(`${name}-damaged`, text));
-    await this.checkVmData(zone, shared, add);
+    await this.checkVmData(zone, configs, shared, add);
     await this.checkWrites(zone, config, shared, add);
     return problems;
-  }
-
-  /** Whether the platform has files of the brand; true also where it has none of any, as off SmartOS. */
-  private isBrandKnown(brand: string): boolean {
-    const directory = this.node.paths.host('/usr/lib/brand');
-    if (!this.brands.has(brand) && (existsSync(join(directory, brand)) || !existsSync(directory))) {
-      this.brands.add(brand);
-    }
-    return this.brands.has(brand);
   }
 
   /** The zone's `<zonepath>/config`, as a path of this machine. */
@@ -284,27 +262,28 @@ export class HealthMonitor {
     return this.node.paths.host(`${zone.facts.zonepath}/config`);
   }
 
-  private async checkVmData(zone: Zone, shared: Shared, add: Add): Promise<void> {
+  private async checkVmData(
+    zone: Zone,
+    configs: ConfigChecks,
+    { vminfod, states, mayAskVminfod }: Shared,
+    add: Add,
+  ): Promise<void> {
     const { zonename } = zone;
     const { store } = this.node;
     const facts = store.facts(zonename);
     const now = Date.now();
-    if (facts === undefined) {
-      if (now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
-        add('vm-data-missing', 'vminfod has not reported its VM', `vmadm get ${zonename}`);
-      }
+    if (facts === undefined && now - (zone.history()[0]?.since ?? 0) > LOAD_MS) {
+      add('vm-data-missing', 'vminfod has not reported its VM', `vmadm get ${zonename}`);
+    }
+    if (facts === undefined || vminfod.reason !== null) {
+      // A problem of vminfod is the node's: every zone that changes meanwhile would show it again.
       return;
     }
-    if (shared.vminfod.reason !== null) {
-      // The node's problem; every zone that changes meanwhile would show it again.
-      return;
-    }
-    const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changedAt(zonename) ?? 0);
-    let why = now - settledAt > STATE_SHOWN_MS ? whyBehind(facts, zone, shared.states) : null;
+    const settledAt = Math.max(zone.history().at(-1)?.since ?? 0, this.changed.get(zonename) ?? 0);
+    let why = now - settledAt > STATE_SHOWN_MS ? whyBehind(facts, zone, states) : null;
     const data = store.data(zonename);
-    const mayAsk = (): boolean => shared.questions-- > 0;
     if (why === null && data !== undefined) {
-      const isBehind = await this.configs.isBehind(data, facts.lastModified, mayAsk);
+      const isBehind = await configs.isBehind(data, facts.lastModified, mayAskVminfod);
       why = isBehind ? 'it does not show what the config files hold' : null;
     }
     if (why !== null) {
@@ -324,17 +303,17 @@ export class HealthMonitor {
       add('write-waiting', `a write has waited for ${inWords(write.oldestMs)} (${write.stage})`);
     }
     // Where somebody has written the files since, the failure is over.
-    const failure = failures.get(zonename);
-    const isOver = failure === undefined || config.changedAt > failure.at;
-    const ago = isOver ? '' : `${inWords(Date.now() - failure.at)} ago`;
-    const isFull = !isOver && (failure.code === 'ENOSPC' || failure.code === 'EDQUOT');
+    const last = failures.get(zonename);
+    const failure = last === undefined || config.changedAt > last.at ? null : last;
+    const ago = failure === null ? '' : `${inWords(Date.now() - failure.at)} ago`;
+    const isFull = failure?.code === 'ENOSPC' || failure?.code === 'EDQUOT';
     const room = await this.freeSpace.scarce(zone, isFull);
     if (room !== null) {
       const failed = isFull ? `; a write failed ${ago} (${failure.code})` : '';
       const free = `${inBytes(room)} free, a write may need ${inBytes(this.freeSpace.leastRoom)}`;
       add('disk-full', `its disk is full: ${free}${failed}`, `vmadm update ${zonename} quota=GIB`);
     }
-    if (isOver || isFull) {
+    if (failure === null || isFull) {
       return;
     }
     if (failure.code === 'size' || failure.code === 'keys') {
@@ -345,46 +324,51 @@ export class HealthMonitor {
   }
 }
 
+/** Not by a thread of the pool: where disks hang, health would hang with them. */
+function brandsIn(directory: string): readonly string[] | null {
+  try {
+    return readdirSync(directory);
+  } catch {
+    // Off SmartOS there is none; and nobody's brand is wrong because no descriptor is left.
+    return null;
+  }
+}
+
 type Add = (reason: ZoneReason, text: string, remedy?: string) => void;
 
-function checkSocket(zone: Zone, add: Add): void {
-  const { link } = zone.link;
-  const reboot = `vmadm reboot ${zone.zonename}`;
-  const history = link instanceof ZoneSocket ? link.history() : [];
+function checkLink(zone: Zone, add: Add): void {
+  const { kind, link } = zone.link;
+  if (kind === 'port') {
+    const isAway = link.state === 'waiting' || link.state === 'connecting';
+    if (!isAway || zone.state !== 'running' || !zone.answers) {
+      return;
+    }
+    if (isHeld(link)) {
+      add('port-held', 'another program holds its serial port');
+    } else if (Date.now() - (zone.history().at(-1)?.since ?? 0) > BOOT_MS) {
+      add('port-not-reachable', 'its serial port cannot be reached');
+    }
+    return;
+  }
+  const history = link.history();
   const since = history[history.findLastIndex(({ state }) => state === 'listening') + 1]?.since;
   if (link.state !== 'listening' && Date.now() - (since ?? 0) > REBIND_MS) {
     add('socket-not-listening', `its socket does not listen (${link.state})`);
   }
-  switch (zone.directory?.state) {
-    case 'not mounted':
-      add('not-mounted', 'it runs without its metadata directory', reboot);
-      break;
-    case 'not known':
-      add('mount-not-known', 'whether its metadata directory is mounted cannot be seen');
-      break;
-    default:
-      if (zone.mountCheck() === 'another') {
-        const text = 'its metadata directory was unmounted, or replaced while it runs';
-        add('mount-replaced', text, reboot);
-      }
-  }
-}
-
-function checkPort(zone: Zone, add: Add): void {
-  const { link } = zone.link;
-  if (zone.state !== 'running' || !zone.answers) {
-    return;
-  }
-  const isAway = link.state === 'waiting' || link.state === 'connecting';
-  if (isAway && link instanceof SerialLink && isHeld(link)) {
-    add('port-held', 'another program holds its serial port');
-  } else if (isAway && Date.now() - (zone.history().at(-1)?.since ?? 0) > BOOT_MS) {
-    add('port-not-reachable', 'its serial port cannot be reached');
+  const reboot = `vmadm reboot ${zone.zonename}`;
+  const mount = zone.directory?.state;
+  if (mount === 'not mounted') {
+    add('not-mounted', 'it runs without its metadata directory', reboot);
+  } else if (mount === 'not known') {
+    add('mount-not-known', 'whether its metadata directory is mounted cannot be seen');
+  } else if (zone.mountCheck() === 'another') {
+    const text = 'its metadata directory was unmounted, or replaced while it runs';
+    add('mount-replaced', text, reboot);
   }
 }
 
 /** A port that is held accepts a connection and ends it at once; one without a hypervisor accepts none. */
-export function isHeld(link: SerialLink): boolean {
+export function isHeld(link: Pick<SerialLink, 'history'>): boolean {
   const history = link.history();
   const waiting = history.findLastIndex(({ state }) => state === 'waiting');
   const [before, after] = [history[waiting - 1], history[waiting]];

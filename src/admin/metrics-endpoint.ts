@@ -1,10 +1,10 @@
 /*
  * The metrics, as Prometheus reads them.
  *
- * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store): a request costs
- * nothing here, and the families are made for each scrape. Label values that are known in advance have a
- * zero sample from the start, so that rates need no special case. Series of single zones are bounded: the
- * zones that have been known longest have them; the totals cover all zones, past ones included.
+ * Counting is done elsewhere, in plain numbers (metrics.ts, request-log.ts, the store); the families are made for each
+ * scrape. Label values that are known in advance have a zero sample from the start, so that rates need no special case.
+ * Series of single zones are bounded: the zones that have been known longest have them; the totals cover all zones,
+ * past ones included.
  */
 import { readdir } from 'node:fs/promises';
 import { Gauge, Registry, type RegistryContentType } from 'prom-client';
@@ -13,10 +13,9 @@ import { BOOT_BOUNDS_MS, LATENCY_BOUNDS_MS, type Latency } from '../metrics';
 import { ZONE_STATES } from '../platform/ffi';
 import { VERBS } from '../protocol/request';
 import { REFUSALS } from '../transport/link';
-import type { Zone } from '../zones/zone';
+import { countEach } from './format';
 import { ZONE_REASONS, type HealthSnapshot } from './health';
 import { platformState, type AdminNode } from './node';
-import type { SelfHealth } from './watchdog';
 
 /** Zones with series of their own: some hundred kilobytes of text at most. */
 const MOST_ZONE_SERIES = 512;
@@ -38,8 +37,8 @@ const WRITE_STAGES = ['slowed', 'locking', 'queued', 'writing'] as const;
 interface Sample {
   readonly labels: Readonly<Record<string, string | number>>;
   readonly value: number;
-  /** Of a histogram's: the family's name with its ending. */
-  readonly metricName?: string;
+  /** Of a histogram's: what ends its name, after the family's. */
+  readonly ending?: string;
 }
 /** A number: the one sample, without a label. */
 type Samples = number | readonly Sample[];
@@ -109,7 +108,6 @@ const TYPES: Readonly<Partial<Record<Name, 'histogram' | 'summary'>>> = {
 /** The metrics as they are now. @param format of the text */
 export async function metricsNow(
   node: AdminNode,
-  self: SelfHealth,
   health: HealthSnapshot,
   format: 'prometheus' | 'openmetrics',
 ): Promise<Registry<RegistryContentType>> {
@@ -119,7 +117,7 @@ export async function metricsNow(
   }
   // From the process' own directory, which illumos and Linux both have; reading it takes a descriptor itself.
   const fds = Math.max(0, (await readdir('/proc/self/fd').catch(() => [])).length - 1);
-  const values = valuesOf(node, self, health, fds);
+  const values = valuesOf(node, health, fds);
   for (const name of Object.keys(HELP).filter((key): key is Name => key in values)) {
     registry.registerMetric(new ReadMetric(name, values[name]));
   }
@@ -141,16 +139,19 @@ class ReadMetric extends Gauge {
 
   override async get(): ReturnType<Gauge['get']> {
     const { samples } = this;
-    const values = typeof samples === 'number' ? [{ labels: {}, value: samples }] : [...samples];
-    return { ...(await super.get()), values };
+    const family = await super.get();
+    const counted = typeof samples === 'number' ? [{ labels: {}, value: samples }] : samples;
+    const values = counted.map(({ ending, ...sample }: Sample) => {
+      return ending === undefined ? sample : { metricName: family.name + ending, ...sample };
+    });
+    return { ...family, values };
   }
 }
 
 /** @param fds open file descriptors */
 function valuesOf(
   node: AdminNode,
-  self: SelfHealth,
-  health: HealthSnapshot,
+  { state, zonesByReason, states, self }: HealthSnapshot,
   fds: number,
 ): Readonly<Record<Name, Samples>> {
   const { metrics } = node;
@@ -160,23 +161,21 @@ function valuesOf(
   const { inProgress, stored, failed, changed, joined, timedOut } = status.writer;
   const datasets = node.datasets.counts();
   const zones = [...node.zones.all()];
+  const zoneStates = countEach(zones.map((zone) => platformState(zone, states)));
+  const links = countEach(zones.map(({ link }) => `${link.kind} ${link.link.state}`));
+  const stages = countEach(inProgress.map(({ stage }) => stage));
   const { user, system } = process.cpuUsage();
   return {
-    mdatad_healthy: health.state === 'ok' ? 1 : 0,
-    mdatad_zones_unhealthy: byName('reason', health.zonesByReason, Object.keys(ZONE_REASONS)),
+    mdatad_healthy: state === 'ok' ? 1 : 0,
+    mdatad_zones_unhealthy: byName('reason', zonesByReason, Object.keys(ZONE_REASONS)),
     mdatad_requests_total: byName('verb outcome', metrics.requests, REQUESTS),
     mdatad_request_duration_seconds: VERBS.flatMap((verb) =>
-      histogram(
-        'mdatad_request_duration_seconds',
-        { verb },
-        LATENCY_BOUNDS_MS,
-        metrics.latency.get(verb),
-      ),
+      histogram({ verb }, LATENCY_BOUNDS_MS, metrics.latency.get(verb)),
     ),
-    mdatad_bytes_total: byName(
-      'direction',
-      Object.entries({ received: metrics.bytesReceived, sent: metrics.bytesSent }),
-    ),
+    mdatad_bytes_total: [
+      { labels: { direction: 'received' }, value: metrics.bytesReceived },
+      { labels: { direction: 'sent' }, value: metrics.bytesSent },
+    ],
     mdatad_refusals_total: byName('reason', metrics.refusals, REFUSALS),
     mdatad_connections_total: metrics.acceptedConnections,
     mdatad_connections: metrics.openConnections,
@@ -186,24 +185,12 @@ function valuesOf(
       'outcome',
       Object.entries({ stored, failed, changed, joined, timed_out: timedOut }),
     ),
-    mdatad_writes_in_progress: byName(
-      'stage',
-      inProgress.map(({ stage }) => [stage, 1]),
-      WRITE_STAGES,
-    ),
+    mdatad_writes_in_progress: byName('stage', stages, WRITE_STAGES),
     mdatad_config_locks_held: status.holds,
     mdatad_writes_unconfirmed_total: status.unconfirmed,
     mdatad_writes_restored_total: status.restored,
-    mdatad_zones: byName(
-      'state',
-      zones.map((zone) => [platformState(zone, health.states), 1]),
-      ZONE_STATES,
-    ),
-    mdatad_links: byName(
-      'kind state',
-      zones.map(({ link }) => [`${link.kind} ${link.link.state}`, 1]),
-      LINKS,
-    ),
+    mdatad_zones: byName('state', zoneStates, ZONE_STATES),
+    mdatad_links: byName('kind state', links, LINKS),
     mdatad_zone_events_total: metrics.zoneEvents,
     mdatad_zone_event_lag_seconds: metrics.eventLagMs / 1000,
     mdatad_reconcile_repairs_total: byName('repair', metrics.repairs, REPAIRS),
@@ -211,15 +198,10 @@ function valuesOf(
     mdatad_port_disconnects_total: ports.disconnects,
     mdatad_port_held_total: ports.held,
     mdatad_port_dropped_bytes_total: ports.droppedBytes,
-    mdatad_boot_to_answer_seconds: histogram(
-      'mdatad_boot_to_answer_seconds',
-      {},
-      BOOT_BOUNDS_MS,
-      metrics.bootToAnswer,
-    ),
-    mdatad_zone_requests_total: perZone(node, zones, 'requests'),
-    mdatad_zone_errors_total: perZone(node, zones, 'failures'),
-    mdatad_zone_refusals_total: perZone(node, zones, 'refusals'),
+    mdatad_boot_to_answer_seconds: histogram({}, BOOT_BOUNDS_MS, metrics.bootToAnswer),
+    mdatad_zone_requests_total: perZone(node, 'requests'),
+    mdatad_zone_errors_total: perZone(node, 'failures'),
+    mdatad_zone_refusals_total: perZone(node, 'refusals'),
     mdatad_vminfod_following: status.vminfod.state === 'following' ? 1 : 0,
     mdatad_vminfod_reconnects_total: status.vminfod.reconnects,
     mdatad_vms: status.vms,
@@ -245,12 +227,8 @@ function valuesOf(
 }
 
 /** Zones without a request have no series; where no zone has one, a sample without a zone stands in. */
-function perZone(
-  node: AdminNode,
-  zones: readonly Zone[],
-  what: 'requests' | 'failures' | 'refusals',
-): Samples {
-  const samples = zones.flatMap((zone): Sample[] => {
+function perZone(node: AdminNode, what: 'requests' | 'failures' | 'refusals'): Samples {
+  const samples = [...node.zones.all()].flatMap((zone): Sample[] => {
     const stats = node.requestLogOf(zone)?.stats;
     return stats === undefined || stats.requests + stats.refusals === 0
       ? []
@@ -261,27 +239,24 @@ function perZone(
 
 /** A histogram that was counted elsewhere, in seconds. */
 function histogram(
-  name: Name,
   labels: Sample['labels'],
   boundsMs: readonly number[],
   { buckets, sumMs, count }: Latency = { buckets: [], sumMs: 0, count: 0 },
 ): Sample[] {
   let below = 0;
-  const metricName = `${name}_bucket`;
+  const ending = '_bucket';
   return [
     ...boundsMs.map((bound, i) => {
       below += buckets[i] ?? 0;
-      return { metricName, labels: { ...labels, le: bound / 1000 }, value: below };
+      return { ending, labels: { ...labels, le: bound / 1000 }, value: below };
     }),
-    { metricName, labels: { ...labels, le: '+Inf' }, value: count },
-    { metricName: `${name}_sum`, labels, value: sumMs / 1000 },
-    { metricName: `${name}_count`, labels, value: count },
+    { ending, labels: { ...labels, le: '+Inf' }, value: count },
+    { ending: '_sum', labels, value: sumMs / 1000 },
+    { ending: '_count', labels, value: count },
   ];
 }
 
 /**
- * The sums of counts by name.
- *
  * @param labels one name, or two with a blank between them; `counts` has their values in the same form
  * @param known counted as 0 where there is none, so that their series do not come and go
  */
@@ -290,14 +265,10 @@ function byName(
   counts: Iterable<readonly [string, number]>,
   known: readonly string[] = [],
 ): Sample[] {
-  const sums = new Map(known.map((name) => [name, 0]));
-  for (const [name, count] of counts) {
-    sums.set(name, (sums.get(name) ?? 0) + count);
-  }
   const names = labels.split(' ');
-  return [...sums].map(([values, value]) => {
+  const all = new Map([...known.map((name) => [name, 0] as const), ...counts]);
+  return [...all].map(([values, value]) => {
     const parts = names.length === 1 ? [values] : values.split(' ');
-    const pairs = names.map((name, i) => [name, parts[i] ?? ''] as const);
-    return { labels: Object.fromEntries(pairs), value };
+    return { labels: Object.fromEntries(names.map((name, i) => [name, parts[i] ?? ''])), value };
   });
 }

@@ -1,6 +1,6 @@
 /*
- * What the admin server sees of the agent, which makes one and hands it in: admin/ never imports the agent. Everything
- * is read only, but for the level of the logger. And the platform's states of its zones.
+ * What the admin server sees of the agent, which hands itself in: admin/ never imports it. Everything is read only, but
+ * for the level of the logger. And the platform's states of its zones.
  */
 import type * as vasync from 'vasync';
 import type { Config } from '../config';
@@ -9,8 +9,7 @@ import { CooperativeYield } from '../lib/scheduler';
 import type { NodeMetrics } from '../metrics';
 import type { RequestLog } from '../request-log';
 import type { Logger } from '../log';
-import { openStat, sameStat, type FileStat } from '../platform/files';
-import type { LiveZone, Platform, ZoneFacts } from '../platform/libzonecfg';
+import type { Platform, ZoneFacts } from '../platform/libzonecfg';
 import type { Paths } from '../platform/paths';
 import type { Store } from '../vm/store';
 import type { Registry } from '../zones/registry';
@@ -45,7 +44,6 @@ export interface AdminNode {
   readonly datasets: LiveAudit;
   readonly log: Logger;
   readonly tail: Tail;
-  /** Where vminfod is asked. */
   readonly vminfodUrl: string;
   phase(): AgentPhase;
   config(): Config;
@@ -57,66 +55,45 @@ export interface AdminNode {
   lostRecords(): number;
 }
 
-/** All zones, for work on thousands of them: guests are served between them. */
-export async function* zonesInSlices(node: AdminNode): AsyncGenerator<Zone> {
+/** For work on thousands of items: guests are served between them. */
+export async function* inSlices<T>(items: Iterable<T>): AsyncGenerator<T> {
   const slice = new CooperativeYield();
-  for (const zone of [...node.zones.all()]) {
+  for (const item of items) {
     await slice.pause();
-    yield zone;
+    yield item;
   }
 }
 
 type State = ZoneFacts['state'];
 
-/** The states of one moment; both empty where the platform could not be asked. */
-export interface PlatformStates {
-  /** Zones that the kernel knows, by name: these count more. */
-  readonly live: ReadonlyMap<string, LiveZone>;
-  readonly index: ReadonlyMap<string, State>;
-}
+/** Of zones by name, as of one moment. Only zones that the kernel knows have an id. */
+export type PlatformStates = ReadonlyMap<
+  string,
+  { readonly state: State; readonly zoneid?: number }
+>;
 
 /**
- * Reads the states of all zones. The kernel is asked for all of them by one call of the addon; the index is parsed
- * again only where its file is another than before: for thousands of zones that takes as long as all the rest.
+ * The kernel's states, which count more, and the index's: some milliseconds for thousands of zones. Rejects with a
+ * SystemError where the platform cannot be asked.
  */
-export class PlatformStateReader {
-  private readonly stat = openStat();
-  private parsed: { stat: FileStat; states: PlatformStates['index'] } | null = null;
-
-  /** @param path of the zone index, on this machine */
-  constructor(
-    private readonly platform: Pick<Platform, 'liveZones' | 'zoneIndex'>,
-    private readonly path: string,
-  ) {}
-
-  /** Rejects with a SystemError where the platform cannot be asked. */
-  async read(): Promise<PlatformStates> {
-    const live = this.platform.liveZones();
-    // Before it is read: of a file that is replaced meanwhile the next evaluation reads the new one.
-    const stat = this.stat(this.path)?.slice();
-    if (stat !== undefined && this.parsed !== null && sameStat(stat, this.parsed.stat)) {
-      return { live, index: this.parsed.states };
+export async function readStates(
+  platform: Pick<Platform, 'liveZones' | 'zoneIndex'>,
+): Promise<PlatformStates> {
+  const states = new Map<string, { state: State; zoneid?: number }>(platform.liveZones());
+  for await (const { zonename, state } of inSlices(platform.zoneIndex().entries())) {
+    // As libzonecfg does, the first of two lines counts.
+    if (!states.has(zonename)) {
+      states.set(zonename, { state });
     }
-    const index = new Map<string, State>();
-    const slice = new CooperativeYield();
-    for (const { zonename, state } of this.platform.zoneIndex().entries()) {
-      await slice.pause();
-      // As libzonecfg does, the first of two lines counts.
-      if (!index.has(zonename)) {
-        index.set(zonename, state);
-      }
-    }
-    this.parsed = stat === undefined ? null : { stat, states: index };
-    return { live, index };
   }
+  return states;
 }
 
 /** The one word of all views for a zone's state. */
 export function platformState(
-  zone: Pick<Zone, 'zonename' | 'state'>,
-  { live, index }: PlatformStates,
+  { zonename, state }: Pick<Zone, 'zonename' | 'state'>,
+  states: PlatformStates,
 ): State {
-  const { zonename } = zone;
-  const followed = zone.state === 'ready' || zone.state === 'running' ? zone.state : 'installed';
-  return live.get(zonename)?.state ?? index.get(zonename) ?? followed;
+  const followed = state === 'ready' || state === 'running' ? state : 'installed';
+  return states.get(zonename)?.state ?? followed;
 }

@@ -12,37 +12,42 @@
  *   GET  /log-level  PUT /log-level {"level"}
  *   POST /notify {"zonename", "state"}
  *
- * No reply holds a metadata value. Replies about thousands of zones are made and written in slices.
+ * No reply holds a metadata value. Those about thousands of zones are made and written in slices.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { LOG_LEVELS } from '../config';
 import { listUsage } from '../datasets/live-audit';
 import { auditVm, platformStamp, policyOf } from '../datasets/policy';
-import { CooperativeYield } from '../lib/scheduler';
-import { members, oneOf, problemsIn, text, type Reader } from '../lib/json-reader';
-import { printableKey, type Level } from '../log';
+import { members, oneOf, optional, problemsIn, text, type Reader } from '../lib/json-reader';
+import { printableKey } from '../log';
 import { aliasOf, isJsonObject, isZonename, ownString } from '../metadata/vm-data';
 import { zonerootOf } from '../metadata/datasets';
 import { MAP_NAMES } from '../vm/metadata-index';
 import type { Zone } from '../zones/zone';
 import type { HealthMonitor } from './health';
-import { NOTIFY_STATES, zonesInSlices, type AdminNode } from './node';
-import { kangSnapshot, statusOf, type Status } from './status';
+import { inSlices, NOTIFY_STATES, type AdminNode } from './node';
+import { kangSnapshot, statusOf, zoneReport, zoneRows, type ZoneReport } from './status';
 import { levelOf, setLevel } from './tail';
-import type { SelfHealth } from './watchdog';
-import { zoneReport, zoneRow, type ZoneRow } from './status';
 
 /** Stands in for the host that a request's path is of. */
 const BASE_URL = 'http://mdatad';
-/** A request's body is a few lines. */
+const METHODS = ['GET', 'PUT', 'POST'] as const;
+/** Of a request's body, which is a few lines. */
 const BODY_CHARS = 64 * 1024;
-/** JSON is written in pieces of this: to make one takes a fraction of a millisecond. */
+/** Of JSON: to make one takes a fraction of a millisecond. */
 const PIECE_CHARS = 64 * 1024;
 /** An array or object with more members, such as one of all zones, is not made whole. */
 const MOST_MEMBERS = 64;
 
 const levelBody = members({ level: oneOf(LOG_LEVELS) });
 const notifyBody = members({ zonename: text(), state: oneOf(NOTIFY_STATES) });
+const digits = text(/^\d{1,15}$/, 'a whole number is needed');
+const count: Reader<number> = (value) => Number(digits(value));
+const tailQuery = members({
+  level: optional(oneOf(LOG_LEVELS)),
+  last: optional(count),
+  since: optional(count),
+});
 
 /** A request that is refused: its status and message are the reply. */
 export class Refused extends Error {
@@ -55,54 +60,42 @@ export class Refused extends Error {
   }
 }
 
-export interface Parts {
+interface Ask {
   readonly node: AdminNode;
   readonly health: HealthMonitor;
-  readonly self: () => SelfHealth;
-}
-
-interface Ask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
-  /** What stands for the `*` of the route's path; empty where it has none. */
+  /** What stands for `<zone>` in the route; empty where it has none. */
   readonly operand: string;
 }
 
-/** What it returns is the reply, as JSON; undefined: it has replied. */
-type Run = (parts: Parts, ask: Ask) => unknown;
-type Route = readonly [method: 'GET' | 'PUT' | 'POST', path: string, run: Run];
+/** By method and path. What they return is the reply, as JSON; undefined: it was sent. */
+type Routes = Readonly<Record<string, (ask: Ask) => unknown>>;
 
 /** Those that may be asked over the loopback port as well. */
-export const PUBLIC_ROUTES: readonly Route[] = [
-  ['GET', '/healthz', health],
-  ['GET', '/metrics', metrics],
-];
+export const PUBLIC_ROUTES: Routes = { 'GET /healthz': healthz, 'GET /metrics': metrics };
 
-export const ROUTES: readonly Route[] = [
+export const ROUTES: Routes = {
   ...PUBLIC_ROUTES,
-  ['GET', '/status', status],
-  ['GET', '/zones', zones],
-  ['GET', '/zones/*', zone],
-  ['GET', '/keys/*', keys],
-  ['GET', '/doctor', doctor],
-  ['GET', '/doctor/*', doctor],
-  ['GET', '/datasets', datasets],
-  ['GET', '/datasets/*', datasets],
-  ['GET', '/kang/snapshot', kang],
-  ['GET', '/tail', tail],
-  ['GET', '/log-level', ({ node }) => ({ level: levelOf(node.log) })],
-  ['PUT', '/log-level', setLogLevel],
-  ['POST', '/notify', notify],
-];
+  'GET /status': async ({ node, health }) => statusOf(node, await health.snapshot()),
+  'GET /kang/snapshot': async ({ node, health }) => kangSnapshot(node, await health.snapshot()),
+  'GET /zones': async ({ node, health }) => zoneRows(node, await health.snapshot()),
+  'GET /zones/<zone>': zone,
+  'GET /keys/<zone>': keys,
+  'GET /doctor': doctor,
+  'GET /doctor/<zone>': doctor,
+  'GET /datasets': datasets,
+  'GET /datasets/<zone>': datasets,
+  'GET /tail': tail,
+  'GET /log-level': ({ node }) => ({ level: levelOf(node.log) }),
+  'PUT /log-level': setLogLevel,
+  'POST /notify': notify,
+};
 
 /** Answers a request. Throws Refused where there is no such route, or nothing to answer. */
-export async function route(
-  routes: readonly Route[],
-  parts: Parts,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
+export async function route(routes: Routes, asked: Omit<Ask, 'url' | 'operand'>): Promise<void> {
+  const { request, response } = asked;
   const path = request.url ?? '/';
   if (!URL.canParse(path, BASE_URL)) {
     throw new Refused(400, 'the request has no valid path');
@@ -110,37 +103,39 @@ export async function route(
   const url = new URL(path, BASE_URL);
   const { pathname } = url;
   const last = pathname.slice(pathname.lastIndexOf('/') + 1);
-  const general = last === '' ? '' : `${pathname.slice(0, -last.length)}*`;
-  const matching = routes.filter(([, each]) => each === pathname || each === general);
-  if (matching.length === 0) {
-    throw new Refused(404, `no such route: ${pathname}`);
+  // No path of a URL has a `<` itself.
+  const general = last === '' ? '' : `${pathname.slice(0, -last.length)}<zone>`;
+  const { method = '' } = request;
+  const exact = routes[`${method} ${pathname}`];
+  const run = exact ?? routes[`${method} ${general}`];
+  if (run === undefined) {
+    const allowed = METHODS.filter((each) => {
+      return `${each} ${pathname}` in routes || `${each} ${general}` in routes;
+    });
+    if (allowed.length === 0) {
+      throw new Refused(404, `no such route: ${pathname}`);
+    }
+    response.setHeader('Allow', allowed.join(', '));
+    throw new Refused(405, `${pathname} does not take ${method}`);
   }
-  const found = matching.find(([method]) => method === request.method);
-  if (found === undefined) {
-    response.setHeader('Allow', matching.map(([method]) => method).join(', '));
-    throw new Refused(405, `${pathname} does not take ${request.method ?? ''}`);
-  }
-  const [, pattern, run] = found;
-  const operand = pattern === general ? last : '';
-  const reply = await run(parts, { request, response, url, operand });
+  const reply = await run({ ...asked, url, operand: exact === undefined ? last : '' });
   if (reply !== undefined) {
     await sendJson(response, reply);
   }
 }
 
 /** A degraded agent serves its zones, so whoever waits for it to serve (SMF's start method) has waited enough. */
-async function health(parts: Parts, { response }: Ask): Promise<void> {
-  const { state, summary } = await parts.health.snapshot();
+async function healthz({ health, response }: Ask): Promise<void> {
+  const { state, summary } = await health.snapshot();
   sendText(response, state === 'failed' ? 503 : 200, `${summary}\n`);
 }
 
-async function metrics(parts: Parts, { request, response, url }: Ask): Promise<unknown> {
+async function metrics({ node, health, request, response, url }: Ask): Promise<unknown> {
   // Loaded by the first who asks: prom-client takes 4 MiB and 25 ms, the doctor 18, which no start has to spare.
   const { metricsNow } = await import('./metrics-endpoint.js');
-  const { node, self, health: monitor } = parts;
   const wantsOpen = request.headers.accept?.includes('application/openmetrics-text') === true;
   const format = wantsOpen ? 'openmetrics' : 'prometheus';
-  const families = await metricsNow(node, self(), await monitor.snapshot(), format);
+  const families = await metricsNow(node, await health.snapshot(), format);
   if (url.searchParams.get('format') === 'json') {
     return families.getMetricsAsJSON();
   }
@@ -148,49 +143,25 @@ async function metrics(parts: Parts, { request, response, url }: Ask): Promise<u
   return undefined;
 }
 
-async function doctor({ node, health: monitor, self }: Parts, { operand }: Ask): Promise<unknown> {
+async function doctor({ node, health, operand }: Ask): Promise<unknown> {
   const { runDoctor } = await import('./doctor.js');
-  return runDoctor(node, monitor, self(), operand === '' ? undefined : named(node, operand));
+  return runDoctor(node, health, operand === '' ? undefined : named(node, operand));
 }
 
-async function status({ node, self, health: monitor }: Parts): Promise<Status> {
-  return statusOf(node, self(), await monitor.snapshot());
+async function zone({ node, health, operand }: Ask): Promise<ZoneReport> {
+  return zoneReport(node, zoneNamed(node, operand), await health.snapshot());
 }
 
-async function kang(parts: Parts): Promise<unknown> {
-  return kangSnapshot(parts.node, await status(parts), await parts.health.snapshot());
-}
-
-async function zones({ node, health: monitor }: Parts): Promise<ZoneRow[]> {
-  const snapshot = await monitor.snapshot();
-  const rows: ZoneRow[] = [];
-  for await (const each of zonesInSlices(node)) {
-    rows.push(zoneRow(node, each, snapshot));
-  }
-  return rows;
-}
-
-async function zone({ node, health: monitor }: Parts, { operand }: Ask): Promise<unknown> {
-  const found = zoneNamed(node, operand);
-  // The doctor reports a file that cannot be read.
-  const metadata = await node.store.metadataUse(found.zonename).catch(() => undefined);
-  const report = zoneReport(node, found, await monitor.snapshot());
-  return { ...report, metadata: metadata ?? null };
-}
-
-/** One key of a zone's metadata.json. */
 export type KeyRow = Awaited<ReturnType<typeof keys>>[number];
 
-/** Names and lengths come from the file's offsets: no value is read. */
-async function keys({ node }: Parts, { operand }: Ask) {
+/** Of metadata.json; names and lengths come from the file's offsets: no value is read. */
+async function keys({ node, operand }: Ask) {
   const { zonename } = zoneNamed(node, operand);
   const data = await node.store.data(zonename)?.load({ key: null });
   const rows = [];
-  const slice = new CooperativeYield();
   for (const map of MAP_NAMES) {
     const values = data?.metadata()[map];
-    for (const name of values?.keys() ?? []) {
-      await slice.pause();
+    for await (const name of inSlices(values?.keys() ?? [])) {
       /** Of the value that GET gives, as UTF-8; of what is no string, as JSON. */
       const bytes = values?.bytesOf?.(name) ?? 0;
       // Guests read `internal` only in the VM's namespaces and for names that end in `_pw`.
@@ -200,31 +171,29 @@ async function keys({ node }: Parts, { operand }: Ask) {
   return rows;
 }
 
-/** What `mdatactl datasets` shows. */
 export type DatasetsReport = Awaited<ReturnType<typeof datasets>>;
 
 /**
  * Delegated datasets of some VMs, and what the "safe" policy says of each. Usage is read from one `zfs list` of
  * the whole node; without it no VM is called safe.
  */
-async function datasets({ node }: Parts, { operand }: Ask) {
+async function datasets({ node, operand }: Ask) {
   const { table } = node.store;
   const names = operand === '' ? table.zonenames() : [zoneNamed(node, operand).zonename];
   const policy = policyOf(node.config().datasets);
   const listed = await listUsage(node.paths.zfs);
   const platform = platformStamp();
   const rows = [];
-  const slice = new CooperativeYield();
-  for (const zonename of names) {
-    await slice.pause();
+  for await (const zonename of inSlices(names)) {
     const vm = table.vm(zonename);
-    if (vm !== undefined) {
-      const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
-      const audit = auditVm(vm, policy, { platform, usage, last: node.datasets.lastOf(zonename) });
+    if (vm === undefined) {
+      continue;
+    }
+    const usage = listed.kind === 'known' ? listed.usage.get(zonerootOf(vm) ?? '') : undefined;
+    const audit = auditVm(vm, policy, { platform, usage, last: node.datasets.lastOf(zonename) });
+    if (audit !== undefined) {
       const owner = ownString(vm, 'owner_uuid') ?? null;
-      if (audit !== undefined) {
-        rows.push({ zonename, alias: aliasOf(vm), owner, audit });
-      }
+      rows.push({ zonename, alias: aliasOf(vm), owner, audit });
     }
   }
   /** Why usage could not be read; empty where it was. */
@@ -232,17 +201,15 @@ async function datasets({ node }: Parts, { operand }: Ask) {
   return { policy, usageUnknown, zones: rows };
 }
 
-function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
-  const wanted = searchParams.get('zone');
-  const options = {
-    zonename: wanted === null ? undefined : zoneNamed(node, wanted).zonename,
-    level: levelParameter(searchParams.get('level')),
-    last: countParameter('last', searchParams.get('last')),
-    since: countParameter('since', searchParams.get('since')),
-    live: searchParams.get('live') !== 'no',
-  };
+function tail({ node, response, url: { searchParams } }: Ask): void {
+  const parameter = (name: string): string | undefined => searchParams.get(name) ?? undefined;
+  const wanted = parameter('zone');
+  const zonename = wanted === undefined ? undefined : zoneNamed(node, wanted).zonename;
+  const [level, last, since] = [parameter('level'), parameter('last'), parameter('since')];
+  const options = orRefused(() => tailQuery({ level, last, since }));
   response.setHeader('Content-Type', 'application/x-json-stream');
-  if (!node.tail.follow(response, options)) {
+  const live = parameter('live') !== 'no';
+  if (!node.tail.follow(response, { zonename, live, ...options })) {
     throw new Refused(503, 'too many clients follow the log already');
   }
   if (!response.headersSent) {
@@ -251,22 +218,7 @@ function tail({ node }: Parts, { response, url: { searchParams } }: Ask): void {
   }
 }
 
-function levelParameter(value: string | null): Level | undefined {
-  const level = LOG_LEVELS.find((name) => name === value);
-  if (level === undefined && value !== null) {
-    throw new Refused(400, `level: one of ${LOG_LEVELS.join(', ')} is needed`);
-  }
-  return level;
-}
-
-function countParameter(name: string, value: string | null): number | undefined {
-  if (value !== null && !/^\d{1,15}$/.test(value)) {
-    throw new Refused(400, `${name}: a whole number is needed`);
-  }
-  return value === null ? undefined : Number(value);
-}
-
-async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> {
+async function setLogLevel({ node, request }: Ask): Promise<unknown> {
   const { level } = await bodyOf(request, levelBody);
   const previous = levelOf(node.log);
   setLevel(node.log, level);
@@ -275,7 +227,7 @@ async function setLogLevel({ node }: Parts, { request }: Ask): Promise<unknown> 
   return { level, previous };
 }
 
-async function notify({ node }: Parts, { request }: Ask): Promise<unknown> {
+async function notify({ node, request }: Ask): Promise<unknown> {
   const { zonename, state } = await bodyOf(request, notifyBody);
   const facts = await node.zones.notify(named(node, zonename));
   return { zonename, said: state, is: facts?.state ?? null };
@@ -308,8 +260,13 @@ async function bodyOf<T>(request: IncomingMessage, reader: Reader<T>): Promise<T
       throw new Refused(413, `the body is larger than ${BODY_CHARS} bytes`);
     }
   }
+  return orRefused(() => reader(JSON.parse(body)));
+}
+
+/** What is read. @throws Refused where it is not what is wanted */
+function orRefused<T>(read: () => T): T {
   try {
-    return reader(JSON.parse(body));
+    return read();
   } catch (err) {
     throw new Refused(400, err instanceof SyntaxError ? 'the body is not JSON' : problemsIn(err));
   }
@@ -337,10 +294,8 @@ function sendText(
 async function sendJson(response: ServerResponse, reply: unknown): Promise<void> {
   response.setHeader('Content-Type', 'application/json');
   response.setHeader('Cache-Control', 'no-store');
-  const slice = new CooperativeYield();
   let piece = '';
-  for (const part of jsonParts(reply)) {
-    await slice.pause();
+  for await (const part of inSlices(jsonParts(reply))) {
     piece += part;
     if (piece.length > PIECE_CHARS) {
       response.write(piece);
@@ -368,11 +323,11 @@ function* jsonParts(value: unknown, most = 0): Generator<string> {
   yield isArray ? ']' : '}';
 }
 
-/** Records of the log may hold errors and big integers, which JSON does not know. */
+/** Records of the log may hold errors, of which JSON.stringify shows nothing. */
 function replaced(_name: string, value: unknown): unknown {
-  if (value instanceof Error) {
-    const code = 'code' in value ? value.code : undefined;
-    return { name: value.name, message: value.message, code };
+  if (!(value instanceof Error)) {
+    return value;
   }
-  return typeof value === 'bigint' ? value.toString() : value;
+  const code = 'code' in value ? value.code : undefined;
+  return { name: value.name, message: value.message, code };
 }

@@ -1,8 +1,7 @@
 /*
- * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health
- * and metrics on a loopback port.
+ * The admin server: HTTP on a unix socket that only root can open, and, where it is configured, health and metrics on a
+ * loopback port. The agent starts it once the first zones have their sockets, and stops it after them.
  *
- * The agent starts it once the first zones have their sockets, and stops it after them. The routes are in routes.ts.
  * No error of a request leaves this file, and none can exhaust the agent's memory: bodies and connections are bounded,
  * and a client that neither sends its request nor reads its reply is disconnected. Only followers of the log stay, as
  * many as tail.ts allows.
@@ -15,8 +14,7 @@ import { fdOf } from '../transport/net-stream';
 import { listenAt, removeSocketFile, type FileIdentity } from '../transport/socket-file';
 import { HealthMonitor } from './health';
 import type { AdminNode } from './node';
-import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError, type Parts } from './routes';
-import { memoryCeiling, Watchdog, type SelfHealth } from './watchdog';
+import { PUBLIC_ROUTES, Refused, route, ROUTES, sendError } from './routes';
 
 const GLOBAL_ZONEID = 0;
 /** A client has this long to send a whole request, and again to read the reply. */
@@ -32,17 +30,12 @@ const LOOPBACK_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?$/i;
 
 /** The admin server of one agent. Started once, stopped once. */
 export class AdminServer {
-  private readonly watchdog: Watchdog;
-  private readonly parts: Parts;
-  private server: Server | null = null;
-  private loopback: Server | null = null;
+  private readonly health: HealthMonitor;
+  private readonly servers: Server[] = [];
   private identity: FileIdentity | null = null;
 
   constructor(private readonly node: AdminNode) {
-    const ceiling = (): number => memoryCeiling(node.zones.size, node.config().limits);
-    this.watchdog = new Watchdog(node.log, ceiling, () => node.lostRecords());
-    const self = (): SelfHealth => this.watchdog.state();
-    this.parts = { node, health: new HealthMonitor(node, self), self };
+    this.health = new HealthMonitor(node);
   }
 
   /** Rejects with a SystemError when the socket cannot be made; a loopback port in use is only logged. */
@@ -55,9 +48,8 @@ export class AdminServer {
       }),
     );
     this.identity = bound.identity;
-    this.server = server;
-    this.watchdog.start();
-    this.parts.health.start();
+    this.servers.push(server);
+    this.health.start();
     const port = this.node.config().metrics_port;
     if (port !== undefined) {
       await this.openLoopback(port);
@@ -66,12 +58,11 @@ export class AdminServer {
 
   /** Ends open requests and removes the socket. Idempotent; never rejects. */
   async stop(): Promise<void> {
-    this.watchdog.stop();
-    this.parts.health.stop();
+    this.health.stop();
     this.node.tail.endAll();
-    const { server, loopback, identity } = this;
-    [this.server, this.loopback, this.identity] = [null, null, null];
-    await Promise.all([close(server), close(loopback)]);
+    const { identity } = this;
+    this.identity = null;
+    await Promise.all(this.servers.splice(0).map(close));
     if (identity !== null) {
       try {
         removeSocketFile(identity, this.node.paths.adminSocket);
@@ -110,7 +101,8 @@ export class AdminServer {
       if (routes === PUBLIC_ROUTES && !LOOPBACK_HOST.test(request.headers.host ?? '')) {
         throw new Refused(403, 'the Host header has to name this machine: localhost or 127.0.0.1');
       }
-      await route(routes, this.parts, request, response);
+      const { node, health } = this;
+      await route(routes, { node, health, request, response });
     } catch (err) {
       if (response.headersSent) {
         response.destroy();
@@ -137,8 +129,8 @@ export class AdminServer {
     try {
       const fd = fdOf(socket);
       const peer = fd === undefined ? null : this.node.platform.peer(fd);
-      const known = peer !== null && (peer.uid === 0 || peer.uid === process.geteuid?.());
-      if (known && peer.zoneid === GLOBAL_ZONEID) {
+      const isKnown = peer?.uid === 0 || peer?.uid === process.geteuid?.();
+      if (isKnown && peer?.zoneid === GLOBAL_ZONEID) {
         return;
       }
       this.node.log.warn({ peer }, 'refused at the admin socket');
@@ -152,7 +144,7 @@ export class AdminServer {
   private async openLoopback(port: number): Promise<void> {
     const server = this.makeServer(PUBLIC_ROUTES);
     try {
-      this.loopback = await listening(server.listen(port, LOOPBACK));
+      this.servers.push(await listening(server.listen(port, LOOPBACK)));
       this.node.log.info({ port }, 'metrics are on the loopback port');
     } catch (err) {
       const failed = systemError('listen', `${LOOPBACK}:${port}`, err);
@@ -167,10 +159,8 @@ async function listening(server: Server): Promise<Server> {
   return server;
 }
 
-async function close(server: Server | null): Promise<void> {
-  if (server !== null) {
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    server.closeAllConnections();
-    await closed;
-  }
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
 }

@@ -3,34 +3,32 @@
  * Triton's convention for looking into services.
  *
  * Gathered when somebody asks, from the agent's own state and the last evaluation of its health; neither the platform
- * nor vminfod is asked. No metadata value is in it: the last request shows its key, and the records are those of the
- * log.
+ * nor vminfod is asked. No metadata value is in it.
  */
 import { hostname } from 'node:os';
 import { messageOf } from '../lib/errors';
-import type { StateRecord } from '../lib/fsm';
 import { aliasOf } from '../metadata/vm-data';
 import { percentile } from '../metrics';
-import { SerialLink } from '../transport/serial-link';
-import { ZoneSocket } from '../transport/socket-server';
-import type { MetadataReport } from '../vm/store';
 import type { Zone } from '../zones/zone';
 import { countEach } from './format';
 import { stateOf, type HealthSnapshot, type Problem } from './health';
-import { platformState, zonesInSlices, type AdminNode } from './node';
+import { platformState, inSlices, type AdminNode } from './node';
 import { levelOf } from './tail';
-import type { SelfHealth } from './watchdog';
 
 /** More are counted, not listed. */
 const MOST_LISTED = 20;
+/** A warning in a zone's log is news for this long. */
+const RECENT_MS = 5 * 60_000;
+/** In the place of what is not known while the zone's file system does not answer. */
+const NOT_ANSWERING = 'not answering';
 
-/** What `mdatactl status` shows, and monitors read as JSON. */
 export type Status = Awaited<ReturnType<typeof statusOf>>;
 
-/** The agent's state now. */
-export async function statusOf(node: AdminNode, self: SelfHealth, health: HealthSnapshot) {
+/** What `mdatactl status` shows, and monitors read as JSON. */
+export async function statusOf(node: AdminNode, health: HealthSnapshot) {
   const { metrics, store } = node;
   const { waiting, writer, holds, unconfirmed, restored } = store.status();
+  const { rssBytes, ceilingBytes, loop } = health.self;
   const problems: Problem[] = [...health.node, ...[...health.zones.values()].flat()];
   return {
     version: node.version,
@@ -39,12 +37,10 @@ export async function statusOf(node: AdminNode, self: SelfHealth, health: Health
     phase: node.phase(),
     health: {
       state: health.state,
-      /** One line: `ok`, or the state and what is wrong. */
       summary: health.summary,
       /** Of the node first, then of its zones. */
       problems: problems.slice(0, MOST_LISTED),
       problemsInAll: problems.length,
-      /** Zones that are not healthy, by reason. */
       zonesByReason: Object.fromEntries(health.zonesByReason),
     },
     /** Milliseconds since 1970. */
@@ -52,21 +48,16 @@ export async function statusOf(node: AdminNode, self: SelfHealth, health: Health
     uptimeMs: Date.now() - node.startedAt,
     log: { level: levelOf(node.log), lostRecords: node.lostRecords(), followers: node.tail.size },
     ...(await countZones(node, health)),
-    requests: {
-      ...requestsOf(node),
-      /** Requests that wait for a VM object. */
-      waitingForVm: waiting,
-    },
+    requests: { ...requestsOf(node), waitingForVm: waiting },
     writes: { ...writer, locksHeld: holds, unconfirmed, restored },
     vminfod: health.vminfod,
     inProgress: progressOf(node),
-    memory: { rssBytes: self.rssBytes, ceilingBytes: self.ceilingBytes },
-    loop: self.loop,
+    memory: { rssBytes, ceilingBytes },
+    loop,
     limitsHit: Object.fromEntries(metrics.refusals),
     events: { total: metrics.zoneEvents, lagMs: metrics.eventLagMs },
     repairs: Object.fromEntries(metrics.repairs),
     faults: metrics.faults,
-    /** What the live audit found of delegated datasets. */
     datasets: node.datasets.counts(),
   };
 }
@@ -74,8 +65,7 @@ export async function statusOf(node: AdminNode, self: SelfHealth, health: Health
 function requestsOf({ metrics }: AdminNode) {
   const { latencies, spanMs } = metrics.recent.read();
   const recent = latencies.reduce((sum, { count }) => sum + count, 0);
-  let total = 0;
-  let failures = 0;
+  let [total, failures] = [0, 0];
   for (const [name, count] of metrics.requests) {
     total += count;
     failures += name.endsWith(' FAILURE') ? count : 0;
@@ -92,29 +82,24 @@ function requestsOf({ metrics }: AdminNode) {
     p50Ms: quantile(0.5),
     p99Ms: quantile(0.99),
     openConnections: metrics.openConnections,
-    /** WATCH requests that wait for a change. */
     waitingWatches: metrics.watchesWaiting(),
   };
 }
 
 /** What the start and the zones' sockets are busy with. */
 function progressOf(node: AdminNode) {
-  const started = (node.starting()?.operations ?? []).flatMap(({ funcname, status }) => {
-    const pending = status === 'pending' ? 1 : 0;
-    return pending === 1 || status === 'waiting'
-      ? [{ what: `start: ${funcname}`, pending, waiting: 1 - pending }]
-      : [];
+  const steps = (node.starting()?.operations ?? []).map(({ funcname, status }) => {
+    const [pending, waiting] = [Number(status === 'pending'), Number(status === 'waiting')];
+    return { what: `start: ${funcname}`, pending, waiting };
   });
-  const binding = node.zones.bindingStatus;
-  return binding.pending + binding.waiting > 0
-    ? [...started, { what: 'bringing zones up', ...binding }]
-    : started;
+  const all = [...steps, { what: 'bringing zones up', ...node.zones.bindingStatus }];
+  return all.filter(({ pending, waiting }) => pending + waiting > 0);
 }
 
 async function countZones(node: AdminNode, health: HealthSnapshot) {
   const zones: Zone[] = [];
   const warnings: { zonename: string; time: string; text: string }[] = [];
-  for await (const zone of zonesInSlices(node)) {
+  for await (const zone of inSlices([...node.zones.all()])) {
     zones.push(zone);
     const warning = lastWarning(zone);
     if (warning !== null) {
@@ -123,20 +108,21 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   }
   const byState = countEach(zones.map((zone) => platformState(zone, health.states)));
   const byBrand = countEach(zones.map(({ facts }) => facts.brand));
-  const byKind = countEach(zones.map(({ link }) => link.kind));
-  const byLink = countEach(zones.map(({ link: { kind, link } }) => `${kind} ${link.state}`));
-  const links = (name: string): number => byLink.get(name) ?? 0;
+  const links = countEach(
+    zones.flatMap(({ link: { kind, link } }) => [kind, `${kind} ${link.state}`]),
+  );
+  const count = (name: string): number => links.get(name) ?? 0;
   return {
     zones: {
       total: zones.length,
       byState: Object.fromEntries(byState),
       byBrand: Object.fromEntries(byBrand),
     },
-    sockets: { total: byKind.get('socket') ?? 0, listening: links('socket listening') },
+    sockets: { total: count('socket'), listening: count('socket listening') },
     ports: {
-      total: byKind.get('port') ?? 0,
-      connected: links('port connected'),
-      waiting: links('port waiting'),
+      total: count('port'),
+      connected: count('port connected'),
+      waiting: count('port waiting'),
     },
     /** Recent warnings of zones' logs. They are not health. */
     warnings: warnings.slice(0, MOST_LISTED),
@@ -144,33 +130,33 @@ async function countZones(node: AdminNode, health: HealthSnapshot) {
   };
 }
 
-/** A zone in `mdatactl zones`: what fits on a line. */
 export type ZoneRow = ReturnType<typeof zoneRow>;
-/** All that the agent knows of a zone, for `mdatactl zone`. */
-export type ZoneReport = ReturnType<typeof zoneReport> & {
-  /** What it has used of its limits; not in the report of all zones. */
-  readonly metadata?: MetadataReport | null;
-};
 
-/** In the place of what is not known while the zone's file system does not answer. */
-const NOT_ANSWERING = 'not answering';
+/** All zones, each as a line of `mdatactl zones`. */
+export async function zoneRows(node: AdminNode, health: HealthSnapshot): Promise<ZoneRow[]> {
+  const rows: ZoneRow[] = [];
+  for await (const zone of inSlices([...node.zones.all()])) {
+    rows.push(zoneRow(node, zone, health));
+  }
+  return rows;
+}
 
-export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
-  const problems = health.zones.get(zone.zonename) ?? [];
-  const { link } = zone.link;
+function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+  const { zonename, directory } = zone;
+  const { kind, link } = zone.link;
+  const problems = health.zones.get(zonename) ?? [];
   const stats = node.requestLogOf(zone)?.stats;
-  const { directory } = zone;
   return {
-    zonename: zone.zonename,
-    alias: aliasOf(node.store.table.vm(zone.zonename)),
+    zonename,
+    alias: aliasOf(node.store.table.vm(zonename)),
     brand: zone.facts.brand,
     /** The platform's word, as zoneadm list has it. */
     state: platformState(zone, health.states),
     health: stateOf(problems),
     /** Why it is not healthy, by the names of health.ts. */
     reasons: problems.map(({ reason }) => reason),
-    kind: zone.link.kind,
-    link: zone.answers || zone.link.kind === 'socket' ? link.state : NOT_ANSWERING,
+    kind,
+    link: zone.answers || kind === 'socket' ? link.state : NOT_ANSWERING,
     connections: link.connections,
     /** The state of the directory's mount; null for an HVM zone. */
     mount: directory === null || zone.answers ? (directory?.state ?? null) : NOT_ANSWERING,
@@ -179,47 +165,43 @@ export function zoneRow(node: AdminNode, zone: Zone, health: HealthSnapshot) {
     refusals: stats?.refusals ?? 0,
     bytesReceived: stats?.bytesReceived ?? 0,
     bytesSent: stats?.bytesSent ?? 0,
-    /** All of its requests together, from their last byte to their reply, ms. */
     elapsedMs: stats?.elapsedMs ?? 0,
     /** Of an HVM zone's port; null for a socket. */
-    reconnects: link instanceof SerialLink ? link.counts.reconnects : null,
+    reconnects: kind === 'port' ? link.counts.reconnects : null,
     lastRequest: stats?.lastRequest ?? null,
   };
 }
 
-export function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
-  const { link } = zone.link;
+export type ZoneReport = Awaited<ReturnType<typeof zoneReport>>;
+
+/** All that the agent knows of a zone, for `mdatactl zone`. */
+export async function zoneReport(node: AdminNode, zone: Zone, health: HealthSnapshot) {
+  const { kind, link } = zone.link;
   const { zonename, facts } = zone;
   const write = node.store.status().writer.inProgress.find((w) => w.zonename === zonename);
-  const stats = node.requestLogOf(zone)?.stats;
+  const use = node.store.metadataUse(zonename);
+  const metadata = (await use.catch(() => undefined)) ?? null;
   return {
     ...zoneRow(node, zone, health),
     zonepath: facts.zonepath,
     path: link.path,
     history: zone.history(),
-    linkHistory: linkHistory(zone),
-    port: link instanceof SerialLink ? link.counts : null,
-    tally: stats ?? null,
+    linkHistory: link.history(),
+    port: kind === 'port' ? link.counts : null,
+    tally: node.requestLogOf(zone)?.stats ?? null,
     /** What vminfod knows of it, null when nothing. */
     vm: node.store.facts(zonename) ?? null,
     write:
       write === undefined
         ? null
         : { stage: write.stage, waiting: write.waiting, oldestMs: Math.round(write.oldestMs) },
-    /** What is wrong with it, the reasons of its health. */
     problems: health.zones.get(zonename) ?? [],
-    /** A recent warning of its log; not part of its health. */
     warning: lastWarning(zone),
     records: zone.log.recent(),
+    /** What it has used of its limits; null where its file cannot be read, which the doctor reports. */
+    metadata,
   };
 }
-
-function linkHistory({ link: { link } }: Zone): readonly StateRecord<string>[] {
-  return link instanceof SerialLink || link instanceof ZoneSocket ? link.history() : [];
-}
-
-/** A warning in a zone's log is news for this long. */
-const RECENT_MS = 5 * 60_000;
 
 /** The last warning of the zone's log, where it is news. */
 function lastWarning(zone: Zone) {
@@ -238,11 +220,12 @@ const TYPES = ['zone', 'link', 'write'] as const;
 export type KangSnapshot = Awaited<ReturnType<typeof kangSnapshot>>;
 
 /** The agent as kang sees it: who we are, some metrics, and our objects under their types' names. */
-export async function kangSnapshot(node: AdminNode, status: Status, snapshot: HealthSnapshot) {
+export async function kangSnapshot(node: AdminNode, snapshot: HealthSnapshot) {
+  const status = await statusOf(node, snapshot);
   const zone: Record<string, unknown> = {};
   const link: Record<string, unknown> = {};
   const write: Record<string, unknown> = {};
-  for await (const each of zonesInSlices(node)) {
+  for await (const each of inSlices([...node.zones.all()])) {
     const row = zoneRow(node, each, snapshot);
     const { zonename, alias, brand, state, health, reasons, mount } = row;
     const { requests, errors, refusals, kind, connections, reconnects } = row;
@@ -251,7 +234,7 @@ export async function kangSnapshot(node: AdminNode, status: Status, snapshot: He
       ...{ mount, requests, errors, refusals, link: `link:${zonename}` },
     };
     const { path } = each.link.link;
-    const history = linkHistory(each);
+    const history = each.link.link.history();
     link[zonename] = { kind, state: row.link, path, connections, reconnects, history };
   }
   for (const { zonename, ...rest } of status.writes.inProgress) {
@@ -260,10 +243,8 @@ export async function kangSnapshot(node: AdminNode, status: Status, snapshot: He
   const { requests, writes, vminfod, memory, loop, limitsHit, events, repairs } = status;
   return {
     service: {
-      name: 'mdatad',
-      component: 'metadata agent',
-      ident: hostname(),
-      version: node.version,
+      ...{ name: 'mdatad', component: 'metadata agent' },
+      ...{ ident: hostname(), version: node.version },
     },
     stats: {
       started: new Date(node.startedAt).toISOString(),

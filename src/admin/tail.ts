@@ -3,11 +3,8 @@
  *
  * The logger has two streams: the log itself, and this one, a raw stream that gets each record as an object. A
  * logger's own level is the least of its streams', and children keep a copy of it: so it is the first stream's level
- * that is changed, and children of any age follow.
- *
- * The last records that the log showed are kept, for followers that ask for what happened before. A record
- * costs a reference here, and a line of JSON only when a follower gets it. A follower that reads too slowly loses
- * records and gets their number; neither the log nor the agent ever waits for it.
+ * that is changed, and children of any age follow. A record costs a reference here, and a line of JSON only when a
+ * follower gets it. Neither the log nor the agent ever waits for one.
  */
 import bunyan from 'bunyan';
 import { Writable } from 'node:stream';
@@ -38,6 +35,7 @@ export interface TailOptions {
 interface Follower {
   readonly out: Writable;
   readonly wants: (record: JsonObject) => boolean;
+  /** Records that it was too slow for, and was not told of yet. */
   lost: number;
 }
 
@@ -88,12 +86,12 @@ export class Tail extends Writable {
     const wants = (record: JsonObject): boolean =>
       (zonename === undefined || own(record, 'zonename') === zonename) && levelIn(record) >= least;
     const text = this.keptLines(wants, options);
+    if (!live) {
+      out.end(text);
+      return true;
+    }
     if (text !== '') {
       out.write(text);
-    }
-    if (!live) {
-      out.end();
-      return true;
     }
     const follower = { out, wants, lost: 0 };
     this.followers.add(follower);
@@ -135,31 +133,24 @@ export class Tail extends Writable {
   private keptLines(wants: Follower['wants'], { last, since }: TailOptions): string {
     const most = last ?? (since === undefined ? 0 : MOST_KEPT_RECORDS);
     const records = this.kept.filter((record) => {
-      return wants(record) && (since === undefined || timeOf(record) >= since);
+      return wants(record) && (since === undefined || Number(own(record, 'time')) >= since);
     });
-    let bytes = 0;
-    const lines: string[] = [];
+    let text = '';
     for (const record of records.slice(Math.max(0, records.length - most)).reverse()) {
-      const line = lineOf(record);
-      bytes += line.length;
-      if (bytes > MOST_UNREAD_BYTES) {
+      const longer = lineOf(record) + text;
+      if (longer.length > MOST_UNREAD_BYTES) {
         break;
       }
-      lines.push(line);
+      text = longer;
     }
-    return lines.reverse().join('');
+    return text;
   }
 }
 
-/** -1 for what is no record of bunyan's. */
+/** bunyan's number; -1 for what is no record of its. */
 function levelIn(record: JsonObject): number {
   const level = own(record, 'level');
   return typeof level === 'number' ? level : -1;
-}
-
-function timeOf(record: JsonObject): number {
-  const time = own(record, 'time');
-  return time instanceof Date ? time.getTime() : Date.parse(String(time));
 }
 
 function lineOf(record: JsonObject): string {
@@ -170,10 +161,10 @@ function send(follower: Follower, line: string): void {
   const { out } = follower;
   if (out.writableLength > 0 && out.writableLength + line.length > MOST_UNREAD_BYTES) {
     follower.lost++;
-    return;
+  } else {
+    reportLoss(follower);
+    out.write(line);
   }
-  reportLoss(follower);
-  out.write(line);
 }
 
 /** A record like the log's own, at the place of the gap. */

@@ -23,8 +23,8 @@ export async function pingVminfod(url: string): Promise<number | string> {
     await getText(url, '/ping', AbortSignal.timeout(PING_MS));
     return Math.round((performance.now() - began) * 10) / 10;
   } catch (err) {
-    const waited = performance.now() - began;
-    return waited >= PING_MS ? `no answer within ${inWords(PING_MS)}` : messageOf(err);
+    const isLate = performance.now() - began >= PING_MS;
+    return isLate ? `no answer within ${inWords(PING_MS)}` : messageOf(err);
   }
 }
 
@@ -43,17 +43,17 @@ export function healthOf(status: StoreStatus, answer: number | string, now: numb
       outageSince === null
         ? `is not there yet, for ${inWords(now - since)}`
         : `has been down for ${inWords(now - outageSince)}`;
-    const last = lastError === null ? '' : ` (${lastError})`;
-    details = `${outageSince === null ? '' : known}${last}`;
+    details = (outageSince === null ? '' : known) + (lastError === null ? '' : ` (${lastError})`);
   } else if (typeof answer === 'string') {
     reason = 'vminfod-wedged';
     summary = `is wedged: its stream is open, but it does not answer (${answer})`;
     details = known;
   } else {
-    // Long past, maybe: a VM that it does not show now is a problem of that zone (health.ts).
-    const missed =
-      unconfirmed === 0 ? '' : `; ${counted(unconfirmed, 'write')} not confirmed since the start`;
-    details = `, answers in ${answer} ms${missed}`;
+    details = `, answers in ${answer} ms`;
+    if (unconfirmed > 0) {
+      // Long past, maybe: a VM that it does not show now is a problem of that zone (health.ts).
+      details += `; ${counted(unconfirmed, 'write')} not confirmed since the start`;
+    }
   }
   const verdict: 'ok' | 'fail' = reason === null ? 'ok' : 'fail';
   return {
@@ -88,8 +88,8 @@ export function whyBehind(
   if (zoneState !== undefined && (zoneState === 'running') !== (zone.state === 'running')) {
     return `it says ${zoneState}, the platform says ${platformState(zone, states)}`;
   }
-  const live = states.live.get(zone.zonename);
-  return zoneid === undefined || live === undefined || zoneid === live.zoneid
+  const live = states.get(zone.zonename)?.zoneid;
+  return zoneid === undefined || live === undefined || zoneid === live
     ? null
-    : `it missed a reboot (it says zone id ${zoneid}, the platform says ${live.zoneid})`;
+    : `it missed a reboot (it says zone id ${zoneid}, the platform says ${live})`;
 }

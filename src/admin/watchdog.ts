@@ -2,8 +2,7 @@
  * How late the agent's event loop is, how much memory it uses, and whether log records get lost.
  *
  * A blocked loop answers nobody; memory over the ceiling is a leak or an attack. Both are logged, at most once a
- * minute each, and shown by health, status and metrics. It judges the last whole window, so an alarm ends within
- * seconds of its cause. It acts on nothing.
+ * minute each. It judges the last whole window, so an alarm ends within seconds of its cause, and acts on nothing.
  */
 import type { Config } from '../config';
 import { zoneBytes, ZONES_AT_LIMIT } from '../transport/link';
@@ -32,12 +31,17 @@ const LONG_FILES_BYTES = 448 * MIB;
 /** An idle zone: its objects, its VM's JSON, its last records. */
 const ZONE_BYTES = 15 * 1024;
 
-type AlarmReason = 'event-loop-wedged' | 'memory-over-ceiling' | 'log-records-lost';
-
 /** How the agent does, as of the last whole window. */
 export type SelfHealth = ReturnType<Watchdog['state']>;
 
-/** Most memory that the agent may use, by the number of its zones. */
+interface Alarm {
+  readonly reason: 'event-loop-wedged' | 'memory-over-ceiling' | 'log-records-lost';
+  readonly text: string;
+  /** On one line. */
+  readonly remedy: string;
+}
+
+/** Most memory that the agent may use, bytes, by the number of its zones. */
 export function memoryCeiling(zones: number, limits: Config['limits']): number {
   const { line_bytes: lineBytes, unsent_bytes: replyBytes, connections } = limits;
   // What its connections hold, and its writes that wait.
@@ -52,7 +56,7 @@ export class Watchdog {
   private readonly lateWarnings: ThrottledLog;
   private readonly memoryWarnings: ThrottledLog;
   private loop: LoopDelay = { p50Ms: 0, p99Ms: 0, maxMs: 0, maxCpuMs: 0 };
-  private timer: NodeJS.Timeout | null = null;
+  private timer: NodeJS.Timeout | undefined;
   private lostBefore = 0;
   private lostAt = -Infinity;
 
@@ -72,32 +76,27 @@ export class Watchdog {
 
   start(): void {
     this.loopWatch.start();
-    this.timer = setInterval(() => this.sample(), WINDOW_MS);
-    this.timer.unref();
+    this.timer = setInterval(() => this.sample(), WINDOW_MS).unref();
   }
 
   /** Idempotent. */
   stop(): void {
-    clearInterval(this.timer ?? undefined);
+    clearInterval(this.timer);
     this.loopWatch.stop();
   }
 
   state() {
+    const { loop } = this;
     const rssBytes = process.memoryUsage.rss();
     const ceilingBytes = this.ceiling();
     const lost = this.lostRecords();
     if (lost > this.lostBefore) {
       [this.lostBefore, this.lostAt] = [lost, performance.now()];
     }
-    /** What is wrong, and what to do, on one line. */
-    const alarms: {
-      readonly reason: AlarmReason;
-      readonly text: string;
-      readonly remedy: string;
-    }[] = [];
+    const alarms: Alarm[] = [];
     const remedy = 'svcadm restart mdatad';
-    if (this.loop.p50Ms > WEDGED_MS) {
-      const text = `the event loop is late by ${Math.round(this.loop.p50Ms)} ms most of the time`;
+    if (loop.p50Ms > WEDGED_MS) {
+      const text = `the event loop is late by ${Math.round(loop.p50Ms)} ms most of the time`;
       alarms.push({ reason: 'event-loop-wedged', text, remedy });
     }
     if (rssBytes > ceilingBytes) {
@@ -108,21 +107,19 @@ export class Watchdog {
       const text = `log records are being lost, ${lost} since the start`;
       alarms.push({ reason: 'log-records-lost', text, remedy: 'df -h /var' });
     }
-    return { loop: this.loop, rssBytes, ceilingBytes, alarms };
+    return { loop, rssBytes, ceilingBytes, alarms };
   }
 
   /** Judges the window that ends now. Exposed for tests; the timer calls it. */
   sample(): void {
     this.loop = this.loopWatch.take();
-    const { p99Ms, maxMs, maxCpuMs } = this.loop;
-    if (maxMs > LATE_MS) {
-      const fields = { p99_ms: p99Ms, max_ms: maxMs, max_cpu_ms: maxCpuMs };
-      this.lateWarnings.warn(fields, 'the event loop was blocked');
+    const { p99Ms: p99_ms, maxMs: max_ms, maxCpuMs: max_cpu_ms } = this.loop;
+    if (max_ms > LATE_MS) {
+      this.lateWarnings.warn({ p99_ms, max_ms, max_cpu_ms }, 'the event loop was blocked');
     }
-    const { rssBytes, ceilingBytes } = this.state();
-    if (rssBytes > ceilingBytes) {
-      const fields = { rss_bytes: rssBytes, ceiling_bytes: ceilingBytes };
-      this.memoryWarnings.warn(fields, 'memory is over its ceiling');
+    const { rssBytes: rss_bytes, ceilingBytes: ceiling_bytes } = this.state();
+    if (rss_bytes > ceiling_bytes) {
+      this.memoryWarnings.warn({ rss_bytes, ceiling_bytes }, 'memory is over its ceiling');
     }
   }
 }

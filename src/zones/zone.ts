@@ -21,15 +21,19 @@ import type { MountCheck, SocketMount } from './socket-mount';
 export type ZoneMachineState = Phase | 'closing' | 'closed';
 
 /** An OS zone's link. */
-export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove'>;
+export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove' | 'history' | 'file'>;
 /** An HVM zone's link. */
-export type PortLink = Link & Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted'>;
+export type PortLink = Link &
+  Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted' | 'history' | 'counts'>;
 export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
   | { readonly kind: 'port'; readonly link: PortLink };
 
 /** What a zone asks of the mount of its socket's directory. */
-export type MountManager = Pick<SocketMount, 'moved' | 'check' | 'lastCheck' | 'state'>;
+export type MountManager = Pick<
+  SocketMount,
+  'moved' | 'check' | 'lastCheck' | 'state' | 'mountPoint'
+>;
 
 /** One zone. Made by the registry when it is added; `close` is its end. */
 export class Zone {

@@ -12,7 +12,8 @@ import type { Status } from '../../src/admin/status';
 import { askJson } from '../support/admin';
 import { eventually } from '../support/eventually';
 import { AgentProcess } from '../support/guest-agent';
-import { needs, needsRoot } from '../support/pending';
+import { FailingCalls, whyNoFailingCalls } from '../support/failing-calls';
+import { describeWhere, needs, needsRoot } from '../support/pending';
 import { SimNode, whyNoNode } from '../support/simcn';
 import { vmObject, zonenameOf } from '../support/vm-objects';
 
@@ -311,3 +312,36 @@ describe('the doctor', function () {
     assert.strictEqual(report.zones[0]?.steps[0]?.finding, 'no such zone on this node');
   });
 });
+
+describeWhere(
+  whyNoFailingCalls(),
+  'the doctor of a zone whose metadata cannot be read',
+  function () {
+    this.timeout(60_000);
+
+    it('names the file and the error, and makes all other steps', async function () {
+      needs(this, whyNoNode());
+      const calls = new FailingCalls();
+      calls.fail('open', 'EIO', `${OS_ZONE}/config/metadata.json$`);
+      const node = await SimNode.start({ vms: VMS });
+      const agent = await AgentProcess.start(node.root, [], calls.prefix);
+      try {
+        let steps: readonly Step[] = [];
+        await eventually(async () => {
+          const report = (await askJson(node.root, `/doctor/${OS_ZONE}`)) as DoctorReport;
+          steps = report.zones[0]?.steps ?? [];
+          return steps.find(({ step }) => step === 'VM data')?.verdict === 'ok';
+        }, 'its VM data is known');
+        assert.match(steps.find(({ step }) => step === 'metadata.json')?.finding ?? '', /EIO/);
+        assert.deepStrictEqual(
+          steps.map(({ step }) => step).filter((step) => /doctor|disk|limits/.test(step)),
+          ['disk', 'metadata limits'],
+        );
+      } finally {
+        await agent.stop();
+        await node.stop();
+        calls.remove();
+      }
+    });
+  },
+);

@@ -13,6 +13,7 @@ import { tempDir } from '../support/temp-dir';
 const ZONE = 'a5894692-bd32-4ca1-908a-e2dda3c3a5e6';
 /** Longer than vminfod has, to show a change. */
 const LATER_MS = 60_000;
+const NOTHING = { damaged: [], changedAt: 0, modifiedAt: 0 };
 
 /** The files as the agent serves them, as far as these tests write them. */
 function dataOf(customer: Readonly<Record<string, string>>): VmData {
@@ -62,7 +63,7 @@ describe('the checks of config files', () => {
   });
 
   const checks = (): ConfigChecks =>
-    new ConfigChecks(`unix:${socket}`, () => Date.now() + passedMs);
+    new ConfigChecks(`unix:${socket}`, Date.now() + passedMs, () => Date.now() + passedMs);
 
   /** Files that are written one after the other have different times: the kernel's clock goes in steps of milliseconds. */
   function write(customer: object): void {
@@ -79,7 +80,7 @@ describe('the checks of config files', () => {
   it('find nothing wrong where a VM has no files', async () => {
     const each = checks();
     passedMs = LATER_MS;
-    assert.deepStrictEqual(await each.check(ZONE, directory), { damaged: [], changedAt: 0 });
+    assert.deepStrictEqual(await each.check(directory), NOTHING);
     assert(!(await each.isBehind(dataOf({}), 0, never)));
   });
 
@@ -95,15 +96,15 @@ describe('the checks of config files', () => {
     ] as const) {
       writeFileSync(path, text);
       passedMs = 0;
-      assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, []);
+      assert.deepStrictEqual((await each.check(directory)).damaged, []);
       passedMs = LATER_MS;
-      const [damaged] = (await each.check(ZONE, directory)).damaged;
+      const [damaged] = (await each.check(directory)).damaged;
       assert.match(damaged?.text ?? '', words);
       assert(!damaged?.text.includes('secret'));
     }
     for (const text of ['{}', ' ']) {
       writeFileSync(path, text);
-      assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, [], text);
+      assert.deepStrictEqual((await each.check(directory)).damaged, [], text);
     }
   });
 
@@ -111,18 +112,18 @@ describe('the checks of config files', () => {
     const each = checks();
     writeFileSync(path, '[]');
     passedMs = LATER_MS;
-    const first = each.check(ZONE, directory);
-    assert.deepStrictEqual(await each.check(ZONE, directory), { damaged: [], changedAt: 0 });
+    const first = each.check(directory);
+    assert.deepStrictEqual(await each.check(directory), NOTHING);
     const found = await first;
     assert.strictEqual(found.damaged.length, 1);
-    assert.deepStrictEqual(await each.check(ZONE, directory), found);
+    assert.deepStrictEqual(await each.check(directory), found);
   });
 
   it('report what cannot be read, and what is no file', async () => {
     const each = checks();
     mkdirSync(path);
     passedMs = LATER_MS;
-    const [damaged] = (await each.check(ZONE, directory)).damaged;
+    const [damaged] = (await each.check(directory)).damaged;
     assert.match(damaged?.text ?? '', /\(not a regular file\)/);
     rmSync(path, { recursive: true });
   });
@@ -135,7 +136,7 @@ describe('the checks of config files', () => {
     const wrote = Date.now();
     copy = { customer_metadata: { key: 'other' } };
     const isBehind = async (lastModified: number | undefined): Promise<boolean> => {
-      await each.check(ZONE, directory);
+      await each.check(directory);
       return each.isBehind(dataOf({ key: 'value' }), lastModified, always);
     };
     assert(!(await isBehind(wrote - LATER_MS)));
@@ -152,7 +153,7 @@ describe('the checks of config files', () => {
     passedMs = -1000;
     const each = checks();
     const isBehind = async (value: string, of: number, mayAsk = always): Promise<boolean> => {
-      await each.check(ZONE, directory);
+      await each.check(directory);
       return each.isBehind(dataOf({ key: value }), of, mayAsk);
     };
     const NEW = Date.now() + LATER_MS;
@@ -179,7 +180,7 @@ describe('the checks of config files', () => {
     const large = { key: 'x'.repeat(1024 * 1024) };
     write(large);
     passedMs = LATER_MS;
-    assert.deepStrictEqual((await each.check(ZONE, directory)).damaged, []);
+    assert.deepStrictEqual((await each.check(directory)).damaged, []);
     assert(await each.isBehind(dataOf(large), 1, always), 'the copy is older');
     assert(!(await each.isBehind(dataOf(large), Date.now(), always)));
     assert.strictEqual(asked, 0);

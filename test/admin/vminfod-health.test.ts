@@ -94,10 +94,7 @@ describe('the health of vminfod', () => {
 
   it('finds by the state or the id of a zone that it missed an event', () => {
     const zone = { zonename: 'a', state: 'running' } as const;
-    const states = {
-      live: new Map([['a', { state: 'running', zoneid: 7 } as const]]),
-      index: new Map(),
-    };
+    const states = new Map([['a', { state: 'running', zoneid: 7 } as const]]);
     const why = (zoneState?: string, zoneid?: number): string | null =>
       whyBehind({ zoneState, zoneid }, zone, states);
     assert.match(why('installed', 7) ?? '', /it says installed, the platform says running/);

@@ -193,6 +193,14 @@ export class HeldLink implements SocketLink {
     return this.real.connections;
   }
 
+  get file(): ZoneSocket['file'] {
+    return this.real.file;
+  }
+
+  history(): ReturnType<ZoneSocket['history']> {
+    return this.real.history();
+  }
+
   async start(): Promise<void> {
     await this.holds.start?.();
     await this.real.start();

@@ -74,6 +74,7 @@ describe('the reconcile', () => {
     const checked: string[] = [];
     const mount = ({ zonename }: ZoneFacts): MountManager => ({
       state: 'mounted by the brand',
+      mountPoint: '/',
       moved: () => undefined,
       lastCheck: () => 'ours',
       check: () => {

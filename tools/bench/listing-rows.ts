@@ -27,6 +27,8 @@ const NO_LINK: SocketLink = {
   state: 'listening',
   path: '/dev/null',
   connections: 0,
+  file: null,
+  history: () => [],
   start: () => Promise.resolve(),
   stop: () => Promise.resolve(),
   remove: () => undefined,
