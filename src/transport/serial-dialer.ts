@@ -89,7 +89,6 @@ const WATCH_MS = 250;
  * Watches the port for becoming another file than `known`: a new process of the hypervisor. The file is stat'ed four
  * times a second by the processes that go below zones' roots; the kernel's own watches would name a path there.
  * @param port path inside the zone
- * @param ms how long
  * @param replaced may be called more than once
  * @returns ends it; idempotent
  */
@@ -97,11 +96,9 @@ export function watchPort(
   root: ZoneRoot,
   port: string,
   known: string,
-  ms: number,
   replaced: () => void,
 ): () => void {
   const ending = new AbortController();
-  const until = performance.now() + ms;
   let timer: NodeJS.Timeout | undefined;
   const check = async (): Promise<void> => {
     // A port that is missing or not a socket is not a new one; the next dial reports it.
@@ -109,9 +106,7 @@ export function watchPort(
     if (ending.signal.aborted) {
       return;
     }
-    if (performance.now() < until) {
-      timer = setTimeout(() => void check(), WATCH_MS);
-    }
+    timer = setTimeout(() => void check(), WATCH_MS);
     if (identity !== known) {
       replaced();
     }

@@ -9,11 +9,10 @@
  *
  *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
  *
- * Made by its zone, which reports when it runs; the link asks for the VM's data then. What always holds: no dial before
- * the VM's data is loaded, none while the zone does not run, at most one at a time and ten a second. A close is followed
- * by a new dial, whatever events come before or after it; events and changes of the port's file only shorten a wait.
- * Nothing is sent that was not requested. serial-dialer.ts has the waits. A dial that hangs in the zone's file system is
- * abandoned, but its request below the root continues: the next one waits for it.
+ * What always holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time and
+ * ten a second. A close is followed by a new dial, whatever events come before or after it; events and changes of the
+ * port's file only shorten a wait. A dial that hangs in the zone's file system is abandoned, but its request below the
+ * root continues: the next one waits for it. serial-dialer.ts has the waits.
  */
 import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../lib/errors';
@@ -44,8 +43,6 @@ const LOAD_RETRY_MS = 250;
 const DIAL_MS = 5000;
 /** A connection that ends so soon, without a byte, means that another process has the port. */
 const BUSY_MS = 1000;
-/** How long after a reboot's event a new process may take to make its port. */
-const REBOOT_MS = 10_000;
 
 export interface SerialOptions
   extends
@@ -101,8 +98,6 @@ export class SerialLink implements Link {
   /** Path inside the zone; the default until the VM's data is loaded. */
   private port = DEFAULT_PORT;
   private connection: PortConnection | null = null;
-  /** Ends the watch on the port's file that a reboot began. */
-  private endWatch = nothing;
   /** Set by `stop`. */
   private graceMs: number | null = null;
   private stopped: Promise<void> | null = null;
@@ -158,42 +153,24 @@ export class SerialLink implements Link {
     }
   }
 
-  /** The hypervisor was executed again in the running zone. May come before or after all its effects. */
+  /**
+   * The hypervisor was executed again in the running zone. May come before or after all its effects. A connection needs
+   * no help: the kernel closes what the process had open before it executes it again (exit.c, restart_init).
+   */
   guestRebooted(): void {
-    const { options, port, attempts, connection } = this;
-    switch (this.state) {
-      case 'none':
-        this.machine.goto('loading');
-        return;
-      case 'connecting':
-        attempts.speedUp();
-        return;
-      case 'waiting':
-        this.dialNow();
-        return;
-      case 'connected':
-        // This may be the old process's connection, which is about to close, or the new one's already: it is certainly
-        // old once the port's file is another one.
-        this.endWatch();
-        this.endWatch = watchPort(options.root, port, attempts.identity, REBOOT_MS, () => {
-          connection?.destroy();
-        });
-        return;
-      case 'idle':
-      case 'loading':
-      case 'stopping':
-      case 'stopped':
-        return;
+    if (this.state === 'none') {
+      this.machine.goto('loading');
+    } else if (this.state === 'connecting') {
+      this.attempts.speedUp();
+    } else if (this.state === 'waiting') {
+      this.dialNow();
     }
   }
 
   stop(graceMs: number): Promise<void> {
     this.stopped ??= new Promise((resolve) => {
       this.graceMs = graceMs;
-      this.ended = () => {
-        this.stats.ended();
-        resolve();
-      };
+      this.ended = resolve;
       this.machine.goto('stopping');
     });
     return this.stopped;
@@ -255,9 +232,8 @@ export class SerialLink implements Link {
     const waitMs = this.attempts.waitMs();
     handle.timeout(waitMs, () => handle.goto('connecting'));
     if (waitMs > FAST_MS) {
-      const { port, attempts } = this;
-      const { root } = this.options;
-      handle.leaving(watchPort(root, port, attempts.identity, waitMs, () => this.dialNow()));
+      const { port, attempts, options } = this;
+      handle.leaving(watchPort(options.root, port, attempts.identity, () => this.dialNow()));
     }
   }
 
@@ -286,7 +262,6 @@ export class SerialLink implements Link {
     stats.opened();
     handle.timeout(BUSY_MS, () => stats.settle());
     handle.leaving(() => {
-      this.endWatch();
       // When the link stops, requests that were read are answered first.
       if (this.connection !== null && this.graceMs === null) {
         this.connection = null;
