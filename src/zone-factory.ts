@@ -14,7 +14,7 @@ import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
-import { Scheduler, TaskQueue } from './lib/scheduler';
+import { Scheduler } from './lib/scheduler';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import type { PeerCredential, Platform, ZoneFacts } from './platform/libzonecfg';
@@ -49,10 +49,6 @@ export class ZoneFactory {
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly timer = new PeriodicTimer();
   private readonly mounts: SocketMountOptions;
-  /** One in each iteration of the loop: a process looks into each zone. */
-  private readonly firstChecks = new TaskQueue({ tasks: 1 });
-  /** Those that wait for `startChecks`; null after it. */
-  private heldChecks: Set<() => void> | null = new Set();
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -61,9 +57,7 @@ export class ZoneFactory {
     this.config = options.config;
     this.limits = linkLimits(options.config);
     const { paths, platform } = options;
-    const addFirstCheck = (check: () => void): unknown =>
-      (this.heldChecks ?? this.firstChecks).add(check);
-    this.mounts = { paths, platform, table: new MountTable(paths.mnttab), addFirstCheck };
+    this.mounts = { paths, platform, table: new MountTable(paths.mnttab) };
     this.readers = new Set(options.config.readers ?? []);
   }
 
@@ -122,12 +116,6 @@ export class ZoneFactory {
   reload(config: Config): void {
     this.config = config;
     Object.assign(this.limits, linkLimits(config));
-  }
-
-  /** The zones found at the start have their sockets, which were more urgent: checks their mounts. Idempotent. */
-  startChecks(): void {
-    this.heldChecks?.forEach((check) => this.firstChecks.add(check));
-    this.heldChecks = null;
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {

@@ -119,9 +119,8 @@ export class ZoneEvents extends Readable {
       await subscription.abortCritical();
       throw err;
     }
-    // Events are delivered from here on; what they replace is listed once more, and reconciled soon.
+    // Events are delivered from here on; what they replace is listed once more.
     await subscription.abortCritical();
-    this.emit('lost', 0);
     return listZones(this.platform);
   }
 }

@@ -45,8 +45,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly closing = new Map<string, Promise<void>>();
   /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
   private readonly askedAt = new Map<string, bigint>();
-  /** Zones that are asked for once more, a while after an event of theirs. */
-  private readonly settling = new Map<string, NodeJS.Timeout>();
   /** The end of the queue of zones that are brought up: one after the other, since none waits for anything. */
   private lastBound: Promise<void> = Promise.resolve();
   private unbound = 0;
@@ -120,7 +118,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
-    const askedAt = nowNs();
+    const askedAt = BigInt(Date.now()) * NS_PER_MS;
     const facts = this.options.platform.zoneFacts(zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
@@ -140,6 +138,9 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /** A zone may be other than we think: asks libzonecfg, and contains what goes wrong. */
   async hint(zonename: string): Promise<void> {
+    if (this.stopped) {
+      return;
+    }
     try {
       await this.notify(zonename);
     } catch (err) {
@@ -154,9 +155,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
       return;
     }
     this.stopped = true;
-    for (const timer of this.settling.values()) {
-      clearTimeout(timer);
-    }
     this.safetyNet.stop();
     // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
     const { events, log } = this.options;
@@ -199,13 +197,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.move(zone, phase);
     } else if (zone.state !== phase) {
       void this.hint(zonename);
-      if (!this.settling.has(zonename)) {
-        const again = (): void => {
-          this.settling.delete(zonename);
-          void this.hint(zonename);
-        };
-        this.settling.set(zonename, setTimeout(again, SETTLED_MS).unref());
-      }
+      setTimeout(() => void this.hint(zonename), SETTLED_MS).unref();
     }
   }
 
@@ -217,7 +209,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const before = this.closing.get(facts.zonename);
     if (before !== undefined) {
       await before;
-      if (!this.stopped && !this.zones.has(facts.zonename)) {
+      if (!this.zones.has(facts.zonename)) {
         // Time has passed since the zone was seen: what counts is what it is now.
         await this.hint(facts.zonename);
       }
@@ -283,8 +275,4 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.closing.set(zonename, closing);
     await closing;
   }
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * NS_PER_MS;
 }

@@ -55,8 +55,6 @@ export interface SocketMountOptions {
   readonly paths: Paths;
   readonly platform: Pick<Platform, 'zoneFacts'>;
   readonly table: MountTable;
-  /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
-  readonly addFirstCheck: (check: () => void) => unknown;
 }
 
 /** What was read in brands' files, which are part of the platform image: they change with a boot of the node. */
@@ -99,8 +97,8 @@ export class SocketMount {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.checkFirst() },
-    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.checkFirst() },
+    'mounted by the brand': { next: ANY, enter: nothing },
+    'mounted by the agent': { next: ANY, enter: nothing },
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
     'none for this brand': { next: ANY, enter: nothing },
@@ -115,7 +113,7 @@ export class SocketMount {
   private seen: DirectoryIdentity | null = null;
   private checking: Promise<void> | null = null;
   /** The running zone was seen without it: that is logged, or about to be. */
-  private loss: NodeJS.Timeout | 'logged' | null = null;
+  private isLost = false;
 
   constructor(
     private readonly facts: ZoneFacts,
@@ -140,10 +138,7 @@ export class SocketMount {
   moved(phase: Phase): void {
     this.phase = phase;
     this.seen = null;
-    if (this.loss !== 'logged') {
-      clearTimeout(this.loss ?? undefined);
-    }
-    this.loss = null;
+    this.isLost = false;
     this.machine.goto(this.next());
   }
 
@@ -190,17 +185,17 @@ export class SocketMount {
     });
     await Promise.race([this.checking, over]);
     const seen = this.lastCheck();
-    if (this.loss === null && seen === 'another') {
-      this.loss = setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
-    } else if (this.loss === 'logged' && seen === 'ours') {
-      this.loss = null;
+    if (seen === 'ours') {
+      this.isLost = false;
+    } else if (seen === 'another' && !this.isLost) {
+      this.isLost = true;
+      setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
     }
   }
 
   private logLoss(): void {
-    this.loss = null;
-    if (this.lastCheck() === 'another') {
-      this.loss = 'logged';
+    this.isLost = this.lastCheck() === 'another';
+    if (this.isLost) {
       const text =
         'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
       this.log.warn({ mountpoint: this.mountPoint }, text);
@@ -262,10 +257,6 @@ export class SocketMount {
     );
   }
 
-  private checkFirst(): void {
-    this.options.addFirstCheck(() => void this.check());
-  }
-
   private enterNotMounted(handle: Handled): void {
     if (this.phase === 'ready') {
       this.retryLater(handle);
@@ -296,7 +287,7 @@ export class SocketMount {
       }
     } catch (err) {
       // What could not be seen to be in its place must not stay. It goes by the path that the table has.
-      const stray = strayMount(table, special);
+      const stray = table.mountOf(special)?.mountPoint;
       if (stray !== undefined) {
         await root.unmount(stray).catch((cause: unknown) => {
           log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata directory');
@@ -338,18 +329,5 @@ export class SocketMount {
       const text = `could not ${what} the metadata directory`;
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
-  }
-}
-
-/** Where a directory is mounted by the table, if anywhere. */
-function strayMount(table: MountTable, special: string): string | undefined {
-  try {
-    return table.mountOf(special)?.mountPoint;
-  } catch (err) {
-    if (err instanceof SystemError) {
-      // The table cannot be read: the next attempt finds what is there, and counts it as mounted.
-      return undefined;
-    }
-    throw err;
   }
 }
