@@ -67,11 +67,7 @@ export class ZoneFactory {
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
     const requestLog = new RequestLog(log, metrics);
-    const root = roots.of(paths.host(zonepath), {
-      notAnswering: () => log.warn({}, 'the file system below the zone root does not answer'),
-      answersAgain: (after_ms) =>
-        log.info({ after_ms }, 'the file system below the zone root answers again'),
-    });
+    const root = roots.of(paths.host(zonepath), log);
     const { limits, scheduler, memory } = this;
     const shared = { limits, scheduler, memory, handle, watches };
     const common = { ...shared, zonename, log, observer: requestLog };

@@ -62,25 +62,19 @@ export async function dialPort(
   found: (identity: string) => void,
   signal: AbortSignal,
 ): Promise<Socket> {
-  const { identity, outcome } = await root.dial(port, signal);
-  if (identity !== '') {
-    found(identity);
-  }
-  if (outcome instanceof SystemError) {
-    throw outcome;
-  }
+  const socket = await root.dial(port, found, signal);
   const path = root.nameOf(port);
   try {
     signal.throwIfAborted();
-    const peerZone = zoneOfPeer(fdOf(outcome) ?? -1);
+    const peerZone = zoneOfPeer(fdOf(socket) ?? -1);
     if (peerZone !== zonename) {
       throw new SystemError('connect', path, OTHER_ZONE, `zone ${peerZone} answered`);
     }
   } catch (err) {
-    outcome.destroy();
+    socket.destroy();
     throw systemError('connect', path, err);
   }
-  return outcome;
+  return socket;
 }
 
 const WATCH_MS = 250;

@@ -26,7 +26,7 @@ import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { Platform } from '../platform/libzonecfg';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
-import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
+import type { ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/libzonecfg';
 import type { Phase } from './events';
 
@@ -35,6 +35,8 @@ const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder',
 
 /** A zone that is already going down again when the event of its start comes has left `running` by then. */
 const SECOND_CHECK_MS = 1000;
+/** The next check asks again. */
+const ANSWER_MS = 5000;
 /** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
@@ -48,7 +50,8 @@ const ANY = [
 
 export type MountState = (typeof ANY)[number];
 
-const nothing = (): void => undefined;
+/** A state that waits for the next phase. */
+const STEADY = { next: ANY, enter: (): void => undefined };
 
 /** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
@@ -90,19 +93,19 @@ type Handled = StateHandle<MountState>;
 /** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
 export class SocketMount {
   private static readonly states: States<MountState, SocketMount> = {
-    'zone halted': { next: ANY, enter: nothing },
-    'left to the brand': { next: ANY, enter: nothing },
+    'zone halted': STEADY,
+    'left to the brand': STEADY,
     mounting: { next: ANY, enter: (handle, mount) => mount.enterMounting(handle) },
     'checking again': {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: nothing },
-    'mounted by the agent': { next: ANY, enter: nothing },
+    'mounted by the brand': STEADY,
+    'mounted by the agent': STEADY,
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
-    'none for this brand': { next: ANY, enter: nothing },
-    'no mounts on this node': { next: ANY, enter: nothing },
+    'none for this brand': STEADY,
+    'no mounts on this node': STEADY,
   };
   private readonly machine: Fsm<MountState, SocketMount>;
   private phase: Phase = 'halted';
@@ -110,8 +113,7 @@ export class SocketMount {
   /** The fault that was logged last. */
   private logged = '';
   /** What the zone has at its mount point, as it was seen last; null: not seen, or nothing. */
-  private seen: DirectoryIdentity | null = null;
-  private checking: Promise<void> | null = null;
+  private seen: string | null = null;
   /** The running zone was seen without it: that is logged, or about to be. */
   private isLost = false;
 
@@ -155,9 +157,7 @@ export class SocketMount {
       if (found === null || this.seen === null) {
         return 'unknown';
       }
-      const { dev, ino } = this.seen;
-      const isSame = dev === BigInt(deviceOf(found)) && ino === BigInt(inodeOf(found));
-      return isSame ? 'ours' : 'another';
+      return this.seen === `${deviceOf(found)}/${inodeOf(found)}` ? 'ours' : 'another';
     } catch {
       // The table cannot be read, or our directory.
       return 'unknown';
@@ -167,23 +167,14 @@ export class SocketMount {
   /**
    * Asks for the mount point of a running zone: somebody may have unmounted the directory, or removed it. That
    * is logged once, a second later: a zone that goes down has it unmounted before its event comes. Resolves
-   * when the zone's file system answered, or the signal ended the wait; joins a check under way.
+   * when the zone's file system answered, or the signal ended the wait.
    */
-  async check(signal?: AbortSignal): Promise<void> {
+  async check(signal = AbortSignal.timeout(ANSWER_MS)): Promise<void> {
     if (!this.runsMounted()) {
       return;
     }
-    this.checking ??= this.root
-      .directoryAt(mountPointOf(this.facts.brand))
-      .catch(() => null)
-      .then((found) => {
-        this.checking = null;
-        this.seen = found;
-      });
-    const over = new Promise<void>((resolve) => {
-      signal?.addEventListener('abort', () => resolve(), { once: true });
-    });
-    await Promise.race([this.checking, over]);
+    const at = mountPointOf(this.facts.brand);
+    this.seen = await this.root.directoryAt(at, signal).catch(() => null);
     const seen = this.lastCheck();
     if (seen === 'ours') {
       this.isLost = false;
