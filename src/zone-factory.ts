@@ -1,8 +1,6 @@
 /*
- * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport.
- *
- * By brand: kvm and bhyve get a serial link, every other brand a socket and the management of its mount. Called by
- * the registry, through the agent.
+ * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport. By brand: kvm and
+ * bhyve get a serial link, every other brand a socket and the management of its mount.
  */
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
@@ -69,14 +67,14 @@ export class ZoneFactory {
     const requestLog = new RequestLog(log, metrics);
     const root = roots.of(paths.host(zonepath), log);
     const { limits, scheduler, memory } = this;
-    const shared = { limits, scheduler, memory, handle, watches };
-    const common = { ...shared, zonename, log, observer: requestLog };
+    const shared = { limits, scheduler, memory, handle, watches, log, observer: requestLog };
     const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
           kind: 'port',
           link: new SerialLink({
-            ...common,
+            ...shared,
+            zonename,
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: async () => {
@@ -90,7 +88,8 @@ export class ZoneFactory {
       : {
           kind: 'socket',
           link: new ZoneSocket({
-            ...common,
+            ...shared,
+            zonename,
             path: paths.zoneSocket(zonename),
             timer: this.timer,
             peerOf: (fd) => this.options.platform.peer(fd),

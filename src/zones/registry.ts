@@ -5,10 +5,8 @@
  *   events ---------+--> add | move | remove --> Zone
  *   reconcile ------+
  *
- * Events are acted on in the order that they come in. A zone that comes back under the name of one that
- * is still closing waits for that. The reconcile compares what libzonecfg says with what we
- * have; a difference is checked a second time, since its event may just be on its way, and is then
- * repaired and logged: in a healthy run it finds nothing. One zone's trouble never stops another's work.
+ * Events are acted on in the order that they come in. A zone that comes back under the name of one that is still closing
+ * waits for that. One zone's trouble never stops another's work.
  */
 import { EventEmitter } from 'node:events';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
@@ -73,7 +71,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.safetyNet.lost();
     });
     const facts = await events.start();
-    // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
     // Guests of running zones may be asking already; the others ask when they boot.
     const runs = (zone: ZoneFacts): boolean => phaseOf(zone.state) !== 'halted';
     const running = facts.filter(runs);
@@ -177,10 +174,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     } else if (event.kind === 'changed' && zone !== undefined) {
       this.follow(zone, phaseOf(event.newstate), event.when);
     } else {
-      this.notify(zonename).catch((err: unknown) => {
-        this.options.log.error({ err, zonename }, 'zone event could not be acted on');
-        this.safetyNet.soon();
-      });
+      void this.hint(zonename);
     }
   }
 

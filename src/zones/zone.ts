@@ -4,9 +4,8 @@
  *   halted <--> ready <--> running     events can be lost: each of the three may follow each other one
  *   any of them --stop, close--> closing --> closed
  *
- * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in
- * every state, since it must be there before the zone boots. What changes with the state is the mount of its
- * directory, and an HVM zone's port. A fault of one zone stays here.
+ * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in every state,
+ * since it must be there before the zone boots; its directory's mount and an HVM zone's port change with the state.
  */
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
@@ -20,9 +19,7 @@ import type { MountCheck, SocketMount } from './socket-mount';
 
 export type ZoneMachineState = Phase | 'closing' | 'closed';
 
-/** An OS zone's link. */
 export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove'>;
-/** An HVM zone's link. */
 export type PortLink = Link & Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted'>;
 export type ZoneLink =
   | { readonly kind: 'socket'; readonly link: SocketLink }
@@ -31,7 +28,7 @@ export type ZoneLink =
 /** What a zone asks of the mount of its socket's directory. */
 export type MountManager = Pick<SocketMount, 'moved' | 'check' | 'lastCheck' | 'state'>;
 
-/** One zone. Made by the registry when it is added; `close` is its end. */
+/** One zone: `stop` or `close` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: { next: ['ready', 'running', 'closing'], enter: (_, zone) => zone.enter('halted') },
