@@ -3,16 +3,16 @@
  *
  *     idle --zoneRunning--> loading --VM known--> connecting --connected--> connected
  *                            |                      ^    |                      |
- *              no channel    |         time, file   |    | no port, refused,    | closed
- *                            v         changed,     |    v nobody listens       |
- *                           none       reboot      waiting <--------------------+
+ *              no channel    |               time,  |    | no port, refused,    | closed
+ *                            v               reboot |    v nobody listens       |
+ *                           none                   waiting <--------------------+
  *
  *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
  *
- * What always holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time and
- * ten a second. A close is followed by a new dial, whatever events come before or after it; events and changes of the
- * port's file only shorten a wait. A dial that hangs in the zone's file system is abandoned, but its request below the
- * root continues: the next one waits for it. serial-dialer.ts has the waits.
+ * What always holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time. A
+ * close is followed by a new dial, whatever events come before or after it; events only shorten a wait. A dial that hangs
+ * in the zone's file system is abandoned, but its request below the root continues: the next one waits for it.
+ * serial-dialer.ts has the waits.
  */
 import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../lib/errors';
@@ -27,10 +27,8 @@ import {
   DialAttempts,
   dialLimiter,
   dialPort,
-  FAST_MS,
   OTHER_ZONE,
   portOf,
-  watchPort,
   type PortOwner,
 } from './serial-dialer';
 import { PortConnection } from './serial-input';
@@ -54,7 +52,7 @@ export interface SerialOptions
    * rejects.
    */
   readonly facts: () => Promise<{ readonly com2: unknown } | undefined>;
-  /** One for the whole process; its own when it is left out. */
+  /** Of the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
@@ -69,7 +67,7 @@ const nothing = (): void => undefined;
 /** In any other state the zone can stop, and the agent. */
 const OUT = ['idle', 'stopping'] as const;
 
-/** The link of one HVM zone. Its zone reports when the guest runs; `stop` ends it for good. */
+/** Its zone reports when the guest runs; `stop` ends it for good. */
 export class SerialLink implements Link {
   private static readonly states: States<SerialState, SerialLink> = {
     idle: { next: ['loading', 'stopping'], enter: nothing },
@@ -83,9 +81,13 @@ export class SerialLink implements Link {
     },
     connecting: {
       next: ['connected', 'waiting', ...OUT],
-      enter: (handle, link) => link.enterConnecting(handle),
+      enter: (handle, link) => handle.leaving(dialLimiter.add(() => link.dial(handle))),
     },
-    waiting: { next: ['connecting', ...OUT], enter: (handle, link) => link.enterWaiting(handle) },
+    waiting: {
+      next: ['connecting', ...OUT],
+      enter: (handle, link) =>
+        handle.timeout(link.attempts.waitMs(), () => handle.goto('connecting')),
+    },
     connected: { next: ['waiting', ...OUT], enter: (handle, link) => link.enterConnected(handle) },
     stopping: { next: ['stopped'], enter: (handle, link) => link.enterStopping(handle) },
     stopped: { next: [], enter: (_, link) => link.ended() },
@@ -128,7 +130,7 @@ export class SerialLink implements Link {
     return this.connection === null ? 0 : 1;
   }
 
-  get counts(): SerialCounts {
+  get counts(): Readonly<SerialCounts> {
     return this.stats.counts;
   }
 
@@ -141,8 +143,6 @@ export class SerialLink implements Link {
     if (this.state === 'idle') {
       this.stats.running();
       this.machine.goto('loading');
-    } else if (this.state === 'waiting') {
-      this.dialNow();
     }
   }
 
@@ -158,12 +158,11 @@ export class SerialLink implements Link {
    * no help: the kernel closes what the process had open before it executes it again (exit.c, restart_init).
    */
   guestRebooted(): void {
+    this.attempts.speedUp();
     if (this.state === 'none') {
       this.machine.goto('loading');
-    } else if (this.state === 'connecting') {
-      this.attempts.speedUp();
     } else if (this.state === 'waiting') {
-      this.dialNow();
+      this.machine.goto('connecting');
     }
   }
 
@@ -192,15 +191,8 @@ export class SerialLink implements Link {
     });
   }
 
-  private enterConnecting(handle: Handled): void {
-    handle.timeout(this.attempts.spacingMs(), () => {
-      handle.leaving(dialLimiter.add(() => this.dial(handle)));
-    });
-  }
-
   private dial(handle: Handled): void {
     const { options, attempts, stats } = this;
-    attempts.started();
     stats.dialled();
     const abandoned = new AbortController();
     handle.leaving(() => abandoned.abort());
@@ -226,20 +218,6 @@ export class SerialLink implements Link {
         handle.goto('waiting');
       },
     );
-  }
-
-  private enterWaiting(handle: Handled): void {
-    const waitMs = this.attempts.waitMs();
-    handle.timeout(waitMs, () => handle.goto('connecting'));
-    if (waitMs > FAST_MS) {
-      const { port, attempts, options } = this;
-      handle.leaving(watchPort(options.root, port, attempts.identity, () => this.dialNow()));
-    }
-  }
-
-  private dialNow(): void {
-    this.attempts.speedUp();
-    this.machine.goto('connecting');
   }
 
   private serve(socket: Socket): PortConnection {

@@ -27,18 +27,19 @@ export interface PortMetrics {
   readonly bootToAnswer: { add(ms: number): void };
 }
 
+/** As status shows them. */
 export interface SerialCounts {
-  readonly attempts: number;
-  readonly connects: number;
+  attempts: number;
+  connects: number;
   /** Settled connections after the first one of a boot. */
-  readonly reconnects: number;
+  reconnects: number;
   /** Times that another process had the port. */
-  readonly held: number;
+  held: number;
   /** Bytes that were not part of a request: noise, cut lines, floods. */
-  readonly droppedBytes: number;
+  droppedBytes: number;
   /** From the zone's running to its first connection and its first answer, ms; null: not yet. */
-  readonly connectedAfterMs: number | null;
-  readonly answeredAfterMs: number | null;
+  connectedAfterMs: number | null;
+  answeredAfterMs: number | null;
 }
 
 export interface SerialStatsOptions {
@@ -53,7 +54,7 @@ export interface SerialStatsOptions {
 
 /** The counts and records of one port. It has one connection at a time, from `opened` to `closed`. */
 export class SerialStats implements LinkObserver {
-  private readonly totals: { -readonly [K in keyof SerialCounts]: SerialCounts[K] } = {
+  readonly counts: SerialCounts = {
     attempts: 0,
     connects: 0,
     reconnects: 0,
@@ -80,10 +81,6 @@ export class SerialStats implements LinkObserver {
     this.records = new TokenBucket(RECORDS, now);
   }
 
-  get counts(): SerialCounts {
-    return this.totals;
-  }
-
   /** The connection is ours. */
   get settled(): boolean {
     return this.connection?.settled ?? false;
@@ -93,34 +90,34 @@ export class SerialStats implements LinkObserver {
   running(): void {
     this.runningAt = this.now();
     this.bootSeen = this.bootSeen !== null || !this.options.ranBefore;
-    this.totals.connectedAfterMs = null;
-    this.totals.answeredAfterMs = null;
+    this.counts.connectedAfterMs = null;
+    this.counts.answeredAfterMs = null;
   }
 
   dialled(): void {
-    this.totals.attempts++;
+    this.counts.attempts++;
   }
 
   opened(): void {
     this.connection = { at: this.now(), settled: false };
-    this.totals.connects++;
+    this.counts.connects++;
     this.options.observer.opened();
   }
 
   /** The connection is ours. Repeating it is harmless. */
   settle(): void {
-    const { connection, totals } = this;
+    const { connection, counts } = this;
     if (connection === null || connection.settled) {
       return;
     }
     const { ports } = this.options.metrics;
     connection.settled = true;
     ports.connects++;
-    if (totals.connectedAfterMs === null) {
-      totals.connectedAfterMs = connection.at - this.runningAt;
-      this.write(this.sinceBoot(totals.connectedAfterMs), 'guest connected');
+    if (counts.connectedAfterMs === null) {
+      counts.connectedAfterMs = connection.at - this.runningAt;
+      this.write(this.sinceBoot(counts.connectedAfterMs), 'guest connected');
     } else {
-      totals.reconnects++;
+      counts.reconnects++;
       ports.reconnects++;
       this.write({ away_ms: Math.round(connection.at - this.awaySince) }, 'guest reconnected');
     }
@@ -140,13 +137,13 @@ export class SerialStats implements LinkObserver {
 
   /** Another process has the port. */
   held(): void {
-    this.totals.held++;
+    this.counts.held++;
     this.options.metrics.ports.held++;
   }
 
   /** Bytes were not part of a request. Noise comes in pieces: it is logged with the next record. */
   dropped(bytes: number): void {
-    this.totals.droppedBytes += bytes;
+    this.counts.droppedBytes += bytes;
     this.options.metrics.ports.droppedBytes += bytes;
     this.unlogged += bytes;
   }
@@ -162,9 +159,9 @@ export class SerialStats implements LinkObserver {
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
     // Firmware and login prompts send lines too: only what a client asks counts.
-    if (this.totals.answeredAfterMs === null && reply !== null && isDataRequest(request)) {
+    if (this.counts.answeredAfterMs === null && reply !== null && isDataRequest(request)) {
       const afterMs = this.now() - this.runningAt;
-      this.totals.answeredAfterMs = afterMs;
+      this.counts.answeredAfterMs = afterMs;
       if (this.bootSeen === true) {
         this.options.metrics.bootToAnswer.add(afterMs);
       }

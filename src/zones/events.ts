@@ -7,13 +7,11 @@
  *                                              v
  *                                     'ready' (the snapshot) --> ZoneEvent, ZoneEvent, ...
  *
- * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event,
- * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
- * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
+ * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event, and a change in
+ * that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. Usable alone: see tools/zone-events.
  *
- * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in
- * slices: thousands of zones never stall the requests of one. It is made for the first snapshot, and for
- * each reconcile.
+ * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in slices:
+ * thousands of zones never stall the requests of one.
  */
 import { Readable } from 'node:stream';
 import { SystemError } from '../lib/errors';
@@ -51,9 +49,8 @@ export function phaseOf(state: string): Phase {
 }
 
 /**
- * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone
- * that libzonecfg cannot read, and why; 'lost'. `start` rejects when the platform refuses the
- * subscription or the listing.
+ * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone that libzonecfg
+ * cannot read, and why; 'lost' with a number of events that are missing: the zones must be listed again.
  */
 export class ZoneEvents extends Readable {
   /**
@@ -71,7 +68,10 @@ export class ZoneEvents extends Readable {
     super({ objectMode: true, highWaterMark: 1024 });
   }
 
-  /** Subscribes and takes the first snapshot; the same facts go out as 'ready'. */
+  /**
+   * Subscribes and takes the first snapshot; the same facts go out as 'ready'. Rejects when the platform refuses the
+   * subscription or the listing.
+   */
   async start(): Promise<readonly ZoneFacts[]> {
     const subscription = this.bind(
       (event) => {
