@@ -64,7 +64,7 @@ interface Job {
   settle: (outcome: Answer | SystemError) => void;
 }
 
-/** In the place of `settle` once the requester has left. */
+/** Settles what nobody waits for any more. */
 function discard(outcome: Answer | SystemError): void {
   if (!(outcome instanceof SystemError)) {
     outcome.socket?.destroy();
@@ -234,17 +234,13 @@ export class ZoneRoots {
     socket?.pause();
     // Until it has an owner: what is wrong with it shows by its end.
     socket?.on('error', () => undefined);
-    if (process.job === null) {
-      socket?.destroy();
-      return;
-    }
     let outcome: Answer | SystemError;
     try {
       outcome = { reply: readReply(message), socket };
     } catch (err) {
       // Our own program's fault, which is not to cost the zone's other requests.
       socket?.destroy();
-      outcome = systemError('zone_root', process.job.queue.root, err);
+      outcome = systemError('zone_root', process.job?.queue.root ?? '', err);
     }
     this.finish(process, outcome);
     if ([...this.processes].filter(({ job }) => job === null).length > MAX_IDLE) {
@@ -259,6 +255,7 @@ export class ZoneRoots {
     process.hung = false;
     process.job = null;
     if (job === null) {
+      discard(outcome);
       return;
     }
     const { queue, log } = job;
@@ -308,7 +305,7 @@ export class ZoneRoot {
    * not there (yet), ELOOP for a symbolic link, ENOTDIR, ENOTSOCK; ECANCELED by the signal.
    */
   async find(port: string, signal?: AbortSignal): Promise<string> {
-    return (await this.#execute('find', port, '', signal)).identity;
+    return (await this.#ask('find', port, '', signal)).reply.identity;
   }
 
   /**
@@ -321,21 +318,16 @@ export class ZoneRoot {
     found: (identity: string) => void,
     signal?: AbortSignal,
   ): Promise<Socket> {
-    const answer = await this.#ask('dial', port, '', signal);
-    const { identity } = answer.reply;
-    if (identity !== '') {
-      found(identity);
-    }
-    this.#check(answer.reply, port);
-    if (answer.socket === null) {
+    const { socket } = await this.#ask('dial', port, '', signal, found);
+    if (socket === null) {
       throw new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
     }
-    return answer.socket;
+    return socket;
   }
 
   /** Which directory is at a path, no component of which is a link: `<device>/<inode>`. Rejects as `find`. */
   async directoryAt(path: string, signal: AbortSignal): Promise<string> {
-    const { dev, ino } = await this.#execute('stat', path, '', signal);
+    const { dev, ino } = (await this.#ask('stat', path, '', signal)).reply;
     return `${dev}/${ino}`;
   }
 
@@ -344,36 +336,34 @@ export class ZoneRoot {
    * process of the zone may run. Rejects with ESTALE where the mount is there, but not in its place.
    */
   async mount(special: string, path: string): Promise<void> {
-    await this.#execute('mount', path, special);
+    await this.#ask('mount', path, special);
   }
 
   /** @param mountPoint as the mount table has it */
   async unmount(mountPoint: string): Promise<void> {
-    await this.#execute('unmount', mountPoint, '');
+    await this.#ask('unmount', mountPoint);
   }
 
-  async #execute(
+  async #ask(
     command: string,
     path: string,
-    special: string,
+    special = '',
     signal?: AbortSignal,
-  ): Promise<Reply> {
-    const { reply } = await this.#ask(command, path, special, signal);
-    this.#check(reply, path);
-    return reply;
-  }
-
-  #ask(command: string, path: string, special: string, signal?: AbortSignal): Promise<Answer> {
-    return this.roots.ask(this.#path, this.log, [command, path, special], signal);
-  }
-
-  #check(reply: Reply, path: string): void {
-    if (reply.err !== 0) {
-      const names = path.split('/').filter((name) => name !== '');
-      const at = join(this.#path, ...names.slice(0, reply.depth));
-      const code = errnoName(reply.err);
-      throw new SystemError(reply.call, at, code, DETAILS[code] ?? '');
+    found?: (identity: string) => void,
+  ): Promise<Answer> {
+    const fields = [command, path, special] as const;
+    const answer = await this.roots.ask(this.#path, this.log, fields, signal);
+    const { err, call, depth, identity } = answer.reply;
+    if (identity !== '') {
+      found?.(identity);
     }
+    if (err !== 0) {
+      const names = path.split('/').filter((name) => name !== '');
+      const at = join(this.#path, ...names.slice(0, depth));
+      const code = errnoName(err);
+      throw new SystemError(call, at, code, DETAILS[code] ?? '');
+    }
+    return answer;
   }
 }
 

@@ -20,8 +20,8 @@ import { factsOf, type Platform, type ZoneFacts } from '../platform/libzonecfg';
 import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
 
 /**
- * How long the first snapshot may wait for a time without events. A node that boots its zones just now has
- * none for minutes, and while the critical section is held the kernel keeps every event of every zone.
+ * A node that boots its zones just now has no time without events for minutes, and while the critical section is held the
+ * kernel keeps every event of every zone.
  */
 const LONGEST_SNAPSHOT_MS = 2000;
 

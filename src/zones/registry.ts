@@ -16,7 +16,7 @@ import { isOther, Reconciler, type ReconcileOptions, type Repair } from './recon
 import type { Zone } from './zone';
 
 const NS_PER_MS = 1_000_000n;
-/** A state that was published is set by then. */
+/** A state that was published is set after this. */
 const SETTLED_MS = 250;
 
 export interface RegistryOptions extends ReconcileOptions {
@@ -35,7 +35,7 @@ interface RegistryEvents {
   repaired: [Repair];
 }
 
-/** The zones of the node. Started once, stopped once, with all of its zones. */
+/** Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
   readonly safetyNet: Reconciler;
   private readonly zones = new Map<string, Zone>();
@@ -43,7 +43,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly closing = new Map<string, Promise<void>>();
   /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
   private readonly askedAt = new Map<string, bigint>();
-  /** The end of the queue of zones that are brought up: one after the other, since none waits for anything. */
+  /** Of the queue of zones that are brought up, one after the other. */
   private lastBound: Promise<void> = Promise.resolve();
   private unbound = 0;
   private readonly slice = new CooperativeYield();
@@ -111,7 +111,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
-   * A brand hook says that something happened to a zone. It is only a hint: what libzonecfg says counts.
+   * Something may have happened to a zone, as a brand hook says: what libzonecfg says counts.
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
@@ -133,7 +133,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     return facts;
   }
 
-  /** A zone may be other than we think: asks libzonecfg, and contains what goes wrong. */
+  /** As `notify`, and contains what goes wrong. */
   async hint(zonename: string): Promise<void> {
     if (this.stopped) {
       return;
@@ -180,8 +180,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
 
   /**
    * An event that is older than our own question says nothing new: libzonecfg does. The kernel publishes a state before
-   * it sets it (zone.c, zone_status_set), so that question got the old one, and so may one that is asked at once: it is
-   * asked twice, a while apart.
+   * it sets it (zone.c, zone_status_set), so it is asked twice, a while apart.
    */
   private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
     const { zonename } = zone;

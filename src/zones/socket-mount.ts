@@ -1,11 +1,10 @@
 /*
  * The lofs mount of a zone's socket directory, as far as the agent manages it.
  *
- * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml
- * says so. There we only check that it is in force when the zone runs. Where a brand does not, we mount it
- * when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
- * processes could move the mount point away meanwhile. Nothing is unmounted when the zone halts:
- * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
+ * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml says so. There
+ * we only check it when the zone runs. Where a brand does not, we mount it when the zone becomes ready: not later, since
+ * mount(2) follows symbolic links and a running zone's processes could move the mount point away meanwhile. Nothing is
+ * unmounted when the zone halts: zoneadmd takes away all that is mounted below its root (vplat.c, unmount_filesystems).
  *
  *   phase     state
  *   halted    zone halted
@@ -53,7 +52,6 @@ export type MountState = (typeof ANY)[number];
 /** A state that waits for the next phase. */
 const STEADY = { next: ANY, enter: (): void => undefined };
 
-/** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
   readonly platform: Pick<Platform, 'zoneFacts'>;
@@ -82,10 +80,7 @@ const stat = openStat();
 /** Zones of an ordinary user's simulated node are mounted in views of their own. */
 const seesMounts = process.geteuid?.() === 0;
 
-/**
- * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be checked, or
- * should have nothing.
- */
+/** What a running zone has at its mount point. `unknown`: it could not be checked, or should have nothing. */
 export type MountCheck = 'ours' | 'another' | 'unknown';
 
 type Handled = StateHandle<MountState>;

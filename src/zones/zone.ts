@@ -81,30 +81,29 @@ export class Zone {
     return this.directory?.lastCheck() ?? 'unknown';
   }
 
-  /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
+  /** Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
     const { kind, link } = this.link;
     if (this.ending === null && kind === 'socket') {
       await link.start();
-      this.log.debug({ socket: link.state }, 'zone is served');
     }
   }
 
-  /** What the platform says the zone is now. Repeating the same is harmless. */
+  /** What the platform says the zone is now. */
   moved(phase: Phase): void {
     if (this.ending === null && this.machine.state !== phase) {
       this.machine.goto(phase);
     }
   }
 
-  /** The guest of an HVM zone rebooted in place: its hypervisor is a new process in the same zone. */
+  /** Its hypervisor was executed again in the running zone. */
   guestRebooted(): void {
     if (this.link.kind === 'port') {
       this.link.link.guestRebooted();
     }
   }
 
-  /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
+  /** The zone was deleted: takes away what it left on the node, too. Idempotent. */
   close(): Promise<void> {
     return this.end(0, true);
   }
