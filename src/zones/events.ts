@@ -5,7 +5,7 @@
  *                                              |
  *                                              0
  *                                              v
- *                                     'ready' (the snapshot) --> ZoneEvent, ZoneEvent, ...
+ *                                     'ready' (the snapshot) --> 'data', 'data', ...
  *
  * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event, and a change in
  * that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. Usable alone: see tools/zone-events.
@@ -17,25 +17,13 @@ import { Readable } from 'node:stream';
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import { factsOf, type Platform, type ZoneFacts } from '../platform/libzonecfg';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
+import { bindZoneEvents, type ZoneSubscription } from '../platform/zone-events';
 
 /**
  * A node that boots its zones just now has no time without events for minutes, and while the critical section is held the
  * kernel keeps every event of every zone.
  */
 const LONGEST_SNAPSHOT_MS = 2000;
-
-export type ZoneEvent = {
-  readonly zonename: string;
-  readonly zoneid: number;
-  /** Nanoseconds since 1970. */
-  readonly when: bigint;
-} & (
-  | { readonly kind: 'created' }
-  | { readonly kind: 'deleted' }
-  /** State names are the kernel's: `ready`, `running`, `shutting_down` ... */
-  | { readonly kind: 'changed'; readonly newstate: string; readonly oldstate: string }
-);
 
 /** What a zone's state means for its guest. */
 export type Phase = 'halted' | 'ready' | 'running';
@@ -49,7 +37,7 @@ export function phaseOf(state: string): Phase {
 }
 
 /**
- * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone that libzonecfg
+ * Emits 'ready' with the ZoneFacts of every zone, then 'data' with RawZoneEvents; 'unreadable' with a zone that libzonecfg
  * cannot read, and why; 'lost' with a number of events that are missing: the zones must be listed again.
  */
 export class ZoneEvents extends Readable {
@@ -76,7 +64,7 @@ export class ZoneEvents extends Readable {
     const subscription = this.bind(
       (event) => {
         if (this.stopping === null) {
-          this.push(parseEvent(event));
+          this.push(event);
         }
       },
       (count) => this.emit('lost', count),
@@ -123,17 +111,6 @@ export class ZoneEvents extends Readable {
     await subscription.abortCritical();
     return listZones(this.platform);
   }
-}
-
-function parseEvent(raw: RawZoneEvent): ZoneEvent {
-  const { zonename, zoneid, when, newstate, oldstate } = raw;
-  if (newstate === '') {
-    return { kind: 'deleted', zonename, zoneid, when };
-  }
-  if (oldstate === '' && newstate === 'configured') {
-    return { kind: 'created', zonename, zoneid, when };
-  }
-  return { kind: 'changed', zonename, zoneid, when, newstate, oldstate };
 }
 
 export interface ZoneSnapshot {

@@ -12,7 +12,8 @@ import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
 import { TaskQueue } from '../lib/scheduler';
 import type { Platform, ZoneFacts } from '../platform/libzonecfg';
-import { listZones, phaseOf, type ZoneEvent } from './events';
+import type { RawZoneEvent } from '../platform/zone-events';
+import { listZones, phaseOf } from './events';
 import type { Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */
@@ -88,7 +89,7 @@ export class Reconciler {
   }
 
   /** An event came in. */
-  onEvent(event: ZoneEvent): void {
+  onEvent(event: RawZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
     this.eventAt = performance.now();
     this.suspects.delete(event.zonename);

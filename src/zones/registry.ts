@@ -10,8 +10,9 @@
  */
 import { EventEmitter } from 'node:events';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
-import { phaseOf, type Phase, type ZoneEvent, type ZoneEvents } from './events';
 import type { ZoneFacts } from '../platform/libzonecfg';
+import type { RawZoneEvent } from '../platform/zone-events';
+import { phaseOf, type Phase, type ZoneEvents } from './events';
 import { isOther, Reconciler, type ReconcileOptions, type Repair } from './reconciler';
 import type { Zone } from './zone';
 
@@ -31,7 +32,7 @@ interface RegistryEvents {
   moved: [Zone];
   /** It is closed. Another of its name may be there already. */
   removed: [Zone];
-  event: [ZoneEvent];
+  event: [RawZoneEvent];
   repaired: [Repair];
 }
 
@@ -84,7 +85,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       await this.add(zone);
     }
     // Those that came meanwhile have waited in the stream, and are acted on before zones are compared.
-    events.on('data', (event: ZoneEvent) => this.apply(event));
+    events.on('data', (event: RawZoneEvent) => this.apply(event));
     await afterPolling();
     this.safetyNet.start();
     if (events.changedMeanwhile) {
@@ -164,15 +165,16 @@ export class Registry extends EventEmitter<RegistryEvents> {
     await Promise.all(this.closing.values());
   }
 
-  private apply(event: ZoneEvent): void {
+  private apply(event: RawZoneEvent): void {
     this.emit('event', event);
     this.safetyNet.onEvent(event);
-    const { zonename } = event;
+    const { zonename, newstate, oldstate } = event;
     const zone = this.zones.get(zonename);
-    if (event.kind === 'deleted') {
+    const isCreated = oldstate === '';
+    if (newstate === '') {
       void this.remove(zonename);
-    } else if (event.kind === 'changed' && zone !== undefined) {
-      this.follow(zone, phaseOf(event.newstate), event.when);
+    } else if (zone !== undefined && !isCreated) {
+      this.follow(zone, phaseOf(newstate), event.when);
     } else {
       void this.hint(zonename);
     }

@@ -2,16 +2,22 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { readdirSync, renameSync } from 'node:fs';
 import type { Platform } from '../../src/platform/libzonecfg';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
-import { listZones, ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+import {
+  bindZoneEvents,
+  type RawZoneEvent,
+  type ZoneSubscription,
+} from '../../src/platform/zone-events';
+import { listZones, ZoneEvents } from '../../src/zones/events';
 import { makeNode, openDescriptors, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { ZonedNode } from '../support/served-zones';
 
 /** What an event says, without what is another in each run. */
-function textOf(event: ZoneEvent): string {
-  const change = event.kind === 'changed' ? ` ${event.oldstate}>${event.newstate}` : '';
-  return `${event.zonename} ${event.kind}${change}`;
+function textOf({ zonename, newstate, oldstate }: RawZoneEvent): string {
+  if (newstate === '') {
+    return `${zonename} deleted`;
+  }
+  return `${zonename} ${oldstate === '' ? 'created' : `changed ${oldstate}>${newstate}`}`;
 }
 
 describe('zone events', () => {
@@ -53,7 +59,7 @@ describe('zone events', () => {
 
   function eventsOf(stream: ZoneEvents): string[] {
     const seen: string[] = [];
-    stream.on('data', (event: ZoneEvent) => seen.push(textOf(event)));
+    stream.on('data', (event: RawZoneEvent) => seen.push(textOf(event)));
     return seen;
   }
 
@@ -75,7 +81,7 @@ describe('zone events', () => {
     const stream = make();
     const seen = eventsOf(stream);
     const whens: bigint[] = [];
-    stream.on('data', (event: ZoneEvent) => whens.push(event.when));
+    stream.on('data', (event: RawZoneEvent) => whens.push(event.when));
     await stream.start();
     const from = BigInt(Date.now()) * 1_000_000n;
     await zoned.create('alpha');
