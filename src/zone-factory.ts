@@ -139,11 +139,9 @@ export class ZoneFactory {
   }
 
   /** A zone's socket is for its own processes and the global zone's. */
-  private isOfZone(peer: PeerCredential, zonename: string): boolean {
-    if (peer.zoneid === GLOBAL_ZONEID) {
-      return true;
-    }
-    return peer.zoneid > 0 && this.options.platform.zoneName(peer.zoneid) === zonename;
+  private isOfZone({ zoneid }: PeerCredential, zonename: string): boolean {
+    const { platform } = this.options;
+    return zoneid === GLOBAL_ZONEID || (zoneid > 0 && platform.zoneName(zoneid) === zonename);
   }
 }
 

@@ -34,14 +34,11 @@ export function portOf(com2: unknown): string | null {
     return DEFAULT_PORT;
   }
   const path = typeof com2 === 'string' ? /^socket,(\/[^,\0]+)$/.exec(com2)?.[1] : undefined;
-  const names = (path ?? '').split('/').filter((name) => name !== '');
-  if (path === undefined || names.length === 0 || names.some((n) => n === '.' || n === '..')) {
-    return null;
-  }
-  return path;
+  const names = path?.split('/').filter((name) => name !== '') ?? [];
+  const isUsable = names.length > 0 && !names.some((name) => name === '.' || name === '..');
+  return isUsable ? (path ?? null) : null;
 }
 
-/** Whose port is dialled. */
 export interface PortOwner {
   readonly zonename: string;
   readonly root: ZoneRoot;
