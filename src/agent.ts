@@ -237,7 +237,7 @@ export class Agent implements AdminNode {
     });
     await Promise.all([this.zones.start(), others]);
     // Last: nobody waits for them, and guests wait for their sockets.
-    this.factory.startChecks();
+    void this.zones.safetyNet.checkMounts();
     if (this.stopping === null) {
       this.datasets.start();
     }

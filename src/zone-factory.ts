@@ -1,8 +1,6 @@
 /*
- * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport.
- *
- * By brand: kvm and bhyve get a serial link, every other brand a socket and the management of its mount. Called by
- * the registry, through the agent.
+ * Makes a zone with all that belongs to it: its logger, its request log, its VM data, its transport. By brand: kvm and
+ * bhyve get a serial link, every other brand a socket and the management of its mount.
  */
 import type { Config } from './config';
 import type { NodeMetrics } from './metrics';
@@ -14,7 +12,7 @@ import { ROOT_ONLY, WITH_READERS } from './transport/socket-file';
 import { SerialLink } from './transport/serial-link';
 import { SystemError } from './lib/errors';
 import { PeriodicTimer } from './lib/periodic-timer';
-import { Scheduler, TaskQueue } from './lib/scheduler';
+import { Scheduler } from './lib/scheduler';
 import { ZoneSocket } from './transport/socket-server';
 import { ZoneLog, type Logger } from './log';
 import type { PeerCredential, Platform, ZoneFacts } from './platform/libzonecfg';
@@ -49,10 +47,6 @@ export class ZoneFactory {
   private readonly memory = new MemoryQuota(() => ZONES_AT_LIMIT * zoneBytes(this.limits));
   private readonly timer = new PeriodicTimer();
   private readonly mounts: SocketMountOptions;
-  /** One in each iteration of the loop: a process looks into each zone. */
-  private readonly firstChecks = new TaskQueue({ tasks: 1 });
-  /** Those that wait for `startChecks`; null after it. */
-  private heldChecks: Set<() => void> | null = new Set();
   private readonly readers: ReadonlySet<number>;
   private readonly requestLogs = new WeakMap<Zone, RequestLog>();
   private config: Config;
@@ -61,9 +55,7 @@ export class ZoneFactory {
     this.config = options.config;
     this.limits = linkLimits(options.config);
     const { paths, platform } = options;
-    const addFirstCheck = (check: () => void): unknown =>
-      (this.heldChecks ?? this.firstChecks).add(check);
-    this.mounts = { paths, platform, table: new MountTable(paths.mnttab), addFirstCheck };
+    this.mounts = { paths, platform, table: new MountTable(paths.mnttab) };
     this.readers = new Set(options.config.readers ?? []);
   }
 
@@ -73,20 +65,16 @@ export class ZoneFactory {
     const log = this.logFor(facts);
     store.track(zonename, paths.host(zonepath), log);
     const requestLog = new RequestLog(log, metrics);
-    const root = roots.of(paths.host(zonepath), {
-      notAnswering: () => log.warn({}, 'the file system below the zone root does not answer'),
-      answersAgain: (after_ms) =>
-        log.info({ after_ms }, 'the file system below the zone root answers again'),
-    });
+    const root = roots.of(paths.host(zonepath), log);
     const { limits, scheduler, memory } = this;
-    const shared = { limits, scheduler, memory, handle, watches };
-    const common = { ...shared, zonename, log, observer: requestLog };
+    const shared = { limits, scheduler, memory, handle, watches, log, observer: requestLog };
     const hvm = HVM_BRANDS.has(brand);
     const link: ZoneLink = hvm
       ? {
           kind: 'port',
           link: new SerialLink({
-            ...common,
+            ...shared,
+            zonename,
             root,
             zoneOfPeer: (fd) => this.zoneOfPeer(fd),
             facts: async () => {
@@ -100,7 +88,8 @@ export class ZoneFactory {
       : {
           kind: 'socket',
           link: new ZoneSocket({
-            ...common,
+            ...shared,
+            zonename,
             path: paths.zoneSocket(zonename),
             timer: this.timer,
             peerOf: (fd) => this.options.platform.peer(fd),
@@ -122,12 +111,6 @@ export class ZoneFactory {
   reload(config: Config): void {
     this.config = config;
     Object.assign(this.limits, linkLimits(config));
-  }
-
-  /** The zones found at the start have their sockets, which were more urgent: checks their mounts. Idempotent. */
-  startChecks(): void {
-    this.heldChecks?.forEach((check) => this.firstChecks.add(check));
-    this.heldChecks = null;
   }
 
   private logFor({ zonename, brand }: ZoneFacts): ZoneLog {
@@ -156,11 +139,9 @@ export class ZoneFactory {
   }
 
   /** A zone's socket is for its own processes and the global zone's. */
-  private isOfZone(peer: PeerCredential, zonename: string): boolean {
-    if (peer.zoneid === GLOBAL_ZONEID) {
-      return true;
-    }
-    return peer.zoneid > 0 && this.options.platform.zoneName(peer.zoneid) === zonename;
+  private isOfZone({ zoneid }: PeerCredential, zonename: string): boolean {
+    const { platform } = this.options;
+    return zoneid === GLOBAL_ZONEID || (zoneid > 0 && platform.zoneName(zoneid) === zonename);
   }
 }
 

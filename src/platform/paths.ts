@@ -1,12 +1,11 @@
 /*
  * Where things are on a compute node, below the root that the daemon was given.
  *
- * Everyone who names a platform path names it here. A platform path (`/zones/<uuid>`, as libzonecfg
- * and VM objects give it) becomes a path of this machine through `host`. Pure: it touches no file.
+ * Whoever names a platform path names it here. Such a path (`/zones/<uuid>`, as libzonecfg and VM objects give it)
+ * becomes a path of this machine through `host`.
  */
 import { join } from 'node:path';
 
-/** The paths below one root. */
 export class Paths {
   /** The directory of all zones' sockets; made by the zones service at boot, mode 755. */
   readonly zonecontrol: string;

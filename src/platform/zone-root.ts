@@ -1,19 +1,16 @@
 /*
  * What lies below zones' roots: the one place that goes there, and it never does so by itself.
  *
- * A zone's root is the zone's to arrange. A guest can put a link there that leads to another zone, or mount
- * a file system that never answers; who names a path below it may then be held in the kernel for ever. So
- * neither the main thread nor libuv's pool does. Processes of their own do (native/zone_root.c), one request
- * at a time each:
+ * A guest can put a link below its root that leads to another zone, or mount a file system there that never answers;
+ * who names a path below it may then be held in the kernel for ever. So neither the main thread nor libuv's pool does.
+ * Processes of their own do (native/zone_root.c), one request at a time each:
  *
  *   find, dial, stat, mount --> queue of the zone --> a process that is idle, or another one --> reply
  *
- * What always holds: a zone has one request under way at most, and it is never given up for another: what
- * hangs holds one process of some 200 KiB until its file system answers or the process is gone. A process
- * that has not answered for HUNG_MS no longer counts as one that is working, so zones that hang take
- * nothing from the others but memory. The agent waits for none of them when it ends.
- *
- * Elsewhere a zone's root is a ZoneRoot, not a path: it cannot be opened.
+ * What always holds: a zone has one request under way at most, and it is never given up for another: what hangs holds
+ * one process of some 200 KiB until its file system answers or the process is gone. A process that has not answered for
+ * HUNG_MS no longer counts as working, so zones that hang take nothing from the others but memory. The agent waits for
+ * none of them when it ends. Elsewhere a zone's root is a ZoneRoot, not a path: it cannot be opened.
  */
 import assert from 'node:assert';
 import type { Socket } from 'node:net';
@@ -38,24 +35,10 @@ const MAX_PROCESSES = 512;
 /** As zone_root.c has it. */
 const FIELD_BYTES = 4096;
 
-/** Which directory it is, whatever its name. */
-export interface DirectoryIdentity {
-  readonly dev: bigint;
-  readonly ino: bigint;
-}
-
-/** What came of a dial. The file is known, where there was one, whether anybody accepted the connection or not. */
-export interface Dialled {
-  /** '' where there is no port. */
-  readonly identity: string;
-  /** Paused; whoever takes it lets it flow. */
-  readonly outcome: Socket | SystemError;
-}
-
-/** Called for a zone whose file system hangs, and when it answers again. */
-export interface RootObserver {
-  notAnswering(): void;
-  answersAgain(afterMs: number): void;
+/** Gets a record for a zone whose file system hangs, and one when it answers again. */
+export interface RootLog {
+  warn(fields: object, msg: string): void;
+  info(fields: { readonly after_ms: number }, msg: string): void;
 }
 
 /** As zone_root.c writes it: of a failure, the call and how deep the walk was; else what was found. */
@@ -77,9 +60,15 @@ interface Answer {
 interface Job {
   readonly queue: ZoneQueue;
   readonly request: Buffer;
-  readonly observer: RootObserver | null;
-  /** Harmless where the requester has left. */
-  readonly settle: (outcome: Answer | SystemError) => void;
+  readonly log: RootLog | null;
+  settle: (outcome: Answer | SystemError) => void;
+}
+
+/** Settles what nobody waits for any more. */
+function discard(outcome: Answer | SystemError): void {
+  if (!(outcome instanceof SystemError)) {
+    outcome.socket?.destroy();
+  }
 }
 
 /** The requests of one zone, first come, first served; there is one exactly while the zone has some. */
@@ -87,7 +76,7 @@ interface ZoneQueue {
   readonly root: string;
   readonly jobs: Set<Job>;
   running: Job | null;
-  /** The running one takes so long that the observer knows of it. */
+  /** The running one takes so long that it was logged. */
   hangs: boolean;
 }
 
@@ -115,8 +104,8 @@ export class ZoneRoots {
   ) {}
 
   /** @param zonepath this machine's path of the zone's own directory, which belongs to the global zone */
-  of(zonepath: string, observer: RootObserver | null = null): ZoneRoot {
-    return new ZoneRoot(`${zonepath}/root`, this, observer);
+  of(zonepath: string, log: RootLog | null = null): ZoneRoot {
+    return new ZoneRoot(`${zonepath}/root`, this, log);
   }
 
   /** Whether a request of this zone has been under way for more than a second. For its ZoneRoot. */
@@ -141,7 +130,7 @@ export class ZoneRoots {
   /** Has a command executed below a zone's root, after those that were asked for before. For its ZoneRoot. */
   async ask(
     root: string,
-    observer: RootObserver | null,
+    log: RootLog | null,
     [command, path, special]: readonly [command: string, path: string, special: string],
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
@@ -156,33 +145,26 @@ export class ZoneRoots {
     }
     const queue = this.zones.get(root) ?? { root, jobs: new Set(), running: null, hangs: false };
     this.zones.set(root, queue);
-    let leave = (): void => undefined;
+    const request = Buffer.from(`${fields.join('\0')}\0`);
+    const job: Job = { queue, request, log, settle: discard };
+    const leave = (): void => {
+      job.settle(cancelled);
+      job.settle = discard;
+      if (queue.jobs.delete(job)) {
+        this.next(queue);
+      }
+    };
+    signal?.addEventListener('abort', leave, { once: true });
     const answer = new Promise<Answer>((resolve, reject) => {
-      let isWanted = true;
-      const job: Job = {
-        queue,
-        request: Buffer.from(`${fields.join('\0')}\0`),
-        observer,
-        settle: (outcome) => {
-          if (outcome instanceof SystemError) {
-            reject(outcome);
-          } else if (isWanted) {
-            resolve(outcome);
-          } else {
-            outcome.socket?.destroy();
-          }
-          isWanted = false;
-        },
-      };
-      leave = () => {
-        job.settle(cancelled);
-        if (queue.jobs.delete(job)) {
-          this.next(queue);
+      job.settle = (outcome) => {
+        if (outcome instanceof SystemError) {
+          reject(outcome);
+        } else {
+          resolve(outcome);
         }
       };
-      signal?.addEventListener('abort', leave, { once: true });
-      queue.jobs.add(job);
     });
+    queue.jobs.add(job);
     this.next(queue);
     return answer.finally(() => signal?.removeEventListener('abort', leave));
   }
@@ -216,7 +198,7 @@ export class ZoneRoots {
         process.hung = true;
         process.timer = setTimeout(() => {
           queue.hangs = true;
-          job.observer?.notAnswering();
+          job.log?.warn({}, 'the file system below the zone root does not answer');
         }, NOT_ANSWERING_MS - HUNG_MS).unref();
         this.pump();
       }, HUNG_MS).unref();
@@ -252,17 +234,13 @@ export class ZoneRoots {
     socket?.pause();
     // Until it has an owner: what is wrong with it shows by its end.
     socket?.on('error', () => undefined);
-    if (process.job === null) {
-      socket?.destroy();
-      return;
-    }
     let outcome: Answer | SystemError;
     try {
       outcome = { reply: readReply(message), socket };
     } catch (err) {
       // Our own program's fault, which is not to cost the zone's other requests.
       socket?.destroy();
-      outcome = systemError('zone_root', process.job.queue.root, err);
+      outcome = systemError('zone_root', process.job?.queue.root ?? '', err);
     }
     this.finish(process, outcome);
     if ([...this.processes].filter(({ job }) => job === null).length > MAX_IDLE) {
@@ -277,12 +255,14 @@ export class ZoneRoots {
     process.hung = false;
     process.job = null;
     if (job === null) {
+      discard(outcome);
       return;
     }
-    const { queue, observer } = job;
+    const { queue, log } = job;
     if (queue.hangs) {
       queue.hangs = false;
-      observer?.answersAgain(Math.round(performance.now() - process.since));
+      const after_ms = Math.round(performance.now() - process.since);
+      log?.info({ after_ms }, 'the file system below the zone root answers again');
     }
     queue.running = null;
     job.settle(outcome);
@@ -297,7 +277,7 @@ export class ZoneRoots {
   }
 }
 
-/** One zone's root. Every method may take as long as the zone's file systems like: bound it by a signal. */
+/** One zone's root. Every method may take as long as the zone's file systems like. */
 export class ZoneRoot {
   readonly #path: string;
 
@@ -305,7 +285,7 @@ export class ZoneRoot {
   constructor(
     path: string,
     private readonly roots: ZoneRoots,
-    private readonly observer: RootObserver | null,
+    private readonly log: RootLog | null,
   ) {
     this.#path = path;
   }
@@ -325,73 +305,65 @@ export class ZoneRoot {
    * not there (yet), ELOOP for a symbolic link, ENOTDIR, ENOTSOCK; ECANCELED by the signal.
    */
   async find(port: string, signal?: AbortSignal): Promise<string> {
-    return (await this.#execute('find', port, '', signal)).identity;
+    return (await this.#ask('find', port, '', signal)).reply.identity;
   }
 
-  /** Finds a port and connects to it. As `find`, but a failure is in the value. */
-  async dial(port: string, signal?: AbortSignal): Promise<Dialled> {
-    const { reply, socket } = await this.#ask('dial', port, '', signal);
-    const lost = new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
-    return { identity: reply.identity, outcome: this.#faultOf(reply, port) ?? socket ?? lost };
+  /**
+   * Finds a port and connects to it. Rejects as `find`, or with the error of connect.
+   * @param found is called with the identity of the file that was found, whether somebody listens at it or not
+   * @returns a paused socket
+   */
+  async dial(
+    port: string,
+    found: (identity: string) => void,
+    signal?: AbortSignal,
+  ): Promise<Socket> {
+    const { socket } = await this.#ask('dial', port, '', signal, found);
+    if (socket === null) {
+      throw new SystemError('connect', this.nameOf(port), 'EMFILE', 'the descriptor was lost');
+    }
+    return socket;
   }
 
-  /** The directory at a path, no component of which is a link; null: nothing is there. */
-  async directoryAt(path: string, signal?: AbortSignal): Promise<DirectoryIdentity | null> {
-    const { reply } = await this.#ask('stat', path, '', signal);
-    const fault = this.#faultOf(reply, path);
-    if (fault?.code === 'ENOENT') {
-      return null;
-    }
-    if (fault !== null) {
-      throw fault;
-    }
-    return { dev: BigInt(reply.dev), ino: BigInt(reply.ino) };
+  /** Which directory is at a path, no component of which is a link: `<device>/<inode>`. Rejects as `find`. */
+  async directoryAt(path: string, signal: AbortSignal): Promise<string> {
+    const { dev, ino } = (await this.#ask('stat', path, '', signal)).reply;
+    return `${dev}/${ino}`;
   }
 
   /**
    * Mounts a directory of the global zone read-only at a path inside, which is made where it is missing. No
    * process of the zone may run. Rejects with ESTALE where the mount is there, but not in its place.
    */
-  async mount(special: string, path: string, signal?: AbortSignal): Promise<void> {
-    await this.#execute('mount', path, special, signal);
+  async mount(special: string, path: string): Promise<void> {
+    await this.#ask('mount', path, special);
   }
 
   /** @param mountPoint as the mount table has it */
-  async unmount(mountPoint: string, signal?: AbortSignal): Promise<void> {
-    await this.#execute('unmount', mountPoint, '', signal);
+  async unmount(mountPoint: string): Promise<void> {
+    await this.#ask('unmount', mountPoint);
   }
 
-  async #execute(
+  async #ask(
     command: string,
     path: string,
-    special: string,
-    signal: AbortSignal | undefined,
-  ): Promise<Reply> {
-    const { reply } = await this.#ask(command, path, special, signal);
-    const fault = this.#faultOf(reply, path);
-    if (fault !== null) {
-      throw fault;
-    }
-    return reply;
-  }
-
-  #ask(
-    command: string,
-    path: string,
-    special: string,
-    signal: AbortSignal | undefined,
+    special = '',
+    signal?: AbortSignal,
+    found?: (identity: string) => void,
   ): Promise<Answer> {
-    return this.roots.ask(this.#path, this.observer, [command, path, special], signal);
-  }
-
-  #faultOf(reply: Reply, path: string): SystemError | null {
-    if (reply.err === 0) {
-      return null;
+    const fields = [command, path, special] as const;
+    const answer = await this.roots.ask(this.#path, this.log, fields, signal);
+    const { err, call, depth, identity } = answer.reply;
+    if (identity !== '') {
+      found?.(identity);
     }
-    const names = path.split('/').filter((name) => name !== '');
-    const at = join(this.#path, ...names.slice(0, reply.depth));
-    const code = errnoName(reply.err);
-    return new SystemError(reply.call, at, code, DETAILS[code] ?? '');
+    if (err !== 0) {
+      const names = path.split('/').filter((name) => name !== '');
+      const at = join(this.#path, ...names.slice(0, depth));
+      const code = errnoName(err);
+      throw new SystemError(call, at, code, DETAILS[code] ?? '');
+    }
+    return answer;
   }
 }
 

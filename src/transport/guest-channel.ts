@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { ClientSession, type Command, type Outcome, type Step } from '../protocol/client';
 
-/** The channel is of no use any more: `reason` says why. */
+/** The channel is of no use any more. */
 export type Reopen = Extract<Step, { readonly kind: 'reopen' }>;
 
 export class GuestChannel {

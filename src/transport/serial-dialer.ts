@@ -1,13 +1,10 @@
 /*
- * How a hypervisor's port is reached: where it is, one dial, a watch on its file, and how long to wait between dials.
+ * How a hypervisor's port is reached: where it is, one dial, and how long a link waits between dials.
  *
- * A port's file lies below the zone's root, where only platform/zone-root.ts goes. That walks to it without
- * following links and makes sure that what answered is what it found. It cannot see a mount that came and
- * went in between, so the peer is checked here: getpeerucred on our end gives the zone of the process that
- * listens (on illumos tl.c, tl_conn_req, puts the listener's credentials into the confirmation, and
- * sockstr.c, strsock_proto, keeps them for it). Another zone's port is never served.
- *
- * Used by serial links, each of which dials again as it sees fit.
+ * A port's file lies below the zone's root, where only platform/zone-root.ts goes. That walks to it without following
+ * links and makes sure that what answered is what it found. It cannot see a mount that came and went in between, so the
+ * peer is checked here: getpeerucred on our end gives the zone of the process that listens (on illumos tl.c, tl_conn_req,
+ * puts the listener's credentials into the confirmation, and sockstr.c, strsock_proto, keeps them for it).
  */
 import type { Socket } from 'node:net';
 import { Backoff } from '../lib/backoff';
@@ -23,8 +20,10 @@ export const DEFAULT_PORT = '/tmp/vm.ttyb';
 /** The code of a dial that was answered by another zone's process. */
 export const OTHER_ZONE = 'EOTHERZONE';
 
+/** Nobody listens, or not any more. */
+const ABSENT: readonly string[] = ['ENOENT', 'ECONNREFUSED'];
 /** Errors of a hypervisor that is not there yet, is busy, or was just replaced. */
-const RETRYABLE = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'ECANCELED', 'EAGAIN', 'ESTALE'];
+const RETRYABLE: readonly string[] = [...ABSENT, 'ECONNRESET', 'ECANCELED', 'EAGAIN', 'ESTALE'];
 
 /**
  * The port's path inside the zone by the VM's `com2`.
@@ -35,14 +34,11 @@ export function portOf(com2: unknown): string | null {
     return DEFAULT_PORT;
   }
   const path = typeof com2 === 'string' ? /^socket,(\/[^,\0]+)$/.exec(com2)?.[1] : undefined;
-  const names = (path ?? '').split('/').filter((name) => name !== '');
-  if (path === undefined || names.length === 0 || names.some((n) => n === '.' || n === '..')) {
-    return null;
-  }
-  return path;
+  const names = path?.split('/').filter((name) => name !== '') ?? [];
+  const isUsable = names.length > 0 && !names.some((name) => name === '.' || name === '..');
+  return isUsable ? (path ?? null) : null;
 }
 
-/** Whose port is dialled. */
 export interface PortOwner {
   readonly zonename: string;
   readonly root: ZoneRoot;
@@ -62,65 +58,19 @@ export async function dialPort(
   found: (identity: string) => void,
   signal: AbortSignal,
 ): Promise<Socket> {
-  const { identity, outcome } = await root.dial(port, signal);
-  if (identity !== '') {
-    found(identity);
-  }
-  if (outcome instanceof SystemError) {
-    throw outcome;
-  }
+  const socket = await root.dial(port, found, signal);
   const path = root.nameOf(port);
   try {
     signal.throwIfAborted();
-    const peerZone = zoneOfPeer(fdOf(outcome) ?? -1);
+    const peerZone = zoneOfPeer(fdOf(socket) ?? -1);
     if (peerZone !== zonename) {
       throw new SystemError('connect', path, OTHER_ZONE, `zone ${peerZone} answered`);
     }
   } catch (err) {
-    outcome.destroy();
+    socket.destroy();
     throw systemError('connect', path, err);
   }
-  return outcome;
-}
-
-const WATCH_MS = 250;
-
-/**
- * Watches the port for becoming another file than `known`: a new process of the hypervisor. The file is stat'ed four
- * times a second by the processes that go below zones' roots; the kernel's own watches would name a path there.
- * @param port path inside the zone
- * @param ms how long
- * @param replaced may be called more than once
- * @returns ends it; idempotent
- */
-export function watchPort(
-  root: ZoneRoot,
-  port: string,
-  known: string,
-  ms: number,
-  replaced: () => void,
-): () => void {
-  const ending = new AbortController();
-  const until = performance.now() + ms;
-  let timer: NodeJS.Timeout | undefined;
-  const check = async (): Promise<void> => {
-    // A port that is missing or not a socket is not a new one; the next dial reports it.
-    const identity = await root.find(port, ending.signal).catch(() => known);
-    if (ending.signal.aborted) {
-      return;
-    }
-    if (performance.now() < until) {
-      timer = setTimeout(() => void check(), WATCH_MS);
-    }
-    if (identity !== known) {
-      replaced();
-    }
-  };
-  void check();
-  return () => {
-    clearTimeout(timer);
-    ending.abort();
-  };
+  return socket;
 }
 
 /**
@@ -129,34 +79,28 @@ export function watchPort(
  */
 export const dialLimiter = new TaskQueue({ ms: 1 });
 
-/** The shortest wait between two dials: a booting guest needs its port at once. */
-export const FAST_MS = 100;
-/** A booting hypervisor makes its port within this; dials are slow afterwards. */
+/** Between two dials: a booting guest needs its port at once. */
+const FAST_MS = 100;
+/** A booting hypervisor makes its port within this. */
 const FAST_FOR_MS = 10_000;
+/** Afterwards, while nobody listens. */
+const ABSENT_MS = 250;
+/** After a dial that was refused, and of those that fail otherwise after FAST_FOR_MS. */
 const FIRST_SLOW_MS = 1000;
 const LAST_SLOW_MS = 5000;
 
-/**
- * How the last dial ended:
- *
- *   absent      nobody listens, or not any more: dial again soon
- *   refused     held by another process, or what is there is not a port: dial slowly
- *   abandoned   we closed a connection just now, which its hypervisor may not have noticed yet
- */
-type LastDial = 'absent' | 'refused' | 'abandoned';
-
 /** The dials of one VM's port, and how long its link waits between them. Times are ms; touches no file. */
 export class DialAttempts {
-  /** Of the file that the last dial found; '' before the first. */
-  identity = '';
   private readonly errors: ThrottledLog;
   private readonly conflicts: ThrottledLog;
   /** Throttled apart, so that no other error hides it. */
   private readonly attacks: ThrottledLog;
   private readonly slow = new Backoff(FIRST_SLOW_MS, LAST_SLOW_MS);
   private fastUntil = -Infinity;
-  private startedAt = -Infinity;
-  private last: LastDial = 'absent';
+  /** Why there is no connection; '' where that is not known yet. */
+  private code = '';
+  /** Of the file that the last dial found; '' before the first. */
+  private identity = '';
   /** The file at which the last connection ended at once, without a byte. */
   private busyFile = '';
 
@@ -172,7 +116,7 @@ export class DialAttempts {
 
   /** The zone begins to run, or a working connection ended: how dials before that ended no longer matters. */
   reset(): void {
-    this.last = 'absent';
+    this.code = '';
     this.busyFile = '';
     this.speedUp();
   }
@@ -181,15 +125,6 @@ export class DialAttempts {
   speedUp(): void {
     this.fastUntil = this.now() + FAST_FOR_MS;
     this.slow.reset();
-  }
-
-  /** How long the next dial must wait, ms: never more than ten a second. */
-  spacingMs(): number {
-    return Math.max(0, this.startedAt + FAST_MS - this.now());
-  }
-
-  started(): void {
-    this.startedAt = this.now();
   }
 
   /** The dial found this file. */
@@ -203,34 +138,39 @@ export class DialAttempts {
 
   /** There is no connection. */
   failed(err: unknown, path: string): void {
-    const code = codeOf(err);
-    this.last = code === 'ESTALE' ? 'abandoned' : RETRYABLE.includes(code) ? 'absent' : 'refused';
-    if (code === OTHER_ZONE) {
+    this.code = codeOf(err);
+    if (this.code === OTHER_ZONE) {
       this.attacks.warn(
         { err, path },
         'ATTACK: a process of another zone listens on the serial port',
       );
-    } else if (this.last === 'refused') {
+    } else if (this.isRefused) {
       this.errors.warn({ err, path }, 'cannot connect to the serial port');
     }
   }
 
   /** A connection ended at once, without a byte: another process has the port. */
   busy(path: string): void {
-    if (this.last === 'abandoned') {
-      this.reset();
-      return;
-    }
-    this.last = 'refused';
-    // Once can be a guest that reboots at once: then the next dial finds another file.
     if (this.busyFile === this.identity) {
+      this.code = 'EBUSY';
       this.conflicts.warn({ path }, 'serial port is in use by another process');
+    } else {
+      // Once can be a guest that reboots at once, whose next file is found then, or a connection that we gave up.
+      this.code = '';
+      this.busyFile = this.identity;
     }
-    this.busyFile = this.identity;
   }
 
-  /** How long to wait now, ms; when longer than FAST_MS, watch the file meanwhile. */
+  /** How long to wait now, ms. */
   waitMs(): number {
-    return this.last !== 'refused' && this.now() < this.fastUntil ? FAST_MS : this.slow.next();
+    if (!this.isRefused && this.now() < this.fastUntil) {
+      return FAST_MS;
+    }
+    return ABSENT.includes(this.code) ? ABSENT_MS : this.slow.next();
+  }
+
+  /** Another process has the port, or what is there is not a port. */
+  private get isRefused(): boolean {
+    return this.code !== '' && !RETRYABLE.includes(this.code);
   }
 }

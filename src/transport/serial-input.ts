@@ -1,17 +1,14 @@
 /*
  * A connection to a guest's serial port: a line that all programs of the guest share, with noise on it.
  *
- * These are the rules that a socket does not have:
  * - Nothing marks where a client begins. A bare newline that ends what another client left, after a pause, is the next
  *   client's: it is answered, and what was left is dropped.
  * - Bytes get lost. A frame is searched for behind noise, and the tail of one gets silence, not FAILURE.
  * - A port is always read, since its hypervisor discards what is not read. What is too much is dropped here, line by
  *   line; a client that waits for its replies never loses one.
  * - It gets one reply at a time: one that the kernel has not taken yet can still be dropped when a new client begins.
- * - A port can talk to itself: a tty that echoes sends each reply back as a request, and a login prompt takes each reply
- *   for a user's name. After 20 bad lines in a row one is answered a second.
- *
- * Made by a serial link.
+ * - A tty that echoes sends each reply back as a request, and a login prompt takes each reply for a user's name. After
+ *   20 bad lines in a row one is answered a second.
  */
 import { isFrameTail } from '../protocol/frame';
 import type { Line } from '../protocol/line-reader';
@@ -32,7 +29,7 @@ const CUT_FRAME_MS = 80;
 const FRAME_BEGUN = /^V2(?:$| \d{0,15}$| \d{1,15} [0-9a-f]{0,8}$)|^(V2 (\d{1,15}) [0-9a-f]{8} )/;
 /** Longer than any header. */
 const MAX_HEADER_BYTES = 32;
-/** More than opening a port sends. */
+/** More than a guest sends when it opens the port. */
 const MAX_NULS = 64;
 /** Whole lines of a flood that are parsed: a client sends one and waits. */
 const MAX_LINES = 64;
@@ -41,11 +38,6 @@ const LF = 0x0a;
 const CR = 0x0d;
 const RESET: Request = { kind: 'reset', bare: true };
 
-/** Bad lines in a row that are answered at once: more than any client sends before it has reset the protocol. */
-const TOLERATED = 20;
-const INTERVAL_MS = 1000;
-
-/** What a port's connection reports to its link. */
 export interface PortEvents {
   /** Bytes were not part of a request: noise, cut lines, and more than any client waits for. */
   dropped(bytes: number): void;
@@ -53,7 +45,6 @@ export interface PortEvents {
   closed(): void;
 }
 
-/** One connection to a serial port. */
 export class PortConnection extends Connection {
   protected override readonly channel = 'serial';
   private readonly guard: EchoGuard;
@@ -244,6 +235,10 @@ function lastLines(chunk: Buffer): number {
   }
   return at + 1;
 }
+
+/** Bad lines in a row that are answered at once: more than any client sends before it has reset the protocol. */
+const TOLERATED = 20;
+const INTERVAL_MS = 1000;
 
 /** Counts the bad lines of one connection. */
 class EchoGuard {

@@ -3,17 +3,16 @@
  *
  *     idle --zoneRunning--> loading --VM known--> connecting --connected--> connected
  *                            |                      ^    |                      |
- *              no channel    |         time, file   |    | no port, refused,    | closed
- *                            v         changed,     |    v nobody listens       |
- *                           none       reboot      waiting <--------------------+
+ *              no channel    |               time,  |    | no port, refused,    | closed
+ *                            v               reboot |    v nobody listens       |
+ *                           none                   waiting <--------------------+
  *
  *     every one of these --zoneStopped--> idle        any --stop--> stopping --> stopped
  *
- * Made by its zone, which reports when it runs; the link asks for the VM's data then. What always holds: no dial before
- * the VM's data is loaded, none while the zone does not run, at most one at a time and ten a second. A close is followed
- * by a new dial, whatever events come before or after it; events and changes of the port's file only shorten a wait.
- * Nothing is sent that was not requested. serial-dialer.ts has the waits. A dial that hangs in the zone's file system is
- * abandoned, but its request below the root continues: the next one waits for it.
+ * What always holds: no dial before the VM's data is loaded, none while the zone does not run, at most one at a time. A
+ * close is followed by a new dial, whatever events come before or after it; events only shorten a wait. A dial that hangs
+ * in the zone's file system is abandoned, but its request below the root continues: the next one waits for it.
+ * serial-dialer.ts has the waits.
  */
 import type { Socket } from 'node:net';
 import { codeOf, messageOf } from '../lib/errors';
@@ -28,10 +27,8 @@ import {
   DialAttempts,
   dialLimiter,
   dialPort,
-  FAST_MS,
   OTHER_ZONE,
   portOf,
-  watchPort,
   type PortOwner,
 } from './serial-dialer';
 import { PortConnection } from './serial-input';
@@ -44,8 +41,6 @@ const LOAD_RETRY_MS = 250;
 const DIAL_MS = 5000;
 /** A connection that ends so soon, without a byte, means that another process has the port. */
 const BUSY_MS = 1000;
-/** How long after a reboot's event a new process may take to make its port. */
-const REBOOT_MS = 10_000;
 
 export interface SerialOptions
   extends
@@ -57,7 +52,7 @@ export interface SerialOptions
    * rejects.
    */
   readonly facts: () => Promise<{ readonly com2: unknown } | undefined>;
-  /** One for the whole process; its own when it is left out. */
+  /** Of the whole process; its own when it is left out. */
   readonly memory?: MemoryQuota;
   readonly log: ThrottledLogSink;
   readonly now?: () => number;
@@ -72,7 +67,7 @@ const nothing = (): void => undefined;
 /** In any other state the zone can stop, and the agent. */
 const OUT = ['idle', 'stopping'] as const;
 
-/** The link of one HVM zone. Its zone reports when the guest runs; `stop` ends it for good. */
+/** Its zone reports when the guest runs; `stop` ends it for good. */
 export class SerialLink implements Link {
   private static readonly states: States<SerialState, SerialLink> = {
     idle: { next: ['loading', 'stopping'], enter: nothing },
@@ -86,9 +81,13 @@ export class SerialLink implements Link {
     },
     connecting: {
       next: ['connected', 'waiting', ...OUT],
-      enter: (handle, link) => link.enterConnecting(handle),
+      enter: (handle, link) => handle.leaving(dialLimiter.add(() => link.dial(handle))),
     },
-    waiting: { next: ['connecting', ...OUT], enter: (handle, link) => link.enterWaiting(handle) },
+    waiting: {
+      next: ['connecting', ...OUT],
+      enter: (handle, link) =>
+        handle.timeout(link.attempts.waitMs(), () => handle.goto('connecting')),
+    },
     connected: { next: ['waiting', ...OUT], enter: (handle, link) => link.enterConnected(handle) },
     stopping: { next: ['stopped'], enter: (handle, link) => link.enterStopping(handle) },
     stopped: { next: [], enter: (_, link) => link.ended() },
@@ -101,8 +100,6 @@ export class SerialLink implements Link {
   /** Path inside the zone; the default until the VM's data is loaded. */
   private port = DEFAULT_PORT;
   private connection: PortConnection | null = null;
-  /** Ends the watch on the port's file that a reboot began. */
-  private endWatch = nothing;
   /** Set by `stop`. */
   private graceMs: number | null = null;
   private stopped: Promise<void> | null = null;
@@ -133,7 +130,7 @@ export class SerialLink implements Link {
     return this.connection === null ? 0 : 1;
   }
 
-  get counts(): SerialCounts {
+  get counts(): Readonly<SerialCounts> {
     return this.stats.counts;
   }
 
@@ -146,8 +143,6 @@ export class SerialLink implements Link {
     if (this.state === 'idle') {
       this.stats.running();
       this.machine.goto('loading');
-    } else if (this.state === 'waiting') {
-      this.dialNow();
     }
   }
 
@@ -158,42 +153,23 @@ export class SerialLink implements Link {
     }
   }
 
-  /** The hypervisor was executed again in the running zone. May come before or after all its effects. */
+  /**
+   * The hypervisor was executed again in the running zone. May come before or after all its effects. A connection needs
+   * no help: the kernel closes what the process had open before it executes it again (exit.c, restart_init).
+   */
   guestRebooted(): void {
-    const { options, port, attempts, connection } = this;
-    switch (this.state) {
-      case 'none':
-        this.machine.goto('loading');
-        return;
-      case 'connecting':
-        attempts.speedUp();
-        return;
-      case 'waiting':
-        this.dialNow();
-        return;
-      case 'connected':
-        // This may be the old process's connection, which is about to close, or the new one's already: it is certainly
-        // old once the port's file is another one.
-        this.endWatch();
-        this.endWatch = watchPort(options.root, port, attempts.identity, REBOOT_MS, () => {
-          connection?.destroy();
-        });
-        return;
-      case 'idle':
-      case 'loading':
-      case 'stopping':
-      case 'stopped':
-        return;
+    this.attempts.speedUp();
+    if (this.state === 'none') {
+      this.machine.goto('loading');
+    } else if (this.state === 'waiting') {
+      this.machine.goto('connecting');
     }
   }
 
   stop(graceMs: number): Promise<void> {
     this.stopped ??= new Promise((resolve) => {
       this.graceMs = graceMs;
-      this.ended = () => {
-        this.stats.ended();
-        resolve();
-      };
+      this.ended = resolve;
       this.machine.goto('stopping');
     });
     return this.stopped;
@@ -215,15 +191,8 @@ export class SerialLink implements Link {
     });
   }
 
-  private enterConnecting(handle: Handled): void {
-    handle.timeout(this.attempts.spacingMs(), () => {
-      handle.leaving(dialLimiter.add(() => this.dial(handle)));
-    });
-  }
-
   private dial(handle: Handled): void {
     const { options, attempts, stats } = this;
-    attempts.started();
     stats.dialled();
     const abandoned = new AbortController();
     handle.leaving(() => abandoned.abort());
@@ -251,21 +220,6 @@ export class SerialLink implements Link {
     );
   }
 
-  private enterWaiting(handle: Handled): void {
-    const waitMs = this.attempts.waitMs();
-    handle.timeout(waitMs, () => handle.goto('connecting'));
-    if (waitMs > FAST_MS) {
-      const { port, attempts } = this;
-      const { root } = this.options;
-      handle.leaving(watchPort(root, port, attempts.identity, waitMs, () => this.dialNow()));
-    }
-  }
-
-  private dialNow(): void {
-    this.attempts.speedUp();
-    this.machine.goto('connecting');
-  }
-
   private serve(socket: Socket): PortConnection {
     const { context, stats } = this;
     const stream = new NetStream(socket, context.now);
@@ -286,7 +240,6 @@ export class SerialLink implements Link {
     stats.opened();
     handle.timeout(BUSY_MS, () => stats.settle());
     handle.leaving(() => {
-      this.endWatch();
       // When the link stops, requests that were read are answered first.
       if (this.connection !== null && this.graceMs === null) {
         this.connection = null;

@@ -4,22 +4,18 @@
  *   guest connected (after_ms)   first request answered (after_ms)   guest disconnected (lasted_ms)
  *   guest reconnected (away_ms)
  *
- * Made by the port's link. It stands between the connections and their observer, so that the first answer after a boot
- * is noticed; everything is passed on unchanged. A connection is settled when it has lasted for a second or received a
- * byte: one that ends before that means that another process has the port. It is counted as held, and the link logs it.
- *
- * A guest in a boot loop does not fill the log: after a few records a minute the rest of that minute is summed up in one
- * record, and so is each minute that follows until one is quiet. The last record always has the current state. Counts
- * are exact.
+ * Made by the port's link, and given to its connections as their observer: all that they report is passed on. A
+ * connection is settled when it has lasted for a second or received a byte: one that ends before that means that another
+ * process has the port. A guest in a boot loop does not fill the log: a record says how many before it were suppressed.
  */
+import { TokenBucket } from '../lib/token-bucket';
 import type { Fields } from '../log';
 import type { Reply } from '../protocol/reply';
 import { isDataRequest, type Request } from '../protocol/request';
 import type { LinkObserver, Origin, Refusal } from './link';
 
-/** Records of one guest's port in a minute: a boot, a halt and a boot, and a reboot of the guest. */
-const MAX_RECORDS = 8;
-const MINUTE_MS = 60_000;
+/** A boot, a halt and a boot, and a reboot of the guest at once; then four records a minute. */
+const RECORDS = { burst: 8, perSecond: 4 / 60 };
 
 /** The counts of all ports of the node. */
 export interface PortMetrics {
@@ -31,18 +27,19 @@ export interface PortMetrics {
   readonly bootToAnswer: { add(ms: number): void };
 }
 
+/** As status shows them. */
 export interface SerialCounts {
-  readonly attempts: number;
-  readonly connects: number;
+  attempts: number;
+  connects: number;
   /** Settled connections after the first one of a boot. */
-  readonly reconnects: number;
+  reconnects: number;
   /** Times that another process had the port. */
-  readonly held: number;
+  held: number;
   /** Bytes that were not part of a request: noise, cut lines, floods. */
-  readonly droppedBytes: number;
+  droppedBytes: number;
   /** From the zone's running to its first connection and its first answer, ms; null: not yet. */
-  readonly connectedAfterMs: number | null;
-  readonly answeredAfterMs: number | null;
+  connectedAfterMs: number | null;
+  answeredAfterMs: number | null;
 }
 
 export interface SerialStatsOptions {
@@ -55,12 +52,9 @@ export interface SerialStatsOptions {
   readonly ranBefore: boolean;
 }
 
-/** Calls `fn` after `ms`. @returns cancels it */
-export type Later = (fn: () => void, ms: number) => () => void;
-
 /** The counts and records of one port. It has one connection at a time, from `opened` to `closed`. */
 export class SerialStats implements LinkObserver {
-  private readonly totals: { -readonly [K in keyof SerialCounts]: SerialCounts[K] } = {
+  readonly counts: SerialCounts = {
     attempts: 0,
     connects: 0,
     reconnects: 0,
@@ -72,26 +66,19 @@ export class SerialStats implements LinkObserver {
   private connection: { readonly at: number; settled: boolean } | null = null;
   private runningAt = 0;
   private awaySince = 0;
-  private ranBefore: boolean;
-  private bootSeen = false;
-  /** Records that may still be logged in this minute. */
-  private remaining = MAX_RECORDS;
-  /** Since the last record. */
-  private unlogged = nothing();
-  /** Cancels the end of the current minute. */
-  private minute: (() => void) | null = null;
+  /** Whether the agent saw the zone begin to run; null before it runs. */
+  private bootSeen: boolean | null = null;
+  private readonly records: TokenBucket;
+  /** Records and dropped bytes since the last record. */
+  private suppressed = 0;
+  private unlogged = 0;
 
   /** @param now a clock in ms that never goes back */
   constructor(
     private readonly options: SerialStatsOptions,
     private readonly now: () => number,
-    private readonly later: Later = afterTime,
   ) {
-    this.ranBefore = options.ranBefore;
-  }
-
-  get counts(): SerialCounts {
-    return this.totals;
+    this.records = new TokenBucket(RECORDS, now);
   }
 
   /** The connection is ours. */
@@ -102,41 +89,37 @@ export class SerialStats implements LinkObserver {
   /** The zone runs: times count from here. */
   running(): void {
     this.runningAt = this.now();
-    this.bootSeen = !this.ranBefore;
-    this.ranBefore = false;
-    this.totals.connectedAfterMs = null;
-    this.totals.answeredAfterMs = null;
+    this.bootSeen = this.bootSeen !== null || !this.options.ranBefore;
+    this.counts.connectedAfterMs = null;
+    this.counts.answeredAfterMs = null;
   }
 
   dialled(): void {
-    this.totals.attempts++;
+    this.counts.attempts++;
   }
 
   opened(): void {
     this.connection = { at: this.now(), settled: false };
-    this.totals.connects++;
+    this.counts.connects++;
     this.options.observer.opened();
   }
 
   /** The connection is ours. Repeating it is harmless. */
   settle(): void {
-    const { connection, totals } = this;
+    const { connection, counts } = this;
     if (connection === null || connection.settled) {
       return;
     }
     const { ports } = this.options.metrics;
     connection.settled = true;
     ports.connects++;
-    this.unlogged.connects++;
-    if (totals.connectedAfterMs === null) {
-      totals.connectedAfterMs = connection.at - this.runningAt;
-      this.write(this.sinceBoot(totals.connectedAfterMs), 'guest connected');
+    if (counts.connectedAfterMs === null) {
+      counts.connectedAfterMs = connection.at - this.runningAt;
+      this.write(this.sinceBoot(counts.connectedAfterMs), 'guest connected');
     } else {
-      totals.reconnects++;
+      counts.reconnects++;
       ports.reconnects++;
-      const awayMs = connection.at - this.awaySince;
-      this.unlogged.awayMs += awayMs;
-      this.write({ away_ms: Math.round(awayMs) }, 'guest reconnected');
+      this.write({ away_ms: Math.round(connection.at - this.awaySince) }, 'guest reconnected');
     }
   }
 
@@ -146,7 +129,6 @@ export class SerialStats implements LinkObserver {
     if (connection?.settled) {
       this.awaySince = this.now();
       this.options.metrics.ports.disconnects++;
-      this.unlogged.disconnects++;
       const lasted_ms = Math.round(this.awaySince - connection.at);
       this.write({ lasted_ms }, 'guest disconnected');
     }
@@ -155,24 +137,15 @@ export class SerialStats implements LinkObserver {
 
   /** Another process has the port. */
   held(): void {
-    this.totals.held++;
+    this.counts.held++;
     this.options.metrics.ports.held++;
   }
 
-  /** Bytes were not part of a request. */
+  /** Bytes were not part of a request. Noise comes in pieces: it is logged with the next record. */
   dropped(bytes: number): void {
-    this.totals.droppedBytes += bytes;
+    this.counts.droppedBytes += bytes;
     this.options.metrics.ports.droppedBytes += bytes;
-    this.unlogged.droppedBytes += bytes;
-    // Noise comes in pieces: it is logged with the next record, or at the end of the minute.
-    this.startMinute();
-  }
-
-  /** The link ended: nothing comes after this. */
-  ended(): void {
-    this.sumUp();
-    this.minute?.();
-    this.minute = null;
+    this.unlogged += bytes;
   }
 
   received(bytes: number): void {
@@ -186,10 +159,10 @@ export class SerialStats implements LinkObserver {
 
   answered(origin: Origin, request: Request, reply: Reply | null, elapsedMs: number): void {
     // Firmware and login prompts send lines too: only what a client asks counts.
-    if (this.totals.answeredAfterMs === null && reply !== null && isDataRequest(request)) {
+    if (this.counts.answeredAfterMs === null && reply !== null && isDataRequest(request)) {
       const afterMs = this.now() - this.runningAt;
-      this.totals.answeredAfterMs = afterMs;
-      if (this.bootSeen) {
+      this.counts.answeredAfterMs = afterMs;
+      if (this.bootSeen === true) {
         this.options.metrics.bootToAnswer.add(afterMs);
       }
       this.write(this.sinceBoot(afterMs), 'first request answered');
@@ -203,55 +176,22 @@ export class SerialStats implements LinkObserver {
 
   /** Marks a time that counts from when the agent first saw a zone that ran already. */
   private sinceBoot(ms: number): Fields {
-    return { after_ms: Math.round(ms), ...(this.bootSeen ? {} : { ran_before: true }) };
+    return { after_ms: Math.round(ms), ...(this.bootSeen === true ? {} : { ran_before: true }) };
   }
 
-  /** Logs an event, unless this minute has had its records: then it is summed up. */
   private write(fields: Fields, msg: string): void {
-    if (this.remaining > 0) {
-      this.remaining--;
-      this.startMinute();
-      this.log(fields, msg);
+    if (this.records.level() < 1) {
+      this.suppressed++;
+      return;
     }
+    const { suppressed, unlogged } = this;
+    this.records.take(1);
+    this.suppressed = 0;
+    this.unlogged = 0;
+    const more = {
+      ...(suppressed > 0 && { suppressed }),
+      ...(unlogged > 0 && { dropped_bytes: unlogged }),
+    };
+    this.options.log.info({ ...fields, ...more }, msg);
   }
-
-  private startMinute(): void {
-    this.minute ??= this.later(() => {
-      this.minute = null;
-      // Until a minute is quiet there is one record for each.
-      const isQuiet = this.unlogged.connects + this.unlogged.disconnects === 0;
-      this.sumUp();
-      this.remaining = isQuiet ? MAX_RECORDS : 0;
-      if (!isQuiet) {
-        this.startMinute();
-      }
-    }, MINUTE_MS);
-  }
-
-  private sumUp(): void {
-    const { connects, disconnects, awayMs, droppedBytes } = this.unlogged;
-    if (connects + disconnects > 0) {
-      const counts = { connects, disconnects, away_ms: Math.round(awayMs) };
-      this.log({ connected: this.settled, ...counts }, 'guest reconnected repeatedly');
-    } else if (droppedBytes > 0) {
-      this.log({}, 'discarded bytes that were not part of a request');
-    }
-  }
-
-  private log(fields: Fields, msg: string): void {
-    const { droppedBytes } = this.unlogged;
-    this.unlogged = nothing();
-    const dropped = droppedBytes > 0 ? { dropped_bytes: droppedBytes } : {};
-    this.options.log.info({ ...fields, ...dropped }, msg);
-  }
-}
-
-function nothing() {
-  return { connects: 0, disconnects: 0, awayMs: 0, droppedBytes: 0 };
-}
-
-function afterTime(fn: () => void, ms: number): () => void {
-  // A record that is due must not keep the process alive.
-  const timer = setTimeout(fn, ms).unref();
-  return () => clearTimeout(timer);
 }

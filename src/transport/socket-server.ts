@@ -190,7 +190,7 @@ export class ZoneSocket implements Link, PeriodicTask {
         handle.leaving(timer.everySecond(check));
       }
     };
-    const watch = watchDirectory(dirname(this.path), check, unwatched);
+    const watch = watchDirectory(dirname(this.path), timer, check, unwatched);
     if (watch === null) {
       unwatched();
     }

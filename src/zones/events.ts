@@ -5,39 +5,25 @@
  *                                              |
  *                                              0
  *                                              v
- *                                     'ready' (the snapshot) --> ZoneEvent, ZoneEvent, ...
+ *                                     'ready' (the snapshot) --> 'data', 'data', ...
  *
- * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event,
- * and a change in that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. 'lost' says that events
- * are missing; whoever listens must list the zones again. Usable alone: see tools/zone-events.
+ * The snapshot and the events after it leave no gap: while it is taken the platform delivers no event, and a change in
+ * that time makes us list again, for as long as LONGEST_SNAPSHOT_MS. Usable alone: see tools/zone-events.
  *
- * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in
- * slices: thousands of zones never stall the requests of one. It is made for the first snapshot, and for
- * each reconcile.
+ * A listing is one read of the index and one call for the kernel's zones (platform/libzonecfg.ts), done in slices:
+ * thousands of zones never stall the requests of one.
  */
 import { Readable } from 'node:stream';
 import { SystemError } from '../lib/errors';
 import { CooperativeYield } from '../lib/scheduler';
 import { factsOf, type Platform, type ZoneFacts } from '../platform/libzonecfg';
-import { bindZoneEvents, type RawZoneEvent, type ZoneSubscription } from '../platform/zone-events';
+import { bindZoneEvents, type ZoneSubscription } from '../platform/zone-events';
 
 /**
- * How long the first snapshot may wait for a time without events. A node that boots its zones just now has
- * none for minutes, and while the critical section is held the kernel keeps every event of every zone.
+ * A node that boots its zones just now has no time without events for minutes, and while the critical section is held the
+ * kernel keeps every event of every zone.
  */
 const LONGEST_SNAPSHOT_MS = 2000;
-
-export type ZoneEvent = {
-  readonly zonename: string;
-  readonly zoneid: number;
-  /** Nanoseconds since 1970. */
-  readonly when: bigint;
-} & (
-  | { readonly kind: 'created' }
-  | { readonly kind: 'deleted' }
-  /** State names are the kernel's: `ready`, `running`, `shutting_down` ... */
-  | { readonly kind: 'changed'; readonly newstate: string; readonly oldstate: string }
-);
 
 /** What a zone's state means for its guest. */
 export type Phase = 'halted' | 'ready' | 'running';
@@ -51,9 +37,8 @@ export function phaseOf(state: string): Phase {
 }
 
 /**
- * Emits 'ready' with the ZoneFacts of every zone, then 'data' with ZoneEvents; 'unreadable' with a zone
- * that libzonecfg cannot read, and why; 'lost'. `start` rejects when the platform refuses the
- * subscription or the listing.
+ * Emits 'ready' with the ZoneFacts of every zone, then 'data' with RawZoneEvents; 'unreadable' with a zone that libzonecfg
+ * cannot read, and why; 'lost' with a number of events that are missing: the zones must be listed again.
  */
 export class ZoneEvents extends Readable {
   /**
@@ -71,12 +56,15 @@ export class ZoneEvents extends Readable {
     super({ objectMode: true, highWaterMark: 1024 });
   }
 
-  /** Subscribes and takes the first snapshot; the same facts go out as 'ready'. */
+  /**
+   * Subscribes and takes the first snapshot; the same facts go out as 'ready'. Rejects when the platform refuses the
+   * subscription or the listing.
+   */
   async start(): Promise<readonly ZoneFacts[]> {
     const subscription = this.bind(
       (event) => {
         if (this.stopping === null) {
-          this.push(parseEvent(event));
+          this.push(event);
         }
       },
       (count) => this.emit('lost', count),
@@ -119,22 +107,10 @@ export class ZoneEvents extends Readable {
       await subscription.abortCritical();
       throw err;
     }
-    // Events are delivered from here on; what they replace is listed once more, and reconciled soon.
+    // Events are delivered from here on; what they replace is listed once more.
     await subscription.abortCritical();
-    this.emit('lost', 0);
     return listZones(this.platform);
   }
-}
-
-function parseEvent(raw: RawZoneEvent): ZoneEvent {
-  const { zonename, zoneid, when, newstate, oldstate } = raw;
-  if (newstate === '') {
-    return { kind: 'deleted', zonename, zoneid, when };
-  }
-  if (oldstate === '' && newstate === 'configured') {
-    return { kind: 'created', zonename, zoneid, when };
-  }
-  return { kind: 'changed', zonename, zoneid, when, newstate, oldstate };
 }
 
 export interface ZoneSnapshot {

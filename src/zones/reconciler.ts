@@ -1,28 +1,27 @@
 /*
  * The safety net below the events: compares the zones that we have with what libzonecfg says.
  *
- *   list --differences?--> wait until late events have come --> list again --> repair what is left
+ *   list --difference, new--> suspect --there still, when late events have come--> repair
+ *                                `----an event of the zone--> none
  *
- * In a healthy run it finds nothing. A difference counts only if it is there twice and no event of its
- * zone came in between: then its event was missed. Made by the registry; runs now and then, soon after a
- * zone could not be read (for want of a descriptor, say), and one at a time.
+ * In a healthy run it finds nothing. A difference counts only if two runs find it and no event of its zone comes in
+ * between: then its event was missed. Made by the registry. Runs periodically, soon after a difference was found or a
+ * zone could not be read (for want of a descriptor, say), at once where events were lost; one run at a time.
  */
 import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
-import { Fsm, type StateHandle, type States } from '../lib/fsm';
 import { TaskQueue } from '../lib/scheduler';
 import type { Platform, ZoneFacts } from '../platform/libzonecfg';
-import { listZones, phaseOf, type ZoneEvent } from './events';
+import type { RawZoneEvent } from '../platform/zone-events';
+import { listZones, phaseOf } from './events';
 import type { Zone } from './zone';
 
 /** An event on its way has arrived after this; a difference that is still there was missed. */
-const SECOND_LISTING_MS = 2000;
-/** A busy node's events come late: the second listing waits for twice their delay, at most so long. */
-const LATEST_LISTING_MS = 60_000;
+const LATE_EVENT_MS = 2000;
+/** A busy node's events come late: twice the delay of the last one is waited for, at most so long. */
+const LATEST_EVENT_MS = 60_000;
 /** After a listing that failed; the next time twice as long, and so on. */
 const FIRST_RETRY_MS = 500;
-/** An event's delay says nothing of those to come after this. */
-const LAG_COUNTS_MS = 60_000;
 
 export type Repair = 'missed creation' | 'missed deletion' | 'missed state' | 'changed identity';
 
@@ -33,37 +32,23 @@ export interface ReconcileOptions {
   readonly reconcileMs: number;
 }
 
-type ReconcilerState = 'new' | 'waiting' | 'running' | 'stopped';
-type Handled = StateHandle<ReconcilerState>;
-
-/**
- * Runs from `start` to `stop`, over the map of zones that it was given.
- *
- *   new --start--> waiting --time, events lost--> running --done--> waiting        any --stop--> stopped
- */
+/** Runs from `start` to `stop`, over the map of zones that it was given. */
 export class Reconciler {
-  private static readonly states: States<ReconcilerState, Reconciler> = {
-    new: { next: ['waiting', 'stopped'], enter: () => undefined },
-    waiting: {
-      next: ['running', 'stopped', 'waiting'],
-      enter: (handle, reconciler) => reconciler.enterWaiting(handle),
-    },
-    running: {
-      next: ['waiting', 'stopped'],
-      enter: (handle, reconciler) => reconciler.enterRunning(handle),
-    },
-    stopped: { next: [], enter: () => undefined },
-  };
-
-  private readonly machine: Fsm<ReconcilerState, Reconciler>;
-  /** When the next run is due: `soon` after a zone could not be asked for, `now` where events were lost. */
-  private due: 'periodic' | 'soon' | 'now' = 'periodic';
-  /** Zones that events came of since the last run began. */
-  private readonly touched = new Set<string>();
+  private state: 'new' | 'waiting' | 'running' | 'stopped' = 'new';
+  /** Of the next run, which may be asked for in any state. */
+  private dueAt = Infinity;
+  private timer: NodeJS.Timeout | undefined;
+  /** A zone could not be read since the last run began. */
+  private failed = false;
+  private readonly backoff: Backoff;
+  /** What differed in the last run, and since when, of zones without an event since then. */
+  private readonly suspects = new Map<
+    string,
+    { readonly repair: Repair; readonly since: number }
+  >();
   /** Of the last event: from its happening to here. */
   private eventLagMs = 0;
   private eventAt = -Infinity;
-  private readonly backoff: Backoff;
 
   /**
    * @param zones the zones that we have, by name
@@ -76,116 +61,57 @@ export class Reconciler {
   ) {
     const { reconcileMs } = options;
     this.backoff = new Backoff(Math.min(FIRST_RETRY_MS, reconcileMs), reconcileMs);
-    this.machine = new Fsm('reconciler', Reconciler.states, 'new', this);
-    this.machine.start();
   }
 
   /** From now on we have all zones of the first snapshot: before that there is nothing to compare with. */
   start(): void {
-    if (!this.stopped) {
-      this.machine.goto('waiting');
+    if (this.state === 'new') {
+      this.wait();
     }
   }
 
   stop(): void {
-    if (!this.stopped) {
-      this.machine.goto('stopped');
-    }
+    this.state = 'stopped';
+    clearTimeout(this.timer);
   }
 
-  /** A zone could not be asked for, so it may be other than we think. */
+  /** A zone could not be read: we run again soon. */
   soon(): void {
-    if (this.due === 'periodic') {
-      this.hasten('soon');
+    if (!this.failed) {
+      this.failed = true;
+      this.hasten(this.backoff.next());
     }
   }
 
-  /**
-   * Events were lost. What they were about can have happened behind the first listing of a run under way: then another
-   * one follows.
-   */
+  /** Events were lost. What they were about can have happened behind a listing under way: then another one follows. */
   lost(): void {
-    this.hasten('now');
+    this.hasten(0);
   }
 
   /** An event came in. */
-  onEvent(event: ZoneEvent): void {
+  onEvent(event: RawZoneEvent): void {
     this.eventLagMs = Date.now() - Number(event.when / 1_000_000n);
     this.eventAt = performance.now();
-    this.touched.add(event.zonename);
+    this.suspects.delete(event.zonename);
   }
 
-  /** Compares once, and repairs what differs. Never rejects. */
-  async run(): Promise<void> {
-    const { log } = this.options;
-    this.touched.clear();
+  /** Compares once, and repairs what has differed for long enough. Never rejects. @returns how many differences are left */
+  async run(): Promise<number> {
+    this.failed = false;
     try {
-      await this.checkMounts();
-      const first = await this.differences();
-      if (first.size === 0) {
-        return;
+      if (this.suspects.size === 0) {
+        await this.checkMounts();
       }
-      await this.settle();
-      const second = await this.differences();
-      if (this.stopped) {
-        // Zones that we take down ourselves are no difference.
-        return;
-      }
-      for (const [zonename, difference] of second) {
-        if (first.get(zonename) === difference && !this.touched.has(zonename)) {
-          log.warn({ zonename, repair: difference }, 'reconcile repaired');
-          await this.repair(zonename, difference);
-        }
-      }
+      await this.compare();
     } catch (err) {
-      log.error({ err }, 'reconcile failed');
+      this.options.log.error({ err }, 'reconcile failed');
       this.soon();
     }
-  }
-
-  private get stopped(): boolean {
-    return this.machine.state === 'stopped';
-  }
-
-  private hasten(due: 'soon' | 'now'): void {
-    this.due = due;
-    if (this.machine.state === 'waiting') {
-      this.machine.goto('waiting');
-    }
-  }
-
-  private enterWaiting(handle: Handled): void {
-    if (this.due === 'now') {
-      handle.goto('running');
-      return;
-    }
-    if (this.due === 'periodic') {
-      this.backoff.reset();
-    }
-    const waitMs = this.due === 'soon' ? this.backoff.next() : this.options.reconcileMs;
-    const timer = setTimeout(() => handle.goto('running'), waitMs).unref();
-    handle.leaving(() => clearTimeout(timer));
-  }
-
-  private enterRunning(handle: Handled): void {
-    this.due = 'periodic';
-    void this.run().then(() => handle.goto('waiting'));
-  }
-
-  /** Waits until events that were on their way at the first listing have come. */
-  private async settle(): Promise<void> {
-    // Counted, not measured: a timer comes up to a millisecond early, and would cost another two seconds.
-    for (let ms = 0; ms < LATEST_LISTING_MS; ms += SECOND_LISTING_MS) {
-      const lagMs = performance.now() - this.eventAt < LAG_COUNTS_MS ? this.eventLagMs : 0;
-      if (ms >= Math.max(SECOND_LISTING_MS, 2 * lagMs)) {
-        return;
-      }
-      await new Promise((resolve) => setTimeout(resolve, SECOND_LISTING_MS).unref());
-    }
+    return this.suspects.size;
   }
 
   /** No event says that a running zone lost its metadata directory. The zone logs it. */
-  private async checkMounts(): Promise<void> {
+  async checkMounts(): Promise<void> {
     const queue = new TaskQueue({ tasks: 1 });
     for (const zone of [...this.zones.values()]) {
       // Not waited for: one whose file system hangs is no reason to check no other. One in each iteration of the loop:
@@ -194,6 +120,62 @@ export class Reconciler {
         void zone.directory.check();
         await queue.next();
       }
+    }
+  }
+
+  private hasten(ms: number): void {
+    this.dueAt = Math.min(this.dueAt, performance.now() + ms);
+    if (this.state === 'waiting') {
+      this.wait();
+    }
+  }
+
+  private wait(): void {
+    this.state = 'waiting';
+    if (!this.failed) {
+      this.backoff.reset();
+    }
+    this.dueAt = Math.min(this.dueAt, performance.now() + this.options.reconcileMs);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.state = 'running';
+      this.dueAt = Infinity;
+      void this.run().then(() => {
+        if (this.state === 'running') {
+          this.wait();
+        }
+      });
+    }, this.dueAt - performance.now()).unref();
+  }
+
+  private async compare(): Promise<void> {
+    const { suspects } = this;
+    const found = await this.differences();
+    const now = performance.now();
+    const lagMs = now - this.eventAt < LATEST_EVENT_MS ? this.eventLagMs : 0;
+    const lateMs = Math.min(LATEST_EVENT_MS, Math.max(LATE_EVENT_MS, 2 * lagMs));
+    for (const zonename of suspects.keys()) {
+      if (!found.has(zonename)) {
+        suspects.delete(zonename);
+      }
+    }
+    for (const [zonename, repair] of found) {
+      const suspect = suspects.get(zonename);
+      if (this.state === 'stopped') {
+        // Zones that we take down ourselves are no difference.
+        return;
+      }
+      if (suspect?.repair !== repair) {
+        suspects.set(zonename, { repair, since: now });
+      } else if (now - suspect.since >= lateMs) {
+        suspects.delete(zonename);
+        this.options.log.warn({ zonename, repair }, 'reconcile repaired');
+        await this.repair(zonename, repair);
+      }
+    }
+    if (suspects.size > 0) {
+      // A timer may come up to a millisecond early, and would cost the same wait again.
+      this.hasten(lateMs + 1);
     }
   }
 

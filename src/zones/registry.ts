@@ -5,20 +5,19 @@
  *   events ---------+--> add | move | remove --> Zone
  *   reconcile ------+
  *
- * Events are acted on in the order that they come in. A zone that comes back under the name of one that
- * is still closing waits for that. The reconcile compares what libzonecfg says with what we
- * have; a difference is checked a second time, since its event may just be on its way, and is then
- * repaired and logged: in a healthy run it finds nothing. One zone's trouble never stops another's work.
+ * Events are acted on in the order that they come in. A zone that comes back under the name of one that is still closing
+ * waits for that. One zone's trouble never stops another's work.
  */
 import { EventEmitter } from 'node:events';
 import { afterPolling, CooperativeYield } from '../lib/scheduler';
-import { phaseOf, type Phase, type ZoneEvent, type ZoneEvents } from './events';
 import type { ZoneFacts } from '../platform/libzonecfg';
+import type { RawZoneEvent } from '../platform/zone-events';
+import { phaseOf, type Phase, type ZoneEvents } from './events';
 import { isOther, Reconciler, type ReconcileOptions, type Repair } from './reconciler';
 import type { Zone } from './zone';
 
 const NS_PER_MS = 1_000_000n;
-/** A state that was published is set by then. */
+/** A state that was published is set after this. */
 const SETTLED_MS = 250;
 
 export interface RegistryOptions extends ReconcileOptions {
@@ -33,11 +32,11 @@ interface RegistryEvents {
   moved: [Zone];
   /** It is closed. Another of its name may be there already. */
   removed: [Zone];
-  event: [ZoneEvent];
+  event: [RawZoneEvent];
   repaired: [Repair];
 }
 
-/** The zones of the node. Started once, stopped once, with all of its zones. */
+/** Started once, stopped once, with all of its zones. */
 export class Registry extends EventEmitter<RegistryEvents> {
   readonly safetyNet: Reconciler;
   private readonly zones = new Map<string, Zone>();
@@ -45,9 +44,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
   private readonly closing = new Map<string, Promise<void>>();
   /** When we asked for zones ourselves, ns since 1970: events from before that are old. */
   private readonly askedAt = new Map<string, bigint>();
-  /** Zones that are asked for once more, a while after an event of theirs. */
-  private readonly settling = new Map<string, NodeJS.Timeout>();
-  /** The end of the queue of zones that are brought up: one after the other, since none waits for anything. */
+  /** Of the queue of zones that are brought up, one after the other. */
   private lastBound: Promise<void> = Promise.resolve();
   private unbound = 0;
   private readonly slice = new CooperativeYield();
@@ -75,7 +72,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.safetyNet.lost();
     });
     const facts = await events.start();
-    // One after the other, so that all of it goes in slices: to make thousands of zones takes its time too.
     // Guests of running zones may be asking already; the others ask when they boot.
     const runs = (zone: ZoneFacts): boolean => phaseOf(zone.state) !== 'halted';
     const running = facts.filter(runs);
@@ -89,7 +85,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       await this.add(zone);
     }
     // Those that came meanwhile have waited in the stream, and are acted on before zones are compared.
-    events.on('data', (event: ZoneEvent) => this.apply(event));
+    events.on('data', (event: RawZoneEvent) => this.apply(event));
     await afterPolling();
     this.safetyNet.start();
     if (events.changedMeanwhile) {
@@ -116,11 +112,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
   }
 
   /**
-   * A brand hook says that something happened to a zone. It is only a hint: what libzonecfg says counts.
+   * Something may have happened to a zone, as a brand hook says: what libzonecfg says counts.
    * @returns what the zone is now, undefined when there is none
    */
   async notify(zonename: string): Promise<ZoneFacts | undefined> {
-    const askedAt = nowNs();
+    const askedAt = BigInt(Date.now()) * NS_PER_MS;
     const facts = this.options.platform.zoneFacts(zonename);
     const known = this.zones.get(zonename);
     if (facts === undefined) {
@@ -138,8 +134,11 @@ export class Registry extends EventEmitter<RegistryEvents> {
     return facts;
   }
 
-  /** A zone may be other than we think: asks libzonecfg, and contains what goes wrong. */
+  /** As `notify`, and contains what goes wrong. */
   async hint(zonename: string): Promise<void> {
+    if (this.stopped) {
+      return;
+    }
     try {
       await this.notify(zonename);
     } catch (err) {
@@ -154,9 +153,6 @@ export class Registry extends EventEmitter<RegistryEvents> {
       return;
     }
     this.stopped = true;
-    for (const timer of this.settling.values()) {
-      clearTimeout(timer);
-    }
     this.safetyNet.stop();
     // Not waited for longer than for the guests: it hangs when another subscriber of the node does.
     const { events, log } = this.options;
@@ -169,27 +165,24 @@ export class Registry extends EventEmitter<RegistryEvents> {
     await Promise.all(this.closing.values());
   }
 
-  private apply(event: ZoneEvent): void {
+  private apply(event: RawZoneEvent): void {
     this.emit('event', event);
     this.safetyNet.onEvent(event);
-    const { zonename } = event;
+    const { zonename, newstate, oldstate } = event;
     const zone = this.zones.get(zonename);
-    if (event.kind === 'deleted') {
+    const isCreated = oldstate === '';
+    if (newstate === '') {
       void this.remove(zonename);
-    } else if (event.kind === 'changed' && zone !== undefined) {
-      this.follow(zone, phaseOf(event.newstate), event.when);
+    } else if (zone !== undefined && !isCreated) {
+      this.follow(zone, phaseOf(newstate), event.when);
     } else {
-      this.notify(zonename).catch((err: unknown) => {
-        this.options.log.error({ err, zonename }, 'zone event could not be acted on');
-        this.safetyNet.soon();
-      });
+      void this.hint(zonename);
     }
   }
 
   /**
    * An event that is older than our own question says nothing new: libzonecfg does. The kernel publishes a state before
-   * it sets it (zone.c, zone_status_set), so that question got the old one, and so may one that is asked at once: it is
-   * asked twice, a while apart.
+   * it sets it (zone.c, zone_status_set), so it is asked twice, a while apart.
    */
   private follow(zone: Zone, phase: Phase, whenNs: bigint): void {
     const { zonename } = zone;
@@ -199,13 +192,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
       this.move(zone, phase);
     } else if (zone.state !== phase) {
       void this.hint(zonename);
-      if (!this.settling.has(zonename)) {
-        const again = (): void => {
-          this.settling.delete(zonename);
-          void this.hint(zonename);
-        };
-        this.settling.set(zonename, setTimeout(again, SETTLED_MS).unref());
-      }
+      setTimeout(() => void this.hint(zonename), SETTLED_MS).unref();
     }
   }
 
@@ -217,7 +204,7 @@ export class Registry extends EventEmitter<RegistryEvents> {
     const before = this.closing.get(facts.zonename);
     if (before !== undefined) {
       await before;
-      if (!this.stopped && !this.zones.has(facts.zonename)) {
+      if (!this.zones.has(facts.zonename)) {
         // Time has passed since the zone was seen: what counts is what it is now.
         await this.hint(facts.zonename);
       }
@@ -283,8 +270,4 @@ export class Registry extends EventEmitter<RegistryEvents> {
     this.closing.set(zonename, closing);
     await closing;
   }
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * NS_PER_MS;
 }

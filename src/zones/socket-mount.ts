@@ -1,11 +1,10 @@
 /*
  * The lofs mount of a zone's socket directory, as far as the agent manages it.
  *
- * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml
- * says so. There we only check that it is in force when the zone runs. Where a brand does not, we mount it
- * when the zone becomes ready: not later, since mount(2) follows symbolic links and a running zone's
- * processes could move the mount point away meanwhile. Nothing is unmounted when the zone halts:
- * zoneadmd takes away all that is mounted below its root, whoever mounted it (vplat.c, unmount_filesystems).
+ * Brands of platforms since 20161206 mount it themselves while the zone goes to ready; their platform.xml says so. There
+ * we only check it when the zone runs. Where a brand does not, we mount it when the zone becomes ready: not later, since
+ * mount(2) follows symbolic links and a running zone's processes could move the mount point away meanwhile. Nothing is
+ * unmounted when the zone halts: zoneadmd takes away all that is mounted below its root (vplat.c, unmount_filesystems).
  *
  *   phase     state
  *   halted    zone halted
@@ -26,7 +25,7 @@ import { deviceOf, inodeOf, openStat } from '../platform/files';
 import type { Platform } from '../platform/libzonecfg';
 import type { MountTable } from '../platform/mounts';
 import { mountPointOf, type Paths } from '../platform/paths';
-import type { DirectoryIdentity, ZoneRoot } from '../platform/zone-root';
+import type { ZoneRoot } from '../platform/zone-root';
 import type { ZoneFacts } from '../platform/libzonecfg';
 import type { Phase } from './events';
 
@@ -35,6 +34,8 @@ const NATIVE_BRANDS: readonly string[] = ['joyent', 'joyent-minimal', 'builder',
 
 /** A zone that is already going down again when the event of its start comes has left `running` by then. */
 const SECOND_CHECK_MS = 1000;
+/** The next check asks again. */
+const ANSWER_MS = 5000;
 /** After a fault: zones are ready for a fraction of a second only. Then twice as long, and so on. */
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 60_000;
@@ -48,15 +49,13 @@ const ANY = [
 
 export type MountState = (typeof ANY)[number];
 
-const nothing = (): void => undefined;
+/** A state that waits for the next phase. */
+const STEADY = { next: ANY, enter: (): void => undefined };
 
-/** What the mounts of all zones have in common. */
 export interface SocketMountOptions {
   readonly paths: Paths;
   readonly platform: Pick<Platform, 'zoneFacts'>;
   readonly table: MountTable;
-  /** When each zone is checked first: at the agent's start thousands of sockets are more urgent. */
-  readonly addFirstCheck: (check: () => void) => unknown;
 }
 
 /** What was read in brands' files, which are part of the platform image: they change with a boot of the node. */
@@ -81,10 +80,7 @@ const stat = openStat();
 /** Zones of an ordinary user's simulated node are mounted in views of their own. */
 const seesMounts = process.geteuid?.() === 0;
 
-/**
- * What a running zone has at its mount point: our directory, or something else. `unknown`: it could not be checked, or
- * should have nothing.
- */
+/** What a running zone has at its mount point. `unknown`: it could not be checked, or should have nothing. */
 export type MountCheck = 'ours' | 'another' | 'unknown';
 
 type Handled = StateHandle<MountState>;
@@ -92,19 +88,19 @@ type Handled = StateHandle<MountState>;
 /** The mount of one OS zone's directory. Its zone calls `moved` with each phase. */
 export class SocketMount {
   private static readonly states: States<MountState, SocketMount> = {
-    'zone halted': { next: ANY, enter: nothing },
-    'left to the brand': { next: ANY, enter: nothing },
+    'zone halted': STEADY,
+    'left to the brand': STEADY,
     mounting: { next: ANY, enter: (handle, mount) => mount.enterMounting(handle) },
     'checking again': {
       next: ANY,
       enter: (handle, mount) => handle.timeout(SECOND_CHECK_MS, () => handle.goto(mount.next())),
     },
-    'mounted by the brand': { next: ANY, enter: (_, mount) => mount.checkFirst() },
-    'mounted by the agent': { next: ANY, enter: (_, mount) => mount.checkFirst() },
+    'mounted by the brand': STEADY,
+    'mounted by the agent': STEADY,
     'not mounted': { next: ANY, enter: (handle, mount) => mount.enterNotMounted(handle) },
     'not known': { next: ANY, enter: (handle, mount) => mount.retryLater(handle) },
-    'none for this brand': { next: ANY, enter: nothing },
-    'no mounts on this node': { next: ANY, enter: nothing },
+    'none for this brand': STEADY,
+    'no mounts on this node': STEADY,
   };
   private readonly machine: Fsm<MountState, SocketMount>;
   private phase: Phase = 'halted';
@@ -112,10 +108,9 @@ export class SocketMount {
   /** The fault that was logged last. */
   private logged = '';
   /** What the zone has at its mount point, as it was seen last; null: not seen, or nothing. */
-  private seen: DirectoryIdentity | null = null;
-  private checking: Promise<void> | null = null;
+  private seen: string | null = null;
   /** The running zone was seen without it: that is logged, or about to be. */
-  private loss: NodeJS.Timeout | 'logged' | null = null;
+  private isLost = false;
 
   constructor(
     private readonly facts: ZoneFacts,
@@ -140,10 +135,7 @@ export class SocketMount {
   moved(phase: Phase): void {
     this.phase = phase;
     this.seen = null;
-    if (this.loss !== 'logged') {
-      clearTimeout(this.loss ?? undefined);
-    }
-    this.loss = null;
+    this.isLost = false;
     this.machine.goto(this.next());
   }
 
@@ -160,9 +152,7 @@ export class SocketMount {
       if (found === null || this.seen === null) {
         return 'unknown';
       }
-      const { dev, ino } = this.seen;
-      const isSame = dev === BigInt(deviceOf(found)) && ino === BigInt(inodeOf(found));
-      return isSame ? 'ours' : 'another';
+      return this.seen === `${deviceOf(found)}/${inodeOf(found)}` ? 'ours' : 'another';
     } catch {
       // The table cannot be read, or our directory.
       return 'unknown';
@@ -172,35 +162,26 @@ export class SocketMount {
   /**
    * Asks for the mount point of a running zone: somebody may have unmounted the directory, or removed it. That
    * is logged once, a second later: a zone that goes down has it unmounted before its event comes. Resolves
-   * when the zone's file system answered, or the signal ended the wait; joins a check under way.
+   * when the zone's file system answered, or the signal ended the wait.
    */
-  async check(signal?: AbortSignal): Promise<void> {
+  async check(signal = AbortSignal.timeout(ANSWER_MS)): Promise<void> {
     if (!this.runsMounted()) {
       return;
     }
-    this.checking ??= this.root
-      .directoryAt(mountPointOf(this.facts.brand))
-      .catch(() => null)
-      .then((found) => {
-        this.checking = null;
-        this.seen = found;
-      });
-    const over = new Promise<void>((resolve) => {
-      signal?.addEventListener('abort', () => resolve(), { once: true });
-    });
-    await Promise.race([this.checking, over]);
+    const at = mountPointOf(this.facts.brand);
+    this.seen = await this.root.directoryAt(at, signal).catch(() => null);
     const seen = this.lastCheck();
-    if (this.loss === null && seen === 'another') {
-      this.loss = setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
-    } else if (this.loss === 'logged' && seen === 'ours') {
-      this.loss = null;
+    if (seen === 'ours') {
+      this.isLost = false;
+    } else if (seen === 'another' && !this.isLost) {
+      this.isLost = true;
+      setTimeout(() => this.logLoss(), SECOND_CHECK_MS).unref();
     }
   }
 
   private logLoss(): void {
-    this.loss = null;
-    if (this.lastCheck() === 'another') {
-      this.loss = 'logged';
+    this.isLost = this.lastCheck() === 'another';
+    if (this.isLost) {
       const text =
         'the metadata directory was unmounted, or replaced while the zone runs: reboot it';
       this.log.warn({ mountpoint: this.mountPoint }, text);
@@ -262,10 +243,6 @@ export class SocketMount {
     );
   }
 
-  private checkFirst(): void {
-    this.options.addFirstCheck(() => void this.check());
-  }
-
   private enterNotMounted(handle: Handled): void {
     if (this.phase === 'ready') {
       this.retryLater(handle);
@@ -296,7 +273,7 @@ export class SocketMount {
       }
     } catch (err) {
       // What could not be seen to be in its place must not stay. It goes by the path that the table has.
-      const stray = strayMount(table, special);
+      const stray = table.mountOf(special)?.mountPoint;
       if (stray !== undefined) {
         await root.unmount(stray).catch((cause: unknown) => {
           log.error({ err: cause, mountpoint: stray }, 'could not unmount the metadata directory');
@@ -338,18 +315,5 @@ export class SocketMount {
       const text = `could not ${what} the metadata directory`;
       this.log.error({ err, mountpoint: this.mountPoint }, text);
     }
-  }
-}
-
-/** Where a directory is mounted by the table, if anywhere. */
-function strayMount(table: MountTable, special: string): string | undefined {
-  try {
-    return table.mountOf(special)?.mountPoint;
-  } catch (err) {
-    if (err instanceof SystemError) {
-      // The table cannot be read: the next attempt finds what is there, and counts it as mounted.
-      return undefined;
-    }
-    throw err;
   }
 }

@@ -4,9 +4,8 @@
  *   halted <--> ready <--> running     events can be lost: each of the three may follow each other one
  *   any of them --stop, close--> closing --> closed
  *
- * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in
- * every state, since it must be there before the zone boots. What changes with the state is the mount of its
- * directory, and an HVM zone's port. A fault of one zone stays here.
+ * The registry passes on what the platform says; a zone never asks for itself. An OS zone's socket exists in every state,
+ * since it must be there before the zone boots; its directory's mount and an HVM zone's port change with the state.
  */
 import type { ZoneLog } from '../log';
 import { Fsm, type StateRecord, type States } from '../lib/fsm';
@@ -20,9 +19,7 @@ import type { MountCheck, SocketMount } from './socket-mount';
 
 export type ZoneMachineState = Phase | 'closing' | 'closed';
 
-/** An OS zone's link. */
 export type SocketLink = Link & Pick<ZoneSocket, 'start' | 'remove' | 'history' | 'file'>;
-/** An HVM zone's link. */
 export type PortLink = Link &
   Pick<SerialLink, 'zoneRunning' | 'zoneStopped' | 'guestRebooted' | 'history' | 'counts'>;
 export type ZoneLink =
@@ -35,7 +32,7 @@ export type MountManager = Pick<
   'moved' | 'check' | 'lastCheck' | 'state' | 'mountPoint'
 >;
 
-/** One zone. Made by the registry when it is added; `close` is its end. */
+/** One zone: `stop` or `close` is its end. */
 export class Zone {
   private static readonly states: States<ZoneMachineState, Zone> = {
     halted: { next: ['ready', 'running', 'closing'], enter: (_, zone) => zone.enter('halted') },
@@ -88,30 +85,29 @@ export class Zone {
     return this.directory?.lastCheck() ?? 'unknown';
   }
 
-  /** Brings the link up. Resolves when an OS zone's socket listens; at once for an HVM zone. */
+  /** Resolves when an OS zone's socket listens; at once for an HVM zone. */
   async start(): Promise<void> {
     const { kind, link } = this.link;
     if (this.ending === null && kind === 'socket') {
       await link.start();
-      this.log.debug({ socket: link.state }, 'zone is served');
     }
   }
 
-  /** What the platform says the zone is now. Repeating the same is harmless. */
+  /** What the platform says the zone is now. */
   moved(phase: Phase): void {
     if (this.ending === null && this.machine.state !== phase) {
       this.machine.goto(phase);
     }
   }
 
-  /** The guest of an HVM zone rebooted in place: its hypervisor is a new process in the same zone. */
+  /** Its hypervisor was executed again in the running zone. */
   guestRebooted(): void {
     if (this.link.kind === 'port') {
       this.link.link.guestRebooted();
     }
   }
 
-  /** The zone was deleted: ends the link and takes away what it left on the node. Idempotent. */
+  /** The zone was deleted: takes away what it left on the node, too. Idempotent. */
   close(): Promise<void> {
     return this.end(0, true);
   }

@@ -156,7 +156,7 @@ describeWhere(whyNoFailingCalls(), 'a failing read of the zone index', function 
       const hits = calls.fail('open', errno, '/etc/zones/index$');
       await cn.control('create', { vms: [osZone(index)], boot: true });
       const reported = (): boolean => {
-        const records = cn.records('zone event could not be acted on');
+        const records = cn.records('zone could not be read');
         return records.some(({ zonename }) => zonename === uuidOf(index));
       };
       await eventually(() => hits() > 0 && reported(), 'a record');

@@ -2,6 +2,7 @@ import assert from 'node:assert';
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { PeriodicTimer } from '../../src/lib/periodic-timer';
 import { watchDirectory, type DirectoryWatch } from '../../src/transport/directory-watch';
 import { eventually } from '../support/eventually';
 import { tempDir, type TempDir } from '../support/temp-dir';
@@ -11,6 +12,7 @@ describe('the watch of a directory', () => {
   let parent: string;
   let changes: Map<string, number>;
   let watches: DirectoryWatch[];
+  const timer = new PeriodicTimer(50);
 
   beforeEach(() => {
     top = tempDir();
@@ -20,7 +22,7 @@ describe('the watch of a directory', () => {
     for (const name of ['a', 'b']) {
       mkdirSync(join(parent, name), { recursive: true });
       const changed = (): unknown => changes.set(name, (changes.get(name) ?? 0) + 1);
-      const watched = watchDirectory(join(parent, name), changed, () => undefined);
+      const watched = watchDirectory(join(parent, name), timer, changed, () => undefined);
       assert(watched !== null);
       watches.push(watched);
     }
@@ -59,7 +61,7 @@ describe('the watch of a directory', () => {
       for (const name of ['a', 'b']) {
         mkdirSync(join(parent, name), { recursive: true });
         const changed = (): unknown => changes.set(name, 1);
-        const watched = watchDirectory(join(parent, name), changed, () => undefined);
+        const watched = watchDirectory(join(parent, name), timer, changed, () => undefined);
         assert(watched !== null);
         watches.push(watched);
       }
@@ -69,7 +71,7 @@ describe('the watch of a directory', () => {
   it('reports a change a second time later: illumos loses what follows right after the first', async () => {
     let reports = 0;
     const broken = (): void => assert.fail('the watch holds');
-    const watched = watchDirectory(join(parent, 'a'), () => reports++, broken);
+    const watched = watchDirectory(join(parent, 'a'), timer, () => reports++, broken);
     assert(watched !== null);
     watches.push(watched);
     writeFileSync(join(parent, 'a', 'one'), '');

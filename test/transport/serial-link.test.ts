@@ -6,6 +6,9 @@ import { eventually } from '../support/eventually';
 import { frame, putFrame } from '../support/frames';
 import { RECONNECT_MS, served, SerialWorld } from '../support/serial-links';
 
+/** The first wait after a dial that was refused, and what the dial takes. */
+const SLOW_DIAL_MS = 1000 + RECONNECT_MS;
+
 describe('a serial link', () => {
   let world: SerialWorld;
 
@@ -207,8 +210,9 @@ describe('a serial link', () => {
     assert.strictEqual(world.metrics.ports.held, ttyb.connects);
     assert.deepStrictEqual(world.logged, []);
     await ttyb.fault('held', 0);
-    // A new process of the hypervisor is noticed at once, however long the wait is.
+    // A new process of the hypervisor is dialled at once, however long the wait is.
     await ttyb.reboot();
+    link.guestRebooted();
     await served(ttyb);
   });
 
@@ -254,7 +258,7 @@ describe('a serial link', () => {
       rmSync(join(world.zoneroot, 'tmp'), { recursive: true });
       const ttyb = world.port();
       await ttyb.start();
-      await served(ttyb);
+      await served(ttyb, SLOW_DIAL_MS);
     });
   }
 

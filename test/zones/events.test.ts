@@ -2,16 +2,22 @@ import assert from 'node:assert';
 import { once } from 'node:events';
 import { readdirSync, renameSync } from 'node:fs';
 import type { Platform } from '../../src/platform/libzonecfg';
-import { bindZoneEvents, type ZoneSubscription } from '../../src/platform/zone-events';
-import { listZones, ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+import {
+  bindZoneEvents,
+  type RawZoneEvent,
+  type ZoneSubscription,
+} from '../../src/platform/zone-events';
+import { listZones, ZoneEvents } from '../../src/zones/events';
 import { makeNode, openDescriptors, STATUS, type EmulatedNode } from '../support/emulated-node';
 import { eventually } from '../support/eventually';
 import { ZonedNode } from '../support/served-zones';
 
 /** What an event says, without what is another in each run. */
-function textOf(event: ZoneEvent): string {
-  const change = event.kind === 'changed' ? ` ${event.oldstate}>${event.newstate}` : '';
-  return `${event.zonename} ${event.kind}${change}`;
+function textOf({ zonename, newstate, oldstate }: RawZoneEvent): string {
+  if (newstate === '') {
+    return `${zonename} deleted`;
+  }
+  return `${zonename} ${oldstate === '' ? 'created' : `changed ${oldstate}>${newstate}`}`;
 }
 
 describe('zone events', () => {
@@ -53,7 +59,7 @@ describe('zone events', () => {
 
   function eventsOf(stream: ZoneEvents): string[] {
     const seen: string[] = [];
-    stream.on('data', (event: ZoneEvent) => seen.push(textOf(event)));
+    stream.on('data', (event: RawZoneEvent) => seen.push(textOf(event)));
     return seen;
   }
 
@@ -75,7 +81,7 @@ describe('zone events', () => {
     const stream = make();
     const seen = eventsOf(stream);
     const whens: bigint[] = [];
-    stream.on('data', (event: ZoneEvent) => whens.push(event.when));
+    stream.on('data', (event: RawZoneEvent) => whens.push(event.when));
     await stream.start();
     const from = BigInt(Date.now()) * 1_000_000n;
     await zoned.create('alpha');
@@ -117,7 +123,7 @@ describe('zone events', () => {
     assert.deepStrictEqual(seen, ['alpha changed initialized>ready']);
   });
 
-  it('bound the first snapshot of a node that never rests, and emit "lost"', async () => {
+  it('bound the first snapshot of a node that never rests, and say that zones changed meanwhile', async () => {
     await zoned.create('alpha');
     let listings = 0;
     const stream = withBetween(async () => {
@@ -125,12 +131,10 @@ describe('zone events', () => {
       await zoned.kernel.configured('alpha');
     });
     const seen = eventsOf(stream);
-    const lost: number[] = [];
-    stream.on('lost', (count: number) => lost.push(count));
     const began = performance.now();
     const facts = await stream.start();
     assert(performance.now() - began >= 2000 && listings > 1, `${listings} listings`);
-    assert.deepStrictEqual([lost, facts.length], [[0], 1]);
+    assert.strictEqual(facts.length, 1);
     assert.strictEqual(stream.changedMeanwhile, true);
     await zoned.move('alpha', 'initialized');
     await eventually(() => seen.at(-1) === 'alpha changed uninitialized>initialized');

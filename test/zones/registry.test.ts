@@ -325,7 +325,7 @@ describe('the registry', () => {
       await zoned.kernel.configured('gamma');
       await zoned.boot('alpha');
       await become(served, { alpha: 'running', beta: 'running' });
-      const [record] = served.logged.records('zone event could not be acted on');
+      const [record] = served.logged.records('zone could not be read');
       assert.strictEqual(record?.zonename, 'gamma');
       assert.strictEqual(await served.reconcile(), 0);
     });

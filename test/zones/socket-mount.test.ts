@@ -10,7 +10,6 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { TaskQueue } from '../../src/lib/scheduler';
 import { MountTable } from '../../src/platform/mounts';
 import { ZoneRoots, type ZoneRoot } from '../../src/platform/zone-root';
 import { brandMounts, SocketMount, type SocketMountOptions } from '../../src/zones/socket-mount';
@@ -61,8 +60,6 @@ describe('the files of a brand', () => {
   });
 });
 
-const checks = new TaskQueue({});
-
 describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () => {
   let node: EmulatedNode;
   let roots: ZoneRoots;
@@ -96,7 +93,6 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       paths: node.paths,
       platform,
       table: new MountTable(node.paths.mnttab),
-      addFirstCheck: (check) => checks.add(check),
     });
   }
 
@@ -160,7 +156,6 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       paths: node.paths,
       platform: node.platform,
       table: new MountTable(node.paths.mnttab),
-      addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
     await eventually(() => mount.state === 'mounted by the agent');
@@ -217,7 +212,8 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       mountAsBrand();
       node.emulation.zoneStatus('alpha', STATUS.running, 0);
       mount.moved('running');
-      await eventually(() => mount.lastCheck() === 'ours');
+      await mount.check();
+      assert.strictEqual(mount.lastCheck(), 'ours');
       return mount;
     };
     const goingDown = await running();
@@ -241,7 +237,8 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
     node.emulation.zoneStatus('alpha', STATUS.running, 0);
     const mount = make(true);
     mount.moved('running');
-    await eventually(() => mount.lastCheck() === 'ours');
+    await mount.check();
+    assert.strictEqual(mount.lastCheck(), 'ours');
     const directory = node.paths.zoneDirectory('alpha');
     renameSync(directory, `${directory}.old`);
     mkdirSync(directory);
@@ -263,7 +260,6 @@ describeWhere(whyNotRoot(), 'the mount of a zone\u2019s socket directory', () =>
       paths: node.paths,
       platform: node.platform,
       table: new MountTable(node.paths.mnttab),
-      addFirstCheck: (check) => checks.add(check),
     });
     mount.moved('ready');
     mount.moved('running');

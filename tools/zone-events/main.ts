@@ -7,7 +7,8 @@ import { explain, RemediedError } from '../../src/lib/errors';
 import { packageVersion } from '../../src/lib/version';
 import { defaultRoot } from '../../src/config';
 import { openPlatform } from '../../src/platform/libzonecfg';
-import { ZoneEvents, type ZoneEvent } from '../../src/zones/events';
+import type { RawZoneEvent } from '../../src/platform/zone-events';
+import { ZoneEvents } from '../../src/zones/events';
 
 async function main(): Promise<void> {
   const command = new Command('zone-events')
@@ -32,36 +33,24 @@ async function main(): Promise<void> {
   // Whoever reads us may stop early (`| head`).
   process.stdout.on('error', stop);
   process.stdout.write(`${JSON.stringify({ ...stamp('ready'), zones: facts.length })}\n`);
-  events.on('data', (event: ZoneEvent) => process.stdout.write(`${render(event)}\n`));
+  events.on('data', (event: RawZoneEvent) => process.stdout.write(`${render(event)}\n`));
 }
 
 function stamp(type: string): { date: string; type: string } {
   return { date: new Date().toISOString(), type };
 }
 
-function render(event: ZoneEvent): string {
-  const { newstate, oldstate } = statesOf(event);
+function render({ zonename, newstate, oldstate, zoneid, when }: RawZoneEvent): string {
   const head = {
     ...stamp('event'),
     channel: 'com.sun:zones:status',
     class: 'status',
     subclass: 'change',
   };
-  const data = { zonename: event.zonename, newstate, oldstate, zoneid: event.zoneid };
+  const data = { zonename, newstate, oldstate, zoneid };
   // `when` is past 2^53: its digits go in as they are.
   const text = JSON.stringify({ ...head, data });
-  return `${text.slice(0, -2)},"when":${event.when}}}`;
-}
-
-function statesOf(event: ZoneEvent): { newstate: string; oldstate: string } {
-  switch (event.kind) {
-    case 'created':
-      return { newstate: 'configured', oldstate: '' };
-    case 'deleted':
-      return { newstate: '', oldstate: 'configured' };
-    case 'changed':
-      return event;
-  }
+  return `${text.slice(0, -2)},"when":${when}}}`;
 }
 
 main().catch((err: unknown) => {
