@@ -71,7 +71,6 @@ export class Watchdog {
   }
 
   start(): void {
-    this.loopWatch.start();
     this.timer = setInterval(() => this.sample(), WINDOW_MS);
     this.timer.unref();
   }
@@ -79,7 +78,6 @@ export class Watchdog {
   /** Idempotent. */
   stop(): void {
     clearInterval(this.timer ?? undefined);
-    this.loopWatch.stop();
   }
 
   state() {
