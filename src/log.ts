@@ -103,10 +103,13 @@ function printable(char: string): string {
  * log the zone may write. Records over the limit are counted, and their number is logged within a second.
  */
 export class ZoneLog {
-  private readonly records: TokenBucket;
-  private readonly bytes: TokenBucket;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
-  private child: Logger | null = null;
+  /** Made for the first record that is written: most zones of a node log nothing for hours. */
+  private output: {
+    readonly logger: Logger;
+    readonly records: TokenBucket;
+    readonly bytes: TokenBucket;
+  } | null = null;
   private suppressed = 0;
 
   /** @param onSuppressed is called for each record over the quota */
@@ -114,16 +117,9 @@ export class ZoneLog {
     private readonly parent: Logger,
     private readonly zonename: string,
     private readonly brand: string,
-    quota = DEFAULT_LOG_QUOTA,
+    private readonly quota = DEFAULT_LOG_QUOTA,
     private readonly onSuppressed: () => void = () => undefined,
-  ) {
-    const { bytesPerSecond } = quota;
-    this.records = new TokenBucket(quota);
-    this.bytes = new TokenBucket({
-      perSecond: bytesPerSecond,
-      burst: bytesPerSecond * BURST_SECONDS,
-    });
-  }
+  ) {}
 
   debug(fields: Fields, msg: string): void {
     this.write('debug', fields, msg);
@@ -146,10 +142,10 @@ export class ZoneLog {
    * how many there are. It does use up the zone's bytes.
    */
   always(level: Level, fields: Fields, msg: string): void {
-    const logger = this.remember(level, fields, msg);
-    if (logger !== null) {
-      this.bytes.take(bytesOf(fields, msg));
-      logger[level](fields, msg);
+    const output = this.remember(level, fields, msg);
+    if (output !== null) {
+      output.bytes.take(bytesOf(fields, msg));
+      output.logger[level](fields, msg);
     }
   }
 
@@ -161,13 +157,14 @@ export class ZoneLog {
   }
 
   private write(level: Level, fields: Fields, msg: string): void {
-    const logger = this.remember(level, fields, msg);
-    if (logger === null) {
+    const output = this.remember(level, fields, msg);
+    if (output === null) {
       return;
     }
-    if (this.records.level() >= 1 && this.bytes.level() > 0) {
-      this.records.take(1);
-      this.bytes.take(bytesOf(fields, msg));
+    const { logger, records, bytes } = output;
+    if (records.level() >= 1 && bytes.level() > 0) {
+      records.take(1);
+      bytes.take(bytesOf(fields, msg));
       logger[level](fields, msg);
     } else {
       this.onSuppressed();
@@ -182,8 +179,8 @@ export class ZoneLog {
     }
   }
 
-  /** Adds it to the last ten. @returns the logger for it, null where its level is not logged */
-  private remember(level: Level, fields: Fields, msg: string): Logger | null {
+  /** Adds it to the last ten. @returns where it goes, null where its level is not logged */
+  private remember(level: Level, fields: Fields, msg: string): ZoneLog['output'] {
     this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
@@ -191,9 +188,14 @@ export class ZoneLog {
     if (this.parent.levels(LOG_STREAM) > bunyan.resolveLevel(level)) {
       return null;
     }
-    // Most zones of a node log nothing for hours, and a child logger is not small.
-    this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
-    return this.child;
+    const { parent, zonename, brand, quota } = this;
+    const { bytesPerSecond: perSecond } = quota;
+    this.output ??= {
+      logger: parent.child({ zonename, brand }, true),
+      records: new TokenBucket(quota),
+      bytes: new TokenBucket({ perSecond, burst: perSecond * BURST_SECONDS }),
+    };
+    return this.output;
   }
 }
 
