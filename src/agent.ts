@@ -85,7 +85,7 @@ export class Agent implements AdminNode {
    * @param root absolute; `/` on SmartOS
    * @param log one that has no child yet
    * @param lostRecords log records that were lost since the start
-   * @throws SystemError where the addon cannot be loaded
+   * @throws where the addon cannot be loaded
    */
   constructor(
     root: string,
