@@ -241,9 +241,6 @@ export function readZoneIndex(path: string) {
 /** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
 const INDEX_STATES = ZONE_STATES.slice(0, 3);
 
-/** Brands are few and zones many: one string for all that are the same. */
-const brands = new Map<string, string>();
-
 /** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
 function parseLine(line: string): ZoneFacts | undefined {
   const [zonename = '', state = '', zonepath = '', , brand = ''] = fieldsOf(line);
@@ -258,9 +255,7 @@ function parseLine(line: string): ZoneFacts | undefined {
   ) {
     return undefined;
   }
-  const sameBrand = brands.get(brand) ?? own(brand);
-  brands.set(sameBrand, sameBrand);
-  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: sameBrand };
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: own(brand) };
 }
 
 /** A zonepath with a colon in it stands in quotes. */
