@@ -88,9 +88,3 @@ loop_delay_start(loop_delay_t *delay, uv_loop_t *loop, double *into)
 	(void) uv_prepare_start(&delay->prepare, on_prepare);
 	uv_unref((uv_handle_t *)&delay->prepare);
 }
-
-void
-loop_delay_stop(loop_delay_t *delay)
-{
-	(void) uv_prepare_stop(&delay->prepare);
-}

@@ -38,10 +38,10 @@ typedef struct loop_delay {
 	uint64_t busy_ns;
 } loop_delay_t;
 
-/* Measures from now on; the memory of both must stay until the handle is closed. Does not keep the loop alive. */
+/*
+ * Measures from now on, until `prepare` is closed; the memory of both must stay until then. Does not keep the loop
+ * alive.
+ */
 void loop_delay_start(loop_delay_t *delay, uv_loop_t *loop, double *into);
-
-/* Stops measuring. `prepare` is left to be closed. Idempotent. */
-void loop_delay_stop(loop_delay_t *delay);
 
 #endif

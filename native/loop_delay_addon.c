@@ -1,19 +1,12 @@
 /*
- * The glue of loop_delay.
- *
- *   watchLoop(into) -> handle     into: a Float64Array, filled as loop_delay.h says, from now on
- *   unwatchLoop(handle)           idempotent
- *
- * A watch lives to the end of its environment, stopped or not, and holds its array that long.
+ * The glue of loop_delay: watchLoop(into) fills a Float64Array as loop_delay.h says, from now on. A watch lives to the
+ * end of its environment, and holds its array that long.
  */
 #include <stdlib.h>
 
 #include "addon.h"
 #include "loop_delay.h"
 #include "napi_call.h"
-
-/* 7f0b5c1e-92d4-4c37-8f6a-31d0a95e2c84 */
-static const napi_type_tag WATCH_TAG = { 0x7f0b5c1e92d44c37ULL, 0x8f6a31d0a95e2c84ULL };
 
 typedef struct watch {
 	loop_delay_t delay;
@@ -41,7 +34,6 @@ env_ends(napi_async_cleanup_hook_handle hook, void *arg)
 	watch_t *watch = arg;
 
 	watch->hook = hook;
-	loop_delay_stop(&watch->delay);
 	uv_close((uv_handle_t *)&watch->delay.prepare, on_closed);
 }
 
@@ -49,7 +41,7 @@ static napi_value
 js_watch(napi_env env, napi_callback_info info)
 {
 	size_t argc = 1;
-	napi_value into, handle;
+	napi_value into;
 	uv_loop_t *loop;
 	double *numbers;
 	watch_t *watch;
@@ -74,22 +66,6 @@ js_watch(napi_env env, napi_callback_info info)
 		return (NULL);
 	}
 	loop_delay_start(&watch->delay, loop, numbers);
-	CALL(env, napi_call_external(env, watch, &WATCH_TAG, &handle));
-	return (handle);
-}
-
-static napi_value
-js_unwatch(napi_env env, napi_callback_info info)
-{
-	size_t argc = 1;
-	napi_value handle;
-	void *watch;
-
-	CALL(env, napi_get_cb_info(env, info, &argc, &handle, NULL, NULL));
-	watch = napi_call_external_data(env, handle, &WATCH_TAG, "unwatchLoop(watch)");
-	if (watch == NULL)
-		return (NULL);
-	loop_delay_stop(&((watch_t *)watch)->delay);
 	return (NULL);
 }
 
@@ -98,7 +74,6 @@ loop_delay_exports(napi_env env, napi_value exports)
 {
 	static const napi_call_function_t FUNCTIONS[] = {
 		{ "watchLoop", js_watch },
-		{ "unwatchLoop", js_unwatch },
 	};
 
 	return (napi_call_exports(env, exports, NAPI_CALL_ALL(FUNCTIONS)));

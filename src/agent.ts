@@ -1,19 +1,11 @@
 /*
- * The daemon, put together: which parts there are, in what order they start and stop, and who listens to whom.
+ * The daemon, put together: which parts there are, in what order they start and stop, and who listens to whom. It holds
+ * no rule of its own.
  *
  *   one agent a node -> zones -> ready               start, a vasync pipeline
  *   zones -> VM data -> admin server -> lock         stop
  *
  * Once the first zones have their sockets, vminfod is followed and the admin server started, in turns with the others.
- *
- *   VM data  changed           datasets: judge it again, or remove it
- *                              zones: ask libzonecfg, where vminfod and we differ; its guest rebooted
- *   zones    added, changed    datasets: judge it again; the log
- *            removed           VM data: remove it
- *            event, repaired   metrics
- *
- * It holds no rule of its own: what a request means is in metadata/, what a zone does in zones/, what a
- * connection does in transport/, what operators see in admin/.
  */
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -93,7 +85,7 @@ export class Agent implements AdminNode {
    * @param root absolute; `/` on SmartOS
    * @param log one that has no child yet
    * @param lostRecords log records that were lost since the start
-   * @throws SystemError where the addon cannot be loaded
+   * @throws where the addon cannot be loaded
    */
   constructor(
     root: string,
@@ -109,9 +101,9 @@ export class Agent implements AdminNode {
     const largeAnswers = new ByteBudget(ANSWER_BYTES);
     const smallAnswers = new ByteBudget(ANSWER_BYTES / 2);
     this.answering = {
-      ...answersOf(config),
+      ...answersOf(this.version, config),
       commaDeletes: config.writer === 'file',
-      // Of the node's key, as soon as it is read: no request comes before.
+      // With the node's key once that is read, before any request.
       tokens: tokensOf(Buffer.alloc(0)),
       withRoom: (zonename, bytes, work) => {
         const budget = bytes > SMALL_ANSWER_BYTES ? largeAnswers : smallAnswers;
@@ -140,9 +132,8 @@ export class Agent implements AdminNode {
     this.metrics.watchesWaiting = () => this.watches.waiting;
     this.roots = new ZoneRoots(root);
     const { platform, roots, store, metrics, watches, handle } = this;
-    this.factory = new ZoneFactory({
-      ...{ paths, platform, roots, store, log, metrics, config, handle, watches },
-    });
+    const shared = { paths, platform, roots, store, log, metrics, config, handle, watches };
+    this.factory = new ZoneFactory(shared);
     this.events = new ZoneEvents(platform);
     this.zones = new Registry({
       platform,
@@ -198,7 +189,7 @@ export class Agent implements AdminNode {
       this.log.warn({ members: restart }, 'these members need a restart of the agent');
     }
     this.current = config;
-    Object.assign(this.answering, answersOf(config));
+    Object.assign(this.answering, answersOf(this.version, config));
     setLevel(this.log, config.log_level);
     this.factory.reload(config);
     this.datasets.reload(policyOf(config.datasets));
@@ -229,7 +220,12 @@ export class Agent implements AdminNode {
     // From then on they take turns with the sockets of the other zones. Earlier the first guests would wait for them.
     const others = Promise.race([listed, delay(LISTING_MS)]).then(async () => {
       if (this.stopping === null) {
-        this.openLibraries();
+        try {
+          // As later there may be no descriptor for them. What needs them is tried again, and guests are served.
+          openLibraries();
+        } catch (err) {
+          this.log.error({ err }, 'cannot open the libraries of the platform');
+        }
         this.store.start();
         this.admin = new AdminServer(this);
         await this.admin.start();
@@ -243,23 +239,11 @@ export class Agent implements AdminNode {
     }
   }
 
-  /** Now, as later there may be no descriptor for it. What needs them is tried again, guests are served all the same. */
-  private openLibraries(): void {
-    try {
-      openLibraries();
-    } catch (err) {
-      this.log.error({ err }, 'cannot open the libraries of the platform');
-    }
-  }
-
   private vmChanged({ zonename, previous, next }: VmChange): void {
     const zone = this.zones.get(zonename);
-    // No zone event reports that the guest's init was started again.
-    if (
-      previous?.initRestarts !== undefined &&
-      next?.initRestarts !== undefined &&
-      previous.initRestarts !== next.initRestarts
-    ) {
+    const [restarts, restartsNow] = [previous?.initRestarts, next?.initRestarts];
+    if (restarts !== undefined && restartsNow !== undefined && restarts !== restartsNow) {
+      // No zone event reports that the guest's init was started again.
       zone?.guestRebooted();
     }
     // What vminfod says of a zone's state is a hint only: libzonecfg is asked. Until all zones are found a
@@ -336,12 +320,13 @@ export class Agent implements AdminNode {
 }
 
 /** The rules of answers that can change while the agent runs. */
-function answersOf({ operator_script_writable, store_empty_values, limits }: Config) {
+function answersOf(version: string, config: Config) {
+  const { operator_script_writable, store_empty_values, limits } = config;
   return {
     operatorScriptWritable: operator_script_writable,
     emptyValuesStored: store_empty_values,
     replyBytes: limits.unsent_bytes,
-    hello: helloText(packageVersion(), {
+    hello: helloText(version, {
       lineBytes: limits.line_bytes,
       replyBytes: limits.unsent_bytes,
       metadataBytes: limits.metadata_bytes,
@@ -371,8 +356,5 @@ function writerOf(config: Config, paths: Paths, files: ConfigFiles): Writer {
 
 /** Whether vminfod and we know different states of a zone; halted where vminfod says nothing. */
 function differs(zone: Zone | undefined, next: VmChange['next']): boolean {
-  if (zone === undefined || next === undefined) {
-    return (zone === undefined) !== (next === undefined);
-  }
-  return zone.state !== phaseOf(next.zoneState ?? '');
+  return zone?.state !== (next && phaseOf(next.zoneState ?? ''));
 }

@@ -1,9 +1,9 @@
 /*
- * The daemon's configuration: one JSON file with comments, checked whole before anything starts; and its options.
+ * The daemon's configuration: one JSON file with comments, checked whole before anything starts; and its options. The
+ * only place that reads process.env.
  *
- * On SmartOS the start method writes the file from the service's SMF property group; anyone may write
- * it by hand. Every member is optional. An unknown member is refused, since a misspelt limit that is
- * silently ignored is noticed too late. This is the only place that reads process.env.
+ * On SmartOS the start method writes the file from the service's SMF property group. Every member is optional; an
+ * unknown one is refused, since a misspelt limit that is silently ignored is noticed too late.
  */
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
@@ -146,33 +146,27 @@ export function loadConfig(path: string | undefined): Config {
   return parseConfig(json, path);
 }
 
-/** Members that are read only when the agent, or a zone's part of it, is made. */
-const MADE_WITH = [
-  'writer',
-  'restore_undone_writes',
-  'vminfod',
-  'metrics_port',
-  'reconcile_seconds',
-  'readers',
-] as const;
-const LIMITS_MADE_WITH = [
-  'writes_per_second',
-  'write_burst',
-  'metadata_bytes',
-  'metadata_keys',
-  'metadata_file_bytes',
-  'records_per_second',
-  'record_burst',
-  'log_bytes_per_second',
-] as const;
+/** Members that a reload changes; all others are read only when the agent, or a zone's part of it, is made. */
+const RELOADED: readonly string[] = [
+  ...['log_level', 'operator_script_writable', 'store_empty_values', 'datasets', 'limits'],
+  ...['limits.line_bytes', 'limits.unsent_bytes', 'limits.queued_requests'],
+  ...['limits.connections', 'limits.idle_seconds'],
+];
 
 /** The members that differ and take effect only with a new start of the agent. */
 export function needingRestart(before: Config, after: Config): string[] {
-  const limits = LIMITS_MADE_WITH.filter((name) => before.limits[name] !== after.limits[name]);
-  return [
-    ...MADE_WITH.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name])),
-    ...limits.map((name) => `limits.${name}`),
+  const different = [
+    ...differing(before, after),
+    ...differing(before.limits, after.limits).map((name) => `limits.${name}`),
   ];
+  return different.filter((name) => !RELOADED.includes(name));
+}
+
+function differing<T extends object>(before: T, after: T): string[] {
+  const old = new Map<string, unknown>(Object.entries(before));
+  return Object.entries(after)
+    .filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(old.get(name)))
+    .map(([name]) => name);
 }
 
 /** The URL of vminfod as the command line gives it; throws a ConfigError. */
@@ -195,23 +189,18 @@ export function widenThreadPool(): void {
 }
 
 /** For a process of ours that is to run as this one does: its libraries are found by the environment. */
-export function ownEnvironment(): Record<string, string> {
-  const { env } = process;
-  return Object.fromEntries(
-    Object.entries(env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])),
-  );
+export function ownEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env };
 }
 
 /** The alternate root to work below, unless `--root` gives it. `/` only where the platform is real. */
 export function defaultRoot(): string | undefined {
-  const fromEnvironment = process.env.MDATAD_ROOT;
-  if (fromEnvironment !== undefined && fromEnvironment !== '') {
-    return fromEnvironment;
-  }
-  return process.platform === 'sunos' ? '/' : undefined;
+  const { MDATAD_ROOT: root = '' } = process.env;
+  const real = process.platform === 'sunos' ? '/' : undefined;
+  return root === '' ? real : root;
 }
 
-/** The options of mdatad, as main.ts reads them and as the shells complete them. It ends no process: errors, help and version are thrown once they are printed (commander's CommanderError). */
+/** The options of mdatad, for main.ts and the shells' completion. Help, version and errors are printed, and thrown as a CommanderError. */
 export function mdatadCommand(): Command {
   return new Command('mdatad')
     .description('the metadata agent of a SmartOS global zone')

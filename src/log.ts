@@ -1,16 +1,9 @@
 /*
- * The log: bunyan records on stdout, which SMF keeps in the service's log file.
+ * The log: bunyan records on stdout, which SMF keeps in the service's log file. LogSink writes all of them out; those of
+ * a zone go through its ZoneLog, and repeated warnings through the one throttle of the project.
  *
- * Operators have scripts that read the platform agent's records, so their fields keep their names:
- * `zonename`, `brand`, `query`, `response`, `err`. Message text is constant, data is fields. A metadata
- * value is never logged at any level; `printableKey` escapes and cuts a key.
- *
- * A zone's records go through a ZoneLog, which keeps the last ten for `mdatactl zone` and limits how many
- * records and bytes of the log one zone may write. Records over the limit are counted, and their number
- * is logged within a second. Records whose number is bounded elsewhere (a stored change, the first
- * refusal in a minute) are always written, since a guest could hide what it changed behind what it
- * asked; they do use up the zone's bytes. Repeated warnings go through a ThrottledLog, the one throttle
- * of the project. LogSink writes all records out.
+ * Operators have scripts that read the platform agent's records, so their fields keep their names: `zonename`, `brand`,
+ * `query`, `response`, `err`. Message text is constant, data is fields. A metadata value is never logged at any level.
  */
 import { write, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -37,7 +30,7 @@ const RING_RECORDS = 10;
 /** Most that a key takes in a record, bytes as JSON writes them. */
 const KEY_BYTES = 256;
 const CUT = '...';
-/** Most keys: nothing to cut, nothing that JSON or we would escape. */
+/** Nothing to cut, nothing that JSON or we would escape. */
 const PLAIN_KEY = /^[ !#-[\]-~]{0,256}$/;
 /** What a record has besides its own fields and message, bytes: host, zone, brand, level and time. */
 const RECORD_BYTES = 250;
@@ -45,27 +38,20 @@ const RECORD_BYTES = 250;
 const REPORT_MS = 1000;
 /** A second's records of the busiest node; a log that far behind is not being written anyway. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
-/** From one write of the log to the next, ms: each is a trip to a thread, which a busy node would make for every few records. */
+/** Each write is a trip to a thread, which a busy node would make for every few records. */
 const FLUSH_EVERY_MS = 10;
-/** How long to wait after a failed write, as to a full disk. */
+/** After a failed write, as to a full disk. */
 const RETRY_MS = 1000;
 /** Repeats of a throttled message are logged once in this time. */
 const REPEAT_MS = 60_000;
 /** A zone that was silent may write this many seconds' bytes at once: a boot asks for much. */
 const BURST_SECONDS = 16;
 
-/** How much one zone may write to the log. */
-export interface LogQuota extends TokenRate {
-  /** In the long run; at once as much as in 16 s. */
-  readonly bytesPerSecond: number;
-}
+/** Records that one zone may write to the log, and bytes: in the long run; at once as much as in 16 s. */
+type LogQuota = TokenRate & { readonly bytesPerSecond: number };
 
 /** 16 KiB/s are 1.4 GB a day: more than any guest needs, and a node's log survives a few such guests. */
-export const DEFAULT_LOG_QUOTA: LogQuota = {
-  perSecond: 50,
-  burst: 500,
-  bytesPerSecond: 16 * 1024,
-};
+export const DEFAULT_LOG_QUOTA: LogQuota = { perSecond: 50, burst: 500, bytesPerSecond: 16 * 1024 };
 
 export interface KeptRecord {
   readonly time: string;
@@ -83,10 +69,7 @@ export function createLogger(level: Level, out: NodeJS.WritableStream): Logger {
   });
 }
 
-/**
- * A key as a record may show it: control characters escaped, then cut so that it takes at most 256 bytes
- * of the record, where JSON doubles each backslash.
- */
+/** A key as a record may show it: escaped, then cut so that it takes 256 bytes of JSON at most. */
 export function printableKey(key: string): string {
   if (PLAIN_KEY.test(key)) {
     return key;
@@ -115,12 +98,18 @@ function printable(char: string): string {
     : char;
 }
 
-/** The logger of one zone. */
+/**
+ * The logger of one zone. It keeps the last records for `mdatactl zone`, and limits how many records and bytes of the
+ * log the zone may write. Records over the limit are counted, and their number is logged within a second.
+ */
 export class ZoneLog {
-  private readonly records: TokenBucket;
-  private readonly bytes: TokenBucket;
   private readonly ring: (Omit<KeptRecord, 'time'> & { readonly at: number })[] = [];
-  private child: Logger | null = null;
+  /** Made for the first record that is written: most zones of a node log nothing for hours. */
+  private output: {
+    readonly logger: Logger;
+    readonly records: TokenBucket;
+    readonly bytes: TokenBucket;
+  } | null = null;
   private suppressed = 0;
 
   /** @param onSuppressed is called for each record over the quota */
@@ -128,16 +117,9 @@ export class ZoneLog {
     private readonly parent: Logger,
     private readonly zonename: string,
     private readonly brand: string,
-    quota = DEFAULT_LOG_QUOTA,
+    private readonly quota = DEFAULT_LOG_QUOTA,
     private readonly onSuppressed: () => void = () => undefined,
-  ) {
-    const { bytesPerSecond } = quota;
-    this.records = new TokenBucket(quota);
-    this.bytes = new TokenBucket({
-      perSecond: bytesPerSecond,
-      burst: bytesPerSecond * BURST_SECONDS,
-    });
-  }
+  ) {}
 
   debug(fields: Fields, msg: string): void {
     this.write('debug', fields, msg);
@@ -155,12 +137,15 @@ export class ZoneLog {
     this.write('error', fields, msg);
   }
 
-  /** Writes a record whatever the quota: the caller bounds how many there are. */
+  /**
+   * Writes a record whatever the quota, since a guest could hide what it changed behind what it asked: the caller bounds
+   * how many there are. It does use up the zone's bytes.
+   */
   always(level: Level, fields: Fields, msg: string): void {
-    const logger = this.remember(level, fields, msg);
-    if (logger !== null) {
-      this.bytes.take(bytesOf(fields, msg));
-      logger[level](fields, msg);
+    const output = this.remember(level, fields, msg);
+    if (output !== null) {
+      output.bytes.take(bytesOf(fields, msg));
+      output.logger[level](fields, msg);
     }
   }
 
@@ -172,13 +157,14 @@ export class ZoneLog {
   }
 
   private write(level: Level, fields: Fields, msg: string): void {
-    const logger = this.remember(level, fields, msg);
-    if (logger === null) {
+    const output = this.remember(level, fields, msg);
+    if (output === null) {
       return;
     }
-    if (this.records.level() >= 1 && this.bytes.level() > 0) {
-      this.records.take(1);
-      this.bytes.take(bytesOf(fields, msg));
+    const { logger, records, bytes } = output;
+    if (records.level() >= 1 && bytes.level() > 0) {
+      records.take(1);
+      bytes.take(bytesOf(fields, msg));
       logger[level](fields, msg);
     } else {
       this.onSuppressed();
@@ -193,8 +179,8 @@ export class ZoneLog {
     }
   }
 
-  /** Adds it to the last ten. @returns the logger for it, null where its level is not logged */
-  private remember(level: Level, fields: Fields, msg: string): Logger | null {
+  /** Adds it to the last ten. @returns where it goes, null where its level is not logged */
+  private remember(level: Level, fields: Fields, msg: string): ZoneLog['output'] {
     this.ring.push({ at: Date.now(), level, msg, fields });
     if (this.ring.length > RING_RECORDS) {
       this.ring.shift();
@@ -202,10 +188,14 @@ export class ZoneLog {
     if (this.parent.levels(LOG_STREAM) > bunyan.resolveLevel(level)) {
       return null;
     }
-    // Made for the first record that is written: most zones of a node log nothing for hours, and a child logger is not
-    // small.
-    this.child ??= this.parent.child({ zonename: this.zonename, brand: this.brand }, true);
-    return this.child;
+    const { parent, zonename, brand, quota } = this;
+    const { bytesPerSecond: perSecond } = quota;
+    this.output ??= {
+      logger: parent.child({ zonename, brand }, true),
+      records: new TokenBucket(quota),
+      bytes: new TokenBucket({ perSecond, burst: perSecond * BURST_SECONDS }),
+    };
+    return this.output;
   }
 }
 
@@ -273,12 +263,11 @@ export class ThrottledLog extends RepeatCounter {
 }
 
 /**
- * Where log records go: a file descriptor, written in batches off the request path. The first record after a silence
+ * Where log records go: a file descriptor, written by one thread of the pool at a time. The first record after a silence
  * is written at once, what follows within 10 ms together.
  *
- * A full disk, a stuck pipe or a vanished log must cost records, never a request: records that do not fit
- * the buffer are counted, and the count is logged once there is room again. One write is in progress at a
- * time. `flushSync` is for the end of the process.
+ * A full disk, a stuck pipe or a vanished log must cost records, never a request: records that do not fit the buffer are
+ * counted, and the count is logged once there is room again.
  */
 export class LogSink extends Writable {
   private lines: string[] = [];
@@ -313,7 +302,7 @@ export class LogSink extends Writable {
     return true;
   }
 
-  /** Writes out what is buffered, as far as the descriptor takes it now. */
+  /** At the end of the process: writes out what is buffered, as far as the descriptor takes it. */
   flushSync(): void {
     let unwritten = this.takeBuffered();
     while (unwritten.length > 0) {

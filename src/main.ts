@@ -1,9 +1,7 @@
 #!/usr/bin/env node
 /*
- * mdatad: the daemon's command line, its signals and its exit codes. The only file that ends the process.
- *
- * Exit codes are SMF's (smf_method(7)): 0, 95 it cannot go on, 96 bad configuration, 100 not permitted.
- * A bug of ours is not caught: the process dies with the exception in the log, and SMF restarts it.
+ * mdatad: the daemon's command line, its signals and its exit codes. The only file that ends the process. A bug of ours
+ * is not caught: the process dies with the exception in the log, and SMF restarts it.
  */
 import { exitAtOnce, letHeapGrow } from './platform/process';
 import { fstatSync } from 'node:fs';
@@ -21,6 +19,7 @@ import {
 import { codeOf, explain, RemediedError, remedyOf } from './lib/errors';
 import { createLogger, LogSink, type Level, type Logger } from './log';
 
+/** smf_method(7) */
 const EXIT_OK = 0;
 const EXIT_FATAL = 95;
 const EXIT_CONFIG = 96;

@@ -42,6 +42,11 @@ class LatencyCount {
 
 export type Latency = Pick<LatencyCount, 'buckets' | 'sumMs' | 'count'>;
 
+/** Of one verb. */
+class VerbCount extends LatencyCount {
+  readonly outcomes = { SUCCESS: 0, NOTFOUND: 0, FAILURE: 0 } satisfies Record<Outcome, number>;
+}
+
 /** The last minute is kept in parts of this, so that it advances without a timer. */
 const PART_MS = 10_000;
 const PARTS = 6;
@@ -78,7 +83,7 @@ class RecentLatency {
 
 /** Counters since the agent's start. One serves the agent. */
 export class NodeMetrics {
-  readonly latency = new Map<CountedVerb, LatencyCount>();
+  readonly latency = new Map<CountedVerb, VerbCount>();
   readonly refusals = new Map<Refusal, number>();
   readonly repairs = new Map<string, number>();
   bytesReceived = 0;
@@ -107,7 +112,6 @@ export class NodeMetrics {
   /** From a zone's running to its guest's first answered request, by `BOOT_BOUNDS_MS`. */
   readonly bootToAnswer = new LatencyCount(BOOT_BOUNDS_MS);
   readonly recent: RecentLatency;
-  private readonly outcomes = new Map<CountedVerb, Record<Outcome, number>>();
 
   /** @param now a clock in ms that never goes back, near 0 at the start of the process */
   constructor(now: () => number = () => performance.now()) {
@@ -117,7 +121,7 @@ export class NodeMetrics {
   /** How many were answered, by `GET SUCCESS` and so on. */
   get requests(): ReadonlyMap<string, number> {
     const all = new Map<string, number>();
-    for (const [verb, outcomes] of this.outcomes) {
+    for (const [verb, { outcomes }] of this.latency) {
       for (const [outcome, count] of Object.entries(outcomes).filter(([, n]) => n > 0)) {
         all.set(`${verb} ${outcome}`, count);
       }
@@ -126,16 +130,13 @@ export class NodeMetrics {
   }
 
   request(verb: CountedVerb, outcome: Outcome, elapsedMs: number): void {
-    let outcomes = this.outcomes.get(verb);
-    let latency = this.latency.get(verb);
-    if (outcomes === undefined || latency === undefined) {
-      outcomes = { SUCCESS: 0, NOTFOUND: 0, FAILURE: 0 };
-      latency = new LatencyCount();
-      this.outcomes.set(verb, outcomes);
-      this.latency.set(verb, latency);
+    let counts = this.latency.get(verb);
+    if (counts === undefined) {
+      counts = new VerbCount();
+      this.latency.set(verb, counts);
     }
-    outcomes[outcome]++;
-    latency.add(elapsedMs);
+    counts.outcomes[outcome]++;
+    counts.add(elapsedMs);
     this.recent.add(elapsedMs);
   }
 

@@ -1,13 +1,9 @@
 /*
- * The request log of a zone: log records and counters of what its transport reports.
+ * The request log of a zone: log records and counters of what its transport reports. One info record for each handled
+ * request, which for a change is the audit record too, and a warning once a minute for each kind of refusal.
  *
- * It writes one info record for each handled request, which for a PUT or DELETE is the audit record too (who, how long
- * a value, with what result), and a warning once a minute for each kind of refusal with the number of repeats. It counts
- * all of them. No record holds a value: of a PUT it has the length. The key is in a record once, in `query.arg`.
- *
- * The zone's log quota never suppresses a refusal, nor a change that was charged to the zone's write rate, which bounds
- * their number, stored or failed. Records of reads, and of changes that were refused or joined another one, can be
- * suppressed.
+ * No record holds a value: of a PUT it has the length. The key is in a record once. The zone's log quota never
+ * suppresses a refusal, nor a change that was charged to the zone's write rate, which bounds their number.
  */
 import { codeOf } from './lib/errors';
 import { printableKey, repeatsOf, type Fields, type RepeatCounter, type ZoneLog } from './log';

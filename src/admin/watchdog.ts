@@ -75,14 +75,12 @@ export class Watchdog {
   }
 
   start(): void {
-    this.loopWatch.start();
     this.timer = setInterval(() => this.sample(), WINDOW_MS).unref();
   }
 
   /** Idempotent. */
   stop(): void {
     clearInterval(this.timer);
-    this.loopWatch.stop();
   }
 
   state() {

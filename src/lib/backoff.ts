@@ -1,6 +1,4 @@
-/*
- * How long to wait before something that failed is tried again: twice as long each time, up to a bound.
- */
+/* How long to wait before something that failed is tried again: twice as long each time, up to a bound. */
 
 /** The waits of one thing that is retried. It has no timer and no clock. */
 export class Backoff {
@@ -9,12 +7,12 @@ export class Backoff {
   /**
    * @param firstMs the first wait
    * @param lastMs the longest
-   * @param options jitter: the part of a wait that chance (0 to below 1) can take away, so that not all retry at once
+   * @param jitter the part of a wait, 0 to 1, that chance can take away, so that not all retry at once
    */
   constructor(
     private readonly firstMs: number,
     private readonly lastMs: number,
-    private readonly options: { readonly jitter?: number; readonly chance?: () => number } = {},
+    private readonly jitter = 0,
   ) {
     this.nextMs = firstMs;
   }
@@ -23,8 +21,7 @@ export class Backoff {
   next(): number {
     const wait = this.nextMs;
     this.nextMs = Math.min(this.lastMs, 2 * wait);
-    const { jitter = 0, chance = Math.random } = this.options;
-    return wait * (1 - jitter * chance());
+    return wait * (1 - this.jitter * Math.random());
   }
 
   /** The next wait is at least so long, ms, before its jitter. */

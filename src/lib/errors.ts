@@ -1,12 +1,7 @@
 /*
- * Errors of the system, with enough in them to act on; and an error as a program prints it before it ends: once, with
- * the file that it is about, and what to do on a line of its own.
- *
- * There are three kinds of error. A guest's is a value (a reply), never an exception. The system's (an errno, a
- * libzonecfg code, an exit code) is a SystemError: what was tried, on what, and the code by name. A bug of the agent is
- * a failed assertion that is not caught: SMF restarts the agent.
- *
- * No message made here ever holds a metadata value.
+ * Errors of the system (an errno, a libzonecfg code, an exit code): what was tried, on what, the code by name, and what
+ * to do about it. A guest's error is a value (a reply), never an exception; a bug of the agent is a failed assertion
+ * that is not caught: SMF restarts the agent. No message made here ever holds a metadata value.
  */
 import { constants } from 'node:os';
 import { dirname } from 'node:path';
@@ -30,7 +25,7 @@ export class SystemError extends Error {
     readonly subject: string,
     /** The code by name: `ENOENT`, `Z_NO_ZONE`, `EXIT_1`. */
     readonly code: string,
-    /** More than the code says; may be empty. */
+    /** More than the code says. */
     readonly detail = '',
     cause?: unknown,
   ) {
@@ -56,7 +51,6 @@ export function codeOf(err: unknown): string {
     : err.code;
 }
 
-/** The message of whatever was thrown. */
 export function messageOf(err: unknown): string {
   return err instanceof Error ? err.message : String(err);
 }

@@ -1,13 +1,11 @@
 /*
- * A finite state machine in the manner of mooremachine: listeners and timers of a state end when the state is left, so
- * that no event of an old state is ever handled in a new one.
+ * A finite state machine in the manner of mooremachine: what a state waits for ends when the state is left, so that
+ * nothing of an old state is ever handled in a new one.
  *
  * A machine is a table: for each state the states that may follow it, and a function that runs on entry. Actions happen
- * on entry only. Outside callers use methods of the owner, which reach the machine through a state's own listeners or
- * through `goto`. It does not queue: `goto` in an entry function takes effect when that function has returned.
+ * on entry only; a `goto` in an entry function takes effect when that function has returned.
  */
 import assert from 'node:assert';
-import type { EventEmitter } from 'node:events';
 
 /** How many past states a machine remembers: enough to see a reboot loop, few enough for 4,096 zones. */
 const HISTORY_LENGTH = 8;
@@ -22,14 +20,11 @@ export interface StateRecord<S extends string> {
 export type States<S extends string, O = void> = Readonly<
   Record<
     S,
-    {
-      readonly next: readonly S[];
-      readonly enter: (handle: StateHandle<S>, owner: O) => void;
-    }
+    { readonly next: readonly S[]; readonly enter: (handle: StateHandle<S>, owner: O) => void }
   >
 >;
 
-/** One machine: made with its table, then started, once. Its owner is handed to every entry function. */
+/** Made with its table, then started, once. */
 export class Fsm<S extends string, O = void> {
   /** Replaced, never grown: an array that grows keeps room for sixteen more. */
   private past: readonly StateRecord<S>[] = [];
@@ -67,14 +62,10 @@ export class Fsm<S extends string, O = void> {
     return this.past;
   }
 
-  /** Changes the state. An illegal transition is a bug of ours: it throws, naming both states. */
+  /** Changes the state. An illegal transition is a bug of ours. */
   goto(next: S): void {
-    const allowed = this.states[this.current].next;
-    if (!allowed.includes(next)) {
-      throw new assert.AssertionError({
-        message: `${this.name}: illegal transition ${this.current} -> ${next}`,
-      });
-    }
+    const allowed = this.states[this.current].next.includes(next);
+    assert(allowed, `${this.name}: illegal transition ${this.current} -> ${next}`);
     if (this.entering) {
       assert(this.pending === null, `${this.name}: two transitions out of ${this.current} at once`);
       this.pending = next;
@@ -97,9 +88,9 @@ export class Fsm<S extends string, O = void> {
     } finally {
       this.entering = false;
     }
-    const pending = this.pending;
+    const { pending } = this;
+    this.pending = null;
     if (pending !== null) {
-      this.pending = null;
       this.goto(pending);
     }
   }
@@ -118,12 +109,6 @@ export class StateHandle<S extends string> {
     if (this.live) {
       this.machine.goto(next);
     }
-  }
-
-  /** Listens for as long as the state lasts. */
-  on(emitter: EventEmitter, event: string, listener: (...args: unknown[]) => void): void {
-    emitter.on(event, listener);
-    this.leaving(() => emitter.removeListener(event, listener));
   }
 
   /** A timer that the state's end clears. @param ms at least 0 */

@@ -1,10 +1,8 @@
 /*
  * Reads parsed JSON into typed values: the configuration file, the bodies of admin requests, reports of our own.
  *
- * A reader takes an unknown value and returns the typed one, or throws a ReadError that names each faulty member by
- * its path. It is written here because loading zod takes 66 to 77 ms of CPU and 11 MiB of every start of the daemon
- * and of every mdatactl (zod/mini no less), where the whole agent loads in 120 ms. Programs that do not go to a node
- * use zod.
+ * Programs that do not go to a node use zod: to load it takes 66 to 77 ms of CPU and 11 MiB (zod/mini no less) of every
+ * start of the daemon and of every mdatactl.
  */
 
 /** JSON in which lines that begin with `//` are comments, as in the example of the settings. @throws SyntaxError */
@@ -13,7 +11,7 @@ export function parseCommentedJson(json: string): unknown {
   return JSON.parse(json.replace(/(^|\n)[ \t\r]*\/\/[^\n]*/g, '$1'));
 }
 
-/** @throws ReadError */
+/** Takes an unknown value and returns the typed one. @throws ReadError that names each faulty member by its path */
 export type Reader<T> = (value: unknown) => T;
 
 interface Problem {
@@ -22,24 +20,25 @@ interface Problem {
   readonly message: string;
 }
 
-/** A value is not what was wanted. */
-export class ReadError extends Error {
+/** A value is not what was wanted: `limits.connections: what is needed; ...` */
+class ReadError extends Error {
   constructor(readonly problems: readonly Problem[]) {
-    super(problems.map(({ message }) => message).join('; '));
+    const texts = problems.map(({ path, message }) =>
+      path.length === 0 ? message : `${path.join('.')}: ${message}`,
+    );
+    super(texts.join('; '));
     this.name = 'ReadError';
   }
 }
 
-/** What a ReadError says, as `limits.connections: what is needed; ...`; throws whatever else it is given. */
+/** What a ReadError says; throws whatever else it is given. */
 export function problemsIn(err: unknown): string {
-  return caught(err)
-    .map(({ path, message }) => `${path.length === 0 ? '' : `${path.join('.')}: `}${message}`)
-    .join('; ');
+  return caught(err).message;
 }
 
-function caught(err: unknown): readonly Problem[] {
+function caught(err: unknown): ReadError {
   if (err instanceof ReadError) {
-    return err.problems;
+    return err;
   }
   throw err;
 }
@@ -141,7 +140,9 @@ function collect<T>(name: string, problems: Problem[], read: () => T[]): T[] {
   try {
     return read();
   } catch (err) {
-    problems.push(...caught(err).map(({ path, message }) => ({ path: [name, ...path], message })));
+    for (const { path, message } of caught(err).problems) {
+      problems.push({ path: [name, ...path], message });
+    }
     return [];
   }
 }

@@ -1,13 +1,10 @@
 /*
- * One timer for the periodic checks of all zones.
- *
- * `everySecond` is for those who have something to watch over right now. `everyMinute` is about once a minute, spread
- * evenly over a dozen passes: few enough that an idle node wakes rarely, and each has some 350 of 4,096 zones. A timer
- * exists only while somebody needs it, and never keeps the process alive.
+ * The periodic checks of all zones, by two timers that exist only while somebody needs them and never keep the process
+ * alive. Those of a minute are spread over a dozen passes: few enough that an idle node wakes rarely, and each has some
+ * 350 of 4,096 zones.
  */
 
 const PASSES = 12;
-/** Seconds from one pass to the next. */
 const PASS_SECONDS = 5;
 
 /** What is checked every minute: itself the member, since a closure for each of thousands is not nothing. */
@@ -42,7 +39,7 @@ export class PeriodicTimer {
     };
   }
 
-  /** Checks the task until it is removed. No task is added twice. */
+  /** Checks the task about once a minute until it is removed. No task is added twice. */
   everyMinute(task: PeriodicTask): void {
     this.last = (this.last + 1) % PASSES;
     this.passes[this.last]?.add(task);

@@ -4,7 +4,6 @@
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { SystemError } from '../lib/errors';
 
 /** The same from every directory that is built into: <top>/dist/src/platform. */
 const ADDON_PATH = join(__dirname, '../../../native/build/Release/mdatad.node');
@@ -19,7 +18,7 @@ export type OnZoneEvent = (
   when: bigint,
 ) => void;
 
-/** What `bind`, `openSockets` and `watchLoop` return, each another; nothing in it for us to see. */
+/** What `bind` and `openSockets` return, each another; nothing in it for us to see. */
 export type Handle = object;
 
 /** A metadata file's text, by its members' offsets: native/metadata_addon.c. */
@@ -42,10 +41,11 @@ export interface NativeText {
 interface Addon {
   /** @param later calls a function in a later iteration of the event loop: bursts are delivered in batches */
   bind(onEvent: OnZoneEvent, maxEvents: number, later: (f: () => void) => void): Handle;
-  enter(handle: Handle): Promise<number>;
+  enter(handle: Handle): Promise<void>;
+  /** @returns 1 where an event came in meanwhile */
   exit(handle: Handle): Promise<number>;
-  abort(handle: Handle): Promise<number>;
-  close(handle: Handle): Promise<number>;
+  abort(handle: Handle): Promise<void>;
+  close(handle: Handle): Promise<void>;
   /** @param into zone id, process id, user id @returns 0 or the negative errno */
   peer(fd: number, into: Int32Array): number;
   /** @returns the negative errno where there is no such zone */
@@ -130,34 +130,14 @@ interface Addon {
   /** Whether the peer has closed its end. */
   gone(sockets: Handle, id: number): boolean;
   /** @param into filled as native/loop_delay.h says, from now on */
-  watchLoop(into: Float64Array): Handle;
-  unwatchLoop(watch: Handle): void;
+  watchLoop(into: Float64Array): void;
 }
-
-/** Says of an addon from an older build that it is one. */
-// prettier-ignore
-const MEMBERS = [
-  'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
-  'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'setRoot', 'exitProcess', 'scanMetadata', 'buildMetadata', 'scanEvent',
-  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute',
-  'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
-] as const satisfies readonly (keyof Addon)[];
 
 let addon: Addon | null = null;
 
-function isAddon(loaded: unknown): loaded is Addon {
-  return typeof loaded === 'object' && loaded !== null && MEMBERS.every((name) => name in loaded);
-}
-
-/** The addon, for the other files of this directory. @throws SystemError when it was not built with this */
+/** The addon, for the other files of this directory. @throws where it was not built, or for another platform */
 export function loadAddon(): Addon {
-  if (addon === null) {
-    const loaded: unknown = createRequire(__filename)(ADDON_PATH);
-    if (!isAddon(loaded)) {
-      const detail = 'not the addon that was built with this';
-      throw new SystemError('load', ADDON_PATH, 'UNKNOWN', detail);
-    }
-    addon = loaded;
-  }
+  // It is built and packed with this file: what it exports is written there only.
+  addon ??= createRequire(__filename)(ADDON_PATH) as Addon;
   return addon;
 }

@@ -1,9 +1,7 @@
 /*
- * The one file that starts child processes.
- *
- * A program is started by an argument vector, never through a shell, with a small environment of its own.
- * Its input is fed and closed. A failure is a SystemError with the exit code by name. A program that takes long is
- * not killed unless the caller said so; one that prints without end is, so that it cannot take our memory.
+ * The one file that starts child processes: by an argument vector, never through a shell, with a small environment of
+ * their own. A program that takes long is not killed unless the caller said so; one that prints without end is, so that
+ * it cannot take our memory.
  */
 import { execFile, spawn, type ChildProcess, type ExecFileException } from 'node:child_process';
 import { Socket } from 'node:net';
@@ -22,7 +20,7 @@ export interface RunOptions {
   /** SIGKILL after this many ms. Absent: as long as it takes (as a `vmadm update` may). */
   readonly timeoutMs?: number;
   /** Added to the fixed PATH. Nothing is inherited from the daemon's own environment. */
-  readonly env?: Readonly<Record<string, string>>;
+  readonly env?: NodeJS.ProcessEnv;
   /** Leaves stderr out of the error: it may repeat what was fed in. */
   readonly secret?: boolean;
   /** Ends the program by SIGKILL; the result comes when it is dead. */
@@ -30,10 +28,9 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program to its end. Rejects with a SystemError: `EXIT_n`, the name of a signal (`SIGABRT`),
- * `ETIMEDOUT`, `EMSGSIZE` (too much output), or the errno of the start (`ENOENT`, `EACCES`).
- *
+ * Runs a program to its end, its input fed and closed.
  * @param argv the program's path, then its arguments
+ * @throws SystemError `EXIT_n`, the name of a signal, `ETIMEDOUT`, `EMSGSIZE` (too much output), or the start's errno
  */
 export async function run(
   argv: readonly string[],
@@ -109,9 +106,8 @@ const OWN_CONTRACT: readonly string[] =
   process.platform === 'sunos' ? ['/usr/bin/ctrun', '-l', 'none'] : [];
 
 /**
- * Starts a program that serves us by node's channel (NODE_CHANNEL_FD). It keeps neither the process nor its
- * end waiting: one that hangs in the kernel stays behind.
- *
+ * Starts a program that serves us by node's channel (NODE_CHANNEL_FD). It keeps neither the process nor its end waiting:
+ * one that hangs in the kernel stays behind.
  * @param argv the program's path, then its arguments
  * @param onMessage given what came as JSON on the channel, and the socket that came with it
  * @param onEnd called once: it is gone, with all that it had open; or could not be started

@@ -1,10 +1,9 @@
 /*
- * The platform's C libraries, opened through ffi-napi, and the numbers and layouts of their interface: on
- * SmartOS its own, elsewhere the emulation, which has the same symbols and speaks the same ABI (64-bit,
- * little endian). What differs between the two is in this file.
+ * The platform's C libraries, opened through ffi-napi, and the numbers of their interface: on SmartOS its own, elsewhere
+ * the emulation, which has the same symbols and speaks the same ABI (64-bit, little endian).
  *
- * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Memory that C fills is
- * ours, from `memory`. Whatever can fail with an errno is called synchronously, as errno is lost otherwise.
+ * For libzonecfg.ts and the probes of preflight; no call about zones goes past `onRoot`. Whatever can fail with an
+ * errno is called synchronously, as errno is lost otherwise.
  */
 import assert from 'node:assert';
 import { join } from 'node:path';
@@ -12,7 +11,7 @@ import { errno, Library } from 'ffi-napi';
 import { errnoName, SystemError } from '../lib/errors';
 import { loadAddon } from './addon';
 
-export const onIllumos = process.platform === 'sunos';
+const onIllumos = process.platform === 'sunos';
 
 /** Longest zone name with its NUL. */
 export const ZONENAME_MAX = 64;
@@ -20,9 +19,9 @@ export const ZONENAME_MAX = 64;
 export const MAXPATHLEN = 1024;
 
 export const MS_FORCE = 0x400;
-
 export const ZONE_ATTR_STATUS = 3;
 export const ZONE_ATTR_BRAND = 11;
+export const Z_OK = 0;
 
 /** libzonecfg's zone_state_t, by number. */
 export const ZONE_STATES = [
@@ -50,8 +49,6 @@ export const ZONE_STATUSES = [
   'dead',
 ] as const;
 
-export const Z_OK = 0;
-
 const Z_NAMES: ReadonlyMap<number, string> = new Map([
   [11, 'Z_NOMEM'],
   [12, 'Z_INVAL'],
@@ -70,35 +67,32 @@ export function zonecfgCode(code: number): string {
 /** Next to the addon, and the very file that the addon is linked with: the two share one state. */
 export const EMULATION_PATH = join(__dirname, '../../../native/build/Release/libzoneemul.so');
 
-/** What libc has on the platform, but not elsewhere. Pointers that may be NULL go as numbers. */
-function openKernel() {
-  return Library(onIllumos ? 'libc.so.1' : EMULATION_PATH, {
-    zone_list: ['int', ['pointer', 'pointer']],
-    zone_getattr: ['int64', ['int', 'int', 'pointer', 'size_t']],
-    getzoneidbyname: ['int', ['string']],
-    umount2: ['int', ['string', 'int']],
-  });
-}
-
-function openZonecfg() {
-  return Library(onIllumos ? 'libzonecfg.so.1' : EMULATION_PATH, {
-    zone_get_state: ['int', ['string', 'pointer']],
-    zone_get_zonepath: ['int', ['string', 'pointer', 'size_t']],
-    zone_get_rootpath: ['int', ['string', 'pointer', 'size_t']],
-    zone_get_brand: ['int', ['string', 'pointer', 'size_t']],
-  });
-}
-
 /** Opens a library when it is first needed, and once. */
 export function once<T>(open: () => T): () => T {
   let library: T | undefined;
   return () => (library ??= open());
 }
 
-const kernel = once(openKernel);
-const zonecfg = once(openZonecfg);
+/** What libc has on the platform, but not elsewhere. */
+const kernel = once(() =>
+  Library(onIllumos ? 'libc.so.1' : EMULATION_PATH, {
+    zone_list: ['int', ['pointer', 'pointer']],
+    zone_getattr: ['int64', ['int', 'int', 'pointer', 'size_t']],
+    getzoneidbyname: ['int', ['string']],
+    umount2: ['int', ['string', 'int']],
+  }),
+);
 
-/** The root that libzonecfg of this process works on; `/` until `onRoot` is called with another. */
+const zonecfg = once(() =>
+  Library(onIllumos ? 'libzonecfg.so.1' : EMULATION_PATH, {
+    zone_get_state: ['int', ['string', 'pointer']],
+    zone_get_zonepath: ['int', ['string', 'pointer', 'size_t']],
+    zone_get_rootpath: ['int', ['string', 'pointer', 'size_t']],
+    zone_get_brand: ['int', ['string', 'pointer', 'size_t']],
+  }),
+);
+
+/** The root that libzonecfg of this process works on. */
 let currentRoot = '/';
 
 const libraries = {
@@ -128,8 +122,8 @@ export function openLibraries(): void {
   zonecfg();
 }
 
-/** Memory for C to fill: zeroed bytes of ours. */
-export type Memory = Parameters<ReturnType<typeof openKernel>['zone_list']>[0];
+/** Memory for C to fill: bytes of ours. */
+export type Memory = Parameters<ReturnType<typeof kernel>['zone_list']>[0];
 
 /** @param bytes how many; all are 0 */
 export function memory(bytes: number): Memory {
@@ -150,10 +144,9 @@ export function cString(text: string): string {
   return text;
 }
 
-/** What C left in our memory, up to the NUL. */
+/** What C left in our memory, up to the NUL that ends it. */
 export function readString(bytes: Buffer): string {
-  const end = bytes.indexOf(0);
-  return bytes.toString('utf8', 0, end === -1 ? bytes.length : end);
+  return bytes.toString('utf8', 0, bytes.indexOf(0));
 }
 
 /** The error of a call that has just returned -1. Nothing may be called in between. */

@@ -14,7 +14,8 @@ import { loadAddon } from './addon';
 /** Device, inode, size, change and modification time, as native/file_stat.h has them. */
 export type FileStat = Uint32Array;
 
-const MEMBERS = 14;
+/** 32-bit numbers of a FileStat. */
+export const STAT_MEMBERS = 14;
 const NS = 1_000_000_000n;
 
 /** By number, as native/file_replace.h has them. */
@@ -37,7 +38,7 @@ export function textOfStat(stat: FileStat): string {
 
 /** True: the same file, unchanged. Its change time cannot be set back, as the modification time can. */
 export function sameStat(a: FileStat, b: FileStat): boolean {
-  for (let at = 0; at < MEMBERS; at++) {
+  for (let at = 0; at < STAT_MEMBERS; at++) {
     if (a[at] !== b[at]) {
       return false;
     }
@@ -83,7 +84,7 @@ function numberAt(stat: FileStat, at: number): number {
  * is no such file. Throws a SystemError.
  */
 export function openStat(): (path: string) => FileStat | null {
-  const into = new Uint32Array(MEMBERS);
+  const into = new Uint32Array(STAT_MEMBERS);
   const native = loadAddon();
   return (path) => {
     const err = native.stat(path, into);
@@ -146,7 +147,7 @@ export interface Replacement {
  */
 export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
   const { path, temp, bytes, owner, mode } = replacement;
-  const stat = new Uint32Array(MEMBERS);
+  const stat = new Uint32Array(STAT_MEMBERS);
   const { uid, gid } = owner ?? { uid: -1, gid: -1 };
   const directory = dirname(path);
   const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);

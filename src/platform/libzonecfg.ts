@@ -1,13 +1,10 @@
 /*
  * What the platform says of zones, and who is at the other end of a socket. No request makes a call here.
  *
- * libzonecfg asked zone by zone walks the index for each zonepath and state, and parses XML for each brand:
- * seconds for a thousand zones, up to a minute for four thousand (getzoneent.c, zone_get_zonepath,
- * zone_get_brand). But the index itself has all of it (putzoneent writes name, state, zonepath, uuid, brand,
- * IP type and debug ID), and the kernel gives the state of every zone that it knows. So that is read here, and
- * libzonecfg is asked only for what the index leaves out: through ffi-napi, on the main thread, as errno is lost
- * otherwise. What every connection or thousands of zones ask goes through the addon, which takes microseconds
- * less: in a short connection ffi took a fifth of the time for the peer's credential.
+ * libzonecfg walks the index for each zonepath and state, and parses XML for each brand: up to a minute for four
+ * thousand zones (getzoneent.c, zone_get_zonepath, zone_get_brand). The index itself has all of it (putzoneent), so it
+ * is read here, and libzonecfg is asked through ffi-napi for what the index leaves out. What every connection or
+ * thousands of zones ask goes through the addon: in a short connection ffi took a fifth of the time.
  */
 import { readFileSync } from 'node:fs';
 import { codeOf, errnoName, SystemError, systemError } from '../lib/errors';
@@ -45,12 +42,7 @@ export interface ZoneFacts {
  * The configured zones as of one read, the global one left out. The state is that of a zone which the kernel does not
  * know; zonepath and brand are empty where the index does not say them, as on platforms before 2015.
  */
-export interface ZoneIndex {
-  /** Parsed as it is walked. */
-  entries(): IterableIterator<ZoneFacts>;
-  /** The first line of that name, as libzonecfg takes it. */
-  find(zonename: string): ZoneFacts | undefined;
-}
+export type ZoneIndex = ReturnType<typeof readZoneIndex>;
 
 /** A zone that the kernel knows. */
 export interface LiveZone {
@@ -93,7 +85,7 @@ export function openPlatform(root: string) {
   return {
     ...libzonecfg,
     /** The configured zones, by one read of the index. */
-    zoneIndex: (): ZoneIndex => readZoneIndex(zoneIndex),
+    zoneIndex: () => readZoneIndex(zoneIndex),
     /**
      * Each zone that the kernel knows, by name: its state counts more than the index's. A zone that is being made is
      * not among them.
@@ -107,7 +99,7 @@ export function openPlatform(root: string) {
       const zones = new Map<string, LiveZone>();
       for (let at = 0; at < listed.length; at += 3) {
         const [name, status, zoneid] = listed.slice(at, at + 3);
-        const state = typeof status === 'number' ? stateOf(ZONE_STATUSES[status]) : undefined;
+        const state = stateOf(ZONE_STATUSES[Number(status)]);
         if (typeof name === 'string' && typeof zoneid === 'number' && state !== undefined) {
           zones.set(name, { state, zoneid });
         }
@@ -191,69 +183,63 @@ function liveState(root: string, zonename: string): ZoneState | undefined {
 }
 
 /**
- * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone
- * is running, as its init may run already. Undefined where the kernel gives the zone's id to nobody who asks by
- * name: below `ready` (zone.c, zone_lookup), and once it is dead.
+ * libzonecfg's word for a status of the kernel (libzonecfg.c, kernel_state_to_user_state): a booting zone is running, as
+ * its init may run already. The others have none, as the kernel gives the zone's id to nobody who asks by name: below
+ * `ready` (zone.c, zone_lookup), and once it is dead.
  */
+const STATES: ReadonlyMap<string | undefined, ZoneState> = new Map([
+  ['ready', 'ready'],
+  ['booting', 'running'],
+  ['running', 'running'],
+  ['shutting_down', 'shutting_down'],
+  ['empty', 'shutting_down'],
+  ['down', 'down'],
+  ['dying', 'down'],
+]);
+
+/** Undefined for a status in which a zone has no state. */
 export function stateOf(status: string | undefined): ZoneState | undefined {
-  switch (status) {
-    case 'ready':
-      return 'ready';
-    case 'booting':
-    case 'running':
-      return 'running';
-    case 'shutting_down':
-    case 'empty':
-      return 'shutting_down';
-    case 'down':
-    case 'dying':
-      return 'down';
-    default:
-      return undefined;
-  }
+  return STATES.get(status);
 }
 
 /** @param path of the index, on this machine @throws SystemError, the errno of the read */
-export function readZoneIndex(path: string): ZoneIndex {
-  let bytes: Buffer;
+export function readZoneIndex(path: string) {
+  let text: string;
   try {
-    bytes = readFileSync(path);
+    text = `\n${readFileSync(path, 'utf8')}`;
   } catch (err) {
     throw systemError('read', path, err);
   }
   return {
-    *entries() {
-      for (const line of bytes.toString().split('\n')) {
+    /** Parsed as it is walked. */
+    *entries(): IterableIterator<ZoneFacts> {
+      for (const line of text.split('\n')) {
         const entry = parseLine(line);
         if (entry !== undefined) {
           yield entry;
         }
       }
     },
-    // Of thousands of lines no other is made a string.
-    find: (zonename) => {
-      const start = `${zonename}:`;
-      for (let at = bytes.indexOf(start); at !== -1; at = bytes.indexOf(start, at + 1)) {
-        if (at === 0 || bytes[at - 1] === NEWLINE) {
-          const end = bytes.indexOf(NEWLINE, at);
-          const entry = parseLine(bytes.toString('utf8', at, end === -1 ? undefined : end));
-          if (entry?.zonename === zonename) {
-            return entry;
-          }
-        }
+    /** The first of that name, as libzonecfg takes it. Of thousands of lines no other is looked at. */
+    find(zonename: string): ZoneFacts | undefined {
+      const start = `\n${zonename}:`;
+      let entry: ZoneFacts | undefined;
+      for (let at = text.indexOf(start); at !== -1 && entry === undefined;) {
+        entry = parseLine(
+          text
+            .slice(at + 1)
+            .split('\n', 1)
+            .join(),
+        );
+        at = text.indexOf(start, at + 1);
       }
-      return undefined;
+      return entry;
     },
   };
 }
 
-const NEWLINE = 0x0a;
-
 /** States that putzoneent writes; a line with another is no zone for libzonecfg either. */
 const INDEX_STATES = ZONE_STATES.slice(0, 3);
-
-/** Brands are few and zones many: one string for all that are the same. */
-const brands = new Map<string, string>();
 
 /** As getzoneent_private takes a line: undefined for one that is no zone, and for the global zone. */
 function parseLine(line: string): ZoneFacts | undefined {
@@ -269,9 +255,7 @@ function parseLine(line: string): ZoneFacts | undefined {
   ) {
     return undefined;
   }
-  const sameBrand = brands.get(brand) ?? own(brand);
-  brands.set(sameBrand, sameBrand);
-  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: sameBrand };
+  return { zonename: own(zonename), state: known, zonepath: own(zonepath), brand: own(brand) };
 }
 
 /** A zonepath with a colon in it stands in quotes. */

@@ -52,7 +52,7 @@ export async function takeLock(path: string, options: LockOptions): Promise<Held
   const key = resolve(path);
   const deadline = performance.now() + timeoutMs;
   // Jitter, so that waiting processes do not ask in step.
-  const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, { jitter: 0.5 });
+  const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, 0.5);
   for (;;) {
     if (signal?.aborted === true) {
       throw new SystemError('lock', key, 'ECANCELED', 'given up');

@@ -1,18 +1,14 @@
 /*
- * How long the turns of this thread's event loop take. The addon counts as they end, so a loop that rests
- * is not woken for it.
- *
- * Not perf_hooks.monitorEventLoopDelay: at a resolution of 10 ms it woke an idle loop 96 times a second (0.7 %
- * of a CPU, this 0.1 %) and reported a median of 10 ms for a loop at rest, where this reports 0; both saw one
- * blocked turn of 50 ms, as 59 and 54.
+ * How long the turns of this thread's event loop take. The addon counts as they end, so a loop that rests is not woken
+ * for it: perf_hooks.monitorEventLoopDelay, at a resolution of 10 ms, wakes an idle loop 96 times a second (0.7 % of a
+ * CPU, this 0.1 %) and reports a median of 10 ms for it, this 0.
  */
-import { loadAddon, type Handle } from './addon';
+import { loadAddon } from './addon';
 
-/** How many lengths are distinguished, as native/loop_delay.h has them; the two longest turns are before them. */
+/** As native/loop_delay.h has them; the two longest turns are before them. */
 const LENGTHS = 128;
 const FIRST_LENGTH = 2;
 const PARTS = 4;
-const NS_PER_US = 1000;
 
 /** How long a request that comes at any time of a window waits for the turn that is under way, at most. */
 export interface LoopDelay {
@@ -22,42 +18,27 @@ export interface LoopDelay {
   readonly p99Ms: number;
   /** The longest turn that ended. */
   readonly maxMs: number;
-  /**
-   * The CPU time of the turn that took most of it: what the agent's own work made others wait, whoever else wanted
-   * the processor. Up to 1 ms more than is so; 0 when all turns took less than 1 ms.
-   */
+  /** The most CPU time of one turn, whoever else wanted the processor; up to 1 ms more than is so, 0 below 1 ms. */
   readonly maxCpuMs: number;
 }
 
-/** Counts from `start` to `stop`. */
+/** Counts from its making on, for as long as the thread runs. */
 export class LoopWatch {
   private readonly numbers = new Float64Array(FIRST_LENGTH + LENGTHS);
-  private handle: Handle | null = null;
-  private since = 0;
+  private since = performance.now();
 
-  /** Counts from now on. */
-  start(): void {
-    this.numbers.fill(0);
-    this.since = performance.now();
-    this.handle = loadAddon().watchLoop(this.numbers);
+  constructor() {
+    loadAddon().watchLoop(this.numbers);
   }
 
-  /** Idempotent. */
-  stop(): void {
-    if (this.handle !== null) {
-      loadAddon().unwatchLoop(this.handle);
-      this.handle = null;
-    }
-  }
-
-  /** What was since the start or the last call. The turn that is under way is in the next one. */
+  /** What was since the last call. The turn that is under way is in the next one. */
   take(): LoopDelay {
     const now = performance.now();
     const windowMs = now - this.since;
-    const maxMs = (this.numbers[0] ?? 0) / 1e6;
+    const [maxNs = 0, maxCpuNs = 0] = this.numbers;
+    const maxMs = maxNs / 1e6;
     const above = (part: number): number => Math.min(maxMs, this.longerThanMs(part * windowMs));
-    const maxCpuMs = (this.numbers[1] ?? 0) / 1e6;
-    const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs, maxCpuMs };
+    const delay = { p50Ms: above(0.5), p99Ms: above(0.01), maxMs, maxCpuMs: maxCpuNs / 1e6 };
     this.numbers.fill(0);
     this.since = now;
     return delay;
@@ -69,7 +50,7 @@ export class LoopWatch {
     for (let length = LENGTHS - 1; length >= 0; length--) {
       leftNs -= this.numbers[FIRST_LENGTH + length] ?? 0;
       if (leftNs <= 0) {
-        return (endOfLength(length) * NS_PER_US) / 1e6;
+        return endOfLength(length) / 1000;
       }
     }
     return 0;

@@ -4,8 +4,10 @@
  * Paths are of this machine, root included, as the table has them. On illumos the table is the kernel's own
  * list and reading it touches no file system that it names; an entry has the path that mount(2) was given.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { systemError } from '../lib/errors';
+import { loadAddon } from './addon';
+import { sameStat, STAT_MEMBERS } from './files';
 
 /** One line of the mount table. */
 export interface MountEntry {
@@ -48,7 +50,9 @@ export function parseMnttab(text: string): MountEntry[] {
 
 /** The table, read again only when the file changed: thousands of zones ask at once. */
 export class MountTable {
-  private version = '';
+  /** As of the last read, and as it is now. */
+  private readonly read = new Uint32Array(STAT_MEMBERS);
+  private readonly found = new Uint32Array(STAT_MEMBERS);
   private byMountPoint: ReadonlyMap<string, MountEntry> = new Map();
   private bySpecial: ReadonlyMap<string, MountEntry> = new Map();
 
@@ -68,18 +72,19 @@ export class MountTable {
   }
 
   private refresh(): void {
+    if (loadAddon().stat(this.path, this.found) === 0 && sameStat(this.found, this.read)) {
+      return;
+    }
+    let text: string;
     try {
-      const { dev, ino, mtimeNs, ctimeNs, size } = statSync(this.path, { bigint: true });
-      const version = [dev, ino, mtimeNs, ctimeNs, size].join(' ');
-      if (version !== this.version) {
-        const entries = parseMnttab(readFileSync(this.path, 'utf8'));
-        // The last one wins: what is mounted on top of all before.
-        this.byMountPoint = new Map(entries.map((entry) => [entry.mountPoint, entry]));
-        this.bySpecial = new Map(entries.map((entry) => [entry.special, entry]));
-        this.version = version;
-      }
+      text = readFileSync(this.path, 'utf8');
     } catch (err) {
       throw systemError('read', this.path, err);
     }
+    const entries = parseMnttab(text);
+    // The last one wins: what is mounted on top of all before.
+    this.byMountPoint = new Map(entries.map((entry) => [entry.mountPoint, entry]));
+    this.bySpecial = new Map(entries.map((entry) => [entry.special, entry]));
+    this.read.set(this.found);
   }
 }

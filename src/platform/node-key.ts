@@ -1,10 +1,9 @@
 /*
  * The secret of this node, of which tokens are made: a file of its own that only root reads, made once.
  *
- * It lies where it survives a boot of the node, so that a guest which waits across one is not told of a change
- * when there was none. Where it is lost a new one is made: every token is another one then, each client that waits
- * is answered once, and a conditional write is refused once; no data is lost. Where none can be kept, the process has
- * one for itself.
+ * It survives a boot of the node, so that a guest which waits across one is not told of a change when there was none.
+ * Where it is lost every token is another one: each client that waits is answered once, and a conditional write refused
+ * once. Where none can be kept, the process has one for itself.
  */
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';

@@ -5,14 +5,12 @@
 import { setFlagsFromString, takeCoverage } from 'node:v8';
 import { loadAddon } from './addon';
 
-// Unless somebody listens for SIGUSR1, Node starts its inspector on it, which listens on a port of the node's
-// loopback and runs whatever code it is sent. The service's start method says --disable-sigusr1 as well where this
-// Node knows it, for the time until this line runs.
+// Unless somebody listens for SIGUSR1, Node starts its inspector on it, which runs whatever code it is sent. The
+// service's start method says --disable-sigusr1 as well where Node knows it, for the time until this line runs.
 process.on('SIGUSR1', () => undefined);
 
-// Nearly all that a start makes stays, and none of it is asked for twice. V8 takes that for a busy program
-// and widens the room for young objects from 2 to 32 MiB, which an idle agent then keeps for good: as much
-// as 2,000 zones weigh. So the room is kept as it is until the start is over; under load it grows as ever.
+// Nearly all that a start makes stays. V8 takes that for a busy program and widens the room for young objects from 2 to
+// 32 MiB, which an idle agent then keeps for good: as much as 2,000 zones weigh. Under load it grows as ever.
 setFlagsFromString('--semi-space-growth-factor=1');
 
 /** The start is over. */

@@ -1,9 +1,8 @@
 /*
  * Zone state changes as libzonecfg gives them, through the addon (native/zone_events.h).
  *
- * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the
- * node waits with it. So the addon only queues, and hands over here, on the main thread. The queue is
- * bounded: what finds it full is counted and given to `onLost`, and the zones have to be listed again.
+ * libzonecfg calls the addon on a thread of its own and waits for it, and every zone operation of the node waits with
+ * it. So the addon only queues, and hands over here, on the main thread.
  */
 import { codeOf, SystemError, systemError } from '../lib/errors';
 import { loadAddon, type OnZoneEvent, type Handle } from './addon';
@@ -15,9 +14,7 @@ const MAX_QUEUED_EVENTS = 8192;
 /** What all calls are on: the event channel of the kernel's zones. */
 const CHANNEL = 'com.sun:zones:status';
 
-/** libzonecfg refused, and gives no reason. */
-const REFUSED = 'EIO';
-/** The bound is EVCH_MAX_SUBSCRIPTIONS (uts/common/os/evchannels.c, evch_chsubscribe). */
+/** Of EIO: libzonecfg gives no reason. The bound is EVCH_MAX_SUBSCRIPTIONS (uts/common/os/evchannels.c, evch_chsubscribe). */
 const WHY_REFUSED =
   'not root in the global zone, or the channel has its 32 subscribers, which is all that a node may have: end programs that watch zone events and were left running';
 
@@ -33,16 +30,15 @@ export interface RawZoneEvent {
   readonly when: bigint;
 }
 
-/** What `bindZoneEvents` gives. */
 export type ZoneSubscription = ReturnType<typeof bindZoneEvents>;
 
 /**
- * Subscribes to the state changes of all zones of the node. An open subscription keeps the process
- * alive, as a listening socket does; one that nobody holds any more is closed by the collector. All of its methods
- * may be called at any time; after `close` they reject. Calls are executed one after the other, and an event that
- * came after a section was left is delivered after its promise resolved.
+ * Subscribes to the state changes of all zones of the node. An open subscription keeps the process alive; one that
+ * nobody holds any more is closed by the collector. All of its methods may be called at any time; after `close` they
+ * reject. Calls are executed one after the other, and an event that came after a section was left is delivered after
+ * its promise resolved.
  *
- * @param onEvent called on the main thread, in the order of the events
+ * @param onEvent called in the order of the events
  * @param onLost called where `count` events are missing; all zones must be listed again
  * @param options.root the node, where the process has more than one: else the last that was opened
  * @param options.maxQueued events that wait for the main thread, at most
@@ -65,30 +61,23 @@ export function bindZoneEvents(
       setImmediate,
     );
   } catch (err) {
-    if (codeOf(err) === REFUSED) {
-      throw new SystemError('zonecfg_notify_bind', CHANNEL, REFUSED, WHY_REFUSED, err);
-    }
-    throw systemError('zonecfg_notify_bind', CHANNEL, err);
+    const code = codeOf(err);
+    const detail = code === 'EIO' ? WHY_REFUSED : '';
+    throw new SystemError('zonecfg_notify_bind', CHANNEL, code, detail, err);
   }
 
   let closed: Promise<void> | null = null;
   return {
     /** Delays events: until `exitCritical` says false, the listing replaces them. */
-    enterCritical: async (): Promise<void> => {
-      await execute('zonecfg_notify_critical_enter', native.enter(handle));
-    },
+    enterCritical: (): Promise<void> =>
+      execute('zonecfg_notify_critical_enter', native.enter(handle)),
     /** True: an event came in meanwhile, list again and call this again; the section is still held. */
-    exitCritical: async (): Promise<boolean> => {
-      return (await execute('zonecfg_notify_critical_exit', native.exit(handle))) === 1;
-    },
-    abortCritical: async (): Promise<void> => {
-      await execute('zonecfg_notify_critical_abort', native.abort(handle));
-    },
+    exitCritical: async (): Promise<boolean> =>
+      (await execute('zonecfg_notify_critical_exit', native.exit(handle))) === 1,
+    abortCritical: (): Promise<void> =>
+      execute('zonecfg_notify_critical_abort', native.abort(handle)),
     /** No event is delivered after it was called. Leaves the section. Idempotent. */
-    close: (): Promise<void> => {
-      closed ??= execute('zonecfg_notify_unbind', native.close(handle)).then(() => undefined);
-      return closed;
-    },
+    close: (): Promise<void> => (closed ??= execute('zonecfg_notify_unbind', native.close(handle))),
   };
 }
 
@@ -106,7 +95,7 @@ function deliverTo(
   };
 }
 
-async function execute(call: string, command: Promise<number>): Promise<number> {
+async function execute<T>(call: string, command: Promise<T>): Promise<T> {
   try {
     return await command;
   } catch (err) {

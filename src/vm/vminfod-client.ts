@@ -53,7 +53,7 @@ const MAX_LOOKUPS = 16;
 export class Vminfod {
   private readonly log: Logger;
   private readonly fsm: Fsm<VminfodState>;
-  private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, { jitter: 0.5 });
+  private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, 0.5);
   private readonly lookups = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
   private stream: AbortController | null = null;

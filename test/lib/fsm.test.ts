@@ -1,6 +1,6 @@
 import assert from 'node:assert';
-import { EventEmitter } from 'node:events';
 import { Fsm, type StateHandle } from '../../src/lib/fsm';
+import { eventually } from '../support/eventually';
 
 type Light = 'red' | 'green' | 'dark';
 
@@ -21,29 +21,30 @@ function lights(
 }
 
 describe('a state machine', () => {
-  it('ends the listeners and timers of a state when it is left', async () => {
-    const emitter = new EventEmitter();
+  it('ends the timers of a state, and what it waits for, when it is left', async () => {
     const seen: string[] = [];
     const machine = lights({
       red: (handle) => {
-        handle.on(emitter, 'car', () => seen.push('red saw a car'));
         handle.timeout(1, () => seen.push('red timed out'));
         handle.until(
           Promise.resolve(),
-          () => seen.push('red has a listener'),
+          () => seen.push('red has waited'),
           () => seen.push('red failed'),
         );
       },
-      green: (handle) => handle.on(emitter, 'car', () => seen.push('green saw a car')),
+      green: (handle) => {
+        handle.timeout(1, () => seen.push('green timed out'));
+        handle.until(
+          Promise.reject(new Error('broken')),
+          () => seen.push('green has waited'),
+          () => seen.push('green failed'),
+        );
+      },
     });
     machine.start();
     machine.goto('green');
-    emitter.emit('car');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    assert.deepStrictEqual(seen, ['green saw a car']);
-    assert.strictEqual(emitter.listenerCount('car'), 1);
-    machine.goto('dark');
-    assert.strictEqual(emitter.listenerCount('car'), 0);
+    await eventually(() => seen.length > 1);
+    assert.deepStrictEqual(seen, ['green failed', 'green timed out']);
   });
 
   it('refuses an illegal transition and names both states', () => {

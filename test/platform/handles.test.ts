@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert';
 import { loadAddon } from '../../src/platform/addon';
+import { makeNode } from '../support/emulated-node';
 
 describe('a handle of the addon', () => {
   const native = loadAddon();
@@ -21,23 +22,25 @@ describe('a handle of the addon', () => {
   }
 
   /** Calls with arguments that the types would not let pass. */
-  function call(name: 'listen' | 'close' | 'unwatchLoop', ...args: readonly unknown[]): void {
+  function call(name: 'listen' | 'close', ...args: readonly unknown[]): void {
     const method: unknown = Reflect.get(native, name);
     assert(typeof method === 'function');
     Reflect.apply(method, native, args);
   }
 
-  it('of a watch of the loop is refused where sockets are wanted', () => {
-    const watch = native.watchLoop(new Float64Array(130));
+  it('of zone events is refused where sockets are wanted', () => {
+    const node = makeNode();
+    const nothing = (): void => undefined;
+    const events = native.bind(nothing, 1, nothing);
     try {
-      assert.throws(() => native.listen(watch, '/nowhere', 1), refused);
+      assert.throws(() => native.listen(events, '/nowhere', 1), refused);
     } finally {
-      native.unwatchLoop(watch);
+      void native.close(events).then(() => node.remove());
     }
   });
 
-  it('of sockets is refused where a watch of the loop is wanted', () => {
-    assert.throws(() => native.unwatchLoop(sockets()), refused);
+  it('of sockets is refused where zone events are wanted', () => {
+    assert.throws(() => call('close', sockets()), refused);
   });
 
   for (const [what, value] of [
@@ -47,7 +50,6 @@ describe('a handle of the addon', () => {
     ['a number', 7],
   ] as const) {
     it(`is not ${what}`, () => {
-      assert.throws(() => call('unwatchLoop', value), refused);
       assert.throws(() => call('listen', value, '/nowhere', 1), refused);
       assert.throws(() => call('close', value), refused);
     });

@@ -19,7 +19,6 @@ if (path !== undefined) {
     }
   });
   collections.observe({ entryTypes: ['gc'] });
-  watch.start();
   process.on('SIGUSR2', () => {
     const { maxMs, maxCpuMs } = watch.take();
     writeFileSync(`${path}.new`, JSON.stringify({ maxMs, maxCpuMs, longestGcMs }));

@@ -47,7 +47,7 @@ export class Processes {
 }
 
 /** Node 20 reads these certificates at each start, which takes it as long again. No service has them. */
-function environment(): Record<string, string> {
+function environment(): NodeJS.ProcessEnv {
   const env = ownEnvironment();
   delete env.NODE_EXTRA_CA_CERTS;
   return env;
