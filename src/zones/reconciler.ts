@@ -8,6 +8,7 @@
  * between: then its event was missed. Made by the registry. Runs periodically, soon after a difference was found or a
  * zone could not be read (for want of a descriptor, say), at once where events were lost; one run at a time.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../log';
 import { Backoff } from '../lib/backoff';
 import { TaskQueue } from '../lib/scheduler';
@@ -20,6 +21,8 @@ import type { Zone } from './zone';
 const LATE_EVENT_MS = 2000;
 /** A busy node's events come late: twice the delay of the last one is waited for, at most so long. */
 const LATEST_EVENT_MS = 60_000;
+/** The next zone's mount is checked after this, whether this one's file system has answered or not. */
+const CHECK_MS = 50;
 /** After a listing that failed; the next time twice as long, and so on. */
 const FIRST_RETRY_MS = 500;
 
@@ -99,10 +102,10 @@ export class Reconciler {
   async run(): Promise<number> {
     this.failed = false;
     try {
+      await this.compare();
       if (this.suspects.size === 0) {
         await this.checkMounts();
       }
-      await this.compare();
     } catch (err) {
       this.options.log.error({ err }, 'reconcile failed');
       this.soon();
@@ -114,10 +117,10 @@ export class Reconciler {
   async checkMounts(): Promise<void> {
     const queue = new TaskQueue({ tasks: 1 });
     for (const zone of [...this.zones.values()]) {
-      // Not waited for: one whose file system hangs is no reason to check no other. One in each iteration of the loop:
-      // the garbage of thousands at once makes V8 widen its nursery for good.
+      // One after the other, by one process. A zone whose file system hangs is no reason to check no other. One in each
+      // iteration of the loop: the garbage of thousands at once makes V8 widen its nursery for good.
       if (zone.state === 'running' && zone.directory !== null) {
-        void zone.directory.check();
+        await Promise.race([zone.directory.check(), delay(CHECK_MS, undefined, { ref: false })]);
         await queue.next();
       }
     }
