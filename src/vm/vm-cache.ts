@@ -35,9 +35,6 @@ export interface VmRecord {
   readonly json: string;
 }
 
-/** Members that JSON leaves out. */
-const HIDDEN: JsonObject = Object.fromEntries([...DENIED].map((name) => [name, undefined]));
-
 /** `previous` is absent for a new VM, `next` for one that is gone. */
 export interface VmChange {
   readonly zonename: string;
@@ -61,12 +58,21 @@ export function recordOf(vm: JsonObject): VmRecord | undefined {
   if (facts === undefined) {
     return undefined;
   }
-  // The two maps stay as members, so that a GET of one as such is answered; their content does not.
-  const maps = ['customer_metadata', 'internal_metadata'].filter((name) => {
-    return isJsonObject(own(vm, name));
-  });
-  const emptied = Object.fromEntries(maps.map((name) => [name, {}]));
-  return { facts, json: JSON.stringify({ ...vm, ...HIDDEN, ...emptied }) };
+  const replaced: Record<string, unknown> = {};
+  // Only of what is there: to add a member to an object costs V8 as much as to write all others.
+  for (const name of DENIED) {
+    if (Object.hasOwn(vm, name)) {
+      // JSON leaves it out.
+      replaced[name] = undefined;
+    }
+  }
+  for (const name of ['customer_metadata', 'internal_metadata']) {
+    if (isJsonObject(own(vm, name))) {
+      // They stay as members, so that a GET of one as such is answered.
+      replaced[name] = {};
+    }
+  }
+  return { facts, json: JSON.stringify({ ...vm, ...replaced }) };
 }
 
 /** Emits `changed` for each VM that is new, different or gone, after the change. */
