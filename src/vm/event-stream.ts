@@ -27,8 +27,8 @@ import type { SeenVm, VmCache } from './vm-cache';
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
-/** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. */
-const LONG_BYTES = 256 * 1024;
+/** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. Where it cannot be found, as with too many members, the whole is parsed. */
+const LONG_CHARS = 256 * 1024;
 /** Bytes that are read in one step: well under a millisecond. */
 const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
@@ -72,7 +72,6 @@ export async function followEvents(
     throw either.aborted ? either.reason : err;
   } finally {
     clearTimeout(timer);
-    reader.end();
   }
 }
 
@@ -80,7 +79,7 @@ class EventReader {
   ready = false;
   /** Zones of the ready line. */
   private readonly listed = new Set<string>();
-  private readonly readyLine = new SnapshotParser((json) => {
+  private readonly snapshot = new SnapshotParser((json) => {
     const seen = readVm(json);
     if (seen === undefined) {
       throw new BrokenLine('a VM of the ready line is not JSON');
@@ -103,25 +102,18 @@ class EventReader {
 
   /** Some bytes of the stream. Rejects with a BrokenLine, or the signal's reason. */
   async read(chunk: Buffer): Promise<void> {
-    let from = 0;
-    if (!this.ready) {
-      from = this.readyLine.push(chunk);
-      if (this.readyLine.done) {
+    for (let from = 0, end; from < chunk.length; from = end) {
+      end = chunk.indexOf(LF, from) + 1 || chunk.length;
+      const part = chunk.subarray(from, end);
+      if (this.ready) {
+        await this.readPart(part);
+      } else if (this.snapshot.push(part)) {
         await this.removeUnlisted();
         this.ready = true;
         this.onReady();
       }
     }
-    for (let end = from; this.ready && from < chunk.length; from = end) {
-      end = chunk.indexOf(LF, from) + 1 || chunk.length;
-      await this.readPart(chunk.subarray(from, end));
-    }
     await this.pause();
-  }
-
-  /** The stream has ended, at any point. */
-  end(): void {
-    this.readyLine.wipe();
   }
 
   private async pause(): Promise<void> {
@@ -178,16 +170,11 @@ class EventReader {
 async function readEvent(
   line: Buffer,
 ): Promise<{ type: unknown; zonename: unknown; seen: SeenVm | undefined } | undefined> {
-  if (line.length > LONG_BYTES) {
-    const parts = await cutEvent(line);
+  const parts = line.length > LONG_CHARS ? await cutEvent(line) : undefined;
+  if (parts !== undefined) {
     const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));
-    return (
-      parts && {
-        type: valueOf(parts.type),
-        zonename: valueOf(parts.zonename),
-        seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
-      }
-    );
+    const seen = parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets);
+    return { type: valueOf(parts.type), zonename: valueOf(parts.zonename), seen };
   }
   const event = parseJsonObject(line.toString('utf8'));
   const vm = event && own(event, 'vm');
@@ -195,13 +182,17 @@ async function readEvent(
   return event && { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
 }
 
-/** A VM's object and its metadata, whose values stay in the text; undefined for what is not a JSON object. */
-export function readVm(json: Buffer): SeenVm | undefined {
-  if (json.length > LONG_BYTES) {
-    return cutVm(json, scanText(json));
+/** A VM's object and its metadata; undefined for what is not a JSON object. */
+export function readVm(json: string): SeenVm | undefined {
+  if (json.length > LONG_CHARS) {
+    const bytes = Buffer.from(json);
+    const offsets = scanText(bytes);
+    if (typeof offsets !== 'string') {
+      return cutVm(bytes, offsets);
+    }
   }
-  const vm = parseJsonObject(json.toString('utf8'));
-  return vm === undefined ? undefined : seenVm(vm);
+  const vm = parseJsonObject(json);
+  return vm && seenVm(vm);
 }
 
 function seenVm(vm: JsonObject): SeenVm {
@@ -209,11 +200,8 @@ function seenVm(vm: JsonObject): SeenVm {
   return { vm, metadata: { customer, internal: ownMap(vm, 'internal_metadata') } };
 }
 
-/** The VM without what its two maps hold, and the maps over its text. */
-function cutVm(json: Buffer, offsets: TextOffsets | string): SeenVm | undefined {
-  if (typeof offsets === 'string') {
-    return undefined;
-  }
+/** The VM without what its two maps hold, and the maps over its text, in which their values stay. */
+function cutVm(json: Buffer, offsets: TextOffsets): SeenVm | undefined {
   const index = new MetadataIndex(offsets);
   const places = MAP_NAMES.map((map) => index.map(map)).filter(({ state }) => state === 'object');
   places.sort((a, b) => a.valueStart - b.valueStart);
@@ -224,5 +212,5 @@ function cutVm(json: Buffer, offsets: TextOffsets | string): SeenVm | undefined 
     from = valueEnd;
   }
   const vm = parseJsonObject(text + json.toString('utf8', from));
-  return vm === undefined ? undefined : { vm, metadata: index.mapsIn(json) };
+  return vm && { vm, metadata: index.mapsIn(json) };
 }

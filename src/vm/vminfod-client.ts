@@ -144,7 +144,7 @@ export class Vminfod {
     table.on('changed', watch);
     try {
       const path = `/vms/${encodeURIComponent(zonename)}`;
-      const answer = readVm(Buffer.from(await getText(url, path, timeout)));
+      const answer = readVm(await getText(url, path, timeout));
       // What the stream sent meanwhile is newer, even when it was that the VM is gone.
       if (!seen.change && answer !== undefined && own(answer.vm, 'zonename') === zonename) {
         table.put(answer);
