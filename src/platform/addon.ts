@@ -74,7 +74,7 @@ interface Addon {
   freeSpace(path: string): Promise<number>;
   /** @returns the descriptor that holds the lock, or the negative errno */
   lockFile(path: string): number;
-  /** These seven: native/metadata_addon.c says what they take and return. */
+  /** These nine: native/metadata_addon.c says what they take and return. */
   scanMetadata(bytes: Buffer): NativeText;
   buildMetadata(
     old: Buffer,
@@ -87,6 +87,7 @@ interface Addon {
   /** @param utf8 of a string @returns what it takes as JSON, quotes included */
   jsonBytes(utf8: Buffer): number;
   readMetadata(path: string, bytesMax: number, keepMax: number): Promise<NativeText>;
+  readMetadataNow(path: string, bytesMax: number, keepMax: number): NativeText;
   readValue(
     path: string,
     stat: Uint32Array,
@@ -94,6 +95,13 @@ interface Addon {
     end: number,
     isString: boolean,
   ): Promise<NativeText>;
+  readValueNow(
+    path: string,
+    stat: Uint32Array,
+    start: number,
+    end: number,
+    isString: boolean,
+  ): NativeText;
   spliceMetadata(
     path: string,
     temp: string,
@@ -139,7 +147,7 @@ interface Addon {
 const MEMBERS = [
   'bind', 'enter', 'exit', 'abort', 'close', 'peer', 'zonename', 'stat', 'replaceFile',
   'syncFile', 'freeSpace', 'lockFile', 'liveZones', 'setRoot', 'exitProcess', 'scanMetadata', 'buildMetadata', 'scanEvent',
-  'jsonBytes', 'readMetadata', 'readValue', 'spliceMetadata', 'openSockets', 'listen', 'execute',
+  'jsonBytes', 'readMetadata', 'readMetadataNow', 'readValue', 'readValueNow', 'spliceMetadata', 'openSockets', 'listen', 'execute',
   'reserve', 'fill', 'commit', 'undelivered', 'gone', 'watchLoop', 'unwatchLoop',
 ] as const satisfies readonly (keyof Addon)[];
 

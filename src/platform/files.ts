@@ -6,7 +6,6 @@
  * the pool for all the calls that it takes, where each by node:fs would be a trip of its own and cost the
  * loop ten times as much. Nothing is kept here.
  */
-import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
@@ -15,7 +14,6 @@ import { loadAddon } from './addon';
 export type FileStat = Uint32Array;
 
 const MEMBERS = 14;
-const NS = 1_000_000_000n;
 
 /** By number, as native/file_replace.h has them. */
 const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
@@ -23,12 +21,6 @@ const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split
 const DIRECTORY_BIT = 0x100;
 /** Of what a replacement and a sync resolve to, the bits of the errno; the step is above them. */
 const ERRNO_BITS = 16;
-
-/** The same of what node:fs has read. */
-export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileStat {
-  const members = [dev, ino, size, ctimeNs / NS, ctimeNs % NS, mtimeNs / NS, mtimeNs % NS];
-  return new Uint32Array(new BigUint64Array(members).buffer);
-}
 
 /** As text, for a key or a comparison. */
 export function textOfStat(stat: FileStat): string {

@@ -10,8 +10,8 @@
  * with a long file waits for it, and no other does. Nothing here blocks on what is not a regular file, follows a link,
  * or writes.
  */
+import assert from 'node:assert';
 import { isUtf8 } from 'node:buffer';
-import * as fs from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError } from '../lib/errors';
 import {
@@ -20,15 +20,14 @@ import {
   type MetadataMaps,
   type MetadataNeed,
 } from '../metadata/vm-data';
-import { sameStat, sizeOf, statOf, type DataVersion, type FileStat } from '../platform/files';
+import { sizeOf, type DataVersion } from '../platform/files';
 import {
   readText,
   readValue,
-  scanText,
-  type FileOwner,
+  readValueNow,
   type RefusedText,
   type ScannedText,
-  type TextFault,
+  type ValueRange,
 } from '../platform/metadata-text';
 import { FileCache, type FileLog } from './file-cache';
 import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
@@ -55,7 +54,7 @@ const MAPS_CACHE_BYTES = 8 * 1024 * 1024;
 const READ_BYTES = 16 * 1024 * 1024;
 /** Each read counts for so much: more than 64 at a time would only end in the same iteration of the event loop. */
 const LEAST_READ_BYTES = READ_BYTES / 64;
-/** A file may change again and again while it is read. */
+/** A file may be replaced again and again while a value of it is read. */
 const MAX_READS = 5;
 /** The writer has longer strings as bytes, as they come from a PUT. */
 const LONG_STRING_BYTES = 64 * 1024;
@@ -80,7 +79,7 @@ export interface LoadedMetadata {
   readonly use: GuestUse;
 }
 
-type OpenText = Pick<ScannedText, 'stat' | 'owner' | 'bytes'> & { readonly index: MetadataIndex };
+type OpenText = Omit<ScannedText, 'kind' | 'offsets'> & { readonly index: MetadataIndex };
 
 /** A metadata file as it was read last. */
 interface MetadataReading extends LoadedMetadata {
@@ -108,8 +107,8 @@ export class ConfigFiles {
 
   /** @param tick the same number for requests that may share a stat; by default none do */
   constructor(tick: () => number = () => NaN, cacheBytes = METADATA_CACHE_BYTES) {
-    this.metadata = new FileCache(cacheBytes, NOTHING, tick);
-    this.maps = new FileCache(MAPS_CACHE_BYTES, NO_MAP, tick);
+    this.metadata = new FileCache(cacheBytes, NOTHING, readingOf, tick);
+    this.maps = new FileCache(MAPS_CACHE_BYTES, NO_MAP, mapOf, tick);
   }
 
   /**
@@ -121,17 +120,18 @@ export class ConfigFiles {
     need: MetadataNeed,
   ): LoadedMetadata | Promise<LoadedMetadata> {
     const path = this.pathsOf(directory).metadata;
-    const found = this.metadata.current(path, log);
-    if (found !== null && isInMemory(found)) {
-      return found;
+    const known = this.metadata.current(path, log);
+    if (known?.text?.bytes === null) {
+      const bytes = known.text.index.valueBytesOf(need.key);
+      return bytes === 0 ? known : this.readLater(path, log, need, bytes);
     }
-    const bytes = found?.text?.index.valueBytesOf(need.key) ?? this.sizeOf(directory);
-    if (found !== null && bytes === 0) {
-      return found;
+    if (known !== null) {
+      return known;
     }
-    return found === null && bytes <= KEPT_BYTES
-      ? this.readSmall(path, log)
-      : this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), () => this.read(path, log, need));
+    const bytes = this.sizeOf(directory);
+    return bytes <= KEPT_BYTES
+      ? this.metadata.readNow(path, log, MAX_METADATA_BYTES, KEPT_BYTES)
+      : this.readLater(path, log, need, bytes);
   }
 
   /** How long the metadata file is now, bytes; 0 where there is none. Throws a SystemError. */
@@ -169,14 +169,16 @@ export class ConfigFiles {
     if (this.metadata.stat(path) === null) {
       return { kind: 'absent' };
     }
-    const known = this.metadata.kept(path)?.text ?? null;
-    if (known !== null) {
-      return { kind: 'text', length: sizeOf(known.stat), ...known };
+    let text = this.metadata.kept(path)?.text ?? null;
+    if (text === null) {
+      const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
+      if (file.kind === 'refused') {
+        return file;
+      }
+      ({ text } = this.metadata.keep(path, file));
+      assert(text !== null, 'a reading of a file has its text');
     }
-    const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
-    return file.kind === 'refused'
-      ? file
-      : { kind: 'text', length: sizeOf(file.stat), ...this.keep(path, file).text };
+    return { kind: 'text', length: sizeOf(text.stat), ...text };
   }
 
   /**
@@ -184,15 +186,13 @@ export class ConfigFiles {
    * replaced. Rejects with a SystemError.
    */
   valueForWrite(directory: string, file: WritableText, number: number): Promise<unknown> {
-    return file.bytes === null
-      ? valueAt(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES)
-      : Promise.resolve(valueIn(file.bytes, file.index, number));
+    return valueLater(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES);
   }
 
   /** Keeps what the writer has put in the place of the file, so that nobody has to read it again. */
   written(directory: string, text: ScannedText): void {
     // Only somebody without the platform's lock can change it within the same tick of the clock.
-    this.keep(this.pathsOf(directory).metadata, text, true);
+    this.metadata.keep(this.pathsOf(directory).metadata, text, true);
   }
 
   /** Removes all that is kept of a zone's files. */
@@ -219,93 +219,51 @@ export class ConfigFiles {
 
   private mapOf({ directory, log }: ConfigOwner, name: ConfigName): ReadonlyMap<string, unknown> {
     const path = this.pathsOf(directory)[name];
-    const known = this.maps.current(path, log);
-    if (known !== null) {
-      return known;
-    }
-    try {
-      const file = readConfigFile(path, MAX_MAP_BYTES);
-      if (file.kind === 'refused') {
-        return this.maps.refused(path, file.stat, file.reason, log);
-      }
-      const { stat, bytes } = file;
-      const object = parseJsonObject(bytes.toString('utf8'));
-      return object === undefined
-        ? this.maps.refused(path, stat, 'no JSON object', log)
-        : this.maps.keep(path, stat, new Map(Object.entries(object)), 2 * bytes.length);
-    } catch (err) {
-      return this.maps.failed(path, err, log);
-    }
+    return (
+      this.maps.current(path, log) ?? this.maps.readNow(path, log, MAX_MAP_BYTES, MAX_MAP_BYTES)
+    );
   }
 
-  /** At once, which takes less than a trip to a thread of the pool. */
-  private readSmall(path: string, log: FileLog): LoadedMetadata {
-    try {
-      const file = readConfigFile(path);
-      if (file.kind === 'refused') {
-        return this.metadata.refused(path, file.stat, file.reason, log);
-      }
-      const offsets = scanText(file.bytes);
-      return typeof offsets === 'string'
-        ? this.metadata.refused(path, file.stat, offsets, log)
-        : this.keep(path, { ...file, offsets });
-    } catch (err) {
-      return this.metadata.failed(path, err, log);
-    }
-  }
-
-  /** The file, where it is not known, and the value of a need. */
-  private async read(path: string, log: FileLog, need: MetadataNeed): Promise<LoadedMetadata> {
-    if (need.isWanted?.() === false) {
-      throw new UnwantedError();
-    }
-    for (let reads = 0; reads < MAX_READS; reads++) {
-      const file = this.metadata.current(path, log) ?? (await this.readFile(path, log));
-      const loaded = file === undefined ? undefined : await withValue(path, file, need);
-      if (loaded !== undefined) {
-        return loaded;
-      }
-    }
-    const err = new SystemError('read', path, 'EAGAIN', 'changed each time while it was read');
-    return this.metadata.failed(path, err, log);
-  }
-
-  /** Undefined where it changed meanwhile. */
-  private async readFile(path: string, log: FileLog): Promise<MetadataReading | undefined> {
-    try {
-      const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
-      if (file.kind === 'ok') {
-        return this.keep(path, file);
-      }
-      const { reason, stat } = file;
-      return reason === 'changed while it was read'
-        ? undefined
-        : this.metadata.refused(path, stat, reason, log);
-    } catch (err) {
-      return this.metadata.failed(path, err, log);
-    }
-  }
-
-  private keep(
+  /** The file, where it is not known, and the value of a need. @param bytes that have to be read */
+  private readLater(
     path: string,
-    file: Omit<ScannedText, 'kind'>,
-    settled?: boolean,
-  ): MetadataReading & { readonly text: OpenText } {
-    const { stat, owner, bytes } = file;
-    const index = new MetadataIndex(file.offsets);
-    const text = { index, stat, owner, bytes };
-    const maps =
-      bytes === null
-        ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
-        : index.mapsIn(bytes);
-    const reading = { maps, use: index.use, text };
-    this.metadata.keep(path, stat, reading, index.weight + (bytes?.length ?? 0), settled);
-    return reading;
+    log: FileLog,
+    need: MetadataNeed,
+    bytes: number,
+  ): Promise<LoadedMetadata> {
+    return this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), async () => {
+      if (need.isWanted?.() === false) {
+        throw new UnwantedError();
+      }
+      for (let reads = 0; reads < MAX_READS; reads++) {
+        const file =
+          this.metadata.current(path, log) ??
+          (await this.metadata.read(path, log, MAX_METADATA_BYTES, KEPT_BYTES));
+        const loaded = await withValue(path, file, need);
+        if (loaded !== undefined) {
+          return loaded;
+        }
+      }
+      const detail = 'replaced each time while it was read';
+      return this.metadata.failed(path, new SystemError('read', path, 'EAGAIN', detail), log);
+    });
   }
 }
 
-function isInMemory({ text }: MetadataReading): boolean {
-  return text?.bytes !== null;
+/** What is kept of a metadata file, and how much that is, bytes. */
+function readingOf(path: string, file: ScannedText): [MetadataReading, number] {
+  const { offsets, stat, owner, bytes } = file;
+  const index = new MetadataIndex(offsets);
+  const text: OpenText = { index, stat, owner, bytes };
+  const maps = index.maps((number) => valueNow(path, text, number));
+  const isOnDisk = bytes === null;
+  const reading = { maps: isOnDisk ? { ...maps, onDisk: index } : maps, use: index.use, text };
+  return [reading, index.weight + (bytes?.length ?? 0)];
+}
+
+function mapOf(_path: string, { bytes }: ScannedText): [ReadonlyMap<string, unknown>, number] {
+  const text = bytes?.toString('utf8') ?? '';
+  return [new Map(Object.entries(parseJsonObject(text) ?? {})), 2 * text.length];
 }
 
 /** The metadata with the value of a need in memory; undefined where the file has been replaced. */
@@ -315,119 +273,72 @@ async function withValue(
   { key }: MetadataNeed,
 ): Promise<LoadedMetadata | undefined> {
   const { text, use } = reading;
-  if (text === null || isInMemory(reading)) {
+  if (text?.bytes !== null) {
     return reading;
   }
-  const { index } = text;
   const values = new Map<number, unknown>();
-  for (const number of index.readable(key)) {
-    const value = await valueAt(path, text, number);
+  for (const number of text.index.readable(key)) {
+    const value = await valueLater(path, text, number);
     if (value === undefined) {
       return undefined;
     }
     values.set(number, value);
   }
-  if (values.size === 0) {
-    return reading;
-  }
-  const maps = index.maps((number) =>
+  const maps = text.index.maps((number) =>
     values.has(number) ? values.get(number) : valueNow(path, text, number),
   );
-  return { maps: { ...maps, onDisk: index }, use };
+  return { maps: { ...maps, onDisk: text.index }, use };
 }
 
 /**
- * A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more.
- * @param maxString a longer string, in bytes, comes as its UTF-8
+ * A value of a file, read on a thread of the pool where it is not in memory; undefined where the file has been replaced.
+ * @param maxString a longer string, in bytes, comes as its UTF-8 from there
  */
-async function valueAt(
+async function valueLater(
   path: string,
-  { stat, index }: OpenText,
+  { stat, bytes, index }: OpenText,
   number: number,
   maxString = Infinity,
 ): Promise<unknown> {
-  const { valueStart: start, valueEnd: end, isString, isOpaque } = index.member(number);
-  if (isOpaque) {
+  const member = index.member(number);
+  if (bytes !== null || member.isOpaque) {
+    return bytes === null ? {} : valueIn(bytes, index, number);
+  }
+  const value = await readValue(path, stat, member);
+  const staysBytes = member.isString && value !== undefined && value.length > maxString;
+  return value === undefined || (staysBytes && isUtf8(value))
+    ? value
+    : decoded(path, value, member);
+}
+
+/**
+ * The same at once, for callers that did not say before what they would read.
+ * @throws SystemError ESTALE where the file has been replaced
+ */
+function valueNow(path: string, { stat, bytes, index }: OpenText, number: number): unknown {
+  if (bytes !== null) {
+    return valueIn(bytes, index, number);
+  }
+  const member = index.member(number);
+  if (member.isOpaque) {
     return {};
   }
-  const bytes = await readValue(path, stat, { start, end, isString });
-  if (bytes === undefined) {
-    return undefined;
+  const value = readValueNow(path, stat, member);
+  if (value === undefined) {
+    throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
   }
-  if (isString && bytes.length > maxString && isUtf8(bytes)) {
-    return bytes;
-  }
-  return isString ? bytes.toString('utf8') : parseValue(path, bytes);
+  return decoded(path, value, member);
 }
 
 /** Bytes that were JSON when the file was scanned. What is wrong with others is not told: the error would quote them. */
-function parseValue(path: string, bytes: Buffer): unknown {
+function decoded(path: string, bytes: Buffer, { isString }: ValueRange): unknown {
+  const text = bytes.toString('utf8');
+  if (isString) {
+    return text;
+  }
   try {
-    return JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(text);
   } catch {
     throw new SystemError('read', path, 'ESTALE', 'changed while it was read');
   }
-}
-
-/**
- * A value of a long file, read on the spot: for callers that did not say before what they would read.
- *
- * @throws SystemError ESTALE where the file has been replaced
- */
-function valueNow(path: string, { stat, index }: OpenText, number: number): unknown {
-  const { valueStart, valueEnd, isOpaque } = index.member(number);
-  if (isOpaque) {
-    return {};
-  }
-  const fd = openConfig(path);
-  try {
-    if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
-      throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
-    }
-    const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
-    const read = fs.readSync(fd, bytes, 0, bytes.length, valueStart);
-    if (read < bytes.length) {
-      throw new SystemError('read', path, 'ESTALE', 'cut while it was read');
-    }
-    return parseValue(path, bytes);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-export type ConfigRead = { readonly stat: FileStat } & (
-  | { readonly kind: 'read'; readonly owner: FileOwner; readonly bytes: Buffer }
-  | { readonly kind: 'refused'; readonly reason: TextFault }
-);
-
-/**
- * Reads a regular file of at most `bytesMax`; anything else is refused without opening it, which can already do
- * something to a device. Throws the error of the system call where that fails, ENOENT included.
- */
-export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): ConfigRead {
-  const found = fs.lstatSync(path, { bigint: true });
-  if (!found.isFile()) {
-    return { kind: 'refused', stat: statOf(found), reason: 'not a regular file' };
-  }
-  const fd = openConfig(path);
-  try {
-    const seen = fs.fstatSync(fd, { bigint: true });
-    const stat = statOf(seen);
-    const { mode, uid, gid } = seen;
-    const owner = { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
-    if (!seen.isFile()) {
-      return { kind: 'refused', stat, reason: 'not a regular file' };
-    }
-    return seen.size > bytesMax
-      ? { kind: 'refused', stat, reason: 'too large' }
-      : { kind: 'read', stat, owner, bytes: fs.readFileSync(fd) };
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** A FIFO that comes in the file's place meanwhile opens at once. */
-function openConfig(path: string): number {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
-  return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }

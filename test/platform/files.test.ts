@@ -22,7 +22,11 @@ import {
   replaceDurably,
   syncDurably,
   type Replacement,
-  statOf,
+  deviceOf,
+  inodeOf,
+  sizeOf,
+  changedMsOf,
+  modifiedMsOf,
   freeSpace,
 } from '../../src/platform/files';
 import { needs } from '../support/pending';
@@ -51,12 +55,22 @@ describe('a durable file', () => {
     const written = await replaceDurably(
       replacement('new', { owner: { uid: me.uid, gid: me.gid } }),
     );
-    const stat = lstatSync(path, { bigint: true });
-    assert.deepStrictEqual(written, statOf(stat));
-    assert.strictEqual(Number(stat.mode) & 0o7777, 0o640);
+    const stat = lstatSync(path);
+    assert(written !== null);
+    assert.deepStrictEqual(
+      [deviceOf(written), inodeOf(written), sizeOf(written)],
+      [stat.dev, stat.ino, 3],
+    );
+    for (const [ms, expected] of [
+      [changedMsOf(written), stat.ctimeMs],
+      [modifiedMsOf(written), stat.mtimeMs],
+    ] as const) {
+      assert(Math.abs(ms - expected) < 0.01, `${ms} is not ${expected}`);
+    }
+    assert.strictEqual(stat.mode & 0o7777, 0o640);
     assert.strictEqual(readFileSync(path, 'utf8'), 'new');
     assert.deepStrictEqual(readdirSync(directory), ['file']);
-    assert.notStrictEqual(Number(stat.ino), me.ino);
+    assert.notStrictEqual(stat.ino, me.ino);
   });
 
   it('can be empty, or many megabytes', async () => {
