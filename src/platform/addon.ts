@@ -58,17 +58,8 @@ interface Addon {
   setRoot(root: string): void;
   /** @param into as native/file_stat.h says @returns 0 or the negative errno */
   stat(path: string, into: Uint32Array): number;
-  /** @param stat filled when done @returns 0, or what failed, as native/files_addon.c says */
-  replaceFile(
-    path: string,
-    temp: string,
-    directory: string,
-    bytes: Buffer,
-    uid: number,
-    gid: number,
-    mode: number,
-    stat: Uint32Array,
-  ): Promise<number>;
+  /** @returns 0, or what failed, as native/files_addon.c says */
+  replaceFile(path: string, temp: string, directory: string, bytes: Buffer): Promise<number>;
   syncFile(path: string, directory: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;

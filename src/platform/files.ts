@@ -119,31 +119,16 @@ export interface DataVersion {
   readonly settled: boolean;
 }
 
-export interface Replacement {
-  readonly path: string;
-  /** A name in the same directory that is ours; what is there is removed. */
-  readonly temp: string;
-  /** Not to be changed until the promise settles. */
-  readonly bytes: Buffer;
-  /** Null: as a new file of ours comes. */
-  readonly owner: { readonly uid: number; readonly gid: number } | null;
-  readonly mode: number;
-}
-
 /**
- * Puts a new file in the place of `path`. Resolves when it and its name are on stable storage: with the
- * new file's stat, or null where the path is another's already.
+ * Puts a new file in the place of `path`, which only its owner may read. Resolves when it and its name are on stable
+ * storage.
  *
+ * @param temp a name in the same directory that is ours; what is there is removed
+ * @param bytes not to be changed until the promise settles
  * @throws SystemError naming the call; where it is not the directory's, the old file is untouched
  */
-export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
-  const { path, temp, bytes, owner, mode } = replacement;
-  const stat = new Uint32Array(MEMBERS);
-  const { uid, gid } = owner ?? { uid: -1, gid: -1 };
-  const directory = dirname(path);
-  const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
-  check(result, path);
-  return isForeign(stat) ? null : stat;
+export async function replaceDurably(path: string, temp: string, bytes: Buffer): Promise<void> {
+  check(await loadAddon().replaceFile(path, temp, dirname(path), bytes), path);
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */
