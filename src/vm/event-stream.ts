@@ -46,13 +46,10 @@ export async function followEvents(
   signal: AbortSignal,
   onReady: () => void,
 ): Promise<never> {
-  const progress = new AbortController();
-  const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
-    progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
-    response.destroy();
+    response.destroy(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
   }, READY_PROGRESS_MS);
-  const reader = new EventReader(table, either, () => {
+  const reader = new EventReader(table, signal, () => {
     clearTimeout(timer);
     onReady();
   });
@@ -69,7 +66,7 @@ export async function followEvents(
     throw new SystemError('GET /events', url, 'ECONNRESET', 'the stream ended');
   } catch (err) {
     // An aborted request fails with an error of its own; why it was aborted says more.
-    throw either.aborted ? either.reason : err;
+    throw signal.aborted ? signal.reason : err;
   } finally {
     clearTimeout(timer);
   }

@@ -19,9 +19,9 @@
  */
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
-import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
 import { own } from '../metadata/vm-data';
 import { followEvents, readVm } from './event-stream';
@@ -52,11 +52,12 @@ const MAX_LOOKUPS = 16;
 /** Keeps one table up to date. Started once; `stop` closes its connection for good. */
 export class Vminfod {
   private readonly log: Logger;
-  private readonly fsm: Fsm<VminfodState>;
   private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, { jitter: 0.5 });
   private readonly lookups = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
-  private stream: AbortController | null = null;
+  private state: VminfodState = 'connecting';
+  private since = 0;
+  private stream = new AbortController();
   private ended: Promise<void> = Promise.resolve();
   private streams = 0;
   private lastError: string | null = null;
@@ -68,33 +69,16 @@ export class Vminfod {
     log: Logger,
   ) {
     this.log = log.child({ component: 'vminfod', url }, true);
-    this.fsm = new Fsm<VminfodState>(
-      'vminfod',
-      {
-        connecting: {
-          next: ['following', 'down', 'stopped'],
-          enter: (state) => this.connecting(state),
-        },
-        following: { next: ['down', 'stopped'], enter: () => this.following() },
-        down: { next: ['connecting', 'stopped'], enter: (state) => this.down(state) },
-        stopped: { next: [], enter: () => undefined },
-      },
-      'connecting',
-      undefined,
-    );
   }
 
   start(): void {
-    this.fsm.start();
+    this.ended = this.follow();
   }
 
   /** Idempotent. Resolves when the connection is closed. */
   async stop(): Promise<void> {
-    if (this.fsm.state !== 'stopped') {
-      this.fsm.goto('stopped');
-      this.stopping.abort();
-      this.stream?.abort();
-    }
+    this.stopping.abort();
+    this.stream.abort();
     await this.ended;
     await Promise.all(this.lookups.values());
   }
@@ -102,8 +86,8 @@ export class Vminfod {
   /** Times are ms since 1970. */
   status() {
     return {
-      state: this.fsm.state,
-      since: this.fsm.history().at(-1)?.since ?? 0,
+      state: this.state,
+      since: this.since,
       /** When the present outage began; null: there is none. */
       outageSince: this.outageSince,
       /** Streams that came up after the first one. */
@@ -154,20 +138,38 @@ export class Vminfod {
     }
   }
 
-  private connecting(state: StateHandle<VminfodState>): void {
-    const stream = new AbortController();
-    this.stream = stream;
-    const onReady = (): void => state.goto('following');
+  private async follow(): Promise<void> {
     const { url, table } = this;
-    const following = get(url, '/events', stream.signal).then((response) => {
-      return followEvents(url, response, table, stream.signal, onReady);
-    });
-    this.ended = following.catch((err: unknown) => this.streamEnded(stream, err));
+    const stopping = this.stopping.signal;
+    while (!stopping.aborted) {
+      this.enter('connecting');
+      this.stream = new AbortController();
+      const { signal } = this.stream;
+      try {
+        const response = await get(url, '/events', signal);
+        await followEvents(url, response, table, signal, () => this.ready());
+      } catch (err) {
+        if (!stopping.aborted) {
+          this.streamEnded(err);
+        }
+      }
+      // Ends its request and closes its socket.
+      this.stream.abort();
+      // Rejects when it is stopped.
+      await delay(this.backoff.next(), undefined, { signal: stopping }).catch(() => undefined);
+    }
+    this.enter('stopped');
   }
 
-  private following(): void {
+  private enter(state: VminfodState): void {
+    this.state = state;
+    this.since = Date.now();
+  }
+
+  private ready(): void {
+    this.enter('following');
     this.streams++;
-    const outageSince = this.outageSince;
+    const { outageSince } = this;
     const vms = this.table.size;
     if (outageSince === null) {
       this.log.info({ vms }, 'following vminfod');
@@ -177,16 +179,9 @@ export class Vminfod {
     }
   }
 
-  private streamEnded(stream: AbortController, err: unknown): void {
-    // Ends its request and closes its socket.
-    stream.abort();
-    if (this.fsm.state === 'stopped') {
-      return;
-    }
-    const { state, since } = this.status();
-    const steady = state === 'following' && Date.now() - since >= STEADY_MS;
-    const ended = state === 'following' && codeOf(err) !== 'EBADMSG';
-    if (steady || ended) {
+  private streamEnded(err: unknown): void {
+    const steady = Date.now() - this.since >= STEADY_MS;
+    if (this.state === 'following' && (steady || codeOf(err) !== 'EBADMSG')) {
       this.backoff.reset();
     }
     this.lastError = messageOf(systemError('GET /events', this.url, err));
@@ -198,11 +193,7 @@ export class Vminfod {
         'vminfod is not available; serving the VM data it sent last',
       );
     }
-    this.fsm.goto('down');
-  }
-
-  private down(state: StateHandle<VminfodState>): void {
-    state.timeout(this.backoff.next(), () => state.goto('connecting'));
+    this.enter('down');
   }
 }
 
