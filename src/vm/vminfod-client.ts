@@ -149,9 +149,7 @@ export class Vminfod {
         const response = await get(url, '/events', signal);
         await followEvents(url, response, table, signal, () => this.ready());
       } catch (err) {
-        if (!stopping.aborted) {
-          this.streamEnded(err);
-        }
+        this.streamEnded(err);
       }
       // Ends its request and closes its socket.
       this.stream.abort();
@@ -180,6 +178,9 @@ export class Vminfod {
   }
 
   private streamEnded(err: unknown): void {
+    if (this.stopping.signal.aborted) {
+      return;
+    }
     const steady = Date.now() - this.since >= STEADY_MS;
     if (this.state === 'following' && (steady || codeOf(err) !== 'EBADMSG')) {
       this.backoff.reset();
