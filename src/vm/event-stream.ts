@@ -180,7 +180,7 @@ async function readEvent(
 }
 
 /** A VM's object and its metadata; undefined for what is not a JSON object. */
-export function readVm(json: string): SeenVm | undefined {
+function readVm(json: string): SeenVm | undefined {
   if (json.length > LONG_CHARS) {
     const bytes = Buffer.from(json);
     const offsets = scanText(bytes);

@@ -164,14 +164,7 @@ export class Store {
     });
     this.table = table;
     this.vminfod = new Vminfod(vminfodUrl, table, log);
-    const wait = (zonename: string): Promise<JsonObject | undefined> => {
-      if (this.vminfod.status().state === 'following') {
-        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-        void this.vminfod.lookUp(zonename);
-      }
-      return table.wait(zonename);
-    };
-    this.parts = { ...options, table, wait };
+    this.parts = { ...options, table };
   }
 
   start(): void {
@@ -295,7 +288,6 @@ export class Store {
 /** What the data of all VMs comes from. */
 interface Parts extends Pick<StoreOptions, 'files' | 'writer'> {
   readonly table: VmCache;
-  readonly wait: (zonename: string) => Promise<JsonObject | undefined>;
 }
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
@@ -347,17 +339,17 @@ class TrackedVm implements VmData {
 
   loaded(): Promise<JsonObject | undefined> {
     const known = this.vm();
-    return known === undefined ? this.parts.wait(this.zonename) : Promise.resolve(known);
+    return known === undefined ? this.parts.table.wait(this.zonename) : Promise.resolve(known);
   }
 
   change(change: Change): Promise<ChangeResult> {
-    const { table, writer, wait } = this.parts;
+    const { table, writer } = this.parts;
     const { target } = this;
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
-    return wait(target.zonename).then((vm) => {
+    return table.wait(target.zonename).then((vm) => {
       return vm === undefined ? NO_UUID : writer.change(target, change);
     });
   }

@@ -14,8 +14,8 @@
  * line is compared with the table, so for all others an outage is the same as late events. One
  * warning for an outage, one record when it is over.
  *
- * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No connection is kept: the
- * event stream has one of its own, and look-ups are rare.
+ * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No VM is asked for: vminfod has none
+ * that the stream has not shown.
  */
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { hostname } from 'node:os';
@@ -23,8 +23,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
 import type { Logger } from '../log';
-import { own } from '../metadata/vm-data';
-import { followEvents, readVm } from './event-stream';
+import { followEvents } from './event-stream';
 import type { VmCache } from './vm-cache';
 
 export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
@@ -45,15 +44,11 @@ const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2000;
 /** A stream that broke sooner than this did not end the outage it came after. */
 const STEADY_MS = 5000;
-const LOOKUP_TIMEOUT_MS = 4000;
-/** Look-ups of single VMs at once. A further one is not made: the stream brings the VM, or the guest asks again. */
-const MAX_LOOKUPS = 16;
 
 /** Keeps one table up to date. Started once; `stop` closes its connection for good. */
 export class Vminfod {
   private readonly log: Logger;
   private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, { jitter: 0.5 });
-  private readonly lookups = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
   private state: VminfodState = 'connecting';
   private since = 0;
@@ -80,7 +75,6 @@ export class Vminfod {
     this.stopping.abort();
     this.stream.abort();
     await this.ended;
-    await Promise.all(this.lookups.values());
   }
 
   /** Times are ms since 1970. */
@@ -95,47 +89,6 @@ export class Vminfod {
       /** Why the last stream ended or the last attempt failed. */
       lastError: this.lastError,
     };
-  }
-
-  /**
-   * Asks for one VM that the stream has not shown, and puts it into the table if the stream still has
-   * not by then. One look-up at a time for a VM. Never rejects: who waits for the VM waits at the table.
-   */
-  lookUp(zonename: string): Promise<void> {
-    const running = this.lookups.get(zonename);
-    if (running !== undefined) {
-      return running;
-    }
-    if (this.lookups.size >= MAX_LOOKUPS || this.stopping.signal.aborted) {
-      return Promise.resolve();
-    }
-    const lookup = this.askFor(zonename)
-      .catch((err: unknown) => {
-        this.log.debug({ zonename, code: codeOf(err) }, 'vminfod does not know this VM');
-      })
-      .finally(() => this.lookups.delete(zonename));
-    this.lookups.set(zonename, lookup);
-    return lookup;
-  }
-
-  private async askFor(zonename: string): Promise<void> {
-    const { url, table } = this;
-    const timeout = AbortSignal.any([this.stopping.signal, AbortSignal.timeout(LOOKUP_TIMEOUT_MS)]);
-    const seen = { change: false };
-    const watch = (change: { readonly zonename: string }): void => {
-      seen.change ||= change.zonename === zonename;
-    };
-    table.on('changed', watch);
-    try {
-      const path = `/vms/${encodeURIComponent(zonename)}`;
-      const answer = readVm(await getText(url, path, timeout));
-      // What the stream sent meanwhile is newer, even when it was that the VM is gone.
-      if (!seen.change && answer !== undefined && own(answer.vm, 'zonename') === zonename) {
-        table.put(answer);
-      }
-    } finally {
-      table.off('changed', watch);
-    }
   }
 
   private async follow(): Promise<void> {
