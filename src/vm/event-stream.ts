@@ -1,11 +1,9 @@
 /*
  * One event stream of vminfod, from its ready line to its end: bytes to events to the VmCache.
  *
- * vminfod-client.ts makes the request and decides when to try again. Nothing on the stream is trusted: a line
- * that is not an event means that we no longer know what we read, and ends the stream; the next ready line
- * gives a whole snapshot again. There is no heartbeat, so silence after the ready line is normal. Reading yields
- * the event loop, so that neither the ready line nor a burst of events delays the guests: an event is short,
- * but the work of those who listen to the cache may not be.
+ * Called by vminfod-client.ts, which decides when to try again. A line that is not an event ends the stream, since we no
+ * longer know what we read; the next ready line gives a whole snapshot again. There is no heartbeat: silence after the
+ * ready line is normal. Reading yields the event loop, as the work of those who listen to the cache may be long.
  */
 import type { IncomingMessage } from 'node:http';
 import { SystemError } from '../lib/errors';
@@ -27,17 +25,17 @@ import type { SeenVm, VmCache } from './vm-cache';
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
-/** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. Where it cannot be found, as with too many members, the whole is parsed. */
+/** In a longer text metadata is only found, since a guest can make it megabytes; it is parsed where it has too many members. */
 const LONG_CHARS = 256 * 1024;
 /** Bytes that are read in one step: well under a millisecond. */
 const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
 
 /**
- * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
- * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first snapshot.
+ * Follows the stream until it ends: rejects with a SystemError or a BrokenLine, or with the signal's reason.
  *
  * @param response to GET /events of the url, whose request the signal aborts
+ * @param onReady is called when the table holds the first snapshot
  */
 export async function followEvents(
   url: string,
@@ -74,7 +72,6 @@ export async function followEvents(
 
 class EventReader {
   ready = false;
-  /** Zones of the ready line. */
   private readonly listed = new Set<string>();
   private readonly snapshot = new SnapshotParser((json) => {
     const seen = readVm(json);
@@ -97,20 +94,36 @@ class EventReader {
     private readonly onReady: () => void,
   ) {}
 
-  /** Some bytes of the stream. Rejects with a BrokenLine, or the signal's reason. */
   async read(chunk: Buffer): Promise<void> {
     for (let from = 0, end; from < chunk.length; from = end) {
       end = chunk.indexOf(LF, from) + 1 || chunk.length;
-      const part = chunk.subarray(from, end);
-      if (this.ready) {
-        await this.readPart(part);
-      } else if (this.snapshot.push(part)) {
+      await this.readPart(chunk.subarray(from, end));
+    }
+    await this.pause();
+  }
+
+  /** Part of a line, or the whole, with the LF where it has one. */
+  private async readPart(part: Buffer): Promise<void> {
+    if (!this.ready) {
+      if (this.snapshot.push(part)) {
         await this.removeUnlisted();
         this.ready = true;
         this.onReady();
       }
+      return;
     }
-    await this.pause();
+    this.pending.push(part);
+    this.pendingBytes += part.length;
+    if (this.pendingBytes > MAX_EVENT_BYTES) {
+      throw new BrokenLine('an event does not end');
+    }
+    if (part.at(-1) === LF) {
+      const line = Buffer.concat(this.pending);
+      this.pending = [];
+      this.pendingBytes = 0;
+      await this.apply(line);
+      await this.pause();
+    }
   }
 
   private async pause(): Promise<void> {
@@ -125,22 +138,6 @@ class EventReader {
       await this.pause();
     }
     this.listed.clear();
-  }
-
-  /** Part of an event's line, or the whole, with the LF where it has one. */
-  private async readPart(part: Buffer): Promise<void> {
-    this.pending.push(part);
-    this.pendingBytes += part.length;
-    if (this.pendingBytes > MAX_EVENT_BYTES) {
-      throw new BrokenLine('an event does not end');
-    }
-    if (part.at(-1) === LF) {
-      const line = this.pending.length === 1 ? part : Buffer.concat(this.pending);
-      this.pending = [];
-      this.pendingBytes = 0;
-      await this.apply(line);
-      await this.pause();
-    }
   }
 
   private async apply(line: Buffer): Promise<void> {
