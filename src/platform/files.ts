@@ -1,10 +1,8 @@
 /*
  * What a file is, and files that are on stable storage when a promise resolves, through the addon.
  *
- * Whether a path still names the file that was read is the one thing that each request asks of the file
- * system: it costs a third of what node:fs takes for it. A durable replacement is one trip to a thread of
- * the pool for all the calls that it takes, where each by node:fs would be a trip of its own and cost the
- * loop ten times as much. Nothing is kept here.
+ * A stat, which each request needs, costs a third of node:fs's. A durable replacement is one trip to a thread for all its
+ * calls; by node:fs each would be a trip of its own, which cost the loop ten times as much.
  */
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
@@ -70,10 +68,7 @@ function numberAt(stat: FileStat, at: number): number {
   return (stat[at] ?? 0) + (stat[at + 1] ?? 0) * 2 ** 32;
 }
 
-/**
- * A stat of the path itself, links not followed. It fills an array, the same one each time; null where there
- * is no such file. Throws a SystemError.
- */
+/** A stat of the path itself, links not followed, in the same array each time; null: no such file. Throws a SystemError. */
 export function openStat(): (path: string) => FileStat | null {
   const into = new Uint32Array(MEMBERS);
   const native = loadAddon();
@@ -91,10 +86,10 @@ export function openStat(): (path: string) => FileStat | null {
 }
 
 /**
- * Bytes that may still be written where `path` lies. Not by node's statfs, which on ZFS of illumos counts too
- * much, by up to 2,048 times: it takes the wrong block size (native/file_stat.h).
+ * Bytes that may still be written where `path` lies. Node's statfs counts up to 2,048 times too much on ZFS of illumos,
+ * as it takes the wrong block size (native/file_stat.h).
  *
- * @throws SystemError, the errno of statvfs
+ * @throws SystemError
  */
 export async function freeSpace(path: string): Promise<number> {
   const bytes = await loadAddon().freeSpace(path);

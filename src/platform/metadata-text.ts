@@ -1,9 +1,6 @@
 /*
- * The text of a metadata.json by its members' offsets: scanned, read, and replaced by pieces of itself and
- * new text. The scan is C at about a gigabyte a second (native/metadata_scan.c); everything that reads a file
- * runs on a thread of the pool.
- *
- * Knows nothing of what the members mean: vm/metadata-index.ts does.
+ * The text of a metadata.json by its members' offsets: scanned, read, and replaced by pieces of itself and new text. The
+ * scan takes a second for a gigabyte (native/metadata_scan.c). What the members mean vm/metadata-index.ts knows.
  */
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
@@ -30,7 +27,6 @@ const REASONS = [
 ] as const;
 const NO_NAMES = Buffer.alloc(0);
 
-/** Why a text has no offsets. */
 export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
 /** Offsets, as native/metadata_offsets.h lays them out. */
@@ -59,7 +55,6 @@ export interface ScannedText {
   readonly bytes: Buffer | null;
 }
 
-/** A file that was opened, and cannot be used. */
 export interface RefusedText extends Pick<ScannedText, 'stat' | 'owner'> {
   readonly kind: 'refused';
   readonly reason: TextFault;
@@ -96,7 +91,7 @@ export interface Splice {
   readonly keepMax: number;
 }
 
-/** The offsets of a text in memory, or why there are none. */
+/** Of a text in memory; or why it has no offsets. */
 export function scanText(bytes: Buffer): TextOffsets | TextFault {
   const result = loadAddon().scanMetadata(bytes);
   return result.code === OK ? offsetsOf(result) : faultOf(result, 'scan', 'text');
@@ -119,8 +114,8 @@ export function jsonBytesOf(value: string | Buffer): number {
 }
 
 /**
- * Cuts a long event of vminfod on a thread of the pool: the JSON of its type and zone's name, and the text of the VM's
- * object with its offsets, each empty where there is none. Undefined for what is not a JSON object.
+ * Cuts an event of vminfod on a thread of the pool: the JSON of its type and zone's name, and the text of the VM's object
+ * with its offsets, each empty where there is none. Undefined for what has no offsets.
  */
 export async function cutEvent(line: Buffer) {
   const result = await loadAddon().scanEvent(line);
@@ -136,12 +131,9 @@ export async function cutEvent(line: Buffer) {
   };
 }
 
-/** Work on less than this takes a fraction of a millisecond, bytes. */
+/** Work on less takes a fraction of a millisecond. */
 const LONG_BYTES = 64 * 1024;
-/**
- * One iteration of the event loop has room for one piece of long work, of whatever zone, and guests are served
- * between them: threads of the pool end together, and each may bring megabytes.
- */
+/** One piece of long work in an iteration of the event loop: threads end together, and each may bring megabytes. */
 export const longWork = new TaskQueue({ tasks: 1 });
 
 /** To be awaited before work on so many bytes. */

@@ -1,14 +1,13 @@
 /*
  * metadata.json, tags.json and routes.json of a VM, as they are now (file-cache.ts).
  *
- *   small metadata.json     read and scanned at once; its bytes are kept
- *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and a value
- *                           is read when it is asked for, also there
- *   tags.json, routes.json  a few KiB: read and parsed at once
+ *   short metadata.json     read and scanned at once; its bytes are kept
+ *   long metadata.json      read and scanned on a thread; of it only its members' offsets are kept, and a value is
+ *                           read when it is asked for
+ *   tags.json, routes.json  read and parsed at once
  *
- * What is read on threads at the same time is bounded for all zones together, one read of a zone at a time: a zone
- * with a long file waits for it, and no other does. Nothing here blocks on what is not a regular file, follows a link,
- * or writes.
+ * What threads read is bounded for all zones together, one read of a zone at a time: a zone with a long file waits for
+ * it, and no other does.
  */
 import assert from 'node:assert';
 import { isUtf8 } from 'node:buffer';
@@ -35,22 +34,16 @@ import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
 export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
 export type ConfigName = (typeof CONFIG_NAMES)[number];
 
-/**
- * Longest metadata file that is read, bytes. One of the operator's may be far longer than what a guest may put
- * there.
- */
+/** Longest metadata file that is read: an operator's may be far longer than what a guest may put there. */
 export const MAX_METADATA_BYTES = 64 * 1024 * 1024;
-/** Longest tags and routes, bytes: they are parsed whole on the main thread. */
+/** Longest tags and routes, which are parsed on the main thread. */
 const MAX_MAP_BYTES = 1024 * 1024;
-/** A metadata file up to this long is read at once, in half a millisecond, and kept; bytes. */
+/** A metadata file up to this long is read at once, in half a millisecond, and kept. */
 export const KEPT_BYTES = 256 * 1024;
-/**
- * What is kept of the metadata files of all zones, bytes: names of a megabyte in each of 32 zones, which would be
- * read again for each KEYS, and the common ones.
- */
+/** Names of a megabyte in each of 32 zones, which would be read again for each KEYS, and the common files. */
 const METADATA_CACHE_BYTES = 40 * 1024 * 1024;
 const MAPS_CACHE_BYTES = 8 * 1024 * 1024;
-/** What is read of metadata files at the same time, bytes. */
+/** What threads read of metadata files at a time. */
 const READ_BYTES = 16 * 1024 * 1024;
 /** Each read counts for so much: more than 64 at a time would only end in the same iteration of the event loop. */
 const LEAST_READ_BYTES = READ_BYTES / 64;
@@ -60,7 +53,7 @@ const MAX_READS = 5;
 const LONG_STRING_BYTES = 64 * 1024;
 const NO_MAP: ReadonlyMap<string, unknown> = new Map();
 
-/** The path of one of the files. @param directory `<zonepath>/config`, as a path of this machine */
+/** @param directory `<zonepath>/config`, as a path of this machine */
 export function pathOf(directory: string, name: ConfigName): string {
   return `${directory}/${name}.json`;
 }
@@ -75,7 +68,6 @@ export interface ConfigOwner {
 /** Metadata that was made ready for a request. */
 export interface LoadedMetadata {
   readonly maps: MetadataMaps;
-  /** What the guest has put there. */
   readonly use: GuestUse;
 }
 
@@ -134,7 +126,7 @@ export class ConfigFiles {
       : this.readLater(path, log, need, bytes);
   }
 
-  /** How long the metadata file is now, bytes; 0 where there is none. Throws a SystemError. */
+  /** How long the metadata file is now, bytes; 0: there is none. Throws a SystemError. */
   sizeOf(directory: string): number {
     const seen = this.metadata.stat(this.pathsOf(directory).metadata);
     return seen === null ? 0 : sizeOf(seen);
@@ -189,13 +181,12 @@ export class ConfigFiles {
     return valueLater(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES);
   }
 
-  /** Keeps what the writer has put in the place of the file, so that nobody has to read it again. */
+  /** Keeps what the writer has put in the place of the file. */
   written(directory: string, text: ScannedText): void {
     // Only somebody without the platform's lock can change it within the same tick of the clock.
     this.metadata.keep(this.pathsOf(directory).metadata, text, true);
   }
 
-  /** Removes all that is kept of a zone's files. */
   remove(directory: string): void {
     const { metadata, tags, routes } = this.pathsOf(directory);
     this.metadata.remove(metadata);
@@ -224,7 +215,7 @@ export class ConfigFiles {
     );
   }
 
-  /** The file, where it is not known, and the value of a need. @param bytes that have to be read */
+  /** @param bytes that have to be read */
   private readLater(
     path: string,
     log: FileLog,

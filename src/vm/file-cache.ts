@@ -1,12 +1,10 @@
 /*
  * What was read of files, for as long as they are unchanged.
  *
- * Every reader asks the file itself (one lstat) whether it is still the one that was read, so a change is seen by
- * the next one whoever made it. Readers within one tick share the stat (lib/scheduler.ts). What is kept is bounded
- * for all files together; what was not used for long is dropped.
- *
- * A file that is missing or cannot be used reads as empty; a fault of the machine (EIO, too many open files) does
- * not: then the last good reading is served, and without one it throws, since a guest takes "no such key" for good.
+ * Every reader asks the file itself (one lstat) whether it is still the one that was read, so a change is seen by the
+ * next one whoever made it; readers within one tick share the stat. A file that is missing or cannot be used reads as
+ * empty. A fault of the machine (EIO, too many open files) does not: then the last good reading is served, and without
+ * one it throws, since a guest takes "no such key" for good.
  */
 import { codeOf, SystemError, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
@@ -21,12 +19,10 @@ import {
 } from '../platform/files';
 import { readText, readTextNow, type FileText, type ScannedText } from '../platform/metadata-text';
 
-/** Where the warnings of a zone's files go. */
 export type FileLog = Pick<ZoneLog, 'warn'>;
 
-/** What an entry takes besides its content, bytes. */
+/** Of an entry, besides its content. */
 const ENTRY_BYTES = 1024;
-/** There is no file. */
 const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR']);
 
 interface Reading<T> {
@@ -38,12 +34,12 @@ interface Reading<T> {
   readonly content: T;
 }
 
-/** The contents of files of one kind. It holds no descriptor. */
+/** The contents of files of one kind. */
 export class FileCache<T extends object> {
   private readonly readings: Lru<Reading<T>>;
   private readonly warned = new Map<string, Map<string, RepeatCounter>>();
   private readonly statAt = openStat();
-  /** The last stat, good for its tick. */
+  /** Good for its tick. */
   private last: Readonly<{ tick: number; path: string; stat: FileStat | null }> | null = null;
 
   /**
@@ -71,7 +67,6 @@ export class FileCache<T extends object> {
     return this.last.stat;
   }
 
-  /** What the file looks like now. */
   version(path: string): DataVersion {
     try {
       const seen = this.stat(path);
@@ -84,7 +79,7 @@ export class FileCache<T extends object> {
     }
   }
 
-  /** What is kept of the file as it is now; null where there is no file, or it has to be read. Throws a SystemError. */
+  /** What is kept of the file as it is now; null: nothing. Throws a SystemError. */
   kept(path: string): T | null {
     return this.keptAs(path, this.stat(path));
   }
