@@ -141,12 +141,8 @@ class EventReader {
   }
 
   private async apply(line: Buffer): Promise<void> {
-    const event = await readEvent(line);
+    const { type, zonename, seen } = await readEvent(line);
     this.signal.throwIfAborted();
-    if (event === undefined) {
-      throw new BrokenLine('an event is not a JSON object');
-    }
-    const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
       this.table.remove(zonename);
       return;
@@ -160,10 +156,14 @@ class EventReader {
   }
 }
 
-/** An event; undefined for what is not a JSON object. A long one is cut on a thread of the pool. */
-async function readEvent(
-  line: Buffer,
-): Promise<{ type: unknown; zonename: unknown; seen: SeenVm | undefined } | undefined> {
+interface Event {
+  readonly type: unknown;
+  readonly zonename: unknown;
+  readonly seen: SeenVm | undefined;
+}
+
+/** A long event is cut on a thread of the pool. Rejects with a BrokenLine. */
+async function readEvent(line: Buffer): Promise<Event> {
   const parts = line.length > LONG_CHARS ? await cutEvent(line) : undefined;
   if (parts !== undefined) {
     const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));
@@ -171,9 +171,12 @@ async function readEvent(
     return { type: valueOf(parts.type), zonename: valueOf(parts.zonename), seen };
   }
   const event = parseJsonObject(line.toString('utf8'));
-  const vm = event && own(event, 'vm');
+  if (event === undefined) {
+    throw new BrokenLine('an event is not a JSON object');
+  }
+  const vm = own(event, 'vm');
   const seen = isJsonObject(vm) ? seenVm(vm) : undefined;
-  return event && { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
+  return { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
 }
 
 /** A VM's object and its metadata; undefined for what is not a JSON object. */
