@@ -246,10 +246,11 @@ function readingOf(path: string, file: ScannedText): [MetadataReading, number] {
   const { offsets, stat, owner, bytes } = file;
   const index = new MetadataIndex(offsets);
   const text: OpenText = { index, stat, owner, bytes };
-  const maps = index.maps((number) => valueNow(path, text, number));
-  const isOnDisk = bytes === null;
-  const reading = { maps: isOnDisk ? { ...maps, onDisk: index } : maps, use: index.use, text };
-  return [reading, index.weight + (bytes?.length ?? 0)];
+  const maps =
+    bytes === null
+      ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
+      : index.mapsIn(bytes);
+  return [{ maps, use: index.use, text }, index.weight + (bytes?.length ?? 0)];
 }
 
 function mapOf(_path: string, { bytes }: ScannedText): [ReadonlyMap<string, unknown>, number] {
@@ -291,25 +292,25 @@ async function valueLater(
   number: number,
   maxString = Infinity,
 ): Promise<unknown> {
+  if (bytes !== null) {
+    return valueIn(bytes, index, number);
+  }
   const member = index.member(number);
-  if (bytes !== null || member.isOpaque) {
-    return bytes === null ? {} : valueIn(bytes, index, number);
+  if (member.isOpaque) {
+    return {};
   }
   const value = await readValue(path, stat, member);
-  const staysBytes = member.isString && value !== undefined && value.length > maxString;
-  return value === undefined || (staysBytes && isUtf8(value))
-    ? value
-    : decoded(path, value, member);
+  if (value === undefined || (member.isString && value.length > maxString && isUtf8(value))) {
+    return value;
+  }
+  return decoded(path, value, member);
 }
 
 /**
  * The same at once, for callers that did not say before what they would read.
  * @throws SystemError ESTALE where the file has been replaced
  */
-function valueNow(path: string, { stat, bytes, index }: OpenText, number: number): unknown {
-  if (bytes !== null) {
-    return valueIn(bytes, index, number);
-  }
+function valueNow(path: string, { stat, index }: OpenText, number: number): unknown {
   const member = index.member(number);
   if (member.isOpaque) {
     return {};
