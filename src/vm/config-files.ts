@@ -29,7 +29,7 @@ import {
   type ValueRange,
 } from '../platform/metadata-text';
 import { FileCache, type FileLog } from './file-cache';
-import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
+import { MetadataIndex, valueIn } from './metadata-index';
 
 export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
 export type ConfigName = (typeof CONFIG_NAMES)[number];
@@ -65,21 +65,17 @@ export interface ConfigOwner {
   readonly log: FileLog;
 }
 
-/** Metadata that was made ready for a request. */
-export interface LoadedMetadata {
-  readonly maps: MetadataMaps;
-  readonly use: GuestUse;
-}
-
 type OpenText = Omit<ScannedText, 'kind' | 'offsets'> & { readonly index: MetadataIndex };
 
-/** A metadata file as it was read last. */
-interface MetadataReading extends LoadedMetadata {
+/** A metadata file as it was read last, and for a request with a value in memory. */
+export interface LoadedMetadata {
+  readonly maps: MetadataMaps;
+  readonly use: MetadataIndex['use'];
   /** Null where the file is read as empty. */
   readonly text: OpenText | null;
 }
 
-const NOTHING: MetadataReading = {
+const NOTHING: LoadedMetadata = {
   maps: { customer: NO_MAP, internal: NO_MAP },
   use: { bytes: 0, keys: 0 },
   text: null,
@@ -91,7 +87,7 @@ export type WritableFile = WritableText | RefusedText | { readonly kind: 'absent
 
 /** The files of all VMs. One serves the store. */
 export class ConfigFiles {
-  private readonly metadata: FileCache<MetadataReading>;
+  private readonly metadata: FileCache<LoadedMetadata>;
   private readonly maps: FileCache<ReadonlyMap<string, unknown>>;
   private readonly reads = new ByteBudget(READ_BYTES);
   /** By directory: to build a path takes longer than to look it up. */
@@ -242,7 +238,7 @@ export class ConfigFiles {
 }
 
 /** What is kept of a metadata file, and how much that is, bytes. */
-function readingOf(path: string, file: ScannedText): [MetadataReading, number] {
+function readingOf(path: string, file: ScannedText): [LoadedMetadata, number] {
   const { offsets, stat, owner, bytes } = file;
   const index = new MetadataIndex(offsets);
   const text: OpenText = { index, stat, owner, bytes };
@@ -261,10 +257,10 @@ function mapOf(_path: string, { bytes }: ScannedText): [ReadonlyMap<string, unkn
 /** The metadata with the value of a need in memory; undefined where the file has been replaced. */
 async function withValue(
   path: string,
-  reading: MetadataReading,
+  reading: LoadedMetadata,
   { key }: MetadataNeed,
 ): Promise<LoadedMetadata | undefined> {
-  const { text, use } = reading;
+  const { text } = reading;
   if (text?.bytes !== null) {
     return reading;
   }
@@ -279,7 +275,7 @@ async function withValue(
   const maps = text.index.maps((number) =>
     values.has(number) ? values.get(number) : valueNow(path, text, number),
   );
-  return { maps: { ...maps, onDisk: text.index }, use };
+  return { ...reading, maps: { ...maps, onDisk: text.index } };
 }
 
 /**

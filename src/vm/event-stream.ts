@@ -156,14 +156,8 @@ class EventReader {
   }
 }
 
-interface Event {
-  readonly type: unknown;
-  readonly zonename: unknown;
-  readonly seen: SeenVm | undefined;
-}
-
 /** A long event is cut on a thread of the pool. Rejects with a BrokenLine. */
-async function readEvent(line: Buffer): Promise<Event> {
+async function readEvent(line: Buffer) {
   const parts = line.length > LONG_CHARS ? await cutEvent(line) : undefined;
   if (parts !== undefined) {
     const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));

@@ -6,7 +6,7 @@
  * doubled name the last one, names that are numbers first. But a lone half of a surrogate pair in a name is U+FFFD, as
  * guests are sent it. Pure.
  */
-import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
+import type { MetadataMap, MetadataMaps, MetadataUse } from '../metadata/vm-data';
 import type { TextOffsets } from '../platform/metadata-text';
 
 export type MapName = 'customer' | 'internal';
@@ -44,22 +44,6 @@ const INDEX_BYTES = 4096;
 const CONTAINER_BYTES = 64 * 1024;
 const PASSWORD_END = '_pw';
 
-/** The place of one member; all are offsets into the text. */
-export interface Member {
-  readonly nameStart: number;
-  readonly nameEnd: number;
-  readonly colon: number;
-  readonly valueStart: number;
-  readonly valueEnd: number;
-  /** Of a string: its length as UTF-8, or as much as it can come to. */
-  readonly valueBytes: number;
-  readonly isString: boolean;
-  /** Of a string: it has an escape. */
-  readonly isEscaped: boolean;
-  /** The value is not read from the text, whatever it is: a guest gets nothing of it. */
-  readonly isOpaque: boolean;
-}
-
 /** The first member of an object, whose layout new ones follow. */
 export interface FirstMember {
   /** Behind the opening brace. */
@@ -69,21 +53,16 @@ export interface FirstMember {
   readonly valueStart: number;
 }
 
-/** Where values come from; called with the number of a member. */
-export type ValueSource = (member: number) => unknown;
-
-/** What the guest has put there, as the limits count it. */
-export interface GuestUse {
-  readonly bytes: number;
-  readonly keys: number;
-}
+/** The value of a member, by its number. */
+type ValueSource = (member: number) => unknown;
 
 const STATES = ['absent', 'null', 'object', 'other'] as const;
 
 export class MetadataIndex {
   /** How many members each map has, doubled names included. */
   readonly counts: Readonly<Record<MapName, number>>;
-  readonly use: GuestUse;
+  /** What the guest has put there, as the limits count it. */
+  readonly use: Pick<MetadataUse, 'bytes' | 'keys'>;
   /** What it takes in memory, bytes. */
   readonly weight: number;
   /** Keys that were found, with their members. */
@@ -104,7 +83,8 @@ export class MetadataIndex {
     return this.counts.customer + this.counts.internal;
   }
 
-  member(number: number): Member {
+  /** The place of a member, as offsets into the text. */
+  member(number: number) {
     const flags = this.word(number, FLAGS);
     const valueStart = this.word(number, VALUE_START);
     const valueEnd = this.word(number, VALUE_END);
@@ -114,9 +94,12 @@ export class MetadataIndex {
       colon: this.word(number, COLON),
       valueStart,
       valueEnd,
+      /** Of a string: its length as UTF-8, or as much as it can come to. */
       valueBytes: this.word(number, VALUE_BYTES),
       isString: (flags & VALUE_STRING) !== 0,
+      /** Of a string: it has an escape. */
       isEscaped: (flags & VALUE_ESCAPED) !== 0,
+      /** The value is not read, whatever it is: a guest gets nothing of it. */
       isOpaque: (flags & VALUE_CONTAINER) !== 0 && valueEnd - valueStart > CONTAINER_BYTES,
     };
   }
