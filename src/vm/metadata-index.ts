@@ -190,20 +190,13 @@ export class MetadataIndex {
     };
   }
 
-  /** The braces of the text's object, its first member and the end of its last one. */
+  /** The opening brace of the text's object, its first member and the end of its last one. */
   get root() {
-    const [
-      open = 0,
-      close = 0,
-      members = 0,
-      nameStart = 0,
-      colon = 0,
-      valueStart = 0,
-      lastEnd = 0,
-    ] = this.offsets.root;
+    const [open = 0, , members = 0, nameStart = 0, colon = 0, valueStart = 0, lastEnd = 0] =
+      this.offsets.root;
     const first: FirstMember | null =
       members === 0 ? null : { blankStart: open + 1, nameStart, colon, valueStart };
-    return { open, close, first, lastEnd };
+    return { open, first, lastEnd };
   }
 
   /** What a member counts for the limits: name and value as JSON, colon and comma, bytes; 0 where it is absent. */

@@ -129,11 +129,7 @@ export interface StoreOptions {
 }
 
 /** What a zone has used of each limit of its metadata, and what the limits have refused. */
-export interface MetadataReport extends MetadataUse {
-  readonly fileBytes: number;
-  readonly fileBytesMax: number;
-  readonly refusals: readonly LimitRefusals[];
-}
+export type MetadataReport = NonNullable<Awaited<ReturnType<Store['metadataUse']>>>;
 
 export type StoreStatus = ReturnType<Store['status']>;
 
@@ -211,7 +207,7 @@ export class Store {
   }
 
   /** For operators; undefined for a zone that is not tracked. Rejects with a SystemError where its file cannot be read. */
-  async metadataUse(zonename: string): Promise<MetadataReport | undefined> {
+  async metadataUse(zonename: string) {
     const known = this.tracked.get(zonename);
     if (known === undefined) {
       return undefined;
@@ -219,6 +215,7 @@ export class Store {
     const loaded = await known.load({ key: null });
     return {
       ...loaded.use(),
+      /** The file as a whole, the operator's data included. */
       fileBytes: loaded.fileBytes(),
       fileBytesMax: this.options.writer.limits.fileBytes,
       refusals: this.options.writer.refusals(zonename),
