@@ -74,14 +74,23 @@ export class SnapshotParser {
       }
     }
     if (this.envelope.length > MAX_ENVELOPE_CHARS) {
-      throw new BrokenLine('too much in the first line besides its VMs');
+      const isHead = this.place === 'head';
+      throw new BrokenLine(
+        isHead ? 'no VMs at the start of the first line' : 'first line does not end',
+      );
     }
     if (bytes.at(-1) !== LF) {
       return false;
     }
     const line = parseJsonObject(this.envelope);
-    if (line === undefined || own(line, 'type') !== 'ready' || this.place !== 'tail') {
+    if (line === undefined) {
+      throw new BrokenLine('first line is not a JSON object');
+    }
+    if (own(line, 'type') !== 'ready' || this.place !== 'tail') {
       throw new BrokenLine('first line is no ready line');
+    }
+    if (this.depth > 0) {
+      throw new BrokenLine('list of VMs is cut');
     }
     if (!EMPTIED_LIST.test(this.list)) {
       throw new BrokenLine('list of VMs is no list of objects');

@@ -74,6 +74,7 @@ describe('SnapshotParser', () => {
     ['something else than objects', readyLine('[{"a":1},7]')],
     ['no list', readyLine('{"a":1}')],
     ['something behind the list', readyLine('[] []')],
+    ['the beginning of a VM behind the list', readyLine('[]{"a":')],
     ['a list with nothing between two commas', readyLine('[{},,{}]')],
     ['a control character in the list', '{"type":"ready","vms":"[\u0001]"}\n'],
     ['more VMs than a node has', readyLine(`[${'{},'.repeat(66_000)}{}]`)],
