@@ -27,7 +27,7 @@ const REASONS = [
 ] as const;
 const NO_NAMES = Buffer.alloc(0);
 
-export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
+type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
 /** Offsets, as native/metadata_offsets.h lays them out. */
 export interface TextOffsets {

@@ -83,7 +83,6 @@ const NOTHING: LoadedMetadata = {
 
 /** A metadata file as the writer needs it. */
 export type WritableText = OpenText & { readonly kind: 'text'; readonly length: number };
-export type WritableFile = WritableText | RefusedText | { readonly kind: 'absent' };
 
 /** The files of all VMs. One serves the store. */
 export class ConfigFiles {
@@ -152,7 +151,9 @@ export class ConfigFiles {
   }
 
   /** Reads a metadata file for a change. Rejects with a SystemError. */
-  async openForWrite(directory: string): Promise<WritableFile> {
+  async openForWrite(
+    directory: string,
+  ): Promise<WritableText | RefusedText | { readonly kind: 'absent' }> {
     const path = this.pathsOf(directory).metadata;
     if (this.metadata.stat(path) === null) {
       return { kind: 'absent' };

@@ -121,7 +121,7 @@ export interface LeaseStatus {
   readonly restored: number;
 }
 
-export interface StoreOptions {
+interface StoreOptions {
   readonly vminfodUrl: string;
   readonly files: ConfigFiles;
   readonly writer: MetadataWriter;

@@ -26,9 +26,7 @@ import type { Logger } from '../log';
 import { followEvents } from './event-stream';
 import type { VmCache } from './vm-cache';
 
-export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
-
-export type VminfodStatus = ReturnType<Vminfod['status']>;
+type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
 
 /** What vminfod lists in its status; the platform's convention for the name. */
 const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
