@@ -1,8 +1,8 @@
 /*
  * The glue of file_replace, one trip to the pool's threads for each, and of file_lock.
  *
- *   replaceFile(path, temp, directory, bytes, uid, gid, mode, stat) -> Promise<number>
- *           uid -1: owner as it comes; stat, a Uint32Array, is filled as file_stat.h says
+ *   replaceFile(path, temp, directory, bytes) -> Promise<number>
+ *           the new file is its owner's alone
  *   syncFile(path, directory) -> Promise<number>
  *   freeSpace(path) -> Promise<number>
  *           resolves to bytes, or to the negative errno
@@ -12,8 +12,6 @@
  * The promise of the first two resolves to 0, or to what failed: the errno, the step in the next 8 bits from
  * 16 on, and bit 24 where it was the directory's. `bytes` must not change meanwhile.
  */
-#include <string.h>
-
 #include "addon.h"
 #include "file_lock.h"
 #include "file_replace.h"
@@ -23,7 +21,7 @@
 #define	DIRECTORY_SHIFT	24
 
 typedef struct job {
-	/* First: a pool_job_t is a job_t. It keeps `bytes`, then `stat`, of a job that has them. */
+	/* First: a pool_job_t is a job_t. */
 	pool_job_t pool;
 	/* What the promise resolves to. */
 	double result;
@@ -72,66 +70,28 @@ number_result(napi_env env, pool_job_t *pool)
 	return (napi_create_double(env, ((job_t *)pool)->result, &result) == napi_ok ? result : NULL);
 }
 
-/* Fills the array that was given, too. */
-static napi_value
-replace_result(napi_env env, pool_job_t *pool)
-{
-	job_t *job = (job_t *)pool;
-	napi_value stat;
-	void *data;
-
-	if (job->result == 0 &&
-	    napi_get_reference_value(env, pool->refs[1], &stat) == napi_ok &&
-	    napi_get_typedarray_info(env, stat, NULL, NULL, &data, NULL, NULL) == napi_ok)
-		(void) memcpy(data, job->replace.stat, sizeof (job->replace.stat));
-	return (number_result(env, pool));
-}
-
-/* The memory of `bytes` and `stat`, kept until the job is done. */
-static napi_status
-keep(napi_env env, job_t *job, napi_value bytes, napi_value stat)
-{
-	napi_typedarray_type type;
-	size_t members;
-	void *data;
-
-	if (napi_get_buffer_info(env, bytes, &data, &job->replace.length) != napi_ok ||
-	    napi_get_typedarray_info(env, stat, &type, &members, NULL, NULL, NULL) != napi_ok ||
-	    type != napi_uint32_array || members != FILE_STAT_MEMBERS)
-		return (napi_invalid_arg);
-	job->replace.bytes = data;
-	if (pool_job_keep(env, &job->pool, bytes) != napi_ok)
-		return (napi_generic_failure);
-	return (pool_job_keep(env, &job->pool, stat));
-}
-
 static napi_value
 js_replace_file(napi_env env, napi_callback_info info)
 {
-	napi_value argv[8];
-	size_t argc = 8;
-	int32_t uid, gid, mode;
+	napi_value argv[4];
+	size_t argc = 4;
+	void *bytes;
 	job_t *job;
 
 	CALL(env, napi_get_cb_info(env, info, &argc, argv, NULL, NULL));
-	CALL(env, napi_get_value_int32(env, argv[4], &uid));
-	CALL(env, napi_get_value_int32(env, argv[5], &gid));
-	CALL(env, napi_get_value_int32(env, argv[6], &mode));
-	if ((job = pool_job_make(env, sizeof (*job), run_replace, replace_result, NULL)) == NULL)
+	if ((job = pool_job_make(env, sizeof (*job), run_replace, number_result, NULL)) == NULL)
 		return (NULL);
 	if (napi_call_path(env, argv[0], job->pool.path) != napi_ok ||
 	    napi_call_path(env, argv[1], job->pool.temp) != napi_ok ||
 	    napi_call_path(env, argv[2], job->pool.directory) != napi_ok ||
-	    keep(env, job, argv[3], argv[7]) != napi_ok)
-		return (pool_job_refuse(env, &job->pool,
-		    "replaceFile(path, temp, directory, bytes, uid, gid, mode, stat)"));
+	    napi_get_buffer_info(env, argv[3], &bytes, &job->replace.length) != napi_ok ||
+	    pool_job_keep(env, &job->pool, argv[3]) != napi_ok)
+		return (pool_job_refuse(env, &job->pool, "replaceFile(path, temp, directory, bytes)"));
 	job->replace.path = job->pool.path;
 	job->replace.temp = job->pool.temp;
 	job->replace.directory = job->pool.directory;
-	job->replace.owned = uid != -1;
-	job->replace.uid = (uid_t)uid;
-	job->replace.gid = (gid_t)gid;
-	job->replace.mode = (mode_t)mode;
+	job->replace.bytes = bytes;
+	job->replace.mode = 0600;
 	return (pool_job_queue(env, &job->pool));
 }
 

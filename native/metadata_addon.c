@@ -5,7 +5,9 @@
  *   jsonBytes(utf8) -> number      what the string takes as JSON, quotes included
  *   buildMetadata(old, pieces, literals, members, counts) -> Text     at once, for texts in memory
  *   readMetadata(path, most, keep) -> Promise<Text>
+ *   readMetadataNow(path, most, keep) -> Text                         the same at once, for short files
  *   readValue(path, stat, start, end, isString) -> Promise<Text>      only code, err and bytes
+ *   readValueNow(path, stat, start, end, isString) -> Text
  *   spliceMetadata(path, temp, directory, old, stat, pieces, literals, members, counts, owner, keep)
  *       -> Promise<Text>      old: the file's text where it is missing or blank, else null; stat null likewise
  *
@@ -269,8 +271,11 @@ js_build_metadata(napi_env env, napi_callback_info info)
 	return (result_now(env, &outcome));
 }
 
+/* What is done with a job whose arguments are right. */
+typedef napi_value start_t(napi_env env, pool_job_t *job);
+
 static napi_value
-js_read_metadata(napi_env env, napi_callback_info info)
+read_metadata(napi_env env, napi_callback_info info, start_t *start)
 {
 	napi_value argv[3];
 	size_t argc = 3;
@@ -284,7 +289,19 @@ js_read_metadata(napi_env env, napi_callback_info info)
 	    size_of(env, argv[1], &job->u.read.bytes_max) != napi_ok ||
 	    size_of(env, argv[2], &job->u.read.keep_max) != napi_ok)
 		return (pool_job_refuse(env, &job->pool, "readMetadata(path, most, keep)"));
-	return (pool_job_queue(env, &job->pool));
+	return (start(env, &job->pool));
+}
+
+static napi_value
+js_read_metadata(napi_env env, napi_callback_info info)
+{
+	return (read_metadata(env, info, pool_job_queue));
+}
+
+static napi_value
+js_read_metadata_now(napi_env env, napi_callback_info info)
+{
+	return (read_metadata(env, info, pool_job_do));
 }
 
 static napi_value
@@ -316,7 +333,7 @@ stat_of(napi_env env, napi_value value, uint32_t *stat)
 }
 
 static napi_value
-js_read_value(napi_env env, napi_callback_info info)
+read_value(napi_env env, napi_callback_info info, start_t *start)
 {
 	napi_value argv[5];
 	size_t argc = 5;
@@ -335,7 +352,19 @@ js_read_value(napi_env env, napi_callback_info info)
 	    job->u.value.end < job->u.value.start + (is_string ? 2 : 1))
 		return (pool_job_refuse(env, &job->pool, "readValue(path, stat, start, end, isString)"));
 	job->u.value.is_string = is_string;
-	return (pool_job_queue(env, &job->pool));
+	return (start(env, &job->pool));
+}
+
+static napi_value
+js_read_value(napi_env env, napi_callback_info info)
+{
+	return (read_value(env, info, pool_job_queue));
+}
+
+static napi_value
+js_read_value_now(napi_env env, napi_callback_info info)
+{
+	return (read_value(env, info, pool_job_do));
 }
 
 /* Mode, uid and gid of the new file. */
@@ -395,7 +424,9 @@ metadata_exports(napi_env env, napi_value exports)
 		{ "scanEvent", js_scan_event },
 		{ "jsonBytes", js_json_bytes },
 		{ "readMetadata", js_read_metadata },
+		{ "readMetadataNow", js_read_metadata_now },
 		{ "readValue", js_read_value },
+		{ "readValueNow", js_read_value_now },
 		{ "spliceMetadata", js_splice_metadata },
 	};
 

@@ -20,6 +20,9 @@
 /* Shorter work is done without the lock, bytes. */
 #define	LONG_SCAN_BYTES	(256 * 1024)
 
+/* A file may be written in place again and again while it is read. */
+#define	READS_MAX	5
+
 /* One long scan at a time in the process. Nothing that waits for a disk is done under it. */
 static pthread_mutex_t long_work = PTHREAD_MUTEX_INITIALIZER;
 
@@ -150,10 +153,9 @@ read_path(metadata_read_t *read, uint8_t **bytes)
 	return (result);
 }
 
-metadata_file_result_t
-metadata_file_read(metadata_read_t *read)
+static metadata_file_result_t
+read_once(metadata_read_t *read, uint8_t **bytes)
 {
-	uint8_t *bytes = NULL;
 	metadata_file_result_t result;
 	struct stat st;
 
@@ -164,7 +166,20 @@ metadata_file_read(metadata_read_t *read)
 	/* To open a device can already do something. */
 	if ((result = take_stat(read, &st)) != METADATA_FILE_OK)
 		return (result);
-	result = read_path(read, &bytes);
+	return (read_path(read, bytes));
+}
+
+metadata_file_result_t
+metadata_file_read(metadata_read_t *read)
+{
+	uint8_t *bytes = NULL;
+	metadata_file_result_t result;
+	int reads = 0;
+
+	while ((result = read_once(read, &bytes)) == METADATA_FILE_CHANGED && ++reads < READS_MAX) {
+		free(bytes);
+		bytes = NULL;
+	}
 	if (result == METADATA_FILE_OK) {
 		work_begin(read->length);
 		result = metadata_file_result_of(metadata_scan(bytes, read->length, &read->scan));

@@ -12,14 +12,14 @@
 #include "file_replace.h"
 #include "metadata_scan.h"
 
-/* What is refused without a system call having failed. The numbers are src/platform/metadata-file.ts's too. */
+/* What is refused without a system call having failed. The numbers are src/platform/metadata-text.ts's too. */
 typedef enum metadata_file_result {
 	METADATA_FILE_OK,
 	/* `err` has the errno. */
 	METADATA_FILE_FAILED,
 	METADATA_FILE_NOT_REGULAR,
 	METADATA_FILE_TOO_LARGE,
-	/* Not the file that was expected, or it changed while it was read. */
+	/* Not the file that was expected, or it changed each time while it was read. */
 	METADATA_FILE_CHANGED,
 	METADATA_FILE_BLANK,
 	/* No JSON object, or more than is read. */

@@ -83,6 +83,18 @@ pool_job_queue(napi_env env, pool_job_t *job)
 }
 
 napi_value
+pool_job_do(napi_env env, pool_job_t *job)
+{
+	napi_value result;
+
+	job->run(job);
+	if ((result = job->result(env, job)) == NULL)
+		napi_call_throw(env, "the result could not be made");
+	job_free(env, job);
+	return (result);
+}
+
+napi_value
 pool_job_refuse(napi_env env, pool_job_t *job, const char *usage)
 {
 	job_free(env, job);

@@ -36,6 +36,9 @@ napi_status pool_job_keep(napi_env env, pool_job_t *job, napi_value value);
 /* The promise, or NULL with an exception pending. It never rejects. */
 napi_value pool_job_queue(napi_env env, pool_job_t *job);
 
+/* Does it at once, on this thread: the result itself, or NULL with an exception pending. */
+napi_value pool_job_do(napi_env env, pool_job_t *job);
+
 /* Frees a job whose arguments are wrong; NULL with an exception that says `usage`. */
 napi_value pool_job_refuse(napi_env env, pool_job_t *job, const char *usage);
 

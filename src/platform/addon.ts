@@ -58,23 +58,14 @@ interface Addon {
   setRoot(root: string): void;
   /** @param into as native/file_stat.h says @returns 0 or the negative errno */
   stat(path: string, into: Uint32Array): number;
-  /** @param stat filled when done @returns 0, or what failed, as native/files_addon.c says */
-  replaceFile(
-    path: string,
-    temp: string,
-    directory: string,
-    bytes: Buffer,
-    uid: number,
-    gid: number,
-    mode: number,
-    stat: Uint32Array,
-  ): Promise<number>;
+  /** @returns 0, or what failed, as native/files_addon.c says */
+  replaceFile(path: string, temp: string, directory: string, bytes: Buffer): Promise<number>;
   syncFile(path: string, directory: string): Promise<number>;
   /** @returns bytes, or the negative errno */
   freeSpace(path: string): Promise<number>;
   /** @returns the descriptor that holds the lock, or the negative errno */
   lockFile(path: string): number;
-  /** These seven: native/metadata_addon.c says what they take and return. */
+  /** These nine: native/metadata_addon.c says what they take and return. */
   scanMetadata(bytes: Buffer): NativeText;
   buildMetadata(
     old: Buffer,
@@ -87,6 +78,7 @@ interface Addon {
   /** @param utf8 of a string @returns what it takes as JSON, quotes included */
   jsonBytes(utf8: Buffer): number;
   readMetadata(path: string, bytesMax: number, keepMax: number): Promise<NativeText>;
+  readMetadataNow(path: string, bytesMax: number, keepMax: number): NativeText;
   readValue(
     path: string,
     stat: Uint32Array,
@@ -94,6 +86,13 @@ interface Addon {
     end: number,
     isString: boolean,
   ): Promise<NativeText>;
+  readValueNow(
+    path: string,
+    stat: Uint32Array,
+    start: number,
+    end: number,
+    isString: boolean,
+  ): NativeText;
   spliceMetadata(
     path: string,
     temp: string,

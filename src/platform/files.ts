@@ -1,12 +1,9 @@
 /*
  * What a file is, and files that are on stable storage when a promise resolves, through the addon.
  *
- * Whether a path still names the file that was read is the one thing that each request asks of the file
- * system: it costs a third of what node:fs takes for it. A durable replacement is one trip to a thread of
- * the pool for all the calls that it takes, where each by node:fs would be a trip of its own and cost the
- * loop ten times as much. Nothing is kept here.
+ * A stat, which each request needs, costs a third of node:fs's. A durable replacement is one trip to a thread for all its
+ * calls; by node:fs each would be a trip of its own, which cost the loop ten times as much.
  */
-import type { BigIntStats } from 'node:fs';
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
 import { loadAddon } from './addon';
@@ -16,7 +13,6 @@ export type FileStat = Uint32Array;
 
 /** 32-bit numbers of a FileStat. */
 export const STAT_MEMBERS = 14;
-const NS = 1_000_000_000n;
 
 /** By number, as native/file_replace.h has them. */
 const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split(' ');
@@ -24,12 +20,6 @@ const STEPS = 'none open stat write chown chmod fsync close rename unlink'.split
 const DIRECTORY_BIT = 0x100;
 /** Of what a replacement and a sync resolve to, the bits of the errno; the step is above them. */
 const ERRNO_BITS = 16;
-
-/** The same of what node:fs has read. */
-export function statOf({ dev, ino, size, ctimeNs, mtimeNs }: BigIntStats): FileStat {
-  const members = [dev, ino, size, ctimeNs / NS, ctimeNs % NS, mtimeNs / NS, mtimeNs % NS];
-  return new Uint32Array(new BigUint64Array(members).buffer);
-}
 
 /** As text, for a key or a comparison. */
 export function textOfStat(stat: FileStat): string {
@@ -79,10 +69,7 @@ function numberAt(stat: FileStat, at: number): number {
   return (stat[at] ?? 0) + (stat[at + 1] ?? 0) * 2 ** 32;
 }
 
-/**
- * A stat of the path itself, links not followed. It fills an array, the same one each time; null where there
- * is no such file. Throws a SystemError.
- */
+/** A stat of the path itself, links not followed, in the same array each time; null: no such file. Throws a SystemError. */
 export function openStat(): (path: string) => FileStat | null {
   const into = new Uint32Array(STAT_MEMBERS);
   const native = loadAddon();
@@ -100,10 +87,10 @@ export function openStat(): (path: string) => FileStat | null {
 }
 
 /**
- * Bytes that may still be written where `path` lies. Not by node's statfs, which on ZFS of illumos counts too
- * much, by up to 2,048 times: it takes the wrong block size (native/file_stat.h).
+ * Bytes that may still be written where `path` lies. Node's statfs counts up to 2,048 times too much on ZFS of illumos,
+ * as it takes the wrong block size (native/file_stat.h).
  *
- * @throws SystemError, the errno of statvfs
+ * @throws SystemError
  */
 export async function freeSpace(path: string): Promise<number> {
   const bytes = await loadAddon().freeSpace(path);
@@ -128,31 +115,16 @@ export interface DataVersion {
   readonly settled: boolean;
 }
 
-export interface Replacement {
-  readonly path: string;
-  /** A name in the same directory that is ours; what is there is removed. */
-  readonly temp: string;
-  /** Not to be changed until the promise settles. */
-  readonly bytes: Buffer;
-  /** Null: as a new file of ours comes. */
-  readonly owner: { readonly uid: number; readonly gid: number } | null;
-  readonly mode: number;
-}
-
 /**
- * Puts a new file in the place of `path`. Resolves when it and its name are on stable storage: with the
- * new file's stat, or null where the path is another's already.
+ * Puts a new file in the place of `path`, which only its owner may read. Resolves when it and its name are on stable
+ * storage.
  *
+ * @param temp a name in the same directory that is ours; what is there is removed
+ * @param bytes not to be changed until the promise settles
  * @throws SystemError naming the call; where it is not the directory's, the old file is untouched
  */
-export async function replaceDurably(replacement: Replacement): Promise<FileStat | null> {
-  const { path, temp, bytes, owner, mode } = replacement;
-  const stat = new Uint32Array(STAT_MEMBERS);
-  const { uid, gid } = owner ?? { uid: -1, gid: -1 };
-  const directory = dirname(path);
-  const result = await loadAddon().replaceFile(path, temp, directory, bytes, uid, gid, mode, stat);
-  check(result, path);
-  return isForeign(stat) ? null : stat;
+export async function replaceDurably(path: string, temp: string, bytes: Buffer): Promise<void> {
+  check(await loadAddon().replaceFile(path, temp, dirname(path), bytes), path);
 }
 
 /** Brings a file that is there, and its name, onto stable storage. @throws SystemError */

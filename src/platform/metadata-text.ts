@@ -1,9 +1,6 @@
 /*
- * The text of a metadata.json by its members' offsets: scanned, read, and replaced by pieces of itself and
- * new text. The scan is C at about a gigabyte a second (native/metadata_scan.c); everything that reads a file
- * runs on a thread of the pool.
- *
- * Knows nothing of what the members mean: vm/metadata-index.ts does.
+ * The text of a metadata.json by its members' offsets: scanned, read, and replaced by pieces of itself and new text. The
+ * scan takes a second for a gigabyte (native/metadata_scan.c). What the members mean vm/metadata-index.ts knows.
  */
 import { dirname } from 'node:path';
 import { SystemError, errnoName } from '../lib/errors';
@@ -30,8 +27,7 @@ const REASONS = [
 ] as const;
 const NO_NAMES = Buffer.alloc(0);
 
-/** Why a text has no offsets. */
-export type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
+type TextFault = Exclude<(typeof REASONS)[number], 'ok' | 'failed'>;
 
 /** Offsets, as native/metadata_offsets.h lays them out. */
 export interface TextOffsets {
@@ -59,7 +55,6 @@ export interface ScannedText {
   readonly bytes: Buffer | null;
 }
 
-/** A file that was opened, and cannot be used. */
 export interface RefusedText extends Pick<ScannedText, 'stat' | 'owner'> {
   readonly kind: 'refused';
   readonly reason: TextFault;
@@ -96,7 +91,7 @@ export interface Splice {
   readonly keepMax: number;
 }
 
-/** The offsets of a text in memory, or why there are none. */
+/** Of a text in memory; or why it has no offsets. */
 export function scanText(bytes: Buffer): TextOffsets | TextFault {
   const result = loadAddon().scanMetadata(bytes);
   return result.code === OK ? offsetsOf(result) : faultOf(result, 'scan', 'text');
@@ -119,8 +114,8 @@ export function jsonBytesOf(value: string | Buffer): number {
 }
 
 /**
- * Cuts a long event of vminfod on a thread of the pool: the JSON of its type and zone's name, and the text of the VM's
- * object with its offsets, each empty where there is none. Undefined for what is not a JSON object.
+ * Cuts an event of vminfod on a thread of the pool: the JSON of its type and zone's name, and the text of the VM's object
+ * with its offsets, each empty where there is none. Undefined for what has no offsets.
  */
 export async function cutEvent(line: Buffer) {
   const result = await loadAddon().scanEvent(line);
@@ -136,12 +131,9 @@ export async function cutEvent(line: Buffer) {
   };
 }
 
-/** Work on less than this takes a fraction of a millisecond, bytes. */
+/** Work on less takes a fraction of a millisecond. */
 const LONG_BYTES = 64 * 1024;
-/**
- * One iteration of the event loop has room for one piece of long work, of whatever zone, and guests are served
- * between them: threads of the pool end together, and each may bring megabytes.
- */
+/** One piece of long work in an iteration of the event loop: threads end together, and each may bring megabytes. */
 export const longWork = new TaskQueue({ tasks: 1 });
 
 /** To be awaited before work on so many bytes. */
@@ -152,26 +144,31 @@ export async function beforeLongWork(bytes: number): Promise<void> {
 }
 
 /**
- * Reads and scans a file on a thread of the pool. What is not a regular file is refused without waiting for it;
- * links are not followed.
+ * Reads and scans a file on a thread of the pool. What is not a regular file is refused without opening it, which can
+ * already do something to a device; links are not followed.
  *
  * @param keepMax bytes up to which the text is handed out too
  * @throws SystemError, ENOENT included
  */
 export async function readText(path: string, bytesMax: number, keepMax: number): Promise<FileText> {
-  const result = await loadAddon().readMetadata(path, bytesMax, keepMax);
-  const [mode = 0, uid = 0, gid = 0] = result.owner;
-  const owner = { mode, uid, gid };
-  if (result.code === OK) {
-    return scannedText(result, owner);
-  }
-  // In memory of its own: that of a scan holds the offsets of all members too, and a refusal is kept.
-  const stat = result.stat.slice();
-  return { kind: 'refused', reason: faultOf(result, 'read', path), stat, owner };
+  const file = fileText(await loadAddon().readMetadata(path, bytesMax, keepMax), path);
+  return file.kind === 'ok' ? whenRoom(file) : file;
+}
+
+/** The same at once, which takes less than a trip to a thread where the file is short. */
+export function readTextNow(path: string, bytesMax: number, keepMax: number): FileText {
+  return fileText(loadAddon().readMetadataNow(path, bytesMax, keepMax), path);
+}
+
+/** Where a value stands in a file, and whether it is a string. */
+export interface ValueRange {
+  readonly valueStart: number;
+  readonly valueEnd: number;
+  readonly isString: boolean;
 }
 
 /**
- * Reads one value of a file whose stat must still be `stat`; undefined where it is not. A string
+ * Reads one value of a file whose stat must still be `stat`, on a thread of the pool; undefined where it is not. A string
  * comes as the UTF-8 that it means, anything else as its JSON.
  *
  * @throws SystemError
@@ -179,17 +176,20 @@ export async function readText(path: string, bytesMax: number, keepMax: number):
 export async function readValue(
   path: string,
   stat: FileStat,
-  range: { readonly start: number; readonly end: number; readonly isString: boolean },
+  { valueStart, valueEnd, isString }: ValueRange,
 ): Promise<Buffer | undefined> {
-  const result = await loadAddon().readValue(path, stat, range.start, range.end, range.isString);
-  if (result.code === CHANGED) {
-    return undefined;
-  }
-  if (result.code !== OK) {
-    faultOf(result, 'read', path);
-  }
+  const result = await loadAddon().readValue(path, stat, valueStart, valueEnd, isString);
   await beforeLongWork(result.bytes?.length ?? 0);
-  return result.bytes;
+  return valueOf(result, path);
+}
+
+/** The same at once. */
+export function readValueNow(
+  path: string,
+  stat: FileStat,
+  { valueStart, valueEnd, isString }: ValueRange,
+): Buffer | undefined {
+  return valueOf(loadAddon().readValueNow(path, stat, valueStart, valueEnd, isString), path);
 }
 
 /**
@@ -215,7 +215,7 @@ export async function spliceText(splice: Splice): Promise<ScannedText | undefine
   );
   switch (result.code) {
     case OK:
-      return scannedText(result, owner);
+      return whenRoom(scannedText(result, owner));
     case CHANGED:
       return undefined;
     case UNSAFE:
@@ -229,11 +229,33 @@ function offsetsOf({ root, members, order, names = NO_NAMES }: NativeText): Text
   return { root, members, order, names };
 }
 
+function fileText(result: NativeText, path: string): FileText {
+  const [mode = 0, uid = 0, gid = 0] = result.owner;
+  const owner = { mode, uid, gid };
+  if (result.code === OK) {
+    return scannedText(result, owner);
+  }
+  // In memory of its own: that of a scan holds the offsets of all members too, and a refusal is kept.
+  const stat = result.stat.slice();
+  return { kind: 'refused', reason: faultOf(result, 'read', path), stat, owner };
+}
+
+function scannedText(result: NativeText, owner: FileOwner): ScannedText {
+  const { stat, bytes = null } = result;
+  return { kind: 'ok', offsets: offsetsOf(result), stat, owner, bytes };
+}
+
 /** Handed out when the event loop has room for whoever makes an index of it. */
-async function scannedText(result: NativeText, owner: FileOwner): Promise<ScannedText> {
-  const offsets = offsetsOf(result);
-  await beforeLongWork(offsets.members.byteLength + offsets.names.length);
-  return { kind: 'ok', offsets, stat: result.stat, owner, bytes: result.bytes ?? null };
+async function whenRoom(text: ScannedText): Promise<ScannedText> {
+  await beforeLongWork(text.offsets.members.byteLength + text.offsets.names.length);
+  return text;
+}
+
+function valueOf(result: NativeText, path: string): Buffer | undefined {
+  if (result.code === FAILED) {
+    throw new SystemError('read', path, errnoName(result.err));
+  }
+  return result.code === CHANGED ? undefined : result.bytes;
 }
 
 function faultOf(result: NativeText, call: string, subject: string): TextFault {

@@ -14,7 +14,6 @@ import { replaceDurably } from './files';
 /** As long as the digest's output: more would not be safer. */
 const KEY_BYTES = 32;
 const DIRECTORY_MODE = 0o700;
-const FILE_MODE = 0o600;
 
 /**
  * Reads the node's key, or makes it. One process of a node at a time.
@@ -32,7 +31,7 @@ export async function nodeKey(path: string, refused: (err: SystemError) => void)
   const bytes = randomBytes(KEY_BYTES);
   try {
     fs.mkdirSync(dirname(path), { recursive: true, mode: DIRECTORY_MODE });
-    await replaceDurably({ path, temp: `${path}.new`, bytes, owner: null, mode: FILE_MODE });
+    await replaceDurably(path, `${path}.new`, bytes);
   } catch (err) {
     refused(systemError('make', path, err));
   }

@@ -1,17 +1,16 @@
 /*
  * metadata.json, tags.json and routes.json of a VM, as they are now (file-cache.ts).
  *
- *   small metadata.json     read and scanned at once; its bytes are kept
- *   long metadata.json      read and scanned on a thread of the pool; only its members' offsets are kept, and a value
- *                           is read when it is asked for, also there
- *   tags.json, routes.json  a few KiB: read and parsed at once
+ *   short metadata.json     read and scanned at once; its bytes are kept
+ *   long metadata.json      read and scanned on a thread; of it only its members' offsets are kept, and a value is
+ *                           read when it is asked for
+ *   tags.json, routes.json  read and parsed at once
  *
- * What is read on threads at the same time is bounded for all zones together, one read of a zone at a time: a zone
- * with a long file waits for it, and no other does. Nothing here blocks on what is not a regular file, follows a link,
- * or writes.
+ * What threads read is bounded for all zones together, one read of a zone at a time: a zone with a long file waits for
+ * it, and no other does.
  */
+import assert from 'node:assert';
 import { isUtf8 } from 'node:buffer';
-import * as fs from 'node:fs';
 import { ByteBudget } from '../lib/byte-budget';
 import { SystemError } from '../lib/errors';
 import {
@@ -20,48 +19,41 @@ import {
   type MetadataMaps,
   type MetadataNeed,
 } from '../metadata/vm-data';
-import { sameStat, sizeOf, statOf, type DataVersion, type FileStat } from '../platform/files';
+import { sizeOf, type DataVersion } from '../platform/files';
 import {
   readText,
   readValue,
-  scanText,
-  type FileOwner,
+  readValueNow,
   type RefusedText,
   type ScannedText,
-  type TextFault,
+  type ValueRange,
 } from '../platform/metadata-text';
 import { FileCache, type FileLog } from './file-cache';
-import { MetadataIndex, valueIn, type GuestUse } from './metadata-index';
+import { MetadataIndex, valueIn } from './metadata-index';
 
 export const CONFIG_NAMES = ['metadata', 'tags', 'routes'] as const;
 export type ConfigName = (typeof CONFIG_NAMES)[number];
 
-/**
- * Longest metadata file that is read, bytes. One of the operator's may be far longer than what a guest may put
- * there.
- */
+/** Longest metadata file that is read: an operator's may be far longer than what a guest may put there. */
 export const MAX_METADATA_BYTES = 64 * 1024 * 1024;
-/** Longest tags and routes, bytes: they are parsed whole on the main thread. */
+/** Longest tags and routes, which are parsed on the main thread. */
 const MAX_MAP_BYTES = 1024 * 1024;
-/** A metadata file up to this long is read at once, in half a millisecond, and kept; bytes. */
+/** A metadata file up to this long is read at once, in half a millisecond, and kept. */
 export const KEPT_BYTES = 256 * 1024;
-/**
- * What is kept of the metadata files of all zones, bytes: names of a megabyte in each of 32 zones, which would be
- * read again for each KEYS, and the common ones.
- */
+/** Names of a megabyte in each of 32 zones, which would be read again for each KEYS, and the common files. */
 const METADATA_CACHE_BYTES = 40 * 1024 * 1024;
 const MAPS_CACHE_BYTES = 8 * 1024 * 1024;
-/** What is read of metadata files at the same time, bytes. */
+/** What threads read of metadata files at a time. */
 const READ_BYTES = 16 * 1024 * 1024;
 /** Each read counts for so much: more than 64 at a time would only end in the same iteration of the event loop. */
 const LEAST_READ_BYTES = READ_BYTES / 64;
-/** A file may change again and again while it is read. */
+/** A file may be replaced again and again while a value of it is read. */
 const MAX_READS = 5;
 /** The writer has longer strings as bytes, as they come from a PUT. */
 const LONG_STRING_BYTES = 64 * 1024;
 const NO_MAP: ReadonlyMap<string, unknown> = new Map();
 
-/** The path of one of the files. @param directory `<zonepath>/config`, as a path of this machine */
+/** @param directory `<zonepath>/config`, as a path of this machine */
 export function pathOf(directory: string, name: ConfigName): string {
   return `${directory}/${name}.json`;
 }
@@ -73,22 +65,17 @@ export interface ConfigOwner {
   readonly log: FileLog;
 }
 
-/** Metadata that was made ready for a request. */
+type OpenText = Omit<ScannedText, 'kind' | 'offsets'> & { readonly index: MetadataIndex };
+
+/** A metadata file as it was read last, and for a request with a value in memory. */
 export interface LoadedMetadata {
   readonly maps: MetadataMaps;
-  /** What the guest has put there. */
-  readonly use: GuestUse;
-}
-
-type OpenText = Pick<ScannedText, 'stat' | 'owner' | 'bytes'> & { readonly index: MetadataIndex };
-
-/** A metadata file as it was read last. */
-interface MetadataReading extends LoadedMetadata {
+  readonly use: MetadataIndex['use'];
   /** Null where the file is read as empty. */
   readonly text: OpenText | null;
 }
 
-const NOTHING: MetadataReading = {
+const NOTHING: LoadedMetadata = {
   maps: { customer: NO_MAP, internal: NO_MAP },
   use: { bytes: 0, keys: 0 },
   text: null,
@@ -96,11 +83,10 @@ const NOTHING: MetadataReading = {
 
 /** A metadata file as the writer needs it. */
 export type WritableText = OpenText & { readonly kind: 'text'; readonly length: number };
-export type WritableFile = WritableText | RefusedText | { readonly kind: 'absent' };
 
 /** The files of all VMs. One serves the store. */
 export class ConfigFiles {
-  private readonly metadata: FileCache<MetadataReading>;
+  private readonly metadata: FileCache<LoadedMetadata>;
   private readonly maps: FileCache<ReadonlyMap<string, unknown>>;
   private readonly reads = new ByteBudget(READ_BYTES);
   /** By directory: to build a path takes longer than to look it up. */
@@ -108,8 +94,8 @@ export class ConfigFiles {
 
   /** @param tick the same number for requests that may share a stat; by default none do */
   constructor(tick: () => number = () => NaN, cacheBytes = METADATA_CACHE_BYTES) {
-    this.metadata = new FileCache(cacheBytes, NOTHING, tick);
-    this.maps = new FileCache(MAPS_CACHE_BYTES, NO_MAP, tick);
+    this.metadata = new FileCache(cacheBytes, NOTHING, readingOf, tick);
+    this.maps = new FileCache(MAPS_CACHE_BYTES, NO_MAP, mapOf, tick);
   }
 
   /**
@@ -121,20 +107,21 @@ export class ConfigFiles {
     need: MetadataNeed,
   ): LoadedMetadata | Promise<LoadedMetadata> {
     const path = this.pathsOf(directory).metadata;
-    const found = this.metadata.current(path, log);
-    if (found !== null && isInMemory(found)) {
-      return found;
+    const known = this.metadata.current(path, log);
+    if (known?.text?.bytes === null) {
+      const bytes = known.text.index.valueBytesOf(need.key);
+      return bytes === 0 ? known : this.readLater(path, log, need, bytes);
     }
-    const bytes = found?.text?.index.valueBytesOf(need.key) ?? this.sizeOf(directory);
-    if (found !== null && bytes === 0) {
-      return found;
+    if (known !== null) {
+      return known;
     }
-    return found === null && bytes <= KEPT_BYTES
-      ? this.readSmall(path, log)
-      : this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), () => this.read(path, log, need));
+    const bytes = this.sizeOf(directory);
+    return bytes <= KEPT_BYTES
+      ? this.metadata.readNow(path, log, MAX_METADATA_BYTES, KEPT_BYTES)
+      : this.readLater(path, log, need, bytes);
   }
 
-  /** How long the metadata file is now, bytes; 0 where there is none. Throws a SystemError. */
+  /** How long the metadata file is now, bytes; 0: there is none. Throws a SystemError. */
   sizeOf(directory: string): number {
     const seen = this.metadata.stat(this.pathsOf(directory).metadata);
     return seen === null ? 0 : sizeOf(seen);
@@ -164,19 +151,23 @@ export class ConfigFiles {
   }
 
   /** Reads a metadata file for a change. Rejects with a SystemError. */
-  async openForWrite(directory: string): Promise<WritableFile> {
+  async openForWrite(
+    directory: string,
+  ): Promise<WritableText | RefusedText | { readonly kind: 'absent' }> {
     const path = this.pathsOf(directory).metadata;
     if (this.metadata.stat(path) === null) {
       return { kind: 'absent' };
     }
-    const known = this.metadata.kept(path)?.text ?? null;
-    if (known !== null) {
-      return { kind: 'text', length: sizeOf(known.stat), ...known };
+    let text = this.metadata.kept(path)?.text ?? null;
+    if (text === null) {
+      const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
+      if (file.kind === 'refused') {
+        return file;
+      }
+      ({ text } = this.metadata.keep(path, file));
+      assert(text !== null, 'a reading of a file has its text');
     }
-    const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
-    return file.kind === 'refused'
-      ? file
-      : { kind: 'text', length: sizeOf(file.stat), ...this.keep(path, file).text };
+    return { kind: 'text', length: sizeOf(text.stat), ...text };
   }
 
   /**
@@ -184,18 +175,15 @@ export class ConfigFiles {
    * replaced. Rejects with a SystemError.
    */
   valueForWrite(directory: string, file: WritableText, number: number): Promise<unknown> {
-    return file.bytes === null
-      ? valueAt(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES)
-      : Promise.resolve(valueIn(file.bytes, file.index, number));
+    return valueLater(this.pathsOf(directory).metadata, file, number, LONG_STRING_BYTES);
   }
 
-  /** Keeps what the writer has put in the place of the file, so that nobody has to read it again. */
+  /** Keeps what the writer has put in the place of the file. */
   written(directory: string, text: ScannedText): void {
     // Only somebody without the platform's lock can change it within the same tick of the clock.
-    this.keep(this.pathsOf(directory).metadata, text, true);
+    this.metadata.keep(this.pathsOf(directory).metadata, text, true);
   }
 
-  /** Removes all that is kept of a zone's files. */
   remove(directory: string): void {
     const { metadata, tags, routes } = this.pathsOf(directory);
     this.metadata.remove(metadata);
@@ -219,215 +207,127 @@ export class ConfigFiles {
 
   private mapOf({ directory, log }: ConfigOwner, name: ConfigName): ReadonlyMap<string, unknown> {
     const path = this.pathsOf(directory)[name];
-    const known = this.maps.current(path, log);
-    if (known !== null) {
-      return known;
-    }
-    try {
-      const file = readConfigFile(path, MAX_MAP_BYTES);
-      if (file.kind === 'refused') {
-        return this.maps.refused(path, file.stat, file.reason, log);
-      }
-      const { stat, bytes } = file;
-      const object = parseJsonObject(bytes.toString('utf8'));
-      return object === undefined
-        ? this.maps.refused(path, stat, 'no JSON object', log)
-        : this.maps.keep(path, stat, new Map(Object.entries(object)), 2 * bytes.length);
-    } catch (err) {
-      return this.maps.failed(path, err, log);
-    }
+    return (
+      this.maps.current(path, log) ?? this.maps.readNow(path, log, MAX_MAP_BYTES, MAX_MAP_BYTES)
+    );
   }
 
-  /** At once, which takes less than a trip to a thread of the pool. */
-  private readSmall(path: string, log: FileLog): LoadedMetadata {
-    try {
-      const file = readConfigFile(path);
-      if (file.kind === 'refused') {
-        return this.metadata.refused(path, file.stat, file.reason, log);
-      }
-      const offsets = scanText(file.bytes);
-      return typeof offsets === 'string'
-        ? this.metadata.refused(path, file.stat, offsets, log)
-        : this.keep(path, { ...file, offsets });
-    } catch (err) {
-      return this.metadata.failed(path, err, log);
-    }
-  }
-
-  /** The file, where it is not known, and the value of a need. */
-  private async read(path: string, log: FileLog, need: MetadataNeed): Promise<LoadedMetadata> {
-    if (need.isWanted?.() === false) {
-      throw new UnwantedError();
-    }
-    for (let reads = 0; reads < MAX_READS; reads++) {
-      const file = this.metadata.current(path, log) ?? (await this.readFile(path, log));
-      const loaded = file === undefined ? undefined : await withValue(path, file, need);
-      if (loaded !== undefined) {
-        return loaded;
-      }
-    }
-    const err = new SystemError('read', path, 'EAGAIN', 'changed each time while it was read');
-    return this.metadata.failed(path, err, log);
-  }
-
-  /** Undefined where it changed meanwhile. */
-  private async readFile(path: string, log: FileLog): Promise<MetadataReading | undefined> {
-    try {
-      const file = await readText(path, MAX_METADATA_BYTES, KEPT_BYTES);
-      if (file.kind === 'ok') {
-        return this.keep(path, file);
-      }
-      const { reason, stat } = file;
-      return reason === 'changed while it was read'
-        ? undefined
-        : this.metadata.refused(path, stat, reason, log);
-    } catch (err) {
-      return this.metadata.failed(path, err, log);
-    }
-  }
-
-  private keep(
+  /** @param bytes that have to be read */
+  private readLater(
     path: string,
-    file: Omit<ScannedText, 'kind'>,
-    settled?: boolean,
-  ): MetadataReading & { readonly text: OpenText } {
-    const { stat, owner, bytes } = file;
-    const index = new MetadataIndex(file.offsets);
-    const text = { index, stat, owner, bytes };
-    const maps =
-      bytes === null
-        ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
-        : index.mapsIn(bytes);
-    const reading = { maps, use: index.use, text };
-    this.metadata.keep(path, stat, reading, index.weight + (bytes?.length ?? 0), settled);
-    return reading;
+    log: FileLog,
+    need: MetadataNeed,
+    bytes: number,
+  ): Promise<LoadedMetadata> {
+    return this.reads.run(path, Math.max(bytes, LEAST_READ_BYTES), async () => {
+      if (need.isWanted?.() === false) {
+        throw new UnwantedError();
+      }
+      for (let reads = 0; reads < MAX_READS; reads++) {
+        const file =
+          this.metadata.current(path, log) ??
+          (await this.metadata.read(path, log, MAX_METADATA_BYTES, KEPT_BYTES));
+        const loaded = await withValue(path, file, need);
+        if (loaded !== undefined) {
+          return loaded;
+        }
+      }
+      const detail = 'replaced each time while it was read';
+      return this.metadata.failed(path, new SystemError('read', path, 'EAGAIN', detail), log);
+    });
   }
 }
 
-function isInMemory({ text }: MetadataReading): boolean {
-  return text?.bytes !== null;
+/** What is kept of a metadata file, and how much that is, bytes. */
+function readingOf(path: string, file: ScannedText): [LoadedMetadata, number] {
+  const { offsets, stat, owner, bytes } = file;
+  const index = new MetadataIndex(offsets);
+  const text: OpenText = { index, stat, owner, bytes };
+  const maps =
+    bytes === null
+      ? { ...index.maps((number) => valueNow(path, text, number)), onDisk: index }
+      : index.mapsIn(bytes);
+  return [{ maps, use: index.use, text }, index.weight + (bytes?.length ?? 0)];
+}
+
+function mapOf(_path: string, { bytes }: ScannedText): [ReadonlyMap<string, unknown>, number] {
+  const text = bytes?.toString('utf8') ?? '';
+  return [new Map(Object.entries(parseJsonObject(text) ?? {})), 2 * text.length];
 }
 
 /** The metadata with the value of a need in memory; undefined where the file has been replaced. */
 async function withValue(
   path: string,
-  reading: MetadataReading,
+  reading: LoadedMetadata,
   { key }: MetadataNeed,
 ): Promise<LoadedMetadata | undefined> {
-  const { text, use } = reading;
-  if (text === null || isInMemory(reading)) {
+  const { text } = reading;
+  if (text?.bytes !== null) {
     return reading;
   }
-  const { index } = text;
   const values = new Map<number, unknown>();
-  for (const number of index.readable(key)) {
-    const value = await valueAt(path, text, number);
+  for (const number of text.index.readable(key)) {
+    const value = await valueLater(path, text, number);
     if (value === undefined) {
       return undefined;
     }
     values.set(number, value);
   }
-  if (values.size === 0) {
-    return reading;
-  }
-  const maps = index.maps((number) =>
+  const maps = text.index.maps((number) =>
     values.has(number) ? values.get(number) : valueNow(path, text, number),
   );
-  return { maps: { ...maps, onDisk: index }, use };
+  return { ...reading, maps: { ...maps, onDisk: text.index } };
 }
 
 /**
- * A value of a file, read on a thread of the pool; undefined where its stat is not the given one any more.
- * @param maxString a longer string, in bytes, comes as its UTF-8
+ * A value of a file, read on a thread of the pool where it is not in memory; undefined where the file has been replaced.
+ * @param maxString a longer string, in bytes, comes as its UTF-8 from there
  */
-async function valueAt(
+async function valueLater(
   path: string,
-  { stat, index }: OpenText,
+  { stat, bytes, index }: OpenText,
   number: number,
   maxString = Infinity,
 ): Promise<unknown> {
-  const { valueStart: start, valueEnd: end, isString, isOpaque } = index.member(number);
-  if (isOpaque) {
+  if (bytes !== null) {
+    return valueIn(bytes, index, number);
+  }
+  const member = index.member(number);
+  if (member.isOpaque) {
     return {};
   }
-  const bytes = await readValue(path, stat, { start, end, isString });
-  if (bytes === undefined) {
-    return undefined;
+  const value = await readValue(path, stat, member);
+  if (value === undefined || (member.isString && value.length > maxString && isUtf8(value))) {
+    return value;
   }
-  if (isString && bytes.length > maxString && isUtf8(bytes)) {
-    return bytes;
-  }
-  return isString ? bytes.toString('utf8') : parseValue(path, bytes);
-}
-
-/** Bytes that were JSON when the file was scanned. What is wrong with others is not told: the error would quote them. */
-function parseValue(path: string, bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw new SystemError('read', path, 'ESTALE', 'changed while it was read');
-  }
+  return decoded(path, value, member);
 }
 
 /**
- * A value of a long file, read on the spot: for callers that did not say before what they would read.
- *
+ * The same at once, for callers that did not say before what they would read.
  * @throws SystemError ESTALE where the file has been replaced
  */
 function valueNow(path: string, { stat, index }: OpenText, number: number): unknown {
-  const { valueStart, valueEnd, isOpaque } = index.member(number);
-  if (isOpaque) {
+  const member = index.member(number);
+  if (member.isOpaque) {
     return {};
   }
-  const fd = openConfig(path);
-  try {
-    if (!sameStat(statOf(fs.fstatSync(fd, { bigint: true })), stat)) {
-      throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
-    }
-    const bytes = Buffer.allocUnsafe(valueEnd - valueStart);
-    const read = fs.readSync(fd, bytes, 0, bytes.length, valueStart);
-    if (read < bytes.length) {
-      throw new SystemError('read', path, 'ESTALE', 'cut while it was read');
-    }
-    return parseValue(path, bytes);
-  } finally {
-    fs.closeSync(fd);
+  const value = readValueNow(path, stat, member);
+  if (value === undefined) {
+    throw new SystemError('read', path, 'ESTALE', 'replaced while it was read');
   }
+  return decoded(path, value, member);
 }
 
-export type ConfigRead = { readonly stat: FileStat } & (
-  | { readonly kind: 'read'; readonly owner: FileOwner; readonly bytes: Buffer }
-  | { readonly kind: 'refused'; readonly reason: TextFault }
-);
-
-/**
- * Reads a regular file of at most `bytesMax`; anything else is refused without opening it, which can already do
- * something to a device. Throws the error of the system call where that fails, ENOENT included.
- */
-export function readConfigFile(path: string, bytesMax = MAX_METADATA_BYTES): ConfigRead {
-  const found = fs.lstatSync(path, { bigint: true });
-  if (!found.isFile()) {
-    return { kind: 'refused', stat: statOf(found), reason: 'not a regular file' };
+/** Bytes that were JSON when the file was scanned. What is wrong with others is not told: the error would quote them. */
+function decoded(path: string, bytes: Buffer, { isString }: ValueRange): unknown {
+  const text = bytes.toString('utf8');
+  if (isString) {
+    return text;
   }
-  const fd = openConfig(path);
   try {
-    const seen = fs.fstatSync(fd, { bigint: true });
-    const stat = statOf(seen);
-    const { mode, uid, gid } = seen;
-    const owner = { mode: Number(mode) & 0o7777, uid: Number(uid), gid: Number(gid) };
-    if (!seen.isFile()) {
-      return { kind: 'refused', stat, reason: 'not a regular file' };
-    }
-    return seen.size > bytesMax
-      ? { kind: 'refused', stat, reason: 'too large' }
-      : { kind: 'read', stat, owner, bytes: fs.readFileSync(fd) };
-  } finally {
-    fs.closeSync(fd);
+    return JSON.parse(text);
+  } catch {
+    throw new SystemError('read', path, 'ESTALE', 'changed while it was read');
   }
-}
-
-/** A FIFO that comes in the file's place meanwhile opens at once. */
-function openConfig(path: string): number {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
-  return fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }

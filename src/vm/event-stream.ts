@@ -1,11 +1,9 @@
 /*
  * One event stream of vminfod, from its ready line to its end: bytes to events to the VmCache.
  *
- * vminfod-client.ts makes the request and decides when to try again. Nothing on the stream is trusted: a line
- * that is not an event means that we no longer know what we read, and ends the stream; the next ready line
- * gives a whole snapshot again. There is no heartbeat, so silence after the ready line is normal. Reading yields
- * the event loop, so that neither the ready line nor a burst of events delays the guests: an event is short,
- * but the work of those who listen to the cache may not be.
+ * Called by vminfod-client.ts, which decides when to try again. A line that is not an event ends the stream, since we no
+ * longer know what we read; the next ready line gives a whole snapshot again. There is no heartbeat: silence after the
+ * ready line is normal. Reading yields the event loop, as the work of those who listen to the cache may be long.
  */
 import type { IncomingMessage } from 'node:http';
 import { SystemError } from '../lib/errors';
@@ -27,17 +25,17 @@ import type { SeenVm, VmCache } from './vm-cache';
 const READY_PROGRESS_MS = 30_000;
 /** An event carries a VM object and, in its changes, parts of it twice; bytes. */
 const MAX_EVENT_BYTES = 32 * 1024 * 1024;
-/** In a longer text of a VM its metadata is not parsed, only found: a guest can make it megabytes. */
-const LONG_BYTES = 256 * 1024;
+/** In a longer text metadata is only found, since a guest can make it megabytes; it is parsed where it has too many members. */
+const LONG_CHARS = 256 * 1024;
 /** Bytes that are read in one step: well under a millisecond. */
 const STEP_BYTES = 64 * 1024;
 const LF = 0x0a;
 
 /**
- * Follows the stream until it ends, which it does only by failing: rejects with a SystemError or a
- * BrokenLine, or with the signal's reason. `onReady` is called when the table holds the first snapshot.
+ * Follows the stream until it ends: rejects with a SystemError or a BrokenLine, or with the signal's reason.
  *
  * @param response to GET /events of the url, whose request the signal aborts
+ * @param onReady is called when the table holds the first snapshot
  */
 export async function followEvents(
   url: string,
@@ -46,13 +44,10 @@ export async function followEvents(
   signal: AbortSignal,
   onReady: () => void,
 ): Promise<never> {
-  const progress = new AbortController();
-  const either = AbortSignal.any([signal, progress.signal]);
   const timer = setTimeout(() => {
-    progress.abort(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
-    response.destroy();
+    response.destroy(new SystemError('GET /events', url, 'ETIMEDOUT', 'no ready line'));
   }, READY_PROGRESS_MS);
-  const reader = new EventReader(table, either, () => {
+  const reader = new EventReader(table, signal, () => {
     clearTimeout(timer);
     onReady();
   });
@@ -69,18 +64,16 @@ export async function followEvents(
     throw new SystemError('GET /events', url, 'ECONNRESET', 'the stream ended');
   } catch (err) {
     // An aborted request fails with an error of its own; why it was aborted says more.
-    throw either.aborted ? either.reason : err;
+    throw signal.aborted ? signal.reason : err;
   } finally {
     clearTimeout(timer);
-    reader.end();
   }
 }
 
 class EventReader {
   ready = false;
-  /** Zones of the ready line. */
   private readonly listed = new Set<string>();
-  private readonly readyLine = new SnapshotParser((json) => {
+  private readonly snapshot = new SnapshotParser((json) => {
     const seen = readVm(json);
     if (seen === undefined) {
       throw new BrokenLine('a VM of the ready line is not JSON');
@@ -101,27 +94,36 @@ class EventReader {
     private readonly onReady: () => void,
   ) {}
 
-  /** Some bytes of the stream. Rejects with a BrokenLine, or the signal's reason. */
   async read(chunk: Buffer): Promise<void> {
-    let from = 0;
-    if (!this.ready) {
-      from = this.readyLine.push(chunk);
-      if (this.readyLine.done) {
-        await this.removeUnlisted();
-        this.ready = true;
-        this.onReady();
-      }
-    }
-    for (let end = from; this.ready && from < chunk.length; from = end) {
+    for (let from = 0, end; from < chunk.length; from = end) {
       end = chunk.indexOf(LF, from) + 1 || chunk.length;
       await this.readPart(chunk.subarray(from, end));
     }
     await this.pause();
   }
 
-  /** The stream has ended, at any point. */
-  end(): void {
-    this.readyLine.wipe();
+  /** Part of a line, or the whole, with the LF where it has one. */
+  private async readPart(part: Buffer): Promise<void> {
+    if (!this.ready) {
+      if (this.snapshot.push(part)) {
+        await this.removeUnlisted();
+        this.ready = true;
+        this.onReady();
+      }
+      return;
+    }
+    this.pending.push(part);
+    this.pendingBytes += part.length;
+    if (this.pendingBytes > MAX_EVENT_BYTES) {
+      throw new BrokenLine('an event does not end');
+    }
+    if (part.at(-1) === LF) {
+      const line = Buffer.concat(this.pending);
+      this.pending = [];
+      this.pendingBytes = 0;
+      await this.apply(line);
+      await this.pause();
+    }
   }
 
   private async pause(): Promise<void> {
@@ -138,29 +140,9 @@ class EventReader {
     this.listed.clear();
   }
 
-  /** Part of an event's line, or the whole, with the LF where it has one. */
-  private async readPart(part: Buffer): Promise<void> {
-    this.pending.push(part);
-    this.pendingBytes += part.length;
-    if (this.pendingBytes > MAX_EVENT_BYTES) {
-      throw new BrokenLine('an event does not end');
-    }
-    if (part.at(-1) === LF) {
-      const line = this.pending.length === 1 ? part : Buffer.concat(this.pending);
-      this.pending = [];
-      this.pendingBytes = 0;
-      await this.apply(line);
-      await this.pause();
-    }
-  }
-
   private async apply(line: Buffer): Promise<void> {
-    const event = await readEvent(line);
+    const { type, zonename, seen } = await readEvent(line);
     this.signal.throwIfAborted();
-    if (event === undefined) {
-      throw new BrokenLine('an event is not a JSON object');
-    }
-    const { type, zonename, seen } = event;
     if (type === 'delete' && isZonename(zonename)) {
       this.table.remove(zonename);
       return;
@@ -174,34 +156,34 @@ class EventReader {
   }
 }
 
-/** An event; undefined for what is not a JSON object. A long one is cut on a thread of the pool. */
-async function readEvent(
-  line: Buffer,
-): Promise<{ type: unknown; zonename: unknown; seen: SeenVm | undefined } | undefined> {
-  if (line.length > LONG_BYTES) {
-    const parts = await cutEvent(line);
+/** A long event is cut on a thread of the pool. Rejects with a BrokenLine. */
+async function readEvent(line: Buffer) {
+  const parts = line.length > LONG_CHARS ? await cutEvent(line) : undefined;
+  if (parts !== undefined) {
     const valueOf = (json: string): unknown => (json === '' ? undefined : JSON.parse(json));
-    return (
-      parts && {
-        type: valueOf(parts.type),
-        zonename: valueOf(parts.zonename),
-        seen: parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets),
-      }
-    );
+    const seen = parts.vm.length === 0 ? undefined : cutVm(parts.vm, parts.offsets);
+    return { type: valueOf(parts.type), zonename: valueOf(parts.zonename), seen };
   }
   const event = parseJsonObject(line.toString('utf8'));
-  const vm = event && own(event, 'vm');
+  if (event === undefined) {
+    throw new BrokenLine('an event is not a JSON object');
+  }
+  const vm = own(event, 'vm');
   const seen = isJsonObject(vm) ? seenVm(vm) : undefined;
-  return event && { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
+  return { type: own(event, 'type'), zonename: own(event, 'zonename'), seen };
 }
 
-/** A VM's object and its metadata, whose values stay in the text; undefined for what is not a JSON object. */
-export function readVm(json: Buffer): SeenVm | undefined {
-  if (json.length > LONG_BYTES) {
-    return cutVm(json, scanText(json));
+/** A VM's object and its metadata; undefined for what is not a JSON object. */
+function readVm(json: string): SeenVm | undefined {
+  if (json.length > LONG_CHARS) {
+    const bytes = Buffer.from(json);
+    const offsets = scanText(bytes);
+    if (typeof offsets !== 'string') {
+      return cutVm(bytes, offsets);
+    }
   }
-  const vm = parseJsonObject(json.toString('utf8'));
-  return vm === undefined ? undefined : seenVm(vm);
+  const vm = parseJsonObject(json);
+  return vm && seenVm(vm);
 }
 
 function seenVm(vm: JsonObject): SeenVm {
@@ -209,11 +191,8 @@ function seenVm(vm: JsonObject): SeenVm {
   return { vm, metadata: { customer, internal: ownMap(vm, 'internal_metadata') } };
 }
 
-/** The VM without what its two maps hold, and the maps over its text. */
-function cutVm(json: Buffer, offsets: TextOffsets | string): SeenVm | undefined {
-  if (typeof offsets === 'string') {
-    return undefined;
-  }
+/** The VM without what its two maps hold, and the maps over its text, in which their values stay. */
+function cutVm(json: Buffer, offsets: TextOffsets): SeenVm | undefined {
   const index = new MetadataIndex(offsets);
   const places = MAP_NAMES.map((map) => index.map(map)).filter(({ state }) => state === 'object');
   places.sort((a, b) => a.valueStart - b.valueStart);
@@ -224,5 +203,5 @@ function cutVm(json: Buffer, offsets: TextOffsets | string): SeenVm | undefined 
     from = valueEnd;
   }
   const vm = parseJsonObject(text + json.toString('utf8', from));
-  return vm === undefined ? undefined : { vm, metadata: index.mapsIn(json) };
+  return vm && { vm, metadata: index.mapsIn(json) };
 }

@@ -1,14 +1,12 @@
 /*
  * What was read of files, for as long as they are unchanged.
  *
- * Every reader asks the file itself (one lstat) whether it is still the one that was read, so a change is seen by
- * the next one whoever made it. Readers within one tick share the stat (lib/scheduler.ts). What is kept is bounded
- * for all files together; what was not used for long is dropped.
- *
- * A file that is missing or cannot be used reads as empty; a fault of the machine (EIO, too many open files) does
- * not: then the last good reading is served, and without one it throws, since a guest takes "no such key" for good.
+ * Every reader asks the file itself (one lstat) whether it is still the one that was read, so a change is seen by the
+ * next one whoever made it; readers within one tick share the stat. A file that is missing or cannot be used reads as
+ * empty. A fault of the machine (EIO, too many open files) does not: then the last good reading is served, and without
+ * one it throws, since a guest takes "no such key" for good.
  */
-import { codeOf, systemError } from '../lib/errors';
+import { codeOf, SystemError, systemError } from '../lib/errors';
 import { Lru } from '../lib/lru';
 import { repeatsOf, type RepeatCounter, type ZoneLog } from '../log';
 import {
@@ -19,13 +17,12 @@ import {
   type DataVersion,
   type FileStat,
 } from '../platform/files';
+import { readText, readTextNow, type FileText, type ScannedText } from '../platform/metadata-text';
 
-/** Where the warnings of a zone's files go. */
 export type FileLog = Pick<ZoneLog, 'warn'>;
 
-/** What an entry takes besides its content, bytes. */
+/** Of an entry, besides its content. */
 const ENTRY_BYTES = 1024;
-/** There is no file. */
 const ABSENT: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR']);
 
 interface Reading<T> {
@@ -37,22 +34,24 @@ interface Reading<T> {
   readonly content: T;
 }
 
-/** The contents of files of one kind. It holds no descriptor. */
+/** The contents of files of one kind. */
 export class FileCache<T extends object> {
   private readonly readings: Lru<Reading<T>>;
   private readonly warned = new Map<string, Map<string, RepeatCounter>>();
   private readonly statAt = openStat();
-  /** The last stat, good for its tick. */
+  /** Good for its tick. */
   private last: Readonly<{ tick: number; path: string; stat: FileStat | null }> | null = null;
 
   /**
    * @param maxBytes what is kept may weigh so much together
    * @param empty what a file reads as that is missing or cannot be used
+   * @param contentOf what is kept of a file, and how much it weighs, bytes
    * @param tick the same number for readers that may share a stat
    */
   constructor(
     maxBytes: number,
     private readonly empty: T,
+    private readonly contentOf: (path: string, text: ScannedText) => readonly [T, number],
     private readonly tick: () => number,
   ) {
     this.readings = new Lru(maxBytes);
@@ -68,7 +67,6 @@ export class FileCache<T extends object> {
     return this.last.stat;
   }
 
-  /** What the file looks like now. */
   version(path: string): DataVersion {
     try {
       const seen = this.stat(path);
@@ -81,7 +79,7 @@ export class FileCache<T extends object> {
     }
   }
 
-  /** What is kept of the file as it is now; null where there is no file, or it has to be read. Throws a SystemError. */
+  /** What is kept of the file as it is now; null: nothing. Throws a SystemError. */
   kept(path: string): T | null {
     return this.keptAs(path, this.stat(path));
   }
@@ -100,18 +98,29 @@ export class FileCache<T extends object> {
     }
   }
 
-  /** @param settled false: the file is read again next time, as it may change without a change of its stat */
-  keep(path: string, stat: FileStat, content: T, bytes: number, settled = isSettled(stat)): T {
-    const tick = this.tick();
-    this.readings.set(path, { stat, settled, tick, content }, ENTRY_BYTES + bytes);
-    this.last = null;
-    return content;
+  /** Reads the file at once, which is for short ones. Throws a SystemError where nothing is served. */
+  readNow(path: string, log: FileLog, bytesMax: number, keepMax: number): T {
+    try {
+      return this.take(path, readTextNow(path, bytesMax, keepMax), log);
+    } catch (err) {
+      return this.failed(path, err, log);
+    }
   }
 
-  /** The file is not one that can be used, and is read as empty until it is another. */
-  refused(path: string, stat: FileStat, reason: string, log: FileLog): T {
-    this.warn(path, reason, { path, reason }, log);
-    return this.keep(path, stat, this.empty, 0);
+  /** The same on a thread of the pool. */
+  async read(path: string, log: FileLog, bytesMax: number, keepMax: number): Promise<T> {
+    try {
+      return this.take(path, await readText(path, bytesMax, keepMax), log);
+    } catch (err) {
+      return this.failed(path, err, log);
+    }
+  }
+
+  /** @param settled false: the file is read again next time, as it may change without a change of its stat */
+  keep(path: string, text: ScannedText, settled = isSettled(text.stat)): T {
+    const [content, bytes] = this.contentOf(path, text);
+    this.set(path, text.stat, content, bytes, settled);
+    return content;
   }
 
   /** What is served of a file that could not be read. Throws a SystemError where nothing is. */
@@ -133,6 +142,26 @@ export class FileCache<T extends object> {
   remove(path: string): void {
     this.readings.delete(path);
     this.warned.delete(path);
+    this.last = null;
+  }
+
+  private take(path: string, file: FileText, log: FileLog): T {
+    if (file.kind === 'ok') {
+      return this.keep(path, file);
+    }
+    const { stat, reason } = file;
+    if (reason === 'changed while it was read') {
+      throw new SystemError('read', path, 'EAGAIN', 'changed each time while it was read');
+    }
+    this.warn(path, reason, { path, reason }, log);
+    // Until it is another file.
+    this.set(path, stat, this.empty, 0, isSettled(stat));
+    return this.empty;
+  }
+
+  private set(path: string, stat: FileStat, content: T, bytes: number, settled: boolean): void {
+    const tick = this.tick();
+    this.readings.set(path, { stat, settled, tick, content }, ENTRY_BYTES + bytes);
     this.last = null;
   }
 

@@ -1,34 +1,37 @@
 /*
  * What a metadata.json holds, by the offsets of its members: values stay where they are until one is read.
  *
- * Made of one scan of the text (platform/metadata-text.ts), for a file and for the metadata in a VM object of
- * vminfod's. To make one costs next to nothing, however many members there are: their names are sorted and put into
- * the text of KEYS where the file is scanned, and become strings only when one is asked for. Means what JSON.parse of
- * the text would mean: own members only, of a doubled name the last one, names that are numbers first. But a lone
- * half of a surrogate pair in a name is U+FFFD, as guests are sent it. Pure but for the source of values that it is
- * given.
+ * Made of one scan of the text (platform/metadata-text.ts), of a file or of a VM object of vminfod's; to make one costs
+ * next to nothing, however many members there are. Means what JSON.parse of the text would mean: own members only, of a
+ * doubled name the last one, names that are numbers first. But a lone half of a surrogate pair in a name is U+FFFD, as
+ * guests are sent it. Pure.
  */
-import type { MetadataMap, MetadataMaps } from '../metadata/vm-data';
+import type { MetadataMap, MetadataMaps, MetadataUse } from '../metadata/vm-data';
 import type { TextOffsets } from '../platform/metadata-text';
 
 export type MapName = 'customer' | 'internal';
 export const MAP_NAMES = ['customer', 'internal'] as const;
 
-/** Words of a member and of the root, as native/metadata_offsets.h has them. */
-const MEMBER_WORDS = 9;
+/** Words of the root and of a member, and flags of the latter, as native/metadata_offsets.h has them. */
 const ROOT_WORDS = 7;
 const MAP_WORDS = 5;
 const GUEST_WORDS = ROOT_WORDS + 2 * MAP_WORDS;
+const MEMBER_WORDS = 9;
+const NAME_START = 0;
+const NAME_END = 1;
+const COLON = 2;
+const VALUE_START = 3;
+const VALUE_END = 4;
+const VALUE_BYTES = 5;
+const FLAGS = 6;
+const PLAIN_START = 7;
+const PLAIN_END = 8;
 const VALUE_ESCAPED = 2;
 const VALUE_STRING = 4;
 const VALUE_CONTAINER = 8;
 const NAME_COLON = 16;
 const NAME_PASSWORD = 32;
 const NAME_LISTABLE = 64;
-/** Words of a member. */
-const FLAGS = 6;
-const PLAIN_START = 7;
-const PLAIN_END = 8;
 
 /** The colon and the comma of a member. */
 const MEMBER_BYTES = 2;
@@ -41,22 +44,6 @@ const INDEX_BYTES = 4096;
 const CONTAINER_BYTES = 64 * 1024;
 const PASSWORD_END = '_pw';
 
-/** The place of one member; all are offsets into the text. */
-export interface Member {
-  readonly nameStart: number;
-  readonly nameEnd: number;
-  readonly colon: number;
-  readonly valueStart: number;
-  readonly valueEnd: number;
-  /** Of a string: its length as UTF-8, or as much as it can come to. */
-  readonly valueBytes: number;
-  readonly isString: boolean;
-  /** Of a string: it has an escape. */
-  readonly isEscaped: boolean;
-  /** The value is not read from the text, whatever it is: a guest gets nothing of it. */
-  readonly isOpaque: boolean;
-}
-
 /** The first member of an object, whose layout new ones follow. */
 export interface FirstMember {
   /** Behind the opening brace. */
@@ -66,21 +53,16 @@ export interface FirstMember {
   readonly valueStart: number;
 }
 
-/** Where values come from; called with the number of a member. */
-export type ValueSource = (member: number) => unknown;
-
-/** What the guest has put there, as the limits count it. */
-export interface GuestUse {
-  readonly bytes: number;
-  readonly keys: number;
-}
+/** The value of a member, by its number. */
+type ValueSource = (member: number) => unknown;
 
 const STATES = ['absent', 'null', 'object', 'other'] as const;
 
 export class MetadataIndex {
   /** How many members each map has, doubled names included. */
   readonly counts: Readonly<Record<MapName, number>>;
-  readonly use: GuestUse;
+  /** What the guest has put there, as the limits count it. */
+  readonly use: Pick<MetadataUse, 'bytes' | 'keys'>;
   /** What it takes in memory, bytes. */
   readonly weight: number;
   /** Keys that were found, with their members. */
@@ -101,22 +83,31 @@ export class MetadataIndex {
     return this.counts.customer + this.counts.internal;
   }
 
-  member(number: number): Member {
-    const { members } = this.offsets;
-    const at = number * MEMBER_WORDS;
-    const flags = members[at + FLAGS] ?? 0;
-    const [valueStart = 0, valueEnd = 0] = [members[at + 3], members[at + 4]];
+  /** The place of a member, as offsets into the text. */
+  member(number: number) {
+    const flags = this.word(number, FLAGS);
+    const valueStart = this.word(number, VALUE_START);
+    const valueEnd = this.word(number, VALUE_END);
     return {
-      nameStart: members[at] ?? 0,
-      nameEnd: members[at + 1] ?? 0,
-      colon: members[at + 2] ?? 0,
+      nameStart: this.word(number, NAME_START),
+      nameEnd: this.word(number, NAME_END),
+      colon: this.word(number, COLON),
       valueStart,
       valueEnd,
-      valueBytes: members[at + 5] ?? 0,
+      /** Of a string: its length as UTF-8, or as much as it can come to. */
+      valueBytes: this.word(number, VALUE_BYTES),
       isString: (flags & VALUE_STRING) !== 0,
+      /** Of a string: it has an escape. */
       isEscaped: (flags & VALUE_ESCAPED) !== 0,
+      /** The value is not read, whatever it is: a guest gets nothing of it. */
       isOpaque: (flags & VALUE_CONTAINER) !== 0 && valueEnd - valueStart > CONTAINER_BYTES,
     };
+  }
+
+  /** The name of a member, as it is meant. */
+  keyOf(number: number): string {
+    const { names } = this.offsets;
+    return names.toString('utf8', this.word(number, PLAIN_START), this.word(number, PLAIN_END));
   }
 
   /** The number of a map's first member; the others follow it in the order of the text. */
@@ -142,18 +133,18 @@ export class MetadataIndex {
   }
 
   /** All members of that name, in the order of the text: more than one only where the name is doubled. */
-  membersNamed(map: MapName, key: string): number[] {
-    const { members, order, names } = this.offsets;
+  membersNamed(map: MapName, key: string): Uint32Array {
+    const { order, names } = this.offsets;
     const wanted = Buffer.from(key);
-    const start = this.firstOf(map);
     const compared = (at: number): number => {
-      const word = (order[at] ?? 0) * MEMBER_WORDS;
-      const [from = 0, to = 0] = [members[word + PLAIN_START], members[word + PLAIN_END]];
-      return names.compare(wanted, 0, wanted.length, from, to);
+      const number = order[at] ?? 0;
+      const [start, end] = [this.word(number, PLAIN_START), this.word(number, PLAIN_END)];
+      return names.compare(wanted, 0, wanted.length, start, end);
     };
+    const mapEnd = this.firstOf(map) + this.counts[map];
     // The first of those that are sorted and not less.
-    let low = start;
-    let high = start + this.counts[map];
+    let low = this.firstOf(map);
+    let high = mapEnd;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (compared(middle) < 0) {
@@ -162,11 +153,10 @@ export class MetadataIndex {
         high = middle;
       }
     }
-    const numbers: number[] = [];
-    for (const end = start + this.counts[map]; low < end && compared(low) === 0; low++) {
-      numbers.push(order[low] ?? 0);
+    while (high < mapEnd && compared(high) === 0) {
+      high++;
     }
-    return numbers;
+    return order.subarray(low, high);
   }
 
   /** The members of a map that a reader sees, in JSON.parse's order. */
@@ -200,20 +190,13 @@ export class MetadataIndex {
     };
   }
 
-  /** The braces of the text's object, its first member and the end of its last one. */
+  /** The opening brace of the text's object, its first member and the end of its last one. */
   get root() {
-    const [
-      open = 0,
-      close = 0,
-      members = 0,
-      nameStart = 0,
-      colon = 0,
-      valueStart = 0,
-      lastEnd = 0,
-    ] = this.offsets.root;
+    const [open = 0, , members = 0, nameStart = 0, colon = 0, valueStart = 0, lastEnd = 0] =
+      this.offsets.root;
     const first: FirstMember | null =
       members === 0 ? null : { blankStart: open + 1, nameStart, colon, valueStart };
-    return { open, close, first, lastEnd };
+    return { open, first, lastEnd };
   }
 
   /** What a member counts for the limits: name and value as JSON, colon and comma, bytes; 0 where it is absent. */
@@ -237,6 +220,11 @@ export class MetadataIndex {
   /** The maps of a text that is in memory. */
   mapsIn(text: Buffer): MetadataMaps {
     return this.maps((number) => valueIn(text, this, number));
+  }
+
+  /** A word of a member. */
+  word(number: number, word: number): number {
+    return this.offsets.members[number * MEMBER_WORDS + word] ?? 0;
   }
 
   private mapWord(map: MapName, word: number): number {
@@ -275,10 +263,8 @@ class IndexedMap implements MetadataMap {
   }
 
   get hasColons(): boolean {
-    const { members } = this.index.offsets;
-    return this.index
-      .visible(this.map)
-      .some((number) => ((members[number * MEMBER_WORDS + FLAGS] ?? 0) & NAME_COLON) !== 0);
+    const visible = this.index.visible(this.map);
+    return visible.some((number) => (this.index.word(number, FLAGS) & NAME_COLON) !== 0);
   }
 
   has(key: string): boolean {
@@ -297,7 +283,8 @@ class IndexedMap implements MetadataMap {
 
   /** Mostly a view of the names, without a copy. */
   listed(wantsPlain: boolean, namespaces: readonly string[]): readonly Buffer[] {
-    const { members, names } = this.index.offsets;
+    const { index } = this;
+    const { names } = index.offsets;
     const prefixes = namespaces.map((namespace) => Buffer.from(`${namespace}:`));
     // No name is decoded: a guest's can be a megabyte together, and it may ask for them all the time.
     const isNamespaced = (start: number): boolean =>
@@ -307,10 +294,9 @@ class IndexedMap implements MetadataMap {
       });
     const ranges: Buffer[] = [];
     let [from, to] = [0, 0];
-    for (const number of this.index.visible(this.map)) {
-      const at = number * MEMBER_WORDS;
-      const flags = members[at + FLAGS] ?? 0;
-      const start = members[at + PLAIN_START] ?? 0;
+    for (const number of index.visible(this.map)) {
+      const flags = index.word(number, FLAGS);
+      const start = index.word(number, PLAIN_START);
       const plain =
         (flags & NAME_PASSWORD) === 0 && ((flags & NAME_COLON) === 0 || !isNamespaced(start));
       if ((flags & NAME_LISTABLE) === 0 || plain !== wantsPlain) {
@@ -320,29 +306,21 @@ class IndexedMap implements MetadataMap {
         ranges.push(names.subarray(from, to));
         from = start;
       }
-      to = (members[at + PLAIN_END] ?? 0) + 1;
+      to = index.word(number, PLAIN_END) + 1;
     }
     ranges.push(names.subarray(from, to));
     return ranges;
   }
 
   *keys(): IterableIterator<string> {
-    for (const [key] of this.entries()) {
-      yield key;
+    for (const number of this.index.visible(this.map)) {
+      yield this.index.keyOf(number);
     }
   }
 
   *[Symbol.iterator](): IterableIterator<[string, unknown]> {
-    for (const [key, number] of this.entries()) {
-      yield [key, this.source(number)];
-    }
-  }
-
-  private *entries(): IterableIterator<[string, number]> {
-    const { members, names } = this.index.offsets;
     for (const number of this.index.visible(this.map)) {
-      const at = number * MEMBER_WORDS;
-      yield [names.toString('utf8', members[at + PLAIN_START], members[at + PLAIN_END]), number];
+      yield [this.index.keyOf(number), this.source(number)];
     }
   }
 }

@@ -1,12 +1,12 @@
 /*
- * The data of all VMs: requests read a zone's data here, and changes go from here to the writer.
+ * The data of all VMs: the agent's requests read a zone's data here, and changes go from here to the writer.
  *
  *   vminfod --stream--> VmCache ------+
  *   <zonepath>/config/*.json ---------+--> data(zonename): VmData
  *   change -> MetadataWriter -> metadata.json
  *
- * Zones are tracked by whoever knows which exist (libzonecfg does, vminfod is only read for objects). An
- * idle zone costs its VM's JSON text and an entry here: no descriptor, no timer, nothing parsed.
+ * Which zones exist libzonecfg says, not vminfod. An idle zone costs its VM's JSON text and an entry here: no descriptor,
+ * no timer, nothing parsed.
  */
 import assert from 'node:assert';
 import { join } from 'node:path';
@@ -30,7 +30,6 @@ import type { ConfigFiles, LoadedMetadata } from './config-files';
 import { VmCache, type VmChange } from './vm-cache';
 import { Vminfod } from './vminfod-client';
 
-/** Nearly every zone is named by its VM's uuid. */
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const NO_UUID: ChangeResult = { kind: 'failed', text: 'VM data is not available yet.' };
 
@@ -45,15 +44,14 @@ export interface WriteTarget {
 
 /** What a VM's metadata may come to. */
 export interface MetadataLimits {
-  /** What a guest can write (customer_metadata, and `_pw` keys): names and values as JSON, bytes. */
+  /** Of what a guest can write (customer_metadata, and `_pw` keys): names and values as JSON, bytes. */
   readonly metadataBytes: number;
-  /** Keys that a guest can write. */
   readonly metadataKeys: number;
-  /** metadata.json as a whole, the operator's data included, bytes. */
+  /** The file as a whole, the operator's data included, bytes. */
   readonly fileBytes: number;
 }
 
-/** Whoever writes changes of metadata to disk: writes/writer.ts, which imports this file, and not the other way. */
+/** writes/writer.ts, which imports this file and not the other way. */
 export interface MetadataWriter {
   readonly limits: MetadataLimits;
   /** Never rejects; settles within 30 s. */
@@ -62,11 +60,10 @@ export interface MetadataWriter {
   add(target: WriteTarget): void;
   /** It is gone: what waits is failed, what is being committed ends by itself. */
   remove(target: WriteTarget): void;
-  /** What vminfod shows of a VM's metadata. */
+  /** vminfod shows this of a VM's metadata. */
   observe(zonename: string, metadata: MetadataMaps): void;
   /** Writes again what a stale copy of vminfod's has undone. Cheap: called at every request. */
   restoreUndone(target: WriteTarget): void;
-  /** What limits have refused of this VM. */
   refusals(zonename: string): readonly LimitRefusals[];
   status(): WriterStatus;
   leases(): LeaseStatus;
@@ -90,7 +87,6 @@ export interface QueueStatus {
   readonly stage: Stage;
   readonly waiting: number;
   readonly committing: number;
-  /** Age of the oldest, ms. */
   readonly oldestMs: number;
 }
 
@@ -118,15 +114,14 @@ export interface WriterStatus {
 
 /** Locks that are kept after a write until vminfod shows it. */
 export interface LeaseStatus {
-  /** Kept now. */
   readonly holds: number;
-  /** How many ended before vminfod showed the change. */
+  /** Ended before vminfod showed the change. */
   readonly unconfirmed: number;
   /** Changes that a stale copy of vminfod's had undone, made again. */
   readonly restored: number;
 }
 
-export interface StoreOptions {
+interface StoreOptions {
   readonly vminfodUrl: string;
   readonly files: ConfigFiles;
   readonly writer: MetadataWriter;
@@ -134,12 +129,7 @@ export interface StoreOptions {
 }
 
 /** What a zone has used of each limit of its metadata, and what the limits have refused. */
-export interface MetadataReport extends MetadataUse {
-  /** The file as a whole, the operator's data included. */
-  readonly fileBytes: number;
-  readonly fileBytesMax: number;
-  readonly refusals: readonly LimitRefusals[];
-}
+export type MetadataReport = NonNullable<Awaited<ReturnType<Store['metadataUse']>>>;
 
 export type StoreStatus = ReturnType<Store['status']>;
 
@@ -149,7 +139,7 @@ export class Store {
   private readonly vminfod: Vminfod;
   private readonly parts: Parts;
   private readonly tracked = new Map<string, TrackedVm>();
-  /** By zone, the namespaces that it misses, as they were logged. */
+  /** By zone, the lost namespaces that were logged last. */
   private readonly missing = new Map<string, string>();
 
   constructor(private readonly options: StoreOptions) {
@@ -164,14 +154,7 @@ export class Store {
     });
     this.table = table;
     this.vminfod = new Vminfod(vminfodUrl, table, log);
-    const wait = (zonename: string): Promise<JsonObject | undefined> => {
-      if (this.vminfod.status().state === 'following') {
-        // The stream has not shown it, and may never (vminfod loses watches): asking is worth a try.
-        void this.vminfod.lookUp(zonename);
-      }
-      return table.wait(zonename);
-    };
-    this.parts = { ...options, table, wait };
+    this.parts = { ...options, table };
   }
 
   start(): void {
@@ -223,11 +206,8 @@ export class Store {
     return this.tracked.get(zonename);
   }
 
-  /**
-   * What a tracked zone has used of its limits, for operators. Undefined for any other. Rejects with a SystemError
-   * where its file cannot be read.
-   */
-  async metadataUse(zonename: string): Promise<MetadataReport | undefined> {
+  /** For operators; undefined for a zone that is not tracked. Rejects with a SystemError where its file cannot be read. */
+  async metadataUse(zonename: string) {
     const known = this.tracked.get(zonename);
     if (known === undefined) {
       return undefined;
@@ -235,6 +215,7 @@ export class Store {
     const loaded = await known.load({ key: null });
     return {
       ...loaded.use(),
+      /** The file as a whole, the operator's data included. */
       fileBytes: loaded.fileBytes(),
       fileBytesMax: this.options.writer.limits.fileBytes,
       refusals: this.options.writer.refusals(zonename),
@@ -255,7 +236,7 @@ export class Store {
     return this.table.facts(zonename);
   }
 
-  /** Calls the listener for each VM that comes, changes and goes. Returns how to stop that. */
+  /** For each VM that comes, changes and goes. @returns ends it */
   onChanged(listener: (change: VmChange) => void): () => void {
     this.table.on('changed', listener);
     return () => this.table.off('changed', listener);
@@ -273,11 +254,7 @@ export class Store {
     };
   }
 
-  /**
-   * Internal metadata can have keys of a namespace that the VM does not list, as a migration can leave it. Such
-   * keys are then the guest's own, for reading and writing, and nothing else shows it. One warning for a VM until
-   * it changes; names only, never a value. What the guest is answered is decided in metadata/.
-   */
+  /** A migration can lose them, which makes their keys the guest's own. One warning for a VM until they change. */
   private warnOfLostNamespaces(zonename: string, vm: JsonObject, internal: MetadataMap): void {
     const namespaces = lostNamespaces(internal, namespacesOf(vm)).map(printableKey).join(', ');
     if (namespaces === '') {
@@ -292,11 +269,7 @@ export class Store {
   }
 }
 
-/** What the data of all VMs comes from. */
-interface Parts extends Pick<StoreOptions, 'files' | 'writer'> {
-  readonly table: VmCache;
-  readonly wait: (zonename: string) => Promise<JsonObject | undefined>;
-}
+type Parts = Pick<StoreOptions, 'files' | 'writer'> & { readonly table: VmCache };
 
 /** The data of a tracked VM; for one request also with metadata that was made ready for it. */
 class TrackedVm implements VmData {
@@ -347,17 +320,17 @@ class TrackedVm implements VmData {
 
   loaded(): Promise<JsonObject | undefined> {
     const known = this.vm();
-    return known === undefined ? this.parts.wait(this.zonename) : Promise.resolve(known);
+    return known === undefined ? this.parts.table.wait(this.zonename) : Promise.resolve(known);
   }
 
   change(change: Change): Promise<ChangeResult> {
-    const { table, writer, wait } = this.parts;
+    const { table, writer } = this.parts;
     const { target } = this;
     if (UUID.test(target.zonename) || table.facts(target.zonename) !== undefined) {
       return writer.change(target, change);
     }
     // The VM tool locks by the VM's uuid, which such a zone's name is not.
-    return wait(target.zonename).then((vm) => {
+    return table.wait(target.zonename).then((vm) => {
       return vm === undefined ? NO_UUID : writer.change(target, change);
     });
   }

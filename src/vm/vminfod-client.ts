@@ -14,22 +14,19 @@
  * line is compared with the table, so for all others an outage is the same as late events. One
  * warning for an outage, one record when it is over.
  *
- * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No connection is kept: the
- * event stream has one of its own, and look-ups are rare.
+ * A node has vminfod at `http://127.0.0.1:9090`, a simulated one on a unix socket. No VM is asked for: vminfod has none
+ * that the stream has not shown.
  */
 import { request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Backoff } from '../lib/backoff';
 import { codeOf, messageOf, SystemError, systemError } from '../lib/errors';
-import { Fsm, type StateHandle } from '../lib/fsm';
 import type { Logger } from '../log';
-import { own } from '../metadata/vm-data';
-import { followEvents, readVm } from './event-stream';
+import { followEvents } from './event-stream';
 import type { VmCache } from './vm-cache';
 
-export type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
-
-export type VminfodStatus = ReturnType<Vminfod['status']>;
+type VminfodState = 'connecting' | 'following' | 'down' | 'stopped';
 
 /** What vminfod lists in its status; the platform's convention for the name. */
 const USER_AGENT = `mdatad - ${hostname()}/${process.pid} (mdatad)`;
@@ -45,18 +42,15 @@ const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2000;
 /** A stream that broke sooner than this did not end the outage it came after. */
 const STEADY_MS = 5000;
-const LOOKUP_TIMEOUT_MS = 4000;
-/** Look-ups of single VMs at once. A further one is not made: the stream brings the VM, or the guest asks again. */
-const MAX_LOOKUPS = 16;
 
 /** Keeps one table up to date. Started once; `stop` closes its connection for good. */
 export class Vminfod {
   private readonly log: Logger;
-  private readonly fsm: Fsm<VminfodState>;
   private readonly backoff = new Backoff(FIRST_DELAY_MS, MAX_DELAY_MS, 0.5);
-  private readonly lookups = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
-  private stream: AbortController | null = null;
+  private state: VminfodState = 'connecting';
+  private since = 0;
+  private stream = new AbortController();
   private ended: Promise<void> = Promise.resolve();
   private streams = 0;
   private lastError: string | null = null;
@@ -68,42 +62,24 @@ export class Vminfod {
     log: Logger,
   ) {
     this.log = log.child({ component: 'vminfod', url }, true);
-    this.fsm = new Fsm<VminfodState>(
-      'vminfod',
-      {
-        connecting: {
-          next: ['following', 'down', 'stopped'],
-          enter: (state) => this.connecting(state),
-        },
-        following: { next: ['down', 'stopped'], enter: () => this.following() },
-        down: { next: ['connecting', 'stopped'], enter: (state) => this.down(state) },
-        stopped: { next: [], enter: () => undefined },
-      },
-      'connecting',
-      undefined,
-    );
   }
 
   start(): void {
-    this.fsm.start();
+    this.ended = this.follow();
   }
 
   /** Idempotent. Resolves when the connection is closed. */
   async stop(): Promise<void> {
-    if (this.fsm.state !== 'stopped') {
-      this.fsm.goto('stopped');
-      this.stopping.abort();
-      this.stream?.abort();
-    }
+    this.stopping.abort();
+    this.stream.abort();
     await this.ended;
-    await Promise.all(this.lookups.values());
   }
 
   /** Times are ms since 1970. */
   status() {
     return {
-      state: this.fsm.state,
-      since: this.fsm.history().at(-1)?.since ?? 0,
+      state: this.state,
+      since: this.since,
       /** When the present outage began; null: there is none. */
       outageSince: this.outageSince,
       /** Streams that came up after the first one. */
@@ -113,61 +89,36 @@ export class Vminfod {
     };
   }
 
-  /**
-   * Asks for one VM that the stream has not shown, and puts it into the table if the stream still has
-   * not by then. One look-up at a time for a VM. Never rejects: who waits for the VM waits at the table.
-   */
-  lookUp(zonename: string): Promise<void> {
-    const running = this.lookups.get(zonename);
-    if (running !== undefined) {
-      return running;
-    }
-    if (this.lookups.size >= MAX_LOOKUPS || this.stopping.signal.aborted) {
-      return Promise.resolve();
-    }
-    const lookup = this.askFor(zonename)
-      .catch((err: unknown) => {
-        this.log.debug({ zonename, code: codeOf(err) }, 'vminfod does not know this VM');
-      })
-      .finally(() => this.lookups.delete(zonename));
-    this.lookups.set(zonename, lookup);
-    return lookup;
-  }
-
-  private async askFor(zonename: string): Promise<void> {
+  private async follow(): Promise<void> {
     const { url, table } = this;
-    const timeout = AbortSignal.any([this.stopping.signal, AbortSignal.timeout(LOOKUP_TIMEOUT_MS)]);
-    const seen = { change: false };
-    const watch = (change: { readonly zonename: string }): void => {
-      seen.change ||= change.zonename === zonename;
-    };
-    table.on('changed', watch);
-    try {
-      const path = `/vms/${encodeURIComponent(zonename)}`;
-      const answer = readVm(Buffer.from(await getText(url, path, timeout)));
-      // What the stream sent meanwhile is newer, even when it was that the VM is gone.
-      if (!seen.change && answer !== undefined && own(answer.vm, 'zonename') === zonename) {
-        table.put(answer);
+    const stopping = this.stopping.signal;
+    while (!stopping.aborted) {
+      this.enter('connecting');
+      this.stream = new AbortController();
+      const { signal } = this.stream;
+      try {
+        const response = await get(url, '/events', signal);
+        await followEvents(url, response, table, signal, () => this.ready());
+      } catch (err) {
+        this.streamEnded(err);
       }
-    } finally {
-      table.off('changed', watch);
+      // Ends its request and closes its socket.
+      this.stream.abort();
+      // Rejects when it is stopped.
+      await delay(this.backoff.next(), undefined, { signal: stopping }).catch(() => undefined);
     }
+    this.enter('stopped');
   }
 
-  private connecting(state: StateHandle<VminfodState>): void {
-    const stream = new AbortController();
-    this.stream = stream;
-    const onReady = (): void => state.goto('following');
-    const { url, table } = this;
-    const following = get(url, '/events', stream.signal).then((response) => {
-      return followEvents(url, response, table, stream.signal, onReady);
-    });
-    this.ended = following.catch((err: unknown) => this.streamEnded(stream, err));
+  private enter(state: VminfodState): void {
+    this.state = state;
+    this.since = Date.now();
   }
 
-  private following(): void {
+  private ready(): void {
+    this.enter('following');
     this.streams++;
-    const outageSince = this.outageSince;
+    const { outageSince } = this;
     const vms = this.table.size;
     if (outageSince === null) {
       this.log.info({ vms }, 'following vminfod');
@@ -177,16 +128,12 @@ export class Vminfod {
     }
   }
 
-  private streamEnded(stream: AbortController, err: unknown): void {
-    // Ends its request and closes its socket.
-    stream.abort();
-    if (this.fsm.state === 'stopped') {
+  private streamEnded(err: unknown): void {
+    if (this.stopping.signal.aborted) {
       return;
     }
-    const { state, since } = this.status();
-    const steady = state === 'following' && Date.now() - since >= STEADY_MS;
-    const ended = state === 'following' && codeOf(err) !== 'EBADMSG';
-    if (steady || ended) {
+    const steady = Date.now() - this.since >= STEADY_MS;
+    if (this.state === 'following' && (steady || codeOf(err) !== 'EBADMSG')) {
       this.backoff.reset();
     }
     this.lastError = messageOf(systemError('GET /events', this.url, err));
@@ -198,11 +145,7 @@ export class Vminfod {
         'vminfod is not available; serving the VM data it sent last',
       );
     }
-    this.fsm.goto('down');
-  }
-
-  private down(state: StateHandle<VminfodState>): void {
-    state.timeout(this.backoff.next(), () => state.goto('connecting'));
+    this.enter('down');
   }
 }
 

@@ -19,10 +19,14 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { SystemError } from '../../src/lib/errors';
 import {
+  openStat,
   replaceDurably,
   syncDurably,
-  type Replacement,
-  statOf,
+  deviceOf,
+  inodeOf,
+  sizeOf,
+  changedMsOf,
+  modifiedMsOf,
   freeSpace,
 } from '../../src/platform/files';
 import { needs } from '../support/pending';
@@ -40,29 +44,24 @@ describe('a durable file', () => {
 
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  function replacement(text: string, more: Partial<Replacement> = {}): Replacement {
-    const temp = join(directory, '.temp');
-    return { path, temp, bytes: Buffer.from(text), owner: null, mode: 0o640, ...more };
-  }
+  const replace = (text: string, at = path, temp = join(directory, '.temp')): Promise<void> =>
+    replaceDurably(at, temp, Buffer.from(text));
 
-  it('takes the place of the old one, with mode and owner, and resolves with its stat', async () => {
+  it('takes the place of the old one, and only its owner may read it', async () => {
     writeFileSync(path, 'old');
-    const me = lstatSync(path);
-    const written = await replaceDurably(
-      replacement('new', { owner: { uid: me.uid, gid: me.gid } }),
-    );
-    const stat = lstatSync(path, { bigint: true });
-    assert.deepStrictEqual(written, statOf(stat));
-    assert.strictEqual(Number(stat.mode) & 0o7777, 0o640);
+    const before = lstatSync(path);
+    await replace('new');
+    const stat = lstatSync(path);
+    assert.strictEqual(stat.mode & 0o7777, 0o600);
     assert.strictEqual(readFileSync(path, 'utf8'), 'new');
     assert.deepStrictEqual(readdirSync(directory), ['file']);
-    assert.notStrictEqual(Number(stat.ino), me.ino);
+    assert.notStrictEqual(stat.ino, before.ino);
   });
 
   it('can be empty, or many megabytes', async () => {
-    for (const bytes of [Buffer.alloc(0), Buffer.alloc(20 * 1024 * 1024, 'x')]) {
-      await replaceDurably(replacement('', { bytes }));
-      assert.ok(readFileSync(path).equals(bytes));
+    for (const text of ['', 'x'.repeat(20 * 1024 * 1024)]) {
+      await replace(text);
+      assert.ok(readFileSync(path).equals(Buffer.from(text)));
     }
   });
 
@@ -70,7 +69,7 @@ describe('a durable file', () => {
     const elsewhere = join(directory, 'elsewhere');
     writeFileSync(elsewhere, 'of somebody else');
     symlinkSync(elsewhere, join(directory, '.temp'));
-    await replaceDurably(replacement('new'));
+    await replace('new');
     assert.strictEqual(readFileSync(elsewhere, 'utf8'), 'of somebody else');
     assert.ok(lstatSync(path).isFile());
     assert.deepStrictEqual(readdirSync(directory).sort(), ['elsewhere', 'file']);
@@ -81,14 +80,14 @@ describe('a durable file', () => {
     const occupied = join(directory, 'occupied');
     mkdirSync(join(occupied, 'inner'), { recursive: true });
     const gone = join(directory, 'gone', 'file');
-    const failures: [Partial<Replacement>, string, string][] = [
-      [{ path: occupied }, 'rename', 'EISDIR'],
-      [{ path: gone, temp: `${gone}.temp` }, 'open', 'ENOENT'],
-      [{ path: `${directory}/${'x'.repeat(300)}` }, 'rename', 'ENAMETOOLONG'],
-      [{ temp: `/${'x/'.repeat(4000)}` }, 'open', 'ENAMETOOLONG'],
+    const failures: [string, string, string | undefined, string][] = [
+      ['rename', 'EISDIR', undefined, occupied],
+      ['open', 'ENOENT', `${gone}.temp`, gone],
+      ['rename', 'ENAMETOOLONG', undefined, `${directory}/${'x'.repeat(300)}`],
+      ['open', 'ENAMETOOLONG', `/${'x/'.repeat(4000)}`, path],
     ];
-    for (const [wrong, call, code] of failures) {
-      await assert.rejects(replaceDurably(replacement('new', wrong)), (err) => {
+    for (const [call, code, temp, at] of failures) {
+      await assert.rejects(replace('new', at, temp), (err) => {
         return err instanceof SystemError && err.call === call && err.code === code;
       });
       assert.deepStrictEqual(readdirSync(directory).sort(), ['file', 'occupied']);
@@ -113,13 +112,26 @@ describe('a durable file', () => {
 
   it('can be replaced by many callers at once', async () => {
     const paths = Array.from({ length: 64 }, (_, n) => join(directory, String(n)));
-    await Promise.all(
-      paths.map((each) => replaceDurably(replacement(each, { path: each, temp: `${each}.temp` }))),
-    );
+    await Promise.all(paths.map((each) => replace(each, each, `${each}.temp`)));
     assert.deepStrictEqual(
       paths.map((each) => readFileSync(each, 'utf8')),
       paths,
     );
+  });
+});
+
+describe('the stat of a file', () => {
+  it('says which file it is, how long, and when it was changed', () => {
+    const stat = openStat()(__filename);
+    assert(stat !== null);
+    const { dev, ino, size, ctimeMs, mtimeMs } = lstatSync(__filename);
+    assert.deepStrictEqual([deviceOf(stat), inodeOf(stat), sizeOf(stat)], [dev, ino, size]);
+    for (const [ms, expected] of [
+      [changedMsOf(stat), ctimeMs],
+      [modifiedMsOf(stat), mtimeMs],
+    ] as const) {
+      assert(Math.abs(ms - expected) < 0.01, `${ms} is not ${expected}`);
+    }
   });
 });
 

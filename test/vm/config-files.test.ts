@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { UnwantedError, type MetadataMaps } from '../../src/metadata/vm-data';
-import { ConfigFiles, readConfigFile, type ConfigOwner } from '../../src/vm/config-files';
+import { ConfigFiles, type ConfigOwner } from '../../src/vm/config-files';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
 
@@ -257,7 +257,7 @@ describe('ConfigFiles', () => {
   });
 });
 
-describe('a config file that is read on the spot', () => {
+describe('a long metadata file', () => {
   let dir: TempDir;
   let path: string;
 
@@ -267,30 +267,6 @@ describe('a config file that is read on the spot', () => {
   });
 
   afterEach(() => dir.remove());
-
-  it('comes whole, up to a length', () => {
-    fs.writeFileSync(path, '{"a":1}');
-    const file = readConfigFile(path, 7);
-    assert(file.kind === 'read');
-    assert.strictEqual(file.bytes.toString(), '{"a":1}');
-    assert.deepStrictEqual(
-      { ...readConfigFile(path, 6), stat: null },
-      {
-        ...{ kind: 'refused', reason: 'too large', stat: null },
-      },
-    );
-  });
-
-  it('is a regular file, and nothing else is opened', () => {
-    fs.symlinkSync('/etc/passwd', path);
-    const file = readConfigFile(path);
-    assert.deepStrictEqual(
-      [file.kind, 'reason' in file && file.reason],
-      [...['refused', 'not a regular file']],
-    );
-    fs.unlinkSync(path);
-    assert.throws(() => readConfigFile(path), { code: 'ENOENT' });
-  });
 
   it('gives the values that no request has asked for, until it is replaced', async () => {
     const long = 'é"\n'.repeat(100_000);

@@ -141,6 +141,17 @@ describe('the event stream', () => {
     }
   });
 
+  it('takes a VM whose metadata has more members than are indexed', async () => {
+    const zonename = zonenameOf(0);
+    const members = Array.from({ length: 33_000 }, (_, n) => [`key${n}`, '1']);
+    const vm = vmObject(zonename, { customer_metadata: Object.fromEntries(members) });
+    const seen: number[] = [];
+    const { table } = await follow([{ type: 'create', zonename, vm }], (_zonename, _vm, metadata) =>
+      seen.push(metadata.customer.size),
+    );
+    assert.deepStrictEqual([table.zonenames(), seen], [[zonename], [members.length]]);
+  });
+
   it('ends at an event of more than 32 MiB, before it is whole', async () => {
     const zonename = zonenameOf(0);
     const vm = vmObject(zonename, { alias: 'x'.repeat(33 * 1024 * 1024) });

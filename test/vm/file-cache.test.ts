@@ -1,7 +1,7 @@
 import assert from 'node:assert';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import { openStat } from '../../src/platform/files';
+import { readTextNow } from '../../src/platform/metadata-text';
 import { FileCache, type FileLog } from '../../src/vm/file-cache';
 import { logRecords, type LogRecords } from '../support/log-records';
 import { tempDir, type TempDir } from '../support/temp-dir';
@@ -11,6 +11,7 @@ interface Content {
 }
 
 const EMPTY: Content = { text: '' };
+const MAX = 1024;
 
 describe('a cache of files', () => {
   let dir: TempDir;
@@ -27,19 +28,24 @@ describe('a cache of files', () => {
     logs = logRecords();
     log = logs.zoneLog('z');
     tick = 0;
-    cache = new FileCache(10_000, EMPTY, () => tick);
+    cache = new FileCache(
+      10_000,
+      EMPTY,
+      (_path, { bytes }) => [{ text: bytes?.toString() ?? '' }, 1],
+      () => tick,
+    );
   });
 
   afterEach(() => dir.remove());
 
-  const write = (text: string): void => {
-    fs.writeFileSync(path, text);
+  const write = (key: string): void => {
+    fs.writeFileSync(path, JSON.stringify({ [key]: 1 }));
     tick++;
   };
   const keep = (settled?: boolean): Content => {
-    const stat = openStat()(path);
-    assert(stat !== null);
-    return cache.keep(path, stat, { text: fs.readFileSync(path, 'utf8') }, 1, settled);
+    const text = readTextNow(path, MAX, MAX);
+    assert(text.kind === 'ok');
+    return cache.keep(path, text, settled);
   };
   /** The file cannot be asked, whoever asks. */
   const breakIt = (): void => {
@@ -102,11 +108,20 @@ describe('a cache of files', () => {
     assert.deepStrictEqual(warnings(), [0, 0]);
   });
 
-  it('reads a refused file as empty, with a warning that says why', () => {
+  it('reads a file at once as from a thread', async () => {
     write('one');
-    const stat = openStat()(path);
-    assert(stat !== null);
-    assert.strictEqual(cache.refused(path, stat, 'too large', log), EMPTY);
+    assert.deepStrictEqual(cache.readNow(path, log, MAX, MAX), { text: '{"one":1}' });
+    assert.deepStrictEqual(await cache.read(path, log, MAX, MAX), { text: '{"one":1}' });
+    fs.unlinkSync(path);
+    assert.strictEqual(cache.readNow(path, log, MAX, MAX), EMPTY);
+    assert.strictEqual(await cache.read(path, log, MAX, MAX), EMPTY);
+    assert.deepStrictEqual(warnings(), []);
+  });
+
+  it('reads a refused file as empty, with a warning that says why', async () => {
+    write('one');
+    assert.strictEqual(cache.readNow(path, log, 1, 1), EMPTY);
+    assert.strictEqual(await cache.read(path, log, 1, 1), EMPTY);
     const [record] = logs.records('config file cannot be used');
     assert.deepStrictEqual([record?.reason, record?.path], ['too large', path]);
   });

@@ -236,24 +236,6 @@ describe('Vminfod', () => {
     await close(server);
   });
 
-  it('looks up a single VM that the stream did not show', async () => {
-    await service.start();
-    client.start();
-    await following();
-    await client.lookUp(z9);
-    assert.strictEqual(table.facts(z9), undefined);
-    await service.stop();
-    const server = createServer((request, response) => {
-      assert.strictEqual(request.url, `/vms/${z9}`);
-      response.end(JSON.stringify(vmObject(z9)));
-    }).listen(path);
-    await once(server, 'listening');
-    await Promise.all([client.lookUp(z9), client.lookUp(z9)]);
-    assert.strictEqual(table.facts(z9)?.zoneState, 'running');
-    await client.stop();
-    await close(server);
-  });
-
   it('reads 50 MB in short iterations of the event loop', async function () {
     this.timeout(180_000);
     const many = vmObjects(4096, 9000);

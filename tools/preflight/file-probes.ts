@@ -101,15 +101,9 @@ async function watchDirectory({ directory }: Ground): Promise<Finding> {
 async function directorySync({ directory }: Ground): Promise<Finding> {
   const path = join(directory, 'metadata.json');
   const began = performance.now();
-  const stat = await replaceDurably({
-    path,
-    temp: join(directory, '.metadata.json.new'),
-    bytes: Buffer.from('{}'),
-    owner: null,
-    mode: 0o600,
-  });
+  await replaceDurably(path, join(directory, '.metadata.json.new'), Buffer.from('{}'));
   const ms = Math.round(performance.now() - began);
-  return stat !== null && readFileSync(path, 'utf8') === '{}'
+  return readFileSync(path, 'utf8') === '{}'
     ? ok(`file and directory synced in ${ms} ms`)
     : fail('the file that was put there is another');
 }

@@ -79,6 +79,7 @@ const PRIVILEGES = [
   'proc_fork',
   'proc_exec',
 ];
+const LF = 0x0a;
 const PLATFORM_AGENT = 'svc:/system/smartdc/metadata:default';
 /** It requires the service, whichever instance: zones of the next boot wait for one that is online. */
 const ZONES = 'svc:/system/zones:default';
@@ -90,7 +91,7 @@ export async function readReadyLine(url: string, signal: AbortSignal): Promise<R
   const vms: VmLine[] = [];
   let bytes = 0;
   const parser = new SnapshotParser((json) => {
-    const vm = parseJsonObject(json.toString('utf8'));
+    const vm = parseJsonObject(json);
     if (vm === undefined) {
       throw new BrokenLine('a VM of the ready line is not JSON');
     }
@@ -101,14 +102,14 @@ export async function readReadyLine(url: string, signal: AbortSignal): Promise<R
     const limited = AbortSignal.any([signal, done.signal]);
     const chunks: AsyncIterable<Buffer> = await get(url, '/events', limited);
     for await (const chunk of chunks) {
-      bytes += parser.push(chunk);
-      if (parser.done) {
+      const part = chunk.subarray(0, chunk.indexOf(LF) + 1 || chunk.length);
+      bytes += part.length;
+      if (parser.push(part)) {
         return { vms, bytes, elapsedMs: Math.round(performance.now() - began) };
       }
     }
     throw new BrokenLine('the stream ended within the ready line');
   } finally {
-    parser.wipe();
     done.abort();
   }
 }

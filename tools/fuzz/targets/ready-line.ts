@@ -73,11 +73,12 @@ interface ReadLine {
 
 function read(stream: Buffer, size: number): ReadLine {
   const pieces: string[] = [];
-  const line = new SnapshotParser((json) => pieces.push(json.toString('utf8')));
-  let used = 0;
+  const line = new SnapshotParser((json) => pieces.push(json));
+  const end = stream.indexOf(0x0a) + 1 || stream.length;
+  let isWhole = false;
   try {
-    for (let at = 0; at < stream.length && !line.done; at += size) {
-      used += line.push(stream.subarray(at, at + size));
+    for (let at = 0; at < end; at += size) {
+      isWhole = line.push(stream.subarray(at, Math.min(at + size, end)));
     }
   } catch (err) {
     if (!(err instanceof BrokenLine)) {
@@ -87,8 +88,7 @@ function read(stream: Buffer, size: number): ReadLine {
     return { text: 'refused', pieces: pieces.length };
   }
   const vms = pieces.map(parsed);
-  const unfinished = stream.includes(0x0a) ? 'more' : 'refused';
-  const text = line.done ? `done ${used} ${JSON.stringify(vms)}` : unfinished;
+  const text = isWhole ? `done ${end} ${JSON.stringify(vms)}` : 'refused';
   return { text, pieces: pieces.length };
 }
 
