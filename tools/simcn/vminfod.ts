@@ -22,10 +22,10 @@ export interface VmSource {
   vms(): Iterable<JsonObject>;
 }
 
+/** A VM as JSON: whole, and each member by its name, as to parse it all for each change would cost too much. */
 interface KnownVm {
   readonly text: string;
-  /** The text, parsed. */
-  readonly vm: JsonObject;
+  readonly members: ReadonlyMap<string, string>;
 }
 
 interface Listener {
@@ -58,8 +58,7 @@ export class VminfodService {
   async start(): Promise<void> {
     this.copy.clear();
     for (const vm of this.source.vms()) {
-      const text = JSON.stringify(vm);
-      this.copy.set(zonenameOf(vm), { text, vm: parsed(text) });
+      this.copy.set(zonenameOf(vm), knownOf(vm));
     }
     this.startedAt = Date.now();
     try {
@@ -125,21 +124,23 @@ export class VminfodService {
     this.broadcast(GARBAGE);
   }
 
-  /** A VM is there. */
-  created(vm: JsonObject): void {
-    this.modified(vm);
-  }
-
-  /** A VM may have changed; nothing is published where it has not. */
+  /** A VM is there, or may have changed; nothing is published where it has not. */
   modified(vm: JsonObject): void {
     const zonename = zonenameOf(vm);
-    const text = JSON.stringify(vm);
-    this.later(zonename, () => this.put(zonename, text));
+    // As it is now: a delay must not show what comes after.
+    const known = knownOf(vm);
+    this.later(zonename, () => this.put(zonename, known));
   }
 
   /** A VM is gone. */
   deleted(zonename: string): void {
-    this.later(zonename, () => this.remove(zonename));
+    this.later(zonename, () => {
+      const old = this.copy.get(zonename);
+      if (old !== undefined) {
+        this.copy.delete(zonename);
+        this.tell('delete', zonename, old, '');
+      }
+    });
   }
 
   /** How many streams are open. */
@@ -165,36 +166,27 @@ export class VminfodService {
     this.timers.add(timer);
   }
 
-  private put(zonename: string, text: string): void {
+  private put(zonename: string, vm: KnownVm): void {
     const old = this.copy.get(zonename);
-    if (old?.text === text) {
-      return;
-    }
-    const vm = parsed(text);
-    this.copy.set(zonename, { text, vm });
+    this.copy.set(zonename, vm);
     if (old === undefined) {
-      this.tell('create', zonename, vm, `,"vm":${text}`);
+      this.tell('create', zonename, vm, `,"vm":${vm.text}`);
       return;
     }
-    const changes = changesBetween(old.vm, vm);
+    const names = [...new Set([...old.members.keys(), ...vm.members.keys()])];
+    const changed = names.filter((name) => old.members.get(name) !== vm.members.get(name));
+    const changes = changesBetween(parsed(old, changed), parsed(vm, changed));
     if (changes.length > 0) {
-      this.tell('modify', zonename, vm, `,"vm":${text},"changes":${JSON.stringify(changes)}`);
+      this.tell('modify', zonename, vm, `,"vm":${vm.text},"changes":${JSON.stringify(changes)}`);
     }
   }
 
-  private remove(zonename: string): void {
-    const old = this.copy.get(zonename);
-    if (old !== undefined) {
-      this.copy.delete(zonename);
-      this.tell('delete', zonename, old.vm, '');
-    }
-  }
-
-  /** @param more members of the event, as JSON: to make that of a VM again for each event would cost too much */
-  private tell(type: string, zonename: string, vm: JsonObject, more: string): void {
-    const date = new Date().toISOString();
-    const head = JSON.stringify({ type, date, zonename, uuid: own(vm, 'uuid') });
-    this.broadcast(`${head.slice(0, -1)}${more}}\n`);
+  /** @param more members of the event, as JSON */
+  private tell(type: string, zonename: string, vm: KnownVm, more: string): void {
+    const head = JSON.stringify({ type, date: new Date().toISOString(), zonename });
+    const uuid = vm.members.get('uuid');
+    const ofUuid = uuid === undefined ? '' : `,"uuid":${uuid}`;
+    this.broadcast(`${head.slice(0, -1)}${ofUuid}${more}}\n`);
   }
 
   private broadcast(line: string | Buffer): void {
@@ -279,9 +271,21 @@ function respond(response: ServerResponse, code: number, body: string): void {
   response.writeHead(code, JSON_TYPE).end(body);
 }
 
-function parsed(text: string): JsonObject {
-  const value: unknown = JSON.parse(text);
-  return isJsonObject(value) ? value : {};
+function knownOf(vm: JsonObject): KnownVm {
+  const members = new Map<string, string>();
+  for (const [name, value] of Object.entries(vm)) {
+    if (value !== undefined) {
+      members.set(name, JSON.stringify(value));
+    }
+  }
+  const texts = [...members].map(([name, text]) => `${JSON.stringify(name)}:${text}`);
+  return { text: `{${texts.join(',')}}`, members };
+}
+
+/** Of a VM the members with these names. */
+function parsed({ members }: KnownVm, names: readonly string[]): JsonObject {
+  const texts = [...members].filter(([name]) => names.includes(name));
+  return Object.fromEntries(texts.map(([name, text]) => [name, JSON.parse(text)]));
 }
 
 function zonenameOf(vm: JsonObject): string {
