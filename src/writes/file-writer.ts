@@ -275,7 +275,7 @@ export class FileWriter implements Backend {
       text = await spliceText({
         path,
         temp: tempPathOf(directory),
-        old: file.text === null ? EMPTY_FILE : null,
+        old: file.text === null ? EMPTY_FILE : file.text.bytes,
         stat: file.stat,
         pieces: editPieces(file.index, file.length, plan),
         owner: file.owner,

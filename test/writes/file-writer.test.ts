@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextIteration } from 'node:timers/promises';
 import { codeOf } from '../../src/lib/errors';
+import { ConfigFiles } from '../../src/vm/config-files';
 import { Writer } from '../../src/writes/writer';
 import { remove, set, STORED, WriterFixture } from '../support/writer-fixture';
 
@@ -115,6 +116,34 @@ describe('FileWriter', () => {
       customer_metadata: { 'prepare-image:state': 'running' },
     });
   });
+
+  for (const [name, before] of [
+    ['missing', undefined],
+    ['blank', ' \n'],
+    ['known', '{"customer_metadata":{"mine":"1"}}'],
+  ] as const) {
+    it(`loses nothing of a file that took the place of a ${name} one after it was looked at`, async () => {
+      class OvertakenFiles extends ConfigFiles {
+        private overtaken = false;
+
+        override async openForWrite(directory: string) {
+          const file = await super.openForWrite(directory);
+          if (!this.overtaken) {
+            this.overtaken = true;
+            fs.writeFileSync(t.path, '{"customer_metadata":{"theirs":"1"}}');
+          }
+          return file;
+        }
+      }
+      t.make({ files: new OvertakenFiles() });
+      fs.rmSync(t.path);
+      if (before !== undefined) {
+        fs.writeFileSync(t.path, before);
+      }
+      assert.deepStrictEqual(await t.ask(set('new', '2')), STORED);
+      assert.deepStrictEqual(t.customer(), { theirs: '1', new: '2' });
+    });
+  }
 
   it('does not follow a link', async () => {
     const elsewhere = join(t.dir.path, 'elsewhere');
