@@ -49,21 +49,20 @@ const held = new Map<string, HeldLock>();
  */
 export async function takeLock(path: string, options: LockOptions): Promise<HeldLock> {
   const { timeoutMs, signal } = options;
-  const key = resolve(path);
   const deadline = performance.now() + timeoutMs;
   // Jitter, so that waiting processes do not ask in step.
   const backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, { jitter: 0.5 });
   for (;;) {
     if (signal?.aborted === true) {
-      throw new SystemError('lock', key, 'ECANCELED', 'given up');
+      throw new SystemError('lock', path, 'ECANCELED', 'given up');
     }
-    const fd = held.has(key) ? null : tryLock(key);
-    if (fd !== null) {
-      return hold(key, fd);
+    const lock = takeFreeLock(path);
+    if (lock !== null) {
+      return lock;
     }
     const left = deadline - performance.now();
     if (left <= 0) {
-      throw new SystemError('lock', key, 'ETIMEDOUT', `still held after ${timeoutMs} ms`);
+      throw new SystemError('lock', path, 'ETIMEDOUT', `still held after ${timeoutMs} ms`);
     }
     // Rejects when the signal comes, which is seen above.
     const pause = delay(Math.min(left, backoff.next()), undefined, signal && { signal });
@@ -71,16 +70,22 @@ export async function takeLock(path: string, options: LockOptions): Promise<Held
   }
 }
 
-function hold(path: string, fd: number): HeldLock {
+/** The lock where nobody has it, else null. @throws SystemError as takeLock */
+export function takeFreeLock(path: string): HeldLock | null {
+  const key = resolve(path);
+  const fd = held.has(key) ? null : tryLock(key);
+  if (fd === null) {
+    return null;
+  }
   const lock = {
     release: () => {
-      if (held.get(path) === lock) {
-        held.delete(path);
+      if (held.get(key) === lock) {
+        held.delete(key);
         closeSync(fd);
       }
     },
   };
-  held.set(path, lock);
+  held.set(key, lock);
   return lock;
 }
 

@@ -58,8 +58,6 @@ export interface MetadataWriter {
   readonly limits: MetadataLimits;
   /** Never rejects; settles within 30 s. */
   change(target: WriteTarget, change: Change): Promise<ChangeResult>;
-  /** A zone exists. */
-  add(target: WriteTarget): void;
   /** It is gone: what waits is failed, what is being committed ends by itself. */
   remove(target: WriteTarget): void;
   /** What vminfod shows of a VM's metadata. */
@@ -204,7 +202,6 @@ export class Store {
       },
     };
     this.tracked.set(zonename, new TrackedVm(target, this.parts));
-    this.options.writer.add(target);
   }
 
   /** The zone is gone. */

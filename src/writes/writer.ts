@@ -11,7 +11,6 @@
  * else: no text or record made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { TaskQueue } from '../lib/scheduler';
 import type { TokenRate } from '../lib/token-bucket';
 import type { ChangeResult, MetadataMaps } from '../metadata/vm-data';
 import type {
@@ -47,10 +46,6 @@ export class Writer implements MetadataWriter {
     joined: 0,
     timedOut: 0,
   };
-  /** One in an iteration of the event loop: a start adds thousands of VMs, whose directories are not in memory yet. */
-  private readonly cleaning = new TaskQueue({ tasks: 1 });
-  /** By zonename: cancels it. */
-  private readonly uncleaned = new Map<string, () => void>();
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
@@ -76,20 +71,7 @@ export class Writer implements MetadataWriter {
     return queue.change(target, change);
   }
 
-  add({ zonename, directory }: WriteTarget): void {
-    const cancel = this.cleaning.add(() => {
-      this.uncleaned.delete(zonename);
-      if (this.queues.get(zonename)?.busy !== true) {
-        this.leasing?.clean(directory);
-      }
-    });
-    this.uncleaned.set(zonename, cancel);
-  }
-
-  remove(target: WriteTarget): void {
-    const { zonename } = target;
-    this.uncleaned.get(zonename)?.();
-    this.uncleaned.delete(zonename);
+  remove({ zonename }: WriteTarget): void {
     const queue = this.queues.get(zonename);
     if (queue !== undefined) {
       queue.cancel();
@@ -99,10 +81,10 @@ export class Writer implements MetadataWriter {
           this.queues.delete(zonename);
         }
         // A write that was under way has left its notes since: they are not for the next VM of this name.
-        this.leasing?.remove(target);
+        this.leasing?.remove(zonename);
       });
     }
-    this.leasing?.remove(target);
+    this.leasing?.remove(zonename);
   }
 
   observe(zonename: string, metadata: MetadataMaps): void {
@@ -116,7 +98,7 @@ export class Writer implements MetadataWriter {
   }
 
   refusals(zonename: string): readonly LimitRefusals[] {
-    return this.queues.get(zonename)?.refusals() ?? [];
+    return [...(this.queues.get(zonename)?.refusals.values() ?? [])];
   }
 
   status(): WriterStatus {
