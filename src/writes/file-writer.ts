@@ -265,6 +265,7 @@ export class FileWriter implements Backend {
     if (!isForeign(stat)) {
       this.files.written(directory, text);
     }
-    return stat;
+    // Its own copy, for who notes it: this one shares the memory of all offsets.
+    return stat.slice();
   }
 }

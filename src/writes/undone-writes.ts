@@ -22,8 +22,6 @@ import { MAP_NAMES, type MapName } from '../vm/metadata-index';
 import type { WriteTarget } from '../vm/store';
 import type { MapEdits, PlannedChange } from './plan';
 
-const statAt = openStat();
-
 /**
  * A stale copy comes from a `vmadm update` that waited for the lock, or came soon after; it then keeps the lock for as
  * long as it waits for vminfod itself, which can be a minute.
@@ -37,9 +35,14 @@ const MOST_BYTES = 8 * 1024 * 1024;
 /** Values of a key that a stale copy may have: those before each of its last writes. */
 const MOST_BEFORE = 16;
 
-interface NotedKey {
+const statAt = openStat();
+
+interface MetadataKey {
   readonly map: MapName;
   readonly key: string;
+}
+
+interface NotedKey extends MetadataKey {
   readonly after: string | undefined;
   readonly before: readonly string[];
   /** vminfod has shown it, when the file was another's already. */
@@ -91,8 +94,7 @@ export class UndoneWrites {
       const until = performance.now() + NOTED_MS;
       const bytes = [...keys.values()].reduce((sum, key) => sum + sizeOf(key), 0);
       const path = pathOf(directory, 'metadata');
-      // Its own copy: that of a write shares the memory of all its offsets.
-      this.noted.set(zonename, { path, keys, stat: copyOf(stat), until, pendingUntil }, bytes);
+      this.noted.set(zonename, { path, keys, stat, until, pendingUntil }, bytes);
     }
   }
 
@@ -111,7 +113,7 @@ export class UndoneWrites {
     if (shown.length === 0) {
       return;
     }
-    if (isAsLeft(noted)) {
+    if (isSame(statNow(noted.path), noted.stat)) {
       this.removeKeys(zonename, noted, shown);
     } else {
       // Whether the other file keeps it is not known yet.
@@ -133,7 +135,7 @@ export class UndoneWrites {
       this.remove(zonename);
       return [];
     }
-    if (stat === undefined ? isAsLeft(noted) : isSame(stat, noted.stat)) {
+    if (isSame(stat === undefined ? statNow(noted.path) : stat, noted.stat)) {
       return [];
     }
     if (stat === undefined) {
@@ -169,16 +171,15 @@ export class UndoneWrites {
     if (noted === undefined || taken.length === 0) {
       return;
     }
-    noted.stat = copyOf(stat);
+    noted.stat = stat;
     noted.pendingUntil = 0;
     const settled = taken.filter((change) => {
       const { map, key } = change;
       const value = change.kind === 'set' ? change.value : undefined;
-      if (edits[map].has(key)) {
-        // Another value is one that the guest has set meanwhile.
-        return edits[map].get(key) === value;
-      }
-      return valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
+      // Another value is one that the guest has set meanwhile.
+      return edits[map].has(key)
+        ? edits[map].get(key) === value
+        : valueBefore(map, key) !== value || noted.keys.get(idOf(map, key))?.isShown === true;
     });
     this.removeKeys(zonename, noted, settled);
   }
@@ -189,7 +190,7 @@ export class UndoneWrites {
    */
   released(zonename: string): void {
     const noted = this.noted.get(zonename);
-    if (noted !== undefined && !isAsLeft(noted)) {
+    if (noted !== undefined && !isSame(statNow(noted.path), noted.stat)) {
       this.remove(zonename);
     }
   }
@@ -198,35 +199,25 @@ export class UndoneWrites {
     this.noted.delete(zonename);
   }
 
-  private removeKeys(
-    zonename: string,
-    noted: Noted,
-    keys: readonly Pick<NotedKey, 'map' | 'key'>[],
-  ): void {
-    for (const { map, key } of keys) {
-      noted.keys.delete(idOf(map, key));
-    }
+  private removeKeys(zonename: string, noted: Noted, keys: readonly MetadataKey[]): void {
+    keys.forEach(({ map, key }) => noted.keys.delete(idOf(map, key)));
     if (noted.keys.size === 0) {
       this.remove(zonename);
     }
   }
 }
 
-function copyOf(stat: FileStat | null): FileStat | null {
-  return stat === null ? null : stat.slice();
-}
-
 function isSame(a: FileStat | null, b: FileStat | null): boolean {
   return a === null || b === null ? a === b : sameStat(a, b);
 }
 
-/** The file is the one that we left. */
-function isAsLeft({ path, stat }: Noted): boolean {
+/** To be compared at once. */
+function statNow(path: string): FileStat | null {
   try {
-    return isSame(statAt(path), stat);
+    return statAt(path);
   } catch {
     // Whoever reads the file meets the fault too, and logs it.
-    return stat === null;
+    return null;
   }
 }
 
