@@ -4,13 +4,9 @@
  *   change -> waiting -> [rate limit] -> a batch for the backend -> answer
  *       |  identical to the newest change of its key: joins it
  *
- * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that
- * was answered with a time-out before a batch took it is not applied later. What a batch took goes on
- * whoever still waits, and a repetition of it gets its true result. However a batch ends, its changes count
- * for the rate: a guest whose writes all fail fails no faster than it could write.
- *
- * A change that was not made is answered with a fixed text, and with the limit that it met, if any: no path, no
- * value and no text of the platform's is in it.
+ * One batch at a time; changes in the order they came; an answer for each in bounded time. A change that was answered
+ * with a time-out before a batch took it is not applied later; what a batch took goes on. However a batch ends, its
+ * changes count for the rate: a guest whose writes all fail fails no faster than it could write.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../lib/errors';
@@ -48,7 +44,7 @@ export interface Backend {
   stop(): Promise<void>;
 }
 
-/** Of faults that are not listed the guest learns nothing more. */
+/** All that a guest learns of a fault: no path, no value and no text of the platform's. */
 const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
   ['ENOSPC', 'Could not update metadata: no space left.'],
   ['EDQUOT', 'Could not update metadata: quota exceeded.'],
@@ -58,9 +54,8 @@ const FAULT_TEXTS: ReadonlyMap<string, string> = new Map([
   ['ETIMEDOUT', 'Could not update metadata: timed out.'],
 ]);
 const TOO_MANY = 'Too many metadata updates.';
-/** For no reason that would help the guest. */
+/** Of any other fault. */
 export const NOT_MADE: ChangeResult = { kind: 'failed', text: 'Could not update metadata.' };
-/** Too many changes wait already. */
 const QUEUE_FULL: ChangeResult = {
   kind: 'failed',
   text: TOO_MANY,
@@ -70,10 +65,7 @@ const QUEUE_FULL: ChangeResult = {
 
 /** More could not be written in time at the default rate. */
 const MAX_WAITING = 512;
-/**
- * Pause between batches, where more waits: those who were just answered and write again join the next batch, so that
- * all who write at once share the syncs of the disk instead of forming two groups; ms.
- */
+/** Pause between batches, ms: who was just answered and writes again joins the next, and shares its syncs. */
 const GATHER_MS = 1;
 /** Bytes of keys and values that may wait, as a multiple of what the metadata may come to. */
 const MAX_WAITING_SIZE = 2;
@@ -191,7 +183,7 @@ export class WriteQueue implements Batch {
     await this.running;
   }
 
-  /** For the backend. Only what waits abortably asks for it: to make one for each batch would cost more than the queue. */
+  /** For the backend. Made when something abortable waits: one for each batch would cost more than the queue. */
   get signal(): AbortSignal {
     this.abort ??= new AbortController();
     return this.abort.signal;
@@ -215,9 +207,9 @@ export class WriteQueue implements Batch {
   }
 
   /**
-   * The answer of a change, or of a time-out. When the owner, who asked first, is timed out, the change is withdrawn
-   * unless its commit has begun. Whoever joined is not charged and withdraws nothing. Who joins a change that goes on
-   * without its owner becomes its owner, so that some request's record shows its end.
+   * The answer of a change, or of a time-out. When its owner, who asked first, is timed out, the change is withdrawn
+   * unless its commit has begun. Who joins it is not charged and withdraws nothing, but becomes the owner of one that
+   * goes on without, so that some request's record shows its end.
    */
   private answerOf(pending: Pending): Promise<ChangeResult> {
     const owns = !pending.owned;
@@ -363,10 +355,7 @@ function isSame(a: PlannedChange, b: PlannedChange): boolean {
   return a.kind === 'set' ? b.kind === 'set' && isSameValue(a.value, b.value) : b.kind === 'remove';
 }
 
-/**
- * The batches of all VMs that a backend writes at a time, so that a storm of writes takes a bounded part of the machine:
- * the others wait, first come, first served.
- */
+/** The batches of all VMs that a backend writes at a time: the others wait, first come, first served. */
 export class BatchLimit {
   private readonly waiting: (() => void)[] = [];
 
@@ -375,21 +364,15 @@ export class BatchLimit {
 
   async run<T>(batch: Batch, write: () => Promise<T>): Promise<T> {
     batch.stage = 'queued';
-    if (this.free === 0) {
-      // Whoever is done hands its place over.
+    // Below zero so many wait, and whoever is done hands its place over.
+    if (--this.free < 0) {
       await new Promise<void>((resolve) => this.waiting.push(resolve));
-    } else {
-      this.free--;
     }
     try {
       return await write();
     } finally {
-      const next = this.waiting.shift();
-      if (next === undefined) {
-        this.free++;
-      } else {
-        next();
-      }
+      this.free++;
+      this.waiting.shift()?.();
     }
   }
 }

@@ -1,14 +1,7 @@
 /*
- * A guest's change from the request to the backend (file-writer.ts or vmadm-writer.ts).
- *
- *   change -> queue of its VM -> [rate limit] -> backend.commit -> answer
- *                 |  identical to the one before it: joins it
- *                 |  waiting ones are committed together
- *
- * What always holds: one commit of a VM at a time; changes of one VM in the order they came; an answer
- * for each within 29 s, whatever hangs; a VM that is stuck delays no other. A change that was answered
- * with a time-out before its commit began is not applied later. Values are in memory here and nowhere
- * else: no text or record made here holds one.
+ * The writer of the store: a queue for each VM that is written (queue.ts), above one backend (file-writer.ts or
+ * vmadm-writer.ts). A VM that is stuck delays no other. Values are in memory here and nowhere else: no text or record
+ * made here holds one.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TokenRate } from '../lib/token-bucket';
@@ -23,7 +16,7 @@ import type {
 } from '../vm/store';
 import { FileWriter } from './file-writer';
 import type { PlannedChange } from './plan';
-import { NOT_MADE, WriteQueue, type Backend, type WriteCounts } from './queue';
+import { NOT_MADE, WriteQueue, type Backend } from './queue';
 
 /** Clients stop waiting after 45 s, and 30 s is what we promise; 1 s is for the reply's transmission. */
 const ANSWER_MS = 29_000;
@@ -39,13 +32,7 @@ export class Writer implements MetadataWriter {
   /** The backend, where it is one that keeps locks. */
   private readonly leasing: FileWriter | null;
   private readonly queues = new Map<string, WriteQueue>();
-  private readonly counts: WriteCounts = {
-    stored: 0,
-    failed: 0,
-    changed: 0,
-    joined: 0,
-    timedOut: 0,
-  };
+  private readonly counts = { stored: 0, failed: 0, changed: 0, joined: 0, timedOut: 0 };
   private stopping = false;
 
   /** @param answerMs longest wait for an answer */
