@@ -1,20 +1,19 @@
 /*
  * Writes metadata.json itself, under the platform's lock.
  *
- *   lock -> find the members -> plan -> pieces -> [thread: read, build, check, replace durably] -> answer
+ *   lock -> find the members -> plan -> pieces -> [thread: build, check, replace durably] -> answer
  *
- * What is done on the main thread grows with the change, not with the file: the file's text never comes here. The thread
- * (native/metadata_file.c) checks what it has built: it is JSON, it holds every member that was not to be changed, byte
- * for byte, and as many others as were. It replaces the file in an order that makes it safe to be killed at any step:
+ * What is done on the main thread grows with the change, not with the file. The thread (native/metadata_file.c) checks
+ * what it has built: it is JSON, it holds every member that was not to be changed, byte for byte, and as many others as
+ * were. It replaces the file in an order that makes it safe to be killed at any step:
  *
  *   1 temp file, new and empty   2 its bytes, mode, owner   3 fsync it   4 rename it   5 fsync the directory
  *
  * Until 4 the old file is there, from 4 on the new one, and only after 5 does anyone hear of success. At worst a temp
- * file is left, which has one fixed name, is never read, and goes with the next write or the next start.
+ * file is left, which is never read and goes with the next write.
  *
- * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the
- * lock is kept after the guest has its answer, until vminfod shows the change or 2 s passed; further changes
- * of the VM are written under the same lock, and nobody waits for vminfod.
+ * The platform's VM tool takes the same lock, but rebuilds the file from vminfod's copy of the VM. So the lock is kept
+ * after the guest has its answer (lock-lease.ts), and nobody waits for vminfod.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { ByteBudget } from '../lib/byte-budget';
@@ -54,9 +53,8 @@ export interface FileWriterOptions {
   /** Host path of the platform's lock of a VM, by its uuid. */
   readonly lockPath: (uuid: string) => string;
   readonly limits: MetadataLimits;
-  /** Longest time that a lock is held for a confirmation, ms. */
+  /** As LockLeases has them. */
   readonly confirmMs?: number;
-  /** Longest time that a lock is held under writes that never stop, ms. */
   readonly longestLeaseMs?: number;
   /** The store's, so that what was written need not be read. */
   readonly files: ConfigFiles;
@@ -241,7 +239,7 @@ export class FileWriter implements Backend {
     try {
       text = await spliceText({
         path,
-        // Beside it, under one fixed name: what a killed writer has left goes with the next write.
+        // One fixed name: what a killed writer has left goes with the next write.
         temp: `${directory}/.metadata.json.mdatad`,
         old: file.text === null ? EMPTY_FILE : file.text.bytes,
         stat: file.stat,

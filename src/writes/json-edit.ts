@@ -58,7 +58,8 @@ export function editPieces(index: MetadataIndex, length: number, edits: MapEdits
   }
   const { customer, internal } = index.counts;
   const counts = Uint32Array.of(customer, internal, ...written, ...totals);
-  return { ...pieced(splices, length), members: index.offsets.members, counts };
+  const { words, literals } = pieced(splices, length);
+  return { words, literals, members: index.offsets.members, counts };
 }
 
 function memberOf(key: string, value: NewValue): Part[] {
@@ -79,15 +80,16 @@ function spliceMap(index: MetadataIndex, map: MapName, edits: Edits, splices: Sp
   const removed = new Set<number>();
   const additions: Part[][] = [];
   for (const [key, value] of edits) {
-    const numbers = index.membersNamed(map, key);
-    // Of a doubled name a reader sees the last one.
-    const last = numbers.at(-1);
     if (value === undefined) {
-      numbers.forEach((number) => removed.add(number));
-    } else if (last === undefined) {
+      index.membersNamed(map, key).forEach((number) => removed.add(number));
+      continue;
+    }
+    // Of a doubled name the one that a reader sees.
+    const number = index.find(map, key);
+    if (number === undefined) {
       additions.push(memberOf(key, value));
     } else {
-      const { valueStart: start, valueEnd: end } = index.member(last);
+      const { valueStart: start, valueEnd: end } = index.member(number);
       splices.push({ start, end, parts: [jsonOf(value)] });
     }
   }

@@ -41,6 +41,7 @@ export class LockLeases {
   private waitingForNone: (() => void)[] = [];
 
   /**
+   * @param confirmMs longest wait for vminfod after a write
    * @param longestMs after which a lease that is resumed all the time ends
    * @param beforeRelease called while the lock is still ours, where something was written under it
    */

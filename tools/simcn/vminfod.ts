@@ -38,8 +38,6 @@ const GARBAGE = Buffer.concat([Buffer.from('{"type":"mod\u0000'), Buffer.from([0
 
 /** One vminfod, which can be ended and started again. */
 export class VminfodService {
-  private readonly path: string;
-  private readonly source: VmSource;
   private readonly copy = new Map<string, KnownVm>();
   private readonly listeners = new Set<Listener>();
   private readonly frozen = new Set<string>();
@@ -49,10 +47,10 @@ export class VminfodService {
   private delayMs = 0;
 
   /** @param path the unix socket to serve on */
-  constructor(path: string, source: VmSource) {
-    this.path = path;
-    this.source = source;
-  }
+  constructor(
+    private readonly path: string,
+    private readonly source: VmSource,
+  ) {}
 
   /** Reads all VMs and listens. An old socket file is replaced. */
   async start(): Promise<void> {
@@ -201,9 +199,10 @@ export class VminfodService {
       return;
     }
     const { pathname } = new URL(request.url ?? '/', 'http://vminfod');
-    const one = /^\/vms\/([^/]+)$/.exec(pathname)?.[1];
-    if (one !== undefined) {
-      this.answerVm(decodeName(one), response);
+    const name = /^\/vms\/([^/]+)$/.exec(pathname)?.[1];
+    if (name !== undefined) {
+      const known = this.copy.get(name);
+      respond(response, known ? 200 : 404, known?.text ?? `VM Not Found: ${name}`);
       return;
     }
     switch (pathname) {
@@ -221,15 +220,6 @@ export class VminfodService {
         return;
       default:
         respond(response, 404, 'Unsupported URL Path');
-    }
-  }
-
-  private answerVm(zonename: string, response: ServerResponse): void {
-    const known = this.copy.get(zonename);
-    if (known === undefined) {
-      respond(response, 404, `VM Not Found: ${zonename}`);
-    } else {
-      respond(response, 200, known.text);
     }
   }
 
@@ -290,15 +280,6 @@ function parsed({ members }: KnownVm, names: readonly string[]): JsonObject {
 
 function zonenameOf(vm: JsonObject): string {
   return String(own(vm, 'zonename') ?? own(vm, 'uuid'));
-}
-
-function decodeName(name: string): string {
-  try {
-    return decodeURIComponent(name);
-  } catch {
-    // No such zone then, and the answer repeats what was asked.
-    return name;
-  }
 }
 
 /*
